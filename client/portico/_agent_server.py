@@ -1,8 +1,8 @@
 """An agent of the daemon for editors: the Agent Client Protocol (agentclientprotocol.com) over standard streams.
 
 The editor's sessions are sessions of the daemon. If the editor shares its files, the agent gets two functions,
-`READ_FILE` and `WRITE_FILE`. It reads files as the editor shows them, unsaved changes included. Its writes are shown
-as a diff for a person to approve.
+`READ_FILE` and `WRITE_FILE`. The agent reads files as the editor shows them, unsaved changes included. Its writes are
+shown as a diff for a person to approve.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NOT_FOUND, INTERNAL = -32002, -32603
 """Error codes of JSON-RPC and of the protocol."""
 
 MAX_LISTED_SESSIONS = 100
-"""Maximum number of conversations listed for an editor."""
+"""Maximum number of conversations that an editor can list."""
 
 PERMISSION_TIMEOUT_S = 3_600.0
 """Maximum duration of a call to an editor's function, in seconds: a person may need time to decide."""
@@ -64,7 +64,7 @@ FUNCTIONS = (
         "seconds": PERMISSION_TIMEOUT_S,
     },
 )
-"""The functions that an agent gets from the editor, in the format of a specification."""
+"""The functions that an agent gets from the editor, in the format of an agent's specification."""
 
 ALLOW, ALLOW_ALWAYS, REJECT = "allow", "allow_always", "reject"
 
@@ -76,8 +76,9 @@ OPTIONS = [
 
 
 async def find_agent(client: AsyncClient, name: str | None) -> str:
-    """Return the agent that answers: ``name``, or the only agent. Otherwise, raise `InvalidRequest` that lists the
-    agents.
+    """Return the agent that answers: ``name``, or the only agent of the daemon.
+
+    Raise `InvalidRequest` that lists the agents if ``name`` is not an agent, or if an agent must be chosen.
     """
     agents = [app.name for app in await client.apps.list() if app.kind == "agent"]
     if name is not None and name not in agents:
@@ -103,11 +104,11 @@ class _Conversation:
     session: Session
     folder: Path
     always: set[str] = field(default_factory=set)
-    """Tools that a person has always allowed."""
+    """Tools that the person has allowed for the whole session."""
 
     turn: asyncio.Task[schema.PromptResponse] | None = None
     calls: list[ToolCalled] = field(default_factory=list)
-    """Tool calls that have not started as far as we know, in order."""
+    """Tool calls that, as far as the daemon has reported, have not started, in order."""
 
     def path(self, path_text: str) -> Path:
         """Return a path within the project. Raise `InvalidRequest` if it is outside the project."""
@@ -118,7 +119,7 @@ class _Conversation:
 
 
 class EditorAgent:
-    """The agent that an editor connects to; the SDK calls its methods by name."""
+    """The agent that an editor connects to. The protocol's SDK calls its methods by name."""
 
     def __init__(self, client: AsyncClient, name: str) -> None:
         self._client = client
@@ -138,7 +139,7 @@ class EditorAgent:
         client_info: schema.Implementation | None = None,
         **_options: Any,
     ) -> schema.InitializeResponse:
-        """Agree on a revision, and on the capabilities of both sides."""
+        """Agree on a revision of the protocol, and on the capabilities of both sides."""
         self._files = (client_capabilities and client_capabilities.fs) or schema.FileSystemCapabilities()
         return schema.InitializeResponse(
             protocol_version=PROTOCOL_VERSION,
@@ -153,7 +154,7 @@ class EditorAgent:
         )
 
     async def new_session(self, cwd: str, **_options: Any) -> schema.NewSessionResponse:
-        """Create a conversation in the daemon, which stores its project folder."""
+        """Create a conversation in the daemon, and store the project's folder with it."""
         with _reported():
             session = await self._client.sessions.open(self._name, metadata={"cwd": cwd})
         self._begin(session, cwd)
@@ -176,14 +177,16 @@ class EditorAgent:
     async def resume_session(
         self, cwd: str, session_id: str, **_options: Any
     ) -> schema.ResumeSessionResponse:
-        """Continue a conversation whose text the editor still has."""
+        """Continue a conversation whose messages the editor still has."""
         await self._find(session_id, cwd)
         return schema.ResumeSessionResponse()
 
     async def list_sessions(
         self, cwd: str | None = None, cursor: str | None = None, **_options: Any
     ) -> schema.ListSessionsResponse:
-        """List the conversations with the agent, most recently used first; only those about a folder if given."""
+        """List the conversations with the agent, most recently used first. ``cwd``: only conversations about this
+        folder.
+        """
         with _reported():
             sessions = await self._client.sessions.list(self._name, limit=MAX_LISTED_SESSIONS)
         rows = [
@@ -214,7 +217,7 @@ class EditorAgent:
         self._open[session.id] = _Conversation(session, folder.resolve())
 
     async def prompt(self, session_id: str, prompt: list[Any], **_options: Any) -> schema.PromptResponse:
-        """Run one turn of the agent and send its events as updates."""
+        """Run one turn of the agent, and send its events to the editor as updates."""
         conversation = self._open.get(session_id)
         if conversation is None:
             raise RequestError.invalid_params({"message": f"The session '{session_id}' is not open."})
@@ -238,7 +241,7 @@ class EditorAgent:
             conversation.calls.clear()
 
     async def cancel(self, session_id: str, **_options: Any) -> None:
-        """Stop the turn of a session."""
+        """Stop the current turn of a session."""
         conversation = self._open.get(session_id)
         if conversation is not None and conversation.turn is not None:
             conversation.turn.cancel()
@@ -269,7 +272,9 @@ class EditorAgent:
         return schema.PromptResponse(stop_reason="end_turn", usage=spent)
 
     async def _start(self, conversation: _Conversation, text: str) -> AsyncRunning:
-        """Start the agent with the editor's functions; without them if the key can call the agent but not read it."""
+        """Start the agent with the editor's functions, or without them if the key can call the agent but not read
+        it.
+        """
         lent_functions = [function for function in FUNCTIONS if self._lends(str(function["function"]))]
         if lent_functions:
             with suppress(Forbidden):
@@ -318,14 +323,14 @@ class EditorAgent:
                 conversation.calls = [call for call in conversation.calls if call.id != id]
                 status: schema.ToolCallStatus = "failed" if has_failed else "completed"
                 content = [helpers.tool_content(helpers.text_block(text))]
-                # A diff that was shown stays; otherwise, show the answer of the tool.
+                # A diff that was shown stays visible. For any other call, show the answer of the tool.
                 call_contents = None if event.name == WRITE_FILE and not has_failed else content
                 update = helpers.update_tool_call(id, status=status, content=call_contents, raw_output=text)
         if update is not None:
             await self._editor.session_update(conversation.session.id, update)
 
     async def _approve(self, conversation: _Conversation, question: Asked) -> None:
-        """Handle a daemon tool that asks for approval; a person elsewhere may answer before the editor does."""
+        """Ask the person to approve a tool of the daemon. A person elsewhere may answer before the editor does."""
         if question.kind == "input":
             line = (
                 f"\n{question.message or question.name}\nTo approve: portico approvals approve "
@@ -364,7 +369,9 @@ class EditorAgent:
         return call
 
     def _call_id(self, conversation: _Conversation, name: str, default: str) -> str:
-        """Return the id of the call that a function was started for, or that needs approval."""
+        """Return the id of the pending call with this tool name, and mark it as started; without such a call,
+        ``default``.
+        """
         for place, call in enumerate(conversation.calls):
             if call.name == name:
                 return conversation.calls.pop(place).id
@@ -397,7 +404,7 @@ class EditorAgent:
             locations=[schema.ToolCallLocation(path=str(place))],
         )
         if not await self._is_allowed(conversation, WRITE_FILE, call):
-            raise Forbidden(f"The person does not allow writing '{path}'.")
+            raise Forbidden(f"The person does not allow the agent to write '{path}'.")
         await self._editor.session_update(
             conversation.session.id, helpers.update_tool_call(call_id, status="in_progress", content=[diff])
         )
@@ -428,7 +435,7 @@ def _first(errors: BaseExceptionGroup[PorticoError]) -> PorticoError:
 
 
 def _words(block: Any) -> str:
-    """Return a part of a prompt as text for a model."""
+    """Return a part of a prompt as text for the model."""
     match block:
         case schema.TextContentBlock(text=text):
             return text

@@ -1,4 +1,4 @@
-"""A streamed answer: text to iterate over, and the passages it is based on."""
+"""A streamed answer: its text, piece by piece, and the passages on which it is based."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Opened: TypeAlias = Callable[[Headers], None]
 
 
 class _AnswerState:
-    """The state of an answer so far."""
+    """What has arrived of an answer so far."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
@@ -45,17 +45,17 @@ class _AnswerState:
 
     @property
     def claims(self) -> tuple[AnswerClaim, ...]:
-        """The sentences so far that were compared with the passages, in order; only for an app over a store."""
+        """The sentences that have been compared with the passages so far, in order; only for an app over a store."""
         return tuple(self._claims)
 
     @property
     def tool_calls(self) -> tuple[ToolCalled, ...]:
-        """The tools that the model calls; complete when the answer is."""
+        """The tools that the model calls. The list is complete when the answer is complete."""
         return tuple(self._tool_calls)
 
     @property
     def usage(self) -> Usage:
-        """Token usage; complete when the answer is."""
+        """Token usage. It is complete when the answer is complete."""
         return self._usage
 
     @property
@@ -68,7 +68,7 @@ class _AnswerState:
         self._request_id = headers.get("x-request-id")
 
     def _take(self, item: RunEvent) -> Event:
-        """Record an event; raise the error that the answer failed with."""
+        """Record an event. Raise the error if the answer has failed."""
         match item.event:
             case Delta(text=text):
                 self._text.append(text)
@@ -89,9 +89,10 @@ class _AnswerState:
 
 
 class Answer(_AnswerState):
-    """Iterate for pieces of text as they arrive, or call `read`. Closing the answer stops the model.
+    """The answer of a model or an app. Iterate over it for pieces of text as they arrive, or call `read`.
 
-    The request is sent when the first piece is requested: its errors are raised at that point.
+    The request is sent when the first piece is requested; errors of the request are raised at that point. Closing the
+    answer stops the model.
 
     Example::
 
@@ -124,13 +125,13 @@ class Answer(_AnswerState):
         return self._events
 
     def read(self) -> Reply:
-        """Wait for the rest of the answer and return the whole answer."""
+        """Wait for the rest of the answer, and return the complete answer."""
         for _event in self._events:
             pass
         return self._reply()
 
     def close(self) -> None:
-        """Stop listening; the daemon stops the model."""
+        """Stop receiving the answer. The daemon then stops the model."""
         self._events.close()
 
     def __enter__(self) -> Answer:
@@ -185,13 +186,13 @@ class AsyncAnswer(_AnswerState):
         return self._events
 
     async def read(self) -> Reply:
-        """Wait for the rest of the answer and return the whole answer."""
+        """Wait for the rest of the answer, and return the complete answer."""
         async for _event in self._events:
             pass
         return self._reply()
 
     async def close(self) -> None:
-        """Stop listening; the daemon stops the model."""
+        """Stop receiving the answer. The daemon then stops the model."""
         await self._events.aclose()
 
     async def __aenter__(self) -> AsyncAnswer:

@@ -1,4 +1,4 @@
-"""Sources for the arguments of a function that is a step."""
+"""Determines the arguments of a function that is a step of a flow."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Arguments of a call: ``args`` by position, ``None`` if the incoming value is passed as it is; ``kwargs`` by
-    name.
+    """The arguments of a call. ``args`` are those by position, ``kwargs`` those by name.
 
-    ``returns`` is the schema of the function's return annotation.
+    ``args`` is ``None`` if the incoming value is passed unchanged. ``returns`` is the schema of the function's return
+    annotation.
     """
 
     args: list[Any] | None
@@ -62,12 +62,13 @@ def call_fields(
     if not kwargs:
         return Arguments(None, {}, returns)
     if free and call.taking[0] is not free[0]:
-        return Arguments([], {**kwargs, free[0].name: VALUE}, returns)  # a bound argument takes its place
+        # the first parameter is bound, so the value is passed by name
+        return Arguments([], {**kwargs, free[0].name: VALUE}, returns)
     return Arguments([VALUE], dict(kwargs), returns)
 
 
 def by_name(function: Callable[..., Any], arguments: Arguments) -> Arguments:
-    """Return the arguments with each passed by name, where the name is known before the flow runs."""
+    """Return the arguments with every argument passed by name, if all names are known before the flow runs."""
     signature = _signature(function)
     if signature is None:
         return arguments
@@ -114,7 +115,7 @@ class _FunctionStep:
         return subject[0].upper() + subject[1:]
 
     def knows(self, kwargs: Mapping[str, Any]) -> None:
-        """Require that every bound argument exists."""
+        """Raise `InvalidRequest` if a bound argument is not a parameter of the function."""
         parameters = self.signature.parameters
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             return
@@ -132,7 +133,7 @@ class _FunctionStep:
         parameters: Sequence[inspect.Parameter],
         kwargs: Mapping[str, Any],
     ) -> Arguments:
-        """Distribute the incoming values over the unbound parameters."""
+        """Distribute the incoming values among the parameters that are not bound."""
         count = self.incoming.count
         if count is not None and (count < len(parameters) or (count > len(free) and not self.rest)):
             raise InvalidRequest(
@@ -154,7 +155,7 @@ class _FunctionStep:
         return Arguments([{"$spread": VALUE}])
 
     def fits(self, parameter: inspect.Parameter, schema: Schema) -> None:
-        """Require that the incoming value matches the annotation of the parameter."""
+        """Raise `InvalidRequest` if the incoming value does not match the annotation of the parameter."""
         parameter_schema = schema_of(annotations_of(self.function).get(parameter.name, Any))
         if clashes(parameter_schema, schema):
             raise InvalidRequest(
@@ -171,7 +172,7 @@ class _FunctionStep:
 
 
 def _place(arg: Any, incoming: Incoming) -> Any:
-    """Resolve `_0`: an item of a pack, or the only incoming value."""
+    """Resolve an argument such as `_0`: an item of several incoming values, or the only incoming value."""
     if not isinstance(arg, Argument):
         return arg
     if incoming.packed:

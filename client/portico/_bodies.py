@@ -11,12 +11,12 @@ import httpx
 
 
 class Bodies:
-    """Closes each body outside of every other call of the same thread.
+    """Closes each response body outside of all other httpx calls of the same thread.
 
-    httpcore guards its connections with a non-reentrant lock. An iterator that is dropped instead of closed ends
-    whenever Python collects it. That may happen during another call, under that lock, where it would deadlock.
-    Therefore a body closed within a call is closed after the call. Open bodies are referenced here, so that they are
-    not collected earlier.
+    httpcore guards its connections with a non-reentrant lock. If an iterator is dropped instead of closed, it ends
+    when Python collects it. That may happen during another call that has acquired the lock, which would cause a
+    deadlock. Therefore a body that is closed during a call is released after the call. Open bodies are referenced in
+    this object, so that they are not collected earlier.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Bodies:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Wrap every call to httpx."""
+        """Wrap a call to httpx. Every call must use this context manager."""
         self._local.depth = getattr(self._local, "depth", 0) + 1
         try:
             yield
@@ -42,7 +42,7 @@ class Bodies:
         return body
 
     def close(self, body: Body) -> None:
-        """Release its connection, now or after the call that this thread is in."""
+        """Release the body's connection: now, or after the httpx call that this thread is in."""
         if body in self._open:
             self._waiting_bodies.append(body)
             self._open.discard(body)
@@ -83,7 +83,7 @@ class Body:
         self._bodies.close(self)
 
     def let_go(self) -> None:
-        """Release the connection; `Bodies` decides when."""
+        """Release the connection. `Bodies` decides when this is called."""
         end = getattr(self._chunks, "close", None)
         if end is not None:
             end()

@@ -1,4 +1,4 @@
-"""Hand-written files, as both client and daemon read them: YAML in which keys are text, with variables."""
+"""Loading of hand-written YAML files, for the client and the daemon: keys are text, and values can use variables."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_VALUES = 1_000_000
-"""Maximum number of values in a document with its aliases expanded: a few lines of aliases can expand to gigabytes."""
+"""Maximum number of values in a document after its aliases are expanded: a few lines of aliases can expand to
+gigabytes.
+"""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 class UnsetError(LookupError):
-    """An environment variable that a file refers to is not set; the message names it."""
+    """An environment variable used in a file is not set; the error message names the variable."""
 
 
 def load(text: str) -> Any:
-    """Return the value of a YAML document. Raise `yaml.YAMLError`, also for more than `MAX_VALUES` or a repeated key.
+    """Parse a YAML document and return its value.
 
-    YAML 1.1 reads the bare key ``on``, as used for a switch, as true: this loader keeps it as text.
+    Raise `yaml.YAMLError` for invalid YAML, more than `MAX_VALUES` values, or a repeated key. YAML 1.1 reads the bare
+    key ``on``, as used for a switch, as true; this loader keeps the key as text.
     """
     import yaml  # import the parser only where YAML is used
 
     class Loader(yaml.SafeLoader):
-        """Keeps keys that look like booleans as text."""
+        """A loader that keeps keys as text even if they look like booleans."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             for key, _value in node.value:
@@ -51,7 +54,7 @@ def load(text: str) -> Any:
 
 
 def _count_values(node: Any, known_counts: dict[int, int]) -> int:
-    """Return the number of values that a node expands to; ``known_counts``: counts of earlier nodes. Raises
+    """Return the number of values that a node expands to; ``known_counts`` caches the counts of earlier nodes. Raises
     `yaml.YAMLError`.
     """
     import yaml
@@ -102,7 +105,7 @@ _PROBLEMS = (
         "indented like their neighbours",
     ),
     (r"could not find expected ':'", "expected ':' and a space after this key"),
-    (r"unexpected end of stream", "the quote that opens here is not closed; expected a closing {quote}"),
+    (r"unexpected end of stream", "the quote that opens here is not closed; expected {quote} that closes it"),
     (r"expected ',' or '([}\]])'", "the '{open}' that opens here is not closed; expected ',' or '{0}'"),
     (r"expected the node content", "expected a value, or the bracket that closes the list or object"),
     (
@@ -134,16 +137,16 @@ _PROBLEMS = (
         "a list cannot begin here; expected '- ' on its own line",
     ),
 )
-"""Patterns of the parser's problems, and their replacements. ``column`` and ``line``: where the enclosing block
-begins.
+"""Patterns of the parser's messages, and what to show instead. ``column`` and ``line`` are those where the enclosing
+block begins.
 """
 
 _AT_CONTEXT = ("could not find expected ':'", "unexpected end of stream", "expected ',' or")
-"""Problems that the parser detects long after their cause: show the start of the enclosing block instead."""
+"""Problems that the parser detects long after their cause. For these, show the start of the enclosing block instead."""
 
 
 def explain(error: Exception) -> str:
-    """Return what is wrong with a YAML document: line, column, and the expected input."""
+    """Describe the error in a YAML document: its line and column, and the input that was expected."""
     problem = str(getattr(error, "problem", None) or "")
     mark = getattr(error, "problem_mark", None)
     if not problem or mark is None:
@@ -170,7 +173,9 @@ def explain(error: Exception) -> str:
 
 
 def expand(value: Any, environment: Mapping[str, str]) -> Any:
-    """Return a value with ``${NAME}`` and ``${NAME:-default}`` replaced in every text. Raises `UnsetError`."""
+    """Replace ``${NAME}`` and ``${NAME:-default}`` in every text of a value, and return the result. Raises
+    `UnsetError`.
+    """
     if isinstance(value, dict):
         return {str(key): expand(item, environment) for key, item in value.items()}
     if isinstance(value, list):

@@ -29,7 +29,9 @@ from portico.wire import (
 
 
 class RunEvents:
-    """Reads the native stream of a run after the event number ``last``: ``id`` is the number, ``data`` the event."""
+    """Reads a run's native event stream, starting after the event number ``last``: an item's ``id`` is the number of
+    the event, and its ``data`` is the event.
+    """
 
     def __init__(self, last: int = 0) -> None:
         self.done = False
@@ -45,7 +47,9 @@ class RunEvents:
 
 
 class QuestionEvents:
-    """Reads the stream of questions, which never ends by itself; a new connection starts with the open questions."""
+    """Reads the stream of questions, which the daemon never ends. Each new connection starts with the open
+    questions.
+    """
 
     done = False
     last = 0
@@ -55,7 +59,9 @@ class QuestionEvents:
 
 
 class TuningEvents:
-    """Reads the stream of a fine-tuning job after the event number ``last``; it ends with the job."""
+    """Reads the event stream of a fine-tuning job, starting after the event number ``last``; the stream ends with the
+    job.
+    """
 
     def __init__(self, last: int = 0) -> None:
         self.done = False
@@ -73,7 +79,7 @@ class TuningEvents:
 
 @dataclass(slots=True)
 class _Called:
-    """A tool call whose pieces are still arriving."""
+    """A tool call that is still being received in pieces."""
 
     id: str = ""
     name: str = ""
@@ -81,7 +87,7 @@ class _Called:
 
 
 class ChatEvents:
-    """Reads OpenAI's chat stream: chunks, then ``[DONE]``. Only the first choice is used."""
+    """Reads a chat stream in OpenAI's format: chunks, then ``[DONE]``. Only the first choice is used."""
 
     def __init__(self) -> None:
         self.done = False

@@ -1,7 +1,7 @@
-"""How to add an optional part to the current installation: a checkout, a container image or an installed wheel.
+"""How to add an optional part of Portico to the current installation: a checkout, a container image or a wheel.
 
-Portico is not on a package index, so ``pip install 'portico[…]'`` would not work: this module gives advice for the
-actual installation. Imports only the standard library.
+Portico is not on a package index, so ``pip install 'portico[…]'`` would not work. This module therefore gives advice
+for the actual installation. It imports only the standard library.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 IMAGE_MARK = ".portico-image"
-"""File in the environment of the container image that identifies the image."""
+"""Name of a file that exists only in the Python environment of the container image."""
 
 _BY_SCRIPT = ("cli", "server", "pdf", "realtime", "tui")
-"""Extras that ``scripts/install`` of a checkout installs."""
+"""Extras that the script ``scripts/install`` of a checkout can install."""
 
 _EXTRA = re.compile(r"""extra\s*==\s*["']([A-Za-z0-9._-]+)["']""")
 _OURS = re.compile(r"^portico\[([A-Za-z0-9._,-]+)\]$")
 
 
 def how_to_add(extra: str) -> str:
-    """Return how to add the extra ``extra`` to this installation, as the end of a sentence."""
+    """Return how to add ``extra`` to this installation, in words that can end a sentence."""
     found_distribution = _distribution()
     root = checkout()
     if root is not None and extra in _BY_SCRIPT:
@@ -63,7 +63,9 @@ def requirements(extra: str) -> list[str]:
 
 
 def checkout() -> Path | None:
-    """Return the clone that this installation runs from, if it is a clone with its scripts."""
+    """Return the checkout that this installation runs from, or ``None`` if it is not a checkout with the install
+    script.
+    """
     found_distribution = _distribution()
     try:
         origin = json.loads((found_distribution and found_distribution.read_text("direct_url.json")) or "{}")
@@ -76,7 +78,7 @@ def checkout() -> Path | None:
 
 
 def _wheel(found_distribution: Distribution | None) -> str | None:
-    """Return the address of the wheel that this was installed from, if the wheel still exists."""
+    """Return the URL of the wheel that Portico was installed from, if the wheel still exists."""
     try:
         origin = json.loads((found_distribution and found_distribution.read_text("direct_url.json")) or "{}")
     except ValueError:

@@ -1,7 +1,7 @@
-"""Client of an OpenID Connect issuer: terminal sign-in, renewal and sign-out.
+"""A client for OpenID Connect issuers: terminal sign-in, renewal and sign-out.
 
 Data from a daemon or an issuer is not trusted: addresses, sizes, times and names are bounded, redirects are not
-followed, and a response must belong to this sign-in.
+followed, and a response must belong to the sign-in in progress.
 
 Sources: OpenID Connect Core and Discovery 1.0, RFC 9728 (daemon metadata), RFC 8628 (devices), RFC 8252 (loopback
 redirects), RFC 7636 (PKCE), RFC 9207 (the issuer in a response), RFC 7009 (revocation).
@@ -49,8 +49,8 @@ MAX_WORD_CHARS: Final = 255
 MAX_OFFERS_COUNT: Final = 20
 
 DEVICE_INTERVAL_S: Final = 5.0
-"""Seconds between two polls for the user's consent if the issuer sets no interval (RFC 8628, 3.2); also the increment
-for ``slow_down`` (3.5).
+"""Seconds between two polls for the user's consent if the issuer does not set an interval (RFC 8628, 3.2). Each
+``slow_down`` response adds this number to the interval (3.5).
 """
 
 MIN_DEVICE_INTERVAL_S: Final = 1.0
@@ -58,7 +58,7 @@ MAX_DEVICE_INTERVAL_S: Final = 60.0
 MAX_WAIT_S: Final = 1_800.0
 BROWSER_WAIT_S: Final = 600.0
 MAX_LOST_ATTEMPTS: Final = 5
-"""Maximum number of consecutive polls without a response."""
+"""Maximum number of consecutive polls that can fail before sign-in is abandoned."""
 
 REQUEST_TIMEOUT_S: Final = 5.0
 MAX_REQUEST_BYTES: Final = 2**14
@@ -76,7 +76,7 @@ _SIGNED_IN_PAGE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SignInOffer:
-    """The issuer, and the public client, for signing in at a daemon."""
+    """The issuer, and the public client id, for signing in to a daemon."""
 
     issuer: str
     client_id: str
@@ -93,12 +93,14 @@ class IssuerPlaces:
     authorization: str = ""
     revocation: str = ""
     names_itself: bool = False
-    """True if its responses always name the issuer (RFC 9207)."""
+    """True if every authorization response of the issuer names the issuer (RFC 9207)."""
 
 
 @dataclass(frozen=True, slots=True)
 class GrantedTokens:
-    """Tokens from an issuer. ``token`` is an ID token, ``subject`` is its subject; ``refresh_token`` is optional."""
+    """Tokens from an issuer: ``token`` is an ID token, ``subject`` is the subject of the ID token, and
+    ``refresh_token`` is optional.
+    """
 
     token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -108,8 +110,8 @@ class GrantedTokens:
 
 @dataclass(frozen=True, slots=True)
 class SignInPrompt:
-    """Where a person must go to sign in: ``address``, and for a device the ``code`` to enter; ``link`` includes
-    the code.
+    """Where a person must go to sign in: ``address``, and for a device the ``code`` to enter there. ``link`` is an
+    address that already includes the code.
     """
 
     address: str
@@ -133,7 +135,7 @@ def require_private(url: str) -> None:
 
 
 async def offers(url: str) -> list[SignInOffer]:
-    """Return the ways to sign in at a daemon from a terminal. Raises `InvalidRequest` if there are none."""
+    """Return the ways to sign in to a daemon from a terminal. Raises `InvalidRequest` if the daemon offers none."""
     require_private(url)
     async with _connected(url) as http:
         status, metadata = await _ask(http, "GET", url.rstrip("/") + METADATA_PATH, "the daemon")
@@ -215,8 +217,8 @@ async def discovered(issuer: str) -> IssuerPlaces:
 
 
 async def sign_in(places: IssuerPlaces, offer: SignInOffer, show: Show) -> GrantedTokens:
-    """Sign a person in, and show them where to go: on any machine if the issuer supports device sign-in, otherwise in
-    a browser on this machine.
+    """Sign a person in, using ``show`` to tell them where to go. If the issuer supports device sign-in, any machine
+    works; otherwise a browser on this machine is needed.
     """
     if places.device:
         return await _with_device(places, offer, show)
@@ -257,8 +259,8 @@ async def _with_device(places: IssuerPlaces, offer: SignInOffer, show: Show) -> 
 async def _agreed(
     http: httpx.AsyncClient, places: IssuerPlaces, form: Mapping[str, str], interval: float, life: float
 ) -> Mapping[str, Any]:
-    """Return the response once the person has agreed. Poll at the issuer's interval, for as long as its code is
-    valid.
+    """Poll at the issuer's interval until the person has agreed, and return the response. Raises `DeadlineExceeded`
+    once the issuer's code has expired.
     """
     lost_count = 0
     try:
@@ -283,9 +285,7 @@ async def _agreed(
 
 
 def next_interval(interval: float, error: object, *, is_lost: bool = False) -> float:
-    """Return the seconds until the next poll: more after ``slow_down``, twice as many after a poll without a
-    response.
-    """
+    """Return the seconds until the next poll: longer after ``slow_down``, and doubled after a failed poll."""
     if is_lost:
         return min(interval * 2, MAX_DEVICE_INTERVAL_S)
     return min(interval + DEVICE_INTERVAL_S, MAX_DEVICE_INTERVAL_S) if error == "slow_down" else interval
@@ -338,7 +338,7 @@ async def _with_browser(places: IssuerPlaces, offer: SignInOffer, show: Show) ->
 
 
 class _Browser:
-    """Receives the browser that returns from the issuer. A request without our ``state`` changes nothing."""
+    """Waits for the browser to return from the issuer. A request without the expected ``state`` is ignored."""
 
     def __init__(self, state: str) -> None:
         self._state = state
@@ -346,7 +346,7 @@ class _Browser:
         self.answer: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Handle a connection with one request."""
+        """Handle one connection, which can send one request."""
         self._connections_count += 1
         answer = None
         try:
@@ -356,7 +356,7 @@ class _Browser:
                     writer.write(_page(answer is not None))
                     await writer.drain()
         except (TimeoutError, OSError, EOFError, ValueError, asyncio.LimitOverrunError):
-            pass  # not a browser returning from the issuer
+            pass  # the request is not from a browser returning from the issuer
         finally:
             self._connections_count -= 1
             writer.close()
@@ -390,11 +390,11 @@ def _page(is_taken: bool) -> bytes:
 def read_tokens(
     response: Mapping[str, Any], issuer: str, client_id: str, *, nonce: str | None = None
 ) -> GrantedTokens:
-    """Return the tokens in a response. Raises `Unauthenticated` unless its ID token is for this client and this
-    sign-in.
+    """Return the tokens in a response. Raises `Unauthenticated` unless the ID token was issued for this client and
+    this sign-in.
 
-    The daemon checks the signature: the response comes from the issuer itself, over TLS (OpenID Connect Core,
-    3.1.3.7).
+    The signature is not checked here, because the response was received directly from the issuer over TLS (OpenID
+    Connect Core, 3.1.3.7). The daemon checks the signature.
     """
     token, refresh = response.get("id_token"), response.get("refresh_token", "")
     if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS or not _TOKEN.fullmatch(token):
@@ -436,7 +436,7 @@ def _claims(token: str) -> Mapping[str, Any]:
 
 
 async def renew_tokens(issuer: str, client_id: str, refresh_token: str, subject: str) -> GrantedTokens | None:
-    """Return new tokens of the same person, or ``None`` if the issuer returns no new ID token.
+    """Return new tokens for the same person, or ``None`` if the issuer returns no new ID token.
 
     Raises `Unauthenticated` if the issuer has ended the sign-in, and `Unavailable`.
     """
@@ -457,7 +457,7 @@ async def renew_tokens(issuer: str, client_id: str, refresh_token: str, subject:
 
 
 async def revoke_tokens(issuer: str, client_id: str, refresh_token: str) -> bool:
-    """Ask an issuer to end a sign-in. Return whether it has an endpoint for that and succeeded."""
+    """Ask an issuer to end a sign-in. Return whether the issuer has a revocation endpoint and the request succeeded."""
     places = await discovered(issuer)
     if not places.revocation or not refresh_token:
         return False
@@ -481,8 +481,8 @@ async def _connected(url: str) -> AsyncIterator[httpx.AsyncClient]:
 async def _ask(
     http: httpx.AsyncClient, method: str, url: str, whom: str, form: Mapping[str, str] | None = None
 ) -> tuple[int, Mapping[str, Any]]:
-    """Return the status and the JSON object of a response, or an empty object for any other body. Raises
-    `Unavailable`.
+    """Send a request and return the status and the JSON object in the response. Return an empty object for any other
+    body. Raises `Unavailable`.
     """
     data = bytearray()
     address = _short(url)
@@ -514,8 +514,8 @@ async def _ask(
 
 
 def _is_address(value: object, *, loopback: bool) -> TypeGuard[str]:
-    """Return whether a value is an https address that can be shown and opened; with ``loopback``, also one of this
-    machine.
+    """Return whether a value is an https URL that can be shown and opened; with ``loopback``, URLs of this machine
+    also pass.
     """
     if not isinstance(value, str) or len(value) > MAX_URL_CHARS or not _PRINTABLE.fullmatch(value):
         return False
@@ -539,11 +539,11 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 def _seconds(value: object, default: float, limit: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return default
-    return float(min(value, limit))  # an integer may be larger than any float
+    return float(min(value, limit))  # an integer can be too large to convert to a float
 
 
 def _short(value: object) -> str:
-    """Return foreign text shortened for use in a message."""
+    """Return untrusted text shortened for use in a message."""
     return "".join(char if char.isprintable() else " " for char in str(value)[:200])
 
 

@@ -1,4 +1,4 @@
-"""Rejects unknown keywords of a call and suggests the intended keyword."""
+"""Rejects unknown keyword arguments of a call and suggests the intended keyword."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class UnknownKeyword(InvalidRequest, TypeError):
-    """A call received an unknown keyword, given in ``param``."""
+    """A call received an unknown keyword argument, which ``param`` names."""
 
 
 def require_known(call: str, given_names: Iterable[str], known_names: Collection[str]) -> None:
@@ -33,7 +33,8 @@ def require_known(call: str, given_names: Iterable[str], known_names: Collection
 
 
 def exact(function: Callable[P, R], options: Iterable[str] | None = None) -> Callable[P, R]:
-    """Reject keywords that are neither parameters nor, with a ``**`` parameter, among its ``options``.
+    """Reject keyword arguments that ``function`` does not accept: a keyword must be a parameter or, if ``function``
+    has a ``**`` parameter, one of ``options``.
 
     Without ``options``, a ``**`` parameter accepts any keyword.
     """
@@ -71,7 +72,9 @@ def with_options(options: Iterable[str]) -> Callable[[Callable[P, R]], Callable[
 
 
 def exact_methods(cls: type[T]) -> type[T]:
-    """Apply `exact` to the callables of a class: its constructor, its methods without a leading underscore, itself."""
+    """Apply `exact` to the callables of a class: its constructor, its methods without a leading underscore, and
+    ``__call__``.
+    """
     for name, member in [*vars(cls).items()]:
         if name.startswith("_") and name not in ("__init__", "__call__"):
             continue

@@ -1,7 +1,7 @@
 """A bridge from MCP over standard input and output to a daemon's ``/mcp``.
 
-Messages pass through unchanged. The bridge adds what belongs to the transport: sessions, headers, streams, the end of
-a cancelled request, and errors that say what to do when the daemon is unreachable.
+Messages are forwarded unchanged. The bridge handles what belongs to the transport: sessions, headers, streams, and
+stopping cancelled requests. If the daemon is unreachable, the bridge sends errors that say what to do.
 """
 
 from __future__ import annotations
@@ -33,17 +33,19 @@ from portico.errors import PorticoError
 PATH: Final = "/mcp"
 
 MAX_SILENCE_S: Final = 120.0
-"""Seconds without a byte after which a stream is considered dead: the daemon sends a comment every 15 seconds."""
+"""Seconds without data after which a stream is considered dead. The daemon sends a comment every 15 seconds."""
 
 FAREWELL_TIMEOUT_S: Final = 1.5
-"""Seconds for calls in progress, and for closing the session, once the client has disconnected."""
+"""Seconds to wait for calls in progress, and for closing the session, after the client has disconnected."""
 
 _BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _EVENTS = "text/event-stream"
 
 
 class Bridge:
-    """A client's conversation. ``write`` sends each message to the client, as a line without its line end."""
+    """The connection of one client. ``write`` sends a message to the client: one line, passed without its line
+    ending.
+    """
 
     def __init__(self, address: Address, write: Callable[[bytes], None]) -> None:
         self._address = address
@@ -56,9 +58,9 @@ class Bridge:
         self._listening: asyncio.Task[None] | None = None
 
     async def run(self, lines: AsyncIterator[bytes]) -> None:
-        """Serve until ``lines`` ends, then let calls in progress finish, notify the daemon, and return.
+        """Serve until ``lines`` ends, then let calls in progress finish, close the session, and return.
 
-        An error of ``write`` also ends serving, in an exception group.
+        An error raised by ``write`` also ends serving; it arrives in an exception group.
         """
         async with (
             httpx.AsyncClient(**self._address.options(MAX_SILENCE_S)) as http,
@@ -82,7 +84,7 @@ class Bridge:
         if message.id is None:
             await self._tell(message, http, tasks)
         elif message.method == "initialize":
-            # No message may overtake it: all that follow need the session that it opens.
+            # Wait for the response: all later messages need the session that this message opens.
             self._session, self._version, self._opening = None, None, message
             await self._ask(message, http, tasks)
         elif message.id in self._calls:
@@ -96,8 +98,10 @@ class Bridge:
             call.add_done_callback(lambda _call: self._calls.pop(key, None))
 
     async def _tell(self, message: McpMessage, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
-        """Forward a message without a response: a notification, or the client's own response to the daemon."""
-        # Without a session, closing the connection cancels a request.
+        """Forward a message that gets no response: a notification, or the client's response to a request from the
+        daemon.
+        """
+        # Without a session, a cancellation is not forwarded: closing the connection cancels the request.
         if message.cancels is None or self._session is not None:
             try:
                 async with self._post(message, http) as response:
@@ -112,13 +116,15 @@ class Bridge:
             self._listening = tasks.create_task(self._listen(http), name="mcp server stream")
 
     async def _ask(self, message: McpMessage, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
-        """Forward a request, and return its response with all messages before it. A response is always sent."""
+        """Forward a request. Write the messages that arrive before its response, and then the response: always exactly
+        one.
+        """
         try:
             session = self._session
             if await self._forward(message, http):
                 return
-            # The daemon does not know our session, so it was restarted: open a session as the client did, and
-            # try again.
+            # The daemon does not know the session, so the daemon was restarted. Open a session as the client
+            # did, and try again.
             async with self._reopening:
                 if self._session == session:
                     await self._reopen(http, tasks)
@@ -150,7 +156,7 @@ class Bridge:
             )
 
     async def _forward(self, message: McpMessage, http: httpx.AsyncClient) -> bool:
-        """Post a request and forward the response; return False if the daemon does not know our session."""
+        """Post a request and forward the response. Return ``False`` if the daemon does not know the session."""
         session = self._session
         async with self._post(message, http) as response:
             if response.status_code == 404 and session is not None and message.version is None:
@@ -178,7 +184,9 @@ class Bridge:
             yield response
 
     async def _reopen(self, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
-        """Open a new session with the client's original message; the client already has the response to it."""
+        """Open a new session by repeating the client's ``initialize`` message. The response is discarded, because the
+        client already has one.
+        """
         self._session = None
         if self._opening is None:
             return
@@ -189,14 +197,16 @@ class Bridge:
         await self._tell(mcp_message, http, tasks)
 
     async def _listen(self, http: httpx.AsyncClient) -> None:
-        """Forward the session's own stream, and reopen it after each failure, while the session exists."""
+        """Forward the messages that the daemon sends on the session's own stream. Reopen the stream when it ends or
+        fails, as long as the session exists.
+        """
         session, failures = self._session, 0
         headers = {"accept": _EVENTS, **session_headers(session, self._version)}
         while self._session == session:
             try:
                 async with http.stream("GET", PATH, headers=headers) as response:
                     if not response.is_success:
-                        return  # the daemon offers no stream, or the session is gone
+                        return  # the daemon offers no such stream, or the session no longer exists
                     failures = 0
                     async for line in _messages(response):
                         self._write(line)
@@ -212,7 +222,7 @@ class Bridge:
         if self._session is not None:
             with contextlib.suppress(
                 httpx.HTTPError, PorticoError
-            ):  # the daemon drops an idle session by itself
+            ):  # the daemon removes an idle session itself
                 headers = session_headers(self._session, self._version)
                 await http.delete(PATH, headers=headers, timeout=FAREWELL_TIMEOUT_S)
 
@@ -227,7 +237,7 @@ async def _stop(*tasks: asyncio.Task[None] | None) -> None:
 
 
 async def _messages(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Yield the messages in a response, each as one line, in whichever format the daemon chose."""
+    """Yield the messages in a response, each as one line, whether the daemon sent JSON or an event stream."""
     if not response.headers.get("content-type", "").startswith(_EVENTS):
         body = await response.aread()
         if body.strip():

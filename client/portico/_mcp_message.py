@@ -1,4 +1,4 @@
-"""MCP messages as a bridge sees them: contents of HTTP headers, and the bridge's own errors. No I/O.
+"""MCP messages, as the bridge handles them: parsing, HTTP headers, and errors that the bridge itself creates. No I/O.
 
 The headers are those of the streamable HTTP transport, both with a session (revisions up to 2025-11-25) and without
 (2026-07-28): https://modelcontextprotocol.io/specification
@@ -16,7 +16,7 @@ from typing import Any, Final
 PARSE_ERROR_CODE: Final = -32700
 INVALID_REQUEST_CODE: Final = -32600
 UNREACHABLE_CODE: Final = -32000
-"""Code of our own errors: the daemon is unreachable, refuses, or lost the connection."""
+"""Code of errors that the bridge creates: the daemon is unreachable or refuses, or the connection was lost."""
 
 _VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
@@ -36,8 +36,8 @@ class NotAMessage(ValueError):
 class McpMessage:
     """A JSON-RPC message from the client: its original bytes, and the fields that the bridge needs.
 
-    ``id`` is set only for requests; ``version`` only for those of 2026-07-28 and later, which contain it; ``cancels``
-    is the id of the request that a ``notifications/cancelled`` ends.
+    ``id`` is set only for requests. ``version`` is set only for requests of protocol version 2026-07-28 and later,
+    which contain it. ``cancels`` is the id of the request that a ``notifications/cancelled`` message cancels.
     """
 
     body: bytes
@@ -52,7 +52,9 @@ class McpMessage:
         return self.id is not None
 
     def headers(self, session: str | None, version: str | None) -> dict[str, str]:
-        """Return the headers for posting the message, in the session with that id and the agreed version."""
+        """Return the headers for posting the message. ``session`` is the session's id, ``version`` the agreed protocol
+        version.
+        """
         headers = {
             "content-type": "application/json",
             "accept": "application/json, text/event-stream",
@@ -67,7 +69,7 @@ class McpMessage:
 
 
 def session_headers(session: str | None, version: str | None) -> dict[str, str]:
-    """Return the headers that identify the session, as far as it is known."""
+    """Return the headers for the session id and the protocol version, without those that are not known yet."""
     headers = {"mcp-session-id": session, "mcp-protocol-version": version}
     return {name: value for name, value in headers.items() if value}
 
@@ -98,7 +100,7 @@ def parse(line: bytes) -> McpMessage:
 
 
 def header_value(value: str) -> str:
-    """Return a value in HTTP header form: unchanged, or in base64 if it would be altered otherwise."""
+    """Return a value as an HTTP header value: unchanged if a header can contain it, otherwise in base64."""
     if _PLAIN.fullmatch(value) and not _ENCODED.fullmatch(value):
         return value
     return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
@@ -130,7 +132,9 @@ def one_line(data: str | bytes) -> bytes:
 
 
 def refusal_line(request: str | int | None, status: int, body: bytes) -> bytes:
-    """Return a refusing HTTP response as a JSON-RPC error: the error it contains, or its message."""
+    """Convert an HTTP error response to a JSON-RPC error: the JSON-RPC error in its body, or else a new error with the
+    body's message.
+    """
     value = _object(body)
     error = value.get("error")
     if isinstance(error, Mapping) and "jsonrpc" in value:

@@ -1,7 +1,7 @@
-"""Reads JSON into frozen values by their type hints: unknown fields are ignored, a missing field is an error.
+"""Parses JSON into frozen values according to type hints. Unknown fields are ignored; a missing field is an error.
 
-A field at another place in JSON declares that place in its metadata (`json_at`); a value with a different shape has a
-class method ``from_json``.
+If a field is elsewhere in the JSON, its metadata declares the place (`json_at`). A type with a different shape in JSON
+has a class method ``from_json``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ T = TypeVar("T")
 _FieldReader: TypeAlias = tuple[
     str, tuple[tuple[str, ...], ...], Callable[[Any], Any], Callable[[], Any] | None
 ]
-"""A field's name, its places in JSON, its reader, and the factory of its empty value."""
+"""The name of a field, where to find it in JSON (several paths are possible), the function that parses it, and a
+factory of its empty value.
+"""
 
 _ADVICE = "Is a Portico daemon running at this URL?"
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A page of a list. ``last_id`` is the ``after`` of the next page if ``has_more``."""
+    """A page of a list. If ``has_more`` is true, pass ``last_id`` as ``after`` to request the next page."""
 
     data: tuple[T, ...]
     has_more: bool = False
@@ -41,8 +43,8 @@ class Page(Generic[T]):
 
 
 def read(kind: type[T], value: Any, key: str = "") -> T:
-    """Return ``value``, or its member ``key``, as a ``kind``: a value, plain JSON, or ``list[…]`` and `Page` of rows,
-    which are stored under ``data``. Raises `NotPortico`.
+    """Parse ``value``, or its member ``key``, as a ``kind``: a dataclass, plain JSON, or a ``list[…]`` or `Page` of
+    rows. Rows are read from ``data`` if ``key`` is empty. Raises `NotPortico`.
     """
     origin = get_origin(kind)
     if origin is not list and origin is not Page:
@@ -63,7 +65,7 @@ def read(kind: type[T], value: Any, key: str = "") -> T:
 
 
 def read_object(cls: type[T], value: Any, /, **known_fields: Any) -> T:
-    """Return a JSON object as a dataclass, with the fields in ``known_fields`` already set. A null counts as missing.
+    """Parse a JSON object as a dataclass. Fields in ``known_fields`` are already parsed. A null counts as missing.
 
     A missing field gets its default, or the empty value of its type. A text field without a default is required.
     """
@@ -86,7 +88,7 @@ def read_object(cls: type[T], value: Any, /, **known_fields: Any) -> T:
 
 
 def error_body(value: Any) -> ErrorBody:
-    """Return an error object, with or without its envelope ``{"error": …}``."""
+    """Parse an error object, with or without its envelope ``{"error": …}``."""
     inner = value.get("error", value) if isinstance(value, Mapping) else value
     if not isinstance(inner, Mapping):
         return ErrorBody(str(inner), "server_error")
@@ -100,7 +102,7 @@ def error_body(value: Any) -> ErrorBody:
 
 
 def usage(value: Any) -> Usage:
-    """Return token usage, from Portico's or OpenAI's field names."""
+    """Parse token usage with Portico's or OpenAI's field names."""
     if not isinstance(value, Mapping):
         return Usage()
     details = value.get("prompt_tokens_details") or {}
@@ -117,7 +119,7 @@ _WIRE: Mapping[Any, Callable[[Any], Any]] = {ErrorBody: error_body, Usage: usage
 
 @cache
 def _reader(kind: Hashable) -> Callable[[Any], Any]:
-    """Return the reader that converts JSON to a ``kind``."""
+    """Return the function that parses JSON as a ``kind``."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind in _WIRE:
         return _WIRE[kind]
@@ -138,7 +140,9 @@ def _reader(kind: Hashable) -> Callable[[Any], Any]:
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
-    """Return a list as the tuple kind, an object as the dataclass kind, anything else unchanged."""
+    """Parse a value of a union type: a list as the tuple type, an object as the dataclass type. Return other values
+    unchanged.
+    """
     for kind in kinds:
         if (
             isinstance(value, Mapping)
@@ -179,8 +183,8 @@ def _fields(cls: type[Any]) -> list[_FieldReader]:
 
 
 def _empty(kind: Any) -> Callable[[], Any] | None:
-    """Return the factory of the empty value of a type: ``None``, ``()``, ``{}``, 0 or false; ``None`` if the type has
-    none.
+    """Return a factory of the empty value of a type: ``None``, ``()``, ``{}``, 0 or false. Return ``None`` if the type
+    has no empty value.
     """
     origin = get_origin(kind) or kind
     if origin in (Union, UnionType):

@@ -1,4 +1,4 @@
-"""Parts of requests: paths, bodies and uploads. The only I/O is checking whether a file exists."""
+"""Parts of requests: paths, bodies and uploads. The only I/O is a check whether a file exists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file to send as multipart: a path (streamed) or bytes."""
+    """A file to send as multipart form data: a path (streamed) or bytes."""
 
     filename: str
     content: Path | bytes
@@ -25,8 +25,8 @@ class Upload:
 
     @classmethod
     def of(cls, content: Path | bytes, filename: str | None = None, **fields: str | None) -> Upload:
-        """Return an upload with the ``fields`` that are set. Raises `InvalidRequest` for bytes without a name or a
-        missing file.
+        """Create an upload. Form ``fields`` that are ``None`` are left out. Raises `InvalidRequest` for bytes without
+        a file name and for a missing file.
         """
         if isinstance(content, Path):
             if not content.is_file():
@@ -40,8 +40,8 @@ class Upload:
 class Options(TypedDict, total=False):
     """Optional parts of a request, in addition to its method, its path and its response type.
 
-    ``slow`` requests run a model and may take as long as the client's ``timeout``. ``key`` is the relevant member of
-    the response.
+    ``slow`` requests run a model and may take as long as the client's ``timeout``. ``key`` is the member of the
+    response to return.
     """
 
     query: Mapping[str, Any]
@@ -52,12 +52,12 @@ class Options(TypedDict, total=False):
 
 
 def at(*parts: str) -> str:
-    """Return a path of literal segments and names; names are quoted so that they cannot change the path."""
+    """Join literal segments and names into a path. Names are quoted so that they cannot change the path."""
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
 def check_path_name(name: str, subject: str) -> str:
-    """Return a name unchanged; raise `InvalidRequest` if it would address another path than intended."""
+    """Return a name unchanged. Raise `InvalidRequest` if a URL with the name would address a different path."""
     if name in ("", ".", ".."):
         raise InvalidRequest(
             f"'{name}' is not a valid name for {subject}.", param="name", code="invalid_value"
@@ -66,7 +66,7 @@ def check_path_name(name: str, subject: str) -> str:
 
 
 def by_id(value: str, subject: str) -> str:
-    """Validate an id as `named` does."""
+    """Return an id unchanged. Raise `InvalidRequest` if a URL with the id would address a different path."""
     if value in ("", ".", ".."):
         raise InvalidRequest(f"The id of {subject} is required.", param="id")
     return value

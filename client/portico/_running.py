@@ -27,13 +27,13 @@ Functions = Mapping[str, Callable[..., Any]]
 
 
 class _RunState:
-    """The state of the run so far."""
+    """The state of a run so far."""
 
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
         self._finished_event: Finished | None = None
         self.id: str | None = None
-        """The id of the run, once it has begun."""
+        """The id of the run, once it has started."""
         self._request_id: str | None = None
 
     def _open(self, headers: Headers) -> None:
@@ -56,7 +56,7 @@ class _RunState:
     def value(self) -> Any:
         """Return the output, once the run has finished."""
         result = self._finished_event.result if self._finished_event is not None else None
-        # An app that was called as an app returns its value and its usage.
+        # If the flow is an app, its result contains the usage and the citations in addition to the value.
         return (
             result["value"]
             if isinstance(result, dict) and set(result) == {"value", "usage", "citations"}
@@ -69,9 +69,9 @@ def _arguments(event: Asked) -> tuple[list[Any], dict[str, Any]]:
 
 
 class _Listener(_RunState):
-    """Reads the events and answers their questions.
+    """Reads the events of a run and answers its calls of local functions.
 
-    It holds no reference to the iterator, so the iterator ends when it is dropped.
+    The listener has no reference to its event generator, so dropping the generator closes it.
     """
 
     def __init__(self, transport: Transport, functions: Functions) -> None:
@@ -90,7 +90,7 @@ class _Listener(_RunState):
                 yield self._take(item)
         finally:
             source.close()
-            # Do not wait: Python's garbage collector may be running this during another call.
+            # Do not wait: this may run during garbage collection, in the middle of another call.
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _execute(self, function: Callable[..., Any], event: Asked) -> None:
@@ -116,7 +116,8 @@ class _Listener(_RunState):
 
 
 class Running:
-    """Iterate for the text of the flow's answer as it arrives, or call `result`. Closing it cancels the run.
+    """A running flow. Iterate to receive the text of the answer as it arrives, or call `result`. Closing cancels the
+    run.
 
     A durable run continues after closing. Nothing is sent before the first event is requested.
     """
@@ -134,11 +135,11 @@ class Running:
         return (event.text for event in self._events if isinstance(event, Delta))
 
     def events(self) -> Iterator[Event]:
-        """Iterate over all events: steps, progress, text, questions, the end."""
+        """Iterate over all events: steps, progress, text, questions, and the end of the run."""
         return self._events
 
     def result(self) -> Any:
-        """Wait for the run to finish and return the output of the flow. Raises the error that the run failed with."""
+        """Wait for the run to finish and return the output of the flow. If the run failed, raise its error."""
         for _event in self._events:
             pass
         return self._listener.value()
@@ -209,11 +210,11 @@ class AsyncRunning(_RunState):
                 yield event.text
 
     def events(self) -> AsyncIterator[Event]:
-        """Iterate over all events: steps, progress, text, questions, the end."""
+        """Iterate over all events: steps, progress, text, questions, and the end of the run."""
         return self._events
 
     async def result(self) -> Any:
-        """Wait for the run to finish and return the output of the flow. Raises the error that the run failed with."""
+        """Wait for the run to finish and return the output of the flow. If the run failed, raise its error."""
         async for _event in self._events:
             pass
         return self.value()

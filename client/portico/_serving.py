@@ -26,10 +26,10 @@ from portico.schemas.questions import Claims, Question
 logger = logging.getLogger("portico.serve")
 
 LEASE_S = 30.0
-"""Seconds after which a call goes to another worker if this worker is silent."""
+"""Seconds without contact from this worker after which its calls are passed to another worker."""
 
 CLAIM_WAIT_S = 2.0
-"""Seconds that a claim waits for a call; a worker notices a stop request after that time."""
+"""Seconds that a claim waits for a call. A worker notices a stop request after at most this time."""
 
 MAX_PAUSE_S = 10.0
 """Maximum delay between attempts to reach an unreachable daemon, in seconds."""
@@ -43,11 +43,13 @@ class Serves(Protocol):
 
 
 Given = Function | Callable[..., Any] | Flow | Step | Serves
-"""An object that can be served; a flow stands for all its functions that stay in this process."""
+"""An object that can be served. For a flow, all of its functions that run in this process are served."""
 
 
 class WorkerState:
-    """A worker: its name, its functions, and its claimed calls. ``concurrency`` limits concurrent calls."""
+    """The state of a worker: its name, its functions, and its claimed calls. ``concurrency`` limits concurrent
+    calls.
+    """
 
     def __init__(self, functions: Sequence[Given], name: str | None, concurrency: int) -> None:
         if not functions:
@@ -65,11 +67,13 @@ class WorkerState:
         return len(self.held) >= self.concurrency
 
     def introduction(self) -> dict[str, Any]:
-        """Return the body with which a worker joins."""
+        """Return the request body with which a worker joins."""
         return {"worker": self.worker, "functions": [item.to_json() for item in self.functions.values()]}
 
     def claim(self, *, stopping: bool = False) -> dict[str, Any]:
-        """Return the body that claims calls for the free capacity and lists the calls in progress."""
+        """Return the request body that claims as many calls as there are free slots, and lists the calls in
+        progress.
+        """
         free_slots = 0 if stopping else self.concurrency - len(self.held)
         return {
             "lease_seconds": LEASE_S,
@@ -79,8 +83,8 @@ class WorkerState:
         }
 
     def take_calls(self, claims: Claims) -> list[tuple[Question, Function]]:
-        """Return the calls to execute, each with its function. Work on lost calls is wasted: their answers are
-        dropped.
+        """Return the calls to execute, each with its function. Record the calls that the worker has lost: the daemon
+        discards their answers.
         """
         self._failure_count = 0
         self.lost.update(claims.lost)
@@ -92,12 +96,12 @@ class WorkerState:
         self.lost.discard(question_id)
 
     def to_error_answer(self, question: Question, error: Exception) -> dict[str, Any]:
-        """Return the answer for a function that failed. The traceback is logged by the worker."""
+        """Return the answer for a function that failed, and log the traceback in the worker."""
         logger.warning("%s failed", question.name, exc_info=error)
         return answer_raised(error, self.worker)
 
     def must_join(self, error: PorticoError) -> bool:
-        """Return whether the daemon no longer knows this worker; raise ``error`` if it is not temporary."""
+        """Return whether the daemon no longer knows this worker. Raise ``error`` if it is not temporary."""
         if isinstance(error, NotFound) and error.code == "worker_not_found":
             return True
         if not isinstance(error, ConnectionFailed | Unavailable | DeadlineExceeded):
@@ -113,10 +117,9 @@ class WorkerState:
 
 
 def functions_in(declared: Given, **options: Any) -> list[Function]:
-    """Return the functions to serve for an object; ``options`` are defaults for functions that declare nothing
-    themselves.
+    """Return the functions to serve for an object; ``options`` are defaults for functions that do not set them.
 
-    Raises `InvalidRequest` for a flow or an agent that needs no functions served.
+    Raises `InvalidRequest` for a flow or an agent that has no functions to serve.
     """
     if isinstance(declared, Function):
         return [declared]
@@ -135,16 +138,18 @@ def functions_in(declared: Given, **options: Any) -> list[Function]:
 
 
 def answer_returned(value: Any, worker: str = "") -> dict[str, Any]:
-    """Return the answer to a function call: its return value."""
+    """Return the request body that answers a function call with its return value."""
     return {"accepted": True, "value": plain(value), "note": "", "worker": worker}
 
 
 def answer_raised(error: Exception, worker: str = "") -> dict[str, Any]:
-    """Return the error as text, without the traceback, for the run that called the function."""
+    """Return the request body that reports an error as text, without the traceback, to the run that called the
+    function.
+    """
     note = (f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)[:10_000]
     return {"accepted": False, "value": None, "note": note, "worker": worker}
 
 
 def is_too_late(error: PorticoError) -> bool:
-    """Return whether an answer came too late to matter: another client answered, or the run has ended."""
+    """Return whether an answer arrived too late: another client has answered, or the run has ended."""
     return isinstance(error, Conflict | NotFound)

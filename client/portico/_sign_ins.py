@@ -1,6 +1,7 @@
-"""Sign-ins of this user at daemons: tokens in a file that only they can read, sent with calls and renewed in time.
+"""This user's sign-ins to daemons: tokens in a file that only the user can read, sent with requests and renewed in
+time.
 
-The file is checked at every call without a key; its modification time shows whether it must be read.
+The file is checked at every request without a key. It is read again only if it has changed.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from portico.errors import InvalidRequest, PorticoError, Unauthenticated, Unavai
 T = TypeVar("T")
 
 RENEW_AHEAD_S: Final = 60.0
-"""Seconds before expiry at which a token is renewed; at most half of its lifetime."""
+"""Seconds before expiry at which a token is renewed, but at most half of the token's lifetime."""
 
 RENEWAL_RETRY_S: Final = 30.0
-"""Seconds after which a failed renewal is retried, and for which a new token is not renewed."""
+"""Seconds before a failed renewal is retried. Also the minimum age of a token that is renewed."""
 
 LOCK_TIMEOUT_S: Final = 30.0
 LOCK_POLL_INTERVAL_S: Final = 0.05
@@ -38,7 +39,7 @@ MAX_FILE_BYTES: Final = 2**22
 
 @dataclass(frozen=True, slots=True)
 class KeptSignIn:
-    """The sign-in at a daemon. Times are in seconds since 1970."""
+    """A user's sign-in to one daemon. Times are in seconds since 1970."""
 
     issuer: str
     client_id: str
@@ -50,13 +51,15 @@ class KeptSignIn:
 
     @classmethod
     def of(cls, issuer: str, client_id: str, tokens: GrantedTokens) -> KeptSignIn:
-        """Return a sign-in with the tokens that an issuer has now granted."""
+        """Create a sign-in from tokens that an issuer has granted now."""
         identity = (tokens.subject, tokens.token, tokens.refresh_token)
         return cls(issuer, client_id, *identity, time.time(), tokens.expires_at)
 
     @property
     def renew_at(self) -> float:
-        """The time of renewal, or the expiry if it cannot be renewed. A fast local clock causes no extra requests."""
+        """The time at which to renew the token, or its expiry if it cannot be renewed. A local clock that is fast does
+        not cause extra requests.
+        """
         if not self.refresh_token:
             return self.expires_at
         ahead = min(RENEW_AHEAD_S, max(0.0, self.expires_at - self.given_at) / 2)
@@ -78,19 +81,19 @@ def file() -> Path:
 
 
 def place_of(url: str) -> str:
-    """Return a daemon's address in the normalized form used in the file."""
+    """Return a daemon's URL in the normalized form that serves as key in the file."""
     found_url = httpx.URL(url)
     return f"{found_url.scheme}://{found_url.netloc.decode('ascii')}{found_url.path.rstrip('/')}"
 
 
 _read: tuple[object, Mapping[str, KeptSignIn]] = (None, {})
 _failed_at: dict[str, float] = {}
-"""When the renewal of a daemon's sign-in failed, by the monotonic clock."""
+"""The monotonic time at which renewal last failed, keyed by the daemon's address."""
 
 
 def read_sign_ins() -> Mapping[str, KeptSignIn]:
-    """Return all sign-ins by daemon address. Raises `InvalidRequest` for a file that others could have read or
-    written, and for a file with other contents.
+    """Return all sign-ins, keyed by daemon address. Raise `InvalidRequest` if other users can read or write the file,
+    or if its contents are invalid.
     """
     global _read
     path = file()
@@ -139,7 +142,7 @@ def _is_whole(sign_in: KeptSignIn) -> bool:
 
 
 def _require_private(file_state: os.stat_result, path: Path) -> None:
-    """Raise `InvalidRequest` for a file with secrets that is not private to this user."""
+    """Raise `InvalidRequest` unless a file with secrets is private to this user."""
     if sys.platform == "win32":
         return
     if not stat.S_ISREG(file_state.st_mode) or file_state.st_uid != os.geteuid():
@@ -155,7 +158,9 @@ def _require_private(file_state: os.stat_result, path: Path) -> None:
 
 
 def keep(place: str, sign_in: KeptSignIn | None) -> None:
-    """Store the sign-in of a daemon, or remove it. The caller must hold the lock (`locked`)."""
+    """Store the sign-in for a daemon, or remove it if ``sign_in`` is ``None``. The caller must hold the lock
+    (`hold_lock`).
+    """
     sign_ins = {at: entry for at, entry in read_sign_ins().items() if at != place}
     rows = {**sign_ins, **({} if sign_in is None else {place: sign_in})}
     path = file()
@@ -173,7 +178,7 @@ def keep(place: str, sign_in: KeptSignIn | None) -> None:
 
 @contextlib.contextmanager
 def hold_lock() -> Iterator[None]:
-    """Hold the lock that serializes changes to the file among this user's processes. Raises `Unavailable` after
+    """Hold the lock that serializes changes to the sign-in file by this user's processes. Raises `Unavailable` after
     `LOCK_TIMEOUT_S`.
     """
     path = folder() / "sign-ins.lock"
@@ -211,16 +216,18 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def run_apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine to completion in its own thread: the caller may or may not have an event loop."""
+    """Run a coroutine to completion in a separate thread, so that it does not matter whether the caller has an event
+    loop.
+    """
     with ThreadPoolExecutor(1, "portico sign-in") as pool:
         return pool.submit(lambda: asyncio.run(work())).result()
 
 
 def current(place: str, refused_token: str = "") -> KeptSignIn | None:
-    """Return the current sign-in of a daemon, renewed if it is due, or if the daemon rejected its token
+    """Return the current sign-in for a daemon. Renew it first if renewal is due, or if the daemon rejected its token
     (``refused_token``).
 
-    Raises `Unauthenticated` if it has ended, `Unavailable` if it cannot be renewed now.
+    Raises `Unauthenticated` if the sign-in has ended, and `Unavailable` if it cannot be renewed now.
     """
     sign_in = read_sign_ins().get(place)
     if sign_in is None or not _is_due(sign_in, refused_token):
@@ -230,7 +237,7 @@ def current(place: str, refused_token: str = "") -> KeptSignIn | None:
         return _as_it_is(sign_in)
     with hold_lock():
         sign_in = read_sign_ins().get(place)
-        if sign_in is None or not _is_due(sign_in, refused_token):  # another process has changed it
+        if sign_in is None or not _is_due(sign_in, refused_token):  # another process has changed the sign-in
             return sign_in
         try:
             return _renew(place, sign_in)
@@ -250,7 +257,7 @@ def _is_due(sign_in: KeptSignIn, refused_token: str) -> bool:
 
 
 def _as_it_is(sign_in: KeptSignIn) -> KeptSignIn:
-    """Return the sign-in while its token is valid, although it cannot be renewed."""
+    """Return a sign-in that cannot be renewed now, if its token is still valid. Otherwise raise `Unavailable`."""
     if time.time() < sign_in.expires_at:
         return sign_in
     raise Unavailable(
@@ -260,7 +267,7 @@ def _as_it_is(sign_in: KeptSignIn) -> KeptSignIn:
 
 
 def _renew(place: str, sign_in: KeptSignIn) -> KeptSignIn:
-    """Request new tokens from the issuer, and store them: it accepts a refresh token only once."""
+    """Request new tokens from the issuer, and store them, because the issuer accepts a refresh token only once."""
     if not sign_in.refresh_token:
         raise Unauthenticated("The sign-in cannot be renewed.")
     arguments = (sign_in.issuer, sign_in.client_id, sign_in.refresh_token, sign_in.subject)
@@ -286,9 +293,10 @@ def _expiry_error(place: str) -> Unauthenticated:
 
 
 class SignInAuth(httpx.Auth):
-    """Sends this user's token with calls to one daemon, and nowhere else.
+    """Sends this user's token with requests to one daemon, and to no other server.
 
-    Without a sign-in, calls carry no token. An expired sign-in becomes an error once the daemon requires a token.
+    Without a sign-in, requests are sent without a token. If the sign-in has expired, an error is raised only when the
+    daemon requires a token.
     """
 
     def __init__(self, url: str) -> None:
@@ -323,8 +331,8 @@ class SignInAuth(httpx.Auth):
         return False
 
     def _token(self, request: httpx.Request, refused_token: str) -> tuple[str, PorticoError | None]:
-        """Return the token to send with a request, empty for none; and the reason for having none, if it is a
-        problem.
+        """Return the token to send with a request, and an error. The token is empty if there is none to send. The
+        error is set if reading or renewing the sign-in failed.
         """
         url, base = request.url, self._base
         if (url.scheme, url.host, url.port) != (base.scheme, base.host, base.port):
@@ -336,8 +344,8 @@ class SignInAuth(httpx.Auth):
         return ("" if sign_in is None else sign_in.token), None
 
     def _again(self, request: httpx.Request, sent_token: str, problem: PorticoError | None) -> str:
-        """Return the token to retry with when the daemon requires authentication; empty for none. Raises
-        ``problem``.
+        """Return the token for a second attempt after the daemon has required authentication, or an empty text if a
+        second attempt is pointless. Raises ``problem``.
         """
         if problem is None and not sent_token:
             return ""

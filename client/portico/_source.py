@@ -1,4 +1,6 @@
-"""The source of a Python function for execution elsewhere, or the reason why it must stay. Standard library only."""
+"""Extraction of a Python function's source, so that it can run elsewhere, or the reason why it cannot. Standard
+library only.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ HERE: Final = frozenset(_HERE.split())
 
 _CHANGING = "add append clear discard extend insert pop popitem remove reverse setdefault sort update"
 CHANGING: Final = frozenset(_CHANGING.split())
-"""Methods that change a list or an object."""
+"""Methods that change the object on which they are called."""
 
 MISSING: Final = {
     ast.Yield: "'yield'",
@@ -39,10 +41,10 @@ MISSING: Final = {
     ast.TryStar: "'except*'",
     ast.Global: "'global'",
 }
-"""Syntax that the sandbox lacks, or that would change state left behind in this process."""
+"""Syntax that the sandbox does not support, or that would change state in this process."""
 
 MAX_VALUE_CHARS: Final = 65_536
-"""Maximum length of a value that is sent along, in characters."""
+"""Maximum length of a value that is sent along with a function, in characters."""
 
 MAX_CALL_DEPTH: Final = 8
 """Maximum depth of calls among functions that are sent along."""
@@ -50,23 +52,23 @@ MAX_CALL_DEPTH: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Portable:
-    """Source that ends with a function or is a lambda, and needs nothing from its surroundings."""
+    """Source that defines a function at its end, or is a lambda, and depends on nothing outside of it."""
 
     source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A function that must stay in this process; ``reason`` names what it needs."""
+    """A function that must run in this process; ``reason`` says why."""
 
     reason: str
 
 
 def portable(function: Callable[..., Any]) -> Portable | Bound:
-    """Return the portable source of a function, or the reason why it must stay.
+    """Return the portable source of a function, or the reason why the function must run in this process.
 
-    A function is portable if all that it uses is built in, a module of `MODULES`, a plain value, or another portable
-    function. The positions in its code object identify the exact lambda, so a line can contain several.
+    A function is portable if it uses only built-ins, modules in `MODULES`, plain values, and other portable functions.
+    If a line contains several lambdas, the positions in the code object identify the right one.
     """
     return _portable(function, frozenset(), 0)
 
@@ -103,7 +105,7 @@ def _is_static(decorator: ast.expr) -> bool:
 
 
 def _syntax(node: ast.Lambda | ast.FunctionDef) -> str:
-    """Return which syntax of a function the sandbox lacks; empty if none."""
+    """Return the first syntax or import in a function that the sandbox does not support, as a reason; empty if none."""
     for inner in ast.walk(node):
         if type(inner) in MISSING:
             return f"it uses {MISSING[type(inner)]}, which the sandbox does not support"
@@ -118,7 +120,9 @@ def _syntax(node: ast.Lambda | ast.FunctionDef) -> str:
 
 
 def _changes(function: types.FunctionType, node: ast.Lambda | ast.FunctionDef) -> str:
-    """Return what a function changes in its surroundings, which would be a copy elsewhere; empty if nothing."""
+    """Return, as a reason, what a function changes outside of itself; empty if nothing. In the sandbox, the change
+    would only affect a copy.
+    """
     code = function.__code__
     around = {*code.co_freevars, *_globals(code)}
     for inner in ast.walk(node):
@@ -135,7 +139,9 @@ def _changes(function: types.FunctionType, node: ast.Lambda | ast.FunctionDef) -
 
 
 def _fix_defaults(function: types.FunctionType, node: ast.Lambda | ast.FunctionDef) -> str:
-    """Replace the expressions of default arguments with their values; return the reason if that is impossible."""
+    """Replace the expressions of default arguments with their values. Return the reason if that is impossible,
+    otherwise an empty text.
+    """
     arguments = node.args
     places = list(function.__defaults__ or ())
     if not all(_plain(item) for item in (*places, *(function.__kwdefaults__ or {}).values())):
@@ -152,7 +158,7 @@ def _fix_defaults(function: types.FunctionType, node: ast.Lambda | ast.FunctionD
 
 
 def _bare(node: ast.FunctionDef) -> ast.FunctionDef:
-    """Return the function without annotations, whose names the sandbox may not know."""
+    """Remove the decorators and annotations of a function, because the sandbox may not know the names in them."""
     node.returns = None
     node.decorator_list = []
     arguments = node.args
@@ -169,7 +175,9 @@ def _bare(node: ast.FunctionDef) -> ast.FunctionDef:
 
 
 def _surroundings(function: types.FunctionType, seen_names: frozenset[str], depth: int) -> list[str] | Bound:
-    """Return the source of everything that a function uses from its surroundings."""
+    """Return the source of everything outside a function that the function uses, or the reason why that is
+    impossible.
+    """
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
     lines: list[str] = []
     for name in sorted(set(_globals(function.__code__)) | cells.keys()):
@@ -236,8 +244,8 @@ def _a(value: Any) -> str:
 
 
 def _globals(code: types.CodeType) -> Iterator[str]:
-    """Yield the names that a function, and the functions within it, look up in their surroundings."""
-    own_names = {"__name__"}  # names of an inner class: built in, and defined by the class itself
+    """Yield the global names that a function, and the functions nested in it, use."""
+    own_names = {"__name__"}  # names in the body of a nested class that are not global
     for instruction in dis.get_instructions(code):
         if instruction.opname == "STORE_NAME":
             own_names.add(instruction.argval)
@@ -251,7 +259,7 @@ def _globals(code: types.CodeType) -> Iterator[str]:
 
 
 def _node(function: types.FunctionType) -> ast.Lambda | ast.FunctionDef | None:
-    """Return the syntax tree of a function, by the positions in its code."""
+    """Find the syntax tree of a function by the positions in its code object."""
     code = function.__code__
     lines = linecache.getlines(code.co_filename, function.__globals__)
     if not lines:
@@ -260,7 +268,7 @@ def _node(function: types.FunctionType) -> ast.Lambda | ast.FunctionDef | None:
     if tree is None:
         return None
     node_type = ast.Lambda if function.__name__ == "<lambda>" else ast.FunctionDef
-    # The start of a function has a zero-width position, outside its body.
+    # Ignore zero-width positions: the start of a function has one that is outside its body.
     spots = [
         spot for spot in code.co_positions() if None not in spot and (spot[0], spot[2]) != (spot[1], spot[3])
     ]
@@ -291,7 +299,7 @@ def _tree(text: str) -> ast.Module | None:
 
 
 def _holds(body: ast.expr, spots: list[Any]) -> bool:
-    """Return whether all positions of a lambda's code are within an expression; columns count UTF-8 bytes in both."""
+    """Return whether an expression contains all positions of a lambda's code. Both count columns in UTF-8 bytes."""
     assert body.end_lineno is not None
     assert body.end_col_offset is not None
     start, end = (body.lineno, body.col_offset), (body.end_lineno, body.end_col_offset)

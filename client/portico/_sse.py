@@ -12,7 +12,9 @@ Item = TypeVar("Item", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:
-    """A received event: ``event`` is ``message`` unless named, ``id`` is empty unless given."""
+    """A received event. ``event`` is ``message`` unless the event has a name. ``id`` is the latest id that the stream
+    has sent, empty before the first.
+    """
 
     data: str
     event: str = "message"
@@ -20,7 +22,9 @@ class ServerEvent:
 
 
 class Decoder:
-    """Decodes bytes into complete events; comments and an event cut off at the end are dropped, as specified."""
+    """Decodes bytes into complete events. As the specification requires, comments and an incomplete last event are
+    dropped.
+    """
 
     def __init__(self) -> None:
         self._text = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
@@ -60,8 +64,8 @@ class Decoder:
 class EventReader(Protocol[Item]):
     """Converts server-sent events to typed items.
 
-    ``done``: the final event of the stream has arrived. ``last``: the number after which an interrupted stream
-    continues; 0 starts it over.
+    ``done``: the final event of the stream has arrived. ``last``: the number of the event after which to continue an
+    interrupted stream; 0 starts from the beginning.
     """
 
     done: bool

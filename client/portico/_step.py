@@ -1,4 +1,4 @@
-"""Building blocks of a flow during composition: steps, references, templates. Standard library only."""
+"""Building blocks for composing a flow: steps, references, templates. Standard library only."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from portico.spelling import nearest
 
 
 class Reference:
-    """A value that exists only when the flow runs. ``input.topic`` and ``output("outline")[0]`` select parts of it.
+    """A value that exists only when the flow runs. ``input.topic`` and ``output("outline")[0]`` select parts of a
+    value.
 
-    Keys that are not identifiers, or that are names of this class's methods, go in brackets: ``input["or_else"]``.
+    Write keys in brackets if they are not identifiers or are names of this class's methods: ``input["or_else"]``.
 
     Example::
 
@@ -55,7 +56,9 @@ class Reference:
         )
 
     def or_else(self, default: Any) -> Reference:
-        """Return the same reference with ``default`` for a missing value or a skipped step."""
+        """Return a reference to the same value that yields ``default`` if the value is missing or its step was
+        skipped.
+        """
         return Reference(self._path, default)
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +71,7 @@ class Reference:
 
 
 class Argument:
-    """The number of an argument among the incoming values: `portico.flow._0` is the first."""
+    """A reference to an argument of the step by position: `portico.flow._0` is the first incoming value."""
 
     __slots__ = ("number",)
 
@@ -81,7 +84,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Text with ``{name}`` placeholders, and the value for each name."""
+    """Text with ``{name}`` placeholders, and a value for each name."""
 
     text: str
     variables: Mapping[str, Any]
@@ -92,7 +95,8 @@ class Template:
 class Step:
     """A step of a flow. Every method returns a new step; the original is unchanged.
 
-    ``kind`` is its name in the specification, ``fields`` are its fields there, ``options`` are set around it.
+    ``kind`` is the step's kind in the flow specification, ``fields`` are the fields of that kind, and ``options`` are
+    the options that any step can have.
 
     Example::
 
@@ -122,17 +126,17 @@ class Step:
         )
 
     def __exit__(self, *_error: object) -> None:
-        """Never reached; without this method, Python's error would say less than `__enter__` does."""
+        """Never called. Without this method, Python would raise a less helpful error than `__enter__` does."""
 
     def named(self, name: str) -> Step:
-        """Set the name by which others refer to the step."""
+        """Name the step, so that other steps can refer to it."""
         return replace(self, name=name)
 
     def bind(self, *args: Any, **kwargs: Any) -> Step:
-        """Set where arguments come from: values, `input`, `output("name")`, `_0`.
+        """Bind arguments to values, `input`, `output("name")`, or `_0`.
 
-        For a function: its arguments. For a model: the variables of its templates. For a combinator: a ``dict(...)``
-        for each named step. For any other step: its fields.
+        Which arguments exist depends on the step: a function has its parameters, a model the variables of its
+        templates. A combinator accepts a ``dict(...)`` for each named step. Any other step accepts its fields.
         """
         for name, bound in (*enumerate(args, start=1), *kwargs.items()):
             if bound is builtins.input:
@@ -166,8 +170,8 @@ class Step:
         return replace(self, fields={**self.fields, "steps": steps})
 
     def when(self, condition: Any) -> Step:
-        """Run the step only if a condition is true: a function of the incoming value, or a value. Otherwise, skip
-        it.
+        """Run the step only if a condition is true: a function of the incoming value, or a value. Otherwise, the step
+        is skipped.
         """
         return self._with(when=condition)
 
@@ -182,7 +186,7 @@ class Step:
         return self._with(timeout=seconds)
 
     def cache(self, ttl: float = 86_400.0) -> Step:
-        """Cache the step's output for the same input for this many seconds."""
+        """Cache the step's output and return it for the same input for this many seconds."""
         return self._with(cache={"ttl": ttl})
 
     def on_error(self, value: Any = None, *, goto: str = "") -> Step:
@@ -190,21 +194,23 @@ class Step:
         return self._with(on_error={"goto": goto} if goto else {"value": value})
 
     def save(self, name: str) -> Step:
-        """Store the step's output in the `state` of the enclosing loop."""
+        """Store the step's output in the enclosing loop's `state`, under ``name``."""
         return self._with(save=name)
 
     def stream(self, aloud: bool = True) -> Step:
-        """Send the step's tokens as the flow's answer, or do not. By default, the last step sends them."""
+        """Set whether the step's tokens are streamed as the flow's answer. By default, only those of the last step
+        are.
+        """
         return self._with(stream=aloud)
 
     def returns(self, kind: Any) -> Step:
-        """Set the type or JSON schema that the output must match."""
+        """Set the type or JSON schema with which the output must comply."""
         return self._with(output_schema=dict(kind) if isinstance(kind, Mapping) else schema_of(kind))
 
 
 @runtime_checkable
 class StepMaker(Protocol):
-    """An object that provides its own step: `portico.agent.Agent`."""
+    """An object that can convert itself to a step, such as `portico.agent.Agent`."""
 
     def as_step(self) -> Step: ...
 
@@ -213,7 +219,7 @@ StepLike: TypeAlias = "Step | StepMaker | Callable[..., Any]"
 
 
 def step_of(step_like: StepLike) -> Step:
-    """Return a step, or wrap a function as a step."""
+    """Convert an object to a step: a step is returned unchanged, a function is wrapped."""
     if isinstance(step_like, Step):
         return step_like
     if isinstance(step_like, StepMaker):
@@ -230,8 +236,8 @@ Join: TypeAlias = Literal["list", "dict", "sum", "text", "zip"]
 
 
 def steps_of(steps: Sequence[StepLike], named_step_likes: Mapping[str, StepLike]) -> dict[str, StepLike]:
-    """Return steps by name: the given name, that of the function, or kind and number. Raises if a name is used
-    twice.
+    """Return the steps, keyed by name: the given name, or the name of the step's function, or its kind and number.
+    Raise `InvalidRequest` if two steps have the same name.
     """
     step_likes: dict[str, StepLike] = {}
     for number, step in enumerate(steps, 1):
@@ -278,7 +284,7 @@ def join_fields(
     concurrency: int,
     collect: bool,
 ) -> dict[str, Any]:
-    """Return the fields of a combinator that joins its outputs."""
+    """Return the fields of a combinator that joins the outputs of its steps."""
     return without_none(
         steps=steps_of(steps, step_likes),
         join=join if join != "list" else None,
@@ -289,7 +295,7 @@ def join_fields(
 
 
 def format_of(kind: Any) -> Any:
-    """Return the format of a model's answer, from a type, a schema or a word."""
+    """Return the output format for a model, given a type, a schema or a keyword such as ``json``."""
     if kind is None or isinstance(kind, str):
         return kind
     if isinstance(kind, Mapping):

@@ -1,4 +1,4 @@
-"""The flows of teams: who speaks, and what each member hears. Speakers are identified only by name.
+"""The flows of teams: who speaks next, and what each member receives. Members are identified only by their names.
 
 The daemon also uses this module to compose the teams of its configuration, so it does not depend on agents or clients.
 """
@@ -36,9 +36,9 @@ CONCLUDE: Final = "The task:\n{task}\n\nWhat your team has done:\n{told}\n\nComp
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """A team member with the ``name`` that the others see, and the ``deployed`` name under which it answers.
+    """A team member. The others see its ``name``; ``deployed`` is the name of the agent or model that answers.
 
-    Without ``deployed``, the member is a person, who has ``limit`` seconds to answer.
+    If ``deployed`` is empty, the member is a person, who has ``limit`` seconds to answer.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Speaker:
     limit: float = 86_400.0
 
     def says(self, message: Any) -> Step:
-        """Return the step that answers a message as this speaker."""
+        """Return a step in which this speaker answers a message."""
         if self.deployed:
             return flow.agent(self.deployed, message=message)
         question = message if message is not flow.value else template("{said}", said=message)
@@ -71,7 +71,7 @@ def round_robin(speakers: Sequence[Speaker], rounds: int, final: str) -> Step:
 
 
 def moderated(moderator: Speaker, speakers: Sequence[Speaker], turns: int, final: str) -> Step:
-    """The moderator selects each speaker, until it says DONE."""
+    """The moderator selects the speaker of each turn, until it says DONE."""
     names = [speaker.name for speaker in speakers]
     question = template(CHOOSE, task=input, told=output("told"), names=", ".join(names))
     choose = pipeline(
@@ -83,7 +83,7 @@ def moderated(moderator: Speaker, speakers: Sequence[Speaker], turns: int, final
 
 
 def bidding(speakers: Sequence[Speaker], turns: int, final: str) -> Step:
-    """Before each turn, all members bid how important their turn is, and the highest bidder speaks."""
+    """Before each turn, all members bid how important it is that they speak. The highest bidder speaks."""
     bids = [
         speaker.says(template(BID, task=input, told=output("told"), who=speaker.name)).named(
             speaker.step_name
@@ -121,7 +121,7 @@ def debate(speakers: Sequence[Speaker], judge: Speaker, rounds: int) -> Step:
 
 
 def hierarchy(manager: Speaker, speakers: Sequence[Speaker], concurrency: int) -> Step:
-    """The manager assigns each member a part of the task, the parts run in parallel, and the manager concludes."""
+    """The manager divides the task among the members, the parts run in parallel, and the manager concludes."""
     names = [speaker.name for speaker in speakers]
     works = {speaker.name: speaker.says(flow.item["task"]).named(speaker.step_name) for speaker in speakers}
     return pipeline(
@@ -134,7 +134,9 @@ def hierarchy(manager: Speaker, speakers: Sequence[Speaker], concurrency: int) -
 
 
 def _talk(speakers: Sequence[Speaker], choose: Step, turns: int, final: str) -> Step:
-    """Run turns: ``choose`` selects each speaker; the talk ends when it selects nobody."""
+    """Return a flow of at most ``turns`` turns. ``choose`` selects the speaker of each turn. The flow ends when it
+    selects nobody, or when ``final`` occurs in an answer.
+    """
     speak = {
         speaker.name: pipeline(
             told=bind(_transcript, state.said),
@@ -151,7 +153,7 @@ def _talk(speakers: Sequence[Speaker], choose: Step, turns: int, final: str) -> 
     )
 
 
-# These functions are sent to the daemon: they must not depend on their surroundings.
+# The following functions are sent to the daemon: each must work without the rest of this module.
 def _transcript(turns: list[list[str]]) -> str:
     return "\n\n".join(f"{who}: {text}" for who, text in turns) or "Nothing yet."
 

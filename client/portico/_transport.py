@@ -37,7 +37,7 @@ NO_HEADERS: Headers = {}
 
 DEFAULT_URL = "http://127.0.0.1:8642"
 TIMEOUT_S = 600.0
-"""Maximum silence of a call that runs a model, in seconds."""
+"""Seconds that a request that runs a model can go without receiving data."""
 
 _QUICK_TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 5.0
@@ -52,8 +52,8 @@ class Address:
 
     @classmethod
     def of(cls, url: str | None = None, key: str | None = None) -> Address:
-        """Return the address from the arguments, then ``PORTICO_URL`` and ``PORTICO_API_KEY``, then this machine's
-        daemon.
+        """Create an address from the arguments, or else from ``PORTICO_URL`` and ``PORTICO_API_KEY``. The default is
+        the daemon on this machine.
 
         An empty key means no key. Without a key, the sign-in that ``portico login`` stored for that daemon is used.
         """
@@ -68,13 +68,13 @@ class Address:
             raise InvalidRequest(
                 f"'{raw}' is not the URL of a daemon; expected a URL such as {DEFAULT_URL}.", param="url"
             )
-        # OpenAI clients are configured with …/v1: the same value works for this client.
+        # URLs for OpenAI clients end in /v1. Accept such a URL here, too.
         asks = os.environ.get("PORTICO_API_KEY") if key is None else key
         return cls(raw.rstrip("/").removesuffix("/v1"), asks or None)
 
     @property
     def loopback(self) -> bool:
-        """Return whether the address is this machine."""
+        """Whether the address is on this machine."""
         return is_loopback(httpx.URL(self.url).host)
 
     def options(self, timeout: float) -> dict[str, Any]:
@@ -84,17 +84,18 @@ class Address:
             "timeout": httpx.Timeout(timeout, connect=_CONNECT_TIMEOUT_S),
             "headers": {"authorization": f"Bearer {self.key}"} if self.key else {},
             "auth": None if self.key else SignInAuth(self.url),
-            # A proxy from the environment cannot reach our own loopback.
+            # A proxy from the environment cannot reach this machine's loopback interface.
             "trust_env": not self.loopback,
         }
         if self.url.startswith("http://"):
-            # Never used without TLS; loading the system's certificates takes 20 ms.
+            # This empty context is never used, because the URL does not use TLS. Loading the system's
+            # certificates would take 20 ms.
             options["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return options
 
 
 def _arguments(options: Options, timeout: float, file: BinaryIO | None = None) -> dict[str, Any]:
-    """Return the options as arguments of httpx's ``build_request``. Raises `InvalidRequest` for values JSON cannot
+    """Convert options to arguments of httpx's ``build_request``. Raises `InvalidRequest` for values that JSON cannot
     express.
     """
     arguments: dict[str, Any] = {"params": dict(options.get("query", {})), **_content(options.get("json"))}
@@ -126,7 +127,9 @@ def _content(value: Any) -> dict[str, Any]:
 
 
 def failure(status: int, headers: Headers, body: bytes) -> PorticoError:
-    """Return the error in a response. `NotPortico` if it is not in OpenAI's format: another server responded."""
+    """Return the error in a response, or `NotPortico` if it is not in OpenAI's format, because another server has
+    responded.
+    """
     try:
         value = json.loads(body)
     except ValueError:
@@ -146,7 +149,7 @@ def failure(status: int, headers: Headers, body: bytes) -> PorticoError:
 
 
 def _result(response: httpx.Response, kind: type[T] | None, key: str = "") -> T | None:
-    """Return the response as a ``kind``: ``bytes`` and, without a ``key``, ``str`` are the unchanged body."""
+    """Parse the response as a ``kind``. For ``bytes``, and for ``str`` without a ``key``, return the body unchanged."""
     if not response.is_success:
         raise failure(response.status_code, response.headers, response.content)
     if kind is bytes:
@@ -162,14 +165,16 @@ def _result(response: httpx.Response, kind: type[T] | None, key: str = "") -> T 
 
 @contextlib.contextmanager
 def _translated(address: Address, timeout: float) -> Iterator[None]:
-    """Convert httpx's errors to Portico's."""
+    """Convert httpx's errors to Portico's errors."""
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         advice = "start it with `portico up`" if address.loopback else "check the URL and the network"
         raise ConnectionFailed(f"No Portico daemon responds at {address.url}; {advice}.") from error
     except httpx.TimeoutException as error:
-        limit = error.request.extensions.get("timeout", {}).get("read") or timeout  # the limit of this call
+        limit = (
+            error.request.extensions.get("timeout", {}).get("read") or timeout
+        )  # the timeout of this request
         raise DeadlineExceeded(
             f"The daemon at {address.url} sent nothing for too long (limit {limit:g} s)."
         ) from error
@@ -180,7 +185,9 @@ def _translated(address: Address, timeout: float) -> Iterator[None]:
 
 
 def _may_retry(method: str, error: httpx.TransportError, attempt: int) -> bool:
-    """Return whether to retry: a pooled connection may have been closed as we used it, and repeating a read is safe."""
+    """Return whether to retry a request. The daemon may have closed a pooled connection while it was being used, and
+    repeating a GET request is safe.
+    """
     is_broken = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError)
     return method == "GET" and is_broken and attempt == 0
 
@@ -203,13 +210,13 @@ class _StreamParser(Generic[T]):
         self._address = address
 
     def feed(self, chunk: bytes) -> Iterator[T]:
-        """Yield the events that ``chunk`` completes. Nothing follows the event that ends the stream."""
+        """Yield the events that ``chunk`` completes. Ignore everything after the event that ends the stream."""
         for item in self._decoder.feed(chunk):
             if not self._reader.done:
                 yield from self._reader.feed(item)
 
     def end(self) -> None:
-        """Handle the end of the bytes: raise `ConnectionLost` unless the stream had ended first."""
+        """Handle the end of the response: raise `ConnectionLost` unless the event that ends the stream has arrived."""
         if not self._reader.done:
             raise ConnectionLost(
                 f"The daemon at {self._address.url} closed the connection during the response."
@@ -218,7 +225,9 @@ class _StreamParser(Generic[T]):
 
 @contextlib.contextmanager
 def _write(path: Path, *, private: bool) -> Iterator[BinaryIO]:
-    """Open a file that gets its name once it is complete and on disk; ``private``: only this user can read it."""
+    """Open a temporary file that is renamed to ``path`` once it is complete and on disk. If ``private``, only this
+    user can read it.
+    """
     partial = path.with_name(f"{path.name}.part")
     try:
         partial.unlink(missing_ok=True)  # its mode would persist
@@ -235,7 +244,7 @@ def _write(path: Path, *, private: bool) -> Iterator[BinaryIO]:
 
 
 class Transport:
-    """The blocking transport. ``http`` replaces the network in tests."""
+    """The blocking transport. Tests pass ``http`` to replace the network."""
 
     def __init__(self, address: Address, timeout: float, http: httpx.BaseTransport | None = None) -> None:
         self.address = address
@@ -250,8 +259,8 @@ class Transport:
     def request(self, method: str, path: str, kind: type[T], **options: Unpack[Options]) -> T: ...
 
     def request(self, method: str, path: str, kind: type[T] | None, **options: Unpack[Options]) -> T | None:
-        """Send a request and return the response as a ``kind``: a value, a list or `Page` of values, plain JSON,
-        ``str`` or ``bytes``, or None if only the status matters.
+        """Send a request and parse its response as a ``kind``: a value, a list or `Page` of values, plain JSON,
+        ``str`` or ``bytes``. Return ``None`` if ``kind`` is ``None``, that is, if only the status matters.
         """
         with _translated(self.address, self._timeout), self._bodies.call():
             for attempt in range(2):
@@ -277,8 +286,8 @@ class Transport:
     ) -> tuple[int, Headers]:
         """Write the response to a file as it arrives, and return its size and the response headers.
 
-        An incomplete file is removed. ``private``: only this user can read it. ``on_progress`` is called with the
-        number of bytes so far.
+        An incomplete file is removed. If ``private``, only this user can read the file. ``on_progress`` is called with
+        the number of bytes written so far.
         """
         with _translated(self.address, self._timeout), self._bodies.call():
             request = self._http.build_request(method, path, **_arguments(options, self._timeout))
@@ -316,14 +325,14 @@ class Transport:
                 if on_open:
                     on_open(response.headers)
                 parser = _StreamParser(reader, self.address)
-                # Read to the end of the body, beyond the last event: leaving early would look like a
-                # cancellation.
+                # Read the body to its end, beyond the last event: the daemon would take an early disconnect
+                # for a cancellation.
                 for chunk in body:
                     yield from parser.feed(chunk)
                 parser.end()
 
     def sleep(self, seconds: float) -> None:
-        """Wait before the next attempt."""
+        """Sleep between two attempts."""
         time.sleep(seconds)
 
     def close(self) -> None:
@@ -374,8 +383,8 @@ class AsyncTransport:
     ) -> tuple[int, Headers]:
         """Write the response to a file as it arrives, and return its size and the response headers.
 
-        An incomplete file is removed. ``private``: only this user can read it. ``on_progress`` is called with the
-        number of bytes so far.
+        An incomplete file is removed. If ``private``, only this user can read the file. ``on_progress`` is called with
+        the number of bytes written so far.
         """
         with _translated(self.address, self._timeout):
             request = self._http.build_request(method, path, **_arguments(options, self._timeout))
@@ -417,7 +426,7 @@ class AsyncTransport:
                 parser.end()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait before the next attempt."""
+        """Sleep between two attempts."""
         await asyncio.sleep(seconds)
 
     async def close(self) -> None:

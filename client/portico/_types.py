@@ -1,4 +1,6 @@
-"""Types of the values that flow between steps, as far as annotations and formats define them. Standard library only."""
+"""Types of the values that are passed between steps, as far as annotations and formats define them. Standard library
+only.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """The input of a step: its ``schema``, and the step ``source`` that provides it (empty: the input of the flow).
+    """The input of a step: its ``schema``, and the name of the step that produces it (``source``; empty for the input
+    of the flow).
 
     ``packed``: the input is a list with an item for each of several branches; ``count`` is their number, if known.
     """
@@ -38,11 +41,11 @@ class Incoming:
 
     @property
     def subject(self) -> str:
-        """The source of the value, as part of a sentence."""
+        """The source of the input, as part of a sentence."""
         return f"the step '{self.source}'" if self.source else "the input of the flow"
 
     def item(self, number: int = 0) -> Schema:
-        """Return what is known of one of the items."""
+        """Return the schema of an item of the list; empty if unknown."""
         schemas: Sequence[Schema] = self.schema.get("prefixItems") or ()
         if number < len(schemas):
             return schemas[number]
@@ -54,7 +57,7 @@ UNKNOWN: Final = Incoming({})
 
 
 def clashes(wanted_schema: Schema, given_schema: Schema) -> bool:
-    """Return whether no value can match both schemas; false if unknown."""
+    """Return whether no value can match both schemas. Return false if that is unknown."""
     if any(key in schema for schema in (wanted_schema, given_schema) for key in ("anyOf", "enum", "const")):
         return _apart(wanted_schema, given_schema)
     kinds = wanted_schema.get("type"), given_schema.get("type")
@@ -69,7 +72,9 @@ def clashes(wanted_schema: Schema, given_schema: Schema) -> bool:
 
 
 def _apart(wanted_schema: Schema, given_schema: Schema) -> bool:
-    """Return whether every alternative of a choice clashes, see `clashes`."""
+    """Return whether two schemas clash when one of them has alternatives (``anyOf``, ``enum``, ``const``). See
+    `clashes`.
+    """
     for entry, other_schema in ((wanted_schema, given_schema), (given_schema, wanted_schema)):
         if entry.get("anyOf"):
             return all(clashes(way, other_schema) for way in entry["anyOf"])
@@ -96,7 +101,7 @@ def _json_type(value: Any) -> str:
 
 
 def words(schema: Schema) -> str:
-    """Return a schema as part of a sentence: "text", "a list of numbers"."""
+    """Describe a schema in words that fit into a sentence, such as "text" or "a whole number"."""
     if schema.get("anyOf"):
         return " or ".join(dict.fromkeys(words(way) for way in schema["anyOf"]))
     kind = schema.get("type")
@@ -106,7 +111,7 @@ def words(schema: Schema) -> str:
 
 
 def output_of(step_document: Mapping[str, Any], incoming: Incoming) -> Incoming:
-    """Return what a step passes to the next step, from its JSON and its input."""
+    """Return what a step passes to the next step, given the step's JSON and its input."""
     name = str(step_document["name"])
     if "on_error" in step_document or "when" in step_document:
         return Incoming({}, name)
@@ -115,7 +120,7 @@ def output_of(step_document: Mapping[str, Any], incoming: Incoming) -> Incoming:
     match step_document["op"]:
         case "llm" if not (step_document.get("options") or {}).get(
             "tools"
-        ):  # it may answer with calls to its tools
+        ):  # such a model may answer with tool calls instead
             return Incoming(_formatted(step_document.get("format")), name)
         case "intent" | "agent":
             return Incoming(TEXT, name)
@@ -155,7 +160,7 @@ def join_outputs(step_document: Mapping[str, Any], outputs: Sequence[Incoming]) 
 
 
 def _formatted(form: Any) -> Schema:
-    """Return the schema of a model's answer in a format."""
+    """Return the schema of a model's answer, given its output format."""
     if form is None or form in ("text", "last"):
         return TEXT
     if isinstance(form, Mapping):

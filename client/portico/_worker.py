@@ -1,4 +1,6 @@
-"""The two loops that execute functions for a daemon, over a shared `WorkerState`: with threads, and with tasks."""
+"""The two loops in which a worker executes functions for a daemon: one with threads, one with tasks. Both use
+`WorkerState`.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,11 @@ from portico.schemas.questions import Claims, Question
 T = TypeVar("T")
 
 MAX_SEND_ATTEMPTS = 6
-"""Attempts to send an answer to an unreachable daemon, before the call is left to another worker."""
+"""Attempts to send an answer to an unreachable daemon. After these, another worker gets the call."""
 
 
 class Worker:
-    """Executes each call in its own thread."""
+    """A worker that executes each call in a separate thread."""
 
     def __init__(self, transport: Transport, state: WorkerState) -> None:
         self._transport = transport
@@ -32,8 +34,8 @@ class Worker:
         self._room = threading.Condition()
 
     def run(self, stop: threading.Event | None, ready: threading.Event | None) -> None:
-        """Work until ``stop`` is set or Ctrl-C, then finish the calls in progress. Sets ``ready`` once the work
-        starts.
+        """Work until ``stop`` is set or Ctrl-C is pressed, then finish the calls in progress. Set ``ready`` once the
+        worker has joined.
         """
         self._join()
         if ready is not None:
@@ -65,7 +67,7 @@ class Worker:
             ).start()
 
     def _drain(self) -> None:
-        """Finish the calls in progress, keep renewing their leases, and leave."""
+        """Finish the calls in progress while renewing their leases, and sign off."""
         with contextlib.suppress(PorticoError):
             with self._room:
                 while self._state.held:
@@ -119,7 +121,9 @@ class AsyncWorker:
         self._has_room = asyncio.Event()
 
     async def run(self, stop: asyncio.Event | None, ready: asyncio.Event | None) -> None:
-        """Work until ``stop`` is set, then finish the calls in progress. Cancellation drops these calls too."""
+        """Work until ``stop`` is set, then finish the calls in progress. If cancelled, also cancel the calls in
+        progress.
+        """
         await self._join()
         if ready is not None:
             ready.set()

@@ -1,4 +1,4 @@
-"""Writes steps as the JSON of a specification, and collects the functions that stay with the client."""
+"""Converts steps to the JSON of a flow specification, and collects the functions that run in the client's process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 class Writer:
-    """Converts steps to JSON, and keeps the functions that stay in this process."""
+    """Converts steps to JSON, and collects the functions that must run in this process."""
 
     def __init__(self) -> None:
         self.functions: dict[str, Callable[..., Any]] = {}
@@ -27,10 +27,10 @@ class Writer:
         self.near: dict[str, Callable[..., Any]] = {}
         self.tools: dict[str, Function] = {}
         self._last = UNKNOWN
-        """The output of the inner step of the step that is being written."""
+        """What the innermost step most recently written passes on; the output of a warp is a list of it."""
 
     def step(self, step_like: StepLike, name: str, incoming: Incoming = UNKNOWN) -> dict[str, Any]:
-        """Return the JSON of a step under ``name``."""
+        """Return the JSON of a step; ``name`` is its default name."""
         return self._step(step_like, name, incoming)[0]
 
     def _step(self, step_like: StepLike, name: str, incoming: Incoming) -> tuple[dict[str, Any], Incoming]:
@@ -62,7 +62,8 @@ class Writer:
         arguments = call_fields(function, name, step.args, step.kwargs, incoming)
         source = portable(function) if step.kind == "code" else Bound("client() says so")
         if isinstance(source, Bound):
-            arguments = by_name(function, arguments)  # as a tool, it is called with named arguments
+            # the function is called as a tool, and tools are called with named arguments
+            arguments = by_name(function, arguments)
         step_document: dict[str, Any] = {}
         if isinstance(source, Bound):
             step_document = {"op": "client", "function": self._keep(function, name, source.reason)}
@@ -81,7 +82,7 @@ class Writer:
         return step_document
 
     def _keep(self, function: Callable[..., Any], name: str, reason: str) -> str:
-        """Return the name under which a function that stays is called back."""
+        """Register a function that runs in this process, and return the name by which the daemon calls it."""
         label = getattr(function, "__name__", "") or name
         if not label.isidentifier() or self.functions.get(label, function) is not function:
             label = name
@@ -123,7 +124,7 @@ class Writer:
         return step_document
 
     def _agent(self, agent: Any) -> dict[str, Any]:
-        """Return the specification of an agent that is part of the flow; its functions stay in this process."""
+        """Return the specification of an agent in the flow, and collect its functions, which run in this process."""
         spec = agent.specified("")
         self.near.update(spec.functions)
         for tool in spec.tools.values():
@@ -137,7 +138,7 @@ class Writer:
         return document
 
     def _into(self, step: Step, name: str, incoming: Incoming) -> Incoming:
-        """Return the input of the inner step. Raises `InvalidRequest` if a warp does not receive a list."""
+        """Return the input of a step's inner step. Raises `InvalidRequest` if a warp does not receive a list."""
         if step.kind in ("branch", "switch", "subflow"):
             return incoming
         if step.kind == "warp" and step.fields.get("over") is None:
@@ -152,14 +153,18 @@ class Writer:
         return UNKNOWN
 
     def _bind(self, text: str, bound: Mapping[str, Any]) -> Any:
-        """Return a template: bound values, and keys of the input for its other variables."""
+        """Return a text as a template with ``bound`` values; its other variables become keys of the input. Return the
+        text unchanged if none of its variables is bound.
+        """
         names = [name for name in _VARIABLE.findall(text) if name]
         if not any(name in bound for name in names):
             return text
         return self.expression(Template(text, {name: bound.get(name, VALUE[name]) for name in names}))
 
     def _fillable(self, step: Step, name: str, incoming: Incoming) -> None:
-        """Require that the variables of a model's templates exist, as far as known, and that all bindings are used."""
+        """Raise `InvalidRequest` if the input is known to lack a variable of the model's templates, or if a binding is
+        not used.
+        """
         texts = [text for key in ("system", "user") if isinstance(text := step.fields.get(key), str)]
         variables = {variable for text in texts for variable in _VARIABLE.findall(text) if variable}
         for bound in step.kwargs:
@@ -181,7 +186,7 @@ class Writer:
                 )
 
     def _steps(self, step: Step, head: dict[str, Any], incoming: Incoming) -> tuple[dict[str, Any], Incoming]:
-        """Return the JSON of a combinator of several steps, and what it passes to the next step."""
+        """Return the JSON of a combinator with several steps, and what it passes to the next step."""
         steps: list[dict[str, Any]] = []
         outputs: list[Incoming] = []
         flowing = incoming
@@ -220,7 +225,9 @@ class Writer:
         return option
 
     def condition(self, value: Any) -> Any:
-        """Return a function as code, anything else as an expression."""
+        """Return the JSON of a condition: a function as code, anything else as an expression. Raise `InvalidRequest`
+        if the function cannot run in the daemon.
+        """
         if isinstance(value, Reference) or not callable(value):
             return self.expression(value)
         source = portable(value)
@@ -232,7 +239,7 @@ class Writer:
         return {"$code": source.source}
 
     def expression(self, value: Any) -> Any:
-        """Return a value that contains references, as JSON."""
+        """Convert a value that may contain references to JSON."""
         match value:
             case Reference():
                 return value.to_json()
@@ -258,6 +265,6 @@ def _inner(key: str) -> str:
 
 
 def subject_of(function: Callable[..., Any]) -> str:
-    """Return the name of a function for the beginning of a sentence."""
+    """Return the name of a function in words that can begin a sentence."""
     name = getattr(function, "__qualname__", "")
     return "The lambda" if "<lambda>" in name else f"The function '{name or function!r}'"

@@ -14,7 +14,7 @@ Times: TypeAlias = Literal["segment", "word"]
 
 
 class SpeechOptions(TypedDict, total=False):
-    """Options for speech besides its text: OpenAI's fields, and those of local models."""
+    """Options for generating speech, in addition to the text: OpenAI's fields, and those of local models."""
 
     extra_body: Mapping[str, Any]
     instructions: str
@@ -27,7 +27,7 @@ SPEECH_OPTIONS: Final[frozenset[str]] = SpeechOptions.__optional_keys__
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A part of a recording, from ``start`` to ``end`` in seconds: about a sentence, or a word."""
+    """A part of a recording, from ``start`` to ``end`` in seconds: about a sentence, or one word."""
 
     start: float
     end: float
@@ -36,7 +36,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The spoken text. ``language`` and ``duration`` (in seconds) are set if the model reports them."""
+    """A transcribed recording. ``language`` and ``duration`` (in seconds) are set if the model reports them."""
 
     text: str
     language: str = ""
@@ -46,7 +46,7 @@ class Transcript:
 
     @classmethod
     def from_json(cls, value: Any) -> Transcript:
-        """Return a transcript from OpenAI's format, ``json`` or ``verbose_json``."""
+        """Parse a transcript in OpenAI's format ``json`` or ``verbose_json``."""
         try:
             return cls(
                 value["text"],
@@ -63,7 +63,7 @@ class Transcript:
 
 
 def subtitles_text(data: bytes) -> str:
-    """Return the subtitles as text; some providers wrap them in JSON regardless of the requested format."""
+    """Return subtitles as text. Some providers wrap them in JSON regardless of the requested format."""
     text = data.decode("utf-8", "replace")
     if not text.startswith("{"):
         return text

@@ -15,7 +15,9 @@ _AFTER_LINE = len('{"id":"batch_req_')
 def requests_file(
     requests: Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]], endpoint: str
 ) -> bytes:
-    """Return request bodies as the file of a batch, under their own names or ``request-1`` and so on."""
+    """Return an input file for a batch. ``custom_id`` is each request's key in the mapping, or else ``request-1`` and
+    so on.
+    """
     if isinstance(requests, Mapping):
         pairs = list(requests.items())
     else:
@@ -32,7 +34,7 @@ def requests_file(
 
 
 def results_of(*files: bytes) -> Iterator[BatchResult]:
-    """Yield the lines of a batch's files merged in the order of its input."""
+    """Yield the results in a batch's output and error files, in the order of the input file."""
     results: list[tuple[int, bytes, int, int]] = []
     for data in files:
         start = 0
@@ -48,13 +50,13 @@ def results_of(*files: bytes) -> Iterator[BatchResult]:
 
 
 def _number(beginning: bytes) -> int:
-    """Return the input line number, which ends the id at the beginning of a line."""
+    """Return the number of the input line, which is the last part of the id at the beginning of a result line."""
     number = beginning[_AFTER_LINE:].partition(b'"')[0].rpartition(b"_")[2]
     return int(number) if number.isdigit() else 0
 
 
 def _result(value: Any) -> BatchResult:
-    """Parse a line of a results or errors file."""
+    """Parse a line of an output or error file."""
     if not isinstance(value, Mapping):
         raise NotPortico("The file is not a results file of a batch.")
     response, error = value.get("response") or {}, value.get("error") or {}

@@ -1,8 +1,8 @@
 """Plugins: engines, chunkers, tools and providers that installed distributions add through entry points.
 
 Metadata is read once, when a name is not built in or when plugins are listed. A plugin is imported when it is needed
-or listed. A plugin that cannot be loaded is reported and stops nothing. This module imports only the core, so that
-each table of the daemon can be a `PluginTable`.
+or listed. If a plugin cannot be loaded, it is reported, and everything else keeps working. This module imports only
+the core, so that each table of the daemon can be a `PluginTable`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from portico_server.core.errors import InvalidRequest, PorticoError
 logger = logging.getLogger(__name__)
 
 PLUGIN_API_VERSION: Final = 1
-"""Version of the classes and functions in docs/plugins.md. It rises when a change would break an existing plugin."""
+"""Version of the classes and functions in docs/plugins.md. It increases when a change would break an existing
+plugin.
+"""
 
 VERSION_NAME: Final = "PORTICO_PLUGIN_API"
 """Variable in a plugin's module with the version for which it was written."""
@@ -45,7 +47,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _PluginEntry:
-    """The contents of an entry point: the name of a module and of an object in it."""
+    """The contents of an entry point: the name of a module, and of an object in that module."""
 
     kind: PluginKind
     name: str
@@ -68,7 +70,7 @@ def _entry_points() -> Sequence[_PluginEntry]:
     """Return the entry points of our groups, by distribution and name. Reads the metadata on the module path;
     blocks.
     """
-    from importlib import metadata  # not needed by a start without plugins
+    from importlib import metadata  # imported here, because a start without plugins does not need it
 
     plugin_entries: dict[str, list[_PluginEntry]] = {}
     for distribution in metadata.distributions():
@@ -85,22 +87,23 @@ def _entry_points() -> Sequence[_PluginEntry]:
         except Exception:
             logger.exception("the entry points of a distribution cannot be read:\n%s", text)
             continue
-        # Python imports the first match on the path.
+        # If a distribution is installed several times, the first wins, because Python imports the first match
+        # on the path.
         plugin_entries.setdefault(name, sorted(entries, key=lambda entry: (entry.kind, entry.name)))
     return tuple(chain.from_iterable(plugin_entries[name] for name in sorted(plugin_entries)))
 
 
 def has_plugin(kind: PluginKind, name: str) -> bool:
-    """Return whether a plugin of this kind has the name, usable or not."""
+    """Return whether a plugin of this kind has the name, even if the plugin cannot be loaded."""
     return any(entry.kind == kind and entry.name == name for entry in _entry_points())
 
 
 class PluginTable(Mapping[str, T], Generic[T]):
     """All entries of one kind by name: built-in entries, then those of plugins.
 
-    ``accept`` turns a plugin's object into the entry of a name, or raises an exception that says what is wrong with
-    it. ``reserved_names`` are further names that plugins must not use. Iteration yields names and imports nothing. A
-    lookup raises `PluginError` for a plugin that cannot be loaded.
+    ``accept`` turns a plugin's object into the table's entry, or raises an exception that says what is wrong with the
+    object. ``reserved_names`` are further names that plugins must not use. Iteration yields names and imports nothing.
+    A lookup raises `PluginError` for a plugin that cannot be loaded.
     """
 
     def __init__(
@@ -154,7 +157,9 @@ class PluginTable(Mapping[str, T], Generic[T]):
 
     @property
     def _entries(self) -> Mapping[str, _PluginEntry]:
-        """Return the plugin of each name. The first plugin keeps a name; the others are recorded as failed."""
+        """Return the plugin of each name. If several plugins have a name, the first keeps it; the others count as
+        failed.
+        """
         plugin_entries: dict[str, _PluginEntry] = {}
         for entry in _entry_points():
             if entry.kind != self._kind:
@@ -167,7 +172,7 @@ class PluginTable(Mapping[str, T], Generic[T]):
         return plugin_entries
 
     def _refusal(self, entry: _PluginEntry, plugin_entries: Mapping[str, _PluginEntry]) -> str:
-        """Return why a plugin cannot have its name, or an empty string if it can."""
+        """Return the reason why a plugin cannot have its name, or an empty string if it can."""
         if not _PLUGIN_NAME.fullmatch(entry.name):
             return (
                 "its name must be a lower-case letter and up to 63 lower-case letters, digits, '-' and '_'."
@@ -215,15 +220,15 @@ class PluginTable(Mapping[str, T], Generic[T]):
 
 
 class InstalledPlugins:
-    """All plugins of a daemon. ``tables`` are imported by the first listing."""
+    """All plugins of a daemon. ``tables`` returns the plugin tables, whose modules the first listing imports."""
 
     def __init__(self, tables: Callable[[], Sequence[PluginTable[Any]]]) -> None:
         self._tables = tables
 
     async def list(self) -> Sequence[Plugin]:
-        """Return every plugin by kind, distribution and name; all are imported."""
+        """Import all plugins, and return them sorted by kind, distribution and name."""
         return await pools.LOADING.run(self._list)
 
-    # Last in the class: after this method, `list` is hidden.
+    # In annotations below the method `list`, its name hides the built-in `list`.
     def _list(self) -> Sequence[Plugin]:
         return [info for table in self._tables() for info in table.plugins()] if _entry_points() else ()

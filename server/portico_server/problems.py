@@ -1,4 +1,4 @@
-"""Problems of a start, listed until their causes are gone."""
+"""Problems found when the daemon starts, listed until their causes are gone."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class Problems:
 
     async def current(self) -> list[Problem]:
         """Return the problems whose causes still exist, and drop the others."""
-        await self._retry()  # models that were added a moment ago count too
+        await self._retry()  # models that were added a moment ago can have solved a problem
         for entry in list(self._entries):
             if not await entry.holds():
                 self._drop(entry)
         return [entry.problem for entry in self._entries]
 
     def forget_applied(self, configuration: Configuration) -> None:
-        """Drop the problems of entries of an applied ``configuration``: it has been checked as a whole."""
+        """Drop the problems with entries of an applied ``configuration``, which has been checked as a whole."""
         names: Mapping[str, Collection[str]] = {
             "models": {model.name for model in configuration.models},
             "stores": {store.name for store in configuration.stores},
@@ -66,7 +66,7 @@ class Problems:
                 self._drop(entry)
 
     def of_store(self, name: str) -> str | None:
-        """Return the problem of a shared store, with its place in the configuration."""
+        """Return the problem with a shared store, including its place in the configuration, or ``None``."""
         problems = (e.problem for e in self._entries if e.kind == "stores" and e.problem.name == name)
         return next((f"{problem.place}: {problem.reason}" for problem in problems), None)
 

@@ -37,13 +37,13 @@ Action: TypeAlias = Literal["create", "change", "remove", "unchanged"]
 Do = Callable[[], Awaitable[Any]]
 
 KINDS: Final = ("models", "stores", "tools", "mcp", "prompts", "skills", "apps", "schedules")
-"""Kinds in the order of creation: later kinds may need earlier ones. `remove` uses the reverse order.
+"""Kinds in the order of creation: entries can refer to entries of earlier kinds. `remove` uses the reverse order.
 
 Aliases are last.
 """
 
 PRUNABLE: Final = (*KINDS, "agents", "aliases")
-"""Kinds whose unlisted entries can be removed: ``apps`` covers all apps, ``agents`` only agents."""
+"""Kinds whose entries can be removed when they are not listed: ``apps`` covers all apps, ``agents`` only agents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,10 @@ class _Step:
 
 
 class Reconciler:
-    """Compares and changes entries; equal entries stay unchanged, so that applying twice changes nothing."""
+    """Compares entries of a configuration with the daemon's, and changes those that differ.
+
+    Equal entries stay unchanged, so that applying a configuration twice changes nothing.
+    """
 
     def __init__(
         self,
@@ -91,8 +94,8 @@ class Reconciler:
         """Check everything, then apply the changes; with ``dry_run``, change nothing.
 
         ``prune``: kinds whose entries are removed if the configuration does not name them. An app that refers to new
-        entries of this configuration can be checked only when they exist. Raise `PorticoError` that names the problem
-        and the changes that were made before it.
+        entries of this configuration can be checked only when these entries exist. Raise `PorticoError` that names the
+        problem and the changes that were made before it.
         """
         steps = await self._plan(configuration, caller, frozenset(prune))
         if not dry_run:
@@ -233,8 +236,8 @@ class Reconciler:
                     raise
                 app_entries[entry.name] = entry
             steps.append(_Step(change, self._deploying([entry], caller)))
-        # Dependencies are deployed first; the rest may depend on each other: the last step deploys all
-        # remaining apps.
+        # Apps whose references exist are deployed first. The other apps may depend on each other, so the last
+        # step deploys all of them.
         late = [_Step(step.change) for step in steps if step.change.name in app_entries]
         steps = [step for step in steps if step.change.name not in app_entries]
         if late:
@@ -364,10 +367,12 @@ def _in_canary() -> Iterator[None]:
 
 
 def _is_coming(error: PorticoError, new: set[tuple[str, str]]) -> bool:
-    """Return whether an app's missing reference may be added by the same configuration."""
+    """Return whether the entry that an app refers to is missing, but may be added by the same configuration."""
     if error.status != NotFound.status:
         return False
-    if error.code == "tool_not_found":  # the tool names of an API or of a server are not known before
+    if (
+        error.code == "tool_not_found"
+    ):  # the tool names of an API or an MCP server are unknown until it is added
         return any(kind in ("tools", "mcp") for kind, _name in new)
     return any(f"'{name}'" in error.message for _kind, name in new)
 
@@ -381,5 +386,5 @@ def _put_step(holder: AddedTools | McpHost, spec: Any) -> Do:
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
-    """Return the names of the fields that differ; secrets are compared, but not shown."""
+    """Return the names of the fields that differ. Secrets are compared, but not shown."""
     return tuple(sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)))

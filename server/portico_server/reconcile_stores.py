@@ -26,7 +26,7 @@ class StoreReconciler:
             asyncio.Lock()
         )  # two concurrent creations of the same store or group would reject each other
         self.applied: set[str] = set()
-        """Names of the stores in configurations that were applied since startup."""
+        """Names of the stores in the configurations that were applied since startup."""
 
     async def differing(self, spec: StoreSpec, at: str, coming: Collection[str]) -> tuple[str, ...] | None:
         """Return the fields in which a store differs from its configuration, or ``None`` if the store does not exist.
@@ -110,7 +110,7 @@ class StoreReconciler:
         ]
 
     def _is_missing_model(self, model: str) -> bool:
-        """Return whether a model is missing; `differing` has checked that the configuration adds it."""
+        """Return whether a model is missing, including a model that the configuration adds later."""
         try:
             self._stores.embedding(model)
         except InvalidRequest:
@@ -120,7 +120,7 @@ class StoreReconciler:
     async def begin(self, spec: StoreSpec) -> list[str]:
         """Create or change a store from the startup configuration. Return the ids of the runs that this starts.
 
-        A store that a later configuration names is not changed.
+        If a configuration that was applied later names the store, leave the store unchanged.
         """
         return [] if spec.name in self.applied else await self.put(spec)
 
@@ -179,7 +179,10 @@ class StoreReconciler:
         return [*runs, *await self._stores.groups.apply(row, self._groups(spec))]
 
     async def _import(self, name: str, archive: Path) -> tuple[StoreView, str | None]:
-        """Create a store from an archive. Return the run, if any, that computes vectors missing from the archive."""
+        """Create a store from an archive.
+
+        Return the id of the run that computes vectors missing from the archive, or ``None`` if no vectors are missing.
+        """
         try:
             return await self._stores.portable.restore(archive, name, SYSTEM)
         except InvalidRequest as error:
@@ -187,7 +190,9 @@ class StoreReconciler:
 
 
 def _misplaced(error: InvalidRequest, path: Path, at: str) -> InvalidRequest:
-    """Return the error for a rejected archive of a store, with its path and its place in the configuration."""
+    """Return the error for a rejected archive of a store, with the archive's path and its place in the
+    configuration.
+    """
     return InvalidRequest(f"{at}: {path}: {error.message}", code=error.code, param=at)
 
 

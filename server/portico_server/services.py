@@ -93,7 +93,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """Parts that a test builds itself; ``None`` means the daemon's own part."""
+    """Parts of a daemon that a test provides; ``None`` means the daemon's own part."""
 
     trainer: Callable[[BaseModel], Trainer] | None = None
 
@@ -102,7 +102,7 @@ class Services:
     """The parts of a daemon, in which each layer is built from the layers below it.
 
     Nothing runs yet: `portico_server.app` starts and ends the parts. ``url`` is the base URL of the daemon; ``stop``
-    asks it to end.
+    asks the daemon to end.
     """
 
     def __init__(
@@ -382,7 +382,9 @@ class Services:
         self.schedules = ScheduleService(self.database, self.registry, self.stores, self.scheduled)
 
     def _follow(self) -> None:
-        """Refresh data from the start when another daemon on the same database changes it."""
+        """Register the parts that read data at the start to refresh it when another daemon on the same database
+        changes it.
+        """
         self.feed.refresh("keys", self.auth.refresh)
         self.feed.refresh("models", self._refresh_models)
         self.feed.refresh("aliases", self._refresh_models)

@@ -23,7 +23,7 @@ Origin = Literal["flag", "environment", "file", "default"]
 MB_BYTES = 1024 * 1024
 
 LAUNCHERS = ("local", "kubernetes", "ray", "slurm")
-"""Launchers of processes: `portico_server.launchers`."""
+"""Launchers that can start processes, see `portico_server.launchers`."""
 
 KUBERNETES_NEEDS_IMAGE = (
     "The launcher 'kubernetes' needs the setting 'kubernetes_image': an image with this version of Portico, "
@@ -80,7 +80,9 @@ class Settings:
         "for adapters, or s3://BUCKET/PREFIX (default: the home folder)",
     )
     files_cache_mb: int = _setting(
-        10_240, "Size of the local cache of a bucket with files in the home folder, in MB; 0 for no limit"
+        10_240,
+        "Size of the local cache for a bucket with files, in MB; the cache is in the home folder; 0 for "
+        "no limit",
     )
     models: Path = _setting(Path(), "Folder for model files (default: models in the home folder)")
     models_bucket: str = _setting(
@@ -109,7 +111,9 @@ class Settings:
     oidc_audience: str = _setting(
         "", "Valid values of 'aud' in tokens for this daemon, separated by commas (default: public_url)"
     )
-    oidc_scopes: str = _setting("openid profile email", "Scopes that MCP clients must request from an issuer")
+    oidc_scopes: str = _setting(
+        "openid profile email", "Scopes that MCP clients must request from an OpenID Connect issuer"
+    )
     oidc_algorithms: str = _setting(
         "RS256,PS256,ES256,EdDSA", "Allowed signature algorithms of tokens, separated by commas"
     )
@@ -125,7 +129,8 @@ class Settings:
     )
     oidc_client_secret: str = _setting(
         "",
-        "Client secret of this daemon, if it has one; one for each issuer, in order, separated by commas",
+        "Client secret of this daemon at its issuer, if it has one; one for each issuer, in order, separated "
+        "by commas",
         secret=True,
     )
     oidc_cli_client_id: str = _setting(
@@ -143,11 +148,11 @@ class Settings:
         0, "Maximum number of connections; 0 uses what the process's file descriptors allow, at most 10,000"
     )
     max_connections_per_address: int = _setting(
-        0, "Maximum number of connections of one address without a verified key; 0 uses 3/8 of all"
+        0, "Maximum number of connections from one address without a verified key; 0 uses 3/8 of all"
     )
     header_timeout: float = _setting(10.0, "Seconds within which the headers of a request must arrive")
     body_timeout: float = _setting(
-        20.0, "Seconds for which a body can arrive slower than 1 KB per second before it is refused"
+        20.0, "Seconds for which a body can arrive slower than 1 KB per second before the request is refused"
     )
     idle_timeout: float = _setting(
         20.0, "Seconds after a response until a connection without another request is closed"
@@ -181,14 +186,14 @@ class Settings:
     )
     launcher_lease: float = _setting(
         60.0,
-        "Seconds that a process on another machine keeps running after its daemon stops renewing the lease",
+        "Seconds that a process on another machine keeps running after the daemon stops renewing its lease",
     )
     launcher_queue_timeout: float = _setting(
         3600.0, "Maximum time that a job waits in a scheduler's queue, in seconds"
     )
     launcher_replace: float = _setting(
         300.0,
-        "Seconds before the end of its job's time limit at which an engine or a training job is replaced",
+        "Seconds before the end of a job's time limit at which the job's engine or training is replaced",
     )
     slurm_partition: str = _setting("", "Partition of Slurm jobs (default: the cluster's own)")
     slurm_account: str = _setting("", "Account to which Slurm jobs are charged")
@@ -230,7 +235,7 @@ class Settings:
         "separated by commas",
         form=EntryForm(
             re.compile(rf"({_OBJECT}|/[^:,]*):/[^:,]*(:ro)?"),
-            "CLAIM:/PATH or /FOLDER:/PATH, with :ro if it is read-only",
+            "CLAIM:/PATH or /FOLDER:/PATH, with :ro for a read-only volume",
         ),
     )
     kubernetes_node_selector: str = _setting(
@@ -245,7 +250,7 @@ class Settings:
     )
     kubernetes_gpu_label: str = _setting(
         "nvidia.com/gpu.product",
-        "Node label whose values are those of 'gpu_type'",
+        "Node label whose value must equal a requested 'gpu_type'",
         form=EntryForm(re.compile(_LABEL), "the name of a label"),
     )
     kubernetes_daemon: str = _setting(
@@ -266,7 +271,8 @@ class Settings:
     watch: bool = _setting(True, "Detect changes in followed folders while the daemon runs")
     source_interval: float = _setting(
         900.0,
-        "Seconds after which all sources of stores are checked again, including folders; 0: on request",
+        "Seconds after which all sources of stores are checked again, including folders; 0 checks only on "
+        "request",
     )
     source_max_files: int = _setting(
         10_000,
@@ -300,11 +306,11 @@ class Settings:
     )
     picture_model: str = _setting(
         "",
-        "Model that describes images in stores (default: a deployed model that accepts images); none: no "
-        "model",
+        "Model that describes images in stores (default: a deployed model that accepts images); none turns "
+        "descriptions off",
     )
     recording_model: str = _setting(
-        "", "Model that transcribes recordings in stores; without one, recordings are skipped"
+        "", "Model that transcribes recordings in stores; without a model, recordings are skipped"
     )
     notebooks: int = _setting(4, "Maximum number of open notebooks")
     notebook_timeout: float = _setting(60.0, "Maximum duration of a notebook cell, in seconds")
@@ -368,7 +374,7 @@ class Settings:
         "limit",
     )
     calibrate_per_key: int = _setting(
-        10, "Maximum number of stores that one key calibrates at a time; 0 for no limit"
+        10, "Maximum number of stores that one key calibrates at the same time; 0 for no limit"
     )
     storage_per_key_mb: int = _setting(
         10_240,
@@ -400,7 +406,7 @@ class Settings:
     web_search_key: str = _setting("", "Key of the web search", secret=True)
     tool_approval: str = _setting(
         "never",
-        "When added tools ask for approval before they run; a tool's own 'approval' takes precedence",
+        "When added tools ask for approval before they run; the 'approval' of a tool takes precedence",
         choices=("always", "destructive", "never"),
     )
     approval_timeout: float = _setting(3600.0, "Seconds that a tool waits for approval")
@@ -413,13 +419,13 @@ class Settings:
     )
     mcp_tool_search: int = _setting(
         0,
-        "Number of tools of an MCP endpoint above which it lists find_tools and call_tool instead; 0: it "
-        "lists all",
+        "Number of tools of an MCP endpoint above which it lists find_tools and call_tool instead; 0 always "
+        "lists all tools",
     )
     reserved_names: str = _setting(
         "",
-        "Names that keys cannot use for their own resources, in addition to those of the file, separated by "
-        "commas",
+        "Names that keys cannot use for their own resources, in addition to the names in the configuration "
+        "file, separated by commas",
     )
     unsupported_claims: Unsupported = _setting(
         "mark",
@@ -451,7 +457,7 @@ class Settings:
     def files_folder(self) -> Path:
         """Return the parent of the folders with content-addressed files.
 
-        These are ``adapters``, and ``blobs`` and ``artifacts`` unless those are in a bucket.
+        These folders are ``adapters`` and, unless their files are in a bucket, ``blobs`` and ``artifacts``.
         """
         return Path(self.files) if self.files and not self.files_in_bucket else self.home
 
@@ -462,27 +468,27 @@ class Settings:
 
     @property
     def cache(self) -> Path:
-        """Return the local cache of a bucket with files: it can be deleted at any time."""
+        """Return the local cache for a bucket with files. It can be deleted at any time."""
         return self.home / "cache"
 
     @property
     def indexes(self) -> Path:
-        """Return the folder of derived indexes: it can be deleted at any time."""
+        """Return the folder of derived indexes. It can be deleted at any time."""
         return self.home / "indexes"
 
     @property
     def sources(self) -> Path:
-        """Return the folder with the sources' metadata of their files: it can be deleted at any time."""
+        """Return the folder with metadata about the files of sources. It can be deleted at any time."""
         return self.home / "sources"
 
     @property
     def adapters(self) -> Path:
-        """Return the folder of model adapters, by their content."""
+        """Return the folder of model adapters, which are named after their content."""
         return self.files_folder / "adapters"
 
     @property
     def prompts(self) -> Path:
-        """Return the folder of prompts that models have read, for their next start."""
+        """Return the folder of prompts that models have read, kept for the models' next start."""
         return self.home / "prompts"
 
     @property
@@ -492,7 +498,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """The settings, and the source of each value."""
+    """The settings, with the source of each value."""
 
     settings: Settings
     origins: Mapping[str, Origin]
@@ -514,7 +520,10 @@ def load(
     environment: Mapping[str, str] | None = None,
     file: Mapping[str, Any] | None = None,
 ) -> LoadedSettings:
-    """Determine every value. Raise `InvalidRequest` that names the setting, the source and the expected value."""
+    """Determine the value of every setting.
+
+    Raise `InvalidRequest` that names the setting, the source of its value and the expected value.
+    """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}

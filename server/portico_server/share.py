@@ -1,7 +1,7 @@
 """``python -m portico_server.share``: one app as a web page that other pages can embed.
 
-Visitors need no key. This process has one, and relays conversations with that app and nothing else: their messages are
-stored only in their browsers. It ends when standard input closes, and with `portico web`, which starts it.
+Visitors need no key. This process has a key, and relays only conversations with the app; the messages are stored only
+in the visitors' browsers. The process ends when standard input closes or when `portico web`, which started it, ends.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ _ORIGIN = re.compile(r"https?://(?:\*\.)?[A-Za-z0-9.-]{1,253}(?::(?:\d{1,5}|\*))
 
 @dataclass(frozen=True, slots=True)
 class SharedApp:
-    """An app as a web page. ``daemon`` is the address of the daemon, ``origins`` the pages that can embed this one."""
+    """An app as a web page.
+
+    ``daemon`` is the address of the daemon; ``origins`` are the origins of the pages that can embed this page.
+    """
 
     daemon: str
     key: str
@@ -101,7 +104,9 @@ async def body_of(request: Request) -> Any:
     async for piece in request.stream():
         data += piece
         if len(data) > MAX_BODY_BYTES:
-            raise TooLarge(f"The conversation has more than {MAX_BODY_BYTES // 1024} KB. Start a new one.")
+            raise TooLarge(
+                f"The conversation has more than {MAX_BODY_BYTES // 1024} KB. Start a new conversation."
+            )
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -109,7 +114,7 @@ async def body_of(request: Request) -> Any:
 
 
 def check_messages(body: Any) -> list[Mapping[str, str]]:
-    """Return the messages of a conversation: only alternating texts of the user and the assistant."""
+    """Return the messages of a conversation, which must be texts that alternate between the user and the assistant."""
     messages = body.get("messages") if isinstance(body, dict) and set(body) == {"messages"} else None
     if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_MESSAGES:
         raise InvalidRequest(
@@ -133,7 +138,7 @@ def check_messages(body: Any) -> list[Mapping[str, str]]:
 async def answer(
     shared_app: SharedApp, session: aiohttp.ClientSession, messages: Sequence[Mapping[str, str]]
 ) -> Response:
-    """Stream the daemon's answer. Raise `Unavailable` if it does not respond."""
+    """Stream the daemon's answer. Raise `Unavailable` if the daemon does not respond."""
     body = {"model": shared_app.app, "messages": messages, "stream": True}
     headers = {"Authorization": f"Bearer {shared_app.key}"}
     try:
@@ -149,7 +154,7 @@ async def answer(
 
 
 async def _relayed(client_response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield the bytes of an answer. Closing this generator stops the daemon's work on it."""
+    """Yield the bytes of an answer. Closing this generator stops the daemon's work on the answer."""
     try:
         async for piece in client_response.content.iter_any():
             yield piece
@@ -184,7 +189,7 @@ async def serve(shared_app: SharedApp, host: str, port: int) -> None:
             timeout_graceful_shutdown=2,
         )
         server = uvicorn.Server(config)
-        listener.listen()  # a reader of the address can connect immediately
+        listener.listen()  # a program that reads the address can connect immediately
         bound, port = listener.getsockname()[:2]
         print(json.dumps({"url": f"http://{f'[{bound}]' if ':' in bound else bound}:{port}/"}), flush=True)
         asyncio.get_running_loop().add_reader(

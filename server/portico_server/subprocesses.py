@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 SAFE_PATH: Final = {"PYTHONSAFEPATH": "1"}
-"""The same protection for interpreters that a child process starts itself."""
+"""Environment that protects, in the same way, interpreters that a child process starts."""
 
 OFFLINE_ENVIRONMENT: Final[Mapping[str, str]] = {
     "HF_HUB_OFFLINE": "1",
@@ -27,17 +27,17 @@ OFFLINE_ENVIRONMENT: Final[Mapping[str, str]] = {
 
 
 def run_module(name: str, *arguments: str, python: Path | str = "") -> list[str]:
-    """Return a command that runs a module with ``python``, by default the daemon's own."""
+    """Return a command that runs a module with ``python``, by default the daemon's own interpreter."""
     return [str(python or sys.executable), *module(name, *arguments)]
 
 
 def module(name: str, *arguments: str) -> list[str]:
-    """Return the arguments after the interpreter in `run_module`."""
+    """Return the arguments that follow the interpreter in a `run_module` command."""
     return ["-P", "-m", name, *arguments]
 
 
 def run_script(path: Path, *arguments: str, python: Path | str = "") -> list[str]:
-    """Return a command that runs a file with the environment's packages, but without the files next to it.
+    """Return a command that runs a file with the environment's packages, but without importing files next to it.
 
     ``python`` can be older than 3.11, which has no ``-P``: the script then removes its folder from its path itself.
     """
@@ -57,17 +57,16 @@ def own_interpreter() -> str:
 
 
 def base() -> str:
-    """Return the interpreter for new environments: not that of a virtual environment, which may be deleted."""
+    """Return the interpreter for creating environments. It is outside any virtual environment, which may be deleted."""
     return str(getattr(sys, "_base_executable", "") or sys.executable)
 
 
 async def output_of(
     command: Sequence[str], environment: Mapping[str, str], timeout_s: float, *, input_data: bytes = b""
 ) -> tuple[int, str, str]:
-    """Return the status, output and errors of a program that reads ``input_data``; cancellation leaves no process
-    behind.
+    """Return the status, output and errors of a program that reads ``input_data``. Cancellation stops the program.
 
-    Raise `OSError` if it cannot be started, and `TimeoutError`.
+    Raise `OSError` if the program cannot be started, and `TimeoutError`.
     """
     process = await asyncio.create_subprocess_exec(
         *command,

@@ -1,1 +1,3 @@
-"""`portico.AsyncClient` and its groups of calls, by noun; ``scripts/sdk`` generates `calls` and `portico._sync`."""
+"""`portico.AsyncClient` and its groups of calls, one for each noun. ``scripts/sdk`` generates `calls` and
+`portico._sync`.
+"""

@@ -1,8 +1,9 @@
-"""Agents composed in Python and run by the daemon, which stores their sessions.
+"""Agents that you compose in Python. The daemon runs them and stores their sessions.
 
-An `Agent` is a model with instructions, tools, memory and an output format. To call it, use ``agent("hi")`` to wait,
-``await agent.acall("hi")`` for asyncio, or ``agent.stream("hi")`` for the events. Your own class whose attributes are
-agents and that has a ``forward`` is also an agent: its ``forward`` runs in your process, its agents in the daemon.
+An `Agent` is a model with instructions, tools, memory and an output format. Call ``agent("hi")`` to wait for the
+answer, ``await agent.acall("hi")`` in asyncio code, or ``agent.stream("hi")`` for the events. A subclass with agents
+as attributes and a ``forward`` method is also an agent: its ``forward`` runs in your process, and the agents that it
+calls run in the daemon.
 """
 
 from __future__ import annotations

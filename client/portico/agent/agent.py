@@ -1,4 +1,4 @@
-"""`Agent`: one class for a model with instructions and tools, and for your own programs made of such agents."""
+"""`Agent`: one class both for a model with instructions and tools, and for your own programs that call such agents."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from portico.wire import Finished
 Strategy: TypeAlias = Literal["tools", "text_tools", "react", "plan_and_solve", "rewoo"]
 
 AgentInput: TypeAlias = "str | list[dict[str, Any]] | Mapping[str, Any] | Message"
-"""A message to an agent: text, parts, or a message."""
+"""A message to an agent: text, content parts, an object or a `Message`."""
 
 
 @exact_methods
@@ -48,16 +48,18 @@ class Agent:
     ``agent = Agent("default", "Be brief.")`` uses the model ``default``. ``tools`` are names in the daemon, or your
     functions, which run in this process; ``stores`` and ``skills`` are names. ``agents`` are called like tools (a
     deployed agent by name), or take over (`Handoff`). ``memory`` is a policy (``"all"``, ``"window"``, ``"budget"``,
-    ``"summary"``, ``"none"``) or an object with more settings. ``output`` is one format or several tried in order;
-    ``options`` are OpenAI's (``temperature``, ``stop`` …), with ``extra_body`` for options that only some models
-    support.
+    ``"summary"``, ``"none"``) or an object with more settings. ``output`` is one format, or several that are tried in
+    order; ``options`` are OpenAI's (``temperature``, ``stop`` …), with ``extra_body`` for options that only some
+    models support.
 
-    Your own class has agents as attributes, also in lists and dicts, and a method ``forward(self, message, session)``,
-    asynchronous or not, which runs in this process. Calls within it use the session of the enclosing call.
+    Your own subclass has agents as attributes, directly or in lists and dicts, and a method ``forward(self, message,
+    session)``, asynchronous or not, which runs in this process. Agents that ``forward`` calls use the session of the
+    call to ``forward``.
 
-    The daemon stores sessions under the ``name`` of the agent or of its class, and continues them. A call without
-    ``session=`` uses a session that this object creates and nobody else can find. An agent without a name that is not
-    your own class keeps all its sessions private. ``client`` selects the daemon, by default that of ``PORTICO_URL``.
+    The daemon stores sessions under the agent's ``name``, or under the name of your class, and continues them. A call
+    without ``session=`` uses a session that this object creates and that no other code can find. If an agent has no
+    name and is not your own class, all its sessions are private. ``client`` selects the daemon; the default is the
+    daemon at ``PORTICO_URL``.
 
     Example::
 
@@ -76,7 +78,7 @@ class Agent:
     hooks: Sequence[AnyHook]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Agent:
-        # Done here and not in __init__, so that subclasses need not call that.
+        # Set these attributes here and not in __init__, so that subclasses need not call Agent.__init__.
         agent = super().__new__(cls)
         agent._composition = Composition()
         agent._own_name = ""
@@ -141,12 +143,12 @@ class Agent:
         super().__setattr__(name, value)
         above = list(_lineage(self))
         for path, agent in _agents_in(name, value):
-            if agent not in above:  # a link back to an enclosing agent does not make it a child
+            if agent not in above:  # a link back to an enclosing agent does not make that agent a child
                 agent._place = (ref(self), path)
 
     @property
     def name(self) -> str:
-        """The name of the agent: as given, otherwise the attribute that contains it, otherwise its class."""
+        """The agent's own name, or else the attribute that contains the agent, or else its class."""
         if self._own_name:
             return self._own_name
         if self._place is not None and self._place[0]() is not None:
@@ -154,7 +156,7 @@ class Agent:
         return self._alone
 
     def _scope(self, session: int | str | None) -> CallScope:
-        """Return the enclosing call if it belongs to the same tree; otherwise a new scope."""
+        """Return the scope of the enclosing call if this agent belongs to its tree. Otherwise return a new scope."""
         around = CALL_SCOPE.get()
         if around is not None and id(self) in around.paths:
             return around if session is None else replace(around, session=str(session))
@@ -179,7 +181,7 @@ class Agent:
         variables: Mapping[str, Any] | None = None,
         **options: Unpack[ModelOptions],
     ) -> Message:
-        """Send a message and wait for the answer; both are added to the agent's memory of the ``session``.
+        """Send a message and wait for the answer. Both messages are added to the agent's memory of the ``session``.
 
         ``options`` are model options for this call. Raises `PorticoError`.
         """
@@ -226,9 +228,9 @@ class Agent:
         return apply_hooks(self.hooks, "after_agent", self, reply, scope.session)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Implement your own agent: ``forward(self, message, session)``; ``session`` is optional.
+        """Implement this method in your own agent, as ``forward(self, message, session)``; ``session`` is optional.
 
-        Return a message, or its text. May be ``async def``.
+        Return a message, or its text. The method can be ``async def``.
         """
         raise InvalidRequest("An agent without its own forward runs in the daemon: call the agent itself.")
 
@@ -253,7 +255,8 @@ class Agent:
         session: int | str | None = None,
         **options: Unpack[ModelOptions],
     ) -> Generator[Heard, None, None]:
-        """Send a message and yield all events, including those of every agent below: pairs of agent path and event.
+        """Send a message and yield all events, including those of all agents below this one. Each item has the agent's
+        path and an event.
 
         Events are text (`Delta`), tool calls and results, handoffs, and the start and end of agents. The ``result`` of
         the last event is the answer. Closing the generator stops the turn.
@@ -303,9 +306,10 @@ class Agent:
         forget(scope.daemon.client.sessions, scope.app, scope.session, scope.path(self))
 
     def deploy(self, client: Client | None = None, name: str | None = None, *, note: str = "") -> AppVersion:
-        """Deploy the agent under a name in the daemon: a model of the OpenAI API, a tool of MCP.
+        """Deploy the agent under a name in the daemon, so that it can be called as a model in the OpenAI API and as a
+        tool in MCP.
 
-        A class with a ``forward`` answers while `serve` serves it.
+        A class with a ``forward`` answers only while `serve` runs.
         """
         daemon = self._scope(None).daemon if client is None else DaemonClients.of(client)
         app_name = name or self.name
@@ -320,8 +324,8 @@ class Agent:
         concurrency: int = 16,
         stop: threading.Event | None = None,
     ) -> None:
-        """Deploy the agent, and execute its ``forward`` or its functions in this process. Blocks until ``stop`` is set
-        or Ctrl-C.
+        """Deploy the agent, and execute its ``forward`` or its functions in this process. Block until ``stop`` is set
+        or Ctrl-C is pressed.
         """
         functions = self.served(name or self.name)
         self.deploy(client, name)
@@ -340,8 +344,8 @@ class Agent:
         return list(functions.values())
 
     def specified(self, session: str) -> Spec:
-        """Return the specification, for an agent that calls this agent. Raises `InvalidRequest` if it has a
-        ``forward``.
+        """Return the specification of this agent, to be included in that of an agent that calls it. Raises
+        `InvalidRequest` if this agent has a ``forward`` or its own output format.
         """
         if self._composed:
             raise InvalidRequest(
@@ -358,8 +362,8 @@ class Agent:
         return build_spec(self.name, self._composition, self.hooks, self, session, {})
 
     def as_step(self) -> Step:
-        """Return a flow step that calls this agent: in the daemon, or in this process if it has a ``forward`` or its
-        own hooks.
+        """Return a flow step that calls this agent. The call runs in the daemon, or in this process if the agent has a
+        ``forward``, its own output format or its own hooks.
         """
         name = identifier(self.name)
         if (
@@ -372,7 +376,9 @@ class Agent:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The specification for deployment. Raises `InvalidRequest` if a part can run only in this process."""
+        """The specification for deployment. Raises `InvalidRequest` if a hook or the output format can run only in
+        this process.
+        """
         return self._deployable(self.name)
 
     def _deployable(self, name: str) -> dict[str, Any]:
@@ -394,12 +400,14 @@ class Agent:
 
 
 def function_name(name: str) -> str:
-    """Return the name of the tool behind a deployed agent that is served."""
+    """Return the name of the tool that executes the ``forward`` of a deployed agent."""
     return f"{name}_forward"
 
 
 def _forward_function(agent: Agent, name: str) -> Function:
-    """Return the function that answers for an agent: it receives a message and a session name and returns a message."""
+    """Return the function that executes an agent's ``forward`` for the daemon: it accepts a message and a session
+    name, and returns a message.
+    """
 
     async def asynchronous(message: Mapping[str, Any], session: str) -> dict[str, Any]:
         return (await agent.acall(message, session=session)).to_json()
@@ -414,7 +422,9 @@ def _forward_function(agent: Agent, name: str) -> Function:
 
 
 def _as_function(agent: Agent) -> Callable[..., Any]:
-    """Return an agent as a function of a message, for a flow; it returns the formatted value, otherwise the text."""
+    """Wrap an agent in a function that accepts a message, for a flow. The function returns the formatted value, or the
+    text if there is none.
+    """
 
     def answer(message: Message) -> Any:
         return message.text if message.formatted is None else message.formatted
@@ -445,7 +455,7 @@ def _lineage(agent: Agent) -> Iterator[Agent]:
 
 
 def _paths(root: Agent) -> dict[int, str]:
-    """Return the paths of all agents of the tree, including ``root``, by object id."""
+    """Return the paths of all agents in the tree, including ``root``, keyed by object id."""
     paths = {id(root): ""}
     todo: list[Agent] = [root]
     while todo:
@@ -460,7 +470,7 @@ def _paths(root: Agent) -> dict[int, str]:
 
 
 def _agents_in(name: str, value: Any) -> Iterator[tuple[str, Agent]]:
-    """Yield the agents in an attribute, directly or in lists and objects, each with its path."""
+    """Yield the agents in an attribute, directly or nested in lists and dicts, each with its path."""
     if isinstance(value, Agent):
         yield name, value
     elif isinstance(value, list | tuple):

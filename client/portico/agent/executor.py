@@ -1,4 +1,4 @@
-"""`Executor`: tools of the daemon and local functions, called with messages."""
+"""`Executor`: calls tools of the daemon, and local functions, as messages request."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from portico.schemas.tools import ToolResult
 from portico.wire import ToolCalled, ToolReturned
 
 NOTEBOOKS: Final = ("code_interpreter", "python_light")
-"""Tools that accept ``code``; the first keeps variables in a ``session``."""
+"""Tools that accept ``code``. The first keeps variables in a ``session``."""
 
 TOLD: Final = (InvalidRequest, NotFound, Forbidden, Conflict, TooLarge, EngineFailed)
-"""Errors that a model can react to. An unreachable daemon is not among them."""
+"""Errors that are returned for a model to react to. An unreachable daemon is not among them."""
 
 
 @exact_methods
 class Executor:
     """Executes the action in a message and returns the result as a message.
 
-    The action is the content, ``{"name": TOOL, "parameters": {…}}``, or the ``formatted`` value of a `ToolParser`:
-    such an object, or code for the notebook among ``tools``. Errors are returned as answers. A notebook keeps its
-    variables for the session of the enclosing call. ``tools`` and ``hooks`` are those of an `Agent`: names in the
-    daemon, renamed tools (``{"tool": NAME, "as": OTHER}``), functions; all hooks run in this process.
+    The action is the content, ``{"name": TOOL, "parameters": {…}}``, or the ``formatted`` value of a `ToolParser`: an
+    object like this, or code for the notebook among ``tools``. Errors are returned as messages. A notebook keeps its
+    variables for the session of the enclosing call. ``tools`` and ``hooks`` have the same format as in an `Agent`:
+    names in the daemon, renamed tools (``{"tool": NAME, "as": OTHER}``), or functions. All hooks run in this process.
 
     Example::
 
@@ -66,7 +66,7 @@ class Executor:
     ) -> None:
         self._functions: dict[str, Function] = {}
         self._names: dict[str, str] = {}
-        """Names of the tools on the daemon, by their names in this executor."""
+        """The names of tools in the daemon, keyed by their names in this executor."""
         self.tools = tuple(self._take(tool) for tool in tools)
         self.hooks = tuple(to_local_hook(hook) for hook in hooks)
         self.name = name
@@ -74,7 +74,7 @@ class Executor:
         self._own_session = secrets.token_hex(4)
 
     def _take(self, tool: str | Mapping[str, Any] | Function | Callable[..., Any]) -> str:
-        """Add a tool and return its local name."""
+        """Register a tool and return its name in this executor."""
         if isinstance(tool, str):
             self._names[tool] = tool
             return tool
@@ -144,7 +144,7 @@ class Executor:
         return self._own_session if session is None else str(session)
 
     def _begin(self, message: Message, session: int | str | None) -> tuple[str, dict[str, Any]] | Message:
-        """Return the tool to call with its parameters, or the answer if nothing can be called."""
+        """Return the tool to call and its parameters. If no tool can be called, return the message to answer with."""
         checked_message = apply_hooks(self.hooks, "before_action", self, message, self._session(session))
         action = _action(checked_message)
         if isinstance(action, str):
@@ -227,7 +227,7 @@ async def _value(awaitable: Any) -> Any:
 
 
 def _action(message: Message) -> Any:
-    """Return the action of a message: its content if that is an object, otherwise the action of a parser."""
+    """Return the action in a message: the content if it is an object, otherwise the action that a parser found."""
     if isinstance(message.content, Mapping):
         return message.content
     if isinstance(message.formatted, Mapping) and message.formatted.get("status") != -1:

@@ -1,4 +1,4 @@
-"""A call of an agent with a ``forward``, which runs in this process; the session stores the message and the answer."""
+"""Calls of an agent's ``forward``, which runs in this process. The session stores the message and the answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from portico.agent.scope import CALL_SCOPE, CallScope
 
 @dataclass(frozen=True, slots=True)
 class ForwardCall:
-    """A ``message`` to the ``forward`` of the agent ``name`` at ``path`` in the tree of the session."""
+    """A call that passes ``message`` to an agent's ``forward``. ``name`` is the agent's name, ``path`` its path in the
+    tree.
+    """
 
     scope: CallScope
     path: str
@@ -53,13 +55,15 @@ class ForwardCall:
         return reply
 
     def _call(self) -> Any:
-        """Call ``forward``, which may omit the session parameter."""
+        """Call ``forward``, without the session if the method does not accept it."""
         takes_session = len(inspect.signature(self.forward).parameters) > 1
         return self.forward(self.message, self.scope.session) if takes_session else self.forward(self.message)
 
 
 def refuse_options(name: str, variables: Mapping[str, Any] | None, options: Mapping[str, Any]) -> None:
-    """Raise `UnknownKeyword`: a ``forward`` receives only a message and a session, so other arguments would be lost."""
+    """Raise `UnknownKeyword` if there are ``variables`` or ``options``, because a ``forward`` receives only a message
+    and a session.
+    """
     option_names = [*(["variables"] if variables else []), *options]
     if option_names:
         raise UnknownKeyword(

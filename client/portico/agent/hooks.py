@@ -1,7 +1,7 @@
-"""Hooks that change messages before and after an agent, and before and after its actions.
+"""Hooks that change the messages of an agent before and after its turn, and before and after each of its actions.
 
-The daemon runs the hooks that consist of fields. Your own class, derived from `Hook`, runs in this process: its
-methods receive a message and return another message, or nothing to leave it unchanged.
+The daemon runs the hooks that are declared with fields only. Your own classes, derived from `Hook`, run in this
+process: their methods receive a message and return another message, or ``None`` to leave it unchanged.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ MOMENTS: Final[tuple[Moment, ...]] = ("before_agent", "after_agent", "before_act
 
 
 class Hook:
-    """Base class of your own hooks: override the methods that you need.
+    """Base class for your own hooks: override the methods that you need.
 
-    ``whose`` is the agent or the executor. The content of an action's message is ``{"name", "parameters"}``; the
-    result of an action has the text of the result.
+    ``whose`` is the agent or the executor. The content of an action's message is ``{"name", "parameters"}``. The
+    message after an action contains the text of the result.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -42,30 +42,30 @@ class Hook:
                 )
 
     def before_agent(self, whose: Any, message: Message, session: str) -> Message | None:
-        """Change a message before it is added to the agent's memory."""
+        """Change a message before it is added to the agent's memory. Return ``None`` to leave it unchanged."""
         return message
 
     def after_agent(self, whose: Any, message: Message, session: str) -> Message | None:
-        """Change an answer after it was added to the agent's memory."""
+        """Change an answer after it has been added to the agent's memory. Return ``None`` to leave it unchanged."""
         return message
 
     def before_action(self, whose: Any, message: Message, session: str) -> Message | None:
-        """Change an action before its tool is called."""
+        """Change an action before its tool is called. Return ``None`` to leave it unchanged."""
         return message
 
     def after_action(self, whose: Any, message: Message, session: str) -> Message | None:
-        """Change the result of a tool before it is passed on."""
+        """Change the result of a tool before it is passed on. Return ``None`` to leave it unchanged."""
         return message
 
     def has(self, moment: Moment) -> bool:
-        """Return whether this class overrides the method for a moment."""
+        """Return whether the hook runs at a moment, that is, whether its class overrides the method of that name."""
         return getattr(type(self), moment) is not getattr(Hook, moment)
 
 
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """Prepend a text to messages from ``senders``; to all messages if empty."""
+    """Prepend a text to messages from ``senders``, or to all messages if ``senders`` is empty."""
 
     text: str
     senders: Sequence[str] = ()
@@ -108,7 +108,7 @@ class Guard:
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Truncate a message after ``most`` characters."""
+    """Truncate a message to ``most`` characters."""
 
     most: int
     senders: Sequence[str] = ()
@@ -121,7 +121,9 @@ class Limit:
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Pass the message, as an object, to a self-contained function in the sandbox; it returns a text or an object."""
+    """Pass the message, as an object, to a self-contained function in the sandbox. The function returns a text or an
+    object.
+    """
 
     function: Callable[[dict[str, Any]], Any] | str
     senders: Sequence[str] = ()
@@ -159,7 +161,9 @@ _DECLARED: Final[Mapping[str, Callable[..., Declared]]] = {
 
 
 def to_local_hook(hook: AnyHook) -> Hook:
-    """Return a hook that runs in this process. Raises `InvalidRequest` for code as text."""
+    """Convert a hook to a hook that runs in this process. Raises `InvalidRequest` for code given as text and for an
+    unknown hook.
+    """
     if isinstance(hook, Hook):
         return hook
     if isinstance(hook, Mapping):
@@ -234,7 +238,7 @@ class _Here(Hook):
 def apply_hooks(
     hooks: Sequence[AnyHook], moment: Moment, whose: Any, message: Message, session: str
 ) -> Message:
-    """Return a message after applying all local hooks for a moment, in order."""
+    """Apply all local hooks for a moment to a message, in order, and return the result."""
     for hook in hooks:
         if isinstance(hook, Hook) and hook.has(moment):
             message = Message.of(getattr(hook, moment)(whose, message, session) or message)

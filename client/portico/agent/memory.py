@@ -1,4 +1,4 @@
-"""Memory of agents, read from and written to the sessions of the daemon."""
+"""The memory of agents: reading from and writing to the daemon's sessions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from portico.agent.message import Message
 from portico.schemas.sessions import Session
 
 _ID: Final = "conv_"
-"""Prefix of session ids; names do not begin with it."""
+"""Prefix of session ids. Session names must not begin with it."""
 
 _VERSION: Final = "portico_session"
 
 
 def open_session(sessions: Sessions, app: str, name: str) -> Session:
-    """Return the session with a name or id, creating it if needed."""
+    """Return the session with a name or id. If no session has the name, create it."""
     return sessions.get(name) if name.startswith(_ID) else sessions.open(app, name)
 
 
@@ -27,14 +27,14 @@ async def aopen_session(sessions: AsyncSessions, app: str, name: str) -> Session
 
 
 def find_session(sessions: Sessions, app: str, name: str) -> Session | None:
-    """Return the session with a name if it exists; reading does not create it."""
+    """Return the session with a name or id. Return ``None`` if no session has the name, without creating it."""
     if not name.startswith(_ID) and not sessions.list(app, name=name, limit=1):
         return None
     return open_session(sessions, app, name)
 
 
 def read_messages(sessions: Sessions, app: str, name: str, path: str) -> list[Message]:
-    """Return the messages of an agent, oldest first."""
+    """Return the messages in an agent's memory, oldest first."""
     session = find_session(sessions, app, name)
     if session is None:
         return []

@@ -12,16 +12,17 @@ from portico._keywords import exact_methods, require_known
 from portico.errors import InvalidRequest
 
 Content: TypeAlias = "str | list[dict[str, Any]] | Mapping[str, Any]"
-"""Text; parts (text, images); or an action for an `Executor`, ``{"name": …, "parameters": {…}}``."""
+"""Text, a list of parts (text, images), or an action for an `Executor`: ``{"name": …, "parameters": {…}}``."""
 
 
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message: ``content`` is the original content, ``formatted`` the value parsed by an output format.
+    """A message between agents. ``content`` is the original content, ``formatted`` the value parsed by an output
+    format.
 
-    ``stream_state`` is 0 when the message is complete; ``created_at`` is in seconds since 1970. The other fields are
-    free: the kind of the message, its recipient, and further data.
+    ``stream_state`` is 0 when the message is complete; ``created_at`` is in seconds since 1970. The remaining fields
+    can be set freely: the kind of the message, its recipient, and further data.
 
     Example::
 
@@ -42,7 +43,7 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The content as text: the text of its parts, an action as JSON."""
+        """The content as text: the text of its parts, or an action as JSON."""
         if isinstance(self.content, str):
             return self.content
         if isinstance(self.content, list):
@@ -50,7 +51,7 @@ class Message:
         return json.dumps(self.content, ensure_ascii=False, default=str)
 
     def but(self, **changes: Any) -> Message:
-        """Return a copy of the message with changed fields."""
+        """Return a copy of the message with some fields changed."""
         require_known("Message.but", changes, [item.name for item in fields(Message)])
         return replace(self, **changes)
 
@@ -61,7 +62,9 @@ class Message:
 
     @classmethod
     def of(cls, given: Any, sender: str = "user") -> Message:
-        """Return a message from a message, text, parts, or an object with its fields."""
+        """Convert a value to a message. It can be a message, a text, a list of parts, or an object with a message's
+        fields.
+        """
         if isinstance(given, Message):
             return given
         if isinstance(given, str | list):

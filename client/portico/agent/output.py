@@ -1,4 +1,4 @@
-"""Output formats that an agent's answer must match. The parsed value is in `Message.formatted`."""
+"""Output formats with which an agent's answer must comply. The parsed value is stored in `Message.formatted`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from portico.functions import schema_of
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class ToolParser:
-    """Parses tool calls: text before ``begin`` is the thought, text from there to ``end`` the action. The model stops
-    at ``end``.
+    """Parses tool calls in the model's text. The text before ``begin`` is the thought, and the text between ``begin``
+    and ``end`` is the action. The model stops at ``end``.
 
-    ``formatted`` is ``{"tool_type", "thought", "action", "status"}``; without an action ``tool_type`` is None.
-    ``validate``: ``"json"`` (or `json.loads`) parses the action as JSON; a self-contained function receives its text,
-    and its return value replaces the action.
+    ``formatted`` is ``{"tool_type", "thought", "action", "status"}``; ``tool_type`` is ``None`` if the text contains
+    no action. ``validate``: ``"json"`` (or `json.loads`) parses the action as JSON. A self-contained function receives
+    the text of the action, and its return value replaces the action.
 
     Example::
 
@@ -77,7 +77,7 @@ class Json:
 
 @exact_methods
 class Choice(Json):
-    """One of several texts; the model can produce nothing else.
+    """One of several texts. The model can produce no other answer.
 
     Example::
 
@@ -97,7 +97,7 @@ class Choice(Json):
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """The part of the answer that a regular expression matches: a group, by default the whole match.
+    """The part of the answer that a regular expression matches: ``group``, or the whole match by default.
 
     Example::
 
@@ -115,9 +115,9 @@ class Regex:
 
 @runtime_checkable
 class Parser(Protocol):
-    """Your own output format: ``parse`` runs in this process, on the model's text.
+    """Your own output format: ``parse`` runs in this process and receives the model's text.
 
-    If it also has a method ``format``, the text that this method returns is added to the instructions. A
+    If the class also has a method ``format``, the text that ``format`` returns is appended to the instructions. A
     ``ValueError`` from ``parse`` becomes the error ``format_failed``.
     """
 
@@ -128,12 +128,14 @@ Output: TypeAlias = "ToolParser | Json | Regex | Parser | Mapping[str, Any] | ty
 
 
 def own_parser(output: Any) -> Parser | None:
-    """Return the format if it is the caller's own, which the daemon does not know."""
+    """Return ``output`` if it is the caller's own parser, which the daemon does not know; otherwise return ``None``."""
     return output if isinstance(output, Parser) and not isinstance(output, type) else None
 
 
 def parse_message(parser: Parser | None, message: Message) -> Message:
-    """Return a message with its text parsed by the parser."""
+    """Parse a message's text, and return the message with the result in ``formatted``. Without a parser, return the
+    message unchanged.
+    """
     if parser is None:
         return message
     try:
@@ -147,7 +149,7 @@ def parse_message(parser: Parser | None, message: Message) -> Message:
 
 
 def output_json(output: Output | Sequence[Output]) -> Any:
-    """Return one format, or several tried in order, in the format of the specification."""
+    """Return an output format, or a list of formats to try in order, as JSON for the specification."""
     if isinstance(output, list | tuple):
         return [output_json(item) for item in output]
     if isinstance(output, ToolParser | Json | Regex):

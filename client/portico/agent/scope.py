@@ -1,4 +1,4 @@
-"""The context of agent calls: the daemon that runs them, the session to continue, and the listener."""
+"""The context of agent calls: the daemon that runs them, the session to continue, and the listener for their events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Heard(NamedTuple):
-    """An event of the agent at the path ``agent``, which is empty for the called agent.
+    """An event, and the path of its agent in the tree (``agent``; empty for the agent that was called).
 
     Example::
 
@@ -36,9 +36,9 @@ class Heard(NamedTuple):
 
 
 class DaemonClients:
-    """The clients of a daemon: one for blocking code, and one for each event loop that requests it.
+    """The clients for a daemon: one for blocking code, and one for each event loop that requests it.
 
-    Clients that it creates itself are closed with the process, and with their loops.
+    The blocking client is closed when the process exits, and each asyncio client when its loop ends.
     """
 
     def __init__(self, address: Address) -> None:
@@ -51,8 +51,8 @@ class DaemonClients:
 
     @classmethod
     def of(cls, client: Client | AsyncClient | None) -> DaemonClients:
-        """Return the clients for a client's daemon; without a client, that of ``PORTICO_URL`` and
-        ``PORTICO_API_KEY``.
+        """Return the clients for the daemon that ``client`` uses. If ``client`` is ``None``, use the daemon at
+        ``PORTICO_URL``, with ``PORTICO_API_KEY``.
         """
         address = Address.of() if client is None else client._transport.address
         with _DAEMONS_LOCK:
@@ -80,20 +80,24 @@ class DaemonClients:
             if loop in self._loops:
                 return self._loops[loop][1]
         keeper = self._open_client()
-        client = await anext(keeper)  # nothing is awaited inside: no other task can run in between
+        client = await anext(
+            keeper
+        )  # this does not yield to the event loop, so no other task can run in between
         with self._lock:
             self._loops[loop] = keeper, client
         return client
 
     async def _open_client(self) -> AsyncGenerator[AsyncClient, None]:
-        """Yield a client that is closed when the loop ends: `asyncio.run` closes generators that are still open."""
+        """Yield a client, and close it when the loop ends: `asyncio.run` closes generators that are still open."""
         async with AsyncClient(self._address.url, self._address.key) as client:
             while True:
                 yield client
 
 
 class _GivenClient(DaemonClients):
-    """A daemon with a client of the caller; our own clients are used where that client cannot be."""
+    """The clients for a daemon when the caller has provided one. For the other kind (blocking or asyncio), the shared
+    client is used.
+    """
 
     def __init__(self, daemon: DaemonClients, client: Client | AsyncClient) -> None:
         super().__init__(daemon._address)
@@ -114,9 +118,10 @@ _DAEMONS_LOCK = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class CallScope:
-    """The scope of an agent call: the ``session`` of ``app``, and all agents of the tree by path.
+    """The scope of an agent call: the app, the ``session``, and the path of each agent in the tree, keyed by object
+    id.
 
-    ``loop`` is set while an asynchronous ``forward`` runs in it.
+    ``loop`` is set while an asynchronous ``forward`` runs in this scope.
     """
 
     app: str
@@ -134,7 +139,7 @@ CALL_SCOPE: ContextVar[CallScope | None] = ContextVar("portico_call_scope", defa
 """The enclosing call."""
 
 LISTENER: ContextVar[Callable[[Heard], None] | None] = ContextVar("portico_listener", default=None)
-"""The listener for the events of all agents that are called."""
+"""The listener that receives the events of all agents called in this context."""
 
 
 def notify(agent: str, event: Event) -> None:
@@ -146,7 +151,9 @@ def notify(agent: str, event: Event) -> None:
 
 @contextmanager
 def reporting_step(path: str) -> Iterator[None]:
-    """Notify the listener when the call of the agent at ``path`` starts and ends, unless it is the outermost call."""
+    """Notify the listener when the call of the agent at ``path`` starts and ends. The root agent's call (an empty
+    path) is not reported.
+    """
     if not path:
         yield
         return
@@ -170,8 +177,8 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Wait for a coroutine where no loop is running, or where the running loop must not be blocked, as in a
-    notebook.
+    """Run a coroutine to completion and return its result. If this thread already runs a loop, as in a notebook, use
+    another thread.
     """
     if running_loop() is None:
         return asyncio.run(coroutine)

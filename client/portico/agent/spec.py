@@ -1,4 +1,6 @@
-"""Writes an agent as the JSON of the specification (docs/agents.md), with the functions that stay in this process."""
+"""Converts an agent to the JSON of the specification (docs/agents.md), and collects the functions that run in this
+process.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ class Composition:
 
 
 class Specified(Protocol):
-    """An object with a specification: `portico.agent.Agent`."""
+    """An object that can return its specification, such as `portico.agent.Agent`."""
 
     def specified(self, session: str) -> Spec: ...
 
@@ -51,7 +53,7 @@ class Specified(Protocol):
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """Another agent that takes over the conversation when the model decides so.
+    """Another agent, to which the model can hand over the conversation.
 
     Example::
 
@@ -67,9 +69,11 @@ class Handoff:
 
 @dataclass(slots=True)
 class Spec:
-    """The JSON of an agent; ``functions`` are the local functions that the daemon calls back in our turns, by name.
+    """The JSON of an agent. ``functions`` are the local functions, keyed by name, that the daemon calls during turns
+    started by this process.
 
-    ``tools`` are the functions that can be served to any caller, ``stays`` names a hook that cannot be.
+    ``tools`` are the functions that can be served to any caller. ``stays`` names a hook or an output format that can
+    run only in this process.
     """
 
     json: dict[str, Any]
@@ -78,7 +82,7 @@ class Spec:
     stays: str = ""
 
     def take(self, other: Spec) -> None:
-        """Add the functions of another agent that this agent can call. Raises `InvalidRequest` for two tools with one
+        """Add the functions of an agent that this agent can call. Raises `InvalidRequest` if two tools have the same
         name.
         """
         self.functions.update(other.functions)
@@ -105,7 +109,9 @@ def build_spec(
     session: str,
     options: Mapping[str, Any],
 ) -> Spec:
-    """Return the specification of an agent named ``name``. Raises `InvalidRequest` for parts that cannot be written."""
+    """Return the specification of an agent named ``name``. Raises `InvalidRequest` for parts that the specification
+    cannot express.
+    """
     document: dict[str, Any] = {"portico_agent": VERSION, "name": name, "model": given.model}
     spec = Spec(document)
     parser = own_parser(given.output)
@@ -146,7 +152,7 @@ def build_spec(
 
 
 def _tool(item: Any, name: str, spec: Spec) -> Any:
-    """Return a tool in the daemon's format; a local function includes everything a model needs to know about it."""
+    """Return a tool as JSON for the specification. A local function includes all that a model needs to call it."""
     if isinstance(item, str):
         return item
     if isinstance(item, Mapping):
@@ -167,7 +173,7 @@ def _tool(item: Any, name: str, spec: Spec) -> Any:
 
 
 def _bind_json(tool: Function) -> Callable[..., Any]:
-    """Return the function, wrapped to accept arguments from JSON."""
+    """Return a function that accepts arguments as parsed from JSON and calls the tool with them."""
     if inspect.iscoroutinefunction(tool.call):
 
         async def acall(**given: Any) -> Any:
@@ -178,7 +184,9 @@ def _bind_json(tool: Function) -> Callable[..., Any]:
 
 
 def _hook(hook: AnyHook, name: str, owner: Any, session: str, spec: Spec) -> list[dict[str, Any]]:
-    """Return a hook in the daemon's format. Of our own hooks, include only tool hooks: the others run on this side."""
+    """Return a hook as JSON for the specification. A `Hook` object is included only for moments around actions; at
+    other moments it runs without the daemon.
+    """
     if isinstance(hook, Mapping):
         return [dict(hook)]
     if not isinstance(hook, Hook):
@@ -202,7 +210,7 @@ def _hook_function(hook: Hook, moment: str, owner: Any, session: str) -> Callabl
 
 
 def _sub(sub_agent: Any, spec: Spec, session: str) -> Any:
-    """Return an agent that this agent can call: its name, or its whole specification."""
+    """Return an agent that this agent can call, as JSON for the specification: its name, or its whole specification."""
     handoff = isinstance(sub_agent, Handoff)
     agent = sub_agent.agent if isinstance(sub_agent, Handoff) else sub_agent
     if isinstance(agent, str):

@@ -1,8 +1,8 @@
-"""Agents that talk to each other: each team is a flow, so it is durable, traced and deployed like any other flow.
+"""Agents that talk to each other. Each team is a flow, so it is durable, traced and deployed like any other flow.
 
 A member is an `Agent`, the name of a deployment that answers chat messages, or a `Human`, who is asked for input while
-the run waits (`portico approvals`). All members see the task and all earlier messages. `Team.deploy` deploys the team
-under a name, and its agents under names that begin with it.
+the run waits (`portico approvals`). `Team.deploy` deploys the team under a name, and its agents under names that begin
+with the team's name. The function that creates a team determines who speaks next and which messages each member sees.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from portico.schemas.apps import AppVersion
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Human:
-    """A person who is one of the speakers. ``limit``: seconds that the team waits for an answer."""
+    """A person who is a member of a team. ``limit``: seconds that the team waits for an answer."""
 
     name: str
     limit: float = 86_400.0
@@ -35,19 +35,23 @@ class Human:
 Member: TypeAlias = "Agent | Human | str"
 
 Who: TypeAlias = Callable[[Member], Speaker]
-"""Returns the name under which a member answers."""
+"""A function that returns the speaker for a member, with the name under which the member is deployed."""
 
 
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Team:
-    """Agents that work together; ``step`` builds their flow from the names under which they are deployed."""
+    """Agents that work together. ``step`` builds their flow, given a function that returns the speaker for each
+    member.
+    """
 
     members: Sequence[Member]
     step: Callable[[Who], Step]
 
     def flow(self, name: str, *, durability: Durability = "normal") -> Flow:
-        """Return the flow of a team named ``name``. Its agents must be deployed under the names of `agents`."""
+        """Return the flow of a team named ``name``. The team's agents must be deployed under the names that `agents`
+        returns.
+        """
 
         def speaker_of(member: Member) -> Speaker:
             match member:
@@ -60,13 +64,13 @@ class Team:
         return flow.flow(self.step(speaker_of), name=name, durability=durability)
 
     def agents(self, name: str) -> dict[str, Agent]:
-        """Return the agents of a team named ``name``, by the names under which they are deployed."""
+        """Return the agents of a team named ``name``, keyed by the names under which they must be deployed."""
         return {f"{name}-{member.name}": member for member in self.members if isinstance(member, Agent)}
 
     def deploy(
         self, client: Client, name: str, *, durability: Durability = "normal", note: str = ""
     ) -> AppVersion:
-        """Deploy the team under a name, and each of its agents under a name that begins with it."""
+        """Deploy the team under a name, and each of its agents under a name that begins with the team's name."""
         for agent_name, agent in self.agents(name).items():
             agent.deploy(client, agent_name, note=note)
         return client.apps.deploy(name, self.flow(name, durability=durability), note=note)
@@ -81,8 +85,8 @@ def sequence(*members: Member) -> Team:
 
 @exact
 def round_robin(*members: Member, rounds: int = 3, final: str = "") -> Team:
-    """Members speak in order for ``rounds`` rounds, or until ``final`` occurs in an answer, which is then the
-    result.
+    """Create a team whose members speak in order for ``rounds`` rounds, or until ``final`` occurs in an answer. The
+    last answer is the result.
     """
     _several(members, 1)
     return Team(members, lambda who: shapes.round_robin([who(member) for member in members], rounds, final))
@@ -90,7 +94,9 @@ def round_robin(*members: Member, rounds: int = 3, final: str = "") -> Team:
 
 @exact
 def moderated(moderator: Agent | str, *members: Member, turns: int = 12, final: str = "") -> Team:
-    """The moderator selects each speaker, until it says DONE. The result is the last answer."""
+    """Create a team whose ``moderator`` selects the speaker of each turn, until it says DONE. The result is the last
+    answer.
+    """
     _several(members, 1)
     return Team(
         (moderator, *members),
@@ -100,9 +106,10 @@ def moderated(moderator: Agent | str, *members: Member, turns: int = 12, final: 
 
 @exact
 def bidding(*members: Agent | str, turns: int = 12, final: str = "") -> Team:
-    """No moderator: before each turn, all members bid how important their turn is, and the highest bidder speaks.
+    """Create a team without a moderator. Before each turn, all members bid how important it is that they speak, and
+    the highest bidder speaks.
 
-    Ends when no bid is above 0. The result is the last answer.
+    The team stops when no bid is above 0. The result is the last answer.
     """
     _several(members, 1)
     return Team(members, lambda who: shapes.bidding([who(member) for member in members], turns, final))
@@ -110,8 +117,8 @@ def bidding(*members: Agent | str, turns: int = 12, final: str = "") -> Team:
 
 @exact
 def debate(*members: Member, judge: Agent | str, rounds: int = 2) -> Team:
-    """All members argue in parallel for ``rounds`` rounds, each seeing the others' arguments; the judge's answer is
-    the result.
+    """Create a team whose members argue in parallel for ``rounds`` rounds. Each sees the others' earlier arguments.
+    The judge's answer is the result.
     """
     _several(members, 2)
     return Team(
@@ -122,7 +129,9 @@ def debate(*members: Member, judge: Agent | str, rounds: int = 2) -> Team:
 
 @exact
 def hierarchy(manager: Agent | str, *members: Member, concurrency: int = 8) -> Team:
-    """The manager assigns each member a part of the task, the parts run in parallel, and the manager concludes."""
+    """Create a team whose manager divides the task among the members. They work in parallel, and the manager
+    concludes.
+    """
     _several(members, 1)
     return Team(
         (manager, *members),

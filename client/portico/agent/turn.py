@@ -1,4 +1,4 @@
-"""A turn of an agent that the daemon runs, and the events of a running call."""
+"""Turns of agents that the daemon runs, and the events of a call in progress."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portico.wire import Finished
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A ``message`` to the agent ``spec`` at ``path`` in the tree of the session."""
+    """A turn that passes ``message`` to the agent of ``spec``. ``path`` is the agent's path in the tree."""
 
     scope: CallScope
     path: str
@@ -78,7 +78,7 @@ class Turn:
 
 
 class _ThreadTurn:
-    """A call in its own thread, and its events."""
+    """Runs a call in a separate thread and queues its events."""
 
     def __init__(self, call: Callable[[], Message]) -> None:
         self._call = call
@@ -101,12 +101,12 @@ class _ThreadTurn:
             self.queue.put(item)
 
     def stop(self) -> None:
-        """Make the next event stop the turn."""
+        """Stop the turn when its next event arrives."""
         self._stop_event.set()
 
 
 def stream_call(call: Callable[[], Message]) -> Generator[Heard, None, None]:
-    """Yield all events of a call, ending with the answer."""
+    """Yield all events of a call. The last event contains the answer."""
     turn = _ThreadTurn(call)
     thread = threading.Thread(target=copy_context().run, args=(turn.run,), name="portico-turn", daemon=True)
     thread.start()
@@ -126,7 +126,7 @@ async def astream_call(call: Callable[[], Awaitable[Message]]) -> AsyncGenerator
     events: asyncio.Queue[Heard | None] = asyncio.Queue()
 
     def put(item: Heard) -> None:
-        # A forward that is not asynchronous notifies from another thread.
+        # A forward that is not asynchronous calls this function from another thread.
         if not isinstance(item.event, Finished):
             loop.call_soon_threadsafe(events.put_nowait, item)
 

@@ -16,7 +16,7 @@ def main() -> int:
     for name in ("stdin", "stdout", "stderr"):
         if (
             getattr(sys, name) is None
-        ):  # closed by the parent process: the next opened file would take its descriptor
+        ):  # the parent process has closed it: the next opened file would get its descriptor
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115  # until the end
     try:
         if find_spec("typer") is None or find_spec("rich") is None:
@@ -27,5 +27,5 @@ def main() -> int:
         from portico.cli.root import run
 
         return run(sys.argv[1:])
-    except KeyboardInterrupt:  # during import of the command
+    except KeyboardInterrupt:  # interrupted while the command was being imported
         return 130

@@ -55,7 +55,7 @@ def add(
     ] = 1.0,
     as_json: AsJson = False,
 ) -> None:
-    """Serve a model with an adapter under a separate name. The adapter is copied and tested first."""
+    """Serve a model with an adapter under a separate name. The daemon copies and tests the adapter first."""
     with connected(context) as client, Spinner(f"Trying {name} with {base}"):
         adapter = client.adapters.add(base, path.expanduser().absolute(), name, scale=scale)
     _print(adapter, as_json)

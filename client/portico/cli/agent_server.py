@@ -1,4 +1,4 @@
-"""`portico agent-server`: an agent of the daemon for editors that support the Agent Client Protocol."""
+"""`portico agent-server`: connects editors that support the Agent Client Protocol to one of the daemon's agents."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: portico agents show clerk")
 def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Show an agent: its model, its instructions, its tools."""
+    """Show an agent: its model, instructions and tools."""
     with connected(context) as client:
         version = _agent(client, name)
         sessions = client.sessions.list(name, limit=1000)
@@ -113,7 +113,7 @@ def remove(
 
 
 def _agent(client: Client, name: str) -> AppVersion:
-    """Return the version of an agent that answers. Raises `NotFound` if the name is not an agent."""
+    """Return the current version of an agent. Raises `NotFound` if the name is not an agent."""
     for version in client.apps.versions(name):
         if version.current and "portico_agent" in version.spec:
             return version

@@ -63,7 +63,7 @@ def apply(
 
 
 def configuration(file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the file with variables replaced, and with flows and agents of other files inserted."""
+    """Return the contents of a file, with variables replaced, and with flows and agents from other files inserted."""
     from portico.cli.source import document_of
 
     document = document_of(file)
@@ -85,7 +85,7 @@ def configuration(file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _inlined(item: Any, key: str, folder: Path) -> Any:
-    """Return an app with the flow or agent from its local file inserted."""
+    """Return an app or agent entry with its ``file`` replaced by the contents of that file."""
     if not isinstance(item, dict) or not isinstance(item.get("file"), str):
         return item
     from portico.cli.source import document_of
@@ -93,14 +93,16 @@ def _inlined(item: Any, key: str, folder: Path) -> Any:
     inner = document_of(folder / Path(item["file"]).expanduser())
     other_fields = {name: value for name, value in item.items() if name != "file"}
     if not isinstance(inner, dict):
-        return item  # the daemon reports the error
+        return item  # return the entry unchanged: the daemon reports the error
     if key == "agents":
         return {**inner, **other_fields}
     return {**other_fields, "agent" if "portico_agent" in inner else "flow": inner}
 
 
 def pruned(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the kinds that a file contains, including empty lists: kinds that it omits are not removed."""
+    """Return the kinds that a document contains, including kinds with empty lists. Objects of other kinds are not
+    removed.
+    """
     kinds = (
         "models",
         "stores",

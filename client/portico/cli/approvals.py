@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = group("approvals", "portico approvals list")
 
 ForPeople = ("approval", "input")
-"""Kinds of questions that a person answers; programs answer functions."""
+"""Kinds of questions that a person answers. Programs answer the other kind, function calls."""
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the question.")]
 Note = Annotated[str, typer.Option(help="A note for the run and its model.")]
@@ -86,7 +86,7 @@ def approve(
 
 @app.command(epilog="Example: portico approvals refuse ask_0192f6 --note 'not on a Friday'")
 def refuse(context: typer.Context, question_id: Identity, note: Note = "", as_json: AsJson = False) -> None:
-    """Refuse: the run continues without the action."""
+    """Refuse the request: the run continues without the action."""
     with connected(context) as client:
         question = client.questions.answer(question_id, False, note=note)
     print_outcome(question, as_json, f"Refused '{question.name}'.")
@@ -94,7 +94,7 @@ def refuse(context: typer.Context, question_id: Identity, note: Note = "", as_js
 
 @app.command(epilog="Example: portico approvals watch")
 def watch(context: typer.Context, as_json: AsJson = False) -> None:
-    """Answer questions as they arrive, until Ctrl-C. If not on a terminal, list the open questions and exit."""
+    """Answer questions as they arrive, until Ctrl-C. Without a terminal, list the open questions and exit."""
     if as_json or not sys.stdin.isatty():
         show_all(context, everything=False, run=None, as_json=as_json)
         return
@@ -106,9 +106,7 @@ def watch(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def decide(client: Client, question: Question) -> None:
-    """Ask the person at the terminal, and answer. If somebody else answered first, report that and leave the answer
-    unchanged.
-    """
+    """Ask the person at the terminal, and send the answer. If the question has already been answered, report that."""
     typer.secho(f"\n{safe(question.message or question.name)}", bold=True)
     if question.arguments:
         typer.echo(safe(json.dumps(question.arguments, ensure_ascii=False, indent=2)))

@@ -29,7 +29,7 @@ Name = Annotated[str, typer.Argument(help="The app.", autocompletion=app_names)]
 
 @app.command("list", epilog="Example: portico apps list")
 def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson = False) -> None:
-    """List the apps that you can call; each is also a model name."""
+    """List the apps that you can call. The name of each app is also a model name."""
     columns = (ID, Column("NAME"), OWNER, Column("KIND"), Column("VERSION", kind="count"))
     with connected(context) as client:
         apps = client.apps.list(everyone=everyone)
@@ -119,7 +119,7 @@ def rollback(
     to: Annotated[int | None, typer.Option(min=1, help="The version (default: the previous one).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make an earlier version answer again. Runs in progress finish unchanged."""
+    """Make an earlier version the current one. Runs in progress finish unchanged."""
     with connected(context) as client:
         app_version = client.apps.roll_back(name, to)
     print_outcome(app_version, as_json, f"'{app_version.name}' is back at version {app_version.version}.")

@@ -41,7 +41,7 @@ def deploy(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Deploy an app, or a new version of it; it answers from the next call on."""
+    """Deploy an app, or a new version of it. The new version answers from the next call on."""
     app_source = read_source(source)
     app_name = name or app_source.name
     if not app_name:
@@ -74,7 +74,7 @@ def deploy(
 
 
 def _check(client: Client, app_source: AppSource) -> None:
-    """Raise the error of an invalid app."""
+    """Raise an error if the app is invalid."""
     spec = (
         client.check(app_source.flow) if app_source.flow is not None else client.agents.check(app_source.spec)
     )
@@ -96,7 +96,7 @@ def set_(
     note: Note = "",
     as_json: AsJson = False,
 ) -> None:
-    """Change single fields of a deployed app in a new version; the other fields stay unchanged."""
+    """Create a new version of a deployed app with some fields changed; the other fields stay unchanged."""
     given_changes = {place: _value(value) for place, value in pairs(changes, "changes").items()}
     with connected(context) as client:
         app_version = client.apps.update(name, given_changes, note=note)
@@ -156,7 +156,7 @@ def diff(
 
 
 def _current(client: Client, name: str) -> Mapping[str, Any] | None:
-    """Return the current specification; ``None`` if the app does not exist."""
+    """Return the specification of the app's current version, or ``None`` if the app does not exist."""
     try:
         return next(version.spec for version in client.apps.versions(name) if version.current)
     except NotFound:
@@ -166,7 +166,7 @@ def _current(client: Client, name: str) -> Mapping[str, Any] | None:
 def _difference(
     old: Mapping[str, Any], new: Mapping[str, Any], name: str, before: str, after: str
 ) -> Sequence[str]:
-    """Return a unified diff of both specifications as YAML, without line endings."""
+    """Return a unified diff of two specifications as YAML, without line endings."""
     from portico.cli.yaml_text import to_yaml
 
     first, second = (to_yaml(dict(spec)).splitlines() if spec else [] for spec in (old, new))

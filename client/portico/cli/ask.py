@@ -1,4 +1,4 @@
-"""`portico ask`: a question to an app over documents, answered with citations."""
+"""`portico ask`: asks an app about documents and prints its answer with citations."""
 
 from __future__ import annotations
 
@@ -90,9 +90,10 @@ def ask(
 
 
 def _choose_app(client: Client, *, may_ask: bool) -> str:
-    """Return the default app: the only one, the one over the current folder, or the one that the person picks.
+    """Return the app to use by default: the only app, the app over the current folder, or the app that the person
+    chooses.
 
-    Raises `InvalidRequest` that lists the apps if nobody can be asked.
+    Raise `InvalidRequest`, listing the apps, if a choice is needed but ``may_ask`` is false or there is no terminal.
     """
     apps = client.apps.list()
     if len(apps) <= 1:
@@ -115,7 +116,7 @@ def _over(place: Path, stores: Sequence[Store]) -> Store | None:
 
 
 def _pick_app(apps: Sequence[App]) -> str:
-    """Return the app that the person at the terminal chooses, by number or name."""
+    """Let the person at the terminal choose an app, by number or name, and return its name."""
     typer.echo("Several apps are available:", err=True)
     for number, item in enumerate(apps, start=1):
         typer.echo(f"  {number}  {one_line(item.name)}  {one_line(item.description)}".rstrip(), err=True)
@@ -130,7 +131,9 @@ def _pick_app(apps: Sequence[App]) -> str:
 
 
 def _read_history(path: Path) -> list[Mapping[str, Any]]:
-    """Return the messages in a file; none if it does not exist. Raises `InvalidRequest` for other contents."""
+    """Return the messages in a file, or no messages if the file does not exist. Raises `InvalidRequest` for other
+    contents.
+    """
     try:
         messages = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -146,7 +149,7 @@ def _read_history(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _write_history(path: Path, messages: Sequence[Mapping[str, Any]]) -> None:
-    """Write a conversation to a file atomically. Raises `InvalidRequest` if it cannot be written."""
+    """Write a conversation to a file atomically. Raises `InvalidRequest` if the file cannot be written."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         beside.write_text(json.dumps(messages, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

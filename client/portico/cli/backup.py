@@ -30,7 +30,7 @@ def backup(
 ) -> None:
     """Write all data of the daemon to a file, while it serves or while no daemon is running.
 
-    Search indexes are omitted: they are rebuilt. The file contains secrets; only you can read it.
+    Search indexes are omitted, because they can be rebuilt. The file contains secrets; only you can read it.
     """
     if file.exists() and not overwrite:
         raise InvalidRequest(f"{file} already exists: use --overwrite to replace it.", param="file")

@@ -109,7 +109,7 @@ def wait(context: typer.Context, batch_id: Identity, as_json: AsJson = False) ->
 
 @app.command(epilog="Example: portico batches cancel batch_0192f6")
 def cancel(context: typer.Context, batch_id: Identity, as_json: AsJson = False) -> None:
-    """Stop a batch; requests answered by then are in the results."""
+    """Stop a batch. The results contain the requests that have been answered by then."""
     with connected(context) as client:
         batch = client.batches.cancel(batch_id)
     print_outcome(batch, as_json, f"{batch.id} is {_words(batch)}.")
@@ -125,7 +125,7 @@ def results(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print answers and errors in the order of the requests."""
+    """Print the results of a batch, answers and errors, in the order of the requests."""
     with connected(context) as client:
         batch = client.batches.get(batch_id)
         if not batch.ended:
@@ -153,7 +153,7 @@ def results(
 
 
 def _outcome(result: BatchResult) -> str:
-    """Return the first words of an answer of any kind."""
+    """Return the beginning of an answer of any kind."""
     if not result.ok:
         return one_line(result.error)[:100]
     body: dict[str, Any] = result.body if isinstance(result.body, dict) else {}
@@ -187,7 +187,7 @@ def _problems(errors: tuple[BatchProblem, ...]) -> None:
 
 
 def _follow(client: Client, batch: Batch, *, quiet: bool) -> Batch:
-    """Return the batch once it has ended, showing a progress bar on a terminal."""
+    """Wait until the batch has ended and return it. Show a progress bar on a terminal."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
     from portico.cli.render import console

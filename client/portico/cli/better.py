@@ -1,4 +1,4 @@
-"""Offers a better model for this machine to replace the tiny one, and shows the download."""
+"""Offers to download a model that fits this machine better than the tiny one, and shows the download."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from portico.schemas.deployments import BetterModel
 
 
 def offer_better(url: str, key: str | None, *, decision: bool | None, ask: bool) -> str | None:
-    """Ask the person, or apply ``decision``; return the id of the run that downloads the better model, if any.
+    """Ask the person, or apply ``decision``. Return the id of the run that downloads the better model, or ``None``.
 
-    ``decision``: download it, or never offer it again; ``None``: undecided. ``ask``: a person is at the terminal.
-    Errors are reported and do not prevent the daemon from being used.
+    ``decision``: download the model, or never offer it again; ``None``: undecided. ``ask``: a person is at the
+    terminal. Errors are reported and do not prevent the daemon from being used.
     """
     try:
         with Client(url, key) as client:
@@ -37,7 +37,7 @@ def offer_better(url: str, key: str | None, *, decision: bool | None, ask: bool)
 
 
 def follow_better(url: str, key: str | None, run: str) -> None:
-    """Show the run until the better model answers, or why it does not."""
+    """Show the progress of the run. At its end, print that the better model now answers, or the error."""
     for finished_run in follow_here(url, key, [run]):
         if finished_run.error is None:
             typer.echo(f"{one_line(finished_run.run.name)} now answers.", err=True)
@@ -66,7 +66,7 @@ def _ask_person(client: Client) -> str | None:
 
 
 def _describe(better_model: BetterModel) -> str:
-    """Return the model's name, size, source and download time."""
+    """Return the model's name, the reason for the offer, and its size, download time and source."""
     place = one_line(urlsplit(better_model.source).scheme)
     if better_model.seconds == 0:
         costs = "it is already on this machine"
@@ -80,5 +80,5 @@ _HUBS = {"hf": "Hugging Face", "modelscope": "ModelScope"}
 
 
 def at_terminal() -> bool:
-    """Return whether a person can be asked."""
+    """Return whether a person at a terminal can be asked."""
     return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()

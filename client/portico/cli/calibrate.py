@@ -1,4 +1,4 @@
-"""`portico stores calibrate`: measure the value of a store's vectors."""
+"""`portico stores calibrate`: measures how much a store's vectors improve its search."""
 
 from __future__ import annotations
 
@@ -21,12 +21,10 @@ def calibrate(
         Path | None, typer.Option(help="A file with one JSON object per line: question, and file or passage.")
     ] = None,
     generate: Annotated[
-        int | None, typer.Option(min=1, max=500, help="Let a chat model ask so many questions instead.")
+        int | None, typer.Option(min=1, max=500, help="Let a chat model write this many questions instead.")
     ] = None,
     model: Annotated[str, typer.Option(help="That model.")] = "default",
-    apply: Annotated[
-        bool, typer.Option("--apply", help="Let a chat model write this many questions instead.")
-    ] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Use the best weight from now on.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a store's search with different vector weights, on questions whose answers are known."""

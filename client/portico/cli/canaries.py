@@ -1,4 +1,4 @@
-"""`portico canaries`: aliases whose calls are split between the current target and a possible next one."""
+"""`portico canaries`: aliases whose calls are split between the current target and a candidate for the next one."""
 
 from __future__ import annotations
 
@@ -160,14 +160,14 @@ def promote(context: typer.Context, alias: AliasName, reason: Reason = "", as_js
 
 @app.command(epilog="Example: portico canaries rollback assistant")
 def rollback(context: typer.Context, alias: AliasName, reason: Reason = "", as_json: AsJson = False) -> None:
-    """Return all calls to the alias's current target. Calls in progress finish where they are."""
+    """Send all calls to the alias's current target again. Calls in progress finish where they are."""
     with connected(context) as client:
         canary = client.canaries.rollback(alias, reason=reason)
     _print(canary, as_json)
 
 
 def rule_of(pairs: Iterable[str]) -> dict[str, Any] | None:
-    """Return conditions such as ``after=200``; ``None`` if there are none. Raises `ValueError`."""
+    """Parse conditions such as ``after=200``. Return ``None`` if there are none. Raises `ValueError`."""
     rule: dict[str, Any] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
@@ -187,12 +187,12 @@ def _rule(pairs: list[str] | None, option: str) -> dict[str, Any] | None:
 
 
 def conditions_of(rule: Mapping[str, Any] | None) -> str | None:
-    """Return a rule in its written form."""
+    """Format a rule as its conditions, such as ``after=200``. Return ``None`` for no conditions."""
     return ", ".join(f"{name}={value:g}" for name, value in rule.items()) if rule else None
 
 
 def share_of(value: float) -> str:
-    """Return a share in readable form."""
+    """Format a share as a percentage."""
     return f"{value:.1%}"
 
 

@@ -43,7 +43,7 @@ def chat(
 
 
 class Conversation:
-    """The messages so far, and the target. An app is asked (with passages), a model is chatted with."""
+    """A conversation: its messages so far, and the name of the app or model that answers. Apps cite passages."""
 
     def __init__(self, client: Client, name: str | None) -> None:
         self.client = client
@@ -56,17 +56,21 @@ class Conversation:
         self._hinted = False
 
     def hint(self) -> None:
-        """Explain once what the tiny model is, when the target is that model or an app that uses it."""
+        """If the tiny model answers, or an app that uses it, explain once what the tiny model is."""
         self._hinted = self._hinted or print_hint(self.client, self.name)
 
     def turn_to(self, name: str) -> None:
-        """Switch to ``name``. Raises `InvalidRequest` if the name is unknown or does not chat."""
+        """Switch to the app or model ``name``. Raises `InvalidRequest` if the name is unknown or is not a chat
+        model.
+        """
         if not self._require_chat(name):
             raise InvalidRequest(f"'{name}' does not exist. {self._offer()}", param="model")
         self.name = name
 
     def _require_chat(self, name: str) -> bool:
-        """Return whether the daemon lists this name. Raises `InvalidRequest` if it does, but the name does not chat."""
+        """Return whether the daemon lists the name. Raise `InvalidRequest` if the name is listed but is not a chat
+        model.
+        """
         chats = self._chat_flags().get(name)
         if chats is False:
             raise InvalidRequest(f"'{name}' is not a chat model. {self._offer()}", param="model")
@@ -77,11 +81,11 @@ class Conversation:
         return f"There are: {names}." if names else "No chat model exists yet."
 
     def _chat_flags(self) -> dict[str, bool]:
-        """Return every listed name, and whether it chats."""
+        """Return for every listed name whether it is a chat model."""
         return {item.id: "chat" in item.capabilities for item in self.client.models.list()}
 
     def say(self, text: str, *, quiet: bool = False) -> None:
-        """Run one turn. Failed or stopped turns are not added to the conversation."""
+        """Send a message and print the answer. If the turn fails or is stopped, the conversation does not change."""
         if not text.strip():
             return
         with self._answer(text) as answer:

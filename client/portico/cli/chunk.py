@@ -1,4 +1,4 @@
-"""`portico chunk`: how a document would be split by several strategies, side by side."""
+"""`portico chunk`: shows side by side how several strategies would split a document."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def chunk(
     number: Annotated[int, typer.Option("-n", "--number", min=1, max=1_000, help="Number of chunks.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Show how a document would be split, side by side. Nothing is stored."""
+    """Show side by side how strategies would split a document. Nothing is stored."""
     strategies = [_strategy(name, size, overlap, model) for name in strategy or ["auto"]]
     with connected(context) as client, Spinner(f"Reading {file.name}"):
         cuts = client.chunkers.preview(file, *strategies, limit=number)

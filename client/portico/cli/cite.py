@@ -1,4 +1,4 @@
-"""Display of an answer and the passages below it."""
+"""Display of an answer and of the passages that it cites."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ NO_EVIDENCE: Final[Mapping[str, str]] = {
     "no_evidence": "no evidence",
     "too_long": "not checked: the answer is too long",
 }
-"""The mark after a sentence that no passage supports, by reason."""
+"""The mark that follows a sentence without supporting passages, keyed by the reason."""
 
 
 def app_of(client: Client, app: str | None, store: str | None) -> str | None:
-    """Return the app named directly or through its store; ``None`` leaves the choice to the SDK."""
+    """Return the name of the app, given the app or its store. Return ``None`` if neither is given."""
     if app and store:
         raise InvalidRequest("Use --app or --store, not both.", param="app")
     if not store:
@@ -55,7 +55,7 @@ def app_of(client: Client, app: str | None, store: str | None) -> str | None:
 
 
 def write_answer(answer: Answer) -> None:
-    """Print the text as it arrives, then a line end; before the first word, show what the daemon is doing."""
+    """Print the text as it arrives, then a line end. Until the first word arrives, show what the daemon is doing."""
     out = console()
     writer = MarkdownWriter(out) if out.is_terminal else PlainWriter(out)
     has_answer, clean = False, True
@@ -79,7 +79,8 @@ def write_answer(answer: Answer) -> None:
         clean = has_answer
         raise
     finally:
-        # Also after a failure or a Ctrl-C: the next output begins on its own line.
+        # Write the line end even after Ctrl-C, or after a failure within the answer, so that later output
+        # begins on a new line.
         if clean:
             out.file.write("\n")
 
@@ -96,20 +97,21 @@ class PlainWriter:
         self._out.file.flush()
 
     def close(self) -> None:
-        """Write any buffered text: none."""
+        """Write any buffered text. This writer does not buffer text."""
 
 
 class MarkdownWriter(PlainWriter):
-    """Writes an answer for a terminal: a bar before each line of a quotation, and table rows as fields.
+    """Writes an answer for a terminal. Lines of a quotation begin with a bar, and table rows become ``name: value``
+    pairs.
 
-    A line that begins like a quotation or a table is written when it is complete, other text as it arrives.
+    A line that begins like a quotation or a table is written once it is complete. Other text is written as it arrives.
     """
 
     def __init__(self, out: Console) -> None:
         super().__init__(out)
         self._line = ""
         self._is_open = False
-        """True if part of the current line is already written."""
+        """True if a part of the current line has already been written."""
         self._names: list[str] | None = None
 
     def write(self, text: str) -> None:
@@ -143,7 +145,7 @@ class MarkdownWriter(PlainWriter):
         self._out.print(Text.assemble(("▎ " if is_quotation else "", "dim"), text), end=end)
 
     def _row(self, text: str) -> str | None:
-        """Return a table row as ``name: value`` pairs; ``None`` for the header and the rule below it."""
+        """Return a table row as ``name: value`` pairs. Return ``None`` for the header row and the rule below it."""
         cells = cells_of(text)
         if self._names is None:
             self._names = cells
@@ -154,12 +156,12 @@ class MarkdownWriter(PlainWriter):
 
 
 def cells_of(row: str) -> list[str]:
-    """Return the cells of a row of a Markdown table."""
+    """Return the cells in a row of a Markdown table."""
     return [cell.strip() for cell in _BAR.split(row.strip().strip("|"))]
 
 
 def fields(names: Sequence[str], cells: Sequence[str]) -> str:
-    """Return the cells of a row after their names, without empty cells."""
+    """Return the cells of a row, each with its column's name. Empty cells are omitted."""
     padded_names = [*names, *[""] * (len(cells) - len(names))]
     return " · ".join(
         f"{name}: {cell}" if name else cell for name, cell in zip(padded_names, cells, strict=False) if cell
@@ -167,7 +169,9 @@ def fields(names: Sequence[str], cells: Sequence[str]) -> str:
 
 
 def print_passages(answer: Answer) -> None:
-    """Print the passages that the answer cites, with quotations in bold; or the nearest passages if none answers."""
+    """Print the passages that the answer cites, with quotations in bold. If there are none, print where the nearest
+    passages are.
+    """
     out = console()
     passages = cited_passages(answer)
     if not passages and answer.nearest:
@@ -191,7 +195,9 @@ def cited_passages(answer: Answer) -> Sequence[Passage]:
 
 
 def spans_of(answer: Answer, passage: Passage) -> list[tuple[int, int]]:
-    """Return what the answer quotes from a passage, otherwise what its sentences are based on, in order."""
+    """Return the positions in a passage that the answer quotes, or else the positions that support its sentences, in
+    order.
+    """
     if passage.quote is not None:
         return [passage.quote]
     evidence = (item for claim in answer.claims for item in claim.evidence if item.rank == passage.rank)
@@ -215,7 +221,7 @@ def excerpt(passage: Passage, spans: Sequence[tuple[int, int]]) -> Text:
 
 
 def readable(text: str, *, has_rows: bool) -> str:
-    """Return document text on one line, with table cells separated by a dot instead of bars."""
+    """Return document text on one line. Table cells are separated by dots instead of bars."""
     lines = []
     for line in safe(text).split("\n"):
         if not (has_rows and "|" in line):
@@ -226,10 +232,12 @@ def readable(text: str, *, has_rows: bool) -> str:
 
 
 def print_hint(client: Client, name: str) -> bool:
-    """Print a one-line hint on a terminal if the answer is the tiny model's. Return whether it was."""
+    """On a terminal, print a hint of one line if ``name`` answers with the tiny model. Return whether the hint was
+    printed.
+    """
     if not (sys.stdout.isatty() and sys.stderr.isatty()):
         return False
-    with suppress(PorticoError):  # the answer is complete: a missing hint must not fail it
+    with suppress(PorticoError):  # the answer is complete, so an error here must not make the command fail
         hint = client.status().hint_for(name)
         if hint:
             console(error=True).print(Text(one_line(hint), "dim"))
@@ -249,7 +257,7 @@ def print_removed(claims: Sequence[AnswerClaim]) -> None:
 
 
 def heading(passage: Passage, *, score: bool = False) -> Text:
-    """Return ``[1] file · place``, optionally with the score."""
+    """Return the passage's heading, ``[1] file · place``, optionally with its score."""
     line = Text.assemble((f"[{passage.rank}] ", "bold cyan"), (one_line(passage.filename), "bold"))
     line.append(place_of(passage).removeprefix(one_line(passage.filename)))
     if score:

@@ -1,4 +1,4 @@
-"""`portico cluster`: daemons, nodes of each launcher, and the work on them."""
+"""`portico cluster`: shows the daemons, the nodes of each launcher, and the work on these nodes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LauncherName = Annotated[
 
 @app.command(epilog="Example: portico cluster status")
 def status(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show the daemons, the nodes of each launcher, and what runs where or why it waits."""
+    """Show the daemons, the nodes of each launcher, and each job with its node or the reason why it waits."""
     with connected(context) as client:
         cluster_status = client.cluster.status()
     if as_json:
@@ -93,7 +93,7 @@ def drain(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Stop starting work on a node. Its models are started elsewhere first; nothing that runs is interrupted."""
+    """Stop starting work on a node. Its models are first started on other nodes; running work is not interrupted."""
     with connected(context) as client:
         drained_node = client.cluster.drain(
             launcher or _launcher_of(client, node), node, reason, dry_run=dry_run
@@ -128,7 +128,9 @@ def resume(
 
 
 def label_of(node: ClusterNode) -> str:
-    """Return the name shown to people: names meant only for a scheduler are replaced by the address."""
+    """Return the name to show to people. A long id that only the scheduler uses is shortened, and the address is
+    added.
+    """
     return (
         f"{node.name[:8]} ({node.address})" if len(node.name) >= MIN_ID_CHARS and node.address else node.name
     )
@@ -139,7 +141,7 @@ MIN_ID_CHARS = 56
 
 
 def state_of(node: ClusterNode) -> str:
-    """Return the state, with the scheduler's own term if it says more."""
+    """Return the node's state, with the scheduler's own term in parentheses if that says more."""
     detail = node.detail.lower()
     return node.state if detail in ("", node.state, "alive", "dead") else f"{node.state} ({detail})"
 

@@ -1,4 +1,4 @@
-"""`portico compare`: two models side by side, graded against expected answers or by a judge."""
+"""`portico compare`: compares two models, graded against expected answers or by a judge."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _VERDICT = {
 
 
 class Grader(StrEnum):
-    """How answers are graded: they equal the expected answer, they contain it, or a judge prefers one."""
+    """How answers are graded: whether they equal or contain the expected answer, or which answer a judge prefers."""
 
     exact = "exact"
     contains = "contains"
@@ -55,7 +55,7 @@ class ComparedPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A prompt, both answers, and their scores: 1, 0, or 0.5 for a draw; ``None`` without an expected answer."""
+    """A prompt, both answers, and their scores: 1, 0, or 0.5 for a draw; ``None`` if the answers cannot be graded."""
 
     prompt: str
     expected: str | None
@@ -92,7 +92,9 @@ def compare(
     max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens per answer.", min=1)] = 256,
     as_json: AsJson = False,
 ) -> None:
-    """Ask two models the same questions and compare their answers. Exit code 1 if the second is not promoted."""
+    """Ask two models the same questions and compare their answers. Exit code 1 if --promote is set and the second
+    model is not better.
+    """
     grader = Grader.judge if judge else grader
     if grader is Grader.judge and not judge:
         raise InvalidRequest("Choose the judge: --judge MODEL.", param="judge")
@@ -128,8 +130,10 @@ def compare(
 
 
 def read_prompts(path: Path) -> Iterator[ComparedPrompt]:
-    """Yield the prompts of a file. A line is a chat example (its last answer is expected), an object with ``prompt``
-    and ``expected``, or a plain question. Raises `InvalidRequest` with the number of an invalid line.
+    """Yield the prompts in a file.
+
+    A line is a chat example (its last answer is the expected one), an object with ``prompt`` and ``expected``, or a
+    plain question. Raises `InvalidRequest` with the number of an invalid line.
     """
     has_found = False
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -159,7 +163,7 @@ def _prompt(line: str, number: int) -> ComparedPrompt:
 
 
 def score(grader: Grader, reply: str, expected_answer: str | None) -> float | None:
-    """Return the score of an answer; ``None`` without an expected answer."""
+    """Return the score of an answer, or ``None`` if no answer is expected."""
     if expected_answer is None:
         return None
     answer, expected_text = reply.strip(), expected_answer.strip()
@@ -199,7 +203,7 @@ def _compare_one(
 
 
 def _verdict(client: Client, judge: str, prompt: ComparedPrompt, first: str, second: str) -> float:
-    """Return 0.5 if the first of two answers is better, -0.5 if the second is, 0 otherwise."""
+    """Ask the judge to compare two answers. Return 0.5 if the first is better, -0.5 if the second is, otherwise 0."""
     reference = f"\n\nThe right answer is:\n{prompt.expected}" if prompt.expected else ""
     text = (
         f"Which answer is better?\n\nQuestion:\n{prompt.question}{reference}"

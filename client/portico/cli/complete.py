@@ -1,4 +1,4 @@
-"""Shell completion for names of apps and schedules, parameters and events."""
+"""Shell completion for app names, schedule names, engine parameters and event types."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ if TYPE_CHECKING:
     from portico.client import Client
 
 TIMEOUT_S = 2.0
-"""Maximum wait after the tab key, in seconds."""
+"""Maximum time that a completion takes, in seconds."""
 
 
 def app_names(_context: typer.Context, incomplete: str) -> list[str]:
-    """Return the apps whose names begin with the input; none if no daemon responds."""
+    """Return the names of apps that begin with the input, or no names if no daemon responds."""
     return _names(incomplete, lambda client: (app.name for app in client.apps.list()))
 
 
 def engine_parameters(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the parameters of the engine in the command, or of its model's engine; none if no daemon responds."""
+    """Return the parameters of the engine that the command names, or else of its model's engine. Return no names if no
+    daemon responds.
+    """
 
     def names(client: Client) -> Iterable[str]:
         engine = (
@@ -35,12 +37,12 @@ def engine_parameters(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def event_types(_context: typer.Context, incomplete: str) -> list[str]:
-    """Return the events that begin with the input; none if no daemon responds."""
+    """Return the event types that begin with the input, or no types if no daemon responds."""
     return _names(incomplete, lambda client: client.webhooks.event_types())
 
 
 def schedule_names(_context: typer.Context, incomplete: str) -> list[str]:
-    """Return the schedules whose names begin with the input; none if no daemon responds."""
+    """Return the names of schedules that begin with the input, or no names if no daemon responds."""
     return _names(incomplete, lambda client: (schedule.name for schedule in client.schedules.list()))
 
 

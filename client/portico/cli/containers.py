@@ -1,4 +1,4 @@
-"""`portico containers`: sandbox folders that code shares."""
+"""`portico containers`: sandbox folders that the code of several calls shares."""
 
 from __future__ import annotations
 
@@ -141,7 +141,9 @@ def remove(
 
 
 def _file(client: Client, container: str, file_name: str) -> ContainerFile:
-    """Return a file by id, or by path, with or without the folder in which code finds it."""
+    """Return a file of the container, given its id or path. The path can include the folder in which code finds the
+    files.
+    """
     for file in client.containers.files(container):
         if file_name in (file.id, file.path, file.path.removeprefix(WORKING_FOLDER)):
             return file

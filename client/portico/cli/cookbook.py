@@ -1,4 +1,4 @@
-"""`portico cookbook`: the recipes included with Portico, and copying a recipe to a new folder."""
+"""`portico cookbook`: lists the recipes included with Portico, and copies a recipe to a new folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ _IN_CHECKOUT = Path(__file__).parents[3] / "docs" / "cookbook"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A folder with a page (``README.md``), a program (``main.py``), ``portico.yaml`` and the data they need."""
+    """A folder with a page (``README.md``), a program (``main.py``), ``portico.yaml``, and the data that the recipe
+    needs.
+    """
 
     name: str
     title: str
@@ -31,7 +33,7 @@ class Recipe:
 
 
 def recipes() -> dict[str, Recipe]:
-    """Return all recipes by name, sorted by name."""
+    """Return all recipes, keyed and sorted by name."""
     root = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
     return {page.parent.name: _read(page) for page in sorted(root.glob("*/README.md"))}
 

@@ -1,4 +1,4 @@
-"""A loss curve of block characters, and the remaining time."""
+"""Draws a loss curve with block characters, and formats durations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def curve(values: Sequence[float], width: int = 60) -> str:
-    """Return the values as one line of at most ``width`` characters; excess values are averaged, non-numbers
-    skipped.
+    """Draw the values on one line of at most ``width`` characters. If there are more values, neighbours are averaged;
+    values that are not finite are skipped.
     """
     finite_values = [value for value in values if value == value and abs(value) != float("inf")]
     if not finite_values:
@@ -25,7 +25,7 @@ def curve(values: Sequence[float], width: int = 60) -> str:
 
 
 def lasts(seconds: float | None) -> str:
-    """Return a duration as ``45 s``, ``12 min`` or ``3.5 h``."""
+    """Format a duration as ``45 s``, ``12 min`` or ``3.5 h``."""
     if seconds is None:
         return ""
     if seconds < 90:

@@ -1,4 +1,4 @@
-"""`portico doctor`: what works on this machine, and how to fix the rest."""
+"""`portico doctor`: checks this machine and says how to fix problems."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app = typer.Typer()
 
 MIN_PYTHON_VERSION = (3, 11)
 MIN_DISK_BYTES = 2_000_000_000
-"""Bytes needed by the default model, its indexes and a few documents."""
+"""Bytes that the default model, its indexes and a few documents need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def doctor(
 
 
 def examine(context: typer.Context, *, network: bool) -> Iterator[Diagnosis]:
-    """Yield every finding, from the most basic up."""
+    """Yield every finding, the most basic first."""
     yield python_finding(sys.version_info[:2])
     yield from _extras()
     yield from proxy_findings(os.environ)
@@ -70,7 +70,7 @@ def examine(context: typer.Context, *, network: bool) -> Iterator[Diagnosis]:
 
 
 def python_finding(version: tuple[int, int]) -> Diagnosis:
-    """Return whether this Python is new enough."""
+    """Check whether this Python is new enough."""
     text = f"{version[0]}.{version[1]}"
     if version >= MIN_PYTHON_VERSION:
         return Diagnosis("python", "ok", text)
@@ -78,7 +78,7 @@ def python_finding(version: tuple[int, int]) -> Diagnosis:
 
 
 def proxy_findings(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
-    """Yield the effects of a proxy in the environment, if any."""
+    """Yield a finding if the environment sets a proxy."""
     values = {name.lower(): value for name, value in environment.items() if value}
     variable = next((name for name in ("http_proxy", "https_proxy", "all_proxy") if name in values), None)
     if variable is None:
@@ -139,7 +139,7 @@ def _writable(home: Path) -> Diagnosis:
 
 
 def disk_finding(free: int) -> Diagnosis:
-    """Return whether disk space is sufficient. ``free`` is in bytes."""
+    """Check whether there is enough disk space. ``free`` is in bytes."""
     if free >= MIN_DISK_BYTES:
         return Diagnosis("disk", "ok", f"{amount(free)} free")
     return Diagnosis(
@@ -167,7 +167,9 @@ def _port(host: str, port: int) -> Diagnosis:
 
 
 def _daemon(context: typer.Context) -> list[Diagnosis]:
-    """Return whether the daemon responds, its configuration errors, and the stores with problems."""
+    """Check whether the daemon responds. If it does, also return its configuration problems and the stores with
+    problems.
+    """
     try:
         with connected(context) as client:
             version = client.health().get("version", "")

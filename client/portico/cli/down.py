@@ -1,4 +1,4 @@
-"""`portico down`: stop the daemon and wait until it has exited."""
+"""`portico down`: stops the daemon and waits until it has exited."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMIT = 20
 
 @app.command(epilog="Example: portico down")
 def down(context: typer.Context, as_json: AsJson = False) -> None:
-    """Stop the daemon, including its models, and wait until it has exited."""
+    """Stop the daemon and its models, and wait until the daemon has exited."""
     with connected(context) as client:
         status = client.status()
         _check_ours(invocation(context), status)
@@ -35,8 +35,8 @@ def down(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _check_ours(connection: Invocation, status: Status) -> None:
-    """Require that the daemon is ours: one found at the usual address, or by an outdated note, may belong to another
-    user.
+    """Raise `Conflict` if the daemon uses another home folder and its URL was not given explicitly. A daemon found at
+    the default URL, or through an outdated file, may belong to another user.
     """
     home = home_folder()
     configured_url = connection.url or os.environ.get("PORTICO_URL")
@@ -53,11 +53,11 @@ def _check_ours(connection: Invocation, status: Status) -> None:
 
 
 def _wait_for_end(home: Path) -> None:
-    """Wait until the daemon releases its lock on the home folder, which its last process holds."""
+    """Wait until the daemon's last process releases the lock on the home folder."""
     try:
         lock = os.open(home / "daemon.lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return  # a daemon on another machine, or already gone
+        return  # the daemon runs on another machine, or has already exited
 
     def late(_number: int, _frame: FrameType | None) -> None:
         raise DeadlineExceeded(

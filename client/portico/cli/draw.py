@@ -1,4 +1,4 @@
-"""`portico draw`: generate an image from text, or from another image."""
+"""`portico draw`: generates an image from text, or edits an image."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def draw(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Generate an image file, or edit an image. Ctrl-C stops the model."""
+    """Generate an image, or edit an image, and write it to a file. Ctrl-C stops the model."""
     kind = _SUFFIXES.get(output.suffix.lower())
     if kind is None:
         raise InvalidRequest(f"'{output}' must end in {', '.join(_SUFFIXES)}.", param="output")

@@ -1,4 +1,4 @@
-"""`portico engines`: programs that run models, and the environments of the heavy ones."""
+"""`portico engines`: the programs that run models, and the separate environments of the heavy ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Name = Annotated[str, typer.Argument(help="The name of the engine, such as vllm.
 
 @app.command("list", epilog="Example: portico engines list")
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the engines, and whether the environments of the heavy ones are installed."""
+    """List the engines. For engines with a separate environment, show whether it is installed."""
     with connected(context) as client:
         engines = client.engines.list()
     print_listing(engines, as_json, ENGINES.columns)
@@ -44,7 +44,7 @@ def install(
 def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Delete the environment of an engine. Its models remain."""
+    """Delete the environment of an engine. The engine's models remain."""
     with connected(context) as client:
         if may_remove(f"Remove the engine '{name}'?", yes=yes, dry_run=dry_run):
             client.engines.remove(name)

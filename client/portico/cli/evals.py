@@ -1,4 +1,4 @@
-"""`portico evals`: grade the answers of models, apps and stores, and search for better settings."""
+"""`portico evals`: grades the answers of models, apps and stores, and searches for better settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Detach = Annotated[bool, typer.Option("--detach", help="Start without waiting fo
 
 @app.command(epilog="Example: portico evals create -f capitals.yaml")
 def create(context: typer.Context, file: FilePath, as_json: AsJson = False) -> None:
-    """Create the evaluation in a file without running it, unless it already exists."""
+    """Create the evaluation in a file, unless it already exists. The evaluation is not run."""
     from portico.cli import evals_file
 
     eval_file = evals_file.read(file)
@@ -49,7 +49,7 @@ def run(
     detach: Detach = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask for every item and grade the answers. Ctrl-C leaves the run running. Exit code 1 if it fails."""
+    """Answer every item and grade the answers. Ctrl-C leaves the run running. Exit code 1 if the run fails."""
     from portico.cli import evals_file, evals_show
 
     eval_file = evals_file.read(file)
@@ -88,7 +88,7 @@ def search(
     detach: Detach = False,
     as_json: AsJson = False,
 ) -> None:
-    """Try the settings listed under 'search' in the file, and show the best. Ctrl-C leaves the search running."""
+    """Try the settings listed under 'search' in the file, and show the best ones. Ctrl-C leaves the search running."""
     from portico.cli import evals_file, evals_show
 
     eval_file = evals_file.read(file)
@@ -142,7 +142,7 @@ def show_all(
     limit: Annotated[int, typer.Option(min=1, max=100, help="Number of entries, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List evaluations, or the runs and searches of one, newest first."""
+    """List evaluations, or the runs and searches of one evaluation, newest first."""
     from portico.cli import evals_show
 
     with connected(context) as client:
@@ -176,7 +176,7 @@ def show(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show an evaluation, a run by its criteria, or a search by its trials."""
+    """Show an evaluation, the results of a run by criterion, or the trials of a search."""
     from portico.cli import evals_show
 
     with connected(context) as client:
@@ -220,7 +220,7 @@ def _ask_first(calls: int, *, yes: bool) -> None:
 
 
 def _fail(outcome: EvalRun | EvalSearch) -> None:
-    """Exit with an error if the work was not completed."""
+    """Exit with an error if the run or search was not completed."""
     if outcome.status in ("failed", "canceled"):
         typer.secho(safe(outcome.error or "") or f"It was {outcome.status}.", fg="red", err=True)
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The file of an evaluation: its name, items and criteria, its target, and the settings to search."""
+"""The file that defines an evaluation: its name, items, criteria and target, and the settings to search."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 FIELDS = ("name", "data", "criteria", "source", "search", "item_schema")
 
 MAX_SEARCHED_ITEMS = 100
-"""Number of evaluations searched for one with the same name and criteria."""
+"""Number of existing evaluations to check for the same name and criteria."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalFile:
-    """The contents of the file. ``data`` is a file of JSON lines, or the items themselves."""
+    """The contents of an evaluation file. ``data`` is the path of a JSON Lines file, or the items themselves."""
 
     name: str
     criteria: Sequence[Mapping[str, Any]]
@@ -48,7 +48,7 @@ class EvalFile:
 
 
 def read(path: Path) -> EvalFile:
-    """Read the file. Raises `InvalidRequest` that names the error."""
+    """Read an evaluation file. Raises `InvalidRequest` that describes the error."""
     document = document_of(path)
     if not isinstance(document, Mapping):
         raise InvalidRequest(f"{path} must contain an object with {', '.join(FIELDS)}.", param="file")
@@ -100,7 +100,9 @@ def _object(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, 
 
 
 def evaluation(client: Client, file: EvalFile) -> Eval:
-    """Return the evaluation with that name and content, so that its runs are grouped; create it if there is none."""
+    """Return the existing evaluation with the name and content of a file, so that all its runs are grouped. If none
+    exists, create it.
+    """
     for known_eval in client.evals.list(limit=MAX_SEARCHED_ITEMS):
         if same_test(known_eval, file):
             return known_eval

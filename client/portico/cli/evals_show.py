@@ -1,4 +1,4 @@
-"""Output of `portico evals`: plans, runs by their criteria, searches by their trials."""
+"""Output of `portico evals`: plans, the results of runs by criterion, and the trials of searches."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ WIDTH = 60
 """Maximum length of a text in a table, in characters."""
 
 MAX_SHOWN_ITEMS = 50
-"""Maximum number of items shown that did not pass in a run."""
+"""Maximum number of failed items of a run to show."""
 
 
 def follow(client: Client, run_id: str, label: str, *, quiet: bool) -> None:
-    """Wait until a durable run ends, with a progress bar unless ``quiet``."""
+    """Wait until a durable run ends. Show a progress bar unless ``quiet``."""
     if quiet:
         for _item in client.runs.events(run_id):
             pass
@@ -34,12 +34,12 @@ def follow(client: Client, run_id: str, label: str, *, quiet: bool) -> None:
 
 
 def print_plan(plan: Mapping[str, int]) -> None:
-    """Print what a run would need."""
+    """Print the number of calls that a run would make."""
     print_fields((name, f"{value:,}") for name, value in plan.items())
 
 
 def print_search_plan(plan: EvalPlan) -> None:
-    """Print what a search would need, and its first trials."""
+    """Print the number of trials and calls that a search would make, and its first trials."""
     numbers = (("trials", plan.trials), ("items", plan.items), ("asked", plan.asked), ("judged", plan.judged))
     print_fields((name, f"{value:,}") for name, value in (*numbers, ("trained", plan.trained)))
     typer.echo()
@@ -103,7 +103,7 @@ def print_run(run: EvalRun) -> None:
 
 
 def not_passed(client: Client, run: EvalRun) -> list[EvalOutput]:
-    """Return the first items that failed or could not be answered."""
+    """Return the first items whose answers failed a criterion, or that could not be answered."""
     eval_outputs: list[EvalOutput] = []
     for status in ("fail", "error"):
         eval_outputs += client.evals.outputs(run.eval_id, run.id, status=status, limit=MAX_SHOWN_ITEMS).data
@@ -178,7 +178,7 @@ def print_applied(eval_applied: EvalApplied) -> None:
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    """Return settings on one line."""
+    """Format settings on one line."""
     return ", ".join(f"{path}={_value(value)}" for path, value in settings.items())
 
 

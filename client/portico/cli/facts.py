@@ -1,4 +1,4 @@
-"""`portico facts`: what agents remember from conversations for later ones."""
+"""`portico facts`: what agents have learned in conversations and remember in later ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def change(
     text: Annotated[str, typer.Argument(help="The new text.")],
     as_json: AsJson = False,
 ) -> None:
-    """Replace the text of a fact. Its origin stays unchanged."""
+    """Replace the text of a fact. The record of its origin stays unchanged."""
     with connected(context) as client:
         fact = client.facts.change(which, text)
     print_outcome(fact, as_json, f"{safe(fact.id)} says: {safe(fact.text)}")

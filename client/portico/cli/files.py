@@ -70,7 +70,7 @@ def add(
 
 
 def _send(client: Client, path: Path, purpose: str, resume: str | None) -> File:
-    """Upload a file, in parts if it is large. If the upload is interrupted, print how to resume it."""
+    """Upload a file, in parts if it is large. If an upload in parts is interrupted, print how to resume it."""
     if resume is None and (not path.is_file() or path.stat().st_size <= MIN_PARTED_BYTES):
         return client.files.add(path, purpose=purpose)
     upload = resume or client.files.begin_upload(path, purpose=purpose).id
@@ -105,7 +105,7 @@ def remove(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a file, including from every store."""
+    """Delete a file, and remove it from every store."""
     with connected(context) as client:
         file = client.files.get(file_id)
         if may_remove(f"Delete the file '{file.filename}' from every store?", yes=yes, dry_run=dry_run):

@@ -1,4 +1,4 @@
-"""Follows runs to their end with progress bars, and the runs that they start."""
+"""Follows runs, and the runs that they start, with progress bars until they end."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from portico.schemas.runs import Run
 from portico.wire import Finished
 
 KINDS = {"pull": "Fetching", "sync": "Reading", "ingest": "Indexing", "environment": "Installing"}
-"""Kinds of runs that a start or a sync causes, and their activity."""
+"""Kinds of runs that the start of a daemon or a sync can cause, and the label for each."""
 
 LABELS = {**KINDS, "better-model": "Fetching"}
-"""`KINDS`, and the kinds that nobody has to wait for."""
+"""`KINDS`, and kinds of runs that a command need not wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,14 @@ async def follow(
     ended_too: bool = True,
     last_line: Callable[[Run], Awaitable[str | None]] | None = None,
 ) -> list[Ended]:
-    """Show the runs until they end, then the background runs that ``further`` selects, until none remains.
+    """Show the progress of runs until they end. Then follow the background runs that ``further`` selects, until none
+    remain.
 
     Without ``ended_too``, runs that have already ended are skipped. ``last_line`` returns the text to print for a
-    successful run; "" for nothing, ``None`` for the message of its last event.
+    successful run: "" prints nothing, ``None`` prints the message of the run's last event.
 
-    A failed run is part of the result, not an exception. A run that ended so long ago that it is unknown is skipped: a
-    daemon reports its start for its whole lifetime.
+    A failed run does not raise an exception: its error is in the result. Unknown runs are skipped, because the daemon
+    deletes old runs but keeps reporting the ids of those from its startup.
     """
     endeds: list[Ended] = []
     status = await client.status()
@@ -63,7 +64,7 @@ async def follow(
                 watching = [tasks.create_task(_watch(client, run, names, bars, last_line)) for run in runs]
             endeds += [task.result() for task in watching]
             seen_ids = {item.run.id for item in endeds}
-            # The watcher of a folder may retry meanwhile: its error has already been shown.
+            # The watcher of a folder may already be retrying a failed run, whose error has been shown.
             failed_runs = {(item.run.kind, item.run.name) for item in endeds if item.error}
             runs = [
                 run
@@ -112,7 +113,9 @@ def follow_to_success(
     run_ids: Sequence[str],
     further: Callable[[Run], bool] | None = None,
 ) -> None:
-    """Follow the runs of a command. Raise the first failure; the progress bars have already shown all failures."""
+    """Follow the runs of a command, and raise an error if a run fails. The progress bars have already shown all
+    failures.
+    """
     for item in follow_here(client.url, invocation(context).key, run_ids, further):
         if item.error:
             raise ReportedError(item.error, code="run_failed")

@@ -1,4 +1,4 @@
-"""`portico stores groups`: the same files, split in other ways."""
+"""`portico stores groups`: chunk groups, which contain the same files split in different ways."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def add(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is complete.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Split the files of a store in another way. CoarseChunk, MediumChunk and FineChunk need only their name."""
+    """Split the files of a store in another way. The names CoarseChunk, MediumChunk and FineChunk need no other
+    options.
+    """
     chunking: dict[str, Any] | None = None
     if strategy is not None:
         options = {"type": strategy, "size": size, "overlap": overlap, "model": model}
@@ -87,7 +89,7 @@ def retry(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is complete.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Retry the files that failed in a group. Text that a model has already written is kept."""
+    """Retry the files that failed in a group. Text that a model has already written for them is kept."""
     with connected(context) as client:
         failed_files = [error for group in client.stores.groups(store) for error in group.errors]
         runs = list(client.stores.retry_groups(store))
@@ -120,7 +122,7 @@ def remove(
 
 
 def _chunker(chunking: Any) -> str:
-    """Return a chunker in a word or two."""
+    """Describe a chunker in a word or two."""
     values = chunking.get("static", chunking)
     size = values.get("size") or values.get("max_chunk_size_tokens")
     return f"{chunking.get('type', '')} {size}" if size else str(chunking.get("type", ""))

@@ -1,4 +1,4 @@
-"""`portico guards`: checks on the texts around models, apps, tools and stores."""
+"""`portico guards`: checks on the inputs and outputs of models, apps, tools and stores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def guards() -> None:
 
 @app.command("list", epilog="Example: portico guards list")
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the guards of the configuration: what they protect, what each checks and where, and its action."""
+    """List the configured guards: what each guard protects, what it checks and where, and what it does."""
     with connected(context) as client:
         configured_guards = client.guards.list()
     print_listing(configured_guards, as_json, CONTENT_GUARDS.columns)

@@ -1,4 +1,4 @@
-"""`portico keys`: who can call the daemon, and what they can do."""
+"""`portico keys`: manages who can call the daemon and what they can do."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def create(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a key. It is shown once and never again."""
+    """Create a key. Its secret is shown only once."""
     with connected(context) as client:
         key = client.keys.add(name, scope, limits=limits_of(limit or ()), filters=_filters_of(only or ()))
     if as_json:
@@ -72,7 +72,9 @@ def create(
 @app.command("list", epilog="Example: portico keys list")
 def show_all(
     context: typer.Context,
-    blocked: Annotated[bool, typer.Option("--blocked", help="List blocked users who signed in.")] = False,
+    blocked: Annotated[
+        bool, typer.Option("--blocked", help="List blocked users instead; these are users who signed in.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the keys, without their secrets."""
@@ -140,8 +142,8 @@ def update(
     no_limits: Annotated[bool, typer.Option("--no-limits", help="Remove all limits.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Change the scopes, filters or limits of a key, effective immediately. If its rights shrink, its running work is
-    stopped.
+    """Change the scopes, filters or limits of a key, effective immediately. If its permissions shrink, its running
+    work is stopped.
     """
     if no_filters and only:
         raise InvalidRequest("Use either --filter or --no-filters, not both.")
@@ -187,15 +189,15 @@ def revoke(
 
 @app.command(epilog="Example: portico keys unblock user_5f2c1e")
 def unblock(context: typer.Context, key_id: KeyId, as_json: AsJson = False) -> None:
-    """Unblock a user who signs in. Their next token determines what they can do."""
+    """Unblock a user who signs in. The user's next token determines what the user can do."""
     with connected(context) as client:
         key = client.keys.unblock(key_id)
     print_outcome(key, as_json, f"'{key.name}' can sign in again.")
 
 
 def _filters_of(filters: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return filters by store; several filters for one store must all match. Raises `InvalidRequest` for a malformed
-    filter.
+    """Parse filters and return them keyed by store. Several filters for one store must all match. Raises
+    `InvalidRequest` for a malformed filter.
 
     A JSON number, ``true``, ``false`` or a quoted text keeps its JSON type; any other value is text.
     """
@@ -234,7 +236,7 @@ def _value(text: str) -> str | float | bool:
 
 
 def _format_filters(filters: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Return filters in readable form: ``handbook: team=sales``."""
+    """Format filters for display, such as ``handbook: team=sales``."""
     return tuple(f"{store}: {_format_filter(item)}" for store, item in (filters or {}).items())
 
 

@@ -1,4 +1,4 @@
-"""Limits of keys and apps on the command line: NAME=NUMBER."""
+"""Parses and formats limits of keys and apps on the command line: NAME=NUMBER."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from portico.errors import InvalidRequest
 
 
 def limits_of(pairs: Iterable[str]) -> dict[str, int]:
-    """Return limits by name. Raises `InvalidRequest` for a limit that is not NAME=NUMBER."""
+    """Parse limits and return them keyed by name. Raises `InvalidRequest` for a limit that is not NAME=NUMBER."""
     limits = {}
     for pair in pairs:
         name, _, number = pair.partition("=")
@@ -21,5 +21,5 @@ def limits_of(pairs: Iterable[str]) -> dict[str, int]:
 
 
 def format_limits(limits: Mapping[str, int] | None) -> tuple[str, ...]:
-    """Return limits in their written form."""
+    """Format limits for display, such as ``tokens_per_day=100000``."""
     return tuple(f"{name}={number}" for name, number in (limits or {}).items())

@@ -1,4 +1,4 @@
-"""`portico stores links` and `graph`: links between the passages of a store."""
+"""`portico stores links` and `graph`: lists or exports the links between the passages of a store."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ def neighbours(
     chunk: Annotated[
         int | None, typer.Option(min=1, help="The number of a passage, as shown by portico search --explain.")
     ] = None,
-    file: Annotated[str | None, typer.Option(help="Or the id of the file that contains the passage.")] = None,
+    file: Annotated[
+        str | None, typer.Option(help="Instead of --chunk: the id of the file that contains the passage.")
+    ] = None,
     start: Annotated[
-        int, typer.Option(min=0, help="The position of one of its characters in that file.")
+        int, typer.Option(min=0, help="The position of a character of the passage in that file.")
     ] = 0,
     after: Annotated[int, typer.Option(min=0, help="Skip this many passages.")] = 0,
     number: Annotated[int, typer.Option("-n", "--number", min=1, max=100, help="How many.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List the passages that mention the same names as a passage."""
+    """List the passages that mention the same names as a given passage."""
     if (chunk is None) == (file is None):
         raise InvalidRequest("Use either --chunk or --file to choose the passage.", param="chunk")
     with connected(context) as client:
@@ -44,7 +46,7 @@ def neighbours(
         False,
         ("CHUNK", "TERM", "KIND", "FILE", "TEXT"),
         lambda p: (p.chunk, p.term, p.kind, f"{p.filename} {p.place.label()}", shorten(p.text, 80)),
-        f"No other passage names what the passage {linked_passages.chunk} names.",
+        f"No other passage mentions a name from the passage {linked_passages.chunk}.",
     )
     if linked_passages.has_more and linked_passages.passages:
         typer.echo(f"There are more: use --after {after + len(linked_passages.passages)}")

@@ -1,4 +1,4 @@
-"""`portico login`: sign in at a daemon with an account of its issuer."""
+"""`portico login`: signs in to a daemon with an account of the daemon's issuer."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def login(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Sign in at a daemon with your account at its issuer, instead of a key.
+    """Sign in to a daemon with your account at its issuer, instead of a key.
 
-    If the issuer supports device sign-in, the browser can be on any machine: enter the code in it. The sign-in is
-    renewed automatically, and this user's commands, terminal UI and programs use it when no key is given. If you are
-    already signed in, nothing changes.
+    If the issuer supports device sign-in, the browser can be on any machine: enter the code there. The sign-in is
+    renewed automatically, and your commands, terminal UI and programs use it when no key is given. If you are already
+    signed in, nothing changes.
     """
     import asyncio
 
@@ -68,7 +68,9 @@ def login(
 
 
 def _signed_in(place: str) -> Whoami | None:
-    """Return the user who is signed in and known at the daemon."""
+    """Return the identity of the signed-in user, or ``None`` if nobody is signed in or the daemon rejects the
+    sign-in.
+    """
     from portico import Client, _sign_ins
     from portico.errors import Forbidden, Unauthenticated
 
@@ -91,8 +93,8 @@ def _choose_offer(offers: Sequence[SignInOffer], issuer: str, url: str) -> SignI
 
 
 def _confirm_other_daemons(place: str, offer: SignInOffer, *, yes: bool) -> None:
-    """Ask before a daemon receives tokens that this user's other daemons also accept: its operator could use them
-    there.
+    """Ask for confirmation before a daemon receives tokens that are also valid for this user's other daemons: its
+    operator could use them there.
     """
     from portico import _sign_ins
 
@@ -113,7 +115,7 @@ def _confirm_other_daemons(place: str, offer: SignInOffer, *, yes: bool) -> None
 def _agreed(
     flow: Callable[[Show], Coroutine[Any, Any, GrantedTokens]], place: str, *, opens: bool
 ) -> GrantedTokens:
-    """Return the tokens once the person has agreed in a browser. Ctrl-C leaves nothing behind."""
+    """Return the tokens once the person has agreed in a browser. Ctrl-C cancels without storing data."""
     import asyncio
     import webbrowser
     from contextlib import ExitStack
@@ -136,8 +138,8 @@ def _agreed(
 
 
 def _check_tokens(url: str, tokens: GrantedTokens, offer: SignInOffer) -> Whoami:
-    """Return the user's identity at the daemon. Tokens that the daemon rejects are not kept, locally or at the
-    issuer.
+    """Return the user's identity at the daemon. If the daemon rejects the tokens, revoke them at the issuer and raise
+    the error.
     """
     import asyncio
     import contextlib

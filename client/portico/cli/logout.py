@@ -1,4 +1,4 @@
-"""`portico logout`: end a sign-in of `portico login`."""
+"""`portico logout`: ends a sign-in that `portico login` has created."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ app = typer.Typer()
 
 @app.command(epilog="Example: portico logout")
 def logout(context: typer.Context, as_json: AsJson = False) -> None:
-    """Sign out at a daemon: remove the local tokens, and have the issuer revoke them if it supports that.
+    """Sign out of a daemon: remove the local tokens, and have the issuer revoke them if it supports that.
 
-    The local sign-out succeeds even if the issuer is unreachable.
+    The local tokens are removed even if the issuer is unreachable.
     """
     import asyncio
 

@@ -1,4 +1,4 @@
-"""`portico logs`: the log of a model's engine, optionally followed."""
+"""`portico logs`: prints the log of a model's engine, and can follow it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the last lines of a model's log, and with --follow also new lines."""
+    """Print the last lines of a model's log. With --follow, continue with new lines as they are written."""
     with connected(context) as client:
         seen_lines: Sequence[str] = client.deployments.logs(name, WINDOW_LINES)
         if as_json:
@@ -40,14 +40,14 @@ def logs(
             typer.echo(f"'{name}' has not written anything yet.")
         _print(seen_lines[-lines:])
         while follow:
-            time.sleep(POLL_INTERVAL_S)  # the log has no notifications
+            time.sleep(POLL_INTERVAL_S)  # poll, because the daemon does not report new lines
             now = client.deployments.logs(name, WINDOW_LINES)
             _print(fresh(seen_lines, now))
             seen_lines = now
 
 
 def fresh(seen_lines: Sequence[str], now: Sequence[str]) -> Sequence[str]:
-    """Return the lines of ``now`` that were not at the end of ``seen_lines``: both are windows of one growing log."""
+    """Return the lines of ``now`` that follow ``seen_lines``. Both are the latest lines of the same growing log."""
     for overlap in range(min(len(seen_lines), len(now)), 0, -1):
         if list(seen_lines[-overlap:]) == list(now[:overlap]):
             return now[overlap:]

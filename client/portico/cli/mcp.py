@@ -1,4 +1,4 @@
-"""`portico mcp`: the daemon as an MCP server on standard input and output, and external servers that it uses."""
+"""`portico mcp`: makes the daemon an MCP server on standard input and output, and manages external MCP servers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from portico.schemas.resource import Column
 _SETTINGS = '{"mcpServers": {"portico": {"command": "portico", "args": ["mcp"]}}}'
 
 MAX_INSTRUCTIONS_CHARS = 1_000
-"""Maximum length of a server's usage instructions, in characters; ``--json`` prints all of them."""
+"""Maximum number of characters to print of a server's usage instructions; ``--json`` prints the full text."""
 
 app = typer.Typer(invoke_without_command=True, epilog=f"Example, in an assistant's settings: {_SETTINGS}")
 
@@ -50,7 +50,7 @@ def mcp(context: typer.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    # Importing httpx takes a quarter of a second, so it is deferred.
+    # Import here and not at the top: importing httpx takes a quarter of a second.
     from portico._mcp_bridge import Bridge
     from portico._transport import Address
 
@@ -59,8 +59,8 @@ def mcp(context: typer.Context) -> None:
     try:
         asyncio.run(bridge.run(_lines(sys.stdin.fileno())))
     except* BrokenPipeError:
-        # The client has disconnected without closing our input; output that Python still buffers has no
-        # reader.
+        # The client has disconnected without closing our input. Discard output that Python still buffers, as
+        # it has no reader.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -70,10 +70,10 @@ def _write(line: bytes) -> None:
 
 
 async def _lines(descriptor: int) -> AsyncIterator[bytes]:
-    """Yield lines from a file descriptor of any kind, until its end.
+    """Yield lines from a file descriptor of any kind, until the end of its input.
 
-    A thread reads: event loops can wait for pipes, but not for files and terminals. It reads the descriptor directly,
-    because a thread blocked in a buffered reader breaks the interpreter's exit.
+    A thread reads the lines, because event loops can wait for pipes, but not for files and terminals. The thread reads
+    the descriptor directly: a thread blocked in a buffered reader would break the interpreter's exit.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -88,7 +88,7 @@ async def _lines(descriptor: int) -> AsyncIterator[bytes]:
             loop.call_soon_threadsafe(queue.put_nowait, remainder)
             loop.call_soon_threadsafe(queue.put_nowait, None)
         except RuntimeError:
-            return  # the loop has ended: there is no reader
+            return  # the loop has ended, so the lines have no reader
 
     threading.Thread(target=read, name="stdin", daemon=True).start()
     while (line := await queue.get()) is not None:
@@ -134,7 +134,8 @@ def add(
     ] = None,
     deny: Annotated[list[str] | None, typer.Option(help="Exclude tools with this name; repeatable.")] = None,
     prefix: Annotated[
-        str | None, typer.Option(help="Prefix for the names of its tools (default: its name and _).")
+        str | None,
+        typer.Option(help="Prefix for the names of the server's tools (default: the server's name and _)."),
     ] = None,
     approval: Annotated[
         str, typer.Option(help="When a person must approve a call: always, destructive or never.")
@@ -164,7 +165,7 @@ def add(
 def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Stop a server and remove it; its tools are removed immediately."""
+    """Stop a server and remove it. Its tools become unavailable immediately."""
     with connected(context) as client:
         mcp_server = client.mcp.get(name)
         if may_remove(f"Remove the MCP server '{mcp_server.name}'?", yes=yes, dry_run=dry_run):
@@ -204,11 +205,12 @@ def resources(
     context: typer.Context,
     name: Name,
     uri: Annotated[
-        str | None, typer.Argument(metavar="[URI]", help="Print the contents of this address instead.")
+        str | None,
+        typer.Argument(metavar="[URI]", help="Print the contents of the resource at this URI instead."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the resources of a server, or print the contents of an address."""
+    """List the resources of a server, or print the contents of one resource."""
     with connected(context) as client:
         if uri is None:
             print_table(
@@ -246,7 +248,7 @@ def prompts(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the prompts of a server, or fill one in."""
+    """List the prompts of a server, or fill in the arguments of a prompt and print its messages."""
     with connected(context) as client:
         if prompt is None:
             columns = (
@@ -272,7 +274,9 @@ def take_over(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Add every server in an assistant's settings file. ${NAME} stands for a variable."""
+    """Add every server in an assistant's settings file. ${NAME} in the file is replaced by the environment
+    variable NAME.
+    """
     servers = read_settings(file.read_text(encoding="utf-8"), os.environ)
     mcp_servers: list[McpServer] = []
     failures: dict[str, str] = {}
@@ -300,8 +304,8 @@ app.command("server-json", epilog="Example: portico mcp server-json com.example/
 
 
 def read_settings(text: str, environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return the servers in an assistant's settings, as arguments of ``Client.mcp.add`` by name; disabled ones are
-    omitted.
+    """Parse an assistant's settings. Return arguments for ``Client.mcp.add``, keyed by server name; disabled servers
+    are omitted.
 
     Accepts ``{"mcpServers": {…}}`` and ``{"servers": {…}}``. Raises `InvalidRequest`.
     """

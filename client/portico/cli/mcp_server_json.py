@@ -1,4 +1,4 @@
-"""`portico mcp server-json`: an endpoint of the daemon in the MCP registry's format.
+"""`portico mcp server-json`: describes an MCP endpoint of the daemon in the MCP registry's format.
 
 Source: the registry's schema of 2025-12-11 and its requirements, https://github.com/modelcontextprotocol/registry
 (docs/reference/server-json).
@@ -39,7 +39,9 @@ _ABOUT: Final = "Models, documents, tools and agents of a Portico daemon."
 
 def server_json(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Its name in the registry, such as com.example/handbook.")],
+    name: Annotated[
+        str, typer.Argument(help="The endpoint's name in the registry, such as com.example/handbook.")
+    ],
     app: Annotated[str, typer.Option(help="Only this app's endpoint, not the whole daemon.")] = "",
     title: Annotated[str, typer.Option(help="The title shown to people (default: the app's title).")] = "",
     description: Annotated[
@@ -53,13 +55,13 @@ def server_json(
         typer.Option(help="The public address of the daemon, with https (default: the address used here)."),
     ] = "",
     image: Annotated[
-        str, typer.Option(help="An image that runs it, such as ghcr.io/example/handbook:1.2.0.")
+        str, typer.Option(help="An image that runs the daemon, such as ghcr.io/example/handbook:1.2.0.")
     ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Print server.json for listing the daemon's MCP endpoint, or that of one app, in the MCP registry.
 
-    The same input prints the same document. Publish it with the registry's own program, mcp-publisher.
+    The same input always prints the same document. Publish it with the registry's own program, mcp-publisher.
     """
     with connected(context) as client:
         at = address or client.url
@@ -83,12 +85,12 @@ def server_json(
 def describe_server(
     name: str, *, title: str, description: str, version: str, path: str, address: str, image: str
 ) -> Mapping[str, Any]:
-    """Return the document. Raises `InvalidRequest` for values that the registry would refuse."""
+    """Return the content of server.json. Raises `InvalidRequest` for values that the registry would refuse."""
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME_CHARS:
         raise _wrong(
             "name",
-            f"'{name[:MAX_NAME_CHARS]}' is not a valid registry name: expected a domain that you own in "
-            "reverse order, one slash, and letters, digits, '.', '_' or '-': com.example/handbook, or "
+            f"'{name[:MAX_NAME_CHARS]}' is not a valid registry name: expected the reversed name of a domain "
+            "that you own, one slash, and letters, digits, '.', '_' or '-': com.example/handbook, or "
             f"io.github.NAME/handbook. At most {MAX_NAME_CHARS} characters.",
         )
     for param, text, is_needed in (("description", description, True), ("title", title, False)):
@@ -128,7 +130,7 @@ def describe_server(
 
 
 def _transport(url: str) -> dict[str, Any]:
-    """Return streamable HTTP with a key, which clients ask their user for and keep secret."""
+    """Describe the streamable HTTP transport. Clients ask their user for a key and keep it secret."""
     key = {
         "description": "A key of this Portico, or a token of its issuer",
         "isRequired": True,

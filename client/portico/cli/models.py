@@ -1,4 +1,4 @@
-"""`portico models`: the available models, and those in memory."""
+"""`portico models`: manages models, loaded or not."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: portico models show default")
 def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Show a model, and the engine settings it will run with."""
+    """Show a model, and the engine settings with which it will run."""
     with connected(context) as client:
         deployment = client.deployments.get(name)
         if as_json:
@@ -61,7 +61,8 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
             _print(deployment, as_json)
             typer.echo(f"  {safe(error.message)}")
             return
-    if deployment.state != "ready":  # it will not get all that its files allow
+    # show the context length that the model will get, which can be shorter than its files allow
+    if deployment.state != "ready":
         deployment = replace(
             deployment,
             context_length=planned_plan.parameters.get("context_length", deployment.context_length),
@@ -203,7 +204,7 @@ def change(
     python: Python = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set parameters of a model's engine. The model is unloaded, and uses them from its next call on."""
+    """Set parameters of a model's engine. The model is unloaded, and its next call uses the new parameters."""
     parameters = _parameters(parameter, python)
     if not parameters:
         raise InvalidRequest("Nothing to set: give --parameter NAME=VALUE.", param="parameter")
@@ -218,7 +219,9 @@ def _parameters(pairs: Sequence[str] | None, python: Path | None) -> dict[str, A
 
 
 def _absolute_source(source: str) -> str:
-    """Return the absolute path of a local file: the daemon runs in another folder."""
+    """Return the absolute path of a local file, because the daemon runs in another folder. Return other sources
+    unchanged.
+    """
     if "://" in source:
         return source
     path = Path(source).expanduser()
@@ -229,7 +232,7 @@ def _absolute_source(source: str) -> str:
 def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Remove a model. Its files stay in the cache."""
+    """Remove a model. Its files remain in the cache."""
     with connected(context) as client:
         deployment = client.deployments.get(name)
         if may_remove(f"Remove the model '{deployment.name}'?", yes=yes, dry_run=dry_run):
@@ -247,7 +250,7 @@ def load(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: portico models unload default")
 def unload(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Free a model's memory after its calls in progress."""
+    """Unload a model once its calls in progress have finished."""
     with connected(context) as client:
         _print(client.deployments.unload(name), as_json)
 
@@ -256,17 +259,19 @@ def unload(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 def alias(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The alias, such as default.")],
-    target: Annotated[str, typer.Argument(help="The model it points to.")],
+    target: Annotated[str, typer.Argument(help="The model that the alias points to.")],
     as_json: AsJson = False,
 ) -> None:
-    """Point an alias to a model, such as 'default'."""
+    """Point an alias, such as 'default', to a model."""
     with connected(context) as client:
         client.models.alias(name, target)
     print_outcome({"name": name, "target": target}, as_json, f"'{name}' is now '{target}'.")
 
 
 def _pairs(pair_texts: Sequence[str], subject: str) -> dict[str, Any]:
-    """Return ``NAME=VALUE`` pairs; valid JSON values are parsed, others are text. A parameter can be ``null``: none."""
+    """Parse ``NAME=VALUE`` pairs. Values that are valid JSON are parsed as JSON, including ``null``; other values are
+    text.
+    """
     values: dict[str, Any] = {}
     for pair in pair_texts:
         name, equals, text = pair.partition("=")

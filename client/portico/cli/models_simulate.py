@@ -1,4 +1,4 @@
-"""`portico models simulate`: the number of machines for a load, from a trace of calls. No daemon is needed."""
+"""`portico models simulate`: computes how many machines a load needs, from a trace of calls. No daemon is needed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def simulate_load(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replay a trace on hypothetical machines: waits, loads and cost by number of machines."""
+    """Replay a trace on hypothetical machines. Show waits, model loads and cost for each number of machines."""
     plan = read_cluster(document_of(machines), str(machines))
     calls = _read_calls(trace)
     simulation_summaries: list[SimulationSummary] = []
@@ -98,7 +98,9 @@ def _name_of(summary: SimulationSummary) -> str:
 def _cheapest(
     simulation_summaries: list[SimulationSummary], first_token_s: float
 ) -> SimulationSummary | None:
-    """Return the cheapest configuration; without prices, the one with the fewest machines."""
+    """Return the cheapest configuration that reaches the goal, or the one with the fewest machines if there are no
+    prices.
+    """
     sufficient = [
         simulation_summary
         for simulation_summary in simulation_summaries

@@ -1,4 +1,6 @@
-"""Shared functions of the commands that list, show, change and remove. ``--json`` prints one document."""
+"""Shared functions for commands that list, show, change and remove objects. With ``--json``, they print one
+document.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from portico.cli.render import amount, moment, print_fields, print_json, print_r
 from portico.schemas.resource import Column
 
 Everyone = Annotated[
-    bool, typer.Option("--all", help="For an admin: include those of other keys, with their ids.")
+    bool, typer.Option("--all", help="For admins: include objects of other keys, with the ids of the keys.")
 ]
 
 ID = Column("ID")
@@ -29,7 +31,8 @@ def print_listing(
 ) -> None:
     """Print a list or a page of values as a table with ``columns``.
 
-    ``cells`` computes, by the heading, what no column declares. The other parameters are those of `print_table`.
+    ``cells`` maps headings to functions that compute a cell, for columns that are not read from an attribute. The
+    other parameters are those of `print_table`.
     """
     computed_cells = cells or {}
     headings = [column.heading for column in columns]
@@ -40,7 +43,8 @@ def print_listing(
 def print_table(
     listing: Any, as_json: bool, headings: Sequence[str], row: Callable[[Any], Sequence[Any]], empty: str = ""
 ) -> None:
-    """Print a list or a page of values as a table with a ``row`` for each, or the sentence ``empty`` if there are none.
+    """Print a list or a page of values as a table. ``row`` returns the cells for a value. If there are no values,
+    print the sentence ``empty``.
 
     ``as_json``: print the page, or an object with the list as its ``data``.
     """
@@ -53,7 +57,7 @@ def print_table(
 
 
 def _cell(column: Column) -> Callable[[Any], Any]:
-    """Return what reads a cell of ``column`` from a value."""
+    """Return the function that reads a cell of ``column`` from a value."""
     path = (column.attribute or column.heading.lower()).split(".")
     write = _WRITERS[column.kind]
 
@@ -80,7 +84,7 @@ _WRITERS: Mapping[str, Callable[[Any], Any]] = {
 
 
 def print_item(value: Any, as_json: bool, *fields: tuple[str, Any]) -> None:
-    """Print the ``fields`` of a value, a line each, or the value as JSON."""
+    """Print the ``fields`` of a value, one per line, or print the value as JSON."""
     if as_json:
         print_json(value)
     else:
@@ -88,12 +92,12 @@ def print_item(value: Any, as_json: bool, *fields: tuple[str, Any]) -> None:
 
 
 def fields_of(value: Any, *names: str) -> list[tuple[str, Any]]:
-    """Return attributes of a value for `print_item`, each under its own name."""
+    """Return attributes of a value as fields for `print_item`, each with the attribute's name."""
     return [(name.replace("_", " "), getattr(value, name)) for name in names]
 
 
 def print_outcome(value: Any, as_json: bool, text: object) -> None:
-    """Print a ``text`` that reports what a command did, or the resulting value as JSON."""
+    """Print ``text``, which reports what a command did, or print the resulting value as JSON."""
     if as_json:
         print_json(value)
     else:
@@ -101,6 +105,6 @@ def print_outcome(value: Any, as_json: bool, text: object) -> None:
 
 
 def print_removed(key: str, subject: str, dry_run: bool, as_json: bool, verb: str = "remove") -> None:
-    """Report that ``subject`` was removed, or would be; as JSON by its ``key``."""
+    """Report that ``subject`` was removed, or with ``dry_run`` would be removed. As JSON, report its ``key``."""
     text = f"Would {verb} {safe(subject)}." if dry_run else f"{verb.capitalize()}d {safe(subject)}."
     print_outcome({"removed": None if dry_run else key, "would_remove": key}, as_json, text)

@@ -1,4 +1,6 @@
-"""Commands for a home folder: through the daemon running on it, or the daemon's program, which locks it meanwhile."""
+"""Commands that work on a home folder: through the daemon that runs on it, or else by running the daemon's program,
+which locks the folder meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,10 @@ Report = Callable[[str, int, int], None]
 
 @contextmanager
 def serving(context: typer.Context, home: Path | None) -> Iterator[Client | None]:
-    """Yield the daemon to use: the named one, or the one running on ``home``, by default this user's folder.
+    """Yield a client for the daemon to use: the one whose URL is given, or the one running on ``home``. The default is
+    this user's home folder.
 
-    Yields ``None`` if no daemon is running; then the command must work on the folder directly.
+    Yields ``None`` if no daemon is running on the folder. The command must then work on the folder directly.
     """
     connection = invocation(context)
     found_invocation = (
@@ -54,7 +57,9 @@ def _on(home: Path | None, connection: Invocation) -> Invocation | None:
 
 
 def _runs(url: str, key: str | None, folder: Path) -> bool:
-    """Return whether that daemon belongs to the folder: the note of a killed daemon remains."""
+    """Return whether the daemon at ``url`` runs on the folder. The file with its URL remains after a daemon is killed,
+    so another daemon may respond.
+    """
     try:
         with Client(url, key) as client:
             daemon_home = client.status().home
@@ -64,7 +69,9 @@ def _runs(url: str, key: str | None, folder: Path) -> bool:
 
 
 def run_offline(command: str, *arguments: str, home: Path | None, report: Report) -> dict[str, Any]:
-    """Run a command of the daemon's program to its end and return its final output. Raises its `PorticoError`."""
+    """Run a command of the daemon's program and return its result. Raise the `PorticoError` that the program
+    reports.
+    """
     place = ["--home", str(home)] if home else []
     command_line = daemon_command(command, *place, *arguments)
     result: dict[str, Any] = {}
@@ -77,7 +84,7 @@ def run_offline(command: str, *arguments: str, home: Path | None, report: Report
                     step = result["progress"]
                     report(str(step["what"]), int(step["done"]), int(step["total"]))
         except BaseException:
-            process.send_signal(signal.SIGINT)  # like Ctrl-C: the program cleans up
+            process.send_signal(signal.SIGINT)  # like Ctrl-C, so that the program cleans up
             raise
     code = process.returncode
     if "error" in result:

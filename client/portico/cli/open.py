@@ -1,4 +1,4 @@
-"""`portico open`: open the daemon's page in a browser."""
+"""`portico open`: opens the daemon's page in a browser."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def open_page(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def has_browser() -> bool:
-    """Return whether a browser window can be opened; terminal browsers would take over our terminal."""
+    """Return whether a browser window can be opened. Terminal browsers do not count, as they would take over this
+    terminal.
+    """
     if os.environ.get("BROWSER") or sys.platform == "darwin":
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

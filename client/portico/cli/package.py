@@ -1,4 +1,4 @@
-"""`portico package`: an app with all its pinned dependencies, to run elsewhere."""
+"""`portico package`: writes an app with all its dependencies, pinned, to run elsewhere."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def package(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="APP", help="The app.", autocompletion=app_names)],
     version: Annotated[
-        int | None, typer.Option(min=1, help="The version (default: the one that answers).")
+        int | None, typer.Option(min=1, help="The version to package (default: the current one).")
     ] = None,
     image: Annotated[bool, typer.Option("--image", help="With a Dockerfile.")] = False,
     compose: Annotated[
-        bool, typer.Option("--compose", help="Include a Compose file: the app with a PostgreSQL.")
+        bool, typer.Option("--compose", help="Include a Compose file that runs the app with PostgreSQL.")
     ] = False,
     kubernetes: Annotated[bool, typer.Option("--kubernetes", help="Include Kubernetes manifests.")] = False,
     slurm: Annotated[bool, typer.Option("--slurm", help="Include a script for sbatch.")] = False,
@@ -53,24 +53,29 @@ def package(
     stores: Annotated[
         Included,
         typer.Option(
-            help="Include stores as archives, or by reference to the address or folder they follow."
+            help="Include stores as archives, or as references to the URL or folder that they follow."
         ),
     ] = "include",
     models: Annotated[
         Included,
-        typer.Option(help="Include models by their sources, or also as files of the daemon's machine."),
+        typer.Option(
+            help="Include models as references to their sources, or also as files from the daemon's machine."
+        ),
     ] = "reference",
     include: Annotated[
         list[str] | None,
         typer.Option(
-            help="A further name: store/NAME, tool/NAME, prompt/NAME, a model or an app. Repeatable."
+            help="An additional object to include: store/NAME, tool/NAME, prompt/NAME, a model or an app. "
+            "Repeatable."
         ),
     ] = None,
     image_name: Annotated[
         str, typer.Option("--tag", help="The name of the image (default: APP:VERSION).")
     ] = "",
     base: Annotated[str, typer.Option(help="The Python base image, preferably with a digest.")] = "",
-    host: Annotated[str, typer.Option(help="The host name for clients; on Kubernetes, an Ingress.")] = "",
+    host: Annotated[
+        str, typer.Option(help="The host name that clients use; on Kubernetes, this adds an Ingress.")
+    ] = "",
     replicas: Annotated[
         int,
         typer.Option(min=1, max=100, help="Number of daemons on Kubernetes; more than one needs PostgreSQL."),
@@ -81,7 +86,9 @@ def package(
     gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs per daemon.")] = 0,
     cpus: Annotated[int, typer.Option(min=1, max=1024, help="Cores per daemon.")] = 2,
     memory: Annotated[int, typer.Option(min=256, max=16_777_216, help="Memory per daemon, in MB.")] = 4096,
-    storage: Annotated[int, typer.Option(min=1, max=1_000_000, help="Size of its volume, in GB.")] = 20,
+    storage: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Size of the daemon's volume, in GB.")
+    ] = 20,
     partition: Annotated[str, typer.Option(help="Partition of the Slurm job.")] = "",
     account: Annotated[str, typer.Option(help="Account of the Slurm job.")] = "",
     time: Annotated[str, typer.Option(help="Time limit of the Slurm job, such as 8:00:00.")] = "",
@@ -94,7 +101,7 @@ def package(
 ) -> None:
     """Write an app and everything it needs, pinned, to a folder or file: configuration, flows, stores, Portico itself.
 
-    It contains no secrets: .env.example lists those that the target machine must set.
+    The package contains no secrets: .env.example lists the secrets that the target machine must set.
     """
     to = out or Path(name.rpartition("/")[2])
     if not dry_run:
@@ -176,7 +183,7 @@ def _put(archive: Path, scratch: Path, to: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack a package archive. Raises `Conflict` if it does not match its manifest."""
+    """Unpack a package archive. Raises `Conflict` if the archive does not match its manifest."""
     with zipfile.ZipFile(archive) as zip_file:
         sums: dict[str, str] = json.loads(zip_file.read(MANIFEST))["sha256"]
         for entry in zip_file.infolist():

@@ -1,4 +1,4 @@
-"""Repeatable options of the form NAME=VALUE, and values that can be JSON."""
+"""Parses repeatable options of the form NAME=VALUE, and values that can be JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from portico.errors import InvalidRequest
 
 
 def pairs(texts: Iterable[str] | None, option: str) -> dict[str, str]:
-    """Return values by name. Raises `InvalidRequest` that names ``option`` if a pair has no ``=`` or no name."""
+    """Parse NAME=VALUE texts and return the values, keyed by name. If a text has no ``=`` or no name, raise
+    `InvalidRequest` that mentions ``option``.
+    """
     values = {}
     for pair in texts or ():
         name, equals, value = pair.partition("=")
@@ -21,7 +23,7 @@ def pairs(texts: Iterable[str] | None, option: str) -> dict[str, str]:
 
 
 def json_or_text(text: str) -> Any:
-    """Return the JSON value of a text, otherwise the text."""
+    """Parse a text as JSON. If it is not valid JSON, return the text."""
     try:
         return json.loads(text)
     except ValueError:

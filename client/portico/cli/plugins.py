@@ -1,4 +1,4 @@
-"""`portico plugins`: extensions of the daemon from installed distributions."""
+"""`portico plugins`: lists extensions of the daemon that installed distributions provide."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def plugins() -> None:
 
 @app.command("list", epilog="Example: portico plugins list")
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the engines, chunkers, tools and providers of plugins, and the errors of those that fail."""
+    """List the engines, chunkers, tools and providers that plugins add, and the errors of plugins that fail."""
     with connected(context) as client:
         found_plugins = client.plugins.list()
     print_listing(found_plugins, as_json, PLUGINS.columns)

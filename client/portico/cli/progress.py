@@ -1,4 +1,4 @@
-"""Progress of runs: an updated line on a terminal, otherwise one line at the end. All output is on standard error."""
+"""Shows the progress of runs on standard error: on a terminal a line that is updated, elsewhere one line at the end."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from portico.client import Client
 
 SPINNER_WIDTH = 2
-"""Number of columns before the text of an updated line."""
+"""Number of columns that the spinner occupies before the text."""
 
 
 class Bars:
-    """A terminal line that shows the progress of concurrent runs."""
+    """A line on the terminal that shows the progress of several runs at the same time."""
 
     def __init__(self) -> None:
         self._console = console(error=True)
@@ -30,18 +30,18 @@ class Bars:
         self._texts: dict[Bar, str] = {}
 
     def bar(self, label: str) -> Bar:
-        """Return a part of the line for a run."""
+        """Add a section for a run to the line, and return it."""
         bar = Bar(self, label)
         self.show(bar, bar.label)
         return bar
 
     def show(self, bar: Bar, text: str) -> None:
-        """Set the text of the part of ``bar``."""
+        """Set the text of a bar's section."""
         self._texts[bar] = text
         self._update()
 
     def end(self, bar: Bar, line: str, style: str) -> None:
-        """Remove the part of ``bar`` and print ``line``, if any, above."""
+        """Remove a bar's section and print ``line`` above, unless it is empty."""
         self._texts.pop(bar, None)
         self._update()
         if line:
@@ -65,7 +65,7 @@ class Bars:
 
 
 def follow_result(client: Client, run: str, label: str) -> Mapping[str, Any]:
-    """Show a progress bar until a run ends, and return its result. Raise `PorticoError` if it failed."""
+    """Show a progress bar until a run ends, and return the run's result. Raise `PorticoError` if the run failed."""
     result: Mapping[str, Any] = {}
     with Bars() as bars:
         bar = bars.bar(label)
@@ -80,14 +80,14 @@ def follow_result(client: Client, run: str, label: str) -> Mapping[str, Any]:
 
 
 class Bar:
-    """The part of the line that shows a run, fed with the run's events."""
+    """The section of the line that shows one run. `take` updates it with the run's events."""
 
     def __init__(self, bars: Bars, label: str) -> None:
         self._bars = bars
         self.label = one_line(label)
         self._last: Progressed | None = None
         self.failed: str | None = None
-        """The error message that ended the run, if any."""
+        """The error message if the run has failed, otherwise ``None``."""
 
     def take(self, item: RunEvent) -> None:
         match item.event:
@@ -111,7 +111,9 @@ class Bar:
 
 
 def progress_text(label: str, status: Progressed) -> str:
-    """Return the progress of a run: ``Reading docs, 3 of 9: big.txt 40 %`` or ``Fetching smollm2: 40.1 of 93.4 MB``."""
+    """Describe the progress of a run: ``Reading docs, 3 of 9: big.txt 40 %`` or ``Fetching smollm2: 40.1 of 93.4
+    MB``.
+    """
     if status.unit == "files" and status.message and status.done is not None and status.total:
         return (
             f"{label}, {min(status.done + 1, status.total):g} of {status.total:g}: {one_line(status.message)}"
@@ -136,7 +138,7 @@ def _amount(status: Progressed) -> str:
 
 
 class Spinner:
-    """Shows on a terminal that work without a measure continues; prints nothing elsewhere."""
+    """Shows on a terminal that work without measurable progress continues. Prints nothing if there is no terminal."""
 
     def __init__(self, label: str) -> None:
         out = console(error=True)

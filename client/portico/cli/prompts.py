@@ -1,4 +1,4 @@
-"""`portico prompts`: the prompt library."""
+"""`portico prompts`: manages the prompt library."""
 
 from __future__ import annotations
 
@@ -96,12 +96,14 @@ def render(
     name: Name,
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME=VALUE…", help="Its arguments; valid JSON is parsed as JSON."),
+        typer.Argument(
+            metavar="NAME=VALUE…", help="Values of the prompt's arguments; valid JSON is parsed as JSON."
+        ),
     ] = None,
     version: Version = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the messages of a prompt with its arguments filled in."""
+    """Print the messages of a prompt with all arguments filled in."""
     with connected(context) as client:
         prompt = client.prompts.get(name, version)
         texts = {item["name"] for item in prompt.arguments if item["type"] == "string"}
@@ -120,12 +122,14 @@ def render(
 def add(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The name of the prompt.")],
-    text: Annotated[str, typer.Argument(help="The user's message; {word} stands for an argument.")],
+    text: Annotated[
+        str, typer.Argument(help="The user's message; {word} is replaced by the argument of that name.")
+    ],
     system: Annotated[str, typer.Option(help="A system message to place first.")] = "",
     describe: Annotated[str, typer.Option(help="The purpose of the prompt.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Save a prompt whose arguments are required texts. Files offer more options: portico prompts import."""
+    """Save a prompt whose arguments are all required texts. Files offer more options: portico prompts import."""
     messages = [
         {"role": role, "content": content}
         for role, content in (("system", system), ("user", text))
@@ -150,7 +154,7 @@ def import_(
 ) -> None:
     """Import prompts from .yaml, .md with front matter, .prompty, .prompt (Dotprompt) and LangChain's .json.
 
-    Unchanged prompts get no new version.
+    Prompts that have not changed do not get a new version.
     """
     with connected(context) as client:
         if "://" in source:
@@ -186,7 +190,7 @@ def export(
     version: Version = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write prompts as files, also in the formats of other tools."""
+    """Write prompts as files, in Portico's format or in those of other tools."""
     with connected(context) as client:
         exported_prompts = [client.prompts.export(name, format, version=version) for name in names]  # type: ignore[arg-type]
     if to is not None:
@@ -208,7 +212,7 @@ def evaluate(
     version: Version = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a model with each of the prompt's cases; an answer passes if it contains what a correct answer contains."""
+    """Ask a model with each of the prompt's test cases. An answer passes if it contains the expected text."""
     with connected(context) as client:
         run = client.prompts.evaluate(name, model, version=version)
     if as_json:
@@ -259,7 +263,9 @@ def _print_messages(messages: Any) -> None:
 
 
 def prompt_files(source: Path) -> dict[str, str]:
-    """Return the prompt files at a path: the file itself, or all non-hidden files below it."""
+    """Return the prompt files at a path, with their contents: the file itself, or all non-hidden files below a
+    folder.
+    """
     if source.is_file():
         return {source.name: _text(source)}
     if not source.is_dir():
@@ -284,5 +290,5 @@ def _text(path: Path) -> str:
 
 
 def placeholders(text: str) -> tuple[str, ...]:
-    """Return the names in braces, each once, in order of appearance; doubled braces are not placeholders."""
+    """Return the names in braces without duplicates, in order of appearance. Doubled braces are not placeholders."""
     return tuple(dict.fromkeys(match[1] for match in _PLACEHOLDER.finditer(text) if match[1]))

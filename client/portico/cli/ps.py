@@ -1,4 +1,4 @@
-"""`portico ps`: the models in memory."""
+"""`portico ps`: lists the models in memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ps(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _rows(model: Deployment) -> Iterator[tuple[object, ...]]:
-    """Yield a row for the model, then one for each of its processes if it has several."""
+    """Yield a row for the model and, if it has several processes, a row for each of them."""
     m = model
     yield (m.name, m.state, amount(m.memory_bytes), m.pid, m.engine, moment(m.last_used_at))
     for number, replica in enumerate(m.replicas, 1):

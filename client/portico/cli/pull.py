@@ -1,4 +1,4 @@
-"""`portico pull`: download a model's files."""
+"""`portico pull`: downloads a model's files."""
 
 from __future__ import annotations
 

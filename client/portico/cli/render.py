@@ -1,4 +1,6 @@
-"""Output: tables and colours on a terminal, plain lines elsewhere, one JSON document on request."""
+"""Output of commands: tables and colours on a terminal, plain lines elsewhere, and one JSON document with
+``--json``.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Control characters, changes of writing direction, and lone surrogates.
+# Control characters, characters that change the writing direction, and lone surrogates.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _BREAKS = re.compile("[\t\n\u2028\u2029]")
 
@@ -25,7 +27,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 def console(*, error: bool = False) -> Console:
     """Return a rich console on standard output or standard error.
 
-    It uses colours only on a terminal, and prints every text as it is, without markup.
+    The console uses colours only on a terminal, and prints every text unchanged, without interpreting markup.
     """
     from rich.console import Console
 
@@ -49,9 +51,10 @@ def plain(value: Any) -> Any:
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table on a terminal; elsewhere a line of headings and one line per row, cells separated by tabs.
+    """Print rows as a table on a terminal. Elsewhere, print a line of headings and a line per row, with cells
+    separated by tabs.
 
-    Without ``columns`` the rows have no heading.
+    If ``columns`` is empty, no headings are printed.
     """
     columns = [one_line(name) for name in columns]
     texts = [[one_line(cell) for cell in row] for row in rows]
@@ -72,7 +75,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def print_fields(pairs: Iterable[tuple[str, Any]]) -> None:
-    """Print name and value, one pair per line; skip empty values."""
+    """Print names and values, one pair per line. Pairs with an empty value are skipped."""
     visible_pairs = [(name, one_line(value)) for name, value in pairs if value not in (None, "", (), [])]
     width = max((len(name) for name, _ in visible_pairs), default=0)
     for name, value in visible_pairs:
@@ -80,7 +83,7 @@ def print_fields(pairs: Iterable[tuple[str, Any]]) -> None:
 
 
 def one_line(value: Any) -> str:
-    """Return a value as text that cannot break a line or the terminal: control characters become spaces."""
+    """Convert a value to text that cannot break the line or control the terminal: control characters become spaces."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -91,14 +94,14 @@ def one_line(value: Any) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """Return the beginning of a text on one line, at most ``width`` characters."""
+    """Return the beginning of a text as one line of at most ``width`` characters."""
     line = " ".join(one_line(text).split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
 def count_reasons(reasons: Mapping[str, int], other_count: int) -> str:
-    """Return how many files were skipped besides ``other_count``, and why: ``3 of 9 files: 2 of an unknown kind, 1
-    empty``; an empty text if none were skipped.
+    """Describe how many files were skipped and why: ``3 of 9 files: 2 of an unknown kind, 1 empty``. ``other_count``
+    is the number of files that were not skipped. Return an empty text if none were skipped.
     """
     if not reasons:
         return ""
@@ -110,7 +113,7 @@ def count_reasons(reasons: Mapping[str, int], other_count: int) -> str:
 
 
 def amount(size: float | None) -> str:
-    """Return a size in bytes in readable form: ``98.3 MB``."""
+    """Format a size in bytes, such as ``98.3 MB``."""
     if size is None:
         return ""
     power = 0
@@ -121,17 +124,19 @@ def amount(size: float | None) -> str:
 
 
 def dollars(cost: float) -> str:
-    """Return an amount to the cent, or below a dollar with three significant digits."""
+    """Format an amount in dollars: to the cent, or with three significant digits if it is less than a dollar."""
     return f"${cost:.2f}" if cost >= 1 or not cost else f"${cost:.3g}"
 
 
 def moment(seconds: float | None) -> str:
-    """Return a time in local time, to the second."""
+    """Format a time as local time, to the second."""
     if not seconds:
         return ""
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def safe(text: str) -> str:
-    """Return text of a model or a document for the terminal: keep lines and tabs, remove escape sequences."""
+    """Make text from a model or a document safe for the terminal: keep line ends and tabs, replace other control
+    characters.
+    """
     return _CONTROLS.sub(" ", text)

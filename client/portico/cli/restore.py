@@ -1,4 +1,4 @@
-"""`portico restore`: a home folder restored from a backup."""
+"""`portico restore`: restores a home folder from a backup."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def restore(
     ] = None,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="Replace the contents of the folder, which are kept aside in it."),
+        typer.Option(
+            "--replace",
+            help="Replace the contents of the folder. The previous contents are kept in a subfolder.",
+        ),
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,

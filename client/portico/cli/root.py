@@ -19,13 +19,13 @@ from portico.cli.session import Invocation, ReportedError, deferred
 from portico.errors import PorticoError
 
 UsageError: Any = typer.BadParameter.__base__
-"""The error for an invalid command line; typer names it only in a private module."""
+"""Typer's error for an invalid command line. Its own name is only in a private module."""
 
 PANELS = {
     "Start and stop": {
         "up": "Start the daemon, show its startup, and run until Ctrl-C.",
         "open": "Open the daemon's page in a browser; without a browser, print its address.",
-        "down": "Stop the daemon, including its models, and wait until it has exited.",
+        "down": "Stop the daemon and its models, and wait until the daemon has exited.",
         "status": "Show the daemon's address, models, stores and apps.",
         "apply": "Create and change what a file defines: models, stores, tools, MCP servers, prompts, skills, "
         "apps, agents, schedules.",
@@ -40,7 +40,7 @@ PANELS = {
         "in bold.",
         "chat": "Chat with an app or a model. Ctrl-C stops an answer; at the prompt it leaves.",
         "search": "Search a store and print ranked passages with scores and locations.",
-        "draw": "Generate an image file, or edit an image. Ctrl-C stops the model.",
+        "draw": "Generate an image, or edit an image, and write it to a file. Ctrl-C stops the model.",
         "speak": "Write a text as speech to a file, or generate music. Ctrl-C stops the model.",
         "transcribe": "Transcribe a recording. Ctrl-C stops the model.",
         "tui": "Open the terminal UI, which has a screen for each resource of the daemon.",
@@ -57,12 +57,13 @@ PANELS = {
         "ps": "List the models in memory and how much memory each uses.",
         "top": "Show active models: memory, calls, tokens per second, restarts. Prints once if not on a "
         "terminal.",
-        "logs": "Print the last lines of a model's log, and with --follow also new lines.",
+        "logs": "Print the last lines of a model's log. With --follow, continue with new lines as they are "
+        "written.",
     },
     "Fine-tuning": {
         "tune": "Fine-tuning: train a model on your examples; follow, pause or cancel the training.",
-        "compare": "Ask two models the same questions and compare their answers. Exit code 1 if the second is not "
-        "promoted.",
+        "compare": "Ask two models the same questions and compare their answers. Exit code 1 if --promote is set "
+        "and the second model is not better.",
     },
     "Evaluation": {
         "evals": "Evaluations: grade the answers of models, apps and stores, and search for better settings."
@@ -70,8 +71,8 @@ PANELS = {
     "Knowledge": {
         "stores": "Stores: knowledge bases that you can search and ask.",
         "files": "Files: upload, list, remove.",
-        "chunk": "Show how a document would be split, side by side. Nothing is stored.",
-        "chunkers": "List the strategies for splitting documents, and the files for which each is the default.",
+        "chunk": "Show side by side how strategies would split a document. Nothing is stored.",
+        "chunkers": "List the strategies for splitting documents, and for which files each strategy is the default.",
     },
     "Apps and agents": {
         "apps": "Apps: stores, flows and agents that answer conversations; each is also a model name.",
@@ -85,11 +86,12 @@ PANELS = {
         "process.",
         "runs": "Runs: calls, flows, downloads and indexing, with their events.",
         "approvals": "Approvals: tools that ask before they run, and other questions of runs.",
-        "web": "Serve a single app as a page, with its own key that ends with this command. Ctrl-C stops it.",
+        "web": "Serve a single app as a page, with a separate key that is revoked when this command ends. "
+        "Ctrl-C stops it.",
     },
     "Tools": {
         "tools": "Tools: functions that models can call.",
-        "containers": "Containers: sandbox folders shared by the code of several calls.",
+        "containers": "Containers: sandbox folders that the code of several calls shares.",
         "serve": "Serve Python functions as tools: called through the daemon, run in this process. Ctrl-C "
         "finishes running calls.",
         "mcp": "Serve the daemon's tools and documents to an assistant that uses MCP over standard input and "
@@ -97,8 +99,8 @@ PANELS = {
         "agent-server": "Serve the Agent Client Protocol on standard input and output, for editors such as Zed.",
     },
     "Access": {
-        "login": "Sign in at a daemon with your account at its issuer, instead of a key.",
-        "logout": "Sign out at a daemon: remove the local tokens, and have the issuer revoke them if it supports "
+        "login": "Sign in to a daemon with your account at its issuer, instead of a key.",
+        "logout": "Sign out of a daemon: remove the local tokens, and have the issuer revoke them if it supports "
         "that.",
         "whoami": "Print your identity at the daemon: role, scopes and limits, and when the token expires.",
         "keys": "Keys: who can call the daemon, and what they can do.",
@@ -107,7 +109,7 @@ PANELS = {
         "canaries": "Canaries: an alias whose calls are split between two models, or two versions of an app.",
         "cluster": "Machines: daemons, nodes of each launcher, and the work on them.",
         "schedules": "Schedules: apps that run, and stores that sync, at set times.",
-        "webhooks": "Webhooks: addresses that are notified of finished work.",
+        "webhooks": "Webhooks: URLs that are notified of finished work.",
         "backup": "Write all data of the daemon to a file, while it serves or while no daemon is running.",
         "restore": "Restore a home folder from a backup, while no daemon runs on it. The file is fully verified "
         "before anything changes.",
@@ -116,22 +118,22 @@ PANELS = {
         "vacuum": "Free unused space in the database file, while the daemon serves or while no daemon is running.",
     },
 }
-"""The commands as ``portico --help`` shows them, each with the first paragraph of its own help.
+"""The commands as ``portico --help`` shows them, each with the first paragraph of the command's own help.
 
-Neither that page nor completion imports a command. Each command is the typer application ``app`` of the module with
-its name.
+Neither ``portico --help`` nor completion imports a command. Each command is the typer application ``app`` in the
+module with the command's name.
 """
 
 COMMANDS = {name: (panel, text) for panel, commands in PANELS.items() for name, text in commands.items()}
 
 
 def group(name: str, example: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
-    """Return the application of a command with subcommands; its help is its line in `COMMANDS`."""
+    """Return the typer application for a command with subcommands. Its help is the command's line in `COMMANDS`."""
     return typer.Typer(cls=cls, no_args_is_help=True, help=COMMANDS[name][1], epilog=f"Example: {example}")
 
 
 COMPLETION = frozenset({"install_completion", "show_completion"})
-"""Options of the whole program that typer adds to every application."""
+"""Options that concern the whole program, but that typer adds to every application."""
 
 
 SAME_VERBS = (
@@ -141,16 +143,16 @@ SAME_VERBS = (
     frozenset({"list", "ls"}),
     frozenset({"change", "edit", "set", "update"}),
 )
-"""Synonymous verbs: a noun uses the verb that fits it, but a user may try another."""
+"""Groups of synonymous verbs. Each command uses the verb that fits it best, but a user may try a synonym."""
 
 
 def _load_help() -> None:
-    """Import the modules that print help, and make them print texts unchanged: typer parses ``[word]`` as a style and
-    drops it.
+    """Import the modules that print help, and make them print texts unchanged. Otherwise typer would parse ``[word]``
+    as a style and drop it.
     """
     with deferred(
         "rich.markdown", "rich.traceback"
-    ):  # unused, and slower to import than everything else together
+    ):  # not needed, and slower to import than all other modules together
         help_pages = import_module("typer.rich_utils")
 
     def literal(*, text: str, style: str = "", markup_mode: str = "") -> Any:
@@ -174,7 +176,7 @@ _print_help_literally(TyperGroup)
 
 
 def _suggest_same_verb(group: TyperGroup) -> None:
-    """Make an unknown command suggest the synonymous verb, not the one with a similar spelling."""
+    """Make the error for an unknown command suggest a synonymous verb instead of a verb with similar spelling."""
     resolve = group.resolve_command
 
     def resolve_command(ctx: Any, args: list[str]) -> Any:
@@ -188,7 +190,7 @@ def _suggest_same_verb(group: TyperGroup) -> None:
 
 
 class _Loaded(MutableMapping[str, Any]):
-    """Commands by name, imported when they are called."""
+    """A mapping from names to commands. A command is imported when it is first requested."""
 
     def __init__(self) -> None:
         self._ready: dict[str, Any] = {}
@@ -199,7 +201,7 @@ class _Loaded(MutableMapping[str, Any]):
         if name not in self._ready:
             application = import_module(f"portico.cli.{name.replace('-', '_')}").app
             command: Any = typer.main.get_command(application)
-            # For typer, each module is a separate application; completion is installed for the whole program.
+            # In typer, each module is a separate application, but completion belongs to the whole program.
             command.params = [item for item in command.params if item.name not in COMPLETION]
             command.name = name
             if isinstance(command, TyperGroup):
@@ -221,13 +223,13 @@ class _Loaded(MutableMapping[str, Any]):
 
 
 class _Group(TyperGroup):
-    """A group whose commands are imported when they are called, not when they are listed."""
+    """A group that imports a command when it is called, not when it is listed."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**{**attributes, "commands": _Loaded()})
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep the command line for messages that correct it."""
+        """Parse the arguments, and keep the original command line for error messages that show a corrected one."""
         ctx.meta[__name__] = list(args)
         return super().parse_args(ctx, args)
 
@@ -245,24 +247,26 @@ class _Group(TyperGroup):
             raise
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names, in the order of the table."""
+        """Return the names of the commands, in the order of `COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return the entry of a command, for help and completion."""
+        """Return a stand-in with a command's name and summary, for help and completion."""
         if cmd_name not in COMMANDS:
             return None
         panel, text = COMMANDS[cmd_name]
         return TyperCommand(cmd_name, help=text, rich_help_panel=panel)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command itself, to be called or to complete its own arguments."""
+        """Return the real command, to call it or to complete its arguments."""
         name, command, remainder = super().resolve_command(ctx, args)
         return name, self.commands[name] if name and command else command, remainder
 
 
 def _with_option_first(arguments: list[str], option: Any) -> str:
-    """Return the command line with a global option moved to its place. The value of a key is omitted."""
+    """Return the command line with a global option moved in front of the command. The value of ``--key`` is not
+    shown.
+    """
     name = option.opts[0]
     at = next(place for place, word in enumerate(arguments) if word.partition("=")[0] == name)
     _, equals, value = arguments[at].partition("=")
@@ -276,7 +280,9 @@ def _with_option_first(arguments: list[str], option: Any) -> str:
 
 
 def _convert_given_values_alone(kind: Any) -> None:
-    """Make typer import pydantic, which takes longer than typer itself, only if there is a value to convert."""
+    """Make typer convert only values that were given. Converting imports pydantic, which takes longer to import than
+    typer.
+    """
     convert = kind.process_value
 
     def process_value(parameter: Any, context: Any, value: Any) -> Any:
@@ -321,7 +327,9 @@ def portico(
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command line. Every `PorticoError` becomes one sentence on standard error and exit code 1."""
+    """Run a command line and return the exit code. A `PorticoError` becomes one sentence on standard error and exit
+    code 1.
+    """
     try:
         if "_PORTICO_COMPLETE" in os.environ:
             _load_help()

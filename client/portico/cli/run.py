@@ -1,4 +1,4 @@
-"""`portico run`: run a flow without deploying it."""
+"""`portico run`: runs a flow without deploying it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interactive output of an app or a flow: its text as it arrives, its questions, and its value at the end."""
+"""Interactive output of a run: the text as it arrives, the questions that it asks, and its value at the end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class RunningRun(Protocol):
 
 
 def show_run(client: Client, running: RunningRun, *, as_json: bool) -> None:
-    """Print the text of a run as it arrives, then its value if different; ask its questions at the terminal.
+    """Print the text of a run as it arrives, and ask its questions at the terminal. Then print its value if it differs
+    from the text.
 
     ``as_json``: print only the run's id and its value.
     """
@@ -55,13 +56,15 @@ def show_run(client: Client, running: RunningRun, *, as_json: bool) -> None:
         return
     if written_texts:
         typer.echo()
-    words = value.get("content") if isinstance(value, dict) else value  # an agent's value is a message
+    words = (
+        value.get("content") if isinstance(value, dict) else value
+    )  # the value of an agent's run is a message
     if value is not None and words != "".join(written_texts):
         typer.echo(safe(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)))
 
 
 def _ask(client: Client, question: Asked, *, newline: bool) -> None:
-    """Ask the person at the terminal; without a terminal, print how to answer from elsewhere."""
+    """Ask the person at the terminal. Without a terminal, print how to answer the question from elsewhere."""
     if newline:
         typer.echo()
     if not sys.stdin.isatty():
@@ -76,10 +79,11 @@ def _ask(client: Client, question: Asked, *, newline: bool) -> None:
 
 
 def given_input(text: str | None, file: Path | None, schema: Mapping[str, Any] | None) -> Any:
-    """Return the input of a run: a JSON file, a text (``-`` reads standard input), or JSON if it looks like JSON.
+    """Return the input of a run: the contents of a JSON file, or a text (``-`` reads standard input), or its JSON
+    value.
 
-    A text that begins with a bracket or a quotation mark is JSON, and so is any text if ``schema`` does not accept
-    text.
+    A text is parsed as JSON if it begins with a bracket or a quotation mark, or if ``schema`` requires a type other
+    than text. If it is not valid JSON, it remains text.
     """
     if file is not None:
         if text is not None:

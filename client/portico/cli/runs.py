@@ -1,4 +1,4 @@
-"""`portico runs`: current and past work of the daemon."""
+"""`portico runs`: shows and manages current and past work of the daemon."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def show_all(
 
 
 def _name_of(name: str, stores: Mapping[str, str]) -> str:
-    """Return the name shown to people: jobs of a store, and searches in it, are named by the store's id."""
+    """Return the name of a run's subject for display. The work of a store is named by its id; show the store's name
+    instead.
+    """
     kind, slash, store = name.rpartition("/")
     return f"{kind}{slash}{stores.get(store, store)}"
 
@@ -115,7 +117,7 @@ def prune(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old runs and their leftovers, as the daemon does every hour."""
+    """Remove old runs and the data that belongs to them, as the daemon does every hour."""
     with connected(context) as client:
         pruned = client.runs.prune(days=days, dry_run=True)
         if may_remove(f"Remove {_amounts(pruned)}?", yes=yes, dry_run=dry_run):

@@ -1,4 +1,6 @@
-"""`portico runs trace`, `resume` and `fork`: show the steps of a flow's run, continue it, or repeat it with changes."""
+"""`portico runs trace`, `resume` and `fork`: shows the steps of a flow's run, continues the run, or repeats it with
+changes.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from portico.schemas.runs import Run
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the run.")]
 Start = Annotated[
     str,
-    typer.Option("--from", metavar="STEP", help="The step to repeat, with all later steps."),
+    typer.Option(
+        "--from", metavar="STEP", help="The step from which to repeat: this step and all later ones."
+    ),
 ]
 
 _ITEM = re.compile(r"^(.*)\[(\d+)\]$")
@@ -81,12 +85,12 @@ def _cells(step: TraceStep, full: bool) -> tuple[Any, ...]:
 
 
 def tree_of(run_id: str, steps: Sequence[TraceStep], *, full: bool = False) -> Tree:
-    """Return a tree with each step below its parent, in order of start."""
+    """Return a tree with each step below its parent, sorted by start time."""
     tree = Tree(Text(run_id, "dim"), guide_style="dim")
     at: dict[str, Tree] = {"": tree}
 
     def node(path: str) -> Tree:
-        """Return the branch of a path; create it if it has no step of its own, such as an item of a warp."""
+        """Return the branch of a path. If the path has no step, such as an item of a warp, create the branch."""
         if path not in at:
             outer, name = above(path)
             at[path] = node(outer).add(Text(name, "dim"))
@@ -96,7 +100,7 @@ def tree_of(run_id: str, steps: Sequence[TraceStep], *, full: bool = False) -> T
         outer, name = above(step.path)
         branch = at.get(step.path)
         label = step_label(name, step)
-        if branch is not None:  # a descendant ended first and was already drawn
+        if branch is not None:  # the branch exists already, because a step below it ended first
             branch.label = label
         else:
             branch = at[step.path] = node(outer).add(label)
@@ -108,7 +112,9 @@ def tree_of(run_id: str, steps: Sequence[TraceStep], *, full: bool = False) -> T
 
 
 def above(path: str) -> tuple[str, str]:
-    """Return the parent path of a step, and its name in the parent: an item of a list is below the list."""
+    """Return the path of a step's parent, and the step's name in the parent. The parent of a list's item is the
+    list.
+    """
     outer, _dot, name = path.rpartition(".")
     item = _ITEM.match(name)
     if item is None:
@@ -148,7 +154,7 @@ def _tokens(step: TraceStep) -> str:
 
 
 def resume(context: typer.Context, run_id: Identity, start: Start = "", as_json: AsJson = False) -> None:
-    """Resume a durable run that has ended: after its last finished step, or from another step."""
+    """Resume a durable run that has ended: after its last finished step, or from a given step."""
     with connected(context) as client:
         run = client.runs.resume(run_id, start=start)
     _say(run, "continues", as_json=as_json)
@@ -168,7 +174,7 @@ def fork(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start a new run from a durable run: with another input, or reusing all steps before a given step."""
+    """Start a new run from a durable run: with a different input, or reusing all steps before a given step."""
     if text is not None and start:
         raise InvalidRequest("A new input repeats every step: use either --from or --input.")
     options: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""`portico schedules`: apps that run, and stores that sync, at set times."""
+"""`portico schedules`: manages apps that run, and stores that sync, at set times."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ Overlap = Annotated[
     typer.Option(help="Times that are due during a run: skip (default), queue or allow.", metavar="RULE"),
 ]
 PauseAfter = Annotated[
-    int | None, typer.Option(help="Consecutive failures until it is paused; 0: never (default: 5).", min=0)
+    int | None,
+    typer.Option(
+        help="Consecutive failures after which the schedule is paused; 0: never (default: 5).", min=0
+    ),
 ]
 
 
@@ -194,7 +197,7 @@ def change(
 def remove(
     context: typer.Context, schedule: Ref, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Remove a schedule. A running run continues."""
+    """Remove a schedule. A run in progress continues."""
     with connected(context) as client:
         found_schedule = client.schedules.get(schedule)
         if may_remove(f"Remove the schedule '{found_schedule.name}'?", yes=yes, dry_run=dry_run):
@@ -220,7 +223,7 @@ def resume(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> No
 
 @app.command(epilog="Example: portico schedules run morning")
 def run(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None:
-    """Start a run of a schedule now, and print its id: portico runs show prints the result."""
+    """Start a run of a schedule now and print the run's id. To see the result: portico runs show ID"""
     with connected(context) as client:
         run_id = client.schedules.run(schedule)
     print_outcome({"run": run_id}, as_json, run_id)
@@ -239,7 +242,7 @@ def show_next(
     count: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Print when a schedule is due next, or when a schedule with the given times would be."""
+    """Print when a schedule is due next. Instead of a schedule, --cron or --every can be given."""
     if (schedule is None) == (cron is None and every is None):
         raise InvalidRequest("Give either the NAME of a schedule, or --cron or --every.", param="schedule")
     with connected(context) as client:

@@ -1,4 +1,4 @@
-"""`portico search`: ranked passages of a store."""
+"""`portico search`: searches stores and prints ranked passages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StepsChoice(StrEnum):
 
     @property
     def given(self) -> str | int:
-        """The value in the API's format."""
+        """The value as the API expects it: a number or a word."""
         return int(self.value) if self.value.isdigit() else self.value
 
 
@@ -86,12 +86,14 @@ def search(
     half_life: Annotated[float | None, typer.Option(min=0, help="Days in which a score halves.")] = None,
     decay_by: Annotated[
         str | None,
-        typer.Option(help="The attribute with the start time of that decay (default: the file's arrival)."),
+        typer.Option(
+            help="The attribute with the time at which that decay starts (default: when the file was added)."
+        ),
     ] = None,
     parents: Annotated[
         str | None,
         typer.Option(
-            help="The group whose chunks are shown instead of those found; '*': the parent of each."
+            help="The group whose chunks are shown instead of the chunks found; '*': the parent of each chunk."
         ),
     ] = None,
     neighbours: Annotated[
@@ -110,7 +112,8 @@ def search(
     steps: Annotated[
         StepsChoice | None,
         typer.Option(
-            help="Search again for what the first passages lack: if they lack much, or up to this many times."
+            help="Search again for information that the first passages lack: auto: if much is missing; a "
+            "number: up to so many searches."
         ),
     ] = None,
     steps_model: Annotated[

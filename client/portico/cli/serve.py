@@ -1,4 +1,4 @@
-"""`portico serve`: local Python functions as tools of the daemon."""
+"""`portico serve`: serves local Python functions as tools of the daemon."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def serve(
         list[str],
         typer.Argument(
             metavar="MODULE:FUNCTION…",
-            help="Functions, searched in this folder first; a module alone means all its public functions, a "
-            "flow those that cannot be sent to the daemon.",
+            help="Functions, searched in this folder first. A module alone means all its public functions; a "
+            "flow means its functions that cannot be sent to the daemon.",
         ),
     ],
     name: Annotated[str | None, typer.Option(help="The name of this worker.")] = None,
@@ -75,7 +75,7 @@ def serve(
 
 
 def _targets(item: str) -> list[Any]:
-    """Return the functions named by ``module:function`` or ``module``."""
+    """Return the functions that ``module:function`` or ``module`` refers to."""
     module_name, _, path = item.partition(":")
     try:
         module = importlib.import_module(module_name.removesuffix(".py"))

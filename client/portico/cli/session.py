@@ -1,4 +1,4 @@
-"""Shared parts of all commands: the daemon's address, and options with the same meaning everywhere."""
+"""Shared parts of all commands: the daemon's address, and options that every command understands in the same way."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen 
 
 
 class ReportedError(PorticoError):
-    """An error that is already on standard error: it is repeated only as JSON."""
+    """An error that has already been printed on standard error. It is printed again only as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """The options before the command."""
+    """The global options, which precede the command."""
 
     url: str | None = None
     key: str | None = None
 
     def address(self) -> str | None:
-        """Return the given URL, or that of the daemon running on this user's home folder."""
+        """Return the given URL, or else the URL of the daemon running on this user's home folder, if any."""
         if self.url or os.environ.get("PORTICO_URL"):
             return self.url
         home = home_folder()
@@ -48,13 +48,13 @@ class Invocation:
 
 
 def invocation(context: typer.Context) -> Invocation:
-    """Return the options of a command; the defaults for a command that is called directly."""
+    """Return the global options of a command, or the default options if the command is called directly."""
     return context.obj if isinstance(context.obj, Invocation) else Invocation()
 
 
 class _Deferred(ModuleType):
-    """Stands in for a module: its attributes are classes that import the module and call the real object when
-    called.
+    """A stand-in for a module. Its attributes are classes. Calling such a class imports the module and calls the real
+    object.
     """
 
     def __getattr__(self, attribute: str) -> Any:
@@ -69,9 +69,9 @@ class _Deferred(ModuleType):
 
 @contextmanager
 def deferred(*modules: str) -> Iterator[None]:
-    """Make ``from X import Y`` of these modules lazy: X is imported when Y is called.
+    """Make imports from these modules lazy: after ``from X import Y``, the module X is imported only when Y is called.
 
-    For modules that a library imports at the top and this program does not use.
+    Use this for modules that a library imports at its top and that this program does not need.
     """
     stand_ins = {name: _Deferred(name) for name in modules if name not in sys.modules}
     sys.modules.update(stand_ins)
@@ -85,8 +85,10 @@ def deferred(*modules: str) -> Iterator[None]:
 
 @contextmanager
 def connected(context: typer.Context) -> Iterator[Client]:
-    """Yield an SDK client with the address and key of the command line."""
-    with deferred("httpx._main"):  # httpx's own command line: takes longer to import than httpx
+    """Yield an SDK client with the URL and key from the command line."""
+    with deferred(
+        "httpx._main"
+    ):  # httpx's own command line, which takes longer to import than the rest of httpx
         from portico import Client
 
     connection = invocation(context)
@@ -95,7 +97,7 @@ def connected(context: typer.Context) -> Iterator[Client]:
 
 
 def home_folder() -> Path | None:
-    """Return the daemon's home folder, if it is known without asking the daemon."""
+    """Return the daemon's home folder, or ``None`` if only the daemon could tell."""
     home = os.environ.get("PORTICO_HOME")
     if home:
         return Path(home).expanduser().absolute()
@@ -107,7 +109,9 @@ def home_folder() -> Path | None:
 
 
 def note(home: Path) -> dict[str, Any] | None:
-    """Return ``{"pid", "url"}`` of the daemon that serves from ``home``, if it runs and left its note."""
+    """Return ``{"pid", "url"}`` from the file that a daemon leaves in ``home`` when it starts, or ``None``. The daemon
+    may have been killed since.
+    """
     try:
         document = json.loads((home / "daemon.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -118,12 +122,12 @@ def note(home: Path) -> dict[str, Any] | None:
 
 
 def daemon_command(*arguments: str) -> list[str]:
-    """Return the command that starts the daemon's program. Raises `InvalidRequest` if it is not installed."""
+    """Return the command line that starts the daemon. Raises `InvalidRequest` if the daemon is not installed."""
     return run_server_module("", *arguments)
 
 
 def run_server_module(name: str, *arguments: str) -> list[str]:
-    """Return the command that starts a program of the daemon's package, or the daemon itself without a ``name``."""
+    """Return the command line that runs a module of the daemon's package, or the daemon itself if ``name`` is empty."""
     if find_spec("portico_server") is None:
         from portico._installed import how_to_add
 
@@ -132,16 +136,16 @@ def run_server_module(name: str, *arguments: str) -> list[str]:
 
 
 def run_module(name: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module in this interpreter.
+    """Return the command line that runs a module with this interpreter.
 
-    Nothing is imported from the current folder: a file ``mcp.py`` in it would replace the package.
+    The current folder is not searched for modules: a file ``mcp.py`` there would replace the package.
     """
     return [sys.executable, "-P", "-m", name, *arguments]
 
 
 def local_settings(*arguments: str) -> list[dict[str, Any]]:
-    """Return the settings of a daemon started on this machine. Raises `InvalidRequest` with the daemon's own
-    message.
+    """Return the settings that a daemon started on this machine would have. Raises `InvalidRequest` with the daemon's
+    own message.
     """
     completed_process = subprocess.run(
         daemon_command("settings", *arguments), capture_output=True, text=True, check=False
@@ -158,7 +162,7 @@ def local_settings(*arguments: str) -> list[dict[str, Any]]:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something is destroyed; end the command unless the answer is yes."""
+    """Ask before data is destroyed. Unless the answer is yes, end the command."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -167,7 +171,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def may_remove(question: str, *, yes: bool, dry_run: bool) -> bool:
-    """Ask as `confirm` does, unless it is a dry run. Return whether to remove the object."""
+    """Return whether to remove an object. Ask as `confirm` does; in a dry run, do not ask and return false."""
     if not dry_run:
         confirm(question, yes=yes)
     return not dry_run

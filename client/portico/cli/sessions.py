@@ -1,4 +1,4 @@
-"""`portico sessions`: conversations with agents, and their memory."""
+"""`portico sessions`: manages conversations with agents, and the memories of agents."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def show(
 def rename(
     context: typer.Context,
     which: Which,
-    title: Annotated[str, typer.Argument(help="The topic, for people. The name stays unchanged.")],
+    title: Annotated[str, typer.Argument(help="The topic, for display. The name stays unchanged.")],
     as_json: AsJson = False,
 ) -> None:
     """Set the title of a session."""
@@ -107,7 +107,9 @@ def rate(
         int, typer.Argument(min=1, help="The number of the answer: portico sessions show --json.")
     ],
     value: Annotated[RatingValue, typer.Argument(help="Your rating.")],
-    correction: Annotated[str, typer.Option(help="The answer you expected, with `corrected`.")] = "",
+    correction: Annotated[
+        str, typer.Option(help="The answer that you expected; only with `corrected`.")
+    ] = "",
     note: Annotated[str, typer.Option(help="Why.")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -150,7 +152,7 @@ def fork(
     name: Annotated[str, typer.Option(help="The name of the copy (default: its id).")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Copy a session into an independent one."""
+    """Copy a session. The copy is independent of the original."""
     with connected(context) as client:
         session = client.sessions.fork(find_session(client, which).id, name)
     print_outcome(session, as_json, f"The copy is {safe(session.app)}/{safe(session.name)}.")
@@ -158,7 +160,7 @@ def fork(
 
 @app.command(epilog="Example: portico sessions reset clerk/monday --yes")
 def reset(context: typer.Context, which: Which, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Delete all messages of a session, for every agent in it."""
+    """Delete all messages of a session, including the memory of every agent in it."""
     with connected(context) as client:
         session = find_session(client, which)
         confirm(f"Delete all messages in '{session.name}'?", yes=yes)
@@ -180,7 +182,7 @@ def delete(
 
 @app.command(epilog="Example: portico sessions export clerk/monday > monday.json")
 def export(context: typer.Context, which: Which, as_json: AsJson = False) -> None:
-    """Print a session as JSON, with the memory of every agent. `import` reads it back."""
+    """Print a session as JSON, with the memory of every agent. `import` reads this JSON."""
     with connected(context) as client:
         state = client.sessions.state(find_session(client, which).id)
     print_json(state)
@@ -191,7 +193,10 @@ def import_(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="Output of `export`; - reads standard input.")],
     which: Annotated[
-        str, typer.Argument(metavar="APP/NAME", help="The session to import into; it is created if needed.")
+        str,
+        typer.Argument(
+            metavar="APP/NAME", help="The session to import into. If it does not exist, it is created."
+        ),
     ],
     yes: Yes = False,
     as_json: AsJson = False,
@@ -210,7 +215,9 @@ def import_(
 
 
 def find_session(client: Client, reference: str) -> Session:
-    """Return a session by id, or by app and name. Raises `NotFound`, or `Conflict` if several users have one."""
+    """Return a session, given its id, or its app and name. Raises `NotFound`, or `Conflict` if several keys have a
+    session with that name.
+    """
     of, slash, name = reference.partition("/")
     if not slash:
         return client.sessions.get(reference)

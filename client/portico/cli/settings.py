@@ -1,4 +1,4 @@
-"""`portico settings`: each setting, its value and the source of the value."""
+"""`portico settings`: prints each setting, its value and where the value is set."""
 
 from __future__ import annotations
 

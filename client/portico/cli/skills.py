@@ -1,4 +1,4 @@
-"""`portico skills`: folders with instructions and scripts."""
+"""`portico skills`: manages skills, which are folders with instructions and scripts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def add(
     context: typer.Context,
     source: Annotated[
         Path,
-        typer.Argument(metavar="PATH", help="The folder with its SKILL.md, or a zip or tar archive of it."),
+        typer.Argument(
+            metavar="PATH", help="The folder that contains SKILL.md, or a zip or tar archive of this folder."
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +50,7 @@ def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson
 
 @app.command(epilog="Example: portico skills show pdf-forms")
 def show(context: typer.Context, name: Name, version: Version = "default", as_json: AsJson = False) -> None:
-    """Show a skill: its description in SKILL.md, and its files."""
+    """Show a skill: the description in its SKILL.md, and its files."""
     with connected(context) as client:
         skill = client.skills.get(name)
         skill_version = client.skills.version(name, version)
@@ -116,7 +118,7 @@ def export(
     version: Version = "default",
     as_json: AsJson = False,
 ) -> None:
-    """Write a skill as a zip archive that contains its folder."""
+    """Write a skill as a zip archive that contains the skill's folder."""
     with connected(context) as client:
         skill_version = client.skills.version(name, version)
         data = client.skills.content(name, skill_version.version)

@@ -1,4 +1,4 @@
-"""Reads the specification of a flow or an agent from a file, or one composed in a Python module."""
+"""Reads the specification of a flow or an agent from a file, or from an object in a Python module."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITTEN = (".json", ".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True)
 class AppSource:
-    """An app to deploy or to run. ``kind`` is ``flow`` or ``agent``; ``flow`` is set for a flow."""
+    """An app to deploy or to run. ``kind`` is ``flow`` or ``agent``. ``flow`` is the flow object, for flows only."""
 
     kind: str
     spec: Mapping[str, Any]
@@ -35,7 +35,7 @@ class AppSource:
 def read_source(target: str) -> AppSource:
     """Read an app from ``story.yaml``, ``story.json``, ``story.py:story`` or ``package.module:story``.
 
-    Raises `InvalidRequest` that names what is missing, or what the object is instead.
+    If this is impossible, raise `InvalidRequest` that says what is missing, or why the object is not an app.
     """
     path = Path(target)
     if path.suffix.lower() in WRITTEN:
@@ -44,7 +44,7 @@ def read_source(target: str) -> AppSource:
 
 
 def source_of(target_object: Any, target: str) -> AppSource:
-    """Return an app from the object at ``target``."""
+    """Convert an object to an app. ``target`` is the place of the object, for error messages."""
     spec = target_object if isinstance(target_object, Mapping) else getattr(target_object, "spec", None)
     if isinstance(spec, Mapping) and "portico_agent" in spec:
         return AppSource("agent", spec)
@@ -61,7 +61,9 @@ def source_of(target_object: Any, target: str) -> AppSource:
 
 
 def load(target: str) -> Any:
-    """Return the object named by ``file.py:name`` or ``module:name``; modules are searched in this folder first."""
+    """Return the object that ``file.py:name`` or ``module:name`` refers to. Modules are searched in this folder
+    first.
+    """
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
         raise InvalidRequest(

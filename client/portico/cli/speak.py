@@ -1,4 +1,4 @@
-"""`portico speak`: write a text as speech to a file."""
+"""`portico speak`: converts text to speech, or generates music, and writes it to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output of `portico up`: one panel with everything needed to continue, then the progress of the startup runs."""
+"""Output of `portico up`: a panel that says how to use the daemon, then the progress of the startup runs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from portico.schemas.stores import Store
 
 
 def show(url: str, key: str | None, *, as_json: bool, asks: bool, started_here: bool = True) -> Status:
-    """Print the panel of the daemon at ``url``, or follow its startup runs and print one JSON document.
+    """Print the panel for the daemon at ``url``. With ``as_json``, follow the startup runs and print one JSON document
+    instead.
 
-    ``asks``: a better model is offered next, so the panel omits it. ``started_here``: this command started the startup
-    runs; of an earlier start, only runs still in progress are followed.
+    ``asks``: the command will offer a better model next, so the panel does not mention it. ``started_here``: this
+    command has started the daemon. Otherwise, startup runs that have already ended are not shown.
     """
     with Client(url, key) as client:
         status = client.status()
@@ -37,9 +38,9 @@ def show(url: str, key: str | None, *, as_json: bool, asks: bool, started_here: 
 
 
 def follow_start(url: str, key: str | None, status: Status, *, started_here: bool = True) -> None:
-    """Follow the startup runs to their end. Print one line for each store whose files are being read.
+    """Follow the startup runs until they end. Print one line for each store whose files are being read.
 
-    A failed run is shown, and the daemon still serves.
+    The error of a failed run is shown, but not raised, because the daemon still serves.
     """
     asyncio.run(_follow_start(url, key, status, started_here))
 
@@ -53,7 +54,7 @@ async def _follow_start(url: str, key: str | None, status: Status, started_here:
                 return None
             store = await client.stores.get(run.name)
             if store.id in lines or store.file_counts.in_progress:
-                return ""  # another run of the store reports it
+                return ""  # a later run of the same store will print the line
             lines[store.id] = files_line(store)
             return lines[store.id]
 
@@ -63,7 +64,7 @@ async def _follow_start(url: str, key: str | None, status: Status, started_here:
 
 
 def print_unfinished(url: str, key: str | None, status: Status) -> None:
-    """Print which startup runs continue in the background, and which stores lack files."""
+    """Print which startup runs continue in the background, and which stores are empty or have skipped files."""
     names = {store.id: store.name for store in status.stores}
     unfinished_ids: set[str] = set()
     with Client(url, key) as client:
@@ -82,7 +83,7 @@ def print_unfinished(url: str, key: str | None, status: Status) -> None:
 
 
 def summary(status: Status, url: str) -> dict[str, object]:
-    """Return the contents of the panel as values."""
+    """Return the contents of the panel as a JSON object."""
     better = status.recommended
     return {
         "url": url,
@@ -106,7 +107,7 @@ def _print_panel(status: Status, url: str, *, asks: bool) -> None:
     if not out.is_terminal:
         out.print(body)
         return
-    # Rules above and below instead of a box, so that the text between them can be copied unchanged.
+    # Rules above and below instead of a box around the text, so that it can be copied without the frame.
     out.print(Rule(f"Portico {one_line(status.version)}"), body, Rule())
 
 
@@ -138,7 +139,7 @@ def _body(status: Status, url: str, *, asks: bool) -> Text:
 
 
 def files_line(store: Store) -> str:
-    """Return a line with the number of ready files in a store, and the files that are not ready."""
+    """Return a line with the number of ready files in a store, and the number of failed and skipped files."""
     counts = store.file_counts
     if counts.total:
         ready = "1 file is" if counts.completed == 1 else f"{counts.completed} files are"

@@ -1,4 +1,4 @@
-"""`portico status`: an overview of the daemon."""
+"""`portico status`: shows an overview of the daemon."""
 
 from __future__ import annotations
 

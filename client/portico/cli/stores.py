@@ -48,8 +48,8 @@ Answers = Annotated[
     str | None,
     typer.Option(
         metavar="auto|write|quote",
-        help="How its app answers: in a model's words, by quotation, or whichever its model is trusted with "
-        "(auto).",
+        help="How the store's app answers: in a model's words, by quotation, or in the way for which its "
+        "model passed the test (auto).",
     ),
 ]
 
@@ -57,7 +57,7 @@ Linked = Annotated[
     bool | None,
     typer.Option(
         "--links/--no-links",
-        help="Link its passages by the names they mention, and follow the links in searches.",
+        help="Link the store's passages by the names that they mention, and follow these links in searches.",
     ),
 ]
 Kept = Annotated[
@@ -68,7 +68,9 @@ Kept = Annotated[
 ]
 Steps = Annotated[
     StepsChoice | None,
-    typer.Option(help="How often its app searches again for what the first passages lack."),
+    typer.Option(
+        help="How often the store's app searches again for information that the first passages lack."
+    ),
 ]
 
 
@@ -93,14 +95,16 @@ def add(
         str | None, typer.Option(help="The embedding model (default: default-embedding).")
     ] = None,
     description: Annotated[
-        str | None, typer.Option(help="A one-sentence description of its contents.")
+        str | None, typer.Option(help="A one-sentence description of the store's contents.")
     ] = None,
-    with_app: Annotated[bool, typer.Option("--app/--no-app", help="Also answer as a chat app.")] = True,
+    with_app: Annotated[
+        bool, typer.Option("--app/--no-app", help="Add a chat app that answers from the store.")
+    ] = True,
     answers: Answers = None,
     links: Linked = None,
     keep_removed: Kept = None,
     steps: Steps = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the store is indexed.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Create a store, either empty or as the mirror of a folder."""
@@ -134,15 +138,15 @@ def follow(
         list[str],
         typer.Option(
             help="s3://BUCKET/PREFIX, git+https://HOST/PATH, webdav+https://HOST/PATH, imaps://HOST/FOLDER, "
-            "or the address of a sitemap, a feed, a list, a directory index or a document. If repeated: "
-            "documents by their addresses."
+            "or the URL of a sitemap, a feed, a list, a directory index or a document. If repeated: the "
+            "URLs of single documents."
         ),
     ],
     keep_removed: Kept = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the store is indexed.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Make a store mirror web addresses, a bucket, a repository or a mailbox, replacing what it followed."""
+    """Make a store mirror URLs, a bucket, a repository or a mailbox, instead of the source that it followed before."""
     sources = source[0] if len(source) == 1 else source
     with connected(context) as client:
         try:
@@ -196,7 +200,7 @@ def chunks(
     number: Annotated[int, typer.Option("-n", "--number", min=1, max=1000, help="How many.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List the chunks of a file, with their positions in it."""
+    """List the chunks of a file, with their positions in the file."""
     with connected(context) as client:
         store = client.stores.get(name)
         found_store_file = next(
@@ -238,7 +242,7 @@ def chunks(
 def sync(
     context: typer.Context,
     name: Name,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the store is indexed.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -260,10 +264,12 @@ def reindex(
     context: typer.Context,
     name: Name,
     files: Annotated[bool, typer.Option("--files", help="First read all its files again.")] = False,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it can be searched.")] = True,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until the store can be searched.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Rebuild a store's indexes from scratch. No data is lost; searches wait meanwhile."""
+    """Rebuild a store's indexes from scratch. No data is lost; searches wait until the indexes are ready."""
     with connected(context) as client:
         run = client.stores.reindex(name, files=files)
         if wait:
@@ -278,7 +284,7 @@ def change(
     context: typer.Context,
     name: Name,
     description: Annotated[
-        str | None, typer.Option(help="A one-sentence description of its contents.")
+        str | None, typer.Option(help="A one-sentence description of the store's contents.")
     ] = None,
     embedding_model: Annotated[
         str | None,
@@ -291,7 +297,9 @@ def change(
     vector_weight: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="The weight of its vectors relative to words, as measured by calibrate."
+            min=0,
+            max=1,
+            help="The weight of the store's vectors relative to words, as measured by calibrate.",
         ),
     ] = None,
     links: Linked = None,
@@ -300,7 +308,9 @@ def change(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Change a store's description, embedding model, vector weight, links, removed files or how its app answers."""
+    """Change a store's description, embedding model, vector weight or links, whether it keeps removed files, or how
+    its app answers.
+    """
     options: dict[str, Any] = {
         "description": description,
         "embedding_model": embedding_model,
@@ -322,14 +332,14 @@ def change(
 
 @app.command(epilog="Example: portico stores pause docs")
 def pause(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Ignore changes in the source that a store follows, until it is resumed."""
+    """Ignore changes in the source that a store follows, until the store is resumed."""
     with connected(context) as client:
         _print(client.stores.change(name, paused=True), as_json)
 
 
 @app.command(epilog="Example: portico stores resume docs")
 def resume(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Resume following, and update the store."""
+    """Follow the store's source again, and update the store."""
     with connected(context) as client:
         _print(client.stores.change(name, paused=False), as_json)
 
@@ -348,7 +358,7 @@ def remove(
 
 
 def _print_change(store: Store, wanted_changes: Mapping[str, Any], as_json: bool) -> None:
-    """Print what would change, and the work that the change needs."""
+    """Print what would change, and how much work the change would cause."""
     changes = {
         name: {"before": getattr(store, name), "after": value}
         for name, value in wanted_changes.items()
@@ -396,14 +406,14 @@ def _files(client: Client, store: Store) -> Iterator[StoreFile]:
 
 
 def _synced(context: typer.Context, client: Client, store: Store) -> Store:
-    """Read the folder, index new files, and return the updated store."""
+    """Sync a store, follow its runs, and return the updated store."""
     run = client.stores.sync(store.name)
     follow_to_success(context, client, [run], further=lambda r: r.name == store.id)
     return client.stores.get(store.id)
 
 
 def _show_synced(client: Client, store: Store, as_json: bool) -> None:
-    """Print the store, its skipped files, and raise an error if nothing could be read."""
+    """Print the store and its skipped files. Raise an error if no file could be read."""
     skipped_files = client.stores.skipped(store.id) if store.skipped else SkippedFiles()
     _print(store, as_json)
     if not as_json and skipped_files.files:
@@ -424,7 +434,7 @@ def _show_synced(client: Client, store: Store, as_json: bool) -> None:
 
 
 def _print(store: Store, as_json: bool = False, *, is_listed: bool = False) -> None:
-    """Print a store. ``is_listed``: a list of its files follows, with the reason of each failure."""
+    """Print a store. ``is_listed``: the caller will list the store's files, with a reason for each failure."""
     if as_json:
         print_json(store)
         return

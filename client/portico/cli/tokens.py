@@ -1,4 +1,4 @@
-"""`portico tokens`: how a model tokenizes a text."""
+"""`portico tokens`: shows how a model tokenizes a text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tokens(
     text: Annotated[str, typer.Argument(help="The text; - reads it from standard input.")],
     model: Annotated[str, typer.Option(help="The model whose tokenizer to use.")] = "default",
     chat: Annotated[
-        bool, typer.Option("--chat", help="Count it as a message, as the model's template formats it.")
+        bool, typer.Option("--chat", help="Count the text as a message, formatted by the model's template.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`portico tools`: tools that models can call, and calling them from the command line."""
+"""`portico tools`: manages tools that models can call, and calls them from the command line."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def show(
 
 
 def _warning(client: Client, tool: Tool) -> str:
-    """Return what the operator should change about a tool's source; nothing for other users, who cannot change it."""
+    """Return a warning about the source of a tool. Return an empty text for users who cannot change the source."""
     if tool.source != "database":
         return ""
     try:
@@ -126,7 +126,10 @@ def add(
         ),
     ] = None,
     function: Annotated[
-        str | None, typer.Option(help="A Python function, module:function, searched in this folder first.")
+        str | None,
+        typer.Option(
+            help="A Python function, as module:function; modules are searched in this folder first."
+        ),
     ] = None,
     requirement: Annotated[
         list[str] | None,
@@ -143,9 +146,9 @@ def add(
             help="postgresql://USER@HOST/NAME, or the path of a SQLite or DuckDB file; it is read only."
         ),
     ] = None,
-    group: Annotated[str, typer.Option(help="A heading to list it under.")] = "",
+    group: Annotated[str, typer.Option(help="The heading under which tools are listed.")] = "",
     cost: Annotated[float, typer.Option(min=0, help="US dollars per call.")] = 0.0,
-    describe: Annotated[str, typer.Option(help="What it does, for the models that choose it.")] = "",
+    describe: Annotated[str, typer.Option(help="What the tool does, for the models that choose it.")] = "",
     url: Annotated[str, typer.Option(help="The URL of the API, if its document does not contain it.")] = "",
     header: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A header for the API; repeatable.")
@@ -210,18 +213,20 @@ def call(
     name: Annotated[str, typer.Argument(help="The tool.")],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME=VALUE…", help="Its arguments; valid JSON is parsed as JSON."),
+        typer.Argument(metavar="NAME=VALUE…", help="The tool's arguments; valid JSON is parsed as JSON."),
     ] = None,
     document: Annotated[
         str | None, typer.Option("--arguments", help="All arguments as a JSON object instead.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Save the figures and files it creates in this folder."),
+        typer.Option(
+            file_okay=False, help="Save the figures and files that the tool creates in this folder."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Call a tool and print its answer."""
+    """Call a tool and print its result."""
     arguments_given = _arguments(arguments or [], document)
     with connected(context) as client:
         asks = client.tools.get(name).needs_approval
@@ -240,7 +245,9 @@ def call(
 
 
 def _approved(client: Client, name: str, arguments: dict[str, Any]) -> ToolResult:
-    """Call a tool that needs approval: the person at this terminal answers, or anybody elsewhere."""
+    """Call a tool that needs approval, and return its result. The person at this terminal answers; without a terminal,
+    print how to answer from elsewhere.
+    """
     run = client.tools.start(name, arguments)
     result: ToolResult | None = None
     try:
@@ -257,7 +264,7 @@ def _approved(client: Client, name: str, arguments: dict[str, Any]) -> ToolResul
                     raise from_body(body)
     finally:
         if result is None:
-            client.runs.cancel(run)  # a run without its caller must not ask any more
+            client.runs.cancel(run)  # without its caller, the run must not keep asking
     assert result is not None
     return result
 

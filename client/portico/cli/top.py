@@ -1,4 +1,4 @@
-"""`portico top`: active models, refreshed at intervals."""
+"""`portico top`: shows active models, refreshed at intervals."""
 
 from __future__ import annotations
 
@@ -43,8 +43,9 @@ def top(
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The state of the daemon at one time: ``calls``, ``tokens`` and ``cost`` by the model that answered, or by name
-    if the model is unknown, since usage rows exist; cost in dollars, for models with a price.
+    """The state of the daemon at one time. ``calls``, ``tokens`` and ``cost`` are totals since recording began, keyed
+    by the model that answered, or by the requested name if the model is unknown. Costs are in dollars, for models
+    with a price.
     """
 
     at: float
@@ -69,7 +70,9 @@ def look(client: Client) -> Moment:
 
 
 def rows(before: Moment, now: Moment) -> list[tuple[Any, ...]]:
-    """Return a row for each model; rates are computed between the two moments, busy models first."""
+    """Return a row for each model, busy models first. Rates are computed from the difference between the two
+    moments.
+    """
     elapsed_s = now.at - before.at
     rows_found = []
     for model in sorted(now.models, key=lambda m: (-m.calls, m.state != "ready", m.name)):
@@ -99,7 +102,7 @@ def rows(before: Moment, now: Moment) -> list[tuple[Any, ...]]:
 def _watch(client: Client, now: Moment, interval: float) -> None:
     with Live(_table(now, now), console=console(), screen=False, auto_refresh=False) as live:
         while True:
-            time.sleep(interval)  # there is no event to wait for
+            time.sleep(interval)  # poll, because the daemon sends no event for this
             before, now = now, look(client)
             live.update(_table(before, now), refresh=True)
 

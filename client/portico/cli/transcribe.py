@@ -35,7 +35,10 @@ def transcribe(
     language: Annotated[
         str | None, typer.Option(help="The spoken language, as ISO 639-1, such as en.")
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="Names and words in their correct spelling.")] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="Names and words that occur in the recording, in their correct spelling."),
+    ] = None,
     translate: Annotated[bool, typer.Option("--translate", help="Translate to English.")] = False,
     as_json: AsJson = False,
 ) -> None:

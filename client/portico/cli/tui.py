@@ -1,4 +1,4 @@
-"""`portico tui`: the terminal UI."""
+"""`portico tui`: opens the terminal UI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`portico tune`: train a local model on your examples."""
+"""`portico tune`: trains a model on your examples."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from portico.schemas.fine_tuning import TUNING, TuningJob
 
 
 class _Shorthand(TyperGroup):
-    """Makes ``portico tune FILE …`` short for ``portico tune start FILE …``; write a file named like a command as
-    ``./list``.
+    """A group in which ``portico tune FILE …`` is short for ``portico tune start FILE …``. A file with the name of a
+    subcommand must be written as ``./list``.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -59,7 +59,9 @@ def start(
     ] = None,
     asker: Annotated[
         str | None,
-        typer.Option(help="The chat model that writes them (default: headings and sentences are used)."),
+        typer.Option(
+            help="The chat model that writes these questions (default: headings and sentences serve as questions)."
+        ),
     ] = None,
     promote: Annotated[
         str | None,

@@ -208,7 +208,7 @@ class ReplicaLease:
         return self._process
 
     async def engine(self, emit: EmitEvent) -> RunningEngine:
-        """Return the running engine, and start it if necessary. If it does not start, use another running process."""
+        """Return the running engine, and start it if necessary. If the start fails, use another running process."""
         while True:
             try:
                 running = await self._process.engine(self._call, emit)
@@ -231,7 +231,7 @@ class ReplicaLease:
 
 
 def _replica(process: ModelProcess) -> Replica:
-    """Return one of several processes in the form that the daemon shows."""
+    """Return what the daemon shows about one of several processes."""
     error = process.launch.error
     return Replica(
         source=process.spec.source,
@@ -247,12 +247,12 @@ def _replica(process: ModelProcess) -> Replica:
 
 
 def _opening(request: Relay) -> int | None:
-    """Return a hash of a conversation's constant beginning: its messages up to the first user message."""
+    """Return a hash of a conversation's unchanging beginning: its messages up to the first user message."""
     if request.operation != "chat/completions":
         return None
     opening_texts = [
         request.adapter.name if request.adapter is not None else ""
-    ]  # these requests share no prompt cache
+    ]  # requests with different adapters share no prompt cache
     for message in request.body.get("messages") or ():
         content = message.get("content")
         opening_texts.append(

@@ -22,13 +22,13 @@ GRACE_S = 3.0
 """Seconds between asking a process to end and killing it."""
 
 EXIT_WAIT_S = 2.0
-"""Seconds that a broken connection waits for the process's end, which would explain it."""
+"""Seconds to wait, after a connection breaks, for the end of the process, which would explain the break."""
 
 REMOTE_EXIT_WAIT_S = 6.0
-"""Seconds of the same wait for a process on another machine, whose node may be lost."""
+"""Seconds to wait for the end of a process on another machine, whose node may be lost."""
 
 WatchStart = Callable[[int], Coroutine[Any, Any, None]]
-"""A function that watches the process with this id while it starts."""
+"""A function that watches a process while it starts; its argument is the process id."""
 
 
 class StartSite(Protocol):
@@ -60,10 +60,10 @@ class ServerProcess:
         self.name = name
         self._report = report
         self.facts: Mapping[str, Any] = {}
-        """What the worker reported about itself when it was ready."""
+        """The facts that the worker reported about itself when it was ready."""
         self._process = process
         self._printed: list[str] = []
-        """Output on stdout before the worker's first message, from a library that prints."""
+        """Lines on stdout before the worker's first message, which come from libraries that print."""
         self._stopping = False
         process.on_log = self._on_log_line
 
@@ -79,8 +79,8 @@ class ServerProcess:
     ) -> ServerProcess:
         """Start the process with the site's launcher and wait until it responds.
 
-        ``watch`` runs until then for a process on this machine. Raise `EngineFailed`; no process is left behind on an
-        error or cancellation.
+        While a process on this machine starts, ``watch`` runs. Raise `EngineFailed`. On an error or cancellation, the
+        process is stopped.
         """
         order = LaunchOrder(
             name,
@@ -144,7 +144,7 @@ class ServerProcess:
         )
 
     def _on_log_line(self, text: str) -> None:
-        """Report the progress of the start if the log line contains it."""
+        """If the log line contains the progress of the start, report it."""
         if self._report is not None and (start_stage := stage_in(text)):
             self._report(*start_stage)
 
@@ -152,7 +152,7 @@ class ServerProcess:
     def pid(self) -> int | None:
         """Return the id of the working process; ``None`` if it runs on another machine.
 
-        It differs from our child's id if the process was started through another program.
+        If the process was started through another program, this is not the id of our child.
         """
         return None if self._process.pid is None else int(self.facts.get("pid", self._process.pid))
 
@@ -161,22 +161,22 @@ class ServerProcess:
         return self._process.returncode is None
 
     def endpoint(self, model: str, *, base: str = "/v1") -> Endpoint:
-        """Return the address at which it responds, with the only key that it accepts."""
+        """Return the address of the process, with the only key that it accepts."""
         url = f"http://{self._process.host}:{self.facts['port']}{base}"
         return Endpoint(url, model, self._process.token, direct=True)
 
     @property
     def node(self) -> str:
-        """Return the scheduler's name of its machine; empty for this machine."""
+        """Return the scheduler's name of the process's machine; empty for this machine."""
         return self._process.node
 
     @property
     def ends_at(self) -> float | None:
-        """Return when its scheduler ends it, in seconds since 1970."""
+        """Return when the scheduler ends the process, in seconds since 1970, or ``None``."""
         return self._process.ends_at
 
     def lines(self, count: int) -> list[str]:
-        """Return the last lines of its log, oldest first."""
+        """Return the last lines of the process's log, oldest first."""
         return [*self._printed, *self._process.log_lines(count)][-count:]
 
     def exit_description(self) -> str:
@@ -204,14 +204,14 @@ class ServerProcess:
         )
 
     async def wait(self) -> None:
-        """Wait until the process has ended, for whatever reason."""
+        """Wait until the process has ended for any reason."""
         await self._process.wait()
 
     async def kill(self) -> None:
-        """Kill the process immediately, like a crash: it no longer works."""
+        """Kill the process immediately, as if it had crashed: it no longer works correctly."""
         await self._process.stop(0)
 
     async def stop(self) -> None:
-        """Ask the process to end, then kill it. Return when it is gone."""
+        """Ask the process to end, then kill it. Return once it has ended."""
         self._stopping = True
         await self._process.stop(GRACE_S)

@@ -115,8 +115,8 @@ class ModelService:
         )
 
     async def start(self) -> None:
-        """Register the built-in models, the models in the database, and their adapters, without loading or
-        fetching any.
+        """Register the built-in models, the models in the database, and their adapters. Does not load or fetch any
+        model.
         """
         for spec in BUILT_IN:
             self._built_in.offer(spec)
@@ -131,13 +131,13 @@ class ModelService:
         await self.aliases.start()
         self._idle.start()
         self.launchers.start()
-        self._adopting = asyncio.create_task(self._adopt(), name="take over what runs elsewhere")
+        self._adopting = asyncio.create_task(self._adopt(), name="take over engines on other machines")
         self.machine.start()
 
     async def refresh(self) -> None:
         """Load the models and aliases that other daemons on the same database have added, and drop the removed ones.
 
-        Names in this daemon's configuration stay.
+        Names from this daemon's configuration are kept.
         """
         kept_names = set(self._stored_names)
         spec_rows = {row.name: row for row in await self._database.read(rows.list_models)}
@@ -176,7 +176,7 @@ class ModelService:
         return self.deployments.require(name).card
 
     def logs(self, name: str, lines: int) -> list[str]:
-        """Return the last lines of its engine's log. Raise `NotFound`."""
+        """Return the last lines of a model's engine log. Raise `NotFound`."""
         return self.deployments.require(name).log(lines)
 
     def source_of(self, name: str) -> str | None:
@@ -185,9 +185,9 @@ class ModelService:
         return deployment.spec.source if deployment is not None else None
 
     async def put_in_place(self, spec: ModelSpec, alias: str) -> None:
-        """Add a model unless it exists, load it, and then point ``alias`` at it, which persists across restarts.
+        """Add a model unless it exists, load it, and then point ``alias`` at it permanently.
 
-        Raise the error if it cannot be loaded; a model that was added for this call is then removed again.
+        If the model cannot be loaded, raise the error; if this call added the model, remove it again.
         """
         model_spec = self.spec(spec.name)
         if model_spec is None:
@@ -215,10 +215,10 @@ class ModelService:
     async def add(
         self, spec: ModelSpec, *, owner: str | None = None, keep: bool = True, is_here: bool = True
     ) -> DeploymentInfo:
-        """Register a model. ``keep`` writes it to the database; otherwise it comes from the configuration each time.
+        """Register a model. ``keep`` writes it to the database; otherwise, the configuration defines it at each start.
 
-        ``is_here`` means that a file as its source must already exist. An alias with this name is moved to the model.
-        Raise `Conflict` for a name that is in use, `InvalidRequest` for a spec that cannot work.
+        ``is_here`` means that a source that is a file must already exist. If an alias has this name, the name then
+        means the model. Raise `Conflict` for a name that is in use, `InvalidRequest` for a spec that cannot work.
         """
         known_deployment = self.deployments.get(spec.name)
         if known_deployment is not None and keep:
@@ -227,7 +227,7 @@ class ModelService:
                 "or choose another name.",
                 param="name",
             )
-        # before the old deployment is removed, because this can raise
+        # created before the old deployment is removed, because creating it can raise
         deployment = self.factory.make(spec, owner, time.time())
         for source in spec.sources if is_here else ():
             await pools.MODELS.run(require_file, source)
@@ -246,17 +246,17 @@ class ModelService:
         return self.get(spec.name)
 
     async def change(self, name: str, parameters: Mapping[str, Any]) -> DeploymentInfo:
-        """Set parameters of a model that was added while the daemon ran; a value of ``None`` removes a parameter.
+        """Set parameters of a model that was added while the daemon ran. A value of ``None`` removes a parameter.
 
         The model is unloaded after its calls in flight, and its next call starts it with the new parameters. Raise
-        `NotFound`, `Conflict` for a model of the configuration, `InvalidRequest` for parameters that its engine
-        refuses.
+        `NotFound`, `Conflict` for a model of the configuration, `InvalidRequest` for parameters that the engine
+        rejects.
         """
         deployment = self.deployments.require(name)
         if not any(row.name == deployment.spec.name for row in await self._database.read(rows.list_models)):
             raise Conflict(
-                f"The model '{deployment.spec.name}' comes with Portico or from the configuration, which "
-                "would reset it at the next start: set its 'parameters' in the configuration.",
+                f"The model '{deployment.spec.name}' comes with Portico or from the configuration, so the "
+                "next start would reset it: set its 'parameters' in the configuration.",
                 code="configured",
                 param="name",
             )
@@ -265,7 +265,7 @@ class ModelService:
             deployment.spec,
             parameters={key: value for key, value in merged_parameters.items() if value is not None},
         )
-        self.factory.check(spec)  # before the old deployment is removed, because this can raise
+        self.factory.check(spec)  # checked before the old deployment is removed, because the check can raise
         await self.remove(spec.name, forget=False)  # its aliases stay
         return await self.add(spec, owner=deployment.owner)
 
@@ -275,7 +275,7 @@ class ModelService:
         return deployment.spec if deployment is not None else None
 
     async def lacks_file(self, spec: ModelSpec) -> bool:
-        """Return whether a file that is a source of the model is missing."""
+        """Return whether a source of the model is a file that is missing."""
         try:
             for source in spec.sources:
                 await pools.MODELS.run(require_file, source)
@@ -284,7 +284,7 @@ class ModelService:
         return False
 
     async def remove(self, name: str, *, forget: bool = True) -> None:
-        """Remove a model after its calls in flight. Raise `NotFound`."""
+        """Remove a model after its calls in flight have ended. Raise `NotFound`."""
         deployment = self.deployments.require(name)
         name = deployment.spec.name
         if forget:
@@ -304,12 +304,14 @@ class ModelService:
         return self.get(name)
 
     async def unload(self, name: str) -> DeploymentInfo:
-        """Free a model's memory after its calls in flight. Raise `NotFound`."""
+        """Free a model's memory after its calls in flight have ended. Raise `NotFound`."""
         await self.deployments.require(name).unload()
         return self.get(name)
 
     async def _adopt(self) -> None:
-        """Take over the engines that an earlier daemon left with a scheduler, and stop unneeded ones."""
+        """Take over the engines that an earlier daemon left running on a scheduler, and stop those that are not
+        needed.
+        """
         try:
             names = await self.launchers.leftovers()
             deployments = [self.deployments[name] for name in names if name in self.deployments]
@@ -321,7 +323,7 @@ class ModelService:
             await self.launchers.end_leftovers()
 
     async def close(self) -> None:
-        """Stop every child immediately and close all connections."""
+        """Stop all processes immediately and close all connections."""
         await self._idle.close()
         if self._adopting is not None:
             self._adopting.cancel()
@@ -332,7 +334,8 @@ class ModelService:
         await self._fetcher.close()
         await self.factory.close()
 
-    # Last in the class: after this method, its name hides the built-in `list`.
+    # Must be the last method of the class: later annotations would refer to this method instead of the
+    # built-in `list`.
     def list(self) -> list[DeploymentInfo]:
         """Return all deployments, by name."""
         return [self.get(name) for name in sorted(self.deployments)]

@@ -56,22 +56,22 @@ class ModelSpec:
     ``engine`` and ``task`` can be ``auto``. ``parameters`` are the engine's own (context_length, slots, threads …).
     ``api_key`` is the key of a remote server and is never shown.
 
-    ``keep_alive``: seconds after its last call until it is unloaded, 0 for never, ``None`` for the daemon's setting.
-    ``pin``: it is never unloaded for another model. ``memory_mb``: its memory, instead of an estimate.
-    ``queue_limit``: maximum calls that wait for it or are being answered, ``None`` for the daemon's setting.
+    ``keep_alive``: seconds after its last call until the model is unloaded, 0 for never, ``None`` for the daemon's
+    setting. ``pin``: the model is never unloaded for another model. ``memory_mb``: its memory, instead of an estimate.
+    ``queue_limit``: maximum calls that wait for the model or are being answered, ``None`` for the daemon's setting.
     ``defaults``: options such as ``temperature`` for calls that do not set them.
 
     ``prompt``: the beginning of every chat, see `portico_server.models.prompt`.
 
-    ``replicas``: the number of its processes, or the sources of the additional ones, such as servers on other
-    machines. ``parameters`` apply to the processes on the same engine.
+    ``replicas``: the number of the model's processes, or the sources of the additional processes, such as servers on
+    other machines. ``parameters`` apply to the processes on the same engine.
 
-    ``answers``: how it answers from the passages of a store. ``write``: in its own words; ``quote``: the best
-    sentences are quoted instead, without the model; ``test``: a short test of it decides; ``auto``: its engine
+    ``answers``: how the model answers from the passages of a store. ``write``: in its own words; ``quote``: the best
+    sentences are quoted instead, without the model; ``test``: a short test of the model decides; ``auto``: the engine
     decides, or the test.
 
-    ``launcher``: the launcher of its processes, empty for the setting's; ``resources``: what they request from a
-    scheduler, see `portico_server.launchers.protocol.Resources`.
+    ``launcher``: the launcher of the model's processes, empty for the default in the settings; ``resources``: what the
+    processes request from a scheduler, see `portico_server.launchers.protocol.Resources`.
     """
 
     name: str
@@ -96,7 +96,7 @@ class ModelSpec:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Return the source of each of its processes, the first process's source first."""
+        """Return the source of each of the model's processes, the first process's source first."""
         if isinstance(self.replicas, int):
             return (self.source,) * self.replicas
         return (self.source, *self.replicas)
@@ -104,7 +104,7 @@ class ModelSpec:
     def __post_init__(self) -> None:
         for name, param in ((self.name, "name"), *((alias, "aliases") for alias in self.aliases)):
             check_name(name, param)
-        if self.task == "vision":  # a chat; its files show whether the model accepts images
+        if self.task == "vision":  # a chat task; the model's files show whether it accepts images
             object.__setattr__(self, "task", "chat")
         if self.task not in TASKS:
             raise InvalidRequest(
@@ -177,7 +177,7 @@ class ModelSpec:
 def check_defaults(name: str, defaults: Mapping[str, Any]) -> None:
     """Raise `InvalidRequest` if a default of the model ``name`` is a misspelt chat option.
 
-    Other names may belong to its engine, or to images and speech, and are sent unchanged.
+    Other names may be options of the engine, or of images and speech, and are sent unchanged.
     """
     for key in defaults:
         if suggestion := misspelt(key, CHAT_OPTIONS):

@@ -17,7 +17,7 @@ async def unheard(_event: Event) -> None:
 
 
 class StartupProgress:
-    """The stage of one model's start: only the latest counts; late listeners miss earlier stages."""
+    """The stage of one model's start. Only the latest stage is kept, so late listeners miss earlier stages."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -31,13 +31,13 @@ class StartupProgress:
         self.set_stage(Progressed(stage, self._name, done_units, total, unit))
 
     def set_stage(self, stage: Progressed) -> None:
-        """Report a stage in a prepared form."""
+        """Report a stage that is already a `Progressed`."""
         self.stage = stage
         self._change_event.set()
         self._change_event = asyncio.Event()
 
     def progress(self, stage: str, percent: int | None) -> None:
-        """Report a stage and its percentage, if known, unless it is unchanged."""
+        """Report a stage and its percentage, if known, unless neither has changed."""
         if (stage, percent) == (self.stage.stage, self.stage.done):
             return
         if percent is None:

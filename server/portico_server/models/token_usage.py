@@ -31,8 +31,8 @@ def _size(value: Any) -> int:
     return 0
 
 
-# Inside a JSON string the quotes would be escaped, so no output of a model can match. A usage object contains
-# only numbers and objects of numbers, without deeper nesting or text.
+# Inside a JSON string the quotes would be escaped, so the text of an answer can never match. A usage object
+# contains only numbers and objects of numbers, without deeper nesting or text.
 _USAGE_NAME = b'"usage"'
 _USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})')
 
@@ -62,7 +62,7 @@ def usage_to_json(usage: Usage) -> dict[str, Any]:
 
 def usage_in(data: bytes) -> Usage | None:
     """Return the last usage object in ``data`` (a JSON document or SSE frames), or ``None``."""
-    at = data.rfind(_USAGE_NAME)  # from the end, where usage is: an answer can be long
+    at = data.rfind(_USAGE_NAME)  # usage is at the end, and an answer can be long
     while at >= 0:
         match = _USAGE.match(data, at)
         if match is not None:

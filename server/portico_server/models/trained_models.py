@@ -1,4 +1,4 @@
-"""Fully trained models: stored below the home, served like any other, deleted with their name."""
+"""Fully trained models: stored below the home, served like all other models, and deleted when their name is removed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRAINED_FOLDER: Final = "finetuned"
 """Folder below the home with fully trained models, one subfolder each."""
 
 GGUF_TYPE: Final = "q8_0"
-"""Number format of a GGUF file's weights: half of 16 bits, with almost no loss."""
+"""Number format of a GGUF file's weights: half the size of 16-bit weights, with almost no loss."""
 
 GGUF_FILE: Final = "model.gguf"
 
@@ -54,7 +54,8 @@ class TrainedModels:
         self._add = add
 
     async def publish(self, name: str, base: BaseModel, folder: Path, owner: str | None) -> None:
-        """Serve the model in ``folder`` (safetensors, tokenizer) as ``name``, in the format of the base's engine.
+        """Serve the model in ``folder`` (safetensors, tokenizer) as ``name``, in the format of the base model's
+        engine.
 
         Files from an interrupted attempt are reused. Raise `Unavailable`.
         """
@@ -88,14 +89,14 @@ class TrainedModels:
         await self._add(model_spec, owner=owner)
 
     async def publish_hosted(self, name: str, base: str, model: str, owner: str | None) -> None:
-        """Serve a model that the provider of ``base`` trained. A name that already exists is left unchanged."""
+        """Serve a model that the provider of ``base`` trained. Do nothing if the name already exists."""
         if self._spec_of(name) is not None:
             return
         spec = self._spec_of(base)
         if spec is None:
             raise NotFound(
                 f"'{base}' no longer exists, so '{model}' at its provider cannot be reached. Add a model "
-                "with the provider's name as its source.",
+                "whose source is the provider's name for the trained model.",
                 code="model_not_found",
             )
         source = parse_source(spec.source)
@@ -113,7 +114,7 @@ class TrainedModels:
         await self._add(model_spec, owner=owner)
 
     async def forget(self, spec: ModelSpec) -> None:
-        """Delete the files of a removed model, if they are ours."""
+        """Delete the files of a removed model if its source is in the folder of trained models."""
         folder = self._folder / quote(spec.name, safe="")
         if Path(spec.source) in (folder, folder / GGUF_FILE):
             await pools.MODELS.run(shutil.rmtree, folder, ignore_errors=True)
@@ -142,7 +143,7 @@ def _empty(folder: Path) -> None:
 
 
 def _take(folder: Path, target: Path) -> None:
-    """Link the files under a second name, or copy them to another disk; the originals stay."""
+    """Link the files into ``target``, or copy them if it is on another disk. The originals are kept."""
     for path in folder.rglob("*"):
         if path.is_file():
             target_path = target / path.relative_to(folder)

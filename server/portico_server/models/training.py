@@ -97,7 +97,7 @@ class ModelBases:
         if "hosted" in deployment.card.capabilities:
             raise _untrainable(
                 f"'{deployment.spec.name}' runs elsewhere ({deployment.spec.source}), and no fine-tuning API "
-                "is known for it; the model's parameter 'tuning' names one."
+                "is known for it; set the model's parameter 'tuning' to name the API."
             )
         if not isinstance(kind, TriesAdapters):
             raise _untrainable(
@@ -241,7 +241,7 @@ _TASK_WORDS: Final[Mapping[TrainableTask, tuple[str, str]]] = {
     "embedding": ("embeddings", "an embedding model"),
     "rerank": ("rerank", "a reranker"),
 }
-"""The capability of a model that is trained for a task, and the name of that kind of model."""
+"""For each training task: the capability that the model must have, and the name of this kind of model."""
 
 
 def _untrainable(message: str, task: TrainableTask = "chat") -> InvalidRequest:

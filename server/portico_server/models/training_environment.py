@@ -63,7 +63,7 @@ class ModelTrainingEnvironment:
         return await pools.MODELS.run(require_built, folder, recipe)
 
     async def folder(self, base: BaseModel, python: Path, report: Report) -> Path:
-        """Return the model's own folder, or the folder unpacked from its GGUF file: 16 bits per parameter."""
+        """Return the model's own folder, or the folder unpacked from its GGUF file, with 16 bits per parameter."""
         if base.format == "safetensors":
             return base.path
         folder = self._settings.home / UNPACKED_FOLDER

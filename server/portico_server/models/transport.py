@@ -25,19 +25,19 @@ CONNECT_TIMEOUT_S = 10.0
 """Timeout for connecting to a server, in seconds."""
 
 KEEP_ALIVE_S = 4.0
-"""Seconds that an unused connection is kept: less than uvicorn's five, so that our side closes it."""
+"""Seconds that an unused connection is kept. This is less than uvicorn's five, so that our side closes it."""
 
 MAX_FRAME_BYTES = 48 * 1024 * 1024
-"""Maximum size of one SSE frame, in bytes: an image is one frame. An endless frame is cut off."""
+"""Maximum size of one SSE frame, in bytes. An image is one frame; reading ends at a frame that exceeds the limit."""
 
 LARGE_BODY_BYTES = 1024 * 1024
-"""Size of a body, in bytes, above which it is sent in pieces: written at once, it would block other calls."""
+"""Size of a body, in bytes, above which it is sent in pieces. Written in one piece, it would delay other calls."""
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
-"""Maximum size of an answer, streamed or not, in bytes: some readers keep all of it in memory."""
+"""Maximum size of an answer, streamed or not, in bytes. Some readers keep the whole answer in memory."""
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
-"""Maximum size of a document about a server itself, in bytes: its models, its state."""
+"""Maximum size of a document about a server, in bytes: its list of models, or its state."""
 
 CONNECTION_ERRORS = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
@@ -50,7 +50,7 @@ class EngineRoute:
     def __init__(self, endpoint: Endpoint, operation: str) -> None:
         self.url = URL(f"{endpoint.url}/{operation}")
         self.local = endpoint.direct or is_local(self.url.host)
-        # Bytes are passed on unchanged, so they must not be compressed.
+        # The bytes of an answer are passed on unchanged, so they must not be compressed.
         self.headers = {
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",
@@ -61,10 +61,10 @@ class EngineRoute:
 
 
 class EngineTransport:
-    """Two connection pools: one keeps connections, the other opens a new one for each call.
+    """Two connection pools: one keeps connections, the other opens a new connection for each call.
 
-    llama.cpp's server announces keep-alive after a stream and then closes the connection: ``reuse=False`` is for it.
-    If the environment names a proxy, servers on other machines have two separate pools that use it; servers on this
+    llama.cpp's server announces keep-alive after a stream but then closes the connection; ``reuse=False`` avoids this
+    problem. If the environment names a proxy, two separate pools use it for servers on other machines; servers on this
     machine are always reached directly.
     """
 
@@ -98,7 +98,8 @@ class EngineTransport:
         session = (self._near if route.local else self._proxied)[reuse]
         headers = agent_depth.with_trace_headers(route.headers)
         data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > LARGE_BODY_BYTES else body
-        if isinstance(body, aiohttp.FormData):  # the form itself marks the ends of its parts
+        # a form sets its own Content-Type, which contains the boundary of its parts
+        if isinstance(body, aiohttp.FormData):
             headers = {name: value for name, value in headers.items() if name != "Content-Type"}
         context_manager = session.request(
             method, route.url, data=data, headers=headers, allow_redirects=False
@@ -138,7 +139,7 @@ def _session(*, reuse: bool, is_proxied: bool = False) -> aiohttp.ClientSession:
 class _Pieces:
     """The body of an answer as it arrives, within its time limits.
 
-    One timer serves all pieces, because a timer for each would cost as much as passing the piece on.
+    One timer serves all pieces, because a timer for each piece would cost as much as passing the piece on.
     """
 
     __slots__ = ("_content", "_deadline", "_idle", "_loop", "_response", "_since", "_timed_out", "_timer")
@@ -151,7 +152,7 @@ class _Pieces:
         self._loop = asyncio.get_running_loop()
         self._timed_out = False
         self._since: float | None = None
-        """When the current wait for a piece began; infinite if it can take any time."""
+        """When the current wait for a piece began; infinite if the wait has no limit."""
         self._timer: asyncio.TimerHandle | None = None
         self._set_timer(self._loop.time())
 
@@ -160,7 +161,7 @@ class _Pieces:
 
         Raise `TimeoutError` at the deadline and, unless ``patient``, `ConnectionError` after ``idle`` seconds.
         """
-        if self._timed_out:  # data that has already arrived can still be read
+        if self._timed_out:  # data that arrived before the timeout can still be read
             async with asyncio.timeout_at(self._deadline):
                 return await self._content.readany()
         self._since = math.inf if patient else self._loop.time()
@@ -183,7 +184,7 @@ class _Pieces:
             self._timer = self._loop.call_at(min(ends), self._on_timer)
 
     def _on_timer(self) -> None:
-        """Stop a wait that has exceeded its limit."""
+        """Interrupt a wait that has exceeded its limit."""
         now = self._loop.time()
         if self._deadline is not None and now >= self._deadline:
             self._timed_out = True
@@ -208,7 +209,7 @@ async def read_all(
     no such limit, because some servers send their headers before they start to compute. Raise `ConnectionError` after
     ``idle``, and `EngineFailed` for a body of more than ``limit`` bytes.
     """
-    if response.content.is_eof():  # a short body that arrived with its headers: no wait is needed
+    if response.content.is_eof():  # a short body that arrived with its headers needs no wait
         try:
             return response.content.read_nowait()
         finally:
@@ -237,7 +238,7 @@ def _too_much(limit: int = MAX_BODY_BYTES) -> EngineFailed:
 async def read_pieces(
     response: aiohttp.ClientResponse, *, deadline: float | None, idle: float | None = None
 ) -> AsyncIterator[bytes]:
-    """Yield the body as it arrives; closes the response. Limits and errors are those of `read_all`."""
+    """Yield the body as it arrives, then close the response. Limits and errors are those of `read_all`."""
     pieces = _Pieces(response, deadline, idle)
     size = 0
     try:
@@ -253,10 +254,11 @@ async def read_pieces(
 async def read_frames(
     response: aiohttp.ClientResponse, *, deadline: float | None, idle: float | None = None
 ) -> AsyncIterator[bytes]:
-    """Yield complete SSE frames with ``\\n`` line ends, one or several at a time, as they arrive; closes the response.
+    """Yield complete SSE frames with ``\\n`` line ends, one or several at a time, as they arrive; then close the
+    response.
 
     ``idle`` is the number of seconds without a byte after which the stream counts as broken. Raise `ConnectionError`
-    then, and for a stream that ends in the middle of a frame.
+    for a broken stream, and for a stream that ends in the middle of a frame.
     """
     frame = bytearray()  # the beginning of a frame whose end has not arrived yet
     half = b""  # half of a line end
@@ -309,9 +311,9 @@ Explain = Callable[[BaseException], Awaitable[PorticoError]]
 
 
 class Upstream:
-    """A model on a server. ``name`` is its name in Portico, ``model`` its name on the server.
+    """A model on a server. ``name`` is the model's name in Portico, ``model`` its name on the server.
 
-    ``idle``: seconds of silence in the middle of an answer after which it counts as broken.
+    ``idle``: seconds of silence in the middle of an answer after which the connection counts as broken.
     """
 
     def __init__(
@@ -356,16 +358,17 @@ class Upstream:
             raise await self.explain(error) from error
 
     def frames(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
-        """Yield the frames of a streamed answer; raises `CONNECTION_ERRORS`, which `explain` explains."""
+        """Yield the frames of a streamed answer. Raises `CONNECTION_ERRORS`; pass the error to `explain`."""
         return read_frames(response, deadline=deadline, idle=self._idle)
 
     def pieces(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
-        """Yield the bytes of an answer as they arrive; raises `CONNECTION_ERRORS`, which `explain` explains."""
+        """Yield the bytes of an answer as they arrive. Raises `CONNECTION_ERRORS`; pass the error to `explain`."""
         return read_pieces(response, deadline=deadline, idle=self._idle)
 
     async def explain(self, error: BaseException) -> PorticoError:
         """Return the error for a broken connection."""
-        # aiohttp's own timeouts are subclasses: only the deadline raises the plain class.
+        # aiohttp's own timeouts raise subclasses of TimeoutError. Only the deadline raises TimeoutError
+        # itself.
         return (
             deadline_exceeded(self.name) if type(error) is TimeoutError else await self._explain_break(error)
         )

@@ -1,4 +1,7 @@
-"""A GGUF file as a folder of safetensors for training: created once, in the engine's environment, and kept."""
+"""Unpacks a GGUF file into a folder of safetensors for training.
+
+The engine's environment creates the folder once, and the folder is kept.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from portico_server.subprocesses import OFFLINE_ENVIRONMENT, run_module
 
 
 async def unpack_gguf(gguf: Path, folder: Path, python: Path, report: StepReport) -> Path:
-    """Return the folder for ``gguf`` below ``folder``, named by the file's content; ``python`` has the engine.
+    """Return the folder for ``gguf`` below ``folder``, named after the file's content.
 
-    The weights are in 16 bits: a model of a billion parameters needs 2 GB. Raise `InvalidRequest` for a file that
-    cannot be read. Cancellation leaves nothing behind.
+    ``python`` is the interpreter of the engine's environment. The weights are in 16 bits: a model with a billion
+    parameters needs 2 GB. Raise `InvalidRequest` for a file that cannot be read. If cancelled, delete the unfinished
+    folder.
     """
     target = folder / f"{gguf.stem}-{await pools.MODELS.run(_digest, gguf)}"
     if (target / "config.json").is_file():

@@ -1,4 +1,5 @@
-"""A deployed app as one archive: its pinned requirements, and the files that run it elsewhere.
+"""Packages a deployed app as one archive: its pinned requirements, and the files that run it elsewhere.
 
-This package is above models, knowledge, tools and apps, and reads their contents, like `portico_server.reconcile`.
+This package is a layer above models, knowledge, tools and apps, and reads their contents, like
+`portico_server.reconcile`.
 """

@@ -1,4 +1,4 @@
-"""Finds everything that an app needs by following the names in it."""
+"""Finds everything that an app needs, by following the names that the app contains."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ ASKING_TOOLS: Final[Mapping[str, str]] = {
     "draw": "a model",
     "read_skill": "a skill",
 }
-"""Built-in tools that receive what they use as an argument of the call, and the kind of that argument."""
+"""Built-in tools whose calls name a resource in an argument, and the kind of that resource."""
 
 SKILL_ARGUMENTS: Final[Mapping[str, str]] = {
     "read_skill": "skill",
     "code_interpreter": "skills",
     "shell": "skills",
 }
-"""Built-in tools that receive skills, and the argument that names them."""
+"""Built-in tools that receive skills, and the argument that contains their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class PackagedApp:
 
 @dataclass(slots=True)
 class PackageContents:
-    """The contents of a package, by name.
+    """The contents of a package, keyed by name.
 
     ``aliases`` are further names of models; ``notes`` are messages for people.
     """
@@ -95,7 +95,7 @@ class PackageContents:
     models: dict[str, ModelSpec] = field(default_factory=dict)
     aliases: dict[str, tuple[str, ...]] = field(default_factory=dict)
     adapters: dict[str, list[AdapterScale]] = field(default_factory=dict)
-    """Adapters by the name of their model."""
+    """Adapters, keyed by the name of their model."""
     stores: dict[str, PackagedStore] = field(default_factory=dict)
     tools: dict[str, ToolSpec] = field(default_factory=dict)
     servers: dict[str, ServerSpec] = field(default_factory=dict)
@@ -109,7 +109,7 @@ class PackageContents:
 
 
 class ContentsFinder:
-    """A finder that follows names from an app to everything that it calls, resolved on behalf of ``caller``."""
+    """Follows names from an app to everything that the app calls. The names are resolved on behalf of ``caller``."""
 
     def __init__(
         self,
@@ -135,14 +135,14 @@ class ContentsFinder:
         self._skills = skills
         self._caller = caller
         self._open_keys: list[tuple[str, str]] = []
-        """Registry keys that remain to be resolved, each with its referrer."""
+        """Registry keys that remain to be resolved, each with a description of what refers to it."""
 
     async def find(self, name: str, version: int | None, include: Sequence[str] = ()) -> PackageContents:
         """Return everything that the app ``name`` needs in ``version`` (``None`` for the active version).
 
         ``include`` are further names: ``store/NAME``, ``tool/NAME``, ``skill/NAME``, ``prompt/NAME``, or the name of a
         model or an app. Raise `NotFound` for a missing app, version or name, `Forbidden`, and `Conflict` for anything
-        that cannot leave this daemon.
+        that cannot be used on another daemon.
         """
         card = await self._card(name)
         package_contents = PackageContents(card.name, kind=str(card.labels.get("app") or "store"))
@@ -192,8 +192,8 @@ class ContentsFinder:
         row, answers = self._apps.index.changeable(name, self._caller)
         if row.owner not in (None, self._caller.id):
             raise Conflict(
-                f"'{row.name}' is private to a key, which determines the meaning of its names. Package it "
-                "with that key, or redeploy it as a shared app.",
+                f"'{row.name}' is private to a key, and the names in it are resolved for that key. Package "
+                "it with that key, or redeploy it as a shared app.",
                 code="private_app",
                 param="name",
             )
@@ -225,8 +225,9 @@ class ContentsFinder:
                 await self._deployed(package_contents, row, version)
 
     def _require_name(self, card: Card, key: str, by: str) -> None:
-        """Raise `Conflict` for a name that means something else on another daemon: an id, an alias of an app, a key's
-        private resource.
+        """Raise `Conflict` for a name that has another meaning on another daemon.
+
+        Such names are ids, aliases of apps, and private resources of a key.
         """
         name = key.partition("/")[2] if key.startswith(("store/", "tool/")) else key
         if card.owner not in (None, self._caller.id):
@@ -256,7 +257,7 @@ class ContentsFinder:
         self._open_keys.append((str(card.labels["model"]), f"The store '{card.name}'"))
 
     async def _deployed(self, package_contents: PackageContents, row: AppRow, version: VersionRow) -> None:
-        """Add an app, and check the names in it in the same way as before a deployment."""
+        """Add an app, and check the names in it as before a deployment."""
         by = f"The app '{row.name}'"
         spec = {**version.spec, "name": row.name}
         functions, skills = await pools.DOCUMENTS.run_for(self._caller.id, self._inside, row.kind, spec)
@@ -298,9 +299,9 @@ class ContentsFinder:
         """Add a skill that the caller can read, in its current version."""
         if version not in ("default", "latest"):
             raise Conflict(
-                f"{by} uses version {version[:20]} of the skill '{ref[:80]}' by number, which differs "
-                "elsewhere. Make it the default version, leave out the version, and redeploy the app: a "
-                "package pins what it contains.",
+                f"{by} uses version {version[:20]} of the skill '{ref[:80]}' by number, but version numbers "
+                "differ on other daemons. Make this version the default, leave out the version, and redeploy "
+                "the app: a package pins the version that it contains.",
                 code="named_by_version",
                 param="name",
             )
@@ -317,7 +318,7 @@ class ContentsFinder:
             raise Conflict(
                 f"{by} needs version {skill.version.version} of the skill '{skill.name}', and another part "
                 f"of the package needs version {stored_skill.version.version}. A package can contain only "
-                "one: make the latest version the default.",
+                "one version of a skill: make the latest version the default.",
                 code="two_versions",
                 param="name",
             )
@@ -327,7 +328,9 @@ class ContentsFinder:
             raise _needs_client(by, card.name)
         for server in self._mcp.every():
             if card.name in server.tools:
-                self._caller.require("admin")  # only the operator can see how a server is reached
+                self._caller.require(
+                    "admin"
+                )  # only admins can see the command or the address of an MCP server
                 spec = self._mcp.spec(server.name)
                 assert spec is not None
                 package_contents.servers[server.name] = spec
@@ -345,8 +348,8 @@ class ContentsFinder:
         if card.name in ASKING_TOOLS:
             package_contents.notes.append(
                 f"{by} calls the tool '{card.name}', which receives {ASKING_TOOLS[card.name]} as an "
-                "argument. Name what it must find elsewhere in 'include' (--include), unless the app names "
-                "it anyway."
+                "argument. If the app does not name this resource otherwise, name it in 'include' "
+                "(--include)."
             )
 
     def _model(self, package_contents: PackageContents, name: str, by: str) -> None:
@@ -398,9 +401,9 @@ def _constant_value(expression: Expression) -> Any:
 
 def _needs_client(by: str, function: str) -> Conflict:
     return Conflict(
-        f"{by} calls the function '{function}', which a client executes: it belongs to a program, not to the "
-        "daemon, and cannot be packaged. Make it a tool of the daemon (portico tools add) or code of the "
-        "flow.",
+        f"{by} calls the function '{function}', which a client executes. The function belongs to a program, "
+        "not to the daemon, so it cannot be packaged. Make it a tool of the daemon (portico tools add) or "
+        "code of the flow.",
         code="needs_client",
         param="name",
     )

@@ -1,4 +1,4 @@
-"""The configuration of a package: its contents as a file for any daemon, with references for secrets."""
+"""The configuration of a package: its contents as a file for any daemon, with variables in place of secrets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_CODE_BYTES: Final = 4 * 2**20
 MAX_MODEL_FILES: Final = 500
 
 MIN_SECRET_CHARS: Final = 8
-"""Minimum length of a secret that is searched for in all texts: a shorter secret could be a word."""
+"""Minimum length of a secret that is searched for in all texts. A shorter secret could be an ordinary word."""
 
 SETTINGS: Final = (
     *("unsupported_claims", "flow_value_mb", "flow_run_mb", "redact", "redact_pattern", "ocr_languages"),
@@ -51,8 +51,9 @@ class VariableText(str):
 
 @dataclass(slots=True)
 class SecretVariables:
-    """Variables that replace secrets. ``purposes``: the purpose of each; ``values``: the secrets, which are never
-    written.
+    """The variables that replace secrets.
+
+    ``purposes``: the purpose of each variable; ``values``: the secrets, which are never written.
     """
 
     purposes: dict[str, str] = field(default_factory=dict)
@@ -60,7 +61,9 @@ class SecretVariables:
     _names: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def of(self, value: str, purpose: str, *place: str) -> VariableText:
-        """Return the reference that replaces ``value``; its name comes from ``place``: the resource and the field."""
+        """Return the reference that replaces ``value``. The variable is named after ``place``: the resource and the
+        field.
+        """
         name = self._names.get(place)
         if name is None:
             stem = re.sub(r"[^A-Z0-9]+", "_", "_".join(place).upper()).strip("_")
@@ -72,7 +75,7 @@ class SecretVariables:
         return VariableText(f"${{{name}}}")
 
     def add(self, name: str, purpose: str, value: str = "") -> None:
-        """Add a variable that is read by its name."""
+        """Add a variable with a fixed name."""
         self.purposes[name] = purpose
         if len(value) >= MIN_SECRET_CHARS:
             self.values[value] = name
@@ -106,7 +109,7 @@ class PackageDocument:
     files: dict[str, Path]
     references: SecretVariables
     models: list[dict[str, Any]]
-    """Models as in the manifest."""
+    """The models, in the format of the manifest."""
 
 
 class DocumentWriter:
@@ -168,9 +171,10 @@ class DocumentWriter:
         return PackageDocument(text, self._texts, self._files, self._references, self._models)
 
     def _searched(self, document: Mapping[str, Any], text: str) -> dict[str, str]:
-        """Return the texts that must not contain a secret; for a key, only texts that admins alone write.
+        """Return the texts that must not contain a secret. For a caller that is not an admin, return only texts that
+        only admins can write.
 
-        In a text that the key itself writes, a refusal would confirm a guessed secret.
+        In a text that the caller itself can write, a refusal would confirm a guessed secret.
         """
         if self._admin:
             return {"portico.yaml": text, **self._texts}
@@ -262,7 +266,7 @@ class DocumentWriter:
         return source
 
     def _local(self, name: str, path: Path) -> str:
-        """Return the path below ``app/`` of a local file or folder of a model."""
+        """Add a model's local file or folder to the package. Return the path below ``app/``."""
         if not self._include_models:
             raise _only_here(f"The model '{name}'")
         return self._copied(path, f"models/{quote(name, safe='')}", f"The model '{name}'", MAX_MODEL_BYTES)
@@ -288,8 +292,8 @@ class DocumentWriter:
         if not paths or len(paths) > MAX_MODEL_FILES or size > limit:
             raise Conflict(
                 f"{subject} has {len(paths):,} files with {size:,} bytes at {path}; a package can contain up "
-                f"to {MAX_MODEL_FILES} files with {limit:,}. Put it where the other machine can fetch it, "
-                "and name that location.",
+                f"to {MAX_MODEL_FILES} files with {limit:,} bytes. Put the files where the other machine can "
+                "fetch them, and name that location.",
                 code="too_large",
                 param="models",
             )
@@ -300,7 +304,7 @@ class DocumentWriter:
         """Add the variable that contains the key of an online model."""
         import os
 
-        # Only users of remote models pay for the import of the providers.
+        # Imported in the function, so that only users of remote models pay for the import.
         from portico_server.models.engines.remote.providers import PROVIDERS, parse_provider
 
         name = parse_source(spec.source).location
@@ -328,8 +332,8 @@ class DocumentWriter:
             entry["folder"] = self._references.of("", purpose, "store", row.name, "folder")
         else:
             raise Conflict(
-                f"The store '{row.name}' follows neither a folder nor an address, so a reference to it is "
-                "impossible. Include its content (--stores include).",
+                f"The store '{row.name}' follows neither a folder nor an address, so the package cannot "
+                "refer to its source. Include its content (--stores include).",
                 code="store_not_followed",
                 param="stores",
             )
@@ -398,7 +402,9 @@ class DocumentWriter:
         return entry
 
     def _function_files(self, spec: ToolSpec) -> str | None:
-        """Return the folder below ``app/`` with a function's module, or ``None`` if its packages contain it."""
+        """Return the folder below ``app/`` with a function's module, or ``None`` if one of its packages contains the
+        module.
+        """
         module = spec.function.partition(":")[0].partition(".")[0]
         folder = Path(spec.folder)
         for path in (folder / f"{module}.py", folder / module):
@@ -475,14 +481,14 @@ class DocumentWriter:
         return value
 
     def _know_secrets(self) -> None:
-        """Add the daemon's own secrets, which the package's texts must not contain either."""
+        """Add the daemon's own secrets, which must not occur in the package's texts either."""
         for item in fields(Settings):
             value = getattr(self._settings, item.name)
             if item.metadata["secret"] and isinstance(value, str) and len(value) >= MIN_SECRET_CHARS:
                 self._references.values.setdefault(value, f"PORTICO_{item.name.upper()}")
 
     def _without_secrets(self, value: Any, subject: str, *place: str) -> Any:
-        """Return a parameter in which references replace paths, and values named key, token or password."""
+        """Return a parameter in which variables replace paths, and values named key, token or password."""
         if isinstance(value, Mapping):
             return {key: self._hidden(key, item, subject, *place) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -495,7 +501,8 @@ class DocumentWriter:
         secret = isinstance(value, str) and (_SECRET_NAME.search(key) is not None or _holds_secret(value))
         if isinstance(value, str) and not secret and Path(value).is_absolute():
             return self._references.of("", f"'{key}' of {subject}, a path on the other machine", *place, key)
-        if secret and value and "providers" not in place:  # there it is the name of a variable
+        # in 'providers', the value is the name of an environment variable
+        if secret and value and "providers" not in place:
             return self._references.of(value, f"'{key}' of {subject}", *place, key)
         return self._without_secrets(value, subject, *place, key)
 
@@ -539,14 +546,15 @@ def _holds_secret(address: str) -> bool:
 def _yaml(document: Mapping[str, Any]) -> str:
     """Return YAML in which ``${`` in a text is escaped."""
     about = (
-        "The requirements of this app; secrets come from .env. Described in Portico's docs/configuration.md."
+        "The configuration of this app; secrets come from .env. Described in Portico's docs/configuration.md."
     )
     return yaml_text(_plain({key: value for key, value in document.items() if value}), about)
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that YAML can write. In a text with ``${``, the dollar is the default of a variable that nobody
-    sets.
+    """Return a value that YAML can write.
+
+    In a text, the dollar of each ``${`` is escaped: it becomes the default of a variable that nobody sets.
     """
     if isinstance(value, VariableText):
         return str(value)

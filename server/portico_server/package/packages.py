@@ -43,9 +43,11 @@ MANIFEST_NAME: Final = "MANIFEST.json"
 
 @dataclass(frozen=True, slots=True)
 class PackageRequest:
-    """A request for a package. ``version`` ``None`` means the active version; ``include``: further names.
+    """A request for a package. ``version`` ``None`` means the active version; ``include`` are further names to
+    package.
 
-    ``stores``: as archives, or by their sources; ``models``: only by their sources, or with local files.
+    ``stores``: package stores as archives, or only name their sources. ``models``: only name the sources of models, or
+    also package local files.
     """
 
     version: int | None = None
@@ -57,7 +59,7 @@ class PackageRequest:
 
 
 class AppPackages:
-    """Creates packages of apps. Nothing is stored: each package is created while it is sent."""
+    """Packages apps. Nothing is stored: each package is created while it is sent."""
 
     def __init__(
         self,
@@ -81,10 +83,12 @@ class AppPackages:
     async def prepare(self, name: str, request: PackageRequest, caller: Principal) -> AppPackage:
         """Return the package of an app that ``caller`` can deploy, ready to send.
 
-        Raise `NotFound` for a missing name or version, `Forbidden`, `InvalidRequest`, also for a store that is too
-        large for an archive, and `Conflict` if a part of the app cannot leave this daemon.
+        Raise `NotFound` for a missing name or version, `Forbidden`, `InvalidRequest` (also for a store that is too
+        large for an archive), and `Conflict` if a part of the app cannot be used on another daemon.
         """
-        if request.models == "include":  # local files belong to the operator, whoever can call the model
+        if (
+            request.models == "include"
+        ):  # local files belong to the operator, even if other callers can use the model
             caller.require("admin")
         request.options.check()
         contents = await ContentsFinder(*self._parts, caller).find(name, request.version, request.include)
@@ -101,7 +105,9 @@ class AppPackages:
             for store in contents.stores.values():
                 await self._stores.portable.require_portable(store.row)
         for skill in contents.skills.values():
-            if caller.admin or skill.row.owner is None:  # same condition as for the texts in `DocumentWriter`
+            if (
+                caller.admin or skill.row.owner is None
+            ):  # the texts in `DocumentWriter` have the same condition
                 await pools.FILES.run(_require_no_secret, document, skill, await self._skills.files(skill))
         return AppPackage(contents, document, request, self._stores, self._skills)
 
@@ -226,7 +232,8 @@ class AppPackage:
     async def pieces(self) -> Blocks:
         """Yield the archive from its first byte to its last; equal contents yield equal bytes.
 
-        Raise `Unavailable` if bytes of a store or a model disappear in the meantime, `NotFound` if a skill does.
+        Raise `Unavailable` if bytes of a store or a model disappear while the archive is created, and `NotFound` if a
+        skill disappears.
         """
         requirements = await pools.FILES.run(wheel.requirements)
         wheel_data = await pools.FILES.run(wheel.wheel)
@@ -264,11 +271,11 @@ class AppPackage:
                 yield piece
             yield await archive.end()
         finally:
-            archive.close()  # also if the client has left
+            archive.close()  # even if the client has left
 
 
 _INSTALLATION: Final = ("requirements.lock", f"wheels/{wheel.WHEEL_NAME}")
-"""Entries from which Portico is installed."""
+"""Entries from which Portico is installed on the other machine."""
 
 
 async def _pass_on(pieces: AsyncIterator[bytes]) -> Blocks:

@@ -31,9 +31,10 @@ _HOST: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9
 class TargetOptions:
     """An operator's options for the target. Empty and 0 mean the default, or the target's own value.
 
-    ``image``: its name and tag; ``base``: its Python base image, preferably with a digest. ``host``: the name of an
-    Ingress; ``replicas`` up to ``max_replicas`` daemons, more than one on a PostgreSQL; ``gpus`` and ``memory_mb`` of
-    each; ``storage_gb`` of its volume. ``partition``, ``account``, ``time`` and ``gres`` are those of sbatch.
+    ``image`` is the image's name and tag; ``base`` is the Python image that it is built from, preferably with a
+    digest. ``host`` is the host name of an Ingress. The target runs ``replicas`` up to ``max_replicas`` daemons;
+    several daemons need a PostgreSQL. ``gpus`` and ``memory_mb`` apply to each daemon; ``storage_gb`` is the size of
+    the volume. ``partition``, ``account``, ``time`` and ``gres`` are options of sbatch.
     """
 
     image: str = ""
@@ -56,7 +57,8 @@ class TargetOptions:
             value = getattr(self, name)
             if value and not _WORD.fullmatch(value):
                 raise InvalidRequest(
-                    f"'{name}' is {value[:80]!r}, but must be up to 200 letters, digits and ._:/@=,+%- without spaces.",
+                    f"'{name}' is {value[:80]!r}, but must be up to 200 letters, digits or characters from "
+                    "._:/@=,+%- without spaces.",
                     param=f"options.{name}",
                 )
         if self.host and not _HOST.fullmatch(self.host):
@@ -78,7 +80,7 @@ class TargetOptions:
 
 @dataclass(frozen=True, slots=True)
 class PackageFacts:
-    """Facts about the package for its files.
+    """The facts about a package that its files contain.
 
     ``notes``: messages for people; ``digest``: the digest of the wheel and the list of packages, which determine an
     environment.
@@ -114,7 +116,7 @@ def variables_of(targets: Iterable[Target], options: TargetOptions) -> dict[str,
 
 
 def files_of(targets: Iterable[Target], facts: PackageFacts, options: TargetOptions) -> dict[str, str]:
-    """Return the files of these targets, by their names in the package."""
+    """Return the files of these targets, keyed by their names in the package."""
     wanted_targets = set(targets)
     target_files = {
         "README.md": _readme([target for target in TARGETS if target in wanted_targets], facts, options)
@@ -245,8 +247,10 @@ def _kubernetes(facts: PackageFacts, options: TargetOptions) -> dict[str, str]:
     }
     hints = {
         "statefulset.yaml": "The daemons. More than one replica needs PostgreSQL (PORTICO_DATABASE in .env).",
-        "files.yaml": "The contents of files, which all daemons share: the storage class must support ReadWriteMany.",
-        "autoscaler.yaml": "Scales by model calls, which Prometheus (with an admin key) and its adapter provide.",
+        "files.yaml": "The contents of files. All daemons share this volume: the storage class must support "
+        "ReadWriteMany.",
+        "autoscaler.yaml": "Scales by the number of model calls, a metric that Prometheus (with an admin key) and its "
+        "adapter provide.",
     }
     manifests = {
         f"kubernetes/{name}": yaml_text(document, hints.get(name, "")) for name, document in documents.items()
@@ -307,7 +311,7 @@ def _stateful_set(facts: PackageFacts, options: TargetOptions) -> dict[str, Any]
         "volumeMounts": mounts,
         "resources": container_resources(options.cpus, options.memory_mb, options.gpus),
         "securityContext": dict(CONTAINER_SECURITY),
-        # The package's stores are imported before the first start ends, which is allowed half an hour.
+        # The first start imports the package's stores and may take half an hour.
         "startupProbe": _probe("/health", periodSeconds=5, failureThreshold=360),
         "livenessProbe": _probe("/health", periodSeconds=10, failureThreshold=6),
         "readinessProbe": _probe("/ready", periodSeconds=5, failureThreshold=2),
@@ -346,7 +350,7 @@ def _service(facts: PackageFacts) -> dict[str, Any]:
         **new_object("Service", "v1", facts.label, _labels(facts)),
         "spec": {
             "selector": _labels(facts),
-            # Loaded models and cached prompts belong to one daemon.
+            # Each client stays with one daemon, which has its loaded models and cached prompts.
             "sessionAffinity": "ClientIP",
             "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
         },
@@ -354,8 +358,9 @@ def _service(facts: PackageFacts) -> dict[str, Any]:
 
 
 def _network_policy(facts: PackageFacts) -> dict[str, Any]:
-    """Return a policy with one inbound port; outbound traffic is open, because the addresses of models, tools and the
-    database are unknown.
+    """Return a policy that allows one inbound port and all outbound traffic.
+
+    The addresses of models, tools and the database are unknown, so outbound traffic cannot be restricted.
     """
     return {
         **new_object("NetworkPolicy", "networking.k8s.io/v1", facts.label, _labels(facts)),
@@ -507,7 +512,7 @@ def _readme(targets: Sequence[Target], facts: PackageFacts, options: TargetOptio
         parts.append(
             _section(
                 "With Docker Compose",
-                "Portico with PostgreSQL. Its files are in a volume: the daemon stores none in S3.",
+                "Portico with PostgreSQL. Portico stores its files in a volume, and none in S3.",
                 [_ENVIRONMENT, "docker compose up --build --detach", "docker compose ps"],
             )
         )
@@ -534,7 +539,7 @@ def _readme(targets: Sequence[Target], facts: PackageFacts, options: TargetOptio
                 "On Slurm",
                 "Run this in a folder that the nodes also see. The first job builds its environment next to "
                 "the script.",
-                [_ENVIRONMENT, "sbatch slurm.sh", "cat address   # once it serves"],
+                [_ENVIRONMENT, "sbatch slurm.sh", "cat address   # once the daemon serves"],
             )
         )
     if facts.notes:
@@ -549,7 +554,7 @@ def _section(title: str, text: str, commands: Sequence[str]) -> str:
 
 def yaml_text(document: Mapping[str, Any], comment: str) -> str:
     """Return a YAML file in the order of ``document``, preceded by a ``comment`` if there is one."""
-    import yaml  # only packaging pays for the YAML writer
+    import yaml  # imported here, so that only packaging pays for the import
 
     text: str = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=120)
     return f"# {comment}\n{text}" if comment else text

@@ -1,6 +1,6 @@
 """This installation of Portico as a wheel, and the list of packages with which it was tested.
 
-Portico is on no package index: a package contains the exact version that created it.
+Portico is not on a package index, so a package contains the exact version that created it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ _BESIDE: Final = {
     "portico/cookbook": _CHECKOUT / "docs" / "cookbook",
     f"portico_server/package/{LOCK}": _CHECKOUT / "requirements" / LOCK,
 }
-"""Files that a wheel has within its packages, and a checkout has elsewhere."""
+"""Files that a wheel contains inside its packages, and their locations in a checkout."""
 
 _INFO: Final = f"portico-{__version__}.dist-info"
 _WHEEL: Final = "Wheel-Version: 1.0\nGenerator: portico package\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
 def requirements() -> bytes:
-    """Return the list of packages with their hashes. Blocks. Raise `Unavailable` if the installation has none."""
+    """Return the list of packages with their hashes. Blocks. Raise `Unavailable` if the installation lacks this
+    list.
+    """
     for path in (Path(__file__).with_name(LOCK), _BESIDE[f"portico_server/package/{LOCK}"]):
         if path.is_file():
             return path.read_bytes()
@@ -62,7 +64,7 @@ def wheel() -> bytes:
 
 
 def _files() -> dict[str, bytes]:
-    """Return the contents of the wheel by file name, except its list."""
+    """Return the contents of the wheel by file name, except for its list of files."""
     package_files: dict[str, bytes] = {}
     for package in PACKAGES:
         spec = find_spec(package)

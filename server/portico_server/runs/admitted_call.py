@@ -9,7 +9,7 @@ from portico_server.runs.run import Run
 
 
 class AdmittedCall:
-    """Counts the call until its run ends, or until the ``with`` block ends if it started no run.
+    """Counts the call until its run ends, or until the ``with`` block ends if the call started no run.
 
     The constructor raises `TooMany` if the app exceeds one of its limits. ``meter`` is ``None`` without limits.
     """
@@ -20,7 +20,7 @@ class AdmittedCall:
         self._meter = meter
 
     def follow(self, run: Run) -> None:
-        """End the call when the run ends, and count its tokens then."""
+        """End the call when the run ends, and count the run's tokens then."""
         meter, self._meter = self._meter, None
         if meter is None:
             return

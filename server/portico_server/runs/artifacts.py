@@ -40,7 +40,9 @@ _MAX_NAME_CHARS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class NewArtifact:
-    """A file that a run has created, still in memory. Name and type can be untrusted text: both become headers."""
+    """A file that a run has created, still in memory. Its name and type can be untrusted text, and both become
+    headers.
+    """
 
     name: str
     media_type: str
@@ -55,14 +57,14 @@ class NewArtifact:
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """The author of an artifact outside of its run's `Context`."""
+    """The owner of an artifact that is created outside a run's `Context`."""
 
     run: str
     caller: Principal
 
 
 class ArtifactStore:
-    """A store with a row for each artifact, and its bytes in ``blobs``. Callers see their own artifacts and the
+    """Stores a row for each artifact, and the artifact's bytes in ``blobs``. Callers see their own artifacts and the
     daemon's.
     """
 
@@ -77,12 +79,13 @@ class ArtifactStore:
         await self._blobs.start()
 
     async def sweep(self) -> None:
-        """Delete the leftovers of other daemons in a shared location."""
+        """Delete bytes that other daemons have left behind in a shared location."""
         await self._blobs.sweep()
 
     async def expire(self, before: float) -> int:
-        """Delete artifacts created before a moment, in seconds since 1970, by runs that no longer exist. Return their
-        number.
+        """Delete artifacts that were created before ``before`` (seconds since 1970) by runs that no longer exist.
+
+        Return the number of deleted artifacts.
         """
         removed_count = 0
         while artifact_rows := await self._database.read(rows.orphaned, before, _BATCH_ROWS):
@@ -92,7 +95,7 @@ class ArtifactStore:
         return removed_count
 
     async def keep(self, artifacts: Sequence[NewArtifact], context: Context | Author) -> tuple[Artifact, ...]:
-        """Store the artifacts of a run for its caller; bytes and rows are on disk on return.
+        """Store the artifacts of a run for its caller. On return, bytes and rows are on disk.
 
         Raise `Unavailable` if the disk is full, `TooLarge` if the caller exceeds its storage limit.
         """
@@ -152,7 +155,9 @@ class ArtifactStore:
             raise self.missing(row) from error
 
     async def delete(self, artifact_id: str, caller: Principal) -> ArtifactRow:
-        """Delete an artifact and return its former row. Raise `NotFound`, and `Forbidden` for the daemon's own."""
+        """Delete an artifact and return its former row. Raise `NotFound`, and `Forbidden` for an artifact of the
+        daemon.
+        """
         row = await self.get(artifact_id, caller)
         if row.owner is None:
             caller.require("admin")
@@ -198,5 +203,5 @@ def link_of(artifact_id: str) -> str:
 
 
 def to_artifact(row: ArtifactRow) -> Artifact:
-    """Return a row in the form used in results."""
+    """Convert a row to the form used in results."""
     return Artifact(row.id, row.name, row.media_type, row.bytes, link_of(row.id))

@@ -19,9 +19,9 @@ def token_count(usage: Usage) -> int:
 def attempt_usage(run: Run) -> Usage:
     """Return the usage of this attempt.
 
-    Work restored from the journal counts once: in this attempt if no earlier attempt could report it, because the
-    daemon was killed. Model calls that were charged to the key count even if they are not in the result, such as those
-    of an interrupted turn, and the vector of a question.
+    Work restored from the journal counts only once: it counts in this attempt if no earlier attempt could report it,
+    because the daemon was killed. Model calls that were charged to the key count even if they are not in the result,
+    such as the calls of an interrupted turn and the embedding of a question.
     """
     charged_so_far = run.charge.usage
     if (

@@ -11,7 +11,7 @@ from portico_server.core.histogram import SHORT_BOUNDS, Histogram
 METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 OTHER_METHOD: Final = "(other)"
-"""Label that replaces a method or a path that does not exist, because clients can invent any."""
+"""Label for methods and paths that do not exist, because clients can invent any number of them."""
 
 SAMPLE_INTERVAL_S: Final = 0.25
 """Seconds between two samples of the event loop."""
@@ -22,13 +22,13 @@ class DaemonHealth:
 
     def __init__(self) -> None:
         self.answers: Counter[tuple[str, str, int]] = Counter()
-        """Number of responses by method, route and status. Status 0 means that the client disconnected first."""
+        """Number of responses by (method, route, status). Status 0 means that the client disconnected first."""
         self.durations: dict[str, Histogram] = {}
         """Seconds from a request to the end of its response, by route."""
         self.lag = Histogram(SHORT_BOUNDS)
-        """Delay of the event loop behind its schedule, in seconds."""
+        """Delay of the event loop compared with its schedule, in seconds."""
         self.worst = 0.0
-        """The longest delay since `take_worst` was last called."""
+        """The longest delay since the last call of `take_worst`, in seconds."""
 
     def count_answer(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a response. ``route`` is a template, such as ``/api/stores/{store}``, or empty for no route."""
@@ -45,7 +45,7 @@ class DaemonHealth:
         self.worst = max(self.worst, seconds)
 
     def take_worst(self) -> float:
-        """Return the longest lag since the last call."""
+        """Return the longest lag since the last call of this method, in seconds."""
         worst, self.worst = self.worst, 0.0
         return worst
 

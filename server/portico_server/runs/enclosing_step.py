@@ -1,4 +1,4 @@
-"""The step of a durable run that calls an app or a tool; nested steps are named after it."""
+"""The step of a durable run that calls an app or a tool. Nested steps are named after this step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico_server.db.steps import StepRow
 from portico_server.runs.journal import Journal
 
 GIVEN: Final = "given"
-"""Name under which the step of a flow stores the digest of the flow's input."""
+"""Key under which a flow's step stores the digest of the flow's input."""
 
 
 def _unlimited(_size: int, _at: str) -> None:
@@ -25,11 +25,11 @@ def _unlimited(_size: int, _at: str) -> None:
 
 @dataclass(slots=True)
 class EnclosingStep:
-    """The step that encloses a call.
+    """The step of a run within which a call is made.
 
-    ``path`` and ``turn`` are the step's, ``attempt`` is the path of this attempt of it. ``calls`` counts the apps that
-    were called within the step; ``places`` has the paths of its flows. ``journal`` has the calls of its agents and the
-    steps of its flows; ``take`` counts their output.
+    ``path`` and ``turn`` are those of the step; ``attempt`` is the path of the current attempt. ``calls`` is the
+    number of apps that were called within the step; ``places`` contains the paths of the called flows. ``journal``
+    records the calls of its agents and the steps of its flows; ``take`` counts their output.
     """
 
     path: str
@@ -40,13 +40,13 @@ class EnclosingStep:
     calls: int = 0
     places: set[str] = field(default_factory=set)
     answered: StepRow | None = None
-    """The model's answer, if no request has followed it."""
+    """The model's answer, as long as no further request has followed it."""
     within: str = ""
-    """The step around a call, which enters the journal only once it has ended."""
+    """The step that surrounds a call and enters the journal only once it has ended."""
 
     @property
     def start(self) -> str:
-        """Return the step from which a run can be resumed to repeat all of this."""
+        """Return the step from which the run can be resumed to repeat everything within the enclosing step."""
         return self.within or self.attempt or self.path
 
     def place(self, name: str) -> str:
@@ -57,8 +57,8 @@ class EnclosingStep:
     def flow_place(self, journal: Journal, digest: str) -> str:
         """Return the path of a flow whose input has the digest ``digest``.
 
-        If an earlier attempt called it with the same input, reuse that path, regardless of the order of calls;
-        otherwise return a new path.
+        If an earlier attempt called the flow with the same input, reuse the path of that call, regardless of the order
+        of calls; otherwise return a new path.
         """
         for number in count():
             place = f"{self.attempt or self.path}[{number}]"
@@ -71,7 +71,7 @@ class EnclosingStep:
         raise AssertionError("there is always one more")
 
     def turn_path(self) -> str:
-        """Return the path of the next turn of an agent: the path of the step itself if there is only one turn."""
+        """Return the path of an agent's next turn. The first turn has the path of the step itself."""
         self.calls += 1
         path = self.attempt or self.path
         return path if self.calls == 1 else f"{path}[{self.calls - 1}]"
@@ -82,7 +82,7 @@ AROUND: Final[ContextVar[EnclosingStep | None]] = ContextVar("portico_step", def
 
 @contextmanager
 def enclosed(step: EnclosingStep) -> Iterator[None]:
-    """Tell nested apps their enclosing step, so that no two of their effects share a key."""
+    """Give nested apps their enclosing step, so that no two of their effects share a key."""
     token = AROUND.set(step)
     try:
         yield
@@ -94,5 +94,5 @@ def durable_step(run: str) -> EnclosingStep | None:
     """Return the current step of a run, if the run is durable."""
     around = AROUND.get()
     journal = None if around is None else around.journal
-    # A step of another run may have started this run.
+    # This run may have been started from a step of another run.
     return around if journal is not None and journal.durable and journal.run_id == run else None

@@ -1,4 +1,4 @@
-"""Recently ended runs, as many as fit in memory with their results."""
+"""The most recently ended runs, as many as fit in memory with their results."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from portico_server.core.request import Vectors
 from portico_server.runs.run import Run
 
 MAX_ENDED_RUNS: Final = 200
-"""Maximum number of ended runs that can still be read."""
+"""Maximum number of ended runs that are kept."""
 
 MAX_ENDED_BYTES: Final = 64 * 2**20
-"""Approximate maximum bytes of their results together; for a larger result, only the run itself is kept."""
+"""Approximate maximum bytes of the results together. If one result alone is larger, only its run is kept."""
 
 _OBJECT_BYTES: Final = 64
 _NUMBERS: Final = frozenset({int, float, bool})
 _MAX_PARTS: Final = 20_000
-"""Maximum number of values in a result that are measured; a larger result is assumed to fill the memory."""
+"""Maximum number of values in a result that are measured. A larger result counts as `MAX_ENDED_BYTES`."""
 
 _EVENTS_WITH_TEXT: Final = (Delta, ToolReturned)
 
@@ -37,7 +37,7 @@ class EndedRuns:
         self._weight = 0
 
     def add(self, run: Run) -> None:
-        """Add a run that has ended, and drop the oldest runs for it."""
+        """Add a run that has ended, and drop the oldest runs if they no longer fit."""
         weight = weigh(run.result)
         for event in run.log.kept:
             if isinstance(event, _EVENTS_WITH_TEXT):
@@ -60,7 +60,7 @@ class EndedRuns:
 
 def weigh(value: Any) -> int:
     """Return the approximate bytes of a result; `MAX_ENDED_BYTES` if it has too many values to measure."""
-    if value is None:  # the result of every relayed call
+    if value is None:  # the results of relayed calls are always None
         return _OBJECT_BYTES
     weight, part_count = 0, 0
     stack = [value]

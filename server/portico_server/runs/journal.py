@@ -19,26 +19,26 @@ from portico_server.db.steps import StepRow
 from portico_server.runs.redaction import NO_RULES, Redaction, RedactionRules
 
 MAX_STEPS_IN_MEMORY: Final = 20_000
-"""Maximum steps that a run in memory keeps; the steps of a durable run are in SQL."""
+"""Maximum number of steps that a run keeps in memory. The steps of a durable run are in SQL."""
 
 MIN_REPEATED_CHARACTERS: Final = 1_000
-"""Minimum characters of an input or output that is replaced by a reference if an earlier step already has it."""
+"""Minimum length, in characters, of an input or output that is replaced by a reference to an equal earlier value."""
 
 MAX_CHARS_IN_MEMORY: Final = 8 * 2**20
-"""Maximum characters of inputs and outputs that a run in memory keeps."""
+"""Maximum characters of inputs and outputs that a run keeps in memory."""
 
 MAX_INLINE_STEPS: Final = 50
-"""Maximum steps that are written immediately where they end; larger batches go to the writer."""
+"""Maximum number of steps that are written on the event loop; the database's writer writes larger batches."""
 
 MAX_WAITING_STEPS: Final = 2_000
-"""Maximum steps that wait to be written before `Journal.record` waits too."""
+"""Maximum number of steps that can wait to be written before `Journal.record` waits too."""
 
 _ATTEMPT: Final = re.compile(r"#(\d+)(?=[.\[])")
-"""In a path: the attempt of the preceding step."""
+"""Matches the attempt of the preceding step in a path."""
 
 
 def effect_key(run: str, turn: int, path: str, nonce: str = "") -> str:
-    """Return a key that identifies an effect of the step at ``path`` when it is repeated.
+    """Return the key of the effect of the step at ``path``. A repetition of the step has the same key.
 
     ``turn`` counts how often the run was asked to repeat ended steps; ``nonce``: see `Journal`.
     """
@@ -46,16 +46,16 @@ def effect_key(run: str, turn: int, path: str, nonce: str = "") -> str:
 
 
 class Journal:
-    """The finished steps of one run, by path.
+    """The finished steps of one run, keyed by path.
 
-    ``durability``: ``off`` keeps them only in memory; with ``normal`` they survive the end of the process; with
-    ``full`` they survive a power cut. `record` with ``settle`` returns once that is guaranteed; without it, the row is
-    written soon after, together with others. ``fence`` names the holder that must have the run's lease for a row to
-    count, or nothing if the lease is certain. ``on_step`` is called with every step.
+    ``durability``: ``off`` keeps the steps only in memory; with ``normal`` they survive the end of the process; with
+    ``full`` they survive a power cut. `record` with ``settle`` returns once that is guaranteed; without ``settle``,
+    the row is written soon after, together with others. ``fence`` returns the holder that must have the run's lease
+    for a row to count, or an empty string if the lease is certain. ``on_step`` is called with every step.
     """
 
     is_inner: ClassVar[bool] = False
-    """True if the usage counts with the step that called its flow, also after a resume."""
+    """True if usage counts with the step that called the journal's flow, even after a resume."""
 
     __slots__ = (
         *(
@@ -95,15 +95,13 @@ class Journal:
         self._fence = fence
         self._on_step = on_step
         self.nonce = ""
-        """Part of the keys of effects if the run is not durable, because such a run can call one flow for many
-        items.
-        """
+        """Part of the keys of effects if the run is not durable. Such a run can call the same flow for many items."""
         self.rows: dict[str, StepRow] = {}
-        """The steps of a run that is not durable, as far as there is room for them."""
+        """The steps of a run that is not durable, up to the limits for memory."""
         self.redaction = Redaction(rules)
         """The redaction to consult before a step is recorded."""
         self.replayed = Usage()
-        """Usage that an earlier attempt recorded for agent calls, and for the steps of flows that agents called."""
+        """Usage that an earlier attempt recorded for calls by agents, and for the steps of flows that agents called."""
         self.size = 0
         """Number of characters of the inputs and outputs in ``rows``."""
         self._done_rows: dict[str, StepRow] = {}
@@ -113,20 +111,20 @@ class Journal:
         for row in step_rows:
             self._seq = max(self._seq, row.seq)
             if row.redacted:
-                continue  # its output is missing, so it is done again
+                continue  # the output is missing, so the step is repeated
             if row.status == "skipped" or row.output is not None:
                 self._done_rows[row.path] = row
             elif row.status == "failed":
                 self._failed_rows[row.path] = row
         self._outputs: dict[bytes, str] = {}
-        """Where long outputs are stored, by digest."""
+        """For each long output, by digest, a reference to the step that stores it."""
         self._places: dict[bytes, str] = {}
-        """Where long texts, as the trace shows them, are stored, by digest."""
+        """For each long text in the trace, by digest, a reference to the step that stores it."""
         self._pending_rows: list[StepRow] = []
         self._written_count = 0
         """Number of rows written."""
         self._flushing = 0
-        """Number of rows being written."""
+        """Number of rows that are being written."""
         self._soon = False
         """True if the pending rows are written at the end of the current event-loop turn."""
         self._waiters: list[asyncio.Future[None]] = []
@@ -146,11 +144,11 @@ class Journal:
         return self._done_rows.get(path)
 
     def failure(self, path: str) -> StepRow | None:
-        """Return the step of an earlier attempt that ended in an error which nothing has replaced."""
+        """Return the step of an earlier attempt whose last result is an error."""
         return self._failed_rows.get(path)
 
     def attempt(self, path: str) -> int:
-        """Return the attempt of the step at ``path`` at which the run was interrupted, based on its inner steps."""
+        """Return the attempt of the step at ``path`` in which the run was interrupted, as its inner steps show."""
         if self._attempts is None:
             self._attempts = {}
             for inner in (*self._done_rows, *self._failed_rows):
@@ -160,7 +158,7 @@ class Journal:
         return self._attempts.get(path, 1)
 
     async def forget(self, place: str) -> None:
-        """Drop the steps below a place from those of an earlier attempt."""
+        """Drop the steps of an earlier attempt below the path ``place``."""
         assert self._database is not None
         paths = [path for path in (*self._done_rows, *self._failed_rows) if path.startswith(f"{place}.")]
         await self._database.write(steps.forget, self.run_id, paths, self._fence())
@@ -169,7 +167,7 @@ class Journal:
             self._failed_rows.pop(path, None)
 
     def next(self) -> int:
-        """Return the number of the next step that ends."""
+        """Return the number for the next step that ends."""
         self._seq += 1
         return self._seq
 
@@ -180,7 +178,8 @@ class Journal:
             await self.wait_until_written()
 
     def add(self, row: StepRow, *, settle: bool = False, is_announced: bool = True) -> None:
-        """Add a finished step without waiting until it is written. Raise the error of an earlier row.
+        """Add a finished step without waiting until it is written. Raise the error that prevented an earlier row from
+        being written.
 
         ``settle``: write the row within this event-loop turn if possible. ``is_announced``: whether ``on_step`` is
         called for the row.
@@ -196,7 +195,7 @@ class Journal:
         if self._flushing or self._soon:
             return
         if settle and not self._full and not self._fence():
-            # Steps that end in the same turn, such as in a warp, are written together.
+            # Steps that end in the same event-loop turn, such as in a warp, are written together.
             self._soon = True
             asyncio.get_running_loop().call_soon(self._flush_here)
         else:
@@ -220,7 +219,7 @@ class Journal:
 
     @property
     def ahead(self) -> bool:
-        """Return whether so many rows wait that a caller must settle them before it adds more."""
+        """Return whether so many rows wait that a caller must wait for them before it adds more."""
         return len(self._pending_rows) > MAX_WAITING_STEPS
 
     def _keep(self, row: StepRow) -> None:
@@ -232,7 +231,7 @@ class Journal:
         self.rows[row.path] = row
 
     async def wait_until_written(self) -> None:
-        """Wait until every current row is written. Raise the error that prevented a write."""
+        """Wait until every row added so far is written. Raise the error that prevented a write."""
         row_count = self._written_count + self._flushing + len(self._pending_rows)
         while (self._flushing or self._soon) and self._written_count < row_count:
             await self._turn()
@@ -251,7 +250,7 @@ class Journal:
         await waiter
 
     def _flush_here(self) -> None:
-        """Write the waiting rows before anything else, if that takes only microseconds."""
+        """Write the waiting rows immediately on the event loop if that takes only microseconds."""
         assert self._database is not None
         self._soon = False
         batch = self._pending_rows
@@ -279,7 +278,7 @@ class Journal:
     def _flushed(self, future: asyncio.Future[None]) -> None:
         count, self._flushing = self._flushing, 0
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
-        self._failure = error  # raised by the next record or settle
+        self._failure = error  # the next call of record or add raises it
         self._written_count += count
         self._wake()
         if self._pending_rows and error is None:
@@ -287,8 +286,9 @@ class Journal:
 
 
 class InnerJournal(Journal):
-    """The journal of a durable run for a flow called within one of its steps. It tracks its own hidden and replayed
-    steps.
+    """The journal of a durable run for a flow that one of its steps calls.
+
+    It writes to the run's journal, but has its own redaction and its own replayed usage.
     """
 
     is_inner = True

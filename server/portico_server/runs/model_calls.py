@@ -1,4 +1,4 @@
-"""Model calls of a run, counted against the limits of the run's key."""
+"""Model calls of a run, counted against the limits of a key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_LIMIT_WAIT_S: Final = 300.0
 """Maximum seconds that a call of a background run waits for a limit; a longer wait fails the call."""
 
 _UNCOUNTED: Final = (Embed, Rerank, Tokenize, Detokenize)
-"""Requests that searches and length checks send to models: their tokens count, but they are not counted as requests."""
+"""Requests that searches and length checks send to models. Their tokens count, but they do not count as requests."""
 
 
 NO_USAGE: Final = Usage()
@@ -38,7 +38,7 @@ class ModelCalls:
     def __init__(self) -> None:
         self._calls = 0
         self.usage = NO_USAGE
-        """Usage charged so far; the end of the run charges the rest."""
+        """Usage charged so far; the rest is charged when the run ends."""
 
     @asynccontextmanager
     async def call(
@@ -52,8 +52,8 @@ class ModelCalls:
     ) -> AsyncIterator[None]:
         """Wrap a call of a servable within the run. Raise `TooMany` if the key exceeds one of its limits.
 
-        The first call of a model belongs to the request that started the run, if that request ``is_counted``; each
-        further call counts as another request. ``patient``: wait for a limit instead of failing.
+        If the request that started the run ``is_counted``, the first call of a model is already counted; each further
+        call counts as another request. ``patient``: wait for a limit instead of failing.
         """
         if meter is None or servable.card.kind != "model" or isinstance(request, _UNCOUNTED):
             yield
@@ -74,7 +74,7 @@ class ModelCalls:
 
 @dataclass(slots=True)
 class ExpenseShare:
-    """The usage of a run that is charged to another key than its own."""
+    """The part of a run's usage that is charged to another key than the run's own."""
 
     key: str
     charge: ModelCalls = field(default_factory=ModelCalls)
@@ -97,7 +97,9 @@ async def _count_request(meter: UsageMeter, patient: bool) -> None:
 
 
 async def with_text(registry: Registry, servable: Servable, request: Request, caller: Principal) -> Request:
-    """Return an app's request as a chat with the text of its files. A model reads files itself."""
+    """Return a chat request to an app with the text of its files. For a model, return the request unchanged: models
+    read files themselves.
+    """
     if not isinstance(request, Chat) or servable.card.kind != "app" or not holds_files(request.messages):
         return request
     if registry.files is None:

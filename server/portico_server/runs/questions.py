@@ -1,4 +1,4 @@
-"""Questions of runs to the outside: approvals, functions of a client, input from a person."""
+"""Questions that runs ask: approvals, functions that a client executes, input from a person."""
 
 from __future__ import annotations
 
@@ -37,23 +37,24 @@ POLL_INTERVAL_S: Final = 1.0
 """Seconds between checks for answers that another daemon on the same database received."""
 
 MAX_UNREAD_CHANGES: Final = 1_000
-"""Maximum number of changes that a watcher can lag behind before it is dropped; it reconnects and reads the current
-state.
+"""Maximum number of changes that a watcher can lag behind. Then the watcher is dropped, reconnects, and reads the
+current state.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """Function questions that a worker now holds, and those that it has lost."""
+    """Function questions that a worker has claimed, and those that it has lost."""
 
     taken: Sequence[QuestionRow]
     lost: Sequence[str]
 
 
 class QuestionService:
-    """Stores every question as a row, and notifies the waiting run of its answer immediately.
+    """Stores every question as a row, and notifies the waiting run of the answer immediately.
 
-    ``approvers``: who can answer approvals like an admin. All other questions are answered by the owner of the run.
+    ``approvers``: who can answer approvals: the owner of the run, or only admins. All other questions are answered by
+    the owner of the run.
     """
 
     def __init__(self, database: Database, *, approvers: Approvers = "owner") -> None:
@@ -65,16 +66,16 @@ class QuestionService:
         self._change_event = asyncio.Event()
 
     async def start(self, *, is_alone: bool) -> None:
-        """Start the service. ``is_alone``: no other daemon shares the database, so runs in memory with questions are
-        dead.
+        """Start the service.
 
-        Their questions are ended.
+        ``is_alone``: no other daemon shares the database. The runs in memory that had open questions no longer exist,
+        so these questions are ended.
         """
         if is_alone:
             await self._database.write(rows.end_orphans)
 
     async def run(self, *, is_alone: bool) -> None:
-        """Check for answers that another daemon received, until cancelled. Do nothing if there is no other daemon."""
+        """Check for answers that another daemon received, until cancelled. Return if there is no other daemon."""
         while not is_alone:
             await asyncio.sleep(POLL_INTERVAL_S)
             if not self._events:
@@ -90,7 +91,7 @@ class QuestionService:
     async def ask(self, run: Run, question: NewQuestion) -> GivenAnswer:
         """Ask a question and wait for the answer; see `portico_server.core.context.Context.ask`.
 
-        Unless its ``key`` is empty, an answer from before the run was interrupted is returned immediately.
+        If the question has a ``key``, an answer from before an interruption of the run is returned immediately.
         """
         self._asked_event.add(run.id)
         try:
@@ -105,7 +106,9 @@ class QuestionService:
         return GivenAnswer(row.accepted is True, row.value, row.note or "", row.answered_by or "")
 
     async def _wait(self, run: Run, row: QuestionRow, *, withdraw: bool) -> QuestionRow:
-        """Return the row once it is answered. Withdraw a question that no run waits for any more."""
+        """Return the row once the question is answered. ``withdraw``: if the wait is cancelled, withdraw the
+        question.
+        """
         event = asyncio.Event()
         self._events.setdefault(row.id, set()).add(event)
         try:
@@ -172,7 +175,7 @@ class QuestionService:
         run_id: str | None = None,
         limit: int = 100,
     ) -> RowPage[QuestionRow]:
-        """Return the caller's questions, newest first; all questions for an admin."""
+        """Return the caller's questions, newest first; for an admin, return all questions."""
         owner = None if caller.admin else caller.id
         return await self._database.read(rows.newest, owner, status=status, run_id=run_id, limit=limit)
 
@@ -187,11 +190,11 @@ class QuestionService:
         worker: str = "",
         granted_functions: Collection[str] = (),
     ) -> QuestionRow:
-        """Answer a question; the run continues on return. ``worker`` is the name of the client that executed a
+        """Answer a question. On return, the run continues. ``worker`` is the name of the client that executed a
         function.
 
         Raise `NotFound`; `Forbidden` if only an admin can approve; `InvalidRequest` if the value does not match the
-        question's schema; `Conflict` if it was answered, has expired or was withdrawn.
+        question's schema; `Conflict` if the question was answered, has expired or was withdrawn.
         """
         row = await self.get(question_id, caller, granted_functions)
         if row.kind == "approval" and self._approvers == "admin" and not caller.admin:
@@ -223,11 +226,12 @@ class QuestionService:
         wait: float = 0.0,
         holding: Sequence[str] = (),
     ) -> ClaimResult:
-        """Claim up to ``limit`` function questions for ``lease`` seconds, and extend those of ``holding`` as long.
+        """Claim up to ``limit`` function questions for ``lease`` seconds, and extend the leases of ``holding``
+        equally.
 
-        Eligible are questions named one of ``names`` from the caller's own runs, and questions named one of
-        ``granted_functions``. Waits up to ``wait`` seconds for the first question. A question whose lease expires goes
-        to another worker.
+        Eligible are questions with one of the ``names`` from the caller's own runs, and questions with one of the
+        ``granted_functions`` from any run. Waits up to ``wait`` seconds for the first question. A question whose lease
+        expires goes to another worker.
         """
         holder = _holder(caller, worker)
         lost_ids = await self._database.write(rows.renew, holding, holder, lease)
@@ -247,7 +251,7 @@ class QuestionService:
                     limit=limit,
                 )
             except asyncio.CancelledError:
-                await self._let_go(holder, holding)  # claims that were made in vain
+                await self._let_go(holder, holding)  # nobody receives the questions that were claimed
                 raise
             remaining_s = until - asyncio.get_running_loop().time()
             if question_rows or remaining_s <= 0:
@@ -263,7 +267,7 @@ class QuestionService:
         await self._let_go(_holder(caller, worker))
 
     async def watch(self, caller: Principal) -> AsyncIterator[QuestionRow]:
-        """Yield the open questions, oldest first, then each question that is asked, answered or ended."""
+        """Yield the open questions, oldest first, and then each question that is asked, answered or ended."""
         queue: asyncio.Queue[QuestionRow | None] = asyncio.Queue(MAX_UNREAD_CHANGES)
         self._watchers.add(queue)
         try:
@@ -304,7 +308,7 @@ class QuestionService:
         """Notify the waiting run, the workers that wait for work, and the watchers."""
         self._wake(row.id)
         for queue in tuple(self._watchers):
-            if queue.full():  # it is too slow: its unread changes are dropped, and it is told to reconnect
+            if queue.full():  # the watcher is too slow: drop its unread changes, and tell it to reconnect
                 queue.get_nowait()
                 queue.put_nowait(None)
                 self._watchers.discard(queue)
@@ -315,7 +319,8 @@ class QuestionService:
 
 def _row(run: Run, question: NewQuestion) -> QuestionRow:
     if question.kind == "function" and not question.served and question.name.startswith(SERVED):
-        # It would be given to workers that serve the function for others, outside the scope of that tool.
+        # The question would be given to workers that serve the function for others, although it does not come
+        # from that tool.
         raise InvalidRequest(
             f"'{question.name[:80]}' cannot be the name of a client's function: it begins with '{SERVED}'. "
             "Call a served function as a tool.",
@@ -324,7 +329,7 @@ def _row(run: Run, question: NewQuestion) -> QuestionRow:
         )
     question_id = new_id("ask_")
     try:
-        # Same form as in the row, so that a repeated question is recognised.
+        # Same form as in the row, so that a repeated question has equal arguments.
         arguments = json.loads(json.dumps(dict(question.arguments), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise InvalidRequest(
@@ -347,12 +352,12 @@ def _row(run: Run, question: NewQuestion) -> QuestionRow:
 
 
 def _holder(caller: Principal, worker: str) -> str:
-    """Return the holder of a lease: workers choose their names, so a name is unique only within one key."""
+    """Return the name of a lease's holder. Workers choose their names, so a name is unique only within one key."""
     return f"{caller.id}:{worker}"
 
 
 def asked_event(row: QuestionRow) -> Asked:
-    """Return a question in the form for followers of its run."""
+    """Return the event that shows a question to followers of its run."""
     return Asked(
         row.id,
         row.kind,
@@ -391,7 +396,7 @@ def _too_late(row: QuestionRow) -> Conflict:
             outcome = "accepted" if row.accepted else "refused"
             return Conflict(f"This was already {outcome}, by '{row.answered_by}'.", code="already_answered")
         case "cancelled":
-            return Conflict("The run that asked this has ended.", code="question_cancelled")
+            return Conflict("The run that asked this question has ended.", code="question_cancelled")
         case _:
             return Conflict(
                 f"Nobody answered '{row.name}' in time; the run has given up.", code="question_expired"

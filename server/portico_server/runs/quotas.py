@@ -1,4 +1,4 @@
-"""Usage of each key's and app's limits, in memory; usage rows restore it after a restart."""
+"""The use of each key's and app's limits, kept in memory. After a restart, it is restored from the usage rows."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ MINUTE_S = 60.0
 MAX_DAYS = 8
 
 SILENT_S = 5.0
-"""Seconds after which the calls in progress of a silent daemon no longer count."""
+"""Seconds without a report after which another daemon's calls in progress no longer count."""
 
 SUMMED_S = 10.0
-"""Seconds after which a key's storage is summed again, because other daemons write too."""
+"""Seconds after which a key's storage is summed again. Other daemons write too."""
 
 SUM_PAUSE_RATIO = 100
-"""Minimum validity of a sum, as a multiple of its duration: sums thus take at most one percent of the time."""
+"""Minimum validity of a sum, as a multiple of the time it took. Sums thus take at most one percent of the time."""
 
 SUM_BUDGET_S = 0.5
-"""Seconds that sums for refused calls can take before they are also limited to that one percent."""
+"""Seconds that sums for refused calls can take before they too are limited to one percent of the time."""
 
 RETRY_AFTER_S = 1.0
 """Seconds after which a caller with too many concurrent calls can retry."""
@@ -44,8 +44,8 @@ Headers = list[tuple[bytes, bytes]]
 class UsageMeter:
     """The limits of one key or app, and the remaining budget.
 
-    A call is admitted while any budget remains: its cost is known when it ends, and can overdraw the budget, which
-    must then recover first.
+    A call is admitted while any budget remains. Its cost is known only when the call ends, and can overdraw the
+    budget. An overdrawn budget must recover before the next call is admitted.
     """
 
     __slots__ = (
@@ -75,21 +75,21 @@ class UsageMeter:
         self._name = f"the {noun} '{name}'"
         self._on_change = on_change
         self._unsaid = [0, 0]
-        """Requests and tokens that the other daemons do not know yet."""
+        """Requests and tokens that have not been reported to the other daemons yet."""
         self._elsewhere: dict[str, tuple[int, float]] = {}
-        """Calls in progress on each other daemon, and when that daemon reported them."""
+        """For each other daemon, its calls in progress, and when it reported them."""
         self._now = now
         self._today = today
         self._calls = 0
         self._days: dict[float, int] = {}
-        """Tokens by day, for the last few days, so that a clock that is set back finds its earlier counts."""
+        """Tokens by day, for the last few days. If the clock is set back, the counts of the earlier day still exist."""
         self._turns = CapacityLimiter(math.inf)
         self._requests: RateBucket | None = None
         self._tokens: RateBucket | None = None
         self.change(limits)
 
     def change(self, limits: UsageLimits) -> None:
-        """Change the limits. Its usage and calls in progress stay counted; a new limit per minute starts from zero."""
+        """Change the limits. Usage and calls in progress stay counted; a new limit per minute starts without usage."""
         now = self._now()
         self._limits = limits
         self._turns.total_tokens = limits.concurrency or math.inf
@@ -97,7 +97,7 @@ class UsageMeter:
         self._tokens = _bucket(limits.tokens_per_minute, now, self._tokens)
 
     def enter(self) -> None:
-        """Count a call that starts. Raise `TooMany` with the exceeded limit."""
+        """Count a call that starts. Raise `TooMany` that names the exceeded limit."""
         limits = self._limits
         if (
             limits.concurrency is not None
@@ -108,7 +108,7 @@ class UsageMeter:
         self._calls += 1
 
     def add_request(self) -> None:
-        """Count a request that is part of an admitted call. Raise `TooMany` with the exceeded limit."""
+        """Count a request that is part of an admitted call. Raise `TooMany` that names the exceeded limit."""
         limits, now = self._limits, self._now()
         if self._requests is not None and (wait := self._requests.wait(1, now)):
             request_count = limits.requests_per_minute or 0
@@ -125,12 +125,12 @@ class UsageMeter:
 
     @property
     def _other_calls(self) -> int:
-        """Return the calls in progress at other daemons, according to recent reports."""
+        """Return the number of calls in progress on other daemons, according to recent reports."""
         since = self._now() - SILENT_S
         return sum(calls for calls, at in self._elsewhere.values() if at >= since)
 
     def report(self) -> tuple[int, int, int]:
-        """Return the requests and tokens since the last report, and the calls in progress."""
+        """Return the requests and tokens since the last report, and the number of calls in progress."""
         requests, tokens = self._unsaid
         self._unsaid = [0, 0]
         return requests, tokens, self._calls
@@ -147,11 +147,11 @@ class UsageMeter:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wrap a model call within a run: limited to as many concurrent calls as the key can make from outside."""
+        """Wrap a model call within a run, and limit such calls to the key's number of concurrent calls."""
         if self._limits.concurrency is None:
             yield
             return
-        turn = object()  # a task can have several turns
+        turn = object()  # a separate object for each turn, because a task can have several
         await self._turns.acquire_on_behalf_of(turn)
         try:
             yield
@@ -172,7 +172,7 @@ class UsageMeter:
         self._on_change()
 
     def resume(self, *, requests: int, tokens: int, spent_tokens: int) -> None:
-        """Restore the usage from before this daemon started: of the last minute, and the ``tokens`` of today."""
+        """Restore the usage from before this daemon started: that of the last minute, and ``spent_tokens`` of today."""
         now = self._now()
         if self._requests is not None:
             self._requests.take(requests, now)
@@ -192,11 +192,12 @@ class UsageMeter:
 
     @property
     def _night(self) -> float:
-        """Return the seconds until midnight UTC."""
+        """Return the seconds that remain until midnight UTC."""
         return DAY_S - self._today() % DAY_S
 
     def headers(self) -> Headers:
-        """Return the remaining budget in OpenAI's headers; for tokens, the limit per minute if set, else per day.
+        """Return the remaining budget in OpenAI's headers. For tokens, this is the limit per minute if set, otherwise
+        per day.
 
         Source: https://platform.openai.com/docs/guides/rate-limits
         """
@@ -224,9 +225,9 @@ class UsageMeter:
 
 
 class Quotas:
-    """The meters of keys or apps with limits. ``now`` is monotonic, ``today`` is in seconds since 1970.
+    """The meters of the keys or apps that have limits. ``now`` is monotonic, ``today`` is in seconds since 1970.
 
-    ``noun``: the word for them in messages.
+    ``noun``: what messages call a metered object, such as ``key``.
     """
 
     def __init__(
@@ -245,7 +246,7 @@ class Quotas:
         """Called when there is usage to report."""
 
     def report(self, busy: bool) -> dict[str, tuple[int, int, int]]:
-        """Return the usage that other daemons do not know yet, by key; ``busy``: include keys with calls in
+        """Return the usage that other daemons do not know yet, by key. ``busy``: include keys with calls in
         progress.
         """
         unreported_keys, self._unreported = self._unreported, set()
@@ -279,9 +280,7 @@ class Quotas:
         return meter
 
     def change(self, key_id: str, name: str, limits: UsageLimits) -> bool:
-        """Apply limits like `limit` to a key that may already have limits, and keep its usage. Return whether the
-        limits are new.
-        """
+        """Change the limits of a key, and keep its usage. Return whether the key's limits have changed."""
         usage_meter = self._meters.get(key_id)
         if usage_meter is None:
             return self.limit(key_id, name, limits) is not None
@@ -296,24 +295,25 @@ class Quotas:
 
 
 class StorageQuota:
-    """The storage limit of keys. ``limit_of`` returns the bytes for a key's id; 0 means no limit.
+    """The storage limits of keys. ``limit_of`` returns the limit in bytes for a key's id; 0 means no limit.
 
-    The rows of a key are summed periodically; in between, admitted sizes are added to the sum. Deleted rows, and sizes
-    that were not written after all, show when the sum would exceed the limit: it is then computed again, unless recent
-    sums took too much time.
+    The rows of a key are summed periodically. Between sums, admitted sizes are added to the last sum, which is then
+    too high if rows were deleted or admitted data was not written. If it would exceed the limit, it is therefore
+    computed again, unless recent sums took too much time.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.limit_of: Callable[[str], int] = lambda _owner: 0
         self._now = now
         self._sums: dict[str, tuple[int, float]] = {}
-        """Maximum bytes that each key stores, and until when that number is valid, by key."""
+        """For each key, the maximum bytes that it stores, and until when that number is valid."""
         self._budgets: dict[str, RateBucket] = {}
-        """Time budget of each key's sums, in seconds, by key."""
+        """For each key, the time that its sums can still take, in seconds."""
         self._locks: dict[str, threading.Lock] = {}
 
     async def admit(self, database: Database, owner: str | None, size: int = 1) -> None:
-        """Check like `require` before work that writes about ``size`` bytes; the final size is no longer refused.
+        """Check like `require` before work that writes about ``size`` bytes. Data that turns out larger is not
+        refused.
 
         Reads nothing if a recent sum exists.
         """
@@ -329,7 +329,9 @@ class StorageQuota:
             self._add(owner, size())
 
     def _add(self, owner: str, size: int) -> bool:
-        """Add to a sum unless it is being computed, because an event loop must not wait for that."""
+        """Add ``size`` to a sum. If the sum is being computed, do nothing: the event loop must not wait. Return
+        whether it was added.
+        """
         lock = self._lock_of(owner)
         if not lock.acquire(blocking=False):
             return False
@@ -340,7 +342,9 @@ class StorageQuota:
         return True
 
     def look(self, connection: Any, owner: str | None, size: int) -> None:
-        """Raise `TooLarge` if ``size`` more bytes exceed a key's limit. Call it before the work that writes them."""
+        """Raise `TooLarge` if ``size`` more bytes exceed a key's limit. Call this method before the work that writes
+        the bytes.
+        """
         if owner is not None and (limit := self.limit_of(owner)):
             with self._lock_of(owner):
                 self._used_bytes(connection, owner, size, limit)
@@ -356,7 +360,9 @@ class StorageQuota:
         return self._locks.setdefault(owner, threading.Lock())
 
     def _used_bytes(self, connection: Any, owner: str, size: int, limit: int) -> tuple[int, float]:
-        """Return the maximum bytes that a key stores, and until when the number is valid; called with its lock."""
+        """Return the maximum bytes that a key stores, and until when this number is valid. The caller holds the key's
+        lock.
+        """
         used_bytes, until = self._sums.get(owner, (0, -math.inf))
         began = self._now()
         budget = self._budgets.get(owner)
@@ -391,7 +397,7 @@ def span(seconds: float) -> str:
 
 
 def _bucket(limit: int | None, now: float, before: RateBucket | None) -> RateBucket | None:
-    """Return the budget of a limit, reduced by the amount taken from the previous budget, as far as possible."""
+    """Return the budget for a limit, reduced by what was taken from the previous budget, as far as possible."""
     if limit is None or (before is not None and before.size == limit):
         return None if limit is None else before
     rate_bucket = RateBucket(limit, MINUTE_S, now)

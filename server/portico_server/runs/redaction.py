@@ -1,4 +1,4 @@
-"""Data that must not be recorded: the values of certain fields, and texts that look like secrets."""
+"""Redaction of data that must not be recorded: the values of certain fields, and texts that look like secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portico_server.settings import comma_separated
 REDACTED: Final = "[redacted]"
 
 MIN_SECRET_CHARS: Final = 4
-"""Minimum length of a field's value that is also redacted in other texts; shorter values occur anywhere."""
+"""Minimum length of a field's value that is also redacted in other texts. Shorter values could occur in any text."""
 
 MAX_REMEMBERED_VALUES: Final = 1_000
 """Maximum number of values that one run remembers."""
@@ -22,7 +22,9 @@ MAX_REMEMBERED_VALUES: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class RedactionRules:
-    """Rules for redaction: ``names`` of fields, case-insensitive with ``*`` as a wildcard; ``pattern`` for texts."""
+    """Rules for redaction: ``names`` of fields (case-insensitive, with ``*`` as a wildcard) and a ``pattern`` for
+    texts.
+    """
 
     names: tuple[str, ...] = ()
     pattern: re.Pattern[str] | None = None
@@ -62,7 +64,7 @@ class Redaction:
         self.add(redaction_rules.names)
 
     def add(self, names: Iterable[str]) -> None:
-        """Add names of fields from now on."""
+        """Add names of fields that are redacted from now on."""
         new = frozenset(name.lower() for name in names) - self._names
         if new:
             self._names |= new
@@ -70,12 +72,12 @@ class Redaction:
             self.active = True
 
     def of(self, value: Any) -> Any:
-        """Return a JSON value in a form that can be recorded; return the same object if nothing in it is redacted."""
+        """Return a JSON value without redacted data. If nothing in it is redacted, return the same object."""
         self._learn(value)
         return self._hide(value)
 
     def event(self, event_fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Return an event as JSON; its own fields are not treated as fields of the flow's values."""
+        """Return an event as JSON. The event's own field names are never redacted as fields of a flow's values."""
         for value in event_fields.values():
             self._learn(value)
         return {name: item if name == "type" else self._hide(item) for name, item in event_fields.items()}

@@ -25,13 +25,13 @@ from portico_server.runs.artifacts import ArtifactStore
 logger = logging.getLogger(__name__)
 
 INTERVAL_S: Final = 3600.0
-"""Seconds between checks, and thus the maximum time that data outlives its retention."""
+"""Seconds between checks, and thus the maximum time that data is kept beyond its retention."""
 
 MIN_VACUUM_BYTES: Final = 16 * 1024 * 1024
-"""Minimum unused space in the database's file that is worth freeing: less is soon used again."""
+"""Minimum unused bytes in the database's file that are worth freeing. Less space is soon used again."""
 
 BATCH_ROWS: Final = 50
-"""Number of rows that one transaction deletes; other writers run between two transactions."""
+"""Number of rows that one transaction deletes. Between transactions, other writers can proceed."""
 
 
 class Expires(Protocol):
@@ -43,7 +43,7 @@ class Expires(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PrunedCounts:
-    """Numbers of objects that were deleted, or would be."""
+    """Numbers of objects that were deleted, or that a dry run would delete."""
 
     runs: int = 0
     questions: int = 0
@@ -60,10 +60,10 @@ class PrunedCounts:
 
 
 class Retention:
-    """Checks at the daemon's start and every hour. A run that has not ended is never deleted.
+    """Deletes old data at the daemon's start and then every hour. A run that has not ended is never deleted.
 
     ``runs_days``, ``usage_days`` and ``responses_days``: how long runs, usage and stored responses are kept after
-    their end; ``sessions_days``: how long sessions and conversations are kept after their last turn; 0 for ever.
+    their end; ``sessions_days``: how long sessions and conversations are kept after their last turn; 0 means forever.
     """
 
     def __init__(
@@ -106,7 +106,9 @@ class Retention:
             await asyncio.sleep(INTERVAL_S)
 
     async def prune(self, *, runs_days: float | None = None, dry_run: bool = False) -> PrunedCounts:
-        """Delete data older than the settings, or than ``runs_days``; ``dry_run`` only counts."""
+        """Delete data that is older than the settings allow, or runs older than ``runs_days``. ``dry_run`` only
+        counts.
+        """
         async with self._one_at_a_time:
             days = self._runs_days if runs_days is None else runs_days
             runs = _cutoff(days, for_ever=runs_days is None)
@@ -116,7 +118,7 @@ class Retention:
             if dry_run:
                 return await self._count(runs, usage, talks, answers)
             while await self._database.write(steps.forget_expired, BATCH_ROWS):
-                pass  # step outputs with their own retention: they could no longer be seen
+                pass  # outputs of steps whose retention has ended: nobody can see them any more
             return PrunedCounts(
                 runs=await self._batches(rows.forget_runs, runs),
                 questions=await self._batches(rows.forget_questions, runs),
@@ -163,5 +165,5 @@ class Retention:
 
 
 def _cutoff(days: float, *, for_ever: bool) -> float | None:
-    """Return the time that many days ago, or ``None`` if 0 days mean for ever."""
+    """Return the time ``days`` days ago. Return ``None`` for 0 days if 0 means ``for_ever``."""
     return None if for_ever and days == 0 else time.time() - days * DAY_S

@@ -31,7 +31,7 @@ MAX_DEPTH = 32
 """Maximum depth of nested calls: an app that calls itself ends with an error at this depth."""
 
 BEHIND: ContextVar[bool] = ContextVar("behind", default=False)
-"""Set for background work that nobody waits for: its calls have a lower priority than calls with a waiting caller."""
+"""True for background work that nobody waits for. Its calls have a lower priority than calls with a waiting caller."""
 
 
 class Deadline:
@@ -70,7 +70,7 @@ class Deadline:
             self._limit.reschedule(None)
 
     def go_on(self) -> bool:
-        """End one wait; return whether another wait continues."""
+        """End one wait. Return whether other waits continue."""
         self._waits -= 1
         if self._waits:
             return True
@@ -84,7 +84,7 @@ class Deadline:
 
 
 class Run:
-    """The state of one execution while it runs, and for a short time afterwards."""
+    """The state of one execution, while it runs and for a short time after its end."""
 
     __slots__ = (
         "behind",
@@ -127,18 +127,20 @@ class Run:
         self.durable = run_id is not None
         """True if a row in the database represents the run."""
         self.keeps_steps = False
-        """True if a durable flow that the run calls directly keeps its steps as the run's own. The flow is called with
-        the same values again when the run resumes.
+        """True if a durable flow that the run calls directly records its steps as the run's own. When the run resumes,
+        it calls the flow with the same values again.
         """
         self.recorded: asyncio.Event | None = None
         """Set once the end of a durable run is stored in its row."""
         self.redaction: Redaction | None = None
-        """The redaction applied to the run's events and result before they are recorded, if rules exist for it."""
+        """The redaction of the run's events and result before they are recorded, or ``None`` without redaction
+        rules.
+        """
         self.owner = caller.id
         """The id of the key that the run works for and that receives its questions."""
         self.client_model_features: frozenset[str] = frozenset()
-        """Model features that the client provides: ``chat`` if it has a model of its own, and ``tools`` if that model
-        calls tools.
+        """Features of the model that the client provides: ``chat`` if it provides a model, ``tools`` if that model can
+        call tools.
         """
         self.behind = BEHIND.get()
         """True if the run is part of work that nobody waits for."""
@@ -147,7 +149,7 @@ class Run:
         self.kind = kind
         self.name = name
         self.model = ""
-        """The model that answers, by its own name, if the run is a model call."""
+        """The name of the model that answers, if the run is a model call."""
         self.caller = caller
         self.status: Status = "running"
         self.created_at = time.time()
@@ -157,25 +159,25 @@ class Run:
         self.log = EventLog(last_event)
         self.result: Any = None
         self.output: tuple[Any] | None = None
-        """The result that the run's row stores, in a one-element tuple, if it is not ``result``."""
+        """The result that is stored in the run's row, in a one-element tuple, if it differs from ``result``."""
         self.error: ErrorBody | None = None
         self.revoked: ErrorBody | None = None
-        """Why the run was stopped, if its owner has lost the right to it."""
+        """Why the run was stopped, if its owner has lost the right to run it."""
         self.trace = trace.CURRENT.get()
-        """The span in which the run began, either Portico's or the client's."""
+        """The span in which the run began: a span of Portico or of the client."""
         self.spans: SpanRecorder | None = None
-        """Receives the calls that the run makes; ``None`` if nothing does."""
+        """Records the calls that the run makes; ``None`` if they are not recorded."""
         self.usage = NO_USAGE
         self.replayed = NO_USAGE
-        """The part of ``usage`` that comes from calls recorded by an earlier attempt."""
+        """The part of ``usage`` that belongs to calls that an earlier attempt recorded."""
         self.reported: Usage | None = NO_USAGE
-        """Usage in the rows of earlier attempts; ``None`` if these rows contain everything that is replayed."""
+        """Usage in the rows of earlier attempts; ``None`` if these rows contain all replayed usage."""
         self.charge = ModelCalls()
-        """What the run's model calls have cost its key."""
+        """The usage that the run's model calls have charged to its key."""
         self.shares: dict[str, ExpenseShare] = {}
-        """Usage that another key pays for, by the key that pays (`at_expense_of`)."""
+        """Usage that is charged to other keys, by the key that pays (`at_expense_of`)."""
         self.meter: UsageMeter | None = None
-        """Counts the run among the calls of its key, if the key has limits."""
+        """The meter on which the run counts as a call of its key, or ``None`` for a key without limits."""
         self.task: asyncio.Task[Any] | None = None
 
     @property
@@ -184,7 +186,7 @@ class Run:
 
     @contextmanager
     def pause_deadline(self) -> Iterator[None]:
-        """Mark the run as waiting for an outside answer: its status changes, and its deadline is paused."""
+        """Mark the run as waiting for an answer from outside. Its status changes, and its deadline is paused."""
         self.clock.stop()
         self.status = "waiting"
         try:
@@ -194,7 +196,7 @@ class Run:
                 self.status = "running"
 
     async def leave(self) -> None:
-        """Record that the caller no longer listens: stop the run unless it is durable."""
+        """Record that the caller no longer listens. Unless the run is durable, stop it."""
         if not self.durable:
             await self.cancel()
 
@@ -206,7 +208,7 @@ class Run:
 
 
 class CallRecord(Protocol):
-    """A call in progress; ``result`` is set once it has one."""
+    """A call in progress. ``result`` is set once the call has a result."""
 
     result: Any
 
@@ -254,7 +256,7 @@ class RunContext:
 
     @property
     def depth(self) -> int:
-        """Return the number of calls between the run and this context; 0 for the run's own call."""
+        """Return the number of calls between the run and this context; 0 for the call that started the run."""
         return self._depth
 
     @property
@@ -266,7 +268,7 @@ class RunContext:
         return self._varied(caller, self._share)
 
     def at_expense_of(self, key: str) -> RunContext:
-        """Return a context of the same run that is charged to another key: its limits apply and its usage is
+        """Return a context of the same run that is charged to another key. That key's limits apply, and its usage is
         recorded.
         """
         if key == self._run.owner:
@@ -291,7 +293,8 @@ class RunContext:
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
         if self._depth >= MAX_DEPTH:
             raise InvalidRequest(
-                f"'{name}' was called {MAX_DEPTH} levels deep: an app calls itself.", code="too_deep"
+                f"'{name}' was called {MAX_DEPTH} levels deep, probably because an app calls itself.",
+                code="too_deep",
             )
         servable = await self._registry.resolve(name, self.caller)
         request = await with_text(self._registry, servable, request, self.caller)
@@ -337,7 +340,7 @@ class RunContext:
         """See `charge_call`."""
         run, meter = self._run, self._meter
         charge = run.charge if self._share is None else self._share.charge
-        # Background work waits for a limit; a waiting caller gets the error immediately.
+        # Background work waits until a limit allows its call; a waiting caller gets the error immediately.
         patient, is_counted = run.durable or run.behind, run.meter is not None and self._share is None
         async with charge.call(meter, servable, request, patient=patient, is_counted=is_counted):
             yield lambda result: charge.spend(meter, servable, result)
@@ -357,9 +360,9 @@ class RunContext:
 async def charge_call(
     context: Context, servable: Servable, request: Request | Relay
 ) -> AsyncIterator[Callable[[Any], None]]:
-    """Admit and charge a call of a servable that `Context.call` does not make, as if it did.
+    """Admit and charge a call of a servable that is made without `Context.call`, as `Context.call` would.
 
-    The context yields a function that receives the result, whose usage counts. Raise `TooMany`.
+    The context yields a function that receives the result and charges its usage. Raise `TooMany`.
     """
     found_context = innermost(context)
     if isinstance(found_context, RunContext) and found_context.is_metered:
@@ -370,24 +373,24 @@ async def charge_call(
 
 
 def at_expense_of(context: Context, key: str) -> Context:
-    """Return the context of a run that is charged to another key, see `RunContext.at_expense_of`."""
+    """Return a context of the run that is charged to another key, see `RunContext.at_expense_of`."""
     found_context = innermost(context)
     return found_context.at_expense_of(key) if isinstance(found_context, RunContext) else context
 
 
 def _check_capabilities(question: NewQuestion, client_model_features: frozenset[str]) -> None:
-    """Raise `InvalidRequest` if the caller lends no model, or a model without the required features."""
+    """Raise `InvalidRequest` if the client provides no model, or a model without the required features."""
     if "chat" not in client_model_features:
         raise InvalidRequest(
-            f"The model '{question.name}' is lent by the calling client, and this client lends none. Call "
-            "over MCP with a client that declares 'sampling', or name another model.",
+            f"The calling client must provide the model '{question.name}', but this client provides none. "
+            "Call over MCP with a client that declares 'sampling', or name another model.",
             code="no_model_lent",
             param="model",
         )
     if (question.arguments.get("options") or {}).get("tools") and "tools" not in client_model_features:
         raise InvalidRequest(
-            "The model that this client lends cannot call tools (it does not declare 'sampling.tools'). Use "
-            "it where no tools are needed, or name another model.",
+            "The model that this client provides cannot call tools (the client does not declare "
+            "'sampling.tools'). Use the model where no tools are needed, or name another model.",
             code="no_tools_lent",
             param="tools",
         )

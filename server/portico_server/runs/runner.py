@@ -45,7 +45,7 @@ Work = Callable[[Context], Awaitable[Any]]
 class Runner:
     """The single place where work starts. ``timeout`` is the maximum duration of a call, in seconds.
 
-    Without ``questions``, a run cannot ask questions.
+    Without ``questions``, runs cannot ask questions.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class Runner:
         self._active: dict[str, Run] = {}
         self._recent = EndedRuns()
         self._arrivals: dict[str, set[asyncio.Event]] = {}
-        """Events set when a run that is not active yet starts, by run id."""
+        """Events to set when a run becomes active, by run id."""
         self.answered_at = 0.0
-        """When the last call that somebody waited for ended, by `time.perf_counter`."""
+        """When the last call with a waiting caller ended, by `time.perf_counter`."""
         self.signals = DaemonHealth()
-        """What the daemon knows about its own health."""
+        """The daemon's measurements of its own health."""
         self.telemetry: Telemetry | None = None
-        """Receives everything that has ended; ``None`` if nothing does."""
+        """Receives all calls and runs that have ended, or ``None`` without telemetry."""
         self.quotas = Quotas()
         """Usage of keys with limits."""
         self.app_quotas = Quotas(noun="app")
@@ -96,7 +96,7 @@ class Runner:
     async def arrival(self, run_id: str, timeout: float, *, after: Run | None = None) -> Run | None:
         """Wait until the run is active in this daemon and return it, or ``None`` after ``timeout`` seconds.
 
-        ``after`` is an attempt of it that has already ended: wait for the next attempt.
+        ``after`` is an attempt of the run that has already ended: wait for the next attempt.
         """
         run = self.get(run_id)
         if run is None or run is after:
@@ -124,7 +124,8 @@ class Runner:
         *,
         owner: str | None = None,
     ) -> Run:
-        """Call the Servable ``name`` in a separate task. Its events are in ``run.log``; cancel it if you leave.
+        """Call the Servable ``name`` in a separate task. Its events are in ``run.log``. A caller that leaves must
+        cancel it.
 
         ``found_servable``: the servable with that name, if known. ``owner``: a key other than the caller's that is
         charged, as within a call of that key, and whose revocation ends the run. Raise `TooMany` if the caller's key,
@@ -144,7 +145,7 @@ class Runner:
                 async with charge_call(context, servable, text_request) as spend:
                     result = await servable.call(text_request, context)
                     spend(result)
-            if run.model:  # for a model that its client lends, the client can give any name
+            if run.model:  # a client can give any name to the model that it provides
                 answered_servable = self._registry.get(getattr(result, "model", ""), caller)
                 run.model = _model_name(answered_servable.card if answered_servable else None) or run.model
             return result
@@ -157,7 +158,7 @@ class Runner:
     def admitted(self, name: str, caller: Principal) -> AdmittedCall:
         """Admit a call from outside to an app. Raise `TooMany` if the app exceeds one of its limits.
 
-        A caller without access is refused elsewhere, and uses no budget.
+        A caller without access is refused elsewhere, and uses no part of the app's budget.
         """
         servable = self._registry.get(name, caller)
         may = servable is not None and servable.card.kind == "app" and caller.allows(servable.card.scope)
@@ -180,7 +181,9 @@ class Runner:
         *,
         owner: str | None = None,
     ) -> Result:
-        """Call the Servable ``name`` and wait for its result; cancelled with the waiting task. See `start`."""
+        """Call the Servable ``name`` and wait for its result. If the waiting task is cancelled, so is the call. See
+        `start`.
+        """
         result: Result = await self.wait(self.start(operation, name, request, caller, servable, owner=owner))
         return result
 
@@ -193,7 +196,7 @@ class Runner:
             await asyncio.wait([run.task])
         finally:
             await run.leave()
-        if run.task.cancelled():  # by another task: the waiter itself was not cancelled
+        if run.task.cancelled():  # another task cancelled the run; the waiter itself was not cancelled
             raise Conflict(f"The run {run.id} was cancelled.", code="cancelled")
         return run.task.result()
 
@@ -210,10 +213,10 @@ class Runner:
         owner: str | None = None,
         usage: Usage | None = None,
     ) -> Run:
-        """Run ``work`` in a task. ``timeout`` is in seconds; ``None`` for no limit, omitted for the default.
+        """Run ``work`` in a task. ``timeout`` is in seconds; ``None`` means no limit, omitting it means the default.
 
         A resumed run has the ``run_id`` and the ``last_event`` of its journal. ``owner`` is the key for which the run
-        is done, if it is not the caller's; ``usage`` is the result of `used_before`.
+        works, if it is not the caller's; ``usage`` is the result of `used_before`.
         """
         run = Run(kind, name, caller, run_id, last_event)
         run.reported = usage or run.reported
@@ -227,7 +230,7 @@ class Runner:
         return run
 
     async def used_before(self, run_id: str, owner: str, began: float) -> Usage:
-        """Return the usage, from the usage rows, of the attempts of a durable run that began at ``began``."""
+        """Return the usage of the earlier attempts of a durable run that began at ``began``, from the usage rows."""
         return await self._usage.of_run(run_id, owner, began)
 
     def begin(
@@ -242,7 +245,7 @@ class Runner:
     ) -> Run:
         """Call `spawn` for a call from outside. Raise `TooMany` if the caller's key exceeds one of its limits.
 
-        ``owner``: the key that is charged, if that key has already been counted for a call from outside.
+        ``owner``: the key that is charged, if a call from outside has already been counted for that key.
         """
         meter = self.meter(caller) if owner is None else None
         run = self.spawn(kind, name, caller, work, timeout=timeout, owner=owner)
@@ -255,7 +258,7 @@ class Runner:
 
         def emit(event: Event) -> Awaitable[None]:
             if type(event) is Usage:
-                run.usage += event  # an app that answers with a Reply reports it again at the end
+                run.usage += event  # an app that answers with a Reply reports this usage again at the end
             if run.first_byte_at is None and not isinstance(event, Progressed):
                 run.first_byte_at = time.perf_counter()
             return run.log.emit(event)
@@ -272,7 +275,7 @@ class Runner:
             run.error = run.revoked or ErrorBody("The run was cancelled.", "server_error", "cancelled")
             raise
         except TimeoutError as error:
-            within = "the time available to a part of it" if limit is None else f"{limit:g} s"
+            within = "the time available to a part of the run" if limit is None else f"{limit:g} s"
             late = DeadlineExceeded(f"'{run.name}' did not finish within {within} and was stopped.")
             run.status, run.error = "failed", late.body()
             raise late from error
@@ -293,12 +296,13 @@ class Runner:
             return run.result
         finally:
             self._end(run)
-            # A listener that lags far behind must not keep an ended run alive.
+            # A listener that lags far behind must not delay the end of a run.
             await asyncio.wait([asyncio.ensure_future(self._say_last(run))], timeout=5)
 
     async def _say_last(self, run: Run) -> None:
         try:
-            if self._questions is not None and not run.durable:  # a durable run can be resumed
+            # a durable run can be resumed, so its questions stay open
+            if self._questions is not None and not run.durable:
                 await self._questions.end_of_run(run)
         except PorticoError as error:
             logger.error("the questions of run %s remain open: %s", run.id, error.message)
@@ -307,10 +311,10 @@ class Runner:
     async def relay(
         self, servable: Relays, name: str, request: Relay, caller: Principal, *, kind: str = ""
     ) -> RelayResponse:
-        """The hot path: relay an OpenAI request to a model and its bytes back, with a run and a usage row.
+        """The hot path: relay an OpenAI request to a model and the model's bytes back, with a run and a usage row.
 
-        ``kind`` is the run's kind if it is not the operation. Raise `TooMany` if the caller's key exceeds one of its
-        limits.
+        ``kind`` is the run's kind if it differs from the operation. Raise `TooMany` if the caller's key exceeds one of
+        its limits.
         """
         meter = self.meter(caller)
         run = Run(kind or request.operation, name, caller)
@@ -380,7 +384,7 @@ class Runner:
             await self._end_relay(run, "completed" if run.status == "running" else None, span)
 
     def _calling(self, run: Run, servable: Relays, name: str, request: Relay) -> Span | None:
-        """Return the span of a model call if telemetry is on."""
+        """Return the span of a model call, or ``None`` without telemetry."""
         if self.telemetry is None:
             return None
         root = trace.of_run(run.id, within=run.trace)
@@ -461,7 +465,7 @@ class Runner:
 
 
 def _model_name(card: Card | None) -> str:
-    """Return the name of a model; empty for anything else."""
+    """Return the name of a model, or an empty string for any other servable."""
     return card.name if card is not None and card.kind == "model" else ""
 
 
@@ -482,10 +486,10 @@ def _plain(result: Any) -> Any:
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Mark a run's exception as retrieved: the run already has it.
+    """Mark a task's exception as retrieved: the run already contains the error.
 
-    Its traceback is dropped, because an ended run can still be read, and the frames would keep all values of the run
-    alive.
+    The traceback is dropped, because an ended run can still be read, and the frames would keep all values of the run
+    in memory.
     """
     try:
         task.result()

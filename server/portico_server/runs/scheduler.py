@@ -29,19 +29,19 @@ from portico_server.runs.turns import RunTurns
 logger = logging.getLogger(__name__)
 
 LEASE_S = 30.0
-"""Seconds after which another daemon can take over a run whose owner is silent."""
+"""Seconds after which another daemon can take over a run whose daemon does not renew its lease."""
 
 MAX_ATTEMPTS = 5
-"""Maximum number of attempts of an interrupted run before it counts as failed."""
+"""Maximum number of attempts of a run. If it is interrupted again, it counts as failed."""
 
 LEASE_MARGIN_S = 5.0
-"""Seconds before a lease's end from which it is checked before every write."""
+"""Seconds before the end of a lease from which the lease is checked before every write."""
 
 WRITE_INTERVAL_S = 0.02
-"""Seconds between two writes of a run's events, so that many are written together."""
+"""Seconds between two writes of a run's events, so that many events are written together."""
 
 MAX_CLOCK_STEP_S = 2.0
-"""Maximum difference between the clock and the elapsed time before the clock counts as changed."""
+"""Difference, in seconds, between the clock and the elapsed time above which the clock counts as changed."""
 
 MAX_WAITING_EVENTS = 4_096
 """Maximum number of events that a run can be ahead of its journal."""
@@ -54,16 +54,19 @@ Handler: TypeAlias = Callable[[Mapping[str, Any], Context], Awaitable[Any]]
 
 
 Principals: TypeAlias = Callable[[str], Principal]
-"""Function from an owner's id to its current caller. Raises `PorticoError` if its key was revoked."""
+"""A function that returns the current caller for an owner's id. Raises `PorticoError` if the owner's key was
+revoked.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class RunKind:
     """How runs of a kind are executed.
 
-    ``concurrency``: runs at once; ``shared``: several runs of one name at once, instead of one; ``owned``: with the
-    rights of their owner, instead of the daemon's own. ``bound``: names keep the meaning that they had when the run
-    started; always if ``owned``. ``lent``: with the daemon's rights, but only while the key for which they run exists.
+    ``concurrency``: maximum number of concurrent runs. ``shared``: runs of the same name can be concurrent. ``owned``:
+    runs have the rights of their owner instead of the daemon's. ``bound``: names keep the meaning that they had when
+    the run started; always true if ``owned``. ``lent``: runs have the daemon's rights, but only as long as the key for
+    which they work exists.
     """
 
     handler: Handler
@@ -84,7 +87,7 @@ def _daemon_id(owner: str) -> Principal:
 
 
 def new_run(kind: str, name: str, payload: Mapping[str, Any], owner: str, run_id: str = "") -> NewRun:
-    """Return a run started by this task: in its trace, and with the current meaning of names."""
+    """Return a new run that the current task starts, with the task's trace and the current meaning of names."""
     span, names = trace.CURRENT.get(), BOUND.get()
     return NewRun(
         run_id or new_id("run_"),
@@ -100,9 +103,9 @@ def new_run(kind: str, name: str, payload: Mapping[str, Any], owner: str, run_id
 class Scheduler:
     """Runs handlers by kind (see `RunKind`).
 
-    A handler must be idempotent: after an interruption it starts again from the beginning. The composition root, which
-    knows the keys, injects ``principals``. ``per_key``: the maximum number of unfinished runs of a kind per key; 0
-    means no limit.
+    A handler must be idempotent: after an interruption, it starts again from the beginning. ``principals`` is injected
+    by the composition root, which knows the keys. ``per_key``: the maximum number of unfinished runs of each kind per
+    key; 0 means no limit.
     """
 
     def __init__(self, database: Database, runner: Runner, per_key: Mapping[str, int] | None = None) -> None:
@@ -125,7 +128,7 @@ class Scheduler:
 
     @property
     def owned_kinds(self) -> frozenset[str]:
-        """Return the kinds whose runs keys can start, each with a limit per key."""
+        """Return the kinds of runs that keys can start. Each kind has a limit per key."""
         return frozenset(name for name, kind in self._kinds.items() if kind.owned)
 
     def handle(
@@ -139,7 +142,7 @@ class Scheduler:
         bound: bool = False,
         lent: bool = False,
     ) -> None:
-        """Register the handler of a kind, and how its runs are executed (see `RunKind`)."""
+        """Register the handler of a kind, and how runs of the kind are executed (see `RunKind`)."""
         self._kinds[kind] = RunKind(handler, concurrency, is_shared, is_owned, is_owned or bound, lent)
 
     async def begin(
@@ -152,10 +155,10 @@ class Scheduler:
         full: bool = True,
         write: Beginning = runs.begin,
     ) -> Run:
-        """Start a run now, bypassing the queue; its row is written first.
+        """Start a run now, bypassing the queue. The run's row is written first.
 
-        ``full``: the row and the run's end survive a power cut. Raise `TooMany` if the caller has the maximum number
-        of runs of the kind.
+        ``full``: the row and the run's end survive a power cut. Raise `TooMany` if the caller has reached its maximum
+        number of runs of the kind.
         """
         write_row = self._database.write if full else self._database.write_soon
         bounded_write = self.within_share(kind, caller, write)
@@ -165,7 +168,7 @@ class Scheduler:
     async def adopt(
         self, run: Run, kind: str, name: str, payload: Mapping[str, Any], *, full: bool = True
     ) -> RunRow:
-        """Add a row for a run in memory: from now on it is resumed if it is interrupted. Raises the same errors as
+        """Add a row for a run in memory, so that the run is resumed after an interruption. Raises the same errors as
         `begin`.
         """
         write_row = self._database.write if full else self._database.write_soon
@@ -176,14 +179,15 @@ class Scheduler:
         try:
             row = await asyncio.shield(writing)
         except asyncio.CancelledError:
-            self._hold(await writing, run, full=full)  # so that its row records how it ended
+            self._hold(await writing, run, full=full)  # hold the run, so that its row records how it ended
             raise
         self._hold(row, run, full=full)
         return row
 
     def within_share(self, kind: str, caller: Principal, write: Callable[..., T]) -> Callable[..., T]:
-        """Return ``write`` with a check in its transaction that raises `TooMany` if the caller's share of the kind is
-        used up.
+        """Return a function that calls ``write`` after a check in the same transaction.
+
+        The check raises `TooMany` if the caller has reached its maximum number of runs of the kind.
         """
         limit = self._per_key.get(kind, 0)
         if not limit or caller.admin:
@@ -203,7 +207,9 @@ class Scheduler:
         return run_bounded
 
     def names(self, row: RunRow) -> BoundNames | None:
-        """Return the bound names of a run; names that it looks up later are recorded before they are called."""
+        """Return the names that are bound in a run. Each name that the run looks up later is recorded before it is
+        called.
+        """
         if not self._kinds[row.kind].bound:
             return None
 
@@ -224,13 +230,15 @@ class Scheduler:
     async def ensure(
         self, kind: str, name: str, payload: Mapping[str, Any] | None = None, *, caller: Principal = SYSTEM
     ) -> str:
-        """Queue a run unless one of this kind and name is already waiting. Return its id."""
+        """Queue a run unless a run with this kind and name is already waiting. Return the run's id."""
         run_id = await self._database.write(runs.ensure, new_run(kind, name, payload or {}, caller.id))
         self._wake.set()
         return run_id
 
     def check_leases(self) -> None:
-        """Check immediately which leases are still ours, because a run was cancelled, perhaps one of this daemon."""
+        """Check immediately which leases this daemon still has: a run was cancelled, perhaps one of this daemon's
+        runs.
+        """
         if self._running:
             self._renewed_at = float("-inf")
             self._wake.set()
@@ -241,25 +249,27 @@ class Scheduler:
 
     @property
     def fence(self) -> str:
-        """Return the name under which a run must be held for a write to count; empty while no other daemon can
-        hold it.
+        """Return the holder that must have a run's lease for a write to count; empty while no other daemon can
+        have it.
         """
         return "" if time.monotonic() < self.sure_until else self.holder
 
     @property
     def stopping(self) -> bool:
-        """Return whether the daemon is stopping: interrupted runs are left to the next daemon."""
+        """Return whether the daemon is stopping. Runs that are interrupted then are left to the next daemon."""
         return self._stopping
 
     async def wait_for_end(self, run_id: str) -> None:
-        """Wait until the end of a run that ends in this daemon is in its row."""
+        """Wait until the end of a run that ends in this daemon is stored in the run's row."""
         name = f"journal {run_id}"
         watchers = [watcher for watcher in self._watchers if watcher.get_name() == name]
         if watchers:
             await asyncio.wait(watchers)
 
     async def run(self, *, is_alone: bool) -> None:
-        """Work until cancelled. ``is_alone``: no other daemon shares the database, so every old lease is void."""
+        """Work until cancelled. ``is_alone``: no other daemon shares the database, so leases from before the start are
+        void.
+        """
         is_released = not is_alone
         try:
             while True:
@@ -277,14 +287,14 @@ class Scheduler:
                     async with asyncio.timeout(LEASE_S / 3):
                         await self._wake.wait()
         finally:
-            self._stopping = True  # runs cancelled now go back into the queue
+            self._stopping = True  # runs that are cancelled from now on go back into the queue
             for _row, run in tuple(self._running.values()):
                 await run.cancel()
             if self._watchers:
                 await asyncio.wait(self._watchers)
 
     async def _renew(self) -> None:
-        """Renew the leases, and stop the runs that are no longer ours."""
+        """Renew the leases, and stop the runs whose lease this daemon has lost."""
         now = asyncio.get_running_loop().time()
         if not self._running or now - self._renewed_at < LEASE_S / 4:
             return
@@ -304,14 +314,14 @@ class Scheduler:
                 await run.cancel()
 
     def _caller(self, row: RunRow) -> Principal:
-        """Return the caller whose rights a run has. Raise `Forbidden` if the required key was revoked."""
+        """Return the caller whose rights a run has. Raise `Forbidden` if the key that the run needs was revoked."""
         kind = self._kinds[row.kind]
         if kind.lent:
             self.principals(row.key)
         return self.principals(row.owner) if kind.owned else SYSTEM
 
     async def revoke(self, owner: str) -> None:
-        """End the runs in this daemon that have the daemon's rights on behalf of a revoked key."""
+        """End the runs in this daemon that have the daemon's rights and work for a revoked key."""
         error = Forbidden("The key of this run was revoked or lost scopes.", code="key_revoked").body()
         ended_runs = [
             run for row, run in self._running.values() if self._kinds[row.kind].lent and row.key == owner
@@ -323,7 +333,7 @@ class Scheduler:
     async def _follow_clock(self) -> None:
         """Renew the leases immediately if the system's clock was set.
 
-        Leases are written with that clock, and active runs must not appear abandoned.
+        Leases contain times of that clock, and active runs must not appear abandoned.
         """
         ahead = _clock_lead()
         if abs(ahead - self._ahead) > MAX_CLOCK_STEP_S:
@@ -361,7 +371,7 @@ class Scheduler:
         self._turns.note((row.kind, row.key))
         try:
             if row.attempts > MAX_ATTEMPTS:
-                raise PorticoError(f"Gave up: it was interrupted {MAX_ATTEMPTS} times.", code="gave_up")
+                raise PorticoError(f"Gave up: the run was interrupted {MAX_ATTEMPTS} times.", code="gave_up")
             caller = self._caller(row)
         except PorticoError as error:
             await self._database.write(runs.finish, row.id, "failed", None, error.body().to_json()["error"])
@@ -375,7 +385,7 @@ class Scheduler:
     def _is_operator(self, owner: str) -> bool:
         try:
             caller = self.principals(owner)
-        except PorticoError:  # its key was revoked, but its consequences are handled anyway
+        except PorticoError:  # the key was revoked, but the run is still taken, so that it ends with an error
             return False
         return caller.admin or caller is SYSTEM
 
@@ -388,7 +398,7 @@ class Scheduler:
         full: bool = True,
         usage: Usage | None = None,
     ) -> Run:
-        """Execute a run whose lease we hold."""
+        """Execute a run whose lease this daemon holds."""
         handler, names = self._kinds[row.kind].handler, self.names(row)
 
         async def work(context: Context) -> Any:
@@ -411,12 +421,12 @@ class Scheduler:
         return run
 
     def _hold(self, row: RunRow, run: Run, *, full: bool) -> None:
-        """Keep the row of a run that is ours."""
+        """Keep the row of a run whose lease this daemon holds, and write the run's events."""
         run.durable = True
         if not self._running:
             self.sure_until = (
                 time.monotonic() + LEASE_S - LEASE_MARGIN_S
-            )  # it is the only one, and its lease is new
+            )  # this is the only run, and its lease is new
         run.recorded = asyncio.Event()
         self._running[row.id] = (row, run)
         watcher = asyncio.create_task(self._watch(row, run, full), name=f"journal {row.id}")
@@ -443,10 +453,12 @@ class Scheduler:
                 write_row = self._database.write if full else self._database.write_soon
                 await write_row(runs.finish, row.id, status, result, error, holder=self.holder)
         except PorticoError as error:
-            # Its lease expires, and it is then resumed from the written steps.
+            # The run's lease expires; then the run is resumed from the steps that were written.
             logger.error("the end of run %s could not be written: %s", row.id, error.message)
         finally:
-            if self._running.get(row.id, (None, None))[1] is run:  # it may have been resumed in the meantime
+            if (
+                self._running.get(row.id, (None, None))[1] is run
+            ):  # the run may have been resumed in the meantime
                 del self._running[row.id]
             assert run.recorded is not None
             run.recorded.set()
@@ -469,7 +481,7 @@ class Scheduler:
                     data = run.redaction.event(data)
                 batch.append((seq, data))
                 if isinstance(event, Asked):
-                    self._wake.set()  # while it waits, another run of its kind can work
+                    self._wake.set()  # while the run waits for an answer, another run of its kind can work
             if batch:
                 try:
                     await self._database.write_soon(runs.append_events, row.id, batch)

@@ -1,9 +1,9 @@
-"""Exports runs and their steps as OpenTelemetry spans, named by its conventions for generative AI.
+"""Exports runs and their steps as OpenTelemetry spans, named by OpenTelemetry's conventions for generative AI.
 
-The spans are sent by OTLP over HTTP to the setting ``otel_endpoint``. Without it, no spans are created. A run is a
-SERVER span in the trace of a client that sent a ``traceparent``; its calls are child spans, of the kind CLIENT for
-models. The ids of runs and steps derive from the run and the path of the step: a step knows its parent before the
-parent has ended. Names: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
+The spans are sent by OTLP over HTTP to the setting ``otel_endpoint``. Without this setting, no spans are created. A
+run is a SERVER span in the trace of a client that sent a ``traceparent``; the run's calls are child spans, of the kind
+CLIENT for models. Span ids derive from the id of the run and the path of the step, so a step knows its parent before
+the parent has ended. Names: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "tool": "execute_tool",
     "http": "execute_tool",
 }
-"""The conventions' names for the kinds of runs and steps. Other kinds have no such name."""
+"""The conventions' names for kinds of runs and steps. Kinds that are not listed have no such name."""
 
 REQUESTS: Final[Mapping[type, str]] = {
     Chat: "chat",
@@ -102,7 +102,7 @@ REQUESTS: Final[Mapping[type, str]] = {
     Tokenize: "tokenize",
     Detokenize: "detokenize",
 }
-"""Operation of a call within a run; the first four are names of the conventions."""
+"""Operation for each request within a run. The first four operations are names of the conventions."""
 
 NAMED: Final[Mapping[str, str]] = {
     "invoke_agent": AGENT,
@@ -110,7 +110,7 @@ NAMED: Final[Mapping[str, str]] = {
     "retrieval": STORE,
     "execute_tool": TOOL,
 }
-"""Attributes with the name of the called object; the name of a model is in `MODEL`."""
+"""Attribute for the name of the called object, by operation. The name of a model is in `MODEL`."""
 
 PROVIDERS: Final[Mapping[str, str]] = {
     "azure": "azure.ai.openai",
@@ -120,7 +120,7 @@ PROVIDERS: Final[Mapping[str, str]] = {
     "mistral": "mistral_ai",
     "xai": "x_ai",
 }
-"""Our names of providers for which the conventions have other names."""
+"""The conventions' names for providers that Portico names differently."""
 
 OPTIONS: Final[Mapping[str, str]] = {
     "frequency_penalty": "gen_ai.request.frequency_penalty",
@@ -133,12 +133,12 @@ OPTIONS: Final[Mapping[str, str]] = {
     "top_k": "gen_ai.request.top_k",
     "top_p": "gen_ai.request.top_p",
 }
-"""Request options that are exported."""
+"""Request options that are exported, with their attributes."""
 
 NO_USAGE: Final = Usage()
 
 FLUSH_TIMEOUT_MS: Final = 5_000
-"""Milliseconds in which the last spans must be sent when the daemon ends."""
+"""Maximum milliseconds for sending the last spans when the daemon ends."""
 
 _INNER = re.compile(r"\[\d+\]$|#\d+$")
 
@@ -184,7 +184,7 @@ class Telemetry:
         )
 
     def begin(self, name: str, card: Card | None, request: Request | Relay, above: Trace) -> Span:
-        """Start the span of a call within ``above``. `Span.end` sends it."""
+        """Start the span of a call below ``above``. `Span.end` sends the span."""
         options: Mapping[str, Any] = {}
         if isinstance(request, Relay):
             operation, options = OPERATIONS.get(request.operation, request.operation), request.body
@@ -206,9 +206,9 @@ class Telemetry:
 
     @contextmanager
     def calling(self, name: str, card: Card, request: Request) -> Iterator[Span]:
-        """Wrap a call of a run in a span below the current one, which becomes the parent of its own calls."""
+        """Wrap a call of a run in a span below the current span. The calls that it makes become child spans."""
         above = trace.CURRENT.get()
-        assert above is not None, "a run works in its own span"
+        assert above is not None, "a run must have its own span"
         span = self.begin(name, card, request, above)
         try:
             with trace.at(span.trace):
@@ -226,7 +226,7 @@ class Telemetry:
         span.end(getattr(span.result, "usage", NO_USAGE), None)
 
     def steps(self, run_id: str) -> Callable[[StepRow], None]:
-        """Return a callback for each ended step of a run."""
+        """Return a callback that exports each ended step of a run."""
         within = trace.CURRENT.get()
 
         def step(row: StepRow) -> None:
@@ -268,7 +268,7 @@ class Telemetry:
         *,
         kind: SpanKind = "internal",
     ) -> None:
-        """Export an ended span, unless the client's trace is not recorded."""
+        """Export an ended span, unless the client's trace is not sampled."""
         if not trace.sampled:
             return
         from opentelemetry import trace as otel
@@ -303,7 +303,7 @@ class Telemetry:
 
 
 def parent(path: str) -> str:
-    """Return the path of the step that contains a step; empty for the outermost one."""
+    """Return the path of the step that contains a step; empty for an outermost step."""
     outer = path.rpartition(".")[0]
     while match := _INNER.search(outer):
         outer = outer[: match.start()]
@@ -311,7 +311,7 @@ def parent(path: str) -> str:
 
 
 class Span:
-    """A call in progress in the span ``above``. Its ``result`` is set once it exists."""
+    """A call in progress, below the span ``above``. ``result`` is set once the call has a result."""
 
     def __init__(
         self, telemetry: Telemetry, name: str, kind: SpanKind, above: Trace, attributes: dict[str, Any]
@@ -325,7 +325,7 @@ class Span:
         self.trace = above._replace(span_id=os.urandom(8).hex(), recorded=True)
         self.result: Any = None
         self.first: float | None = None
-        """Seconds to the first piece of the answer, if it arrived in pieces."""
+        """Seconds until the first piece of the answer, or ``None`` if the answer did not arrive in pieces."""
 
     def answered_by(self, card: Card) -> None:
         """Record that a model other than the requested one answers."""
@@ -351,7 +351,9 @@ def _context(at: Trace, *, remote: bool = False) -> SpanContext:
 
 
 def _provider(card: Card | None) -> str:
-    """Return who runs a model: the provider of a remote model, the engine of a local one."""
+    """Return the name of the system that runs a model: the provider of a remote model, or the engine of a local
+    model.
+    """
     labels = card.labels if card is not None else {}
     source = str(labels.get("source") or "")
     if source.startswith("remote://"):
@@ -361,7 +363,7 @@ def _provider(card: Card | None) -> str:
 
 
 def _model(card: Card | None, name: str) -> str:
-    """Return the answering server's name of the model."""
+    """Return the name of the model on the server that answers."""
     source = str(card.labels.get("source") or "") if card is not None else ""
     if source.startswith("remote://"):
         return source.removeprefix("remote://").partition("/")[2] or name
@@ -395,7 +397,7 @@ def _tokens(usage: Usage) -> dict[str, Any]:
 
 
 def _target_of(row: StepRow) -> dict[str, Any]:
-    """Return the model or the tool that a step called, if its input shows it."""
+    """Return the attributes of the model or tool that a step called, if its input shows them."""
     try:
         input_document = orjson.loads(row.input or b"null")
     except orjson.JSONDecodeError:

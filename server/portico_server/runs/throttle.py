@@ -1,4 +1,4 @@
-"""Delays background work, such as the lines of a batch, while a call with a waiting caller is answered."""
+"""Delays background work, such as the lines of a batch, while the daemon answers a call with a waiting caller."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ POLL_INTERVAL_S: Final = 0.05
 """Seconds between checks whether a call is being answered."""
 
 QUIET_PERIOD_S: Final = 0.1
-"""Seconds after an answer in which the same caller is likely to call again, such as a program that takes turns."""
+"""Seconds after an answer in which the same caller is likely to call again, such as a program that makes one call
+after another.
+"""
 
 MAX_WAIT_S: Final = 5.0
-"""Maximum seconds that a call is delayed, regardless of the load: on a machine that is never idle, background work
+"""Maximum seconds that a call is delayed, regardless of the load. On a machine that is never idle, background work
 continues slowly.
 """
 
 
 class Throttle:
-    """Delays background calls. ``on``: whether it does so at all.
+    """Delays background calls. ``on`` is whether it delays calls at all.
 
-    Models of providers share nothing with other calls, and are ignored.
+    Calls to models of providers do not use this machine, so they are ignored.
     """
 
     def __init__(self, registry: Registry, runner: Runner, *, on: bool) -> None:
@@ -34,12 +36,12 @@ class Throttle:
         self._on = on
 
     async def wait_for_idle(self, model: str) -> None:
-        """Return once no foreground call is or was recently being answered, or after `MAX_WAIT_S`."""
+        """Return once no foreground call is being answered and none has ended recently, or after `MAX_WAIT_S`."""
         if not self._on or self._is_hosted(model):
             return
         stood = 0.0
         while stood < MAX_WAIT_S and self._is_busy():
-            await asyncio.sleep(POLL_INTERVAL_S)  # an ended call shrinks a dictionary, which notifies nobody
+            await asyncio.sleep(POLL_INTERVAL_S)  # no event announces the end of the last call
             stood += POLL_INTERVAL_S
 
     def _is_busy(self) -> bool:

@@ -2,8 +2,8 @@
 
 Each model call and tool call is recorded under its place, such as ``clerk.ask.refund[0]``: the step of the turn, the
 tool, the number of the call. A restarted turn reads the recorded calls from the journal, and continues with the first
-call that is missing. A record belongs to one request: if the request at the same place differs, the run fails instead
-of using the record.
+call that is missing. A record belongs to one request: if the request at the same place has changed, the run fails
+instead of using the record.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from portico_server.runs.enclosing_step import GIVEN, EnclosingStep, durable_ste
 from portico_server.runs.journal import Journal, effect_key, for_trace
 
 ASKED: Final = "asked"
-"""Name under which the output of a recorded call stores the digest of the request."""
+"""Key under which the output of a recorded call stores the digest of the request."""
 
 
 STEP_CHANGED: Final = "step_changed"
-"""Error code of a run that would do something other than before its interruption."""
+"""Error code of a run that would no longer do what it did before its interruption."""
 
 
 class TurnCutOff(Exception):
@@ -46,7 +46,7 @@ _Found = TypeVar("_Found")
 
 
 class TurnSteps:
-    """The calls of one agent's turn. Without a durable journal, it names the calls and records nothing."""
+    """The calls of one agent's turn. Without a durable journal, calls get places but are not recorded."""
 
     __slots__ = ("_around", "_counts", "_ids", "_journal", "_path", "_run")
 
@@ -60,8 +60,8 @@ class TurnSteps:
 
     @classmethod
     def here(cls, run: str) -> TurnSteps:
-        """Return the steps of the next turn within the current step. Without a journal, their name is unique to
-        the turn.
+        """Return the steps of the next turn within the current step. Without a journal, the name of the steps is
+        unique to the turn.
         """
         around = durable_step(run)
         if around is None:
@@ -74,12 +74,12 @@ class TurnSteps:
         return self._journal is not None
 
     def place(self, name: str) -> str:
-        """Return the place of the next call of this name."""
+        """Return the place of the next call of ``name``."""
         self._counts[name] += 1
         return self.place_of(f"{name}[{self._counts[name] - 1}]")
 
     def place_of(self, name: str) -> str:
-        """Return the place of something that occurs once in a turn."""
+        """Return the place of an action that occurs only once in a turn."""
         return f"{self._path}.{name}" if self._path else name
 
     def below(self, place: str) -> TurnSteps:
@@ -87,11 +87,11 @@ class TurnSteps:
         return TurnSteps(self._run, self._around, place)
 
     def key(self, place: str) -> str:
-        """Return a key that identifies the effect of a call when it is repeated."""
+        """Return a key that identifies the effect of a call. A repetition of the call has the same key."""
         return effect_key(self._run, self._around.turn, place)
 
     def call_id(self) -> str:
-        """Return an id for a call without one from the model: the same after a restart of the turn."""
+        """Return an id for a call to which the model gave none. After a restart of the turn, the id is the same."""
         if self._journal is None:
             return new_id("call_")
         self._ids += 1
@@ -113,11 +113,11 @@ class TurnSteps:
         shown_request: Any = None,
         settle: bool = True,
     ) -> _Found:
-        """Return the recorded result of ``work``, or call it now, with all writes settled before and after
-        (``settle``).
+        """Return the recorded result of ``work``. If there is none, call ``work`` and record its result.
 
-        ``request`` is the input that it depends on, as JSON; ``shown_request`` is the version for the trace, if that
-        is more. Raise `TurnCutOff`.
+        ``settle``: wait until all writes are finished before and after the call. ``request`` is the input on which the
+        result depends, as JSON; ``shown_request`` is the version for the trace, if the trace shows more. Raise
+        `TurnCutOff`.
         """
         if self._journal is None:
             return await work()
@@ -170,7 +170,7 @@ class TurnSteps:
         shown_request: Any = None,
         settle: bool = True,
     ) -> None:
-        """Record the output of a call; ``settle``: it is written on return. Raise `TurnCutOff`."""
+        """Record the output of a call. ``settle``: the record is written on return. Raise `TurnCutOff`."""
         journal = self._journal
         if journal is None:
             return
@@ -205,7 +205,7 @@ class TurnSteps:
         self._around.answered = row if kind == "llm" else None
 
     async def reject(self, error: PorticoError) -> None:
-        """End the turn in an error after an unusable answer of the model; a restarted turn requests that answer
+        """End the turn with an error after an unusable answer of the model. A restarted turn requests the answer
         again.
         """
         row = self._around.answered
@@ -244,8 +244,8 @@ async def place_of_flow(
 ) -> str:
     """Return the place of the steps of a flow that is called within a step of a durable run.
 
-    Reuse the place of an earlier attempt that called it with the same input. Raise `Conflict` if it was another flow
-    then that has already done something.
+    If an earlier attempt called the flow with the same input, reuse that place. Raise `Conflict` if the flow's
+    specification has changed since then.
     """
     digest = _digest(journal, [name, input_value])
     place = around.flow_place(journal, digest)
@@ -270,7 +270,7 @@ async def place_of_flow(
 
 
 def _change_conflict(place: str, step: str) -> Conflict:
-    """Return the error of a turn whose request differs from the one before the interruption."""
+    """Return the error for a turn whose request differs from the request before the interruption."""
     return Conflict(
         f"'{place}' was recorded before this run was interrupted, and its request differs now: the agent, "
         "one of its hooks, its session or the flow that it calls has changed since. The record was not used, "

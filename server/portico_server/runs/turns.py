@@ -1,4 +1,4 @@
-"""Decides whose run is next: no key delays the others with many runs, or with long runs."""
+"""Decides which run is next, so that no key delays the others with many runs or long runs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Container, Mapping
 from portico_server.core.work_slots import LastTurns
 
 MIN_SHARED_SLOTS_COUNT = 3
-"""Number of concurrent runs, besides one more, from which the operator's runs leave that one to keys."""
+"""If a kind allows more concurrent runs than this, the operator's runs leave one of them to keys."""
 
 MAX_REMEMBERED_TURNS_COUNT = 100
-"""Maximum number of keys whose last turn in the queue is remembered."""
+"""Number of remembered last turns above which those without active runs are forgotten."""
 
 
 class RunTurns(LastTurns[tuple[str, str]]):
-    """The last turns of kinds and keys. ``held``: the number of active runs of each."""
+    """Remembers when each (kind, key) last had a turn in the queue."""
 
     def full(
         self,
@@ -22,10 +22,10 @@ class RunTurns(LastTurns[tuple[str, str]]):
         running_counts: Mapping[tuple[str, str], int],
         is_operator: Callable[[str], bool],
     ) -> list[tuple[str, str]]:
-        """Return the kinds and keys that use half of the concurrent runs, so that long work of a key cannot delay the
-        others.
+        """Return the (kind, key) pairs that use at least half of the kind's concurrent runs.
 
-        The operator's runs can use all but one, if there are several.
+        They start no further runs, so that long work of one key cannot delay the others. The operator's runs can use
+        all concurrent runs, or all but one if the kind allows more than `MIN_SHARED_SLOTS_COUNT`.
         """
         full_turns = []
         for (kind, owner), count in running_counts.items():
@@ -39,8 +39,8 @@ class RunTurns(LastTurns[tuple[str, str]]):
     def later(
         self, kinds: Container[str], running_counts: Mapping[tuple[str, str], int]
     ) -> list[tuple[str, str]]:
-        """Return the kinds and keys whose turn is after all others: first by the fewest runs, then by the oldest last
-        turn.
+        """Return the (kind, key) pairs that come after all others: those with the fewest runs first, then those whose
+        last turn was longest ago.
         """
         if len(self) > MAX_REMEMBERED_TURNS_COUNT:
             self.forget_others(running_counts)

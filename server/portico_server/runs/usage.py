@@ -1,6 +1,6 @@
 """Collects usage rows and writes them together, so that the hot path never waits for a disk.
 
-Calls are counted for monitoring, with a few additions each.
+Each call is also counted for monitoring, which costs only a few additions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RETRY_INTERVAL_S = 5.0
 """Seconds after which rows that could not be written are retried."""
 
 MAX_WAITING_ROWS = 10_000
-"""Maximum number of rows that wait while the disk is full; the oldest excess rows are lost."""
+"""Maximum number of rows that wait while the disk is full. If there are more, the oldest are lost."""
 
 
 class UsageLog:
@@ -59,7 +59,7 @@ class UsageLog:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write the collected rows: a reader finds every row that was added before.
+        """Write the collected rows. Afterwards, a reader finds every row that was added before the call.
 
         If the disk is full, calls continue and their rows wait.
         """
@@ -89,8 +89,8 @@ class UsageLog:
 
 
 MAX_SERIES = 500
-"""Maximum number of names that are counted separately. Clients can call names that do not exist; further names share
-one series.
+"""Maximum number of names that are counted separately. Clients can call names that do not exist, so all further names
+share one series.
 """
 
 OTHER_NAMES = "(others)"
@@ -108,13 +108,13 @@ class CallSeries:
         self.statuses: Counter[str] = Counter()
         self.prompt_tokens = self.completion_tokens = self.cached_tokens = 0
         self.cost = 0.0
-        """Cost in dollars, as far as prices are known."""
+        """Cost in dollars of the calls whose price is known."""
         self.duration = Histogram()
         self.first_byte = Histogram()
 
 
 class CallCounts:
-    """All call counts, by name and operation."""
+    """All call counts, grouped by name and operation."""
 
     def __init__(self) -> None:
         self._series: dict[tuple[str, str], CallSeries] = {}

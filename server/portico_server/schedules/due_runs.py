@@ -1,4 +1,4 @@
-"""The due runs of a schedule: which of its times are started or skipped, and how they are queued."""
+"""Decides which due times of a schedule are started or skipped, and queues the runs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from portico_server.db.schedules import RUN_KIND, Cause, ScheduleRow
 from portico_server.schedules.timing import Timing
 
 GRACE_S: Final = 60.0
-"""Seconds after its time from which a run counts as missed."""
+"""Seconds after its due time from which a run counts as missed."""
 
 MAX_CAUGHT_UP_RUNS: Final = 24
-"""Maximum number of missed times that are caught up, newest first."""
+"""Maximum number of missed times that are caught up: the newest."""
 
 MAX_RUNS_UNDER_WAY: Final = 24
 """Maximum number of waiting or active runs of one schedule."""
 
 STILL_UNDER_WAY: Final = "The previous run was still in progress."
-TOO_MANY_UNDER_WAY: Final = f"{MAX_RUNS_UNDER_WAY} runs of it were already in progress."
+TOO_MANY_UNDER_WAY: Final = f"{MAX_RUNS_UNDER_WAY} runs of the schedule were already in progress."
 MISSED: Final = "No daemon was running at that time."
-TOO_MANY_MISSED: Final = f"More than {MAX_CAUGHT_UP_RUNS} were missed: only the newest are caught up."
+TOO_MANY_MISSED: Final = f"More than {MAX_CAUGHT_UP_RUNS} runs were missed: only the newest are caught up."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ def timing_of(row: ScheduleRow) -> Timing:
 
 
 def plan(row: ScheduleRow, now: float) -> DuePlan:
-    """Return what to do at a moment about the due times of a schedule. Pure."""
+    """Return which due times of a schedule to start or skip at the time ``now``. Pure."""
     if row.next_at is None or row.next_at > now:
         return DuePlan()
     limit = MAX_CAUGHT_UP_RUNS + 1 if row.missed == "all" else 1
     due = timing_of(row).last(row.next_at, now, row.anchor, limit)
-    # The result may have changed in the meantime, as time zones do. The announced time is kept.
+    # If time zone rules have changed, no time may be due now. The schedule then keeps the announced time.
     planned_times = [(moment, _cause(moment, now)) for moment in due or [row.next_at]]
     if row.missed == "all" and len(planned_times) == limit:
         (moment, cause), *planned_times = planned_times
@@ -63,7 +63,7 @@ def _cause(due: float, now: float) -> Cause:
 
 
 def take_due(connection: Any, row: ScheduleRow) -> int:
-    """Take the due times of a schedule and queue their runs. Return their number."""
+    """Take the due times of a schedule and queue their runs. Return the number of queued runs."""
     now = clock(connection)
     if not rows.advance(connection, row, timing_of(row).next_due(now, row.anchor)):
         return 0
@@ -98,8 +98,8 @@ def take_now(connection: Any, row: ScheduleRow) -> str:
         )
     if under_way >= MAX_RUNS_UNDER_WAY:
         raise TooMany(
-            f"{MAX_RUNS_UNDER_WAY} runs of the schedule '{row.name}' are in progress. Try again when some "
-            "have ended.",
+            f"{MAX_RUNS_UNDER_WAY} runs of the schedule '{row.name}' are in progress. Try again when some of "
+            "them have ended.",
             code="too_many_runs",
             retry_after=60.0,
         )
@@ -114,7 +114,7 @@ def _queue(connection: Any, row: ScheduleRow, due: float, cause: Cause) -> str:
 
 
 def _new_run(row: ScheduleRow, due: float) -> NewRun:
-    """Return a queued run. Runs with the same name are executed one after another."""
+    """Return a run to queue. Runs with the same name are executed one after another."""
     run_id = new_id("run_")
     name = f"{row.id}/{run_id}" if row.overlap == "allow" else row.id
     payload = {

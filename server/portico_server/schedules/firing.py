@@ -27,16 +27,16 @@ from portico_server.schedules.due_runs import take_due, take_now, timing_of
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S: Final = 5.0
-"""Seconds between checks for changes by another daemon, and for runs that it left."""
+"""Seconds between checks for changes by other daemons, and for runs that other daemons have left behind."""
 
 MAX_RUNS_AT_ONCE: Final = 64
-"""Maximum number of runs of all schedules that one daemon executes at once; half as many per key."""
+"""Maximum number of concurrent runs of all schedules in one daemon; half as many for one key."""
 
 SYNC_WAIT_S: Final = 5.0
 """Seconds between checks of a sync on another daemon."""
 
 BEGUN: Final = "begun"
-"""Field in the payload of a run, set before the call of an app that must not be called twice."""
+"""Field in a run's payload that is set before the call of an app that must not be called twice."""
 
 
 class ScheduleRuns:
@@ -56,12 +56,14 @@ class ScheduleRuns:
         self._scheduler = scheduler
         self._stores = stores
         self._wake = asyncio.Event()
-        # One run of a schedule at a time, by its name, except for schedules that allow more: see `_new_run`.
+        # Runs with the same name are executed one at a time. Schedules that allow more give each run its own
+        # name: see `_new_run`.
         scheduler.handle(RUN_KIND, self._work, concurrency=MAX_RUNS_AT_ONCE, is_owned=True)
 
     def principal(self, row: ScheduleRow) -> Principal:
-        """Return the caller in whose name a schedule runs, with its current rights. Raise `Forbidden` if its key was
-        revoked.
+        """Return the caller in whose name a schedule runs, with the caller's current rights.
+
+        Raise `Forbidden` if the caller's key was revoked.
         """
         return self._scheduler.principals(row.key)
 
@@ -84,7 +86,7 @@ class ScheduleRuns:
                     await self._wake.wait()
 
     async def begin_due(self) -> None:
-        """Start all runs that are due now, unless another daemon does."""
+        """Start all runs that are due now, unless another daemon starts them."""
         for row in await self._database.read(rows.due):
             reason = self._obstacle(row)
             if reason is not None:
@@ -95,7 +97,7 @@ class ScheduleRuns:
         self._wake.set()  # there may be more
 
     def _obstacle(self, row: ScheduleRow) -> str | None:
-        """Return why a schedule can no longer run."""
+        """Return why a schedule can no longer run, or ``None`` if it can."""
         try:
             self.principal(row)
             timing_of(row).next_due(row.anchor, row.anchor)
@@ -142,7 +144,9 @@ class ScheduleRuns:
         return result.content if isinstance(result, ChatReply) else None
 
     async def _sync(self, name: str, context: Context) -> dict[str, Any]:
-        """Return the id and the result of a sync, which may have started earlier or on another daemon."""
+        """Start a store's sync, or find the sync that was started earlier, even on another daemon. Return its id and
+        result.
+        """
         run_id = await self._stores.sync(await self._stores.find_followed(name, context.caller))
         row = await self._wait_for_end(run_id)
         if row is None or row.status != "completed":
@@ -168,7 +172,7 @@ class ScheduleRuns:
 
 
 async def find_app(registry: Registry, name: str, caller: Principal) -> Servable:
-    """Return the app that a caller names. Raise `NotFound`, and `Forbidden` if the caller must not call it."""
+    """Return the app that a caller names. Raise `NotFound`, and `Forbidden` if the caller has no access to the app."""
     servable = await registry.resolve(name, caller)
     if servable.card.kind != "app":
         raise NotFound(

@@ -32,9 +32,9 @@ PAUSED_BY_HAND: Final = "Paused by hand."
 class ScheduleService:
     """The schedules of all keys.
 
-    A reference to a schedule is its name or its id: a name means the caller's own schedule, then a shared one; an
-    admin addresses those of other keys by id. A schedule that an admin creates is shared: callers who can use its
-    target see it, and it runs in the name of the admin's key.
+    A reference to a schedule is its name or its id. A name means the caller's own schedule, or else a shared schedule;
+    admins refer to schedules of other keys by id. A schedule that an admin creates is shared: callers who can use its
+    target can see the schedule, and it runs in the name of the admin's key.
     """
 
     def __init__(
@@ -46,7 +46,9 @@ class ScheduleService:
         self._firing = firing
 
     async def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[ScheduleRow]:
-        """Return the caller's own and the shared schedules, by name; ``include_all``: for an admin, all schedules."""
+        """Return the caller's own and the shared schedules, by name. ``include_all``: return all schedules to an
+        admin.
+        """
         schedule_rows = await self._database.read(
             rows.visible, caller.id, include_all=include_all and caller.admin
         )
@@ -59,7 +61,7 @@ class ScheduleService:
     async def create(self, spec: ScheduleSpec, caller: Principal) -> ScheduleRow:
         """Create a schedule. Raise `PorticoError` for a target that the caller cannot use.
 
-        Raise `Conflict` for a name that is in use, or for a key that has reached its maximum.
+        Raise `Conflict` for a name that is in use, or for a key that has reached its maximum number of schedules.
         """
         await self.check_target(spec, caller)
         return await self._add(spec, caller)
@@ -133,10 +135,10 @@ class ScheduleService:
         return await self._again(row)
 
     async def resume(self, ref: str, caller: Principal) -> ScheduleRow:
-        """Resume a schedule from its next time on. A shared schedule whose key was revoked then runs in the caller's
-        name.
+        """Resume a schedule, starting with its next due time.
 
-        Raise `NotFound`, and `Forbidden` if its key was revoked.
+        If the key of a shared schedule was revoked, the schedule then runs in the caller's name. Raise `NotFound`, and
+        `Forbidden` if the key of any other schedule was revoked.
         """
         row = await self._changeable(ref, caller)
         values: dict[str, Any] = {"paused": None, "failures": 0}
@@ -174,7 +176,7 @@ class ScheduleService:
         return tuple(islice(timing.times(now, now), count))
 
     async def times(self, ref: str, caller: Principal, limit: int) -> Sequence[ScheduleTime]:
-        """Return the results of its last times, newest first. Raise `NotFound`."""
+        """Return the results of a schedule's last due times, newest first. Raise `NotFound`."""
         row = await self._find(ref, caller)
         return await self._database.read(rows.times, row.id, limit)
 
@@ -221,8 +223,9 @@ class ScheduleService:
         return self._to_visible(schedule_row)
 
     def _to_visible(self, row: ScheduleRow) -> ScheduleRow:
-        """Return a schedule in the form for clients: with a revoked key it appears as paused, even before its next
-        time.
+        """Return a schedule in the form for clients.
+
+        If its key was revoked, the schedule appears as paused, even before its next due time.
         """
         if row.paused is not None:
             return row
@@ -234,7 +237,7 @@ class ScheduleService:
 
 
 def differing(row: ScheduleRow, spec: ScheduleSpec) -> tuple[str, ...]:
-    """Return the fields in which a schedule differs from its spec."""
+    """Return the names of the fields in which a schedule differs from its spec."""
     return tuple(sorted(name for name, value in spec.values().items() if getattr(row, name) != value))
 
 
@@ -246,7 +249,7 @@ def _sees(caller: Principal, row: ScheduleRow) -> bool:
 
 
 def _merge(row: ScheduleRow, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a schedule with the changes; a field replaces the field that it excludes."""
+    """Return the fields of a schedule with the changes. A new field replaces the field that excludes it."""
     now = {**asdict(row), row.kind: row.target}
     fields = {name: now.get(name) for name in FIELDS}
     for either in (("cron", "every"), ("app", "store")):

@@ -14,10 +14,12 @@ from portico_server.core.names import check_name
 from portico_server.schedules.timing import Timing
 
 Missed: TypeAlias = Literal["skip", "once", "all"]
-"""What happens with times at which no daemon ran: nothing, one run, or a run for each."""
+"""What a schedule does about due times at which no daemon was running: nothing, one run, or a run for each time."""
 
 Overlap: TypeAlias = Literal["skip", "queue", "allow"]
-"""What happens at a time when a run of the schedule is in progress: nothing, a run after it, or a concurrent run."""
+"""What a schedule does at a due time while its previous run is in progress: nothing, a run after it, or a
+concurrent run.
+"""
 
 TargetKind: TypeAlias = Literal["app", "store"]
 
@@ -50,7 +52,7 @@ FIELDS: Final[Mapping[str, type | tuple[type, ...]]] = {
 class ScheduleSpec:
     """A requested schedule: ``target`` is the name of an app, called with ``input``, or of a store, which syncs.
 
-    ``pause_after``: consecutive failures after which it is paused; 0: never.
+    ``pause_after``: consecutive failures after which the schedule is paused; 0 means never.
     """
 
     name: str

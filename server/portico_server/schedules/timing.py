@@ -1,4 +1,5 @@
-"""The due times of a schedule: a cron expression in a time zone, or an interval. Pure; times in seconds since 1970.
+"""The due times of a schedule: a cron expression in a time zone, or an interval. Pure. Times are in seconds since
+1970.
 
 Sources: https://man7.org/linux/man-pages/man5/crontab.5.html and
 https://manpages.debian.org/stable/cron/cron.8.en.html#NOTES for clock changes.
@@ -41,7 +42,7 @@ SHORTCUTS: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-"""Shortcuts for the five fields."""
+"""Shortcuts, with the five fields for which they stand."""
 
 _FIRST_WINDOW_S: Final = 3_600.0
 _WINDOW_FACTOR: Final = 8
@@ -83,11 +84,11 @@ class Timing:
         return timing
 
     def next_due(self, moment: float, anchor: float) -> float | None:
-        """Return the first due time after a moment; ``anchor``: the start of the intervals."""
+        """Return the first due time after ``moment``. Intervals are counted from ``anchor``."""
         return next(self.times(moment, anchor), None)
 
     def times(self, moment: float, anchor: float) -> Iterator[float]:
-        """Yield all due times after a moment, in order and without end."""
+        """Yield the due times after ``moment``, in order and without end. Intervals are counted from ``anchor``."""
         if self.every is not None:
             step = _interval(self.every)
             number = int((moment - anchor) // step) + 1
@@ -99,14 +100,14 @@ class Timing:
         yield from _cron_times(str(self.cron), _zone(self.timezone), moment)
 
     def last(self, since: float, until: float, anchor: float, limit: int) -> list[float]:
-        """Return the last due times from ``since`` to ``until``, both inclusive, at most ``limit``, in order.
+        """Return the last due times from ``since`` to ``until``, both inclusive, in order; at most ``limit``.
 
-        Searches backwards in growing steps, so that a daemon that was down for a year does not count all its minutes.
+        Searches backwards in growing steps, so that a daemon that was down for a year does not compute every minute.
         """
         window = _FIRST_WINDOW_S
         while True:
             start = max(since, until - window)
-            # One second earlier, to include a time that is exactly the start.
+            # Start one second earlier, to include a due time that equals the start.
             due_times = [due for due in _until(self.times(start - 1.0, anchor), until) if due >= start]
             if len(due_times) >= limit or start <= since:
                 return due_times[-limit:]
@@ -121,22 +122,23 @@ def _until(times: Iterator[float], until: float) -> Iterator[float]:
 
 
 def _cron_times(cron: str, zone: tzinfo, moment: float) -> Iterator[float]:
-    """Yield the due times of an expression.
+    """Yield the due times of a cron expression.
 
-    If it names hours, a time of day that a clock change skips is due after the change, and a time that occurs twice is
-    due once. If its hours are ``*``, it is due as time passes.
+    If the expression names hours, a time of day that a clock change skips is due after the change, and a time of day
+    that occurs twice is due once. If its hours are ``*``, its times follow elapsed time.
     """
     last = moment
     for due in CronSim(_plain(cron), datetime.fromtimestamp(int(moment // 1), UTC).astimezone(zone)):
         due_time = due.timestamp()
-        if due_time > last:  # started in the repeated hour; the times of its first occurrence are over
+        if due_time > last:  # in the repeated hour of a clock change, skip times that have already occurred
             last = due_time
             yield due_time
 
 
 def _plain(cron: str) -> str:
-    """Return the expression for CronSim: if it names hours, no field begins with a star, which would make it follow
-    elapsed time.
+    """Return the expression for CronSim, which follows elapsed time if a field begins with a star.
+
+    If the expression names hours, stars at the beginning of minute and hour are therefore written as ranges.
     """
     minute, hour, *later_fields = SHORTCUTS.get(cron, cron).split()
     if hour != "*":
@@ -146,7 +148,7 @@ def _plain(cron: str) -> str:
 
 
 def _check(cron: str) -> str:
-    """Return the expression in its plain form. Raise `InvalidRequest`."""
+    """Return the expression with single spaces. Raise `InvalidRequest` if it is not valid."""
     text = " ".join(cron.split())
     if text.startswith("@"):
         if text.lower() not in SHORTCUTS:
@@ -173,11 +175,15 @@ def _wrong_cron(cron: str, reason: str) -> NoReturn:
 
 
 def _zone(name: str) -> ZoneInfo:
-    # Only by name, because zoneinfo reads a file of that name.
+    # Check the name first, because zoneinfo reads the file with that name.
     if 0 < len(name) <= MAX_ZONE_CHARS and re.fullmatch(r"[A-Za-z0-9_+\-]+(?:/[A-Za-z0-9_+\-]+)*", name):
         try:
             return ZoneInfo(name)
-        except (KeyError, OSError, ValueError):  # an unknown name, a folder, or another file
+        except (
+            KeyError,
+            OSError,
+            ValueError,
+        ):  # an unknown name, a folder, or a file that is not a time zone
             pass
     raise InvalidRequest(
         f"'{excerpt(name)}' is not a time zone: expected a name of the IANA database, such as 'Europe/Berlin' "

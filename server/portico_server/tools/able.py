@@ -17,10 +17,11 @@ async def able(
     example: str,
     usual: str = "",
 ) -> str:
-    """Return the name of a model with ``capability``: ``model_name``, else the meaning of ``usual``, else the first.
+    """Return the name of a model with ``capability``: ``model_name``, otherwise ``usual``, otherwise the first model.
 
-    ``task_name`` is what it does, such as 'draws', and ``example`` is how to add such a model; both are for the
-    errors. Raise `InvalidRequest` if the named model lacks the capability, `Unavailable` if no model has it.
+    ``task_name`` is what the model does, such as 'draws', and ``example`` is a command that adds such a model; error
+    messages contain both. Raise `InvalidRequest` if the named model lacks the capability, `Unavailable` if no model
+    has it.
     """
     if model_name:
         card = (await registry.resolve(model_name, caller)).card

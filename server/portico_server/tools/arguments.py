@@ -1,6 +1,6 @@
 """Validates arguments against a tool's JSON schema, with an error that a model or a person can act on.
 
-Imports jsonschema, which takes a tenth of a second: import this module when the first tool is called.
+Importing jsonschema takes a tenth of a second, so import this module when the first tool is called.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from portico_server.tools.sandbox.protocol import MB, is_path
 
 BOUNDS: Final = ContainerBounds(containers=100, files=500, bytes=128 * MB)
 MAX_FILE_BYTES: Final = 16 * MB
-"""Maximum size of one file, and of all files that are copied to a kernel at once, in bytes."""
+"""Maximum size, in bytes, of one file, and of all files that are copied to a kernel together."""
 
 
 class ContainerFiles:
@@ -57,7 +57,7 @@ class ContainerFiles:
         return await self.find(row, artifact.id)
 
     async def find(self, row: ContainerRow, file_id: str) -> StoredContainerFile:
-        """Return one of its files by id. Raise `NotFound`."""
+        """Return a file of the container by its id. Raise `NotFound`."""
         for file in await self._database.read(rows.files, row.id):
             if file.id == file_id:
                 return file
@@ -70,12 +70,12 @@ class ContainerFiles:
     async def put(
         self, row: ContainerRow, named_files: Sequence[tuple[str, str, FileSource]]
     ) -> Sequence[str]:
-        """Add artifacts as its files; return the paths for which no space was left."""
+        """Add artifacts to a container as files. Return the paths for which the container has no space."""
         if not named_files:
             return ()
         file_rows = [ContainerFileRow(file_id, row.id, path, source) for file_id, path, source in named_files]
         outcome = await self._database.write(rows.put, file_rows, BOUNDS)
-        if outcome is None:  # it was deleted in the meantime
+        if outcome is None:  # the container was deleted in the meantime
             for file_row in file_rows:
                 await self.discard(file_row.id)
             raise container_gone_error(row.id)
@@ -92,7 +92,7 @@ class ContainerFiles:
             await self.let_go([file for file in files if file.path in paths])
 
     async def let_go(self, files: Sequence[StoredContainerFile]) -> None:
-        """Remove files from their container. Files that a run created remain as its artifacts."""
+        """Remove files from their container. Files that a run created remain artifacts of the run."""
         await self._database.write(rows.take, [file.id for file in files])
         for file in files:
             if file.run_id == file.container_id:
@@ -126,6 +126,6 @@ def new_artifact(path: str, data: bytes) -> NewArtifact:
 
 
 def no_room_text(path: str) -> str:
-    """Return the sentence about a file for which its container has no space."""
+    """Return a sentence about a file for which its container has no space."""
     limit_text = f"{BOUNDS.files} files with {BOUNDS.bytes // MB} MB in total"
     return f"'{path}' is not stored in the container, whose limit is {limit_text}."

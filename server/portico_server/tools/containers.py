@@ -1,8 +1,8 @@
 """Containers: sandbox sessions with a name and an owner, whose files are kept as long as the container is used.
 
-A session has its files in the memory of its kernel. Files of a container are also artifacts: after each call, new
-files are recorded, and before the next call, missing files are copied to the kernel, even if it is new or on another
-machine.
+The files of a session are in the memory of its kernel. The files of a container are also artifacts. After each call,
+new files are stored as artifacts. Before the next call, files that the kernel lacks are copied to it, even if the
+kernel is new or on another machine.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _BATCH_ROWS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class NewContainer:
-    """The properties of a new container. ``skills`` have the same form as in tools that run code."""
+    """The properties of a new container. ``skills`` have the same form as in calls of tools that run code."""
 
     name: str
     minutes: int = DEFAULT_MINUTES
@@ -66,7 +66,7 @@ class NewContainer:
 
 
 class ContainerService:
-    """All sessions of the sandbox, including containers. ``memory_mb`` is the memory of each."""
+    """All sessions of the sandbox, including containers. ``memory_mb`` is the memory limit of each session."""
 
     def __init__(
         self,
@@ -86,11 +86,11 @@ class ContainerService:
         self._files = ContainerFiles(database, artifacts)
 
     async def missing(self) -> str | None:
-        """Return a sentence that says why no code can run on this machine, or ``None``."""
+        """Return a sentence that says why this machine cannot run code, or ``None`` if it can."""
         return await self._notebooks.missing()
 
     async def revoke(self, owner: str) -> None:
-        """Stop everything that runs for a revoked key."""
+        """Stop all code that runs for a revoked key."""
         await self._notebooks.revoke(owner)
 
     async def run(
@@ -98,8 +98,9 @@ class ContainerService:
     ) -> tuple[CellOutcome, tuple[Artifact, ...]]:
         """Run a cell: in a container by its id, in a session by its name, or without a session in a new kernel.
 
-        Its files are stored for the caller. ``source``: the origin of the cell's files. Raise `NotFound` for a missing
-        container, `Unavailable`, `TooMany`, `TooLarge`.
+        Files that the cell creates are stored for the caller. ``source`` is the origin of the files that are put into
+        the container before the cell runs. Raise `NotFound` for a missing container, `Unavailable`, `TooMany`,
+        `TooLarge`.
         """
 
         async def report(message: str) -> None:
@@ -161,7 +162,7 @@ class ContainerService:
         )
 
     async def _lay(self, row: ContainerRow, run: RunCell, laid: dict[str, str]) -> Sequence[str]:
-        """Copy new and changed files of a container to its kernel. Return sentences about files that could not be
+        """Make the files of the kernel equal to those of its container. Return sentences about files that could not be
         copied.
         """
         missing: list[str] = []
@@ -187,7 +188,9 @@ class ContainerService:
 
     @staticmethod
     async def _lay_portion(files: Mapping[str, bytes], run: RunCell, laid: dict[str, str]) -> Sequence[str]:
-        """Copy some of the files; if one of them cannot be written, all of them are copied again with the next call."""
+        """Copy a portion of the files to the kernel. If one of them cannot be written, the next call copies all of
+        them again.
+        """
         error = (await run(Cell("", files))).error
         if error is None:
             return ()
@@ -217,7 +220,7 @@ class ContainerService:
         caller: Principal,
         files: AsyncIterable[tuple[str, bytes]] | None = None,
     ) -> ContainerRow:
-        """Create a container with these files, by path; only one file at a time is in memory.
+        """Create a container with ``files``: pairs of path and content. Only one file at a time is in memory.
 
         Raise `InvalidRequest`, `NotFound`, `TooLarge`, `Conflict`.
         """
@@ -273,19 +276,23 @@ class ContainerService:
         limit: int = 20,
         order: Order = "desc",
     ) -> RowPage[ContainerRow]:
-        """Return the caller's own containers by creation time; only those with ``name`` if it is given."""
+        """Return the caller's own containers by creation time. If ``name`` is set, return only containers with
+        that name.
+        """
         return await self._database.read(
             rows.every, caller.id, name=name, after=after, limit=limit, order=order
         )
 
     async def remove(self, container_id: str, caller: Principal) -> ContainerRow:
-        """Delete a container, with the files that no run has created. Raise `NotFound`."""
+        """Delete a container, and those of its files that no run has created. Raise `NotFound`."""
         row = await self.get(container_id, caller)
         await self._forget(row.id, row.owner)
         return row
 
     async def expire(self, *, dry_run: bool = False) -> int:
-        """Delete containers that have not been used for their lifetime. Return their number."""
+        """Delete containers that have been unused for longer than their lifetime. Return the number of deleted
+        containers.
+        """
         if dry_run:
             return await self._database.read(rows.count_expired)
         removed_count = 0
@@ -329,7 +336,7 @@ class ContainerService:
         return await self._database.read(rows.files, (await self.get(container_id, caller)).id)
 
     async def file(self, container_id: str, file_id: str, caller: Principal) -> StoredContainerFile:
-        """Return one of its files by id. Raise `NotFound`."""
+        """Return a file of the container by its id. Raise `NotFound`."""
         return await self._files.find(await self.get(container_id, caller), file_id)
 
     async def content(self, container_id: str, file_id: str, caller: Principal) -> ArtifactRow:

@@ -1,4 +1,4 @@
-"""Databases as tools: two tools for each, one that lists its tables and one that runs a query."""
+"""Databases as tools. Each database becomes two tools: one lists its tables, and one runs a query."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _QUERIES: Final = Slots("database queries", 4, per_key=2)
 async def answer(
     source: QuerySource, arguments: Mapping[str, Any], caller: str, timeout: float = QUERY_TIMEOUT_S
 ) -> ToolResult:
-    """Return the rows of a query of ``caller``, or its error as a result."""
+    """Return the rows of a query that ``caller`` runs. If the query fails, return the error as a result."""
     try:
         async with _QUERIES.hold(caller):
             query_rows = await source.read(

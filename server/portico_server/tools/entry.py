@@ -1,4 +1,4 @@
-"""The operator's settings of a tool or an MCP server, the parsing of their fields, and approvals before a tool runs."""
+"""The operator's settings of tools and MCP servers, the parsing of their fields, and approvals before a tool runs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from portico_server.core.request import ToolCall, ToolResult
 from portico_server.tools.tool import Tool
 
 Rule: TypeAlias = Literal["", "always", "destructive", "never"]
-"""When to ask for approval; empty: according to the setting ``tool_approval``."""
+"""When to ask for approval; empty means as the setting ``tool_approval`` says."""
 
 RULES: Final = tuple(rule for rule in get_args(Rule) if rule)
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The approval settings. ``default`` applies to added tools without their own rule; a question waits ``limit``
-    seconds.
+    """The approval settings. ``default`` applies to added tools without their own rule. A question expires after
+    ``limit`` seconds.
     """
 
     default: Rule = "never"
@@ -42,11 +42,11 @@ class Approval:
 
 
 NEVER: Final = Approval()
-"""No tool needs approval, except those that always do."""
+"""Settings with which no tool needs approval, except for tools that always need it."""
 
 
 def rule_of(value: Any, at: str) -> Rule:
-    """Return the operator's rule. Raise `InvalidRequest` that names the field under ``at``."""
+    """Parse the operator's rule. Raise `InvalidRequest` that names the field under ``at``."""
     for rule in get_args(Rule):
         if value == rule or (value is None and not rule):
             found_rule: Rule = rule
@@ -57,7 +57,7 @@ def rule_of(value: Any, at: str) -> Rule:
 
 
 async def refusal(tool: Tool, call: ToolCall, context: Context, limit: float) -> ToolResult | None:
-    """Ask whether the tool can run. Return ``None`` if it can, otherwise the result for its caller."""
+    """Ask whether a tool can run. Return ``None`` if it can, otherwise the tool result for the caller."""
     change = "its changes may be irreversible" if tool.destructive else "it may change something"
     question = NewQuestion(
         "approval",
@@ -92,11 +92,11 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class ToolEntry:
-    """The source of tools: a ``command`` to start, a ``url`` to reach, or what a kind of entry adds.
+    """A source of tools: a ``command`` to start, a ``url`` to reach, or what a subclass adds.
 
-    ``env`` are the variables of a process in addition to PATH, HOME and the like; ``headers`` are sent with every
-    request. ``allow`` and ``deny`` are patterns of names (``read_*``). ``timeout`` is in seconds per call.
-    ``approval`` is when to ask for approval before a call.
+    ``env`` are environment variables of the process, in addition to PATH, HOME and similar variables; ``headers`` are
+    sent with every request. ``allow`` and ``deny`` are patterns of tool names (``read_*``). ``timeout`` is in seconds
+    per call. ``approval`` is when to ask for approval before a call.
     """
 
     name: str
@@ -111,20 +111,21 @@ class ToolEntry:
     approval: Rule = ""
 
     def offers(self, tool: str) -> bool:
-        """Return whether a tool, or an operation of an API, with this name becomes a tool."""
+        """Return whether the entry offers the tool, or the operation of an API, named ``tool``."""
         is_allowed = not self.allow or any(fnmatchcase(tool, pattern) for pattern in self.allow)
         return is_allowed and not any(fnmatchcase(tool, pattern) for pattern in self.deny)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the data from which it is parsed, including secrets."""
+        """Return the data from which the entry can be parsed again, including secrets."""
         return {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
 
 
 def text(item: Mapping[str, Any], key: str, at: str) -> str:
-    """Return a text field, empty if it is left out. Raise `InvalidRequest`, as the other functions of this module
-    do.
+    """Return a text field, or an empty string if it is missing.
+
+    Raise `InvalidRequest` for an invalid field, like all functions of this module that read one.
     """
     value = item.get(key) or ""
     if not isinstance(value, str) or "\0" in value:

@@ -1,4 +1,4 @@
-"""The folders that tools can read; everything else is refused."""
+"""The folders that tools can read. All other paths are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico_server.settings import comma_separated
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """The allowed folders. ``roots`` maps their names to absolute paths without links."""
+    """The allowed folders. ``roots`` maps each folder's name to its absolute path with all links resolved."""
 
     roots: dict[str, Path]
 

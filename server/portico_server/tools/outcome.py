@@ -9,7 +9,7 @@ from portico_server.core.request import ToolResult
 
 
 def outcome(value: Any) -> ToolResult:
-    """Return text unchanged; anything else as JSON, under ``result`` if it is not an object."""
+    """Convert text to a text result, and all other values to JSON, under ``result`` if the value is not an object."""
     if isinstance(value, str):
         return ToolResult(value)
     structured_content = value if isinstance(value, dict) else {"result": value}

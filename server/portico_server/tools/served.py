@@ -1,4 +1,4 @@
-"""Functions of clients as tools: called by the daemon, executed by the client."""
+"""Functions of clients as tools: the daemon calls them, and the client executes them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
 
 SILENCE_TIMEOUT_S: Final = 45.0
-"""Seconds of silence after which a worker counts as gone; each claim counts as a sign of activity."""
+"""Seconds of silence after which a worker counts as gone. Each claim ends the silence."""
 
 RECONNECT_TIMEOUT_S: Final = 10.0
 """Seconds that a worker has to reconnect after its connection was lost in the middle of a claim."""
 
 FUNCTION_LIFETIME_S: Final = 60.0
-"""Seconds that a function stays, and is waited for, after its last worker was lost.
+"""Seconds that a function is kept, and waited for, after its last worker was lost.
 
-A worker that leaves explicitly removes it immediately.
+A worker that leaves explicitly removes its functions immediately.
 """
 
 SWEEP_INTERVAL_S: Final = 5.0
@@ -41,14 +41,14 @@ MAX_WORKERS_PER_KEY: Final = 256
 """Maximum number of workers per key."""
 
 MAX_FUNCTIONS_PER_KEY: Final = 1_000
-"""Maximum number of functions that all workers of one key serve together: each of them appears in a list of tools."""
+"""Maximum number of functions that all workers of one key serve together. Each function appears in lists of tools."""
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class ServedFunctionSpec:
-    """A function of a worker. ``timeout`` is in seconds per call, including the wait for a free worker."""
+    """A function that a worker serves. ``timeout`` is in seconds per call, including the wait for a free worker."""
 
     name: str
     description: str
@@ -61,7 +61,7 @@ class ServedFunctionSpec:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """One worker as shown to clients. ``seen`` is in seconds since 1970."""
+    """A worker as clients see it. ``seen`` is when it was last active, in seconds since 1970."""
 
     name: str
     owner: str
@@ -76,17 +76,18 @@ class _Worker:
     functions: dict[str, ServedFunctionSpec]
     heard: float
     named: str | None
-    """Owner of the names of its functions; ``None``: they are shared."""
+    """Owner of the names of the worker's functions; ``None`` if the functions are shared."""
 
 
 Named: TypeAlias = tuple[str | None, str]
-"""A function by the owner of its name (``None``: it is shared) and by that name."""
+"""A function: the owner of its name (``None`` if the function is shared), and the name."""
 
 
 @dataclass(slots=True)
 class _Offered:
-    """A function in the toolbox. ``owner`` is the key whose workers can serve it; ``lost`` is when the last worker was
-    lost.
+    """A function in the toolbox.
+
+    ``owner`` is the key whose workers can serve the function; ``lost`` is when the last worker was lost.
     """
 
     owner: str
@@ -97,8 +98,8 @@ class _Offered:
 class ServedTools:
     """Workers by (key, name), and the functions that are tools while a worker serves them.
 
-    A function that an admin serves is shared with every key that has the scope; any other function is private to the
-    key that serves it, and does not reserve its name for others. ``clock`` returns seconds.
+    A function that an admin serves is shared with every key that has the scope. Any other function is private to the
+    key that serves it, and other keys can use its name for their own functions. ``clock`` returns seconds.
     """
 
     def __init__(self, toolbox: Toolbox, clock: Callable[[], float] = time.monotonic) -> None:
@@ -108,13 +109,13 @@ class ServedTools:
         self._offers: dict[Named, _Offered] = {}
 
     async def run(self) -> None:
-        """Remove lost workers and functions until cancelled."""
+        """Remove lost workers, and functions without workers, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             self.sweep()
 
     def join(self, caller: Principal, worker: str, functions: Sequence[ServedFunctionSpec]) -> list[str]:
-        """Add a worker, or update its functions; return the names of its tools.
+        """Add a worker, or update its functions. Return the names of the worker's tools.
 
         Raise `Conflict` if a shared name is in use by another resource or another admin's function, `Forbidden` if the
         caller cannot call a function that it wants to serve, `InvalidRequest` for an invalid name or schema.
@@ -147,9 +148,9 @@ class ServedTools:
         return list(function_specs)
 
     def note_worker(self, caller: Principal, worker: str) -> list[str]:
-        """Record a worker's activity; return the names of the questions that it can claim.
+        """Record a worker's activity. Return the names of the questions that the worker can claim.
 
-        Raise `NotFound` if the worker is unknown or was removed: it must join again.
+        Raise `NotFound` if the worker is unknown or was removed: then it must join again.
         """
         known_worker = self._workers.get((caller.id, worker))
         if known_worker is None:
@@ -162,7 +163,9 @@ class ServedTools:
         return [function_name(name, known_worker.named) for name in known_worker.functions]
 
     def broke_off(self, caller: Principal, worker: str) -> None:
-        """Record that a worker's connection was lost in the middle of a claim: it reconnects soon, or is gone."""
+        """Record that a worker's connection was lost in the middle of a claim. The worker reconnects soon, or counts
+        as gone.
+        """
         known_worker = self._workers.get((caller.id, worker))
         if known_worker is not None:
             known_worker.heard = min(
@@ -170,7 +173,7 @@ class ServedTools:
             )
 
     def leave(self, caller: Principal, worker: str, *, stay: set[Named] | None = None) -> None:
-        """Remove a worker that leaves: functions without another worker are removed, except those in ``stay``."""
+        """Remove a worker that leaves, and the functions that no other worker serves, except those in ``stay``."""
         known_worker = self._workers.pop((caller.id, worker), None)
         if known_worker is None:
             return
@@ -183,7 +186,7 @@ class ServedTools:
         return [worker.name for worker in self._workers.values() if worker.owner == key]
 
     def claimable_questions(self, caller: Principal) -> frozenset[str]:
-        """Return the names of the questions that the caller's workers serve for every key."""
+        """Return the names of questions from any key that the caller's workers can answer."""
         return frozenset(
             function_name(name, worker.named)
             for worker in self._workers.values()
@@ -213,7 +216,7 @@ class ServedTools:
                 self._withdraw(name)
 
     def _forget(self, worker: _Worker) -> list[Named]:
-        """Remove the worker, and return the functions that have no worker without it."""
+        """Remove the worker. Return the functions that no other worker serves."""
         abandoned_names = []
         for name in worker.functions:
             offer = self._offers[worker.named, name]
@@ -247,7 +250,7 @@ class ServedTools:
         served_names = {name for name, offer in self._offers.items() if offer.owner == key}
         served_names -= {
             name for name in served_names if self._offers[name].workers == {(key, worker)}
-        }  # it rejoins with other functions
+        }  # without the functions that this worker served before, if it joins again
         if len(workers) >= MAX_WORKERS_PER_KEY or len(served_names | nameds) > MAX_FUNCTIONS_PER_KEY:
             raise TooMany(
                 f"One key can have at most {MAX_WORKERS_PER_KEY} workers, which serve at most "

@@ -1,6 +1,7 @@
-"""Tools: a name, a description, a JSON schema and a call.
+"""Tools: each has a name, a description, a JSON schema and a call.
 
-Results that are too large for an answer are stored as artifacts; the answer contains a link, the head and the tail.
+Results that are too large for an answer are stored as artifacts. The answer then contains a link, and the beginning
+and the end of the result.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ Keyed: TypeAlias = Callable[[ToolCall, Context], Awaitable[ToolResult]]
 class Tool:
     """A tool that can be called.
 
-    ``work`` receives arguments that match ``input_schema``. ``keyed`` replaces it and also receives the key of the
-    call, for work that must happen once even if the call is repeated. An error that the calling model can fix is a
-    `ToolResult` with ``is_error``; all other errors are raised.
+    ``work`` receives arguments that match ``input_schema``. ``keyed``, if set, is called instead and also receives the
+    call's key, for work that must happen only once even if the call is repeated. An error that the calling model can
+    fix is a `ToolResult` with ``is_error``; all other errors are raised.
 
-    ``output_schema`` describes ``ToolResult.structured``. ``read_only``: a call changes nothing; ``destructive``: its
-    changes may be irreversible; ``open_world``: it reaches beyond the daemon. ``needs_approval``: a person approves
-    each call. ``owner``: the only key that sees the tool; ``None`` means every key. ``group``: its heading in lists;
-    ``cost``: US dollars per call. ``timeout``: maximum duration of a call in seconds. ``source``: where the tool comes
-    from, such as ``built-in``.
+    ``output_schema`` describes ``ToolResult.structured``. ``read_only``: a call changes nothing; ``destructive``: a
+    call's changes may be irreversible; ``open_world``: a call reaches beyond the daemon. ``needs_approval``: a person
+    must approve each call. ``owner``: the only key that sees the tool; ``None`` means every key. ``group``: the tool's
+    heading in lists; ``cost``: US dollars per call. ``timeout``: maximum duration of a call in seconds. ``source``:
+    where the tool comes from, such as ``built-in``.
     """
 
     name: str
@@ -56,22 +57,22 @@ class Tool:
 
 
 MAX_TEXT_CHARS: Final = 100_000
-"""Maximum length of text returned in full, in characters: about 25,000 tokens, more than a model should read at
-once.
+"""Maximum length of a text that is returned in full, in characters. This is about 25,000 tokens, more than a model
+should read in one result.
 """
 
 MAX_STRUCTURED_BYTES: Final = 1024 * 1024
-"""Maximum size of structured content returned in full, as JSON, in bytes."""
+"""Maximum size of structured content that is returned in full, as JSON, in bytes."""
 
 HEAD_CHARS: Final = 20_000
 TAIL_CHARS: Final = 5_000
-"""Length of the tail shown for a stored text, in characters."""
+"""Number of characters shown from the end of a stored text."""
 
 
 async def fitting(
     tool: Tool, result: ToolResult, artifacts: ArtifactStore | None, context: Context
 ) -> ToolResult:
-    """Return the result cut to the size of an answer, and store the rest for the caller.
+    """Return the result shortened to the size of an answer, and store the full result for the caller.
 
     If nothing can be stored, the excess is dropped, and the text says so.
     """
@@ -104,7 +105,8 @@ async def _structured(
     place = "which is omitted" if artifact is None else f"which is stored at {artifact.link}"
     note = f"[The result has {len(data)} bytes of JSON, {place}.]"
     if tool.output_schema is not None:
-        # A client treats a result without the promised structure as broken, but an error needs no structure.
+        # A client treats a result without the promised structure as broken, but an error needs no structured
+        # content.
         return ToolResult(
             f"The result of '{tool.name}' is too large to return. {note}\n\n{result.text[:HEAD_CHARS]}",
             is_error=True,

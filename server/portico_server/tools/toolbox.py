@@ -1,4 +1,4 @@
-"""Tools as Servables, with arguments checked before the call and results after it."""
+"""Tools as Servables. Arguments are checked before the call, and results after it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 
 class Toolbox:
-    """Adds tools to the registry. ``artifacts`` stores results that are too large, ``approval`` decides which tools
-    ask before they run.
+    """Adds tools to the registry.
+
+    ``artifacts`` stores results that are too large; ``approval`` decides which tools ask for approval before they run.
     """
 
     def __init__(
@@ -50,15 +51,16 @@ class Toolbox:
     def _accept(self, tool_class: Any) -> ToolServable:
         tool = tool_class(self._registry)
         if not isinstance(tool, Tool):
-            raise InvalidRequest(f"a tool's function must return a Tool, not {tool!r}.")
+            raise InvalidRequest(f"a tool's function must return a Tool, but {tool!r} is not a Tool.")
         asks = tool.needs_approval or self._approval.is_needed("", tool)
         tool = dataclasses.replace(tool, source="plugin", needs_approval=asks)
         _checker(tool, tool.input_schema)
         return ToolServable(tool, self._artifacts, self._approval.limit)
 
     def add(self, tool: Tool, approval: Rule | None = None, *, replace: bool = False) -> None:
-        """Add a tool, with the operator's approval rule for it if one exists. Raises `Conflict` if the name is in
-        use.
+        """Add a tool, with the operator's approval rule for the tool if a rule exists.
+
+        Raises `Conflict` if the name is in use.
         """
         if approval is not None:
             is_needed = tool.needs_approval or self._approval.is_needed(approval, tool)
@@ -73,11 +75,11 @@ class Toolbox:
         return self._registry.get(f"tool/{name}") is not None or name in self.plugins
 
     def remove(self, name: str, owner: str | None = None) -> None:
-        """Remove a tool of this owner; do nothing if it does not exist."""
+        """Remove a tool of this owner. Do nothing if the tool does not exist."""
         self._registry.remove(f"tool/{name}", owner)
 
     def require_unreserved(self, name: str, owner: str | None) -> None:
-        """Raise `Conflict` if a key uses a name that is reserved for the operator."""
+        """Raise `Conflict` if ``owner`` is a key and the name is reserved for the operator."""
         self._registry.claims.require_unreserved(name, owner)
 
 
@@ -107,7 +109,7 @@ class PluginTools:
 
 
 class ToolServable:
-    """A tool under ``tool/NAME``. The labels of its card give its source and what a call can do."""
+    """A tool that is registered as ``tool/NAME``. The labels of its card show its source and what a call can do."""
 
     def __init__(
         self, tool: Tool, artifacts: ArtifactStore | None = None, wait_s: float = MAX_WAIT_S
@@ -166,12 +168,12 @@ class ToolServable:
     def _check(self, result: ToolResult) -> ToolResult:
         """Return the result, or an error if it violates the tool's output schema."""
         if result.is_error or self._tool.output_schema is None or self._tool.source == "built-in":
-            return result  # tests check the built-in tools against their schemas
+            return result  # tests already check the built-in tools against their schemas
         try:
             self._promise.check(result.structured or {})
         except PorticoError as error:
             return ToolResult(
-                f"The answer of '{self._tool.name}' does not match its output schema. {error.message}",
+                f"The result of '{self._tool.name}' does not match its output schema. {error.message}",
                 is_error=True,
             )
         return result
@@ -189,5 +191,5 @@ def _checker(tool: Tool, schema: Mapping[str, Any]) -> Checker:
     # Importing jsonschema takes a tenth of a second, which would delay the start of the daemon.
     from portico_server.tools.arguments import Checker
 
-    # An MCP server checks its own patterns; patterns that we cannot evaluate are left to it.
+    # An MCP server checks its own patterns, so patterns that we cannot evaluate are left to the server.
     return Checker(tool.name, schema, lenient=tool.source.startswith("mcp:"))

@@ -1,4 +1,5 @@
-"""Webhooks: who is notified of finished work, and the task that sends the events. Imports only ``db`` and ``core``.
+"""Webhooks: who is notified when work is finished, and the task that sends the events. Imports only ``db`` and
+``core``.
 
-``db`` writes the events, in the transactions that finish the work.
+``db`` writes the events in the transactions that finish the work.
 """

@@ -1,4 +1,4 @@
-"""Delivery of pending events: signed, to checked addresses, a few at a time, retried until the receiver accepts them.
+"""Delivers pending events: signed, to checked addresses, a few at a time, retried until the receiver accepts them.
 
 Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -29,48 +29,50 @@ from portico_server.db.webhooks import ClaimedDelivery, DeliveryBounds, Delivery
 logger = logging.getLogger(__name__)
 
 RETRY_DELAYS_S: Final = (5, 60, 300, 1_800, 7_200, 18_000, 28_800, 28_800)
-"""Delays after each failed attempt, in seconds: nine attempts in slightly less than a day."""
+"""Seconds between an attempt that failed and the next attempt: nine attempts in slightly less than a day."""
 
 MAX_JITTER_SHARE: Final = 0.1
-"""Maximum share by which a delay is extended, so that retries do not all happen at once."""
+"""Maximum share by which a delay is extended, so that retries are spread over time."""
 
 MAX_RETRY_AFTER_S: Final = 3_600.0
-"""Maximum delay that a receiver can request with ``Retry-After``, in seconds, where the table has a shorter one."""
+"""Maximum delay that a receiver can request with ``Retry-After``, in seconds, if the delay in `RETRY_DELAYS_S` is
+shorter.
+"""
 
 TIMEOUT_S: Final = 15.0
 """Time within which a receiver must respond, in seconds."""
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
-"""Number of bytes read from a response; none of them are kept."""
+"""Maximum number of bytes read from a response. The bytes are discarded."""
 
 LEASE_S: Final = 60.0
-"""Seconds after which another daemon may send an event claimed by a daemon that no longer responds."""
+"""Seconds after which another daemon can send an event whose daemon no longer responds."""
 
 BOUNDS: Final = DeliveryBounds(here=32, per_webhook=2, per_owner=8)
-"""Limits on events sent concurrently."""
+"""Limits on the number of events that are sent concurrently."""
 
 POLL_INTERVAL_S: Final = 5.0
-"""Interval between checks for events left by a daemon that has exited, in seconds."""
+"""Seconds between checks for events that another daemon has left behind."""
 
 SETTLE_INTERVAL_S: Final = 30.0
-"""Interval between checks for work whose runs were ended elsewhere, in seconds."""
+"""Seconds between checks for work whose runs were ended elsewhere."""
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105  # what all have in common
 """Prefix of a secret, followed by the base64 of its bytes."""
 
 GONE_STATUS: Final = 410
-"""Status with which a receiver declines all further events."""
+"""Status with which a receiver refuses all further events."""
 
 
 class ReceiverAnswer(NamedTuple):
-    """A receiver's response: an HTTP status, and the seconds to wait before the next attempt."""
+    """A receiver's response: the HTTP status, and the seconds to wait before the next attempt."""
 
     status: int
     retry_after: float | None = None
 
 
 def sign(secret: str, event_id: str, timestamp: int, body: str) -> str:
-    """Return the signature for one secret: HMAC-SHA256 over ``id.timestamp.body``, as ``v1,BASE64``."""
+    """Return the signature with one secret: HMAC-SHA256 over ``id.timestamp.body``, as ``v1,BASE64``."""
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
     digest = hmac.new(key, f"{event_id}.{timestamp}.{body}".encode(), hashlib.sha256).digest()
     return f"v1,{base64.b64encode(digest).decode()}"
@@ -83,7 +85,7 @@ class WebhookSender:
         self._fetcher = fetcher
 
     def check(self, url: str) -> None:
-        """Raise `InvalidRequest` for an address to which nothing may be sent."""
+        """Raise `InvalidRequest` for an address to which Portico must not send events."""
         self._fetcher.check(url, secure=True)
 
     async def send(
@@ -98,7 +100,7 @@ class WebhookSender:
 
         Raises `PorticoError`.
         """
-        self.check(url)  # the operator's setting may have changed since the webhook was added
+        self.check(url)  # the operator's settings may have changed since the webhook was added
         moment = int(time.time())
         headers = {
             "content-type": "application/json",
@@ -123,10 +125,10 @@ class WebhookSender:
 
 
 class WebhookDeliveries:
-    """The task that delivers events. ``holder`` names this daemon in leases; ``settles`` finish work whose runs others
-    ended.
+    """The task that delivers events.
 
-    The composition root, which knows the keys, injects ``principals``.
+    ``holder`` is this daemon's name in leases. ``settles`` are functions that finish work whose runs were ended
+    elsewhere. ``principals`` is injected by the composition root, which knows the keys.
     """
 
     def __init__(
@@ -147,8 +149,8 @@ class WebhookDeliveries:
         self.principals: Callable[[str], Principal] | None = None
 
     async def run(self, *, is_alone: bool) -> None:
-        """Send events until cancelled. ``is_alone``: no other daemon shares the database, so every old lease has
-        lapsed.
+        """Send events until cancelled. ``is_alone``: no other daemon shares the database, so leases from before the
+        start are void.
         """
         self._database.on_commit(rows.TOPIC, self._wake)
         is_released = not is_alone
@@ -184,9 +186,9 @@ class WebhookDeliveries:
                     await self._database.write(rows.release, cut_off, self._holder)
 
     async def wait_for_outcomes(self) -> None:
-        """Wait until the database has the outcome of every event that is due now and can be sent."""
+        """Wait until the database contains the outcome of every event that is due now and can be sent."""
         while True:
-            number = self._looks  # a check in progress may have missed what is due
+            number = self._looks  # wait for a later check, because a check in progress may have missed events
             self._wake.set()
             async with self._looked:
                 await self._looked.wait_for(partial(self._has_looked, number))
@@ -198,9 +200,9 @@ class WebhookDeliveries:
         return self._ended_looks > number
 
     async def settle(self) -> None:
-        """Finish work whose runs others ended, so that its events are written; repeat until cancelled.
+        """Finish work whose runs were ended elsewhere, so that its events are written. Repeat until cancelled.
 
-        Otherwise this work is finished only when it is requested, and a client that waits for an event makes no
+        Otherwise, such work is finished only when a client requests it, and a client that waits for an event makes no
         request.
         """
         while True:
@@ -251,7 +253,7 @@ class WebhookDeliveries:
             await self._write(
                 claimed_delivery, DeliveryOutcome(delivered=False, error=error.message, retry_s=retry_s)
             )
-        except Exception:  # a bug: the event is retried, and the other events are sent
+        except Exception:  # an internal error: the event is retried, and the other events are sent
             logger.exception("cannot send event %s", claimed_delivery.id)
             retry_s = _retry_s(claimed_delivery.attempt, None)
             outcome = DeliveryOutcome(
@@ -274,7 +276,7 @@ class WebhookDeliveries:
                 claimed_delivery, DeliveryOutcome(delivered=False, status=status, error=reason), reason
             )
             return
-        error = f"The receiver responded with HTTP {status}; a status from 200 to 299 was expected."
+        error = f"The receiver responded with HTTP {status}, but a status from 200 to 299 was expected."
         if 300 <= status < 400:
             error += " Redirects are not followed: set the webhook's URL to the final address."
         retry_s = _retry_s(claimed_delivery.attempt, receiver_answer.retry_after)
@@ -287,7 +289,8 @@ class WebhookDeliveries:
     ) -> None:
         """Store the outcome of an attempt. ``disable_reason``: why the webhook receives no further events."""
         if not outcome.delivered:
-            # The error is omitted because it may contain the address, which is a secret for some receivers.
+            # The error is not logged because it may contain the address, which is a secret for some
+            # receivers.
             answer_text = "nothing" if outcome.status is None else f"HTTP {outcome.status}"
             words = "webhook %s did not accept event %s in attempt %d: it responded with %s"
             logger.info(
@@ -298,12 +301,13 @@ class WebhookDeliveries:
             if disable_reason:
                 await self._database.write(rows.disable, claimed_delivery.webhook_id, disable_reason)
         except PorticoError as error:
-            # The lease expires and the event is sent again: the receiver recognizes it by its id.
+            # The lease expires, and then the event is sent again. The receiver recognizes the event by its
+            # id.
             logger.error("cannot store the outcome of event %s: %s", claimed_delivery.id, error.message)
 
 
 def _retry_s(attempt: int, retry_after: float | None) -> float | None:
-    """Return the seconds from an attempt to the next; ``None`` after the last attempt."""
+    """Return the seconds from an attempt to the next attempt; ``None`` after the last attempt."""
     if attempt > len(RETRY_DELAYS_S):
         return None
     delay = RETRY_DELAYS_S[attempt - 1] * random.uniform(1.0, 1.0 + MAX_JITTER_SHARE)  # noqa: S311

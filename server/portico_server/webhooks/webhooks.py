@@ -1,4 +1,4 @@
-"""Webhooks as their owners see them: create, change, rotate and test webhooks, and list their deliveries."""
+"""Webhooks for their owners: create, change, rotate and test webhooks, and list their deliveries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_WEBHOOKS: Final = 20
 """Maximum number of webhooks per key."""
 
 MAX_TASK_WEBHOOKS: Final = 10
-"""Maximum number of addresses notified of one agent task."""
+"""Maximum number of addresses that are notified of one agent task."""
 
 MAX_URL_LENGTH: Final = 2_048
 """Maximum length of an address, in characters."""
@@ -33,10 +33,10 @@ MAX_NAME_LENGTH: Final = 200
 """Maximum length of a name, in characters."""
 
 KEEP_SECRET_S: Final = 86_400.0
-"""Seconds for which the previous secret also signs after a rotation, if requested."""
+"""Seconds for which the previous secret is also used for signatures after a rotation, if requested."""
 
 DISABLED_BY_OWNER: Final = "The owner disabled it."
-"""Reason shown for a webhook that its owner has disabled."""
+"""The owner disabled this webhook."""
 
 MAX_RUNNING_TESTS: Final = 2
 """Maximum number of concurrent tests per key."""
@@ -47,7 +47,7 @@ _URL: Final = re.compile(r"[!-~]+")
 
 
 class WebhookService:
-    """Webhooks of callers, who see their own; an admin sees all."""
+    """The webhooks of all callers. A caller sees its own webhooks; an admin sees all."""
 
     def __init__(self, database: Database, sender: WebhookSender) -> None:
         self._database = database
@@ -65,8 +65,8 @@ class WebhookService:
         )
         if not await self._database.write(rows.add, row, MAX_WEBHOOKS):
             raise Conflict(
-                f"This key has {MAX_WEBHOOKS} webhooks, which is the maximum. Delete one, or add event types "
-                "to another.",
+                f"This key has {MAX_WEBHOOKS} webhooks, which is the maximum. Delete a webhook, or add the "
+                "event types to an existing webhook.",
                 code="too_many_webhooks",
             )
         return row
@@ -85,7 +85,7 @@ class WebhookService:
     async def list(
         self, caller: Principal, *, after: str | None = None, limit: int = 20
     ) -> RowPage[WebhookRow]:
-        """List the caller's webhooks, newest first. Raises `NotFound` if ``after`` is not a webhook."""
+        """Return the caller's webhooks, newest first. Raises `NotFound` if ``after`` is not a webhook."""
         if after is not None:
             await self.get(after, caller)
         owner = None if caller.admin else caller.id
@@ -101,7 +101,7 @@ class WebhookService:
         event_types: Sequence[str] | None = None,
         disabled: bool | None = None,
     ) -> WebhookRow:
-        """Change the given fields. A disabled webhook becomes active again unless ``disabled`` is given.
+        """Change the given fields. Unless ``disabled`` is given, a disabled webhook becomes active again.
 
         Raises `NotFound`, `InvalidRequest`.
         """
@@ -122,7 +122,9 @@ class WebhookService:
         return await self.get(webhook_id, caller)
 
     async def rotate(self, webhook_id: str, caller: Principal, *, keep_old: bool = False) -> WebhookRow:
-        """Replace the secret; with ``keep_old`` the previous secret also signs for a day. Raises `NotFound`."""
+        """Replace the secret. With ``keep_old``, the previous secret is also used for signatures for a day. Raises
+        `NotFound`.
+        """
         row = await self.get(webhook_id, caller)
         await self._database.write(rows.rotate, row, _new_secret(), KEEP_SECRET_S if keep_old else 0.0)
         return await self.get(webhook_id, caller)
@@ -133,7 +135,7 @@ class WebhookService:
         await self._database.write(rows.remove, row.id)
 
     async def test(self, webhook_id: str, event_type: str, caller: Principal) -> int:
-        """Send a sample event once, now, and return the status of the response. Nothing is stored.
+        """Immediately send a sample event once, and return the status of the response. Nothing is stored.
 
         Raises `NotFound`, `TooMany`, and `InvalidRequest` if the receiver does not respond.
         """
@@ -141,7 +143,8 @@ class WebhookService:
         [event_type] = _checked_types([event_type], "event_type")
         if self._testing[caller.id] >= MAX_RUNNING_TESTS:
             raise TooMany(
-                f"{MAX_RUNNING_TESTS} tests of this key are already running. Try again when one has finished.",
+                f"{MAX_RUNNING_TESTS} tests of this key are already running. Try again when one of them has "
+                "finished.",
                 code="too_many_tests",
                 retry_after=5.0,
             )
@@ -154,7 +157,8 @@ class WebhookService:
         try:
             answer = await self._sender.send(row.url, event_id, payload, [row.secret, *other_secrets])
         except PorticoError as error:
-            # The address must be changed: a client that repeats the failed request would only wait again.
+            # An InvalidRequest, because the address must be changed: a client that repeats the request would
+            # only wait again.
             raise InvalidRequest(
                 f"The receiver did not accept the test: {error.message}",
                 code="webhook_unreachable",
@@ -168,7 +172,7 @@ class WebhookService:
     async def watch_task(
         self, task_id: str, name: str, url: str, headers: Mapping[str, str], caller: Principal
     ) -> WebhookRow:
-        """Notify ``url`` of the progress of a task, replacing the address with this ``name``.
+        """Notify ``url`` of the progress of a task, replacing the task's address with the same ``name``.
 
         Raises `InvalidRequest`, and `Conflict` if the task has reached its limit.
         """
@@ -188,7 +192,8 @@ class WebhookService:
         )
         if not await self._database.write(rows.add_to_task, row, MAX_TASK_WEBHOOKS):
             raise Conflict(
-                f"{MAX_TASK_WEBHOOKS} addresses are notified of this task, which is the maximum. Delete one.",
+                f"{MAX_TASK_WEBHOOKS} addresses are notified of this task, which is the maximum. Delete one "
+                "of them.",
                 code="too_many_webhooks",
             )
         return row
@@ -204,19 +209,20 @@ class WebhookService:
     async def deliveries(
         self, webhook_id: str, caller: Principal, *, after: str | None = None, limit: int = 20
     ) -> RowPage[DeliveryRow]:
-        """List the sent and pending deliveries of a webhook, newest first. Raises `NotFound`."""
+        """Return the sent and pending deliveries of a webhook, newest first. Raises `NotFound`."""
         row = await self.get(webhook_id, caller)
         if after is not None:
             await self._delivery(row, after)
         return await self._database.read(rows.deliveries_of, row.id, after=after, limit=limit)
 
     async def redeliver(self, webhook_id: str, delivery_id: str, caller: Principal) -> DeliveryRow:
-        """Send an event again, whatever its outcome. Raises `NotFound`, `Conflict`, `TooMany`."""
+        """Send an event again, even if it was delivered. Raises `NotFound`, `Conflict`, `TooMany`."""
         row = await self.get(webhook_id, caller)
         delivery_row = await self._delivery(row, delivery_id)
         if row.disabled is not None:
             raise Conflict(
-                f"The webhook '{row.id}' is disabled: {row.disabled} Update it first, for example its URL.",
+                f"The webhook '{row.id}' is disabled: {row.disabled} First update the webhook, for example "
+                "its URL.",
                 code="webhook_disabled",
                 param="webhook_endpoint_id",
             )
@@ -245,7 +251,7 @@ class WebhookService:
 
 
 def hint(secret: str) -> str:
-    """Return the part of a secret that is shown later."""
+    """Return the part of a secret that can be shown after the webhook's creation."""
     return f"{SECRET_PREFIX}…{secret[-_HINT_CHARS:]}"
 
 

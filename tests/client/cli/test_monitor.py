@@ -20,7 +20,7 @@ def test_a_plan_for_people_and_as_json(command: Command) -> None:
 
 
 def test_show_says_what_will_run(command: Command) -> None:
-    assert "uses no memory on this machine" in command("models", "show", "echo").out
+    assert "uses no memory of this machine" in command("models", "show", "echo").out
 
 
 def test_a_model_with_defaults_and_a_pin(command: Command) -> None:

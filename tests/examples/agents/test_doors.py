@@ -79,7 +79,9 @@ async def test_coder(client: Client, stage: Daemon) -> None:
         assert chat(stage, "coder", coding.QUERY, user="c") == "The projection is (1/5, -3/5)."
         assert await call(stage, "coder", coding.QUERY, "m") == "The projection is (1/5, -3/5)."
     assert len(coder.agent.memory("c")) == len(coder.agent.memory("m")) == 6
-    with pytest.raises(openai.InternalServerError, match="served by a program that is not running"):
+    with pytest.raises(
+        openai.InternalServerError, match="serves the agent 'coder', and this program is not running"
+    ):
         chat(stage, "coder", coding.QUERY)
 
 

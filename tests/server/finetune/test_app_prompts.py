@@ -150,9 +150,7 @@ def test_an_app_that_cannot_be_trained_for_is_named(
         "Line 2: 'tides' rewrites a question that is part of a conversation first"
     )
     failed = end_of(daemon, begin(client, "openai-base", {"messages": [ANSWER]}, extra_body={"app": "clerk"}))
-    assert (
-        failed["error"]["message"] == "Line 1: 'clerk' cannot be called: the answer has no message before it."
-    )
+    assert failed["error"]["message"] == "Line 1: 'clerk' cannot be called: no message precedes the answer."
     wrong: list[dict[str, Any]] = [
         {"messages": ["When?", ANSWER]},
         {"input": "When?"},

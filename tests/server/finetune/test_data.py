@@ -112,7 +112,7 @@ async def test_good_examples_are_written_as_training_reads_them(tmp_path: Path) 
     assert found[3]["messages"][1]["weight"] == 0
     assert (prepared.facts.examples, prepared.facts.measured, prepared.validation) == (4, 4, None)
     assert warnings == (
-        "The file has only 4 examples; OpenAI requires at least 10, and fifty give much better results.",
+        "The file has only 4 examples; OpenAI requires at least 10, and fifty examples give much better results.",
     )
 
 
@@ -211,7 +211,7 @@ async def test_twins_leaks_and_overlong_examples_are_warned_of(tmp_path: Path) -
     assert warnings == (
         "1 examples are duplicates (line 13).",
         "1 examples exceed the 40 tokens that the model was made for (the longest has 55) and are truncated.",
-        "validation file: 1 examples are also in the training file (line 1), so they only measure memorization.",
+        "validation file: 1 examples are also in the training file (line 1), so they measure only memorization.",
     )
     assert (prepared.facts.longest, prepared.facts.validation) == (55, 2)
     assert prepared.validation is not None

@@ -347,7 +347,7 @@ def test_what_a_provider_has_not_is_refused_before_anything_is_sent(
         (
             "zhipu-base",
             {"method": {"type": "dpo"}},
-            "'zhipu' supports training by supervised, not by dpo",
+            "'zhipu' supports training with supervised, not with dpo",
             "method.type",
         ),
         ("openai-base", {"extra_body": {"recipe": {"rank": 8}}}, "is trained at openai", "recipe"),

@@ -46,7 +46,7 @@ def passage(number: int, file: str, text: str, *headings: str) -> StorePassage:
         ("nothing", "it is not JSON"),
         ("[1]", "not an object"),
         ({"file": "a.md"}, "'question' is missing"),
-        ({"question": "When?"}, "the 'file', 'passage' or 'answer'"),
+        ({"question": "When?"}, "a 'file', 'passage' or 'answer' in addition to 'question'"),
         ({"question": 5, "file": "a.md"}, "'question' must be text"),
         ({"question": "x" * 2_001, "file": "a.md"}, "more than 2,000 characters"),
         ({"messages": [{"role": "assistant", "content": "Noon"}]}, "no user question"),

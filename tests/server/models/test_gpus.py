@@ -115,7 +115,7 @@ async def test_what_fits_no_gpu_and_what_nobody_leaves_for_is_said(
 ) -> None:
     await add(models, tmp_path, "wide", 0.5, parameters={"tensor_parallel": 2, "pipeline_parallel": 2})
     with pytest.raises(
-        Unavailable, match=r"It is set to 4 GPUs, but there are 2 on this machine\."
+        Unavailable, match=r"The model is set to use 4 GPUs, but there are 2 on this machine\."
     ) as raised:
         await models.ask("wide", HI)
     assert raised.value.code == "model_not_loadable"

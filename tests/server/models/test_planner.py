@@ -299,7 +299,12 @@ def test_the_plan_reads_what_the_user_set(
         ("8b", "t4", {}, "The weights alone need 15.3 GB"),
         ("32b", "a100", {"memory_share": 0.5}, "The weights alone need 61.0 GB"),
         ("8b", "rtx4090", {"context_length": 65_536}, "A call of 65,536 tokens needs 9.0 GB of cache"),
-        ("8b", "rtx4090", {"tensor_parallel": 4}, "It is set to 4 GPUs, but there is 1 on this machine."),
+        (
+            "8b",
+            "rtx4090",
+            {"tensor_parallel": 4},
+            "The model is set to use 4 GPUs, but there is 1 on this machine.",
+        ),
     ],
 )
 def test_the_last_reason_is_the_one_that_decided(
@@ -340,7 +345,7 @@ def test_an_engine_that_was_named_is_kept_and_another_one_is_advised() -> None:
     assert made.nearest.startswith("It fits on the engine lmdeploy with kv_cache_bits 8.")
     named = plan_model(WEIGHTS["8b"], machine_preset("rtx4090"), {"memory_share": 0.5}, engine="lmdeploy")
     assert (named.engine, named.fits) == ("lmdeploy", True) and "memory_share" in named.parameters
-    assert "of what the weights leave free" in named.reasons[-1]
+    assert "of the memory that the weights leave free" in named.reasons[-1]
     own = plan_model(WEIGHTS["0.6b"], machine_preset("cpu-16g"), engine="vllm")
     assert (own.engine, own.fits, own.estimate.device) == ("vllm", True, "cpu")
     lacking = plan_model(WEIGHTS["0.6b"], machine_preset("cpu-16g"), engine="lmdeploy")

@@ -181,7 +181,7 @@ async def test_limits_languages_and_translations(ears: ModelFixture) -> None:
         assert "max_seconds" in long.message
         assert (await refused({"language": "klingon"}, tone(1))).param == "language"
         assert (await refused({}, tone(1)[:30])).code == "invalid_audio"
-        assert "samples a second" in (await refused({}, tone(1, 100))).message
+        assert "samples per second" in (await refused({}, tone(1, 100))).message
     body = {"response_format": "verbose_json", "prompt": "names and words " * 40, "temperature": 0.5}
     translated = await ask(ears, "ear", "audio/translations", body, recording(tone(1)))
     assert orjson.loads(translated)["task"] == "translate"

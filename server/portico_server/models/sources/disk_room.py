@@ -12,7 +12,7 @@ _SPARE_BYTES = 64 * 1024 * 1024
 
 
 def require_room(folder: Path, size: int, source: object) -> None:
-    """Raise `Unavailable` with both sizes unless ``size`` more bytes fit on the folder's disk."""
+    """Raise `Unavailable`, with both sizes, unless the folder's disk has room for ``size`` more bytes."""
     free = shutil.disk_usage(folder).free
     if size + _SPARE_BYTES > free:
         raise Unavailable(

@@ -1,4 +1,7 @@
-"""Downloads one file over HTTP: resumed after an interruption, verified before it gets its name. Imports aiohttp."""
+"""Downloads one file over HTTP. Imports aiohttp.
+
+An interrupted download is resumed, and the file gets its name only after verification.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _CHUNK_BYTES = 1024 * 1024
 _CHECKED_CHUNKS_COUNT = 64
 _MAX_ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.5
-"""Seconds before the first retry; doubled before each further retry."""
+"""Seconds before the first retry. The pause doubles before each further retry."""
 _MAX_PAUSE_S = 30.0
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_LISTING = 64 * 1024 * 1024
@@ -29,8 +32,9 @@ _MAX_LISTING = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ExpectedFile:
-    """The properties that a file must have: its size in bytes, and its SHA-256 or git blob id in hex if the hub
-    provides it.
+    """The properties that a file must have.
+
+    They are its size in bytes, and its SHA-256 or git blob id in hex if the hub provides one.
     """
 
     size: int
@@ -44,7 +48,7 @@ class ExpectedFile:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A URL, its request headers, and the errors for a refusal and for an unreachable network."""
+    """A file at a URL: the request headers, and the errors to raise for a refusal and for an unreachable network."""
 
     session: aiohttp.ClientSession
     url: str
@@ -54,11 +58,11 @@ class RemoteFile:
 
 
 class _Mismatch(Exception):
-    """All bytes have arrived, but they are not the expected ones."""
+    """The file is complete, but its contents are not the expected ones."""
 
 
 class _Passing(Exception):
-    """The hub asks to retry later; ``pause`` is the wait in seconds, if the hub specifies it."""
+    """The hub asks the client to retry later; ``pause`` is the wait in seconds, if the hub specifies it."""
 
     def __init__(self, status: int, pause: float | None) -> None:
         super().__init__(f"HTTP {status}")
@@ -75,7 +79,7 @@ async def get_json(remote: RemoteFile) -> Any:
                 async for chunk in response.content.iter_any():
                     body += chunk
                     if len(body) > _MAX_LISTING:
-                        break  # truncated JSON is invalid, which is the result
+                        break  # a listing above the limit is truncated, so parsing reports invalid JSON
                 return _parse(bytes(body), remote)
         except (aiohttp.ClientError, TimeoutError, _Passing) as error:
             if attempt:
@@ -85,12 +89,12 @@ async def get_json(remote: RemoteFile) -> Any:
 
 
 async def get_range(remote: RemoteFile, start: int, end: int) -> bytes:
-    """Return the bytes of a file from ``start`` up to ``end``, or fewer if it is shorter. Raise the error of
+    """Return the bytes of a file from ``start`` up to ``end``, or fewer if the file is shorter. Raise the error of
     ``remote``.
     """
     try:
         async with _get(remote, {"Range": f"bytes={start}-{end - 1}"}) as response:
-            # the server does not support ranges and sends the whole file
+            # Without support for ranges, the server sends the file from its beginning.
             skipped_bytes = 0 if response.status == 206 else start
             body = bytearray()
             async for chunk in response.content.iter_any():
@@ -103,10 +107,10 @@ async def get_range(remote: RemoteFile, start: int, end: int) -> bytes:
 
 
 def partial_files(target: Path, expected_file: ExpectedFile) -> int:
-    """Return the bytes of the file that an earlier download left behind.
+    """Return how many bytes of the file an earlier download left on the disk.
 
     A complete file without a receipt becomes a partial file again: its size does not show which version it is, and
-    verifying it costs less than fetching it.
+    verifying the file costs less than fetching it again.
     """
     part = _part(target, expected_file)
     if target.is_file() and not part.exists() and target.stat().st_size == expected_file.size:
@@ -124,8 +128,8 @@ async def download(
 ) -> str:
     """Fetch a file to ``target`` and return its SHA-256.
 
-    The bytes are collected in a partial file named after the expected hash, so that a part of another version is never
-    continued. Gives up after five consecutive attempts without progress.
+    The bytes are collected in a partial file named after the expected hash, so that a download never continues a part
+    of another version. Gives up after five consecutive attempts without progress.
     """
     part = _part(target, expected_file)
     fruitless, afresh = 0, False
@@ -136,11 +140,11 @@ async def download(
             break
         except _Mismatch as error:
             await pools.MODELS.run(part.unlink)
-            if before == 0 or afresh:  # a new copy would be the same
+            if before == 0 or afresh:  # another download would have the same contents
                 raise InvalidRequest(
                     f"'{target.name}' of '{source}' does not match the file that its hub specified ({error}) "
-                    "and was discarded. It may have changed during the download: try again, or check the "
-                    "endpoint.",
+                    "and was discarded. The file may have changed during the download: try again, or check "
+                    "the endpoint.",
                     code="hash_mismatch",
                     param="source",
                 ) from error
@@ -157,7 +161,7 @@ async def download(
 async def _attempt(
     remote: RemoteFile, part: Path, expected_file: ExpectedFile, report: Callable[[int], None]
 ) -> str:
-    """Continue the partial file on one connection, and verify it if it is then complete."""
+    """Continue the partial file on one connection, and verify the file once it is complete."""
     with contextlib.closing(_Part(part, expected_file)) as file:
         while await pools.MODELS.run(file.read_on):
             report(file.size)
@@ -166,9 +170,9 @@ async def _attempt(
             extra = {"Range": f"bytes={file.size}-"} if file.size else {}
             async with _get(remote, extra) as response:
                 if response.status != 206 and file.size:
-                    file.restart()  # the server does not support ranges and sends the whole file again
-                # Large writes in a thread: hashing and a full disk cache must not block the daemon's event
-                # loop.
+                    file.restart()  # without support for ranges, the server sends the whole file again
+                # Data is written in large pieces in a thread: neither hashing nor a full disk cache may block
+                # the daemon's event loop.
                 pending = bytearray()
                 async for chunk in response.content.iter_any():
                     pending += chunk
@@ -193,7 +197,7 @@ class _Part:
         self._begin()
 
     def read_on(self) -> bool:
-        """Hash a section of an earlier download's data; return whether there may be more."""
+        """Hash a section of the data from an earlier download. Return whether more data may follow."""
         for _ in range(_CHECKED_CHUNKS_COUNT):
             chunk = self._file.read(_CHUNK_BYTES)
             if not chunk:
@@ -206,7 +210,7 @@ class _Part:
     def _begin(self) -> None:
         self.size = 0
         self._sha256 = hashlib.sha256()
-        # Git's id of a file; not a security measure of ours, but the only hash that the hub provides for
+        # Git's id of a file. It is not our security measure, but the only hash that the hub provides for
         # small files.
         self._blob = hashlib.sha1(b"blob %d\0" % self._expected_file.size, usedforsecurity=False)
 
@@ -226,7 +230,7 @@ class _Part:
         self._add(data)
 
     def verified(self) -> str:
-        """Return the SHA-256 after everything is on the disk. Raise `_Mismatch` if it is not the expected one."""
+        """Write all data to the disk and return its SHA-256. Raise `_Mismatch` if the hash is not the expected one."""
         digest, expected_file = self._sha256.hexdigest(), self._expected_file
         if expected_file.sha256 and digest != expected_file.sha256:
             raise _Mismatch(f"SHA-256 {digest} instead of {expected_file.sha256}")
@@ -274,7 +278,7 @@ def _pause(error: BaseException, attempt: int) -> float:
 
 
 def _describe(error: BaseException) -> str:
-    """Return a short reason without the request's headers."""
+    """Return a short reason for an error. It does not contain the request's headers."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.strerror or str(error.os_error)
     if isinstance(error, TimeoutError):

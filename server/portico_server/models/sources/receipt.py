@@ -25,8 +25,9 @@ class ReceiptFile:
 
 @dataclass(frozen=True, slots=True)
 class DownloadReceipt:
-    """The record of a download. ``path`` is what to open, relative to the source's folder (``.`` is the folder
-    itself).
+    """The record of a download.
+
+    ``path`` is the path to open, relative to the source's folder (``.`` is the folder itself).
     """
 
     path: str
@@ -35,7 +36,7 @@ class DownloadReceipt:
 
 
 def read_receipt(folder: Path, file: str) -> Path | None:
-    """Return the path that was fetched for ``file`` (empty: our own choice), if all its files still exist."""
+    """Return the path that was fetched for ``file`` (empty for Portico's choice), if all its files still exist."""
     entry = _entries(folder).get(file)
     if not isinstance(entry, dict):
         return None
@@ -52,7 +53,7 @@ def read_receipt(folder: Path, file: str) -> Path | None:
 
 
 def receipt_of(folder: Path, file: str) -> DownloadReceipt | None:
-    """Return the receipt of a fetch of ``file`` (empty: our own choice), if all its files still exist."""
+    """Return the receipt of a fetch of ``file`` (empty for Portico's choice), if all its files still exist."""
     if read_receipt(folder, file) is None:
         return None
     entry = _entries(folder)[file]
@@ -61,7 +62,7 @@ def receipt_of(folder: Path, file: str) -> DownloadReceipt | None:
 
 
 def write_receipt(folder: Path, file: str, receipt: DownloadReceipt) -> Path:
-    """Record a finished fetch atomically, and return what to open. The caller holds the folder's lock."""
+    """Record a finished fetch atomically, and return the path to open. The caller holds the folder's lock."""
     entries = _entries(folder)
     entries[file] = asdict(receipt)
     fresh = folder / f".{_NAME}.new"
@@ -71,7 +72,7 @@ def write_receipt(folder: Path, file: str, receipt: DownloadReceipt) -> Path:
 
 
 def drop_partial(folder: Path, receipt: DownloadReceipt) -> None:
-    """Delete the leftovers of unfinished fetches, from any hub, of files that are now complete."""
+    """Delete what unfinished fetches from any hub have left of files that are now complete."""
     for name in receipt.files:
         target = folder / name
         for path in target.parent.glob(f".{glob.escape(target.name)}.*"):
@@ -80,7 +81,7 @@ def drop_partial(folder: Path, receipt: DownloadReceipt) -> None:
 
 
 def _entries(folder: Path) -> dict[str, Any]:
-    # A damaged record counts as missing: the files are checked again, or fetched again.
+    # A damaged receipt counts as missing: the files are verified or fetched again.
     try:
         entries = json.loads((folder / _NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):

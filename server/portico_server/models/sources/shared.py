@@ -1,7 +1,7 @@
-"""Model files in a bucket that daemons share: parts by their content, and a note for each source.
+"""Model files in a bucket that daemons share: the parts of files by their content, and a note for each source.
 
-The parts of a file are objects of `PART_BYTES` under their SHA-256. A file of any size therefore needs no multipart
-upload, and uploaded parts stay. Nothing in the bucket is ever deleted.
+Each part of a file is an object of `PART_BYTES`, named after its SHA-256. A file of any size therefore needs no
+multipart upload, and an interrupted upload keeps its finished parts. Nothing in the bucket is ever deleted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _BLOCK_BYTES: Final = 512
 
 
 class _Unusable(Exception):
-    """A note that is not ours, or that names forbidden paths."""
+    """The bucket's files are unusable: the note is not ours or names forbidden paths, or the parts are wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class SharedFile(ReceiptFile):
 
 @dataclass(frozen=True, slots=True)
 class SharedNote(DownloadReceipt):
-    """The bucket's contents for a source."""
+    """The note about a source's files in the bucket."""
 
     files: Mapping[str, SharedFile]
 
@@ -82,8 +82,8 @@ class SharedModels:
         promised_sha256: str,
         report: Callable[[int, int | None], None],
     ) -> DownloadReceipt | None:
-        """Fetch the bucket's files of ``source`` into ``folder``, whose lock the caller holds; return None if it has
-        none.
+        """Fetch the bucket's files of ``source`` into ``folder``, whose lock the caller holds; return None if the
+        bucket cannot provide them.
 
         ``promised_sha256`` is the SHA-256 that one of the files must have, if known. Raise `Unavailable` for a full
         disk.
@@ -96,7 +96,9 @@ class SharedModels:
             logger.warning("skipping the bucket with model files for '%s': %s", source, error)
             return None
         if promised_sha256 and promised_sha256 not in {file.sha256 for file in note.files.values()}:
-            logger.warning("the bucket with model files has a different '%s' than expected", source)
+            logger.warning(
+                "the files of '%s' in the bucket with model files do not match the expected hash", source
+            )
             return None
         total, done_bytes = sum(file.size for file in note.files.values()), 0
         partial_bytes = {
@@ -150,7 +152,7 @@ class SharedModels:
                 await self._put_note(source, folder, json.dumps(note).encode())
                 logger.info("'%s' is now in the bucket with model files", source)
         except (PorticoError, OSError, EOFError) as error:
-            self._requested_sources.discard(source)  # tried again on its next use
+            self._requested_sources.discard(source)  # the upload is tried again when the model is used next
             logger.warning("'%s' could not be uploaded to the bucket with model files: %s", source, error)
 
     async def _put_file(self, path: Path, size: int) -> list[str]:
@@ -175,8 +177,9 @@ class SharedModels:
     async def _fetch_file(
         self, target: Path, file: SharedFile, has_begun: bool, on_bytes: Callable[[int], None]
     ) -> None:
-        """Fetch all parts of a file that an earlier fetch (``has_begun``) has not left on disk; then rename the
-        file.
+        """Fetch the parts of a file that are not on the disk yet, then rename the file.
+
+        ``has_begun``: an earlier fetch has left parts on the disk.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         part = _partial(target, file)
@@ -212,7 +215,7 @@ def _part_name(digest: str) -> str:
 
 
 def _parse(data: bytes, source: str) -> SharedNote:
-    """Parse a note, whose names must be below its folder. Raise `_Unusable`."""
+    """Parse a note. Raise `_Unusable` if it is invalid or names files outside its folder."""
     try:
         document: Any = json.loads(data)
         files = {
@@ -241,7 +244,7 @@ def _partial(target: Path, file: SharedFile) -> Path:
 
 
 def _existing_bytes(target: Path, file: SharedFile) -> int:
-    """Return the bytes of a file that an earlier fetch left on the disk.
+    """Return how many bytes of a file an earlier fetch has left on the disk.
 
     A complete file without a receipt becomes a partial file again, and its parts are checked.
     """
@@ -261,7 +264,7 @@ def _allocate(path: Path, size: int) -> None:
 
 
 def _digest(path: Path, start: int, size: int) -> str:
-    """Return the SHA-256 of a section of a file. Raise `EOFError` if the file ends before."""
+    """Return the SHA-256 of a section of a file. Raise `EOFError` if the file ends before the section does."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         file.seek(start)

@@ -13,7 +13,7 @@ from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.plugins import has_plugin
 
 Scheme: TypeAlias = str
-"""One of `FORMS`, or the name of a plugin's engine."""
+"""A key of `FORMS`, or the name of a plugin's engine."""
 
 FORMS: dict[str, str] = {
     "pypi": "pypi://PACKAGE[==VERSION][/FILE]",
@@ -28,7 +28,7 @@ FORMS: dict[str, str] = {
     "fake": "fake://[SCRIPT]",
     "static": "static://NAME",
 }
-"""Every scheme and its form, for messages and documentation."""
+"""The form of a source for each scheme, for messages and documentation."""
 
 MISSING_FILE_CODE = "model_file_missing"
 """Error code for a path that does not exist."""
@@ -88,11 +88,11 @@ class ModelSource:
 
 
 MAX_SOURCE_CHARS: Final = 1_000
-"""Maximum characters of a source: no path on a disk has more than a few thousand bytes."""
+"""Maximum length of a source, in characters. No path on a disk has more than a few thousand bytes."""
 
 
 def public_source(source: str) -> str:
-    """Return a source as users of the model can see it: a local file only by name, and a server without its address."""
+    """Return a source as users of the model can see it: only the name of a local file, and no address of a server."""
     scheme, mark, remainder = source.partition("://")
     if not mark:
         return source.replace("\\", "/").rstrip("/").rpartition("/")[2]
@@ -147,7 +147,7 @@ def parse_source(source: str) -> ModelSource:
 
 
 def require_file(source: str) -> None:
-    """Raise `InvalidRequest` for a source that is a missing path, with a suggestion of what may have been meant."""
+    """Raise `InvalidRequest` if the source is a path that does not exist, with a suggestion if possible."""
     model_source = parse_source(source)
     if model_source.scheme != "file" or os.path.exists(model_source.location):
         return
@@ -206,7 +206,7 @@ def _repository(scheme: Scheme, text: str, remainder: str) -> ModelSource:
 
 
 def _inner(text: str, scheme: str, file: str) -> str:
-    """Return a file inside a package or repository: a relative path that never leaves it."""
+    """Return the path of a file inside a package or repository: a relative path that never leads outside."""
     file = unquote(file).rstrip("/")
     if file and any(
         part in ("", ".", "..") or "\\" in part or ord(min(part)) < 32 for part in file.split("/")
@@ -265,7 +265,7 @@ def _malformed(text: str, scheme: str) -> InvalidRequest:
 
 
 def _excerpt(text: str) -> str:
-    """Return the source in a form for messages: short, and without credentials."""
+    """Return the source for use in messages: shortened, and without credentials."""
     text = re.sub(r"//[^/@\s]*@", "//", text, count=1) if "://" in text and _has_login(text) else text
     return text if len(text) <= 200 else text[:200] + "…"
 

@@ -1,7 +1,7 @@
-"""The built-in tools of every daemon: one file each, and one line in a table of this package.
+"""The built-in tools of every daemon: one file for each tool, and one line in a table of this package.
 
-A file has a function ``tool(registry) -> Tool``; tools that use the network receive the policy instead, tools that run
-code the sandbox.
+A file contains a function ``tool(registry) -> Tool``. Tools that use the network receive the address policy instead;
+tools that run code receive the sandbox.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ BUILTIN: Final[tuple[Callable[[Registry], Tool], ...]] = (
 
 
 def outward(settings: Settings) -> tuple[Tool, ...]:
-    """Return the tools that access what the operator's settings allow."""
+    """Return the tools that access the hosts and folders that the operator's settings allow."""
     policy = AddressPolicy.of(settings.tool_hosts)
     choice = web_search.SearchSettings(settings.web_search, settings.web_search_url, settings.web_search_key)
     tools = [web_fetch.tool(policy), web_search.tool(policy, choice), http_request.tool(policy)]
@@ -66,8 +66,9 @@ def outward(settings: Settings) -> tuple[Tool, ...]:
 
 
 class CodeTools:
-    """``python_light``, ``calculator``, ``code_interpreter``, shells, containers. No process runs before the first
-    call.
+    """``python_light``, ``calculator``, ``code_interpreter``, shells, containers.
+
+    No process is started before the first call.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class CodeTools:
         )
 
     async def close(self) -> None:
-        """Stop every interpreter and every kernel."""
+        """Stop all interpreters and kernels."""
         await self.light.close()
         await self._notebooks.close()
 
@@ -108,8 +109,8 @@ class CodeTools:
 def media_tools(
     registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetcher: Fetcher
 ) -> tuple[Tool, ...]:
-    """Return the media tools. Their results are stored in ``artifacts``; ``files`` are uploads of clients and files of
-    runs.
+    """Return the media tools. Their results are stored in ``artifacts``; ``files`` reads uploads of clients and files
+    of runs.
     """
     return (
         draw.tool(registry, artifacts, files, fetcher),

@@ -1,4 +1,4 @@
-"""Arithmetic for models, which are unreliable at it."""
+"""Arithmetic for models, which are unreliable at arithmetic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MATH: Final = (
     "from math import acos, asin, atan, atan2, ceil, comb, cos, cosh, degrees, e, exp, factorial, floor, gcd, hypot, "
     "lcm, log, log2, log10, perm, pi, prod, radians, sin, sinh, sqrt, tan, tanh"
 )
-"""Explicit names, because the interpreter does not support ``import *``."""
+"""The imported names are explicit, because the interpreter does not support ``import *``."""
 
 
 def tool(light: LightSandbox) -> Tool:
@@ -23,7 +23,7 @@ def tool(light: LightSandbox) -> Tool:
 
     async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
         expression = " ".join(arguments["expression"].split())
-        if not is_formula(expression):  # it would be code, for which another tool has the permission
+        if not is_formula(expression):  # code needs another tool and that tool's permission
             return ToolResult(
                 f"'{expression}' cannot be calculated: expected numbers, operators and functions of math.",
                 is_error=True,

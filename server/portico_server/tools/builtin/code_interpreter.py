@@ -131,7 +131,7 @@ _OUTPUT: Final[Mapping[str, Any]] = {
 async def read_files(
     file_items: Sequence[Mapping[str, Any]], artifacts: ArtifactStore, context: Context
 ) -> dict[str, bytes]:
-    """Return the files by name. Raise `InvalidRequest` that names the file, `NotFound` for an artifact."""
+    """Return the files, keyed by name. Raise `InvalidRequest` that names the file, `NotFound` for an artifact."""
     files: dict[str, bytes] = {}
     for number, item in enumerate(file_items):
         path = f"arguments.files[{number}]"
@@ -151,8 +151,8 @@ async def read_files(
         files[item["name"].encode("utf-8", "replace").decode()] = data
     if sum(len(data) for data in files.values()) > FILES:
         raise InvalidRequest(
-            f"The files of one call can have at most {FILES // MB} MB in total. Send fewer, in several calls "
-            "of one session.",
+            f"The files of one call can have at most {FILES // MB} MB in total. Send fewer files per call, "
+            "in several calls of one session.",
             code="files_too_large",
             param="arguments.files",
         )

@@ -49,7 +49,7 @@ async def _work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
     name = arguments.get("timezone") or "UTC"
     try:
         zone = UTC if name == "UTC" else ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # an unknown name, an invalid name, or a folder of zones
+    except (KeyError, ValueError, OSError):  # an unknown or invalid name, or a folder of time zones
         return ToolResult(
             f"'{name}' is not a known time zone. Use an IANA name such as Europe/Berlin or UTC.",
             is_error=True,
@@ -63,5 +63,5 @@ async def _work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
     )
 
 
-# Not strftime: the weekday's name must not depend on the machine's locale.
+# strftime is not used, because the weekday's name must not depend on the machine's locale.
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

@@ -1,4 +1,4 @@
-"""Images from text and from other images, by an image model of this daemon."""
+"""Creates images from text or from other images, with an image model of this daemon."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_IMAGES: Final = 10
 """Maximum number of images in one call."""
 
 BYTES: Final = 64 * 1024 * 1024
-"""Maximum size of an image fetched from its provider, in bytes."""
+"""Maximum size of an image that is fetched from a provider, in bytes."""
 
 FETCH_TIMEOUT_S: Final = 60.0
 """Timeout for fetching an image, in seconds."""
@@ -47,12 +47,14 @@ _OPTIONS: Final = ("quality", "background", "output_format", "seed", "steps", "n
 
 
 class PictureFiles(Protocol):
-    """Files that were uploaded or created before."""
+    """Reads files that were uploaded or created earlier."""
 
     async def read(
         self, file_id: str, caller: Principal, *, limit: int, param: str | None = None
     ) -> tuple[str, bytes]:
-        """Return name and content. Raise `NotFound`, and `TooLarge` with ``param`` for more than ``limit`` bytes."""
+        """Return the name and content of a file. Raise `NotFound`, and `TooLarge` with ``param`` for more than
+        ``limit`` bytes.
+        """
 
 
 def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetcher: Fetcher) -> Tool:

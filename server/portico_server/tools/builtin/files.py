@@ -1,4 +1,4 @@
-"""Reads files of the folders that the operator has declared."""
+"""Reads files in the folders that the operator has declared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portico_server.tools.folders import Folders
 from portico_server.tools.tool import Tool
 
 CHARACTERS: Final = 20_000
-"""Default number of characters of a file in one result."""
+"""Default number of characters of a file that are returned."""
 
 _ENTRIES: Final = 1_000
 _MAX_FILE_BYTES: Final = 20 * 1024 * 1024

@@ -13,13 +13,16 @@ from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.tool import Tool
 
 MAX_BODY_CHARS: Final = 50_000
-"""Maximum characters of a response body that are returned."""
+"""Maximum number of characters of a response body that are returned."""
 
 _NOT_YOURS: Final = {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}
 
 
 def tool(policy: AddressPolicy) -> Tool:
-    """Return ``http_request``: any method, headers and body; returns the status, headers and text of the response."""
+    """Return ``http_request``, which sends a request with any method, headers and body.
+
+    Its result is the status, headers and text of the response.
+    """
 
     async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
         return await _work(arguments, policy)
@@ -71,7 +74,7 @@ async def _work(arguments: Mapping[str, Any], policy: AddressPolicy) -> ToolResu
 
     headers = dict(arguments.get("headers", {}))
     if forbidden := sorted(name for name in headers if name.lower() in _NOT_YOURS):
-        return ToolResult(f"The connection sets the header {forbidden[0]}; leave it out.", is_error=True)
+        return ToolResult(f"The header {forbidden[0]} is set by the connection; leave it out.", is_error=True)
     body = arguments["body"].encode() if "body" in arguments else None
     if "json" in arguments:
         body = json.dumps(arguments["json"]).encode()

@@ -1,4 +1,4 @@
-"""A skill's instructions and further files, read on a model's request."""
+"""Reads a skill's instructions and further files for a model."""
 
 from __future__ import annotations
 

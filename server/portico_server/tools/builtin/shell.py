@@ -1,4 +1,4 @@
-"""Commands and patches in the working folder of a sandboxed notebook."""
+"""Runs commands and applies patches in the working folder of a sandboxed notebook."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def patch_tool(containers: ContainerService) -> Tool:
 
 
 def _cut(result: CommandResult, limit: int | None) -> CommandResult:
-    """Return the requested amount of a command's output, with its errors last."""
+    """Shorten a command's output to ``limit`` characters, with its errors last."""
     if limit is None:
         return result
     out = result.stdout[:limit]

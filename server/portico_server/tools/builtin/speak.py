@@ -1,4 +1,4 @@
-"""Speech from a text, or music from a description, by a suitable model."""
+"""Creates speech from a text, or music from a description, with a suitable model."""
 
 from __future__ import annotations
 

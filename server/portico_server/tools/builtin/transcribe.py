@@ -42,7 +42,7 @@ _STRETCHES: Mapping[str, Any] = {
 
 
 def tool(registry: Registry, files: PictureFiles) -> Tool:
-    """Return ``transcribe``, which turns a file, named by its id, into text."""
+    """Return ``transcribe``, which converts a recording to text. An id names the recording's file."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:

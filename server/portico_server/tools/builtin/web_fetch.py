@@ -13,7 +13,7 @@ from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.tool import Tool
 
 CHARACTERS: Final = 20_000
-"""Default number of characters of a page in one result."""
+"""Default number of characters of a page that are returned."""
 
 _TEXTS: Final = {
     "application/json",
@@ -83,7 +83,7 @@ def tool(policy: AddressPolicy) -> Tool:
 
 
 async def _work(arguments: Mapping[str, Any], policy: AddressPolicy, caller: str) -> ToolResult:
-    # The daemon's start must not import aiohttp and lxml.
+    # Imported in the function, so that the daemon's start does not import aiohttp and lxml.
     from portico_server.tools.fetch import client, readable
 
     ask = client.FetchRequest(arguments["url"], headers={"Accept": "text/html, text/*;q=0.9, */*;q=0.5"})

@@ -20,9 +20,9 @@ from portico_server.tools.tool import Tool
 class SearchProvider:
     """The request and response format of one search service.
 
-    ``query`` and ``count`` name the parameters; ``header`` carries the key in the form ``key_form``. ``rows`` is the
-    path to the list of results in the JSON response; ``fields`` names title, URL and text in a row. Without ``rows``
-    the response is DuckDuckGo's page.
+    ``query`` and ``count`` are the names of the parameters; ``header`` carries the key in the form ``key_form``.
+    ``rows`` is the path to the list of results in the JSON response; ``fields`` are the fields of title, URL and text
+    in a row. Without ``rows``, the response is DuckDuckGo's page.
     """
 
     url: str
@@ -67,7 +67,7 @@ PROVIDERS: Final[Mapping[str, SearchProvider]] = {
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """The operator's settings: a provider's name or ``none``, a custom URL for it, its key."""
+    """The operator's settings: the name of a provider or ``none``, a custom URL for the provider, and its key."""
 
     provider: str = "none"
     url: str = ""
@@ -173,7 +173,7 @@ def _from_json(provider: SearchProvider, data: bytes, _url: str) -> list[dict[st
         rows = [row for row in document if isinstance(row, dict)]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise PorticoError(
-            "The search service did not respond in its JSON format. For SearXNG, its operator must allow the "
+            "The search service did not respond in JSON. If it is SearXNG, its operator must allow the "
             "format json.",
             code="bad_answer",
         ) from error
@@ -186,7 +186,9 @@ def _from_json(provider: SearchProvider, data: bytes, _url: str) -> list[dict[st
 
 
 def _from_page(_provider: SearchProvider, data: bytes, url: str) -> list[dict[str, str]]:
-    """Return the results on DuckDuckGo's page without scripts; its links use a redirect that names the target."""
+    """Return the results on DuckDuckGo's page without scripts. Links on this page are redirects that contain the
+    target.
+    """
     from lxml.html import HTMLParser, document_fromstring
 
     if not data.strip():

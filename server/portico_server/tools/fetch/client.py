@@ -42,7 +42,7 @@ class FetchFailed(PorticoError):
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """A request to fetch. ``headers`` are not forwarded to another origin."""
+    """A request to fetch. ``headers`` are not sent to another origin after a redirect."""
 
     url: str
     method: str = "GET"
@@ -52,7 +52,9 @@ class FetchRequest:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The response from ``url``, the last URL of a chain of redirects. ``truncated``: it exceeded the size limit."""
+    """The response from ``url``, the last URL of a chain of redirects. ``truncated``: the body exceeded the size
+    limit.
+    """
 
     url: str
     status: int
@@ -69,7 +71,7 @@ class Fetched:
 
 
 async def fetch(ask: FetchRequest, policy: AddressPolicy) -> Fetched:
-    """Fetch a URL. Raise `InvalidRequest` for a forbidden address, `FetchFailed` for everything else."""
+    """Fetch a URL. Raise `InvalidRequest` for a forbidden address, `FetchFailed` for any other problem."""
     try:
         async with (
             asyncio.timeout(policy.timeout),
@@ -84,20 +86,20 @@ async def fetch(ask: FetchRequest, policy: AddressPolicy) -> Fetched:
 
 
 def too_slow(url: str, seconds: float) -> FetchFailed:
-    """Return the error for an expired deadline."""
+    """Return the error for a fetch that has reached its deadline."""
     return FetchFailed(
         f"{_excerpt(url)} did not respond completely within {seconds:g} s.", code="fetch_timeout"
     )
 
 
 def failure(url: str, error: Exception) -> FetchFailed:
-    """Return the error for a failed connection or an invalid protocol."""
+    """Return the error for a failed connection or an invalid response."""
     reason = str(error) or type(error).__name__
     return FetchFailed(f"{_excerpt(url)} could not be fetched: {reason[:300]}")
 
 
 def open_session(policy: AddressPolicy, *, keep: bool = False) -> aiohttp.ClientSession:
-    """Return a session restricted by ``policy``; ``keep``: it keeps its connections for further requests."""
+    """Return a session restricted by ``policy``. ``keep``: the session keeps connections for further requests."""
     connector = aiohttp.TCPConnector(
         resolver=_Checked(policy), use_dns_cache=False, force_close=not keep, limit=8 if keep else 4
     )
@@ -106,7 +108,7 @@ def open_session(policy: AddressPolicy, *, keep: bool = False) -> aiohttp.Client
         response_class=HttpAnswer,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-        trust_env=False,  # a proxy would resolve the name again, where we cannot check it
+        trust_env=False,  # a proxy would resolve the name again, and Portico could not check the address
         headers={"User-Agent": _AGENT},
         max_line_size=16_384,
         max_field_size=16_384,
@@ -117,7 +119,9 @@ def open_session(policy: AddressPolicy, *, keep: bool = False) -> aiohttp.Client
 async def follow_redirects(
     session: aiohttp.ClientSession, ask: FetchRequest, policy: AddressPolicy, *, is_signed: bool = False
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Yield the response at the end of the redirects. ``is_signed``: the first URL must be sent unchanged."""
+    """Yield the response at the end of the redirects. ``is_signed``: the first URL has a signature and must stay
+    unchanged.
+    """
     for name, value in ask.headers.items():
         if is_unsafe(value):
             raise InvalidRequest(
@@ -157,9 +161,9 @@ def _redirected(ask: FetchRequest, url: URL, location: str, status: int) -> Fetc
 
 
 def check_url(text: str, policy: AddressPolicy, *, exact: bool = False, secure: bool = False) -> URL:
-    """Return the URL if it can be fetched, without resolving its name.
+    """Return the URL if it can be fetched. Its name is not resolved.
 
-    ``secure``: only https, except for hosts that the operator has named. Raise `InvalidRequest`.
+    ``secure``: allow only https, except for hosts that the operator has named. Raise `InvalidRequest`.
     """
     try:
         url = URL(text, encoded=exact)
@@ -189,7 +193,10 @@ def check_url(text: str, policy: AddressPolicy, *, exact: bool = False, secure: 
 
 
 async def addresses(text: str, policy: AddressPolicy) -> list[str]:
-    """Return the IP addresses of a URL, for callers that connect themselves. Raise `InvalidRequest`, `FetchFailed`."""
+    """Return the IP addresses of a URL, for callers that open the connection themselves.
+
+    Raise `InvalidRequest`, `FetchFailed`.
+    """
     url = check_url(text, policy)
     try:
         address_infos = await _Checked(policy).resolve(url.host or "", url.port or 0)
@@ -203,7 +210,9 @@ def _is_literal(host: str) -> bool:
 
 
 class _Checked(AbstractResolver):
-    """A resolver that refuses names with a non-public address. The connection uses the addresses that it returns."""
+    """A resolver that refuses names with a non-public address. The connection uses exactly the addresses that were
+    checked.
+    """
 
     def __init__(self, policy: AddressPolicy) -> None:
         self._policy = policy
@@ -227,7 +236,7 @@ class _Checked(AbstractResolver):
         return address_infos
 
     async def close(self) -> None:
-        """Do nothing: there is nothing to release."""
+        """Do nothing: the resolver has no resources to release."""
 
 
 def _refusal(host: str) -> InvalidRequest:

@@ -1,4 +1,4 @@
-"""The tools' client for parts that fetch large bodies: streamed bodies, persistent connections."""
+"""The tools' client for other parts of the daemon, which fetch large bodies: streaming and persistent connections."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _BLOCK_BYTES: Final = 65_536
 
 
 class OutwardFetcher:
-    """A `portico_server.core.interfaces.Fetcher` with the ``policy`` of the tools, but without its limits on time and
-    size.
+    """A `portico_server.core.interfaces.Fetcher` with the ``policy`` of the tools, but without the policy's limits on
+    time and size.
 
-    The caller sets its own limits.
+    Callers set their own limits.
     """
 
     def __init__(self, policy: AddressPolicy) -> None:

@@ -13,10 +13,10 @@ from portico_server.settings import comma_separated
 _REFUSED: Final = tuple(
     ip_network(network)
     for network in (
-        "168.63.129.16/32",  # Azure's host service: a public address that is not really public
-        "192.0.0.0/24",  # protocol assignments, including one cloud's metadata
+        "168.63.129.16/32",  # Azure's host service, whose address looks public but is not
+        "192.0.0.0/24",  # protocol assignments, including the metadata service of one cloud
         "192.88.99.0/24",  # 6to4 relays
-        "100.64.0.0/10",  # carrier NAT, including one cloud's metadata
+        "100.64.0.0/10",  # carrier NAT, including the metadata service of one cloud
         "240.0.0.0/4",
         "64:ff9b:1::/48",  # NAT64 into private networks
         "fec0::/10",  # deprecated site-local addresses
@@ -32,8 +32,8 @@ _COMPATIBLE: Final = ip_network("::/96")
 class AddressPolicy:
     """The addresses and limits of fetches.
 
-    Fetches from ``hosts`` are always allowed, as ``NAME`` or ``NAME:PORT``, in lower case. ``timeout`` is in seconds
-    and covers names, redirects, headers and body. ``max_bytes`` applies to a body after decompression.
+    ``hosts`` (``NAME`` or ``NAME:PORT`` in lower case) can always be fetched from. ``timeout`` is in seconds and
+    covers name resolution, redirects, headers and body. ``max_bytes`` applies to a body after decompression.
     """
 
     hosts: frozenset[str] = field(default_factory=frozenset)
@@ -53,7 +53,7 @@ class AddressPolicy:
 
 
 def is_public(address: str) -> bool:
-    """Return whether an IP address is on the public internet, even if it is embedded in another address."""
+    """Return whether an IP address, and any IPv4 address embedded in it, is on the public internet."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,6 +1,6 @@
-"""A web page as text for a model: headings, paragraphs, lists, tables and links, in Markdown.
+"""Converts a web page to text for a model: headings, paragraphs, lists, tables and links, in Markdown.
 
-Imports lxml: import this module when the first page is read.
+Imports lxml, so import this module when the first page is read.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def read(data: bytes, charset: str | None, url: str) -> ReadablePage:
 
 
 class _ReadableText:
-    """Collects the text of a tree, with its links."""
+    """Collects the text of a tree of elements, with its links."""
 
     def __init__(self, base: str) -> None:
         self._base = base
         self._pieces: list[str] = []
         self._links: list[tuple[int, str]] = []
-        """Open links: where their text begins, and their target."""
+        """Links that are still open: the position at which each link's text begins, and the link's target."""
 
     def hides(self, tag: str, node: Any) -> bool:
         return tag in _UNSEEN or "hidden" in node.attrib

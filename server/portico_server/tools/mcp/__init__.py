@@ -1,5 +1,5 @@
-"""Third-party MCP servers: started or reached, monitored, and their tools offered as ours.
+"""Third-party MCP servers: Portico starts or reaches them, monitors them, and offers their tools as its own.
 
-`spec` describes a server, `offered` what it has besides tools, `connection` manages one server (and imports ``mcp``),
-`host` manages all of them. Can import runs, db and core.
+`spec` describes a server, `offered` its resources and prompts, `connection` manages one server (and imports ``mcp``),
+`host` manages all servers. Can import runs, db and core.
 """

@@ -1,6 +1,7 @@
-"""A connection to one third-party server: its task starts it, monitors it, and restarts it with growing pauses.
+"""A connection to one third-party server. Its task starts the server, monitors it, and restarts it after growing
+pauses.
 
-Imports ``mcp``, which takes most of a second: import this module when the first server is needed.
+Importing ``mcp`` takes most of a second, so import this module when the first server is needed.
 """
 
 from __future__ import annotations
@@ -54,10 +55,10 @@ from portico_server.tools.mcp.translate import (
 )
 
 # Decodes a program's standard output as text with limited line lengths. The ``mcp`` package buffers a line
-# until it is complete, however long it is; the only part of its reader that we can choose is the encoding.
-# This encoding is UTF-8 whose decoder ends a line that is too long and drops the rest: the package reads a
-# message that is not JSON, and continues with the next one. If the line is a response, an error replaces it,
-# so that its caller does not wait in vain.
+# until it is complete, however long it is, and the only part of its reader that we can choose is the
+# encoding. This encoding decodes UTF-8, but ends a line that is too long and drops the rest. The package then
+# reads a message that is not JSON, and continues with the next message. If the line is a response, an error
+# replaces it, so that its caller does not wait in vain.
 
 
 ENCODING: Final = "portico_utf8_lines"
@@ -66,25 +67,25 @@ MAX_LINE_CHARS: Final = 16 * 1024 * 1024
 """Maximum characters of a line."""
 
 MAX_PARTS: Final = 100_000
-"""Maximum number of objects, lists and values in a message: the event loop is blocked while the ``mcp`` package parses
-them.
+"""Maximum number of objects, lists and values in a message. While the ``mcp`` package parses them, the event loop is
+blocked.
 """
 
 _BODY: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+'
 _TEXTS: Final = re.compile(rf'{_BODY}"|({_BODY}\\?\Z)', re.DOTALL)
-"""Matches a JSON string; the group is a string that continues after the end."""
+"""Matches a JSON string. The group matches a string that has not ended yet."""
 
 
 class _Parts:
-    """Counts the parts of a message that arrives in pieces."""
+    """Counts the objects, lists and values of a message that arrives in pieces."""
 
     def __init__(self) -> None:
         self._count = 0
         self._open = ""
-        """The start of a text that continues in the next piece."""
+        """The beginning of a string that continues in the next piece."""
 
     def are_too_many(self, piece: str) -> bool:
-        """Return whether the message has more than `MAX_PARTS` with this piece."""
+        """Return whether the message, including this piece, has more than `MAX_PARTS` objects, lists and values."""
         outside, quote, text = _TEXTS.sub(r"\1", self._open + piece).partition('"')
         self._count += outside.count("{") + outside.count("[") + outside.count(",")
         escape_count = (len(text) - len(text.rstrip("\\"))) % 2
@@ -96,13 +97,13 @@ _TOO_LARGE_CODE: Final = -32_099
 """Code of the error that replaces a response that is too large."""
 
 MAX_ENVELOPE_CHARS: Final = 200
-"""Number of characters at either end of a line that are searched for the id of a response."""
+"""Number of characters at the beginning and at the end of a line that are searched for the id of a response."""
 
 _VERSION: Final = r'"jsonrpc"\s*:\s*"2\.0"'
 _ANSWER: Final = re.compile(
     rf'\s*\{{\s*(?:{_VERSION}\s*,\s*)?(?:"id"\s*:\s*(\d{{1,18}})\s*,\s*(?:{_VERSION}\s*,\s*)?)?"(?:result|error)"\s*:'
 )
-"""Matches the beginning of a response; the group is its id, if the id comes first."""
+"""Matches the beginning of a response. The group is the response's id, if the id comes first."""
 _LAST_ID: Final = re.compile(rf'[}}\]\w"]\s*,\s*"id"\s*:\s*(\d{{1,18}})\s*(?:,\s*{_VERSION}\s*)?\}}\s*\Z')
 """Matches the end of a response whose id comes last."""
 
@@ -117,7 +118,7 @@ class _Decoder(codecs.IncrementalDecoder):
 
     def _begin(self) -> None:
         self._length = 0
-        """Number of characters in the current line; more than the maximum once the rest of the line is dropped."""
+        """Number of characters in the current line. If it exceeds the maximum, the rest of the line is dropped."""
         self._parts = _Parts()
         self._head = self._tail = ""
 
@@ -132,7 +133,7 @@ class _Decoder(codecs.IncrementalDecoder):
         return "".join(kept_lines)
 
     def _instead(self) -> str:
-        """Return the error that replaces a dropped response, if it was one."""
+        """Return the error that replaces a dropped line if the line was a response, otherwise an empty string."""
         answer = _ANSWER.match(self._head)
         last = _LAST_ID.search(self._tail) if answer is not None else None
         request_id = (answer and answer[1]) or (last and last[1])
@@ -182,7 +183,7 @@ T = TypeVar("T")
 State: TypeAlias = Literal["starting", "ready", "waiting", "stopped"]
 
 START_TIMEOUT_S: Final = 120.0
-"""Maximum seconds for a server's first response, because package runners fetch it first."""
+"""Maximum seconds until a server's first response. Package runners first download the server."""
 
 RESTART_WAIT_SECONDS: Final = 15.0
 """Seconds that a call waits for a server that is restarting."""
@@ -190,17 +191,17 @@ RESTART_WAIT_SECONDS: Final = 15.0
 _FIRST_RETRY_S: Final = 0.5
 _MAX_RETRY_S: Final = 60.0
 RELIST_INTERVAL_S: Final = 1.0
-"""Minimum seconds between two listings of a server's tools, regardless of how often it reports changes."""
+"""Minimum seconds between two requests for a server's tools, regardless of how often it reports changes."""
 
 MESSAGES_PER_SECOND: Final = 500
 """Maximum rate of messages from a server, including responses and progress notifications."""
 
 MESSAGES_AT_ONCE: Final = 100
-"""Maximum burst of messages before that rate applies."""
+"""Number of messages that can arrive in a burst before `MESSAGES_PER_SECOND` applies."""
 
 _PAGES: Final = 50
 _KEY: Final = "portico/idempotency-key"
-"""Name in ``_meta`` for the key of a call, which MCP does not define."""
+"""Name under which ``_meta`` contains the key of a call. MCP does not define such a key."""
 _FAILED: Final = "mcp_server_failed"
 _REFUSED: Final = "mcp_server_refused"
 LOG_BYTES: Final = 1024 * 1024
@@ -222,7 +223,7 @@ _BROKEN: Final = (
 
 
 class ServerConnection:
-    """A connection that runs in the task that calls `run`; calls can come from any task."""
+    """A connection that runs in the task that calls `run`. Any task can make calls."""
 
     def __init__(
         self,
@@ -236,7 +237,7 @@ class ServerConnection:
         self._sampler = None if spec.sampling is None else Sampler(spec.name, spec.sampling, runner)
         self.state: State = "starting"
         self.error: str | None = None
-        """Why the server is not available; reported to callers."""
+        """The reason why the server is not available, which callers receive."""
         self.restarts = 0
         self.card = McpCard()
         """What the server reported about itself when it was last reached."""
@@ -268,7 +269,7 @@ class ServerConnection:
             if self._stopping.is_set():
                 break
             if asyncio.get_running_loop().time() - began > _MAX_RETRY_S:
-                pause = _FIRST_RETRY_S  # it had worked for a while
+                pause = _FIRST_RETRY_S  # the server had worked for a while
             logger.warning("lost the MCP server %s: %s", self.spec.name, self.error)
             self.state = "waiting"
             await self._pause(pause)
@@ -285,7 +286,7 @@ class ServerConnection:
             return
 
     async def _hold(self) -> None:
-        """Connect to the server once, until the connection ends."""
+        """Connect to the server once. Return when the connection ends."""
         self._over.clear()
         self.state, self.error = "starting", None
         async with AsyncExitStack() as stack:
@@ -318,7 +319,7 @@ class ServerConnection:
                 await asyncio.wait(beside)
 
     async def _stays(self, seconds: float) -> bool:
-        """Wait up to ``seconds``; return whether the connection is then usable."""
+        """Wait up to ``seconds`` for the connection. Return whether the connection is usable then."""
         try:
             async with asyncio.timeout(max(0.0, seconds)):
                 await self._over.wait()
@@ -363,7 +364,7 @@ class ServerConnection:
             self._wake.set()
 
     async def _listen(self, client: Client) -> None:
-        """Listen for changes, which servers of 2026-07-28 report on request."""
+        """Listen for changes, which servers with the protocol version 2026-07-28 report only on request."""
         if client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
             return
         try:
@@ -384,13 +385,13 @@ class ServerConnection:
         self.note_loss("It is being restarted.")
 
     def stop(self) -> None:
-        """End `run` in an orderly way."""
+        """End `run` and close the connection in an orderly way."""
         self._stopping.set()
         self._over.set()
         self._wake.set()
 
     async def call(self, tool: str, call: ToolCall, context: Context) -> ToolResult:
-        """Call a tool of the server. Return every failure as a result for the calling model."""
+        """Call a tool of the server. Every failure is returned as a result for the model that made the call."""
         arguments = dict(call.arguments)
         meta: Any = {_KEY: call.key} if call.key else None
 
@@ -408,7 +409,9 @@ class ServerConnection:
         return result_of(result, await self._keep(made_in(result), context))
 
     async def resources(self) -> list[McpResource]:
-        """Return the server's resources, URI templates last, at most `MAX_OFFERED` of each. Raise `PorticoError`."""
+        """Return the server's resources, followed by URI templates, at most `MAX_OFFERED` of each. Raise
+        `PorticoError`.
+        """
 
         async def work(client: Client) -> list[McpResource]:
             if client.server_capabilities.resources is None:
@@ -419,13 +422,13 @@ class ServerConnection:
             except MCPError as error:
                 if error.error.code != types.METHOD_NOT_FOUND:
                     raise
-                templates = []  # templates are optional for a server
+                templates = []  # a server need not support templates
             return [resource_of(resource) for resource in (*resources, *templates)]
 
         return await self._ask(work)
 
     async def read(self, uri: str) -> list[McpContent]:
-        """Return the content of an address. Raise `PorticoError`."""
+        """Return the content of the resource at ``uri``. Raise `PorticoError`."""
         resource_result = await self._ask(lambda client: client.read_resource(uri, cache_mode="bypass"))
         return contents_of(resource_result)
 
@@ -458,19 +461,19 @@ class ServerConnection:
         try:
             async with self._turn():
                 client = self._client
-                if client is None:  # it ended while others had their turn
+                if client is None:  # the server ended while this call waited for its turn
                     raise self._trouble(f"is not running: {self.error or 'it is being started again'}")
                 result = await work(client)
             self.reached_at = time.time()
             return result
         except MCPError as error:
             if error.error.code == types.CONNECTION_CLOSED:
-                self.note_loss(f"It ended in the middle of a {action}.")
+                self.note_loss(f"The server ended in the middle of a {action}.")
                 raise self._trouble(f"ended in the middle of the {action}; it is being restarted") from error
             if error.error.code == _TOO_LARGE_CODE:
                 raise self._trouble(
                     f"returned more than {MAX_LINE_CHARS:,} characters or {MAX_PARTS:,} objects, lists and "
-                    "values, which exceeds the limit: request less from it"
+                    "values, which exceeds the limit: request less data from the server"
                 ) from error
             if error.error.code == types.REQUEST_TIMEOUT:
                 raise self._trouble(f"did not respond within {self.spec.timeout:g} s") from error
@@ -480,12 +483,15 @@ class ServerConnection:
             ) from error
         except _BROKEN as error:
             if isinstance(error, httpx2.HTTPError):
-                self.note_loss(f"It could not be reached: {_line(error)}")
+                self.note_loss(f"The server could not be reached: {_line(error)}")
             raise self._trouble(f"returned an invalid response: {_line(error)}") from error
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """Wrap a request: a server that can ask a model works for one key at a time. Raise `Conflict`."""
+        """Wrap a request to the server. If the server can ask a model, it handles requests of one key at a time.
+
+        Raise `Conflict` if the key gets no turn in time.
+        """
         if self._sampler is None:
             yield
             return
@@ -495,7 +501,7 @@ class ServerConnection:
                     await stack.enter_async_context(self._sampler.turn(work_slots.KEY.get()))
             except TimeoutError:
                 raise self._trouble(
-                    f"is working for other keys, and had no turn for this key within {self.spec.timeout:g} s"
+                    f"is working for other keys, and this key got no turn within {self.spec.timeout:g} s"
                 ) from None
             yield
 
@@ -504,7 +510,7 @@ class ServerConnection:
 
 
 async def _tools(client: Client) -> list[types.Tool]:
-    """Return all pages of the server's tools, up to a usable number."""
+    """Return the server's tools from all pages, up to a usable number."""
     if client.server_capabilities.tools is None:
         return []
     return await _pages(client.list_tools, lambda page: page.tools)
@@ -533,7 +539,7 @@ async def _watch(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[tu
 class _Reading:
     """A read stream of the ``mcp`` package that detects its own end, and slows down a server that sends too often.
 
-    Without it, the package would process any number of messages at once.
+    Without this limit, the package would process any number of messages at the same time.
     """
 
     def __init__(self, stream: Any, on_end: Callable[[], None]) -> None:
@@ -579,7 +585,7 @@ class _Reading:
 
 
 class _BoundedBody(httpx2.AsyncByteStream):
-    """The bytes of a response, limited to the maximum length of a program's line."""
+    """The bytes of a response, limited to `MAX_LINE_CHARS`, the maximum length of a line from a program."""
 
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
@@ -599,7 +605,9 @@ class _BoundedBody(httpx2.AsyncByteStream):
 
 
 async def _bound_body(response: httpx2.Response) -> None:
-    """Limit the body of a response. Event streams can be endless: the ``mcp`` package limits each event."""
+    """Limit the size of a response's body. Event streams can be endless, so the ``mcp`` package limits each event
+    instead.
+    """
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise httpx2.DecodingError("the response is compressed, which was not requested")
     if not response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
@@ -615,7 +623,7 @@ def _opened(log: Path) -> TextIO:
 
 
 async def _trim_log(log: Path) -> None:
-    """Keep a log short while a server writes to it, until cancelled."""
+    """Keep a log short while a server writes to the log, until cancelled."""
     while True:
         await asyncio.sleep(LOG_INTERVAL_S)
         with suppress(OSError):
@@ -623,7 +631,7 @@ async def _trim_log(log: Path) -> None:
 
 
 def cut(log: Path) -> bool:
-    """Empty a log that is too long; return whether it was."""
+    """Empty a log that is too long. Return whether it was emptied."""
     has_grown = log.exists() and log.stat().st_size > LOG_BYTES
     if has_grown:
         os.truncate(log, 0)
@@ -631,14 +639,15 @@ def cut(log: Path) -> bool:
 
 
 def _language() -> dict[str, str]:
-    """Return the language variables, which ``mcp`` does not pass to a process (unlike PATH, HOME, USER, SHELL and
-    TERM).
+    """Return the environment variables of the language, which ``mcp`` does not pass to a process.
+
+    It passes PATH, HOME, USER, SHELL and TERM.
     """
     return {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ", "TMPDIR") if name in os.environ}
 
 
 def _sentence(error: BaseException, program: str) -> str:
-    """Describe an exception, or the first of a group; if it names no file, it concerns the ``program``."""
+    """Describe an exception, or the first exception of a group. A missing file without a name is the ``program``."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     match error:
@@ -647,7 +656,7 @@ def _sentence(error: BaseException, program: str) -> str:
         case MCPError():
             return f"It refused: {error.error.message[:500]}"
         case TimeoutError():
-            return f"It did not respond within {START_TIMEOUT_S:g} s of its start."
+            return f"The server did not respond within {START_TIMEOUT_S:g} s of its start."
     return f"{type(error).__name__}: {_line(error)}" if str(error) else type(error).__name__
 
 

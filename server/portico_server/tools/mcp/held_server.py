@@ -1,4 +1,4 @@
-"""One third-party server of this daemon, and its tools in the registry."""
+"""A third-party server of this daemon, and its tools in the registry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class HeldServer:
-    """A server with its spec. ``log`` is the file for its standard error."""
+    """A server with its spec. ``log`` is the file for the server's standard error."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class HeldServer:
         self.connection: ServerConnection | None = None
         self.task: asyncio.Task[None] | None = None
         self.names: dict[str, str] = {}
-        """Names of the server's tools on the server, by their names in Portico."""
+        """For each of the server's tools, its name in Portico and its name on the server."""
         self._toolbox = toolbox
         self._keep = artifacts.keep
         self._runner = runner
@@ -58,18 +58,18 @@ class HeldServer:
         self.task = asyncio.create_task(self.connection.run(), name=f"mcp server {self.spec.name}")
 
     async def wait_for_start(self) -> None:
-        """Wait until its first start has succeeded or failed."""
+        """Wait until the server's first start has succeeded or failed."""
         if self.connection is not None:
             await self.connection.tried.wait()
 
     def connected(self) -> ServerConnection:
-        """Return its connection. Raise `Conflict` if there is none."""
+        """Return the server's connection. Raise `Conflict` if the server is not running."""
         if self.connection is None:
             raise Conflict(f"The MCP server '{self.spec.name}' is not running.", code="mcp_server_failed")
         return self.connection
 
     def offer(self, tools: Sequence[types.Tool]) -> None:
-        """Register its tools, and remove tools that it no longer has."""
+        """Register the server's tools, and remove tools that the server no longer has."""
         for name in self.names:
             self._toolbox.remove(name)
         self.names = {}
@@ -97,7 +97,7 @@ class HeldServer:
             try:
                 self._toolbox.add(tool, spec.approval)
             except Conflict:
-                continue  # the plain name is in use: the server's own prefix is added
+                continue  # the name is in use: try it with the server's name as a prefix
             self.names[name] = found_tool.name
             return
         logger.warning(

@@ -28,13 +28,13 @@ from portico_server.tools.mcp.spec import ServerSpec, parse
 from portico_server.tools.toolbox import Toolbox
 
 SHUTDOWN_TIMEOUT_S: Final = 6.0
-"""Seconds in which all servers together must end."""
+"""Seconds within which all servers together must end."""
 
 
 class McpHost:
-    """Owns a task for each server. ``logs`` is the folder for their standard error.
+    """Owns a task for each server. ``logs`` is the folder for the servers' standard error.
 
-    ``runner`` calls the model for servers that can ask one.
+    ``runner`` calls the model for servers that can ask a model.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class McpHost:
         self._servers: dict[str, HeldServer] = {}
         self._open = False
         self._has_begun = asyncio.Event()
-        """Set once all servers of the startup are being started."""
+        """Set once all servers known at startup are being started."""
 
     async def start(self, server_specs: Iterable[ServerSpec]) -> None:
         """Read the configured servers. Nothing is started before `run`."""
@@ -58,7 +58,7 @@ class McpHost:
             self._servers[spec.name] = self._new(spec, is_configured=True)
 
     async def refresh(self) -> None:
-        """Apply additions and removals of other daemons on the same database."""
+        """Apply what other daemons on the same database have added and removed."""
         before = {
             name: held_server for name, held_server in self._servers.items() if not held_server.configured
         }
@@ -88,11 +88,11 @@ class McpHost:
             await self._end(*self._servers.values())
 
     async def prepared(self, key: str) -> None:
-        """Wait as `started` does: a caller of a server that is gone waits for it there."""
+        """Wait as `wait_for_start` does, so that a call of a missing tool waits for its server."""
         await self.wait_for_start(key)
 
     async def wait_for_start(self, key: str) -> None:
-        """Wait until the first start of each server that may have the tool of a registry ``key`` has succeeded or
+        """Wait until the first start of each server that may have the tool with the registry ``key`` has succeeded or
         failed.
         """
         if not key.startswith("tool/") or not self._servers:
@@ -113,12 +113,12 @@ class McpHost:
         return _info(server)
 
     def spec(self, name: str) -> ServerSpec | None:
-        """Return the spec of a server."""
+        """Return the spec of a server, or ``None`` if the server does not exist."""
         server = self._servers.get(name)
         return server.spec if server is not None else None
 
     async def put(self, spec: ServerSpec) -> None:
-        """Add a server of the daemon, replacing a server with the same name."""
+        """Add a server that belongs to the daemon, replacing a server with the same name."""
         if spec.name in self._servers:
             self._servers[spec.name].configured = False
             await self.remove(spec.name)
@@ -137,7 +137,7 @@ class McpHost:
         server.offer(())
 
     async def restart(self, name: str) -> McpServer:
-        """Restart a server immediately, whatever it is doing."""
+        """Restart a server immediately, even if it is handling calls."""
         server = self._find(name)
         if server.connection is not None:
             server.connection.restart()
@@ -148,7 +148,7 @@ class McpHost:
         return [_info(server) for _name, server in sorted(self._servers.items())]
 
     def addresses(self) -> dict[str, str]:
-        """Return the URLs of all servers by name; empty for commands."""
+        """Return the URLs of all servers by name. The URL of a server that a command starts is empty."""
         return {name: server.spec.url for name, server in self._servers.items()}
 
     def get(self, name: str) -> McpServer:
@@ -164,7 +164,7 @@ class McpHost:
         return (await self._find(name).connected().resources())[:MAX_OFFERED]
 
     async def read(self, name: str, uri: str) -> list[McpContent]:
-        """Return the content of an address of a server. Raise `PorticoError`."""
+        """Return the content of a server's resource at ``uri``. Raise `PorticoError`."""
         return await self._find(name).connected().read(uri)
 
     async def prompts(self, name: str) -> list[McpPrompt]:

@@ -1,6 +1,6 @@
-"""Requests of a third-party server to a model, if the operator allows them: MCP's sampling.
+"""A third-party server's requests to a model, if the operator allows them: MCP's sampling.
 
-Translates between the protocol and chats, within the limits of the entry. Imports the types of ``mcp``.
+Translates between the protocol and chats, within the limits of the server's spec. Imports the types of ``mcp``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from portico_server.runs.runner import Runner
 from portico_server.tools.mcp.spec import SamplingSpec
 
 OPERATION: Final = "mcp_sampling"
-"""Name of these runs in usage rows. Their key is the key that called the server; without one, ``mcp:`` and its name."""
+"""Operation of these runs in usage rows. The run's key is the key that called the server. If no key called the server,
+it is ``mcp:`` and the server's name.
+"""
 
 HOUR_S: Final = 3600.0
 
@@ -36,7 +38,7 @@ MAX_TOOLS: Final = 128
 MAX_STOP_SEQUENCES: Final = 16
 
 DECLARED: Final = types.SamplingCapability(tools=types.SamplingToolsCapability())
-"""Capabilities that the handshake declares to such a server."""
+"""Capabilities that the handshake declares to a server that can ask a model."""
 
 _STOPPED: Final = {"stop": "endTurn", "length": "maxTokens", "tool_calls": "toolUse"}
 
@@ -46,13 +48,13 @@ Sampled = types.CreateMessageResult | types.CreateMessageResultWithTools | types
 class KeyTurns:
     """Admits the requests of one key at a time.
 
-    The protocol does not say to which request a server's question belongs, so it is attributed to this key. Keys take
-    turns in order of arrival.
+    The protocol does not say to which request a server's question belongs, so the question is attributed to the key
+    whose requests are admitted. Keys take turns in order of arrival.
     """
 
     def __init__(self) -> None:
         self.key = ""
-        """The key whose turn it is; empty if nobody has a turn, or if a caller without a key has it."""
+        """The key whose turn it is; empty if no request is admitted, or if the caller has no key."""
         self._inside = 0
         self._asking = 0
         self._queue: deque[tuple[str, asyncio.Future[None]]] = deque()
@@ -60,8 +62,8 @@ class KeyTurns:
     @asynccontextmanager
     async def turn(self, key: str) -> AsyncIterator[None]:
         """Wrap a request of a key."""
-        # A server's question can lead back to the server: such a call is admitted before calls that wait for
-        # its end.
+        # The model that a server asks can call the server again. Such a call is admitted before the calls
+        # that wait for the question to end.
         is_own_turn = key == self.key and (self._asking or not self._queue)
         if self._inside and not is_own_turn:
             let_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -85,7 +87,7 @@ class KeyTurns:
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
-        """Mark the time in which the server waits for its question."""
+        """Mark the time during which the server waits for an answer to its question."""
         self._asking += 1
         try:
             yield
@@ -106,9 +108,9 @@ class KeyTurns:
 
 
 class Sampler:
-    """Answers one server, within its limits, with rights only to that one model.
+    """Answers the questions of one server, within the server's limits. Its only right is to call that server's model.
 
-    It is charged to the key whose request the server is processing.
+    A question is charged to the key whose request the server is processing.
     """
 
     def __init__(self, server: str, sampling_spec: SamplingSpec, runner: Runner) -> None:
@@ -121,13 +123,13 @@ class Sampler:
         self._calls = RateBucket(sampling_spec.calls, HOUR_S, asyncio.get_running_loop().time())
 
     def turn(self, key: str) -> AbstractAsyncContextManager[None]:
-        """Wrap a request to the server for a key, which must have its turn."""
+        """Wrap a request of a key to the server, once it is the key's turn."""
         return self._turns.turn("" if key == self._caller.id else key)
 
     async def __call__(
         self, context: ClientRequestContext, params: types.CreateMessageRequestParams
     ) -> Sampled:
-        """Handle the protocol's sampling callback. Errors are returned in the protocol's form, for the server."""
+        """Handle the protocol's sampling callback. Errors are returned to the server in the protocol's form."""
         now = asyncio.get_running_loop().time()
         if self._calls.level(now) < 1:
             return types.ErrorData(
@@ -180,7 +182,7 @@ def chat_of(params: types.CreateMessageRequestParams, max_tokens: int) -> Chat:
 
 
 def result_of(reply: ChatReply, *, tools: bool) -> Sampled:
-    """Return a model's answer as a message; tool calls are included only for a server that sent tools."""
+    """Return a model's answer as a message. Tool calls are included only for a server that sent tools."""
     text = types.TextContent(type="text", text=reply.content)
     reason = _STOPPED.get(reply.finish_reason, reply.finish_reason)
     if not tools:
@@ -200,7 +202,7 @@ def result_of(reply: ChatReply, *, tools: bool) -> Sampled:
 
 
 def _turn(role: types.Role, blocks: Sequence[types.SamplingMessageContentBlock]) -> Iterator[Message]:
-    """Yield one turn as messages: tool results are separate messages, before the rest."""
+    """Yield one turn as messages. Tool results are separate messages, before the other content."""
     for block in blocks:
         if isinstance(block, types.ToolResultContent):
             text = "\n".join(part.text for part in block.content if isinstance(part, types.TextContent))

@@ -27,7 +27,7 @@ _LIMITS: Final = {"max_tokens": 100_000, "calls": 100_000}
 
 @dataclass(frozen=True, slots=True)
 class SamplingSpec:
-    """A server's limits for asking a model: the model, the tokens of an answer, the calls per hour."""
+    """The model that a server can ask, and limits: the tokens of an answer, and the calls per hour."""
 
     model: str
     max_tokens: int = 1_000
@@ -38,7 +38,8 @@ class SamplingSpec:
 class ServerSpec(ToolEntry):
     """A server: either a ``command`` to start, or a ``url`` to reach.
 
-    ``prefix`` is added before the names of its tools. ``sampling`` allows it to ask a model; ``None`` forbids it.
+    ``prefix`` is put before the names of the server's tools. ``sampling`` allows the server to ask a model; ``None``
+    forbids it.
     """
 
     prefix: str = ""
@@ -72,7 +73,7 @@ def parse(item: Mapping[str, Any], at: str = "mcp") -> ServerSpec:
     timeout = item.get("timeout", TIMEOUT)
     if not is_timeout(timeout):
         raise InvalidRequest(
-            f"{at}.timeout is {timeout!r}, but must be seconds above 0.", param=f"{at}.timeout"
+            f"{at}.timeout is {timeout!r}, but must be a number of seconds above 0.", param=f"{at}.timeout"
         )
     return ServerSpec(
         name=name,

@@ -1,4 +1,4 @@
-"""Translates between MCP and our own types: a server's tools and its results. Imports the ``mcp`` package's types."""
+"""Translates MCP's tools and results into Portico's own types. Imports the types of the ``mcp`` package."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MAX_DESCRIPTION_CHARS: Final = 4_000
 _MAX_NAME_CHARS: Final = 128
 _MAX_CAPABILITIES: Final = 50
 MAX_FILES: Final = 100
-"""Maximum number of files of one result that are stored."""
+"""Maximum number of files in one result that are stored."""
 
 
 def name_of(prefix: str, tool: str) -> str:
@@ -48,9 +48,9 @@ def name_of(prefix: str, tool: str) -> str:
 
 
 def tool_of(tool: types.Tool, name: str, source: str, timeout: float, work: Keyed) -> Tool | None:
-    """Return a server's tool as ours, or ``None`` if its schema is invalid.
+    """Convert a server's tool, or return ``None`` if the tool's schema is invalid.
 
-    Its description is treated as plain text, whatever instructions it contains.
+    The tool's description is treated as plain text, whatever instructions it contains.
     """
     try:
         for schema in (tool.input_schema, tool.output_schema):
@@ -82,7 +82,7 @@ def plain(text: str) -> str:
 
 
 def made_in(result: types.CallToolResult) -> list[NewArtifact]:
-    """Return the first `MAX_FILES` images, audio and files of a result; invalid base64 is skipped."""
+    """Return the first `MAX_FILES` images, audio and files of a result. Invalid base64 is skipped."""
     artifacts: list[NewArtifact] = []
     for number, block in enumerate(result.content, 1):
         if len(artifacts) >= MAX_FILES:
@@ -108,13 +108,13 @@ def made_in(result: types.CallToolResult) -> list[NewArtifact]:
 
 
 def _file_of(uri: str) -> str:
-    """Return the file name at the end of an address, without a folder; it can be any text."""
+    """Return the file name at the end of an address, without a folder. The name can be any text."""
     path = unquote(uri.partition("#")[0].partition("?")[0]).replace("\\", "/")
     return plain(path.rpartition("/")[2])[:150].strip(". ")
 
 
 def result_of(result: types.CallToolResult, artifacts: tuple[Artifact, ...]) -> ToolResult:
-    """Return a server's result as ours, with ``artifacts``; non-text content is described by type and size."""
+    """Convert a server's result, with ``artifacts``. Content that is not text is described by its type and size."""
     text = "\n".join(_text(block) for block in result.content)
     structured_content: Any = result.structured_content
     if not isinstance(structured_content, dict):
@@ -142,7 +142,7 @@ def _short(text: str | None) -> str:
 
 
 def card_of(client: Client) -> McpCard:
-    """Return what a connected server says about itself."""
+    """Return what a connected server reports about itself."""
     info = client.server_info
     return McpCard(
         title=_short((info.title or info.name) if info else ""),
@@ -154,7 +154,7 @@ def card_of(client: Client) -> McpCard:
 
 
 def _capabilities(server_capabilities: types.ServerCapabilities) -> Iterator[str]:
-    """Yield the names of the capabilities, each followed by the names nested in it."""
+    """Yield the names of the server's capabilities, each followed by the names nested in it."""
     for name, value in server_capabilities.model_dump(mode="json", by_alias=True, exclude_none=True).items():
         yield _short(name)
         if isinstance(value, dict):
@@ -162,7 +162,7 @@ def _capabilities(server_capabilities: types.ServerCapabilities) -> Iterator[str
 
 
 def resource_of(listed_resource: types.Resource | types.ResourceTemplate) -> McpResource:
-    """Return a server's resource, or a URI template of resources, as ours."""
+    """Convert a server's resource, or a URI template of resources."""
     template = isinstance(listed_resource, types.ResourceTemplate)
     return McpResource(
         uri=listed_resource.uri_template
@@ -193,7 +193,7 @@ def contents_of(resource_result: types.ReadResourceResult) -> list[McpContent]:
 
 
 def prompt_of(prompt: types.Prompt) -> McpPrompt:
-    """Return a server's prompt as ours."""
+    """Convert a server's prompt."""
     return McpPrompt(
         name=prompt.name,
         title=_short(prompt.title),
@@ -230,7 +230,7 @@ def _message(prompt_message: types.PromptMessage) -> McpPromptMessage:
 def _require_size(chars: int) -> None:
     if chars > MAX_CONTENT_CHARS:
         raise TooLarge(
-            f"It has {chars:,} characters, but the maximum is {MAX_CONTENT_CHARS:,}. Use a tool of the "
-            "server to read it in parts.",
+            f"The content has {chars:,} characters, but the maximum is {MAX_CONTENT_CHARS:,}. Use a tool of "
+            "the server to read the content in parts.",
             code="mcp_content_too_large",
         )

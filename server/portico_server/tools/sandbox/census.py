@@ -1,4 +1,6 @@
-"""The resources that the processes of one kernel use together: read from /proc, outside of their reach."""
+"""The resources that all processes of one kernel use together. They are read from /proc, outside the processes'
+reach.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,14 @@ from typing import Final
 from portico_server.core.dataclass import dataclass
 
 FOLDERS: Final = ("work", "tmp", "dev/shm")  # inside the sandbox
-"""Folders to which a kernel can write."""
+"""Folders in which a kernel can write."""
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Number of processes, bytes of their private memory, and files in the fullest folder."""
+    """The number of processes, the bytes of their private memory, and the number of files in the fullest folder."""
 
     processes: int
     memory: int
@@ -27,7 +29,7 @@ class Census:
 
 
 def take(root: int) -> Census:
-    """Count the process ``root`` and all its descendants. Processes that end in the meantime count as nothing."""
+    """Count the process ``root`` and all its descendants. Processes that end during the count are not counted."""
     pids = list(dict.fromkeys(_tree(root)))
     inside = pids[1] if len(pids) > 1 else root
     return Census(
@@ -38,12 +40,13 @@ def take(root: int) -> Census:
 def end(root: int) -> None:
     """Kill bubblewrap, our child process, and the namespace below it.
 
-    If bubblewrap were killed while it starts, it would leave a process behind that waits for it for ever. It is
-    therefore stopped first, and its children are killed before it.
+    If bubblewrap were killed while it starts, it would leave behind a process that waits for it forever. It is
+    therefore suspended first, and its children are killed before it.
     """
     with contextlib.suppress(ProcessLookupError):
         os.kill(root, signal.SIGSTOP)
-        for _ in range(10_000):  # a few microseconds each: until it is stopped, or has ended
+        # each check takes a few microseconds; it loops until bubblewrap is suspended or has ended
+        for _ in range(10_000):
             if _state(root) in "TZX":
                 break
         for child in _children(root):
@@ -53,7 +56,7 @@ def end(root: int) -> None:
 
 
 def _state(pid: int) -> str:
-    """Return the state letter of ps; ``X`` for a process that is gone."""
+    """Return the state letter of a process as in ps; ``X`` for a process that no longer exists."""
     try:
         return (
             Path("/proc", str(pid), "stat")
@@ -77,8 +80,8 @@ def _children(pid: int) -> list[int]:
             child_ids += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self/task", str(os.getpid()), "children").exists():
-            return child_ids  # it has ended a moment ago
-        import psutil  # only if /proc lists no children
+            return child_ids  # the process has ended a moment ago
+        import psutil  # needed only if /proc does not list children
 
         try:
             return [child.pid for child in psutil.Process(pid).children()]
@@ -88,8 +91,9 @@ def _children(pid: int) -> list[int]:
 
 
 def _memory(pid: int) -> int:
-    """Return the resident bytes without file-backed memory: the libraries, and the folders, which have a separate
-    limit.
+    """Return the resident bytes without file-backed memory.
+
+    File-backed memory is libraries, and the folders, which have a separate limit.
     """
     try:
         _size, resident, shared_pages, *_counts = (
@@ -101,9 +105,9 @@ def _memory(pid: int) -> int:
 
 
 def _inodes(pid: int, name: str) -> int:
-    """Return the number of files in one of its folders.
+    """Return the number of files in one of the kernel's folders.
 
-    Return 0 while the process still sees our folders, because bubblewrap is starting.
+    Return 0 while bubblewrap is starting, because the process then still sees our folders.
     """
     root = f"/proc/{pid}/root"
     try:

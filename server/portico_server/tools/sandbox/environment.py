@@ -1,4 +1,4 @@
-"""The environment of notebooks: separate Python packages, built by uv on first use, pinned by hash."""
+"""The environment of notebooks: separate Python packages, pinned by hash, which uv installs on first use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOCK: Final = Path(__file__).with_name("notebook.lock")
 
 
 class Environment:
-    """A virtual environment in a folder named by its contents: it is either complete or does not exist."""
+    """A virtual environment in a folder named after its contents. The folder is either complete or does not exist."""
 
     def __init__(self, folder: Path, *, index: str = "", offline: bool = False) -> None:
         self._folder = folder.absolute()
@@ -33,7 +33,7 @@ class Environment:
 
     @property
     def path(self) -> Path:
-        """Return where it is or will be."""
+        """Return the folder of the environment, even if it does not exist yet."""
         return self._folder / f"notebook-{_fingerprint()}"
 
     @property
@@ -41,7 +41,10 @@ class Environment:
         return is_whole(self.path)
 
     async def ensure(self, report: Report) -> Path:
-        """Return its path, and build it first if it does not exist. Raise `Unavailable` with what to do."""
+        """Return the folder of the environment, and build it first if it does not exist.
+
+        Raise `Unavailable` with what to do.
+        """
         async with self._building:
             if not await pools.FILES.run(lambda: self.ready):
                 await self._build(report)
@@ -50,8 +53,9 @@ class Environment:
     async def _build(self, report: Report) -> None:
         if self._offline:
             raise Unavailable(
-                f"The packages of notebooks are not in {self.path} and 'offline' forbids fetching them. Call "
-                "the tool once with network access, or copy that folder from a machine of the same kind.",
+                f"The packages of notebooks are not in {self.path}, and the setting 'offline' forbids "
+                "fetching them. Call the tool once with network access, or copy that folder from a machine "
+                "of the same kind.",
                 code="environment_missing",
             )
 
@@ -83,7 +87,7 @@ def _packages() -> PackageSet:
 
 
 def _open_to_kernels(draft: Path) -> None:
-    """Make it readable for the user ids of kernels."""
+    """Make the environment readable for the user ids of kernels."""
     if os.geteuid() == 0:
         for folder, _folders, files in os.walk(draft):
             for path in (Path(folder), *(Path(folder, name) for name in files)):
@@ -93,13 +97,13 @@ def _open_to_kernels(draft: Path) -> None:
 
 
 def _drop_others(place: Path) -> None:
-    """Delete environments with other packages, or for another Python."""
+    """Delete environments with other packages or for another version of Python."""
     for path in place.parent.glob("notebook-*"):
         if path != place:
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _fingerprint() -> str:
-    """Return a fingerprint of the pinned packages and this Python."""
+    """Return a fingerprint of the pinned packages and the Python version."""
     base = f"{sys.base_prefix} {sys.version}".encode()
     return hashlib.sha256(LOCK.read_bytes() + base).hexdigest()[:16]

@@ -30,7 +30,7 @@ MAX_VALUE_CHARS: Final = 64 * 2**10
 """Maximum characters of the value's text that are returned."""
 
 MAX_REMEMBERED_SOURCES_COUNT: Final = 4096
-"""Maximum number of sources that are remembered as runnable by the interpreter."""
+"""Maximum number of sources for which the sandbox remembers that the interpreter can run them."""
 
 WORKERS: Final = 4
 """Maximum number of interpreter processes; each runs one piece of code at a time, in a clean state."""
@@ -46,13 +46,13 @@ class EvaluatedCode:
 
     @property
     def text(self) -> str:
-        """Return everything as text for a model."""
+        """Return the output, the value and the error as text for a model."""
         parts = [part for part in (self.output.rstrip("\n"), self.value, self.error) if part]
         return "\n".join(parts) or "Done. The code printed nothing, and the last line has no value."
 
 
 class LightSandbox:
-    """Interpreters that start with the first call. A call costs less than a millisecond."""
+    """Interpreters that are started by the first call. Each further call takes less than a millisecond."""
 
     def __init__(self) -> None:
         self._pool: AsyncMonty | None = None
@@ -63,7 +63,7 @@ class LightSandbox:
         self._slots = FairSlots(WORKERS)
 
     async def run(self, code: str) -> EvaluatedCode:
-        """Run ``code`` from scratch; its errors are part of the result."""
+        """Run ``code`` in a clean state. Errors in the code are part of the result."""
         from pydantic_monty import CollectString, MontyError
 
         pool = self._pool or await self._start()
@@ -74,7 +74,7 @@ class LightSandbox:
         except MontyError as error:
             return EvaluatedCode(collect_string.output, error=_explain(error))
         except (ValueError, OverflowError, RecursionError) as error:
-            # The value left the interpreter but cannot be represented: an integer of a million digits, a
+            # The value left the interpreter but cannot be shown, such as an integer of a million digits or a
             # circular reference.
             return EvaluatedCode(collect_string.output, error=f"The value cannot be shown: {error}")
         return EvaluatedCode(collect_string.output, value=_to_text(value))
@@ -87,8 +87,8 @@ class LightSandbox:
         self, source: str, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]
     ) -> list[Any]:
         """Make several calls in one interpreter."""
-        # Passing a value to the interpreter costs more than a small function, so only the necessary values
-        # are passed.
+        # Passing a value to the interpreter takes longer than calling a small function, so only the necessary
+        # values are passed.
         inputs: list[Any]
         if any(kwargs for _args, kwargs in calls):
             call_pattern, inputs = (
@@ -103,8 +103,8 @@ class LightSandbox:
         return values
 
     async def check(self, source: str) -> None:
-        """Define the function without calling it. Raise `InvalidRequest` for syntax that the interpreter does not
-        support.
+        """Define the function in ``source`` without calling it. Raise `InvalidRequest` for syntax that the interpreter
+        does not support.
         """
         if source in self._sound:
             return
@@ -151,20 +151,25 @@ class LightSandbox:
 
 @lru_cache(maxsize=512)
 def calling(source: str) -> str:
-    """Return ``source`` followed by a call of its lambda, or of the function that it defines last."""
+    """Return ``source`` followed by a call of its lambda, or of the last function that it defines."""
     before, name = _split_expression(source)
     return f"{before}{name}(*portico_args, **portico_kwargs)"
 
 
 @lru_cache(maxsize=512)
 def calling_all(source: str, call_pattern: str) -> str:
-    """Return ``source`` followed by a call for each ``portico_call``; ``call_pattern`` is the form of its arguments."""
+    """Return ``source`` followed by a call for each ``portico_call``. ``call_pattern`` is the form of the call's
+    arguments.
+    """
     before, name = _split_expression(source)
     return f"{before}portico_function = {name}\n[portico_function({call_pattern}) for portico_call in portico_calls]"
 
 
 def _split_expression(source: str) -> tuple[str, str]:
-    """Return the code before a function, and the function's expression. Raise `InvalidRequest` if there is none."""
+    """Return the code before a function, and the expression of the function.
+
+    Raise `InvalidRequest` if the source contains no function.
+    """
     try:
         body = ast.parse(source.strip()).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

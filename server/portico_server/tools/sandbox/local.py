@@ -41,10 +41,10 @@ START_TIMEOUT_S: Final = 30.0
 """Timeout for the start of a kernel, in seconds."""
 
 INTERRUPT_TIMEOUT_S: Final = 3.0
-"""Seconds that an interrupted cell has to stop before its kernel is killed."""
+"""Seconds in which an interrupted cell must stop; otherwise, its kernel is killed."""
 
 COMMANDS_GRACE_S: Final = 5.0
-"""Additional seconds that commands can take to end."""
+"""Seconds, beyond the limit of a cell, in which its commands must end."""
 
 MAX_GONE_FILES: Final = 2_000
 """Maximum number of deleted files that are reported for a cell."""
@@ -56,7 +56,7 @@ MAX_SKILLS_BYTES: Final = 64 * MB
 """Maximum size of all skills that one kernel sees, in bytes."""
 
 _SPARE: Final = 256 * MB
-"""Memory of the interpreter and its packages before a cell has run."""
+"""Memory that the interpreter and its packages use before the first cell, in bytes."""
 
 
 class LocalSandbox:
@@ -64,7 +64,7 @@ class LocalSandbox:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        # A random start, because another daemon running as root uses the same range of user ids.
+        # Start at a random number, because another daemon running as root uses the same range of user ids.
         self._numbers = itertools.count(secrets.randbelow(len(namespace.UIDS)))
 
     def missing(self) -> str | None:
@@ -88,8 +88,8 @@ class LocalSandbox:
         with _file(namespace.program()) as handle:
             arguments = namespace.options(self._environment.path, skills.path, limits, filter_fd=handle)
             with _file(b"".join(os.fsencode(option) + b"\0" for option in arguments)) as options:
-                # Started from the event loop's thread, which exists as long as the daemon: bubblewrap ends
-                # with its parent thread.
+                # Start the process from the event loop's thread, which exists as long as the daemon:
+                # bubblewrap ends with its parent thread.
                 starting = asyncio.ensure_future(
                     asyncio.create_subprocess_exec(
                         *namespace.command(next(self._numbers), options_fd=options),
@@ -103,7 +103,7 @@ class LocalSandbox:
                         start_new_session=True,  # Ctrl-C in the terminal is meant for the daemon
                     )
                 )
-                # Not cancelled half-way: bubblewrap must be ended by `census.end`.
+                # If the start is cancelled, wait for it: `census.end` must end bubblewrap.
                 try:
                     process = await asyncio.shield(starting)
                 except asyncio.CancelledError:
@@ -119,18 +119,18 @@ class LocalSandbox:
 
 
 class SkillShelf:
-    """A folder of the daemon that one kernel reads as ``/skills``: new files in it appear there."""
+    """A folder of the daemon that one kernel reads as ``/skills``. Files added to the folder appear in the kernel."""
 
     def __init__(self) -> None:
         self._home = tempfile.mkdtemp(prefix="portico-skills-")  # only this user has access to it
         self.path = Path(self._home, "skills")
         self.path.mkdir()
-        self.path.chmod(0o755)  # regardless of the umask: a kernel has its own user id
+        self.path.chmod(0o755)  # set the mode regardless of the umask: a kernel has its own user id
         self._laid: dict[str, tuple[str, int]] = {}
         """Digest and size in bytes of each skill, by name."""
 
     def lay(self, skills: Mapping[str, Mapping[str, bytes]]) -> None:
-        """Add folders; replace an existing folder with different files. Raise `TooLarge`."""
+        """Add a folder for each skill, and replace folders whose files differ. Raise `TooLarge`."""
         for name, files in skills.items():
             size = sum(map(len, files.values()))
             digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
@@ -139,8 +139,8 @@ class SkillShelf:
             kept_bytes = sum(bytes for at, (_digest, bytes) in self._laid.items() if at != name)
             if kept_bytes + size > MAX_SKILLS_BYTES:
                 raise TooLarge(
-                    f"The skills of one notebook can have at most {MAX_SKILLS_BYTES // MB} MB. Use fewer, or "
-                    "another session.",
+                    f"The skills of one notebook can have at most {MAX_SKILLS_BYTES // MB} MB. Use fewer "
+                    "skills, or another session.",
                     code="skills_too_large",
                     param="skills",
                 )
@@ -160,7 +160,7 @@ class SkillShelf:
 
 
 class LocalKernel:
-    """One worker. Its output is untrusted, because any code in it can write there."""
+    """A kernel with one worker process. The worker's output is untrusted, because any code in it can write there."""
 
     def __init__(self, process: Process, limits: SandboxLimits, skills: SkillShelf) -> None:
         self._process = process
@@ -210,7 +210,7 @@ class LocalKernel:
         if cell.commands:
             seconds = limit if cell.seconds is None else min(cell.seconds, limit)
             request |= {"commands": cell.commands, "seconds": seconds}
-            limit += COMMANDS_GRACE_S  # the worker ends them one by one
+            limit += COMMANDS_GRACE_S  # the worker ends commands one by one
         for field_name, name in (("fetch", cell.fetch), ("remove", cell.remove)):
             if name:
                 request[field_name] = name
@@ -221,7 +221,7 @@ class LocalKernel:
         except TimeoutError:
             return await self._interrupt(number, f"stopped after {limit:g} s, the maximum for a cell")
         except asyncio.CancelledError:
-            # The caller has left: the cell is stopped, and its definitions so far remain.
+            # The caller has left. The cell is stopped, and its definitions up to that point remain.
             try:
                 await self._interrupt(number, "cancelled")
             except asyncio.CancelledError:
@@ -254,12 +254,12 @@ class LocalKernel:
         return CellOutcome(error=self._fate())
 
     async def _answer(self, number: int) -> CellOutcome:
-        """Return the result of a cell, or the reason that ended the kernel before it."""
+        """Return the result of a cell, or the reason why the kernel ended before the cell."""
         assert self._process.stdout is not None
         while not self._failure:
             try:
                 line = await self._process.stdout.readline()
-            except ValueError:  # longer than any message of the worker
+            except ValueError:  # the line is longer than any message of the worker
                 self._break("sent a result that is too large")
                 break
             if not line.endswith(b"\n"):
@@ -275,8 +275,9 @@ class LocalKernel:
         return CellOutcome(error=self._fate())
 
     async def _watch(self) -> None:
-        """End the kernel as soon as all its processes together exceed its limits."""
-        task = asyncio.ensure_future(self._process.wait())  # once: each wait leaves a trace until the end
+        """End the kernel as soon as all its processes together exceed the kernel's limits."""
+        # wait in a single task, because each wait uses memory until the process ends
+        task = asyncio.ensure_future(self._process.wait())
         try:
             while not (await asyncio.wait([task], timeout=WATCH_INTERVAL_S))[0]:
                 await self._look()
@@ -288,7 +289,7 @@ class LocalKernel:
         census = await pools.FILES.run(take, self._process.pid)
         if census.memory > limits.memory + _SPARE:
             self._break(f"used more than {limits.memory // MB} MB of memory")
-        elif census.processes > limits.processes + 8:  # the count includes our own processes
+        elif census.processes > limits.processes + 8:  # the count includes bubblewrap and the worker itself
             self._break(f"had more than {limits.processes} processes")
         elif census.inodes > limits.inodes:
             self._break(f"created more than {limits.inodes} files")
@@ -306,7 +307,7 @@ class LocalKernel:
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(ConnectionError):  # it has ended: the read shows how
+        with contextlib.suppress(ConnectionError):  # the process has ended; reading its output shows how
             self._process.stdin.write(orjson.dumps(message) + b"\n")
             await self._process.stdin.drain()
 
@@ -322,7 +323,7 @@ class LocalKernel:
 
 @contextlib.contextmanager
 def _file(content: bytes) -> Iterator[int]:
-    """Yield an open file that is in no folder."""
+    """Yield the descriptor of an open file that is in no folder."""
     handle = os.memfd_create("portico")
     try:
         os.write(handle, content)
@@ -333,7 +334,7 @@ def _file(content: bytes) -> Iterator[int]:
 
 
 def _longest(limits: SandboxLimits) -> int:
-    """Return the maximum bytes of a well-behaved worker's line: files in base64, and text with escapes."""
+    """Return the maximum bytes of a line from a well-behaved worker: files in base64, and text with escapes."""
     return limits.artifacts * 3 // 2 + 64 * limits.output
 
 
@@ -347,7 +348,7 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 
 def _outcome(message: Mapping[str, Any], limits: SandboxLimits) -> CellOutcome:
-    """Return a result with only its valid parts."""
+    """Convert a worker's message to an outcome that contains only the message's valid parts."""
 
     def text(name: str) -> str | None:
         field_value = message.get(name)
@@ -399,7 +400,7 @@ def _paths(items: Any) -> Iterator[str]:
 
 
 def _plain(name: str) -> str:
-    """Return a file name without a folder, in unambiguous characters."""
+    """Return a file name without a folder, and without ambiguous characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
     clean_name = "".join(character for character in last if character.isprintable())[:150].strip(". ")
     return clean_name or "file"

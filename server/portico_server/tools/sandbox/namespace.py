@@ -17,8 +17,8 @@ from portico_server.core.dataclass import dataclass
 from portico_server.tools.sandbox.protocol import SandboxLimits
 
 # The system calls that are forbidden in a notebook, as a filter for bubblewrap. The namespaces already
-# prevent harm; without these calls, the kernel has a smaller attack surface. A classic BPF program over
-# ``struct seccomp_data`` (see seccomp(2)): a refused call gets EPERM.
+# prevent harm; without these calls, the machine's kernel has a smaller attack surface. The filter is a
+# classic BPF program over ``struct seccomp_data`` (see seccomp(2)). A refused call gets EPERM.
 
 
 _LOAD, _EQUAL, _GREATER_OR_EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -29,12 +29,14 @@ _NEW_NAMESPACE_BITS: Final = 0x7E020000
 """CLONE_NEW*: user, pid, net, ipc, uts, cgroup, mount."""
 
 _FAMILIES: Final = (1, 2, 10)
-"""AF_UNIX, AF_INET, AF_INET6: limited to the namespace. Other families, such as AF_VSOCK, ignore namespaces."""
+"""AF_UNIX, AF_INET and AF_INET6, which are limited to the namespace. Other families, such as AF_VSOCK, ignore
+namespaces.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
-    """One architecture: its audit number, and the numbers of its system calls."""
+    """One processor architecture: its audit number, and the numbers of its system calls."""
 
     audit: int
     clone: int
@@ -93,12 +95,14 @@ _MACHINES: Final = {"x86_64": _X86_64, "aarch64": _AARCH64}
 
 
 def supported() -> bool:
-    """Return whether the system calls of this machine are known."""
+    """Return whether the system calls of this machine's architecture are known."""
     return platform.machine() in _MACHINES
 
 
 def program(name: str = "") -> bytes:
-    """Return the filter for an architecture (this machine's by default). Raise `KeyError` for an unknown one."""
+    """Return the filter for an architecture, by default this machine's. Raise `KeyError` for an unknown
+    architecture.
+    """
     machine = _MACHINES[name or platform.machine()]
     refuse = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
     allow = (_RETURN, 0, 0, _ALLOW)
@@ -112,7 +116,8 @@ def program(name: str = "") -> bytes:
     ]
     for number in machine.refused:
         steps += [(_EQUAL, 0, 1, number), refuse]
-    # clone3 passes its flags through a pointer: if it appears missing, the C library uses clone.
+    # clone3 passes its flags through a pointer, which a filter cannot read. If clone3 appears to be missing,
+    # the C library uses clone.
     steps += [(_EQUAL, 0, 1, machine.clone3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     steps += [
         (_EQUAL, 0, 4, machine.clone),
@@ -134,18 +139,20 @@ WORKER: Final = Path(__file__).with_name("worker.py")
 UIDS: Final = range(60_514, 61_184)
 """User ids that no distribution assigns.
 
-A daemon that runs as root gives each kernel a separate user id, so that the limit on processes counts only that
-kernel, and root's files are not accessible even if something is left open.
+A daemon that runs as root gives each kernel a separate user id. The limit on processes then counts only that kernel,
+and root's files are not accessible even if a folder is exposed by mistake.
 """
 
 INSIDE_USER_NUMBER: Final = 65_534
-"""User id that a kernel of an ordinary user sees as its own."""
+"""User id that a kernel sees as its own if the daemon runs as an ordinary user."""
 
 _TURN_ON: Final = "Code tools are off until then; nothing runs outside a sandbox."
 
 
 def missing() -> str | None:
-    """Return what to do before the sandbox can work on this machine, or ``None``. Takes a few milliseconds."""
+    """Return what to do so that the sandbox can work on this machine, or ``None`` if it can. Takes a few
+    milliseconds.
+    """
     if sys.platform != "linux":
         return f"Running code needs Linux with bubblewrap, but this is {sys.platform}. {_TURN_ON}"
     if not supported():
@@ -161,7 +168,7 @@ def missing() -> str | None:
 
 
 def _try() -> str:
-    """Return bubblewrap's error when it creates the required namespaces; empty on success."""
+    """Try to create the required namespaces with bubblewrap. Return its error, or an empty string on success."""
     try:
         completed_process = subprocess.run(
             ["bwrap", *_namespaces(), "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"],
@@ -202,8 +209,8 @@ def _namespaces() -> list[str]:
     """Return the options for namespaces, and for killing processes that outlive their parent."""
     options = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     if os.geteuid() == 0:
-        # Not a user namespace: in a namespace that root creates, files outside would see the kernel's
-        # processes as root. The worker gets its own user id, and loses every capability before it starts.
+        # A user namespace is not used: in a namespace that root creates, files outside would see the kernel's
+        # processes as root. The worker gets its own user id, and loses all capabilities before it starts.
         options += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         options += [
@@ -243,10 +250,10 @@ def options(environment: Path, skills: Path, limits: SandboxLimits, *, filter_fd
 
 
 def command(number: int, *, options_fd: int) -> Sequence[str]:
-    """Return the command that starts a worker; ``number`` counts kernels.
+    """Return the command that starts a worker. ``number`` is the number of the kernel.
 
-    The open file ``options_fd`` contains the options, each ended by a zero byte: the command line that a kernel sees
-    names no folder of this machine.
+    The open file ``options_fd`` contains the options, each ended by a zero byte. The command line that a kernel sees
+    therefore names no folder of this machine.
     """
     bwrap = shutil.which("bwrap") or "bwrap"
     worker = ("/opt/notebook/bin/python", "-I", "-B", "/opt/worker.py")
@@ -254,7 +261,7 @@ def command(number: int, *, options_fd: int) -> Sequence[str]:
 
 
 def _identity(number: int) -> list[str]:
-    """Return the command that drops root's identity before any of the worker's code runs."""
+    """Return the command that gives up root's identity before any of the worker's code runs."""
     if os.geteuid() != 0:
         return []
     uid = str(UIDS[number % len(UIDS)])
@@ -262,7 +269,9 @@ def _identity(number: int) -> list[str]:
 
 
 def _system() -> list[str]:
-    """Return the read-only programs and libraries of this machine; nothing of /etc, /home, /var or /sys."""
+    """Return options that mount this machine's programs and libraries read-only, and nothing of /etc, /home, /var or
+    /sys.
+    """
     options = ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         path = Path("/", name)
@@ -275,11 +284,11 @@ def _system() -> list[str]:
         "/etc",
         "--dir",
         "/opt",
-    ]  # open to all users, unlike folders that bubblewrap creates itself
+    ]  # every user can enter these folders, unlike folders that bubblewrap creates itself
     for system_path in ("/etc/ld.so.cache", "/etc/fonts", "/etc/alternatives"):
         options += ["--ro-bind-try", system_path, system_path]
     base = Path(sys.base_prefix).resolve()
-    # Python can be installed anywhere, but not in a folder that would expose the machine.
+    # Python can be installed anywhere, but its folder must not expose other parts of the machine.
     if not base.is_relative_to("/usr") and len(base.parts) > 2:
         for above in list(base.parents)[-2::-1]:
             options += ["--dir", str(above)]
@@ -288,7 +297,7 @@ def _system() -> list[str]:
 
 
 def _variables() -> list[str]:
-    """Return the complete environment of a kernel."""
+    """Return options that set the complete environment of a kernel."""
     values = {
         "PATH": "/opt/notebook/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": "/work",
@@ -298,7 +307,7 @@ def _variables() -> list[str]:
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "MPLCONFIGDIR": "/tmp/matplotlib",  # noqa: S108
         "IPYTHONDIR": "/tmp/ipython",  # noqa: S108
-        # With their default number of threads, libraries would use up address space and the limit on
+        # With their default number of threads, libraries would exhaust the address space and the limit on
         # processes.
         "OMP_NUM_THREADS": "2",
         "OPENBLAS_NUM_THREADS": "2",

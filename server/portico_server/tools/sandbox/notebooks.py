@@ -1,4 +1,4 @@
-"""Sessions: one kernel each, kept while it is used; and one spare kernel ahead of demand."""
+"""Sessions: each has one kernel, which is kept while it is used. One spare kernel is started ahead of demand."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 RunCell: TypeAlias = Callable[[Cell], Awaitable[CellOutcome]]
 
 Around: TypeAlias = Callable[[RunCell, dict[str, str]], Awaitable[CellOutcome]]
-"""A function that runs cells in a session with exclusive access.
+"""A function that has exclusive access to a session and runs cells in it.
 
-The second argument records what its kernel has; it is empty for a new kernel.
+The second argument records the files that the session's kernel has; it is empty for a new kernel.
 """
 
 
@@ -37,10 +37,10 @@ class _Session:
 
 
 class Notebooks:
-    """At most ``limit`` concurrent kernels; sessions unused for ``idle`` seconds are ended.
+    """At most ``limit`` concurrent kernels. Sessions unused for ``idle`` seconds are ended.
 
     A session belongs to its caller: another caller's session with the same name is a different session. One caller can
-    use at most half of all kernels, unless ``whole`` allows all.
+    use at most half of all kernels, or all of them if ``is_whole`` is set.
     """
 
     def __init__(self, sandbox: Sandbox, limits: SandboxLimits, *, limit: int, idle: float) -> None:
@@ -58,8 +58,9 @@ class Notebooks:
         self._is_closed = False
 
     async def missing(self) -> str | None:
-        """Return the sentence that says why no code can run on this machine, or ``None``. Checked again until it is
-        ``None``.
+        """Return a sentence that says why this machine cannot run code, or ``None`` if it can.
+
+        The machine is checked again until it can.
         """
         if self._works:
             return None
@@ -77,10 +78,10 @@ class Notebooks:
         is_whole: bool = False,
         around: Around | None = None,
     ) -> CellOutcome:
-        """Run a cell in a session of this caller, or without a name in a temporary kernel.
+        """Run a cell in a session of this caller, or without a session name in a temporary kernel.
 
         ``around`` runs the cell instead of the session itself, with preparation and cleanup. ``report`` receives the
-        progress of a long first start. Cancelling stops the cell; the session stays. Raise `Unavailable` and
+        progress of a long first start. Cancelling stops the cell; the session is kept. Raise `Unavailable` and
         `TooMany`.
         """
         self._require_open()
@@ -145,7 +146,7 @@ class Notebooks:
                 except BaseException:
                     self._sessions.pop(key, None)
                     raise
-            # It may have been removed while we waited for the lock.
+            # The session may have been removed while we waited for the lock.
             self._sessions[key] = session
             session.used = self._clock()
             try:
@@ -161,7 +162,7 @@ class Notebooks:
     async def _evict(self, caller: str, is_whole: bool) -> None:
         """Make room for another kernel of this caller, if necessary by ending an idle session.
 
-        The caller's own sessions are preferred, and among those the least recently used.
+        Sessions of the caller itself are ended first; among the candidates, the least recently used session is ended.
         """
         share = self._max_notebooks if is_whole else max(1, self._max_notebooks // 2)
         while True:
@@ -179,7 +180,8 @@ class Notebooks:
                     else f"All {self._max_notebooks} notebooks"
                 )
                 raise TooMany(
-                    f"{subject} are busy. Try again when one has finished, or raise the setting 'notebooks'.",
+                    f"{subject} are busy. Try again when one of them has finished, or raise the setting "
+                    "'notebooks'.",
                     code="notebooks_busy",
                     retry_after=5,
                 )
@@ -221,12 +223,12 @@ class Notebooks:
         except (
             PorticoError,
             asyncio.CancelledError,
-        ):  # its own end; a cancellation of this task still propagates
+        ):  # the spare kernel's own cancellation; a cancellation of this task still propagates
             return
         await kernel.stop()
 
     async def _cull(self) -> None:
-        """End sessions that have been idle too long, until cancelled."""
+        """End sessions that have been idle for too long, until cancelled."""
         while True:
             await asyncio.sleep(min(30.0, max(0.05, self._idle / 4)))
             before = self._clock() - self._idle

@@ -22,7 +22,7 @@ END: Final = "*** End of File"
 
 @dataclass(slots=True)
 class _Hunk:
-    """Existing lines and their replacement, after lines that begin with each ``anchor``."""
+    """Existing lines and their replacement. The lines follow a line that begins with each ``anchor``, in order."""
 
     anchors: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ def created(diff: str) -> str:
 
 
 def patched(text: str, diff: str) -> str:
-    """Return a text with the hunks of a diff applied in order. Raise `InvalidRequest` for a hunk that does not
+    """Return the text with the hunks of a diff applied in order. Raise `InvalidRequest` for a hunk that does not
     match.
     """
     if len(text) > MAX_FILE_CHARS:
@@ -79,7 +79,8 @@ def _hunks(lines: Sequence[str]) -> list[_Hunk]:
                 hunks.append(hunk)
                 hunk = _Hunk()
             anchor = line[2:].strip()
-            # The numbers of a unified diff are the model's guess: the context of a hunk determines its place.
+            # The line numbers of a unified diff are the model's guess. The context of a hunk determines its
+            # place.
             if anchor and not (anchor.startswith("-") and anchor.endswith("@@")):
                 hunk.anchors.append(anchor)
         elif line == END:
@@ -104,7 +105,7 @@ def _hunks(lines: Sequence[str]) -> list[_Hunk]:
 
 
 class _Search:
-    """Finds lines until it has made too many comparisons."""
+    """Finds lines, up to a maximum number of comparisons."""
 
     def __init__(self) -> None:
         self._remaining_lines = MAX_COMPARED_LINES
@@ -112,8 +113,9 @@ class _Search:
     def find(
         self, wanted_lines: Sequence[str], lines: Sequence[str], start: int, *, anchor: bool = False
     ) -> int:
-        """Return the position of these lines from ``start`` on: an exact match, else ignoring white space at the
-        ends.
+        """Return the position of ``wanted_lines``, searching from ``start`` on.
+
+        An exact match takes precedence over a match that ignores white space at the ends of lines.
         """
         for fold_line in (str, str.rstrip, str.strip):
             folded_lines = [fold_line(line) for line in wanted_lines]
@@ -133,7 +135,8 @@ class _Search:
             self._remaining_lines -= 1
             if self._remaining_lines < 0:
                 raise _invalid(
-                    "finding its places takes too long; send fewer hunks, with lines that are rare"
+                    "finding the places of the hunks takes too long; send fewer hunks, with lines that are "
+                    "rare"
                 )
             if fold_line(lines[place]) != line:
                 return False

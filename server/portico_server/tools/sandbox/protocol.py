@@ -1,7 +1,7 @@
 """The interface of notebook sandboxes: a sandbox opens kernels, a kernel runs cells.
 
-The only implementation is `portico_server.tools.sandbox.local`. A sandbox on another machine would be another one:
-nothing above this module knows where a kernel runs, or what it needs.
+The only implementation is `portico_server.tools.sandbox.local`. A sandbox on another machine would be a second
+implementation: nothing above this module knows where a kernel runs, or what a kernel needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_COMMANDS = 50
 
 
 def is_path(text: str) -> bool:
-    """Return whether the text is a valid path in a working folder: relative, and never outside of it."""
+    """Return whether the text is a valid path in a working folder: relative, and never outside the folder."""
     fits = text.isprintable() and "\\" not in text and len(text.encode()) <= MAX_PATH_CHARS
     return fits and not any(part in ("", ".", "..") for part in text.split("/"))
 
@@ -35,13 +35,13 @@ class SandboxLimits:
     memory: int = 1024 * MB
     processes: int = 64
     disk: int = 256 * MB
-    """Size of its working folder in bytes; shared memory and temporary files have the same limit. All of it is
-    memory.
+    """Size of the working folder in bytes. Shared memory and temporary files have the same limit. All these files are
+    in memory.
     """
     inodes: int = 20_000
-    """Maximum number of files in each of its folders."""
+    """Maximum number of files in each of the kernel's folders."""
     output: int = 64 * 1024
-    """Maximum characters of printed text, and of the value, that are returned."""
+    """Maximum characters that are returned, of the printed text and of the value."""
     artifacts: int = 16 * MB
     """Maximum total size of the files that one cell can return, in bytes."""
     artifact_count: int = 20
@@ -49,9 +49,9 @@ class SandboxLimits:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Code, and files to write to the working folder before it runs: name to content.
+    """Code, and files that are written to the working folder before the code runs (name to content).
 
-    ``skills`` are read-only folders below ``/skills``: by name, with their files by path.
+    ``skills`` are read-only folders below ``/skills``, keyed by name. Each maps paths to the contents of files.
     """
 
     code: str
@@ -60,7 +60,7 @@ class Cell:
     commands: tuple[str, ...] = ()
     """Shell commands to run one after another, instead of code."""
     seconds: float | None = None
-    """Timeout of all commands together, if it is less than the limit of a cell."""
+    """Timeout of all commands together, in seconds, if it is less than the limit of a cell."""
     fetch: str = ""
     """A file of the working folder to return, instead of code."""
     remove: str = ""
@@ -78,7 +78,7 @@ class CommandResult:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A figure or a file that a cell created: its plain name, and its path in the working folder."""
+    """A figure or a file that a cell created: its file name, and its path in the working folder."""
 
     name: str
     data: bytes
@@ -89,7 +89,7 @@ class Product:
 class CellOutcome:
     """The output of a cell, its value as text, the error that ended it, and the files that it created.
 
-    ``notes`` are sentences about actions of the sandbox: the cell was stopped, or something was left out.
+    ``notes`` are sentences about what the sandbox did, for example that it stopped the cell or left out a file.
     """
 
     output: str = ""
@@ -109,13 +109,13 @@ class Kernel(Protocol):
     def alive(self) -> bool: ...
 
     async def run(self, cell: Cell) -> CellOutcome:
-        """Run one cell at a time. Cancelling interrupts the cell and keeps the state, if the code reacts.
+        """Run one cell at a time. Cancelling interrupts the cell and keeps the kernel's state, if the code responds.
 
-        If a cell exceeds a limit, the outcome has an error, and the kernel may have ended.
+        If a cell exceeds a limit, the outcome contains an error, and the kernel may have ended.
         """
 
     async def stop(self) -> None:
-        """Stop the kernel and everything that it started. Return when it is gone."""
+        """Stop the kernel and everything that it started. Return once all of it has ended."""
 
 
 Report: TypeAlias = Callable[[str], Awaitable[None]]
@@ -126,10 +126,14 @@ class Sandbox(Protocol):
     """A factory of kernels."""
 
     def missing(self) -> str | None:
-        """Return a sentence that says what to do before the sandbox can work on this machine, or ``None`` if it can."""
+        """Return a sentence that says what to do so that the sandbox can work on this machine, or ``None`` if it
+        can.
+        """
 
     async def prepare(self, report: Report) -> None:
-        """Prepare what the first kernel needs; ``report`` is called if that takes long. Raise `Unavailable`."""
+        """Prepare what the first kernel needs. ``report`` is called if the preparation takes long. Raise
+        `Unavailable`.
+        """
 
     async def open(self, limits: SandboxLimits) -> Kernel:
         """Return a new kernel, ready for its first cell. Raise `Unavailable`."""

@@ -1,9 +1,9 @@
 """The inside of a kernel: an IPython shell that runs cells from standard input. Runs only in the sandbox.
 
-The protocol is JSON lines: the input is ``{"id", "code", "files"}``, with commands or a file instead of code, and
-``{"interrupt": id}``; the output is ``{"ready": true}`` and one result for each cell. Code in a cell can do anything
-in this process, including forging results: readers must not trust them. Imports the standard library and, from its own
-environment, IPython.
+The protocol is JSON lines. The input is ``{"id", "code", "files"}``, with commands or a file instead of code, and
+``{"interrupt": id}``. The output is ``{"ready": true}`` and one result for each cell. Code in a cell can do anything
+in this process, including forging results, so readers must not trust the output. Imports only the standard library
+and, from the kernel's environment, IPython.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_INTERRUPT_ATTEMPTS = 5
 
 
 class Printed:
-    """Limited output of this process and its children to the descriptors 1 and 2."""
+    """Captures a limited amount of what this process and its children write to the descriptors 1 and 2."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit * 4  # in bytes; characters are counted when a cell ends
@@ -69,7 +69,7 @@ class Printed:
                 self._drain()
 
     def _drain(self) -> None:
-        for _ in range(64):  # excessive output must not hold the lock for ever
+        for _ in range(64):  # excessive output must not keep the lock forever
             try:
                 data = os.read(self._read, 65_536)
             except BlockingIOError:
@@ -85,7 +85,7 @@ class Printed:
 
 
 class Shell:
-    """One IPython shell, and what its cells display."""
+    """One IPython shell, and the output that its cells display."""
 
     def __init__(self, output: Printed) -> None:
         self._printed = output
@@ -96,7 +96,7 @@ class Shell:
         self._shell = self._make()
 
     def run(self, code: str) -> None:
-        """Run a cell to its end; `value`, `error` and `pictures` contain the result."""
+        """Run a cell to its end. `value`, `error` and `pictures` then contain the result."""
         self._code = code
         result = self._shell.run_cell(code, store_history=False)
         error = result.error_before_exec or result.error_in_exec
@@ -190,10 +190,10 @@ class Folder:
         self.gone: list[str] = []
 
     def lay(self, files: dict[str, str]) -> None:
-        """Write files, base64 by name.
+        """Write files, given as base64 by name.
 
-        A link, a pipe or a device with the same name is removed, and so is a non-folder where a folder is needed.
-        Raise `OSError` for files that cannot be written, after the others are written.
+        A link, a pipe or a device with the same name is removed, and so is anything that is not a folder where a
+        folder is needed. Raise `OSError` for files that cannot be written, after all other files are written.
         """
         problems = []
         for name, data in files.items():
@@ -212,14 +212,15 @@ class Folder:
 
     @staticmethod
     def _make_way(path: Path, stays: Callable[[int], bool]) -> None:
-        """Remove the existing entry, unless its mode says that it stays."""
+        """Remove an existing entry at ``path``, unless ``stays`` accepts its mode."""
         if os.path.lexists(path) and not stays(path.lstat().st_mode):
             path.unlink()
 
     def take(self, pictures: list[bytes]) -> tuple[list[dict[str, str]], list[str]]:
-        """Return images and changed files within the limits, base64 with their names, and notes about the rest.
+        """Return images and changed files within the limits, as base64 with their names, and notes about the files
+        left out.
 
-        `gone` contains the names of deleted files.
+        `gone` then contains the names of deleted files.
         """
         products: list[dict[str, str]] = []
         notes: list[str] = []
@@ -239,7 +240,7 @@ class Folder:
         return products, notes
 
     def _read(self, path: Path) -> bytes | None:
-        """Read a file that may have changed or disappeared, because background processes also change the folder."""
+        """Read a file. It may have changed or disappeared, because background processes also change the folder."""
         try:
             with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
                 return file.read(self._limit + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
@@ -247,7 +248,9 @@ class Folder:
             return None
 
     def fetch(self, name: str) -> list[dict[str, str]]:
-        """Return one file, base64 with its name. Raise `OSError`, and `ValueError` if it is too large or not a file."""
+        """Return one file, as base64 with its name. Raise `OSError`, and `ValueError` if it is too large or not a
+        file.
+        """
         with open(os.open(WORK / name, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ValueError(f"'{name}' is not a file.")
@@ -294,13 +297,15 @@ class Folder:
 
 
 class Commands:
-    """Shell commands: the output of each is kept up to ``most`` bytes per stream."""
+    """Runs shell commands, and keeps up to ``most`` bytes of each output stream."""
 
     def __init__(self, max_chars: int) -> None:
         self._max_bytes = max_chars
 
     def run(self, commands: list[str], seconds: float) -> list[dict[str, Any]]:
-        """Run the commands one after another; late commands, and all after them, have no exit status."""
+        """Run the commands one after another. A command that exceeds the time, and all commands after it, have no exit
+        status.
+        """
         deadline = time.monotonic() + seconds
         return [self._execute(command, deadline) for command in commands]
 
@@ -321,7 +326,8 @@ class Commands:
             code = self._watch(process, outputs, deadline)
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # including processes that it left behind
+                # the whole group, including processes that the command left behind
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
@@ -334,8 +340,8 @@ class Commands:
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
                 return None
-            # Check the shell itself from time to time: processes that it left behind can hold its streams
-            # open for ever.
+            # Check from time to time whether the shell has ended: processes that it left behind can keep its
+            # streams open forever.
             ready, _, _ = select.select(list(names), [], [], min(remaining_s, 0.1))
             for stream in ready:
                 data = os.read(stream, 65_536)
@@ -358,10 +364,11 @@ class Commands:
 
 
 class Voice:
-    """The connection to the daemon: receives cells, sends results."""
+    """The connection to the daemon. Receives cells and sends results."""
 
     def __init__(self) -> None:
-        # Both get descriptors that no cell receives, and are closed in all child processes of a cell.
+        # Input and output get descriptors that cells do not receive, and that are closed in all child
+        # processes of a cell.
         self._in = os.fdopen(os.dup(0), "rb")
         self._out = os.dup(1)
         null_descriptor = os.open(os.devnull, os.O_RDONLY)
@@ -369,7 +376,7 @@ class Voice:
         os.close(null_descriptor)
         self._cells: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.unwanted: Any = None
-        """The last cell that was interrupted."""
+        """The id of the last cell that was interrupted."""
         self.idle = threading.Event()
         """Set while no cell runs."""
         self.first: dict[str, Any] = json.loads(self._in.readline() or b"{}")
@@ -383,10 +390,11 @@ class Voice:
             for line in self._in:
                 message = json.loads(line)
                 if "interrupt" in message:
-                    # Recorded before the signal: the cell may still be queued and not receive signals.
+                    # Record the interrupt before sending the signal: the cell may still be queued, and would
+                    # not receive the signal.
                     self.unwanted = message["interrupt"]
-                    # Repeated while the cell continues: code around a cell can swallow an interrupt
-                    # (IPython's events do).
+                    # Repeat the interrupt while the cell continues: code around a cell can swallow an
+                    # interrupt, as IPython's events do.
                     for _ in range(MAX_INTERRUPT_ATTEMPTS):
                         signal.pthread_kill(main or 0, signal.SIGINT)
                         if self.idle.wait(1):
@@ -394,7 +402,7 @@ class Voice:
                 else:
                     self.idle.clear()
                     self._cells.put(message)
-            os._exit(0)  # the daemon is gone or no longer needs this process
+            os._exit(0)  # the daemon has ended, or no longer needs this process
 
         threading.Thread(target=hear, daemon=True, name="voice").start()
 
@@ -402,17 +410,19 @@ class Voice:
         return self._cells.get()
 
     def say(self, message: dict[str, Any]) -> None:
-        # A file name can be any bytes, and Python's text for it is then not valid in the daemon's JSON.
+        # A file name can contain any bytes. Python's text for such a name is not valid in the daemon's JSON.
         data = memoryview(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
         while data:
             data = data[os.write(self._out, data) :]
 
 
 def limit(first: dict[str, Any]) -> None:
-    """Set the limits that the system itself enforces, for this process and its children; none can be raised again."""
+    """Set the limits that the system itself enforces, for this process and its children. They cannot be raised
+    again.
+    """
     Path("/proc/self/oom_score_adj").write_text(
         "1000", encoding="ascii"
-    )  # if memory runs out, this process is killed
+    )  # if memory runs out, the system kills this process first
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     held_bytes = pages * resource.getpagesize()
     for resource_kind, maximum in (
@@ -435,8 +445,9 @@ def clean(text: str | None, max_chars: int) -> str | None:
 
 
 def go_deaf() -> None:
-    """Ignore further interrupts. An interrupt in progress is raised by the call that would disable it: it is too
-    late.
+    """Ignore further interrupts.
+
+    An interrupt in progress is raised by the call that disables interrupts, when it is too late to have an effect.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The folder of a skill as uploaded: validated against the specification, and packed into one archive.
+"""The folder of an uploaded skill: validated against the specification, and packed into one archive.
 
 Source: https://agentskills.io/specification.
 """
@@ -46,33 +46,33 @@ MAX_METADATA: Final = 100
 """Maximum number of metadata entries."""
 
 NAME: Final = r"[a-z0-9]+(?:-[a-z0-9]+)*"
-"""The specification's pattern: lower-case letters, digits and single hyphens between them."""
+"""The specification's pattern of names: lower-case letters and digits, with single hyphens between them."""
 
 FIELDS: Final = ("name", "description", "license", "compatibility", "metadata", "allowed-tools")
 
 _RATIO: Final = 1_000
-"""Maximum compression ratio of an archive; the unpacked size is also limited."""
+"""Maximum compression ratio of an archive. The unpacked size is limited as well."""
 
 _FRONT: Final = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _PART: Final = re.compile(r"[^\x00-\x1f\x7f\\/:*?\"<>|]+")
 _DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE)
-"""Names of devices on Windows, in every folder and with every extension."""
+"""Device names on Windows, which are reserved in every folder and with every extension."""
 
 _MAX_PART_BYTES: Final = 255
-"""Maximum bytes of a file name on nearly every system."""
+"""Maximum length of a file name on nearly every system, in bytes."""
 
 _NOISE: Final = (".DS_Store", "Thumbs.db")
 """Files that operating systems leave in every folder."""
 
 _MAX_ENTRIES: Final = 4 * MAX_FILES
-"""Maximum number of files and folders in an archive that are inspected."""
+"""Maximum number of entries of an archive, files and folders, that are read."""
 
 _refused: Final = refusal("accepted as a skill", "files")
 
 
 @dataclass(frozen=True, slots=True)
 class SkillFolder:
-    """A valid skill. ``front_matter`` is that of its SKILL.md; ``files`` are all files by path."""
+    """A valid skill. ``front_matter`` is the front matter of its SKILL.md; ``files`` are all files, keyed by path."""
 
     name: str
     front_matter: Mapping[str, Any]
@@ -80,13 +80,13 @@ class SkillFolder:
 
     @property
     def sizes(self) -> list[tuple[str, int, str]]:
-        """Return the path, bytes and SHA-256 of each file, by path."""
+        """Return the path, size in bytes and SHA-256 of each file, sorted by path."""
         return [
             (path, len(data), hashlib.sha256(data).hexdigest()) for path, data in sorted(self.files.items())
         ]
 
     def archive(self) -> bytes:
-        """Return a zip archive of the folder: the same files yield the same bytes."""
+        """Return a zip archive of the folder. The same files always yield the same bytes."""
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zip_file:
             for path, data in sorted(self.files.items()):
@@ -98,14 +98,15 @@ class SkillFolder:
 
 
 def unpack(data: bytes) -> dict[str, bytes]:
-    """Return the files of an archive packed by this daemon, by their paths within the skill."""
+    """Return the files of an archive that this daemon packed, keyed by their paths within the skill."""
     with zipfile.ZipFile(io.BytesIO(data)) as zip_file:
         return {name.partition("/")[2]: zip_file.read(name) for name in zip_file.namelist()}
 
 
 def read_archive(data: bytes) -> SkillFolder:
-    """Read the skill in a zip or tar archive, compressed or not. Raise `InvalidRequest` with the problem,
-    `TooLarge`.
+    """Read the skill in a zip or tar archive, compressed or not.
+
+    Raise `InvalidRequest` that names the problem, `TooLarge`.
     """
     if len(data) > MAX_ARCHIVE_BYTES:
         raise _too_large()
@@ -115,7 +116,7 @@ def read_archive(data: bytes) -> SkillFolder:
 
 
 def read_folder(folder: Path) -> SkillFolder:
-    """Read the skill in a folder. Links are refused; hidden files and folders are skipped."""
+    """Read the skill in a folder. Links are rejected; hidden files and folders are skipped."""
     files: dict[str, bytes] = {}
     if not folder.is_dir():
         raise InvalidRequest(f"The folder {folder} does not exist.", param="folder")
@@ -138,7 +139,9 @@ def read_folder(folder: Path) -> SkillFolder:
 
 
 def read_files(given_files: Mapping[str, bytes]) -> SkillFolder:
-    """Read the skill from files by path, with or without its folder. Raise `InvalidRequest`, `TooLarge`."""
+    """Read the skill from files, keyed by path. Paths can include the skill's folder. Raise `InvalidRequest`,
+    `TooLarge`.
+    """
     files = {path.removeprefix("./"): data for path, data in given_files.items() if not _is_noise(path)}
     if len(files) > MAX_FILES:
         raise _wrong(f"it has more than {MAX_FILES} files")
@@ -160,7 +163,8 @@ def read_files(given_files: Mapping[str, bytes]) -> SkillFolder:
     front = _front_matter(files[SKILL_FILE])
     if folder and folder != front["name"]:
         raise _wrong(
-            f"its folder is '{folder[:80]}' and its name is '{front['name']}'; they must be the same"
+            f"its folder is '{folder[:80]}' and its name is '{front['name']}'; folder and name must be the "
+            "same"
         )
     return SkillFolder(front["name"], front, files)
 
@@ -187,7 +191,7 @@ def _front_matter(data: bytes) -> dict[str, Any]:
         if field not in FIELDS:
             raise _wrong(
                 f"'{field[:80]}' is not a field of {SKILL_FILE}.{nearest(field, FIELDS)} Valid fields: "
-                f"{', '.join(FIELDS)}; put your own under 'metadata'"
+                f"{', '.join(FIELDS)}; put your own fields under 'metadata'"
             )
     return _check(value)
 
@@ -254,7 +258,7 @@ def _check_path(path: str) -> None:
 
 
 def _check_apart(files: Mapping[str, bytes]) -> None:
-    """Check that all paths differ even on systems that do not distinguish A from a, or forms of accented letters."""
+    """Check that paths differ on every system, even where A and a, or two forms of an accented letter, are the same."""
     places = {_place(path): path for path in files}
     if len(places) < len(files):
         twice = next(path for path in files if places[_place(path)] != path)
@@ -272,7 +276,7 @@ def _place(path: str) -> str:
 
 
 def _is_part(part: str) -> bool:
-    """Return whether a file or folder name is valid on every system, because folders can be moved between systems."""
+    """Return whether a file or folder name is valid on every system, because skills are moved between systems."""
     return (
         _PART.fullmatch(part) is not None
         and not part.endswith((".", " "))

@@ -1,4 +1,4 @@
-"""The shared skills and the skills of each key, by name and version."""
+"""The shared skills and the skills of each key, in versions."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from portico_server.tools.skills.folder import SKILL_FILE, SkillFolder, read_arc
 BOUNDS: Final = SkillBounds(skills=200, versions=100)
 
 FROM_FILE: Final = "configuration"
-"""Origin of a skill that a configuration names."""
+"""Origin of a skill that comes from a configuration file."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSkill:
-    """One version of a skill, together with the skill."""
+    """One version of a skill, and the skill that it belongs to."""
 
     row: SkillRow
     version: SkillVersionRow
@@ -90,7 +90,7 @@ def inline(archive: str) -> SkillFolder:
 
 
 def as_text(skill: StoredSkill, path: str, data: bytes) -> str:
-    """Return a file of a skill as text for a model; SKILL.md is followed by the names of the other files."""
+    """Return a file of a skill as text for a model. The names of the other files follow SKILL.md."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -104,11 +104,11 @@ def as_text(skill: StoredSkill, path: str, data: bytes) -> str:
 
 
 class SkillLibrary:
-    """The skills of all callers. A version never changes; without a version, the default version is used.
+    """The skills of all callers. A version never changes. If a call names no version, the default version is used.
 
-    A name means the caller's own skill, then a shared skill, which an admin created; an admin addresses those of other
-    keys by id. A key creates its own skills with the scope ``chat``; ``reserve`` raises for names that keys cannot
-    use.
+    A name means the caller's own skill, or else a shared skill, which an admin created; an admin refers to the skills
+    of other keys by id. A key with the scope ``chat`` can create its own skills; ``reserve`` raises for names that
+    keys cannot use.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class SkillLibrary:
             await self.save(folder, SYSTEM, origin=FROM_FILE)
 
     async def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[SkillRow]:
-        """Return the skills that the caller can address by name; ``include_all``: for an admin, all skills."""
+        """Return the skills that the caller can refer to by name. ``include_all``: return all skills to an admin."""
         skill_rows = await self._database.read(
             rows.visible, caller.id, include_all=include_all and caller.admin
         )
@@ -171,7 +171,7 @@ class SkillLibrary:
     async def versions(
         self, ref: str, caller: Principal, *, after: str | None = None, limit: int = 20, order: Order = "desc"
     ) -> RowPage[SkillVersionRow]:
-        """List the versions of a skill by number, after the version ``after``. Raises `NotFound`."""
+        """Return the versions of a skill by number, after the version ``after``. Raises `NotFound`."""
         row = await self.get(ref, caller)
         last = None
         if after is not None:
@@ -194,20 +194,26 @@ class SkillLibrary:
         return await self._database.read(rows.versions, row.id, after=last, limit=limit, order=order)
 
     async def archive(self, skill: StoredSkill) -> bytes:
-        """Return the files of a skill as a zip archive. Raises `NotFound` if the skill has been removed meanwhile."""
+        """Return the files of a skill as a zip archive. Raises `NotFound` if the skill has been removed in the
+        meantime.
+        """
         data = await self._database.read(rows.archive, skill.version.id)
         if data is None:
-            raise NotFound(f"The skill '{skill.name}' has been removed meanwhile.", code="skill_not_found")
+            raise NotFound(
+                f"The skill '{skill.name}' has been removed in the meantime.", code="skill_not_found"
+            )
         return data
 
     async def files(self, skill: StoredSkill) -> Mapping[str, bytes]:
-        """Return the files of a skill by path. Raises `NotFound` if the skill has been removed meanwhile."""
+        """Return the files of a skill, keyed by path. Raises `NotFound` if the skill has been removed in the
+        meantime.
+        """
         return await pools.FILES.run(unpack, await self.archive(skill))
 
     async def folders(
         self, skill_refs: Sequence[str | Mapping[str, Any]], caller: Principal
     ) -> Mapping[str, Mapping[str, bytes]]:
-        """Return the files of several skills by skill name. `SKILLS_SCHEMA` describes ``skill_refs``.
+        """Return the files of several skills, keyed by skill name. `SKILLS_SCHEMA` describes ``skill_refs``.
 
         Raises `NotFound`, and `InvalidRequest` for an invalid archive.
         """
@@ -229,7 +235,7 @@ class SkillLibrary:
     async def read(
         self, ref: str, caller: Principal, path: str | None = None
     ) -> tuple[StoredSkill, str, bytes]:
-        """Return the skill and the path and bytes of one of its files, by default SKILL.md.
+        """Return a skill, and the path and bytes of one of its files, by default SKILL.md.
 
         Raises `NotFound` with the nearest existing path.
         """
@@ -260,7 +266,9 @@ class SkillLibrary:
         return as_text(*await self.read(ref, caller, path))
 
     async def create(self, folder: SkillFolder, caller: Principal, *, origin: str = "") -> SkillRow:
-        """Store a new skill; a skill of an admin is shared. Raises `Conflict` for a name that is in use, `TooLarge`."""
+        """Store a new skill. A skill that an admin creates is shared. Raises `Conflict` for a name that is in use,
+        `TooLarge`.
+        """
         caller.require("chat")
         owner = owner_of(caller)
         self._reserved(folder.name, owner)
@@ -275,12 +283,15 @@ class SkillLibrary:
     async def add_version(
         self, ref: str, folder: SkillFolder, caller: Principal, *, default: bool = False
     ) -> StoredSkill:
-        """Add a version to a skill. Raises `NotFound`, `Forbidden`, `InvalidRequest` for another name, `TooLarge`."""
+        """Add a version to a skill.
+
+        Raises `NotFound`, `Forbidden`, `InvalidRequest` if the folder's skill has another name, `TooLarge`.
+        """
         row = await self._changeable(ref, caller)
         if folder.name != row.name:
             raise InvalidRequest(
-                f"The uploaded skill is named '{folder.name}', but the target is '{row.name}': create it as "
-                "a separate skill.",
+                f"The uploaded skill is named '{folder.name}', but the target is '{row.name}': create the "
+                "uploaded skill separately.",
                 code="invalid_skill",
                 param="files",
             )
@@ -296,8 +307,9 @@ class SkillLibrary:
     async def save(
         self, folder: SkillFolder, caller: Principal, *, origin: str = ""
     ) -> tuple[SkillRow, bool]:
-        """Make the folder the default version of the caller's skill of that name. Return the skill and whether a
-        version was added.
+        """Make the folder the default version of the caller's skill with the same name.
+
+        Return the skill, and whether a version was added.
         """
         row = await self._database.read(rows.by_name, folder.name, owner_of(caller))
         if row is None:

@@ -1,5 +1,5 @@
-"""Commands with placeholders for arguments. No shell is involved: each argument of a call stays one argument of the
-program.
+"""Commands with placeholders for arguments. No shell is involved: each argument of a call becomes exactly one argument
+of the program.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OUTPUT: Final[Mapping[str, Any]] = {
 
 
 def tool_of(spec: ToolSpec) -> Tool:
-    """Return the tool of a command. Placeholders without a schema accept text; placeholders with a default are
+    """Return the tool for a command. Placeholders without a schema accept text. Placeholders with a default are
     optional.
     """
     properties = {name: dict(spec.parameters.get(name, {"type": "string"})) for name in spec.placeholders}
@@ -48,8 +48,8 @@ def tool_of(spec: ToolSpec) -> Tool:
             if finished_process.code == 0
             else f"Exit code {finished_process.code}.\n{finished_process.err or finished_process.out}{cut}"
         )
-        # The text contains the full output, and is stored if it is long; the structure must fit into an
-        # answer.
+        # The text contains the full output, which is stored if it is long. The structured result must fit
+        # into an answer.
         result_document = {
             "exit_code": finished_process.code,
             "stdout": finished_process.out[:_SHARE],
@@ -80,8 +80,9 @@ def tool_of(spec: ToolSpec) -> Tool:
 
 
 def _fill(spec: ToolSpec, arguments: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Yield the arguments of the program, template by template. Raises `PorticoError` if an argument would become an
-    option.
+    """Yield the arguments of the program, template by template.
+
+    Raises `PorticoError` if an argument of the call would become an option of the program.
     """
     values = {
         name: arguments.get(name, spec.parameters.get(name, {}).get("default")) for name in spec.placeholders

@@ -16,7 +16,10 @@ from portico_server.tools.tool import Tool
 
 
 async def tools_of(spec: ToolSpec) -> tuple[list[Tool], str]:
-    """Return both tools and a warning for the operator. Raises `PorticoError` if the database cannot be read now."""
+    """Return the tools ``NAME`` and ``NAME_schema``, and a warning for the operator.
+
+    Raises `PorticoError` if the database cannot be read now.
+    """
     server = is_server(spec.database)
     address = spec.database if server else str(Path(spec.folder, spec.database))
     source = await pools.FILES.run(open_source, address)

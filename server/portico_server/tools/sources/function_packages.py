@@ -33,7 +33,7 @@ class FunctionPackages:
         self._turns: dict[Path, asyncio.Lock] = {}
 
     async def python(self, requirements: tuple[str, ...], base: str = "") -> Path:
-        """Return the interpreter that has ``requirements``; build its environment if needed.
+        """Return an interpreter that has ``requirements``, and build its environment if necessary.
 
         ``base``: the interpreter to build on, by default the daemon's. Raises `Unavailable` with the message of uv.
         """

@@ -31,7 +31,7 @@ _MAX_OPERATIONS_COUNT: Final = 500
 """Maximum number of operations of a document that become tools."""
 
 _MAX_SCHEMAS_CHARS: Final = 8_000_000
-"""Maximum length of the schemas of these operations as JSON, in characters. References are expanded for each
+"""Maximum length, in characters, of the schemas of all operations as JSON. References are expanded in each
 operation.
 """
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _MAX_DECODINGS: Final = 4
-"""How often a path argument is decoded to find out how a service could interpret it."""
+"""How often a path argument is decoded to find out how a service could interpret the argument."""
 
 FRAMING: Final = frozenset(
     {
@@ -50,37 +50,39 @@ FRAMING: Final = frozenset(
         *("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-http-method-override"),
     }
 )
-"""Headers that decide where a request goes, where it ends, or who sends it. No document can make them arguments."""
+"""Headers that determine where a request goes, where it ends, or who sends it. A document cannot make them
+arguments.
+"""
 
 _IGNORED: Final = frozenset({"accept", "content-type", "authorization"})
-"""Header parameters whose definition must be ignored: https://spec.openapis.org/oas/v3.1.1#parameter-object."""
+"""Header parameters that the specification says to ignore: https://spec.openapis.org/oas/v3.1.1#parameter-object."""
 
 
 class InvalidDocument(InvalidRequest):
-    """A document is not OpenAPI 3, or asks for something that no document may ask for."""
+    """The document is not OpenAPI 3, or requests something that Portico forbids."""
 
     code = "invalid_openapi"
 
 
 class RefusedArgument(InvalidRequest):
-    """An argument of a call would select another operation or change the sender of the request."""
+    """An argument of a call would select another operation, or change the sender of the request."""
 
     code = "argument_refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation: where each argument goes, by name.
+    """An operation of an API.
 
-    ``server`` is the URL of the server without a query; ``query`` holds the operator's parameters, which every request
-    includes.
+    ``server`` is the URL of the server without a query; ``query`` contains the operator's parameters, which every
+    request includes.
     """
 
     method: str
     server: str
     path: str
     places: Mapping[str, str]
-    """``path``, ``query``, ``header`` or ``body``."""
+    """The place of each argument in the request, by name: ``path``, ``query``, ``header`` or ``body``."""
     headers: Mapping[str, str]
     query: Sequence[tuple[str, str]]
     policy: AddressPolicy
@@ -120,7 +122,7 @@ class Operation:
         return _result(fetched_page.status, fetched_page.text, fetched_page.truncated)
 
     def _header(self, name: str, value: str) -> str:
-        """Return the value of a header that is an argument. Raises `RefusedArgument`."""
+        """Return the value of a header for an argument. Raises `RefusedArgument`."""
         if _fold(name) in FRAMING | _IGNORED | {_fold(header) for header in self.headers}:
             raise RefusedArgument(f"The header '{name}' is not an argument of this tool; omit it.")
         if is_unsafe(value):
@@ -135,7 +137,9 @@ def _is_key(header: str) -> bool:
 
 
 def fill_path(path: str, arguments: Mapping[str, str]) -> str:
-    """Return a path with its arguments filled in, each within its own segment. Raises `RefusedArgument`."""
+    """Return a path with its arguments filled in. Each argument stays within its own segment. Raises
+    `RefusedArgument`.
+    """
     segments = []
     for segment in path.split("/"):
         names = [name for name in _PLACEHOLDER.findall(segment) if name in arguments]
@@ -164,9 +168,11 @@ def fill_path(path: str, arguments: Mapping[str, str]) -> str:
 
 
 def _leaves(segment: str) -> bool:
-    """Return whether a service that decodes a path segment, perhaps repeatedly, could read it as another segment."""
+    """Return whether a service that decodes a path segment, perhaps several times, could read it as another segment."""
     for _ in range(_MAX_DECODINGS):
-        plain = segment.partition(";")[0].strip()  # some services read the rest as a parameter of the segment
+        plain = segment.partition(";")[
+            0
+        ].strip()  # some services read the text after ; as a parameter of the segment
         if plain in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", segment):
             return True
         decoded_segment = unquote(segment)
@@ -180,15 +186,15 @@ async def tools_of(spec: ToolSpec, policy: AddressPolicy) -> list[Tool]:
     """Return the tools of a document. Raises `InvalidDocument` if it is invalid, and `PorticoError` if it cannot be
     fetched.
 
-    The host that the operator names can be at any address: the host of ``url``, or else that of the document.
+    The host of ``url``, or of the document if ``url`` is not set, can have any address, because the operator names it.
     """
     text, origin = await _text_of(spec, policy)
     try:
         return await pools.DOCUMENTS.run(_read, spec, text, origin, policy)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise InvalidDocument(
-            f"'{spec.openapi}' is not a valid OpenAPI 3 document: a value has another type than the "
-            f"specification requires ({type(error).__name__}: {str(error)[:200]})."
+            f"'{spec.openapi}' is not a valid OpenAPI 3 document: the type of a value differs from the "
+            f"specification ({type(error).__name__}: {str(error)[:200]})."
         ) from error
 
 
@@ -227,17 +233,17 @@ def _read(spec: ToolSpec, text: str, origin: str, policy: AddressPolicy) -> list
         if len(tools) == _MAX_OPERATIONS_COUNT:
             break
     if not tools:
-        raise InvalidDocument(f"'{spec.openapi}' has no operation that can be offered.")
+        raise InvalidDocument(f"'{spec.openapi}' has no operation that can become a tool.")
     return tools
 
 
 def _server(
     spec: ToolSpec, document: Mapping[str, Any], origin: str, policy: AddressPolicy
 ) -> tuple[str, AddressPolicy]:
-    """Return the address of the server, and the addresses its tools may reach. Raises `InvalidDocument`.
+    """Return the address of the server, and the policy for the addresses that its tools can reach.
 
-    A document from another host can choose neither an address in the operator's network nor the recipient of their
-    headers.
+    A document from another host can choose neither an address in the operator's network nor the recipient of the
+    operator's headers. Raises `InvalidDocument`.
     """
     servers = document.get("servers") or [{"url": "/"}]
     base = spec.url or urljoin(origin, str(servers[0].get("url", "/")))
@@ -249,7 +255,7 @@ def _server(
     if spec.headers:
         raise InvalidDocument(
             f"The server of '{spec.openapi}' is {host[:200]}, which is not the host of the document. If this "
-            "server may receive your headers, set its address with 'url'."
+            "server can receive your headers, set its address with 'url'."
         )
     return base, policy
 
@@ -285,7 +291,7 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[st
     paths = document.get("paths")
     for path, item in (paths if isinstance(paths, dict) else {}).items():
         if not str(path).startswith("/"):
-            continue  # after a host name, '.example.com' and '@example.com' give another host
+            continue  # appended to a host name, '.example.com' or '@example.com' would select another host
         for method in _METHODS:
             operation = item.get(method) if isinstance(item, dict) else None
             if isinstance(operation, dict):
@@ -304,10 +310,10 @@ def _arguments(
     name: str,
     operation: Mapping[str, Any],
 ) -> tuple[dict[str, str], dict[str, Any], list[str]]:
-    """Return where each argument of an operation goes, its schema, and which arguments are required.
+    """Return the place of each argument of an operation, the schemas of the arguments, and the required arguments.
 
     Values that the operator sets, and credentials of the document, are not arguments. Raises `InvalidDocument` for a
-    header that decides where a request goes.
+    header that determines where a request goes.
     """
     fixed_parameters = {("header", _fold(header)) for header in spec.headers} | {
         ("query", header_name) for header_name, _ in query
@@ -324,7 +330,7 @@ def _arguments(
         if place == "header" and (_fold(key) in FRAMING or not _TOKEN.fullmatch(key)):
             raise InvalidDocument(
                 f"The operation '{name}' has the header '{key[:100]}' as an argument, but this header "
-                f"decides where a request goes or ends. Exclude the operation with deny: ['{name}']."
+                f"determines where a request goes or ends. Exclude the operation with deny: ['{name}']."
             )
         if (place, _fold(key) if place == "header" else key) in fixed_parameters:
             continue
@@ -344,7 +350,7 @@ def _arguments(
 
 
 def _credentials(document: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Return where the document places credentials, as pairs of place and name."""
+    """Return where the document places credentials, as pairs (place, name)."""
     schemes = (document.get("components") or {}).get("securitySchemes")
     credentials = set()
     for security_scheme in (schemes if isinstance(schemes, dict) else {}).values():
@@ -378,7 +384,7 @@ def _tool(
 def _standing_alone(
     properties: Mapping[str, Any], required_names: list[str], document: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return a self-contained schema: it includes the components it refers to as definitions."""
+    """Return a self-contained schema of the arguments. Its definitions include the components that it refers to."""
     components = (document.get("components") or {}).get("schemas") or {}
     schema: dict[str, Any] = {
         "type": "object",
@@ -396,7 +402,7 @@ def _standing_alone(
 
 
 def _move_references(value: Any) -> Any:
-    """Return a schema whose references point into its own definitions."""
+    """Return a schema whose references point to its own definitions."""
     if isinstance(value, dict):
         return {
             key: f"#/$defs/{item.removeprefix(_REF)}"
@@ -416,7 +422,7 @@ def _referred(value: Any) -> set[str]:
 
 
 def _deref(value: Any, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a parameter or body, with a reference resolved to its component."""
+    """Return a parameter or body. If it is a reference, return the component that it refers to."""
     ref = value.get("$ref") if isinstance(value, dict) else None
     if isinstance(ref, str) and ref.startswith("#/"):
         value = document
@@ -446,7 +452,7 @@ def _text(value: Any) -> str:
 
 
 def _fold(header: str) -> str:
-    """Return a header name as a service may read it: some services treat '_' as '-'."""
+    """Return a header name as a service may read it. Some services treat '_' as '-'."""
     return header.lower().replace("_", "-")
 
 

@@ -29,14 +29,14 @@ from portico_server.tools.sources.spec import ToolSpec
 from portico_server.tools.tool import Tool
 
 MAX_OUTPUT_BYTES: Final = 1024 * 1024
-"""Maximum size of the output and of the errors that are kept, in bytes each; the rest is read and discarded."""
+"""Maximum size of the standard output and of the error output that are kept, in bytes each; the rest is discarded."""
 
 _HANDED_ON: Final = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
 KEY_VARIABLE: Final = "PORTICO_IDEMPOTENCY_KEY"
-"""Environment variable with the idempotency key of a call: set for a command that has a key, and for a function during
-the call.
+"""Environment variable with the idempotency key of a call. A command has it if the call has a key; a function has it
+during the call.
 """
 
 
@@ -77,15 +77,16 @@ async def start(
 
 
 def _mortal(command: Sequence[str]) -> Sequence[str]:
-    """Return a command that ends even if the daemon is killed, where the system supports that."""
+    """Return a command that ends even if the daemon is killed, on systems that support this."""
     guard = shutil.which("setpriv") if sys.platform == "linux" else None
-    if guard is None or shutil.which(command[0]) is None:  # a missing program must fail under its own name
+    # if the program is missing, the error must name the program itself
+    if guard is None or shutil.which(command[0]) is None:
         return command
     return (guard, "--pdeathsig", "KILL", "--", *command)
 
 
 async def finish(process: Process) -> FinishedProcess:
-    """Read all output of a program until it ends. The program is ended if the caller leaves."""
+    """Read all output of a program until the program ends. If the caller leaves, end the program."""
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -115,7 +116,10 @@ _WORKER: Final = Path(__file__).with_name("worker.py")
 
 
 class Functions:
-    """The functions of a spec, one call at a time. The process starts with the first call and runs until `close`."""
+    """The functions of a spec, which run one call at a time in a worker process.
+
+    The process starts with the first call and runs until `close`.
+    """
 
     def __init__(self, spec: ToolSpec, packages: FunctionPackages) -> None:
         self._spec = spec
@@ -124,7 +128,9 @@ class Functions:
         self._turn = asyncio.Lock()
 
     async def tools(self) -> list[Tool]:
-        """Start the worker and describe its functions. Raises `PorticoError` if one cannot be found or described."""
+        """Start the worker and describe its functions. Raises `PorticoError` if a function cannot be found or
+        described.
+        """
         spec = self._spec
         await self._python()
         try:
@@ -203,7 +209,7 @@ class Functions:
         with contextlib.suppress(ConnectionError):
             process.stdin.write(json.dumps(line).encode() + b"\n")
             await process.stdin.drain()
-            with contextlib.suppress(ValueError):  # longer than the reader's limit
+            with contextlib.suppress(ValueError):  # the answer is longer than the reader's limit
                 answer = await process.stdout.readline()
         try:
             read: dict[str, Any] = json.loads(answer)
@@ -224,7 +230,7 @@ class Functions:
 
 
 def _with(schema: dict[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema from the signature, with the operator's parameter schemas merged over it."""
+    """Return the schema from the signature, overridden by the operator's parameter schemas."""
     properties = {
         name: {**property_schema, **parameters.get(name, {})}
         for name, property_schema in schema["properties"].items()

@@ -62,7 +62,7 @@ class AddedTools:
         self._policy = policy
         self._sources: dict[str, _HeldSource] = {}
         self._change_event = asyncio.Event()
-        """Set when an addition became ready, could not be prepared, or was removed."""
+        """Set when an addition becomes ready, cannot be prepared, or is removed."""
         self._open = False
 
     async def start(self, tool_specs: Iterable[ToolSpec]) -> None:
@@ -73,7 +73,7 @@ class AddedTools:
             self._sources[spec.name] = _HeldSource(spec, configured=True)
 
     async def refresh(self) -> None:
-        """Apply what other daemons on the same database added or removed."""
+        """Apply what other daemons on the same database have added and removed."""
         before = {name: source for name, source in self._sources.items() if not source.configured}
         tool_specs = {
             row.name: parse(row.spec) for row in await self._database.read(rows.list_specs, rows.TOOLS_TABLE)
@@ -103,11 +103,11 @@ class AddedTools:
             await self._end(*self._sources.values())
 
     async def wait_for_start(self, key: str) -> None:
-        """Wait while an addition that could provide the tool of a registry ``key`` has not been tried yet."""
+        """Wait until every addition that could provide the tool with the registry ``key`` has been tried once."""
         await self._wait(key, lambda source: source.state == "starting")
 
     async def prepared(self, key: str) -> None:
-        """Wait until the tool of a registry ``key`` exists, if an addition that could provide it is being prepared."""
+        """Wait until no addition that is being prepared could provide the tool with the registry ``key``."""
         await self._wait(key, lambda _source: True)
 
     async def _wait(self, key: str, counts: Callable[[_HeldSource], bool]) -> None:
@@ -119,7 +119,9 @@ class AddedTools:
             await self._change_event.wait()
 
     async def add(self, spec: ToolSpec, owner: str | None) -> ToolSource:
-        """Add a tool from now on. Raises `PorticoError`, and stores nothing, if it cannot be prepared now."""
+        """Add a tool that can be called immediately. If it cannot be prepared, raise `PorticoError` and store
+        nothing.
+        """
         if spec.name in self._sources:
             raise Conflict(f"A tool '{spec.name}' has already been added; remove it first.", param="name")
         source = _HeldSource(spec, configured=False)
@@ -134,13 +136,13 @@ class AddedTools:
         return _info(source)
 
     def spec(self, name: str) -> ToolSpec | None:
-        """Return the spec that was added under a name."""
+        """Return the spec of the addition ``name``, or ``None`` if it does not exist."""
         source = self._sources.get(name)
         return source.spec if source is not None else None
 
     async def put(self, spec: ToolSpec) -> None:
-        """Add a tool for the daemon, replacing the one with this name. If the new one cannot be prepared, the old one
-        stays.
+        """Add a tool that belongs to the daemon, replacing an addition with the same name. If the new tool cannot be
+        prepared, the old addition is kept.
         """
         before = self.spec(spec.name)
         if before is None:
@@ -175,7 +177,7 @@ class AddedTools:
             await self._packages.drop(*needs)
 
     def every(self) -> list[ToolSource]:
-        """Return all additions by name."""
+        """Return all additions, sorted by name."""
         return [_info(source) for _name, source in sorted(self._sources.items())]
 
     def get(self, name: str) -> ToolSource:
@@ -208,7 +210,7 @@ class AddedTools:
 
     async def _prepare(self, source: _HeldSource) -> list[Tool]:
         spec = source.spec
-        # The tools of one addition belong to one group, whatever group the operator sets.
+        # Unless the operator sets a group, all tools of an addition form a group with the addition's name.
         several = spec.kind in ("openapi", "database") or spec.function.endswith(":*")
         group = spec.group or (spec.name if several else "")
         return [replace(tool, group=group, cost=spec.cost) for tool in await self._build(source)]
@@ -229,7 +231,7 @@ class AddedTools:
                 return await openapi.tools_of(source.spec, self._policy)
 
     def _offer(self, source: _HeldSource, tools: Sequence[Tool]) -> None:
-        """Register the tools: all of them, or none and raise `Conflict`."""
+        """Register all of the tools, or raise `Conflict` and register none."""
         added_names: list[str] = []
         try:
             for tool in tools:

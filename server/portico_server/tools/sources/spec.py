@@ -34,16 +34,15 @@ class ToolSpec(ToolEntry):
     """Specification of an added tool. Exactly one of ``command``, ``function``, ``openapi`` and ``database`` is set.
 
     - ``command``: program and arguments, with ``{name}`` for an argument of a call.
-    - ``function``: ``module:function``, searched in ``folder`` first, run by the interpreter ``python`` with
-      the packages
+    - ``function``: ``module:function``, searched in ``folder`` first, run by the interpreter ``python`` with the
+      packages
       ``requirements``; ``module:*`` means all public functions of a module.
-    - ``openapi``: URL or path of an OpenAPI 3 document. ``url`` replaces its server, every request includes
-      ``headers``,
-      ``allow`` and ``deny`` are patterns of operations.
+    - ``openapi``: URL or path of an OpenAPI 3 document. ``url`` replaces the document's server, every request includes
+      ``headers``, and ``allow`` and ``deny`` are patterns of operations.
     - ``database``: ``postgresql://…``, or the path of a SQLite or DuckDB file, relative to ``folder``.
 
-    ``parameters`` are JSON schemas by argument, ``cost`` is in US dollars per call, ``group`` is the heading of the
-    tool.
+    ``parameters`` are JSON schemas, keyed by argument; ``cost`` is in US dollars per call; ``group`` is the heading of
+    the tool in lists.
     """
 
     function: str = ""
@@ -134,7 +133,8 @@ def _check(spec: ToolSpec, at: str) -> None:
         raise wrong(at, "requirements", "a list such as ['pandas>=2', 'rich']")
     if spec.command and PLACEHOLDER.search(spec.command[0]):
         raise InvalidRequest(
-            f"{at}.command begins with a placeholder; the program must be fixed.", param=f"{at}.command"
+            f"{at}.command begins with a placeholder; the program cannot be an argument.",
+            param=f"{at}.command",
         )
     unknown = set(spec.parameters) - set(spec.placeholders)
     if spec.command and unknown:

@@ -1,9 +1,9 @@
-"""A Python function in its own process: described once, then called line by line.
+"""Runs Python functions in a separate process: describes them once, then calls them line by line.
 
-This file is run by an arbitrary interpreter, so it uses the standard library only and does not import this package.
-The first line of standard input is ``{"module", "function", "folder"}``, where ``*`` means all public functions; the
-answer is ``{"functions": {name: {"schema", "description"}}}`` or ``{"error"}``. Each further line is ``{"function",
-"arguments", "key"}``; the answer is ``{"value"}`` or ``{"error"}``. During a call, the environment contains its key.
+Any interpreter can run this file, so it uses only the standard library and does not import this package. The first
+line of standard input is ``{"module", "function", "folder"}``, where ``*`` means all public functions; the answer is
+``{"functions": {name: {"schema", "description"}}}`` or ``{"error"}``. Each further line is ``{"function", "arguments",
+"key"}``; the answer is ``{"value"}`` or ``{"error"}``. During a call, the environment contains the call's key.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def describe(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
-    """Return the JSON schema of a type; an empty schema for types that JSON cannot express."""
+    """Return the JSON schema of a type, or an empty schema for a type that JSON cannot express."""
     if kind in _PLAIN:
         return dict(_PLAIN[kind])
     origin, inner = get_origin(kind), get_args(kind)
@@ -99,7 +99,9 @@ def _plain(value: Any) -> Any:
 
 
 def _find(module: str, name: str) -> dict[str, Callable[..., Any]]:
-    """Return functions by name: one function, or all that the module exports, or else all that it defines."""
+    """Return functions by name: the function ``name``, or for ``*`` all functions that the module exports or else
+    defines.
+    """
     loaded_module: Any = importlib.import_module(module)
     if name == "*":
         public = getattr(loaded_module, "__all__", None)
@@ -133,7 +135,7 @@ def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
 def main() -> None:
     """Serve until standard input ends."""
     voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # keeps the function's prints out of the answers
+    os.dup2(2, 1)  # output that functions print must not mix with the answers
     request = json.loads(sys.stdin.readline())
     # Our own folder must not be on the import path: its module names are common words.
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]

@@ -75,7 +75,7 @@ async def test_facts_that_cannot_be_kept_do_not_take_the_answer_away(agent_fixtu
     reply, events = await agent_fixture.run("hi", memory=MEMORY)
     assert reply.content == "ok"
     assert [e.message for e in events if isinstance(e, Progressed)] == [
-        "No facts of this turn were stored: Not yours."
+        "No facts from this turn were stored: Not yours."
     ]
 
 

@@ -161,7 +161,7 @@ async def test_a_folder_that_vanishes_loses_nothing(shop: StoreServices, folder:
     last = (await shop.events(await shop.stores.sync(store)))[-1]
     assert isinstance(last, Failed)
     assert last.error.code == "folder_unreadable"
-    assert "What was indexed is kept" in last.error.message
+    assert "The files indexed so far are kept" in last.error.message
     assert len(await names(shop, store)) == 2
     assert (await shop.search(store, "harbour")).passages
     shutil.move(away, folder)

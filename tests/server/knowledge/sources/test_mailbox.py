@@ -184,7 +184,7 @@ _START = (
         (lambda there: None, "EOF"),
         (
             _answers(*_START[:2], b"* 1 EXISTS\r\nTAG OK [READ-ONLY] done\r\n"),
-            "whether its message numbers are unchanged",
+            "does not report a UIDVALIDITY, so messages cannot be recognized",
         ),
         (_answers(*_START, b"* 1 FETCH (UID 5 FLAGS {99999999999}\r\n"), "larger than requested"),
         (_answers(*_START, b"* 1 FETCH (UID 5 FLAGS ({5}\r\nab"), "it took more than"),

@@ -41,7 +41,7 @@ def test_a_source_is_kept_and_shown_as_it_was_meant(
         ("https://me:secret@host/", "user name or password"),
         ("https://ho st/", "not a valid address"),
         ("s3://UPPER/x", "not a valid bucket name"),
-        (["s3://bucket/a"], "can follow only one bucket"),
+        (["s3://bucket/a"], "can contain only http:// and https:// addresses"),
         ("git+ssh://git@host/a.git", "cannot be followed"),
         ("git+https://me:secret@host/a.git", "user name or password"),
         ("git+https://host/", "not a repository"),

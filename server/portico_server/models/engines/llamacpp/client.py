@@ -321,7 +321,7 @@ class LlamaCppClient(ChoiceStreamClient):
         try:
             tokens = await self._tokens(body, deadline)
         except PorticoError:
-            return None  # the call itself reports the reason
+            return None  # return so that the call itself reports the reason
         if self._facts.context_length and len(tokens) >= self._facts.context_length:
             return None
         position, cached_tokens = slot.count_known(tokens), None
@@ -342,10 +342,10 @@ class LlamaCppClient(ChoiceStreamClient):
     async def _count(
         self, frames: AsyncIterator[bytes], slot: Slot, cached_tokens: int | None
     ) -> AsyncGenerator[bytes]:
-        """Yield the frames of a call and record at the end what the slot contains.
+        """Yield the frames of a call. At the end, record what the slot contains.
 
-        ``cached_tokens`` is the number of prompt tokens that were cached before any part was read. llama.cpp does not
-        know this number for a prompt that was read in parts.
+        ``cached_tokens`` is the number of prompt tokens that were cached before the first part was read. For a prompt
+        that was read in parts, llama.cpp does not know this number.
         """
         try:
             async for data in frames:
@@ -371,15 +371,15 @@ class LlamaCppClient(ChoiceStreamClient):
                 await close()
 
     def _record(self, timings: Mapping[str, Any]) -> None:
-        """Record how long llama.cpp took for a prompt."""
+        """Record how long llama.cpp took to read a prompt."""
         self._budget.record(int(timings.get("prompt_n", 0)), timings.get("prompt_ms", 0) / 1000)
 
     async def _restore(
         self, prompts: KeptPrompts, slot: Slot, body: Mapping[str, Any], deadline: float | None
     ) -> None:
-        """Restore into the slot what an earlier process has read of a prompt, if that is worth it.
+        """Restore a prompt that an earlier process has read into the slot, if this is faster than reading it again.
 
-        Raise `PorticoError`.
+        Raises `PorticoError`.
         """
         adapter = self._adapter_of(body)
         async with self._keeping:
@@ -388,7 +388,7 @@ class LlamaCppClient(ChoiceStreamClient):
             try:
                 tokens = await self._tokens(dict(body), deadline)
             except PorticoError:
-                return  # the call itself reports the reason
+                return  # return so that the call itself reports the reason
             prompt = prompts.find(tokens, adapter)
             if prompt is None or not await pools.MODELS.run(prompts.check, prompt, adapter):
                 return
@@ -399,12 +399,13 @@ class LlamaCppClient(ChoiceStreamClient):
             state = {"filename": prompt.name + STATE_SUFFIX}
             await self._native.ask(f"slots/{slot.number}?action=restore", state, deadline)
         except InvalidRequest as error:
-            # Data read before the failure stays in llama.cpp's cache and corrupts later answers.
+            # The data that was read before the failure stays in llama.cpp's cache and would corrupt later
+            # answers.
             await pools.MODELS.run(prompts.forget, prompt, adapter)
             await self._child.kill()
             raise EngineFailed(
-                f"A kept prompt of '{self._name}' could not be read back: {error.message} It is deleted, and "
-                "the next call restarts the engine.",
+                f"A kept prompt of '{self._name}' could not be read back: {error.message} The kept prompt is "
+                "deleted, and the next call restarts the engine.",
                 code="engine_lost",
             ) from error
         slot.tokens, slot.generated = prompt.tokens, 0
@@ -436,7 +437,7 @@ class LlamaCppClient(ChoiceStreamClient):
                 raise
 
     def _adapter_of(self, body: Mapping[str, Any]) -> str:
-        """Return the adapters of a call and their scales; an empty string means no adapter."""
+        """Return the adapters of a call with their scales, as one string; "" if the call uses no adapter."""
         chosen_adapters = (
             (self._adapters[adapter_entry["id"]], adapter_entry["scale"])
             for adapter_entry in body.get("lora") or ()
@@ -444,7 +445,7 @@ class LlamaCppClient(ChoiceStreamClient):
         return " ".join(f"{adapter.path}:{scale:g}" for adapter, scale in chosen_adapters if scale)
 
     async def _tokens(self, body: dict[str, Any], deadline: float | None) -> list[int]:
-        """Return the prompt of a call as llama.cpp will read it. Raise `PorticoError`."""
+        """Return the tokens of a call's prompt as llama.cpp will read them. Raises `PorticoError`."""
         prompt = body.get("prompt")
         if isinstance(prompt, list):
             return prompt
@@ -454,20 +455,22 @@ class LlamaCppClient(ChoiceStreamClient):
         return list((await self._native.ask("tokenize", content, deadline)).get("tokens") or ())
 
     def fits(self, adapter: AdapterScale) -> bool:
-        """See `portico_server.models.protocol.AttachesAdapters`. The scale is part of each call."""
+        """See `portico_server.models.protocol.AttachesAdapters`. The scale is irrelevant, because each call sets it."""
         return any(is_same_file(adapter_scale, adapter) for adapter_scale in self._adapters)
 
     async def attach(self, adapter: AdapterScale) -> None:
-        """Do nothing: an adapter that fits is already loaded."""
+        """Do nothing, because an adapter that fits is already loaded."""
 
     async def detach(self, name: str) -> bool:
-        """Return whether the adapter was removed: llama.cpp loads adapters only when it starts."""
+        """Return whether the engine no longer uses the adapter. llama.cpp loads adapters only when it starts, so it
+        cannot remove one that is loaded.
+        """
         return all(adapter_scale.name != name for adapter_scale in self._adapters)
 
     def _adapter_fields(self, request: Relay) -> dict[str, Any]:
         if "lora" in request.body:
             raise InvalidRequest(
-                "Each adapter is a model of its own: put the adapter's name into 'model' and leave out "
+                "Each adapter has its own model name: put the adapter's name into 'model' and leave out "
                 "'lora'.",
                 param="lora",
             )
@@ -475,16 +478,18 @@ class LlamaCppClient(ChoiceStreamClient):
             return adapter_scales(self._adapters, request.adapter)
         except ValueError as error:
             raise Unavailable(
-                f"The adapter '{error}' could not be loaded with '{self._name}'. The daemon's log says why.",
+                f"The adapter '{error}' could not be loaded with '{self._name}'. See the daemon's log for "
+                "the reason.",
                 code="adapter_not_loaded",
             ) from error
 
 
 class SlotFrames:
-    """The frames of a call, received as they arrive, so that a slow reader does not keep the slot occupied.
+    """The frames of a call. They are received as soon as they arrive, so that a slow reader does not keep the slot
+    occupied.
 
-    The number of frames never exceeds the number of tokens in the context. ``on_end`` is called when llama.cpp has
-    nothing more to send.
+    There are never more frames than tokens in the context. ``on_end`` is called when llama.cpp has nothing more to
+    send.
     """
 
     def __init__(self, frames: AsyncGenerator[bytes], on_end: Callable[[], None]) -> None:
@@ -516,7 +521,7 @@ class SlotFrames:
         item = await self._received.get()
         if isinstance(item, bytes):
             return item
-        self._received.put_nowait(item)  # a later read gets the same item again
+        self._received.put_nowait(item)  # so that a later read returns the same item again
         raise item
 
     async def aclose(self) -> None:
@@ -524,7 +529,7 @@ class SlotFrames:
         self._receiving.cancel()
         await asyncio.wait([self._receiving])
         await self._frames.aclose()
-        self._end()  # receiving may not have started
+        self._end()  # needed if receiving has not started
 
 
 class LlamaTokenizer(HttpTokenizer):
@@ -545,7 +550,7 @@ class LlamaTokenizer(HttpTokenizer):
     async def tokenize(self, request: Tokenize, deadline: float | None) -> TokenizedText:
         text = request.prompt
         if request.messages is not None:
-            # Built as a call would build them.
+            # The body must be the same as in a call, so that the tokens are the same.
             chat_body: dict[str, Any] = {"messages": list(request.messages)}
             if request.tools:
                 chat_body["tools"] = list(request.tools)
@@ -580,5 +585,5 @@ class LlamaTokenizer(HttpTokenizer):
 
 
 def _piece(piece: Any) -> str:
-    """Return a token's text, or bytes if it is part of a character."""
+    """Return the text of a token, or its bytes if it is only a part of a character."""
     return bytes(piece).decode("utf-8", "replace") if isinstance(piece, list) else str(piece)

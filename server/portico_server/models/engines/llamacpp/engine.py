@@ -1,4 +1,4 @@
-"""The engine `llamacpp`: a child process with llama.cpp's server and one GGUF file."""
+"""The engine `llamacpp`: a child process that runs llama.cpp's server with one GGUF file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class LlamaCpp:
-    """An engine for any source that is or contains a GGUF file. Parameters: see
+    """An engine for any source that is, or contains, a GGUF file. For the parameters, see
     `portico_server.models.plan.llamacpp`.
     """
 
@@ -49,8 +49,8 @@ class LlamaCpp:
             try:
                 file = read_gguf(path)
             except PorticoError:
-                # Starting the model reports what is wrong with it; the list of models must not fail because
-                # of it.
+                # Starting the model reports problems of the file. The list of models must not fail because of
+                # them.
                 return _describe(_task(spec) or task, context, dimensions)
             task = _task_of(file) if planning.is_embedding_model(file) else task
             context, dimensions = context or file.context_length or None, file.embedding_length or dimensions
@@ -59,7 +59,7 @@ class LlamaCpp:
         return _describe(task, context, dimensions if task == "embedding" else None, parameters)
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
-        # psutil is or may be imported by now; this module is imported before it.
+        # Imported here because it imports psutil, which must not be loaded before a model is used.
         from portico_server.models.hardware import this_machine
 
         if path is None or not path.is_file():
@@ -68,11 +68,11 @@ class LlamaCpp:
             file = read_gguf(path)
             cpp_plan = _plan_for(spec, path, file, this_machine())
         except PorticoError:
-            return 0  # `start` reports what is wrong with it
+            return 0  # `start` reports the problem of the file
         return planning.memory_need(_entire(file, path), cpp_plan).total
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        # aiohttp is imported by now; this module is imported before it.
+        # Imported here because it imports aiohttp, which must not be loaded before a model is used.
         from portico_server.models.engines.llamacpp.client import LlamaCppClient, LlamaTokenizer
         from portico_server.models.engines.openai_client.client import ServerFacts
         from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute
@@ -81,7 +81,7 @@ class LlamaCpp:
         if not await pools.MODELS.run(path.is_file):
             raise InvalidRequest(
                 f"'{spec.source}' is not a single GGUF file, which the engine 'llamacpp' needs. Name a file "
-                "in it: hf://ORG/REPO/FILE.gguf.",
+                "in the repository: hf://ORG/REPO/FILE.gguf.",
                 code="not_gguf",
                 param="source",
             )
@@ -89,7 +89,7 @@ class LlamaCpp:
         if file.truncated:
             raise InvalidRequest(
                 f"The model file {path} is truncated: it has {file.file_size} of {file.end_offset} bytes. "
-                "Delete it and fetch it again.",
+                "Delete the file and download it again.",
                 code="model_file_truncated",
                 param="source",
             )
@@ -165,14 +165,14 @@ _FORGETFUL = (
     "ssm.state_size",
     "wkv.head_size",
 )
-"""Header keys of models in which some layers do not keep all positions."""
+"""Keys in the header of models in which certain layers do not keep all positions."""
 
 
 def keeps_all_positions(file: Gguf) -> bool:
     """Return whether the cache can be resumed at any position.
 
-    This fails with a sliding window or a recurrent state: llama.cpp keeps a copy of those for each prefix to which it
-    may have to return.
+    This is not possible for a model with a sliding window or a recurrent state: llama.cpp keeps a copy of the state
+    for each prefix to which it may have to return.
     """
     return not any(file.values.get(f"{file.architecture}.{key}") for key in _FORGETFUL)
 
@@ -184,7 +184,9 @@ NOT_OF_PROMPTS = ("threads", "slots", "gpu_layers", "prompts_mb", "chat_template
 def _kept_prompts(
     file: Gguf, path: Path, cpp_plan: planning.LlamaCppPlan, site: LaunchContext
 ) -> KeptPrompts | None:
-    """Return the store of a model's kept prompts, or ``None`` if llama.cpp cannot restore them. Blocks."""
+    """Return the store for the kept prompts of a model, or ``None`` if llama.cpp cannot restore prompts of this model.
+    Blocks.
+    """
     if site.prompts is None or cpp_plan.embedding or cpp_plan.projector or cpp_plan.draft:
         return None
     if not keeps_all_positions(file):
@@ -196,7 +198,9 @@ def _kept_prompts(
 
 
 def _plan_for(spec: ModelSpec, path: Path, file: Gguf, machine: Hardware) -> planning.LlamaCppPlan:
-    """Return the plan for a file on a machine. Blocks. Raise `InvalidRequest` if files beside it do not fit."""
+    """Return the plan for a file on a machine. Blocks. Raise `InvalidRequest` if additional files, such as a
+    projector, do not fit the model.
+    """
     file = _entire(file, path)
     task = _task(spec) or _task_of(file)
     companion_files = llamacpp.find_companions(spec.name, spec.parameters, path, file)
@@ -207,7 +211,7 @@ def _plan_for(spec: ModelSpec, path: Path, file: Gguf, machine: Hardware) -> pla
 
 
 def _entire(file: Gguf, path: Path) -> Gguf:
-    """Return the header with the size of all files of a model that is split into several."""
+    """Return the header. If the model is split into several files, its size is that of all files."""
     if file.split_count == 1:
         return file
     return replace(file, file_size=sum(part.stat().st_size for part in parts(path) if part.is_file()))

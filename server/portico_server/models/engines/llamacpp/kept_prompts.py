@@ -1,11 +1,11 @@
 """Prompts that llama.cpp has read, stored as files that outlive its process.
 
-Their total size is limited, and they are checked before use.
+The total size of the files is limited, and each file is verified before use.
 
-Known defects when prompts are restored, and how this module handles them: an empty slot produces a file whose restore
-ends the process (ggml-org/llama.cpp#14434), so such files are not kept. A damaged file leaves wrong values behind
-(#27068), so its digest is compared first. Models with a sliding window, a recurrent state or a projector restore
-nothing (#25913, #28194, #26676), so their prompts are not kept.
+Restoring prompts has known defects, which this module avoids as follows. For an empty slot, llama.cpp writes a file
+whose restore ends the process (ggml-org/llama.cpp#14434), so such files are not kept. A damaged file leaves wrong
+values in the cache (#27068), so the digest of a file is compared first. Models with a sliding window, a recurrent
+state or a projector cannot restore prompts (#25913, #28194, #26676), so their prompts are not kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from portico_server.core.dataclass import dataclass
 logger = logging.getLogger(__name__)
 
 MIN_KEPT_TOKENS = 128
-"""Minimum number of tokens worth a file; shorter prompts are faster to read again."""
+"""Minimum number of tokens in a kept prompt. Reading a shorter prompt again is faster than restoring it."""
 
 STATE_SUFFIX, NOTE_SUFFIX = ".state", ".json"
 
@@ -35,7 +35,7 @@ STATE_SUFFIX, NOTE_SUFFIX = ".state", ".json"
 def common_length(sequence: Sequence[int], other_sequence: Sequence[int]) -> int:
     """Return the number of leading items that two sequences of the same type have in common."""
     low, high = 0, min(len(sequence), len(other_sequence))
-    while low < high:  # comparing slices is much faster than comparing items
+    while low < high:  # binary search, because comparing slices is much faster than comparing items
         middle = (low + high + 1) // 2
         if sequence[low:middle] == other_sequence[low:middle]:
             low = middle
@@ -46,7 +46,7 @@ def common_length(sequence: Sequence[int], other_sequence: Sequence[int]) -> int
 
 @dataclass(frozen=True, slots=True)
 class KeptPrompt:
-    """A file with llama.cpp's state for ``tokens``, with its size and SHA-256."""
+    """A file with llama.cpp's state after reading ``tokens``, with the size and the SHA-256 of the file."""
 
     name: str
     tokens: list[int]
@@ -58,9 +58,9 @@ class KeptPrompt:
 class KeptPrompts:
     """The kept prompts of one model on one engine, in a ``folder`` that all models share.
 
-    ``identity`` determines which processes can use a file: the model's file, the version of llama.cpp, and how it
-    computes. ``limit`` is in bytes for all models together; the least recently used files are deleted first. All
-    methods block.
+    ``identity`` determines which processes can use a file: the model's file, the version of llama.cpp, and the
+    settings with which it computes. ``limit`` is the maximum size of the files of all models together, in bytes; the
+    least recently used files are deleted first. All methods block.
     """
 
     folder: Path
@@ -70,12 +70,12 @@ class KeptPrompts:
 
     @classmethod
     def open(cls, folder: Path, identity: Sequence[Any], limit: int) -> KeptPrompts:
-        """Open the prompts in the folder, which only this user can read."""
+        """Open the kept prompts in ``folder``, which only this user can read."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(folder, hashlib.sha256(orjson.dumps(identity)).hexdigest(), limit)
 
     def refresh(self, adapter: str) -> bool:
-        """Load prompts that other processes of the model have kept. Return whether any of them was read with
+        """Load prompts that other processes of the model have kept. Return whether one of them was read with
         ``adapter``.
 
         An empty ``adapter`` means no adapter.
@@ -103,8 +103,8 @@ class KeptPrompts:
             self._delete(path.stem)
 
     def find(self, tokens: list[int], adapter: str) -> KeptPrompt | None:
-        """Return the prompt with the longest common prefix with ``tokens``, or ``None`` if none is long enough to be
-        worth it.
+        """Return the prompt that has the longest prefix in common with ``tokens``, or ``None`` if no common prefix is
+        long enough to be worth restoring.
         """
         found_prompt = max(
             self._prompts.get(adapter, {}).values(),
@@ -116,7 +116,9 @@ class KeptPrompts:
         return found_prompt
 
     def check(self, prompt: KeptPrompt, adapter: str) -> bool:
-        """Return whether the prompt's file is unchanged, and mark it as used now. Delete a file that has changed."""
+        """Return whether the file of a prompt is unchanged, and record that the prompt is used now. Delete the file if
+        it has changed.
+        """
         path = self.folder / (prompt.name + STATE_SUFFIX)
         try:
             with path.open("rb") as file:
@@ -130,11 +132,13 @@ class KeptPrompts:
         return is_whole
 
     def draft(self) -> str:
-        """Return the name of a file for llama.cpp to write."""
+        """Return a new file name to which llama.cpp can write a prompt."""
         return f"{self.identity[:16]}-{uuid4().hex[:16]}{STATE_SUFFIX}"
 
     def keep(self, draft: str, tokens: list[int], adapter: str) -> None:
-        """Keep ``draft``, which contains ``tokens``. Replace prompts that are its prefixes, and the oldest ones."""
+        """Keep the file ``draft``, which contains ``tokens``. Delete kept prompts that are prefixes of ``tokens``, and
+        the oldest prompts if the limit is exceeded.
+        """
         path = self.folder / draft
         path.chmod(0o600)
         with path.open("rb") as file:
@@ -160,7 +164,7 @@ class KeptPrompts:
         self._prune()
 
     def holds(self, tokens: list[int], adapter: str) -> bool:
-        """Return whether all of ``tokens`` are already kept."""
+        """Return whether a kept prompt contains all of ``tokens``."""
         return any(
             common_length(prompt.tokens, tokens) == len(tokens)
             for prompt in self._prompts.get(adapter, {}).values()
@@ -181,7 +185,7 @@ class KeptPrompts:
                 (self.folder / (name + suffix)).unlink()
 
     def _prune(self) -> None:
-        """Delete the oldest files of any model until the rest is within the limit."""
+        """Delete the oldest files of all models until the total size is within the limit."""
         notes: list[tuple[float, int, str]] = []
         for path in self.folder.glob(f"*{STATE_SUFFIX}"):
             with suppress(OSError):

@@ -11,18 +11,19 @@ from portico_server.models.engines import worker_link
 from portico_server.subprocesses import own_interpreter
 
 SPIN_ROUNDS = "1000"
-"""How often a thread checks whether the others have finished before it sleeps: a few times ten microseconds.
+"""Number of checks, a few tens of microseconds in total, that a thread makes for the other threads to finish before it
+sleeps.
 
-A token takes hundreds of such waits. Sleeping at once halves the speed of an idle machine. Spinning for long makes
-llama.cpp several times slower as soon as anything else runs on its cores. Two cores, SmolLM2, tokens/s alone and with
-one busy neighbour: 0 spins 55 and 52, 1,000 spins 121 and 41, unlimited 100 and 34; one thread 80 and 78.
+A token takes hundreds of such waits. Sleeping immediately halves the speed on an idle machine. Spinning for long makes
+llama.cpp several times slower as soon as another program runs on its cores. Two cores, SmolLM2, tokens/s alone and
+with one busy neighbour: 0 spins 55 and 52, 1,000 spins 121 and 41, unlimited 100 and 34; one thread 80 and 78.
 """
 
 CPU_BATCH_TOKENS = 256
-"""Number of tokens in one step without a GPU.
+"""Number of tokens in one step on a machine without a GPU.
 
-The next token of every call waits for the step, and larger steps are not faster: two cores, SmolLM2, prompt tokens/s
-with 512, 256, 128 and 64 tokens 267, 267, 249 and 134.
+The next token of every call waits until the step ends, and larger steps are not faster. Two cores, SmolLM2, prompt
+tokens/s with 512, 256, 128 and 64 tokens per step: 267, 267, 249 and 134.
 """
 
 _FLASH = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}
@@ -36,7 +37,7 @@ _POOLING = {
 
 
 def parameters(config: dict[str, Any]) -> Any:
-    """Return llama.cpp's parameters for a plan."""
+    """Return llama.cpp's parameters for the plan in ``config``."""
     import xllamacpp
 
     plan = config["plan"]
@@ -54,12 +55,12 @@ def parameters(config: dict[str, Any]) -> Any:
     params.cpuparams.n_threads = plan["threads"]
     params.cpuparams_batch.n_threads = plan["threads"]
     params.n_gpu_layers = plan["gpu_layers"]
-    # It would load the model a second time to find out what `plan` has already decided.
+    # Fitting would load the model a second time to determine values that the plan already contains.
     params.fit_params = False
     params.warmup = config.get("warmup", True)
     params.cache_ram_mib = plan["prompts_mb"]
-    # A prompt is kept when its slot is needed for another one. Otherwise each call would copy the contents of
-    # all slots.
+    # llama.cpp then caches a prompt only when another call needs its slot. Otherwise, each call would copy
+    # the contents of all slots.
     params.cache_idle_slots = False
     if config.get("prompts"):
         params.slot_save_path = os.path.join(config["prompts"], "")
@@ -74,11 +75,11 @@ def parameters(config: dict[str, Any]) -> Any:
     if plan["projector"]:
         params.mmproj.path = plan["projector"]
     elif not _uses_gpu(plan):
-        # With a projector the tokens of an image must fit in one step.
+        # With a projector, the tokens of an image must fit into one step.
         params.n_batch = params.n_ubatch = CPU_BATCH_TOKENS
     if plan["chat_template"]:
         params.chat_template = plan["chat_template"]
-    # No adapter has an effect until a call names it.
+    # Adapters have no effect until a call sets their scales.
     params.lora_adapters = [
         xllamacpp.CommonAdapterLoraInfo(path=path, scale=0.0) for path in config["adapters"]
     ]
@@ -98,7 +99,7 @@ def _uses_gpu(plan: dict[str, Any]) -> bool:
 
 
 def _positions(params: Any, plan: dict[str, Any]) -> None:
-    """Set how the model reaches positions beyond the trained context."""
+    """Set how the model handles positions beyond the context it was trained with."""
     import xllamacpp
 
     if plan["rope_scaling"]:
@@ -114,7 +115,7 @@ def _positions(params: Any, plan: dict[str, Any]) -> None:
 
 
 def _speculation(params: Any, plan: dict[str, Any]) -> None:
-    """Set what drafts tokens ahead: a smaller model, or the preceding text."""
+    """Set how tokens are drafted ahead: by a smaller model, or from the preceding text."""
     import xllamacpp
 
     kinds = xllamacpp.common_speculative_type
@@ -133,10 +134,11 @@ def _speculation(params: Any, plan: dict[str, Any]) -> None:
 def main() -> None:
     """Run as a child process of the daemon."""
     config = worker_link.receive()
-    # OpenMP reads these when llama.cpp is loaded.
+    # OpenMP reads these variables when llama.cpp is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_ROUNDS)
-    # llama.cpp's server runs in native threads: let the system end them immediately.
+    # llama.cpp's server runs in native threads, so the default action lets the system end the process
+    # immediately.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         import xllamacpp
@@ -149,7 +151,7 @@ def main() -> None:
         server = xllamacpp.Server(parameters(config))
     except (RuntimeError, ValueError) as error:
         worker_link.give_up(
-            f"llama.cpp cannot load {config['model']} ({error}) The model's log gives the reason: the file "
+            f"llama.cpp cannot load {config['model']} ({error}) See the model's log for the reason: the file "
             "may be damaged, of a kind that this version does not support, or larger than the memory."
         )
     worker_link.announce(urlsplit(server.listening_address).port or 0)

@@ -1,5 +1,5 @@
-"""Writes adapters in the form that LMDeploy reads: plain LoRA on whole sets of layers, as PEFT 0.14 configures it.
-Blocks.
+"""Writes adapters in the form that LMDeploy can load: plain LoRA on a module in all layers, with a configuration as
+PEFT 0.14 writes it. Blocks.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from portico_server.models.engines import peft_adapters as folders
 
 
 def check_adapter(adapter: AdapterScale, base: Path | None) -> peft.PeftAdapter:
-    """Check that LMDeploy can serve the adapter for the model in ``base``. Raise `InvalidRequest` if it cannot."""
+    """Check that LMDeploy can serve the model in ``base`` with the adapter. Raise `InvalidRequest` if it cannot."""
     if "=" in adapter.name:
         raise InvalidRequest("LMDeploy does not accept '=' in the name of an adapter.", param="name")
     peft_adapter = folders.check_adapter("lmdeploy", adapter, base)
     adapted_modules = {pair.module for pair in peft_adapter.pairs}
-    # LMDeploy allocates an adapter for every layer with that module name, and leaves the layers uninitialized
-    # that the adapter lacks.
+    # LMDeploy allocates the weights of an adapter for each module name in every layer. Weights of layers that
+    # the adapter leaves out stay uninitialized.
     lacking = sorted(
         module
         for module in (folders.linear_layers(base) if base is not None else ())
@@ -34,7 +34,8 @@ def check_adapter(adapter: AdapterScale, base: Path | None) -> peft.PeftAdapter:
     if lacking:
         raise InvalidRequest(
             f"The adapter '{adapter.name}' leaves out '{lacking[0]}' ({len(lacking)} in all): LMDeploy needs "
-            "adapters that adapt a module in every layer or in none. The engines vllm and llamacpp accept it.",
+            "adapters that adapt a module in every layer or in none. The engines vllm and llamacpp accept "
+            "this adapter.",
             code="adapter_invalid",
             param="path",
         )
@@ -42,9 +43,10 @@ def check_adapter(adapter: AdapterScale, base: Path | None) -> peft.PeftAdapter:
 
 
 def plain_adapter(adapter: AdapterScale, base: Path | None) -> Path:
-    """Return a folder with the same weights and a configuration that contains only what LMDeploy reads.
+    """Return a folder with the same weights and a configuration that contains only fields LMDeploy reads.
 
-    LMDeploy does not support rsLoRA and cannot read a configuration from a newer PEFT. Raise `InvalidRequest`.
+    LMDeploy does not support rsLoRA, and cannot read a configuration that a newer PEFT has written. Raises
+    `InvalidRequest`.
     """
     peft_adapter = check_adapter(adapter, base)
     path = adapter.path / f"plain-{adapter.scale:g}"

@@ -1,4 +1,6 @@
-"""A client of LMDeploy's server: requests, token spellings, stop texts, one stream per choice. Imports aiohttp."""
+"""A client for LMDeploy's server: builds requests, restores the text of tokens, applies stop texts, and reads one
+stream per choice. Imports aiohttp.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute, Engi
 
 
 class StopTexts:
-    """A filter that passes text on up to the first of ``texts`` and holds back a possible beginning of one."""
+    """A filter that passes text on until the first of ``texts`` occurs. It holds back text that may be the beginning
+    of one of ``texts``.
+    """
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = [text for text in texts if text]
@@ -36,11 +40,11 @@ class StopTexts:
 
     @property
     def holds(self) -> bool:
-        """Return whether text is held back."""
+        """Return whether the filter holds back text."""
         return bool(self._pending_text)
 
     def feed(self, text: str) -> str:
-        """Return the text that can be shown now."""
+        """Add ``text``, and return the text that can be passed on now."""
         if self.hit:
             return ""
         pending_text = self._pending_text + text
@@ -53,13 +57,13 @@ class StopTexts:
         return pending_text[: len(pending_text) - keep]
 
     def rest(self) -> str:
-        """Return the text that was held back, after the end of the stream."""
+        """Return the text that was held back, once the stream has ended."""
         held_text, self._pending_text = self._pending_text, ""
         return held_text
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Return how many characters at the end of ``text`` are a beginning of ``stop``."""
+    """Return the number of characters at the end of ``text`` that are the beginning of ``stop``."""
     for size in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:size]):
             return size
@@ -67,11 +71,13 @@ def _overlap(text: str, stop: str) -> int:
 
 
 _SESSIONS = itertools.count(1 << 40)
-"""Session numbers for calls that this client can end, far from the numbers that LMDeploy assigns."""
+"""Session numbers for calls that this client may end early. They are far from the numbers that LMDeploy itself
+assigns.
+"""
 
 
 class LmDeployClient(ChoiceStreamClient):
-    """An `EngineClient` for one LMDeploy server. ``biases``: see `asked`."""
+    """An `EngineClient` for one LMDeploy server. For ``biases``, see `requests_for`."""
 
     def __init__(
         self,
@@ -93,7 +99,7 @@ class LmDeployClient(ChoiceStreamClient):
     async def open(
         self, operation: str, body: dict[str, Any], deadline: float | None
     ) -> AsyncIterator[bytes]:
-        """Start a streamed call and yield its frames. Raise `PorticoError`, also if the first frame is an error."""
+        """Start a streamed call and yield its frames. Raises `PorticoError`, also if the first frame is an error."""
         stop_value = body.get("stop") or []
         stops = StopTexts([stop_value] if isinstance(stop_value, str) else [str(text) for text in stop_value])
         body = {key: value for key, value in body.items() if key != "stop"}
@@ -122,8 +128,8 @@ class LmDeployClient(ChoiceStreamClient):
     async def _read(
         self, frames: AsyncIterator[bytes], body: Mapping[str, Any], stops: StopTexts, deadline: float | None
     ) -> AsyncIterator[bytes]:
-        """Yield the frames up to the first stop, with log-probabilities in OpenAI's form, and the usage."""
-        held_logprobs: list[Any] = []  # log-probabilities of text that is held back
+        """Yield the frames up to the first stop text, with log-probabilities in OpenAI's format, and the usage."""
+        held_logprobs: list[Any] = []  # log-probabilities of the text that is held back
         try:
             async for data in frames:
                 for document in _documents(data):
@@ -157,12 +163,12 @@ class LmDeployClient(ChoiceStreamClient):
             held_logprobs.clear()
 
     async def _end(self, session: int, deadline: float | None) -> bool:
-        """Ask LMDeploy to end a call so that it reports its token counts; return whether it accepted."""
+        """Ask LMDeploy to end a call, so that it reports the token counts. Return whether LMDeploy has accepted."""
         body = orjson.dumps({"session_id": session})
         with contextlib.suppress(PorticoError, *CONNECTION_ERRORS):
             response = await self._transport.post(self._abort, body, deadline=deadline, reuse=False)
             await read_all(response, deadline=deadline)
-            return response.status in (200, 400)  # 400: the call has already ended
+            return response.status in (200, 400)  # status 400 means that the call has already ended
         return False
 
 
@@ -177,7 +183,7 @@ async def _chained(first: bytes, frames: AsyncIterator[bytes]) -> AsyncIterator[
 
 
 def _documents(data: bytes) -> list[dict[str, Any]]:
-    """Return the JSON objects in these frames."""
+    """Return the JSON objects in a piece of a stream."""
     texts = (line.partition(b":")[2].strip() for line in data.split(b"\n") if line.startswith(b"data:"))
     documents = [orjson.loads(text) for text in texts if text != b"[DONE]"]
     return [document for document in documents if isinstance(document, dict)]

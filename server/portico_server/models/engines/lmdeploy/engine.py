@@ -1,4 +1,4 @@
-"""The engine `lmdeploy`: a model on LMDeploy's OpenAI server, with adapters in LMDeploy's form."""
+"""The engine `lmdeploy`: serves a model, with its adapters, through LMDeploy's OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ LMDEPLOY_OPTIONS: ServerOptions = {
         "--trust-remote-code", "flag", "run Python code that comes with the model"
     ),
 }
-"""Parameters of a model on LMDeploy."""
+"""The parameters that a model on LMDeploy can have."""
 
 LMDEPLOY_TRAITS = GpuTraits(
     title="LMDeploy",
@@ -76,7 +76,8 @@ LMDEPLOY_TRAITS = GpuTraits(
     cache_parameter="kv_cache_bits",
     cache_factors={8: 0.5, 4: 0.25},
     cache_capability=7.5,
-    # ``lmdeploy/turbomind/supported_models.py``: the architectures that its fast backend supports.
+    # Source: ``lmdeploy/turbomind/supported_models.py``, which lists the architectures that LMDeploy's fast
+    # backend supports.
     architectures=frozenset(
         {
             "Glm4MoeLiteForCausalLM",
@@ -94,8 +95,8 @@ LMDEPLOY_TRAITS = GpuTraits(
     frees_windows=False,
     share_covers="free",
 )
-"""Traits of LMDeploy 0.18 on the pinned CUDA 13. Caches of 8 and 4 bits and MXFP4 also work on older GPUs (its
-README).
+"""Traits of LMDeploy 0.18 on the pinned CUDA 13. According to its README, caches of 8 and 4 bits and MXFP4 also work
+on older GPUs.
 """
 
 TOOL_PARSERS: Mapping[str, str] = {
@@ -108,7 +109,7 @@ TOOL_PARSERS: Mapping[str, str] = {
     "llama3_json": "llama3",
     "qwen3_xml": "qwen3coder",
 }
-"""LMDeploy 0.18's names for tool call formats (``lmdeploy/serve/parsers/tool_parser``), by vLLM's name."""
+"""LMDeploy 0.18's names for tool call formats (``lmdeploy/serve/parsers/tool_parser``), by vLLM's names."""
 
 THOUGHT_PARSERS: Mapping[str, str] = {
     "deepseek_r1": "default",
@@ -118,14 +119,16 @@ THOUGHT_PARSERS: Mapping[str, str] = {
     "glm47": "default",
     "qwen3": "default",
 }
-"""LMDeploy 0.18's names for reasoning formats (``lmdeploy/serve/parsers/reasoning_parser``), by vLLM's name."""
+"""LMDeploy 0.18's names for reasoning formats (``lmdeploy/serve/parsers/reasoning_parser``), by vLLM's names."""
 
 HEALTH_ENVIRONMENT = {"LMDEPLOY_HEALTH_POLL_INTERVAL": "5", "LMDEPLOY_HEALTH_PROBE_TIMEOUT": "4"}
-"""Seconds: ``/health`` reports the result of LMDeploy's last check, which it makes every twelve seconds by default."""
+"""Environment variables that shorten LMDeploy's health checks, in seconds. ``/health`` reports the result of the last
+check, and by default LMDeploy checks only every twelve seconds.
+"""
 
 
 class LmDeploy(GpuServer):
-    """An engine for a folder with safetensors. Parameters: `LMDEPLOY_OPTIONS`."""
+    """An engine for a folder with safetensors. For the parameters, see `LMDEPLOY_OPTIONS`."""
 
     name = "lmdeploy"
     own_options = LMDEPLOY_OPTIONS
@@ -146,14 +149,14 @@ class LmDeploy(GpuServer):
         return model_description
 
     def advice(self, message: str) -> str:
-        """Return advice on a message of LMDeploy."""
+        """Return advice for an error message of LMDeploy, or "" if there is none."""
         if "tool-call" in message and "parser" in message:
             return "Set the parameter 'tool_call_parser' of the model."
         return super().advice(message)
 
     def start_bytes(self, spec: ModelSpec, path: Path | None, gpu_bytes: int) -> int:
-        """Return the bytes of the weights on each GPU that shares the layers; the cache gets part of the rest.
-        Blocks.
+        """Return the bytes of the weights on each GPU that shares the layers. The cache uses a part of the remaining
+        memory. Blocks.
         """
         if path is None:
             return 0
@@ -161,7 +164,7 @@ class LmDeploy(GpuServer):
         return int(weights // spec.parameters.get("tensor_parallel", 1))
 
     def held_bytes(self, spec: ModelSpec, path: Path | None, gpu_bytes: int) -> int:
-        """Return the bytes of the weights and the cache. Blocks."""
+        """Return the bytes that the weights and the cache occupy on a GPU. Blocks."""
         weights = self.start_bytes(spec, path, gpu_bytes)
         share = spec.parameters.get("memory_share", self.default_share)
         return weights + int(share * max(0, gpu_bytes - weights)) if weights else 0
@@ -182,16 +185,16 @@ class LmDeploy(GpuServer):
     def program(
         self, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale] = ()
     ) -> server.ServerProgram:
-        """Return the server program, which accepts its key only on the command line. Blocks if ``adapters`` is not
-        empty.
+        """Return the command line of the server. It contains the key, because LMDeploy accepts a key only there.
+        Blocks if ``adapters`` is not empty.
         """
         if adapters:
             spec = replace(spec, parameters={**spec.parameters, "backend": "pytorch"})
         line = [
             *module("lmdeploy", "serve", "api_server", str(path), "--api-keys", "{key}"),
             *("--model-name", spec.name, "--server-name", "{host}", "--server-port", "{port}"),
-            # The backend pytorch returns log-probabilities only in this mode; calls are ended early by their
-            # session number.
+            # The backend pytorch returns log-probabilities only in this mode. Abort handling allows calls to
+            # be ended early by session number.
             *("--logprobs-mode", "raw_logprobs", "--enable-abort-handling"),
             *self.arguments(spec),
         ]
@@ -205,7 +208,7 @@ class LmDeploy(GpuServer):
     async def launch(
         self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
-        """Start the server with these adapters, or without adapters if that fails."""
+        """Start the server with these adapters. If that fails, start it without adapters."""
         try:
             return await super().launch(spec, path, site, adapters)
         except EngineFailed as error:
@@ -217,8 +220,8 @@ class LmDeploy(GpuServer):
     def client_maker(
         self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> server.MakeClient:
-        """Return a factory of clients that know LMDeploy's tokens, log-probabilities and choices. Blocks."""
-        # aiohttp is or may be imported by now; this module is imported before it.
+        """Return a factory for clients that handle LMDeploy's tokens, log-probabilities and choices. Blocks."""
+        # Imported here because it imports aiohttp, which must not be loaded before a model is used.
         from portico_server.models.engines.lmdeploy.client import LmDeployClient
         from portico_server.models.engines.lmdeploy.token_spelling import TokenSpelling
 
@@ -240,7 +243,7 @@ class LmDeploy(GpuServer):
 
 
 def _possible(spec: ModelSpec) -> None:
-    """Raise `InvalidRequest` for settings with which LMDeploy would fail during its start."""
+    """Raise `InvalidRequest` for settings with which LMDeploy would fail while starting."""
     parameters = spec.parameters
     if parameters.get("kv_offload_gb") is not None:
         raise InvalidRequest(
@@ -268,6 +271,6 @@ def _possible(spec: ModelSpec) -> None:
     if parameters.get("data_parallel", 1) > 1 and parameters.get("backend") == "pytorch":
         raise InvalidRequest(
             f"'{spec.name}' is set to LMDeploy's backend pytorch, which starts a separate server for each "
-            "copy. Use turbomind, or 'replicas' of the model.",
+            "copy. Use turbomind, or set 'replicas' of the model.",
             param="parameters.data_parallel",
         )

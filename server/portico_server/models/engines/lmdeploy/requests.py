@@ -1,6 +1,4 @@
-"""Builds the request bodies for LMDeploy, one per choice, and refuses fields that LMDeploy would silently ignore.
-Pure.
-"""
+"""Builds the request bodies for LMDeploy, one per choice. Rejects fields that LMDeploy would silently ignore. Pure."""
 
 from __future__ import annotations
 
@@ -20,13 +18,13 @@ from portico_server.models.engines.openai_client.requests import (
 )
 
 _ITS_OWN = frozenset({"session_id", "migration_request", "with_cache", "preserve_cache"})
-"""Fields that LMDeploy's servers use among themselves."""
+"""Fields that LMDeploy's servers use among themselves, which are removed from requests."""
 
 
 def requests_for(request: Relay, name: str, *, template_has_tools: bool, biases: bool) -> PreparedRequest:
-    """Return the bodies for a chat or a completion. ``biases``: the backend supports ``logit_bias``.
+    """Return the bodies for a chat or a completion. ``biases`` means that the backend supports ``logit_bias``.
 
-    Raise `InvalidRequest` for anything that LMDeploy cannot do.
+    Raises `InvalidRequest` if the request needs something that LMDeploy cannot do.
     """
     body = {key: value for key, value in request.body.items() if key not in _ITS_OWN}
     _refuse(body, name, biases=biases)
@@ -35,10 +33,11 @@ def requests_for(request: Relay, name: str, *, template_has_tools: bool, biases:
     native = template_has_tools and not requires_tool_call(body)
     if native:
         prepared_request = prepare_chat({**body, "messages": []}, template_has_tools=True)
-        if prepared_request.tools is None:  # the model's own template handles the contents of the messages
+        # LMDeploy applies the model's own template, so the messages are passed on unchanged
+        if prepared_request.tools is None:
             return _thoughtless(_with(prepared_request, messages=body.get("messages") or []))
     prepared_request = prepare_chat(body, template_has_tools=native, sees=True)
-    # A model that is constrained to a call writes JSON; stop texts are not meant for that.
+    # Stop texts are not meant for the JSON that a model writes when it is forced to call a tool.
     return _thoughtless(
         prepared_request if prepared_request.tools is None else _with(prepared_request, stop=None)
     )
@@ -74,10 +73,10 @@ def _completion(body: dict[str, Any], name: str) -> PreparedRequest:
 
 
 def _thoughtless(request: PreparedRequest) -> PreparedRequest:
-    """Return the request without reasoning if its output must fit a schema.
+    """Return the request, with reasoning disabled if the output must fit a schema.
 
-    The schema applies from the first token. For a model that usually reasons first, LMDeploy would read the whole
-    answer as reasoning.
+    LMDeploy enforces the schema from the first token. If the model usually reasons first, LMDeploy would therefore
+    treat the whole answer as reasoning.
     """
     template_options = request.bodies[0].get("chat_template_kwargs") or {}
     if "response_format" not in request.bodies[0] or "enable_thinking" in template_options:
@@ -86,7 +85,7 @@ def _thoughtless(request: PreparedRequest) -> PreparedRequest:
 
 
 def _with(request: PreparedRequest, **fields: Any) -> PreparedRequest:
-    """Return the request with these fields in every body; leave out fields that are ``None``."""
+    """Return the request with these fields in every body. Fields that are ``None`` are removed."""
     bodies = ({**body, **fields} for body in request.bodies)
     return replace(
         request,

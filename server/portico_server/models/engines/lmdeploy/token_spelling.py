@@ -1,4 +1,4 @@
-"""The text of tokens: LMDeploy returns tokens as the vocabulary spells them, with marks for spaces and bytes."""
+"""The text of tokens. LMDeploy returns tokens as the vocabulary spells them, with marks for spaces and bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 class TokenSpelling:
     """How a vocabulary spells its tokens.
 
-    ``byte_level``: each character of a token represents a byte (GPT-2's way); otherwise ``▁`` is a space.
+    With ``byte_level``, each character of a token represents a byte, as in GPT-2. Otherwise, ``▁`` represents a space.
     """
 
     def __init__(self, *, byte_level: bool) -> None:
@@ -24,7 +24,7 @@ class TokenSpelling:
 
     @classmethod
     def of(cls, folder: Path) -> TokenSpelling:
-        """Read the spelling from the tokenizer in a model's folder. Blocks."""
+        """Determine the spelling from the tokenizer in a model's folder. Blocks."""
         try:
             decoder = orjson.loads((folder / "tokenizer.json").read_bytes()).get("decoder")
         except (OSError, orjson.JSONDecodeError, AttributeError):
@@ -32,7 +32,7 @@ class TokenSpelling:
         return cls(byte_level=_mentions(decoder, "ByteLevel"))
 
     def bytes_of(self, token: str) -> bytes:
-        """Return the bytes that the token adds to the text."""
+        """Return the bytes that a token adds to the text."""
         if self._byte_level:
             table = _table()
             if all(character in table for character in token):
@@ -43,7 +43,7 @@ class TokenSpelling:
         return token.replace("▁", " ").encode()
 
     def entry(self, token_entry: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a token with its log-probability in OpenAI's form."""
+        """Return a token with its log-probability in OpenAI's format."""
         data = self.bytes_of(str(token_entry["token"]))
         return {
             "token": data.decode("utf-8", "replace"),
@@ -52,9 +52,9 @@ class TokenSpelling:
         }
 
     def logprobs(self, logprobs: Mapping[str, Any], top_count: int) -> dict[str, Any]:
-        """Return the ``logprobs`` of a choice in OpenAI's form.
+        """Return the ``logprobs`` of a choice in OpenAI's format.
 
-        LMDeploy omits the chosen token from its alternatives, of which ``top_count`` were requested.
+        ``top_count`` alternatives were requested. LMDeploy does not list the chosen token among them, so it is added.
         """
         content = []
         for token_entry in logprobs.get("content") or ():
@@ -77,7 +77,9 @@ def _mentions(decoder: Any, kind: str) -> bool:
 
 @cache
 def _table() -> Mapping[str, int]:
-    """Return GPT-2's characters for bytes: printable characters represent themselves, the others are shifted up."""
+    """Return the character with which GPT-2 represents each byte. Printable characters represent themselves; for other
+    bytes, characters beyond Latin-1 are used.
+    """
     printable_bytes = [
         *range(ord("!"), ord("~") + 1),
         *range(ord("¡"), ord("¬") + 1),
@@ -90,5 +92,5 @@ def _table() -> Mapping[str, int]:
     }
 
 
-# Stop texts, searched for in the output: LMDeploy (0.18) supports only stops that are one token, and treats
-# any token that contains the text as that stop. Pure.
+# Stop texts are searched for in the output: LMDeploy (0.18) supports only stop texts that are a single token,
+# and treats every token that contains the text as a stop. Pure.

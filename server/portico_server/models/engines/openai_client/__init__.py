@@ -1,1 +1,3 @@
-"""Clients of servers with an OpenAI API, shared by all engines: relayed byte by byte, or choice by choice."""
+"""Clients for servers with an OpenAI-compatible API, shared by all engines. Responses are relayed byte by byte, or
+choice by choice.
+"""

@@ -1,4 +1,6 @@
-"""Clients of engines that call an adapter by its own name: engines with fixed adapters, and engines that load them."""
+"""Clients for engines on which each adapter has a name of its own: engines that load adapters only at their start, and
+engines that load them while running.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from portico_server.models.protocol import EngineClient
 
 
 class FixedAdapterClient:
-    """An `EngineClient` whose engine has only the adapters with which it was started."""
+    """An `EngineClient` whose engine serves only the adapters with which it was started."""
 
     def __init__(self, inner: EngineClient, name: str, adapters: Sequence[AdapterScale]) -> None:
         self._inner = inner
@@ -29,17 +31,17 @@ class FixedAdapterClient:
         return adapter in self._adapters
 
     async def attach(self, adapter: AdapterScale) -> None:
-        """Do nothing: an adapter that fits is already loaded."""
+        """Do nothing, because an adapter that fits is already loaded."""
 
     async def detach(self, name: str) -> bool:
         return all(adapter.name != name for adapter in self._adapters)
 
 
 class LiveAdapterClient:
-    """An `EngineClient` whose engine loads adapters while it runs.
+    """An `EngineClient` whose engine loads adapters while it is running.
 
-    ``load`` and ``unload`` call the engine and raise `PorticoError`; ``fits`` returns whether the engine was started
-    with support for the adapter.
+    ``load`` and ``unload`` call the engine and raise `PorticoError`. ``fits`` returns whether the engine was started
+    with options that support the adapter.
     """
 
     def __init__(
@@ -90,8 +92,9 @@ class LiveAdapterClient:
 
 
 def adapter_not_loaded(adapter: AdapterScale, name: str) -> Unavailable:
-    """Return the error for a call to an adapter that the running process has not loaded."""
+    """Return the error for a call to an adapter that the running process could not load."""
     return Unavailable(
-        f"The adapter '{adapter.name}' could not be loaded with '{name}'. The daemon's log says why.",
+        f"The adapter '{adapter.name}' could not be loaded with '{name}'. See the daemon's log for the "
+        "reason.",
         code="adapter_not_loaded",
     )

@@ -1,4 +1,4 @@
-"""Turns llama.cpp's stream into OpenAI's chunks and documents. Pure."""
+"""Converts llama.cpp's stream to OpenAI's chunks and documents. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from portico_server.models.token_usage import usage_from_json, usage_to_json
 
 @dataclass(frozen=True, slots=True)
 class ChoicePiece:
-    """One step of one choice: the added text, and the finish reason if the choice ended.
+    """One step of one choice: the new text, and the finish reason if the choice has ended.
 
-    ``stopped_by``: the stop sequence that ended it, as vLLM reports it.
+    ``stopped_by`` is the stop sequence that ended the choice, which vLLM reports.
     """
 
     index: int
@@ -32,12 +32,12 @@ class ChoicePiece:
 
     @property
     def stop(self) -> dict[str, str]:
-        """Return the field of a choice that names the stop sequence, if there is one."""
+        """Return the field of a choice that contains the stop sequence, if a stop sequence ended the choice."""
         return {"stop_reason": self.stopped_by} if self.stopped_by else {}
 
 
 class ChoiceReader:
-    """A reader that turns the frames of one engine call into one choice of the answer."""
+    """A reader that converts the frames of one engine call to one choice of the answer."""
 
     def __init__(self, index: int, request: PreparedRequest, *, chat: bool) -> None:
         self.index = index
@@ -49,7 +49,7 @@ class ChoiceReader:
         self._tools = ToolReader(request.tools) if request.tools is not None else None
 
     def read(self, document: Mapping[str, Any]) -> list[ChoicePiece]:
-        """Return the pieces that a chunk of the engine contains."""
+        """Return the pieces in a chunk from the engine."""
         usage = document.get("usage")
         if isinstance(usage, Mapping):
             self.usage = usage_from_json(usage)
@@ -85,7 +85,7 @@ class ChoiceReader:
         if not self._chat:
             return {"content": choice["text"]} if choice.get("text") else {}
         delta = choice.get("delta") or {}
-        # We send the role ourselves, once; a null carries no information.
+        # The role is left out, because Portico sends it once itself. A null carries no information.
         kept_fields = {name: value for name, value in delta.items() if name != "role" and value is not None}
         for call in kept_fields.get("tool_calls") or ():
             if call.get("id") is not None and not str(call["id"]).startswith("call_"):
@@ -94,7 +94,7 @@ class ChoiceReader:
 
 
 def _tidy(logprobs: Mapping[str, Any], top: int) -> dict[str, Any]:
-    """Keep only OpenAI's fields, and as many alternatives as were requested."""
+    """Return log-probabilities with only OpenAI's fields, and with as many alternatives as were requested."""
 
     def entry(value: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value[name] for name in ("token", "logprob", "bytes")}
@@ -111,7 +111,7 @@ def _tidy(logprobs: Mapping[str, Any], top: int) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class ResponseEnvelope:
-    """The fields that are the same in every chunk of one answer."""
+    """The fields that all chunks of one answer have in common."""
 
     chat: bool
     model: str
@@ -132,7 +132,7 @@ class ResponseEnvelope:
         }
 
     def opening(self, index: int) -> bytes:
-        """Return the chunk that names the role."""
+        """Return the first chunk of a choice, which contains the role."""
         return self.chunk(ChoicePiece(index, {"role": "assistant", "content": ""}))
 
     def chunk(self, piece: ChoicePiece) -> bytes:
@@ -149,7 +149,7 @@ class ResponseEnvelope:
         return b"data: " + orjson.dumps({**self.head(kind), "choices": [choice]}) + b"\n\n"
 
     def usage(self, usage: Usage) -> bytes:
-        """Return the last chunk, for clients that requested the usage."""
+        """Return the last chunk, which contains the usage, for clients that requested it."""
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         return (
             b"data: "
@@ -158,7 +158,7 @@ class ResponseEnvelope:
         )
 
     def document(self, pieces: Iterable[ChoicePiece], count: int, usage: Usage) -> bytes:
-        """Return the whole answer as one document."""
+        """Return the whole answer as one JSON document."""
         by_choice: list[list[ChoicePiece]] = [[] for _ in range(count)]
         for piece in pieces:
             by_choice[piece.index].append(piece)
@@ -210,7 +210,7 @@ def _message(pieces: Iterable[ChoicePiece]) -> dict[str, Any]:
 
 
 def _legacy(parts: Iterable[Any]) -> dict[str, Any] | None:
-    """Return log-probabilities in the form of the completions endpoint."""
+    """Return log-probabilities in the format of the completions endpoint."""
     entries = [entry for part in parts if part for entry in part["content"]]
     if not entries:
         return None
@@ -230,7 +230,7 @@ def _legacy(parts: Iterable[Any]) -> dict[str, Any] | None:
 
 
 def total_usage(readers: list[ChoiceReader], per_prompt: int) -> Usage:
-    """Return the tokens of all choices; a prompt that several choices share counts once."""
+    """Return the total tokens of all choices. A prompt that several choices share counts once."""
     firsts = readers[::per_prompt]
     return Usage(
         sum(reader.usage.prompt_tokens for reader in firsts),

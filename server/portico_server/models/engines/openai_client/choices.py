@@ -1,4 +1,4 @@
-"""The streamed calls behind one request, one per choice, and the OpenAI chunks and documents built from them."""
+"""The streamed calls for one request, one per choice, and the OpenAI chunks and documents that are built from them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from portico_server.models.transport import CONNECTION_ERRORS
 
 
 class ChoiceServer(Protocol):
-    """The server that receives the calls."""
+    """The server to which the calls are sent."""
 
     async def open(
         self, operation: str, body: dict[str, Any], deadline: float | None
     ) -> AsyncIterator[bytes]:
-        """Start a streamed call and yield its frames. Raise `PorticoError`."""
+        """Start a streamed call and yield its frames. Raises `PorticoError`."""
 
     async def explain(self, error: BaseException) -> PorticoError:
         """Return the error for a broken connection."""
@@ -31,7 +31,7 @@ class ChoiceServer(Protocol):
 
 
 class ChoiceCall:
-    """One streamed call to the engine, read as one choice."""
+    """One streamed call to the engine, which produces one choice."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class ChoiceCall:
         self._first = b""
 
     async def open(self) -> None:
-        """Wait for the first frame, so that an earlier error becomes an HTTP status."""
+        """Wait for the first frame, so that an error before it becomes an HTTP status."""
         self._frames = await self._server.open(self._operation, self._body, self._deadline)
         self._first = await self._next()
 
@@ -73,18 +73,18 @@ class ChoiceCall:
                     continue
                 document = orjson.loads(text)
                 if not isinstance(document, dict):
-                    continue  # with several prompts, the engine sends "null"
+                    continue  # a chunk without choices; if a request has several prompts, the engine sends "null"
                 if "error" in document or line.startswith(b"error:"):
                     raise self._server.failure(document if "error" in document else {"error": document})
                 for piece in self.reader.read(document):
                     yield piece
             data = await self._next()
         if not self.reader.finished:
-            # When a process is killed, its connection can look as if it closed normally.
+            # If the engine's process is killed, its connection can appear to have closed normally.
             raise await self._server.explain(ConnectionError("the response was cut off"))
 
     async def close(self) -> None:
-        """Leave the call and free the engine's slot."""
+        """End the call, which frees the engine's slot."""
         close = getattr(self._frames, "aclose", None)
         if close is not None:
             await close()
@@ -113,7 +113,7 @@ class ChoiceCalls:
             await asyncio.wait(openings)
 
     async def pieces(self) -> AsyncIterator[ChoicePiece]:
-        """Yield the pieces of all choices as they arrive."""
+        """Yield the pieces of all choices in the order in which they arrive."""
         if len(self._calls) == 1:
             async for piece in self._calls[0].pieces():
                 yield piece
@@ -143,7 +143,7 @@ class ChoiceCalls:
 
 
 async def _follow(call: ChoiceCall, queue: asyncio.Queue[ChoicePiece | BaseException | None]) -> None:
-    """Forward the pieces of a call, then its end or its error."""
+    """Put the pieces of a call into the queue, followed by ``None`` or the error with which the call ended."""
     try:
         async for piece in call.pieces():
             await queue.put(piece)

@@ -1,4 +1,6 @@
-"""A client of a llama.cpp-like server: each choice is a stream, combined into an OpenAI answer. Imports aiohttp."""
+"""A client for servers like llama.cpp's. It requests each choice as a stream, and combines the streams into one OpenAI
+answer. Imports aiohttp.
+"""
 
 from __future__ import annotations
 
@@ -54,20 +56,20 @@ DONE = b"data: [DONE]\n\n"
 MAX_SCHEMA_ALTERNATIVES = 500
 """Maximum number of alternatives in a schema for llama.cpp.
 
-llama.cpp tries each alternative on each token of the vocabulary, between two steps of all calls: 5 to 20 ms each on
-two cores. 2,000 alternatives stopped every other answer for more than 25 s.
+Between two steps of all calls, llama.cpp tries each alternative on each token of the vocabulary, which takes 5 to 20
+ms per alternative on two cores. A schema with 2,000 alternatives stopped all other answers for more than 25 s.
 """
 
 MAX_REASON_CHARS = 300
-"""Maximum number of characters that are passed on of a server's reason."""
+"""Maximum number of characters of a server's error message that are passed on."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
     """Facts that the running server reports about itself.
 
-    ``context_length`` is for one slot; ``sees`` means that it accepts images. ``max_alternatives`` is how many
-    alternatives of a schema its grammar follows without delaying other calls.
+    ``context_length`` is the context of one slot. ``sees`` means that the model accepts images. ``max_alternatives``
+    is the maximum number of alternatives in a schema with which the server's grammar does not delay other calls.
     """
 
     context_length: int | None
@@ -78,7 +80,7 @@ class ServerFacts:
 
     @classmethod
     def read(cls, props: Mapping[str, Any]) -> ServerFacts:
-        """Read the facts from llama.cpp's ``/props``."""
+        """Read the facts from the response to llama.cpp's ``/props``."""
         settings = props.get("default_generation_settings") or {}
         caps = props.get("chat_template_caps") or {}
         return cls(
@@ -91,12 +93,12 @@ class ServerFacts:
 
 
 def _echoed(request: PreparedRequest) -> list[ChoicePiece]:
-    """Return the text with which the choices begin, before the model continues."""
+    """Return the text with which each choice begins before the model continues it."""
     return [ChoicePiece(index, {"content": text}) for index, text in enumerate(request.echoes)]
 
 
 class ChoiceStreamClient:
-    """An `EngineClient` that requests each choice as a separate stream."""
+    """An `EngineClient` that requests each choice of an answer as a separate stream."""
 
     def __init__(
         self,
@@ -162,10 +164,11 @@ class ChoiceStreamClient:
         return relay_response
 
     def _prepare(self, request: Relay) -> PreparedRequest:
-        """Return the server's request for a chat or a completion."""
+        """Return the request to the server for a chat or a completion."""
         biases = request.body.get("logit_bias")
         if biases:
-            LOGIT_BIAS.check(biases, "logit_bias")  # a flow or an agent may send it too
+            # checked here too, because the field may come from a flow or an agent
+            LOGIT_BIAS.check(biases, "logit_bias")
         if request.operation == "completions":
             prepared_request = prepare_completion(request.body)
         else:
@@ -176,11 +179,13 @@ class ChoiceStreamClient:
             )
         for body in prepared_request.bodies:
             if body.get("stop"):
-                body["verbose"] = True  # makes the last chunk name the stop
+                body["verbose"] = True  # so that the last chunk names the stop sequence
         return prepared_request
 
     def _adapter_fields(self, request: Relay) -> dict[str, Any]:
-        """Return the request fields that select an adapter: here each adapter is a separate model name."""
+        """Return the request fields that select an adapter. By default, none are needed, because each adapter has its
+        own model name.
+        """
         return {"model": self._name if request.adapter is None else request.adapter.name}
 
     async def _frames(
@@ -214,7 +219,7 @@ class ChoiceStreamClient:
     async def open(
         self, operation: str, body: dict[str, Any], deadline: float | None
     ) -> AsyncIterator[bytes]:
-        """Start a streamed call and yield its frames. Raise `PorticoError`."""
+        """Start a streamed call and yield its frames. Raises `PorticoError`."""
         try:
             response = await self._transport.post(
                 self._routes[operation], orjson.dumps(body), deadline=deadline, reuse=False
@@ -241,7 +246,9 @@ class ChoiceStreamClient:
         return error_from_json(code if isinstance(code, int) else 500, document, self._name)
 
     def _schema_refusal(self, data: bytes, body: Mapping[str, Any]) -> PorticoError | None:
-        """Return llama.cpp's error for a schema that it cannot turn into a grammar, without its internals."""
+        """Return the error for a schema that llama.cpp cannot convert to a grammar, without llama.cpp's internals.
+        Return ``None`` for any other error.
+        """
         text = data.decode("utf-8", "replace")
         _before, mark, reason = text.partition("JSON schema error at ")
         if not mark and "failed to parse grammar" in text:
@@ -279,7 +286,7 @@ class ChoiceStreamClient:
         message = str(error.get("message", "")) if isinstance(error, Mapping) else ""
         if "too large to process" in message:
             return InvalidRequest(
-                f"A text is longer than '{self._name}' can embed at once ({self._facts.context_length} "
+                f"A text is longer than '{self._name}' can embed in one call ({self._facts.context_length} "
                 f"tokens): {message}.",
                 code="context_length_exceeded",
                 param="input",
@@ -316,7 +323,7 @@ class ChoiceStreamClient:
         )
 
     def _embedding_fields(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields for anything other than vectors of whole texts."""
+        """Return the additional fields for requests other than for vectors of whole texts."""
         return {}
 
     async def _rerank(self, body: dict[str, Any], deadline: float | None) -> RelayResponse:
@@ -346,10 +353,10 @@ class ChoiceStreamClient:
 
 
 def ranking_of(rows: list[tuple[int, float]], name: str, usage: Usage) -> dict[str, Any]:
-    """Return scores as Jina and Cohere return them, in [0, 1] and best first.
+    """Return scores in the format of Jina and Cohere, in [0, 1] and best first.
 
-    llama.cpp returns the output of the model's last layer, which for a cross-encoder is a logit: if one score is
-    outside [0, 1], all scores are logits.
+    llama.cpp returns the output of the model's last layer, which is a logit for a cross-encoder. If one score is
+    outside [0, 1], all scores are treated as logits.
     """
     if any(not 0 <= score <= 1 for _, score in rows):
         rows = [(index, 1 / (1 + math.exp(-max(-60.0, min(60.0, score))))) for index, score in rows]
@@ -363,13 +370,13 @@ def ranking_of(rows: list[tuple[int, float]], name: str, usage: Usage) -> dict[s
 
 
 # Tools on a server that does not know the model's call format: the model can write only a call or, if
-# allowed, an answer, in JSON. vLLM (as of 0.32) parses calls and obeys ``tool_choice: required`` and a named
-# function only if it was configured with the model's call format; what LMDeploy obeys depends on its backend.
-# Both obey a JSON schema. Imports aiohttp.
+# allowed, an answer, in JSON. vLLM (as of 0.32) parses calls, and enforces ``tool_choice: required`` and a
+# named function, only if it was configured with the model's call format. What LMDeploy enforces depends on
+# its backend. Both enforce a JSON schema. Imports aiohttp.
 
 
 class ConstrainedTools:
-    """An `EngineClient` in front of another client, for chats with tools."""
+    """An `EngineClient` that wraps another client and constrains the output of chats with tools."""
 
     def __init__(
         self,
@@ -392,7 +399,7 @@ class ConstrainedTools:
 
 
 def requires_tool_call(body: Mapping[str, Any]) -> bool:
-    """Return whether the model must answer with a call."""
+    """Return whether the model must answer with a tool call."""
     choice = body.get("tool_choice")
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         choice = (choice.get("allowed_tools") or choice).get("mode")

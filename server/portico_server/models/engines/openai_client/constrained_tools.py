@@ -1,10 +1,9 @@
-"""Tools for models whose template does not support them, and tool choices that must be obeyed: by constrained
-decoding.
+"""Tools for models whose template does not support tools, and enforcement of tool choices, by constrained decoding.
 
-A system message describes the functions. The model can only write JSON that fits a schema: a call ``{"name": …,
-"arguments": {…}}`` of a function or, if it can also answer directly, ``{"reply": "…"}``. `ToolReader` turns that JSON
-back into OpenAI's deltas while it is being written. If the template supports tools and the choice is left to the
-model, the template is used instead.
+A system message describes the functions. The model can write only JSON that fits a schema: a call ``{"name": …,
+"arguments": {…}}`` of a function or, if it may also answer directly, ``{"reply": "…"}``. `ToolReader` converts this
+JSON to OpenAI's deltas while the model writes it. If the template supports tools and the model may choose, the
+template is used instead.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ REPLY_FIELD = "reply"
 
 @dataclass(frozen=True, slots=True)
 class ToolPlan:
-    """The ``functions`` that the model can call now.
+    """The ``functions`` that the model can call.
 
-    ``free`` means that it can also answer, in the form ``answer`` if that is a schema.
+    ``free`` means that the model may also answer directly. If ``answer`` is a schema, the answer must fit it.
     """
 
     functions: tuple[Mapping[str, Any], ...]
@@ -45,7 +44,7 @@ class ToolPlan:
         return forms[0] if len(forms) == 1 else {"anyOf": forms}
 
     def instruct(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the messages with the functions described in the system message."""
+        """Return the messages with a description of the functions added to the system message."""
         lines = ["Functions:"]
         for function in self.functions:
             description = f": {function['description']}" if function.get("description") else ""
@@ -65,12 +64,14 @@ class ToolPlan:
 def plan_tools(
     body: Mapping[str, Any], answer: Mapping[str, Any] | None, *, template_has_tools: bool
 ) -> ToolPlan | None:
-    """Return how to enforce the tools of a request, or ``None`` if it has none or the template handles them."""
+    """Return how the tools of a request are enforced. Return ``None`` if the request has no tools, or the template
+    handles them.
+    """
     choice = body.get("tool_choice") or "auto"
     functions = tuple(
         tool["function"]
         for tool in body.get("tools") or ()
-        # Clients routinely declare tools of other kinds; Portico does not run them.
+        # Tools of other kinds are ignored: clients routinely declare them, and Portico does not run them.
         if isinstance(tool, Mapping)
         and tool.get("type") == "function"
         and isinstance(tool.get("function"), Mapping)
@@ -113,7 +114,9 @@ _REPLY = re.compile(r'\s*\{\s*"' + REPLY_FIELD + r'"\s*:\s*')
 
 
 class ToolReader:
-    """A reader that turns the JSON of one choice, as it is written, into the ``delta`` objects of a chat stream."""
+    """A reader that converts the JSON of one choice to the ``delta`` objects of a chat stream while the model
+    writes it.
+    """
 
     def __init__(self, plan: ToolPlan) -> None:
         self._plan = plan
@@ -123,7 +126,7 @@ class ToolReader:
         """True once a call has begun."""
 
     def feed(self, text: str) -> list[dict[str, Any]]:
-        """Return the deltas that ``text`` completes."""
+        """Add ``text``, and return the deltas that it completes."""
         if self._value is not None:
             return self._deltas(self._value.feed(text))
         self._head += text
@@ -146,7 +149,7 @@ class ToolReader:
 
 
 class _Raw:
-    """The text of one JSON value, up to its end."""
+    """Reads the text of one JSON value up to its end."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -176,7 +179,7 @@ class _Raw:
 
 
 class _Text:
-    """The characters of one JSON string, decoded."""
+    """Reads the characters of one JSON string, decoded."""
 
     def __init__(self) -> None:
         self._has_started = self._is_done = False
@@ -200,9 +203,11 @@ class _Text:
         return character if self._has_started else ""
 
     def _decode(self) -> str:
-        """Return the decoded escape once it is complete; two escapes form one character above U+FFFF."""
+        """Return the decoded character once its escape is complete. Two escapes form one character above U+FFFF."""
         escape = self._escape
-        if len(escape) == 7 and escape[6] != "\\":  # half of a character, followed by something else
+        if (
+            len(escape) == 7 and escape[6] != "\\"
+        ):  # half of a character that is not followed by the other half
             self._escape = ""
             return "\ufffd" + self._character(escape[6])
         if len(escape) == 1 or (escape[1] == "u" and len(escape) % 6):

@@ -1,4 +1,6 @@
-"""Forwards sound and images to a server with an OpenAI API, and returns its answers. Imports aiohttp."""
+"""Forwards audio and images to a server with an OpenAI-compatible API, and returns the server's responses. Imports
+aiohttp.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +34,13 @@ MEDIA_OPERATIONS: tuple[Operation, ...] = (
 )
 
 _END = re.compile(rb'"type"\s*:\s*"[a-z._]+\.(?:done|completed)"|data: ?\[DONE\]|"finish_reason"\s*:\s*"')
-"""Content of the last events of a complete stream: OpenAI's own events, or those of vLLM."""
+"""Pattern that occurs in the last events of a complete stream, either OpenAI's own events or those of vLLM."""
 
 
 async def forward_media(
     upstream: Upstream, request: Relay, body: dict[str, Any], deadline: float | None
 ) -> RelayResponse:
-    """Forward one of `MEDIA_OPERATIONS` with ``body``, and stream the response back. Raise `PorticoError`."""
+    """Forward one of `MEDIA_OPERATIONS` with ``body``, and stream the response back. Raises `PorticoError`."""
     route = upstream.route(request.operation)
     if request.files:
         response = await upstream.post(route, multipart_form(body, request.files), deadline)
@@ -56,7 +58,9 @@ async def forward_media(
 
 
 def multipart_form(fields: Mapping[str, Any], files: tuple[Attachment, ...]) -> aiohttp.FormData:
-    """Return a form as OpenAI's clients write it: lists as ``name[]``, once per value, objects as ``name[key]``."""
+    """Return a form in the format of OpenAI's clients: a list as several fields ``name[]``, and an object as fields
+    ``name[key]``.
+    """
     form_data = aiohttp.FormData(quote_fields=False)
     for name, value in fields.items():
         if isinstance(value, list | tuple):
@@ -75,7 +79,9 @@ def multipart_form(fields: Mapping[str, Any], files: tuple[Attachment, ...]) -> 
 
 
 def embed_files(request: Relay) -> Relay:
-    """Return the request with its files as base64 in the JSON body, under ``files``, as our own workers expect."""
+    """Return the request with its files as base64 in the field ``files`` of the JSON body, which Portico's own workers
+    expect.
+    """
     if not request.files:
         return request
     files = [
@@ -95,7 +101,7 @@ def _text(value: Any) -> str:
 
 
 def _check(data: bytes, name: str) -> None:
-    """Raise the error that some providers send in the body of a response with status 200."""
+    """Raise the error if the body of a response with status 200 contains one, as some providers send it."""
     document = None
     with contextlib.suppress(orjson.JSONDecodeError):
         document = orjson.loads(data)
@@ -108,7 +114,7 @@ def _check(data: bytes, name: str) -> None:
 async def _bytes(
     upstream: Upstream, response: aiohttp.ClientResponse, media_type: str, deadline: float | None
 ) -> RelayResponse:
-    """Return a response that is neither text nor JSON, after its first bytes have arrived."""
+    """Return a response that is neither text nor JSON, once its first bytes have arrived."""
     pieces = upstream.pieces(response, deadline)
     try:
         first = await anext(pieces, b"")

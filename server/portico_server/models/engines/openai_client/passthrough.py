@@ -1,4 +1,6 @@
-"""The hot path: a server with a faithful OpenAI API, relayed byte by byte, with media. Imports aiohttp."""
+"""The hot path: relays requests to servers that follow OpenAI's API closely, byte by byte, including media. Imports
+aiohttp.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ TEXT_OPERATIONS = ("chat/completions", "completions", "embeddings", "rerank", "m
 
 DONE = b"data: [DONE]\n\n"
 
-# These patterns cannot occur inside a JSON string, where the quotes would be escaped.
+# These patterns cannot occur inside a JSON string, because the quotes in it would be escaped.
 _CREATED = re.compile(rb'"created"\s*:\s*\d+')
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -32,10 +34,10 @@ _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
 class Passthrough:
-    """An `EngineClient` that changes the model's name in the request and almost nothing in the response.
+    """An `EngineClient` that changes the model's name in the request, and almost nothing in the response.
 
-    ``ask_usage``: request the token counts of a stream even if the client did not, for the usage rows. An engine that
-    refuses this field is not asked again.
+    ``ask_usage`` means that the token counts of a stream are requested for Portico's usage records even if the client
+    did not request them. If an engine rejects this field, it is not sent to the engine again.
     """
 
     def __init__(self, upstream: Upstream, *, request_usage: bool = True) -> None:
@@ -72,7 +74,7 @@ class Passthrough:
         if not data.lstrip().startswith(b"{"):
             raise EngineFailed(f"The engine of '{self._name}' returned something other than a JSON object.")
         if b'"choices"' not in data and b'"data"' not in data and b'"results"' not in data:
-            # Some providers respond with status 200 and put the error in the body.
+            # Certain providers report an error with status 200 and the error in the body.
             with contextlib.suppress(orjson.JSONDecodeError):
                 raise error_in(orjson.loads(data), self._name)
             raise EngineFailed(f"The engine of '{self._name}' returned something other than JSON.")
@@ -146,7 +148,9 @@ class Passthrough:
             await close_chunks(frames)
 
     def _until_error(self, data: bytes) -> tuple[bytes, PorticoError | None]:
-        """Return the frames before the first error frame, and that error; return all frames if none is an error."""
+        """Return the frames before the first frame with an error, and this error. If no frame contains an error,
+        return all frames.
+        """
         if b'"error"' not in data:
             return data, None
         start = 0
@@ -161,9 +165,11 @@ class Passthrough:
 
 
 def _ordinary(data: bytes, created_field: bytes) -> bool:
-    """Return whether frames can be passed on unchanged: each only continues a choice, with the same creation time.
+    """Return whether frames can be passed on unchanged: each frame only continues a choice and has the same creation
+    time.
 
-    This check runs for every token, so it counts the patterns that engines usually write; other frames are parsed.
+    This check runs for every token, so it counts the patterns that engines usually write. Frames that do not match are
+    parsed.
     """
     count = data.count(created_field)
     return (
@@ -179,9 +185,9 @@ def _first_created(data: bytes) -> bytes:
 
 
 def _with_choices(data: bytes, wants_usage: bool) -> bytes:
-    """Return the frames that have choices, because clients index ``choices[0]``.
+    """Return only the frames that contain choices, because clients access ``choices[0]``.
 
-    Only usage that was requested can stay.
+    A frame with only the usage is kept if the client requested the usage.
     """
     kept_frames = [
         frame

@@ -1,4 +1,4 @@
-"""Differences between OpenAI-compatible servers and OpenAI, and the adaptation of requests and answers."""
+"""Differences between OpenAI-compatible servers and OpenAI, and functions that adapt requests and answers to them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
 
 EXACT_FIELDS: Final[ConfigDict] = {"extra": "forbid"}
-"""How these classes are parsed from a configuration: an unknown field is an error."""
+"""The way in which these classes are parsed from a configuration: an unknown field is an error."""
 
-# Differences between an image server and OpenAI's ``/v1/images``, and the adaptation of requests. Pure.
-# Sources: the providers' own documentation of their images endpoints.
+# Differences between an image server's API and OpenAI's ``/v1/images``, and functions that adapt requests to
+# them. Pure. Sources: the providers' own documentation of their images endpoints.
 
 
 @dataclass(frozen=True, slots=True)
 class ImageQuirks:
-    """The differences of one server. The default is OpenAI's own dialect.
+    """The differences of one server. The defaults describe OpenAI's own API.
 
-    ``renamed`` maps a field to the server's name for it. ``dropped`` are fields that the server would refuse and that
-    are only hints. ``refused`` are fields that it cannot honour. ``taken``: any other field is dropped.
+    ``renamed`` maps a field to the server's name for the field. ``dropped`` lists fields that the server would reject
+    and that are only hints. ``refused`` lists fields that the server does not support, so a request with them fails.
+    If ``taken`` is set, all fields not listed in it are dropped.
     """
 
     __pydantic_config__ = EXACT_FIELDS
@@ -39,17 +40,18 @@ class ImageQuirks:
     sides: bool = False
     """True if the server expects ``width`` and ``height`` instead of ``size``."""
     encoded: str = "b64_json"
-    """The server's value of ``response_format`` for images as base64."""
+    """The value of ``response_format`` with which the server returns images as base64."""
     edits: bool = True
-    """True if the server has ``images/edits``."""
+    """True if the server supports ``images/edits``."""
     inside: tuple[str, ...] = ()
-    """Fields of ``images/generations`` in which the server accepts images to edit, as data URLs."""
+    """Fields of ``images/generations`` in which the server accepts the images to edit, as data URLs."""
 
 
 def fit_image_request(request: Relay, pictures: ImageQuirks, name: str) -> Relay:
-    """Return the request in the form that this server accepts.
+    """Return the request in the form that the server accepts.
 
-    Raise `InvalidRequest` for fields that it cannot honour; ``name`` is the model's name for the message.
+    Raises `InvalidRequest` for fields that the server does not support. ``name`` is the name of the model in the
+    message.
     """
     body = dict(request.body)
     if request.files and not pictures.edits:
@@ -85,7 +87,7 @@ def _inside(request: Relay, pictures: ImageQuirks, name: str) -> Mapping[str, An
     if is_masked or len(images) > len(pictures.inside):
         able = f"{len(pictures.inside)} at a time, without a mask" if pictures.inside else "none"
         raise InvalidRequest(
-            f"The provider of '{name}' does not support this way of editing images: it accepts {able}.",
+            f"The provider of '{name}' does not support editing images in this way: it accepts {able}.",
             code="unsupported_operation",
             param="mask" if is_masked and pictures.inside else "image",
         )
@@ -98,16 +100,17 @@ def _inside(request: Relay, pictures: ImageQuirks, name: str) -> Mapping[str, An
 BOOKKEEPING_FIELDS = frozenset(
     {"metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store", "user", "verbosity"}
 )
-"""Fields that OpenAI uses for bookkeeping: the answer is the same without them."""
+"""Fields that OpenAI uses only for bookkeeping. They do not change the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """The differences of one server. The default is OpenAI's own dialect, relayed unchanged.
+    """The differences of one server. The defaults describe OpenAI's own API, for which requests are relayed unchanged.
 
-    ``renamed`` maps a field of a chat to the server's name for it. ``dropped`` are fields that it would refuse and
-    that do not change the requested result. ``refused`` are fields that it cannot honour, so dropping them would be
-    misleading. ``taken``: any other field is dropped.
+    ``renamed`` maps a field of a chat to the server's name for the field. ``dropped`` lists fields that the server
+    would reject and that do not change the requested result. ``refused`` lists fields that the server does not
+    support; a request with them fails, because dropping them would be misleading. If ``taken`` is set, all fields not
+    listed in it are dropped.
     """
 
     __pydantic_config__ = EXACT_FIELDS
@@ -121,18 +124,19 @@ class Quirks:
     strict_tools: bool = True
     """True if the server supports ``tools[].function.strict``."""
     developer: bool = True
-    """True if the server supports the role ``developer``; otherwise it becomes ``system``."""
+    """True if the server supports the role ``developer``. Otherwise, the role is changed to ``system``."""
     embedding_batch: int | None = None
-    """Maximum number of texts that one call can embed."""
+    """Maximum number of texts that one call can embed, or ``None`` if the server sets no limit."""
     base64: bool = True
-    """True if the server sends embeddings as base64, which OpenAI's own clients request."""
+    """True if the server can return embeddings as base64, which OpenAI's own clients request."""
     pictures: ImageQuirks = ImageQuirks()
 
 
 def fit_body(body: Mapping[str, Any], operation: Operation, quirks: Quirks, name: str) -> dict[str, Any]:
-    """Return the body in the form that this server accepts.
+    """Return the body in the form that the server accepts.
 
-    Raise `InvalidRequest` for a field that it cannot honour; ``name`` is the model's name for the message.
+    Raises `InvalidRequest` for a field that the server does not support. ``name`` is the name of the model in the
+    message.
     """
     fields = {key: value for key, value in body.items() if value is not None}
     if operation != "chat/completions":
@@ -150,7 +154,7 @@ def fit_body(body: Mapping[str, Any], operation: Operation, quirks: Quirks, name
             continue
         target = quirks.renamed.get(key, key)
         if target != key and target in fields:
-            continue  # both were sent: the field that needs no translation takes precedence
+            continue  # the client sent both fields; the one that is not renamed takes precedence
         if quirks.taken is None or target in quirks.taken:
             fitted_body[target] = value
     if not quirks.stream_usage:
@@ -163,7 +167,7 @@ def fit_body(body: Mapping[str, Any], operation: Operation, quirks: Quirks, name
 
 
 def _says_nothing(key: str, value: Any) -> bool:
-    """Return whether a field only requests the default behaviour."""
+    """Return whether the value of a field only requests the default behaviour."""
     return value in ({"n": 1, "response_format": {"type": "text"}}.get(key), False, [], {})
 
 

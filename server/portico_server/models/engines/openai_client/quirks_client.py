@@ -1,4 +1,6 @@
-"""A client that adapts requests to a server with quirks, and its embeddings to OpenAI's clients."""
+"""A client that adapts requests to a server that differs from OpenAI, and the server's embeddings to OpenAI's
+clients.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from portico_server.models.protocol import EngineClient
 
 
 class QuirksClient:
-    """An `EngineClient` in front of another client whose server has ``quirks``."""
+    """An `EngineClient` that wraps another client, whose server has the differences ``quirks``."""
 
     def __init__(self, inner: EngineClient, quirks: Quirks, name: str) -> None:
         self._inner = inner
@@ -41,7 +43,9 @@ class QuirksClient:
         return await self._inner.relay(replace(request, body=body), deadline)
 
     async def _embed(self, request: Relay, body: Mapping[str, Any], deadline: float | None) -> RelayResponse:
-        """Embed the batches one after another, to respect request limits, and return one combined response."""
+        """Embed the texts in batches, one after another because of the server's limits, and return one combined
+        response.
+        """
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
         size = self._quirks.embedding_batch or len(texts)
         vectors: list[bytes] = []

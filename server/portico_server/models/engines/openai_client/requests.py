@@ -10,7 +10,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.openai_client.constrained_tools import ToolPlan, plan_tools
 from portico_server.models.openai_wire import arguments_schema
 
-# Fields that Portico handles itself, or that the engine would reject as a type error when they are null.
+# Fields that Portico handles itself, and fields that the engine rejects as a type error if they are null.
 _OURS = ("n", "stream", "stream_options", "tools", "tool_choice", "parallel_tool_calls", "best_of", "echo")
 
 
@@ -20,9 +20,11 @@ CALL_SCHEMA = "call"
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """A request translated into ``bodies``, in the order of the choices; ``per_prompt`` of them share a prompt.
+    """The request bodies for the server, one per choice, in order. ``per_prompt`` consecutive ``bodies`` share a
+    prompt.
 
-    ``tools`` is set if calls must be parsed; ``echoes`` is the text with which each choice begins.
+    ``tools`` is set if tool calls must be parsed from the output. ``echoes`` contains the text with which each choice
+    begins.
     """
 
     bodies: tuple[dict[str, Any], ...]
@@ -34,8 +36,8 @@ class PreparedRequest:
 
 
 def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: bool = False) -> PreparedRequest:
-    """Return the bodies for a chat. ``sees``: the model accepts images. Raise `InvalidRequest` for unsupported
-    features.
+    """Return the bodies for a chat. ``sees`` means that the model accepts images. Raises `InvalidRequest` for
+    unsupported features.
     """
     for field in ("functions", "function_call"):
         if body.get(field) is not None:
@@ -53,7 +55,8 @@ def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: boo
         request["max_tokens"] = limit
     wants_logprobs = body.get("logprobs") is True
     if wants_logprobs:
-        # Without a number the engine sends twenty alternatives; with 0 it sends nothing at all.
+        # Without a number, the engine sends twenty alternatives; with 0, it sends no log-probabilities at
+        # all.
         request["top_logprobs"] = max(1, body.get("top_logprobs") or 0)
     schema = schema_of(body)
     request.pop("response_format", None)
@@ -83,10 +86,10 @@ def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: boo
 
 
 def prepare_completion(body: Mapping[str, Any]) -> PreparedRequest:
-    """Return the bodies for a completion: one per prompt and choice."""
+    """Return the bodies for a completion, one for each prompt and choice."""
     if body.get("suffix"):
         raise InvalidRequest(
-            "This model does not fill in the middle; leave out 'suffix'.",
+            "This model does not support filling in the middle; leave out 'suffix'.",
             code="unsupported_value",
             param="suffix",
         )
@@ -109,7 +112,7 @@ def prepare_completion(body: Mapping[str, Any]) -> PreparedRequest:
 
 
 def _echo(prompt: Any, body: Mapping[str, Any]) -> str:
-    """Return the prompt as the text with which an answer begins."""
+    """Return the prompt if it must be echoed, as the text with which the answer begins; otherwise ""."""
     if not isinstance(prompt, str):
         raise InvalidRequest(
             "'echo' requires a text prompt; send the text, or leave out 'echo'.", param="echo"

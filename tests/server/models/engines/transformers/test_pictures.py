@@ -152,7 +152,7 @@ async def test_an_edit_goes_on_from_the_picture_and_keeps_what_the_mask_covers(m
 @pytest.mark.parametrize(
     ("body", "param", "words"),
     [
-        ({"size": "33x32"}, "size", "multiples of 2 pixels. Use 32x32"),
+        ({"size": "33x32"}, "size", "multiples of 2 pixels for 'painter'. Use 32x32"),
         ({"size": "512x512"}, "size", "at most 16,384"),
         ({"output_format": "gif"}, "output_format", "png, jpeg, webp"),
         ({"background": "transparent"}, "background", "every pixel"),

@@ -201,8 +201,8 @@ async def test_a_model_with_eyes_sees_what_it_is_shown(models: ModelFixture) -> 
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("https://example.org/x.png", "must be in the message itself"),
-        ("data:text/plain;base64,eA==", "must be in the message itself"),
+        ("https://example.org/x.png", "must be embedded in the message"),
+        ("data:text/plain;base64,eA==", "must be embedded in the message"),
         ("data:image/png,x", "base64,DATA"),
         ("data:image/png;base64,eA==", "cannot be read"),
         ("data:image/png;base64,%%%", "cannot be read"),
