@@ -81,7 +81,7 @@ class Shelves:
     def watch(self, watcher: Callable[[str], None]) -> None:
         self._watchers.append(watcher)
 
-    async def made(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
+    async def read_artifact(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
         for artifact, data in MADE:
             if artifact.id == artifact_id:
                 return artifact, data

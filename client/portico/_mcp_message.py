@@ -69,7 +69,7 @@ class McpMessage:
 
 
 def session_headers(session: str | None, version: str | None) -> dict[str, str]:
-    """Return the headers for the session id and the protocol version, without those that are not known yet."""
+    """Return the headers for the session id and the protocol version, if they are known."""
     headers = {"mcp-session-id": session, "mcp-protocol-version": version}
     return {name: value for name, value in headers.items() if value}
 

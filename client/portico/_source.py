@@ -52,7 +52,7 @@ MAX_CALL_DEPTH: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Portable:
-    """Source that defines a function at its end, or is a lambda, and depends on nothing outside of it."""
+    """Source code that ends with a function, or is a lambda, and depends on nothing outside of it."""
 
     source: str
 

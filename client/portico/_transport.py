@@ -74,7 +74,7 @@ class Address:
 
     @property
     def loopback(self) -> bool:
-        """Whether the address is on this machine."""
+        """True if the address is on this machine."""
         return is_loopback(httpx.URL(self.url).host)
 
     def options(self, timeout: float) -> dict[str, Any]:

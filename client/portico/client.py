@@ -1,4 +1,4 @@
-"""`Client` and `AsyncClient`: everything a daemon offers, for blocking code or asyncio."""
+"""`Client` and `AsyncClient`: access to everything that a daemon offers, for blocking and for asyncio code."""
 
 from __future__ import annotations
 

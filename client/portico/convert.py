@@ -1,8 +1,10 @@
-"""Converts data sets of other tools to chat lines for fine-tuning. Standard library only, one example at a time.
+"""Converts data sets in other tools' formats to chat lines for fine-tuning, one example at a time. Standard library
+only.
 
-``alpaca``: ``instruction``, ``input``, ``output``, with optional ``history`` and ``system``; with ``chosen`` and
-``rejected`` instead of ``output``, preference pairs. ``lazyllm``: the same, or ``context``, ``question`` and
-``answer``. ``sharegpt``: ``conversations`` of ``from`` and ``value``. ``csv``: columns by a mapping.
+``alpaca``: ``instruction``, ``input``, ``output``, with optional ``history`` and ``system``; examples with ``chosen``
+and ``rejected`` instead of ``output`` become preference pairs. ``lazyllm``: the fields of ``alpaca``, or ``context``,
+``question`` and ``answer``. ``sharegpt``: ``conversations``, a list of objects with ``from`` and ``value``. ``csv``:
+columns that a mapping assigns.
 """
 
 from __future__ import annotations
@@ -31,10 +33,10 @@ _SPEAKERS: Final = {
 
 
 def convert(path: Path, format: str, mapping: Mapping[str, str] | None = None) -> Iterator[Example]:
-    """Yield the examples of ``path``, in order. ``mapping`` assigns the columns of a CSV file: ``user`` and
+    """Yield the examples in ``path``, in order. ``mapping`` assigns the columns of a CSV file: ``user`` and
     ``assistant``, optionally ``system``; or ``user``, ``chosen`` and ``rejected``.
 
-    Raises `InvalidRequest` that names the example that does not match the format.
+    If an example does not match the format, raise `InvalidRequest` with the example's number.
     """
     if format == "csv":
         rows: Iterator[Mapping[str, Any]] = _rows(path)
@@ -108,7 +110,7 @@ def _array(read: Callable[[int], str], path: Path) -> Iterator[Mapping[str, Any]
 
 
 def _encoding(path: Path) -> InvalidRequest:
-    return InvalidRequest(f"{path.name} is not UTF-8. Save it in that encoding.", param="file")
+    return InvalidRequest(f"{path.name} is not UTF-8. Save it as UTF-8.", param="file")
 
 
 def _turn(role: str, text: Any) -> dict[str, str]:
@@ -139,7 +141,7 @@ def _lazyllm(row: Mapping[str, Any]) -> Example:
     context = row.get("context")
     question = f"{context}\n\n{row['question']}" if context else row["question"]
     answer = row["answer"] if "answer" in row else row["answers"]
-    if isinstance(answer, Mapping):  # the format of SQuAD and CMRC
+    if isinstance(answer, Mapping):  # an answer in the format of SQuAD and CMRC
         answer = answer["text"]
     return {
         "messages": [

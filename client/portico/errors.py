@@ -1,4 +1,4 @@
-"""One tree of errors. Each error has the daemon's ``status``, ``type``, ``code``, ``param``."""
+"""The tree of errors. Each error has the ``status``, ``type``, ``code`` and ``param`` that the daemon reported."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from portico.wire import ErrorBody
 
 
 class PorticoError(Exception):
-    """The base of all errors. ``message`` is a sentence for a person; ``status`` is the HTTP status, if any.
+    """The base class of all errors. ``message`` is a sentence for people; ``status`` is the HTTP status, if any.
 
     Example::
 
@@ -36,11 +36,11 @@ class PorticoError(Exception):
         self.type = type
         self.code = code
         self.param = param
-        """The invalid request field, such as ``messages[2].content``."""
+        """The field of the request that is invalid, such as ``messages[2].content``."""
         self.request_id = request_id
-        """The id to search for in the daemon's log."""
+        """The id of the request, for finding it in the daemon's log."""
         self.retry_after = retry_after
-        """Seconds after which a retry makes sense."""
+        """Seconds to wait before a retry."""
 
     def body(self) -> ErrorBody:
         """Return the error in OpenAI's format."""
@@ -48,7 +48,7 @@ class PorticoError(Exception):
 
 
 class InvalidRequest(PorticoError):
-    """400, 405, 422: the request is invalid or cannot be executed as sent."""
+    """400, 405, 422: the request is invalid or cannot be executed."""
 
 
 class Unauthenticated(PorticoError):
@@ -68,7 +68,7 @@ class Conflict(PorticoError):
 
 
 class TooLarge(PorticoError):
-    """413: the body or the file exceeds a limit that the message names."""
+    """413: the body or the file exceeds a limit; the message gives the limit."""
 
 
 class TooMany(PorticoError):
@@ -80,11 +80,11 @@ class ServerFailed(PorticoError):
 
 
 class EngineFailed(ServerFailed):
-    """502: the process of a model crashed, hung or returned invalid data. The next call restarts it."""
+    """502: the process of a model crashed, hung or returned invalid data. The next call restarts the process."""
 
 
 class Unavailable(ServerFailed):
-    """503: temporarily unavailable: still loading, shutting down, disk full."""
+    """503: temporarily unavailable: loading, shutting down, or out of disk space."""
 
 
 class DeadlineExceeded(ServerFailed):
@@ -144,7 +144,7 @@ _BY_TYPE: dict[str, type[PorticoError]] = {
 def from_status(
     status: int, body: ErrorBody, *, request_id: str | None = None, retry_after: float | None = None
 ) -> PorticoError:
-    """Return the error for an HTTP status, with the daemon's own message."""
+    """Return the error for an HTTP status, with the message from ``body``."""
     fallback = ServerFailed if status >= 500 else InvalidRequest
     return _BY_STATUS.get(status, fallback)(
         body.message,
@@ -158,6 +158,6 @@ def from_status(
 
 
 def from_body(body: ErrorBody, *, request_id: str | None = None) -> PorticoError:
-    """Return the error for an error event within a stream, which has no status."""
+    """Return the error for an error event in a stream. Such an event has no HTTP status."""
     cls = _BY_CODE.get(body.code or "") or _BY_TYPE.get(body.type, ServerFailed)
     return cls(body.message, type=body.type, code=body.code, param=body.param, request_id=request_id)

@@ -1,11 +1,11 @@
 """Compose flows in Python; the daemon runs them.
 
 A flow consists of steps: models, stores, tools and functions, combined by combinators. Composing a flow executes
-nothing: `Client.run` sends its specification (docs/flow-spec.md) to a daemon, which validates and runs it;
-`Client.apps.deploy` gives it a name under which it answers like a model.
+nothing: `Client.run` sends the flow's specification (docs/flow-spec.md) to a daemon, which validates and runs it.
+`Client.apps.deploy` gives the flow a name under which it can be called like a model.
 
 Functions are steps too. A function that needs nothing from its surroundings is sent as source and runs in the daemon's
-sandbox; any other function stays in this process, and is called back during the run.
+sandbox. Any other function stays in this process, and the daemon calls it during the run.
 
 A function receives the output of the previous step. If that output is a list with an item for each of several branches
 (`parallel`, `diverter`, `warp`), the items are spread over the function's parameters; if only one parameter is
@@ -94,7 +94,7 @@ item: Final = Reference("item")
 index: Final = Reference("index")
 """The current index, from 0, within a warp or a loop."""
 state: Final = Reference("state")
-"""Values that steps have stored with `Step.save`, within a loop."""
+"""Values that steps of the enclosing loop have stored with `Step.save`."""
 
 
 _0: Final = Argument(0)
@@ -132,8 +132,8 @@ ELSEWHERE: Final = {
     "agentlist": "pipeline",
     "sequential": "pipeline",
 }
-"""Lowercase terms of LazyLLM and Lagent, each with its counterpart in this module. A term that differs from a name of
-this module only in case, such as ``Pipeline``, means that name.
+"""Lowercase terms of LazyLLM and Lagent, mapped to their counterparts in this module. A term that differs from a name
+in this module only in case, such as ``Pipeline``, means that name.
 """
 
 
@@ -150,12 +150,14 @@ def __getattr__(name: str) -> Any:
 
 @exact
 def output(name: str) -> Reference:
-    """Return the output of an earlier step."""
+    """Return a reference to the output of an earlier step."""
     return Reference(f"steps.{name}")
 
 
 def template(text: str, **variables: Any) -> Any:
-    """Return text with ``{name}`` placeholders for the given variables; double a brace to keep it as text."""
+    """Return a template: text with ``{name}`` placeholders for the given variables. Double a brace to keep it as
+    text.
+    """
     return Template(text, variables)
 
 
@@ -175,9 +177,9 @@ def llm(
     """Call a chat model. Without ``user`` and ``messages``, the incoming value is the user's message.
 
     ``{name}`` in ``system`` and ``user`` is a key of the incoming value, or a variable set by `Step.bind`.
-    ``history``: True for the conversation so far, or messages. ``format``: a type (the answer is JSON of that type), a
-    JSON schema, or one of "json", "yaml", "last", {"type": "regex", "pattern": …}. ``options`` are OpenAI's; options
-    that only some models support go into ``extra_body``.
+    ``history``: True for the conversation so far, or a list of messages. ``format``: a type (the answer is JSON of
+    that type), a JSON schema, or one of "json", "yaml", "last", {"type": "regex", "pattern": …}. ``options`` are
+    OpenAI's; options that only some models support must be passed in ``extra_body``.
     """
     return Step(
         "llm",
@@ -204,10 +206,10 @@ def intent(
     default: str = "",
     text: Any = None,
 ) -> Step:
-    """Classify the intent of a text: by a model, or with ``embedding`` by similarity alone.
+    """Classify the intent of a text with a model, or with ``embedding`` by similarity alone.
 
-    ``intents``: names, or names with descriptions, or with ``{"description": …, "examples": […]}``. As the subject of
-    a `switch`, it uses the intents of the cases: ``switch({"chat": …, "drawing": …}, on=intent())``.
+    ``intents``: names, or a mapping from names to descriptions or to ``{"description": …, "examples": […]}``. As the
+    ``on`` of a `switch`, the step uses the intents of the cases: ``switch({"chat": …, "drawing": …}, on=intent())``.
     """
     intent_map = intents if isinstance(intents, Mapping) else dict.fromkeys(intents, "")
     return Step(
@@ -225,13 +227,13 @@ def intent(
 
 @exact
 def embed(model: str = "default-embedding", *, text: Any = None) -> Step:
-    """Return the vector of a text, or the vectors of a list of texts."""
+    """Compute the vector of a text, or the vectors of a list of texts."""
     return Step("embed", without_none(model=model, text=text))
 
 
 @exact
 def agent(name: str | StepMaker, *, message: Any = None, session: Any = None) -> Step:
-    """Call an agent, or any app that accepts chat messages: a deployment by name, or a `portico.agent.Agent`."""
+    """Call an agent, or any app that accepts chat messages: the name of a deployment, or a `portico.agent.Agent`."""
     fields = without_none(message=message, session=session)
     if isinstance(name, str):
         return Step("agent", {"agent": name, **fields})
@@ -246,7 +248,7 @@ def agent(name: str | StepMaker, *, message: Any = None, session: Any = None) ->
 
 @exact
 def tool(name: str, **arguments: Any) -> Step:
-    """Call a tool; without arguments, pass the incoming object."""
+    """Call a tool. Without arguments, the incoming object provides them."""
     return Step("tool", without_none(tool=name, arguments=arguments or None))
 
 
@@ -278,7 +280,7 @@ def retrieve(
 
 @exact
 def rerank(model: str, *, query: Any = None, top_k: int | None = None, documents: Any = None) -> Step:
-    """Order passages or texts by how well they answer a question, by default the flow's `input`."""
+    """Sort passages or texts by how well they answer ``query``, which defaults to the flow's `input`."""
     return Step(
         "rerank",
         without_none(model=model, query=input if query is None else query, top_k=top_k, documents=documents),
@@ -287,7 +289,9 @@ def rerank(model: str, *, query: Any = None, top_k: int | None = None, documents
 
 @exact
 def code(function: Callable[..., Any] | str) -> Step:
-    """Run a function in the daemon's sandbox. Raises `InvalidRequest` with the reason if it cannot be sent."""
+    """Run a function in the daemon's sandbox. If the function cannot be sent, raise `InvalidRequest` with the
+    reason.
+    """
     if isinstance(function, str):
         return Step("code", {"source": function})
     source = portable(function)
@@ -301,9 +305,9 @@ def code(function: Callable[..., Any] | str) -> Step:
 
 @exact
 def client(function: Callable[..., Any] | str, *, limit: float = 300.0) -> Step:
-    """Run a function in this process: during `Client.run`, or for a deployed app while `Client.serve` serves it.
+    """Run a function in this process: during `Client.run`, or for a deployed app while `Client.serve` runs.
 
-    ``limit``: seconds that the run waits for it.
+    ``limit``: seconds that the run waits for the function's result.
     """
     if isinstance(function, str):
         return Step("client", {"function": function, "limit": limit})
@@ -312,7 +316,7 @@ def client(function: Callable[..., Any] | str, *, limit: float = 300.0) -> Step:
 
 @exact
 def approve(message: Any, *, returns: Any = None, limit: float = 86_400.0) -> Step:
-    """Wait until a person approves. With ``returns`` (a type or JSON schema), the person enters a value instead."""
+    """Wait until a person approves. With ``returns`` (a type or JSON schema), a person must enter a value instead."""
     schema = (
         None if returns is None else dict(returns) if isinstance(returns, Mapping) else schema_of(returns)
     )
@@ -321,19 +325,19 @@ def approve(message: Any, *, returns: Any = None, limit: float = 86_400.0) -> St
 
 @exact
 def subflow(app: StepLike | str) -> Step:
-    """Use a deployed app by name, or a step that sees only its own input."""
+    """Call a deployed app by name, or run a step that sees only its own input."""
     return Step("subflow", {"app": app} if isinstance(app, str) else {"step": app})
 
 
 @exact
 def emit(text: Any) -> Step:
-    """Send text to the listeners of the run."""
+    """Send text to the clients that listen to the run."""
     return Step("emit", {"text": text})
 
 
 @exact
 def http(url: Any, *, method: str = "GET", headers: Any = None, body: Any = None) -> Step:
-    """Request a public web address; the result is an object with ``status``, ``headers`` and ``text``."""
+    """Send a request to a public URL. The result is an object with ``status``, ``headers`` and ``text``."""
     return Step("http", without_none(method=method, url=url, headers=headers, body=body))
 
 
@@ -350,11 +354,12 @@ def parallel(
     collect: bool = False,
     **named: StepLike,
 ) -> Step:
-    """Pass the same value to every step, in parallel.
+    """Pass the same value to every step, and run the steps in parallel.
 
-    ``join``: how the outputs become one value. ``list``: all of them. ``dict``: by step name. ``sum``: added (numbers)
-    or concatenated (lists, texts). ``text``: joined with ``separator``. ``zip``: the first items together, the second,
-    and so on. ``collect``: an error becomes the output of its step, instead of ending the flow.
+    ``join``: how the outputs become one value. ``list``: a list of all outputs. ``dict``: an object keyed by step
+    name. ``sum``: numbers are added, lists and texts concatenated. ``text``: texts are joined with ``separator``.
+    ``zip``: the first items of all outputs together, then the second items, and so on. ``collect``: an error becomes
+    the output of its step, instead of ending the flow.
     """
     return Step("parallel", join_fields(steps, named, join, separator, concurrency, collect))
 
@@ -367,22 +372,27 @@ def diverter(
     collect: bool = False,
     **named: StepLike,
 ) -> Step:
-    """Pass the first item to the first step, the second to the second, in parallel. See `parallel`."""
+    """Pass the first item to the first step, the second item to the second step, and so on, in parallel. See
+    `parallel`.
+    """
     return Step("diverter", join_fields(steps, named, join, separator, concurrency, collect))
 
 
 @exact
 def warp(step: StepLike, *, over: Any = None, concurrency: int = 8, collect: bool = False) -> Step:
-    """Run a step for every item, ``concurrency`` in parallel; return a list in the order of the items."""
+    """Run a step for every item, up to ``concurrency`` at a time. Return a list of the outputs in the order of the
+    items.
+    """
     return Step("warp", without_none(step=step, over=over, concurrency=concurrency, collect=collect or None))
 
 
 @exact
 def switch(cases: Mapping[Any, StepLike], *, on: Any = None, default: StepLike | None = None) -> Step:
-    """Run the first matching case, or ``default``. A key is a value to compare with, or a predicate function.
+    """Run the step of the first matching case, or ``default``. A key is a value to compare with, or a predicate
+    function.
 
-    ``on``: the value to test, by default the incoming value; or a step that computes it, such as `intent`. The step of
-    the case receives the incoming value in all cases.
+    ``on``: the value to test, by default the incoming value; or a step that computes it, such as `intent`. The chosen
+    step always receives the incoming value.
     """
     if not isinstance(on, Step):
         return Step("switch", without_none(cases=list(cases.items()), on=on, default=default))
@@ -396,8 +406,8 @@ def switch(cases: Mapping[Any, StepLike], *, on: Any = None, default: StepLike |
 
 @exact
 def branch(condition: Any, then: StepLike, otherwise: StepLike | None = None) -> Step:
-    """Run ``then`` if the condition (a function of the incoming value, or a value) is true; otherwise ``otherwise``,
-    or nothing.
+    """Run ``then`` if the condition (a function of the incoming value, or a value) is true. Otherwise, run
+    ``otherwise`` if given.
     """
     return Step("branch", {"condition": condition, "then": then, "else": otherwise})
 
@@ -411,9 +421,9 @@ def loop(
     state: Mapping[str, Any] | None = None,
     exhausted: Literal["return", "fail"] = "return",
 ) -> Step:
-    """Repeat a step with its output as the next input, until the function ``until`` returns true for it.
+    """Repeat a step, with each output as the next input, until the function ``until`` returns true for an output.
 
-    At most ``limit`` rounds; ``exhausted``: whether reaching the limit is an error.
+    The step runs at most ``limit`` times. ``exhausted``: whether reaching this limit is an error.
     """
     return Step(
         "loop",
@@ -434,8 +444,8 @@ def graph(
     concurrency: int = 0,
     **named: StepLike,
 ) -> Step:
-    """Run each step once the steps it refers to, or names in ``after``, have ended. ``output``: by default the last
-    step's.
+    """Run each step once all steps that it refers to, or that ``after`` lists for it, have ended. ``output`` defaults
+    to the output of the last step.
     """
     return Step(
         "graph",
@@ -449,14 +459,14 @@ def graph(
 
 
 def bind(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Step:
-    """Bind arguments of a function: ``bind(join, _0, sep=input.sep)``. `_0` is the first incoming value."""
+    """Bind the arguments of a function: ``bind(join, _0, sep=input.sep)``. `_0` is the first incoming value."""
     return step_of(function).bind(*args, **kwargs)
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A step with the settings of the whole flow: see `flow`. ``functions`` are the functions that stay in this
-    process, by name.
+    """A step together with the settings of the whole flow; see `flow`. ``functions`` are the functions that run in
+    this process, keyed by name.
 
     Example::
 
@@ -471,11 +481,11 @@ class Flow:
     spec: Mapping[str, Any]
     functions: Mapping[str, Callable[..., Any]]
     reasons: Mapping[str, str]
-    """The reason for each function that stays."""
+    """The reason why each of ``functions`` must run in this process."""
     near: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
-    """The functions of its agents, by the names used in a run that is followed from this process."""
+    """The functions of agents in the flow, keyed by the names under which a run started by this process calls them."""
     tools: Mapping[str, Function] = field(default_factory=dict)
-    """The same functions, by the names under which they are served for a deployed app."""
+    """The functions of agents in the flow, keyed by the names under which they are served for a deployed app."""
 
     @property
     def name(self) -> str:
@@ -495,11 +505,11 @@ def flow(
     timeout: float | None = None,
     redact: Sequence[str] = (),
 ) -> Flow:
-    """Define the whole flow. ``input`` and ``output`` are types or JSON schemas; ``timeout`` is in seconds; ``redact``
+    """Define a whole flow. ``input`` and ``output`` are types or JSON schemas; ``timeout`` is in seconds; ``redact``
     names fields whose values are not recorded.
 
-    ``durability``: ``normal`` keeps a journal, so that a run continues after the daemon was killed; ``full`` also
-    after a power failure.
+    ``durability``: ``normal`` keeps a journal, so that a run continues even if the daemon was killed; ``full``
+    protects against a power failure as well.
     """
     root = step_of(step)
     flow_name = name or root.name or root.kind
@@ -522,7 +532,7 @@ def flow(
 
 
 def flow_of(value: Flow | StepLike | Mapping[str, Any]) -> Flow:
-    """Return a `Flow` from a `Flow`, a step, or a specification as JSON."""
+    """Convert a `Flow`, a step, or a JSON specification to a `Flow`."""
     if isinstance(value, Flow):
         return value
     if isinstance(value, Mapping):

@@ -37,11 +37,12 @@ _KEY: ContextVar[str] = ContextVar("portico_idempotency_key")
 def idempotency_key() -> str:
     """Return the idempotency key of the call that runs the current function.
 
-    The key stays the same if the function is executed again for the same step, because the daemon, this program or the
-    connection was lost. Pass it to any operation that must happen once: a payment, an email, a row. Raises
-    `InvalidRequest` outside of such a call.
+    The key stays the same if the function is executed again for the same step because the daemon, this program or the
+    connection was lost. Pass the key to any operation that must happen only once: a payment, an email, a database row.
+    Raises `InvalidRequest` outside of such a call.
     """
-    key = _KEY.get("") or os.environ.get("PORTICO_IDEMPOTENCY_KEY", "")  # the daemon's own function process
+    # the variable is set in processes in which the daemon runs functions
+    key = _KEY.get("") or os.environ.get("PORTICO_IDEMPOTENCY_KEY", "")
     if not key:
         raise InvalidRequest(
             "No Portico call is running: idempotency_key() works only within functions of a flow, an agent "
@@ -52,7 +53,7 @@ def idempotency_key() -> str:
 
 @contextmanager
 def called(key: str) -> Iterator[None]:
-    """Set the idempotency key while a function runs."""
+    """Set the idempotency key for the duration of a function call."""
     token = _KEY.set(key)
     try:
         yield
@@ -64,8 +65,8 @@ def called(key: str) -> Iterator[None]:
 class Function:
     """A function in this process that the daemon can call.
 
-    ``read_only``: a call changes nothing; ``destructive``: its changes may be irreversible; ``timeout``: maximum
-    seconds per call, including the wait for a free worker; ``approval``: when a person must approve a call (always,
+    ``read_only``: a call changes nothing. ``destructive``: a call's changes may be irreversible. ``timeout``: maximum
+    seconds per call, including the wait for a free worker. ``approval``: when a person must approve a call (always,
     destructive, never; empty: the daemon's setting).
 
     Example::
@@ -92,7 +93,8 @@ class Function:
 
     @classmethod
     def of(cls, call: Callable[..., Any], **options: Any) -> Function:
-        """Describe a function by its name, docstring and signature; ``options`` are further fields.
+        """Create the description of a function from its name, docstring and signature; ``options`` set or override
+        fields.
 
         Argument descriptions are read from ``Annotated[str, "…"]``, ``name: …`` or ``:param name: …``. Raises
         `InvalidRequest` if an argument cannot be passed by name.
@@ -119,13 +121,13 @@ class Function:
         }
 
     def bind(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Convert JSON arguments to the types in the signature: enums, dataclasses, sets and tuples."""
+        """Convert arguments from JSON to the types in the signature: enums, dataclasses, sets and tuples."""
         hints = annotations_of(self.call)
         return {name: value_of(hints.get(name, Any), value) for name, value in arguments.items()}
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
-    """Return the JSON schema of a type; an empty schema for types that JSON cannot express."""
+    """Return the JSON schema of a type. For a type that JSON cannot express, return an empty schema."""
     if kind in _PLAIN:
         return dict(_PLAIN[kind])
     origin, inner = get_origin(kind), get_args(kind)
@@ -156,7 +158,7 @@ def schema_of(kind: Any) -> dict[str, Any]:
 
 
 def value_of(kind: Any, value: Any) -> Any:
-    """Convert a JSON value to a ``kind``, as far as `schema_of` can express it."""
+    """Convert a JSON value to the type ``kind``, if `schema_of` can express that type."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return value_of(inner[0], value)
@@ -178,7 +180,7 @@ def value_of(kind: Any, value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return a result as JSON: dataclasses as objects, enums as their values, sets as lists."""
+    """Convert a result to a JSON value: dataclasses to objects, enums to their values, sets to lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(dataclasses.asdict(value))
     if isinstance(value, enum.Enum):
@@ -219,7 +221,9 @@ def _arguments_of(call: Callable[..., Any], doc: str) -> dict[str, Any]:
 
 
 def annotations_of(call: Callable[..., Any]) -> dict[str, Any]:
-    """Return the types of a function's arguments and of its result; empty if they cannot be determined."""
+    """Return the types of a function's arguments and of its result. Return an empty mapping if they cannot be
+    determined.
+    """
     try:
         return typing.get_type_hints(call, include_extras=True)
     except (NameError, TypeError):  # annotations that are not types, and callables without annotations
@@ -236,7 +240,7 @@ def _is_a(kind: Any, base: type[Any]) -> bool:
 
 
 def _fits(schema: Mapping[str, Any], value: Any) -> bool:
-    """Return whether a value matches the first JSON type of a schema."""
+    """Return whether a value has the JSON type of a schema, or is in its ``enum``."""
     if "enum" in schema:
         return value in schema["enum"]
     kinds: dict[str, tuple[type[Any], ...]] = {

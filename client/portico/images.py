@@ -15,7 +15,7 @@ ImageSource: TypeAlias = str | Path | bytes
 
 
 class PictureOptions(TypedDict, total=False):
-    """Options for an image besides its prompt: OpenAI's fields, and those of local models."""
+    """Options for generating an image, in addition to the prompt: OpenAI's fields, and those of local models."""
 
     background: str
     extra_body: Mapping[str, Any]
@@ -42,7 +42,7 @@ _KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "imag
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A generated image. ``revised_prompt`` is set if the model received a different prompt."""
+    """A generated image. ``revised_prompt`` is set if the model received a prompt different from the request's."""
 
     data: bytes = field(repr=False)
     media_type: str
@@ -56,7 +56,7 @@ class Picture:
 
 
 def image_reference(source: ImageSource) -> dict[str, str]:
-    """Return an image in the format of a request."""
+    """Return an image as a request represents it."""
     if isinstance(source, str):
         return {"file_id": source}
     if isinstance(source, Path):
@@ -76,7 +76,7 @@ def _kind(data: bytes) -> str:
 
 
 def pictures_of(value: Any) -> list[Picture]:
-    """Return the images in OpenAI's response. Raises `NotPortico`."""
+    """Return the images in a response in OpenAI's format. Raises `NotPortico`."""
     pictures = []
     try:
         for item in value["data"]:

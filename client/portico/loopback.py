@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host, without brackets, is this machine."""
+    """Return whether a host name or address (without brackets) refers to this machine."""
     host = host.lower()
     if host == "localhost" or host.endswith(".localhost"):
         return True

@@ -50,7 +50,9 @@ class ModelOptions(TypedDict, total=False):
 
 
 class ChatOptions(ModelOptions, total=False):
-    """All options of a chat completion besides its model and its messages. ``unsupported`` is for apps over a store."""
+    """All options of a chat completion except its model and its messages. ``unsupported`` is only for apps over a
+    store.
+    """
 
     tools: list[Any]
     unsupported: Unsupported
@@ -62,7 +64,9 @@ CHAT_OPTIONS: Final[frozenset[str]] = ChatOptions.__optional_keys__
 
 
 def unknown_option(options: Iterable[str], known: Iterable[str] = CHAT_OPTIONS) -> tuple[str, str] | None:
-    """Return the first name that is not a model option, and a message about it."""
+    """Return the first name that is not a model option, and an error message about it. Return ``None`` if all are
+    known.
+    """
     names = frozenset(known)
     for name in options:
         if name not in names:
@@ -72,6 +76,6 @@ def unknown_option(options: Iterable[str], known: Iterable[str] = CHAT_OPTIONS) 
 
 
 def flat_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as request fields: those of ``extra_body`` are merged with the others."""
+    """Return options as fields of a request. The contents of ``extra_body`` become fields, too."""
     plain_options = {name: value for name, value in options.items() if name != "extra_body"}
     return {**plain_options, **(options.get("extra_body") or {})}

@@ -1,7 +1,7 @@
 """The interface for engines, chunkers, tools and providers in separate packages: version 1 of the plugin interface.
 
 ``docs/plugins.md`` shows an example of each. Everything else in the daemon can change between releases. A name is
-imported on first use: a chunker is also loaded where neither the engines nor the web are.
+imported on first use, because some processes load chunkers without the engines and without the web framework.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finds the intended name: the nearest known name, or Portico's name for a term of OpenAI, LazyLLM or Lagent."""
+"""Suggests the intended name: the nearest known name, or Portico's name for a term of OpenAI, LazyLLM or Lagent."""
 
 from __future__ import annotations
 
@@ -68,14 +68,16 @@ _SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "transform": ("chunking", "chunking_strategy"),
     "url": ("source",),
 }
-"""Portico's names for terms of OpenAI, LazyLLM and Lagent; the first that is known in the context is used."""
+"""Terms of OpenAI, LazyLLM and Lagent, and Portico's names for them. The first name that is valid in the context
+is used.
+"""
 
 _MAX_NAME_LENGTH: Final = 200
-"""Maximum length of a name that is checked for misspelling, in characters."""
+"""Maximum number of characters of a name to compare with known names."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean 'x'?`` with the nearest known names, or an empty string."""
+    """Return `` Did you mean 'x'?`` with the nearest known names, or an empty string if none is near."""
     from difflib import get_close_matches
 
     names = set(known)
@@ -91,7 +93,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def misspelt(name: str, known: Collection[str]) -> str:
-    """Return the known name that is certainly meant: another framework's term for it, or a close misspelling."""
+    """Return the known name that is almost certainly meant, because ``name`` is another framework's term or a close
+    misspelling. Otherwise return an empty string.
+    """
     from difflib import get_close_matches
 
     if name in known:

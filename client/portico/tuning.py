@@ -1,4 +1,4 @@
-"""Training examples from rated answers."""
+"""Conversion of rated answers to training examples."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ _DIGEST_VALUE_COUNT = 2**64
 
 @dataclass(frozen=True, slots=True)
 class CollectedExamples:
-    """Lines to train on, and items of an evaluation. No line has a question of an item. ``left_out`` counts the rated
-    answers that are in neither: without text, or in a conversation that has a question of the evaluation.
+    """Lines to train on, and items of an evaluation. No line contains a question of an item. ``left_out`` is the
+    number of rated answers that became neither, because they have no text, or because an earlier question in their
+    conversation belongs to the evaluation.
     """
 
     examples: tuple[Mapping[str, Any], ...]
@@ -30,11 +31,12 @@ class CollectedExamples:
 def collect_examples(
     ratings: Iterable[Rating], *, method: str = "supervised", held_back: float = 0.0
 ) -> CollectedExamples:
-    """Convert rated answers to a training file of ``method`` and items ``{"item": {"messages": […], "answer": "…"}}``.
+    """Convert rated answers to training lines for ``method``, and to items ``{"item": {"messages": […], "answer":
+    "…"}}``.
 
-    ``supervised`` learns good answers and corrections, ``dpo`` prefers each of them to each bad or corrected answer to
-    the same question. ``held_back`` is the share of the questions, from 0 to less than 1, that become items; the same
-    question is always on the same side. Raises `InvalidRequest`.
+    ``supervised`` learns good answers and corrections. ``dpo`` learns to prefer each of these to each bad or corrected
+    answer to the same question. ``held_back`` is the share of the questions, from 0 to less than 1, that become items.
+    A question is either always trained on or always an item. Raises `InvalidRequest`.
     """
     collector = ExampleCollector(method, held_back)
     for rating in ratings:
@@ -43,7 +45,7 @@ def collect_examples(
 
 
 class ExampleCollector:
-    """`collect_examples` for ratings that arrive one after another: only what becomes an example is kept."""
+    """`collect_examples` for ratings that arrive one after another. Only the data needed for examples is kept."""
 
     def __init__(self, method: str = "supervised", held_back: float = 0.0) -> None:
         if method not in COLLECT_METHODS:
@@ -74,7 +76,7 @@ class ExampleCollector:
         rated_conversation.wanted.extend(answers[1:])
 
     def collected(self) -> CollectedExamples:
-        """Return the examples from all ratings."""
+        """Return the examples from all ratings added so far."""
         conversations = self._conversations.values()
         rated_conversations = [
             rated_conversation for rated_conversation in conversations if not rated_conversation.held_back
@@ -94,7 +96,7 @@ class ExampleCollector:
 
 @dataclass(frozen=True, slots=True)
 class _RatedConversation:
-    """Messages up to a question, with the rated answers to it."""
+    """A conversation up to a question, and the rated answers to this question."""
 
     messages: Sequence[Mapping[str, Any]]
     held_back: bool
@@ -102,7 +104,9 @@ class _RatedConversation:
     unwanted: list[str] = field(default_factory=list)
 
     def examples(self) -> list[Mapping[str, Any]]:
-        """Return each desired answer once. Earlier answers are context: only rated answers are learned."""
+        """Return an example for each desired answer, without duplicates. Earlier answers in the conversation are only
+        context: the model learns rated answers only.
+        """
         before = [{**m, "weight": 0} if m["role"] == "assistant" else m for m in self.messages]
         return [{"messages": [*before, _assistant(text)]} for text in dict.fromkeys(self.wanted)]
 
@@ -124,7 +128,7 @@ def _assistant(text: str) -> Mapping[str, Any]:
 
 
 def _share(question: str) -> float:
-    """Return a number from 0 to less than 1 that depends only on the text."""
+    """Return a number from 0 to less than 1 that depends only on the text of the question."""
     return int.from_bytes(hashlib.sha256(question.encode()).digest()[:8]) / _DIGEST_VALUE_COUNT
 
 

@@ -1,4 +1,4 @@
-"""Verification of webhook messages by a receiver.
+"""Verification of webhook messages, for receivers.
 
 Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -25,11 +25,11 @@ _PREFIX = "whsec_"
 def verify_webhook(
     body: str | bytes, headers: Mapping[str, str], secret: str, *, tolerance_s: float = TOLERANCE_S
 ) -> WebhookEvent:
-    """Return the event of a webhook message, if one of its signatures matches ``secret``.
+    """Verify a webhook message with ``secret``, and return its event.
 
-    ``body`` is exactly what was received, before any parsing; ``headers`` are those of the request, in any case.
-    Raises `InvalidRequest` for a wrong signature, for a message from another time, and for missing headers. Signatures
-    are compared in constant time.
+    ``body`` is the body exactly as received, before any parsing; ``headers`` are the headers of the request, in upper
+    or lower case. Raises `InvalidRequest` if no signature matches, if the message is too old or from the future, or if
+    a header is missing. Signatures are compared in constant time.
     """
     lower_headers = {name.lower(): value for name, value in headers.items()}
     event_id, moment, signatures = (
@@ -42,7 +42,7 @@ def verify_webhook(
     data = body.encode() if isinstance(body, str) else body
     signed_data = b".".join((event_id.encode(), moment.encode(), data))
     expected_signature = base64.b64encode(hmac.new(_key(secret), signed_data, hashlib.sha256).digest())
-    # Compare all signatures, whichever matches.
+    # Compare all signatures, so that the time does not reveal which of them matches.
     right = [
         hmac.compare_digest(expected_signature, value.encode())
         for version, _comma, value in (part.partition(",") for part in signatures.split())

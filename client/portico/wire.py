@@ -1,6 +1,6 @@
-"""The shared vocabulary of both sides: events, passages and errors, as plain dataclasses (standard library only).
+"""The shared vocabulary of daemon and SDK: events, passages and errors, as plain dataclasses (standard library only).
 
-The daemon sends them as JSON objects with a ``type``; the SDK parses them into the same classes.
+The daemon sends events as JSON objects with a ``type``; the SDK parses them into the same classes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 class Place:
     """The position of a passage in its source. Only fields that the format supports are set.
 
-    ``page`` and ``line`` count from 1; ``start`` and ``end`` are character offsets into the extracted text of the
-    file, ``end`` exclusive; ``heading`` is the path of headings above the passage, outermost first. A slide is a page.
-    ``cell`` is the range of a spreadsheet's ``sheet`` (``A2:C9``), or the number of a notebook's cell; ``seconds``
-    count from the start of a recording; ``symbol`` names a definition in code (``Client.ask``) or a value in JSON
-    (``$.ports[2]``) or elements in XML (``/orders/order[2]``).
+    ``page`` and ``line`` count from 1; a slide is a page. ``start`` and ``end`` (exclusive) are character offsets in
+    the extracted text of the file. ``heading`` is the path of headings above the passage, outermost first. ``cell`` is
+    the range in a spreadsheet's ``sheet`` (``A2:C9``), or the number of a notebook's cell. ``seconds`` count from the
+    start of a recording. ``symbol`` names a definition in code (``Client.ask``), a value in JSON (``$.ports[2]``) or
+    an element in XML (``/orders/order[2]``).
 
     Example::
 
@@ -44,7 +44,7 @@ class Place:
     symbol: str | None = None
 
     def label(self) -> str:
-        """Return a short readable form, such as ``page 3``, ``line 12 · Install › Linux`` or ``Fees A2:C9``."""
+        """Return the position in short form, such as ``page 3``, ``line 12 · Install › Linux`` or ``Fees A2:C9``."""
         parts: list[str] = []
         if self.page is not None:
             parts.append(f"page {self.page}")
@@ -66,7 +66,7 @@ class Place:
 
 
 def clock(seconds: float) -> str:
-    """Return a time in a recording as ``1:02:03`` or ``2:03``, as players show it."""
+    """Format a time in a recording as media players do: ``1:02:03`` or ``2:03``."""
     minutes, second = divmod(int(seconds), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
@@ -76,7 +76,7 @@ def clock(seconds: float) -> str:
 class Passage:
     """A ranked search result. ``score`` is in [0, 1], higher is better; ``rank`` counts from 1.
 
-    ``quote``: the start and end offset in ``text`` of the sentence that an answer quotes.
+    ``quote``: the start and end offsets in ``text`` of the sentence that an answer quotes.
 
     Example::
 
@@ -99,21 +99,22 @@ class Passage:
 
 
 ClaimReason: TypeAlias = Literal["", "number", "name", "date", "negation", "no_evidence", "too_long"]
-"""Why a claim has no evidence: which of its facts the nearest passage lacks, or that no passage is near.
+"""Why a claim has no evidence: the kind of fact that the nearest passage lacks or contradicts, or ``no_evidence`` if
+no passage is near.
 
-``too_long``: the answer has more sentences than are checked.
+``too_long``: the claim was not checked, because the answer has too many sentences.
 """
 
 
 Unsupported: TypeAlias = Literal["mark", "remove", "ask_again"]
-"""How sentences without evidence are handled: they are marked, removed, or the model is asked again."""
+"""What happens to sentences without evidence: they are marked or removed, or the model is asked again."""
 
 UNSUPPORTED: Final[tuple[str, ...]] = get_args(Unsupported)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Evidence for a claim: from ``start`` to ``end`` in the text of the passage with this ``rank``."""
+    """Evidence for a claim: the characters from ``start`` to ``end`` in the text of the passage with this ``rank``."""
 
     rank: int
     file_id: str
@@ -126,9 +127,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class AnswerClaim:
-    """A sentence of an answer, from ``start`` to ``end`` in its characters, and its evidence.
+    """A sentence of an answer, at the characters from ``start`` to ``end``, and the evidence for it.
 
-    ``removed``: the sentence was removed from the answer, where it would have begun at ``start``.
+    ``removed``: the sentence was removed from the answer; it would have begun at ``start``.
     """
 
     start: int
@@ -154,7 +155,7 @@ class ErrorBody:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer. ``index`` is its choice."""
+    """A piece of the answer. ``index`` is the number of the choice to which the piece belongs."""
 
     type: ClassVar[str] = "delta"
     text: str
@@ -174,7 +175,7 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class ToolReturned:
-    """The result of a tool that an agent called; ``id`` is that of its `ToolCalled`."""
+    """The result of a tool that an agent called. ``id`` is the same as in the `ToolCalled` event."""
 
     type: ClassVar[str] = "tool_returned"
     id: str
@@ -185,7 +186,9 @@ class ToolReturned:
 
 @dataclass(frozen=True, slots=True)
 class HandedOff:
-    """The conversation was handed over, or back, to the agent ``to``, whose answer is the final answer."""
+    """The conversation was handed over, or back, to the agent ``to``. The answer of this agent becomes the final
+    answer.
+    """
 
     type: ClassVar[str] = "handed_off"
     to: str
@@ -193,9 +196,10 @@ class HandedOff:
 
 @dataclass(frozen=True, slots=True)
 class Cited:
-    """The passages an answer is based on, numbered by their ``rank``; sent before its first word.
+    """The passages on which an answer is based, numbered by their ``rank``. The event is sent before the answer's
+    first word.
 
-    ``nearest`` are the nearest passages if none of them answers the question.
+    ``nearest``: the nearest passages, if no passage answers the question.
     """
 
     type: ClassVar[str] = "cited"
@@ -205,7 +209,9 @@ class Cited:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A sentence of the answer was checked; sent after its last piece, before the next sentence."""
+    """A sentence of the answer was checked. The event is sent after the last piece of the sentence, before the next
+    sentence.
+    """
 
     type: ClassVar[str] = "claimed"
     claim: AnswerClaim
@@ -213,7 +219,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """A step of a run started. ``path`` names it, such as ``search`` or ``parse/handbook.pdf``."""
+    """A step of a run started. ``path`` identifies the step, such as ``search`` or ``parse/handbook.pdf``."""
 
     type: ClassVar[str] = "step_started"
     path: str
@@ -221,7 +227,7 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepFinished:
-    """A step ended after ``milliseconds``; ``error`` is the message of its failure, if any."""
+    """A step ended after ``milliseconds``. ``error`` is the error message if the step failed."""
 
     type: ClassVar[str] = "step_finished"
     path: str
@@ -231,7 +237,9 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """Progress: ``stage`` is a word (download, load, index …), ``done`` of ``total`` in ``unit``."""
+    """Progress of a run. ``stage`` is a word (download, load, index …); ``done`` and ``total`` are amounts in
+    ``unit``.
+    """
 
     type: ClassVar[str] = "status"
     stage: str
@@ -243,12 +251,12 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The run waits for an external answer: ``approval``, a client's ``function``, ``input``, or a ``chat`` with a
-    client's model.
+    """The run waits for an external answer: an ``approval``, a client's ``function``, an ``input``, or a ``chat`` with
+    a client's model.
 
-    ``name`` is the tool, function or step that asks; ``answer_schema`` the JSON schema of an answer's value;
-    ``expires_at`` the time, in seconds since 1970, at which waiting ends. ``key`` stays the same when an interrupted
-    run asks the same question again.
+    ``name`` is the name of the tool, function or step that asks. ``answer_schema`` is the JSON schema of the answer's
+    value. ``expires_at`` is when the wait ends, in seconds since 1970. ``key`` stays the same when an interrupted run
+    asks the same question again.
     """
 
     type: ClassVar[str] = "asked"
@@ -264,7 +272,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The run's question was answered by the key or worker ``by``; the run continues."""
+    """The key or worker ``by`` answered the run's question. The run continues."""
 
     type: ClassVar[str] = "answered"
     id: str
@@ -283,7 +291,7 @@ class Usage:
     cost: float | None = None
 
     def __add__(self, other: Usage) -> Usage:
-        """Return the sum. An unknown cost counts as zero when added to a known cost."""
+        """Return the sum of two usages. If only one of the costs is known, the sum has this cost."""
         known_costs = [usage.cost for usage in (self, other) if usage.cost is not None]
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
@@ -295,9 +303,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class GuardHit:
-    """A guard found ``count`` items of one ``kind``; the items themselves are never included. ``place``: ``input``,
-    ``output``, ``tool_arguments`` or ``tool_results``; ``action``: what was done with them. The kind ``error``
-    means that the guard could not check.
+    """A guard found ``count`` items of one ``kind``; the event never contains the items. ``place``: ``input``,
+    ``output``, ``tool_arguments`` or ``tool_results``. ``action``: what the guard did with the items. The kind
+    ``error`` means that the guard could not check the text.
     """
 
     type: ClassVar[str] = "guarded"
@@ -310,7 +318,7 @@ class GuardHit:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The run failed. No event follows."""
+    """The run failed. This is the last event."""
 
     type: ClassVar[str] = "failed"
     error: ErrorBody
@@ -318,7 +326,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The run succeeded. ``result`` is JSON. No event follows."""
+    """The run succeeded. ``result`` is a JSON value. This is the last event."""
 
     type: ClassVar[str] = "finished"
     result: Any = None
@@ -367,14 +375,16 @@ def event_to_json(event: Event) -> dict[str, Any]:
 
 @cache
 def field_names(kind: type[Any]) -> tuple[str, ...]:
-    """Return the fields of a dataclass; cached, because looking them up for each object takes longer than reading its
-    values.
+    """Return the names of a dataclass's fields. The result is cached, because computing it for each object would take
+    longer than reading the values.
     """
     return tuple(field.name for field in fields(kind))
 
 
 def as_json(value: Any) -> Any:
-    """Return dataclasses, and lists of them, as objects. JSON within them is not copied, because it may be large."""
+    """Convert dataclasses, and lists of dataclasses, to JSON objects. JSON values in them are not copied, because they
+    may be large.
+    """
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -391,7 +401,7 @@ def as_json(value: Any) -> Any:
 
 
 def event_from_json(value: Mapping[str, Any]) -> Event | None:
-    """Parse an event; return ``None`` for a type that this version does not know, which a reader should skip."""
+    """Parse an event. Return ``None`` for a type that this version does not know; readers should skip such events."""
     cls = _BY_TYPE.get(str(value.get("type")))
     if cls is None:
         return None

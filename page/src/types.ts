@@ -3,8 +3,8 @@
 /**
  * An adapter of the model `base`.
  *
- * `state`: `cold` until its base is loaded, `ready`, `failed` if the base runs without it, `orphaned` if
- * its base no longer exists. `rank`, `alpha` and `targets` come from its files.
+ * `state`: `cold` until the base is loaded, `ready`, `failed` if the base runs without the adapter,
+ * `orphaned` if the base no longer exists. `rank`, `alpha` and `targets` are read from the adapter's files.
  */
 export interface Adapter {
   name: string;
@@ -24,12 +24,12 @@ export interface Adapter {
 }
 
 /**
- * An app; its name is also a model name, and its `id` is always unambiguous.
+ * An app. Its name is also a model name; its `id` is always unambiguous.
  *
- * `shared`: the name refers to it for every key; otherwise `owner` is the key that has the name, visible to an
- * admin.
+ * `shared`: the name refers to this app for every key. Otherwise the name is valid only for the key `owner`,
+ * which only admins can see.
  *
- * `kind` is `store`, `flow` or `agent`; `version` is 0 for an app that was not deployed. `limits` apply
+ * `kind` is `store`, `flow` or `agent`. `version` is 0 for an app that was not deployed. `limits` apply
  * to all callers.
  */
 export interface App {
@@ -47,10 +47,10 @@ export interface App {
 }
 
 /**
- * A version of a deployed app. `current`: it is the version that answers.
+ * A version of a deployed app. `current`: calls are answered by this version.
  *
- * `warnings`: what it still needs, such as functions that a client must serve; only in the response to a
- * deployment.
+ * `warnings`: what the app still needs, such as functions that a client must serve. Only the response to a
+ * deployment contains them.
  */
 export interface AppVersion {
   id: string;
@@ -65,7 +65,7 @@ export interface AppVersion {
   warnings: string[];
 }
 
-/** A file created by a run; its bytes are at `link`. */
+/** A file that a run has created. Its content can be downloaded from `link`. */
 export interface Artifact {
   id: string;
   name: string;
@@ -104,7 +104,7 @@ export interface Batch {
   run_id: string;
 }
 
-/** An error in a file, with its line if it belongs to a line. */
+/** An error in an input file; `line` is set if the error belongs to a single line. */
 export interface BatchProblem {
   code: string;
   message: string;
@@ -122,11 +122,11 @@ export interface BatchUsage {
 }
 
 /**
- * A canary, see `CanaryRequest`; the other side is the target of `alias` when the canary was set.
+ * A canary; see `CanaryRequest`. The other side is the alias's target at the time when the canary was set.
  *
- * `status` is `running` until it is `promoted` or `rolled_back`, for a `reason`. `waits_for`: the missing
- * conditions for its promotion. `key`: the key that set it, and for which answers are graded. Times are in seconds
- * since 1970.
+ * `status` is `running` until the canary is `promoted` or `rolled_back`; `reason` says why. `waits_for`:
+ * the conditions for promotion that are not met yet. `key`: the key that set the canary, on whose behalf answers
+ * are graded. Times are in seconds since 1970.
  */
 export interface Canary {
   id: string;
@@ -149,7 +149,7 @@ export interface Canary {
   journal: CanaryEntry[];
 }
 
-/** An entry of the journal. `by` is the id of a key; `None` means the rule. */
+/** An entry of the journal. `by` is the id of the key that acted; `None` if a rule acted. */
 export interface CanaryEntry {
   at: number;
   by: string | null;
@@ -159,8 +159,9 @@ export interface CanaryEntry {
 }
 
 /**
- * Statistics of a side: finished calls, including the side's own `errors`, tokens, and the mean score from 0 to
- * 1 of the `samples` that were graded. `unjudged`: answers whose judge failed.
+ * Statistics of one side: `calls` that have finished, `errors` that the side itself caused, tokens, and
+ * `score`, the mean from 0 to 1 over the `samples` that were graded. `unjudged`: answers that could not be
+ * graded, because the judge failed.
  */
 export interface CanarySide {
   target: string;
@@ -181,8 +182,8 @@ export interface Chunk {
 }
 
 /**
- * A group with its progress. `waiting` files of the store are not in it yet; `errors` explains for files why
- * they cannot be added, as (name, message).
+ * A chunk group of a store and its progress. `waiting`: number of files in the store that are not in the group
+ * yet. `errors`: files that cannot be added, as (name, message).
  */
 export interface ChunkGroup {
   name: string;
@@ -197,8 +198,8 @@ export interface ChunkGroup {
 }
 
 /**
- * A chunker: sizes in columns (a CJK character counts as two); `formats` are file suffixes for which it is
- * `auto`.
+ * A chunker. Sizes are in columns (a CJK character counts as two). `formats`: the file suffixes for which
+ * `auto` uses this chunker.
  */
 export interface Chunker {
   name: string;
@@ -209,9 +210,9 @@ export interface Chunker {
 }
 
 /**
- * A daemon on this database; `here` marks the daemon that responds. `jobs` is the number of processes that it
- * has started for models, training jobs and documents, `runs` the number of its durable runs. `seen_at`: when
- * it was last seen.
+ * A daemon that uses this database; `here` marks the daemon that answered the request. `jobs` is the number of
+ * processes that the daemon has started for models, training jobs and documents, `runs` the number of its
+ * durable runs. `seen_at`: when the daemon was last seen.
  */
 export interface ClusterDaemon {
   id: string;
@@ -226,8 +227,8 @@ export interface ClusterDaemon {
 }
 
 /**
- * A process of the model or training job `name`: `queued` for a `reason`, `starting` or `running`.
- * `job` is its scheduler id, `daemon` the id of the daemon that owns it.
+ * A process that runs the model or training job `name`. `state`: `queued` (see `reason`), `starting` or
+ * `running`. `job` is the process's id in the scheduler, `daemon` the id of the daemon that owns it.
  */
 export interface ClusterJob {
   name: string;
@@ -241,8 +242,8 @@ export interface ClusterJob {
 }
 
 /**
- * The nodes of a launcher, `total` in number; `error` explains why they are unknown. `drains`: whether they
- * can be drained.
+ * A launcher and its nodes; `total` is their number. `error` says why the nodes are unknown. `drains`:
+ * whether the launcher's nodes can be drained.
  */
 export interface ClusterLauncher {
   name: string;
@@ -253,10 +254,10 @@ export interface ClusterLauncher {
 }
 
 /**
- * A machine on which a launcher starts processes, by its scheduler name.
+ * A machine on which a launcher starts processes. `name` is the scheduler's name for the machine.
  *
- * `detail` is the scheduler's own term for the state, `reason` why nothing is started on it. `…_used` is the
- * amount in use by anyone; `None` if the scheduler does not report it.
+ * `detail` is the scheduler's own term for the state; `reason` says why no work is started on the machine.
+ * `…_used` is the amount that all users together use; `None` if the scheduler does not report it.
  */
 export interface ClusterNode {
   name: string;
@@ -282,8 +283,8 @@ export interface ClusterStatus {
 }
 
 /**
- * A guard of the configuration. `on`: what it protects, `*` for everything. `detects`: the kinds of content
- * that it looks for; the operator's words and patterns are `word` and `pattern`.
+ * A configured guard. `on`: what the guard protects, `*` for everything. `detects`: the kinds of content
+ * that the guard looks for; `word` and `pattern` stand for the operator's own words and patterns.
  */
 export interface ConfiguredGuard {
   name: string;
@@ -336,7 +337,10 @@ export interface CriterionResult {
   standard_error: number | null;
 }
 
-/** The result of a strategy for a document: its first chunks, their number, and their lengths in characters. */
+/**
+ * The result of splitting a document with one strategy: the first chunks, and the number and lengths (in
+ * characters) of all chunks.
+ */
 export interface Cut {
   strategy: Record<string, unknown>;
   total: number;
@@ -362,12 +366,13 @@ export interface DataFacts {
 }
 
 /**
- * A model on an engine. Times are in seconds since 1970; `memory_bytes` is the memory of its process.
+ * A model on an engine. Times are in seconds since 1970; `memory_bytes` is the memory that the model's process
+ * uses.
  *
- * `calls` are waiting or being answered; `starts` and `crashes` are counted since the daemon started. With
- * several `replicas` each number is their sum. `gpus` are the numbers of the GPUs that it uses. `answers`, for
- * a chat model: whether it answers from passages in its own words (`write`) or by quotation, by configuration or by
- * its test; null until it was tested.
+ * `calls` counts calls that wait or are being answered; `starts` and `crashes` are counted since the daemon
+ * started. With several `replicas`, each of these numbers is the sum over the replicas. `gpus`: the numbers of
+ * the GPUs that the model uses. `answers`, for a chat model: whether it answers from passages in its own words
+ * (`write`) or by quotation (`quote`), as configured or as its test decided; null before the test.
  */
 export interface Deployment {
   name: string;
@@ -395,8 +400,8 @@ export interface Deployment {
 }
 
 /**
- * The effect of draining a node: models in `moves` are started elsewhere, then stopped on the node; `stays`
- * runs to completion.
+ * The effect of draining a node. Models in `moves` are started on other nodes and then stopped on this node;
+ * work in `stays` runs to completion.
  */
 export interface DrainedNode {
   launcher: string;
@@ -445,9 +450,10 @@ export interface EvalObject {
 }
 
 /**
- * The cost of a search, from a dry run: `asked` items in total, `judged` judge calls, and `trained` models.
+ * The cost of a search, computed without starting it: `asked` is the total number of items to answer, `judged`
+ * the number of judge calls, and `trained` the number of models to train.
  *
- * `settings` are those of the first trials.
+ * `settings`: the settings of the first trials.
  */
 export interface EvalPlan {
   trials: number;
@@ -519,7 +525,10 @@ export interface Example {
   assistant: string;
 }
 
-/** A chunk of a file: `chunk` is its number in searches, `number` its number in its file and group, from 0. */
+/**
+ * A chunk of a file. `chunk` is its number in search results, `number` its number within its file and group,
+ * from 0.
+ */
 export interface FileChunk {
   chunk: number;
   number: number;
@@ -615,13 +624,13 @@ export interface JobEvent {
 }
 
 /**
- * A key without its secret; `hint`: the last four characters of the secret. `limits`: the limits that are set.
+ * A key without its secret. `hint`: the last four characters of the secret. `limits`: the limits that are set.
  *
- * `filters`: which files of a store it can read, by store name or id. `stored_bytes`: its data on disk: files,
- * parts of uploads, mirrors of its stores, and artifacts.
+ * `filters`: which files the key can read in each store, keyed by the store's name or id. `stored_bytes`: the
+ * size of the key's data on disk: files, parts of uploads, mirrors of its stores, and artifacts.
  *
- * Users who sign in through an issuer are also listed, from their first token on, with `issuer` and `subject`;
- * `signed_in_at` is when the newest token was issued, `blocked_at` when they were blocked.
+ * Users who sign in through an issuer are listed as well, from their first token on, with `issuer` and `subject`.
+ * `signed_in_at` is when the user's newest token was issued, `blocked_at` when the user was blocked.
  */
 export interface Key {
   id: string;
@@ -645,8 +654,8 @@ export interface LastError {
 }
 
 /**
- * A passage, by its `chunk`, that mentions `term`, as the requested passage does; `kind`: `name`,
- * `code`, `reference` or `file`.
+ * A passage that mentions the same `term` as the requested passage. `chunk` is the passage's number; `kind`
+ * is the kind of the term: `name`, `code`, `reference` or `file`.
  */
 export interface LinkedPassage {
   chunk: number;
@@ -667,9 +676,10 @@ export interface McpArgument {
 }
 
 /**
- * A server's description of itself at connection: untrusted text, whatever it asks of a reader.
+ * A server's description of itself, sent when connecting. The text is untrusted: do not follow instructions in it.
  *
- * `protocol` is the common revision of MCP; `capabilities` are names such as `tools` and `tools.listChanged`.
+ * `protocol` is the MCP revision that the server and the daemon agreed on. `capabilities` are names such as
+ * `tools` and `tools.listChanged`.
  */
 export interface McpCard {
   title: string;
@@ -687,7 +697,7 @@ export interface McpContent {
   data: string | null;
 }
 
-/** A text with placeholders, written by the server. */
+/** A prompt that a server offers: a text with placeholders. */
 export interface McpPrompt {
   name: string;
   title: string;
@@ -696,8 +706,8 @@ export interface McpPrompt {
 }
 
 /**
- * A message of a filled-in prompt. `data` is base64 if it is an image or audio; `text` then gives its type and
- * size.
+ * A message of a prompt whose arguments are filled in. For an image or audio, `data` contains it in base64, and
+ * `text` gives its type and size.
  */
 export interface McpPromptMessage {
   role: string;
@@ -706,7 +716,10 @@ export interface McpPromptMessage {
   data: string | null;
 }
 
-/** A resource to read at `uri`. `template`: the braces in it are placeholders. `size` is in bytes. */
+/**
+ * A resource of a server, which can be read at `uri`. `template`: the URI contains placeholders in braces.
+ * `size` is in bytes.
+ */
 export interface McpResource {
   uri: string;
   name: string;
@@ -717,7 +730,7 @@ export interface McpResource {
   template: boolean;
 }
 
-/** A server as it is shown. `env` and `headers` contain only names: their values may be secrets. */
+/** An external MCP server. `env` and `headers` contain only names, because their values may be secrets. */
 export interface McpServer {
   name: string;
   command: string[];
@@ -798,11 +811,11 @@ export interface OutputItem {
 /**
  * The position of a passage in its source. Only fields that the format supports are set.
  *
- * `page` and `line` count from 1; `start` and `end` are character offsets into the extracted text of the
- * file, `end` exclusive; `heading` is the path of headings above the passage, outermost first. A slide is a page.
- * `cell` is the range of a spreadsheet's `sheet` (`A2:C9`), or the number of a notebook's cell; `seconds`
- * count from the start of a recording; `symbol` names a definition in code (`Client.ask`) or a value in JSON
- * (`$.ports[2]`) or elements in XML (`/orders/order[2]`).
+ * `page` and `line` count from 1; a slide is a page. `start` and `end` (exclusive) are character offsets in
+ * the extracted text of the file. `heading` is the path of headings above the passage, outermost first. `cell` is
+ * the range in a spreadsheet's `sheet` (`A2:C9`), or the number of a notebook's cell. `seconds` count from the
+ * start of a recording. `symbol` names a definition in code (`Client.ask`), a value in JSON (`$.ports[2]`) or
+ * an element in XML (`/orders/order[2]`).
  *
  * Example::
  *
@@ -838,7 +851,7 @@ export interface Plan {
 }
 
 /**
- * An entry of a configuration that cannot work as written. `place`: its position, such as
+ * A problem with an entry of the configuration. `place`: the position of the entry, such as
  * `models[0].source`.
  */
 export interface Problem {
@@ -942,7 +955,10 @@ export interface RankingMeasures {
   recall_5: number;
 }
 
-/** A model for a machine; sizes are downloads in GB, `device` is the device it was chosen for. */
+/**
+ * A model recommended for a machine. The sizes are those of the downloads, in GB; `device` is the device for
+ * which the model was chosen.
+ */
 export interface Recommendation {
   name: string;
   source: string;
@@ -954,7 +970,7 @@ export interface Recommendation {
   reason: string;
 }
 
-/** A process of a model that has several; fields as in `DeploymentInfo`. */
+/** One of several processes of a model. The fields have the same meaning as in `Deployment`. */
 export interface Replica {
   source: string;
   engine: string;
@@ -1009,13 +1025,13 @@ export interface RunTrace {
 }
 
 /**
- * A schedule: an `app` called with `input`, or a `store` to sync, at the times of `cron` in `timezone`,
- * or at the interval `every`.
+ * A schedule: the `app` to call with `input`, or the `store` to sync, at the times of `cron` in
+ * `timezone`, or at the interval `every`.
  *
- * `missed`: how to handle times at which no daemon ran; `overlap`: how to handle times during a run. `paused`:
- * why it does not run; `pause_after` consecutive `failures` pause it, 0 never does. Times are in seconds since
- * 1970. `shared`: it belongs to the operator; otherwise `owner` is the key that owns it. `key` is the key with
- * whose rights it runs. An admin sees both.
+ * `missed`: what to do about times at which no daemon was running; `overlap`: what to do about times during a
+ * run. `paused`: why the schedule is paused; `pause_after` consecutive `failures` pause it, 0 means never.
+ * Times are in seconds since 1970. `shared`: the schedule belongs to the operator; otherwise `owner` is the key
+ * that owns it. Its runs have the rights of `key`. Only admins see `owner` and `key`.
  */
 export interface Schedule {
   id: string;
@@ -1040,9 +1056,9 @@ export interface Schedule {
 }
 
 /**
- * The result of a scheduled time: a `run` and its `status`, or why it was `skipped`.
+ * What happened at a scheduled time: a `run` and its `status`, or the reason why it was `skipped`.
  *
- * `cause`: `time`, `missed` for a missed time that was caught up, or `hand` if a person started it.
+ * `cause`: `time`, `missed` for a missed time that was made up for, or `hand` if a person started the run.
  * `status` is null if the run is no longer stored; `error` is the error of a failed run.
  */
 export interface ScheduledRun {
@@ -1054,7 +1070,7 @@ export interface ScheduledRun {
   skipped: string | null;
 }
 
-/** A conversation with `app`. `name` is the owner's name for it; times are in seconds since 1970. */
+/** A conversation with `app`. `name` is the name that the owner gave it. Times are in seconds since 1970. */
 export interface Session {
   id: string;
   app: string;
@@ -1114,7 +1130,7 @@ export interface SkillVersion {
 
 /**
  * The tiny model behind `default`: its names, the apps that use it directly or through another app, and a line
- * that explains what it is and how to get a better one.
+ * that says what it is and how to get a better model.
  */
 export interface SmallModel {
   names: string[];
@@ -1124,8 +1140,9 @@ export interface SmallModel {
 }
 
 /**
- * What this caller can see. `home` and `problems` are for admins only; `startup`: the runs started at
- * startup; `apps`: those of the folders given at startup, those of other stores, oldest first, then others.
+ * The parts of the daemon's state that this caller can see. `home` and `problems` are for admins only.
+ * `startup`: the runs started at startup. `apps`: first the apps of folders given at startup, then those of
+ * other stores, oldest first, then all others.
  */
 export interface Status {
   version: string;
@@ -1141,7 +1158,10 @@ export interface Status {
   small_model: SmallModel | null;
 }
 
-/** A store. `name` is its own name, or its id if that name is in use. Times are in seconds since 1970. */
+/**
+ * A store. `name` is the store's name, or its id if the name is already in use. Times are in seconds since
+ * 1970.
+ */
 export interface Store {
   id: string;
   name: string;
@@ -1164,7 +1184,7 @@ export interface Store {
   created_at: number;
 }
 
-/** A file in a store. `error` explains why it could not be indexed; times are in seconds since 1970. */
+/** A file in a store. `error` says why the file could not be indexed. Times are in seconds since 1970. */
 export interface StoreFile {
   id: string;
   filename: string;
@@ -1177,8 +1197,8 @@ export interface StoreFile {
 }
 
 /**
- * A tool: the JSON Schema of its arguments, the effects of a call, whether a person must approve it, its group,
- * the cost of a call in US dollars, and its source.
+ * A tool: the JSON Schema of its arguments, the effects of a call, whether a person must approve a call, the
+ * tool's group, the cost of a call in US dollars, and the tool's source.
  */
 export interface Tool {
   name: string;
@@ -1194,7 +1214,10 @@ export interface Tool {
   source: string;
 }
 
-/** The result of a tool: text for a model, the same as JSON if it is structured, and files it created. */
+/**
+ * The result of a tool call: text for a model, the same content as JSON if it is structured, and the files that
+ * the tool created.
+ */
 export interface ToolResult {
   text: string;
   structured: Record<string, unknown> | null;
@@ -1225,7 +1248,7 @@ export interface Total {
 }
 
 /**
- * A finished step. `input` is shortened for display; times are in seconds since 1970, `cost` is in US dollars,
+ * A finished step. `input` is shortened for display. Times are in seconds since 1970. `cost` is in US dollars,
  * or null if no price is known.
  */
 export interface TraceStep {
@@ -1315,10 +1338,10 @@ export interface VectorStoreFile {
 }
 
 /**
- * An event for a webhook; `id` is its `webhook-id`, the same in each attempt.
+ * The delivery of an event to a webhook. `id` is the header `webhook-id`, which is the same in each attempt.
  *
- * Times are in seconds since 1970. `next_at` is set while it is `pending`; `last_status` and `last_error` are
- * those of the last attempt.
+ * Times are in seconds since 1970. `next_at` is set while the delivery is `pending`; `last_status` and
+ * `last_error` describe the last attempt.
  */
 export interface WebhookDelivery {
   id: string;
@@ -1348,8 +1371,8 @@ export interface WebhookEndpoint {
 }
 
 /**
- * The caller. `by`: the kind of credentials. `role`: the role from a signed-in user's token. `expires_at`:
- * when the token expires, in seconds since 1970.
+ * The caller's identity. `by`: the kind of credentials. `role`: the role in the token of a signed-in user.
+ * `expires_at`: when the token expires, in seconds since 1970.
  */
 export interface Whoami {
   id: string;

@@ -83,9 +83,10 @@ TITLES = {page.MODE: page.TAB for page in PAGES}
 
 
 class Portico(App[DaemonClient]):
-    """The terminal UI over one daemon, whose connections it closes at the end. It returns the daemon to open next.
+    """The terminal UI for one daemon. On exit, it closes its connections and returns the daemon to open next, if any.
 
-    ``glance`` is the last state of the daemon, ``lost`` why it does not respond; every screen watches both.
+    ``glance`` is the daemon's latest known state, ``lost`` the reason why the daemon does not respond. Every screen
+    watches both.
     """
 
     TITLE = "Portico"
@@ -133,7 +134,7 @@ class Portico(App[DaemonClient]):
         self.lost = loss
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Disable letter keys while a person types, and the keys of screens under a dialog."""
+        """Disable letter keys while a person types, and disable the keys of screens behind a dialog."""
         if action in ("help", "quit_by_letter") and isinstance(self.focused, Input):
             return False
         if action in ("help", "switch_mode", "reconnect", "go"):
@@ -145,7 +146,7 @@ class Portico(App[DaemonClient]):
             self.push_screen(Help(self.screen.keys()))
 
     def action_quit_by_letter(self) -> None:
-        """Quit unless a line is being typed. Ctrl+q, Textual's own key, works everywhere."""
+        """Quit, unless the person is typing in an input. Ctrl+q, Textual's own key, works everywhere."""
         self.exit()
 
     @work(exclusive=True, group="go")
@@ -159,7 +160,9 @@ class Portico(App[DaemonClient]):
         self._link.wake()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Return the command palette: the actions of the screen, the other screens, then Textual's own."""
+        """Return the commands of the palette: the actions of the screen, then the other screens, then Textual's own
+        commands.
+        """
         if isinstance(screen, PageScreen):
             for binding in filter(lambda each: each.show, screen.commands()):
                 yield SystemCommand(
@@ -171,9 +174,9 @@ class Portico(App[DaemonClient]):
 
 
 def run(url: str | None = None, key: str | None = None) -> None:
-    """Open the terminal UI over the daemon at ``url``, with ``key``; the defaults are those of the client.
+    """Open the terminal UI for the daemon at ``url``, with ``key``. The defaults are those of the client.
 
-    Raises `SystemExit` if it fails, after the traceback that Textual prints.
+    If the UI fails, Textual prints the traceback, and `SystemExit` is raised.
     """
     daemon: DaemonClient | None = DaemonClient(url, key)
     while daemon is not None:

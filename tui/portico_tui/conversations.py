@@ -1,7 +1,7 @@
-"""Stored conversations: sessions of the daemon, and one question within them.
+"""Stored conversations: sessions in the daemon, and asking a question in a session.
 
-The daemon writes an agent's session with each turn. Messages to a model or an app are stored by this module, once the
-answer is complete.
+The daemon stores each turn of an agent in the session. For other apps and models, this module stores the messages once
+the answer is complete.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from portico.schemas.sessions import Session
 from portico.wire import Cited, Delta, Event, Finished, Passage, Usage, passage_from_json
 
 MAX_LISTED_ITEMS: Final = 200
-"""Maximum number of listed conversations."""
+"""Maximum number of conversations in the list."""
 
 MAX_TITLE_CHARS: Final = 60
 """Maximum length of a title created from the first question, in characters."""
@@ -27,7 +27,7 @@ MAX_TITLE_CHARS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """A conversation partner: an app answers with passages, a model from its own knowledge."""
+    """A conversation partner: an app, which answers with passages, or a model, which answers from its own knowledge."""
 
     name: str
     app: bool
@@ -35,7 +35,7 @@ class Partner:
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """A message of a conversation: a ``user``'s, or an answer with the passages that it is based on."""
+    """A message in a conversation: a message from the ``user``, or an answer with the passages on which it is based."""
 
     role: str
     content: str
@@ -43,7 +43,7 @@ class ChatMessage:
 
     @property
     def message(self) -> dict[str, str]:
-        """The message in the format for a model."""
+        """The message as a model expects it."""
         return {"role": self.role, "content": self.content}
 
 
@@ -51,22 +51,24 @@ History: TypeAlias = Sequence[ChatMessage]
 
 
 class Conversations:
-    """The sessions of the key's owner, and their messages. Every call raises a `DaemonError`."""
+    """The sessions of the key's owner, and their messages. Every call can raise a `DaemonError`."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
 
     async def recent(self, search: str = "") -> Sequence[Session]:
-        """Return sessions, most recently used first; only those with ``search`` in their title or messages if given."""
+        """Return sessions, most recently used first. If ``search`` is set, return only those with this text in their
+        title or messages.
+        """
         return await self._client.sessions.list(search=search, limit=MAX_LISTED_ITEMS)
 
     async def messages(self, session: Session) -> list[ChatMessage]:
-        """Return questions and answers, oldest first; without an agent's intermediate steps."""
+        """Return the questions and answers of a session, oldest first, without the intermediate steps of agents."""
         rows = await self._client.sessions.messages(session.id, "", limit=None)
         return [_read_message(row.message) for row in rows if row.message.get("type") is None]
 
     async def look(self, session: Session) -> Session | None:
-        """Return the current session; ``None`` if it no longer exists."""
+        """Return the current state of a session, or ``None`` if it no longer exists."""
         try:
             return await self._client.sessions.get(session.id)
         except NotFound:
@@ -86,16 +88,18 @@ class Conversations:
         await self._client.sessions.remove(session.id)
 
     async def apps(self) -> dict[str, App]:
-        """Return the apps by name; ``kind`` is ``agent``, ``flow``, or a ``store`` with a chat."""
+        """Return the apps, keyed by name. ``kind`` is ``agent``, ``flow``, or ``store`` for a store with a chat app."""
         return {app.name: app for app in await self._client.apps.list()}
 
     def ask(self, partner: Partner, session: Session | None, history: History, question: str) -> Asking:
-        """Ask within a conversation; without a ``session``, a new session is created once the answer is complete."""
+        """Ask a question in a conversation. Without a ``session``, a new session is created once the answer is
+        complete.
+        """
         return Asking(self._client, partner, session, history, question)
 
 
 class Asking:
-    """A running question. Follow its ``events``, then `keep` the messages."""
+    """A question that is being answered. Read all `events`, then call `keep` to store the messages."""
 
     def __init__(
         self,
@@ -115,7 +119,7 @@ class Asking:
         self._text = ""
         self._passages: tuple[Passage, ...] = ()
         self.speaker = partner.name
-        """The name of the agent that answers. An agent can hand the conversation over to another agent."""
+        """The name of the agent that answers; it changes when an agent hands over the conversation."""
         self.usage = Usage()
 
     async def events(self) -> AsyncGenerator[Event, None]:
@@ -163,7 +167,7 @@ class Asking:
         )
 
     async def _begin(self, history: History) -> Session:
-        """Create a session of the partner that contains the earlier messages."""
+        """Create a session with the partner that contains the earlier messages."""
         first_question = next((item.content for item in history if item.role == "user"), self._question)
         session = await self._client.sessions.open(self._partner.name, title=_headline(first_question))
         return await self._client.sessions.add(session.id, [self._message(item) for item in history])
@@ -179,7 +183,7 @@ class Asking:
         return [ChatMessage("user", self._question), ChatMessage("assistant", self._text, self._passages)]
 
     async def keep(self) -> Session:
-        """Store the messages, and return their session."""
+        """Store the messages, and return the session that contains them."""
         if self._is_agent:  # the daemon has stored the turn
             if self._session is None:
                 (self._session,) = await self._client.sessions.list(

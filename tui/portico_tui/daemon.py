@@ -1,6 +1,6 @@
-"""The daemon as seen by the screens: awaitables, frozen values, and errors that are a sentence.
+"""The screens' interface to the daemon: awaitable methods, frozen values, and errors whose message is one sentence.
 
-Only this module and `portico_tui.conversations` use the client. Every call raises a `DaemonError`.
+Only this module and `portico_tui.conversations` use the client. Every call can raise a `DaemonError`.
 """
 
 from __future__ import annotations
@@ -73,29 +73,29 @@ Message: TypeAlias = Mapping[str, str]
 """A turn of a conversation: ``role`` and ``content``."""
 
 FILES = 10_000
-"""Maximum number of listed files of a store."""
+"""Maximum number of files to list for a store."""
 
 PAGE_ITEMS = 1_000
-"""Number of files requested at a time."""
+"""Number of files per request."""
 
 MAX_QUESTIONS = 500
-"""Maximum number of listed questions."""
+"""Maximum number of questions to list."""
 
 MAX_ROWS = 500
-"""Maximum number of other listed rows: runs, batches, fine-tuning jobs, evaluations."""
+"""Maximum number of rows in other lists: runs, batches, fine-tuning jobs, evaluations."""
 
 MAX_PAGE_ITEMS = 100
-"""Number of items requested at a time from lists of OpenAI's API."""
+"""Number of items per request for lists in OpenAI's API."""
 
 MAX_PASSAGES = 20
-"""Number of passages shown by a search."""
+"""Number of passages that a search shows."""
 
 
 def partners(glance: Glance, apps: Mapping[str, App], models: Iterable[str] = ()) -> tuple[Partner, ...]:
-    """Return all conversation partners: apps first, then ``default``, then the chat models, by name.
+    """Return all conversation partners: apps first, then ``default``, then the other chat models, sorted by name.
 
-    ``apps`` are the known apps; an app with an object as its input is run, not chatted with. ``models`` are names in
-    addition to the deployments, such as fine-tuned models.
+    ``apps`` are the known apps. An app whose input is an object is left out, because it is run, not chatted with.
+    ``models`` are the names of models without a deployment, such as fine-tuned models.
     """
     talkers = [model for model in glance.models if model.task == "chat"]
     names = {name for model in talkers for name in (model.name, *model.aliases)} | {*models}
@@ -105,33 +105,35 @@ def partners(glance: Glance, apps: Mapping[str, App], models: Iterable[str] = ()
 
 
 def takes_words(app: App) -> bool:
-    """Return whether a message is all that an app needs."""
+    """Return whether an app needs only a message as its input."""
     return app.kind in ("store", "agent") or (app.input_schema or {}).get("type", "string") == "string"
 
 
 class DaemonClient:
-    """A running daemon. ``url`` and ``key`` default as in the client; close it when done."""
+    """A connection to a running daemon. ``url`` and ``key`` default as in the client. Close the connection after
+    use.
+    """
 
     def __init__(self, url: str | None = None, key: str | None = None, *, name: str = "") -> None:
         self.client = AsyncClient(url, key)
-        """The client that calls the daemon. The methods of this class are those that need several calls."""
+        """The client that calls the daemon. Methods of this class exist only where several calls are needed."""
         self.conversations = Conversations(self.client)
         self.name = name
-        """The name that a user gave the daemon; can be empty."""
+        """The name that the user gave the daemon; empty if it has none."""
         self._uploads: dict[Path, str] = {}
 
     @property
     def url(self) -> str:
-        """The address of the daemon."""
+        """The URL of the daemon."""
         return self.client.url
 
     @property
     def place(self) -> str:
-        """The daemon's address, preceded by the name that a person gave it."""
+        """The daemon's URL, preceded by the daemon's name if it has one."""
         return f"{self.name} · {self.url}" if self.name else self.url
 
     async def pages(self, page: Callable[..., Awaitable[Page[Listed]]]) -> Sequence[Listed]:
-        """Return all items of a paged list of OpenAI's API, up to `MAX_ROWS`."""
+        """Return all items of a paged list in OpenAI's API, up to `MAX_ROWS`."""
         listeds: list[Listed] = []
         after: str | None = None
         while len(listeds) < MAX_ROWS:
@@ -143,18 +145,18 @@ class DaemonClient:
         return listeds
 
     async def pull(self, source: str) -> AsyncIterator[Progressed]:
-        """Download a model's files; yield the progress and end when all are complete."""
+        """Download a model's files. Yield the progress until all files are complete."""
         async for progress in self.progress(await self.client.models.pull(source)):
             yield progress
 
     async def sync(self, store: Store) -> AsyncIterator[Progressed]:
-        """Sync a store's folder; yield the progress and end when everything is indexed."""
+        """Sync a store with its source. Yield the progress until the sync ends."""
         async for progress in self.progress(await self.client.stores.sync(store.id)):
             yield progress
 
     async def files(self, store: Store) -> Sequence[StoreFile]:
-        """Return a store's files in order of arrival, then by name; above `FILES` files, only that many, failed ones
-        first.
+        """Return a store's files in order of arrival, then by name. If there are more than `FILES`, return only that
+        many, failed files first.
         """
         store_files: dict[str, StoreFile] = {}
         for status in (None,) if store.file_counts.total <= FILES else ("failed", None):
@@ -170,9 +172,9 @@ class DaemonClient:
         return list(store_files.values())[:FILES]
 
     async def upload(self, store: Store, path: Path) -> StoreFile:
-        """Upload a local file and add it to a store; it is indexed in the background.
+        """Upload a local file and add it to a store, which indexes the file in the background.
 
-        A large file is uploaded in parts. If the connection was lost, the next attempt sends the missing parts.
+        A large file is uploaded in parts. If the connection is lost, the next attempt sends the missing parts.
         """
         file = await self._send(await asyncio.to_thread(path.expanduser))
         return await self.client.stores.attach(store.id, file.id)
@@ -194,18 +196,18 @@ class DaemonClient:
         return result.passages
 
     async def questions(self) -> Sequence[Question]:
-        """Return the questions that wait for a person, longest waiting first."""
+        """Return the questions that wait for a person. The question that has waited longest is first."""
         questions = await self.client.questions.list(status="pending", limit=MAX_QUESTIONS)
         return [question for question in reversed(questions) if question.kind in ("approval", "input")]
 
     async def chat_models(self) -> frozenset[str]:
-        """Return the names of the chat models: deployments, their aliases, and fine-tuned models."""
+        """Return the names of all chat models: deployments, their aliases, and fine-tuned models."""
         apps = {app.name for app in await self.client.apps.list()}
         models = await self.client.models.list()
         return frozenset(model.id for model in models if "chat" in model.capabilities) - apps
 
     def answer(self, partner: Partner, messages: Sequence[Message]) -> Answer:
-        """Return the answer to a conversation whose last message is the question. Use it as a context manager."""
+        """Return the answer to a conversation that ends with a question. Use the answer as a context manager."""
         if partner.app:
             return self.client.ask(messages[-1]["content"], partner.name, history=messages[:-1])
         return self.client.chat(messages, partner.name)
@@ -215,7 +217,7 @@ class DaemonClient:
         await self.client.close()
 
     async def progress(self, run: str) -> AsyncIterator[Progressed]:
-        """Yield the progress of a run until it ends. Raises the error that the run failed with."""
+        """Yield the progress of a run until the run ends. If the run fails, raise its error."""
         async for event in self.events(run):
             match event:
                 case Progressed() as progress:
@@ -224,6 +226,6 @@ class DaemonClient:
                     raise from_body(error)
 
     async def events(self, run: str) -> AsyncIterator[Event]:
-        """Yield the events of a run from start to end."""
+        """Yield the events of a run from its start to its end."""
         async for item in self.client.runs.events(run):
             yield item.event

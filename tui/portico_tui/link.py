@@ -1,4 +1,6 @@
-"""The connection to the daemon: polls it, backs off while it is unreachable, and reconnects by itself."""
+"""The connection to the daemon: polls the daemon, waits longer while it is unreachable, and reconnects
+automatically.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ MAX_RETRY_INTERVAL_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The daemon is unreachable: the reason, and the seconds until the next attempt."""
+    """The daemon is unreachable. The fields are the reason and the seconds until the next attempt."""
 
     sentence: str
     again_in: float
@@ -35,13 +37,15 @@ def back_off(failures: int) -> float:
 
 
 def busy(glance: Glance) -> bool:
-    """Return whether something is changing right now."""
+    """Return whether a model is being loaded or a store is reading files."""
     loading = any(model.state in ("downloading", "loading") for model in glance.models)
     return loading or any(store.file_counts.in_progress for store in glance.stores)
 
 
 class Link:
-    """Calls ``on_glance`` with the daemon's state and ``on_loss`` when it does not respond, while `keep` runs."""
+    """Calls ``on_glance`` with the daemon's state after each poll, and ``on_loss`` when the daemon does not respond.
+    `keep` must be running.
+    """
 
     def __init__(
         self, daemon: DaemonClient, on_glance: Callable[[Glance], None], on_loss: Callable[[Lost], None]
@@ -52,14 +56,15 @@ class Link:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Poll now: something has changed, or a person does not want to wait."""
+        """Poll immediately, because something has changed or a person does not want to wait."""
         self._woken.set()
 
     async def keep(self) -> None:
         """Poll the daemon until cancelled."""
         failures = 0
         while True:
-            # Cleared before the poll: a wake during the poll means that its result may already be outdated.
+            # Clear the event before the poll: if `wake` is called during the poll, the result may already be
+            # outdated.
             self._woken.clear()
             try:
                 glance = await self._daemon.client.status()

@@ -1,4 +1,6 @@
-"""Values as text for a terminal. Text from documents, models and file names is made safe in this module."""
+"""Conversion of values to text for a terminal. This module also makes text from documents, models and file names
+safe.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,9 @@ _SOURCE = {
 
 
 def cell(value: object, style: str = "", width: int | None = None) -> Text:
-    """Return one line that is never parsed as markup; cut to ``width`` characters if given."""
+    """Format a value as one line, which is never parsed as markup. If ``width`` is given, truncate the line to that
+    many characters.
+    """
     line = one_line(value)
     return Text(line if width is None else shorten(line, width), style, no_wrap=True, end="")
 
@@ -125,14 +129,16 @@ source_state = partial(_state_of, _SOURCE)
 
 
 def lasts(end: float | None) -> str:
-    """Return the time remaining until a moment: ``about 12 min left``."""
+    """Format the time that remains until ``end``, such as ``about 12 min left``."""
     if not end:
         return ""
     return f"about {span(max(0.0, end - datetime.now(UTC).timestamp()))} left"
 
 
 def counts(store: Store) -> Text:
-    """Return the number of ready files and the total; failures in red; skipped files after a minus."""
+    """Return the number of ready files, and also the expected number while files are being read. Failed files follow
+    in red, skipped files after a minus sign.
+    """
     files = store.file_counts
     expected_count = f"/{files.total - files.failed}" if files.in_progress else ""
     line = Text(f"{files.completed}{expected_count}", "yellow" if expected_count else "", no_wrap=True)
@@ -144,7 +150,7 @@ def counts(store: Store) -> Text:
 
 
 def clock(seconds: float | None) -> str:
-    """Return the local time of a moment, with the day if it is not today."""
+    """Format a time as local time, with the day if that is not today."""
     if not seconds:
         return ""
     moment = datetime.fromtimestamp(seconds, UTC).astimezone()
@@ -153,7 +159,7 @@ def clock(seconds: float | None) -> str:
 
 
 def measure(progress: Progressed) -> str:
-    """Return the progress of a run: ``12.1 MB of 98.3 MB``, ``3 of 8 files``, or the run's own text."""
+    """Format the progress of a run: ``12.1 MB of 98.3 MB``, ``3 of 8 files``, or the run's own message."""
     if progress.done is None:
         return one_line(progress.message)
     if progress.unit == "bytes":
@@ -164,13 +170,13 @@ def measure(progress: Progressed) -> str:
 
 
 def heading(passage: Passage) -> str:
-    """Return the location of a passage: ``guide.md · line 12 · Install``."""
+    """Return the file and location of a passage, such as ``guide.md · line 12 · Install``."""
     place = passage.place.label()
     return one_line(f"{passage.filename} · {place}" if place else passage.filename)
 
 
 def about(model: Model) -> str:
-    """Return further information about a model besides its state, on one line."""
+    """Return details of a model other than its state, on one line."""
     facts = [
         f"context {model.context_length:,} tokens" if model.context_length else "",
         f"{model.dimensions} dimensions" if model.dimensions else "",

@@ -37,7 +37,7 @@ _HOLDS: Mapping[str, str] = {
 
 
 class Apps(calls_apps.Apps):
-    """Everything that can answer a conversation: each store with an app, each flow, each agent."""
+    """Everything that can answer a conversation: each store with an app, each flow, and each agent."""
 
     def deploy(
         self,
@@ -49,11 +49,11 @@ class Apps(calls_apps.Apps):
         expected_version: int | None = None,
         serve_later: bool = False,
     ) -> AppVersion:
-        """Deploy a flow under a name, or as a new version of an app. It answers from the next call on.
+        """Deploy a flow under a name, or as a new version of an app. It answers all calls that start from now on.
 
-        Deploying the same flow again changes nothing. Functions that stay in this process must be served
-        (`Client.serve`): raises `Conflict` if no client serves them, unless ``serve_later``. ``expected_version``: the
-        version that you last saw; raises `Conflict` if another version answers by now.
+        Deploying the same flow again changes nothing. Functions that run in this process must be served
+        (`Client.serve`): raises `Conflict` if no client serves them, unless ``serve_later`` is set.
+        ``expected_version`` is the version that you last saw; raises `Conflict` if another version answers now.
         """
         spec = flow_of(flow).spec if kind == "flow" else flow
         assert isinstance(spec, Mapping)
@@ -101,26 +101,29 @@ class Apps(calls_apps.Apps):
         include: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
     ) -> int:
-        """Write an app and everything it needs to a zip archive, and return its size in bytes. A failed archive is
-        removed.
+        """Write an app and everything that it needs to a zip archive, and return the archive's size in bytes. An
+        incomplete archive is removed.
 
-        ``version``: the version that answers if None. ``targets``: also include files for these targets. ``stores``
-        are included as archives, or by ``reference`` to what they follow. ``models`` are named by their sources, or
-        ``include`` adds files of the daemon's machine. ``include``: further names, such as ``store/handbook`` or
-        ``prompt/greeting``. ``options``: of the targets, such as ``{"partition": "gpu"}``. Raises `NotFound`,
-        `Forbidden`, `Conflict` for content that cannot be exported.
+        ``version``: the packaged version; None means the version that answers. ``targets``: also include files for
+        these targets. ``stores``: ``include`` packages them as archives, ``reference`` only names what they follow.
+        ``models``: ``reference`` names their sources, ``include`` also packages files of the daemon's machine.
+        ``include``: further names, such as ``store/handbook`` or ``prompt/greeting``. ``options``: options of the
+        targets, such as ``{"partition": "gpu"}``. Raises `NotFound`, `Forbidden`, and `Conflict` for content that
+        cannot be packaged.
         """
         body = _package(version, targets, stores, models, include, options)
         saved_file = self._transport.save("POST", self._at(name, "package"), to, json=body, slow=True)
         return saved_file[0]
 
     def start(self, name: str, input: Any = None, *, session: str | None = None) -> Running:
-        """Call an app with its input. Iterate for its text as it arrives, or read its ``events`` or its ``result``."""
+        """Call an app with its input. Iterate over the result for text as it arrives, or read its ``events`` or its
+        ``result``.
+        """
         body = {"input": input, **({"session": session} if session else {})}
         return Running(self._transport, self._at(name, "run"), body, {})
 
     def run(self, name: str, input: Any = None, *, session: str | None = None) -> Any:
-        """Call an app with its input, wait, and return its output."""
+        """Call an app with its input, wait for the result, and return the app's output."""
         return self.start(name, input, session=session).result()
 
     def _at(self, name: str, *parts: str) -> str:
@@ -182,10 +185,10 @@ class Prompts(calls_prompts.Prompts):
         return self._transport.request("GET", self._at(name, "/export"), ExportedPrompt, query=query)
 
     def evaluate(self, name: str, model: str = "default", *, version: int | None = None) -> EvalRun:
-        """Ask a model with each of the prompt's cases, and wait. An answer passes if it contains what a correct answer
-        contains.
+        """Ask a model each case of the prompt, and wait for the results.
 
-        The evaluation remains in `Client.evals`. Raises `InvalidRequest` for a prompt without cases.
+        An answer passes if it contains what the case says that a correct answer contains. The evaluation is kept in
+        `Client.evals`. Raises `InvalidRequest` for a prompt without cases.
         """
         prompt = self.get(name, version)
         if not prompt.cases:
@@ -221,7 +224,7 @@ class Prompts(calls_prompts.Prompts):
 
 
 class Agents(calls_apps.Agents):
-    """Undeployed agents, as JSON. `portico.agent` builds them."""
+    """Agents that are not deployed, as JSON. `portico.agent` builds them."""
 
     def start(
         self,
@@ -233,10 +236,11 @@ class Agents(calls_apps.Agents):
         variables: Mapping[str, Any] | None = None,
         functions: Functions | None = None,
     ) -> Running:
-        """Start a turn. Iterate for its text as it arrives, or read its ``events`` or its ``result``, a message.
+        """Start a turn. Iterate over the result for text as it arrives, or read its ``events`` or its ``result``, a
+        message.
 
-        ``session``: an app and a name, in which the agent stores its memory under ``path``; without it, nothing is
-        remembered. ``functions`` are local functions that hooks can call, by name.
+        ``session``: an app and a session name, in which the agent stores its memory under ``path``. Without a session,
+        nothing is remembered. ``functions`` are local functions, keyed by name, that hooks can call.
         """
         body: dict[str, Any] = {"agent": dict(spec), "message": message}
         if session is not None:
@@ -256,5 +260,5 @@ class Agents(calls_apps.Agents):
         path: str = "",
         variables: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Let an agent answer a message, wait, and return the answer as a message."""
+        """Let an agent answer a message, wait for the answer, and return it as a message."""
         return self.start(spec, message, session=session, path=path, variables=variables).result()

@@ -38,7 +38,7 @@ class Audio(Group):
     ) -> bytes:
         """Return ``text`` as audio, spoken by ``model`` or the first model that can speak.
 
-        Without ``voice``, the model's default voice is used. ``options`` are OpenAI's ``instructions`` and those of
+        Without ``voice``, the model's default voice is used. ``options`` are OpenAI's ``instructions``, and options of
         local models: ``seed``, and for music ``seconds``. Options that only some models support go into
         ``extra_body``.
         """
@@ -57,7 +57,9 @@ class Audio(Group):
         speed: float = 1.0,
         **options: Unpack[SpeechOptions],
     ) -> int:
-        """Write the audio of `speak` to a file, piece by piece, and return its size. An incomplete file is removed."""
+        """Write the audio of `speak` to a file, piece by piece, and return the file's size. An incomplete file is
+        removed.
+        """
         body = self._speech(text, model, voice, format, speed, options)
         saved_file = self._transport.save("POST", "/v1/audio/speech", Path(path), json=body, slow=True)
         return saved_file[0]
@@ -94,8 +96,9 @@ class Audio(Group):
     ) -> Transcript:
         """Return the transcript of a file or of bytes, by ``model`` or the first model that can transcribe.
 
-        ``language`` is an ISO 639-1 code; ``prompt``: names and words in their correct spelling; ``times`` are given
-        per ``segment`` or ``word``; with ``translate``, the transcript is in English. ``filename`` is for bytes.
+        ``language`` is an ISO 639-1 code. ``prompt`` contains names and words in their correct spelling. ``times``:
+        return the times of each ``segment`` or ``word``. ``translate``: return the transcript in English. ``filename``
+        is the name for bytes.
         """
         form = "json" if times is None else "verbose_json"
         upload = self._recording(recording, model, form, language, prompt, filename)

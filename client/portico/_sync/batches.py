@@ -20,7 +20,7 @@ CHAT = "/v1/chat/completions"
 WINDOW = "24h"
 
 Requests: TypeAlias = str | Path | Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]]
-"""The id of an uploaded file, a local file, bodies by their custom_id, or bodies in order."""
+"""The id of an uploaded file, a local file, request bodies keyed by custom_id, or request bodies in order."""
 
 
 class Batches(calls_batches.Batches):
@@ -34,8 +34,10 @@ class Batches(calls_batches.Batches):
         metadata: Mapping[str, str] | None = None,
         keep: int | None = None,
     ) -> Batch:
-        """Start a batch. A ``Path`` is uploaded, a ``str`` is the id of an uploaded file; anything else is request
-        bodies for ``endpoint``. ``keep``: seconds after which the results are removed.
+        """Start a batch.
+
+        A ``Path`` is uploaded, a ``str`` is the id of an uploaded file, and anything else is request bodies for
+        ``endpoint``. ``keep``: seconds after which the results are removed.
         """
         file_id, _is_uploaded = self._file(requests, endpoint)
         body = without_none(
@@ -48,8 +50,8 @@ class Batches(calls_batches.Batches):
         return self._transport.request("POST", "/v1/batches", Batch, json=body)
 
     def check(self, requests: Requests, endpoint: str = CHAT) -> CheckedBatch:
-        """Check each line as `create` would, without calling a model. Files uploaded for the check are removed
-        again.
+        """Check each line as `create` does, without calling a model. If a file is uploaded for the check, it is
+        removed afterwards.
         """
         file_id, is_uploaded = self._file(requests, endpoint)
         body = {"input_file_id": file_id, "endpoint": endpoint}
@@ -78,7 +80,7 @@ class Batches(calls_batches.Batches):
         timeout: float | None = None,
         progress: Callable[[Batch], object] | None = None,
     ) -> Batch:
-        """Wait until the batch has ended and return it; lost connections are resumed.
+        """Wait until the batch has ended, and return it. If the connection is lost, the client reconnects.
 
         ``progress`` is called with the batch from time to time. Raises `DeadlineExceeded` after ``timeout`` seconds;
         the batch continues.
@@ -93,7 +95,7 @@ class Batches(calls_batches.Batches):
         return batch
 
     def results(self, batch_id: str) -> Iterator[BatchResult]:
-        """Iterate over the results and errors in the order of the input. Yields nothing until the batch has ended."""
+        """Iterate over the results and errors in the order of the input. Yields nothing before the batch has ended."""
         batch = self.get(batch_id)
         files = [
             Files(self._transport).content(file_id)

@@ -61,9 +61,9 @@ class Client:
     """A blocking client for a Portico daemon.
 
     ``url`` defaults to ``PORTICO_URL``, then ``http://127.0.0.1:8642``. ``key`` defaults to ``PORTICO_API_KEY``, then
-    to the sign-in that ``portico login`` created for that daemon. ``timeout`` is the maximum silence in seconds of a
-    call that runs a model. Every call raises a `PorticoError` on failure. Close the client, or use it as a context
-    manager. ``transport`` replaces the network, for tests.
+    to the sign-in that ``portico login`` created for that daemon. ``timeout`` is the maximum number of seconds without
+    data in a call that runs a model. Every call raises a `PorticoError` on failure. Close the client, or use it as a
+    context manager. ``transport`` replaces the network, for tests.
 
     Example::
 
@@ -135,9 +135,10 @@ class Client:
         history: Sequence[Message] = (),
         **options: Unpack[ChatOptions],
     ) -> Answer:
-        """Ask an app over documents. Returns pieces of text, and ``passages``. Without ``app``, the only app is used.
+        """Ask an app over documents. Returns an answer with pieces of text and ``passages``.
 
-        ``history`` contains the previous messages; ``options`` are OpenAI's (``temperature``, ``max_tokens`` …).
+        Without ``app``, the only app is used. ``history`` contains the previous messages; ``options`` are OpenAI's
+        (``temperature``, ``max_tokens`` …).
         """
 
         def start(opened: Opened) -> Generator[RunEvent, None, None]:
@@ -190,7 +191,7 @@ class Client:
         trace: bool = False,
         **options: Any,
     ) -> Found:
-        """Search one store or several, and return ranked passages. See `Stores.search`."""
+        """Search one or several stores, and return ranked passages. See `Stores.search`."""
         return self.stores.search(
             store,
             query,
@@ -217,7 +218,9 @@ class Client:
     def rerank(
         self, query: str, documents: Sequence[str], model: str, *, top_n: int | None = None
     ) -> Sequence[RankedText]:
-        """Return documents ordered by how well they answer ``query``, best first: all, or the best ``top_n``."""
+        """Return documents ordered by how well they answer ``query``, best first: all documents, or the best
+        ``top_n``.
+        """
         body = without_none(model=model, query=query, documents=list(documents), top_n=top_n)
         return self._transport.request(
             "POST", "/v1/rerank", list[RankedText], json=body, key="results", slow=True
@@ -231,8 +234,8 @@ class Client:
         add_special_tokens: bool | None = None,
         texts: bool = False,
     ) -> Tokens:
-        """Tokenize a text, or a conversation as the model's template formats it; ``texts`` also returns the text of
-        each token. Supported for models whose engine has a tokenizer.
+        """Return the tokens of a text, or of a conversation in the format of the model's template. ``texts`` also
+        returns the text of each token. Supported for models whose engine has a tokenizer.
         """
         body = without_none(
             model=model,
@@ -254,9 +257,10 @@ class Client:
         *,
         history: Sequence[Message] = (),
     ) -> Running:
-        """Start an undeployed flow. Iterate for its text as it arrives, or read its ``events`` or its ``result``.
+        """Start a flow that is not deployed. Iterate over the result for text as it arrives, or read its ``events`` or
+        its ``result``.
 
-        Functions that stay in this process are called back during the run. ``history``: messages before the input.
+        The run calls functions in this process back. ``history``: messages before the input.
         """
         new_flow = flow_of(flow)
         body = {"flow": dict(new_flow.spec), "input": input, "history": list(history)}
@@ -272,11 +276,11 @@ class Client:
         *,
         history: Sequence[Message] = (),
     ) -> Any:
-        """Run a flow in the daemon, wait, and return its output. See `start`."""
+        """Run a flow in the daemon, wait for it to finish, and return its output. See `start`."""
         return self.start(flow, input, history=history).result()
 
     def check(self, flow: Flow | StepLike | Mapping[str, Any]) -> CheckedSpec:
-        """Check whether a flow could run in this daemon, without running it: every name and reference in it."""
+        """Check whether this daemon could run a flow, including every name and reference in it, without running it."""
         body = {"flow": dict(flow_of(flow).spec)}
         return self._transport.request("POST", "/api/flows/check", CheckedSpec, json=body)
 
@@ -290,9 +294,9 @@ class Client:
     ) -> Applied:
         """Apply a configuration to the daemon: create and change what differs, and leave the rest unchanged.
 
-        ``folder``: the base of its relative paths, on the daemon's machine. ``prune``: kinds (``apps``, ``tools`` …)
-        of which everything that the configuration does not name is removed. ``dry_run`` only reports what would
-        change.
+        ``folder``: the base of relative paths in the configuration, on the daemon's machine. ``prune``: kinds
+        (``apps``, ``tools`` …) whose entries are removed if the configuration does not name them. ``dry_run`` only
+        reports what would change.
         """
         body = {
             "configuration": dict(configuration),
@@ -307,7 +311,7 @@ class Client:
         return self._transport.request("GET", "/health", dict[str, Any])
 
     def status(self) -> Status:
-        """Return an overview of the daemon: models, stores, apps, and the runs that its start began."""
+        """Return an overview of the daemon: models, stores, apps, and the runs that it started at startup."""
         return self._transport.request("GET", "/api/status", Status)
 
     def whoami(self) -> Whoami:
@@ -319,11 +323,11 @@ class Client:
         return self._transport.request("GET", "/api/settings", list[Setting])
 
     def usage(self, since: float | None = None) -> list[dict[str, Any]]:
-        """Return totals of calls and tokens since a time (seconds since 1970), by ``name``, ``operation`` and
+        """Return totals of calls and tokens since a time (seconds since 1970), grouped by ``name``, ``operation`` and
         ``model``.
 
-        ``name`` is the requested name, ``model`` the model that answered: a different model behind an alias or as a
-        fallback, empty for apps and stores.
+        ``name`` is the requested name. ``model`` is the model that answered: it differs for an alias or a fallback,
+        and is empty for apps and stores.
         """
         query = without_none(since=since)
         return self._transport.request("GET", "/api/usage", list[dict[str, Any]], query=query)
@@ -331,10 +335,11 @@ class Client:
     def usage_course(
         self, since: float | None = None, *, step: str = "day", by: str = "model"
     ) -> list[dict[str, Any]]:
-        """Return calls, tokens and cost of each ``hour`` or ``day`` since a time, by ``model``, ``key`` or ``name``.
+        """Return calls, tokens and cost of each ``hour`` or ``day`` since a time, grouped by ``model``, ``key`` or
+        ``name``.
 
-        ``at`` is the start of the hour or day, ``series`` and ``name`` identify the series: ``None`` for the sum of
-        those with few calls.
+        ``at`` is the start of the hour or day. ``series`` and ``name`` identify the series; both are ``None`` for the
+        entry that combines the series with few calls.
         """
         query = without_none(since=since, step=step, by=by)
         return self._transport.request("GET", "/api/usage/course", list[dict[str, Any]], query=query)
@@ -342,10 +347,10 @@ class Client:
     def backup(
         self, to: Path, *, models: bool = False, told: Callable[[int], None] | None = None
     ) -> BackedUp:
-        """Write all data of the daemon to a file while it serves; ``models``: include the model files.
+        """Write all data of the daemon to a file while the daemon serves; ``models``: include the model files.
 
-        ``told`` is called with the number of bytes so far. A failed backup is removed; ``portico restore`` reads the
-        file.
+        ``told`` is called with the number of bytes written so far. The file of a failed backup is removed. ``portico
+        restore`` reads the file.
         """
         query = {"models": str(models).lower()}
         size, headers = self._transport.save(
@@ -370,12 +375,13 @@ class Client:
         stop: threading.Event | None = None,
         ready: threading.Event | None = None,
     ) -> None:
-        """Serve functions as tools: called through the daemon, executed in this process, ``concurrency`` at once.
+        """Serve functions as tools: called through the daemon, executed in this process, at most ``concurrency`` at a
+        time.
 
-        Schemas come from signatures and docstrings; `Function.of` adds details to a function. A flow stands for all of
-        its functions that stay in this process. ``ready`` is set once they are registered as tools. Serving ends when
-        ``stop`` is set or it is interrupted, after running calls have finished. If the daemon is unreachable, the
-        client waits for it. Raises `Conflict` if a name is in use.
+        Schemas are derived from signatures and docstrings; `Function.of` adds details to a function. For a flow, all
+        of its functions that run in this process are served. ``ready`` is set once the functions are registered as
+        tools. Serving ends when ``stop`` is set or on an interrupt, after running calls have finished. If the daemon
+        is unreachable, the client waits for it. Raises `Conflict` if a name is in use.
         """
         state = WorkerState(functions, name, concurrency)
         Worker(self._transport, state).run(stop, ready)
@@ -394,7 +400,7 @@ class Client:
 
 
 def _messages(content: str | Sequence[Message], history: Sequence[Message] = ()) -> list[dict[str, Any]]:
-    """Return a question, or a whole conversation, appended to the previous messages."""
+    """Return the previous messages followed by a question or a whole conversation."""
     messages: Sequence[Message] = (
         [{"role": "user", "content": content}] if isinstance(content, str) else content
     )

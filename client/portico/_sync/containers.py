@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""Containers: sandbox folders shared by the code of several calls."""
+"""Containers: sandbox folders that the code of several calls shares."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Containers(calls_containers.Containers):
         minutes: int | None = None,
         memory_limit: str | None = None,
     ) -> Container:
-        """Create a container with copies of uploaded ``files``, by id, and with ``skills``, by name or id.
+        """Create a container with copies of uploaded ``files``, given by id, and with ``skills``, given by name or id.
 
-        It is kept for ``minutes`` after its last use (20). Raises `NotFound`, `Forbidden`, `Conflict`.
+        The container is kept for ``minutes`` after its last use (20). Raises `NotFound`, `Forbidden`, `Conflict`.
         """
         body = without_none(
             name=name,
@@ -37,7 +37,7 @@ class Containers(calls_containers.Containers):
         return self._transport.request("POST", "/v1/containers", Container, json=body)
 
     def list(self, *, name: str | None = None) -> list[Container]:
-        """List the caller's containers, newest first; only those with a given name if set."""
+        """List the caller's containers, newest first; if ``name`` is given, only those with that name."""
         containers: list[Container] = []
         while True:
             query = without_none(name=name, after=containers[-1].id if containers else None, limit=100)

@@ -19,11 +19,11 @@ from portico.schemas.evals import Eval, EvalPlan, EvalRun, EvalSearch
 PURPOSE = "evals"
 
 ANYTHING: Mapping[str, Any] = {"type": "object"}
-"""The schema of items that can be any object."""
+"""The schema of items that can be arbitrary objects."""
 
 Data = Path | str | EvalRun | Sequence[Mapping[str, Any]]
-"""Items: a file of JSON lines to upload, the id of an uploaded file, the items of an earlier run of the same
-evaluation, or the items themselves.
+"""Items: a JSON Lines file to upload, the id of an uploaded file, an earlier run of the same evaluation (its items are
+used again), or the items themselves.
 """
 
 
@@ -38,7 +38,7 @@ class Evals(calls_evals.Evals):
         item_schema: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Eval:
-        """Create an evaluation: ``criteria`` are graders in OpenAI's format, ``item_schema`` is the JSON schema of an
+        """Create an evaluation: ``criteria`` are graders in OpenAI's format, ``item_schema`` is the JSON schema of one
         item.
         """
         config = {
@@ -55,7 +55,7 @@ class Evals(calls_evals.Evals):
         return self._transport.request("POST", "/v1/evals", Eval, json=body)
 
     def list(self, *, after: str | None = None, limit: int = 20) -> Page[Eval]:
-        """Return a page, newest first; ``after`` is the ``last_id`` of the previous page."""
+        """Return a page of evaluations, newest first; ``after`` is the ``last_id`` of the previous page."""
         query = without_none(after=after, limit=limit, order="desc")
         return self._transport.request("GET", "/v1/evals", Page[Eval], query=query)
 
@@ -68,8 +68,8 @@ class Evals(calls_evals.Evals):
         name: str = "",
         metadata: Mapping[str, str] | None = None,
     ) -> EvalRun:
-        """Start a run. ``source`` defines the target and the request, such as ``{"model": "default", "messages":
-        [...]}``, or ``{"store": "docs", "query": "{{item.question}}"}``. See `wait`.
+        """Start a run. ``source`` defines what is evaluated and the request, such as ``{"model": "default",
+        "messages": [...]}``, or ``{"store": "docs", "query": "{{item.question}}"}``. See `wait`.
         """
         path = self._at(eval_id, "runs")
         items, uploaded_id = self._items(data)
@@ -80,12 +80,12 @@ class Evals(calls_evals.Evals):
             self._forget(uploaded_id)
 
     def runs(self, eval_id: str, *, after: str | None = None, limit: int = 20) -> Page[EvalRun]:
-        """List the runs of an evaluation, newest first, including trials of searches."""
+        """List the runs of an evaluation, newest first, including the trials of searches."""
         query = without_none(after=after, limit=limit, order="desc")
         return self._transport.request("GET", self._at(eval_id, "runs"), Page[EvalRun], query=query)
 
     def wait(self, run: EvalRun) -> EvalRun:
-        """Wait until the run has ended and return it; lost connections are resumed."""
+        """Wait until the run has ended, and return it. The wait survives lost connections."""
         self._ended(run.run_id)
         return self.get_run(run.eval_id, run.id)
 
@@ -97,9 +97,9 @@ class Evals(calls_evals.Evals):
         parameters: Mapping[str, Any],
         **how: Any,
     ) -> EvalSearch:
-        """Start a search: ``parameters`` has lists of values by path, such as ``model``, ``apps.NAME.STEP.system`` or
-        ``sampling_params.temperature``. ``how``: ``method`` (``grid`` or ``random``), ``trials``, ``seed``,
-        ``objective``, ``direction``, ``halving``, ``name``. See `wait_search`.
+        """Start a search: ``parameters`` maps paths, such as ``model``, ``apps.NAME.STEP.system`` or
+        ``sampling_params.temperature``, to lists of values. ``how``: ``method`` (``grid`` or ``random``),
+        ``trials``, ``seed``, ``objective``, ``direction``, ``halving``, ``name``. See `wait_search`.
         """
         path = self._native(eval_id, "search")
         items, uploaded_id = self._items(data)
@@ -117,7 +117,7 @@ class Evals(calls_evals.Evals):
         parameters: Mapping[str, Any],
         **how: Any,
     ) -> EvalPlan:
-        """Validate a search completely and return its plan, without calling a model."""
+        """Validate a complete search and return its plan, without calling a model."""
         path = self._native(eval_id, "search")
         items, uploaded_id = self._items(data)
         try:
@@ -128,12 +128,14 @@ class Evals(calls_evals.Evals):
             self._forget(uploaded_id)
 
     def wait_search(self, search: EvalSearch) -> EvalSearch:
-        """Wait until the search has ended and return it; lost connections are resumed."""
+        """Wait until the search has ended, and return it. The wait survives lost connections."""
         self._ended(search.run_id)
         return self.get_search(search.eval_id, search.id)
 
     def _items(self, data: Data) -> tuple[dict[str, Any], str | None]:
-        """Return where the items are, and the file uploaded for them: the daemon keeps the items it has read."""
+        """Return the reference to the items, and the id of the file if one was uploaded. The caller can delete that
+        file later, because the daemon keeps the items that it has read.
+        """
         if isinstance(data, str):
             return {"type": "file_id", "id": data}, None
         if isinstance(data, EvalRun):
@@ -141,7 +143,7 @@ class Evals(calls_evals.Evals):
         if isinstance(data, Path):
             file = Files(self._transport).add(data, purpose=PURPOSE)
             return {"type": "file_id", "id": file.id}, file.id
-        # An item can be the object itself, or the ``item`` of an object.
+        # A caller can pass each item directly, or wrapped in an object under the key ``item``.
         wrapped_items = [
             item if isinstance(item.get("item"), Mapping) else {"item": dict(item)} for item in data
         ]
@@ -152,7 +154,7 @@ class Evals(calls_evals.Evals):
             Files(self._transport).remove(file_id)
 
     def _ended(self, run_id: str) -> None:
-        with suppress(NotFound):  # ended so long ago that its events have been deleted
+        with suppress(NotFound):  # the run ended so long ago that its events have been deleted
             Runs(self._transport).wait(run_id)
 
     def _at(self, eval_id: str, *parts: str) -> str:

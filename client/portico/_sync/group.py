@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""The base of the groups of calls."""
+"""The base class of all call groups."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from portico.errors import ConnectionLost, DeadlineExceeded
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 5
-"""Maximum number of consecutive connections that deliver nothing new."""
+"""Maximum number of consecutive connection attempts that deliver nothing new."""
 
 MIN_POLL_INTERVAL_S, MAX_POLL_INTERVAL_S = 0.1, 2.0
-"""First interval between polls, which grows, and the longest interval, in seconds."""
+"""The first interval between polls, which then grows, and the longest interval, in seconds."""
 
 
 class Group:
@@ -31,7 +31,7 @@ class Group:
         self._transport = transport
 
     def _follow(self, path: str, reader: EventReader[T]) -> Iterator[T]:
-        """Iterate over the events of a stream to its end. After a lost connection, continue after the last event
+        """Iterate over the events of a stream until it ends. After a lost connection, continue after the last event
         received.
         """
         lost_count = 0
@@ -55,9 +55,9 @@ class Group:
         timeout: float | None,
         progress: Callable[[Any], object] | None,
     ) -> Any:
-        """Return the result of ``look`` once ``has_ended`` accepts it; lost connections are retried. ``progress`` is
-        called with each earlier result. Raises `DeadlineExceeded` after ``timeout`` seconds, naming ``subject``,
-        which continues.
+        """Call ``look`` repeatedly and return its first result that ``has_ended`` accepts; lost connections are
+        retried. ``progress`` is called with each result. Raises `DeadlineExceeded`, naming ``subject``, after
+        ``timeout`` seconds; the work itself continues.
         """
         end = None if timeout is None else time.monotonic() + timeout
         pause, lost_count = MIN_POLL_INTERVAL_S, 0

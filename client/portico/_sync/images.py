@@ -29,11 +29,11 @@ class Images(Group):
         n: int = 1,
         **options: Unpack[PictureOptions],
     ) -> list[Picture]:
-        """Generate images of ``prompt``, by ``model`` or the first model that can draw.
+        """Generate images from ``prompt``, with ``model`` or the first model that can generate images.
 
         ``size`` is ``auto`` or WIDTHxHEIGHT in pixels. ``options`` are OpenAI's (``quality``, ``output_format`` …) and
         those of local models (``seed``, ``steps``, ``negative_prompt``, ``guidance_scale``). Options that only some
-        models support go into ``extra_body``.
+        models support must be passed in ``extra_body``.
         """
         body = {"model": model or self._default_model("image"), "prompt": prompt}
         return self._pictures("generations", body, size, n, options)
@@ -50,7 +50,7 @@ class Images(Group):
         n: int = 1,
         **options: Unpack[PictureOptions],
     ) -> list[Picture]:
-        """Edit images as ``prompt`` says, everywhere or where ``mask`` is transparent.
+        """Edit images according to ``prompt``, everywhere or only where ``mask`` is transparent.
 
         A ``Path`` is a local file, a ``str`` the id of an uploaded file or of an artifact.
         """
@@ -71,8 +71,8 @@ class Images(Group):
         return pictures_of(self._transport.request("POST", path, object, json=body, slow=True))
 
     def _default_model(self, capability: str) -> str:
-        """Return ``default-image``, or the first model with the capability. Raises `InvalidRequest` that explains how
-        to add one.
+        """Return ``default-image``, or the first model with the capability. Raise `InvalidRequest` if no model has it;
+        the message explains how to add one.
         """
         models = Models(self._transport).list()
         able = [model.id for model in models if capability in model.capabilities]

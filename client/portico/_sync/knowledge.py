@@ -25,7 +25,7 @@ PART_BYTES = 16 * 1024 * 1024
 
 
 def _pieces(path: Path, size: int) -> Iterator[bytes]:
-    """Yield the content of a file in pieces of ``size`` bytes. Raises `InvalidRequest` if it cannot be read."""
+    """Yield the content of a file in pieces of ``size`` bytes. Raises `InvalidRequest` if the file cannot be read."""
     try:
         with path.open("rb") as source:
             while piece := source.read(size):
@@ -35,7 +35,7 @@ def _pieces(path: Path, size: int) -> Iterator[bytes]:
 
 
 def _announced(path: Path) -> dict[str, Any]:
-    """Return the fields that announce the file of an upload."""
+    """Return the request fields that describe the file of an upload: name, size and type."""
     name = Upload.of(path).filename
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     return {"filename": name, "bytes": path.stat().st_size, "mime_type": kind}
@@ -58,7 +58,7 @@ class Stores(calls_stores.Stores):
     ) -> Found:
         """Return ranked passages of one store, or of several stores combined.
 
-        ``filters`` are OpenAI's, ``score_threshold`` is in [0, 1].
+        ``filters`` are in OpenAI's format, ``score_threshold`` is in [0, 1].
 
         ``options`` are those of ``/api/search``: ``groups``, ``vector_weight``, ``rewrite`` with ``writer``,
         ``reranker``, ``diversity``, ``near_duplicates``, ``half_life_days`` with ``decay_by``, ``parents``,
@@ -94,23 +94,27 @@ class Stores(calls_stores.Stores):
         model: str = "default",
         apply: bool = False,
     ) -> str:
-        """Measure the search with different vector weights. Return the id of the run, whose result has the scores.
+        """Measure search quality with different vector weights. Return the id of the run, whose result contains the
+        scores.
 
-        Each of ``questions`` has a ``question`` and the ``file`` (its name) or the ``passage`` that answers it.
-        Without them, the chat ``model`` writes ``generate`` questions. ``apply``: use the best weight from now on.
+        Each of ``questions`` has a ``question`` and the ``file`` (its name) or the ``passage`` that answers it. If
+        ``questions`` is omitted, the chat ``model`` writes ``generate`` questions. ``apply``: use the best weight from
+        now on.
         """
         labelled_questions = None if questions is None else [dict(question) for question in questions]
         body = without_none(questions=labelled_questions, generate=generate, model=model, apply=apply)
         return self._transport.request("POST", self._at(name, "calibrate"), str, json=body, key="run")
 
     def export_archive(self, name: str, to: Path, *, vectors: bool = True) -> int:
-        """Write a store to a file that any daemon can import. Return its size in bytes. A failed file is removed."""
+        """Export a store to a file that any daemon can import. Return its size in bytes. If the export fails, the file
+        is removed.
+        """
         query = {"vectors": str(vectors).lower()}
         saved_file = self._transport.save("GET", self._at(name, "export"), to, query=query, slow=True)
         return saved_file[0]
 
     def import_archive(self, archive: Path, *, name: str | None = None) -> Store:
-        """Create a store from an exported archive, under its original name or another."""
+        """Create a store from an exported archive, under its original name or under ``name``."""
         upload = Upload.of(archive, name=name)
         path = "/api/stores/import"
         return self._transport.request("POST", path, Store, upload=upload, slow=True, key="store")
@@ -120,7 +124,7 @@ class Stores(calls_stores.Stores):
     ) -> Store:
         """Wait until each file of the store is searchable or has failed, and return the store; see ``file_counts``.
 
-        Lost connections are resumed. ``progress`` is called with the store from time to time. Raises
+        The wait survives lost connections. ``progress`` is called with the store after each poll. Raises
         `DeadlineExceeded` after ``timeout`` seconds; the work continues.
         """
         store: Store = self._wait(
@@ -140,17 +144,19 @@ class Files(calls_files.Files):
     """Uploaded files."""
 
     def add(self, content: Path | bytes, *, filename: str | None = None, purpose: str = "assistants") -> File:
-        """Upload a file from disk (streamed) or from memory (then with a ``filename``)."""
+        """Upload a file from disk (streamed) or from memory (``filename`` is then required)."""
         upload = Upload.of(content, filename, purpose=purpose)
         return self._transport.request("POST", "/v1/files", File, upload=upload, slow=True)
 
     def begin_upload(self, content: Path, *, purpose: str = "assistants") -> FileUpload:
-        """Start uploading a large file from disk in parts, to be completed within an hour by `continue_upload`."""
+        """Start uploading a large file from disk in parts. `continue_upload` must complete the upload within an
+        hour.
+        """
         body = {**_announced(content), "purpose": purpose}
         return self._transport.request("POST", "/v1/uploads", FileUpload, json=body)
 
     def continue_upload(self, upload_id: str, content: Path) -> File:
-        """Send the missing parts of an upload, also after an interruption, and complete it."""
+        """Send the missing parts of an upload, even after an interruption, and complete it."""
         path = at("v1", "uploads", by_id(upload_id, "an upload"))
         file_upload = self._transport.request("GET", path, FileUpload)
         if file_upload.file is not None:
@@ -171,7 +177,7 @@ class Files(calls_files.Files):
         )
         if completed_upload.file is None:
             raise NotFound(
-                "The file of this upload has been removed.", code="file_not_found", param="upload_id"
+                "The file created by this upload has been removed.", code="file_not_found", param="upload_id"
             )
         return completed_upload.file
 

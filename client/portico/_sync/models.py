@@ -13,7 +13,7 @@ from portico.schemas.models import StoredChat
 
 
 class Chats(calls_models.Chats):
-    """Chat completions that were requested with ``store``, in ``extra_body`` of a chat."""
+    """Chat completions that were requested with ``store`` in ``extra_body``."""
 
     def list(
         self,
@@ -24,13 +24,15 @@ class Chats(calls_models.Chats):
         limit: int = 20,
         order: Literal["asc", "desc"] = "desc",
     ) -> Page[StoredChat]:
-        """Return a page, newest first; ``after`` is the ``last_id`` of the previous page."""
+        """Return a page of stored chat completions, newest first unless ``order`` is ``asc``; ``after`` is the
+        ``last_id`` of the previous page.
+        """
         labels = {f"metadata[{name}]": value for name, value in (metadata or {}).items()}
         query = {**without_none(model=model, after=after, limit=limit, order=order), **labels}
         return self._transport.request("GET", "/v1/chat/completions", Page[StoredChat], query=query)
 
     def messages(self, chat_id: str) -> Sequence[Message]:
-        """Return the first 100 messages of the request."""
+        """Return the first 100 messages of the stored request."""
         path = self._at(chat_id, "messages")
         return self._transport.request("GET", path, list[Message], query={"limit": 100})
 
@@ -42,7 +44,9 @@ class Models(calls_models.Models):
     """Names that can be called at ``/v1``, and the sources of models."""
 
     def decide_better(self, accept: bool) -> str | None:
-        """Download the offered model and make it ``default``, and return the id of the run. Or decline the offer:
+        """Accept or decline the offer of a better model.
+
+        If accepted, download the model, make it ``default``, and return the id of the run. If declined, return
         ``None``.
         """
         body = {"accept": accept}

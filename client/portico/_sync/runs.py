@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""Runs, their questions and their results."""
+"""Runs, the questions that they ask, and their results."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Runs(calls_runs.Runs):
     """Executions: calls, ingests, downloads."""
 
     def list(self, limit: int = 50, *, after: str | None = None) -> list[Run]:
-        """List the newest runs first, or those after the run ``after``; at most ``limit``, regardless of the page
-        size.
+        """List runs, newest first; if ``after`` is given, only those that follow this run in the list. Return at most
+        ``limit`` runs, regardless of the page size.
         """
         runs: list[Run] = []
         while len(runs) < limit:
@@ -36,13 +36,13 @@ class Runs(calls_runs.Runs):
         return runs
 
     def events(self, run_id: str, *, after: int = 0) -> Iterator[RunEvent]:
-        """Iterate over events with a number above ``after``, in order, until the run ends; lost connections are
-        resumed.
+        """Iterate over events numbered above ``after``, in order, until the run ends. The iteration survives lost
+        connections.
         """
         return self._follow(at("api", "runs", check_path_name(run_id, "a run"), "events"), RunEvents(after))
 
     def wait(self, run_id: str) -> Run:
-        """Wait until the run has ended, successfully or not, and return it; lost connections are resumed. Raises
+        """Wait until the run has ended, successfully or not, and return it. The wait survives lost connections. Raises
         `NotFound`.
         """
         for _event in self.events(run_id):
@@ -50,12 +50,14 @@ class Runs(calls_runs.Runs):
         return self.get(run_id)
 
     def chart(self, run_id: str) -> str:
-        """Return the steps of a run as the text of a Mermaid gantt chart."""
+        """Return the steps of a run as a Mermaid Gantt chart (its source text)."""
         query = {"format": "mermaid"}
         return self._transport.request("GET", self._at(run_id, "trace"), str, query=query)
 
     def fork(self, run_id: str, *, start: str = "", input: Any = ...) -> Run:
-        """Start a new run from a durable run: with another ``input``, or reusing all steps before ``start``."""
+        """Start a new run from a durable run: with a different ``input``, or reusing the results of all steps before
+        ``start``.
+        """
         new_value, new_input = (None, False) if input is ... else (input, True)
         body = {"from": start, "input": new_value, "new_input": new_input}
         return self._transport.request("POST", self._at(run_id, "fork"), Run, json=body)
@@ -65,11 +67,11 @@ class Runs(calls_runs.Runs):
 
 
 class Questions(calls_questions.Questions):
-    """Questions that runs wait for: approvals, functions of clients, input from people."""
+    """Questions that runs wait for: approvals, calls of clients' functions, and input from people."""
 
     def watch(self) -> Iterator[Question]:
-        """Iterate over the open questions, then each one as it is asked, answered or ends. After a lost connection,
-        start over.
+        """Iterate over the open questions, then over each question that is asked, is answered or ends. After a lost
+        connection, start again with the open questions.
         """
         return self._follow("/api/questions/events", QuestionEvents())
 
@@ -84,8 +86,10 @@ class Questions(calls_questions.Questions):
         wait: float = 0,
         holding: Sequence[str] = (),
     ) -> Claims:
-        """Claim functions with one of ``names`` that your runs (or ``run``) call. `answer` each within ``lease``
-        seconds, or claim again with its id in ``holding``. Waits up to ``wait`` seconds for the first.
+        """Claim calls of the functions in ``names`` from your runs (or only from ``run``).
+
+        Within ``lease`` seconds, `answer` each call, or claim again with its id in ``holding``. Waits up to ``wait``
+        seconds for the first call.
         """
         body = without_none(
             names=list(names),

@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""Stored conversations, and what agents remember of them."""
+"""Stored conversations, and the memories of agents."""
 
 from __future__ import annotations
 
@@ -34,15 +34,17 @@ class Sessions(calls_sessions.Sessions):
         after: str | None = None,
         limit: int = 100,
     ) -> list[Session]:
-        """List the sessions, most recently used first. Optional filters: an app, a name, a text that ``search`` finds,
-        or a position after the session ``after``. Returns at most ``limit`` sessions, regardless of the page size.
+        """List the sessions, most recently used first.
+
+        Optional filters: an app, a ``name``, and a text to ``search`` for. If ``after`` is given, the list starts
+        after that session. Returns at most ``limit`` sessions, regardless of the page size.
         """
         sessions: dict[str, Session] = {}
         while len(sessions) < limit:
             page_size = min(limit - len(sessions), MAX_PAGE_SESSIONS)
             query = without_none(app=app, name=name, search=search or None, after=after, limit=page_size)
             page = self._transport.request("GET", "/api/sessions", Page[Session], query=query)
-            # A session that is used meanwhile changes position, so it may appear twice.
+            # A session that is used between two requests changes position, so it may appear twice.
             known_count = len(sessions)
             sessions |= {session.id: session for session in page.data if session.id not in sessions}
             if not page.has_more or len(sessions) == known_count:
@@ -58,7 +60,8 @@ class Sessions(calls_sessions.Sessions):
         after: int = 0,
         limit: int | None = MAX_PAGE_MESSAGES,
     ) -> Sequence[SessionMessage]:
-        """Return the messages in order; if ``agent`` is given (its path, empty for the root), those in its memory.
+        """Return the messages in order. If ``agent`` is given (its path, empty for the root), return the messages in
+        its memory.
 
         Returns at most ``limit`` messages (``None``: all) after the message number ``after``, regardless of the page
         size.
@@ -85,9 +88,9 @@ class Sessions(calls_sessions.Sessions):
         after: str | None = None,
         limit: int = 100,
     ) -> Sequence[Rating]:
-        """Return rated answers, oldest first. Optional filters: an app, a model, a value, or a position after the
-        rating ``after``.
+        """Return rated answers, oldest first.
 
+        Optional filters: an app, a model and a value. If ``after`` is given, the list starts after that rating.
         Returns at most ``limit`` ratings, regardless of the page size.
         """
         ratings: list[Rating] = []
@@ -102,7 +105,9 @@ class Sessions(calls_sessions.Sessions):
         return ratings
 
     def load(self, session_id: str, state: Mapping[str, Any]) -> Session:
-        """Replace the whole history with a state dict. Raises `InvalidRequest`, in which case nothing has changed."""
+        """Replace the whole history with a state dict. If the state is invalid, raise `InvalidRequest` and change
+        nothing.
+        """
         return self._transport.request("PUT", self._at(session_id, "state"), Session, json=dict(state))
 
     def _at(self, session_id: str, *parts: str) -> str:
@@ -120,8 +125,8 @@ class Facts(calls_facts.Facts):
         session: str | None = None,
         limit: int = 100,
     ) -> list[Fact]:
-        """List facts, newest first: those of a store, learned by an agent, or all those learned in a ``session`` (its
-        id).
+        """List facts, newest first: those that an ``agent`` has saved in a store, or all those learned in a
+        ``session`` (its id).
         """
         path = "/api/facts"
         if session is not None:

@@ -15,21 +15,22 @@ from portico.schemas.skills import Skill, SkillVersion
 
 
 class Skills(calls_skills.Skills):
-    """Agent Skills. A skill is given by name or id, a version by number, ``latest`` or ``default``."""
+    """Agent Skills. A skill is identified by name or id, a version by number, ``latest`` or ``default``."""
 
     def add(self, source: Path | bytes) -> Skill:
-        """Add the skill in a folder or in a zip or tar archive, which can be bytes. If the name exists, add a new
+        """Add a skill from a folder, or from a zip or tar archive (a file or bytes). If the name exists, add a new
         default version.
 
-        Adding the same content twice creates one version. Raises `InvalidRequest` for content that is not a skill.
+        Adding the same content again does not create another version. Raises `InvalidRequest` for content that is not
+        a skill.
         """
         upload = skill_upload(source)
         query = {"update": True}
         return self._transport.request("POST", "/v1/skills", Skill, upload=upload, query=query, slow=True)
 
     def list(self, *, everyone: bool = False) -> list[Skill]:
-        """List the caller's skills and the shared skills by name; ``everyone``: also those of other keys, for an
-        admin.
+        """List the caller's skills and the shared skills, sorted by name. Admins can set ``everyone`` to include the
+        skills of other keys.
         """
         skills: list[Skill] = []
         while True:
@@ -55,7 +56,7 @@ class Skills(calls_skills.Skills):
         )
 
     def remove(self, skill: str, version: str | None = None) -> None:
-        """Delete a skill with all its versions, or one version that is not the default."""
+        """Delete a skill with all its versions, or only ``version``, which must not be the default."""
         if version is None:
             self._transport.request("DELETE", self._at(skill), None)
         else:
@@ -66,8 +67,8 @@ class Skills(calls_skills.Skills):
 
 
 def skill_upload(source: Path | bytes) -> Upload:
-    """Return a folder packed as an archive, or an archive unchanged. Raises `InvalidRequest` for links and missing
-    paths.
+    """Return an upload: a folder is packed as an archive, an archive is used unchanged. Raise `InvalidRequest` for
+    links and missing paths.
     """
     if isinstance(source, bytes):
         return Upload("skill.zip", source, name="files")

@@ -17,13 +17,13 @@ class Tools(calls_tools.Tools):
     """Tools that models can call."""
 
     def start(self, name: str, arguments: Mapping[str, Any] | None = None) -> str:
-        """Start a call that continues in the background, and return the id of its run. For tools that need approval."""
+        """Start a call in the background and return the id of its run. Use it for tools that need approval."""
         path, body = self._at(name, "call"), {"arguments": dict(arguments or {})}
         return self._transport.request("POST", path, str, query={"wait": "false"}, json=body, key="run")
 
     def add(self, name: str, **spec: Any) -> ToolSource:
-        """Add a tool: ``command=[…]``, ``function="module:function"``, ``openapi=URL`` or ``database=URL``, and its
-        other fields.
+        """Add a tool: ``command=[…]``, ``function="module:function"``, ``openapi=URL`` or ``database=URL``, and
+        further fields of the tool.
         """
         body = {"name": name, **spec}
         return self._transport.request("POST", "/api/tool-sources", ToolSource, json=body, slow=True)

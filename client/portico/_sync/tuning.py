@@ -1,5 +1,5 @@
 # Generated from portico._async by scripts/sdk: change it there.
-"""Fine-tuning: models trained on examples, locally or at their provider."""
+"""Fine-tuning: models trained on examples, locally or by their provider."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RATING_PAGE_SIZE = 200
 
 
 class Tuning(calls_fine_tuning.Tuning):
-    """Fine-tuning jobs: models trained on your examples, locally or at their provider."""
+    """Fine-tuning jobs: models trained on your examples, locally or by their provider."""
 
     def create(
         self,
@@ -47,10 +47,10 @@ class Tuning(calls_fine_tuning.Tuning):
         """Start a job. A ``Path`` is uploaded, a ``str`` is the id of an uploaded file.
 
         ``method``: ``supervised``, ``dpo`` or ``reinforcement`` (with a ``grader`` in OpenAI's format); or
-        ``embedding`` or ``rerank``, which train on the passages of a ``store`` with the questions of the file, or with
-        ``questions`` questions generated from the passages, by the chat model ``asker`` if given. ``launcher`` starts
-        the training, such as ``slurm``; ``resources`` are requested from its scheduler. ``app`` is a deployed app
-        whose prompts are added to the examples.
+        ``embedding`` or ``rerank``. The last two train on the passages of a ``store``, with the questions from the
+        file or with generated ones: ``questions`` is their number, and ``asker``, if given, is the chat model that
+        writes them. ``launcher`` starts the training, such as ``slurm``; ``resources`` are requested from its
+        scheduler. ``app`` is a deployed app whose prompts are added to the examples.
         """
         body = without_none(
             model=model,
@@ -86,7 +86,9 @@ class Tuning(calls_fine_tuning.Tuning):
         questions: int | None = None,
         asker: str | None = None,
     ) -> TuningPlan:
-        """Check the files and choose the recipe, without training; files uploaded for the check are removed again."""
+        """Check the files and choose the recipe, without training. Files that are uploaded for the check are removed
+        afterwards.
+        """
         named_files = {"training_file": training_file, "validation_file": validation_file}
         files = {name: file for name, file in named_files.items() if file is not None}
         ids = {name: self._file(file) for name, file in files.items()}
@@ -117,8 +119,8 @@ class Tuning(calls_fine_tuning.Tuning):
         model: str | None = None,
         held_back: float = 0.0,
     ) -> CollectedExamples:
-        """Collect training examples, and evaluation items, from rated answers; optionally only those of an app or a
-        model.
+        """Collect training examples, and evaluation items, from rated answers. ``app`` and ``model`` restrict the
+        answers.
 
         ``method``: ``supervised`` or ``dpo``. ``held_back``: the share of the questions, from 0 to less than 1, that
         become items and are not trained on. Raises `InvalidRequest`.
@@ -137,9 +139,10 @@ class Tuning(calls_fine_tuning.Tuning):
         return (Files(self._transport).add(file, purpose=PURPOSE)).id
 
     def follow(self, job_id: str, *, after: int = 0) -> Iterator[TuningEvent | TuningJob]:
-        """Iterate over events with a number above ``after`` as they arrive, in order; lost connections are resumed.
+        """Iterate over events numbered above ``after`` as they arrive, in order. The iteration survives lost
+        connections.
 
-        The last item is the job, when it has ended or is paused.
+        The last item is the job, once it has ended or is paused.
         """
         path = at("api", "fine_tuning", "jobs", check_path_name(job_id, "a fine-tuning job"), "follow")
         return self._follow(path, TuningEvents(after))

@@ -80,7 +80,7 @@ def chat(
         if client.apps.get(name).kind != "agent":
             raise _no_agent(name)
         if asking:
-            typer.echo(f"Chatting with {safe(name)} in the session '{safe(session)}'. Press Ctrl-D to leave.")
+            typer.echo(f"Talking to {safe(name)} in the session '{safe(session)}'. Press Ctrl-D to leave.")
             print_hint(client, name)
         while (line := _line(asking)) is not None:
             if not line.strip():

@@ -212,7 +212,7 @@ def show(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> N
 
 @app.command(epilog="Example: portico tune follow ftjob-0192f6")
 def follow(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
-    """Follow a job until it ends. Ctrl-C leaves it running."""
+    """Follow a job until it ends. Ctrl-C leaves the job running."""
     from portico.cli import tune_live
 
     with connected(context) as client:
@@ -222,7 +222,9 @@ def follow(context: typer.Context, job_id: Identity, as_json: AsJson = False) ->
 
 @app.command(epilog="Example: portico tune check ftjob-0192f6")
 def check(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
-    """Compare the prompts of a job's app with those it was trained on; exit code 1 if they differ."""
+    """Compare the current prompts of a job's app with the prompts that the job was trained on. Exit code 1 if they
+    differ.
+    """
     with connected(context) as client:
         app_check = client.tuning.check(job_id)
     if as_json:
@@ -244,7 +246,7 @@ def check(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> 
 
 @app.command(epilog="Example: portico tune pause ftjob-0192f6")
 def pause(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
-    """Stop a job after its last checkpoint; it can be resumed."""
+    """Stop a job after its last checkpoint. The job can be resumed."""
     with connected(context) as client:
         _say(client.tuning.pause(job_id), as_json, "is paused: portico tune resume {id}")
 
@@ -270,7 +272,11 @@ def convert(
     format: Annotated[str, typer.Option("--from", help="alpaca, sharegpt, lazyllm or csv.")],
     columns: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="ROLE=COLUMN", help="For csv: the meaning of each column. Repeatable."),
+        typer.Option(
+            "--map",
+            metavar="ROLE=COLUMN",
+            help="For csv: what a column contains, such as user=QUESTION. Repeatable.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -305,11 +311,12 @@ def collect(
         Path | None, typer.Option("--eval", help="The file of evaluation items to write.")
     ] = None,
     held_back: Annotated[
-        float, typer.Option(help="The share of the questions that become items and are not trained on.")
+        float,
+        typer.Option(help="The share of the questions that become evaluation items and are not trained on."),
     ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Write rated answers as training examples, and as evaluation items with other questions."""
+    """Write rated answers as training examples and, for other questions, as evaluation items."""
     if (items is None) != (held_back == 0):
         raise InvalidRequest("Use --eval and --held-back together, or neither.", param="held_back")
     if items is not None and items.resolve() == to.resolve():
@@ -340,7 +347,7 @@ def collect(
 
 
 def _write_lines(to: Path, lines: Iterable[Mapping[str, Any]]) -> int:
-    """Write JSON lines atomically, and return their number."""
+    """Write JSON Lines to a file atomically, and return the number of lines."""
     count = 0
     path = to.with_name(f"{to.name}.unfinished")
     try:
@@ -380,7 +387,7 @@ def _json_file(path: Path) -> Mapping[str, Any]:
 
 
 def _end(job: TuningJob, as_json: bool) -> None:
-    """Print the result; a failure ends the command."""
+    """Print the result of a job. Exit with an error if the job failed."""
     if as_json:
         print_json(job)
     elif job.status == "succeeded" and job.store is not None:
@@ -403,7 +410,7 @@ def _say(job: TuningJob, as_json: bool, words: str) -> None:
 
 
 def _measures(job: TuningJob) -> str | None:
-    """Return how well a search model and its base rank the held-back questions."""
+    """Describe how well a search model and its base model rank the held-back questions."""
     search_evaluation = job.evaluation
     if search_evaluation is None:
         return None

@@ -18,14 +18,16 @@ from portico.client import Client
 from portico.schemas.fine_tuning import TuningEvent, TuningJob, TuningPlan
 
 EVENT_COUNT = 1000
-"""Number of events used to draw the curve."""
+"""Number of events from which to draw the curve."""
 
 MAX_SHOWN_SENTENCES = 8
-"""Maximum number of messages shown below it."""
+"""Maximum number of messages to show below the curve."""
 
 
 def print_plan(plan: TuningPlan, *, reasons: bool) -> None:
-    """Print the examples and the recipe; optionally each setting with its reason."""
+    """Print the examples and the recipe of a plan. With ``reasons``, print each setting and the reason for its
+    value.
+    """
     data, recipe = plan.data, plan.recipe
     for sentence in plan.warnings:
         typer.secho(one_line(sentence), fg="yellow", err=True)
@@ -55,7 +57,7 @@ def print_plan(plan: TuningPlan, *, reasons: bool) -> None:
 
 
 def _spread(recipe: Mapping[str, Any]) -> str | None:
-    """Return how training is spread over several processes."""
+    """Describe how training is distributed over processes. Return ``None`` for a single process."""
     if recipe["processes"] == 1:
         return None
     nodes, parts = recipe["nodes"], recipe["tensor_parallel"]
@@ -85,9 +87,9 @@ def print_course(client: Client, job_id: str) -> None:
 
 
 def follow(client: Client, job: TuningJob, *, quiet: bool) -> TuningJob:
-    """Show a job until it has ended or is paused, and return it. On Ctrl-C, print how to follow it again.
+    """Show a job until it has ended or is paused, and return it. On Ctrl-C, print how to follow the job again.
 
-    On a terminal, show a live curve; otherwise, one line per message. ``quiet``: show nothing.
+    On a terminal, show a live curve. Otherwise, print one line per message. ``quiet``: print nothing.
     """
     out = console(error=True)
     screen = _Screen(job)
@@ -117,7 +119,7 @@ def follow(client: Client, job: TuningJob, *, quiet: bool) -> TuningJob:
 
 
 class _Screen:
-    """The lines that change during training."""
+    """The part of the terminal that is updated during training."""
 
     def __init__(self, job: TuningJob) -> None:
         self._job = job
@@ -126,7 +128,7 @@ class _Screen:
         self._began: tuple[int, float] | None = None
 
     def take(self, event: TuningEvent) -> list[Text]:
-        """Return permanent lines for a message; measurements update the curve."""
+        """Process an event. A message becomes lines to print permanently; a measurement updates the curve."""
         if event.type == "message":
             style = {"warn": "yellow", "error": "red"}.get(event.level, "dim")
             return [Text(one_line(event.message), style)]
@@ -138,7 +140,7 @@ class _Screen:
         return []
 
     def draw(self) -> Group:
-        """Return the curve, and a line of figures."""
+        """Return the curve and a line with the latest figures."""
         last = self._last
         if "step" not in last:
             return Group(Text(f"{self._job.id} · Ctrl-C leaves it running", "dim"))

@@ -1,4 +1,4 @@
-"""`portico up`: start the daemon as a child process, show its startup, run until Ctrl-C."""
+"""`portico up`: starts the daemon as a child process, shows its startup, and runs until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 GRACE_S = 10.0
-"""Seconds for the daemon to exit by itself."""
+"""Seconds that the daemon gets to exit before it is killed."""
 
 
 @app.command(context_settings={"allow_extra_args": True}, epilog="Example: portico up --docs ./docs")
@@ -38,7 +38,8 @@ def up(
     model: Annotated[
         str,
         typer.Option(
-            help="The default chat model: its source, 'tiny', or 'auto' for the best one for this machine."
+            help="The default chat model: a source, 'tiny', or 'auto' for the best model that fits this "
+            "machine."
         ),
     ] = "",
     better: Annotated[
@@ -53,10 +54,10 @@ def up(
         Path | None, typer.Option(help="Folder for all data of the daemon (default: PORTICO_HOME).")
     ] = None,
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on; any other than loopback needs a key.")
+        str | None, typer.Option(help="Address to listen on; any address except loopback requires a key.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free port.")
     ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Leave the daemon running; 'portico down' stops it.")
@@ -70,7 +71,7 @@ def up(
         raise InvalidRequest(f"Give the {subject} with {option}: portico up {option} {arg}", param=option)
     place = ["--home", str(home)] if home else []
     arguments = list(place)
-    source = None if model in ("", "auto") else model  # the best one is started once the daemon serves
+    source = None if model in ("", "auto") else model  # 'auto' is resolved later, once the daemon serves
     for name, value in (("--host", host), ("--port", port), ("--file", file), ("--model", source)):
         if value is not None:
             arguments += [name, str(value)]
@@ -142,7 +143,8 @@ def _accompany(
         elif not as_json:
             follow_start(url, key, status)
     except PorticoError as error:
-        # It serves: if we cannot query it, for instance without its key, it keeps running.
+        # The daemon serves. Even if we cannot query it, for instance because we have no key, it keeps
+        # running.
         if child.process.poll() is None:
             typer.secho(f"The daemon serves at {url}, but: {error.message}", fg="yellow", err=True)
     if child.detached:
@@ -160,19 +162,19 @@ def _accompany(
 
 
 def _running(place: list[str]) -> str | None:
-    """Return the URL of the daemon that uses the home folder."""
+    """Return the URL of the daemon that uses the home folder, or ``None``."""
     daemon_note = note(_home(place))
     return daemon_note["url"] if daemon_note else None
 
 
 def _home(place: list[str]) -> Path:
-    """Return the daemon's home folder."""
+    """Return the home folder that a daemon with these options would use."""
     return Path(next(row["value"] for row in local_settings(*place) if row["name"] == "home"))
 
 
 def _already_runs(url: str, port: int | None) -> str:
-    """Return a message with the address of this home folder's daemon, and advice if it does not use the requested
-    ``port``.
+    """Return a message with the URL of the daemon on this home folder. If the daemon uses a different ``port`` than
+    requested, add advice.
     """
     if not port or urlsplit(url).port == port:
         return f"The daemon already runs at {url}."
@@ -183,7 +185,7 @@ def _already_runs(url: str, port: int | None) -> str:
 
 
 def _end(code: int) -> str:
-    """Return how the daemon ended, by its exit code."""
+    """Describe how the daemon ended, given its exit code."""
     if code < 0:
         return f"was killed by signal {-code} ({signal.Signals(-code).name})"
     return f"exited with code {code}"
@@ -203,14 +205,16 @@ def _say_fetching(run: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DaemonProcess:
-    """The daemon's process. A ``detached`` process outlives this one, others end when their standard input closes."""
+    """The daemon's process. A ``detached`` process outlives this command. Other daemons exit when their standard input
+    closes.
+    """
 
     process: subprocess.Popen[str]
     detached: bool
 
     def ready(self) -> str:
-        """Wait until the daemon reports that it serves, and return its URL. Raises `PorticoError` with the reason if
-        it fails.
+        """Wait until the daemon reports that it serves, and return its URL. If the start fails, raise `PorticoError`
+        with the reason.
         """
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -240,8 +244,8 @@ class DaemonProcess:
 
 
 def _spawn(arguments: Sequence[str], *, is_detached: bool) -> DaemonProcess:
-    """Start the daemon in its own session: a Ctrl-C in the terminal reaches this process, which stops the daemon
-    cleanly.
+    """Start the daemon in a new session, so that Ctrl-C in the terminal reaches only this process, which then stops
+    the daemon cleanly.
     """
     command = daemon_command("serve", "--quiet", *arguments)
     if not is_detached:
@@ -250,7 +254,7 @@ def _spawn(arguments: Sequence[str], *, is_detached: bool) -> DaemonProcess:
         command,
         stdin=subprocess.DEVNULL if is_detached else subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # A detached daemon must not keep our terminal open, or the pipe of our caller.
+        # A detached daemon must not keep the terminal open, or a pipe that the caller reads.
         stderr=subprocess.DEVNULL if is_detached else None,
         text=True,
         start_new_session=True,
@@ -259,7 +263,7 @@ def _spawn(arguments: Sequence[str], *, is_detached: bool) -> DaemonProcess:
 
 
 def _end_on_terminate() -> None:
-    """Handle SIGTERM like Ctrl-C, so that the child is stopped cleanly."""
+    """Treat SIGTERM like Ctrl-C, so that the child process is stopped cleanly."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""`portico vacuum`: return unused space in the database file to the disk."""
+"""`portico vacuum`: frees unused space in the database file."""
 
 from __future__ import annotations
 

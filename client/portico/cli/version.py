@@ -1,4 +1,4 @@
-"""`portico version`: the versions of the client and the daemon."""
+"""`portico version`: prints the versions of the client and the daemon."""
 
 from __future__ import annotations
 

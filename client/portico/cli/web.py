@@ -1,4 +1,4 @@
-"""`portico web`: a single app as a page."""
+"""`portico web`: serves a single app as a page."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def web(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 picks a free port.")] = 8643,
     as_json: AsJson = False,
 ) -> None:
-    """Serve a single app as a page, with its own key that ends with this command. Ctrl-C stops it."""
+    """Serve a single app as a page, with a separate key that is revoked when this command ends. Ctrl-C stops it."""
     with connected(context) as client, _key(client, name, scope or (), limits_of(limit or ())) as key:
         command = run_server_module("share", "--daemon", client.url, "--app", name, "--title", title or name)
         command += ["--host", host, "--port", str(port)]
@@ -93,12 +93,12 @@ def web(
 
 @contextlib.contextmanager
 def _key(client: Client, name: str, extra_scopes: Iterable[str], limits: dict[str, int]) -> Iterator[str]:
-    """Yield a temporary key that can call this app and use what the app needs."""
+    """Yield a temporary key that can call this app and everything that the app needs."""
     apps = {app.name: app for app in client.apps.list()}
     if name not in apps:
         raise NotFound(f"There is no app '{name}'. Apps are: {', '.join(apps) or 'none'}.", param="name")
     store = [f"stores:{name}:read"] if apps[name].kind == "store" else []
-    scopes = [  # visitors reach only the app, whatever the key allows
+    scopes = [  # the page gives visitors access only to the app, even if the key allows more
         "chat",
         f"apps:{name}:call",
         *store,
@@ -108,12 +108,14 @@ def _key(client: Client, name: str, extra_scopes: Iterable[str], limits: dict[st
     try:
         yield key.key
     finally:
-        with contextlib.suppress(PorticoError):  # a daemon that has exited has nothing to revoke now
+        with contextlib.suppress(PorticoError):  # if the daemon has exited, the key cannot be revoked now
             client.keys.revoke(key.id)
 
 
 def _address(process: subprocess.Popen[str]) -> str:
-    """Return the address of the page. Raises `InvalidRequest` with the page's own message if it did not start."""
+    """Wait for the page to start and return its URL. If the start fails, raise `InvalidRequest` with the page's own
+    message.
+    """
     assert process.stdout is not None
     reply = json.loads(process.stdout.readline() or '{"error": {"message": "The page did not start."}}')
     if "error" in reply:

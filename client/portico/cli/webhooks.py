@@ -1,4 +1,4 @@
-"""`portico webhooks`: notifications of finished work."""
+"""`portico webhooks`: manages notifications about finished work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the webho
 )
 def create(
     context: typer.Context,
-    url: Annotated[str, typer.Argument(help="The https address that receives the events.")],
+    url: Annotated[str, typer.Argument(help="The https URL that receives the events.")],
     event: Annotated[
         list[str],
         typer.Option(
@@ -33,10 +33,10 @@ def create(
             autocompletion=event_types,
         ),
     ],
-    name: Annotated[str | None, typer.Option(help="The name of the webhook (default: its address).")] = None,
+    name: Annotated[str | None, typer.Option(help="The name of the webhook (default: its URL).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a webhook. Its secret is shown once and never again."""
+    """Create a webhook. Its secret is shown only once."""
     with connected(context) as client:
         webhook = client.webhooks.create(url, event, name=name)
     _show_secret(webhook, as_json)
@@ -88,7 +88,7 @@ def show(context: typer.Context, webhook_id: Identity, as_json: AsJson = False) 
 def change(
     context: typer.Context,
     webhook_id: Identity,
-    url: Annotated[str | None, typer.Option(help="The address that receives the events.")] = None,
+    url: Annotated[str | None, typer.Option(help="The URL that receives the events.")] = None,
     event: Annotated[
         list[str] | None,
         typer.Option(help="All event types to send; repeatable.", autocompletion=event_types),
@@ -146,7 +146,7 @@ def rotate(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Replace the secret of a webhook. The new secret is shown once and never again."""
+    """Replace the secret of a webhook. The new secret is shown only once."""
     with connected(context) as client:
         if not keep_old:
             confirm(f"Invalidate the secret of '{webhook_id}' immediately?", yes=yes)
@@ -177,7 +177,8 @@ def deliveries(
     webhook_id: Identity,
     limit: Annotated[int, typer.Option(min=1, max=100, help="Number of deliveries, newest first.")] = 20,
     after: Annotated[
-        str | None, typer.Option(help="Only deliveries before this one.", metavar="DELIVERY")
+        str | None,
+        typer.Option(help="Only deliveries older than the delivery with this id.", metavar="DELIVERY"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -203,7 +204,7 @@ def redeliver(
     delivery_id: Annotated[str, typer.Argument(metavar="DELIVERY", help="The id of the delivery.")],
     as_json: AsJson = False,
 ) -> None:
-    """Send an event again, whatever its outcome."""
+    """Send an event again, even if it has already been delivered."""
     with connected(context) as client:
         webhook_delivery = client.webhooks.redeliver(webhook_id, delivery_id)
     print_outcome(

@@ -1,4 +1,4 @@
-"""`portico whoami`: the caller's identity and permissions."""
+"""`portico whoami`: prints the caller's identity and permissions."""
 
 from __future__ import annotations
 

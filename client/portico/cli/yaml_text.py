@@ -1,4 +1,4 @@
-"""Readable YAML: parse errors in one sentence, and output with texts as blocks."""
+"""YAML for people: parse errors in one sentence, and output with multi-line texts as blocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico.errors import InvalidRequest
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes multi-line texts as blocks, and no aliases."""
+    """Writes multi-line texts as blocks, and never uses aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -26,12 +26,12 @@ _Dumper.add_representer(str, _block)
 
 
 def to_yaml(value: Any) -> str:
-    """Return a JSON value as YAML, with keys in their original order."""
+    """Format a JSON value as YAML, with keys in their original order."""
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """Parse a YAML document. Raise `InvalidRequest` that names the file and the position."""
+    """Parse a YAML document. Raise `InvalidRequest` that contains the file's name and the position of the error."""
     try:
         return load(text)
     except yaml.YAMLError as error:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 
 def json_at(*places: str) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Return field metadata with the places of its JSON, as dotted names; the first place with a value is used.
+    """Return field metadata that says where the field's value is in JSON. ``places`` are dotted names, in order of
+    preference; the first place with a value is used.
 
-    The empty place is the whole object.
+    An empty place means the whole object.
     """
     return {"json_at": tuple(tuple(place.split(".")) if place else () for place in places)}

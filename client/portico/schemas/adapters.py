@@ -12,8 +12,8 @@ from portico.schemas.resource import Column, Resource, Verb
 class Adapter:
     """An adapter of the model ``base``.
 
-    ``state``: ``cold`` until its base is loaded, ``ready``, ``failed`` if the base runs without it, ``orphaned`` if
-    its base no longer exists. ``rank``, ``alpha`` and ``targets`` come from its files.
+    ``state``: ``cold`` until the base is loaded, ``ready``, ``failed`` if the base runs without the adapter,
+    ``orphaned`` if the base no longer exists. ``rank``, ``alpha`` and ``targets`` are read from the adapter's files.
     """
 
     name: str

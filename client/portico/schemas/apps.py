@@ -13,12 +13,12 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """An app; its name is also a model name, and its ``id`` is always unambiguous.
+    """An app. Its name is also a model name; its ``id`` is always unambiguous.
 
-    ``shared``: the name refers to it for every key; otherwise ``owner`` is the key that has the name, visible to an
-    admin.
+    ``shared``: the name refers to this app for every key. Otherwise the name is valid only for the key ``owner``,
+    which only admins can see.
 
-    ``kind`` is ``store``, ``flow`` or ``agent``; ``version`` is 0 for an app that was not deployed. ``limits`` apply
+    ``kind`` is ``store``, ``flow`` or ``agent``. ``version`` is 0 for an app that was not deployed. ``limits`` apply
     to all callers.
     """
 
@@ -36,7 +36,9 @@ class App:
 
 
 def the_only(apps: Sequence[App]) -> str:
-    """Return the default app to ask; raise `InvalidRequest` that lists the apps unless there is exactly one."""
+    """Return the name of the only app. If there is no app, or more than one, raise `InvalidRequest`; the message lists
+    the apps.
+    """
     if len(apps) == 1:
         return apps[0].name
     if not apps:
@@ -51,10 +53,10 @@ def the_only(apps: Sequence[App]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AppVersion:
-    """A version of a deployed app. ``current``: it is the version that answers.
+    """A version of a deployed app. ``current``: calls are answered by this version.
 
-    ``warnings``: what it still needs, such as functions that a client must serve; only in the response to a
-    deployment.
+    ``warnings``: what the app still needs, such as functions that a client must serve. Only the response to a
+    deployment contains them.
     """
 
     id: str

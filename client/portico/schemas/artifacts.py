@@ -1,4 +1,4 @@
-"""Artifacts: files created by runs."""
+"""Artifacts: files that runs have created."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portico.schemas.resource import Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file created by a run; its bytes are at ``link``."""
+    """A file that a run has created. Its content can be downloaded from ``link``."""
 
     id: str
     name: str
@@ -20,7 +20,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactRecord(Artifact):
-    """An artifact with the run that created it, and the time in seconds since 1970."""
+    """An artifact together with the run that created it, and the time of creation in seconds since 1970."""
 
     run: str
     created_at: float

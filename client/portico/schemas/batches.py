@@ -15,7 +15,7 @@ ENDED = ("completed", "failed", "expired", "cancelled")
 
 @dataclass(frozen=True, slots=True)
 class BatchProblem:
-    """An error in a file, with its line if it belongs to a line."""
+    """An error in an input file; ``line`` is set if the error belongs to a single line."""
 
     code: str
     message: str
@@ -29,8 +29,8 @@ class BatchProblem:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A batch. ``status``: ``validating``, ``in_progress``, ``finalizing``, ``completed``, ``cancelling``,
-    ``cancelled``, ``expired`` or ``failed``. Times are in seconds since 1970. Of ``total`` requests, those neither
-    ``completed`` nor ``failed`` have not been processed, or not yet.
+    ``cancelled``, ``expired`` or ``failed``. Times are in seconds since 1970. ``completed`` and ``failed`` count
+    requests; the rest of ``total`` has not been processed.
     """
 
     id: str
@@ -62,7 +62,7 @@ class Batch:
 
     @property
     def ended_at(self) -> float | None:
-        """When the batch ended, in any way."""
+        """When the batch completed, failed, expired or was cancelled; ``None`` if it has not ended."""
         return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
 
     @property
@@ -72,15 +72,15 @@ class Batch:
 
     @property
     def progress(self) -> str:
-        """``3 of 10``; empty before the requests are counted."""
+        """The number of processed requests, such as ``3 of 10``; empty before the requests are counted."""
         return f"{self.done:,} of {self.total:,}" if self.total else ""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """The result of a request: ``status_code`` and ``body``, or the ``error`` if it has neither.
+    """The result of one request: ``status_code`` and ``body``, or ``error`` if the request got no response.
 
-    ``line`` is the line of the input, from 1.
+    ``line`` is the number of the request's line in the input file, from 1.
     """
 
     line: int
@@ -97,7 +97,7 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class CheckedBatch:
-    """The number of requests in a file, their model, and the errors of the file."""
+    """The result of checking an input file: the number of requests, their model, and the errors."""
 
     total: int
     model: str | None

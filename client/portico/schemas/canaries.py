@@ -1,4 +1,4 @@
-"""Canaries: aliases whose calls are split."""
+"""Canaries: aliases whose calls are split between two targets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class CanarySide:
-    """Statistics of a side: finished calls, including the side's own ``errors``, tokens, and the mean score from 0 to
-    1 of the ``samples`` that were graded. ``unjudged``: answers whose judge failed.
+    """Statistics of one side: ``calls`` that have finished, ``errors`` that the side itself caused, tokens, and
+    ``score``, the mean from 0 to 1 over the ``samples`` that were graded. ``unjudged``: answers that could not be
+    graded, because the judge failed.
     """
 
     target: str
@@ -28,7 +29,7 @@ class CanarySide:
 
 @dataclass(frozen=True, slots=True)
 class CanaryEntry:
-    """An entry of the journal. ``by`` is the id of a key; ``None`` means the rule."""
+    """An entry of the journal. ``by`` is the id of the key that acted; ``None`` if a rule acted."""
 
     at: float
     by: str | None
@@ -39,11 +40,11 @@ class CanaryEntry:
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """A canary, see `CanaryRequest`; the other side is the target of ``alias`` when the canary was set.
+    """A canary; see `CanaryRequest`. The other side is the alias's target at the time when the canary was set.
 
-    ``status`` is ``running`` until it is ``promoted`` or ``rolled_back``, for a ``reason``. ``waits_for``: the missing
-    conditions for its promotion. ``key``: the key that set it, and for which answers are graded. Times are in seconds
-    since 1970.
+    ``status`` is ``running`` until the canary is ``promoted`` or ``rolled_back``; ``reason`` says why. ``waits_for``:
+    the conditions for promotion that are not met yet. ``key``: the key that set the canary, on whose behalf answers
+    are graded. Times are in seconds since 1970.
     """
 
     id: str

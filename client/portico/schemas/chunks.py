@@ -12,8 +12,8 @@ from portico.wire import Place
 
 @dataclass(frozen=True, slots=True)
 class ChunkGroup:
-    """A group with its progress. ``waiting`` files of the store are not in it yet; ``errors`` explains for files why
-    they cannot be added, as (name, message).
+    """A chunk group of a store and its progress. ``waiting``: number of files in the store that are not in the group
+    yet. ``errors``: files that cannot be added, as (name, message).
     """
 
     name: str
@@ -29,8 +29,8 @@ class ChunkGroup:
 
 @dataclass(frozen=True, slots=True)
 class Chunker:
-    """A chunker: sizes in columns (a CJK character counts as two); ``formats`` are file suffixes for which it is
-    ``auto``.
+    """A chunker. Sizes are in columns (a CJK character counts as two). ``formats``: the file suffixes for which
+    ``auto`` uses this chunker.
     """
 
     name: str
@@ -50,7 +50,9 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class FileChunk:
-    """A chunk of a file: ``chunk`` is its number in searches, ``number`` its number in its file and group, from 0."""
+    """A chunk of a file. ``chunk`` is its number in search results, ``number`` its number within its file and group,
+    from 0.
+    """
 
     chunk: int
     number: int
@@ -60,7 +62,9 @@ class FileChunk:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The result of a strategy for a document: its first chunks, their number, and their lengths in characters."""
+    """The result of splitting a document with one strategy: the first chunks, and the number and lengths (in
+    characters) of all chunks.
+    """
 
     strategy: Mapping[str, Any]
     total: int

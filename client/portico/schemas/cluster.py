@@ -10,9 +10,9 @@ from portico.schemas.resource import Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class ClusterDaemon:
-    """A daemon on this database; ``here`` marks the daemon that responds. ``jobs`` is the number of processes that it
-    has started for models, training jobs and documents, ``runs`` the number of its durable runs. ``seen_at``: when
-    it was last seen.
+    """A daemon that uses this database; ``here`` marks the daemon that answered the request. ``jobs`` is the number of
+    processes that the daemon has started for models, training jobs and documents, ``runs`` the number of its
+    durable runs. ``seen_at``: when the daemon was last seen.
     """
 
     id: str
@@ -28,10 +28,10 @@ class ClusterDaemon:
 
 @dataclass(frozen=True, slots=True)
 class ClusterNode:
-    """A machine on which a launcher starts processes, by its scheduler name.
+    """A machine on which a launcher starts processes. ``name`` is the scheduler's name for the machine.
 
-    ``detail`` is the scheduler's own term for the state, ``reason`` why nothing is started on it. ``…_used`` is the
-    amount in use by anyone; ``None`` if the scheduler does not report it.
+    ``detail`` is the scheduler's own term for the state; ``reason`` says why no work is started on the machine.
+    ``…_used`` is the amount that all users together use; ``None`` if the scheduler does not report it.
     """
 
     name: str
@@ -51,8 +51,8 @@ class ClusterNode:
 
 @dataclass(frozen=True, slots=True)
 class ClusterLauncher:
-    """The nodes of a launcher, ``total`` in number; ``error`` explains why they are unknown. ``drains``: whether they
-    can be drained.
+    """A launcher and its nodes; ``total`` is their number. ``error`` says why the nodes are unknown. ``drains``:
+    whether the launcher's nodes can be drained.
     """
 
     name: str
@@ -64,8 +64,8 @@ class ClusterLauncher:
 
 @dataclass(frozen=True, slots=True)
 class ClusterJob:
-    """A process of the model or training job ``name``: ``queued`` for a ``reason``, ``starting`` or ``running``.
-    ``job`` is its scheduler id, ``daemon`` the id of the daemon that owns it.
+    """A process that runs the model or training job ``name``. ``state``: ``queued`` (see ``reason``), ``starting`` or
+    ``running``. ``job`` is the process's id in the scheduler, ``daemon`` the id of the daemon that owns it.
     """
 
     name: str
@@ -89,8 +89,8 @@ class ClusterStatus:
 
 @dataclass(frozen=True, slots=True)
 class DrainedNode:
-    """The effect of draining a node: models in ``moves`` are started elsewhere, then stopped on the node; ``stays``
-    runs to completion.
+    """The effect of draining a node. Models in ``moves`` are started on other nodes and then stopped on this node;
+    work in ``stays`` runs to completion.
     """
 
     launcher: str

@@ -1,4 +1,4 @@
-"""The changes of a configuration, and its errors."""
+"""Changes that applying a configuration makes, and problems in a configuration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An item and its change. ``detail`` names the fields that differ."""
+    """An object of a configuration, and what happens to it. ``detail`` names the fields that differ."""
 
     kind: str
     name: str
@@ -18,8 +18,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The applied changes, in order; with ``dry_run``, the planned changes. ``ignored``: keys that are read only at
-    startup.
+    """The applied changes, in order. With ``dry_run``, the planned changes. ``ignored``: keys of the configuration
+    that are read only at startup.
     """
 
     changes: tuple[Change, ...]
@@ -29,7 +29,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An entry of a configuration that cannot work as written. ``place``: its position, such as
+    """A problem with an entry of the configuration. ``place``: the position of the entry, such as
     ``models[0].source``.
     """
 
@@ -39,6 +39,8 @@ class Problem:
 
     @property
     def line(self) -> str:
-        """The problem as one line. A model is omitted; a store or an alias exists, but not as configured."""
+        """The problem as one line. A model with a problem is left out; a store or an alias exists, but not as
+        configured.
+        """
         outcome = "left out" if self.place.startswith("models") else "problem"
         return f"{outcome}: {self.name} ({self.place}): {self.reason}"

@@ -1,4 +1,4 @@
-"""Containers: folders of the sandbox."""
+"""Containers: sandbox folders for code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A sandbox folder shared by the code of several calls. Times are in seconds since 1970."""
+    """A sandbox folder that the code of several calls shares. Times are in seconds since 1970."""
 
     id: str
     name: str
@@ -28,7 +28,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class ContainerFile:
-    """A file of a container; ``path`` is its path for code, ``source`` names who added it."""
+    """A file of a container. ``path`` is where code finds the file, ``source`` says who added it."""
 
     id: str
     container_id: str

@@ -13,7 +13,9 @@ from portico.schemas.stores import Store
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """An entry point. ``reason`` explains why a ``failed`` entry point cannot be used; empty if it is ``ready``."""
+    """An entry point of a plugin. ``reason`` says why a ``failed`` entry point cannot be used; it is empty for a
+    ``ready`` one.
+    """
 
     kind: Literal["engine", "chunker", "tool", "provider"]
     name: str
@@ -28,8 +30,8 @@ class Plugin:
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredGuard:
-    """A guard of the configuration. ``on``: what it protects, ``*`` for everything. ``detects``: the kinds of content
-    that it looks for; the operator's words and patterns are ``word`` and ``pattern``.
+    """A configured guard. ``on``: what the guard protects, ``*`` for everything. ``detects``: the kinds of content
+    that the guard looks for; ``word`` and ``pattern`` stand for the operator's own words and patterns.
     """
 
     name: str
@@ -52,7 +54,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class BackedUp:
-    """A backup: its size in bytes, and the number of files missing from the daemon."""
+    """A backup: its size in bytes, and the number of files that were missing from the home folder."""
 
     bytes: int
     missing: int
@@ -60,7 +62,9 @@ class BackedUp:
 
 @dataclass(frozen=True, slots=True)
 class Vacuumed:
-    """Bytes of the database file before and after; ``converted``: it now frees space automatically."""
+    """The size of the database file in bytes, before and after. ``converted``: the file has been converted so that it
+    now frees space automatically.
+    """
 
     before: int
     after: int
@@ -70,8 +74,9 @@ class Vacuumed:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What this caller can see. ``home`` and ``problems`` are for admins only; ``startup``: the runs started at
-    startup; ``apps``: those of the folders given at startup, those of other stores, oldest first, then others.
+    """The parts of the daemon's state that this caller can see. ``home`` and ``problems`` are for admins only.
+    ``startup``: the runs started at startup. ``apps``: first the apps of folders given at startup, then those of
+    other stores, oldest first, then all others.
     """
 
     version: str
@@ -87,7 +92,9 @@ class Status:
     small_model: SmallModel | None
 
     def hint_for(self, name: str) -> str | None:
-        """Return a hint to show with an answer of ``name``, if that is the tiny model or an app that uses it."""
+        """Return a hint to show with an answer from ``name``, or ``None`` unless the tiny model answers, directly or
+        in an app.
+        """
         small = self.small_model
         return small.hint if small is not None and name in (*small.names, *small.apps) else None
 
@@ -112,7 +119,7 @@ PLUGINS = Resource(
 CONTENT_GUARDS = Resource(
     "ContentGuards",
     "/api/guards",
-    "Checks on the texts around models, apps, tools and stores.",
+    "Checks on the inputs and outputs of models, apps, tools and stores.",
     {},
     (Verb("list", "GET", list[ConfiguredGuard]),),
     columns=(

@@ -11,7 +11,7 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A process of a model that has several; fields as in `DeploymentInfo`."""
+    """One of several processes of a model. The fields have the same meaning as in `Deployment`."""
 
     source: str
     engine: str
@@ -26,12 +26,13 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model on an engine. Times are in seconds since 1970; ``memory_bytes`` is the memory of its process.
+    """A model on an engine. Times are in seconds since 1970; ``memory_bytes`` is the memory that the model's process
+    uses.
 
-    ``calls`` are waiting or being answered; ``starts`` and ``crashes`` are counted since the daemon started. With
-    several ``replicas`` each number is their sum. ``gpus`` are the numbers of the GPUs that it uses. ``answers``, for
-    a chat model: whether it answers from passages in its own words (``write``) or by quotation, by configuration or by
-    its test; null until it was tested.
+    ``calls`` counts calls that wait or are being answered; ``starts`` and ``crashes`` are counted since the daemon
+    started. With several ``replicas``, each of these numbers is the sum over the replicas. ``gpus``: the numbers of
+    the GPUs that the model uses. ``answers``, for a chat model: whether it answers from passages in its own words
+    (``write``) or by quotation (``quote``), as configured or as its test decided; null before the test.
     """
 
     name: str
@@ -60,7 +61,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class TriedSource:
-    """A source that was tried, and why it cannot be used."""
+    """A source that was tried, and the reason why it cannot be used."""
 
     source: str
     reason: str
@@ -68,11 +69,11 @@ class TriedSource:
 
 @dataclass(frozen=True, slots=True)
 class BetterModel:
-    """A replacement for the tiny model. ``seconds``: the approximate download time, if known.
+    """A model that can replace the tiny model. ``seconds``: the approximate download time, if known.
 
-    ``state``: ``none`` (no better model fits, the tiny model is no longer used, or an earlier offer within the last
-    `UNREACHABLE_INTERVAL_S` seconds could not reach its sources either), ``available`` from ``source``,
-    ``unreachable`` (``tried`` explains why), ``fetching`` in ``run``, ``declined``.
+    ``state`` is ``available`` (from ``source``), ``unreachable`` (``tried`` says why), ``fetching`` (in ``run``),
+    ``declined`` or ``none``. ``none`` means that no better model fits, that the tiny model is no longer used, or that
+    an earlier offer in the last `UNREACHABLE_INTERVAL_S` seconds could not reach the sources.
     """
 
     state: Literal["none", "available", "unreachable", "fetching", "declined"]
@@ -88,19 +89,21 @@ class BetterModel:
 @dataclass(frozen=True, slots=True)
 class SmallModel:
     """The tiny model behind ``default``: its names, the apps that use it directly or through another app, and a line
-    that explains what it is and how to get a better one.
+    that says what it is and how to get a better model.
     """
 
     names: tuple[str, ...]
     apps: tuple[str, ...]
     hint: str
     fetching: bool
-    """True if the better model is being downloaded."""
+    """True while the better model is being downloaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would run, and why. ``estimate`` is bytes by purpose; if it does not fit, ``nearest`` names what would."""
+    """How a model would run, and why. ``estimate``: the required bytes, keyed by purpose. If the model does not fit,
+    ``nearest`` says what would fit.
+    """
 
     model: str
     hardware: str
@@ -114,18 +117,20 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """A model for a machine; sizes are downloads in GB, ``device`` is the device it was chosen for."""
+    """A model recommended for a machine. The sizes are those of the downloads, in GB; ``device`` is the device for
+    which the model was chosen.
+    """
 
     name: str
     source: str
-    """The GGUF source, for the embedded engine."""
+    """The source of the GGUF file, which the embedded engine uses."""
     size_gb: float
     safetensors: str
     safetensors_gb: float
     licence: str
     device: Literal["gpu", "cpu"]
     reason: str
-    """The reason for the choice, in readable form."""
+    """The reason for the choice, as text for people."""
 
 
 DEPLOYMENTS = Resource(

@@ -9,7 +9,7 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class EngineParameter:
-    """A parameter of an engine that a model can set; ``kind`` is the type of its value."""
+    """A parameter that models can set for an engine. ``kind`` is the type of its value."""
 
     name: str
     kind: str
@@ -18,10 +18,10 @@ class EngineParameter:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An engine as the daemon shows it. ``state`` is ``built in`` for engines without an environment.
+    """An engine. ``state`` is ``built in`` for engines that have no separate environment.
 
-    ``problem`` explains why a broken engine is broken, or why an absent engine cannot be installed on this machine.
-    ``built_at`` is in seconds since 1970.
+    ``problem`` says why an engine is broken, or why an absent engine cannot be installed on this machine. ``built_at``
+    is in seconds since 1970.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check."""
+    """The result of one check of an engine's environment."""
 
     check: str
     ok: bool
@@ -47,7 +47,7 @@ class Finding:
 ENGINES = Resource(
     "Engines",
     "/api/engines",
-    "Programs that run models, and the environments of the heavy ones.",
+    "Programs that run models, and the separate environments of the heavy ones.",
     {"name": "an engine"},
     (
         Verb("list", "GET", list[Engine]),

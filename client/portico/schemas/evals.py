@@ -1,4 +1,4 @@
-"""Evaluations, their runs with items, and searches over settings."""
+"""Evaluations, their runs and the results of items, and searches over settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Eval:
 
 @dataclass(frozen=True, slots=True)
 class CriterionScore:
-    """The results of the items by one criterion."""
+    """How the items of a run scored on one criterion."""
 
     testing_criteria: str
     passed: int
@@ -38,9 +38,9 @@ class CriterionScore:
 
 @dataclass(frozen=True, slots=True)
 class EvalRun:
-    """A run. ``status``: ``queued``, ``in_progress``, ``completed``, ``canceled`` or ``failed``. ``items`` is the
-    number of items, ``result_counts`` counts finished items by result; ``run_id`` is the durable run with its
-    events.
+    """A run of an evaluation. ``status``: ``queued``, ``in_progress``, ``completed``, ``canceled`` or ``failed``.
+    ``items`` is the number of items, ``result_counts`` the number of finished items by result. ``run_id`` is the id
+    of the durable run, which has the events.
     """
 
     id: str
@@ -66,7 +66,7 @@ class EvalRun:
 
     @classmethod
     def from_json(cls, value: Any) -> EvalRun:
-        """Parse a run. ``tokens`` are the sum over all models."""
+        """Parse a run. ``tokens`` is the sum over all models."""
         usages = value.get("per_model_usage") or () if isinstance(value, Mapping) else ()
         return read_object(cls, value, tokens=sum(int(usage.get("total_tokens") or 0) for usage in usages))
 
@@ -77,7 +77,9 @@ class EvalRun:
 
 @dataclass(frozen=True, slots=True)
 class EvalOutput:
-    """The result of an item: ``pass``, ``fail`` or ``error``. ``results`` are the results of the criteria, in order."""
+    """The result of one item: ``pass``, ``fail`` or ``error``. ``results`` contains the result of each criterion, in
+    order.
+    """
 
     id: str
     status: str
@@ -97,8 +99,8 @@ class EvalOutput:
 
 @dataclass(frozen=True, slots=True)
 class EvalTrial:
-    """A combination of settings; a run of the evaluation by its ``id``. ``stopped``: abandoned in favor of better
-    trials.
+    """A combination of settings that a search has tried. ``id`` is the id of the trial's run. ``stopped``: the trial
+    was abandoned because others were better.
     """
 
     id: str
@@ -118,7 +120,9 @@ class EvalTrial:
 
 @dataclass(frozen=True, slots=True)
 class EvalSearch:
-    """A search over settings. ``trials`` are sorted best first; ``best`` is the id of the first trial at the end."""
+    """A search over settings. ``trials`` are sorted, best first. ``best`` is the id of the best trial once the search
+    has ended.
+    """
 
     id: str
     eval_id: str
@@ -140,9 +144,10 @@ class EvalSearch:
 
 @dataclass(frozen=True, slots=True)
 class EvalPlan:
-    """The cost of a search, from a dry run: ``asked`` items in total, ``judged`` judge calls, and ``trained`` models.
+    """The cost of a search, computed without starting it: ``asked`` is the total number of items to answer, ``judged``
+    the number of judge calls, and ``trained`` the number of models to train.
 
-    ``settings`` are those of the first trials.
+    ``settings``: the settings of the first trials.
     """
 
     trials: int
@@ -155,7 +160,7 @@ class EvalPlan:
 
 @dataclass(frozen=True, slots=True)
 class EvalApplied:
-    """The new versions by app. ``left``: settings that belong to no app; pass them with each call."""
+    """The new version of each app, keyed by app. ``left``: settings that belong to no app; pass them with each call."""
 
     trial: str
     versions: Mapping[str, int]

@@ -9,10 +9,10 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class FactSource:
-    """The origin of a fact.
+    """The origin of a fact: ``agent`` learned the fact in ``run``.
 
-    ``agent`` learned it in ``run``; ``session`` is the id of the session of ``app`` named ``name``, ``message`` the
-    number of the message in that session and ``said`` its text. They are null if the object no longer exists.
+    ``session`` is the id of the session, ``app`` its app and ``name`` its name. ``message`` is the number of the
+    message in that session, and ``said`` the text of the message. Each field is null if the object no longer exists.
     """
 
     agent: str | None
@@ -25,13 +25,13 @@ class FactSource:
 
     @property
     def conversation(self) -> str:
-        """``guide/monday``; empty if the session no longer exists."""
+        """The app and the name of the session, such as ``guide/monday``; empty if the session no longer exists."""
         return f"{self.app}/{self.name}" if self.app else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A fact of the long-term memory, in the store ``store``. Times are in seconds since 1970."""
+    """A fact in long-term memory; ``store`` is the store that contains it. Times are in seconds since 1970."""
 
     id: str
     store: str

@@ -22,7 +22,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A received part of an upload."""
+    """A part of an upload that has been received."""
 
     id: str
     bytes: int
@@ -31,7 +31,7 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class FileUpload:
-    """A file uploaded in parts. ``status``: pending, completed (then with its ``file``), cancelled or expired."""
+    """A file that is uploaded in parts. ``status``: pending, completed (``file`` is then set), cancelled or expired."""
 
     id: str
     filename: str

@@ -23,7 +23,9 @@ class SearchMeasures:
 
 @dataclass(frozen=True, slots=True)
 class SearchEvaluation:
-    """An embedding model or a reranker compared with its base, on held-back questions; ``better``: by nDCG@10."""
+    """An embedding model or a reranker compared with its base, on held-back questions. ``better``: whether its nDCG@10
+    is higher.
+    """
 
     questions: int
     before: SearchMeasures
@@ -34,8 +36,9 @@ class SearchEvaluation:
 @dataclass(frozen=True, slots=True)
 class TuningJob:
     """A fine-tuning job. ``status``: ``validating_files``, ``queued``, ``running``, ``paused``, ``succeeded``,
-    ``failed`` or ``cancelled``. Times are in seconds since 1970; ``fine_tuned_model`` is the model name once it is
-    done. ``cost`` is in US dollars, for a job that a provider trained at a known price.
+    ``failed`` or ``cancelled``. Times are in seconds since 1970. ``fine_tuned_model`` is the name of the new model
+    once the job has succeeded. ``cost`` is in US dollars; it is set if a provider trained the model at a known
+    price.
     """
 
     id: str
@@ -69,15 +72,15 @@ class TuningJob:
 
     @property
     def progress(self) -> str:
-        """``20 of 300`` steps; empty before the first step."""
+        """The number of finished steps, such as ``20 of 300``; empty before the first step."""
         return f"{self.step} of {self.total_steps}" if self.step and self.total_steps else ""
 
 
 @dataclass(frozen=True, slots=True)
 class TuningAppCheck:
-    """The result of checking whether an app creates the prompts that a model was trained on. ``same`` is true if there
-    are no ``differences``, which are sentences. ``model`` is the model that the app calls; ``uses_result`` is true
-    if that model is the job's result.
+    """The result of checking whether an app creates the prompts that a model was trained on. ``differences`` are
+    sentences; ``same`` is true if there are none. ``model`` is the model that the app calls; ``uses_result`` is
+    true if that model is the job's result.
     """
 
     app: str
@@ -103,14 +106,16 @@ class TuningEvent:
 
     @classmethod
     def from_json(cls, value: Any) -> TuningEvent:
-        """Parse an event. Its ``number`` is the end of its id."""
+        """Parse an event. ``number`` is the last part of the event's id."""
         number = str(value.get("id", "")).rpartition("-")[2] if isinstance(value, Mapping) else ""
         return read_object(cls, value, number=int(number) if number.isdigit() else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class TuningCheckpoint:
-    """A state from which training can continue, with its measurements; ``served``: ``model`` can be called."""
+    """A state from which training can continue, with the measurements at that step. ``served``: whether ``model`` can
+    be called.
+    """
 
     id: str
     model: str = field(metadata=json_at("fine_tuned_model_checkpoint"))
@@ -122,8 +127,9 @@ class TuningCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class TuningPlan:
-    """The plan of a job. ``data`` has statistics of the examples, ``warnings`` their anomalies. ``recipe`` has each
-    setting, with its explanation under ``reasons``; ``command`` starts the training.
+    """The plan for a job. ``data`` contains statistics about the examples, ``warnings`` describes anomalies in them.
+    ``recipe`` contains the settings, and the explanation of each setting under ``reasons``. ``command`` is the
+    command line that starts the training.
     """
 
     model: str

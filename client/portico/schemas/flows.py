@@ -1,4 +1,4 @@
-"""Validated specifications, and the trace of a run."""
+"""Results of checking a specification, and the trace of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class TraceStep:
-    """A finished step. ``input`` is shortened for display; times are in seconds since 1970, ``cost`` is in US dollars,
+    """A finished step. ``input`` is shortened for display. Times are in seconds since 1970. ``cost`` is in US dollars,
     or null if no price is known.
     """
 
@@ -31,7 +31,7 @@ class TraceStep:
 
 @dataclass(frozen=True, slots=True)
 class CheckedSpec:
-    """The result of checking a flow or an agent: whether it can run, and its first error."""
+    """The result of checking a flow or an agent: whether it can run, or else the first error."""
 
     ok: bool
     name: str = ""

@@ -11,13 +11,13 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key without its secret; ``hint``: the last four characters of the secret. ``limits``: the limits that are set.
+    """A key without its secret. ``hint``: the last four characters of the secret. ``limits``: the limits that are set.
 
-    ``filters``: which files of a store it can read, by store name or id. ``stored_bytes``: its data on disk: files,
-    parts of uploads, mirrors of its stores, and artifacts.
+    ``filters``: which files the key can read in each store, keyed by the store's name or id. ``stored_bytes``: the
+    size of the key's data on disk: files, parts of uploads, mirrors of its stores, and artifacts.
 
-    Users who sign in through an issuer are also listed, from their first token on, with ``issuer`` and ``subject``;
-    ``signed_in_at`` is when the newest token was issued, ``blocked_at`` when they were blocked.
+    Users who sign in through an issuer are listed as well, from their first token on, with ``issuer`` and ``subject``.
+    ``signed_in_at`` is when the user's newest token was issued, ``blocked_at`` when the user was blocked.
     """
 
     id: str
@@ -36,8 +36,8 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Whoami:
-    """The caller. ``by``: the kind of credentials. ``role``: the role from a signed-in user's token. ``expires_at``:
-    when the token expires, in seconds since 1970.
+    """The caller's identity. ``by``: the kind of credentials. ``role``: the role in the token of a signed-in user.
+    ``expires_at``: when the token expires, in seconds since 1970.
     """
 
     id: str
@@ -53,7 +53,7 @@ class Whoami:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey(Key):
-    """A newly created key. ``key`` is shown only this once."""
+    """A newly created key. ``key`` is its secret, which is shown only once."""
 
     key: str
 

@@ -1,4 +1,4 @@
-"""Names that can be called at ``/v1``, and the results of models."""
+"""Names that can be called at ``/v1``, and the responses of models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A tokenized text. ``max_model_len``: maximum tokens per call; ``texts`` are included on request."""
+    """The tokens of a text. ``max_model_len``: maximum number of tokens per call. ``texts``: the text of each token,
+    included on request.
+    """
 
     count: int
     tokens: tuple[int, ...]
@@ -37,7 +39,9 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class StoredChat:
-    """A stored chat completion; ``text`` is its first choice. ``raw`` contains every field that the daemon sent."""
+    """A stored chat completion; ``text`` is the text of its first choice. ``raw`` contains every field that the daemon
+    sent.
+    """
 
     id: str
     model: str
@@ -70,7 +74,7 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class RankedText:
-    """A document by its ``index`` in the request; ``relevance_score`` is in [0, 1]."""
+    """The rank of a document. ``index`` is the document's position in the request; ``relevance_score`` is in [0, 1]."""
 
     index: int
     relevance_score: float
@@ -86,7 +90,7 @@ def _vector(value: str | list[float]) -> tuple[float, ...]:
 CHATS = Resource(
     "Chats",
     "/v1/chat",
-    "Chat completions that were requested with ``store``, in ``extra_body`` of a chat.",
+    "Chat completions that were requested with ``store`` in ``extra_body``.",
     {"chat_id": "a chat"},
     (
         Verb("get", "GET completions/{chat_id}", StoredChat),

@@ -11,10 +11,10 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A version of a prompt: its arguments, its messages, its examples and its cases, each as a JSON object.
+    """A version of a prompt. Its arguments, messages, examples and test cases are JSON objects.
 
-    ``origin`` is the source of the import, empty if it was written in the daemon; ``id``, ``shared`` and ``owner`` are
-    as in an `App`.
+    ``origin`` is the source from which the prompt was imported, or empty if it was written in the daemon. ``id``,
+    ``shared`` and ``owner`` have the same meaning as in an `App`.
     """
 
     name: str
@@ -42,7 +42,7 @@ class ExportedPrompt:
 
 @dataclass(frozen=True, slots=True)
 class ImportedPrompts:
-    """The result of an import for each prompt, by name."""
+    """The names of the prompts in an import, grouped by result."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]

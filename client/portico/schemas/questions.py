@@ -1,4 +1,4 @@
-"""Questions that a run asks a person or a client."""
+"""Questions that a run asks people or clients."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question of a run. ``kind``: approval, function, input or chat.
+    """A question that a run asks. ``kind``: approval, function, input or chat.
 
-    ``status``: pending, answered, expired or cancelled. ``answer_schema`` is the JSON schema of a ``value``.
-    ``accepted``, ``value``, ``note`` and ``answered_by`` are the answer; ``worker`` is the client that executes a
-    function. ``key`` stays the same when an interrupted run asks the same question again.
+    ``status``: pending, answered, expired or cancelled. ``answer_schema`` is the JSON schema with which ``value`` must
+    comply. ``accepted``, ``value``, ``note`` and ``answered_by`` describe the answer; ``worker`` is the client that
+    executes a function. ``key`` stays the same when an interrupted run asks the same question again.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Question:
 
     @property
     def outcome(self) -> str:
-        """The status, with ``approved`` or ``refused`` for an answered question."""
+        """The status of the question; for an answered question, ``approved`` or ``refused``."""
         if self.status != "answered":
             return self.status
         return "approved" if self.accepted else "refused"
@@ -47,7 +47,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Functions that a worker has claimed; ``lost`` are ids of earlier claims that another worker has now."""
+    """Calls of functions that a worker has claimed. ``lost``: ids of calls that the worker claimed earlier and no
+    longer holds.
+    """
 
     taken: tuple[Question, ...] = field(default=(), metadata=json_at("data"))
     lost: tuple[str, ...] = ()
@@ -56,7 +58,7 @@ class Claims:
 QUESTIONS = Resource(
     "Questions",
     "/api/questions",
-    "Questions that runs wait for: approvals, functions of clients, input from people.",
+    "Questions that runs wait for: approvals, calls of clients' functions, and input from people.",
     {"question_id": "a question"},
     (
         Verb("list", "GET", list[Question]),

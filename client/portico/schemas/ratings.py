@@ -9,10 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """A person's rating of an answer: ``value`` is ``good``, ``bad`` or ``corrected``, the last with a ``correction``.
+    """A person's rating of an answer. ``value`` is ``good``, ``bad`` or ``corrected``; a corrected answer has a
+    ``correction``.
 
-    The answer is message number ``message`` of ``session``, by ``model``; ``messages`` are the earlier messages, each
-    with ``role`` and ``content``. ``rated_at`` is in seconds since 1970.
+    The answer is the message with the number ``message`` in ``session``, written by ``model``. ``messages`` are the
+    messages before it, each with ``role`` and ``content``. ``rated_at`` is in seconds since 1970.
     """
 
     id: str

@@ -9,7 +9,8 @@ from portico.wire import AnswerClaim, Passage, Usage
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete answer: the text, the passages it is based on, and its sentences that were compared with them.
+    """A complete answer: the text, the passages on which it is based, and the sentences that were compared with the
+    passages.
 
     Example::
 

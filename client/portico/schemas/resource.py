@@ -1,4 +1,6 @@
-"""Addresses and operations of a resource. `scripts/sdk` generates the plain methods of the SDK from this module."""
+"""Descriptions of resources: their paths and operations. `scripts/sdk` generates the plain methods of the SDK from
+them.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,15 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A call: the SDK's method ``name`` sends ``route``, such as ``POST {schedule}/pause``.
+    """An operation of a resource: the SDK's method ``name`` sends ``route``, such as ``POST {schedule}/pause``.
 
-    A route that begins with ``/`` is the whole path; any other route is below the path of its resource. The
-    placeholders in braces are the first parameters. The others come from the API document: required fields are
-    positional, the rest are keywords, except those in ``positional``. ``aliases`` renames them: the SDK's name for the
-    API's.
+    A route that begins with ``/`` is the whole path; any other route is relative to the path of the resource. The
+    placeholders in braces become the first parameters of the method. The others are generated from the API document:
+    required fields are positional, and all others are keywords, except those in ``positional``. ``aliases`` maps names
+    of parameters in the SDK to names in the API.
 
-    ``returns`` is a class of `portico.schemas`, a list or page of them, or ``None``; ``key`` is the relevant member of
-    the response. ``slow`` calls run a model. ``doc`` replaces the API's description.
+    ``returns`` is a class of `portico.schemas`, a list or page of them, or ``None``; ``key`` is the member of the
+    response to return. ``slow`` operations run a model. ``doc`` replaces the API's description.
     """
 
     name: str
@@ -32,10 +34,10 @@ class Verb:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a listing: the heading, and the attribute shown in its cells, such as ``file_counts.failed``.
+    """A column of a listing: the heading, and the attribute that its cells show, such as ``file_counts.failed``.
 
-    Without an ``attribute``, it is the heading in lowercase. A ``width`` shortens texts to that many characters.
-    ``kind`` defines how a value is printed:
+    ``attribute`` defaults to the heading in lowercase. If ``width`` is set, texts are shortened to that many
+    characters. ``kind`` defines how a value is printed:
 
     - ``bytes``: ``98.3 MB``; ``moment``: seconds since 1970 as local time; ``share``: ``12.5%``; ``number``: ``0.5``.
     - ``count``: empty for 0; ``size``: the number of items; ``names``: the name of each item.
@@ -52,8 +54,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A group of calls, which the SDK offers as a class named ``name``. ``nouns`` gives the meaning of path parameters
-    for errors: ``{"schedule": "a schedule"}``. ``columns`` are those of its listing on the command line.
+    """A group of operations, which the SDK offers as a class named ``name``. ``nouns`` describes path parameters in
+    error messages: ``{"schedule": "a schedule"}``. ``columns`` are the columns of its listing on the command line.
     """
 
     name: str

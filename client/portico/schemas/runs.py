@@ -11,7 +11,9 @@ from portico.wire import ErrorBody, Event, Usage
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An execution. ``status`` is ``queued``, ``running``, ``waiting``, ``completed``, ``failed`` or ``cancelled``."""
+    """A unit of work that the daemon executes. ``status`` is ``queued``, ``running``, ``waiting``, ``completed``,
+    ``failed`` or ``cancelled``.
+    """
 
     id: str
     kind: str
@@ -30,7 +32,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """The amounts that were removed, or would be."""
+    """The number of objects that were removed or, with ``dry_run``, would be removed."""
 
     runs: int
     questions: int

@@ -11,13 +11,13 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A schedule: an ``app`` called with ``input``, or a ``store`` to sync, at the times of ``cron`` in ``timezone``,
-    or at the interval ``every``.
+    """A schedule: the ``app`` to call with ``input``, or the ``store`` to sync, at the times of ``cron`` in
+    ``timezone``, or at the interval ``every``.
 
-    ``missed``: how to handle times at which no daemon ran; ``overlap``: how to handle times during a run. ``paused``:
-    why it does not run; ``pause_after`` consecutive ``failures`` pause it, 0 never does. Times are in seconds since
-    1970. ``shared``: it belongs to the operator; otherwise ``owner`` is the key that owns it. ``key`` is the key with
-    whose rights it runs. An admin sees both.
+    ``missed``: what to do about times at which no daemon was running; ``overlap``: what to do about times during a
+    run. ``paused``: why the schedule is paused; ``pause_after`` consecutive ``failures`` pause it, 0 means never.
+    Times are in seconds since 1970. ``shared``: the schedule belongs to the operator; otherwise ``owner`` is the key
+    that owns it. Its runs have the rights of ``key``. Only admins see ``owner`` and ``key``.
     """
 
     id: str
@@ -42,7 +42,7 @@ class Schedule:
 
     @property
     def target(self) -> str:
-        """The app that the schedule calls, or the store that it syncs: ``app digest``."""
+        """The app that the schedule calls, such as ``app digest``, or the store that it syncs."""
         return f"app {self.app}" if self.app else f"store {self.store}"
 
     @property
@@ -53,9 +53,9 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledRun:
-    """The result of a scheduled time: a ``run`` and its ``status``, or why it was ``skipped``.
+    """What happened at a scheduled time: a ``run`` and its ``status``, or the reason why it was ``skipped``.
 
-    ``cause``: ``time``, ``missed`` for a missed time that was caught up, or ``hand`` if a person started it.
+    ``cause``: ``time``, ``missed`` for a missed time that was made up for, or ``hand`` if a person started the run.
     ``status`` is null if the run is no longer stored; ``error`` is the error of a failed run.
     """
 
@@ -70,7 +70,7 @@ class ScheduledRun:
 SCHEDULES = Resource(
     "Schedules",
     "/api/schedules",
-    "Schedules run with the rights of the key that created them. A schedule is given by name or id.",
+    "Schedules run with the rights of the key that created them. A schedule is identified by name or id.",
     {"schedule": "a schedule"},
     (
         Verb("create", "POST", Schedule),

@@ -11,7 +11,7 @@ from portico.wire import Passage
 
 @dataclass(frozen=True, slots=True)
 class TraceStage:
-    """A stage of a search: its name, milliseconds, candidates in order as (chunk, score)."""
+    """A stage of a search: its name, its duration in milliseconds, and its candidates in order as (chunk, score)."""
 
     name: str
     milliseconds: float
@@ -21,7 +21,7 @@ class TraceStage:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Passages in rank order; ``trace`` is included on request.
+    """The result of a search: passages in rank order. ``trace`` is included on request.
 
     Example::
 

@@ -11,7 +11,7 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A conversation with ``app``. ``name`` is the owner's name for it; times are in seconds since 1970."""
+    """A conversation with ``app``. ``name`` is the name that the owner gave it. Times are in seconds since 1970."""
 
     id: str
     app: str
@@ -25,7 +25,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionMessage:
-    """A message in an agent's memory; ``agent`` is its path in the tree, empty for the root."""
+    """A message in an agent's memory. ``agent`` is the agent's path in the tree, empty for the root."""
 
     seq: int
     agent: str

@@ -11,8 +11,8 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """A skill. ``shared``: its name refers to it for every key; ``owner``, visible to an admin, is the key that
-    owns it.
+    """A skill. ``shared``: the name refers to this skill for every key. ``owner`` is the key that owns the skill; only
+    admins see it.
     """
 
     id: str
@@ -27,7 +27,7 @@ class Skill:
 
 @dataclass(frozen=True, slots=True)
 class SkillVersion:
-    """A version of a skill: the front matter of its SKILL.md, and path, bytes and SHA-256 of each file."""
+    """A version of a skill: the front matter of its SKILL.md, and the path, size in bytes and SHA-256 of each file."""
 
     id: str
     skill_id: str
@@ -42,7 +42,7 @@ class SkillVersion:
 SKILLS = Resource(
     "Skills",
     "/v1/skills",
-    "Agent Skills. A skill is given by name or id, a version by number, ``latest`` or ``default``.",
+    "Agent Skills. A skill is identified by name or id, a version by number, ``latest`` or ``default``.",
     {"skill": "a skill"},
     (
         Verb("get", "GET {skill}", Skill),

@@ -26,35 +26,37 @@ class FileCounts:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A store. ``name`` is its own name, or its id if that name is in use. Times are in seconds since 1970."""
+    """A store. ``name`` is the store's name, or its id if the name is already in use. Times are in seconds since
+    1970.
+    """
 
     id: str
     name: str
     description: str
     folder: str | None
     source: str | tuple[str, ...] | None
-    """Web addresses, a bucket, a repository, a WebDAV or mail folder that it follows, in addition to a folder."""
+    """What the store follows other than a folder: URLs, a bucket, a repository, a WebDAV folder or a mail folder."""
     keep_removed: bool
-    """True if files are kept after they disappear from the followed source."""
+    """True if the store keeps files that no longer exist in the followed source."""
     search: Mapping[str, Any]
-    """Search settings of its app, see ``StoreRequest``."""
+    """Search settings of the store's app; see ``StoreRequest``."""
     paused: bool
-    """True if changes in the followed source are ignored until it is resumed."""
+    """True if changes in the followed source are ignored until the store is resumed."""
     app: bool
     answers: str
-    """How its app answers: ``write``, ``quote``, or ``auto`` for whichever its model is trusted with."""
+    """How the store's app answers: ``write``, ``quote``, or ``auto``, which lets the test of the app's model decide."""
     embedding_model: str
     next_embedding_model: str | None
-    """The model whose vectors are being created."""
+    """The embedding model whose vectors are being created, if any."""
     vector_weight: float | None
-    """The measured weight of vectors relative to words; null: the value in their model's profile."""
+    """The measured weight of vectors relative to words. Null means the weight in the embedding model's profile."""
     links: bool
-    """True if its passages are linked by the names they mention, and searches follow the links."""
+    """True if the store's passages are linked by the names that they mention, and searches follow these links."""
     file_counts: FileCounts
     problem: str | None
-    """Why files could not be indexed, from the error of one file, or the error of its embedding model."""
+    """Why files could not be indexed: the error of one of the files, or of the embedding model."""
     skipped: Mapping[str, int]
-    """Number of files and folders that the last sync skipped, by reason. Hidden files are not counted."""
+    """Number of files and folders that the last sync skipped, keyed by the reason. Hidden files are not counted."""
     usage_bytes: int
     created_at: float
 
@@ -68,8 +70,8 @@ class Store:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreChanged(Store):
-    """The store's new state. ``run`` creates the vectors of another model, and the old vectors are used until it ends;
-    or it creates or removes links.
+    """The new state of a store. ``run`` creates vectors with another model (the old vectors are used until the run
+    ends), or creates or removes links.
     """
 
     run: str | None
@@ -77,7 +79,7 @@ class StoreChanged(Store):
 
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
-    """A file or a folder that is not read, by its name in the followed source, and the reason."""
+    """A file or folder that a sync has skipped: its name in the followed source, and the reason."""
 
     name: str
     reason: str
@@ -85,7 +87,7 @@ class SkippedFile:
 
 @dataclass(frozen=True, slots=True)
 class SkippedFiles:
-    """Files skipped by the last sync of a store: ``files`` names the first thousand, ``reasons`` counts all.
+    """Files that the last sync of a store skipped: ``files`` lists the first thousand, ``reasons`` counts all.
 
     ``looked_at`` is in seconds since 1970; ``None`` before the first sync. Hidden files are not counted.
     """
@@ -98,8 +100,8 @@ class SkippedFiles:
 
 @dataclass(frozen=True, slots=True)
 class LinkedPassage:
-    """A passage, by its ``chunk``, that mentions ``term``, as the requested passage does; ``kind``: ``name``,
-    ``code``, ``reference`` or ``file``.
+    """A passage that mentions the same ``term`` as the requested passage. ``chunk`` is the passage's number; ``kind``
+    is the kind of the term: ``name``, ``code``, ``reference`` or ``file``.
     """
 
     chunk: int
@@ -113,7 +115,7 @@ class LinkedPassage:
 
 @dataclass(frozen=True, slots=True)
 class LinkedPassages:
-    """Neighbours of the passage ``chunk``, those with the rarest terms first."""
+    """Passages linked to the passage ``chunk``. Passages that share the rarest terms are first."""
 
     chunk: int
     passages: tuple[LinkedPassage, ...] = field(default=(), metadata=json_at("data"))
@@ -122,7 +124,7 @@ class LinkedPassages:
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """The changes that a sync would make, by file name; ``moved`` as (from, to)."""
+    """The changes that a sync would make, as lists of file names. ``moved`` contains pairs (from, to)."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -134,7 +136,7 @@ class SyncPlan:
 
 @dataclass(frozen=True, slots=True)
 class StoreFile:
-    """A file in a store. ``error`` explains why it could not be indexed; times are in seconds since 1970."""
+    """A file in a store. ``error`` says why the file could not be indexed. Times are in seconds since 1970."""
 
     id: str = field(metadata=json_at("file_id", "id"))
     filename: str = field(metadata=json_at("filename", "id"))

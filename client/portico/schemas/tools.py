@@ -12,8 +12,8 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A tool: the JSON Schema of its arguments, the effects of a call, whether a person must approve it, its group,
-    the cost of a call in US dollars, and its source.
+    """A tool: the JSON Schema of its arguments, the effects of a call, whether a person must approve a call, the
+    tool's group, the cost of a call in US dollars, and the tool's source.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolSource:
-    """An added tool source; an API document provides many tools."""
+    """A source of tools that was added. An API document can provide many tools."""
 
     name: str
     kind: str
@@ -50,7 +50,9 @@ class ToolSource:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """The result of a tool: text for a model, the same as JSON if it is structured, and files it created."""
+    """The result of a tool call: text for a model, the same content as JSON if it is structured, and the files that
+    the tool created.
+    """
 
     text: str
     structured: Mapping[str, Any] | None

@@ -12,7 +12,7 @@ from portico.schemas.resource import Column, Resource, Verb
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """An address that is notified of finished work. ``disabled`` explains why nothing is sent to it any more.
+    """A URL that is notified of finished work. ``disabled`` says why events are no longer sent to the URL.
 
     Times are in seconds since 1970.
     """
@@ -29,17 +29,17 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewWebhook(Webhook):
-    """A webhook with its secret, which is not shown again."""
+    """A webhook with its secret, which is shown only once."""
 
     signing_secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookDelivery:
-    """An event for a webhook; ``id`` is its ``webhook-id``, the same in each attempt.
+    """The delivery of an event to a webhook. ``id`` is the header ``webhook-id``, which is the same in each attempt.
 
-    Times are in seconds since 1970. ``next_at`` is set while it is ``pending``; ``last_status`` and ``last_error`` are
-    those of the last attempt.
+    Times are in seconds since 1970. ``next_at`` is set while the delivery is ``pending``; ``last_status`` and
+    ``last_error`` describe the last attempt.
     """
 
     id: str
@@ -57,9 +57,9 @@ class WebhookDelivery:
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """An event that a receiver gets: ``data["id"]`` names the finished work, ``type`` how it ended.
+    """An event that a receiver gets. ``data["id"]`` is the id of the finished work; ``type`` says how the work ended.
 
-    The same event may arrive more than once, with the same ``id``.
+    The same event may arrive more than once, each time with the same ``id``.
     """
 
     id: str
@@ -71,7 +71,7 @@ class WebhookEvent:
 WEBHOOKS = Resource(
     "Webhooks",
     "/v1/webhook_endpoints",
-    "Addresses that receive signed events; receivers check them with `portico.webhooks.verify_webhook`.",
+    "URLs that receive signed events; receivers verify the events with `portico.webhooks.verify_webhook`.",
     {"webhook_id": "a webhook", "delivery_id": "a delivery"},
     (
         Verb("list", "GET", Page[Webhook]),

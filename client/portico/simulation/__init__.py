@@ -1,7 +1,8 @@
-"""Simulates how many machines a load needs: replays a trace of requests on models with measured rates. Pure, no
-daemon.
+"""Simulates how many machines a load needs, by replaying a trace of requests on models with measured rates. Pure;
+needs no daemon.
 
-`read_trace` and `read_cluster` parse the input files, `simulate` replays, `summarize` computes statistics.
+`read_trace` and `read_cluster` parse the input files, `simulate` replays the trace, and `summarize` computes
+statistics.
 """
 
 from portico.simulation.inputs import (

@@ -1,4 +1,6 @@
-"""Inputs of a simulation: calls with their times and tokens, models with their rates, kinds of machines."""
+"""The input of a simulation: calls with their times and token counts, models with their rates, and kinds of
+machines.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ MAX_MACHINES = 1_000
 """Maximum number of machines of one kind."""
 
 MAX_COMBINATIONS = 64
-"""Maximum number of compared machine combinations."""
+"""Maximum number of machine combinations to compare."""
 
 MAX_SPAN_S = 10_000_000.0
 """Maximum duration of a trace in seconds: four months."""
@@ -35,7 +37,8 @@ MAX_TOKENS = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class TracedCall:
-    """A call of a trace. ``at`` is in seconds since its start; ``cached`` tokens are not computed again.
+    """A call in a trace. ``at`` is in seconds since the start of the trace; ``cached`` tokens need not be computed
+    again.
 
     Example::
 
@@ -56,10 +59,10 @@ class TracedCall:
 class ModelRates:
     """The requirements and speed of a model on one machine.
 
-    ``decode`` contains pairs of concurrent calls and their total tokens per second; values between the pairs are
-    interpolated. ``step_tokens``: prompt tokens computed per step, in addition to one token for each running answer.
-    ``keep_alive``: seconds without a call until it is unloaded. ``replicas``: maximum number of machines that hold it
-    at once, 0 for all of them.
+    ``decode`` contains pairs: a number of concurrent calls, and their total tokens per second; values between the
+    pairs are interpolated. ``step_tokens``: prompt tokens computed per step, in addition to one token for each running
+    answer. ``keep_alive``: seconds without a call until the model is unloaded. ``replicas``: maximum number of
+    machines that can have the model loaded at the same time; 0 means all machines.
 
     Example::
 
@@ -81,7 +84,8 @@ class ModelRates:
 
 @dataclass(frozen=True, slots=True)
 class MachineKind:
-    """A kind of identical machines. ``counts``: the numbers of machines to try; ``cost_per_hour`` is per machine.
+    """A kind of machine. All machines of a kind are identical. ``counts``: the numbers of machines to try;
+    ``cost_per_hour`` is per machine.
 
     Example::
 
@@ -98,7 +102,7 @@ class MachineKind:
 
 @dataclass(frozen=True, slots=True)
 class ClusterPlan:
-    """Models by name, and the machines on which to try them.
+    """The models, keyed by name, and the machines on which to simulate them.
 
     Example::
 
@@ -112,13 +116,17 @@ class ClusterPlan:
     models: Mapping[str, ModelRates] = field(default_factory=dict)
 
     def combinations(self) -> list[tuple[int, ...]]:
-        """Return the compared numbers of machines of each kind, ordered by the total number of machines."""
+        """Return the combinations to compare, each with the number of machines of every kind, sorted by total number
+        of machines.
+        """
         every = product(*(kind.counts for kind in self.machines))
         return sorted((counts for counts in every if sum(counts)), key=lambda counts: (sum(counts), counts))
 
 
 def read_trace(lines: Iterable[str], name: str = "the trace") -> list[TracedCall]:
-    """Return the calls of a trace in JSON Lines, ordered by time. Raises `InvalidRequest` that names the line."""
+    """Parse a trace in JSON Lines and return its calls, sorted by time. Raises `InvalidRequest` that contains the
+    number of the invalid line.
+    """
     calls: list[TracedCall] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -152,7 +160,7 @@ def read_trace(lines: Iterable[str], name: str = "the trace") -> list[TracedCall
 
 
 def read_cluster(document: Any, name: str = "the machines") -> ClusterPlan:
-    """Parse machines and models from a JSON value. Raises `InvalidRequest` that names the position."""
+    """Parse machines and models from a JSON value. Raises `InvalidRequest` that contains the position of the error."""
     top = _mapping(document, name, {"machines", "models"})
     kinds = top.get("machines")
     if not isinstance(kinds, list) or not kinds:
@@ -283,7 +291,7 @@ def _counts(value: Any, place: str) -> tuple[int, ...]:
 
 
 def _decode(value: Any, place: str) -> tuple[tuple[int, float], ...]:
-    """Parse tokens per second, or a mapping of concurrent calls to their total tokens per second."""
+    """Parse a number of tokens per second, or a mapping from concurrent calls to their total tokens per second."""
     rate, calls = _number(0.001, MAX_RATE), _integer_reader(1, 10_000)
     if not isinstance(value, Mapping):
         return ((1, rate(value, place)),)

@@ -1,9 +1,10 @@
-"""A deterministic replay of events in order of time.
+"""A deterministic replay that processes events in order of time.
 
-A machine divides its time equally among the models on it. On one model, prompts are computed one after another, in
-steps in which each running answer gets one token; without a prompt, the answers share the measured rate. Residency
-follows the daemon's rules: a model is loaded by its first call. An idle model is evicted for a called one, the least
-recently used first; a busy model is evicted after a stay of twice its load time, at least one second.
+A machine divides its time equally among the models on it. Within a model, prompts are computed one after another, in
+steps in which each running answer gets one token. While no prompt is computed, the answers share the measured rate.
+Models are loaded and evicted by the daemon's rules: the first call loads a model. An idle model is evicted for a
+called one, the least recently used first. A busy model is evicted only after it has stayed for twice its load time, at
+least one second.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from portico.simulation.inputs import ClusterPlan, ModelRates, TracedCall
 from portico.spelling import nearest
 
 MIN_STAY_FACTOR = 2.0
-"""Load times for which a busy model stays while others wait …"""
+"""While other models wait, a busy model stays at least this multiple of its load time …"""
 
 MIN_STAY_S = 1.0
-"""… and the minimum stay in seconds."""
+"""… and at least this many seconds."""
 
 ROUNDING_TOKENS = 0.01
-"""Number of tokens treated as zero: remainders caused by rounding times."""
+"""Fewer remaining tokens than this count as zero, to absorb rounding errors in times."""
 
 
 @dataclass(slots=True)
 class SimulatedCall:
-    """The result of a call, in seconds since the start of the trace; ``started`` is when its prompt was started.
+    """The result of a call. Times are in seconds since the start of the trace; ``started`` is when its prompt was
+    started.
 
     Example::
 
@@ -50,7 +52,8 @@ class SimulatedCall:
 
 @dataclass(frozen=True, slots=True)
 class SimulationResult:
-    """The result of a replay. ``counts``: machines by kind; ``busy_s``: total seconds in which machines computed.
+    """The result of a replay. ``counts``: the number of machines of each kind. ``busy_s``: the total number of seconds
+    in which machines computed.
 
     Example::
 
@@ -75,10 +78,10 @@ def simulate(
     counts: Sequence[int],
     progress: Callable[[int], object] | None = None,
 ) -> SimulationResult:
-    """Replay ``trace`` on ``counts`` machines of each kind of ``plan``; ``progress`` is called with the number of
-    ended calls.
+    """Replay ``trace`` on the machines of ``plan``; ``counts`` is the number of machines of each kind. ``progress`` is
+    called with the number of calls that have ended.
 
-    Raises `InvalidRequest` for a model without rates, or a model that fits on none of these machines.
+    Raises `InvalidRequest` for a model without rates, or a model that does not fit on any of these machines.
     """
     largest = max(kind.memory_gb for kind, number in zip(plan.machines, counts, strict=True) if number)
     for name in dict.fromkeys(call.model for call in trace):
@@ -107,11 +110,11 @@ class _SimulatedReplica:
     used_at: float = 0.0
     queue: deque[int] = field(default_factory=deque)
     prompts: deque[list[float]] = field(default_factory=deque)
-    """The number of a call and its tokens to compute."""
+    """Pairs: the number of a call, and how many tokens of its prompt remain to be computed."""
     answers: list[tuple[float, int]] = field(default_factory=list)
-    """A heap of the value of `served` at which an answer is complete, and its call."""
+    """A heap of pairs: the value of `served` at which an answer is complete, and the number of its call."""
     served: float = 0.0
-    """Tokens that each answer has received since the load."""
+    """Number of tokens that an answer running since the load would have received."""
 
     @property
     def active(self) -> int:
@@ -122,7 +125,9 @@ class _SimulatedReplica:
         return self.ready and not self.active and not self.queue
 
     def speeds(self) -> tuple[float, float]:
-        """Return the tokens per second of the first prompt, and of each answer, on an exclusive machine."""
+        """Return two rates in tokens per second, assuming that no other model uses the machine: that of the first
+        prompt, and that of each answer.
+        """
         running = len(self.answers)
         tokens_per_s = decode_rate(self.rates, running) / running if running else 0.0
         if not self.prompts:
@@ -147,8 +152,8 @@ class _SimulatedMachine:
 
 
 def decode_rate(rates: ModelRates, calls: int) -> float:
-    """Return the total tokens per second of concurrent answers, by linear interpolation between measured numbers of
-    calls.
+    """Return the total tokens per second of ``calls`` concurrent answers, interpolated linearly between the measured
+    rates.
     """
     below = (0, 0.0)
     for point in rates.decode:
@@ -233,7 +238,9 @@ class _Replay:
             replica.prompts.append([number, float(tokens)])
 
     def _start(self, name: str, *, evicts: bool) -> _SimulatedReplica | None:
-        """Load a model if there is space, or if evicting idle models makes space and it ``evicts``."""
+        """Load a model on a machine with enough space. If ``evicts``, idle models can be evicted to make space. Return
+        ``None`` if the model cannot be loaded now.
+        """
         rates = self._plan.models[name]
         if rates.replicas and len(self._replicas[name]) >= rates.replicas:
             return None
@@ -276,7 +283,7 @@ class _Replay:
         self._advance(replica.machine)
         self._fill(replica)
         self._schedule(replica.machine)
-        if replica.idle:  # its calls have left during loading
+        if replica.idle:  # the calls that it was loaded for no longer wait
             self._rest(replica)
 
     def _rest(self, replica: _SimulatedReplica) -> None:
@@ -296,7 +303,7 @@ class _Replay:
             self._at(self._now, self._serve_pending)
 
     def _serve_pending(self) -> None:
-        """Load the models that calls wait for, the longest waiting first."""
+        """Load the models for which calls wait, starting with the longest wait."""
         for name in list(self._pending):
             replica = self._least_loaded(name) or self._start(name, evicts=True)
             if replica is None:
@@ -306,7 +313,7 @@ class _Replay:
                 self._assign(self._least_loaded(name) or replica, number)
 
     def _make_room(self, name: str) -> None:
-        """Evict busy models for a waiting model, or schedule another check when that becomes possible."""
+        """Evict busy models to make space for a waiting model. If none can be evicted yet, schedule another attempt."""
         need = self._plan.models[name].memory_gb
         later: list[float] = []
         for machine in self._machines:
@@ -345,7 +352,7 @@ class _Replay:
         self._serve_pending()
 
     def _advance(self, machine: _SimulatedMachine) -> None:
-        """Compute up to now. Nothing ends in between: each end is an event."""
+        """Compute on a machine until now. No prompt or answer ends in between, because each end is an event."""
         elapsed_s, machine.at = self._now - machine.at, self._now
         working = machine.working()
         if not working or elapsed_s <= 0:
@@ -359,7 +366,9 @@ class _Replay:
             replica.served += answer * part
 
     def _schedule(self, machine: _SimulatedMachine) -> None:
-        """Schedule the next end of a prompt or an answer as an event; an earlier event becomes invalid."""
+        """Schedule an event for the next end of a prompt or an answer on the machine. Previously scheduled events
+        become invalid.
+        """
         machine.version = version = machine.version + 1
         working = machine.working()
         soonest = min(
@@ -379,7 +388,7 @@ class _Replay:
         self._schedule(machine)
 
     def _take_ends(self, replica: _SimulatedReplica) -> bool:
-        """End the completed prompts and answers, and return whether nothing is left to do."""
+        """End the prompts and answers that are complete. Return whether the replica has no work left."""
         while replica.prompts and replica.prompts[0][1] <= ROUNDING_TOKENS:
             number = int(replica.prompts.popleft()[0])
             call = self._calls[number]
@@ -406,7 +415,9 @@ def _idle(machine: _SimulatedMachine) -> list[_SimulatedReplica]:
 
 
 def _times_left(replica: _SimulatedReplica) -> Iterator[float]:
-    """Yield the seconds to the end of the first prompt and of the first answer, on an exclusive machine."""
+    """Yield the seconds until the first prompt ends and until the first answer ends, if no other model uses the
+    machine.
+    """
     prompt, answer = replica.speeds()
     if replica.prompts:
         yield replica.prompts[0][1] / prompt

@@ -14,7 +14,7 @@ SECONDS_PER_HOUR = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Seconds that 50, 95 and 99 percent of the calls do not exceed."""
+    """The times, in seconds, within which 50, 95 and 99 percent of the calls finish the measured phase."""
 
     p50: float
     p95: float
@@ -23,9 +23,10 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class SimulationSummary:
-    """Statistics of a simulation. ``machines`` by kind. ``wait``: seconds until a call's prompt is started, including
-    loads; ``first_token`` and ``total`` also count from the call. ``busy_share``: the share of time in which
-    machines compute; ``cost`` is that of all machines from the first call to the end of the last.
+    """Statistics of a simulation. ``machines``: the number of machines of each kind. ``wait``: seconds from a call
+    until its prompt is started, including model loads; ``first_token`` and ``total`` are also measured from the
+    call. ``busy_share``: the share of time in which machines compute. ``cost``: the cost of all machines from the
+    first call to the end of the last call.
 
     Example::
 
@@ -75,7 +76,7 @@ def summarize(result: SimulationResult, plan: ClusterPlan) -> SimulationSummary:
 
 
 def percentiles(seconds: Sequence[float]) -> Percentiles:
-    """Return percentiles by nearest rank."""
+    """Compute percentiles with the nearest-rank method."""
     sorted_seconds = sorted(seconds)
 
     def at(share: float) -> float:

@@ -1,6 +1,6 @@
-"""Unit tests of flows and apps: a daemon in the test's process, with a model that answers by script.
+"""Unit tests of flows and apps: a daemon in the test's process, with models that answer from a script.
 
-Needs the extra ``server``. Everything is real (the executor, the journal, stores, tools), except the model.
+Needs the extra ``server``. Everything except the models is real: the executor, the journal, stores and tools.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ def daemonless(
     configuration: Mapping[str, Any] | None = None,
     home: Path | None = None,
 ) -> Iterator[Client]:
-    """Yield a client of a daemon that runs in this process during the ``with`` block; nothing else can reach it.
+    """Yield a client for a daemon that runs in this process during the ``with`` block. Nothing else can reach the
+    daemon.
 
-    ``script`` is the script of the model ``default`` (docs/fake-engine.md): texts that it answers one after another,
-    or rules with ``match`` and ``content``; without a script it echoes. ``models``: scripts of further models, by
-    name. ``configuration`` is any other content of a YAML file. ``home``: a folder for the data. Raises `PorticoError`
-    without the extra ``server``.
+    ``script`` is the script of the model ``default`` (docs/fake-engine.md): texts with which it answers, one after
+    another, or rules with ``match`` and ``content``. Without a script, the model echoes. ``models``: scripts of
+    additional models, keyed by name. ``configuration`` is any other content of a YAML file. ``home``: a folder for the
+    data. Raises `PorticoError` without the extra ``server``.
     """
     try:
         from portico_server.embedded import embedded
@@ -53,7 +54,9 @@ def daemonless(
 
 
 def _model(name: str, script: Sequence[str | Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a model of the fake engine. Texts are answered in order, then the last text is repeated."""
+    """Return the configuration of a model of the fake engine. It answers with the texts in order, then repeats the
+    last text.
+    """
     if script and all(isinstance(rule, str) for rule in script):
         script = [{"content": list(script)}]
     return {"name": name, "source": "fake://", "parameters": {"script": list(script)}}

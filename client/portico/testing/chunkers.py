@@ -1,6 +1,6 @@
-"""The contract of every chunker: checks for authors of chunkers, which our own chunkers also pass.
+"""The contract of every chunker: checks for authors of chunkers. Portico's own chunkers pass them too.
 
-A check takes a `ChunkingStrategy` and raises `AssertionError` for a violation, as ``docs/plugins.md`` shows.
+A check accepts a `ChunkingStrategy` and raises `AssertionError` for a violation, as ``docs/plugins.md`` shows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from portico_server.knowledge.document import Part
 __all__ = ["CHUNKER_CHECKS", "TEXTS", "ChunkerCheck", "parts"]
 
 ChunkerCheck: TypeAlias = Callable[[ChunkingStrategy, bool], None]
-"""``(strategy, repeats)``: ``repeats`` is true if chunks have a header above the text of their place."""
+"""A check: ``(strategy, repeats)``. ``repeats`` is true if chunks begin with a header that is not part of the text at
+their place.
+"""
 
 PROSE = "The harbour opens at six. Boats wait outside; some leave again.\n\nIn winter it stays shut. Nobody minds.\n"
 CHINESE = "港口六点开门。船在外面等候；有的又离开了。\n\n冬天港口关闭。没有人介意，因为水会结冰。\n"
@@ -65,11 +67,11 @@ TEXTS = {
     "huge chinese": "字" * 4_000, "lines only": "\n" * 500 + "end", "crlf": "a\r\nb\r\n\r\nc\r\n" * 90,
     "broken json": '{"a": [1, 2, {"b": "' + "y" * 900, "deep": "[" * 5_000 + "]" * 5_000,
 }  # fmt: skip
-"""Every kind of text is passed to every chunker, because users may choose the wrong chunker."""
+"""Texts of every kind. Every chunker is tested with all of them, because users may choose the wrong chunker."""
 
 
 def parts(text: str, pieces: int = 1) -> list[Part]:
-    """Return a text in consecutive parts, as a reader provides it."""
+    """Split a text into consecutive parts, like those that a reader returns."""
     found_parts = []
     step = -(-len(text) // pieces)
     for i in range(0, len(text), step):
@@ -80,7 +82,9 @@ def parts(text: str, pieces: int = 1) -> list[Part]:
 
 
 def nothing_is_lost_and_every_place_is_exact(strategy: ChunkingStrategy, repeats: bool = False) -> None:
-    """Check every sample, in one part and in three: CJK, code, tables, control characters, lines of any length."""
+    """Check that every chunk has its exact place and that no text is lost. Each sample is passed in one part and in
+    three; the samples include CJK, code, tables, control characters and lines of any length.
+    """
     for kind, text in TEXTS.items():
         for pieces in (1, 3):
             _keeps_its_promises(strategy, repeats, text, pieces, f"{strategy.name} on {kind} in {pieces}")
@@ -110,7 +114,9 @@ def _keeps_its_promises(strategy: ChunkingStrategy, repeats: bool, text: str, pi
 
 
 def random_text_keeps_the_same_promises(strategy: ChunkingStrategy, repeats: bool = False) -> None:
-    """Check pieces of all samples in a random order; the same text gives the same chunks."""
+    """Check a text made of pieces of all samples in random order: places are exact, no text is lost, and the same text
+    always gives the same chunks.
+    """
     samples = [text[i : i + 60] for text in TEXTS.values() for i in range(0, min(len(text), 600), 60)]
     for seed in range(3):
         draw = random.Random(seed)  # noqa: S311  # the same text in each run
@@ -132,7 +138,9 @@ def of_nothing_there_are_no_chunks(strategy: ChunkingStrategy, repeats: bool = F
 
 
 def a_long_text_takes_no_more_than_its_length(strategy: ChunkingStrategy, repeats: bool = False) -> None:
-    """Check texts that would take minutes with quadratic work: the tests' time limit detects that."""
+    """Check that long texts do not need quadratic work, which would take minutes: the time limit of the tests detects
+    that.
+    """
     for text in (
         PROSE * 1_500,
         "(" * 20_000,

@@ -1,6 +1,6 @@
-"""The contract of every chat engine: checks for authors of engines, which our own engines also pass.
+"""The contract of every chat engine: checks for authors of engines. Portico's own engines pass them too.
 
-A check is a coroutine function that takes a `ModelFixture` with a chat model named ``m``, as ``docs/plugins.md``
+A check is a coroutine function that accepts a `ModelFixture` with a chat model named ``m``, as ``docs/plugins.md``
 shows. It raises `AssertionError` for a violation.
 """
 
@@ -175,7 +175,9 @@ async def log_probabilities(daemon: ModelFixture) -> None:
 
 
 async def a_prompt_longer_than_the_context_names_both_lengths(daemon: ModelFixture) -> None:
-    """Check a model whose description has a ``context_length``, with and without streaming."""
+    """Check that the error for a prompt that is too long contains both lengths, with and without streaming. Only for
+    models with a ``context_length``.
+    """
     length = (await daemon.registry.resolve("m", LOCAL)).card.labels.get("context_length")
     if not isinstance(length, int):
         return
@@ -219,7 +221,9 @@ async def completions(daemon: ModelFixture) -> None:
 
 
 async def leaving_a_stream_frees_the_engine(daemon: ModelFixture) -> None:
-    """Start more calls than slots and leave each after its first word: the next call is answered immediately."""
+    """Start more calls than there are slots, and stop reading each after its first word. The next call must be
+    answered immediately.
+    """
     for _ in range(4):
         relay_response = await daemon.relay(
             "m", {"messages": user("Count up for ever. " * 3), "stream": True}
@@ -237,13 +241,13 @@ async def streams_side_by_side(daemon: ModelFixture) -> None:
 
 
 async def a_killed_engine_is_one_error_frame_and_the_next_call_works(daemon: ModelFixture) -> None:
-    """Check an engine with a child process."""
+    """Kill the child process of an engine during a stream. Engines without a child process pass."""
     servable = daemon.registry.get("m")
     assert isinstance(servable, Deployment) and servable.running is not None
     if servable.running.process is None or (pid := servable.running.process.pid) is None:
         return
     relay_response = await daemon.relay("m", {"messages": user("Tell a long story. " * 20), "stream": True})
-    os.kill(pid, signal.SIGSTOP)  # so that it cannot finish before it is killed
+    os.kill(pid, signal.SIGSTOP)  # so that the engine cannot finish before it is killed
     first = await anext(relay_response.chunks)
     os.kill(pid, signal.SIGKILL)
     stream = await Streamed.of(relay_response)
@@ -265,7 +269,7 @@ CHAT_CHECKS: Final[tuple[EngineCheck, ...]] = (
     streams_side_by_side,
     a_killed_engine_is_one_error_frame_and_the_next_call_works,
 )
-"""Behavior that clients rely on with every chat model."""
+"""Checks of behavior that clients expect from every chat model."""
 
 GENERATION_CHECKS: Final[tuple[EngineCheck, ...]] = (
     several_choices,
@@ -277,4 +281,4 @@ GENERATION_CHECKS: Final[tuple[EngineCheck, ...]] = (
     log_probabilities,
     completions,
 )
-"""Additional behavior of an engine that controls generation token by token."""
+"""Checks of additional behavior, for engines that control generation token by token."""

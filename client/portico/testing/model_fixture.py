@@ -1,4 +1,4 @@
-"""A fixture for engine tests: real models with their real child processes in a temporary home."""
+"""A fixture for engine tests: real models with real child processes in a temporary home folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Script = list[dict[str, Any]]
 
 
 class ModelFixture:
-    """The components a model needs, and shortcuts for calling it."""
+    """The components that a model needs, and shortcuts for calling the model."""
 
     def __init__(self, home: Path, **settings: Any) -> None:
         self.settings: Settings = replace(load({"home": str(home)}, {}).settings, **settings)
@@ -45,20 +45,20 @@ class ModelFixture:
         return await self.runner.relay(servable, name, Relay(operation, {"model": name, **body}), LOCAL)
 
     async def ask(self, name: str, body: Mapping[str, Any], operation: Operation = "chat/completions") -> Any:
-        """Return the document of a call without streaming."""
+        """Call a model without streaming and return the parsed response."""
         relay_response = await self.relay(name, body, operation)
         return orjson.loads(b"".join([chunk async for chunk in relay_response.chunks]))
 
     async def stream(
         self, name: str, body: Mapping[str, Any], operation: Operation = "chat/completions"
     ) -> Streamed:
-        """Return the complete result of a streamed call."""
+        """Call a model with streaming, read the stream to its end, and return all frames."""
         relay_response = await self.relay(name, {**body, "stream": True}, operation)
         return await Streamed.of(relay_response)
 
 
 class Streamed:
-    """The frames of a stream, and the error that ended it, if any."""
+    """The frames of a stream, and the error that ended the stream, if any."""
 
     def __init__(
         self, relay_response: RelayResponse, frames: list[bytes], error: PorticoError | None
@@ -106,7 +106,9 @@ class Streamed:
 
 @asynccontextmanager
 async def model_fixture(home: Path, **settings: Any) -> AsyncIterator[ModelFixture]:
-    """Yield models in the folder ``home``; their processes have exited afterwards."""
+    """Yield a `ModelFixture` with the home folder ``home``. When the context ends, all processes of its models have
+    exited.
+    """
     fixture = ModelFixture(home, **settings)
     await fixture.models.start()
     try:

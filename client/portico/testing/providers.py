@@ -1,6 +1,6 @@
-"""The contract of every provider: checks for authors of providers, which our own presets also pass.
+"""The contract of every provider: checks for authors of providers. Portico's own providers pass them too.
 
-A check takes the name under which a provider is installed. It raises `AssertionError` for a violation, as
+A check accepts the name under which a provider is installed. It raises `AssertionError` for a violation, as
 ``docs/plugins.md`` shows.
 """
 
@@ -30,8 +30,8 @@ def _spec(name: str, key: str = "", **parameters: Any) -> ModelSpec:
 
 
 def it_has_an_address(name: str) -> None:
-    """Check that it has its own address, or one from the environment; with a scheme and a host, and no trailing
-    slash.
+    """Check that the provider has a URL, its own or one from the environment, with a scheme and a host and without a
+    trailing slash.
     """
     provider = PROVIDERS[name]
     assert provider.url or provider.address
@@ -48,8 +48,8 @@ def it_has_an_address(name: str) -> None:
 
 
 def it_takes_a_key(name: str) -> None:
-    """Check that it uses the key of the model, or of the environment; without a key, the daemon names the missing
-    variable.
+    """Check that the provider uses the model's key, or else the key in the environment, and that without a key the
+    target counts as having none.
     """
     provider = PROVIDERS[name]
     target = find_target(_spec(name, "secret", base_url=_OTHER_ADDRESS), {})
@@ -62,7 +62,9 @@ def it_takes_a_key(name: str) -> None:
 
 
 def its_quirks_fit_a_chat(name: str) -> None:
-    """Check that fields common to all chats pass; others are renamed, dropped or refused as declared."""
+    """Check that fields common to all chats pass unchanged, and that other fields are renamed, dropped or refused as
+    the provider declares.
+    """
     quirks = PROVIDERS[name].quirks
     assert fit_body(_CHAT, "chat/completions", quirks, "m") == _CHAT
     assert not quirks.dropped & quirks.refused

@@ -1,7 +1,7 @@
-"""The contract of every tool: checks for authors of tools, which our own tools also pass.
+"""The contract of every tool: checks for authors of tools. Portico's own tools pass them too.
 
-A check is a coroutine function that takes a `ToolCase`: the function that makes the tool, with calls to try. It raises
-`AssertionError` for a violation, as ``docs/plugins.md`` shows.
+A check is a coroutine function that accepts a `ToolCase`: the function that creates the tool, and calls to try. It
+raises `AssertionError` for a violation, as ``docs/plugins.md`` shows.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ CANCEL_TIMEOUT_S = 20.0
 """Seconds within which a cancelled call must end."""
 
 CANCELLED_AFTER_TURNS = (1, 2, 3, 5, 8)
-"""Event loop iterations after which calls are cancelled."""
+"""Numbers of event loop iterations after which to cancel a call."""
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCase:
-    """The calls to try with a tool. ``make`` is what the entry point names. ``good`` arguments give a result; ``bad``
-    ones match the schema but cannot succeed, such as the name of a missing object; ``wrong`` ones violate the
-    schema.
+    """A tool and the calls to try. ``make`` is the function to which the entry point refers. A call with ``good``
+    arguments succeeds. ``bad`` arguments match the schema but cannot succeed, such as the name of a missing object.
+    ``wrong`` arguments violate the schema.
     """
 
     make: Callable[[Registry], Tool]
@@ -70,7 +70,9 @@ async def _call(new_model_fixture: ModelFixture, tool: Tool, arguments: Mapping[
 
 
 async def a_model_can_read_what_it_is_for(case: ToolCase) -> None:
-    """Check that its name fits every API, its schemas are JSON schemas, and its description is a sentence."""
+    """Check that the tool's name is valid in every API, that its schemas are JSON schemas, and that its description is
+    a sentence.
+    """
     async with _add_tool(case) as (_model_fixture, tool):
         assert _TOOL_NAME.fullmatch(tool.name)
         assert tool.title
@@ -85,7 +87,9 @@ async def a_model_can_read_what_it_is_for(case: ToolCase) -> None:
 
 
 async def a_result_is_text_and_matches_its_schema(case: ToolCase) -> None:
-    """Check the result of every good call."""
+    """Check that every good call succeeds, with a text, and that a structured result matches the tool's output
+    schema.
+    """
     async with _add_tool(case) as (new_model_fixture, tool):
         for arguments in case.good:
             result = await _call(new_model_fixture, tool, arguments)
@@ -112,7 +116,9 @@ async def wrong_arguments_are_refused(case: ToolCase) -> None:
 
 
 async def what_cannot_succeed_is_said(case: ToolCase) -> None:
-    """Check that a bad call gives a result with ``is_error``, for the model to fix, or a `PorticoError`."""
+    """Check that a bad call either returns a result with ``is_error``, so that a model can correct it, or raises a
+    `PorticoError`.
+    """
     async with _add_tool(case) as (new_model_fixture, tool):
         for arguments in case.bad:
             try:
@@ -125,7 +131,7 @@ async def what_cannot_succeed_is_said(case: ToolCase) -> None:
 
 
 async def a_call_can_be_cancelled(case: ToolCase) -> None:
-    """Check that a cancelled call ends as cancelled wherever it waits, and that the next call works."""
+    """Check that a cancelled call ends as cancelled at any point where it waits, and that the next call works."""
     async with _add_tool(case) as (new_model_fixture, tool):
         for arguments in case.good:
             for turns in CANCELLED_AFTER_TURNS:

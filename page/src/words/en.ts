@@ -784,7 +784,7 @@ export const en = {
   "logs.of": "Log of {name}",
   "logs.none": "The log is empty.",
   "daemon.settingsNote":
-    "Change settings in the configuration, with an environment variable PORTICO_… or with an option of portico serve.",
+    "Change settings in the configuration, with an environment variable PORTICO_… or with an option of portico up.",
   "daemon.noSettings": "No settings",
   "daemon.value": "Value",
   "daemon.origin": "Origin",

@@ -769,7 +769,7 @@ export const zh: Record<keyof typeof en, string> = {
   logs: "日志",
   "logs.of": "{name} 的日志",
   "logs.none": "日志为空。",
-  "daemon.settingsNote": "可在配置中、通过环境变量 PORTICO_… 或 portico serve 的选项更改。",
+  "daemon.settingsNote": "可在配置中、通过环境变量 PORTICO_… 或 portico up 的选项更改。",
   "daemon.noSettings": "没有设置",
   "daemon.value": "值",
   "daemon.origin": "来源",

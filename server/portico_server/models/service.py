@@ -309,9 +309,7 @@ class ModelService:
         return self.get(name)
 
     async def _adopt(self) -> None:
-        """Take over the engines that an earlier daemon left running on a scheduler, and stop those that are not
-        needed.
-        """
+        """Take over the engines that an earlier daemon left running on a scheduler, and stop unneeded engines."""
         try:
             names = await self.launchers.leftovers()
             deployments = [self.deployments[name] for name in names if name in self.deployments]

@@ -202,7 +202,7 @@ async def test_beside_the_tiny_model_one_quiet_line_says_how_to_get_a_better_one
     assert "is a very small model" in await opened.page.until(hint)
     assert await opened.page.run("document.querySelector('#better').innerText") == "Download larger (1.8 GB)"
     await opened.page.run("document.querySelector('#better').click()")
-    await opened.page.until(f"{hint}.includes('larger is being fetched')")
+    await opened.page.until(f"{hint}.includes('larger is being downloaded')")
     assert len(asked) == 1
     assert await opened.page.run("document.querySelector('#better') === null")
     await models.remove(models.better.tiny.name)

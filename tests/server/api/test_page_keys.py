@@ -87,7 +87,7 @@ async def test_a_view_that_was_opened_without_a_key_shows_what_it_has_once_there
     page = guarded.page
     await arrive(page, f"{guarded.url}/#/run/settings")
     await unlock(page, "pk-wrong")
-    await page.until(f"{text('main > .trouble')}?.includes('not known here')")
+    await page.until(f"{text('main > .trouble')}?.includes('yours is unknown or was revoked')")
     assert await page.run(text("#daemonsettings")) is None
     await unlock(page, OPERATOR)
     await page.until(

@@ -58,14 +58,14 @@ async def test_the_light_sandbox_is_for_one_key_after_another(
         """As `FairSlots`, except that no turn ends before six callers have asked."""
 
         @asynccontextmanager
-        async def taken(self) -> AsyncIterator[None]:
+        async def hold(self) -> AsyncIterator[None]:
             nonlocal asked
             asked += 1
             if asked == 5:
                 five.set()
             if asked == 6:
                 six.set()
-            async with super().taken():
+            async with super().hold():
                 order.append(KEY.get())
                 await hold.wait()
                 yield

@@ -118,7 +118,7 @@ class Starting:
             self._registry.add(self._servable)
 
     async def prepared(self, key: str) -> None:
-        await self.started(key)
+        await self.wait_for_start(key)
 
 
 async def test_a_call_waits_for_what_is_being_started() -> None:
@@ -135,7 +135,7 @@ async def test_a_call_waits_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(late_sources, "STARTED_TIMEOUT_S", 0.0)
     registry = Registry()
     registry.late_sources.add(Starting(registry, None))
-    with pytest.raises(Unavailable, match="'lookup' may belong to something that is still starting") as error:
+    with pytest.raises(Unavailable, match="'lookup' may belong to a part of the daemon that is still starting") as error:
         await registry.resolve("tool/lookup", LOCAL)
     assert (error.value.code, error.value.param) == ("starting", "tool") and error.value.retry_after
     with pytest.raises(NotFound):

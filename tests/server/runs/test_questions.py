@@ -208,7 +208,7 @@ async def test_without_anybody_to_ask_the_run_says_so(database: Database) -> Non
     async def work(context: Context) -> None:
         await context.ask(APPROVE)
 
-    with pytest.raises(Unavailable, match="nobody can be asked"):
+    with pytest.raises(Unavailable, match="nobody can answer questions"):
         await runner.wait(runner.spawn("test", "mute", LOCAL, work))
 
 

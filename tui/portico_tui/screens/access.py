@@ -99,7 +99,8 @@ class KeysScreen(ListingScreen[Key]):
                     " ".join(format_limits(key.limits)),
                     optional=True,
                 ),
-                about=f"Scopes: {SCOPES}; * for any name. If its rights shrink, its running work is stopped.",
+                about=f"Scopes: {SCOPES}; * for any name. If the key's permissions shrink, its running work is "
+                "stopped.",
             )
         )
         if answers is None:
@@ -117,7 +118,7 @@ class KeysScreen(ListingScreen[Key]):
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """The usage of one name by one operation, answered by one model."""
+    """The usage of one name with one operation, answered by one model."""
 
     name: str
     operation: str
@@ -130,16 +131,16 @@ class Used:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Used:
-        """Return the usage from the daemon's row, which may have more fields."""
+        """Create the usage from a row that the daemon returned. The row may have additional fields."""
         return cls(**{name: row.get(name) for name in cls.__slots__})  # type: ignore[arg-type]
 
 
 PERIODS = {"hour": 3600.0, "day": 86_400.0, "week": 604_800.0, "month": 2_592_000.0, "all": 0.0}
-"""Length of a period in seconds, by name; 0: since the beginning."""
+"""Length of each period in seconds, keyed by its name; 0 means since the beginning."""
 
 
 class UsageScreen(ListingScreen[Used]):
-    """Calls, tokens and cost of a period, by name."""
+    """The calls, tokens and cost of a period, listed by name."""
 
     MODE = "usage"
     TAB = "Usage"
@@ -193,7 +194,7 @@ class UsageScreen(ListingScreen[Used]):
 
 @dataclass(frozen=True, slots=True)
 class LogSource:
-    """The source of a log: the engine of a model, or an MCP server."""
+    """A source of log lines: the engine of a model, or an MCP server."""
 
     name: str
     kind: str
@@ -201,11 +202,11 @@ class LogSource:
 
 
 MAX_LOG_LINES = 200
-"""Maximum number of log lines shown."""
+"""Maximum number of log lines to show."""
 
 
 class LogsScreen(ListingScreen[LogSource]):
-    """Live logs of engines and MCP servers."""
+    """The logs of engines and MCP servers, updated live."""
 
     MODE = "logs"
     TAB = "Logs"
@@ -262,7 +263,7 @@ class LogsScreen(ListingScreen[LogSource]):
 
 
 class SettingsScreen(ListingScreen[Setting]):
-    """Every setting of the daemon, and the source of its value."""
+    """Every setting of the daemon, and where its value is set."""
 
     MODE = "settings"
     TAB = "Settings"

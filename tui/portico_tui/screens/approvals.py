@@ -1,4 +1,4 @@
-"""Approvals: the questions of runs; approve, refuse, or enter the requested value."""
+"""Approvals: the questions that runs ask people. A person can approve, refuse, or enter the requested value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from portico_tui.widgets.table_rows import TableColumn
 
 
 class ApprovalsScreen(ListingScreen[Question]):
-    """The questions that a person answers."""
+    """The open questions that a person must answer."""
 
     MODE = "approvals"
     TAB = "Approvals"

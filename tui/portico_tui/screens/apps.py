@@ -1,4 +1,4 @@
-"""Apps and agents: run through a form made from the input schema, deploy, limit, list versions, roll back."""
+"""Apps and agents: run them through a form made from the input schema, deploy, limit, list versions, roll back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _deployed(app: App) -> bool:
 
 
 class AppsScreen(ListingScreen[App]):
-    """Everything that answers under a name: flows, agents, the chats over stores."""
+    """Everything that answers under a name: flows, agents, and the chat apps of stores."""
 
     MODE = "apps"
     TAB = "Apps"

@@ -1,4 +1,4 @@
-"""Batches: their progress, their errors, and cancelling them."""
+"""Batches: their progress and errors, and how to cancel them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portico_tui.widgets.schema_form import local_path
 from portico_tui.widgets.table_rows import TableColumn
 
 MAX_SHOWN_PROBLEMS = 5
-"""Maximum number of problems shown for a file."""
+"""Maximum number of problems to show for a file."""
 
 
 class BatchesScreen(ListingScreen[Batch]):

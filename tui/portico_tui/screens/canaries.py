@@ -1,4 +1,4 @@
-"""Canaries: aliases whose calls are split between the current target and a possible next one."""
+"""Canaries: aliases whose calls are split between the current target and a candidate for the next one."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class CanariesScreen(ListingScreen[Canary]):
     @row_action(
         "b",
         "Roll back",
-        "Return all calls to the alias's current target",
+        "Send all calls to the alias's current target again",
         when=lambda canary: canary.status == "running",
     )
     async def rollback(self, canary: Canary) -> None:
@@ -126,7 +126,10 @@ def _fields(canary: Canary | None) -> Iterable[Field]:
     weight = f"{canary.weight:g}" if canary else "0.1"
     yield Field("weight", "Share of the calls, from 0 to 1", weight, check=float)
     yield Field(
-        "keys", "Keys that always use it · optional", ", ".join(canary.keys) if canary else "", optional=True
+        "keys",
+        "Keys whose calls always go to the canary · optional",
+        ", ".join(canary.keys) if canary else "",
+        optional=True,
     )
     yield Field(
         "sticky",
@@ -164,7 +167,7 @@ def _split_names(text: str) -> list[str]:
 
 
 def _to_fields(answers: Answers) -> dict[str, Any]:
-    """Return the fields as arguments of the call."""
+    """Convert the answers in the form to arguments of the call."""
     return {
         "weight": float(answers["weight"]),
         "keys": _split_names(answers["keys"]) or None,

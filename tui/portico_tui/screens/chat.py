@@ -1,4 +1,4 @@
-"""Chat: conversations with apps, agents and models, and the passages that the newest answer is based on."""
+"""Chat: conversations with apps, agents and models, and the passages on which the latest answer is based."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ WELCOME = (
 
 
 KINDS: Final = {"store": "answers from documents", "flow": "app"}
-"""Labels of conversation partners, where they differ from the kind."""
+"""Labels for kinds of conversation partners; other kinds are their own labels."""
 
 
 class ChatScreen(PageScreen):
-    """A conversation, stored as a session. Failed or stopped turns remain visible but are not stored."""
+    """A conversation, stored as a session. Turns that failed or were stopped remain visible but are not stored."""
 
     MODE = "chat"
     TAB = "Chat"
@@ -113,9 +113,9 @@ class ChatScreen(PageScreen):
             self._list()
 
     def _list(self) -> None:
-        """List the conversation partners; choose the first if none is chosen."""
+        """Update the list of conversation partners. If the current partner is not in the list, choose the first one."""
         if self._glance is None or not self.query("#partner"):
-            return  # the app was closed meanwhile
+            return  # the app was closed in the meantime
         self._partners = partners(self._glance, self._known, self._models)
         if self._partner not in self._partners:
             self._talk_to(self._partners[0] if self._partners else None)
@@ -127,7 +127,7 @@ class ChatScreen(PageScreen):
         try:
             self._known = await self.daemon.conversations.apps()
         except DaemonError:
-            self._apps = ()  # retried with the next poll; the banner reports that the daemon is unreachable
+            self._apps = ()  # retried at the next poll; the banner reports that the daemon is unreachable
         self._list()
 
     def _title(self, partner: Partner) -> str:
@@ -136,7 +136,7 @@ class ChatScreen(PageScreen):
         return f"{one_line(partner.name)} · {KINDS.get(kind, kind)}"
 
     def _talk_to(self, partner: Partner | None) -> None:
-        """Switch to another partner, which continues the conversation in its own session."""
+        """Switch to another partner. The partner continues the conversation in a new session."""
         if partner != self._partner:
             self._session = None
         self._partner = partner
@@ -144,7 +144,7 @@ class ChatScreen(PageScreen):
         self._put_hint()
 
     def _put_hint(self) -> None:
-        """Show a hint while chatting with the tiny model."""
+        """Show a hint if the partner answers with the tiny model, otherwise hide it."""
         partner, glance = self._partner, self._glance
         hint = glance.hint_for(partner.name) if partner is not None and glance is not None else None
         line = self.query_one("#hint", Static)
@@ -180,7 +180,9 @@ class ChatScreen(PageScreen):
             self._history += asking.messages
             with self.reporting("Conversation"):
                 session = await asking.keep()
-                if partner == self._partner:  # otherwise another partner continues the conversation
+                if (
+                    partner == self._partner
+                ):  # if the partner has changed, the new partner continues the conversation
                     self._session = session
                     self._head()
             tokens, speaker = asking.usage.completion_tokens, one_line(asking.speaker)
@@ -218,7 +220,9 @@ class ChatScreen(PageScreen):
         self.set_class(bool(passages), "-cited")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Use Esc to stop a running answer, otherwise to leave the line; offer writing when the line is not focused."""
+        """Let Esc stop an answer in progress, or else leave the input line. Offer the key for writing only outside the
+        line.
+        """
         writing = isinstance(self.focused, Input)
         match action:
             case "stop":
@@ -268,7 +272,7 @@ class ChatScreen(PageScreen):
         await self._begin(None, [])
 
     async def _begin(self, session: Session | None, messages: list[ChatMessage]) -> None:
-        """Continue an earlier conversation, or start a new one."""
+        """Continue an existing conversation, or start a new one."""
         if self._answering is not None:
             self._answering.cancel()
         self._session, self._history = session, messages
@@ -286,7 +290,7 @@ class ChatScreen(PageScreen):
         with self.reporting("Conversation"):
             if session is not None:
                 await self._take(session, await conversations.messages(session))
-            elif self._session is not None:  # it may have been renamed or deleted
+            elif self._session is not None:  # the session may have been renamed or deleted
                 now = await conversations.look(self._session)
                 if now is None:
                     await self._begin(None, [])

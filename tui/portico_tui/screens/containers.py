@@ -1,4 +1,4 @@
-"""Containers: sandbox folders shared by the code of several calls, and their files."""
+"""Containers: sandbox folders that the code of several calls shares, and their files."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class ContainersScreen(ListingScreen[Container]):
             Form(
                 "Make a container",
                 Field("name", "Name"),
-                Field("minutes", "Minutes to keep it after its last use", "20", check=int),
-                Field("skills", "Skills available to its code · optional", optional=True),
+                Field("minutes", "Minutes to keep the container after its last use", "20", check=int),
+                Field("skills", "Skills available to the container's code · optional", optional=True),
             )
         )
         if answers is None:

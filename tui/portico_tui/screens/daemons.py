@@ -1,4 +1,4 @@
-"""Daemons: the saved ones, their state, and switching to another."""
+"""Daemons: the saved daemons and their states, and switching to another daemon."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portico_tui.widgets.dialogs import Field, Form
 from portico_tui.widgets.table_rows import TableColumn
 
 ANSWER_TIMEOUT_S = 5.0
-"""Seconds that a listed daemon has to report its state."""
+"""Seconds that a daemon in the list has to report its state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Profile:
 
 
 def profiles_file() -> Path:
-    """Return the path of the profiles: ``daemons.json`` in the user's settings folder."""
+    """Return the path of the file with profiles: ``daemons.json`` in the user's settings folder."""
     return user_config_path("portico", appauthor=False) / "daemons.json"
 
 
 def read_profiles(file: Path) -> list[Profile]:
-    """Return the saved profiles, by name. Raises `InvalidRequest` for a file with other contents."""
+    """Read the saved profiles, sorted by name. Raises `InvalidRequest` for a file with other contents."""
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
         return sorted((Profile(**row) for row in rows), key=lambda profile: profile.name)
@@ -63,7 +63,7 @@ def write_profiles(file: Path, profiles: Iterable[Profile]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SeenDaemon:
-    """A profile, or the open daemon, with its last state or the reason why it did not respond."""
+    """A saved profile or the open daemon, with the daemon's latest state or the reason why it did not respond."""
 
     profile: Profile
     is_open: bool
@@ -72,15 +72,15 @@ class SeenDaemon:
 
     @property
     def name(self) -> str:
-        """The profile's name; the address if it has no name."""
+        """The profile's name, or the daemon's URL if the profile has no name."""
         return self.profile.name or self.profile.url
 
     def state(self) -> Text:
-        """Return whether it responds, as a symbol and a word."""
+        """Return whether the daemon responds, as a symbol and a word."""
         return cell("✗ away", "red") if self.glance is None else cell("● answers", "green")
 
     def holds(self) -> str:
-        """Return the amounts of its resources."""
+        """Return the numbers of the daemon's models, stores and apps."""
         if self.glance is None:
             return ""
         counts = (("models", self.glance.models), ("stores", self.glance.stores), ("apps", self.glance.apps))
@@ -88,7 +88,7 @@ class SeenDaemon:
 
 
 class DaemonsScreen(ListingScreen[SeenDaemon]):
-    """The daemons to switch between."""
+    """The list of daemons to switch between."""
 
     MODE = "daemons"
     TAB = "Daemons"
@@ -140,14 +140,12 @@ class DaemonsScreen(ListingScreen[SeenDaemon]):
                 Field("name", "Name", hint="office"),
                 Field("url", "Address", hint="https://portico.example.com"),
                 Field("key", "Key · optional", hint="pk-…", optional=True, secret=True),
-                about=f"It is saved in {profiles_file()}, which only you can read.",
+                about=f"The daemon is saved in {profiles_file()}, which only you can read.",
             )
         )
         if answers is None:
             return
-        daemon_client = DaemonClient(
-            answers["url"], answers["key"]
-        )  # the address as the client normalizes it
+        daemon_client = DaemonClient(answers["url"], answers["key"])  # the URL, normalized by the client
         await daemon_client.close()
         await self._keep(answers["name"], Profile(answers["name"], daemon_client.url, answers["key"]))
 
@@ -162,7 +160,7 @@ class DaemonsScreen(ListingScreen[SeenDaemon]):
             await self._keep(daemon.profile.name, None)
 
     async def _keep(self, name: str, profile: Profile | None) -> None:
-        """Replace the profile with this name; ``None`` removes it."""
+        """Replace the profile with this name, or remove it if ``profile`` is ``None``."""
 
         def write() -> None:
             file = profiles_file()

@@ -1,4 +1,4 @@
-"""Documents: the stores and their files, reasons for failed files, and search with ranked passages."""
+"""Documents: stores and their files, the reasons why files failed, and search with ranked passages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from portico_tui.widgets.table import Table
 from portico_tui.widgets.table_rows import TableColumn
 
 STEPS = ("off", "auto", "2", "3", "4")
-"""Options for repeating a search for what its passages lack: off, automatic, or the maximum number of searches."""
+"""Whether to search again for information that the first passages lack: off, automatic, or the maximum number of
+searches.
+"""
 
 NEEDS_A_STORE = {"sync", "upload", "delete", "search", "reindex", "pause", "links", "steps"}
 
@@ -36,7 +38,7 @@ STORE_COLUMNS = (
 
 
 class DocumentsScreen(PageScreen):
-    """The stores of the daemon, with the files or the search results of the chosen store."""
+    """The daemon's stores, with the files or the search results of the chosen store."""
 
     MODE = "documents"
     TAB = "Documents"
@@ -119,7 +121,7 @@ class DocumentsScreen(PageScreen):
         self._refresh_files()
 
     def _refresh_files(self) -> None:
-        """List the chosen store's files if the choice or the store has changed."""
+        """List the files of the chosen store, if another store was chosen or the store has changed."""
         store, before = self._store, self._listed_store
         if store == before:
             return
@@ -132,7 +134,9 @@ class DocumentsScreen(PageScreen):
 
     @work(group="files")
     async def _list(self, store: Store) -> None:
-        """List until the list matches the chosen store's current state: a change may occur during a long listing."""
+        """List the store's files, repeatedly until the list is current: the store may change, or another may be
+        chosen, during a long listing.
+        """
         try:
             wanted_store: Store | None = store
             while wanted_store is not None:
@@ -212,7 +216,7 @@ class DocumentsScreen(PageScreen):
         self.query_one("#detail", Static).update(Content("\n").join(lines))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Dim store actions if there is no store; show Esc if it has an effect."""
+        """Dim the actions that need a store if there is no store. Show Esc only when it has an effect."""
         if action == "leave":
             return self.is_mounted and (self._searching or isinstance(self.focused, Input))
         return None if action in NEEDS_A_STORE and not self._stores else True

@@ -1,4 +1,4 @@
-"""Evaluations: run from a file, runs with their scores, failed items, searches over settings."""
+"""Evaluations: run them from a file; show runs with their scores, failed items, and searches over settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from portico_tui.widgets.schema_form import local_path
 from portico_tui.widgets.table_rows import TableColumn
 
 MAX_OUTPUTS = 100
-"""Maximum number of listed items of a run."""
+"""Maximum number of a run's items to list."""
 
 
 class EvalsScreen(ListingScreen[Eval]):

@@ -1,4 +1,4 @@
-"""Fine-tuning: start a job, list jobs, show the live loss of the chosen job and its checkpoints, stop a job."""
+"""Fine-tuning: start, list and stop jobs; show the live loss and the checkpoints of the chosen job."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from portico_tui.widgets.schema_form import json_object, local_path, reader
 from portico_tui.widgets.table_rows import TableColumn
 
 PAINT_INTERVAL_S = 0.2
-"""Seconds between updates of the curve."""
+"""Seconds between two updates of the curve."""
 
 MAX_SENTENCES = 5
-"""Maximum number of recent events shown."""
+"""Maximum number of recent messages to show."""
 
 OPEN = ("validating_files", "queued", "running", "paused")
 
 METHODS = ("supervised", "dpo", "reinforcement")
 
 CURVES = {"train_loss": "training loss", "valid_loss": "validation loss", "reward": "reward"}
-"""The measurements that are drawn, and their labels."""
+"""The measurements to draw, and their labels."""
 
 
 FORM = (
@@ -107,7 +107,7 @@ class FinetunesScreen(ListingScreen[TuningJob]):
 
     @work(exclusive=True, group="follow")
     async def _follow(self, job_id: str) -> None:
-        """Follow the chosen job from its first event to its last."""
+        """Follow the events of the chosen job, from the first to the last."""
         self._curves, self._reports, self._figures = {}, [], ""
         self._show()
         try:
@@ -136,7 +136,7 @@ class FinetunesScreen(ListingScreen[TuningJob]):
         self._stale = True
 
     def _paint(self) -> None:
-        """Draw the curve; many steps may have passed since the last drawing."""
+        """Redraw the curve if it is outdated. Several steps may have ended since the last drawing."""
         if self._stale:
             self._show()
 
@@ -224,7 +224,7 @@ class FinetunesScreen(ListingScreen[TuningJob]):
 
 
 def describe_plan(plan: TuningPlan) -> str:
-    """Return the daemon's findings about the data, and the recipe with its reasons."""
+    """Describe a plan: statistics and anomalies of the data, and the recipe with the reason for each setting."""
     data, recipe = plan.data, plan.recipe
     reasons = recipe.get("reasons") or {}
     lines = [

@@ -1,4 +1,4 @@
-"""Other stored resources: engines, guards, adapters, files created by runs, facts of agents, stored chats."""
+"""Other stored resources: engines, guards, adapters, files that runs have created, facts, stored chats."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ class EnginesScreen(ListingScreen[Engine]):
 
 
 class GuardsScreen(ListingScreen[ConfiguredGuard]):
-    """The checks on texts around models, apps, tools and stores, in the order in which they run."""
+    """The checks on inputs and outputs of models, apps, tools and stores, in the order in which the daemon runs
+    them.
+    """
 
     MODE = "guards"
     TAB = "Guards"
@@ -241,7 +243,7 @@ class ArtifactsScreen(ListingScreen[ArtifactRecord]):
 
 
 class FactsScreen(ListingScreen[Fact]):
-    """Facts that agents remember from conversations for later ones."""
+    """The facts that agents have learned in conversations and remember in later ones."""
 
     MODE = "facts"
     TAB = "Facts"

@@ -36,7 +36,7 @@ def _state(machine: Machine) -> Any:
 
 
 class MachinesScreen(ListingScreen[Machine]):
-    """The nodes of all launchers in use."""
+    """The nodes of all launchers that are in use."""
 
     MODE = "machines"
     TAB = "Machines"
@@ -107,7 +107,7 @@ class MachinesScreen(ListingScreen[Machine]):
     @row_action(
         "d",
         "Drain",
-        "Start no more work on the node; models move elsewhere, nothing that runs is interrupted",
+        "Start no more work on the node; models are moved to other nodes, and running work is not interrupted",
         when=lambda machine: machine.launcher.drains and machine.node.state in ("idle", "busy"),
     )
     async def drain(self, machine: Machine) -> None:
@@ -133,7 +133,7 @@ class MachinesScreen(ListingScreen[Machine]):
 
 
 class ProcessesScreen(SublistScreen[ClusterJob]):
-    """The processes of all daemons, including waiting ones."""
+    """The processes of all daemons, including processes that are still queued."""
 
     MODE = "machines"
     TAB = "Machines"
@@ -156,7 +156,7 @@ class ProcessesScreen(SublistScreen[ClusterJob]):
 
 
 class ClusterDaemonsScreen(SublistScreen[ClusterDaemon]):
-    """The daemons on a database, this daemon first."""
+    """The daemons that share the database; the connected daemon is first."""
 
     MODE = "machines"
     TAB = "Machines"

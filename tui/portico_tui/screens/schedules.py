@@ -55,7 +55,7 @@ class SchedulesScreen(ListingScreen[Schedule]):
         if item.paused:
             yield Content.styled(one_line(item.paused), "$text-error")
 
-    @row_action("enter", "Runs", "Results of its last runs")
+    @row_action("enter", "Runs", "Results of the schedule's last runs")
     async def runs(self, schedule: Schedule) -> None:
         self.app.push_screen(ScheduledRunsScreen(self.services, schedule))
 
@@ -65,7 +65,7 @@ class SchedulesScreen(ListingScreen[Schedule]):
         if answers is not None:
             await self.client.schedules.create(answers["name"], **_to_fields(answers))
 
-    @row_action("r", "Run now", "Start a run now, even if it is paused")
+    @row_action("r", "Run now", "Start a run now, even if the schedule is paused")
     async def begin(self, schedule: Schedule) -> None:
         self.report("Run", f"Began {await self.client.schedules.run(schedule.id)}.")
 
@@ -75,7 +75,7 @@ class SchedulesScreen(ListingScreen[Schedule]):
         if answers is not None:
             await self.client.schedules.change(schedule.id, name=answers["name"], **_to_fields(answers))
 
-    @row_action("p", "Pause", "Pause it until it is resumed, or resume it")
+    @row_action("p", "Pause", "Pause the schedule until it is resumed, or resume it")
     async def pause(self, schedule: Schedule) -> None:
         found_schedule = await self.client.schedules.get(schedule.id)
         if found_schedule.paused is None:
@@ -83,12 +83,12 @@ class SchedulesScreen(ListingScreen[Schedule]):
         else:
             await self.client.schedules.resume(found_schedule.id)
 
-    @row_action("t", "Next times", "Next times it is due", footer=False)
+    @row_action("t", "Next times", "The next times at which the schedule is due", footer=False)
     async def next_times(self, schedule: Schedule) -> None:
         moments = await self.client.schedules.next(schedule.id)
         self.report("Next times", ", ".join(clock(moment) for moment in moments) or "None.")
 
-    @row_action("d", "Delete", "Delete the schedule; a running run continues")
+    @row_action("d", "Delete", "Delete the schedule; a run in progress continues")
     async def delete(self, schedule: Schedule) -> None:
         if await self.sure(f"Delete '{one_line(schedule.name)}'? A running run continues.", "Delete"):
             await self.client.schedules.remove(schedule.id)
@@ -114,7 +114,9 @@ def _fields(schedule: Schedule | None) -> Iterable[Field]:
 
 
 def _to_fields(answers: Answers) -> dict[str, Any]:
-    """Return the fields as arguments of the calls. An interval begins with a digit and contains no spaces."""
+    """Convert the answers in the form to arguments of the call. Times are an interval if they begin with a digit and
+    contain no spaces, otherwise a cron expression.
+    """
     when = answers["when"]
     interval = when[:1].isdigit() and " " not in when
     return {

@@ -15,7 +15,7 @@ from portico_tui.widgets.table_rows import TableColumn
 
 
 class SkillsScreen(ListingScreen[Skill]):
-    """The caller's skills and the shared skills, by name."""
+    """The caller's skills and the shared skills, sorted by name."""
 
     MODE = "skills"
     TAB = "Skills"

@@ -1,4 +1,4 @@
-"""Tools, called through a form; and their sources: MCP servers, commands, functions, APIs, databases."""
+"""Tools, which can be called through a form, and their sources: MCP servers, commands, functions, APIs, databases."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from portico_tui.widgets.schema_form import fields_of, json_object, reader, valu
 from portico_tui.widgets.table_rows import TableColumn
 
 MAX_LOG_LINES = 500
-"""Maximum number of lines read from an MCP server's log."""
+"""Maximum number of lines to read from an MCP server's log."""
 
 KINDS = ("command", "function", "openapi", "database")
-"""Kinds of tool sources, apart from MCP servers."""
+"""Kinds of tool sources, except MCP servers."""
 
 ABOUT = {
     "command": "A program on the daemon's machine; {word} is replaced by an argument. Example: grep -rn {pattern} "
@@ -131,7 +131,7 @@ def _of_source(source: ToolSource) -> Origin:
 
 
 class OriginsScreen(ListingScreen[Origin]):
-    """External MCP servers, and added tools."""
+    """The external MCP servers, and the tools that were added."""
 
     MODE = "origins"
     TAB = "MCP servers"

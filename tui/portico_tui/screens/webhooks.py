@@ -1,4 +1,4 @@
-"""Webhooks: addresses that are notified of finished work, and their deliveries."""
+"""Webhooks: URLs that are notified of finished work, and the deliveries to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DELIVERY_COLOURS = {"delivered": "green", "failed": "red"}
 
 
 class WebhooksScreen(ListingScreen[Webhook]):
-    """The webhooks with their event types, newest first."""
+    """The webhooks and their event types, newest first."""
 
     MODE = "webhooks"
     TAB = "Webhooks"
@@ -153,6 +153,6 @@ class DeliveriesScreen(SublistScreen[WebhookDelivery]):
         if item.last_error:
             yield Content.styled(one_line(item.last_error), "$text-error")
 
-    @row_action("r", "Send again", "Send the event again, with all its attempts")
+    @row_action("r", "Send again", "Send the event again, with a new series of attempts")
     async def redeliver(self, delivery: WebhookDelivery) -> None:
         await self.client.webhooks.redeliver(self._hook.id, delivery.id)

@@ -1,1 +1,1 @@
-"""Building blocks of the screens. Widgets use values of `portico_tui.daemon`, never the daemon itself."""
+"""Building blocks of the screens. Widgets receive values of `portico_tui.daemon`; they never call the daemon."""

@@ -16,27 +16,27 @@ Point: TypeAlias = tuple[float, float]
 COLOURS = ("cyan", "yellow", "magenta", "green")
 
 LABEL_WIDTH_CHARS = 9
-"""Width left of the vertical axis, for its scale, in characters."""
+"""Width of the scale to the left of the vertical axis, in characters."""
 
 MIN_PLOT_WIDTH_CHARS = 10
-"""Minimum width of a plot, in characters; a narrower window shows no plot."""
+"""Minimum width of a plot, in characters. If the window is narrower, no plot is shown."""
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-"""The bits of a braille cell by row and column (Unicode, block Braille Patterns)."""
+"""The bits of the dots in a braille cell, by row and column (Unicode, block Braille Patterns)."""
 
 
 class Chart(Widget):
-    """Named curves in one frame. `plot` replaces them."""
+    """A frame with one or more named curves. `plot` replaces them."""
 
     DEFAULT_CSS = "Chart { height: 9; }"
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self.series: dict[str, list[Point]] = {}
-        """The curves that are shown, by name."""
+        """The curves shown, keyed by name."""
 
     def plot(self, series: Mapping[str, Sequence[Point]]) -> None:
-        """Show the curves; values that are not numbers are skipped."""
+        """Show the given curves instead of the previous ones. Values that are not numbers are skipped."""
         self.series = {
             name: [point for point in points if all(map(math.isfinite, point))]
             for name, points in series.items()
@@ -48,7 +48,9 @@ class Chart(Widget):
 
 
 def draw(series: Mapping[str, Sequence[Point]], width: int, height: int) -> Text:
-    """Return the curves in ``width`` × ``height`` characters: a legend, the plot with its scale, the steps below it."""
+    """Draw the curves with ``width`` × ``height`` characters: a legend, the plot with its scale, and the steps
+    below it.
+    """
     drawn_series = {name: points for name, points in series.items() if points}
     columns, rows = width - LABEL_WIDTH_CHARS - 1, height - 3
     if not drawn_series or columns < MIN_PLOT_WIDTH_CHARS or rows < 1:
@@ -87,13 +89,13 @@ def draw(series: Mapping[str, Sequence[Point]], width: int, height: int) -> Text
 
 
 def _scale(values: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of an axis; a single value is placed in the middle."""
+    """Return the lowest and highest value of an axis. If all values are equal, place them in the middle."""
     low, high = min(values), max(values)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def _thinned(points: Sequence[Point], limit: int) -> list[Point]:
-    """Return at most ``limit`` points, by averaging neighbours."""
+    """Reduce the points to at most ``limit`` by averaging neighbours."""
     if len(points) <= limit:
         return list(points)
     parts = [points[n * len(points) // limit : (n + 1) * len(points) // limit] for n in range(limit)]
@@ -101,7 +103,7 @@ def _thinned(points: Sequence[Point], limit: int) -> list[Point]:
 
 
 def _line_dots(dots: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the dots of the lines between consecutive dots."""
+    """Yield all dots of the lines that connect consecutive dots."""
     yield dots[0]
     for (x0, y0), (x1, y1) in pairwise(dots):
         steps = max(abs(x1 - x0), abs(y1 - y0), 1)

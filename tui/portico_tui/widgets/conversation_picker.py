@@ -1,4 +1,4 @@
-"""The stored conversations: open, rename, copy and delete them."""
+"""A dialog with the stored conversations: open, rename, copy and delete them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ COLUMNS = (
 
 
 class ConversationPicker(ModalScreen[Session | None]):
-    """A list to choose from, searchable by message text; the result is the conversation to continue."""
+    """A list of conversations, which can be searched by the text of their messages. The result is the conversation to
+    continue.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Close"),
@@ -69,7 +71,7 @@ class ConversationPicker(ModalScreen[Session | None]):
         with self._reporting("Conversations"):
             sessions = await self._conversations.recent(search)
             if not self.query(Table):
-                return  # the dialog was closed meanwhile
+                return  # the dialog was closed in the meantime
             self._put(sessions)
             empty_text = f"No conversation mentions '{search}'." if search else "No conversations yet."
             self.query_one("#no-sessions", Static).update(Content(empty_text))
@@ -99,7 +101,7 @@ class ConversationPicker(ModalScreen[Session | None]):
             self.dismiss(self._chosen_session)
 
     def action_leave(self) -> None:
-        """Go from a search to the whole list, or from the list to the chat."""
+        """Leave the search and show the whole list, or leave the list and return to the chat."""
         query = self.query_one("#query", Input)
         if query.value or query.has_focus:
             query.clear()

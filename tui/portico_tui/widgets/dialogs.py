@@ -1,4 +1,4 @@
-"""Dialogs over a screen: a form, a choice, a confirmation, a text to read, the keys."""
+"""Dialogs on top of a screen: a form, a choice, a confirmation, a text to read, and the list of keys."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from textual.widgets.option_list import Option
 Answers = dict[str, str]
 
 MAX_TEXT_LINES = 8
-"""Visible lines of a multi-line field, before it scrolls."""
+"""Maximum number of visible lines of a multi-line field; a longer text scrolls."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """A field of a form, with one line or several. ``hint`` is shown while it is empty; an optional field can stay
-    empty.
+    """A field of a form, with one line or several. ``hint`` is shown while the field is empty. An ``optional`` field
+    can stay empty.
 
-    ``choices`` are completed during typing; a ``secret`` is not shown. ``check`` raises a `ValueError` whose message
-    describes the error.
+    ``choices`` are suggested while the person types. The text of a ``secret`` field is hidden. ``check`` raises a
+    `ValueError` whose message describes the error.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Field:
     check: Callable[[str], object] | None = None
 
     def problem(self, value: str) -> str:
-        """Return the error of an answer; empty if it is valid."""
+        """Return what is wrong with an answer, or an empty text if it is valid."""
         if not value:
             return "" if self.optional else f"{self.label}: this field is required."
         try:
@@ -55,7 +55,9 @@ class Field:
 
 
 class Form(ModalScreen[Answers | None]):
-    """A few fields to fill in. Enter goes to the next field and submits on the last; ctrl+s submits anywhere."""
+    """A form with several fields. Enter moves to the next field and, in the last field, submits the form; ctrl+s
+    submits it anywhere.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Cancel"),
@@ -82,7 +84,7 @@ class Form(ModalScreen[Answers | None]):
             yield Static(f"{keys}: continue · Esc: cancel", classes="keys")
 
     def _line(self, field: Field) -> Input | TextArea:
-        # A property of a user's schema may have any name.
+        # A property in a user's schema can have any name, even one that is not a valid id.
         name = f"field-{field.name}" if re.fullmatch(r"[\w-]+", field.name, re.ASCII) else None
         if field.text:
             area = TextArea(field.value, id=name, compact=True, tab_behavior="focus")
@@ -119,7 +121,7 @@ class Form(ModalScreen[Answers | None]):
 
 
 class Choose(ModalScreen[int | None]):
-    """A choice among many lines, found by typing; the result is the index, from 0."""
+    """A choice from a long list, which typing filters. The result is the index of the chosen line, from 0."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Cancel"),
@@ -174,7 +176,7 @@ class Choose(ModalScreen[int | None]):
 
 
 class Confirm(ModalScreen[bool]):
-    """Asks for confirmation before something is destroyed. The safe answer has the focus."""
+    """Asks for confirmation before data is destroyed. The safe answer has the focus."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "dismiss(True)", "Yes"),
@@ -207,7 +209,7 @@ class Confirm(ModalScreen[bool]):
 
 
 class Reader(ModalScreen[None]):
-    """A text to read: a passage, or an engine's log (from its end)."""
+    """A text to read: a passage, or an engine's log, which opens with the last lines."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "dismiss", "Close"),
@@ -240,7 +242,7 @@ class Reader(ModalScreen[None]):
 
 
 class Help(ModalScreen[None]):
-    """The keys of the screen below."""
+    """The keys of the screen below this dialog."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "dismiss", "Close")]
 

@@ -1,4 +1,4 @@
-"""The files of a store in order of arrival, then the files of its folder that are not read."""
+"""The files of a store in order of arrival, followed by the files that a sync has skipped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _state(file: StoreFile | SkippedFile) -> str:
 
 
 class FileTable(Table[StoreFile | SkippedFile]):
-    """The table `#files`. ``files`` are the store's files, ``skipped`` the files that are not read."""
+    """The table `#files`. Rows are files of the store, and files that a sync has skipped."""
 
     def __init__(self) -> None:
         super().__init__(*FILE_COLUMNS, id="files")
@@ -47,12 +47,12 @@ class FileTable(Table[StoreFile | SkippedFile]):
 
     @property
     def file(self) -> StoreFile | None:
-        """The chosen file of the store."""
+        """The chosen file, if it is in the store."""
         chosen_file = self.chosen
         return chosen_file if isinstance(chosen_file, StoreFile) else None
 
     @property
     def skipped_file(self) -> SkippedFile | None:
-        """The chosen file, if it is not read."""
+        """The chosen file, if a sync has skipped it."""
         chosen_file = self.chosen
         return chosen_file if isinstance(chosen_file, SkippedFile) else None

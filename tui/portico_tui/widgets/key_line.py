@@ -1,4 +1,4 @@
-"""The last line of a screen: the currently available keys."""
+"""The last line of a screen, which shows the available keys."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from textual.widgets import Footer
 
 
 class KeyLine(Footer):
-    """Textual's footer, rebuilt only when a key has appeared, disappeared or been dimmed.
+    """Textual's footer, but rebuilt only when a key has appeared, disappeared or been dimmed.
 
-    A screen requests a rebuild six times when it opens, which took most of the time of a screen change.
+    A screen requests a rebuild six times when it opens. Rebuilding every time took most of the time needed to change
+    screens.
     """
 
     def __init__(self) -> None:
@@ -16,8 +17,8 @@ class KeyLine(Footer):
         self._shown_bindings: list[object] = []
 
     async def recompose(self) -> None:
-        """Rebuild the footer if that changes anything."""
-        if not self.is_attached:  # its screen was closed meanwhile
+        """Rebuild the footer if the keys to show have changed."""
+        if not self.is_attached:  # the screen was closed in the meantime
             return
         visible_bindings: list[object] = [
             (binding, is_enabled, tooltip)

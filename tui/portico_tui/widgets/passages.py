@@ -1,4 +1,4 @@
-"""Ranked passages: number, file, location, the quoted text. Enter shows the full passage."""
+"""Ranked passages, each with its number, file, location and the quoted text. Enter shows the full passage."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from portico_tui.widgets.dialogs import Reader
 
 
 class Passages(OptionList):
-    """Passages in rank order. ``quote`` is the number of characters shown of each passage.
+    """Passages in rank order. ``quote`` is the number of characters to show of each passage.
 
-    With ``scores``, each passage shows its score.
+    With ``scores``, the score of each passage is shown.
     """
 
     DEFAULT_CSS = """
@@ -36,7 +36,7 @@ class Passages(OptionList):
         self._quote = quote
         self._scores = scores
         self.passages: tuple[Passage, ...] = ()
-        """The passages that are shown."""
+        """The passages in the list."""
 
     def put(self, passages: Sequence[Passage]) -> None:
         """Replace the passages."""

@@ -10,7 +10,7 @@ from textual.widgets import Input
 
 
 class PromptLine(Input):
-    """An input with a history: up and down move through earlier questions."""
+    """An input line with a history: the up and down keys move through earlier questions."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "recall(-1)", "Earlier question", show=False),
@@ -23,12 +23,14 @@ class PromptLine(Input):
         self._position = 0
 
     def recall(self, questions: Sequence[str]) -> None:
-        """Add the questions of an earlier conversation to the history, before those asked in this session."""
+        """Add the questions of an earlier conversation to the history, before the questions asked since the app was
+        started.
+        """
         self._questions += questions
         self._position = len(self._questions)
 
     def take(self) -> str:
-        """Return the written text, add it to the history, and clear the line."""
+        """Return the text in the line, add it to the history, and clear the line."""
         text = self.value.strip()
         self.clear()
         if text and text not in self._questions[-1:]:

@@ -1,4 +1,4 @@
-"""A live view of a run: its text as it arrives, its steps and tools, its questions, its value."""
+"""A live view of a run: its text as it arrives, its steps and tool calls, its questions, and its value."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from portico_tui.widgets.dialogs import Confirm, Form
 from portico_tui.widgets.schema_form import fields_of, value_of
 
 MAX_LINES = 400
-"""Maximum number of log lines kept."""
+"""Maximum number of log lines to keep."""
 
 MAX_LINE_CHARS = 300
 """Maximum length of a log line, in characters."""
@@ -132,7 +132,7 @@ class RunView(ModalScreen[None]):
                 self._finish(result)
 
     def _finish(self, result: Any) -> None:
-        """Show the value, unless the text already contains it."""
+        """Show the value of the run, unless the text already contains it."""
         if isinstance(result, dict) and set(result) == {"value", "usage", "citations"}:
             result = result["value"]
         words = result.get("content") if isinstance(result, dict) else result
@@ -149,7 +149,9 @@ class RunView(ModalScreen[None]):
 
     @work(group="answer")
     async def _answer(self, question: Asked) -> None:
-        """Approve, refuse, or enter the requested value; somebody elsewhere may answer first."""
+        """Ask the person to approve, to refuse, or to enter the requested value. Another person may answer first
+        elsewhere.
+        """
         value: Any = None
         if question.kind == "input":
             form = Form(one_line(question.message or question.name), *fields_of(question.answer_schema))

@@ -1,4 +1,6 @@
-"""Forms made from JSON schemas: the input of an app, the arguments of a tool or a prompt, the answer to a question."""
+"""Forms made from JSON schemas: for the input of an app, the arguments of a tool or a prompt, or the answer to a
+question.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,16 @@ from portico_tui.widgets.dialogs import Field
 Schema = Mapping[str, Any]
 
 WHOLE = "input"
-"""The name of the only field if a schema does not describe an object."""
+"""The name of the form's only field if the schema does not describe an object."""
 
 MAX_HINT_CHARS = 60
-"""Maximum length of a description shown in an empty field, in characters."""
+"""Maximum length of a description that is shown as a hint in an empty field, in characters."""
 
 
 def fields_of(schema: Schema | None) -> list[Field]:
-    """Return one field for each property of an object, required fields first; one field for any other schema."""
+    """Return a field for each property if the schema describes an object, required fields first. Otherwise return one
+    field.
+    """
     schema = schema or {}
     if not _is_object(schema):
         return [_field(WHOLE, schema, is_needed=True)]
@@ -31,7 +35,7 @@ def fields_of(schema: Schema | None) -> list[Field]:
 
 
 def value_of(schema: Schema | None, answers: Mapping[str, str]) -> Any:
-    """Return the answers as the schema requires; empty fields are omitted."""
+    """Convert the answers in a form to a value that the schema describes. Empty fields are omitted."""
     schema = schema or {}
     if not _is_object(schema):
         return reader(schema)(answers.get(WHOLE, ""))
@@ -56,7 +60,9 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def reader(schema: Schema) -> Callable[[str], Any]:
-    """Return a parser for user input. It raises a `ValueError` whose message states what is expected."""
+    """Return a function that parses a text according to a schema. It raises a `ValueError` whose message says what is
+    expected.
+    """
     kinds = _kinds(schema)
 
     def read(text: str) -> Any:
@@ -70,7 +76,7 @@ def reader(schema: Schema) -> Callable[[str], Any]:
 
 
 def _value(text: str, kinds: Sequence[str]) -> Any:
-    if not kinds:  # any value: JSON if it is valid JSON, otherwise text
+    if not kinds:  # any type is allowed: parse the text as JSON, or keep it if it is not valid JSON
         try:
             return _json(text)
         except ValueError:
@@ -143,7 +149,7 @@ def _is_object(schema: Schema) -> bool:
 
 
 def _kinds(schema: Schema) -> tuple[str, ...]:
-    """Return the types that a schema allows; empty means any type."""
+    """Return the JSON types that a schema allows. An empty result means any type."""
     kind_value = schema.get("type")
     if isinstance(kind_value, str):
         return (kind_value,)

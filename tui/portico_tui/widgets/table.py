@@ -1,7 +1,8 @@
-"""The table of every screen: rows of values under declared columns, filtered during typing, sorted by any column.
+"""The table used by every screen: rows of values in declared columns, filtered while the person types, and sorted by
+any column.
 
-Only visible rows are drawn, so that ten thousand rows cost as much as thirty. A refresh keeps the cursor where the
-person left it.
+Only visible rows are drawn, so that ten thousand rows take no longer than thirty. A refresh keeps the cursor on its
+row.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from portico_tui.widgets.table_rows import Row, TableColumn, TableRows
 
 
 class FilterLine(Input):
-    """The filter line of a table. Esc clears it, Enter or down goes to the rows."""
+    """The filter line of a table. Esc clears the filter; Enter or the down key moves to the rows."""
 
     DEFAULT_CSS = """
     FilterLine { border: none; height: 1; padding: 0 1; background: $surface; display: none; }
@@ -41,7 +42,9 @@ class FilterLine(Input):
         self._table.narrow(self.value)
 
     def on_key(self, event: events.Key) -> None:
-        """Leave immediately, not through a binding: the next key may already be queued, and it belongs to the table."""
+        """Leave the line here and not through a key binding: the next key may already be queued, and belongs to the
+        table.
+        """
         if self.screen.focused is self._table:
             _pass_on(event, self._table)
         elif event.key == "escape":
@@ -72,13 +75,15 @@ def _consume(event: events.Key) -> None:
 
 
 def _pass_on(event: events.Key, widget: Widget) -> None:
-    """Pass a key to the widget that has had the focus since the previous key."""
+    """Pass a key to the widget that received the focus after the key was queued."""
     _consume(event)
     widget._forward_event(events.Key(event.key, event.character))
 
 
 class Table(ScrollView, Generic[Row], can_focus=True):
-    """Rows by key under fixed columns; one row is chosen. Its `FilterLine` opens above it."""
+    """A table of rows, each with a key, in fixed columns. One row is chosen. The table's `FilterLine` opens above
+    it.
+    """
 
     DEFAULT_CSS = """
     Table { height: 1fr; background: $background; }
@@ -102,7 +107,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
     ]
 
     class Highlighted(Message):
-        """Another row, or no row, is chosen."""
+        """Sent when another row is chosen, or no row is chosen any more."""
 
         def __init__(self, table: Table[Any]) -> None:
             super().__init__()
@@ -113,7 +118,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
             return self.table
 
     class Selected(Highlighted):
-        """Enter was pressed on the chosen row, or it was clicked."""
+        """Sent when Enter is pressed on the chosen row, or when the chosen row is clicked."""
 
     def __init__(self, *columns: TableColumn[Row], id: str, is_filtered: bool = True) -> None:
         super().__init__(id=id)
@@ -140,11 +145,13 @@ class Table(ScrollView, Generic[Row], can_focus=True):
 
     @property
     def cells(self) -> list[list[str]]:
-        """The visible rows, as text."""
+        """The cells of the rows that the filter shows, as text."""
         return self.rows.cells
 
     def put(self, rows: Mapping[str, Row]) -> None:
-        """Show the rows, in this order unless another was chosen. The chosen row stays chosen if it still exists."""
+        """Show the rows in this order, unless the table is sorted by a column. The chosen row stays chosen if it still
+        exists.
+        """
         with self._arranging():
             self.rows.put(rows)
 
@@ -155,7 +162,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
 
     @contextmanager
     def _arranging(self) -> Iterator[None]:
-        """Keep the cursor on its row while the rows or their order change."""
+        """Keep the cursor on the same row while the rows or their order change."""
         before, place = self.current, self._cursor
         yield
         places = {key: number for number, key in enumerate(self.rows.keys)}
@@ -167,7 +174,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
             self.post_message(self.Highlighted(self))
 
     def render_line(self, y: int) -> Strip:
-        """Return the titles, then the rows at the scroll position."""
+        """Return a line of the table: the titles first, then the rows at the scroll position."""
         left_edge, top = self.scroll_offset
         width = self.size.width
         base = self.rich_style
@@ -223,7 +230,9 @@ class Table(ScrollView, Generic[Row], can_focus=True):
             self.post_message(self.Selected(self))
 
     def on_click(self, event: events.Click) -> None:
-        """Sort by a clicked title's column; choose a clicked row, or open it if it was already chosen."""
+        """Sort by a column if its title is clicked. Choose a row that is clicked, or open it if it was already
+        chosen.
+        """
         event.stop()
         if event.y == 0:
             x = event.x + self.scroll_offset.x
@@ -238,8 +247,8 @@ class Table(ScrollView, Generic[Row], can_focus=True):
             self._move_to(place)
 
     def on_key(self, event: events.Key) -> None:
-        """Open the filter immediately, not through the binding: the next key may already be queued, and it belongs to
-        a word.
+        """Open the filter here and not through a key binding: the next key may already be queued, and belongs to the
+        filter's text.
         """
         if self.screen.focused is self._filter:
             _pass_on(event, self._filter)
@@ -254,7 +263,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
         self._filter.leave()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Let the table use Esc while it is filtered; disable filtering if the daemon searches."""
+        """Let the table handle Esc only while it is filtered. Disable the filter if the daemon does the searching."""
         if action == "filter":
             return self._may_filter
         return self.rows.is_filtered if action == "all_rows" else True

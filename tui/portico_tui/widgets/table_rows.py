@@ -1,4 +1,4 @@
-"""The rows of a table: which rows are visible, their order, the column widths and the display of a line."""
+"""The rows of a table: which of them are visible, their order, the widths of the columns, and the drawing of a line."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ MIN_WIDTH_CHARS = 3
 """Minimum width of a column, in characters."""
 
 MAX_WIDTH_CHARS = 60
-"""Default maximum width of a column, in characters."""
+"""Maximum width of a column that does not set a width, in characters."""
 
 MEASURED_ROWS = 200
-"""Number of rows whose cells determine the initial widths; other rows widen a column when they become visible."""
+"""Number of rows whose cells determine the initial widths. A row outside of these widens a column when it becomes
+visible.
+"""
 
 Row = TypeVar("Row")
 Order: TypeAlias = tuple[int, bool]
-"""The number of a column, and whether its largest value comes first."""
+"""A sort order: the number of the column, and whether its largest value comes first."""
 
 
 @dataclass(frozen=True)
 class TableColumn(Generic[Row]):
-    """A column. ``show`` returns its content: a `Text` unchanged, anything else as one line in ``style``.
+    """A column of a table. ``show`` returns the content of a cell: a `Text` is used unchanged, any other value becomes
+    one line in ``style``.
 
-    It is cut to ``width`` characters. ``sort`` returns the sort key; the default is the text.
+    The content is truncated to ``width`` characters. ``sort`` returns the sort key; the default is the cell's text.
     """
 
     title: str
@@ -42,20 +45,20 @@ class TableColumn(Generic[Row]):
     sort: Callable[[Row], Any] | None = None
 
     def text(self, row: Row) -> Text:
-        """Return the content of the column, uncut."""
+        """Return the content of a row's cell, not truncated."""
         value = self.show(row)
         return value if isinstance(value, Text) else cell(value, self.style)
 
 
 class TableRows(Generic[Row]):
-    """Rows by key, filtered by words and sorted by a column."""
+    """Rows, each with a key, filtered by words and sorted by a column."""
 
     def __init__(self, columns: tuple[TableColumn[Row], ...]) -> None:
         self.columns = columns
         self.keys: list[str] = []
-        """The keys of the shown rows, in order."""
+        """The keys of the rows that the filter shows, in order."""
         self.is_filtered = False
-        """True if only rows with certain words are shown."""
+        """True if only rows that contain certain words are shown."""
         self._items: dict[str, Row] = {}
         self._words: tuple[str, ...] = ()
         self._searched: dict[str, tuple[Row, str]] = {}
@@ -68,16 +71,16 @@ class TableRows(Generic[Row]):
 
     @property
     def cells(self) -> list[list[str]]:
-        """The visible rows, as text."""
+        """The cells of the rows that the filter shows, as text."""
         return [[column.text(self._items[key]).plain for column in self.columns] for key in self.keys]
 
     @property
     def size(self) -> Size:
-        """The columns and lines of a terminal that the whole table needs, including the titles."""
+        """The width and height of the whole table including the titles, in terminal columns and lines."""
         return Size(max(sum(self._widths) + 2 * len(self._widths), 1), len(self.keys) + 1)
 
     def put(self, rows: Mapping[str, Row]) -> None:
-        """Replace the rows, in this order unless another was chosen."""
+        """Replace the rows. They are shown in this order, unless the table is sorted by a column."""
         self._items = dict(rows)
         self._searched = {key: entry for key, entry in self._searched.items() if key in self._items}
         self._measured_keys.clear()
@@ -90,7 +93,7 @@ class TableRows(Generic[Row]):
         self._arrange()
 
     def order_by_next(self) -> None:
-        """Sort the rows by the next column, or after the last column restore the original order."""
+        """Sort the rows by the next column. After the last column, restore the original order."""
         number = 0 if self._order is None else self._order[0] + 1
         self._order = None if number >= len(self.columns) else (number, False)
         self._arrange()
@@ -102,7 +105,7 @@ class TableRows(Generic[Row]):
         self._arrange()
 
     def order_at(self, x: int) -> None:
-        """Sort the rows by the column at ``x``, or reverse its order."""
+        """Sort the rows by the column at the position ``x``. If they are already sorted by it, reverse the order."""
         end = 0
         for number, width in enumerate(self._widths):
             end += width + 2
@@ -123,7 +126,7 @@ class TableRows(Generic[Row]):
         return Strip([Segment("".join(titles))])
 
     def line(self, key: str, console: Console) -> Strip:
-        """Return the line of a row, widening its columns if needed."""
+        """Return the line of a row, widening the columns if the row needs it."""
         self._measure(key)
         parts: list[Strip] = []
         for column, width in zip(self.columns, self._widths, strict=True):
@@ -150,7 +153,7 @@ class TableRows(Generic[Row]):
         return all(word in entry[1] for word in self._words)
 
     def _sort_keys(self, keys: list[str], number: int, backwards: bool) -> list[str]:
-        """Sort by a column; rows without a value come last in both directions."""
+        """Sort by a column. Rows without a value come last in both directions."""
         column = self.columns[number]
         sort = column.sort or (lambda row: column.text(row).plain.casefold() or None)
         values: dict[str, Any] = {key: sort(self._items[key]) for key in keys}

@@ -1,4 +1,4 @@
-"""The first two lines of every screen: the current screen, the daemon, and whether it responds."""
+"""The first two lines of every screen: the names of the screens, the daemon, and whether it responds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from textual.widgets import Static
 from portico_tui.link import Lost
 
 DIGIT_KEYS = "1234567890"
-"""The keys of the first screens, in order."""
+"""The keys that open the first screens, in order."""
 
 
 class Top(Horizontal):
-    """The names of the screens, with the open screen highlighted and visible, and the daemon's address."""
+    """The names of the screens and the daemon's URL. The open screen is highlighted and scrolled into view."""
 
     DEFAULT_CSS = """
     Top { height: 1; background: $panel; }
@@ -57,7 +57,7 @@ class Top(Horizontal):
 
 
 class Banner(Static):
-    """Reports that the daemon does not respond, and when the next attempt is. Hidden while it responds."""
+    """Says that the daemon does not respond, and when the next attempt is. Hidden while the daemon responds."""
 
     DEFAULT_CSS = """
     Banner { height: auto; max-height: 3; background: $error; color: $text; padding: 0 1; display: none; }
@@ -68,7 +68,7 @@ class Banner(Static):
         super().__init__(markup=False)
 
     def show(self, loss: Lost | None) -> None:
-        """Show why the daemon is unreachable, or hide."""
+        """Show why the daemon is unreachable, or hide the banner if ``loss`` is ``None``."""
         self.set_class(loss is not None, "-lost")
         if loss is not None:
             self.update(f"{loss.sentence} Next attempt in {loss.again_in:g} s; press ctrl+r to try now.")

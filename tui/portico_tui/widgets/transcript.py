@@ -20,7 +20,8 @@ MAX_SHOWN_MESSAGES: Final = 60
 
 
 def _parser() -> MarkdownIt:
-    # Plain names must not become links: a link detector treats "guide.md" as a host in Moldova.
+    # Disable link detection for plain text: it would turn "guide.md" into a link, because .md is the domain
+    # of Moldova.
     return MarkdownIt("gfm-like").disable("linkify")
 
 
@@ -36,7 +37,7 @@ class QuestionView(Static):
 
 
 class ReplyView(Vertical):
-    """An answer: growing Markdown, with a status line below it."""
+    """An answer as Markdown that grows while it arrives, with a status line below it."""
 
     DEFAULT_CSS = """
     ReplyView { height: auto; margin-top: 1; }
@@ -49,8 +50,8 @@ class ReplyView(Vertical):
     def __init__(self, text: str = "") -> None:
         super().__init__()
         self.text = text
-        """The text received so far; for an earlier answer, all of it."""
-        # A model or a document wrote the links in an answer: they are shown, not followed.
+        """The text received so far; for an answer from an earlier conversation, the whole text."""
+        # Do not follow links: a model or a document wrote them.
         self._markdown = Markdown(safe(text), parser_factory=_parser, open_links=False)
         self._state = Static("" if text else "…", classes="state", markup=False)
         self._state.display = not text
@@ -61,7 +62,7 @@ class ReplyView(Vertical):
         yield self._state
 
     async def write(self, piece: str) -> None:
-        """Add a piece of the answer."""
+        """Append a piece of text to the answer."""
         if self._stream is None:
             self._stream = Markdown.get_stream(self._markdown)
             self.note("")
@@ -69,24 +70,24 @@ class ReplyView(Vertical):
         await self._stream.write(safe(piece))
 
     def progress(self, progress: Progressed) -> None:
-        """Show what the daemon is doing before the first word."""
+        """Until the first word arrives, show what the daemon is doing."""
         self.note(f"{one_line(progress.stage)} {measure(progress)}".strip())
 
     def note(self, line: str, *, error: bool = False) -> None:
-        """Set the line below the answer; an empty line hides it."""
+        """Set the line below the answer. An empty text hides the line."""
         self._state.update(line)
         self._state.set_class(error, "-error")
         self._state.display = bool(line)
 
     async def end(self) -> None:
-        """Finish the answer and draw all received text."""
+        """Finish the answer, and draw all text that has been received."""
         if self._stream is not None:
             await self._stream.stop()
             self._stream = None
 
 
 class TranscriptView(VerticalScroll):
-    """Questions and answers in order; scrolls to the newest line until a person scrolls up."""
+    """Questions and answers in order. The view scrolls to the newest line, unless the person has scrolled up."""
 
     DEFAULT_CSS = """
     TranscriptView > .turns { height: auto; min-height: 100%; }
@@ -98,12 +99,13 @@ class TranscriptView(VerticalScroll):
         self._welcome = welcome
 
     def compose(self) -> ComposeResult:
-        # At least as high as the window: otherwise the followed line would sink to its bottom.
+        # Make the turns at least as high as the window. Otherwise the line that the view follows would be at
+        # the bottom.
         with Vertical(classes="turns"):
             yield Static(Content(self._welcome), classes="empty")
 
     async def turn(self, question: str) -> ReplyView:
-        """Add a question and the empty answer below it."""
+        """Add a question and an empty answer below it, and return the answer."""
         self.query_one(".empty").display = False
         reply = ReplyView()
         await self.query_one(".turns").mount(QuestionView(question), reply)
@@ -111,7 +113,7 @@ class TranscriptView(VerticalScroll):
         return reply
 
     async def fill(self, messages: Sequence[ChatMessage]) -> None:
-        """Show an earlier conversation; of a long conversation, only the end."""
+        """Show the messages of an earlier conversation. If it is long, show only its end."""
         await self.clear()
         self.query_one(".empty").display = not messages
         left_out = [Static("(earlier messages are stored but not shown)", classes="left-out")]
@@ -130,6 +132,6 @@ class TranscriptView(VerticalScroll):
 
     @property
     def last(self) -> str:
-        """The text of the newest answer; empty if there is none."""
+        """The text of the latest answer, or an empty text if there is no answer."""
         replies = list(self.query(ReplyView))
         return replies[-1].text if replies else ""

@@ -1,4 +1,4 @@
-"""Runs in progress, one line each: label, bar, progress."""
+"""Runs in progress, one line per run: a label, a bar, and the progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_tui.text import measure, one_line
 
 
 class Working(Horizontal):
-    """A run. Call `show` to update it, and remove it when the run has ended."""
+    """The line of a run. Call `show` to update it, and remove it when the run has ended."""
 
     DEFAULT_CSS = """
     Working { height: 1; padding: 0 1; }

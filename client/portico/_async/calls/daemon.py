@@ -20,7 +20,7 @@ class Plugins(Group):
 
 
 class ContentGuards(Group):
-    """Checks on the texts around models, apps, tools and stores."""
+    """Checks on the inputs and outputs of models, apps, tools and stores."""
 
     async def list(self) -> Sequence[ConfiguredGuard]:
         """List the configured guards in the order in which they run."""

@@ -11,7 +11,7 @@ from portico.schemas.engines import Engine, EngineParameter, Finding
 
 
 class Engines(Group):
-    """Programs that run models, and the environments of the heavy ones."""
+    """Programs that run models, and the separate environments of the heavy ones."""
 
     async def list(self) -> Sequence[Engine]:
         """List all engines by name. If an engine has an environment, its entry says whether the environment is

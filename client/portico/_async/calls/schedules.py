@@ -12,7 +12,7 @@ from portico.schemas.schedules import Schedule, ScheduledRun
 
 
 class Schedules(Group):
-    """Schedules run with the rights of the key that created them. A schedule is given by name or id."""
+    """Schedules run with the rights of the key that created them. A schedule is identified by name or id."""
 
     async def create(
         self,

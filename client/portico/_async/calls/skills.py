@@ -9,7 +9,7 @@ from portico.schemas.skills import Skill
 
 
 class Skills(Group):
-    """Agent Skills. A skill is given by name or id, a version by number, ``latest`` or ``default``."""
+    """Agent Skills. A skill is identified by name or id, a version by number, ``latest`` or ``default``."""
 
     async def get(self, skill: str) -> Skill:
         """Return one skill by its id or name."""

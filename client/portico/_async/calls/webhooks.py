@@ -12,7 +12,7 @@ from portico.schemas.webhooks import NewWebhook, Webhook, WebhookDelivery
 
 
 class Webhooks(Group):
-    """Addresses that receive signed events; receivers check them with `portico.webhooks.verify_webhook`."""
+    """URLs that receive signed events; receivers verify the events with `portico.webhooks.verify_webhook`."""
 
     async def list(self, *, after: str | None = None, limit: int | None = None) -> Page[Webhook]:
         """Return the caller's webhooks, newest first.

@@ -13,7 +13,7 @@ from portico.schemas.models import Model, StoredChat
 
 
 class Chats(Group):
-    """Chat completions that were requested with ``store``, in ``extra_body`` of a chat."""
+    """Chat completions that were requested with ``store`` in ``extra_body``."""
 
     def get(self, chat_id: str) -> StoredChat:
         """Return one stored chat completion."""

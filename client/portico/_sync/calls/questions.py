@@ -12,7 +12,7 @@ from portico.schemas.questions import Question
 
 
 class Questions(Group):
-    """Questions that runs wait for: approvals, functions of clients, input from people."""
+    """Questions that runs wait for: approvals, calls of clients' functions, and input from people."""
 
     def list(
         self, *, status: str | None = None, run: str | None = None, limit: int | None = None

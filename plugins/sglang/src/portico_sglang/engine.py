@@ -1,4 +1,4 @@
-"""A model on SGLang's OpenAI server. Facts refer to SGLang 0.5.23."""
+"""A model on SGLang's OpenAI-compatible server. Statements about SGLang refer to version 0.5.23."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ SGLANG_OPTIONS = {
     "tool_call_parser": ServerOption(
         "--tool-call-parser",
         "text",
-        "format of the model's tool calls, if its template does not show it, or none",
+        "format of the model's tool calls, or none; needed only if its template does not show the format",
     ),
     "reasoning_parser": ServerOption(
         "--reasoning-parser",
         "text",
-        "format of the model's thoughts, if its template does not show it, or none",
+        "format of the model's thoughts, or none; needed only if its template does not show the format",
     ),
     "trust_remote_code": ServerOption(
         "--trust-remote-code", "flag", "run Python code included with the model"
@@ -66,7 +66,7 @@ SGLANG_OPTIONS = {
     ),
     "seed": ServerOption("--random-seed", "number", "for sampling"),
 }
-"""Parameters of a model on SGLang."""
+"""The parameters that a model on SGLang can set."""
 
 TOOL_PARSERS: Mapping[str, str] = {
     "apertus": "apertus2509",
@@ -91,7 +91,7 @@ TOOL_PARSERS: Mapping[str, str] = {
     "step3": "step3",
     "step3p5": "step3p5",
 }
-"""SGLang's names for tool call formats (``sglang/srt/function_call/parser_names.py``), by vLLM's name."""
+"""SGLang's names for formats of tool calls (``sglang/srt/function_call/parser_names.py``), keyed by vLLM's name."""
 
 THOUGHT_PARSERS: Mapping[str, str] = {
     "deepseek_r1": "deepseek-r1",
@@ -107,7 +107,7 @@ THOUGHT_PARSERS: Mapping[str, str] = {
     "qwen3": "qwen3",
     "step3p5": "step3p5",
 }
-"""SGLang's names for thought formats (``sglang/srt/parser/reasoning_parser_names.py``), by vLLM's name."""
+"""SGLang's names for formats of thoughts (``sglang/srt/parser/reasoning_parser_names.py``), keyed by vLLM's name."""
 
 SGLANG_TRAITS = GpuTraits(
     title="SGLang",
@@ -119,11 +119,13 @@ SGLANG_TRAITS = GpuTraits(
     online={"fp8": 0.55},
     share_covers="static",
 )
-"""Traits of SGLang. The capabilities are those of ``get_min_capability`` in ``sglang/srt/layers/quantization``."""
+"""Traits of SGLang. The minimum capabilities are those that ``get_min_capability`` returns in
+``sglang/srt/layers/quantization``.
+"""
 
 
 class SgLang(GpuServer):
-    """A chat model from a folder with safetensors. Parameters: `SGLANG_OPTIONS`."""
+    """An engine for chat models in folders with safetensors. Parameters: `SGLANG_OPTIONS`."""
 
     name = "sglang"
     own_options = SGLANG_OPTIONS
@@ -141,7 +143,7 @@ class SgLang(GpuServer):
         return model_description
 
     def check_adapter(self, spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
-        """Raise `InvalidRequest` for an adapter that SGLang cannot load at startup. Blocks."""
+        """Raise `InvalidRequest` if SGLang cannot load an adapter at startup. Blocks."""
         if "=" in adapter.name:
             raise InvalidRequest("SGLang does not allow '=' in the name of an adapter.", param="name")
         super().check_adapter(spec, path, adapter)
@@ -149,7 +151,7 @@ class SgLang(GpuServer):
     def program(
         self, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale] = ()
     ) -> ServerProgram:
-        """Return the server program; it receives its key only on the command line. Blocks if there are ``adapters``."""
+        """Return the server program. It gets its key only on the command line. Blocks if there are ``adapters``."""
         line = [
             *("-P", "-m", "sglang.launch_server"),
             *("--model-path", str(path), "--served-model-name", spec.name, "--api-key", "{key}"),
@@ -163,14 +165,14 @@ class SgLang(GpuServer):
     def complete(
         self, running: RunningEngine, spec: ModelSpec, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
-        """Return the engine with a client that uses SGLang's adapter names."""
+        """Return the running engine, with a client that uses SGLang's names for adapters."""
         client = _AdapterNames(running.client, spec.name)
         return super().complete(replace(running, client=client), spec, site, adapters)
 
 
 class _AdapterNames:
-    """An `EngineClient` for adapter names: SGLang calls an adapter ``MODEL:ADAPTER``, and answers other names with the
-    model.
+    """An `EngineClient` that translates the names of adapters. SGLang calls an adapter ``MODEL:ADAPTER``; for any
+    other name, it answers with the base model.
     """
 
     def __init__(self, inner: EngineClient, name: str) -> None:

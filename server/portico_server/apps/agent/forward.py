@@ -106,7 +106,7 @@ class ForwardApp:
             result = await context.call(f"tool/{self._function}", call)
         except NotFound as error:
             raise Unavailable(
-                f"A program serves the agent '{self.card.name}', and this program is not running. Restart it.",
+                f"The program that serves the agent '{self.card.name}' is not running. Restart that program.",
                 code="not_served",
             ) from error
         assert isinstance(result, ToolResult)

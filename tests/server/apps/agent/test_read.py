@@ -158,7 +158,7 @@ def test_each_object_has_the_fields_that_the_reader_knows(monkeypatch: pytest.Mo
         known.add(frozenset(self._known))
         done(self)
 
-    monkeypatch.setattr(JsonObject, "done", note)
+    monkeypatch.setattr(JsonObject, "check_unread", note)
     assert taken(WHOLE)
     described = {frozenset(found["properties"]) for found in published(schema())}
     assert described - {OPTIONS} == known

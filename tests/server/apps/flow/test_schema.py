@@ -107,7 +107,7 @@ def test_the_fields_of_an_op_are_those_that_the_reader_knows(
             known.update(self._known)
         done(self)
 
-    monkeypatch.setattr(fields.FlowFields, "done", note)
+    monkeypatch.setattr(fields.FlowFields, "check_unread", note)
     assert taken(minimal(op))[0]
     assert known == {"op", *OPS[op][0], *AROUND}
 

@@ -426,7 +426,7 @@ async def test_a_call_waits_for_a_tool_that_is_being_started_and_for_none_that_c
         ({"name": "x", "command": ["a"], "function": "m:f"}, "one of"),
         ({"name": "a/b", "command": ["a"]}, "letters"),
         ({"name": "x", "command": "ls -la"}, "list of texts"),
-        ({"name": "x", "command": ["{program}"]}, "program must be fixed"),
+        ({"name": "x", "command": ["{program}"]}, "program cannot be an argument"),
         ({"name": "x", "command": ["ls"], "parameters": {"y": {}}}, "does not occur in the command"),
         ({"name": "x", "command": ["ls", "{y}"], "parameters": {"y": "text"}}, "JSON schemas"),
         ({"name": "x", "function": "os.system"}, "module:function"),
