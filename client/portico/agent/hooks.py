@@ -65,7 +65,7 @@ class Hook:
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """Prepend a text to messages from ``senders``, or to all messages if ``senders`` is empty."""
+    """Prepend text to messages from ``senders``, or to all messages if ``senders`` is empty."""
 
     text: str
     senders: Sequence[str] = ()

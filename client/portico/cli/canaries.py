@@ -57,7 +57,7 @@ def put(
         list[str] | None,
         typer.Option(
             metavar="NAME=NUMBER",
-            help="A condition for promotion; repeatable: after, min_samples, min_score, max_drop, "
+            help="A condition for promotion (repeatable), one of: after, min_samples, min_score, max_drop, "
             "max_error_rate, max_latency_ratio.",
         ),
     ] = None,

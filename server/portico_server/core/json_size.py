@@ -22,7 +22,7 @@ milliseconds.
 """
 
 _NODE_BYTES: Final = 8
-"""Bytes counted for each list, object, number and name, in addition to the bytes of texts."""
+"""Bytes counted for each list, object, number and name, in addition to the bytes of the strings."""
 
 _LARGE_BYTES: Final = 64 * 2**10
 """Minimum size, in bytes, of values whose size is cached."""

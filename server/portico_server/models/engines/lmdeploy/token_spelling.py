@@ -77,7 +77,7 @@ def _mentions(decoder: Any, kind: str) -> bool:
 
 @cache
 def _table() -> Mapping[str, int]:
-    """Return the character with which GPT-2 represents each byte. Printable characters represent themselves; for other
+    """Return the byte that each character of GPT-2's vocabulary represents. Printable characters represent themselves; for other
     bytes, characters beyond Latin-1 are used.
     """
     printable_bytes = [

@@ -96,7 +96,7 @@ def _check(value: Any, length: int, param: str) -> Spans:
 
 
 def windows(count: int, size: int) -> Iterator[TokenWindow]:
-    """Yield windows of up to ``size`` over ``count`` tokens. Each token's vector is used from exactly one window."""
+    """Yield windows of up to ``size`` over ``count`` tokens. Each token's vector is taken from exactly one window."""
     shared_tokens = size // WINDOW_OVERLAP_RATIO
     begin = first = 0
     while True:
