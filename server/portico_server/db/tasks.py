@@ -98,7 +98,7 @@ def lose(connection: Connection, *, include_all: bool) -> int:
 class McpSessionRow:
     """An MCP session. ``owner`` is the id of the key that started the session.
 
-    ``requests`` are the opening request and the settings that the client has sent since, stored as received and keyed by name.
+    ``requests`` are the opening request and the client's later settings, stored as received and keyed by name.
     ``used_at`` is in seconds since 1970 by the database's clock, and is updated with a delay of up to a minute.
     """
 

@@ -77,8 +77,9 @@ def _mentions(decoder: Any, kind: str) -> bool:
 
 @cache
 def _table() -> Mapping[str, int]:
-    """Return the byte that each character of GPT-2's vocabulary represents. Printable characters represent themselves; for other
-    bytes, characters beyond Latin-1 are used.
+    """Return the byte that each character of GPT-2's vocabulary represents.
+
+    Printable characters represent themselves; other bytes have characters beyond Latin-1.
     """
     printable_bytes = [
         *range(ord("!"), ord("~") + 1),
