@@ -235,4 +235,4 @@ async def test_an_end_that_waits_says_for_what_and_cancels_again(
     insisting = asyncio.create_task(app._insist_on_end([task]))
     await asyncio.wait([task])
     insisting.cancel()
-    assert "shutdown is waiting for 'stubborn', which is at" in caplog.text
+    assert "shutdown is waiting for 'stubborn' at" in caplog.text

@@ -173,7 +173,7 @@ def test_a_key_that_may_not_use_the_function_is_refused(api: Daemon, echoes: Ech
 
 def test_nobody_serves_it(api: Daemon, boss: Client) -> None:
     Echoes(boss).deploy(boss, "echoes")
-    with pytest.raises(Unavailable, match=r"this program is not running\. Restart it") as refused:
+    with pytest.raises(Unavailable, match=r"is not running\. Restart that program") as refused:
         say(api, "boss", "hi")
     assert refused.value.code == "not_served"
 

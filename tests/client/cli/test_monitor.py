@@ -13,7 +13,7 @@ from portico.schemas.deployments import Deployment
 
 def test_a_plan_for_people_and_as_json(command: Command) -> None:
     done = command("models", "plan", "echo")
-    assert done.code == 0 and "fake" in done.out and "another process" in done.out
+    assert done.code == 0 and "fake" in done.out and "It runs elsewhere" in done.out
     made = command("models", "plan", "default-embedding", "--hardware", "mac-m3-24g", "--json").json
     assert made["engine"] == "static" and made["hardware"].endswith("Apple M3 (17 GB)")
     assert "rtx4090" in command("models", "plan", "echo", "--hardware", "rtx4900").err

@@ -79,9 +79,7 @@ async def test_coder(client: Client, stage: Daemon) -> None:
         assert chat(stage, "coder", coding.QUERY, user="c") == "The projection is (1/5, -3/5)."
         assert await call(stage, "coder", coding.QUERY, "m") == "The projection is (1/5, -3/5)."
     assert len(coder.agent.memory("c")) == len(coder.agent.memory("m")) == 6
-    with pytest.raises(
-        openai.InternalServerError, match="serves the agent 'coder', and this program is not running"
-    ):
+    with pytest.raises(openai.InternalServerError, match="serves the agent 'coder' is not running"):
         chat(stage, "coder", coding.QUERY)
 
 

@@ -264,7 +264,7 @@ async def test_other_requests_and_empty_conversations_are_refused(daemon: Regist
     daemon.add(FixedStore("docs", [PORT]), FixedModel("x"))
     with pytest.raises(InvalidRequest, match="chat"):
         await daemon.call("docs", Embed(("x",)))
-    with pytest.raises(InvalidRequest, match="Nothing to answer"):
+    with pytest.raises(InvalidRequest, match="no question to answer"):
         await daemon.call("docs", Chat(({"role": "user", "content": "  "},)))
 
 

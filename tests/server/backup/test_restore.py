@@ -268,7 +268,7 @@ def _of(statement: str) -> Callable[[dict[str, bytes], dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (_other_format, "not of a backup"),
+        (_other_format, "not a backup"),
         (_newer_version, "update Portico"),
         (_without_database, "contains no portico.db"),
         (_lacking, "lacks adapters/a/weights.bin"),

@@ -147,7 +147,7 @@ def test_an_app_that_cannot_be_trained_for_is_named(
         daemon, begin(client, "openai-base", {"messages": [*TIDE, ANSWER]}, talk, extra_body={"app": "tides"})
     )
     assert failed["error"]["message"].startswith(
-        "Line 2: 'tides' rewrites a question that is part of a conversation first"
+        "Line 2: 'tides' first rewrites a question that is part of a conversation"
     )
     failed = end_of(daemon, begin(client, "openai-base", {"messages": [ANSWER]}, extra_body={"app": "clerk"}))
     assert failed["error"]["message"] == "Line 1: 'clerk' cannot be called: no message precedes the answer."

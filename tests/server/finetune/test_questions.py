@@ -261,7 +261,7 @@ def test_questions_of_a_file_are_matched_with_what_answers_them(daemon: Daemon, 
         assert plan.data["examples"] + plan.data["validation"] == len(TOPICS)
         assert any("Skipped 1 questions" in sentence and "lines 13" in sentence for sentence in plan.warnings)
         few = lines(tmp_path / "few.jsonl", given[:3])
-        with pytest.raises(PorticoError, match="at least 8 are required") as refused:
+        with pytest.raises(PorticoError, match="at least 8 answered questions are required") as refused:
             client.tuning.plan("folder", few, store="notes", method="embedding")
     assert refused.value.code == "too_few_questions"
 

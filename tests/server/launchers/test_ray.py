@@ -134,7 +134,7 @@ async def test_what_listens_and_is_not_ray_is_one_error(
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         async with model_fixture(tmp_path, **{**nodes.settings, "ray_address": address}) as models:
             await models.models.add(ModelSpec("m", "fake://"))
-            with pytest.raises(Unavailable, match="did not let us join within 1 s"):
+            with pytest.raises(Unavailable, match="could not join through this address within 1 s"):
                 await models.models.load("m")
 
 

@@ -180,7 +180,7 @@ async def test_a_job_waits_with_slurms_reason_and_not_for_ever(cluster: SlurmClu
             await found.pool.processes[0].load(listen)
     cluster.ask("scancel", "--name=wrap")
     assert raised.value.code == "queue_timeout"
-    assert "waited at Slurm for 2 s (" in raised.value.message
+    assert "after waiting for Slurm for 2 s (" in raised.value.message
     assert any(event.stage == "queued" and "waits at Slurm (" in event.message for event in heard)
 
 

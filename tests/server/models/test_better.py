@@ -188,7 +188,7 @@ async def test_what_was_accepted_is_not_asked_again_by_the_next_start(tmp_path: 
 
 async def test_of_sources_that_do_not_answer_the_run_says_why(tmp_path: Path) -> None:
     async with offered(tmp_path, hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as daemon:
-        with pytest.raises(PorticoError, match="larger could not be fetched") as caught:
+        with pytest.raises(PorticoError, match="larger could not be downloaded") as caught:
             await ended(daemon, await daemon.models.better.accept(LOCAL))
         assert caught.value.message.count(NOBODY) >= 2
 

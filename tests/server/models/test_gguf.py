@@ -84,7 +84,7 @@ def test_every_cut_inside_the_header_is_a_clear_error(tmp_path: Path) -> None:
             + struct.pack("<IQQ", 3, 1, 0)
             + string("t")
             + struct.pack("<I4QIQ", 4, *[1 << 40] * 4, 0, 0),
-            "no machine",
+            "any machine's memory",
         ),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + entry("general.alignment", 0), "alignment"),
     ],

@@ -456,7 +456,7 @@ def test_how_many_calls_are_computed_at_a_time_is_left_to_vllm() -> None:
     made = plan_model(WEIGHTS["32b"], machine_preset("h200"))
     assert "max_sequences" not in made.parameters
     calls = made.estimate.cache // (64 * 8 * 2 * 128 * 2 * 1_000)
-    assert calls > 180 and any(f"or {calls} of 1,000 tokens" in reason for reason in made.reasons)
+    assert calls > 180 and any(f"or {calls} calls of 1,000 tokens" in reason for reason in made.reasons)
 
 
 def test_presets_are_asked_for_by_name() -> None:

@@ -200,7 +200,7 @@ async def test_stopping_does_not_wait_for_someone_who_is_leaving(tmp_path: Path)
             await asyncio.wait([waiting], timeout=0.05)  # 'b' waits for 'a', which hangs
         later = asyncio.create_task(say(daemon, "a"))  # waits for its next turn, which never comes
         await asyncio.wait([later], timeout=0.05)
-    with pytest.raises(Unavailable, match="the daemon stops"):
+    with pytest.raises(Unavailable, match="the daemon is stopping"):
         await later
     assert (await reading).documents[-1]["error"]["code"] == "engine_stopped"
     assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], PorticoError)

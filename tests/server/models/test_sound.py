@@ -234,7 +234,8 @@ async def test_an_unknown_voice_is_refused_with_those_there_are(voices: ModelFix
         await ask(
             voices, "voice", "audio/speech", {"input": "a", "voice": "nobody", "response_format": "wav"}
         )
-    assert raised.value.param == "voice" and "voices are" in raised.value.message
+    assert raised.value.param == "voice"
+    assert "choose one of default, alloy" in raised.value.message or "voices are 0" in raised.value.message
 
 
 async def test_a_sound_as_values(voices: ModelFixture) -> None:
@@ -355,5 +356,5 @@ async def test_models_of_providers_are_known_by_name(source: str, task: str) -> 
 
 
 async def test_anthropic_neither_speaks_nor_listens() -> None:
-    with pytest.raises(InvalidRequest, match="no speech"):
+    with pytest.raises(InvalidRequest, match="does not support speech"):
         ENGINES["remote"].describe(ModelSpec("m", "remote://anthropic/claude-x", task="speech"), None)

@@ -79,7 +79,7 @@ async def test_a_model_that_does_not_stream_is_asked_for_the_whole(model: type[R
     ids=["no end", "no JSON", "no delta", "nothing"],
 )
 async def test_a_stream_that_is_no_transcript_fails(frames: tuple[bytes, ...]) -> None:
-    with pytest.raises(EngineFailed, match="not a transcript"):
+    with pytest.raises(EngineFailed, match="other than a transcript"):
         await read_transcript(RelayModel("ear", *frames), ASKED, Emitted())  # type: ignore[arg-type]
 
 

@@ -66,7 +66,7 @@ async def test_a_long_text_is_kept_and_its_ends_are_shown(bench: Bench) -> None:
     result = await bench.answer(ToolResult(text, {"n": 1}))
     assert len(result.text) < HEAD_CHARS + TAIL_CHARS + 200
     assert result.text.startswith("the beginning ") and result.text.endswith(" the end")
-    assert f"{len(text)} characters in all" in result.text
+    assert f"{len(text)} characters in total" in result.text
     assert await bench.kept(result) == text.encode()
     assert result.artifacts[0].name == "flood.txt" and result.structured == {"n": 1}
 
@@ -101,7 +101,7 @@ async def test_where_nothing_can_be_kept_the_text_says_so(bench: Bench) -> None:
         ToolResult("x" * (MAX_TEXT_CHARS + 1), {"y": "y" * MAX_STRUCTURED_BYTES})
     )
     assert result.artifacts == () and result.structured is None
-    assert "left out" in result.text and len(result.text) < HEAD_CHARS + TAIL_CHARS + 300
+    assert "is omitted" in result.text and len(result.text) < HEAD_CHARS + TAIL_CHARS + 300
 
 
 async def test_only_the_caller_reads_what_was_kept(bench: Bench) -> None:

@@ -168,7 +168,7 @@ async def test_a_search_that_is_not_set_up_says_what_to_set(daemon: RegistryFixt
     [
         ({"web_search": "searxng"}, "web_search_url"),
         ({"web_search": "brave"}, "web_search_key"),
-        ({"web_search": "searxng", "web_search_url": "/broken"}, "JSON form"),
+        ({"web_search": "searxng", "web_search_url": "/broken"}, "respond in JSON"),
         ({"web_search": "searxng", "web_search_url": "/refused"}, "status 401"),
     ],
 )

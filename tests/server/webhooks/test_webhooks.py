@@ -294,7 +294,7 @@ async def test_who_has_a_webhook_disables_and_enables_it(join: Join, receiver: R
         disabled: str | None = answer.json()["disabled"]
         return disabled
 
-    assert "by hand" in (await change(disabled=True) or "")
+    assert "owner disabled" in (await change(disabled=True) or "")
     await key.announce()
     assert await key.deliveries(hook.id) == []
     assert await change(name="renamed", disabled=True) is not None
@@ -411,7 +411,7 @@ async def test_another_keys_webhooks_are_not_there_and_its_events_are_its_own(
             await call
     await key.announce()
     assert unwrapped(await receiver.next("/mine"), hook.signing_secret)
-    await other.served.services.deliveries.settled()
+    await other.served.services.deliveries.wait_for_outcomes()
     assert receiver.queue("/others").empty()
 
 

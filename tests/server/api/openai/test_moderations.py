@@ -86,7 +86,7 @@ async def test_a_chat_model_scores_each_category(tmp_path: Path) -> None:
         assert (first.category_scores.hate, first.category_scores.violence) == (0.9, 0.4)
         assert first.category_applied_input_types.sexual == ["text"]
         assert not second.flagged
-        with pytest.raises(Exception, match="did not return a score") as failed:
+        with pytest.raises(Exception, match="did not answer with a score") as failed:
             await client.moderations.create(model="judge", input="nonsense")
         assert failed.value.status_code == 502  # type: ignore[attr-defined]
         with pytest.raises(BadRequestError, match="at most 32"):

@@ -1019,6 +1019,8 @@ async def test_an_idle_session_is_closed(tmp_path: Path) -> None:
 
 def test_the_extra_that_detects_turns_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "webrtcvad", None)
-    with pytest.raises(Unavailable, match=r"'turn_detection': null, or install it .*: \S+") as refused:
+    with pytest.raises(
+        Unavailable, match=r"'turn_detection': null, or install turn detection .*: \S+"
+    ) as refused:
         input_buffer.load_detector()
     assert refused.value.code == "not_installed"

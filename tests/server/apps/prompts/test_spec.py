@@ -103,7 +103,7 @@ def test_arguments_as_text_are_read_as_their_types() -> None:
         ),
         (_prompt(messages=[{"role": "user", "content": " "}]), "non-empty string"),
         (_prompt(messages=[{"role": "user", "text": "x"}]), "only 'role' and 'content'"),
-        (_prompt(messages="{b}"), "{b}, which is not among its arguments"),
+        (_prompt(messages="{b}"), "{b}, which is not among the prompt's arguments"),
         (_prompt(messages="{a} and {a.__class__}"), "unmatched '{'"),
         (_prompt(messages="{a} and\n{0}"), "line 2: unmatched '{'"),
         (_prompt(messages="{a!r}"), "unmatched '{'"),

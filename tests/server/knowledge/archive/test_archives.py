@@ -145,7 +145,7 @@ def rewritten(archive: Path, to: Path, change: dict[str, Any]) -> Path:
     ("change", "why"),
     [
         ({"manifest.json": None}, "contains no manifest.json"),
-        ({"manifest.json": {"format": "zip"}}, "not of a store"),
+        ({"manifest.json": {"format": "zip"}}, "not a store"),
         ({"manifest.json": {"version": 99}}, "version 99"),
         ({"manifest.json": b"{"}, "manifest.json is damaged"),
         ({"manifest.json": {"chunks": 1}}, "its manifest lists 1"),

@@ -95,7 +95,7 @@ async def test_what_vllm_refuses_is_not_kept(models: ModelFixture, tmp_path: Pat
     await said(models, "m")
     for folder, says in (
         (adapter(tmp_path / "p", rank_pattern={"q_proj": 8}), "rank_pattern"),
-        (adapter(tmp_path / "r", 600), "512 at most"),
+        (adapter(tmp_path / "r", 600), "at most 512"),
     ):
         with pytest.raises(InvalidRequest, match=says):
             await models.models.adapters.add("m", folder, "bad")
@@ -220,7 +220,7 @@ async def test_adapters_of_the_configuration(tmp_path: Path) -> None:
         await daemon.models.add(spec, keep=False)
         assert await said(daemon, "a") == "bonjour" and daemon.models.adapters.get("a").configured
         for change in (daemon.models.adapters.scale("a", 1), daemon.models.adapters.remove("a")):
-            with pytest.raises(PorticoError, match="comes from the configuration file"):
+            with pytest.raises(PorticoError, match="is defined in the configuration file"):
                 await change
     async with model_fixture(tmp_path) as daemon:
         await daemon.models.add(ModelSpec("m", "fake://"), keep=False)
