@@ -181,7 +181,7 @@ async def test_a_job_waits_with_slurms_reason_and_not_for_ever(cluster: SlurmClu
     cluster.ask("scancel", "--name=wrap")
     assert raised.value.code == "queue_timeout"
     assert "after waiting for Slurm for 2 s (" in raised.value.message
-    assert any(event.stage == "queued" and "waits at Slurm (" in event.message for event in heard)
+    assert any(event.stage == "queued" and "waits for Slurm (" in event.message for event in heard)
 
 
 async def test_a_job_is_replaced_before_its_time_limit(cluster: SlurmCluster, tmp_path: Path) -> None:
