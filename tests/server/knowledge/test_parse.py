@@ -301,6 +301,18 @@ async def test_rows_of_a_table_come_with_their_header(readers: ReaderPool, tmp_p
     assert f"boat number {(second.place.row or 0) - 2} of" in second.text.split("\n")[1]
 
 
+async def test_rows_of_a_table_keep_their_numbers_across_empty_rows(
+    readers: ReaderPool, tmp_path: Path
+) -> None:
+    rows = [f"boat {number},{number}" if number % 7 else "" for number in range(2, 60)]
+    data = "\n".join(["name,fee", *rows, "", ""])
+    for part in await parts(readers, tmp_path / "t.csv", data.encode()):
+        lines = part.text.split("\n")[1:]
+        assert lines
+        for number, line in enumerate(lines, part.place.row or 0):
+            assert line == f"boat {number} | {number}"
+
+
 def test_a_format_is_known_by_the_end_of_a_name() -> None:
     assert [
         getattr(format_of(name), "name", None)

@@ -24,7 +24,7 @@ from portico_server.apps.answer.negations import are_opposed, clauses_of
 from portico_server.apps.answer.quantities import NUMBER_WORDS, Quantity, number_missing, quantities_in
 from portico_server.apps.answer.sentences import MAX_CLAIM_CHARS, Sentence
 from portico_server.apps.answer.terms import fold, stems, words
-from portico_server.apps.answer.units import QuotableUnit, units
+from portico_server.apps.answer.units import QuotableUnit, row_place, units
 from portico_server.core.dataclass import dataclass
 
 MAX_EVIDENCE_UNITS = 400
@@ -287,7 +287,7 @@ class EvidenceCheck:
                 rank=passage.rank,
                 file_id=passage.file_id,
                 filename=passage.filename,
-                place=passage.place,
+                place=row_place(passage, unit.span),
                 quote=passage.text[unit.span.start : unit.span.end],
                 start=unit.span.start,
                 end=unit.span.end,

@@ -16,6 +16,7 @@ from portico_server.apps.answer.differences import Difference
 from portico_server.apps.answer.judge import Judgement
 from portico_server.apps.answer.material import QuoteCandidate
 from portico_server.apps.answer.terms import fold, stems, words
+from portico_server.apps.answer.units import QuotableUnit, row_place
 from portico_server.apps.language import documents_differ, nearest_passages
 from portico_server.core.citation_marks import cited_numbers
 from portico_server.core.dataclass import dataclass
@@ -59,20 +60,35 @@ def quote_answer(
     else:
         intro = nearest_passages(question) if judgement.verdict == "doubtful" else ""
         quote_candidates = list(judgement.chain) or _choose(question, judgement.candidates)
-    first: dict[int, QuoteCandidate] = {}
+    first: dict[tuple[int, int | None], QuoteCandidate] = {}
     for candidate in quote_candidates:
-        first.setdefault(candidate.passage, candidate)
-    places = list(first)
+        first.setdefault(_source(candidate, passages), candidate)
+    sources = list(first)
     shown_passages = tuple(
-        replace(passages[place], rank=rank, quote=(candidate.unit.start, candidate.unit.end))
-        for rank, (place, candidate) in enumerate(first.items(), 1)
+        _cited(passages[candidate.passage], candidate.unit, rank)
+        for rank, candidate in enumerate(first.values(), 1)
     )
     pieces = [f"{intro}\n\n"] if intro else []
     for number, candidate in enumerate(quote_candidates):
-        rank = places.index(candidate.passage) + 1
+        rank = sources.index(_source(candidate, passages)) + 1
         block = _block(candidate, passages[candidate.passage], rank)
         pieces.append(f"\n\n{block}" if number else block)
     return QuotedAnswer(tuple(pieces), shown_passages, introduced=bool(intro))
+
+
+def _source(candidate: QuoteCandidate, passages: Sequence[Passage]) -> tuple[int, int | None]:
+    """Return what a candidate cites: its passage, and the row in it, because each row is cited by its own number."""
+    return candidate.passage, row_place(passages[candidate.passage], candidate.unit).row
+
+
+def _cited(passage: Passage, unit: QuotableUnit, rank: int) -> Passage:
+    """Return the passage that a quotation cites: a row with its header if the passage consists of numbered rows."""
+    place = row_place(passage, unit)
+    if place is passage.place or unit.lead is None:
+        return replace(passage, rank=rank, quote=(unit.start, unit.end))
+    header = passage.text[slice(*unit.lead)].rstrip()
+    text = f"{header}\n{passage.text[unit.start : unit.end]}"
+    return replace(passage, rank=rank, text=text, place=place, quote=(len(header) + 1, len(text)))
 
 
 def other_side(question: str, answer: str, differing: Difference, passages: Sequence[Passage]) -> str:

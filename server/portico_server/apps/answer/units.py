@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
+from portico.wire import Passage, Place
 from portico_server.apps.language import CJK
 from portico_server.core.dataclass import dataclass
 
@@ -148,6 +150,7 @@ _NESTED = re.compile(r"[ \t]{2,}\S")
 _ROW = re.compile(r"[ \t]*\|.*\||.*\S \| \S.*")
 _RULE = re.compile(r"[ \t]*\|?[ \t:|-]*-[ \t:|-]*\|?[ \t]*$")
 _UNDERLINE = re.compile(r"[=-]{3,}[ \t]*$")
+_CELLS = re.compile(r"([A-Z]+)\d+:([A-Z]+)\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,28 @@ class _Block:
     kind: str
     start: int
     end: int
+
+
+def row_place(passage: Passage, unit: QuotableUnit) -> Place:
+    """Return the place of a unit: its own row and cells if it is a row of a passage with several rows.
+
+    A passage with rows begins with their header, and its place names its first row.
+    """
+    place = passage.place
+    if unit.kind != "row" or unit.lead is None or place.row is None:
+        return place
+    row = place.row + passage.text.count("\n", unit.lead[1], unit.start) - 1
+    cells = _CELLS.fullmatch(place.cell or "")
+    begin = place.end - len(
+        passage.text
+    )  # where the text would begin in the file if no header was repeated above it
+    return replace(
+        place,
+        row=row,
+        cell=f"{cells[1]}{row}:{cells[2]}{row}" if cells else place.cell,
+        start=begin + unit.start,
+        end=begin + unit.end,
+    )
 
 
 def units(text: str, *, code: bool = False, headings: tuple[str, ...] = ()) -> list[QuotableUnit]:

@@ -36,8 +36,10 @@ def divide_rows(part: Part, size: int, *, together: bool) -> list[Part]:
     With ``together``, each chunk contains as many rows as fit; otherwise, each row is a chunk.
     """
     header, _, body = part.text.partition("\n")
+    above = 0
     if width(header) > size // 2 or not header.strip() or not body.strip():
-        header = ""  # a header too wide to be repeated is treated as an ordinary row
+        above = -1 if body.strip() else 0  # the number of the part is that of the first row below the header
+        header = ""  # too wide to be repeated
     first = len(header) + 1 if header else 0
     free_columns = size - width(header) - 1 if header else size
     rows = list(split_lines(part.text, first, len(part.text)))
@@ -46,7 +48,7 @@ def divide_rows(part: Part, size: int, *, together: bool) -> list[Part]:
     if header and spans:
         spans[0] = (0, spans[0][1])
     chunks = []
-    start, above, counted_offset = part.place.start, 0, first
+    start, counted_offset = part.place.start, first
     for item in carve(part, spans, above=header):
         begin, end = max(first, item.place.start - start), item.place.end - start
         above += part.text.count("\n", counted_offset, begin)
@@ -54,9 +56,9 @@ def divide_rows(part: Part, size: int, *, together: bool) -> list[Part]:
         last = above + part.text.count("\n", begin, end)
         place = item.place
         if place.row is not None:
-            top = place.row + above
+            top = place.row + max(0, above)
             cells = _RANGE.fullmatch(place.cell or "")
-            cell = f"{cells[1]}{top}:{cells[2]}{place.row + last}" if cells else place.cell
+            cell = f"{cells[1]}{top}:{cells[2]}{place.row + max(0, last)}" if cells else place.cell
             place = replace(place, row=top, cell=cell)
         chunks.append(Part(item.text, place))
     return chunks

@@ -18,31 +18,38 @@ def read(source: SourceDocument) -> Iterator[Part]:
     """Yield groups of rows. ``row`` is the number of a group's first row, counted as in a spreadsheet, where the
     header is row 1.
     """
-    csv.field_size_limit(_MAX_FIELD_CHARS)
     writer = PartWriter()
+    header, group, first, width, has_rows = "", list[str](), 2, 0, False
+    for number, cells in records(source):
+        line = _line(cells)
+        if number == 1:
+            header = line
+            continue
+        # The rows of a group are consecutive, so the number of each follows from the first.
+        if group and (not line or width + len(line) > ROW_GROUP_CHARS):
+            yield writer.part("\n".join([header, *group]), row=first)
+            group, width = [], 0
+        if line:
+            first = number if not group else first
+            group.append(line)
+            width, has_rows = width + len(line), True
+    if group or (header and not has_rows):
+        yield writer.part("\n".join([header, *group]), row=first if group else 1)
+
+
+def records(source: SourceDocument) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a file with their numbers, from 1. Raises `Unreadable`."""
+    csv.field_size_limit(_MAX_FIELD_CHARS)
+    number = 0
     with open_text(source) as text:
         sample = text.read(64 * 1024)
         text.seek(0)
-        rows = csv.reader((line.replace("\x00", "\ufffd") for line in text), delimiter=_delimiter(sample))
-        header, group, first, width, number = "", list[str](), 2, 0, 0
+        rows = csv.reader((line.replace("\x00", "\ufffd") for line in text), delimiter=delimiter(sample))
         try:
             for number, cells in enumerate(rows, start=1):
-                line = _line(cells)
-                if number == 1:
-                    header = line
-                    continue
-                if not line:
-                    continue
-                if group and width + len(line) > ROW_GROUP_CHARS:
-                    yield writer.part("\n".join([header, *group]), row=first)
-                    group, width = [], 0
-                first = number if not group else first
-                group.append(line)
-                width += len(line)
+                yield number, cells
         except csv.Error as error:
             raise Unreadable(f"is not valid CSV: row {number + 1} cannot be read ({error}).") from error
-        if group or header:
-            yield writer.part("\n".join([header, *group]), row=first if group else 1)
 
 
 def _line(cells: list[str]) -> str:
@@ -50,7 +57,7 @@ def _line(cells: list[str]) -> str:
     return line if line.strip(" |") else ""
 
 
-def _delimiter(sample: str) -> str:
+def delimiter(sample: str) -> str:
     """Return the delimiter (comma, semicolon, tab or ``|``) that splits the first lines most evenly."""
     lines = [line for line in sample.splitlines()[:20] if line.strip()]
     best, limit = ",", 0

@@ -217,6 +217,15 @@ def test_a_row_far_down_a_long_table_has_its_header(
     assert text == f"{header}\n{row}", answer
 
 
+def test_a_quoted_row_is_cited_by_its_own_number(http: httpx.Client) -> None:
+    message = ask(http, "farm", "How heavy is the breed jv sheep?")
+    number = [name for name, *_cells in BREEDS].index("Breed jv") + 2  # row 1 is the header
+    [citation, *_further] = message["annotations"]
+    assert citation["file_citation"]["place"]["row"] == number, message
+    places = [source["place"]["row"] for claim in message["claims"] for source in claim["evidence"]]
+    assert places[:1] == [number]
+
+
 def test_a_command_is_quoted_with_what_introduces_it(http: httpx.Client) -> None:
     answer = ask(http, "bakery", "How do I switch the oven on?")["content"]
     assert "> Run this to switch it on:\n>\n> ```bash\n> oven start --heat 230\n> ```\n>\n> [" in answer

@@ -193,6 +193,13 @@ def test_rows_too_wide_for_a_chunk_repeat_the_header() -> None:
     assert sum(item.text.count("boat") for item in found) == 20
 
 
+def test_rows_below_a_header_too_wide_to_repeat_keep_their_numbers() -> None:
+    text = f"name | {'wide ' * 40} | row\n" + "\n".join(f"boat | {'x' * 60} | {row}" for row in range(2, 22))
+    for item in tables.chunk_rows([Part(text, Place(row=2, end=len(text)))], 300, 50):
+        rows = [int(line.rpartition(" ")[2]) for line in item.text.split("\n") if line.startswith("boat")]
+        assert rows[:1] in ([], [item.place.row])
+
+
 def test_a_static_strategy_counts_four_letters_or_two_chinese_characters_to_a_token() -> None:
     strategy = check_chunking(
         {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}}
