@@ -14,6 +14,7 @@ from portico.schemas.search import TraceStage
 from portico.wire import AnswerClaim, Passage, Usage
 from portico_server.core.dataclass import dataclass
 from portico_server.core.media import Draw, GeneratedImages, Speak, Speech, Transcribe, Transcription
+from portico_server.core.tables import ComputedValue, FindTables, TableList, TableQuery
 
 Message: TypeAlias = Mapping[str, Any]
 """A chat message as OpenAI defines it: ``role``, ``content`` and so on."""
@@ -196,6 +197,8 @@ Request: TypeAlias = (
     | Rerank
     | Moderate
     | Search
+    | FindTables
+    | TableQuery
     | ToolCall
     | AppInput
     | Tokenize
@@ -319,6 +322,8 @@ Result: TypeAlias = (
     | Ranked
     | Moderated
     | SearchResult
+    | TableList
+    | ComputedValue
     | ToolResult
     | AppOutput
     | TokenizedText

@@ -329,6 +329,18 @@ def named_files(connection: Connection, store_id: str, names: Sequence[str]) -> 
     return [StoreFileRow(**row._mapping) for row in rows]
 
 
+def files_ending(
+    connection: Connection, store_id: str, endings: Sequence[str], limit: int | None
+) -> list[StoreFileRow]:
+    """Return up to ``limit`` indexed files of a store whose names end in one of ``endings``, oldest first."""
+    names = or_(*(func.lower(files.c.filename).endswith(ending, autoescape=True) for ending in endings))
+    query = select(*_FILE).select_from(_JOINED).where(store_files.c.store_id == store_id, names)
+    query = query.where(store_files.c.status == "completed")
+    return [
+        StoreFileRow(**row._mapping) for row in connection.execute(query.order_by(files.c.id).limit(limit))
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class FileState:
     """The state of a file in a store."""

@@ -26,6 +26,7 @@ from portico_server.knowledge.store import (
     view,
 )
 from portico_server.knowledge.store_claims import StoreClaims
+from portico_server.knowledge.store_tables import StoreTables
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +38,17 @@ class ServedStores:
     """A `portico_server.core.registry.Source` of all stores of the daemon."""
 
     def __init__(
-        self, database: Database, registry: Registry, indexes: IndexManager, claims: StoreClaims
+        self,
+        database: Database,
+        registry: Registry,
+        indexes: IndexManager,
+        claims: StoreClaims,
+        tables: StoreTables,
     ) -> None:
         self._database = database
         self._registry = registry
         self._indexes = indexes
+        self._tables = tables
         self.has = claims.has
         self._touching: set[str] = set()
         """The ids of the stores whose use is being recorded."""
@@ -73,6 +80,7 @@ class ServedStores:
             last_change=row.last_change,
             condition=lambda caller: view(row, caller).condition,
             indexes=self._indexes,
+            tables=self._tables,
             database=self._database,
             registry=self._registry,
             before=partial(self._touch, row),

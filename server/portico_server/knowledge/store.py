@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 from portico.schemas.stores import FileCounts
 from portico.wire import Progressed
@@ -16,6 +16,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Attributes, Filter, Request, Search, SearchResult, Steps
 from portico_server.core.servable import Card
+from portico_server.core.tables import ComputedValue, FindTables, TableList, TableQuery
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.file_batches import FileBatchRow as FileBatchRow
@@ -62,6 +63,18 @@ def is_expired(row: StoreRow) -> bool:
     return row.expires_at is not None and row.expires_at <= time.time()
 
 
+class ReadsTables(Protocol):
+    """Reads the tables in the files of stores: `portico_server.knowledge.store_tables.StoreTables`."""
+
+    async def find(self, store_id: str, condition: Filter | None, request: FindTables) -> TableList:
+        """Return the tables that share a word with a question, from files that meet ``condition``."""
+
+    async def compute(
+        self, store_id: str, store_name: str, condition: Filter | None, query: TableQuery
+    ) -> ComputedValue:
+        """Return the value of a query. Raise `NotFound` unless its file is in the store and meets ``condition``."""
+
+
 class StoreServable:
     """A servable for one store, created from the store's row for each request by name. It keeps no resources open.
 
@@ -69,7 +82,8 @@ class StoreServable:
     by words alone. ``weight`` is the measured weight of the vectors, and ``links`` states whether passages are linked.
     ``last_change`` is the store's newest change when the row was read, which saves the first search a query.
     ``condition`` returns the filter that a file must meet for a caller to read the file. ``indexes`` is the daemon's
-    `IndexManager`. ``before`` is awaited before each search, and can reject the search.
+    `IndexManager`. ``before`` is awaited before each search, and can reject the search. ``tables``
+    reads the tables in the store's files, if they can be computed.
     """
 
     def __init__(
@@ -86,8 +100,10 @@ class StoreServable:
         database: Database,
         registry: Registry,
         before: Callable[[], Awaitable[None]] | None = None,
+        tables: ReadsTables | None = None,
     ) -> None:
         self._card = card
+        self._tables = tables
         self._before_search = before
         self._store_id = store_id
         self._last_change = last_change
@@ -109,15 +125,28 @@ class StoreServable:
     def card(self) -> Card:
         return self._card
 
-    async def call(self, request: Request, context: Context) -> SearchResult:
-        """Answer a `Search`; for errors see `Searcher.search`. Raise `InvalidRequest` for any other request."""
-        if not isinstance(request, Search):
+    async def call(self, request: Request, context: Context) -> SearchResult | TableList | ComputedValue:
+        """Answer `Search`, `FindTables` and `TableQuery`; for errors see `Searcher.search` and `ReadsTables.compute`.
+
+        Raise `InvalidRequest` for any other request.
+        """
+        if not isinstance(request, Search | FindTables | TableQuery):
             raise InvalidRequest(
                 f"'{self._card.name}' is a store: it answers only searches, not requests of the kind "
                 f"'{type(request).__name__}'."
             )
         if self._before_search is not None:
             await self._before_search()
+        if isinstance(request, Search):
+            return await self._search(request, context)
+        if self._tables is None:
+            return TableList(()) if isinstance(request, FindTables) else ComputedValue(None)
+        condition = self._condition(context.caller)
+        if isinstance(request, FindTables):
+            return await self._tables.find(self._store_id, condition, request)
+        return await self._tables.compute(self._store_id, self._card.name, condition, request)
+
+    async def _search(self, request: Search, context: Context) -> SearchResult:
         last_change, self._last_change = self._last_change, None
         search_result = await self._searcher.search(request, context, last_change)
         if search_result.passages and not (
@@ -171,7 +200,7 @@ def store_card(row: StoreRow, name: str) -> Card:
         kind="store",
         title=row.name or row.id,
         description=row.description,
-        capabilities=frozenset({"search"}),
+        capabilities=frozenset({"search", "tables"}),
         labels={
             "id": row.id,
             "app": row.app,

@@ -58,6 +58,7 @@ from portico_server.knowledge.store import (
     view,
 )
 from portico_server.knowledge.store_claims import StoreClaims
+from portico_server.knowledge.store_tables import StoreTables
 from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.launchers.local import LOCAL, this_machine
 from portico_server.launchers.protocol import Launcher
@@ -107,8 +108,6 @@ class StoreService:
         self._files = files
         self._claims = StoreClaims(database, registry)
         self._indexes = IndexManager(database, settings.indexes)
-        self.served = ServedStores(database, registry, self._indexes, self._claims)
-        """The stores in the form in which the registry serves them."""
         self.filtered: Callable[..., Sequence[str]] = lambda *_stores: ()
         """Function injected by the composition root. Given the name and the id of a store, it returns the names of the
         keys that have a filter on the store.
@@ -135,6 +134,9 @@ class StoreService:
             ahead=self._indexes.ahead,
             elsewhere=workers if settings.ingest_launcher != LOCAL.name else None,
         )
+        tables = StoreTables(database, files, self._readers)
+        self.served = ServedStores(database, registry, self._indexes, self._claims, tables)
+        """The stores in the form in which the registry serves them."""
         self.ingest = ingest = Ingest(
             database, files, self._readers, self._indexes, workers=settings.ingest_workers
         )

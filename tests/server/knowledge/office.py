@@ -125,11 +125,14 @@ def slides(*content: tuple[str, str, str], table: Sequence[Sequence[str]] = (), 
 
 
 def sheets(
-    content: Mapping[str, Sequence[Sequence[str | float | None]]], *, corner: tuple[int, int] = (0, 0)
+    content: Mapping[str, Sequence[Sequence[str | float | None]]],
+    *,
+    corner: tuple[int, int] = (0, 0),
+    merged: Mapping[str, Sequence[str]] | None = None,
 ) -> bytes:
     """Return a spreadsheet (xlsx) with rows by sheet, and formulas (``=…``) without a value.
 
-    ``corner`` is the row and the column, from 0, where each sheet begins.
+    ``corner`` is the row and the column, from 0, where each sheet begins. ``merged`` has ranges of cells by sheet.
     """
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     relations, listed = {}, ""
@@ -149,8 +152,10 @@ def sheets(
                 if v is not None
             )
             lines += f'<row r="{r}">{cells}</row>'
+        ranges = "".join(f'<mergeCell ref="{cells}"/>' for cells in (merged or {}).get(name, ()))
         members[f"xl/worksheets/sheet{i}.xml"] = (
-            f'<worksheet xmlns="{main}"><sheetData>{lines}</sheetData></worksheet>'
+            f'<worksheet xmlns="{main}"><sheetData>{lines}</sheetData>'
+            f"{f'<mergeCells>{ranges}</mergeCells>' if ranges else ''}</worksheet>"
         )
     members["xl/_rels/workbook.xml.rels"] = _relations(relations)
     members["xl/workbook.xml"] = (

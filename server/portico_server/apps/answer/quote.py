@@ -65,7 +65,7 @@ def quote_answer(
         first.setdefault(_source(candidate, passages), candidate)
     sources = list(first)
     shown_passages = tuple(
-        _cited(passages[candidate.passage], candidate.unit, rank)
+        _citation(passages[candidate.passage], candidate.unit, rank)
         for rank, candidate in enumerate(first.values(), 1)
     )
     pieces = [f"{intro}\n\n"] if intro else []
@@ -81,7 +81,7 @@ def _source(candidate: QuoteCandidate, passages: Sequence[Passage]) -> tuple[int
     return candidate.passage, row_place(passages[candidate.passage], candidate.unit).row
 
 
-def _cited(passage: Passage, unit: QuotableUnit, rank: int) -> Passage:
+def _citation(passage: Passage, unit: QuotableUnit, rank: int) -> Passage:
     """Return the passage that a quotation cites: a row with its header if the passage consists of numbered rows."""
     place = row_place(passage, unit)
     if place is passage.place or unit.lead is None:

@@ -166,6 +166,17 @@ class ReaderPool:
                     return base64.b64decode(answer["picture"])
         raise Unreadable("could not be rendered.", "server_error")
 
+    async def tables(self, path: Path, name: str, about: Mapping[str, Any]) -> Any:
+        """Return what a worker finds out about the tables of a file: see `portico_server.knowledge.parse.tables`.
+
+        ``about`` has a ``question`` or a ``query``. Raises `Unreadable`.
+        """
+        async with aclosing(self.answers(path, name, {"tables": about})) as answers:
+            async for answer in answers:
+                if "tables" in answer:
+                    return answer["tables"]
+        raise Unreadable("could not be read.", "server_error")
+
     async def answers(
         self, path: Path, name: str, about: Mapping[str, Any]
     ) -> AsyncGenerator[dict[str, Any], None]:

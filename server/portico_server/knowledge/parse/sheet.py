@@ -6,7 +6,8 @@ A formula without a stored value is shown as the formula itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
@@ -26,6 +27,23 @@ def read(source: SourceDocument) -> Iterator[Part]:
     """Yield the rows of every sheet in groups. ``row`` is the number of the group's first row below the header,
     ``cell`` the range of the group.
     """
+    writer = PartWriter()
+    has_parts = False
+    with open_sheets(source) as sheets:
+        for name, sheet, formulas in sheets:
+            for part in _groups(writer, sheet, name, formulas):
+                has_parts = True
+                yield part
+    if not has_parts:
+        raise Unreadable("has only empty cells.")
+
+
+@contextmanager
+def open_sheets(source: SourceDocument) -> Iterator[Iterator[tuple[str, Any, FormulaCells]]]:
+    """Open a workbook, and yield its sheets: the name, the sheet of calamine, and its formulas without a value.
+
+    Raises `Unreadable`.
+    """
     if not source.size:
         raise Unreadable("is empty: it contains nothing to index.")
     with source.open() as file:
@@ -36,21 +54,18 @@ def read(source: SourceDocument) -> Iterator[Part]:
             raise Unreadable("is protected by a password. Add a copy without a password.") from error
         except calamine.CalamineError as error:
             raise Unreadable("is not a complete spreadsheet: it is damaged or truncated.") from error
-        formulas = unsolved_formulas(file)
-        writer = PartWriter()
-        has_parts = False
-        for name in book.sheet_names:
-            try:
-                sheet = book.get_sheet_by_name(name)
-            except calamine.CalamineError:
-                continue  # a chart or an old macro sheet, which has no cells
-            if sheet.total_height * sheet.total_width > MAX_CELLS:
-                raise Unreadable(f"has more than {MAX_CELLS:,} cells in its sheet '{name}'. Split it.")
-            for part in _groups(writer, sheet, name, formulas.get(name, {})):
-                has_parts = True
-                yield part
-    if not has_parts:
-        raise Unreadable("has only empty cells.")
+        yield _sheets(book, unsolved_formulas(file))
+
+
+def _sheets(book: Any, formulas: Mapping[str, FormulaCells]) -> Iterator[tuple[str, Any, FormulaCells]]:
+    for name in book.sheet_names:
+        try:
+            sheet = book.get_sheet_by_name(name)
+        except calamine.CalamineError:
+            continue  # a chart or an old macro sheet, which has no cells
+        if sheet.total_height * sheet.total_width > MAX_CELLS:
+            raise Unreadable(f"has more than {MAX_CELLS:,} cells in its sheet '{name}'. Split it.")
+        yield name, sheet, formulas.get(name, {})
 
 
 def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -> Iterator[Part]:

@@ -73,11 +73,12 @@ def _formula_cells(archive: zipfile.ZipFile, path: str) -> FormulaCells:
         formula, value = cell.findtext(f"{_MAIN}f"), cell.findtext(f"{_MAIN}v")
         place = _CELL_NAME.fullmatch(cell.get("r", ""))
         if formula and not value and place:
-            formulas[int(place[2]) - 1, _column_number(place[1])] = f"={' '.join(formula.split())}"
+            formulas[int(place[2]) - 1, column_number(place[1])] = f"={' '.join(formula.split())}"
     return formulas
 
 
-def _column_number(letters: str) -> int:
+def column_number(letters: str) -> int:
+    """Return the number of a column, counted from 0, by its name; the inverse of `letters`."""
     number = 0
     for letter in letters:
         number = 26 * number + ord(letter) - 64

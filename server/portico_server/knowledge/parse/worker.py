@@ -4,7 +4,8 @@ A job is ``{"path", "name", "chunking", "memory", "seconds", "recognition", "ter
 lines ``{"parts": [[text, place], …]}``. The last of them contains ``"done": true``, or is followed by ``{"error":
 code, "message": …}``. With ``chunking``, the parts are chunks. With ``terms``, each line also contains ``"terms":
 [[words, bigrams], …]``, the index terms of each part. A job with ``"page"`` and ``"passage"`` instead of ``chunking``
-and ``terms`` is answered with ``{"picture": base64, "done": true}``.
+and ``terms`` is answered with ``{"picture": base64, "done": true}``. A job with ``"tables"``, a question or a query, is
+answered with ``{"tables": …, "done": true}``: see `portico_server.knowledge.parse.tables`.
 
 A line ``{"going": true}`` reports that an image has been read, which restarts the time limit of the document. OCR of
 all images in a document may take at most ``recognition`` seconds. A document can harm only the process that reads it:
@@ -85,6 +86,9 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
         if "page" in job:
             send(out, {"picture": picture(source, job["page"], job["passage"]), "done": True})
             return
+        if "tables" in job:
+            send(out, {"tables": tables(source, job["tables"]), "done": True})
+            return
         pending_batch: dict[str, Any] | None = None
         analysed_chars = 0
         for parts in batches(source, job["chunking"]):
@@ -119,6 +123,16 @@ def picture(source: SourceDocument, page: int, passage: str) -> str:
     if draw is None:
         raise Unreadable("has no pages that can be rendered; only PDFs can be rendered.", "no_pages")
     return base64.b64encode(draw(source, page, passage)).decode()
+
+
+def tables(source: SourceDocument, about: dict[str, Any]) -> Any:
+    """Return the tables of a document that fit a question, or the result of a query."""
+    from portico_server.knowledge.parse.tables import (
+        compute,
+        find_tables,
+    )  # with the readers of both formats, which not every job needs
+
+    return compute(source, about["query"]) if "query" in about else find_tables(source, about["question"])
 
 
 def limit_process(memory: int, seconds: float) -> None:
