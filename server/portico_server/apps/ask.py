@@ -24,6 +24,7 @@ from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.language import no_documents, not_found, unread_files, unsupported_answer
 from portico_server.apps.repetition import repeats
 from portico_server.apps.standalone import standalone_question
+from portico_server.apps.tables.answer import compute_answer
 from portico_server.core.citation_marks import Citations, cited_numbers
 from portico_server.core.context import Context, Listener
 from portico_server.core.errors import InvalidRequest, PorticoError
@@ -185,6 +186,9 @@ class AskApp:
         """Return the answer, and the search result from which it was made."""
         _refuse(request.options, self.card.name)
         turns = prompt.split(request.messages)
+        computed = await self._compute(turns.question, request.options, context)
+        if computed is not None:
+            return computed
         model = str(self.card.labels["model"])
         writes = _needs_a_writer(request.options) or await self._writes(model)
         query = await self._query(turns, model, context) if writes else prompt.search_query(turns)
@@ -228,6 +232,25 @@ class AskApp:
         )
         reply = await answer.ask(turns, request.options, share)
         return replace(reply, citations=passages, model=self.card.name), search_result
+
+    async def _compute(
+        self, question: str, options: Mapping[str, Any], context: Context
+    ) -> tuple[ChatReply, SearchResult] | None:
+        """Return the answer computed from a table of the store, and the counts of its files; ``None`` if no table
+        clearly fits.
+        """
+        if "tables" not in self._store.capabilities or _needs_a_writer(options):
+            return None
+        answer = await compute_answer(question, self._place, context)
+        if answer is None:
+            return None
+        search = Search(question, max_num_results=1, ranker="lexical", names=True)
+        counts = await context.call(self._place, search, listener=context.emit)
+        assert isinstance(counts, SearchResult)
+        reply = await self._say(
+            [answer.text], answer.passages, _max_tokens(options), context, is_introduced=True
+        )
+        return reply, counts
 
     async def answers(self, question: str, file: str, context: Context) -> bool:
         """Return whether a passage of ``file`` answers ``question``. No chat model is called."""

@@ -126,14 +126,15 @@ def _value(match: re.Match[str]) -> float | None:
     if match["nth"] is not None:
         return float(_ORDINALS[match["nth"]]) if match["nth"] != "second" else None
     if match["words"] is not None:
-        return None if match["words"] == "one" else _of_words(match["words"])
+        return None if match["words"] == "one" else number_of_words(match["words"])
     numeral = match["zh"].removeprefix("百分之")
     if len(numeral) == 1 and (numeral == "一" or numeral in CHINESE_UNITS or numeral in CHINESE_SCALES):
         return None
     return chinese_number(numeral)
 
 
-def _of_words(text: str) -> float:
+def number_of_words(text: str) -> float:
+    """Return the number that English words name."""
     total = now = 0.0
     for word in re.findall(r"[a-z]+", text):
         if word in _SCALES:
