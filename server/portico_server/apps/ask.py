@@ -186,7 +186,7 @@ class AskApp:
         """Return the answer, and the search result from which it was made."""
         _refuse(request.options, self.card.name)
         turns = prompt.split(request.messages)
-        computed = await self._compute(turns.question, request.options, context)
+        computed = await self._compute(turns, request.options, context)
         if computed is not None:
             return computed
         model = str(self.card.labels["model"])
@@ -234,17 +234,17 @@ class AskApp:
         return replace(reply, citations=passages, model=self.card.name), search_result
 
     async def _compute(
-        self, question: str, options: Mapping[str, Any], context: Context
+        self, turns: prompt.Turns, options: Mapping[str, Any], context: Context
     ) -> tuple[ChatReply, SearchResult] | None:
         """Return the answer computed from a table of the store, and the counts of its files; ``None`` if no table
         clearly fits.
         """
         if "tables" not in self._store.capabilities or _needs_a_writer(options):
             return None
-        answer = await compute_answer(question, self._place, context)
+        answer = await compute_answer(turns.question, self._place, context, is_first=not turns.earlier)
         if answer is None:
             return None
-        search = Search(question, max_num_results=1, ranker="lexical", names=True)
+        search = Search(turns.question, max_num_results=1, ranker="lexical", names=True)
         counts = await context.call(self._place, search, listener=context.emit)
         assert isinstance(counts, SearchResult)
         reply = await self._say(

@@ -111,7 +111,7 @@ class ComputedValue:
 
     ``labels`` name the rows or the group with the value. ``matching_rows`` meet the conditions, and ``valued_rows`` of
     them have a value in the column. ``first_row`` and ``last_row`` limit the rows with a value; ``passages`` are the
-    first of them, or the rows with the largest or smallest value.
+    first of them, or the rows with the largest or smallest value, or the first row of the table if there are none.
     """
 
     value: str | float | None

@@ -35,10 +35,13 @@ class ComputedAnswer:
     passages: tuple[Passage, ...]
 
 
-async def compute_answer(question: str, store: str, context: Context) -> ComputedAnswer | None:
+async def compute_answer(
+    question: str, store: str, context: Context, *, is_first: bool
+) -> ComputedAnswer | None:
     """Return the answer to a question that a table of a store answers, or ``None`` if that is not clear.
 
-    ``store`` is the key of the store in the registry.
+    ``store`` is the key of the store in the registry. A question that is not the first of a conversation must name what
+    is in the rows: "What is the total amount?" may concern only the rows of the previous question.
     """
     if len(question) > MAX_QUESTION_CHARS or not has_wording(question):
         return None
@@ -50,7 +53,7 @@ async def compute_answer(question: str, store: str, context: Context) -> Compute
         tables = await context.call(store, FindTables(folded_question))
         assert isinstance(tables, TableList)
         reading = await SEARCH.run(_read, plain_question, tables.tables)
-        if reading is None:
+        if reading is None or not (is_first or reading.naming):
             return None
         result = await context.call(store, reading.query)
     except PorticoError as error:

@@ -14,6 +14,9 @@ _RANGE_WORDS: Final = ("to", "until", "till", "through", "–", "—", "-", "到
 _UNCLEAR_LIMITS: Final = ("以后", "以前")
 """Words after a year or a month that may include it."""
 
+_ALTERNATIVES: Final = ("or", "或", "或者")
+"""Words between two values of one column. Between two conditions, they would not mean that both hold."""
+
 _NUMBER_COMPARISONS: Final[Mapping[str, Comparison]] = {
     "eq": "eq",
     "gt": "gt",
@@ -44,7 +47,8 @@ class ConditionReader:
         conditions = [*self._periods(), *self._numbers(), *self._values()]
         for number, item in enumerate(self._items):
             if number not in self.consumed and (
-                item.kind in ("date", "number", "value", "unit", "compare", "compare_after", "between",
+                item.text in _ALTERNATIVES
+                or item.kind in ("date", "number", "value", "unit", "compare", "compare_after", "between",
                               "between_end", "not", "not_end")
             ):  # fmt: skip
                 raise UnclearQuestion(item.text)
@@ -255,6 +259,7 @@ class ConditionReader:
             is_joined = previous is not None and self._are_joined(previous[0], number)
             if is_joined and previous is not None and previous[1] == column:
                 is_denied = is_denied or previous[2]
+                self._consume(*range(previous[0], number))
             elif any(column == compared_column for compared_column, _is_denied in cells):
                 raise UnclearQuestion("two values")
             cells.setdefault((column, is_denied), []).extend(item.cells[column])

@@ -21,11 +21,14 @@ ItemKind: TypeAlias = WordKind | Literal["noun", "value", "number", "date", "uni
 _SKIPPED = re.compile(r"[\s.?!。？！:：;；\"'“”‘’()（）《》「」\[\]]+")
 _SENTENCE_END = re.compile(r"[.](?=\s+\S)|[?!。？！;；\n](?=\s*\S)")
 _DIGITS = re.compile(
-    r"(?<![a-z0-9.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?![\d.,]*\d)\s?"
-    r"(?P<scale>thousand\b|million\b|billion\b|k\b|百万|千万|[百千万亿])?"
+    r"(?<![a-z0-9.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?![\d.,]*\d)"
+    r"(?:\s?(?P<scale>thousand\b|million\b|billion\b|k\b|百万|千万|[百千万亿]))?"
     rf"|\b(?P<words>(?:{'|'.join(sorted(NUMBER_WORDS))})(?:[\s-]+(?:and\s+)?(?:{'|'.join(sorted(NUMBER_WORDS))}))*)\b"
     r"|(?P<chinese>[零〇一二两三四五六七八九十百千万亿]+(?:点[零〇一二三四五六七八九]+)?)"
 )
+_UNCLEAR_NUMBER = re.compile(r"[1-9]\d{0,2}\.\d{3}")
+"""A number such as 1.200, which may be more than a thousand."""
+
 _SCALES: Final = {
     "thousand": 1e3, "k": 1e3, "million": 1e6, "billion": 1e9,
     "百": 1e2, "千": 1e3, "万": 1e4, "百万": 1e6, "千万": 1e7, "亿": 1e8,
@@ -138,7 +141,7 @@ def _words(question: str, position: int) -> Iterator[QuestionItem]:
 
 def _numbers(question: str, position: int) -> Iterator[QuestionItem]:
     match = _DIGITS.match(question, position)
-    if match is None:
+    if match is None or _UNCLEAR_NUMBER.fullmatch(match["digits"] or ""):
         return
     if match["digits"] is not None:
         value = float(match["digits"].replace(",", "")) * _SCALES.get(match["scale"] or "", 1.0)

@@ -44,59 +44,50 @@ _ENGLISH: tuple[tuple[WordKind, str, str], ...] = (
     ("who", "", "who"),
     ("when", "", "when|on (?:which|what) (?:date|day)"),
     ("rows", "", "rows|records|entries|lines"),
+    ("compare", "gte", "at least|(?:no|not) (?:less|fewer|lower) than|not (?:under|below)|at or above|>=|≥"),
     (
         "compare",
         "gte",
-        "at least|(?:no|not) (?:less|fewer|lower) than|not (?:under|below)|greater than or equal to|>=|≥",
+        "(?:more|greater|higher|larger) than or equal to|equal to or (?:more|greater|higher) than",
     ),
     (
         "compare",
         "lte",
         "at most|(?:no|not) (?:more|higher|greater) than|up to|not (?:over|above|exceeding)|<=|≤",
     ),
-    ("compare", "lte", "less than or equal to"),
+    ("compare", "lte", "(?:less|lower|smaller|fewer) than or equal to|equal to or (?:less|lower|fewer) than"),
+    ("compare", "lte", "at or below"),
     ("compare", "gt", "(?:more|greater|higher|larger|bigger) than|above|over|exceeding|exceeds?|>"),
     ("compare", "lt", "(?:less|lower|smaller|fewer) than|below|under|<"),
     ("compare", "eq", "equal to|equals|exactly|="),
-    ("compare", "since", "since|starting (?:in|on|from)"),
+    (
+        "compare",
+        "since",
+        "since|starting (?:in|on|from)|on or (?:after|later than)|(?:not|no) (?:before|earlier than)",
+    ),
     ("compare", "after", "after|later than"),
     ("compare", "before", "before|earlier than|prior to"),
-    ("compare", "until", "until|till|through|by the end of"),
+    ("compare", "until", "until|till|through|by the end of|on or (?:before|earlier than)"),
+    ("compare", "until", "(?:not|no) (?:after|later than)"),
     ("compare_after", "gte", "or (?:more|above|higher|greater|over)|and (?:above|over|more)"),
     ("compare_after", "lte", "or (?:less|below|lower|fewer|under)|and (?:below|under|less)"),
     ("compare_after", "since", "or later|onwards?"),
     ("between", "", "between"),
-    ("to", "", "to|–|—|-"),
-    ("and", "", "and|or|,"),
+    ("to", "", "to"),
+    ("and", "", "and|or"),
     ("not", "", "(?:is |are |were |was )?not(?: (?:from|in|of|with|equal to))?"),
     ("not", "", "excluding|except(?: for)?|other than|outside(?: of)?"),
-    (
-        "glue",
-        "",
-        "what(?: is| are| was| were|'s|’s)?|how much|please|tell me|show me|give me|find|calculate|compute",
-    ),
-    (
-        "glue",
-        "",
-        "determine|the|a|an|(?:of |over |across |among )?all(?: of)?|any|our|we|us|i|me|my|their|its|it",
-    ),
-    (
-        "glue",
-        "",
-        "this|that|these|of|in|on|at|from|for|with|to|by|as|is|are|was|were|be|been|do|does|did|has|have|had",
-    ),
-    (
-        "glue",
-        "",
-        "having|there|here|where|whose|values?|came|comes?|coming|placed|made|recorded|registered|listed",
-    ),
-    (
-        "glue",
-        "",
-        "receive[ds]?|work(?:s|ed|ing)?|contain(?:s|ed)?|exists?|within|during|among|across|tables?|sheet",
-    ),
-    ("glue", "", "spreadsheet|workbook|file|csv|data|dataset|list|'s|’s|s|and|or"),
 )
+
+_ENGLISH_GLUE: Final = (
+    "what(?: is| are| was| were|'s|’s)?|how much|how (?:high|large|big) (?:is|was|were)",
+    "please|tell me|show me|give me|find|calculate|compute|determine|the|a|an|any|either|our|we|us",
+    "(?:of |over |across |among )?all(?: of)?|that|of|in|on|at|from|for|with|to|by|as|within|during|among|across",
+    "is|are|was|were|be|been|do|does|did|has|have|had|having|there|here|where|whose|values?|'s|’s|s",
+    "came|comes?|coming|placed|made|recorded|registered|listed|receive[ds]?|work(?:s|ed|ing)?|contain(?:s|ed)?|exists?",
+    "(?:this )?(?:tables?|sheet|spreadsheet|workbook|file|csv|data|dataset|list)",
+)
+"""Words without a meaning of their own. Words that refer to the speaker or to something else are missing on purpose."""
 
 _CHINESE: tuple[tuple[WordKind, str, str], ...] = (
     (
@@ -142,33 +133,27 @@ _CHINESE: tuple[tuple[WordKind, str, str], ...] = (
     ("compare_after", "until", "为止"),
     ("between", "", "介于"),
     ("between_end", "", "之间"),
-    ("to", "", "到|至|~|～"),
-    ("and", "", "和|与|及|以及|或者|或|并且|而且|且|、|，"),
+    ("to", "", "到|至|~|～|–|—|-"),
+    ("and", "", "和|与|及|以及|或者|或|并且|而且|且|、|，|,"),
     ("not", "", "不是|不在|不来自|不属于|不等于|非|除了|除|不包括|不包含|不含|排除"),
     ("not_end", "", "以外|之外|除外|外"),
-    (
-        "glue",
-        "",
-        "来自于?|计算(?:一下)?|算(?:一下|出)?|求出?|统计(?:一下)?|查询|查一下|告诉|显示|给出|帮我|帮忙|请问|请",
-    ),
-    (
-        "glue",
-        "",
-        "我们|我|所有|全部|全体|这些|这个|该|其中|当中|之中|属于|位于|从|由|于|在|的|了|为|有|共有|中|里面|里|内|上",
-    ),
-    (
-        "glue",
-        "",
-        "是(?:多少|什么)?|多少钱?|什么|几|对应|工作表|表格|表|文件|数据|呢|吗|呀|啊|一下|那么|那|种|类",
-    ),
-    ("glue", "", _MEASURE_WORDS),
+)
+
+
+_CHINESE_GLUE: Final = (
+    "来自于?|计算(?:一下)?|算(?:一下|出)?|求出?|统计(?:一下)?|查询|查一下|告诉我?|给我|显示|给出|帮我|帮忙|请问|请",
+    "我们|所有|全部|全体|当中|之中|属于|位于|从|由|于|在|的|了|为|有|共有|中|里面|里|内|上|那么|那|种|类|一下|对应",
+    "是(?:多少|什么)?|多少钱?|什么|几|(?:这个|该)?(?:工作表|表格|表|文件)|数据|呢|吗|呀|啊",
+    _MEASURE_WORDS,
 )
 
 
 def _compiled() -> Iterator[tuple[WordKind, str, re.Pattern[str]]]:
-    for kind, detail, words in _ENGLISH:
+    english = (*_ENGLISH, *(("glue", "", words) for words in _ENGLISH_GLUE))
+    chinese = (*_CHINESE, *(("glue", "", words) for words in _CHINESE_GLUE))
+    for kind, detail, words in english:
         yield kind, detail, re.compile(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])")
-    for kind, detail, words in _CHINESE:
+    for kind, detail, words in chinese:
         yield kind, detail, re.compile(words)
 
 

@@ -360,7 +360,10 @@ class _QueryRules:
         labels: set[int] = set()
         for item in nouns:
             texts = [column for column in item.columns if self._column(column).kind == "text"]
-            if item.is_table and (len(texts) != 1 or "which" not in self._asking):
+            if item.is_table and "which" not in self._asking:
+                continue
+            if item.is_table and not texts:
+                labels.update(self._row_names())
                 continue
             if len(texts) != 1:
                 raise UnclearQuestion(item.text)
@@ -379,6 +382,10 @@ class _QueryRules:
         ):
             raise UnclearQuestion("which")
         return None
+
+    def _row_names(self) -> list[int]:
+        """Return the first column if it names the rows."""
+        return [0] if self._column(0).kind == "text" and self._table.is_unique(0) else []
 
     def _naming_column(self) -> int:
         columns = [

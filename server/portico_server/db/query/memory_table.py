@@ -31,7 +31,9 @@ _AGGREGATES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class QueryOutcome:
-    """The result of a query. ``rows`` are the numbers of the first rows that have the value or were used for it."""
+    """The result of a query. ``rows`` are the numbers of the first rows that have the value or were used for it; the
+    first row of the table if there are none.
+    """
 
     value: CellValue
     labels: tuple[str, ...]
@@ -90,6 +92,7 @@ class MemoryTable:
                 if query.is_additive and not self._agrees(query, column, condition, parameters, labels):
                     value = None
         rows = self._select("number", shown_condition, shown_parameters, f"order by number limit {limit:d}")
+        rows = rows or self._select("min(number)")
         return QueryOutcome(
             value if valued_rows or query.aggregate in ("count", "distinct") else None,
             labels,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from tests import daemon as daemons
 from tests.server.api.test_rights import waited
 from tests.server.knowledge.office import sheets
 
@@ -200,9 +205,12 @@ EXPENSIVE = [row for row in ORDERS if row["amount"] > 10_000]
         ("shop", "How many orders were not from New Zealand?", f"{ELSEWHERE}.", None),
         ("shop", "How many orders from Norway are pending?", f"{len(PENDING)}.", None),
         ("shop", "How many orders were placed in 2024?", f"{len(IN_2024)}.", len(IN_2024)),
+        ("shop", "How many orders were placed on or after 2024-01-01?", f"{len(IN_2024)}.", len(IN_2024)),
         ("shop", "How many orders were placed between 1 March 2024 and 15 April 2024?", f"{len(SPRING)}.", len(SPRING)),
         ("shop", "How many orders were placed from March to April 2024?", None, None),
         ("shop", "How many orders were placed in Q1 2023?", None, None),
+        ("shop", "How many orders were placed in 2031?", "is 0.", 0),
+        ("shop", "How many orders were placed between 1 March and 15 April 2024?", f"{len(SPRING)}.", len(SPRING)),
         ("shop", "How many orders have an amount above 10,000 kr?", f"{len(EXPENSIVE)}.", None),
         ("shop", "How many orders have a quantity of at least five?", f"{quantities(5, 9)}.", None),
         ("shop", "How many orders have a quantity between 3 and 5?", f"{quantities(3, 5)}.", None),
@@ -285,6 +293,8 @@ def test_a_cited_row_is_in_the_text_of_the_file_where_its_offsets_say(url: str) 
         ("shop", "What is the average amount per country?"),
         ("shop", "What is the total unit price?"),
         ("shop", "How many orders are above 1,000 kr?"),
+        ("shop", "How many orders are pending or from Norway?"),
+        ("shop", "What is the total amount of orders from Norway, and of orders from Sweden?"),
         ("shop", "Which customer has the highest quantity?"),
         ("shop", "Wie viele Bestellungen kamen aus Norway?"),
         ("office", "总金额超过一千元的订单需要谁批准？"),
@@ -302,6 +312,20 @@ def test_a_cited_row_is_in_the_text_of_the_file_where_its_offsets_say(url: str) 
 )
 def test_a_question_that_is_not_clear_is_answered_from_passages(url: str, app: str, question: str) -> None:
     assert not is_computed(ask(url, app, question))
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [("What is the total amount?", False), ("What is the total amount of all orders?", True)],
+)
+def test_a_later_question_must_name_what_it_concerns(url: str, question: str, expected: bool) -> None:
+    messages = [
+        {"role": "user", "content": "How many orders came from Norway?"},
+        {"role": "assistant", "content": "The number of rows is 120."},
+        {"role": "user", "content": question},
+    ]
+    assert is_computed(ask(url, "shop", question, messages=messages)) is expected
+    assert is_computed(ask(url, "shop", question))
 
 
 def test_a_file_is_named_if_several_fit(url: str) -> None:
@@ -333,3 +357,16 @@ def test_a_computed_answer_is_streamed_and_costs_no_prompt(url: str) -> None:
     body = {"model": "shop", "messages": [{"role": "user", "content": question}]}
     usage = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=60).json()["usage"]
     assert usage["prompt_tokens"] == 0
+
+
+def test_the_questions_of_the_benchmark_are_computed_without_a_false_alarm(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    line = [sys.executable, str(daemons.ROOT / "bench" / "tables.py"), "--seed", "5", "--json", str(report)]
+    done = subprocess.run(
+        line, env=daemons.environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads(report.read_text(encoding="utf-8"))["rows"]
+    assert (row["computed"], row["others"]) == (20, 20)
+    assert row["right"] >= 18, done.stdout
+    assert row["false alarms"] == 0, done.stdout
