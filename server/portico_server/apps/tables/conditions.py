@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from portico_server.apps.tables.columns import date_columns
 from portico_server.apps.tables.items import QuestionItem
 from portico_server.apps.tables.lexicon import YEARS
 from portico_server.apps.tables.periods import Period
@@ -161,7 +162,7 @@ class ConditionReader:
             if len(dates) == 1 and len(dates) == len(noun.columns):
                 self._consume(neighbour)
                 return dates[0], False
-        columns = [number for number, column in enumerate(self._table.columns) if column.kind == "date"]
+        columns = date_columns(self._table)
         if len(columns) == 1:
             return columns[0], False
         years = [

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
+from portico_server.apps.tables.columns import (
+    can_be_added,
+    date_columns,
+    has_one_unit,
+    is_countable,
+    may_mean_sums,
+    names_rows,
+    person_columns,
+    price_columns,
+    row_names,
+)
 from portico_server.apps.tables.conditions import ConditionReader, UnclearQuestion
 from portico_server.apps.tables.items import QuestionItem, question_items
-from portico_server.apps.tables.lexicon import (
-    INTENSIVE,
-    MEASURES,
-    PERSONS,
-    PRICES,
-    ROW_VALUES,
-    ROW_WORDS,
-    SUM_WORDS,
-)
+from portico_server.apps.tables.lexicon import ROW_WORDS, SUM_WORDS
 from portico_server.apps.tables.names import is_identifier
 from portico_server.core.dataclass import dataclass
 from portico_server.core.tables import Aggregate, ColumnCondition, StoreColumn, StoreTable, TableQuery
@@ -61,11 +64,8 @@ def _naming(noun: QuestionItem, table: StoreTable) -> int:
 
 
 def _names_rows(noun: QuestionItem, table: StoreTable) -> bool:
-    """Return whether a noun names the column that identifies the rows of a table, and so what each row is."""
-    return noun.is_exact and all(
-        table.is_unique(column) and (table.columns[column].kind == "text" or is_identifier(table, column))
-        for column in noun.columns
-    )
+    """Return whether a noun names a column that says what each row is."""
+    return noun.is_exact and all(names_rows(table, column) for column in noun.columns)
 
 
 def best_reading(readings: Sequence[TableReading]) -> TableReading | None:
@@ -142,20 +142,14 @@ class _QueryRules:
         group: int | None = None,
         largest: bool = True,
     ) -> TableQuery:
-        if (
-            column is not None
-            and self._column(column).kind == "number"
-            and aggregate not in ("count", "distinct")
-        ):
-            self._require_one_unit(column)
-            if aggregate == "sum" and not self._is_additive(column):
+        table = self._table
+        if column is not None and aggregate not in ("count", "distinct"):
+            compared_columns = frozenset(condition.column for condition in self._conditions)
+            if not has_one_unit(table, column, compared_columns):
+                raise UnclearQuestion("numbers in different units")
+            if aggregate == "sum" and not can_be_added(table, column):
                 raise UnclearQuestion("a sum of values that cannot be added up")
-        is_additive = (
-            label is not None
-            and column is not None
-            and self._is_additive(column)
-            and ROW_VALUES.search(self._column(column).name.lower()) is None
-        )
+        is_additive = label is not None and column is not None and may_mean_sums(table, column)
         conditions: tuple[ColumnCondition, ...] = self._conditions
         return TableQuery(
             self._table.file_id,
@@ -171,29 +165,6 @@ class _QueryRules:
 
     def _column(self, number: int) -> StoreColumn:
         return self._table.columns[number]
-
-    def _is_additive(self, number: int) -> bool:
-        """Return whether the numbers of a column can be added up."""
-        column = self._column(number)
-        return (
-            column.kind == "number"
-            and column.unit != "%"
-            and INTENSIVE.search(column.name.lower()) is None
-            and not is_identifier(self._table, number)
-        )
-
-    def _require_one_unit(self, number: int) -> None:
-        """Raise `UnclearQuestion` if another column has different units or currencies for the numbers of a column."""
-        compared_columns = {condition.column for condition in self._conditions}
-        for unit_column, column in enumerate(self._table.columns):
-            if (
-                not self._column(number).unit
-                and column.kind == "text"
-                and column.distinct_count > 1
-                and unit_column not in compared_columns
-                and MEASURES.search(column.name.lower())
-            ):
-                raise UnclearQuestion("numbers in different units")
 
     def _named_total(self) -> TableQuery:
         """Return the sum of a column that is itself called a total, or of one whose values "in total" are asked for."""
@@ -269,24 +240,14 @@ class _QueryRules:
             return self._query("count", None)
         if not is_distinct and (_names_rows(first, self._table) or (first.is_table and not first.is_exact)):
             return self._query("count", None)
+        if not is_distinct and further_nouns and not first.is_table:
+            raise UnclearQuestion(further_nouns[0].text)
         if not is_distinct and self._is_quantity(first):
-            self._require_no(further_nouns)
             return self._query("sum", first.columns[0])
-        columns = [column for column in first.columns if is_distinct or self._is_countable(column)]
+        columns = [column for column in first.columns if is_distinct or is_countable(self._table, column)]
         if len(columns) != 1:
             raise UnclearQuestion(first.text)
-        if not is_distinct and not first.is_table:
-            self._require_no(further_nouns)
         return self._query("distinct", columns[0])
-
-    def _is_countable(self, number: int) -> bool:
-        """Return whether the different values of a column are what "how many" asks for: they are repeated, and so name
-        things, or they are identifiers.
-        """
-        column = self._column(number)
-        if column.kind == "text" and 2 * column.distinct_count <= self._table.row_count:
-            return True
-        return column.kind != "date" and is_identifier(self._table, number)
 
     def _split_counted(self) -> tuple[QuestionItem, list[QuestionItem]]:
         """Return the noun that is counted, which is next to the words that count, and the other nouns.
@@ -308,36 +269,25 @@ class _QueryRules:
             raise UnclearQuestion(first.text)
         return first, [item for item in self._nouns if item is not first]
 
-    def _require_no(self, nouns: Sequence[QuestionItem]) -> None:
-        if nouns:
-            raise UnclearQuestion(nouns[0].text)
-
     def _is_quantity(self, noun: QuestionItem) -> bool:
         """Return whether "how many in total" asks for the sum of a column with whole numbers, such as pieces."""
-        if len(noun.columns) != 1:
-            return False
         [count] = self._aggregates
         is_total = self._has("in_total") or count.text.startswith(("total", "overall", "总"))
-        return is_total and self._is_additive(noun.columns[0]) and self._column(noun.columns[0]).decimals == 0
+        return (
+            is_total
+            and len(noun.columns) == 1
+            and can_be_added(self._table, noun.columns[0])
+            and self._column(noun.columns[0]).decimals == 0
+        )
 
     def _extreme(self, aggregate: Aggregate) -> TableQuery:
         word = self._aggregates[0]
         if self._has("distinct") or self._has("in_total"):
             raise UnclearQuestion("distinct values of an extreme")
         if word.detail == "date" or "when" in self._asking:
-            column, further_nouns = self._hinted(
-                [number for number, column in enumerate(self._table.columns) if column.kind == "date"],
-                ["date"],
-            )
+            column, further_nouns = self._hinted(date_columns(self._table), ["date"])
         elif word.detail == "price":
-            column, further_nouns = self._hinted(
-                [
-                    number
-                    for number, column in enumerate(self._table.columns)
-                    if column.kind == "number" and PRICES.search(column.name.lower())
-                ],
-                ["number"],
-            )
+            column, further_nouns = self._hinted(price_columns(self._table), ["number"])
         else:
             column, further_nouns = self._measure(["number"])
         return self._query(aggregate, column, label=self._label(further_nouns))
@@ -363,7 +313,7 @@ class _QueryRules:
             if item.is_table and "which" not in self._asking:
                 continue
             if item.is_table and not texts:
-                labels.update(self._row_names())
+                labels.update(row_names(self._table))
                 continue
             if len(texts) != 1:
                 raise UnclearQuestion(item.text)
@@ -373,7 +323,7 @@ class _QueryRules:
         if labels:
             return labels.pop()
         if "who" in self._asking:
-            return self._naming_column()
+            return self._person_column()
         asking = next((item for item in self._items if item.kind == "which"), None)
         if (
             asking is not None
@@ -383,16 +333,8 @@ class _QueryRules:
             raise UnclearQuestion("which")
         return None
 
-    def _row_names(self) -> list[int]:
-        """Return the first column if it names the rows."""
-        return [0] if self._column(0).kind == "text" and self._table.is_unique(0) else []
-
-    def _naming_column(self) -> int:
-        columns = [
-            number
-            for number, column in enumerate(self._table.columns)
-            if column.kind == "text" and PERSONS.search(column.name.lower())
-        ]
+    def _person_column(self) -> int:
+        columns = person_columns(self._table)
         if len(columns) != 1:
             raise UnclearQuestion("who")
         return columns[0]
@@ -422,7 +364,7 @@ class _QueryRules:
                 raise UnclearQuestion(labels[0].text)
             group = columns[0]
         else:
-            group = self._naming_column()
+            group = self._person_column()
         further_nouns = [item for item in self._nouns if item not in labels]
         if aggregates in (["sum"], ["mean"]) or (
             not aggregates and any(self._numeric(item) for item in further_nouns)

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from typing import Final
 
 from portico_server.apps.language import language
+from portico_server.apps.tables.lexicon import YEARS
 from portico_server.apps.tables.rules import TableReading
 from portico_server.core.dataclass import dataclass
 from portico_server.core.tables import ColumnCondition, ComputedValue, StoreColumn, TableQuery
@@ -255,7 +256,7 @@ def _number(value: float, column: StoreColumn, decimals: int) -> str:
     decimals = min(decimals, MAX_SHOWN_DECIMALS)
     if round(value, decimals) != round(value, MAX_SHOWN_DECIMALS):
         decimals = max(decimals, 2)
-    text = f"{value:,.{decimals}f}"
+    text = f"{value:,.{decimals}f}" if YEARS.fullmatch(column.name.lower()) is None else f"{value:.0f}"
     if decimals > column.decimals:
         integer_part, _, part = text.partition(".")
         part = part[: column.decimals] + part[column.decimals :].rstrip("0")

@@ -49,6 +49,7 @@ class MemoryTable:
 
     def __init__(self, column_count: int, rows: Iterable[tuple[int, Sequence[CellValue]]]) -> None:
         self._connection = sqlite3.connect(":memory:")
+        self._connection.execute("pragma temp_store = memory")
         self._connection.create_aggregate("exact_sum", 1, _ExactSum)  # type: ignore[arg-type]  # may return None
         names = "".join(f", c{column}" for column in range(column_count))
         self._connection.execute(f"create table t (number integer primary key{names})")

@@ -36,6 +36,9 @@ PARTIAL_ROWS: Final = 200
 MAX_CACHED_CELLS: Final = 1_000_000
 """Maximum number of cells of the tables that stay in memory."""
 
+MAX_CACHED_BYTES: Final = 32 * 1024 * 1024
+"""Maximum size of a file whose tables stay in memory, in bytes."""
+
 MAX_TABLE_COLUMNS: Final = 200
 """Maximum number of columns of a table."""
 
@@ -114,7 +117,8 @@ def _load(source: SourceDocument) -> Sequence[LoadedTable]:
     if tables is None:
         loaded_tables = (_load_table(rows) for rows in _sheets(source))
         tables = [table for table in loaded_tables if table is not None]
-    _cached_tables[key] = tables
+    if stat.st_size <= MAX_CACHED_BYTES:
+        _cached_tables[key] = tables
     while sum(map(_cell_count, _cached_tables.values())) > MAX_CACHED_CELLS:
         _cached_tables.popitem(last=False)
     return tables
