@@ -14,6 +14,9 @@ SEARCHES = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "
 PATTERNS_OF_OUR_OWN = {
     "api/a2a/adapter.py": "the paths of the protocol, which are ours, joined",
     "apps/answer/expects.py": "words of ours, joined",
+    "knowledge/parse/table_cells.py": "the forms of dates, which are ours, joined",
+    "apps/tables/items.py": "words of the rules, which are ours, joined",
+    "apps/tables/lexicon.py": "words of the rules, which are ours, joined",
     "apps/answer/dates.py": "names of months, which are ours, joined",
     "apps/answer/negations.py": "opposites, which are ours, joined",
     "apps/answer/quantities.py": "names of numbers and units, which are ours, joined",

@@ -15,6 +15,7 @@ from portico_server.apps.tables.names import table_nouns
 from portico_server.apps.tables.periods import Period, find_periods
 from portico_server.core.dataclass import dataclass
 from portico_server.core.tables import StoreTable
+from portico_server.core.words import whole_number
 
 ItemKind: TypeAlias = WordKind | Literal["noun", "value", "number", "date", "unit"]
 
@@ -109,7 +110,7 @@ def _nouns(question: str, table: StoreTable, *, names_file: bool) -> Iterator[Qu
 def _dates(question: str) -> Iterator[QuestionItem]:
     for period in find_periods(question):
         text = question[period.start : period.end]
-        year = float(text) if text.isdigit() else None
+        year = None if (number := whole_number(text)) is None else float(number)
         yield QuestionItem(period.start, period.end, "date", text, number=year, period=period)
 
 
@@ -166,7 +167,7 @@ def _units(
             continue
         if after_question:
             yield QuestionItem(position, end, "glue", name)
-        elif after_number or question[end : end + 1].isdigit():
+        elif after_number or whole_number(question[end : end + 1]) is not None:
             columns = tuple(
                 number for number, column in enumerate(table.columns) if same_unit(column.unit, name)
             )

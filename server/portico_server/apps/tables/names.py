@@ -18,6 +18,7 @@ from portico_server.apps.tables.lexicon import (
 )
 from portico_server.core.dataclass import dataclass
 from portico_server.core.tables import StoreTable
+from portico_server.core.words import whole_number
 
 MAX_NAME_WORDS: Final = 5
 """Maximum number of words of a question that name one column."""
@@ -167,7 +168,7 @@ def _specific(name: str) -> str:
     words = " ".join(
         word
         for word in re.split(r"[_\-.\s]+", _CAMEL_CASE.sub(" ", name))
-        if word.lower() not in _GENERIC_NAMES and not word.isdigit()
+        if word.lower() not in _GENERIC_NAMES and whole_number(word) is None
     )
     return _GENERIC_CHINESE.sub("", words)
 
@@ -175,7 +176,7 @@ def _specific(name: str) -> str:
 def _canonical(text: str) -> str:
     """Return a text with one word for all Chinese synonyms of it, without changing its length."""
     for word, synonym in CHINESE_SYNONYMS.items():
-        text = text.replace(word, synonym)
+        text = synonym.join(text.split(word))
     return text
 
 

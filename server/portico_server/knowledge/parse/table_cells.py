@@ -314,7 +314,7 @@ def _is_day_first(matches: Iterable[re.Match[str]]) -> bool | None:
 
 
 def _date_text(text: str) -> str | None:
-    if not 8 <= len(text) <= MAX_NUMBER_CHARS or not any(char.isdigit() for char in text):
+    if not 8 <= len(text) <= MAX_NUMBER_CHARS or re.search(r"\d", text) is None:
         return None
     for pattern in _DATES:
         if (match := pattern.fullmatch(text)) is not None:

@@ -231,10 +231,12 @@ class MailSource:
             folder = await call(OPEN_TIMEOUT_S, lambda: _Mailbox(line, place.folder, self._login))
             yield call, folder
         finally:
-            if folder is not None:
-                with suppress(imaplib.IMAP4.error, OSError):
-                    await call(CLOSE_TIMEOUT_S, folder.logout)
-            line.close()
+            try:
+                if folder is not None:
+                    with suppress(imaplib.IMAP4.error, OSError):
+                        await call(CLOSE_TIMEOUT_S, folder.logout)
+            finally:
+                line.close()
 
 
 def _understood(work: Callable[[], T]) -> T:
