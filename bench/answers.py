@@ -1,4 +1,4 @@
-"""True if a store's chat app answers right: ``python bench/answers.py --data FOLDER``.
+"""Measures whether a store's chat app answers correctly: ``python bench/answers.py --data FOLDER``.
 
 FOLDER holds sets as for `retrieval.py`, each with ``answers.jsonl.gz`` (``id``, ``article``, ``document``,
 ``answers``). Answers are asked for over HTTP, of a daemon with what is installed by default, which quotes. With

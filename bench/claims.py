@@ -1,4 +1,4 @@
-"""True if claims are told from changed ones, and their citations are right: ``python bench/claims.py --data FOLDER``.
+"""Measures whether changed claims are recognised, and citations are correct: ``python bench/claims.py --data FOLDER``.
 
 FOLDER holds sets as for `answers.py`. The passages are those that a store's search finds for a question, as a chat app
 is given them; the claims are made of the question, its gold sentence and its answer (`altered_claims.py`). What was

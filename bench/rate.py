@@ -1,4 +1,4 @@
-"""True if the daemon keeps up with a GPU: ``python bench/rate.py [--server URL#MODEL]``.
+"""Measures whether the daemon keeps up with a GPU: ``python bench/rate.py [--server URL#MODEL]``.
 
 An engine's server in a process of its own says a token a step to each of many streams, at the rate of a GPU
 (`steps.py`); clients read them from it and through Portico in turn. What counts: tokens a second through Portico and

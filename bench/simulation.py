@@ -1,4 +1,4 @@
-"""True if `portico models simulate` says what happens: ``python bench/simulation.py``.
+"""Measures whether `portico models simulate` predicts the actual load: ``python bench/simulation.py``.
 
 Rates of a model are measured on this machine (load, one long prompt, answers at once), then calls come to the daemon
 as a trace says, and the same trace, with the tokens that were counted, is replayed. Goal: the simulated p50 and p95

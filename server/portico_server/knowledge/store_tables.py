@@ -49,7 +49,8 @@ _WORD = re.compile(r"[^\W_]+")
 class StoreTables:
     """Reads the tables of stores in the processes that read documents, within their limits.
 
-    A table is read again for each question from the bytes of its file; the names of its columns are cached.
+    A worker reads a table from the bytes of its file, and keeps the tables that it used last in memory. The words above
+    the columns are cached here.
     """
 
     def __init__(self, database: Database, files: FileStorage, readers: ReaderPool) -> None:

@@ -14,6 +14,7 @@ from portico_server.apps.language import CJK
 from portico_server.apps.relevance import STOP_CJK, STOP_WORDS, stem
 from portico_server.core import words as core_words
 from portico_server.core.dataclass import dataclass
+from portico_server.core.word_forms import simplify
 
 _TOKEN = re.compile(rf"[^\W_{CJK}]+|[{CJK}]+")
 _IS_CJK = re.compile(rf"[{CJK}]")
@@ -25,7 +26,7 @@ _FUNCTION_TAGS = frozenset(["x", "uj", "u", "r", "p", "c", "d", "f", "ul", "y", 
 def fold(text: str) -> str:
     """Return ``text`` in lower case and in simplified characters. Its length stays the same except in rare cases."""
     lower_text = text.lower()
-    return _simplifier().convert(lower_text) if _IS_CJK.search(lower_text) else lower_text
+    return simplify(lower_text) if _IS_CJK.search(lower_text) else lower_text
 
 
 def words(text: str) -> list[str]:
@@ -104,10 +105,3 @@ def _tagger() -> Any:
     import rjieba  # rjieba loads its dictionary with the first text
 
     return rjieba.tag
-
-
-@cache
-def _simplifier() -> Any:
-    import opencc  # opencc loads its dictionaries with the first CJK text
-
-    return opencc.OpenCC("t2s")

@@ -226,6 +226,8 @@ CHINESE_SYNONYMS: Final[Mapping[str, str]] = {
 }
 """Words of the same length that name the same column."""
 
+CHINESE_SYNONYM: Final = re.compile("|".join(CHINESE_SYNONYMS))
+
 _UNIT_NAMES: Final[Mapping[str, str]] = {
     "€": "€ eur euro euros 欧元",
     "$": "$ usd dollar dollars 美元",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
-from typing import Any, Final
+from functools import lru_cache
+from typing import Final
 
 from portico_server.apps.answer.terms import fold
 from portico_server.apps.tables.lexicon import (
+    CHINESE_SYNONYM,
     CHINESE_SYNONYMS,
     GENERIC_ENDINGS,
     GENERIC_STEMS,
@@ -18,6 +19,8 @@ from portico_server.apps.tables.lexicon import (
 )
 from portico_server.core.dataclass import dataclass
 from portico_server.core.tables import StoreTable
+from portico_server.core.template import substitute
+from portico_server.core.word_forms import english_stems
 from portico_server.core.words import whole_number
 
 MAX_NAME_WORDS: Final = 5
@@ -175,9 +178,7 @@ def _specific(name: str) -> str:
 
 def _canonical(text: str) -> str:
     """Return a text with one word for all Chinese synonyms of it, without changing its length."""
-    for word, synonym in CHINESE_SYNONYMS.items():
-        text = synonym.join(text.split(word))
-    return text
+    return substitute(CHINESE_SYNONYM, lambda match: CHINESE_SYNONYMS[match.group()], text)
 
 
 def _word_runs(question: str) -> Iterator[list[re.Match[str]]]:
@@ -209,12 +210,5 @@ def _stems(words: Sequence[str]) -> frozenset[str]:
 
 
 def _stem(word: str) -> str:
-    stem: str = _stemmer().stemWord(word)
+    [stem] = english_stems([word])
     return SYNONYMS.get(stem, stem)
-
-
-@cache
-def _stemmer() -> Any:
-    import Stemmer  # the first question needs it
-
-    return Stemmer.Stemmer("english")

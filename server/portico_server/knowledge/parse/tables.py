@@ -16,6 +16,7 @@ from typing import Any, Final
 from portico.wire import Place
 from portico_server.core.dataclass import dataclass
 from portico_server.core.tables import CellMention, ColumnCondition, StoreColumn, TableQuery
+from portico_server.core.word_forms import simplify
 from portico_server.core.words import HAN_RUN, has_cjk
 from portico_server.db.query.memory_table import MemoryTable
 from portico_server.knowledge.chunk.tables import divide_rows
@@ -207,8 +208,7 @@ def _load_table(sheet_rows: _SheetRows) -> LoadedTable | None:
 
 def _column(table: SheetTable, number: int, column: TypedColumn, data: MemoryTable) -> StoreColumn:
     name = table.columns[number]
-    is_number = column.kind == "number"
-    unit = column.unit or name.unit if is_number else ""
+    unit = (column.unit or name.unit) if column.kind == "number" else ""
     return StoreColumn(
         name.name,
         column.kind,
@@ -257,9 +257,7 @@ def _fold_all(texts: Sequence[str]) -> list[str]:
     """Return texts in lower case and simplified characters, with single spaces."""
     text_lines = "\n".join(" ".join(text.split()) for text in texts).lower()
     if HAN_RUN.search(text_lines):
-        import opencc  # its dictionaries load slowly, and most tables do not need them
-
-        text_lines = opencc.OpenCC("t2s").convert(text_lines)
+        text_lines = simplify(text_lines)
     return text_lines.split("\n")
 
 
