@@ -159,10 +159,12 @@ def names_in(sentence: str) -> list[str]:
         return [match.group() for match in _CAPITALS.finditer(sentence) if len(match.group()) > 3]
     from portico_server.apps.answer.terms import tag_words
 
-    found = [
-        one.word for one in tag_words(sentence) if one.tag in ("nr", "ns", "nt", "nrt") and len(one.word) > 1
+    names = [
+        item.word
+        for item in tag_words(sentence)
+        if item.tag in ("nr", "ns", "nt", "nrt") and len(item.word) > 1
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(names))
 
 
 def negated(sentence: str, number: int) -> str:

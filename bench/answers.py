@@ -164,7 +164,7 @@ def holds(text: str, asked: Asked) -> bool:
 
 
 def measured(url: str, app: str, inside: Sequence[Asked], outside: Sequence[Asked]) -> dict[str, Any]:
-    """Return shares over the questions that the app's documents answer, and over those that they do not."""
+    """Return shares over the questions with an answer in the app's documents, and over the questions without one."""
     answers = [(asked, ask(url, app, asked.text)) for asked in inside]
     denied = [ask(url, app, asked.text) for asked in outside]
     times = sorted(answer.seconds for answer in (*(answer for _asked, answer in answers), *denied))
@@ -290,7 +290,7 @@ def _of_chains(answers: Sequence[tuple[MultihopQuestion, Answer]]) -> dict[str, 
 def chosen(
     documents: Collection, asked: Collection, dev: bool, most: int
 ) -> tuple[Sequence[Asked], Sequence[Asked]]:
-    """Return the questions of a half that the indexed documents answer, and those that they do not."""
+    """Return the questions of a half with an answer in the indexed documents, and the questions without an answer."""
     every = [question for question in asked.questions if is_dev(question.article) == dev]
     # Questions across languages are parallel: documents with the same names answer them.
     gold = {question.id: question.answers for question in documents.questions}

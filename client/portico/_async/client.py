@@ -73,8 +73,8 @@ class AsyncClient:
 
         async def main() -> None:
             async with AsyncClient() as client:
-                found = await client.search("docs", "Who can reach the daemon?", max_num_results=3)
-                print([passage.filename for passage in found.passages])
+                result = await client.search("docs", "Who can reach the daemon?", max_num_results=3)
+                print([passage.filename for passage in result.passages])
 
 
         asyncio.run(main())

@@ -124,8 +124,8 @@ class Facts(calls_facts.Facts):
         session: str | None = None,
         limit: int = 100,
     ) -> list[Fact]:
-        """List facts, newest first: those that an ``agent`` has saved in a store, or all those learned in a
-        ``session`` (its id).
+        """List facts, newest first: the facts that an ``agent`` saved in a store, or all facts learned in a ``session``
+        (its id).
         """
         path = "/api/facts"
         if session is not None:

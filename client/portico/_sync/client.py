@@ -72,8 +72,8 @@ class Client:
 
         def main() -> None:
             with Client() as client:
-                found = client.search("docs", "Who can reach the daemon?", max_num_results=3)
-                print([passage.filename for passage in found.passages])
+                result = client.search("docs", "Who can reach the daemon?", max_num_results=3)
+                print([passage.filename for passage in result.passages])
 
 
         main()

@@ -22,9 +22,7 @@ class Runs(calls_runs.Runs):
     """Executions: calls, ingests, downloads."""
 
     def list(self, limit: int = 50, *, after: str | None = None) -> list[Run]:
-        """List runs, newest first; if ``after`` is given, only those that follow this run in the list. Return at most
-        ``limit`` runs, regardless of the page size.
-        """
+        """List up to ``limit`` runs, newest first; with ``after``, only the runs that follow this run."""
         runs: list[Run] = []
         while len(runs) < limit:
             query = without_none(after=after, limit=min(limit - len(runs), MAX_PAGE_RUNS))

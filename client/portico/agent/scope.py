@@ -27,8 +27,8 @@ class Heard(NamedTuple):
 
         from portico.agent import Agent
 
-        for heard in Agent("default", name="clerk").stream("Good morning"):
-            print(heard.agent, heard.event)
+        for item in Agent("default", name="clerk").stream("Good morning"):
+            print(item.agent, item.event)
     """
 
     agent: str

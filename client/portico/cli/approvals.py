@@ -33,7 +33,7 @@ def show_all(
     context: typer.Context,
     everything: Annotated[
         bool,
-        typer.Option("--all", help="Include functions of clients, and questions that are no longer open."),
+        typer.Option("--all", help="Include client functions and closed questions."),
     ] = False,
     run: Annotated[str | None, typer.Option(help="Only questions of this run.")] = None,
     as_json: AsJson = False,

@@ -37,7 +37,7 @@ def offer_better(url: str, key: str | None, *, decision: bool | None, ask: bool)
 
 
 def follow_better(url: str, key: str | None, run: str) -> None:
-    """Show the progress of the run. At its end, print that the better model now answers, or the error."""
+    """Show the progress of the run. Once it has finished, print that the better model now answers, or the error."""
     for finished_run in follow_here(url, key, [run]):
         if finished_run.error is None:
             typer.echo(f"{one_line(finished_run.run.name)} now answers.", err=True)

@@ -76,7 +76,7 @@ def start(
     found_recipes = recipes()
     if name not in found_recipes:
         raise NotFound(
-            f"There is no recipe '{name}'.{nearest(name, found_recipes)} List all recipes with 'portico "
+            f"The recipe '{name}' does not exist.{nearest(name, found_recipes)} List all recipes with 'portico "
             "cookbook list'.",
             code="recipe_not_found",
             param="name",

@@ -43,8 +43,8 @@ def print_listing(
 def print_table(
     listing: Any, as_json: bool, headings: Sequence[str], row: Callable[[Any], Sequence[Any]], empty: str = ""
 ) -> None:
-    """Print a list or a page of values as a table. ``row`` returns the cells for a value. If there are no values,
-    print the sentence ``empty``.
+    """Print a list or a page of values as a table. ``row`` returns the cells for a value. Without values, the sentence
+    ``empty`` is printed.
 
     ``as_json``: print the page, or an object with the list as its ``data``.
     """

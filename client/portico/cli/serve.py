@@ -92,7 +92,7 @@ def _targets(item: str) -> list[Any]:
     for part in path.split("."):
         value = getattr(value, part, None)
     if not callable(value) and not isinstance(value, Flow | Step):
-        raise InvalidRequest(f"There is no function '{path}' in '{module_name}'.", param="functions")
+        raise InvalidRequest(f"'{module_name}' has no function '{path}'.", param="functions")
     return [value]
 
 

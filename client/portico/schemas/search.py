@@ -28,8 +28,8 @@ class Found:
         from portico import Client
 
         with Client() as client:
-            found = client.search("docs", "Who can reach the daemon?")
-            print([(passage.rank, passage.filename) for passage in found.passages])
+            result = client.search("docs", "Who can reach the daemon?")
+            print([(passage.rank, passage.filename) for passage in result.passages])
     """
 
     passages: tuple[Passage, ...] = field(metadata=json_at("data"))
