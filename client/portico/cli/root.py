@@ -243,7 +243,7 @@ class _Group(TyperGroup):
             if option is not None and getattr(error, "possibilities", None) is not None:
                 error.possibilities = []
                 line = _with_option_first(ctx.meta[__name__], option)
-                error.message = f"'{name}' is an option of 'portico' and must precede the command: {line}"
+                error.message = f"'{name}' is an option of 'portico': put it before the command: {line}"
             raise
 
     def list_commands(self, ctx: Any) -> list[str]:

@@ -85,7 +85,7 @@ async def test_an_assistant_gets_the_sound_with_the_result(daemon: Daemon, clien
 def test_tools_say_what_is_wrong(client: Client) -> None:
     wrong = client.tools.call("speak", {"text": SAID, "model": "echo"})
     assert wrong.is_error and "voice can" in wrong.text
-    assert "choose one of default" in client.tools.call("speak", {"text": SAID, "voice": "nobody"}).text
+    assert "voices are default" in client.tools.call("speak", {"text": SAID, "voice": "nobody"}).text
     text = client.files.add(b"just words", filename="a.mp3")
     assert "cannot be read as audio" in client.tools.call("transcribe", {"file": text.id}).text
     missing = client.tools.call("transcribe", {"file": "file-none"})

@@ -151,7 +151,7 @@ def test_an_option_of_the_program_behind_the_command_gets_the_right_line(
 ) -> None:
     assert run(arguments) == 2
     printed = " ".join(capsys.readouterr().err.replace("│", "").split())
-    assert f"'{line.split()[1]}' is an option of 'portico' and must precede the command: {line}" in printed
+    assert f"'{line.split()[1]}' is an option of 'portico': put it before the command: {line}" in printed
     assert "sk-secret" not in printed
 
 

@@ -135,7 +135,8 @@ async def test_a_call_waits_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(late_sources, "STARTED_TIMEOUT_S", 0.0)
     registry = Registry()
     registry.late_sources.add(Starting(registry, None))
-    with pytest.raises(Unavailable, match="'lookup' may belong to a part of the daemon") as error:
+    words = "'lookup' may belong to a part of the daemon that is still starting"
+    with pytest.raises(Unavailable, match=words) as error:
         await registry.resolve("tool/lookup", LOCAL)
     assert (error.value.code, error.value.param) == ("starting", "tool") and error.value.retry_after
     with pytest.raises(NotFound):

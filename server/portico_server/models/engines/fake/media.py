@@ -67,7 +67,7 @@ class FakeSpeech:
         voice = voice.get("id") if isinstance(voice, Mapping) else voice
         if voice not in VOICES:
             raise InvalidRequest(
-                f"Unknown voice '{str(voice)[:80]}'; choose one of {', '.join(VOICES)}.",
+                f"The voice '{str(voice)[:80]}' does not exist; voices are {', '.join(VOICES)}.",
                 code="unknown_voice",
                 param="voice",
             )
