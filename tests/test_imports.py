@@ -57,6 +57,7 @@ def test_the_words_of_the_wire_are_the_standard_library_alone() -> None:
 def test_the_daemon_starts_without_its_heavy_packages() -> None:
     loaded = modules_after("import portico_server.app")
     assert packages(loaded) & HEAVY == set()
+    assert "portico_server.apps.tables.lexicon" not in loaded
     assert "sqlalchemy.dialects.postgresql" not in loaded
 
 

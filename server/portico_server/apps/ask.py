@@ -24,7 +24,6 @@ from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.language import no_documents, not_found, unread_files, unsupported_answer
 from portico_server.apps.repetition import repeats
 from portico_server.apps.standalone import standalone_question
-from portico_server.apps.tables.answer import compute_answer
 from portico_server.core.citation_marks import Citations, cited_numbers
 from portico_server.core.context import Context, Listener
 from portico_server.core.errors import InvalidRequest, PorticoError
@@ -241,6 +240,8 @@ class AskApp:
         """
         if "tables" not in self._store.capabilities or _needs_a_writer(options):
             return None
+        from portico_server.apps.tables.answer import compute_answer  # its patterns compile for 15 ms
+
         answer = await compute_answer(turns.question, self._place, context, is_first=not turns.earlier)
         if answer is None:
             return None
