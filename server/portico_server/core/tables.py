@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from portico.wire import Passage
 from portico_server.core.dataclass import dataclass
+
+MAX_LABELS: Final = 5
+"""Maximum number of labels that an answer names. A value has one label more if there are more."""
 
 ColumnKind: TypeAlias = Literal["text", "number", "date"]
 

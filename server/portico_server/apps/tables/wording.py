@@ -10,12 +10,9 @@ from portico_server.apps.language import language
 from portico_server.apps.tables.lexicon import YEARS
 from portico_server.apps.tables.rules import TableReading
 from portico_server.core.dataclass import dataclass
-from portico_server.core.tables import ColumnCondition, ComputedValue, StoreColumn, TableQuery
+from portico_server.core.tables import MAX_LABELS, ColumnCondition, ComputedValue, StoreColumn, TableQuery
 
 MAX_SHOWN_DECIMALS: Final = 6
-
-MAX_LABELS: Final = 5
-"""Maximum number of names of rows with the same value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 from portico_server.core.dataclass import dataclass
-from portico_server.core.tables import ColumnCondition, TableQuery
+from portico_server.core.tables import MAX_LABELS, ColumnCondition, TableQuery
 
 CellValue: TypeAlias = str | float | None
 """A text, a number or a date in ISO format; ``None`` for an empty cell."""
-
-MAX_LABELS: Final = 5
-"""Number of labels with the same value from which a query returns only one more."""
 
 _Parameters: TypeAlias = tuple[Any, ...]
 
