@@ -22,12 +22,14 @@ EXAMPLES = [
 STEPS = 12
 
 
-async def training(folder: Path, *, nodes: int = 1, **settings: str) -> AsyncIterator[TrainEvent]:
+async def training(
+    folder: Path, *, nodes: int = 1, steps: int = STEPS, **settings: str
+) -> AsyncIterator[TrainEvent]:
     """Yield the events of a training; its jobs are in ``folder/home``. Several ``nodes`` have one process each."""
     launchers = Launchers(load({"home": str(folder / "home"), **settings}, {}).settings)
     made = LocalTrainer(bases.Shop(), LightSandbox(), folder / "logs", nice=0, find_launcher=launchers.get)
     spread = {"nodes": nodes, "processes": nodes}
-    task = bases.task(folder / "job", bases.tiny(), EXAMPLES, steps=STEPS, eval_interval=3, **spread)
+    task = bases.task(folder / "job", bases.tiny(), EXAMPLES, steps=steps, eval_interval=3, **spread)
     if nodes > 1:
         spec = replace(task.job.spec, resources={"nodes": nodes, "cpus": 1})
         task = replace(task, job=replace(task.job, spec=spec))
