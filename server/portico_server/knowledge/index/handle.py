@@ -223,6 +223,7 @@ class LogReplayer(Generic[D]):
             await pools.INDEX.run(index.commit, index.mark.at(newest, highest))
         finally:
             self.progress = BuildProgress()
+        await pools.release_memory()
 
     async def _roll_back(self) -> None:
         """Discard uncommitted changes after a failure. If that fails too, the index is opened again next time."""
@@ -487,7 +488,7 @@ class IndexHandle:
         chunks = self._vectors.index if self._vectors is not None else None
         building = self._graph is not None and not self._graph.done()
         if chunks is not None and chunks.wants_graph and not building and not self._stopping:
-            self._graph = asyncio.create_task(pools.INDEX.run(chunks.build), name=f"graph {self.store_id}")
+            self._graph = asyncio.create_task(_build_graph(chunks), name=f"graph {self.store_id}")
             self._graph.add_done_callback(_log_failure)
 
     async def _report(self, listener: Listener) -> None:
@@ -506,6 +507,11 @@ class IndexHandle:
             code="index_building",
             retry_after=5,
         )
+
+
+async def _build_graph(vectors: VectorIndex) -> None:
+    await pools.INDEX.run(vectors.build)
+    await pools.release_memory()
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -332,7 +332,10 @@ class HnswGraph:
         return [(chunk, -score) for score, chunk in sorted(zip(below, labels.tolist(), strict=True))]
 
     def save(self, folder: Path, mark: LogOffset) -> None:
-        """Write the graph and the vectors, then atomically write the description that makes these files valid."""
+        """Write the graph and the vectors, then atomically write the description that makes these files valid.
+
+        The vectors in memory are then replaced by the mapped file.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         name = f"graph-{os.urandom(6).hex()}"
         paths = {kind: folder / f"{name}.{kind}" for kind in ("bin", "ids", "vectors")}
@@ -358,6 +361,7 @@ class HnswGraph:
             if old_file not in paths.values():
                 with suppress(OSError):
                     old_file.unlink()
+        self.exact = _map_vectors(paths)
 
 
 def load_graph(folder: Path, version: int) -> tuple[HnswGraph, LogOffset] | None:
@@ -380,13 +384,20 @@ def load_graph(folder: Path, version: int) -> tuple[HnswGraph, LogOffset] | None
         for kind, digest in description["sha256"].items():
             if _digest(paths[kind]) != digest:
                 raise DamagedIndex(f"{paths[kind].name} does not match its checksum")
-        exact = ExactVectors.of(
-            np.load(paths["ids"], allow_pickle=False), np.load(paths["vectors"], allow_pickle=False)
-        )
+        exact = _map_vectors(paths)
         index = _read_graph(paths["bin"], description["dimensions"])
     except (FileNotFoundError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DamagedIndex(str(error)) from error
     return HnswGraph(description["dimensions"], index, exact), mark
+
+
+def _map_vectors(paths: Mapping[str, Path]) -> ExactVectors:
+    """Return saved vectors mapped from their file, so that only the pages that searches read take memory.
+
+    Changes stay in memory, and the mapping outlives the file's deletion.
+    """
+    ids = np.load(paths["ids"], allow_pickle=False)
+    return ExactVectors.of(ids, np.load(paths["vectors"], mmap_mode="c", allow_pickle=False))
 
 
 def _digest(path: Path) -> str:
