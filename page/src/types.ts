@@ -746,9 +746,19 @@ export interface McpServer {
   reached_at: number | null;
 }
 
+/** The kinds of content that a model accepts and returns. */
+export interface Modalities {
+  input: ("text" | "image" | "audio" | "embedding" | "score")[];
+  output: ("text" | "image" | "audio" | "embedding" | "score")[];
+}
+
 /**
- * A model, app or alias that the `model` field accepts. `kind`, `title`, `capabilities` and `labels` are
- * Portico's additions.
+ * A model, app or alias that the `model` field accepts. The fields after `owned_by` are Portico's additions.
+ *
+ * `context_length` is the maximum number of tokens of a call, including its answer, and `max_output_tokens` that
+ * of an answer. For an app, they are those of its model. `tools`: the model calls functions of the request.
+ * `reasoning`: the model can reason before it answers, and a request can set how much. `null` means unknown, as
+ * for models of providers.
  */
 export interface Model {
   id: string;
@@ -761,6 +771,11 @@ export interface Model {
   capabilities: string[];
   labels: Record<string, unknown>;
   alias_of: string | null;
+  context_length: number | null;
+  max_output_tokens: number | null;
+  modalities: Modalities;
+  tools: boolean;
+  reasoning: boolean | null;
 }
 
 /** The usage of one model. `cost`, Portico's addition, is in US dollars, null if no price is known. */

@@ -17,12 +17,22 @@ from portico.wire import Usage
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A name that can be called at ``/v1``: a model, an alias or a chat app."""
+    """A name that can be called at ``/v1``: a model, an alias or a chat app.
+
+    ``context_length``: maximum number of tokens of a call, including its answer. ``max_output_tokens``: that of an
+    answer. ``modalities``: the kinds of content of ``input`` and ``output``. ``tools``: calls functions of a request.
+    ``reasoning``: a request can set how much the model reasons. ``None`` means unknown.
+    """
 
     id: str
     owned_by: str = ""
     created: int = 0
     capabilities: tuple[str, ...] = ()
+    context_length: int | None = None
+    max_output_tokens: int | None = None
+    modalities: Mapping[str, Any] = field(default_factory=dict)
+    tools: bool = False
+    reasoning: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

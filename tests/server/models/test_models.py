@@ -28,7 +28,7 @@ async def test_a_new_daemon_has_a_chat_and_an_embedding_model_and_loads_neither(
     card = (await models.registry.resolve("default-embedding", LOCAL)).card
     assert card.capabilities == {"embeddings", "words"} and card.labels["fusion_weight"] == 0.2
     card = (await models.registry.resolve("default", LOCAL)).card
-    assert card.capabilities == {"chat", "completions", "thoughts"} and card.labels["context_length"] == 8192
+    assert card.capabilities == {"chat", "completions"} and card.labels["context_length"] == 8192
     assert children() == []
 
 

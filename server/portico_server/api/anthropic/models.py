@@ -5,7 +5,7 @@ requests, in Anthropic's format.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
@@ -34,6 +34,32 @@ class Versioned(ParsedRoute):
 router = APIRouter(prefix="/v1/models", route_class=Versioned, include_in_schema=False)
 
 
+def _supported(is_supported: bool, **details: Any) -> dict[str, Any]:
+    return {"supported": is_supported, **details}
+
+
+def _capabilities(model: Model) -> dict[str, Any]:
+    """Return what requests of the Messages API can use. A model of Anthropic receives every request unchanged."""
+    original = "messages" in model.capabilities
+    reasons = _supported(original or bool(model.reasoning))
+    efforts = dict.fromkeys(("low", "medium", "high", "max"), reasons)
+    yes, no = _supported(True), _supported(False)
+    thinking_types = {"adaptive": reasons, "between_tools": no, "disabled": yes, "enabled": reasons}
+    server_tools = {"web_search": _supported(original), "code_execution": _supported(original)}
+    return {
+        "batch": no,
+        "citations": _supported(original or "store" in model.labels),
+        "code_execution": _supported(original),
+        "context_management": _supported(original),
+        "effort": reasons | efforts,
+        "image_input": _supported(original or "image" in model.modalities.input),
+        "pdf_input": yes,
+        "server_tools": _supported(original, **server_tools),
+        "structured_outputs": yes,
+        "thinking": reasons | {"types": thinking_types},
+    }
+
+
 class ModelInfo(BaseModel):
     """A model, app or alias that the ``model`` field accepts. ``max_input_tokens`` is the limit of one call, including
     its answer.
@@ -46,6 +72,7 @@ class ModelInfo(BaseModel):
     lifecycle: Literal["active"] = "active"
     max_input_tokens: int | None = None
     max_tokens: int | None = None
+    capabilities: dict[str, Any]
 
 
 class ModelPage(BaseModel):
@@ -100,12 +127,11 @@ def _place(names: list[str], name: str, param: str) -> int:
 
 
 def _info(model: Model) -> ModelInfo:
-    length = model.labels.get("context_length")
-    context_length = length if isinstance(length, int) else None
     return ModelInfo(
         id=model.id,
         display_name=model.title or model.id,
         created_at=datetime.fromtimestamp(model.created, UTC),
-        max_input_tokens=context_length,
-        max_tokens=context_length,
+        max_input_tokens=model.context_length,
+        max_tokens=model.max_output_tokens,
+        capabilities=_capabilities(model),
     )

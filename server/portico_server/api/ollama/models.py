@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from portico_server import __version__
-from portico_server.api.anthropic.conversation import THOUGHTS
+from portico_server.api.abilities import calls_tools, can_reason, context_length_of
 from portico_server.api.exchange import Exchange
 from portico_server.api.ollama.bodies import SHOWN
 from portico_server.api.ollama.names import LATEST
@@ -35,7 +35,19 @@ async def tags(exchange: Exchange, services: ApiServices) -> None:
         if target in cards and alias not in cards and cards[target].owner is None
     ]
     await exchange.answer(
-        200, orjson.dumps({"models": [_to_model(name, card) for name, card in named_cards]})
+        200,
+        orjson.dumps(
+            {
+                "models": [
+                    {
+                        **_to_model(name, card),
+                        "capabilities": _capabilities(card),
+                        "context_length": context_length_of(card, services.registry) or 0,
+                    }
+                    for name, card in named_cards
+                ]
+            }
+        ),
     )
 
 
@@ -78,18 +90,12 @@ async def show(exchange: Exchange, services: ApiServices) -> None:
         card = (await registry.resolve(name.removesuffix(LATEST), caller)).card
     if card.kind not in ("model", "app"):
         raise NotFound(f"The model '{name}' does not exist.", code="model_not_found", param="model")
-    model_facts = {"general.architecture": card.kind, "general.name": card.title or card.name}
-    for label, at in (("context_length", "context_length"), ("dimensions", "embedding_length")):
-        if isinstance(card.labels.get(label), int):
-            model_facts[f"{card.kind}.{at}"] = card.labels[label]
-    # The daemon handles tool calls for every chat model.
-    words = {"chat": ("completion", "tools"), "embeddings": ("embedding",), THOUGHTS: ("thinking",)}
-    capable = [
-        word
-        for capability, words_found in words.items()
-        if capability in card.capabilities
-        for word in words_found
-    ]
+    model_facts: dict[str, Any] = {"general.architecture": card.kind, "general.name": card.title or card.name}
+    context_length, dimensions = context_length_of(card, registry), card.labels.get("dimensions")
+    if context_length:
+        model_facts[f"{card.kind}.context_length"] = context_length
+    if isinstance(dimensions, int):
+        model_facts[f"{card.kind}.embedding_length"] = dimensions
     await exchange.answer(
         200,
         orjson.dumps(
@@ -99,7 +105,7 @@ async def show(exchange: Exchange, services: ApiServices) -> None:
                 "template": "",
                 "details": _details(card),
                 "model_info": model_facts,
-                "capabilities": capable,
+                "capabilities": _capabilities(card),
                 "modified_at": _moment(card.created),
             }
         ),
@@ -122,6 +128,18 @@ def _to_model(name: str, card: Card) -> dict[str, Any]:
         "digest": hashlib.sha256(identity.encode()).hexdigest(),
         "details": _details(card),
     }
+
+
+def _capabilities(card: Card) -> list[str]:
+    """Return Ollama's words for what a model or app can do."""
+    words = {
+        "completion": "chat" in card.capabilities,
+        "tools": calls_tools(card),
+        "embedding": "embeddings" in card.capabilities,
+        "vision": "vision" in card.capabilities,
+        "thinking": bool(can_reason(card)),
+    }
+    return [word for word, is_supported in words.items() if is_supported]
 
 
 def _details(card: Card) -> dict[str, Any]:

@@ -181,7 +181,7 @@ async def test_an_adapter_is_called_by_the_daemon_like_any_model(models: ModelFi
 
 async def test_the_card_says_what_it_stands_on(models: ModelFixture) -> None:
     card = (await models.registry.resolve("strong", LOCAL)).card
-    assert card.kind == "model" and card.capabilities == {"chat", "completions", "thoughts"}
+    assert card.kind == "model" and card.capabilities == {"chat", "completions"}
     assert {**card.labels, "context_length": 512}.items() >= {
         "base": "m",
         "adapter": "peft",

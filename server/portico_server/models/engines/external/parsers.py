@@ -17,6 +17,7 @@ import orjson
 
 from portico_server.core.dataclass import dataclass
 from portico_server.models.spec import ModelSpec
+from portico_server.models.thoughts import writes_thoughts
 
 MAX_TEMPLATE_BYTES = 1024 * 1024
 """Maximum number of bytes read from a chat template, and from the file that contains it."""
@@ -153,6 +154,17 @@ def output_format(path: Path | None, template_file: str | None = None) -> Writte
         if isinstance(config_part, Mapping)
     ]
     return recognise(chat_template(path, template_file), kinds, mistral=(path / "tekken.json").is_file())
+
+
+def supports_thoughts(path: Path | None, parameters: Mapping[str, Any]) -> bool:
+    """Return whether the template of the model in ``path``, or a parser of the operator, supports reasoning. Blocks."""
+    if path is None:
+        return False
+    if parameters.get("reasoning_parser", NO_PARSER) != NO_PARSER:
+        return True
+    template_file = parameters.get("chat_template")
+    recognised_format = output_format(path, template_file)
+    return bool(recognised_format.thoughts) or writes_thoughts(chat_template(path, template_file))
 
 
 def recognise(template: str, kinds: Sequence[str], *, mistral: bool = False) -> WrittenFormat:

@@ -17,6 +17,7 @@ from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, Unavailable
 from portico_server.models import gpus
+from portico_server.models.engines.external.parsers import supports_thoughts
 from portico_server.models.engines.openai_client.quirks import Quirks
 from portico_server.models.environments.built_environment import find_interpreter, require_built
 from portico_server.models.environments.recipe import RECIPES
@@ -121,7 +122,7 @@ def describe_folder(spec: ModelSpec, path: Path | None) -> ModelDescription:
         context,
         dimensions if task == "embedding" else None,
         long_prompts=task == "chat",
-        thoughts=task == "chat",
+        thoughts=task == "chat" and supports_thoughts(path, spec.parameters),
     )
 
 

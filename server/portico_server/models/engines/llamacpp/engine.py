@@ -21,6 +21,7 @@ from portico_server.models.plan import llamacpp, llamacpp_options
 from portico_server.models.plan import llamacpp as planning
 from portico_server.models.protocol import AdapterFormat, LaunchContext, ModelDescription, RunningEngine
 from portico_server.models.spec import ModelSpec, Task
+from portico_server.models.thoughts import writes_thoughts
 
 if TYPE_CHECKING:
     from portico_server.models.hardware import Hardware
@@ -45,18 +46,26 @@ class LlamaCpp:
         dimensions = model_profile.dimensions if model_profile else None
         parameters = model_profile.parameters if model_profile else None
         task: Task = model_profile.task if model_profile is not None else "chat"
-        if path is not None and (context is None or spec.task == "auto") and path.is_file():
+        thoughts = False
+        if path is not None and path.is_file():
             try:
                 file = read_gguf(path)
             except PorticoError:
                 # Starting the model reports problems of the file. The list of models must not fail because of
                 # them.
-                return _describe(_task(spec) or task, context, dimensions)
+                return ModelDescription(_task(spec) or task, context, dimensions)
             task = _task_of(file) if planning.is_embedding_model(file) else task
             context, dimensions = context or file.context_length or None, file.embedding_length or dimensions
             parameters = file.parameters
+            thoughts = _thinks(file, str(spec.parameters.get("chat_template") or ""))
         task = _task(spec) or task
-        return _describe(task, context, dimensions if task == "embedding" else None, parameters)
+        return ModelDescription(
+            task,
+            context,
+            dimensions if task == "embedding" else None,
+            parameters,
+            thoughts=task == "chat" and thoughts,
+        )
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
         # Imported here because it imports psutil, which must not be loaded before a model is used.
@@ -125,9 +134,15 @@ class LlamaCpp:
             await child.stop()
             raise
         description = (
-            _describe("embedding", facts.context_length, file.embedding_length)
+            ModelDescription("embedding", facts.context_length, file.embedding_length)
             if task == "embedding"
-            else replace(_describe(task, facts.context_length, parameters=file.parameters), vision=facts.sees)
+            else ModelDescription(
+                task,
+                facts.context_length,
+                parameters=file.parameters,
+                vision=facts.sees,
+                thoughts=task == "chat" and _thinks(file, cpp_plan.chat_template),
+            )
         )
         client = LlamaCppClient(
             site.transport,
@@ -217,10 +232,9 @@ def _entire(file: Gguf, path: Path) -> Gguf:
     return replace(file, file_size=sum(part.stat().st_size for part in parts(path) if part.is_file()))
 
 
-def _describe(
-    task: Task, context: int | None, dimensions: int | None = None, parameters: int | None = None
-) -> ModelDescription:
-    return ModelDescription(task, context, dimensions, parameters, thoughts=task == "chat")
+def _thinks(file: Gguf, template: str) -> bool:
+    """Return whether the template, or the model's own if ``template`` is empty, supports reasoning."""
+    return writes_thoughts(template or str(file.values.get("tokenizer.chat_template", "")))
 
 
 def _task(spec: ModelSpec) -> Task | None:

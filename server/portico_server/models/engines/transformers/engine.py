@@ -19,6 +19,7 @@ from portico_server.core.relay import AdapterScale
 from portico_server.models import gpus
 from portico_server.models.engines import peft_adapters as folder_adapters
 from portico_server.models.engines.external import server
+from portico_server.models.engines.external.parsers import supports_thoughts
 from portico_server.models.engines.external.server_options import (
     COMMON_OPTIONS,
     ServerOption,
@@ -109,7 +110,8 @@ class Transformers:
         if task == "rerank" and apart:
             return ModelDescription(task, context, labels={"candidates": MAX_CANDIDATES_APART})
         if task != "embedding":
-            return ModelDescription(task, context, thoughts=task == "chat")
+            thoughts = task == "chat" and supports_thoughts(path, spec.parameters)
+            return ModelDescription(task, context, thoughts=thoughts)
         pooling = spec.parameters.get("pooling")
         return ModelDescription(task, context, dimensions, spans=pooling == "mean" if pooling else mean)
 

@@ -153,3 +153,22 @@ async def test_tools_may_be_called_by_default(
         assert json.loads(made["function"]["arguments"]) == {"city": "Bern"}
     line = next(line for line in models.models.logs("m", 100) if "stand-in: " in line)
     assert ("--tool-call-parser" in line) == ("--reasoning-parser" in line) == known
+
+
+@pytest.mark.parametrize(
+    ("template", "parameters", "is_supported"),
+    [
+        ("{% for message in messages %}{{ message.content }}{% endfor %}", {}, False),
+        (QWEN3, {}, True),
+        ("{% if enable_thinking is true %}<think>{% endif %}", {}, True),
+        ("{{ message.reasoning_content }}", {}, True),
+        ("{{ message.content }}", {"reasoning_parser": "deepseek_r1"}, True),
+        (QWEN3, {"reasoning_parser": "none"}, True),
+    ],
+)
+def test_a_template_tells_whether_the_model_can_reason(
+    tmp_path: Path, template: str, parameters: dict[str, Any], is_supported: bool
+) -> None:
+    (tmp_path / "chat_template.jinja").write_text(template)
+    assert parsers.supports_thoughts(tmp_path, parameters) is is_supported
+    assert not parsers.supports_thoughts(None, parameters)
