@@ -1,18 +1,18 @@
 // The frame of the page: navigation, the current view, and problems of the daemon.
 
 import { effect, signal } from "@preact/signals";
-import type { FunctionComponent } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { key, sentence, storeKey } from "./api";
-import { BUILD_TABS, BuildView } from "./apps/BuildView";
 import { ChatView, exportConversation } from "./chat/ChatView";
 import { ConversationList } from "./chat/ConversationList";
 import { choose, session, startNew } from "./chat/conversation";
-import { DocumentsView } from "./documents/DocumentsView";
 import { recall, remember } from "./kept";
+import { Icon, IconButton } from "./parts/Icon";
 import { Chooser, Dialog, Trouble, useWork } from "./parts/ui";
-import { go, link, route } from "./route";
-import { RUN_TABS, RunView } from "./run/RunView";
+import { PlaceLinks, SectionLinks } from "./places/Navigation";
+import { PlaceView } from "./places/PlaceView";
+import { openPlace, PLACES, sectionsOf } from "./places/places";
+import { go, link } from "./route";
 import { issuers, person, refused, signIn, signOut } from "./signIn";
 import { locked, refresh, status, targets, trouble } from "./status";
 import type { Problem } from "./types";
@@ -21,18 +21,18 @@ import { language, speak, t } from "./words/words";
 type Look = "light dark" | "light" | "dark" | "contrast";
 const LOOKS: Look[] = ["light dark", "light", "dark", "contrast"];
 const appearance = signal<Look>((recall("look") as Look) || "light dark");
+const moreContrast = matchMedia("(prefers-contrast: more)");
+const isContrastWanted = signal(moreContrast.matches);
+moreContrast.addEventListener("change", () => {
+  isContrastWanted.value = moreContrast.matches;
+});
 effect(() => {
-  const isContrast = appearance.value === "contrast";
+  const isContrast = appearance.value === "contrast" || isContrastWanted.value;
   document.documentElement.classList.toggle("contrast", isContrast);
-  document.documentElement.style.colorScheme = isContrast ? "light dark" : appearance.value;
+  document.documentElement.style.colorScheme =
+    appearance.value === "contrast" ? "light dark" : appearance.value;
   remember("look", appearance.value === "light dark" ? "" : appearance.value);
 });
-
-const VIEWS: Record<string, FunctionComponent> = {
-  documents: DocumentsView,
-  build: BuildView,
-  run: RunView,
-};
 
 const paletteOpen = signal(false);
 
@@ -46,8 +46,7 @@ function setLook(): void {
 
 export function App() {
   const [drawer, setDrawer] = useState(false);
-  const { view } = route.value;
-  const View = VIEWS[view] ?? ChatView;
+  const place = openPlace();
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       const command = event.ctrlKey || event.metaKey;
@@ -70,36 +69,25 @@ export function App() {
           aria-expanded={drawer}
           onClick={() => setDrawer(!drawer)}
         >
-          ☰
+          <Icon name="menu" />
         </button>
         <strong>Portico</strong>
-        <button type="button" class="quiet" aria-label={t("chat.new")} onClick={startNew}>
-          +
-        </button>
+        <IconButton icon="add" label={t("chat.new")} onClick={startNew} />
       </header>
       <aside class="side">
         <div class="brand">
-          <strong>Portico</strong> <span class="soft">{status.value?.version}</span>
+          <span class="grow">
+            <strong>Portico</strong> <span class="soft">{status.value?.version}</span>
+          </span>
+          <IconButton
+            icon="search"
+            label={`${t("palette")} (Ctrl+K)`}
+            onClick={() => {
+              paletteOpen.value = true;
+            }}
+          />
         </div>
-        <nav class="views" aria-label={t("views")}>
-          {(["chat", "documents", "build", "run"] as const).map((name) => (
-            <a
-              key={name}
-              href={link(name)}
-              aria-current={view === name ? "page" : undefined}
-              onClick={(event) => {
-                if (name === "chat") {
-                  event.preventDefault();
-                  if (session.value && view !== "chat") go(link("chat", session.value.id));
-                  else startNew();
-                }
-                closeDrawer();
-              }}
-            >
-              {t(`view.${name}`)}
-            </a>
-          ))}
-        </nav>
+        <PlaceLinks class="views" onOpen={closeDrawer} />
         <button
           type="button"
           id="new"
@@ -108,9 +96,13 @@ export function App() {
             closeDrawer();
           }}
         >
-          {t("chat.new")}
+          <Icon name="add" /> {t("chat.new")}
         </button>
-        <ConversationList onOpen={closeDrawer} />
+        {place === "chat" ? (
+          <ConversationList onOpen={closeDrawer} />
+        ) : (
+          <SectionLinks place={place} onOpen={closeDrawer} />
+        )}
         <footer class="soft">
           <button type="button" class="quiet" onClick={setLook}>
             {t(
@@ -166,8 +158,9 @@ export function App() {
         {locked.value && <Unlock />}
         <Trouble error={trouble.value} retry={refresh} />
         <Problems />
-        <View />
+        {place === "chat" ? <ChatView /> : <PlaceView place={place} />}
       </main>
+      <PlaceLinks class="bar" onOpen={closeDrawer} />
       {paletteOpen.value && <Palette />}
     </div>
   );
@@ -272,9 +265,7 @@ function Problems() {
           </ul>
         </section>
       </details>
-      <button type="button" class="quiet" aria-label={t("problems.dismiss")} onClick={() => dismiss(text)}>
-        ✕
-      </button>
+      <IconButton icon="close" label={t("problems.dismiss")} onClick={() => dismiss(text)} />
     </div>
   );
 }
@@ -286,17 +277,13 @@ function Palette() {
   };
   const actions: { label: string; note: string; does: () => void }[] = [
     { label: t("chat.new"), note: t("view.chat"), does: startNew },
-    { label: t("view.documents"), note: t("views"), does: () => go(link("documents")) },
-    ...BUILD_TABS.map((tab) => ({
-      label: t(`build.${tab}`),
-      note: t("view.build"),
-      does: () => go(link("build", tab)),
-    })),
-    ...RUN_TABS.map((tab) => ({
-      label: t(`run.${tab}`),
-      note: t("view.run"),
-      does: () => go(link("run", tab)),
-    })),
+    ...PLACES.flatMap((place) =>
+      sectionsOf(place).map((section) => ({
+        label: t(`section.${section}`),
+        note: t(`view.${place}`),
+        does: () => go(link(place, section)),
+      })),
+    ),
     ...(session.value
       ? (["md", "json"] as const).map((kind) => ({
           label: t(`export.${kind}`),
@@ -320,13 +307,13 @@ function Palette() {
       note: t("chat.talkTo"),
       does: () => {
         choose(each.name);
-        if (route.value.view !== "chat") startNew();
+        if (openPlace() !== "chat") startNew();
       },
     })),
     ...(status.value?.stores ?? []).map((store) => ({
       label: store.name,
-      note: t("view.documents"),
-      does: () => go(link("documents", store.name)),
+      note: t("section.documents"),
+      does: () => go(link("library", "documents", store.name)),
     })),
   ];
   return (

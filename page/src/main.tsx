@@ -4,6 +4,7 @@ import { Alone } from "./alone/Alone";
 import { watchConversations } from "./chat/conversation";
 import { comeBack } from "./signIn";
 import { watchStatus } from "./status";
+import "./design.css";
 import "./style.css";
 
 const place = document.getElementById("page");

@@ -3,23 +3,32 @@ import { followRun, json, part, rows, send } from "../api";
 import { QuestionView } from "../chat/AnswerView";
 import { withQuestionEvent } from "../chat/answer";
 import { callSnippet, moment } from "../format";
+import { Menu } from "../parts/Menu";
 import { SchemaForm } from "../parts/SchemaForm";
 import { soft, Table } from "../parts/Table";
 import { Confirm, Copy, Dialog, Empty, type Loaded, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { NEW_APP } from "../places/places";
 import { go, link, route } from "../route";
 import { RunDiagram } from "../run/RunDiagram";
 import { type AppKind, apps, refresh, status } from "../status";
 import type { App, AppVersion, QuestionDescription, TraceStep } from "../types";
 import { t } from "../words/words";
-import { SpecText } from "./Editor";
+import { AppEditor, SpecText } from "./Editor";
 
+/** The apps, or the editor of one of them or of a new app. */
 export function Apps() {
+  const [section, name = "", what] = route.value.rest;
+  const isEdited = section === NEW_APP || what === "edit";
+  return isEdited ? <AppEditor key={name} name={name} /> : <AppList />;
+}
+
+function AppList() {
   const opened = apps.value.find((app) => app.name === route.value.rest[1]);
   return (
     <>
       <div class="actions spread">
-        <h1>{t("build.apps")}</h1>
-        <button type="button" class="primary" onClick={() => go(link("build", "new"))}>
+        <h1>{t("section.apps")}</h1>
+        <button type="button" class="primary" onClick={() => go(link("library", NEW_APP))}>
           {t("apps.new")}
         </button>
       </div>
@@ -42,7 +51,7 @@ function AppCard({ app }: { app: App }) {
   return (
     <li class="card">
       <div class="actions spread">
-        <a class="name" href={link("build", "apps", app.name)}>
+        <a class="name" href={link("library", "apps", app.name)}>
           {app.title || app.name}
         </a>
         <span class="soft">
@@ -61,7 +70,7 @@ function AppDialog({ app }: { app: App }) {
   const reads = !versions.denied; // a key that may only call an app cannot read its specification
   const code = callSnippet(app.name);
   return (
-    <Dialog title={app.title || app.name} onClose={() => go(link("build", "apps"))} side>
+    <Dialog title={app.title || app.name} onClose={() => go(link("library", "apps"))} side>
       <div class="sections">
         {app.description && <p class="soft">{app.description}</p>}
         {app.kind === "flow" ? <RunForm app={app} /> : <p class="soft">{t("apps.chats")}</p>}
@@ -222,12 +231,14 @@ function Versions({ name, found }: { name: string; found: Loaded<AppVersion[]> }
         </>
       )}
       <div class="actions">
-        <button type="button" onClick={() => go(link("build", "apps", name, "edit"))}>
+        <button type="button" onClick={() => go(link("library", "apps", name, "edit"))}>
           {t("edit")}
         </button>
-        <button type="button" class="danger" disabled={busy} onClick={() => setRemoving(true)}>
-          {t("delete")}
-        </button>
+        <Menu name={name}>
+          <button type="button" class="danger" disabled={busy} onClick={() => setRemoving(true)}>
+            {t("delete")}
+          </button>
+        </Menu>
       </div>
       {removing && (
         <Confirm
@@ -238,7 +249,7 @@ function Versions({ name, found }: { name: string; found: Loaded<AppVersion[]> }
             work(async () => {
               await json(path, { method: "DELETE" });
               await refresh();
-              go(link("build", "apps"));
+              go(link("library", "apps"));
             })
           }
         />

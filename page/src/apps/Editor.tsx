@@ -8,6 +8,7 @@ import type { Editor, read as Reader } from "../parts/editor";
 import type { JsonSchema } from "../parts/jsonSchema";
 import { Trouble, useLoaded, useWork } from "../parts/ui";
 import type { Fault } from "../parts/yaml";
+import { useTrail } from "../places/trail";
 import { go, link } from "../route";
 import { apps, refresh, status } from "../status";
 import type { App, AppVersion } from "../types";
@@ -68,11 +69,11 @@ function useOpened(name: string) {
 /** The editor for a deployed app, or for a new app if `name` is empty. */
 export function AppEditor({ name }: { name: string }) {
   const opened = useOpened(name);
+  useTrail(...(name ? [{ label: name, address: link("library", "apps", name) }] : []), {
+    label: name ? t("edit") : t("apps.new"),
+  });
   return (
     <>
-      <p class="crumbs">
-        <a href={name ? link("build", "apps", name) : link("build", "apps")}>← {name || t("build.apps")}</a>
-      </p>
       <h1>{name ? t("editor.edit", { name }) : t("apps.new")}</h1>
       <Trouble error={opened.error} retry={opened.retry} />
       {opened.value && <EditorForm name={name} opened={opened.value} />}
@@ -159,7 +160,7 @@ function EditorForm({ name, opened }: { name: string; opened: Opened }) {
       }
       remember(place, "");
       await refresh();
-      go(link("build", "apps", called));
+      go(link("library", "apps", called));
     });
 
   return (

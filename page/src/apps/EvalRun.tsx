@@ -5,6 +5,7 @@ import { json, type ListPage, part } from "../api";
 import { count, dollars, duration, moment } from "../format";
 import { soft, Table } from "../parts/Table";
 import { Confirm, Dialog, Empty, pretty, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
+import { useTrail } from "../places/trail";
 import { go, link, route } from "../route";
 import type { EvalRun, OutputItem } from "../types";
 import { t } from "../words/words";
@@ -85,6 +86,12 @@ export function EvalRunPage({ evalId, id }: { evalId: string; id: string }) {
   const [removing, setRemoving] = useState(false);
   const [busy, error, work] = useWork();
   const run = found.value;
+  useTrail(
+    run?.search_id
+      ? { label: t("searches.one"), address: link("run", "evals", evalId, "searches", run.search_id) }
+      : { label: run?.name || evalId, address: link("run", "evals", evalId) },
+    { label: run ? moment(run.created_at) : id },
+  );
   if (!run) return <Trouble error={found.error} retry={found.retry} />;
   const item = route.value.rest[3];
   const about = [
@@ -95,15 +102,6 @@ export function EvalRunPage({ evalId, id }: { evalId: string; id: string }) {
   ];
   return (
     <>
-      <p class="crumbs">
-        <a href={link("build", "evals")}>{t("build.evals")}</a> ›{" "}
-        {run.search_id ? (
-          <a href={link("build", "evals", evalId, "searches", run.search_id)}>{t("searches.one")}</a>
-        ) : (
-          <a href={link("build", "evals", evalId)}>{run.name || evalId}</a>
-        )}{" "}
-        › {moment(run.created_at)}
-      </p>
       <div class="actions spread">
         <h1>
           {run.name} · {run.model || t("evals.nobody")}
@@ -143,7 +141,7 @@ export function EvalRunPage({ evalId, id }: { evalId: string; id: string }) {
       {run.error && <p class="bad">{run.error.message}</p>}
       {run.score !== null && <CriteriaTable run={run} />}
       <Items run={run} path={path} />
-      {item && <ItemDialog key={item} path={path} id={item} back={link("build", "evals", evalId, id)} />}
+      {item && <ItemDialog key={item} path={path} id={item} back={link("run", "evals", evalId, id)} />}
       {removing && (
         <Confirm
           title={t("evals.deleteRun")}
@@ -152,7 +150,7 @@ export function EvalRunPage({ evalId, id }: { evalId: string; id: string }) {
           onYes={() =>
             work(async () => {
               await json(path, { method: "DELETE" });
-              go(link("build", "evals", evalId));
+              go(link("run", "evals", evalId));
             })
           }
         />
@@ -252,7 +250,7 @@ function Items({ run, path }: { run: EvalRun; path: string }) {
               head: "#",
               cell: (output) => (
                 <a
-                  href={link("build", "evals", run.eval_id, run.id, output.id)}
+                  href={link("run", "evals", run.eval_id, run.id, output.id)}
                   aria-label={t("evals.item", { number: output.datasource_item_id })}
                 >
                   {output.datasource_item_id}

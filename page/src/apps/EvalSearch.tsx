@@ -6,6 +6,7 @@ import { count, dollars, duration, moment } from "../format";
 import { Chart, type Line } from "../parts/Chart";
 import { soft, Table } from "../parts/Table";
 import { Confirm, Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import { useTrail } from "../places/trail";
 import { go, link } from "../route";
 import type { EvalPlan, EvalRun, EvalSearch, Trial } from "../types";
 import { t } from "../words/words";
@@ -60,7 +61,7 @@ export function Searches({ evalId }: { evalId: string }) {
               {
                 head: t("runs.began"),
                 cell: (search) => (
-                  <a href={link("build", "evals", evalId, "searches", search.id)}>
+                  <a href={link("run", "evals", evalId, "searches", search.id)}>
                     {moment(search.created_at)}
                   </a>
                 ),
@@ -97,15 +98,15 @@ export function EvalSearchPage({ evalId, id }: { evalId: string; id: string }) {
   const [busy, error, work] = useWork();
   const [applied, setApplied] = useState<Record<string, number> | null>(null);
   const search = found.value;
+  useTrail(
+    { label: t("searches.evaluation"), address: link("run", "evals", evalId) },
+    { label: search ? moment(search.created_at) : t("searches.one") },
+  );
   if (!search) return <Trouble error={found.error} retry={found.retry} />;
   const ended = search.trials.filter((trial) => !isWorking(trial)).length;
   const about = [stateOf(search), moment(search.created_at), String(search.spec.objective)];
   return (
     <>
-      <p class="crumbs">
-        <a href={link("build", "evals")}>{t("build.evals")}</a> ›{" "}
-        <a href={link("build", "evals", evalId)}>{t("searches.evaluation")}</a> › {moment(search.created_at)}
-      </p>
       <div class="actions spread">
         <h1>{search.name || t("searches.one")}</h1>
         {isWorking(search) && (
@@ -223,7 +224,7 @@ function TrialTable(props: { search: EvalSearch; busy: boolean; onApply: (trial:
             head: t("evals.score"),
             cell: (trial) => (
               <>
-                <a href={link("build", "evals", search.eval_id, trial.id)}>
+                <a href={link("run", "evals", search.eval_id, trial.id)}>
                   {trial.score?.toFixed(3) ?? stateOf(trial)}
                 </a>{" "}
                 {trial.standard_error !== null && (
@@ -292,7 +293,7 @@ export function NewSearch(props: { before: EvalRun; criteria: string[]; onClose:
         return;
       }
       const begun = await json<EvalSearch>(path, { json: wanted });
-      go(link("build", "evals", before.eval_id, "searches", begun.id));
+      go(link("run", "evals", before.eval_id, "searches", begun.id));
     });
   const example = before.data_source.type === "retrieval" ? RETRIEVAL_EXAMPLE : EXAMPLE;
   return (

@@ -5,8 +5,10 @@ import { everyRow, json, type ListPage, part } from "../api";
 import { uploadFile } from "../documents/upload";
 import { count, dollars, duration, moment } from "../format";
 import { Chart, type Line } from "../parts/Chart";
+import { Menu } from "../parts/Menu";
 import { soft, Table } from "../parts/Table";
 import { Confirm, Empty, FormDialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { useTrail } from "../places/trail";
 import { go, link, route } from "../route";
 import { status, targets } from "../status";
 import type { EvalObject, EvalRun } from "../types";
@@ -36,7 +38,7 @@ function EvalList() {
   return (
     <>
       <div class="actions spread">
-        <h1>{t("build.evals")}</h1>
+        <h1>{t("section.evals")}</h1>
         {!found.denied && (
           <button type="button" class="primary" onClick={() => setMaking(true)}>
             {t("evals.new")}
@@ -46,7 +48,7 @@ function EvalList() {
       <Listing found={found} none={t("evals.none")} note={t("evals.noneNote")}>
         {(listed) => (
           <Table
-            label={t("build.evals")}
+            label={t("section.evals")}
             id="evals"
             rows={listed}
             keyOf={(test) => test.id}
@@ -54,7 +56,7 @@ function EvalList() {
             columns={[
               {
                 head: t("name"),
-                cell: (test) => <a href={link("build", "evals", test.id)}>{test.name || test.id}</a>,
+                cell: (test) => <a href={link("run", "evals", test.id)}>{test.name || test.id}</a>,
               },
               { head: t("evals.criteria"), class: soft, cell: criteriaOf },
               { head: t("runs.began"), class: soft, cell: (test) => moment(test.created_at) },
@@ -139,7 +141,7 @@ function NewEval({ onClose }: { onClose: () => void }) {
         throw error;
       },
     );
-    go(link("build", "evals", test.id, run.id));
+    go(link("run", "evals", test.id, run.id));
   };
   return (
     <FormDialog title={t("evals.new")} does={t("evals.start")} onSend={make} onClose={onClose}>
@@ -200,27 +202,27 @@ function EvalPage({ id }: { id: string }) {
   );
   const [opened, setOpened] = useState<"" | "run" | "search" | "remove">("");
   const [busy, error, work] = useWork();
+  useTrail({ label: test.value?.name || id });
   if (!test.value) return <Trouble error={test.error} retry={test.retry} />;
   const { name, testing_criteria: criteria } = test.value;
   return (
     <>
-      <p class="crumbs">
-        <a href={link("build", "evals")}>{t("build.evals")}</a> › {name || id}
-      </p>
       <div class="actions spread">
         <h1>{name || id}</h1>
         <span class="actions">
           <button type="button" class="primary" disabled={!runs.value} onClick={() => setOpened("run")}>
             {t("evals.run")}
           </button>
-          {runs.value?.[0] && (
-            <button type="button" onClick={() => setOpened("search")}>
-              {t("searches.new")}
+          <Menu name={name || id}>
+            {runs.value?.[0] && (
+              <button type="button" onClick={() => setOpened("search")}>
+                {t("searches.new")}
+              </button>
+            )}
+            <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
+              {t("delete")}
             </button>
-          )}
-          <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
-            {t("delete")}
-          </button>
+          </Menu>
         </span>
       </div>
       <Trouble error={error} />
@@ -261,7 +263,7 @@ function EvalPage({ id }: { id: string }) {
           onYes={() =>
             work(async () => {
               await json(path, { method: "DELETE" });
-              go(link("build", "evals"));
+              go(link("run", "evals"));
             })
           }
         />
@@ -296,7 +298,7 @@ function RunTable({ runs, names }: { runs: EvalRun[]; names: string[] }) {
       columns={[
         {
           head: t("runs.began"),
-          cell: (run) => <a href={link("build", "evals", run.eval_id, run.id)}>{moment(run.created_at)}</a>,
+          cell: (run) => <a href={link("run", "evals", run.eval_id, run.id)}>{moment(run.created_at)}</a>,
         },
         { head: t("evals.asked"), cell: (run) => run.model || t("evals.nobody") },
         {
@@ -340,7 +342,7 @@ function NewRun(props: { evalId: string; before: EvalRun | null; onClose: () => 
       ? { ...before.data_source, ...(asked ? { [kind === "retrieval" ? "store" : "model"]: asked } : {}) }
       : sourceOf({ messages }, String(asked));
     const run = await begin(evalId, source, items);
-    go(link("build", "evals", evalId, run.id));
+    go(link("run", "evals", evalId, run.id));
   };
   return (
     <FormDialog title={t("evals.run")} does={t("evals.start")} onSend={start} onClose={props.onClose}>

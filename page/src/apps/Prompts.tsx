@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { moment } from "../format";
+import { Menu } from "../parts/Menu";
 import { CardList, Confirm, Dialog, FormDialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import type { Prompt, PromptArgument } from "../types";
 import { t } from "../words/words";
@@ -23,7 +24,7 @@ export function Prompts() {
     <>
       <CardList
         id="prompts"
-        title={t("build.prompts")}
+        title={t("section.prompts")}
         adds={t("prompts.new")}
         found={found}
         none={t("prompts.none")}
@@ -43,24 +44,27 @@ function PromptCard({ prompt, onChange }: { prompt: Prompt; onChange: () => void
   return (
     <li class="card">
       <div class="actions spread">
-        <span class="name">{prompt.title || prompt.name}</span>
-        <span class="soft">v{prompt.version}</span>
+        <span class="name">
+          {prompt.title || prompt.name} <span class="soft">v{prompt.version}</span>
+        </span>
+        <span class="actions">
+          <button type="button" onClick={() => setOpened("edit")}>
+            {t("edit")}
+          </button>
+          <Menu name={prompt.name}>
+            <button type="button" onClick={() => setOpened("versions")}>
+              {t("apps.versions")}
+            </button>
+            <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
+              {t("delete")}
+            </button>
+          </Menu>
+        </span>
       </div>
       {prompt.description && <p class="soft">{prompt.description}</p>}
       {prompt.messages.map((message) => (
         <pre key={`${message.role} ${message.content}`}>{message.content}</pre>
       ))}
-      <div class="actions">
-        <button type="button" onClick={() => setOpened("edit")}>
-          {t("edit")}
-        </button>
-        <button type="button" onClick={() => setOpened("versions")}>
-          {t("apps.versions")}
-        </button>
-        <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
-          {t("delete")}
-        </button>
-      </div>
       <Trouble error={error} />
       {opened === "edit" && <PromptDialog prompt={prompt} onClose={() => setOpened("")} onSave={onChange} />}
       {opened === "versions" && <PromptVersions name={prompt.name} onClose={() => setOpened("")} />}

@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import { everyRow, json, type ListPage, part, send } from "../api";
 import { bytes, moment } from "../format";
+import { Menu } from "../parts/Menu";
 import { CardList, Confirm, Dialog, FormDialog, saveAs, Trouble, useLoaded, useWork } from "../parts/ui";
 import type { Skill, SkillVersion } from "../types";
 import { t } from "../words/words";
@@ -21,7 +22,7 @@ export function View() {
     <>
       <CardList
         id="skills"
-        title={t("build.skills")}
+        title={t("section.skills")}
         adds={t("skills.add")}
         found={found}
         none={t("skills.none")}
@@ -47,24 +48,28 @@ function SkillCard({ skill, onChange }: { skill: Skill; onChange: () => void }) 
   return (
     <li class="card">
       <div class="actions spread">
-        <span class="name">{skill.name}</span>
-        <span class="soft">
-          v{skill.default_version}
-          {skill.shared && ` · ${t("skills.shared")}`}
+        <span class="name">
+          {skill.name}{" "}
+          <span class="soft">
+            v{skill.default_version}
+            {skill.shared && ` · ${t("skills.shared")}`}
+          </span>
+        </span>
+        <span class="actions">
+          <button type="button" onClick={() => setOpened("versions")}>
+            {t("apps.versions")}
+          </button>
+          <Menu name={skill.name}>
+            <button type="button" disabled={busy} onClick={() => work(() => save(skill, "default"))}>
+              {t("skills.save")}
+            </button>
+            <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
+              {t("delete")}
+            </button>
+          </Menu>
         </span>
       </div>
       <p class="soft">{skill.description}</p>
-      <div class="actions">
-        <button type="button" onClick={() => setOpened("versions")}>
-          {t("apps.versions")}
-        </button>
-        <button type="button" disabled={busy} onClick={() => work(() => save(skill, "default"))}>
-          {t("skills.save")}
-        </button>
-        <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
-          {t("delete")}
-        </button>
-      </div>
       <Trouble error={error} />
       {opened === "versions" && (
         <SkillVersions skill={skill} onClose={() => setOpened("")} onChange={onChange} />

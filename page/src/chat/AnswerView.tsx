@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { json, part } from "../api";
 import type { Unsupported } from "../claims";
 import { count, dollars, placeLabel } from "../format";
+import { IconButton } from "../parts/Icon";
 import { Markdown, Thoughts } from "../parts/Markdown";
 import { QuestionForm } from "../parts/Question";
 import { Trouble, useWork } from "../parts/ui";
@@ -135,14 +136,13 @@ export function ReadAloud({ text }: { text: string }) {
   if (!model || !text) return null;
   return (
     <>
-      <button
-        type="button"
-        class="quiet aloud"
+      <IconButton
+        icon="aloud"
+        class="aloud"
+        label={t("answer.aloud")}
         disabled={busy}
         onClick={() => work(async () => setSound(await say(model, text)))}
-      >
-        {t("answer.aloud")}
-      </button>
+      />
       {sound && <ShownFile file={sound} />}
       <Trouble error={error} />
     </>

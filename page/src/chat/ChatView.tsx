@@ -2,7 +2,9 @@ import type { ReadonlySignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { part, rows, sentence } from "../api";
+import { NewStore } from "../documents/DocumentsView";
 import { callSnippet } from "../format";
+import { Icon, IconButton } from "../parts/Icon";
 import { Markdown } from "../parts/Markdown";
 import { Chooser, Copy, Dialog, Empty, saveAs, Trouble, useLoaded } from "../parts/ui";
 import { go, link } from "../route";
@@ -43,6 +45,7 @@ import { SourcePanel } from "./source";
 import type { Talk } from "./talk";
 
 const NEAR_END_PX = 48;
+const MAX_STORES = 4;
 
 /**
  * Scrolls to the end as content grows. Stops when the user scrolls up, and resumes when the user is back at the end.
@@ -138,7 +141,7 @@ export function ChatView() {
       </div>
       {away && (
         <button type="button" class="toend" onClick={toEnd}>
-          ↓ {t("chat.toEnd")}
+          <Icon name="end" /> {t("chat.toEnd")}
         </button>
       )}
       <Composer />
@@ -147,18 +150,17 @@ export function ChatView() {
   );
 }
 
-/** The shell command that adds documents. */
-const ADD_DOCUMENTS = "portico stores add ./docs";
-
+/** The empty chat: questions to ask, documents to add, or the stores to ask instead of a model. */
 function Welcome() {
   if (!status.value) return null;
   const who = target.value;
   const { stores } = status.value;
   const store = who?.kind === "store" ? stores.find((each) => each.name === who.name) : undefined;
   return (
-    <Empty title={who ? t("chat.welcome") : t("chat.nobody")}>
+    <Empty title={who ? t("chat.welcome") : t("chat.nobody")} icon={store ? "documents" : "chat"}>
       {store && <Beginnings key={store.id} store={store} />}
       {!stores.length && <AddDocuments note={t("chat.addDocuments")} />}
+      {who?.kind === "model" && <OtherStores />}
       <p class="soft">{who ? t("chat.welcomeNote") : t("chat.nobodyNote")}</p>
       {who && (
         <details class="aside">
@@ -173,11 +175,41 @@ function Welcome() {
   );
 }
 
-function AddDocuments({ note }: { note: string }) {
+/** The stores that answer questions themselves. */
+function OtherStores() {
+  const stores = targets().filter((each) => each.kind === "store");
+  if (!stores.length) return null;
   return (
-    <p id="add">
-      {note} <code>{ADD_DOCUMENTS}</code>
-    </p>
+    <>
+      <p>{t("chat.askStore")}</p>
+      <p class="next-step">
+        {stores.slice(0, MAX_STORES).map((each) => (
+          <button key={each.name} type="button" onClick={() => choose(each.name)}>
+            <Icon name="documents" /> {each.name}
+          </button>
+        ))}
+      </p>
+    </>
+  );
+}
+
+/** The next step where no document is: into the store, or into a new one. */
+function AddDocuments({ note, store }: { note: string; store?: Store }) {
+  const [making, setMaking] = useState(false);
+  return (
+    <div id="add">
+      <p>{note}</p>
+      <p class="next-step">
+        <button
+          type="button"
+          class="primary"
+          onClick={() => (store ? go(link("library", "documents", store.name)) : setMaking(true))}
+        >
+          <Icon name="upload" /> {t("chat.add")}
+        </button>
+      </p>
+      {making && <NewStore onClose={() => setMaking(false)} />}
+    </div>
   );
 }
 
@@ -191,7 +223,10 @@ function Beginnings({ store }: { store: Store }) {
   }, about).value;
   if (!total) {
     return (
-      <AddDocuments note={store.folder ? t("chat.emptyFolder", { folder: store.folder }) : t("chat.empty")} />
+      <AddDocuments
+        store={store}
+        note={store.folder ? t("chat.emptyFolder", { folder: store.folder }) : t("chat.empty")}
+      />
     );
   }
   if (waiting) {
@@ -229,7 +264,7 @@ function ChatHead() {
   return (
     <div class="chathead">
       <button id="model" type="button" aria-haspopup="dialog" onClick={() => setOpened("target")}>
-        {who ? who.name : t("chat.nobody")} <span aria-hidden="true">▾</span>
+        {who ? who.name : t("chat.nobody")} <Icon name="down" />
       </button>
       <span class="soft grow title">{now ? titleOf(now) : ""}</span>
       {family.length > 1 && (
@@ -251,12 +286,13 @@ function ChatHead() {
           disabled={isAnswering.value}
           onClick={() => setOpened("rival")}
         >
-          {other ? t("beside.with", { name: other.name }) : t("beside")}
+          <Icon name="compare" />{" "}
+          <span class="label">{other ? t("beside.with", { name: other.name }) : t("beside")}</span>
         </button>
       )}
       {who?.kind === "model" && who.does === "chat" && (
         <button type="button" class="quiet" id="settings" onClick={() => setOpened("settings")}>
-          {t("settings")}
+          <Icon name="tune" /> <span class="label">{t("settings")}</span>
         </button>
       )}
       {opened === "target" && (
@@ -315,9 +351,12 @@ function SaidMessage({ message, place }: { message: Message; place: number }) {
         <Question content={message.content} />
         <span class="tools">
           <Copy text={textOf(message.content)} />
-          <button type="button" class="quiet" disabled={isAnswering.value} onClick={() => setEditing(true)}>
-            {t("edit")}
-          </button>
+          <IconButton
+            icon="edit"
+            label={t("edit")}
+            disabled={isAnswering.value}
+            onClick={() => setEditing(true)}
+          />
         </span>
       </div>
     );
@@ -328,14 +367,12 @@ function SaidMessage({ message, place }: { message: Message; place: number }) {
   return (
     <Beside place={place} question={question.content}>
       <SaidAnswer talk={main} message={message}>
-        <button
-          type="button"
-          class="quiet"
+        <IconButton
+          icon="again"
+          label={t("regenerate")}
           disabled={isAnswering.value}
           onClick={() => askInstead(before, question.content)}
-        >
-          {t("regenerate")}
-        </button>
+        />
       </SaidAnswer>
     </Beside>
   );

@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { isAbort, json, sentence } from "../api";
 import { recall, remember } from "../kept";
+import { Icon, IconButton } from "../parts/Icon";
 import { Chooser, Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import { modelFor, refresh, status } from "../status";
 import { t } from "../words/words";
@@ -197,41 +198,51 @@ export function Composer() {
           }}
         />
         <div class="buttons">
-          <button
+          <IconButton
             id="attach"
-            type="button"
-            class="quiet"
-            title={t("attach.title")}
+            icon="attach"
+            label={t("attach.title")}
             onClick={() => input.current?.click()}
-          >
-            {t("attach")}
-          </button>
+          />
           {reading && (
             <span class="soft" role="status">
               {t("attach.reading", { name: reading })}
             </span>
           )}
           {modelFor("transcription") && navigator.mediaDevices && (
-            <button id="record" type="button" class="quiet" onClick={toggleRecording}>
-              {recording ? t("record.stop") : t("record")}
-            </button>
+            <IconButton
+              id="record"
+              icon={recording ? "stop" : "record"}
+              label={t(recording ? "record.stop" : "record")}
+              pressed={recording !== null}
+              onClick={toggleRecording}
+            />
           )}
           <span class="grow" />
           {working && (
             <button
               id="stop"
               type="button"
-              title="Esc"
+              class="round"
+              title={`${t("stop")} (Esc)`}
+              aria-label={t("stop")}
               onClick={() => {
                 making?.abort();
                 stop();
               }}
             >
-              {t("stop")}
+              <Icon name="stop" />
             </button>
           )}
-          <button id="send" type="submit" class="primary" disabled={working || busy || !who}>
-            {t("send")}
+          <button
+            id="send"
+            type="submit"
+            class="primary round"
+            title={t("send")}
+            aria-label={t("send")}
+            disabled={working || busy || !who}
+          >
+            <Icon name="send" />
           </button>
         </div>
       </form>

@@ -2,8 +2,9 @@ import { useRef, useState } from "preact/hooks";
 import { sentence } from "../api";
 import { age, moment } from "../format";
 import { Blocks } from "../parts/Blocks";
+import { Menu } from "../parts/Menu";
 import { Next } from "../parts/Table";
-import { Confirm, Dialog, FormDialog, Trouble } from "../parts/ui";
+import { Confirm, FormDialog, Trouble } from "../parts/ui";
 import { link } from "../route";
 import type { Session } from "../types";
 import { t } from "../words/words";
@@ -45,6 +46,7 @@ export function ConversationList({ onOpen }: { onOpen: () => void }) {
       <input
         type="search"
         id="search"
+        defaultValue={search.peek()}
         placeholder={t("conversations.search")}
         aria-label={t("conversations.search")}
         onInput={(event) => {
@@ -89,7 +91,7 @@ function grouped(listed: Session[]): (Session | Group)[] {
 
 function Row(props: { session: Session; current: boolean; onOpen: () => void }) {
   const { session: each, current, onOpen } = props;
-  const [opened, setOpened] = useState<"" | "menu" | "rename" | "remove">("");
+  const [opened, setOpened] = useState<"" | "rename" | "remove">("");
   const [error, setError] = useState("");
   const save = async (kind: "md" | "json") =>
     exportConversation(kind, each, current ? messages.value : await readMessages(each.id));
@@ -102,48 +104,23 @@ function Row(props: { session: Session; current: boolean; onOpen: () => void }) 
           {each.app} · {moment(each.updated_at)}
         </span>
       </a>
-      <button
-        type="button"
-        class="quiet"
-        aria-label={t("conversations.menu", { title: titleOf(each) })}
-        onClick={() => setOpened("menu")}
-      >
-        ⋯
-      </button>
+      <Menu name={titleOf(each)}>
+        <button type="button" onClick={() => setOpened("rename")}>
+          {t("rename")}
+        </button>
+        <button type="button" onClick={() => attempt(pin(each))}>
+          {t(metadataOf(each).pinned ? "conversations.unpin" : "conversations.pin")}
+        </button>
+        {(["md", "json"] as const).map((kind) => (
+          <button key={kind} type="button" onClick={() => attempt(save(kind))}>
+            {t(`export.${kind}`)}
+          </button>
+        ))}
+        <button type="button" class="danger" onClick={() => setOpened("remove")}>
+          {t("delete")}
+        </button>
+      </Menu>
       <Trouble error={error} />
-      {opened === "menu" && (
-        <Dialog title={titleOf(each)} onClose={() => setOpened("")}>
-          <div class="menu">
-            <button type="button" onClick={() => setOpened("rename")}>
-              {t("rename")}
-            </button>
-            <button
-              type="button"
-              onClick={() => {
-                setOpened("");
-                attempt(pin(each));
-              }}
-            >
-              {t(metadataOf(each).pinned ? "conversations.unpin" : "conversations.pin")}
-            </button>
-            {(["md", "json"] as const).map((kind) => (
-              <button
-                key={kind}
-                type="button"
-                onClick={() => {
-                  setOpened("");
-                  attempt(save(kind));
-                }}
-              >
-                {t(`export.${kind}`)}
-              </button>
-            ))}
-            <button type="button" class="danger" onClick={() => setOpened("remove")}>
-              {t("delete")}
-            </button>
-          </div>
-        </Dialog>
-      )}
       {opened === "rename" && (
         <FormDialog
           title={t("rename")}

@@ -1,15 +1,13 @@
 // The user's rating of an answer. The daemon stores it with the message, for training and evaluation.
 
 import { useState } from "preact/hooks";
+import { IconButton } from "../parts/Icon";
 import { FormDialog, Trouble, useWork } from "../parts/ui";
 import { t } from "../words/words";
 import { type Message, type Rating, textOf } from "./sessions";
 import type { Talk } from "./talk";
 
-const THUMB =
-  "M7 21H4V11h3m0 10V11l4-8a2.2 2.2 0 0 1 2 2.6L12.4 9H19a2 2 0 0 1 2 2.3l-1.3 8a2 2 0 0 1-2 1.7z";
-const PEN = "M4 20l1-5L16 4l4 4L9 19zM14 6l4 4";
-const ICONS = { good: THUMB, bad: THUMB, corrected: PEN };
+const ICONS = { good: "good", bad: "badly", corrected: "edit" } as const;
 
 export function RatingButtons({ talk, message }: { talk: Talk; message: Message }) {
   const [correcting, setCorrecting] = useState(false);
@@ -20,23 +18,17 @@ export function RatingButtons({ talk, message }: { talk: Talk; message: Message 
     <>
       <span class="rating">
         {(["good", "bad", "corrected"] as const).map((value) => (
-          <button
+          <IconButton
             key={value}
-            type="button"
-            class="quiet"
+            icon={ICONS[value]}
+            label={t(`rate.${value}`)}
             disabled={busy}
-            aria-label={t(`rate.${value}`)}
-            title={t(`rate.${value}`)}
-            aria-pressed={given === value}
+            pressed={given === value}
             onClick={() => {
               if (value === "corrected") setCorrecting(true);
               else rate(given === value ? null : { value });
             }}
-          >
-            <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
-              <path d={ICONS[value]} {...(value === "bad" ? { transform: "rotate(180 12 12)" } : {})} />
-            </svg>
-          </button>
+          />
         ))}
       </span>
       <Trouble error={error} />

@@ -70,7 +70,7 @@ function Start({ store }: { store: Store }) {
         ? { generate: Number(form.get("generate")), model: String(form.get("model")) }
         : { questions: questionsOf(text) };
       const begun = await json<{ run: string }>(`/api/stores/${part(store.id)}/calibrate`, { json: wanted });
-      go(link("documents", store.name, "calibrate", begun.run));
+      go(link("library", "documents", store.name, "calibrate", begun.run));
     });
   return (
     <form
@@ -152,7 +152,7 @@ function Measurement({ store, run }: { store: Store; run: string }) {
       <Trouble error={error || stopError} {...(error ? { retry: again } : {})} />
       {result && <Result store={store} found={result} />}
       <p>
-        <a href={link("documents", store.name, "calibrate")}>{t("calibrate.another")}</a>
+        <a href={link("library", "documents", store.name, "calibrate")}>{t("calibrate.another")}</a>
       </p>
     </>
   );

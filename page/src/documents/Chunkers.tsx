@@ -70,7 +70,7 @@ export function View({ store, file }: Given) {
               value={opened?.id ?? ""}
               onChange={(event) => {
                 setCuts(null);
-                go(link("documents", store.name, "chunkers", event.currentTarget.value));
+                go(link("library", "documents", store.name, "chunkers", event.currentTarget.value));
               }}
             >
               <option value="">{t("chunkers.pasted")}</option>

@@ -2,9 +2,22 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { json, type ListPage, part, rows } from "../api";
 import { SourcePanel, source } from "../chat/source";
 import { bytes, count, duration, moment, placeLabel } from "../format";
+import { IconButton } from "../parts/Icon";
+import { Menu } from "../parts/Menu";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Empty, FormDialog, Lazy, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
+import {
+  Confirm,
+  Empty,
+  FormDialog,
+  Lazy,
+  Skeleton,
+  Trouble,
+  useLoaded,
+  usePages,
+  useWork,
+} from "../parts/ui";
 import type { Passage } from "../passage";
+import { useTrail } from "../places/trail";
 import { go, link, route } from "../route";
 import { refresh, status } from "../status";
 import type { Store, StoreFile } from "../types";
@@ -16,18 +29,18 @@ const FILES_AT_ONCE = 500;
 const MAX_SCORES = 5;
 
 export function DocumentsView() {
-  const [name = "", file = "", opened = ""] = route.value.rest;
+  const [, name = "", file = "", opened = ""] = route.value.rest;
   const stores = status.value?.stores ?? [];
   const store = stores.find((each) => each.name === name || each.id === name);
   return (
-    <div class="view">
+    <>
       {name ? (
         store ? (
           <StoreView key={store.id} store={store} file={file} opened={opened} />
         ) : (
           status.value && (
             <Empty title={t("stores.gone", { name })}>
-              <a href={link("documents")}>{t("stores.all")}</a>
+              <a href={link("library", "documents")}>{t("stores.all")}</a>
             </Empty>
           )
         )
@@ -35,19 +48,21 @@ export function DocumentsView() {
         <StoreList stores={stores} />
       )}
       <SourcePanel />
-    </div>
+    </>
   );
 }
 
+const STORE_TOOLS = ["chunkers", "calibrate", "links", "rights"] as const;
+
 /** A store, or one of its tools, whose name takes the place of a file id in the address. */
 function StoreView({ store, file, opened }: { store: Store; file: string; opened: string }) {
-  const isTool = file === "chunkers" || file === "calibrate" || file === "links" || file === "rights";
+  const tool = STORE_TOOLS.find((name) => name === file);
+  useTrail(
+    { label: store.name, address: link("library", "documents", store.name) },
+    ...(tool ? [{ label: t(`${tool}.title`) }] : []),
+  );
   return (
     <>
-      <p class="crumbs">
-        <a href={link("documents")}>{t("view.documents")}</a> ›{" "}
-        {isTool ? <a href={link("documents", store.name)}>{store.name}</a> : store.name}
-      </p>
       {file === "chunkers" && (
         <Lazy name={file} load={() => import("./Chunkers")} given={{ store, file: opened }} />
       )}
@@ -56,7 +71,7 @@ function StoreView({ store, file, opened }: { store: Store; file: string; opened
       )}
       {file === "links" && <Lazy name={file} load={() => import("./Links")} given={{ store, run: opened }} />}
       {file === "rights" && <Lazy name={file} load={() => import("./Rights")} given={{ store }} />}
-      {!isTool && <StorePage store={store} file={file} />}
+      {!tool && <StorePage store={store} file={file} />}
     </>
   );
 }
@@ -73,13 +88,14 @@ function StoreList({ stores }: { stores: Store[] }) {
   return (
     <>
       <div class="actions spread">
-        <h1>{t("view.documents")}</h1>
+        <h1>{t("section.documents")}</h1>
         <button type="button" class="primary" onClick={() => setMaking(true)}>
           {t("stores.new")}
         </button>
       </div>
+      {!status.value && <Skeleton />}
       {!stores.length && status.value && (
-        <Empty title={t("stores.none")}>
+        <Empty title={t("stores.none")} icon="documents">
           <p class="soft">{t("stores.noneNote")}</p>
         </Empty>
       )}
@@ -87,7 +103,7 @@ function StoreList({ stores }: { stores: Store[] }) {
         {stores.map((store) => (
           <li key={store.id} class="card">
             <div class="actions spread">
-              <a class="name" href={link("documents", store.name)}>
+              <a class="name" href={link("library", "documents", store.name)}>
                 {store.name}
               </a>
               <span class={store.file_counts.failed ? "bad" : "soft"}>{stateOf(store)}</span>
@@ -116,14 +132,15 @@ function storeNote(store: Store): string {
     .join(" · ");
 }
 
-function NewStore({ onClose }: { onClose: () => void }) {
+/** The form that creates a store, and opens it. */
+export function NewStore({ onClose }: { onClose: () => void }) {
   const make = async (form: FormData) => {
     const folder = String(form.get("folder")).trim();
     const made = await json<Store>("/api/stores", {
       json: { name: String(form.get("name")).trim(), app: true, ...(folder ? { folder } : {}) },
     });
     await refresh();
-    go(link("documents", made.name));
+    go(link("library", "documents", made.name));
   };
   return (
     <FormDialog title={t("stores.new")} does={t("create")} onSend={make} onClose={onClose}>
@@ -204,21 +221,23 @@ function StorePage({ store, file }: { store: Store; file: string }) {
               {t("stores.sync")}
             </button>
           )}
-          <button type="button" class="danger" onClick={() => setRemoving(true)}>
-            {t("delete")}
-          </button>
+          <Menu name={store.name}>
+            {STORE_TOOLS.map(
+              (tool) =>
+                (store.embedding_model || tool !== "calibrate") && (
+                  <a key={tool} href={link("library", "documents", store.name, tool)}>
+                    {t(`${tool}.title`)}
+                  </a>
+                ),
+            )}
+            <button type="button" class="danger" onClick={() => setRemoving(true)}>
+              {t("delete")}
+            </button>
+          </Menu>
         </span>
       </div>
       <p class="soft">
         {stateOf(store)} · {storeNote(store)} · {store.embedding_model}
-      </p>
-      <p class="actions">
-        <a href={link("documents", store.name, "chunkers")}>{t("chunkers.title")}</a>
-        {store.embedding_model && (
-          <a href={link("documents", store.name, "calibrate")}>{t("calibrate.title")}</a>
-        )}
-        <a href={link("documents", store.name, "links")}>{t("links.title")}</a>
-        <a href={link("documents", store.name, "rights")}>{t("rights.title")}</a>
       </p>
       {store.problem && <p class="bad">{store.problem}</p>}
       <Skipped store={store} />
@@ -237,7 +256,7 @@ function StorePage({ store, file }: { store: Store; file: string }) {
           onYes={() =>
             work(async () => {
               await json(path, { method: "DELETE" });
-              go(link("documents"));
+              go(link("library", "documents"));
               await refresh();
             })
           }
@@ -366,7 +385,7 @@ function FileTable(props: {
             head: t("files.name"),
             cell: (file) => (
               <>
-                <a href={link("documents", props.store.name, file.id)}>{file.filename}</a>
+                <a href={link("library", "documents", props.store.name, file.id)}>{file.filename}</a>
                 {file.error && <p class="bad">{file.error}</p>}
               </>
             ),
@@ -388,15 +407,12 @@ function FileTable(props: {
                     {t("retry")}
                   </button>
                 )}
-                <button
-                  type="button"
-                  class="quiet"
+                <IconButton
+                  icon="remove"
+                  label={t("files.remove", { name: file.filename })}
                   disabled={busy}
-                  aria-label={t("files.remove", { name: file.filename })}
                   onClick={() => remove(file)}
-                >
-                  ✕
-                </button>
+                />
               </div>
             ),
           },

@@ -19,7 +19,7 @@ export function View({ store, run }: { store: Store; run: string }) {
         json: { links },
       });
       await refresh();
-      go(link("documents", store.name, "links", ...(changed.run ? [changed.run] : [])));
+      go(link("library", "documents", store.name, "links", ...(changed.run ? [changed.run] : [])));
     });
   return (
     <>

@@ -46,7 +46,7 @@ export function View({ store, file }: { store: Store; file: StoreFile }) {
   const groups = useLoaded(() => rows<{ name: string }>(`${base}/groups`), `${base}/groups`);
   const [group, setGroup] = useState("");
   return (
-    <Dialog title={file.filename} onClose={() => go(link("documents", store.name))} side>
+    <Dialog title={file.filename} onClose={() => go(link("library", "documents", store.name))} side>
       <div class="actions spread">
         {groups.value && groups.value.length > 1 && (
           <label class="check">
@@ -60,7 +60,7 @@ export function View({ store, file }: { store: Store; file: StoreFile }) {
             </select>
           </label>
         )}
-        <a href={link("documents", store.name, "chunkers", file.id)}>{t("chunkers.title")}</a>
+        <a href={link("library", "documents", store.name, "chunkers", file.id)}>{t("chunkers.title")}</a>
       </div>
       <Trouble error={file.error ?? groups.error} retry={groups.retry} />
       <Pieces key={group} store={store} file={file} group={group} />

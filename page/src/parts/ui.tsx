@@ -6,6 +6,7 @@ import { ApiError, key, type ListPage, part, sentence } from "../api";
 import { locked } from "../status";
 import { t } from "../words/words";
 import { Blocks } from "./Blocks";
+import { Icon, IconButton, type IconName } from "./Icon";
 import { useWork } from "./work";
 
 export { useWork };
@@ -28,11 +29,24 @@ export function Trouble({ error, retry }: { error: string; retry?: (() => void) 
 }
 
 /** The empty state of a view, with the next step. */
-export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
+export function Empty(props: { title: string; icon?: IconName; children?: ComponentChildren }) {
+  const { title, icon, children } = props;
   return (
     <div class="empty">
+      {icon && <Icon name={icon} />}
       <h2>{title}</h2>
       {children}
+    </div>
+  );
+}
+
+/** The place of rows that are being loaded. */
+export function Skeleton() {
+  return (
+    <div class="skeleton" aria-hidden="true">
+      <span />
+      <span />
+      <span />
     </div>
   );
 }
@@ -69,9 +83,7 @@ export function Dialog(props: {
       <div class="inside">
         <header>
           <h2 id={label}>{props.title}</h2>
-          <button type="button" class="quiet" aria-label={t("close")} onClick={props.onClose}>
-            ✕
-          </button>
+          <IconButton icon="close" label={t("close")} onClick={props.onClose} />
         </header>
         {props.children}
       </div>
@@ -114,19 +126,17 @@ export function FormDialog(props: {
 }
 
 /** A button that copies a text to the clipboard. */
-export function Copy(props: { text: string; class?: string }) {
+export function Copy({ text }: { text: string }) {
   const [done, setDone] = useState(false);
   return (
-    <button
-      type="button"
-      class={props.class ?? "quiet"}
+    <IconButton
+      icon={done ? "copied" : "copy"}
+      label={t(done ? "copied" : "copy")}
       onClick={async () => {
-        await navigator.clipboard.writeText(props.text);
+        await navigator.clipboard.writeText(text);
         setDone(true);
       }}
-    >
-      {done ? t("copied") : t("copy")}
-    </button>
+    />
   );
 }
 
@@ -145,7 +155,7 @@ export function ShownOnce(props: { id: string; note: string; secret: string; onC
       <p>{props.note}</p>
       <pre id={props.id}>{props.secret}</pre>
       <div class="actions">
-        <Copy text={props.secret} class="" />
+        <Copy text={props.secret} />
         <button type="button" class="primary" onClick={props.onClose}>
           {t("close")}
         </button>
@@ -369,6 +379,7 @@ export function Listing<T>(props: {
   return (
     <>
       <Trouble error={error} retry={retry} />
+      {!value && !error && <Skeleton />}
       {value && !value.length && (
         <Empty title={props.none}>{props.note && <p class="soft">{props.note}</p>}</Empty>
       )}
@@ -420,27 +431,8 @@ export function Lazy<P extends object>(props: {
   return (
     <>
       <Trouble error={found.error} retry={found.retry} />
-      {View && <View {...props.given} />}
+      {View ? <View {...props.given} /> : !found.error && <Skeleton />}
     </>
-  );
-}
-
-/** The tabs of a view. The address selects the open tab, which is scrolled into view on narrow screens. */
-export function Tabs(props: { label: string; tabs: { address: string; label: string; open: boolean }[] }) {
-  const place = useRef<HTMLElement>(null);
-  const open = props.tabs.find((tab) => tab.open)?.address;
-  // biome-ignore lint/correctness/useExhaustiveDependencies: runs when another tab opens
-  useLayoutEffect(() => {
-    place.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
-  }, [open]);
-  return (
-    <nav class="tabs" aria-label={props.label} ref={place}>
-      {props.tabs.map((tab) => (
-        <a key={tab.address} href={tab.address} aria-current={tab.open ? "page" : undefined}>
-          {tab.label}
-        </a>
-      ))}
-    </nav>
   );
 }
 

@@ -26,12 +26,12 @@ export function Batches() {
     });
   return (
     <>
-      <h1>{t("run.batches")}</h1>
+      <h1>{t("section.batches")}</h1>
       <Trouble error={error} />
       <Listing found={found} none={t("batches.none")} note={t("batches.noneNote")}>
         {(listed) => (
           <Table
-            label={t("run.batches")}
+            label={t("section.batches")}
             id="batches"
             rows={listed}
             next={found.next}

@@ -5,6 +5,7 @@ import { json, part, rows } from "../api";
 import { count, dayAndTime, duration } from "../format";
 import { soft, Table } from "../parts/Table";
 import { CardList, FormDialog, Listing, Trouble, useLoaded } from "../parts/ui";
+import { useTrail } from "../places/trail";
 import { link, route } from "../route";
 import { status } from "../status";
 import type { Canary } from "../types";
@@ -56,7 +57,7 @@ function Canaries() {
     <>
       <CardList
         id="canaries"
-        title={t("run.canaries")}
+        title={t("section.canaries")}
         adds={t("canaries.new")}
         found={found}
         none={t("canaries.none")}
@@ -90,12 +91,10 @@ function CanaryPage({ alias }: { alias: string }) {
   const found = useLoaded(() => json<Canary>(path), path, POLL_INTERVAL_MS);
   const [opened, setOpened] = useState<"" | "change" | "promote" | "rollback">("");
   const canary = found.value;
+  useTrail({ label: alias });
   if (!canary) return <Trouble error={found.error} retry={found.retry} />;
   return (
     <>
-      <p class="crumbs">
-        <a href={link("run", "canaries")}>{t("run.canaries")}</a> › {alias}
-      </p>
       <h1>{alias}</h1>
       <p class="soft" id="canarystate" aria-live="polite">
         <State canary={canary} /> · {splitOf(canary)}

@@ -3,8 +3,10 @@
 import { useRef, useState } from "preact/hooks";
 import { everyRow, json, type ListPage, part, send } from "../api";
 import { bytes, count, moment } from "../format";
+import { Menu } from "../parts/Menu";
 import { soft, Table } from "../parts/Table";
 import { CardList, Confirm, FormDialog, Listing, saveAs, Trouble, useLoaded, useWork } from "../parts/ui";
+import { useTrail } from "../places/trail";
 import { go, link, route } from "../route";
 import type { Container, ContainerFileObject } from "../types";
 import { t } from "../words/words";
@@ -38,7 +40,7 @@ function Containers() {
     <>
       <CardList
         id="containers"
-        title={t("run.containers")}
+        title={t("section.containers")}
         adds={t("containers.new")}
         found={found}
         none={t("containers.none")}
@@ -130,6 +132,7 @@ function ContainerPage({ id }: { id: string }) {
   const [busy, error, work] = useWork();
   const chooser = useRef<HTMLInputElement>(null);
   const container = found.value;
+  useTrail({ label: container?.name ?? id });
   if (!container) return <Trouble error={found.error} retry={found.retry} />;
   const upload = (given: Iterable<File>) =>
     work(async () => {
@@ -164,9 +167,6 @@ function ContainerPage({ id }: { id: string }) {
         upload([...(event.dataTransfer?.files ?? [])]);
       }}
     >
-      <p class="crumbs">
-        <a href={link("run", "containers")}>{t("run.containers")}</a> › {container.name}
-      </p>
       <h1>{container.name}</h1>
       <p class="soft">
         <code>{container.id}</code> · {ageOf(container)}
@@ -176,9 +176,11 @@ function ContainerPage({ id }: { id: string }) {
         <button type="button" class="primary" disabled={busy} onClick={() => chooser.current?.click()}>
           {t("upload.files")}
         </button>
-        <button type="button" class="danger" disabled={busy} onClick={() => setRemoved("container")}>
-          {t("delete")}
-        </button>
+        <Menu name={container.name}>
+          <button type="button" class="danger" disabled={busy} onClick={() => setRemoved("container")}>
+            {t("delete")}
+          </button>
+        </Menu>
       </div>
       <input
         ref={chooser}

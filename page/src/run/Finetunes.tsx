@@ -27,7 +27,7 @@ export function Finetunes() {
   return (
     <>
       <div class="actions spread">
-        <h1>{t("run.finetunes")}</h1>
+        <h1>{t("section.finetunes")}</h1>
         {!jobs.denied && (
           <button type="button" class="primary" onClick={() => setStarting(true)}>
             {t("tune.new")}

@@ -9,12 +9,12 @@ export function View() {
   const found = useLoaded(() => rows<ConfiguredGuard>("/api/guards"), "guards");
   return (
     <>
-      <h1>{t("run.guards")}</h1>
+      <h1>{t("section.guards")}</h1>
       <p class="soft">{t("guards.note")}</p>
       <Listing found={found} none={t("guards.none")} note={t("guards.noneNote")}>
         {(listed) => (
           <Table
-            label={t("run.guards")}
+            label={t("section.guards")}
             id="guards"
             rows={listed}
             keyOf={(guard) => guard.name}

@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { count, moment } from "../format";
+import { Menu } from "../parts/Menu";
 import { Confirm, Dialog, FormDialog, Listing, ShownOnce, Trouble, useLoaded, useWork } from "../parts/ui";
 import { apps, status } from "../status";
 import type { Key } from "../types";
@@ -32,7 +33,7 @@ export function Keys() {
   return (
     <>
       <div class="actions spread">
-        <h1>{t("run.keys")}</h1>
+        <h1>{t("section.keys")}</h1>
         {!found.denied && (
           <button type="button" class="primary" disabled={busy} onClick={() => setMaking(true)}>
             {t("keys.new")}
@@ -53,9 +54,11 @@ export function Keys() {
                         {t("keys.change")}
                       </button>
                     )}
-                    <button type="button" class="danger" disabled={busy} onClick={() => setRevoking(each)}>
-                      {t("keys.revoke")}
-                    </button>
+                    <Menu name={each.name}>
+                      <button type="button" class="danger" disabled={busy} onClick={() => setRevoking(each)}>
+                        {t("keys.revoke")}
+                      </button>
+                    </Menu>
                   </span>
                 </div>
                 <p class="soft">

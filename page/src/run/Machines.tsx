@@ -73,7 +73,7 @@ export function View() {
     });
   return (
     <>
-      <h1>{t("run.machines")}</h1>
+      <h1>{t("section.machines")}</h1>
       <Trouble error={error || found.error} />
       {cluster.launchers.map((launcher) => (
         <Trouble key={launcher.name} error={launcher.error ? `${launcher.name}: ${launcher.error}` : ""} />
@@ -120,7 +120,7 @@ function Nodes(props: {
 }) {
   return (
     <Table
-      label={t("run.machines")}
+      label={t("section.machines")}
       id="machines"
       rows={props.rows}
       keyOf={(one) => `${one.launcher.name} ${one.node.name}`}

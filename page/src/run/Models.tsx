@@ -1,8 +1,9 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { bytes, count } from "../format";
+import { Menu } from "../parts/Menu";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Empty, FormDialog, LogDialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, Empty, FormDialog, LogDialog, Skeleton, Trouble, useLoaded, useWork } from "../parts/ui";
 import { refresh, status } from "../status";
 import type { Deployment, Plan } from "../types";
 import { t } from "../words/words";
@@ -22,7 +23,7 @@ export function Models() {
   return (
     <>
       <div class="actions spread">
-        <h1>{t("run.models")}</h1>
+        <h1>{t("section.models")}</h1>
         {!unseen.denied && (
           <button type="button" class="primary" onClick={() => setAdding(true)}>
             {t("models.add")}
@@ -33,7 +34,12 @@ export function Models() {
         <PullProgress key={run} run={run} />
       ))}
       <Trouble error={unseen.error} retry={unseen.retry} />
-      {isEmpty && unseen.value && <Empty title={t("models.none")} />}
+      {!status.value && <Skeleton />}
+      {isEmpty && unseen.value && (
+        <Empty title={t("models.none")} icon="model">
+          <p class="soft">{t("models.noneNote")}</p>
+        </Empty>
+      )}
       <ul class="cards" id="models">
         {models.map((model) => (
           <ModelCard key={model.name} model={model} />
@@ -61,8 +67,36 @@ function ModelCard({ model }: { model: Deployment }) {
     <li class="card">
       <div class="actions spread">
         <span class="name">{model.name}</span>
-        <span class={model.state === "failed" ? "bad" : model.state === "ready" ? "good" : "soft"}>
-          {t(`model.${model.state}`)}
+        <span class="actions">
+          <span class={`state ${model.state === "failed" ? "bad" : isLoaded ? "good" : "soft"}`}>
+            {t(`model.${model.state}`)}
+          </span>
+          <button type="button" disabled={busy} onClick={() => change(isLoaded ? "unload" : "load")}>
+            {isLoaded ? t("models.unload") : t("models.load")}
+          </button>
+          <Menu name={model.name}>
+            <button
+              type="button"
+              disabled={busy}
+              onClick={() =>
+                work(async () => setPlan(await json("/api/models/plan", { json: { model: model.name } })))
+              }
+            >
+              {t("models.plan")}
+            </button>
+            <button type="button" onClick={() => setOpened("alias")}>
+              {t("models.alias")}
+            </button>
+            <button type="button" onClick={() => setOpened("adapters")}>
+              {t("adapters.title")}
+            </button>
+            <button type="button" onClick={() => setOpened("logs")}>
+              {t("logs")}
+            </button>
+            <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
+              {t("delete")}
+            </button>
+          </Menu>
         </span>
       </div>
       <p class="soft">
@@ -78,32 +112,6 @@ function ModelCard({ model }: { model: Deployment }) {
           .join(" · ")}
       </p>
       {model.error && <p class="bad">{model.error}</p>}
-      <div class="actions">
-        <button type="button" disabled={busy} onClick={() => change(isLoaded ? "unload" : "load")}>
-          {isLoaded ? t("models.unload") : t("models.load")}
-        </button>
-        <button
-          type="button"
-          disabled={busy}
-          onClick={() =>
-            work(async () => setPlan(await json("/api/models/plan", { json: { model: model.name } })))
-          }
-        >
-          {t("models.plan")}
-        </button>
-        <button type="button" onClick={() => setOpened("alias")}>
-          {t("models.alias")}
-        </button>
-        <button type="button" onClick={() => setOpened("adapters")}>
-          {t("adapters.title")}
-        </button>
-        <button type="button" onClick={() => setOpened("logs")}>
-          {t("logs")}
-        </button>
-        <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
-          {t("delete")}
-        </button>
-      </div>
       <Trouble error={error} />
       {plan && <PlanView plan={plan} />}
       {model.replicas.length > 0 && <Processes model={model} />}

@@ -31,12 +31,12 @@ export function Runs() {
     });
   return (
     <>
-      <h1>{t("run.runs")}</h1>
+      <h1>{t("section.runs")}</h1>
       <Trouble error={error} />
       <Listing found={found} none={t("runs.none")} note={t("runs.noneNote")}>
         {(listed) => (
           <Table
-            label={t("run.runs")}
+            label={t("section.runs")}
             id="runs"
             rows={listed}
             next={found.next}

@@ -3,8 +3,10 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { dayAndTime } from "../format";
+import { Menu } from "../parts/Menu";
 import { soft, Table } from "../parts/Table";
 import { CardList, Confirm, FormDialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { useTrail } from "../places/trail";
 import { go, link, route } from "../route";
 import { apps, status } from "../status";
 import type { Schedule, ScheduledRun } from "../types";
@@ -49,7 +51,7 @@ function ScheduleList() {
     <>
       <CardList
         id="schedules"
-        title={t("run.schedules")}
+        title={t("section.schedules")}
         adds={t("schedules.new")}
         found={found}
         none={t("schedules.none")}
@@ -96,6 +98,7 @@ function SchedulePage({ id }: { id: string }) {
   const [opened, setOpened] = useState<"" | "change" | "delete">("");
   const [busy, error, work] = useWork();
   const schedule = found.value;
+  useTrail({ label: schedule?.name ?? id });
   if (!schedule) return <Trouble error={found.error} retry={found.retry} />;
   const paused = schedule.paused !== null;
   const post = (verb: string) =>
@@ -105,9 +108,6 @@ function SchedulePage({ id }: { id: string }) {
     });
   return (
     <>
-      <p class="crumbs">
-        <a href={link("run", "schedules")}>{t("run.schedules")}</a> › {schedule.name}
-      </p>
       <h1>{schedule.name}</h1>
       <p class="soft" id="schedulestate" aria-live="polite">
         {targetOf(schedule)} · {timesOf(schedule)} · <NextTime schedule={schedule} />
@@ -122,20 +122,22 @@ function SchedulePage({ id }: { id: string }) {
         <button type="button" class="primary" disabled={busy} onClick={() => post("run")}>
           {t("schedules.run")}
         </button>
-        <button type="button" onClick={() => setOpened("change")}>
-          {t("edit")}
-        </button>
-        <button type="button" disabled={busy} onClick={() => post(paused ? "resume" : "pause")}>
-          {t(paused ? "schedules.resume" : "schedules.pause")}
-        </button>
-        <button type="button" class="danger" disabled={busy} onClick={() => setOpened("delete")}>
-          {t("delete")}
-        </button>
+        <Menu name={schedule.name}>
+          <button type="button" onClick={() => setOpened("change")}>
+            {t("edit")}
+          </button>
+          <button type="button" disabled={busy} onClick={() => post(paused ? "resume" : "pause")}>
+            {t(paused ? "schedules.resume" : "schedules.pause")}
+          </button>
+          <button type="button" class="danger" disabled={busy} onClick={() => setOpened("delete")}>
+            {t("delete")}
+          </button>
+        </Menu>
       </div>
       <Trouble error={error || found.error} />
       <h2>{t("schedules.times")}</h2>
       <NextTimes path={path} about={`${timesOf(schedule)} ${schedule.next_at}`} />
-      <h2>{t("run.runs")}</h2>
+      <h2>{t("section.runs")}</h2>
       <ScheduledRuns path={path} />
       {opened === "change" && (
         <FormDialog
@@ -190,7 +192,7 @@ function ScheduledRuns({ path }: { path: string }) {
     <Listing found={found} none={t("schedules.noRuns")} note={t("schedules.noRunsNote")}>
       {(listed) => (
         <Table
-          label={t("run.runs")}
+          label={t("section.runs")}
           id="scheduledruns"
           rows={listed}
           keyOf={(one) => `${one.due_at} ${one.run} ${one.cause}`}

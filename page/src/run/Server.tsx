@@ -8,6 +8,7 @@ import { remember } from "../kept";
 import { SchemaForm } from "../parts/SchemaForm";
 import { soft, Table } from "../parts/Table";
 import { Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
+import { useTrail } from "../places/trail";
 import { go, link, route } from "../route";
 import type { McpContent, McpPrompt, McpPromptMessage, McpResource, McpServer, Tool } from "../types";
 import { t } from "../words/words";
@@ -18,6 +19,7 @@ const START_POLL_INTERVAL_MS = 1_000;
 
 export function View() {
   const [, name = ""] = route.value.rest;
+  useTrail({ label: name });
   const base = `/api/mcp/servers/${part(name)}`;
   const [interval, setInterval] = useState(POLL_INTERVAL_MS);
   const server = useLoaded(
@@ -31,9 +33,6 @@ export function View() {
   );
   return (
     <>
-      <p class="crumbs">
-        <a href={link("run", "tools")}>{t("run.tools")}</a> › {name}
-      </p>
       <h1>{name}</h1>
       <Trouble error={server.error} retry={server.retry} />
       {server.value && <Card server={server.value} onChange={server.reload} />}
@@ -56,7 +55,7 @@ function Offered({ server }: { server: McpServer }) {
   const prompt = prompts.value?.find((each) => each.name === chosen);
   return (
     <>
-      <h2>{t("run.tools")}</h2>
+      <h2>{t("section.tools")}</h2>
       <Listing found={tools} none={t("server.noTools")}>
         {(listed) => (
           <ul class="cards" id="servertools">
@@ -79,7 +78,7 @@ function Offered({ server }: { server: McpServer }) {
               {
                 head: t("name"),
                 cell: (resource) => (
-                  <a href={link("run", "tools", name, "resource", resource.uri)}>
+                  <a href={link("library", "tools", name, "resource", resource.uri)}>
                     {resource.title || resource.name}
                   </a>
                 ),
@@ -92,13 +91,13 @@ function Offered({ server }: { server: McpServer }) {
           />
         )}
       </Listing>
-      <h2>{t("build.prompts")}</h2>
+      <h2>{t("section.prompts")}</h2>
       <Listing found={prompts} none={t("server.noPrompts")} note={t("server.noPromptsNote")}>
         {(listed) => (
           <ul class="cards" id="serverprompts">
             {listed.map((each) => (
               <li key={each.name} class="card">
-                <a class="name" href={link("run", "tools", name, "prompt", each.name)}>
+                <a class="name" href={link("library", "tools", name, "prompt", each.name)}>
                   {each.title || each.name}
                 </a>
                 {each.description && <p class="soft">{each.description}</p>}
@@ -178,7 +177,7 @@ function ResourceDialog(props: { server: string; uri: string; isTemplate: boolea
     `${path} ${wanted}`,
   );
   return (
-    <Dialog title={uri} onClose={() => go(link("run", "tools", server))} side>
+    <Dialog title={uri} onClose={() => go(link("library", "tools", server))} side>
       {isTemplate && (
         <form
           class="fields"
@@ -266,7 +265,7 @@ function PromptDialog({ server, prompt }: { server: string; prompt: McpPrompt })
     required: prompt.arguments.filter((each) => each.required).map((each) => each.name),
   };
   return (
-    <Dialog title={prompt.title || prompt.name} onClose={() => go(link("run", "tools", server))} side>
+    <Dialog title={prompt.title || prompt.name} onClose={() => go(link("library", "tools", server))} side>
       <div class="sections">
         {prompt.description && <p class="soft">{prompt.description}</p>}
         <SchemaForm

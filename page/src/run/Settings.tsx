@@ -8,12 +8,12 @@ export function Settings() {
   const found = useLoaded(() => rows<Setting>("/api/settings"), "settings");
   return (
     <>
-      <h1>{t("run.settings")}</h1>
+      <h1>{t("section.settings")}</h1>
       <p class="soft">{t("daemon.settingsNote")}</p>
       <Listing found={found} none={t("daemon.noSettings")}>
         {(settings) => (
           <Table
-            label={t("run.settings")}
+            label={t("section.settings")}
             id="daemonsettings"
             rows={settings}
             keyOf={(setting) => setting.name}

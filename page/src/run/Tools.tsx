@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
+import { Menu } from "../parts/Menu";
 import {
   CardList,
   Confirm,
@@ -29,7 +30,7 @@ function AllTools() {
   return (
     <>
       <Servers onChange={tools.reload} />
-      <h2>{t("run.tools")}</h2>
+      <h2>{t("section.tools")}</h2>
       <Listing found={tools} none={t("tools.none")} note={t("tools.noneNote")}>
         {(listed) => (
           <ul class="cards" id="tools">
@@ -76,35 +77,37 @@ function ServerCard({ server, onChange }: { server: McpServer; onChange: () => v
   return (
     <li class="card">
       <div class="actions spread">
-        <a class="name" href={link("run", "tools", server.name)}>
+        <a class="name" href={link("library", "tools", server.name)}>
           {server.name}
         </a>
-        <span class={server.error ? "bad" : "soft"}>{server.state}</span>
+        <span class="actions">
+          <span class={server.error ? "bad" : "soft"}>{server.state}</span>
+          <Menu name={server.name}>
+            <button
+              type="button"
+              disabled={busy}
+              onClick={() =>
+                work(async () => {
+                  await json(`${path}/restart`, { method: "POST" });
+                  onChange();
+                })
+              }
+            >
+              {t("tools.restart")}
+            </button>
+            <button type="button" onClick={() => setOpened("log")}>
+              {t("logs")}
+            </button>
+            {!server.configured && (
+              <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
+                {t("delete")}
+              </button>
+            )}
+          </Menu>
+        </span>
       </div>
       <p class="soft">{[server.url || server.command.join(" "), server.tools.join(", ")].join(" · ")}</p>
       <Trouble error={server.error ?? error} />
-      <div class="actions">
-        <button
-          type="button"
-          disabled={busy}
-          onClick={() =>
-            work(async () => {
-              await json(`${path}/restart`, { method: "POST" });
-              onChange();
-            })
-          }
-        >
-          {t("tools.restart")}
-        </button>
-        <button type="button" onClick={() => setOpened("log")}>
-          {t("logs")}
-        </button>
-        {!server.configured && (
-          <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
-            {t("delete")}
-          </button>
-        )}
-      </div>
       {opened === "log" && (
         <LogDialog
           title={t("logs.of", { name: server.name })}

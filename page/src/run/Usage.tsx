@@ -17,7 +17,7 @@ export function UsageTable() {
   return (
     <>
       <div class="actions spread">
-        <h1>{t("run.usage")}</h1>
+        <h1>{t("section.usage")}</h1>
         <select
           aria-label={t("usage.since")}
           value={days}
@@ -36,7 +36,7 @@ export function UsageTable() {
             <Course since={since} days={days} />
             <h2>{t("usage.totals")}</h2>
             <Table
-              label={t("run.usage")}
+              label={t("section.usage")}
               id="usage"
               rows={totals}
               keyOf={(total) => `${total.name} ${total.operation} ${total.model}`}

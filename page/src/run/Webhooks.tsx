@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { everyRow, json, type ListPage, part, rows } from "../api";
 import { count, moment } from "../format";
+import { Menu } from "../parts/Menu";
 import { soft, Table } from "../parts/Table";
 import {
   CardList,
@@ -16,6 +17,7 @@ import {
   useLoaded,
   useWork,
 } from "../parts/ui";
+import { useTrail } from "../places/trail";
 import { go, link, route } from "../route";
 import type { WebhookDelivery, WebhookEndpoint } from "../types";
 import { t } from "../words/words";
@@ -44,7 +46,7 @@ function WebhookList() {
     <>
       <CardList
         id="webhooks"
-        title={t("run.webhooks")}
+        title={t("section.webhooks")}
         adds={t("webhooks.new")}
         found={found}
         none={t("webhooks.none")}
@@ -126,14 +128,12 @@ function WebhookPage({ id }: { id: string }) {
   const [opened, setOpened] = useState<"" | "test" | "change" | "rotate" | "delete">("");
   const [busy, error, work] = useWork();
   const hook = found.value;
+  useTrail({ label: hook?.name ?? id });
   if (!hook) return <Trouble error={found.error} retry={found.retry} />;
   const enabled = hook.disabled === null;
   const close = () => setOpened("");
   return (
     <>
-      <p class="crumbs">
-        <a href={link("run", "webhooks")}>{t("run.webhooks")}</a> › {hook.name}
-      </p>
       <h1>{hook.name}</h1>
       <p class="soft" id="webhookstate" aria-live="polite">
         <span class={enabled ? "good" : "bad"}>{stateOf(hook)}</span> · {hook.url} · {t("webhooks.secret")}{" "}
@@ -145,27 +145,29 @@ function WebhookPage({ id }: { id: string }) {
         <button type="button" class="primary" onClick={() => setOpened("test")}>
           {t("webhooks.test")}
         </button>
-        <button type="button" onClick={() => setOpened("change")}>
-          {t("edit")}
-        </button>
-        <button
-          type="button"
-          disabled={busy}
-          onClick={() =>
-            work(async () => {
-              await json(path, { json: { disabled: enabled } });
-              found.reload();
-            })
-          }
-        >
-          {t(enabled ? "webhooks.pause" : "webhooks.enable")}
-        </button>
-        <button type="button" onClick={() => setOpened("rotate")}>
-          {t("webhooks.rotate")}
-        </button>
-        <button type="button" class="danger" disabled={busy} onClick={() => setOpened("delete")}>
-          {t("delete")}
-        </button>
+        <Menu name={hook.name}>
+          <button type="button" onClick={() => setOpened("change")}>
+            {t("edit")}
+          </button>
+          <button
+            type="button"
+            disabled={busy}
+            onClick={() =>
+              work(async () => {
+                await json(path, { json: { disabled: enabled } });
+                found.reload();
+              })
+            }
+          >
+            {t(enabled ? "webhooks.pause" : "webhooks.enable")}
+          </button>
+          <button type="button" onClick={() => setOpened("rotate")}>
+            {t("webhooks.rotate")}
+          </button>
+          <button type="button" class="danger" disabled={busy} onClick={() => setOpened("delete")}>
+            {t("delete")}
+          </button>
+        </Menu>
       </div>
       <Trouble error={error || found.error} />
       <h2>{t("webhooks.deliveries")}</h2>

@@ -172,7 +172,7 @@ async def test_what_a_store_does_not_read_unfolds_below_it(opened: Open) -> None
     names = {"<b>old.bin": "of an unknown kind", "empty": "empty"}
     skipped = SkippedRows(dict.fromkeys(names.values(), 1), names, 1.0)
     await services.database.write(store_skips.put_skips, store.id, skipped)
-    await opened.page.run("location.hash = '#/documents'")
+    await opened.page.run("location.hash = '#/library/documents'")
     summary = "document.querySelector('#stores details summary')"
     assert await opened.page.until(f"{summary}?.innerText") == "2 skipped: 1 of an unknown kind, 1 empty"
     await opened.page.run(f"{summary}.click()")

@@ -322,9 +322,7 @@ async def test_an_edited_question_is_a_branch_and_the_other_one_stays(page: Page
 async def test_an_answer_is_made_again_in_a_branch(page: Page) -> None:
     await ask(page, "again and again")
     await answered(page)
-    await page.run(
-        "[...document.querySelectorAll('#talk .tools button')].find((it) => it.innerText === 'Regenerate').click()"
-    )
+    await click(page, "Regenerate", "#talk .tools")
     await page.until("document.querySelector('.branches')?.innerText.includes('Branch 2 of 2')")
     assert await answered(page) == "again and again"
 
@@ -417,8 +415,7 @@ async def test_a_document_becomes_part_of_the_conversation_and_goes_with_it(
     store = served.get(f"/api/sessions/{session}")["metadata"]["page"]["settings"]["documents"]
     assert served.get(f"/v1/vector_stores/{store}")["file_counts"]["total"] == 1
     await page.run("document.querySelector('.conversations li.current button').click()")
-    await page.until("document.querySelector('dialog[open] .menu .danger') && true")
-    await page.run("document.querySelector('dialog[open] .menu .danger').click()")
+    await click(page, "Delete", ".menu:popover-open")
     await page.until("document.querySelector('dialog[open] .actions .danger') && true")
     await page.run("document.querySelector('dialog[open] .actions .danger').click()")
     await page.until("location.hash === '#/chat' && !document.querySelector('#talk .said')")
@@ -553,7 +550,7 @@ async def test_a_conversation_is_found_renamed_and_deleted(page: Page, served: S
     rows = "[...document.querySelectorAll('.conversations li .title')].map((it) => it.innerText)"
     await page.until(f"({rows}).join() === 'the walrus and the carpenter'")
     await page.run("document.querySelector('.conversations li button').click()")
-    await click(page, "Rename", "dialog[open]")
+    await click(page, "Rename", ".menu:popover-open")
     await page.until("document.querySelector('dialog[open] [name=title]')")
     await page.run("document.querySelector('dialog[open] [name=title]').select()")
     await page.type("dialog[open] [name=title]", "Oysters")
@@ -563,11 +560,10 @@ async def test_a_conversation_is_found_renamed_and_deleted(page: Page, served: S
     group = "document.querySelector('.conversations li.group').innerText"
     for does, stands in (("Pin", "Pinned"), ("Unpin", "Today")):
         await page.run("document.querySelector('.conversations li button').click()")
-        await click(page, does, "dialog[open]")
+        await click(page, does, ".menu:popover-open")
         await page.until(f"{group} === {json.dumps(stands)}")
     await page.run("document.querySelector('.conversations li button').click()")
-    await page.until("document.querySelector('dialog[open] .menu .danger')")
-    await page.run("document.querySelector('dialog[open] .menu .danger').click()")
+    await click(page, "Delete", ".menu:popover-open")
     await page.until("document.querySelector('dialog[open] .actions .danger')")
     await page.run("document.querySelector('dialog[open] .actions .danger').click()")
     await page.until(f"({rows}).length === 0 && location.hash === '#/chat'")

@@ -106,7 +106,7 @@ DONE = f"{text('#evalstate')}?.startsWith('completed')"
 
 async def test_an_evaluation_is_run_and_each_item_says_what_became_of_it(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "build", "evals")
+    await visit(page, "run", "evals")
     assert await page.until(text("main .empty h2")) == "No evaluations yet"
     await sound(seen)
     await click(page, "Create evaluation")
@@ -153,7 +153,7 @@ async def test_an_evaluation_is_run_and_each_item_says_what_became_of_it(seen: S
 
 async def test_an_evaluation_is_run_again_with_another_model_and_the_scores_are_drawn(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "build", "evals")
+    await visit(page, "run", "evals")
     path = seen.folder / "capitals.yaml"
     path.write_text(SPECIFICATION.replace("  model: MODEL\n", ""), encoding="utf-8")
     await click(page, "Create evaluation")
@@ -204,14 +204,14 @@ async def test_an_evaluation_is_run_again_with_another_model_and_the_scores_are_
     await click(page, "Delete")
     await click(page, "Delete", "dialog")
     assert (
-        await page.until(f"location.hash === '#/build/evals' && {text('main .empty h2')}")
+        await page.until(f"location.hash === '#/run/evals' && {text('main .empty h2')}")
         == "No evaluations yet"
     )
 
 
 async def test_a_run_shows_how_far_it_is_and_is_stopped(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "build", "evals")
+    await visit(page, "run", "evals")
     await click(page, "Create evaluation")
     await write(page, SPECIFICATION.replace("MODEL", "sleeper"))
     await click(page, "Start run", "dialog")
@@ -222,7 +222,7 @@ async def test_a_run_shows_how_far_it_is_and_is_stopped(seen: Seen) -> None:
         f"{text('#evalstate')}?.startsWith('cancelled') && !document.querySelector('main progress')"
     )
     assert await page.until(text("main .empty h2")) == "No completed items yet"
-    await visit(page, "build", "evals", "eval_none")
+    await visit(page, "run", "evals", "eval_none")
     assert "eval_none" in await page.until(text("main .trouble"))
     await click(page, "Try again")
 
@@ -231,7 +231,7 @@ async def test_settings_are_searched_their_scores_drawn_and_the_best_are_deploye
     page, name = seen.page, f"asker{seen.width}"
     step = {"op": "llm", "name": "answer", "model": "clerk", "system": "<b>Answer</b>."}
     seen.post("/api/apps", {"name": name, "spec": {"portico_flow": 1, "step": step}})
-    await visit(page, "build", "evals")
+    await visit(page, "run", "evals")
     await click(page, "Create evaluation")
     await write(page, SPECIFICATION.replace("MODEL", name))
     await click(page, "Start run", "dialog")

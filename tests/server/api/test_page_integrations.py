@@ -69,9 +69,9 @@ CONTENT = "dialog[open] .chunks"
 
 async def test_resources_are_browsed_and_nothing_of_them_is_executed(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "run", "tools")
+    await visit(page, "library", "tools")
     await click(page, "odd")
-    await page.until("location.hash === '#/run/tools/odd'")
+    await page.until("location.hash === '#/library/tools/odd'")
     await page.until("document.querySelectorAll('#resources tbody tr').length === 6")
     await sound(seen)
     await click(page, "lease")
@@ -81,7 +81,7 @@ async def test_resources_are_browsed_and_nothing_of_them_is_executed(seen: Seen)
     assert await page.run(f"document.querySelectorAll('{CONTENT} :is(b, script)').length") == 0
     await sound(seen)
     await escape(page)
-    await page.until("location.hash === '#/run/tools/odd'")
+    await page.until("location.hash === '#/library/tools/odd'")
     await page.focus("[...document.querySelectorAll('#resources a')].find((it) => it.innerText === 'pixel')")
     await page.press_enter()
     assert await page.until(f"document.querySelector('{CONTENT} img')?.decode().then(() => true)")
@@ -112,7 +112,7 @@ async def call(page: Page, tool: str, **fields: str) -> str:
 
 async def test_a_server_says_what_it_is_and_its_tools_are_called_by_form(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "run", "tools", "odd")
+    await visit(page, "library", "tools", "odd")
     for said in (
         "A <b>stranger</b> 1",
         "ready",
@@ -145,7 +145,7 @@ async def test_a_server_says_what_it_is_and_its_tools_are_called_by_form(seen: S
 
 async def test_a_tool_that_asks_first_is_approved_or_refused_beside_its_form(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "run", "tools", "careful")
+    await visit(page, "library", "tools", "careful")
     result = await call(page, "careful_echo", text="Anybody?")
     await page.until(f"{text(f'{result} .question')}?.includes('Anybody?')")
     await sound(seen)
@@ -160,7 +160,7 @@ async def test_a_tool_that_asks_first_is_approved_or_refused_beside_its_form(see
 
 async def test_a_server_that_cannot_be_reached_says_why_and_is_tried_again(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "run", "tools", "gone")
+    await visit(page, "library", "tools", "gone")
     assert "/no/such/program" in await page.until(text("#servercard .trouble"))
     assert await page.run("document.querySelector('#resources')") is None
     await sound(seen)
@@ -170,7 +170,7 @@ async def test_a_server_that_cannot_be_reached_says_why_and_is_tried_again(seen:
 
 async def test_a_template_is_filled_in_and_an_address_opens_a_resource(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "run", "tools", "odd")
+    await visit(page, "library", "tools", "odd")
     await click(page, "day")
     await page.until("document.querySelector('dialog[open] [name=address]') && true")
     await page.run("document.querySelector('dialog[open] [name=address]').select()")
@@ -178,23 +178,23 @@ async def test_a_template_is_filled_in_and_an_address_opens_a_resource(seen: See
     await page.press_enter()
     assert await page.until(text(f"{CONTENT} pre")) == "Day 2026-01-02"
     await page.open("about:blank")
-    await page.open(f"{seen.url}/#/run/tools/odd/resource/note%3A%2F%2Flease")
+    await page.open(f"{seen.url}/#/library/tools/odd/resource/note%3A%2F%2Flease")
     assert "840 euros" in await page.until(text(f"{CONTENT} pre"))
     await escape(page)
-    await visit(page, "run", "tools", "bare")
+    await visit(page, "library", "tools", "bare")
     await page.until("document.querySelectorAll('main .empty').length === 2")
     assert await page.run(text("main .empty h2")) == "No resources"
     await page.run("document.querySelector('#language').click()")
     await page.until(f"{text('main .empty h2')} === '没有资源'")
     await sound(seen)
     await page.run("document.querySelector('#language').click()")
-    await visit(page, "run", "tools", "nobody")
+    await visit(page, "library", "tools", "nobody")
     assert "nobody" in await page.until(text("main .trouble"))
 
 
 async def test_a_prompt_is_filled_in_by_its_form_and_asked_in_a_conversation(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "run", "tools", "odd")
+    await visit(page, "library", "tools", "odd")
     await click(page, "A letter")
     await page.until("document.querySelectorAll('dialog[open] form textarea').length === 2")
     assert await page.run("document.querySelectorAll('main i').length") == 0
@@ -211,7 +211,7 @@ async def test_a_prompt_is_filled_in_by_its_form_and_asked_in_a_conversation(see
     await page.press_enter()
     await page.until(f"{text('#talk .said.user')}?.includes('Write to Ada, kindly.')")
     await page.until("document.querySelector('#talk .figures') && true")
-    await visit(page, "run", "tools", "odd", "prompt", "talk")
+    await visit(page, "library", "tools", "odd", "prompt", "talk")
     await click(page, "Fill in", "dialog[open]")
     assert await page.until("document.querySelector('#messages img')?.decode().then(() => true)")
     assert "Hello." in await page.run(text("#messages"))
@@ -358,7 +358,7 @@ async def test_a_skill_is_added_in_versions_and_deleted(seen: Seen) -> None:
     page, version = seen.page, text("#skillversions")
     name, archive = f"greet-{seen.width}", seen.folder / f"greet-{seen.width}.zip"
     text_of_skill = f"---\nname: {name}\ndescription: {HOSTILE}\n---\n"
-    await visit(page, "build", "skills")
+    await visit(page, "library", "skills")
     assert await page.until(text("main .empty h2")) == "No skills yet"
     for number in (1, 2):
         await click(page, "Add skill", "main")

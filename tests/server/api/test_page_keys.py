@@ -20,7 +20,7 @@ pytestmark = [
 
 OPERATOR = "the-operators-own-key"
 DENIED = {
-    "build/evals": "chat",
+    "run/evals": "chat",
     "run/models": "models:read",
     "run/finetunes": "finetune",
     "run/keys": "admin",
@@ -158,10 +158,10 @@ async def test_a_key_that_may_only_call_an_app_is_told_once_what_it_lacks(guarde
         )
         seen = "[...document.querySelectorAll('main .view :is(.trouble, .empty, table, form, .primary)')]"
         await page.until(
-            f"document.querySelector('.tabs [aria-current]').getAttribute('href') === {json.dumps(address)} && "
+            f"document.querySelector('.side .sectionlinks [aria-current]').getAttribute('href') === {json.dumps(address)} && "
             f"{seen}.map((it) => it.innerText).join() === {json.dumps(sentence)}"
         )
-    await visit(page, "build", "apps", "greeting")
+    await visit(page, "library", "apps", "greeting")
     await page.until("document.querySelector('dialog[open] img.diagram') && true")
     await page.until("!document.querySelector('dialog[open] #versions')")
     assert await page.run(text("dialog[open] .trouble")) is None

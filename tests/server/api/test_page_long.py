@@ -98,7 +98,7 @@ async def seen(seen: Seen) -> Seen:
 async def show(page: Page, rows: int, *places: str) -> None:
     """Show a store with that many files."""
     await page.run(MANY_FILES % rows)
-    await visit(page, "documents", "handbook", *places)
+    await visit(page, "library", "documents", "handbook", *places)
     await page.until(f"{COUNT} > 0")
 
 
@@ -229,7 +229,7 @@ async def test_the_files_of_a_large_store_come_page_by_page(seen: Seen) -> None:
             (folder / f"n{number:04}.txt").write_text(f"It is {number}.", encoding="utf-8")
         seen.post("/api/stores", {"name": "many", "folder": str(folder), "embedding_model": "vectors"})
         await synced(seen, "many")
-    await visit(seen.page, "documents", "many")
+    await visit(seen.page, "library", "documents", "many")
     ready = f"'{REAL_FILES:,} of {REAL_FILES:,} files'"
     await seen.page.until(f"document.querySelector('main').innerText.includes({ready})")
     await whole(seen.page, REAL_FILES)

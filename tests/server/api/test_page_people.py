@@ -115,7 +115,7 @@ async def test_views_of_runs_that_nobody_sees_take_no_connections_from_the_one_t
     opened: Seen,
 ) -> None:
     first = (await opened.again(WIDTHS[0])).page
-    await visit(first, "build", "apps", "gate")
+    await visit(first, "library", "apps", "gate")
     await first.until("document.querySelector('dialog[open] form textarea') && true")
     await first.type("dialog[open] form textarea", "Ada")
     await first.run("document.querySelector('dialog[open] form').requestSubmit()")
@@ -210,14 +210,14 @@ async def test_what_is_said_into_the_microphone_is_written_and_the_answer_read_a
     page = seen.page
     await start(page, "house")
     await click(page, "Record", ".composer")
-    await page.until(f"{text('#record')} === 'Stop recording'")
+    await page.until("document.querySelector('#record')?.ariaLabel === 'Stop recording'")
     await sound(seen)
     await click(page, "Stop recording", ".composer")
     await page.until(
         "!document.querySelector('#question').disabled && "
         "document.querySelector('#question').value === 'the tide turns at six'"
     )
-    await page.until(f"{text('#record')} === 'Record'")
+    await page.until("document.querySelector('#record').ariaLabel === 'Record'")
     await page.focus("document.querySelector('#question')")
     await page.press_enter()
     assert await answered(page) == "the tide turns at six"

@@ -61,7 +61,7 @@ QUESTION = "Which river flows through the town where the founder of Harwick Work
 
 async def test_passages_are_linked_searched_over_their_links_and_clicked_through(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "documents", "works")
+    await visit(page, "library", "documents", "works")
     await click(page, "Links between passages")
     assert await page.until(text("#linkstate")) == "The passages of this store are not linked."
     await sound(seen)
@@ -142,7 +142,7 @@ CHOSEN = (
 async def test_the_pieces_of_a_document_are_marked_in_its_text_and_each_is_gone_to(seen: Seen) -> None:
     page, name = seen.page, f"tides{seen.width}"
     seen.post("/api/stores", {"name": name, "embedding_model": "vectors"})
-    await visit(page, "documents", name)
+    await visit(page, "library", "documents", name)
     path = seen.folder / "tide.md"
     path.write_text(TIDES, encoding="utf-8")
     pdf = seen.folder / "lease.pdf"
@@ -209,9 +209,9 @@ CUTS = "[...document.querySelectorAll('#cuts > section')].map((it) => it.innerTe
 
 async def test_chunkers_stand_side_by_side_over_a_text_that_is_pasted(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "documents", "handbook")
+    await visit(page, "library", "documents", "handbook")
     await click(page, "Compare chunkers")
-    await page.until("location.hash === '#/documents/handbook/chunkers'")
+    await page.until("location.hash === '#/library/documents/handbook/chunkers'")
     await put(page, "text", "One sentence stands here. Another one follows it. " * 20)
     await put(page, "type1", "sentence")
     await put(page, "size1", "100")
@@ -234,7 +234,7 @@ async def test_a_chunker_is_compared_over_a_document_and_used_for_the_store(seen
     page, name = seen.page, f"small{seen.width}"
     files = seen.get("/api/stores/handbook/files").json()["data"]
     file = next(each["id"] for each in files if each["filename"] == "harbour.md")
-    await visit(page, "documents", "handbook", file)
+    await visit(page, "library", "documents", "handbook", file)
     await click(page, "Compare chunkers", "dialog[open]")
     await page.until(f"document.querySelector('main [name=document]')?.value === '{file}'")
     await put(page, "type1", "sentence")
@@ -265,7 +265,7 @@ async def test_a_chunker_is_compared_over_a_document_and_used_for_the_store(seen
 
 async def test_the_worth_of_the_vectors_is_measured_shown_and_used(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "documents", "handbook")
+    await visit(page, "library", "documents", "handbook")
     await click(page, "Search quality")
     await page.until(f"{text('h1')} === 'Search quality'")
     questions = [
@@ -306,7 +306,7 @@ async def test_the_worth_of_the_vectors_is_measured_shown_and_used(seen: Seen) -
 
 async def test_a_model_asks_the_questions_of_a_measurement(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "documents", "handbook", "calibrate")
+    await visit(page, "library", "documents", "handbook", "calibrate")
     await put(page, "from", "model")
     await put(page, "generate", "1")
     await click(page, "Measure")

@@ -130,9 +130,14 @@ async def test_questions_are_in_the_language_of_the_documents(office: Seen) -> N
     assert "星桥是什么？" in questions
 
 
-async def test_a_store_without_documents_says_how_to_add_some(office: Seen) -> None:
+async def test_a_store_without_documents_leads_to_its_upload(office: Seen) -> None:
     await start(office.page, "aaa-empty")
-    assert "portico stores add" in await office.page.until(text("#add"))
+    await click(office.page, "Add documents", "#add")
+    await office.page.until(
+        "location.hash === '#/library/documents/aaa-empty' && document.querySelector('.drop')"
+    )
+    await start(office.page, "aaa-empty")
+    assert (await office.page.until(text("#add"))).startswith("No documents yet.")
     await office.page.run("document.querySelector('#language').click()")
     assert (await office.page.until(text("#add"))).startswith("这里还没有文档")
     await office.page.run("document.querySelector('#language').click()")
@@ -216,7 +221,7 @@ async def test_thumbs_are_drawn(office: Seen) -> None:
 
 
 async def test_the_field_of_an_app_is_labelled_by_what_it_is(office: Seen) -> None:
-    await visit(office.page, "build", "apps", "abacus")
+    await visit(office.page, "library", "apps", "abacus")
     assert await office.page.until(text("main form.fields label span")) == "Input"
     await visit(office.page, "chat")
 

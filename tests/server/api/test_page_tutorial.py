@@ -88,7 +88,10 @@ class Mouse:
     async def go(self, view: str, tab: str) -> None:
         await self.use(named(view, ".views"))
         if tab:
-            await self.use(named(tab, ".tabs"))
+            await self.use(
+                "[...document.querySelectorAll('.side .sectionlinks a')]"
+                f".find((it) => it.innerText.startsWith({json.dumps(tab)}))"
+            )
 
     async def pick(self, name: str) -> None:
         await self.use(only(f"dialog[open] [data-choice={json.dumps(name)}]"))
@@ -199,18 +202,19 @@ async def test_the_tutorial_is_done_in_the_page(reader: Reader, tmp_path: Path) 
     await reader.dialog_is(False)
     card = "[...document.querySelectorAll('#models > li')].findIndex((it) => it.innerText.startsWith('talker')) + 1"
     number = await page.until(card)
-    await reader.press("Add alias", f"#models > li:nth-child({number})")
+    await reader.press("More actions: talker")
+    await reader.press("Add alias", ".menu:popover-open")
     await reader.write("dialog[open] [name=alias]", "default")
     await reader.press("Save", "dialog[open]")
     await reader.dialog_is(False)
     await page.until(f"{text(f'#models > li:nth-child({number})')}.includes('default')")
 
     # A document, and an answer with its cited passage.
-    await hands.go("Documents", "")
+    await hands.go("Library", "Documents")
     await reader.press("Create store")
     await reader.write("dialog[open] [name=name]", "bakery")
     await reader.press("Create", "dialog[open]")
-    await page.until("location.hash === '#/documents/bakery'")
+    await page.until("location.hash === '#/library/documents/bakery'")
     await reader.press("Choose files")
     await page.offer_files(tmp_path / "bread.md")
     await page.until(f"{text('#filetable td:nth-child(2)')} === 'ready'")
@@ -221,14 +225,14 @@ async def test_the_tutorial_is_done_in_the_page(reader: Reader, tmp_path: Path) 
     await reader.dialog_is(False)
 
     # A flow, written in the editor, deployed, and run through the form of its schema.
-    await hands.go("Build", "Apps")
+    await hands.go("Library", "Apps")
     await reader.press("Create app")
     await reader.write("main [name=name]", "shorten")
     await page.until("document.querySelector('.editor .cm-content') && true")
     await reader.write(".editor .cm-content", FLOW)
     await page.until(f"{text('main .good')} === 'No errors.'")
     await reader.press("Check and deploy")
-    await page.until(f"location.hash === '#/build/apps/shorten' && {text('#versions tbody tr')}")
+    await page.until(f"location.hash === '#/library/apps/shorten' && {text('#versions tbody tr')}")
     await reader.write("dialog[open] form textarea", "A long text.")
     await reader.press("Run", "dialog[open]")
     assert "A long text." in await page.until(text("#output"))
@@ -256,7 +260,7 @@ async def test_the_tutorial_is_done_in_the_page(reader: Reader, tmp_path: Path) 
     assert await reader.ask(trained, "What is 7?") == "It is 7."
 
     # The app now calls the trained model.
-    await hands.go("Build", "Apps")
+    await hands.go("Library", "Apps")
     await reader.press("shorten")
     await reader.write("dialog[open] form textarea", "What is 8?")
     await reader.press("Run", "dialog[open]")
@@ -275,7 +279,8 @@ async def test_the_tutorial_is_done_in_the_page(reader: Reader, tmp_path: Path) 
     await reader.press("Close", "dialog .actions")
     assert "apps:bakery:call" in await page.until(text("#keys li"))
     assert await reader.call(key) == 200
-    await reader.press("Revoke")
+    await reader.press("More actions: shop")
+    await reader.press("Revoke", ".menu:popover-open")
     await reader.press("Revoke", "dialog[open]")
     await page.until("!document.querySelector('#keys li')")
     assert await reader.call(key) == 401

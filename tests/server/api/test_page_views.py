@@ -1,4 +1,4 @@
-"""Documents, Build and Run in the page, at desktop and phone width, by mouse and by keyboard."""
+"""Library and Run in the page, at desktop and phone width, by mouse and by keyboard."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.browser import CHROMIUM, PATIENCE, Page
-from tests.page import AXE, Seen, click, escape, fill, reload, text, violations, visit
+from tests.page import AXE, Seen, click, escape, fill, reload, sound, text, violations, visit
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -17,13 +17,20 @@ pytestmark = [
 
 HOSTILE = "<img src=x onerror=alert(1)>.md"
 VIEWS = [
-    *("chat", "documents", "documents/handbook", "documents/handbook/rights"),
-    *("build/apps", "build/apps/greeting", "build/new", "build/prompts", "build/skills", "build/evals"),
+    *("chat", "library/documents", "library/documents/handbook", "library/documents/handbook/rights"),
+    *(
+        "library/apps",
+        "library/apps/greeting",
+        "library/new",
+        "library/prompts",
+        "library/skills",
+        "run/evals",
+    ),
     *(
         "run/models",
         "run/finetunes",
         "run/batches",
-        "run/tools",
+        "library/tools",
         "run/runs",
         "run/usage",
         "run/keys",
@@ -64,14 +71,59 @@ CONFIGURATION: dict[str, Any] = {
 }
 
 
+CRUMBS = "document.querySelector('.crumbs')?.innerText"
+
+
+async def test_three_places_lead_to_their_sections_and_breadcrumbs_lead_back(seen: Seen) -> None:
+    page, narrow = seen.page, seen.width < 800
+    places = ".bar" if narrow else ".side .views"
+    sections = "main .sectionlinks" if narrow else ".side .sectionlinks"
+    names = f"[...document.querySelectorAll('{places} a')].map((it) => it.innerText.trim())"
+    assert await page.run(names) == ["Chat", "Library", "Run"]
+    for place, section, address in (
+        ("Library", "Documents", "#/library/documents"),
+        ("Run", "Schedules", "#/run/schedules"),
+        ("Library", "Tools", "#/library/tools"),
+    ):
+        await click(page, place, places)
+        link = f"[...document.querySelectorAll('{sections} a')].find((it) => it.innerText.startsWith('{section}'))"
+        await page.until(f"{link}?.checkVisibility()")
+        await page.run(f"{link}.click()")
+        await page.until(f"location.hash === {json.dumps(address)} && document.querySelector('main h1')")
+        assert await page.until(CRUMBS) == f"{place} › {section}"
+        await sound(seen)
+    await visit(page, "library", "documents", "handbook", "rights")
+    await page.until(f"{CRUMBS} === 'Library › Documents › handbook › Key permissions'")
+    await click(page, "handbook", ".crumbs")
+    await page.until(f"{CRUMBS} === 'Library › Documents › handbook'")
+    await click(page, "Documents", ".crumbs")
+    await page.until(f"location.hash === '#/library/documents' && {CRUMBS} === 'Library › Documents'")
+
+
+async def test_the_sections_count_what_matters(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "run", "models")
+    badge = (
+        "[...document.querySelectorAll('.side .sectionlinks a')].find((it) => it.textContent.startsWith(%s))"
+    )
+    badge += "?.querySelector('.badge')"
+    models = seen.get("/api/status").json()["models"]
+    ready = sum(model["state"] == "ready" for model in models)
+    await page.until(f"{badge % json.dumps('Models')}?.title === '{ready} of {len(models)} loaded'")
+    await visit(page, "library", "documents")
+    stores = len(seen.get("/api/stores").json()["data"])
+    await page.until(f"{badge % json.dumps('Documents')}?.textContent === '{stores}'")
+
+
 async def test_a_store_is_made_filled_searched_and_deleted(seen: Seen) -> None:
     page, name = seen.page, f"attic{seen.width}"
-    await visit(page, "documents")
+    await visit(page, "library", "documents")
     await click(page, "Create store")
     await fill(page, name=name)
     await click(page, "Create", "dialog")
     assert (
-        await page.until(f"{text('.empty h2')} === 'No files yet' && location.hash") == f"#/documents/{name}"
+        await page.until(f"{text('.empty h2')} === 'No files yet' && location.hash")
+        == f"#/library/documents/{name}"
     )
     path = seen.folder / HOSTILE
     path.write_text("# Tides\n\nHigh tide is at six in the morning.\n", encoding="utf-8")
@@ -91,7 +143,7 @@ async def test_a_store_is_made_filled_searched_and_deleted(seen: Seen) -> None:
     await page.until(f"{text('.empty h2')} === 'No files yet'")
     await click(page, "Delete")
     await click(page, "Delete", "dialog")
-    await page.until("location.hash === '#/documents'")
+    await page.until("location.hash === '#/library/documents'")
     assert name not in [store["name"] for store in seen.get("/api/stores").json()["data"]]
     assert await page.run("document.querySelectorAll('main img').length") == 0
 
@@ -101,7 +153,7 @@ async def test_a_file_that_cannot_be_read_says_why_and_is_tried_again(seen: Seen
     seen.post("/api/stores", {"name": name})
     path = seen.folder / "broken.pdf"
     path.write_bytes(b"%PDF-1.7 and no more")
-    await visit(page, "documents", name)
+    await visit(page, "library", "documents", name)
     await page.until("document.querySelector('#upload') && true")
     await page.choose_file("#upload", path)
     reason = await page.until(text("#filetable .bad"))
@@ -121,11 +173,12 @@ async def test_a_model_is_planned_loaded_and_unloaded(seen: Seen) -> None:
         await page.until(f"({card}) && ({button}) && true")
         await page.run(f"({button}).click()")
         await page.until(f"({card}).querySelector('.actions.spread').innerText.includes({json.dumps(state)})")
-    plan = press % json.dumps("Plan")
-    await page.until(f"({plan}) && true")
-    await page.run(f"({plan}).click()")
+    await click(page, "More actions: house")
+    await sound(seen)
+    await click(page, "Plan", ".menu:popover-open")
     assert "Fits in memory." in await page.until(f"({card}).querySelector('.plan')?.innerText")
-    await click(page, "Adapters")
+    await click(page, "More actions: house")
+    await click(page, "Adapters", ".menu:popover-open")
     await page.until("document.querySelector('dialog[open] .empty') && true")
     await fill(page, name="legal", path="legal")
     await click(page, "Add adapter", "dialog")
@@ -185,7 +238,7 @@ async def test_fetching_a_model_is_followed_to_its_end(seen: Seen) -> None:
 
 async def test_an_app_is_run_by_the_form_of_its_schema_and_its_steps_are_shown(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "build", "apps")
+    await visit(page, "library", "apps")
     assert "Greets <b>somebody</b>." in await page.until(text("#apps"))
     await click(page, "greeting")
     await page.until("document.querySelector('dialog[open] form textarea') && true")
@@ -247,7 +300,7 @@ async def test_the_steps_of_a_run_are_seen_on_its_diagram_while_they_work(seen: 
     page, name = seen.page, f"harvest{seen.width}"
     seen.post("/api/apps", {"name": name, "kind": "flow", "spec": HARVEST})
     await page.open("about:blank")
-    await page.open(f"{seen.url}/#/build/apps/{name}")
+    await page.open(f"{seen.url}/#/library/apps/{name}")
 
     def box(step: str) -> str:
         return f"document.querySelector('.rundiagram [data-step=\"all.{step}\"]')?.getAttribute('aria-label')"
@@ -301,9 +354,11 @@ def shouting(sign: str, op: str = "code") -> str:
 
 async def test_a_flow_is_written_checked_deployed_changed_and_rolled_back(seen: Seen) -> None:
     page, name = seen.page, f"shout{seen.width}"
-    await visit(page, "build", "apps")
+    await visit(page, "library", "apps")
     await click(page, "Create app")
-    await page.until("location.hash === '#/build/new' && document.querySelector('main [name=name]') && true")
+    await page.until(
+        "location.hash === '#/library/new' && document.querySelector('main [name=name]') && true"
+    )
     await page.type("main [name=name]", name)
     await write_spec(page, "step: [1, 2\n")
     assert "Line 2" in await page.until(f"{FAULTS}?.includes('Line') && {FAULTS}")
@@ -319,10 +374,10 @@ async def test_a_flow_is_written_checked_deployed_changed_and_rolled_back(seen: 
     await write_spec(page, shouting("!"))
     await page.until(f"{text('main .good')} === 'No errors.'")
     await click(page, "Check and deploy")
-    await page.until(f"location.hash === '#/build/apps/{name}'")
+    await page.until(f"location.hash === '#/library/apps/{name}'")
     await page.until(f"{text('#versions tbody tr')}?.includes('current')")
     await click(page, "Edit", "dialog[open]")
-    await page.until(f"location.hash === '#/build/apps/{name}/edit'")
+    await page.until(f"location.hash === '#/library/apps/{name}/edit'")
     await page.until("document.querySelector('.editor .cm-content') && true")
     await write_spec(page, shouting("?"))
     await click(page, "Show changes from v1")
@@ -341,7 +396,7 @@ async def test_a_flow_is_written_checked_deployed_changed_and_rolled_back(seen: 
     await click(page, "Delete", "dialog[open]")
     await click(page, "Delete", "dialog[open] dialog[open]")
     await page.until(
-        f"location.hash === '#/build/apps' && !document.querySelector('#apps').innerText.includes('{name}')"
+        f"location.hash === '#/library/apps' && !document.querySelector('#apps').innerText.includes('{name}')"
     )
 
 
@@ -349,7 +404,7 @@ async def test_what_is_written_survives_a_reload_and_another_version_is_not_writ
     page, name = seen.page, f"kept{seen.width}"
     step = {"op": "code", "source": "lambda text: text"}
     seen.post("/api/apps", {"name": name, "spec": {"portico_flow": 1, "step": step}})
-    address = f"{seen.url}/#/build/apps/{name}/edit"
+    address = f"{seen.url}/#/library/apps/{name}/edit"
     await page.open("about:blank")
     await page.open(address)
     await write_spec(page, shouting("mine"))
@@ -364,7 +419,7 @@ async def test_what_is_written_survives_a_reload_and_another_version_is_not_writ
     await click(page, "Compare with v2 and continue")
     assert "Theirs" in await page.until(text(".cm-deletedChunk"))
     await click(page, "Check and deploy")
-    await page.until(f"location.hash === '#/build/apps/{name}'")
+    await page.until(f"location.hash === '#/library/apps/{name}'")
     assert seen.get(f"/api/apps/{name}").json()["version"] == 3
     await page.open("about:blank")
     await page.open(address)
@@ -377,7 +432,7 @@ async def test_the_editor_completes_flows_and_agents_by_the_keyboard_and_asks_wh
     seen: Seen,
 ) -> None:
     page, name = seen.page, f"clerk{seen.width}"
-    await visit(page, "build", "new")
+    await visit(page, "library", "new")
     await write_spec(page, "portico_flow: 1\nstep:\n  op: ")
     await page.ask("Input.insertText", text="l")
     offered = "[...document.querySelectorAll('.cm-completionLabel')].map((it) => it.textContent)"
@@ -416,7 +471,7 @@ async def test_the_editor_completes_flows_and_agents_by_the_keyboard_and_asks_wh
     await page.until("document.querySelector('main .good') && true")
     await click(page, "Check and deploy")
     await page.until(
-        f"location.hash === '#/build/apps/{name}' && document.querySelector('dialog[open]') && true"
+        f"location.hash === '#/library/apps/{name}' && document.querySelector('dialog[open]') && true"
     )
     assert seen.get(f"/api/apps/{name}").json()["kind"] == "agent"
     await escape(page)
@@ -425,7 +480,7 @@ async def test_the_editor_completes_flows_and_agents_by_the_keyboard_and_asks_wh
 
 async def test_a_prompt_is_written_changed_and_forgotten(seen: Seen) -> None:
     page, name = seen.page, f"letter{seen.width}"
-    await visit(page, "build", "prompts")
+    await visit(page, "library", "prompts")
     await click(page, "Create prompt")
     await fill(page, name=name, content="Write to {who}.")
     await click(page, "Save", "dialog[open]")
@@ -449,7 +504,7 @@ async def test_a_prompt_is_written_changed_and_forgotten(seen: Seen) -> None:
 
 async def test_a_tool_is_called_by_its_form(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "run", "tools")
+    await visit(page, "library", "tools")
     card = "[...document.querySelectorAll('#tools > li')].find((it) => it.innerText.startsWith('calculator'))"
     await page.until(f"({card}) && true")
     await page.run(f"({card}).querySelector('summary').click()")
@@ -505,7 +560,7 @@ async def test_a_key_is_made_with_scopes_works_and_is_revoked(seen: Seen) -> Non
     assert seen.get("/v1/models", made).status_code == 200
     await click(page, "Close", "dialog .actions")
     assert "stores:attic:read" in await page.until(text("#keys li"))
-    await visit(page, "documents", "handbook", "rights")
+    await visit(page, "library", "documents", "handbook", "rights")
     await page.until("document.querySelector('#rights form') && true")
     await page.run("document.querySelector('#rights [name=right]').value = 'read'")
     await page.type("#rights [name=only]", "team")
@@ -567,8 +622,8 @@ async def test_everything_is_reached_by_typing_its_name(seen: Seen) -> None:
     await visit(page, "chat")
     for typed, address in (
         ("usage", "#/run/usage"),
-        ("handbook documents", "#/documents/handbook"),
-        ("prompts", "#/build/prompts"),
+        ("handbook documents", "#/library/documents/handbook"),
+        ("prompts", "#/library/prompts"),
     ):
         await page.press("k", 75, modifiers=2)
         await page.until("document.querySelector('dialog[open] [role=combobox]') === document.activeElement")
@@ -581,7 +636,7 @@ async def test_everything_is_reached_by_typing_its_name(seen: Seen) -> None:
 
 async def test_the_page_speaks_chinese_and_remembers_it(seen: Seen) -> None:
     page = seen.page
-    await visit(page, "documents")
+    await visit(page, "library", "documents")
     await page.until("document.querySelector('#language') && true")
     await page.run("document.querySelector('#language').click()")
     assert (
@@ -589,7 +644,7 @@ async def test_the_page_speaks_chinese_and_remembers_it(seen: Seen) -> None:
         == "文档"
     )
     await page.open("about:blank")
-    await page.open(f"{seen.url}/#/documents")
+    await page.open(f"{seen.url}/#/library/documents")
     assert await page.until(text("h1")) == "文档"
     await page.run("document.querySelector('#language').click()")
     await page.until("document.documentElement.lang === 'en'")
@@ -639,7 +694,7 @@ async def test_every_view_is_accessible_and_as_wide_as_its_window(seen: Seen, lo
     switch, root = "document.querySelector('.side footer button').click()", "document.documentElement"
     views = VIEWS
     if look == "contrast":
-        views = ["documents", "build/apps/greeting", "run/models", "run/usage"]
+        views = ["library/documents", "library/apps/greeting", "run/models", "run/usage"]
         while not await page.run(f"{root}.classList.contains('contrast')"):
             await page.run(switch)
     if look.endswith("Chinese"):
