@@ -293,7 +293,8 @@ test.each([
     ["| 1 | 2 |", "- 7419\n- 7420"],
   ],
   ["> It listens on port 1. [2]", []],
-  ["It listens on port 7419. [2]", []],
+  ["It listens on port 7419. [2]", ["𝒜 It listens  on port 7419."]],
+  ["It listens on port 1. [2]", []],
 ])("what an answer quotes is marked in its passage: %j", (answer, quotes) => {
   const text =
     "𝒜 It listens  on port 7419.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |\n\nPorts: many\n- 7419\n- 7420\n";
@@ -306,4 +307,35 @@ test("the characters that the daemon says are quoted are marked", () => {
   const place = { rank: 1, score: 1, file_id: "f", filename: "f.md", place: {}, store: "s" };
   const [span] = quotesOf("", { ...place, text, quote: [9, 16] });
   expect(text.slice(...(span ?? [0, 0]))).toBe("Second.");
+});
+
+test.each([
+  [
+    "The deposit is two months [1], and the rent is 840 euros a month [1].",
+    0,
+    "The deposit is two months\nof the basic rent.",
+  ],
+  [
+    "The deposit is two months [1], and the rent is 840 euros a month [1].",
+    1,
+    "The rent of the flat is 840 euros a month.",
+  ],
+  [
+    "You can end it with three months' notice. [2][1]",
+    0,
+    "Either side may end the lease with three months' notice.",
+  ],
+  ["Cats are welcome. [1]", 0, ""],
+  ["The rent is 95 euros. [1]", 0, ""],
+  ["押金是两个月的租金 [1]。", 0, "押金为两个月租金。"],
+])("the sentence that a claim rests on is marked: %j, citation %i", (answer, nth, quoted) => {
+  const text =
+    "# Lease\n\nThe rent of the flat is 840 euros a month. The deposit is two months\nof the basic rent. " +
+    "Either side may end the lease with three months' notice.\n\n房租每月840欧元。押金为两个月租金。提前三个月通知。";
+  const passage = { rank: 1, score: 1, text, file_id: "f", filename: "f.md", place: {}, store: "s" };
+  expect(
+    quotesOf(answer, passage, nth)
+      .map((span) => text.slice(...span))
+      .join(),
+  ).toBe(quoted);
 });

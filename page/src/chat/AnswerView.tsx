@@ -13,9 +13,10 @@ import { modelFor } from "../status";
 import type { QuestionDescription } from "../types";
 import { t } from "../words/words";
 import type { Answer, Call, MadeFile, Usage } from "./answer";
+import type { Span } from "./evidence";
 import { Made, ShownFile } from "./Media";
 import { type Shown, say } from "./media";
-import { Marked, quotesOf, type Span, source } from "./source";
+import { Marked, quotesOf, source } from "./source";
 
 interface Shape {
   text: string;
@@ -31,9 +32,9 @@ interface Shape {
 
 /** `live`: the answer is still being generated. */
 export function AnswerView({ answer, live }: { answer: Shape; live?: boolean }) {
-  const open = (number: number) => {
+  const open = (number: number, nth: number) => {
     const passage = answer.passages.find((each) => each.rank === number);
-    if (passage) source.value = { ...passage, quotes: quotesOf(answer.text, passage) };
+    if (passage) source.value = { ...passage, quotes: quotesOf(answer.text, passage, nth) };
   };
   return (
     <>

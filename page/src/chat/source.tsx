@@ -10,24 +10,25 @@ import type { Passage } from "../passage";
 import { status } from "../status";
 import type { LinkedPassage } from "../types";
 import { t } from "../words/words";
+import { claimsOn, evidenceIn, type Span } from "./evidence";
 
 const MAX_PASSAGE_CHARS = 20_000;
 
-/** Start and end offsets, in UTF-16 code units. */
-export type Span = [number, number];
+/** A passage with the spans that the answer quotes. */
+type OpenPassage = Passage & { quotes?: Span[] };
 
-/** The open passage, with the spans that the answer quotes. */
-export const source = signal<(Passage & { quotes?: Span[] }) | null>(null);
+export const source = signal<OpenPassage | null>(null);
 
 const QUOTED_BLOCK = /(?:^>.*(?:\n|$))+/gm;
 const TABLE_LINE = /^\s*\|/;
 const TABLE_RULE = /^[\s|:-]+$/;
 
 /**
- * Returns the quoted spans of a passage: those that the daemon reports, or else the quotations with the passage's
- * number in the answer.
+ * Returns the spans of a passage to mark: those that the daemon reports, or else the quotations with the passage's
+ * number in the answer, or else the sentences that the answer's sentences with this number rest on. `nth` is the
+ * citation that the reader chose among those with this number; its sentence comes first.
  */
-export function quotesOf(answer: string, passage: Passage): Span[] {
+export function quotesOf(answer: string, passage: Passage, nth = 0): Span[] {
   if (passage.quote) {
     const units = unitsOf(passage.text);
     return [[units(passage.quote[0]), units(passage.quote[1])]];
@@ -40,7 +41,11 @@ export function quotesOf(answer: string, passage: Passage): Span[] {
     const found = quotedIn(passage.text, text.replace(number, ""));
     return found ? [found] : [];
   });
-  return spans.sort(([one], [other]) => one - other);
+  if (spans.length) return spans.sort(([one], [other]) => one - other);
+  const claims = claimsOn(answer, passage.rank);
+  const claim = claims[nth];
+  const found = claim ? evidenceIn(passage.text, claim) : null;
+  return found ? [found] : [];
 }
 
 /**
@@ -159,12 +164,17 @@ async function openFile(passage: Passage): Promise<void> {
   anchor.click();
 }
 
+/** Returns the text to mark on a page: the first quoted span, or the whole passage. */
+function markedText(passage: OpenPassage): string {
+  const [span] = passage.quotes ?? [];
+  return span ? passage.text.slice(...span) : passage.text;
+}
+
 /** Returns the URL of an image of a PDF page with the passage marked. Throws an error if there is no such page. */
-async function pageOf(passage: Passage & { quotes?: Span[] }): Promise<string> {
-  const quoted = passage.text.slice(...(passage.quotes?.[0] ?? [0, 0]));
+async function pageOf(passage: OpenPassage): Promise<string> {
   const path = `/api/stores/${part(passage.store)}/files/${part(passage.file_id)}/page`;
   const response = await send(path, {
-    json: { page: passage.place.page, passage: (quoted || passage.text).slice(0, MAX_PASSAGE_CHARS) },
+    json: { page: passage.place.page, passage: markedText(passage).slice(0, MAX_PASSAGE_CHARS) },
   });
   return URL.createObjectURL(await response.blob());
 }
@@ -191,7 +201,7 @@ export function SourcePanel() {
   return <OpenSource key={`${passage.file_id} ${passage.rank} ${passage.place.start}`} passage={passage} />;
 }
 
-function OpenSource({ passage }: { passage: Passage & { quotes?: Span[] } }) {
+function OpenSource({ passage }: { passage: OpenPassage }) {
   const [busy, error, work] = useWork();
   const [asText, setAsText] = useState(false);
   const kind = asText ? "text" : kindOf(passage);
@@ -224,7 +234,7 @@ function OpenSource({ passage }: { passage: Passage & { quotes?: Span[] } }) {
   );
 }
 
-function SourceText({ passage }: { passage: Passage & { quotes?: Span[] } }) {
+function SourceText({ passage }: { passage: OpenPassage }) {
   const place = useRef<HTMLSpanElement>(null);
   const text = useLoaded(() => fileText(passage.store, passage.file_id), passage.file_id);
   const [before, found, behind] = around(text.value ?? "", passage);
@@ -252,7 +262,7 @@ function SourceText({ passage }: { passage: Passage & { quotes?: Span[] } }) {
 /**
  * The page, or the recording at its second, with the passage below. Falls back to the text if the daemon has neither.
  */
-export function SourceMedia(props: { passage: Passage; kind: "page" | "recording"; onFail: () => void }) {
+export function SourceMedia(props: { passage: OpenPassage; kind: "page" | "recording"; onFail: () => void }) {
   const { passage, kind, onFail } = props;
   const found = useLoaded(async () => {
     try {
@@ -274,13 +284,15 @@ export function SourceMedia(props: { passage: Passage; kind: "page" | "recording
       {kind === "page" ? (
         // biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard
         <section class="document drawnpage" tabIndex={0} aria-label={t("source.page")}>
-          <img src={found.value} alt={passage.text} />
+          <img src={found.value} alt={markedText(passage)} />
         </section>
       ) : (
         <>
           {/* biome-ignore lint/a11y/useMediaCaption: the transcript is shown below */}
           <audio class="made" controls src={found.value} />
-          <blockquote>{passage.text}</blockquote>
+          <blockquote>
+            <Marked text={passage.text} spans={passage.quotes ?? []} />
+          </blockquote>
         </>
       )}
     </>

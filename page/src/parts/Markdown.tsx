@@ -17,22 +17,24 @@ let colourCode: Promise<typeof import("./colours")> | undefined;
 let flowchartCode: Promise<typeof import("./flowchart")> | undefined;
 
 /**
- * Text written by a model. `cited`: the numbers that refer to a passage; `onCite` receives the clicked number.
- * `unsupported`: the sentences to mark.
+ * Text written by a model. `cited`: the numbers that refer to a passage; `onCite` receives the clicked number, and how
+ * many citations with this number come before it. `unsupported`: the sentences to mark.
  */
 export function Markdown(props: {
   text: string;
   cited?: number[];
   unsupported?: Unsupported[];
   live?: boolean;
-  onCite?: (number: number) => void;
+  onCite?: (number: number, nth: number) => void;
 }) {
   const cite = (event: Event) => {
     const chosen = (event.target as Element).closest("[data-cite]");
     if (!chosen || !props.onCite) return;
     if (event instanceof KeyboardEvent && event.key !== "Enter") return;
     event.preventDefault();
-    props.onCite(Number(chosen.getAttribute("data-cite")));
+    const number = chosen.getAttribute("data-cite");
+    const alike = (event.currentTarget as Element).querySelectorAll(`[data-cite="${number}"]`);
+    props.onCite(Number(number), [...alike].indexOf(chosen));
   };
   const draft = useRef<Draft | null>(null);
   draft.current ??= new Draft();

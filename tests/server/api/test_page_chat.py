@@ -20,6 +20,9 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
 ]
 
+LINE_POINTS = 16
+"""Height of a line in `documents.pdf`."""
+
 STORY = " ".join(f"word{number}" for number in range(60))
 
 HOSTILE = "<img src=x onerror=alert(1)><svg onload=alert(1)> [x](javascript:alert(1)) ![y](http://127.0.0.1:1/y.png)"
@@ -82,7 +85,10 @@ async def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "docs" / "lease.md").write_text(
         "# Lease\n\nThe rent of the flat is 840 euros a month.\n", encoding="utf-8"
     )
-    deposit = documents.pdf("The first page.", "The deposit is two months\nof the basic rent of the attic.")
+    deposit = documents.pdf(
+        "The first page.",
+        "The deposit is two months\nof the basic rent of the attic.\nPets need the consent of the owner.",
+    )
     (folder / "docs" / "deposit.pdf").write_bytes(deposit)
     stores = [{"name": "handbook", "folder": str(folder / "docs"), "embedding_model": "vectors"}]
     (folder / "portico.yaml").write_text(json.dumps({**CONFIGURATION, "stores": stores}), encoding="utf-8")
@@ -264,7 +270,7 @@ async def test_a_sentence_without_evidence_is_marked_in_words(page: Page, served
     await page.until(f"{mark}?.innerText.startsWith('no evidence')")
 
 
-async def test_a_citation_of_a_pdf_opens_its_page_with_the_passage_marked(page: Page) -> None:
+async def test_a_citation_of_a_pdf_opens_its_page_with_the_cited_sentence_marked(page: Page) -> None:
     await choose(page, "handbook")
     await ask(page, "How much is the deposit?")
     assert "two months" in await answered(page)
@@ -279,14 +285,20 @@ async def test_a_citation_of_a_pdf_opens_its_page_with_the_passage_marked(page: 
       const context = canvas.getContext('2d');
       context.drawImage(image, 0, 0);
       const dots = context.getImageData(0, 0, canvas.width, canvas.height).data;
+      const rows = new Set();
       for (let at = 0; at < dots.length; at += 4)
-        if (dots[at] === 255 && dots[at + 1] === 224 && dots[at + 2] === 70) return true;
-      return false;
+        if (dots[at] === 255 && dots[at + 1] === 224 && dots[at + 2] === 70)
+          rows.add(Math.floor(at / 4 / canvas.width / canvas.height * 792));
+      return [...rows];
     }})()"""
-    assert await page.run(colours)
-    assert "two months" in await page.run(f"{drawn}.alt")
+    marked = await page.run(colours)
+    assert marked and max(marked) - min(marked) < 2 * LINE_POINTS, "two lines of three are marked"
+    sentence = "The deposit is two months\nof the basic rent of the attic."
+    assert await page.run(f"{drawn}.alt") == sentence
     await click(page, "Show text", "dialog[open]")
-    assert "two months" in await page.until("document.querySelector('dialog[open] .passage')?.innerText")
+    marks = "[...document.querySelectorAll('dialog[open] .passage mark')].map((it) => it.textContent)"
+    assert await page.until(f"({marks}).length && {marks}") == [sentence]
+    assert "Pets need" in await page.run("document.querySelector('dialog[open] .passage').innerText")
     await escape(page)
 
 
