@@ -10,6 +10,7 @@ from pathlib import Path
 
 import docx
 from docx.oxml import parse_xml
+from PIL import ImageFont
 
 CHAIN_QUESTION = "Which river flows by the birth place of the founder of the builder of the Orlix lamp?"
 CHAIN_EVIDENCE = frozenset({"lamp.txt", "works.txt", "velling.txt", "river.txt"})
@@ -66,12 +67,6 @@ def pdf(
     """
     characters = sorted({c for page in pages for c in page if c != "\n"})
     codes = {c: i + 1 for i, c in enumerate(characters)}
-    mapping = "\n".join(f"<{codes[c]:04X}> <{c.encode('utf-16-be').hex()}>" for c in characters)
-    cmap = (
-        "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def /CMapType 2 def\n"
-        "1 begincodespacerange <0000> <FFFF> endcodespacerange\n"
-        f"{len(characters)} beginbfchar\n{mapping}\nendbfchar\nendcmap end end"
-    )
     objects: list[bytes] = [
         f"<< /Type /Catalog /Pages 2 0 R /Outlines {7 + 2 * len(pages)} 0 R >>".encode(),
         f"<< /Type /Pages /Kids [{' '.join(f'{7 + 2 * i} 0 R' for i in range(len(pages)))}] "
@@ -82,7 +77,7 @@ def pdf(
         b"/Ordering (Identity) /Supplement 0 >> /FontDescriptor 5 0 R /DW 600 >>",
         b"<< /Type /FontDescriptor /FontName /X /Flags 4 /FontBBox [0 0 1000 1000] /ItalicAngle 0 /Ascent 800 "
         b"/Descent -200 /CapHeight 700 /StemV 80 >>",
-        _stream(cmap.encode()),
+        _stream(_unicode_map(codes).encode()),
     ]
     for i, page in enumerate(pages):
         objects.append(
@@ -124,6 +119,50 @@ def laid_out(
         ],
         encrypt=False,
         title="",
+    )
+
+
+def vertical(columns: Sequence[tuple[int, int, str]]) -> bytes:
+    """Return a one-page PDF with vertical columns of Chinese: points from the left, points from the lower edge, text.
+
+    The font is embedded, because PDFium measures vertical characters by their outlines. The outlines are Latin.
+    """
+    font = ImageFont.load_default(10)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    characters = sorted({c for _, _, text in columns for c in text})
+    codes = {c: i + 35 for i, c in enumerate(characters)}
+    shown = "".join(
+        f"BT /F 12 Tf {x} {y} Td <{''.join(f'{codes[c]:04X}' for c in text)}> Tj ET\n"
+        for x, y, text in columns
+    )
+    return _assemble(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Kids [7 0 R] /Count 1 >>",
+            b"<< /Type /Font /Subtype /Type0 /BaseFont /X /Encoding /Identity-V /DescendantFonts [4 0 R] "
+            b"/ToUnicode 6 0 R >>",
+            b"<< /Type /Font /Subtype /CIDFontType2 /BaseFont /X /CIDSystemInfo << /Registry (Adobe) "
+            b"/Ordering (Identity) /Supplement 0 >> /FontDescriptor 5 0 R /DW 1000 /CIDToGIDMap /Identity >>",
+            b"<< /Type /FontDescriptor /FontName /X /Flags 4 /FontBBox [0 0 1000 1000] /ItalicAngle 0 /Ascent 800 "
+            b"/Descent -200 /CapHeight 700 /StemV 80 /FontFile2 9 0 R >>",
+            _stream(_unicode_map(codes).encode()),
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 8 0 R "
+            b"/Resources << /Font << /F 3 0 R >> >> >>",
+            _stream(shown.encode()),
+            _stream(font.font_bytes),
+        ],
+        encrypt=False,
+        title="",
+    )
+
+
+def _unicode_map(codes: Mapping[str, int]) -> str:
+    """Return the ToUnicode map of a font."""
+    mapping = "\n".join(f"<{code:04X}> <{c.encode('utf-16-be').hex()}>" for c, code in codes.items())
+    return (
+        "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def /CMapType 2 def\n"
+        "1 begincodespacerange <0000> <FFFF> endcodespacerange\n"
+        f"{len(codes)} beginbfchar\n{mapping}\nendbfchar\nendcmap end end"
     )
 
 

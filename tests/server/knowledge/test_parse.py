@@ -9,7 +9,6 @@ from tests.server.knowledge import documents
 
 from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse.formats import format_of
-from portico_server.knowledge.parse.pdf import tidy
 from portico_server.knowledge.parse.pool import ReaderPool
 from portico_server.knowledge.parse.section import clean_title
 from portico_server.knowledge.parse.text import SEGMENT_CHARS, encoding_of
@@ -218,12 +217,6 @@ async def test_a_pdf_that_cannot_be_read_says_why(
     with pytest.raises(Unreadable, match=words) as refused:
         await parts(readers, tmp_path / "bad.pdf", data)
     assert refused.value.code == "invalid_file"
-
-
-def test_words_broken_at_the_end_of_a_line_are_put_together() -> None:
-    assert tidy("exam\ufffe\nple") == "example"
-    assert tidy("数据库管理系统是一种供\n应商提供的软件") == "数据库管理系统是一种供应商提供的软件"
-    assert tidy("第一章\n数据库管理系统是一种供应商提供的") == "第一章\n数据库管理系统是一种供应商提供的"
 
 
 async def test_a_title_in_the_properties_stands_above_all_headings(

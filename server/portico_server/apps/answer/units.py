@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import groupby
 
 from portico.wire import Passage, Place
 from portico_server.apps.language import CJK
 from portico_server.core.dataclass import dataclass
+from portico_server.core.line_breaks import columns, continued_lines, text_line
 
 # Sentence boundaries in running text. The functions are pure and return offsets, so that a quotation is the
 # document's own text verbatim.
@@ -57,7 +59,10 @@ _OPENERS = frozenset(_OPENING.split())
 """Words that often begin a sentence but rarely follow an initial."""
 
 MIN_WRAP_WIDTH = 48
-"""Minimum line width, in columns (two per CJK character), at which a line break may mean that the line was full."""
+MAX_WRAP_WIDTH = 160
+"""Line widths, in columns (two per CJK character), at which a line break may mean that the line was full. A break after
+a narrower line needs the other lines of its column as evidence. A wider line is a paragraph.
+"""
 
 
 def sentences(text: str) -> list[Span]:
@@ -68,10 +73,13 @@ def sentences(text: str) -> list[Span]:
     """
     spans: list[Span] = []
     begin = 0
+    continued = _continued_ends(text)
     for match in _END.finditer(text):
         if match.start() < begin:
             continue
-        if match["line"] is not None and _is_wrapped(text, match.start(), match.end()):
+        if match["line"] is not None and (
+            match.start() in continued or _is_wrapped(text, match.start(), match.end())
+        ):
             continue
         if match["narrow"] is not None and not _ends(text, begin, match):
             continue
@@ -117,12 +125,27 @@ def _ends(text: str, begin: int, match: re.Match[str]) -> bool:
     return plain in ENDING and first.lower() in _OPENERS
 
 
+def _continued_ends(text: str) -> frozenset[int]:
+    """Return the ends of the lines that continue in the next line, judged by all lines of their paragraph."""
+    ends: set[int] = set()
+    for has_text, paragraph in groupby(_lines(text), key=lambda line: bool(line[1].strip())):
+        lines = list(paragraph)
+        if has_text and len(lines) > 1:
+            continued = continued_lines([text_line(line) for _, line in lines])
+            ends.update(
+                begin + len(line.rstrip())
+                for (begin, line), continues in zip(lines, continued, strict=True)
+                if continues
+            )
+    return frozenset(ends)
+
+
 def _is_wrapped(text: str, start: int, end: int) -> bool:
     """Return whether the text of the line that ends at ``start`` continues in the next line: the line is full, and the
     next line can continue it.
     """
     line = text[text.rfind("\n", 0, start) + 1 : start]
-    if _width(line) < MIN_WRAP_WIDTH or line.rstrip()[-1:] in ":：":
+    if not MIN_WRAP_WIDTH <= columns(line) <= MAX_WRAP_WIDTH or line.rstrip()[-1:] in ":：":
         return False
     following = text[end : (text.find("\n", end) + 1 or len(text) + 1) - 1]
     first_word = following.split(" ", 1)[0]
@@ -130,11 +153,7 @@ def _is_wrapped(text: str, start: int, end: int) -> bool:
         return False
     # If the next word would have fitted into the line, judged by the width of the next line, the author broke
     # the line on purpose.
-    return _width(line) + 1 + min(_width(first_word), 24) >= 0.75 * _width(following)
-
-
-def _width(text: str) -> int:
-    return len(text) + len(re.findall(f"[{CJK}，。、；：？！]", text))
+    return columns(line) + 1 + min(columns(first_word), 24) >= 0.75 * columns(following)
 
 
 MAX_BLOCK_CHARACTERS = 900

@@ -5,11 +5,9 @@ rows, and scans by OCR.
 from __future__ import annotations
 
 import ctypes
-import math
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import pypdfium2 as pdfium
@@ -19,67 +17,11 @@ from portico_server.core.dataclass import dataclass
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.parse import section as titles
-from portico_server.knowledge.parse.columns import MIN_COLUMN_ROWS, TextBox, regions
+from portico_server.knowledge.parse.columns import TextBox
+from portico_server.knowledge.parse.paragraphs import Paragraph, TextLine, join_paragraphs
+from portico_server.knowledge.parse.pdf_lines import PdfLines
 from portico_server.knowledge.parse.pdf_picture import draw_page as draw_page
 from portico_server.knowledge.parse.pdf_tables import PdfTable, PdfTables, group_rows
-
-MAX_TEXT_PIECES = 1_000
-"""Maximum number of text pieces on a page for detecting columns. The text of a page with more pieces stays
-unchanged.
-"""
-
-
-def text_by_columns(page: pdfium.PdfTextPage, text: str) -> str:
-    """Return the ``text`` of a page column by column, or unchanged if the page has no interleaved columns."""
-    count = page.count_rects()
-    if not 2 * MIN_COLUMN_ROWS <= count <= MAX_TEXT_PIECES:
-        return text
-    quarters = _lies(page)
-    pieces = _pieces(page, quarters)
-    boxes = list(regions(pieces))
-    if len(boxes) < 2:
-        return text
-    ordered_text = "\n".join(_text_in(page, box, pieces, quarters) for box in boxes)
-    # If letters overlap, reordering would lose or duplicate them, so the text stays unchanged.
-    return ordered_text if len("".join(ordered_text.split())) == len("".join(text.split())) else text
-
-
-def _pieces(page: pdfium.PdfTextPage, quarters: int) -> list[TextBox]:
-    """Return the pieces of a page's text in the order of the file, as if the page were turned clockwise by
-    ``quarters`` quarter turns.
-    """
-    return [TextBox(*page.get_rect(number)).rotate(quarters) for number in range(page.count_rects())]
-
-
-def _text_in(page: pdfium.PdfTextPage, region: TextBox, pieces: Sequence[TextBox], quarters: int) -> str:
-    """Return the text in a region of a page. The region and ``pieces`` refer to the page turned clockwise by
-    ``quarters``.
-    """
-    if not quarters:
-        return _bounded_text(page, region)
-    # PDFium does not break the lines of rotated text, so line breaks are added between the pieces.
-    column_text = ""
-    before: TextBox | None = None
-    for piece in pieces:
-        if region.holds(piece):
-            if before is not None:
-                column_text += " " if piece.is_level_with(before) else "\n"
-            column_text += _bounded_text(page, piece.rotate(-quarters % 4)).strip()
-            before = piece
-    return column_text
-
-
-def _bounded_text(page: pdfium.PdfTextPage, box: TextBox) -> str:
-    return str(page.get_text_bounded(left=box.left, bottom=box.bottom, right=box.right, top=box.top))
-
-
-def _lies(page: pdfium.PdfTextPage) -> int:
-    """Return the number of clockwise quarter turns after which most letters of a page are upright."""
-    letters = page.count_chars()
-    angles = [raw.FPDFText_GetCharAngle(page, number) for number in range(0, letters, letters // 100 + 1)]
-    quarters = Counter(round(-angle / (math.pi / 2)) % 4 for angle in angles if angle >= 0)
-    return max(quarters, key=lambda quarter: quarters[quarter], default=0)
-
 
 MAX_BOOKMARKS = 10_000
 """Maximum number of bookmarks that are read."""
@@ -92,9 +34,6 @@ MAX_OCR_DOTS = 4_000
 
 ROW_GROUP_CHARS = 800
 """Approximate number of characters in a group of a table's rows."""
-
-_CJK = r"[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
-_HYPHEN = re.compile(r"[\x02\ufffe\xad]\n?")  # PDFium's markers for a word hyphenated at the end of a line
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
@@ -201,14 +140,11 @@ def _content(page: pdfium.PdfPage, number: int, tables: PdfTables) -> tuple[list
     """Return the blocks of a page's printed content, and whether OCR was used."""
     textpage = page.get_textpage()
     try:
-        raw_text = textpage.get_text_range()
-        text = tidy(raw_text)
-        if text:
-            quarters = _lies(textpage)
-            pdf_tables = tables.on(number, page, quarters)
-            if pdf_tables:
-                return _around(page, textpage, pdf_tables, quarters), False
-            return [_PdfBlock(tidy(text_by_columns(textpage, raw_text)))], False
+        text = textpage.get_text_range()
+        if text.strip("\x00 \t\r\n"):
+            lines = PdfLines(textpage, text)
+            pdf_tables = tables.on(number, page, lines.quarters)
+            return _blocks(lines.ordered([table.box for table in pdf_tables]), pdf_tables), False
     finally:
         textpage.close()
     # Without OCR, a page counts as a scan only if it contains an image, because a page with only lines may be
@@ -283,30 +219,39 @@ def _form_text(ask: Any, form: Any, annotation: Any) -> str:
     return " ".join(buffer.raw.decode("utf-16-le", "replace").replace("\x00", " ").split())
 
 
-def _around(
-    page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[PdfTable], quarters: int
-) -> list[_PdfBlock]:
-    """Return the tables of a page, and the text above, next to and below them."""
-    text_box = TextBox(*page.get_mediabox()).rotate(quarters)
-    pieces = _pieces(textpage, quarters) if quarters else []
+def _blocks(lines: Sequence[TextLine], tables: Sequence[PdfTable]) -> list[_PdfBlock]:
+    """Return the text of a page and its tables, each table after the last paragraph above it in its column."""
+    outside = [line for line in lines if not any(table.box.holds(line.box) for table in tables)]
+    paragraphs = join_paragraphs(outside)
     blocks: list[_PdfBlock] = []
-
-    def take(left_edge: float, bottom: float, right: float, top: float) -> None:
-        if right - left_edge > 1 and top - bottom > 1:
-            text = tidy(_text_in(textpage, TextBox(left_edge, bottom, right, top), pieces, quarters))
-            if text:
-                blocks.append(_PdfBlock(text))
-
-    above = text_box.top
-    for table in tables:
-        box = table.box
-        take(text_box.left, box.top, text_box.right, above)
-        take(text_box.left, box.bottom, box.left, box.top)
+    start = 0
+    for place, table in sorted(
+        ((_place(table.box, paragraphs), table) for table in tables), key=itemgetter(0)
+    ):
+        blocks.extend(_text_block(paragraphs[start:place]))
         blocks.extend(_PdfBlock(text, row) for row, text in group_rows(table.rows, ROW_GROUP_CHARS))
-        take(box.right, box.bottom, text_box.right, box.top)
-        above = box.bottom
-    take(text_box.left, text_box.bottom, text_box.right, above)
-    return blocks
+        start = place
+    return [*blocks, *_text_block(paragraphs[start:])]
+
+
+def _text_block(paragraphs: Sequence[Paragraph]) -> list[_PdfBlock]:
+    text = "\n".join(paragraph.text for paragraph in paragraphs)
+    return [_PdfBlock(text)] if text else []
+
+
+def _place(table: TextBox, paragraphs: Sequence[Paragraph]) -> int:
+    """Return the number of paragraphs that precede a table."""
+    column = [
+        (number, paragraph.box.top > table.top)
+        for number, paragraph in enumerate(paragraphs)
+        if paragraph.box.left < table.right and table.left < paragraph.box.right
+    ]
+    above = [number for number, is_above in column if is_above]
+    if above:
+        return above[-1] + 1
+    if column:
+        return column[0][0]
+    return sum(paragraph.box.top > table.top for paragraph in paragraphs)
 
 
 def _draw(page: pdfium.PdfPage) -> bytes:
@@ -319,19 +264,3 @@ def _draw(page: pdfium.PdfPage) -> bytes:
         return b"P5 %d %d 255\n" % (bitmap.width, bitmap.height) + b"".join(rows)
     finally:
         bitmap.close()
-
-
-def tidy(text: str) -> str:
-    """Join the hyphenated words in the text of a page, and the lines of Chinese text, which can break anywhere."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
-    text = _HYPHEN.sub("", text)
-    lines = text.split("\n")
-    longest = max((len(line) for line in lines), default=0)
-    joined_lines: list[str] = []
-    for line in lines:
-        full = joined_lines and len(joined_lines[-1].rsplit("\n", 1)[-1]) >= longest * 0.7
-        if full and re.search(_CJK + r"$", joined_lines[-1]) and re.match(_CJK, line):
-            joined_lines[-1] += line
-        else:
-            joined_lines.append(line)
-    return "\n".join(joined_lines).strip()

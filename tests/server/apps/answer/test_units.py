@@ -39,6 +39,48 @@ def test_a_line_that_was_broken_because_it_was_full_continues() -> None:
     assert split(text) == [text[:77], "It ends here."]
 
 
+NARROW = """The harbour was dredged in the
+autumn of 1987, since ships had
+run aground twice. The council
+paid for the work and decided in
+March that it be repeated every
+fourteen months."""
+NARROW_CHINESE = (
+    "港口在一九八七年秋天\n疏浚，因为两艘船搁浅\n了。议会支付了工程费\n用，并决定每十四个月\n重复一次。"
+)
+POEM = """The tide comes in before the dawn
+And lifts the boats along the quay
+No keeper sees that they are gone
+He counts the ships upon the sea"""
+ADDRESS = "Harbour Office\n12 Quay Street\n4021 Northport"
+LIST = "rope\nlamp oil for the winter\npaint, white and red, ten tins\ntar\nbrushes"
+VERSES = "床前明月光，疑是地上霜，\n举头望明月，低头思故乡，\n明月出天山，苍茫云海间，"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (NARROW, [NARROW[: NARROW.index(" The council")], NARROW[NARROW.index("The council") :]]),
+        (
+            NARROW_CHINESE,
+            [NARROW_CHINESE.split("议会")[0], NARROW_CHINESE[NARROW_CHINESE.index("议会") :]],
+        ),
+        (POEM, POEM.split("\n")),
+        (ADDRESS, ADDRESS.split("\n")),
+        (LIST, LIST.split("\n")),
+        (VERSES, VERSES.split("\n")),
+        (
+            f"{'A paragraph of many words ' * 8}\nThe next one",
+            [("A paragraph of many words " * 8).strip(), "The next one"],
+        ),
+    ],
+)
+def test_lines_of_a_narrow_column_continue_and_lines_that_an_author_broke_do_not(
+    text: str, expected: list[str]
+) -> None:
+    assert split(text) == expected
+
+
 PAGE = """# Oven
 
 To start the oven:
