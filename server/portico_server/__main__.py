@@ -1,5 +1,5 @@
 """``python -m portico_server serve`` runs the daemon. ``settings`` prints every setting with its value and source.
-``backup``, ``restore`` and ``vacuum`` work on a home folder while no daemon runs on it.
+``backup``, ``restore``, ``vacuum`` and ``migrate`` work on a home folder while no daemon runs on it.
 
 Users run the `portico` command, which starts this module as a child process.
 """
@@ -35,6 +35,7 @@ def _parser(chosen_command: str) -> argparse.ArgumentParser:
         ("backup", "write the home folder to one file"),
         ("restore", "restore a home folder from a backup file"),
         ("vacuum", "release unused space of the database"),
+        ("migrate", "copy a home folder into a PostgreSQL database, or back"),
     ):
         command = commands.add_parser(name, help=text)
         if name != chosen_command:
@@ -54,6 +55,10 @@ def _parser(chosen_command: str) -> argparse.ArgumentParser:
                 action="store_true",
                 help="move the existing home folder aside instead of failing",
             )
+        if name == "migrate":
+            command.add_argument("source", help="home folder or PostgreSQL URL to copy")
+            command.add_argument("target", help="empty home folder or database to fill")
+        if name in ("restore", "migrate"):
             command.add_argument(
                 "--dry-run", action="store_true", help="check and list, without changing anything"
             )
@@ -87,6 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from portico_server import config
 
             configuration = config.read(given_arguments.file, lenient=given_arguments.command == "serve")
+        if given_arguments.command == "migrate":
+            from portico_server import maintenance
+
+            flags |= maintenance.migration_settings(given_arguments.source, given_arguments.target)
         settings = load(flags, file=configuration.settings if configuration else None)
         if given_arguments.command == "settings":
             print(json.dumps({"data": [asdict(row) for row in settings.describe()]}, ensure_ascii=False))

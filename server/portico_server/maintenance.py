@@ -1,4 +1,4 @@
-"""``python -m portico_server backup | restore | vacuum``, for a home folder that no running daemon uses.
+"""``python -m portico_server backup | restore | vacuum | migrate``, for a home folder that no running daemon uses.
 
 Prints JSON lines: ``{"progress": …}`` at intervals, and finally the result. For a running daemon, use its HTTP API
 instead.
@@ -11,20 +11,24 @@ import json
 import os
 import time
 from argparse import Namespace
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from portico_server import __version__
 from portico_server.backup import swap
 from portico_server.backup.restore import BackupArchive, restore
 from portico_server.backup.write import backup, check_here, noted_settings
-from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError
+from portico_server.db.address import parse_address
 from portico_server.db.database import Database
 from portico_server.home import LOCK_FILE, Home
 from portico_server.settings import LoadedSettings, Settings
+
+if TYPE_CHECKING:
+    from portico_server.backup.file_place import FilePlace
 
 PROGRESS_S: Final = 0.2
 """Interval between progress lines in seconds."""
@@ -33,6 +37,9 @@ PROGRESS_S: Final = 0.2
 def run(arguments: Namespace, loaded_settings: LoadedSettings) -> int:
     """Run the operation that the command line names. Raises `PorticoError`."""
     settings = loaded_settings.settings
+    if arguments.command == "migrate":
+        _print_line(asyncio.run(_migrate(arguments.target, settings, dry_run=arguments.dry_run)))
+        return 0
     check_here(settings)
     match arguments.command:
         case "backup":
@@ -133,6 +140,89 @@ def _vacuum(settings: Settings) -> dict[str, Any]:
         size = settings.database_path.stat().st_size
         return {"before": size, "after": size, "freed": 0, "converted": False}
     return asdict(vacuum_result)
+
+
+def migration_settings(source: str, target: str) -> dict[str, str]:
+    """Return the settings that the two places of a migration determine: the home folder and the database.
+
+    Raises `InvalidRequest` unless one place is a home folder and the other a PostgreSQL URL.
+    """
+    places = sorted((source, target), key=_is_postgres)
+    if [_is_postgres(place) for place in places] != [False, True] or "://" in places[0]:
+        raise InvalidRequest(
+            "A migration needs a home folder and a PostgreSQL URL, in either order: portico migrate "
+            "~/.local/share/portico postgresql://USER@HOST/NAME. Between two homes, use 'portico backup' and "
+            "'portico restore'; between two PostgreSQL databases, pg_dump.",
+            code="invalid_value",
+            param="to",
+        )
+    return {"home": places[0], "database": places[1]}
+
+
+def _is_postgres(place: str) -> bool:
+    return place.startswith(("postgres://", "postgresql://"))
+
+
+async def _migrate(target: str, settings: Settings, *, dry_run: bool) -> dict[str, Any]:
+    from portico_server.backup.migration import Migration
+    from portico_server.db.side import open_file, open_postgres
+
+    to_postgres = _is_postgres(target)
+    home, url = settings.home, parse_address(settings.database)
+    if to_postgres:
+        _check_exists(home)
+    has_file = settings.database_path.is_file()
+    names = (str(home), url.render_as_string(hide_password=True))
+    async with AsyncExitStack() as stack:
+        # A dry run does not create a home folder.
+        stack.enter_context(Home(home) if home.is_dir() or not dry_run else nullcontext())
+        if not to_postgres and not has_file and (contents := swap.holds(home) if home.is_dir() else []):
+            raise Conflict(
+                f"The home folder {home} is not empty ({', '.join(contents[:3])}). Migrate into another folder.",
+                code="target_not_empty",
+                param="to",
+            )
+        postgres = await stack.enter_async_context(
+            open_postgres(settings.database, is_source=not to_postgres)
+        )
+        file = None
+        if has_file or not dry_run:
+            file = await stack.enter_async_context(
+                open_file(settings.database_path, is_source=to_postgres or dry_run)
+            )
+        files = await stack.enter_async_context(_file_places(settings, to_postgres=to_postgres))
+        adapters = (home / settings.adapters.name, settings.adapters)
+        pair = None if adapters[0] == adapters[1] else adapters
+        if to_postgres:
+            assert file is not None
+            migration = Migration(file, postgres, names, files, pair, _Progress())
+        else:
+            pair = pair and (pair[1], pair[0])
+            migration = Migration(postgres, file, (names[1], names[0]), files, pair, _Progress())
+        result = await (migration.plan() if dry_run else migration.run())
+        return result.to_json()
+
+
+@asynccontextmanager
+async def _file_places(
+    settings: Settings, *, to_postgres: bool
+) -> AsyncIterator[tuple[FilePlace, FilePlace] | None]:
+    """Yield the places of the files of source and target, or ``None`` if both use the home folder."""
+    from portico_server.backup.file_place import FilesBucket, FilesFolder
+    from portico_server.blobs.bucket import open_bucket
+
+    home = FilesFolder(settings.home)
+    if settings.files_in_bucket:
+        bucket = FilesBucket(open_bucket(settings))
+        try:
+            yield (home, bucket) if to_postgres else (bucket, home)
+        finally:
+            await bucket.close()
+    elif settings.files_folder == settings.home:
+        yield None
+    else:
+        folder = FilesFolder(settings.files_folder)
+        yield (home, folder) if to_postgres else (folder, home)
 
 
 def _check_exists(home: Path) -> None:

@@ -140,6 +140,7 @@ def test_archives_from_outside_are_read_by_the_bounded_reader() -> None:
 THREADS_OF_OUR_OWN = {
     "core/pools.py": "the pools themselves",
     "db/database.py": "the readers of our database, a pool of its own",
+    "db/side.py": "run_sync is SQLAlchemy's, in a command's own process",
     "db/postgres.py": "run_sync is SQLAlchemy's, in the loop of the driver's own thread",
     "archives/stream.py": "the thread of who writes an archive",
     "backup/write.py": "the one thread of a backup",

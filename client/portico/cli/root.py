@@ -113,6 +113,8 @@ PANELS = {
         "backup": "Write all data of the daemon to a file, while it serves or while no daemon is running.",
         "restore": "Restore a home folder from a backup, while no daemon runs on it. The file is fully verified "
         "before anything changes.",
+        "migrate": "Copy all data from a home folder into a PostgreSQL database, or back, while no daemon runs on "
+        "either.",
         "package": "Write an app and everything it needs, pinned, to a folder or file: configuration, flows, "
         "stores, Portico itself.",
         "vacuum": "Free unused space in the database file, while the daemon serves or while no daemon is running.",

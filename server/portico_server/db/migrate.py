@@ -20,6 +20,9 @@ from portico_server.core.errors import Unavailable
 BASELINE = "0041"
 """The first migration. Migrations with lower numbers were never released (decision 0154)."""
 
+MIGRATING = "migrating"
+"""The schema of a database into which `portico migrate` has not yet copied everything."""
+
 TO_DO_IF_UNRELEASED = f"Open it once with a checkout that includes the migration {BASELINE}_mcp_sessions"
 """How to migrate a database from before the first release to the baseline."""
 
@@ -53,8 +56,8 @@ def upgrade(engine: Engine) -> None:
 def bring_up(connection: Connection) -> None:
     """Run all missing migrations in the transaction of ``connection``.
 
-    Raises `Unavailable`, without changing anything, if the database is from before the first release or from a newer
-    version.
+    Raises `Unavailable`, without changing anything, if the database is from before the first release, from a newer
+    version, or the target of an interrupted `portico migrate`.
     """
     settings = config()
     revision = MigrationContext.configure(connection).get_current_revision()
@@ -63,6 +66,12 @@ def bring_up(connection: Connection) -> None:
             f"The database has the schema {revision}, from before the first release. This version opens {BASELINE} "
             f"and later. Nothing was changed. {TO_DO_IF_UNRELEASED}, or use another home folder (PORTICO_HOME).",
             code="database_unreleased",
+        )
+    if revision == MIGRATING:
+        raise Unavailable(
+            "A migration into this database was interrupted. Run the same 'portico migrate' command again, which "
+            "continues it, or use an empty database.",
+            code="migration_interrupted",
         )
     settings.attributes["connection"] = connection
     try:
