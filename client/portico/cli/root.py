@@ -96,6 +96,8 @@ PANELS = {
         "finishes running calls.",
         "mcp": "Serve the daemon's tools and documents to an assistant that uses MCP over standard input and "
         "output.",
+        "connect": "Connect an editor or agent on this machine: its MCP server, its models, its skills, and a key of "
+        "its own.",
         "agent-server": "Serve the Agent Client Protocol on standard input and output, for editors such as Zed.",
     },
     "Access": {

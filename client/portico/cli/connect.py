@@ -1,0 +1,255 @@
+"""`portico connect`: connects editors and agents on this machine to the daemon, and disconnects them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.render import print_json, print_rows, safe
+from portico.cli.session import AsJson, Yes, connected, invocation
+from portico.errors import InvalidRequest, PorticoError
+from portico.spelling import nearest
+
+if TYPE_CHECKING:
+    from portico import Client as Daemon
+    from portico.connect.clients import Client, DaemonAccess
+    from portico.connect.connection import ConfigChange
+
+app = typer.Typer()
+
+SCOPES = ("chat", "models:read", "stores:*:read", "apps:*:call", "tools:*:call")
+"""Scopes of the key of a client."""
+
+_PLACEHOLDER = "pk-…"
+
+
+@app.command(epilog="Example: portico connect opencode --yes")
+def connect(
+    context: typer.Context,
+    client: Annotated[
+        str | None,
+        typer.Argument(
+            help="claude-code, codex, opencode, zed, cursor, vscode, goose, jetbrains or continue.",
+            show_default=False,
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every client that is installed.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Restore the client's files, and revoke its key.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether the clients are connected. Exit code 1 if not.")
+    ] = False,
+    model: Annotated[
+        str, typer.Option(help="Also make this model or app the client's default model.", metavar="MODEL")
+    ] = "",
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Connect an editor or agent on this machine: its MCP server, its models, its skills, and a key of its own.
+
+    The command shows the changes to the client's files first, and asks. Without a terminal, it changes files only with
+    --yes. Other entries, comments and their order stay, and backups are stored. The key can call models, apps and
+    tools, and read stores: see `portico keys`.
+    """
+    if remove and check:
+        raise InvalidRequest("Use either --remove or --check, not both.")
+    clients = _find_clients(client, every=every, needs_connection=remove or (check and client is None))
+    if check:
+        _check(context, clients, as_json)
+    elif remove:
+        _remove(context, clients, yes=yes, as_json=as_json)
+    else:
+        _connect(context, clients, model, yes=yes, as_json=as_json)
+
+
+def _find_clients(name: str | None, *, every: bool, needs_connection: bool) -> list[Client]:
+    """Return the clients that the command line names. Raises `InvalidRequest`."""
+    from portico.connect.clients import CLIENTS, resolve
+    from portico.connect.connection import read_connection
+
+    if name is not None and every:
+        raise InvalidRequest("Give either a client or --all, not both.", param="client")
+    if name is not None and name not in CLIENTS:
+        raise InvalidRequest(
+            f"'{name}' is not a client that Portico can connect.{nearest(name, CLIENTS)} Clients: "
+            f"{', '.join(CLIENTS)}.",
+            param="client",
+        )
+    if name is not None:
+        return [CLIENTS[name]]
+    if needs_connection:
+        return [client for client in CLIENTS.values() if read_connection(client.name) is not None]
+    if not every:
+        raise InvalidRequest(f"Give a client, or --all. Clients: {', '.join(CLIENTS)}.", param="client")
+    clients = [client for client in CLIENTS.values() if resolve(client.folder).is_dir()]
+    if not clients:
+        raise InvalidRequest(f"No client is installed. Clients: {', '.join(CLIENTS)}.", param="client")
+    return clients
+
+
+def _connect(
+    context: typer.Context, clients: Sequence[Client], model: str, *, yes: bool, as_json: bool
+) -> None:
+    from portico.connect.clients import DaemonAccess
+    from portico.connect.connection import plan_connection, plan_skills
+
+    with connected(context) as daemon:
+        models = [item for item in daemon.models.list() if "chat" in item.capabilities]
+        if model and model not in {item.id for item in models}:
+            names = [item.id for item in models]
+            raise InvalidRequest(
+                f"'{model}' is not a model that chats here.{nearest(model, names)} List them: portico models list",
+                param="model",
+            )
+        archives = {skill.name: daemon.skills.content(skill.name) for skill in daemon.skills.list()}
+        preview = DaemonAccess(daemon.url, _PLACEHOLDER, models, model)
+        plans = [(item, plan_connection(item, preview), plan_skills(item, archives)) for item in clients]
+        changes = [change for _, files, skills in plans for change in (*files, *skills)]
+        titles = ", ".join(item.title for item in clients)
+        is_agreed = _agrees(f"Connect {titles} to {daemon.url}?", changes, yes=yes, quiet=as_json)
+        results = []
+        for item, files, skills in plans:
+            key = _write(daemon, item, preview, archives) if is_agreed else None
+            results.append(_result(item, [*files, *skills], is_agreed, url=daemon.url, key=key))
+    _print_results(results, "Connected" if is_agreed else "Would connect", as_json)
+    if is_agreed and not as_json:
+        for item in clients:
+            typer.echo(f"Restart {item.title} if it is running." + (f" {item.note}" if item.note else ""))
+
+
+def _write(daemon: Daemon, client: Client, preview: DaemonAccess, archives: dict[str, bytes]) -> str:
+    """Connect a client with a new key, and revoke the key of its former connection. Return the id of the key."""
+    from dataclasses import replace
+
+    from portico.connect import connection
+
+    former = connection.read_connection(client.name)
+    key = daemon.keys.add(f"connect {client.name}", SCOPES)
+    try:
+        link = replace(preview, key=key.key)
+        changes = connection.plan_connection(client, link)
+        connection.apply(client, link, key.id, changes, connection.plan_skills(client, archives))
+    except BaseException:
+        daemon.keys.revoke(key.id)
+        raise
+    if former is not None and former.url == daemon.url:
+        _revoke(daemon, former.key_id)
+    return key.id
+
+
+def _remove(context: typer.Context, clients: Sequence[Client], *, yes: bool, as_json: bool) -> None:
+    from portico.connect import connection
+
+    connections = {item.name: connection.read_connection(item.name) for item in clients}
+    clients = [item for item in clients if connections[item.name] is not None]
+    plans = [(item, connection.plan_removal(item)) for item in clients]
+    titles = ", ".join(item.title for item in clients)
+    changes = [change for _, files in plans for change in files]
+    is_agreed = bool(clients) and _agrees(f"Disconnect {titles}?", changes, yes=yes, quiet=as_json)
+    problems = []
+    for item, files in plans:
+        if not is_agreed:
+            continue
+        connection.disconnect(item, files)
+        former = connections[item.name]
+        assert former is not None
+        try:
+            _revoke_at(context, former.url, former.key_id)
+        except PorticoError as error:
+            problems.append(
+                f"The key of {item.title} could not be revoked at {former.url}: {error.message} Revoke it: "
+                f"portico --url {former.url} keys revoke {former.key_id}"
+            )
+    results = [_result(item, files, is_agreed) for item, files in plans]
+    _print_results(
+        results, "Disconnected" if is_agreed else "Would disconnect", as_json, "Nothing is connected."
+    )
+    for problem in problems:
+        typer.secho(safe(problem), fg="red", err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _check(context: typer.Context, clients: Sequence[Client], as_json: bool) -> None:
+    from portico.connect import connection
+
+    results: list[dict[str, Any]] = []
+    for item in clients:
+        state, reason = connection.state_of(item)
+        former = connection.read_connection(item.name)
+        if state == "connected" and former is not None:
+            try:
+                _whoami(former.url, connection.key_in_files(former))
+            except PorticoError as error:
+                state, reason = "changed", error.message
+        url = former.url if former is not None else ""
+        results.append({"client": item.name, "state": state, "url": url, "reason": reason})
+    if as_json:
+        print_json({"data": results})
+    elif not results:
+        typer.echo("Nothing is connected: portico connect CLIENT")
+    else:
+        columns = ("client", "state", "url", "reason")
+        print_rows(("CLIENT", "STATE", "DAEMON", "WHY"), ([row[name] for name in columns] for row in results))
+    if any(row["state"] != "connected" for row in results) or not results:
+        raise typer.Exit(1)
+
+
+def _agrees(question: str, changes: Sequence[ConfigChange], *, yes: bool, quiet: bool) -> bool:
+    """Show the changes, and return whether to make them: with --yes, or if the person at the terminal agrees."""
+    if not quiet:
+        for change in changes:
+            typer.echo(safe(change.show()))
+    if yes:
+        return True
+    if not sys.stdin.isatty() or quiet:
+        return False
+    return bool(typer.confirm(question))
+
+
+def _result(
+    client: Client, changes: Sequence[ConfigChange], is_changed: bool, **fields: Any
+) -> dict[str, Any]:
+    files = [{"path": str(change.path), "change": change.verb} for change in changes]
+    return {"client": client.name, "title": client.title, "changed": is_changed, "files": files, **fields}
+
+
+def _print_results(results: Sequence[dict[str, Any]], verb: str, as_json: bool, empty: str = "") -> None:
+    if as_json:
+        print_json({"data": results})
+        return
+    for result in results:
+        count = len(result["files"])
+        typer.echo(f"{verb} {result['title']}: {count} file{'' if count == 1 else 's'}.")
+    if not results:
+        typer.echo(empty)
+    elif not results[0]["changed"]:
+        typer.echo("Nothing was changed. Use --yes to make these changes.", err=True)
+
+
+def _whoami(url: str, key: str) -> None:
+    from portico import Client as Daemon
+
+    with Daemon(url, key) as daemon:
+        daemon.whoami()
+
+
+def _revoke_at(context: typer.Context, url: str, key_id: str) -> None:
+    from portico import Client as Daemon
+
+    with Daemon(url, invocation(context).key) as daemon:
+        _revoke(daemon, key_id)
+
+
+def _revoke(daemon: Daemon, key_id: str) -> None:
+    """Revoke a key, unless it does not exist any more."""
+    from portico.errors import NotFound
+
+    try:
+        daemon.keys.revoke(key_id)
+    except NotFound:
+        return
