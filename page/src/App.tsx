@@ -8,6 +8,7 @@ import { ConversationList } from "./chat/ConversationList";
 import { choose, session, startNew } from "./chat/conversation";
 import { recall, remember } from "./kept";
 import { Icon, IconButton } from "./parts/Icon";
+import { Undo } from "./parts/Undo";
 import { Chooser, Dialog, Trouble, useWork } from "./parts/ui";
 import { PlaceLinks, SectionLinks } from "./places/Navigation";
 import { PlaceView } from "./places/PlaceView";
@@ -162,6 +163,7 @@ export function App() {
       </main>
       <PlaceLinks class="bar" onOpen={closeDrawer} />
       {paletteOpen.value && <Palette />}
+      <Undo />
     </div>
   );
 }

@@ -60,6 +60,7 @@ export async function send(path: string, options: Options = {}): Promise<Respons
       method: options.method ?? (body === undefined ? "GET" : "POST"),
       headers,
       cache: "no-store",
+      keepalive: options.method === "DELETE", // a deletion is also sent by a page that closes
       ...(body === undefined ? {} : { body }),
       ...(options.signal ? { signal: options.signal } : {}),
     });

@@ -1157,7 +1157,8 @@ export interface SmallModel {
 /**
  * The parts of the daemon's state that this caller can see. `home` and `problems` are for admins only.
  * `startup`: the runs started at startup. `apps`: first the apps of folders given at startup, then those of
- * other stores, oldest first, then all others.
+ * other stores, oldest first, then all others. `memory_budget_bytes`: the memory that all models may use together;
+ * null until the daemon has measured its machine.
  */
 export interface Status {
   version: string;
@@ -1171,6 +1172,7 @@ export interface Status {
   recommended: Recommendation | null;
   problems: Problem[];
   small_model: SmallModel | null;
+  memory_budget_bytes: number | null;
 }
 
 /**

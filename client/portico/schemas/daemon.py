@@ -76,7 +76,8 @@ class Vacuumed:
 class Status:
     """The parts of the daemon's state that this caller can see. ``home`` and ``problems`` are for admins only.
     ``startup``: the runs started at startup. ``apps``: first the apps of folders given at startup, then those of
-    other stores, oldest first, then all others.
+    other stores, oldest first, then all others. ``memory_budget_bytes``: the memory that all models may use together;
+    null until the daemon has measured its machine.
     """
 
     version: str
@@ -90,6 +91,7 @@ class Status:
     recommended: Recommendation | None
     problems: tuple[Problem, ...]
     small_model: SmallModel | None
+    memory_budget_bytes: int | None
 
     def hint_for(self, name: str) -> str | None:
         """Return a hint to show with an answer from ``name``, or ``None`` unless the tiny model answers, directly or

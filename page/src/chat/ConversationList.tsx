@@ -4,7 +4,8 @@ import { age, moment } from "../format";
 import { Blocks } from "../parts/Blocks";
 import { Menu } from "../parts/Menu";
 import { Next } from "../parts/Table";
-import { Confirm, FormDialog, Trouble } from "../parts/ui";
+import { isRemoved, removeLater } from "../parts/Undo";
+import { FormDialog, Trouble } from "../parts/ui";
 import { link } from "../route";
 import type { Session } from "../types";
 import { t } from "../words/words";
@@ -20,6 +21,7 @@ import {
   search,
   session,
   sessions,
+  startNew,
 } from "./conversation";
 import { metadataOf, readMessages, titleOf } from "./sessions";
 
@@ -36,6 +38,7 @@ export function ConversationList({ onOpen }: { onOpen: () => void }) {
   const stands = (each: Session) => (metadataOf(each).beside ? 1 : 0);
   const ordered = [...sessions.value].sort((one, other) => stands(one) - stands(other));
   const listed = ordered.filter((each) => {
+    if (isRemoved(each.id)) return false;
     const root = metadataOf(each).root ?? each.id;
     if (families.has(root)) return each.id === session.value?.id;
     families.add(root);
@@ -91,10 +94,15 @@ function grouped(listed: Session[]): (Session | Group)[] {
 
 function Row(props: { session: Session; current: boolean; onOpen: () => void }) {
   const { session: each, current, onOpen } = props;
-  const [opened, setOpened] = useState<"" | "rename" | "remove">("");
+  const [renaming, setRenaming] = useState(false);
   const [error, setError] = useState("");
   const save = async (kind: "md" | "json") =>
     exportConversation(kind, each, current ? messages.value : await readMessages(each.id));
+  const discard = () => {
+    if (current) startNew();
+    const label = t("conversations.deleted", { title: titleOf(each) });
+    removeLater({ id: each.id, label, send: () => remove(each) });
+  };
   const attempt = (work: Promise<void>) => work.catch((caught) => setError(sentence(caught)));
   return (
     <li class={current ? "current" : ""}>
@@ -105,7 +113,7 @@ function Row(props: { session: Session; current: boolean; onOpen: () => void }) 
         </span>
       </a>
       <Menu name={titleOf(each)}>
-        <button type="button" onClick={() => setOpened("rename")}>
+        <button type="button" onClick={() => setRenaming(true)}>
           {t("rename")}
         </button>
         <button type="button" onClick={() => attempt(pin(each))}>
@@ -116,12 +124,12 @@ function Row(props: { session: Session; current: boolean; onOpen: () => void }) 
             {t(`export.${kind}`)}
           </button>
         ))}
-        <button type="button" class="danger" onClick={() => setOpened("remove")}>
+        <button type="button" class="danger" onClick={discard}>
           {t("delete")}
         </button>
       </Menu>
       <Trouble error={error} />
-      {opened === "rename" && (
+      {renaming && (
         <FormDialog
           title={t("rename")}
           does={t("save")}
@@ -129,18 +137,10 @@ function Row(props: { session: Session; current: boolean; onOpen: () => void }) 
             const title = String(form.get("title")).trim();
             if (title) await rename(each, title);
           }}
-          onClose={() => setOpened("")}
+          onClose={() => setRenaming(false)}
         >
           <input name="title" aria-label={t("rename")} maxLength={500} defaultValue={titleOf(each)} />
         </FormDialog>
-      )}
-      {opened === "remove" && (
-        <Confirm
-          title={t("conversations.delete", { title: titleOf(each) })}
-          does={t("delete")}
-          onYes={() => attempt(remove(each))}
-          onClose={() => setOpened("")}
-        />
       )}
     </li>
   );

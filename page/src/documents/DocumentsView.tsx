@@ -5,6 +5,7 @@ import { bytes, count, duration, moment, placeLabel } from "../format";
 import { IconButton } from "../parts/Icon";
 import { Menu } from "../parts/Menu";
 import { soft, Table } from "../parts/Table";
+import { isRemoved, removeLater } from "../parts/Undo";
 import {
   Confirm,
   Empty,
@@ -358,12 +359,17 @@ function FileTable(props: {
       props.onChange();
     });
   const remove = (file: StoreFile) =>
-    work(async () => {
-      await json(`${base}/${part(file.id)}`, { method: "DELETE" });
-      props.onChange();
-      await refresh();
+    removeLater({
+      id: file.id,
+      label: t("files.removed", { name: file.filename }),
+      send: async () => {
+        await json(`${base}/${part(file.id)}`, { method: "DELETE" });
+        await refresh();
+        props.onChange();
+      },
     });
-  if (!props.files.length) {
+  const files = props.files.filter((file) => !isRemoved(file.id));
+  if (!files.length) {
     return (
       <Empty title={t("files.none")}>
         <p class="soft">{t("files.noneNote")}</p>
@@ -376,7 +382,7 @@ function FileTable(props: {
       <Table
         label={t("stores.documents")}
         id="filetable"
-        rows={props.files}
+        rows={files}
         next={props.next}
         keyOf={(file) => file.id}
         text={(file) => file.filename}

@@ -8,6 +8,7 @@ import { refresh, status } from "../status";
 import type { Deployment, Plan } from "../types";
 import { t } from "../words/words";
 import { Adapters } from "./Adapters";
+import { MemoryBar } from "./MemoryBar";
 import { PullProgress } from "./PullProgress";
 
 export function Models() {
@@ -30,6 +31,7 @@ export function Models() {
           </button>
         )}
       </div>
+      <MemoryBar />
       {pulls.map((run) => (
         <PullProgress key={run} run={run} />
       ))}

@@ -30,6 +30,8 @@ class LocalMachine:
         self._looking: asyncio.Task[None] | None = None
         self.recommended: Recommendation | None = None
         """A better open model for this machine, once the search for one is done."""
+        self.budget_bytes = self._budget_mb * MB_BYTES if self._budget_mb else None
+        """The limit of `budget`, once the machine has been measured."""
 
     def start(self) -> None:
         """Search for a better model in the background."""
@@ -68,6 +70,7 @@ class LocalMachine:
 
     async def _search(self) -> None:
         machine = await self.hardware()
+        self.budget_bytes = (await self.budget()).limit
         module = await pools.LOADING.run(importlib.import_module, "portico_server.models.known_models")
         # The llama.cpp wheel on PyPI uses the GPU only on macOS.
         self.recommended = module.recommend(machine, is_accelerated=sys.platform == "darwin")

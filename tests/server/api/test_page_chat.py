@@ -428,11 +428,10 @@ async def test_a_document_becomes_part_of_the_conversation_and_goes_with_it(
     assert served.get(f"/v1/vector_stores/{store}")["file_counts"]["total"] == 1
     await page.run("document.querySelector('.conversations li.current button').click()")
     await click(page, "Delete", ".menu:popover-open")
-    await page.until("document.querySelector('dialog[open] .actions .danger') && true")
-    await page.run("document.querySelector('dialog[open] .actions .danger').click()")
     await page.until("location.hash === '#/chat' && !document.querySelector('#talk .said')")
+    await click(page, "Close", ".toast")
     while "error" not in served.get(f"/v1/vector_stores/{store}"):
-        pass  # it is removed after its conversation
+        await page.run("0")  # it is removed after its conversation
 
 
 async def test_a_document_goes_to_a_store_which_the_model_then_searches(page: Page, served: Served) -> None:
@@ -576,10 +575,19 @@ async def test_a_conversation_is_found_renamed_and_deleted(page: Page, served: S
         await page.until(f"{group} === {json.dumps(stands)}")
     await page.run("document.querySelector('.conversations li button').click()")
     await click(page, "Delete", ".menu:popover-open")
-    await page.until("document.querySelector('dialog[open] .actions .danger')")
-    await page.run("document.querySelector('dialog[open] .actions .danger').click()")
     await page.until(f"({rows}).length === 0 && location.hash === '#/chat'")
-    assert served.get("/api/sessions?search=walrus")["data"] == []
+    assert "“Oysters” is deleted." in await page.run("document.querySelector('.toast').innerText")
+    await click(page, "Undo", ".toast")
+    await page.until(f"({rows}).join() === 'Oysters' && !document.querySelector('.toast').checkVisibility()")
+    await page.run("document.querySelector('.conversations li button').click()")
+    await click(page, "Delete", ".menu:popover-open")
+    await page.until(f"({rows}).length === 0")
+    assert len(served.get("/api/sessions?search=walrus")["data"]) == 1, "it can still be undone"
+    await page.open("about:blank")
+    while served.get("/api/sessions?search=walrus")["data"]:
+        await page.run("0")  # a page that closes sends the deletion
+    await page.open(served.url)
+    await page.until("document.querySelector('#search') && true")
     await page.run(
         "document.querySelector('#search').value = '',"
         "document.querySelector('#search').dispatchEvent(new Event('input', {bubbles: true}))"

@@ -157,8 +157,9 @@ async def test_a_key_that_may_only_call_an_app_is_told_once_what_it_lacks(guarde
             f"This key lacks the scope '{scope}'. Ask the operator for a key with that scope.",
         )
         seen = "[...document.querySelectorAll('main .view :is(.trouble, .empty, table, form, .primary)')]"
+        section = "document.querySelector('.side .sectionlinks [aria-current]')"
         await page.until(
-            f"document.querySelector('.side .sectionlinks [aria-current]').getAttribute('href') === {json.dumps(address)} && "
+            f"{section}.getAttribute('href') === {json.dumps(address)} && "
             f"{seen}.map((it) => it.innerText).join() === {json.dumps(sentence)}"
         )
     await visit(page, "library", "apps", "greeting")

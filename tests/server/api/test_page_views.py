@@ -47,6 +47,8 @@ VIEWS = [
 
 FOLDERS = {"handbook": {"lease.md": "# Lease\n\nThe rent of the flat is 840 euros a month.\n"}}
 
+VARIABLES = {"PORTICO_MEMORY_BUDGET_MB": "4096"}
+
 CONFIGURATION: dict[str, Any] = {
     "models": [
         {"name": "house", "source": "fake://", "aliases": ["default"]},
@@ -141,6 +143,13 @@ async def test_a_store_is_made_filled_searched_and_deleted(seen: Seen) -> None:
     assert await page.until(text(".search table tbody tr"))
     await click(page, f"Remove {HOSTILE}")
     await page.until(f"{text('.empty h2')} === 'No files yet'")
+    await sound(seen)
+    await click(page, "Undo", ".toast")
+    await click(page, f"Remove {HOSTILE}")
+    await click(page, "Close", ".toast")
+    await page.until(f"{text('.empty h2')} === 'No files yet'")
+    while seen.get(f"/api/stores/{name}").json()["file_counts"]["total"]:
+        pass  # the request is on its way
     await click(page, "Delete")
     await click(page, "Delete", "dialog")
     await page.until("location.hash === '#/library/documents'")
@@ -186,6 +195,22 @@ async def test_a_model_is_planned_loaded_and_unloaded(seen: Seen) -> None:
     if AXE.is_file():
         assert await violations(page) == []
     await escape(page)
+
+
+async def test_one_bar_shows_the_memory_of_all_models(seen: Seen) -> None:
+    page = seen.page
+    seen.post("/api/deployments/house/load", {})
+    await visit(page, "run", "models")
+    bar = "document.querySelector('#memory [role=meter]')"
+    await page.until(f"{bar} && {text('#memory')}.includes('house')")
+    assert await page.run(f"{bar}.ariaValueMax") == str(4096 * 2**20)
+    used = sum(model["memory_bytes"] or 0 for model in seen.get("/api/status").json()["models"])
+    assert 0 < used < 4096 * 2**20
+    share = f'{bar}.querySelector(".free").getBoundingClientRect().width / {bar}.clientWidth'
+    assert 0.5 < await page.run(share) < 1
+    await sound(seen)
+    seen.post("/api/deployments/house/unload", {})
+    await page.until(f"!{text('#memory')}.includes('house')")
 
 
 async def test_the_processes_of_a_model_are_shown_with_their_state(seen: Seen) -> None:

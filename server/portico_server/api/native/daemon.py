@@ -52,6 +52,7 @@ async def daemon_status(services: TheServices, caller: Caller) -> Status:
         recommended=recommendation,
         problems=tuple(await _problems(services)) if caller.admin else (),
         small_model=_small_model(services, apps) if sees_models else None,
+        memory_budget_bytes=services.models.machine.budget_bytes if sees_models else None,
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import pytest_asyncio
 from tests.api_server import api_server
@@ -54,6 +56,13 @@ async def test_status_shows_what_there_is(api: httpx.AsyncClient, daemon: Daemon
     [store] = status["stores"]
     assert (store["name"], store["file_counts"]["completed"], store["app"]) == ("handbook", 3, True)
     assert status["apps"] == ["handbook"]
+
+
+async def test_status_has_the_memory_of_all_models_once_it_is_measured(api: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(60):
+        while not (budget := (await api.get("/status")).json()["memory_budget_bytes"]):
+            pass
+    assert 0 < budget <= psutil.virtual_memory().total
 
 
 async def test_settings_say_where_each_value_came_from(api: httpx.AsyncClient) -> None:
