@@ -52,7 +52,7 @@ def local_name(tag: str) -> str:
 
 def parse(data: bytes, encoding: str) -> Any | None:
     """Return the root element, or ``None`` if the bytes contain no HTML. Bytes that are invalid in the encoding are
-    replaced.
+    replaced. Raises `MemoryError`.
     """
     text = decode_text(data, encoding)
     del data
@@ -61,7 +61,9 @@ def parse(data: bytes, encoding: str) -> Any | None:
         return document_fromstring(
             text.encode(), parser=HTMLParser(encoding="utf-8", no_network=True, remove_comments=True)
         )
-    except (etree.ParserError, etree.XMLSyntaxError):
+    except (etree.ParserError, etree.XMLSyntaxError) as error:
+        if isinstance(error, etree.XMLSyntaxError) and error.code == etree.ErrorTypes.ERR_NO_MEMORY:
+            raise MemoryError from error
         return None
 
 

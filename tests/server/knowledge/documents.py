@@ -108,14 +108,23 @@ def laid_out(
         + drawn
         + "".join(f"BT /F 10 Tf {x} {y} Td ({text}) Tj ET\n" for x, y, text in pieces)
     )
+    return _page(_stream(shown.encode()), rotate=90 * turned)
+
+
+def packed(content: bytes, filters: str) -> bytes:
+    """Return a one-page PDF whose content stream is packed with ``filters``, such as ``[/A85 /Fl]``."""
+    return _page(_stream(content, f"/Filter {filters}"))
+
+
+def _page(stream: bytes, *, rotate: int = 0) -> bytes:
     return _assemble(
         [
             b"<< /Type /Catalog /Pages 2 0 R >>",
             b"<< /Type /Pages /Kids [4 0 R] /Count 1 >>",
             b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 5 0 R "
-            b"/Resources << /Font << /F 3 0 R >> >> /Rotate %d >>" % (90 * turned),
-            _stream(shown.encode()),
+            b"/Resources << /Font << /F 3 0 R >> >> /Rotate %d >>" % rotate,
+            stream,
         ],
         encrypt=False,
         title="",
@@ -185,8 +194,8 @@ def _outline(marks: Sequence[tuple[str, int, int]], first: int) -> list[bytes]:
     return found
 
 
-def _stream(data: bytes) -> bytes:
-    return f"<< /Length {len(data)} >>\nstream\n".encode() + data + b"\nendstream"
+def _stream(data: bytes, entries: str = "") -> bytes:
+    return f"<< /Length {len(data)} {entries} >>\nstream\n".encode() + data + b"\nendstream"
 
 
 def _assemble(objects: Sequence[bytes], *, encrypt: bool, title: str) -> bytes:

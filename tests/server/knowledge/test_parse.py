@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.server.knowledge import documents
+from tests.server.knowledge import documents, office
 
 from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse.formats import format_of
@@ -334,11 +334,16 @@ async def test_a_file_that_takes_too_long_is_given_up_and_the_next_one_read(tmp_
 
 
 async def test_a_file_that_needs_too_much_memory_fails_alone(tmp_path: Path) -> None:
-    readers = ReaderPool(workers=1, seconds=60, memory=300 * 2**20)
+    readers = ReaderPool(workers=1, seconds=60, memory=200 * 2**20)
     try:
         with pytest.raises(Unreadable):
             await parts(readers, tmp_path / "huge.html", b"<p>" + b"a b " * 40_000_000)
         assert await parts(readers, tmp_path / "small.txt", b"fine")
+        archive = office.zipped({"huge.html": b"<b>a</b>" * 3_000_000, "small.txt": "fine"})
+        assert [part.text for part in await parts(readers, tmp_path / "both.zip", archive)] == [
+            "fine",
+            "Not read:\nhuge.html needs more memory than the setting parse_memory_mb allows.",
+        ]
     finally:
         await readers.close()
 

@@ -59,4 +59,6 @@ def tree(archive: zipfile.ZipFile, name: str, kind: str) -> etree._Element:
         parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True)
         return etree.fromstring(archive.read(name), parser)
     except (KeyError, zipfile.BadZipFile, etree.XMLSyntaxError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, etree.XMLSyntaxError) and error.code == etree.ErrorTypes.ERR_NO_MEMORY:
+            raise MemoryError from error
         raise Unreadable(f"is not a complete {kind}: its member '{name}' is missing or damaged.") from error

@@ -74,6 +74,8 @@ class _DocumentWalk:
         except Unreadable as error:
             if error.code != "unsupported_file":
                 self.unread.append(f"{name} {error.message}")
+        except MemoryError:
+            self.unread.append(f"{name} needs more memory than the setting parse_memory_mb allows.")
 
 
 def document_format(source: SourceDocument) -> FileFormat:

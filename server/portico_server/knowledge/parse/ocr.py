@@ -185,7 +185,10 @@ def recognise(picture: bytes) -> str:
 
 
 def read_with_tesseract(picture: bytes, seconds: float = RECOGNISE_TIMEOUT_S) -> str:
-    """Return the text that tesseract recognises, or "" if tesseract fails or takes more than ``seconds``."""
+    """Return the text that tesseract recognises, or "" if tesseract fails or takes more than ``seconds``.
+
+    Raises `Unreadable` if tesseract crashes, as it does without enough memory.
+    """
     wanted_languages = os.environ.get(LANGUAGES_VARIABLE, "").split("+")
     languages = "+".join(name for name in wanted_languages if name in _installed_languages())
     # If the data for detecting orientation is installed, tesseract detects the orientation of the page first.
@@ -199,16 +202,23 @@ def read_with_tesseract(picture: bytes, seconds: float = RECOGNISE_TIMEOUT_S) ->
             check=True,
             env={**os.environ, "OMP_THREAD_LIMIT": "1"},
         )
+    except subprocess.CalledProcessError as error:
+        if error.returncode < 0:
+            raise Unreadable(
+                "crashed the text recognition: it may be damaged, or need more memory than the setting "
+                "parse_memory_mb allows. Scale it down."
+            ) from error
+        return ""
     except (OSError, subprocess.SubprocessError):
         return ""
     return tidy(answer.stdout.decode(errors="replace"))
 
 
-MAX_PAGE_PIXELS = 16_000_000
-"""Maximum size in pixels of an image for line recognition; a larger image is scaled down."""
+MAX_PAGE_PIXELS = 9_000_000
+"""Maximum size in pixels of an image for line recognition: an A4 page at 300 dpi. A larger image is scaled down."""
 
-MAX_SEARCH_PIXELS = 1_200_000
-"""Maximum size in pixels of an image for line detection: an A4 page at 112 dpi. Detection time and memory grow with
+MAX_SEARCH_PIXELS = 700_000
+"""Maximum size in pixels of an image for line detection: an A4 page at 85 dpi. Detection time and memory grow with
 the size.
 """
 
@@ -240,10 +250,8 @@ def read_with_rapidocr(picture: bytes, seconds: float = RECOGNISE_TIMEOUT_S) -> 
 @cache
 def _models() -> RapidOCR:
     """Return the models of rapidocr's wheel, loaded once per process. They use one thread."""
-    # The libraries read both variables when they load. Without the first, onnxruntime from version 1.29 sends
-    # usage telemetry.
+    # Without this variable, onnxruntime from version 1.29 sends usage telemetry.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     import cv2
     import rapidocr
 
@@ -278,6 +286,8 @@ def _pages(picture: bytes) -> Iterator[Image.Image]:
         with _damage_as_unreadable():
             image.seek(number)
             page = _page(image)
+            if number == count - 1:
+                image.close()  # frees its pixels, of which the page is a copy
         yield page
 
 

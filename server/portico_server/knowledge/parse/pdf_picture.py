@@ -11,6 +11,7 @@ import pypdfium2.raw as raw
 
 from portico_server.knowledge.document import SourceDocument, Unreadable
 from portico_server.knowledge.parse.columns import TextBox
+from portico_server.knowledge.parse.pdf_streams import require_bounded_streams
 
 PICTURE_DPI = 110
 MAX_PICTURE_DOTS = 1_600
@@ -25,6 +26,7 @@ places.
 
 def draw_page(source: SourceDocument, number: int, passage: str) -> bytes:
     """Render page ``number``, counted from 1, as a PNG with ``passage`` highlighted. Raises `Unreadable`."""
+    require_bounded_streams(source)
     try:
         document = pdfium.PdfDocument(source.content)
     except pdfium.PdfiumError as error:

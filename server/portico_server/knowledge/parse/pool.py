@@ -38,6 +38,15 @@ _KEPT_VARIABLES = (
 )
 """Environment variables that a worker receives. All others are withheld, because they may contain keys or tokens."""
 
+_FRUGAL_VARIABLES = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""Environment variables with which libraries start no threads, and free memory returns to the system."""
+
 
 class DescribesPictures(Protocol):
     """The interface for describing images: `portico_server.knowledge.model_calls.PictureDescriber`."""
@@ -78,10 +87,10 @@ class ReaderPool:
     starts if a single key occupies all others.
 
     ``seconds`` limits the time that a worker itself spends on a file (waiting for a slow consumer does not count), and
-    ``memory`` its address space in bytes. A worker that exceeds one of these limits, or crashes, is replaced, and its
-    file is `Unreadable`. ``languages`` are the OCR languages as tesseract names them, and ``recognition`` limits the
-    OCR time for all images of a file, in seconds. ``ahead`` receives the terms of chunks that will be indexed.
-    ``elsewhere`` reads files to be indexed on other machines.
+    ``memory`` the memory that it allocates, in bytes. A worker that exceeds one of these limits, or crashes, is
+    replaced, and its file is `Unreadable`. ``languages`` are the OCR languages as tesseract names them, and
+    ``recognition`` limits the OCR time for all images of a file, in seconds. ``ahead`` receives the terms of chunks
+    that will be indexed. ``elsewhere`` reads files to be indexed on other machines.
     """
 
     def __init__(
@@ -276,6 +285,7 @@ class ReaderPool:
             limit=MAX_LINE_BYTES,
             env={
                 **{name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+                **_FRUGAL_VARIABLES,
                 ocr.LANGUAGES_VARIABLE: self._languages,
             },
             start_new_session=True,  # Ctrl-C in the terminal goes only to the daemon, which then stops the workers

@@ -142,7 +142,7 @@ def limit_process(memory: int, seconds: float) -> None:
     used_seconds = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     resource.setrlimit(resource.RLIMIT_CPU, (int(used_seconds + seconds) + 5, resource.RLIM_INFINITY))
     if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (memory, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.RLIM_INFINITY))
 
 
 def batches(source: SourceDocument, chunking: dict[str, Any] | None) -> Iterator[list[Part]]:
