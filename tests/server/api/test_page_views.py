@@ -208,6 +208,11 @@ async def test_one_bar_shows_the_memory_of_all_models(seen: Seen) -> None:
     assert 0 < used < 4096 * 2**20
     share = f'{bar}.querySelector(".free").getBoundingClientRect().width / {bar}.clientWidth'
     assert 0.5 < await page.run(share) < 1
+    colour = f"getComputedStyle({bar}.querySelector('%s')).backgroundColor"
+    colours = {await page.run(colour % part) for part in ("span:not(.free)", ".free")}
+    assert len(colours) == 2 and await page.run(colour % ".free") == await page.run(
+        "getComputedStyle(document.querySelector('#memory li.free'), '::before').backgroundColor"
+    )
     await sound(seen)
     seen.post("/api/deployments/house/unload", {})
     await page.until(f"!{text('#memory')}.includes('house')")
