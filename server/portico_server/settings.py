@@ -295,7 +295,7 @@ class Settings:
         "", "Secret of the access key (default: AWS_SECRET_ACCESS_KEY)", secret=True
     )
     parse_timeout: float = _setting(120.0, "Maximum time to parse one document, in seconds")
-    parse_memory_mb: int = _setting(400, "Memory limit of a process that parses documents, in MB")
+    parse_memory_mb: int = _setting(512, "Memory limit of a process that parses documents, in MB")
     ocr_timeout: float = _setting(
         1_800.0,
         "Maximum total time for OCR of the scanned pages and images of one document, in seconds",

@@ -39,7 +39,7 @@ MAX_QUERY_CHARS = 100_000
 
 MAX_RESULTS = 50
 
-EXTRA_CHUNKS = 2
+EXTRA_CHUNK_COUNT = 2
 """Number of chunks read at once beyond the requested number. Reading chunks takes a fifth of the time of a search."""
 
 MIN_OFFLOADED_COMPARISONS = 1_000
@@ -348,7 +348,7 @@ class Searcher:
         seen_texts: set[str] = set()
         good = [item for item in ranking if item[1] >= request.score_threshold]
         # Reads a few more chunks than requested, because some may be duplicates or already deleted.
-        step = request.max_num_results + EXTRA_CHUNKS
+        step = request.max_num_results + EXTRA_CHUNK_COUNT
         for i in range(0, len(good), step):
             part = good[i : i + step]
             chunk_ids = [chunk for chunk, _ in part]
