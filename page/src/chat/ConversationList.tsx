@@ -4,7 +4,7 @@ import { age, moment } from "../format";
 import { Blocks } from "../parts/Blocks";
 import { Menu } from "../parts/Menu";
 import { Next } from "../parts/Table";
-import { isRemoved, removeLater } from "../parts/Undo";
+import { removed, removeLater } from "../parts/Undo";
 import { FormDialog, Trouble } from "../parts/ui";
 import { link } from "../route";
 import type { Session } from "../types";
@@ -38,7 +38,7 @@ export function ConversationList({ onOpen }: { onOpen: () => void }) {
   const stands = (each: Session) => (metadataOf(each).beside ? 1 : 0);
   const ordered = [...sessions.value].sort((one, other) => stands(one) - stands(other));
   const listed = ordered.filter((each) => {
-    if (isRemoved(each.id)) return false;
+    if (removed.value.has(each.id)) return false;
     const root = metadataOf(each).root ?? each.id;
     if (families.has(root)) return each.id === session.value?.id;
     families.add(root);

@@ -1,11 +1,11 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { json, type ListPage, part, rows } from "../api";
 import { SourcePanel, source } from "../chat/source";
 import { bytes, count, duration, moment, placeLabel } from "../format";
 import { IconButton } from "../parts/Icon";
 import { Menu } from "../parts/Menu";
 import { soft, Table } from "../parts/Table";
-import { isRemoved, removeLater } from "../parts/Undo";
+import { removed, removeLater } from "../parts/Undo";
 import {
   Confirm,
   Empty,
@@ -368,7 +368,12 @@ function FileTable(props: {
         props.onChange();
       },
     });
-  const files = props.files.filter((file) => !isRemoved(file.id));
+  // A table loads further rows after each new list, so the list must stay the same until its contents change.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the value of the signal changes
+  const files = useMemo(
+    () => props.files.filter((file) => !removed.value.has(file.id)),
+    [props.files, removed.value],
+  );
   if (!files.length) {
     return (
       <Empty title={t("files.none")}>

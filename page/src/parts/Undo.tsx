@@ -17,22 +17,18 @@ interface Removal {
 const removal = signal<Removal | null>(null);
 const failure = signal("");
 /** The ids that lists leave out: of what is being deleted, until the lists are read again. */
-const hidden = signal<ReadonlySet<string>>(new Set());
+export const removed = signal<ReadonlySet<string>>(new Set());
 let timer = 0;
 
-export function isRemoved(id: string): boolean {
-  return hidden.value.has(id);
-}
-
 function show(id: string): void {
-  hidden.value = new Set([...hidden.peek()].filter((each) => each !== id));
+  removed.value = new Set([...removed.peek()].filter((each) => each !== id));
 }
 
 /** Hides what is deleted now, and deletes it later unless that is undone. An earlier deletion is sent at once. */
 export function removeLater(next: Removal): void {
   settle();
   failure.value = "";
-  hidden.value = new Set([...hidden.peek(), next.id]);
+  removed.value = new Set([...removed.peek(), next.id]);
   removal.value = next;
   timer = window.setTimeout(settle, UNDO_MS);
 }
