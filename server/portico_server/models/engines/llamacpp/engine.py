@@ -47,7 +47,10 @@ class LlamaCpp:
         parameters = model_profile.parameters if model_profile else None
         task: Task = model_profile.task if model_profile is not None else "chat"
         thoughts = False
-        if path is not None and path.is_file():
+        template = str(spec.parameters.get("chat_template") or "")
+        # The profile of a known model with its own template says everything, so a start does not read its header.
+        is_known = model_profile is not None and context is not None and spec.task != "auto" and not template
+        if path is not None and path.is_file() and not is_known:
             try:
                 file = read_gguf(path)
             except PorticoError:
@@ -57,7 +60,7 @@ class LlamaCpp:
             task = _task_of(file) if planning.is_embedding_model(file) else task
             context, dimensions = context or file.context_length or None, file.embedding_length or dimensions
             parameters = file.parameters
-            thoughts = _thinks(file, str(spec.parameters.get("chat_template") or ""))
+            thoughts = _thinks(file, template)
         task = _task(spec) or task
         return ModelDescription(
             task,
