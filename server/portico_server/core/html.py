@@ -62,9 +62,14 @@ def parse(data: bytes, encoding: str) -> Any | None:
             text.encode(), parser=HTMLParser(encoding="utf-8", no_network=True, remove_comments=True)
         )
     except (etree.ParserError, etree.XMLSyntaxError) as error:
-        if isinstance(error, etree.XMLSyntaxError) and error.code == etree.ErrorTypes.ERR_NO_MEMORY:
-            raise MemoryError from error
+        require_memory(error)
         return None
+
+
+def require_memory(error: Exception) -> None:
+    """Raise `MemoryError` if lxml stopped with ``error`` because memory ran out."""
+    if isinstance(error, etree.XMLSyntaxError) and error.code == etree.ErrorTypes.ERR_NO_MEMORY:
+        raise MemoryError from error
 
 
 def walk(root: Any, reader: HtmlReader) -> None:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from lxml import etree
 
+from portico_server.core.html import require_memory
 from portico_server.knowledge.document import SourceDocument, Unreadable
 from portico_server.knowledge.parse.zip_size import limit_zip
 
@@ -59,6 +60,5 @@ def tree(archive: zipfile.ZipFile, name: str, kind: str) -> etree._Element:
         parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True)
         return etree.fromstring(archive.read(name), parser)
     except (KeyError, zipfile.BadZipFile, etree.XMLSyntaxError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, etree.XMLSyntaxError) and error.code == etree.ErrorTypes.ERR_NO_MEMORY:
-            raise MemoryError from error
+        require_memory(error)
         raise Unreadable(f"is not a complete {kind}: its member '{name}' is missing or damaged.") from error

@@ -21,7 +21,7 @@ from portico_server.knowledge.parse.columns import TextBox
 from portico_server.knowledge.parse.paragraphs import Paragraph, TextLine, join_paragraphs
 from portico_server.knowledge.parse.pdf_lines import PdfLines
 from portico_server.knowledge.parse.pdf_picture import draw_page as draw_page
-from portico_server.knowledge.parse.pdf_streams import require_bounded_streams
+from portico_server.knowledge.parse.pdf_streams import open_pdf
 from portico_server.knowledge.parse.pdf_tables import PdfTable, PdfTables, group_rows
 
 MAX_BOOKMARKS = 10_000
@@ -45,9 +45,8 @@ def read(source: SourceDocument) -> Iterator[Part]:
     """
     if source.size == 0:
         raise Unreadable("is empty: it contains nothing to index.")
-    require_bounded_streams(source)
     try:
-        document = pdfium.PdfDocument(source.content)
+        document = open_pdf(source)
     except pdfium.PdfiumError as error:
         if "assword" in str(error):
             raise Unreadable("is protected by a password. Add a copy without a password.") from error

@@ -11,7 +11,7 @@ import pypdfium2.raw as raw
 
 from portico_server.knowledge.document import SourceDocument, Unreadable
 from portico_server.knowledge.parse.columns import TextBox
-from portico_server.knowledge.parse.pdf_streams import require_bounded_streams
+from portico_server.knowledge.parse.pdf_streams import open_pdf
 
 PICTURE_DPI = 110
 MAX_PICTURE_DOTS = 1_600
@@ -26,9 +26,8 @@ places.
 
 def draw_page(source: SourceDocument, number: int, passage: str) -> bytes:
     """Render page ``number``, counted from 1, as a PNG with ``passage`` highlighted. Raises `Unreadable`."""
-    require_bounded_streams(source)
     try:
-        document = pdfium.PdfDocument(source.content)
+        document = open_pdf(source)
     except pdfium.PdfiumError as error:
         raise Unreadable(
             "is protected by a password, or not a complete PDF: it cannot be rendered."

@@ -17,6 +17,8 @@ from math import prod
 from pathlib import Path
 from typing import Final
 
+import pypdfium2 as pdfium
+
 from portico_server.core.dataclass import dataclass
 from portico_server.knowledge.document import SourceDocument, Unreadable
 
@@ -36,8 +38,13 @@ _NAME_ESCAPE: Final = re.compile(rb"#([0-9A-Fa-f]{2})")
 _SPACE: Final = b"\x00\t\n\x0c\r "
 
 
-def require_bounded_streams(source: SourceDocument) -> None:
-    """Raise `Unreadable` if a stream of a PDF unpacks to more than the limits."""
+def open_pdf(source: SourceDocument) -> pdfium.PdfDocument:
+    """Open a PDF. Raises `Unreadable` if one of its streams unpacks to more than the limits, and `PdfiumError`."""
+    _require_bounded_streams(source)
+    return pdfium.PdfDocument(source.content)
+
+
+def _require_bounded_streams(source: SourceDocument) -> None:
     with _content(source) as data:
         end = 0
         while (keyword := _STREAM.search(data, end)) is not None:
