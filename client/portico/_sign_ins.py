@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 import httpx
 
 from portico._issuer import GrantedTokens, renew_tokens
+from portico._private_file import write_file
 from portico.errors import InvalidRequest, PorticoError, Unauthenticated, Unavailable
 
 T = TypeVar("T")
@@ -164,14 +165,9 @@ def keep(place: str, sign_in: KeptSignIn | None) -> None:
     sign_ins = {at: entry for at, entry in read_sign_ins().items() if at != place}
     rows = {**sign_ins, **({} if sign_in is None else {place: sign_in})}
     path = file()
-    new = path.with_name(f"{path.name}.new")
+    document = {"sign_ins": {at: asdict(entry) for at, entry in sorted(rows.items())}}
     try:
-        new.unlink(missing_ok=True)  # its mode would persist
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-            json.dump({"sign_ins": {at: asdict(entry) for at, entry in sorted(rows.items())}}, out, indent=2)
-            out.flush()
-            os.fsync(out.fileno())
-        new.replace(path)
+        write_file(path, json.dumps(document, indent=2).encode())
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be written: {error.strerror}. Sign in again.") from error
 

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 from portico import _sign_ins
+from portico._private_file import write_file
 from portico.connect.clients import Client, DaemonAccess, resolve
 from portico.connect.edit import Format, drop_all, parse, put_all
 from portico.connect.setting import Entry, Place, value_at
@@ -79,14 +80,7 @@ class ConfigChange:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
-        new = path.with_name(f"{path.name}.portico-new")
-        new.unlink(missing_ok=True)
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
-            out.write(self.content)
-            out.flush()
-            os.fsync(out.fileno())
-        new.chmod(mode)
-        new.replace(path)
+        write_file(path, self.content, mode)
 
 
 @dataclass(frozen=True, slots=True)
