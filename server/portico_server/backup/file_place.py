@@ -15,8 +15,6 @@ from portico_server.blobs.bucket import Bucket
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
 
-BLOCK_BYTES: Final = 1024 * 1024
-
 ARRIVING: Final = "arriving"
 """Folder of incomplete files. A daemon that starts removes its contents."""
 
@@ -120,14 +118,12 @@ def explain(error: OSError, path: Path) -> Unavailable:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
+    """Return the SHA-256 of a file as a hexadecimal string, or "" if the file does not exist."""
     try:
         with path.open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
-                digest.update(block)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return ""
-    return digest.hexdigest()
 
 
 def entry(folder: str, sha256: str) -> str:
