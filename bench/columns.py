@@ -211,20 +211,22 @@ def main() -> None:
         for kind in dict.fromkeys(page.kind for page in pages):
             whole = count = mixed = total = 0
             for page in (page for page in pages if page.kind == kind):
-                found = read_units(folder, page)
-                whole += sum(plain(sentence) in found for sentence in page.sentences)
+                page_units = read_units(folder, page)
+                whole += sum(plain(sentence) in page_units for sentence in page.sentences)
                 count += len(page.sentences)
                 mixed += sum(
-                    any(aside[:20] in unit and unit not in aside for aside in ASIDES) for unit in found
+                    any(aside[:20] in unit and unit not in aside for aside in ASIDES) for unit in page_units
                 )
-                total += len(found)
+                total += len(page_units)
             report.add(pages=kind, whole=whole / count, mixed=mixed / total)
         authored = [
             documents.laid_out([(60, 700 - 15 * place, line) for place, line in enumerate(lines)])
             for lines in LINES
         ]
-        found = [read_units(folder, Page("lines", data)) for data in authored]
-        separate = sum(line in unit for lines, unit in zip(LINES, found, strict=True) for line in lines)
+        authored_units = [read_units(folder, Page("lines", data)) for data in authored]
+        separate = sum(
+            line in unit for lines, unit in zip(LINES, authored_units, strict=True) for line in lines
+        )
         report.add(pages="poems, addresses, lists", lines=separate / sum(map(len, LINES)))
         (folder / "page.pdf").unlink()
         for number, page in enumerate(pages):
@@ -238,8 +240,10 @@ def time_pages(folder: Path, checkout: Path) -> float:
     """Return the milliseconds of processor time that a checkout needs for a page."""
     environment = {"PYTHONPATH": f"{checkout / 'server'}:{checkout / 'client'}"}
     command = [sys.executable, "-c", TIME, str(folder)]
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=True)
-    return float(said.stdout)
+    process = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=900, check=True
+    )
+    return float(process.stdout)
 
 
 if __name__ == "__main__":

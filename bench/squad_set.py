@@ -52,10 +52,10 @@ def main() -> None:
         corpus.append({"id": document, "text": text})
         count = min(options.questions, len(questions))
         for place in range(count):
-            asked = questions[(number + place * len(questions) // count) % len(questions)]
+            question = questions[(number + place * len(questions) // count) % len(questions)]
             identity = f"q{len(queries)}"
-            gold = list(dict.fromkeys(answer["text"] for answer in asked["answers"]))
-            queries.append({"id": identity, "text": asked["question"].strip()})
+            gold = list(dict.fromkeys(answer["text"] for answer in question["answers"]))
+            queries.append({"id": identity, "text": question["question"].strip()})
             answers.append({"id": identity, "article": article, "document": document, "answers": gold})
     options.folder.mkdir(parents=True)
     write(options.folder, "corpus.jsonl.gz", corpus)

@@ -24,9 +24,9 @@ const TABLE_LINE = /^\s*\|/;
 const TABLE_RULE = /^[\s|:-]+$/;
 
 /**
- * Returns the spans of a passage to mark: those that the daemon reports, or else the quotations with the passage's
- * number in the answer, or else the sentences that the answer's sentences with this number rest on. `nth` is the
- * citation that the reader chose among those with this number; its sentence comes first.
+ * Returns the spans of a passage to mark: the quote that the daemon reports, or else the answer's quotations with the
+ * passage's number, or else the sentence of the passage that supports the cited sentence of the answer. `nth` counts
+ * the answer's citations with this number; the reader chose the one at this position.
  */
 export function quotesOf(answer: string, passage: Passage, nth = 0): Span[] {
   if (passage.quote) {

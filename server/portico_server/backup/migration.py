@@ -243,7 +243,7 @@ class Migration:
 
 
 async def _copy_all(digests: Sequence[str], folder: str, places: tuple[FilePlace, FilePlace]) -> list[str]:
-    """Copy files, and return the names of those that the source lacks."""
+    """Copy files, and return the names of the files that the source lacks."""
     source, target = places
     missing = []
 

@@ -1,4 +1,4 @@
-"""Tells line breaks that only filled a column from those that an author set. Pure functions.
+"""Distinguishes line breaks at the end of a full line from line breaks that an author set. Pure functions.
 
 A line was full if the first word of the next line did not fit behind it. Lines of poems, addresses and lists are
 rarely full, or each of them begins or ends as a line that the author broke.
