@@ -108,7 +108,7 @@ class RegistryFixture:
         self, name: str, request: Request, caller: Principal = LOCAL
     ) -> tuple[Result, list[Event]]:
         """Return the result of a call, and its events without the last."""
-        run = self.runner.start("test", name, request, caller)
+        run = await self.runner.start("test", name, request, caller)
         events = [event async for _number, event in run.log.follow()]
         return await self.runner.wait(run), events[:-1]
 

@@ -69,6 +69,7 @@ from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.shared_usage import SharedUsage
 from portico_server.runs.telemetry import Telemetry
 from portico_server.runs.throttle import Throttle
 from portico_server.runs.usage import UsageLog
@@ -394,9 +395,6 @@ class Services:
         self.feed.refresh("prompts", self.prompts.refresh)
         self.feed.refresh("apps", self.apps.refresh)
         self.feed.refresh("canaries", self.canaries.routing.refresh)
-        for kind, quotas in (("keys used", self.runner.quotas), ("apps used", self.runner.app_quotas)):
-            quotas.wake = self.feed.report(kind, quotas.report)
-            self.feed.receive(kind, quotas.hear)
         self.feed.answer(internal.RUN_QUESTION, internal.runs_in_memory(self))
         self.feed.receive("cancelled", lambda _origin, _run: self.scheduler.check_leases())
 
@@ -404,11 +402,16 @@ class Services:
         await self.models.refresh()
         await self.canaries.routing.refresh()
 
+    def _share_usage(self) -> SharedUsage:
+        assert self.database.postgres is not None
+        return SharedUsage(self.database.postgres, (self.runner.quotas, self.runner.app_quotas))
+
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Return the background tasks that run until the daemon ends, by name."""
         is_alone = not self.settings.database  # SQLite supports only one daemon
         return {
             **({} if is_alone else {"feed": self.feed.run()}),
+            **({} if self.database.postgres is None else {"shared usage": self._share_usage().run()}),
             "usage": self.usage.run(),
             "scheduler": self.scheduler.run(is_alone=is_alone),
             "questions": self.questions.run(is_alone=is_alone),

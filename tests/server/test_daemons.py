@@ -127,6 +127,45 @@ def test_a_key_made_at_one_is_known_at_the_other_and_revoked_at_both_with_its_st
     assert call(pair.b, "GET", "/v1/models", secret).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("text", "limits"), [("hello", {"requests_per_minute": 10}), ("slow", {"concurrency": 10})]
+)
+def test_a_limit_holds_over_both_daemons(pair: Pair, text: str, limits: dict[str, int]) -> None:
+    made = {"name": "limited", "scopes": ["chat"], "limits": limits}
+    secret = answered(pair.a, "POST", "/api/keys", json=made)["key"]
+    until(lambda: call(pair.b, "GET", "/v1/models", secret).status_code == 200, "the key is known at B")
+    body = {"model": "echo", "messages": [{"role": "user", "content": text}]}
+    with ThreadPoolExecutor(20) as threads:
+        calls = [
+            threads.submit(call, pair.both[number % 2], "POST", "/v1/chat/completions", secret, json=body)
+            for number in range(40)
+        ]
+        statuses = [each.result().status_code for each in calls]
+    assert set(statuses) == {200, 429} and statuses.count(200) in (10, 11)
+
+
+def test_a_daemon_that_is_killed_frees_the_calls_in_progress_of_a_key(pair: Pair, tmp_path: Path) -> None:
+    made = {"name": "limited", "scopes": ["chat"], "limits": {"concurrency": 1}}
+    secret = answered(pair.a, "POST", "/api/keys", json=made)["key"]
+    body = {"model": "echo", "stream": True, "messages": [{"role": "user", "content": "endless"}]}
+    short = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
+    third = start(tmp_path, "third", pair.database, CONFIGURATION)
+    try:
+        headers = {"Authorization": f"Bearer {secret}"}
+        url = f"{third.url}/v1/chat/completions"
+        with httpx.stream("POST", url, json=body, headers=headers, timeout=WAIT_S) as stream:
+            frames = stream.iter_lines()  # a dropped iterator closes the stream
+            assert next(frames).startswith("data:")
+            assert call(pair.a, "POST", "/v1/chat/completions", secret, json=short).status_code == 429
+            third.stop(signal.SIGKILL)
+    finally:
+        end(third)
+    until(
+        lambda: call(pair.a, "POST", "/v1/chat/completions", secret, json=short).is_success,
+        "the call of the killed daemon no longer counts",
+    )
+
+
 def test_models_aliases_apps_and_tools_changed_at_one_are_those_of_the_other(pair: Pair) -> None:
     model = {"name": "clerk", "source": "fake://", "parameters": speaks("first")}
     answered(pair.a, "POST", "/api/deployments", json=model)

@@ -135,7 +135,9 @@ async def a_call_can_be_cancelled(case: ToolCase) -> None:
     async with _add_tool(case) as (new_model_fixture, tool):
         for arguments in case.good:
             for turns in CANCELLED_AFTER_TURNS:
-                run = new_model_fixture.runner.start("tool", f"tool/{tool.name}", ToolCall(arguments), LOCAL)
+                run = await new_model_fixture.runner.start(
+                    "tool", f"tool/{tool.name}", ToolCall(arguments), LOCAL
+                )
                 for _turn in range(turns):
                     await asyncio.sleep(0)
                 expected_status = "cancelled" if run.status == "running" else run.status

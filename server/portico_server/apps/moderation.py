@@ -188,14 +188,16 @@ async def moderate(
                 code="unsupported_input",
                 param="input",
             )
-        run = runner.begin("moderations", RULES, caller, lambda _context: _by_rules(items))
+        run = await runner.begin("moderations", RULES, caller, lambda _context: _by_rules(items))
     else:
         card = (await registry.resolve(name, caller)).card
         if "moderation" in card.capabilities:
-            run = runner.start("moderations", name, Moderate(value), caller)
+            run = await runner.start("moderations", name, Moderate(value), caller)
         else:
             _check_chat(card, name, items)
-            run = runner.begin("moderations", name, caller, lambda context: _by_chat(card, items, context))
+            run = await runner.begin(
+                "moderations", name, caller, lambda context: _by_chat(card, items, context)
+            )
             run.model = card.name
     result = await runner.wait(run)
     if not isinstance(result, Moderated):

@@ -94,7 +94,8 @@ class PostgresThread:
         """The exceptions that `connect` and the connections it returns raise."""
         import asyncpg
 
-        return OSError, asyncpg.PostgresError, asyncpg.InterfaceError
+        # A statement on a connection that has just been lost raises `InternalClientError`.
+        return OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
 
     async def connect(self) -> asyncpg.Connection[Any]:
         """Return a separate connection in the caller's event loop. Raises `OSError` for any connection failure."""

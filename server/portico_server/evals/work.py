@@ -185,8 +185,8 @@ class ItemWork:
         pause = 0.5
         while True:
             try:
-                with runner.admitted(name, caller) as admission:
-                    run = runner.begin(KIND, name, caller, work)
+                with await runner.admitted(name, caller) as admission:
+                    run = await runner.begin(KIND, name, caller, work)
                     admission.follow(run)
                 return run
             except TooMany as error:

@@ -173,7 +173,7 @@ class FineTuningJobs:
 
         work = partial(make_plan, self._job_context, spec, caller)
         job_plan: JobPlan = await self._runner.wait(
-            self._runner.begin("finetune_plan", spec.base, caller, work)
+            await self._runner.begin("finetune_plan", spec.base, caller, work)
         )
         return job_plan
 
@@ -198,7 +198,7 @@ class FineTuningJobs:
             result = str(job.state.get("fine_tuned_model") or "")
             return await app_prompts.compare(app, app_state, result, self._registry, context)
 
-        run = self._runner.begin("finetune_check", job.spec.app, caller, work)
+        run = await self._runner.begin("finetune_check", job.spec.app, caller, work)
         app_check: TuningAppCheck = await self._runner.wait(run)
         return app_check
 

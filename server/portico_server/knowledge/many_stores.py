@@ -70,7 +70,7 @@ async def search_stores(
         )
 
     names = ", ".join(store.name or store.id for store in stores)
-    search_result: SearchResult = await runner.wait(runner.begin("search", names, caller, work))
+    search_result: SearchResult = await runner.wait(await runner.begin("search", names, caller, work))
     return search_result
 
 

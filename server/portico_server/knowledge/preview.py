@@ -89,7 +89,7 @@ class Previews:
                     parts.extend(chunks)
             return parts
 
-        run = self._runner.begin("chunk", filename, caller, work)
+        run = await self._runner.begin("chunk", filename, caller, work)
         chunks: list[Part] = await self._runner.wait(run)
         cut = _cut(strategy, chunks[:limit], [len(part.text) for part in chunks])
         return cut if form is None else replace(cut, total=max(len(piece_lengths), cut.total))

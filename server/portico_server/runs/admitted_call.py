@@ -11,12 +11,10 @@ from portico_server.runs.run import Run
 class AdmittedCall:
     """Counts the call until its run ends, or until the ``with`` block ends if the call started no run.
 
-    The constructor raises `TooMany` if the app exceeds one of its limits. ``meter`` is ``None`` without limits.
+    ``meter`` has already counted the start of the call; it is ``None`` for an app without limits.
     """
 
     def __init__(self, meter: UsageMeter | None) -> None:
-        if meter is not None:
-            meter.enter()
         self._meter = meter
 
     def follow(self, run: Run) -> None:

@@ -85,7 +85,7 @@ async def _count_request(meter: UsageMeter, patient: bool) -> None:
     waited_s = 0.0
     while True:
         try:
-            meter.add_request()
+            await meter.add_request()
         except TooMany as error:
             pause = max(error.retry_after or 1.0, 0.1)
             if not patient or waited_s + pause > MAX_LIMIT_WAIT_S:

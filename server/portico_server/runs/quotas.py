@@ -1,13 +1,12 @@
-"""The use of each key's and app's limits, kept in memory. After a restart, it is restored from the usage rows."""
+"""The usage of keys and apps with limits, in memory. After a restart, it is restored from the usage rows."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import Any
 
 from anyio import CapacityLimiter
@@ -18,13 +17,11 @@ from portico_server.core.rate_bucket import RateBucket
 from portico_server.db import files
 from portico_server.db.database import Database
 from portico_server.db.usage import DAY_S
+from portico_server.db.usage_meters import UsageReading
 from portico_server.settings import MB_BYTES
 
 MINUTE_S = 60.0
 MAX_DAYS = 8
-
-SILENT_S = 5.0
-"""Seconds without a report after which another daemon's calls in progress no longer count."""
 
 SUMMED_S = 10.0
 """Seconds after which a key's storage is summed again. Other daemons write too."""
@@ -49,38 +46,30 @@ class UsageMeter:
     """
 
     __slots__ = (
-        "_calls",
-        "_days",
-        "_elsewhere",
-        "_limits",
-        "_name",
-        "_now",
-        "_on_change",
-        "_requests",
-        "_today",
-        "_tokens",
-        "_turns",
-        "_unsaid",
+        *("_days", "_name", "_now", "_quotas", "_requests", "_today", "_tokens", "_turns"),
+        *("calls", "elsewhere", "id", "limits", "unreported_tokens"),
     )
 
     def __init__(
         self,
+        key_id: str,
         name: str,
         limits: UsageLimits,
+        quotas: Quotas,
         now: Callable[[], float],
         today: Callable[[], float],
-        noun: str = "key",
-        on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        self._name = f"the {noun} '{name}'"
-        self._on_change = on_change
-        self._unsaid = [0, 0]
-        """Requests and tokens that have not been reported to the other daemons yet."""
-        self._elsewhere: dict[str, tuple[int, float]] = {}
-        """For each other daemon, its calls in progress, and when it reported them."""
+        self.id = key_id
+        self._name = name
+        self._quotas = quotas
         self._now = now
         self._today = today
-        self._calls = 0
+        self.calls = 0
+        """Calls in progress on this daemon."""
+        self.elsewhere = 0
+        """Calls in progress on other daemons."""
+        self.unreported_tokens = 0
+        """Tokens that other daemons do not know yet."""
         self._days: dict[float, int] = {}
         """Tokens by day, for the last few days. If the clock is set back, the counts of the earlier day still exist."""
         self._turns = CapacityLimiter(math.inf)
@@ -91,25 +80,37 @@ class UsageMeter:
     def change(self, limits: UsageLimits) -> None:
         """Change the limits. Usage and calls in progress stay counted; a new limit per minute starts without usage."""
         now = self._now()
-        self._limits = limits
+        self.limits = limits
         self._turns.total_tokens = limits.concurrency or math.inf
         self._requests = _bucket(limits.requests_per_minute, now, self._requests)
         self._tokens = _bucket(limits.tokens_per_minute, now, self._tokens)
 
-    def enter(self) -> None:
+    async def enter(self) -> None:
         """Count a call that starts. Raise `TooMany` that names the exceeded limit."""
-        limits = self._limits
+        await self._count_start(is_call=True)
+
+    async def add_request(self) -> None:
+        """Count a request that is part of an admitted call. Raise `TooMany` that names the exceeded limit."""
+        await self._count_start(is_call=False)
+
+    async def _count_start(self, *, is_call: bool) -> None:
+        claim = self._quotas.claim
+        if claim is not None and await claim(self, is_call):
+            return
+        self.require_room(is_call=is_call)
+        if self._requests is not None:
+            self._requests.take(1, self._now())
+        self.calls += is_call
+
+    def require_room(self, *, is_call: bool) -> None:
+        """Raise `TooMany` that names the exceeded limit if a call, or a request within a call, cannot start now."""
+        limits, now = self.limits, self._now()
         if (
-            limits.concurrency is not None
-            and (calls := self._calls + self._other_calls) >= limits.concurrency
+            is_call
+            and limits.concurrency is not None
+            and (calls := self.calls + self.elsewhere) >= limits.concurrency
         ):
             raise self._refusal("concurrent calls", limits.concurrency, calls, RETRY_AFTER_S)
-        self.add_request()
-        self._calls += 1
-
-    def add_request(self) -> None:
-        """Count a request that is part of an admitted call. Raise `TooMany` that names the exceeded limit."""
-        limits, now = self._limits, self._now()
         if self._requests is not None and (wait := self._requests.wait(1, now)):
             request_count = limits.requests_per_minute or 0
             raise self._refusal("requests per minute", request_count, request_count, wait)
@@ -118,37 +119,30 @@ class UsageMeter:
             raise self._refusal("tokens per minute", limit, math.ceil(limit - self._tokens.level(now)), wait)
         if limits.tokens_per_day is not None and self.spent >= limits.tokens_per_day:
             raise self._refusal("tokens per day", limits.tokens_per_day, self.spent, self._night)
-        if self._requests is not None:
-            self._requests.take(1, now)
-        self._unsaid[0] += 1
-        self._on_change()
 
-    @property
-    def _other_calls(self) -> int:
-        """Return the number of calls in progress on other daemons, according to recent reports."""
-        since = self._now() - SILENT_S
-        return sum(calls for calls, at in self._elsewhere.values() if at >= since)
-
-    def report(self) -> tuple[int, int, int]:
-        """Return the requests and tokens since the last report, and the number of calls in progress."""
-        requests, tokens = self._unsaid
-        self._unsaid = [0, 0]
-        return requests, tokens, self._calls
-
-    def hear(self, origin: str, requests: int, tokens: int, calls: int) -> None:
-        """Count the report of another daemon."""
+    def adopt(self, reading: UsageReading, elsewhere: int) -> None:
+        """Take over the usage by all daemons, and the number of calls in progress on other daemons."""
         now = self._now()
-        if self._requests is not None:
-            self._requests.take(requests, now)
-        if self._tokens is not None:
-            self._tokens.take(tokens, now)
-        self._count(self.spent + tokens)
-        self._elsewhere[origin] = (calls, now)
+        used_tokens = reading.tokens + self.unreported_tokens
+        for bucket, amount in ((self._requests, reading.requests), (self._tokens, used_tokens)):
+            if bucket is not None:
+                bucket.take(amount - (bucket.size - bucket.level(now)), now)
+        self._count(reading.day_tokens + self.unreported_tokens)
+        self.elsewhere = elsewhere
+
+    def usage(self, *, without: int) -> UsageReading:
+        """Return the known usage, except the unreported tokens and ``without`` tokens."""
+        without += self.unreported_tokens
+        requests, tokens = (
+            0.0 if bucket is None else bucket.size - bucket.level(self._now())
+            for bucket in (self._requests, self._tokens)
+        )
+        return UsageReading(requests, max(0.0, tokens - without), max(0, self.spent - without))
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wrap a model call within a run, and limit such calls to the key's number of concurrent calls."""
-        if self._limits.concurrency is None:
+        if self.limits.concurrency is None:
             yield
             return
         turn = object()  # a separate object for each turn, because a task can have several
@@ -160,16 +154,22 @@ class UsageMeter:
 
     def leave(self) -> None:
         """Count the end of an admitted call."""
-        self._calls -= 1
-        self._on_change()
+        self.calls -= 1
+        if self.limits.concurrency is not None:
+            self._quotas.report_change(self)
 
     def spend(self, tokens: int) -> None:
         """Count the tokens of a call."""
         if self._tokens is not None:
             self._tokens.take(tokens, self._now())
         self._count(self.spent + tokens)
-        self._unsaid[1] += tokens
-        self._on_change()
+        if self._quotas.claim is not None and tokens and self._counts_tokens:
+            self.unreported_tokens += tokens
+            self._quotas.report_change(self)
+
+    @property
+    def _counts_tokens(self) -> bool:
+        return self.limits.tokens_per_minute is not None or self.limits.tokens_per_day is not None
 
     def resume(self, *, requests: int, tokens: int, spent_tokens: int) -> None:
         """Restore the usage from before this daemon started: that of the last minute, and ``spent_tokens`` of today."""
@@ -211,8 +211,8 @@ class UsageMeter:
             headers += _limit_headers(
                 b"tokens", self._tokens.size, self._tokens.level(now), self._tokens.full(now)
             )
-        elif self._limits.tokens_per_day is not None:
-            limit = self._limits.tokens_per_day
+        elif self.limits.tokens_per_day is not None:
+            limit = self.limits.tokens_per_day
             headers += _limit_headers(b"tokens", limit, limit - self.spent, self._night)
         return headers
 
@@ -241,29 +241,28 @@ class Quotas:
         self._now = now
         self._today = today or (lambda: time.time())  # read at each call, because the clock can be set
         self._meters: dict[str, UsageMeter] = {}
-        self._unreported: set[str] = set()
-        self.wake: Callable[[], None] = lambda: None
-        """Called when there is usage to report."""
-
-    def report(self, busy: bool) -> dict[str, tuple[int, int, int]]:
-        """Return the usage that other daemons do not know yet, by key. ``busy``: include keys with calls in
-        progress.
+        self.claim: Callable[[UsageMeter, bool], Awaitable[bool]] | None = None
+        """Claims a call (true), or a request within a call, from the budget that daemons share; see `SharedUsage`.
+        ``None`` for a single daemon.
         """
-        unreported_keys, self._unreported = self._unreported, set()
-        key_ids = [key for key in self._meters if busy or key in unreported_keys]
-        reports = {key: self._meters[key].report() for key in key_ids}
-        return {key: report for key, report in reports.items() if key in unreported_keys or report[2]}
+        self.note: Callable[[UsageMeter], None] = lambda _meter: None
+        """Called when other daemons must learn the usage of a meter."""
+        self.drop: Callable[[str], None] = lambda _key_id: None
+        """Called when a key no longer has limits."""
 
-    def hear(self, origin: str, reports: Mapping[str, Sequence[int]]) -> None:
-        """Count the report of another daemon."""
-        for key, (requests, tokens, calls) in reports.items():
-            meter = self._meters.get(key)
-            if meter is not None:
-                meter.hear(origin, requests, tokens, calls)
+    def report_change(self, meter: UsageMeter) -> None:
+        """Report the usage of a meter to the other daemons, unless another meter has replaced it."""
+        if self._meters.get(meter.id) is meter:
+            self.note(meter)
 
-    def _note(self, key_id: str) -> None:
-        self._unreported.add(key_id)
-        self.wake()
+    def busy_meters(self) -> Iterator[UsageMeter]:
+        """Return the meters whose calls in progress count towards a limit."""
+        return (meter for meter in self._meters.values() if meter.calls and meter.limits.concurrency)
+
+    def count_alone(self) -> None:
+        """Forget the calls in progress on other daemons, whose reports no longer arrive."""
+        for meter in self._meters.values():
+            meter.elsewhere = 0
 
     def of(self, key_id: str) -> UsageMeter | None:
         """Return the meter of a key, or ``None`` for a key without limits."""
@@ -271,11 +270,11 @@ class Quotas:
 
     def limit(self, key_id: str, name: str, limits: UsageLimits) -> UsageMeter | None:
         """Apply limits to a key; ``name`` is the name of the key in messages."""
-        self._meters.pop(key_id, None)
         if limits == UsageLimits():
+            self.forget(key_id)
             return None
         meter = self._meters[key_id] = UsageMeter(
-            name, limits, self._now, self._today, self._noun, partial(self._note, key_id)
+            key_id, f"the {self._noun} '{name}'", limits, self, self._now, self._today
         )
         return meter
 
@@ -286,12 +285,13 @@ class Quotas:
             return self.limit(key_id, name, limits) is not None
         usage_meter.change(limits)
         if limits == UsageLimits():
-            del self._meters[key_id]
+            self.forget(key_id)
         return False
 
     def forget(self, key_id: str) -> None:
-        """Drop a deleted key."""
-        self._meters.pop(key_id, None)
+        """Drop a key that was deleted or has no limits any more."""
+        if self._meters.pop(key_id, None) is not None:
+            self.drop(key_id)
 
 
 class StorageQuota:

@@ -114,7 +114,7 @@ class Runner:
             run = self.get(run_id)
         return None if run is after else run
 
-    def start(
+    async def start(
         self,
         operation: str,
         name: str,
@@ -150,25 +150,28 @@ class Runner:
                 run.model = _model_name(answered_servable.card if answered_servable else None) or run.model
             return result
 
-        with self.admitted(name, caller) as admission:
-            run = self.begin(operation, name, caller, work, owner=owner)
+        with await self.admitted(name, caller) as admission:
+            run = await self.begin(operation, name, caller, work, owner=owner)
             admission.follow(run)
         return run
 
-    def admitted(self, name: str, caller: Principal) -> AdmittedCall:
+    async def admitted(self, name: str, caller: Principal) -> AdmittedCall:
         """Admit a call from outside to an app. Raise `TooMany` if the app exceeds one of its limits.
 
         A caller without access is refused elsewhere, and uses no part of the app's budget.
         """
         servable = self._registry.get(name, caller)
         may = servable is not None and servable.card.kind == "app" and caller.allows(servable.card.scope)
-        return AdmittedCall(self.app_quotas.of(servable.card.id) if servable is not None and may else None)
+        meter = self.app_quotas.of(servable.card.id) if servable is not None and may else None
+        if meter is not None:
+            await meter.enter()
+        return AdmittedCall(meter)
 
-    def meter(self, caller: Principal) -> UsageMeter | None:
+    async def meter(self, caller: Principal) -> UsageMeter | None:
         """Count a call that starts, if its key has limits. Raise `TooMany`."""
         meter = self.quotas.of(caller.id)
         if meter is not None:
-            meter.enter()
+            await meter.enter()
         return meter
 
     async def call(
@@ -184,7 +187,9 @@ class Runner:
         """Call the Servable ``name`` and wait for its result. If the waiting task is cancelled, so is the call. See
         `start`.
         """
-        result: Result = await self.wait(self.start(operation, name, request, caller, servable, owner=owner))
+        result: Result = await self.wait(
+            await self.start(operation, name, request, caller, servable, owner=owner)
+        )
         return result
 
     async def wait(self, run: Run) -> Any:
@@ -233,7 +238,7 @@ class Runner:
         """Return the usage of the earlier attempts of a durable run that began at ``began``, from the usage rows."""
         return await self._usage.of_run(run_id, owner, began)
 
-    def begin(
+    async def begin(
         self,
         kind: str,
         name: str,
@@ -247,7 +252,7 @@ class Runner:
 
         ``owner``: the key that is charged, if a call from outside has already been counted for that key.
         """
-        meter = self.meter(caller) if owner is None else None
+        meter = await self.meter(caller) if owner is None else None
         run = self.spawn(kind, name, caller, work, timeout=timeout, owner=owner)
         run.meter = meter
         return run
@@ -316,7 +321,7 @@ class Runner:
         ``kind`` is the run's kind if it differs from the operation. Raise `TooMany` if the caller's key exceeds one of
         its limits.
         """
-        meter = self.meter(caller)
+        meter = await self.meter(caller)
         run = Run(kind or request.operation, name, caller)
         run.meter = meter
         run.model = _model_name(getattr(servable, "card", None))

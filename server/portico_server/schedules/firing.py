@@ -133,8 +133,8 @@ class ScheduleRuns:
                     code="effect_unknown",
                 )
             await self._database.write(runs.extend_payload, run.id, {BEGUN: True})
-        run.meter = self._runner.meter(context.caller)
-        with self._runner.admitted(name, context.caller) as admission:
+        run.meter = await self._runner.meter(context.caller)
+        with await self._runner.admitted(name, context.caller) as admission:
             admission.follow(run)
         result = await context.call(name, AppInput(payload["input"]), listener=context.emit)
         if isinstance(result, AppOutput | ChatReply):

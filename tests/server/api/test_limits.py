@@ -314,7 +314,7 @@ async def test_a_durable_flow_waits_for_its_limit_and_loses_nothing(daemon: ApiS
     meter = daemon.services.runner.quotas.of(made["id"])
     assert meter is not None
     for _call in range(1_199):
-        meter.add_request()
+        await meter.add_request()
     events = asyncio.create_task(flow(daemon, secret, 3, durability="normal"))
     assert (await events)[-1]["type"] == "finished"
     assert voice.asked == 3

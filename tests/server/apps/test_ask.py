@@ -362,7 +362,7 @@ async def test_proposed_questions_are_those_that_are_answered_until_the_store_ch
             return await apps.propose(store.card, version, read, context)
 
         questions: Sequence[str] = await daemon.runner.wait(
-            daemon.runner.begin("questions", "docs", LOCAL, work)
+            await daemon.runner.begin("questions", "docs", LOCAL, work)
         )
         return questions
 

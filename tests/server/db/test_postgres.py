@@ -20,8 +20,7 @@ from sqlalchemy import Connection, insert, text
 from tests import postgres
 
 from portico_server.blobs.place import FolderBlobs
-from portico_server.core.errors import InvalidRequest, NotFound, TooMany, Unavailable
-from portico_server.core.limits import UsageLimits
+from portico_server.core.errors import InvalidRequest, NotFound, Unavailable
 from portico_server.core.principal import SYSTEM
 from portico_server.db import conversations, responses, rows, runs
 from portico_server.db import feed as feed_module
@@ -34,7 +33,6 @@ from portico_server.db.schema import HEAD, aliases
 from portico_server.knowledge.files import FILE_BLOBS, FileStorage
 from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore, Author, NewArtifact
-from portico_server.runs.quotas import Quotas
 from portico_server.settings import load
 
 
@@ -288,47 +286,6 @@ async def test_a_daemon_asks_the_others_and_hears_if_they_know_nothing_fail_end_
         assert silent.value.code == "daemon_silent" and "silent" in asked
         monkeypatch.setattr(feed_module, "MAX_ASK_ATTEMPTS", 1)
         assert await first.ask("word", "ended") is None
-
-
-async def test_limits_count_what_other_daemons_let_in(pair: tuple[Database, Database]) -> None:
-    feeds, quotas = [Feed(database) for database in pair], [Quotas(), Quotas()]
-    heard = asyncio.Queue[Any]()
-    for feed, each in zip(feeds, quotas, strict=True):
-        each.limit("key", "key", UsageLimits(requests_per_minute=10, concurrency=3, tokens_per_day=1_000))
-        each.wake = feed.report("used", each.report)
-
-        def hear(origin: str, said: Any, each: Quotas = each) -> None:
-            each.hear(origin, said)
-            heard.put_nowait(said["key"])
-
-        feed.receive("used", hear)
-    first, second = (each.of("key") for each in quotas)
-    assert first is not None and second is not None
-
-    async def told(*expected: int) -> None:
-        total = [0, 0, 0]
-        async with asyncio.timeout(60):
-            while total != list(expected):
-                requests, tokens, calls = await heard.get()
-                total = [total[0] + requests, total[1] + tokens, calls]
-
-    async with following(*feeds):
-        for _ in range(3):
-            first.enter()
-        await told(3, 0, 3)
-        with pytest.raises(TooMany, match="concurrent calls"):
-            second.enter()
-        for _ in range(3):
-            first.leave()
-        for _ in range(6):
-            first.enter()
-            first.leave()
-        first.spend(400)
-        await told(6, 400, 0)
-        assert second.spent == 400
-        second.enter()
-        with pytest.raises(TooMany, match="requests per minute"):
-            second.enter()
 
 
 async def test_a_name_is_kept_from_other_daemons_until_it_is_let_go(

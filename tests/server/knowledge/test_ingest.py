@@ -318,7 +318,7 @@ async def test_an_app_learns_how_many_files_of_its_store_are_unread(shop: StoreS
     async with shop.stores.ingest.writing(store.id):  # no file is read meanwhile
         rows = [await shop.upload(f"{i}.txt", f"Word number {i}.") for i in range(2)]
         await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
-        run = shop.runner.start("search", f"store/{store.id}", search, LOCAL)
+        run = await shop.runner.start("search", f"store/{store.id}", search, LOCAL)
         found = await shop.runner.wait(run)
         assert (found.files, found.waiting, len(found.passages)) == (1, 2, 1)
         assert Progressed("index", "", done=1, total=3, unit="files") in await shop.events(run.id)

@@ -93,7 +93,7 @@ async def test_the_run_tells_each_stage_with_its_percentage(models: ModelFixture
     await slow(models, 0.4)
     heard: list[Event] = []
 
-    run = models.runner.start("chat", "slow", Chat(tuple(user("hello"))), LOCAL)
+    run = await models.runner.start("chat", "slow", Chat(tuple(user("hello"))), LOCAL)
     async for _, event in run.log.follow():
         heard.append(event)
     stages = [event for event in heard if isinstance(event, Progressed)]

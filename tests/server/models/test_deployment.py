@@ -210,14 +210,14 @@ async def test_a_damaged_model_file_is_one_sentence(models: ModelFixture, tmp_pa
 async def test_a_call_sends_events_and_returns_the_reply(models: ModelFixture) -> None:
     call = {"name": "lookup", "arguments": {"word": "\\1"}}
     await add(models, {"match": "define (\\w+)", "tool_calls": [call]})
-    run = models.runner.start("chat", "m", Chat(tuple(user("define port"))), LOCAL)
+    run = await models.runner.start("chat", "m", Chat(tuple(user("define port"))), LOCAL)
     reply = await models.runner.wait(run)
     assert isinstance(reply, ChatReply) and reply.finish_reason == "tool_calls"
     assert [(c.name, c.arguments) for c in reply.tool_calls] == [("lookup", '{"word":"port"}')]
     events = [event async for _, event in run.log.follow()]
     assert [type(event) for event in events[:3]] == [Progressed, ToolCalled, Usage]
     assert events[0] == Progressed("load", "m"), "a cold start is seen in the run"
-    run = models.runner.start("chat", "m", Chat(tuple(user("two words"))), LOCAL)
+    run = await models.runner.start("chat", "m", Chat(tuple(user("two words"))), LOCAL)
     assert (await models.runner.wait(run)).content == "two words"
     assert [e.text async for _, e in run.log.follow() if isinstance(e, Delta)] == ["two", " words"]
 

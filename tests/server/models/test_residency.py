@@ -155,7 +155,7 @@ async def test_each_cold_start_is_told_from_its_beginning(tmp_path: Path) -> Non
         for name in "ab":
             await add(daemon, name)
         for name in "aba":
-            run = daemon.runner.start("chat", name, Chat(tuple(user("hi"))), LOCAL)
+            run = await daemon.runner.start("chat", name, Chat(tuple(user("hi"))), LOCAL)
             await daemon.runner.wait(run)
             told = [event.stage async for _, event in run.log.follow() if isinstance(event, Progressed)]
             assert told in (["memory", "load"], ["load"])

@@ -38,9 +38,9 @@ def meter(time: Time, **limits: int) -> UsageMeter:
     return found
 
 
-def refused(one: UsageMeter) -> TooMany:
+async def refused(one: UsageMeter) -> TooMany:
     with pytest.raises(TooMany) as raised:
-        one.enter()
+        await one.enter()
     assert (raised.value.status, raised.value.code) == (429, "rate_limit_exceeded")
     assert "phone" in raised.value.message and raised.value.retry_after is not None
     return raised.value
@@ -51,31 +51,31 @@ def test_a_key_without_limits_has_no_meter() -> None:
     assert quotas.limit("key_1", "phone", UsageLimits()) is None and quotas.of("key_1") is None
 
 
-def test_what_was_used_counts_on_under_other_limits() -> None:
+async def test_what_was_used_counts_on_under_other_limits() -> None:
     time = Time()
     quotas = Quotas(lambda: time.now, lambda: time.today)
     assert quotas.change("key_1", "phone", UsageLimits(concurrency=2, requests_per_minute=4))
     one = quotas.of("key_1")
     assert one is not None
     for _ in range(2):
-        one.enter()
+        await one.enter()
     one.spend(70)
     assert not quotas.change("key_1", "phone", UsageLimits(concurrency=3, requests_per_minute=3))
     assert quotas.of("key_1") is one
-    one.enter()
-    assert "concurrent calls: limit 3, used 3" in refused(one).message
+    await one.enter()
+    assert "concurrent calls: limit 3, used 3" in (await refused(one)).message
     one.leave()
-    assert "requests per minute: limit 3" in refused(one).message
+    assert "requests per minute: limit 3" in (await refused(one)).message
     quotas.change("key_1", "phone", UsageLimits(requests_per_minute=1, tokens_per_day=71))
-    assert refused(one).retry_after == 60  # usage above the new limit is not carried over
+    assert (await refused(one)).retry_after == 60  # usage above the new limit is not carried over
     time.pass_(60)
-    one.enter()
+    await one.enter()
     one.spend(1)
     time.pass_(60)
-    assert "tokens per day: limit 71, used 71" in refused(one).message
+    assert "tokens per day: limit 71, used 71" in (await refused(one)).message
     quotas.change("key_1", "phone", UsageLimits())
     assert quotas.of("key_1") is None
-    one.enter()
+    await one.enter()
 
 
 async def test_calls_of_models_wait_for_a_limit_that_is_changed() -> None:
@@ -99,61 +99,61 @@ async def test_calls_of_models_wait_for_a_limit_that_is_changed() -> None:
         free.set()
 
 
-def test_calls_at_the_same_time() -> None:
+async def test_calls_at_the_same_time() -> None:
     one = meter(Time(), concurrency=2)
-    one.enter()
-    one.enter()
-    assert "concurrent calls: limit 2, used 2" in refused(one).message
+    await one.enter()
+    await one.enter()
+    assert "concurrent calls: limit 2, used 2" in (await refused(one)).message
     one.leave()
-    one.enter()
+    await one.enter()
 
 
-def test_requests_per_minute_come_back_one_by_one() -> None:
+async def test_requests_per_minute_come_back_one_by_one() -> None:
     time = Time()
     one = meter(time, requests_per_minute=2)
     for _ in range(2):
-        one.enter()
+        await one.enter()
         one.leave()
-    assert refused(one).retry_after == 30
+    assert (await refused(one)).retry_after == 30
     time.pass_(30)
-    one.enter()
-    refused(one)
+    await one.enter()
+    await refused(one)
 
 
-def test_tokens_may_overdraw_the_minute_which_then_recovers() -> None:
+async def test_tokens_may_overdraw_the_minute_which_then_recovers() -> None:
     time = Time()
     one = meter(time, tokens_per_minute=600)
-    one.enter()
+    await one.enter()
     one.spend(900)
-    error = refused(one)
+    error = await refused(one)
     assert error.retry_after is not None and 30 < error.retry_after < 31 and "used 900" in error.message
     time.pass_(error.retry_after)
-    one.enter()
+    await one.enter()
 
 
-def test_tokens_of_a_day_come_back_at_midnight() -> None:
+async def test_tokens_of_a_day_come_back_at_midnight() -> None:
     time = Time()
     time.pass_(DAY_S - 100)
     one = meter(time, tokens_per_day=50)
-    one.enter()
+    await one.enter()
     one.spend(50)
-    assert refused(one).retry_after == 100
+    assert (await refused(one)).retry_after == 100
     time.pass_(101)
-    one.enter()
+    await one.enter()
 
 
-def test_what_was_used_before_the_start_counts() -> None:
+async def test_what_was_used_before_the_start_counts() -> None:
     time = Time()
     one = meter(time, tokens_per_day=100, requests_per_minute=5, tokens_per_minute=1_000)
     one.resume(requests=5, tokens=20, spent_tokens=40)
-    assert refused(one).retry_after == 12
+    assert (await refused(one)).retry_after == 12
     assert one.spent == 40
 
 
-def test_what_is_left_is_told_in_openais_headers() -> None:
+async def test_what_is_left_is_told_in_openais_headers() -> None:
     time = Time()
     one = meter(time, requests_per_minute=60, tokens_per_minute=6_000)
-    one.enter()
+    await one.enter()
     one.spend(7_000)
     assert dict(one.headers()) == {
         b"x-ratelimit-limit-requests": b"60",

@@ -110,7 +110,7 @@ async def test_what_is_large_at_the_end_of_a_result_or_in_its_events_counts_too(
 
     for name, work in (("hidden", hidden), ("spoken", spoken)):
         daemon.registry.add(Scripted(name, work))
-        runs = [daemon.runner.start("chat", name, CHAT, LOCAL) for _ in range(3)]
+        runs = [await daemon.runner.start("chat", name, CHAT, LOCAL) for _ in range(3)]
         for run in runs:
             await daemon.runner.wait(run)
         assert [daemon.runner.get(run.id) is run for run in runs] == [False, False, True]
@@ -123,7 +123,7 @@ async def test_a_result_is_not_copied_for_its_last_event(daemon: RunnerFixture) 
         return TokenizedText(ids)
 
     daemon.registry.add(Scripted("echo", work))
-    run = daemon.runner.start("chat", "echo", CHAT, LOCAL)
+    run = await daemon.runner.start("chat", "echo", CHAT, LOCAL)
     await daemon.runner.wait(run)
     *_, last = run.log.kept
     assert isinstance(last, Finished)
@@ -235,7 +235,7 @@ async def test_our_own_mistake_is_told_without_its_inside(daemon: RunnerFixture)
         raise ZeroDivisionError("secret detail")
 
     daemon.registry.add(Scripted("broken", work))
-    run = daemon.runner.start("chat", "broken", CHAT, LOCAL)
+    run = await daemon.runner.start("chat", "broken", CHAT, LOCAL)
     with pytest.raises(PorticoError) as caught:
         await daemon.runner.wait(run)
     assert caught.value.status == 500
@@ -312,11 +312,11 @@ async def test_an_ended_run_keeps_no_value_of_what_failed_or_was_cancelled(daemo
         except ValueError as error:
             raise InvalidRequest("No.") from error
 
-    failed = daemon.runner.begin("flow", "f", LOCAL, partial(work, hangs=False))
+    failed = await daemon.runner.begin("flow", "f", LOCAL, partial(work, hangs=False))
     with pytest.raises(InvalidRequest):
         await daemon.runner.wait(failed)
     begun.clear()
-    cancelled = daemon.runner.begin("flow", "f", LOCAL, partial(work, hangs=True))
+    cancelled = await daemon.runner.begin("flow", "f", LOCAL, partial(work, hangs=True))
     await begun.wait()
     await cancelled.cancel()
     gc.collect()

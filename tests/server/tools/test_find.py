@@ -94,7 +94,7 @@ async def test_tools_are_found(tmp_path: Path) -> None:
             ) -> list[int]:
                 return await served.services.tool_search.best("zzz", own, context, charge=charge)
 
-            run = served.services.runner.begin("test", "tools", LOCAL, search)
+            run = await served.services.runner.begin("test", "tools", LOCAL, search)
             assert (await served.services.runner.wait(run))[0] == 1
             assert run.usage.prompt_tokens == expected, "who brings tools along pays for their vectors"
         broken = True

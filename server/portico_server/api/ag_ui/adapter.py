@@ -60,6 +60,6 @@ async def serve(exchange: Exchange, services: ApiServices) -> None:
     chat = chat_of(name, body)
     CHAT.check({**chat, "stream": True})
     options = {key: value for key, value in chat.items() if key not in ("model", "messages")}
-    run = services.runner.start(OPERATION, name, Chat(tuple(chat["messages"]), options), caller)
+    run = await services.runner.start(OPERATION, name, Chat(tuple(chat["messages"]), options), caller)
     exchange.extra.append((b"x-portico-run", run.id.encode()))
     await exchange.stream(_frames(services, run, AgUiEvents(body, run), exchange.id))

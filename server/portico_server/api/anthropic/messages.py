@@ -135,7 +135,7 @@ def _parse(data: bytes) -> Any:
 
 async def _app(exchange: Exchange, services: ApiServices, chat: dict[str, Any], head: Head) -> None:
     options = {key: value for key, value in chat.items() if key not in _OURS}
-    run = services.runner.start(
+    run = await services.runner.start(
         "chat/completions", chat["model"], Chat(tuple(chat["messages"]), options), caller_of(exchange)
     )
     exchange.extra.append((b"x-portico-run", run.id.encode()))

@@ -281,7 +281,7 @@ class ToolCalls:
                 if name == FIND_TOOLS:
                     tools = {tool_name: offer(tool_name, card).tool for tool_name, card in cards.items()}
                     work = self._find_tools.search(tools, arguments)
-                    run = self._runner.begin(OPERATION, FIND_TOOLS, caller, work)
+                    run = await self._runner.begin(OPERATION, FIND_TOOLS, caller, work)
                     return await self._follow(context, run, 0)
                 name, arguments = self._find_tools.call(arguments)
             except PorticoError as error:
@@ -295,7 +295,7 @@ class ToolCalls:
             request = request_of(name, card, arguments)
         except PorticoError as error:
             return failure(error.message)
-        run = self._runner.start(OPERATION, card.key, request, caller)
+        run = await self._runner.start(OPERATION, card.key, request, caller)
         # The run has not started yet: it starts in the next iteration of the event loop.
         run.client_model_features = client_model_features(context)
         return await self._follow(context, run, 0)

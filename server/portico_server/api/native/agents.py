@@ -73,7 +73,7 @@ async def run_agent(body: AgentInput, services: TheServices, caller: Caller) -> 
     If the client leaves, the turn is cancelled and none of it is stored.
     """
     spec = read.agent(body.agent)
-    run = services.agents.begin(
+    run = await services.agents.begin(
         spec,
         message_of(body.message),
         caller,

@@ -284,12 +284,12 @@ async def run_app(
         refuse_unchecked(servable.card, asked_request.options)
     flow = getattr(servable, "flow", None)
     if flow is not None and body.messages is None:
-        with services.runner.admitted(name, caller) as admission:
+        with await services.runner.admitted(name, caller) as admission:
             run = await services.flows.begin(flow, body.input, caller)
             admission.follow(run)
         stay = keep or flow.durability != "off"
     else:
-        run = services.runner.start("apps/run", name, asked_request, caller)
+        run = await services.runner.start("apps/run", name, asked_request, caller)
         stay = keep
     if not stream:
         output = await while_present(request, _output(services.runner, run, stay=stay))

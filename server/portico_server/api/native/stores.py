@@ -262,7 +262,7 @@ async def propose_questions(store: str, services: TheServices, caller: Caller) -
         return await services.store_apps.propose(card, version, read, context)
 
     return Listed(
-        data=await services.runner.wait(services.runner.begin("questions", card.name, caller, work))
+        data=await services.runner.wait(await services.runner.begin("questions", card.name, caller, work))
     )
 
 

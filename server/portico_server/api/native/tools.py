@@ -73,7 +73,7 @@ async def list_tools(
         async def work(context: Context) -> list[int]:
             return await services.tool_search.best(search, tools, context, limit)
 
-        run = services.runner.begin("tools/search", "tools", caller, work)
+        run = await services.runner.begin("tools/search", "tools", caller, work)
         cards = [cards[place] for place in await services.runner.wait(run)]
     return Listed(data=[_tool(card) for card in cards])
 
@@ -113,7 +113,7 @@ async def call_tool(
     """
     if not wait:
         await services.registry.resolve(f"tool/{name}", caller)  # so that this request reports a wrong name
-        run = services.runner.start("tools/call", f"tool/{name}", ToolCall(body.arguments), caller)
+        run = await services.runner.start("tools/call", f"tool/{name}", ToolCall(body.arguments), caller)
         return JSONResponse({"run": run.id}, HTTPStatus.ACCEPTED)
     call = services.runner.call("tools/call", f"tool/{name}", ToolCall(body.arguments), caller)
     result = await while_present(request, call)

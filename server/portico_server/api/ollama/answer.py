@@ -117,7 +117,9 @@ async def pieces_of_app(
         for key, value in body.items()
         if key not in ("model", "messages", "stream", "stream_options")
     }
-    run = services.runner.start("chat/completions", name, Chat(tuple(body["messages"]), options), caller)
+    run = await services.runner.start(
+        "chat/completions", name, Chat(tuple(body["messages"]), options), caller
+    )
     has_started = False
     try:
         async for _number, event in run.log.follow():

@@ -56,7 +56,7 @@ async def _app(
                 param=field,
             )
     options = {key: value for key, value in body.items() if key not in _OURS}
-    run = services.runner.start(
+    run = await services.runner.start(
         "chat/completions", name, Chat(tuple(body["messages"]), options), caller_of(exchange)
     )
     exchange.extra.append((b"x-portico-run", run.id.encode()))

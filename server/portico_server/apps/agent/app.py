@@ -141,7 +141,7 @@ class AgentApps:
             id=row.id,
         )
 
-    def begin(
+    async def begin(
         self,
         spec: AgentSpec,
         message: AgentMessage,
@@ -161,7 +161,7 @@ class AgentApps:
             )
             return await turn.output(reply)
 
-        return self._runner.begin("agent", spec.name, caller, work)
+        return await self._runner.begin("agent", spec.name, caller, work)
 
     async def inline_exists(self, agent: Mapping[str, Any], caller: Principal, at: str) -> bool:
         spec = read.agent(agent, at)

@@ -237,7 +237,7 @@ class Flows:
         # The execution itself applies the flow's time limit, which pauses while the run waits for an answer.
         if flow.durability == "off":
             self.require_served(flow, caller, answered_functions)
-            return self._runner.begin(
+            return await self._runner.begin(
                 KIND,
                 flow.name,
                 caller,
@@ -247,7 +247,7 @@ class Flows:
                 timeout=None if flow.timeout is not None else -1,
             )
         payload = self._payload(flow, value, history, answered_functions)
-        meter = self._runner.meter(caller)
+        meter = await self._runner.meter(caller)
         try:
             with binding():
                 await self._bind(flow, caller)

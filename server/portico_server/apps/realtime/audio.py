@@ -213,7 +213,7 @@ class Voices:
         transcribe = Transcribe(
             file, settings.get("language") or "", settings.get("prompt") or "", stream=True
         )
-        run = self._runner.start("audio/transcriptions", model, transcribe, self._caller)
+        run = await self._runner.start("audio/transcriptions", model, transcribe, self._caller)
         try:
             async with aclosing(run.log.follow()) as events:
                 async for _number, event in events:

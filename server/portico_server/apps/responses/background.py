@@ -100,9 +100,9 @@ class BackgroundResponses:
             responses.append_events(connection, row.id, events)
             return run_row
 
-        meter = self._runner.meter(caller)
+        meter = await self._runner.meter(caller)
         try:
-            with self._runner.admitted(response.ask.model, caller) as admission, binding():
+            with await self._runner.admitted(response.ask.model, caller) as admission, binding():
                 await self._bind(response, caller)
                 run = await self._scheduler.begin(
                     KIND, response.ask.model, {"response": row.id}, caller, write=write

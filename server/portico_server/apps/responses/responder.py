@@ -105,7 +105,7 @@ class Responder:
                 async for _events in self._relayed(response, model, caller, stream=False):
                     pass
             else:
-                run, work = self._begin(response, caller, unheard)
+                run, work = await self._begin(response, caller, unheard)
                 await self._runner.wait(run)
                 work.finish()
                 await self._keep(response, caller, run.id)
@@ -192,7 +192,7 @@ class Responder:
         self, response: PreparedResponse, caller: Principal
     ) -> AsyncGenerator[list[Event], None]:
         pipe = EventPipe()
-        run, work = self._begin(response, caller, pipe.put)
+        run, work = await self._begin(response, caller, pipe.put)
         assert run.task is not None
         run.task.add_done_callback(pipe.close)
         try:
@@ -204,7 +204,9 @@ class Responder:
         finally:
             await run.leave()
 
-    def _begin(self, response: PreparedResponse, caller: Principal, emit: Emit) -> tuple[Run, ResponseWork]:
+    async def _begin(
+        self, response: PreparedResponse, caller: Principal, emit: Emit
+    ) -> tuple[Run, ResponseWork]:
         """Start the work of a response in its own run."""
         work = ResponseWork(response, self._around, emit)
 
@@ -216,8 +218,8 @@ class Responder:
             return {"response": response.machine.response["id"]}
 
         name = response.ask.model
-        with self._runner.admitted(name, caller) as admission:
-            run = self._runner.begin(KIND, name, caller, finish)
+        with await self._runner.admitted(name, caller) as admission:
+            run = await self._runner.begin(KIND, name, caller, finish)
             admission.follow(run)
         return run, work
 
@@ -278,7 +280,7 @@ class Responder:
         mint = ItemIds(response_id)
         ask = read.compaction(body, mint)
         response = await self._preparer.prepare(ask, response_id, mint, caller)
-        run, work = self._begin(response, caller, unheard)
+        run, work = await self._begin(response, caller, unheard)
         await self._runner.wait(run)
         return {
             "id": response_id,

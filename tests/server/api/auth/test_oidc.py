@@ -423,7 +423,7 @@ async def test_what_somebody_used_counts_on_whatever_role_their_tokens_have(
         meter = daemon.auth.keys._quotas.of(caller.id)
         assert meter is not None
         with pytest.raises(TooMany, match="requests per minute"):
-            meter.enter()
+            await meter.enter()
 
 
 async def test_what_an_admin_narrows_while_others_are_taken_over_stays_narrow(

@@ -155,7 +155,7 @@ class AgentFixture:
         **spec: Any,
     ) -> tuple[AgentMessage, list[Event]]:
         """Return the answer and the events before it."""
-        run = self.agents.begin(
+        run = await self.agents.begin(
             agent(**spec),
             message_of(message),
             caller,

@@ -150,7 +150,7 @@ async def test_a_guard_withholds_an_injected_instruction_from_the_model(agent_fi
 async def test_a_hook_of_the_client_is_called_during_the_turn(agent_fixture: AgentFixture) -> None:
     model = agent_fixture.model("ok")
     hook = {"on": "before_agent", "do": "client", "source": "shout"}
-    run = agent_fixture.agents.begin(agent(hooks=[hook]), message_of("hi"), LOCAL)
+    run = await agent_fixture.agents.begin(agent(hooks=[hook]), message_of("hi"), LOCAL)
     async with asyncio.timeout(60):
         async for _number, event in run.log.follow():
             if isinstance(event, Asked):
@@ -166,7 +166,7 @@ async def test_the_limit_in_seconds_stands_still_while_somebody_is_asked(agent_f
     model = agent_fixture.model(calls(("look", '{"what": "x"}')), "ok")
     hook = {"on": "before_action", "do": "client", "source": "look_at"}
     spec = agent(hooks=[hook], tools=["look"], limits={"seconds": 1})
-    run = agent_fixture.agents.begin(spec, message_of("hi"), LOCAL)
+    run = await agent_fixture.agents.begin(spec, message_of("hi"), LOCAL)
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(60):
         async for _number, event in run.log.follow():

@@ -140,7 +140,9 @@ async def test_what_a_result_says_does_not_take_the_place_of_an_approval(agent_f
         Tool("erase", "erase", "Erases.", {"type": "object"}, erase, needs_approval=True)
     )
     model = agent_fixture.model(calls(("page", "{}")), calls(("erase", "{}")), "I did not.")
-    run = agent_fixture.agents.begin(agent(tools=["page", "erase"]), AgentMessage("user", "read it"), LOCAL)
+    run = await agent_fixture.agents.begin(
+        agent(tools=["page", "erase"]), AgentMessage("user", "read it"), LOCAL
+    )
     async for _number, event in run.log.follow():
         if isinstance(event, Asked):
             assert (event.kind, event.name, erased) == ("approval", "erase", [])

@@ -70,7 +70,7 @@ async def test_training_reads_conversations_as_serving_does(tmp_path: Path) -> N
 
         async def call(request: Tokenize | Detokenize) -> Any:
             return await daemon.runner.wait(
-                daemon.runner.begin("test", "m", LOCAL, lambda context: model.call(request, context))
+                await daemon.runner.begin("test", "m", LOCAL, lambda context: model.call(request, context))
             )
 
         for given, found in zip(CONVERSATIONS, told, strict=True):
