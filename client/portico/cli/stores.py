@@ -27,6 +27,7 @@ from portico.cli.render import (
 from portico.cli.root import group
 from portico.cli.search import StepsChoice
 from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
+from portico.cli.themes import show_themes
 from portico.client import Client
 from portico.errors import InvalidRequest, NotFound
 from portico.schemas.stores import STORES, SkippedFiles, Store, StoreFile, SyncPlan
@@ -38,6 +39,7 @@ app.command(epilog="Example: portico stores calibrate docs --questions questions
 app.command("export", epilog="Example: portico stores export docs docs.zip")(export_store)
 app.command("import", epilog="Example: portico stores import docs.zip --name docs2")(import_store)
 app.command("links", epilog="Example: portico stores links docs --chunk 12")(neighbours)
+app.command("themes", epilog="Example: portico stores themes docs")(show_themes)
 app.command("graph", epilog="Example: portico stores graph docs links.graphml")(export_graph)
 
 MAX_SKIPPED = 10

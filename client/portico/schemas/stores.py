@@ -10,7 +10,7 @@ from portico._read import Page
 from portico.schemas import json_at
 from portico.schemas.chunks import ChunkGroup, FileChunk
 from portico.schemas.resource import Column, Resource, Verb
-from portico.wire import Place
+from portico.wire import Passage, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,51 @@ class LinkedPassages:
 
 
 @dataclass(frozen=True, slots=True)
+class Theme:
+    """Passages on one subject. ``words`` are the words that distinguish them, and ``example`` is the most typical
+    passage.
+    """
+
+    words: tuple[str, ...]
+    passage_count: int
+    file_count: int
+    example: Passage
+
+
+@dataclass(frozen=True, slots=True)
+class MentionedName:
+    """A name that passages mention. ``kind`` is ``person``, ``place``, ``organisation``, ``code``, or ``name`` if the
+    kind is unknown.
+    """
+
+    name: str
+    kind: str
+    passage_count: int
+    example: Passage
+
+
+@dataclass(frozen=True, slots=True)
+class NamePair:
+    """Two names that the same passages mention."""
+
+    names: tuple[str, str]
+    passage_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreThemes:
+    """What a store is about: its themes, the largest first, and the names and pairs of names that it mentions most
+    often. All are counted in ``examined_count`` of its ``passage_count`` passages.
+    """
+
+    themes: tuple[Theme, ...] = ()
+    names: tuple[MentionedName, ...] = ()
+    pairs: tuple[NamePair, ...] = ()
+    examined_count: int = 0
+    passage_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SyncPlan:
     """The changes that a sync would make, as lists of file names. ``moved`` contains pairs (from, to)."""
 
@@ -164,6 +209,7 @@ STORES = Resource(
         Verb("plan", "GET {name}/sync/plan", SyncPlan, slow=True),
         Verb("skipped", "GET {name}/skipped", SkippedFiles),
         Verb("neighbours", "GET {name}/links", LinkedPassages),
+        Verb("themes", "GET {name}/themes", StoreThemes, slow=True),
         Verb("groups", "GET {name}/groups", list[ChunkGroup]),
         Verb(
             "add_group",

@@ -11,10 +11,12 @@ from typing import Any, Literal, TypeAlias
 
 from portico.schemas import tools
 from portico.schemas.search import TraceStage
+from portico.schemas.stores import StoreThemes
 from portico.wire import AnswerClaim, Passage, Usage
 from portico_server.core.dataclass import dataclass
 from portico_server.core.media import Draw, GeneratedImages, Speak, Speech, Transcribe, Transcription
 from portico_server.core.tables import ComputedValue, FindTables, TableList, TableQuery
+from portico_server.core.themes import FindThemes
 
 Message: TypeAlias = Mapping[str, Any]
 """A chat message as OpenAI defines it: ``role``, ``content`` and so on."""
@@ -198,6 +200,7 @@ Request: TypeAlias = (
     | Moderate
     | Search
     | FindTables
+    | FindThemes
     | TableQuery
     | ToolCall
     | AppInput
@@ -324,6 +327,7 @@ Result: TypeAlias = (
     | SearchResult
     | TableList
     | ComputedValue
+    | StoreThemes
     | ToolResult
     | AppOutput
     | TokenizedText

@@ -27,6 +27,7 @@ from portico_server.knowledge.store import (
 )
 from portico_server.knowledge.store_claims import StoreClaims
 from portico_server.knowledge.store_tables import StoreTables
+from portico_server.knowledge.themes.store_themes import ThemeReader
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +45,13 @@ class ServedStores:
         indexes: IndexManager,
         claims: StoreClaims,
         tables: StoreTables,
+        themes: ThemeReader,
     ) -> None:
         self._database = database
         self._registry = registry
         self._indexes = indexes
         self._tables = tables
+        self._themes = themes
         self.has = claims.has
         self._touching: set[str] = set()
         """The ids of the stores whose use is being recorded."""
@@ -81,6 +84,7 @@ class ServedStores:
             condition=lambda caller: view(row, caller).condition,
             indexes=self._indexes,
             tables=self._tables,
+            themes=self._themes,
             database=self._database,
             registry=self._registry,
             before=partial(self._touch, row),

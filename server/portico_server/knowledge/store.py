@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field, fields, replace
 from typing import Any, Protocol
 
-from portico.schemas.stores import FileCounts
+from portico.schemas.stores import FileCounts, StoreThemes
 from portico.wire import Progressed
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
@@ -17,6 +17,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Attributes, Filter, Request, Search, SearchResult, Steps
 from portico_server.core.servable import Card
 from portico_server.core.tables import ComputedValue, FindTables, TableList, TableQuery
+from portico_server.core.themes import FindThemes
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.file_batches import FileBatchRow as FileBatchRow
@@ -75,6 +76,13 @@ class ReadsTables(Protocol):
         """Return the value of a query. Raise `NotFound` unless its file is in the store and meets ``condition``."""
 
 
+class ReadsThemes(Protocol):
+    """Computes the themes of stores: `portico_server.knowledge.themes.store_themes.ThemeReader`."""
+
+    async def read(self, store_id: str, store_name: str, condition: Filter | None) -> StoreThemes:
+        """Return the themes of a store, from files that meet ``condition``."""
+
+
 class StoreServable:
     """A servable for one store, created from the store's row for each request by name. It keeps no resources open.
 
@@ -83,7 +91,7 @@ class StoreServable:
     ``last_change`` is the store's newest change when the row was read, which saves the first search a query.
     ``condition`` returns the filter that a file must meet for a caller to read the file. ``indexes`` is the daemon's
     `IndexManager`. ``before`` is awaited before each search, and can reject the search. ``tables``
-    reads the tables in the store's files, if they can be computed.
+    reads the tables in the store's files, and ``themes`` computes its themes, if these are available.
     """
 
     def __init__(
@@ -101,9 +109,11 @@ class StoreServable:
         registry: Registry,
         before: Callable[[], Awaitable[None]] | None = None,
         tables: ReadsTables | None = None,
+        themes: ReadsThemes | None = None,
     ) -> None:
         self._card = card
         self._tables = tables
+        self._themes = themes
         self._before_search = before
         self._store_id = store_id
         self._last_change = last_change
@@ -125,12 +135,15 @@ class StoreServable:
     def card(self) -> Card:
         return self._card
 
-    async def call(self, request: Request, context: Context) -> SearchResult | TableList | ComputedValue:
-        """Answer `Search`, `FindTables` and `TableQuery`; for errors see `Searcher.search` and `ReadsTables.compute`.
+    async def call(
+        self, request: Request, context: Context
+    ) -> SearchResult | TableList | ComputedValue | StoreThemes:
+        """Answer `Search`, `FindTables`, `TableQuery` and `FindThemes`; for errors see `Searcher.search` and
+        `ReadsTables.compute`.
 
         Raise `InvalidRequest` for any other request.
         """
-        if not isinstance(request, Search | FindTables | TableQuery):
+        if not isinstance(request, Search | FindTables | TableQuery | FindThemes):
             raise InvalidRequest(
                 f"'{self._card.name}' is a store: it answers only searches, not requests of the kind "
                 f"'{type(request).__name__}'."
@@ -139,9 +152,13 @@ class StoreServable:
             await self._before_search()
         if isinstance(request, Search):
             return await self._search(request, context)
+        condition = self._condition(context.caller)
+        if isinstance(request, FindThemes):
+            if self._themes is None:
+                return StoreThemes()
+            return await self._themes.read(self._store_id, self._card.name, condition)
         if self._tables is None:
             return TableList(()) if isinstance(request, FindTables) else ComputedValue(None)
-        condition = self._condition(context.caller)
         if isinstance(request, FindTables):
             return await self._tables.find(self._store_id, condition, request)
         return await self._tables.compute(self._store_id, self._card.name, condition, request)

@@ -59,6 +59,7 @@ from portico_server.knowledge.store import (
 )
 from portico_server.knowledge.store_claims import StoreClaims
 from portico_server.knowledge.store_tables import StoreTables
+from portico_server.knowledge.themes.store_themes import ThemeReader
 from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.launchers.local import LOCAL, this_machine
 from portico_server.launchers.protocol import Launcher
@@ -135,7 +136,9 @@ class StoreService:
             elsewhere=workers if settings.ingest_launcher != LOCAL.name else None,
         )
         tables = StoreTables(database, files, self._readers)
-        self.served = ServedStores(database, registry, self._indexes, self._claims, tables)
+        self.themes = ThemeReader(database)
+        """The themes of the stores, and the names that their passages mention."""
+        self.served = ServedStores(database, registry, self._indexes, self._claims, tables, self.themes)
         """The stores in the form in which the registry serves them."""
         self.ingest = ingest = Ingest(
             database, files, self._readers, self._indexes, workers=settings.ingest_workers

@@ -11,7 +11,7 @@ from portico._read import Page
 from portico._request import at, by_id, check_path_name, without_none
 from portico._sync.group import Group
 from portico.schemas.chunks import ChunkGroup, FileChunk
-from portico.schemas.stores import LinkedPassages, SkippedFiles, Store, StoreFile, SyncPlan
+from portico.schemas.stores import LinkedPassages, SkippedFiles, Store, StoreFile, StoreThemes, SyncPlan
 
 
 class Stores(Group):
@@ -166,6 +166,15 @@ class Stores(Group):
             at("api", "stores", check_path_name(name, "a store"), "links"),
             LinkedPassages,
             query=without_none(chunk=chunk, file=file, start=start, after=after, limit=limit),
+        )
+
+    def themes(self, name: str) -> StoreThemes:
+        """Return what a store is about: its themes, and the names that its passages mention most often.
+
+        They are computed from the words of at most 600 passages, without a language model.
+        """
+        return self._transport.request(
+            "GET", at("api", "stores", check_path_name(name, "a store"), "themes"), StoreThemes, slow=True
         )
 
     def groups(self, name: str) -> Sequence[ChunkGroup]:

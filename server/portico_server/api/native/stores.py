@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from portico.schemas.chunks import FileChunk
-from portico.schemas.stores import SkippedFile, Store, StoreChanged, StoreFile, SyncPlan
+from portico.schemas.stores import SkippedFile, Store, StoreChanged, StoreFile, StoreThemes, SyncPlan
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.native.search import SearchAnswer, SearchRequest, answer
@@ -349,6 +349,16 @@ async def list_neighbours(
     if chunk is None:
         chunk = await services.stores.links.chunk_at(row, file or "", start)
     return await services.stores.links.neighbours(row, chunk, after=after, limit=limit)
+
+
+@router.get("/{store}/themes")
+async def read_themes(store: str, services: TheServices, caller: Caller) -> StoreThemes:
+    """Return what a store is about: its themes, and the names that its passages mention most often.
+
+    They are computed from the words of at most 600 passages, without a language model.
+    """
+    row = await services.stores.get(store, caller)
+    return await services.stores.themes.read(row.id, row.name or row.id, row.condition)
 
 
 @router.get("/{store}/graph", response_class=StreamingResponse)

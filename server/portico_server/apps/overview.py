@@ -1,0 +1,192 @@
+"""Answers questions about a whole store, such as "What are the main themes?", from its themes and its names."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final, Literal, TypeAlias
+
+from portico.schemas.stores import MentionedName, StoreThemes
+from portico_server.apps.answer.units import sentences
+from portico_server.apps.language import language
+from portico_server.apps.tables.answer import ComputedAnswer
+from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import PorticoError
+from portico_server.core.pools import SEARCH
+from portico_server.core.themes import FindThemes
+from portico_server.core.word_forms import simplify
+
+logger = logging.getLogger(__name__)
+
+MAX_QUESTION_CHARS: Final = 120
+"""Maximum length of a question about a whole store, in characters."""
+
+MAX_SENTENCE_CHARS: Final = 240
+"""Maximum length of a quoted sentence, in characters."""
+
+MAX_LISTED_NAMES: Final = 8
+
+_Subject: TypeAlias = Literal["themes", "names", "person", "place", "organisation"]
+
+_DOCUMENTS = (
+    r"(?:all |of |these|those|this|the|my|our|your|here|store|stores|folder|whole |entire )*\s*"
+    r"(?:documents?|files?|docs|papers?|texts?|stores?|collection|folder|knowledge base|notes|library|articles?|"
+    r"sources|materials?)"
+)
+_MOST = r"(?: (?:the )?most(?: often| frequently)?)"
+_VERB = r"(?:appears?|occurs?|(?:is|are) (?:mentioned|named))"
+_PLACE = rf"(?: (?:of|in|across|from|covered (?:in|by)|discussed in|mentioned in) {_DOCUMENTS}| here)?"
+_THEMES_EN = re.compile(
+    r"(?:(?:what|which)(?: are| is|'s)?|list|name|show me|tell me|give me) (?:all )?(?:the )?"
+    r"(?:(?:main|major|key|central|common|important|most|overall|principal|different) )*"
+    rf"(?:themes?|topics?|subjects?){_PLACE}"
+    rf"|(?:what|which) (?:themes|topics|subjects) (?:do|does) {_DOCUMENTS} (?:cover|contain|discuss|deal with)"
+    rf"|(?:what|which) (?:themes|topics|subjects) are (?:covered|discussed)(?: (?:in|by) {_DOCUMENTS}| here)?"
+    rf"|what (?:are|is) {_DOCUMENTS} (?:all )?about"
+    rf"|what (?:do|does) {_DOCUMENTS} (?:cover|contain|discuss|deal with|talk about)"
+    rf"|what(?: is|'s) in {_DOCUMENTS}"
+    rf"|(?:summari[sz]e|give me (?:a summary|an overview) of|(?:an )?overview of) {_DOCUMENTS}"
+)
+_NAMES_EN = re.compile(
+    rf"(?P<person>who {_VERB}{_MOST}{_PLACE}|(?:who|which) are the (?:main|key|most (?:important|mentioned)) "
+    rf"(?:people|persons|figures|characters){_PLACE}"
+    rf"|(?:which|what) (?:people|persons?|figures|characters) {_VERB}{_MOST}{_PLACE})"
+    rf"|(?P<place>(?:which|what) (?:places?|locations?|cities|city|countries|country) {_VERB}{_MOST}{_PLACE})"
+    rf"|(?P<organisation>(?:which|what) (?:organi[sz]ations?|companies|company|institutions?) {_VERB}{_MOST}{_PLACE})"
+    rf"|(?P<names>(?:which|what) (?:names?|entities|entity|terms?) {_VERB}{_MOST}{_PLACE})"
+)
+_DOCUMENTS_ZH = (
+    r"(?:请问|请)?(?:在|关于)?(?:这些|所有|全部|这个|这份|这批|本|我的|我们的|整个|上述)?的?"
+    r"(?:文档|文件|资料|知识库|材料|文章|文本|文集|文献|内容)(?:库|集)?(?:里面|里|中|当中)?"
+)
+_THEMES_ZH = re.compile(
+    rf"(?:{_DOCUMENTS_ZH})?的?(?:主要|核心|中心|重要)的?(?:主题|话题|议题|内容|题材)(?:都)?(?:是什么|是哪些|有哪些|有什么|为何|包括什么|包括哪些)?"
+    rf"|{_DOCUMENTS_ZH}的?(?:主题|话题|议题)(?:都)?(?:是什么|是哪些|有哪些|有什么)"
+    rf"|{_DOCUMENTS_ZH}(?:主要|都|大概|大致)*(?:讲|说|写|谈|讨论|介绍|涉及|包含|包括|关于)(?:了|的|的是|到)*(?:什么|哪些)(?:内容|主题|话题|方面|东西)?"
+    rf"|(?:概述|概括|总结|归纳)(?:一下)?{_DOCUMENTS_ZH}(?:的?(?:内容|主题|要点))?"
+)
+_VERB_ZH = r"(?:被?提到|被?提及|出现)(?:次数)?(?:得|的次数|次数)?最(?:多|频繁|经常)"
+_NAMES_ZH = re.compile(
+    rf"(?:{_DOCUMENTS_ZH})?(?:(?P<person>谁{_VERB_ZH}|(?:哪个|哪位|哪些|什么)(?:人物|人){_VERB_ZH}"
+    rf"|{_VERB_ZH}的(?:人物|人)是谁|的?(?:主要|重要|核心)人物(?:是谁|有谁|有哪些|都有谁))"
+    rf"|(?P<place>(?:哪个|哪些|什么)(?:地方|地点|城市|国家|地名){_VERB_ZH})"
+    rf"|(?P<organisation>(?:哪个|哪家|哪些|什么)(?:机构|组织|公司|单位){_VERB_ZH})"
+    rf"|(?P<names>(?:哪个|哪些|什么)(?:名字|名称|实体|词){_VERB_ZH}))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _OverviewWording:
+    """The sentences of an answer in one language."""
+
+    themes: str
+    theme: str
+    names: str
+    name: str
+    joint: str
+
+
+_ENGLISH = _OverviewWording(
+    themes="The main themes of these documents, by the words that passages share:",
+    theme="{words} ({passages} passages, {files} files): “{sentence}” [{number}]",
+    names="The most frequent names, by the number of passages that mention them:",
+    name="{name} ({passages} passages): “{sentence}” [{number}]",
+    joint=", ",
+)
+_SIMPLIFIED = _OverviewWording(
+    themes="这些文档的主要主题（按段落共有的词归纳）：",
+    theme="{words}（{passages} 个段落，{files} 个文件）：“{sentence}” [{number}]",
+    names="提到最多的名称（按提到它的段落数）：",
+    name="{name}（{passages} 个段落）：“{sentence}” [{number}]",
+    joint="、",
+)
+_TRADITIONAL = _OverviewWording(
+    themes="這些文件的主要主題（按段落共有的詞歸納）：",
+    theme="{words}（{passages} 個段落，{files} 個檔案）：「{sentence}」 [{number}]",
+    names="提到最多的名稱（按提到它的段落數）：",
+    name="{name}（{passages} 個段落）：「{sentence}」 [{number}]",
+    joint="、",
+)
+_WORDINGS: Mapping[str, _OverviewWording] = {"zh-Hans": _SIMPLIFIED, "zh-Hant": _TRADITIONAL}
+
+
+async def answer_overview(question: str, store: str, context: Context) -> ComputedAnswer | None:
+    """Return the answer to a question about the whole store, or ``None`` for any other question.
+
+    ``store`` is the key of the store in the registry.
+    """
+    subject = _subject(question)
+    if subject is None:
+        return None
+    try:
+        themes = await context.call(store, FindThemes())
+    except PorticoError as error:
+        logger.info("answering from passages instead of themes: %s", error.message)
+        return None
+    assert isinstance(themes, StoreThemes)
+    return await SEARCH.run(_overview, question, subject, themes)
+
+
+def _subject(question: str) -> _Subject | None:
+    """Return what a question about the whole store asks for; ``None`` if it asks for something else."""
+    if len(question) > MAX_QUESTION_CHARS:
+        return None
+    plain_question = " ".join(simplify(question.lower()).split()).strip(" ?？.。!！")
+    if _THEMES_EN.fullmatch(plain_question) or _THEMES_ZH.fullmatch(plain_question):
+        return "themes"
+    match = _NAMES_EN.fullmatch(plain_question) or _NAMES_ZH.fullmatch(plain_question)
+    if match is None:
+        return None
+    subjects: tuple[_Subject, ...] = ("person", "place", "organisation")
+    return next((subject for subject in subjects if match[subject]), "names")
+
+
+def _overview(question: str, subject: _Subject, themes: StoreThemes) -> ComputedAnswer | None:
+    wording = _WORDINGS.get(language(question), _ENGLISH)
+    if subject == "themes":
+        lines = [
+            wording.theme.format(
+                words=wording.joint.join(theme.words),
+                passages=theme.passage_count,
+                files=theme.file_count,
+                sentence=_sentence(theme.example.text, theme.words),
+                number=number,
+            )
+            for number, theme in enumerate(themes.themes, 1)
+        ]
+        examples = [theme.example for theme in themes.themes]
+    else:
+        names = _names(subject, themes.names)
+        lines = [
+            wording.name.format(
+                name=item.name,
+                passages=item.passage_count,
+                sentence=_sentence(item.example.text, (item.name,)),
+                number=number,
+            )
+            for number, item in enumerate(names, 1)
+        ]
+        examples = [item.example for item in names]
+    if not lines:
+        return None
+    heading = wording.themes if subject == "themes" else wording.names
+    text = "\n".join((heading, "", *(f"{number}. {line}" for number, line in enumerate(lines, 1))))
+    return ComputedAnswer(
+        text, tuple(replace(passage, rank=rank) for rank, passage in enumerate(examples, 1))
+    )
+
+
+def _names(subject: _Subject, names: Sequence[MentionedName]) -> Sequence[MentionedName]:
+    """Return the most mentioned names of a kind; names of unknown kind only if there are no others."""
+    matching_names = [item for item in names if subject in ("names", item.kind)]
+    return (matching_names or [item for item in names if item.kind == "name"])[:MAX_LISTED_NAMES]
+
+
+def _sentence(text: str, words: Sequence[str]) -> str:
+    """Return the sentence of a passage that contains most of the words, shortened if it is long."""
+    texts = [" ".join(text[start:end].split()) for start, end in sentences(text)]
+    best = max(texts, key=lambda item: sum(word.lower() in item.lower() for word in words), default="")
+    return best if len(best) <= MAX_SENTENCE_CHARS else f"{best[:MAX_SENTENCE_CHARS].rstrip()}…"

@@ -1,0 +1,96 @@
+"""Reads what a store is about, from a sample of the passages that a caller may read."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+from portico.schemas.stores import MentionedName, NamePair, StoreThemes, Theme
+from portico.wire import Passage
+from portico_server.core import pools
+from portico_server.core.request import Filter
+from portico_server.db import chunks, hits
+from portico_server.db.changes import DEFAULT_GROUP
+from portico_server.db.database import Database
+from portico_server.db.hits import HitRow
+from portico_server.knowledge import filter as filters
+
+MAX_EXAMINED_PASSAGES: Final = 600
+"""Maximum number of passages that are examined. They are distributed evenly over the store."""
+
+MAX_THEMES: Final = 8
+
+MIN_THEME_PASSAGES: Final = 2
+"""Minimum number of passages of a theme, unless the store has only one."""
+
+MAX_NAMES: Final = 20
+
+MAX_CACHED_RESULTS: Final = 64
+
+
+class ThemeReader:
+    """Computes the themes of stores, and caches them until the store changes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._cache: OrderedDict[tuple[str, int], StoreThemes] = OrderedDict()
+        """Themes by store and the hash of the passages that were examined."""
+
+    async def read(self, store_id: str, store_name: str, condition: Filter | None) -> StoreThemes:
+        """Return the themes of a store, from files that meet ``condition``."""
+        ids = await self._ids(store_id, condition)
+        step = max(1, -(-len(ids) // MAX_EXAMINED_PASSAGES))
+        rows = [
+            row
+            for row in (await self._database.read(hits.get, store_id, ids[::step])).values()
+            if condition is None or filters.permits(condition, row.attributes)
+        ]
+        key = (store_id, hash(tuple((row.id, row.filename) for row in rows)))
+        themes = self._cache.pop(key, None)
+        if themes is None:
+            themes = await pools.SEARCH.run(_themes, store_name, rows, len(ids))
+        self._cache[key] = themes  # the last entry: used most recently
+        if len(self._cache) > MAX_CACHED_RESULTS:
+            self._cache.popitem(last=False)
+        return themes
+
+    async def _ids(self, store_id: str, condition: Filter | None) -> Sequence[int]:
+        if condition is None:
+            return await self._database.read(chunks.ids, store_id)
+        rows = await self._database.read(hits.attributes, store_id)
+        files = [file_id for file_id, attributes in rows if filters.permits(condition, attributes)]
+        ranges = await self._database.read(hits.ranges_of_files, store_id, files, DEFAULT_GROUP)
+        return [number for first, last in ranges for number in range(first, last + 1)]
+
+
+def _themes(store_name: str, rows: Sequence[HitRow], passage_count: int) -> StoreThemes:
+    # These modules load dictionaries, so they are imported in this thread.
+    from portico_server.knowledge.links.rules import LinkSource
+    from portico_server.knowledge.themes.clusters import cluster
+    from portico_server.knowledge.themes.mentions import find_mentions
+    from portico_server.knowledge.themes.theme_words import theme_words
+
+    rows = sorted({row.text: row for row in rows}.values(), key=lambda row: row.id)
+    passages = [_passage(store_name, row) for row in rows]
+    themes = tuple(
+        Theme(
+            tuple(item.words),
+            len(item.members),
+            len({rows[number].file_id for number in item.members}),
+            passages[item.members[0]],
+        )
+        for item in cluster([theme_words(row.text) for row in rows])
+        if item.words and len(item.members) >= min(MIN_THEME_PASSAGES, len(rows))
+    )
+    mentions = find_mentions([LinkSource(row.text, row.place.heading) for row in rows], MAX_NAMES)
+    names = tuple(
+        MentionedName(item.name, item.kind, len(item.passages), passages[item.passages[0]])
+        for item in mentions.names
+    )
+    pairs = tuple(NamePair((first, second), count) for first, second, count in mentions.pairs)
+    return StoreThemes(themes[:MAX_THEMES], names, pairs, len(rows), passage_count)
+
+
+def _passage(store_name: str, row: HitRow) -> Passage:
+    return Passage(1, 1.0, row.text, row.file_id, row.filename, row.place, store_name, row.attributes)

@@ -1,0 +1,152 @@
+"""Questions about a whole store, and the themes of a store over HTTP and on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from tests.server.api.test_rights import waited
+from typer.testing import CliRunner
+
+from portico import Client
+from portico.cli.root import app as cli
+from portico_server.embedded import embedded
+
+KEYS = {"boss": "pk-boss-0123456789", "baker": "pk-baker-0123456789"}
+CONFIGURATION = {
+    "models": [{"name": "small", "source": "fake://", "aliases": ["default"], "answers": "quote"}],
+    "stores": [{"name": name, "app": True} for name in ("docs", "tea", "empty")],
+    "keys": [
+        {"name": "boss", "key": KEYS["boss"], "scopes": ["admin"]},
+        {
+            "name": "baker",
+            "key": KEYS["baker"],
+            "scopes": ["chat", "stores:*:read", "apps:*:call"],
+            "filters": {"docs": {"type": "eq", "key": "team", "value": "bread"}},
+        },
+    ],
+}
+
+BREAD = (
+    "Rye bread needs a sour dough that rests for two days.",
+    "The oven must be hot before the bread goes in, or the crust stays pale.",
+    "Knead the dough until it no longer sticks, and cover the dough with a cloth.",
+    "A loaf of bread is done when its crust sounds hollow.",
+)
+FERRIES = (
+    "In Harwick the ferry leaves the harbour every two hours.",
+    "In a storm the harbour is closed, and no ferry leaves before the wind drops.",
+    "Passengers with bicycles board the ferry first, at the upper deck of the harbour.",
+    "Professor Mara Velling takes the ferry from Harwick each Monday.",
+)
+TELESCOPES = (
+    "Professor Mara Velling built the telescope with a mirror of two metres.",
+    "The mirror of a telescope collects the light of distant stars.",
+    "Clouds hide the stars, so the telescope stands on a dry mountain.",
+    "A second mirror sends the light of the stars to the camera of the telescope.",
+)
+TEA = (
+    "茶园在山坡上，茶叶在四月采摘。",
+    "采摘后的茶叶要先晾晒，茶叶晾晒以后再炒制。",
+    "茶园的工人每天采摘二十公斤茶叶。",
+    "炒制茶叶的铁锅放在茶园的仓库。",
+)
+
+
+FILES = {"docs": {"bread": BREAD, "ferries": FERRIES, "telescopes": TELESCOPES}, "tea": {"tea": TEA}}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with embedded(CONFIGURATION) as url, httpx.Client(base_url=url, timeout=120) as boss:
+        boss.headers["authorization"] = f"Bearer {KEYS['boss']}"
+        for store, subjects in FILES.items():
+            store_id = boss.get(f"/api/stores/{store}").raise_for_status().json()["id"]
+            for team, texts in subjects.items():
+                for number, text in enumerate(texts):
+                    file = (f"{team}-{number}.md", text.encode())
+                    sent = boss.post("/v1/files", files={"file": file}, data={"purpose": "assistants"})
+                    body = {"file_id": sent.raise_for_status().json()["id"], "attributes": {"team": team}}
+                    boss.post(f"/v1/vector_stores/{store_id}/files", json=body).raise_for_status()
+            waited(boss, store)
+        yield url
+
+
+def ask(url: str, app: str, question: str, key: str = "boss") -> dict[str, Any]:
+    """Return the message of the answer."""
+    body = {"model": app, "messages": [{"role": "user", "content": question}]}
+    headers = {"authorization": f"Bearer {KEYS[key]}"}
+    response = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=60)
+    assert response.status_code == 200, response.text
+    message: dict[str, Any] = response.json()["choices"][0]["message"]
+    return message
+
+
+def cited_files(message: dict[str, Any]) -> set[str]:
+    return {citation["file_citation"]["filename"] for citation in message.get("annotations") or ()}
+
+
+@pytest.mark.parametrize(
+    ("app", "question", "words"),
+    [
+        ("docs", "What are the main themes?", ("bread", "ferry", "telescope")),
+        ("docs", "What are these documents about?", ("bread", "ferry", "telescope")),
+        ("docs", "What topics do these documents cover?", ("bread", "ferry", "telescope")),
+        ("docs", "Give me an overview of the documents.", ("bread", "ferry", "telescope")),
+        ("docs", "Who is mentioned most often?", ("Mara Velling (2 passages)",)),
+        ("docs", "Which places are mentioned most often in these documents?", ("Harwick (2 passages)",)),
+        ("tea", "这些文档的主要主题是什么？", ("茶叶", "茶园", "4 个段落")),
+        ("tea", "這些文件主要講什麼？", ("茶叶", "茶园", "4 個段落")),
+    ],
+)
+def test_a_question_about_the_whole_store_is_answered_from_all_of_it(
+    url: str, app: str, question: str, words: tuple[str, ...]
+) -> None:
+    message = ask(url, app, question)
+    assert [word for word in words if word not in message["content"]] == []
+    assert cited_files(message)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is the main topic of the second chapter?",
+        "What is the ferry about?",
+        "Who is mentioned in the letter?",
+        "Which themes did the painter prefer?",
+        "茶叶的主要产地是什么？",
+    ],
+)
+def test_a_question_about_a_part_is_answered_from_passages(url: str, question: str) -> None:
+    content = ask(url, "docs", question)["content"]
+    assert "by the words that passages share" not in content and "by the number of passages" not in content
+
+
+def test_a_key_with_a_filter_learns_only_what_its_files_are_about(url: str) -> None:
+    message = ask(url, "docs", "What are the main themes?", "baker")
+    assert "bread" in message["content"]
+    assert "ferry" not in message["content"] and "telescope" not in message["content"]
+    assert {name.partition("-")[0] for name in cited_files(message)} == {"bread"}
+    with Client(url, key=KEYS["baker"]) as client:
+        themes = client.stores.themes("docs")
+    assert (themes.examined_count, themes.passage_count, themes.names) == (4, 4, ())
+    assert "in these documents" in ask(url, "docs", "Who is mentioned most often?", "baker")["content"]
+
+
+def test_the_themes_of_a_store_over_http_and_on_the_command_line(url: str) -> None:
+    with Client(url, key=KEYS["boss"]) as client:
+        themes = client.stores.themes("docs")
+        assert {"bread", "ferry", "telescope"} <= {word for theme in themes.themes for word in theme.words}
+        assert all(theme.passage_count == theme.file_count > 1 for theme in themes.themes)
+        names = {item.name: (item.kind, item.passage_count) for item in themes.names}
+        assert names["Mara Velling"] == ("person", 2)
+        assert names["Harwick"] == ("place", 2)
+        assert client.stores.themes("empty").themes == ()
+    options = ["--url", url, "--key", KEYS["boss"]]
+    shown = CliRunner().invoke(cli, [*options, "stores", "themes", "docs"])
+    assert shown.exit_code == 0 and "telescope" in shown.output and "Mara Velling" in shown.output
+    written = json.loads(CliRunner().invoke(cli, [*options, "stores", "themes", "docs", "--json"]).output)
+    assert len(written["themes"]) == len(themes.themes) and written["examined_count"] == 12
