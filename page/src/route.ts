@@ -25,7 +25,29 @@ export function link(...parts: string[]): string {
   return `#/${parts.map(encodeURIComponent).join("/")}`;
 }
 
-export const route = signal(readRoute(location.hash));
+/** The addresses of earlier versions of the page, and where their views are now. The first match counts. */
+const MOVED: [string, string][] = [
+  ["documents", "library/documents"],
+  ["build/evals", "run/evals"],
+  ["build", "library"],
+  ["run/tools", "library/tools"],
+];
+
+/** Returns the current address of a view that has moved, or the address itself. */
+function currentAddress(hash: string): string {
+  const path = hash.replace(/^#\/?/, "");
+  const moved = MOVED.find(([old]) => path === old || path.startsWith(`${old}/`));
+  return moved ? `#/${moved[1]}${path.slice(moved[0].length)}` : hash;
+}
+
+/** Returns the route of the address, which is replaced if its view has moved. */
+function followLocation(): Route {
+  const hash = currentAddress(location.hash);
+  if (hash !== location.hash) history.replaceState(null, "", hash);
+  return readRoute(hash);
+}
+
+export const route = signal(followLocation());
 
 /** Navigates to an address. With `replace`, the current entry of the history is replaced. */
 export function go(hash: string, replace = false): void {
@@ -34,9 +56,8 @@ export function go(hash: string, replace = false): void {
   route.value = readRoute(hash);
 }
 
-addEventListener("hashchange", () => {
-  route.value = readRoute(location.hash);
-});
-addEventListener("popstate", () => {
-  route.value = readRoute(location.hash);
-});
+for (const event of ["hashchange", "popstate"]) {
+  addEventListener(event, () => {
+    route.value = followLocation();
+  });
+}

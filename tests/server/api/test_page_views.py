@@ -102,6 +102,30 @@ async def test_three_places_lead_to_their_sections_and_breadcrumbs_lead_back(see
     await page.until(f"location.hash === '#/library/documents' && {CRUMBS} === 'Library › Documents'")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("documents", "library/documents"),
+        ("documents/handbook/rights", "library/documents/handbook/rights"),
+        ("build", "library"),
+        ("build/new", "library/new"),
+        ("build/apps/greeting", "library/apps/greeting"),
+        ("build/skills", "library/skills"),
+        ("build/evals", "run/evals"),
+        ("run/tools", "library/tools"),
+        ("run/tools/a%2Fb", "library/tools/a%2Fb"),
+    ],
+)
+async def test_addresses_of_the_earlier_page_lead_to_their_sections(opened: Seen, old: str, new: str) -> None:
+    page = opened.page
+    await visit(page, old)
+    await page.until(f"location.hash === {json.dumps(f'#/{new}')} && document.querySelector('.crumbs')")
+    await page.open("about:blank")
+    await page.open(f"{opened.url}/#/{old}")
+    assert await page.until(CRUMBS)
+    assert await page.run("location.hash") == f"#/{new}"
+
+
 async def test_the_sections_count_what_matters(seen: Seen) -> None:
     page = seen.page
     await visit(page, "run", "models")
