@@ -7,7 +7,7 @@ export interface Route {
   rest: string[];
 }
 
-/** Parses `#/documents/handbook/file-1` into a view and the items that are open in it. */
+/** Parses `#/library/documents/handbook` into a view and the items that are open in it. */
 export function readRoute(hash: string): Route {
   const [view = "", ...rest] = hash.replace(/^#\/?/, "").split("/").map(decode);
   return { view: view || "chat", rest: rest.filter(Boolean) };

@@ -4,6 +4,7 @@ import { readFrame } from "../src/api";
 import { quoted } from "../src/apps/Apps";
 import { linesOf } from "../src/apps/EvalSearch";
 import { argumentsOf } from "../src/apps/Prompts";
+import { mentionAt } from "../src/chat/mention";
 import { asMarkdown, headline, toMessages } from "../src/chat/sessions";
 import { around, placeOf, quotesOf, unitsOf } from "../src/chat/source";
 import { requestFor } from "../src/chat/turn";
@@ -338,4 +339,19 @@ test.each([
       .map((span) => text.slice(...span))
       .join(),
   ).toBe(quoted);
+});
+
+test.each([
+  ["/", "/", "", 0],
+  ["say @ho", "@", "ho", 4],
+  ["／tr", "/", "tr", 0],
+  ["、tr", "/", "tr", 0],
+  ["租金＃手", "#", "手", 2],
+  ["问：@模", "@", "模", 2],
+])("the word %s at the caret opens a menu", (text, sign, words, start) => {
+  expect(mentionAt(text, text.length)).toEqual({ sign, words, start, end: text.length });
+});
+
+test.each(["a@b", "1/2", "# heading", "苹果、香蕉", "和/或", ""])("the text %s opens no menu", (text) => {
+  expect(mentionAt(text, text.length)).toBeNull();
 });

@@ -15,7 +15,8 @@ export function argumentsOf(content: string, known: Argument[]): Argument[] {
   return [...known, ...added.map((name) => ({ name, required: true }))];
 }
 
-const pathOf = (name: string) => `/api/prompts/${name.split("/").map(part).join("/")}`;
+/** Returns the address of a prompt, whose name can contain slashes. */
+export const pathOf = (name: string) => `/api/prompts/${name.split("/").map(part).join("/")}`;
 
 export function Prompts() {
   const found = useLoaded(() => rows<Prompt>("/api/prompts"), "prompts");

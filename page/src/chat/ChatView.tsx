@@ -4,9 +4,10 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { part, rows, sentence } from "../api";
 import { NewStore } from "../documents/DocumentsView";
 import { callSnippet } from "../format";
+import { Chooser } from "../parts/Chooser";
 import { Icon, IconButton } from "../parts/Icon";
 import { Markdown } from "../parts/Markdown";
-import { Chooser, Copy, Dialog, Empty, saveAs, Trouble, useLoaded } from "../parts/ui";
+import { Copy, Dialog, Empty, saveAs, Trouble, useLoaded } from "../parts/ui";
 import { go, link } from "../route";
 import { status, targets } from "../status";
 import type { Store } from "../types";
@@ -40,7 +41,7 @@ import {
 import { ShownFile } from "./Media";
 import { RatingButtons } from "./Rating";
 import { SettingsDialog } from "./SettingsDialog";
-import { asJson, asMarkdown, type Message, picturesOf, textOf, titleOf } from "./sessions";
+import { asJson, asMarkdown, filesIn, type Message, picturesOf, textOf, titleOf } from "./sessions";
 import { SourcePanel } from "./source";
 import type { Talk } from "./talk";
 
@@ -439,6 +440,11 @@ function Question({ content }: { content: Content }) {
       {picturesOf(content).map((url) => (
         <img key={url} class="given" src={url} alt={t("attach.given")} />
       ))}
+      {filesIn(content).map((name) => (
+        <span key={name} class="chip">
+          {name}
+        </span>
+      ))}
     </div>
   );
 }
@@ -449,8 +455,8 @@ function Edit({ content, place, onClose }: { content: Content; place: number; on
     event.preventDefault();
     if (!text.trim()) return;
     onClose();
-    const pictures = typeof content === "string" ? [] : content.filter((piece) => "image_url" in piece);
-    askInstead(place, pictures.length ? [{ type: "text", text }, ...pictures] : text);
+    const others = typeof content === "string" ? [] : content.filter((piece) => piece.type !== "text");
+    askInstead(place, others.length ? [{ type: "text", text }, ...others] : text);
   };
   return (
     <form class="edit" onSubmit={send}>

@@ -1,14 +1,16 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { isAbort, json, sentence } from "../api";
 import { recall, remember } from "../kept";
+import { Chooser, isComposing } from "../parts/Chooser";
 import { Icon, IconButton } from "../parts/Icon";
-import { Chooser, Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import { modelFor, refresh, status } from "../status";
 import { t } from "../words/words";
 import type { Content } from "./content";
 import {
   ask,
   attachDocument,
+  configure,
   isAnswering,
   type MadeTurn,
   putMade,
@@ -19,12 +21,14 @@ import {
 } from "./conversation";
 import { CONVERSATION, filesOf, removeFrom } from "./documents";
 import { draw, isMedia, type Picture, record, say, take } from "./media";
+import { type AskedFile, useSuggestions } from "./Suggestions";
 
-function contentOf(question: string, pictures: Picture[]): Content {
-  if (!pictures.length) return question;
+function contentOf(question: string, pictures: Picture[], files: AskedFile[]): Content {
+  if (!pictures.length && !files.length) return question;
   return [
     { type: "text", text: question },
     ...pictures.map(({ url }) => ({ type: "image_url" as const, image_url: { url } })),
+    ...files.map(({ id, name }) => ({ type: "file" as const, file: { file_id: id, filename: name } })),
   ];
 }
 
@@ -34,6 +38,7 @@ type Place = { id: string; label: string; note?: string };
 export function Composer() {
   const draftName = `draft.${session.value?.id ?? ""}`;
   const [pictures, setPictures] = useState<Picture[]>([]);
+  const [askedFiles, setAskedFiles] = useState<AskedFile[]>([]);
   const [recording, setRecording] = useState<{ stop: () => Promise<File> } | null>(null);
   const [making, setMaking] = useState<AbortController | null>(null);
   const [undecided, setUndecided] = useState<File[]>([]);
@@ -44,6 +49,20 @@ export function Composer() {
   const input = useRef<HTMLInputElement>(null);
   const who = target.value;
   const working = isAnswering.value || making !== null || reading !== "";
+
+  const suggestions = useSuggestions({
+    field,
+    work: readWork,
+    addFile: (file) => setAskedFiles((before) => [...before.filter((each) => each.id !== file.id), file]),
+    replace: ({ start, end }, text) => {
+      const box = field.current;
+      if (!box) return;
+      box.setRangeText(text, start, end, "end");
+      remember(draftName, box.value);
+      growField(box);
+      box.focus();
+    },
+  });
 
   // Each conversation has its own draft.
   useEffect(() => {
@@ -118,7 +137,8 @@ export function Composer() {
     growField(field.current);
     remember(draftName, "");
     setPictures([]);
-    if (who.does === "chat") ask(contentOf(question, pictures));
+    setAskedFiles([]);
+    if (who.does === "chat") ask(contentOf(question, pictures, askedFiles));
     else make(question, pictures);
   };
 
@@ -136,6 +156,7 @@ export function Composer() {
     <div class="composer">
       <SmallModelHint />
       <Trouble error={error || unread} />
+      {suggestions.menu}
       <form
         id="ask"
         onSubmit={submit}
@@ -145,21 +166,25 @@ export function Composer() {
           attach([...(event.dataTransfer?.files ?? [])]);
         }}
       >
+        {who?.kind === "model" && <Chosen work={readWork} />}
         {settings.value.documents && who?.kind === "model" && (
           <Documents key={`${settings.value.documents} ${reading}`} store={settings.value.documents} />
         )}
-        {pictures.length > 0 && (
+        {pictures.length + askedFiles.length > 0 && (
           <div id="attached">
             {pictures.map((picture) => (
-              <button
+              <Chip
                 key={picture.url}
-                type="button"
-                class="chip"
-                title={t("attach.remove")}
-                onClick={() => setPictures(pictures.filter((other) => other !== picture))}
-              >
-                {picture.name} ×
-              </button>
+                name={picture.name}
+                onRemove={() => setPictures(pictures.filter((other) => other !== picture))}
+              />
+            ))}
+            {askedFiles.map((file) => (
+              <Chip
+                key={file.id}
+                name={file.name}
+                onRemove={() => setAskedFiles(askedFiles.filter((other) => other !== file))}
+              />
             ))}
           </div>
         )}
@@ -170,12 +195,15 @@ export function Composer() {
           disabled={busy}
           placeholder={who ? t("chat.ask", { name: who.name }) : t("chat.nobody")}
           aria-label={t("chat.question")}
+          {...suggestions.field}
           onInput={(event) => {
             remember(draftName, event.currentTarget.value);
             growField(event.currentTarget);
+            if (!event.isComposing) suggestions.look();
           }}
           onKeyDown={(event) => {
-            if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
+            if (suggestions.takeKey(event)) return;
+            if (event.key === "Enter" && !event.shiftKey && !isComposing(event)) submit(event);
           }}
           onPaste={(event) => {
             const pasted = [...(event.clipboardData?.files ?? [])];
@@ -264,6 +292,42 @@ export function Composer() {
   );
 }
 
+function Chip(props: { name: string; disabled?: boolean; onRemove: () => void }) {
+  return (
+    <button
+      type="button"
+      class="chip"
+      disabled={props.disabled}
+      title={t("attach.remove")}
+      onClick={props.onRemove}
+    >
+      {props.name} ×
+    </button>
+  );
+}
+
+/** The stores and skills of this conversation, with a button to remove each. */
+function Chosen({ work }: { work: (action: () => Promise<unknown>) => void }) {
+  const { stores = [], skills = [] } = settings.value;
+  const known = (status.value?.stores ?? []).filter((store) => stores.includes(store.id));
+  if (!known.length && !skills.length) return null;
+  const without = (name: "stores" | "skills", value: string) =>
+    work(() => {
+      const before = settings.peek();
+      return configure({ ...before, [name]: before[name]?.filter((each) => each !== value) });
+    });
+  return (
+    <div id="chosen">
+      {known.map(({ id, name }) => (
+        <Chip key={id} name={`# ${name}`} onRemove={() => without("stores", id)} />
+      ))}
+      {skills.map((name) => (
+        <Chip key={name} name={`/ ${name}`} onRemove={() => without("skills", name)} />
+      ))}
+    </div>
+  );
+}
+
 /** The documents of this conversation, with a button to remove each. */
 function Documents({ store }: { store: string }) {
   const files = useLoaded(() => filesOf(store), store);
@@ -272,21 +336,17 @@ function Documents({ store }: { store: string }) {
   return (
     <div id="documents">
       {files.value?.map((file) => (
-        <button
+        <Chip
           key={file.id}
-          type="button"
-          class="chip"
+          name={file.filename}
           disabled={busy}
-          title={t("attach.remove")}
-          onClick={() =>
+          onRemove={() =>
             work(async () => {
               await removeFrom(store, file.id);
               files.reload();
             })
           }
-        >
-          {file.filename} ×
-        </button>
+        />
       ))}
       <Trouble error={error} />
     </div>

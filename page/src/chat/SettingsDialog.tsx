@@ -22,6 +22,7 @@ function read(form: FormData, before: Settings): Settings {
   const [stores, tools, servers] = ["stores", "tools", "servers"].map((name) => ticked(form, name));
   return {
     ...(before.documents ? { documents: before.documents } : {}),
+    ...(before.skills ? { skills: before.skills } : {}),
     ...(before.into ? { into: before.into } : {}),
     ...(instructions ? { instructions } : {}),
     ...(temperature ? { temperature: Number(temperature) } : {}),

@@ -3,6 +3,7 @@
 export type Part =
   | { type: "text"; text: string }
   | { type: "image_url"; image_url: { url: string } }
+  | { type: "file"; file: { file_id: string; filename: string } }
   | { type: string };
 
 export type Content = string | Part[];

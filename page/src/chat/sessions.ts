@@ -25,6 +25,8 @@ export interface Settings {
   /** Names of the tools that the model can call, and of the MCP servers of which it can call all tools. */
   tools?: string[];
   servers?: string[];
+  /** Names of the skills that the model reads before it answers. */
+  skills?: string[];
   /** The store with the documents of this conversation. */
   documents?: string;
   /** The destination of attached documents: `conversation`, or the id of a store. */
@@ -107,6 +109,12 @@ export function textOf(content: Content): string {
 export function picturesOf(content: Content): string[] {
   if (typeof content === "string") return [];
   return content.flatMap((piece) => ("image_url" in piece ? [piece.image_url.url] : []));
+}
+
+/** Returns the names of the files whose text is part of a message. */
+export function filesIn(content: Content): string[] {
+  if (typeof content === "string") return [];
+  return content.flatMap((piece) => ("file" in piece ? [piece.file.filename] : []));
 }
 
 /** Returns the title of a conversation until the user renames it. */

@@ -27,11 +27,24 @@ function inputOf(content: Content, role: "user" | "assistant"): unknown {
   return { role, content: content.flatMap(inputPart) };
 }
 
-function inputPart(piece: Part): { type: string; text?: string; image_url?: string }[] {
+/** A part of the input of a response. */
+interface InputPart {
+  type: string;
+  text?: string;
+  image_url?: string;
+  file_id?: string;
+  filename?: string;
+}
+
+function inputPart(piece: Part): InputPart[] {
   if ("text" in piece) return [{ type: "input_text", text: piece.text }];
   if ("image_url" in piece) return [{ type: "input_image", image_url: piece.image_url.url }];
+  if ("file" in piece) return [{ type: "input_file", ...piece.file }];
   return [];
 }
+
+/** Tells the model about the skills of a conversation. */
+const SKILLS = "The user chose these skills. Before you answer, read each of them with read_skill:";
 
 /** Returns the request for a response. An agent keeps its own history and receives only new messages. */
 export function requestFor(asked: Asked): Record<string, unknown> {
@@ -44,13 +57,15 @@ export function requestFor(asked: Asked): Record<string, unknown> {
     input: [...asked.history.map((message) => inputOf(message.content, message.role)), now],
     background: true,
     stream: true,
-    ...parametersOf(asked.settings),
+    ...parametersOf(asked.settings, asked.isModel),
     ...(asked.isModel ? toolsOf(asked.settings) : {}),
   };
 }
 
-function parametersOf(settings: Settings): Record<string, unknown> {
-  const { instructions, temperature, top_p, max_output_tokens } = settings;
+function parametersOf(settings: Settings, isModel: boolean): Record<string, unknown> {
+  const { temperature, top_p, max_output_tokens, skills = [] } = settings;
+  const aboutSkills = isModel && skills.length ? [SKILLS, ...skills].join("\n- ") : "";
+  const instructions = [settings.instructions, aboutSkills].filter(Boolean).join("\n\n");
   return {
     ...(instructions ? { instructions } : {}),
     ...(temperature === undefined ? {} : { temperature }),
@@ -65,6 +80,7 @@ function parametersOf(settings: Settings): Record<string, unknown> {
  */
 function toolsOf(settings: Settings): Record<string, unknown> {
   const stores = searched(settings);
+  const own = [...new Set([...(settings.tools ?? []), ...(settings.skills?.length ? ["read_skill"] : [])])];
   const server = (label: string, allowed?: string[]) => ({
     type: "mcp",
     server_label: label,
@@ -74,7 +90,7 @@ function toolsOf(settings: Settings): Record<string, unknown> {
   const tools = [
     ...(stores.length ? [{ type: "file_search", vector_store_ids: stores }] : []),
     ...(settings.servers ?? []).map((name) => server(name)),
-    ...(settings.tools?.length ? [server("portico", settings.tools)] : []),
+    ...(own.length ? [server("portico", own)] : []),
   ];
   if (!tools.length) return {};
   const first = stores.length && !settings.searches_at_will;
@@ -211,10 +227,10 @@ export async function questionOf(response: string): Promise<Content> {
   );
   const content = page.data[0]?.content;
   if (!Array.isArray(content)) return String(content ?? "");
-  const pieces = (content as { type: string; text?: string; image_url?: string }[]).map((piece) =>
-    piece.type === "input_image"
-      ? { type: "image_url", image_url: { url: piece.image_url ?? "" } }
-      : { type: "text", text: piece.text ?? "" },
-  );
+  const pieces = (content as InputPart[]).map((piece): Part => {
+    if (piece.type === "input_image") return { type: "image_url", image_url: { url: piece.image_url ?? "" } };
+    if (piece.type !== "input_file") return { type: "text", text: piece.text ?? "" };
+    return { type: "file", file: { file_id: piece.file_id ?? "", filename: piece.filename ?? "" } };
+  });
   return pieces.every((piece) => piece.type === "text") ? textOf(pieces) : pieces;
 }

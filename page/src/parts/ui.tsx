@@ -62,7 +62,10 @@ export function Dialog(props: {
   const label = useId();
   // Runs before the dialog is painted, so that it receives a key pressed immediately.
   useLayoutEffect(() => {
+    const before = document.activeElement as HTMLElement | null;
     place.current?.showModal();
+    // A dialog that is removed does not return the focus itself.
+    return () => queueMicrotask(() => document.activeElement === document.body && before?.focus());
   }, []);
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: Esc closes a dialog natively
@@ -184,88 +187,6 @@ export function Confirm(props: { title: string; does: string; onYes: () => void;
         </button>
       </div>
     </Dialog>
-  );
-}
-
-export interface Choice {
-  id: string;
-  label: string;
-  note?: string;
-  group?: string;
-}
-
-/** A list that is filtered while the user types, operated with the arrow keys and Enter. */
-export function Chooser(props: {
-  choices: Choice[];
-  label: string;
-  none: string;
-  chosen?: string;
-  onChoose: (id: string) => void;
-}) {
-  const [typed, setTyped] = useState("");
-  const [at, setAt] = useState(0);
-  const list = useRef<HTMLDivElement>(null);
-  const id = useId();
-  const words = typed.toLowerCase().split(/\s+/).filter(Boolean);
-  const found = props.choices.filter((choice) => {
-    const text = `${choice.label} ${choice.note ?? ""} ${choice.group ?? ""}`.toLowerCase();
-    return words.every((word) => text.includes(word));
-  });
-  const place = Math.min(at, Math.max(0, found.length - 1));
-  useEffect(() => {
-    list.current?.children[place]?.scrollIntoView({ block: "nearest" });
-  }, [place]);
-  const onKeyDown = (event: KeyboardEvent) => {
-    const step = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0;
-    if (step) {
-      event.preventDefault();
-      setAt((place + step + found.length) % Math.max(1, found.length));
-    } else if (event.key === "Enter" && !event.isComposing) {
-      event.preventDefault();
-      const chosen = found[place];
-      if (chosen) props.onChoose(chosen.id);
-    }
-  };
-  return (
-    <div class="chooser">
-      <input
-        type="text"
-        role="combobox"
-        autocomplete="off"
-        aria-label={props.label}
-        aria-controls={id}
-        aria-expanded="true"
-        aria-activedescendant={found[place] ? `${id}-${place}` : undefined}
-        placeholder={props.label}
-        value={typed}
-        autofocus
-        onInput={(event) => {
-          setTyped(event.currentTarget.value);
-          setAt(0);
-        }}
-        onKeyDown={onKeyDown}
-      />
-      <div role="listbox" id={id} ref={list} aria-label={props.label}>
-        {found.map((choice, number) => (
-          // biome-ignore lint/a11y/useKeyWithClickEvents: the field above handles the keys
-          // biome-ignore lint/a11y/useFocusableInteractive: the field above has the focus
-          <div
-            key={choice.id}
-            id={`${id}-${number}`}
-            role="option"
-            data-choice={choice.id}
-            aria-selected={number === place}
-            class={choice.id === props.chosen ? "chosen" : ""}
-            onClick={() => props.onChoose(choice.id)}
-            onPointerMove={() => setAt(number)}
-          >
-            <span>{choice.label}</span>
-            <span class="soft">{[choice.note, choice.group].filter(Boolean).join(" · ")}</span>
-          </div>
-        ))}
-      </div>
-      {!found.length && <p class="soft">{props.none}</p>}
-    </div>
   );
 }
 
