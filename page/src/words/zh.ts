@@ -73,7 +73,7 @@ export const zh: Record<keyof typeof en, string> = {
   "chat.nobody": "还没有模型或应用",
   "chat.nobodyNote": "请在“运行”中添加模型，或在“资料库”中新建知识库。",
   "chat.welcome": "就您的文档提问，或与模型对话",
-  "chat.welcomeNote": 
+  "chat.welcomeNote":
     "输入 / 选择提示词和技能，# 选择知识库和文件，@ 选择模型和应用。Enter 发送，Shift+Enter 换行，Esc 停止回答，Ctrl+K 打开命令面板。",
   "chat.fromCode": "在代码中使用",
   "chat.beginnings": "这些文档能回答的问题",

@@ -133,7 +133,8 @@ async def test_a_prompt_is_inserted_with_its_arguments(seen: Seen) -> None:
 async def test_a_skill_is_read_by_the_model_until_it_is_removed(seen: Seen) -> None:
     page = seen.page
     files = {"files": ("pdf-forms/SKILL.md", SKILL.encode())}
-    httpx.post(f"{seen.url}/v1/skills?update=true", files=files, timeout=60).raise_for_status()
+    async with httpx.AsyncClient(timeout=60) as client:
+        (await client.post(f"{seen.url}/v1/skills?update=true", files=files)).raise_for_status()
     await start(page, "house")
     await suggest(page, "/pdf", "pdf-forms")
     await page.run("document.querySelector('.suggestions [role=option]').click()")
