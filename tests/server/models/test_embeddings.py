@@ -8,7 +8,9 @@ from array import array
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from tests.process_memory import peak_bytes
 from tests.server.models.conftest import MODELS
 
 from portico.testing.model_fixture import ModelFixture, model_fixture
@@ -98,3 +100,22 @@ async def test_a_gguf_model_embeds(tmp_path: Path) -> None:
             await daemon.ask("e", {"input": "word " * 500}, "embeddings")
         assert (raised.value.status, raised.value.code) == (400, "context_length_exceeded")
         assert daemon.models.get("e").dimensions == 576
+
+
+async def test_long_texts_have_the_mean_of_their_tokens_in_bounded_memory(models: ModelFixture) -> None:
+    sentences = ["The tide is high at noon. ", "正午时分潮水最高。"]
+    short = await models.ask("default-embedding", {"input": sentences}, "embeddings")
+    [worker] = [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if "portico_server.models.engines.static.worker" in child.cmdline()
+    ]
+    before = worker.memory_info().rss
+    for sentence, row in zip(sentences, short["data"], strict=True):
+        repeated = await models.ask("default-embedding", {"input": sentence * 40_000}, "embeddings")
+        pairs = zip(repeated["data"][0]["embedding"], row["embedding"], strict=True)
+        assert sum(a * b for a, b in pairs) > 0.98
+    texts = {"input": [sentences[0] * 10_000] * 8}
+    several = await models.ask("default-embedding", texts, "embeddings")
+    assert several["usage"]["prompt_tokens"] == pytest.approx(8 * 10_000 * 8, rel=0.2)
+    assert peak_bytes(worker.pid) - before < 100 * 2**20

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from tests.process_memory import peak_bytes
 from tests.server.knowledge import documents, office
 from tests.server.knowledge.reading import Reading
 
@@ -75,12 +76,6 @@ def pack(content: bytes, filters: Sequence[str]) -> bytes:
 
 def spaces(size: int) -> bytes:
     return SHOWN.ljust(size)
-
-
-def peak_bytes(pid: int) -> int:
-    """Return the largest amount of memory that a process has used."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 @pytest.mark.parametrize("size", [1_000, MB], ids=["short", "long"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import orjson
 from aiohttp import web
 
@@ -14,8 +16,8 @@ from portico_server.models.embedding_wire import dimensions_of, document, encodi
 from portico_server.models.engines import worker_http, worker_link
 from portico_server.subprocesses import own_interpreter
 
-MAX_BATCH_TEXTS = 64
-"""Maximum number of texts embedded together. The texts of a batch are padded to the length of the longest."""
+MAX_PIECE_CHARS = 50_000
+"""Maximum characters of a text that are split into tokens at a time. A token takes a hundred bytes."""
 
 MAX_DIRECT_CHARS = 1_000
 """Maximum characters of a single text that is embedded in the event loop, such as a search query."""
@@ -25,39 +27,60 @@ class StaticServer:
     """OpenAI's embeddings endpoint for wordllama. ``model`` is a loaded WordLlama."""
 
     def __init__(self, model: Any) -> None:
-        self._model = model
+        self._weights = model.embedding
+        self._tokenizer = model.tokenizer
+        self._tokenizer.no_padding()
         self._lock = asyncio.Lock()
 
     async def embed(self, request: web.Request) -> web.StreamResponse:
         body: dict[str, Any] = await worker_http.body_of(request)
         texts = texts_of(body)
-        full = int(self._model.embedding.shape[1])
+        full = int(self._weights.shape[1])
         dimensions = dimensions_of(body, full)
         encoding = encoding_of(body)
         name = str(body.get("model", ""))
-        short = len(texts) == 1 and len(texts[0]) <= MAX_DIRECT_CHARS
-        if (
-            short and not self._lock.locked()
-        ):  # handing a short text to a thread takes longer than embedding it
-            return _json(self._work(texts, dimensions, encoding, name))
-        async with self._lock:
-            # Runs in a thread, so that a long batch does not delay reading the next request.
-            data = await asyncio.to_thread(self._work, texts, dimensions, encoding, name)
-        return _json(data)
+        sums = numpy.zeros((len(texts), full), numpy.float32)
+        if len(texts) == 1 and len(texts[0]) <= MAX_DIRECT_CHARS:
+            token_count = self._add([(0, texts[0])], sums)
+            return _json(_body(sums, dimensions, encoding, name, token_count))
+        token_count = 0
+        for pieces in _batches(texts):
+            async with self._lock:  # requests alternate after each batch
+                token_count += await asyncio.to_thread(self._add, pieces, sums)
+        return _json(await asyncio.to_thread(_body, sums, dimensions, encoding, name, token_count))
 
-    def _work(self, texts: list[str], dimensions: int | None, encoding: str, name: str) -> bytes:
-        # Texts of similar length are grouped to save padding.
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        vectors: list[bytes] = [b""] * len(texts)
-        tokens = 0
-        for start in range(0, len(order), MAX_BATCH_TEXTS):
-            places = order[start : start + MAX_BATCH_TEXTS]
-            batch = [texts[place] for place in places]
-            rows = self._model.embed(batch, norm=True, batch_size=MAX_BATCH_TEXTS).astype("<f4")
-            tokens += sum(sum(item.attention_mask) for item in self._model.tokenize(batch))
-            for place, row in zip(places, rows, strict=True):
-                vectors[place] = shorten(row.tobytes(), dimensions)
-        return orjson.dumps(document(vectors, encoding, name, Usage(tokens)))
+    def _add(self, pieces: list[tuple[int, str]], sums: numpy.ndarray) -> int:
+        """Add the vectors of the tokens of each piece to the sum of its text. Return the number of tokens."""
+        encodings = self._tokenizer.encode_batch([text for _, text in pieces], add_special_tokens=False)
+        for (place, _), tokens in zip(pieces, encodings, strict=True):
+            # A text repeats its tokens: adding each vector once, by its count, reads less memory.
+            ids, counts = numpy.unique(numpy.asarray(tokens.ids, numpy.int32), return_counts=True)
+            sums[place] += counts.astype(numpy.float32) @ self._weights[ids]
+        return sum(len(tokens.ids) for tokens in encodings)
+
+
+def _body(sums: numpy.ndarray, dimensions: int | None, encoding: str, name: str, token_count: int) -> bytes:
+    """Return a response with the vectors, normalized to length 1."""
+    lengths = numpy.linalg.norm(sums, axis=1, keepdims=True)
+    rows = (sums / numpy.maximum(lengths, numpy.finfo(numpy.float32).tiny)).astype("<f4")
+    vectors = [shorten(row.tobytes(), dimensions) for row in rows]
+    return orjson.dumps(document(vectors, encoding, name, Usage(token_count)))
+
+
+def _batches(texts: list[str]) -> Iterator[list[tuple[int, str]]]:
+    """Yield the pieces of all texts with the index of their text, at most `MAX_PIECE_CHARS` characters at a time."""
+    batch: list[tuple[int, str]] = []
+    size = 0
+    for place, text in enumerate(texts):
+        for start in range(0, len(text), MAX_PIECE_CHARS):
+            piece = text[start : start + MAX_PIECE_CHARS]
+            if batch and size + len(piece) > MAX_PIECE_CHARS:
+                yield batch
+                batch, size = [], 0
+            batch.append((place, piece))
+            size += len(piece)
+    if batch:
+        yield batch
 
 
 def _json(data: bytes) -> web.Response:
