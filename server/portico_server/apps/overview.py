@@ -1,4 +1,6 @@
-"""Answers questions about a whole store, such as "What are the main themes?", from its themes and its names."""
+"""Answers questions about a whole store, such as "What are the main themes?", from its themes and names, and "What
+changed since May?" from the times of its files.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +8,20 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import date, datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
 from portico.schemas.stores import MentionedName, StoreThemes
+from portico.wire import Passage
 from portico_server.apps.answer.units import sentences
 from portico_server.apps.language import language
 from portico_server.apps.tables.answer import ComputedAnswer
+from portico_server.apps.tables.periods import find_periods
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
 from portico_server.core.pools import SEARCH
-from portico_server.core.themes import FindThemes
+from portico_server.core.themes import ChangedFiles, FindChangedFiles, FindThemes
 from portico_server.core.word_forms import simplify
 
 logger = logging.getLogger(__name__)
@@ -28,6 +33,8 @@ MAX_SENTENCE_CHARS: Final = 240
 """Maximum length of a quoted sentence, in characters."""
 
 MAX_LISTED_NAMES: Final = 8
+
+MAX_LISTED_FILES: Final = 10
 
 _Subject: TypeAlias = Literal["themes", "names", "person", "place", "organisation"]
 
@@ -78,6 +85,19 @@ _NAMES_ZH = re.compile(
 )
 
 
+_CHANGES_EN = re.compile(
+    rf"what(?:'s| is| has| have)? (?:been )?(?:changed|new|updated|added)(?: in {_DOCUMENTS}| here)? (?:since|after) "
+    r"(?P<since>.{1,40})"
+    rf"|(?:which|what) (?:documents|files|docs) (?:(?:have |were |are )?(?:been )?(?:changed|updated|added|new)) "
+    r"(?:since|after) (?P<from>.{1,40})"
+)
+_CHANGES_ZH = re.compile(
+    rf"(?:{_DOCUMENTS_ZH})?(?:自|从|自从)?(?P<since>[^自从]{{1,20}}?)(?:以来|之后|以后|起)，?(?:{_DOCUMENTS_ZH})?(?:都)?(?:有|发生)?了?"
+    r"(?:什么|哪些)?(?:文档|文件|内容)?(?:变化|更新|改动|变更|新增|修改|改变|新内容)了?(?:什么|哪些)?(?:文档|文件|内容)?"
+)
+_DAYS_AGO: Final = {"yesterday": 1, "昨天": 1, "today": 0, "今天": 0, "last week": 7, "上周": 7, "上星期": 7}
+
+
 @dataclass(frozen=True, slots=True)
 class _OverviewWording:
     """The sentences of an answer in one language."""
@@ -86,6 +106,8 @@ class _OverviewWording:
     theme: str
     names: str
     name: str
+    changes: str
+    change: str
     joint: str
 
 
@@ -94,6 +116,8 @@ _ENGLISH = _OverviewWording(
     theme="{words} ({passages} passages, {files} files): “{sentence}” [{number}]",
     names="The most frequent names, by the number of passages that mention them:",
     name="{name} ({passages} passages): “{sentence}” [{number}]",
+    changes="Files added or changed since {date}: {count}",
+    change="{file} ({date}): “{sentence}” [{number}]",
     joint=", ",
 )
 _SIMPLIFIED = _OverviewWording(
@@ -101,6 +125,8 @@ _SIMPLIFIED = _OverviewWording(
     theme="{words}（{passages} 个段落，{files} 个文件）：“{sentence}” [{number}]",
     names="提到最多的名称（按提到它的段落数）：",
     name="{name}（{passages} 个段落）：“{sentence}” [{number}]",
+    changes="{date} 以来新增或修改的文件：{count} 个",
+    change="{file}（{date}）：“{sentence}” [{number}]",
     joint="、",
 )
 _TRADITIONAL = _OverviewWording(
@@ -108,6 +134,8 @@ _TRADITIONAL = _OverviewWording(
     theme="{words}（{passages} 個段落，{files} 個檔案）：「{sentence}」 [{number}]",
     names="提到最多的名稱（按提到它的段落數）：",
     name="{name}（{passages} 個段落）：「{sentence}」 [{number}]",
+    changes="{date} 以來新增或修改的檔案：{count} 個",
+    change="{file}（{date}）：「{sentence}」 [{number}]",
     joint="、",
 )
 _WORDINGS: Mapping[str, _OverviewWording] = {"zh-Hans": _SIMPLIFIED, "zh-Hant": _TRADITIONAL}
@@ -118,23 +146,71 @@ async def answer_overview(question: str, store: str, context: Context) -> Comput
 
     ``store`` is the key of the store in the registry.
     """
-    subject = _subject(question)
-    if subject is None:
-        return None
-    try:
-        themes = await context.call(store, FindThemes())
-    except PorticoError as error:
-        logger.info("answering from passages instead of themes: %s", error.message)
-        return None
-    assert isinstance(themes, StoreThemes)
-    return await SEARCH.run(_overview, question, subject, themes)
-
-
-def _subject(question: str) -> _Subject | None:
-    """Return what a question about the whole store asks for; ``None`` if it asks for something else."""
     if len(question) > MAX_QUESTION_CHARS:
         return None
     plain_question = " ".join(simplify(question.lower()).split()).strip(" ?？.。!！")
+    subject = _subject(plain_question)
+    since = None if subject is not None else _since(plain_question, datetime.now().date())
+    try:
+        if subject is not None:
+            themes = await context.call(store, FindThemes())
+            assert isinstance(themes, StoreThemes)
+            return await SEARCH.run(_overview, question, subject, themes)
+        if since is not None:
+            start = datetime.combine(since, datetime.min.time()).timestamp()
+            changes = await context.call(store, FindChangedFiles(start, MAX_LISTED_FILES))
+            assert isinstance(changes, ChangedFiles)
+            return await SEARCH.run(_list_changes, question, since, changes)
+    except PorticoError as error:
+        logger.info("answering from passages instead of the whole store: %s", error.message)
+    return None
+
+
+def _since(plain_question: str, today: date) -> date | None:
+    """Return the day from which a question asks for changes; ``None`` for any other question."""
+    words = ""
+    if (match := _CHANGES_EN.fullmatch(plain_question)) is not None:
+        words = match["since"] or match["from"]
+    elif (match := _CHANGES_ZH.fullmatch(plain_question)) is not None:
+        words = match["since"]
+    words = words.strip(" ，,的")
+    if words in _DAYS_AGO:
+        return today - timedelta(days=_DAYS_AGO[words])
+    if words == "may":
+        words = "may 1"  # without a day, it is read as a verb
+    periods = list(find_periods(words))
+    if len(periods) != 1 or (periods[0].start, periods[0].end) != (0, len(words)):
+        return None
+    [period] = periods
+    years = (period, period.in_year(today.year), period.in_year(today.year - 1))
+    days = (date.fromisoformat(item.first) for item in years if item is not None and item.first)
+    return next((day for day in days if day <= today), None)
+
+
+def _list_changes(question: str, since: date, changes: ChangedFiles) -> ComputedAnswer:
+    wording = _WORDINGS.get(language(question), _ENGLISH)
+    lines = [
+        wording.change.format(
+            file=item.passage.filename,
+            date=datetime.fromtimestamp(item.changed_at).date().isoformat(),
+            sentence=_sentence(item.passage.text, ()),
+            number=number,
+        )
+        for number, item in enumerate(changes.files, 1)
+    ]
+    heading = wording.changes.format(date=since.isoformat(), count=changes.count)
+    return _listed(heading, lines, [item.passage for item in changes.files])
+
+
+def _listed(heading: str, lines: Sequence[str], examples: Sequence[Passage]) -> ComputedAnswer:
+    text = "\n".join((heading, "", *(f"{number}. {line}" for number, line in enumerate(lines, 1)))).rstrip()
+    return ComputedAnswer(
+        text, tuple(replace(passage, rank=rank) for rank, passage in enumerate(examples, 1))
+    )
+
+
+def _subject(plain_question: str) -> _Subject | None:
+    """Return what a question about the whole store asks for; ``None`` if it asks for something else."""
     if _THEMES_EN.fullmatch(plain_question) or _THEMES_ZH.fullmatch(plain_question):
         return "themes"
     match = _NAMES_EN.fullmatch(plain_question) or _NAMES_ZH.fullmatch(plain_question)
@@ -172,11 +248,7 @@ def _overview(question: str, subject: _Subject, themes: StoreThemes) -> Computed
         examples = [item.example for item in names]
     if not lines:
         return None
-    heading = wording.themes if subject == "themes" else wording.names
-    text = "\n".join((heading, "", *(f"{number}. {line}" for number, line in enumerate(lines, 1))))
-    return ComputedAnswer(
-        text, tuple(replace(passage, rank=rank) for rank, passage in enumerate(examples, 1))
-    )
+    return _listed(wording.themes if subject == "themes" else wording.names, lines, examples)
 
 
 def _names(subject: _Subject, names: Sequence[MentionedName]) -> Sequence[MentionedName]:

@@ -16,7 +16,7 @@ from portico.wire import AnswerClaim, Passage, Usage
 from portico_server.core.dataclass import dataclass
 from portico_server.core.media import Draw, GeneratedImages, Speak, Speech, Transcribe, Transcription
 from portico_server.core.tables import ComputedValue, FindTables, TableList, TableQuery
-from portico_server.core.themes import FindThemes
+from portico_server.core.themes import ChangedFiles, FindChangedFiles, FindThemes
 
 Message: TypeAlias = Mapping[str, Any]
 """A chat message as OpenAI defines it: ``role``, ``content`` and so on."""
@@ -201,6 +201,7 @@ Request: TypeAlias = (
     | Search
     | FindTables
     | FindThemes
+    | FindChangedFiles
     | TableQuery
     | ToolCall
     | AppInput
@@ -328,6 +329,7 @@ Result: TypeAlias = (
     | TableList
     | ComputedValue
     | StoreThemes
+    | ChangedFiles
     | ToolResult
     | AppOutput
     | TokenizedText

@@ -341,6 +341,21 @@ def files_ending(
     ]
 
 
+def changed_files(connection: Connection, store_id: str, since: float) -> list[tuple[StoreFileRow, float]]:
+    """Return the indexed files of a store that changed at ``since`` or later, the newest first, with the time of the
+    change: in the source, or else when the file was attached.
+    """
+    changed_at = func.coalesce(store_files.c.source_mtime_ns / 1e9, store_files.c.created_at)
+    query = (
+        select(*_FILE, changed_at.label("changed_at"))
+        .select_from(_JOINED)
+        .where(store_files.c.store_id == store_id, store_files.c.status == "completed", changed_at >= since)
+        .order_by(changed_at.desc(), store_files.c.file_id)
+    )
+    rows = [dict(row._mapping) for row in connection.execute(query)]
+    return [(StoreFileRow(**row), changed_at) for row in rows if (changed_at := row.pop("changed_at"))]
+
+
 @dataclass(frozen=True, slots=True)
 class FileState:
     """The state of a file in a store."""

@@ -17,7 +17,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Attributes, Filter, Request, Search, SearchResult, Steps
 from portico_server.core.servable import Card
 from portico_server.core.tables import ComputedValue, FindTables, TableList, TableQuery
-from portico_server.core.themes import FindThemes
+from portico_server.core.themes import ChangedFiles, FindChangedFiles, FindThemes
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.file_batches import FileBatchRow as FileBatchRow
@@ -77,10 +77,15 @@ class ReadsTables(Protocol):
 
 
 class ReadsThemes(Protocol):
-    """Computes the themes of stores: `portico_server.knowledge.themes.store_themes.ThemeReader`."""
+    """Describes whole stores: `portico_server.knowledge.themes.store_themes.ThemeReader`."""
 
     async def read(self, store_id: str, store_name: str, condition: Filter | None) -> StoreThemes:
         """Return the themes of a store, from files that meet ``condition``."""
+
+    async def changed_files(
+        self, store_id: str, store_name: str, condition: Filter | None, request: FindChangedFiles
+    ) -> ChangedFiles:
+        """Return the files of a store that changed and meet ``condition``."""
 
 
 class StoreServable:
@@ -137,13 +142,13 @@ class StoreServable:
 
     async def call(
         self, request: Request, context: Context
-    ) -> SearchResult | TableList | ComputedValue | StoreThemes:
-        """Answer `Search`, `FindTables`, `TableQuery` and `FindThemes`; for errors see `Searcher.search` and
-        `ReadsTables.compute`.
+    ) -> SearchResult | TableList | ComputedValue | StoreThemes | ChangedFiles:
+        """Answer `Search`, and the requests about tables, themes and changed files.
 
+        For errors see `Searcher.search` and `ReadsTables.compute`.
         Raise `InvalidRequest` for any other request.
         """
-        if not isinstance(request, Search | FindTables | TableQuery | FindThemes):
+        if not isinstance(request, Search | FindTables | TableQuery | FindThemes | FindChangedFiles):
             raise InvalidRequest(
                 f"'{self._card.name}' is a store: it answers only searches, not requests of the kind "
                 f"'{type(request).__name__}'."
@@ -157,6 +162,10 @@ class StoreServable:
             if self._themes is None:
                 return StoreThemes()
             return await self._themes.read(self._store_id, self._card.name, condition)
+        if isinstance(request, FindChangedFiles):
+            if self._themes is None:
+                return ChangedFiles()
+            return await self._themes.changed_files(self._store_id, self._card.name, condition, request)
         if self._tables is None:
             return TableList(()) if isinstance(request, FindTables) else ComputedValue(None)
         if isinstance(request, FindTables):

@@ -98,6 +98,12 @@ def cited_files(message: dict[str, Any]) -> set[str]:
         ("docs", "Give me an overview of the documents.", ("bread", "ferry", "telescope")),
         ("docs", "Who is mentioned most often?", ("Mara Velling (2 passages)",)),
         ("docs", "Which places are mentioned most often in these documents?", ("Harwick (2 passages)",)),
+        (
+            "docs",
+            "What changed in the documents since yesterday?",
+            ("Files added or changed", ": 12", "1. telescopes-3.md"),
+        ),
+        ("tea", "昨天以来这些文档有什么变化？", ("新增或修改的文件：4 个", "茶园")),
         ("tea", "这些文档的主要主题是什么？", ("茶叶", "茶园", "4 个段落")),
         ("tea", "這些文件主要講什麼？", ("茶叶", "茶园", "4 個段落")),
     ],
@@ -117,12 +123,18 @@ def test_a_question_about_the_whole_store_is_answered_from_all_of_it(
         "What is the ferry about?",
         "Who is mentioned in the letter?",
         "Which themes did the painter prefer?",
+        "What changed since the storm?",
         "茶叶的主要产地是什么？",
     ],
 )
 def test_a_question_about_a_part_is_answered_from_passages(url: str, question: str) -> None:
     content = ask(url, "docs", question)["content"]
-    assert "by the words that passages share" not in content and "by the number of passages" not in content
+    introductions = (
+        "by the words that passages share",
+        "by the number of passages",
+        "Files added or changed",
+    )
+    assert [words for words in introductions if words in content] == []
 
 
 def test_a_key_with_a_filter_learns_only_what_its_files_are_about(url: str) -> None:
@@ -130,6 +142,7 @@ def test_a_key_with_a_filter_learns_only_what_its_files_are_about(url: str) -> N
     assert "bread" in message["content"]
     assert "ferry" not in message["content"] and "telescope" not in message["content"]
     assert {name.partition("-")[0] for name in cited_files(message)} == {"bread"}
+    assert ": 4\n" in ask(url, "docs", "What is new since yesterday?", "baker")["content"]
     with Client(url, key=KEYS["baker"]) as client:
         themes = client.stores.themes("docs")
     assert (themes.examined_count, themes.passage_count, themes.names) == (4, 4, ())

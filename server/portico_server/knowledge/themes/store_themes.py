@@ -1,4 +1,4 @@
-"""Reads what a store is about, from a sample of the passages that a caller may read."""
+"""Reads what a store is about, from a sample of the passages that a caller may read, and which files changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from portico.schemas.stores import MentionedName, NamePair, StoreThemes, Theme
 from portico.wire import Passage
 from portico_server.core import pools
 from portico_server.core.request import Filter
-from portico_server.db import chunks, hits
+from portico_server.core.themes import ChangedFile, ChangedFiles, FindChangedFiles
+from portico_server.db import chunks, hits, stores
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.db.hits import HitRow
@@ -54,6 +55,25 @@ class ThemeReader:
         if len(self._cache) > MAX_CACHED_RESULTS:
             self._cache.popitem(last=False)
         return themes
+
+    async def changed_files(
+        self, store_id: str, store_name: str, condition: Filter | None, request: FindChangedFiles
+    ) -> ChangedFiles:
+        """Return the files of a store that changed and meet ``condition``, each with its first passage."""
+        rows = [
+            (row, changed_at)
+            for row, changed_at in await self._database.read(stores.changed_files, store_id, request.since)
+            if condition is None or filters.permits(condition, row.attributes)
+        ]
+        changed_files = []
+        for row, changed_at in rows[: request.limit]:
+            first_chunks = await self._database.read(chunks.of_file, store_id, row.file_id, -1, 1)
+            for chunk in first_chunks:
+                passage = Passage(
+                    1, 1.0, chunk.text, row.file_id, row.filename, chunk.place, store_name, row.attributes
+                )
+                changed_files.append(ChangedFile(passage, changed_at))
+        return ChangedFiles(tuple(changed_files), len(rows))
 
     async def _ids(self, store_id: str, condition: Filter | None) -> Sequence[int]:
         if condition is None:
