@@ -91,7 +91,10 @@ def _themes(store_name: str, rows: Sequence[HitRow], passage_count: int) -> Stor
     from portico_server.knowledge.themes.mentions import find_mentions
     from portico_server.knowledge.themes.theme_words import theme_words
 
-    rows = sorted({row.text: row for row in rows}.values(), key=lambda row: row.id)
+    # In the order of the files, because the ids of chunks depend on which file was read first.
+    rows = sorted(
+        {row.text: row for row in rows}.values(), key=lambda row: (row.filename, row.file_id, row.ordinal)
+    )
     passages = [_passage(store_name, row) for row in rows]
     themes = tuple(
         Theme(
