@@ -16,6 +16,7 @@ from portico.wire import ErrorBody
 from portico_server.api.anthropic.request import COUNTED, CREATED
 from portico_server.api.auth.credentials import presented
 from portico_server.api.auth.service import Auth
+from portico_server.api.declarations import OBJECT_CONTENT, TEXT, binary_content
 from portico_server.api.endpoint import ERROR_SCHEMA, TheServices, new_router
 from portico_server.api.ollama.bodies import BODIES as OLLAMA_BODIES
 from portico_server.api.openai import audio, bodies
@@ -56,15 +57,12 @@ def _operation(
     summary: str,
     *request_body: RequestBody,
     streams: bool = True,
-    gives: Sequence[str] = ("application/json",),
+    gives: Mapping[str, Any] = OBJECT_CONTENT,
     anthropic: bool = False,
 ) -> dict[str, Any]:
-    binary = {"type": "string", "format": "binary"}
-    text = {"type": "string"}
-    schemas = {"application/json": {"type": "object"}, "text/plain": text}
-    content: dict[str, Any] = {kind: {"schema": schemas.get(kind, binary)} for kind in gives}
+    content = dict(gives)
     if streams:
-        content["text/event-stream"] = {"schema": text}
+        content["text/event-stream"] = {"schema": TEXT}
     body_schemas = {
         "multipart/form-data" if body.files else "application/json": {"schema": body.schema()}
         for body in request_body
@@ -88,13 +86,30 @@ def _operation(
     }
 
 
+def _probe(name: str, summary: str, properties: Mapping[str, Any], **errors: str) -> dict[str, Any]:
+    """Return an operation that needs no key and answers with an object. ``errors`` describes errors by status code."""
+    schema = {"type": "object", "required": [*properties], "properties": properties}
+    answer = {"description": "It does", "content": {"application/json": {"schema": schema}}}
+    error = {"content": {"application/json": {"schema": ERROR_SCHEMA}}}
+    responses = {status: {"description": description, **error} for status, description in errors.items()}
+    return {
+        "get": {
+            "tags": ["Daemon"],
+            "summary": summary,
+            "operationId": name,
+            "security": [],
+            "responses": {"200": answer, **responses},
+        }
+    }
+
+
 def _of_ollama(path: str, method: str) -> dict[str, Any]:
     """Return an operation of Ollama's API."""
     handler = OLLAMA[path][method]
     request_body = OLLAMA_BODIES.get(path)
-    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    content = dict(OBJECT_CONTENT)
     if request_body is not None and "stream" in request_body.optional:
-        content["application/x-ndjson"] = {"schema": {"type": "string"}}
+        content["application/x-ndjson"] = {"schema": TEXT}
     error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
     operation: dict[str, Any] = {
         "tags": ["Ollama"],
@@ -114,8 +129,8 @@ def _of_ollama(path: str, method: str) -> dict[str, Any]:
     return operation
 
 
-_SOUNDS = ("audio/mpeg", "audio/opus", "audio/aac", "audio/flac", "audio/wav", "audio/pcm")
-_TEXTS = ("application/json", "text/plain")
+_SOUNDS = binary_content("audio/mpeg", "audio/opus", "audio/aac", "audio/flac", "audio/wav", "audio/pcm")
+_TEXTS = {**OBJECT_CONTENT, "text/plain": {"schema": TEXT}}
 
 PATHS: dict[str, Any] = {
     "/v1/chat/completions": _operation("create_chat_completion", "Answer a conversation", bodies.CHAT),
@@ -159,15 +174,15 @@ PATHS: dict[str, Any] = {
         path: {method.lower(): _of_ollama(path, method) for method in methods}
         for path, methods in OLLAMA.items()
     },
-    "/health": {
-        "get": {
-            "tags": ["Daemon"],
-            "summary": "Check whether the daemon runs",
-            "operationId": "health",
-            "security": [],
-            "responses": {"200": {"description": "It does"}},
-        }
-    },
+    "/health": _probe(
+        "health", "Check whether the daemon runs", {"status": {"const": "ok"}, "version": TEXT}
+    ),
+    "/ready": _probe(
+        "ready",
+        "Check whether the daemon can accept requests now",
+        {"status": {"const": "ready"}},
+        **{"503": "It is starting, or its database does not answer"},
+    ),
 }
 
 
@@ -252,7 +267,7 @@ def _app_operation(card: Card) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "The output, or the events of the run in order",
-                "content": {"application/json": {"schema": answer}, "text/event-stream": {}},
+                "content": {"application/json": {"schema": answer}, "text/event-stream": {"schema": TEXT}},
             },
             "4XX": {"description": "An error in OpenAI's format"},
         },

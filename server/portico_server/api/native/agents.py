@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from portico.schemas.flows import CheckedSpec
+from portico_server.api.declarations import RUN_EVENTS
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.native.flows import events_of
 from portico_server.api.sse import EventStream
@@ -65,7 +66,7 @@ async def agent_schema() -> dict[str, Any]:
 @agent_router.post(
     "/api/agents/run",
     response_class=EventStream,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
+    responses=RUN_EVENTS,
 )
 async def run_agent(body: AgentInput, services: TheServices, caller: Caller) -> EventStream:
     """Run an agent on one message and stream its events; the last event contains the answer as a message.

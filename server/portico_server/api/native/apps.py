@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from portico.schemas.apps import App, AppVersion
 from portico.schemas.packages import PackagedContents
+from portico_server.api.declarations import ARCHIVE, DRAWING, TEXT
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.errors import unknown_parameter
 from portico_server.api.native.flows import events_of
@@ -53,6 +54,13 @@ class RunInput(BaseModel):
     messages: list[Any] | None = None
     input: Any = None
     session: str = ""
+
+
+class RunOutput(BaseModel):
+    """A run and its output."""
+
+    run: str
+    output: Any
 
 
 class DeployedApp(BaseModel, extra="forbid"):
@@ -188,7 +196,7 @@ async def update_app(name: str, body: Update, services: TheServices, caller: Cal
 @router.get(
     "/{name}/drawing",
     response_class=Response,
-    responses={200: {"content": {"image/svg+xml": {}, "text/plain": {}}, "description": "The picture"}},
+    responses=DRAWING,
 )
 async def draw_app(
     name: str, services: TheServices, caller: Caller, format: Literal["mermaid", "svg"] = "mermaid"
@@ -217,7 +225,7 @@ async def plan_package(
     return shaped(PackagedContents, package.plan())
 
 
-@router.post("/{name}/package", response_class=StreamingResponse)
+@router.post("/{name}/package", response_class=StreamingResponse, responses=ARCHIVE)
 async def package_app(
     name: str, body: PackageOrder, services: TheServices, caller: Caller
 ) -> StreamingResponse:
@@ -260,8 +268,14 @@ async def roll_back_app(name: str, body: RollBack, services: TheServices, caller
 
 @router.post(
     "/{name}/run",
-    response_class=EventStream,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
+    response_class=Response,
+    responses={
+        200: {
+            "model": RunOutput,
+            "content": {"application/json": {}, "text/event-stream": {"schema": TEXT}},
+            "description": "The events of the run, in order; or its output, without ``stream``",
+        }
+    },
 )
 async def run_app(
     name: str,

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from portico.schemas.stores import Store
+from portico_server.api.declarations import ARCHIVE
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.native.stores import to_store
 from portico_server.api.openai import upload
@@ -25,7 +26,7 @@ class Imported(BaseModel):
     run: str | None
 
 
-@router.get("/{store}/export", response_class=StreamingResponse)
+@router.get("/{store}/export", response_class=StreamingResponse, responses=ARCHIVE)
 async def export_store(
     store: str, services: TheServices, caller: Caller, vectors: bool = True
 ) -> StreamingResponse:

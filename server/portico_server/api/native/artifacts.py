@@ -9,6 +9,7 @@ from fastapi import Query
 from fastapi.responses import FileResponse
 
 from portico.schemas.artifacts import ArtifactRecord
+from portico_server.api.declarations import FILE_BYTES
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.kept_response import artifact_response
 from portico_server.api.shapes import Listed, RemovedId
@@ -36,7 +37,7 @@ async def retrieve_artifact(artifact_id: str, services: TheServices, caller: Cal
     return _record(await services.artifacts.get(artifact_id, caller))
 
 
-@router.get("/{artifact_id}/content", response_class=FileResponse)
+@router.get("/{artifact_id}/content", response_class=FileResponse, responses=FILE_BYTES)
 async def read_artifact(artifact_id: str, services: TheServices, caller: Caller) -> FileResponse:
     """Return the bytes of an artifact. Code written by a model may have made the artifact, so browsers never show it
     as a page of the daemon.

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from portico.schemas.daemon import Vacuumed
 from portico_server import __version__
+from portico_server.api.declarations import ARCHIVE
 from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.archives.stream import Blocks
 from portico_server.backup.write import Backup, backup, check_here, noted_settings
@@ -41,7 +42,7 @@ async def _archive_blocks(new_backup: Backup, stack: AsyncExitStack) -> Blocks:
     yield last
 
 
-@router.get("/backup", response_class=StreamingResponse)
+@router.get("/backup", response_class=StreamingResponse, responses=ARCHIVE)
 async def back_up(services: TheServices, _caller: Admin, models: bool = False) -> StreamingResponse:
     """Return a zip archive of all data of the daemon at one moment. ``models`` adds the model files."""
     settings = services.settings

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from portico.schemas.flows import CheckedSpec, TraceStep
 from portico.wire import Failed, Usage
+from portico_server.api.declarations import DRAWING, RUN_EVENTS
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.native.runs import FoundRun, RunDescription, RunTokens, find_run, retrieve_run, tokens
 from portico_server.api.services import ApiServices
@@ -92,7 +93,7 @@ async def flow_schema() -> dict[str, Any]:
 @router.post(
     "/api/flows/run",
     response_class=EventStream,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
+    responses=RUN_EVENTS,
 )
 async def run_flow(body: FlowInput, services: TheServices, caller: Caller) -> EventStream:
     """Run a flow and stream its events; the header ``x-portico-run`` contains the run id.
@@ -128,7 +129,7 @@ async def events_of(runner: Runner, run: Run, *, stay: bool) -> AsyncIterator[by
             await run.cancel()
 
 
-@router.get("/api/runs/{run_id}/trace", tags=["Runs"], response_model=RunTrace)
+@router.get("/api/runs/{run_id}/trace", tags=["Runs"], response_model=RunTrace, responses=DRAWING)
 async def run_trace(
     run_id: str,
     services: TheServices,

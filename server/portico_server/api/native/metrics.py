@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from starlette.responses import Response
 
 from portico_server import __version__
+from portico_server.api.declarations import TEXT
 from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.api.services import ApiServices
 from portico_server.core.histogram import Histogram
@@ -23,7 +24,9 @@ router = new_router(tags=["Daemon"])
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": TEXT}}}}
+)
 async def prometheus_metrics(services: TheServices, _caller: Admin) -> Response:
     """Return metrics of calls, tokens, durations, models and memory in Prometheus format."""
     page = _Page()

@@ -13,6 +13,7 @@ from portico.schemas import runs as schemas
 from portico.schemas.runs import Pruned
 from portico.wire import ErrorBody, Failed, Finished, Usage
 from portico_server.api import internal
+from portico_server.api.declarations import RUN_EVENTS
 from portico_server.api.endpoint import Admin, Caller, Seen, TheServices, new_router
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import ListedPart, shaped
@@ -142,7 +143,7 @@ async def cancel_run(run_id: str, services: TheServices, caller: Caller) -> RunD
 @router.get(
     "/{run_id}/events",
     response_class=EventStream,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
+    responses=RUN_EVENTS,
 )
 async def run_events(
     run_id: str,

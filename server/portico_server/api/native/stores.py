@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from portico.schemas.chunks import FileChunk
 from portico.schemas.stores import SkippedFile, Store, StoreChanged, StoreFile, StoreThemes, SyncPlan
+from portico_server.api.declarations import binary
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.native.search import SearchAnswer, SearchRequest, answer
@@ -314,7 +315,7 @@ class PageRequest(BaseModel, extra="forbid"):
 @router.post(
     "/{store}/files/{file_id}/page",
     response_class=Response,
-    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
+    responses=binary("The image", "image/png"),
 )
 async def draw_page(
     store: str, file_id: str, body: PageRequest, services: TheServices, caller: Caller
@@ -361,7 +362,11 @@ async def read_themes(store: str, services: TheServices, caller: Caller) -> Stor
     return await services.stores.themes.read(row.id, row.name or row.id, row.condition)
 
 
-@router.get("/{store}/graph", response_class=StreamingResponse)
+@router.get(
+    "/{store}/graph",
+    response_class=StreamingResponse,
+    responses=binary("The graph", "application/graphml+xml"),
+)
 async def export_graph(store: str, services: TheServices, caller: Caller) -> StreamingResponse:
     """Export the passages of a store and the terms that link them, as GraphML."""
     row = await services.stores.get(store, caller)

@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from portico_server.api import errors
+from portico_server.api.declarations import FILE_BYTES
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange
 from portico_server.api.kept_response import artifact_response
@@ -235,7 +236,7 @@ async def retrieve_container_file(
     return ContainerFileObject.of(await services.containers.file(container_id, file_id, caller))
 
 
-@router.get("/{container_id}/files/{file_id}/content", response_class=FileResponse)
+@router.get("/{container_id}/files/{file_id}/content", response_class=FileResponse, responses=FILE_BYTES)
 async def read_container_file(
     container_id: str, file_id: str, services: TheServices, caller: Caller
 ) -> FileResponse:

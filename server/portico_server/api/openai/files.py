@@ -10,6 +10,7 @@ from fastapi import Query, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
+from portico_server.api.declarations import FILE_BYTES
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.kept_response import artifact_response, file_response
 from portico_server.api.openai import upload
@@ -116,7 +117,7 @@ async def delete_file(file_id: str, services: TheServices, caller: Caller) -> Fi
     return FileDeleted(id=(await services.files.delete(file_id, caller)).id)
 
 
-@router.get("/{file_id}/content", response_class=FileResponse)
+@router.get("/{file_id}/content", response_class=FileResponse, responses=FILE_BYTES)
 async def read_file(file_id: str, services: TheServices, caller: Caller) -> FileResponse:
     """Return the bytes of a file, exactly as they were uploaded or made by a run."""
     if file_id.startswith(GENERATED_ID_PREFIX):

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
+from portico_server.api.declarations import ARCHIVE
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai import form, upload
@@ -188,7 +189,7 @@ async def delete_skill(skill_id: str, services: TheServices, caller: Caller) -> 
     return SkillDeleted(id=(await services.skills.remove(skill_id, caller)).id)
 
 
-@router.get("/{skill_id}/content", response_class=Response)
+@router.get("/{skill_id}/content", response_class=Response, responses=ARCHIVE)
 async def read_skill(skill_id: str, services: TheServices, caller: Caller) -> Response:
     """Return the default version of a skill as a zip archive."""
     return await _content(services, skill_id, caller, "default")
@@ -242,7 +243,7 @@ async def delete_skill_version(
     return SkillVersionDeleted(id=version_row.id, version=str(version_row.version))
 
 
-@router.get("/{skill_id}/versions/{version}/content", response_class=Response)
+@router.get("/{skill_id}/versions/{version}/content", response_class=Response, responses=ARCHIVE)
 async def read_skill_version(skill_id: str, version: str, services: TheServices, caller: Caller) -> Response:
     """Return a version of a skill as a zip archive."""
     return await _content(services, skill_id, caller, version)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from starlette.responses import Response
 
+from portico_server.api.declarations import OBJECT_CONTENT, TEXT, Declaration
 from portico_server.apps.responses.event_builder import to_client_item
 from portico_server.apps.responses.items import Item
 from portico_server.db.responses import ResponseRow
 
-DOCUMENT: dict[int | str, dict[str, Any]] = {
-    200: {"description": "As at OpenAI", "content": {"application/json": {"schema": {"type": "object"}}}}
+DOCUMENT: Final[Declaration] = {200: {"description": "As at OpenAI", "content": OBJECT_CONTENT}}
+"""An object in OpenAI's format."""
+
+DOCUMENT_OR_EVENTS: Final[Declaration] = {
+    200: {"description": "As at OpenAI", "content": {**OBJECT_CONTENT, "text/event-stream": {"schema": TEXT}}}
 }
+"""An object in OpenAI's format, or the events that describe how it came about."""
 
 
 def response_document(row: ResponseRow, include: frozenset[str]) -> dict[str, Any]:

@@ -12,7 +12,13 @@ from starlette.responses import Response
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Presence
 from portico_server.api.openai.responses.create import to_frames
-from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page, response_document
+from portico_server.api.openai.responses.shapes import (
+    DOCUMENT,
+    DOCUMENT_OR_EVENTS,
+    answer,
+    page,
+    response_document,
+)
 from portico_server.api.sse import EventStream
 from portico_server.apps.responses.read import include as read_include
 from portico_server.core.errors import InvalidRequest, NotFound
@@ -22,13 +28,16 @@ router = new_router(prefix="/v1/responses", tags=["OpenAI: responses"])
 
 def _include_fields(
     include: Annotated[list[str] | None, Query()] = None,
-    bracketed_values: Annotated[list[str] | None, Query(alias="include[]")] = None,
+    bracketed_values: Annotated[list[str] | None, Query(alias="include[]", include_in_schema=False)] = None,
 ) -> list[str]:
     return [*(include or ()), *(bracketed_values or ())]
 
 
 Included = Annotated[list[str], Depends(_include_fields)]
-"""The values of the query parameter ``include``; OpenAI's clients write lists as ``include[]=…``."""
+"""The values of the query parameter ``include``; OpenAI's clients write lists as ``include[]=…``.
+
+``/openapi.json`` declares only ``include``: in code that is generated from it, both would have the same name.
+"""
 
 
 @router.post("/input_tokens", responses=DOCUMENT, response_class=Response)
@@ -49,7 +58,7 @@ async def compact_response(
         return answer(await services.responder.compact(body, caller))
 
 
-@router.get("/{response_id}", responses=DOCUMENT, response_class=Response)
+@router.get("/{response_id}", responses=DOCUMENT_OR_EVENTS, response_class=Response)
 async def retrieve_response(
     response_id: str,
     services: TheServices,
