@@ -23,8 +23,9 @@ from portico_server.api.error_shape import JSON_RPC, OPENAI, Shape
 from portico_server.api.exchange import Scope
 from portico_server.api.ollama import chat as ollama_chat
 from portico_server.api.ollama import embeddings as ollama_embeddings
+from portico_server.api.ollama import library as ollama_library
 from portico_server.api.ollama import models as ollama_models
-from portico_server.api.ollama.shape import GENERATE_SHAPE
+from portico_server.api.ollama.shape import GENERATE_SHAPE, STATUS_SHAPE
 from portico_server.api.ollama.shape import SHAPE as OLLAMA_SHAPE
 from portico_server.api.openai import audio, chat, completions, embeddings, images, realtime
 from portico_server.api.openai.responses import create as responses
@@ -89,12 +90,12 @@ ROUTES: Final = (
     Route("/api/tags", "Ollama", {"GET": ollama_models.tags}, shape=OLLAMA_SHAPE),
     Route("/api/ps", "Ollama", {"GET": ollama_models.ps}, shape=OLLAMA_SHAPE),
     Route("/api/version", "Ollama", {"GET": ollama_models.version}, shape=OLLAMA_SHAPE),
-    # Ollama's clients show the error to their user: only the operator manages models.
-    Route("/api/pull", "Ollama", shape=OLLAMA_SHAPE),
+    Route("/api/pull", "Ollama", {"POST": ollama_library.pull}, shape=STATUS_SHAPE),
+    Route("/api/delete", "Ollama", {"DELETE": ollama_library.delete}, shape=OLLAMA_SHAPE),
+    # Ollama's clients show the error to their user.
     Route("/api/push", "Ollama", shape=OLLAMA_SHAPE),
     Route("/api/create", "Ollama", shape=OLLAMA_SHAPE),
     Route("/api/copy", "Ollama", shape=OLLAMA_SHAPE),
-    Route("/api/delete", "Ollama", shape=OLLAMA_SHAPE),
     Route(CARD_PATH, "A2A", handler=a2a.serve, shape=A2A_SHAPE),
     Route("/a2a/*", "A2A", handler=a2a.serve, shape=A2A_SHAPE, shape_of=a2a.shape_of),
     Route("/ag-ui/*", "AG-UI", handler=ag_ui.serve),

@@ -89,8 +89,8 @@ def _operation(
 def _probe(name: str, summary: str, properties: Mapping[str, Any], **errors: str) -> dict[str, Any]:
     """Return an operation that needs no key and answers with an object. ``errors`` describes errors by status code."""
     schema = {"type": "object", "required": [*properties], "properties": properties}
-    answer: dict[str, Any] = {"description": "It does", "content": {"application/json": {"schema": schema}}}
-    error = {"content": {"application/json": {"schema": ERROR_SCHEMA}}}
+    answer = {"description": "It does", "content": {"application/json": {"schema": schema}}}
+    error: dict[str, Any] = {"content": {"application/json": {"schema": ERROR_SCHEMA}}}
     responses = {status: {"description": description, **error} for status, description in errors.items()}
     return {
         "get": {

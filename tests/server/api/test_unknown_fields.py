@@ -11,12 +11,12 @@ import httpx
 import pytest
 from tests import daemon as daemons
 
-from portico_server.api.ollama.bodies import BODIES
+from portico_server.api.routes import OLLAMA
 
 MODEL = {"name": "x", "source": "fake://"}
 FLOW = {"portico_flow": 1, "step": {"op": "code", "source": "lambda text: text"}}
 OPEN = {"POST /api/apps/{name}/run", "POST /api/evals/{eval_id}/search", "POST /api/prompts"} | {
-    f"POST {path}" for path in BODIES
+    f"{method} {path}" for path, methods in OLLAMA.items() for method in methods
 }
 """Bodies parsed by their noun, which is tested separately below, and Ollama's bodies, which ignore unknown fields."""
 

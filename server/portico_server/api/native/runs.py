@@ -11,10 +11,11 @@ from pydantic import BaseModel, Field
 
 from portico.schemas import runs as schemas
 from portico.schemas.runs import Pruned
-from portico.wire import ErrorBody, Failed, Finished, Usage
+from portico.wire import ErrorBody, Usage
 from portico_server.api import internal
 from portico_server.api.declarations import RUN_EVENTS
 from portico_server.api.endpoint import Admin, Caller, Seen, TheServices, new_router
+from portico_server.api.run_events import durable_events
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import ListedPart, shaped
 from portico_server.api.sse import EventStream, event_frame, frame
@@ -27,14 +28,6 @@ from portico_server.db.runs import RunRow
 from portico_server.runs.run import Run
 
 router = new_router(prefix="/api/runs", tags=["Runs"])
-
-PAGE_SIZE = 500
-"""Number of journal events that are read in one query."""
-
-POLL_INTERVAL_S = 1.0
-"""Seconds between two checks of a run that is waiting, or that another daemon on the same database executes."""
-
-ENDINGS = (Failed.type, Finished.type)
 
 
 class RunTokens(BaseModel):
@@ -235,48 +228,9 @@ async def _live_events(run: Run, after: int) -> AsyncIterator[bytes]:
 
 
 async def _durable_events(services: ApiServices, run_id: str, after: int) -> AsyncIterator[bytes]:
-    """Yield the events in the journal, then the events of the active run; repeat this if the run is interrupted and
-    resumed.
-    """
     yield b": %s\n\n" % run_id.encode()
-    run: Run | None = None
-    end = after + 1
-    while True:
-        row = await services.database.read(runs.get, run_id)
-        while batch := await services.database.read(runs.events, run_id, after, PAGE_SIZE):
-            for number, event in batch:
-                after = number
-                # An end event before the end of the journal belongs to an interrupted attempt; the code below
-                # sends the last end event.
-                kind = str(event.get("type"))
-                end = number if kind in ENDINGS else number + 1
-                if kind not in (*ENDINGS, runs.TAKEN_UP):
-                    yield frame(number, kind, event)
-        if row is None:
-            return
-        if row.finished_at is not None:
-            yield event_frame(end, _ending(row))
-            return
-        if services.scheduler.stopping:
-            return  # the run is queued again: the client's next request gets the remaining events
-        arrived_run = await services.runner.arrival(run_id, POLL_INTERVAL_S, after=run)
-        if arrived_run is None:
-            continue
-        run = arrived_run
-        async for number, live in run.log.follow(after):
-            if not isinstance(
-                live, Finished | Failed
-            ):  # the end event is sent after the run's row contains the end
-                after, end = number, number + 1
-                yield event_frame(number, live)
-        await services.scheduler.wait_for_end(run_id)
-
-
-def _ending(row: RunRow) -> Finished | Failed:
-    if row.status == "completed":
-        return Finished(row.result)
-    error: Mapping[str, Any] = row.error or {"message": "The run failed.", "type": "server_error"}
-    return Failed(ErrorBody(**{name: error.get(name) for name in ("message", "type", "code", "param")}))  # type: ignore[arg-type]
+    async for number, kind, event in durable_events(services, run_id, after):
+        yield frame(number, kind, event)
 
 
 def _living(run: Run) -> RunDescription:

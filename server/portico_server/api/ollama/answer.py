@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing
 from dataclasses import field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -79,8 +79,14 @@ def _arguments(text: str) -> Any:
     return arguments if isinstance(arguments, dict) else {}
 
 
-Piece = tuple[str, str]
-"""Text and thoughts."""
+class Piece(NamedTuple):
+    """A piece of an answer: text, thoughts, and the log-probabilities of its tokens in OpenAI's format, which is also
+    Ollama's.
+    """
+
+    text: str
+    thoughts: str = ""
+    logprobs: Sequence[Mapping[str, Any]] = ()
 
 
 async def pieces_of_model(
@@ -102,7 +108,9 @@ async def pieces_of_model(
                         delta = choice.get("delta") or {"content": choice.get("text")}
                         answer.add_calls(delta.get("tool_calls") or ())
                         answer.finish = choice.get("finish_reason") or answer.finish
-                        yield delta.get("content") or delta.get("refusal") or "", thoughts_in(delta)
+                        text = delta.get("content") or delta.get("refusal") or ""
+                        tokens = (choice.get("logprobs") or {}).get("content") or ()
+                        yield Piece(text, thoughts_in(delta), tokens)
     finally:
         await close_source(relay_response.chunks)
         answer.usage = relay_response.usage
@@ -125,12 +133,12 @@ async def pieces_of_app(
         async for _number, event in run.log.follow():
             if isinstance(event, Delta) and event.text:
                 has_started = True
-                yield event.text, ""
+                yield Piece(event.text)
         reply = await services.runner.wait(run)
         if not isinstance(reply, ChatReply):
             raise PorticoError(f"'{name}' did not answer the conversation with a chat reply.")
         if not has_started:
-            yield reply.content, ""
+            yield Piece(reply.content)
         for index, call in enumerate(reply.tool_calls):
             answer.calls[index] = {"name": call.name, "arguments": call.arguments}
         answer.finish, answer.usage = reply.finish_reason, reply.usage
@@ -170,13 +178,19 @@ async def answer_lines(
 ) -> AsyncIterator[bytes]:
     """Yield the lines of an answer. The last line reports how the answer ended."""
     async with aclosing(pieces):
-        async for text, thoughts in pieces:
-            if text or thoughts:
+        async for piece in pieces:
+            if piece.text or piece.thoughts or piece.logprobs:
                 answer.first = answer.first or time.perf_counter()
-                yield json_line({**answer.head(), **write(text, thoughts, []), "done": False})
+                fields = {**write(piece.text, piece.thoughts, []), **logprob_fields(piece.logprobs)}
+                yield json_line({**answer.head(), **fields, "done": False})
     if calls := answer.called():
         yield json_line({**answer.head(), **write("", "", calls), "done": False})
     yield json_line({**answer.head(), **write("", "", []), **answer.end()})
+
+
+def logprob_fields(tokens: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the field with the log-probabilities of a line, or nothing if the model returned none."""
+    return {"logprobs": tokens} if tokens else {}
 
 
 def json_line(document: Mapping[str, Any]) -> bytes:

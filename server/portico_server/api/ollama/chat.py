@@ -17,6 +17,7 @@ from portico_server.api.ollama.answer import (
     answer_lines,
     chat_fields,
     generate_fields,
+    logprob_fields,
     pieces_of_app,
     pieces_of_model,
 )
@@ -46,6 +47,12 @@ async def _answer(
     (COMPLETION if "prompt" in chat else CHAT).check(chat)
     if relays(servable):
         pieces = pieces_of_model(services, servable, chat, caller, answer)
+    elif chat.get("logprobs"):
+        raise InvalidRequest(
+            f"The app '{chat['model']}' does not support 'logprobs'; omit it, or call a model directly.",
+            code="unsupported_parameter",
+            param="logprobs",
+        )
     elif "prompt" in chat:
         raise InvalidRequest(f"'{chat['model']}' is a chat model; omit 'raw' and 'suffix'.", param="model")
     else:
@@ -53,14 +60,15 @@ async def _answer(
     if body.get("stream") is not False:
         await exchange.stream(answer_lines(pieces, answer, write), NDJSON)
         return
-    texts, thoughts = [], []
     with Presence(exchange):
         async with aclosing(pieces):
-            async for text, is_thought in pieces:
+            parts = []
+            async for piece in pieces:
                 answer.first = answer.first or time.perf_counter()
-                texts.append(text)
-                thoughts.append(is_thought)
-    document = write("".join(texts), "".join(thoughts), answer.called())
+                parts.append(piece)
+    tokens = [token for piece in parts for token in piece.logprobs]
+    text, thoughts = "".join(piece.text for piece in parts), "".join(piece.thoughts for piece in parts)
+    document = {**write(text, thoughts, answer.called()), **logprob_fields(tokens)}
     await exchange.answer(200, orjson.dumps({**answer.head(), **document, **answer.end()}))
 
 
@@ -118,6 +126,8 @@ async def generate(exchange: Exchange, services: ApiServices) -> None:
         return
     options = chat_options(body, servable.card)
     if continues:
+        if options.get("logprobs"):
+            wrong("logprobs", "cannot be combined with 'raw' or 'suffix'")
         request_body = {"model": name, "prompt": body["prompt"], **options}
         if body.get("suffix"):
             request_body["suffix"] = body["suffix"]

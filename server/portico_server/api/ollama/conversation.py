@@ -28,6 +28,8 @@ def chat_options(body: Mapping[str, Any], card: Card) -> dict[str, Any]:
         chat_fields["stop"] = options["stop"]
     if (options.get("num_predict") or 0) > 0:
         chat_fields["max_tokens"] = options["num_predict"]
+    if body.get("logprobs"):
+        chat_fields |= {"logprobs": True, "top_logprobs": body.get("top_logprobs") or 0}
     response_format = body.get("format")
     if response_format == "json":
         chat_fields["response_format"] = {"type": "json_object"}

@@ -13,11 +13,10 @@ from portico_server import __version__
 from portico_server.api.abilities import calls_tools, can_reason, context_length_of
 from portico_server.api.exchange import Exchange
 from portico_server.api.ollama.bodies import SHOWN
-from portico_server.api.ollama.names import LATEST
+from portico_server.api.ollama.names import LATEST, required_name
 from portico_server.api.openai.relay import caller_of
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import NotFound
-from portico_server.core.invalid import wrong
 from portico_server.core.servable import Card
 
 API_VERSION: Final = "0.13.0"
@@ -80,9 +79,7 @@ async def show(exchange: Exchange, services: ApiServices) -> None:
     """Return the details of a model."""
     body = await exchange.json()
     SHOWN.check(body)
-    name = body.get("model") or body.get("name")
-    if not name:
-        wrong("model", "is missing; GET /api/tags lists the names")
+    name = required_name(body)
     registry, caller = services.registry, caller_of(exchange)
     try:
         card = (await registry.resolve(name, caller)).card

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import orjson
 
 from portico_server.api.error_shape import Shape
 from portico_server.api.ollama.answer import (
-    Write,
     chat_fields,
     generate_fields,
     json_line,
@@ -24,16 +24,17 @@ def _frame(error: PorticoError, request_id: str) -> bytes:
     return _body(error, request_id) + b"\n"
 
 
-def _shape(write: Write) -> Shape:
-    # A JSON line with empty text: programs parse every line as JSON, so a blank line would break them.
-    quiet = json_line({**write("", "", []), "done": False})
+def _shape(quiet_fields: Mapping[str, Any]) -> Shape:
+    # Programs parse every line as JSON, so a blank line would break them.
+    quiet = json_line(quiet_fields)
     return Shape("Ollama", lambda error: error.status, _body, _frame, (b"x-request-id",), quiet)
 
 
-SHAPE: Final = _shape(chat_fields)
-"""The format of errors and keep-alives at ``/api/chat`` and other paths, including paths for managing models, which
-Portico does not serve.
-"""
+SHAPE: Final = _shape({**chat_fields("", "", []), "done": False})
+"""The format of errors and keep-alives at ``/api/chat`` and other paths."""
 
-GENERATE_SHAPE: Final = _shape(generate_fields)
+GENERATE_SHAPE: Final = _shape({**generate_fields("", "", []), "done": False})
 """The format of errors and keep-alives at ``/api/generate``."""
+
+STATUS_SHAPE: Final = _shape({"status": "waiting"})
+"""The format of errors and keep-alives at ``/api/pull``."""

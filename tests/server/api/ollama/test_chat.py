@@ -113,6 +113,29 @@ def test_options_and_formats_reach_the_model(client: Client) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_log_probabilities_come_with_the_tokens(client: Client, stream: bool) -> None:
+    ask: Any = {"model": "echo", "stream": stream, "logprobs": True, "top_logprobs": 1}
+    for answer in (
+        client.chat(**ask, messages=[{"role": "user", "content": "one two"}]),
+        client.generate(**ask, prompt="one two"),
+    ):
+        lines: Any = list(answer) if stream else [answer]
+        tokens = [token for line in lines for token in line.logprobs or ()]
+        assert "".join(token.token for token in tokens) == "one two"
+        assert all(token.logprob <= 0 and token.top_logprobs[0].token == token.token for token in tokens)
+
+
+def test_log_probabilities_that_nothing_returns_are_refused(client: Client) -> None:
+    for call in (
+        lambda: client.chat("handbook", messages=[{"role": "user", "content": "port"}], logprobs=True),
+        lambda: client.generate("echo", "one", raw=True, logprobs=True),
+    ):
+        with pytest.raises(ResponseError, match="logprobs") as error:
+            call()
+        assert error.value.status_code == 400
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_a_tool_is_called_and_its_result_answers_the_call(client: Client, stream: bool) -> None:
     messages: list[Any] = [{"role": "user", "content": "weather in Rome"}]
     ask: Any = {"model": "clever", "messages": messages, "tools": [WEATHER], "stream": stream}
@@ -194,11 +217,11 @@ def test_errors_are_sentences_and_break_a_stream(client: Client, daemon: Daemon)
     for call in (
         lambda: client.chat("nothing", messages=[{"role": "user", "content": "x"}]),
         lambda: client.chat("vectors", messages=[{"role": "user", "content": "x"}]),
-        lambda: client.pull("nothing"),  # models belong to the operator
+        lambda: client.pull("nothing"),
         lambda: client.push("echo"),
         lambda: client.create("mine", from_="echo"),
         lambda: client.copy("echo", "mine"),
-        lambda: client.delete("echo"),
+        lambda: client.delete("nothing"),
     ):
         with pytest.raises(ResponseError) as error:
             call()
@@ -208,7 +231,8 @@ def test_errors_are_sentences_and_break_a_stream(client: Client, daemon: Daemon)
         list(client.chat("clever", messages=[{"role": "user", "content": "break off"}], stream=True))
     for path in BODIES:
         for body in (b"", b"[]", b"{", b'{"model": 5}', b"{}"):
-            answer = httpx.post(f"{daemon.url}{path}", content=body, headers=bearer("one"))
+            method = next(iter(OLLAMA[path]))
+            answer = httpx.request(method, f"{daemon.url}{path}", content=body, headers=bearer("boss"))
             assert answer.status_code == 400, (path, body)
             assert isinstance(answer.json()["error"], str)
     assert httpx.get(f"{daemon.url}/api/tags").status_code == 401
