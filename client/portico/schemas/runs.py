@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from portico.schemas.flows import TraceStep
 from portico.schemas.resource import Column, Resource, Verb
@@ -53,6 +55,41 @@ class RunEvent:
     event: Event
 
 
+@dataclass(frozen=True, slots=True)
+class ReplayStep:
+    """A call of a replay. ``path`` is the step of the flow, or the called name; a slash separates the calls of a
+    called app.
+
+    ``status``: ``same``; ``changed`` if the request or the result differs; ``new`` if only the replay made the call;
+    ``missing`` if only the recorded run made it. ``recorded`` and ``replayed`` are the ``request``, ``result`` and
+    ``error`` of the calls; null for the same call.
+    """
+
+    path: str
+    name: str
+    kind: str
+    status: Literal["same", "changed", "new", "missing"]
+    recorded: Mapping[str, Any] | None
+    replayed: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A recorded run beside its replay. ``first`` is the number of the first step that differs, from 0.
+
+    ``is_equal``: all steps and the result are the same. ``recorded`` and ``replayed`` are the ``result`` and the
+    ``error`` of the two runs.
+    """
+
+    run: str
+    app: str
+    is_equal: bool
+    first: int | None
+    steps: tuple[ReplayStep, ...]
+    recorded: Mapping[str, Any]
+    replayed: Mapping[str, Any]
+
+
 RUNS = Resource(
     "Runs",
     "/api/runs",
@@ -63,6 +100,8 @@ RUNS = Resource(
         Verb("cancel", "POST {run_id}/cancel"),
         Verb("prune", "POST prune", Pruned, slow=True),
         Verb("trace", "GET {run_id}/trace", list[TraceStep], key="steps"),
+        Verb("recording", "GET {run_id}/recording", dict[str, Any]),
+        Verb("replay", "POST replay", Replay, slow=True),
         Verb("resume", "POST {run_id}/resume", Run, aliases={"start": "from"}),
     ),
     columns=(

@@ -247,15 +247,19 @@ class DeployedApps:
         """Return the names of the deployed apps; implements `portico_server.core.interfaces.AppVariants`."""
         return [row.name for row, _version in self.index.list(caller)]
 
-    async def variant(self, name: str, changes: Mapping[str, Any], caller: Principal) -> Servable:
-        """Return the app with changed values in its specification. Only this caller can use the variant. Raises the
-        same errors as `update`.
+    async def variant(
+        self, name: str, changes: Mapping[str, Any], caller: Principal, version: int | None = None
+    ) -> Servable:
+        """Return the app, or an earlier version of it, with changed values in its specification. Only this caller can
+        use the variant. Raises the same errors as `update`, and `NotFound` for an unknown version.
         """
-        row, current = self.index.readable(name, caller)
-        spec = change_places(current.spec, changes)
+        row, base = self.index.readable(name, caller)
+        if version is not None:
+            base = await self.version(row.id, version, caller)
+        spec = change_places(base.spec, changes)
         kind = self._of(row.kind)
         await kind.check(row.name, spec, caller)
-        return kind.build(row.name, spec, row)
+        return kind.build(row.name, spec, replace(row, version=base.version))
 
     async def settle(self, name: str, changes: Mapping[str, Any], caller: Principal, note: str) -> int:
         """Update an app as `update` does, given only its name and the changes. Return the number of the new version."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from portico.wire import Event
 from portico_server.core.principal import Principal
@@ -12,6 +12,8 @@ from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.request import Request, Result
 
 Listener: TypeAlias = Callable[[Event], Awaitable[None]]
+
+_Value = TypeVar("_Value")
 
 ENDS_AT: ContextVar[float | None] = ContextVar("ends_at", default=None)
 """The time at which the caller cancels the current call, if known. The callee then needs no timer for the same time."""
@@ -51,6 +53,20 @@ class Context(Protocol):
         Raises `DeadlineExceeded` after ``question.limit`` seconds. A refusal is an answer, not an error.
         """
 
+    async def outside(
+        self,
+        name: str,
+        request: Mapping[str, Any],
+        work: Callable[[], Awaitable[_Value]],
+        dump: Callable[[_Value], Any],
+        load: Callable[[Any], _Value],
+    ) -> _Value:
+        """Return the result of ``work``, which reads or changes data that no Servable manages, such as a session.
+
+        A recording contains the result as the JSON value that ``dump`` returns. A replay returns it by ``load``, and
+        does not call ``work``. ``request`` is JSON that says what ``work`` does.
+        """
+
 
 class ContextWithin:
     """A context that wraps ``outer``; subclasses override parts of it. See `Context`."""
@@ -85,6 +101,20 @@ class ContextWithin:
 
     async def ask(self, question: NewQuestion) -> GivenAnswer:
         return await self._outer.ask(question)
+
+    async def outside(
+        self,
+        name: str,
+        request: Mapping[str, Any],
+        work: Callable[[], Awaitable[_Value]],
+        dump: Callable[[_Value], Any],
+        load: Callable[[Any], _Value],
+    ) -> _Value:
+        return await self._outer.outside(name, request, work, dump, load)
+
+
+def no_value(_value: object) -> None:
+    """Convert the result of `Context.outside` for work that returns nothing."""
 
 
 def depth_of(context: Context) -> int:

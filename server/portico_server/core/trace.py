@@ -38,6 +38,9 @@ class Trace(NamedTuple):
 CURRENT: ContextVar[Trace | None] = ContextVar("trace", default=None)
 """The current span of this task, which is Portico's or a client's."""
 
+STEP: ContextVar[str] = ContextVar("step", default="")
+"""The path of the flow's step that this task executes; empty outside flows."""
+
 
 def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
     """Return the client's span from request headers; ``None`` without a valid ``traceparent``."""
@@ -87,10 +90,13 @@ def at(trace: Trace | None) -> Iterator[None]:
 
 @contextmanager
 def at_step(run_id: str, path: str) -> Iterator[None]:
-    """Make the span of a step current within the block, if spans are recorded."""
-    current = CURRENT.get()
-    if current is None or not current.recorded:
-        yield
-        return
-    with at(of_run(run_id, path, current)):
-        yield
+    """Make a step current within the block, and its span too if spans are recorded."""
+    token, current = STEP.set(path), CURRENT.get()
+    try:
+        if current is None or not current.recorded:
+            yield
+            return
+        with at(of_run(run_id, path, current)):
+            yield
+    finally:
+        STEP.reset(token)

@@ -89,14 +89,14 @@ class Redaction:
         if isinstance(value, dict):
             for name, item in value.items():
                 if self._hidden(name):
-                    self._remember(item)
+                    self.remember(item)
                 else:
                     self._learn(item)
         elif isinstance(value, list | tuple):
             for item in value:
                 self._learn(item)
 
-    def _remember(self, value: Any) -> None:
+    def remember(self, value: Any) -> None:
         """Remember all texts below a redacted field."""
         if isinstance(value, str):
             if (
@@ -107,7 +107,7 @@ class Redaction:
                 self._known_secrets[value] = None
         elif isinstance(value, dict | list | tuple):
             for item in value.values() if isinstance(value, dict) else value:
-                self._remember(item)
+                self.remember(item)
 
     def _hide(self, value: Any) -> Any:
         if isinstance(value, str):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from portico.wire import ErrorBody, Event, Usage
 from portico_server.core import trace
@@ -23,7 +23,19 @@ from portico_server.core.request import Request, Result
 from portico_server.core.servable import Card, Servable
 from portico_server.runs.model_calls import NO_USAGE, ExpenseShare, ModelCalls, with_text
 from portico_server.runs.quotas import Quotas, UsageMeter
+from portico_server.runs.recording import (
+    RecordedStep,
+    Recording,
+    StoredValue,
+    listening,
+    new_data_step,
+    new_question_step,
+    new_step,
+    redacted_fields,
+)
 from portico_server.runs.redaction import Redaction
+
+T = TypeVar("T")
 
 Status = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
@@ -107,6 +119,7 @@ class Run:
         "output",
         "owner",
         "recorded",
+        "recording",
         "redaction",
         "replayed",
         "reported",
@@ -132,6 +145,8 @@ class Run:
         """
         self.recorded: asyncio.Event | None = None
         """Set once the end of a durable run is stored in its row."""
+        self.recording: Recording | None = None
+        """The calls of the run, if it is a call of an app."""
         self.redaction: Redaction | None = None
         """The redaction of the run's events and result before they are recorded, or ``None`` without redaction
         rules.
@@ -228,7 +243,17 @@ class QuestionAsker(Protocol):
 class RunContext:
     """`portico_server.core.context.Context` for a run or one of its children."""
 
-    __slots__ = ("_asks", "_caller", "_depth", "_listener", "_quotas", "_registry", "_run", "_share")
+    __slots__ = (
+        "_asks",
+        "_caller",
+        "_depth",
+        "_listener",
+        "_quotas",
+        "_registry",
+        "_run",
+        "_share",
+        "_steps",
+    )
 
     def __init__(
         self,
@@ -240,8 +265,10 @@ class RunContext:
         depth: int = 0,
         caller: Principal | None = None,
         share: ExpenseShare | None = None,
+        steps: list[RecordedStep] | None = None,
     ) -> None:
         self._run = run
+        self._steps = steps
         self._caller = caller or run.caller
         self._share = share
         self._registry = registry
@@ -277,7 +304,15 @@ class RunContext:
 
     def _varied(self, caller: Principal, share: ExpenseShare | None) -> RunContext:
         return RunContext(
-            self._run, self._registry, self._listener, self._asks, self._quotas, self._depth, caller, share
+            self._run,
+            self._registry,
+            self._listener,
+            self._asks,
+            self._quotas,
+            self._depth,
+            caller,
+            share,
+            self._steps,
         )
 
     @property
@@ -297,16 +332,45 @@ class RunContext:
                 code="too_deep",
             )
         servable = await self._registry.resolve(name, self.caller)
+        recording, steps = self._run.recording, self._recorded_steps
+        if recording is None or steps is None:
+            return await self._call(name, servable, request, listener or _nobody)
+        step = new_step(name, servable.card, request)
+        recording.redacted.update(redacted_fields(servable))
+        with recording.step(steps, step):
+            listener = _nobody if listener is None else listening(step, listener)
+            result = await self._call(
+                name, servable, request, listener, step.steps if step.kind == "app" else None
+            )
+            step.outcome = result
+            return result
+
+    @property
+    def _recorded_steps(self) -> list[RecordedStep] | None:
+        """Return the list to which this context's calls are added; ``None`` if they are not recorded."""
+        if self._depth:
+            return self._steps
+        return None if self._run.recording is None else self._run.recording.steps
+
+    async def _call(
+        self,
+        name: str,
+        servable: Servable,
+        request: Request,
+        listener: Listener,
+        steps: list[RecordedStep] | None = None,
+    ) -> Result:
         request = await with_text(self._registry, servable, request, self.caller)
         child = RunContext(
             self._run,
             self._registry,
-            listener or _nobody,
+            listener,
             self._asks,
             self._quotas,
             self._depth + 1,
             self._caller,
             self._share,
+            steps,
         )
         spans = self._run.spans
         if spans is None:
@@ -353,7 +417,28 @@ class RunContext:
             )
         if question.kind == "chat":
             _check_capabilities(question, self._run.client_model_features)
-        return await self._asks.ask(self._run, question)
+        recording, steps = self._run.recording, self._recorded_steps
+        if recording is None or steps is None:
+            return await self._asks.ask(self._run, question)
+        with recording.step(steps, new_question_step(question)) as step:
+            step.outcome = answer = await self._asks.ask(self._run, question)
+            return answer
+
+    async def outside(
+        self,
+        name: str,
+        request: Mapping[str, Any],
+        work: Callable[[], Awaitable[T]],
+        dump: Callable[[T], Any],
+        load: Callable[[Any], T],
+    ) -> T:
+        recording, steps = self._run.recording, self._recorded_steps
+        if recording is None or steps is None:
+            return await work()
+        with recording.step(steps, new_data_step(name, request)) as step:
+            value = await work()
+            step.outcome = StoredValue(dump(value))
+            return value
 
 
 @asynccontextmanager

@@ -33,6 +33,7 @@ from portico_server.runs.ended_runs import EndedRuns
 from portico_server.runs.model_calls import NO_USAGE, with_text
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.quotas import Quotas, UsageMeter
+from portico_server.runs.recording import Recording
 from portico_server.runs.run import Run, RunContext, charge_call
 from portico_server.runs.telemetry import Span, Telemetry
 from portico_server.runs.usage import CallCounts, UsageLog
@@ -138,6 +139,7 @@ class Runner:
             else:
                 servable = self._registry.admit(found_servable, caller)
             run.model = _model_name(servable.card)
+            run.recording = Recording.of(servable, request)
             text_request = await with_text(self._registry, servable, request, caller)
             if owner is None:
                 result = await servable.call(text_request, context)
@@ -259,6 +261,7 @@ class Runner:
 
     async def _execute(self, run: Run, work: Work, limit: float | None) -> Any:
         work_slots.KEY.set(run.owner)
+        trace.STEP.set("")
         deadline = None if limit is None else asyncio.get_running_loop().time() + limit
 
         def emit(event: Event) -> Awaitable[None]:
@@ -478,10 +481,10 @@ def _ending(run: Run) -> Finished | Failed:
     """Return the last event of an ended run."""
     if run.error is None and run.status != "completed":
         run.error = ErrorBody(f"The run was {run.status}.", "server_error", run.status)
-    return Failed(run.error) if run.error else Finished(_plain(run.result))
+    return Failed(run.error) if run.error else Finished(plain_result(run.result))
 
 
-def _plain(result: Any) -> Any:
+def plain_result(result: Any) -> Any:
     """Return a result as JSON, for `Finished`."""
     if isinstance(result, Vectors):
         return {"dimensions": result.dimensions, "count": len(result.data)}

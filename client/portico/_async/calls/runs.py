@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from portico._async.group import Group
 from portico._request import at, by_id, without_none
 from portico.schemas.flows import TraceStep
-from portico.schemas.runs import Pruned, Run
+from portico.schemas.runs import Pruned, Replay, Run
 
 
 class Runs(Group):
@@ -51,6 +52,51 @@ class Runs(Group):
             list[TraceStep],
             query=without_none(full=full, format=format),
             key="steps",
+        )
+
+    async def recording(self, run_id: str) -> dict[str, Any]:
+        """Return the recording of an ended run of an app: its input, each call with its result, its output.
+        Secrets are left out.
+
+        The daemon keeps the recordings of recent runs in memory.
+        """
+        return await self._transport.request(
+            "GET", at("api", "runs", by_id(run_id, "a run"), "recording"), dict[str, Any]
+        )
+
+    async def replay(
+        self,
+        recording: Mapping[str, Any],
+        *,
+        model: str | None = None,
+        store: str | None = None,
+        version: int | None = None,
+        changes: Mapping[str, Any] | None = None,
+        current: bool | None = None,
+    ) -> Replay:
+        """Run the app of a recording again, and compare the two runs. The recording answers the calls of models,
+        stores and tools, so the replay reaches no network and changes nothing.
+
+        A ``recording`` to replay, and the parts to exchange.
+
+        ``model`` answers all chat requests, and ``store`` all searches, instead of the recording. ``version``
+        is another version of the app. ``changes`` map places in the app's specification to other values, as
+        in an update of the app. ``current``: the app, and the apps that it calls, run in their current
+        versions instead of the recorded ones.
+        """
+        return await self._transport.request(
+            "POST",
+            "/api/runs/replay",
+            Replay,
+            json=without_none(
+                recording=recording,
+                model=model,
+                store=store,
+                version=version,
+                changes=changes,
+                current=current,
+            ),
+            slow=True,
         )
 
     async def resume(self, run_id: str, *, start: str | None = None) -> Run:

@@ -299,7 +299,7 @@ async def run_app(
     flow = getattr(servable, "flow", None)
     if flow is not None and body.messages is None:
         with await services.runner.admitted(name, caller) as admission:
-            run = await services.flows.begin(flow, body.input, caller)
+            run = await services.flows.begin(flow, body.input, caller, card=servable.card)
             admission.follow(run)
         stay = keep or flow.durability != "off"
     else:

@@ -226,7 +226,7 @@ class AgentApps:
                 app, name, context.caller, path=path, busy=spec.busy
             ) as agent_session:
                 agent_session.budget = budget
-                await agent_session.begin(path, steps)
+                await agent_session.begin(path, steps, context)
                 turn = AgentTurn(
                     spec, path, agent_session, context, self._place, TurnUsage(), steps, options, near=near
                 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import field, replace
 from typing import Any, Protocol
 
-from portico_server.apps.agent.message import AgentMessage
+from portico_server.apps.agent.message import AgentMessage, message_of
 from portico_server.apps.flow.budget import ValueBudget
+from portico_server.core.context import Context, no_value
 from portico_server.core.dataclass import dataclass
 from portico_server.runs.turn_steps import TurnSteps
 
@@ -48,6 +49,52 @@ class SessionStore(Protocol):
     async def save(self, additions: Additions, run_id: str) -> None: ...
 
 
+class _OutsideStore:
+    """The storage of a session as data outside the run, so that a recording contains what a turn reads."""
+
+    def __init__(self, store: SessionStore, context: Context) -> None:
+        self._store = store
+        self._context = context
+
+    async def enter(self, agent: str, recollection: Recollection) -> Recollection:
+        """Return the memory with which the turn begins: ``recollection`` or, in a replay, the recorded one."""
+
+        async def load() -> Recollection:
+            return recollection
+
+        return await self._read(agent, load)
+
+    async def load(self, agent: str, *, last: int | None = None) -> Recollection:
+        return await self._read(agent, lambda: self._store.load(agent, last=last))
+
+    async def _read(self, agent: str, load: Callable[[], Awaitable[Recollection]]) -> Recollection:
+        return await self._context.outside("session", {"agent": agent}, load, _snapshot, _recollection)
+
+    async def save(self, additions: Additions, run_id: str) -> None:
+        messages = [[agent, message] for agent, message in additions.messages]
+        await self._context.outside(
+            "session",
+            {"messages": messages, "states": {path: dict(state) for path, state in additions.states.items()}},
+            lambda: self._store.save(additions, run_id),
+            no_value,
+            no_value,
+        )
+
+
+def _snapshot(recollection: Recollection) -> dict[str, Any]:
+    return {
+        "messages": tuple(recollection.messages),
+        "state": dict(recollection.state),
+        "last": recollection.last,
+        "earlier": recollection.earlier,
+    }
+
+
+def _recollection(snapshot: Mapping[str, Any]) -> Recollection:
+    messages = [message_of(message) for message in snapshot["messages"]]
+    return Recollection(messages, dict(snapshot["state"]), snapshot["last"], snapshot["earlier"])
+
+
 class AgentSession:
     """The memories of a session's agents, keyed by the path of the agent (``""`` for the root). Without a ``keeper``,
     the session ends with the turn.
@@ -75,10 +122,15 @@ class AgentSession:
         self._locks: dict[str, asyncio.Lock] = {}
         self._steps: TurnSteps | None = None
 
-    async def begin(self, path: str, steps: TurnSteps) -> None:
+    async def begin(self, path: str, steps: TurnSteps, context: Context) -> None:
         """Begin a turn of the agent at ``path``. If a durable turn is repeated, each memory is as it was when the turn
-        first began.
+        first began. In a replay, each memory is as it was in the recorded turn, and nothing is saved.
         """
+        if self._keeper is not None:
+            store = _OutsideStore(self._keeper, context)
+            self._keeper = store
+            self._memories[path] = await store.enter(path, self._memories[path])
+            self._last_ids[path] = self._memories[path].last
         if self._keeper is not None and steps.durable:
             self._steps = steps
             found_recollection = await self._of(path)

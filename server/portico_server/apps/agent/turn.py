@@ -21,7 +21,7 @@ from portico_server.apps.agent.session import AgentSession
 from portico_server.apps.agent.spec import AgentSpec, LongTermSpec, Moment, Strategy, SubAgent
 from portico_server.apps.agent.time_limit import time_limit
 from portico_server.apps.agent.tools import READ_SKILL, AgentTools
-from portico_server.core.context import Context
+from portico_server.core.context import Context, no_value
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.facts import FactStore
@@ -233,7 +233,7 @@ class AgentTurn:
                     self.steps.place("facts"),
                     "facts",
                     new_facts,
-                    lambda: self.place.facts.add(policy.store, new_facts, attributes, self.context.caller),
+                    lambda: self._store_facts(policy.store, new_facts, attributes),
                     lambda _new_messages: {},
                     lambda _document: None,
                 )
@@ -241,6 +241,17 @@ class AgentTurn:
             await self.context.emit(
                 Progressed("facts", f"No facts from this turn were stored: {error.message}")
             )
+
+    async def _store_facts(
+        self, store: str, new_facts: Sequence[str], attributes: Mapping[str, str | float | bool]
+    ) -> None:
+        await self.context.outside(
+            "facts",
+            {"store": store, "facts": list(new_facts)},
+            lambda: self.place.facts.add(store, new_facts, attributes, self.context.caller),
+            no_value,
+            no_value,
+        )
 
     async def output(self, reply: AgentMessage) -> AppOutput:
         """Return an agent's answer as the output of a call with `AppInput`."""

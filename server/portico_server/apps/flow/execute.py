@@ -262,7 +262,7 @@ class Execution:
         key = ""
         if step.cache is not None:
             key = await self.world.cache_key(step, scope, self.context.caller)
-            cached_text = await self.world.cached(key)
+            cached_text = await self.world.cached(key, self.context)
             if cached_text is not None:
                 note.hit = True
                 return note.keep(orjson.loads(cached_text))
@@ -275,7 +275,7 @@ class Execution:
             redaction = self.journal.redaction
             is_secret = redaction.active and redaction.of(value) is not value
             if not is_secret:
-                await self.world.keep(key, orjson.dumps(value).decode(), step.cache)
+                await self.world.keep(key, orjson.dumps(value).decode(), step.cache, self.context)
         return value
 
     async def _attempts(self, step: FlowStep, scope: Scope, path: str, note: StepNote) -> Any:

@@ -28,7 +28,8 @@ from portico_server.core.interfaces import Evaluator
 from portico_server.core.json_size import MIN_LARGE_PARTS_COUNT, has_parts
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Filter, Message
+from portico_server.core.request import AppInput, Filter, Message
+from portico_server.core.servable import Card
 from portico_server.db import runs, steps
 from portico_server.db.apps import AppRow
 from portico_server.db.database import Database
@@ -36,6 +37,7 @@ from portico_server.db.runs import RunRow
 from portico_server.db.steps import StepRow
 from portico_server.runs.enclosing_step import AROUND, EnclosingStep, durable_step, enclosed
 from portico_server.runs.journal import InnerJournal, Journal
+from portico_server.runs.recording import RecordedApp, Recording
 from portico_server.runs.redaction import NO_RULES, Redaction, RedactionRules
 from portico_server.runs.run import Run, RunContext
 from portico_server.runs.runner import Runner
@@ -227,11 +229,26 @@ class Flows:
         history: Sequence[Message] = (),
         *,
         answered_functions: frozenset[str] | None = frozenset(),
+        card: Card | None = None,
     ) -> Run:
         """Begin a run of a checked flow. Raise `InvalidRequest` if the input does not match its schema.
 
-        ``answered_functions``: see `Execution`.
+        ``answered_functions``: see `Execution`. ``card`` is the card of a deployed flow.
         """
+        run = await self._begin(flow, value, caller, history, answered_functions)
+        if not history:
+            app = RecordedApp(flow.name, spec=flow.source) if card is None else RecordedApp.of(card)
+            run.recording = Recording(app, AppInput(value), flow.redact)
+        return run
+
+    async def _begin(
+        self,
+        flow: FlowSpec,
+        value: Any,
+        caller: Principal,
+        history: Sequence[Message],
+        answered_functions: frozenset[str] | None,
+    ) -> Run:
         if flow.input_schema is not None:
             await self.world.fits(flow.input_schema, value, "The input")
         # The execution itself applies the flow's time limit, which pauses while the run waits for an answer.

@@ -19,7 +19,7 @@ from portico_server.apps.flow.expression import CodeExpression, Expression, Refe
 from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.spec import FlowSpec, FlowStep
 from portico_server.apps.flow.tree import children, expressions
-from portico_server.core.context import Context, ContextWithin, Listener, depth_of
+from portico_server.core.context import Context, ContextWithin, Listener, depth_of, no_value
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from portico_server.core.interfaces import Evaluator
@@ -230,14 +230,26 @@ class FlowServices:
         text = orjson.dumps(key_parts, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=repr)
         return hashlib.sha256(text).hexdigest()
 
-    async def cached(self, key: str) -> str | None:
+    async def cached(self, key: str, context: Context) -> str | None:
         """Return a cached output as JSON text."""
-        return await self.database.read(steps.cached_output, key) if self.database is not None else None
+        database = self.database
+        if database is None:
+            return None
+        return await context.outside(
+            "cache", {}, lambda: database.read(steps.cached_output, key), lambda text: text, lambda text: text
+        )
 
-    async def keep(self, key: str, value: str, seconds: float) -> None:
+    async def keep(self, key: str, value: str, seconds: float, context: Context) -> None:
         """Cache an output for ``seconds``."""
-        if self.database is not None:
-            await self.database.write_soon(steps.keep, key, value, seconds)
+        database = self.database
+        if database is not None:
+            await context.outside(
+                "cache",
+                {"seconds": seconds},
+                lambda: database.write_soon(steps.keep, key, value, seconds),
+                no_value,
+                no_value,
+            )
 
 
 def _quietly(reference: ReferenceExpression, scope: Scope) -> Any:

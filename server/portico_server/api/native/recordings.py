@@ -1,0 +1,180 @@
+"""``/api/runs``: recordings of runs, and their replays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+
+from portico.schemas.runs import Replay
+from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico_server.api.native.runs import find_run
+from portico_server.api.services import ApiServices
+from portico_server.apps.flow.app import FlowApp
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from portico_server.core.principal import Principal
+from portico_server.core.servable import Servable
+from portico_server.runs import recording_file
+from portico_server.runs.ended_runs import MAX_ENDED_RUNS
+from portico_server.runs.recording import MAX_BYTES, MAX_STEPS, RecordedApp, Recording
+from portico_server.runs.recording_file import AppPart, RecordedRun
+from portico_server.runs.redaction import RedactionRules, parse_rules
+from portico_server.runs.replay import KIND, LiveTargets, Replayer, compare, replay
+
+router = new_router(prefix="/api/runs", tags=["Runs"])
+
+MAX_SHOWN_PARTS: Final = 20
+"""Maximum number of missing parts that an error names."""
+
+
+class ReplayedRun(BaseModel, extra="forbid"):
+    """A ``recording`` to replay, and the parts to exchange.
+
+    ``model`` answers all chat requests, and ``store`` all searches, instead of the recording. ``version`` is another
+    version of the app. ``changes`` map places in the app's specification to other values, as in an update of the app.
+    ``current``: the app, and the apps that it calls, run in their current versions instead of the recorded ones.
+    """
+
+    recording: dict[str, Any]
+    model: str = ""
+    store: str = ""
+    version: int | None = Field(default=None, ge=1)
+    changes: dict[str, Any] = Field(default_factory=dict)
+    current: bool = False
+
+
+@router.get("/{run_id}/recording")
+async def retrieve_recording(run_id: str, services: TheServices, caller: Caller) -> dict[str, Any]:
+    """Return the recording of an ended run of an app: its input, each call with its result, its output. Secrets are
+    left out.
+
+    The daemon keeps the recordings of recent runs in memory.
+    """
+    living = (await find_run(services, run_id, caller)).living
+    if living is not None and not living.ended:
+        raise Conflict(f"The run '{run_id}' has not ended.", code="run_not_ended", param="id")
+    recording = None if living is None else living.recording
+    if living is None or recording is None:
+        raise NotFound(
+            f"The run '{run_id}' has no recording in this daemon: the daemon records runs of apps, and keeps those of "
+            f"its last {MAX_ENDED_RUNS} runs until it stops. Run the app again.",
+            code="recording_not_found",
+            param="id",
+        )
+    if not recording.is_complete:
+        raise NotFound(
+            f"The run '{run_id}' was too large to record: a recording has at most {MAX_STEPS:,} calls and "
+            f"{MAX_BYTES // 2**20} MiB.",
+            code="recording_too_large",
+            param="id",
+        )
+    for app in _apps(recording):
+        if app.is_specified and not caller.owns(app.owner):
+            raise Forbidden(
+                f"The recording shows what the app '{app.name}' does, which only its owner may read."
+            )
+    return recording_file.to_document(living, _rules(services))
+
+
+@router.post("/replay")
+async def replay_run(body: ReplayedRun, services: TheServices, caller: Caller) -> Replay:
+    """Run the app of a recording again, and compare the two runs. The recording answers the calls of models, stores
+    and tools, so the replay reaches no network and changes nothing.
+    """
+    recorded = RecordedRun.parse(body.recording)
+    apps = await _find_apps(recorded, body, services, caller)
+    app = apps[recorded.app.name, recorded.app.version]
+    replayer = Replayer(services.registry, LiveTargets(body.model, body.store), apps)
+
+    async def work(context: Context) -> Any:
+        return await replay(services.runner, context, recorded, app, replayer)
+
+    result, error = await services.runner.wait(
+        await services.runner.begin(KIND, recorded.app.name[:200], caller, work)
+    )
+    return compare(recorded, replayer, result, error, _rules(services))
+
+
+async def _find_apps(
+    recorded: RecordedRun, body: ReplayedRun, services: ApiServices, caller: Principal
+) -> Mapping[tuple[str, int], Servable]:
+    """Return the apps that a replay runs, by their recorded names and versions. Raise `NotFound` that names all
+    missing parts.
+    """
+    called = {(step.app.name, step.app.version): step.app for step in recorded.all_steps() if step.app}
+    apps: dict[tuple[str, int], Servable] = {}
+    missing: list[NotFound] = []
+    for key, part in called.items():
+        try:
+            apps[key] = await _find_app(part, services, caller, current=body.current)
+        except NotFound as error:
+            missing.append(error)
+    main = recorded.app
+    try:
+        apps[main.name, main.version] = await _find_app(
+            main if body.version is None else main.model_copy(update={"version": body.version}),
+            services,
+            caller,
+            body.changes,
+            current=body.current,
+        )
+    except NotFound as error:
+        missing.append(error)
+    for target in filter(None, (body.model, body.store and f"store/{body.store}")):
+        try:
+            await services.registry.resolve(target, caller)
+        except NotFound as error:
+            missing.append(error)
+    if missing:
+        messages = dict.fromkeys(error.message for error in missing)
+        raise NotFound(
+            f"The replay lacks {len(messages)} of its parts. {' '.join(list(messages)[:MAX_SHOWN_PARTS])}",
+            code="parts_not_found",
+            param="recording",
+        )
+    return apps
+
+
+async def _find_app(
+    part: AppPart,
+    services: ApiServices,
+    caller: Principal,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    current: bool = False,
+) -> Servable:
+    """Return a recorded app, in its recorded version unless ``current`` is set. Raise `NotFound`."""
+    if part.spec is not None:
+        if changes:
+            raise InvalidRequest(
+                f"The flow '{part.name}' is not deployed: deploy it to replay it with changes.",
+                param="changes",
+            )
+        flow = await services.flows.read(part.spec, caller)
+        return FlowApp(replace(flow, owner=caller.id), services.flows)
+    servable = await services.registry.resolve(part.name, caller)
+    if servable.card.kind != "app":
+        raise NotFound(f"The app '{part.name}' does not exist.", code="app_not_found", param="recording")
+    if not RecordedApp.of(servable.card).is_specified and not changes:
+        return servable
+    version = None if current or not part.version else part.version
+    return await services.apps.variant(part.name, changes or {}, caller, version)
+
+
+def _apps(recording: Recording) -> list[RecordedApp]:
+    """Return the apps that a recorded run called."""
+    apps, queue = [recording.app], list(recording.steps)
+    while queue:
+        step = queue.pop()
+        queue += step.steps
+        if step.app is not None:
+            apps.append(step.app)
+    return apps
+
+
+def _rules(services: ApiServices) -> RedactionRules:
+    settings = services.loaded.settings
+    return parse_rules(settings.redact, settings.redact_pattern)

@@ -1,0 +1,279 @@
+"""The file of a recorded run: JSON without secrets, in a format with a version, checked when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Set
+from functools import cache, cached_property
+from typing import Any, Final, Literal, cast, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from portico.wire import ErrorBody, Event, event_from_json, event_to_json
+from portico_server import __version__
+from portico_server.core import errors
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.question import GivenAnswer, NewQuestion
+from portico_server.core.request import Request, Result
+from portico_server.runs.recording import (
+    MAX_STEPS,
+    RecordedError,
+    RecordedStep,
+    StepKind,
+    StoredData,
+    StoredValue,
+)
+from portico_server.runs.redaction import Redaction, RedactionRules
+from portico_server.runs.run import Run
+from portico_server.runs.runner import plain_result
+
+FORMAT_VERSION: Final = 1
+"""Version of the format. Files of other versions are refused."""
+
+MAX_EVENTS: Final = 100_000
+"""Maximum number of events of a step."""
+
+SECRET_WORDS: Final = ("apikey", "credential", "passwd", "password", "secret")
+SECRET_ENDINGS: Final = ("authorization", "cookie", "token")
+"""Words in names of fields, and endings of such names, whose texts are never written to a file."""
+
+_REQUESTS: Final = (*get_args(Request), NewQuestion, StoredData)
+_RESULTS: Final = (*get_args(Result), GivenAnswer, StoredValue)
+_KINDS: Final[Mapping[str, type[Any]]] = {kind.__name__: kind for kind in (*_REQUESTS, *_RESULTS)}
+"""The requests and results of calls, by the names that files use."""
+
+
+class _FilePart(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Content(_FilePart):
+    """A request or a result. ``type`` is the name of its class."""
+
+    type: str
+    value: dict[str, Any]
+
+    @cached_property
+    def instance(self) -> Any:
+        """The request or result. Reading it raises `InvalidRequest` if a field is wrong."""
+        kind = _KINDS.get(self.type)
+        if kind is None:
+            raise InvalidRequest(
+                f"The recording contains a '{self.type[:80]}', which this version of Portico does not know.",
+                param="recording",
+            )
+        try:
+            return getattr(_shape(cast("Any", kind)).model_validate({"value": self.value}), "value")  # noqa: B009
+        except ValidationError as error:
+            raise _wrong(error) from error
+
+
+class AppPart(_FilePart):
+    """The app of a call, see `portico_server.runs.recording.RecordedApp`."""
+
+    name: str = Field(max_length=300)
+    version: int = 0
+    spec: dict[str, Any] | None = None
+
+
+class ErrorPart(_FilePart):
+    """An error that a call raised."""
+
+    kind: str
+    message: str
+    code: str | None = None
+    param: str | None = None
+    retry_after: float | None = None
+
+    def to_error(self) -> PorticoError:
+        """Return an error of the same class; of the base class if this version does not know the class."""
+        kind = getattr(errors, self.kind, None)
+        if not (isinstance(kind, type) and issubclass(kind, PorticoError)):
+            kind = PorticoError
+        return kind(self.message, code=self.code, param=self.param, retry_after=self.retry_after)
+
+
+class StepPart(_FilePart):
+    """A call, see `portico_server.runs.recording.RecordedStep`."""
+
+    path: str
+    name: str
+    kind: StepKind
+    request: Content
+    app: AppPart | None = None
+    started_at: float = 0.0
+    milliseconds: float = 0.0
+    events: list[dict[str, Any]] = Field(default_factory=list, max_length=MAX_EVENTS)
+    result: Content | None = None
+    error: ErrorPart | None = None
+    steps: list[StepPart] = Field(default_factory=list, max_length=MAX_STEPS)
+
+    def read_events(self) -> list[Event]:
+        """Return the events that this version knows. Raise `InvalidRequest` if a field is wrong."""
+        try:
+            return [event for item in self.events if (event := event_from_json(item)) is not None]
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise InvalidRequest(
+                f"An event of the step '{self.path}' lacks a field: {error}.", param="recording"
+            ) from error
+
+
+class RunPart(_FilePart):
+    """The recorded run."""
+
+    id: str
+    kind: str
+    created_at: float
+    milliseconds: float
+
+
+class RecordedRun(_FilePart):
+    """A recorded run as a file. ``redacted`` are the names of fields that the run's flows do not record."""
+
+    format: Literal[1] = FORMAT_VERSION
+    portico: str = __version__
+    run: RunPart
+    app: AppPart
+    request: Content
+    steps: list[StepPart] = Field(max_length=MAX_STEPS)
+    result: Any = None
+    error: ErrorPart | None = None
+    redacted: list[str] = Field(default_factory=list, max_length=1_000)
+
+    @classmethod
+    def parse(cls, document: Any) -> RecordedRun:
+        """Parse a file. Raise `InvalidRequest` that names the first wrong field."""
+        if isinstance(document, Mapping) and document.get("format", FORMAT_VERSION) != FORMAT_VERSION:
+            raise InvalidRequest(
+                f"The recording has the format {str(document['format'])[:20]}, but this version of Portico "
+                f"reads the format {FORMAT_VERSION}. Record the run again.",
+                param="recording",
+            )
+        try:
+            file = cls.model_validate(document)
+        except ValidationError as error:
+            raise _wrong(error) from error
+        require_kind(file.request, get_args(Request))
+        for step in file.all_steps():
+            require_kind(step.request, _REQUESTS)
+            if step.result is not None:
+                require_kind(step.result, _RESULTS)
+        return file
+
+    def all_steps(self) -> Iterator[StepPart]:
+        """Yield the steps, and the steps of the apps that they called."""
+        queue = list(self.steps)
+        while queue:
+            step = queue.pop()
+            queue += step.steps
+            yield step
+
+
+def require_kind(content: Content, kinds: Any) -> Any:
+    """Return the request or result. Raise `InvalidRequest` if it is none of ``kinds``."""
+    if not isinstance(content.instance, kinds):
+        raise InvalidRequest(
+            f"The recording has a '{content.type[:80]}' where it cannot be. Write it with portico runs save.",
+            param="recording",
+        )
+    return content.instance
+
+
+def to_document(run: Run, rules: RedactionRules) -> dict[str, Any]:
+    """Return an ended run as the JSON of a file, without secrets. ``rules`` are the operator's."""
+    recording = run.recording
+    assert recording is not None
+    finished_at = run.finished_at or run.created_at
+    app = recording.app
+    file = RecordedRun(
+        run=RunPart(
+            id=run.id,
+            kind=run.kind,
+            created_at=run.created_at,
+            milliseconds=(finished_at - run.created_at) * 1e3,
+        ),
+        app=AppPart(name=app.name, version=app.version, spec=None if app.spec is None else dict(app.spec)),
+        request=content(recording.request),
+        steps=[_step(step) for step in recording.steps],
+        result=plain_result(run.result),
+        error=None if run.error is None else _error(RecordedError(PorticoError.__name__, run.error)),
+        redacted=sorted(recording.redacted),
+    )
+    document: dict[str, Any] = without_secrets(file.model_dump(mode="json"), rules, recording.redacted)
+    return document
+
+
+def content(value: Any) -> Content:
+    """Return a request or a result as JSON."""
+    shape = _shape(cast("Any", type(value))).model_construct(value=value)
+    return Content(type=type(value).__name__, value=shape.model_dump(mode="json", warnings=False)["value"])
+
+
+def without_secrets(document: Any, rules: RedactionRules, names: Set[str] = frozenset()) -> Any:
+    """Return JSON without the fields in ``names``, the operator's ``rules`` and `SECRET_WORDS`."""
+    redaction = Redaction(rules)
+    redaction.add(names)
+    for secret in _secrets(document):
+        redaction.remember(secret)
+    return redaction.of(document)
+
+
+def _secrets(document: Any) -> Iterator[str]:
+    queue = [document]
+    while queue:
+        value = queue.pop()
+        if isinstance(value, dict):
+            for name, item in value.items():
+                if isinstance(item, str) and _is_secret(name):
+                    yield item
+            queue += value.values()
+        elif isinstance(value, list):
+            queue += value
+
+
+def _is_secret(name: str) -> bool:
+    word = name.lower().replace("-", "").replace("_", "")
+    return word.endswith(SECRET_ENDINGS) or any(part in word for part in SECRET_WORDS)
+
+
+def _step(step: RecordedStep) -> StepPart:
+    app, outcome = step.app, step.outcome
+    return StepPart(
+        path=step.path,
+        name=step.name,
+        kind=step.kind,
+        request=content(step.request),
+        app=None if app is None else AppPart(name=app.name, version=app.version),
+        started_at=step.started_at,
+        milliseconds=(step.ended_at - step.started_at) * 1e3,
+        events=[event_to_json(event) for event in step.events],
+        result=None if outcome is None or isinstance(outcome, RecordedError) else content(outcome),
+        error=_error(outcome) if isinstance(outcome, RecordedError) else None,
+        steps=[_step(inner) for inner in step.steps],
+    )
+
+
+def _error(error: RecordedError) -> ErrorPart:
+    body: ErrorBody = error.body
+    return ErrorPart(
+        kind=error.kind,
+        message=body.message,
+        code=body.code,
+        param=body.param,
+        retry_after=error.retry_after,
+    )
+
+
+@cache
+def _shape(kind: Hashable) -> type[BaseModel]:
+    """Return a model whose field ``value`` has the type ``kind``. Bytes are base64 in JSON."""
+    config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+    return create_model("Shape", __config__=config, value=(cast("Any", kind), ...))
+
+
+def _wrong(error: ValidationError) -> InvalidRequest:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return InvalidRequest(
+        f"The recording is not valid at '{place[:200]}': {first['msg']}. Write it with portico runs save.",
+        param="recording",
+    )

@@ -1,0 +1,302 @@
+"""Recorded runs of ten apps, replayed without calling a model, a store, a tool or a person."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from portico import Client
+from portico.agent import Agent
+from portico.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from portico.flow import (
+    agent,
+    approve,
+    code,
+    flow,
+    input,
+    intent,
+    item,
+    llm,
+    output,
+    parallel,
+    pipeline,
+    retrieve,
+    subflow,
+    switch,
+    template,
+    tool,
+    warp,
+)
+from portico.schemas.runs import Replay
+from portico.testing import daemonless
+from portico.wire import Asked
+
+TURNS = [f"answer {number}" for number in range(500)]
+"""The model never gives the same answer twice, so a replay that called it would differ."""
+
+SCRIPT: list[dict[str, Any]] = [
+    {"match": "outline of (\\w+)", "content": [json.dumps({"value": ["Flour", word]}) for word in TURNS]},
+    {"system": "clerk", "result": "(\\d+)", "content": [f"\\1 {word}" for word in TURNS]},
+    {"system": "clerk", "tool_calls": [{"name": "calculator", "arguments": {"expression": "6*7"}}]},
+    {"system": "librarian", "result": "port", "content": TURNS},
+    {"system": "librarian", "tool_calls": [{"name": "search_notes", "arguments": {"query": "port"}}]},
+    {"match": "(?s)intent.*draw", "content": "drawing"},
+    {"content": TURNS},
+]
+
+QUESTIONS = ("bread", "cheese", "the port", "lighthouse", "draw a duck")
+
+
+def apps() -> Mapping[str, Any]:
+    """Return the deployed flows and agents. Further apps are the chat app of the store, and a configured agent."""
+    return {
+        "story": flow(
+            pipeline(
+                titles=llm(user="outline of {topic}", format=list[str]),
+                chapters=warp(llm(user="write about {title}").bind(title=item)),
+            ),
+            name="story",
+        ),
+        "clerk": Agent(instructions="You are a clerk.", tools=["calculator"], name="clerk"),
+        "librarian": Agent(instructions="You are a librarian.", stores=["notes"], name="librarian"),
+        "cited": flow(
+            pipeline(
+                found=retrieve("notes", top_k=2),
+                answer=llm(user=template("Use {found}.", found=output("found"))),
+            ),
+            name="cited",
+        ),
+        "clock": flow(
+            pipeline(
+                now=tool("current_time", timezone="UTC"),
+                greeting=llm(user=template("It is {now}.", now=output("now"))),
+            ),
+            name="clock",
+        ),
+        "router": flow(
+            switch({"drawing": llm(user="a drawing of it"), "chat": llm()}, on=intent(["drawing", "chat"])),
+            name="router",
+        ),
+        "desk": flow(pipeline(ask=agent("clerk"), upper=code("lambda text: text.upper()")), name="desk"),
+        "review": flow(pipeline(draft=llm(), check=approve("Publish?"), last=llm()), name="review"),
+        "pair": flow(parallel(one=llm(), two=llm(), three=subflow("clock")), name="pair"),
+    }
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    folder = tmp_path_factory.mktemp("notes")
+    (folder / "port.md").write_text("The Lighthouse daemon listens on port 7419.\n\nBread needs flour.\n")
+    stores = [{"name": "notes", "folder": str(folder)}]
+    configuration = {
+        "stores": stores,
+        "agents": [{"name": "helper", "model": "default", "instructions": "You are a helper."}],
+    }
+    with daemonless(SCRIPT, models={"other": ["another answer"]}, configuration=configuration) as client:
+        for run in client.status().startup:
+            client.runs.wait(run)
+        for name, app in apps().items():
+            client.apps.deploy(name, app)
+        yield client
+
+
+def run(client: Client, name: str, value: Any) -> str:
+    """Run an app, answer its questions, and return the id of the run."""
+    if name == "notes":
+        with client.ask(value, "notes") as answer:
+            answer.read()
+        assert answer.run
+        return answer.run
+    running = client.apps.start(name, value, session="talk" if name == "helper" else None)
+    for event in running.events():
+        if isinstance(event, Asked):
+            client.questions.answer(event.id, accepted=True)
+    assert running.id
+    return running.id
+
+
+def record(client: Client, name: str, value: Any) -> dict[str, Any]:
+    recording: dict[str, Any] = json.loads(json.dumps(client.runs.recording(run(client, name, value))))
+    return recording
+
+
+def statuses(replay: Replay) -> dict[str, str]:
+    return {step.path: step.status for step in replay.steps}
+
+
+@pytest.mark.parametrize("name", ["notes", "helper", *apps()])
+def test_five_runs_of_each_app_replay_equally(client: Client, name: str) -> None:
+    for question in QUESTIONS:
+        recording = record(client, name, {"topic": question} if name == "story" else question)
+        replay = client.runs.replay(recording)
+        assert replay.is_equal, [step for step in replay.steps if step.status != "same"]
+        assert replay.first is None
+        assert set(statuses(replay).values()) == {"same"}
+        before, after = replay.recorded["result"], replay.replayed["result"]
+        if name == "helper":  # its answer is a message with a time
+            before, after = before["content"], after["content"]
+        assert before
+        assert json.dumps(before) == json.dumps(after)
+
+
+def test_a_replay_adds_nothing_to_the_session(client: Client) -> None:
+    recording = record(client, "helper", "remember this")
+    [session] = client.sessions.list(app="helper", name="talk")
+    before = len(client.sessions.messages(session.id))
+    assert client.runs.replay(recording).is_equal
+    assert len(client.sessions.messages(session.id)) == before
+
+
+def test_a_changed_prompt_is_located_at_its_step(client: Client) -> None:
+    recording = record(client, "story", {"topic": "soup"})
+    prompt = {"$template": "write a poem about {title}", "$with": {"title": {"$ref": "item"}}}
+    changed = client.runs.replay(recording, changes={"chapters.step.user": prompt})
+    assert not changed.is_equal
+    assert changed.first == 1
+    assert statuses(changed) == {
+        "story.titles": "same",
+        "story.chapters[0].step": "changed",
+        "story.chapters[1].step": "changed",
+    }
+    step = changed.steps[1]
+    assert step.recorded is not None
+    assert step.replayed is not None
+    assert step.recorded["request"]["messages"] != step.replayed["request"]["messages"]
+    assert step.recorded["result"] == step.replayed["result"]
+
+
+def test_another_model_answers_and_the_steps_after_it_differ(client: Client) -> None:
+    recording = record(client, "clock", "")
+    exchanged = client.runs.replay(recording, model="other")
+    assert statuses(exchanged) == {"clock.now": "same", "clock.greeting": "changed"}
+    assert exchanged.replayed["result"] == "another answer"
+
+
+def test_a_search_in_the_store_as_it_is_now(client: Client) -> None:
+    recording = record(client, "cited", "port")
+    assert client.runs.replay(recording, store="notes").is_equal
+    with pytest.raises(NotFound, match="'gone'"):
+        client.runs.replay(recording, store="gone")
+
+
+def test_a_version_of_the_app(client: Client) -> None:
+    client.apps.deploy("poet", flow(llm(user=template("a poem: {x}", x=input)), name="poet"))
+    recording = record(client, "poet", "rain")
+    client.apps.deploy("poet", flow(llm(user=template("a song: {x}", x=input)), name="poet"))
+    assert client.runs.replay(recording).is_equal, "the recorded version runs"
+    assert client.runs.replay(recording, version=2).first == 0
+    assert client.runs.replay(recording, current=True).first == 0
+    with pytest.raises(NotFound, match="no version 7"):
+        client.runs.replay(recording, version=7)
+
+
+def test_a_step_that_only_one_of_the_runs_made(client: Client) -> None:
+    client.apps.deploy("two", flow(pipeline(one=llm(), more=llm()), name="two"))
+    recording = record(client, "two", "x")
+    client.apps.deploy("two", flow(pipeline(one=llm()), name="two"))
+    shorter = client.runs.replay(recording, current=True)
+    assert statuses(shorter) == {"two.one": "same", "two.more": "missing"}
+    client.apps.deploy("two", flow(pipeline(one=llm(), more=llm(), third=llm()), name="two"))
+    longer = client.runs.replay(recording, current=True)
+    assert statuses(longer) == {"two.one": "same", "two.more": "same", "two.third": "new"}
+    assert "two.third" in longer.replayed["error"]
+
+
+def test_errors_are_recorded_and_replayed(client: Client) -> None:
+    broken = tool("calculator", expression="1/0").on_error("none")
+    client.apps.deploy("broken", flow(pipeline(sum=broken, say=llm(user="ok")), name="broken"))
+    assert client.runs.replay(record(client, "broken", "")).is_equal
+
+
+def test_a_cached_step_replays_with_and_without_its_value(client: Client) -> None:
+    client.apps.deploy("cached", flow(llm().cache(), name="cached"))
+    for _ in range(2):
+        assert client.runs.replay(record(client, "cached", "same question")).is_equal
+
+
+def test_an_undeployed_flow_carries_its_specification(client: Client) -> None:
+    running = client.start(llm(user="hello {name}"), {"name": "Ada"})
+    running.result()
+    assert running.id
+    assert client.runs.replay(client.runs.recording(running.id)).is_equal
+
+
+def test_missing_parts_are_named_together(client: Client) -> None:
+    client.apps.deploy("inner", flow(llm(), name="inner"))
+    client.apps.deploy("outer", flow(agent("inner"), name="outer"))
+    recording = record(client, "outer", "hi")
+    client.apps.remove("outer")
+    client.apps.remove("inner")
+    with pytest.raises(NotFound) as caught:
+        client.runs.replay(recording, model="absent")
+    assert all(name in caught.value.message for name in ("'outer'", "'inner'", "'absent'"))
+
+
+def test_secrets_are_left_out(client: Client) -> None:
+    client.apps.deploy(
+        "secretive",
+        flow(
+            llm(user="for {name}: {pin}, {api_key}"),
+            name="secretive",
+            redact=["pin"],
+        ),
+    )
+    value = {"name": "Ada", "pin": "4711-pin", "api_key": "sk-verysecret"}
+    recording = record(client, "secretive", value)
+    text = json.dumps(recording)
+    assert "4711-pin" not in text
+    assert "sk-verysecret" not in text
+    assert "Ada" in text
+    assert client.runs.replay(recording).is_equal
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.update(format=9), "format 9"),
+        (lambda file: file.pop("steps"), "steps"),
+        (lambda file: file["steps"][0]["request"].update(type="Nonsense"), "Nonsense"),
+        (lambda file: file["request"].update(value={"other": 1}), "value"),
+        (lambda file: file["steps"][0]["result"].update(type="Chat"), "where it cannot be|not valid"),
+    ],
+    ids=["another format", "no steps", "an unknown type", "a wrong request", "a wrong result"],
+)
+def test_bad_files_are_refused(
+    client: Client, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    recording = copy.deepcopy(record(client, "clock", ""))
+    change(recording)
+    with pytest.raises(InvalidRequest, match=message):
+        client.runs.replay(recording)
+
+
+def test_runs_without_a_recording_say_so(client: Client) -> None:
+    with pytest.raises(NotFound, match="does not exist"):
+        client.runs.recording("run_" + "0" * 32)
+    running = client.apps.start("review", "x")
+    events = running.events()
+    question = next(event for event in events if isinstance(event, Asked))
+    assert running.id
+    with pytest.raises(Conflict, match="not ended"):
+        client.runs.recording(running.id)
+    client.questions.answer(question.id, accepted=True)
+    list(events)
+
+
+def test_too_many_calls_are_not_recorded(client: Client) -> None:
+    client.apps.deploy("many", flow(warp(tool("calculator", expression="1+1")), name="many"))
+    with pytest.raises(NotFound, match="too large"):
+        record(client, "many", list(range(1_001)))
+
+
+def test_only_the_owner_of_an_app_reads_its_recordings(client: Client) -> None:
+    key = client.keys.add("guest", ["apps:clock:call", "tools:*:call", "chat"])
+    with Client(client.url, key=key.key) as guest:
+        run_id = run(guest, "clock", "")
+        with pytest.raises(Forbidden, match="'clock'"):
+            guest.runs.recording(run_id)
+    assert client.runs.recording(run_id)["app"]["name"] == "clock"
