@@ -11,7 +11,9 @@ BYTES: Final = {"type": "string", "format": "binary"}
 TEXT: Final = {"type": "string"}
 """The schema of a text or an event stream."""
 
-OBJECT_CONTENT: Final[Mapping[str, Any]] = {"application/json": {"schema": {"type": "object", "additionalProperties": True}}}
+OBJECT_CONTENT: Final[Mapping[str, Any]] = {
+    "application/json": {"schema": {"type": "object", "additionalProperties": True}}
+}
 """The content of a response with an object whose fields another project specifies."""
 
 Declaration: TypeAlias = dict[int | str, dict[str, Any]]

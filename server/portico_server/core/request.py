@@ -193,16 +193,15 @@ class AppInput:
     session: str = ""
 
 
+StoreRequest: TypeAlias = Search | FindTables | TableQuery | FindThemes | FindChangedFiles
+"""The requests that a store answers."""
+
 Request: TypeAlias = (
     Chat
     | Embed
     | Rerank
     | Moderate
-    | Search
-    | FindTables
-    | FindThemes
-    | FindChangedFiles
-    | TableQuery
+    | StoreRequest
     | ToolCall
     | AppInput
     | Tokenize

@@ -14,7 +14,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Attributes, Filter, Request, Search, SearchResult, Steps
+from portico_server.core.request import Attributes, Filter, Request, Search, SearchResult, Steps, StoreRequest
 from portico_server.core.servable import Card
 from portico_server.core.tables import ComputedValue, FindTables, TableList, TableQuery
 from portico_server.core.themes import ChangedFiles, FindChangedFiles, FindThemes
@@ -148,7 +148,7 @@ class StoreServable:
         For errors see `Searcher.search` and `ReadsTables.compute`.
         Raise `InvalidRequest` for any other request.
         """
-        if not isinstance(request, Search | FindTables | TableQuery | FindThemes | FindChangedFiles):
+        if not isinstance(request, StoreRequest):
             raise InvalidRequest(
                 f"'{self._card.name}' is a store: it answers only searches, not requests of the kind "
                 f"'{type(request).__name__}'."

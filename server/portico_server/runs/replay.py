@@ -22,9 +22,8 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Request, Result, Search
+from portico_server.core.request import Chat, Request, Result, StoreRequest
 from portico_server.core.servable import Servable
-from portico_server.core.tables import FindTables, TableQuery
 from portico_server.runs.recording import RecordedError, StoredData, StoredValue, redacted_fields
 from portico_server.runs.recording_file import (
     Content,
@@ -59,7 +58,7 @@ _OF_THE_MODEL: Final = ("model", "usage")
 @dataclass(frozen=True, slots=True)
 class LiveTargets:
     """What a replay calls instead of using the recording: ``model`` answers all chat requests, and ``store`` all
-    searches.
+    requests to stores.
     """
 
     model: str = ""
@@ -69,7 +68,7 @@ class LiveTargets:
         """Return the name to call for a request; empty if the recording answers."""
         if self.model and isinstance(request, Chat):
             return self.model
-        if self.store and isinstance(request, Search | FindTables | TableQuery):
+        if self.store and isinstance(request, StoreRequest):
             return f"store/{self.store}"
         return ""
 
