@@ -97,7 +97,7 @@ def set_(
     as_json: AsJson = False,
 ) -> None:
     """Create a new version of a deployed app with some fields changed; the other fields stay unchanged."""
-    given_changes = {place: _value(value) for place, value in pairs(changes, "changes").items()}
+    given_changes = {place: spec_value(value) for place, value in pairs(changes, "changes").items()}
     with connected(context) as client:
         app_version = client.apps.update(name, given_changes, note=note)
     print_outcome(
@@ -105,7 +105,8 @@ def set_(
     )
 
 
-def _value(text: str) -> Any:
+def spec_value(text: str) -> Any:
+    """Return a value for a specification: the text of a file for ``@FILE``, otherwise JSON or text."""
     if text.startswith("@"):
         try:
             return Path(text[1:]).read_text(encoding="utf-8-sig")

@@ -66,7 +66,11 @@ PANELS = {
         "and the second model is not better.",
     },
     "Evaluation": {
-        "evals": "Evaluations: grade the answers of models, apps and stores, and search for better settings."
+        "evals": "Evaluations: grade the answers of models, apps and stores, and search for better settings.",
+        "replay": "Run a recorded run again without its models, stores and tools, and show the first step that "
+        "differs.",
+        "test": "Replay each recording in a folder with the current version of its app. Exit code 1 if any run "
+        "differs.",
     },
     "Knowledge": {
         "stores": "Stores: knowledge bases that you can search and ask.",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome
-from portico.cli.render import dollars, moment, print_json, print_rows
+from portico.cli.render import dollars, moment, print_json, print_rows, safe
+from portico.cli.replay import RunOrFile, recording_of
 from portico.cli.root import group
 from portico.cli.runs_trace import fork, resume, trace
 from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
+from portico.recordings import to_eval_item, to_training_example
 from portico.schemas.questions import Question
 from portico.schemas.runs import RUNS, Pruned
 from portico.wire import Event, event_to_json
@@ -91,6 +96,51 @@ def tail(
 app.command(epilog="Example: portico runs trace run_0192f6")(trace)
 app.command(epilog="Example: portico runs resume run_0192f6 --from chapters")(resume)
 app.command(epilog="Example: portico runs fork run_0192f6 --input 'A handbook of cheese'")(fork)
+
+
+class RunFormat(StrEnum):
+    """What a run is saved as: a recording to replay, an item of an evaluation, or an example for training."""
+
+    recording = "recording"
+    item = "item"
+    example = "example"
+
+
+@app.command(epilog="Example: portico runs save run_0192f6 recordings/bread.json")
+def save(
+    context: typer.Context,
+    run: RunOrFile,
+    file: Annotated[Path, typer.Argument(help="The file to write.", dir_okay=False)],
+    format: Annotated[
+        RunFormat,
+        typer.Option(
+            "--as",
+            help="A recording replaces the file; an item of an evaluation, or an example for training, is added to it.",
+        ),
+    ] = RunFormat.recording,
+    as_json: AsJson = False,
+) -> None:
+    """Save a run of an app to a file, without secrets. The daemon keeps the recordings of recent runs."""
+    with connected(context) as client:
+        recording = recording_of(client, run)
+    match format:
+        case RunFormat.recording:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(recording, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            document = recording
+        case RunFormat.item:
+            document = _append(file, to_eval_item(recording))
+        case RunFormat.example:
+            document = _append(file, to_training_example(recording))
+    print_outcome(document, as_json, f"Saved {recording['run']['id']} to {safe(str(file))}.")
+
+
+def _append(file: Path, line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add a line to a file of JSON lines, and return the line."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return line
 
 
 @app.command(epilog="Example: portico runs cancel run_0192f6")
