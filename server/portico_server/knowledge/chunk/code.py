@@ -26,11 +26,12 @@ MAX_SYMBOLS = 3
 _TOP = re.compile(r"\n[ \t]*\n(?=[^\s)}\]])")
 _PYTHON = re.compile(r"^(?:def|class|import|from|async def|if __name__|@\w)", re.M)
 _DEFINES = re.compile(
-    r"^[ \t]*(?:(?:export|default|public|private|protected|internal|static|final|abstract|async|pub(?:\([^)]*\))?|"
+    r"^[ \t]*(?:(?:export|default|public|private|protected|internal|static|final|abstract|async|"
+    r"pub(?:\([^)\n]{0,99}\))?|"
     r"unsafe|extern|inline|virtual|override|sealed|partial|open|data|const)[ \t]+)*"
     r"(?:class|interface|struct|enum|trait|impl|func|fn|function|def|module|namespace|protocol|record|object|type)"
-    r"[ \t]*\*?"
-    r"[ \t]+(?:\([^)]*\)[ \t]*)?([A-Za-z_$][\w$]*(?:[.:]+[A-Za-z_]\w*)*)",
+    r"(?:[ \t]*\*)?"
+    r"[ \t]+(?:\([^)\n]{0,199}\)[ \t]*)?([A-Za-z_$][\w$]*(?:[.:]+[A-Za-z_]\w*)*)",
     re.M,
 )
 

@@ -23,6 +23,10 @@ _WIDE_CHARACTER = re.compile(
 _WEAK_BREAK = re.compile(r"\n|[，、,;:：]\s*|\s+")
 
 
+MAX_FLAG_RUN = 64
+"""Maximum number of letters of flags in a row that are paired. A longer row is no text, and can be split anywhere."""
+
+
 def width(text: str) -> int:
     """Return the width of a text in columns: an East Asian character is two columns wide, any other character one."""
     return len(text) if text.isascii() else len(text) + len(_WIDE_CHARACTER.findall(text))
@@ -47,7 +51,7 @@ def inside_grapheme(text: str, at: int) -> bool:
         return True
     if _is_flag(before) and _is_flag(after):
         run = 0
-        while at - 1 - run >= 0 and _is_flag(text[at - 1 - run]):
+        while run < min(at, MAX_FLAG_RUN) and _is_flag(text[at - 1 - run]):
             run += 1
         return run % 2 == 1
     return False
@@ -63,10 +67,10 @@ def cut(text: str, span: Span, size: int) -> Iterator[Span]:
     """
     start, end = span
     while start < end:
-        if width(text[start:end]) <= size:
+        stop = reach(text, start, end, size)
+        if stop == end:
             yield start, end
             return
-        stop = reach(text, start, end, size)
         weak = start
         for match in _WEAK_BREAK.finditer(text, start, stop):
             weak = match.end()
@@ -120,9 +124,9 @@ def _overlapping(
     for item in reversed(packed_spans[1:]):
         if total + item[1] > overlap:
             break
-        kept_spans.insert(0, item)
+        kept_spans.append(item)
         total += item[1]
-    return kept_spans, total
+    return kept_spans[::-1], total
 
 
 def strip(text: str, span: Span, *, is_indented: bool = False) -> Span:
@@ -136,8 +140,7 @@ def strip(text: str, span: Span, *, is_indented: bool = False) -> Span:
     while begin < end and text[begin].isspace():
         begin += 1
     if is_indented:
-        line = text.rfind("\n", 0, begin) + 1
-        begin = max(line, start)
+        begin = max(text.rfind("\n", start, begin) + 1, start)
     return begin, end
 
 
@@ -183,19 +186,23 @@ def carve_each(
     return [(chunk, value) for chunk, (_, value) in zip(chunks, kept_pairs, strict=True)]
 
 
+# Look-ahead and possessive quantifiers read each line a constant number of times, whatever it contains.
 _RULED = re.compile(
-    r"^(?P<head>[^\n]*\|[^\n]*\n[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*\n)"
-    r"(?P<rows>(?:[^\n]*\|[^\n]*(?:\n|\Z))+)",
+    r"^(?P<head>(?=[^\n]*\|)[^\n]*+\n"
+    r"[ \t]*+\|?+[ \t]*+:?+-++:?+[ \t]*+(?:\|[ \t]*+:?+-++:?+[ \t]*+)*+\|?+[ \t]*+\n)"
+    r"(?P<rows>(?:(?=[^\n]*\|)[^\n]*+(?:\n|\Z))++)",
     re.M,
 )
 """A Markdown table."""
 
 _PLAIN = re.compile(
-    r"^(?P<head>[^\n]*\S \| [^\n]*\n{1,2})(?P<rows>(?:[^\n]*\S \| [^\n]*(?:\n{1,2}|\Z)){2,})", re.M
+    r"^(?P<head>(?=[^\n]*\S \| )[^\n]*+\n{1,2}+)"
+    r"(?P<rows>(?:(?=[^\n]*\S \| )[^\n]*+(?:\n{1,2}+|\Z)){2,}+)",
+    re.M,
 )
 """A table as extracted from HTML, Word and PDF, with or without empty lines between its rows."""
 
-_NUMBER = re.compile(r"[\d.,:/%€$£+() -]*\d[\d.,:/%€$£+() -]*")
+_NUMBER = re.compile(r"[.,:/%€$£+() -]*+\d[\d.,:/%€$£+() -]*+")
 
 
 def around_tables(

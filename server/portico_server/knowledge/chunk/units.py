@@ -111,26 +111,29 @@ def chunk_runs(run: list[Part], size: int, overlap: int) -> list[Part]:
     part in which it begins.
     """
     starts: list[int] = []
-    text = ""
+    lines_before: list[int] = []
     pieces_of: list[str] = []
-    length = 0
+    length = lines = 0
     for i, part in enumerate(run):
         if i and part.place.start > run[i - 1].place.end:
             pieces_of.append("\n")
             length += 1
+            lines += 1
         starts.append(length)
+        lines_before.append(lines)
         pieces_of.append(part.text)
         length += len(part.text)
+        lines += part.text.count("\n")
     text = "".join(pieces_of)
     spans = pack_units(text, lambda full_text: units_from(full_text, starts), size, overlap)
-    whole_part = Part(text, replace(run[0].place, line=None, end=run[0].place.start + length))
+    whole_part = Part(text, replace(run[0].place, line=0, end=run[0].place.start + length))
     chunks = []
     for chunk in carve(whole_part, spans):
         at = chunk.place.start - run[0].place.start
         i = bisect_right(starts, at) - 1
         line = run[i].place.line
-        if line is not None:
-            line += run[i].text.count("\n", 0, at - starts[i])
+        if line is not None and chunk.place.line is not None:
+            line += chunk.place.line - lines_before[i]
         place = replace(run[i].place, line=line, start=chunk.place.start, end=chunk.place.end)
         chunks.append(Part(chunk.text, place))
     return chunks

@@ -24,6 +24,9 @@ def read(source: SourceDocument) -> Iterator[Part]:
         line = _line(cells)
         if number == 1:
             header = line
+            if len(header) > ROW_GROUP_CHARS:
+                yield writer.part(header, row=1)
+                header, has_rows = short_header(header), True
             continue
         # The rows of a group are consecutive, so the number of each follows from the first.
         if group and (not line or width + len(line) > ROW_GROUP_CHARS):
@@ -35,6 +38,11 @@ def read(source: SourceDocument) -> Iterator[Part]:
             width, has_rows = width + len(line), True
     if group or (header and not has_rows):
         yield writer.part("\n".join([header, *group]), row=first if group else 1)
+
+
+def short_header(header: str) -> str:
+    """Return the beginning of a header that is too long to be repeated above each group of rows."""
+    return f"{header[:ROW_GROUP_CHARS]} …"
 
 
 def records(source: SourceDocument) -> Iterator[tuple[int, list[str]]]:

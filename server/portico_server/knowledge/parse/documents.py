@@ -17,10 +17,14 @@ from portico_server.knowledge.parse.formats import (
     looks_like_text,
     older,
 )
+from portico_server.knowledge.parse.section import MAX_TITLE_CHARS
 
 MAX_DOCUMENT_DEPTH = 3
 """Maximum nesting depth of documents. A file in a zip archive that is attached to a mail has depth two."""
 
+
+MAX_HEADINGS = 32
+"""Maximum number of headings above a part."""
 
 MAX_NAMED_DOCUMENTS = 100
 """Maximum number of unreadable inner documents that are listed."""
@@ -55,7 +59,9 @@ class _DocumentWalk:
                 place = part.place
                 start, end = place.start + shift, place.end + shift
                 self.end = max(self.end, end + 1)
-                heading = (*source.heading, *place.heading)
+                # Each part repeats its headings, which may be as long as the document.
+                titles = (*source.heading, *place.heading)[:MAX_HEADINGS]
+                heading = tuple(title[:MAX_TITLE_CHARS] for title in titles)
                 yield form, Part(part.text, replace(place, heading=heading, start=start, end=end))
                 continue
             begin = self.end

@@ -104,12 +104,8 @@ class _Sections:
     def sections(self) -> Iterator[tuple[tuple[str, ...], str]]:
         for heading, pieces in self._sections:
             text = "".join(pieces).replace("\x00", "\ufffd").replace("\xa0", " ")
-            text = (
-                re.sub(r"[ \t]*\n[ \t]*", "\n", text)
-                if "    " not in text
-                else re.sub(r"[ \t]+\n", "\n", text)
-            )
-            text = re.sub(r" \|(?=\n|$)", "", text)
+            strip = str.rstrip if "    " in text else str.strip
+            text = "\n".join(strip(line, " \t").removesuffix(" |") for line in text.split("\n"))
             text = re.sub(r"\n{3,}", "\n\n", text).strip()
             if text:
                 yield heading, text

@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterator
 
 from portico_server.knowledge.document import Part, SourceDocument
-from portico_server.knowledge.parse.section import SectionReader, clean_title
+from portico_server.knowledge.parse.section import SectionReader, clean_title, without_closing_marks
 from portico_server.knowledge.parse.text import SEGMENT_CHARS, open_text
 
-_ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
+_ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*))?$")
 _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")
-_MARKS = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*_`]+|<[^>]+>")
+# A link ends before the next one begins, so that each character is read once.
+_MARKS = re.compile(r"!?\[([^\[\]]*)\]\([^()]*+(?:\([^()]*+\)[^()]*+)*+\)|[*_`]+|<[^<>]+>")
 _FIELD = re.compile(r"[\w.-]+[ \t]*:(?:\s|$)")
-_TITLE = re.compile(r"title:[ \t]+(?P<quote>[\"']?)(?P<title>\S.*?)(?P=quote)[ \t]*$")
+_TITLE = re.compile(r"title:[ \t]+(\S.*)")
+_QUOTED = re.compile(r"([\"'])(.+)\1")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 
@@ -35,7 +37,9 @@ def read(source: SourceDocument) -> Iterator[Part]:
             elif front:
                 front = line.rstrip() not in ("---", "...") and section.length < SEGMENT_CHARS
                 if match := _TITLE.match(line):
-                    section.enter(0, clean_title(match["title"]))
+                    title = match[1].rstrip()
+                    quoted = _QUOTED.fullmatch(title)
+                    section.enter(0, clean_title(quoted[2] if quoted else title))
                 section.add(line)
                 continue
             mark = _FENCE.match(line)
@@ -45,7 +49,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
                 fence = ""
             elif not fence and (atx := _ATX.match(line)):
                 yield from section.flush()
-                section.enter(len(atx.group(1)), clean(atx.group(2) or ""))
+                section.enter(len(atx.group(1)), clean(without_closing_marks(atx.group(2) or "", "#")))
             elif not fence and (setext := _SETEXT.match(line)) and section.title_above():
                 title = section.take_last()
                 yield from section.flush()

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.knowledge.parse.section import without_closing_marks
 
 MAX_OUTPUT_CHARS = 4_000
 """Maximum number of characters of a cell's output that are kept."""
 
-_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$", re.M)
+_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(\S.*)$", re.M)
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
@@ -35,7 +36,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
             for match in _HEADING.finditer(text):
                 level = len(match.group(1))
                 path = [item for item in path if item[0] < level]
-                path.append((level, match.group(2).strip("*_` ")))
+                path.append((level, without_closing_marks(match.group(2), "#").strip("*_` ")))
         elif kind == "code" and text.strip():
             text = f"```{language}\n{text}\n```"
             if output_text := _printed(cell):

@@ -8,15 +8,14 @@ from pathlib import PurePosixPath
 from typing import TextIO
 
 from portico_server.knowledge.document import Part, SourceDocument
-from portico_server.knowledge.parse.section import SectionReader
+from portico_server.knowledge.parse.section import SectionReader, without_closing_marks
 from portico_server.knowledge.parse.text import SEGMENT_CHARS, open_text
 
 _MARKED = {
-    "adoc": re.compile(r"(?P<marks>={1,6})[ \t]+(?P<title>\S.*?)(?:[ \t]+=+)?[ \t]*$"),
-    "org": re.compile(
-        r"(?P<marks>\*{1,8})[ \t]+(?:(?:TODO|DONE)[ \t]+)?(?P<title>\S.*?)(?:[ \t]+:[\w@:]+:)?[ \t]*$"
-    ),
+    "adoc": re.compile(r"(?P<marks>={1,6})[ \t]+(?P<title>\S.*)"),
+    "org": re.compile(r"(?P<marks>\*{1,8})[ \t]+(?:(?:TODO|DONE)[ \t]+)?(?P<title>\S.*)"),
 }
+_ORG_TAGS = re.compile(r":[\w@:]+:")
 _TEX = re.compile(
     r"[ \t]*\\(part|chapter|section|subsection|subsubsection|paragraph)\*?(?:\[[^\]]*\])?\{(.+)\}"
 )
@@ -52,7 +51,13 @@ def _heading(line: str, suffix: str) -> tuple[int, str] | None:
             re.sub(r"[{}]|\\[a-zA-Z]+", "", command[2]).strip(),
         )
     match = _MARKED[suffix].match(line)
-    return match and (len(match["marks"]), match["title"])
+    if match is None:
+        return None
+    title, level = match["title"].rstrip(), len(match["marks"])
+    if suffix == "adoc":
+        return level, without_closing_marks(title, "=")
+    before, *last = title.rsplit(maxsplit=1)
+    return level, before if last and _ORG_TAGS.fullmatch(last[0]) else title
 
 
 def _underlined(text: TextIO) -> Iterator[Part]:

@@ -101,6 +101,13 @@ def clean_title(text: str | None, name: str = "") -> str:
     return "" if _NOTHING.fullmatch(title) or title.casefold() == stem else title[:MAX_TITLE_CHARS].strip()
 
 
+def without_closing_marks(title: str, mark: str) -> str:
+    """Return a heading without the marks that close it, as in ``## Fees ##``."""
+    title = title.rstrip()
+    text = title.rstrip(mark)
+    return title if text and not text[-1].isspace() else text.rstrip()
+
+
 def heading_below(title: str, heading: tuple[str, ...]) -> tuple[str, ...]:
     """Return a path of headings below the title of the document, unless it already begins with the title."""
     if not title or (heading and heading[0].casefold() == title.casefold()):

@@ -15,7 +15,7 @@ import python_calamine as calamine
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse.container import MAX_ENTRIES, MAX_UNPACKED_BYTES
-from portico_server.knowledge.parse.csv import ROW_GROUP_CHARS
+from portico_server.knowledge.parse.csv import ROW_GROUP_CHARS, short_header
 from portico_server.knowledge.parse.sheet_formulas import FormulaCells, letters, unsolved_formulas
 from portico_server.knowledge.parse.zip_size import check_zip_size
 
@@ -71,7 +71,7 @@ def _sheets(book: Any, formulas: Mapping[str, FormulaCells]) -> Iterator[tuple[s
 def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -> Iterator[Part]:
     header = ""
     group: list[str] = []
-    first = width = columns = 0
+    first = width = columns = head = 0
     left_column, top = (sheet.start[1], sheet.start[0]) if sheet.start else (0, 0)
 
     def flush() -> Iterator[Part]:
@@ -79,6 +79,10 @@ def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -
             end = f"{letters(left_column + columns - 1)}{first + len(group) - 1}"
             cells = f"{letters(left_column)}{first}:{end}"
             yield writer.part("\n".join([header, *group]), row=first, sheet=name, cell=cells)
+
+    def header_part() -> Part:
+        cell = f"{letters(left_column)}{head}:{letters(left_column + columns - 1)}{head}"
+        return writer.part(header, row=head, sheet=name, cell=cell)
 
     row = top
     for cells in sheet.to_python(skip_empty_area=True):
@@ -95,6 +99,9 @@ def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -
             continue
         if not header:
             header, columns, head = line, len(cells), row
+            if len(header) > ROW_GROUP_CHARS:
+                yield header_part()
+                header, head = short_header(header), 0
             continue
         if group and width + len(line) > ROW_GROUP_CHARS:
             yield from flush()
@@ -104,8 +111,7 @@ def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -
         width += len(line)
         head = 0
     if header and head:
-        cell = f"{letters(left_column)}{head}:{letters(left_column + columns - 1)}{head}"
-        yield writer.part(header, row=head, sheet=name, cell=cell)
+        yield header_part()
     yield from flush()
 
 

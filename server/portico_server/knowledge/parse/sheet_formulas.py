@@ -22,7 +22,7 @@ _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _ID = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 
 
-_EMPTY = re.compile(rb"</f>\s*(?:<v\s*/>|<v></v>)?\s*</c>")
+_EMPTY = re.compile(rb"</f>\s*+(?:<v\s*+/>\s*+|<v></v>\s*+)?</c>")
 
 
 _CELL_NAME = re.compile(r"([A-Z]{1,3})(\d{1,7})")

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse.text import open_text
 
-_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
+_TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
 _CUE = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}")
-_MARK = re.compile(r"</?[a-zA-Z][^>]*>|\{\\[^}]*\}")
-_VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]+)>")
+# A mark ends before the next one begins, so that each character is read once.
+_MARK = re.compile(r"</?[a-zA-Z][^<>]*>|\{\\[^{}]*\}")
+_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?\s+([^\s<>][^<>]*)>")
 
 
 def read(source: SourceDocument) -> Iterator[Part]:

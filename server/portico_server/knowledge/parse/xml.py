@@ -14,6 +14,7 @@ from lxml import etree
 from portico_server.core.html import local_name
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument
 from portico_server.knowledge.parse import text
+from portico_server.knowledge.parse.section import MAX_TITLE_CHARS
 
 PART_CHARS = 1_000
 """Approximate length of a part in characters."""
@@ -57,7 +58,7 @@ def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, 
         if not isinstance(node.tag, str):
             continue
         if event == "start":
-            path.append(local_name(node.tag))
+            path.append(local_name(node.tag)[:MAX_TITLE_CHARS])
             before[-1][path[-1]] += 1
             number, after = before[-1][path[-1]], node.getnext()
             several = number > 1 or (after is not None and after.tag == node.tag)

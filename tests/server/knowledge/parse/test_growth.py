@@ -1,0 +1,140 @@
+"""Hostile documents of every format: twice the size costs about twice the work.
+
+Lines of Python are counted. Work in C, such as the search for a pattern, is not a line. For such documents, the time
+limit of the reader is the bound: with the square of their size, they would take minutes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any, Final, TypeAlias
+
+import pytest
+from tests.server.knowledge import office
+from tests.server.knowledge.reading import Reading
+
+from portico_server.knowledge.document import SourceDocument, Unreadable
+from portico_server.knowledge.parse.worker import batches
+
+Build: TypeAlias = Callable[[int], bytes]
+"""Returns a document with ``n`` repetitions of what makes it hostile."""
+
+COUNTED: Final = 2_000
+"""Repetitions for which lines are counted; then for twice as many."""
+
+LARGE: Final = 200_000
+"""Repetitions of a text that a reader finishes within its time limit."""
+
+MAX_GROWTH: Final = 2.3
+
+
+def text(pattern: str, before: str = "", after: str = "") -> Build:
+    return lambda n: (before + pattern * n + after).encode()
+
+
+def cue(pattern: str, before: str = "") -> Build:
+    return text(pattern, f"00:00:01,000 --> 00:00:02,000\n{before}", "\n\n")
+
+
+def markdown_cell(pattern: str) -> Build:
+    return lambda n: office.notebook(("markdown", f"# a{pattern * n} x", ""))
+
+
+TEXTS: Final[Mapping[str, tuple[str, Build]]] = {
+    "one line": ("a.txt", text("a")),
+    "one line of Chinese": ("a.txt", text("第")),
+    "one line of full stops": ("a.txt", text("。")),
+    "spaces": ("a.txt", text(" ", "x", "x")),
+    "empty lines": ("a.txt", text("\n", "x", "x")),
+    "flags": ("a.txt", text("\U0001f1e6")),
+    "marks on one letter": ("a.txt", text("\u0301", "a")),
+    "a row of a table": ("a.txt", text("a | ")),
+    "two rows and no third": ("a.txt", lambda n: f"{'a | ' * n}\n{'a | ' * n}\nplain".encode()),
+    "a wide number": ("a.txt", lambda n: f"{'1' * n}x | a\n".encode() * 3),
+    "voices": ("a.vtt", cue("<v ")),
+    "spaces of a voice": ("a.vtt", cue(" ", "<v")),
+    "marks of subtitles": ("a.vtt", cue("<a")),
+    "braces of subtitles": ("a.srt", cue("{\\a")),
+    "links of a heading": ("a.md", text("[", "# ")),
+    "targets of a heading": ("a.md", text("[a](", "# ")),
+    "tags of a heading": ("a.md", text("<", "# ")),
+    "spaces of a heading": ("a.md", text(" ", "# a", "x")),
+    "spaces of a title": ("a.md", text(" ", "---\na: b\ntitle: a", "x\n---\n")),
+    "bars of a ruled table": ("a.md", text("|")),
+    "spaces of a rule": ("a.md", text(" ", "a|b\n-", "x")),
+    "spaces of an AsciiDoc heading": ("a.adoc", text(" ", "= a", "x")),
+    "spaces of an Org heading": ("a.org", text(" ", "* a", "x")),
+    "braces of a LaTeX heading": ("a.tex", text("{", "\\part{")),
+    "tabs in HTML": ("a.html", text("\t", "<pre>a", "b</pre>")),
+    "spaces in HTML": ("a.html", text(" ", "<pre>a", "b</pre>")),
+    "open string in JSON": ("a.json", text('"')),
+    "visibilities": ("a.rs", text("\npub(")),
+    "receivers": ("a.go", text("\nfunc (")),
+    "spaces of a class": ("a.js", text(" ", "class", "(")),
+    "spaces of a heading in a notebook": ("a.ipynb", markdown_cell(" ")),
+}
+"""Texts that patterns and functions in C read."""
+
+STRUCTURES: Final[Mapping[str, tuple[str, Build]]] = {
+    "cues": ("a.srt", text("00:00:01,000 --> 00:00:02,000\na\n\n")),
+    "a heading above many": ("a.md", lambda n: f"# {'t' * n}\n{'## s' * 3}\n".encode() + b"## s\ntext\n" * n),
+    "underlined headings": ("a.rst", text("\n\na\n===\n")),
+    "log without entries": ("a.log", text("a ")),
+    "nested headings in HTML": ("a.html", text("<h1><div>a")),
+    "nested tables in HTML": ("a.html", text("<table><tr><td>a")),
+    "a heading above many in HTML": (
+        "a.html",
+        lambda n: b"<h1>" + b"t" * n + b"</h1>" + b"<h2>s</h2>text" * n,
+    ),
+    "elements in XML": ("a.xml", text("<b>x</b>", "<a>", "</a>")),
+    "a long name in XML": (
+        "a.xml",
+        lambda n: (
+            b"<" + b"a" * min(n, 40_000) + b">" + b"<b>x</b><c/>y" * n + b"</" + b"a" * min(n, 40_000) + b">"
+        ),
+    ),
+    "a header above many rows": ("a.csv", lambda n: b"h" * n + b"\n" + b"a,b\n" * n),
+    "a wide row": ("a.csv", lambda n: b"a," * n + b"\n" + b"b," * n),
+    "nested lists in JSON": ("a.json", text("[")),
+    "members in JSON": ("a.json", text("1,", "[", "1]")),
+    "settings": ("a.yaml", text("a: b\n")),
+    "hunks": ("a.diff", text("@@ \n")),
+    "statements on a line": ("a.py", text("a;", "import a\n")),
+    "cells of a notebook": ("a.ipynb", lambda n: office.notebook(*[("markdown", "# a", "")] * n)),
+}
+
+
+def count_lines(name: str, data: bytes) -> int:
+    """Return the number of lines of Python that reading and chunking a document runs."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, value: Any) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        for _parts in batches(SourceDocument(name, data), {"type": "auto"}):
+            pass
+    except Unreadable:
+        pass
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("name", "build"), [*TEXTS.values(), *STRUCTURES.values()], ids=[*TEXTS, *STRUCTURES]
+)
+def test_work_grows_with_the_size(name: str, build: Build) -> None:
+    count_lines(name, build(10))  # imports the reader
+    assert count_lines(name, build(2 * COUNTED)) <= MAX_GROWTH * count_lines(name, build(COUNTED))
+
+
+@pytest.mark.parametrize(("name", "build"), TEXTS.values(), ids=TEXTS)
+async def test_a_long_text_is_read_within_the_time_limit(read: Reading, name: str, build: Build) -> None:
+    assert await read(name, build(LARGE), {"type": "auto"})
