@@ -104,9 +104,14 @@ def _differences(replay: Replay) -> Iterator[str]:
     """Yield a diff of the first step that differs, or of the results."""
     import difflib
 
-    pair = (replay.recorded, replay.replayed)
+    recorded, replayed = replay.recorded, replay.replayed
     if replay.first is not None:
         step = replay.steps[replay.first]
-        pair = (step.recorded or {}, step.replayed or {})
-    texts = [json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True).splitlines() for value in pair]
-    yield from difflib.unified_diff(*texts, "recorded", "replayed", lineterm="", n=2)
+        recorded, replayed = step.recorded or {}, step.replayed or {}
+    yield from difflib.unified_diff(
+        _lines(recorded), _lines(replayed), "recorded", "replayed", lineterm="", n=2
+    )
+
+
+def _lines(value: Mapping[str, Any]) -> list[str]:
+    return json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True).splitlines()

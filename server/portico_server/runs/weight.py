@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import Any, Final
 
-from portico.wire import field_names
+from portico.wire import Passage, field_names
 from portico_server.core.request import Vectors
 
 _OBJECT_BYTES: Final = 64
+_PASSAGE_BYTES: Final = 1_024
 _NUMBERS: Final = frozenset({int, float, bool})
 _MAX_PARTS: Final = 20_000
 """Maximum number of values that are measured."""
@@ -30,6 +31,9 @@ def weigh(value: Any, limit: int) -> int:
         match part:
             case str() | bytes():
                 weight += len(part)
+                continue
+            case Passage():
+                weight += _PASSAGE_BYTES + len(part.text)
                 continue
             case Vectors():
                 weight += sum(map(len, part.data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -223,6 +224,32 @@ def test_an_undeployed_flow_carries_its_specification(client: Client) -> None:
     running.result()
     assert running.id
     assert client.runs.replay(client.runs.recording(running.id)).is_equal
+
+
+def test_a_function_of_the_client_is_not_called_again(client: Client) -> None:
+    calls: list[str] = []
+    lock = threading.Lock()
+
+    def count(text: str) -> int:
+        with lock:  # a lock cannot be sent, so the function runs in this process
+            calls.append(text)
+        return len(calls)
+
+    running = client.start(flow(pipeline(count=count, say=llm()), name="counting"), "x")
+    running.result()
+    assert running.id
+    assert client.runs.replay(client.runs.recording(running.id)).is_equal
+    assert calls == ["x"]
+
+
+def test_a_durable_run_replays_in_memory(client: Client) -> None:
+    steps = pipeline(ask=agent("clerk"), inner=subflow("clock"), last=llm())
+    client.apps.deploy("lasting", flow(steps, name="lasting", durability="normal"))
+    recording = record(client, "lasting", "hello")
+    before = {run.id for run in client.runs.list()}
+    replay = client.runs.replay(recording)
+    assert replay.is_equal, [step for step in replay.steps if step.status != "same"]
+    assert {run.id for run in client.runs.list()} == before
 
 
 def test_missing_parts_are_named_together(client: Client) -> None:

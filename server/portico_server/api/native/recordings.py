@@ -13,9 +13,12 @@ from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.native.runs import find_run
 from portico_server.api.services import ApiServices
 from portico_server.apps.flow.app import FlowApp
+from portico_server.apps.flow.flows import Flows
+from portico_server.apps.flow.spec import FlowSpec
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from portico_server.core.principal import Principal
+from portico_server.core.request import AppInput, AppOutput, Request
 from portico_server.core.servable import Servable
 from portico_server.runs import recording_file
 from portico_server.runs.ended_runs import MAX_ENDED_RUNS
@@ -98,6 +101,22 @@ async def replay_run(body: ReplayedRun, services: TheServices, caller: Caller) -
     return compare(recorded, replayer, result, error, _rules(services))
 
 
+class UndeployedFlow(FlowApp):
+    """A flow whose client functions the recording answers, instead of workers."""
+
+    def __init__(self, flow: FlowSpec, flows: Flows) -> None:
+        super().__init__(flow, flows)
+        self._flows = flows
+
+    async def call(self, request: Request, context: Context) -> AppOutput:
+        if not isinstance(request, AppInput):
+            raise InvalidRequest(
+                "A recorded run of an undeployed flow must have an input.", param="recording"
+            )
+        execution = self._flows.execution(self.flow, context, answered_functions=None)
+        return AppOutput(await execution.run(request.value), execution.usage, execution.citations)
+
+
 async def _find_apps(
     recorded: RecordedRun, body: ReplayedRun, services: ApiServices, caller: Principal
 ) -> Mapping[tuple[str, int], Servable]:
@@ -154,7 +173,7 @@ async def _find_app(
                 param="changes",
             )
         flow = await services.flows.read(part.spec, caller)
-        return FlowApp(replace(flow, owner=caller.id), services.flows)
+        return UndeployedFlow(replace(flow, owner=caller.id), services.flows)
     servable = await services.registry.resolve(part.name, caller)
     if servable.card.kind != "app":
         raise NotFound(f"The app '{part.name}' does not exist.", code="app_not_found", param="recording")
