@@ -199,10 +199,10 @@ def _list_changes(question: str, since: date, changes: ChangedFiles) -> Computed
         for number, item in enumerate(changes.files, 1)
     ]
     heading = wording.changes.format(date=since.isoformat(), count=changes.count)
-    return _listed(heading, lines, [item.passage for item in changes.files])
+    return _numbered_list(heading, lines, [item.passage for item in changes.files])
 
 
-def _listed(heading: str, lines: Sequence[str], examples: Sequence[Passage]) -> ComputedAnswer:
+def _numbered_list(heading: str, lines: Sequence[str], examples: Sequence[Passage]) -> ComputedAnswer:
     text = "\n".join((heading, "", *(f"{number}. {line}" for number, line in enumerate(lines, 1)))).rstrip()
     return ComputedAnswer(
         text, tuple(replace(passage, rank=rank) for rank, passage in enumerate(examples, 1))
@@ -248,7 +248,7 @@ def _overview(question: str, subject: _Subject, themes: StoreThemes) -> Computed
         examples = [item.example for item in names]
     if not lines:
         return None
-    return _listed(wording.themes if subject == "themes" else wording.names, lines, examples)
+    return _numbered_list(wording.themes if subject == "themes" else wording.names, lines, examples)
 
 
 def _names(subject: _Subject, names: Sequence[MentionedName]) -> Sequence[MentionedName]:

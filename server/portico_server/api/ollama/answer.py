@@ -31,7 +31,7 @@ class OllamaAnswer:
     """An answer while it arrives: its tool calls, its finish reason, and its usage."""
 
     model: str
-    started: float = field(default_factory=time.perf_counter)
+    start_time: float = field(default_factory=time.perf_counter)
     first: float | None = None
     calls: dict[int, dict[str, str]] = field(default_factory=dict)
     finish: str = "stop"
@@ -62,10 +62,10 @@ class OllamaAnswer:
         return {
             "done": True,
             "done_reason": "length" if self.finish == "length" else "stop",
-            "total_duration": int((now - self.started) * 1e9),
+            "total_duration": int((now - self.start_time) * 1e9),
             "load_duration": 0,
             "prompt_eval_count": self.usage.prompt_tokens,
-            "prompt_eval_duration": int((first - self.started) * 1e9),
+            "prompt_eval_duration": int((first - self.start_time) * 1e9),
             "eval_count": self.usage.completion_tokens,
             "eval_duration": int((now - first) * 1e9),
         }
