@@ -13,7 +13,7 @@ import uvicorn
 
 from portico.schemas.artifacts import Artifact
 from portico_server.api.mcp import McpAdapter
-from portico_server.api.mcp.library import Position, StoredFile
+from portico_server.api.mcp.library import Document, Position, StoredFile
 from portico_server.api.mcp.tools import FoundTools
 from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.core.errors import NotFound
@@ -63,6 +63,10 @@ class Shelves:
             if (file.store, file.name) == (store, name) and caller.allows(f"stores:{store}:read"):
                 return file, data
         raise NotFound(f"There is no file '{name}' in the store '{store}'.")
+
+    async def document(self, caller: Principal, store: str, file_id: str) -> Document:
+        file, data = await self.read(caller, store, file_id)
+        return Document(file.filename, data.decode())
 
     async def version(self, caller: Principal, store: str, name: str) -> str | None:
         if not caller.allows(f"stores:{store}:read"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from portico.schemas.search import TraceStage
@@ -55,14 +55,8 @@ async def search_stores(
             )
             store_rows = [stores[number] for number in numbers]
             stages = [TraceStage("route", (time.perf_counter() - start_time) * 1e3, (), note)]
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                sub_request = [
-                    tasks.create_task(_search_one(store, request, context)) for store in store_rows
-                ]
-        except BaseExceptionGroup as errors:  # the first error cancelled the other searches
-            raise errors.exceptions[0] from errors
-        found_search_result = await _combine([task.result() for task in sub_request], request)
+        labels = {f"store/{store.id}": store.name or store.id for store in store_rows}
+        found_search_result = await search_together(labels, request, context)
         return (
             replace(found_search_result, trace=(*stages, *found_search_result.trace))
             if request.trace
@@ -74,12 +68,25 @@ async def search_stores(
     return search_result
 
 
-async def _search_one(store: StoreRow, request: Search, context: Context) -> SearchResult:
-    search_result = await context.call(f"store/{store.id}", request, listener=context.emit)
+async def search_together(stores: Mapping[str, str], request: Search, context: Context) -> SearchResult:
+    """Return the best passages of all stores, ranked together as `search_stores` describes.
+
+    ``stores`` maps the key of each store in the registry to its label in a trace.
+    """
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            searches = [
+                tasks.create_task(_search_one(key, label, request, context)) for key, label in stores.items()
+            ]
+    except BaseExceptionGroup as errors:  # the first error cancelled the other searches
+        raise errors.exceptions[0] from errors
+    return await _combine([task.result() for task in searches], request)
+
+
+async def _search_one(key: str, label: str, request: Search, context: Context) -> SearchResult:
+    search_result = await context.call(key, request, listener=context.emit)
     assert isinstance(search_result, SearchResult)
-    trace = tuple(
-        replace(stage, name=f"{store.name or store.id}: {stage.name}") for stage in search_result.trace
-    )
+    trace = tuple(replace(stage, name=f"{label}: {stage.name}") for stage in search_result.trace)
     return replace(search_result, trace=trace)
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import mcp_types as types
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
@@ -60,10 +61,24 @@ its place.
 """
 
 INSTRUCTIONS = (
-    "Portico holds documents, apps and tools. Ask an app for an answer with citations, or use "
-    "a search_… tool for the passages themselves. The files behind them are resources: "
-    "portico://stores/…/files/…"
+    "Portico holds documents, apps and tools. To answer from the documents: call search with a question, then fetch "
+    "with the id of each result that you need, and cite the url. search_NAME returns the passages of one store with "
+    "their places, and an app answers a question with citations. Say that the documents do not contain an answer "
+    "rather than guess. Files are also resources: portico://stores/STORE/files/FILE."
 )
+"""What assistants read first; some read only the first 512 characters."""
+
+CACHE_HINTS: Final[Mapping[CacheableMethod, CacheHint]] = {
+    "server/discover": CacheHint(300_000, "public"),
+    "resources/templates/list": CacheHint(300_000, "public"),
+    "tools/list": CacheHint(30_000),
+    "prompts/list": CacheHint(30_000),
+    "resources/list": CacheHint(30_000),
+    "resources/read": CacheHint(5_000),
+}
+"""How long a client may reuse a result, in milliseconds. Only what every caller sees is public; clients that listen to
+changes fetch a changed list earlier.
+"""
 
 
 class _Server(Server[dict[str, Any]]):
@@ -89,7 +104,7 @@ class McpAdapter:
     ``patience``: seconds after which a call may become a task; ``feed``: connects the daemons that share the database,
     ``None`` for a single daemon; ``sessions``: maximum number of open sessions; ``models``: models offered as tools,
     ``*`` for all; ``find``: whether clients search for tools instead of listing all; ``view_calls``: the tools for
-    hosts that show views.
+    hosts that show views; ``public_url``: the daemon's address in links to documents, if requests have another.
     """
 
     def __init__(
@@ -110,6 +125,7 @@ class McpAdapter:
         models: frozenset[str] = frozenset(),
         find: FoundTools = LISTED,
         view_calls: ViewTools | None = None,
+        public_url: str = "",
     ) -> None:
         self._registry = registry
         self._held_runs = HeldRuns()
@@ -134,6 +150,7 @@ class McpAdapter:
             models,
             find,
             view_calls,
+            public_url,
         )
         server = _server(tools, resources, PromptOffers(prompts), registry, library, self._changes)
         server.add_request_handler("skills/list", types.PaginatedRequestParams, skill_offers.list)
@@ -219,6 +236,7 @@ def build(services: ApiServices) -> ProtocolAdapter:
         models=frozenset(comma_separated(services.settings.mcp_models)),
         find=FoundTools(services.tool_search, services.settings.mcp_tool_search),
         view_calls=ViewTools(Drawings(services), services.questions, services.runner),
+        public_url=services.settings.public_url,
     )
     return ProtocolAdapter(adapter, adapter.lifespan)
 
@@ -238,6 +256,7 @@ def _server(
         title="Portico",
         description="One entry point to models, knowledge, tools and agents.",
         instructions=INSTRUCTIONS,
+        cache_hints=CACHE_HINTS,
         get_tool_input_schema=tools.schema,
         on_list_tools=tools.list,
         on_list_prompts=prompts.list,

@@ -47,6 +47,11 @@ PROGRESS_INTERVAL_S: Final = 0.25
 immediately.
 """
 
+MAX_SILENCE_S: Final = 10.0
+"""Maximum time without a progress notification, in seconds. Clients give up on a call that reports nothing for a
+minute, and proxies earlier.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientGone:
@@ -103,6 +108,7 @@ class RunFollower:
         request.
         """
         asking: dict[str, asyncio.Task[None]] = {}
+        beating = asyncio.create_task(self._notices.report_silence(), name=f"mcp silence {self._run.id}")
         try:
             with anyio.move_on_after(timeout_s):
                 async with aclosing(self._run.log.follow(self._last_seen)) as events:
@@ -124,11 +130,11 @@ class RunFollower:
                 return True
             return False
         finally:
-            for task in asking.values():
+            tasks = (beating, *asking.values())
+            for task in tasks:
                 task.cancel()
-            if asking:
-                with anyio.CancelScope(shield=True):
-                    await asyncio.wait(asking.values())
+            with anyio.CancelScope(shield=True):
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self, question: Asked, request: types.InputRequest) -> None:
         """Ask the client and pass its answer on. If the client fails to answer, leave the question to other clients.
@@ -232,6 +238,16 @@ class _Notices:
             case Asked(id=question, name=name, message=message):
                 waits = f"Waiting for an answer about '{name}' ({question}). {message}".strip()
                 await self._send("notice", waits)
+
+    async def report_silence(self) -> None:
+        """Report that the run continues whenever nothing else was reported for a while. Runs until cancelled."""
+        started_at = asyncio.get_running_loop().time()
+        while True:
+            count = self._count
+            await asyncio.sleep(MAX_SILENCE_S)
+            if count == self._count:
+                elapsed_s = asyncio.get_running_loop().time() - started_at
+                await self._progress(f"{self.last or 'Running'} ({elapsed_s:.0f} s)")
 
     async def _send(self, level: types.LoggingLevel, message: str) -> None:
         self.last = message

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from portico.schemas.artifacts import Artifact
@@ -61,6 +62,15 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Document:
+    """The extracted text of a file of a store, and the attributes of the file."""
+
+    filename: str
+    text: str
+    attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """The position at which a list of files continues: in ``store``, after the file with the id ``after``."""
 
@@ -81,6 +91,9 @@ class Library(Protocol):
 
     async def read(self, caller: Principal, store: str, name: str) -> tuple[StoredFile, bytes]:
         """Return a file and its bytes. Raises `NotFound`, `Forbidden`, `TooLarge`."""
+
+    async def document(self, caller: Principal, store: str, file_id: str) -> Document:
+        """Return the extracted text of a file. Raises `NotFound`, `Forbidden`, `InvalidRequest`, `TooLarge`."""
 
     async def version(self, caller: Principal, store: str, name: str) -> str | None:
         """Return a value that changes whenever the file changes, or ``None`` if the file does not exist. Raise
@@ -158,6 +171,12 @@ class StoreLibrary:
         async with self._files.open(row.sha256) as path:
             data = await pools.FILES.run(path.read_bytes)
         return _to_stored_file(store, row, by_name=True), data
+
+    async def document(self, caller: Principal, store: str, file_id: str) -> Document:
+        view = await self._stores.get(store, caller, "read")
+        row = await self._stores.contents.get(view, file_id)
+        parts = await self._stores.contents.text(view, file_id)
+        return Document(row.filename, "\n\n".join(part.text for part in parts), row.attributes)
 
     async def version(self, caller: Principal, store: str, name: str) -> str | None:
         row = await self._find(await self._stores.get(store, caller, "read"), name)

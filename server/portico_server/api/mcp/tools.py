@@ -14,7 +14,8 @@ import mcp_types as types
 from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico_server.api.mcp import apps, follow, incoming, inquiry, views
+from portico_server.api.mcp import apps, documents, follow, incoming, inquiry, views
+from portico_server.api.mcp.documents import DocumentTools
 from portico_server.api.mcp.follow import ClientGone, RunFollower
 from portico_server.api.mcp.held import HeldRun, HeldRuns
 from portico_server.api.mcp.incoming import caller_of, page
@@ -228,7 +229,9 @@ class ToolCalls:
         models: frozenset[str] = frozenset(),
         find: FoundTools = LISTED,
         view_calls: ViewTools | None = None,
+        public_url: str = "",
     ) -> None:
+        self._documents = DocumentTools(library, public_url)
         self._models = models
         self._view_calls = view_calls
         self._find_tools = find
@@ -245,14 +248,18 @@ class ToolCalls:
     ) -> types.ListToolsResult:
         """List all tools that the caller may call, or the tools that search for them."""
         cards = await self._tool_cards(context)
+        has_documents = any(card.kind == "store" for card in cards.values())
+        document_tools = {tool.name: tool for tool in documents.TOOLS if has_documents}
         if self._find_tools.instead_of(cards):
-            return types.ListToolsResult(tools=list(PAIR))
+            return types.ListToolsResult(tools=[*PAIR, *document_tools.values()])
         page_names, cursor = page(
-            [(name, name) for name in sorted(cards)], params.cursor if params else None, PAGE_SIZE
+            [(name, name) for name in sorted({*cards, *document_tools})],
+            params.cursor if params else None,
+            PAGE_SIZE,
         )
-        tools = [offer(name, cards[name]).tool for name in page_names]
+        tools = [document_tools.get(name) or offer(name, cards[name]).tool for name in page_names]
         if self._view_calls is not None and views.shows_views(context):
-            tools = [views.linked(tool, cards[tool.name]) for tool in tools]
+            tools = [views.linked(tool, cards[tool.name]) if tool.name in cards else tool for tool in tools]
             if cursor is None:
                 tools += self._view_calls.list(context)
         return types.ListToolsResult(tools=tools, next_cursor=cursor)
@@ -275,6 +282,15 @@ class ToolCalls:
         arguments: Mapping[str, Any] = params.arguments or {}
         if self._view_calls is not None and name in views.NAMES and views.shows_views(context):
             return await self._view_calls.call(context, name, arguments, self._find)
+        if name in documents.NAMES:
+            stores = documents.stores_in(context, await self._registry.cards(caller, "store"))
+            if stores:
+                try:
+                    work = self._documents.work(context, name, arguments, stores)
+                except PorticoError as error:
+                    return failure(error.message)
+                run = await self._runner.begin(OPERATION, name, caller, work)
+                return await self._follow(context, run, 0)
         cards = await self._tool_cards(context) if self._find_tools.is_one(name) else {}
         if self._find_tools.instead_of(cards):
             try:
@@ -373,7 +389,11 @@ class ToolCalls:
 
     async def _tool_cards(self, context: ServerRequestContext[Any]) -> dict[str, Card]:
         caller = caller_of(context)
-        cards = await self._registry.cards(caller, "app", "tool", "store")
+        cards = [
+            card
+            for card in await self._registry.cards(caller, "app", "tool", "store")
+            if not documents.replaces(card)
+        ]
         if self._models:
             cards += [
                 card

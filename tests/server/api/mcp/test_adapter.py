@@ -153,7 +153,8 @@ async def test_a_session_answers_only_to_the_key_that_opened_it(
     listed = await http.post(
         service.url, json=call("tools/list"), headers={**headers, "accept": "application/json"}
     )
-    assert [tool["name"] for tool in listed.json()["result"]["tools"]] == ["docs", "search_docs"]
+    names = [tool["name"] for tool in listed.json()["result"]["tools"]]
+    assert names == ["docs", "fetch", "search", "search_docs"]
     stolen = {**headers, "authorization": "Bearer other"}
     assert (await http.post(service.url, json=call("tools/list"), headers=stolen)).status_code == 404
 

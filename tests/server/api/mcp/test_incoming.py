@@ -58,7 +58,7 @@ async def test_one_store_is_one_search_and_its_files(
     service: Service, mode: Literal["legacy", "auto"]
 ) -> None:
     async with client(service, mode, "/stores/docs") as connected:
-        assert await tools(connected) == {"search_docs"}
+        assert await tools(connected) == {"fetch", "search", "search_docs"}
         found = await connected.call_tool("search_docs", {"query": "port"})
         assert found.structured_content["passages"][0]["filename"] == "guide.md"
         names = [resource.name for resource in (await connected.list_resources()).resources]
@@ -103,7 +103,7 @@ async def test_a_key_reaches_what_it_may(service: Service) -> None:
     async with httpx2.AsyncClient(headers={"authorization": "Bearer reader"}) as http:
         transport = streamable_http_client(f"{service.url}/stores/docs", http_client=http)
         async with Client(transport) as connected:
-            assert await tools(connected) == {"search_docs"}
+            assert await tools(connected) == {"fetch", "search", "search_docs"}
     async with httpx.AsyncClient(headers={"authorization": "Bearer reader"}) as plain:
         assert (await plain.post(f"{service.url}/stores/notes", json={})).status_code == 403
 

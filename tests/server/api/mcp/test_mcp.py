@@ -19,6 +19,7 @@ from tests.registry_fixture import FixedModel, FixedStore, ScriptedServable, pas
 from tests.server.api.mcp.conftest import Connect, Era
 
 from portico.wire import Progressed
+from portico_server.api.mcp import follow
 from portico_server.api.mcp.resources import uri_of
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
@@ -67,8 +68,9 @@ async def test_the_handshake_says_who_we_are_and_what_we_have(connect: Connect, 
 async def test_apps_stores_and_tools_are_tools(connect: Connect) -> None:
     async with connect() as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-    assert {"ask_model", "current_time", "docs", "list_stores", "search", "search_docs"} < set(tools)
-    (chinese,) = set(tools) - {"ask_model", "current_time", "docs", "list_stores", "search", "search_docs"}
+    named = {"ask_model", "current_time", "docs", "fetch", "list_stores", "search", "search_docs"}
+    assert named < set(tools)
+    (chinese,) = set(tools) - named
     assert chinese.startswith("search_") and chinese.isascii()
     assert tools["docs"].input_schema["required"] == ["input"]
     assert "Guides." in (tools["search_docs"].description or "")
@@ -89,12 +91,13 @@ async def test_a_plain_model_is_asked_like_a_tool(tmp_path: Path) -> None:
 
 async def test_scopes_decide_what_is_listed_and_called(connect: Connect) -> None:
     async with connect("reader") as client:
-        assert [tool.name for tool in (await client.list_tools()).tools] == ["docs", "search_docs"]
+        names = [tool.name for tool in (await client.list_tools()).tools]
+        assert names == ["docs", "fetch", "search", "search_docs"]
         assert {resource.uri.split("/")[3] for resource in (await client.list_resources()).resources} == {
             "docs"
         }
-        with pytest.raises(MCPError, match="The tool 'search' does not exist"):
-            await client.call_tool("search", {"store": "docs", "query": "port"})
+        with pytest.raises(MCPError, match="The tool 'current_time' does not exist"):
+            await client.call_tool("current_time", {})
 
 
 async def test_an_app_answers_with_text_structure_and_progress(connect: Connect) -> None:
@@ -140,10 +143,10 @@ async def test_wrong_arguments_and_failures_are_results_with_our_sentence(
     async with connect() as client:
         wrong = await client.call_tool("search_docs", {"query": ""})
         cold = await client.call_tool("bake", {})
-        gone = await client.call_tool("search", {"store": "dosc", "query": "x"})
+        gone = await client.call_tool("fetch", {"id": "dosc/guide.md"})
     assert wrong.is_error and "at arguments.query" in text(wrong)
     assert cold.is_error and text(cold) == "The oven is cold. Light it first."
-    assert gone.is_error and "Did you mean 'docs'" in text(gone)
+    assert gone.is_error and "not the id of a document" in text(gone)
 
 
 async def test_an_unknown_tool_is_an_error_of_the_protocol(connect: Connect) -> None:
@@ -178,6 +181,26 @@ async def test_cancelling_a_call_cancels_its_run(connect: Connect, service: Serv
             await call
         assert service.daemon.runner.list()[0].status == "cancelled"
         assert (await client.call_tool("current_time", {})).is_error is False
+
+
+async def test_a_call_that_is_silent_reports_that_it_continues(
+    connect: Connect, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "MAX_SILENCE_S", 0.01)
+    told = asyncio.Event()
+
+    async def think(_request: Request, _context: Context) -> ToolResult:
+        await told.wait()
+        return ToolResult("Done.")
+
+    async def note(_progress: float, _total: float | None, message: str | None) -> None:
+        if message == "Running (0 s)":
+            told.set()
+
+    service.daemon.add(ScriptedServable(Card("think", "tool", input_schema={"type": "object"}), think))
+    async with connect() as client, asyncio.timeout(60):
+        result = await client.call_tool("think", {}, progress_callback=note)
+    assert text(result) == "Done."
 
 
 async def test_a_run_that_somebody_else_cancels_is_a_failed_call(connect: Connect, service: Service) -> None:

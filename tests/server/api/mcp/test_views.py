@@ -219,6 +219,8 @@ async def test_a_view_gives_nobody_more_than_the_key_may(served: Served) -> None
         with pytest.raises(MCPError, match="portico_eval"):
             await reads.call_tool("portico_eval")
         assert {tool.name for tool in (await narrow.list_tools()).tools} == {
+            "fetch",
+            "search",
             "search_leases",
             "portico_page",
             "portico_questions",
