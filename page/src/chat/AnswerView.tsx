@@ -12,6 +12,7 @@ import type { Passage } from "../passage";
 import { modelFor } from "../status";
 import type { QuestionDescription } from "../types";
 import { t } from "../words/words";
+import { SHOW_ARTIFACT } from "./Artifact";
 import type { Answer, Call, MadeFile, Usage } from "./answer";
 import type { Span } from "./evidence";
 import { Made, ShownFile } from "./Media";
@@ -29,6 +30,8 @@ interface Shape {
   milliseconds: number;
   model: string;
 }
+
+const CODE_ACTIONS = [SHOW_ARTIFACT];
 
 /** `live`: the answer is still being generated. */
 export function AnswerView({ answer, live }: { answer: Shape; live?: boolean }) {
@@ -48,6 +51,7 @@ export function AnswerView({ answer, live }: { answer: Shape; live?: boolean }) 
         {...(answer.unsupported ? { unsupported: answer.unsupported } : {})}
         live={live === true}
         onCite={open}
+        codeActions={CODE_ACTIONS}
       />
       {answer.files?.map((file) => (
         <Made key={file.id} file={file} />

@@ -13,6 +13,7 @@ import { status, targets } from "../status";
 import type { Store } from "../types";
 import { t } from "../words/words";
 import { AnswerView, Figures, QuestionView, ReadAloud, Stage } from "./AnswerView";
+import { ArtifactPanel } from "./Artifact";
 import { withoutThought } from "./answer";
 import { Composer } from "./Composer";
 import type { Content } from "./content";
@@ -147,6 +148,7 @@ export function ChatView() {
       )}
       <Composer />
       <SourcePanel />
+      <ArtifactPanel />
     </div>
   );
 }

@@ -16,6 +16,14 @@ let formulaCode: Promise<typeof import("./formula")> | undefined;
 let colourCode: Promise<typeof import("./colours")> | undefined;
 let flowchartCode: Promise<typeof import("./flowchart")> | undefined;
 
+/** A button of the code blocks that it fits, in addition to the one that copies the code. */
+export interface CodeAction {
+  label: () => string;
+  fits: (language: string, code: string) => boolean;
+  /** `frame` contains the block and its buttons. */
+  does: (language: string, code: string, frame: HTMLElement) => void;
+}
+
 /**
  * Text written by a model. `cited`: the numbers that refer to a passage; `onCite` receives the clicked number, and how
  * many citations with this number come before it. `unsupported`: the sentences to mark.
@@ -26,6 +34,7 @@ export function Markdown(props: {
   unsupported?: Unsupported[];
   live?: boolean;
   onCite?: (number: number, nth: number) => void;
+  codeActions?: CodeAction[];
 }) {
   const cite = (event: Event) => {
     const chosen = (event.target as Element).closest("[data-cite]");
@@ -61,6 +70,7 @@ export function Markdown(props: {
           key={place}
           blocks={blocks}
           live={props.live === true && place === drawn.current.length - 1}
+          actions={props.codeActions}
           later={Math.max(0, (whole ? found.length - DRAWN_AT_ONCE : found.length) - place * GROUPED)}
         />
       ))}
@@ -93,7 +103,12 @@ function grouped(blocks: Block[], before: Block[][]): Block[][] {
  * drawn later.
  */
 const Group = memo(
-  function Group(props: { blocks: Block[]; live: boolean; later: number }) {
+  function Group(props: {
+    blocks: Block[];
+    live: boolean;
+    actions: CodeAction[] | undefined;
+    later: number;
+  }) {
     return (
       <div class="group">
         {props.blocks.map((block, place) => (
@@ -102,6 +117,7 @@ const Group = memo(
             key={place}
             block={block}
             live={props.live && place === props.blocks.length - 1}
+            actions={props.actions}
             later={place < props.later}
           />
         ))}
@@ -116,8 +132,13 @@ const Group = memo(
  * `later`: the block is one of many in a complete text. It shows its source, and is drawn when it comes near the
  * viewport.
  */
-const DrawnBlock = memo(function DrawnBlock(props: { block: Block; live: boolean; later: boolean }) {
-  const { block, live } = props;
+const DrawnBlock = memo(function DrawnBlock(props: {
+  block: Block;
+  live: boolean;
+  actions: CodeAction[] | undefined;
+  later: boolean;
+}) {
+  const { block, live, actions } = props;
   const place = useRef<HTMLDivElement>(null);
   const waits = useRef(props.later && CSS.supports("content-visibility", "auto"));
   useLayoutEffect(() => {
@@ -126,7 +147,7 @@ const DrawnBlock = memo(function DrawnBlock(props: { block: Block; live: boolean
     const draw = () => {
       waits.current = false;
       element.innerHTML = block.html;
-      finish(element, live);
+      finish(element, live, actions);
     };
     if (!waits.current) return draw();
     element.textContent = block.source;
@@ -135,12 +156,12 @@ const DrawnBlock = memo(function DrawnBlock(props: { block: Block; live: boolean
     };
     element.addEventListener("contentvisibilityautostatechange", onChange);
     return () => element.removeEventListener("contentvisibilityautostatechange", onChange);
-  }, [block, live]);
+  }, [block, live, actions]);
   return <div ref={place} />;
 });
 
 /** Adds what HTML alone cannot express: buttons and colours of code, formulas, clickable numbers. */
-function finish(element: Element, live: boolean): void {
+function finish(element: Element, live: boolean, actions: CodeAction[] = []): void {
   for (const link of element.querySelectorAll("a[href]")) {
     link.setAttribute("target", "_blank");
     link.setAttribute("rel", "noopener noreferrer");
@@ -163,7 +184,7 @@ function finish(element: Element, live: boolean): void {
     table.replaceWith(frame);
     frame.append(table);
   }
-  for (const pre of element.querySelectorAll<HTMLElement>("pre.code")) dress(pre, live);
+  for (const pre of element.querySelectorAll<HTMLElement>("pre.code")) dress(pre, live, actions);
   const formulas = element.querySelectorAll<HTMLElement>("[data-math]");
   if (formulas.length) {
     for (const formula of formulas) formula.textContent = formula.dataset.math ?? "";
@@ -174,7 +195,7 @@ function finish(element: Element, live: boolean): void {
   }
 }
 
-function dress(pre: HTMLElement, live: boolean): void {
+function dress(pre: HTMLElement, live: boolean, actions: CodeAction[]): void {
   const code = pre.querySelector("code");
   if (!code) return;
   const named = pre.dataset.language ?? "";
@@ -184,18 +205,18 @@ function dress(pre: HTMLElement, live: boolean): void {
   head.className = "codehead";
   const label = document.createElement("span");
   label.textContent = named || t("code.plain");
-  const copy = document.createElement("button");
-  copy.type = "button";
-  copy.className = "quiet";
-  copy.textContent = t("copy");
-  copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(code.textContent ?? "");
+  const text = code.textContent ?? "";
+  const copy = headButton(t("copy"), async () => {
+    await navigator.clipboard.writeText(text);
     copy.textContent = t("copied");
   });
+  const buttons = (live ? [] : actions)
+    .filter((action) => action.fits(named, text))
+    .map((action) => headButton(action.label(), () => action.does(named, text, frame)));
   const marks: Element[] = [];
   for (let next = pre.nextElementSibling; next?.matches("[data-reason]"); next = next.nextElementSibling)
     marks.push(next);
-  head.append(label, ...marks, copy);
+  head.append(label, ...marks, ...buttons, copy);
   pre.tabIndex = 0;
   pre.replaceWith(frame);
   frame.append(head, pre);
@@ -205,6 +226,15 @@ function dress(pre: HTMLElement, live: boolean): void {
     colourCode ??= import("./colours");
     colourCode.then(({ colour }) => colour(code, named));
   }
+}
+
+function headButton(label: string, onClick: () => void): HTMLButtonElement {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "quiet";
+  button.textContent = label;
+  button.addEventListener("click", onClick);
+  return button;
 }
 
 /** Replaces the source of a diagram by the diagram, with the source collapsed below. An invalid source gets a note. */

@@ -27,6 +27,10 @@ purify.addHook("uponSanitizeAttribute", (_node, data) => {
   else if (data.attrName === "href") data.keepAttr = WEB_LINK.test(value);
 });
 
+function languageOf(fence: Token): string {
+  return /^[\w+#.-]{0,24}/.exec(fence.info.trim())?.[0] ?? "";
+}
+
 const markdown = new MarkdownIt({ html: false, linkify: true, breaks: true });
 markdown.use(tex, {
   delimiters: "all",
@@ -44,7 +48,7 @@ markdown.renderer.rules.image = (tokens, at) => {
 };
 markdown.renderer.rules.fence = (tokens, at) => {
   const token = tokens[at] as Token;
-  const language = /^[\w+#.-]{0,24}/.exec(token.info.trim())?.[0] ?? "";
+  const language = languageOf(token);
   const code = markdown.utils.escapeHtml(token.content);
   return `<pre class="code" data-language="${language}"><code>${code}</code></pre>`;
 };
@@ -230,6 +234,14 @@ function grouped(tokens: Token[]): Token[][] {
     }
   }
   return groups;
+}
+
+/** Returns the code blocks of a text with their languages. */
+export function codeBlocks(text: string): { language: string; code: string }[] {
+  return markdown
+    .parse(text, {})
+    .filter((token) => token.type === "fence")
+    .map((token) => ({ language: languageOf(token), code: token.content }));
 }
 
 /** Returns the blocks of a text. */

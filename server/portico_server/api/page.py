@@ -17,12 +17,19 @@ router = new_router(include_in_schema=False)
 _NO_FRAMES = "frame-ancestors 'none'"
 
 # Only this origin is allowed, and no page may show the daemon in a frame. The widgets of the API reference
-# need inline styles.
+# need inline styles. The only document that accepts a frame is that of artifacts.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
-    "img-src 'self' data: blob:; media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    f"{_NO_FRAMES}"
+    "img-src 'self' data: blob:; media-src blob:; connect-src 'self'; frame-src 'self'; base-uri 'none'; "
+    f"form-action 'none'; {_NO_FRAMES}"
 )
+
+_ARTIFACT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; media-src data: blob:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+)
+"""The policy of what a model wrote: it has its own origin, and can reach neither this daemon nor any other host."""
 
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
@@ -50,6 +57,22 @@ _START = """SwaggerUIBundle({
   tryItOutEnabled: true,
   validatorUrl: null,
 });
+"""
+
+_ARTIFACT = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Artifact</title>
+<script>
+addEventListener("message", ({ data, source }) => {
+  if (source !== parent || parent === window) return;
+  document.open();
+  document.write(data);
+  document.close();
+});
+parent.postMessage("ready", "*");
+</script>
+</html>
 """
 
 _ICON = (
@@ -85,6 +108,12 @@ def app_page(title: str, origins: Sequence[str]) -> HTMLResponse:
     return HTMLResponse(
         page, headers={**_HEADERS, "Content-Security-Policy": policy, "Cache-Control": "no-cache"}
     )
+
+
+@router.get("/web/artifact.html")
+async def artifact_frame() -> HTMLResponse:
+    """Serve the document of a frame in which the page shows HTML that a model wrote."""
+    return HTMLResponse(_ARTIFACT, headers={**_HEADERS, "Content-Security-Policy": _ARTIFACT_POLICY})
 
 
 @router.get("/web/{name}")
