@@ -1,20 +1,24 @@
-import { useRef, useState } from "preact/hooks";
+import { signal } from "@preact/signals";
+import { useId, useRef, useState } from "preact/hooks";
 import { sentence } from "../api";
 import { age, moment } from "../format";
+import { recall, remember } from "../kept";
 import { Blocks } from "../parts/Blocks";
+import { Icon } from "../parts/Icon";
 import { Menu } from "../parts/Menu";
 import { Next } from "../parts/Table";
 import { removed, removeLater } from "../parts/Undo";
 import { FormDialog, Trouble } from "../parts/ui";
 import { link } from "../route";
 import type { Session } from "../types";
-import { t } from "../words/words";
+import { language, t } from "../words/words";
 import { exportConversation } from "./ChatView";
 import {
   hasMore,
   listError,
   look,
   messages,
+  moveTo,
   pin,
   remove,
   rename,
@@ -62,9 +66,7 @@ export function ConversationList({ onOpen }: { onOpen: () => void }) {
       <Blocks as="ul" rows={grouped(listed)} height={ROW_HEIGHT_PX}>
         {(each) =>
           typeof each === "string" ? (
-            <li key={each} class="group">
-              {t(each)}
-            </li>
+            <GroupHeading key={each} group={each} />
           ) : (
             <Row key={each.id} session={each} current={session.value?.id === each.id} onOpen={onOpen} />
           )
@@ -79,22 +81,57 @@ export function ConversationList({ onOpen }: { onOpen: () => void }) {
 }
 
 type Group = "conversations.pinned" | `conversations.${ReturnType<typeof age>}`;
+/** A folder with its state, so that its heading is drawn again when the state changes. */
+type Folder = `open ${string}` | `closed ${string}`;
 
-/** Returns pinned conversations first, then the others grouped by day of last use, with group names in between. */
-function grouped(listed: Session[]): (Session | Group)[] {
-  const groups = new Map<Group, Session[]>([["conversations.pinned", []]]);
+const CLOSED = "folders.closed";
+/** The names of the closed folders. */
+const closed = signal<string[]>(JSON.parse(recall(CLOSED) || "[]"));
+
+function foldersOf(listed: Session[]): string[] {
+  const names = new Set(listed.flatMap((each) => metadataOf(each).folder ?? []));
+  return [...names].sort((one, other) => one.localeCompare(other, language.value));
+}
+
+/** Returns pinned conversations, then the folders, then the others by day of last use, below their headings. */
+function grouped(listed: Session[]): (Session | Group | Folder)[] {
+  const groups = new Map<Group | Folder, Session[]>([["conversations.pinned", []]]);
+  const groupOfFolder = (name: string): Folder =>
+    `${closed.value.includes(name) ? "closed" : "open"} ${name}`;
+  for (const name of foldersOf(listed)) groups.set(groupOfFolder(name), []);
   for (const each of listed) {
-    const group: Group = metadataOf(each).pinned
-      ? "conversations.pinned"
-      : `conversations.${age(each.updated_at)}`;
+    const { pinned, folder } = metadataOf(each);
+    const ofDay: Group = `conversations.${age(each.updated_at)}`;
+    const group = pinned ? "conversations.pinned" : folder ? groupOfFolder(folder) : ofDay;
     groups.set(group, [...(groups.get(group) ?? []), each]);
   }
-  return [...groups].flatMap(([group, members]) => (members.length ? [group, ...members] : []));
+  return [...groups].flatMap(([group, members]) => {
+    if (!members.length) return [];
+    return group.startsWith("closed ") ? [group] : [group, ...members];
+  });
+}
+
+function GroupHeading({ group }: { group: Group | Folder }) {
+  const [, state, name = ""] = /^(open|closed) (.*)$/s.exec(group) ?? [];
+  if (!state) return <li class="group">{t(group as Group)}</li>;
+  const others = closed.value.filter((each) => each !== name);
+  const toggle = () => {
+    closed.value = state === "open" ? [...others, name] : others;
+    remember(CLOSED, JSON.stringify(closed.value));
+  };
+  return (
+    <li class="group">
+      <button type="button" class="folder" aria-expanded={state === "open"} onClick={toggle}>
+        <Icon name="folder" /> {name}
+      </button>
+    </li>
+  );
 }
 
 function Row(props: { session: Session; current: boolean; onOpen: () => void }) {
   const { session: each, current, onOpen } = props;
-  const [renaming, setRenaming] = useState(false);
+  const [opened, setOpened] = useState<"" | "rename" | "move">("");
+  const folders = useId();
   const [error, setError] = useState("");
   const save = async (kind: "md" | "json") =>
     exportConversation(kind, each, current ? messages.value : await readMessages(each.id));
@@ -113,8 +150,11 @@ function Row(props: { session: Session; current: boolean; onOpen: () => void }) 
         </span>
       </a>
       <Menu name={titleOf(each)}>
-        <button type="button" onClick={() => setRenaming(true)}>
+        <button type="button" onClick={() => setOpened("rename")}>
           {t("rename")}
+        </button>
+        <button type="button" onClick={() => setOpened("move")}>
+          {t("conversations.move")}
         </button>
         <button type="button" onClick={() => attempt(pin(each))}>
           {t(metadataOf(each).pinned ? "conversations.unpin" : "conversations.pin")}
@@ -129,7 +169,32 @@ function Row(props: { session: Session; current: boolean; onOpen: () => void }) 
         </button>
       </Menu>
       <Trouble error={error} />
-      {renaming && (
+      {opened === "move" && (
+        <FormDialog
+          title={t("conversations.move")}
+          does={t("save")}
+          onSend={(form) => moveTo(each, String(form.get("folder")).trim())}
+          onClose={() => setOpened("")}
+        >
+          <label>
+            <span>{t("conversations.folder")}</span>
+            <input
+              name="folder"
+              list={folders}
+              maxLength={100}
+              autocomplete="off"
+              defaultValue={metadataOf(each).folder ?? ""}
+            />
+            <small class="soft">{t("conversations.folderNote")}</small>
+          </label>
+          <datalist id={folders}>
+            {foldersOf(sessions.value).map((name) => (
+              <option key={name} value={name} />
+            ))}
+          </datalist>
+        </FormDialog>
+      )}
+      {opened === "rename" && (
         <FormDialog
           title={t("rename")}
           does={t("save")}
@@ -137,7 +202,7 @@ function Row(props: { session: Session; current: boolean; onOpen: () => void }) 
             const title = String(form.get("title")).trim();
             if (title) await rename(each, title);
           }}
-          onClose={() => setRenaming(false)}
+          onClose={() => setOpened("")}
         >
           <input name="title" aria-label={t("rename")} maxLength={500} defaultValue={titleOf(each)} />
         </FormDialog>

@@ -15,6 +15,7 @@ import {
   getSession,
   listSessions,
   type Message,
+  type Metadata,
   metadataOf,
   readMessages,
   removeSession,
@@ -301,12 +302,21 @@ export async function remove(which: Session): Promise<void> {
   await look();
 }
 
-/** Pins a session, or unpins it. */
-export async function pin(which: Session): Promise<void> {
-  const { pinned, ...others } = metadataOf(which);
-  const changed = await changeSession(which, { metadata: pinned ? others : { ...others, pinned: true } });
+/** Changes where a session is in the list. */
+async function place(which: Session, change: (about: Metadata) => Metadata): Promise<void> {
+  const changed = await changeSession(which, { metadata: change(metadataOf(which)) });
   if (session.peek()?.id === which.id) session.value = changed;
   await look();
+}
+
+/** Pins a session, or unpins it. */
+export function pin(which: Session): Promise<void> {
+  return place(which, ({ pinned, ...others }) => (pinned ? others : { ...others, pinned: true }));
+}
+
+/** Moves a session into a folder, or out of its folder if the name is empty. */
+export function moveTo(which: Session, folder: string): Promise<void> {
+  return place(which, ({ folder: _before, ...others }) => (folder ? { ...others, folder } : others));
 }
 
 export async function configure(chosen: Settings): Promise<void> {

@@ -47,6 +47,8 @@ export interface Pending {
 export interface Metadata {
   /** Whether the session is pinned to the top of the list. */
   pinned?: boolean;
+  /** The folder in the list of conversations. */
+  folder?: string;
   /** The target, if it differs from the one that the session started with. */
   target?: string;
   settings?: Settings;

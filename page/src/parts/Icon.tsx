@@ -15,6 +15,7 @@ import copy from "lucide/dist/esm/icons/copy.mjs";
 import model from "lucide/dist/esm/icons/cpu.mjs";
 import more from "lucide/dist/esm/icons/ellipsis.mjs";
 import documents from "lucide/dist/esm/icons/files.mjs";
+import folder from "lucide/dist/esm/icons/folder.mjs";
 import skill from "lucide/dist/esm/icons/graduation-cap.mjs";
 import access from "lucide/dist/esm/icons/key-round.mjs";
 import batch from "lucide/dist/esm/icons/layers.mjs";
@@ -67,6 +68,7 @@ const ICONS = {
   edit,
   end,
   evaluation,
+  folder,
   good,
   guard,
   library,

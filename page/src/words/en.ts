@@ -101,6 +101,10 @@ export const en = {
   "conversations.yesterday": "Yesterday",
   "conversations.week": "Last 7 days",
   "conversations.earlier": "Earlier",
+  "conversations.move": "Move to folder",
+  "conversations.folder": "Folder",
+  "conversations.folderNote":
+    "A new name creates a folder. Without a name, the conversation leaves its folder.",
   "conversations.deleted": "“{title}” is deleted.",
   "branch.of": "Branch {at} of {count}",
   "branch.before": "Previous branch",

@@ -594,6 +594,44 @@ async def test_a_conversation_is_found_renamed_and_deleted(page: Page, served: S
     )
 
 
+async def move(page: Page, title: str, folder: str) -> None:
+    """Move the conversation with that title into a folder."""
+    row = (
+        "[...document.querySelectorAll('.conversations li')]"
+        f".find((it) => it.querySelector('.title')?.innerText === {json.dumps(title)})"
+    )
+    await page.until(f"{row} && true")
+    await page.run(f"{row}.querySelector('button').click()")
+    await click(page, "Move to folder", ".menu:popover-open")
+    await page.until("document.querySelector('dialog[open] [name=folder]') && true")
+    await page.run("document.querySelector('dialog[open] [name=folder]').select()")
+    await (fill(page, folder=folder) if folder else page.press("Delete", 46))
+    await click(page, "Save", "dialog[open]")
+    await page.until("!document.querySelector('dialog[open]')")
+
+
+async def test_conversations_are_moved_into_folders_that_close(page: Page, served: Served) -> None:
+    rows = (
+        "[...document.querySelectorAll('.conversations li')]"
+        ".map((it) => (it.querySelector('.title') ?? it).innerText.trim())"
+    )
+    for question in ("plant the tulips", "plant the roses"):
+        await start(page, "house")
+        await ask(page, question)
+        await answered(page)
+        await move(page, question, "Garden <1>")
+    await page.until(f"({rows}).slice(0, 3).join() === 'Garden <1>,plant the roses,plant the tulips'")
+    await click(page, "Garden <1>", ".conversations")
+    await page.until(f"({rows}).indexOf('Garden <1>') === 0 && !({rows}).includes('plant the roses')")
+    await reload(page, served.url)
+    await page.until(f"({rows}).length && document.querySelector('.folder').ariaExpanded === 'false'")
+    await click(page, "Garden <1>", ".conversations")
+    await page.until("document.querySelector('.folder').ariaExpanded === 'true'")
+    for question in ("plant the tulips", "plant the roses"):
+        await move(page, question, "")
+    await page.until("!document.querySelector('.folder')")
+
+
 async def test_a_draft_survives_a_reload(page: Page, served: Served) -> None:
     await page.type("#question", "half a thought")
     await reload(page, served.url)
