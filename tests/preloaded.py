@@ -29,6 +29,7 @@ from typing import IO
 PARTS = (
     *("app", "config", "db.migrate", "api.fastapi_app", "api.mcp", "models.hardware", "models.transport"),
     *("models.engines.fake.engine", "models.engines.llamacpp.engine", "models.engines.static.engine"),
+    *("models.engines.openai_client", "knowledge.index.lexical", "knowledge.index.vector", "apps.overview"),
 )
 """The modules of `portico_server` that nearly every daemon imports sooner or later."""
 
