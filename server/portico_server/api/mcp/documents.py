@@ -36,11 +36,11 @@ _TEXT: Final = {"type": "string"}
 _RESULT: Final = {"id": _TEXT, "title": _TEXT, "url": _TEXT}
 
 
-def _object(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
+def _object(properties: Mapping[str, Any], *required_names: str) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": dict(properties),
-        "required": [*required],
+        "required": [*required_names],
         "additionalProperties": False,
     }
 
