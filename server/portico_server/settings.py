@@ -142,6 +142,11 @@ class Settings:
         28_800.0, "Seconds without a request after which a user of the web page is signed out"
     )
     max_body_mb: int = _setting(32, "Largest JSON body, in MB")
+    body_memory_mb: int = _setting(
+        0,
+        "Memory for the bodies of all calls in progress, in MB, of which one key can use a quarter; 0 uses a "
+        "sixteenth of the machine's, at most 2,048",
+    )
     max_file_mb: int = _setting(512, "Largest uploaded or followed file, in MB")
     max_media_mb: int = _setting(25, "Largest audio or image in a model call, in MB")
     max_connections: int = _setting(

@@ -10,7 +10,7 @@ from typing import Final
 
 from portico_server.api import errors
 from portico_server.api.auth.credentials import OPERATOR
-from portico_server.api.exchange import ClientConnection, Exchange, KeyCalls
+from portico_server.api.exchange import ClientConnection, Exchange
 from portico_server.core import work_slots
 from portico_server.core.errors import TooMany, Unauthenticated
 from portico_server.core.principal import LOCAL, Principal
@@ -25,7 +25,7 @@ class CallsInProgress:
     """The calls in progress of every key. The daemon's task group runs ``renewals``."""
 
     def __init__(self) -> None:
-        self._calls: dict[str, KeyCalls] = {}
+        self._calls: dict[str, set[Exchange]] = {}
         """Calls in progress, keyed by key id."""
         self.renewals = asyncio.TaskGroup()
         """Tasks that check whether a call may continue after the token with which it began has expired."""
@@ -34,7 +34,7 @@ class CallsInProgress:
         """Register a key's call. Raise `TooMany` if the key already uses its share of the connections."""
         if caller is LOCAL or caller is OPERATOR:  # these are never revoked
             return
-        calls = self._calls.setdefault(caller.id, KeyCalls())
+        calls = self._calls.setdefault(caller.id, set())
         if connection is not None and len(calls) >= connection.calls_per_key:
             raise TooMany(
                 f"This API key has {len(calls)} calls in progress, half of all connections of this daemon. "
@@ -52,7 +52,7 @@ class CallsInProgress:
 
     def unregister(self, exchange: Exchange, key: str) -> None:
         """Remove a call that has ended."""
-        exchange.release()
+        exchange.beside = None
         if exchange.expiry is not None:
             exchange.expiry.cancel()
         exchange.task = (

@@ -8,14 +8,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 from portico_server.api import errors
 from portico_server.api.auth.protected_resource import address
+from portico_server.api.body_memory import FREE_BODY_BYTES, BodyMemory
 from portico_server.api.error_shape import OPENAI, Shape
 from portico_server.api.errors import RawHeaders
-from portico_server.api.json_body import parse_in_turn
-from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, TooMany
+from portico_server.api.json_body import memory_of_values, parse_in_turn
+from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.runs.quotas import UsageMeter
@@ -34,13 +35,6 @@ LAST_FRAME_TIMEOUT_S = 1.0
 
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 """Stops browsers from treating a response as a type that it does not declare, such as model text as a web page."""
-
-
-MAX_BODIES_PER_KEY: Final = 8
-"""Maximum total body size of a key's calls in progress, as a multiple of the maximum size of one body. Messages queued
-on the key's WebSockets count too, and so do forms that are not streamed to disk.
-"""
-
 
 JSON: RawHeaders = [(b"content-type", b"application/json")]
 
@@ -75,14 +69,6 @@ class ClientConnection(Protocol):
         """Close the connection before the response is complete."""
 
 
-class KeyCalls(set["Exchange"]):
-    """The calls in progress of one key, and the total size of their bodies in bytes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body_bytes = 0
-
-
 class Exchange:
     """One request and its response. ``receive`` limits the body to ``limit`` bytes; ``send`` adds the common response
     headers.
@@ -96,11 +82,11 @@ class Exchange:
         "_replay",
         "_reserved_bytes",
         "_send",
-        "_share",
         "_to_disk",
         "beside",
         "caller",
         "connection",
+        "declared_bytes",
         "expires_at",
         "expiry",
         "extra",
@@ -108,6 +94,7 @@ class Exchange:
         "headers",
         "id",
         "limit",
+        "memory",
         "meter",
         "parsed",
         "renew",
@@ -137,7 +124,10 @@ class Exchange:
         self.limit = limit
         self.form_limit = limit
         """Maximum size of a body that a handler reads as a form, in bytes: see `take_form`."""
-        self._share = MAX_BODIES_PER_KEY * limit
+        self.declared_bytes = 0
+        """Size of the body that the client declares, in bytes; 0 if unknown."""
+        self.memory: BodyMemory | None = None
+        """The memory for bodies; ``None`` for an internal request, which is not counted."""
         self._to_disk = False
         self.started = False
         self.status = 0
@@ -161,7 +151,7 @@ class Exchange:
         """Callback that returns until when the call can continue after its token expires; ``None`` if the call
         ends then.
         """
-        self.beside: KeyCalls | None = None
+        self.beside: set[Exchange] | None = None
         """All calls in progress of the caller's key, including this call; ``None`` if their number is not limited."""
         self.revoked: PorticoError | None = None
         """The error to report if the call was cancelled because its key was revoked."""
@@ -196,43 +186,49 @@ class Exchange:
             self._received_bytes += size
             if self._received_bytes > self.limit:
                 raise self.too_large()
-            if not self._to_disk:
-                self.hold(self._received_bytes)
+            if self.memory is not None and not self._to_disk:
+                await self._hold(max(self._received_bytes, self.declared_bytes))
         return message
 
     def take_form(self, max_bytes: int | None = None, *, to_disk: bool = False) -> None:
         """Accept the body as a form, which may be larger than JSON: up to ``max_bytes``, or by default up to the
         maximum size of a file.
 
-        ``to_disk``: the form is streamed to disk and does not count towards the key's share of memory. Unless a
-        handler calls this method, the common size limit applies to the body, whatever its content type.
+        ``to_disk``: the form is streamed to disk and reserves no memory. Unless a handler calls this method, the
+        common size limit applies to the body, whatever its content type.
         """
         self.limit = self.form_limit if max_bytes is None else min(self.form_limit, max_bytes)
         self._to_disk = to_disk
 
-    def hold(self, size: int) -> None:
-        """Set the memory that this call occupies to ``size`` bytes in total, until `release`. Raise `TooMany` if the
-        key exceeds its share.
-        """
-        beside = self.beside
-        if beside is None:
+    async def _hold(self, body_bytes: int, value_bytes: int = 0) -> None:
+        """Reserve memory for a body until `release`. Wait briefly if none is free. Raises `TooMany`."""
+        if self.memory is None:
             return
-        extra_bytes = size - self._reserved_bytes
-        if extra_bytes > 0 and beside.body_bytes + extra_bytes > max(self._share, self.limit):
-            raise TooMany(
-                f"The calls in progress of this API key have bodies of {beside.body_bytes // MB_BYTES} MB in "
-                "total, the maximum for one key. Wait for a call to end.",
-                code="too_many_at_once",
-                retry_after=1.0,
-            )
-        beside.body_bytes += extra_bytes
-        self._reserved_bytes = size
+        extra_bytes = self.memory.cost(body_bytes, value_bytes) - self._reserved_bytes
+        if extra_bytes > 0:
+            await self.memory.take(self._key, extra_bytes)
+            self._reserved_bytes += extra_bytes
+
+    def hold_messages(self, size: int) -> None:
+        """Set the size of the messages that this WebSocket keeps, in bytes, until `release`. Raises `TooMany`."""
+        if self.memory is None:
+            return
+        extra_bytes = self.memory.cost_of_messages(size, self.limit) - self._reserved_bytes
+        if extra_bytes > 0:
+            self.memory.take_now(self._key, extra_bytes)
+        elif extra_bytes < 0:
+            self.memory.give(self._key, -extra_bytes)
+        self._reserved_bytes += extra_bytes
 
     def release(self) -> None:
         """Release the memory of this call's body once the call has ended."""
-        if self.beside is not None:
-            self.beside.body_bytes -= self._reserved_bytes
-            self.beside, self._reserved_bytes = None, 0
+        if self.memory is not None and self._reserved_bytes:
+            self.memory.give(self._key, self._reserved_bytes)
+        self.memory, self._reserved_bytes = None, 0
+
+    @property
+    def _key(self) -> str:
+        return "" if self.caller is None else self.caller.id
 
     def too_large(self, limit: int | None = None) -> TooLarge:
         return TooLarge(
@@ -257,7 +253,7 @@ class Exchange:
         """Return the body as a JSON object. Raise `InvalidRequest` for anything else."""
         self.require_json_type()
         raw = await self.body()
-        value = await parse_in_turn(raw)
+        value = await self._parse(raw)
         if not isinstance(value, dict):
             raise InvalidRequest(
                 "The body must be a JSON object." if raw else "The body is empty; it must be a JSON object.",
@@ -270,8 +266,13 @@ class Exchange:
         raw = await self.body()
         if raw:
             self.require_json_type()
-            self.parsed = await parse_in_turn(raw)
+            self.parsed = await self._parse(raw)
         self._replay = {"type": "http.request", "body": raw, "more_body": False}
+
+    async def _parse(self, raw: bytes) -> Any:
+        if len(raw) > FREE_BODY_BYTES:
+            await self._hold(len(raw), await memory_of_values(raw))
+        return await parse_in_turn(raw)
 
     @property
     def is_form(self) -> bool:

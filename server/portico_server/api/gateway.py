@@ -16,6 +16,7 @@ from typing import Final
 from portico_server.api import errors
 from portico_server.api.adapter import FASTAPI, MCP, Adapters, Handler
 from portico_server.api.auth.service import Auth
+from portico_server.api.body_memory import BodyMemory
 from portico_server.api.callers import Callers
 from portico_server.api.calls import CallsInProgress
 from portico_server.api.errors import NotAllowedHere, RawHeaders, unknown_url
@@ -63,6 +64,7 @@ class Gateway:
         # A form is larger than the file that it contains.
         self._upload_limit = services.settings.max_file_mb * MB_BYTES + MB_BYTES
         self._calls = CallsInProgress()
+        self._body_memory = BodyMemory(services.settings)
         auth.revoked += [self._calls.end, services.runner.revoke, services.scheduler.revoke]
         auth.revoked += [self._end_workers, services.tuning.revoke, services.containers.revoke]
         services.sign_ins.ended.append(self._calls.end)
@@ -73,9 +75,10 @@ class Gateway:
     async def run(self) -> None:
         """Import the adapters outside the event loop, and keep them open until cancelled."""
         async with AsyncExitStack() as stack:
-            renewals = await stack.enter_async_context(self._calls.renewals)
+            tasks = await stack.enter_async_context(self._calls.renewals)
+            tasks.create_task(self._body_memory.release_freed(), name="release memory")
             await self.adapters.open_fastapi(stack)
-            watching = renewals.create_task(self._services.runner.signals.watch(), name="signals")
+            watching = tasks.create_task(self._services.runner.signals.watch(), name="signals")
             await self.adapters.open_mcp(stack)
             await watching
 
@@ -88,6 +91,7 @@ class Gateway:
         route = find_route(scope["path"])
         shape = route.shape if route.shape_of is None else route.shape_of(scope)
         exchange = Exchange(scope, receive, send, self._body_limit, shape)
+        exchange.memory = self._body_memory
         started_at = perf_counter()
         # Very few clients send ``traceparent``, and an unchanged context costs nothing.
         client = trace.of_headers(scope["headers"]) if b"traceparent" in exchange.headers else None
@@ -101,6 +105,7 @@ class Gateway:
         except Exception as error:  # noqa: BLE001  # the outermost: it is logged and reported
             await exchange.refuse(error)
         finally:
+            exchange.release()
             if exchange.task is not None and exchange.caller is not None:
                 self._calls.unregister(exchange, exchange.caller.id)
             if token is not None:
@@ -118,6 +123,7 @@ class Gateway:
             await send({**message, "type": f"websocket.{message['type']}"})
 
         exchange = Exchange({**scope, "method": "GET"}, receive, refuse, self._body_limit)
+        exchange.memory = self._body_memory
         connection, exchange.connection = exchange.connection, None  # the connection writes HTTP
         web_socket = WebSocket(exchange, receive, send)
         started_at = perf_counter()
@@ -150,6 +156,7 @@ class Gateway:
             else:
                 await exchange.refuse(error)
         finally:
+            exchange.release()
             if exchange.task is not None and exchange.caller is not None:
                 self._calls.unregister(exchange, exchange.caller.id)
             status = SWITCHING_STATUS if web_socket.accepted else exchange.status
@@ -205,8 +212,10 @@ class Gateway:
         if exchange.is_form:
             exchange.form_limit = self._upload_limit
         length = exchange.header(b"content-length")
-        if length is not None and int(length) > exchange.form_limit:
-            raise exchange.too_large(exchange.form_limit)
+        if length is not None:
+            exchange.declared_bytes = int(length)
+            if exchange.declared_bytes > exchange.form_limit:
+                raise exchange.too_large(exchange.form_limit)
 
     async def _pass_on(self, exchange: Exchange, route: Route) -> None:
         """Pass the request to an adapter that has its own application, such as FastAPI or MCP."""

@@ -71,10 +71,10 @@ class WebSocket:
         memory; if not, no bytes are counted.
         """
         try:
-            self.exchange.hold(self._waiting_bytes + size)
+            self.exchange.hold_messages(self._waiting_bytes + size)
         except TooMany:
             size = 0
-            self.exchange.hold(self._waiting_bytes)
+            self.exchange.hold_messages(self._waiting_bytes)
             return False
         finally:
             self._kept_bytes = size
@@ -83,7 +83,7 @@ class WebSocket:
     def _count(self, size: int) -> str | None:
         self._waiting_bytes = size
         try:
-            self.exchange.hold(size + self._kept_bytes)
+            self.exchange.hold_messages(size + self._kept_bytes)
         except TooMany as error:
             return orjson.dumps(error_event(error)).decode()
         return None

@@ -19,28 +19,40 @@ MAX_WAIT_S: Final = 60.0
 
 
 class Slots:
-    """``total`` slots, of which one key can use ``per_key``. Waiting tasks are served in order, except that tasks of
-    other keys overtake those of a key at its limit.
+    """``total`` slots, of which one key can use ``per_key``; keys in ``unlimited`` can use all.
+
+    Waiting tasks are served in order, except that tasks of other keys overtake those of a key at its limit.
     """
 
-    def __init__(self, kind: str, total: int, per_key: int) -> None:
+    def __init__(
+        self,
+        kind: str,
+        total: int,
+        per_key: int,
+        *,
+        max_wait_s: float = MAX_WAIT_S,
+        unlimited: Container[str] = (),
+    ) -> None:
         self._kind = kind
         self._total = total
         self._per_key = per_key
-        self._used_count = 0
+        self._max_wait_s = max_wait_s
+        self._unlimited = unlimited
+        self.used_count = 0
+        """Number of slots in use."""
         self._used_counts: dict[str, int] = {}
-        self._waiting_turns: deque[tuple[str, asyncio.Future[None]]] = deque()
+        self._waiting_turns: deque[tuple[str, int, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
         """Hold a slot for ``key`` within the block. Raises `TooMany` if too many tasks of the key are waiting, or if
         this task waits too long.
         """
-        await self._take(key)
+        await self.take(key)
         try:
             yield
         finally:
-            self._give(key)
+            self.give(key)
 
     def keep(self, key: str, running: asyncio.Future[Any]) -> None:
         """Hold an additional slot until work that no task awaits has ended."""
@@ -49,55 +61,63 @@ class Slots:
         def on_end(future: asyncio.Future[Any]) -> None:
             if not future.cancelled():
                 future.exception()  # marks the exception as retrieved, because no other code retrieves it
-            self._give(key)
+            self.give(key)
 
         running.add_done_callback(on_end)
 
-    async def _take(self, key: str) -> None:
-        if not self._waiting_turns and self._is_free(key):
-            self._count(key, 1)
+    async def take(self, key: str, count: int = 1) -> None:
+        """Take ``count`` slots until `give`. Raises `TooMany` as `hold` does."""
+        if not self._waiting_turns and self.take_now(key, count):
             return
-        if sum(1 for waiting_key, _turn in self._waiting_turns if waiting_key == key) >= MAX_WAITING_PER_KEY:
+        if sum(1 for waiting_key, *_ in self._waiting_turns if waiting_key == key) >= MAX_WAITING_PER_KEY:
             raise self._too_many()
         turn = asyncio.get_running_loop().create_future()
-        self._waiting_turns.append((key, turn))
+        self._waiting_turns.append((key, count, turn))
         self._next()
         try:
-            async with asyncio.timeout(MAX_WAIT_S):
+            async with asyncio.timeout(self._max_wait_s):
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
-                self._give(key)
+                self.give(key, count)
             else:
-                self._waiting_turns.remove((key, turn))
+                self._waiting_turns.remove((key, count, turn))
+                self._next()
             if isinstance(error, TimeoutError):
                 raise self._too_many() from error
             raise
 
-    def _give(self, key: str) -> None:
-        self._count(key, -1)
+    def take_now(self, key: str, count: int = 1) -> bool:
+        """Take ``count`` slots until `give` if they are free. Return whether they were."""
+        is_free = self._has_share(key, count) and self.used_count + count <= self._total
+        if is_free:
+            self._count(key, count)
+        return is_free
+
+    def give(self, key: str, count: int = 1) -> None:
+        """Give ``count`` slots back."""
+        self._count(key, -count)
         self._next()
 
     def _count(self, key: str, by: int) -> None:
-        self._used_count += by
+        self.used_count += by
         slot_count = self._used_counts.get(key, 0) + by
         if slot_count:
             self._used_counts[key] = slot_count
         else:
             self._used_counts.pop(key, None)
 
-    def _is_free(self, key: str) -> bool:
-        return self._used_count < self._total and self._used_counts.get(key, 0) < self._per_key
+    def _has_share(self, key: str, count: int) -> bool:
+        return key in self._unlimited or self._used_counts.get(key, 0) + count <= self._per_key
 
     def _next(self) -> None:
         """Admit the waiting tasks that can start now."""
-        for key, turn in list(self._waiting_turns):
-            if self._used_count >= self._total:
-                return
-            if turn.done() or not self._is_free(key):
+        for key, count, turn in list(self._waiting_turns):
+            if turn.done() or not self._has_share(key, count):
                 continue
-            self._waiting_turns.remove((key, turn))
-            self._count(key, 1)
+            if not self.take_now(key, count):
+                return  # smaller tasks do not overtake this task, which could otherwise wait for ever
+            self._waiting_turns.remove((key, count, turn))
             turn.set_result(None)
 
     def _too_many(self) -> TooMany:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -11,18 +10,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from functools import cache
-from pathlib import Path
 from typing import TypeVar
 
 import psutil
 
 from portico_server.core.dataclass import dataclass
+from portico_server.core.machine_memory import machine_memory
 
 _COMMAND_TIMEOUT_S = 5.0
 """Timeout of a driver's tool, in seconds. If the tool does not respond in time, its GPUs are not used."""
 _MIB = 1024 * 1024
 _SMI = re.compile(r"(.+?), *(\d+|\[N/A\]|\[Not Supported\])(?:, *(\d+\.\d+))?(?:, *\[N/A\])?")
-_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 METAL_SHARE = 0.7
 """Share of an Apple machine's memory that Metal lets the GPU use by default, slightly under 3/4."""
 
@@ -59,7 +57,7 @@ class Hardware:
 
 def detect() -> Hardware:
     """Detect this machine's hardware; blocks while a driver's tool runs. No response means no GPU."""
-    memory = _memory()
+    memory = machine_memory()
     gpus: tuple[Gpu, ...] = ()
     if sys.platform == "darwin":
         gpus = parse_sysctl(_ask("sysctl", "hw.optional.arm64", "machdep.cpu.brand_string"), memory)
@@ -180,12 +178,6 @@ def parse_sysctl(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
     return (Gpu(name, int(memory_bytes * METAL_SHARE), shared=True),)
 
 
-def parse_memory_limit(text: str, memory_bytes: int) -> int:
-    """Return the machine's memory, or the limit of a control group if that is smaller. ``max`` means no limit."""
-    text = text.strip()
-    return min(int(text), memory_bytes) if text.isdecimal() else memory_bytes
-
-
 def usable_cores(physical: int | None, logical: int, allowed_cores: int) -> int:
     """Return the number of physical cores that this process can use, or of logical cores if ``physical`` is unknown."""
     if physical is None or physical < 1 or logical < physical:
@@ -197,14 +189,6 @@ def _cores() -> int:
     logical = os.cpu_count() or 1
     allowed_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
     return usable_cores(psutil.cpu_count(logical=False), logical, allowed_cores)
-
-
-def _memory() -> int:
-    memory = int(psutil.virtual_memory().total)
-    for path in _CGROUP_LIMITS:
-        with contextlib.suppress(OSError):
-            memory = parse_memory_limit(path.read_text(), memory)
-    return memory
 
 
 def free_memory() -> int:

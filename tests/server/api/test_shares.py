@@ -16,7 +16,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from portico.wire import Usage
-from portico_server.api.exchange import MAX_BODIES_PER_KEY
 from portico_server.api.json_body import MAX_JSON_DEPTH, parse_in_turn
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, TooLarge
@@ -244,6 +243,12 @@ async def test_what_a_key_has_in_the_queue_has_a_bound(
                 assert (await api.client.post(path, json=body, headers=headers)).status_code == 200
 
 
+BODIES: Final = 8
+"""Number of messages of 1,000,000 characters that fit into the share of a key, if `BUDGET_MB` is the budget."""
+
+BUDGET_MB: Final = 98
+
+
 async def ended(socket: ClientConnection) -> str:
     """Return the type of a response's last event, or the code of an error."""
     while True:
@@ -255,7 +260,7 @@ async def ended(socket: ClientConnection) -> str:
 
 
 async def test_messages_on_sockets_and_bodies_are_in_one_account(tmp_path: Path) -> None:
-    async with asyncio.timeout(60), api_server(tmp_path, max_body_mb=1) as api:
+    async with asyncio.timeout(60), api_server(tmp_path, max_body_mb=1, body_memory_mb=BUDGET_MB) as api:
         api.add(model := Held())
         greedy, modest, hasty = [await key(api, name, "chat") for name in ("greedy", "modest", "hasty")]
         body = {"model": "held", "input": "x" * 1_000_000}
@@ -266,14 +271,14 @@ async def test_messages_on_sockets_and_bodies_are_in_one_account(tmp_path: Path)
             return connect(url, additional_headers=headers, proxy=None)
 
         async with opened(hasty) as first:
-            for _ in range(MAX_BODIES_PER_KEY + 1):
+            for _ in range(BODIES + 1):
                 await first.send(message)
             assert await ended(first) == "too_many_at_once"
             with pytest.raises(ConnectionClosed):
                 await first.recv()
             assert first.close_code == 1013
         calls = []
-        for _ in range(MAX_BODIES_PER_KEY):
+        for _ in range(BODIES):
             model.asked.clear()
             calls.append(asyncio.create_task(api.client.post("/v1/responses", json=body, headers=greedy)))
             await model.asked.wait()
@@ -283,15 +288,15 @@ async def test_messages_on_sockets_and_bodies_are_in_one_account(tmp_path: Path)
             await other.send(message)
             model.hold.set()
             assert await ended(other) == "response.completed"
-        assert [call.status_code for call in await asyncio.gather(*calls)] == [200] * MAX_BODIES_PER_KEY
+        assert [call.status_code for call in await asyncio.gather(*calls)] == [200] * BODIES
         async with opened(greedy) as third:
-            for _ in range(2 * MAX_BODIES_PER_KEY):
+            for _ in range(2 * BODIES):
                 await third.send(message)
                 assert await ended(third) == "response.completed"
 
 
 async def test_what_connections_remember_counts_for_their_key(tmp_path: Path) -> None:
-    async with asyncio.timeout(60), api_server(tmp_path, max_body_mb=1) as api:
+    async with asyncio.timeout(60), api_server(tmp_path, max_body_mb=1, body_memory_mb=BUDGET_MB) as api:
         api.add(model := Held())
         model.hold.set()
         greedy, modest = [await key(api, name, "chat") for name in ("greedy", "modest")]
@@ -313,7 +318,7 @@ async def test_what_connections_remember_counts_for_their_key(tmp_path: Path) ->
             async def connection(headers: dict[str, str]) -> ClientConnection:
                 return await opened.enter_async_context(connect(url, additional_headers=headers, proxy=None))
 
-            many = [await connection(greedy) for _ in range(MAX_BODIES_PER_KEY)]
+            many = [await connection(greedy) for _ in range(BODIES)]
             ids = [await answered(socket, "x" * 1_000_000) for socket in many]
             # While the last message was stored, there was no room to remember this one.
             again = [await answered(socket, "x", known) for socket, known in zip(many, ids, strict=True)]

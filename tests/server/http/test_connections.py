@@ -21,7 +21,7 @@ import pytest
 from tests.api_server import ApiServer, RelayModel, api_server
 from tests.daemon import environment
 
-from portico_server.api.exchange import MAX_BODIES_PER_KEY
+from portico_server.core.work_slots import MAX_WAITING_PER_KEY
 from portico_server.http.connection import MAX_QUEUED_REQUESTS
 from portico_server.http.errors import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
 from portico_server.http.limits import RESERVED_DESCRIPTOR_COUNT, raise_descriptor_limit
@@ -380,51 +380,34 @@ def test_a_daemon_takes_as_many_descriptors_as_it_may() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_the_bodies_of_one_key_in_progress_have_a_bound(tmp_path: Path) -> None:
-    async with served(tmp_path, max_body_mb=1) as api, AsyncExitStack() as stack:
-        hold = asyncio.Event()
-        api.add(teller := RelayModel("teller", b'data: {"choices":[]}\n\n', hold=hold))
-        greedy, modest = [
-            (
-                await api.client.post("/api/keys", headers=WITH_KEY, json={"name": name, "scopes": ["chat"]})
-            ).json()["key"]
-            for name in ("greedy", "modest")
-        ]
-        body = b'{"model":"teller","stream":true,"messages":[{"role":"user","content":"%s"}]}' % (
-            b"a" * 1_000_000
-        )
-        for _ in range(MAX_BODIES_PER_KEY):
-            teller.began.clear()
-            open_stream = await stack.enter_async_context(wire(api))
-            await open_stream.say(ask(len(body), key=greedy) + body)
-            await teller.began.wait()
-        ninth = await stack.enter_async_context(wire(api))
-        await ninth.say(ask(len(body), key=greedy) + body)
-        status, refusal = await ninth.answer()
-        assert (status, json.loads(refusal)["error"]["code"]) == (429, "too_many_at_once")
-        teller.began.clear()
-        other = await stack.enter_async_context(wire(api))
-        await other.say(ask(len(body), key=modest) + body)
-        await teller.began.wait()
-        hold.set()
-        async with asyncio.timeout(60):  # ended connections are released
-            while (
-                await api.client.post(
-                    "/v1/chat/completions", headers={"authorization": f"Bearer {greedy}"}, content=body
-                )
-            ).is_error:
-                pass
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/web/page"], ids=["with a key", "without"])
+async def test_a_declared_length_counts_before_the_body_arrives(tmp_path: Path, path: str) -> None:
+    async with served(tmp_path, body_memory_mb=16) as api, AsyncExitStack() as stack:
+        made = {"name": "greedy", "scopes": ["chat"]}
+        key = (await api.client.post("/api/keys", headers=WITH_KEY, json=made)).json()["key"]
+        slow = await stack.enter_async_context(wire(api))
+        await slow.say(ask(30 * 2**20, key=key, path=path) + b'{"model":')
+        await turn(api)
+        others = []
+        for _ in range(MAX_WAITING_PER_KEY + 1):
+            other = await stack.enter_async_context(wire(api))
+            await other.say(ask(20_000, key=key, path=path) + b"a" * 20_000)
+            others.append(asyncio.create_task(other.answer()))
+        [first], waiting = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+        assert first.result()[0] == 429
+        slow.writer.close()
+        assert {status for status, _ in await asyncio.gather(*waiting)} == {400}
 
 
 async def test_forms_that_stay_in_memory_count_as_bodies_do(tmp_path: Path) -> None:
-    async with served(tmp_path, max_body_mb=1, max_media_mb=1) as api, AsyncExitStack() as stack:
+    async with served(tmp_path, body_memory_mb=16, max_media_mb=1) as api, AsyncExitStack() as stack:
         made = {"name": "greedy", "scopes": ["chat"]}
         key = (await api.client.post("/api/keys", headers=WITH_KEY, json=made)).json()["key"]
         part = (
             b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + b"a" * 1_000_000
         )
         answers = []
-        for _ in range(2 * MAX_BODIES_PER_KEY):
+        for _ in range(MAX_WAITING_PER_KEY + 2):
             held = await stack.enter_async_context(wire(api))
             await held.say(
                 b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n"

@@ -81,11 +81,6 @@ def test_reads_sysctl_of_apple_and_of_intel() -> None:
     assert hardware.parse_sysctl("machdep.cpu.brand_string: Intel(R) Core(TM) i7\n", GIB) == ()
 
 
-@pytest.mark.parametrize(("text", "limit"), [("max\n", 8), ("4\n", 4), ("9223372036854771712\n", 8), ("", 8)])
-def test_a_control_group_limits_memory(text: str, limit: int) -> None:
-    assert hardware.parse_memory_limit(text, 8) == limit
-
-
 @pytest.mark.parametrize(
     ("physical", "logical", "allowed", "cores"),
     [(8, 16, 16, 8), (8, 16, 4, 2), (None, 4, 3, 3), (2, 2, 2, 2), (8, 16, 1, 1), (4, 2, 2, 2)],

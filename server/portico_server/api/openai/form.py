@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from contextlib import closing
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -88,13 +89,14 @@ async def read(
     exchange.take_form(limit * large + MAX_LARGE_FILES * MB_BYTES)
     reader = _PartReader(boundary, files, limit, max_files, folder=folder)
     is_whole = False
-    while not is_whole:
-        message = await exchange.receive()
-        if message["type"] != "http.request":
-            raise ClientLeft
-        reader.parser.write(message.get("body", b""))
-        is_whole = not message.get("more_body")
-    return reader.finish()
+    with closing(reader.parser) as parser:
+        while not is_whole:
+            message = await exchange.receive()
+            if message["type"] != "http.request":
+                raise ClientLeft
+            parser.write(message.get("body", b""))
+            is_whole = not message.get("more_body")
+        return reader.finish()
 
 
 def one_file(form: MultipartForm, field: str) -> Attachment:

@@ -57,6 +57,10 @@ class FormParser:
         if not self._has_ended:
             raise InvalidRequest("The form is truncated: its last boundary is missing.", code="invalid_form")
 
+    def close(self) -> None:
+        """Drop the parser, whose callbacks form reference cycles, so that the data of the form is freed immediately."""
+        del self._parser
+
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
 

@@ -5,6 +5,7 @@ file.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Final
 
 from fastapi import Request
@@ -105,12 +106,13 @@ class _Form:
 
     async def bytes_of_file(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Read the whole form. Yield the bytes of the file and store the other fields."""
-        async for chunk in body:
-            self._parser.write(chunk)
-            if self._pieces:
-                piece, self._pieces = b"".join(self._pieces), []
-                yield piece
-        self._parser.finish()
+        with closing(self._parser) as parser:
+            async for chunk in body:
+                parser.write(chunk)
+                if self._pieces:
+                    piece, self._pieces = b"".join(self._pieces), []
+                    yield piece
+            parser.finish()
 
     def _on_part(self, headers: Mapping[bytes, bytes]) -> None:
         _, options = parse_options_header(headers.get(b"content-disposition", b""))
