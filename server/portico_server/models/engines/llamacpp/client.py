@@ -35,6 +35,11 @@ from portico_server.models.transport import CONNECTION_ERRORS, EngineTransport, 
 # also cannot know that a prompt that arrives in parts must continue in the same slot.
 
 
+EXCESS_CHARS_PER_TOKEN = 16
+"""Length of the beginning of a prompt that is tokenized first, in characters for each token of the context: four times
+the length of English text that fills the context.
+"""
+
 MIN_COMMON_SHARE = 0.1
 """Minimum share of a call's prompt that a slot must already contain for the slot to count as related."""
 
@@ -287,6 +292,7 @@ class LlamaCppClient(ChoiceStreamClient):
     ) -> AsyncIterator[bytes]:
         """Start a streamed call in its own slot and yield its frames. Raise `PorticoError`."""
         prompt = CallPrompt.of(body, LONG_STEPS * self._budget.tokens)
+        await self._refuse_excess(prompt, operation, body, deadline)
         try:
             async with asyncio.timeout_at(deadline):
                 slot = await self._slots.take(prompt)
@@ -444,14 +450,38 @@ class LlamaCppClient(ChoiceStreamClient):
         )
         return " ".join(f"{adapter.path}:{scale:g}" for adapter, scale in chosen_adapters if scale)
 
+    async def _refuse_excess(
+        self, prompt: CallPrompt, operation: str, body: dict[str, Any], deadline: float | None
+    ) -> None:
+        """Raise `InvalidRequest` if the beginning of a prompt alone exceeds the context. To tokenize the whole prompt
+        would take seconds for each million characters.
+        """
+        context = self._facts.context_length or 0
+        beginning = EXCESS_CHARS_PER_TOKEN * context
+        if not context or len(prompt.text) <= beginning or isinstance(body.get("prompt"), list):
+            return
+        try:
+            text = await self._text(body, deadline)
+            tokens = await self._tokens({"prompt": text[:beginning]}, deadline)
+        except PorticoError:
+            return  # the call itself reports the reason
+        if len(tokens) > context:
+            param = "prompt" if operation == "completions" else "messages"
+            raise self._too_long(f"more than {len(tokens)}", context, param)
+
+    async def _text(self, body: dict[str, Any], deadline: float | None) -> str:
+        """Return the text of a call's prompt, with the template of the model. Raises `PorticoError`."""
+        prompt = body.get("prompt")
+        if prompt is None:
+            prompt = (await self._native.ask("apply-template", body, deadline)).get("prompt")
+        return str(prompt)
+
     async def _tokens(self, body: dict[str, Any], deadline: float | None) -> list[int]:
         """Return the tokens of a call's prompt as llama.cpp will read them. Raises `PorticoError`."""
         prompt = body.get("prompt")
         if isinstance(prompt, list):
             return prompt
-        if prompt is None:
-            prompt = (await self._native.ask("apply-template", body, deadline)).get("prompt")
-        content = {"content": prompt, "add_special": True, "parse_special": True}
+        content = {"content": await self._text(body, deadline), "add_special": True, "parse_special": True}
         return list((await self._native.ask("tokenize", content, deadline)).get("tokens") or ())
 
     def fits(self, adapter: AdapterScale) -> bool:

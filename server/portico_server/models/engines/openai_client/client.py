@@ -276,13 +276,7 @@ class ChoiceStreamClient:
         except (orjson.JSONDecodeError, KeyError, TypeError):
             error = {}
         if isinstance(error, Mapping) and error.get("type") == "exceed_context_size_error":
-            return InvalidRequest(
-                f"The prompt has {error.get('n_prompt_tokens')} tokens, but the context of '{self._name}' "
-                f"has {error.get('n_ctx')}, and the answer needs at least one. Shorten the prompt, or choose "
-                "a model with a larger context.",
-                code="context_length_exceeded",
-                param=param,
-            )
+            return self._too_long(str(error.get("n_prompt_tokens")), error.get("n_ctx"), param)
         message = str(error.get("message", "")) if isinstance(error, Mapping) else ""
         if "too large to process" in message:
             return InvalidRequest(
@@ -292,6 +286,14 @@ class ChoiceStreamClient:
                 param="input",
             )
         return error_of(status, data, self._name)
+
+    def _too_long(self, tokens: str, context: int | None, param: str) -> InvalidRequest:
+        return InvalidRequest(
+            f"The prompt has {tokens} tokens, but the context of '{self._name}' has {context}, and the answer needs "
+            "at least one. Shorten the prompt, or choose a model with a larger context.",
+            code="context_length_exceeded",
+            param=param,
+        )
 
     async def _embed(self, body: dict[str, Any], deadline: float | None) -> RelayResponse:
         texts = texts_of(body)

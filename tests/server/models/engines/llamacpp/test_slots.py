@@ -12,6 +12,7 @@ from tests.server.models.conftest import MODELS
 
 from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture, user
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.relay import Operation
 from portico_server.models.engines.llamacpp.client import CallPrompt, ReadingBudget, Slot, SlotQueue
 from portico_server.models.engines.llamacpp.kept_prompts import common_length
 from portico_server.models.spec import ModelSpec
@@ -131,6 +132,19 @@ async def test_a_prompt_of_the_context_one_under_and_one_over(small: ModelFixtur
             f"{tokens} tokens" in raised.value.message
             and "the answer needs at least one" in raised.value.message
         )
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("operation", ["chat/completions", "completions"])
+@pytest.mark.parametrize("text", ["The tide is high. ", "正午时分潮水最高。", "a"])
+async def test_a_prompt_far_beyond_the_context_is_refused_by_its_beginning(
+    small: ModelFixture, text: str, operation: Operation
+) -> None:
+    prompt = text * (1_000_000 // len(text))
+    body = {"messages": user(prompt)} if operation == "chat/completions" else {"prompt": prompt}
+    with pytest.raises(InvalidRequest, match="more than") as raised:
+        await small.ask("m", {**body, "max_tokens": 1}, operation)
+    assert raised.value.code == "context_length_exceeded"
 
 
 # Only the queue.
