@@ -96,6 +96,7 @@ RIGHT: Mapping[str, Any] = {
     "reasoning": {"effort": "low"},
     "text": {"verbosity": "low"},
     "context_management": [{"type": "compaction", "compact_threshold": 1_000}],
+    "mcp_servers": [],
     "background_options": {"completion_window": "soonest"},
 }
 """Valid values that a schema alone cannot generate, at any path or at a given one."""

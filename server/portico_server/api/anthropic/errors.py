@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from portico_server.api.anthropic.request import ThreadRefused
 from portico_server.api.anthropic.stream import PING
 from portico_server.api.error_shape import Shape
 from portico_server.core.errors import PorticoError
@@ -47,7 +48,9 @@ def body_of(error: PorticoError, request_id: str) -> bytes:
     """Return an error as a JSON document."""
     status = status_of(error)
     kind = TYPES.get(status) or ("invalid_request_error" if status < 500 else "api_error")
-    detail = {"type": kind, "message": error.message}
+    detail: dict[str, Any] = {"type": kind, "message": error.message}
+    if isinstance(error, ThreadRefused):
+        detail["details"] = {"error_code": error.code}
     return orjson.dumps({"type": "error", "error": detail, "request_id": request_id})
 
 

@@ -13,7 +13,7 @@ from portico.wire import Cited, Delta, Passage
 from portico_server.api.anthropic import answer
 from portico_server.api.anthropic.answer import Head
 from portico_server.api.anthropic.conversation import Target, messages_of
-from portico_server.api.anthropic.request import COUNTED, chat_of, tools_of
+from portico_server.api.anthropic.request import COUNTED, chat_of, require_supported, tools_of
 from portico_server.api.anthropic.stream import PING, Stream
 from portico_server.api.exchange import Exchange, Presence, close_source
 from portico_server.api.openai.relay import caller_of, find
@@ -54,6 +54,7 @@ async def count_tokens(exchange: Exchange, services: ApiServices) -> None:
     servable = await find(services, name, "chat/completions", caller_of(exchange))
     target = Target.of(servable.card)
     COUNTED.check(body)
+    require_supported(body, target)
     messages = messages_of(body, target)
     tools = tools_of(body, target).get("tools", ())
     if not relays(servable):

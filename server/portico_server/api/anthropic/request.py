@@ -8,6 +8,7 @@ from typing import Any, Final
 from portico_server.api.anthropic.blocks import Block
 from portico_server.api.anthropic.conversation import MAX_MESSAGES, ROLES, Target, messages_of
 from portico_server.core import fields
+from portico_server.core.errors import InvalidRequest
 from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.json_values import optional_flag, optional_mapping, required_text
@@ -61,6 +62,9 @@ COUNTED: Final = RequestBody(
             fields.any_value(type="object"), "a list of tools", max_items=MAX_TOOLS, item_word="tools"
         ),
         "tool_choice": fields.mapping({"type": fields.choice(*CHOICES, "tool")}),
+        "mcp_servers": fields.items(
+            fields.mapping({"name": fields.text()}), "a list of MCP servers", max_items=MAX_TOOLS
+        ),
     },
     example={"model": "default", "messages": [{"role": "user", "content": "Hello"}]},
 )
@@ -89,12 +93,40 @@ CREATED: Final = RequestBody(
 """Body of ``POST /v1/messages``."""
 
 
+class ThreadRefused(InvalidRequest):
+    """A request with ``thread``. Anthropic's clients then send the whole conversation instead."""
+
+    code = "thread_unsupported_request"
+
+
+def require_supported(body: Mapping[str, Any], target: Target) -> None:
+    """Raise `ThreadRefused` for a conversation that the server should hold, and `InvalidRequest` for MCP servers that
+    it should call.
+
+    A model of Anthropic has MCP servers. Anthropic would hold a thread for the daemon's own account, so any key could
+    continue the conversation of another key.
+    """
+    if body.get("thread") is not None:
+        raise ThreadRefused(
+            "Portico does not hold conversations for this API: send all messages, without 'thread'.",
+            param="thread",
+        )
+    servers = body.get("mcp_servers")
+    if servers and not target.speaks:
+        wrong(
+            "mcp_servers[0]",
+            f"is the MCP server '{servers[0].get('name') or ''}', which this API does not call; call its tools in the "
+            "client, or add the server to Portico ('portico mcp add') and use it in an agent",
+        )
+
+
 def chat_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     """Return the chat to relay. Raise `InvalidRequest` for a field that is invalid or cannot be honoured.
 
     Fields meant for Anthropic itself (``metadata``, ``cache_control``, ``service_tier``, ``container`` …) are dropped.
     """
     CREATED.check(body)
+    require_supported(body, target)
     chat = {"model": body["model"], "messages": messages_of(body, target)}
     limit = body["max_tokens"]
     # No answer can reach a limit beyond the context length, and some engines refuse such a limit.
@@ -114,7 +146,7 @@ def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     tools = [
         function
         for index, tool in enumerate(given_tools)
-        if (function := _tool(tool, f"tools[{index}]")) is not None
+        if (function := _tool(tool, f"tools[{index}]", speaks=target.speaks)) is not None
     ]
     choice = body.get("tool_choice")
     if choice is None:
@@ -147,13 +179,22 @@ def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     return chat_fields
 
 
-def _tool(tool: Any, at: str) -> dict[str, Any] | None:
-    """Return a tool as a function, or ``None`` for a tool that Anthropic defines, such as web_search or bash."""
+def _tool(tool: Any, at: str, *, speaks: bool) -> dict[str, Any] | None:
+    """Return a tool as a function, or ``None`` for a tool that Anthropic defines, such as web_search or bash.
+
+    Only a model that ``speaks`` this protocol has the tools of MCP servers.
+    """
     if not isinstance(tool, dict):
         wrong_type(at, "an object", tool)
     if tool.get("type") not in (None, "custom"):
         if not isinstance(tool["type"], str):
             wrong_type(f"{at}.type", "a string", tool["type"])
+        if tool["type"] == "mcp_toolset" and not speaks:
+            wrong(
+                at,
+                f"offers the tools of the MCP server '{tool.get('mcp_server_name') or ''}', which this API does not "
+                "call; omit it",
+            )
         return None
     name = required_text(tool, "name", at, empty=False)
     schema = optional_mapping(tool, "input_schema", at)

@@ -159,6 +159,17 @@ async def test_errors_before_the_face_have_its_form_too(
     assert refused(response) == (status, kind)
 
 
+@pytest.mark.parametrize("thread", [{"type": "create"}, {"type": "continue", "previous_message_id": "msg_1"}])
+@pytest.mark.parametrize("path", ["", "/count_tokens"])
+async def test_a_thread_is_refused_so_that_clients_send_the_whole_conversation(
+    served: ApiServer, thread: dict[str, str], path: str
+) -> None:
+    served.add(RelayModel("m"))
+    answer = await ask(served, path=path, thread=thread)
+    assert refused(answer) == (400, "invalid_request_error")
+    assert answer.json()["error"]["details"] == {"error_code": "thread_unsupported_request"}
+
+
 async def test_other_paths_keep_their_form(served: ApiServer) -> None:
     response = await served.client.get("/v1/nowhere")
     assert response.json()["error"]["code"] == "unknown_url" and "request-id" not in response.headers

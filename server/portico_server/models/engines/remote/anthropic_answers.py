@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -68,7 +69,13 @@ def completion_of(message: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
     if calls:
         said["tool_calls"] = calls
     finish = FINISH_REASONS.get(message.get("stop_reason") or "", "stop")
-    choice = {"index": 0, "message": said, "logprobs": None, "finish_reason": finish}
+    choice = {
+        "index": 0,
+        "message": said,
+        "logprobs": None,
+        "finish_reason": finish,
+        **_stop_reason(message),
+    }
     return {
         "id": message.get("id") or "",
         "object": "chat.completion",
@@ -85,6 +92,12 @@ def usage_of(usage_fields: Any) -> Usage:
     cached_tokens = counts.get("cache_read_input_tokens", 0)
     prompt = counts.get("input_tokens", 0) + cached_tokens + counts.get("cache_creation_input_tokens", 0)
     return Usage(prompt, counts.get("output_tokens", 0), cached_tokens)
+
+
+def _stop_reason(ended: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the field of a choice with the stop sequence that ended the answer, as vLLM reports it."""
+    stop_sequence = ended.get("stop_sequence")
+    return {"stop_reason": stop_sequence} if stop_sequence else {}
 
 
 class CompletionStream:
@@ -130,8 +143,9 @@ class CompletionStream:
                 return self._arguments("{}") if self._silent else b""
             case "message_delta":
                 self._counts |= event.get("usage") or {}
-                reason = (event.get("delta") or {}).get("stop_reason")
-                return self._chunk({}, FINISH_REASONS.get(reason or "", "stop"))
+                delta = event.get("delta") or {}
+                reason = FINISH_REASONS.get(delta.get("stop_reason") or "", "stop")
+                return self._chunk({}, reason, _stop_reason(delta))
             case "message_stop":
                 return self._end()
             case "error":
@@ -173,8 +187,10 @@ class CompletionStream:
         usage_document = {**self._head, "choices": [], "usage": usage_to_json(self.usage)}
         return (_frame(usage_document) if self._wants_usage else b"") + b"data: [DONE]\n\n"
 
-    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+    def _chunk(
+        self, delta: dict[str, Any], finish: str | None = None, stop: Mapping[str, Any] = MappingProxyType({})
+    ) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish, **stop}
         return _frame({**self._head, "choices": [choice]})
 
 

@@ -69,8 +69,8 @@ PING = event("ping")
 STOP = event("message_stop")
 
 
-def end(reason: str = "end_turn", tokens: int = 15) -> bytes:
-    delta = {"stop_reason": reason, "stop_sequence": None}
+def end(reason: str = "end_turn", tokens: int = 15, stop_sequence: str | None = None) -> bytes:
+    delta = {"stop_reason": reason, "stop_sequence": stop_sequence}
     return event("message_delta", delta=delta, usage={"output_tokens": tokens}) + STOP
 
 
@@ -271,6 +271,16 @@ async def test_reasons_to_stop(models: ModelFixture, reason: str, ours: str) -> 
         assert (await models.ask("claude", {"messages": user("hi")}))["choices"][0]["finish_reason"] == ours
     streamed = await stream_again(models, START, said("a"), end(reason))
     assert streamed.finishes() == {0: ours}
+
+
+async def test_the_stop_sequence_that_ended_an_answer_is_reported(models: ModelFixture) -> None:
+    stopped = {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+    async with serving(Answer({**MESSAGE, **stopped})) as provider:
+        await claude(models, provider)
+        answer = await models.ask("claude", {"messages": user("hi"), "stop": ["END"]})
+    assert answer["choices"][0]["stop_reason"] == "END"
+    streamed = await stream_again(models, START, said("a"), end("stop_sequence", stop_sequence="END"))
+    assert [document["choices"][0].get("stop_reason") for document in streamed.documents][-1] == "END"
 
 
 async def stream_again(models: ModelFixture, *frames: bytes) -> Streamed:
