@@ -94,9 +94,9 @@ def usage_of(usage_fields: Any) -> Usage:
     return Usage(prompt, counts.get("output_tokens", 0), cached_tokens)
 
 
-def _stop_reason(ended: Mapping[str, Any]) -> dict[str, Any]:
+def _stop_reason(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the field of a choice with the stop sequence that ended the answer, as vLLM reports it."""
-    stop_sequence = ended.get("stop_sequence")
+    stop_sequence = fields.get("stop_sequence")
     return {"stop_reason": stop_sequence} if stop_sequence else {}
 
 

@@ -274,8 +274,8 @@ async def test_reasons_to_stop(models: ModelFixture, reason: str, ours: str) -> 
 
 
 async def test_the_stop_sequence_that_ended_an_answer_is_reported(models: ModelFixture) -> None:
-    stopped = {"stop_reason": "stop_sequence", "stop_sequence": "END"}
-    async with serving(Answer({**MESSAGE, **stopped})) as provider:
+    reason = {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+    async with serving(Answer({**MESSAGE, **reason})) as provider:
         await claude(models, provider)
         answer = await models.ask("claude", {"messages": user("hi"), "stop": ["END"]})
     assert answer["choices"][0]["stop_reason"] == "END"
