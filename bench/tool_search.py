@@ -17,6 +17,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import wordllama
+
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
@@ -24,7 +26,6 @@ from portico_server.core.request import Embed, Request, Vectors
 from portico_server.core.servable import Card
 from portico_server.core.tool_search import FIND_TOOLS, QUERY_ARGUMENTS, SearchedTool, finding
 from portico_server.knowledge.tool_search import ToolIndex
-from portico_server.models.engines.static.worker import load_vectors
 
 DATA = Path(__file__).with_suffix(".jsonl")
 
@@ -46,7 +47,7 @@ async def main() -> None:
     """Print a line for each language, and a line for the tokens."""
     rows = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines()]
     tools = [_tool(row) for row in rows]
-    vectors = load_vectors()
+    vectors = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
     registry = Registry()
     registry.add(Embedding(vectors))
     context: Any = SimpleNamespace(caller=LOCAL)

@@ -13,6 +13,7 @@ import json
 import struct
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -201,9 +202,9 @@ def encoding() -> Any:
 @cache
 def vectors() -> Any:
     """Return the static embedding, loaded on the first call."""
-    from portico_server.models.engines.static.worker import load_vectors
+    import wordllama
 
-    return load_vectors()
+    return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
 
 
 async def main() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import orjson
@@ -16,6 +17,9 @@ from portico_server.models.embedding_wire import dimensions_of, document, encodi
 from portico_server.models.engines import worker_http, worker_link
 from portico_server.subprocesses import own_interpreter
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 MAX_PIECE_CHARS = 50_000
 """Maximum characters of a text that are split into tokens at a time. A token takes a hundred bytes."""
 
@@ -24,12 +28,13 @@ MAX_DIRECT_CHARS = 1_000
 
 
 class StaticServer:
-    """OpenAI's embeddings endpoint for wordllama. ``model`` is a loaded WordLlama."""
+    """OpenAI's embeddings endpoint for wordllama. ``weights`` has a row for each token."""
 
-    def __init__(self, model: Any) -> None:
-        self._weights = model.embedding
-        self._tokenizer = model.tokenizer
+    def __init__(self, weights: numpy.ndarray, tokenizer: Tokenizer) -> None:
+        self._weights = weights
+        self._tokenizer = tokenizer
         self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
         self._lock = asyncio.Lock()
 
     async def embed(self, request: web.Request) -> web.StreamResponse:
@@ -87,25 +92,35 @@ def _json(data: bytes) -> web.Response:
     return web.Response(body=data, content_type="application/json")
 
 
-def load_vectors() -> Any:
-    """Load the 256-dimensional vectors in the wordllama wheel, without network access."""
-    import wordllama
+def load_vectors() -> tuple[numpy.ndarray, Tokenizer]:
+    """Return the 256-dimensional vectors and the tokenizer in the wordllama wheel.
 
-    return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
+    The package is not imported: its imports, pydantic and requests among them, take longer than loading the files.
+    """
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    package = find_spec("wordllama")
+    if package is None or package.origin is None:
+        raise ImportError("it is not installed")
+    folder = Path(package.origin).parent
+    weights = load_file(folder / "weights" / "l2_supercat_256.safetensors")["embedding.weight"]
+    tokenizer = (folder / "tokenizers" / "l2_supercat_tokenizer_config.json").read_bytes()
+    return weights.astype(numpy.float32), Tokenizer.from_buffer(tokenizer)
 
 
 def main() -> None:
     """Run as a child process of the daemon."""
     config = worker_link.receive()
     try:
-        model = load_vectors()
+        weights, tokenizer = load_vectors()
     except (ImportError, OSError, ValueError) as error:
         worker_link.give_up(
             f"wordllama does not load ({error}). Reinstall it: {own_interpreter()} -m pip install --force-reinstall "
             "wordllama"
         )
     app = worker_http.application(config["key"])
-    app.router.add_post("/v1/embeddings", StaticServer(model).embed)
+    app.router.add_post("/v1/embeddings", StaticServer(weights, tokenizer).embed)
     worker_http.serve(app, host=config["host"])
 
 
