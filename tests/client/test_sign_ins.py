@@ -135,6 +135,7 @@ def strangers() -> Iterator[Callable[[], Stranger]]:
 @pytest.fixture
 def stranger(strangers: Callable[[], Stranger], user: Path, monkeypatch: pytest.MonkeyPatch) -> Stranger:
     found = strangers()
+    monkeypatch.setattr(_issuer, "MIN_DEVICE_INTERVAL_S", 0.01)
     monkeypatch.setenv("PORTICO_URL", found.url)
     return found
 
