@@ -177,7 +177,7 @@ def new_data_step(name: str, request: Mapping[str, Any]) -> RecordedStep:
 
 def redacted_fields(servable: Servable) -> Sequence[str]:
     """Return the names of the fields that a flow does not record."""
-    flow = getattr(servable, "flow", None)
+    flow = getattr(getattr(servable, "inner", servable), "flow", None)  # a guarded flow is inside its guard
     return () if flow is None else tuple(flow.redact)
 
 

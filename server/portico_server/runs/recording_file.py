@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
 from functools import cache, cached_property
 from typing import Any, Final, Literal, cast, get_args
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from portico.wire import ErrorBody, Event, event_from_json, event_to_json
 from portico_server import __version__
 from portico_server.core import errors
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.request import Request, Result
@@ -178,8 +179,8 @@ def require_kind(content: Content, kinds: Any) -> Any:
     return content.instance
 
 
-def to_document(run: Run, rules: RedactionRules) -> dict[str, Any]:
-    """Return an ended run as the JSON of a file, without secrets. ``rules`` are the operator's."""
+def to_document(run: Run, secrets: SecretRules) -> dict[str, Any]:
+    """Return an ended run as the JSON of a file, without secrets."""
     recording = run.recording
     assert recording is not None
     finished_at = run.finished_at or run.created_at
@@ -198,7 +199,7 @@ def to_document(run: Run, rules: RedactionRules) -> dict[str, Any]:
         error=None if run.error is None else _error(RecordedError(PorticoError.__name__, run.error)),
         redacted=sorted(recording.redacted),
     )
-    document: dict[str, Any] = without_secrets(file.model_dump(mode="json"), rules, recording.redacted)
+    document: dict[str, Any] = secrets.remove(file.model_dump(mode="json"), recording.redacted)
     return document
 
 
@@ -208,26 +209,33 @@ def content(value: Any) -> Content:
     return Content(type=type(value).__name__, value=shape.model_dump(mode="json", warnings=False)["value"])
 
 
-def without_secrets(document: Any, rules: RedactionRules, names: Set[str] = frozenset()) -> Any:
-    """Return JSON without the fields in ``names``, the operator's ``rules`` and `SECRET_WORDS`."""
-    redaction = Redaction(rules)
-    redaction.add(names)
-    for secret in _secrets(document):
-        redaction.remember(secret)
-    return redaction.of(document)
+@dataclass(frozen=True, slots=True)
+class SecretRules:
+    """What a file must not contain: matches of the operator's ``rules``, and the texts that ``find`` returns for a
+    text. Texts of fields with `SECRET_WORDS` or `SECRET_ENDINGS` in their names are secrets too.
+    """
 
+    rules: RedactionRules
+    find: Callable[[str], Iterable[str]]
 
-def _secrets(document: Any) -> Iterator[str]:
-    queue = [document]
-    while queue:
-        value = queue.pop()
-        if isinstance(value, dict):
-            for name, item in value.items():
-                if isinstance(item, str) and _is_secret(name):
-                    yield item
-            queue += value.values()
-        elif isinstance(value, list):
-            queue += value
+    def remove(self, document: Any, names: Set[str]) -> Any:
+        """Return JSON without secrets, and without the values of fields in ``names``."""
+        redaction = Redaction(self.rules)
+        redaction.add(names)
+        for secret in self._secrets(document):
+            redaction.remember(secret)
+        return redaction.of(document)
+
+    def _secrets(self, document: Any) -> Iterator[str]:
+        queue: list[tuple[str, Any]] = [("", document)]
+        while queue:
+            name, value = queue.pop()
+            if isinstance(value, dict):
+                queue += value.items()
+            elif isinstance(value, list):
+                queue += (("", item) for item in value)
+            elif isinstance(value, str):
+                yield from (value,) if _is_secret(name) else self.find(value)
 
 
 def _is_secret(name: str) -> bool:

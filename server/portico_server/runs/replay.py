@@ -28,12 +28,11 @@ from portico_server.runs.recording import RecordedError, StoredData, StoredValue
 from portico_server.runs.recording_file import (
     Content,
     RecordedRun,
+    SecretRules,
     StepPart,
     content,
     require_kind,
-    without_secrets,
 )
-from portico_server.runs.redaction import RedactionRules
 from portico_server.runs.run import MAX_DEPTH
 from portico_server.runs.runner import Runner, plain_result
 
@@ -275,7 +274,7 @@ def compare(
     replayer: Replayer,
     result: Any,
     error: RecordedError | None,
-    rules: RedactionRules,
+    secrets: SecretRules,
 ) -> Replay:
     """Return the differences between a recorded run and its replay."""
     calls = [
@@ -287,7 +286,7 @@ def compare(
         for step in replayer.steps
     ]
     document = {"steps": calls, "result": result, "error": None if error is None else error.body.message}
-    document = without_secrets(document, rules, replayer.redacted)
+    document = secrets.remove(document, replayer.redacted)
     steps = [_compared(step, new) for step, new in zip(replayer.steps, document["steps"], strict=True)]
     for prefix, unused in replayer.unused:
         steps += [

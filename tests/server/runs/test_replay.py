@@ -95,6 +95,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     stores = [{"name": "notes", "folder": str(folder)}]
     configuration = {
         "stores": stores,
+        "guards": [{"name": "pii", "on": "masked", "detect": ["pii"], "action": "mask"}],
         "agents": [{"name": "helper", "model": "default", "instructions": "You are a helper."}],
     }
     with daemonless(SCRIPT, models={"other": ["another answer"]}, configuration=configuration) as client:
@@ -252,6 +253,14 @@ def test_a_durable_run_replays_in_memory(client: Client) -> None:
     assert {run.id for run in client.runs.list()} == before
 
 
+def test_a_guarded_app_replays_behind_its_guard(client: Client) -> None:
+    client.apps.deploy("masked", flow(llm(system="Repeat it."), name="masked", redact=["pin"]))
+    recording = record(client, "masked", "write to ada@example.org")
+    assert "[EMAIL" in json.dumps(recording["steps"])
+    assert recording["redacted"] == ["pin"]
+    assert client.runs.replay(recording).is_equal
+
+
 def test_missing_parts_are_named_together(client: Client) -> None:
     client.apps.deploy("inner", flow(llm(), name="inner"))
     client.apps.deploy("outer", flow(agent("inner"), name="outer"))
@@ -272,11 +281,13 @@ def test_secrets_are_left_out(client: Client) -> None:
             redact=["pin"],
         ),
     )
-    value = {"name": "Ada", "pin": "4711-pin", "api_key": "sk-verysecret"}
+    token = "ghp_" + "x7Kq2Lm9Zp4Rt6Wv1Bn3" * 2
+    value = {"name": f"Ada with {token[:40]}", "pin": "4711-pin", "api_key": "sk-verysecret"}
     recording = record(client, "secretive", value)
     text = json.dumps(recording)
     assert "4711-pin" not in text
     assert "sk-verysecret" not in text
+    assert token[:40] not in text
     assert "Ada" in text
     assert client.runs.replay(recording).is_equal
 

@@ -15,16 +15,18 @@ from portico_server.api.services import ApiServices
 from portico_server.apps.flow.app import FlowApp
 from portico_server.apps.flow.flows import Flows
 from portico_server.apps.flow.spec import FlowSpec
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from portico_server.core.principal import Principal
 from portico_server.core.request import AppInput, AppOutput, Request
 from portico_server.core.servable import Servable
+from portico_server.guards.detectors import GROUPS, find
 from portico_server.runs import recording_file
 from portico_server.runs.ended_runs import MAX_ENDED_RUNS
 from portico_server.runs.recording import MAX_BYTES, MAX_STEPS, RecordedApp, Recording
-from portico_server.runs.recording_file import AppPart, RecordedRun
-from portico_server.runs.redaction import RedactionRules, parse_rules
+from portico_server.runs.recording_file import AppPart, RecordedRun, SecretRules
+from portico_server.runs.redaction import parse_rules
 from portico_server.runs.replay import KIND, LiveTargets, Replayer, compare, replay
 
 router = new_router(prefix="/api/runs", tags=["Runs"])
@@ -79,7 +81,7 @@ async def retrieve_recording(run_id: str, services: TheServices, caller: Caller)
             raise Forbidden(
                 f"The recording shows what the app '{app.name}' does, which only its owner may read."
             )
-    return recording_file.to_document(living, _rules(services))
+    return await pools.DOCUMENTS.run_for(caller.id, recording_file.to_document, living, _secrets(services))
 
 
 @router.post("/replay")
@@ -98,7 +100,9 @@ async def replay_run(body: ReplayedRun, services: TheServices, caller: Caller) -
     result, error = await services.runner.wait(
         await services.runner.begin(KIND, recorded.app.name[:200], caller, work)
     )
-    return compare(recorded, replayer, result, error, _rules(services))
+    return await pools.DOCUMENTS.run_for(
+        caller.id, compare, recorded, replayer, result, error, _secrets(services)
+    )
 
 
 class UndeployedFlow(FlowApp):
@@ -180,7 +184,8 @@ async def _find_app(
     if not RecordedApp.of(servable.card).is_specified and not changes:
         return servable
     version = None if current or not part.version else part.version
-    return await services.apps.variant(part.name, changes or {}, caller, version)
+    variant = await services.apps.variant(part.name, changes or {}, caller, version)
+    return services.registry.admit(variant, caller)
 
 
 def _apps(recording: Recording) -> list[RecordedApp]:
@@ -194,6 +199,11 @@ def _apps(recording: Recording) -> list[RecordedApp]:
     return apps
 
 
-def _rules(services: ApiServices) -> RedactionRules:
+def _secrets(services: ApiServices) -> SecretRules:
     settings = services.loaded.settings
-    return parse_rules(settings.redact, settings.redact_pattern)
+    return SecretRules(parse_rules(settings.redact, settings.redact_pattern), _find_secrets)
+
+
+def _find_secrets(text: str) -> list[str]:
+    """Return the parts of a text that look like keys, tokens or passwords."""
+    return [text[hit.start : hit.end] for hit in find(text, GROUPS["secrets"])]
