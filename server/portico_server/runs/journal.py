@@ -336,12 +336,17 @@ def specified(owner: str | None, caller: Principal) -> Iterator[None]:
         _WITHHELD.reset(token)
 
 
+def is_withheld() -> bool:
+    """Return whether this work belongs to an app whose specification the caller must not read."""
+    return _WITHHELD.get()
+
+
 def for_trace(value: Any) -> str | None:
     """Return a value as JSON text for the trace, shortened for people.
 
     Return ``None`` within an app whose specification the caller must not read.
     """
-    if value is None or _WITHHELD.get():
+    if value is None or is_withheld():
         return None
     try:
         text = orjson.dumps(value, default=repr).decode()

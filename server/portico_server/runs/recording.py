@@ -16,6 +16,7 @@ from portico.wire import Delta, ErrorBody, Event
 from portico_server.core import trace
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
+from portico_server.runs.journal import is_withheld
 from portico_server.runs.weight import weigh
 
 if TYPE_CHECKING:
@@ -52,23 +53,17 @@ class StoredValue:
 
 @dataclass(frozen=True, slots=True)
 class RecordedApp:
-    """The app that a run called. ``version`` is 0 for an app without versions.
-
-    ``spec`` is the specification of an undeployed flow. ``owner`` is the key that owns the app; ``is_specified``: the
-    app has a specification, which only its owner and admins may read.
+    """The app that a run called. ``version`` is 0 for an app without versions; ``spec`` is the specification of an
+    undeployed flow.
     """
 
     name: str
     version: int = 0
     spec: Mapping[str, Any] | None = None
-    owner: str | None = None
-    is_specified: bool = False
 
     @classmethod
     def of(cls, card: Card) -> RecordedApp:
-        return cls(
-            card.name, int(card.labels.get("version") or 0), None, card.owner, "version" in card.labels
-        )
+        return cls(card.name, int(card.labels.get("version") or 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +103,11 @@ class Recording:
     """The calls of one run, in the order in which they began.
 
     ``redacted`` are the names of fields that the recorded flows do not record. ``is_complete`` turns false if the
-    run exceeds a limit; the recording is then empty.
+    run exceeds a limit; the recording is then empty. ``is_withheld`` turns true if a step belongs to an app whose
+    specification the caller must not read.
     """
 
-    __slots__ = ("app", "bytes", "count", "is_complete", "redacted", "request", "steps")
+    __slots__ = ("app", "bytes", "count", "is_complete", "is_withheld", "redacted", "request", "steps")
 
     def __init__(self, app: RecordedApp, request: Request, redacted: Sequence[str] = ()) -> None:
         self.app = app
@@ -121,6 +117,7 @@ class Recording:
         self.bytes = weigh(request, MAX_BYTES)
         self.count = 0
         self.is_complete = True
+        self.is_withheld = False
 
     @classmethod
     def of(cls, servable: Servable, request: Request) -> Recording | None:
@@ -136,6 +133,7 @@ class Recording:
         """
         step.started_at = time.time()
         self.count += 1
+        self.is_withheld = self.is_withheld or is_withheld()
         self._weigh(step.request)
         if self.is_complete:
             steps.append(step)

@@ -17,6 +17,7 @@ from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.request import Request, Result
 from portico_server.runs.recording import (
     MAX_STEPS,
+    RecordedApp,
     RecordedError,
     RecordedStep,
     StepKind,
@@ -68,14 +69,6 @@ class Content(_FilePart):
             raise _wrong(error) from error
 
 
-class AppPart(_FilePart):
-    """The app of a call, see `portico_server.runs.recording.RecordedApp`."""
-
-    name: str = Field(max_length=300)
-    version: int = 0
-    spec: dict[str, Any] | None = None
-
-
 class ErrorPart(_FilePart):
     """An error that a call raised."""
 
@@ -100,7 +93,7 @@ class StepPart(_FilePart):
     name: str
     kind: StepKind
     request: Content
-    app: AppPart | None = None
+    app: RecordedApp | None = None
     started_at: float = 0.0
     milliseconds: float = 0.0
     events: list[dict[str, Any]] = Field(default_factory=list, max_length=MAX_EVENTS)
@@ -133,7 +126,7 @@ class RecordedRun(_FilePart):
     format: Literal[1] = FORMAT_VERSION
     portico: str = __version__
     run: RunPart
-    app: AppPart
+    app: RecordedApp
     request: Content
     steps: list[StepPart] = Field(max_length=MAX_STEPS)
     result: Any = None
@@ -184,7 +177,6 @@ def to_document(run: Run, secrets: SecretRules) -> dict[str, Any]:
     recording = run.recording
     assert recording is not None
     finished_at = run.finished_at or run.created_at
-    app = recording.app
     file = RecordedRun(
         run=RunPart(
             id=run.id,
@@ -192,7 +184,7 @@ def to_document(run: Run, secrets: SecretRules) -> dict[str, Any]:
             created_at=run.created_at,
             milliseconds=(finished_at - run.created_at) * 1e3,
         ),
-        app=AppPart(name=app.name, version=app.version, spec=None if app.spec is None else dict(app.spec)),
+        app=recording.app,
         request=content(recording.request),
         steps=[_step(step) for step in recording.steps],
         result=plain_result(run.result),
@@ -244,13 +236,13 @@ def _is_secret(name: str) -> bool:
 
 
 def _step(step: RecordedStep) -> StepPart:
-    app, outcome = step.app, step.outcome
+    outcome = step.outcome
     return StepPart(
         path=step.path,
         name=step.name,
         kind=step.kind,
         request=content(step.request),
-        app=None if app is None else AppPart(name=app.name, version=app.version),
+        app=step.app,
         started_at=step.started_at,
         milliseconds=(step.ended_at - step.started_at) * 1e3,
         events=[event_to_json(event) for event in step.events],

@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import orjson
 
@@ -19,11 +19,12 @@ from portico.wire import Event
 from portico_server.core import trace
 from portico_server.core.context import Context, ContextWithin, Listener
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
+from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError
 from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Request, Result, StoreRequest
 from portico_server.core.servable import Servable
+from portico_server.runs.journal import is_withheld
 from portico_server.runs.recording import RecordedError, StoredData, StoredValue, redacted_fields
 from portico_server.runs.recording_file import (
     Content,
@@ -94,13 +95,23 @@ class Replayer:
     live_targets: LiveTargets
     apps: Mapping[tuple[str, int], Servable]
     steps: list[MadeStep] = field(default_factory=list)
-    unused: list[tuple[str, list[StepPart]]] = field(default_factory=list)
+    unused: list[tuple[str, list[RecordedCall]]] = field(default_factory=list)
     """For each app call, the path of the call and the recorded steps that no call of the replay has used."""
     redacted: set[str] = field(default_factory=set)
 
     def begin(self, step: MadeStep) -> MadeStep:
+        """Add a call. Raise `Forbidden` if it shows the specification of an app that the caller must not read."""
+        if is_withheld():
+            raise Forbidden(
+                f"The replay would show what an app does at the step '{step.path}', which only the owner of the "
+                "app may read."
+            )
         self.steps.append(step)
         return step
+
+
+RecordedCall: TypeAlias = tuple[StepPart, bytes]
+"""A recorded call, and its request as `comparable` text."""
 
 
 class ReplayContext(ContextWithin):
@@ -119,7 +130,7 @@ class ReplayContext(ContextWithin):
     ) -> None:
         super().__init__(outer)
         self._replayer = replayer
-        self._steps = list(steps)
+        self._steps: list[RecordedCall] = [(step, comparable(lasting(step.request))) for step in steps]
         self._prefix = prefix
         self._listener = listener
         self._depth = depth
@@ -187,21 +198,14 @@ class ReplayContext(ContextWithin):
         """
         kind, text = type(request).__name__, comparable(lasting(content(request)))
 
-        def difference(step: StepPart) -> tuple[bool, bool]:
-            return step.name != name, comparable(lasting(step.request)) != text
+        def difference(number: int) -> tuple[bool, bool]:
+            step, recorded_text = self._steps[number]
+            return step.name != name, recorded_text != text
 
-        candidates = [step for step in self._steps if step.path == path and step.request.type == kind]
-        if not candidates:
-            candidates = [
-                step
-                for step in self._steps
-                if step.request.type == kind and difference(step) == (False, False)
-            ]
-        if not candidates:
-            return None
-        step = min(candidates, key=difference)
-        self._steps.remove(step)
-        return step
+        alike = [number for number, (step, _text) in enumerate(self._steps) if step.request.type == kind]
+        candidates = [number for number in alike if self._steps[number][0].path == path]
+        candidates = candidates or [number for number in alike if difference(number) == (False, False)]
+        return self._steps.pop(min(candidates, key=difference))[0] if candidates else None
 
     async def _result(self, step: MadeStep, request: Request, listener: Listener | None) -> Result:
         if step.kind == "app":
@@ -291,7 +295,7 @@ def compare(
     for prefix, unused in replayer.unused:
         steps += [
             ReplayStep(prefix + part.path, part.name, part.kind, "missing", _recorded(part), None)
-            for part in unused
+            for part, _text in unused
         ]
     recorded_outcome = {"result": recorded.result, "error": recorded.error and recorded.error.message}
     replayed_outcome = {"result": document["result"], "error": document["error"]}

@@ -139,8 +139,8 @@ class Runner:
             else:
                 servable = self._registry.admit(found_servable, caller)
             run.model = _model_name(servable.card)
-            run.recording = Recording.of(servable, request)
             text_request = await with_text(self._registry, servable, request, caller)
+            run.recording = Recording.of(servable, text_request)
             if owner is None:
                 result = await servable.call(text_request, context)
             else:

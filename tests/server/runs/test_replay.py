@@ -331,10 +331,20 @@ def test_too_many_calls_are_not_recorded(client: Client) -> None:
         record(client, "many", list(range(1_001)))
 
 
-def test_only_the_owner_of_an_app_reads_its_recordings(client: Client) -> None:
-    key = client.keys.add("guest", ["apps:clock:call", "tools:*:call", "chat"])
+def test_only_the_owner_of_an_app_reads_its_recordings_and_replays(client: Client) -> None:
+    scopes = ["apps:*:call", "apps:*:deploy", "tools:*:call", "chat"]
+    key = client.keys.add("guest", scopes)
     with Client(client.url, key=key.key) as guest:
-        run_id = run(guest, "clock", "")
-        with pytest.raises(Forbidden, match="'clock'"):
-            guest.runs.recording(run_id)
-    assert client.runs.recording(run_id)["app"]["name"] == "clock"
+        guest.apps.deploy("mine", flow(pipeline(inner=subflow("clock")), name="mine"))
+        run_ids = [run(guest, "clock", ""), run(guest, "mine", "")]
+        for run_id in run_ids:
+            with pytest.raises(Forbidden, match="only their owners"):
+                guest.runs.recording(run_id)
+        recordings = [client.runs.recording(run_id) for run_id in run_ids]
+        with pytest.raises(Forbidden):
+            guest.runs.replay(recordings[0])
+        hidden = guest.runs.replay(recordings[1])
+        assert all(step.status == "missing" for step in hidden.steps)
+        assert "only the owner" in hidden.replayed["error"]
+    assert recordings[0]["app"]["name"] == "clock"
+    assert client.runs.replay(recordings[0]).is_equal

@@ -24,8 +24,8 @@ from portico_server.core.servable import Servable
 from portico_server.guards.detectors import GROUPS, find
 from portico_server.runs import recording_file
 from portico_server.runs.ended_runs import MAX_ENDED_RUNS
-from portico_server.runs.recording import MAX_BYTES, MAX_STEPS, RecordedApp, Recording
-from portico_server.runs.recording_file import AppPart, RecordedRun, SecretRules
+from portico_server.runs.recording import MAX_BYTES, MAX_STEPS, RecordedApp
+from portico_server.runs.recording_file import RecordedRun, SecretRules
 from portico_server.runs.redaction import parse_rules
 from portico_server.runs.replay import KIND, LiveTargets, Replayer, compare, replay
 
@@ -76,11 +76,10 @@ async def retrieve_recording(run_id: str, services: TheServices, caller: Caller)
             code="recording_too_large",
             param="id",
         )
-    for app in _apps(recording):
-        if app.is_specified and not caller.owns(app.owner):
-            raise Forbidden(
-                f"The recording shows what the app '{app.name}' does, which only its owner may read."
-            )
+    if recording.is_withheld and not caller.admin:
+        raise Forbidden(
+            f"The recording of '{living.name}' shows what its apps do, which only their owners may read."
+        )
     return await pools.DOCUMENTS.run_for(caller.id, recording_file.to_document, living, _secrets(services))
 
 
@@ -138,7 +137,7 @@ async def _find_apps(
     main = recorded.app
     try:
         apps[main.name, main.version] = await _find_app(
-            main if body.version is None else main.model_copy(update={"version": body.version}),
+            main if body.version is None else replace(main, version=body.version),
             services,
             caller,
             body.changes,
@@ -162,7 +161,7 @@ async def _find_apps(
 
 
 async def _find_app(
-    part: AppPart,
+    part: RecordedApp,
     services: ApiServices,
     caller: Principal,
     changes: Mapping[str, Any] | None = None,
@@ -181,22 +180,11 @@ async def _find_app(
     servable = await services.registry.resolve(part.name, caller)
     if servable.card.kind != "app":
         raise NotFound(f"The app '{part.name}' does not exist.", code="app_not_found", param="recording")
-    if not RecordedApp.of(servable.card).is_specified and not changes:
+    if "version" not in servable.card.labels and not changes:
         return servable
     version = None if current or not part.version else part.version
     variant = await services.apps.variant(part.name, changes or {}, caller, version)
     return services.registry.admit(variant, caller)
-
-
-def _apps(recording: Recording) -> list[RecordedApp]:
-    """Return the apps that a recorded run called."""
-    apps, queue = [recording.app], list(recording.steps)
-    while queue:
-        step = queue.pop()
-        queue += step.steps
-        if step.app is not None:
-            apps.append(step.app)
-    return apps
 
 
 def _secrets(services: ApiServices) -> SecretRules:
