@@ -630,12 +630,14 @@ async def test_conversations_are_moved_into_folders_that_close(page: Page, serve
     for question in ("plant the tulips", "plant the roses"):
         await move(page, question, "")
     await page.until("!document.querySelector('.folder')")
+    sessions = [each for each in served.get("/api/sessions")["data"] if "plant the" in each["title"]]
+    assert [each["metadata"]["page"].get("folder") for each in sessions] == [None, None]
 
 
 async def test_a_draft_survives_a_reload(page: Page, served: Served) -> None:
     await page.type("#question", "half a thought")
     await reload(page, served.url)
-    await page.until("document.querySelector('#question')?.value === 'half a thought'")
+    assert await page.until("document.querySelector('#question')?.value") == "half a thought"
     await page.until("document.querySelector('#model').innerText.startsWith('house')")
 
 

@@ -192,6 +192,7 @@ async def test_a_filter_finds_what_was_not_loaded_yet(seen: Seen) -> None:
     await listed(page, found)
     await page.type(FILTER, "42.md")
     await listed(page, ["note 7742.md"])
+    assert await page.run(COUNT) == 1
     await page.run(
         f'document.querySelector("{FILTER}").value = "",'
         f'document.querySelector("{FILTER}").dispatchEvent(new Event("input", {{bubbles: true}}))'
@@ -202,7 +203,7 @@ async def test_a_filter_finds_what_was_not_loaded_yet(seen: Seen) -> None:
 
 async def test_a_deep_link_opens_a_file_that_was_not_loaded_yet(seen: Seen) -> None:
     await show(seen.page, ROWS, "file-9000")
-    await seen.page.until(f"{text('dialog[open] h2')} === 'note 9000.md'")
+    assert await seen.page.until(text("dialog[open] h2")) == "note 9000.md"
     await escape(seen.page)
 
 
@@ -234,7 +235,9 @@ async def test_the_files_of_a_large_store_come_page_by_page(seen: Seen) -> None:
     await seen.page.until(f"document.querySelector('main').innerText.includes({ready})")
     await whole(seen.page, REAL_FILES)
     files = await asyncio.to_thread(seen.get, "/api/stores/many/files")
-    await listed(seen.page, [each["filename"] for each in files.json()["data"]])
+    names = [each["filename"] for each in files.json()["data"]]
+    assert len(names) == REAL_FILES
+    await listed(seen.page, names)
 
 
 async def test_an_answer_of_a_megabyte_is_there_whole_and_drawn_where_one_looks(seen: Seen) -> None:

@@ -136,6 +136,7 @@ async def test_the_sections_count_what_matters(seen: Seen) -> None:
     models = seen.get("/api/status").json()["models"]
     ready = sum(model["state"] == "ready" for model in models)
     await page.until(f"{badge % json.dumps('Models')}?.title === '{ready} of {len(models)} loaded'")
+    assert await page.run(f"{badge % json.dumps('Models')}.textContent") == f"{ready}/{len(models)}"
     await visit(page, "library", "documents")
     stores = len(seen.get("/api/stores").json()["data"])
     await page.until(f"{badge % json.dumps('Documents')}?.textContent === '{stores}'")
@@ -674,18 +675,17 @@ async def test_guards_are_listed_and_what_they_found_is_shown_with_its_run(seen:
 async def test_everything_is_reached_by_typing_its_name(seen: Seen) -> None:
     page = seen.page
     await visit(page, "chat")
-    for typed, address in (
-        ("usage", "#/run/usage"),
-        ("handbook documents", "#/library/documents/handbook"),
-        ("prompts", "#/library/prompts"),
+    for typed, address, crumbs in (
+        ("usage", "#/run/usage", "Run › Usage"),
+        ("handbook documents", "#/library/documents/handbook", "Library › Documents › handbook"),
+        ("prompts", "#/library/prompts", "Library › Prompts"),
     ):
         await page.press("k", 75, modifiers=2)
         await page.until("document.querySelector('dialog[open] [role=combobox]') === document.activeElement")
         await page.ask("Input.insertText", text=typed)
         await page.press_enter()
-        await page.until(
-            f"location.hash === {json.dumps(address)} && !document.querySelector('dialog[open]')"
-        )
+        shown = f"!document.querySelector('dialog[open]') && {CRUMBS}"
+        assert await page.until(f"location.hash === {json.dumps(address)} && {shown}") == crumbs
 
 
 async def test_the_page_speaks_chinese_and_remembers_it(seen: Seen) -> None:
