@@ -5,14 +5,13 @@ import { json, part } from "../api";
 import type { Unsupported } from "../claims";
 import { count, dollars, placeLabel } from "../format";
 import { IconButton } from "../parts/Icon";
-import { Markdown, Thoughts } from "../parts/Markdown";
+import { type CodeAction, Markdown, Thoughts } from "../parts/Markdown";
 import { QuestionForm } from "../parts/Question";
 import { Trouble, useWork } from "../parts/ui";
 import type { Passage } from "../passage";
 import { modelFor } from "../status";
 import type { QuestionDescription } from "../types";
 import { t } from "../words/words";
-import { SHOW_ARTIFACT } from "./Artifact";
 import type { Answer, Call, MadeFile, Usage } from "./answer";
 import type { Span } from "./evidence";
 import { Made, ShownFile } from "./Media";
@@ -31,10 +30,9 @@ interface Shape {
   model: string;
 }
 
-const CODE_ACTIONS = [SHOW_ARTIFACT];
-
 /** `live`: the answer is still being generated. */
-export function AnswerView({ answer, live }: { answer: Shape; live?: boolean }) {
+export function AnswerView(props: { answer: Shape; live?: boolean; codeActions?: CodeAction[] }) {
+  const { answer, live, codeActions } = props;
   const open = (number: number, nth: number) => {
     const passage = answer.passages.find((each) => each.rank === number);
     if (passage) source.value = { ...passage, quotes: quotesOf(answer.text, passage, nth) };
@@ -51,7 +49,7 @@ export function AnswerView({ answer, live }: { answer: Shape; live?: boolean }) 
         {...(answer.unsupported ? { unsupported: answer.unsupported } : {})}
         live={live === true}
         onCite={open}
-        codeActions={CODE_ACTIONS}
+        {...(codeActions ? { codeActions } : {})}
       />
       {answer.files?.map((file) => (
         <Made key={file.id} file={file} />

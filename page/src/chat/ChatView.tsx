@@ -13,7 +13,7 @@ import { status, targets } from "../status";
 import type { Store } from "../types";
 import { t } from "../words/words";
 import { AnswerView, Figures, QuestionView, ReadAloud, Stage } from "./AnswerView";
-import { ArtifactPanel } from "./Artifact";
+import { ArtifactPanel, SHOW_ARTIFACT } from "./Artifact";
 import { withoutThought } from "./answer";
 import { Composer } from "./Composer";
 import type { Content } from "./content";
@@ -41,6 +41,7 @@ import {
 } from "./conversation";
 import { ShownFile } from "./Media";
 import { RatingButtons } from "./Rating";
+import { CodePanel, RUN_CODE } from "./RunCode";
 import { SettingsDialog } from "./SettingsDialog";
 import { asJson, asMarkdown, filesIn, type Message, picturesOf, textOf, titleOf } from "./sessions";
 import { SourcePanel } from "./source";
@@ -48,6 +49,7 @@ import type { Talk } from "./talk";
 
 const NEAR_END_PX = 48;
 const MAX_STORES = 4;
+const CODE_ACTIONS = [SHOW_ARTIFACT, RUN_CODE];
 
 /**
  * Scrolls to the end as content grows. Stops when the user scrolls up, and resumes when the user is back at the end.
@@ -149,6 +151,7 @@ export function ChatView() {
       <Composer />
       <SourcePanel />
       <ArtifactPanel />
+      <CodePanel />
     </div>
   );
 }
@@ -370,6 +373,16 @@ function SaidMessage({ message, place }: { message: Message; place: number }) {
   return (
     <Beside place={place} question={question.content}>
       <SaidAnswer talk={main} message={message}>
+        {message.stopped && place === said.length - 1 && (
+          <button
+            type="button"
+            class="quiet"
+            disabled={isAnswering.value}
+            onClick={() => ask(t("chat.continueRequest"))}
+          >
+            {t("chat.continue")}
+          </button>
+        )}
         <IconButton
           icon="again"
           label={t("regenerate")}
@@ -421,7 +434,7 @@ function SaidAnswer(props: { talk: Talk; message: Message; children?: ComponentC
   return (
     <div class="saidframe">
       <div class="said answer">
-        <AnswerView answer={{ ...message, text, model: message.sender }} />
+        <AnswerView answer={{ ...message, text, model: message.sender }} codeActions={CODE_ACTIONS} />
         {message.stopped && <p class="soft">{t("chat.stopped")}</p>}
       </div>
       <span class="tools">

@@ -20,8 +20,7 @@ let flowchartCode: Promise<typeof import("./flowchart")> | undefined;
 export interface CodeAction {
   label: () => string;
   fits: (language: string, code: string) => boolean;
-  /** `frame` contains the block and its buttons. */
-  does: (language: string, code: string, frame: HTMLElement) => void;
+  does: (language: string, code: string) => void;
 }
 
 /**
@@ -212,7 +211,7 @@ function dress(pre: HTMLElement, live: boolean, actions: CodeAction[]): void {
   });
   const buttons = (live ? [] : actions)
     .filter((action) => action.fits(named, text))
-    .map((action) => headButton(action.label(), () => action.does(named, text, frame)));
+    .map((action) => headButton(action.label(), () => action.does(named, text)));
   const marks: Element[] = [];
   for (let next = pre.nextElementSibling; next?.matches("[data-reason]"); next = next.nextElementSibling)
     marks.push(next);

@@ -45,7 +45,7 @@ export function ToolCard({ tool }: { tool: Tool }) {
 }
 
 /** A call in progress: its open questions and its result. */
-function ToolCall({ run }: { run: string }) {
+export function ToolCall({ run }: { run: string }) {
   const { ended, result, error, questions } = useProgress<ToolResult>(run);
   const [leaving, wrong, leave] = useWork();
   const asText = result?.structured && pretty(result.structured);

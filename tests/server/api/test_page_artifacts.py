@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 from tests.browser import CHROMIUM, Page
+from tests.environments import ENVIRONMENTS
 from tests.page import Seen, answered, ask, click, escape, sound, start, text
+
+from portico_server.tools.sandbox import namespace
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -72,13 +75,15 @@ CONFIGURATION: dict[str, Any] = {
                     {"match": "twice", "content": fenced("html", COUNTER % (2, 2))},
                     {"match": "counter", "content": fenced("html", COUNTER % (1, 1))},
                     {"match": "dot", "content": fenced("svg", SVG)},
-                    {"match": "code", "content": fenced("python", "print(1)")},
+                    {"match": "code", "content": fenced("python", "print(6 * 7)")},
                     {"match": "thief", "content": fenced("html", THIEF)},
                 ]
             },
         },
     ],
 }
+
+VARIABLES = {"PORTICO_ENVIRONMENTS": str(ENVIRONMENTS)}
 
 HEARD = "window.heard"
 
@@ -165,8 +170,21 @@ async def test_a_drawing_is_shown_and_downloaded(seen: Seen) -> None:
     await ask(page, "some code")
     await answered(page)
     assert await page.run("[...document.querySelectorAll('.codehead button')].map((it) => it.innerText)") == [
-        "Copy"
+        "Run",
+        "Copy",
     ]
+
+
+@pytest.mark.skipif(namespace.missing() is not None, reason="the sandbox needs bubblewrap")
+async def test_python_of_an_answer_runs_in_the_sandbox(seen: Seen) -> None:
+    page = seen.page
+    await start(page, "house")
+    await ask(page, "some code")
+    await answered(page)
+    await click(page, "Run", "#talk .codehead")
+    assert await page.until(text("dialog[open] .toolcall > pre")) == "42"
+    await sound(seen)
+    await escape(page)
 
 
 async def test_an_artifact_reaches_neither_the_page_nor_any_host(opened: Seen) -> None:

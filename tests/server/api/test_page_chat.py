@@ -226,6 +226,10 @@ async def test_escape_stops_an_answer_and_keeps_what_was_said(page: Page, served
     await page.press("Escape", 27)
     assert (await answered(page)).startswith("word0 word1 word2")
     assert await page.run("document.querySelector('#talk .answer').innerText.includes('Stopped.')")
+    await click(page, "Continue", "#talk .tools")
+    assert await answered(page, 2) == "Continue where you stopped."
+    labels = "[...document.querySelectorAll('#talk .tools button')].map((it) => it.innerText)"
+    assert "Continue" not in await page.run(labels)
 
 
 async def test_a_question_that_fails_can_be_asked_again(page: Page) -> None:
