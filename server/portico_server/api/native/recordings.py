@@ -88,7 +88,7 @@ async def replay_run(body: ReplayedRun, services: TheServices, caller: Caller) -
     """Run the app of a recording again, and compare the two runs. The recording answers the calls of models, stores
     and tools, so the replay reaches no network and changes nothing.
     """
-    recorded = RecordedRun.parse(body.recording)
+    recorded = await pools.DOCUMENTS.run_for(caller.id, RecordedRun.parse, body.recording)
     apps = await _find_apps(recorded, body, services, caller)
     app = apps[recorded.app.name, recorded.app.version]
     replayer = Replayer(services.registry, LiveTargets(body.model, body.store), apps)
