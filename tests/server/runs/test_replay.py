@@ -100,6 +100,7 @@ def test_a_version_of_the_app(client: Client) -> None:
     assert client.runs.replay(recording).is_equal, "the recorded version runs"
     assert client.runs.replay(recording, version=2).first == 0
     assert client.runs.replay(recording, current=True).first == 0
+    assert client.runs.replay(recording, version=1, current=True).is_equal
     with pytest.raises(NotFound, match="no version 7"):
         client.runs.replay(recording, version=7)
 

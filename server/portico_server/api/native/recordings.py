@@ -141,7 +141,7 @@ async def _find_apps(
             services,
             caller,
             body.changes,
-            current=body.current,
+            current=body.current and body.version is None,
         )
     except NotFound as error:
         missing.append(error)
