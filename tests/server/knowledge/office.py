@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
+from fnmatch import fnmatch
 from xml.sax.saxutils import escape
 
 _MATH = "http://schemas.openxmlformats.org/officeDocument/2006/math"
@@ -24,6 +26,18 @@ def zipped(members: Mapping[str, str | bytes]) -> bytes:
         for name, content in members.items():
             archive.writestr(name, content)
     return data.getvalue()
+
+
+def rewritten(data: bytes, member: str, pattern: str, replacement: str) -> bytes:
+    """Return a zip file in which a pattern is replaced in the members whose name matches ``member``."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    changed = {
+        name: re.sub(pattern, replacement, content.decode())
+        for name, content in members.items()
+        if fnmatch(name, member)
+    }
+    return zipped({**members, **changed})
 
 
 def tarred(members: Mapping[str, bytes], mode: str = "w:gz") -> bytes:

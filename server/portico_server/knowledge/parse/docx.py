@@ -9,7 +9,8 @@ from typing import Any
 from docx import Document
 from docx.opc.exceptions import PackageNotFoundError
 from docx.oxml import OxmlElement
-from docx.table import Table
+from docx.oxml.simpletypes import ST_Merge
+from docx.table import Table, _Cell
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import section as titles
@@ -30,11 +31,13 @@ def read(source: SourceDocument) -> Iterator[Part]:
     _write_out_formulas(document.element)
     writer = PartWriter()
     about = titles.clean_title(document.core_properties.title, source.name)
+    styles = {style.style_id: style.name or "" for style in document.styles}
     heading: list[tuple[int, str]] = []
     lines: list[str] = []
     has_found = False
     for block in document.iter_inner_content():
-        level = None if isinstance(block, Table) else _level(block)
+        style = "" if isinstance(block, Table) else styles.get(block._p.style or "", "")
+        level = _level(style)
         if not isinstance(block, Table) and level is not None and block.text.strip():
             if any(lines):
                 has_found = True
@@ -43,7 +46,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
             heading.append((level, " ".join(block.text.split())))
             lines = [block.text.strip(), ""]
         else:
-            lines.extend(_lines(block))
+            lines.extend(_lines(block, style))
     text = "\n".join(lines).strip()
     if text:
         yield writer.part(text, heading=_path(about, heading))
@@ -70,28 +73,35 @@ def _path(about: str, heading: list[tuple[int, str]]) -> tuple[str, ...]:
     return path if heading and heading[0][0] == 0 else titles.heading_below(about, path)
 
 
-def _level(block: Any) -> int | None:
-    """Return the level of a heading, 0 for the title of the document, or ``None`` if the block is not a heading."""
-    style = getattr(block, "style", None)
-    name = str(getattr(style, "name", "") or "")
-    match = _HEADING.fullmatch(name)
-    return int(match.group(1)) if match else 0 if name == "Title" else None
+def _level(style: str) -> int | None:
+    """Return the level of a heading, 0 for the title of the document, or ``None`` for another style."""
+    match = _HEADING.fullmatch(style)
+    return int(match.group(1)) if match else 0 if style == "Title" else None
 
 
-def _lines(block: Any) -> list[str]:
+def _lines(block: Any, style: str) -> list[str]:
     if not isinstance(block, Table):
         text = block.text.strip()
-        if text and "List" in str(getattr(block.style, "name", "") or ""):
+        if text and "List" in style:
             text = f"- {text}"
         return [text, ""] if text else []
-    lines = []
-    for row in block.rows:
-        cells: list[str] = []
-        before: Any = None
-        for cell in row.cells:
-            if cell._tc is not before:  # a merged cell is listed once for each column
-                cells.append(" ".join(cell.text.split()))
-            before = cell._tc
-        if any(cells):
-            lines.append(" | ".join(cells))
-    return [*lines, ""]
+    return [*(" | ".join(cells) for cells in _rows(block) if any(cells)), ""]
+
+
+def _rows(table: Any) -> Iterator[list[str]]:
+    """Yield the texts of each row. A cell that is merged with the cell above repeats the beginning of its text.
+
+    python-docx lists a merged cell once for each of its columns, and looks for its text from row to row.
+    """
+    above: dict[int, str] = {}
+    for row in table._tbl.tr_lst:
+        texts: dict[int, str] = {}
+        column = row.grid_before
+        for cell in row.tc_lst:
+            if cell.vMerge == ST_Merge.CONTINUE and column in above:
+                texts[column] = above[column][: titles.MAX_TITLE_CHARS]
+            else:
+                texts[column] = " ".join(_Cell(cell, table).text.split())
+            column += cell.grid_span
+        yield list(texts.values())
+        above = texts

@@ -43,8 +43,9 @@ def read(source: SourceDocument) -> Iterator[Part]:
                 ", ".join((*about["title"], *about["creator"])), heading=titles.heading_below(title, ())
             )
         manifest = {item.get("id"): item for item in root.iterfind("{*}manifest/{*}item")}
-        for entry in root.iterfind("{*}spine/{*}itemref"):
-            item = manifest.get(entry.get("idref"))
+        # A damaged book may name a chapter many times.
+        for chapter in dict.fromkeys(entry.get("idref") for entry in root.iterfind("{*}spine/{*}itemref")):
+            item = manifest.get(chapter)
             if item is None or item.get("media-type") not in _READ:
                 continue
             name = posixpath.normpath(

@@ -16,18 +16,18 @@ def formula_text(node: Any) -> str:
     if kind == "t":
         return node.text or ""
     if kind == "f":
-        return f"{_parenthesize(node, 'num')}/{_parenthesize(node, 'den')}"
+        return f"{_parenthesize(_formula_in(node, 'num'))}/{_parenthesize(_formula_in(node, 'den'))}"
     if kind in ("sSup", "sSub", "sSubSup", "nary"):
         base = _formula_in(node, "e")
-        marks = [f"{mark}{_parenthesize(node, part)}" for mark, part in _SCRIPTS if _formula_in(node, part)]
+        scripts = [(mark, _formula_in(node, part)) for mark, part in _SCRIPTS]
+        marks = [f"{mark}{_parenthesize(formula)}" for mark, formula in scripts if formula]
         if kind == "nary":
             sign = node.find(f"{MATH}naryPr/{MATH}chr")
             return f"{'∫' if sign is None else sign.get(f'{MATH}val', '')}{''.join(marks)} {base}"
         return base + "".join(marks)
     if kind == "rad":
-        return (
-            f"{'' if not _formula_in(node, 'deg') else _parenthesize(node, 'deg')}√({_formula_in(node, 'e')})"
-        )
+        degree = _formula_in(node, "deg")
+        return f"{_parenthesize(degree) if degree else ''}√({_formula_in(node, 'e')})"
     if kind == "d":
         ends = [node.find(f"{MATH}dPr/{MATH}{end}") for end in ("begChr", "endChr")]
         opening, right = (
@@ -46,7 +46,6 @@ def _formula_in(node: Any, part: str) -> str:
     return "" if child is None else formula_text(child).strip()
 
 
-def _parenthesize(node: Any, part: str) -> str:
+def _parenthesize(formula: str) -> str:
     """Return the text of an operand, in parentheses unless it is a single name or number."""
-    formula = _formula_in(node, part)
     return formula if formula.isalnum() else f"({formula})"

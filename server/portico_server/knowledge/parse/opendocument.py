@@ -31,6 +31,8 @@ _SKIPPED_ELEMENTS = {
 }
 """Elements whose content is not part of the text."""
 
+_ROW_GROUPS = {f"{_TABLE}table-header-rows", f"{_TABLE}table-rows", f"{_TABLE}table-row-group"}
+
 MAX_SPACES = 100
 """Maximum number of consecutive spaces. The file states only how many there are, so the number could be any."""
 
@@ -119,10 +121,10 @@ def _lines(node: Any) -> Iterator[tuple[int, str]]:
         elif item.tag == f"{_TEXT}p":
             yield 0, _text_of(item)
         elif item.tag == f"{_TABLE}table":
-            for row in item.iter(f"{_TABLE}table-row"):
+            for row in _rows(item):
                 cells = [
                     " ".join(line for _, line in _lines(cell) if line)
-                    for cell in row.iter(f"{_TABLE}table-cell")
+                    for cell in row.iterchildren(f"{_TABLE}table-cell")
                 ]
                 if any(cells):
                     yield 0, " | ".join(cells)
@@ -132,6 +134,15 @@ def _lines(node: Any) -> Iterator[tuple[int, str]]:
             yield from other_lines
         else:
             yield from _lines(item)
+
+
+def _rows(table: Any) -> Iterator[Any]:
+    """Yield the rows of a table, without those of the tables in its cells."""
+    for item in table.iterchildren():
+        if item.tag == f"{_TABLE}table-row":
+            yield item
+        elif item.tag in _ROW_GROUPS:
+            yield from _rows(item)
 
 
 def _text_of(node: Any) -> str:

@@ -33,12 +33,18 @@ def read(source: SourceDocument) -> Iterator[Part]:
         archive = open_checked(file, DOCUMENT_KIND, "ppt/presentation.xml", ".pptx")
         writer = PartWriter()
         has_parts = False
+        read_notes: set[str] = set()
         about = titles.office_title(archive, source.name)
-        for number, name in enumerate(_slides(archive), start=1):
+        # A damaged file may name a slide or its notes many times.
+        for number, name in enumerate(dict.fromkeys(_slides(archive)), start=1):
             slide = tree(archive, name, DOCUMENT_KIND)
             _drop_fallbacks(slide)
             title, lines = _text(slide)
-            notes = _notes(archive, name)
+            notes_name = _notes(archive, name)
+            notes = ""
+            if notes_name and notes_name not in read_notes:
+                read_notes.add(notes_name)
+                notes = "\n".join(_text(tree(archive, notes_name, DOCUMENT_KIND))[1])
             if notes:
                 lines = [*lines, "", f"Notes: {notes}"]
             text = "\n".join([*([title] if title else []), *lines]).strip()
@@ -119,14 +125,15 @@ def _runs(paragraph: Any) -> Iterator[str]:
 
 
 def _rows(table: Any) -> Iterator[str]:
-    for row in table.iter(f"{_A}tr"):
-        cells = [" ".join(_paragraphs(cell)) for cell in row.iter(f"{_A}tc")]
+    for row in table.iterchildren(f"{_A}tr"):
+        cells = [" ".join(_paragraphs(cell)) for cell in row.iterchildren(f"{_A}tc")]
         if any(cells):
             yield " | ".join(cells)
 
 
 def _notes(archive: zipfile.ZipFile, slide: str) -> str:
+    """Return the name of the notes of a slide in the archive, or "" if it has none."""
     for kind, name in _related(archive, slide).values():
         if kind == "notesSlide" and name in archive.NameToInfo:
-            return "\n".join(_text(tree(archive, name, DOCUMENT_KIND))[1])
+            return name
     return ""

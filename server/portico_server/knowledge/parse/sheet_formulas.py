@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 from lxml import etree
 
+from portico_server.knowledge.document import Unreadable
+
 MAX_SHEET_BYTES = 64 * 1024 * 1024
 """Maximum unpacked size of a sheet in bytes; larger sheets are skipped."""
 
@@ -34,7 +36,7 @@ FormulaCells = Mapping[tuple[int, int], str]
 
 def unsolved_formulas(file: BinaryIO) -> Mapping[str, FormulaCells]:
     """Return the formulas without a stored value by sheet name, each with a leading ``=``. Empty if the file is
-    not xlsx.
+    not xlsx. Raises `Unreadable` if two sheets are the same part of the file.
     """
     file.seek(0)
     try:
@@ -57,11 +59,21 @@ def _sheet_parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
     targets = {
         item.get("Id"): item.get("Target", "") for item in _xml_tree(archive, "xl/_rels/workbook.xml.rels")
     }
+    names: dict[str, str] = {}
     for sheet in _xml_tree(archive, "xl/workbook.xml").iter(f"{_MAIN}sheet"):
         target = str(targets.get(sheet.get(_ID), ""))
         path = target[1:] if target.startswith("/") else posixpath.normpath(posixpath.join("xl", target))
-        if path in archive.NameToInfo and archive.NameToInfo[path].file_size <= MAX_SHEET_BYTES:
-            yield str(sheet.get("name", "")), path
+        if path not in archive.NameToInfo:
+            continue
+        name = str(sheet.get("name", ""))
+        if path in names:
+            raise Unreadable(
+                f"is not a complete spreadsheet: its sheets '{names[path][:100]}' and '{name[:100]}' are the same "
+                "part of the file. Save it again and add the new file."
+            )
+        names[path] = name
+        if archive.NameToInfo[path].file_size <= MAX_SHEET_BYTES:
+            yield name, path
 
 
 def _formula_cells(archive: zipfile.ZipFile, path: str) -> FormulaCells:

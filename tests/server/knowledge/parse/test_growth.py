@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, Final, TypeAlias
 
 import pytest
-from tests.server.knowledge import office
+from tests.server.knowledge import documents, office
 from tests.server.knowledge.reading import Reading
 
 from portico_server.knowledge.document import SourceDocument, Unreadable
@@ -40,6 +40,52 @@ def cue(pattern: str, before: str = "") -> Build:
 
 def markdown_cell(pattern: str) -> Build:
     return lambda n: office.notebook(("markdown", f"# a{pattern * n} x", ""))
+
+
+ODT_ROW: Final = "<table:table-row><table:table-cell><text:p>a</text:p></table:table-cell></table:table-row>"
+
+
+def paragraph(style: str) -> str:
+    return f'<w:p><w:pPr><w:pStyle w:val="{style}"/></w:pPr><w:r><w:t>a</w:t></w:r></w:p>'
+
+
+def cell(properties: str) -> str:
+    return f"<w:tc><w:tcPr>{properties}</w:tcPr><w:p><w:r><w:t>a</w:t></w:r></w:p></w:tc>"
+
+
+def table(*rows: str) -> str:
+    return f"<w:tbl><w:tblPr/><w:tblGrid/>{''.join(f'<w:tr>{row}</w:tr>' for row in rows)}</w:tbl>"
+
+
+def word(body: str, styles: int = 0) -> bytes:
+    """Return a Word document with this body and with additional styles, of which the first is the last in the file."""
+    added = "".join(
+        f'<w:style w:type="paragraph" w:styleId="s{number}"><w:name w:val="S{number}"/></w:style>'
+        for number in reversed(range(styles))
+    )
+    data = documents.word()
+    data = office.rewritten(data, "word/styles.xml", "</w:styles>", f"{added}</w:styles>")
+    return office.rewritten(data, "word/document.xml", "(?s)<w:body>.*</w:body>", f"<w:body>{body}</w:body>")
+
+
+def nested_formula(depth: int) -> str:
+    return "<m:sSub><m:e/><m:sub>" * depth + "<m:r><m:t>a</m:t></m:r>" + "</m:sub></m:sSub>" * depth
+
+
+def nested_table(depth: int) -> str:
+    opening = "<table:table><table:table-row><table:table-cell>"
+    return (
+        opening * depth + "<text:p>a</text:p>" + "</table:table-cell></table:table-row></table:table>" * depth
+    )
+
+
+def slides(lines: int) -> bytes:
+    return office.slides(("a", "\n".join("b" * lines), ""))
+
+
+def repeated(data: bytes, member: str, pattern: str, count: int) -> bytes:
+    """Return a zip file with an element of a member repeated."""
+    return office.rewritten(data, member, pattern, r"\g<0>" * count)
 
 
 TEXTS: Final[Mapping[str, tuple[str, Build]]] = {
@@ -103,6 +149,43 @@ STRUCTURES: Final[Mapping[str, tuple[str, Build]]] = {
     "hunks": ("a.diff", text("@@ \n")),
     "statements on a line": ("a.py", text("a;", "import a\n")),
     "cells of a notebook": ("a.ipynb", lambda n: office.notebook(*[("markdown", "# a", "")] * n)),
+    "paragraphs with many styles": ("a.docx", lambda n: word(paragraph("s0") * n, n)),
+    "a cell over many columns": ("a.docx", lambda n: word(table(cell(f'<w:gridSpan w:val="{n}"/>')))),
+    "a cell over many rows": ("a.docx", lambda n: word(table(*[cell("<w:vMerge/>")] * n))),
+    "nested formulas": ("a.docx", lambda n: documents.formulas([nested_formula(n // 50)])),
+    "a slide that is shown many times": (
+        "a.pptx",
+        lambda n: repeated(slides(n), "ppt/presentation.xml", "<p:sldId [^>]*>", n),
+    ),
+    "notes of many slides": (
+        "a.pptx",
+        lambda n: office.rewritten(
+            office.slides(("a", "b", "c\n" * n), *[("a", "b", "c")] * (n // 10)),
+            "ppt/slides/_rels/*",
+            r"n\d+\.xml",
+            f"n{n // 10 + 1}.xml",
+        ),
+    ),
+    "nested tables in OpenDocument": ("a.odt", lambda n: office.opendocument(nested_table(n // 50))),
+    "rows in OpenDocument": (
+        "a.odt",
+        lambda n: office.opendocument(f"<table:table>{ODT_ROW * n}</table:table>"),
+    ),
+    "a chapter that is read many times": (
+        "a.epub",
+        lambda n: repeated(office.book("a", ["<p>a</p>" * n]), "*/package.opf", "<itemref [^>]*>", n),
+    ),
+    "a sheet with many names": (
+        "a.xlsx",
+        lambda n: repeated(
+            office.sheets({"a": [["h"], *[["x"]] * n]}), "xl/workbook.xml", "<sheet [^>]*>", n
+        ),
+    ),
+    "a header above many rows of a sheet": (
+        "a.xlsx",
+        lambda n: office.sheets({"a": [["h" * n], *[["x"]] * n]}),
+    ),
+    "files of an archive": ("a.zip", lambda n: office.zipped({f"{i}.txt": "a" for i in range(n // 10)})),
 }
 
 
