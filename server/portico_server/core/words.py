@@ -47,23 +47,39 @@ def whole_number(text: str, digits: int = MAX_NUMBER_DIGITS) -> int | None:
     return int(text) if 0 < len(text) <= digits and text.isascii() and text.isdigit() else None
 
 
-_PYTHON_ALONE = frozenset(
-    ("idna", "mbcs", "oem", "palmos", "punycode", "raw_unicode_escape", "undefined", "unicode_escape")
+_CHARSETS = frozenset(
+    (
+        *(
+            "ascii",
+            "utf_8",
+            "utf_8_sig",
+            "utf_16",
+            "utf_16_be",
+            "utf_16_le",
+            "utf_32",
+            "utf_32_be",
+            "utf_32_le",
+        ),
+        *(f"iso8859_{number}" for number in (*range(1, 12), *range(13, 17))),
+        *(f"cp{number}" for number in (437, 850, 852, 855, 866, 874, 932, 949, 950, *range(1250, 1259))),
+        *("koi8_r", "koi8_u", "mac_roman", "mac_cyrillic", "tis_620"),
+        *("gb18030", "hz", "big5", "big5hkscs", "euc_jp", "shift_jis", "iso2022_jp", "euc_kr", "iso2022_kr"),
+    )
 )
-"""Encodings that exist only in Python and that no document uses: decoding with some of them takes quadratic time or
-raises.
+"""Charsets of external documents: those of the WHATWG encoding standard, and of older mail and archives. Python has
+further codecs, such as Punycode, that take quadratic time, raise, or decode no text.
 """
 
 
 def decode_text(data: bytes, charset: str) -> str:
-    """Return the text of an external document that declares ``charset``; an unknown charset means UTF-8. Invalid bytes
-    are replaced.
+    """Return the text of an external document that declares ``charset``; a charset that is not in the list of charsets
+    means UTF-8. Invalid bytes are replaced.
     """
     try:
         name = codecs.lookup(charset).name.replace("-", "_")
         # A document labelled GB2312 or GBK often uses GB18030, which includes both.
         encoding = "gb18030" if name in ("gb2312", "gbk") else name
-        if encoding not in _PYTHON_ALONE:
+        if encoding in _CHARSETS:
             return data.decode(encoding, "replace")
     except (LookupError, ValueError):  # not a known text encoding, or not a valid name
         pass

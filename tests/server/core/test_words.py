@@ -62,15 +62,43 @@ def test_no_other_code_asks_whether_a_text_from_outside_is_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    "charset", ["punycode", "idna", "undefined", "unicode_escape", "rot13", "zip", "\x00", "x" * 5_000, ""]
+    "charset",
+    [
+        "punycode",
+        "idna",
+        "undefined",
+        "unicode_escape",
+        "utf-7",
+        "cp037",
+        "rot13",
+        "zip",
+        "\x00",
+        "x" * 5_000,
+        "",
+    ],
 )
 def test_bytes_of_a_charset_that_no_document_has_are_read_as_utf_8(charset: str) -> None:
     assert decode_text("Sluttårn \\x41".encode() * 50_000, charset).startswith("Sluttårn \\x41S")
 
 
-def test_bytes_are_read_in_their_charset() -> None:
-    assert decode_text("高山".encode("gb18030"), "GB2312") == "高山"
-    assert decode_text("é".encode("latin-1"), "ISO-8859-1") == "é"
+@pytest.mark.parametrize(
+    ("text", "codec", "charset"),
+    [
+        ("高山", "gb18030", "GB2312"),
+        ("高山", "big5", "Big5"),
+        ("山です", "iso2022_jp", "ISO-2022-JP"),
+        ("山です", "cp932", "Shift_JIS"),
+        ("한국", "euc_kr", "EUC-KR"),
+        ("é", "latin-1", "ISO-8859-1"),
+        ("š", "cp1250", "windows-1250"),
+        ("й", "koi8_r", "KOI8-R"),
+        ("é", "utf-16", "UTF-16"),
+        ("ก", "tis_620", "TIS-620"),
+        ("é", "mac_roman", "macintosh"),
+    ],
+)
+def test_bytes_are_read_in_their_charset(text: str, codec: str, charset: str) -> None:
+    assert decode_text(text.encode(codec), charset) == text
 
 
 CHOSEN_HERE = {

@@ -232,6 +232,24 @@ async def test_a_mail_in_html_gives_its_text(read: Reading) -> None:
     assert body.text.endswith("Dear Bob")
 
 
+async def test_a_mail_is_decoded_with_the_charsets_of_documents_alone(read: Reading) -> None:
+    head = (
+        b"Subject: =?utf-8?B?w6k=?= =?iso-8859-1*fr?Q?_caf=E9?= =?punycode?q?abc-def?=\n"
+        b"From: =?gb2312?B?uN/JvQ==?= <ann@example.org>\nTo: caf\xc3\xa9\n"
+        b"Content-Type: multipart/mixed; boundary=x\n\n--x\n"
+    )
+    bodies = {"gb2312": "高山".encode("gb2312"), "punycode": b"tide-abc", "": "é".encode()}
+    for charset, body in bodies.items():
+        kind = f"Content-Type: text/plain; charset={charset}\n\n".encode()
+        file = b"\n--x\nContent-Disposition: attachment; filename*=utf-8''%e9%ab%98.txt\n\nEbb.\n--x--\n"
+        message, attached = await read("a.eml", head + kind + body + file)
+        assert message.text == (
+            "Subject: é caféabc-def\nFrom: 高山 <ann@example.org>\nTo: café\nAttachment: 高.txt\n\n"
+            + body.decode("gb2312" if charset == "gb2312" else "utf-8")
+        )
+        assert (attached.text, attached.place.heading) == ("Ebb.", ("é caféabc-def", "高.txt"))
+
+
 async def test_a_box_of_mails_has_a_part_for_each(read: Reading) -> None:
     box = b"".join(
         b"From ann@example.org Fri Nov 20 10:00:00 2026\n"

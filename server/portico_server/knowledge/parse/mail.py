@@ -1,20 +1,68 @@
-"""Mail: a message (eml) or a mailbox (mbox). Each message yields sender, date and text, then its attachments."""
+"""Mail: a message (eml) or a mailbox (mbox). Each message yields sender, date and text, then its attachments.
+
+Headers are decoded here, because Python's parser of headers takes quadratic time and decodes with any of its codecs.
+"""
 
 from __future__ import annotations
 
+import binascii
 import re
 from collections.abc import Iterator
-from email import message_from_bytes, policy
+from email import message_from_bytes
 from email.message import EmailMessage, MIMEPart
+from email.policy import EmailPolicy
 
+from portico_server.core.words import decode_text
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import html
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Maximum size of a message including attachments, in bytes."""
 
+MAX_MIME_HEADER_CHARS = 4_096
+"""Maximum length of a header that describes a part of a message, such as Content-Type, in characters."""
+
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
-_BEGIN = re.compile(rb"From \S+.*\d{4}\s*$")
+_BEGIN = re.compile(rb"From \S.*\d{4}\s*$")
+_ENCODED_WORD = re.compile(r"=\?([^?*\s]{1,60})(?:\*[^?\s]{0,20})?\?([QqBb])\?([^?]*)\?=")
+_BETWEEN_WORDS = re.compile(r"(?<=\?=)\s+(?==\?)")
+
+
+class _MimeHeader(str):
+    """A header as text, with the property that the email package expects of ``Content-Disposition``."""
+
+    __slots__ = ()
+
+    @property
+    def content_disposition(self) -> str:
+        return self.partition(";")[0].strip().lower()
+
+
+class _MailPolicy(EmailPolicy):
+    """Returns headers as decoded text."""
+
+    def header_fetch_parse(self, name: str, value: str) -> _MimeHeader:
+        if name.lower().startswith("content-") and len(value) > MAX_MIME_HEADER_CHARS:
+            raise Unreadable(
+                f"contains a header '{name[:40]}' of more than {MAX_MIME_HEADER_CHARS:,} characters. Save the "
+                "message again, or add its text."
+            )
+        text = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return _MimeHeader(_ENCODED_WORD.sub(_decoded_word, _BETWEEN_WORDS.sub("", text)))
+
+
+_POLICY = _MailPolicy(refold_source="none")
+
+
+def _decoded_word(match: re.Match[str]) -> str:
+    """Return an encoded word as text (RFC 2047)."""
+    charset, kind, encoded = match.groups()
+    data = encoded.encode("utf-8", "replace")
+    try:
+        decoded = binascii.a2b_qp(data, header=True) if kind in "Qq" else binascii.a2b_base64(data + b"==")
+    except binascii.Error:
+        return match[0]
+    return decode_text(decoded, charset)
 
 
 def read(source: SourceDocument) -> Iterator[Part | SourceDocument]:
@@ -22,7 +70,7 @@ def read(source: SourceDocument) -> Iterator[Part | SourceDocument]:
     writer = PartWriter()
     has_parts = False
     for raw in _messages(source):
-        message = message_from_bytes(raw, policy=policy.default)
+        message = message_from_bytes(raw, policy=_POLICY)
         if not message.keys():
             continue
         has_parts = True
@@ -63,15 +111,7 @@ def _messages(source: SourceDocument) -> Iterator[bytes]:
 
 
 def _header(message: EmailMessage, name: str) -> str:
-    try:
-        value = message[name]
-    except (
-        ValueError,
-        IndexError,
-        AttributeError,
-    ):  # the parser raises these errors for certain malformed headers
-        return ""
-    return " ".join(str(value).replace("\x00", "").split()) if value else ""
+    return " ".join((message[name] or "").replace("\x00", "").split())
 
 
 def _body(message: EmailMessage) -> str:
@@ -87,20 +127,29 @@ def _body(message: EmailMessage) -> str:
 
 
 def _content(part: MIMEPart) -> str:
-    try:
-        return str(part.get_content())
-    except (LookupError, UnicodeError, ValueError):  # an unknown charset
-        data = part.get_payload(decode=True)
-        return data.decode("utf-8", "replace") if isinstance(data, bytes) else ""
+    data = part.get_payload(decode=True)
+    return decode_text(data, _parameter(part, "charset", "content-type")) if isinstance(data, bytes) else ""
+
+
+def _parameter(part: MIMEPart, name: str, header: str) -> str:
+    """Return a parameter of a header, decoded if it is encoded (RFC 2231), or "" if it is missing."""
+    value = part.get_param(name, "", header)
+    if isinstance(value, tuple):
+        charset, _language, text = value
+        return decode_text(text.encode("latin-1", "replace"), charset or "utf-8")
+    return str(value)
 
 
 def _attachments(message: EmailMessage) -> Iterator[SourceDocument]:
     for part in message.iter_attachments():
-        name = (part.get_filename() or "").replace("\x00", "").rpartition("/")[2]
+        file_name = _parameter(part, "filename", "content-disposition") or _parameter(
+            part, "name", "content-type"
+        )
+        name = file_name.strip().replace("\x00", "").rpartition("/")[2]
         if part.get_content_type() == "message/rfc822":
             inner = part.get_payload(0) if part.is_multipart() else None
             if isinstance(inner, EmailMessage):
-                yield SourceDocument(name or "message.eml", inner.as_bytes(policy=policy.default))
+                yield SourceDocument(name or "message.eml", inner.as_bytes(policy=_POLICY))
             continue
         data = part.get_payload(decode=True)
         if name and isinstance(data, bytes) and data:
