@@ -51,19 +51,20 @@ def local_name(tag: str) -> str:
 
 
 def parse(data: bytes, encoding: str) -> Any | None:
-    """Return the root element, or ``None`` if the bytes contain no HTML. Bytes that are invalid in the encoding are
-    replaced. Raises `MemoryError`.
+    """Return the root element, or ``None`` if the bytes contain no HTML, or elements that nest more than 2,048 levels
+    deep. Bytes that are invalid in the encoding are replaced. Raises `MemoryError`.
     """
     text = decode_text(data, encoding)
     del data
+    # Without huge_tree, lxml silently stops at a text of 10 MB and at 256 levels.
+    parser = HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, huge_tree=True)
     try:
         # Pass UTF-8 bytes, because lxml rejects a string that declares another encoding.
-        return document_fromstring(
-            text.encode(), parser=HTMLParser(encoding="utf-8", no_network=True, remove_comments=True)
-        )
+        root = document_fromstring(text.encode(), parser=parser)
     except (etree.ParserError, etree.XMLSyntaxError) as error:
         require_memory(error)
         return None
+    return None if parser.error_log.filter_types(etree.ErrorTypes.ERR_RESOURCE_LIMIT) else root
 
 
 def require_memory(error: Exception) -> None:

@@ -170,12 +170,6 @@ async def test_html_in_chinese_is_read_in_its_charset(
     assert found.text == CHINESE
 
 
-async def test_html_nested_ten_thousand_deep_is_no_disaster(readers: ReaderPool, tmp_path: Path) -> None:
-    [found] = await parts(readers, tmp_path / "deep.html", b"<p>top</p>" + b"<div>" * 10_000 + b"bottom")
-    assert found.text.startswith("top")
-    assert len(await parts(readers, tmp_path / "next.txt", b"still alive")) == 1
-
-
 async def test_a_pdf_is_read_page_by_page(readers: ReaderPool, tmp_path: Path) -> None:
     found = await parts(
         readers,

@@ -227,6 +227,15 @@ async def test_a_mail_says_who_and_when_and_its_attachments_are_read(read: Readi
     assert stand_in_one_text([body, attached, unread])
 
 
+async def test_html_is_read_to_its_end_or_refused(read: Reading) -> None:
+    *_, last = await read("a.html", b"<p>" + b"tide " * 2_200_000 + b"<p>The end.")
+    assert last.text.endswith("The end.")
+    [part] = await read("a.html", b"<div>" * 2_000 + b"The end.")
+    assert part.text == "The end."
+    with pytest.raises(Unreadable, match="elements nest too deeply"):
+        await read("a.html", b"<div>" * 3_000 + b"The end.")
+
+
 async def test_a_mail_in_html_gives_its_text(read: Reading) -> None:
     [body] = await read("page.eml", office.mail("Hi", "", html="<p>Dear <b>Bob</b></p><script>x()</script>"))
     assert body.text.endswith("Dear Bob")

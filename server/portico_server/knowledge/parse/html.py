@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from portico_server.core.html import HIDDEN_TAGS, declared_charset, parse, walk
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.knowledge.parse.section import MAX_TITLE_CHARS
 from portico_server.knowledge.parse.text import encoding_of
 
 _BLOCKS = {
@@ -50,7 +52,7 @@ def sections(source: SourceDocument) -> Iterator[tuple[tuple[str, ...], str]]:
     root = parse(data, encoding)
     del data
     if root is None:
-        raise Unreadable("contains no readable HTML.")
+        raise Unreadable("contains no HTML, or HTML whose elements nest too deeply.")
     found_sections = _Sections()
     title = root.findtext(".//title")
     if title and title.strip():
@@ -79,7 +81,8 @@ class _Sections:
             level = _HEADINGS[tag]
             while self._path and self._path[-1][0] >= level:
                 self._path.pop()
-            title = " ".join("".join(node.itertext()).split())
+            # Headings can nest, and each contains the text of those in it.
+            title = " ".join("".join(islice(node.itertext(), MAX_TITLE_CHARS)).split())[:MAX_TITLE_CHARS]
             if title:
                 if self._path == [(0, title)]:
                     self._path.clear()
