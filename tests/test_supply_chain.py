@@ -68,7 +68,7 @@ class _Known(BaseHTTPRequestHandler):
 @pytest.fixture
 def source() -> Iterator[str]:
     server = HTTPServer(("127.0.0.1", 0), _Known)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

@@ -92,7 +92,7 @@ def receiving() -> Iterator[Receiver]:
     with Server(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         receiver = Receiver(server.server_address[1])
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
             yield receiver
