@@ -33,7 +33,14 @@ PARTS = (
 )
 """The modules of `portico_server` that nearly every daemon imports sooner or later."""
 
-THEIRS = ("anyio._backends._asyncio", "psutil", "uvicorn.protocols.http.httptools_impl", "uvloop", "yaml")
+THEIRS = (
+    "anyio._backends._asyncio",
+    "psutil",
+    "rjieba",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvloop",
+    "yaml",
+)
 """Third-party modules that nearly every daemon imports without going through a module of ours."""
 
 _NUMBER = struct.Struct("q")

@@ -1,4 +1,4 @@
-"""Forms of words from native libraries: simplified Chinese characters, and English stems.
+"""Forms of words from native libraries: simplified Chinese characters, English stems, and words of Chinese.
 
 The libraries load slowly, so they are imported with the first text that needs them.
 """
@@ -24,6 +24,14 @@ def english_stems(words: Iterable[str]) -> list[str]:
     with _STEMMER_LOCK:  # a Snowball stemmer is not thread-safe: it stores the current word
         stems: list[str] = _stemmer().stemWords(list(words))
     return stems
+
+
+@cache
+def jieba() -> Any:
+    """Return the module that splits Chinese text into words. Its dictionary loads in 0.14 s and takes 32 MB."""
+    import rjieba
+
+    return rjieba
 
 
 @cache

@@ -4,7 +4,7 @@ Traditional Chinese is folded to simplified (OpenCC). Runs of Chinese become wor
 and of hangul become bigrams. All other text becomes lower-case words, stemmed as English (Snowball). In a comparison
 on seven public sets, words with bigrams at half weight performed better than words or bigrams alone.
 
-Importing this module and analysing the first text load dictionaries, so do both in a worker thread.
+The first text, and the first Chinese text, load dictionaries, so analyse texts in a worker thread.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-import rjieba
-
 from portico_server.core.dataclass import dataclass
 from portico_server.core.stopwords import CHINESE_STOPWORDS, ENGLISH_STOPWORDS
-from portico_server.core.word_forms import english_stems, simplify
+from portico_server.core.word_forms import english_stems, jieba, simplify
 from portico_server.core.words import CJK_RUN, HAN_RUN, bigrams, compounds
 
 ANALYSER_VERSION = 3
@@ -90,7 +88,7 @@ def _split(text: str) -> tuple[list[str], list[str], list[str]]:
         joined_runs = simplify(joined_runs)
         runs = joined_runs.split("\n")
         # jieba receives only runs of Chinese, because it would keep "il-10" and "full-term" as whole words.
-        chinese = [word for word in rjieba.cut("\n".join(HAN_RUN.findall(joined_runs))) if word != "\n"]
+        chinese = [word for word in jieba().cut("\n".join(HAN_RUN.findall(joined_runs))) if word != "\n"]
     grams = [gram for run in runs for gram in bigrams(run)]
     return [word[:MAX_TERM_CHARS] for word in plain], chinese, grams
 

@@ -121,8 +121,7 @@ async def _combine(search_results: Sequence[SearchResult], request: Search) -> S
 
 
 def _weigh_stores(query: str, stores: Sequence[Sequence[str]]) -> list[float]:
-    # Importing the analyser loads its dictionaries, so this worker thread imports it, not the daemon at its
-    # start.
+    # The analyser is imported with the first search, not at the start of the daemon.
     from portico_server.knowledge.analyse import analyse, analyse_question
 
     query_words = set(analyse_question(query).words)

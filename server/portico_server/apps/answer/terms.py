@@ -7,14 +7,12 @@ and names of persons and places from other words.
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import Any
 
 from portico_server.apps.language import CJK
 from portico_server.apps.relevance import STOP_CJK, STOP_WORDS, stem
 from portico_server.core import words as core_words
 from portico_server.core.dataclass import dataclass
-from portico_server.core.word_forms import simplify
+from portico_server.core.word_forms import jieba, simplify
 
 _TOKEN = re.compile(rf"[^\W_{CJK}]+|[{CJK}]+")
 _IS_CJK = re.compile(rf"[{CJK}]")
@@ -87,7 +85,7 @@ def tag_words(text: str) -> list[Tagged]:
     """Return the meaningful words of folded Chinese ``text`` in order."""
     return [
         Tagged(word, tag)
-        for word, tag in _tagger()(text)
+        for word, tag in jieba().tag(text)
         if tag not in _FUNCTION_TAGS
         and (len(word) > 1 or tag in ("m", "eng"))
         and STOP_CJK.sub("", word)
@@ -98,10 +96,3 @@ def tag_words(text: str) -> list[Tagged]:
 def has_cjk(text: str) -> bool:
     """Return whether ``text`` contains a Chinese, Japanese or Korean character."""
     return _IS_CJK.search(text) is not None
-
-
-@cache
-def _tagger() -> Any:
-    import rjieba  # rjieba loads its dictionary with the first text
-
-    return rjieba.tag

@@ -1,7 +1,7 @@
 """Finds the terms that a passage mentions, by rules alone: names, technical terms, code, references and file links, in
 English and Chinese.
 
-Importing this module loads the dictionaries of `portico_server.knowledge.analyse`, so import it in a worker thread.
+The first Chinese text loads the dictionaries of `portico_server.knowledge.analyse`, so use a worker thread.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote
 
-import rjieba
-
 from portico_server.core.dataclass import dataclass
 from portico_server.core.stopwords import CHINESE_STOPWORDS, ENGLISH_STOPWORDS
+from portico_server.core.word_forms import jieba
 from portico_server.core.words import HAN_RUN, MONTHS
 from portico_server.db.links import (
     CODE,
@@ -436,7 +435,7 @@ def unknown_runs(piece: str) -> tuple[tuple[int, str], ...]:
     Each run is also returned together with the following word, which often says what the name refers to.
     """
     words = _dictionary()
-    tagged_words = rjieba.tag(piece)
+    tagged_words = jieba().tag(piece)
     # For each word, whether it is a name or not in the dictionary. The next list marks single characters that
     # may belong to a name.
     odd = [
@@ -488,9 +487,9 @@ def is_common(run: str) -> bool:
 
 
 def _is_named(word: str) -> bool:
-    return all(tag[:2] in _NAME_TAGS for _, tag in rjieba.tag(word))
+    return all(tag[:2] in _NAME_TAGS for _, tag in jieba().tag(word))
 
 
 @cache
 def _dictionary() -> Any:
-    return rjieba.Jieba()
+    return jieba().Jieba()

@@ -1,6 +1,6 @@
 """The names that passages mention: how often, of which kind, and which of them occur together.
 
-Importing this module loads the dictionaries of `portico_server.knowledge.analyse`, so import it in a worker thread.
+The first Chinese text loads the dictionaries of `portico_server.knowledge.analyse`, so use a worker thread.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Final
 
-import rjieba
-
 from portico_server.core.dataclass import dataclass
+from portico_server.core.word_forms import jieba
 from portico_server.core.words import has_cjk
 from portico_server.db.links import CODE, NAME, NAME_WEIGHT
 from portico_server.knowledge.links.rules import LinkSource, terms
@@ -128,7 +127,7 @@ def _kind(name: str, texts: Sequence[str]) -> str:
     if _ORGANISATION.search(name):
         return "organisation"
     if has_cjk(name):
-        tags = rjieba.tag(name)
+        tags = jieba().tag(name)
         if len(tags) == 1 and tags[0][1][:2] in _CHINESE_KINDS:
             return _CHINESE_KINDS[tags[0][1][:2]]
     if _PLACE.search(name):

@@ -85,7 +85,7 @@ class ThemeReader:
 
 
 def _themes(store_name: str, rows: Sequence[HitRow], passage_count: int) -> StoreThemes:
-    # These modules load dictionaries, so they are imported in this thread.
+    # Imported with the first request for themes, not at the start of the daemon.
     from portico_server.knowledge.links.rules import LinkSource
     from portico_server.knowledge.themes.clusters import cluster
     from portico_server.knowledge.themes.mentions import find_mentions

@@ -1,6 +1,6 @@
 """The words that tell what a passage is about: content words of any script, and nouns of Chinese.
 
-Importing this module loads the dictionaries of `portico_server.knowledge.analyse`, so import it in a worker thread.
+The first Chinese text loads the dictionaries of `portico_server.knowledge.analyse`, so use a worker thread.
 """
 
 from __future__ import annotations
@@ -8,10 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import rjieba
-
 from portico_server.core.stopwords import ENGLISH_STOPWORDS
-from portico_server.core.word_forms import english_stems
+from portico_server.core.word_forms import english_stems, jieba
 from portico_server.core.words import CJK_RUN, HAN_RUN
 from portico_server.knowledge.analyse import fold
 
@@ -39,5 +37,7 @@ def _chinese_nouns(runs: Sequence[str]) -> list[str]:
     if not runs:
         return []
     return [
-        word for word, tag in rjieba.tag("\n".join(runs)) if (len(word) > 1 and tag[:1] == "n") or tag == "vn"
+        word
+        for word, tag in jieba().tag("\n".join(runs))
+        if (len(word) > 1 and tag[:1] == "n") or tag == "vn"
     ]
