@@ -54,6 +54,12 @@ def test_the_words_of_the_wire_are_the_standard_library_alone() -> None:
     assert brought - {"portico", "__main__"} <= sys.stdlib_module_names | packages(modules_after("pass"))
 
 
+def test_a_process_that_reads_documents_starts_without_an_event_loop_and_prompts() -> None:
+    loaded = modules_after("import portico_server.knowledge.parse.worker")
+    assert packages(loaded) & {*HEAVY, "asyncio"} == set()
+    assert "portico_server.core.request" not in loaded
+
+
 def test_the_daemon_starts_without_its_heavy_packages() -> None:
     loaded = modules_after("import portico_server.app")
     assert packages(loaded) & HEAVY == set()

@@ -13,12 +13,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from itertools import chain
-from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
 
-from portico.schemas.daemon import Plugin
-from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
+
+if TYPE_CHECKING:
+    from portico.schemas.daemon import Plugin
 
 logger = logging.getLogger(__name__)
 
@@ -208,6 +209,9 @@ class PluginTable(Mapping[str, T], Generic[T]):
             logger.error("%s cannot be loaded: %s", self._info(entry), reason)
 
     def _info(self, entry: _PluginEntry) -> Plugin:
+        # A process that reads documents does not need this module.
+        from portico.schemas.daemon import Plugin
+
         reason = self._failures.get(entry, "")
         return Plugin(
             entry.kind,
@@ -227,6 +231,9 @@ class InstalledPlugins:
 
     async def list(self) -> Sequence[Plugin]:
         """Import all plugins, and return them sorted by kind, distribution and name."""
+        # With asyncio, which a process that reads documents does not need.
+        from portico_server.core import pools
+
         return await pools.LOADING.run(self._list)
 
     # In annotations below the method `list`, its name hides the built-in `list`.

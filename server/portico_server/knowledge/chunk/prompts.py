@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from portico_server.core.dataclass import dataclass
-from portico_server.core.prompts import builtin
 from portico_server.core.words import without_thought
 from portico_server.knowledge.chunk.sentences import sentences
 from portico_server.knowledge.document import Part
@@ -35,6 +34,9 @@ class ChunkPrompt:
     @property
     def instruction(self) -> str:
         """The system message for the model."""
+        # Imported here, because a process that reads documents sends nothing to a model.
+        from portico_server.core.prompts import builtin
+
         return builtin.system(self.task)
 
 
