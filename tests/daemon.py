@@ -70,8 +70,8 @@ def start(
     """Start a daemon on a free port and wait until it serves.
 
     Raise `AssertionError` with the daemon's output if it does not serve. ``cold`` is a start as users have it; any
-    other start is forked, which takes a third of the processor's time. ``python`` is the interpreter of a ``cold``
-    start.
+    other start is forked, which takes a third of the processor's time, and reads one document at a time. ``python`` is
+    the interpreter of a ``cold`` start.
     """
     command = ("serve", "--home", str(home), "--port", "0", "--parent-watch", "--quiet", *arguments)
     variables = environment(**(env or {}))
@@ -85,7 +85,8 @@ def start(
             env=variables,
         )
     else:
-        process = preloaded.fork(command, variables)
+        # A second process that reads documents would take more processor time to start than it saves.
+        process = preloaded.fork(command, {"PORTICO_INGEST_WORKERS": "1", **variables})
     assert process.stdout is not None
     line = process.stdout.readline()
     said: dict[str, Any] = json.loads(line) if line.strip() else {}
