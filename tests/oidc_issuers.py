@@ -106,13 +106,18 @@ def provider(users: Mapping[str, Mapping[str, Any]], life_s: int = 3_600) -> Ite
 
 @dataclass
 class Issuer:
-    """Publishes ``keys`` by their ids, unless it is ``down``. ``fetches`` counts the requests for them."""
+    """Publishes ``keys`` by their ids, unless it is ``down``. ``fetches`` counts the requests for them.
+
+    ``metadata`` replaces fields of the issuer's document, and ``bodies`` replaces whole answers by their paths.
+    """
 
     issuer: str
     keys: dict[str, Any] = field(default_factory=dict)
     down: bool = False
     fetches: int = 0
     calls_itself: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    bodies: dict[str, bytes] = field(default_factory=dict)
 
     def add(self, key_id: str, algorithm: str = "EdDSA") -> None:
         """Publish a new key."""
@@ -160,8 +165,13 @@ def issuing() -> Iterator[Issuer]:
         def do_GET(self) -> None:
             if self.path == "/keys":
                 found.fetches += 1
-            document = {"issuer": found.calls_itself or found.issuer, "jwks_uri": f"{found.issuer}/keys"}
+            document = {
+                "issuer": found.calls_itself or found.issuer,
+                "jwks_uri": f"{found.issuer}/keys",
+                **found.metadata,
+            }
             body = json.dumps(found.published() if self.path == "/keys" else document).encode()
+            body = found.bodies.get(self.path, body)
             self.send_response(500 if found.down else 200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()

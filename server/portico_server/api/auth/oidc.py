@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field
 from importlib import import_module
 from itertools import zip_longest
@@ -363,9 +364,11 @@ class IssuerKeys:
 def published_address(document: Mapping[str, Any], name: str) -> str:
     """Return an address that the issuer publishes. Raises `Unavailable`."""
     address = document.get(name)
-    if not isinstance(address, str) or urlsplit(address).scheme not in ("https", "http"):
-        raise Unavailable(f"It does not publish '{name}'.")
-    return address
+    if isinstance(address, str) and address.isascii() and address.isprintable():
+        with suppress(ValueError):
+            if urlsplit(address).scheme in ("https", "http"):
+                return address
+    raise Unavailable(f"The issuer does not publish a valid address as '{name}'.", code="issuer_unavailable")
 
 
 def _part(text: str) -> Mapping[str, Any]:
