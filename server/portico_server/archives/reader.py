@@ -33,6 +33,9 @@ bytes of memory.
 
 MANIFEST: Final = "manifest.json"
 
+_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Methods of entries. An entry in the format of LZMA can make its reader allocate 4 GB."""
+
 _SMALL_JSON_BYTES: Final = 64 * 1024
 _TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
@@ -145,6 +148,8 @@ class ArchiveReader:
         for entry in entries:
             if not 0 <= entry.header_offset < size:
                 raise self._refuse("one of its entries points outside the archive")
+            if entry.compress_type not in _METHODS:
+                raise self._refuse("one of its entries is compressed with a method other than deflate")
             mode = entry.external_attr >> 16
             plain = not stat.S_IFMT(mode) or stat.S_ISREG(mode)
             if not plain or (entry.filename != MANIFEST and not belongs(entry.filename)):
