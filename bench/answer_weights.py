@@ -1,10 +1,13 @@
 """The weights of answers by quotation: ``python bench/answer_weights.py --data FOLDER --hits FILE``.
 
 Searches stores of the sets in FOLDER (see `answers.py`) once, saves the hits in FILE, trains on the articles of the
-dev half and prints `portico_server/apps/answer/weights.py` with the value of each feature on both halves. Sentences: a
+dev half and prints the weights for `portico_server/apps/answer/weights.py` and the shares on both halves. Sentences: a
 listwise softmax (which of a question's candidates contains the gold answer). Refusals: a logistic regression (whether
-the article of the question was indexed), one for questions in Chinese and one for others. All models are linear, in
-NumPy, and deterministic.
+the article of the question was indexed), one for questions in Chinese and one for others, each with one line for all
+sets. Every set has the same weight. All models are linear, in NumPy, and deterministic.
+
+With ``--apart`` it also prints the shares of each set with weights that only sets of other families trained. The family
+of a set is the beginning of its name, such as ``drcd`` of ``drcd-test``.
 
 With ``--chains FILE`` it trains the combination of passages instead, on the questions of `multihop.py` (templates
 ``tuned``), of which three chains in five lack a passage, and on the dev half. All are searched in steps; FILE stores
@@ -19,25 +22,30 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import wordllama
-from answers import BROKEN_SHARE, DATA, Asked, Collection, is_dev, make_store, read_all
+from answers import BROKEN_SHARE, DATA, Asked, Collection, is_dev, make_store, read_all, sample
 from harness import call, daemon
 from multihop import LANGUAGES, generate
 
 from portico.wire import Passage
 from portico_server.apps.answer.chains import SentenceChain, sentence_chains
-from portico_server.apps.answer.judge import MAX_COMPARED_PASSAGES, SEARCH_RESULTS
-from portico_server.apps.answer.material import Material
+from portico_server.apps.answer.judge import (
+    LEAD_BONUS_SCORE,
+    MAX_COMPARED_PASSAGES,
+    SEARCH_RESULTS,
+    stands_out,
+)
+from portico_server.apps.answer.material import Material, SoftMatch
 from portico_server.apps.answer.weights import CHAIN
 from portico_server.knowledge.name_walk import names_in
 
 RIGHT_REFUSALS = 0.94
-FALSE_REFUSALS = 0.05
+FALSE_REFUSALS = 0.03
 """Share of unanswerable questions that must score below the refusal line, and share of answerable questions that
-may.
+may, as means over the sets.
 """
 
 DOUBT_SHARE = 0.03
@@ -51,14 +59,36 @@ Rows = list[dict[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A question's candidates: their features, which contain the gold answer, and which of those are in the gold
-    paragraph.
+    """The candidates of a question with an answer: their features, which contain the gold answer, and which of those
+    are in the gold paragraph.
     """
 
     dev: bool
     rows: Rows
     holds: Any
     gold: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The features of each question's passages, whether the documents contain its answer, and whether its article is
+    in the dev half. ``bonus`` is added to the score of passages whose first one stands out.
+    """
+
+    rows: Rows
+    known: Any
+    dev: Any
+    bonus: Any
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalModel:
+    """Weights of the features of passages, their constant, and both lines."""
+
+    weights: Any
+    constant: float
+    absent: float
+    doubtful: float
 
 
 def searched(sets: Sequence[Collection], path: Path) -> dict[str, dict[str, list[Any]]]:
@@ -104,13 +134,11 @@ def material(asked: Asked, hits: Sequence[Any]) -> Material:
     )
 
 
-def example(asked: Asked, hits: Sequence[Any], vectors: Vectors | None) -> Example:
-    given = material(asked, hits)
-    soft = given.soft(vectors.of(given.texts())) if vectors else None
-    holds = np.array([any(gold in c.text for gold in asked.answers) for c in given.candidates], bool)
-    right = [Path(given.passages[c.passage].filename).stem == asked.document for c in given.candidates]
-    rows = [dict(row) for row in given.of_candidates(soft)]
-    return Example(is_dev(asked.article), rows, holds, holds & np.array(right, bool))
+def example(asked: Asked, own: Material, soft: SoftMatch | None) -> Example:
+    holds = np.array([any(gold in c.text for gold in asked.answers) for c in own.candidates], bool)
+    is_own = [Path(own.passages[c.passage].filename).stem == asked.document for c in own.candidates]
+    rows = [dict(row) for row in own.of_candidates(soft)]
+    return Example(is_dev(asked.article), rows, holds, holds & np.array(is_own, bool))
 
 
 def matrix(rows: Rows, names: Sequence[str]) -> Any:
@@ -127,14 +155,16 @@ def _descend(gradient: Any, size: int, steps: int = 500, rate: float = 0.05) -> 
     return weights
 
 
-def rank_weights(examples: Sequence[Example], names: Sequence[str], penalty: float = 3e-2) -> Any:
+def rank_weights(sets: Sequence[Sequence[Example]], names: Sequence[str], penalty: float = 3e-2) -> Any:
     """Return weights that rank the candidates with the answer first."""
-    used = [example for example in examples if example.dev and example.gold.any()]
-    every = np.concatenate([matrix(example.rows, names) for example in used])
+    examples = [[item for item in own if item.dev and item.gold.any()] for own in sets]
+    used = [item for own in examples for item in own]
+    worth = np.concatenate([np.full(len(own), 1 / len(own) / len(sets)) for own in examples])
+    every = np.concatenate([matrix(item.rows, names) for item in used])
     spread = every.std(axis=0) + 1e-6
     scaled = (every - every.mean(axis=0)) / spread
-    gold = np.concatenate([example.gold for example in used]).astype(float)
-    group = np.repeat(np.arange(len(used)), [len(example.rows) for example in used])
+    gold = np.concatenate([item.gold for item in used]).astype(float)
+    group = np.repeat(np.arange(len(used)), [len(item.rows) for item in used])
 
     def gradient(weights: Any) -> Any:
         scores = scaled @ weights
@@ -142,8 +172,8 @@ def rank_weights(examples: Sequence[Example], names: Sequence[str], penalty: flo
         np.maximum.at(highest, group, scores)
         power = np.exp(scores - highest[group])
         likely = power / np.bincount(group, power, len(used))[group]
-        wanted = power * gold / np.maximum(np.bincount(group, power * gold, len(used)), 1e-30)[group]
-        return scaled.T @ (likely - wanted) / len(used) + penalty * weights
+        target = power * gold / np.maximum(np.bincount(group, power * gold, len(used)), 1e-30)[group]
+        return scaled.T @ ((likely - target) * worth[group]) + penalty * weights
 
     return _descend(gradient, len(names)) / spread
 
@@ -158,34 +188,52 @@ def ranked(examples: Sequence[Example], names: Sequence[str], weights: Any) -> t
     return one / len(examples), two / len(examples)
 
 
-def refusal_weights(rows: Rows, known: Any, names: Sequence[str], penalty: float = 1e-2) -> tuple[Any, float]:
-    """Return the weights and the constant of the log odds that the documents contain an answer."""
-    every = matrix(rows, names)
+def refusal_model(sets: Sequence[Evidence], names: Sequence[str], penalty: float = 1e-2) -> RefusalModel:
+    """Return the log odds that the documents contain an answer, as trained on the dev half of ``sets``."""
+    every = np.concatenate([matrix(own.rows, names)[own.dev] for own in sets])
+    known = np.concatenate([own.known[own.dev] for own in sets])
+    bonus = np.concatenate([own.bonus[own.dev] for own in sets])
+    worth = np.concatenate([np.full(own.dev.sum(), 1 / own.dev.sum() / len(sets)) for own in sets])
     mean, spread = every.mean(axis=0), every.std(axis=0) + 1e-6
     scaled = np.c_[(every - mean) / spread, np.ones(len(every))]
     free = np.r_[np.ones(len(names)), 0.0]
 
     def gradient(weights: Any) -> Any:
         likely = 1 / (1 + np.exp(-scaled @ weights))
-        return scaled.T @ (likely - known) / len(known) + penalty * free * weights
+        return scaled.T @ (worth * (likely - known)) + penalty * free * weights
 
-    found = _descend(gradient, len(names) + 1, 800)
-    weights = found[:-1] / spread
-    return weights, float(found[-1] - mean @ weights)
+    trained = _descend(gradient, len(names) + 1, 800)
+    weights = trained[:-1] / spread
+    constant = float(trained[-1] - mean @ weights)
+    scores = every @ weights + constant
+    absent = min(
+        _quantile(scores + bonus, worth * (1 - known), RIGHT_REFUSALS),
+        _quantile(scores + bonus, worth * known, FALSE_REFUSALS),
+    )
+    above = scores + bonus >= absent
+    doubtful = _quantile(scores[above], worth[above], DOUBT_SHARE / worth[above].sum())
+    return RefusalModel(weights, constant, absent, doubtful)
 
 
-def pruned(names: Sequence[str], worth: Any, least: float = 0.0) -> list[str]:
-    """Return ``names`` without the features whose removal, one at a time, does not worsen the result on the dev
-    half.
-    """
-    kept = list(names)
-    best = worth(kept)
-    for name in list(names):
-        tried = [other for other in kept if other != name]
-        found = worth(tried)
-        if found >= best - least:
-            kept, best = tried, found
-    return kept
+def _quantile(scores: Any, worth: Any, share: float) -> float:
+    """Return the score below which lies ``share`` of the total ``worth``."""
+    order = np.argsort(scores)
+    total = np.cumsum(worth[order])
+    return float(scores[order][np.searchsorted(total, share * total[-1])])
+
+
+def refused(
+    own: Evidence, names: Sequence[str], model: RefusalModel, *, dev: bool
+) -> tuple[float, float, float]:
+    """Return the shares of right refusals at `FALSE_REFUSALS`, and of right and false refusals at the line."""
+    scores = (matrix(own.rows, names) @ model.weights + model.constant + own.bonus)[own.dev == dev]
+    known = own.known[own.dev == dev] == 1
+    at = float(np.quantile(scores[known], FALSE_REFUSALS))
+    return (
+        float((scores[~known] < at).mean()),
+        float((scores[~known] < model.absent).mean()),
+        float((scores[known] < model.absent).mean()),
+    )
 
 
 def _table(names: Sequence[str], weights: Any) -> str:
@@ -193,74 +241,88 @@ def _table(names: Sequence[str], weights: Any) -> str:
 
 
 class Trainer:
-    """Examples of all sets, with or without vectors."""
+    """Examples and evidence of all sets."""
 
-    def __init__(self, sets: Sequence[Collection], hits: Mapping[str, Hits], vectors: Vectors | None) -> None:
-        self.candidates: dict[str, list[Example]] = {}
-        self.rows: dict[str, tuple[Rows, Any, Any]] = {}
+    def __init__(self, sets: Sequence[Collection], hits: Mapping[str, Hits], questions: int) -> None:
+        vectors = Vectors()
+        self.examples: dict[str, list[Example]] = {}
+        self.evidence: dict[str, Evidence] = {}
         for data in sets:
-            self.candidates[data.name] = [
-                example(asked, hits[f"{data.name}-{asked.article % 2}"][asked.id], vectors)
-                for asked in data.questions
-            ]
-            rows, known, dev = [], [], []
+            examples, rows, known, dev = [], [], [], []
             for half in (0, 1):
-                for asked in data.questions:
-                    given = material(asked, hits[f"{data.name}-{half}"][asked.id])
-                    soft = given.soft(vectors.of(given.texts())) if vectors else None
-                    rows.append(dict(given.of_passages(soft)))
+                for asked in sample(data.questions, questions):
+                    own = material(asked, hits[f"{data.name}-{half}"][asked.id])
+                    if not own.candidates:
+                        continue
+                    soft = own.soft(vectors.of(own.texts()))
+                    rows.append(dict(own.of_passages(soft)))
                     known.append(float(asked.article % 2 == half))
                     dev.append(is_dev(asked.article))
-            self.rows[data.name] = rows, np.array(known), np.array(dev)
+                    if asked.article % 2 == half:
+                        examples.append(example(asked, own, soft))
+            bonus = np.array([LEAD_BONUS_SCORE * stands_out(row) for row in rows])
+            self.examples[data.name] = examples
+            self.evidence[data.name] = Evidence(rows, np.array(known), np.array(dev), bonus)
 
-    def sentences(self, names: Sequence[str]) -> tuple[Any, dict[str, tuple[float, float]]]:
-        every = [item for found in self.candidates.values() for item in found]
-        weights = rank_weights(every, names)
-        shares = {
-            f"{name} {'dev' if dev else 'test'}": ranked(
-                [item for item in found if item.dev == dev], names, weights
-            )
-            for name, found in self.candidates.items()
-            for dev in (True, False)
-        }
-        return weights, shares
+    def sentence_names(self) -> list[str]:
+        return list(next(iter(self.examples.values()))[0].rows[0])
 
     def evidence_names(self, *, cjk: bool) -> list[str]:
         """Return the features of passages for questions in Chinese, or for others."""
-        return list(next(rows[0] for rows, _k, _d in self.rows.values() if ("chinese" in rows[0]) == cjk))
+        return list(next(iter(self.of_script(cjk=cjk).values())).rows[0])
 
-    def refusals(self, names: Sequence[str], *, cjk: bool) -> tuple[Any, float, float, float, dict[str, Any]]:
-        """Return the weights, the constant, both lines, and for each set and half the shares of right and false
-        refusals.
+    def of_script(self, *, cjk: bool) -> dict[str, Evidence]:
+        """Return the evidence of the sets in Chinese, or of the others."""
+        return {name: own for name, own in self.evidence.items() if ("chinese" in own.rows[0]) == cjk}
 
-        They are: right refusals at 0.05 false ones, and right and false refusals at the line.
-        """
-        own_sets = {name: kept for name, kept in self.rows.items() if ("chinese" in kept[0][0]) == cjk}
-        rows = [r for rows, _k, dev in own_sets.values() for r, d in zip(rows, dev, strict=True) if d]
-        known = np.concatenate([known[dev] for _rows, known, dev in own_sets.values()])
-        weights, constant = refusal_weights(rows, known, names)
-        scores = matrix(rows, names) @ weights + constant
-        line = float(
-            min(
-                np.quantile(scores[known == 0], RIGHT_REFUSALS),
-                np.quantile(scores[known == 1], FALSE_REFUSALS),
+    def sentences(self, names: Sequence[str]) -> tuple[Any, dict[str, Sequence[float]]]:
+        weights = rank_weights(list(self.examples.values()), names)
+        return weights, {
+            f"{name} {'dev' if dev else 'test'}": ranked(
+                [item for item in own if item.dev == dev], names, weights
             )
-        )
-        share = np.where(known == 1, 0.5 / (known == 1).sum(), 0.5 / (known == 0).sum())
-        above = np.argsort(scores)[np.sort(scores) >= line]
-        doubt = float(scores[above[np.searchsorted(np.cumsum(share[above]), DOUBT_SHARE)]])
-        shares = {}
-        for name, (rows, known, dev) in own_sets.items():
-            for half in (True, False):
-                own = (matrix(rows, names) @ weights + constant)[dev == half]
-                there = known[dev == half] == 1
-                at = float(np.quantile(own[there], 0.05))
-                shares[f"{name} {'dev' if half else 'test'}"] = (
-                    float((own[~there] < at).mean()),
-                    float((own[~there] < line).mean()),
-                    float((own[there] < line).mean()),
-                )
-        return weights, constant, line, doubt, shares
+            for name, own in self.examples.items()
+            for dev in (True, False)
+        }
+
+    def sentences_apart(self, names: Sequence[str]) -> dict[str, Sequence[float]]:
+        """Return the shares of each set with weights from the other families."""
+        return {
+            name: ranked(own, names, rank_weights(_apart(self.examples, name), names))
+            for name, own in self.examples.items()
+        }
+
+    def refusals(self, names: Sequence[str], *, cjk: bool) -> tuple[RefusalModel, dict[str, Sequence[float]]]:
+        sets = self.of_script(cjk=cjk)
+        model = refusal_model(list(sets.values()), names)
+        return model, {
+            f"{name} {'dev' if dev else 'test'}": refused(own, names, model, dev=dev)
+            for name, own in sets.items()
+            for dev in (True, False)
+        }
+
+    def refusals_apart(self, names: Sequence[str], *, cjk: bool) -> dict[str, Sequence[float]]:
+        """Return the shares of each set's test half with a model from the other families."""
+        sets = self.of_script(cjk=cjk)
+        return {
+            name: refused(own, names, refusal_model(_apart(sets, name), names), dev=False)
+            for name, own in sets.items()
+        }
+
+
+Part = TypeVar("Part")
+
+
+def _apart(sets: Mapping[str, Part], name: str) -> list[Part]:
+    """Return the sets of other families than the set ``name``. Raise `SystemExit` if there are none."""
+    others = [own for other, own in sets.items() if _family(other) != _family(name)]
+    if not others:
+        raise SystemExit(f"{name}: --apart needs sets of another family; add them to --data")
+    return others
+
+
+def _family(name: str) -> str:
+    return name.partition("-")[0]
 
 
 TRAINED_CHAIN_COUNT = 50
@@ -400,12 +462,14 @@ def print_chains(sets: Sequence[Collection], path: Path) -> None:
 
 
 def main() -> None:
-    """Train with and without vectors; print the module and the value of each feature."""
+    """Train with and without vectors; print the weights and their shares."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--hits", type=Path, help="where the hits are kept between runs")
     parser.add_argument("--chains", type=Path, metavar="FILE", help="train chains, whose hits FILE keeps")
+    parser.add_argument("--questions", type=int, default=2000, help="at most, for each set")
     parser.add_argument("--ablate", action="store_true", help="also print the shares without each feature")
+    parser.add_argument("--apart", action="store_true", help="also train without each set and its family")
     options = parser.parse_args()
     sets = read_all(options.data)
     if options.chains:
@@ -413,35 +477,39 @@ def main() -> None:
         return
     if not options.hits:
         parser.error("give --hits, or --chains")
-    hits = searched(sets, options.hits)
+    trainer = Trainer(sets, searched(sets, options.hits), options.questions)
     lines = []
-    for title, vectors in (("", Vectors()), ("_WITHOUT_VECTORS", None)):
-        trainer = Trainer(sets, hits, vectors)
-        first = next(item.rows[0] for found in trainer.candidates.values() for item in found if item.rows)
-        names = list(first)
+    for title, is_used in (("", lambda name: True), ("_WITHOUT_VECTORS", _is_plain)):
+        names = [name for name in trainer.sentence_names() if is_used(name)]
         weights, shares = trainer.sentences(names)
         lines.append(f"SENTENCE{title} = {_table(names, weights)}")
         print(f"# sentences{title} (one, two):", _shown(shares))
-        if options.ablate:
-            for name in names:
-                rest = [other for other in names if other != name]
-                print(f"#   without {name}:", _shown(trainer.sentences(rest)[1]))
+        if options.apart:
+            print("#   apart:", _shown(trainer.sentences_apart(names)))
+        for name in names if options.ablate else ():
+            rest = [other for other in names if other != name]
+            print(f"#   without {name}:", _shown(trainer.sentences(rest)[1]))
         for script, cjk in (("", False), ("_CJK", True)):
-            given = trainer.evidence_names(cjk=cjk)
-            ours, constant, line, doubt, right = trainer.refusals(given, cjk=cjk)
-            lines.append(f"EVIDENCE{script}{title} = {_table(given, ours)}")
-            lines.append(
-                f"EVIDENCE{script}{title}_LINES = DecisionLines({constant:.3f}, {line:.3f}, {doubt:.3f})"
-            )
+            names = [name for name in trainer.evidence_names(cjk=cjk) if is_used(name)]
+            model, shares = trainer.refusals(names, cjk=cjk)
+            numbers = f"{model.constant:.3f}, {model.absent:.3f}, {model.doubtful:.3f}"
+            lines.append(f"EVIDENCE{script}{title} = {_table(names, model.weights)}")
+            lines.append(f"EVIDENCE{script}{title}_LINES = DecisionLines({numbers})")
             print(
-                f"# refusals{script}{title} (right at 0.05 false, right at the line, false at the line):",
-                _shown(right),
+                f"# refusals{script}{title} (right at {FALSE_REFUSALS} false, right at the line, false at the line):",
+                _shown(shares),
             )
-            if options.ablate:
-                for name in given:
-                    rest = [other for other in given if other != name]
-                    print(f"#   without {name}:", _shown(trainer.refusals(rest, cjk=cjk)[-1]))
+            if options.apart:
+                print("#   apart, test half:", _shown(trainer.refusals_apart(names, cjk=cjk)))
+            for name in names if options.ablate else ():
+                rest = [other for other in names if other != name]
+                print(f"#   without {name}:", _shown(trainer.refusals(rest, cjk=cjk)[1]))
     print("\n".join(lines))
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a feature needs no vectors."""
+    return not name.startswith(("soft", "cosine"))
 
 
 def _shown(shares: Mapping[str, Sequence[float]]) -> str:

@@ -36,14 +36,14 @@ LEADING_WORDS_SHARE = 0.3
 LEAD_BONUS_SCORE = 0.75
 """Score bonus if the first hit stands out. It makes it less likely that the question counts as unanswered."""
 
-ACROSS_SCORE, ACROSS_CJK_SCORE = -6.6, -10.5
+ACROSS_SCORE, ACROSS_CJK_SCORE = -6.6, -8.5
 """Minimum scores of questions over documents that are all in other languages than the question: for questions in
 languages other than Chinese, and in Chinese. Questions below the minimum count as unanswered.
 
 Three in four such questions without an answer score below the minimum, and one in ten of those with a quotable answer.
 """
 
-ALONE_SCORE, ALONE_CJK_SCORE = 1.405, 0.686
+ALONE_SCORE, ALONE_CJK_SCORE = 1.405, -0.163
 """Minimum scores at which a passage answers alone after a search that proceeds from passage to passage. In such a
 search, passages with only a part of the answer score high too.
 
@@ -180,7 +180,7 @@ def _soft(material: Material, vectors: Sequence[bytes]) -> SoftMatch:
     return material.soft([np.frombuffer(vector, dtype="<f4") for vector in vectors])
 
 
-def _stands_out(features: Mapping[str, float]) -> bool:
+def stands_out(features: Mapping[str, float]) -> bool:
     """Return whether the first passage scores far above all others: such a passage may be right even if it contains
     few of the question's words.
     """
@@ -214,7 +214,7 @@ def _verdict(
             ACROSS_CJK_SCORE if material.cjk else ACROSS_SCORE
         )  # matching words say little about text in another language
     else:
-        line = lines.absent - (LEAD_BONUS_SCORE if _stands_out(features) else 0.0)
+        line = lines.absent - (LEAD_BONUS_SCORE if stands_out(features) else 0.0)
     return "doubtful" if evidence >= line else "absent"
 
 

@@ -22,6 +22,7 @@ from portico_server.apps.answer.terms import (
     compounds,
     fold,
     has_cjk,
+    noun_phrases,
     stems,
     tag_words,
     words,
@@ -58,7 +59,14 @@ _QUOTED_CODE = re.compile(r"`[^`\n]+`|https?://\S+|\|")
 _CODE_MARKS = re.compile(r"[(){}\[\]=_;<>]|\w\.\w|\"")
 _QUOTED_QUESTION = re.compile(r"[?？][\"'”’]")
 _CAPITALS = re.compile(r"\b[A-Z][\w’'-]*(?:\s+(?:(?:of|the|de|van|von|al|da|di)\s+)?[A-Z][\w’'-]*)*")
+_TITLE = re.compile(r"[《「『“\"]([^》」』”\"]{2,30})[》」』”\"]")
 _NAME = re.compile(r"(?<=\s)[A-Z][\w’'-]+|\d[\d,.]*")
+
+SAME_COSINE = 1e-6
+"""Maximum difference between two cosines that count as equal."""
+
+NEUTRAL_SHARE = 0.7
+"""Value of a share of names or phrases in a question that contains none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +152,8 @@ class Material:
             for question_tag in question_tags
             if question_tag.is_name or question_tag.is_number
         )
+        self._noun_phrases = noun_phrases(self._folded_question) if self.cjk else ()
+        self._topics = self._topic_candidates()
 
     def _candidates(self) -> list[QuoteCandidate]:
         quote_candidates: list[QuoteCandidate] = []
@@ -157,6 +167,20 @@ class Material:
                 seen_texts.add(text)
                 quote_candidates.append(quote_candidate(number, place, unit, text))
         return quote_candidates
+
+    def _topic_candidates(self) -> Mapping[int, int]:
+        """Return, for each passage that begins with a sentence, the number of this sentence among the candidates.
+
+        It usually names the subject of the passage, and later sentences refer to the subject without its name.
+        """
+        first_candidates: dict[int, int] = {}
+        for number, candidate in enumerate(self.candidates):
+            first_candidates.setdefault(candidate.passage, number)
+        return {
+            passage: number
+            for passage, number in first_candidates.items()
+            if self.candidates[number].unit.kind == "sentence"
+        }
 
     def is_echo(self, candidate: QuoteCandidate) -> bool:
         """Return whether a candidate is a question, or contains the exact words of the question."""
@@ -217,7 +241,8 @@ class Material:
             {
                 **self._of(number, candidate, near, near_rarity, soft),
                 "after_best": float(self._is_neighbour(number, -1) and best[number - 1]),
-                "before_best": float(self._is_neighbour(number, 1) and best[number + 1]),
+                "begins": float(self._topics.get(candidate.passage) == number),
+                "rank": float(candidate.passage),
                 **self._names(candidate),
                 **self._chinese(number, candidate),
             }
@@ -242,13 +267,13 @@ class Material:
         above = self._above(number)
         right = self.holds(candidate.text)
         features = {
-            "cov": _share(self.rarity, candidate_terms),
             "near": _share(near, candidate_terms),
             "both": _share(near_rarity, candidate_terms),
             "prev": _share(self.rarity, before),
             "union": _share(self.rarity, before - candidate_terms),
             "above": _share(self.rarity, above - candidate_terms),
             "after": _share(self.rarity, after - candidate_terms),
+            "topic": _share(self.rarity, self._topic_terms(candidate.passage) - candidate_terms),
             "passage": _share(self.rarity, self._everywhere[candidate.passage]),
             "score": passage.score,
             "chars": len(self.characters & characters(fold(candidate.text))) / (len(self.characters) + 1),
@@ -269,16 +294,32 @@ class Material:
             features["soft_plain"] = float(row.mean())
             features["soft_more"] = float((row - soft.aligned.mean(axis=0)) @ soft.weights)
             features["cosine"] = float(soft.cosine[number])
-            features["soft_cubed"] = float(row**3 @ soft.weights)
             for name, step in (("soft_before", -1), ("soft_after", 1)):
                 neighbour_row = soft.aligned[number + step] if self._is_neighbour(number, step) else row
                 features[name] = float((np.maximum(row, neighbour_row) - row) @ soft.weights)
+            topic = self._topics.get(candidate.passage, number)
+            features["soft_topic"] = float(np.maximum(row, soft.aligned[topic]) @ soft.weights)
+            features |= self._soft_in_passage(number, soft)
         return features
+
+    def _soft_in_passage(self, number: int, soft: SoftMatch) -> Mapping[str, float]:
+        """Return the alignment of a candidate's whole passage, and the share of the question's words whose nearest
+        word in the passage is in the candidate.
+        """
+        passage = self.candidates[number].passage
+        rows = soft.aligned[[candidate.passage == passage for candidate in self.candidates]]
+        best = rows.max(axis=0)
+        is_nearest = rows >= best - SAME_COSINE
+        nearest = (soft.aligned[number] >= best - SAME_COSINE) / is_nearest.sum(axis=0)
+        return {
+            "soft_passage": float(best @ soft.weights),
+            "soft_nearest": float(nearest @ soft.weights),
+        }
 
     def _names(self, candidate: QuoteCandidate) -> Mapping[str, float]:
         """Return how many names of the requested kind occur in a candidate but not in the question."""
         match_count = 0
-        if self.kind in ("person", "place", "name"):
+        if self.kind in ("person", "place"):
             if self.cjk:
                 new = (item for item in tag_words(candidate.folded) if item.word not in self._folded_question)
                 match_count = sum(_is_kind(item, self.kind) for item in new)
@@ -289,7 +330,7 @@ class Material:
                 )
         return {
             f"names_{kind}": math.log1p(match_count) if kind == self.kind else 0.0
-            for kind in ("person", "place", "name")
+            for kind in ("person", "place")
         }
 
     def _is_in_question(self, match: re.Match[str]) -> bool:
@@ -302,20 +343,20 @@ class Material:
         return all(word.lower() in self._folded_question for word in name.split())
 
     def _chinese(self, number: int, candidate: QuoteCandidate) -> Mapping[str, float]:
-        """Return the share of the question's Chinese words in a candidate and in the text before it, and the length of
-        the longest common part.
+        """Return the share of the question's Chinese words in a candidate and in the first sentence of its passage,
+        and the length of the longest common part.
+
+        ``chinese_late`` weights the words by their place as well: the last words of a Chinese question say what is
+        asked about its subject.
         """
-        before = self.candidates[number - 1].folded if self._is_neighbour(number, -1) else ""
-        above = "\n".join(
-            earlier_candidate.folded
-            for earlier_candidate in self.candidates[:number]
-            if earlier_candidate.passage == candidate.passage
-        )
-        shared_words = frozenset(word for word in self.chinese if word in candidate.folded)
+        topic = self._topics.get(candidate.passage, number)
+        shared_words = _matching_terms(self.chinese, candidate.folded)
+        topic_words = _matching_terms(self.chinese, self.candidates[topic].folded)
+        late = {word: weight * place for place, (word, weight) in enumerate(self.chinese.items(), 1)}
         return {
             "chinese": _share(self.chinese, shared_words),
-            "chinese_before": _share(self.chinese, _matching_terms(self.chinese, before) - shared_words),
-            "chinese_above": _share(self.chinese, _matching_terms(self.chinese, above) - shared_words),
+            "chinese_topic": _share(self.chinese, topic_words - shared_words),
+            "chinese_late": _share(late, shared_words),
             "common": _longest_common(self._folded_question, candidate.folded) if self.cjk else 0.0,
         }
 
@@ -344,7 +385,7 @@ class Material:
             "named": max((len(question_names & terms) for terms in passage_terms), default=0)
             / len(question_names)
             if question_names
-            else 0.7,
+            else NEUTRAL_SHARE,
             "gap": scores[0] - (scores[1] if len(scores) > 1 else 0.0) if scores else 0.0,
             "gap_5": scores[0] - (scores[4] if len(scores) > 4 else 0.0) if scores else 0.0,
             "terms": math.log(max(len(self.question_terms), 1)),
@@ -360,6 +401,8 @@ class Material:
             features["soft"] = max(float(row @ soft.weights) for row in best)
             features["soft_plain"] = max(float(row.mean()) for row in best)
             features["cosine"] = float(soft.cosine.max())
+            if self.cjk:
+                features["cosine_lead"] = float(soft.cosine.max() - soft.cosine.mean())
         return features
 
     def _chinese_of_passages(self, count: int) -> Mapping[str, float]:
@@ -380,9 +423,38 @@ class Material:
             )
             / len(names)
             if names
-            else 0.7,
+            else NEUTRAL_SHARE,
             "chinese_all": _share(self.chinese, frozenset[str]().union(*words_by_passage)),
             "chinese_unit": max((_share(self.chinese, unit) for unit in units), default=0.0),
+            **self._chinese_subject(),
+            "gap_all": self.passages[0].score - _mean([passage.score for passage in self.passages[1:]]),
+        }
+
+    def _chinese_subject(self) -> Mapping[str, float]:
+        """Return how well a passage with its headings matches the subject of a Chinese question: the characters of the
+        question's noun phrases that the passage lacks, the question's quoted titles, and how early its first word
+        occurs.
+        """
+        texts = [
+            f"{fold(context_of(passage))}\n{text}"
+            for passage, text in zip(self._quoted_passages, self._texts, strict=False)
+        ]
+        titles = _TITLE.findall(self._folded_question)
+        first_word = next(iter(self.chinese), "")
+        missing = (
+            sum(len(phrase) - _common_length(phrase, text) for phrase in self._noun_phrases) for text in texts
+        )
+        return {
+            "phrase_missing": math.log1p(min(missing, default=0)),
+            "title": max((sum(title in text for title in titles) for text in texts), default=0) / len(titles)
+            if titles
+            else NEUTRAL_SHARE,
+            "early": max(
+                (1.0 - text.find(first_word) / (len(text) + 1) for text in texts if first_word in text),
+                default=0.0,
+            )
+            if first_word
+            else 0.0,
         }
 
     def _header(self, candidate: QuoteCandidate) -> frozenset[str]:
@@ -391,6 +463,11 @@ class Material:
             return frozenset()
         start, end = candidate.unit.lead
         return frozenset(stems(words(fold(self.passages[candidate.passage].text[start:end]))))
+
+    def _topic_terms(self, passage: int) -> frozenset[str]:
+        """Return the terms of a passage's first sentence, of its headings and of its file name."""
+        terms = self.candidates[self._topics[passage]].terms if passage in self._topics else frozenset()
+        return terms | self._context[passage]
 
     def _is_neighbour(self, number: int, step: int) -> bool:
         """Return whether a candidate has a neighbour before or after it in its passage."""
@@ -441,6 +518,10 @@ def _share(weights: Mapping[str, float], terms: frozenset[str]) -> float:
     return sum(weight for term, weight in weights.items() if term in terms) / (sum(weights.values()) + 0.5)
 
 
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / max(len(numbers), 1)
+
+
 def _matching_terms(weights: Mapping[str, float], text: str) -> frozenset[str]:
     return frozenset(word for word in weights if word in text)
 
@@ -453,11 +534,16 @@ def _is_kind(tagged_word: Tagged, kind: str) -> bool:
 
 def _longest_common(question: str, answer: str) -> float:
     """Return the length of the longest part of ``question`` that occurs in ``answer``, as a share of the question."""
+    return _common_length(question, answer) / (len(question) + 3)
+
+
+def _common_length(text: str, other: str) -> int:
+    """Return the length of the longest part of ``text`` that occurs in ``other``."""
     length = 0
-    for start in range(len(question)):
-        while start + length < len(question) and question[start : start + length + 1] in answer:
+    for start in range(len(text)):
+        while start + length < len(text) and text[start : start + length + 1] in other:
             length += 1
-    return length / (len(question) + 3)
+    return length
 
 
 def _longest_run(question: Sequence[str], answer: Sequence[str]) -> int:

@@ -26,6 +26,11 @@ MAX_QUOTES = 2
 MIN_SECOND_SHARE = 0.02
 """Minimum likelihood, relative to all candidates, at which a second candidate is quoted."""
 
+MIN_SUBJECT_SHARE = 0.25
+"""Minimum share of the question's terms that an earlier sentence must add to a quoted sentence to be shown before
+it.
+"""
+
 NEAREST_COUNT = 3
 """Number of passages that are named if no passage answers."""
 
@@ -122,6 +127,7 @@ def _choose(question: str, candidates: Sequence[tuple[QuoteCandidate, float]]) -
     if not candidates:
         return []
     best, best_score = candidates[0]
+    best = _with_subject(question, best, candidates)
     shares = [math.exp(score - best_score) for _candidate, score in candidates]
     further = (
         candidate
@@ -131,6 +137,34 @@ def _choose(question: str, candidates: Sequence[tuple[QuoteCandidate, float]]) -
         and _adds(question, best, candidate)
     )
     return [best, *islice(further, MAX_QUOTES - 1)]
+
+
+def _with_subject(
+    question: str, candidate: QuoteCandidate, candidates: Sequence[tuple[QuoteCandidate, float]]
+) -> QuoteCandidate:
+    """Return ``candidate`` with an earlier sentence of its passage as its lead if that sentence names what the
+    question is about and the candidate does not, such as "The limit is 5 MB." after a sentence about uploads.
+    """
+    question_terms = frozenset(stems(words(fold(question))))
+    missing_terms = question_terms - candidate.terms
+    earlier = [
+        other
+        for other, _score in candidates
+        if other.passage == candidate.passage
+        and other.unit.kind == candidate.unit.kind == "sentence"
+        and other.place < candidate.place
+    ]
+    subject = max(
+        earlier, key=lambda other: (len(other.terms & missing_terms), other.place), default=candidate
+    )
+    if (
+        candidate.unit.lead is not None
+        or subject is candidate
+        or len(subject.terms & missing_terms) < MIN_SUBJECT_SHARE * len(question_terms)
+    ):
+        return candidate
+    lead = (subject.unit.start, subject.unit.end)
+    return replace(candidate, unit=replace(candidate.unit, lead=lead))
 
 
 def _adds(question: str, best: QuoteCandidate, quote_candidate: QuoteCandidate) -> bool:
@@ -154,11 +188,11 @@ def _adds(question: str, best: QuoteCandidate, quote_candidate: QuoteCandidate) 
 def _overlaps(quote_candidate: QuoteCandidate, other: QuoteCandidate) -> bool:
     if quote_candidate.text in other.text or other.text in quote_candidate.text:
         return True
-    return (
-        quote_candidate.passage == other.passage
-        and quote_candidate.unit.start < other.unit.end
-        and other.unit.start < quote_candidate.unit.end
-    )
+    if quote_candidate.passage != other.passage:
+        return False
+    lead = quote_candidate.unit.lead
+    spans = [(quote_candidate.unit.start, quote_candidate.unit.end), *([lead] if lead is not None else ())]
+    return any(start < other.unit.end and other.unit.start < end for start, end in spans)
 
 
 def _block(candidate: QuoteCandidate, passage: Passage, rank: int) -> str:

@@ -57,6 +57,12 @@ def characters(text: str) -> frozenset[str]:
     return frozenset(char for run in runs for part in STOP_CJK.split(run) for char in part)
 
 
+_NOUN_TAGS = ("n", "m", "j", "l", "i", "q", "a", "b", "s", "g", "eng", "vn", "t")
+"""Beginnings of jieba's tags for the words of a noun phrase: nouns, numbers, abbreviations, idioms, measure words,
+adjectives, places and times.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Tagged:
     """A Chinese word and jieba's tag for its part of speech (``nr``: a person, ``ns``: a place …)."""
@@ -91,6 +97,27 @@ def tag_words(text: str) -> list[Tagged]:
         and STOP_CJK.sub("", word)
         and not _ASKS.match(word)
     ]
+
+
+def noun_phrases(text: str) -> tuple[str, ...]:
+    """Return the noun phrases of folded Chinese ``text``: runs of adjacent nouns, numbers and adjectives.
+
+    A name that is not in jieba's dictionary is split into words, but remains one phrase.
+    """
+    phrases: list[str] = []
+    end = position = 0
+    for item in tag_words(text):
+        start = text.find(item.word, position)
+        if start < 0:
+            continue
+        position = start + len(item.word)
+        if item.tag.startswith(_NOUN_TAGS):
+            if phrases and start == end:
+                phrases[-1] += item.word
+            else:
+                phrases.append(item.word)
+            end = position
+    return tuple(phrases)
 
 
 def has_cjk(text: str) -> bool:

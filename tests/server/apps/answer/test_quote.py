@@ -47,6 +47,13 @@ MOONCAKES = {
 }
 
 
+NATURE = {
+    "石斑.md": "长鳍石斑，又称红石斑，是鲈形目的一种海鱼。\n分布于印度洋的暖水海域。体长可达二十一公分。以小鱼为食。\n",
+    "雅芳河.md": "雅芳河，又叫埃文河，是英国西部的一条河流。\n全长一百三十四公里，河水清澈，适合划船。\n",
+    "lynx.md": "The marsh lynx is a wild cat of the northern wetlands.\nIt hunts at night. A grown male weighs 18 kg.",
+}
+"""Documents that name their subject only in the first sentence."""
+
 RECIPES = {
     "ovens.md": "# Oven\n\nBread is baked at 230 degrees for forty minutes. Let the dough rest overnight.\n"
 }
@@ -93,7 +100,13 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     root = tmp_path_factory.mktemp("quoted")
     config = root / "portico.yaml"
     stores = ""
-    stored = {"bakery": BAKERY, "mooncakes": MOONCAKES, "farm": ledgers(), "mixed": {**ledgers(), **RECIPES}}
+    stored = {
+        "bakery": BAKERY,
+        "mooncakes": MOONCAKES,
+        "nature": NATURE,
+        "farm": ledgers(),
+        "mixed": {**ledgers(), **RECIPES},
+    }
     for name, files in stored.items():
         stores += f"  - {{name: {name}, folder: {write_files(root / name, files)}}}\n"
     for name, texts in {"works": WORKS, "dry": {**WORKS, "town.md": "Thornbury has two schools."}}.items():
@@ -148,6 +161,25 @@ def test_the_sentence_that_answers_is_quoted(
     answer = ask(http, app, question)["content"]
     assert any(expected in text for text, _rank in quotes(answer)), answer
     assert len(quotes(answer)) <= 2
+
+
+@pytest.mark.parametrize(
+    ("question", "subject", "answer"),
+    [
+        ("长鳍石斑的体长可达多少？", "长鳍石斑，又称红石斑，是鲈形目的一种海鱼。", "体长可达二十一公分。"),
+        (
+            "How much does a grown marsh lynx weigh?",
+            "The marsh lynx is a wild cat",
+            "A grown male weighs 18 kg.",
+        ),
+    ],
+)
+def test_a_sentence_without_its_subject_is_quoted_after_the_sentence_that_names_it(
+    http: httpx.Client, question: str, subject: str, answer: str
+) -> None:
+    text, _rank = quotes(ask(http, "nature", question)["content"])[0]
+    assert text.startswith(subject), text
+    assert text.endswith(answer)
 
 
 QUESTIONS = [
@@ -237,6 +269,7 @@ def test_a_command_is_quoted_with_what_introduces_it(http: httpx.Client) -> None
         ("bakery", "Who won the chess olympiad in Budapest?", "This is not in these documents."),
         ("mixed", "Who won the chess olympiad in Budapest?", "This is not in these documents."),
         ("mooncakes", "二〇一二年的奥林匹克象棋冠军是谁？", "这些文档中没有相关内容。"),
+        ("nature", "银河又叫什么河？", "这些文档中没有相关内容。"),
     ],
 )
 def test_a_clear_miss_is_denied(http: httpx.Client, app: str, question: str, sentence: str) -> None:
