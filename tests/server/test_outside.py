@@ -13,6 +13,7 @@ SEARCHES = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "
 
 PATTERNS_OF_OUR_OWN = {
     "api/a2a/adapter.py": "the paths of the protocol, which are ours, joined",
+    "apps/answer/attributes.py": "words of ours, joined",
     "apps/answer/expects.py": "words of ours, joined",
     "knowledge/parse/table_cells.py": "the forms of dates, which are ours, joined",
     "apps/tables/items.py": "words of the rules, which are ours, joined",

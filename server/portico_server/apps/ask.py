@@ -496,9 +496,9 @@ class _Answer:
         """Return the remark in the prompt about sources that contradict each other; empty if there are none."""
         if self._differing is None:
             return ""
-        first, second = (str(self._passages[side.passage].rank) for side in self._differing.sides)
+        first, *others = (f"[{self._passages[side.passage].rank}]" for side in self._differing.sides)
         name = "differing-passages-ranked" if self._differing.by else "differing-passages"
-        return builtin.text(name, first=first, second=second)
+        return builtin.text(name, first=first, others=", ".join(others))
 
     async def _once(self, messages: tuple[Message, ...], options: Mapping[str, Any]) -> ChatReply:
         try:
@@ -529,13 +529,13 @@ class _Answer:
 
 
 async def _differing(question: str, judgement: Judgement, passages: Sequence[Passage]) -> Difference | None:
-    """Return the contradiction between the best sentence, or the last sentence of a chain, and another file. Return
+    """Return the contradiction between the best sentence, or the last sentence of a chain, and other files. Return
     ``None`` if the question has no answer.
     """
-    if judgement.verdict != "answered" or not judgement.candidates:
+    if judgement.verdict == "absent" or not judgement.candidates:
         return None
-    best = judgement.chain[-1] if judgement.chain else judgement.candidates[0][0]
-    return await SEARCH.run(difference, question, best, passages)
+    candidates = judgement.chain[-1:] or [candidate for candidate, _score in judgement.candidates]
+    return await SEARCH.run(difference, question, candidates, passages)
 
 
 def _is_app(card: Card) -> bool:

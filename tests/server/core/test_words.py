@@ -13,7 +13,7 @@ NAMES_ALONE = {
     *("core/words.py", "api/openai/form.py", "models/openai_wire.py", "tools/fetch/client.py"),
     *("knowledge/links/rules.py", "guards/checks.py"),
     *(
-        "apps/answer/differences.py",
+        "apps/answer/statements.py",
         "apps/answer/claims.py",
         "apps/answer/terms.py",
         "apps/answer/names.py",

@@ -1,4 +1,4 @@
-"""Dates in a sentence, which an answer must not change. Pure functions."""
+"""Dates and times of day in a sentence, which an answer must not change. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from portico_server.apps.answer.chinese_numbers import chinese_number
+from portico_server.apps.answer.times import find_times
 from portico_server.core.words import MONTHS
 
 _WEEKDAY_NAMES = "monday tuesday wednesday thursday friday saturday sunday"
@@ -32,7 +33,10 @@ _DATE = re.compile(
 
 
 def find_dates(text: str) -> Iterator[tuple[int, int, frozenset[str]]]:
-    """Yield the positions of dates in folded ``text`` and their parts, such as ``y1994``, ``m5``, ``d15``, ``c19``."""
+    """Yield the positions of dates and times of day in folded ``text`` and their parts, such as ``y1994``, ``m5``,
+    ``d15``, ``c19``. `find_times` describes the parts of times.
+    """
+    yield from find_times(text)
     for match in _DATE.finditer(text):
         group = match.groupdict()
         if group["m1"] == "may" and not (group["d1"] or group["d2"] or group["y1"]):

@@ -1,5 +1,5 @@
-"""Contradictions: finds a sentence in another file that states a different number or date than the best sentence, or
-the opposite.
+"""Contradictions: finds sentences in other files that state a different number, date, person or state than the best
+sentence.
 
 Two sentences contradict each other if they make the same statement about the same subject but differ in a fact. No
 model is called. Pure functions.
@@ -7,303 +7,209 @@ model is called. Pure functions.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from portico.wire import Passage
-from portico_server.apps.answer import expects
-from portico_server.apps.answer.dates import WEEKDAYS, dates_in
-from portico_server.apps.answer.material import (
-    MAX_UNIT_CHARACTERS,
-    QuoteCandidate,
-    context_of,
-    is_code,
-    quote_candidate,
-)
-from portico_server.apps.answer.names import NameWord, holds_name, names_in
-from portico_server.apps.answer.negations import are_opposed, clauses_of
-from portico_server.apps.answer.quantities import NUMBER_WORDS, quantities_in
-from portico_server.apps.answer.terms import fold, stems, words
+from portico_server.apps.answer.material import QuoteCandidate, is_code, quote_candidate
+from portico_server.apps.answer.negations import affirmation, are_opposed
+from portico_server.apps.answer.precedence import Preference, by_precedence
+from portico_server.apps.answer.quantities import Quantity
+from portico_server.apps.answer.statements import QuestionSubject, Statement, StatementContext
 from portico_server.apps.answer.units import units
 from portico_server.core.dataclass import dataclass
-from portico_server.core.words import MONTHS
 
 MAX_COMPARED_PASSAGES = 8
 MAX_COMPARED_UNITS = 200
 """Maximum number of units (passages, and their sentences, rows and items) that are compared with the best unit."""
 
+MAX_COMPARED_CANDIDATES = 8
+"""Number of quotable candidates of which the one that shares most words with the question is compared."""
+
+MAX_SIDES = 4
+"""Maximum number of contradicting candidates that are reported."""
+
 MIN_SHARED_WORDS = 2
 MIN_LIKENESS = 0.6
-"""Minimum share of common words, relative to the words of the two sentences together, at which two sentences have the
-same subject …
+"""Minimum share of common words, relative to the words of the two sentences together without their facts, at which two
+sentences have the same subject …
 """
 
-MIN_COUNTED_LIKENESS = 0.25
-"""… if they also count the same thing and share the same words with the question …"""
+MIN_ANSWERED_LIKENESS = 0.25
+"""… if they count the same thing, if the question asks for the date, or if it is a question of yes or no …"""
+
+MIN_NAME_LIKENESS, MIN_PERSON_LIKENESS = 0.5, 0.2
+"""… if they contain different names, and if the question asks for a person and both have all words of the question …"""
 
 SAME_WORDS_LIKENESS = 0.7
-"""… and at which two sentences are opposites if only one of them is negated, or if they contain different names and
-the question asks for a name.
-"""
+"""… and if one of them denies what the other affirms, without a question of yes or no."""
 
 NAME_KINDS: Final = ("person", "place", "name")
 """Kinds of answers that consist of a name."""
 
-AUTHORITY: Final = "authority"
-DATED: Final = ("valid_from", "effective_date", "version", "date", "updated", "published", "year")
-"""File attributes that decide which of two files takes precedence. The first attribute that both files have is
-compared; the higher value wins.
-"""
-
-MAX_ATTRIBUTE_CHARS = 64
-MAX_HEADING_CHARS = 1_000
-"""Number of characters of a file name or heading in which a version and a date are searched for."""
-
-_VERSION = re.compile(
-    r"(?<![\w.])v(?:er(?:sion)?)?[ ._-]?(\d+(?:\.\d+)*)(?!\w)|(?<!\d)(\d+)版", re.IGNORECASE
-)
-_DAY = re.compile(r"(?<!\d)(20\d{2}|19\d{2})(?:[-_./年](\d{1,2})(?:[-_./月](\d{1,2}))?)?(?!\d)")
-_NUMBERS = re.compile(r"\d+")
-_FACT_WORDS = NUMBER_WORDS | {*MONTHS, *WEEKDAYS}
-
-Preference: TypeAlias = Literal["", "authority", "newer"]
-"""Why one of two candidates takes precedence."""
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Two contradicting candidates from different files. ``first`` takes precedence over ``second``; ``by`` is the
-    reason for the precedence.
+    """Contradicting candidates from different files. Each side takes precedence over the following sides; ``by`` is
+    the reason for the precedence.
     """
 
-    first: QuoteCandidate
-    second: QuoteCandidate
+    sides: tuple[QuoteCandidate, ...]
     by: Preference
 
-    @property
-    def sides(self) -> tuple[QuoteCandidate, QuoteCandidate]:
-        return self.first, self.second
-
     def among(self, passage_numbers: Sequence[int]) -> Difference:
-        """Return the difference with the passage numbers that its two passages have in the list ``passage_numbers``.
-        The list must include both passages.
+        """Return the difference with the passage numbers that its passages have in the list ``passage_numbers``. The
+        list must include all of them.
         """
-        first, second = (replace(side, passage=passage_numbers.index(side.passage)) for side in self.sides)
-        return Difference(first, second, self.by)
+        return Difference(
+            tuple(replace(side, passage=passage_numbers.index(side.passage)) for side in self.sides), self.by
+        )
 
 
-def difference(question: str, best: QuoteCandidate, passages: Sequence[Passage]) -> Difference | None:
-    """Return the contradiction between ``best`` and a unit of another file, or ``None``. ``best`` is a unit of
-    ``passages``.
+def difference(
+    question: str, candidates: Sequence[QuoteCandidate], passages: Sequence[Passage]
+) -> Difference | None:
+    """Return the contradiction between the best of ``candidates`` and units of other files, or ``None``.
+    ``candidates`` are units of ``passages``, best first. A later one is compared if it shares more words with the
+    question.
     """
-    folded_question = _Asked(question)
-    quoted_statement = _Statement(best, passages[best.passage])
-    if not quoted_statement.says_a_fact:
+    subject = QuestionSubject(question)
+    statements = [
+        Statement(candidate, StatementContext(passages[candidate.passage]), subject)
+        for candidate in candidates[:MAX_COMPARED_CANDIDATES]
+    ]
+    sides = [max(statements, key=lambda statement: len(statement.shared_words & subject.nouns))]
+    for statement in _statements_of_other_files(sides[0].candidate, passages, subject):
+        if subject.names & statement.shared_words - sides[0].shared_words:
+            return None  # the best candidate concerns something else
+        if len(sides) < MAX_SIDES and all(_differ(side, statement, subject) for side in sides):
+            sides.append(statement)
+    if len(sides) == 1:
         return None
-    for candidate in _candidates_of_other_files(best, passages):
-        statement = _Statement(candidate, passages[candidate.passage])
-        if _differ(quoted_statement, statement, folded_question):
-            order = _preference(passages[best.passage], passages[candidate.passage])
-            return (
-                Difference(candidate, best, order[1]) if order[0] else Difference(best, candidate, order[1])
-            )
-    return None
+    return Difference(*by_precedence([side.candidate for side in sides], passages))
 
 
-class _Asked:
-    """The words and dates of a question."""
-
-    def __init__(self, question: str) -> None:
-        folded_question = fold(question[:MAX_UNIT_CHARACTERS])
-        self.folded = folded_question
-        self.terms = frozenset(stems(words(folded_question)))
-        self.dates = dates_in(folded_question)
-        self.wants_name = expects.kind(question) in NAME_KINDS
-
-
-class _Statement:
-    """A unit with its facts."""
-
-    def __init__(self, candidate: QuoteCandidate, passage: Passage) -> None:
-        self.text = candidate.text[:MAX_UNIT_CHARACTERS]
-        self.folded = candidate.folded
-        self.context = fold(context_of(passage))
-        plain = [word for word in candidate.words if not _is_number(word)]
-        self.terms = frozenset(stems(plain))
-        self.known_terms = candidate.terms | frozenset(stems(words(self.context)))
-
-    @cached_property
-    def quantities(self) -> Mapping[tuple[str, str], frozenset[float]]:
-        """Return the numbers of the statement, keyed by unit and by counted thing."""
-        values_by_unit: dict[tuple[str, str], frozenset[float]] = {}
-        for quantity in quantities_in(self.folded):
-            key = (quantity.unit, "" if quantity.unit else quantity.counted)
-            values_by_unit[key] = values_by_unit.get(key, frozenset()) | {quantity.value}
-        return values_by_unit
-
-    @cached_property
-    def dates(self) -> frozenset[str]:
-        return dates_in(self.folded)
-
-    @cached_property
-    def names(self) -> tuple[NameWord, ...]:
-        return tuple(name for name in names_in(self.text, self.folded) if name.certain)
-
-    @cached_property
-    def negated(self) -> bool:
-        return sum(is_negated for _text, is_negated in clauses_of(self.folded)) % 2 == 1
-
-    @property
-    def says_a_fact(self) -> bool:
-        return len(self.terms) >= MIN_SHARED_WORDS
-
-
-def _candidates_of_other_files(best: QuoteCandidate, passages: Sequence[Passage]) -> list[QuoteCandidate]:
-    """Return the units of all files except the file of ``best``, in the order of their passages."""
-    quote_candidates: list[QuoteCandidate] = []
+def _statements_of_other_files(
+    best: QuoteCandidate, passages: Sequence[Passage], subject: QuestionSubject
+) -> Iterator[Statement]:
+    """Yield the units of all files except the file of ``best``, in the order of their passages."""
+    count = 0
     own_file = passages[best.passage].file_id
     for number, passage in enumerate(passages[:MAX_COMPARED_PASSAGES]):
         if passage.file_id == own_file:
             continue
+        context = StatementContext(passage)
         for place, unit in enumerate(
             units(passage.text, code=is_code(passage), headings=passage.place.heading)
         ):
-            if len(quote_candidates) == MAX_COMPARED_UNITS:
-                return quote_candidates
-            quote_candidates.append(quote_candidate(number, place, unit, passage.text[unit.start : unit.end]))
-    return quote_candidates
+            if count == MAX_COMPARED_UNITS:
+                return
+            count += 1
+            text = passage.text[unit.start : unit.end]
+            yield Statement(quote_candidate(number, place, unit, text), context, subject)
 
 
-def _differ(statement: _Statement, other: _Statement, question: _Asked) -> bool:
-    shared_terms = statement.terms & other.terms
-    if len(shared_terms) < MIN_SHARED_WORDS or statement.folded == other.folded:
+def _differ(statement: Statement, second_statement: Statement, subject: QuestionSubject) -> bool:
+    if statement.folded == second_statement.folded:
         return False
-    if (statement.known_terms & question.terms) != (other.known_terms & question.terms):
+    if not subject.concerns_both(statement, second_statement):
         return False
-    if question.dates and (question.dates & statement.dates) != (question.dates & other.dates):
-        return False
-    likeness = len(shared_terms) / len(statement.terms | other.terms)
-    own_names, other_names = _own_names(statement, other, question), _own_names(other, statement, question)
+    own_names, other_names = statement.own_names(second_statement), second_statement.own_names(statement)
+    is_focused = subject.covers(statement, second_statement)
+    dates, other_dates = statement.dates - subject.dates, second_statement.dates - subject.dates
     if own_names or other_names:
-        other_terms = (statement.terms | other.terms) - frozenset(stems([*own_names, *other_names]))
+        min_likeness = MIN_PERSON_LIKENESS if subject.kind == "person" and is_focused else MIN_NAME_LIKENESS
         return (
-            question.wants_name
+            subject.kind in NAME_KINDS
             and bool(own_names and other_names)
-            and len(shared_terms) >= SAME_WORDS_LIKENESS * len(other_terms)
-            and statement.quantities == other.quantities
-            and statement.dates == other.dates
+            and _likeness(statement.terms_without(own_names), second_statement.terms_without(other_names))
+            >= min_likeness
+            and not _quantities_differ(statement, second_statement)
+            and not _dates_differ(dates, other_dates)
         )
-    if likeness >= MIN_COUNTED_LIKENESS and _counts_differ(statement, other):
+    min_likeness = MIN_ANSWERED_LIKENESS if subject.is_yes_no else SAME_WORDS_LIKENESS
+    if _likeness(statement.state_terms, second_statement.state_terms) >= min_likeness and _states_differ(
+        statement, second_statement, subject
+    ):
         return True
-    if likeness < MIN_LIKENESS:
+    likeness = _likeness(statement.terms, second_statement.terms)
+    if likeness < MIN_ANSWERED_LIKENESS:
         return False
-    if _numbers_differ(statement, other) or _dates_differ(statement.dates, other.dates, question.dates):
+    if _quantities_differ(statement, second_statement):
         return True
-    return (
-        likeness >= SAME_WORDS_LIKENESS
-        and statement.quantities == other.quantities
-        and (statement.negated != other.negated or are_opposed(statement.folded, other.folded))
+    is_asked_date = is_focused and (subject.kind == "date" or (_has_time(dates) and _has_time(other_dates)))
+    if (is_asked_date or likeness >= MIN_LIKENESS) and _dates_differ(dates, other_dates):
+        return True
+    return likeness >= MIN_LIKENESS and _numbers_differ(statement, second_statement)
+
+
+def _likeness(terms: frozenset[str], other_terms: frozenset[str]) -> float:
+    """Return the share of common terms; 0 if there are fewer than `MIN_SHARED_WORDS` and further terms."""
+    shared_terms = terms & other_terms
+    if not shared_terms or (len(shared_terms) < MIN_SHARED_WORDS and terms != other_terms):
+        return 0.0
+    return len(shared_terms) / len(terms | other_terms)
+
+
+def _states_differ(statement: Statement, second_statement: Statement, subject: QuestionSubject) -> bool:
+    """Return whether one statement affirms what the other denies, judged by their clauses nearest to the question."""
+    (clause, is_negated), (other_clause, is_other_negated) = (
+        side.nearest_clause for side in (statement, second_statement)
     )
+    if not subject.is_yes_no:
+        return (is_negated != is_other_negated) != are_opposed(clause, other_clause)
+    affirmed, second_affirmed = affirmation(clause), affirmation(other_clause)
+    if affirmed.states or second_affirmed.states:
+        return affirmed.denies != second_affirmed.denies and _is_same_state(
+            affirmed.states, second_affirmed.states
+        )
+    return (affirmed.denies != second_affirmed.denies) != are_opposed(clause, other_clause)
 
 
-def _own_names(first_statement: _Statement, statement: _Statement, question: _Asked) -> list[str]:
-    """Return the words of names that occur only in ``first_statement``.
-
-    Names in the question or in the headings above ``statement`` count as common.
-    """
-    other_text = f"{statement.folded}\n{statement.context}\n{question.folded}"
-    return [
-        name.word
-        for name in first_statement.names
-        if not _is_number(name.word) and not holds_name(name, other_text, statement.known_terms)
-    ]
+def _is_same_state(states: frozenset[int], other_states: frozenset[int]) -> bool:
+    """Return whether two statements have a state in common, or one of them only has a negation."""
+    return not states or not other_states or bool(states & other_states)
 
 
-def _counts_differ(statement: _Statement, other: _Statement) -> bool:
+def _has_time(dates: frozenset[str]) -> bool:
+    return any(part[0] == "o" for part in dates)
+
+
+def _quantities_differ(statement: Statement, second_statement: Statement) -> bool:
     """Return whether the two statements count the same thing with different numbers."""
-    return any(
-        key != ("", "")
-        and (other_values := other.quantities.get(key)) is not None
-        and not values & other_values
-        for key, values in statement.quantities.items()
-    )
+    for quantity in statement.quantities:
+        same_thing = [item for item in second_statement.quantities if _counts_same(quantity, item)]
+        own_quantities = [item for item in statement.quantities if _counts_same(quantity, item)]
+        if same_thing and not any(
+            item.equals(value) or value.equals(item) for item in own_quantities for value in same_thing
+        ):
+            return True
+    return False
 
 
-def _numbers_differ(first_statement: _Statement, statement: _Statement) -> bool:
-    """Return whether each statement has exactly one number, with compatible units, and the numbers differ."""
-    if len(first_statement.quantities) != 1 or len(statement.quantities) != 1:
+def _counts_same(quantity: Quantity, second_quantity: Quantity) -> bool:
+    """Return whether two numbers have the same base unit, or count the same noun."""
+    if quantity.unit or second_quantity.unit:
+        return quantity.base_unit == second_quantity.base_unit
+    return bool(quantity.counted) and quantity.counted == second_quantity.counted
+
+
+def _numbers_differ(statement: Statement, second_statement: Statement) -> bool:
+    """Return whether each statement has exactly one number, one of which counts nothing, and the numbers differ."""
+    if len(statement.quantities) != 1 or len(second_statement.quantities) != 1:
         return False
-    ((unit, _), values), ((other_unit, _), other_values) = (
-        *first_statement.quantities.items(),
-        *statement.quantities.items(),
-    )
-    return (unit == other_unit or not unit or not other_unit) and not values & other_values
+    (quantity,), (second_quantity,) = statement.quantities, second_statement.quantities
+    if (quantity.unit or quantity.counted) and (second_quantity.unit or second_quantity.counted):
+        return False
+    return not quantity.equals(second_quantity) and not second_quantity.equals(quantity)
 
 
-def _dates_differ(
-    date_parts: frozenset[str], other_dates: frozenset[str], asked_dates: frozenset[str]
-) -> bool:
-    """Return whether the dates differ in a part, such as the year, and have no part in common."""
-    kinds = {part[0] for part in date_parts} & {part[0] for part in other_dates}
+def _dates_differ(dates: frozenset[str], other_dates: frozenset[str]) -> bool:
+    """Return whether each of two sets of dates has a part, such as a year, that the other one lacks."""
+    kinds = {part[0] for part in dates} & {part[0] for part in other_dates}
     return any(
-        not {part for part in date_parts if part[0] == kind}
-        & {part for part in other_dates if part[0] == kind}
+        any(part[0] == kind for part in dates - other_dates)
+        and any(part[0] == kind for part in other_dates - dates)
         for kind in kinds
-        if not any(part[0] == kind for part in asked_dates)
     )
-
-
-def _is_number(word: str) -> bool:
-    return word.isdigit() or word in _FACT_WORDS
-
-
-def _preference(passage: Passage, other: Passage) -> tuple[bool, Preference]:
-    """Return whether ``other`` takes precedence over ``passage``, and why. The first criterion in which the two differ
-    decides.
-    """
-    for reason, order in _ORDERS:
-        own_order, other_order = order(passage), order(other)
-        if own_order and other_order and own_order != other_order:
-            return other_order > own_order, reason
-    return False, ""
-
-
-def _attribute(name: str) -> _Order:
-    return lambda passage: _numbers(passage.attributes.get(name))
-
-
-def _numbers(value: object) -> tuple[float, ...]:
-    """Return an attribute as comparable numbers: ``2026-11-20`` and ``1.10`` are split into their parts."""
-    if isinstance(value, bool) or value is None:
-        return ()
-    if isinstance(value, int | float):
-        return (float(value),)
-    return tuple(float(part) for part in _NUMBERS.findall(str(value)[:MAX_ATTRIBUTE_CHARS]))
-
-
-def _title(passage: Passage) -> str:
-    return " ".join(part[:MAX_HEADING_CHARS] for part in (passage.filename, *passage.place.heading))
-
-
-def _version(passage: Passage) -> tuple[float, ...]:
-    match = _VERSION.search(_title(passage))
-    return _numbers(match[1] or match[2]) if match is not None else ()
-
-
-def _day(passage: Passage) -> tuple[float, ...]:
-    """Return the date or year in a passage's file name or in the headings above the passage."""
-    match = _DAY.search(_title(passage))
-    return tuple(float(part) for part in match.groups() if part) if match is not None else ()
-
-
-_Order: TypeAlias = Callable[[Passage], tuple[float, ...]]
-
-_ORDERS: tuple[tuple[Preference, _Order], ...] = (
-    ("authority", _attribute(AUTHORITY)),
-    *(("newer", _attribute(name)) for name in DATED),
-    ("newer", _version),
-    ("newer", _day),
-)

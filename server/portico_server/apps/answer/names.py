@@ -9,7 +9,7 @@ from portico_server.apps.answer.terms import has_cjk, stems, tag_words
 from portico_server.apps.language import CJK
 from portico_server.apps.relevance import STOP_WORDS
 from portico_server.core.dataclass import dataclass
-from portico_server.core.words import MONTHS
+from portico_server.core.words import FAMILY_NAMES, MONTHS
 
 _CODE = re.compile(
     r"`([^`\n]+)`|(?<!\S)(--?[a-zA-Z][\w-]*)|\b(https?://[^\s)\]>]+)|\b([A-Za-z0-9_-]+(?:[._/][A-Za-z0-9_-]+)+)\b"
@@ -78,10 +78,15 @@ def names_in(text: str, folded_text: str) -> tuple[NameWord, ...]:
                 name_words.setdefault(word, NameWord(word, True, match.start() / size))
         for item in tag_words(_FOREIGN_ZH.sub("，", folded_text)):
             if item.is_name and len(item.word) > 1 and not _COUNTED.match(item.word):
-                name_words.setdefault(
-                    item.word, NameWord(item.word, True, folded_text.find(item.word) / size)
-                )
+                word = _with_family_name(item.word, folded_text) if item.is_person else item.word
+                name_words.setdefault(word, NameWord(word, True, folded_text.find(word) / size))
     return tuple(name_words.values())
+
+
+def _with_family_name(person: str, folded_text: str) -> str:
+    """Return a person's name with the family name before it, if the tagger has split a name in two."""
+    before = folded_text[: folded_text.find(person)][-1:]
+    return f"{before}{person}" if len(person) == 2 and before in FAMILY_NAMES - {person[0]} else person
 
 
 def holds_name(name: NameWord, folded_text: str, terms: frozenset[str]) -> bool:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+
+from portico_server.core.dataclass import dataclass
+
+Span = tuple[int, int]
 
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|neither|nor|without|cannot|nobody|nothing|nowhere|unable|fail(?:s|ed)?\s+to|"
@@ -34,6 +38,44 @@ _OPPOSITES = (
     "合法/非法 可能/不可能 必须/可选 总是/从不 早期/晚期 内部/外部"
 )
 
+_STATES = (
+    "opens? opened reopens reopened runs? running operates? operating operational available resumes? resumed "
+    "continues? / closes? closed shuts? suspended discontinued cancell?ed stopped ceased halted ended terminated "
+    "abolished out.of.service unavailable",
+    "开放 营业 开门 开馆 运行 运营 通车 通航 通行 照常 正常 恢复 继续 供应 在售 / 停运 停业 停航 停开 停办 停工 停课 "
+    "停用 停售 停止 暂停 中止 终止 关闭 闭馆 关门 歇业 休业 休馆 休息 放假 封闭 取消 撤销 下架 断供",
+    "allows? allowed permits? permitted admits? admitted may welcome can / forbids? forbidden prohibits? "
+    "prohibited bans? banned disallowed",
+    "允许 准许 许可 可以 可 能 欢迎 / 禁止 严禁 禁(?!止) 谢绝",
+    "supports? supported offers? offered provides? provided accepts? accepted sells? sold / removed? drops? "
+    "dropped rejects? rejected refuses? refused declines? declined",
+    "支持 提供 接受 受理 收 有 出售 销售 保留 / 拒收 取消 停止 移除 删除 停售",
+    "free free.of.charge / charged charges paid fees?",
+    "免费 免收 无偿 / 收费 付费 缴费 有偿",
+    "needs? needed requires? required mandatory compulsory must necessary / optional voluntary waived",
+    "需要 需 必须 须 应当 强制 / 自愿 可选 免除 免(?![费收除])",
+    "valid in.force effective / invalid expired void repealed",
+    "有效 生效 / 失效 作废 废止 过期",
+    "approved? approves passed / denied vetoed",
+    "批准 通过 同意 / 驳回 否决",
+    "safe possible legal true / unsafe dangerous impossible illegal false",
+    "安全 合法 属实 / 危险 违法",
+)
+"""Words that affirm and words that deny the same state."""
+
+
+def _states() -> tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]:
+    """Return the patterns of the words that affirm and that deny each state."""
+    return tuple(
+        (_any_word(affirming.split()), _any_word(denying.split()))
+        for affirming, denying in (state.split(" / ") for state in _STATES)
+    )
+
+
+def _any_word(names: list[str]) -> re.Pattern[str]:
+    alternatives = "|".join(names)
+    return re.compile(rf"\b(?:{alternatives})\b" if names[0].isascii() else alternatives)
+
 
 def _opposites() -> Mapping[str, frozenset[str]]:
     """Return the opposites of each word."""
@@ -51,6 +93,48 @@ _OPPOSITE_WORD = re.compile(
     + r")\b|"
     + "|".join(sorted((word for word in _OPPOSITE if not word.isascii()), key=len, reverse=True))
 )
+
+
+_STATE_PATTERNS = _states()
+
+
+def without_spans(text: str, spans: Collection[Span]) -> str:
+    """Return ``text`` with a blank in place of each span."""
+    pieces = []
+    begin = 0
+    for start, end in sorted(spans):
+        pieces += [text[begin:start], " "]
+        begin = max(begin, end)
+    return "".join([*pieces, text[begin:]])
+
+
+@dataclass(frozen=True, slots=True)
+class Affirmation:
+    """What a sentence affirms or denies. ``states`` are the numbers of its states, ``text`` is the sentence without the
+    words of its states and negations. ``denies``: an odd number of its words deny.
+    """
+
+    states: frozenset[int]
+    denies: bool
+    text: str
+
+
+def affirmation(folded_sentence: str) -> Affirmation:
+    """Return what a folded sentence affirms or denies."""
+    text = _NOT_A_NEGATION.sub(lambda match: "\x00" * len(match.group()), folded_sentence)
+    denials = {match.span() for match in _NEGATION.finditer(text)}
+    affirmations: set[Span] = set()
+    states = set()
+    for number, (affirming, denying) in enumerate(_STATE_PATTERNS):
+        own_denials = {match.span() for match in denying.finditer(text)}
+        own_affirmations = {match.span() for match in affirming.finditer(text)}
+        if own_denials or own_affirmations:
+            states.add(number)
+        denials |= own_denials
+        affirmations |= own_affirmations
+    return Affirmation(
+        frozenset(states), len(denials) % 2 == 1, without_spans(folded_sentence, denials | affirmations)
+    )
 
 
 def clauses_of(folded_sentence: str) -> list[tuple[str, bool]]:

@@ -35,7 +35,7 @@ _NUMBER = re.compile(
     r"(?:点[零〇一二两三四五六七八九]+)?)",
 )
 _NOT_A_NUMBER_ZH = re.compile(
-    r"一(?:些|般|样|直|起|定|旦|切|致|方面|边|度|下|种|个|名|位|家|座|场|次|条|部|项|系列|生|带|级|同|并|向|律|片|点|面|时|再|半|共|来)"
+    r"(?<![零〇二三四五六七八九十百千万])一(?:些|般|样|直|起|定|旦|切|致|方面|边|度|下|种|个|名|位|家|座|场|次|条|部|项|系列|生|带|级|同|并|向|律|片|点|面|时|再|半|共|来)"
     r"|十分|万一|千万不|万物|百姓|百科|统一|唯一|之一|同一|第一手|进一步|九龙|三明|四川|五角|八卦|千克|千米|百度|亿万|万圣|两者|两岸|四分卫|三分球|[二两]分"
 )
 """Chinese words that contain a numeral but count nothing."""
@@ -70,6 +70,26 @@ _UNIT_NAMES: Mapping[str, str] = {
     "cny": "yuan rmb cny 元 人民币",
     "ms": "ms millisecond 毫秒",
 }
+_BASES: Mapping[str, tuple[str, float]] = {
+    "km": ("m", 1e3),
+    "cm": ("m", 1e-2),
+    "mm": ("m", 1e-3),
+    "mi": ("m", 1609.344),
+    "ft": ("m", 0.3048),
+    "kg": ("g", 1e3),
+    "t": ("g", 1e6),
+    "year": ("month", 12.0),
+    "ms": ("s", 1e-3),
+    "min": ("s", 60.0),
+    "h": ("s", 3600.0),
+    "day": ("s", 86_400.0),
+    "week": ("s", 604_800.0),
+    "mb": ("kb", 1e3),
+    "gb": ("kb", 1e6),
+    "tb": ("kb", 1e9),
+}
+"""For each derived unit, its base unit and the number of base units."""
+
 _UNITS = {name: unit for unit, names in _UNIT_NAMES.items() for name in names.split()}
 _UNIT_ZH = re.compile("|".join(sorted((u for u in _UNITS if has_cjk(u)), key=len, reverse=True)))
 _BEHIND = re.compile(
@@ -81,7 +101,8 @@ _ABOUT = re.compile(
     r"|(?:约|大约|近|将近|超过|逾|多达|至少|不到|接近)$"
 )
 _ABOUT_TOLERANCE_RATIO = 0.05
-"""Tolerance of an approximate number, as a share of the number."""
+_EQUAL_TOLERANCE_RATIO = 1e-9
+"""Tolerance of an approximate and of a precise number, as a share of the number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +114,26 @@ class Quantity:
     counted: str = ""
     about: bool = False
     surface: str = ""
+    span: tuple[int, int] = (0, 0)
+    """The offsets of the number and its unit in the text."""
+
+    @property
+    def base_unit(self) -> str:
+        return _BASES.get(self.unit, (self.unit, 1.0))[0]
+
+    @property
+    def base_value(self) -> float:
+        """Return the number in base units, so that 2 h equal 120 min."""
+        return self.value * _BASES.get(self.unit, ("", 1.0))[1]
+
+    def equals(self, other: Quantity) -> bool:
+        """Return whether the numbers are equal. Units that convert into each other are converted."""
+        if self.base_unit and self.base_unit == other.base_unit:
+            value, other_value = self.base_value, other.base_value
+        else:
+            value, other_value = self.value, other.value
+        tolerance = _ABOUT_TOLERANCE_RATIO if self.about else _EQUAL_TOLERANCE_RATIO
+        return abs(value - other_value) <= tolerance * abs(value)
 
 
 def quantities_in(text: str) -> tuple[Quantity, ...]:
@@ -106,13 +147,14 @@ def quantities_in(text: str) -> tuple[Quantity, ...]:
         value = _value(match)
         if value is None:
             continue
-        unit, counted_stem = _behind(text, match.end())
+        unit, counted_stem, end = _behind(text, match.end())
         if match["zh"] and match["zh"].startswith("百分之"):
             unit = "%"
         elif (money := _MONEY_BEFORE.search(text, max(0, match.start() - 2), match.start())) is not None:
             unit = _UNITS[money.group().strip()]
         about = _ABOUT.search(text, max(0, match.start() - 16), match.start()) is not None
-        quantities.append(Quantity(value, unit, counted_stem, about, match.group().strip()))
+        surface = match.group().strip()
+        quantities.append(Quantity(value, unit, counted_stem, about, surface, (match.start(), end)))
     return tuple(quantities)
 
 
@@ -146,20 +188,26 @@ def number_of_words(text: str) -> float:
     return total + now
 
 
-def _behind(text: str, end: int) -> tuple[str, str]:
-    """Return the unit that follows a number, and the stem of the counted noun."""
+def _behind(text: str, end: int) -> tuple[str, str, int]:
+    """Return the unit that follows a number, the stem of the counted noun, and where the unit ends."""
     match = _BEHIND.match(text, end)
     if match is None:
-        return "", ""
+        return "", "", end
     if match["sign"]:
-        return _UNITS.get(match["sign"], match["sign"]), ""
+        return _UNITS.get(match["sign"], match["sign"]), "", match.end()
     if match["cjk"]:
         unit = _UNIT_ZH.match(match["cjk"])
-        return (_UNITS[unit.group()], "") if unit is not None else ("", match["cjk"][:1])
+        if unit is None:
+            return "", match["cjk"][:1], end
+        return _UNITS[unit.group()], "", match.start("cjk") + unit.end()
     word = match["word"]
     unit_name = _UNITS.get(word) or _UNITS.get(word.removesuffix("s")) or ""
     counted_stem = word if word not in STOP_WORDS else match["next"] or ""
-    return unit_name, "" if counted_stem in STOP_WORDS else stem(counted_stem)
+    return (
+        unit_name,
+        "" if counted_stem in STOP_WORDS else stem(counted_stem),
+        match.end("word") if unit_name else end,
+    )
 
 
 def number_missing(claim: tuple[Quantity, ...], source: tuple[Quantity, ...], text: str) -> bool:
@@ -170,8 +218,7 @@ def number_missing(claim: tuple[Quantity, ...], source: tuple[Quantity, ...], te
 
 
 def _is_held(wanted_quantity: Quantity, source: tuple[Quantity, ...], text: str) -> bool:
-    tolerance = abs(wanted_quantity.value) * (_ABOUT_TOLERANCE_RATIO if wanted_quantity.about else 1e-9)
-    equal = [quantity for quantity in source if abs(quantity.value - wanted_quantity.value) <= tolerance]
+    equal = [quantity for quantity in source if wanted_quantity.equals(quantity)]
     if not equal:
         # The characters of the number may also occur within a longer word or an address, which does not
         # contain the number.
@@ -184,7 +231,7 @@ def _is_held(wanted_quantity: Quantity, source: tuple[Quantity, ...], text: str)
     matching_quantities = [
         quantity
         for quantity in equal
-        if not (quantity.unit and wanted_quantity.unit) or quantity.unit == wanted_quantity.unit
+        if not (quantity.unit and wanted_quantity.unit) or quantity.base_unit == wanted_quantity.base_unit
     ]
     if not matching_quantities:
         return False

@@ -97,14 +97,14 @@ def _citation(passage: Passage, unit: QuotableUnit, rank: int) -> Passage:
 
 
 def other_side(question: str, answer: str, differing: Difference, passages: Sequence[Passage]) -> str:
-    """Return the text to append to a model's ``answer`` if it does not cite both sides of a contradiction; otherwise
+    """Return the text to append to a model's ``answer`` if it does not cite all sides of a contradiction; otherwise
     an empty string.
     """
     cited_ranks = cited_numbers(answer, len(passages))
     missing = [side for side in differing.sides if passages[side.passage].rank not in cited_ranks]
     if not missing:
         return ""
-    intro = documents_differ(question, differing.by if len(missing) == 2 else "")
+    intro = documents_differ(question, differing.by if len(missing) == len(differing.sides) else "")
     blocks = (_block(side, passages[side.passage], passages[side.passage].rank) for side in missing)
     return "\n\n".join(("", intro, *blocks))
 

@@ -35,6 +35,7 @@ _SPEECH_VERB = re.compile(r"[^。！？\s，]{0,8}[说說道问問答喊叫][。
 
 _INITIAL = re.compile(r"(?:[^\W\d_]\.)+$")
 _NUMBER = re.compile(r"\d+\.$")
+_ENDS_NUMBER = re.compile(r"\d[ \t\u00a0]*\Z")
 
 _ABBREVIATED = (
     "mr mrs ms dr prof rev hon st sr jr vs etc e.g i.e eg ie cf al approx est fig figs eq eqs no nos vol "
@@ -115,7 +116,7 @@ def _ends(text: str, begin: int, match: re.Match[str]) -> bool:
     word = before.group() if before is not None else ""
     if first[0].islower():
         return False
-    if _INITIAL.fullmatch(word) and len(word) > 1:
+    if _INITIAL.fullmatch(word) and len(word) > 1 and not _is_unit(text, begin, before):
         return first.lower() in _OPENERS
     if _NUMBER.fullmatch(word) and before is not None and not text[begin : before.start()].strip():
         return False  # this is the number of a list item
@@ -123,6 +124,13 @@ def _ends(text: str, begin: int, match: re.Match[str]) -> bool:
     if plain not in ABBREVIATIONS:
         return True
     return plain in ENDING and first.lower() in _OPENERS
+
+
+def _is_unit(text: str, begin: int, word: re.Match[str] | None) -> bool:
+    """Return whether a word of one letter is a unit behind a number, such as "m" in "18 m", rather than an initial."""
+    if word is None or len(word.group()) != 2 or not word.group().islower():
+        return False
+    return _ENDS_NUMBER.search(text, max(begin, word.start() - 4), word.start()) is not None
 
 
 def _continued_ends(text: str) -> frozenset[int]:

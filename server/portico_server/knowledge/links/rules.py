@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from portico_server.core.dataclass import dataclass
 from portico_server.core.stopwords import CHINESE_STOPWORDS, ENGLISH_STOPWORDS
 from portico_server.core.word_forms import jieba
-from portico_server.core.words import HAN_RUN, MONTHS
+from portico_server.core.words import FAMILY_NAMES, HAN_RUN, MONTHS
 from portico_server.db.links import (
     CODE,
     DEFINES_WEIGHT,
@@ -373,12 +373,6 @@ _INSTITUTION = re.compile(
     "委员会|制造局|[厂局部社院所馆]|机场|车站|码头|灯塔|大桥|水库|山脉|群岛|半岛|高原|盆地"
 )
 _PLACE = re.compile("[省市县镇乡村区州洲岛山河江湖海港湾寺庙塔桥]")
-_FAMILY_NAMES = frozenset(
-    "王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯于董萧程曹袁邓许傅沈曾彭吕苏卢蒋蔡贾丁魏薛叶阎余潘"
-    "杜戴夏钟汪田任姜范方石姚谭廖邹熊金陆郝孔白崔康毛邱秦江史顾侯邵孟龙万段雷钱汤尹黎易常武乔贺赖龚文庞樊兰殷"
-    "施陶洪翟安颜倪严牛温芦季俞章鲁葛伍韦申尤毕聂焦向柳邢路岳齐梅莫庄辛管祝左涂谷祁时舒耿牟卜詹关苗凌费纪靳盛"
-    "童欧甄项曲成游阳裴席卫查屈鲍位覃霍翁隋植甘景薄单包司柏宁柯阮褚骆"
-)
 
 
 def _chinese(text: str, source: LinkSource) -> Iterator[Term]:
@@ -400,7 +394,7 @@ def short_names(names: Iterable[str]) -> list[str]:
     """Return the first two characters of likely Chinese personal names, because the third may belong to the following
     word.
     """
-    return [name[:2] for name in names if len(name) > 2 and name[0] in _FAMILY_NAMES and is_person(name[:3])]
+    return [name[:2] for name in names if len(name) > 2 and name[0] in FAMILY_NAMES and is_person(name[:3])]
 
 
 def _sort_runs(piece: str, ranked_runs: Sequence[dict[str, None]]) -> None:
@@ -416,7 +410,7 @@ def _sort_runs(piece: str, ranked_runs: Sequence[dict[str, None]]) -> None:
         if match.end() >= 3 and is_place(name := piece[match.end() - 3 : match.end()]):
             ranked_runs[0][name] = None
     for i, char in enumerate(piece):
-        if char in _FAMILY_NAMES and len(piece) - i >= 2 and is_person(name := piece[i : i + 3]):
+        if char in FAMILY_NAMES and len(piece) - i >= 2 and is_person(name := piece[i : i + 3]):
             ranked_runs[1][name] = None
     for rank, name in unknown_runs(piece):
         ranked_runs[rank][name] = None

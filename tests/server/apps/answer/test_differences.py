@@ -72,8 +72,28 @@ async def quoted(registry: RegistryFixture, question: str, passages: list[Passag
             ),
         ),
         (
-            "How many inhabitants has the town?",
-            ("In 2010 the town had 12,000 inhabitants.", "In 2020 the town had 14,000 inhabitants."),
+            "When does the library open on Saturdays?",
+            ("The library opens at 9 am on Saturdays.", "On Saturdays the library opens at 10:30."),
+        ),
+        (
+            "How long does the crossing with the ferry take?",
+            ("The crossing with the ferry takes 40 minutes.", "On the ferry the crossing lasts 1 hour."),
+        ),
+        (
+            "What does a ticket for the pool cost?",
+            ("A ticket for the pool costs 5 EUR.", "The price of a ticket for the pool is 6 euros."),
+        ),
+        (
+            "Who chairs the rowing club?",
+            ("Anna Weber chairs the rowing club.", "The rowing club is chaired by Tom Fuchs."),
+        ),
+        (
+            "Does the ferry run in winter?",
+            ("The ferry runs in winter.", "In winter the ferry is suspended."),
+        ),
+        (
+            "Is the pool open on Mondays?",
+            ("On Mondays the pool is open as usual.", "The pool is closed on Mondays."),
         ),
     ],
 )
@@ -92,6 +112,14 @@ async def test_both_sides_are_quoted(
         ("年假有多少天？", ("员工每年享有15天年假。", "员工每年享有20天年假。")),
         ("公司成立于哪一年？", ("公司于1994年在杭州成立。", "公司于1996年在杭州成立。")),
         ("宠物可以进花园吗？", ("宠物可以进入花园。", "宠物不可以进入花园。")),
+        ("步道全长多少？", ("滨江步道全长12公里。", "滨江步道穿过树林，全长14km。")),
+        ("渡轮过江需要多长时间？", ("渡轮过江需要40分钟。", "乘渡轮过江，用时1小时。")),
+        ("图书馆周六几点开门？", ("图书馆周六9:00开门。", "周六，图书馆的开门时间是上午十点半。")),
+        ("博物馆的馆长是谁？", ("王建国是青溪博物馆馆长。", "青溪博物馆由陈文博担任馆长。")),
+        ("渡轮冬季运行吗？", ("渡轮冬季照常运行。", "渡轮冬季停运。")),
+        ("游泳馆周一开放吗？", ("游泳馆周一照常开放。", "游泳馆周一不再开放。")),
+        ("公园可以遛狗吗？", ("公园允许遛狗。", "公园禁止遛狗。")),
+        ("医院停车免费吗？", ("医院停车免费。", "医院停车收费。")),
     ],
 )
 async def test_so_they_are_in_chinese(
@@ -126,12 +154,35 @@ async def test_so_they_are_in_chinese(
         ),
         (VACATION, (OLD, "Employees are entitled to 25 vacation days per year, as it was agreed.")),
         (VACATION, (OLD, "Employees are entitled to 40 hours of training per year.")),
+        ("How long is the trail?", ("The trail is 12 km long.", "The trail is 12,000 m long.")),
+        (
+            "When does the library open?",
+            ("The library opens at 5 pm on Fridays.", "On Fridays the library opens at 17:00."),
+        ),
+        ("How deep is the lake?", ("The depth of the lake is 21 m.", "The dam of the lake is 400 m wide.")),
+        (
+            "Is the pool open on Mondays?",
+            ("The pool is closed on Mondays.", "The pool is no longer open on Mondays."),
+        ),
+        ("渡轮过江需要多长时间？", ("渡轮过江需要90分钟。", "乘渡轮过江，用时1.5小时。")),
+        ("游泳馆周一开放吗？", ("游泳馆周一不开放。", "游泳馆周一闭馆。")),
+        ("桥建于哪一年？", ("石桥建于1884年。", "石桥1977年刷过漆。")),
     ],
 )
 async def test_what_is_said_of_something_else_is_no_difference(
     registry: RegistryFixture, question: str, texts: tuple[str, str]
 ) -> None:
-    assert "differ" not in await quoted(registry, question, files(*texts))
+    answer = await quoted(registry, question, files(*texts))
+    assert not answer.startswith(("The documents differ", "各文档说法不一"))
+
+
+async def test_all_documents_that_differ_are_quoted(registry: RegistryFixture) -> None:
+    newest = "Employees are entitled to 30 vacation days per year."
+    passages = files(OLD, NEW, newest, names=("a-2021.md", "b-2023.md", "c-2024.md"))
+    answer = await quoted(registry, VACATION, passages)
+    assert answer.startswith(
+        f"The documents differ. The newer one first:\n\n> {newest} [1]\n\n> {NEW} [2]\n\n> {OLD}"
+    )
 
 
 async def test_a_file_does_not_differ_from_itself(registry: RegistryFixture) -> None:
@@ -157,6 +208,35 @@ async def test_the_newer_or_more_authoritative_one_comes_first(
     answer = await quoted(registry, VACATION, files(OLD, NEW, **changes))
     assert answer.startswith(f"The documents differ. The {order} one first:\n\n> {NEW}")
     assert OLD in answer
+
+
+@pytest.mark.parametrize(
+    ("question", "old", "new"),
+    [
+        (
+            "How many inhabitants has the town?",
+            "In 2010 the town had 12,000 inhabitants.",
+            "In 2020 the town had 14,000 inhabitants.",
+        ),
+        (
+            "What does a ticket cost?",
+            "Last updated: May 2022\n\nA ticket costs 5 EUR.",
+            "Last updated: March 2024\n\nA ticket costs 6 EUR.",
+        ),
+        (
+            "门票多少钱？",
+            "发布日期：2022年5月\n\n门票价格为30元。",
+            "发布日期：2024年3月\n\n门票价格为35元。",
+        ),
+        ("公园可以遛狗吗？", "截至2022年，公园允许遛狗。", "自2024年起，公园禁止遛狗。"),
+    ],
+)
+async def test_a_date_in_the_text_shows_which_one_is_newer(
+    registry: RegistryFixture, question: str, old: str, new: str
+) -> None:
+    answer = await quoted(registry, question, files(old, new))
+    assert answer.startswith(("The documents differ. The newer one first:", "各文档说法不一。先列较新的："))
+    assert answer.index(new.splitlines()[-1]) < answer.index(old.splitlines()[-1])
 
 
 @pytest.mark.parametrize(
@@ -192,15 +272,15 @@ async def test_a_model_is_told_and_its_answer_stays_where_it_cites_both(registry
     reply, events, told = await written(registry, said, names=("policy-2023.md", "policy-2024.md"))
     assert reply.content == said
     assert told.endswith(
-        "Passages [2] and [1] do not agree. [2] is newer or has more authority: answer from it, say that "
-        "the other one differs, and cite both."
+        "Passages [2] and [1] do not agree. [2] is newer or has more authority: answer from it, say that the "
+        "others differ, and cite all of them."
     )
     assert isinstance(events[0], Cited)
 
 
 async def test_the_side_that_a_model_leaves_out_is_added(registry: RegistryFixture) -> None:
     reply, events, told = await written(registry, "They get 25 days [1].")
-    assert told.endswith("Passages [1] and [2] do not agree. Say so, and cite both.")
+    assert told.endswith("Passages [1] and [2] do not agree. Say so, and cite all of them.")
     assert reply.content == f"They get 25 days [1].\n\nThe documents differ.\n\n> {NEW} [2]"
     assert "".join(event.text for event in events if isinstance(event, Delta)) == reply.content
     assert [(claim.start, claim.end) for claim in reply.claims] == [(0, 21)]

@@ -17,6 +17,7 @@ def split(text: str) -> list[str]:
         ("It costs 3.50 euros, i.e. little. Buy it.", ["It costs 3.50 euros, i.e. little.", "Buy it."]),
         ("See fig. 3 of vol. 2. Then stop.", ["See fig. 3 of vol. 2.", "Then stop."]),
         ("He lives in the U.S. The house is old.", ["He lives in the U.S.", "The house is old."]),
+        ("It is 18 m. Little is known.", ["It is 18 m.", "Little is known."]),
         ("The U.S. Army left.", ["The U.S. Army left."]),
         ("It listens on `127.0.0.1`. Version 1.2 came.", ["It listens on `127.0.0.1`.", "Version 1.2 came."]),
         ('He said "Who goes?" and left.', ['He said "Who goes?" and left.']),

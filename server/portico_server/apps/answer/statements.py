@@ -1,0 +1,186 @@
+"""A question and a statement in the form in which statements are compared: their words without the facts that may
+differ. Pure functions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+from portico.wire import Passage
+from portico_server.apps.answer import expects
+from portico_server.apps.answer.attributes import attributes_in, without_attributes
+from portico_server.apps.answer.dates import WEEKDAYS, dates_in, find_dates
+from portico_server.apps.answer.material import MAX_UNIT_CHARACTERS, QuoteCandidate, context_of
+from portico_server.apps.answer.names import NameWord, holds_name, names_in
+from portico_server.apps.answer.negations import affirmation, clauses_of, without_spans
+from portico_server.apps.answer.precedence import STAMP
+from portico_server.apps.answer.quantities import NUMBER_WORDS, Quantity, quantities_in
+from portico_server.apps.answer.terms import fold, has_cjk, stems, tag_words, words
+from portico_server.core.words import MONTHS
+
+MAX_DIFFERENT_SHARE = 0.34
+"""Maximum share of the question's words, other than nouns, that only one of two Chinese sentences has."""
+
+_YES_NO = re.compile(
+    r"\s*(?:is|are|was|were|does|do|did|can|could|may|must|should|will|has|have)\b"
+    r"|.*(?:[吗嗎]|是否|能否|可否|能不能|可不可以|有没有|要不要|需不需要|会不会|是不是|(.)不\1)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A question that is answered with yes or no."""
+
+_GENERIC = re.compile(
+    r"\b(?:times?|hours?|dates?|days?|years?|numbers?|amount|names?|persons?|currently|current|now|today)\b"
+    r"|几点|[有是]?多[长大高久远重快深宽热少]?|[几哪]一?[年天日月个位家座]?|时间|时候|日期|数量|人数|名字|姓名|现在|目前|如今"
+)
+"""Words of a question that its answers rarely contain."""
+
+_FACT_WORDS = NUMBER_WORDS | {*MONTHS, *WEEKDAYS}
+
+
+class QuestionSubject:
+    """The words of a question. Two statements can only contradict each other if they share the same words with the
+    question. A few Chinese words other than nouns may differ, because they often have synonyms.
+    """
+
+    def __init__(self, question: str) -> None:
+        question = question[:MAX_UNIT_CHARACTERS]
+        self.folded = fold(question)
+        self.dates = dates_in(self.folded)
+        self.kind = expects.kind(question)
+        self.is_yes_no = _YES_NO.match(question) is not None
+        self.attributes = attributes_in(self.folded)
+        text = affirmation(self.folded).text if self.is_yes_no else self.folded
+        text = _GENERIC.sub(" ", without_attributes(text))
+        tagged_words = (
+            [item for item in tag_words(text) if has_cjk(item.word) and len(item.word) > 1]
+            if has_cjk(text)
+            else []
+        )
+        for item in tagged_words:
+            text = text.replace(item.word, " ")
+        # The tagger splits unknown names into single characters, which remain in the text.
+        pairs = frozenset(stems([word for word in words(text) if len(word) > 1 or not has_cjk(word)]))
+        self.nouns = pairs | {item.word for item in tagged_words if item.tag[:1] == "n"}
+        self.words = self.nouns | {item.word for item in tagged_words}
+        names = [name.word for name in names_in(question, self.folded) if name.certain]
+        self.names = self.nouns & (frozenset(stems(words(" ".join(names)))) | frozenset(names))
+        self.names |= {word for word in pairs if has_cjk(word)}
+
+    def concerns_both(self, statement: Statement, other: Statement) -> bool:
+        """Return whether two statements say the same about the subject of the question."""
+        different = statement.shared_words ^ other.shared_words
+        if different & self.nouns or len(different) > MAX_DIFFERENT_SHARE * len(self.words):
+            return False
+        if statement.shared_attributes != other.shared_attributes:
+            return False
+        return not self.dates or (self.dates & statement.dates) == (self.dates & other.dates)
+
+    def covers(self, *statements: Statement) -> bool:
+        """Return whether all statements share all words with the question."""
+        return bool(self.words) and all(statement.shared_words == self.words for statement in statements)
+
+
+class StatementContext:
+    """The headings and the file name of a passage."""
+
+    def __init__(self, passage: Passage) -> None:
+        self.text = fold(context_of(passage))
+        self.terms = frozenset(stems(words(self.text)))
+
+
+class Statement:
+    """A unit with its facts, and the words and attributes that it and its context share with a question. ``body`` is
+    its text without a date at the beginning that says since when it is true.
+    """
+
+    def __init__(
+        self, candidate: QuoteCandidate, context: StatementContext, subject: QuestionSubject
+    ) -> None:
+        self.candidate = candidate
+        self.folded = candidate.folded
+        self.known_terms = candidate.terms | context.terms
+        self.known_text = f"{self.folded}\n{context.text}"
+        self.shared_words = frozenset(
+            word
+            for word in subject.words
+            if word in self.known_terms or (has_cjk(word) and word in self.known_text)
+        )
+        self._subject = subject
+        stamp = STAMP.match(self.folded)
+        begin = stamp.end() if stamp is not None else 0
+        self.body = self.folded[begin:]
+        self.text = candidate.text[begin:MAX_UNIT_CHARACTERS]
+
+    @cached_property
+    def shared_attributes(self) -> frozenset[int]:
+        return self._subject.attributes & attributes_in(self.folded)
+
+    @cached_property
+    def quantities(self) -> Sequence[Quantity]:
+        return quantities_in(self.body)
+
+    @cached_property
+    def dates(self) -> frozenset[str]:
+        return dates_in(self.body)
+
+    @cached_property
+    def terms(self) -> frozenset[str]:
+        return _terms_of(without_spans(self.body, self.fact_spans))
+
+    @cached_property
+    def fact_spans(self) -> list[tuple[int, int]]:
+        spans = [quantity.span for quantity in self.quantities]
+        return spans + [(start, end) for start, end, _parts in find_dates(self.body)]
+
+    @cached_property
+    def state_terms(self) -> frozenset[str]:
+        return _terms_of(affirmation(self.body).text)
+
+    @cached_property
+    def names(self) -> tuple[NameWord, ...]:
+        text, folded_text = (without_spans(value, self.fact_spans) for value in (self.text, self.body))
+        return tuple(name for name in names_in(text, folded_text) if name.certain)
+
+    def terms_without(self, names: Sequence[str]) -> frozenset[str]:
+        """Return the words without names."""
+        text = self.body
+        for name in names:
+            text = text.replace(name, " ")
+        return frozenset(stems(words(text)))
+
+    def own_names(self, other: Statement) -> list[str]:
+        """Return the words of names that occur neither in ``other`` and its context nor in the question."""
+        other_text = f"{other.known_text}\n{self._subject.folded}"
+        return [
+            name.word
+            for name in self.names
+            if not _is_number(name.word)
+            and not any(word in name.word for word in self._subject.words)
+            and not holds_name(name, other_text, other.known_terms)
+        ]
+
+    @cached_property
+    def nearest_clause(self) -> tuple[str, bool]:
+        """Return the clause with most words of the question, and whether it is negated. If several clauses have as
+        many words, return the whole statement.
+        """
+        clauses = clauses_of(self.body)
+        counts = [
+            sum(
+                word in clause if has_cjk(word) else word in _terms_of(clause) for word in self._subject.words
+            )
+            for clause, _is_negated in clauses
+        ]
+        if counts.count(max(counts, default=0)) == 1:
+            return clauses[counts.index(max(counts))]
+        return self.body, sum(is_negated for _clause, is_negated in clauses) % 2 == 1
+
+
+def _terms_of(text: str) -> frozenset[str]:
+    return frozenset(stems([word for word in words(text) if not _is_number(word)]))
+
+
+def _is_number(word: str) -> bool:
+    return word.isdigit() or word in _FACT_WORDS
