@@ -62,7 +62,7 @@ _CAPITALS = re.compile(r"\b[A-Z][\w’'-]*(?:\s+(?:(?:of|the|de|van|von|al|da|di
 _TITLE = re.compile(r"[《「『“\"]([^》」』”\"]{2,30})[》」』”\"]")
 _NAME = re.compile(r"(?<=\s)[A-Z][\w’'-]+|\d[\d,.]*")
 
-SAME_COSINE = 1e-6
+MAX_COSINE_ERROR = 1e-6
 """Maximum difference between two cosines that count as equal."""
 
 NEUTRAL_SHARE = 0.7
@@ -309,8 +309,8 @@ class Material:
         passage = self.candidates[number].passage
         rows = soft.aligned[[candidate.passage == passage for candidate in self.candidates]]
         best = rows.max(axis=0)
-        is_nearest = rows >= best - SAME_COSINE
-        nearest = (soft.aligned[number] >= best - SAME_COSINE) / is_nearest.sum(axis=0)
+        is_nearest = rows >= best - MAX_COSINE_ERROR
+        nearest = (soft.aligned[number] >= best - MAX_COSINE_ERROR) / is_nearest.sum(axis=0)
         return {
             "soft_passage": float(best @ soft.weights),
             "soft_nearest": float(nearest @ soft.weights),
@@ -537,11 +537,11 @@ def _longest_common(question: str, answer: str) -> float:
     return _common_length(question, answer) / (len(question) + 3)
 
 
-def _common_length(text: str, other: str) -> int:
-    """Return the length of the longest part of ``text`` that occurs in ``other``."""
+def _common_length(text: str, second_text: str) -> int:
+    """Return the length of the longest part of ``text`` that occurs in ``second_text``."""
     length = 0
     for start in range(len(text)):
-        while start + length < len(text) and text[start : start + length + 1] in other:
+        while start + length < len(text) and text[start : start + length + 1] in second_text:
             length += 1
     return length
 

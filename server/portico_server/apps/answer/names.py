@@ -85,8 +85,8 @@ def names_in(text: str, folded_text: str) -> tuple[NameWord, ...]:
 
 def _with_family_name(person: str, folded_text: str) -> str:
     """Return a person's name with the family name before it, if the tagger has split a name in two."""
-    before = folded_text[: folded_text.find(person)][-1:]
-    return f"{before}{person}" if len(person) == 2 and before in FAMILY_NAMES - {person[0]} else person
+    prefix = folded_text[: folded_text.find(person)][-1:]
+    return f"{prefix}{person}" if len(person) == 2 and prefix in FAMILY_NAMES - {person[0]} else person
 
 
 def holds_name(name: NameWord, folded_text: str, terms: frozenset[str]) -> bool:

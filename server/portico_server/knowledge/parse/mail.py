@@ -59,10 +59,10 @@ def _decoded_word(match: re.Match[str]) -> str:
     charset, kind, encoded = match.groups()
     data = encoded.encode("utf-8", "replace")
     try:
-        decoded = binascii.a2b_qp(data, header=True) if kind in "Qq" else binascii.a2b_base64(data + b"==")
+        data_bytes = binascii.a2b_qp(data, header=True) if kind in "Qq" else binascii.a2b_base64(data + b"==")
     except binascii.Error:
         return match[0]
-    return decode_text(decoded, charset)
+    return decode_text(data_bytes, charset)
 
 
 def read(source: SourceDocument) -> Iterator[Part | SourceDocument]:
