@@ -205,11 +205,13 @@ def _place(entity: Any) -> tuple[float, float]:
 def _runs(lines: Iterable[str]) -> Iterator[str]:
     """Join lines up to the maximum length of a passage."""
     pending_lines: list[str] = []
+    width = 0
     for line in lines:
-        if pending_lines and sum(map(len, pending_lines)) + len(line) > ROW_GROUP_CHARS:
+        if pending_lines and width + len(line) > ROW_GROUP_CHARS:
             yield "\n".join(pending_lines)
-            pending_lines = []
+            pending_lines, width = [], 0
         pending_lines.append(line)
+        width += len(line)
     if pending_lines:
         yield "\n".join(pending_lines)
 

@@ -7,9 +7,11 @@ follows. Lines that their author broke, as in poems, addresses and lists, stay.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby, pairwise
+from itertools import groupby, islice, pairwise
 from statistics import median
 
 from portico_server.core.dataclass import dataclass
@@ -41,6 +43,18 @@ MAX_INTERRUPTIONS = 6
 
 MIN_BLOCK_LINES = 4
 """Minimum number of lines that tell the width of a column."""
+
+MAX_NEAR_BLOCKS = 20
+"""Maximum number of long blocks on each side of a short block that can tell the width of its column."""
+
+MAX_PARAGRAPH_LINES = 1_000
+"""Maximum number of lines of a paragraph, because each is joined with a copy of the lines before it."""
+
+MAX_LINE_CHARS = 10_000
+"""Maximum length of a line that is joined with the next piece on its level, in characters."""
+
+MAX_COMPARED_CHARS = 100_000
+"""Length of the text of a page that is searched for the spelling of a hyphenated word, in characters."""
 
 MAX_WORD_CHARS = 60
 """Maximum length of a word that is compared with other words of the page."""
@@ -86,7 +100,7 @@ def join_paragraphs(lines: Sequence[TextLine]) -> list[Paragraph]:
     """Return the paragraphs of lines in reading order."""
     blocks = list(_blocks(_order_vertical(_merge_level([line for line in lines if line.text.strip()]))))
     rooms = _rooms(blocks)
-    text = "\n".join(line.text for line in lines)
+    text = "\n".join(line.text for line in lines)[:MAX_COMPARED_CHARS]
     paragraphs = [_paragraphs(block, room, text) for block, room in zip(blocks, rooms, strict=True)]
     return [
         replace(paragraph, text=_HYPHEN.sub("-", paragraph.text))
@@ -101,7 +115,11 @@ def _merge_level(lines: Sequence[TextLine]) -> list[TextLine]:
         last_line = joined_lines[-1] if joined_lines else None
         if last_line is not None and line.box.is_level_with(last_line.box):
             gap = line.box.left - last_line.box.right
-            if -0.5 * line.size < gap < 1.5 * max(line.size, last_line.size) and not last_line.is_vertical:
+            if (
+                -0.5 * line.size < gap < 1.5 * max(line.size, last_line.size)
+                and len(last_line.text) < MAX_LINE_CHARS
+                and not last_line.is_vertical
+            ):
                 space = " " if gap > 0.12 * last_line.size and last_line.text[-1:] != " " else ""
                 joined_lines[-1] = TextLine(
                     last_line.text + space + line.text,
@@ -122,11 +140,14 @@ def _order_vertical(lines: Sequence[TextLine]) -> Iterator[TextLine]:
             continue
         run.sort(key=lambda line: -line.box.top)
         tiers: list[list[TextLine]] = []
+        bottom = 0.0
         for line in run:
-            if tiers and line.box.top > min(above.box.bottom for above in tiers[-1]):
+            if tiers and line.box.top > bottom:
                 tiers[-1].append(line)
+                bottom = min(bottom, line.box.bottom)
             else:
                 tiers.append([line])
+                bottom = line.box.bottom
         for tier in tiers:
             for line in sorted(tier, key=lambda line: -line.box.right):
                 box = line.box
@@ -186,16 +207,19 @@ def _rooms(blocks: Sequence[Sequence[TextLine]]) -> list[float]:
     rights = [max(line.box.right for line in block) for block in blocks]
     lefts = [min(line.box.left for line in block) for block in blocks]
     rooms = []
+    long = [number for number, block in enumerate(blocks) if len(block) >= MIN_BLOCK_LINES]
     for number, block in enumerate(blocks):
-        long = [
+        if len(block) >= MIN_BLOCK_LINES:
+            rooms.append(rights[number])
+            continue
+        place = bisect(long, number)
+        beside = [
             long_number
-            for long_number, lines in enumerate(blocks)
-            if len(lines) >= MIN_BLOCK_LINES
-            and abs(lefts[long_number] - lefts[number]) <= 2.5 * block[0].size
+            for long_number in long[max(place - MAX_NEAR_BLOCKS, 0) : place + MAX_NEAR_BLOCKS]
+            if abs(lefts[long_number] - lefts[number]) <= 2.5 * block[0].size
             and rights[long_number] >= rights[number]
         ]
-        nearest = min(long, key=lambda long_number: abs(long_number - number), default=number)
-        rooms.append(rights[number if len(block) >= MIN_BLOCK_LINES else nearest])
+        rooms.append(rights[min(beside, key=lambda other: abs(other - number), default=number)])
     return rooms
 
 
@@ -212,7 +236,11 @@ def _paragraphs(block: Sequence[TextLine], room: float, text: str) -> list[Parag
         zip(block, continued_lines(lines, room - left_edge), strict=True)
     ):
         paragraph = Paragraph(line.text.strip(), line.box)
-        if continues and not _begins_paragraph(line, block[number - 1], paragraphs[-1]):
+        if (
+            continues
+            and paragraphs[-1].lines < MAX_PARAGRAPH_LINES
+            and not _begins_paragraph(line, block[number - 1], paragraphs[-1])
+        ):
             paragraphs[-1] = _join(paragraphs[-1], paragraph, text)
         else:
             paragraphs.append(paragraph)
@@ -245,16 +273,17 @@ def _resume(
     """Yield the paragraphs of a page. A paragraph that ends in the middle of a sentence is joined with its
     continuation in a later block.
     """
-    pending = list(range(len(blocks)))
+    pending = deque(range(len(blocks)))
     while pending:
-        number = pending.pop(0)
+        number = pending.popleft()
         *earlier, last = paragraphs[number]
         yield from earlier
         place = _continuation(number, pending, blocks, rooms, paragraphs)
         if place is None:
             yield last
             continue
-        following = pending.pop(place)
+        following = pending[place]
+        del pending[place]
         paragraphs[following][0] = _join(last, paragraphs[following][0], text)
         if len(paragraphs[following]) > 1:
             yield paragraphs[following].pop(0)
@@ -265,7 +294,7 @@ def _resume(
 
 def _continuation(
     number: int,
-    pending: Sequence[int],
+    pending: Iterable[int],
     blocks: Sequence[Sequence[TextLine]],
     rooms: Sequence[float],
     paragraphs: Sequence[Sequence[Paragraph]],
@@ -278,9 +307,10 @@ def _continuation(
         or _CAPTION.match(last)
         or last_line.box.right - left_edge < MIN_OPEN_SHARE * (rooms[number] - left_edge)
         or (len(blocks[number]) == 1 and last[-1:] not in HYPHENS)
+        or paragraphs[number][-1].lines >= MAX_PARAGRAPH_LINES
     ):
         return None
-    for place, candidate in enumerate(pending[: MAX_INTERRUPTIONS + 1]):
+    for place, candidate in enumerate(islice(pending, MAX_INTERRUPTIONS + 1)):
         first = blocks[candidate][0]
         start = paragraphs[candidate][0].text
         if not _is_same_size(first, last_line) or _is_aside(start):

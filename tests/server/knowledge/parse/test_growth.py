@@ -172,6 +172,14 @@ STRUCTURES: Final[Mapping[str, tuple[str, Build]]] = {
             f"n{n // 10 + 1}.xml",
         ),
     ),
+    "lines of a page": (
+        "a.pdf",
+        lambda n: documents.laid_out([(50, 780 - 12 * i, "tide") for i in range(n)]),
+    ),
+    "blocks of a page": (
+        "a.pdf",
+        lambda n: documents.laid_out([(50 + 300 * (i % 2), 780 - 12 * i, "tide") for i in range(n)]),
+    ),
     "nested tables in OpenDocument": ("a.odt", lambda n: office.opendocument(nested_table(n // 50))),
     "rows in OpenDocument": (
         "a.odt",
