@@ -67,7 +67,9 @@ class Callers:
         if b"cookie" in exchange.headers and sign_ins.clients:
             secure = exchange.base_url(self._services.settings).startswith("https:")
             secret = cookies.cookie(exchange.headers, cookies.SIGNED_IN, secure=secure)
-            if secret and cookies.is_of_our_page(exchange.headers, scope["method"], socket=socket):
+            if secret and cookies.is_of_our_page(
+                exchange.headers, scope["method"], secure=secure, socket=socket
+            ):
                 return await self._signed_in(exchange, secret)
         return await self._with_key(exchange, None)
 

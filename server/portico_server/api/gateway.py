@@ -202,7 +202,9 @@ class Gateway:
             )
         host, origin = exchange.header(b"host"), exchange.header(b"origin")
         self._guard.check_host(host)
-        if origin is not None and self._guard.check_origin(origin, host):
+        if origin is not None and self._guard.check_origin(
+            origin, host, exchange.scope.get("scheme", "http")
+        ):
             exchange.extra += [(b"access-control-allow-origin", origin), *CORS]
 
     def _limit(self, exchange: Exchange) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from portico_server.core.errors import Forbidden
 from portico_server.settings import Settings, comma_separated
@@ -25,6 +26,8 @@ class OriginGuard:
         self._origins = frozenset(
             word.rstrip("/") for word in comma_separated(settings.allowed_origins.lower())
         )
+        public = urlsplit(settings.public_url.lower())
+        self._secure_host = public.netloc if public.scheme == "https" else ""
         self._accepted_headers: set[bytes] = set()
 
     def check_host(self, raw: bytes | None) -> None:
@@ -47,13 +50,14 @@ class OriginGuard:
         if raw is not None and len(self._accepted_headers) < MAX_REMEMBERED_HEADERS:
             self._accepted_headers.add(raw)
 
-    def check_origin(self, raw: bytes, host: bytes | None) -> bool:
+    def check_origin(self, raw: bytes, host: bytes | None, scheme: str) -> bool:
         """Return whether a page at this origin needs CORS headers. Raise `Forbidden` if the page must not call the
-        daemon.
+        daemon. ``scheme`` is that of the request.
         """
         origin = raw.decode("latin-1").lower().rstrip("/")
-        _scheme, _, site = origin.partition("://")
-        if site and host is not None and site == host.decode("latin-1").lower():
+        own_host = (host or b"").decode("latin-1").lower()
+        secure = scheme in ("https", "wss") or (own_host != "" and own_host == self._secure_host)
+        if is_own_origin(origin, own_host, secure=secure):
             return False
         if origin in self._origins or "*" in self._origins:
             return True
@@ -69,6 +73,16 @@ class OriginGuard:
         except ValueError:
             return False
         return address.is_loopback or self._open
+
+
+def is_own_origin(origin: str, host: str, *, secure: bool) -> bool:
+    """Return whether an origin is that of the daemon's own page, both in lower case. A page over http is foreign to a
+    daemon that is reached over https.
+
+    Behind a proxy, a request arrives over http although the page came over https.
+    """
+    scheme, _, site = origin.partition("://")
+    return site == host != "" and scheme in (("https",) if secure else ("http", "https"))
 
 
 def _host(raw: bytes | None) -> str:

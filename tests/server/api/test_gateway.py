@@ -204,6 +204,23 @@ async def test_our_own_page_may_call_and_needs_no_cors(daemon: ApiServer) -> Non
     assert "access-control-allow-origin" not in response.headers
 
 
+async def test_a_page_over_http_is_foreign_to_a_daemon_over_https(tmp_path: Path) -> None:
+    async with api_server(
+        tmp_path, public_url="https://portico.lan", allowed_hosts="portico.lan, other.lan"
+    ) as served:
+        for host, scheme, is_own in [
+            ("portico.lan", "https", True),
+            ("portico.lan", "http", False),
+            ("other.lan", "http", True),
+            ("other.lan", "https", True),  # a proxy answers over https
+            ("other.lan", "ftp", False),
+            ("portico.lan", "chrome-extension", False),
+        ]:
+            headers = {"host": host, "origin": f"{scheme}://{host}"}
+            response = await served.client.get("/health", headers=headers)
+            assert response.status_code == (200 if is_own else 403), headers
+
+
 async def test_an_allowed_origin_gets_cors_on_answers_errors_and_preflight(daemon: ApiServer) -> None:
     headers = {"origin": "https://app.example"}
     for path in ("/v1/models", "/nowhere"):

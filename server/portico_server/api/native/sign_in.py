@@ -71,8 +71,8 @@ async def start_sign_in(
     body: SignInRequest, request: Request, response: Response, services: TheServices
 ) -> StartedSignIn:
     """Start signing in with an issuer. Only the daemon's own page may call this; it then opens the returned address."""
-    _require_page(request)
     base = _base(request, services)
+    _require_page(request, base)
     address, secret = await services.sign_ins.start(body.issuer, base + CALLBACK)
     _set_cookie(response, base, STARTED, secret, START_LIFE_S)
     response.headers.update(_PRIVATE)
@@ -98,8 +98,8 @@ async def finish_sign_in(request: Request, services: TheServices) -> Response:
 @router.delete(START)
 async def sign_out(request: Request, response: Response, services: TheServices) -> SignedOut:
     """Sign out this browser, in the daemon and at the issuer. Only the daemon's own page may call this."""
-    _require_page(request)
     base = _base(request, services)
+    _require_page(request, base)
     exchange: Exchange = request.scope["portico.exchange"]
     secret = cookies.cookie(exchange.headers, SIGNED_IN, secure=base.startswith("https:"))
     _set_cookie(response, base, SIGNED_IN, "", 0)
@@ -111,12 +111,13 @@ def _base(request: Request, services: ApiServices) -> str:
     return protected_resource.address(services.settings, request.url.scheme, request.headers.get("host"))
 
 
-def _require_page(request: Request) -> None:
+def _require_page(request: Request, base: str) -> None:
     """Raise `Forbidden` unless the request comes from the daemon's own page. Other pages must not sign users in or
     out.
     """
     exchange: Exchange = request.scope["portico.exchange"]
-    if not cookies.is_of_our_page(exchange.headers, exchange.scope["method"]):
+    secure = base.startswith("https:")
+    if not cookies.is_of_our_page(exchange.headers, exchange.scope["method"], secure=secure):
         raise Forbidden(
             "Only this daemon's own page may call this endpoint. Programs send a key or a token with each "
             "call.",
