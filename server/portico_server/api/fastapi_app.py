@@ -156,6 +156,11 @@ def build(_services: ApiServices) -> ProtocolAdapter:
         title="Portico",
         version=__version__,
         summary="One entry point to your models, knowledge, tools and agents.",
+        description=(
+            "Every path answers 403 to a request that could come from another site. The code of the error is "
+            "`host_not_allowed` if the header `Host` does not name the daemon, and `origin_not_allowed` if the "
+            "header `Origin` is neither the daemon's own nor in the setting `allowed_origins`."
+        ),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,

@@ -204,6 +204,12 @@ async def test_our_own_page_may_call_and_needs_no_cors(daemon: ApiServer) -> Non
     assert "access-control-allow-origin" not in response.headers
 
 
+async def test_the_api_document_describes_both_refusals(daemon: ApiServer) -> None:
+    document = (await daemon.client.get("/openapi.json")).json()
+    assert "`host_not_allowed`" in document["info"]["description"]
+    assert "`origin_not_allowed`" in document["info"]["description"]
+
+
 async def test_a_page_over_http_is_foreign_to_a_daemon_over_https(tmp_path: Path) -> None:
     async with api_server(
         tmp_path, public_url="https://portico.lan", allowed_hosts="portico.lan, other.lan"
