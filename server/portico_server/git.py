@@ -20,6 +20,11 @@ FETCH_TIMEOUT_S: Final = 600.0
 MAX_FILE_BYTES: Final = 4 * 1024**3
 """Maximum size of a file that Git writes, in bytes. A fetch writes all its data to one file."""
 
+MAX_OUTPUT_BYTES: Final = 64 * 2**20
+"""Maximum size of Git's output or error messages, in bytes: the names of several hundred thousand files."""
+
+READ_BYTES: Final = 64 * 1024
+
 PORTS: Final = {"https": 443, "http": 80}
 
 _SETTINGS: Final = (
@@ -43,12 +48,15 @@ async def run(
     """Run Git in ``folder``, which must exist, and return its output.
 
     Without an ``environment`` from `reaching`, Git can access only files of this machine. Raises `InvalidRequest` with
-    Git's own error message, and `DeadlineExceeded`.
+    Git's own error message or for too much output, and `DeadlineExceeded`.
     """
     process = await start(folder, *arguments, environment=environment)
     try:
         async with asyncio.timeout(timeout_s):
-            out, errors = await process.communicate()
+            assert process.stdin is not None, "the process was started with pipes"
+            process.stdin.close()
+            out, errors = await asyncio.gather(_output(process.stdout), _output(process.stderr))
+            await process.wait()
     except TimeoutError as error:
         raise DeadlineExceeded(f"Git did not finish within {timeout_s:g} s.", param="url") from error
     finally:
@@ -59,6 +67,23 @@ async def run(
             reason or f"Git exited with status {process.returncode}.", code="git_failed", param="url"
         )
     return out
+
+
+async def _output(stream: asyncio.StreamReader | None) -> bytes:
+    """Return the bytes that Git writes. Raise `InvalidRequest` for more than `MAX_OUTPUT_BYTES`: a repository of a few
+    kilobytes can list billions of files.
+    """
+    assert stream is not None, "the process was started with pipes"
+    data = bytearray()
+    while block := await stream.read(READ_BYTES):
+        data += block
+        if len(data) > MAX_OUTPUT_BYTES:
+            raise InvalidRequest(
+                f"Git wrote more than {MAX_OUTPUT_BYTES >> 20} MB of names or messages.",
+                code="git_failed",
+                param="url",
+            )
+    return bytes(data)
 
 
 async def start(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from portico_server import git
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
-from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.fetching import FetchedResponse, Fetcher
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
@@ -72,7 +72,10 @@ class GitSource:
         self._digests = self._notes.digests()
         async with self._fetching:
             await self._fetch()
-            listing_output = await git.run(self._folder, "ls-tree", "-r", "-l", "-z", LOCAL_REF)
+            try:
+                listing_output = await git.run(self._folder, "ls-tree", "-r", "-l", "-z", LOCAL_REF)
+            except InvalidRequest as error:
+                raise self._refusal(error.message) from error
         walk = Walk()
         below = f"{self._address.folder}/" if self._address.folder else ""
         entries = [

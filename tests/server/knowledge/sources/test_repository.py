@@ -1,6 +1,7 @@
 """A store that follows a Git repository."""
 
 import stat
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -104,3 +105,97 @@ async def test_what_cannot_be_followed_is_said_and_nothing_goes(tmp_path: Path, 
         store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
         with pytest.raises(InvalidRequest, match="tool_hosts"):
             await shop.stores.plan(store)
+
+
+def paths_below(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*")}
+
+
+class Objects:
+    """Writes objects that Git's own commands for users refuse."""
+
+    def __init__(self, server: GitServer) -> None:
+        self._server = server
+
+    def git(self, *command: str, given: bytes = b"") -> str:
+        who = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
+        command = ("git", *who, "-C", str(self._server.folder), *command)
+        return subprocess.run(command, input=given, check=True, capture_output=True).stdout.decode().strip()
+
+    def blob(self, data: bytes) -> str:
+        return self.git("hash-object", "-w", "--stdin", given=data)
+
+    def tree(self, *entries: tuple[str, bytes, str]) -> str:
+        """Return a tree of entries: mode, name, object id."""
+        ordered = sorted(entries, key=lambda entry: entry[1] + (b"/" if entry[0] == "40000" else b""))
+        data = b"".join(
+            mode.encode() + b" " + name + b"\0" + bytes.fromhex(object_id)
+            for mode, name, object_id in ordered
+        )
+        return self.git("hash-object", "-w", "-t", "tree", "--literally", "--stdin", given=data)
+
+    def publish(self, tree: str) -> None:
+        self.git("update-ref", "HEAD", self.git("commit-tree", tree, "-m", "Change"))
+
+
+async def test_entries_of_a_hostile_repository_are_left_out(tmp_path: Path, server: GitServer) -> None:
+    server.commit(a_md="The harbour.")
+    secret = tmp_path / "secret.md"
+    secret.write_text("swordfish-7419")
+    objects = Objects(server)
+    text, config = objects.blob(b"The nets."), objects.blob(b"[core]\nfsmonitor=touch pwned\n")
+    link = objects.blob(str(secret).encode())
+    outside = objects.tree(("100644", b"up.md", text))
+    names = [
+        b"..",
+        b".git",
+        b".GIT",
+        b"a\nb.md",
+        b"a\x1b[2J.md",
+        b"a\\b.md",
+        b"\xff\xfe.md",
+        b"n" * 300 + b".md",
+    ]
+    modules = objects.blob(b'[submodule "x"]\n\tpath = x\n\turl = ext::sh -c "touch pwned"\n')
+    objects.publish(
+        objects.tree(
+            *(("100644", name, text) for name in names),
+            ("100644", b".gitattributes", objects.blob(b"*.md filter=evil export-subst ident\n")),
+            ("100644", b".gitmodules", modules),
+            ("100644", b"config", config),
+            ("120000", b"link.md", link),
+            ("120000", b"folder", objects.blob(b"/etc")),
+            ("160000", b"x", "1" * 40),
+            ("100755", b"run.md", text),
+            ("40000", b"...", outside),
+            ("40000", b"CON", outside),
+            ("100644", b"sound.md", text),
+        )
+    )
+    async with store_services(tmp_path / "home", tool_hosts=server.host) as shop:
+        store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
+        await shop.sync(store)
+        filenames = [row.filename for row in await shop.settled(store)]
+        assert {"sound.md", "run.md"} <= set(filenames)
+        assert not {"link.md", "folder", "x", "..", ".git"} & set(filenames)
+        assert all(name.isprintable() and ".." not in name.split("/") for name in filenames), filenames
+        passages = (await shop.search(store, "swordfish-7419")).passages
+        assert not any("swordfish" in passage.text for passage in passages)
+    assert "pwned" not in paths_below(tmp_path)
+
+
+async def test_a_small_repository_that_lists_billions_of_files_is_refused(
+    tmp_path: Path, server: GitServer
+) -> None:
+    server.commit(a_md="The harbour.")
+    objects = Objects(server)
+    tree = objects.tree(*(("100644", b"%d.md" % n, objects.blob(b"Nets.")) for n in range(10)))
+    for _ in range(9):
+        tree = objects.tree(*(("40000", b"%d" % n, tree) for n in range(10)))
+    async with store_services(tmp_path / "home", tool_hosts=server.host) as shop:
+        store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
+        await shop.sync(store)
+        objects.publish(tree)
+        with pytest.raises(Unavailable, match="more than 64 MB of names"):
+            await shop.stores.plan(store)
+        assert [row.filename for row in await shop.settled(store)] == ["a.md"]
