@@ -427,8 +427,15 @@ class Material:
             "chinese_all": _share(self.chinese, frozenset[str]().union(*words_by_passage)),
             "chinese_unit": max((_share(self.chinese, unit) for unit in units), default=0.0),
             **self._chinese_subject(),
-            "gap_all": self.passages[0].score - _mean([passage.score for passage in self.passages[1:]]),
+            "gap_all": self._lead(),
         }
+
+    def _lead(self) -> float:
+        """Return how far the score of the first passage exceeds the mean of the others. Passages that a small store
+        lacks count as 0.
+        """
+        first_score, *later_scores = [passage.score for passage in self.passages] or [0.0]
+        return first_score - sum(later_scores) / max(len(later_scores), MIN_KNOWN_PASSAGES - 1)
 
     def _chinese_subject(self) -> Mapping[str, float]:
         """Return how well a passage with its headings matches the subject of a Chinese question: the characters of the
@@ -518,10 +525,6 @@ def _share(weights: Mapping[str, float], terms: frozenset[str]) -> float:
     return sum(weight for term, weight in weights.items() if term in terms) / (sum(weights.values()) + 0.5)
 
 
-def _mean(numbers: Sequence[float]) -> float:
-    return sum(numbers) / max(len(numbers), 1)
-
-
 def _matching_terms(weights: Mapping[str, float], text: str) -> frozenset[str]:
     return frozenset(word for word in weights if word in text)
 
@@ -537,11 +540,11 @@ def _longest_common(question: str, answer: str) -> float:
     return _common_length(question, answer) / (len(question) + 3)
 
 
-def _common_length(text: str, second_text: str) -> int:
-    """Return the length of the longest part of ``text`` that occurs in ``second_text``."""
+def _common_length(text: str, passage: str) -> int:
+    """Return the length of the longest part of ``text`` that occurs in ``passage``."""
     length = 0
     for start in range(len(text)):
-        while start + length < len(text) and text[start : start + length + 1] in second_text:
+        while start + length < len(text) and text[start : start + length + 1] in passage:
             length += 1
     return length
 
