@@ -1,6 +1,7 @@
 """Documents that contradict each other or only seem to, and questions about them, in English and Chinese.
 
-Two sets of templates have different subjects, sentences and values: ``tuned`` for tuning, ``heldout`` for measuring.
+Three sets of templates have different subjects, sentences and values: ``tuned`` for tuning, ``heldout`` for measuring,
+and ``seen``, which was held out for the first measurement and then used for tuning.
 The same seed gives the same set. Each case concerns an invented subject with two or three documents of different
 years. The documents state different values (``number``, ``period``, ``office``, ``negation``), or the same value in
 other words (``agree``), or say something else about the same subject (``other``). The documents of all cases are in one
@@ -269,7 +270,7 @@ TEMPLATES: Mapping[str, Mapping[str, Sequence[Template]]] = {
                 other="The {x} shop counts its cash at night.",
             ),
         ),
-        "heldout": (
+        "seen": (
             Template(
                 "number",
                 "{x} drill",
@@ -471,6 +472,96 @@ TEMPLATES: Mapping[str, Mapping[str, Sequence[Template]]] = {
                 other="During the holidays the {x} canteen gets new chairs.",
             ),
         ),
+        "heldout": (
+            Template(
+                "number",
+                "{x} tower",
+                "How high is the {x} tower?",
+                ("The {x} tower is {v} high.", "With a height of {v} the {x} tower is seen from afar."),
+                (("96 m", "88 m", "85 m"), ("310 feet", "290 feet", "270 feet")),
+                (("88 m", "88 metres"),),
+                other="The {x} tower has 412 steps.",
+            ),
+            Template(
+                "number",
+                "{x} theatre",
+                "How many seats does the {x} theatre have?",
+                (
+                    "The {x} theatre has {v} seats.",
+                    "There is room for an audience on {v} seats in the {x} theatre.",
+                ),
+                (("720", "640", "600"), ("seven hundred", "640", "580")),
+                (("640", "six hundred and forty"),),
+                other="A season at the {x} theatre has 9 plays.",
+            ),
+            Template(
+                "period",
+                "{x} bakery",
+                "What time does the {x} bakery open?",
+                ("The {x} bakery opens at {v}.", "From {v} on, the {x} bakery is open."),
+                (("6:30", "7:00", "7:30"), ("6 am", "7 am", "8 am")),
+                (("7:00", "7 am"),),
+                other="The {x} bakery bakes 300 loaves.",
+            ),
+            Template(
+                "period",
+                "{x} exhibition",
+                "When does the {x} exhibition end?",
+                (
+                    "The {x} exhibition ends on {v}.",
+                    "Until its end on {v}, the {x} exhibition is in the old hall.",
+                ),
+                (("21 June", "9 June", "2 June"), ("April 30", "April 12", "March 31")),
+                (("9 June", "June 9"),),
+                other="The {x} exhibition shows 120 maps.",
+            ),
+            Template(
+                "office",
+                "{x} Institute",
+                "Who is the president of the {x} Institute?",
+                (
+                    "The president of the {x} Institute is {v}.",
+                    "{v} serves as president of the {x} Institute.",
+                    "The {x} Institute has elected {v} as its president.",
+                ),
+                PERSON,
+                SAME_PERSON,
+                other="{q} gave a talk at the {x} Institute.",
+            ),
+            Template(
+                "office",
+                "{x} orchestra",
+                "Who conducts the {x} orchestra?",
+                ("{v} conducts the {x} orchestra.", "The {x} orchestra is conducted by {v}."),
+                PERSON,
+                SAME_PERSON,
+                other="{q} tunes the pianos of the {x} orchestra.",
+            ),
+            Template(
+                "negation",
+                "{x} tunnel",
+                "May cyclists use the {x} tunnel?",
+                ("Cyclists may use the {x} tunnel.", "The {x} tunnel is open to cyclists."),
+                denials=(
+                    "Cyclists may not use the {x} tunnel.",
+                    "The {x} tunnel is closed to cyclists.",
+                    "Cyclists are no longer allowed in the {x} tunnel.",
+                ),
+                other="Cyclists like the echo in the {x} tunnel.",
+            ),
+            Template(
+                "negation",
+                "{x} hotel",
+                "Does the {x} hotel offer breakfast?",
+                ("The {x} hotel offers breakfast.", "Breakfast is available in the {x} hotel."),
+                denials=(
+                    "The {x} hotel does not offer breakfast.",
+                    "There is no breakfast in the {x} hotel.",
+                    "The {x} hotel has stopped serving breakfast.",
+                ),
+                other="Breakfast in the {x} hotel was once served by a parrot.",
+            ),
+        ),
     },
     "zh": {
         "tuned": (
@@ -636,7 +727,7 @@ TEMPLATES: Mapping[str, Mapping[str, Sequence[Template]]] = {
                 other="{x}商店的现金晚上清点。",
             ),
         ),
-        "heldout": (
+        "seen": (
             Template(
                 "number",
                 "{x}电钻",
@@ -803,6 +894,82 @@ TEMPLATES: Mapping[str, Mapping[str, Sequence[Template]]] = {
                 other="{x}食堂假期换桌椅。",
             ),
         ),
+        "heldout": (
+            Template(
+                "number",
+                "{x}塔",
+                "{x}塔有多高？",
+                ("{x}塔高{v}。", "{x}塔的高度为{v}。"),
+                (("96米", "88米", "85米"), ("九十六米", "八十八米", "八十五米")),
+                (("88米", "八十八米"),),
+                other="{x}塔有412级台阶。",
+            ),
+            Template(
+                "number",
+                "{x}剧院",
+                "{x}剧院有多少个座位？",
+                ("{x}剧院有{v}个座位。", "{x}剧院共设座位{v}个。"),
+                (("720", "640", "600"), ("七百二十", "六百四十", "六百")),
+                (("640", "六百四十"),),
+                other="{x}剧院每季上演9部戏。",
+            ),
+            Template(
+                "period",
+                "{x}面包店",
+                "{x}面包店早上几点开门？",
+                ("{x}面包店早上{v}开门。", "每天早上{v}，{x}面包店准时开门。"),
+                (("6:30", "7:00", "7:30"), ("六点", "七点", "八点"), ("6点半", "7点", "7点半")),
+                (("7:00", "7点"), ("七点", "7点")),
+                other="{x}面包店早上烤300个面包。",
+            ),
+            Template(
+                "period",
+                "{x}展览",
+                "{x}展览什么时候结束？",
+                ("{x}展览{v}结束。", "{x}展览将于{v}结束。"),
+                (("6月21日", "6月9日", "6月2日"), ("四月三十日", "四月十二日", "三月三十一日")),
+                (("6月9日", "六月九日"),),
+                other="{x}展览展出120幅地图。",
+            ),
+            Template(
+                "office",
+                "{x}研究所",
+                "{x}研究所的所长是谁？",
+                ("{x}研究所的所长是{v}。", "{v}现任{x}研究所所长。", "{x}研究所所长由{v}兼任。"),
+                PERSON,
+                SAME_PERSON,
+                other="{q}在{x}研究所作过报告。",
+            ),
+            Template(
+                "office",
+                "{x}村",
+                "谁是{x}村的村长？",
+                ("{v}是{x}村村长。", "{x}村的村长是{v}。", "{v}当选{x}村村长。"),
+                PERSON,
+                SAME_PERSON,
+                other="{q}给{x}村修过水车。",
+            ),
+            Template(
+                "negation",
+                "{x}隧道",
+                "{x}隧道允许自行车通行吗？",
+                ("{x}隧道允许自行车通行。", "自行车可以通行{x}隧道。"),
+                denials=(
+                    "{x}隧道禁止自行车通行。",
+                    "{x}隧道不允许自行车通行。",
+                    "{x}隧道不再允许自行车通行。",
+                ),
+                other="{x}隧道里的自行车铃声很响。",
+            ),
+            Template(
+                "negation",
+                "{x}酒店",
+                "{x}酒店提供早餐吗？",
+                ("{x}酒店提供早餐。", "{x}酒店照常供应早餐。"),
+                denials=("{x}酒店不提供早餐。", "{x}酒店停止供应早餐。", "{x}酒店已取消早餐。"),
+                other="{x}酒店的早餐曾经由鹦鹉端上桌。",
+            ),
+        ),
     },
 }
 
@@ -815,6 +982,12 @@ FILLERS: Mapping[str, Mapping[str, Sequence[str]]] = {
             "More can be learned at the gate.",
         ),
         "heldout": (
+            "It is worth a visit.",
+            "The staff is friendly.",
+            "Bring an umbrella.",
+            "The view is fine.",
+        ),
+        "seen": (
             "Questions are answered by telephone.",
             "Please read this page with care.",
             "The text replaces nothing else.",
@@ -828,7 +1001,8 @@ FILLERS: Mapping[str, Mapping[str, Sequence[str]]] = {
             "大厅里挂着一张照片。",
             "详情可到门口了解。",
         ),
-        "heldout": ("如有疑问请致电咨询。", "请仔细阅读本页。", "感谢大家的耐心。", "本文供参考。"),
+        "heldout": ("值得一去。", "工作人员很热情。", "记得带伞。", "风景不错。"),
+        "seen": ("如有疑问请致电咨询。", "请仔细阅读本页。", "感谢大家的耐心。", "本文供参考。"),
     },
 }
 
@@ -836,32 +1010,58 @@ DATE_PLACES = ("file", "heading", "line", "sentence", "")
 """Where the documents of a case show their years; nowhere for the last."""
 
 _NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "en": {"tuned": ("Tar", "Bel", "Os", "Mil", "Ran"), "heldout": ("Cor", "Vin", "Hal", "Dre", "Lus")},
-    "zh": {"tuned": ("青", "白", "霜", "澄", "鹭", "枫"), "heldout": ("永", "裕", "泰", "宏", "祥", "恒")},
+    "en": {
+        "tuned": ("Tar", "Bel", "Os", "Mil", "Ran"),
+        "heldout": ("Gor", "Pel", "Ubr", "Fen", "Kas"),
+        "seen": ("Cor", "Vin", "Hal", "Dre", "Lus"),
+    },
+    "zh": {
+        "tuned": ("青", "白", "霜", "澄", "鹭", "枫"),
+        "heldout": ("北", "南", "松", "柏", "碧", "紫"),
+        "seen": ("永", "裕", "泰", "宏", "祥", "恒"),
+    },
 }
 _NAME_ENDS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "en": {
         "tuned": ("beck", "mond", "wick", "ford", "stead"),
-        "heldout": ("ano", "eria", "owen", "ico", "utt"),
+        "heldout": ("ley", "tal", "mar", "dun", "vik"),
+        "seen": ("ano", "eria", "owen", "ico", "utt"),
     },
-    "zh": {"tuned": ("溪", "石", "云", "岭", "湾", "林"), "heldout": ("安", "昌", "隆", "和", "达", "丰")},
+    "zh": {
+        "tuned": ("溪", "石", "云", "岭", "湾", "林"),
+        "heldout": ("山", "泉", "峰", "谷", "塘", "桥"),
+        "seen": ("安", "昌", "隆", "和", "达", "丰"),
+    },
 }
 _FIRST: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "en": {"tuned": ("Anna", "Tom", "Ilse", "Nora"), "heldout": ("Peter", "Grace", "Omar", "Lucy")},
-    "zh": {"tuned": ("王", "李", "张", "陈"), "heldout": ("赵", "周", "吴", "林")},
+    "en": {
+        "tuned": ("Anna", "Tom", "Ilse", "Nora"),
+        "heldout": ("Karin", "Hugo", "Maria", "Sven"),
+        "seen": ("Peter", "Grace", "Omar", "Lucy"),
+    },
+    "zh": {
+        "tuned": ("王", "李", "张", "陈"),
+        "heldout": ("徐", "孙", "马", "朱"),
+        "seen": ("赵", "周", "吴", "林"),
+    },
 }
 _LAST: Mapping[str, Mapping[str, Sequence[str]]] = {
     "en": {
         "tuned": ("Weber", "Fuchs", "Lindqvist", "Okafor"),
-        "heldout": ("Hansen", "Moreau", "Costa", "Whitfield"),
+        "heldout": ("Petrov", "Nakamura", "Berg", "Dubois"),
+        "seen": ("Hansen", "Moreau", "Costa", "Whitfield"),
     },
-    "zh": {"tuned": ("建国", "晓明", "秀英", "文博"), "heldout": ("志强", "丽华", "海涛", "雨桐")},
+    "zh": {
+        "tuned": ("建国", "晓明", "秀英", "文博"),
+        "heldout": ("国栋", "佳怡", "振华", "美玲"),
+        "seen": ("志强", "丽华", "海涛", "雨桐"),
+    },
 }
 _MONTHS: Mapping[str, str] = {"en": "March", "zh": "3月"}
 
 
 def generate(language: str, templates: str, seed: int) -> ConflictSet:
-    """Return a set in one language (``en``, ``zh``) from one set of templates (``tuned``, ``heldout``)."""
+    """Return a set in one language (``en``, ``zh``) from one set of templates (``tuned``, ``seen``, ``heldout``)."""
     chance = random.Random(f"{seed} {language} {templates} conflicts")
     names = [
         f"{begin}{end}" for begin in _NAMES[language][templates] for end in _NAME_ENDS[language][templates]

@@ -86,8 +86,8 @@ def measure_public(data: Path, most: int, report: Report) -> None:
 def main() -> None:
     """Measure each language, then the public sets, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--templates", choices=("tuned", "heldout"), default="heldout")
-    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--templates", choices=("tuned", "seen", "heldout"), default="heldout")
+    parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--misses", action="store_true", help="print the answers that count as wrong")
     parser.add_argument("--data", type=Path, help="folder with public sets")
     parser.add_argument("--questions", type=int, default=2000, help="at most, for each public set")

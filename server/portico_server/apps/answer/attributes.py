@@ -7,10 +7,10 @@ from __future__ import annotations
 import re
 
 _ATTRIBUTES = (
-    "long length longest / 全长 长度 多长(?!时) 长达 总长",
+    "long length longest / 全长 长度 多长(?!时) 长达 总长 长(?=[\\d一二三四五六七八九十约])",
     "deep depth / 深",
     "wide width / 宽",
-    "high height tall / 高度 多高 海拔 身高 高达",
+    "high height tall / 高度 多高 海拔 身高 高达 高(?=[\\d一二三四五六七八九十约])",
     "heavy weigh weighs weighed weight / 重(?![新要点])",
     "cost costs price priced fee fees / 价 多少钱 费用 售(?!后) 票是",
     "takes? took lasts? lasted duration / 多久 多长时间 用时 历时 耗时 时长 需要?(?=[\\d一二两三四五六七八九十半约])",

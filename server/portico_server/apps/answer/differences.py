@@ -43,7 +43,8 @@ MIN_NAME_LIKENESS, MIN_PERSON_LIKENESS = 0.5, 0.2
 """… if they contain different names, and if the question asks for a person and both have all words of the question …"""
 
 SAME_WORDS_LIKENESS = 0.7
-"""… and if one of them denies what the other affirms, without a question of yes or no."""
+"""… and if one of them denies what the other affirms, without a question of yes or no or with another kind of state.
+"""
 
 NAME_KINDS: Final = ("person", "place", "name")
 """Kinds of answers that consist of a name."""
@@ -161,15 +162,13 @@ def _states_differ(statement: Statement, second_statement: Statement, subject: Q
         return (is_negated != is_other_negated) != are_opposed(clause, other_clause)
     affirmed, second_affirmed = affirmation(clause), affirmation(other_clause)
     if affirmed.states or second_affirmed.states:
-        return affirmed.denies != second_affirmed.denies and _is_same_state(
-            affirmed.states, second_affirmed.states
+        return affirmed.denies != second_affirmed.denies and (
+            not affirmed.states
+            or not second_affirmed.states
+            or bool(affirmed.states & second_affirmed.states)
+            or _likeness(statement.state_terms, second_statement.state_terms) >= SAME_WORDS_LIKENESS
         )
     return (affirmed.denies != second_affirmed.denies) != are_opposed(clause, other_clause)
-
-
-def _is_same_state(states: frozenset[int], other_states: frozenset[int]) -> bool:
-    """Return whether two statements have a state in common, or one of them only has a negation."""
-    return not states or not other_states or bool(states & other_states)
 
 
 def _has_time(dates: frozenset[str]) -> bool:
