@@ -65,11 +65,13 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def new_router(**options: Any) -> APIRouter:
-    """Return a router with Portico's route class. ``options`` are the options of `fastapi.APIRouter`."""
+def new_router(*, responses: dict[int | str, dict[str, Any]] = _REFUSED, **options: Any) -> APIRouter:
+    """Return a router with Portico's route class. ``responses`` describes the errors; ``options`` are the options of
+    `fastapi.APIRouter`.
+    """
     return APIRouter(
         route_class=ParsedRoute,
-        responses=_REFUSED,
+        responses=responses,
         generate_unique_id_function=lambda route: route.name,
         **options,
     )

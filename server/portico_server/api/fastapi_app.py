@@ -17,6 +17,7 @@ from starlette.routing import Match
 from portico_server import __version__
 from portico_server.api import errors, page, protected_resource_endpoint, schema
 from portico_server.api.adapter import ProtocolAdapter
+from portico_server.api.anthropic import batches as message_batches
 from portico_server.api.anthropic import models as message_models
 from portico_server.api.exchange import Exchange
 from portico_server.api.native import (
@@ -85,6 +86,7 @@ from portico_server.core.errors import InvalidRequest, PorticoError
 
 ROUTERS: Sequence[APIRouter] = (
     message_models.router,
+    message_batches.router,
     models.router,
     rerank.router,
     moderations.router,

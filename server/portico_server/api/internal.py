@@ -17,11 +17,14 @@ import orjson
 from portico.wire import event_to_json
 from portico_server.api import errors
 from portico_server.api.adapter import Handler
+from portico_server.api.anthropic import messages
+from portico_server.api.anthropic.errors import ANTHROPIC
+from portico_server.api.error_shape import OPENAI
 from portico_server.api.exchange import Exchange, Message
 from portico_server.api.openai import chat, completions, embeddings
 from portico_server.api.openai.responses import create as responses
 from portico_server.api.services import ApiServices
-from portico_server.batches.spec import AnswerLine, LineAnswer
+from portico_server.batches.spec import MESSAGES, AnswerLine, LineAnswer
 from portico_server.core import pools
 from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.principal import Principal
@@ -57,6 +60,7 @@ def internal_request(services: ApiServices) -> AnswerLine:
             recorded_exchange.receive,
             recorded_exchange.send,
             limit,
+            ANTHROPIC if endpoint == MESSAGES else OPENAI,
         )
         exchange.caller = caller
         portico_error: PorticoError | None = None
@@ -167,4 +171,5 @@ _HANDLERS: Final[Mapping[str, Handler]] = {
     "/v1/embeddings": embeddings.create,
     "/v1/responses": responses.create,
     "/v1/rerank": _rerank,
+    MESSAGES: messages.create,
 }

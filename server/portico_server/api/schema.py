@@ -13,6 +13,7 @@ from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel
 
 from portico.wire import ErrorBody
+from portico_server.api.anthropic.errors import MESSAGES_ERROR
 from portico_server.api.anthropic.request import COUNTED, CREATED
 from portico_server.api.auth.credentials import presented
 from portico_server.api.auth.service import Auth
@@ -39,19 +40,6 @@ class ErrorDocument(BaseModel):
     error: ErrorBody
 
 
-_MESSAGES_ERROR = {
-    "type": "object",
-    "properties": {
-        "type": {"const": "error"},
-        "error": {
-            "type": "object",
-            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
-        },
-        "request_id": {"type": "string"},
-    },
-}
-
-
 def _operation(
     name: str,
     summary: str,
@@ -68,7 +56,7 @@ def _operation(
         for body in request_body
     }
     protocol_name = "Anthropic" if anthropic else "OpenAI"
-    error = _MESSAGES_ERROR if anthropic else ERROR_SCHEMA
+    error = MESSAGES_ERROR if anthropic else ERROR_SCHEMA
     return {
         "post": {
             "tags": ["Anthropic: messages" if anthropic else "OpenAI: models"],

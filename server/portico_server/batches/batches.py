@@ -165,12 +165,19 @@ class BatchService:
         return await self._settle(row)
 
     async def list(
-        self, caller: Principal, *, after: str | None = None, limit: int = 20
+        self,
+        caller: Principal,
+        *,
+        after: str | None = None,
+        limit: int = 20,
+        endpoint: str | None = None,
     ) -> RowPage[BatchRow]:
-        """Return the caller's batches, newest first."""
+        """Return the caller's batches, newest first; only those of ``endpoint`` if it is given."""
         cursor = None if after is None else await self.get(after, caller)
         owner = None if caller.admin else caller.id
-        row_page = await self._database.read(batches.page, owner, after=cursor, limit=limit)
+        row_page = await self._database.read(
+            batches.page, owner, after=cursor, limit=limit, endpoint=endpoint
+        )
         return RowPage(tuple([await self._settle(row) for row in row_page.data]), row_page.has_more)
 
     async def cancel(self, batch_id: str, caller: Principal) -> BatchRow:

@@ -20,12 +20,16 @@ KIND: Final = "batch"
 
 PURPOSE, OUTPUT_PURPOSE = "batch", "batch_output"
 
+MESSAGES: Final = "/v1/messages"
+"""The endpoint of Anthropic's messages."""
+
 ENDPOINTS: Final[Mapping[str, str]] = {
     "/v1/chat/completions": CAPABILITY["chat/completions"],
     "/v1/completions": CAPABILITY["completions"],
     "/v1/embeddings": CAPABILITY["embeddings"],
     "/v1/responses": CAPABILITY["chat/completions"],
     "/v1/rerank": CAPABILITY["rerank"],
+    MESSAGES: CAPABILITY["chat/completions"],
 }
 """Maps the endpoints that support batches to the capability that a model needs for each."""
 

@@ -88,12 +88,19 @@ def status(connection: Connection, batch_id: str) -> str:
 
 
 def page(
-    connection: Connection, owner: str | None, *, after: BatchRow | None = None, limit: int = 20
+    connection: Connection,
+    owner: str | None,
+    *,
+    after: BatchRow | None = None,
+    limit: int = 20,
+    endpoint: str | None = None,
 ) -> RowPage[BatchRow]:
-    """Return batches, newest first: all, or only those of ``owner``."""
+    """Return batches, newest first: all, or only those of ``owner`` and of ``endpoint``."""
     query = _BATCHES.select.order_by(batches.c.id.desc())
     if owner is not None:
         query = query.where(batches.c.owner == owner)
+    if endpoint is not None:
+        query = query.where(batches.c.endpoint == endpoint)
     if after is not None:
         query = query.where(batches.c.id < after.id)
     return _BATCHES.page(connection, query, limit)

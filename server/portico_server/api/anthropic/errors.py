@@ -6,12 +6,13 @@ Source: https://platform.claude.com/docs/en/api/errors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from portico_server.api.anthropic.request import ThreadRefused
 from portico_server.api.anthropic.stream import PING
+from portico_server.api.declarations import Declaration
 from portico_server.api.error_shape import Shape
 from portico_server.core.errors import PorticoError
 from portico_server.models.openai_wire import UpstreamFailed
@@ -31,6 +32,28 @@ TYPES: Mapping[int, str] = {
     STATUS_OVERLOADED: "overloaded_error",
 }
 """Error types, keyed by HTTP status. Any other 4xx is an ``invalid_request_error``, any other 5xx an ``api_error``."""
+
+
+MESSAGES_ERROR: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        },
+        "request_id": {"type": "string"},
+    },
+}
+"""The JSON schema of an error."""
+
+REFUSED: Final[Declaration] = {
+    "4XX": {
+        "description": "An error in Anthropic's format",
+        "content": {"application/json": {"schema": MESSAGES_ERROR}},
+    }
+}
+"""The errors of an endpoint in Anthropic's format."""
 
 
 def is_versioned(scope: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from portico_server.api.anthropic.errors import is_versioned
+from portico_server.api.anthropic.pages import AnthropicPage
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.openai import models
 from portico_server.api.openai.models import Model
@@ -47,7 +48,7 @@ def _capabilities(model: Model) -> dict[str, Any]:
     thinking_types = {"adaptive": reasons, "between_tools": no, "disabled": yes, "enabled": reasons}
     server_tools = {"web_search": _supported(original), "code_execution": _supported(original)}
     return {
-        "batch": no,
+        "batch": yes,
         "citations": _supported(original or "store" in model.labels),
         "code_execution": _supported(original),
         "context_management": _supported(original),
@@ -75,15 +76,6 @@ class ModelInfo(BaseModel):
     capabilities: dict[str, Any]
 
 
-class ModelPage(BaseModel):
-    """A page of the ordered list of models. To get the next page, pass ``last_id`` as ``after_id``."""
-
-    data: list[ModelInfo]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-
 @router.get("")
 async def list_message_models(
     services: TheServices,
@@ -91,7 +83,7 @@ async def list_message_models(
     limit: Annotated[int, Query(ge=1, le=MAX_MODELS)] = 20,
     after_id: str | None = None,
     before_id: str | None = None,
-) -> ModelPage:
+) -> AnthropicPage[ModelInfo]:
     """List the chat models, chat apps and their aliases."""
     all_models = (await models.list_models(services, caller)).data
     found_model_infos = [_info(model) for model in all_models if "chat" in model.capabilities]
@@ -103,12 +95,7 @@ async def list_message_models(
         model_infos = found_model_infos[-limit:]
     else:
         model_infos = found_model_infos[:limit]
-    return ModelPage(
-        data=model_infos,
-        first_id=model_infos[0].id if model_infos else None,
-        last_id=model_infos[-1].id if model_infos else None,
-        has_more=len(model_infos) < len(found_model_infos),
-    )
+    return AnthropicPage.of(model_infos, has_more=len(model_infos) < len(found_model_infos))
 
 
 @router.get("/{name:path}")
