@@ -74,7 +74,7 @@ function criteriaOf(test: EvalObject): string {
 }
 
 /** Starts a run on the items of a file, which is uploaded first, or on the given items. */
-async function begin(
+export async function begin(
   evalId: string,
   source: Record<string, unknown>,
   items: File | unknown,
@@ -165,7 +165,7 @@ function NewEval({ onClose }: { onClose: () => void }) {
 }
 
 /** A field to choose a model or an app. `none` is the label of the empty choice. */
-function Asked({ chosen, none }: { chosen: string; none?: string }) {
+export function Asked({ chosen, none }: { chosen: string; none?: string }) {
   const names = targets()
     .filter((each) => each.does === "chat")
     .map((each) => each.name);

@@ -1,10 +1,11 @@
 import { useState } from "preact/hooks";
-import { json, part, rows } from "../api";
+import { json, rows } from "../api";
 import { moment } from "../format";
 import { Menu } from "../parts/Menu";
-import { CardList, Confirm, Dialog, FormDialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import { CardList, Confirm, Dialog, FormDialog, Lazy, Trouble, useLoaded, useWork } from "../parts/ui";
 import type { Prompt, PromptArgument } from "../types";
 import { t } from "../words/words";
+import { promptVersions, removePrompt } from "./promptCalls";
 
 type Argument = Pick<PromptArgument, "name"> & Partial<PromptArgument>;
 
@@ -14,9 +15,6 @@ export function argumentsOf(content: string, known: Argument[]): Argument[] {
   const added = [...new Set(names)].filter((name) => !known.some((argument) => argument.name === name));
   return [...known, ...added.map((name) => ({ name, required: true }))];
 }
-
-/** Returns the address of a prompt, whose name can contain slashes. */
-export const pathOf = (name: string) => `/api/prompts/${name.split("/").map(part).join("/")}`;
 
 export function Prompts() {
   const found = useLoaded(() => rows<Prompt>("/api/prompts"), "prompts");
@@ -40,7 +38,7 @@ export function Prompts() {
 }
 
 function PromptCard({ prompt, onChange }: { prompt: Prompt; onChange: () => void }) {
-  const [opened, setOpened] = useState<"" | "edit" | "remove" | "versions">("");
+  const [opened, setOpened] = useState<"" | "edit" | "remove" | "test" | "versions">("");
   const [busy, error, work] = useWork();
   return (
     <li class="card">
@@ -56,6 +54,11 @@ function PromptCard({ prompt, onChange }: { prompt: Prompt; onChange: () => void
             <button type="button" onClick={() => setOpened("versions")}>
               {t("apps.versions")}
             </button>
+            {prompt.cases.length > 0 && (
+              <button type="button" onClick={() => setOpened("test")}>
+                {t("prompts.try")}
+              </button>
+            )}
             <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
               {t("delete")}
             </button>
@@ -69,6 +72,13 @@ function PromptCard({ prompt, onChange }: { prompt: Prompt; onChange: () => void
       <Trouble error={error} />
       {opened === "edit" && <PromptDialog prompt={prompt} onClose={() => setOpened("")} onSave={onChange} />}
       {opened === "versions" && <PromptVersions name={prompt.name} onClose={() => setOpened("")} />}
+      {opened === "test" && (
+        <Lazy
+          name="prompt test"
+          load={() => import("./PromptTest")}
+          given={{ prompt, onClose: () => setOpened("") }}
+        />
+      )}
       {opened === "remove" && (
         <Confirm
           title={t("prompts.delete", { name: prompt.name })}
@@ -76,7 +86,7 @@ function PromptCard({ prompt, onChange }: { prompt: Prompt; onChange: () => void
           onClose={() => setOpened("")}
           onYes={() =>
             work(async () => {
-              await json(pathOf(prompt.name), { method: "DELETE" });
+              await removePrompt(prompt.name);
               onChange();
             })
           }
@@ -87,7 +97,7 @@ function PromptCard({ prompt, onChange }: { prompt: Prompt; onChange: () => void
 }
 
 function PromptVersions({ name, onClose }: { name: string; onClose: () => void }) {
-  const found = useLoaded(() => rows<Prompt>(`${pathOf(name)}/versions`), name);
+  const found = useLoaded(() => promptVersions(name), name);
   return (
     <Dialog title={name} onClose={onClose} side>
       <Trouble error={found.error} retry={found.retry} />
@@ -119,6 +129,7 @@ function PromptDialog(props: { prompt?: Prompt; onClose: () => void; onSave: () 
         messages: [{ role: first?.role ?? "user", content }, ...(prompt?.messages.slice(1) ?? [])],
         title: prompt?.title ?? "",
         examples: prompt?.examples ?? [],
+        cases: prompt?.cases ?? [],
         arguments: argumentsOf(content, prompt?.arguments ?? []),
       },
     });

@@ -3,12 +3,12 @@
 import type { ComponentChildren, RefObject } from "preact";
 import { useState } from "preact/hooks";
 import { everyRow, json, type ListPage, part, rows } from "../api";
-import { pathOf } from "../apps/Prompts";
+import { renderPrompt } from "../apps/promptCalls";
 import { type Choice, ChoiceList, isComposing, matching, useChoices } from "../parts/Chooser";
 import { SchemaForm } from "../parts/SchemaForm";
 import { Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import { status, targets } from "../status";
-import type { Prompt, PromptMessage, Skill, StoreFile } from "../types";
+import type { Prompt, Skill, StoreFile } from "../types";
 import { t } from "../words/words";
 import { choose, configure, settings, target } from "./conversation";
 import { type Mention, mentionAt, type Sign } from "./mention";
@@ -193,9 +193,7 @@ async function insert(
   mention: Mention,
   box: MessageBox,
 ): Promise<void> {
-  const { messages } = await json<{ messages: PromptMessage[] }>(`${pathOf(prompt.name)}/render`, {
-    json: { arguments: given },
-  });
+  const messages = await renderPrompt(prompt, given);
   const isSplit = target.peek()?.kind === "model" && messages.at(-1)?.role === "user";
   const instructions = (isSplit ? messages.slice(0, -1) : [])
     .map(({ role, content }) => (role === "system" ? content : `${role}: ${content}`))

@@ -792,6 +792,10 @@ export const en = {
   "prompts.none": "No prompts yet",
   "prompts.noneNote":
     "A prompt has a name and versions, and can be used in the page, flows, the SDK and MCP clients.",
+  "prompts.try": "Test",
+  "prompts.test": "Test {name}",
+  "prompts.testNote":
+    "A model answers each of the {count} cases. An answer passes if it contains the expected text.",
   "prompts.delete": "Delete the prompt “{name}” and all its versions?",
   "prompts.description": "Description",
   "prompts.content": "Text",

@@ -227,6 +227,33 @@ async def test_a_run_shows_how_far_it_is_and_is_stopped(seen: Seen) -> None:
     await click(page, "Try again")
 
 
+async def test_a_prompt_is_tested_with_its_cases(seen: Seen) -> None:
+    page = seen.page
+    cases = [
+        {"arguments": {"country": country}, "answer": capital, "holds": capital}
+        for country, capital in (("France", "Paris"), ("Peru", "Lima"))
+    ]
+    prompt = {
+        "name": "capital",
+        "messages": [{"role": "user", "content": "The capital of {country}?"}],
+        "arguments": [{"name": "country", "required": True}],
+        "cases": cases,
+    }
+    seen.post("/api/prompts", prompt)
+    await visit(page, "library", "prompts")
+    card = "[...document.querySelectorAll('#prompts .card')].find((it) => it.innerText.startsWith('capital'))"
+    await page.until(f"{card} && true")
+    await page.run(f"{card}.querySelector('.more').click()")
+    await click(page, "Test", ".menu:popover-open")
+    await page.until("document.querySelector('dialog[open] [name=model]') && true")
+    await sound(seen)
+    await click(page, "Start run", "dialog[open]")
+    await page.until(f"{DONE} && {ROWS}.length === 2")
+    outputs = await page.run(ROWS)
+    assert ["passed" in row for row in outputs] == ["Paris" in row for row in outputs]
+    assert sum("passed" in row for row in outputs) == 1
+
+
 async def test_settings_are_searched_their_scores_drawn_and_the_best_are_deployed(seen: Seen) -> None:
     page, name = seen.page, f"asker{seen.width}"
     step = {"op": "llm", "name": "answer", "model": "clerk", "system": "<b>Answer</b>."}
