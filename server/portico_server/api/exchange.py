@@ -186,8 +186,9 @@ class Exchange:
             self._received_bytes += size
             if self._received_bytes > self.limit:
                 raise self.too_large()
-            if self.memory is not None and not self._to_disk:
-                await self._hold(max(self._received_bytes, self.declared_bytes))
+            body_bytes = max(self._received_bytes, self.declared_bytes)
+            if body_bytes > FREE_BODY_BYTES and not self._to_disk:
+                await self._hold(body_bytes)
         return message
 
     def take_form(self, max_bytes: int | None = None, *, to_disk: bool = False) -> None:
