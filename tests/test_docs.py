@@ -1,6 +1,6 @@
 """The documentation is tested: every block of a page is executed or parsed, in order, against a real daemon.
 
-A fenced block names its language. ``bash`` and ``python`` blocks run against a daemon over the project's own docs
+A fenced block names its language. ``bash`` and ``python`` blocks run against a daemon over the pages of the docs
 folder, ``json`` and ``yaml`` are parsed, ``text`` and ``mermaid`` are not checked. The comment ``<!-- skip: reason
 -->`` above a block skips it; pytest lists it with its reason.
 """
@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -85,11 +86,15 @@ BLOCKS = [block for page in PAGES if not page.is_relative_to(COOKBOOK) for block
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """Yield a daemon that has indexed the project's documentation, with the scripted model as ``default``."""
+    """Yield a daemon that has indexed the pages in ``docs``, with the scripted model as ``default``."""
     home = tmp_path_factory.mktemp("house")
+    docs = home / "docs"
+    docs.mkdir()
+    for page in (ROOT / "docs").glob("*.md"):
+        shutil.copy(page, docs)
     configuration = home / "models.yaml"
     configuration.write_text(MODELS, encoding="utf-8")
-    arguments = ("--file", str(configuration), "--docs", str(ROOT / "docs"))
+    arguments = ("--file", str(configuration), "--docs", str(docs))
     with daemons.running(home / "data", *arguments) as running:
         with Client(running.url) as client:
             while unfinished := [run for run in client.runs.list() if not run.ended]:
