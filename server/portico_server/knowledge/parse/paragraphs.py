@@ -219,7 +219,7 @@ def _rooms(blocks: Sequence[Sequence[TextLine]]) -> list[float]:
             if abs(lefts[long_number] - lefts[number]) <= 2.5 * block[0].size
             and rights[long_number] >= rights[number]
         ]
-        rooms.append(rights[min(beside, key=lambda other: abs(other - number), default=number)])
+        rooms.append(rights[min(beside, key=lambda column: abs(column - number), default=number)])
     return rooms
 
 
