@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from portico_server.api.anthropic.errors import REFUSED
 from portico_server.api.anthropic.pages import AnthropicPage
-from portico_server.api.declarations import TEXT
+from portico_server.api.declarations import binary
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai.files import require_upload
@@ -185,12 +185,7 @@ async def cancel_message_batch(
 @router.get(
     "/{batch_id}/results",
     response_class=StreamingResponse,
-    responses={
-        200: {
-            "description": "A line of JSON for each request",
-            "content": {"application/x-jsonl": {"schema": TEXT}},
-        }
-    },
+    responses=binary("A line of JSON for each request", "application/x-jsonl"),
 )
 async def read_message_batch(batch_id: str, services: TheServices, caller: Caller) -> StreamingResponse:
     """Return the results of a batch that has ended, in any order."""
