@@ -142,7 +142,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_its_last_event_and_told_onc
         ("POST", "", b"{}", {"authorization": "Basic x"}, 401, "authentication_error"),
         ("POST", "", b"{}", {"host": "evil.example"}, 403, "permission_error"),
         ("GET", "", b"", {}, 405, "invalid_request_error"),
-        ("POST", "/batches", b"{}", {}, 404, "not_found_error"),
+        ("POST", "/nothing", b"{}", {}, 404, "not_found_error"),
         ("GET", "/batches/b1/results", b"", {}, 404, "not_found_error"),
     ],
 )
