@@ -153,8 +153,8 @@ async def test_markdown_is_drawn_with_tables_code_and_formulas(page: Page) -> No
     assert await page.run("document.querySelector('#talk .codehead').innerText.includes('python')")
     await page.until("document.querySelector('#talk .katex')?.innerText")
     await page.ask("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
-    await page.run("document.querySelector('.codehead button').click()")
-    await page.until("document.querySelector('.codehead button').innerText === 'Copied'")
+    await page.run("document.querySelector('.codehead button:last-child').click()")
+    await page.until("document.querySelector('.codehead button:last-child').innerText === 'Copied'")
 
 
 async def test_nothing_that_a_model_writes_acts_or_reaches_elsewhere(page: Page) -> None:

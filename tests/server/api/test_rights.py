@@ -133,6 +133,14 @@ CHAT = {"model": "handbook", "messages": [{"role": "user", "content": f"What is 
 TO_DESK = {"portico_flow": 1, "step": {"op": "agent", "agent": "desk"}}
 AGENT = {"portico_agent": 1, "model": "clever", "stores": ["handbook"]}
 
+RECORDING = {
+    "run": {"id": "run_1", "kind": "chat", "created_at": 0.0, "milliseconds": 1.0},
+    "app": {"name": "handbook"},
+    "request": {"type": "Chat", "value": {"messages": CHAT["messages"]}},
+    "steps": [],
+}
+"""The recording of a question, without calls: a replay searches the store again."""
+
 BODIES: Mapping[str, tuple[Any, ...]] = {
     "POST /v1/vector_stores": ({"name": "mine", "file_ids": ["HIDDEN"]}, {"name": "mine"}),
     "POST /v1/vector_stores/{store}": ({"name": "other"},),
@@ -171,6 +179,7 @@ BODIES: Mapping[str, tuple[Any, ...]] = {
     "POST /api/stores/{store}/calibrate": ({"generate": 2},),
     "POST /api/search": ({**SEARCH, "stores": ["handbook", "STORE"]},),
     "POST /api/chunk": ({"text": NEEDLE, "filename": "x.md"},),
+    "POST /api/runs/replay": ({"recording": RECORDING, "store": "STORE"},),
     "POST /api/flows/run": ({"flow": FLOW}, {"flow": TO_DESK, "input": "desk for KEY"}),
     "POST /api/apps/{name}/run": ({"input": NEEDLE}, {"messages": CHAT["messages"]}),
     "POST /api/apps": ({"name": "own-finder", "spec": FLOW},),
