@@ -42,6 +42,7 @@ def losses(events: list[Any]) -> dict[int, float]:
 
 
 @pytest.mark.process
+@pytest.mark.timeout(600)  # three trainings of 160 steps
 async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: Path) -> None:
     """A training cut off anywhere reaches exactly the same end.
 
