@@ -107,7 +107,7 @@ async def test_long_texts_have_the_mean_of_their_tokens_in_bounded_memory(models
     short = await models.ask("default-embedding", {"input": sentences}, "embeddings")
     [worker] = [
         child
-        for child in psutil.Process().children(recursive=True)
+        for child in psutil.Process().children()
         if "portico_server.models.engines.static.worker" in child.cmdline()
     ]
     before = worker.memory_info().rss
