@@ -178,8 +178,8 @@ def main() -> None:
                 {"model": "default", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1},
             )
             call(f"{portico.url}/v1/embeddings", {"model": "default-embedding", "input": "tide"})
-            made = call(f"{portico.url}/api/keys", {"name": "greedy", "scopes": ["chat"]})
-            asyncio.run(measure(portico.url, portico.pid, made["key"], report, options))
+            answer = call(f"{portico.url}/api/keys", {"name": "greedy", "scopes": ["chat"]})
+            asyncio.run(measure(portico.url, portico.pid, answer["key"], report, options))
     report.notes["goal: above idle, MB"] = 600
     report.show(options.json)
 

@@ -25,10 +25,10 @@ CONNECTIONS = (1, 16)
 
 def key(url: str, limits: dict[str, int]) -> str:
     """Return a new key."""
-    made: dict[str, Any] = call(
+    answer: dict[str, Any] = call(
         f"{url}/api/keys", {"name": f"bench-{len(limits)}", "scopes": ["chat"], "limits": limits}
     )
-    return str(made["key"])
+    return str(answer["key"])
 
 
 def main() -> None:

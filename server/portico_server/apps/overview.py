@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 from portico.schemas.stores import MentionedName, StoreThemes
 from portico.wire import Passage
+from portico_server.apps.answer.terms import fold
 from portico_server.apps.answer.units import sentences
 from portico_server.apps.language import language
 from portico_server.apps.tables.answer import ComputedAnswer
@@ -22,7 +23,6 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
 from portico_server.core.pools import SEARCH
 from portico_server.core.themes import ChangedFiles, FindChangedFiles, FindThemes
-from portico_server.core.word_forms import simplify
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,8 @@ async def answer_overview(question: str, store: str, context: Context) -> Comput
     """
     if len(question) > MAX_QUESTION_CHARS:
         return None
-    plain_question = " ".join(simplify(question.lower()).split()).strip(" ?？.。!！")
+    folded_question = await SEARCH.run(fold, question)
+    plain_question = " ".join(folded_question.split()).strip(" ?？.。!！")
     subject = _subject(plain_question)
     since = None if subject is not None else _since(plain_question, datetime.now().date())
     try:
@@ -252,7 +253,7 @@ def _overview(question: str, subject: _Subject, themes: StoreThemes) -> Computed
 
 
 def _names(subject: _Subject, names: Sequence[MentionedName]) -> Sequence[MentionedName]:
-    """Return the most mentioned names of a kind; names of unknown kind only if there are no others."""
+    """Return the most mentioned names of a kind. If no name has this kind, return the names of unknown kind."""
     matching_names = [item for item in names if subject in ("names", item.kind)]
     return (matching_names or [item for item in names if item.kind == "name"])[:MAX_LISTED_NAMES]
 

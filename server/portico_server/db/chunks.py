@@ -231,6 +231,21 @@ def of_file(
     return [ChunkRow(row.id, row.file_id, row.ordinal, row.text, place_of(row.place)) for row in rows]
 
 
+def first_of_files(connection: Connection, store_id: str, file_ids: Sequence[str]) -> dict[str, ChunkRow]:
+    """Return the first chunk of each file that has chunks in the default group, by the id of the file."""
+    rows = connection.execute(
+        select(chunks.c.id, chunks.c.file_id, chunks.c.ordinal, chunks.c.text, chunks.c.place).where(
+            chunks.c.store_id == store_id,
+            chunks.c.file_id.in_(file_ids),
+            chunks.c.group_name == DEFAULT_GROUP,
+            chunks.c.ordinal == 0,
+        )
+    )
+    return {
+        row.file_id: ChunkRow(row.id, row.file_id, row.ordinal, row.text, place_of(row.place)) for row in rows
+    }
+
+
 def ids(connection: Connection, store_id: str, group: str = DEFAULT_GROUP) -> array[int]:
     """Return the ids of all chunks of a store's group, ascending."""
     condition = (chunks.c.store_id == store_id) & (chunks.c.group_name == group)

@@ -122,8 +122,12 @@ class Statement:
         return quantities_in(self.body)
 
     @cached_property
+    def _dates(self) -> Sequence[tuple[int, int, frozenset[str]]]:
+        return tuple(find_dates(self.body))
+
+    @cached_property
     def dates(self) -> frozenset[str]:
-        return dates_in(self.body)
+        return frozenset(part for _start, _end, parts in self._dates for part in parts)
 
     @cached_property
     def terms(self) -> frozenset[str]:
@@ -132,7 +136,7 @@ class Statement:
     @cached_property
     def fact_spans(self) -> list[tuple[int, int]]:
         spans = [quantity.span for quantity in self.quantities]
-        return spans + [(start, end) for start, end, _parts in find_dates(self.body)]
+        return spans + [(start, end) for start, end, _parts in self._dates]
 
     @cached_property
     def state_terms(self) -> frozenset[str]:

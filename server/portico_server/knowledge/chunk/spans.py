@@ -24,7 +24,7 @@ _WEAK_BREAK = re.compile(r"\n|[，、,;:：]\s*|\s+")
 
 
 MAX_FLAG_RUN = 64
-"""Maximum number of letters of flags in a row that are paired. A longer row is no text, and can be split anywhere."""
+"""Maximum number of letters of flags in a row that are paired. A longer row can be split at any letter."""
 
 
 def width(text: str) -> int:

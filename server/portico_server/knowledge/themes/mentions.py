@@ -85,17 +85,13 @@ def find_mentions(sources: Sequence[LinkSource], limit: int) -> Mentions:
         key=lambda text: (-counts[text], text),
     )[: 2 * limit]
     best = [text for text in best if not _is_nested(text, counts)][:limit]
-    spellings = {text: _spelling(text, [sources[number].text for number in numbers[text]]) for text in best}
-    names = [
-        Mention(
-            spellings[text],
-            "code"
-            if kinds[text] == CODE
-            else _kind(text, [sources[number].text for number in numbers[text]]),
-            tuple(numbers[text]),
-        )
-        for text in best
-    ]
+    spellings: dict[str, str] = {}
+    names = []
+    for text in best:
+        texts = [sources[number].text for number in numbers[text]]
+        spellings[text] = _spelling(text, texts)
+        kind = "code" if kinds[text] == CODE else _kind(text, texts)
+        names.append(Mention(spellings[text], kind, tuple(numbers[text])))
     pair_counts: Counter[tuple[str, str]] = Counter()
     for first, second in combinations(best, 2):
         count = len({*numbers[first]} & {*numbers[second]})

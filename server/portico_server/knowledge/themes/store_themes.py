@@ -13,8 +13,10 @@ from portico_server.core.request import Filter
 from portico_server.core.themes import ChangedFile, ChangedFiles, FindChangedFiles
 from portico_server.db import chunks, hits, stores
 from portico_server.db.changes import DEFAULT_GROUP
+from portico_server.db.chunks import ChunkRow
 from portico_server.db.database import Database
 from portico_server.db.hits import HitRow
+from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge import filter as filters
 
 MAX_EXAMINED_PASSAGES: Final = 600
@@ -65,15 +67,16 @@ class ThemeReader:
             for row, changed_at in await self._database.read(stores.changed_files, store_id, request.since)
             if condition is None or filters.permits(condition, row.attributes)
         ]
-        changed_files = []
-        for row, changed_at in rows[: request.limit]:
-            first_chunks = await self._database.read(chunks.of_file, store_id, row.file_id, -1, 1)
-            for chunk in first_chunks:
-                passage = Passage(
-                    1, 1.0, chunk.text, row.file_id, row.filename, chunk.place, store_name, row.attributes
-                )
-                changed_files.append(ChangedFile(passage, changed_at))
-        return ChangedFiles(tuple(changed_files), len(rows))
+        newest_rows = rows[: request.limit]
+        first_chunks = await self._database.read(
+            chunks.first_of_files, store_id, [row.file_id for row, _ in newest_rows]
+        )
+        changed_files = tuple(
+            ChangedFile(_passage(store_name, row, first_chunks[row.file_id]), changed_at)
+            for row, changed_at in newest_rows
+            if row.file_id in first_chunks
+        )
+        return ChangedFiles(changed_files, len(rows))
 
     async def _ids(self, store_id: str, condition: Filter | None) -> Sequence[int]:
         if condition is None:
@@ -95,7 +98,7 @@ def _themes(store_name: str, rows: Sequence[HitRow], passage_count: int) -> Stor
     rows = sorted(
         {row.text: row for row in rows}.values(), key=lambda row: (row.filename, row.file_id, row.ordinal)
     )
-    passages = [_passage(store_name, row) for row in rows]
+    passages = [_passage(store_name, row, row) for row in rows]
     themes = tuple(
         Theme(
             tuple(item.words),
@@ -115,5 +118,5 @@ def _themes(store_name: str, rows: Sequence[HitRow], passage_count: int) -> Stor
     return StoreThemes(themes[:MAX_THEMES], names, pairs, len(rows), passage_count)
 
 
-def _passage(store_name: str, row: HitRow) -> Passage:
-    return Passage(1, 1.0, row.text, row.file_id, row.filename, row.place, store_name, row.attributes)
+def _passage(store_name: str, file: HitRow | StoreFileRow, chunk: ChunkRow) -> Passage:
+    return Passage(1, 1.0, chunk.text, chunk.file_id, file.filename, chunk.place, store_name, file.attributes)
