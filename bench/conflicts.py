@@ -28,15 +28,15 @@ REPORTS = tuple(documents_differ(question, "") for question in ("when is it", "è
 
 def measure(language: str, templates: str, seed: int, report: Report, show_misses: bool) -> None:
     """Add a row for each kind of case in one language."""
-    made = generate(language, templates, seed)
+    conflict_set = generate(language, templates, seed)
     with tempfile.TemporaryDirectory() as temporary, daemon(Path(temporary) / "home") as portico:
         folder = Path(temporary) / language
         folder.mkdir()
-        for name, text in made.documents.items():
+        for name, text in conflict_set.documents.items():
             (folder / name).write_text(text, encoding="utf-8")
         make_store_of(portico.url, language, folder)
-        answers = [(case, ask(portico.url, language, case.question).text) for case in made.cases]
-    for kind in dict.fromkeys(case.kind for case in made.cases):
+        answers = [(case, ask(portico.url, language, case.question).text) for case in conflict_set.cases]
+    for kind in dict.fromkeys(case.kind for case in conflict_set.cases):
         own = [(case, text) for case, text in answers if case.kind == kind]
         report.add(language=language, templates=templates, kind=kind, cases=len(own), **_shares(own))
     for case, text in answers if show_misses else ():
