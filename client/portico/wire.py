@@ -94,7 +94,8 @@ class Passage:
     filename: str
     place: Place = Place()
     store: str = ""
-    attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
+    # ``int`` is listed, because pydantic warns when it writes an integer as a ``float``.
+    attributes: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     quote: tuple[int, int] | None = None
 
 
