@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from harness import HERE, Report
 
@@ -26,14 +27,18 @@ from portico_server.apps.agent.message import AgentMessage
 from portico_server.apps.agent.sessions import AgentSessions
 from portico_server.apps.agent.spec import AgentSpec
 from portico_server.core.context import Context
+from portico_server.core.facts import FactStore
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, ChatReply, Request
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
+from portico_server.knowledge.tool_search import ToolIndex
+from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.runner import Runner
 from portico_server.runs.usage import UsageLog
 from portico_server.tools.sandbox.light import LightSandbox
+from portico_server.tools.skills.library import SkillLibrary
 
 TURNS = 20
 SESSIONS = 1000
@@ -53,10 +58,10 @@ class Instant:
         )
 
 
-class Nothing:
+class NoFacts:
     """A fact store that contains no facts: none of these agents has any."""
 
-    async def add(self, *_given: object) -> None: ...
+    async def add(self, *_arguments: object) -> None: ...
 
 
 class Bench:
@@ -68,14 +73,22 @@ class Bench:
         self.runner = Runner(registry, UsageLog(database), timeout=60)
         self.sessions = AgentSessions(database, registry)
         self.light = LightSandbox()
-        self.agents = AgentApps(registry, self.runner, self.light, self.sessions, Nothing())
+        self.agents = AgentApps(
+            registry,
+            self.runner,
+            self.light,
+            self.sessions,
+            cast("FactStore", NoFacts()),
+            ToolIndex(registry),
+            SkillLibrary(database, StorageQuota()),
+        )
         self.spec: AgentSpec = read.agent(
             {"portico_agent": 1, "model": "instant", "instructions": "Be brief."}
         )
 
     async def say(self, text: str, session: str | None) -> None:
         kept = None if session is None else ("bench", session)
-        run = self.agents.begin(self.spec, AgentMessage("user", text), LOCAL, session=kept)
+        run = await self.agents.begin(self.spec, AgentMessage("user", text), LOCAL, session=kept)
         await self.runner.wait(run)
 
 
@@ -98,7 +111,7 @@ async def loads(bench: Bench) -> list[float]:
     taken: list[float] = []
     for _ in range(15):
         begun = time.perf_counter()
-        async with bench.sessions.turn("bench", "long", LOCAL) as session:
+        async with bench.sessions.turn(("", "bench"), "long", LOCAL) as session:
             assert len(await session.memory("")) == LONG
         taken.append((time.perf_counter() - begun) * 1e3)
     return taken
@@ -111,10 +124,11 @@ async def crowd(bench: Bench) -> tuple[float, int]:
         await asyncio.gather(*(bench.say(f"{n}.{turn}", f"crowd {n}") for n in range(SESSIONS)))
     rate = 2 * SESSIONS / (time.perf_counter() - begun)
     wrong = 0
-    for row in await bench.sessions.list(LOCAL, app="bench", limit=3 * SESSIONS):
+    for row in (await bench.sessions.list(LOCAL, app="bench", limit=3 * SESSIONS)).data:
         if row.name.startswith("crowd "):
             number = row.name.split()[1]
-            said = [item.message["content"] for item in await bench.sessions.messages(row.id, LOCAL)]
+            messages = await bench.sessions.messages(row.id, LOCAL)
+            said = [item.message["content"] for item in messages.data]
             expected = [f"{number}.0", f"{number}.0 after 2", f"{number}.1", f"{number}.1 after 4"]
             wrong += said != expected
     return rate, wrong

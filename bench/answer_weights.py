@@ -96,7 +96,8 @@ def searched(sets: Sequence[Collection], path: Path) -> dict[str, dict[str, list
     language.
     """
     if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))
+        stored_hits: dict[str, dict[str, list[Any]]] = json.loads(path.read_text(encoding="utf-8"))
+        return stored_hits
     found: dict[str, dict[str, list[Any]]] = {}
     with tempfile.TemporaryDirectory() as temporary, daemon(Path(temporary) / "home") as portico:
         for data in sets:
@@ -182,7 +183,7 @@ def ranked(examples: Sequence[Example], names: Sequence[str], weights: Any) -> t
     """Return the share of questions whose answer is in the best candidate, and the share for the best two."""
     one = two = 0
     for item in examples:
-        order = np.argsort(-(matrix(item.rows, names) @ weights), kind="stable") if item.rows else []
+        order: Any = np.argsort(-(matrix(item.rows, names) @ weights), kind="stable") if item.rows else []
         one += bool(len(order) and item.holds[order[0]])
         two += bool(len(order) and item.holds[order[:2]].any())
     return one / len(examples), two / len(examples)
@@ -341,7 +342,8 @@ WRONGLY_TOGETHER_SHARE, WRONGLY_ALONE_SHARE, WRONGLY_SURE_SHARE = 0.03, 0.01, 0.
 def searched_chains(sets: Sequence[Collection], path: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the questions about chains of each language, and the dev-half questions of each set, with their hits."""
     if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))
+        stored_questions: dict[str, list[dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8"))
+        return stored_questions
     found: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as temporary, daemon(Path(temporary) / "home") as portico:
 

@@ -318,18 +318,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.chains:
-        columns = (
-            "documents",
-            "hops",
-            "questions",
-            "gold",
-            "in doubt",
-            "false refusals",
-            "evidence",
-            "quotes",
-        )
         chained = Report(
-            "Answers from chains", (*columns, "unanswerable", "right refusals", "wrongly sure", "p50 s")
+            "Answers from chains",
+            (
+                *("documents", "hops", "questions", "gold", "in doubt", "false refusals", "evidence"),
+                *("quotes", "unanswerable", "right refusals", "wrongly sure", "p50 s"),
+            ),
         )
         measure_chains(options, chained)
         chained.show(options.json)

@@ -64,7 +64,7 @@ def make_paged_store(url: str, data: Collection, folder: Path) -> dict[str, tupl
         if asked.document not in articles[asked.article]:
             articles[asked.article].append(asked.document)
     folder.mkdir()
-    found = {}
+    found: dict[str, tuple[str, int]] = {}
     for article, documents in articles.items():
         pages = ["\n".join(_lines(data.documents[document])) for document in documents]
         (folder / f"{article}.pdf").write_bytes(pdf(*pages))

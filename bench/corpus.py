@@ -110,8 +110,10 @@ class Writer:
                 body = "".join(f"<h2>{self._english.one()}</h2><p>{part}</p>" for part in parts)
                 return f"<!doctype html><title>{words[0]}</title><body>{body}</body>"
             case "csv":
-                rows = (f"{i},{self._english.one()},{part.replace(',', ' ')}" for i, part in enumerate(parts))
-                return "\n".join((",".join(words), *rows))
+                lines = (
+                    f"{i},{self._english.one()},{part.replace(',', ' ')}" for i, part in enumerate(parts)
+                )
+                return "\n".join((",".join(words), *lines))
             case "py":
                 return "\n\n".join(
                     f'def {self._english.one()}_{i}(value):\n    """{part}"""\n    return value + {i}\n'

@@ -140,7 +140,7 @@ def fetched(source: str) -> Path:
     from portico_server.models.sources import ModelFetcher, parse_source
     from portico_server.settings import load
 
-    path = ModelFetcher(load().settings).cached(parse_source(source))
+    path = ModelFetcher(load().settings).find_cached(parse_source(source))
     if path is None:
         raise SystemExit(f"set PORTICO_MODELS to a folder that holds {source}, so that both can use one file")
     return path

@@ -13,12 +13,13 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from harness import HERE, Load, Report, daemon, free_port, load, medians, process, ratio
 
 TEXT = "Say a word sixty-four times."
 MESSAGES = [{"role": "user", "content": TEXT}]
-FACES = {
+FACES: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": ("chat/completions", {"messages": MESSAGES}),
     "messages": ("messages", {"messages": MESSAGES, "max_tokens": 100}),
     "responses": ("responses", {"input": TEXT}),

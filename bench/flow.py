@@ -162,9 +162,8 @@ async def begun(made: House, step: Any, durability: str) -> float:
         await made.runner.wait(run)
 
     taken = await timed(work)
-    await made.scheduler.settled(
-        run.id
-    )  # the events are written afterwards, and are not part of the next measurement
+    # The events are written afterwards, and are not part of the next measurement.
+    await made.scheduler.wait_for_end(run.id)
     return taken
 
 
@@ -173,7 +172,7 @@ async def again(made: House) -> float:
     made.broken.failed = False
     run = await made.begin(ONCE_MORE, None, "normal")
     await asyncio.wait([run.task])
-    await made.scheduler.settled(run.id)
+    await made.scheduler.wait_for_end(run.id)
     begin = time.perf_counter()
     await made.flows.resume(run.id, LOCAL)
     while (living := made.runner.get(run.id)) is None or living is run:  # noqa: ASYNC110  # it says nothing when it begins

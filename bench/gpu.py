@@ -234,7 +234,7 @@ def training(python: str, model: Path, steps: int) -> dict[str, Any]:
         for n in range(256)
     ]
     device = os.environ.get("PORTICO_TEST_GPU_DEVICE", "cuda")
-    recipe = {
+    recipe: dict[str, Any] = {
         "steps": steps,
         "micro_batch": 8,
         "rank": RANK,

@@ -31,7 +31,12 @@ def watch(loop: asyncio.AbstractEventLoop, path: Path) -> None:
     """Record slow loop iterations until the process ends."""
     begun = threading.Event()
     thread: list[int] = []
-    loop.call_soon_threadsafe(lambda: (thread.append(threading.get_ident()), begun.set()))
+
+    def begin() -> None:
+        thread.append(threading.get_ident())
+        begun.set()
+
+    loop.call_soon_threadsafe(begin)
     begun.wait()
     clock = time.pthread_getcpuclockid(thread[0])
     with path.open("w", buffering=1) as out:

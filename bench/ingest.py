@@ -292,7 +292,7 @@ def stages(folder: Path) -> dict[str, float]:
     analysed = clock()
     with tempfile.TemporaryDirectory() as temporary:
         index = lexical.LexicalIndex(Path(temporary) / "index")
-        lexical.analyse = lambda text: terms.get(text) or analyse.analyse(text)
+        lexical.analyse = lambda text: terms.get(text) or analyse.analyse(text)  # type: ignore[attr-defined]
         index.put([(number, "file", text, "", "", number) for number, text in enumerate(texts)])
         index.commit(LogOffset(1, 1))
         index.close()

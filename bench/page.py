@@ -176,7 +176,7 @@ async def first_paint(page: Page, url: str, rounds: int = 7) -> float:
         while not (seen := await page.run(paint)):
             await page.run("new Promise(requestAnimationFrame)")
         found.append(seen / 1000)
-    return statistics.median(found)
+    return float(statistics.median(found))
 
 
 async def first_load_kb(url: str) -> float:

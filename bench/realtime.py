@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from harness import Report, daemon, summary
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from portico_server.apps.realtime.audio import PCM, as_wav
 from portico_server.apps.realtime.config import SERVER_VAD
@@ -90,7 +91,7 @@ def parts(connection: http.client.HTTPConnection, sound: bytes) -> dict[str, flo
 class Session:
     """A session that speaks its answers."""
 
-    def __init__(self, socket: ClientConnection, detection: dict[str, Any] | None) -> None:
+    def __init__(self, socket: Connection, detection: dict[str, Any] | None) -> None:
         self._socket = socket
         heard = {"transcription": {"model": "ear"}, "turn_detection": detection}
         audio = {"input": heard, "output": {"model": "voice"}}

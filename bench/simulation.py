@@ -75,7 +75,8 @@ def synthetic(
     Each of ``models`` gets twice as many calls as the next.
     """
     chance = random.Random(seed)  # of a bench
-    now, found = 0.0, []
+    now = 0.0
+    found: list[TracedCall] = []
     weights = [2.0**-number for number in range(len(models))]
     while len(found) < calls:
         now += chance.expovariate(1.9 * rate)
@@ -101,7 +102,8 @@ async def ask(session: aiohttp.ClientSession, url: str, words: int, tokens: int,
         "stream_options": {"include_usage": True},
     }
     begin = time.perf_counter()
-    first, usage = 0.0, {}
+    first = 0.0
+    usage: dict[str, Any] = {}
     async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
         answer.raise_for_status()
         async for line in answer.content:

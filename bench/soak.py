@@ -153,7 +153,7 @@ def verdict(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     first, last = after[:half], after[half:] or after
 
     def middle(rows: Sequence[dict[str, Any]], name: str) -> float:
-        return statistics.median(row[name] for row in rows if row[name] is not None)
+        return float(statistics.median(row[name] for row in rows if row[name] is not None))
 
     checks: dict[str, dict[str, Any]] = {}
 

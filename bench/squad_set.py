@@ -46,7 +46,9 @@ def main() -> None:
     options = parser.parse_args()
     without = frozenset(read(options.without).documents.values() if options.without else ())
     data = json.loads(options.file.read_text(encoding="utf-8"))["data"]
-    corpus, queries, answers = [], [], []
+    corpus: list[dict[str, Any]] = []
+    queries: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
     for number, (article, text, questions) in enumerate(documents_of(data, without)):
         document = f"p{number}"
         corpus.append({"id": document, "text": text})

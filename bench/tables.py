@@ -199,7 +199,7 @@ def _workbook(
     shops: Sequence[Mapping[str, Any]],
 ) -> bytes:
     """Return a workbook with a title, a header over two rows, and cities in cells that are merged over their rows."""
-    header = [
+    header: list[list[Any]] = [
         ["门店销售明细"],
         ["单号", "日期", "客户", None, "商品", None, "数量（件）", "结算", None],
         [None, None, "姓名", "城市", "名称", "类别", None, "单价（元）", "金额（元）"],

@@ -32,6 +32,7 @@ GOALS = {"first_paint_s": 0.6, "key_p95_ms": 50.0, "memory_mb": 120.0, "table_ke
 async def measure(url: str, rows: int, keys: int) -> dict[str, float]:
     """Open the UI with the daemon at ``url``; return seconds, milliseconds and megabytes."""
     from portico.schemas.runs import Run
+    from portico.wire import Usage
     from portico_tui.app import Portico
     from portico_tui.daemon import DaemonClient
     from portico_tui.screens.runs import RunsScreen
@@ -44,7 +45,20 @@ async def measure(url: str, rows: int, keys: int) -> dict[str, float]:
         first = time.perf_counter() - began
         switching = await _press(pilot, ["8", "1"] * (keys // 2))
         memory = psutil.Process().memory_info().rss / 1e6
-        many = [Run(f"run_{n}", "flow", f"flow {n % 97}", "completed", 1.7e9 + n) for n in range(rows)]
+        many = [
+            Run(
+                id=f"run_{n}",
+                kind="flow",
+                name=f"flow {n % 97}",
+                status="completed",
+                created_at=1.7e9 + n,
+                finished_at=None,
+                error=None,
+                usage=Usage(),
+                last_event=0,
+            )
+            for n in range(rows)
+        ]
 
         async def find(self: Any) -> list[Run]:
             return many
