@@ -336,7 +336,8 @@ class RunContext:
         if recording is None or steps is None:
             return await self._call(name, servable, request, listener or _nobody)
         step = new_step(name, servable.card, request)
-        recording.redacted.update(redacted_fields(servable))
+        if step.kind == "app":
+            recording.redacted.update(redacted_fields(servable))
         with recording.step(steps, step):
             listener = _nobody if listener is None else listening(step, listener)
             result = await self._call(
