@@ -76,7 +76,7 @@ class Evidence:
     """
 
     rows: Rows
-    known: Any
+    has_answer: Any
     dev: Any
     bonus: Any
 
@@ -105,10 +105,10 @@ def searched(sets: Sequence[Collection], path: Path) -> dict[str, dict[str, list
                 name = f"{data.name}-{half}"
                 make_store(portico.url, name, data.half(half), Path(temporary) / name)
                 found[name] = {}
-                for asked in data.questions:
-                    body = {"query": asked.text, "max_num_results": SEARCH_RESULTS}
+                for question in data.questions:
+                    body = {"query": question.text, "max_num_results": SEARCH_RESULTS}
                     hits = call(f"{portico.url}/api/stores/{name}/search", body)["data"]
-                    found[name][asked.id] = [(hit["filename"], hit["score"], hit["text"]) for hit in hits]
+                    found[name][question.id] = [(hit["filename"], hit["score"], hit["text"]) for hit in hits]
     path.write_text(json.dumps(found), encoding="utf-8")
     return found
 
@@ -119,27 +119,27 @@ class Vectors:
     def __init__(self) -> None:
         folder = Path(wordllama.__file__).parent
         self._model = wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
-        self._known: dict[str, Any] = {}
+        self._cache: dict[str, Any] = {}
 
     def of(self, texts: Sequence[str]) -> Any:
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         if new:
-            self._known.update(zip(new, self._model.embed(new), strict=True))
-        return np.array([self._known[text] for text in texts])
+            self._cache.update(zip(new, self._model.embed(new), strict=True))
+        return np.array([self._cache[text] for text in texts])
 
 
-def material(asked: Asked, hits: Sequence[Any]) -> Material:
+def material(question: Asked, hits: Sequence[Any]) -> Material:
     return Material(
-        asked.text,
+        question.text,
         [Passage(rank, score, text, name, name) for rank, (name, score, text) in enumerate(hits, 1)],
     )
 
 
-def example(asked: Asked, own: Material, soft: SoftMatch | None) -> Example:
-    holds = np.array([any(gold in c.text for gold in asked.answers) for c in own.candidates], bool)
-    is_own = [Path(own.passages[c.passage].filename).stem == asked.document for c in own.candidates]
+def example(question: Asked, own: Material, soft: SoftMatch | None) -> Example:
+    holds = np.array([any(gold in c.text for gold in question.answers) for c in own.candidates], bool)
+    is_own = [Path(own.passages[c.passage].filename).stem == question.document for c in own.candidates]
     rows = [dict(row) for row in own.of_candidates(soft)]
-    return Example(is_dev(asked.article), rows, holds, holds & np.array(is_own, bool))
+    return Example(is_dev(question.article), rows, holds, holds & np.array(is_own, bool))
 
 
 def matrix(rows: Rows, names: Sequence[str]) -> Any:
@@ -192,7 +192,7 @@ def ranked(examples: Sequence[Example], names: Sequence[str], weights: Any) -> t
 def refusal_model(sets: Sequence[Evidence], names: Sequence[str], penalty: float = 1e-2) -> RefusalModel:
     """Return the log odds that the documents contain an answer, as trained on the dev half of ``sets``."""
     every = np.concatenate([matrix(own.rows, names)[own.dev] for own in sets])
-    known = np.concatenate([own.known[own.dev] for own in sets])
+    has_answer = np.concatenate([own.has_answer[own.dev] for own in sets])
     bonus = np.concatenate([own.bonus[own.dev] for own in sets])
     worth = np.concatenate([np.full(own.dev.sum(), 1 / own.dev.sum() / len(sets)) for own in sets])
     mean, spread = every.mean(axis=0), every.std(axis=0) + 1e-6
@@ -201,15 +201,15 @@ def refusal_model(sets: Sequence[Evidence], names: Sequence[str], penalty: float
 
     def gradient(weights: Any) -> Any:
         likely = 1 / (1 + np.exp(-scaled @ weights))
-        return scaled.T @ (worth * (likely - known)) + penalty * free * weights
+        return scaled.T @ (worth * (likely - has_answer)) + penalty * free * weights
 
     trained = _descend(gradient, len(names) + 1, 800)
     weights = trained[:-1] / spread
     constant = float(trained[-1] - mean @ weights)
     scores = every @ weights + constant
     absent = min(
-        _quantile(scores + bonus, worth * (1 - known), RIGHT_REFUSALS),
-        _quantile(scores + bonus, worth * known, FALSE_REFUSALS),
+        _quantile(scores + bonus, worth * (1 - has_answer), RIGHT_REFUSALS),
+        _quantile(scores + bonus, worth * has_answer, FALSE_REFUSALS),
     )
     above = scores + bonus >= absent
     doubtful = _quantile(scores[above], worth[above], DOUBT_SHARE / worth[above].sum())
@@ -228,12 +228,12 @@ def refused(
 ) -> tuple[float, float, float]:
     """Return the shares of right refusals at `FALSE_REFUSALS`, and of right and false refusals at the line."""
     scores = (matrix(own.rows, names) @ model.weights + model.constant + own.bonus)[own.dev == dev]
-    known = own.known[own.dev == dev] == 1
-    at = float(np.quantile(scores[known], FALSE_REFUSALS))
+    has_answer = own.has_answer[own.dev == dev] == 1
+    at = float(np.quantile(scores[has_answer], FALSE_REFUSALS))
     return (
-        float((scores[~known] < at).mean()),
-        float((scores[~known] < model.absent).mean()),
-        float((scores[known] < model.absent).mean()),
+        float((scores[~has_answer] < at).mean()),
+        float((scores[~has_answer] < model.absent).mean()),
+        float((scores[has_answer] < model.absent).mean()),
     )
 
 
@@ -249,21 +249,21 @@ class Trainer:
         self.examples: dict[str, list[Example]] = {}
         self.evidence: dict[str, Evidence] = {}
         for data in sets:
-            examples, rows, known, dev = [], [], [], []
+            examples, rows, has_answer, dev = [], [], [], []
             for half in (0, 1):
-                for asked in sample(data.questions, questions):
-                    own = material(asked, hits[f"{data.name}-{half}"][asked.id])
+                for question in sample(data.questions, questions):
+                    own = material(question, hits[f"{data.name}-{half}"][question.id])
                     if not own.candidates:
                         continue
                     soft = own.soft(vectors.of(own.texts()))
                     rows.append(dict(own.of_passages(soft)))
-                    known.append(float(asked.article % 2 == half))
-                    dev.append(is_dev(asked.article))
-                    if asked.article % 2 == half:
-                        examples.append(example(asked, own, soft))
+                    has_answer.append(float(question.article % 2 == half))
+                    dev.append(is_dev(question.article))
+                    if question.article % 2 == half:
+                        examples.append(example(question, own, soft))
             bonus = np.array([LEAD_BONUS_SCORE * stands_out(row) for row in rows])
             self.examples[data.name] = examples
-            self.evidence[data.name] = Evidence(rows, np.array(known), np.array(dev), bonus)
+            self.evidence[data.name] = Evidence(rows, np.array(has_answer), np.array(dev), bonus)
 
     def sentence_names(self) -> list[str]:
         return list(next(iter(self.examples.values()))[0].rows[0])
@@ -347,24 +347,24 @@ def searched_chains(sets: Sequence[Collection], path: Path) -> dict[str, list[di
     found: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as temporary, daemon(Path(temporary) / "home") as portico:
 
-        def row(store: str, text: str, evidence: Sequence[str], *, known: bool) -> dict[str, Any]:
+        def row(store: str, text: str, evidence: Sequence[str], *, has_answer: bool) -> dict[str, Any]:
             body = {"query": text, "max_num_results": SEARCH_RESULTS, "steps": "auto"}
             hits = call(f"{portico.url}/api/stores/{store}/search", body)["data"]
             rows = [(hit["filename"], hit["score"], hit["text"]) for hit in hits]
-            return {"text": text, "evidence": list(evidence), "known": known, "hits": rows}
+            return {"text": text, "evidence": list(evidence), "has_answer": has_answer, "hits": rows}
 
         for language in LANGUAGES:
             made = generate(language, "tuned", 1, TRAINED_CHAIN_COUNT, BROKEN_SHARE)
             make_store(portico.url, language, made.passages, Path(temporary) / language)
             found[language] = [
-                row(language, item.text, item.evidence, known=item.answerable) for item in made.questions
+                row(language, item.text, item.evidence, has_answer=item.answerable) for item in made.questions
             ]
         for data in sets:
             make_store(portico.url, data.name, data.half(0), Path(temporary) / data.name)
             found[data.name] = [
-                row(data.name, asked.text, [asked.document], known=asked.article % 2 == 0)
-                for asked in data.questions
-                if is_dev(asked.article)
+                row(data.name, question.text, [question.document], has_answer=question.article % 2 == 0)
+                for question in data.questions
+                if is_dev(question.article)
             ]
     path.write_text(json.dumps(found), encoding="utf-8")
     return found
@@ -382,7 +382,7 @@ def chains_of(row: Mapping[str, Any], vectors: Vectors) -> list[tuple[SentenceCh
     found = sentence_chains(given, names, given.soft(vectors.of(given.texts())))
     files = [[Path(passages[given.candidates[n].passage].filename).stem for n in c.candidates] for c in found]
     return [
-        (chain, row["known"] and sorted(own) == sorted(row["evidence"]))
+        (chain, row["has_answer"] and sorted(own) == sorted(row["evidence"]))
         for chain, own in zip(found, files, strict=True)
     ]
 
@@ -396,9 +396,14 @@ def train_chains(of_chains: Sequence[Any], plain: Sequence[Any]) -> tuple[list[s
     """
     names = list(CHAIN)
     used = [
-        (matrix([chain.features for chain, _ in found], names), [right for _, right in found], known, chained)
+        (
+            matrix([chain.features for chain, _ in found], names),
+            [right for _, right in found],
+            has_answer,
+            chained,
+        )
         for part, chained in ((of_chains, True), (plain, False))
-        for known, found in part
+        for has_answer, found in part
         if found
     ]
     every = np.concatenate([rows for rows, *_ in used])
@@ -406,18 +411,18 @@ def train_chains(of_chains: Sequence[Any], plain: Sequence[Any]) -> tuple[list[s
     weights = np.zeros(len(names) + 1)
     free = np.r_[np.ones(len(names)), 0.0]
     for turn in range(6):
-        rows, known, worth = [], [], []
-        for own, rights, is_known, chained in used:
+        rows, labels, worth = [], [], []
+        for own, rights, has_answer, chained in used:
             scores = ((own - mean) / spread) @ weights[:-1] if turn else own[:, 0]
-            if is_known and not any(rights):
+            if has_answer and not any(rights):
                 continue
-            rows.append(own[rights.index(True)] if is_known else own[int(np.argmax(scores))])
-            known.append(float(is_known))
+            rows.append(own[rights.index(True)] if has_answer else own[int(np.argmax(scores))])
+            labels.append(float(has_answer))
             worth.append(
-                (1.0 if chained else PLAIN_WEIGHT) if is_known else BROKEN_WEIGHT if chained else 1.0
+                (1.0 if chained else PLAIN_WEIGHT) if has_answer else BROKEN_WEIGHT if chained else 1.0
             )
         scaled = np.c_[(np.array(rows) - mean) / spread, np.ones(len(rows))]
-        there, share = np.array(known), np.array(worth)
+        there, share = np.array(labels), np.array(worth)
         share[there == 1] *= share[there == 0].sum() / share[there == 1].sum()
 
         def gradient(weights: Any, scaled: Any = scaled, there: Any = there, share: Any = share) -> Any:
@@ -438,8 +443,8 @@ def train_chains(of_chains: Sequence[Any], plain: Sequence[Any]) -> tuple[list[s
                 ),
                 default=-99.0,
             )
-            for known, found in part
-            if not known
+            for has_answer, found in part
+            if not has_answer
         ]
         return float(np.quantile(best, 1 - wrongly))
 
@@ -452,7 +457,7 @@ def print_chains(sets: Sequence[Collection], path: Path) -> None:
     """Train for both scripts, and print the weights."""
     vectors = Vectors()
     rows = {
-        name: [(row["known"], chains_of(row, vectors)) for row in own]
+        name: [(row["has_answer"], chains_of(row, vectors)) for row in own]
         for name, own in searched_chains(sets, path).items()
     }
     for script, language in (("", "en"), ("_CJK", "zh")):
