@@ -16,6 +16,7 @@ from typing import IO, Any, Final
 
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.filenames import to_filename
 from portico_server.core.media import holds_files, is_file
 from portico_server.core.principal import Principal
 from portico_server.core.request import Message
@@ -85,7 +86,7 @@ class AttachmentReader:
     async def _text(self, part: Mapping[str, Any], param: str, caller: Principal, room: int) -> str:
         file = part.get("file")
         name, data = await self._content(file if isinstance(file, Mapping) else {}, param, caller)
-        shown_name = "".join(letter if letter.isprintable() else " " for letter in name)[:200]
+        shown_name = to_filename(name)[:200]
         digest = await pools.FILES.run(_digest, data)
         text = self._texts.get((name, digest))
         if text is None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from portico_server.blobs.place import BlobPlace, ReceivedFile, append_hashed, sync_file, write_failure
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from portico_server.core.filenames import check_filename
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import files as rows
@@ -26,7 +27,6 @@ from portico_server.db.files import MIRRORED_OWNER, FileRow
 from portico_server.db.rows import Order, RowPage
 from portico_server.db.store_files import MirroredFile
 from portico_server.knowledge.file_copy import copy_file
-from portico_server.knowledge.names import check_filename
 from portico_server.knowledge.store import view
 from portico_server.runs.quotas import StorageQuota
 from portico_server.settings import MB_BYTES

@@ -17,6 +17,7 @@ from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, NotFound, TooLarge, TooMany
+from portico_server.core.filenames import check_filename
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import wrong
 from portico_server.core.principal import Principal
@@ -25,7 +26,6 @@ from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.uploads import PartRow, UploadBounds, UploadRow
 from portico_server.knowledge.files import FileStorage, check_purpose
-from portico_server.knowledge.names import check_filename
 from portico_server.settings import MB_BYTES
 
 LIFETIME_S: Final = 3_600

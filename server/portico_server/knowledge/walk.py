@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Unavailable
+from portico_server.core.filenames import MAX_FILENAME_BYTES, to_filename
 from portico_server.knowledge.ignore_rules import IGNORE_FILES, IgnoreRules
-from portico_server.knowledge.names import MAX_FILENAME_BYTES, name_on_disk
 from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.parse.formats import (
     format_of,
@@ -132,7 +132,7 @@ def glance(
         looking = _FolderWalk(root, max_bytes, pictures, recordings)
         only: list[str] = []
         for path in sorted(paths):
-            name = name_on_disk(str(path))
+            name = to_filename(str(path))
             if any(name == above or name.startswith(f"{above}/") for above in only):
                 continue
             if not path.parts or path.name in IGNORE_FILES or not looking.at(path, name):
@@ -252,7 +252,7 @@ def _entries(folder: Path, root: Path, found_walk: Walk) -> list[os.DirEntry[str
     except OSError:
         if folder == root:
             raise
-        name = name_on_disk(str(folder.relative_to(root)))
+        name = to_filename(str(folder.relative_to(root)))
         found_walk.unknown.append(name)
         found_walk.skip(name, "not permitted")
         return []
@@ -275,7 +275,7 @@ def _is_inside(entry: os.DirEntry[str], top: Path) -> bool:
 
 
 def _name(path: str, root: Path) -> str:
-    return name_on_disk(path.removeprefix(str(root)).lstrip(os.sep))
+    return to_filename(path.removeprefix(str(root)).lstrip(os.sep))
 
 
 def _take(path: str, root: Path, max_bytes: int, found_walk: Walk, pictures: bool, recordings: bool) -> None:

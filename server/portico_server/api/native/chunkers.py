@@ -17,6 +17,7 @@ from portico_server.api.shapes import Listed
 from portico_server.api.sse import while_present
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.filenames import check_filename
 from portico_server.knowledge.chunk.chunkers import CHUNKERS
 from portico_server.knowledge.parse.formats import FORMATS
 from portico_server.knowledge.preview import check_strategies
@@ -82,6 +83,7 @@ async def preview_chunks(request: Request, services: TheServices, caller: Caller
             raise
     else:
         body = _chunking_request(await _json(request))
+        check_filename(body.filename, "filename")
         file = await services.files.receive(_bytes(body.text), durable=False)
     try:
         strategies = check_strategies(body.strategies)

@@ -19,6 +19,7 @@ from portico_server.api.openai.form_parser import FormParser
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.fields import RequestBody
+from portico_server.core.filenames import to_filename
 from portico_server.core.invalid import missing
 from portico_server.core.media import Attachment
 from portico_server.settings import MB_BYTES
@@ -213,7 +214,7 @@ class _PartReader:
 
 def _plain(name: str) -> str:
     """Return the last part of a file name, in a form that is safe in a header."""
-    return _UNFIT.sub("_", PurePosixPath(name.replace("\\", "/")).name)[:255]
+    return _UNFIT.sub("_", to_filename(PurePosixPath(name.replace("\\", "/")).name))
 
 
 def _read(value: str, kind: str) -> Any:

@@ -16,6 +16,7 @@ from portico_server.api.openai.form_parser import FormParser
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, TooLarge
+from portico_server.core.filenames import check_filename
 from portico_server.knowledge.files import FileStorage
 from portico_server.settings import MB_BYTES
 
@@ -124,8 +125,8 @@ class _Form:
                 raise InvalidRequest(
                     "The form has more than one file; send one at a time.", param=self._field
                 )
-            # The check of the file name reports invalid UTF-8 later.
-            self.filename = filename.decode("utf-8", "surrogateescape")
+            # The check reports invalid UTF-8 too.
+            self.filename = check_filename(filename.decode("utf-8", "surrogateescape"), self._field)
         elif self._name in self._fields:
             raise InvalidRequest(f"The form has '{self._name}' twice.", param=self._name)
         else:

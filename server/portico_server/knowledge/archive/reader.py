@@ -9,6 +9,7 @@ from typing import IO, Any
 from portico.wire import place_from_json
 from portico_server.archives.reader import ArchiveReader, read_json, refusal
 from portico_server.core.dataclass import dataclass
+from portico_server.core.filenames import check_filename, to_filename
 from portico_server.db.archives import ArchivedChunk
 from portico_server.db.groups import GroupRow
 from portico_server.db.stores import StoreFileRow
@@ -23,7 +24,6 @@ from portico_server.knowledge.archive.layout import (
 )
 from portico_server.knowledge.chunk.chunkers import check_chunking
 from portico_server.knowledge.contents import check_attributes, check_metadata
-from portico_server.knowledge.names import check_filename
 from portico_server.knowledge.store import ANSWERS, check_search
 
 MAX_COMPRESSION_RATIO = 200
@@ -90,7 +90,7 @@ class StoreArchiveReader:
                 file = StoreFileRow(
                     store_id="",
                     file_id=_text(value, "id"),
-                    filename=check_filename(_text(value, "filename")),
+                    filename=check_filename(to_filename(_text(value, "filename"))),
                     bytes=_count(value, "bytes"),
                     sha256=_text(value, "sha256"),
                     status=_text(value, "status"),  # type: ignore[arg-type]  # checked below

@@ -14,9 +14,9 @@ from portico_server.blobs.s3 import BucketEndpoint
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
 from portico_server.core.fetching import FetchedResponse, Fetcher, FetchSession
+from portico_server.core.filenames import to_filename
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
-from portico_server.knowledge.names import name_on_disk
 from portico_server.knowledge.sources import fetch
 from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
 from portico_server.knowledge.sources.limits import SourceLimits
@@ -152,9 +152,10 @@ class BucketSource:
 
     def _see(self, walk: Walk, item: Mapping[str, str]) -> None:
         key = unquote_plus(item.get("Key", ""))
-        name = name_on_disk(key.removeprefix(self._prefix))
-        if not name or name.endswith("/") or any(part.startswith(".") for part in name.split("/")):
+        path = key.removeprefix(self._prefix)
+        if not path or path.endswith("/") or any(part.startswith(".") for part in path.split("/")):
             return  # a folder marker, or a name that the rules for folders hide
+        name = to_filename(path)
         size = int(item.get("Size") or 0)
         tag = item.get("ETag", "")
         self._tags[key] = tag
@@ -166,7 +167,7 @@ class BucketSource:
             pictures=self._limits.pictures,
             recordings=self._limits.recordings,
         )
-        if not reason and any(part in ("", "..") for part in name.split("/")):
+        if not reason and name in walk.files:
             reason = "unusable name"
         if not reason and note.refused and tag and note.tag == tag:
             reason = note.refused

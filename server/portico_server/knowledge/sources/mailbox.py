@@ -24,9 +24,9 @@ from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.fetching import FetchedResponse, Fetcher
+from portico_server.core.filenames import to_filename
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
-from portico_server.knowledge.names import name_on_disk
 from portico_server.knowledge.sources import fetch
 from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
 from portico_server.knowledge.sources.limits import SourceLimits
@@ -446,7 +446,7 @@ def _subject(header: bytes) -> str:
 def _name(subject: str, uid: int) -> str:
     """Return the name of the document that contains a message."""
     title = _ODD.sub(" ", subject)[:MAX_SUBJECT_CHARS].strip(" .") or "Message"
-    return name_on_disk(f"{title} ({uid}).eml")
+    return to_filename(f"{title} ({uid}).eml")
 
 
 def _too_large(limit: int) -> str:

@@ -13,9 +13,9 @@ from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.fetching import FetchedResponse, Fetcher
+from portico_server.core.filenames import to_filename
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
-from portico_server.knowledge.names import name_on_disk
 from portico_server.knowledge.sources import fetch
 from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
 from portico_server.knowledge.sources.limits import SourceLimits
@@ -169,7 +169,7 @@ class GitSource:
         parts = path.split("/")
         if any(part.startswith(".") or part in IGNORED_FOLDERS for part in parts):
             return  # a hidden file or a file in a package folder, by the rules for folders
-        name = name_on_disk(path)
+        name = to_filename(path)
         if mode in (_LINK, _SUBMODULE):
             walk.skip(name, "a link" if mode == _LINK else "another repository")
             return

@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.fetching import FetchedResponse, Fetcher, FetchSession
+from portico_server.core.filenames import to_filename
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
-from portico_server.knowledge.names import name_on_disk
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.sources import fetch
 from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
@@ -191,7 +191,7 @@ def _path(url: str, base: str) -> str:
 
 def _plain(path: str) -> str:
     parts = unquote(path).replace("\\", "/").split("/")
-    return name_on_disk("/".join(part for part in parts if part not in ("", ".", "..")))
+    return to_filename("/".join(part for part in parts if part not in ("", ".", "..")))
 
 
 def _tells(path: str) -> bool:

@@ -13,9 +13,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.fetching import Fetcher, FetchSession
+from portico_server.core.filenames import to_filename
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
-from portico_server.knowledge.names import name_on_disk
 from portico_server.knowledge.sources import fetch
 from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
 from portico_server.knowledge.sources.limits import SourceLimits
@@ -156,7 +156,7 @@ class WebDavSource:
             if at := _below(url, member):
                 within.append((at, member))
             else:
-                walk.skip(name_on_disk(member.href[:200]), "outside the followed folder")
+                walk.skip(to_filename(member.href[:200]), "outside the followed folder")
         return within
 
     async def _request_listing(self, session: FetchSession, url: str) -> list[Member]:
@@ -224,7 +224,7 @@ class WebDavSource:
         walk.unknown.append(self._name(at))
 
     def _name(self, at: str) -> str:
-        return name_on_disk(_path(at).removeprefix(_path(self._root)).strip("/"))
+        return to_filename(_path(at).removeprefix(_path(self._root)).strip("/"))
 
     def _too_large(self, limit_text: str, size_text: str) -> InvalidRequest:
         return fetch.source_too_large(

@@ -19,6 +19,7 @@ from portico_server.archives.reader import ArchiveReader, refusal
 from portico_server.archives.tar import TooLong, read_tar
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, TooLarge, nearest
+from portico_server.core.filenames import DEVICE, MAX_PART_BYTES
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 
 MB: Final = 2**20
@@ -55,12 +56,6 @@ _RATIO: Final = 1_000
 
 _FRONT: Final = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _PART: Final = re.compile(r"[^\x00-\x1f\x7f\\/:*?\"<>|]+")
-_DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE)
-"""Device names on Windows, which are reserved in every folder and with every extension."""
-
-_MAX_PART_BYTES: Final = 255
-"""Maximum length of a file name on nearly every system, in bytes."""
-
 _NOISE: Final = (".DS_Store", "Thumbs.db")
 """Files that operating systems leave in every folder."""
 
@@ -280,8 +275,8 @@ def _is_part(part: str) -> bool:
     return (
         _PART.fullmatch(part) is not None
         and not part.endswith((".", " "))
-        and len(part.encode()) <= _MAX_PART_BYTES
-        and _DEVICE.fullmatch(part) is None
+        and len(part.encode()) <= MAX_PART_BYTES
+        and DEVICE.fullmatch(part) is None
     )
 
 

@@ -84,7 +84,7 @@ def test_the_kind_of_a_file_without_a_telling_name_comes_from_its_address(
         model="echo", messages=attached(filename="a\nb", file_data=table)
     )
     text = reply.choices[0].message.content or ""
-    assert "[File: a b.csv]" in text and "Monday" in text and "12" in text
+    assert "[File: a%0Ab.csv]" in text and "Monday" in text and "12" in text
 
 
 @pytest.mark.parametrize(

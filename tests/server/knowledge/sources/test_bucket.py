@@ -49,20 +49,21 @@ async def test_what_lies_below_a_prefix_is_mirrored(shop: StoreServices, bucket:
         "docs/sub/": b"",
         "docs/.hidden.txt": b"hidden",
         "docs/blob.bin": b"\x00\x01\x02",
-        "docs/x//y.txt": b"nameless",
+        "docs/x//y.txt": b"in a folder without a name",
+        "docs/x/%2F/y.txt": b"named like the last",
         "docs/../y.txt": b"outside",
         "docsother/c.txt": b"elsewhere",
     }
     store = await shop.stores.create("library", LOCAL, source="s3://library/docs")
     result = await shop.sync(store)
-    assert set(await files(shop, store)) == {"a b+c&d=e%.md", "sub/文档.txt"}
+    assert set(await files(shop, store)) == {"a b+c&d=e%.md", "sub/文档.txt", "x/%2F/y.txt"}
     assert result["skipped_because"] == {"unusable name": 1, "of an unsupported format": 1}
     assert result["missed"] == [{"name": "blob.bin", "reason": "of an unsupported format"}]
     assert (await shop.search(store, "雪莲花")).passages[0].filename == "sub/文档.txt"
     assert len([prefix for what, prefix in bucket.asked if what == "list"]) == 4  # pages of two
     bucket.taken()
     result = await shop.sync(store)
-    assert (result["unchanged"], result["indexed"]) == (2, 0)
+    assert (result["unchanged"], result["indexed"]) == (3, 0)
     assert bucket.taken() == []  # neither the stored nor the refused objects
 
 
