@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 
 from portico.schemas.artifacts import Artifact
+from portico.schemas.stores import StoreThemes
 from portico_server.api.mcp import McpAdapter
 from portico_server.api.mcp.library import Document, Position, StoredFile
 from portico_server.api.mcp.tools import FoundTools
@@ -56,7 +57,8 @@ class Shelves:
         seen = [file for file in seen if only in (None, file.store)]
         begin = 0 if start is None else int(start.after or 0)
         more = begin + limit < len(seen)
-        return seen[begin : begin + limit], Position("", str(begin + limit)) if more else None
+        page = seen[begin : begin + limit]
+        return page, Position(page[-1].store, str(begin + limit)) if more else None
 
     async def read(self, caller: Principal, store: str, name: str) -> tuple[StoredFile, bytes]:
         for file, data in self._files:
@@ -67,6 +69,11 @@ class Shelves:
     async def document(self, caller: Principal, store: str, file_id: str) -> Document:
         file, data = await self.read(caller, store, file_id)
         return Document(file.filename, data.decode())
+
+    async def themes(self, caller: Principal, store: str) -> StoreThemes:
+        if not caller.allows(f"stores:{store}:read"):
+            raise NotFound(f"There is no store '{store}'.")
+        return StoreThemes()
 
     async def version(self, caller: Principal, store: str, name: str) -> str | None:
         if not caller.allows(f"stores:{store}:read"):

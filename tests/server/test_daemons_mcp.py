@@ -158,9 +158,9 @@ def test_what_is_watched_at_one_is_heard_of_at_the_other(pair: Pair) -> None:
     until(lambda: answered(pair[0], "GET", f"{at}/{file}")["status"] == "completed", "it is read")
     wire = Wire(pair[0])
     listed = wire.send(pair[1], id=1, method="resources/list").text
-    [resource] = next(json.loads(line[5:]) for line in listed.splitlines() if line.startswith("data:"))[
-        "result"
-    ]["resources"]
+    [_themes, resource] = next(
+        json.loads(line[5:]) for line in listed.splitlines() if line.startswith("data:")
+    )["result"]["resources"]
     watched = {"id": 2, "method": "resources/subscribe", "params": {"uri": resource["uri"]}}
     assert '"result"' in wire.send(pair[1], **watched).text
     with wire.stream(pair[0], "GET") as stream:

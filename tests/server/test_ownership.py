@@ -911,7 +911,7 @@ async def test_resources_over_mcp_are_its_callers_own(town: Town) -> None:
         f"portico://stores/{each}/files/{name}"
         for each in ("thing", ref, "THING", "%74hing", f"mine/../{ref}", f"{town.owner.id}%2Fthing")
         for name in ("a.txt", file_id)
-    ]
+    ] + [f"portico://stores/{name}/themes" for name in ("thing", ref)]
     async with (
         httpx.AsyncClient(headers=town.other.headers, timeout=60) as client,
         streamable_http_client(f"{town.api_server.url}/mcp", http_client=client) as streams,

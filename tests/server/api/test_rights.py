@@ -21,7 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceTemplateReference
 
-from portico_server.api.mcp.resources import TEMPLATE, uri_of
+from portico_server.api.mcp.resources import TEMPLATE, themes_uri_of, uri_of
 from portico_server.embedded import embedded
 
 MARKER = "zirconquartz"
@@ -408,6 +408,7 @@ async def test_no_message_over_mcp_holds_a_byte_of_a_hidden_file(
 
     headers = {"authorization": f"Bearer {KEYS[key]}"}
     uris = [uri_of("handbook", name) for name in (daemon.hidden, daemon.unlabelled, "prices.md", "price.md")]
+    uris.append(themes_uri_of("handbook"))
     async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
         transport = streamable_http_client(f"{daemon.url}/mcp", http_client=http)
         async with Client(transport, mode=mode) as client:

@@ -185,6 +185,7 @@ _MCP: tuple[tuple[str, Mapping[str, Any]], ...] = (
         ("resources/read", {"uri": f"portico://stores/handbook/files/{name}"})
         for name in ("HIDDEN", "board.md", "boar.md", "rules.md", "same.md")
     ),
+    ("resources/read", {"uri": "portico://stores/handbook/themes"}),
     *(
         (
             "completion/complete",

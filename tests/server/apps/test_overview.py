@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import httpx2
+import mcp_types as types
 import pytest
+from mcp import Client as McpClient
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
 from tests.server.api.test_rights import waited
 from typer.testing import CliRunner
 
@@ -163,3 +168,32 @@ def test_the_themes_of_a_store_over_http_and_on_the_command_line(url: str) -> No
     assert shown.exit_code == 0 and "telescope" in shown.output and "Mara Velling" in shown.output
     written = json.loads(CliRunner().invoke(cli, [*options, "stores", "themes", "docs", "--json"]).output)
     assert len(written["themes"]) == len(themes.themes) and written["examined_count"] == 12
+
+
+@pytest.mark.parametrize("key", KEYS)
+async def test_the_themes_of_a_store_are_a_resource_of_mcp(url: str, key: str) -> None:
+    headers = {"authorization": f"Bearer {KEYS[key]}"}
+    uri = "portico://stores/docs/themes"
+    async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
+        async with McpClient(streamable_http_client(f"{url}/mcp", http_client=http)) as client:
+            listed = [resource.uri for resource in (await client.list_resources()).resources]
+            assert [item for item in listed if item.endswith("/themes")] == [
+                uri,
+                "portico://stores/tea/themes",
+            ]
+            templates = (await client.list_resource_templates()).resource_templates
+            assert "portico://stores/{store}/themes" in [template.uri_template for template in templates]
+            [contents] = (await client.read_resource(uri)).contents
+            assert isinstance(contents, types.TextResourceContents)
+            assert contents.mime_type == "application/json"
+            assert json.loads(contents.text) == (await http.get(f"{url}/api/stores/docs/themes")).json()
+            with pytest.raises(MCPError, match="Store 'attic' not found"):
+                await client.read_resource("portico://stores/attic/themes")
+            reference = types.ResourceTemplateReference(
+                type="ref/resource", uri="portico://stores/{store}/themes"
+            )
+            completion = (await client.complete(reference, {"name": "store", "value": "te"})).completion
+            assert completion.values == ["tea"]
+        async with McpClient(streamable_http_client(f"{url}/mcp/stores/tea", http_client=http)) as client:
+            with pytest.raises(MCPError, match="not visible at this endpoint"):
+                await client.read_resource(uri)

@@ -13,7 +13,7 @@ from portico_server.api.mcp import incoming
 from portico_server.api.mcp.incoming import caller_of
 from portico_server.api.mcp.library import Library
 from portico_server.api.mcp.prompts import PromptOffers
-from portico_server.api.mcp.resources import TEMPLATE
+from portico_server.api.mcp.resources import TEMPLATE, THEMES_TEMPLATE
 from portico_server.core.registry import Registry
 
 MAX_VALUES: Final = 100
@@ -25,7 +25,7 @@ _MAX_FILES: Final = 1_000
 
 
 class Completions:
-    """Handler of ``completion/complete`` for the resource template and for prompts."""
+    """Handler of ``completion/complete`` for the resource templates of stores and for prompts."""
 
     def __init__(self, registry: Registry, library: Library, prompts: PromptOffers) -> None:
         self._registry = registry
@@ -38,10 +38,10 @@ class Completions:
         """Return the names that begin with the typed text, followed by other names that contain the text."""
         ref, argument = params.ref, params.argument
         names: list[str] = []
-        if isinstance(ref, types.ResourceTemplateReference) and ref.uri == TEMPLATE:
+        if isinstance(ref, types.ResourceTemplateReference) and ref.uri in (TEMPLATE, THEMES_TEMPLATE):
             if argument.name == "store":
                 names = await self._stores(context)
-            elif argument.name == "file":
+            elif argument.name == "file" and ref.uri == TEMPLATE:
                 arguments = (params.context.arguments if params.context else None) or {}
                 names = await self._files(context, arguments.get("store", ""))
         elif isinstance(ref, types.PromptReference):

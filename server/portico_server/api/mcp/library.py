@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from portico.schemas.artifacts import Artifact
+from portico.schemas.stores import StoreThemes
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import NotFound, TooLarge, nearest
@@ -95,6 +96,9 @@ class Library(Protocol):
     async def document(self, caller: Principal, store: str, file_id: str) -> Document:
         """Return the extracted text of a file. Raises `NotFound`, `Forbidden`, `InvalidRequest`, `TooLarge`."""
 
+    async def themes(self, caller: Principal, store: str) -> StoreThemes:
+        """Return what a store is about. Raises `NotFound`, `Forbidden`."""
+
     async def version(self, caller: Principal, store: str, name: str) -> str | None:
         """Return a value that changes whenever the file changes, or ``None`` if the file does not exist. Raise
         `NotFound` or `Forbidden` if the caller cannot read the store.
@@ -177,6 +181,10 @@ class StoreLibrary:
         row = await self._stores.contents.get(view, file_id)
         parts = await self._stores.contents.text(view, file_id)
         return Document(row.filename, "\n\n".join(part.text for part in parts), row.attributes)
+
+    async def themes(self, caller: Principal, store: str) -> StoreThemes:
+        view = await self._stores.get(store, caller, "read")
+        return await self._stores.themes.read(view.id, view.name or view.id, view.condition)
 
     async def version(self, caller: Principal, store: str, name: str) -> str | None:
         row = await self._find(await self._stores.get(store, caller, "read"), name)

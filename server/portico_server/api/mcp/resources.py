@@ -1,4 +1,6 @@
-"""Files of stores as MCP resources, with URIs ``portico://stores/{store}/files/{file}``, and files of skills."""
+"""Files of stores as MCP resources, with URIs ``portico://stores/{store}/files/{file}``, themes of stores, and files of
+skills.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 import mcp_types as types
+import orjson
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
@@ -25,8 +28,11 @@ PAGE_SIZE: Final = 100
 
 TEMPLATE: Final = "portico://stores/{store}/files/{file}"
 
+THEMES_TEMPLATE: Final = "portico://stores/{store}/themes"
+
 _URI = re.compile(r"portico://stores/([^/?#]+)/files/([^/?#]+)")
 
+_THEMES_URI = re.compile(r"portico://stores/([^/?#]+)/themes")
 
 _ARTIFACT = re.compile(r"portico://artifacts/([A-Za-z0-9_-]{1,64})")
 
@@ -34,6 +40,11 @@ _ARTIFACT = re.compile(r"portico://artifacts/([A-Za-z0-9_-]{1,64})")
 def uri_of(store: str, file: str) -> str:
     """Return the URI of a file from its store name and file name. Slashes in the names are encoded too."""
     return f"portico://stores/{quote(store, safe='')}/files/{quote(file, safe='')}"
+
+
+def themes_uri_of(store: str) -> str:
+    """Return the URI of the themes of a store."""
+    return f"portico://stores/{quote(store, safe='')}/themes"
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
@@ -57,14 +68,23 @@ class ResourceOffers:
     async def list(
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
-        """List the skills, and the files of all stores that the caller may read, one store after another."""
+        """List the skills, and the files and themes of all stores that the caller may read, one store after another.
+
+        A store without files has no themes.
+        """
         start = _position(params.cursor if params else None)
         files, following = await self._library.files(
             caller_of(context), start, PAGE_SIZE, only=incoming.store_of(context)
         )
-        skills = await self._skills.resources(context) if start is None else []
+        resources = await self._skills.resources(context) if start is None else []
+        listed_store = None if start is None else start.store
+        for file in files:
+            if file.store != listed_store:
+                listed_store = file.store
+                resources.append(_themes_resource(file.store))
+            resources.append(_file_resource(file))
         return types.ListResourcesResult(
-            resources=[*skills, *(_resource(file) for file in files)],
+            resources=resources,
             next_cursor=None if following is None else incoming.write([following.store, following.after]),
         )
 
@@ -79,13 +99,20 @@ class ResourceOffers:
             description="A document, addressed by the names of its store and file, both percent-encoded, including "
             "slashes.",
         )
+        themes = types.ResourceTemplate(
+            name="themes",
+            title="The themes of a store",
+            uri_template=THEMES_TEMPLATE,
+            description="What the documents of a store are about: themes and the most mentioned names, each with an "
+            "example, as JSON.",
+        )
         skill = types.ResourceTemplate(
             name="skill",
             title="A file of a skill",
             uri_template=SKILL_TEMPLATE,
             description="SKILL.md contains the instructions of a skill and names its other files.",
         )
-        return types.ListResourceTemplatesResult(resource_templates=[template, skill])
+        return types.ListResourceTemplatesResult(resource_templates=[template, themes, skill])
 
     async def read(
         self, context: ServerRequestContext[Any], params: types.ReadResourceRequestParams
@@ -95,6 +122,7 @@ class ResourceOffers:
         if view is not None:
             return views.read(view)
         match = _ARTIFACT.fullmatch(params.uri)
+        themes_match = _THEMES_URI.fullmatch(params.uri)
         skill = parse_skill_uri(params.uri)
         try:
             if skill is not None:
@@ -102,10 +130,14 @@ class ResourceOffers:
             elif match is not None:
                 artifact, data = await self._library.read_artifact(caller_of(context), match[1])
                 file = StoredFile("", artifact.id, artifact.name, artifact.bytes)
+            elif themes_match is not None:
+                store = unquote(themes_match[1])
+                _require_visible(context, store)
+                data = orjson.dumps(await self._library.themes(caller_of(context), store))
+                file = StoredFile(store, "themes", "themes.json", len(data))
             else:
                 store, name = parse_uri(params.uri)
-                if incoming.store_of(context) not in (None, store):
-                    raise NotFound(f"The store '{store}' is not visible at this endpoint.")
+                _require_visible(context, store)
                 file, data = await self._library.read(caller_of(context), store, name)
         except PorticoError as error:
             raise _to_mcp_error(error, params.uri) from error
@@ -122,8 +154,15 @@ class ResourceOffers:
     async def version(self, context: ServerRequestContext[Any], uri: str) -> str | None:
         """Return the current version of a file that a client wants to watch; ``None`` if the file does not exist yet.
 
-        Raise `MCPError` unless this caller may read the file at this endpoint.
+        Raise `MCPError` unless this caller may read the file at this endpoint, and for themes, which are expensive to
+        compare.
         """
+        if _THEMES_URI.fullmatch(uri) is not None:
+            raise MCPError(
+                types.INVALID_PARAMS,
+                "Themes cannot be watched. Watch the list of resources, which changes with the files of a store.",
+                {"uri": uri},
+            )
         if _ARTIFACT.fullmatch(uri) is not None:
             await self.read(context, types.ReadResourceRequestParams(uri=uri))
             return ""  # files made by a run do not change
@@ -136,8 +175,7 @@ class ResourceOffers:
                 raise _to_mcp_error(error, uri) from error
         store, name = parse_uri(uri)
         try:
-            if incoming.store_of(context) not in (None, store):
-                raise NotFound(f"The store '{store}' is not visible at this endpoint.")
+            _require_visible(context, store)
             return await self._library.version(caller_of(context), store, name)
         except PorticoError as error:
             raise _to_mcp_error(error, uri) from error
@@ -162,7 +200,18 @@ def _to_mcp_error(error: PorticoError, uri: str) -> MCPError:
     return MCPError(code, error.message, {"uri": uri})
 
 
-def _resource(file: StoredFile) -> types.Resource:
+def _require_visible(context: ServerRequestContext[Any], store: str) -> None:
+    if incoming.store_of(context) not in (None, store):
+        raise NotFound(f"The store '{store}' is not visible at this endpoint.")
+
+
+def _themes_resource(store: str) -> types.Resource:
+    return types.Resource(
+        name="themes", title=f"Themes of {store}", uri=themes_uri_of(store), mime_type="application/json"
+    )
+
+
+def _file_resource(file: StoredFile) -> types.Resource:
     return types.Resource(
         name=file.name,
         title=file.filename,

@@ -62,7 +62,7 @@ async def test_one_store_is_one_search_and_its_files(
         found = await connected.call_tool("search_docs", {"query": "port"})
         assert found.structured_content["passages"][0]["filename"] == "guide.md"
         names = [resource.name for resource in (await connected.list_resources()).resources]
-        assert names == ["guide.md", "gate.md"]
+        assert names == ["themes", "guide.md", "gate.md"]
         assert (await connected.read_resource("portico://stores/docs/files/guide.md")).contents
         with pytest.raises(MCPError, match="not visible at"):
             await connected.read_resource("portico://stores/notes/files/n.md")
@@ -78,9 +78,8 @@ async def test_one_app_is_one_tool_and_the_files_it_cites(
         assert await tools(connected) == {"docs"}
         answer = await connected.call_tool("docs", {"question": "Which port?"})
         assert answer.structured_content["answer"] == "Port 7419 [1]."
-        assert {resource.name for resource in (await connected.list_resources()).resources} == set(
-            FILES["docs"]
-        )
+        names = {resource.name for resource in (await connected.list_resources()).resources}
+        assert names == {"themes", *FILES["docs"]}
 
 
 @pytest.mark.parametrize(

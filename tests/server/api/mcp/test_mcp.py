@@ -219,7 +219,9 @@ async def test_a_run_that_somebody_else_cancels_is_a_failed_call(connect: Connec
 
 async def test_files_are_listed_and_read(connect: Connect) -> None:
     async with connect("reader") as client:
-        listed = {resource.title: resource for resource in (await client.list_resources()).resources}
+        themes, *files = (await client.list_resources()).resources
+        assert (themes.uri, themes.title) == ("portico://stores/docs/themes", "Themes of docs")
+        listed = {resource.title: resource for resource in files}
         template = (await client.list_resource_templates()).resource_templates[0]
         assert template.uri_template == "portico://stores/{store}/files/{file}"
         assert listed["guide.md"].uri == "portico://stores/docs/files/guide.md"

@@ -128,7 +128,7 @@ async def test_a_client_works_through_it_in_both_eras(service: Service, mode: An
         assert {"docs", "search_docs"} < {tool.name for tool in (await client.list_tools()).tools}
         answer = await client.call_tool("docs", {"question": "Which port?"}, progress_callback=note)
         assert answer.structured_content["answer"] == "7419 [1]."
-        (resource,) = (await client.list_resources()).resources
+        _themes, resource = (await client.list_resources()).resources
         content = (await client.read_resource(resource.uri)).contents[0]
         assert isinstance(content, types.TextResourceContents) and content.text == "高山"
     assert told[0] == "Found 1 passages in guide.md"

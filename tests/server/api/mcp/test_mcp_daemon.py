@@ -59,7 +59,7 @@ async def test_the_round_trip(indexed: Daemon, way: str) -> None:
         assert "7419" in answer.structured_content["answer"]
 
         names = {resource.title: resource.uri for resource in (await client.list_resources()).resources}
-        assert set(names) == {"bread.txt", "gaoshan.md", "port.md"}
+        assert set(names) == {"Themes of handbook", "bread.txt", "gaoshan.md", "port.md"}
         content = (await client.read_resource(names["gaoshan.md"])).contents[0]
         assert isinstance(content, types.TextResourceContents) and "雪莲花" in content.text
 
