@@ -245,7 +245,7 @@ class AskApp:
         from portico_server.apps.tables.answer import compute_answer
 
         answer = await compute_answer(turns.question, self._place, context, is_first=not turns.earlier)
-        answer = answer or await answer_overview(turns.question, self._place, context)
+        answer = answer or await answer_overview(turns.question, [self._place], context)
         if answer is None:
             return None
         search = Search(turns.question, max_num_results=1, ranker="lexical", names=True)

@@ -1,5 +1,5 @@
-"""Answers questions about a whole store, such as "What are the main themes?", from its themes and names, and "What
-changed since May?" from the times of its files.
+"""Answers questions about whole stores, such as "What are the main themes?", from their themes and names, and "What
+changed since May?" from the times of their files.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from typing import Final, Literal, TypeAlias
+from itertools import chain, zip_longest
+from typing import Final, Literal, TypeAlias, cast
 
-from portico.schemas.stores import MentionedName, StoreThemes
+from portico.schemas.stores import MentionedName, StoreThemes, Theme
 from portico.wire import Passage
 from portico_server.apps.answer.terms import fold
 from portico_server.apps.answer.units import sentences
@@ -32,6 +33,9 @@ MAX_QUESTION_CHARS: Final = 120
 MAX_SENTENCE_CHARS: Final = 240
 """Maximum length of a quoted sentence, in characters."""
 
+MAX_LISTED_THEMES: Final = 8
+"""Maximum number of themes in an answer, unless more stores were asked: each store has at least one."""
+
 MAX_LISTED_NAMES: Final = 8
 
 MAX_LISTED_FILES: Final = 10
@@ -50,6 +54,7 @@ _THEMES_EN = re.compile(
     r"(?:(?:what|which)(?: are| is|'s)?|list|name|show me|tell me|give me) (?:all )?(?:the )?"
     r"(?:(?:main|major|key|central|common|important|most|overall|principal|different) )*"
     rf"(?:themes?|topics?|subjects?){_PLACE}"
+    rf"|(?:the )?(?:main|major|key|central|most important) (?:themes|topics){_PLACE}"
     rf"|(?:what|which) (?:themes|topics|subjects) (?:do|does) {_DOCUMENTS} (?:cover|contain|discuss|deal with)"
     rf"|(?:what|which) (?:themes|topics|subjects) are (?:covered|discussed)(?: (?:in|by) {_DOCUMENTS}| here)?"
     rf"|what (?:are|is) {_DOCUMENTS} (?:all )?about"
@@ -109,42 +114,50 @@ class _OverviewWording:
     changes: str
     change: str
     joint: str
+    colon: str
+
+    def stores(self, names: Sequence[str], count: int) -> str:
+        """Return the names of stores before what they contain; empty if the answer concerns one store."""
+        return f"{self.joint.join(names)}{self.colon}" if count > 1 else ""
 
 
 _ENGLISH = _OverviewWording(
     themes="The main themes of these documents, by the words that passages share:",
-    theme="{words} ({passages} passages, {files} files): “{sentence}” [{number}]",
+    theme="{words} ({stores}{passages} passages, {files} files): “{sentence}” [{number}]",
     names="The most frequent names, by the number of passages that mention them:",
-    name="{name} ({passages} passages): “{sentence}” [{number}]",
+    name="{name} ({stores}{passages} passages): “{sentence}” [{number}]",
     changes="Files added or changed since {date}: {count}",
-    change="{file} ({date}): “{sentence}” [{number}]",
+    change="{file} ({stores}{date}): “{sentence}” [{number}]",
     joint=", ",
+    colon=": ",
 )
 _SIMPLIFIED = _OverviewWording(
     themes="这些文档的主要主题（按段落共有的词归纳）：",
-    theme="{words}（{passages} 个段落，{files} 个文件）：“{sentence}” [{number}]",
+    theme="{words}（{stores}{passages} 个段落，{files} 个文件）：“{sentence}” [{number}]",
     names="提到最多的名称（按提到它的段落数）：",
-    name="{name}（{passages} 个段落）：“{sentence}” [{number}]",
+    name="{name}（{stores}{passages} 个段落）：“{sentence}” [{number}]",
     changes="{date} 以来新增或修改的文件：{count} 个",
-    change="{file}（{date}）：“{sentence}” [{number}]",
+    change="{file}（{stores}{date}）：“{sentence}” [{number}]",
     joint="、",
+    colon="：",
 )
 _TRADITIONAL = _OverviewWording(
     themes="這些文件的主要主題（按段落共有的詞歸納）：",
-    theme="{words}（{passages} 個段落，{files} 個檔案）：「{sentence}」 [{number}]",
+    theme="{words}（{stores}{passages} 個段落，{files} 個檔案）：「{sentence}」 [{number}]",
     names="提到最多的名稱（按提到它的段落數）：",
-    name="{name}（{passages} 個段落）：「{sentence}」 [{number}]",
+    name="{name}（{stores}{passages} 個段落）：「{sentence}」 [{number}]",
     changes="{date} 以來新增或修改的檔案：{count} 個",
-    change="{file}（{date}）：「{sentence}」 [{number}]",
+    change="{file}（{stores}{date}）：「{sentence}」 [{number}]",
     joint="、",
+    colon="：",
 )
 _WORDINGS: Mapping[str, _OverviewWording] = {"zh-Hans": _SIMPLIFIED, "zh-Hant": _TRADITIONAL}
 
 
-async def answer_overview(question: str, store: str, context: Context) -> ComputedAnswer | None:
-    """Return the answer to a question about the whole store, or ``None`` for any other question.
+async def answer_overview(question: str, stores: Sequence[str], context: Context) -> ComputedAnswer | None:
+    """Return the answer to a question about whole stores, or ``None`` for any other question.
 
-    ``store`` is the key of the store in the registry.
+    ``stores`` are the keys of the stores in the registry.
     """
     if len(question) > MAX_QUESTION_CHARS:
         return None
@@ -154,16 +167,15 @@ async def answer_overview(question: str, store: str, context: Context) -> Comput
     since = None if subject is not None else _since(plain_question, datetime.now().date())
     try:
         if subject is not None:
-            themes = await context.call(store, FindThemes())
-            assert isinstance(themes, StoreThemes)
+            themes = [cast("StoreThemes", await context.call(store, FindThemes())) for store in stores]
             return await SEARCH.run(_overview, question, subject, themes)
         if since is not None:
             start = datetime.combine(since, datetime.min.time()).timestamp()
-            changes = await context.call(store, FindChangedFiles(start, MAX_LISTED_FILES))
-            assert isinstance(changes, ChangedFiles)
+            request = FindChangedFiles(start, MAX_LISTED_FILES)
+            changes = [cast("ChangedFiles", await context.call(store, request)) for store in stores]
             return await SEARCH.run(_list_changes, question, since, changes)
     except PorticoError as error:
-        logger.info("answering from passages instead of the whole store: %s", error.message)
+        logger.info("answering from passages instead of whole stores: %s", error.message)
     return None
 
 
@@ -188,19 +200,22 @@ def _since(plain_question: str, today: date) -> date | None:
     return next((day for day in days if day <= today), None)
 
 
-def _list_changes(question: str, since: date, changes: ChangedFiles) -> ComputedAnswer:
+def _list_changes(question: str, since: date, changes: Sequence[ChangedFiles]) -> ComputedAnswer:
     wording = _WORDINGS.get(language(question), _ENGLISH)
+    files = sorted(chain.from_iterable(item.files for item in changes), key=lambda item: -item.changed_at)
+    files = files[:MAX_LISTED_FILES]
     lines = [
         wording.change.format(
             file=item.passage.filename,
+            stores=wording.stores([item.passage.store], len(changes)),
             date=datetime.fromtimestamp(item.changed_at).date().isoformat(),
             sentence=_sentence(item.passage.text, ()),
             number=number,
         )
-        for number, item in enumerate(changes.files, 1)
+        for number, item in enumerate(files, 1)
     ]
-    heading = wording.changes.format(date=since.isoformat(), count=changes.count)
-    return _numbered_list(heading, lines, [item.passage for item in changes.files])
+    heading = wording.changes.format(date=since.isoformat(), count=sum(item.count for item in changes))
+    return _numbered_list(heading, lines, [item.passage for item in files])
 
 
 def _numbered_list(heading: str, lines: Sequence[str], examples: Sequence[Passage]) -> ComputedAnswer:
@@ -221,41 +236,60 @@ def _subject(plain_question: str) -> _Subject | None:
     return next((subject for subject in subjects if match[subject]), "names")
 
 
-def _overview(question: str, subject: _Subject, themes: StoreThemes) -> ComputedAnswer | None:
+def _overview(question: str, subject: _Subject, stores: Sequence[StoreThemes]) -> ComputedAnswer | None:
     wording = _WORDINGS.get(language(question), _ENGLISH)
     if subject == "themes":
+        themes = _largest_themes([item.themes for item in stores])
         lines = [
             wording.theme.format(
                 words=wording.joint.join(theme.words),
+                stores=wording.stores([theme.example.store], len(stores)),
                 passages=theme.passage_count,
                 files=theme.file_count,
                 sentence=_sentence(theme.example.text, theme.words),
                 number=number,
             )
-            for number, theme in enumerate(themes.themes, 1)
+            for number, theme in enumerate(themes, 1)
         ]
-        examples = [theme.example for theme in themes.themes]
+        examples = [theme.example for theme in themes]
     else:
-        names = _names(subject, themes.names)
+        names = _most_mentioned(subject, list(chain.from_iterable(item.names for item in stores)))
         lines = [
             wording.name.format(
-                name=item.name,
-                passages=item.passage_count,
-                sentence=_sentence(item.example.text, (item.name,)),
+                name=mentions[0].name,
+                stores=wording.stores([item.example.store for item in mentions], len(stores)),
+                passages=sum(item.passage_count for item in mentions),
+                sentence=_sentence(mentions[0].example.text, (mentions[0].name,)),
                 number=number,
             )
-            for number, item in enumerate(names, 1)
+            for number, mentions in enumerate(names, 1)
         ]
-        examples = [item.example for item in names]
+        examples = [mentions[0].example for mentions in names]
     if not lines:
         return None
     return _numbered_list(wording.themes if subject == "themes" else wording.names, lines, examples)
 
 
-def _names(subject: _Subject, names: Sequence[MentionedName]) -> Sequence[MentionedName]:
-    """Return the most mentioned names of a kind. If no name has this kind, return the names of unknown kind."""
+def _largest_themes(themes_of_stores: Sequence[Sequence[Theme]]) -> Sequence[Theme]:
+    """Return the themes of all stores, the largest first: the first theme of each store before the second of any."""
+    by_rank = chain.from_iterable(zip_longest(*themes_of_stores))
+    themes = [theme for theme in by_rank if theme is not None]
+    limit = max(MAX_LISTED_THEMES, len(themes_of_stores))
+    return sorted(themes[:limit], key=lambda theme: -theme.passage_count)
+
+
+def _most_mentioned(subject: _Subject, names: Sequence[MentionedName]) -> Sequence[Sequence[MentionedName]]:
+    """Return the most mentioned names of a kind, each with its entries in the stores, the largest entry first. If no
+    name has this kind, return the names of unknown kind.
+    """
     matching_names = [item for item in names if subject in ("names", item.kind)]
-    return (matching_names or [item for item in names if item.kind == "name"])[:MAX_LISTED_NAMES]
+    entries: dict[str, list[MentionedName]] = {}
+    for item in matching_names or [item for item in names if item.kind == "name"]:
+        entries.setdefault(item.name.casefold(), []).append(item)
+    for mentions in entries.values():
+        mentions.sort(key=lambda item: -item.passage_count)
+    largest = sorted(entries.values(), key=lambda mentions: -sum(item.passage_count for item in mentions))
+    return largest[:MAX_LISTED_NAMES]
 
 
 def _sentence(text: str, words: Sequence[str]) -> str:

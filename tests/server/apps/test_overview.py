@@ -21,9 +21,18 @@ from portico.cli.root import app as cli
 from portico_server.embedded import embedded
 
 KEYS = {"boss": "pk-boss-0123456789", "baker": "pk-baker-0123456789"}
+SEARCHER = [
+    {"result": "(?s)^(.+)$", "content": r"\1"},
+    {"match": "^(.+)$", "tool_calls": [{"name": "file_search", "arguments": {"query": r"\1"}}]},
+]
+"""A model that searches for the question and answers with the result."""
+
 CONFIGURATION = {
-    "models": [{"name": "small", "source": "fake://", "aliases": ["default"], "answers": "quote"}],
-    "stores": [{"name": name, "app": True} for name in ("docs", "tea", "empty")],
+    "models": [
+        {"name": "small", "source": "fake://", "aliases": ["default"], "answers": "quote"},
+        {"name": "searcher", "source": "fake://", "parameters": {"script": SEARCHER}},
+    ],
+    "stores": [{"name": name, "app": True} for name in ("docs", "tea", "letters", "empty")],
     "keys": [
         {"name": "boss", "key": KEYS["boss"], "scopes": ["admin"]},
         {
@@ -61,7 +70,14 @@ TEA = (
 )
 
 
-FILES = {"docs": {"bread": BREAD, "ferries": FERRIES, "telescopes": TELESCOPES}, "tea": {"tea": TEA}}
+LETTERS = ("Mara Velling writes about her tea.", "A letter of Mara Velling about the tea arrived.")
+
+
+FILES = {
+    "docs": {"bread": BREAD, "ferries": FERRIES, "telescopes": TELESCOPES},
+    "tea": {"tea": TEA},
+    "letters": {"letters": LETTERS},
+}
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +158,39 @@ def test_a_question_about_a_part_is_answered_from_passages(url: str, question: s
     assert [words for words in introductions if words in content] == []
 
 
+@pytest.mark.parametrize(
+    ("stores", "question", "words"),
+    [
+        (
+            ("docs", "tea"),
+            "What are the main themes?",
+            ("telescope, light (docs: 3", "(tea: 4 passages, 4 files)"),
+        ),
+        (("docs", "tea"), "main topics of the documents", ("(docs: 5", "(tea: 4")),
+        (("docs", "tea"), "这些文档的主要主题是什么？", ("（docs：5 个段落，5 个文件）", "（tea：4 个段落")),
+        (("docs", "letters"), "Who is mentioned most often?", ("Mara Velling (docs, letters: 4 passages)",)),
+        (("tea", "letters"), "What changed since yesterday?", (": 6", "letters-1.md (letters: ", "(tea: ")),
+        (("docs",), "What are the main themes?", (" (5 passages, 5 files)",)),
+    ],
+)
+def test_a_chat_that_searches_several_stores_gets_the_themes_of_all(
+    url: str, stores: tuple[str, ...], question: str, words: tuple[str, ...]
+) -> None:
+    body = {
+        "model": "searcher",
+        "input": question,
+        "tools": [{"type": "file_search", "vector_store_ids": stores}],
+        "include": ["file_search_call.results"],
+    }
+    headers = {"authorization": f"Bearer {KEYS['boss']}"}
+    response = httpx.post(f"{url}/v1/responses", json=body, headers=headers, timeout=60)
+    search, message = response.raise_for_status().json()["output"]
+    [part] = message["content"]
+    assert [word for word in words if word not in part["text"]] == []
+    cited = {citation["filename"] for citation in part["annotations"]}
+    assert cited == {result["filename"] for result in search["results"]}
+
+
 def test_a_key_with_a_filter_learns_only_what_its_files_are_about(url: str) -> None:
     message = ask(url, "docs", "What are the main themes?", "baker")
     assert "bread" in message["content"]
@@ -179,6 +228,7 @@ async def test_the_themes_of_a_store_are_a_resource_of_mcp(url: str, key: str) -
             listed = [resource.uri for resource in (await client.list_resources()).resources]
             assert [item for item in listed if item.endswith("/themes")] == [
                 uri,
+                "portico://stores/letters/themes",
                 "portico://stores/tea/themes",
             ]
             templates = (await client.list_resource_templates()).resource_templates
@@ -192,7 +242,7 @@ async def test_the_themes_of_a_store_are_a_resource_of_mcp(url: str, key: str) -
             reference = types.ResourceTemplateReference(
                 type="ref/resource", uri="portico://stores/{store}/themes"
             )
-            completion = (await client.complete(reference, {"name": "store", "value": "te"})).completion
+            completion = (await client.complete(reference, {"name": "store", "value": "tea"})).completion
             assert completion.values == ["tea"]
         async with McpClient(streamable_http_client(f"{url}/mcp/stores/tea", http_client=http)) as client:
             with pytest.raises(MCPError, match="not visible at this endpoint"):

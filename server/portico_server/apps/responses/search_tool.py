@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from portico.wire import Cited, Passage
 from portico_server.apps.agent.tools import cut
@@ -14,6 +14,9 @@ from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.request import CalledTool, Filter, SearchResult
 from portico_server.core.tool_search import QUERY_ARGUMENTS
+
+if TYPE_CHECKING:
+    from portico_server.apps.tables.answer import ComputedAnswer
 
 CITE: Final = "Point at the passages that you use by their numbers in brackets, such as [1]."
 
@@ -52,9 +55,13 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
             raise InvalidRequest("It needs 'query', a text.")
         normalized_query = " ".join(query.casefold().split())
         bench.repeated = normalized_query in bench.searched
-        passages = (
-            bench.searched[normalized_query] if bench.repeated else await _find(bench, tool, filters, query)
-        )
+        overview = None
+        if bench.repeated:
+            passages = bench.searched[normalized_query]
+        elif (overview := await _overview(bench, tool, query)) is not None:
+            passages = overview.passages
+        else:
+            passages = await _find(bench, tool, filters, query)
         bench.searched[normalized_query] = passages
     except PorticoError as error:
         done_event = machine.finish(
@@ -76,12 +83,25 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
         for passage in passages
     ]
     text = "\n\n".join(f"[{p.rank}] {p.filename} {p.place.label()}\n{p.text}" for p in passages)
-    text = cut(f"{text}\n\n{CITE}") if passages else "Nothing was found."
+    text = overview.text if overview is not None else text or "Nothing was found."
+    text = cut(f"{text}\n\n{CITE}") if passages else text
     if bench.repeated:
         text = f"{text}\n\nThis was searched for before. Answer now."
     completed_event = machine.tell(index, "response.file_search_call.completed")
     done_event = machine.finish(index, status="completed", results=results, **{MODEL_OUTPUT: text})
     await bench.emit([completed_event, done_event])
+
+
+async def _overview(bench: ToolContext, tool: FileSearchTool, query: str) -> ComputedAnswer | None:
+    """Return the answer to a question about the whole stores. It has its own numbers, so only the first search of a
+    response can have such an answer.
+    """
+    if tool.filters is not None or bench.passages:
+        return None
+    # The patterns of the module compile for 20 ms.
+    from portico_server.apps.overview import answer_overview
+
+    return await answer_overview(query, [f"store/{store}" for store in tool.stores], bench.context)
 
 
 async def _find(
