@@ -92,13 +92,13 @@ def measure(data: Set, search: Callable[[str], Sequence[str]]) -> dict[str, Any]
     }
 
 
-def follow(url: str, name: str, documents: Mapping[str, str], folder: Path) -> float:
-    """Create a store of the documents and wait until all can be found; return the seconds."""
+def follow(url: str, name: str, documents: Mapping[str, str], folder: Path, model: str | None) -> float:
+    """Create a store of the documents and wait until all can be found; return the seconds. ``model`` embeds them."""
     folder.mkdir()
     for identity, text in documents.items():
         (folder / f"{identity}.txt").write_text(text, encoding="utf-8")
     begin = time.perf_counter()
-    call(f"{url}/api/stores", {"name": name, "folder": str(folder)})
+    call(f"{url}/api/stores", {"name": name, "folder": str(folder), "embedding_model": model})
     run = call(f"{url}/api/stores/{name}/sync", {})["run"]
     urllib.request.urlopen(f"{url}/api/runs/{run}/events", timeout=3600).read()  # the events end with the run
     counts = call(f"{url}/api/stores/{name}")["file_counts"]
@@ -107,11 +107,11 @@ def follow(url: str, name: str, documents: Mapping[str, str], folder: Path) -> f
     return time.perf_counter() - begin
 
 
-def searcher(url: str, store: str, ranker: str) -> Callable[[str], list[str]]:
+def searcher(url: str, store: str, options: Mapping[str, Any]) -> Callable[[str], list[str]]:
     """Return a search that lists documents in the order of their best passages."""
 
     def search(query: str) -> list[str]:
-        body = {"query": query, "max_num_results": DEPTH, "ranker": ranker}
+        body = {"query": query, "max_num_results": DEPTH, **options}
         found = call(f"{url}/api/stores/{store}/search", body)["data"]
         return list(dict.fromkeys(Path(item["filename"]).stem for item in found))
 
@@ -160,6 +160,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data" / "retrieval")
     parser.add_argument("--queries", type=int, default=2000, help="queries per set at most")
     parser.add_argument("--rankers", nargs="+", default=["auto", "lexical", "vector", "hybrid", "rrf"])
+    parser.add_argument("--embedding", help="source of the embedding model instead of the built-in one")
+    parser.add_argument(
+        "--weights", nargs="+", type=float, default=[], help="also these weights of the vectors"
+    )
     parser.add_argument("--chunks", type=int, default=0, help="also measure speed over so many chunks")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -169,20 +173,25 @@ def main() -> None:
     columns = ("set", "search", "nDCG@10", "recall@5", "recall@10", "MRR@10", "p50 ms", "indexing s")
     report = Report("Retrieval", columns)
     with tempfile.TemporaryDirectory() as temporary, daemon(Path(temporary) / "home") as portico:
+        model = None
+        if options.embedding:
+            model = call(f"{portico.url}/api/deployments", {"name": "e", "source": options.embedding})["name"]
+        searches = {ranker: {"ranker": ranker} for ranker in options.rankers}
+        searches |= {f"weight {weight:g}": {"vector_weight": weight} for weight in options.weights}
         sets = [read(folder, options.queries) for folder in folders]
         for data in sets:
-            seconds = follow(portico.url, data.name, data.documents, Path(temporary) / data.name)
-            for ranker in options.rankers:
-                measured = measure(data, searcher(portico.url, data.name, ranker))
-                report.add(set=data.name, search=ranker, **measured, **{"indexing s": seconds})
+            seconds = follow(portico.url, data.name, data.documents, Path(temporary) / data.name, model)
+            for search, wanted in searches.items():
+                measured = measure(data, searcher(portico.url, data.name, wanted))
+                report.add(set=data.name, search=search, **measured, **{"indexing s": seconds})
             plain = baseline(data.documents)
             if plain is not None:
                 report.add(set=data.name, search="bm25s", **measure(data, plain))
         if options.chunks:
             documents = grown(sets[0].documents, options.chunks)
-            seconds = follow(portico.url, "grown", documents, Path(temporary) / "grown")
+            seconds = follow(portico.url, "grown", documents, Path(temporary) / "grown", model)
             some = Set("grown", documents, dict(list(sets[0].queries.items())[:200]), sets[0].relevant)
-            timed = measure(some, searcher(portico.url, "grown", "auto"))["p50 ms"]
+            timed = measure(some, searcher(portico.url, "grown", {}))["p50 ms"]
             row = {
                 "set": f"{options.chunks:,} chunks",
                 "search": "auto",

@@ -214,6 +214,7 @@ class Services:
             settings,
             self.models.launchers.get,
         )
+        self.models.offers["embedding"].on_replaced = self.stores.jobs.replace_model
         self.registry.add_source(self.stores.served)
         self.store_apps = StoreApps(self.registry, self.trust, settings.unsupported_claims)
         self.registry.add_source(self.store_apps)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from portico._async.calls import models as calls_models
 from portico._read import Page
 from portico._request import Message, at, by_id, without_none
+from portico.schemas.deployments import BetterTask
 from portico.schemas.models import StoredChat
 
 
@@ -42,12 +43,12 @@ class Chats(calls_models.Chats):
 class Models(calls_models.Models):
     """Names that can be called at ``/v1``, and the sources of models."""
 
-    async def decide_better(self, accept: bool) -> str | None:
+    async def decide_better(self, accept: bool, task: BetterTask = "chat") -> str | None:
         """Accept or decline the offer of a better model.
 
-        If accepted, download the model, make it ``default``, and return the id of the run. If declined, return
-        ``None``.
+        If accepted, download the model, make it ``default`` or ``default-embedding``, and return the id of the run. If
+        declined, return ``None``.
         """
-        body = {"accept": accept}
+        body = {"accept": accept, "task": task}
         decision = await self._transport.request("POST", "/api/models/better", dict[str, Any], json=body)
         return None if decision.get("run") is None else str(decision["run"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,6 +20,7 @@ from portico.wire import ErrorBody
 
 if TYPE_CHECKING:
     from portico.schemas.daemon import Status
+    from portico.schemas.deployments import BetterTask
 
 app = typer.Typer()
 
@@ -87,7 +88,7 @@ def up(
             place,
             docs or [],
             port,
-            better_wanted,
+            {"chat": better_wanted, "embedding": better},
             may_ask=not model and not as_json,
             as_json=as_json,
         )
@@ -106,7 +107,7 @@ def _accompany(
     place: list[str],
     docs: list[Path],
     port: int | None,
-    better_wanted: bool | None,
+    decisions: Mapping[BetterTask, bool | None],
     *,
     may_ask: bool,
     as_json: bool,
@@ -116,7 +117,7 @@ def _accompany(
     from portico.cli.startup import follow_start, print_unfinished, show
 
     key = invocation(context).key
-    asks = may_ask and better_wanted is None and at_terminal()
+    asks = may_ask and None in decisions.values() and at_terminal()
     status: Status | None = None
     try:
         url = child.ready()
@@ -132,12 +133,12 @@ def _accompany(
                 typer.echo(f"It does not follow {folder}; to add it: portico stores add {folder}", err=True)
         if not as_json:
             print_unfinished(running, key, status)
-        _say_fetching(offer_better(running, key, decision=better_wanted, ask=asks and _is_tiny(status)))
+        _say_fetching(offer_better(running, key, decisions, _open_tasks(status) if asks else ()))
         return
-    run = None
+    runs: list[str] = []
     try:
         status = show(url, key, as_json=as_json, asks=asks)
-        run = offer_better(url, key, decision=better_wanted, ask=asks and _is_tiny(status))
+        runs = offer_better(url, key, decisions, _open_tasks(status) if asks else ())
         if child.detached and not as_json:
             print_unfinished(url, key, status)
         elif not as_json:
@@ -148,12 +149,11 @@ def _accompany(
         if child.process.poll() is None:
             typer.secho(f"The daemon serves at {url}, but: {error.message}", fg="yellow", err=True)
     if child.detached:
-        _say_fetching(run)
+        _say_fetching(runs)
         return
     if not as_json:
         typer.echo("Press Ctrl-C to stop.")
-    if run is not None:
-        follow_better(url, key, run)
+    follow_better(url, key, runs)
     code = child.process.wait()
     if code:
         home = Path(status.home) if status is not None and status.home else _home(place)
@@ -191,13 +191,18 @@ def _end(code: int) -> str:
     return f"exited with code {code}"
 
 
-def _is_tiny(status: Status) -> bool:
-    """Return whether the tiny model answers."""
-    return status.small_model is not None
+def _open_tasks(status: Status) -> list[BetterTask]:
+    """Return the tasks for which a better model is worth a question: the tiny model answers, or there are stores."""
+    tasks: list[BetterTask] = []
+    if status.small_model is not None:
+        tasks.append("chat")
+    if status.stores:
+        tasks.append("embedding")
+    return tasks
 
 
-def _say_fetching(run: str | None) -> None:
-    if run is not None:
+def _say_fetching(runs: Sequence[str]) -> None:
+    for run in runs:
         typer.echo(
             f"The better model is being downloaded in the background: portico runs tail {run}", err=True
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from portico.schemas.resource import Column, Resource, Verb
 
@@ -67,13 +67,19 @@ class TriedSource:
     reason: str
 
 
+BetterTask: TypeAlias = Literal["chat", "embedding"]
+"""What a better model replaces: the tiny chat model, or the static word vectors of the stores."""
+
+BETTER_TASKS: tuple[BetterTask, ...] = ("chat", "embedding")
+
+
 @dataclass(frozen=True, slots=True)
 class BetterModel:
-    """A model that can replace the tiny model. ``seconds``: the approximate download time, if known.
+    """A model that can replace a built-in model. ``seconds``: the approximate download time, if known.
 
     ``state`` is ``available`` (from ``source``), ``unreachable`` (``tried`` says why), ``fetching`` (in ``run``),
-    ``declined`` or ``none``. ``none`` means that no better model fits, that the tiny model is no longer used, or that
-    an earlier offer in the last `UNREACHABLE_INTERVAL_S` seconds could not reach the sources.
+    ``declined`` or ``none``. ``none`` means that no better model fits, that the built-in model is no longer used, or
+    that an earlier offer in the last `UNREACHABLE_INTERVAL_S` seconds could not reach the sources.
     """
 
     state: Literal["none", "available", "unreachable", "fetching", "declined"]

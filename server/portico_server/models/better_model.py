@@ -1,5 +1,5 @@
-"""Offers a larger model that this machine can run. If the user accepts, the model is downloaded in the background and
-deployed. The offer is made only once.
+"""Offers a larger model that this machine can run in place of a built-in model. If the user accepts, the model is
+downloaded in the background and deployed. The offer is made only once.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ import asyncio
 import importlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
-from portico.schemas.deployments import BetterModel, Recommendation, TriedSource
+from portico.schemas.deployments import BetterModel, BetterTask, Recommendation, TriedSource
 from portico.wire import Progressed
 from portico_server.core import pools
 from portico_server.core.context import Context
@@ -38,9 +38,6 @@ MAX_PROGRESS_EVENTS = 100
 UNREACHABLE_INTERVAL_S = 86_400.0
 """Seconds for which a model is not offered again after none of its sources could be reached."""
 
-DECISION_FILE = "better-model.json"
-"""File in the home folder that records the user's decision."""
-
 State: TypeAlias = Literal["none", "available", "unreachable", "fetching", "declined"]
 
 
@@ -53,7 +50,12 @@ class ReplacesModel(Protocol):
 
 
 class BetterModelOffer:
-    """Looks for a better model, downloads it in a durable run, and points ``default`` to it once it is loaded."""
+    """Looks for a better model than a built-in model, downloads it in a durable run, and points the alias of the
+    built-in model to it once it is loaded.
+
+    ``kind`` names the runs, and the file in the home folder that records the user's decision. ``on_replaced`` is then
+    called with the names of both models, again if the daemon ended meanwhile.
+    """
 
     def __init__(
         self,
@@ -64,6 +66,8 @@ class BetterModelOffer:
         scheduler: Scheduler,
         settings: Settings,
         tiny: ModelSpec,
+        task: BetterTask,
+        kind: str,
     ) -> None:
         self._models = models
         self._machine = machine
@@ -71,19 +75,23 @@ class BetterModelOffer:
         self._database = database
         self._scheduler = scheduler
         self._settings = settings
-        self._note = settings.home / DECISION_FILE
+        self._task = task
+        self._kind = kind
+        self._note = settings.home / f"{kind}.json"
+        self._alias = tiny.aliases[0]
         self._run: str | None = None
         self.tiny = tiny
+        self.on_replaced: Callable[[str, str], Awaitable[None]] | None = None
         decision_note = self._decided()
         self._unreachable_at = (
             decision_note.get("at") if decision_note.get("decision") == "unreachable" else None
         )
-        scheduler.handle("better-model", self._fetch, concurrency=1)
+        scheduler.handle(kind, self._fetch, concurrency=1)
 
     @property
     def tiny_answers(self) -> bool:
-        """Return whether ``default`` still refers to the tiny built-in model."""
-        return self._models.source_of("default") == self.tiny.source
+        """Return whether the alias still refers to the built-in model."""
+        return self._models.source_of(self._alias) == self.tiny.source
 
     @property
     def fetching(self) -> bool:
@@ -99,16 +107,16 @@ class BetterModelOffer:
     @property
     def recommended(self) -> Recommendation | None:
         """The better model, or ``None`` if none is recommended or its sources could not be reached recently."""
-        return None if self.is_unreachable else self._machine.recommended
+        return None if self.is_unreachable else self._machine.recommended.get(self._task)
 
     @property
     def hint(self) -> str | None:
-        """A one-line hint to show next to an answer. It says that the tiny model answered, and how to get the better
-        model.
+        """A one-line hint to show next to an answer of the tiny chat model. It says that this model answered, and how
+        to get the better model.
         """
         if not self.tiny_answers:
             return None
-        better = self._machine.recommended
+        better = self._machine.recommended.get(self._task)
         introduction = (
             f"{self.tiny.name} is a very small model: it can quote your documents but not write about them."
         )
@@ -124,7 +132,7 @@ class BetterModelOffer:
         """Return the model that can be downloaded now. Checks the sources one after another, up to `PROBE_TIMEOUT_S`
         seconds each.
         """
-        better = await self._machine.better()
+        better = await self._machine.better(self._task)
         if better is None or not self.tiny_answers:
             return BetterModel("none")
         size = int(better.size_gb * 10**9)
@@ -162,23 +170,23 @@ class BetterModelOffer:
         """Start downloading and deploying the model, and return the id of the run. Raise `Conflict` if no model can be
         offered.
         """
-        better = await self._machine.better()
+        better = await self._machine.better(self._task)
         if better is None or not self.tiny_answers:
             raise Conflict(
-                "There is no model to download: no better model fits this machine, or 'default' already "
+                f"There is no model to download: no better model fits this machine, or '{self._alias}' already "
                 "refers to another model.",
                 code="no_better_model",
             )
         self._run = await self._under_way()
         if self._run is None:
             payload = {"name": better.name, "sources": list(sources_of(better))}
-            self._run = await self._scheduler.ensure("better-model", better.name, payload, caller=caller)
+            self._run = await self._scheduler.ensure(self._kind, better.name, payload, caller=caller)
         self._decide("accepted", better, self._run)
         return self._run
 
     async def decline(self) -> None:
         """Stop offering the model."""
-        self._decide("declined", await self._machine.better())
+        self._decide("declined", await self._machine.better(self._task))
 
     def _is_local(self, source: str) -> bool:
         return self._fetcher.find_cached(parse_source(source)) is not None
@@ -211,8 +219,10 @@ class BetterModelOffer:
         try:
             source = await self._fetch_first(str(payload["name"]), payload["sources"], context)
             await context.emit(Progressed("load", str(payload["name"])))
-            spec = ModelSpec(name=str(payload["name"]), source=source)
-            await self._models.put_in_place(spec, "default")
+            spec = ModelSpec(name=str(payload["name"]), source=source, task=self._task)
+            await self._models.put_in_place(spec, self._alias)
+            if self.on_replaced is not None:
+                await self.on_replaced(self.tiny.name, spec.name)
         except PorticoError:
             self._note.unlink(missing_ok=True)  # so that the model can be offered again
             raise

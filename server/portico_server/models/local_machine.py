@@ -1,4 +1,4 @@
-"""The machine of the daemon: the memory for its models, and whether another model would suit it better.
+"""The machine of the daemon: the memory for its models, and whether other models would suit it better.
 
 `portico_server.models.hardware` imports psutil and runs tools of the GPU vendors, so it is imported in a thread, on
 first use.
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from portico.schemas.deployments import Recommendation
+from portico.schemas.deployments import BETTER_TASKS, BetterTask, Recommendation
 from portico_server.core import pools
 from portico_server.models.memory import MemoryBudget
 from portico_server.models.protocol import MEMORY_SHARE
@@ -28,20 +28,20 @@ class LocalMachine:
     def __init__(self, settings: Settings) -> None:
         self._budget_mb = settings.memory_budget_mb
         self._looking: asyncio.Task[None] | None = None
-        self.recommended: Recommendation | None = None
-        """A better open model for this machine, once the search for one is done."""
+        self.recommended: dict[BetterTask, Recommendation] = {}
+        """The better open models for this machine by task, once the search for them is done."""
         self.budget_bytes = self._budget_mb * MB_BYTES if self._budget_mb else None
         """The limit of `budget`, once the machine has been measured."""
 
     def start(self) -> None:
-        """Search for a better model in the background."""
-        self._looking = asyncio.create_task(self._search(), name="recommend a model")
+        """Search for better models in the background."""
+        self._looking = asyncio.create_task(self._search(), name="recommend models")
 
-    async def better(self) -> Recommendation | None:
-        """Return `recommended` once the search that `start` began has finished."""
+    async def better(self, task: BetterTask) -> Recommendation | None:
+        """Return the model in `recommended` for a task, once the search that `start` began has finished."""
         if self._looking is not None:
             await asyncio.wait([self._looking])
-        return self.recommended
+        return self.recommended.get(task)
 
     async def budget(self) -> MemoryBudget:
         """Return the memory budget of all models: the setting, or a share of the memory."""
@@ -73,7 +73,10 @@ class LocalMachine:
         self.budget_bytes = (await self.budget()).limit
         module = await pools.LOADING.run(importlib.import_module, "portico_server.models.known_models")
         # The llama.cpp wheel on PyPI uses the GPU only on macOS.
-        self.recommended = module.recommend(machine, is_accelerated=sys.platform == "darwin")
+        for task in BETTER_TASKS:
+            model = module.recommend(machine, task, is_accelerated=sys.platform == "darwin")
+            if model is not None:
+                self.recommended[task] = model
 
     async def hardware(self) -> Hardware:
         """Return this machine's hardware."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from portico.schemas.deployments import BetterTask
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.registry import Registry
@@ -110,9 +111,12 @@ class ModelService:
         )
         self.exports = AdapterExports(scheduler, self.adapters, self.bases, self.training_environment)
         self.downloads = ModelDownloads(self._fetcher, scheduler, self.deployments)
-        self.better = BetterModelOffer(
-            self, self.machine, self._fetcher, database, scheduler, settings, BUILT_IN[0]
-        )
+        parts = (self, self.machine, self._fetcher, database, scheduler, settings)
+        self.better = BetterModelOffer(*parts, BUILT_IN[0], "chat", "better-model")
+        self.offers: Mapping[BetterTask, BetterModelOffer] = {
+            "chat": self.better,
+            "embedding": BetterModelOffer(*parts, BUILT_IN[1], "embedding", "better-embedding-model"),
+        }
 
     async def start(self) -> None:
         """Register the built-in models, the models in the database, and their adapters. Does not load or fetch any

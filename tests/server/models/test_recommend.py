@@ -6,7 +6,7 @@ import pytest
 
 from portico_server.models import hardware
 from portico_server.models.hardware import Gpu, Hardware
-from portico_server.models.known_models import candidates, recommend
+from portico_server.models.known_models import candidates, profile_of, recommend
 from portico_server.models.sources import parse_source
 
 GIB = 1024**3
@@ -41,6 +41,21 @@ def test_recommends_the_best_that_fits(
     assert (found and found.name, found and found.device) == (name, device)
 
 
+@pytest.mark.parametrize(
+    ("cores", "memory", "gpus", "is_offered"),
+    [(1, 8, (), False), (2, 1.5, (), False), (2, 3.9, (), True), (16, 128, (139,), True)],
+)
+def test_a_search_model_is_recommended_unless_the_machine_is_too_small(
+    cores: int, memory: float, gpus: tuple[float, ...], is_offered: bool
+) -> None:
+    found = recommend(machine(cores, memory, *gpus), "embedding")
+    assert (found is not None) == is_offered
+    if found is not None:
+        profile = profile_of(found.source)
+        assert profile is not None and profile.task == "embedding" and profile.fusion_weight is not None
+        assert "by meaning" in found.reason
+
+
 def test_without_an_engine_for_the_gpu_memory_and_cores_decide() -> None:
     found = recommend(machine(4, 16, 80), is_accelerated=False)
     assert found is not None and (found.name, found.device) == ("qwen3-4b-instruct", "cpu")
@@ -48,7 +63,7 @@ def test_without_an_engine_for_the_gpu_memory_and_cores_decide() -> None:
 
 
 def test_the_table_holds_sources_that_parse_and_sizes_that_fit_their_needs() -> None:
-    for row in candidates():
+    for row in (*candidates(), *candidates("embedding")):
         ggufs, safetensors = parse_source(row.gguf), parse_source(row.safetensors)
         assert ggufs.scheme == safetensors.scheme == "hf" and ggufs.file.endswith(".gguf")
         assert 0 < row.gguf_gb < row.safetensors_gb

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.daemon import Daemon
-from tests.server.models.model_files import Value, gguf
+from tests.server.models.model_files import tiny_bert
 
 from portico.testing.model_fixture import ModelFixture
 from portico.wire import Usage
@@ -18,56 +18,10 @@ from portico_server.core.request import Ranked, Rerank
 from portico_server.models.engines.openai_client.client import ranking_of
 from portico_server.models.spec import ModelSpec
 
+RANK = 4
+"""The pooling of rerankers in GGUF."""
+
 TEXTS = ("bread is baked", "the harbour is closed", "ships in the harbour")
-
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "▁ships", "▁harbour", "▁bread", "▁in", "▁the", "▁is"]
-
-HEADER: dict[str, Value] = {
-    "general.architecture": "bert",
-    "general.name": "Tiny",
-    "bert.context_length": 64,
-    "bert.embedding_length": 32,
-    "bert.feed_forward_length": 64,
-    "bert.block_count": 1,
-    "bert.attention.head_count": 2,
-    "bert.attention.layer_norm_epsilon": 1e-12,
-    "bert.attention.causal": False,
-    "bert.pooling_type": 4,
-    "tokenizer.ggml.model": "bert",
-    "tokenizer.ggml.token_type_count": 2,
-    "tokenizer.ggml.tokens": WORDS,
-    "tokenizer.ggml.unknown_token_id": 1,
-    "tokenizer.ggml.bos_token_id": 2,
-    "tokenizer.ggml.cls_token_id": 2,
-    "tokenizer.ggml.eos_token_id": 3,
-    "tokenizer.ggml.seperator_token_id": 3,  # GGUF spells it this way
-    "tokenizer.ggml.padding_token_id": 0,
-}
-
-
-def tiny_reranker() -> bytes:
-    """Return a BERT of one layer with a scoring head. All its weights are 0.0, so every score is 0.0 too."""
-    layer = {
-        "attn_q": (32, 32), "attn_k": (32, 32), "attn_v": (32, 32), "attn_output": (32, 32),
-        "ffn_up": (32, 64), "ffn_down": (64, 32),
-    }  # fmt: skip
-    tensors: list[tuple[str, tuple[int, ...], int]] = [
-        ("token_embd.weight", (32, len(WORDS)), 0),
-        ("token_types.weight", (32, 2), 0),
-        ("position_embd.weight", (32, 64), 0),
-        ("token_embd_norm.weight", (32,), 0),
-        ("token_embd_norm.bias", (32,), 0),
-        ("cls.weight", (32, 32), 0),
-        ("cls.bias", (32,), 0),
-        ("cls.output.weight", (32, 1), 0),
-        ("cls.output.bias", (1,), 0),
-    ]
-    for name, shape in layer.items():
-        tensors.append((f"blk.0.{name}.weight", shape, 0))
-        tensors.append((f"blk.0.{name}.bias", shape[1:], 0))
-    for norm in ("attn_output_norm", "layer_output_norm"):
-        tensors += [(f"blk.0.{norm}.weight", (32,), 0), (f"blk.0.{norm}.bias", (32,), 0)]
-    return gguf(HEADER, tensors)
 
 
 async def test_a_script_ranks_by_words(models: ModelFixture) -> None:
@@ -83,7 +37,7 @@ async def test_a_script_ranks_by_words(models: ModelFixture) -> None:
 async def test_llamacpp_ranks_with_a_model_that_says_it_is_a_reranker(
     models: ModelFixture, tmp_path: Path
 ) -> None:
-    (tmp_path / "tiny.gguf").write_bytes(tiny_reranker())
+    (tmp_path / "tiny.gguf").write_bytes(tiny_bert(pooling=RANK))
     await models.models.add(ModelSpec("r", str(tmp_path / "tiny.gguf")))
     assert models.models.get("r").task == "rerank", "known before it is loaded"
     result = await models.runner.call("rerank", "r", Rerank("ships", TEXTS), LOCAL)

@@ -71,11 +71,15 @@ class Models(Group):
             json=without_none(model=model, hardware=hardware, parameters=parameters),
         )
 
-    async def better(self) -> BetterModel:
-        """Return a better model for this machine than the tiny default model, and its source. This takes some
-        seconds.
+    async def better(self, *, task: str | None = None) -> BetterModel:
+        """Return a better model for this machine than the built-in model for a task, and its source. This takes
+        some seconds.
+
+        ``task``: ``chat`` | ``embedding`` (default: ``chat``).
         """
-        return await self._transport.request("GET", "/api/models/better", BetterModel, slow=True)
+        return await self._transport.request(
+            "GET", "/api/models/better", BetterModel, query=without_none(task=task), slow=True
+        )
 
     async def alias(self, name: str, target: str) -> None:
         """Point a name to a model or app. The alias takes effect immediately and survives restarts.

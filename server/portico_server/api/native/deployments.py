@@ -8,7 +8,7 @@ from fastapi import Query
 from pydantic import BaseModel
 
 from portico.schemas import deployments
-from portico.schemas.deployments import BetterModel, Deployment
+from portico.schemas.deployments import BetterModel, BetterTask, Deployment
 from portico_server.api.endpoint import Admin, ModelsReader, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedName, StartedRun, shaped
 from portico_server.core.dataclass import dataclass
@@ -91,9 +91,10 @@ class Plan(deployments.Plan):
 
 
 class BetterDecision(BaseModel, extra="forbid"):
-    """Whether to fetch the better model."""
+    """Whether to fetch the better model for a task."""
 
     accept: bool
+    task: BetterTask = "chat"
 
 
 class BetterDecided(BaseModel):
@@ -172,17 +173,22 @@ async def plan_model(body: PlanRequest, services: TheServices, _caller: Admin) -
 
 
 @router.get("/models/better")
-async def better_model(services: TheServices, _caller: Admin) -> BetterModel:
-    """Return a better model for this machine than the tiny default model, and its source. This takes some seconds."""
-    return await services.models.better.offer()
+async def better_model(services: TheServices, _caller: Admin, task: BetterTask = "chat") -> BetterModel:
+    """Return a better model for this machine than the built-in model for a task, and its source. This takes some
+    seconds.
+    """
+    return await services.models.offers[task].offer()
 
 
 @router.post("/models/better")
 async def decide_better_model(body: BetterDecision, services: TheServices, caller: Admin) -> BetterDecided:
-    """Fetch the better model in the background and point `default` to it, or decline the offer."""
+    """Fetch the better model in the background and point `default` or `default-embedding` to it, or decline the
+    offer.
+    """
+    offer = services.models.offers[body.task]
     if body.accept:
-        return BetterDecided(run=await services.models.better.accept(caller))
-    await services.models.better.decline()
+        return BetterDecided(run=await offer.accept(caller))
+    await offer.decline()
     return BetterDecided(run=None)
 
 

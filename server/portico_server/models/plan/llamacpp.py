@@ -167,6 +167,7 @@ EMBEDDING_ARCHITECTURES = (
     "nomic-bert-moe",
     "jina-bert-v2",
     "gemma-embedding",
+    "modern-bert",
     "t5encoder",
 )
 
