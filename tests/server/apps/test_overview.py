@@ -73,7 +73,7 @@ TEA = (
 LETTERS = ("Mara Velling writes about her tea.", "A letter of Mara Velling about the tea arrived.")
 
 
-FILES = {
+FILES: dict[str, dict[str, tuple[str, ...]]] = {
     "docs": {"bread": BREAD, "ferries": FERRIES, "telescopes": TELESCOPES},
     "tea": {"tea": TEA},
     "letters": {"letters": LETTERS},
