@@ -325,13 +325,16 @@ class AskApp:
         return search_result, judgement
 
     async def _vectors(self, texts: Sequence[str], context: Context) -> Sequence[bytes] | None:
-        """Return vectors of words and sentences if the store's embedding model computes them at almost no cost,
-        otherwise ``None``.
+        """Return vectors of words and sentences if the store has vectors and a model computes such vectors at almost no
+        cost, otherwise ``None``.
 
-        The right to read a store includes this use of its embedding model, so the caller needs no further scope.
+        The weights of the judgement hold for the vectors of these models only, whatever model ranks the passages. The
+        right to read a store includes this use, so the caller needs no further scope.
         """
-        embedding = self._registry.get(str(self._store.labels.get("embedding_model") or ""))
-        if embedding is None or "words" not in embedding.card.capabilities:
+        if not self._store.labels.get("embedding_model"):
+            return None
+        embedding = next((item for item in self._registry if "words" in item.card.capabilities), None)
+        if embedding is None:
             return None
         try:
             vectors = await embedding.call(Embed(tuple(texts)), context)

@@ -18,7 +18,7 @@ from portico_server.apps.ask import StoreApps
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.request import Chat, ChatReply, Embed, Request, Result, SearchResult
+from portico_server.core.request import Chat, ChatReply, Embed, Request, Result, SearchResult, Vectors
 from portico_server.core.servable import Card
 from portico_server.core.training_passages import StorePassage
 
@@ -216,6 +216,26 @@ async def test_a_trusted_embedding_model_may_find_what_shares_no_word(daemon: Re
     daemon.add(FixedStore("docs", [PORT], labels={"embedding_model": "bge"}), FixedModel("7419 [1]."), strong)
     reply, _events = await answer(daemon, ask("Unter welcher Nummer erreicht man ihn?"))
     assert reply.content == "7419 [1]."
+
+
+@pytest.mark.parametrize(("model", "uses_vectors"), [("meanings", True), ("", False)])
+async def test_word_vectors_judge_whatever_model_ranks_the_passages(
+    daemon: RegistryFixture, model: str, uses_vectors: bool
+) -> None:
+    judged: list[str] = []
+
+    async def embed(request: Request, _context: Context) -> Result:
+        assert isinstance(request, Embed)
+        judged.extend(request.input)
+        return Vectors(tuple(b"\0\0\x80?" for _ in request.input), 1)
+
+    strong = ScriptedServable(Card("meanings", "model", capabilities=frozenset({"embeddings"})), _never)
+    words = ScriptedServable(Card("words", "model", capabilities=frozenset({"embeddings", "words"})), embed)
+    store = FixedStore("docs", [PORT], labels={"embedding_model": model, "answers": "quote"})
+    daemon.add(store, FixedModel("x"), strong, words)
+    reply, _events = await answer(daemon, ask("Which port does the daemon listen on?"))
+    assert "7419" in reply.content
+    assert ("port" in judged) == uses_vectors
 
 
 @pytest.mark.parametrize(("options", "param"), [({"n": 2}, "n"), ({"logprobs": True}, "logprobs")])
