@@ -73,7 +73,9 @@ def search(
         Rewriting | None, typer.Option(help="Also search for the chat model's rewriting of the question.")
     ] = None,
     writer: Annotated[str | None, typer.Option(help="The model for rewriting (default: default).")] = None,
-    reranker: Annotated[str | None, typer.Option(help="A model that rescores the best candidates.")] = None,
+    reranker: Annotated[
+        str | None, typer.Option(help="A model that rescores the best candidates, or auto.")
+    ] = None,
     diversity: Annotated[
         float | None, typer.Option(min=0, max=1, help="Score penalty for similarity to better passages.")
     ] = None,

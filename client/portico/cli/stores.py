@@ -75,6 +75,19 @@ Steps = Annotated[
     ),
 ]
 
+Reranker = Annotated[
+    str | None,
+    typer.Option(
+        help="The model that orders the passages for the store's app: auto for the daemon's choice, off, or a name."
+    ),
+]
+
+
+def _search_options(steps: StepsChoice | None, reranker: str | None) -> dict[str, Any] | None:
+    """Return how a store's app searches, or ``None`` if no option is given."""
+    options = {"steps": steps.given if steps else None, "reranker": reranker}
+    return {name: value for name, value in options.items() if value is not None} or None
+
 
 @app.command("list", epilog="Example: portico stores list")
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
@@ -106,6 +119,7 @@ def add(
     links: Linked = None,
     keep_removed: Kept = None,
     steps: Steps = None,
+    reranker: Reranker = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the store is indexed.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -124,7 +138,7 @@ def add(
             answers=answers,
             links=links,
             keep_removed=keep_removed,
-            search={"steps": steps.given} if steps else None,
+            search=_search_options(steps, reranker),
         )
         if path and wait:
             _show_synced(client, _synced(context, client, store), as_json)
@@ -307,6 +321,7 @@ def change(
     links: Linked = None,
     keep_removed: Kept = None,
     steps: Steps = None,
+    reranker: Reranker = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -320,14 +335,14 @@ def change(
         "vector_weight": vector_weight,
         "links": links,
         "keep_removed": keep_removed,
-        "search": {"steps": steps.given} if steps else None,
+        "search": _search_options(steps, reranker),
     }
     with connected(context) as client:
         if dry_run:
             changes = {name: value for name, value in options.items() if value is not None}
             _print_change(client.stores.get(name), changes, as_json)
             return
-        if steps:
+        if options["search"]:
             options["search"] = {**client.stores.get(name).search, **options["search"]}
         _print(client.stores.change(name, **options), as_json)
 

@@ -32,10 +32,12 @@ from portico_server.core.principal import Principal
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import (
+    AUTO_RERANKER,
     Chat,
     ChatReply,
     Embed,
     Message,
+    Refine,
     Request,
     Search,
     SearchResult,
@@ -197,6 +199,7 @@ class AskApp:
             query,
             max_num_results=max(share.count, SEARCH_RESULTS),
             infer_filters=True,
+            refine=Refine(reranker=self._reranker()),
             steps=await self._steps(model),
             names=True,
         )
@@ -288,11 +291,17 @@ class AskApp:
         servable = self._registry.get(model)
         return servable is None or await self._trust.way(servable.card) == "write"
 
+    def _reranker(self) -> str:
+        """Return the reranker of the store's searches: as the store says, otherwise the daemon's choice."""
+        name = str((self._store.labels.get("search") or {}).get("reranker", AUTO_RERANKER))
+        return "" if name == "off" else name
+
     async def _steps(self, model: str) -> Steps | None:
         """Return the settings for additional searches. The store's model chooses their queries if it is trusted to
         write.
         """
         search_labels = dict(self._store.labels.get("search") or {})
+        search_labels.pop("reranker", None)
         max_steps = search_labels.pop("steps", "off")
         if max_steps == "off":
             return None

@@ -59,6 +59,10 @@ class Filter:
 Rewriting: TypeAlias = Literal["", "rewrite", "decompose", "hyde", "replace"]
 
 
+AUTO_RERANKER = "auto"
+"""The value of `Refine.reranker` that leaves the choice to the daemon."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refine:
     """Optional stages before and after ranking. By default, no stage runs. The stages run in this order:
@@ -67,8 +71,9 @@ class Refine:
     al. 2022); the search uses the question and all of these texts. With ``replace``, the model's text replaces the
     question; if the model fails, the question itself is used. ``half_life_days``: the number of days in which a score
     halves, counted from ``decay_by``, a time attribute, or from the arrival of the file. ``reranker``: a model that
-    judges the best candidates, by `Rerank` or as a chat model. ``near_duplicates``: the share of common shingles above
-    which two texts count as the same.
+    judges the best candidates, by `Rerank` or as a chat model; `AUTO_RERANKER`: a reranker that the daemon chooses and
+    that only orders them, if there is one and the search follows neither links nor steps. ``near_duplicates``: the
+    share of common shingles above which two texts count as the same.
 
     ``diversity``, from 0 to 1: the penalty for similarity to better passages (MMR, Carbonell and Goldstein 1998).
     ``parents``: the group whose chunks replace the chunks that they contain; ``*`` means each group's own parent.

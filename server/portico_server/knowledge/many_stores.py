@@ -14,7 +14,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.name_words import name_in_words
 from portico_server.core.principal import Principal
-from portico_server.core.request import Search, SearchResult
+from portico_server.core.request import AUTO_RERANKER, Search, SearchResult
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.store_routing import choose_stores
 from portico_server.runs.runner import Runner
@@ -93,7 +93,11 @@ async def _search_one(key: str, label: str, request: Search, context: Context) -
 async def _combine(search_results: Sequence[SearchResult], request: Search) -> SearchResult:
     start_time = time.perf_counter()
     weights = [1.0] * len(search_results)
-    if request.ranker != "vector" and not request.refine.reranker and len(search_results) > 1:
+    if (
+        request.ranker != "vector"
+        and request.refine.reranker in ("", AUTO_RERANKER)
+        and len(search_results) > 1
+    ):
         firsts = [
             [
                 f"{name_in_words(passage.filename)} {passage.text}"

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.registry import Registry
-from portico_server.core.request import Search
+from portico_server.core.request import AUTO_RERANKER, Search
 from portico_server.db import hits
 from portico_server.db.database import Database
 from portico_server.knowledge.decay import decay_scores
+from portico_server.knowledge.default_reranker import DefaultReranker
 from portico_server.knowledge.expansion import expand_by_neighbours, expand_to_parents
 from portico_server.knowledge.index.handle import Ranking
 from portico_server.knowledge.near_duplicates import drop_near_duplicates, drop_overlapping
@@ -25,12 +26,15 @@ from portico_server.knowledge.similarity import diversify
 
 @dataclass(frozen=True, slots=True)
 class Refiner:
-    """Refines the ranking of one store. ``parents`` maps each group of the store to its parent group, "" for none."""
+    """Refines the ranking of one store. ``parents`` maps each group of the store to its parent group, "" for none.
+    ``reranker`` serves searches that name none.
+    """
 
     store_id: str
     parents: Mapping[str, str]
     database: Database
     registry: Registry
+    reranker: DefaultReranker
 
     async def refine(
         self, request: Search, ranking: Ranking, context: Context, trace: SearchTrace
@@ -51,7 +55,12 @@ class Refiner:
                 candidate_scores(search_candidates),
                 f"half-life of {settings.half_life_days:g} days",
             )
-        if settings.reranker:
+        if settings.reranker == AUTO_RERANKER:
+            start_time = time.perf_counter()
+            order, note = await self.reranker.rerank(request.query, search_candidates, context)
+            search_candidates = list(order)
+            trace.add("rerank", start_time, candidate_scores(search_candidates), note)
+        elif settings.reranker:
             start_time = time.perf_counter()
             search_candidates = await rerank(
                 request.query, search_candidates, settings.reranker, self.registry, context

@@ -15,13 +15,22 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Attributes, Filter, Refine, Search, SearchResult, Steps
+from portico_server.core.request import (
+    AUTO_RERANKER,
+    Attributes,
+    Filter,
+    Refine,
+    Search,
+    SearchResult,
+    Steps,
+)
 from portico_server.db import groups, hits
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.hits import HitRow
 from portico_server.knowledge import filter as filters
+from portico_server.knowledge.default_reranker import DefaultReranker
 from portico_server.knowledge.filter import infer, leaves
 from portico_server.knowledge.fusion import fuse_best
 from portico_server.knowledge.index.handle import Ranking
@@ -75,8 +84,10 @@ class Searcher:
         indexes: IndexManager,
         database: Database,
         registry: Registry,
+        reranker: DefaultReranker,
     ) -> None:
         self._store_id = store_id
+        self._reranker = reranker
         self._links = links
         self._name = name
         self._model = embedding_model
@@ -102,6 +113,8 @@ class Searcher:
                 code="links_off",
                 param="links",
             )
+        if request.refine.reranker == AUTO_RERANKER and not self._reranks(request):
+            request = replace(request, refine=replace(request.refine, reranker=""))
         # JSON can represent lone surrogates, but UTF-8 cannot, so the embedding model would reject them.
         request = replace(request, query=request.query.encode(errors="replace").decode())
         trace = SearchTrace()
@@ -152,6 +165,7 @@ class Searcher:
             {DEFAULT_GROUP: "", **{row.name: row.parent for row in group_rows.values()}},
             database=self._database,
             registry=self._registry,
+            reranker=self._reranker,
         )
         search_candidates = await refiner.refine(request, ranking, context, trace)
         rows = [(item.score, item.row) for item in search_candidates if _permits(condition, item.row)]
@@ -292,6 +306,15 @@ class Searcher:
         together = fuse_best(rankings)[:MAX_CANDIDATES]
         trace.add("together", start_time, together, f"{len(group_names)} groups, {len(queries)} questions")
         return together
+
+    def _reranks(self, request: Search) -> bool:
+        """Return whether a search that leaves the choice to the daemon is reranked.
+
+        Passages on a chain of links or steps are not: most of them do not answer the question by themselves.
+        """
+        return (
+            request.steps is None and not self._follows_links(request) and self._reranker.choose() is not None
+        )
 
     def _follows_links(self, request: Search) -> bool:
         """Return whether a search follows links: as the request says; by default, if the store has links and the

@@ -15,6 +15,7 @@ from portico_server.core.servable import Card, Servable
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
+from portico_server.knowledge.default_reranker import DefaultReranker
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.names import is_store_name
 from portico_server.knowledge.store import (
@@ -52,6 +53,7 @@ class ServedStores:
         self._indexes = indexes
         self._tables = tables
         self._themes = themes
+        self._reranker = DefaultReranker(registry)
         self.has = claims.has
         self._touching: set[str] = set()
         """The ids of the stores whose use is being recorded."""
@@ -87,6 +89,7 @@ class ServedStores:
             themes=self._themes,
             database=self._database,
             registry=self._registry,
+            reranker=self._reranker,
             before=partial(self._touch, row),
         )
 

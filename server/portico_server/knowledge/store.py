@@ -14,7 +14,16 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Attributes, Filter, Request, Search, SearchResult, Steps, StoreRequest
+from portico_server.core.request import (
+    AUTO_RERANKER,
+    Attributes,
+    Filter,
+    Request,
+    Search,
+    SearchResult,
+    Steps,
+    StoreRequest,
+)
 from portico_server.core.servable import Card
 from portico_server.core.tables import ComputedValue, FindTables, TableList, TableQuery
 from portico_server.core.themes import ChangedFiles, FindChangedFiles, FindThemes
@@ -25,11 +34,12 @@ from portico_server.db.stores import FileStatus as FileStatus
 from portico_server.db.stores import StoreFileRow as StoreFileRow
 from portico_server.db.stores import StoreRow as StoreRow
 from portico_server.knowledge import filter as filters
+from portico_server.knowledge.default_reranker import DefaultReranker
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.search import Condition, Searcher
 from portico_server.knowledge.steps import MAX_STEPS, check_steps
 
-_SEARCH_FIELDS = ("steps", "max_tokens", "max_seconds", "max_calls")
+_SEARCH_FIELDS = ("steps", "max_tokens", "max_seconds", "max_calls", "reranker")
 
 ANSWERS = ("auto", "write", "quote")
 """How the app of a store may answer. ``auto`` means that the self-test of its model decides."""
@@ -95,8 +105,9 @@ class StoreServable:
     by words alone. ``weight`` is the measured weight of the vectors, and ``links`` states whether passages are linked.
     ``last_change`` is the store's newest change when the row was read, which saves the first search a query.
     ``condition`` returns the filter that a file must meet for a caller to read the file. ``indexes`` is the daemon's
-    `IndexManager`. ``before`` is awaited before each search, and can reject the search. ``tables``
-    reads the tables in the store's files, and ``themes`` computes its themes, if these are available.
+    `IndexManager`, and ``reranker`` serves searches that name none. ``before`` is awaited before each search, and can
+    reject the search. ``tables`` reads the tables in the store's files, and ``themes`` computes its themes, if these
+    are available.
     """
 
     def __init__(
@@ -112,6 +123,7 @@ class StoreServable:
         indexes: IndexManager,
         database: Database,
         registry: Registry,
+        reranker: DefaultReranker,
         before: Callable[[], Awaitable[None]] | None = None,
         tables: ReadsTables | None = None,
         themes: ReadsThemes | None = None,
@@ -134,6 +146,7 @@ class StoreServable:
             indexes=indexes,
             database=database,
             registry=registry,
+            reranker=reranker,
         )
 
     @property
@@ -258,8 +271,8 @@ def check_answers(answers: str, *, app: bool = True) -> None:
 
 
 def check_search(given_value: Any, *, app: bool = True) -> dict[str, Any]:
-    """Validate the setting that controls how a store's app searches: ``steps`` and their budget, see `Steps`. Raises
-    `InvalidRequest`.
+    """Validate the setting that controls how a store's app searches: ``steps`` and their budget, see `Steps`, and
+    ``reranker``: ``auto``, ``off`` or a model. Raises `InvalidRequest`.
     """
     if not isinstance(given_value, Mapping):
         raise InvalidRequest('\'search\' must be an object, such as {"steps": "auto"}.', param="search")
@@ -278,7 +291,13 @@ def check_search(given_value: Any, *, app: bool = True) -> dict[str, Any]:
             f"'search.steps' is {str(steps)[:80]!r}, but must be off, auto or a number from 2 to {MAX_STEPS}.",
             param="search.steps",
         )
-    budget = {name: value for name, value in settings.items() if name != "steps"}
+    reranker = settings.get("reranker", AUTO_RERANKER)
+    if not isinstance(reranker, str) or not reranker:
+        raise InvalidRequest(
+            f"'search.reranker' is {str(reranker)[:80]!r}, but must be auto, off or the name of a model.",
+            param="search.reranker",
+        )
+    budget = {name: value for name, value in settings.items() if name not in ("steps", "reranker")}
     for name, value in budget.items():
         fits = type(value) is int or (name == "max_seconds" and type(value) is float)
         if not fits:
@@ -287,10 +306,10 @@ def check_search(given_value: Any, *, app: bool = True) -> dict[str, Any]:
         check_steps(Steps(**budget))
     except InvalidRequest as error:
         raise InvalidRequest(error.message, param=f"search.{error.param}") from error
-    if steps != "off" and not app:
+    if (steps != "off" or reranker != AUTO_RERANKER) and not app:
         raise InvalidRequest(
             "'search' controls how a store's app searches, but this store has no app: set 'app': true, or "
-            "omit 'search'. A single search accepts 'steps'.",
+            "omit 'search'. A single search accepts 'steps' and 'reranker'.",
             param="search",
         )
     return settings

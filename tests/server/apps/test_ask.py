@@ -357,6 +357,24 @@ async def test_a_store_searches_in_steps_and_a_model_that_is_trusted_drives(
     assert steps.max_seconds == search.get("max_seconds", 20.0)
 
 
+@pytest.mark.parametrize(
+    ("search", "reranker"),
+    [
+        (None, "auto"),
+        ({"steps": "auto"}, "auto"),
+        ({"reranker": "off"}, ""),
+        ({"reranker": "judge"}, "judge"),
+    ],
+)
+async def test_a_store_reranks_as_it_says(
+    daemon: RegistryFixture, search: dict[str, object] | None, reranker: str
+) -> None:
+    shelf = FixedStore("docs", [PORT], labels={"search": search})
+    daemon.add(shelf, FixedModel("x"))
+    await answer(daemon, ask("Which port does the daemon listen on?"))
+    assert shelf.asked[0].refine.reranker == reranker
+
+
 async def test_a_store_that_says_nothing_of_steps_searches_once(daemon: RegistryFixture) -> None:
     shelf = FixedStore("docs", [PORT], labels={"search": {"steps": "off", "max_calls": 2}})
     daemon.add(shelf, FixedModel("x"))

@@ -24,6 +24,7 @@ from portico_server.db.chunks import NewChunk
 from portico_server.db.database import Database
 from portico_server.db.schema import files, store_files, stores
 from portico_server.db.store_files import move_files
+from portico_server.knowledge.default_reranker import DefaultReranker
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.store import StoreServable
 
@@ -149,6 +150,7 @@ class StoreFixture:
             indexes=self.indexes,
             database=self.database,
             registry=self.registry,
+            reranker=DefaultReranker(self.registry),
         )
 
     async def restart(self) -> None:

@@ -15,13 +15,25 @@ from portico.wire import Place
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, ChatReply, Ranked, Refine, Request, Rerank, Search, SearchResult
+from portico_server.core.request import (
+    AUTO_RERANKER,
+    Chat,
+    ChatReply,
+    Ranked,
+    Refine,
+    Request,
+    Rerank,
+    Search,
+    SearchResult,
+    Steps,
+)
 from portico_server.core.servable import Card
 from portico_server.db import stores as store_rows
 from portico_server.db.hits import HitRow
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.decay import decay_scores
+from portico_server.knowledge.default_reranker import DefaultReranker
 from portico_server.knowledge.expansion import join_neighbours
 from portico_server.knowledge.many_stores import search_stores
 from portico_server.knowledge.near_duplicates import drop_near_duplicates, drop_overlapping
@@ -193,6 +205,71 @@ async def test_a_reranking_model_reads_as_many_candidates_as_its_card_says(
     many = [candidate(number, f"gull {number}", 0.5) for number in range(120)]
     context: Any = Calling()
     assert len(await rerank("gull", many, "late", registry, context)) == read
+
+
+def rank_by_length(request: Rerank) -> Ranked:
+    """Rank long passages first."""
+    return Ranked(tuple((i, len(text) / 1e3) for i, text in enumerate(request.documents)))
+
+
+async def test_a_search_without_a_choice_uses_the_reranker_that_the_daemon_has(shop: StoreServices) -> None:
+    store = await stocked(shop, "gulls", *GULLS)
+    plain = await search(shop, store, "gull", trace=True)
+    alone = await search(shop, store, "gull", trace=True, reranker=AUTO_RERANKER)
+    assert alone.passages == plain.passages
+    assert [stage.name for stage in alone.trace] == [stage.name for stage in plain.trace], "no stage is added"
+    shop.registry.add(Model("judge", "rerank", rank_by_length))
+    ranked = await search(shop, store, "gull", trace=True, reranker=AUTO_RERANKER)
+    assert ranked.passages != plain.passages
+    assert {item.text for item in ranked.passages} == {item.text for item in plain.passages}
+    assert [item.score for item in ranked.passages] == [item.score for item in plain.passages], (
+        "only the order"
+    )
+    [stage] = [stage for stage in ranked.trace if stage.name == "rerank"]
+    assert (stage.note, stage.milliseconds > 0) == ("judge", True)
+    assert (await search(shop, store, "gull")).passages == plain.passages, "a search asks for it"
+
+
+async def test_chains_of_passages_are_not_reranked(shop: StoreServices) -> None:
+    shop.registry.add(Model("judge", "rerank", rank_by_length))
+    store = await stocked(shop, "gulls", *GULLS)
+    request = Search("gull", steps=Steps(2), refine=Refine(reranker=AUTO_RERANKER), trace=True)
+    found = await shop.runner.call("search", f"store/{store.id}", request, LOCAL)
+    assert isinstance(found, SearchResult) and "rerank" not in [stage.name for stage in found.trace]
+
+
+def slow(_request: Rerank) -> Ranked:
+    return Ranked(((0, 1.0), (1, 0.5)))
+
+
+def broken(_request: Rerank) -> Ranked:
+    return Ranked(((7, 1.0),))
+
+
+@pytest.mark.parametrize(
+    ("answer", "budget_s", "notes"),
+    [
+        (slow, 0.0, ["judge", "judge", "left out: it takes more than 0 s"]),
+        (slow, 60.0, ["judge", "judge", "judge"]),
+        (broken, 60.0, ["did not return a reranking result"] * 3),
+    ],
+)
+async def test_a_reranker_that_costs_too_much_or_fails_is_left_out(
+    answer: Callable[[Any], Any], budget_s: float, notes: list[str]
+) -> None:
+    model = Model("judge", "rerank", answer)
+    registry = Registry()
+    registry.add(model)
+
+    class Calling(Asking):
+        async def call(self, name: str, request: Request, *, listener: Any = None) -> Any:
+            return await model.call(request, self)
+
+    reranker, context = DefaultReranker(registry, budget_s), Calling()
+    two = [candidate(1, "gull", 0.9), candidate(2, "owl", 0.4)]
+    for note in notes:
+        order, reason = await reranker.rerank("gull", two, context)
+        assert reason.endswith((note, f"{note}.")) and ids(list(order)) == [1, 2]
 
 
 async def test_a_chat_model_grades_each_passage(shop: StoreServices) -> None:

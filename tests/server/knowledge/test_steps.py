@@ -319,6 +319,8 @@ async def test_seconds_are_a_budget_and_a_cancelled_search_ends_in_its_step(shop
         ({"max_seconds": "long"}, "search.max_seconds"),
         ({"max_tokens": 10**9}, "search.max_tokens"),
         ({"max_calls": 1.5}, "search.max_calls"),
+        ({"reranker": 3}, "search.reranker"),
+        ({"reranker": ""}, "search.reranker"),
         ([], "search"),
     ],
 )
@@ -331,8 +333,8 @@ async def test_how_an_app_is_to_search_is_checked(shop: StoreServices, search: A
 async def test_how_an_app_searches_is_kept(shop: StoreServices) -> None:
     store = await shop.stores.create("docs", LOCAL, app=True, search={"steps": "auto"})
     assert store.search == {"steps": "auto"}
-    store = await shop.stores.update(store.id, LOCAL, {"search": {"steps": 3, "max_calls": 2}})
-    assert store.search == {"steps": 3, "max_calls": 2}
+    store = await shop.stores.update(store.id, LOCAL, {"search": {"reranker": "off", "max_calls": 2}})
+    assert store.search == {"reranker": "off", "max_calls": 2}
     bare = await shop.stores.create("bare", LOCAL)
     with pytest.raises(InvalidRequest, match="this store has no app"):
         await shop.stores.update(bare.id, LOCAL, {"search": {"steps": "auto"}})

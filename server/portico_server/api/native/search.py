@@ -60,7 +60,9 @@ class SearchRequest(BaseModel, extra="forbid"):
     store.
     """
     reranker: str = ""
-    """A model that reranks the best candidates: a reranker or a chat model."""
+    """A model that reranks the best candidates: a reranker or a chat model; ``auto``: a reranker that the daemon
+    chooses, if there is one and its time stays within the budget.
+    """
     near_duplicates: float = Field(default=0.0, ge=0, le=1)
     """Minimum share of common words at which two passages count as duplicates; 0: only identical texts are
     duplicates.

@@ -63,7 +63,8 @@ class StoreRequest(BaseModel, extra="forbid"):
     """Whether to keep files that were removed from the source."""
     search: dict[str, Any] | None = None
     """How the store's app searches: ``steps`` is ``off``, ``auto`` or a number from 2 to 4, see ``SearchRequest``;
-    ``max_tokens``, ``max_seconds``, ``max_calls`` limit how much these steps use models.
+    ``max_tokens``, ``max_seconds``, ``max_calls`` limit how much these steps use models. ``reranker`` is ``auto``
+    (the default), ``off`` or the name of a model.
     """
     links: bool = False
     """Link passages by the terms they share, for questions whose answers span several passages."""
