@@ -746,6 +746,17 @@ export interface McpServer {
   reached_at: number | null;
 }
 
+/**
+ * A name that passages mention. `kind` is `person`, `place`, `organisation`, `code`, or `name` if the
+ * kind is unknown.
+ */
+export interface MentionedName {
+  name: string;
+  kind: string;
+  passage_count: number;
+  example: Passage;
+}
+
 /** The kinds of content that a model accepts and returns. */
 export interface Modalities {
   input: ("text" | "image" | "audio" | "embedding" | "score")[];
@@ -789,6 +800,12 @@ export interface ModelUsage {
   cost: number | null;
 }
 
+/** Two names that the same passages mention. */
+export interface NamePair {
+  names: [string, string];
+  passage_count: number;
+}
+
 /** The network access of code in a container: none. */
 export interface NetworkPolicy {
   type: "disabled";
@@ -821,6 +838,31 @@ export interface OutputItem {
   sample: Record<string, unknown>;
   score: number;
   seconds: number;
+}
+
+/**
+ * A ranked search result. `score` is in [0, 1], higher is better; `rank` counts from 1.
+ *
+ * `quote`: the start and end offsets in `text` of the sentence that an answer quotes.
+ *
+ * Example::
+ *
+ *     from portico import Client
+ *
+ *     with Client() as client:
+ *         passage = client.search("docs", "Who can reach the daemon?").passages[0]
+ *         print(passage.score, passage.filename, passage.text)
+ */
+export interface Passage {
+  rank: number;
+  score: number;
+  text: string;
+  file_id: string;
+  filename: string;
+  place: Place;
+  store: string;
+  attributes: Record<string, string | number | boolean>;
+  quote: [number, number] | null;
 }
 
 /**
@@ -1211,6 +1253,29 @@ export interface StoreFile {
   usage_bytes: number;
   attributes: Record<string, string | number | boolean>;
   created_at: number;
+}
+
+/**
+ * What a store is about: its themes, the largest first, and the names and pairs of names that it mentions most
+ * often. All are counted in `examined_count` of its `passage_count` passages.
+ */
+export interface StoreThemes {
+  themes: Theme[];
+  names: MentionedName[];
+  pairs: NamePair[];
+  examined_count: number;
+  passage_count: number;
+}
+
+/**
+ * Passages on one subject. `words` are the words that distinguish them, and `example` is the most typical
+ * passage.
+ */
+export interface Theme {
+  words: string[];
+  passage_count: number;
+  file_count: number;
+  example: Passage;
 }
 
 /**

@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { json, type ListPage, part, rows } from "../api";
-import { SourcePanel, source } from "../chat/source";
-import { bytes, count, duration, moment, placeLabel } from "../format";
+import { SourcePanel } from "../chat/source";
+import { bytes, count, duration, moment } from "../format";
 import { IconButton } from "../parts/Icon";
 import { Menu } from "../parts/Menu";
 import { soft, Table } from "../parts/Table";
@@ -23,6 +23,7 @@ import { go, link, route } from "../route";
 import { refresh, status } from "../status";
 import type { Store, StoreFile } from "../types";
 import { t } from "../words/words";
+import { PassageList } from "./PassageList";
 import { add, again, dropped, forget, uploads } from "./upload";
 
 const POLL_INTERVAL_MS = 2_000;
@@ -53,7 +54,7 @@ export function DocumentsView() {
   );
 }
 
-const STORE_TOOLS = ["chunkers", "calibrate", "links", "rights"] as const;
+const STORE_TOOLS = ["themes", "chunkers", "calibrate", "links", "rights"] as const;
 
 /** A store, or one of its tools, whose name takes the place of a file id in the address. */
 function StoreView({ store, file, opened }: { store: Store; file: string; opened: string }) {
@@ -64,6 +65,7 @@ function StoreView({ store, file, opened }: { store: Store; file: string; opened
   );
   return (
     <>
+      {file === "themes" && <Lazy name={file} load={() => import("./Themes")} given={{ store }} />}
       {file === "chunkers" && (
         <Lazy name={file} load={() => import("./Chunkers")} given={{ store, file: opened }} />
       )}
@@ -510,27 +512,7 @@ function SearchBox({ store }: { store: Store }) {
       </form>
       <Trouble error={error} />
       {found && !found.data.length && <p class="soft">{t("search.none")}</p>}
-      <ol class="passages">
-        {found?.data.map((passage) => (
-          <li key={passage.rank} class="card">
-            <div class="actions spread">
-              <button
-                type="button"
-                class="link"
-                onClick={() => {
-                  source.value = passage;
-                }}
-              >
-                {passage.filename}
-              </button>
-              <span class="soft">
-                {[placeLabel(passage.place), passage.score.toFixed(3)].filter(Boolean).join(" · ")}
-              </span>
-            </div>
-            <blockquote>{passage.text}</blockquote>
-          </li>
-        ))}
-      </ol>
+      <PassageList passages={found?.data ?? []} />
       {found && found.trace.length > 0 && <Trace stages={found.trace} />}
     </section>
   );

@@ -251,7 +251,8 @@ function linesOf(label: string): string[] {
   });
 }
 
-function widthOf(lines: string[]): number {
+/** Returns the approximate width of the longest line, in pixels. */
+export function widthOf(lines: string[]): number {
   const width = (line: string) =>
     [...line].reduce((sum, sign) => sum + (sign > "\u2e7f" ? WIDE_CHAR_WIDTH : CHAR_WIDTH), 0);
   return Math.max(...lines.map(width), CHAR_WIDTH);

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.browser import CHROMIUM, Page
 from tests.page import Seen, click, escape, sound, text, visit
+from tests.server.apps.test_overview import BREAD, FERRIES, TELESCOPES
 from tests.server.knowledge import documents as written
 
 pytestmark = [
@@ -42,7 +43,15 @@ WORKS = {
     "<i>town.md": "# Thornbury\n\nThe river Alder flows through Thornbury.\n",
 }
 
-FOLDERS = {"handbook": DOCUMENTS, "works": WORKS}
+TEXTS = (
+    *BREAD,
+    *FERRIES,
+    *TELESCOPES,
+    "Professor Mara Velling keeps the <b>mirror</b> of her telescope in Harwick.",
+)
+TRAVELS = {f"text-{number}.md": content for number, content in enumerate(TEXTS)}
+
+FOLDERS = {"handbook": DOCUMENTS, "works": WORKS, "travels": TRAVELS}
 
 
 async def put(page: Page, name: str, value: str) -> None:
@@ -131,6 +140,55 @@ async def test_passages_are_linked_searched_over_their_links_and_clicked_through
     await click(page, "Remove links")
     await page.until(f"{text('#linkstate')} === 'The passages of this store are not linked.'")
     await page.until(f"{text('#linking')} === 'Done.'")
+
+
+THEME = "[...document.querySelectorAll('.themes button')]"
+NAME = "[...document.querySelectorAll('.namedrawing button')]"
+FOUND = "[...document.querySelectorAll('#themepassages .passages .link')].map((it) => it.innerText)"
+
+
+async def test_the_themes_and_names_of_a_store_are_drawn_and_explored(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "library", "documents", "travels")
+    await click(page, "Themes")
+    await page.until(f"{THEME}.length > 1")
+    themes = await page.run(f"{THEME}.map((it) => it.innerText)")
+    assert "stars · light · telescope\n3 passages, 3 files" in themes
+    await sound(seen)
+
+    telescope = f"{THEME}.find((it) => it.innerText.includes('telescope'))"
+    await page.focus(telescope)
+    await page.press_enter()
+    await page.until(f"{telescope}.getAttribute('aria-pressed') === 'true'")
+    found = await page.until(f"{FOUND}.length && {FOUND}")
+    assert "text-9.md" in found[:3]
+    assert await page.run("document.querySelectorAll('#themepassages b').length") == 0
+    await click(page, "text-9.md", "#themepassages")
+    assert "distant" in await page.until(text("dialog[open] .passage"))
+    await escape(page)
+
+    await page.until(
+        f"{NAME}.length === 2 && document.querySelectorAll('.namedrawing polyline').length === 1"
+    )
+    names = await page.run(f"{NAME}.map((it) => it.innerText.replace('\\n', ' '))")
+    assert sorted(names) == ["Harwick place · 3", "Mara Velling person · 3"]
+    await click(page, "Mara Velling\nperson · 3", ".namedrawing")
+    await page.until("document.querySelector('.namedrawing polyline.partner') && true")
+    assert await page.run(f"{NAME}.every((it) => it.classList.contains('partner'))")
+    assert await page.run(f"{NAME}.map((it) => it.title).includes('Together with Harwick (2)')")
+    await page.until(f"{FOUND}.slice(0, 3).sort().join() === 'text-12.md,text-7.md,text-8.md'")
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{text('h1')} === '主题' && {NAME}[0].innerText.match(/人物|地点/) && true")
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{text('h1')} === 'Themes'")
+
+    seen.post("/api/stores", {"name": f"bare{seen.width}", "embedding_model": "vectors"})
+    await visit(page, "library", "documents", f"bare{seen.width}", "themes")
+    await page.until("document.querySelector('main').innerText.includes('No themes yet.')")
+    await sound(seen)
+    seen.delete(f"/api/stores/bare{seen.width}")
 
 
 PIECES = "[...document.querySelectorAll('dialog[open] .pieces li button')]"
