@@ -2,6 +2,7 @@
 
 import { effect, signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
+import { LanguageButton } from "./alone/Alone";
 import { key, sentence, storeKey } from "./api";
 import { ChatView, exportConversation } from "./chat/ChatView";
 import { ConversationList } from "./chat/ConversationList";
@@ -113,15 +114,7 @@ export function App() {
                 : `look.${appearance.value as "light" | "dark" | "contrast"}`,
             )}
           </button>
-          <button
-            type="button"
-            class="quiet"
-            id="language"
-            lang={language.value === "en" ? "zh" : "en"}
-            onClick={setLanguage}
-          >
-            {language.value === "en" ? "中文" : "English"}
-          </button>
+          <LanguageButton />
           <a href="/docs">API</a>
           {person.value && !key.value && (
             <button

@@ -811,6 +811,15 @@ export interface NetworkPolicy {
   type: "disabled";
 }
 
+/** A newly created link. `path` is its address on the daemon; it contains a secret and is shown only once. */
+export interface NewPublicLink {
+  id: string;
+  session: string;
+  created_at: number;
+  expires_at: number;
+  path: string;
+}
+
 export interface OpenAIList_BatchProblem_ {
   data: BatchProblem[];
   object: "list";
@@ -967,6 +976,43 @@ export interface PromptTrial {
   arguments: Record<string, unknown>;
   answer: string;
   holds: string;
+}
+
+/**
+ * A link to a copy of a session as it was at `created_at`. Anyone with the link can read the copy until
+ * `expires_at`. Times are in seconds since 1970.
+ */
+export interface PublicLink {
+  id: string;
+  session: string;
+  created_at: number;
+  expires_at: number;
+}
+
+/** A message of a published session. `attachments` counts the images and files that were left out. */
+export interface PublicMessage {
+  role: "user" | "assistant";
+  text: string;
+  attachments: number;
+  passages: PublicPassage[];
+}
+
+/**
+ * A passage that an answer cites as number `rank`. `text` is empty if the key that created the link could not
+ * read the passage's file.
+ */
+export interface PublicPassage {
+  rank: number;
+  filename: string;
+  text: string;
+}
+
+/** The copy of a session that a public link shows. */
+export interface PublicSession {
+  title: string;
+  created_at: number;
+  expires_at: number;
+  messages: PublicMessage[];
 }
 
 /**

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from portico_server.api import internal
@@ -12,6 +13,7 @@ from portico_server.api.auth.oidc import TokenVerifier
 from portico_server.api.auth.service import Auth
 from portico_server.api.auth.sign_ins import SignIns
 from portico_server.apps.agent.app import AgentApps
+from portico_server.apps.agent.public_links import PublicLinks
 from portico_server.apps.agent.sessions import AgentSessions
 from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.ask import StoreApps
@@ -50,7 +52,7 @@ from portico_server.knowledge import filter as filters
 from portico_server.knowledge.chunk.chunkers import CHUNKERS
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import FILE_BLOBS, FileStorage
-from portico_server.knowledge.stores import StoreService
+from portico_server.knowledge.stores import StoreService, may_read
 from portico_server.knowledge.tool_search import ToolIndex
 from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.knowledge.uploads import UploadStorage
@@ -272,6 +274,9 @@ class Services:
             self.tool_search,
             self.skills,
             budget,
+        )
+        self.public_links = PublicLinks(
+            database, self.agents.sessions, self.storage, partial(may_read, self.stores)
         )
         self.flows = Flows(
             database,

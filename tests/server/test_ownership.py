@@ -409,7 +409,7 @@ OPERATORS: Final = (
 )
 """Engines and nodes have no creator: they always exist."""
 
-FOR_ALL: Final = ("/.well-known/",)
+FOR_ALL: Final = ("/.well-known/", "/api/public-sessions/")
 
 
 def of(noun: Noun, found: list[tuple[str, str]]) -> list[tuple[str, str]]:

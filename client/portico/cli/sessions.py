@@ -180,6 +180,46 @@ def delete(
     print_removed(session.id, f"'{session.name}'", dry_run, as_json)
 
 
+@app.command(epilog="Example: portico sessions publish clerk/monday --days 7")
+def publish(
+    context: typer.Context,
+    ref: Which,
+    days: Annotated[int, typer.Option(min=1, max=365, help="Days until the link expires.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Create a link with which anyone can read a copy of a session as it is now."""
+    with connected(context) as client:
+        link = client.sessions.publish(find_session(client, ref).id, days=days)
+        address = f"{client.url.rstrip('/')}{link.path}"
+    print_outcome(link, as_json, f"{safe(address)}\nThe link is shown only once. Remove it with `unpublish`.")
+
+
+@app.command(epilog="Example: portico sessions public-links clerk/monday")
+def public_links(context: typer.Context, ref: Which, as_json: AsJson = False) -> None:
+    """List the public links of a session, without their secrets."""
+    with connected(context) as client:
+        links = client.sessions.public_links(find_session(client, ref).id)
+    columns = (
+        Column("CREATED", "created_at", kind="moment"),
+        Column("EXPIRES", "expires_at", kind="moment"),
+        Column("ID"),
+    )
+    print_listing(links, as_json, columns, "No public links.")
+
+
+@app.command(epilog="Example: portico sessions unpublish clerk/monday link_01a2b3")
+def unpublish(
+    context: typer.Context,
+    ref: Which,
+    link: Annotated[str, typer.Argument(metavar="ID", help="The id of the link: `public-links`.")],
+    as_json: AsJson = False,
+) -> None:
+    """Remove a public link of a session, so that nobody can open the link again."""
+    with connected(context) as client:
+        client.sessions.unpublish(find_session(client, ref).id, link)
+    print_removed(link, f"the link '{link}'", False, as_json)
+
+
 @app.command(epilog="Example: portico sessions export clerk/monday > monday.json")
 def export(context: typer.Context, which: Which, as_json: AsJson = False) -> None:
     """Print a session as JSON, with the memory of every agent. `import` reads this JSON."""

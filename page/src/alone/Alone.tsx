@@ -64,6 +64,15 @@ export function withChunk(answer: Said, chunk: Chunk): Said {
   };
 }
 
+export function LanguageButton() {
+  const other = language.value === "en" ? "zh" : "en";
+  return (
+    <button type="button" class="quiet" id="language" lang={other} onClick={() => speak(other)}>
+      {other === "zh" ? "中文" : "English"}
+    </button>
+  );
+}
+
 export function Alone({ title }: { title: string }) {
   const [said, setSaid] = useState(recallSaid);
   const [answer, setAnswer] = useState<Said | null>(null);
@@ -124,15 +133,7 @@ export function Alone({ title }: { title: string }) {
               {t("chat.new")}
             </button>
           )}
-          <button
-            type="button"
-            class="quiet"
-            id="language"
-            lang={language.value === "en" ? "zh" : "en"}
-            onClick={() => speak(language.value === "en" ? "zh" : "en")}
-          >
-            {language.value === "en" ? "中文" : "English"}
-          </button>
+          <LanguageButton />
         </span>
       </header>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard */}
@@ -174,7 +175,8 @@ export function Alone({ title }: { title: string }) {
   );
 }
 
-function SaidAlone({ said, live }: { said: Said; live: boolean }) {
+/** A question or an answer, with the passages that it cites. */
+export function SaidAlone({ said, live }: { said: Said; live: boolean }) {
   const sources = useRef<HTMLDetailsElement>(null);
   if (said.role === "user") return <div class="said user">{said.content}</div>;
   const { content, cited } = said;
@@ -206,7 +208,7 @@ function SaidAlone({ said, live }: { said: Said; live: boolean }) {
             {said.cited.map(({ index, filename, quote }) => (
               <li key={index} value={index}>
                 {filename}
-                <blockquote>{quote}</blockquote>
+                {quote && <blockquote>{quote}</blockquote>}
               </li>
             ))}
           </ol>

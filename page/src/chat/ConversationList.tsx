@@ -27,6 +27,7 @@ import {
   sessions,
   startNew,
 } from "./conversation";
+import { ShareDialog } from "./ShareDialog";
 import { metadataOf, readMessages, titleOf } from "./sessions";
 
 const SEARCH_PAUSE_MS = 200;
@@ -130,7 +131,7 @@ function GroupHeading({ group }: { group: Group | Folder }) {
 
 function Row(props: { session: Session; current: boolean; onOpen: () => void }) {
   const { session: each, current, onOpen } = props;
-  const [opened, setOpened] = useState<"" | "rename" | "move">("");
+  const [opened, setOpened] = useState<"" | "rename" | "move" | "share">("");
   const folders = useId();
   const [error, setError] = useState("");
   const save = async (kind: "md" | "json") =>
@@ -159,6 +160,9 @@ function Row(props: { session: Session; current: boolean; onOpen: () => void }) 
         <button type="button" onClick={() => attempt(pin(each))}>
           {t(metadataOf(each).pinned ? "conversations.unpin" : "conversations.pin")}
         </button>
+        <button type="button" onClick={() => setOpened("share")}>
+          {t("share")}
+        </button>
         {(["md", "json"] as const).map((kind) => (
           <button key={kind} type="button" onClick={() => attempt(save(kind))}>
             {t(`export.${kind}`)}
@@ -169,6 +173,7 @@ function Row(props: { session: Session; current: boolean; onOpen: () => void }) 
         </button>
       </Menu>
       <Trouble error={error} />
+      {opened === "share" && <ShareDialog session={each} onClose={() => setOpened("")} />}
       {opened === "move" && (
         <FormDialog
           title={t("conversations.move")}

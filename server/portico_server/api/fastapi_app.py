@@ -135,6 +135,7 @@ ROUTERS: Sequence[APIRouter] = (
     sessions.router,
     facts.router,
     sessions.rating_router,
+    sessions.public_router,
     tools.router,
     artifacts.router,
     mcp_servers.router,

@@ -102,6 +102,7 @@ ROUTES: Final = (
     Route("/mcp", "MCP", adapter=MCP, shape=JSON_RPC),
     Route("/mcp/*", "MCP", adapter=MCP, shape=JSON_RPC),
     Route(f"{WELL_KNOWN}*", "MCP", needs_key=False),
+    Route("/api/public-sessions/*", "Portico", needs_key=False),
     Route(START, "Portico", needs_key=False),
     Route(CALLBACK, "Portico", needs_key=False),
     Route("/", "Portico", needs_key=False),

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from portico_server.api.auth.sign_ins import SignIns
 from portico_server.apps.agent.app import AgentApps
+from portico_server.apps.agent.public_links import PublicLinks
 from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.ask import StoreApps
 from portico_server.apps.deployed import DeployedApps
@@ -80,6 +81,7 @@ class ApiServices(Protocol):
     reconciler: Reconciler
     packages: AppPackages
     agents: AgentApps
+    public_links: PublicLinks
     tuning: FineTuningJobs
     batches: BatchService
     evals: Evaluations

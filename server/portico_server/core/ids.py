@@ -46,6 +46,7 @@ Prefix = Literal[
     "item_",
     "event_",
     "canary_",
+    "link_",
 ]
 
 

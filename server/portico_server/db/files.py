@@ -22,6 +22,7 @@ from portico_server.db.schema import (
     evals,
     files,
     prompts,
+    public_links,
     responses,
     sessions,
     skill_versions,
@@ -138,15 +139,18 @@ _STORED = union_all(
     select(apps.c.owner.label("owner"), app_versions.c.bytes.label("bytes"))
     .join(apps, app_versions.c.app_id == apps.c.id)
     .where(apps.c.owner.is_not(None)),
-    *(select(table.c.owner, table.c.bytes) for table in (sessions, conversations, responses, containers)),
+    *(
+        select(table.c.owner, table.c.bytes)
+        for table in (sessions, public_links, conversations, responses, containers)
+    ),
     *(
         select(table.c.owner, table.c.bytes).where(table.c.owner.is_not(None))
         for table in (prompts, evals, eval_runs, eval_searches, tuning_jobs)
     ),
 ).subquery()
 """The data on disk that count against keys: files, mirrored data of their stores, chunks with their vectors, parts of
-uploads, files that their runs created, skills, containers, sessions, conversations, responses, apps and prompts
-with their versions, evaluations and training jobs.
+uploads, files that their runs created, skills, containers, sessions with their public links, conversations, responses,
+apps and prompts with their versions, evaluations and training jobs.
 """
 
 

@@ -98,6 +98,7 @@ __all__ = [
     "metadata",
     "models",
     "prompts",
+    "public_links",
     "questions",
     "response_events",
     "responses",
@@ -128,7 +129,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0041"
+HEAD = "0042"
 """The migration that this version needs; defined here so that a start without a migration does not import Alembic."""
 
 # Counts the changes of each table that all daemons cache in memory. Used only on PostgreSQL, see db/postgres.
@@ -650,6 +651,27 @@ session_states = Table(
     Column("agent", String, primary_key=True),
     Column("state", JSON, nullable=False),
     Column("updated_at", Float, nullable=False),
+)
+
+# Links with which anyone can read a copy of a session.
+public_links = Table(
+    "public_links",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("session_id", String, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False),
+    # The key that created the link.
+    Column("owner", String, nullable=False),
+    # Hash of the secret in the link.
+    Column("hash", String, nullable=False, unique=True),
+    Column("title", String, nullable=False),
+    Column("messages", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    # Size on disk in bytes.
+    Column("bytes", BigInteger, nullable=False),
+    Index("ix_public_links_session_id", "session_id"),
+    Index("ix_public_links_owner_bytes", "owner", "bytes"),
+    Index("ix_public_links_expires_at", "expires_at"),
 )
 
 # Fine-tuning jobs; a durable run does the work of each job.

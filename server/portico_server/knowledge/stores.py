@@ -13,7 +13,7 @@ from typing import Any
 
 from portico.schemas.stores import SyncPlan
 from portico.wire import JSON
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, nearest
 from portico_server.core.fetching import Fetcher
 from portico_server.core.ids import new_id
 from portico_server.core.names import check_plain, has_controls
@@ -522,3 +522,12 @@ class StoreService:
     def _on_change(self) -> None:
         self._registry.announce("store")
         self._registry.announce("app")
+
+
+async def may_read(stores: StoreService, ref: str, file_id: str, caller: Principal) -> bool:
+    """Return whether ``caller`` may read a file of a store."""
+    try:
+        await stores.contents.get(await stores.get(ref, caller), file_id)
+    except (NotFound, Forbidden):
+        return False
+    return True

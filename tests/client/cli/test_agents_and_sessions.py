@@ -127,6 +127,19 @@ def test_sessions_are_listed_searched_and_named(shell: Shell, clerk: str) -> Non
     assert [*first["messages"], *rest["messages"]] == whole
 
 
+def test_a_session_is_published_and_unpublished(shell: Shell, clerk: str) -> None:
+    shell("agents", "chat", clerk, "--session", "news", given="the heater works\n")
+    address = shell("sessions", "publish", "clerk/news", "--days", "7").split()[0]
+    base, _, secret = address.partition("/#/public/")
+    public = f"{base}/api/public-sessions/{secret}"
+    assert "the heater works" in httpx.get(public, timeout=60).text
+    [link] = shell.json("sessions", "public-links", "clerk/news")["data"]
+    assert link["expires_at"] - link["created_at"] == pytest.approx(7 * 24 * 3600)
+    assert secret not in shell("sessions", "public-links", "clerk/news")
+    assert f"Removed the link '{link['id']}'." in shell("sessions", "unpublish", "clerk/news", link["id"])
+    assert httpx.get(public, timeout=60).status_code == 404
+
+
 def test_a_session_is_copied_emptied_and_removed(shell: Shell, clerk: str) -> None:
     shell("agents", "chat", clerk, "--session", "first", given="hello\n")
     assert "clerk/second" in shell("sessions", "fork", "clerk/first", "--name", "second")

@@ -122,7 +122,12 @@ async def test_every_route_is_checked_for_host_origin_size_and_key(
 def test_these_routes_alone_need_no_key() -> None:
     assert {route.path for route in ROUTES if not route.needs_key} == {
         *("/health", "/ready", "/", "/web/*", "/docs", "/docs/*", "/openapi.json", "/favicon.ico"),
-        *("/api/sign-in", "/api/sign-in/callback", "/.well-known/oauth-protected-resource*"),
+        *(
+            "/api/public-sessions/*",
+            "/api/sign-in",
+            "/api/sign-in/callback",
+            "/.well-known/oauth-protected-resource*",
+        ),
     }
 
 

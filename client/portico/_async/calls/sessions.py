@@ -8,7 +8,7 @@ from typing import Any
 
 from portico._async.group import Group
 from portico._request import at, by_id, without_none
-from portico.schemas.sessions import Session, SessionMessage
+from portico.schemas.sessions import NewPublicLink, PublicLink, Session, SessionMessage
 
 
 class Sessions(Group):
@@ -128,4 +128,42 @@ class Sessions(Group):
         """Delete a session and all its messages."""
         return await self._transport.request(
             "DELETE", at("api", "sessions", by_id(session_id, "a session")), None
+        )
+
+    async def publish(self, session_id: str, *, days: int | None = None) -> NewPublicLink:
+        """Create a link with which anyone can read a copy of the session, without a key.
+
+        The copy contains the questions and answers up to now, without attachments, tool calls and reasoning.
+        Passages that the caller may not read have no text. The link ends when it expires, or when the link,
+        the session or the caller's key is removed.
+
+        The number of ``days`` after which the link expires.
+
+        ``days``: (default: ``30``).
+        """
+        return await self._transport.request(
+            "POST",
+            at("api", "sessions", by_id(session_id, "a session"), "public-links"),
+            NewPublicLink,
+            json=without_none(days=days),
+        )
+
+    async def public_links(self, session_id: str) -> Sequence[PublicLink]:
+        """List the valid public links of a session, oldest first."""
+        return await self._transport.request(
+            "GET", at("api", "sessions", by_id(session_id, "a session"), "public-links"), list[PublicLink]
+        )
+
+    async def unpublish(self, session_id: str, link_id: str) -> None:
+        """Remove a public link of a session."""
+        return await self._transport.request(
+            "DELETE",
+            at(
+                "api",
+                "sessions",
+                by_id(session_id, "a session"),
+                "public-links",
+                by_id(link_id, "a public link"),
+            ),
+            None,
         )

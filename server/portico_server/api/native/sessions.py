@@ -9,12 +9,14 @@ from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from portico.schemas.ratings import Rating
-from portico.schemas.sessions import Session, SessionMessage
-from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico.schemas.sessions import NewPublicLink, PublicLink, PublicSession, Session, SessionMessage
+from portico_server.api.endpoint import Caller, TheAuth, TheServices, new_router
 from portico_server.api.shapes import Listed, ListedPart, shaped
 from portico_server.apps.agent.message import message_of
+from portico_server.apps.agent.public_links import no_link
 from portico_server.apps.agent.sessions import AnswerRating, RatingValue
 from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import Forbidden
 from portico_server.db.sessions import RATING, RatedRow
 
 router = new_router(prefix="/api/sessions", tags=["Sessions"])
@@ -46,6 +48,12 @@ class SessionFork(BaseModel, extra="forbid"):
     """The name of the copied session; by default the copy's id."""
 
     name: str = ""
+
+
+class LinkRequest(BaseModel, extra="forbid"):
+    """The number of ``days`` after which the link expires."""
+
+    days: int = Field(30, ge=1, le=365)
 
 
 class AddedMessages(BaseModel, extra="forbid"):
@@ -284,3 +292,49 @@ async def load_session_state(
 ) -> Session:
     """Replace all messages of a session with those in a state dict. If the dict cannot be parsed, nothing changes."""
     return shaped(Session, await services.agents.sessions.load_state_dict(session_id, caller, body))
+
+
+@router.post("/{session_id}/public-links")
+async def publish_session(
+    session_id: str, body: LinkRequest, services: TheServices, caller: Caller
+) -> NewPublicLink:
+    """Create a link with which anyone can read a copy of the session, without a key.
+
+    The copy contains the questions and answers up to now, without attachments, tool calls and reasoning. Passages that
+    the caller may not read have no text. The link ends when it expires, or when the link, the session or the caller's
+    key is removed.
+    """
+    row, secret = await services.public_links.publish(session_id, caller, body.days)
+    return shaped(NewPublicLink, row, session=row.session_id, path=f"/#/public/{secret}")
+
+
+@router.get("/{session_id}/public-links")
+async def list_public_links(session_id: str, services: TheServices, caller: Caller) -> Listed[PublicLink]:
+    """List the valid public links of a session, oldest first."""
+    link_rows = await services.public_links.list(session_id, caller)
+    return Listed(data=[shaped(PublicLink, row, session=row.session_id) for row in link_rows])
+
+
+@router.delete("/{session_id}/public-links/{link_id}", status_code=204, response_class=Response)
+async def unpublish_session(session_id: str, link_id: str, services: TheServices, caller: Caller) -> None:
+    """Remove a public link of a session."""
+    await services.public_links.remove(session_id, link_id, caller)
+
+
+public_router = new_router(prefix="/api/public-sessions", tags=["Sessions"])
+
+
+@public_router.get("/{secret}", openapi_extra={"security": []})
+async def read_public_session(
+    secret: Annotated[str, Path(max_length=100)], response: Response, services: TheServices, auth: TheAuth
+) -> PublicSession:
+    """Return the copy of a session that a public link shows. No key is needed."""
+    row = await services.public_links.open(secret)
+    try:
+        auth.keys.principal(row.owner)
+    except Forbidden:
+        raise no_link() from None
+    response.headers.update(
+        {"Cache-Control": "no-store", "X-Robots-Tag": "noindex, nofollow", "Referrer-Policy": "no-referrer"}
+    )
+    return shaped(PublicSession, row)
