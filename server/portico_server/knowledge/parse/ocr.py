@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from portico._installed import how_to_add
 from portico_server.core.dataclass import dataclass
+from portico_server.core.line_breaks import WIDE
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse.columns import TextBox, regions
 
@@ -42,8 +43,7 @@ RAPIDOCR_LANGUAGES = frozenset(
 RECOGNISE_TIMEOUT_S = 60.0
 """Maximum time for one image, in seconds."""
 
-_EAST = r"[\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
-_SPACED = re.compile(rf"(?<={_EAST})[ \t]+(?={_EAST})")
+_SPACED = re.compile(rf"(?<=[{WIDE}])[ \t]+(?=[{WIDE}])")
 
 MAX_PICTURES = 1_000
 """Maximum number of images in one document."""
