@@ -32,7 +32,7 @@ CONFIGURATION = {
         {"name": "small", "source": "fake://", "aliases": ["default"], "answers": "quote"},
         {"name": "searcher", "source": "fake://", "parameters": {"script": SEARCHER}},
     ],
-    "stores": [{"name": name, "app": True} for name in ("docs", "tea", "letters", "empty")],
+    "stores": [{"name": name, "app": True} for name in ("docs", "tea", "letters", "scraps", "empty")],
     "keys": [
         {"name": "boss", "key": KEYS["boss"], "scopes": ["admin"]},
         {
@@ -73,10 +73,14 @@ TEA = (
 LETTERS = ("Mara Velling writes about her tea.", "A letter of Mara Velling about the tea arrived.")
 
 
+SCRAPS = ("Rye rises.", "Wind drops.", "Snow melts.", "Boats wait.", "Clocks tick.", "Doors close.")
+"""Passages that share no word."""
+
 FILES: dict[str, dict[str, tuple[str, ...]]] = {
     "docs": {"bread": BREAD, "ferries": FERRIES, "telescopes": TELESCOPES},
     "tea": {"tea": TEA},
     "letters": {"letters": LETTERS},
+    "scraps": {"scraps": SCRAPS},
 }
 
 
@@ -211,7 +215,7 @@ def test_the_themes_of_a_store_over_http_and_on_the_command_line(url: str) -> No
         names = {item.name: (item.kind, item.passage_count) for item in themes.names}
         assert names["Mara Velling"] == ("person", 2)
         assert names["Harwick"] == ("place", 2)
-        assert client.stores.themes("empty").themes == ()
+        assert client.stores.themes("empty").themes == client.stores.themes("scraps").themes == ()
     options = ["--url", url, "--key", KEYS["boss"]]
     shown = CliRunner().invoke(cli, [*options, "stores", "themes", "docs"])
     assert shown.exit_code == 0 and "telescope" in shown.output and "Mara Velling" in shown.output
@@ -229,6 +233,7 @@ async def test_the_themes_of_a_store_are_a_resource_of_mcp(url: str, key: str) -
             assert [item for item in listed if item.endswith("/themes")] == [
                 uri,
                 "portico://stores/letters/themes",
+                "portico://stores/scraps/themes",
                 "portico://stores/tea/themes",
             ]
             templates = (await client.list_resource_templates()).resource_templates

@@ -125,9 +125,13 @@ def _k_means(points: _Matrix, count: int) -> np.ndarray[Any, np.dtype[np.intp]]:
 
 
 def _silhouette(points: _Matrix, labels: np.ndarray[Any, np.dtype[np.intp]]) -> float:
-    """Return how much nearer points are to their own cluster than to the next, from −1 to 1 (Rousseeuw 1987)."""
+    """Return how much nearer points are to their own cluster than to the next, from −1 to 1 (Rousseeuw 1987); −1 for a
+    single cluster.
+    """
     members = np.eye(labels.max() + 1, dtype=np.float32)[labels]
     sizes = members.sum(axis=0)
+    if np.count_nonzero(sizes) < 2:
+        return -1.0
     similarities = points @ (points.T @ members)
     rows = np.arange(len(points))
     own_sizes = sizes[labels]
