@@ -1,10 +1,13 @@
-"""GraphML (http://graphml.graphdrawing.org): passages and terms are nodes, mentions and links are edges."""
+"""GraphML (http://graphml.graphdrawing.org): passages with their themes, and terms with their kinds, are nodes;
+mentions and links are edges.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
+from portico.schemas.stores import Theme
 from portico_server.db import links
 from portico_server.db.hits import HitRow
 from portico_server.db.links import LinkRow
@@ -18,6 +21,8 @@ GRAPH_HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 <key id="type" for="node" attr.name="type" attr.type="string"/>
 <key id="label" for="node" attr.name="label" attr.type="string"/>
 <key id="file" for="node" attr.name="file" attr.type="string"/>
+<key id="theme" for="node" attr.name="theme" attr.type="string"/>
+<key id="term_kind" for="node" attr.name="kind" attr.type="string"/>
 <key id="kind" for="edge" attr.name="kind" attr.type="string"/>
 <key id="weight" for="edge" attr.name="weight" attr.type="int"/>
 <graph id="links" edgedefault="undirected">
@@ -29,11 +34,17 @@ def graph_elements(
     link_rows: Sequence[LinkRow],
     named_link_rows: dict[int, list[LinkRow]],
     texts: dict[int, str],
+    kinds: Mapping[int, str],
+    theme_of: Mapping[int, Theme],
 ) -> list[str]:
-    """Return the nodes and edges of passages. The node of a term follows the first passage that mentions the term."""
+    """Return the nodes and edges of passages. The node of a term follows the first passage that mentions the term.
+
+    ``kinds`` are the kinds of names, and ``theme_of`` the themes of passages, as far as they are known.
+    """
     parts = [
         f'<node id="c{row.id}"><data key="type">passage</data><data key="label">'
-        f'{_plain(row.text[:MAX_LABEL_CHARS])}</data><data key="file">{_plain(row.filename)}</data></node>\n'
+        f'{_plain(row.text[:MAX_LABEL_CHARS])}</data><data key="file">{_plain(row.filename)}</data>'
+        f"{_theme(theme_of.get(row.id))}</node>\n"
         for row in rows
     ]
     for link in link_rows:
@@ -42,8 +53,10 @@ def graph_elements(
             continue
         if link.chunk_id == min(holder.chunk_id for holder in holders):
             label = _plain(texts.get(link.term, ""))
+            kind = kinds.get(link.term, links.KINDS.get(link.kind, "name"))
             parts.append(
-                f'<node id="t{link.term}"><data key="type">term</data><data key="label">{label}</data></node>\n'
+                f'<node id="t{link.term}"><data key="type">term</data><data key="label">{label}</data>'
+                f'<data key="term_kind">{kind}</data></node>\n'
             )
         parts.append(
             f'<edge source="c{link.chunk_id}" target="{escape(f"t{link.term}")}">'
@@ -51,6 +64,10 @@ def graph_elements(
             f'<data key="weight">{link.weight}</data></edge>\n'
         )
     return parts
+
+
+def _theme(theme: Theme | None) -> str:
+    return "" if theme is None else f'<data key="theme">{_plain(", ".join(theme.words))}</data>'
 
 
 def _plain(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from portico.schemas.stores import LinkedPassage
@@ -16,12 +16,16 @@ from portico_server.db.hits import HitRow
 from portico_server.db.links import LinkRow
 from portico_server.knowledge.graphml import GRAPH_HEAD, graph_elements
 from portico_server.knowledge.store import StoreView
+from portico_server.knowledge.themes.store_themes import ThemeReader
 
 MAX_NEIGHBOURS_ROWS = 100
 """Maximum number of neighbours in a page."""
 
 MAX_PAGE_CHUNKS = 100
 """Number of passages of a link graph that are written together."""
+
+MAX_KIND_PASSAGES = 5
+"""Maximum number of passages from which the kind of a name in a link graph is estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,9 @@ class StoreLinks:
     Files that the view does not permit are neither shown nor counted.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, themes: ThemeReader) -> None:
         self._database = database
+        self._themes = themes
 
     async def chunk_at(self, store: StoreView, file_id: str, start: int) -> int:
         """Return the id of a file's passage that contains the character at ``start``, counted like `Place.start`.
@@ -98,6 +103,7 @@ class StoreLinks:
     async def graph(self, store: StoreView) -> AsyncIterator[bytes]:
         """Yield a GraphML document, in pieces, with all passages and the terms that link at least two of them."""
         yield GRAPH_HEAD.encode()
+        theme_of = await self._themes.passage_themes(store.id, store.name or store.id, store.condition)
         abstract_set = await self._permitted(store)
         ids = await self._database.read(chunks.ids, store.id)
         for at in range(0, len(ids), MAX_PAGE_CHUNKS):
@@ -110,8 +116,28 @@ class StoreLinks:
             for i in range(0, len(terms), _TERMS_READ_ROWS):
                 link_rows |= await self._naming(terms[i : i + _TERMS_READ_ROWS], abstract_set)
             texts = await pools.SEARCH.run(_texts, store.id, hit_rows)
-            yield "".join(graph_elements(hit_rows, own_links, link_rows, texts)).encode(errors="replace")
+            kinds = await self._kinds(store, link_rows, texts)
+            elements = graph_elements(hit_rows, own_links, link_rows, texts, kinds, theme_of)
+            yield "".join(elements).encode(errors="replace")
         yield b"</graph>\n</graphml>\n"
+
+    async def _kinds(
+        self, store: StoreView, link_rows: Mapping[int, Sequence[LinkRow]], texts: Mapping[int, str]
+    ) -> Mapping[int, str]:
+        """Return the kind of each name that links passages: a person, a place, an organisation, or a name."""
+        holders = {
+            term: [row.chunk_id for row in rows[:MAX_KIND_PASSAGES]]
+            for term, rows in link_rows.items()
+            if len(rows) > 1 and rows[0].kind == links.NAME and term in texts
+        }
+        hit_rows = await self._hits(
+            store, sorted({chunk for chunk_ids in holders.values() for chunk in chunk_ids})
+        )
+        passages = {
+            term: [hit_rows[chunk].text for chunk in chunk_ids if chunk in hit_rows]
+            for term, chunk_ids in holders.items()
+        }
+        return await pools.SEARCH.run(_name_kinds, texts, passages)
 
     async def _hits(self, store: StoreView, chunk_ids: Sequence[int]) -> dict[int, HitRow]:
         """Return the passages among ``chunk_ids`` that belong to this store and that the caller may read."""
@@ -169,6 +195,12 @@ def _texts(store_id: str, rows: Sequence[HitRow]) -> dict[int, str]:
             LinkSource(row.text, row.place.heading, row.file_id, row.filename, first=row.ordinal == 0)
         )
     }
+
+
+def _name_kinds(names: Mapping[int, str], passages: Mapping[int, Sequence[str]]) -> dict[int, str]:
+    from portico_server.knowledge.themes.mentions import kind_of
+
+    return {term: kind_of(names[term], texts) for term, texts in passages.items()}
 
 
 def _linked(row: HitRow, term: str, kind: int) -> LinkedPassage:

@@ -153,7 +153,7 @@ class StoreService:
         making = GroupGenerator(database, files, self._readers, self._indexes, ingest, scheduler)
         self.groups = Groups(database, self.contents, self._indexes, making, registry)
         """The chunk groups of the stores."""
-        self.links = StoreLinks(database)
+        self.links = StoreLinks(database, self.themes)
         """The links between passages of the stores."""
         self.portable = StoreArchives(self, database, registry, files, self._indexes)
         """Export and import of stores as files."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,32 @@ async def test_a_graph_is_graphml_with_every_node_that_an_edge_names(shop: Store
     ends = {edge.attrib[end] for edge in tree.iterfind(".//g:edge", space) for end in ("source", "target")}
     assert len(nodes) == len(set(nodes)) and ends <= set(nodes)
     assert sum(node.startswith("c") for node in nodes) == len(CHAIN) + 1
+
+
+FERRIES = {
+    "ferry.txt": "Professor Mara Velling boards the ferry in Harwick. The harbour is closed in a storm.",
+    "storm.txt": "In Harwick, the ferry waits in the harbour for the end of the storm.",
+    "tour.txt": "In Harwick, Mara Velling said that `ferry_count` is two. The storm is over, and the harbour opens.",
+    "stars.txt": "The telescope collects the light of stars, and `ferry_count` is zero.",
+    "mirror.txt": "A mirror of the telescope collects more light of the stars.",
+    "camera.txt": "The mirror sends the light of stars from the telescope to a camera.",
+}
+
+
+async def test_a_graph_has_the_kind_of_each_name_and_the_theme_of_each_passage(shop: StoreServices) -> None:
+    store = await shop.filled(FERRIES, linked=True)
+    view = await shop.stores.get(store.id, LOCAL)
+    themes = (await shop.stores.themes.read(store.id, store.name, None)).themes
+    tree = ElementTree.fromstring(b"".join([piece async for piece in shop.stores.links.graph(view)]))
+    space = {"g": "http://graphml.graphdrawing.org/xmlns"}
+    nodes = [
+        {data.attrib["key"]: data.text for data in node.iterfind("g:data", space)}
+        for node in tree.iterfind(".//g:node", space)
+    ]
+    kinds = {node["label"]: node["term_kind"] for node in nodes if node["type"] == "term"}
+    assert (kinds["mara velling"], kinds["harwick"], kinds["ferry_count"]) == ("person", "place", "code")
+    passage_counts = Counter(node["theme"] for node in nodes if "theme" in node)
+    assert passage_counts == {", ".join(theme.words): theme.passage_count for theme in themes}
 
 
 # --- elsewhere ---------------------------------------------------------------------------------------

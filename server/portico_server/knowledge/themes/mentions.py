@@ -90,7 +90,7 @@ def find_mentions(sources: Sequence[LinkSource], limit: int) -> Mentions:
     for text in best:
         texts = [sources[number].text for number in numbers[text]]
         spellings[text] = _spelling(text, texts)
-        kind = "code" if kinds[text] == CODE else _kind(text, texts)
+        kind = "code" if kinds[text] == CODE else kind_of(text, texts)
         names.append(Mention(spellings[text], kind, tuple(numbers[text])))
     pair_counts: Counter[tuple[str, str]] = Counter()
     for first, second in combinations(best, 2):
@@ -118,8 +118,10 @@ def _spelling(name: str, texts: Sequence[str]) -> str:
     return spellings.most_common(1)[0][0] if spellings else name
 
 
-def _kind(name: str, texts: Sequence[str]) -> str:
-    """Return the kind of a name, from its own words, its part of speech, and the words around it."""
+def kind_of(name: str, texts: Sequence[str]) -> str:
+    """Return the kind of a folded name, from its own words, its part of speech, and the words around it in the texts:
+    ``person``, ``place``, ``organisation``, or ``name`` if the kind is unknown.
+    """
     if _ORGANISATION.search(name):
         return "organisation"
     if has_cjk(name):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from portico.schemas.stores import MentionedName, NamePair, StoreThemes, Theme
 from portico.wire import Passage
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.request import Filter
 from portico_server.core.themes import ChangedFile, ChangedFiles, FindChangedFiles
 from portico_server.db import chunks, hits, stores
@@ -32,16 +33,33 @@ MAX_NAMES: Final = 20
 MAX_CACHED_RESULTS: Final = 64
 
 
+@dataclass(frozen=True, slots=True)
+class _GroupedPassages:
+    """The themes of a store, and the theme of each examined passage by the number of its chunk."""
+
+    themes: StoreThemes
+    theme_of: Mapping[int, Theme]
+
+
 class ThemeReader:
     """Computes the themes of stores, and caches them until the store changes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._cache: OrderedDict[tuple[str, int], StoreThemes] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int], _GroupedPassages] = OrderedDict()
         """Themes by store and the hash of the passages that were examined."""
 
     async def read(self, store_id: str, store_name: str, condition: Filter | None) -> StoreThemes:
         """Return the themes of a store, from files that meet ``condition``."""
+        return (await self._group(store_id, store_name, condition)).themes
+
+    async def passage_themes(
+        self, store_id: str, store_name: str, condition: Filter | None
+    ) -> Mapping[int, Theme]:
+        """Return the theme of each examined passage that has a theme, by the number of its chunk."""
+        return (await self._group(store_id, store_name, condition)).theme_of
+
+    async def _group(self, store_id: str, store_name: str, condition: Filter | None) -> _GroupedPassages:
         ids = await self._ids(store_id, condition)
         step = max(1, -(-len(ids) // MAX_EXAMINED_PASSAGES))
         rows = [
@@ -50,13 +68,13 @@ class ThemeReader:
             if condition is None or filters.permits(condition, row.attributes)
         ]
         key = (store_id, hash(tuple((row.id, row.filename) for row in rows)))
-        themes = self._cache.pop(key, None)
-        if themes is None:
-            themes = await pools.SEARCH.run(_themes, store_name, rows, len(ids))
-        self._cache[key] = themes  # the last entry: used most recently
+        passages = self._cache.pop(key, None)
+        if passages is None:
+            passages = await pools.SEARCH.run(_grouped, store_name, rows, len(ids))
+        self._cache[key] = passages  # the last entry: used most recently
         if len(self._cache) > MAX_CACHED_RESULTS:
             self._cache.popitem(last=False)
-        return themes
+        return passages
 
     async def changed_files(
         self, store_id: str, store_name: str, condition: Filter | None, request: FindChangedFiles
@@ -87,7 +105,7 @@ class ThemeReader:
         return [number for first, last in ranges for number in range(first, last + 1)]
 
 
-def _themes(store_name: str, rows: Sequence[HitRow], passage_count: int) -> StoreThemes:
+def _grouped(store_name: str, rows: Sequence[HitRow], passage_count: int) -> _GroupedPassages:
     # Imported with the first request for themes, not at the start of the daemon.
     from portico_server.knowledge.links.rules import LinkSource
     from portico_server.knowledge.themes.clusters import cluster
@@ -99,6 +117,11 @@ def _themes(store_name: str, rows: Sequence[HitRow], passage_count: int) -> Stor
         {row.text: row for row in rows}.values(), key=lambda row: (row.filename, row.file_id, row.ordinal)
     )
     passages = [_passage(store_name, row, row) for row in rows]
+    clusters = [
+        item
+        for item in cluster([theme_words(row.text) for row in rows])
+        if item.words and len(item.members) >= min(MIN_THEME_PASSAGES, len(rows))
+    ][:MAX_THEMES]
     themes = tuple(
         Theme(
             tuple(item.words),
@@ -106,16 +129,20 @@ def _themes(store_name: str, rows: Sequence[HitRow], passage_count: int) -> Stor
             len({rows[number].file_id for number in item.members}),
             passages[item.members[0]],
         )
-        for item in cluster([theme_words(row.text) for row in rows])
-        if item.words and len(item.members) >= min(MIN_THEME_PASSAGES, len(rows))
+        for item in clusters
     )
+    theme_of = {
+        rows[number].id: theme
+        for item, theme in zip(clusters, themes, strict=True)
+        for number in item.members
+    }
     mentions = find_mentions([LinkSource(row.text, row.place.heading) for row in rows], MAX_NAMES)
     names = tuple(
         MentionedName(item.name, item.kind, len(item.passages), passages[item.passages[0]])
         for item in mentions.names
     )
     pairs = tuple(NamePair((first, second), count) for first, second, count in mentions.pairs)
-    return StoreThemes(themes[:MAX_THEMES], names, pairs, len(rows), passage_count)
+    return _GroupedPassages(StoreThemes(themes, names, pairs, len(rows), passage_count), theme_of)
 
 
 def _passage(store_name: str, file: HitRow | StoreFileRow, chunk: ChunkRow) -> Passage:
