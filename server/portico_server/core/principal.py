@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest
@@ -93,11 +94,15 @@ class Principal:
             return filters[0] if filters else None
         return Filter("and", filters=filters)
 
-    def require(self, scope: str) -> None:
-        """Raise a `Forbidden` that names the scope, unless the caller has it."""
-        if not self.allows(scope):
+    def allows_any(self, scopes: Sequence[str]) -> bool:
+        """Return whether this caller has one of the scopes."""
+        return any(map(self.allows, scopes))
+
+    def require(self, *scopes: str) -> None:
+        """Raise a `Forbidden` that names the first scope, unless the caller has one of the scopes."""
+        if not self.allows_any(scopes):
             raise Forbidden(
-                f"This key lacks the scope '{scope}'. Ask the operator for a key with that scope."
+                f"This key lacks the scope '{scopes[0]}'. Ask the operator for a key with that scope."
             )
 
 

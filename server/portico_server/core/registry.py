@@ -184,7 +184,7 @@ class Registry:
 
     def admit(self, servable: Servable, caller: Principal) -> Servable:
         """Check and wrap a Servable that was already found for ``caller``, as `resolve` does. Raises `Forbidden`."""
-        caller.require(servable.card.scope)
+        caller.require(*servable.card.scopes)
         return self._surrounded(servable)
 
     def _surrounded(self, servable: Servable) -> Servable:
@@ -204,7 +204,7 @@ class Registry:
             same = await self._find_meant(key, caller, meaning)
         if same is None or (target_in(meaning) is None and binding_of(same.card) != meaning):
             raise name_changed_error(key, meaning)
-        caller.require(same.card.scope)
+        caller.require(*same.card.scopes)
         return same
 
     def _meaning(self, key: str, servable: Servable) -> str:
@@ -239,7 +239,7 @@ class Registry:
             servable = await self._known(key, caller)
         if servable is None:
             raise await self._unknown(key, caller)
-        caller.require(servable.card.scope)
+        caller.require(*servable.card.scopes)
         return servable
 
     async def _known(self, key: str, caller: Principal) -> Servable | None:
@@ -303,7 +303,8 @@ class Registry:
             ):
                 cards_by_key[card.key] = card
         return sorted(
-            (card for card in cards_by_key.values() if caller.allows(card.scope)), key=lambda card: card.key
+            (card for card in cards_by_key.values() if caller.allows_any(card.scopes)),
+            key=lambda card: card.key,
         )
 
     async def _unknown(self, key: str, caller: Principal) -> NotFound:

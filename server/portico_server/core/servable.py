@@ -50,17 +50,17 @@ class Card:
         return f"{self.kind}/{self.name}" if self.kind in ("store", "tool") else self.name
 
     @property
-    def scope(self) -> str:
-        """The scope that a caller needs to call the Servable."""
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes of which a caller needs one to call the Servable."""
         match self.kind:
             case "model":
-                return "chat"
+                return ("chat",)
             case "store":
-                return f"stores:{self.name}:read"
+                return (f"stores:{self.name}:read", f"stores:{self.id}:read")
             case "tool":
-                return f"tools:{self.name}:call"
+                return (f"tools:{self.name}:call",)
             case "app":
-                return f"apps:{self.name}:call"
+                return (f"apps:{self.name}:call",)
 
 
 class Servable(Protocol):

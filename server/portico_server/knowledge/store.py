@@ -218,6 +218,11 @@ def scope_name(row: StoreRow) -> str:
     return row.id if row.claim is None else row.name
 
 
+def store_scopes(row: StoreRow, action: str) -> tuple[str, str]:
+    """Return the scopes of which a caller needs one for an action on a store: by name and by id."""
+    return f"stores:{scope_name(row)}:{action}", f"stores:{row.id}:{action}"
+
+
 def name_stores(store_rows: Sequence[StoreRow], owner: str) -> list[tuple[StoreRow, str]]:
     """Return stores with the names that a caller uses: names for the caller's own and for shared stores, ids for all
     others.

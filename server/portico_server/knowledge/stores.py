@@ -54,7 +54,7 @@ from portico_server.knowledge.store import (
     check_search,
     is_expired,
     name_stores,
-    scope_name,
+    store_scopes,
     view,
 )
 from portico_server.knowledge.store_claims import StoreClaims
@@ -276,8 +276,7 @@ class StoreService:
                 code="store_not_found",
                 param="store",
             )
-        if not caller.allows(f"stores:{row.id}:{action}"):
-            caller.require(f"stores:{scope_name(row)}:{action}")
+        caller.require(*store_scopes(row, action))
         store_view = view(row, caller)
         if is_whole or action == "manage":
             store_view.require_whole()
@@ -286,7 +285,7 @@ class StoreService:
     async def list(self, caller: Principal) -> list[StoreRow]:
         """Return all stores that ``caller`` may read, oldest first."""
         store_rows = await self._database.read(rows.visible, caller.id, include_all=caller.admin)
-        return [row for row in store_rows if caller.allows(f"stores:{scope_name(row)}:read")]
+        return [row for row in store_rows if caller.allows_any(store_scopes(row, "read"))]
 
     async def describe(self, store_rows: Sequence[StoreRow], caller: Principal) -> Sequence[StoreInfo]:
         """Return the stores with information about the contents that ``caller`` may read."""

@@ -163,7 +163,7 @@ class Runner:
         A caller without access is refused elsewhere, and uses no part of the app's budget.
         """
         servable = self._registry.get(name, caller)
-        may = servable is not None and servable.card.kind == "app" and caller.allows(servable.card.scope)
+        may = servable is not None and servable.card.kind == "app" and caller.allows_any(servable.card.scopes)
         meter = self.app_quotas.of(servable.card.id) if servable is not None and may else None
         if meter is not None:
             await meter.enter()

@@ -240,7 +240,7 @@ async def test_the_names_of_stores_are_watched(shop: StoreServices) -> None:
 
 
 def test_a_card_needs_the_scope_of_its_store() -> None:
-    assert Card("papers", "store").scope == "stores:papers:read"
+    assert Card("papers", "store", id="vs_1").scopes == ("stores:papers:read", "stores:vs_1:read")
 
 
 async def test_what_is_read_without_a_thread_is_what_a_reader_reads(

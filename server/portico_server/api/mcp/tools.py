@@ -372,7 +372,7 @@ class ToolCalls:
             card is not None
             and card.name == name
             and incoming.shows(context, card)
-            and caller.allows(card.scope)
+            and caller.allows_any(card.scopes)
         ):
             return card
         cards = await self._tool_cards(context)
