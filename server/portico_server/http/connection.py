@@ -147,6 +147,9 @@ class HttpConnection(HttpToolsProtocol):
         if progress.phase == REFUSED:
             return  # discarded: the client must read the error, and closing with unread bytes resets the connection
         super().data_received(data)
+        if progress.phase == UPGRADED and not data.endswith(b"\n"):
+            # bytes after the head, which uvicorn drops: a client must not send them before the handshake is complete
+            self.transport.close()
         if progress.phase == HEAD and not progress.takes_piece(len(data)):
             self._refuse(HeadersTooLarge())
 

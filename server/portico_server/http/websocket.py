@@ -40,7 +40,10 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         """Bytes of complete messages that the handler has not processed yet."""
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
+        """See `asyncio.Protocol`. Before the handshake is complete, a client must not send anything (RFC 6455, 4.1)."""
+        if self.handshake_initiated and not self.handshake_complete:
+            self.transport.close()
+            return
         super().data_received(data)
         if self.close_sent:
             return

@@ -200,7 +200,25 @@ def test_the_hosts_of_other_sites_are_refused(harbour: Daemon) -> None:
     assert secret("one") not in str(refused.value)
 
 
-def test_who_is_refused_or_sends_no_text_writes_no_line_of_the_log(harbour: Daemon) -> None:
+INVALID_FRAMES = {
+    "invalid UTF-8": b"\x81\x82\0\0\0\0\xff\xfe",
+    "invalid UTF-8 in two frames": b"\x01\x81\0\0\0\0\xff\x80\x81\0\0\0\0\xff",
+    "a reserved opcode": b"\x83\x80\0\0\0\0",
+    "a reserved bit": b"\xc1\x81\0\0\0\0a",
+    "no mask": b"\x81\x01a",
+    "a continuation of nothing": b"\x80\x81\0\0\0\0a",
+    "a message in a message": b"\x01\x81\0\0\0\0a\x81\x81\0\0\0\0a",
+    "a ping in two frames": b"\x09\x81\0\0\0\0a",
+    "a ping that is too long": b"\x89\xfe\x00\x7e\0\0\0\0" + b"a" * 126,
+    "a message that is too long": b"\x81\xff\0\0\1\0\0\0\0\0\0\0\0\0",
+    "a negative length": b"\x81\xff\xff" + b"\0" * 11,
+    "a short close frame": b"\x88\x81\0\0\0\0a",
+    "an invalid close code": b"\x88\x82\0\0\0\0\x03\xed",
+    "a close reason in invalid UTF-8": b"\x88\x83\0\0\0\0\x03\xe8\xff",
+}
+
+
+def test_an_invalid_frame_closes_the_connection_and_writes_no_line_of_the_log(harbour: Daemon) -> None:
     log = harbour.home / "logs" / "daemon.log"
     place = httpx.URL(harbour.url)
     head = (
@@ -210,12 +228,19 @@ def test_who_is_refused_or_sends_no_text_writes_no_line_of_the_log(harbour: Daem
     with socket.create_connection((place.host, place.port or 0), timeout=60) as refused:
         refused.sendall(f"{head}\r\n".encode())
         assert b" 401 " in b"".join(iter(lambda: refused.recv(4096), b""))
-    with socket.create_connection((place.host, place.port or 0), timeout=60) as garbled:
-        garbled.sendall(f"{head}Authorization: Bearer {secret('one')}\r\n\r\n".encode())
-        garbled.sendall(b"\x81\x82\0\0\0\0\xff\xfe")
-        garbled.shutdown(socket.SHUT_WR)  # otherwise the daemon waits for the client's close frame
-        assert b" 101 " in b"".join(iter(lambda: garbled.recv(4096), b""))
-    assert "uvicorn.error" not in log.read_text("utf-8")
+    pending = b'{"type": "response.create", "model": "clever", "input": "hang"}'
+    message = b"\x81" + bytes([0x80 | len(pending)]) + b"\0\0\0\0" + pending
+    handshake = f"{head}Authorization: Bearer {secret('one')}\r\n\r\n".encode()
+    for name, frame in INVALID_FRAMES.items():
+        for first, then in ((handshake, frame), (handshake, message + frame), (handshake + frame, b"")):
+            with socket.create_connection((place.host, place.port or 0), timeout=60) as garbled:
+                garbled.sendall(first)
+                if then:
+                    assert b" 101 " in garbled.recv(4096), name
+                    garbled.sendall(then)
+                answer = b"".join(iter(lambda: garbled.recv(4096), b""))
+                assert b"keepalive ping timeout" not in answer, (name, answer)
+    assert not any(word in log.read_text("utf-8") for word in ("uvicorn.error", "Traceback"))
 
 
 def test_a_connection_remembers_no_more_than_a_chain_may_have(as_key: Callable[[str], OpenAI]) -> None:
