@@ -1,15 +1,16 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { followRun, json, type ListPage, part } from "../api";
 import { QuestionView } from "../chat/AnswerView";
-import { count, dollars, duration, moment } from "../format";
+import { count, duration, moment } from "../format";
 import { soft, Table } from "../parts/Table";
-import { Dialog, Listing, pretty, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
+import { Dialog, Listing, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { status } from "../status";
-import type { RunDescription, RunTrace, TraceStep } from "../types";
+import type { RunDescription, RunTrace } from "../types";
 import { t } from "../words/words";
 import { useProgress } from "./progress";
-import { boxOf, RunDiagram } from "./RunDiagram";
+import { RunDiagram } from "./RunDiagram";
+import { Waterfall } from "./Waterfall";
 
 const POLL_INTERVAL_MS = 3_000;
 const RUNS_AT_ONCE = 100;
@@ -153,18 +154,12 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
       )}
       {trace.value && !trace.value.steps.length && <p class="soft">{t("runs.noSteps")}</p>}
       {trace.value && trace.value.steps.length > 0 && (
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions must be reachable by keyboard
-        <section class="document steps" tabIndex={0} aria-label={t("runs.steps")}>
-          {trace.value.steps.map((step) => (
-            <StepView
-              key={`${step.path} ${step.attempt}`}
-              step={step}
-              busy={busy || !ended}
-              opened={opened.step === boxOf(step.path) ? opened : null}
-              onFork={() => again("fork", step.path)}
-            />
-          ))}
-        </section>
+        <Waterfall
+          steps={trace.value.steps}
+          opened={opened}
+          isBusy={busy || !ended}
+          onFork={(step) => again("fork", step)}
+        />
       )}
       {ended && trace.value && trace.value.steps.length > 0 && (
         <div class="actions">
@@ -201,39 +196,5 @@ function GuardHits({ run }: { run: string }) {
         </li>
       ))}
     </ul>
-  );
-}
-
-function StepView(props: { step: TraceStep; busy: boolean; opened: object | null; onFork: () => void }) {
-  const { step, busy, opened, onFork } = props;
-  const place = useRef<HTMLDetailsElement>(null);
-  useEffect(() => {
-    if (!opened || !place.current) return;
-    place.current.open = true;
-    place.current.scrollIntoView({ block: "nearest" });
-  }, [opened]);
-  const tokens = step.prompt_tokens + step.completion_tokens;
-  const about = [
-    duration(step.milliseconds),
-    tokens ? t("answer.tokens", { count: count(tokens) }) : "",
-    step.cost ? dollars(step.cost) : "",
-    step.attempt > 1 ? t("runs.attempt", { number: step.attempt }) : "",
-  ];
-  return (
-    <details class="aside" ref={place}>
-      <summary>
-        <span class="name">{step.path || step.kind}</span>{" "}
-        <span class={step.status === "failed" ? "bad" : "soft"}>
-          {[step.kind, t(`step.${step.status}`), ...about].filter(Boolean).join(" · ")}
-        </span>
-      </summary>
-      <p class="soft">{t("runs.input")}</p>
-      <pre>{pretty(step.input)}</pre>
-      <p class="soft">{t("runs.output")}</p>
-      <pre>{pretty(step.error ?? step.output)}</pre>
-      <button type="button" disabled={busy} onClick={onFork}>
-        {t("runs.fork")}
-      </button>
-    </details>
   );
 }

@@ -351,6 +351,39 @@ HARVEST: dict[str, Any] = {
 }
 
 
+async def look_at_the_waterfall(seen: Seen) -> None:
+    """Read the steps of the harvest as bars, in both languages, and filter them by kind with the keyboard."""
+    page = seen.page
+    names = "[...document.querySelectorAll('.steps .fall .name')].map((it) => it.innerText)"
+    await page.until(f"({names}).includes('sure')")
+    rows: list[str] = await page.run(names)
+    assert rows[0] == "all" and rows.count("sure") == 1
+    assert sum(name.startswith("grow") for name in rows) == 3
+    bars = (
+        "[...document.querySelectorAll('.steps .fall .track > span')].map((it) => it.getBoundingClientRect())"
+    )
+    first, *others, last = await page.run(f"({bars}).map((it) => [it.left, it.right, it.width])")
+    assert all(first[0] - 1 <= left and right <= first[1] + 2 for left, right, _width in others), (
+        "the bars of the steps are within the bar of the step that contains them"
+    )
+    assert last[0] > first[0] and last[2] > 0, "a person answered after the other steps"
+    summaries = "[...document.querySelectorAll('.steps summary')]"
+    await page.focus(f"{summaries}.at(-1)")
+    await page.until(f"{text('#stepabout')}.startsWith('all.sure · approve · completed · starts after')")
+    await page.press_enter()
+    await page.until(f"{summaries}.at(-1).parentElement.open")
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{text('#stepabout')}.includes('后开始')")
+    await page.run("document.querySelector('#language').click()")
+    choice = "document.querySelector('dialog[open] select')"
+    await page.focus(choice)
+    await page.run(
+        f"{choice}.value = 'approve', {choice}.dispatchEvent(new Event('change', {{bubbles: true}}))"
+    )
+    await page.until(f"({names}).join() === 'all,sure'")
+
+
 async def test_the_steps_of_a_run_are_seen_on_its_diagram_while_they_work(seen: Seen) -> None:
     page, name = seen.page, f"harvest{seen.width}"
     seen.post("/api/apps", {"name": name, "kind": "flow", "spec": HARVEST})
@@ -377,6 +410,7 @@ async def test_the_steps_of_a_run_are_seen_on_its_diagram_while_they_work(seen: 
     [question] = seen.get("/api/questions?status=pending").json()["data"]
     seen.post(f"/api/questions/{question['id']}/answer", {"accepted": True})
     await page.until(f"{box('sure')} === 'all.sure, completed'")
+    await look_at_the_waterfall(seen)
     await escape(page)
     seen.delete(f"/api/apps/{name}")
 
