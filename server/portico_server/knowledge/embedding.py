@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Sequence
 
 from portico_server.core.context import Context
@@ -21,21 +23,43 @@ MAX_EMBED_BATCH_TEXTS = 256
 async def embed_texts(texts: Sequence[str], model: str, context: Context) -> list[bytes]:
     """Return a vector for each text, as little-endian float32. Temporary failures of the model are retried.
 
-    Raises `EngineFailed` if the model does not return one vector per text. If all retries fail, raises the model's
-    last error.
+    A text that is longer than the model's context gets the mean vector of its parts. Raises `EngineFailed` if the model
+    does not return one vector per text. If all retries fail, raises the model's last error.
     """
     vectors: list[bytes] = []
     for i in range(0, len(texts), MAX_EMBED_BATCH_TEXTS):
         part = tuple(texts[i : i + MAX_EMBED_BATCH_TEXTS])
-        result = await call_model(context, model, Embed(part))
-        if not isinstance(result, Vectors):
-            raise EngineFailed(f"'{model}' is not an embedding model: it returned no vectors.")
-        if len(result.data) != len(part):
-            raise EngineFailed(
-                f"The embedding model '{model}' returned {len(result.data)} vectors for {len(part)} texts."
-            )
-        vectors.extend(result.data)
+        vectors.extend(await _embed(part, model, context))
     return vectors
+
+
+async def _embed(texts: tuple[str, ...], model: str, context: Context) -> Sequence[bytes]:
+    try:
+        result = await call_model(context, model, Embed(texts))
+    except InvalidRequest as error:
+        if error.code != "context_length_exceeded" or texts == (texts[0][:1],):
+            raise
+        if len(texts) > 1:  # any of them may be too long
+            middle = len(texts) // 2
+            parts = texts[:middle], texts[middle:]
+            return [vector for part in parts for vector in await _embed(part, model, context)]
+        [text] = texts
+        middle = len(text) // 2
+        return [_mean(await _embed((text[:middle], text[middle:]), model, context))]
+    if not isinstance(result, Vectors):
+        raise EngineFailed(f"'{model}' is not an embedding model: it returned no vectors.")
+    if len(result.data) != len(texts):
+        raise EngineFailed(
+            f"The embedding model '{model}' returned {len(result.data)} vectors for {len(texts)} texts."
+        )
+    return result.data
+
+
+def _mean(vectors: Sequence[bytes]) -> bytes:
+    """Return the mean of vectors, with a length of 1."""
+    sums = [math.fsum(numbers) for numbers in zip(*(array("f", vector) for vector in vectors), strict=True)]
+    length = math.hypot(*sums) or 1.0
+    return array("f", (number / length for number in sums)).tobytes()
 
 
 def resolve_embedding_model(model_name: str | None, registry: Registry) -> str:

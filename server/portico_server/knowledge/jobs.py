@@ -125,11 +125,13 @@ class StoreJobs:
         await self._database.write(rows.change, row.id, values)
         return await self._scheduler.ensure("embed", row.id, row.work)
 
-    async def replace_model(self, old: str, new: str) -> None:
-        """Change the embedding model of every store that uses ``old``."""
-        for row in await self._database.read(rows.visible, None, include_all=True):
-            if row.embedding_model == old and row.next_embedding_model is None and not is_expired(row):
-                await self.change_model(row, new)
+    async def replace_model(self, old: str, new: str) -> list[str]:
+        """Change the embedding model of every store that uses ``old``, and return the ids of the runs."""
+        return [
+            await self.change_model(row, new)
+            for row in await self._database.read(rows.visible, None, include_all=True)
+            if row.embedding_model == old and row.next_embedding_model is None and not is_expired(row)
+        ]
 
     async def link(self, row: StoreRow, is_wanted: bool) -> str | None:
         """Enable or disable links between passages of a store that mention the same terms.

@@ -81,7 +81,7 @@ class BetterModelOffer:
         self._alias = tiny.aliases[0]
         self._run: str | None = None
         self.tiny = tiny
-        self.on_replaced: Callable[[str, str], Awaitable[None]] | None = None
+        self.on_replaced: Callable[[str, str], Awaitable[object]] | None = None
         decision_note = self._decided()
         self._unreachable_at = (
             decision_note.get("at") if decision_note.get("decision") == "unreachable" else None

@@ -142,6 +142,8 @@ class Deployment:
             model_profile = profile_of(self.spec.source)
             weight = model_profile.fusion_weight if model_profile else None
             labels["fusion_weight"] = FUSION_WEIGHT if weight is None else weight
+            if model_profile is not None and model_profile.fusion_weight_cjk is not None:
+                labels["fusion_weight_cjk"] = model_profile.fusion_weight_cjk
         return Card(
             self.spec.name,
             "model",

@@ -1,5 +1,7 @@
 """Changing the embedding model of a live store: built in the background, switched at once, resumed when interrupted."""
 
+import math
+from array import array
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +11,10 @@ from tests.server.knowledge.store_fixture import LetterEmbedding
 from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico.wire import Failed
+from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Search, SearchResult
+from portico_server.core.request import Embed, Request, Result, Search, SearchResult
 from portico_server.db import chunk_vectors, chunks
 from portico_server.db import stores as rows
 from portico_server.db.stores import StoreRow
@@ -90,11 +93,29 @@ async def test_a_store_can_do_without_vectors_and_have_them_again(shop: StoreSer
 async def test_the_stores_of_a_replaced_model_move_and_others_stay(shop: StoreServices) -> None:
     moving = await stocked(shop)
     without = await shop.stores.create("plain", LOCAL, embedding_model="")
-    for _call in range(2):  # the second call finds nothing to do
-        await shop.stores.jobs.replace_model(moving.embedding_model, OTHER)
-    await shop.settled(moving)
+    [run] = await shop.stores.jobs.replace_model(moving.embedding_model, OTHER)
+    assert await shop.result(run) == {"embedded": 3}
+    assert await shop.stores.jobs.replace_model(moving.embedding_model, OTHER) == []
     models = [(await shop.stores.get(row.name, LOCAL)).embedding_model for row in (moving, without)]
     assert models == [OTHER, ""]
+
+
+async def test_a_text_longer_than_the_models_context_has_the_mean_of_its_parts(shop: StoreServices) -> None:
+    class ShortSighted(LetterEmbedding):
+        async def call(self, request: Request, context: Context) -> Result:
+            if isinstance(request, Embed) and any(len(text) > 15 for text in request.input):
+                raise InvalidRequest("too long", code="context_length_exceeded", param="input")
+            return await super().call(request, context)
+
+    model = ShortSighted()
+    model.card = replace(model.card, name="short")
+    shop.registry.add(model)
+    store = await stocked(shop)
+    assert await shop.result(await shop.stores.jobs.change_model(store, "short")) == {"embedded": 3}
+    assert await nearest(shop, await shop.stores.get("birds", LOCAL)) == "The owl hunts at night."
+    ids = await shop.database.read(chunks.ids, store.id)
+    for _, data in await shop.database.read(chunk_vectors.read_vectors, "short", ids):
+        assert math.hypot(*array("f", data)) == pytest.approx(1)
 
 
 async def test_the_old_vectors_answer_when_the_new_model_fails(shop: StoreServices) -> None:

