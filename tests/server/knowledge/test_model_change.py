@@ -5,16 +5,16 @@ from array import array
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.server.knowledge.store_fixture import LetterEmbedding
 from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico.wire import Failed
-from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Embed, Request, Result, Search, SearchResult
+from portico_server.core.request import Embed, Request, Search, SearchResult, Vectors
 from portico_server.db import chunk_vectors, chunks
 from portico_server.db import stores as rows
 from portico_server.db.stores import StoreRow
@@ -102,7 +102,7 @@ async def test_the_stores_of_a_replaced_model_move_and_others_stay(shop: StoreSe
 
 async def test_a_text_longer_than_the_models_context_has_the_mean_of_its_parts(shop: StoreServices) -> None:
     class ShortSighted(LetterEmbedding):
-        async def call(self, request: Request, context: Context) -> Result:
+        async def call(self, request: Request, context: Any) -> Vectors:
             if isinstance(request, Embed) and any(len(text) > 15 for text in request.input):
                 raise InvalidRequest("too long", code="context_length_exceeded", param="input")
             return await super().call(request, context)

@@ -116,6 +116,26 @@ def test_a_gguf_on_a_machine(model: str, hardware: str, fits: bool, slots: int, 
     assert made.estimate.device == ("gpu" if hardware.startswith("mac") else "cpu")
 
 
+@pytest.mark.parametrize(
+    ("vocabulary", "hardware", "parameters", "context"),
+    [
+        (30_522, "cpu-8g", {}, 8_192),
+        (180_000, "cpu-8g", {}, 1_280),
+        (250_002, "cpu-8g", {}, 1_024),
+        (250_002, "cpu-64g", {}, 8_192),
+        (250_002, "cpu-8g", {"context_length": 2_048}, 2_048),
+    ],
+)
+def test_a_text_to_embed_is_as_long_as_the_scores_over_the_vocabulary_allow(
+    vocabulary: int, hardware: str, parameters: dict[str, Any], context: int
+) -> None:
+    encoder = replace(file(0.1, 0.1, 12, 12, 12, 384), pooling="mean", vocabulary=vocabulary)
+    made = plan_model(encoder, machine_preset(hardware), parameters)
+    assert made.parameters["context_length"] == context
+    assert made.estimate.other >= context * vocabulary * 4
+    sound(made)
+
+
 def weights(size: float, layers: int, heads: int, kv_heads: int, **more: Any) -> ModelWeights:
     """Return safetensors weights of ``size`` GB; heads are 128 wide."""
     cache = layers * kv_heads * 2 * 128 * 2

@@ -158,6 +158,9 @@ PROCESS_BYTES = 60 * MB_BYTES
 FULL_SLOT_TOKENS = 8_192
 """Tokens per slot above which Portico shortens the context rather than using fewer slots."""
 
+EMBEDDING_SHARE = 1 / 8
+"""Share of the machine's memory that the longest text of an embedding model can use."""
+
 MIN_CONTEXT_TOKENS = 512
 """Minimum useful context, in tokens."""
 
@@ -264,6 +267,9 @@ def plan_gguf(
     if embedding:
         # A text is computed as one batch, and the compute buffer grows with the batch.
         wanted_tokens = min(wanted_tokens, FULL_SLOT_TOKENS)
+        if requested_tokens is None:
+            batch_tokens = int(hardware.memory_bytes * EMBEDDING_SHARE) // _score_bytes(file)
+            wanted_tokens = min(wanted_tokens, max(MIN_CONTEXT_TOKENS, batch_tokens // 256 * 256))
     return LlamaCppPlan(
         embedding=embedding,
         slots=slots,
@@ -328,6 +334,11 @@ def _fixed_bytes(file: Gguf, cache_type: str) -> int:
     return int(window * file.window_bytes_per_token * CACHE_TYPES[cache_type]) + file.state_bytes
 
 
+def _score_bytes(file: Gguf) -> int:
+    """Return the bytes of the scores over the vocabulary that llama.cpp keeps for each token of an embedded text."""
+    return max(1, file.vocabulary) * 4
+
+
 def _width(file: Gguf) -> int:
     """Return how many numbers each token of a batch needs.
 
@@ -361,7 +372,7 @@ def memory_need(file: Gguf, cpp_plan: LlamaCppPlan) -> LlamaCppMemory:
         cache=int(tokens * file.kv_bytes_per_token * CACHE_TYPES[cpp_plan.cache_type])
         + cpp_plan.slots * _fixed_bytes(file, cpp_plan.cache_type)
         + tokens * cpp_plan.draft_per_token,
-        compute=batch * _width(file) * 4,
+        compute=batch * (_width(file) * 4 + (_score_bytes(file) if cpp_plan.embedding else 0)),
         process=PROCESS_BYTES,
         prompts=cpp_plan.prompts_mb * MB_BYTES,
     )
