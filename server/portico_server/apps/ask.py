@@ -187,11 +187,11 @@ class AskApp:
         """Return the answer, and the search result from which it was made."""
         _refuse(request.options, self.card.name)
         turns = prompt.split(request.messages)
-        computed = await self._compute(turns, request.options, context)
-        if computed is not None:
-            return computed
         model = str(self.card.labels["model"])
         writes = _needs_a_writer(request.options) or await self._writes(model)
+        computed = await self._compute(turns, request.options, model if writes else "", context)
+        if computed is not None:
+            return computed
         query = await self._query(turns, model, context) if writes else prompt.search_query(turns)
         limit = _max_tokens(request.options)
         share = self._budget(model, limit)
@@ -236,10 +236,12 @@ class AskApp:
         return replace(reply, citations=passages, model=self.card.name), search_result
 
     async def _compute(
-        self, turns: prompt.Turns, options: Mapping[str, Any], context: Context
+        self, turns: prompt.Turns, options: Mapping[str, Any], writer: str, context: Context
     ) -> tuple[ChatReply, SearchResult] | None:
         """Return the answer computed from a table of the store, or from all its passages for a question about the
         whole store, and the counts of its files; ``None`` for other questions.
+
+        ``writer`` is the model that names themes; without it, they have only their words.
         """
         if "tables" not in self._store.capabilities or _needs_a_writer(options):
             return None
@@ -248,7 +250,7 @@ class AskApp:
         from portico_server.apps.tables.answer import compute_answer
 
         answer = await compute_answer(turns.question, self._place, context, is_first=not turns.earlier)
-        answer = answer or await answer_overview(turns.question, [self._place], context)
+        answer = answer or await answer_overview(turns.question, [self._place], context, writer=writer)
         if answer is None:
             return None
         search = Search(turns.question, max_num_results=1, ranker="lexical", names=True)

@@ -19,6 +19,7 @@ from portico_server.apps.answer.units import sentences
 from portico_server.apps.language import language
 from portico_server.apps.tables.answer import ComputedAnswer
 from portico_server.apps.tables.periods import find_periods
+from portico_server.apps.theme_names import name_themes
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
@@ -123,7 +124,7 @@ class _OverviewWording:
 
 _ENGLISH = _OverviewWording(
     themes="The main themes of these documents, by the words that passages share:",
-    theme="{words} ({stores}{passages} passages, {files} files): “{sentence}” [{number}]",
+    theme="{name}{words} ({stores}{passages} passages, {files} files): “{sentence}” [{number}]",
     names="The most frequent names, by the number of passages that mention them:",
     name="{name} ({stores}{passages} passages): “{sentence}” [{number}]",
     changes="Files added or changed since {date}: {count}",
@@ -133,7 +134,7 @@ _ENGLISH = _OverviewWording(
 )
 _SIMPLIFIED = _OverviewWording(
     themes="这些文档的主要主题（按段落共有的词归纳）：",
-    theme="{words}（{stores}{passages} 个段落，{files} 个文件）：“{sentence}” [{number}]",
+    theme="{name}{words}（{stores}{passages} 个段落，{files} 个文件）：“{sentence}” [{number}]",
     names="提到最多的名称（按提到它的段落数）：",
     name="{name}（{stores}{passages} 个段落）：“{sentence}” [{number}]",
     changes="{date} 以来新增或修改的文件：{count} 个",
@@ -143,7 +144,7 @@ _SIMPLIFIED = _OverviewWording(
 )
 _TRADITIONAL = _OverviewWording(
     themes="這些文件的主要主題（按段落共有的詞歸納）：",
-    theme="{words}（{stores}{passages} 個段落，{files} 個檔案）：「{sentence}」 [{number}]",
+    theme="{name}{words}（{stores}{passages} 個段落，{files} 個檔案）：「{sentence}」 [{number}]",
     names="提到最多的名稱（按提到它的段落數）：",
     name="{name}（{stores}{passages} 個段落）：「{sentence}」 [{number}]",
     changes="{date} 以來新增或修改的檔案：{count} 個",
@@ -154,10 +155,12 @@ _TRADITIONAL = _OverviewWording(
 _WORDINGS: Mapping[str, _OverviewWording] = {"zh-Hans": _SIMPLIFIED, "zh-Hant": _TRADITIONAL}
 
 
-async def answer_overview(question: str, stores: Sequence[str], context: Context) -> ComputedAnswer | None:
+async def answer_overview(
+    question: str, stores: Sequence[str], context: Context, *, writer: str = ""
+) -> ComputedAnswer | None:
     """Return the answer to a question about whole stores, or ``None`` for any other question.
 
-    ``stores`` are the keys of the stores in the registry.
+    ``stores`` are the keys of the stores in the registry. ``writer`` is the model that names the themes, if any.
     """
     if len(question) > MAX_QUESTION_CHARS:
         return None
@@ -168,7 +171,11 @@ async def answer_overview(question: str, stores: Sequence[str], context: Context
     try:
         if subject is not None:
             themes = [cast("StoreThemes", await context.call(store, FindThemes())) for store in stores]
-            return await SEARCH.run(_overview, question, subject, themes)
+            if subject != "themes":
+                return await SEARCH.run(_list_names, question, subject, themes)
+            largest = _largest_themes([item.themes for item in themes])
+            names = await name_themes(largest, question, writer, context) if writer and largest else {}
+            return await SEARCH.run(_list_themes, question, largest, names, len(stores))
         if since is not None:
             start = datetime.combine(since, datetime.min.time()).timestamp()
             request = FindChangedFiles(start, MAX_LISTED_FILES)
@@ -236,38 +243,42 @@ def _subject(plain_question: str) -> _Subject | None:
     return next((subject for subject in subjects if match[subject]), "names")
 
 
-def _overview(question: str, subject: _Subject, stores: Sequence[StoreThemes]) -> ComputedAnswer | None:
+def _list_themes(
+    question: str, themes: Sequence[Theme], names: Mapping[int, str], store_count: int
+) -> ComputedAnswer | None:
+    """Return the answer with the words of each theme, after its name if it has one."""
     wording = _WORDINGS.get(language(question), _ENGLISH)
-    if subject == "themes":
-        themes = _largest_themes([item.themes for item in stores])
-        lines = [
-            wording.theme.format(
-                words=wording.joint.join(theme.words),
-                stores=wording.stores([theme.example.store], len(stores)),
-                passages=theme.passage_count,
-                files=theme.file_count,
-                sentence=_sentence(theme.example.text, theme.words),
-                number=number,
-            )
-            for number, theme in enumerate(themes, 1)
-        ]
-        examples = [theme.example for theme in themes]
-    else:
-        names = _most_mentioned(subject, list(chain.from_iterable(item.names for item in stores)))
-        lines = [
-            wording.name.format(
-                name=mentions[0].name,
-                stores=wording.stores([item.example.store for item in mentions], len(stores)),
-                passages=sum(item.passage_count for item in mentions),
-                sentence=_sentence(mentions[0].example.text, (mentions[0].name,)),
-                number=number,
-            )
-            for number, mentions in enumerate(names, 1)
-        ]
-        examples = [mentions[0].example for mentions in names]
-    if not lines:
-        return None
-    return _numbered_list(wording.themes if subject == "themes" else wording.names, lines, examples)
+    lines = [
+        wording.theme.format(
+            name=f"{names[number]}{wording.colon}" if number in names else "",
+            words=wording.joint.join(theme.words),
+            stores=wording.stores([theme.example.store], store_count),
+            passages=theme.passage_count,
+            files=theme.file_count,
+            sentence=_sentence(theme.example.text, theme.words),
+            number=number,
+        )
+        for number, theme in enumerate(themes, 1)
+    ]
+    return _numbered_list(wording.themes, lines, [theme.example for theme in themes]) if lines else None
+
+
+def _list_names(question: str, subject: _Subject, stores: Sequence[StoreThemes]) -> ComputedAnswer | None:
+    wording = _WORDINGS.get(language(question), _ENGLISH)
+    names = _most_mentioned(subject, list(chain.from_iterable(item.names for item in stores)))
+    lines = [
+        wording.name.format(
+            name=mentions[0].name,
+            stores=wording.stores([item.example.store for item in mentions], len(stores)),
+            passages=sum(item.passage_count for item in mentions),
+            sentence=_sentence(mentions[0].example.text, (mentions[0].name,)),
+            number=number,
+        )
+        for number, mentions in enumerate(names, 1)
+    ]
+    return (
+        _numbered_list(wording.names, lines, [mentions[0].example for mentions in names]) if lines else None
+    )
 
 
 def _largest_themes(themes_of_stores: Sequence[Sequence[Theme]]) -> Sequence[Theme]:

@@ -27,12 +27,33 @@ SEARCHER = [
 ]
 """A model that searches for the question and answers with the result."""
 
+NAMER = [
+    {
+        "match": "(?s)1. harbour, ferry, dough: In Harwick .*2. stars, telescope, light: The mirror.*main themes",
+        "times": 1,
+        "content": "<think>1. No</think>**1. Names**\n1. Ferries of Harwick\n2.\n3. "
+        + "long " * 20
+        + "\n9. No\n4. People",
+    },
+    {"match": ".", "error": {"status": 500}},
+]
+"""A model that names themes once, and then fails."""
+
 CONFIGURATION = {
     "models": [
-        {"name": "small", "source": "fake://", "aliases": ["default"], "answers": "quote"},
+        {
+            "name": "small",
+            "source": "fake://",
+            "aliases": ["default"],
+            "answers": "quote",
+            "parameters": {"script": NAMER},
+        },
         {"name": "searcher", "source": "fake://", "parameters": {"script": SEARCHER}},
     ],
-    "stores": [{"name": name, "app": True} for name in ("docs", "tea", "letters", "scraps", "empty")],
+    "stores": [
+        *({"name": name, "app": True} for name in ("docs", "tea", "letters", "scraps", "empty")),
+        {"name": "named", "app": True, "answers": "write"},
+    ],
     "keys": [
         {"name": "boss", "key": KEYS["boss"], "scopes": ["admin"]},
         {
@@ -81,6 +102,7 @@ FILES: dict[str, dict[str, tuple[str, ...]]] = {
     "tea": {"tea": TEA},
     "letters": {"letters": LETTERS},
     "scraps": {"scraps": SCRAPS},
+    "named": {"bread": BREAD, "ferries": FERRIES, "telescopes": TELESCOPES},
 }
 
 
@@ -139,6 +161,18 @@ def test_a_question_about_the_whole_store_is_answered_from_all_of_it(
     message = ask(url, app, question)
     assert [word for word in words if word not in message["content"]] == []
     assert cited_files(message)
+
+
+def test_a_model_that_writes_names_the_themes_and_words_stay_where_it_does_not(url: str) -> None:
+    first, second = (ask(url, "named", "What are the main themes?")["content"] for _ in range(2))
+    lines = [line.partition(" (")[0] for line in first.splitlines()[2:]]
+    assert lines == [
+        "1. Ferries of Harwick: harbour, ferry, dough",
+        "2. stars, telescope, light",
+        "3. crust, bread",
+        "4. People: mara, professor, velling",
+    ]
+    assert second == ask(url, "docs", "What are the main themes?")["content"]
 
 
 @pytest.mark.parametrize(
@@ -233,6 +267,7 @@ async def test_the_themes_of_a_store_are_a_resource_of_mcp(url: str, key: str) -
             assert [item for item in listed if item.endswith("/themes")] == [
                 uri,
                 "portico://stores/letters/themes",
+                "portico://stores/named/themes",
                 "portico://stores/scraps/themes",
                 "portico://stores/tea/themes",
             ]
