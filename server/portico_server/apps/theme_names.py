@@ -54,8 +54,8 @@ async def name_themes(
         return {}
     names: dict[int, str] = {}
     for line in without_thought(reply.content if isinstance(reply, ChatReply) else "").splitlines():
-        first, _, rest = line.strip().partition(".")
-        number, name = whole_number(first), rest.strip(' *"“”「」')
+        digits, _, text = line.strip().partition(".")
+        number, name = whole_number(digits), text.strip(' *"“”「」')
         if number is not None and number <= len(themes) and 0 < len(name) <= MAX_NAME_CHARS:
             names.setdefault(number, name)
     return names
