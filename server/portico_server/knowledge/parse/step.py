@@ -10,12 +10,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import field
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, TypeAlias
 
 from portico_server.core.dataclass import dataclass
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
-from portico_server.knowledge.parse.csv import ROW_GROUP_CHARS
+from portico_server.knowledge.parse.csv import ROW_GROUP_CHARS, short_header
+from portico_server.knowledge.parse.section import MAX_TITLE_CHARS
 from portico_server.knowledge.parse.text import encoding_of
 
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
@@ -34,8 +35,16 @@ MAX_HEADINGS: Final = 16
 """Maximum number of headings above a passage."""
 
 MAX_NAMES: Final = 200
-"""Maximum number of names in a list of names."""
+"""Maximum number of names in a list of names, and of properties in a set."""
 
+MAX_TABLES_RATIO: Final = 32
+"""Maximum size of the tables of properties as a multiple of the file, because elements can share property sets."""
+
+MIN_TABLES_CHARS: Final = 4 * 1024 * 1024
+"""Number of characters that the tables of properties can always have."""
+
+MIN_SET_CHARS: Final = 128
+"""Number of characters for which a property set of an element counts at least."""
 
 GLOBAL_ID_CHARS: Final = 22
 """Length of an IFC identifier in characters."""
@@ -113,7 +122,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
     schema = _schema(file)
     writer = PartWriter()
     if schema.startswith("IFC"):
-        model = _Building(file)
+        model = _Building(file, max(MIN_TABLES_CHARS, MAX_TABLES_RATIO * source.size))
         yield writer.part("\n".join(_about(file, schema, model.units, model.count_lines)), line=1)
         yield from model.parts(writer)
     else:
@@ -314,6 +323,7 @@ def _runs(head: str, lines: Sequence[str]) -> Iterator[str]:
         if pending_lines and width + len(line) > ROW_GROUP_CHARS:
             yield "\n".join([head, *pending_lines])
             pending_lines, width = [], 0
+            head = head if len(head) <= ROW_GROUP_CHARS else short_header(head)
         pending_lines.append(line)
         width += len(line)
     if pending_lines:
@@ -377,7 +387,7 @@ class _Assembly:
             yield writer.part(run, line=first.line if first else None)
 
     def _name(self, definition: int) -> str:
-        return _product(self._products[definition])
+        return _product(self._products[definition])[:ROW_GROUP_CHARS]
 
     def _above(self, definition: int) -> tuple[str, ...]:
         """Return the names of the enclosing assemblies, outermost first, and of the product. A cycle is followed only
@@ -415,12 +425,19 @@ _NO_ELEMENT = re.compile(
 
 
 class _Building:
-    """The spaces of a building, the elements in each space, and the property sets of the elements."""
+    """The spaces of a building, the elements in each space, and the property sets of the elements.
 
-    def __init__(self, file: StepFile) -> None:
+    ``max_table_chars`` limits the tables of properties of all elements together.
+    """
+
+    def __init__(self, file: StepFile, max_table_chars: int) -> None:
         self._file = file
         self._above: dict[int, int] = {}
-        self._sets: dict[int, list[int]] = defaultdict(list)
+        self._sets: dict[int, list[list[int]]] = defaultdict(list)
+        """Lists of property sets by element. Elements share the lists, which may be as long as the file."""
+        self._values: dict[int, dict[str, str]] = {}
+        """The values of property sets that have been read."""
+        self._remaining_table_chars = max_table_chars
         self._types: dict[int, int] = {}
         self._materials: dict[int, list[str]] = defaultdict(list)
         for _number, step_instance in file.of("IFCRELAGGREGATES", "IFCRELNESTS"):
@@ -428,8 +445,9 @@ class _Building:
         for _number, step_instance in file.of("IFCRELCONTAINEDINSPATIALSTRUCTURE"):
             self._above.update(dict.fromkeys(step_instance.references(4), step_instance.reference(5)))
         for _number, step_instance in file.of("IFCRELDEFINESBYPROPERTIES"):
+            set_numbers = step_instance.references(5)
             for element in step_instance.references(4):
-                self._sets[element] += step_instance.references(5)
+                self._sets[element].append(set_numbers)
         for _number, step_instance in file.of("IFCRELDEFINESBYTYPE"):
             self._types.update(dict.fromkeys(step_instance.references(4), step_instance.reference(5)))
         for _number, step_instance in file.of("IFCRELASSOCIATESMATERIAL"):
@@ -523,19 +541,29 @@ class _Building:
             yield "Type", {"Type": kind.text(2)}
         if number in self._materials:
             yield "Material", {"Material": ", ".join(self._materials[number])}
-        for set_number in [*(kind.references(5) if kind is not None else []), *self._sets.get(number, ())]:
-            group = self._file.get(set_number, "IFCPROPERTYSET", "IFCELEMENTQUANTITY")
-            if group is None:
-                continue
-            at = 4 if group.kind == "IFCPROPERTYSET" else 5
-            step_instances = [self._file.get(property_number) for property_number in group.references(at)]
-            values = {
-                step_instance.text(0): _value(step_instance)
-                for step_instance in step_instances
-                if step_instance is not None and step_instance.text(0)
-            }
+        own_sets = chain.from_iterable(self._sets.get(number, ()))
+        for set_number in chain(kind.references(5) if kind is not None else (), own_sets):
+            values = self._values.get(set_number)
+            if values is None:
+                values = self._values[set_number] = self._read_values(set_number)
+            self._remaining_table_chars -= max(MIN_SET_CHARS, sum(map(len, values.values())))
+            if self._remaining_table_chars < 0:
+                raise Unreadable(
+                    f"has tables of properties of more than {MAX_TABLES_RATIO} times its size, because many "
+                    "elements share many property sets. Split the file."
+                )
             if values:
-                yield group.text(2) or "Properties", values
+                yield self._file.data[set_number].text(2)[:MAX_TITLE_CHARS] or "Properties", values
+
+    def _read_values(self, set_number: int) -> dict[str, str]:
+        """Return the values of a property set by the names of the properties."""
+        group = self._file.get(set_number, "IFCPROPERTYSET", "IFCELEMENTQUANTITY")
+        if group is None:
+            return {}
+        numbers = group.references(4 if group.kind == "IFCPROPERTYSET" else 5)
+        instances = filter(None, map(self._file.get, numbers))
+        named_values = ((instance.text(0), _value(instance)) for instance in instances if instance.text(0))
+        return dict(islice(named_values, MAX_NAMES))
 
     def _space(self, number: int) -> int:
         """Return the number of the space that contains an element, directly or as part of another element; 0 if there
@@ -568,7 +596,7 @@ class _Building:
 
     def _title(self, number: int) -> str:
         step_instance = self._file.data[number]
-        return step_instance.text(2) or f"{_kind(step_instance.kind)} #{number}"
+        return step_instance.text(2)[:MAX_TITLE_CHARS] or f"{_kind(step_instance.kind)} #{number}"
 
     def _line(self, number: int) -> int:
         return self._file.data[number].line

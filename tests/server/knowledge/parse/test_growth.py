@@ -7,7 +7,7 @@ limit of the reader is the bound: with the square of their size, they would take
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
@@ -76,6 +76,82 @@ def nested_table(depth: int) -> str:
     opening = "<table:table><table:table-row><table:table-cell>"
     return (
         opening * depth + "<text:p>a</text:p>" + "</table:table-cell></table:table-row></table:table>" * depth
+    )
+
+
+def exchange(schema: str, lines: Iterable[str]) -> bytes:
+    """Return a STEP or IFC file with these instances, numbered from 1."""
+    data = "".join(f"#{number}={line};\n" for number, line in enumerate(lines, 1))
+    return f"ISO-10303-21;\nHEADER;\nFILE_SCHEMA(('{schema}'));\nENDSEC;\nDATA;\n{data}END-ISO-10303-21;\n".encode()
+
+
+def references(first: int, count: int) -> str:
+    return "(" + ",".join(f"#{number}" for number in range(first, first + count)) + ")"
+
+
+GLOBAL_ID: Final = "'0123456789012345678901'"
+
+
+def building(elements: int, sets: int = 1, properties: int = 1, name: str = "a", value: str = "b") -> bytes:
+    """Return a building whose elements share all property sets, and whose property sets share all properties."""
+    first_set = properties + 1
+    first_element = first_set + sets
+    return exchange(
+        "IFC4",
+        [
+            *(f"IFCPROPERTYSINGLEVALUE('{name}{number}',$,'{value}',$)" for number in range(properties)),
+            *(
+                f"IFCPROPERTYSET({GLOBAL_ID},$,'s{number}',$,{references(1, properties)})"
+                for number in range(sets)
+            ),
+            *[f"IFCWALL({GLOBAL_ID},$,'w',$)"] * elements,
+            f"IFCRELDEFINESBYPROPERTIES({GLOBAL_ID},$,$,$,{references(first_element, elements)},"
+            f"{references(first_set, sets)})",
+        ],
+    )
+
+
+def typed_building(count: int) -> bytes:
+    """Return a building whose elements have one type with many property sets."""
+    return exchange(
+        "IFC4",
+        [
+            "IFCPROPERTYSINGLEVALUE('a',$,'b',$)",
+            *(f"IFCPROPERTYSET({GLOBAL_ID},$,'s{number}',$,(#1))" for number in range(count)),
+            f"IFCWALLTYPE({GLOBAL_ID},$,'t',$,$,{references(2, count)})",
+            *[f"IFCWALL({GLOBAL_ID},$,'w',$)"] * count,
+            f"IFCRELDEFINESBYTYPE({GLOBAL_ID},$,$,$,{references(count + 3, count)},#{count + 2})",
+        ],
+    )
+
+
+def storeys(count: int) -> bytes:
+    """Return a building with many storeys and a long name."""
+    return exchange(
+        "IFC4",
+        [
+            f"IFCBUILDING({GLOBAL_ID},$,'{'a' * count}',$,$,$,$,$)",
+            *[f"IFCBUILDINGSTOREY({GLOBAL_ID},$,'b',$,$,$,$,$,$,$)"] * count,
+            f"IFCRELAGGREGATES({GLOBAL_ID},$,$,$,#1,{references(2, count)})",
+        ],
+    )
+
+
+def assemblies(count: int, name: str = "a") -> bytes:
+    """Return assemblies that all contain one part with a name, and belong to one assembly with this name."""
+    products = count + 2
+    return exchange(
+        "AUTOMOTIVE_DESIGN",
+        [
+            *(f"PRODUCT('{name if number < 2 else number}','','',$)" for number in range(products)),
+            *(f"PRODUCT_DEFINITION_FORMATION('','',#{number + 1})" for number in range(products)),
+            *(f"PRODUCT_DEFINITION('','',#{products + number + 1},$)" for number in range(products)),
+            *(
+                f"NEXT_ASSEMBLY_USAGE_OCCURRENCE('','','',#{2 * products + whole},#{2 * products + part})"
+                for number in range(3, products + 1)
+                for whole, part in ((1, number), (number, 2))
+            ),
+        ],
     )
 
 
@@ -172,6 +248,15 @@ STRUCTURES: Final[Mapping[str, tuple[str, Build]]] = {
             f"n{n // 10 + 1}.xml",
         ),
     ),
+    "elements of a building": ("a.ifc", building),
+    "properties of many elements": ("a.ifc", lambda n: building(n, properties=n)),
+    "property sets of many elements": ("a.ifc", lambda n: building(n, sets=n)),
+    "property sets of a type": ("a.ifc", typed_building),
+    "a long name of a property": ("a.ifc", lambda n: building(n, name="a" * n)),
+    "a long value of a property": ("a.ifc", lambda n: building(n, value="b" * n)),
+    "a long name above many storeys": ("a.ifc", storeys),
+    "assemblies": ("a.stp", assemblies),
+    "assemblies with a long name": ("a.stp", lambda n: assemblies(n, "a" * n)),
     "lines of a page": (
         "a.pdf",
         lambda n: documents.laid_out([(50, 780 - 12 * i, "tide") for i in range(n)]),
