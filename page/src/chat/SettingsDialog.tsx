@@ -1,12 +1,12 @@
 // Settings of one conversation: system prompt, parameters, and the stores and tools that its model can use.
 
 import type { ComponentChildren } from "preact";
-import { rows } from "../api";
+import { json, rows } from "../api";
 import { FormDialog, Trouble, useLoaded } from "../parts/ui";
-import { status } from "../status";
+import { refresh, status } from "../status";
 import type { Tool } from "../types";
 import { t } from "../words/words";
-import { configure, settings } from "./conversation";
+import { choose, configure, settings, target } from "./conversation";
 import type { Settings } from "./sessions";
 
 /** Returns the values of the ticked checkboxes with a name. */
@@ -35,8 +35,33 @@ function read(form: FormData, before: Settings): Settings {
   };
 }
 
+/** Deploys an agent with a model and these settings, or another version of it, and chooses it for the conversation. */
+async function saveAgent(name: string, model: string, chosen: Settings, tools: Tool[]): Promise<void> {
+  const known = status.value?.stores ?? [];
+  const stores = (chosen.stores ?? []).flatMap((id) => known.find((store) => store.id === id)?.name ?? []);
+  const ofServers = tools.filter((tool) => chosen.servers?.some((server) => tool.source === `mcp:${server}`));
+  const spec = {
+    portico_agent: 1,
+    name,
+    model,
+    instructions: chosen.instructions ?? "",
+    options: {
+      ...(chosen.temperature === undefined ? {} : { temperature: chosen.temperature }),
+      ...(chosen.top_p === undefined ? {} : { top_p: chosen.top_p }),
+      ...(chosen.max_output_tokens ? { max_tokens: chosen.max_output_tokens } : {}),
+    },
+    stores,
+    tools: [...(chosen.tools ?? []), ...ofServers.map((tool) => tool.name)],
+    skills: chosen.skills ?? [],
+  };
+  await json("/api/apps", { json: { name, kind: "agent", spec } });
+  await refresh();
+  choose(name);
+}
+
 export function SettingsDialog({ onClose }: { onClose: () => void }) {
   const given = settings.value;
+  const model = target.value;
   const tools = useLoaded(() => rows<Tool>("/api/tools"), "tools");
   const servers = useLoaded(() => rows<{ name: string }>("/api/mcp/servers"), "servers");
   const stores = (status.value?.stores ?? []).filter((store) => store.id !== given.documents);
@@ -45,7 +70,12 @@ export function SettingsDialog({ onClose }: { onClose: () => void }) {
     <FormDialog
       title={t("settings.title")}
       does={t("save")}
-      onSend={(form) => configure(read(form, given))}
+      onSend={async (form) => {
+        const chosen = read(form, given);
+        await configure(chosen);
+        const name = String(form.get("agent")).trim();
+        if (name && model) await saveAgent(name, model.name, chosen, tools.value ?? []);
+      }}
       onClose={onClose}
     >
       <label>
@@ -101,6 +131,11 @@ export function SettingsDialog({ onClose }: { onClose: () => void }) {
           none={t("tools.noServers")}
         />
       )}
+      <label>
+        <span>{t("settings.agent")}</span>
+        <input name="agent" maxLength={64} autocomplete="off" />
+        <small class="soft">{t("settings.agentNote")}</small>
+      </label>
       <Trouble error={tools.error} />
     </FormDialog>
   );

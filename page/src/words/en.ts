@@ -146,6 +146,9 @@ export const en = {
   "settings.noStores": "No stores yet. Create one under Library.",
   "settings.searchFirst": "Search before every answer (otherwise the model decides)",
   "settings.tools": "Tools the model can call",
+  "settings.agent": "Save as an agent",
+  "settings.agentNote":
+    "With a name, the model and these settings also become an agent, which you choose like a model. An existing name gets a new version.",
   "kind.agent": "agent",
   "kind.flow": "app",
   "kind.store": "answers from documents",

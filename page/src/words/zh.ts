@@ -147,6 +147,9 @@ export const zh: Record<keyof typeof en, string> = {
   "settings.noStores": "还没有知识库：请在“资料库”中新建。",
   "settings.searchFirst": "每次回答前先检索（否则由模型决定）",
   "settings.tools": "模型可调用的工具",
+  "settings.agent": "另存为智能体",
+  "settings.agentNote":
+    "填写名称后，当前模型和这些设置会同时存为智能体，可像模型一样选用；若名称已存在，则新增一个版本。",
   "kind.agent": "智能体",
   "kind.flow": "应用",
   "kind.store": "基于文档回答",

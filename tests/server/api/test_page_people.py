@@ -290,3 +290,40 @@ async def test_a_citation_opens_the_recording_at_its_second(seen: Seen) -> None:
     await click(page, "Show text", "dialog[open]")
     assert "Bread is baked at nine." in await page.until(text("dialog[open] .passage"))
     seen.delete(f"/api/stores/{name}")
+
+
+@pytest.mark.parametrize(
+    ("language", "label"), [("en", "Save as an agent"), ("zh", "另存为智能体")], ids=["en", "zh"]
+)
+async def test_settings_are_saved_under_a_name_and_chosen_for_another_conversation(
+    seen: Seen, language: str, label: str
+) -> None:
+    page, name = seen.page, f"baker-{language}-{seen.width}"
+    await start(page, "house")
+    if language == "zh":
+        await page.run("document.querySelector('#language').click()")
+    await page.focus("document.querySelector('#settings')")
+    await page.press_enter()
+    field = "document.querySelector('dialog[open] [name=agent]')"
+    await page.until(f"{field}?.closest('label').innerText.includes({json.dumps(label)})")
+    await sound(seen)
+    await page.type("dialog[open] [name=instructions]", "You bake.")
+    await page.type("dialog[open] [name=temperature]", "0.5")
+    await page.type("dialog[open] [name=agent]", name)
+    await page.press_enter()
+    await page.until(
+        f"!document.querySelector('dialog[open]') && {text('#model')}.startsWith({json.dumps(name)})"
+    )
+    [version] = seen.get(f"/api/apps/{name}/versions").json()["data"]
+    spec = version["spec"]
+    assert (spec["model"], spec["instructions"]) == ("house", "You bake.")
+    assert spec["options"] == {"temperature": 0.5}
+    if language == "zh":
+        await page.run("document.querySelector('#language').click()")
+    await start(page, "house")
+    await start(page, name)
+    await ask(page, "bread?")
+    assert "It is baked at nine." in await answered(page)
+    [session] = seen.get(f"/api/sessions?app={name}").json()["data"]
+    assert session["app"] == name
+    seen.delete(f"/api/apps/{name}")
