@@ -98,7 +98,7 @@ def shelf() -> Iterator[Shelf]:
             ids.append(boss.get(f"/api/stores/{store}").json()["id"])
             boss.post(f"/v1/vector_stores/{ids[-1]}/files", json={"file_id": file}).raise_for_status()
             waited(boss, store)
-        yield Shelf(boss, *ids, file)
+        yield Shelf(boss, ids[0], ids[1], file)
 
 
 def test_a_scope_by_id_reads_what_a_scope_by_name_reads(shelf: Shelf) -> None:
