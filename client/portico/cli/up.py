@@ -47,8 +47,8 @@ def up(
         bool | None,
         typer.Option(
             "--yes/--no",
-            help="Download the better model that fits this machine, or never offer it (default: ask once, on "
-            "a terminal).",
+            help="Download the better models that fit this machine, or never offer them (default: ask once, "
+            "on a terminal).",
         ),
     ] = None,
     home: Annotated[
