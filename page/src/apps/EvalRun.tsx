@@ -11,7 +11,8 @@ import type { EvalRun, OutputItem } from "../types";
 import { t } from "../words/words";
 
 export const POLL_INTERVAL_MS = 2_000;
-const PAGE_SIZE = 100;
+/** Number of items in a request. */
+export const PAGE_SIZE = 100;
 const OUTCOMES = ["pass", "fail", "error"] as const;
 type Outcome = (typeof OUTCOMES)[number];
 
@@ -29,7 +30,7 @@ type Sample = {
   output?: { role: string; content: unknown }[];
 };
 
-interface Output extends OutputItem {
+export interface Output extends OutputItem {
   results: Result[];
   sample: Sample;
 }
@@ -187,7 +188,7 @@ function CriteriaTable({ run }: { run: EvalRun }) {
 }
 
 /** The result of a criterion for an item. */
-function Mark({ result }: { result: Result | undefined }) {
+export function Mark({ result }: { result: Result | undefined }) {
   if (!result) return null;
   const word = result.error ? "error" : result.passed ? "pass" : "fail";
   return (
@@ -198,11 +199,11 @@ function Mark({ result }: { result: Result | undefined }) {
 }
 
 /** Returns why an item has an error, or an empty string. */
-function reasonOf(output: Output): string {
+export function reasonOf(output: Output): string {
   return output.sample.error?.message ?? output.results.find((each) => each.error)?.error?.message ?? "";
 }
 
-function answerOf(output: Output): string {
+export function answerOf(output: Output): string {
   return (output.sample.output ?? []).map((each) => pretty(each.content)).join("\n");
 }
 
@@ -289,7 +290,7 @@ const COUNTED = { pass: "passed", fail: "failed", error: "errored" } as const;
 const MAX_BRIEF_CHARS = 200;
 
 /** Returns the beginning of a text, or the values of an item. */
-function brief(value: string | Record<string, unknown>): string {
+export function brief(value: string | Record<string, unknown>): string {
   const text =
     typeof value === "string"
       ? value

@@ -13,6 +13,7 @@ import { go, link, route } from "../route";
 import { status, targets } from "../status";
 import type { EvalObject, EvalRun } from "../types";
 import { t } from "../words/words";
+import { CompareDialog, EvalComparison } from "./EvalCompare";
 import { EvalRunPage, isWorking, POLL_INTERVAL_MS, RunProgress, scoreOf, stateOf } from "./EvalRun";
 import { EvalSearchPage, NewSearch, Searches } from "./EvalSearch";
 import { readEvalFile } from "./evalFile";
@@ -22,8 +23,10 @@ const MAX_RUNS = 500;
 const MAX_LINES = 4;
 
 export function View() {
-  const [, id, run, search] = route.value.rest;
+  const [, id, run, search, other] = route.value.rest;
   if (id && run === "searches" && search) return <EvalSearchPage key={search} evalId={id} id={search} />;
+  if (id && run === "compare" && search && other)
+    return <EvalComparison key={`${search} ${other}`} evalId={id} first={search} second={other} />;
   if (id && run) return <EvalRunPage key={run} evalId={id} id={run} />;
   return id ? <EvalPage key={id} id={id} /> : <EvalList />;
 }
@@ -200,11 +203,12 @@ function EvalPage({ id }: { id: string }) {
     `${path}/runs`,
     polled,
   );
-  const [opened, setOpened] = useState<"" | "run" | "search" | "remove">("");
+  const [opened, setOpened] = useState<"" | "compare" | "run" | "search" | "remove">("");
   const [busy, error, work] = useWork();
   useTrail({ label: test.value?.name || id });
   if (!test.value) return <Trouble error={test.error} retry={test.retry} />;
   const { name, testing_criteria: criteria } = test.value;
+  const finished = (runs.value ?? []).filter((run) => run.status === "completed");
   return (
     <>
       <div class="actions spread">
@@ -213,6 +217,11 @@ function EvalPage({ id }: { id: string }) {
           <button type="button" class="primary" disabled={!runs.value} onClick={() => setOpened("run")}>
             {t("evals.run")}
           </button>
+          {finished.length > 1 && (
+            <button type="button" onClick={() => setOpened("compare")}>
+              {t("compare")}
+            </button>
+          )}
           <Menu name={name || id}>
             {runs.value?.[0] && (
               <button type="button" onClick={() => setOpened("search")}>
@@ -252,6 +261,7 @@ function EvalPage({ id }: { id: string }) {
           onClose={() => setOpened("")}
         />
       )}
+      {opened === "compare" && <CompareDialog runs={finished} onClose={() => setOpened("")} />}
       {opened === "run" && (
         <NewRun evalId={id} before={runs.value?.[0] ?? null} onClose={() => setOpened("")} />
       )}

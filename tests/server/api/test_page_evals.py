@@ -311,3 +311,59 @@ async def test_settings_are_searched_their_scores_drawn_and_the_best_are_deploye
     await page.until("document.querySelectorAll('#evalruns tbody tr').length === 1")
     await sound(seen)
     seen.delete(f"/api/apps/{name}")
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", ["Compare runs", "turned right", "no change"]),
+        ("zh", ["比较运行", "由错变对", "无变化"]),
+    ],
+    ids=["en", "zh"],
+)
+async def test_two_runs_are_compared_and_their_items_opened(
+    seen: Seen, language: str, words: list[str]
+) -> None:
+    page = seen.page
+    compare, right, same = words
+    await visit(page, "run", "evals")
+    await click(page, "Create evaluation")
+    await write(page, SPECIFICATION.replace("MODEL", "clerk"))
+    await click(page, "Start run", "dialog")
+    await page.until(DONE)
+    await click(page, "capitals")
+    await click(page, "Run evaluation")
+    await pick(page, "model", "guesser")
+    await click(page, "Start run", "dialog")
+    await page.until(f"{DONE} && {text('h1')} === 'capitals · guesser'")
+    await click(page, "capitals")
+    if language == "zh":
+        await page.run("document.querySelector('#language').click()")
+    await click(page, compare)
+    await page.until("document.querySelector('dialog[open] [name=second]') && true")
+    await sound(seen)
+    await page.focus("document.querySelector('dialog[open] button.primary')")
+    await page.press_enter()
+    items = "[...document.querySelectorAll('#compareditems tbody tr')].map((it) => it.cells[4].innerText)"
+    await page.until(f"({items}).join() === {json.dumps(','.join([same, right, same]))}")
+    runs = await page.run(text("#comparedruns tbody"))
+    assert runs.index("clerk") < runs.index("guesser"), "the older run is first"
+    await sound(seen)
+    choice = "document.querySelector('#change')"
+    await page.run(
+        f"{choice}.value = 'right', {choice}.dispatchEvent(new Event('change', {{bubbles: true}}))"
+    )
+    await page.until(f"({items}).join() === {json.dumps(right)}")
+    await page.focus("document.querySelector('#compareditems a')")
+    await page.press_enter()
+    answers = "[...document.querySelectorAll('dialog[open] .answer')].map((it) => it.innerText).join()"
+    await page.until(f"{answers} === 'Rome,Lima'")
+    await sound(seen)
+    address = await page.run("location.href")
+    await page.open("about:blank")
+    await page.open(address)  # the item of a comparison has its own address
+    await page.until(f"{answers} === 'Rome,Lima'")
+    await escape(page)
+    await page.until("location.hash.split('/').length === 7")
+    if language == "zh":
+        await page.run("document.querySelector('#language').click()")
