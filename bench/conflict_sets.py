@@ -1,7 +1,7 @@
 """Documents that contradict each other or only seem to, and questions about them, in English and Chinese.
 
-Three sets of templates have different subjects, sentences and values: ``tuned`` for tuning, ``heldout`` for measuring,
-and ``seen``, which was held out for the first measurement and then used for tuning.
+Four sets of templates have different subjects, sentences and values: ``tuned`` for tuning, ``later`` for measuring,
+and ``seen`` and ``heldout``, which were held out for the first two measurements and then used for tuning.
 The same seed gives the same set. Each case concerns an invented subject with two or three documents of different
 years. The documents state different values (``number``, ``period``, ``office``, ``negation``), or the same value in
 other words (``agree``), or say something else about the same subject (``other``). The documents of all cases are in one
@@ -562,6 +562,142 @@ TEMPLATES: Mapping[str, Mapping[str, Sequence[Template]]] = {
                 other="Breakfast in the {x} hotel was once served by a parrot.",
             ),
         ),
+        "later": (
+            Template(
+                "number",
+                "{x} canal",
+                "How many locks does the {x} canal have?",
+                ("The {x} canal has {v} locks.", "Boats pass {v} locks on the {x} canal."),
+                (("24", "21", "19"), ("thirty", "27", "25")),
+                (("21", "twenty-one"),),
+                other="Boats on the {x} canal pay 15 euros.",
+            ),
+            Template(
+                "number",
+                "{x} printer",
+                "How much does the {x} printer weigh?",
+                ("The {x} printer weighs {v}.", "The weight of the {x} printer is {v}."),
+                (("9 kg", "8.5 kg", "8 kg"), ("12 kg", "11,000 g", "10 kg")),
+                (("8.5 kg", "8,500 g"),),
+                other="The {x} printer holds 250 sheets of paper.",
+            ),
+            Template(
+                "number",
+                "{x} flat",
+                "What is the monthly rent of the {x} flat?",
+                (
+                    "The monthly rent of the {x} flat is {v}.",
+                    "For the {x} flat a monthly rent of {v} is charged.",
+                ),
+                (("950 EUR", "900 EUR", "860 EUR"), ("1,200 euros", "1,150 EUR", "1,100 EUR")),
+                (("900 EUR", "900 euros"),),
+                other="The {x} flat has 3 rooms.",
+            ),
+            Template(
+                "number",
+                "{x} train",
+                "How long does the journey with the {x} train take?",
+                ("The journey with the {x} train takes {v}.", "A journey with the {x} train lasts {v}."),
+                (("2 hours", "105 minutes", "95 minutes"), ("50 minutes", "45 minutes", "40 minutes")),
+                (("2 hours", "120 minutes"),),
+                other="The {x} train has 6 carriages.",
+            ),
+            Template(
+                "period",
+                "{x} pharmacy",
+                "When does the {x} pharmacy close on Sundays?",
+                (
+                    "On Sundays the {x} pharmacy closes at {v}.",
+                    "The {x} pharmacy is open until {v} on Sundays.",
+                ),
+                (("13:00", "12:30", "12:00"), ("2 pm", "1 pm", "12 pm")),
+                (("13:00", "1 pm"),),
+                other="On Sundays the {x} pharmacy is staffed by 2 people.",
+            ),
+            Template(
+                "period",
+                "{x} law",
+                "When did the {x} law come into force?",
+                ("The {x} law came into force on {v}.", "It was on {v} that the {x} law came into force."),
+                (
+                    ("1 July 2018", "1 January 2018", "1 May 2017"),
+                    ("March 3, 1999", "March 1, 1999", "February 1, 1999"),
+                ),
+                (("1 January 2018", "January 1, 2018"),),
+                other="The {x} law was printed on 3 February 2016.",
+            ),
+            Template(
+                "period",
+                "{x} fair",
+                "On which day does the {x} fair begin?",
+                ("The {x} fair begins on {v}.", "On {v} the {x} fair begins."),
+                (("5 September", "29 August", "22 August"), ("12 May", "5 May", "1 May")),
+                (("5 May", "May 5"),),
+                other="The {x} fair has 80 stands.",
+            ),
+            Template(
+                "office",
+                "{x} Foundation",
+                "Who is the treasurer of the {x} Foundation?",
+                (
+                    "The treasurer of the {x} Foundation is {v}.",
+                    "{v} is the treasurer of the {x} Foundation.",
+                    "{v} works as treasurer for the {x} Foundation.",
+                ),
+                PERSON,
+                SAME_PERSON,
+                other="{q} painted the door of the {x} Foundation.",
+            ),
+            Template(
+                "office",
+                "{x} fire brigade",
+                "Who commands the {x} fire brigade?",
+                ("{v} commands the {x} fire brigade.", "The {x} fire brigade is commanded by {v}."),
+                PERSON,
+                SAME_PERSON,
+                other="{q} drove for the {x} fire brigade once.",
+            ),
+            Template(
+                "negation",
+                "{x} spring",
+                "Is the water of the {x} spring drinkable?",
+                ("The water of the {x} spring is drinkable.", "The {x} spring has drinkable water."),
+                denials=(
+                    "The water of the {x} spring is not drinkable.",
+                    "The water of the {x} spring is no longer drinkable.",
+                ),
+                other="The water of the {x} spring smells of iron.",
+            ),
+            Template(
+                "negation",
+                "{x} garage",
+                "Can electric cars charge in the {x} garage?",
+                (
+                    "Electric cars can charge in the {x} garage.",
+                    "In the {x} garage electric cars can charge.",
+                ),
+                denials=(
+                    "Electric cars cannot charge in the {x} garage.",
+                    "Electric cars can no longer charge in the {x} garage.",
+                ),
+                other="Electric cars in the {x} garage are mostly white.",
+            ),
+            Template(
+                "negation",
+                "{x} concert hall",
+                "Are photographs permitted in the {x} concert hall?",
+                (
+                    "Photographs are permitted in the {x} concert hall.",
+                    "Guests may take photographs in the {x} concert hall.",
+                ),
+                denials=(
+                    "Photographs are prohibited in the {x} concert hall.",
+                    "Photographs are not permitted in the {x} concert hall.",
+                    "The {x} concert hall has banned photographs.",
+                ),
+                other="Photographs in the {x} concert hall show its architects.",
+            ),
+        ),
     },
     "zh": {
         "tuned": (
@@ -970,6 +1106,117 @@ TEMPLATES: Mapping[str, Mapping[str, Sequence[Template]]] = {
                 other="{x}酒店的早餐曾经由鹦鹉端上桌。",
             ),
         ),
+        "later": (
+            Template(
+                "number",
+                "{x}运河",
+                "{x}运河有多少座船闸？",
+                ("{x}运河有{v}座船闸。", "{x}运河上共有船闸{v}座。"),
+                (("24", "21", "19"), ("二十四", "二十一", "十九")),
+                (("21", "二十一"),),
+                other="{x}运河每年运煤300万吨。",
+            ),
+            Template(
+                "number",
+                "{x}打印机",
+                "{x}打印机重多少？",
+                ("{x}打印机重{v}。", "{x}打印机的净重为{v}。"),
+                (("9公斤", "8.5公斤", "8公斤"), ("十二公斤", "十一公斤", "十公斤")),
+                (("8.5公斤", "8500克"),),
+                other="{x}打印机的纸盒能装250张纸。",
+            ),
+            Template(
+                "number",
+                "{x}公寓",
+                "{x}公寓的月租是多少？",
+                ("{x}公寓的月租是{v}。", "租住{x}公寓，月租{v}。"),
+                (("2800元", "2500元", "2300元"), ("三千元", "两千八百元", "两千六百元")),
+                (("2500元", "两千五百元"),),
+                other="{x}公寓有3个房间。",
+            ),
+            Template(
+                "number",
+                "{x}列车",
+                "乘{x}列车到终点要多久？",
+                ("乘{x}列车到终点要{v}。", "{x}列车开到终点需{v}。"),
+                (("两个半小时", "2小时", "100分钟"), ("一小时", "50分钟", "45分钟")),
+                (("2小时", "120分钟"),),
+                other="{x}列车有6节车厢。",
+            ),
+            Template(
+                "period",
+                "{x}药店",
+                "{x}药店周日几点打烊？",
+                ("{x}药店周日{v}打烊。", "周日，{x}药店{v}打烊。"),
+                (("13:00", "12:30", "12:00"), ("下午两点", "下午一点", "中午十二点")),
+                (("13:00", "下午一点"),),
+                other="{x}药店周日有2人值班。",
+            ),
+            Template(
+                "period",
+                "{x}条例",
+                "{x}条例自哪天起施行？",
+                ("{x}条例自{v}起施行。", "自{v}起，{x}条例正式施行。"),
+                (("2018年7月1日", "2018年1月1日", "2017年5月1日"), ("三月三日", "三月一日", "二月一日")),
+                (("2018年1月1日", "二〇一八年一月一日"),),
+                other="{x}条例2016年2月3日印发。",
+            ),
+            Template(
+                "period",
+                "{x}庙会",
+                "{x}庙会哪天开始？",
+                ("{x}庙会{v}开始。", "{x}庙会从{v}开始。"),
+                (("9月5日", "8月29日", "8月22日"), ("五月十二日", "五月五日", "五月一日")),
+                (("5月5日", "五月五日"),),
+                other="{x}庙会有80个摊位。",
+            ),
+            Template(
+                "office",
+                "{x}基金会",
+                "{x}基金会的秘书长是谁？",
+                ("{x}基金会的秘书长是{v}。", "{v}是{x}基金会秘书长。", "{x}基金会秘书长一职由{v}担任。"),
+                PERSON,
+                SAME_PERSON,
+                other="{q}给{x}基金会刷过门。",
+            ),
+            Template(
+                "office",
+                "{x}消防队",
+                "谁是{x}消防队的队长？",
+                ("{v}是{x}消防队的队长。", "{x}消防队队长是{v}。"),
+                PERSON,
+                SAME_PERSON,
+                other="{q}为{x}消防队开过车。",
+            ),
+            Template(
+                "negation",
+                "{x}泉",
+                "{x}泉的水能直接喝吗？",
+                ("{x}泉的水能直接喝。", "{x}泉的水可以直接喝。"),
+                denials=("{x}泉的水不能直接喝。", "{x}泉的水已不能直接喝。", "{x}泉的水不可以直接喝。"),
+                other="{x}泉的水带铁味。",
+            ),
+            Template(
+                "negation",
+                "{x}车库",
+                "{x}车库可以给电动车充电吗？",
+                ("{x}车库可以给电动车充电。", "电动车能在{x}车库充电。"),
+                denials=(
+                    "{x}车库不可以给电动车充电。",
+                    "{x}车库禁止电动车充电。",
+                    "{x}车库不再给电动车充电。",
+                ),
+                other="{x}车库里的电动车多半是白色的。",
+            ),
+            Template(
+                "negation",
+                "{x}音乐厅",
+                "{x}音乐厅允许拍照吗？",
+                ("{x}音乐厅允许拍照。", "观众可以在{x}音乐厅拍照。"),
+                denials=("{x}音乐厅禁止拍照。", "{x}音乐厅不允许拍照。", "{x}音乐厅谢绝拍照。"),
+                other="{x}音乐厅的拍照点在门口。",
+            ),
+        ),
     },
 }
 
@@ -993,6 +1240,12 @@ FILLERS: Mapping[str, Mapping[str, Sequence[str]]] = {
             "The text replaces nothing else.",
             "We thank everybody for their patience.",
         ),
+        "later": (
+            "Maps are sold nearby.",
+            "The entrance faces the river.",
+            "Snow is rare in the region.",
+            "A plaque explains the name.",
+        ),
     },
     "zh": {
         "tuned": (
@@ -1003,6 +1256,7 @@ FILLERS: Mapping[str, Mapping[str, Sequence[str]]] = {
         ),
         "heldout": ("值得一去。", "工作人员很热情。", "记得带伞。", "风景不错。"),
         "seen": ("如有疑问请致电咨询。", "请仔细阅读本页。", "感谢大家的耐心。", "本文供参考。"),
+        "later": ("附近有地图出售。", "大门朝着河。", "这一带很少下雪。", "名字的由来刻在牌子上。"),
     },
 }
 
@@ -1014,11 +1268,13 @@ _NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
         "tuned": ("Tar", "Bel", "Os", "Mil", "Ran"),
         "heldout": ("Gor", "Pel", "Ubr", "Fen", "Kas"),
         "seen": ("Cor", "Vin", "Hal", "Dre", "Lus"),
+        "later": ("Ash", "Bram", "Wex", "Tol", "Nor"),
     },
     "zh": {
         "tuned": ("青", "白", "霜", "澄", "鹭", "枫"),
         "heldout": ("北", "南", "松", "柏", "碧", "紫"),
         "seen": ("永", "裕", "泰", "宏", "祥", "恒"),
+        "later": ("金", "银", "玉", "龙", "凤", "华"),
     },
 }
 _NAME_ENDS: Mapping[str, Mapping[str, Sequence[str]]] = {
@@ -1026,11 +1282,13 @@ _NAME_ENDS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "tuned": ("beck", "mond", "wick", "ford", "stead"),
         "heldout": ("ley", "tal", "mar", "dun", "vik"),
         "seen": ("ano", "eria", "owen", "ico", "utt"),
+        "later": ("holm", "ridge", "croft", "minster", "gate"),
     },
     "zh": {
         "tuned": ("溪", "石", "云", "岭", "湾", "林"),
         "heldout": ("山", "泉", "峰", "谷", "塘", "桥"),
         "seen": ("安", "昌", "隆", "和", "达", "丰"),
+        "later": ("川", "海", "沙", "原", "河", "洲"),
     },
 }
 _FIRST: Mapping[str, Mapping[str, Sequence[str]]] = {
@@ -1038,11 +1296,13 @@ _FIRST: Mapping[str, Mapping[str, Sequence[str]]] = {
         "tuned": ("Anna", "Tom", "Ilse", "Nora"),
         "heldout": ("Karin", "Hugo", "Maria", "Sven"),
         "seen": ("Peter", "Grace", "Omar", "Lucy"),
+        "later": ("Ruth", "Ivan", "Clara", "Dev"),
     },
     "zh": {
         "tuned": ("王", "李", "张", "陈"),
         "heldout": ("徐", "孙", "马", "朱"),
         "seen": ("赵", "周", "吴", "林"),
+        "later": ("黄", "何", "高", "罗"),
     },
 }
 _LAST: Mapping[str, Mapping[str, Sequence[str]]] = {
@@ -1050,18 +1310,20 @@ _LAST: Mapping[str, Mapping[str, Sequence[str]]] = {
         "tuned": ("Weber", "Fuchs", "Lindqvist", "Okafor"),
         "heldout": ("Petrov", "Nakamura", "Berg", "Dubois"),
         "seen": ("Hansen", "Moreau", "Costa", "Whitfield"),
+        "later": ("Novak", "Sato", "Lindgren", "Okoye"),
     },
     "zh": {
         "tuned": ("建国", "晓明", "秀英", "文博"),
         "heldout": ("国栋", "佳怡", "振华", "美玲"),
         "seen": ("志强", "丽华", "海涛", "雨桐"),
+        "later": ("俊杰", "淑芬", "立新", "思远"),
     },
 }
 _MONTHS: Mapping[str, str] = {"en": "March", "zh": "3月"}
 
 
 def generate(language: str, templates: str, seed: int) -> ConflictSet:
-    """Return a set in one language (``en``, ``zh``) from one set of templates (``tuned``, ``seen``, ``heldout``)."""
+    """Return a set in one language (``en``, ``zh``) from one set of templates (``tuned``, ``seen`` …)."""
     chance = random.Random(f"{seed} {language} {templates} conflicts")
     names = [
         f"{begin}{end}" for begin in _NAMES[language][templates] for end in _NAME_ENDS[language][templates]

@@ -86,7 +86,7 @@ def measure_public(data: Path, most: int, report: Report) -> None:
 def main() -> None:
     """Measure each language, then the public sets, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--templates", choices=("tuned", "seen", "heldout"), default="heldout")
+    parser.add_argument("--templates", choices=("tuned", "seen", "heldout", "later"), default="later")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--misses", action="store_true", help="print the answers that count as wrong")
     parser.add_argument("--data", type=Path, help="folder with public sets")
