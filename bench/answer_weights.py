@@ -43,7 +43,7 @@ from portico_server.apps.answer.weights import CHAIN
 from portico_server.knowledge.name_walk import names_in
 
 RIGHT_REFUSALS = 0.94
-FALSE_REFUSALS = 0.03
+FALSE_REFUSALS = 0.04
 """Share of unanswerable questions that must score below the refusal line, and share of answerable questions that
 may, as means over the sets.
 """

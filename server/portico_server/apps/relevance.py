@@ -24,10 +24,22 @@ _STOP_WORDS = (
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 """English words that say nothing about the subject of a question."""
 
-STOP_CJK = re.compile(
-    r"有?什么|有?什麼|怎么样|怎麼樣|怎么|怎麼|怎样|怎樣|如何|为什么|為什麼|哪里|哪裡|有?哪些|哪个|哪個|哪|多少[钱錢]?|几个|幾個|是否|可以|能否|"
-    r"请问|請問|告诉我|告訴我|一下|有没有|有沒有|这个|這個|那个|那個|[的了吗嗎呢吧啊是在和与與或及把被给給我你您他她它们們请請谁誰]"
+ASKING_WORDS_CJK = (
+    r"有?什[么麼](?:时候|時候|时间|時間)?|[为為]什[么麼]|怎[么麼]?[样樣]|怎[么麼]|如何"
+    r"|有?(?<![许許很众眾更较較太最])多(?:[长長]时间|[长長]時間|[长長大高久远遠重快深宽寬热熱厚])|有?多少[钱錢个個名位]?"
+    r"|第?[几幾][个個]?[点點时時月号號年天日岁歲名位人次种種条條家所座倍周分小层層届屆支项項]|[几幾][个個]"
+    r"|有?哪(?:些|一?[里裡儿兒年天日月个個位家座种種]?)|(?<!任)何[时時年地处處人种種]|[谁誰]"
 )
+"""Pattern of the Chinese words that ask. The answer has other words in their place."""
+
+ASKING_CJK = re.compile(ASKING_WORDS_CJK)
+
+STOP_CJK = re.compile(
+    rf"{ASKING_WORDS_CJK}|是否|可以|能否|请问|請問|告诉我|告訴我|一下|有没有|有沒有|这个|這個|那个|那個"
+    r"|[的了吗嗎呢吧啊是在和与與或及把被给給我你您他她它们請请]"
+)
+"""Chinese words that say nothing about the subject of a question."""
+
 _WORD = re.compile(rf"[^\W_{CJK}]+")
 _RUN = re.compile(rf"[{CJK}]+")
 _ENDS = r"""["'”’`)\]]*(?:\s|$)"""

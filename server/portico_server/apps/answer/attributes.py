@@ -48,8 +48,6 @@ def attributes_in(folded_text: str) -> frozenset[int]:
     return frozenset(number for number, pattern in enumerate(_PATTERNS) if pattern.search(folded_text))
 
 
-def without_attributes(folded_text: str) -> str:
-    """Return a folded text with blanks in place of the words that name attributes."""
-    for pattern in _PATTERNS:
-        folded_text = pattern.sub(" ", folded_text)
-    return folded_text
+def attribute_spans(folded_text: str) -> list[tuple[int, int]]:
+    """Return the spans of the words in a folded text that name attributes."""
+    return [match.span() for pattern in _PATTERNS for match in pattern.finditer(folded_text)]

@@ -30,7 +30,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"\bwhen\b|\b(?:what|which|whose)(?: \w+)? "
             r"(?:year|date|day|month|decade|century|time|era|period|season)s?\b"
             r"|\bsince what\b|何时|什么时候|什么时间|什麼時候|哪[一]?[年天日月]"
-            r"|[哪几]个?(?:世纪|年代|年份|月份|时期|日期)|什么年代|哪些年|何年|几月|几号|日期"
+            r"|[哪几]个?(?:世纪|年代|年份|月份|时期|日期)|什么年代|哪些年|何年|几[点时月号]|日期"
         ),
     ),
     (
@@ -62,7 +62,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
 _OTHER_NUMBERS = "dozen half third quarter twice once double none"
 _NUMBER_WORDS = (*sorted(NUMBER_WORDS), *_OTHER_NUMBERS.split())
 _NUMBER = re.compile(
-    r"(?<![\w.])[$€£¥]?\d[\d,.]*|\b(?:" + "|".join(_NUMBER_WORDS) + r")s?\b"
+    r"(?<![a-z0-9_.])[$€£¥]?\d[\d,.]*|\b(?:" + "|".join(_NUMBER_WORDS) + r")s?\b"
     r"|[零一二三四五六七八九十百千万亿两半]+(?=[个次年名位岁人天种条家所座倍月周分小层届支项块元米公里度吨克秒只队场本轮章节部])|百分之",
     re.IGNORECASE,
 )
@@ -70,7 +70,7 @@ _DATE = re.compile(
     r"(?<!\d)1\d{3}s?(?!\d)|(?<!\d)20\d\d(?!\d)|\b(?:" + "|".join(name.title() for name in MONTHS) + r")\b"
     r"|\b\d{1,2}(?:st|nd|rd|th) century|\bcentur(?:y|ies)\b"
     r"|\b(?:" + "|".join(WEEKDAYS) + r")s?\b"
-    r"|\d{1,2}:\d\d|\b(?:AD|BC|BCE|CE)\b|\d+\s*年|世纪|年代|\d+\s*月|\d+\s*[日号]|星期|时期|朝"
+    r"|\d{1,2}[:：]\d\d|\b(?:AD|BC|BCE|CE)\b|[\d零〇一二三四五六七八九十]+\s*[年月日号点]|世纪|年代|周[一二三四五六日]|星期|时期|朝"
 )
 _NAME = re.compile(
     r"(?<![.!?。]\s)(?<!^)\b[A-Z][\w’'-]+(?:\s+(?:of|the|de|van|von|al|[A-Z][\w’'-]*))*|[·・]|《[^》]+》|`[^`]+`"

@@ -25,6 +25,11 @@ name cannot be determined.
 """
 
 _TITLE_ZH = re.compile(rf"《([^》]+)》|[{CJK}]{{1,2}}[·・][{CJK}]{{1,2}}|[A-Za-z][A-Za-z0-9_.-]+")
+_OFFICE_ZH = re.compile(
+    rf"(?:是|为|由|：)(?P<person>[{CJK}]{{2,3}})(?=[。，、；！？\s]|(?:担任|兼任|出任|接任|任|负责)|$)"
+)
+"""Text that names the person in an office. It is a name if it begins with a family name."""
+
 _COUNTED = re.compile(
     r"\d[\d.,]*[a-z%]{0,3}$|[零〇一二三四五六七八九十百千万亿]{2,}|第[一二三四五六七八九十]"
 )
@@ -76,6 +81,10 @@ def names_in(text: str, folded_text: str) -> tuple[NameWord, ...]:
             word = (match[1] or match.group()).strip()
             if len(word) > 1 and word not in STOP_WORDS and not _COUNTED.match(word):
                 name_words.setdefault(word, NameWord(word, True, match.start() / size))
+        for match in _OFFICE_ZH.finditer(folded_text):
+            if match["person"][0] in FAMILY_NAMES:
+                word = match["person"]
+                name_words.setdefault(word, NameWord(word, True, match.start("person") / size))
         for item in tag_words(_FOREIGN_ZH.sub("，", folded_text)):
             if item.is_name and len(item.word) > 1 and not _COUNTED.match(item.word):
                 word = _with_family_name(item.word, folded_text) if item.is_person else item.word

@@ -91,9 +91,14 @@ _BASES: Mapping[str, tuple[str, float]] = {
 """For each derived unit, its base unit and the number of base units."""
 
 _UNITS = {name: unit for unit, names in _UNIT_NAMES.items() for name in names.split()}
-_UNIT_ZH = re.compile("|".join(sorted((u for u in _UNITS if has_cjk(u)), key=len, reverse=True)))
+_UNIT_NAMES_ZH = "|".join(sorted((unit for unit in _UNITS if has_cjk(unit)), key=len, reverse=True))
+_UNIT_ZH = re.compile(rf"(?P<unit>{_UNIT_NAMES_ZH})半?|个半(?P<halved>小时|星期|礼拜)")
+"""A unit, which may have a half after or before it: 一年半, 两个半小时."""
+
+_INDEFINITE_UNITS = frozenset(("day", "week", "month", "year"))
+"""Units before which 一 seldom counts, as in 一年一度."""
 _BEHIND = re.compile(
-    r"[\s-]*(?:(?P<sign>[%$€£°℃℉][cf]?)|(?P<word>[a-z]+)(?:\s+(?P<next>[a-z]+))?|(?P<cjk>[\u4e00-\u9fff]{1,3}))"
+    r"[\s-]*(?:(?P<sign>[%$€£°℃℉][cf]?)|(?P<word>[a-z]+)(?:\s+(?P<next>[a-z]+))?|(?P<cjk>[\u4e00-\u9fff]))"
 )
 _MONEY_BEFORE = re.compile(r"[$€£]\s?$")
 _ABOUT = re.compile(
@@ -148,6 +153,12 @@ def quantities_in(text: str) -> tuple[Quantity, ...]:
         if value is None:
             continue
         unit, counted_stem, end = _behind(text, match.end())
+        has_half = "半" in text[match.end() : end]
+        if match["zh"] in CHINESE_UNITS and not unit:
+            continue
+        if match["zh"] == "一" and not has_half and (not unit or unit in _INDEFINITE_UNITS):
+            continue
+        value += 0.5 if has_half else 0.0
         if match["zh"] and match["zh"].startswith("百分之"):
             unit = "%"
         elif (money := _MONEY_BEFORE.search(text, max(0, match.start() - 2), match.start())) is not None:
@@ -170,7 +181,7 @@ def _value(match: re.Match[str]) -> float | None:
     if match["words"] is not None:
         return None if match["words"] == "one" else number_of_words(match["words"])
     numeral = match["zh"].removeprefix("百分之")
-    if len(numeral) == 1 and (numeral == "一" or numeral in CHINESE_UNITS or numeral in CHINESE_SCALES):
+    if numeral in CHINESE_SCALES:
         return None
     return chinese_number(numeral)
 
@@ -196,10 +207,10 @@ def _behind(text: str, end: int) -> tuple[str, str, int]:
     if match["sign"]:
         return _UNITS.get(match["sign"], match["sign"]), "", match.end()
     if match["cjk"]:
-        unit = _UNIT_ZH.match(match["cjk"])
-        if unit is None:
-            return "", match["cjk"][:1], end
-        return _UNITS[unit.group()], "", match.start("cjk") + unit.end()
+        measure = _UNIT_ZH.match(text, match.start("cjk"))
+        if measure is None:
+            return "", match["cjk"], end
+        return _UNITS[measure["unit"] or measure["halved"]], "", measure.end()
     word = match["word"]
     unit_name = _UNITS.get(word) or _UNITS.get(word.removesuffix("s")) or ""
     counted_stem = word if word not in STOP_WORDS else match["next"] or ""

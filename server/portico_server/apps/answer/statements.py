@@ -10,14 +10,15 @@ from functools import cached_property
 
 from portico.wire import Passage
 from portico_server.apps.answer import expects
-from portico_server.apps.answer.attributes import attributes_in, without_attributes
+from portico_server.apps.answer.attributes import attribute_spans, attributes_in
 from portico_server.apps.answer.dates import WEEKDAYS, dates_in, find_dates
 from portico_server.apps.answer.material import MAX_UNIT_CHARACTERS, QuoteCandidate, context_of
 from portico_server.apps.answer.names import NameWord, holds_name, names_in
 from portico_server.apps.answer.negations import affirmation, clauses_of, without_spans
 from portico_server.apps.answer.precedence import STAMP
 from portico_server.apps.answer.quantities import NUMBER_WORDS, Quantity, quantities_in
-from portico_server.apps.answer.terms import fold, has_cjk, stems, tag_words, words
+from portico_server.apps.answer.terms import fold, has_cjk, joined_nouns, stems, tag_words, words
+from portico_server.apps.relevance import ASKING_WORDS_CJK
 from portico_server.core.words import MONTHS
 
 MAX_DIFFERENT_SHARE = 0.34
@@ -32,7 +33,7 @@ _YES_NO = re.compile(
 
 _GENERIC = re.compile(
     r"\b(?:times?|hours?|dates?|days?|years?|numbers?|amount|names?|persons?|currently|current|now|today)\b"
-    r"|几点|[有是]?多[长大高久远重快深宽热少]?|[几哪]一?[年天日月个位家座]?|时间|时候|日期|数量|人数|名字|姓名|现在|目前|如今"
+    rf"|{ASKING_WORDS_CJK}|时间|日期|数量|人数|名字|姓名|现在|目前|如今"
 )
 """Words of a question that its answers rarely contain."""
 
@@ -52,7 +53,8 @@ class QuestionSubject:
         self.is_yes_no = _YES_NO.match(question) is not None
         self.attributes = attributes_in(self.folded)
         text = affirmation(self.folded).text if self.is_yes_no else self.folded
-        text = _GENERIC.sub(" ", without_attributes(text))
+        text = _GENERIC.sub(" ", text)
+        text = without_spans(text, attribute_spans(text))
         tagged_words = (
             [item for item in tag_words(text) if has_cjk(item.word) and len(item.word) > 1]
             if has_cjk(text)
@@ -62,11 +64,12 @@ class QuestionSubject:
             text = text.replace(item.word, " ")
         # The tagger splits unknown names into single characters, which remain in the text.
         pairs = frozenset(stems([word for word in words(text) if len(word) > 1 or not has_cjk(word)]))
-        self.nouns = pairs | {item.word for item in tagged_words if item.tag[:1] == "n"}
+        self._joined_nouns = frozenset(joined_nouns(self.folded)) if tagged_words else frozenset[str]()
+        self.nouns = pairs | {item.word for item in tagged_words if item.tag[:1] == "n"} | self._joined_nouns
         self.words = self.nouns | {item.word for item in tagged_words}
         names = [name.word for name in names_in(question, self.folded) if name.certain]
         self.names = self.nouns & (frozenset(stems(words(" ".join(names)))) | frozenset(names))
-        self.names |= {word for word in pairs if has_cjk(word)}
+        self.names |= {word for word in pairs if has_cjk(word)} | self._joined_nouns
 
     def concerns_both(self, statement: Statement, other: Statement) -> bool:
         """Return whether two statements say the same about the subject of the question."""
@@ -79,7 +82,8 @@ class QuestionSubject:
 
     def covers(self, *statements: Statement) -> bool:
         """Return whether all statements share all words with the question."""
-        return bool(self.words) and all(statement.shared_words == self.words for statement in statements)
+        needed_words = self.words - self._joined_nouns
+        return bool(needed_words) and all(needed_words <= statement.shared_words for statement in statements)
 
 
 class StatementContext:
@@ -144,7 +148,9 @@ class Statement:
 
     @cached_property
     def names(self) -> tuple[NameWord, ...]:
-        text, folded_text = (without_spans(value, self.fact_spans) for value in (self.text, self.body))
+        # The Chinese tagger takes the last character of a subject and an attribute, such as 塔高, for a name.
+        spans = self.fact_spans + (attribute_spans(self.body) if has_cjk(self.body) else [])
+        text, folded_text = (without_spans(value, spans) for value in (self.text, self.body))
         return tuple(name for name in names_in(text, folded_text) if name.certain)
 
     def terms_without(self, names: Sequence[str]) -> frozenset[str]:

@@ -7,16 +7,16 @@ and names of persons and places from other words.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from portico_server.apps.language import CJK
-from portico_server.apps.relevance import STOP_CJK, STOP_WORDS, stem
+from portico_server.apps.relevance import ASKING_CJK, STOP_CJK, STOP_WORDS, stem
 from portico_server.core import words as core_words
 from portico_server.core.dataclass import dataclass
 from portico_server.core.word_forms import jieba, simplify
 
 _TOKEN = re.compile(rf"[^\W_{CJK}]+|[{CJK}]+")
 _IS_CJK = re.compile(rf"[{CJK}]")
-_ASKS = re.compile(r"怎么|怎样|如何|什么|为什么|多少|哪")
 _FUNCTION_TAGS = frozenset(["x", "uj", "u", "r", "p", "c", "d", "f", "ul", "y", "uz", "ug", "ud"])
 """jieba's tags for punctuation, particles, pronouns, prepositions, conjunctions, adverbs and directions."""
 
@@ -91,11 +91,8 @@ def tag_words(text: str) -> list[Tagged]:
     """Return the meaningful words of folded Chinese ``text`` in order."""
     return [
         Tagged(word, tag)
-        for word, tag in jieba().tag(text)
-        if tag not in _FUNCTION_TAGS
-        and (len(word) > 1 or tag in ("m", "eng"))
-        and STOP_CJK.sub("", word)
-        and not _ASKS.match(word)
+        for word, tag in jieba().tag(ASKING_CJK.sub("，", text))
+        if tag not in _FUNCTION_TAGS and (len(word) > 1 or tag in ("m", "eng")) and STOP_CJK.sub("", word)
     ]
 
 
@@ -118,6 +115,21 @@ def noun_phrases(text: str) -> tuple[str, ...]:
                 phrases.append(item.word)
             end = position
     return tuple(phrases)
+
+
+def joined_nouns(text: str) -> Iterator[str]:
+    """Yield each word of folded Chinese ``text`` with the single characters before it that the tagger takes for nouns.
+
+    The tagger splits unknown names: 祥昌平台 into 祥, 昌平 and 台, and 宏和课程 into 宏, 和 and 课程.
+    """
+    prefix = ""
+    for word, tag in jieba().tag(ASKING_CJK.sub("，", text)):
+        if len(word) == 1 and (tag.startswith("n") or (prefix and word == "和")):
+            prefix += word
+            continue
+        if prefix and len(word) > 1 and has_cjk(word):
+            yield prefix + word
+        prefix = ""
 
 
 def has_cjk(text: str) -> bool:

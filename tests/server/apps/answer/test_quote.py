@@ -54,6 +54,12 @@ NATURE = {
 }
 """Documents that name their subject only in the first sentence."""
 
+SHOPS = {
+    f"{name}面包店.md": f"# {name}面包店\n\n记得带伞。每天早上{hour}点，{name}面包店准时开门。风景不错。\n"
+    for hour, name in enumerate(("柏桥", "紫桥", "松山", "南泉", "碧塘"), start=5)
+}
+"""Documents that share all words except a name with each other."""
+
 RECIPES = {
     "ovens.md": "# Oven\n\nBread is baked at 230 degrees for forty minutes. Let the dough rest overnight.\n"
 }
@@ -104,6 +110,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         "bakery": BAKERY,
         "mooncakes": MOONCAKES,
         "nature": NATURE,
+        "shops": SHOPS,
         "farm": ledgers(),
         "mixed": {**ledgers(), **RECIPES},
     }
@@ -153,6 +160,7 @@ def quotes(answer: str) -> list[tuple[str, int]]:
         ("mooncakes", "每天做多少个月饼？", "我们的工坊每天制作三百个月饼。"),
         ("mooncakes", "工坊是谁创办的？", "工坊成立于1952年，创办人是王大明。"),
         ("mooncakes", "每天製作多少個月餅？", "我们的工坊每天制作三百个月饼。"),
+        ("shops", "柏桥面包店早上几点开门？", "每天早上5点，柏桥面包店准时开门。"),
     ],
 )
 def test_the_sentence_that_answers_is_quoted(
