@@ -132,6 +132,7 @@ def _gateway() -> socket.socket:
 
 def main(gateway: socket.socket) -> None:
     """Fork for each order until no client remains that could send one."""
+    gc.disable()
     for part in PARTS:
         import_module(f"portico_server.{part}")
     for part in THEIRS:
@@ -141,6 +142,7 @@ def main(gateway: socket.socket) -> None:
     import_module("portico_server.core.prompts.builtin").every()  # cached
     gc.collect()
     gc.freeze()
+    gc.enable()
     running: dict[int, int] = {}  # requester of each process, by process id
     died, dies = os.pipe()
     os.set_blocking(dies, False)
