@@ -58,9 +58,10 @@ def touched_tests(root: Path, reference: str) -> list[str]:
 
 def _git(root: Path, *arguments: str) -> list[str]:
     command = ["git", "-c", "core.quotePath=false", *arguments]
-    return subprocess.run(
-        command, cwd=root, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout.splitlines()
+    process = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True)
+    if process.returncode:
+        sys.exit(process.returncode)  # git has printed the reason
+    return process.stdout.splitlines()
 
 
 def _module(path: str) -> str:
