@@ -61,6 +61,9 @@ MAX_LIST_BYTES = 50 * MB_BYTES
 MAX_LINE_BYTES = 65_536
 """Maximum length of a response line, in bytes."""
 
+MIN_LINE_BYTES = 64
+"""Number of bytes for which a response line counts at least, because each line is an object in memory."""
+
 SUBJECT_BYTES = 2_000
 """Number of bytes of the subject header that are requested."""
 
@@ -75,7 +78,7 @@ T = TypeVar("T")
 _ENTRY = re.compile(rb"\d+ \(")
 _UID = re.compile(rb"\bUID (\d{1,10})\b")
 _SIZE = re.compile(rb"\bRFC822\.SIZE (\d{1,18})\b")
-_DELETED = re.compile(rb"\bFLAGS \([^)]*\\Deleted\b", re.I)
+_DELETED = re.compile(rb"\bFLAGS \([^()]*\\Deleted\b", re.I)
 _ODD = re.compile(r"[\s/\\:*?\"<>|\x00-\x1f\x7f-\x9f]+")
 
 
@@ -367,7 +370,7 @@ class _Mailbox(imaplib.IMAP4):
         subjects = {}
         for text, data in self._fetch(",".join(map(str, uids)), message_part, MAX_LIST_BYTES):
             if uid := _UID.search(text):
-                subjects[int(uid[1])] = _subject(data)
+                subjects[int(uid[1])] = _subject(data[:SUBJECT_BYTES])
         return subjects
 
     def message(self, uid: int, limit: int) -> bytes | None:
@@ -383,17 +386,18 @@ class _Mailbox(imaplib.IMAP4):
         kind, answers = self.uid("FETCH", uids, message_part)
         if kind != "OK":
             raise self.error(f"the server rejects the fetch: {answers[-1:]!r:.200}")
-        text = data = b""
+        descriptions: list[bytes] = []
+        data = b""
         for answer in answers:
             description = answer[0] if isinstance(answer, tuple) else answer or b""
-            if _ENTRY.match(description) and text:
-                yield text, data
-                text = data = b""
-            text += b" " + description if text else description
+            if _ENTRY.match(description) and descriptions:
+                yield b" ".join(descriptions), data
+                descriptions, data = [], b""
+            descriptions.append(description)
             if isinstance(answer, tuple):
                 data = answer[1]
-        if text:
-            yield text, data
+        if descriptions:
+            yield b" ".join(descriptions), data
 
     def open(self, host: str = "", port: int = 0, timeout: float | None = None) -> None:
         self.sock = self._line.open()
@@ -408,7 +412,7 @@ class _Mailbox(imaplib.IMAP4):
         line = self._input.readline(MAX_LINE_BYTES + 1)
         if len(line) > MAX_LINE_BYTES:
             raise self.abort("a line of the server's response is too long")
-        self._take(len(line))
+        self._take(max(MIN_LINE_BYTES, len(line)))
         return line
 
     def shutdown(self) -> None:

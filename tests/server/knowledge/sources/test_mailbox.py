@@ -200,6 +200,20 @@ _START = (
         (_answers(*_START[:2], b"* " + b"9" * 5_000 + b" EXISTS\r\n" + _START[2]), "not valid IMAP"),
         (_answers(*_START, b"* 1 FETCH (UID 5 FLAGS {" + b"9" * 5_000 + b"}\r\n"), "not valid IMAP"),
         (_answers(b"* CAPABILITY \xff\xfe\r\nTAG OK done\r\n"), "not valid IMAP"),
+        (_answers(*_START, b"* 1 FETCH x\r\n" * 1_000_000), "larger than requested"),
+        (_answers(*_START, b"* 1 FETCH (" + b"x {1}\r\ny" * 1_000_000), "larger than requested"),
+        (
+            _answers(
+                *_START,
+                b"* 1 FETCH (UID 5 RFC822.SIZE 9 " + b"FLAGS (" * 9_000 + b"\r\nTAG OK done\r\n",
+                b"TAG NO no\r\n",
+            ),
+            "rejects the fetch",
+        ),
+        (_answers(*_START, b"* BAD no\r\n" * 100), "it took more than"),
+        (_answers(*_START, b"+ go on\r\n"), "it took more than"),
+        (_answers(b"TAG BAD no\r\n"), "CAPABILITY"),
+        (_answers(_START[0], b"TAG NO " + b"x" * 60_000 + b"\r\n"), "it rejects the login"),
     ],
 )
 async def test_a_server_that_misbehaves_is_left_in_time(
