@@ -39,12 +39,12 @@ def verify_webhook(
         raise _refusal("The header 'webhook-timestamp' is not a number of seconds.")
     if abs(time.time() - int(moment)) > tolerance_s:
         raise _refusal(f"The message is older than {tolerance_s:g} s, or ahead of the local clock.")
-    data = body.encode() if isinstance(body, str) else body
-    signed_data = b".".join((event_id.encode(), moment.encode(), data))
+    data = body.encode("utf-8", "replace") if isinstance(body, str) else body
+    signed_data = b".".join((event_id.encode("utf-8", "replace"), moment.encode(), data))
     expected_signature = base64.b64encode(hmac.new(_key(secret), signed_data, hashlib.sha256).digest())
     # Compare all signatures, so that the time does not reveal which of them matches.
     right = [
-        hmac.compare_digest(expected_signature, value.encode())
+        hmac.compare_digest(expected_signature, value.encode("utf-8", "replace"))
         for version, _comma, value in (part.partition(",") for part in signatures.split())
         if version == "v1"
     ]

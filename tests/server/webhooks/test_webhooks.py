@@ -196,7 +196,9 @@ async def test_our_helper_refuses_what_was_changed_what_is_old_and_what_lacks_a_
     hook = await key.hook(receiver.url("/helped"))
     await key.openai.webhooks.test(hook.id, event_type="run.finished")  # type: ignore[arg-type]
     message = await receiver.next("/helped")
-    secret = hook.signing_secret
+    await key.openai.webhooks.test(hook.id, event_type="run.finished")  # type: ignore[arg-type]
+    other = await receiver.next("/helped")
+    secret, signature = hook.signing_secret, message.headers["webhook-signature"]
     assert verify_webhook(message.body.decode(), message.headers, secret).type == "run.finished"
     late = {**message.headers, "webhook-timestamp": "1000000000"}
     lacking = {name: value for name, value in message.headers.items() if name != "webhook-id"}
@@ -208,7 +210,29 @@ async def test_our_helper_refuses_what_was_changed_what_is_old_and_what_lacks_a_
             {**message.headers, "webhook-signature": "v1,? v2,x"},
             "No signature matches the secret",
         ),
+        (message.body, {**message.headers, "webhook-id": "\udcff"}, "No signature matches the secret"),
+        (
+            message.body,
+            {**message.headers, "webhook-signature": "v1,\udcff"},
+            "No signature matches the secret",
+        ),
+        (message.body, {**message.headers, "webhook-signature": ""}, "No signature matches the secret"),
+        (message.body, {**message.headers, "webhook-signature": "v1," * 10_000}, "No signature matches"),
+        (message.body, {**message.headers, "webhook-signature": signature.upper()}, "No signature matches"),
+        (
+            message.body,
+            {**message.headers, "webhook-signature": f"v1a{signature[2:]}"},
+            "No signature matches",
+        ),
+        (b"", message.headers, "No signature matches the secret"),
+        ("\udcff", message.headers, "No signature matches the secret"),
+        (other.body, message.headers, "No signature matches the secret"),
+        (message.body, other.headers, "No signature matches the secret"),
         (message.body, late, "older than"),
+        (message.body, {**message.headers, "webhook-timestamp": "9" * 12}, "ahead of the local clock"),
+        (message.body, {**message.headers, "webhook-timestamp": "9" * 5_000}, "not a number"),
+        (message.body, {**message.headers, "webhook-timestamp": "\u0661"}, "not a number"),
+        (message.body, {**message.headers, "webhook-timestamp": "-1"}, "not a number"),
         (message.body, {**message.headers, "webhook-timestamp": "soon"}, "not a number"),
         (message.body, lacking, "'webhook-id' is missing"),
     ):
