@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 
 from __future__ import annotations
 
-import zlib
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import unquote_plus
@@ -15,15 +15,19 @@ from portico_server.core import pools
 from portico_server.core.errors import Unavailable
 from portico_server.core.fetching import FetchedResponse, Fetcher, FetchSession
 from portico_server.core.filenames import to_filename
+from portico_server.core.words import whole_number
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.sources import fetch
 from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
 from portico_server.knowledge.sources.limits import SourceLimits
 from portico_server.knowledge.sources.pages import is_answer
-from portico_server.knowledge.sources.source import FetchFailure, FetchResult
+from portico_server.knowledge.sources.source import FetchFailure, FetchResult, change_time
 from portico_server.knowledge.sources.spec import SourceSpec
 from portico_server.knowledge.walk import SourceEntry, Walk, unfit_reason
+
+SCAN_TIMEOUT_S = 3_600.0
+"""Maximum time for listing a bucket, in seconds: a server can continue a listing forever with pages of no new keys."""
 
 LIST_TIMEOUT_S = 120.0
 """Maximum time for one page of the list, in seconds."""
@@ -68,18 +72,26 @@ class BucketSource:
         self._digests = self._notes.digests()
         self._tags.clear()
         token = ""
-        async with self._fetcher.session(self._endpoint.trusted) as session:
-            while True:
-                objects, token = await self._page(session, token)
-                for item in objects:
-                    self._see(walk, item)
-                if len(self._tags) > self._limits.files:
-                    raise fetch.source_too_large(
-                        f"{self._address} contains more than {self._limits.files:,} files. Follow a prefix "
-                        "of the bucket, or raise the setting source_max_files.",
-                    )
-                if not token:
-                    break
+        try:
+            async with (
+                asyncio.timeout(SCAN_TIMEOUT_S),
+                self._fetcher.session(self._endpoint.trusted) as session,
+            ):
+                while True:
+                    objects, token = await self._page(session, token)
+                    for item in objects:
+                        self._see(walk, item)
+                    if len(self._tags) > self._limits.files:
+                        raise fetch.source_too_large(
+                            f"{self._address} contains more than {self._limits.files:,} files. Follow a prefix "
+                            "of the bucket, or raise the setting source_max_files.",
+                        )
+                    if not token:
+                        break
+        except TimeoutError as error:
+            raise fetch.unreadable(
+                self.address, f"its listings took more than {SCAN_TIMEOUT_S:g} s"
+            ) from error
         self._notes.keep(self._tags)
         return walk
 
@@ -156,7 +168,7 @@ class BucketSource:
         if not path or path.endswith("/") or any(part.startswith(".") for part in path.split("/")):
             return  # a folder marker, or a name that the rules for folders hide
         name = to_filename(path)
-        size = int(item.get("Size") or 0)
+        size = whole_number(item.get("Size", "")) or 0
         tag = item.get("ETag", "")
         self._tags[key] = tag
         note = self._notes.of(key)
@@ -178,15 +190,15 @@ class BucketSource:
 
 
 def _state(modified_at: str, tag: str) -> int:
-    """Return the time of an object's last change in nanoseconds, adjusted by the object's entity tag.
+    """Return the time of an object's last change.
 
     Servers often report times in whole seconds, so the entity tag distinguishes changes within one second.
     """
     try:
         seconds = int(datetime.fromisoformat(modified_at).timestamp())
-    except ValueError:
+    except (ValueError, OverflowError):
         seconds = 0
-    return seconds * 1_000_000_000 + zlib.crc32(tag.encode()) % 1_000_000_000
+    return change_time(seconds, tag)
 
 
 async def _refusal(response: FetchedResponse) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core.dataclass import dataclass
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.walk import SourceEntry, Walk
+
+MAX_TIME_S: Final = 2**33
+"""Latest time of a change, in seconds since 1970. The database cannot store every time that a server can state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,14 @@ class Unchanged:
 
 
 FetchResult: TypeAlias = ReceivedFile | FetchFailure | Unchanged
+
+
+def change_time(seconds: int, tag: str) -> int:
+    """Return the time of a change in nanoseconds, adjusted by the file's entity tag to distinguish changes within one
+    second. A time that cannot be stored counts as unknown, 0.
+    """
+    known_seconds = seconds if 0 <= seconds <= MAX_TIME_S else 0
+    return known_seconds * 1_000_000_000 + zlib.crc32(tag.encode()) % 1_000_000_000
 
 
 class StoreSource(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import zlib
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from portico_server.knowledge.sources import fetch
 from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
 from portico_server.knowledge.sources.limits import SourceLimits
 from portico_server.knowledge.sources.pages import is_answer
-from portico_server.knowledge.sources.source import FetchFailure, FetchResult
+from portico_server.knowledge.sources.source import FetchFailure, FetchResult, change_time
 from portico_server.knowledge.sources.spec import WEBDAV, SourceSpec
 from portico_server.knowledge.walk import IGNORED_FOLDERS, SourceEntry, Walk, unfit_reason
 
@@ -280,15 +279,11 @@ def _is_hidden(name: str) -> bool:
 
 
 def _state(member: Member) -> int | None:
-    """Return the time of a member's last change in nanoseconds, adjusted by the entity tag to distinguish changes
-    within one second.
-
-    Returns ``None`` if the server reports neither a time nor an entity tag.
-    """
+    """Return the time of a member's last change, or ``None`` if the server reports neither a time nor an entity tag."""
     try:
         seconds = int(parsedate_to_datetime(member.modified).timestamp())
     except (ValueError, TypeError, OverflowError):
         seconds = 0
     if not seconds and not member.tag:
         return None
-    return seconds * 1_000_000_000 + zlib.crc32(member.tag.encode()) % 1_000_000_000
+    return change_time(seconds, member.tag)
