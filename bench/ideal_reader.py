@@ -75,13 +75,17 @@ class Reader(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     gold: Mapping[str, Sequence[Gold]] = {}
 
+    def answer(self, prompt: str) -> str:
+        """Return the answer to a prompt."""
+        return said(prompt, self.gold)
+
     def do_GET(self) -> None:
         self._send("application/json", json.dumps({"object": "list", "data": [{"id": "ideal"}]}).encode())
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = str(body["messages"][-1]["content"])
-        answer = said(prompt, self.gold)
+        answer = self.answer(prompt)
         head = {"id": "chatcmpl-1", "created": 1, "model": "ideal"}
         usage = {"prompt_tokens": len(prompt) // 4, "completion_tokens": len(answer) // 4 + 1}
         usage["total_tokens"] = sum(usage.values())

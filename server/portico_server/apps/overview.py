@@ -44,19 +44,21 @@ MAX_LISTED_FILES: Final = 10
 _Subject: TypeAlias = Literal["themes", "names", "person", "place", "organisation"]
 
 _DOCUMENTS = (
-    r"(?:all |of |these|those|this|the|my|our|your|here|store|stores|folder|whole |entire )*\s*"
+    r"(?:(?:all|of|these|those|this|the|my|our|your|here|stores?|folder|whole|entire) )*"
     r"(?:documents?|files?|docs|papers?|texts?|stores?|collection|folder|knowledge base|notes|library|articles?|"
-    r"sources|materials?)"
+    r"sources|materials?|data|data ?set|corpus)"
 )
 _MOST = r"(?: (?:the )?most(?: often| frequently)?)"
 _VERB = r"(?:appears?|occurs?|(?:is|are) (?:mentioned|named))"
 _PLACE = rf"(?: (?:of|in|across|from|covered (?:in|by)|discussed in|mentioned in) {_DOCUMENTS}| here)?"
 _THEMES_EN = re.compile(
     r"(?:(?:what|which)(?: are| is|'s)?|list|name|show me|tell me|give me) (?:all )?(?:the )?"
-    r"(?:(?:main|major|key|central|common|important|most|overall|principal|different) )*"
+    r"(?:(?:main|major|key|central|common|important|most|overall|principal|different|top|\d{1,2}|three|five|ten) )*"
     rf"(?:themes?|topics?|subjects?){_PLACE}"
     rf"|(?:the )?(?:main|major|key|central|most important) (?:themes|topics){_PLACE}"
     rf"|(?:what|which) (?:themes|topics|subjects) (?:do|does) {_DOCUMENTS} (?:cover|contain|discuss|deal with)"
+    r"|(?:what|which) (?:themes|topics|subjects) (?:dominate|define|run through|occur in|appear in|come up in) "
+    rf"{_DOCUMENTS}"
     rf"|(?:what|which) (?:themes|topics|subjects) are (?:covered|discussed)(?: (?:in|by) {_DOCUMENTS}| here)?"
     rf"|what (?:are|is) {_DOCUMENTS} (?:all )?about"
     rf"|what (?:do|does) {_DOCUMENTS} (?:cover|contain|discuss|deal with|talk about)"
