@@ -63,8 +63,8 @@ PROFILES: Mapping[str, ModelProfile] = {
     "static://wordllama": ModelProfile("embedding", dimensions=256, fusion_weight=0.2),
     # The weights of both are measured with multilingual-e5-small, see docs/retrieval.md. From 0.5 on, the app of a
     # store would no longer say that it found no answer.
-    "granite-embedding-97m-multilingual-r2": ModelProfile(
-        "embedding", context_length=32768, dimensions=384, fusion_weight=0.4, fusion_weight_cjk=0.4
+    "granite-embedding-107m-multilingual": ModelProfile(
+        "embedding", context_length=512, dimensions=384, fusion_weight=0.4, fusion_weight_cjk=0.4
     ),
     "multilingual-e5-small": ModelProfile(
         "embedding", context_length=512, dimensions=384, fusion_weight=0.4, fusion_weight_cjk=0.4
