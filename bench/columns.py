@@ -6,16 +6,20 @@ their letters, English words also by hyphens. Chinese columns are horizontal or 
 
 ``whole``: sentences of the paragraphs that are one quotable unit of the page. ``mixed``: units that contain text of a
 sentence and of a footnote, a caption or a head. ``lines``: lines of poems, addresses and lists on pages of their own
-that stay separate. ``ms``: processor time of a page, with ``--against`` also that of another checkout.
+that stay separate. Rows of plain text: paragraphs of English, and of the documentation's Markdown, with lines of so
+many columns; ``lines`` of Markdown as written: sentences at the end of a line that end there. ``ms``: processor time
+of a page, with ``--against`` also that of another checkout.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -79,6 +83,9 @@ LINES = (
     ("1. Open the valve behind the pump", "2. Wait until the gauge shows four", "3. Close the valve"),
     ("Kettle 14.90", "Pan with a lid 32.00", "Spoon 2.10", "Set of four knives 58.00"),
 )
+WRAP_COLUMNS = (32, 60, 72, 80, 100)
+"""Widths of the lines of plain text."""
+
 FONT = ImageFont.load_default(10)
 
 Piece = tuple[int, int, str]
@@ -174,6 +181,36 @@ def horizontal(paragraph: str, chance: random.Random) -> Page:
     return Page("narrow Chinese", documents.pdf("\n".join(lines)), [text[a:b] for a, b in sentences(text)])
 
 
+def markdown_paragraphs() -> list[str]:
+    """Return the paragraphs of the documentation, which has a sentence a line."""
+    files = [HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("*.md"))]
+    blocks = (block for file in files for block in file.read_text(encoding="utf-8").split("\n\n"))
+    return [block for block in blocks if block[:1].isalpha()]
+
+
+def line_end_share(paragraphs: Sequence[str]) -> float:
+    """Return the share of the line ends after a full stop at which a sentence ends."""
+    whole = count = 0
+    for paragraph in paragraphs:
+        ends = {end for _, end in sentences(paragraph)}
+        stops = [match.end() for match in re.finditer(r"\.(?=\n)", paragraph)]
+        whole += sum(stop in ends for stop in stops)
+        count += len(stops)
+    return whole / count
+
+
+def whole_share(paragraphs: Sequence[str], width: int) -> float:
+    """Return the share of the paragraphs' sentences that are whole if the lines have at most ``width`` columns."""
+    whole = count = 0
+    for paragraph in paragraphs:
+        lines = textwrap.fill(paragraph, width, break_long_words=False, break_on_hyphens=False)
+        expected = [paragraph[a:b] for a, b in sentences(paragraph)]
+        parts = {" ".join(lines[a:b].split()) for a, b in sentences(lines)}
+        whole += sum(sentence in parts for sentence in expected)
+        count += len(expected)
+    return whole / count
+
+
 def read_units(folder: Path, page: Page) -> list[str]:
     """Return the quotable units of a page."""
     path = folder / "page.pdf"
@@ -227,6 +264,12 @@ def main() -> None:
         separate = sum(
             line in unit for lines, unit in zip(LINES, authored_units, strict=True) for line in lines
         )
+        markdown = markdown_paragraphs()
+        report.add(pages="Markdown as written", lines=line_end_share(markdown))
+        joined = [" ".join(paragraph.split()) for paragraph in markdown]
+        for name, paragraphs in (("plain text", ascii_texts), ("Markdown", joined)):
+            for width in WRAP_COLUMNS:
+                report.add(pages=f"{name}, {width} columns", whole=whole_share(paragraphs, width))
         report.add(pages="poems, addresses, lists", lines=separate / sum(map(len, LINES)))
         (folder / "page.pdf").unlink()
         for number, page in enumerate(pages):

@@ -28,10 +28,15 @@ MIN_CONTINUED_SHARE = 0.35
 """Minimum share of lines in running text that begin within a sentence, if the script has capital letters."""
 
 MAX_CLAUSE_SHARE = 0.6
-"""Maximum share of full lines in Chinese running text that end a clause. Almost every line of a poem does."""
+"""Maximum share of full lines in running text that end a clause. Almost every line of a poem does."""
 
 MIN_COLUMNS = 20
 """Minimum width of a full line, in columns (two per Chinese character). Narrower lines are a list or a poem."""
+
+MIN_PROSE_COLUMNS, MAX_PROSE_COLUMNS = 48, 160
+"""Widths of a full line, in columns, at which it is running text even if no line begins within a sentence. A wider line
+is a paragraph.
+"""
 
 MAX_END_CHARS = 8
 """Number of characters at the end of a line that tell how it ends."""
@@ -169,4 +174,6 @@ class _Shares:
             return not _ends_clause(line.text) or self._clauses < MAX_CLAUSE_SHARE
         if _STARTS_WIDE.match(following.text) or begins_within_sentence(following.text):
             return True
+        if MIN_PROSE_COLUMNS <= columns(line.text) <= MAX_PROSE_COLUMNS and not ends_sentence(line.text):
+            return self._count == 1 or self._clauses < MAX_CLAUSE_SHARE
         return self._count > 1 and self._continued >= MIN_CONTINUED_SHARE

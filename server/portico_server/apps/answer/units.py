@@ -10,7 +10,7 @@ from itertools import groupby
 from portico.wire import Passage, Place
 from portico_server.apps.language import CJK
 from portico_server.core.dataclass import dataclass
-from portico_server.core.line_breaks import columns, continued_lines, text_line
+from portico_server.core.line_breaks import continued_lines, text_line
 
 # Sentence boundaries in running text. The functions are pure and return offsets, so that a quotation is the
 # document's own text verbatim.
@@ -59,12 +59,6 @@ _OPENING = (
 _OPENERS = frozenset(_OPENING.split())
 """Words that often begin a sentence but rarely follow an initial."""
 
-MIN_WRAP_WIDTH = 48
-MAX_WRAP_WIDTH = 160
-"""Line widths, in columns (two per CJK character), at which a line break may mean that the line was full. A break after
-a narrower line needs the other lines of its column as evidence. A wider line is a paragraph.
-"""
-
 
 def sentences(text: str) -> list[Span]:
     """Return the sentences of ``text`` in order, without surrounding white space.
@@ -78,9 +72,7 @@ def sentences(text: str) -> list[Span]:
     for match in _END.finditer(text):
         if match.start() < begin:
             continue
-        if match["line"] is not None and (
-            match.start() in continued or _is_wrapped(text, match.start(), match.end())
-        ):
+        if match["line"] is not None and match.start() in continued:
             continue
         if match["narrow"] is not None and not _ends(text, begin, match):
             continue
@@ -146,22 +138,6 @@ def _continued_ends(text: str) -> frozenset[int]:
                 if continues
             )
     return frozenset(ends)
-
-
-def _is_wrapped(text: str, start: int, end: int) -> bool:
-    """Return whether the text of the line that ends at ``start`` continues in the next line: the line is full, and the
-    next line can continue it.
-    """
-    line = text[text.rfind("\n", 0, start) + 1 : start]
-    if not MIN_WRAP_WIDTH <= columns(line) <= MAX_WRAP_WIDTH or line.rstrip()[-1:] in ":：":
-        return False
-    following = text[end : (text.find("\n", end) + 1 or len(text) + 1) - 1]
-    first_word = following.split(" ", 1)[0]
-    if not following or re.match(r"[-*+•|#>]|\d+[.)]\s|```|~~~", following):
-        return False
-    # If the next word would have fitted into the line, judged by the width of the next line, the author broke
-    # the line on purpose.
-    return columns(line) + 1 + min(columns(first_word), 24) >= 0.75 * columns(following)
 
 
 MAX_BLOCK_CHARACTERS = 900

@@ -49,6 +49,20 @@ fourteen months."""
 NARROW_CHINESE = (
     "港口在一九八七年秋天\n疏浚，因为两艘船搁浅\n了。议会支付了工程费\n用，并决定每十四个月\n重复一次。"
 )
+NAMES = (
+    "The harbour was dredged in the autumn of 1987, when Mayor Ruth Lindgren and\n"
+    "Harwick Works had signed for it. The council paid. See the contract with the\n"
+    "`works` office."
+)
+SENTENCES = (
+    "The council paid for the work and decided that it be repeated every year.\n"
+    "`repeat` sets how often the council pays for the work in the old harbour.\n"
+    "The harbour was dredged in the autumn, since ships had run aground twice."
+)
+LONG_POEM = """Behind the harbour lies the road on which the carters came,
+And every carter had a horse, and every horse a name,
+And every name was painted white upon a board of oak,
+Until the winter of the flood, in which the axles broke"""
 POEM = """The tide comes in before the dawn
 And lifts the boats along the quay
 No keeper sees that they are gone
@@ -66,6 +80,9 @@ VERSES = "床前明月光，疑是地上霜，\n举头望明月，低头思故�
             NARROW_CHINESE,
             [NARROW_CHINESE.split("议会")[0], NARROW_CHINESE[NARROW_CHINESE.index("议会") :]],
         ),
+        (NAMES, [NAMES.split(" The council")[0], "The council paid.", NAMES[NAMES.index("See") :]]),
+        (SENTENCES, SENTENCES.split("\n")),
+        (LONG_POEM, LONG_POEM.split("\n")),
         (POEM, POEM.split("\n")),
         (ADDRESS, ADDRESS.split("\n")),
         (LIST, LIST.split("\n")),
