@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import pytest
 from tests.server.knowledge.store_services import store_services
 
-from portico_server.core.event import Failed, Finished
+from portico.wire import Failed, Finished
 from portico_server.core.filenames import check_filename
 from portico_server.core.principal import LOCAL
 from portico_server.knowledge.sources import bucket, pages, web, webdav
