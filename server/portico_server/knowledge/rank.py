@@ -18,6 +18,7 @@ from portico_server.db.database import Database
 from portico_server.knowledge.fusion import fuse_reciprocal, fuse_weighted, scale_scores
 from portico_server.knowledge.index.handle import LAG_WAIT_S, IndexHandle, Ranking
 from portico_server.knowledge.index.manager import IndexManager
+from portico_server.knowledge.links.follow import follow_links
 from portico_server.knowledge.search_trace import SearchTrace
 from portico_server.runs.run import charge_call
 
@@ -108,6 +109,15 @@ class ChunkRanker:
         """
         async with self._indexes.use(self._store_id, self._model, self._group) as index:
             return [await index.search_words(text, limit, files) for text in texts]
+
+    async def follow_links(
+        self, question: str, ranking: Ranking, files: list[str] | None
+    ) -> tuple[list[tuple[int, float]], str]:
+        """Return ``ranking`` with linked passages of ``files``, and a note for the trace; see `follow_links`."""
+        async with self._indexes.use(self._store_id, self._model, self._group) as index:
+            return await self._database.read(
+                follow_links, self._store_id, question, ranking, files, index.postings
+            )
 
     async def sides(self, request: Search, context: Context) -> RankedSides:
         """Return the candidates before fusion. Raises the errors of the embedding model."""

@@ -35,7 +35,6 @@ from portico_server.knowledge.filter import infer, leaves
 from portico_server.knowledge.fusion import fuse_best
 from portico_server.knowledge.index.handle import Ranking
 from portico_server.knowledge.index.manager import IndexManager
-from portico_server.knowledge.links.follow import follow_links
 from portico_server.knowledge.name_walk import names_in
 from portico_server.knowledge.question_rewrite import rewrite_question
 from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker
@@ -293,7 +292,7 @@ class Searcher:
                 if group == DEFAULT_GROUP:
                     scored_chunks = ranking
                     if self._follows_links(request):
-                        ranking = await self._follow(query, ranking, files, trace.of(part))
+                        ranking = await self._follow(query, ranking, ranker, files, trace.of(part))
                     if request.steps is not None and number == 0:
                         further = await self._continue(
                             request, request.steps, ranker, scored_chunks, files, context, trace
@@ -325,14 +324,13 @@ class Searcher:
         return request.links
 
     async def _follow(
-        self, query: str, ranking: Ranking, files: list[str] | None, trace: SearchTrace
+        self, query: str, ranking: Ranking, ranker: ChunkRanker, files: list[str] | None, trace: SearchTrace
     ) -> Ranking:
         """Return the candidates, with passages added that are linked to the names in the question. Only passages of
         ``files`` are added.
         """
         start_time = time.perf_counter()
-        among = None if files is None else frozenset(files)
-        followed_chunks, note = await self._database.read(follow_links, self._store_id, query, ranking, among)
+        followed_chunks, note = await ranker.follow_links(query, ranking, files)
         trace.add("links", start_time, followed_chunks[:MAX_CANDIDATES], note)
         return followed_chunks[:MAX_CANDIDATES]
 

@@ -97,12 +97,25 @@ def test_what_a_passage_names(text: str, named: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("In Langhaven the shops close at noon.", {"langhaven"}),
+        ("Langhaven is an old town.", set()),
+        ("水从清沙江里抽。", {"清沙江"}),
+    ],
+)
+def test_what_is_certainly_a_name(text: str, names: set[str]) -> None:
+    assert {term.text for term in terms(LinkSource(text)) if term.weight >= links.NAME_WEIGHT} == names
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
         "and so on, as before.",
         "The. However, it is.",
         "我们都在这里等着他们。",
+        "Shops close on Sundays. Little else is known.",
         "1234 5678",
         "\ud800 \x00",
     ],
@@ -157,6 +170,36 @@ async def test_a_question_of_four_hops_is_answered_with_its_evidence_by_links_al
     with pytest.raises(InvalidRequest) as refused:
         await names(shop, plain, links=True)
     assert (refused.value.code, refused.value.param) == ("links_off", "links")
+
+
+UNMARKED_NAMES = {
+    "lower case": (
+        "Under which contract does the supplier of the north gate pump deliver?",
+        {
+            "pump.txt": "We buy the north gate pump from oakfield castings, never from stock.",
+            "terms.txt": "Whatever oakfield castings sends to the yard is covered by frame agreement KL-1355.",
+        },
+    ),
+    "Chinese": (
+        "北门水泵的供应商签的是哪份协议？",
+        {
+            "pump.txt": "去年冬天北门水泵坏了两次，由宏达轴业供货。",
+            "terms.txt": "五月跟宏达轴业谈好了价格，一切按框架文本执行。",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("question", "evidence"), UNMARKED_NAMES.values(), ids=UNMARKED_NAMES)
+async def test_names_without_capitals_lead_from_passage_to_passage(
+    shop: StoreServices, question: str, evidence: dict[str, str]
+) -> None:
+    asides = {
+        f"{number}.txt": f"Store the {part} pump dry. 第{number}条关于{part}的协议由供应商签字。"
+        for number, part in enumerate(("iron", "brass", "slate", "amber", "flint", "birch", "chalk"))
+    }
+    store = await shop.filled({**asides, **evidence}, linked=True)
+    assert set((await names(shop, store, question))[:3]) >= set(evidence)
 
 
 async def test_a_changed_and_a_removed_file_change_and_lose_their_links(

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -406,6 +407,19 @@ class IndexHandle:
             except DamagedIndex:
                 await self._lexical.discard(index)
         raise self._still_building()
+
+    def postings(
+        self, tokens: Sequence[tuple[str, str]], limit: int, files: Sequence[str] | None
+    ) -> Sequence[frozenset[int] | None]:
+        """Return the chunks of each term; see `LexicalIndex.postings`. Blocks.
+
+        A missing or damaged index has no chunks. The next search rebuilds it.
+        """
+        index = self._lexical.index
+        if index is not None:
+            with suppress(DamagedIndex):
+                return index.postings(tokens, limit, files)
+        return [frozenset()] * len(tokens)
 
     async def search(
         self,

@@ -181,6 +181,28 @@ class LexicalIndex:
         ]
         return [(chunk, -negative) for negative, chunk in sorted(scored_chunks)[:limit]]
 
+    def postings(
+        self, tokens: Sequence[tuple[str, str]], limit: int, files: Sequence[str] | None
+    ) -> list[frozenset[int] | None]:
+        """Return, for each term of a field, the chunks that contain it, or ``None`` if there are more than ``limit``.
+
+        ``files`` limits the chunks to those of these files. Raises `DamagedIndex` if the index cannot be read.
+        """
+        with _damage():
+            searcher = self._index.searcher()
+            return [self._chunks(searcher, field, term, limit, files) for field, term in tokens]
+
+    def _chunks(
+        self, searcher: tantivy.Searcher, field: str, term: str, limit: int, files: Sequence[str] | None
+    ) -> frozenset[int] | None:
+        document_count = searcher.doc_freq(field, term)
+        if not 0 < document_count <= limit:
+            return None if document_count else frozenset()
+        query = self._among(Query.term_query(self._schema, field, term, "basic"), files)
+        hits = searcher.search(query, limit=limit, count=False).hits
+        chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
+        return frozenset(int(chunk) for chunk in chunks if chunk is not None)
+
     def _query(self, searcher: tantivy.Searcher, terms: Terms, files: Sequence[str] | None) -> Query:
         fields = (
             ("words", terms.words, 1.0),
@@ -193,7 +215,10 @@ class LexicalIndex:
             for term in field_terms
         ]
         parts += name_clauses(searcher, self._schema, terms, GRAM_WEIGHT)
-        query = Query.boolean_query(parts)
+        return self._among(Query.boolean_query(parts), files)
+
+    def _among(self, query: Query, files: Sequence[str] | None) -> Query:
+        """Return ``query``, limited to chunks of ``files`` if given."""
         if files is None:
             return query
         allowed_query = Query.const_score_query(Query.term_set_query(self._schema, "file", list(files)), 0.0)

@@ -10,22 +10,34 @@ each step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from portico_server.core.dataclass import dataclass
-from portico_server.db import links
+from portico_server.db import chunks, links
 from portico_server.db.links import LinkRow
 from portico_server.knowledge.fusion import best_first
 from portico_server.knowledge.index.handle import Ranking
+
+if TYPE_CHECKING:
+    from portico_server.knowledge.links.phrases import Passages, SharedPhrases, Token
+
+MAX_TOKEN_PASSAGES = 100
+"""Maximum number of passages that contain a word or a pair of characters of a phrase. More frequent tokens are
+ignored.
+"""
 
 MAX_HOPS_NUMBER = 4
 """Maximum number of passages in a chain."""
 
 MAX_FRONTIER_ROWS = 32
 """Maximum number of passages from which a step starts."""
+
+MAX_PHRASE_ROWS = 8
+"""Maximum number of passages of a step whose phrases are looked up in the lexical index."""
 
 MAX_STEP_ROWS = 96
 """Maximum number of new passages reached in a step."""
@@ -90,14 +102,22 @@ def _link_worth(row: LinkRow) -> float:
 
 
 def read_graph(
-    connection: Any, question: Mapping[int, str], ranking: Ranking, files: AbstractSet[str] | None
+    connection: Any,
+    question_text: str,
+    question: Mapping[int, str],
+    ranking: Ranking,
+    files: AbstractSet[str] | None,
+    phrases: SharedPhrases,
 ) -> LinkGraph:
-    """Return the graph around the terms of the question (``question`` maps lookup keys to texts) and the best hits of
-    ``ranking``. With ``files``, only their passages are included.
+    """Return the graph around the terms of the question (``question`` maps lookup keys to texts), its phrases, and the
+    best hits of ``ranking``. With ``files``, only their passages are included.
     """
     graph = LinkGraph()
     prior = dict(ranking)
-    start(graph, _naming(connection, list(question), files), question)
+    name_rows = _naming(connection, list(question), files)
+    phrase_texts, phrase_rows = phrases.of_question(question_text)
+    certain_rows = _certain_phrases(phrase_rows, phrase_texts, [question[term] for term in name_rows])
+    start(graph, {**certain_rows, **name_rows}, {**phrase_texts, **question})
     for chunk, score in ranking[:MAX_HITS_ROWS]:
         graph.reached.setdefault(chunk, HITS_WEIGHT * score)
     graph.steps.append(list(graph.reached))
@@ -113,27 +133,65 @@ def read_graph(
             break
         visited_chunks.update(frontier)
         worth: dict[int, float] = {}
+        sources: dict[int, list[int]] = {}
         for row in links.of_chunks(connection, frontier):
             if row.term not in seen_terms:
                 surely = graph.reached[row.chunk_id] * _link_worth(row)
                 worth[row.term] = max(worth.get(row.term, 0.0), surely)
+                sources.setdefault(row.term, []).append(row.chunk_id)
+        link_rows = {
+            term: [
+                row
+                for row in rows
+                if row.chunk_id in sources[term]
+                or any(row.chunk_id not in phrases.parallels(chunk) for chunk in sources[term])
+            ]
+            for term, rows in _naming(connection, list(worth), files).items()
+        }
+        for term, rows in phrases.of_passages(frontier[:MAX_PHRASE_ROWS]).items():
+            if term not in seen_terms and term not in link_rows:
+                link_rows[term] = rows
+                worth[term] = max(graph.reached.get(row.chunk_id, 0.0) * _link_worth(row) for row in rows)
         seen_terms.update(worth)
-        reach(graph, _naming(connection, list(worth), files), worth)
+        reach(graph, link_rows, worth)
     return graph
+
+
+def _certain_phrases(
+    phrase_rows: Mapping[int, list[LinkRow]], texts: Mapping[int, str], names: Sequence[str]
+) -> Mapping[int, list[LinkRow]]:
+    """Return the phrases of a question that may be names: those around or in one of ``names``, otherwise those of
+    several words, otherwise all.
+    """
+    if names:
+        chosen_terms = {
+            term for term in phrase_rows if any(name in texts[term] or texts[term] in name for name in names)
+        }
+    else:
+        chosen_terms = {
+            term for term, rows in phrase_rows.items() if rows[0].weight >= links.NAME_WEIGHT
+        } or set(phrase_rows)
+    return {term: phrase_rows[term] for term in chosen_terms}
 
 
 def _naming(
     connection: Any, terms: Sequence[int], files: AbstractSet[str] | None
 ) -> dict[int, list[LinkRow]]:
-    """Return the links of those of the given terms that can connect passages, by term. With ``files``, only links of
-    their passages are returned.
+    """Return the links of those of the given terms that are certainly names and can connect passages, by term. With
+    ``files``, only links of their passages are returned.
     """
     link_rows: dict[int, list[LinkRow]] = {}
     if terms:
         for row in links.naming(connection, terms, with_files=files is not None):
             if files is None or row.file_id in files:
                 link_rows.setdefault(row.term, []).append(row)
-    return link_rows
+    # A word that is certainly a name in one passage is a name in all, also at the beginning of a sentence. A term
+    # that is nowhere certain is left to `SharedPhrases`, which knows how rare it is.
+    return {
+        term: [row._replace(weight=weight) for row in rows]
+        for term, rows in link_rows.items()
+        if (weight := max(row.weight for row in rows)) >= links.NAME_WEIGHT
+    }
 
 
 def start(graph: LinkGraph, link_rows: Mapping[int, list[LinkRow]], question: Mapping[int, str]) -> None:
@@ -246,14 +304,26 @@ def fuse_chains(ranking: Ranking, chains: Ranking, weight: float = LINKS_WEIGHT)
 
 
 def follow_links(
-    connection: Any, store_id: str, question: str, ranking: Ranking, files: AbstractSet[str] | None
+    connection: Any,
+    store_id: str,
+    question: str,
+    ranking: Ranking,
+    files: Sequence[str] | None,
+    postings: Callable[[Sequence[Token], int, Sequence[str] | None], Sequence[Passages]],
 ) -> tuple[list[tuple[int, float]], str]:
     """Return ``ranking`` merged with the passages that chains reach, and a note for the trace. Called through
     `Database.read`.
     """
+    from portico_server.knowledge.links.phrases import SharedPhrases
     from portico_server.knowledge.links.rules import question_terms
 
-    graph = read_graph(connection, question_terms(question, store_id), ranking, files)
+    phrases = SharedPhrases(
+        store_id,
+        lambda tokens: postings(tokens, MAX_TOKEN_PASSAGES, files),
+        partial(chunks.texts, connection),
+    )
+    among = None if files is None else frozenset(files)
+    graph = read_graph(connection, question, question_terms(question, store_id), ranking, among, phrases)
     note = (
         f"{len(graph.named)} terms of the question, {len(graph.terms)} terms in total, {len(graph.reached)} "
         "passages"

@@ -137,8 +137,7 @@ def question_terms(question: str, store_id: str) -> dict[int, str]:
             run = words[i : i + size]
             if run[0] not in ENGLISH_STOPWORDS and run[-1] not in ENGLISH_STOPWORDS:
                 found_terms[" ".join(run)] = None
-    # A name never contains one of the characters at which runs are split.
-    pieces = [piece for run in HAN_RUN.findall(folded_text) for piece in _BREAK_CHAR.split(run)]
+    pieces = [piece for run in HAN_RUN.findall(folded_text) for piece in CHINESE_BREAK.split(run)]
     for size in (3, 4, 5, 6, 7, 8, 2):
         for piece in pieces:
             found_terms.update((piece[i : i + size], None) for i in range(len(piece) - size + 1))
@@ -264,13 +263,14 @@ _NAME = re.compile(
 )
 _SENTENCE_START = re.compile(r"(?:\A|[.!?:\n#>*-])[\s#>*-]*\Z")
 _WORDS_BESIDE_NAMES = """
-monday tuesday wednesday thursday friday saturday sunday mr mrs ms dr prof professor sir lady lord saint st
+monday tuesday wednesday thursday friday saturday sunday mondays tuesdays wednesdays thursdays fridays
+saturdays sundays mr mrs ms dr prof professor sir lady lord saint st
 president chapter section table figure appendix see note however although though since after before despite
 according thus therefore moreover meanwhile later earlier today yesterday many several one two three four
 five six seven eight nine ten first second third new old every each another both either neither whether
 because given built founded born made located named known among between within without during against across
 around beyond behind beside based began long short north south east west nobody nothing everything something
-anyone everyone here there per via
+anyone everyone here there per via little much
 """
 _NOT_NAMES = ENGLISH_STOPWORDS | frozenset(MONTHS) | frozenset(_WORDS_BESIDE_NAMES.split())
 """Words that begin sentences, precede names, or are not names on their own."""
@@ -298,15 +298,15 @@ def _names(text: str, source: LinkSource) -> Iterator[Term]:
     """
     del source
     for match in _NAME.finditer(text):
-        words = match[0].replace("’", "'").split()
+        all_words = words = match[0].replace("’", "'").split()
         while words and _bare(words[0]) in _NOT_NAMES:
-            words.pop(0)
+            words = words[1:]
         # A possessive ends a name: "Mara Velling's Orlix" contains two names.
         run: list[str] = []
         # A capitalised word alone at the beginning of a sentence is not a name, because any word may be
-        # capitalised there.
+        # capitalised there. After another word, as in "In Langhaven", it is.
         is_alone = (
-            len(words) == 1
+            len(all_words) == 1
             and _SENTENCE_START.search(text, max(0, match.start() - 3), match.start()) is not None
         )
         for word in words:
@@ -363,7 +363,8 @@ _SPLIT_WORDS = (
     "始建 落成 举行 举办 纪念 记载 记录 显示 表示 认为 指出 宣布 决定 计划 开始 结束 附近 旁边 境内 北部 "
     "南部 东部 西部 中部 一座 一家 一位 一名 一条 一种 一部 什么 多少 哪里 这座 这家 这位 关于 生在 记着 "
 )
-_BREAK_CHAR = re.compile(f"[{_SPLIT_CHARS}]")
+CHINESE_BREAK = re.compile(f"[{_SPLIT_CHARS}]")
+"""Pattern at which a run of Chinese is split into pieces. A name never contains these characters."""
 _BREAK = re.compile(
     f"(?:{'|'.join(sorted(_SPLIT_WORDS.split(), key=len, reverse=True))})(?![局厂院所部司])|[{_SPLIT_CHARS}]"
 )
@@ -406,11 +407,19 @@ def _sort_runs(piece: str, ranked_runs: Sequence[dict[str, None]]) -> None:
         if match.end() - start >= 4:
             ranked_runs[0][piece[start : match.end()][-12:]] = None
             start = match.end()
+    places: set[int] = set()
     for match in _PLACE.finditer(piece):
         if match.end() >= 3 and is_place(name := piece[match.end() - 3 : match.end()]):
             ranked_runs[0][name] = None
+            places.add(match.start())
     for i, char in enumerate(piece):
-        if char in FAMILY_NAMES and len(piece) - i >= 2 and is_person(name := piece[i : i + 3]):
+        # A family name such as 江 at the end of a place does not begin a person's name.
+        if (
+            i not in places
+            and char in FAMILY_NAMES
+            and len(piece) - i >= 2
+            and is_person(name := piece[i : i + 3])
+        ):
             ranked_runs[1][name] = None
     for rank, name in unknown_runs(piece):
         ranked_runs[rank][name] = None
