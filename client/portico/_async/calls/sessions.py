@@ -137,7 +137,7 @@ class Sessions(Group):
         Passages that the caller may not read have no text. The link ends when it expires, or when the link,
         the session or the caller's key is removed.
 
-        The number of ``days`` after which the link expires.
+        The link expires after this number of ``days``.
 
         ``days``: (default: ``30``).
         """

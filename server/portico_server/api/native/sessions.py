@@ -51,7 +51,7 @@ class SessionFork(BaseModel, extra="forbid"):
 
 
 class LinkRequest(BaseModel, extra="forbid"):
-    """The number of ``days`` after which the link expires."""
+    """The link expires after this number of ``days``."""
 
     days: int = Field(30, ge=1, le=365)
 
