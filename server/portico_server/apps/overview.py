@@ -118,6 +118,9 @@ class _OverviewWording:
     change: str
     joint: str
     colon: str
+    passages: tuple[str, str]
+    files: tuple[str, str]
+    """How one of them is counted, and how several are."""
 
     def stores(self, names: Sequence[str], count: int) -> str:
         """Return the names of stores before what they contain; empty if the answer concerns one store."""
@@ -126,33 +129,39 @@ class _OverviewWording:
 
 _ENGLISH = _OverviewWording(
     themes="The main themes of these documents, by the words that passages share:",
-    theme="{name}{words} ({stores}{passages} passages, {files} files): “{sentence}” [{number}]",
+    theme="{name}{words} ({stores}{passages}, {files}): “{sentence}” [{number}]",
     names="The most frequent names, by the number of passages that mention them:",
-    name="{name} ({stores}{passages} passages): “{sentence}” [{number}]",
+    name="{name} ({stores}{passages}): “{sentence}” [{number}]",
     changes="Files added or changed since {date}: {count}",
     change="{file} ({stores}{date}): “{sentence}” [{number}]",
     joint=", ",
     colon=": ",
+    passages=("{} passage", "{} passages"),
+    files=("{} file", "{} files"),
 )
 _SIMPLIFIED = _OverviewWording(
     themes="这些文档的主要主题（按段落共有的词归纳）：",
-    theme="{name}{words}（{stores}{passages} 个段落，{files} 个文件）：“{sentence}” [{number}]",
+    theme="{name}{words}（{stores}{passages}，{files}）：“{sentence}” [{number}]",
     names="提到最多的名称（按提到它的段落数）：",
-    name="{name}（{stores}{passages} 个段落）：“{sentence}” [{number}]",
+    name="{name}（{stores}{passages}）：“{sentence}” [{number}]",
     changes="{date} 以来新增或修改的文件：{count} 个",
     change="{file}（{stores}{date}）：“{sentence}” [{number}]",
     joint="、",
     colon="：",
+    passages=("{} 个段落", "{} 个段落"),
+    files=("{} 个文件", "{} 个文件"),
 )
 _TRADITIONAL = _OverviewWording(
     themes="這些文件的主要主題（按段落共有的詞歸納）：",
-    theme="{name}{words}（{stores}{passages} 個段落，{files} 個檔案）：「{sentence}」 [{number}]",
+    theme="{name}{words}（{stores}{passages}，{files}）：「{sentence}」 [{number}]",
     names="提到最多的名稱（按提到它的段落數）：",
-    name="{name}（{stores}{passages} 個段落）：「{sentence}」 [{number}]",
+    name="{name}（{stores}{passages}）：「{sentence}」 [{number}]",
     changes="{date} 以來新增或修改的檔案：{count} 個",
     change="{file}（{stores}{date}）：「{sentence}」 [{number}]",
     joint="、",
     colon="：",
+    passages=("{} 個段落", "{} 個段落"),
+    files=("{} 個檔案", "{} 個檔案"),
 )
 _WORDINGS: Mapping[str, _OverviewWording] = {"zh-Hans": _SIMPLIFIED, "zh-Hant": _TRADITIONAL}
 
@@ -245,6 +254,10 @@ def _subject(plain_question: str) -> _Subject | None:
     return next((subject for subject in subjects if match[subject]), "names")
 
 
+def _counted(forms: tuple[str, str], count: int) -> str:
+    return forms[count > 1].format(count)
+
+
 def _list_themes(
     question: str, themes: Sequence[Theme], names: Mapping[int, str], store_count: int
 ) -> ComputedAnswer | None:
@@ -255,8 +268,8 @@ def _list_themes(
             name=f"{names[number]}{wording.colon}" if number in names else "",
             words=wording.joint.join(theme.words),
             stores=wording.stores([theme.example.store], store_count),
-            passages=theme.passage_count,
-            files=theme.file_count,
+            passages=_counted(wording.passages, theme.passage_count),
+            files=_counted(wording.files, theme.file_count),
             sentence=_sentence(theme.example.text, theme.words),
             number=number,
         )
@@ -272,7 +285,7 @@ def _list_names(question: str, subject: _Subject, stores: Sequence[StoreThemes])
         wording.name.format(
             name=mentions[0].name,
             stores=wording.stores([item.example.store for item in mentions], len(stores)),
-            passages=sum(item.passage_count for item in mentions),
+            passages=_counted(wording.passages, sum(item.passage_count for item in mentions)),
             sentence=_sentence(mentions[0].example.text, (mentions[0].name,)),
             number=number,
         )

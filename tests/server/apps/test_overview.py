@@ -51,7 +51,7 @@ CONFIGURATION = {
         {"name": "searcher", "source": "fake://", "parameters": {"script": SEARCHER}},
     ],
     "stores": [
-        *({"name": name, "app": True} for name in ("docs", "tea", "letters", "scraps", "empty")),
+        *({"name": name, "app": True} for name in ("docs", "tea", "letters", "note", "scraps", "empty")),
         {"name": "named", "app": True, "answers": "write"},
     ],
     "keys": [
@@ -101,6 +101,7 @@ FILES: dict[str, dict[str, tuple[str, ...]]] = {
     "docs": {"bread": BREAD, "ferries": FERRIES, "telescopes": TELESCOPES},
     "tea": {"tea": TEA},
     "letters": {"letters": LETTERS},
+    "note": {"note": LETTERS[:1]},
     "scraps": {"scraps": SCRAPS},
     "named": {"bread": BREAD, "ferries": FERRIES, "telescopes": TELESCOPES},
 }
@@ -212,6 +213,7 @@ def test_a_question_about_a_part_is_answered_from_passages(url: str, question: s
         (("docs", "letters"), "Who is mentioned most often?", ("Mara Velling (docs, letters: 4 passages)",)),
         (("tea", "letters"), "What changed since yesterday?", (": 6", "letters-1.md (letters: ", "(tea: ")),
         (("docs",), "What are the main themes?", (" (5 passages, 5 files)",)),
+        (("note",), "What are the main themes?", (" (1 passage, 1 file)",)),
     ],
 )
 def test_a_chat_that_searches_several_stores_gets_the_themes_of_all(
@@ -271,6 +273,7 @@ async def test_the_themes_of_a_store_are_a_resource_of_mcp(url: str, key: str) -
                 uri,
                 "portico://stores/letters/themes",
                 "portico://stores/named/themes",
+                "portico://stores/note/themes",
                 "portico://stores/scraps/themes",
                 "portico://stores/tea/themes",
             ]
