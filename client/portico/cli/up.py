@@ -153,7 +153,8 @@ def _accompany(
         return
     if not as_json:
         typer.echo("Press Ctrl-C to stop.")
-    follow_better(url, key, runs)
+    if runs:
+        follow_better(url, key, runs)
     code = child.process.wait()
     if code:
         home = Path(status.home) if status is not None and status.home else _home(place)

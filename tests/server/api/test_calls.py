@@ -239,6 +239,7 @@ OUTLIVING = {
     "adapter_export": "Admins export them.",
     "environment": "Admins build them.",
     "better-model": "The daemon fetches it, for everybody.",
+    "better-embedding-model": "The same.",
     "answer test": "The daemon tests models, for everybody.",
 }
 """Kinds of durable runs that continue when their key ends, and why; all other runs end with the key."""
