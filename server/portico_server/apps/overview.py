@@ -254,7 +254,7 @@ def _subject(plain_question: str) -> _Subject | None:
     return next((subject for subject in subjects if match[subject]), "names")
 
 
-def _counted(forms: tuple[str, str], count: int) -> str:
+def _write_count(forms: tuple[str, str], count: int) -> str:
     return forms[count > 1].format(count)
 
 
@@ -268,8 +268,8 @@ def _list_themes(
             name=f"{names[number]}{wording.colon}" if number in names else "",
             words=wording.joint.join(theme.words),
             stores=wording.stores([theme.example.store], store_count),
-            passages=_counted(wording.passages, theme.passage_count),
-            files=_counted(wording.files, theme.file_count),
+            passages=_write_count(wording.passages, theme.passage_count),
+            files=_write_count(wording.files, theme.file_count),
             sentence=_sentence(theme.example.text, theme.words),
             number=number,
         )
@@ -285,7 +285,7 @@ def _list_names(question: str, subject: _Subject, stores: Sequence[StoreThemes])
         wording.name.format(
             name=mentions[0].name,
             stores=wording.stores([item.example.store for item in mentions], len(stores)),
-            passages=_counted(wording.passages, sum(item.passage_count for item in mentions)),
+            passages=_write_count(wording.passages, sum(item.passage_count for item in mentions)),
             sentence=_sentence(mentions[0].example.text, (mentions[0].name,)),
             number=number,
         )
