@@ -6,12 +6,13 @@ the run begins, or on first use if a called object names it. From then on, it me
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Final, Protocol, TypeVar
 
 from portico_server.core.errors import Conflict
+from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.servable import Card
 
 Keep = Callable[[Mapping[str, str]], Awaitable[None]]
@@ -49,15 +50,9 @@ BOUND: ContextVar[BoundNames | None] = ContextVar("bound", default=None)
 """The bound names of the durable run that this task belongs to."""
 
 
-@contextmanager
-def binding(known_names: Mapping[str, str] | None = None) -> Iterator[BoundNames]:
+def binding(known_names: Mapping[str, str] | None = None) -> AbstractContextManager[BoundNames]:
     """Bind the names that are looked up within the block, for a run that stores these bindings."""
-    bound = BoundNames(known_names)
-    token = BOUND.set(bound)
-    try:
-        yield bound
-    finally:
-        BOUND.reset(token)
+    return ScopedValue(BOUND, BoundNames(known_names))
 
 
 def binding_of(card: Card) -> str:

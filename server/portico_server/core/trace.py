@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Final, NamedTuple
+
+from portico_server.core.scoped_value import ScopedValue
 
 _PARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 
@@ -78,25 +80,20 @@ def of_run(run_id: str, path: str = "", within: Trace | None = None) -> Trace:
     return within._replace(span_id=span, recorded=True)
 
 
-@contextmanager
-def at(trace: Trace | None) -> Iterator[None]:
+def at(trace: Trace | None) -> AbstractContextManager[object]:
     """Make a span current within the block."""
-    token = CURRENT.set(trace)
-    try:
-        yield
-    finally:
-        CURRENT.reset(token)
+    return ScopedValue(CURRENT, trace)
+
+
+def at_step(run_id: str, path: str) -> AbstractContextManager[object]:
+    """Make a step current within the block, and its span too if spans are recorded."""
+    current = CURRENT.get()
+    if current is None or not current.recorded:
+        return ScopedValue(STEP, path)
+    return _at_step_span(path, of_run(run_id, path, current))
 
 
 @contextmanager
-def at_step(run_id: str, path: str) -> Iterator[None]:
-    """Make a step current within the block, and its span too if spans are recorded."""
-    token, current = STEP.set(path), CURRENT.get()
-    try:
-        if current is None or not current.recorded:
-            yield
-            return
-        with at(of_run(run_id, path, current)):
-            yield
-    finally:
-        STEP.reset(token)
+def _at_step_span(path: str, span: Trace) -> Iterator[None]:
+    with ScopedValue(STEP, path), at(span):
+        yield

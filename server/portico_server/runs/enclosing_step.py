@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import field
 from itertools import count
@@ -12,6 +12,7 @@ from typing import Final
 import orjson
 
 from portico_server.core.dataclass import dataclass
+from portico_server.core.scoped_value import ScopedValue
 from portico_server.db.steps import StepRow
 from portico_server.runs.journal import Journal
 
@@ -80,14 +81,9 @@ class EnclosingStep:
 AROUND: Final[ContextVar[EnclosingStep | None]] = ContextVar("portico_step", default=None)
 
 
-@contextmanager
-def enclosed(step: EnclosingStep) -> Iterator[None]:
+def enclosed(step: EnclosingStep) -> AbstractContextManager[object]:
     """Give nested apps their enclosing step, so that no two of their effects share a key."""
-    token = AROUND.set(step)
-    try:
-        yield
-    finally:
-        AROUND.reset(token)
+    return ScopedValue(AROUND, step)
 
 
 def durable_step(run: str) -> EnclosingStep | None:

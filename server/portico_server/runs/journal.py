@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, ClassVar, Final, Literal
 
@@ -13,6 +13,7 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.principal import Principal
+from portico_server.core.scoped_value import ScopedValue
 from portico_server.db import dedupe, steps
 from portico_server.db.database import Database
 from portico_server.db.steps import StepRow
@@ -322,18 +323,13 @@ class InnerJournal(Journal):
 _WITHHELD: Final[ContextVar[bool]] = ContextVar("portico_withheld", default=False)
 
 
-@contextmanager
-def specified(owner: str | None, caller: Principal) -> Iterator[None]:
+def specified(owner: str | None, caller: Principal) -> AbstractContextManager[object]:
     """Mark the context as the work of an app of ``owner``.
 
     Unless the caller can read the app's specification, the trace omits the requests of its steps, because the
     specification contains them. This includes everything that the app calls.
     """
-    token = _WITHHELD.set(_WITHHELD.get() or not caller.owns(owner))
-    try:
-        yield
-    finally:
-        _WITHHELD.reset(token)
+    return ScopedValue(_WITHHELD, _WITHHELD.get() or not caller.owns(owner))
 
 
 def is_withheld() -> bool:

@@ -31,7 +31,6 @@ def weigh(value: Any, limit: int) -> int:
         part_count += len(parts)
         if part_count > _MAX_PARTS:
             return max(weight, limit)
-        weight += _OBJECT_BYTES * len(parts)
         for part in parts:
             kind = type(part)
             if kind is str or kind is bytes:
@@ -41,9 +40,9 @@ def weigh(value: Any, limit: int) -> int:
             elif kind is list or kind is tuple:
                 if part:
                     groups.append(part)
-            elif kind is dict or isinstance(part, Mapping):
+            elif kind is dict:
                 if part:
-                    groups += (part.keys(), part.values())
+                    groups += (part, part.values())
             elif kind is Usage:
                 weight += _USAGE_BYTES
             elif kind is Passage:
@@ -52,7 +51,9 @@ def weigh(value: Any, limit: int) -> int:
                 weight += sum(map(len, part.data))
             elif read_fields := _field_reader(part.__class__):
                 groups.append(read_fields(part))
-    return weight
+            elif isinstance(part, Mapping):
+                groups += (part.keys(), part.values())
+    return weight + _OBJECT_BYTES * part_count
 
 
 @cache

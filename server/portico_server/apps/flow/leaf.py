@@ -14,7 +14,7 @@ from portico_server.apps.flow.expression import Expression, arguments, as_text, 
 from portico_server.apps.flow.format import formatted, response_format, unwrapped
 from portico_server.apps.flow.host import StepHost, by_name, deeper
 from portico_server.apps.flow.intent import choose_intent
-from portico_server.apps.flow.note import StepNote
+from portico_server.apps.flow.note import NO_USAGE, StepNote
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.model_options import model_options
 from portico_server.core.context import Listener
@@ -43,8 +43,9 @@ async def _llm(
     host: StepHost, op: spec.LlmStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     messages = await host.budget.compute(_messages, op, scope)
-    options = await host.budget.compute(_object, op.options, scope, "options")
-    options = model_options(options, "options")
+    options = {}
+    if op.options is not None:
+        options = model_options(await host.budget.compute(_object, op.options, scope, "options"), "options")
     form = op.format
     if form.type == "json" and form.schema is not None:
         options["response_format"] = response_format(step.name, form.schema)
@@ -110,7 +111,7 @@ async def _stream_reply(
             await host.context.emit(event)
 
     reply = await asked_ask(pass_on)
-    note.usage += reply.usage
+    note.usage = reply.usage if note.usage is NO_USAGE else note.usage + reply.usage
     if is_streamed and not spoke and reply.content:
         await host.context.emit(Delta(reply.content))
         spoke = True
