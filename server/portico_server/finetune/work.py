@@ -24,7 +24,8 @@ from portico_server.finetune.job_context import WORKING_STATUSES, JobContext, St
 from portico_server.finetune.job_files import APP_STATE, examine_files
 from portico_server.finetune.metrics_table import metrics_table
 from portico_server.finetune.recipe_choice import choose_recipe
-from portico_server.finetune.spec import DataFacts, Job, PreparedData, TrainingRecipe
+from portico_server.finetune.samples import compare_answers
+from portico_server.finetune.spec import RETRIEVAL_METHODS, DataFacts, Job, PreparedData, TrainingRecipe
 from portico_server.finetune.training_events import (
     Checkpoint,
     Metrics,
@@ -39,6 +40,13 @@ MAX_ESTIMATE_UPDATES: Final = 100
 
 FIRST_ESTIMATE_STEPS: Final = 5
 """Number of steps at the start after each of which the estimate is updated."""
+
+CORRECTION_STEPS: Final = 3
+"""Number of timed steps after which a delay is reported."""
+
+DELAY_FACTOR: Final = 1.5
+MIN_DELAY_S: Final = 30.0
+"""A training is delayed if it takes both this many times as long as planned and this many seconds longer."""
 
 EVENT_PAGE_ROWS: Final = 5_000
 """Events read per query."""
@@ -168,23 +176,23 @@ class JobWork:
                 if isinstance(event, TrainedWeights):
                     trained_weights = event
                 else:
-                    await self._persist(event)
+                    await self._persist(event, recipe)
         if trained_weights is None:
             raise PorticoError("The training ended without a result.", code="no_result")
-        return await self._finish(trained_weights)
+        return await self._finish(trained_weights, data)
 
-    async def _persist(self, event: TrainEvent) -> None:
+    async def _persist(self, event: TrainEvent, recipe: TrainingRecipe) -> None:
         match event:
             case TrainLog():
                 if event.data.get("stage") == "training":
                     self._training_since = time.time()
                 await self._record_events(NewEvent("message", event.message, event.level, data=event.data))
             case Metrics():
-                await self._record_metrics(event)
+                await self._record_metrics(event, recipe)
             case Checkpoint():
                 await self._record_checkpoint(event)
 
-    async def _record_metrics(self, event: Metrics) -> None:
+    async def _record_metrics(self, event: Metrics, recipe: TrainingRecipe) -> None:
         loss = {} if event.loss is None else {"train_loss": event.loss}
         values = {"step": event.step, "total_steps": event.total, **loss, **event.values}
         message = f"Step {event.step}/{event.total}"
@@ -200,7 +208,9 @@ class JobWork:
             self._began = self._training_since or time.time()
             self._first_step = event.step - (1 if self._training_since else 0)
         await self._record_events(
-            NewEvent("metrics", message, step=event.step, data=values), state=self._estimate(event)
+            NewEvent("metrics", message, step=event.step, data=values),
+            *self._correct_plan(event, recipe),
+            state=self._estimate(event),
         )
 
     def _planned(self, recipe: TrainingRecipe) -> Mapping[str, Any]:
@@ -221,6 +231,13 @@ class JobWork:
         end = time.time() + (time.time() - self._began) / done_steps * (event.total - event.step)
         return {"step": event.step, "total": event.total, "estimated_finish": end}
 
+    def _correct_plan(self, event: Metrics, recipe: TrainingRecipe) -> list[NewEvent]:
+        """Return a message if the first steps show that the training takes much longer than planned."""
+        if event.step - self._first_step != CORRECTION_STEPS:
+            return []
+        words = describe_delay(recipe, (time.time() - self._began) / CORRECTION_STEPS * recipe.steps)
+        return [NewEvent("message", words, "warn")] if words else []
+
     async def _record_checkpoint(self, event: Checkpoint) -> None:
         message = f"Checkpoint created at step {event.step}"
         await self._record_events(
@@ -240,7 +257,7 @@ class JobWork:
             steps.record, self._context.run, [row], self._job_context.holder
         )
 
-    async def _finish(self, trained_weights: TrainedWeights) -> Mapping[str, Any]:
+    async def _finish(self, trained_weights: TrainedWeights, data: PreparedData) -> Mapping[str, Any]:
         """Serve the trained model, store its measurements, and clean up."""
         job = self._job
         await self._record_events()
@@ -257,6 +274,10 @@ class JobWork:
         )
         await self._serve_checkpoints(trained_weights, owner)
         events = [*_measurement_events(trained_weights.values), *await self._compare_app()]
+        if job.spec.method not in RETRIEVAL_METHODS:
+            events += await compare_answers(
+                data, job.base, job.model, self._judging, has_app=bool(job.spec.app)
+            )
         is_moved = await self._job_context.database.write(
             tuning.move,
             job.id,
@@ -341,6 +362,16 @@ def _measurement_events(values: Mapping[str, float]) -> list[NewEvent]:
         return [NewEvent("message", words, data=dict(values))]
     words += ". It is not better than its base: do not change your stores"
     return [NewEvent("message", words, "warn", data=dict(values))]
+
+
+def describe_delay(recipe: TrainingRecipe, seconds: float) -> str:
+    """Describe how much longer than planned a training takes, given its measured total; empty if it hardly does."""
+    if seconds - recipe.seconds < MIN_DELAY_S or seconds < DELAY_FACTOR * recipe.seconds:
+        return ""
+    return (
+        f"The training takes about {_lasts(seconds)} instead of {_lasts(recipe.seconds)}, judging by its first "
+        f"{CORRECTION_STEPS} steps. Other work on this machine may slow it down"
+    )
 
 
 def is_better(values: Mapping[str, float]) -> bool:

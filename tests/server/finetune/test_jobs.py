@@ -16,11 +16,14 @@ from openai.types.fine_tuning import FineTuningJob
 from tests import daemon as daemons
 from tests.api_server import api_server
 from tests.daemon import Daemon
+from tests.server.finetune.child.bases import SETTINGS
 
 from portico.client import Client
 from portico_server.db import tuning
 from portico_server.db.tuning import JobRow
+from portico_server.finetune.spec import TrainingRecipe
 from portico_server.finetune.training_queue import TrainingQueue
+from portico_server.finetune.work import describe_delay
 from portico_server.runs.scheduler import new_run
 
 CONFIGURATION = """
@@ -28,6 +31,8 @@ models:
   - {{name: echo, source: "fake://", aliases: [default]}}
   - {{name: vectors, source: "fake://", task: embedding}}
   - {{name: far, source: "http://127.0.0.1:9/v1#x"}}
+agents:
+  - {{name: clerk, model: default, instructions: Answer in one line.}}
 keys:
   - {{name: admin, key: {admin}, scopes: [admin]}}
   - {{name: tuner, key: {tuner}, scopes: [finetune]}}
@@ -139,6 +144,10 @@ def test_a_job_is_created_followed_and_its_model_answers_as_it_was_taught(
     sentences = [event["message"] for _kind, event in events]
     assert sentences[0] == f"Created fine-tuning job: {made.id}"
     assert any("'wandb' is not supported and was ignored" in sentence for sentence in sentences)
+    noon = "What is the tide at noon?"
+    [sample] = [event["data"] for _kind, event in events if "before" in event["data"]]
+    assert sample == {"question": noon, "before": noon, "after": noon}
+    assert f"To '{noon}', the base answers '{noon}' and the new model '{noon}'" in sentences
     assert sentences[-1] == "The job has successfully completed"
 
     said = client.chat.completions.create(
@@ -149,6 +158,35 @@ def test_a_job_is_created_followed_and_its_model_answers_as_it_was_taught(
     table = client.files.content(job.result_files[0]).text.splitlines()
     assert table[0].startswith("step,train_loss")
     assert len(table) == 7
+
+
+def test_the_answers_of_a_model_are_shown_with_the_prompt_of_its_app_and_without(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
+    job = client.fine_tuning.jobs.create(
+        model="default", training_file=upload(client, EXAMPLES), extra_body={"app": "clerk"}
+    )
+    events, ended = followed(daemon, job.id)
+    assert ended["status"] == "succeeded", ended["error"]
+    samples = [event["data"] for _kind, event in events if "before" in event["data"]]
+    assert samples == [
+        {
+            "question": f"What is the tide at {hour} o'clock?",
+            "before": f"What is the tide at {hour} o'clock?",
+            "after": f"{hour} feet",
+            "without_prompt": f"{hour} feet",
+        }
+        for hour in range(3)
+    ]
+
+
+def test_a_delay_is_described_where_it_matters() -> None:
+    recipe = TrainingRecipe(**{**SETTINGS, "seconds": 89.0})
+    for seconds in (30.0, 100.0, 118.0, 133.0):
+        assert not describe_delay(recipe, seconds)
+    assert describe_delay(recipe, 240.0).startswith(
+        "The training takes about 4 minutes instead of 89 seconds"
+    )
 
 
 def test_a_job_says_what_it_does_before_its_first_step_and_when_it_will_end(

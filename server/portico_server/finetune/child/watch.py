@@ -38,6 +38,10 @@ METRIC_NAMES = {
 }
 """Maps the trainers' metric names to Portico's."""
 
+FIRST_CHECKPOINT_STEPS = 5
+FIRST_CHECKPOINT_S = 60.0
+"""The first checkpoint is written after this number of steps or seconds of training, whichever is first."""
+
 SPARE_CHECKPOINT_COUNT = 3
 """Number of further checkpoints for which the disk must have space when a checkpoint is written."""
 
@@ -71,6 +75,12 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         self._best = math.inf
         self._worse = 0
         self._parts = 0
+        self._first_checkpoint_due: float | None = None
+        """The time, on the monotonic clock, after which the first checkpoint is due; ``None`` once one exists."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not state.global_step:
+            self._first_checkpoint_due = time.monotonic() + FIRST_CHECKPOINT_S
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self._since:
@@ -116,12 +126,18 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         return int(self._process.memory_info().rss)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        # only the first process receives the request; all processes stop after the same step
+        is_due = self._first_checkpoint_due is not None and (
+            state.global_step >= FIRST_CHECKPOINT_STEPS or time.monotonic() >= self._first_checkpoint_due
+        )
+        # only the first process receives a request to pause; all processes stop and save after the same step
         if distributed.is_initialized():
-            pause_flag = torch.tensor(float(self._voice.paused.is_set()), device=args.device)
-            distributed.all_reduce(pause_flag, distributed.ReduceOp.MAX)
-            if pause_flag.item():
+            flags = torch.tensor([float(self._voice.paused.is_set()), float(is_due)], device=args.device)
+            distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+            is_due = bool(flags[1].item())
+            if flags[0].item():
                 self._voice.paused.set()
+        if is_due:
+            control.should_save = True
         if self._voice.paused.is_set():
             control.should_save = True
             control.should_training_stop = True
@@ -146,6 +162,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._first_checkpoint_due = None
         if distributed.is_initialized():
             distributed.barrier()  # wait until all processes have written their parts
         if not state.is_world_process_zero:

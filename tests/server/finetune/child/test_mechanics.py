@@ -184,15 +184,25 @@ async def test_pairs_move_the_margin(tmp_path: Path) -> None:
         }
         for line in LINES
     ]
-    asked = task(tmp_path, tiny(), pairs, method="dpo", steps=12, learning_rate=1e-2, checkpointing=True)
+    asked = task(
+        tmp_path,
+        tiny(),
+        pairs,
+        method="dpo",
+        steps=12,
+        learning_rate=1e-2,
+        checkpointing=True,
+        eval_interval=12,
+    )
     events = await trained(trainer(tmp_path), asked)
     margins = [event.values["margin"] for event in events if isinstance(event, Metrics)]
     assert margins[0] == pytest.approx(0, abs=1e-3)
     assert margins[-1] > 0.1
     assert isinstance(events[-1], TrainedWeights)
     assert events[-1].step == 12
+    assert [event.step for event in events if isinstance(event, Checkpoint)] == [5, 12], "the first one early"
     [other] = events[-1].others
-    assert other.step == 10, "of the checkpoints that were kept, the one that is not the result"
+    assert other.step == 5, "of the checkpoints that were kept, the one that is not the result"
     config = json.loads((other.path / "adapter_config.json").read_bytes())
     assert config["base_model_name_or_path"] == "tiny", "the base by its name"
 
