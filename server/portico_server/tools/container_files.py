@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from portico_server.core.errors import InvalidRequest, NotFound, TooLarge
+from portico_server.core.filenames import check_filename
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import containers as rows
 from portico_server.db.containers import (
@@ -35,6 +36,7 @@ class ContainerFiles:
 
     async def add(self, row: ContainerRow, path: str, data: bytes) -> StoredContainerFile:
         """Add a file, replacing a file with the same path. Raise `InvalidRequest`, `TooLarge`."""
+        check_filename(path)
         if not is_path(path):
             raise InvalidRequest(
                 f"'{path[:80]}' is not a valid path of a file in a container: use a relative path without "

@@ -120,6 +120,19 @@ async def test_a_new_kernel_has_the_files_that_the_one_before_it_left(
     await notebooks.close()
 
 
+async def test_a_device_name_that_code_chose_is_replaced_in_the_name_of_the_artifact(
+    place: Place, environment: Environment
+) -> None:
+    notebooks = Notebooks(LocalSandbox(environment), SandboxLimits(seconds=30), limit=2, idle=60)
+    skills = SkillLibrary(place.database, StorageQuota())
+    containers = ContainerService(place.database, notebooks, place.artifacts, skills, StorageQuota(), 1_024)
+    row = await containers.create(NewContainer("work"), ME)
+    _outcome, artifacts = await containers.run(row.id, Cell("open('nul.txt', 'w').write('a')"), CALL)
+    assert [artifact.name for artifact in artifacts] == ["%6Eul.txt"]
+    assert await place.paths(row.id) == ["nul.txt"]
+    await notebooks.close()
+
+
 async def test_a_file_is_put_where_code_has_left_something_else(
     place: Place, environment: Environment
 ) -> None:
@@ -186,7 +199,7 @@ async def test_what_a_key_may_have_is_bounded(place: Place, monkeypatch: pytest.
     await place.containers.add(first.id, "a", b"1", ME)
     assert await place.paths(first.id) == ["a", "c"]
     assert len(await place.artifacts.list(ME)) == 2, "nothing is left of what was refused or replaced"
-    for path in ("../a", "/etc/passwd", "a//b", "", "a\\b", "x" * 300):
+    for path in ("../a", "/etc/passwd", "a//b", "", "a\\b", "x" * 300, "CON", "a/nul.txt"):
         with pytest.raises(InvalidRequest):
             await place.containers.add(first.id, path, b"", ME)
     with pytest.raises(NotFound):

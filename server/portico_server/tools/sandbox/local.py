@@ -22,6 +22,7 @@ import orjson
 
 from portico_server.core import pools
 from portico_server.core.errors import TooLarge, Unavailable
+from portico_server.core.filenames import to_filename
 from portico_server.tools.sandbox import namespace
 from portico_server.tools.sandbox.census import end, take
 from portico_server.tools.sandbox.environment import Environment
@@ -400,7 +401,7 @@ def _paths(items: Any) -> Iterator[str]:
 
 
 def _plain(name: str) -> str:
-    """Return a file name without a folder, and without ambiguous characters."""
+    """Return a valid file name without a folder, and without ambiguous characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
     clean_name = "".join(character for character in last if character.isprintable())[:150].strip(". ")
-    return clean_name or "file"
+    return to_filename(clean_name) or "file"
