@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any, Final
@@ -52,7 +53,7 @@ class ScheduleService:
         schedule_rows = await self._database.read(
             rows.visible, caller.id, include_all=include_all and caller.admin
         )
-        return [self._to_visible(row) for row in schedule_rows if _sees(caller, row)]
+        return [self._to_visible(row) for row in schedule_rows if await self._is_visible(row, caller)]
 
     async def get(self, ref: str, caller: Principal) -> ScheduleRow:
         """Return one schedule. Raise `NotFound`."""
@@ -199,7 +200,7 @@ class ScheduleService:
             row = await self._database.read(rows.get, ref)
         else:
             row = await self._database.read(own_or_shared, rows.by_name, ref, caller.id)
-        if row is None or not _sees(caller, row):
+        if row is None or not await self._is_visible(row, caller):
             schedule_names = [schedule_row.name for schedule_row in await self.list(caller)]
             raise NotFound(
                 f"The schedule '{ref[:80]}' does not exist.{nearest(ref, schedule_names)}",
@@ -207,6 +208,20 @@ class ScheduleService:
                 param="schedule",
             )
         return row
+
+    async def _is_visible(self, row: ScheduleRow, caller: Principal) -> bool:
+        if caller.admin or row.owner == caller.id:
+            return True
+        if row.owner is not None:
+            return False
+        if row.kind == "app":
+            return caller.allows(f"apps:{row.target}:call")
+        if caller.allows(f"stores:{row.target}:read"):
+            return True
+        with suppress(NotFound):
+            store = await self._registry.resolve(f"store/{row.target}", SYSTEM)
+            return caller.allows_any(store.card.scopes)
+        return False
 
     async def _changeable(self, ref: str, caller: Principal) -> ScheduleRow:
         row = await self._find(ref, caller)
@@ -239,13 +254,6 @@ class ScheduleService:
 def differing(row: ScheduleRow, spec: ScheduleSpec) -> tuple[str, ...]:
     """Return the names of the fields in which a schedule differs from its spec."""
     return tuple(sorted(name for name, value in spec.values().items() if getattr(row, name) != value))
-
-
-def _sees(caller: Principal, row: ScheduleRow) -> bool:
-    if caller.admin or row.owner == caller.id:
-        return True
-    scope = f"apps:{row.target}:call" if row.kind == "app" else f"stores:{row.target}:read"
-    return row.owner is None and caller.allows(scope)
 
 
 def _merge(row: ScheduleRow, changes: Mapping[str, Any]) -> dict[str, Any]:

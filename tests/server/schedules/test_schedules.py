@@ -206,7 +206,23 @@ async def test_a_store_syncs_and_says_if_it_cannot(join: Any, tmp_path: Path) ->
     begun = (await admin.ask("POST", f"/{ref}/run"))["run"]
     row = await admin.ended(begun)
     assert row.status == "completed" and row.result["run"].startswith("run_")
+    readers = [
+        await join(scope)
+        for scope in ("stores:papers:read", f"stores:{made.json()['id']}:read", "stores:other:read")
+    ]
+    assert [[seen["id"] for seen in (await reader.ask("GET"))["data"]] for reader in readers] == [
+        [ref],
+        [ref],
+        [],
+    ]
+    assert (await readers[1].ask("GET", "/papers"))["id"] == ref
+    await readers[2].ask("GET", "/papers", status=404)
+    await readers[1].ask("POST", "/papers/run", status=403)
     await admin.ask("DELETE", "/papers")
+    by_id = await admin.add("by-id", app=None, store=made.json()["id"], every="1d", cron=None, timezone=None)
+    for reader, status in zip(readers, (200, 200, 404), strict=True):
+        await reader.ask("GET", f"/{by_id}", status=status)
+    await admin.ask("DELETE", f"/{by_id}")
     await key.served.client.post(
         "/api/stores", json={"name": "own"}, headers={"authorization": f"Bearer {key.secret}"}
     )
