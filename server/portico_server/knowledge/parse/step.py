@@ -437,6 +437,8 @@ class _Building:
         """Lists of property sets by element. Elements share the lists, which may be as long as the file."""
         self._values: dict[int, dict[str, str]] = {}
         """The values of property sets that have been read."""
+        self._unread_properties = Counter[str]()
+        """The number of properties beyond `MAX_NAMES` by the name of their property set."""
         self._remaining_table_chars = max_table_chars
         self._types: dict[int, int] = {}
         self._materials: dict[int, list[str]] = defaultdict(list)
@@ -486,7 +488,7 @@ class _Building:
 
     def parts(self, writer: PartWriter) -> Iterator[Part]:
         """Yield each space with its contents, followed by its elements grouped by type, with each property set as a
-        table.
+        table. A last part names the property sets that were read only in part.
         """
         for number, space in self._file.of(*_SPACES):
             path = self._path(number)
@@ -514,6 +516,12 @@ class _Building:
                 f"{head}: {', '.join(names)}", line=self._line(numbers[0]), heading=(_kind(kind),)
             )
             yield from self._tables(writer, numbers, (_kind(kind),))
+        if self._unread_properties:
+            lines = [
+                f"{name}: the properties after the first {MAX_NAMES} ({count:,})"
+                for name, count in self._unread_properties.most_common(MAX_NAMES)
+            ]
+            yield from (writer.part(run) for run in _runs("Not read:", lines))
 
     def _tables(self, writer: PartWriter, numbers: Sequence[int], path: tuple[str, ...]) -> Iterator[Part]:
         tables: dict[str, dict[int, dict[str, str]]] = defaultdict(dict)
@@ -521,9 +529,10 @@ class _Building:
             for name, values in self._properties(number):
                 tables[name].setdefault(number, {}).update(values)
         for name, rows in tables.items():
-            columns = list(
-                islice(dict.fromkeys(column for values in rows.values() for column in values), MAX_NAMES)
-            )
+            names = list(dict.fromkeys(column for values in rows.values() for column in values))
+            columns = names[:MAX_NAMES]
+            if len(names) > MAX_NAMES:
+                self._unread_properties[name] += len(names) - MAX_NAMES
             lines = [
                 " | ".join([self._title(number), *(values.get(column, "") for column in columns)])
                 for number, values in rows.items()
@@ -553,7 +562,7 @@ class _Building:
                     "elements share many property sets. Split the file."
                 )
             if values:
-                yield self._file.data[set_number].text(2)[:MAX_TITLE_CHARS] or "Properties", values
+                yield self._set_name(set_number), values
 
     def _read_values(self, set_number: int) -> dict[str, str]:
         """Return the values of a property set by the names of the properties."""
@@ -561,9 +570,13 @@ class _Building:
         if group is None:
             return {}
         numbers = group.references(4 if group.kind == "IFCPROPERTYSET" else 5)
-        instances = filter(None, map(self._file.get, numbers))
-        named_values = ((instance.text(0), _value(instance)) for instance in instances if instance.text(0))
-        return dict(islice(named_values, MAX_NAMES))
+        instances = [instance for instance in map(self._file.get, numbers) if instance and instance.text(0)]
+        if len(instances) > MAX_NAMES:
+            self._unread_properties[self._set_name(set_number)] += len(instances) - MAX_NAMES
+        return {instance.text(0): _value(instance) for instance in instances[:MAX_NAMES]}
+
+    def _set_name(self, number: int) -> str:
+        return self._file.data[number].text(2)[:MAX_TITLE_CHARS] or "Properties"
 
     def _space(self, number: int) -> int:
         """Return the number of the space that contains an element, directly or as part of another element; 0 if there

@@ -170,6 +170,30 @@ async def test_a_building_is_read_by_storeys_with_the_property_sets_of_its_eleme
     ]
 
 
+@pytest.mark.parametrize(
+    ("walls", "properties", "note"),
+    [
+        (1, 200, ""),
+        (1, 250, "Not read:\nPset_Wide: the properties after the first 200 (50)"),
+        (2, 101, "Not read:\nPset_Wide: the properties after the first 200 (2)"),
+    ],
+)
+async def test_property_sets_that_are_read_in_part_are_named(
+    read: Reading, walls: int, properties: int, note: str
+) -> None:
+    lines = []
+    for wall in range(walls):
+        numbers = range(1_000 * (wall + 1), 1_000 * (wall + 1) + properties)
+        lines += [
+            *(f"#{number}=IFCPROPERTYSINGLEVALUE('P{number}',$,IFCREAL(1.),$);" for number in numbers),
+            rooted(10 + wall, "IFCWALL", f"Wall {wall}"),
+            rooted(20 + wall, "IFCPROPERTYSET", "Pset_Wide", "$", f"(#{',#'.join(map(str, numbers))})"),
+            rooted(30 + wall, "IFCRELDEFINESBYPROPERTIES", "", "$", f"(#{10 + wall})", f"#{20 + wall}"),
+        ]
+    *_parts, last = await read("wide.ifc", written("IFC4", lines, "wide.ifc"))
+    assert last.text == note or (not note and "Not read" not in last.text)
+
+
 def test_circles_end() -> None:
     circle = [*product(11, "Hen"), *product(12, "Egg"), *used(11, 12, 11), *used(12, 11)]
     parts = list(step.read(SourceDocument("a.step", written("AP242", circle))))
