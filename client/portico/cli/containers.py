@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from portico._filenames import to_local_filename
 from portico.cli.nouns import print_listing, print_outcome, print_removed
 from portico.cli.render import moment, print_fields, print_json, print_rows, safe
 from portico.cli.root import group
@@ -107,7 +108,7 @@ def get(
     with connected(context) as client:
         container_file = _file(client, container, file)
         data = client.containers.content(container, container_file.id)
-    path = to or Path(container_file.path.rpartition("/")[2])
+    path = to or Path(to_local_filename(container_file.path))
     path.write_bytes(data)
     print_outcome(
         {"id": container_file.id, "file": str(path), "bytes": len(data)}, as_json, f"Wrote {safe(str(path))}."

@@ -8,11 +8,12 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from portico._filenames import filename_problem
 from portico.cli.complete import app_names
 from portico.cli.progress import Spinner
 from portico.cli.render import amount, plain, print_fields, print_json, safe
@@ -183,14 +184,17 @@ def _put(archive: Path, scratch: Path, to: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack a package archive. Raises `Conflict` if the archive does not match its manifest."""
+    """Unpack a package archive. Raises `Conflict` if the archive is damaged or does not match its manifest."""
+    try:
+        with zipfile.ZipFile(archive) as zip_file:
+            sums = dict(json.loads(zip_file.read(MANIFEST))["sha256"])
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        raise Conflict("The daemon sent a damaged package. Package the app again.") from error
     with zipfile.ZipFile(archive) as zip_file:
-        sums: dict[str, str] = json.loads(zip_file.read(MANIFEST))["sha256"]
         for entry in zip_file.infolist():
-            path = PurePosixPath(entry.filename)
-            if path.is_absolute() or ".." in path.parts:
-                raise Conflict(f"The package contains an unexpected entry: {entry.filename!r}.")
-            target = folder / path
+            if problem := filename_problem(entry.filename):
+                raise Conflict(f"The package contains an unexpected entry: {entry.filename!r} {problem}.")
+            target = folder / entry.filename
             target.parent.mkdir(parents=True, exist_ok=True)
             digest = hashlib.sha256()
             with zip_file.open(entry) as source, target.open("wb") as file:
@@ -199,7 +203,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                     file.write(block)
             if entry.filename != MANIFEST and digest.hexdigest() != sums.get(entry.filename):
                 raise Conflict(f"{entry.filename} in the package is damaged. Package the app again.")
-            if path.suffix == ".sh":
+            if target.suffix == ".sh":
                 target.chmod(0o755)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from portico._filenames import to_local_filename
 from portico.cli.nouns import (
     ID,
     OWNER,
@@ -193,15 +194,18 @@ def export(
     """Write prompts as files, in Portico's format or in those of other tools."""
     with connected(context) as client:
         exported_prompts = [client.prompts.export(name, format, version=version) for name in names]  # type: ignore[arg-type]
+    paths: list[Path] = []
     if to is not None:
         to.mkdir(parents=True, exist_ok=True)
         for item in exported_prompts:
-            (to / item.filename).write_text(item.text, encoding="utf-8")
+            path = to / to_local_filename(item.filename)
+            path.write_text(item.text, encoding="utf-8")
+            paths.append(path)
     if as_json:
         print_json({"data": exported_prompts})
         return
-    for item in exported_prompts:
-        typer.echo(safe(str(to / item.filename)) if to is not None else safe(item.text))
+    for text in map(str, paths) if paths else (item.text for item in exported_prompts):
+        typer.echo(safe(text))
 
 
 @app.command("eval", epilog="Example: portico prompts eval portico/rewrite-query --model default")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from portico._filenames import to_local_filename
 from portico.cli.nouns import ID, OWNER, Everyone, print_listing, print_outcome, print_removed, print_table
 from portico.cli.render import moment, print_fields, print_json, print_rows, safe, shorten
 from portico.cli.root import group
@@ -122,7 +123,7 @@ def export(
     with connected(context) as client:
         skill_version = client.skills.version(name, version)
         data = client.skills.content(name, skill_version.version)
-    path = to or Path(f"{skill_version.name}.zip")
+    path = to or Path(to_local_filename(f"{skill_version.name}.zip"))
     path.write_bytes(data)
     print_outcome(
         {"name": skill_version.name, "version": skill_version.version, "file": str(path), "bytes": len(data)},

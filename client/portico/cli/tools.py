@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from portico._filenames import to_local_filename
 from portico._read import read
 from portico.cli.approvals import decide
 from portico.cli.nouns import print_listing, print_outcome, print_removed, print_table
@@ -273,7 +274,7 @@ def _save(client: Client, artifact: Artifact, folder: Path) -> Path:
     """Write an artifact to ``folder`` under an unused name."""
     folder.mkdir(parents=True, exist_ok=True)
     data = client.artifacts.content(artifact.id)
-    name = PurePosixPath(artifact.name.replace("\\", "/")).name or artifact.id
+    name = to_local_filename(artifact.name or artifact.id)
     for number in range(1, 10_000):
         path = folder / (name if number == 1 else f"{Path(name).stem}-{number}{Path(name).suffix}")
         try:

@@ -16,15 +16,16 @@ import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from portico import _sign_ins
+from portico._filenames import filename_problem
 from portico._private_file import write_file
 from portico.connect.clients import Client, DaemonAccess, resolve
 from portico.connect.edit import Format, drop_all, parse, put_all
 from portico.connect.setting import Entry, Place, value_at
-from portico.errors import InvalidRequest
+from portico.errors import Conflict, InvalidRequest
 
 State = Literal["connected", "changed", "not connected"]
 
@@ -171,7 +172,7 @@ def plan_skills(client: Client, archives: Mapping[str, bytes]) -> list[ConfigCha
             continue
         changes += [
             ConfigChange(path, _read(path), data, shows_text=False)
-            for path, data in _files_of(archive, folder)
+            for path, data in _files_of(name, archive, folder)
         ]
     return [change for change in changes if change.former != change.content]
 
@@ -281,13 +282,15 @@ def _new_folders(changes: Sequence[ConfigChange]) -> list[str]:
     return sorted(map(str, folders))
 
 
-def _files_of(archive: bytes, folder: Path) -> Iterator[tuple[Path, bytes]]:
+def _files_of(skill: str, archive: bytes, folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Yield the files in the archive of a skill. Raise `Conflict` for a file outside the skill's folder."""
     with zipfile.ZipFile(io.BytesIO(archive)) as packed:
         for member in packed.infolist():
-            parts = PurePosixPath(member.filename).parts
-            if member.is_dir() or ".." in parts or PurePosixPath(member.filename).is_absolute():
+            if member.is_dir():
                 continue
-            yield folder.joinpath(*parts), packed.read(member)
+            if filename_problem(member.filename) or member.filename.partition("/")[0] != skill:
+                raise Conflict(f"The skill '{skill}' contains an unexpected file: {member.filename!r}.")
+            yield folder / member.filename, packed.read(member)
 
 
 def _texts(value: Any) -> Iterator[str]:
