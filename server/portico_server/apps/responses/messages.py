@@ -112,6 +112,8 @@ class _Writer:
                 name, arguments = _client_call(item)
                 self._call(item["call_id"], name, orjson.dumps(arguments).decode())
                 self._open.append(item["call_id"])
+            case kind if kind in CALLS.values():
+                self.settle()  # a call after this output depends on it
             case "file_search_call" if MODEL_OUTPUT in item:
                 query = orjson.dumps({"query": "; ".join(item["queries"])}).decode()
                 self._add_call(item["id"], "file_search", query, item[MODEL_OUTPUT])
@@ -263,21 +265,3 @@ def mcp_text(item: Item) -> str:
         error = error.get("message") or error.get("content")
     message = error if isinstance(error, str) else orjson.dumps(error).decode()
     return f"The call failed: {message}"
-
-
-def shorter(messages: Sequence[Message]) -> list[Message] | None:
-    """Return the conversation without its older half, for ``truncation: auto``, or ``None`` if nothing can be left
-    out.
-
-    System messages and everything from the user's last message on are always kept.
-    """
-    head = 0
-    while head < len(messages) and messages[head]["role"] in ("system", "developer"):
-        head += 1
-    turns = [n for n in range(head, len(messages)) if messages[n]["role"] == "user"]
-    later = [n for n in turns if n > head]
-    if not later:
-        return None
-    middle = head + (len(messages) - head) // 2
-    cut = next((n for n in later if n >= middle), later[-1])
-    return [*messages[:head], *messages[cut:]]

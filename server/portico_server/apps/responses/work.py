@@ -19,11 +19,12 @@ from portico_server.apps.responses.compactor import BYTES_PER_TOKEN, SHORT, Comp
 from portico_server.apps.responses.event_builder import EventBuilder, status_after
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.items import read as read_items
-from portico_server.apps.responses.messages import messages_of, shorter
+from portico_server.apps.responses.messages import messages_of
 from portico_server.apps.responses.open_items import Event
 from portico_server.apps.responses.request import ResponseRequest
 from portico_server.apps.responses.stream_reader import CallPiece, EndPiece, TextPiece, pieces
 from portico_server.apps.responses.tool_context import Emit, OfferedTool, ResponseServices, ToolContext
+from portico_server.apps.responses.truncation import drop_older_half, halve_longest_result
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
@@ -39,7 +40,7 @@ MAX_CALLS: Final = 64
 """Maximum number of hosted tool calls, unless the request sets another limit."""
 
 MAX_SHORTENING_COUNT: Final = 8
-"""Maximum number of times that the older half of a conversation is removed, with ``truncation: auto``."""
+"""Maximum number of times that one question to the model is shortened because it exceeds the context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,17 +171,25 @@ class ResponseWork:
                     await self._ask(messages, options, hearing)
                 return hearing
             except PorticoError as error:
-                shorter_messages = shorter(messages) if self._may_shorten(error, attempt) else None
+                shorter_messages = self._shorten(messages, error) if attempt < MAX_SHORTENING_COUNT else None
                 if shorter_messages is None:
                     raise
                 messages = shorter_messages
         raise AssertionError("the last attempt returns or raises")
 
-    def _may_shorten(self, error: PorticoError, attempt: int) -> bool:
-        fits = error.code == "context_length_exceeded" and self.prepared.ask.truncate
+    def _shorten(self, messages: list[Message], error: PorticoError) -> list[Message] | None:
+        """Return the messages to ask with instead, if the model refuses them as too long, or ``None``.
+
+        Only ``truncation: auto`` lets the daemon drop what the client sent. The results of the daemon's own tools are
+        always cut to what the model can read.
+        """
+        if error.code != "context_length_exceeded":
+            return None
         if self.prepared.servable.card.labels.get("durability", "off") != "off":
-            return False  # a durable app has already used the whole conversation
-        return fits and attempt < MAX_SHORTENING_COUNT
+            return None  # a durable app has already used the whole conversation
+        shorter_messages = drop_older_half(messages) if self.prepared.ask.truncate else None
+        own_calls = {item.get("call_id") or item["id"] for item in self.prepared.machine.output}
+        return shorter_messages or halve_longest_result(messages, own_calls)
 
     async def _ask(self, messages: list[Message], options: Mapping[str, Any], hearing: AnswerReader) -> None:
         model = self.prepared.relayed()

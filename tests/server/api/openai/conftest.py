@@ -202,6 +202,11 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         },
         {"name": "painter", "source": "fake://", "task": "image"},
         {"name": "narrow", "source": "fake://", "parameters": {"context_length": 12}},
+        {
+            "name": "small",
+            "source": "fake://",
+            "parameters": {"script": {"replies": REPLIES}, "context_length": 40},
+        },
         {"name": "voice", "source": "fake://", "task": "speech"},
         {
             "name": "ear",

@@ -72,6 +72,19 @@ def test_filters_and_limits_hold_for_a_search(client: OpenAI) -> None:
         assert len(search.results or []) == wanted
 
 
+def test_a_model_gets_only_as_much_of_a_search_as_fits_its_context(client: OpenAI) -> None:
+    answer = client.responses.create(
+        model="small",
+        input="look up the Lighthouse port",
+        tools=[SEARCH],
+        include=["file_search_call.results"],
+    )
+    search, message = answer.output
+    assert search.type == "file_search_call" and message.type == "message"
+    assert [result.filename for result in search.results or ()] == ["port.md", "bread.txt"]
+    assert answer.output_text == "It listens on 7419 [1]."
+
+
 def test_a_model_that_calls_for_ever_is_stopped(client: OpenAI) -> None:
     for allowed, made in (
         (1, 1),

@@ -8,10 +8,11 @@ import pytest
 
 from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.items import read
-from portico_server.apps.responses.messages import messages_of, shorter
+from portico_server.apps.responses.messages import messages_of
 
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
 OTHER = {**CALL, "call_id": "c2", "name": "g"}
+CALL_IDS = {"f": "c1", "g": "c2"}
 OUTPUT = {"type": "function_call_output", "call_id": "c1", "output": "one"}
 SECOND = {**OUTPUT, "call_id": "c2", "output": "two"}
 CODE = {
@@ -29,8 +30,8 @@ def user(text: str) -> dict[str, Any]:
 
 def called(*names: str) -> dict[str, Any]:
     calls = [
-        {"id": call_id, "type": "function", "function": {"name": name, "arguments": "{}"}}
-        for call_id, name in zip(("c1", "c2"), names, strict=False)
+        {"id": CALL_IDS[name], "type": "function", "function": {"name": name, "arguments": "{}"}}
+        for name in names
     ]
     return {"role": "assistant", "content": None, "tool_calls": calls}
 
@@ -47,6 +48,7 @@ def tool(call_id: str, text: str) -> dict[str, Any]:
             [user("a"), {"role": "assistant", "content": "b"}],
             [user("a"), {"role": "assistant", "content": "b"}],
         ),
+        ([CALL, OUTPUT, OTHER, SECOND], [called("f"), tool("c1", "one"), called("g"), tool("c2", "two")]),
         ([CALL, OTHER, SECOND, OUTPUT], [called("f", "g"), tool("c1", "one"), tool("c2", "two")]),
         ([CALL, user("wait"), OUTPUT], [called("f"), tool("c1", "one"), user("wait")]),
         (
@@ -85,16 +87,3 @@ def test_a_refused_call_is_told_as_one() -> None:
     }
     _asked, answered = messages_of(read([request, response], ItemIds()))
     assert answered["content"] == "The user did not allow this call. No."
-
-
-def test_the_older_half_goes_first() -> None:
-    system = {"role": "system", "content": "s"}
-    turns = [
-        user("a"),
-        {"role": "assistant", "content": "b"},
-        user("c"),
-        {"role": "assistant", "content": "d"},
-    ]
-    assert shorter([system, *turns, user("e")]) == [system, user("c"), turns[3], user("e")]
-    assert shorter([system, user("c"), turns[3], user("e")]) == [system, user("e")]
-    assert shorter([system, user("e")]) is None

@@ -165,6 +165,18 @@ def test_a_conversation_that_is_too_long_is_cut_if_that_is_wanted(client: OpenAI
     assert answer.output_text == "some words of turn 7"
 
 
+def test_older_tool_calls_go_before_the_question(client: OpenAI) -> None:
+    items: Any = [{"role": "user", "content": "What is the weather?"}]
+    for city in ("Rome", "Oslo", "Bonn"):
+        call = {"type": "function_call", "call_id": city, "name": "get_weather", "arguments": "{}"}
+        output = f"It is sunny in {city} today."
+        items += [call, {"type": "function_call_output", "call_id": city, "output": output}]
+    answer = client.responses.create(model="narrow", input=items, truncation="auto")
+    assert answer.output_text == "What is the weather?"
+    assert answer.usage is not None
+    assert answer.usage.input_tokens == 10
+
+
 def test_tokens_are_counted_without_an_answer(client: OpenAI) -> None:
     counted = client.responses.input_tokens.count(model="echo", input="one two three")
     assert counted.input_tokens == 3
