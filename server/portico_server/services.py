@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from portico_server.api import internal
@@ -25,13 +26,15 @@ from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.apps.responses.conversations import ConversationStore
 from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.tasks import AgentTasks
-from portico_server.apps.responses.tool_context import ResponseServices
+from portico_server.apps.responses.tool_context import ResponseServices, ServerTool
 from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import BatchService
 from portico_server.blobs.bucket import BlobPlaces
 from portico_server.canaries.canaries import CanaryService
+from portico_server.core import pools
 from portico_server.core.base_models import BaseModel
 from portico_server.core.dataclass import dataclass
+from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
@@ -301,6 +304,7 @@ class Services:
             UploadedFiles(self.files, self.artifacts),
             filters.parse,
             self.mcp.addresses,
+            self._endpoint_tools,
             self.tool_search,
             self.skills,
             self.containers,
@@ -468,6 +472,12 @@ class Services:
                 await close()
             except Exception:
                 logger.exception("part of the shutdown failed; continuing with the rest")
+
+    async def _endpoint_tools(self, path: str, caller: Principal) -> Sequence[ServerTool]:
+        """Return the tools of an MCP endpoint of this daemon; the MCP adapter is imported on first use."""
+        direct = await pools.LOADING.run(import_module, "portico_server.api.mcp.direct")
+        tools: Sequence[ServerTool] = await direct.endpoint_tools(self, path, caller)
+        return tools
 
 
 def _training_spec(body: Mapping[str, Any]) -> FineTuningSpec:

@@ -8,8 +8,9 @@ from typing import Any, Final
 from portico_server.apps.agent.tools import NO_ARGUMENTS, arguments_of, cut
 from portico_server.apps.responses.items import MODEL_OUTPUT
 from portico_server.apps.responses.request import McpTool
-from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
-from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, nearest
+from portico_server.apps.responses.tool_context import OfferedTool, ServerTool, ToolContext
+from portico_server.core.context import Context
+from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.request import CalledTool, ToolCall, ToolResult
 from portico_server.core.servable import Card
 
@@ -19,6 +20,25 @@ OWN: Final = "portico"
 
 async def mcp_call(bench: ToolContext, tool: McpTool, at: str) -> None:
     """Offer a server's tools to the model, and list them to the client once. Raises `NotFound`, `InvalidRequest`."""
+    offered_tools = [
+        server_tool for server_tool in await _server_tools(bench, tool, at) if _is_allowed(server_tool, tool)
+    ]
+    for server_tool in offered_tools:
+        offer = _offer(bench, tool, server_tool)
+        bench.tools[tool.label, offer.name] = offer
+        bench.offers.setdefault(offer.function, offer)
+    if not any(i["type"] == "mcp_list_tools" and i["server_label"] == tool.label for i in bench.before):
+        await _list(bench, tool, offered_tools)
+
+
+async def _server_tools(bench: ToolContext, tool: McpTool, at: str) -> Sequence[ServerTool]:
+    caller = bench.context.caller
+    if tool.url.startswith("/"):
+        try:
+            return await bench.around.endpoint_tools(tool.url, caller)
+        except (NotFound, Forbidden) as error:
+            error.param = f"{at}.server_url"
+            raise
     servers = bench.around.servers()
     if tool.label != OWN and tool.label not in servers:
         raise NotFound(
@@ -35,17 +55,22 @@ async def mcp_call(bench: ToolContext, tool: McpTool, at: str) -> None:
             code="unsupported_parameter",
             param=f"{at}.server_url",
         )
-    cards = await bench.around.registry.cards(bench.context.caller, "tool")
-    offered_cards = [card for card in cards if _is_of(card, tool) and _is_allowed(card, tool)]
-    for card in offered_cards:
-        offer = _offer(bench, tool, card)
-        bench.tools[tool.label, offer.name] = offer
-        bench.offers.setdefault(offer.function, offer)
-    if not any(i["type"] == "mcp_list_tools" and i["server_label"] == tool.label for i in bench.before):
-        await _list(bench, tool, offered_cards)
+    cards = await bench.around.registry.cards(caller, "tool")
+    return [_server_tool(card, tool.label) for card in cards if _is_of(card, tool)]
 
 
-async def _list(bench: ToolContext, tool: McpTool, cards: Sequence[Card]) -> None:
+def _server_tool(card: Card, label: str) -> ServerTool:
+    async def call_tool(context: Context, arguments: Mapping[str, Any], key: str) -> ToolResult:
+        result = await context.call(card.key, ToolCall(arguments, key=key))
+        assert isinstance(result, ToolResult)
+        return result
+
+    name, schema = card.name.removeprefix(f"{label}_"), card.input_schema or NO_ARGUMENTS
+    read_only = card.labels.get("read_only") is True
+    return ServerTool(name, card.name, card.description, schema, read_only, call_tool)
+
+
+async def _list(bench: ToolContext, tool: McpTool, offered_tools: Sequence[ServerTool]) -> None:
     """List the tools of a server to the client once."""
     machine = bench.machine
     if any(i["type"] == "mcp_list_tools" and i["server_label"] == tool.label for i in machine.output):
@@ -54,12 +79,12 @@ async def _list(bench: ToolContext, tool: McpTool, cards: Sequence[Card]) -> Non
     index, events = machine.add({**item, "tools": [], "error": None})
     tools = [
         {
-            "name": _tool_name(card, tool.label),
-            "description": card.description,
-            "input_schema": dict(card.input_schema or NO_ARGUMENTS),
-            "annotations": {"read_only": card.labels.get("read_only") is True},
+            "name": server_tool.name,
+            "description": server_tool.description,
+            "input_schema": dict(server_tool.schema),
+            "annotations": {"read_only": server_tool.read_only},
         }
-        for card in cards
+        for server_tool in offered_tools
     ]
     error = None if tools else f"'{tool.label}' offers no tool that this key may call, or is not running."
     events += [
@@ -70,8 +95,8 @@ async def _list(bench: ToolContext, tool: McpTool, cards: Sequence[Card]) -> Non
     await bench.emit(events)
 
 
-def _offer(bench: ToolContext, tool: McpTool, card: Card) -> OfferedTool:
-    name = _tool_name(card, tool.label)
+def _offer(bench: ToolContext, tool: McpTool, server_tool: ServerTool) -> OfferedTool:
+    name = server_tool.name
 
     async def use(called_tool: CalledTool, _arguments: Mapping[str, Any]) -> None:
         if tool.asks(name):
@@ -80,15 +105,15 @@ def _offer(bench: ToolContext, tool: McpTool, card: Card) -> OfferedTool:
             await call(bench, offer, called_tool.arguments)
 
     offer = OfferedTool(
-        name if name not in bench.offers else card.name,
-        card.description,
-        card.input_schema or NO_ARGUMENTS,
+        name if name not in bench.offers else server_tool.full_name,
+        server_tool.description,
+        server_tool.schema,
         use,
         "mcp",
         label=tool.label,
         name=name,
-        tool=card.key,
-        repeats=card.labels.get("read_only") is True,
+        tool=server_tool,
+        repeats=server_tool.read_only,
     )
     return offer
 
@@ -106,6 +131,7 @@ async def call(
     bench: ToolContext, offer: OfferedTool, arguments: str, *, approval_id: str | None = None
 ) -> None:
     """Call a tool of a server; ``approval_id`` is the id of the approval request, if the call required approval."""
+    assert offer.tool is not None
     machine = bench.machine
     item = {"id": machine.mint("mcp_"), "type": "mcp_call", "status": "in_progress", "name": offer.name}
     call_fields = {
@@ -124,8 +150,7 @@ async def call(
     await bench.emit(events)
     try:
         key = f"{bench.context.run}:{item['id']}"
-        result = await bench.context.call(offer.tool, ToolCall(arguments_of(arguments), key=key))
-        assert isinstance(result, ToolResult)
+        result = await offer.tool.call(bench.context, arguments_of(arguments), key)
     except PorticoError as error:
         result = ToolResult(error.message, is_error=True)
     text = cut(result.text)
@@ -142,12 +167,8 @@ def _is_of(card: Card, tool: McpTool) -> bool:
     return tool.label == OWN or card.labels.get("source") == f"mcp:{tool.label}"
 
 
-def _is_allowed(card: Card, tool: McpTool) -> bool:
-    if tool.read_only is not None and (card.labels.get("read_only") is True) != tool.read_only:
+def _is_allowed(server_tool: ServerTool, tool: McpTool) -> bool:
+    if tool.read_only is not None and server_tool.read_only != tool.read_only:
         return False
-    return tool.allowed is None or not {card.name, _tool_name(card, tool.label)}.isdisjoint(tool.allowed)
-
-
-def _tool_name(card: Card, label: str) -> str:
-    """Return the name that a tool has on its MCP server."""
-    return card.name.removeprefix(f"{label}_")
+    names = {server_tool.name, server_tool.full_name}
+    return tool.allowed is None or not names.isdisjoint(tool.allowed)

@@ -17,7 +17,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import CalledTool, Filter
+from portico_server.core.request import CalledTool, Filter, ToolResult
 from portico_server.core.skills import ContainerPlaces, SkillTexts
 from portico_server.core.tool_search import SearchedTool, ToolSearch
 
@@ -37,16 +37,33 @@ class ResponseFiles(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ServerTool:
+    """A tool of an MCP server. ``name`` is its name on that server, ``full_name`` its name on this daemon.
+
+    ``call`` receives the context, the arguments, and a key that makes the call idempotent.
+    """
+
+    name: str
+    full_name: str
+    description: str
+    schema: Mapping[str, Any]
+    read_only: bool
+    call: Callable[[Context, Mapping[str, Any], str], Awaitable[ToolResult]]
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseServices:
     """Services of the daemon that hosted tools need, in addition to the context of their run.
 
     ``filters`` parses attribute filters, and ``servers`` returns the connected MCP servers with their addresses.
+    ``endpoint_tools`` returns the tools that a caller may call at an MCP endpoint of this daemon, such as ``/mcp``.
     """
 
     registry: Registry
     uploads: ResponseFiles
     filters: Callable[[Any, str], Filter]
     servers: Callable[[], Mapping[str, str]]
+    endpoint_tools: Callable[[str, Principal], Awaitable[Sequence[ServerTool]]]
     tool_search: ToolSearch
     skills: SkillTexts
     containers: ContainerPlaces
@@ -64,8 +81,7 @@ class OfferedTool:
     """A function that the model may call and that the daemon executes. With ``repeats``, executing a call twice does
     no harm.
 
-    ``tool_choice`` may name the function by ``kind``, ``label`` and ``name``; ``tool`` is the registry key of an MCP
-    server's tool.
+    ``tool_choice`` may name the function by ``kind``, ``label`` and ``name``; ``tool`` is the tool of an MCP server.
     """
 
     function: str
@@ -75,7 +91,7 @@ class OfferedTool:
     kind: str
     label: str = ""
     name: str = ""
-    tool: str = ""
+    tool: ServerTool | None = None
     repeats: bool = True
 
     def to_json(self) -> dict[str, Any]:

@@ -42,6 +42,12 @@ REPLIES = [
         "tool_calls": [{"name": "file_search", "arguments": {"query": r"\1"}}],
     },
     {"match": r"^look up", "content": "It listens on 7419 [1]."},
+    {
+        "match": r"^sound (.+)",
+        "times": 1,
+        "tool_calls": [{"name": "search_handbook", "arguments": {"query": r"\1"}}],
+    },
+    {"match": r"^sound", "content": "It is 7419."},
     {"match": r"^find (.+)", "tool_calls": [{"name": "file_search", "arguments": {"query": r"\1"}}]},
     {
         "match": r"^draw",

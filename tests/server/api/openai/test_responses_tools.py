@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -10,7 +12,7 @@ import openai
 import pytest
 from openai import OpenAI
 from tests.daemon import Daemon
-from tests.server.api.openai.conftest import bearer
+from tests.server.api.openai.conftest import bearer, opened, secret
 from tests.server.api.openai.following import followed
 from tests.server.api.openai.responses.test_create import WEATHER
 
@@ -273,3 +275,88 @@ def test_a_picture_that_cannot_be_drawn_is_told_to_the_model(client: OpenAI) -> 
         with pytest.raises(openai.APIStatusError) as raised:
             client.responses.create(model="clever", input="hi", tools=[{**tool, **wrong}])
         assert raised.value.param == param
+
+
+def own_endpoint(harbour: Daemon, path: str = "/mcp", **more: Any) -> Any:
+    """Return the tool that names an MCP endpoint of the daemon itself."""
+    url = f"{harbour.url}{path}"
+    return {"type": "mcp", "server_label": "own", "server_url": url, "require_approval": "never", **more}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"authorization": secret("boss")},
+        {"headers": {"Authorization": f"Bearer {secret('boss')}"}},
+    ],
+)
+def test_the_daemons_own_mcp_address_is_called_directly(
+    harbour: Daemon, client: OpenAI, more: dict[str, Any]
+) -> None:
+    tool = own_endpoint(harbour, allowed_tools=["calculator"], **more)
+    answer = client.responses.create(model="clever", input="both please", tools=[tool, WEATHER])
+    listed, _function, call = answer.output
+    assert listed.type == "mcp_list_tools" and call.type == "mcp_call"
+    assert [known.name for known in listed.tools] == ["calculator"]
+    assert (call.server_label, call.name, call.output) == ("own", "calculator", "42")
+    [shown, _weather] = answer.tools
+    assert secret("boss") not in shown.to_json()
+
+
+def test_an_endpoint_of_one_store_offers_its_search(harbour: Daemon, client: OpenAI) -> None:
+    tool = own_endpoint(harbour, "/mcp/stores/handbook")
+    answer = client.responses.create(model="clever", input="sound the Lighthouse port", tools=[tool])
+    listed, call, message = answer.output
+    assert listed.type == "mcp_list_tools" and call.type == "mcp_call" and message.type == "message"
+    assert [known.name for known in listed.tools] == ["search_handbook"]
+    assert "7419" in (call.output or "")
+
+
+def test_an_endpoint_over_a_websocket_and_in_the_background(harbour: Daemon, client: OpenAI) -> None:
+    tool = own_endpoint(harbour, allowed_tools=["calculator"])
+    events = client.responses.create(
+        model="clever", input="both please", tools=[tool], background=True, stream=True
+    )
+    assert "response.mcp_call.completed" in {event.type for event in events}
+    with opened(harbour, "boss") as connection:
+        create = {"type": "response.create", "model": "clever", "input": "both please", "tools": [tool]}
+        connection.send(json.dumps(create))
+        for message in connection:
+            event = json.loads(message)
+            if event["type"] in ("response.completed", "error"):
+                break
+    assert event["response"]["output"][0]["type"] == "mcp_list_tools"
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "param"),
+    [
+        ("/mcp", {"authorization": secret("two")}, "tools[0].authorization"),
+        ("/mcp", {"headers": {"Authorization": f"Bearer {secret('two')}"}}, "tools[0].headers"),
+        ("/mcp", {"headers": {"X-Other": "1"}}, "tools[0].headers"),
+        ("/v1/models", {}, "tools[0].server_url"),
+        ("/mcp/stores/nothing", {}, "tools[0].server_url"),
+        ("/mcp/other/x", {}, "tools[0].server_url"),
+    ],
+)
+def test_an_own_endpoint_needs_the_callers_rights(
+    harbour: Daemon, client: OpenAI, path: str, more: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(openai.APIStatusError) as refused:
+        client.responses.create(model="clever", input="both", tools=[own_endpoint(harbour, path, **more)])
+    assert refused.value.param == param
+
+
+def test_an_own_endpoint_offers_only_what_the_key_may_call(
+    harbour: Daemon, as_key: Callable[[str], OpenAI]
+) -> None:
+    one = as_key("one")  # may chat, and call neither tools nor stores
+    answer = one.responses.create(model="clever", input="hello", tools=[own_endpoint(harbour)])
+    listed = answer.output[0]
+    assert listed.type == "mcp_list_tools"
+    assert {known.name for known in listed.tools}.isdisjoint({"calculator", "search_handbook"})
+    with pytest.raises(openai.APIStatusError):
+        one.responses.create(
+            model="clever", input="hello", tools=[own_endpoint(harbour, "/mcp/stores/handbook")]
+        )

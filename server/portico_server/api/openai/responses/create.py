@@ -10,6 +10,7 @@ import orjson
 
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.relay import caller_of
+from portico_server.api.openai.responses.own_endpoint import with_own_paths
 from portico_server.api.openai.responses.shapes import response_document
 from portico_server.api.services import ApiServices
 from portico_server.apps.responses.open_items import Event
@@ -17,7 +18,7 @@ from portico_server.apps.responses.open_items import Event
 
 async def create(exchange: Exchange, services: ApiServices) -> None:
     """Create a response."""
-    body = await exchange.json()
+    body = with_own_paths(await exchange.json(), exchange, services.settings)
     caller = caller_of(exchange)
     responder = services.responder
     response = await responder.prepare(body, caller)

@@ -14,6 +14,7 @@ import orjson
 from portico_server.api import errors
 from portico_server.api.exchange import ClientLeft
 from portico_server.api.openai.relay import caller_of
+from portico_server.api.openai.responses.own_endpoint import with_own_paths
 from portico_server.api.services import ApiServices
 from portico_server.api.socket import IncomingMessages, WebSocket, error_event, read_message
 from portico_server.apps.responses.items import Item
@@ -47,7 +48,7 @@ class _Turns:
         self._socket = socket
         self._responder = services.responder
         self._caller = caller_of(socket.exchange)
-        self._idle_s = services.settings.socket_idle_timeout
+        self._settings = services.settings
         self._items_by_response: dict[str, Sequence[Item]] = {}
         self._remembered_bytes = 0
 
@@ -57,10 +58,10 @@ class _Turns:
         ends_at = loop.time() + MAX_SOCKET_S
         while loop.time() < ends_at:
             try:
-                async with asyncio.timeout(self._idle_s):
+                async with asyncio.timeout(self._settings.socket_idle_timeout):
                     message = await incoming.get()
             except TimeoutError:
-                await self._socket.close(reason=f"idle for {self._idle_s:g} s")
+                await self._socket.close(reason=f"idle for {self._settings.socket_idle_timeout:g} s")
                 return
             try:
                 await self._turn(message)
@@ -123,6 +124,7 @@ class _Turns:
         if body.pop("background", None):
             wrong("background", "is not supported over a WebSocket; send the request over HTTP")
         body["stream"] = True
+        body = with_own_paths(body, self._socket.exchange, self._settings)
         continues = body.get("previous_response_id") in self._items_by_response
         response = await self._responder.prepare(body, self._caller, self._items_by_response)
         if generates is False:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Presence
 from portico_server.api.openai.responses.create import to_frames
+from portico_server.api.openai.responses.own_endpoint import with_own_paths
 from portico_server.api.openai.responses.shapes import (
     DOCUMENT,
     DOCUMENT_OR_EVENTS,
@@ -42,10 +43,11 @@ Included = Annotated[list[str], Depends(_include_fields)]
 
 @router.post("/input_tokens", responses=DOCUMENT, response_class=Response)
 async def count_input_tokens(
-    body: Annotated[dict[str, Any], Body()], services: TheServices, caller: Caller
+    body: Annotated[dict[str, Any], Body()], request: Request, services: TheServices, caller: Caller
 ) -> Response:
     """Count the tokens that a request would send to the model, without running the request. This loads the model."""
-    count = await services.responder.count(body, caller)
+    exchange = request.scope["portico.exchange"]
+    count = await services.responder.count(with_own_paths(body, exchange, services.settings), caller)
     return answer({"object": "response.input_tokens", "input_tokens": count})
 
 
