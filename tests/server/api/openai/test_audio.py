@@ -171,6 +171,18 @@ def test_what_was_said_comes_back(client: OpenAI, spoken: bytes) -> None:
     assert got.text == SAID
 
 
+def test_samples_in_another_file_are_still_understood(client: OpenAI) -> None:
+    samples = client.audio.speech.create(
+        model="voice", voice="default", input=SAID, response_format="pcm"
+    ).read()
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((1, 2, 24_000, 0, "NONE", ""))
+        writer.writeframes(bytes(2 * 333) + samples)
+    got = client.audio.transcriptions.create(model="ear", file=("b.wav", file.getvalue()))
+    assert got.text == SAID
+
+
 def test_a_recording_in_detail(client: OpenAI, spoken: bytes) -> None:
     got = client.audio.transcriptions.create(
         model="ear",

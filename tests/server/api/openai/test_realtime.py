@@ -445,6 +445,19 @@ def aloud(**output: Any) -> dict[str, Any]:
     return {"type": "realtime", "output_modalities": ["audio"], "audio": {"output": output}}
 
 
+def test_the_transcript_of_a_fake_voice_is_what_it_said(as_key: Callable[[str], OpenAI]) -> None:
+    words = "Which port is open?"
+    speech = as_key("one").audio.speech.create(
+        model="voice", voice="default", input=words, response_format="pcm"
+    )
+    with talk(as_key("one")) as session:
+        session.update(audio={"input": {"transcription": {"model": "ear"}}})
+        session.hear(speech.read())
+        session.send("input_audio_buffer.commit")
+        *_pieces, written = session.until("conversation.item.input_audio_transcription.completed")
+        assert written.transcript == words
+
+
 @pytest.mark.parametrize(("kind", "bytes_per_s"), [("audio/pcm", 48_000), ("audio/pcmu", 8_000)])
 def test_what_is_said_is_written_down_answered_and_said_aloud(
     as_key: Callable[[str], OpenAI], kind: str, bytes_per_s: int

@@ -1,4 +1,4 @@
-"""Speech and images of a fake model. The generated files contain the text that they represent."""
+"""Speech and images of a fake model. The samples and the files contain the text that they represent."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import os
+import re
 import signal
 import struct
 import time
@@ -37,6 +38,9 @@ SAMPLE_RATE_HZ: Final = 24_000
 
 WORD_S: Final = 0.25
 """Duration of a word at a speed of 1, in seconds."""
+
+_WORD_START: Final = b"\x00\x01word\x02"
+_SPELLED_WORD: Final = re.compile(rb"\x00\x01word\x02([^\0]*)\0")
 
 _KNOWN: Final = (b"RIFF", b"ID3", b"OggS", b"fLaC", b"\x1aE\xdf\xa3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf1")
 """First bytes of audio files."""
@@ -91,7 +95,7 @@ class FakeSpeech:
             await response.write(data)
 
         if form == "wav":
-            await send(_head(length, text))
+            await send(_head(length))
         for number in range(len(pieces) + 1):
             await _mishap(rule, number)
             if number < len(pieces):
@@ -126,7 +130,7 @@ class FakeSpeech:
                 code="invalid_audio",
                 param="file",
             )
-        spoken_text = _embedded_text(data)
+        spoken_text = _spoken_text(data)
         rule = self._player.next(name if spoken_text is None else spoken_text)
         if (failed_response := await _failure(rule)) is not None:
             return failed_response
@@ -190,26 +194,28 @@ async def _mishap(rule: ScriptedReply, number: int) -> None:
 
 
 def _tones(words: list[str], seconds: float, voice: str) -> list[bytes]:
-    """Return 16-bit samples for each word. The pitch depends on the word and the voice."""
+    """Return 16-bit samples for each word. The pitch depends on the word and the voice, and the low bytes of the
+    samples spell the word, so that a fake model can transcribe them in any WAV file.
+    """
     count = max(1, round(seconds * SAMPLE_RATE_HZ))
     frames = []
     for word in words:
         hertz = 200 + zlib.crc32(f"{voice} {word.strip().lower()}".encode()) % 600
         period = SAMPLE_RATE_HZ // hertz
         wave = [round(8000 * sin(2 * pi * step / period)) for step in range(period)]
-        samples = struct.pack(f"<{period}h", *wave) * (count // period + 1)
-        frames.append(samples[: 2 * count])
+        spelling = _WORD_START + word.encode() + b"\0"
+        length = max(count, len(spelling))
+        samples = bytearray(struct.pack(f"<{period}h", *wave) * (length // period + 1))[: 2 * length]
+        samples[: 2 * len(spelling) : 2] = spelling
+        frames.append(bytes(samples))
     return frames
 
 
-def _head(length: int, text: str) -> bytes:
-    """Return the header of a WAV file for ``length`` bytes of samples, with the text as a comment."""
-    comment = text.encode() + b"\0" * (2 - len(text.encode()) % 2)
-    info = b"INFO" + b"ICMT" + struct.pack("<I", len(comment)) + comment
+def _head(length: int) -> bytes:
+    """Return the header of a WAV file for ``length`` bytes of samples."""
     chunks = [
         b"WAVE",
         b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, SAMPLE_RATE_HZ, 2 * SAMPLE_RATE_HZ, 2, 16),
-        b"LIST" + struct.pack("<I", len(info)) + info,
         b"data" + struct.pack("<I", length),
     ]
     head = b"".join(chunks)
@@ -225,12 +231,11 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 8 + size + size % 2
 
 
-def _embedded_text(data: bytes) -> str | None:
-    """Return the text that a fake model has embedded in a file, or ``None`` for any other file."""
-    for name, part in _chunks(data):
-        if name == b"LIST" and part[4:8] == b"ICMT":
-            return part[12:].rstrip(b"\0").decode("utf-8", "replace")
-    return None
+def _spoken_text(data: bytes) -> str | None:
+    """Return the words that a fake model has spoken in a WAV file, or ``None`` for any other file."""
+    low_bytes = dict(_chunks(data)).get(b"data", b"")[::2]
+    words = _SPELLED_WORD.findall(low_bytes)
+    return b"".join(words).decode("utf-8", "replace") if words else None
 
 
 def _seconds(data: bytes) -> float:
