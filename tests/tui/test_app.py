@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from tests.daemon import Daemon
 from tests.tui.terminal import terminal
@@ -9,17 +11,30 @@ from textual.command import CommandPalette
 from textual.widgets import Footer, Static
 
 from portico_tui.app import TITLES, Portico
-from portico_tui.widgets.dialogs import Help
+from portico_tui.widgets.dialogs import Choose, Help
+
+MIN_BODY_LINES = 4
+"""Lines of a list that are visible on the smallest terminal: its titles and three rows."""
 
 SCREENS = (("1", "Models"), ("2", "Documents"), ("3", "Chat"), ("4", "Approvals"), ("5", "Finetunes"))
 
 
 @pytest.mark.parametrize("size", [(80, 24), (130, 40)])
-async def test_every_screen_fits_the_window(busy_daemon: Daemon, size: tuple[int, int]) -> None:
+async def test_every_screen_is_reached_by_its_name_and_fits_the_window(
+    busy_daemon: Daemon, size: tuple[int, int]
+) -> None:
     async with terminal(busy_daemon.url, size=size) as screen:
-        for mode in TITLES:
-            await screen.go(mode)
+        for mode, title in TITLES.items():
+            await screen.press("ctrl+g")
+            await screen.over(Choose)
+            await screen.type(title)
+            await screen.until(lambda mode=mode: getattr(screen.app.screen, "MODE", "") == mode)
             await screen.until(lambda: screen.app.screen.query("FooterKey"))
+            assert screen.app.screen.query_one(".tabs").region.contains_region(
+                screen.app.screen.query_one(".tab.-open").region
+            )
+            assert screen.app.screen.focused is not None
+            assert screen.app.screen.query_one("#body").region.height >= MIN_BODY_LINES, title
             assert screen.app.screen.max_scroll_y == 0
             window = screen.app.screen.region
             for part in screen.app.screen.children:
@@ -29,6 +44,17 @@ async def test_every_screen_fits_the_window(busy_daemon: Daemon, size: tuple[int
             address = screen.app.screen.query_one(".address", Static)
             assert address.display == (size[0] > 80), "where there is no room for it, it is left out, not cut"
             await screen.press("escape")
+
+
+async def test_no_screen_is_empty_before_the_daemon_has_answered() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silence:
+        address = f"http://127.0.0.1:{silence.getsockname()[1]}"
+        async with terminal(address, ready=False) as screen:
+            for mode in TITLES:
+                await screen.go(mode)
+                part = {"chat": "#partner", "documents": "#no-stores"}.get(mode, "#empty")
+                assert screen.text(part) == "Loading …", mode
+                await screen.press("escape")
 
 
 async def test_keys_open_the_screens_and_say_which_is_open(busy_daemon: Daemon) -> None:

@@ -9,6 +9,8 @@ from tests.daemon import Daemon
 from tests.tui.terminal import terminal
 
 from portico import AsyncClient, Client
+from portico_tui.screens.chat import ChatScreen
+from portico_tui.widgets.dialogs import Confirm
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,7 +44,7 @@ async def test_a_tool_is_approved_and_another_refused(empty_daemon: Daemon) -> N
         assert (await second).is_error
 
 
-async def test_an_agent_in_the_chat_says_that_it_waits(empty_daemon: Daemon) -> None:
+async def test_an_agent_in_the_chat_asks_in_place(empty_daemon: Daemon) -> None:
     script = [{"match": "wipe", "tool_calls": [{"name": "wipe", "arguments": {"path": "/3"}}], "times": 1}]
     async with AsyncClient(empty_daemon.url) as client:
         await client.deployments.add("careful", "fake://", parameters={"script": script})
@@ -53,11 +55,10 @@ async def test_an_agent_in_the_chat_says_that_it_waits(empty_daemon: Daemon) -> 
             await screen.open("3", "ChatScreen")
             await screen.until(lambda: screen.text("#partner") == "Talking to janitor · agent")
             await screen.type("wipe it")
-            await screen.until(lambda: "waits for your answer under Approvals" in screen.text(".state"))
-            await screen.press("tab")
-            await screen.open("4", "ApprovalsScreen")
-            await screen.until(lambda: screen.rows("#rows"))
-            await screen.press("a")
-            await screen.open("3", "ChatScreen")
-            await screen.until(lambda: "tokens" in screen.text(".state"))
+            await screen.over(Confirm)
+            assert '"path": "/3"' in screen.text(".about")
+            await screen.agree()
+            await screen.until(
+                lambda: isinstance(screen.app.screen, ChatScreen) and "tokens" in screen.text(".state")
+            )
         await client.apps.remove("janitor")

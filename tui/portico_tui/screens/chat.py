@@ -32,13 +32,14 @@ from portico_tui.daemon import (
     ToolCalled,
     partners,
 )
-from portico_tui.screens.page import AppServices, PageScreen
-from portico_tui.text import one_line
+from portico_tui.screens.page import LOADING, AppServices, PageScreen
+from portico_tui.text import one_line, shorten
 from portico_tui.widgets.conversation_picker import ConversationPicker
 from portico_tui.widgets.dialogs import Choose
 from portico_tui.widgets.key_line import KeyLine
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.prompt_line import PromptLine
+from portico_tui.widgets.question import ask_person
 from portico_tui.widgets.transcript import ReplyView, TranscriptView
 
 NOBODY = "Nobody to talk to yet: add a model (Esc, 1, a) or a folder (Esc, 2, a)."
@@ -48,6 +49,9 @@ WELCOME = (
     "press Tab to reach them, Enter to read one. Conversations are saved: Ctrl+O continues one."
 )
 
+
+MAX_NOTE_CHARS: Final = 200
+"""Maximum length of the line about a tool call, in characters."""
 
 KINDS: Final = {"store": "answers from documents", "flow": "app"}
 """Labels for kinds of conversation partners; other kinds are their own labels."""
@@ -90,7 +94,7 @@ class ChatScreen(PageScreen):
 
     def compose(self) -> ComposeResult:
         yield from self.top()
-        yield Static(id="partner")
+        yield Static(LOADING, id="partner")
         with Horizontal(id="body"):
             yield TranscriptView(WELCOME, id="talk")
             yield Passages(id="cited", quote=120)
@@ -163,7 +167,7 @@ class ChatScreen(PageScreen):
             return
         partner = self._partner
         if partner is None:
-            self.notify(NOBODY, severity="warning")
+            self.notify(LOADING if self._glance is None else NOBODY, severity="warning")
             return
         question = self.query_one(PromptLine).take()
         if question:
@@ -208,12 +212,21 @@ class ChatScreen(PageScreen):
                         self._cite(event.passages)
                     case Progressed():
                         reply.progress(event)
-                    case ToolCalled(name=name):
-                        reply.note(f"calls {one_line(name)} …")
+                    case ToolCalled(name=name, arguments=arguments):
+                        reply.note(shorten(f"calls {name} {arguments} …", MAX_NOTE_CHARS))
                     case HandedOff(to=to):
                         reply.note(f"hands over to {one_line(to)} …")
-                    case Asked(kind=kind, message=message) if kind in ("approval", "input"):
-                        reply.note(f"waits for your answer under Approvals (Esc, 4): {one_line(message)}")
+                    case Asked(kind="approval" | "input") as question:
+                        reply.note(
+                            f"waits for your answer under Approvals (Esc, 4): {one_line(question.message)}"
+                        )
+                        if self.is_current:
+                            self._answer_question(question)
+
+    @work(group="question")
+    async def _answer_question(self, question: Asked) -> None:
+        with self.reporting("Answer"):
+            await ask_person(self.app, self.client, question)
 
     def _cite(self, passages: tuple[Passage, ...]) -> None:
         self.query_one(Passages).put(passages)

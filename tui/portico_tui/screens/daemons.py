@@ -100,7 +100,7 @@ class DaemonsScreen(ListingScreen[SeenDaemon]):
         TableColumn[SeenDaemon]("ADDRESS", lambda daemon: daemon.profile.url, "dim"),
         TableColumn[SeenDaemon]("HAS", lambda daemon: daemon.holds()),
     )
-    EMPTY = "…"
+    EMPTY = "No daemons."
 
     async def find(self) -> Sequence[SeenDaemon]:
         profiles = await asyncio.to_thread(read_profiles, profiles_file())

@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.widgets import ContentSwitcher, Input, Static
 
 from portico_tui.daemon import Glance, SkippedFile, Store, StoreFile
-from portico_tui.screens.page import AppServices, PageScreen
+from portico_tui.screens.page import LOADING, AppServices, PageScreen
 from portico_tui.text import amount, count_reasons, counts, one_line, shorten
 from portico_tui.widgets.dialogs import Field, Form
 from portico_tui.widgets.file_table import FileTable
@@ -76,9 +76,7 @@ class DocumentsScreen(PageScreen):
         with Horizontal(id="body"):
             with Vertical(id="left"):
                 yield Table[Store](*STORE_COLUMNS, id="stores")
-                yield Static(
-                    "No stores yet.\n\nPress [b]a[/b] to add a folder.", id="no-stores", classes="empty"
-                )
+                yield Static(LOADING, id="no-stores", classes="empty")
             with Vertical(id="right"):
                 yield Input(placeholder="press f to find passages in this store", id="query")
                 with ContentSwitcher(initial="listed", id="inside"):
@@ -99,7 +97,9 @@ class DocumentsScreen(PageScreen):
         table = self.query_one("#stores", Table)
         table.put(self._stores)
         table.display = bool(self._stores)
-        self.query_one("#no-stores").display = not self._stores
+        empty = self.query_one("#no-stores", Static)
+        empty.update("No stores yet.\n\nPress [b]a[/b] to add a folder.")
+        empty.display = not self._stores
         self._refresh_files()
         self.refresh_bindings()
 

@@ -52,14 +52,15 @@ class ModelsScreen(ListingScreen[Model]):
         self._glance = glance
         self.look()
 
-    async def find(self) -> Sequence[Model]:
+    async def find(self) -> Sequence[Model] | None:
         """Return the deployments from the latest poll. Models that this screen is loading or unloading are shown
         as such.
         """
-        models = () if self._glance is None else self._glance.models
+        if self._glance is None:
+            return None
         return [
             replace(deployment, state=cast("Any", self._turning.get(deployment.name, deployment.state)))
-            for deployment in models
+            for deployment in self._glance.models
         ]
 
     def identify(self, item: Model) -> str:

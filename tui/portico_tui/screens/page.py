@@ -30,6 +30,9 @@ from portico_tui.widgets.table_rows import TableColumn
 from portico_tui.widgets.top import Banner, Top
 from portico_tui.widgets.working import Working
 
+LOADING = "Loading …"
+"""Text of a screen until the daemon has answered."""
+
 
 @dataclass(frozen=True, slots=True)
 class AppServices:
@@ -230,8 +233,10 @@ class ListingScreen(PageScreen, Generic[Item]):
         self._possible: tuple[bool | None, ...] = ()
 
     @abstractmethod
-    async def find(self) -> Sequence[Item]:
-        """Request the current list and return it. Raises `DaemonError`."""
+    async def find(self) -> Sequence[Item] | None:
+        """Request the current list and return it; ``None`` if the daemon has not answered yet. Raises
+        `DaemonError`.
+        """
 
     def identify(self, item: Item) -> str:
         """Return the key of a row: the item's id if it has one, otherwise its name."""
@@ -256,7 +261,7 @@ class ListingScreen(PageScreen, Generic[Item]):
         yield from self.top()
         with Vertical(id="body"):
             yield self.table
-            yield Static(Content(self.EMPTY), id="empty", classes="empty")
+            yield Static(LOADING, id="empty", classes="empty")
         with VerticalScroll(id="about"):
             yield Static(id="detail")
         yield from self.more()
@@ -271,7 +276,8 @@ class ListingScreen(PageScreen, Generic[Item]):
     def on_mount(self) -> None:
         self.listen(self.seen)
         self.set_interval(self.LOOK_INTERVAL_S, self.look)
-        self.draw()
+        self.table.display = False
+        self.query_one("#about").display = False
         self.look()
         self.table.focus()
 
@@ -291,7 +297,7 @@ class ListingScreen(PageScreen, Generic[Item]):
         except DaemonError as error:
             self.failed(error)
             return
-        if self.table.is_attached:  # otherwise the app was closed in the meantime
+        if items is not None and self.table.is_attached:  # otherwise the app was closed in the meantime
             self.put(items)
 
     def failed(self, error: DaemonError) -> None:

@@ -121,7 +121,9 @@ class Form(ModalScreen[Answers | None]):
 
 
 class Choose(ModalScreen[int | None]):
-    """A choice from a long list, which typing filters. The result is the index of the chosen line, from 0."""
+    """A choice from a long list, which typing filters: choices that begin with the text come first. The result is the
+    index of the chosen line, from 0.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Cancel"),
@@ -153,12 +155,17 @@ class Choose(ModalScreen[int | None]):
 
     @on(Input.Changed)
     def _filter_choices(self, event: Input.Changed) -> None:
-        words = event.value.casefold().split()
-        self._shown_places = [
+        text = event.value.casefold()
+        words = text.split()
+        places = [
             place
             for place, choice in enumerate(self._choices)
             if all(word in choice.casefold() for word in words)
         ]
+        # "facts" is also a part of "Artifacts": a choice that begins with the text is meant more often.
+        self._shown_places = sorted(
+            places, key=lambda place: not self._choices[place].casefold().startswith(text)
+        )
         lines = self.query_one(OptionList)
         lines.clear_options()
         lines.add_options([Option(Content(self._choices[place])) for place in self._shown_places])

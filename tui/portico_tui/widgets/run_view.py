@@ -32,8 +32,7 @@ from portico.wire import (
     ToolReturned,
 )
 from portico_tui.text import heading, measure, one_line, safe, shorten
-from portico_tui.widgets.dialogs import Confirm, Form
-from portico_tui.widgets.schema_form import fields_of, value_of
+from portico_tui.widgets.question import ask_person
 
 MAX_LINES = 400
 """Maximum number of log lines to keep."""
@@ -149,21 +148,8 @@ class RunView(ModalScreen[None]):
 
     @work(group="answer")
     async def _answer(self, question: Asked) -> None:
-        """Ask the person to approve, to refuse, or to enter the requested value. Another person may answer first
-        elsewhere.
-        """
-        value: Any = None
-        if question.kind == "input":
-            form = Form(one_line(question.message or question.name), *fields_of(question.answer_schema))
-            answers = await self.app.push_screen_wait(form)
-            is_accepted = answers is not None
-            value = value_of(question.answer_schema, answers) if answers is not None else None
-        else:
-            arguments = json.dumps(question.arguments, ensure_ascii=False, indent=2)
-            asks = f"{question.message or question.name}\n\n{arguments}"
-            is_accepted = await self.app.push_screen_wait(Confirm(safe(asks), "Approve"))
         try:
-            await self._client.questions.answer(question.id, is_accepted, value=value)
+            await ask_person(self.app, self._client, question)
         except Conflict as error:
             self._say(error.message, "dim")
         except PorticoError as error:

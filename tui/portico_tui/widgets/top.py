@@ -16,7 +16,9 @@ DIGIT_KEYS = "1234567890"
 
 
 class Top(Horizontal):
-    """The names of the screens and the daemon's URL. The open screen is highlighted and scrolled into view."""
+    """The names of the screens, the key that opens any of them, and the daemon's URL. The open screen is highlighted
+    and scrolled into view.
+    """
 
     DEFAULT_CSS = """
     Top { height: 1; background: $panel; }
@@ -24,6 +26,7 @@ class Top(Horizontal):
     Top > .tabs { width: 1fr; height: 1; scrollbar-size: 0 0; }
     Top .tab { width: auto; padding: 0 1; link-style: none; link-color: $text-muted; }
     Top .tab.-open { background: $primary; link-color: $text; link-style: bold; }
+    Top > .go { width: auto; padding: 0 1; link-style: none; link-color: $accent; }
     Top > .address { width: auto; padding: 0 1; text-align: right; color: $text-muted; }
     """
 
@@ -44,6 +47,7 @@ class Top(Horizontal):
             yield Static("  ".join(tabs[:place]), classes="tab")
             yield Static(tabs[place], classes="tab -open")
             yield Static("  ".join(tabs[place + 1 :]), classes="tab")
+        yield Static("[@click=app.go]^g all[/]", classes="go")
         yield Static(Content(self._address), classes="address")
 
     def on_mount(self) -> None:
