@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -85,15 +86,12 @@ def chat(
         while (line := _line(asking)) is not None:
             if not line.strip():
                 continue
-            with client.chat(line.strip(), name, conversation=session) as answer:
-                if as_json:
-                    answer.read()
-                else:
-                    write_answer(answer)
-                messages += [
-                    {"role": "user", "content": line.strip()},
-                    {"role": "assistant", "content": answer.text},
-                ]
+            with closing(client.apps.start(name, line.strip(), session=session)) as turn:
+                text = "".join(turn) if as_json else write_answer(client, turn)
+            messages += [
+                {"role": "user", "content": line.strip()},
+                {"role": "assistant", "content": text},
+            ]
     if as_json:
         print_json({"agent": name, "session": session, "messages": messages})
 

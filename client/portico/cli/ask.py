@@ -65,7 +65,7 @@ def ask(
             if as_json:
                 answer.read()
             else:
-                write_answer(answer)
+                write_answer(client, answer)
                 typer.echo()
                 print_removed(answer.claims)
                 print_passages(answer)

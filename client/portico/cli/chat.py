@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from portico._answer import Answer
+from portico._running import Running
 from portico.cli.cite import print_hint, print_passages, write_answer
 from portico.cli.render import print_json, safe
 from portico.cli.session import AsJson, connected
@@ -27,13 +30,20 @@ def chat(
     app_name: Annotated[
         str | None, typer.Option("--app", help="The app to talk to (default: the only one).")
     ] = None,
+    tools: Annotated[
+        list[str] | None,
+        typer.Option("--tool", help="A tool that the model can call; repeatable. An app has its own tools."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Chat with an app or a model. Ctrl-C stops an answer; at the prompt it leaves."""
+    """Chat with an app or a model. Ctrl-C stops an answer; at the prompt it leaves.
+
+    With --tool, the conversation is saved as a session.
+    """
     if model and app_name:
         raise InvalidRequest("Use --model or --app, not both.", param="model")
     with connected(context) as client:
-        conversation = Conversation(client, model or app_name)
+        conversation = Conversation(client, model or app_name, tools or ())
         if as_json:
             for line in sys.stdin:
                 conversation.say(line, quiet=True)
@@ -43,17 +53,26 @@ def chat(
 
 
 class Conversation:
-    """A conversation: its messages so far, and the name of the app or model that answers. Apps cite passages."""
+    """A conversation: its messages so far, and the name of the app or model that answers. Apps cite passages.
 
-    def __init__(self, client: Client, name: str | None) -> None:
+    A model with ``tools`` answers as an agent, which remembers the conversation in a session.
+    """
+
+    def __init__(self, client: Client, name: str | None, tools: Sequence[str] = ()) -> None:
         self.client = client
+        self._tools = tools
         self._apps = {item.name for item in client.apps.list()}
-        only = next(iter(self._apps)) if len(self._apps) == 1 else "default"
+        only = next(iter(self._apps)) if len(self._apps) == 1 and not tools else "default"
         self.name = name or only
         if name:
             self._require_chat(name)
-        self.messages: list[dict[str, Any]] = []
         self._hinted = False
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the messages."""
+        self.messages: list[dict[str, Any]] = []
+        self._session = f"chat-{secrets.token_hex(4)}"
 
     def hint(self) -> None:
         """If the tiny model answers, or an app that uses it, explain once what the tiny model is."""
@@ -88,19 +107,23 @@ class Conversation:
         """Send a message and print the answer. If the turn fails or is stopped, the conversation does not change."""
         if not text.strip():
             return
-        with self._answer(text) as answer:
-            if quiet:
-                answer.read()
-            else:
-                write_answer(answer)
-                if answer.passages:
-                    print_passages(answer)
-            self.messages.append({"role": "user", "content": text.strip()})
-            self.messages.append({"role": "assistant", "content": answer.text})
+        with contextlib.closing(self._answer(text)) as answer:
+            reply = "".join(answer) if quiet else write_answer(self.client, answer)
+            if not quiet and isinstance(answer, Answer) and answer.passages:
+                print_passages(answer)
+        self.messages.append({"role": "user", "content": text.strip()})
+        self.messages.append({"role": "assistant", "content": reply})
 
-    def _answer(self, text: str) -> Answer:
+    def _answer(self, text: str) -> Answer | Running:
         if self.name in self._apps:
+            if self._tools:
+                raise InvalidRequest(
+                    f"'{self.name}' is an app and has its own tools. Use --tool with --model.", param="tool"
+                )
             return self.client.ask(text.strip(), self.name, history=self.messages)
+        if self._tools:
+            agent = {"portico_agent": 1, "model": self.name, "tools": [*self._tools]}
+            return self.client.agents.start(agent, text.strip(), session=(self.name, self._session))
         messages = [*self.messages, {"role": "user", "content": text.strip()}]
         return self.client.chat(messages, self.name)
 
@@ -138,7 +161,7 @@ def _converse(conversation: Conversation) -> None:
 def _turn(conversation: Conversation, command: str, remainder: str, line: str) -> None:
     match command:
         case "/clear":
-            conversation.messages.clear()
+            conversation.clear()
             typer.echo("Forgotten.")
         case "/model" if remainder:
             conversation.turn_to(remainder)

@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.text import Text
 
 from portico._answer import Answer
+from portico._running import Running
 from portico.cli.progress import Spinner
-from portico.cli.render import console, one_line, plain, safe
+from portico.cli.render import console, one_line, plain, safe, shorten
+from portico.cli.running import ask_person
 from portico.client import Client
 from portico.errors import InvalidRequest, PorticoError
-from portico.wire import AnswerClaim, Cited, Claimed, Delta, Passage, Progressed
+from portico.wire import AnswerClaim, Asked, Cited, Claimed, Delta, Passage, Progressed, ToolCalled
 
 MAX_QUOTE_CHARS = 300
 """Maximum length of a passage shown below an answer, in characters."""
@@ -54,11 +56,16 @@ def app_of(client: Client, app: str | None, store: str | None) -> str | None:
     return found_store.name
 
 
-def write_answer(answer: Answer) -> None:
-    """Print the text as it arrives, then a line end. Until the first word arrives, show what the daemon is doing."""
+def write_answer(client: Client, answer: Answer | Running) -> str:
+    """Print the text as it arrives, then a line end, and return the text. Until the first word arrives, show what the
+    daemon is doing.
+
+    Tool calls are printed on standard error. Questions of the run are asked at the terminal.
+    """
     out = console()
     writer = MarkdownWriter(out) if out.is_terminal else PlainWriter(out)
-    has_answer, clean = False, True
+    texts: list[str] = []
+    clean = True
     try:
         with Spinner("Looking") as spinner:
             for event in answer.events():
@@ -68,21 +75,29 @@ def write_answer(answer: Answer) -> None:
                     case Cited():
                         spinner.say("Reading the passages")
                     case Delta(text=text):
-                        has_answer = True
+                        texts.append(text)
                         spinner.stop()
                         writer.write(safe(text))
+                    case ToolCalled(name=name, arguments=arguments):
+                        spinner.stop()
+                        line = shorten(f"→ {name} {arguments}", MAX_QUOTE_CHARS)
+                        console(error=True).print(Text(line, "dim"))
+                    case Asked(kind="approval" | "input") as question:
+                        spinner.stop()
+                        ask_person(client, question, newline=bool(texts))
                     case Claimed(claim=claim) if not (claim.supported or claim.removed):
                         writer.close()
                         writer.write(f" [{NO_EVIDENCE[claim.reason]}]")
             writer.close()
     except PorticoError:
-        clean = has_answer
+        clean = bool(texts)
         raise
     finally:
         # Write the line end even after Ctrl-C, or after a failure within the answer, so that later output
         # begins on a new line.
         if clean:
             out.file.write("\n")
+    return "".join(texts)
 
 
 class PlainWriter:

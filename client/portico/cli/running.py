@@ -47,7 +47,7 @@ def show_run(client: Client, running: RunningRun, *, as_json: bool) -> None:
                         sys.stdout.write(safe(text))
                         sys.stdout.flush()
                 case Asked(kind="approval" | "input") as question:
-                    _ask(client, question, newline=bool(written_texts) and not as_json)
+                    ask_person(client, question, newline=bool(written_texts) and not as_json)
         value = running.result()
     finally:
         running.close()
@@ -63,7 +63,7 @@ def show_run(client: Client, running: RunningRun, *, as_json: bool) -> None:
         typer.echo(safe(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)))
 
 
-def _ask(client: Client, question: Asked, *, newline: bool) -> None:
+def ask_person(client: Client, question: Asked, *, newline: bool) -> None:
     """Ask the person at the terminal. Without a terminal, print how to answer the question from elsewhere."""
     if newline:
         typer.echo()

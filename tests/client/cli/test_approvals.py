@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import pty
 import subprocess
@@ -146,3 +147,51 @@ def test_watching_answers_one_question_after_the_other(daemon: Daemon, client: C
             assert second.result(30).is_error
     finally:
         terminal.close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("chat", "--app", "janitor"),
+        ("chat", "--model", "careful", "--tool", "wipe"),
+        ("agents", "chat", "janitor"),
+    ],
+    ids=["app", "model", "agent"],
+)
+def test_a_conversation_shows_its_tool_calls_and_asks_in_place(
+    daemon: Daemon, client: Client, arguments: tuple[str, ...]
+) -> None:
+    script = [
+        *(
+            {
+                "match": f"wipe {path}",
+                "tool_calls": [{"name": "wipe", "arguments": {"path": path}}],
+                "times": 1,
+            }
+            for path in ("/4", "/5")
+        ),
+        {"match": "wipe", "content": "That is all."},
+    ]
+    client.deployments.add("careful", "fake://", parameters={"script": script})
+    client.apps.deploy("janitor", {"portico_agent": 1, "model": "careful", "tools": ["wipe"]}, kind="agent")
+    terminal = Terminal(daemon.url, *arguments)
+    try:
+        for path, answer in (("/4", "y"), ("/5", "n")):
+            terminal.until("› ")
+            terminal.type(f"wipe {path}")
+            terminal.until("→ wipe")
+            terminal.until("Approve? [y/N]")
+            terminal.type(answer)
+            terminal.until("That is all.")
+        questions = client.questions.list(status="answered", limit=2)
+        assert [question.accepted for question in questions] == [False, True]
+    finally:
+        terminal.close()
+        client.apps.remove("janitor")
+        client.deployments.remove("careful")
+
+
+def test_an_app_is_not_given_tools(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    done = command("chat", "--app", "handbook", "--tool", "wipe")
+    assert done.code == 1 and "has its own tools" in done.err
