@@ -236,7 +236,7 @@ class Services:
         )
         self.toolbox.register()
         self.skills = SkillLibrary(database, self.storage, self.registry.claims.require_unreserved)
-        self.code = CodeTools(settings, database, self.artifacts, self.skills, self.storage)
+        self.code = CodeTools(self.registry, settings, database, self.artifacts, self.skills, self.storage)
         self.containers = self.code.containers
         self.retention = Retention(
             database,

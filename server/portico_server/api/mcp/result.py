@@ -11,8 +11,8 @@ from typing import Any, Final
 import mcp_types as types
 
 from portico.schemas.artifacts import Artifact
-from portico_server.api.mcp.apps import as_object
 from portico_server.api.mcp.library import Library
+from portico_server.core.app_functions import as_object
 from portico_server.core.citation_marks import cited_numbers
 from portico_server.core.passage import origin, to_json, to_text
 from portico_server.core.principal import Principal

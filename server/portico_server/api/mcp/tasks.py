@@ -23,12 +23,13 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel
 
 from portico.wire import ErrorBody
-from portico_server.api.mcp import apps, follow, inquiry, result
+from portico_server.api.mcp import follow, inquiry, result
 from portico_server.api.mcp.follow import ClientGone
 from portico_server.api.mcp.held import RESULT_LIFETIME_S, HeldRun, HeldRuns
 from portico_server.api.mcp.incoming import caller_of, extension_of
 from portico_server.api.mcp.library import Library
 from portico_server.api.mcp.result import failure
+from portico_server.core import app_functions
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -234,7 +235,7 @@ class TaskCalls:
         if isinstance(outcome, AppOutput | SearchResult | ChatReply | ToolResult):
             return outcome
         app = self._registry.get(name, caller)
-        if app is None or apps.has_schema(app.card):
+        if app is None or app_functions.has_schema(app.card):
             return AppOutput(outcome)
         return ChatReply(outcome if isinstance(outcome, str) else json.dumps(outcome, ensure_ascii=False))
 

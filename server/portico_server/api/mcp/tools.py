@@ -14,7 +14,7 @@ import mcp_types as types
 from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico_server.api.mcp import apps, documents, follow, incoming, inquiry, views
+from portico_server.api.mcp import documents, follow, incoming, inquiry, views
 from portico_server.api.mcp.documents import DocumentTools
 from portico_server.api.mcp.follow import ClientGone, RunFollower
 from portico_server.api.mcp.held import HeldRun, HeldRuns
@@ -25,7 +25,7 @@ from portico_server.api.mcp.sampling import client_model_features
 from portico_server.api.mcp.tasks import TaskCalls
 from portico_server.api.mcp.tool_names import is_plain, tool_names
 from portico_server.api.mcp.views import ViewTools
-from portico_server.core import trace
+from portico_server.core import app_functions, trace
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, nearest
@@ -38,6 +38,7 @@ from portico_server.runs.questions import QuestionService
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 from portico_server.tools.arguments import Checker
+from portico_server.tools.code_mode.functions import RUN_CODE, CodeFunction, functions_of
 
 CALL_TOOL: Final = "call_tool"
 
@@ -55,8 +56,8 @@ PAIR: Final = (
     types.Tool(
         name=FIND_TOOLS,
         title="Find tools",
-        description="Find the tools that fit best, with their descriptions and schemas. Say in general words what the "
-        "tool does, such as 'send an email'. Look here before you say that something cannot be done.",
+        description="Find the tools that fit best, with their descriptions, and schemas or signatures. Say in general "
+        "words what the tool does, such as 'send an email'. Look here before you say that something cannot be done.",
         input_schema=dict(QUERY_ARGUMENTS),
         output_schema={
             "type": "object",
@@ -94,10 +95,21 @@ class FoundTools:
         return self.above > 0 and name in (FIND_TOOLS, CALL_TOOL)
 
     def search(
-        self, tools: Mapping[str, types.Tool], arguments: Mapping[str, Any]
+        self, cards: Mapping[str, Card], arguments: Mapping[str, Any], functions: Mapping[str, CodeFunction]
     ) -> Callable[[Context], Awaitable[ToolResult]]:
-        """Return a search in ``tools``, the tools that the caller may call. Raises `InvalidRequest`."""
+        """Return a search in ``cards``, which the caller may call. A result shows the signature of a tool that is among
+        the ``functions`` of code, and the schema of any other tool. Raises `InvalidRequest`.
+        """
         Checker(FIND_TOOLS, QUERY_ARGUMENTS).check(arguments)
+        tools = {name: offer(name, card).tool for name, card in cards.items() if name != RUN_CODE}
+        functions_by_key = {function.card.key: function for function in functions.values()}
+
+        def document(name: str) -> dict[str, Any]:
+            function = functions_by_key.get(cards[name].key)
+            if function is not None:
+                return {"name": name, "signature": function.stub}
+            return tools[name].model_dump(mode="json", by_alias=True, exclude_none=True)
+
         searched_tools = [
             SearchedTool(tool.name, tool.description or "", tool.input_schema, tool.title or "")
             for tool in tools.values()
@@ -106,10 +118,7 @@ class FoundTools:
         async def work(context: Context) -> ToolResult:
             assert self.tool_search is not None
             places = await self.tool_search.best(arguments["query"], searched_tools, context)
-            documents = [
-                tools[searched_tools[place].name].model_dump(mode="json", by_alias=True, exclude_none=True)
-                for place in places
-            ]
+            documents = [document(searched_tools[place].name) for place in places]
             return ToolResult(json.dumps(documents, ensure_ascii=False), structured={"tools": documents})
 
         return work
@@ -136,15 +145,6 @@ tools.
 TASK_AFTER_SECONDS: Final = 1.0
 """Seconds after which a call becomes a task, for clients that support tasks."""
 
-_SEARCH: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "query": {"type": "string", "minLength": 1, "description": "What to look for."},
-        "max_num_results": {"type": "integer", "minimum": 1, "maximum": 50, "default": 10},
-    },
-    "required": ["query"],
-    "additionalProperties": False,
-}
 _PASSAGES: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {"passages": {"type": "array", "items": PASSAGE_SCHEMA}},
@@ -167,11 +167,11 @@ def request_of(name: str, card: Card, arguments: Mapping[str, Any]) -> Request:
     if card.kind == "tool":
         return ToolCall(arguments)  # the tool checks the arguments itself
     schema = offer(name, card).tool.input_schema
-    arguments = apps.rename_input(schema, arguments)
+    arguments = app_functions.rename_input(schema, arguments)
     Checker(name, schema).check(arguments)
     if card.kind == "store":
         return Search(arguments["query"], max_num_results=int(arguments.get("max_num_results", 10)))
-    return apps.request(card, arguments)
+    return app_functions.request(card, arguments)
 
 
 def offer(name: str, card: Card) -> ToolOffer:
@@ -184,13 +184,13 @@ def offer(name: str, card: Card) -> ToolOffer:
             description = (
                 f"Find passages in the documents of '{card.name}', with file and place. {description}"
             )
-            schemas = _SEARCH, _PASSAGES
+            schemas = app_functions.SEARCH, _PASSAGES
         case "model":
             title = f"Ask {title}"
             description = f"Ask the language model '{card.name}'. {description}"
-            schemas = apps.schemas(card)
+            schemas = app_functions.schemas(card)
         case "app":
-            schemas = apps.schemas(card)
+            schemas = app_functions.schemas(card)
         case _:
             schemas = card.input_schema or {"type": "object"}, card.output_schema
     read_only = card.labels.get("read_only") is True if card.kind == "tool" else _only_reads(card)
@@ -211,7 +211,7 @@ def offer(name: str, card: Card) -> ToolOffer:
 
 
 def _only_reads(card: Card) -> bool:
-    return card.kind == "store" or apps.changes_nothing(card)
+    return card.kind == "store" or app_functions.changes_nothing(card)
 
 
 class ToolCalls:
@@ -251,7 +251,8 @@ class ToolCalls:
         has_documents = any(card.kind == "store" for card in cards.values())
         document_tools = {tool.name: tool for tool in documents.TOOLS if has_documents}
         if self._find_tools.instead_of(cards):
-            return types.ListToolsResult(tools=[*PAIR, *document_tools.values()])
+            code_tools = [offer(RUN_CODE, cards[RUN_CODE]).tool] if RUN_CODE in cards else []
+            return types.ListToolsResult(tools=[*PAIR, *code_tools, *document_tools.values()])
         page_names, cursor = page(
             [(name, name) for name in sorted({*cards, *document_tools})],
             params.cursor if params else None,
@@ -295,8 +296,8 @@ class ToolCalls:
         if self._find_tools.instead_of(cards):
             try:
                 if name == FIND_TOOLS:
-                    tools = {tool_name: offer(tool_name, card).tool for tool_name, card in cards.items()}
-                    work = self._find_tools.search(tools, arguments)
+                    functions = await functions_of(caller, self._registry) if RUN_CODE in cards else {}
+                    work = self._find_tools.search(cards, arguments, functions)
                     run = await self._runner.begin(OPERATION, FIND_TOOLS, caller, work)
                     return await self._follow(context, run, 0)
                 name, arguments = self._find_tools.call(arguments)

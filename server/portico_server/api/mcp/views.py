@@ -20,9 +20,10 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico_server.api.mcp import apps, incoming
+from portico_server.api.mcp import incoming
 from portico_server.api.mcp.incoming import caller_of
 from portico_server.api.mcp.result import failure
+from portico_server.core import app_functions
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.core.principal import Principal
@@ -98,7 +99,7 @@ def linked(tool: types.Tool, card: Card) -> types.Tool:
 
 def _view_of(card: Card) -> View | None:
     if card.kind in ("store", "app"):
-        return "citations" if card.kind == "store" or not apps.has_schema(card) else "approvals"
+        return "citations" if card.kind == "store" or not app_functions.has_schema(card) else "approvals"
     return "approvals" if card.labels.get("needs_approval") is True else None
 
 

@@ -26,6 +26,7 @@ from portico_server.tools.builtin import (
     list_stores,
     python_light,
     read_skill,
+    run_code,
     search,
     shell,
     speak,
@@ -66,13 +67,14 @@ def outward(settings: Settings) -> tuple[Tool, ...]:
 
 
 class CodeTools:
-    """``python_light``, ``calculator``, ``code_interpreter``, shells, containers.
+    """``python_light``, ``calculator``, ``run_code``, ``code_interpreter``, shells, containers.
 
     No process is started before the first call.
     """
 
     def __init__(
         self,
+        registry: Registry,
         settings: Settings,
         database: Database,
         artifacts: ArtifactStore,
@@ -82,6 +84,7 @@ class CodeTools:
         limits = SandboxLimits(seconds=settings.notebook_timeout, memory=settings.notebook_memory_mb * MB)
         environment = Environment(settings.environments, index=settings.pypi_index, offline=settings.offline)
         self.light = LightSandbox()
+        self._tool_code = LightSandbox(run_code.MAX_AT_ONCE)
         self._notebooks = Notebooks(
             LocalSandbox(environment),
             limits,
@@ -97,12 +100,14 @@ class CodeTools:
             shell.tool(self.containers, artifacts, skills, limits),
             shell.patch_tool(self.containers),
             python_light.tool(self.light),
+            run_code.tool(registry, self._tool_code),
             read_skill.tool(skills),
         )
 
     async def close(self) -> None:
         """Stop all interpreters and kernels."""
         await self.light.close()
+        await self._tool_code.close()
         await self._notebooks.close()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,7 @@ from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.core.work_slots import FairSlots
 
 if TYPE_CHECKING:
-    from pydantic_monty import AsyncMonty, ResourceLimits
+    from pydantic_monty import AsyncMonty, AsyncMontySession, CollectString, ResourceLimits
 
 SECONDS: Final = 5.0
 """Maximum run time of a piece of code, in seconds."""
@@ -52,25 +52,37 @@ class EvaluatedCode:
 
 
 class LightSandbox:
-    """Interpreters that are started by the first call. Each further call takes less than a millisecond."""
+    """Up to ``workers`` interpreters, started by the first call. Each further call takes less than a millisecond."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = WORKERS) -> None:
+        self._workers = workers
         self._pool: AsyncMonty | None = None
         self._stack = AsyncExitStack()
         self._starting = asyncio.Lock()
         self._is_closed = False
         self._sound: set[str] = set()
-        self._slots = FairSlots(WORKERS)
+        self._slots = FairSlots(workers)
 
     async def run(self, code: str) -> EvaluatedCode:
         """Run ``code`` in a clean state. Errors in the code are part of the result."""
+
+        async def feed(session: AsyncMontySession, output: CollectString) -> Any:
+            return await session.feed_run(valid_text(code), print_callback=output)
+
+        return await self.converse(feed, limits=_limits())
+
+    async def converse(
+        self, feed: Callable[[AsyncMontySession, CollectString], Awaitable[Any]], **options: Any
+    ) -> EvaluatedCode:
+        """Return what ``feed`` evaluates in a clean session, and what it prints. ``options`` are those of the session.
+        Errors in the code are part of the result.
+        """
         from pydantic_monty import CollectString, MontyError
 
-        pool = self._pool or await self._start()
         collect_string = CollectString(MAX_OUTPUT_BYTES)
         try:
-            async with self._slots.hold(), pool.checkout(limits=_limits()) as session:
-                value = await session.feed_run(_text(code), print_callback=collect_string)
+            async with self._session(**options) as session:
+                value = await feed(session, collect_string)
         except MontyError as error:
             return EvaluatedCode(collect_string.output, error=_explain(error))
         except (ValueError, OverflowError, RecursionError) as error:
@@ -78,6 +90,12 @@ class LightSandbox:
             # circular reference.
             return EvaluatedCode(collect_string.output, error=f"The value cannot be shown: {error}")
         return EvaluatedCode(collect_string.output, value=_to_text(value))
+
+    @asynccontextmanager
+    async def _session(self, **options: Any) -> AsyncIterator[AsyncMontySession]:
+        pool = self._pool or await self._start()
+        async with self._slots.hold(), pool.checkout(**options) as session:
+            yield session
 
     async def evaluate(self, source: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Implement `portico_server.core.interfaces.Evaluator`: call the function or lambda in ``source``."""
@@ -117,11 +135,10 @@ class LightSandbox:
     async def _feed(self, code: str, inputs: Mapping[str, Any]) -> Any:
         from pydantic_monty import CollectString, MontyError
 
-        pool = self._pool or await self._start()
         try:
-            async with self._slots.hold(), pool.checkout(limits=_limits()) as session:
+            async with self._session(limits=_limits()) as session:
                 return await session.feed_run(
-                    _text(code), inputs=dict(inputs), print_callback=CollectString(MAX_OUTPUT_BYTES)
+                    valid_text(code), inputs=dict(inputs), print_callback=CollectString(MAX_OUTPUT_BYTES)
                 )
         except MontyError as error:
             raise InvalidRequest(f"The code failed: {_explain(error)}", code="code_failed") from error
@@ -144,7 +161,7 @@ class LightSandbox:
                 raise Unavailable("Portico is shutting down.", code="shutting_down")
             if self._pool is None:
                 self._pool = await self._stack.enter_async_context(
-                    AsyncMonty(min_processes=1, max_processes=WORKERS)
+                    AsyncMonty(min_processes=1, max_processes=self._workers)
                 )
             return self._pool
 
@@ -188,8 +205,8 @@ def _split_expression(source: str) -> tuple[str, str]:
     )
 
 
-def _text(code: str) -> str:
-    # JSON can contain half of a surrogate pair, which is not valid text.
+def valid_text(code: str) -> str:
+    """Return the code without halves of surrogate pairs, which JSON can contain."""
     return code.encode("utf-8", "replace").decode()
 
 

@@ -18,6 +18,9 @@ from portico_server.api.mcp.tools import PAGE_SIZE
 from portico_server.core.context import Context
 from portico_server.core.request import Request, ToolCall, ToolResult
 from portico_server.core.servable import Card
+from portico_server.tools.builtin import run_code
+from portico_server.tools.sandbox.light import LightSandbox
+from portico_server.tools.toolbox import Toolbox
 
 
 async def test_tools_come_in_pages_that_are_all_there_is(connect: Connect, service: Service) -> None:
@@ -91,3 +94,45 @@ async def test_many_tools_are_found_instead_of_listed(tmp_path: Path) -> None:
             assert "find_tools" not in [tool.name for tool in (await client.list_tools()).tools]
             with pytest.raises(MCPError, match="The tool 'call_tool' does not exist"):
                 await client.call_tool("call_tool", call)
+
+
+async def test_where_tools_are_found_code_is_offered_and_sees_signatures(tmp_path: Path) -> None:
+    async def work(request: Request, _context: Context) -> ToolResult:
+        assert isinstance(request, ToolCall)
+        return ToolResult("", {"paid": request.arguments["order"] * 2})
+
+    light = LightSandbox(1)
+    schema = {"type": "object", "properties": {"order": {"type": "integer"}}, "required": ["order"]}
+    paid = {"type": "object", "properties": {"paid": {"type": "integer"}}, "required": ["paid"]}
+    about = "Give the money of an order back."
+    async with serving(tmp_path, {}, search_above=5) as service:
+        Toolbox(service.daemon.registry).add(run_code.tool(service.daemon.registry, light))
+        service.daemon.add(
+            ScriptedServable(
+                Card("refund", "tool", description=about, input_schema=schema, output_schema=paid), work
+            ),
+            *(ScriptedServable(Card(f"tool{number}", "tool"), work) for number in range(20)),
+        )
+        async with (
+            httpx2.AsyncClient(timeout=60) as http,
+            Client(streamable_http_client(service.url, http_client=http)) as client,
+        ):
+            listed = await client.list_tools()
+            assert [tool.name for tool in listed.tools] == ["find_tools", "call_tool", "run_code"]
+            found = await client.call_tool("find_tools", {"query": "money back"})
+            assert found.structured_content is not None
+            first, *others = found.structured_content["tools"]
+            assert first == {
+                "name": "refund",
+                "signature": "# portico.tools.refund\nclass RefundResult(TypedDict):\n    paid: int\n\n"
+                f'def refund(*, order: int) -> RefundResult:\n    """{about}\n    """',
+            }
+            assert "run_code" not in [tool["name"] for tool in others]
+            code = "sum(portico.tools.refund(order=n)['paid'] for n in range(10))"
+            for name, arguments in (
+                ("run_code", {"code": code}),
+                ("call_tool", {"name": "run_code", "arguments": {"code": code}}),
+            ):
+                done = await client.call_tool(name, arguments)
+                assert done.content[0].text == "90"  # type: ignore[union-attr]
+    await light.close()

@@ -1,5 +1,5 @@
-"""Apps and models as MCP tools. A tool has the app's input and output schemas, or takes and returns text if the app
-has none.
+"""Apps, models and stores as functions: an app's function has the app's input and output schemas, or takes and returns
+text if the app has none.
 """
 
 from __future__ import annotations
@@ -57,6 +57,17 @@ _ASK_AGENT: Final = {
         },
     },
 }
+SEARCH: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "query": {"type": "string", "minLength": 1, "description": "What to look for."},
+        "max_num_results": {"type": "integer", "minimum": 1, "maximum": 50, "default": 10},
+    },
+    "required": ["query"],
+    "additionalProperties": False,
+}
+"""The input schema of a search in a store."""
+
 _TELL: Final = _conversation("What to say to the app.")
 _TELL_MODEL: Final = _conversation("What to ask the model, with all that it must know.")
 _ANSWER: Final[dict[str, Any]] = {

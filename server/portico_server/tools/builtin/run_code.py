@@ -1,0 +1,166 @@
+"""Runs Python that calls the daemon's tools, models, stores and apps; only what it prints or returns comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final
+
+import orjson
+
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.registry import Registry
+from portico_server.core.request import ToolResult
+from portico_server.core.work_slots import Slots
+from portico_server.runs.turn_steps import STEP_CHANGED, TurnCutOff, TurnSteps
+from portico_server.tools.builtin.python_light import RESULT
+from portico_server.tools.code_mode.functions import RUN_CODE, CodeFunction, functions_of
+from portico_server.tools.code_mode.program import COMPUTE_SECONDS, MAX_CALLS, Program
+from portico_server.tools.sandbox.light import LightSandbox, as_json
+from portico_server.tools.tool import Tool
+
+MAX_AT_ONCE: Final = 16
+"""Maximum number of pieces of code that run at once, including those that wait for an approval."""
+
+MAX_AT_ONCE_PER_KEY: Final = 8
+
+MAX_ARGUMENTS_BYTES: Final = 2**20
+"""Maximum size of the arguments of a call, as JSON, in bytes."""
+
+_IS_RUNNING: ContextVar[bool] = ContextVar("portico_run_code", default=False)
+"""True within a call that code makes."""
+
+
+def tool(registry: Registry, light: LightSandbox) -> Tool:
+    """Return ``run_code``. ``light`` runs the code of this tool only, because code can wait for hours."""
+    slots = Slots(RUN_CODE, MAX_AT_ONCE, MAX_AT_ONCE_PER_KEY)
+
+    async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
+        if _IS_RUNNING.get():
+            raise InvalidRequest(f"Code cannot call {RUN_CODE}. Call the tools from the code itself.")
+        code: str = arguments["code"]
+        functions = await functions_of(context.caller, registry)
+        try:
+            async with slots.hold(context.caller.id):
+                calls = await _CodeCalls.of(code, functions, context)
+                evaluated_code = await calls.program.run(light, calls.answer)
+        except TurnCutOff as cutoff:
+            raise cutoff.error from cutoff
+        return ToolResult(
+            evaluated_code.text, as_json(evaluated_code), is_error=evaluated_code.error is not None
+        )
+
+    return Tool(
+        name=RUN_CODE,
+        title="Run code with tools",
+        description=(
+            "Run Python that calls tools, and get what it prints and the value of its last line; all else stays in the "
+            "sandbox. Call portico.tools.NAME(argument=…), portico.models.NAME(messages=[…]), "
+            "portico.stores.NAME.search(query=…), portico.apps.NAME(…), with keywords and without await. A failed call "
+            "raises RuntimeError. Use it to combine or filter many or large results. The basics of the language with "
+            f"math, re, json, csv and datetime, no files, no network; at most {MAX_CALLS:,} calls and "
+            f"{COMPUTE_SECONDS:g} seconds of computing."
+        ),
+        input_schema={
+            "type": "object",
+            "properties": {
+                "code": {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": 100_000,
+                    "description": "Python source.",
+                }
+            },
+            "required": ["code"],
+            "additionalProperties": False,
+        },
+        output_schema=RESULT,
+        work=work,
+        group="code",
+        read_only=False,
+        destructive=True,
+        open_world=True,
+    )
+
+
+class _CodeCalls:
+    """The calls of one piece of code. In a durable run, each call is a step that is not repeated."""
+
+    def __init__(
+        self, program: Program, functions: Mapping[str, CodeFunction], context: Context, steps: TurnSteps
+    ) -> None:
+        self.program = program
+        self._functions = functions
+        self._context = context
+        self._steps = steps
+
+    @classmethod
+    async def of(cls, code: str, functions: Mapping[str, CodeFunction], context: Context) -> _CodeCalls:
+        """Return the calls of ``code``. A repetition in the same run has the same clock and random numbers. Raise
+        `TurnCutOff` if the run was interrupted in other code.
+        """
+        steps = TurnSteps.here(context.run)
+        place = steps.place_of("clock")
+
+        async def read_clock() -> float:
+            return time.time()
+
+        started_at = await steps.once(
+            place,
+            "code",
+            code,
+            read_clock,
+            lambda seconds: {"time": seconds},
+            lambda record: float(record["time"]),
+        )
+        return cls(Program(code, functions, started_at, steps.key(place)), functions, context, steps)
+
+    async def answer(self, path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return ``{"value": …}`` or ``{"error": …}`` for a call. Raise `TurnCutOff`."""
+        try:
+            arguments = _arguments(path, args, kwargs)
+        except InvalidRequest as error:
+            return {"error": error.message}
+        place = self._steps.place("call")
+
+        async def work() -> dict[str, Any]:
+            try:
+                return {"value": await self._call(self._functions[path], arguments, place)}
+            except PorticoError as error:
+                if error.code == STEP_CHANGED:
+                    raise TurnCutOff(error) from error
+                return {"error": error.message}
+
+        return await self._steps.once(place, "tool", [path, arguments], work, dict, dict)
+
+    async def _call(self, function: CodeFunction, arguments: Mapping[str, Any], place: str) -> Any:
+        token = _IS_RUNNING.set(True)
+        try:
+            request = function.request(arguments, self._steps.key(place))
+            result = await self._context.call(function.card.key, request)
+        finally:
+            _IS_RUNNING.reset(token)
+        return _plain(function.path, function.value(result), "The result")
+
+
+def _arguments(path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments of a call as JSON. Raise `InvalidRequest`."""
+    if args:
+        raise InvalidRequest(f"{path} takes arguments by name only, such as NAME=VALUE.")
+    arguments: Mapping[str, Any] = _plain(path, kwargs, "An argument", MAX_ARGUMENTS_BYTES)
+    return arguments
+
+
+def _plain(path: str, value: Any, noun: str, limit: int | None = None) -> Any:
+    """Return a value as JSON has it. Raise `InvalidRequest` if it is not JSON, or larger than ``limit`` bytes."""
+    try:
+        data = orjson.dumps(value)
+    except TypeError as error:
+        raise InvalidRequest(f"{noun} of {path} is not JSON: {error}.") from error
+    if limit is not None and len(data) > limit:
+        raise InvalidRequest(
+            f"The arguments of {path} have {len(data):,} bytes; at most {limit:,} are allowed."
+        )
+    return orjson.loads(data)

@@ -1,0 +1,248 @@
+"""Code that calls the daemon's objects: what it gets, which rights it has, and what hostile code cannot do."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.registry_fixture import ScriptedServable
+from tests.server.tools.code_mode.conftest import CodeFixture
+
+from portico_server.core.context import Context
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.request import AppInput, AppOutput, Request, ToolCall, ToolResult
+from portico_server.core.servable import Card
+from portico_server.tools.builtin import run_code
+from portico_server.tools.code_mode import program
+from portico_server.tools.sandbox.light import LightSandbox
+
+CALLS: dict[str, tuple[str, str]] = {
+    "structured content": ("portico.tools.refund(id=7)['amount']", "9.5"),
+    "text": ("portico.tools.greet(name='Ann')", "Hello Ann."),
+    "a failed tool": (
+        "try:\n    portico.tools.fail()\nexcept RuntimeError as error:\n    print('failed:', error)",
+        "failed: The disk is full.",
+    ),
+    "arguments that do not match": (
+        "portico.tools.refund(id='x')",
+        "at arguments.id, 'x' is not of type 'integer'",
+    ),
+    "arguments by position": ("portico.tools.refund(7)", "takes arguments by name only"),
+    "a store": ("portico.stores.my_docs.search(query='port')[0]['text']", "The port is 7419."),
+    "a store with a wrong limit": (
+        "portico.stores.my_docs.search(query='port', max_num_results=0)",
+        "max_num_results",
+    ),
+    "a model": ("portico.models.voice(messages=[{'role': 'user', 'content': 'Port?'}])", "It is 7419."),
+    "a model without messages": ("portico.models.voice(messages=[])", "arguments.messages"),
+    "an app": ("sorted(portico.apps.my_docs(input='Port?'))", "['answer', 'citations']"),
+    "a flow": ("portico.apps.double(number=21)", "42"),
+    "a function as a value": ("[f(name='Bo') for f in [portico.tools.greet]]", "['Hello Bo.']"),
+    "an import": ("from portico.tools import greet\ngreet(name='Cy')", "Hello Cy."),
+    "many results, one line": ("sum(portico.tools.refund(id=n)['amount'] for n in range(100))", "950.0"),
+    "a name that does not exist": ("portico.tools.refunds(id=7)", "has no attribute 'refunds'"),
+    "a bare name": ("refund(id=7)", "name 'refund' is not defined"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_code_calls_each_object_as_a_function(daemon: CodeFixture, name: str) -> None:
+    async def double(request: Request, _context: Context) -> AppOutput:
+        assert isinstance(request, AppInput)
+        return AppOutput(request.value["number"] * 2)
+
+    schema = {"type": "object", "properties": {"number": {"type": "integer"}}, "required": ["number"]}
+    card = Card(
+        "double", "app", labels={"app": "flow"}, input_schema=schema, output_schema={"type": "integer"}
+    )
+    daemon.daemon.add(ScriptedServable(card, double))
+    code, text = CALLS[name]
+    assert text in (await daemon.run(code)).text
+
+
+async def test_only_what_the_code_prints_or_returns_comes_back(daemon: CodeFixture) -> None:
+    done = await daemon.run(
+        "orders = [portico.tools.refund(id=n) for n in range(3)]\nprint(len(orders))\n'done'"
+    )
+    assert done.text == "3\ndone" and done.structured == {"output": "3\n", "value": "done", "error": None}
+    assert daemon.calls == [("refund", {"id": n}) for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("scopes", "code", "text"),
+    [
+        ("tools:greet:call", "portico.tools.greet(name='Ann')", "Hello Ann."),
+        ("tools:greet:call", "portico.tools.refund(id=7)", "has no attribute 'refund'"),
+        ("tools:greet:call", "portico.stores.my_docs.search(query='x')", "has no attribute 'my_docs'"),
+        ("tools:greet:call", "portico.models.voice(messages=[])", "has no attribute 'voice'"),
+        ("tools:greet:call", "portico.apps.my_docs(input='x')", "has no attribute 'my_docs'"),
+        ("stores:my-docs:read", "portico.stores.my_docs.search(query='x')[0]['text']", "The port is 7419."),
+    ],
+)
+async def test_code_has_the_rights_of_its_caller(
+    daemon: CodeFixture, scopes: str, code: str, text: str
+) -> None:
+    caller = Principal("key_1", frozenset({"tools:run_code:call", scopes}))
+    assert text in (await daemon.run(code, caller)).text
+    assert ("refund", {"id": 7}) not in daemon.calls
+
+
+REACH = "portico.tools.greet(name='reached')"
+HOSTILE: dict[str, tuple[str, str]] = {
+    "run_code itself": ("portico.tools.run_code(code='1')", "has no attribute 'run_code'"),
+    "run_code through a tool": ("portico.tools.again()", "Code cannot call run_code"),
+    "a forged name": ("globals_of_daemon()", "is not defined"),
+    "a forged path": ("__import__('portico.tools.secret')", "is not defined"),
+    "another module": ("import portico_server", "No module named 'portico_server'"),
+    "a submodule": ("import portico.secret", "portico.secret"),
+    "a private name": ("portico.tools._paused()", "has no attribute '_paused'"),
+    "the functions of the bridge": ("portico.tools.greet.__globals__", "AttributeError"),
+    "the class of a module": ("portico.__class__.__base__.__subclasses__()", "AttributeError"),
+    "a changed function": ("portico.tools.refund = 1\nportico.tools.refund(id=1)", "Error"),
+    "arguments by position": ("portico.tools.greet('a')", "by name only"),
+    "an argument of 2 MB": ("portico.tools.greet(name='x' * 2_000_000)", "at most 1,048,576 are allowed"),
+    "an argument of 1 GB": ("portico.tools.greet(name='x' * 10**9)", "MemoryError"),
+    "deep arguments": (
+        "x = []\nfor _ in range(900): x = [x]\nportico.tools.greet(name=x)",
+        "is not JSON",
+    ),
+    "an argument within itself": (
+        "x = []\nx.append(x)\nportico.tools.refund(id=x)",
+        "is not of type 'integer'",
+    ),
+    "a set": ("portico.tools.greet(name={1})", "is not JSON"),
+    "bytes": ("portico.tools.greet(name=b'x')", "is not JSON"),
+    "a number of 400 digits": ("portico.tools.greet(name=10**400)", "is not JSON"),
+    "an object": ("class A: pass\nportico.tools.greet(name=A())", "is not JSON"),
+    "keys that are no text": ("portico.tools.greet(name={(1, 2): 3})", "is not JSON"),
+    "half a character": ("portico.tools.greet(name='\ud800')", "Hello"),
+    "the name of a field that is no name": (
+        "portico.tools.refund(**{'a b': 1, 'id': 1})",
+        "'a b' was unexpected",
+    ),
+    "endless calls": ("while True: portico.tools.greet()", "limit 1000 exceeded"),
+    "endless calls that swallow errors": (
+        "while True:\n    try: portico.tools.fail()\n    except BaseException: pass",
+        "limit 1000 exceeded",
+    ),
+    "endless wrong calls": (
+        "while True:\n    try: nope()\n    except BaseException: pass",
+        "limit 1000 exceeded",
+    ),
+    "an endless loop": ("while True: pass", "TimeoutError"),
+    "an endless loop that swallows errors": (
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+        "TimeoutError",
+    ),
+    "endless output": ("while True: print('x' * 100_000)", "MemoryError"),
+    "endless small output": ("while True: print('')", "Error"),
+    "endless memory": ("x = ['x']\nwhile True: x += x", "MemoryError"),
+    "a large value": ("'x' * 1_000_000", "[truncated: 1000000 characters in total]"),
+    "recursion": ("def f(): return f()\nf()", "RecursionError"),
+    "a file": ("open('/etc/passwd')", "PermissionError"),
+    "a listing": ("import os\nos.listdir('/')", "PermissionError"),
+    "a socket": ("import socket", "No module named 'socket'"),
+    "a fork": ("import os\nos.fork()", "AttributeError"),
+    "a fork bomb": (
+        "import subprocess\nwhile True: subprocess.Popen(['sh'])",
+        "No module named 'subprocess'",
+    ),
+    "a thread": ("import threading", "No module named 'threading'"),
+    "a signal": ("import signal", "No module named 'signal'"),
+    "an exit": ("import sys\nsys.exit(3)", "Error"),
+    "the pipe": ("import os\nos.write(1, b'x')", "AttributeError"),
+    "the closed pipe": ("import os\nos.close(0)\nos.close(1)", "AttributeError"),
+    "a long sleep": ("import time\ntime.sleep(10**9)", "is not supported"),
+    "code that is no Python": ("def", "SyntaxError"),
+    "deep code": ("(" * 5_000 + ")" * 5_000, "Error"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_hostile_code_ends_with_an_error_and_nothing_else(
+    daemon: CodeFixture, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def again(_request: Request, context: Context) -> ToolResult:
+        result = await context.call("tool/run_code", ToolCall({"code": REACH}))
+        assert isinstance(result, ToolResult)
+        return result
+
+    daemon.daemon.add(ScriptedServable(Card("again", "tool"), again))
+    monkeypatch.setattr(program, "COMPUTE_SECONDS", 1.0)
+    code, text = HOSTILE[name]
+    done = await daemon.run(code)
+    assert text in done.text and len(done.text) <= 400_000
+    assert ("greet", {"name": "reached"}) not in daemon.calls and len(daemon.calls) <= program.MAX_CALLS
+    assert (await daemon.run("1 + 1")).text == "2"
+
+
+INTERPRETERS = {
+    "sends garbage": "head -c 100000 /dev/urandom\nsleep 1",
+    "closes its output": "exec 1>&-\nsleep 1",
+    "ends": "exit 3",
+}
+
+
+@pytest.mark.parametrize("name", INTERPRETERS)
+async def test_a_compromised_interpreter_ends_its_own_code(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter = tmp_path / "monty"
+    interpreter.write_text(f"#!/bin/sh\n{INTERPRETERS[name]}\n", encoding="utf-8")
+    interpreter.chmod(0o755)
+    monkeypatch.setenv("MONTY_BIN", str(interpreter))
+    light = LightSandbox(1)
+    calls: list[str] = []
+
+    async def answer(path: str, *_arguments: object) -> dict[str, str]:
+        calls.append(path)
+        return {"value": path}
+
+    done = await program.Program("1", ("portico.tools.greet",), 0.0, "seed").run(light, answer)
+    await light.close()
+    assert done.error is not None and "crashed" in done.error and not calls
+
+
+async def test_waiting_code_of_one_key_leaves_room_for_others(daemon: CodeFixture) -> None:
+    gate = asyncio.Event()
+    waiting: list[str] = []
+
+    async def wait(_request: Request, context: Context) -> ToolResult:
+        waiting.append(context.caller.id)
+        await gate.wait()
+        return ToolResult("Opened.")
+
+    daemon.daemon.add(ScriptedServable(Card("wait", "tool"), wait))
+    greedy, other = (Principal(name, frozenset({"tools:*:call"})) for name in ("greedy", "other"))
+    many = [
+        asyncio.create_task(daemon.run("portico.tools.wait()", greedy))
+        for _ in range(run_code.MAX_AT_ONCE_PER_KEY + 1)
+    ]
+    assert (await daemon.run("portico.tools.greet(name='Ann')", other)).text == "Hello Ann."
+    assert waiting.count("greedy") <= run_code.MAX_AT_ONCE_PER_KEY
+    gate.set()
+    assert {done.text for done in await asyncio.gather(*many)} == {"Opened."}
+
+
+async def test_cancelled_code_ends_its_call_and_frees_its_interpreter(daemon: CodeFixture) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def wait(_request: Request, _context: Context) -> ToolResult:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    daemon.daemon.add(ScriptedServable(Card("wait", "tool"), wait))
+    for _ in range(run_code.MAX_AT_ONCE_PER_KEY + 1):
+        call = ToolCall({"code": "portico.tools.wait()\nportico.tools.greet()"})
+        run = await daemon.daemon.runner.start("test", "tool/run_code", call, LOCAL)
+        await begun.wait()
+        await run.cancel()
+        await ended.wait()
+        begun.clear()
+        ended.clear()
+    assert not daemon.calls and (await daemon.run("1 + 1")).text == "2"
