@@ -175,6 +175,13 @@ export interface CanarySide {
   unjudged: number;
 }
 
+/** The result of checking an input file: the number of requests, their model, and the errors. */
+export interface CheckedBatch {
+  total: number;
+  model: string | null;
+  errors: BatchProblem[];
+}
+
 /** A chunk and its position. */
 export interface Chunk {
   text: string;

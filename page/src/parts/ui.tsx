@@ -98,6 +98,8 @@ export function Dialog(props: {
 export function FormDialog(props: {
   title: string;
   does: string;
+  /** Whether the form can be sent; true by default. */
+  isReady?: boolean;
   onSend: (form: FormData) => Promise<unknown>;
   onClose: () => void;
   children: ComponentChildren;
@@ -119,7 +121,7 @@ export function FormDialog(props: {
         {props.children}
         <Trouble error={error} />
         <div class="actions">
-          <button type="submit" class="primary" disabled={busy}>
+          <button type="submit" class="primary" disabled={busy || props.isReady === false}>
             {props.does}
           </button>
         </div>

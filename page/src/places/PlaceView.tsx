@@ -6,7 +6,6 @@ import { Prompts } from "../apps/Prompts";
 import { DocumentsView } from "../documents/DocumentsView";
 import { Lazy } from "../parts/ui";
 import { route } from "../route";
-import { Batches } from "../run/Batches";
 import { Finetunes } from "../run/Finetunes";
 import { Keys } from "../run/Keys";
 import { Models } from "../run/Models";
@@ -33,7 +32,7 @@ const VIEWS: Record<Section, FunctionComponent> = {
   evals: later("evals", () => import("../apps/Evals")),
   canaries: later("canaries", () => import("../run/Canaries")),
   runs: Runs,
-  batches: Batches,
+  batches: later("batches", () => import("../run/Batches")),
   schedules: later("schedules", () => import("../run/Schedules")),
   containers: later("containers", () => import("../run/Containers")),
   webhooks: later("webhooks", () => import("../run/Webhooks")),

@@ -1,0 +1,52 @@
+"""Work in the page: batches, the questions of all runs, artifacts and stored chats."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.browser import CHROMIUM
+from tests.page import Seen, click, escape, sound, text, visit
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+]
+
+CONFIGURATION: dict[str, Any] = {
+    "models": [{"name": "house", "source": "fake://", "aliases": ["default"]}],
+}
+
+
+def request(name: str, model: str = "house") -> str:
+    """Return a line of a file of requests."""
+    body = {"model": model, "messages": [{"role": "user", "content": f"Say {name}."}]}
+    return json.dumps({"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body})
+
+
+async def test_a_batch_starts_from_a_file_that_is_checked_first(seen: Seen) -> None:
+    page = seen.page
+    wrong, requests = seen.folder / "wrong.jsonl", seen.folder / "requests.jsonl"
+    wrong.write_text(f"{request('one')}\n{request('two', 'nobody')}\n", encoding="utf-8")
+    requests.write_text(f"{request('one')}\n{request('two')}\n", encoding="utf-8")
+    before = len(seen.get("/v1/batches").json()["data"])
+    await visit(page, "run", "batches")
+    await page.until("document.querySelector('#requests') && true")
+    await page.choose_file("#requests", wrong)
+    assert "Line 2:" in await page.until(text("dialog[open] .bad"))
+    assert await page.run("document.querySelector('dialog[open] [type=submit]').disabled")
+    await sound(seen)
+    await escape(page)
+    await page.choose_file("#requests", requests)
+    await page.until(f"{text('dialog[open]')}.includes('2 requests for house')")
+    await click(page, "Start batch", "dialog")
+    row = "document.querySelectorAll('#batches tbody tr')"
+    await page.until(f"{row}.length === {before + 1} && {row}[0].innerText.includes('2 / 2')")
+    await click(page, "Answers", "#batches")
+    [batch] = seen.get("/v1/batches?limit=1").json()["data"]
+    answers = seen.get(f"/v1/files/{batch['output_file_id']}/content").text
+    assert [json.loads(line)["custom_id"] for line in answers.splitlines()] == ["one", "two"]
+    purposes = [file["purpose"] for file in seen.get("/v1/files").json()["data"]]
+    assert purposes.count("batch") == before + 1, "the file that was only checked is deleted"
+    await sound(seen)
