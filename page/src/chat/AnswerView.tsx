@@ -152,16 +152,18 @@ export function ReadAloud({ text }: { text: string }) {
   );
 }
 
-/** A question of a run, answered in place. */
-export function QuestionView({ question }: { question: QuestionDescription }) {
+/** A question of a run, answered in place. `onAnswer` is called when the daemon has accepted the answer. */
+export function QuestionView(props: { question: QuestionDescription; onAnswer?: () => void }) {
+  const { question, onAnswer } = props;
   return (
     <QuestionForm
       question={question}
-      onReply={(accepted, value, note) =>
-        json(`/api/questions/${part(question.id)}/answer`, {
+      onReply={async (accepted, value, note) => {
+        await json(`/api/questions/${part(question.id)}/answer`, {
           json: { accepted, value, ...(note ? { note } : {}) },
-        })
-      }
+        });
+        onAnswer?.();
+      }}
     />
   );
 }

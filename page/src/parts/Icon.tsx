@@ -22,6 +22,7 @@ import batch from "lucide/dist/esm/icons/layers.mjs";
 import library from "lucide/dist/esm/icons/library.mjs";
 import runs from "lucide/dist/esm/icons/list-checks.mjs";
 import menu from "lucide/dist/esm/icons/menu.mjs";
+import question from "lucide/dist/esm/icons/message-circle-question-mark.mjs";
 import chat from "lucide/dist/esm/icons/message-square.mjs";
 import record from "lucide/dist/esm/icons/mic.mjs";
 import attach from "lucide/dist/esm/icons/paperclip.mjs";
@@ -78,6 +79,7 @@ const ICONS = {
   more,
   pin,
   prompt,
+  question,
   record,
   remove,
   run,

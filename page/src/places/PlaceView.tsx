@@ -32,6 +32,7 @@ const VIEWS: Record<Section, FunctionComponent> = {
   evals: later("evals", () => import("../apps/Evals")),
   canaries: later("canaries", () => import("../run/Canaries")),
   runs: Runs,
+  questions: later("questions", () => import("../run/Questions")),
   batches: later("batches", () => import("../run/Batches")),
   schedules: later("schedules", () => import("../run/Schedules")),
   containers: later("containers", () => import("../run/Containers")),

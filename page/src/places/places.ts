@@ -21,6 +21,7 @@ const RUN = {
   evals: "evaluation",
   canaries: "split",
   runs: "runs",
+  questions: "question",
   batches: "batch",
   schedules: "schedule",
   containers: "container",
@@ -37,7 +38,7 @@ export type Section = keyof typeof SECTION_ICONS;
 
 export interface Group {
   /** The heading of the group; a place with one group needs none. */
-  name: "models" | "work" | "access" | "daemon" | "";
+  name: "models" | "work" | "automation" | "access" | "daemon" | "";
   sections: Section[];
 }
 
@@ -46,7 +47,8 @@ export const GROUPS: Record<Place, Group[]> = {
   library: [{ name: "", sections: ["documents", "apps", "prompts", "skills", "tools"] }],
   run: [
     { name: "models", sections: ["models", "finetunes", "evals", "canaries"] },
-    { name: "work", sections: ["runs", "batches", "schedules", "containers", "webhooks"] },
+    { name: "work", sections: ["runs", "questions", "batches", "containers"] },
+    { name: "automation", sections: ["schedules", "webhooks"] },
     { name: "access", sections: ["keys", "usage", "guards"] },
     { name: "daemon", sections: ["machines", "settings"] },
   ],

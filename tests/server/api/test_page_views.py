@@ -30,6 +30,7 @@ VIEWS = [
         "run/models",
         "run/finetunes",
         "run/batches",
+        "run/questions",
         "library/tools",
         "run/runs",
         "run/usage",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 from tests.browser import CHROMIUM
 from tests.page import Seen, click, escape, sound, text, visit
@@ -16,6 +17,20 @@ pytestmark = [
 
 CONFIGURATION: dict[str, Any] = {
     "models": [{"name": "house", "source": "fake://", "aliases": ["default"]}],
+    "apps": [
+        {
+            "name": "sale",
+            "flow": {
+                "step": {
+                    "op": "pipeline",
+                    "steps": [
+                        {"op": "approve", "message": "Sell the house?"},
+                        {"op": "approve", "message": "At what price?", "answer_schema": {"type": "integer"}},
+                    ],
+                }
+            },
+        }
+    ],
 }
 
 
@@ -50,3 +65,31 @@ async def test_a_batch_starts_from_a_file_that_is_checked_first(seen: Seen) -> N
     purposes = [file["purpose"] for file in seen.get("/v1/files").json()["data"]]
     assert purposes.count("batch") == before + 1, "the file that was only checked is deleted"
     await sound(seen)
+
+
+def start_sale(seen: Seen) -> str:
+    """Start a run of the app, and return the run's id."""
+    path = f"{seen.url}/api/apps/sale/run?keep=true"
+    with httpx.stream("POST", path, json={"input": {}}, timeout=60) as answer:
+        return answer.headers["x-portico-run"]
+
+
+async def test_the_questions_of_all_runs_are_answered_in_one_place(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "run", "questions")
+    assert await page.until(text(".empty h2")) == "No open questions"
+    runs = [start_sale(seen), start_sale(seen)]
+    question = "document.querySelectorAll('#questions .question')"
+    await page.until(f"{question}.length === 2 && {text('#questions')}.includes('Sell the house?')")
+    await sound(seen)
+    await page.type("#questions .question input", "Not this year.")
+    await click(page, "Refuse", "#questions")
+    await page.until(f"{question}.length === 1")
+    await click(page, "Allow", "#questions")
+    await page.until(f"{text('#questions')}.includes('At what price?')")
+    await page.type("#questions .question [type=number]", "840")
+    await page.press_enter()
+    assert await page.until(text(".empty h2")) == "No open questions"
+    for run in runs:
+        seen.get(f"/api/runs/{run}/events")  # the events end with their run
+    assert {seen.get(f"/api/runs/{run}").json()["status"] for run in runs} == {"completed", "failed"}
