@@ -74,6 +74,17 @@ export interface Artifact {
   link: string;
 }
 
+/** An artifact together with the run that created it, and the time of creation in seconds since 1970. */
+export interface ArtifactRecord {
+  id: string;
+  name: string;
+  media_type: string;
+  bytes: number;
+  link: string;
+  run: string;
+  created_at: number;
+}
+
 /**
  * A batch. Times are in seconds since 1970. `run_id` is Portico's own field: the run whose events report
  * progress.

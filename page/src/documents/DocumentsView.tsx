@@ -1,11 +1,11 @@
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { json, type ListPage, part, rows } from "../api";
 import { SourcePanel } from "../chat/source";
 import { bytes, count, duration, moment } from "../format";
 import { IconButton } from "../parts/Icon";
 import { Menu } from "../parts/Menu";
 import { soft, Table } from "../parts/Table";
-import { removed, removeLater } from "../parts/Undo";
+import { removeLater, useRemaining } from "../parts/Undo";
 import {
   Confirm,
   Empty,
@@ -197,11 +197,13 @@ function StorePage({ store, file }: { store: Store; file: string }) {
   const [busy, error, work] = useWork();
   const path = `/api/stores/${part(store.id)}`;
   const counts = JSON.stringify(store.file_counts);
-  const files = usePages(
-    (after) => json<ListPage<StoreFile>>(`${path}/files?limit=${FILES_AT_ONCE}${after}`),
-    path,
-    counts,
-    store.file_counts.in_progress || uploads.value.length ? POLL_INTERVAL_MS : 0,
+  const files = useRemaining(
+    usePages(
+      (after) => json<ListPage<StoreFile>>(`${path}/files?limit=${FILES_AT_ONCE}${after}`),
+      path,
+      counts,
+      store.file_counts.in_progress || uploads.value.length ? POLL_INTERVAL_MS : 0,
+    ),
   );
   const opened = files.value?.find((each) => each.id === file);
   const { next } = files;
@@ -353,6 +355,7 @@ function FileTable(props: {
   onChange: () => void;
 }) {
   const [busy, error, work] = useWork();
+  const { files } = props;
   const base = `/v1/vector_stores/${part(props.store.id)}/files`;
   const readAgain = (file: StoreFile) =>
     work(async () => {
@@ -370,12 +373,6 @@ function FileTable(props: {
         props.onChange();
       },
     });
-  // A table loads further rows after each new list, so the list must stay the same until its contents change.
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the value of the signal changes
-  const files = useMemo(
-    () => props.files.filter((file) => !removed.value.has(file.id)),
-    [props.files, removed.value],
-  );
   if (!files.length) {
     return (
       <Empty title={t("files.none")}>

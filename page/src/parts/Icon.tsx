@@ -14,6 +14,7 @@ import container from "lucide/dist/esm/icons/container.mjs";
 import copy from "lucide/dist/esm/icons/copy.mjs";
 import model from "lucide/dist/esm/icons/cpu.mjs";
 import more from "lucide/dist/esm/icons/ellipsis.mjs";
+import artifact from "lucide/dist/esm/icons/file-output.mjs";
 import documents from "lucide/dist/esm/icons/files.mjs";
 import folder from "lucide/dist/esm/icons/folder.mjs";
 import skill from "lucide/dist/esm/icons/graduation-cap.mjs";
@@ -55,6 +56,7 @@ const ICONS = {
   again,
   aloud,
   app,
+  artifact,
   attach,
   badly,
   batch,

@@ -1,6 +1,7 @@
 // Deletions that can be undone for a few seconds: the request is sent once they have passed, or when the page closes.
 
 import { signal } from "@preact/signals";
+import { useMemo } from "preact/hooks";
 import { ApiError, sentence } from "../api";
 import { t } from "../words/words";
 import { IconButton } from "./Icon";
@@ -22,6 +23,17 @@ let timer = 0;
 
 function show(id: string): void {
   removed.value = new Set([...removed.peek()].filter((each) => each !== id));
+}
+
+/** Returns a list without the rows that are being deleted. An unchanged list stays the same object. */
+export function useRemaining<L extends { value: { id: string }[] | null }>(list: L): L {
+  const { value } = list;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the value of the signal changes
+  const rows = useMemo(
+    () => value?.filter((row) => !removed.value.has(row.id)) ?? null,
+    [value, removed.value],
+  );
+  return { ...list, value: rows };
 }
 
 /** Hides what is deleted now, and deletes it later unless that is undone. An earlier deletion is sent at once. */

@@ -34,6 +34,7 @@ const VIEWS: Record<Section, FunctionComponent> = {
   runs: Runs,
   questions: later("questions", () => import("../run/Questions")),
   batches: later("batches", () => import("../run/Batches")),
+  artifacts: later("artifacts", () => import("../run/Artifacts")),
   schedules: later("schedules", () => import("../run/Schedules")),
   containers: later("containers", () => import("../run/Containers")),
   webhooks: later("webhooks", () => import("../run/Webhooks")),

@@ -23,6 +23,7 @@ const RUN = {
   runs: "runs",
   questions: "question",
   batches: "batch",
+  artifacts: "artifact",
   schedules: "schedule",
   containers: "container",
   webhooks: "webhook",
@@ -47,7 +48,7 @@ export const GROUPS: Record<Place, Group[]> = {
   library: [{ name: "", sections: ["documents", "apps", "prompts", "skills", "tools"] }],
   run: [
     { name: "models", sections: ["models", "finetunes", "evals", "canaries"] },
-    { name: "work", sections: ["runs", "questions", "batches", "containers"] },
+    { name: "work", sections: ["runs", "questions", "batches", "artifacts", "containers"] },
     { name: "automation", sections: ["schedules", "webhooks"] },
     { name: "access", sections: ["keys", "usage", "guards"] },
     { name: "daemon", sections: ["machines", "settings"] },

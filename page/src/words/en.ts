@@ -929,6 +929,11 @@ export const en = {
   "batches.done": "Completed",
   "batches.answers": "Answers",
   "batches.errors": "Errors",
+  "section.artifacts": "Artifacts",
+  "artifacts.none": "No artifacts yet",
+  "artifacts.noneNote":
+    "Files that tools and code create, such as images and tables, stay here until their run is deleted.",
+  "artifacts.type": "Type",
   "tune.new": "Fine-tune a model",
   "tune.none": "No fine-tuning jobs yet",
   "tune.noneNote": "A model learns from examples: questions with the expected answers.",

@@ -31,6 +31,7 @@ VIEWS = [
         "run/finetunes",
         "run/batches",
         "run/questions",
+        "run/artifacts",
         "library/tools",
         "run/runs",
         "run/usage",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import httpx
 import pytest
-from tests.browser import CHROMIUM
+from tests.browser import CHROMIUM, PATIENCE
 from tests.page import Seen, click, escape, sound, text, visit
 
 pytestmark = [
@@ -16,7 +17,10 @@ pytestmark = [
 ]
 
 CONFIGURATION: dict[str, Any] = {
-    "models": [{"name": "house", "source": "fake://", "aliases": ["default"]}],
+    "models": [
+        {"name": "house", "source": "fake://", "aliases": ["default"]},
+        {"name": "voice", "source": "fake://", "task": "speech"},
+    ],
     "apps": [
         {
             "name": "sale",
@@ -40,6 +44,17 @@ def request(name: str, model: str = "house") -> str:
     return json.dumps({"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body})
 
 
+async def downloaded(seen: Seen, name: str) -> bytes:
+    """Return the content of a downloaded file, and remove the file."""
+    path = seen.folder / name
+    async with asyncio.timeout(PATIENCE):
+        while not path.is_file():
+            await seen.page.run("0")
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
 async def test_a_batch_starts_from_a_file_that_is_checked_first(seen: Seen) -> None:
     page = seen.page
     wrong, requests = seen.folder / "wrong.jsonl", seen.folder / "requests.jsonl"
@@ -58,9 +73,10 @@ async def test_a_batch_starts_from_a_file_that_is_checked_first(seen: Seen) -> N
     await click(page, "Start batch", "dialog")
     row = "document.querySelectorAll('#batches tbody tr')"
     await page.until(f"{row}.length === {before + 1} && {row}[0].innerText.includes('2 / 2')")
-    await click(page, "Answers", "#batches")
     [batch] = seen.get("/v1/batches?limit=1").json()["data"]
-    answers = seen.get(f"/v1/files/{batch['output_file_id']}/content").text
+    await page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(seen.folder))
+    await click(page, "Answers", "#batches")
+    answers = await downloaded(seen, f"{batch['id']}.jsonl")
     assert [json.loads(line)["custom_id"] for line in answers.splitlines()] == ["one", "two"]
     purposes = [file["purpose"] for file in seen.get("/v1/files").json()["data"]]
     assert purposes.count("batch") == before + 1, "the file that was only checked is deleted"
@@ -93,3 +109,25 @@ async def test_the_questions_of_all_runs_are_answered_in_one_place(seen: Seen) -
     for run in runs:
         seen.get(f"/api/runs/{run}/events")  # the events end with their run
     assert {seen.get(f"/api/runs/{run}").json()["status"] for run in runs} == {"completed", "failed"}
+
+
+async def test_an_artifact_is_saved_and_its_deletion_can_be_undone(seen: Seen) -> None:
+    page = seen.page
+    seen.post("/api/tools/speak/call", {"arguments": {"text": "The door is open."}})
+    [artifact] = seen.get("/api/artifacts").json()["data"]
+    await page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(seen.folder))
+    await visit(page, "run", "artifacts")
+    row = "document.querySelector('#artifacts tbody tr')"
+    assert artifact["name"] in await page.until(f"{row}?.innerText")
+    await click(page, "Save as file", "#artifacts")
+    assert (await downloaded(seen, artifact["name"])).startswith(b"RIFF")
+    await sound(seen)
+    await click(page, f"Remove {artifact['name']}")
+    assert await page.until(text(".empty h2")) == "No artifacts yet"
+    await click(page, "Undo", ".toast")
+    await click(page, f"Remove {artifact['name']}")
+    await click(page, "Close", ".toast")
+    while seen.get("/api/artifacts").json()["data"]:
+        pass  # the request is on its way
+    await page.until(f"{text('.empty h2')} === 'No artifacts yet'")
+    await sound(seen)
