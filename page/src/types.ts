@@ -543,6 +543,32 @@ export interface Example {
   assistant: string;
 }
 
+/** A fact in long-term memory; `store` is the store that contains it. Times are in seconds since 1970. */
+export interface Fact {
+  id: string;
+  store: string;
+  text: string;
+  source: FactSource;
+  created_at: number;
+  changed_at: number;
+}
+
+/**
+ * The origin of a fact: `agent` learned the fact in `run`.
+ *
+ * `session` is the id of the session, `app` its app and `name` its name. `message` is the number of the
+ * message in that session, and `said` the text of the message. Each field is null if the object no longer exists.
+ */
+export interface FactSource {
+  agent: string | null;
+  app: string | null;
+  name: string | null;
+  run: string | null;
+  session: string | null;
+  message: number | null;
+  said: string | null;
+}
+
 /**
  * A chunk of a file. `chunk` is its number in search results, `number` its number within its file and group,
  * from 0.

@@ -1,8 +1,10 @@
 // Icons of the page, from the set Lucide, and buttons that show an icon only.
 
 import run from "lucide/dist/esm/icons/activity.mjs";
+import archive from "lucide/dist/esm/icons/archive.mjs";
 import end from "lucide/dist/esm/icons/arrow-down.mjs";
 import send from "lucide/dist/esm/icons/arrow-up.mjs";
+import memory from "lucide/dist/esm/icons/brain.mjs";
 import schedule from "lucide/dist/esm/icons/calendar-clock.mjs";
 import usage from "lucide/dist/esm/icons/chart-column.mjs";
 import training from "lucide/dist/esm/icons/chart-spline.mjs";
@@ -56,6 +58,7 @@ const ICONS = {
   again,
   aloud,
   app,
+  archive,
   artifact,
   attach,
   badly,
@@ -76,6 +79,7 @@ const ICONS = {
   guard,
   library,
   machine,
+  memory,
   menu,
   model,
   more,

@@ -14,6 +14,7 @@ const LIBRARY = {
   prompts: "prompt",
   skills: "skill",
   tools: "tool",
+  facts: "memory",
 } as const;
 const RUN = {
   models: "model",
@@ -23,6 +24,7 @@ const RUN = {
   runs: "runs",
   questions: "question",
   batches: "batch",
+  chats: "archive",
   artifacts: "artifact",
   schedules: "schedule",
   containers: "container",
@@ -45,10 +47,10 @@ export interface Group {
 
 export const GROUPS: Record<Place, Group[]> = {
   chat: [],
-  library: [{ name: "", sections: ["documents", "apps", "prompts", "skills", "tools"] }],
+  library: [{ name: "", sections: ["documents", "apps", "prompts", "skills", "tools", "facts"] }],
   run: [
     { name: "models", sections: ["models", "finetunes", "evals", "canaries"] },
-    { name: "work", sections: ["runs", "questions", "batches", "artifacts", "containers"] },
+    { name: "work", sections: ["runs", "questions", "batches", "chats", "artifacts", "containers"] },
     { name: "automation", sections: ["schedules", "webhooks"] },
     { name: "access", sections: ["keys", "usage", "guards"] },
     { name: "daemon", sections: ["machines", "settings"] },

@@ -32,6 +32,8 @@ VIEWS = [
         "run/batches",
         "run/questions",
         "run/artifacts",
+        "run/chats",
+        "library/facts",
         "library/tools",
         "run/runs",
         "run/usage",

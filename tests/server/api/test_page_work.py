@@ -9,18 +9,29 @@ from typing import Any
 import httpx
 import pytest
 from tests.browser import CHROMIUM, PATIENCE
-from tests.page import Seen, click, escape, sound, text, visit
+from tests.page import Seen, click, escape, fill, sound, text, visit
+
+from portico import Client
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
 ]
 
+LEARNS = [
+    {"match": "Conversation:", "content": '{"value": ["The user lives in Lisbon."]}'},
+    {"match": "", "content": "Noted."},
+]
+
+GUIDE = {"portico_agent": 1, "name": "guide", "model": "noter", "memory": {"long_term": {"store": "facts"}}}
+
 CONFIGURATION: dict[str, Any] = {
     "models": [
         {"name": "house", "source": "fake://", "aliases": ["default"]},
         {"name": "voice", "source": "fake://", "task": "speech"},
+        {"name": "noter", "source": "fake://", "parameters": {"script": LEARNS}},
     ],
+    "stores": [{"name": "facts"}],
     "apps": [
         {
             "name": "sale",
@@ -131,3 +142,57 @@ async def test_an_artifact_is_saved_and_its_deletion_can_be_undone(seen: Seen) -
         pass  # the request is on its way
     await page.until(f"{text('.empty h2')} === 'No artifacts yet'")
     await sound(seen)
+
+
+async def test_stored_chats_are_read_labelled_and_deleted(seen: Seen) -> None:
+    page = seen.page
+    for topic in ("tea", "coffee"):
+        messages = [{"role": "user", "content": f"A cup of {topic}"}]
+        body = {"model": "house", "messages": messages, "store": True, "metadata": {"topic": topic}}
+        seen.post("/v1/chat/completions", body)
+    await visit(page, "run", "chats")
+    rows = "[...document.querySelectorAll('#chats tbody tr')].map((it) => it.innerText).join()"
+    await page.until(f"{rows}.includes('topic=coffee') && {rows}.includes('topic=tea')")
+    await sound(seen)
+    await page.run("document.querySelector('#chats a').click()")
+    said = text("dialog[open] .document")
+    await page.until(f"{said}?.includes('assistant') && {said}.includes('A cup of coffee')")
+    for labels in ("size", "topic=espresso\nsize=small"):
+        await page.run("document.querySelector('dialog[open] [name=labels]').select()")
+        await fill(page, labels=labels)
+        await click(page, "Save", "dialog")
+        if labels == "size":
+            assert "“size” is not a label" in await page.until(text("dialog[open] .trouble"))
+            await sound(seen)
+    await page.until(f"{rows}.includes('topic=espresso, size=small')")
+    await escape(page)
+    for chat in seen.get("/v1/chat/completions").json()["data"]:
+        await click(page, f"Delete stored chat {chat['id']}")
+    await click(page, "Close", ".toast")
+    while seen.get("/v1/chat/completions").json()["data"]:
+        pass  # the requests are on their way
+    await page.until(f"{text('.empty h2')} === 'No stored chats yet'")
+    await sound(seen)
+
+
+async def test_facts_are_corrected_and_deleted(seen: Seen) -> None:
+    page = seen.page
+    with Client(seen.url) as client:
+        client.agents.run(GUIDE, "I live in Lisbon", session=("api", f"lisbon{seen.width}"))
+        for run in client.runs.list():
+            list(client.runs.events(run.id))
+    await visit(page, "library", "facts")
+    await page.until(f"{text('#facts tbody')}?.includes('The user lives in Lisbon.')")
+    assert "I live in Lisbon" in await page.run(text("#facts tbody"))
+    await click(page, "Edit", "#facts")
+    await fill(page, text=" Since May.")
+    await sound(seen)
+    await click(page, "Save", "dialog")
+    await page.until(f"{text('#facts tbody')}.includes('Since May.')")
+    await sound(seen)
+    [fact] = seen.get("/api/facts").json()["data"]
+    await click(page, f"Delete the fact “{fact['text']}”")
+    await click(page, "Close", ".toast")
+    while seen.get("/api/facts").json()["data"]:
+        pass  # the request is on its way
+    await page.until(f"{text('.empty h2')} === 'No facts yet'")
