@@ -430,6 +430,31 @@ export interface DrainedNode {
 }
 
 /**
+ * An engine. `state` is `built in` for engines that have no separate environment.
+ *
+ * `problem` says why an engine is broken, or why an absent engine cannot be installed on this machine. `built_at`
+ * is in seconds since 1970.
+ */
+export interface Engine {
+  name: string;
+  state: string;
+  version: string;
+  python: string;
+  packages: number;
+  gigabytes: number;
+  path: string;
+  built_at: number | null;
+  problem: string;
+}
+
+/** A parameter that models can set for an engine. `kind` is the type of its value. */
+export interface EngineParameter {
+  name: string;
+  kind: string;
+  doc: string;
+}
+
+/**
  * Memory in bytes by purpose, per GPU if the machine has several. `available` is the memory that models may
  * use.
  */
@@ -587,6 +612,13 @@ export interface FileCounts {
   failed: number;
   cancelled: number;
   total: number;
+}
+
+/** The result of one check of an engine's environment. */
+export interface Finding {
+  check: string;
+  ok: boolean;
+  detail: string;
 }
 
 /**

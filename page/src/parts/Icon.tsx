@@ -11,6 +11,7 @@ import training from "lucide/dist/esm/icons/chart-spline.mjs";
 import copied from "lucide/dist/esm/icons/check.mjs";
 import down from "lucide/dist/esm/icons/chevron-down.mjs";
 import evaluation from "lucide/dist/esm/icons/clipboard-check.mjs";
+import engine from "lucide/dist/esm/icons/cog.mjs";
 import compare from "lucide/dist/esm/icons/columns-2.mjs";
 import container from "lucide/dist/esm/icons/container.mjs";
 import copy from "lucide/dist/esm/icons/copy.mjs";
@@ -73,6 +74,7 @@ const ICONS = {
   down,
   edit,
   end,
+  engine,
   evaluation,
   folder,
   good,

@@ -29,6 +29,7 @@ const VIEWS: Record<Section, FunctionComponent> = {
   tools: Tools,
   facts: later("facts", () => import("../apps/Facts")),
   models: Models,
+  engines: later("engines", () => import("../run/Engines")),
   finetunes: Finetunes,
   evals: later("evals", () => import("../apps/Evals")),
   canaries: later("canaries", () => import("../run/Canaries")),

@@ -18,6 +18,7 @@ const LIBRARY = {
 } as const;
 const RUN = {
   models: "model",
+  engines: "engine",
   finetunes: "training",
   evals: "evaluation",
   canaries: "split",
@@ -49,7 +50,7 @@ export const GROUPS: Record<Place, Group[]> = {
   chat: [],
   library: [{ name: "", sections: ["documents", "apps", "prompts", "skills", "tools", "facts"] }],
   run: [
-    { name: "models", sections: ["models", "finetunes", "evals", "canaries"] },
+    { name: "models", sections: ["models", "engines", "finetunes", "evals", "canaries"] },
     { name: "work", sections: ["runs", "questions", "batches", "chats", "artifacts", "containers"] },
     { name: "automation", sections: ["schedules", "webhooks"] },
     { name: "access", sections: ["keys", "usage", "guards"] },

@@ -9,7 +9,7 @@ import type { Deployment, Plan } from "../types";
 import { t } from "../words/words";
 import { Adapters } from "./Adapters";
 import { MemoryBar } from "./MemoryBar";
-import { PullProgress } from "./PullProgress";
+import { RunProgress } from "./RunProgress";
 
 export function Models() {
   const [adding, setAdding] = useState(false);
@@ -33,7 +33,7 @@ export function Models() {
       </div>
       <MemoryBar />
       {pulls.map((run) => (
-        <PullProgress key={run} run={run} />
+        <RunProgress key={run} run={run} label={t("models.pull")} done={t("pull.done")} onEnd={refresh} />
       ))}
       <Trouble error={unseen.error} retry={unseen.retry} />
       {!status.value && <Skeleton />}

@@ -33,6 +33,7 @@ VIEWS = [
         "run/questions",
         "run/artifacts",
         "run/chats",
+        "run/engines",
         "library/facts",
         "library/tools",
         "run/runs",

@@ -18,6 +18,8 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
 ]
 
+VARIABLES = {"PORTICO_OFFLINE": "1"}
+
 LEARNS = [
     {"match": "Conversation:", "content": '{"value": ["The user lives in Lisbon."]}'},
     {"match": "", "content": "Noted."},
@@ -196,3 +198,28 @@ async def test_facts_are_corrected_and_deleted(seen: Seen) -> None:
     while seen.get("/api/facts").json()["data"]:
         pass  # the request is on its way
     await page.until(f"{text('.empty h2')} === 'No facts yet'")
+
+
+async def test_engines_are_checked_removed_and_installed(seen: Seen) -> None:
+    page = seen.page
+    (seen.folder / "home" / "environments" / "transformers").mkdir(parents=True)
+    await visit(page, "run", "engines")
+    card = "#engines [data-engine=transformers]"
+    await page.until(f"{text(card)}?.includes('broken')")
+    await sound(seen)
+    await click(page, "More actions: transformers")
+    await click(page, "Check", f"{card} .menu:popover-open")
+    assert "in order" in await page.until(text("#findings"))
+    await sound(seen)
+    await escape(page)
+    await click(page, "More actions: transformers")
+    await click(page, "Remove", f"{card} .menu:popover-open")
+    await click(page, "Remove", "dialog")
+    await page.until(f"{text(card)}.includes('not installed')")
+    await click(page, "Install", card)
+    assert "offline" in await page.until(text(f"{card} .trouble"))
+    await click(page, "More actions: vllm")
+    await click(page, "Parameters", "#engines [data-engine=vllm] .menu:popover-open")
+    assert "tensor_parallel" in await page.until(text("#parameters"))
+    await sound(seen)
+    await escape(page)

@@ -2,18 +2,19 @@ import { useEffect } from "preact/hooks";
 import { json, part } from "../api";
 import { bytes } from "../format";
 import { Trouble, useWork } from "../parts/ui";
-import { refresh } from "../status";
 import { t } from "../words/words";
 import { useProgress } from "./progress";
 
-/** The progress of a model download, from the events of its run. */
-export function PullProgress({ run }: { run: string }) {
+/** The progress of a run, from its events. `onEnd` is called when the run has ended, `done` says that it has succeeded. */
+export function RunProgress(props: { run: string; label: string; done: string; onEnd: () => void }) {
+  const { run, label, onEnd } = props;
   const { progress, ended, error } = useProgress(run);
   const [busy, stopError, work] = useWork();
+  // biome-ignore lint/correctness/useExhaustiveDependencies: a run ends once
   useEffect(() => {
-    if (ended) refresh();
+    if (ended) onEnd();
   }, [ended]);
-  const done = ended && !error ? t("pull.done") : "";
+  const done = ended && !error ? props.done : "";
   const amount =
     progress?.unit === "bytes" && progress.done !== null
       ? `${bytes(progress.done)} / ${bytes(progress.total)}`
@@ -34,7 +35,7 @@ export function PullProgress({ run }: { run: string }) {
       </div>
       {!ended && (
         <progress
-          aria-label={t("models.pull")}
+          aria-label={label}
           {...(progress?.total ? { max: progress.total, value: progress.done ?? 0 } : {})}
         />
       )}
