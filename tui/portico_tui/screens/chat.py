@@ -39,7 +39,6 @@ from portico_tui.widgets.dialogs import Choose
 from portico_tui.widgets.key_line import KeyLine
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.prompt_line import PromptLine
-from portico_tui.widgets.question import ask_person
 from portico_tui.widgets.transcript import ReplyView, TranscriptView
 
 NOBODY = "Nobody to talk to yet: add a model (Esc, 1, a) or a folder (Esc, 2, a)."
@@ -221,12 +220,7 @@ class ChatScreen(PageScreen):
                             f"waits for your answer under Approvals (Esc, 4): {one_line(question.message)}"
                         )
                         if self.is_current:
-                            self._answer_question(question)
-
-    @work(group="question")
-    async def _answer_question(self, question: Asked) -> None:
-        with self.reporting("Answer"):
-            await ask_person(self.app, self.client, question)
+                            self.answer_question(question)
 
     def _cite(self, passages: tuple[Passage, ...]) -> None:
         self.query_one(Passages).put(passages)

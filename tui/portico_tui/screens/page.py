@@ -20,11 +20,13 @@ from textual.widgets import Input, Static
 
 from portico.client import AsyncClient
 from portico.errors import InvalidRequest
+from portico.wire import Asked
 from portico_tui.daemon import DaemonClient, DaemonError, Glance, Progressed
 from portico_tui.link import Lost
 from portico_tui.text import one_line
 from portico_tui.widgets.dialogs import Confirm, Form
 from portico_tui.widgets.key_line import KeyLine
+from portico_tui.widgets.question import ask_person
 from portico_tui.widgets.table import Table
 from portico_tui.widgets.table_rows import TableColumn
 from portico_tui.widgets.top import Banner, Top
@@ -103,6 +105,12 @@ class PageScreen(Screen[None]):
     async def sure(self, question: str, verb: str) -> bool:
         """Ask for confirmation, and return whether the person confirmed. Call only from a worker."""
         return await self.app.push_screen_wait(Confirm(question, verb))
+
+    @work(group="question")
+    async def answer_question(self, question: Asked) -> None:
+        """Ask the person a question of a run, and send the answer."""
+        with self.reporting("Answer"):
+            await ask_person(self.app, self.client, question)
 
     def report(self, title: str, text: str) -> None:
         """Notify the person that an action has finished."""
