@@ -213,6 +213,9 @@ class Seen:
     def post(self, path: str, body: dict[str, Any]) -> None:
         httpx.post(f"{self.url}{path}", json=body, timeout=60).raise_for_status()
 
+    def patch(self, path: str, body: dict[str, Any]) -> None:
+        httpx.patch(f"{self.url}{path}", json=body, timeout=60).raise_for_status()
+
     def delete(self, path: str) -> None:
         httpx.delete(f"{self.url}{path}", timeout=60).raise_for_status()
 

@@ -1389,6 +1389,16 @@ export interface StoreThemes {
   passage_count: number;
 }
 
+/** The changes that a sync would make, as lists of file names. `moved` contains pairs (from, to). */
+export interface SyncPlan {
+  added: string[];
+  changed: string[];
+  moved: [string, string][];
+  removed: string[];
+  unchanged: number;
+  skipped: Record<string, number>;
+}
+
 /**
  * Passages on one subject. `words` are the words that distinguish them, and `example` is the most typical
  * passage.

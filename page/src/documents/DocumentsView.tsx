@@ -20,6 +20,7 @@ import {
 import type { Passage } from "../passage";
 import { useTrail } from "../places/trail";
 import { go, link, route } from "../route";
+import { RunProgress } from "../run/RunProgress";
 import { refresh, status } from "../status";
 import type { Store, StoreFile } from "../types";
 import { t } from "../words/words";
@@ -193,8 +194,11 @@ function SkippedNames({ store }: { store: Store }) {
 }
 
 function StorePage({ store, file }: { store: Store; file: string }) {
-  const [removing, setRemoving] = useState(false);
+  const [dialog, setDialog] = useState<"" | "plan" | "reindex" | "remove">("");
+  const [rebuild, setRebuild] = useState("");
   const [busy, error, work] = useWork();
+  const close = () => setDialog("");
+  const follows = Boolean(store.folder || store.source);
   const path = `/api/stores/${part(store.id)}`;
   const counts = JSON.stringify(store.file_counts);
   const files = useRemaining(
@@ -217,7 +221,7 @@ function StorePage({ store, file }: { store: Store; file: string }) {
       <div class="actions spread">
         <h1>{store.name}</h1>
         <span class="actions">
-          {(store.folder || store.source) && (
+          {follows && (
             <button
               type="button"
               disabled={busy}
@@ -235,7 +239,15 @@ function StorePage({ store, file }: { store: Store; file: string }) {
                   </a>
                 ),
             )}
-            <button type="button" class="danger" onClick={() => setRemoving(true)}>
+            {follows && (
+              <button type="button" onClick={() => setDialog("plan")}>
+                {t("stores.plan")}
+              </button>
+            )}
+            <button type="button" onClick={() => setDialog("reindex")}>
+              {t("stores.reindex")}
+            </button>
+            <button type="button" class="danger" onClick={() => setDialog("remove")}>
               {t("delete")}
             </button>
           </Menu>
@@ -247,17 +259,45 @@ function StorePage({ store, file }: { store: Store; file: string }) {
       {store.problem && <p class="bad">{store.problem}</p>}
       <Skipped store={store} />
       <Trouble error={error} />
+      {rebuild && (
+        <RunProgress
+          key={rebuild}
+          run={rebuild}
+          label={t("stores.reindex")}
+          done={t("stores.reindexed")}
+          onEnd={refresh}
+        />
+      )}
       <Uploads store={store} onSent={files.reload} />
       <SearchBox store={store} />
       <h2>{t("stores.documents")}</h2>
       <Trouble error={files.error} retry={files.retry} />
       {files.value && <FileTable store={store} files={files.value} next={next} onChange={files.reload} />}
       {opened && <Lazy name="pieces" load={() => import("./Pieces")} given={{ store, file: opened }} />}
-      {removing && (
+      {dialog === "plan" && (
+        <Lazy name="plan" load={() => import("./SyncPlan")} given={{ store, onClose: close }} />
+      )}
+      {dialog === "reindex" && (
+        <FormDialog
+          title={t("stores.reindexOf", { name: store.name })}
+          does={t("stores.reindex")}
+          onSend={async (form) => {
+            const files = form.get("files") === "on";
+            setRebuild((await json<{ run: string }>(`${path}/reindex`, { json: { files } })).run);
+          }}
+          onClose={close}
+        >
+          <p class="soft">{t("stores.reindexNote")}</p>
+          <label class="check">
+            <input type="checkbox" name="files" /> {t("stores.reindexFiles")}
+          </label>
+        </FormDialog>
+      )}
+      {dialog === "remove" && (
         <Confirm
           title={t("stores.delete", { name: store.name })}
           does={t("delete")}
-          onClose={() => setRemoving(false)}
+          onClose={close}
           onYes={() =>
             work(async () => {
               await json(path, { method: "DELETE" });

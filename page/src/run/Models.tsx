@@ -3,7 +3,17 @@ import { json, part, rows } from "../api";
 import { bytes, count } from "../format";
 import { Menu } from "../parts/Menu";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Empty, FormDialog, LogDialog, Skeleton, Trouble, useLoaded, useWork } from "../parts/ui";
+import {
+  Confirm,
+  Empty,
+  FormDialog,
+  Lazy,
+  LogDialog,
+  Skeleton,
+  Trouble,
+  useLoaded,
+  useWork,
+} from "../parts/ui";
 import { refresh, status } from "../status";
 import type { Deployment, Plan } from "../types";
 import { t } from "../words/words";
@@ -57,7 +67,7 @@ export function Models() {
 function ModelCard({ model }: { model: Deployment }) {
   const [busy, error, work] = useWork();
   const [plan, setPlan] = useState<Plan | null>(null);
-  const [opened, setOpened] = useState<"" | "adapters" | "alias" | "logs" | "remove">("");
+  const [opened, setOpened] = useState<"" | "adapters" | "alias" | "logs" | "parameters" | "remove">("");
   const path = `/api/deployments/${model.name.split("/").map(part).join("/")}`;
   const change = (what: string) =>
     work(async () => {
@@ -89,6 +99,9 @@ function ModelCard({ model }: { model: Deployment }) {
             <button type="button" onClick={() => setOpened("alias")}>
               {t("models.alias")}
             </button>
+            <button type="button" onClick={() => setOpened("parameters")}>
+              {t("models.parameters")}
+            </button>
             <button type="button" onClick={() => setOpened("adapters")}>
               {t("adapters.title")}
             </button>
@@ -117,6 +130,13 @@ function ModelCard({ model }: { model: Deployment }) {
       <Trouble error={error} />
       {plan && <PlanView plan={plan} />}
       {model.replicas.length > 0 && <Processes model={model} />}
+      {opened === "parameters" && (
+        <Lazy
+          name="parameters"
+          load={() => import("./Parameters")}
+          given={{ model, onClose: () => setOpened("") }}
+        />
+      )}
       {opened === "adapters" && <Adapters model={model.name} onClose={() => setOpened("")} />}
       {opened === "alias" && <AliasDialog model={model.name} onClose={() => setOpened("")} />}
       {opened === "logs" && (

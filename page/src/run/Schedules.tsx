@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { dayAndTime } from "../format";
 import { Menu } from "../parts/Menu";
+import { jsonOrText } from "../parts/pairs";
 import { soft, Table } from "../parts/Table";
 import { CardList, Confirm, FormDialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
 import { useTrail } from "../places/trail";
@@ -351,12 +352,4 @@ function readFields(form: FormData): Record<string, unknown> {
   if (!interval && value("timezone")) found.timezone = value("timezone");
   if (value("kind") === "app") found.input = value("input") ? jsonOrText(value("input")) : null;
   return found;
-}
-
-function jsonOrText(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
 }

@@ -3,6 +3,7 @@
 import { json, type ListPage, part } from "../api";
 import { moment } from "../format";
 import { IconButton } from "../parts/Icon";
+import { readPairs, writePairs } from "../parts/pairs";
 import { soft, Table } from "../parts/Table";
 import { removeLater, useRemaining } from "../parts/Undo";
 import { Dialog, Listing, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
@@ -31,22 +32,6 @@ function answerOf(chat: StoredChat): string {
   return chat.choices[0]?.message.content ?? "";
 }
 
-function labelsOf(chat: StoredChat): string[] {
-  return Object.entries(chat.metadata).map(([name, value]) => `${name}=${value}`);
-}
-
-/** Parses labels as the user writes them: one `name=value` per line. */
-function readLabels(text: string): Record<string, string> {
-  const lines = text.split("\n").filter((line) => line.trim());
-  return Object.fromEntries(
-    lines.map((line) => {
-      const [name = "", ...value] = line.split("=");
-      if (!name.trim() || !value.length) throw new Error(t("chats.wrongLabel", { line }));
-      return [name.trim(), value.join("=").trim()];
-    }),
-  );
-}
-
 export function View() {
   const found = useRemaining(
     usePages((after) => json<ListPage<StoredChat>>(`${BASE}?limit=100&order=desc${after}`), BASE),
@@ -72,7 +57,9 @@ export function View() {
             rows={listed}
             next={found.next}
             keyOf={(chat) => chat.id}
-            text={(chat) => `${answerOf(chat)} ${chat.model} ${labelsOf(chat).join(" ")} ${chat.id}`}
+            text={(chat) =>
+              `${answerOf(chat)} ${chat.model} ${writePairs(chat.metadata).join(" ")} ${chat.id}`
+            }
             columns={[
               {
                 head: t("evals.answer"),
@@ -83,7 +70,7 @@ export function View() {
                 ),
               },
               { head: t("usage.by.model"), class: soft, cell: (chat) => chat.model },
-              { head: t("chats.labels"), class: soft, cell: (chat) => labelsOf(chat).join(", ") },
+              { head: t("chats.labels"), class: soft, cell: (chat) => writePairs(chat.metadata).join(", ") },
               { head: t("runs.began"), class: soft, cell: (chat) => moment(chat.created) },
               {
                 head: t("actions"),
@@ -116,7 +103,7 @@ function ChatDialog({ id, onChange }: { id: string; onChange: () => void }) {
   const [busy, error, work] = useWork();
   const save = (text: string) =>
     work(async () => {
-      await json(path, { json: { metadata: readLabels(text) } });
+      await json(path, { json: { metadata: readPairs(text) } });
       chat.reload();
       onChange();
     });
@@ -145,7 +132,7 @@ function ChatDialog({ id, onChange }: { id: string; onChange: () => void }) {
         >
           <label>
             <span>{t("chats.labels")}</span>
-            <textarea name="labels" rows={3} defaultValue={labelsOf(chat.value).join("\n")} />
+            <textarea name="labels" rows={3} defaultValue={writePairs(chat.value.metadata).join("\n")} />
             <small class="soft">{t("chats.labelsNote")}</small>
           </label>
           <Trouble error={error} />

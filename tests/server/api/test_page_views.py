@@ -187,6 +187,30 @@ async def test_a_store_is_made_filled_searched_and_deleted(seen: Seen) -> None:
     assert await page.run("document.querySelectorAll('main img').length") == 0
 
 
+async def test_a_sync_is_previewed_and_the_indexes_of_a_store_are_rebuilt(seen: Seen) -> None:
+    page, path = seen.page, seen.folder / "handbook" / "keys.md"
+    seen.patch("/api/stores/handbook", {"paused": True})
+    path.write_text("# Keys\n\nThe keys are with the caretaker.\n", encoding="utf-8")
+    await visit(page, "library", "documents", "handbook")
+    await click(page, "More actions: handbook")
+    await click(page, "Preview sync", ".menu:popover-open")
+    plan = text("dialog[open] details")
+    assert await page.until(f"{plan}?.includes('keys.md') && {plan}")
+    await sound(seen)
+    path.unlink()
+    await escape(page)
+    await click(page, "More actions: handbook")
+    await click(page, "Rebuild indexes", ".menu:popover-open")
+    await page.until("document.querySelector('dialog[open] [name=files]') && true")
+    await page.run("document.querySelector('dialog[open] [name=files]').click()")
+    await sound(seen)
+    await click(page, "Rebuild indexes", "dialog")
+    await page.until(f"{text('main .card[aria-live]')}?.includes('The indexes are rebuilt.')")
+    await page.type("#storesearch input", "what is the rent")
+    await page.press_enter()
+    assert "840 euros" in await page.until(text(".passages blockquote"))
+
+
 async def test_a_file_that_cannot_be_read_says_why_and_is_tried_again(seen: Seen) -> None:
     page, name = seen.page, f"broken{seen.width}"
     seen.post("/api/stores", {"name": name})
@@ -225,6 +249,29 @@ async def test_a_model_is_planned_loaded_and_unloaded(seen: Seen) -> None:
     if AXE.is_file():
         assert await violations(page) == []
     await escape(page)
+
+
+async def test_parameters_of_a_model_are_changed_beside_those_of_its_engine(seen: Seen) -> None:
+    page = seen.page
+    seen.post("/api/deployments", {"name": "lodger", "source": "fake://"})
+    field = "document.querySelector('dialog[open] [name=parameters]')"
+    for model, parameters, refusal in (
+        ("house", "context_length=512", "set its 'parameters' in the configuration"),
+        ("lodger", "context_length", "“context_length” is not a pair."),
+        ("lodger", "context_length=512", ""),
+    ):
+        await visit(page, "run", "models")
+        await click(page, f"More actions: {model}")
+        await click(page, "Change parameters", ".menu:popover-open")
+        await fill(page, parameters=parameters)
+        await click(page, "Save", "dialog")
+        if refusal:
+            await page.until(f"{text('dialog[open] .trouble')}?.includes({json.dumps(refusal)})")
+            await sound(seen)
+            await escape(page)
+    await page.until(f"!{field}")
+    assert seen.get("/api/deployments/lodger").json()["context_length"] == 512
+    seen.delete("/api/deployments/lodger")
 
 
 async def test_one_bar_shows_the_memory_of_all_models(seen: Seen) -> None:

@@ -164,7 +164,7 @@ async def test_stored_chats_are_read_labelled_and_deleted(seen: Seen) -> None:
         await fill(page, labels=labels)
         await click(page, "Save", "dialog")
         if labels == "size":
-            assert "“size” is not a label" in await page.until(text("dialog[open] .trouble"))
+            assert "“size” is not a pair" in await page.until(text("dialog[open] .trouble"))
             await sound(seen)
     await page.until(f"{rows}.includes('topic=espresso, size=small')")
     await escape(page)
