@@ -313,3 +313,19 @@ def test_a_trace_state_that_is_too_long_is_left_out() -> None:
     found = trace.of_headers(headers)
     assert found is not None
     assert found.headers() == {"traceparent": TRACEPARENT["traceparent"]}
+
+
+def test_calls_of_code_lie_below_the_call_of_run_code(tmp_path: Path, collector: Collector) -> None:
+    code = (
+        "portico.tools.calculator(expression='1+1')\n"
+        "portico.models.echo(messages=[{'role': 'user', 'content': 'x'}])"
+    )
+    configuration = tmp_path / "models.yaml"
+    configuration.write_text(MODELS)
+    env = {"PORTICO_OTEL_ENDPOINT": collector.url}
+    with daemons.running(tmp_path / "home", "--file", str(configuration), env=env) as daemon:
+        body = {"arguments": {"code": code}}
+        httpx.post(f"{daemon.url}/api/tools/run_code/call", json=body, timeout=60).raise_for_status()
+    [code_span] = [span for span in collector.spans if span.name == "tools/call tool/run_code"]
+    inner = {span.name for span in collector.spans if span.parent_span_id == code_span.span_id}
+    assert inner == {"execute_tool calculator", "chat echo"}

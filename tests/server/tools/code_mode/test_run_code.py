@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from tests.registry_fixture import ScriptedServable
+from tests.server.runs.asking import asked
 from tests.server.tools.code_mode.conftest import CodeFixture
 
 from portico_server.core.context import Context
+from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import AppInput, AppOutput, Request, ToolCall, ToolResult
 from portico_server.core.servable import Card
@@ -246,3 +248,33 @@ async def test_cancelled_code_ends_its_call_and_frees_its_interpreter(daemon: Co
         begun.clear()
         ended.clear()
     assert not daemon.calls and (await daemon.run("1 + 1")).text == "2"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "text"), [(True, "Refunded 7."), (False, "was refused, so it was not run: no")]
+)
+async def test_a_tool_that_needs_approval_asks_and_the_code_waits(
+    daemon: CodeFixture, accepted: bool, text: str
+) -> None:
+    daemon.add("pay", lambda arguments: ToolResult(f"Refunded {arguments['id']}."), needs_approval=True)
+    call = ToolCall({"code": "portico.tools.greet()\nportico.tools.pay(id=7)"})
+    run = await daemon.daemon.runner.start("test", "tool/run_code", call, LOCAL)
+    question = await asked(run)
+    assert (question.kind, question.name, question.arguments) == ("approval", "pay", {"id": 7})
+    assert run.status == "waiting" and daemon.calls == [("greet", {})]
+    await daemon.daemon.questions.answer(question.id, LOCAL, is_accepted=accepted, note="no")
+    result = await daemon.daemon.runner.wait(run)
+    assert isinstance(result, ToolResult) and text in result.text
+    assert len(daemon.calls) == 1 + accepted
+
+
+async def test_the_models_that_code_calls_count_against_its_caller(daemon: CodeFixture) -> None:
+    quotas = daemon.daemon.runner.quotas
+    quotas.limit("key_1", "small", UsageLimits(tokens_per_day=20))
+    caller = Principal("key_1", frozenset({"tools:run_code:call", "chat"}))
+    code = (
+        "for _ in range(5):\n    print(portico.models.voice(messages=[{'role': 'user', 'content': 'Port?'}]))"
+    )
+    done = await daemon.run(code, caller)
+    assert done.is_error and "tokens per day: limit 20" in done.text
+    assert done.text.startswith("It is 7419.\nIt is 7419.\nTraceback")
