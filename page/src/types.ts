@@ -707,6 +707,9 @@ export interface JobEvent {
  *
  * Users who sign in through an issuer are listed as well, from their first token on, with `issuer` and `subject`.
  * `signed_in_at` is when the user's newest token was issued, `blocked_at` when the user was blocked.
+ *
+ * So is the access that people have granted to OAuth clients: `parent` is the id of the person's key, and `name`
+ * the name of the client.
  */
 export interface Key {
   id: string;
@@ -721,6 +724,7 @@ export interface Key {
   subject: string;
   signed_in_at: number | null;
   blocked_at: number | null;
+  parent: string;
 }
 
 /** Why a file could not be indexed. */

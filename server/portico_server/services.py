@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from portico_server.api import internal
+from portico_server.api.auth.oauth_clients import OAuthClients
 from portico_server.api.auth.oidc import TokenVerifier
 from portico_server.api.auth.service import Auth
 from portico_server.api.auth.sign_ins import SignIns
@@ -171,6 +172,8 @@ class Services:
         tokens = TokenVerifier(self.settings, issuers)
         self.auth = Auth(database, self.settings, self.runner.quotas, tokens)
         self.sign_ins = SignIns(database, self.settings, tokens, issuers, self.auth)
+        documents = OutwardFetcher(AddressPolicy.of(self.settings.tool_hosts))
+        self.oauth_clients = OAuthClients(database, documents)
         self.stores.filtered = self.auth.keys.filtered
         self.canaries.keys = self.auth.keys.list
         self.storage.limit_of = self.auth.storage_limit
@@ -397,6 +400,7 @@ class Services:
         changes it.
         """
         self.feed.refresh("keys", self.auth.refresh)
+        self.feed.refresh("grants", self.auth.grants.refresh)
         self.feed.refresh("models", self._refresh_models)
         self.feed.refresh("aliases", self._refresh_models)
         self.feed.refresh("adapters", self.models.adapters.refresh)

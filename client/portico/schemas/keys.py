@@ -18,6 +18,9 @@ class Key:
 
     Users who sign in through an issuer are listed as well, from their first token on, with ``issuer`` and ``subject``.
     ``signed_in_at`` is when the user's newest token was issued, ``blocked_at`` when the user was blocked.
+
+    So is the access that people have granted to OAuth clients: ``parent`` is the id of the person's key, and ``name``
+    the name of the client.
     """
 
     id: str
@@ -32,6 +35,7 @@ class Key:
     subject: str = ""
     signed_in_at: float | None = None
     blocked_at: float | None = None
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,31 @@ class Whoami:
     issuer: str
     subject: str
     expires_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What an OAuth client asks a person for. ``document``: the address of the client's metadata document, empty for a
+    registered client. ``redirect``: where the browser returns to. ``audience``: where the access is valid.
+
+    If the request is invalid, only ``error`` and ``location`` are set: the reason, and the address at which the client
+    learns it.
+    """
+
+    name: str = ""
+    document: str = ""
+    redirect: str = ""
+    audience: str = ""
+    scopes: tuple[str, ...] = ()
+    error: str = ""
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentAnswer:
+    """The answer of a person to an OAuth client. ``location``: the address to which the browser must return."""
+
+    location: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,11 @@ browser.
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from portico_server.api.auth import client_secrets, cookies
 from portico_server.api.auth.credentials import hash_of, presented
+from portico_server.api.auth.grants import ACCESS_PREFIX
 from portico_server.api.auth.protected_resource import is_protected, metadata_url
 from portico_server.api.auth.service import Auth
 from portico_server.api.exchange import Exchange
@@ -53,12 +56,25 @@ class Callers:
         return caller
 
     async def _with_key(self, exchange: Exchange, key: str | None) -> Principal:
-        """Return the owner of a key or an issuer token. With a token, the call ends when the token expires."""
+        """Return the owner of a key, an access token or an issuer token. With a token, the call ends when the token
+        expires.
+        """
+        if key is not None and key.startswith(ACCESS_PREFIX):
+            return await self._with_grant(exchange, key)
         if not self._auth.identities.is_token(key):
             return self._auth.identify(key)
         signed_in = await self._auth.identities.sign_in(key)
         exchange.expires_at, exchange.role = signed_in.expires_at, signed_in.role
         return signed_in.caller
+
+    async def _with_grant(self, exchange: Exchange, token: str) -> Principal:
+        """Return the person who granted access to the client that sends an access token."""
+        grants = self._auth.grants
+        address = f"{exchange.base_url(self._services.settings)}{quote(exchange.scope['path'])}"
+        grant = await grants.of_token(token, address)
+        caller = grants.caller(grant)
+        exchange.expires_at, exchange.sign_in = grant.expires_at or 0.0, grant.id
+        return caller
 
     async def _without_key(self, exchange: Exchange, *, socket: bool = False) -> Principal:
         """Return the user who is signed in in the browser, if the request comes from the daemon's own page."""

@@ -146,7 +146,9 @@ class Exchange:
         self.expiry: asyncio.TimerHandle | None = None
         """The timer that ends the call when the token expires."""
         self.sign_in = ""
-        """The hash of the sign-in, if the request comes from a page in which the caller is signed in."""
+        """The hash of the sign-in, if the request comes from a page in which the caller is signed in, or the id of
+        the grant, if it carries an access token.
+        """
         self.renew: Callable[[], Awaitable[float]] | None = None
         """Callback that returns until when the call can continue after its token expires; ``None`` if the call
         ends then.

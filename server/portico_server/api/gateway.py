@@ -68,6 +68,7 @@ class Gateway:
         auth.revoked += [self._calls.end, services.runner.revoke, services.scheduler.revoke]
         auth.revoked += [self._end_workers, services.tuning.revoke, services.containers.revoke]
         services.sign_ins.ended.append(self._calls.end)
+        auth.grants.end_callbacks.append(self._calls.end)
         self.adapters = Adapters(services)
         readiness = Readiness(services.database.check, self.adapters.furnished)
         self._own_handlers: Mapping[str, Handler] = {"/health": answer_health, "/ready": readiness.answer}

@@ -10,6 +10,7 @@ from mimetypes import guess_type
 from fastapi.responses import HTMLResponse, Response
 
 from portico_server.api.endpoint import new_router
+from portico_server.api.oauth.metadata import AUTHORIZE
 from portico_server.core.errors import NotFound
 
 router = new_router(include_in_schema=False)
@@ -93,6 +94,15 @@ async def front_page() -> HTMLResponse:
     """Serve the page: a chat, the documents, and an overview of what runs on the daemon."""
     page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
     return HTMLResponse(page, headers={**_HEADERS, "Cache-Control": "no-cache"})
+
+
+@router.get(AUTHORIZE)
+async def consent_page() -> HTMLResponse:
+    """Serve the page on which a person grants access to an OAuth client. The page checks the request once the person
+    is signed in: nobody else learns anything, and no browser is redirected.
+    """
+    page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
+    return HTMLResponse(page, headers={**_HEADERS, "Cache-Control": "no-store", "X-Frame-Options": "DENY"})
 
 
 def app_page(title: str, origins: Sequence[str]) -> HTMLResponse:

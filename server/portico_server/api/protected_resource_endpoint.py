@@ -28,4 +28,4 @@ async def get_protected_endpoint(path: str, services: TheServices, request: Requ
 
 def _resource(services: TheServices, request: Request, path: str) -> dict[str, Any]:
     base = protected_resource.address(services.settings, request.url.scheme, request.headers.get("host"))
-    return dict(protected_resource.metadata(services.settings, base, path))
+    return dict(protected_resource.metadata(services.settings, base, path, needs_key=services.auth.needs_key))

@@ -21,6 +21,9 @@ from portico_server.api.auth.protected_resource import WELL_KNOWN
 from portico_server.api.auth.sign_ins import CALLBACK, START
 from portico_server.api.error_shape import JSON_RPC, OPENAI, Shape
 from portico_server.api.exchange import Scope
+from portico_server.api.oauth import adapter as oauth
+from portico_server.api.oauth import metadata as oauth_metadata
+from portico_server.api.oauth.shape import OAUTH
 from portico_server.api.ollama import chat as ollama_chat
 from portico_server.api.ollama import embeddings as ollama_embeddings
 from portico_server.api.ollama import library as ollama_library
@@ -102,6 +105,11 @@ ROUTES: Final = (
     Route("/mcp", "MCP", adapter=MCP, shape=JSON_RPC),
     Route("/mcp/*", "MCP", adapter=MCP, shape=JSON_RPC),
     Route(f"{WELL_KNOWN}*", "MCP", needs_key=False),
+    Route(oauth_metadata.WELL_KNOWN, "OAuth", handler=oauth.describe, shape=OAUTH, needs_key=False),
+    Route(oauth_metadata.REGISTER, "OAuth", handler=oauth.register, shape=OAUTH, needs_key=False),
+    Route(oauth_metadata.EXCHANGE, "OAuth", handler=oauth.issue, shape=OAUTH, needs_key=False),
+    Route(oauth_metadata.REVOKE, "OAuth", handler=oauth.revoke, shape=OAUTH, needs_key=False),
+    Route(oauth_metadata.AUTHORIZE, "OAuth", needs_key=False),
     Route("/api/public-sessions/*", "Portico", needs_key=False),
     Route(START, "Portico", needs_key=False),
     Route(CALLBACK, "Portico", needs_key=False),

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from portico_server.api.auth.oauth_clients import OAuthClients
+from portico_server.api.auth.service import Auth
 from portico_server.api.auth.sign_ins import SignIns
 from portico_server.apps.agent.app import AgentApps
 from portico_server.apps.agent.public_links import PublicLinks
@@ -103,7 +105,9 @@ class ApiServices(Protocol):
     tasks: AgentTasks
     chats: StoredChats
     trust: ReaderTest
+    auth: Auth
     sign_ins: SignIns
+    oauth_clients: OAuthClients
     plugins: InstalledPlugins
     guards: Sequence[ContentGuard]
     """The configured guards, in the order in which they run."""

@@ -18,6 +18,8 @@ Prefix = Literal[
     "cmpl-",
     "call_",
     "key_",
+    "client_",
+    "grant_",
     "msg_",
     "req_",
     "art_",

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from portico_server.core.dataclass import dataclass
-from portico_server.db import sign_ins
+from portico_server.db import grants, sign_ins
 from portico_server.db.schema import keys
 
 
@@ -134,6 +134,7 @@ def revoke(connection: Connection, key_id: str, now: float) -> bool:
         update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=now)
     )
     sign_ins.end_all(connection, key_id)
+    grants.end_all(connection, key_id)
     return result.rowcount > 0
 
 

@@ -88,6 +88,7 @@ __all__ = [
     "evals",
     "file_batches",
     "files",
+    "grants",
     "group_files",
     "groups",
     "keys",
@@ -97,6 +98,7 @@ __all__ = [
     "mcp_tasks",
     "metadata",
     "models",
+    "oauth_clients",
     "prompts",
     "public_links",
     "questions",
@@ -129,7 +131,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0042"
+HEAD = "0043"
 """The migration that this version needs; defined here so that a start without a migration does not import Alembic."""
 
 # Counts the changes of each table that all daemons cache in memory. Used only on PostgreSQL, see db/postgres.
@@ -181,6 +183,51 @@ sign_ins = Table(
     Column("used_at", Float, nullable=False),
     Index("ix_sign_ins_owner_used_at", "owner", "used_at"),
     Index("ix_sign_ins_used_at", "used_at"),
+)
+
+# OAuth clients: programs that a person can grant access to.
+oauth_clients = Table(
+    "oauth_clients",
+    metadata,
+    # Random for a registered client; the address of its metadata document for any other client.
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("redirect_uris", JSON, nullable=False),
+    # The network address that registered the client; empty for a client with a metadata document.
+    Column("address", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    # When a person last granted access to the client. Null: never.
+    Column("granted_at", Float),
+    Index("ix_oauth_clients_address_created_at", "address", "created_at"),
+    Index("ix_oauth_clients_granted_at_created_at", "granted_at", "created_at"),
+)
+
+# Access that a person has granted to an OAuth client, with the hashes of its code and its tokens.
+grants = Table(
+    "grants",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("client_id", String, nullable=False),
+    # The key of the person.
+    Column("owner", String, nullable=False),
+    Column("scopes", JSON, nullable=False),
+    # The address of the resource at which the access token is valid.
+    Column("audience", String, nullable=False),
+    Column("redirect_uri", String, nullable=False),
+    Column("challenge", String, nullable=False),
+    Column("code_hash", String, nullable=False, unique=True),
+    # Null until the client has exchanged the code.
+    Column("access_hash", String, unique=True),
+    Column("expires_at", Float),
+    # Hash of the part that all refresh tokens of the grant share, and hash of the current refresh token.
+    Column("family_hash", String, unique=True),
+    Column("refresh_hash", String),
+    Column("created_at", Float, nullable=False),
+    # When the current tokens were issued, or the code.
+    Column("issued_at", Float, nullable=False),
+    Index("ix_grants_owner_issued_at", "owner", "issued_at"),
+    Index("ix_grants_issued_at", "issued_at"),
 )
 
 usage = Table(

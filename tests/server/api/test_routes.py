@@ -22,6 +22,7 @@ KEYS_OF_ERRORS = {
     "JSON-RPC": {"jsonrpc", "id", "error"},
     "A2A, JSON-RPC": {"jsonrpc", "id", "error"},
     "A2A": {"error"},
+    "OAuth": {"error", "error_description"},
 }
 """Fields of an error document, by the name of its format."""
 
@@ -127,6 +128,7 @@ def test_these_routes_alone_need_no_key() -> None:
             "/api/sign-in",
             "/api/sign-in/callback",
             "/.well-known/oauth-protected-resource*",
+            *("/.well-known/oauth-authorization-server", "/register", "/token", "/revoke", "/authorize"),
         ),
     }
 

@@ -15,7 +15,9 @@ class Keys(Group):
     """Who can call the daemon, and what they can do."""
 
     async def list(self, *, blocked: bool | None = None) -> Sequence[Key]:
-        """List all keys, oldest first. ``blocked``: list the users whose sign-in is blocked instead."""
+        """List all keys, oldest first, then the access that people have granted to OAuth clients. ``blocked``:
+        list the users whose sign-in is blocked instead.
+        """
         return await self._transport.request(
             "GET", "/api/keys", list[Key], query=without_none(blocked=blocked)
         )

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
+from portico_server.api.auth.grants import DEFAULT_SCOPES
 from portico_server.api.auth.oidc import page_clients, terminal_clients
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import SCOPES_HELP
@@ -37,17 +38,27 @@ def metadata_url(base: str, path: str) -> str:
     return f"{base}{WELL_KNOWN}{quote(path)}"
 
 
-def metadata(settings: Settings, base: str, path: str) -> Mapping[str, Any]:
+def authorization_servers(settings: Settings, base: str, *, needs_key: bool) -> Sequence[str]:
+    """Return the issuers of access tokens: those in the settings, otherwise the daemon itself if it requires a key.
+    ``base`` is the daemon's address.
+    """
+    servers = comma_separated(settings.authorization_servers or settings.oidc_issuer)
+    return servers or ([base] if needs_key else [])
+
+
+def metadata(settings: Settings, base: str, path: str, *, needs_key: bool) -> Mapping[str, Any]:
     """Return the metadata of the resource at ``path``: an MCP endpoint, or the whole daemon if the path is empty.
 
-    ``authorization_servers`` is omitted, as the RFC allows, if only the operator creates keys. Raises `NotFound`.
+    ``authorization_servers`` is omitted, as the RFC allows, if callers need no key. Raises `NotFound`.
     """
     if path not in ("", "/") and not is_protected(path):
         raise NotFound(f"No protected resource at {path[:200]}; use /mcp.", code="unknown_url")
-    servers = comma_separated(settings.authorization_servers or settings.oidc_issuer)
-    scopes = (
-        settings.oidc_scopes.split() if settings.oidc_issuer else SCOPES_HELP.partition(";")[0].split(", ")
-    )
+    servers = authorization_servers(settings, base, needs_key=needs_key)
+    scopes: Sequence[str] = SCOPES_HELP.partition(";")[0].split(", ")
+    if base in servers:
+        scopes = DEFAULT_SCOPES
+    elif settings.oidc_issuer:
+        scopes = settings.oidc_scopes.split()
     return {
         "resource": f"{base}{quote(path.rstrip('/'))}",
         **({"authorization_servers": servers} if servers else {}),

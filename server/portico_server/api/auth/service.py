@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any, Protocol, TypeVar
 
 from portico_server.api.auth.credentials import OPERATOR, PLACEHOLDER, PREFIX, hash_of
+from portico_server.api.auth.grants import Grants
 from portico_server.api.auth.identities import Identities
 from portico_server.api.auth.keys import KeyTable, checked_filters
 from portico_server.api.auth.oidc import TokenVerifier, terminal_clients
@@ -69,6 +70,7 @@ class Auth:
     def __init__(self, database: Database, settings: Settings, quotas: Quotas, tokens: TokenVerifier) -> None:
         self._database = database
         self.keys = KeyTable(database, quotas)
+        self.grants = Grants(database, self.keys)
         self.identities = Identities(database, self.keys, tokens)
         self._settings = settings
         self._operator = hash_of(settings.api_key) if settings.api_key else ""
@@ -76,7 +78,7 @@ class Auth:
         # operator's key and the database accept each other's signatures.
         self._pepper = settings.api_key.encode() or secrets.token_bytes(32)
         self._issued_ids: set[str] = set()
-        self.revoked: list[Callable[[str], Awaitable[None]]] = []
+        self.revoked: list[Callable[[str], Awaitable[None]]] = [self.grants.forget_all]
         """Callbacks that receive the id of a key that was revoked or lost rights. They run concurrently, before
         `revoke` or `change` returns. Each callback ends the key's work in one part of the daemon.
         """
@@ -108,6 +110,7 @@ class Auth:
             self._issued_ids.add(row.id)
             self.keys.admit(row)
         await self.keys.resume(self.keys.list())
+        await self.grants.refresh()
         refuse_open_bind(self._settings, has_keys=bool(self.identities.issuers or self.keys))
 
     async def refresh(self) -> None:
@@ -221,12 +224,15 @@ class Auth:
         return row
 
     async def revoke(self, key_id: str) -> None:
-        """Revoke a key immediately. Raise `NotFound` if no key has this id, or `Unavailable` if some of the key's work
-        did not end.
+        """Revoke a key or a grant immediately. Raise `NotFound` if neither has this id, or `Unavailable` if some of
+        the key's work did not end.
         """
         await self._to_the_end(self._revoke(key_id))
 
     async def _revoke(self, key_id: str) -> None:
+        if key_id in self.grants:
+            await self.grants.revoke(key_id)
+            return
         self._require_changeable(key_id)
         if not await self._database.write(keys.revoke, key_id, time.time()):
             raise _unknown(key_id)
@@ -304,7 +310,7 @@ class Auth:
                 return OPERATOR
             if not self._accepts_without_key(secret):
                 raise Unauthenticated(self._unknown_key())
-        if self._needs_key:
+        if self.needs_key:
             signs_in = " Or sign in with 'portico login'." if terminal_clients(self._settings) else ""
             raise Unauthenticated(
                 "This daemon requires an API key. Send it as 'Authorization: Bearer pk-…'; the operator "
@@ -339,10 +345,10 @@ class Auth:
     def _unknown_key(self) -> str:
         """Return why a secret sent as a key is refused, and what to send instead."""
         make = "'portico keys create --name NAME --scope chat'"
-        if not (self.keys or self._needs_key):
+        if not (self.keys or self.needs_key):
             return f"Unknown API key; it may have been revoked. The operator creates keys with {make}."
         passes = (
-            "" if self._needs_key else f" On this machine, '{PLACEHOLDER}' or no key at all is also accepted."
+            "" if self.needs_key else f" On this machine, '{PLACEHOLDER}' or no key at all is also accepted."
         )
         return (
             "This daemon requires a valid key, and yours is unknown or was revoked: send a key that the "
@@ -350,12 +356,13 @@ class Auth:
         )
 
     @property
-    def _needs_key(self) -> bool:
+    def needs_key(self) -> bool:
+        """Return whether every caller must send a key."""
         by_settings = bool(self._operator) or self._settings.require_key or not self._settings.loopback
         return by_settings or bool(self.identities.issuers)
 
     def _accepts_without_key(self, secret: str) -> bool:
-        if self._needs_key or secret.startswith(PREFIX):
+        if self.needs_key or secret.startswith(PREFIX):
             return False
         return secret == PLACEHOLDER or not self.keys
 

@@ -44,12 +44,19 @@ class KeyChange(BaseModel, extra="forbid"):
 
 @router.get("")
 async def list_keys(auth: TheAuth, _caller: Admin, blocked: bool = False) -> Listed[Key]:
-    """List all keys, oldest first. ``blocked``: list the users whose sign-in is blocked instead."""
+    """List all keys, oldest first, then the access that people have granted to OAuth clients. ``blocked``: list the
+    users whose sign-in is blocked instead.
+    """
     stored_bytes = await auth.stored_bytes()
+    keys = [
+        shaped(Key, row, stored_bytes=stored_bytes.get(row.id, 0))
+        for row in (await auth.list_blocked() if blocked else auth.keys.list())
+    ]
+    grants = [] if blocked else auth.grants.list()
     return Listed(
         data=[
-            shaped(Key, row, stored_bytes=stored_bytes.get(row.id, 0))
-            for row in (await auth.list_blocked() if blocked else auth.keys.list())
+            *keys,
+            *(shaped(Key, row, hint="", limits={}, filters={}, parent=row.owner) for row in grants),
         ]
     )
 

@@ -17,9 +17,14 @@ async def test_an_endpoint_says_how_to_get_in_and_needs_no_key_for_it(tmp_path: 
         answer = await served.client.get(WELL_KNOWN + path)
         assert answer.status_code == 200
         found: dict[str, Any] = answer.json()
-        assert found["resource"] == f"{str(served.client.base_url).rstrip('/')}{path}"
+        assert found["resource"] == f"{served.url}{path}"
     assert found["bearer_methods_supported"] == ["header"] and "chat" in found["scopes_supported"]
-    assert "authorization_servers" not in found
+    assert found["authorization_servers"] == [served.url]
+
+
+async def test_a_daemon_without_keys_names_no_server(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as served:
+        assert "authorization_servers" not in (await served.client.get(WELL_KNOWN)).json()
 
 
 async def test_a_proxy_s_address_and_the_servers_are_those_of_the_settings(tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""``/api/authorization``: the consent of a person to the access of an OAuth client. For the page only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from pydantic import BaseModel, Field
+
+from portico.schemas.keys import Consent, ConsentAnswer
+from portico_server.api.auth import protected_resource
+from portico_server.api.auth.grants import narrow_scopes
+from portico_server.api.auth.oauth_errors import RedirectedError
+from portico_server.api.endpoint import Caller, TheAuth, TheServices, new_router
+from portico_server.api.oauth.adapter import require_server
+from portico_server.api.oauth.authorization import MAX_QUERY_CHARS, AuthorizationRequest, read_request
+from portico_server.api.services import ApiServices
+
+router = new_router(prefix="/api/authorization", tags=["Keys"])
+
+
+class ConsentDecision(BaseModel, extra="forbid"):
+    """A person's answer to a client. ``query``: the query of the address ``/authorize`` to which the client sent the
+    browser.
+    """
+
+    query: Annotated[str, Field(max_length=MAX_QUERY_CHARS)]
+    approve: bool
+
+
+async def _read(query: str, request: Request, services: ApiServices) -> AuthorizationRequest:
+    base = protected_resource.address(services.settings, request.url.scheme, request.headers.get("host"))
+    require_server(services, base)
+    return await read_request(query, base, services.oauth_clients)
+
+
+@router.get("")
+async def get_consent(request: Request, services: TheServices, caller: Caller) -> Consent:
+    """Return what a client asks for. The query is that of the address ``/authorize``."""
+    try:
+        authorization = await _read(request.url.query, request, services)
+    except RedirectedError as error:
+        return Consent(error=error.message, location=error.location)
+    client = authorization.client
+    return Consent(
+        name=client.name,
+        document=client.id if "://" in client.id else "",
+        redirect=urlsplit(authorization.redirect_uri).netloc or urlsplit(authorization.redirect_uri).scheme,
+        audience=authorization.audience,
+        scopes=tuple(narrow_scopes(caller, authorization.scopes)),
+    )
+
+
+@router.post("")
+async def answer_consent(
+    body: ConsentDecision, request: Request, services: TheServices, auth: TheAuth, caller: Caller
+) -> ConsentAnswer:
+    """Grant or deny a client's request. Return the address to which the browser must return."""
+    try:
+        authorization = await _read(body.query, request, services)
+    except RedirectedError as error:
+        return ConsentAnswer(location=error.location)
+    scopes = narrow_scopes(caller, authorization.scopes)
+    if not body.approve:
+        return ConsentAnswer(location=authorization.answer(error="access_denied"))
+    if not scopes:
+        return ConsentAnswer(location=authorization.answer(error="invalid_scope"))
+    code = await auth.grants.add(
+        caller,
+        authorization.client,
+        scopes,
+        authorization.audience,
+        authorization.redirect_uri,
+        authorization.challenge,
+    )
+    return ConsentAnswer(location=authorization.answer(code=code))
