@@ -1,4 +1,4 @@
-"""FastAPI routes that use the JSON body that the gateway has parsed."""
+"""FastAPI routes that use the JSON body that the gateway has parsed, and report absent clients as the gateway does."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
-from portico_server.api.exchange import Exchange
+from portico_server.api.exchange import ClientLeft, Exchange
 
 
 class ParsedRoute(APIRoute):
@@ -25,6 +26,9 @@ class ParsedRoute(APIRoute):
             if exchange.parsed is not None:
                 # `Request.json` caches a parsed body in this attribute.
                 request._json = exchange.parsed
-            return await handle(request)
+            try:
+                return await handle(request)
+            except ClientDisconnect:  # of a route that reads a form as it arrives
+                raise ClientLeft from None
 
         return handler
