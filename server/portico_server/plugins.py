@@ -199,9 +199,8 @@ class PluginTable(Mapping[str, T], Generic[T]):
             if name != entry.name:
                 raise InvalidRequest(f"its own name is {name!r}, but its entry point is '{entry.name}'.")
             self._plugins[entry.name] = plugin
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # the code of others raises what it likes
-            reason = error.message if isinstance(error, PorticoError) else f"{type(error).__name__}: {error}"
-            self._fail(entry, reason)
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # foreign code raises anything
+            self._fail(entry, error.message if isinstance(error, PorticoError) else _describe(error))
 
     def _fail(self, entry: _PluginEntry, reason: str) -> None:
         if entry not in self._failures:
@@ -221,6 +220,14 @@ class PluginTable(Mapping[str, T], Generic[T]):
             "failed" if reason else "ready",
             reason,
         )
+
+
+def _describe(error: BaseException) -> str:
+    """Return the type and the text of an error. The error's own code can fail to return a text."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001
+        return type(error).__name__
 
 
 class InstalledPlugins:

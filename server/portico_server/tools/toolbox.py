@@ -160,10 +160,18 @@ class ToolServable:
         return await fitting(self._tool, self._check(result), self._artifacts, context)
 
     async def _work(self, request: ToolCall, context: Context) -> ToolResult:
-        if self._tool.keyed is not None:
-            return await self._tool.keyed(request, context)
-        assert self._tool.work is not None
-        return await self._tool.work(request.arguments, context)
+        """Do the tool's work. A plugin can raise anything, also the errors that would end the event loop."""
+        try:
+            if self._tool.keyed is not None:
+                result = await self._tool.keyed(request, context)
+            else:
+                assert self._tool.work is not None
+                result = await self._tool.work(request.arguments, context)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise RuntimeError(f"The tool '{self._tool.name}' tried to end the daemon.") from error
+        if not isinstance(result, ToolResult):
+            raise TypeError(f"The tool '{self._tool.name}' returned no ToolResult: {type(result).__name__}.")
+        return result
 
     def _check(self, result: ToolResult) -> ToolResult:
         """Return the result, or an error if it violates the tool's output schema."""

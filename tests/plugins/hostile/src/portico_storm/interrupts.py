@@ -1,0 +1,3 @@
+"""A plugin that raises an exception that programs do not catch."""
+
+raise KeyboardInterrupt
