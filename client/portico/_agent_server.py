@@ -2,17 +2,19 @@
 
 The editor's sessions are sessions of the daemon. If the editor shares its files, the agent gets two functions,
 `READ_FILE` and `WRITE_FILE`. The agent reads files as the editor shows them, unsaved changes included. Its writes are
-shown as a diff for a person to approve.
+shown as a diff for a person to approve. The tools of MCP servers that the editor passes along are functions, too, and
+a person approves each call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -21,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 from acp import Agent, RequestError, helpers, run_agent, schema
 
 from portico._async.client import AsyncClient
+from portico._editor_servers import EditorServers, EditorTool
 from portico._running import AsyncRunning
 from portico.errors import Conflict, Forbidden, InvalidRequest, NotFound, PorticoError, Unauthenticated
 from portico.schemas.sessions import Session
@@ -94,7 +97,10 @@ async def find_agent(client: AsyncClient, name: str | None) -> str:
 async def serve(client: AsyncClient, name: str | None) -> None:
     """Serve the protocol on standard input and output until the editor closes the connection."""
     agent = EditorAgent(client, await find_agent(client, name))
-    await run_agent(cast("Agent", agent))
+    try:
+        await run_agent(cast("Agent", agent))
+    finally:
+        await agent.close()
 
 
 @dataclass(slots=True)
@@ -103,6 +109,7 @@ class _Conversation:
 
     session: Session
     folder: Path
+    servers: EditorServers
     always: set[str] = field(default_factory=set)
     """Tools that the person has allowed for the whole session."""
 
@@ -132,6 +139,11 @@ class EditorAgent:
         """Keep the editor's side of the connection."""
         self._editor = conn
 
+    async def close(self) -> None:
+        """Disconnect from the editor's servers."""
+        for conversation in self._open.values():
+            await conversation.servers.close()
+
     async def initialize(
         self,
         protocol_version: int,
@@ -145,6 +157,7 @@ class EditorAgent:
             protocol_version=PROTOCOL_VERSION,
             agent_capabilities=schema.AgentCapabilities(
                 load_session=True,
+                mcp_capabilities=schema.McpCapabilities(http=True),
                 prompt_capabilities=schema.PromptCapabilities(embedded_context=True),
                 session_capabilities=schema.SessionCapabilities(
                     list=schema.SessionListCapabilities(), resume=schema.SessionResumeCapabilities()
@@ -153,16 +166,20 @@ class EditorAgent:
             agent_info=schema.Implementation(name="portico", title=self._name, version=version("portico")),
         )
 
-    async def new_session(self, cwd: str, **_options: Any) -> schema.NewSessionResponse:
+    async def new_session(
+        self, cwd: str, mcp_servers: Sequence[Any] | None = None, **_options: Any
+    ) -> schema.NewSessionResponse:
         """Create a conversation in the daemon, and store the project's folder with it."""
         with _reported():
             session = await self._client.sessions.open(self._name, metadata={"cwd": cwd})
-        self._begin(session, cwd)
+        await self._begin(session, cwd, mcp_servers)
         return schema.NewSessionResponse(session_id=session.id)
 
-    async def load_session(self, cwd: str, session_id: str, **_options: Any) -> schema.LoadSessionResponse:
+    async def load_session(
+        self, cwd: str, session_id: str, mcp_servers: Sequence[Any] | None = None, **_options: Any
+    ) -> schema.LoadSessionResponse:
         """Continue a conversation and replay its messages."""
-        await self._find(session_id, cwd)
+        await self._find(session_id, cwd, mcp_servers)
         with _reported():
             rows = await self._client.sessions.messages(session_id, "", limit=None)
         for row in rows:
@@ -175,10 +192,10 @@ class EditorAgent:
         return schema.LoadSessionResponse()
 
     async def resume_session(
-        self, cwd: str, session_id: str, **_options: Any
+        self, cwd: str, session_id: str, mcp_servers: Sequence[Any] | None = None, **_options: Any
     ) -> schema.ResumeSessionResponse:
         """Continue a conversation whose messages the editor still has."""
-        await self._find(session_id, cwd)
+        await self._find(session_id, cwd, mcp_servers)
         return schema.ResumeSessionResponse()
 
     async def list_sessions(
@@ -201,20 +218,23 @@ class EditorAgent:
         ]
         return schema.ListSessionsResponse(sessions=rows)
 
-    async def _find(self, session_id: str, cwd: str) -> None:
+    async def _find(self, session_id: str, cwd: str, mcp_servers: Sequence[Any] | None) -> None:
         with _reported():
             session = await self._client.sessions.get(session_id)
         if session.app != self._name:
             raise RequestError.invalid_params({"message": f"This conversation belongs to '{session.app}'."})
-        self._begin(session, cwd)
+        await self._begin(session, cwd, mcp_servers)
 
-    def _begin(self, session: Session, cwd: str) -> None:
-        folder = Path(cwd)
-        if not folder.is_absolute():
-            raise RequestError.invalid_params(
-                {"message": f"'{cwd}' must be an absolute path.", "param": "cwd"}
-            )
-        self._open[session.id] = _Conversation(session, folder.resolve())
+    async def _begin(self, session: Session, cwd: str, mcp_servers: Sequence[Any] | None) -> None:
+        folder = _project(cwd)
+        if session.id in self._open:
+            await self._open.pop(session.id).servers.close()
+        servers = EditorServers(mcp_servers or (), folder)
+        try:
+            await servers.tools()
+        except InvalidRequest as error:
+            raise RequestError.invalid_params({"message": error.message, "param": error.param}) from error
+        self._open[session.id] = _Conversation(session, folder, servers)
 
     async def prompt(self, session_id: str, prompt: list[Any], **_options: Any) -> schema.PromptResponse:
         """Run one turn of the agent, and send its events to the editor as updates."""
@@ -275,7 +295,9 @@ class EditorAgent:
         """Start the agent with the editor's functions, or without them if the key can call the agent but not read
         it.
         """
+        editor_tools = await conversation.servers.tools()
         lent_functions = [function for function in FUNCTIONS if self._lends(str(function["function"]))]
+        lent_functions += map(_to_function, editor_tools)
         if lent_functions:
             with suppress(Forbidden):
                 versions = await self._client.apps.versions(self._name)
@@ -285,6 +307,10 @@ class EditorAgent:
                 functions = {
                     f"{spec['name']}.{READ_FILE}": self._bind(conversation, self._read),
                     f"{spec['name']}.{WRITE_FILE}": self._bind(conversation, self._write),
+                    **{
+                        f"{spec['name']}.{tool.name}": self._bind(conversation, partial(self._use, tool))
+                        for tool in editor_tools
+                    },
                 }
                 session = (self._name, conversation.session.name)
                 return self._client.agents.start(spec, text, session=session, functions=functions)
@@ -413,6 +439,37 @@ class EditorAgent:
         except RequestError as error:
             raise InvalidRequest(f"The editor cannot write '{path}': {error}.", param="path") from error
         return f"'{path}' is written."
+
+    async def _use(self, tool: EditorTool, conversation: _Conversation, **arguments: Any) -> str:
+        """Call a tool of the editor's servers if the person allows it."""
+        call = schema.ToolCallUpdate(
+            tool_call_id=self._call_id(conversation, tool.name, tool.name),
+            title=tool.name,
+            kind="other",
+            status="pending",
+            raw_input=arguments,
+        )
+        if not await self._is_allowed(conversation, tool.name, call):
+            raise Forbidden(f"The person does not allow the agent to call '{tool.name}'.")
+        return await tool.call(arguments)
+
+
+def _project(cwd: str) -> Path:
+    """Return the folder of a project. Raise `RequestError` if the path is relative."""
+    folder = Path(cwd)
+    if not folder.is_absolute():
+        raise RequestError.invalid_params({"message": f"'{cwd}' must be an absolute path.", "param": "cwd"})
+    return folder.resolve()
+
+
+def _to_function(tool: EditorTool) -> dict[str, object]:
+    """Return a tool of the editor's servers in the format of an agent's specification."""
+    return {
+        "function": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.schema),
+        "seconds": PERMISSION_TIMEOUT_S,
+    }
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from tests.daemon import Daemon
 
 from portico import Client
 
+STRANGER = Path(__file__).parents[1] / "server" / "tools" / "mcp" / "stranger.py"
+
 COMMAND = (sys.executable, "-c", "import sys; from portico.cli import main; sys.exit(main())")
 
 CONFIGURATION = """
@@ -38,6 +40,9 @@ models:
         - {match: "look outside", content: "I could not."}
         - {match: "wipe", times: 3, tool_calls: [{name: wipe, arguments: {path: "/1"}}]}
         - {match: "wipe", content: "That was it."}
+        - {match: "^use", result: "(.+)", content: 'It said: \\1'}
+        - {match: "^use odd", tool_calls: [{name: odd_echo, arguments: {text: herons}}]}
+        - {match: "^use web", tool_calls: [{name: web_calculator, arguments: {expression: 6 * 7}}]}
         - {match: "be silent", content: "one two three four", hang: 2}
         - {match: "break", error: {status: 400, message: "The prompt is too long.", code: context_length_exceeded}}
 agents:
@@ -126,6 +131,7 @@ async def say(conn: ClientSideConnection, session: str, text: str) -> schema.Pro
     return await conn.prompt(session_id=session, prompt=[text_block(text)])
 
 
+@pytest.mark.conformance("ACP", "Sessions and turns", "agent-client-protocol")
 async def test_an_agent_answers_and_a_conversation_is_loaded_again(daemon: Daemon, tmp_path: Path) -> None:
     editor = Editor()
     async with editing(daemon, editor) as conn:
@@ -170,6 +176,7 @@ async def test_the_agent_reads_what_the_editor_shows_and_nothing_outside_the_pro
         assert "hidden" not in str(editor.updates)
 
 
+@pytest.mark.conformance("ACP", "Changes as diffs", "agent-client-protocol")
 async def test_a_change_is_shown_as_a_diff_and_made_only_when_it_is_allowed(
     daemon: Daemon, tmp_path: Path
 ) -> None:
@@ -196,6 +203,7 @@ async def test_a_change_is_shown_as_a_diff_and_made_only_when_it_is_allowed(
         assert allowing.calls()["Write note.txt"][-1] == "completed"
 
 
+@pytest.mark.conformance("ACP", "Approvals", "agent-client-protocol")
 async def test_a_tool_that_asks_first_is_approved_or_refused_in_the_editor(
     daemon: Daemon, tmp_path: Path
 ) -> None:
@@ -250,6 +258,39 @@ async def test_what_is_wrong_is_said_and_the_server_stays(daemon: Daemon, tmp_pa
             await say(conn, session, "break")
         assert failed.value.data["code"] == "context_length_exceeded"
         assert (await say(conn, session, "Hello?")).stop_reason == "end_turn"
+
+
+@pytest.mark.conformance("ACP", "MCP servers of the editor", "agent-client-protocol")
+@pytest.mark.parametrize(("name", "tool", "result"), [("odd", "echo", "herons"), ("web", "calculator", "42")])
+async def test_tools_of_the_editors_servers_are_called_when_a_person_allows_it(
+    daemon: Daemon, tmp_path: Path, name: str, tool: str, result: str
+) -> None:
+    servers = {
+        "odd": schema.McpServerStdio(name="odd", command=sys.executable, args=[str(STRANGER)], env=[]),
+        "web": schema.HttpMcpServer(type="http", name="web", url=f"{daemon.url}/mcp", headers=[]),
+    }
+    editor = Editor()
+    async with editing(daemon, editor, files=False) as conn:
+        session = (await conn.new_session(cwd=str(tmp_path), mcp_servers=[servers[name]])).session_id
+        await say(conn, session, f"use {name}")
+        assert editor.text() == f"It said: {result}"
+        assert [call.title for call in editor.asked] == [f"{name}_{tool}"]
+        editor.choice = "reject"
+        await say(conn, session, f"use {name}")
+        assert "does not allow" in editor.text()
+        other = (await conn.new_session(cwd=str(tmp_path))).session_id
+        await say(conn, other, f"use {name}")
+        assert len(editor.asked) == 2, "the servers belong to one session"
+
+
+async def test_a_server_of_the_editor_that_cannot_start_is_named(daemon: Daemon, tmp_path: Path) -> None:
+    missing = schema.McpServerStdio(name="ghost", command="/nowhere/ghost", args=[], env=[])
+    old = schema.SseMcpServer(type="sse", name="old", url="http://127.0.0.1:9/sse", headers=[])
+    async with editing(daemon, Editor()) as conn:
+        for server in (missing, old):
+            with pytest.raises(RequestError) as refused:
+                await conn.new_session(cwd=str(tmp_path), mcp_servers=[server])
+            assert f"'{server.name}'" in str(refused.value.data)
 
 
 @pytest.mark.parametrize(
