@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,6 +47,13 @@ def connect(
     model: Annotated[
         str, typer.Option(help="Also make this model or app the client's default model.", metavar="MODEL")
     ] = "",
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="Only write the bridge to this .mcpb file, which assistants such as Claude Desktop install.",
+            metavar="FILE",
+        ),
+    ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -57,6 +65,11 @@ def connect(
     """
     if remove and check:
         raise InvalidRequest("Use either --remove or --check, not both.")
+    if bundle is not None:
+        if client is not None or every or remove or check or model:
+            raise InvalidRequest("Use --bundle without a client and without other options.", param="bundle")
+        _write_bundle(context, bundle, as_json)
+        return
     clients = _find_clients(client, every=every, needs_connection=remove or (check and client is None))
     if check:
         _check(context, clients, as_json)
@@ -64,6 +77,21 @@ def connect(
         _remove(context, clients, yes=yes, as_json=as_json)
     else:
         _connect(context, clients, model, yes=yes, as_json=as_json)
+
+
+def _write_bundle(context: typer.Context, file: Path, as_json: bool) -> None:
+    from portico.connect.bundle import bundle
+
+    with connected(context) as daemon:
+        url = daemon.url
+    try:
+        file.write_bytes(bundle(url))
+    except OSError as error:
+        raise InvalidRequest(f"{file} cannot be written: {error.strerror}.", param="bundle") from error
+    if as_json:
+        print_json({"file": str(file), "url": url})
+    else:
+        typer.echo(f"Wrote {file}. Open it in the assistant, and give it a key: portico keys add NAME")
 
 
 def _find_clients(name: str | None, *, every: bool, needs_connection: bool) -> list[Client]:

@@ -7,6 +7,7 @@ import { apps, status } from "../status";
 import type { Key } from "../types";
 import { t } from "../words/words";
 import { readFilter, writeFilter } from "./filters";
+import { InstallLinks } from "./InstallLinks";
 
 const LIMITS = [
   "concurrency",
@@ -258,7 +259,10 @@ function NewKey({ onClose }: { onClose: () => void }) {
   return (
     <Dialog title={t("keys.new")} onClose={onClose}>
       {made ? (
-        <ShownOnce id="newkey" note={t("keys.once")} secret={made} onClose={onClose} />
+        <>
+          <InstallLinks secret={made} />
+          <ShownOnce id="newkey" note={t("keys.once")} secret={made} onClose={onClose} />
+        </>
       ) : (
         <form
           class="fields"

@@ -503,6 +503,7 @@ export const en = {
   "keys.none": "No keys yet",
   "keys.noneNote": "Without a key, only this machine can use the daemon.",
   "keys.once": "This key is shown only once. Copy it now.",
+  "keys.addTo": "Add to {client}",
   "keys.scopes": "Scopes",
   "keys.more": "Other scopes",
   "keys.limits": "Limits",

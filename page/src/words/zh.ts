@@ -496,6 +496,7 @@ export const zh: Record<keyof typeof en, string> = {
   "keys.none": "还没有密钥",
   "keys.noneNote": "没有密钥时，只有本机可以访问此服务。",
   "keys.once": "此密钥只显示一次，请立即复制。",
+  "keys.addTo": "添加到 {client}",
   "keys.scopes": "权限范围",
   "keys.more": "其他权限范围",
   "keys.limits": "限额",

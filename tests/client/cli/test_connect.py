@@ -7,9 +7,13 @@ import os
 import re
 import stat
 import sys
+import zipfile
 from pathlib import Path
 
+import jsonschema
 import pytest
+from mcp import Client as McpClient
+from mcp import StdioServerParameters
 from tests.client.cli.conftest import Command
 from tests.client.cli.terminal import Terminal
 from tests.daemon import Daemon
@@ -19,6 +23,9 @@ from portico.connect.clients import CLIENTS, resolve
 from portico.errors import Unauthenticated
 
 GOLDEN = Path(__file__).with_name("connected")
+MANIFEST_SCHEMA = Path(__file__).with_name("mcpb-manifest-v0.3.schema.json")
+"""The schema of github.com/modelcontextprotocol/mcpb."""
+
 SKILL = "---\nname: pdf-forms\ndescription: Fills PDF forms.\n---\nAsk.\n"
 VARIABLES = ("XDG_CONFIG_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME", "APPDATA")
 
@@ -240,3 +247,44 @@ def test_variables_of_clients_move_their_files(home: Path, monkeypatch: pytest.M
     assert resolve("{claude_state}/.claude.json") == Path("/srv/CLAUDE_CONFIG_DIR/.claude.json")
     assert resolve("{codex}/config.toml") == Path("/srv/CODEX_HOME/config.toml")
     assert resolve("{config}/opencode/opencode.json") == Path("/srv/XDG_CONFIG_HOME/opencode/opencode.json")
+
+
+async def test_a_bundle_follows_the_schema_of_its_manifest_and_starts_the_bridge(
+    command: Command, daemon: Daemon, home: Path
+) -> None:
+    file = home / "portico.mcpb"
+    done = command("connect", "--bundle", str(file))
+    assert (done.code, done.err) == (0, "")
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(home / "installed")
+    manifest = json.loads((home / "installed" / "manifest.json").read_text("utf-8"))
+    jsonschema.validate(manifest, json.loads(MANIFEST_SCHEMA.read_text("utf-8")))
+    server = manifest["server"]
+    assert (home / "installed" / server["entry_point"]).is_file()
+    settings = {name: field["default"] for name, field in manifest["user_config"].items()}
+    variables = {"__dirname": str(home / "installed"), **{f"user_config.{n}": v for n, v in settings.items()}}
+
+    def fill(text: str) -> str:
+        return re.sub(r"\$\{([\w.]+)\}", lambda match: variables[match[1]], text)
+
+    config = server["mcp_config"]
+    environment = {name: fill(value) for name, value in config["env"].items()}
+    parameters = StdioServerParameters(
+        command=config["command"],
+        args=[fill(argument) for argument in config["args"]],
+        env={**os.environ, **environment},
+    )
+    async with McpClient(parameters) as assistant:
+        tools = await assistant.list_tools()
+    assert "calculator" in {tool.name for tool in tools.tools}
+
+
+@pytest.mark.parametrize("more", [["opencode"], ["--all"], ["--check"]])
+def test_a_bundle_is_written_alone(command: Command, home: Path, more: list[str]) -> None:
+    done = command("connect", "--bundle", str(home / "x.mcpb"), *more)
+    assert done.code == 1 and "--bundle" in done.err
+
+
+def test_a_bundle_that_cannot_be_written_is_named(command: Command, home: Path) -> None:
+    done = command("connect", "--bundle", str(home / "nowhere" / "x.mcpb"))
+    assert done.code == 1 and "x.mcpb cannot be written" in done.err

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import httpx
 import pytest
@@ -135,7 +137,17 @@ async def test_a_key_is_asked_for_kept_for_new_tabs_if_told_so_and_forgotten(gua
     if AXE.is_file():
         assert await violations(page) == []
     await click(page, "Create", "dialog")
-    await page.until("document.querySelector('#newkey') && true")
+    secret = await page.until(text("#newkey"))
+    links = await page.run("[...document.querySelectorAll('dialog[open] a')].map((link) => link.href)")
+    code, cursor = (urlsplit(link) for link in links)
+    assert code.scheme == "vscode" and json.loads(unquote(code.query)) == {
+        "name": "portico",
+        "type": "http",
+        "url": f"{guarded.url}/mcp",
+        "headers": {"Authorization": f"Bearer {secret}"},
+    }
+    config = json.loads(base64.b64decode(parse_qs(cursor.query)["config"][0]))
+    assert config["url"] == f"{guarded.url}/mcp" and secret in config["headers"]["Authorization"]
     await escape(page)
     phone = "[...document.querySelectorAll('#keys > li')].find((it) => it.innerText.startsWith('phone'))"
     shown = await page.until(f"({phone})?.innerText")
