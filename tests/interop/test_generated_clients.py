@@ -110,6 +110,7 @@ def node_packages() -> Path:
     return place / "node_modules"
 
 
+@pytest.mark.conformance("OpenAPI", "Generated client", "openapi-python-client")
 def test_openapi_python_client(served: Daemon, document: Path, python: Path) -> None:
     folder = document.parent
     (folder / "generator.yaml").write_text("post_hooks: []\n", encoding="utf-8")
@@ -132,6 +133,7 @@ def test_openapi_python_client(served: Daemon, document: Path, python: Path) -> 
     assert len(set(calls)) >= MIN_CALLS, calls
 
 
+@pytest.mark.conformance("OpenAPI", "Generated client", "openapi-typescript")
 def test_openapi_typescript(served: Daemon, document: Path, node_packages: Path) -> None:
     folder = document.parent
     (folder / "node_modules").symlink_to(node_packages)

@@ -106,6 +106,10 @@ def packages() -> Path:
     return CACHE
 
 
+@pytest.mark.conformance(
+    "MCP", "Tools, resources and changes, protocol of 2026", "@modelcontextprotocol/client"
+)
+@pytest.mark.conformance("MCP", "Tools, resources and changes", "@modelcontextprotocol/sdk")
 @pytest.mark.slow
 @pytest.mark.parametrize(("way", "naps"), [("sdk", 1), ("legacy", 2), ("modern", 3)])
 def test_the_typescript_sdk(served: Daemon, folder: Path, packages: Path, way: str, naps: int) -> None:
@@ -131,6 +135,7 @@ def test_the_typescript_sdk(served: Daemon, folder: Path, packages: Path, way: s
     assert ended_naps(served, naps).count("cancelled") == naps
 
 
+@pytest.mark.conformance("MCP", "Resource changes", "mcp")
 async def test_the_python_sdk_watches_a_file_of_a_folder(served: Daemon, folder: Path) -> None:
     async with asyncio.timeout(60), Client(f"{served.url}/mcp") as client:
         async with client.listen(resource_subscriptions=[BREAD]) as changes:
@@ -140,6 +145,7 @@ async def test_the_python_sdk_watches_a_file_of_a_folder(served: Daemon, folder:
         assert isinstance(content, TextResourceContents) and "240" in content.text
 
 
+@pytest.mark.conformance("MCP", "Forms", "mcp")
 async def test_the_python_sdk_fills_in_prompts(served: Daemon) -> None:
     async with asyncio.timeout(60), Client(f"{served.url}/mcp") as client:
         [prompt] = [each for each in (await client.list_prompts()).prompts if each.name == "greet"]
@@ -156,6 +162,7 @@ async def lent(context: Any, params: CreateMessageRequestParams) -> CreateMessag
     return CreateMessageResult(role="assistant", model="echo", content=content)
 
 
+@pytest.mark.conformance("MCP", "Sampling", "mcp")
 @pytest.mark.parametrize("way", ["legacy", "auto", "bridge"])
 async def test_the_python_sdk_lends_its_model(served: Daemon, way: str) -> None:
     program = "import sys; from portico.cli import main; sys.exit(main())"
@@ -202,6 +209,7 @@ async def test_an_agent_with_the_model_of_its_caller_uses_its_own_tools(served: 
     assert "42" in found.structured_content["answer"]
 
 
+@pytest.mark.conformance("MCP", "Cancellation", "mcp")
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_the_python_sdk_cancels(served: Daemon, mode: str) -> None:
     count = (await asyncio.to_thread(naps_of, served)).count("cancelled")

@@ -129,6 +129,7 @@ def content(client: openai.OpenAI, file_id: str | None) -> list[dict[str, Any]]:
     return [json.loads(text) for text in client.files.content(file_id).text.splitlines()]
 
 
+@pytest.mark.conformance("OpenAI", "Batches", "openai")
 def test_requests_are_answered_and_stand_in_their_files_in_the_order_of_the_input(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:

@@ -84,6 +84,7 @@ def test_evaluations_are_made_listed_renamed_and_forgotten(client: openai.OpenAI
         client.evals.retrieve(first.id)
 
 
+@pytest.mark.conformance("OpenAI", "Evals", "openai")
 def test_a_model_is_asked_for_each_item_and_judged(daemon: Daemon, client: openai.OpenAI) -> None:
     similar = {
         "type": "text_similarity",

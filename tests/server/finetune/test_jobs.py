@@ -114,6 +114,7 @@ def until_step(daemon: Daemon, job: str, step: int) -> None:
     raise AssertionError("the job ended first")
 
 
+@pytest.mark.conformance("OpenAI", "Fine-tuning jobs", "openai")
 def test_a_job_is_created_followed_and_its_model_answers_as_it_was_taught(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:

@@ -117,6 +117,7 @@ def refused(error: pytest.ExceptionInfo[openai.APIStatusError]) -> tuple[int, st
     return error.value.status_code, error.value.code, error.value.param
 
 
+@pytest.mark.conformance("OpenAI", "Webhooks", "openai")
 async def test_the_official_client_makes_lists_changes_and_deletes(join: Join, receiver: Receiver) -> None:
     key = await join()
     first = await key.hook(receiver.url("/kept"), events=["batch.completed", "response.completed"])

@@ -105,6 +105,7 @@ async def answered(client: Client, request: types.SendMessageRequest) -> types.T
 STATE = types.TaskState
 
 
+@pytest.mark.conformance("A2A", "Agent cards", "a2a-sdk")
 async def test_cards_say_where_an_agent_is_and_what_it_needs(daemon: Daemon) -> None:
     async with httpx.AsyncClient(headers=bearer("three"), timeout=60) as http:
         # Lists contain what already exists; a request for a single entry waits for its tool.
@@ -131,6 +132,7 @@ async def test_cards_say_where_an_agent_is_and_what_it_needs(daemon: Daemon) -> 
     assert nameless.headers["www-authenticate"].startswith("Bearer")
 
 
+@pytest.mark.conformance("A2A", "Messages and tasks", "a2a-sdk")
 @pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])
 async def test_a_message_becomes_a_task_that_is_kept(daemon: Daemon, binding: str) -> None:
     async with agent(daemon, "desk", binding=binding) as client:
@@ -166,6 +168,7 @@ async def test_a_message_becomes_a_task_that_is_kept(daemon: Daemon, binding: st
             await answered(client, said("more", task_id=task.id, context_id="another"))
 
 
+@pytest.mark.conformance("A2A", "Streams", "a2a-sdk")
 @pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])
 async def test_a_task_is_followed_as_it_is_done(daemon: Daemon, binding: str) -> None:
     async with agent(daemon, binding=binding, streaming=True) as client:
@@ -237,6 +240,7 @@ async def test_what_a_task_asks_is_answered_by_whoever_gave_it(daemon: Daemon, r
         assert one.headers["content-type"] == "application/a2a+json"
 
 
+@pytest.mark.conformance("A2A", "Push notifications", "a2a-sdk")
 @pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])
 async def test_addresses_that_hear_of_a_task(daemon: Daemon, receiver: Receiver, binding: str) -> None:
     path = f"/{binding}"

@@ -112,6 +112,7 @@ def types_of(events: list[Any]) -> list[str]:
     return [kind for number, kind in enumerate(found) if not number or found[number - 1] != kind]
 
 
+@pytest.mark.conformance("AG-UI", "Runs and events", "ag-ui-protocol")
 def test_a_model_answers_in_events(daemon: Daemon) -> None:
     events: list[Any] = list(events_of(daemon, "echo", said("one two three"), state={"seen": 1}))
     assert types_of(events) == [
@@ -131,6 +132,7 @@ def test_a_model_answers_in_events(daemon: Daemon) -> None:
     assert run.json()["kind"] == "ag-ui"
 
 
+@pytest.mark.conformance("AG-UI", "Front-end tools", "ag-ui-protocol")
 def test_tools_of_the_front_end_are_called_there(daemon: Daemon) -> None:
     messages = [SystemMessage(id="0", content="Be brief."), *said("weather in Rome")]
     context = [Context(description="The language", value="English")]

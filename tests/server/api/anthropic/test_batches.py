@@ -37,6 +37,7 @@ async def wait_for_end(daemon: Daemon, batch_id: str) -> None:
         await http.get(f"/api/runs/{run}/events")
 
 
+@pytest.mark.conformance("Anthropic", "Message batches", "anthropic")
 async def test_each_request_gets_a_result(client: AsyncAnthropic, daemon: Daemon) -> None:
     requests = batched(message(), message(stop_sequences=["three"]), message([{"type": "novelty"}]))
     batch = await client.messages.batches.create(requests=requests)

@@ -31,6 +31,7 @@ async def client(daemon: Daemon) -> AsyncIterator[AsyncAnthropic]:
         yield made
 
 
+@pytest.mark.conformance("Anthropic", "Messages", "anthropic")
 async def test_a_message(client: AsyncAnthropic) -> None:
     message = await client.messages.create(model="echo", max_tokens=9, messages=HELLO, system="Be brief.")
     [block] = message.content
@@ -55,6 +56,7 @@ async def test_a_raw_stream(client: AsyncAnthropic) -> None:
     assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"]
 
 
+@pytest.mark.conformance("Anthropic", "Messages: streams", "anthropic")
 @pytest.mark.parametrize("model", ["echo", "handbook"])
 async def test_the_stream_helper(client: AsyncAnthropic, model: str) -> None:
     async with client.messages.stream(model=model, max_tokens=200, messages=PORT) as stream:
@@ -64,6 +66,7 @@ async def test_the_stream_helper(client: AsyncAnthropic, model: str) -> None:
     assert final.stop_reason == "end_turn" and final.usage.input_tokens > 0
 
 
+@pytest.mark.conformance("Anthropic", "Messages: citations", "anthropic")
 async def test_an_app_cites_its_passages(client: AsyncAnthropic) -> None:
     message = await client.messages.create(model="handbook", max_tokens=200, messages=PORT)
     [block] = message.content
@@ -75,6 +78,7 @@ async def test_an_app_cites_its_passages(client: AsyncAnthropic) -> None:
     assert (await client.messages.create(model="handbook", max_tokens=200, messages=again)).content
 
 
+@pytest.mark.conformance("Anthropic", "Messages: tools", "anthropic")
 @pytest.mark.parametrize("streams", [False, True])
 async def test_a_tool_is_called_and_answered(client: AsyncAnthropic, streams: bool) -> None:
     wish: Any = {
@@ -104,11 +108,13 @@ class Answer(BaseModel):
     number: int
 
 
+@pytest.mark.conformance("Anthropic", "Messages: output formats", "anthropic")
 async def test_an_answer_fits_its_schema(client: AsyncAnthropic) -> None:
     message = await client.messages.parse(model="echo", max_tokens=50, messages=HELLO, output_format=Answer)
     assert message.parsed_output == Answer(name="text", number=0)
 
 
+@pytest.mark.conformance("Anthropic", "Token counting", "anthropic")
 async def test_tokens_are_counted_with_the_system_prompt_and_the_tools(client: AsyncAnthropic) -> None:
     count = client.messages.count_tokens
     plain = (await count(model="echo", messages=HELLO)).input_tokens
@@ -139,6 +145,7 @@ async def test_errors_are_the_clients_own(client: AsyncAnthropic) -> None:
         await client.messages.batches.retrieve("batch_1")
 
 
+@pytest.mark.conformance("Anthropic", "Models", "anthropic")
 async def test_models_are_listed_and_retrieved(client: AsyncAnthropic) -> None:
     found = [model.id async for model in client.models.list(limit=2)]
     assert {"echo", "default", "handbook"} <= set(found)
@@ -152,3 +159,18 @@ async def test_models_are_listed_and_retrieved(client: AsyncAnthropic) -> None:
             await client.models.retrieve(name)
     with pytest.raises(anthropic.BadRequestError, match="after_id"):
         await client.models.list(after_id="nope")
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"mcp_servers": [{"type": "url", "url": "https://example.org", "name": "docs"}]}, "mcp_servers[0]"),
+        ({"tools": [{"type": "mcp_toolset", "mcp_server_name": "docs"}]}, "tools[0]"),
+    ],
+)
+async def test_mcp_servers_are_refused_by_name(
+    client: AsyncAnthropic, fields: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(anthropic.BadRequestError) as refused:
+        await client.beta.messages.create(model="echo", max_tokens=9, messages=HELLO, **fields)
+    assert f"'{place}'" in refused.value.message and "'docs'" in refused.value.message

@@ -46,6 +46,7 @@ def connected(daemon: Daemon, way: str) -> Client:
     return Client(f"{daemon.url}/mcp", mode="legacy" if way == "sessions" else "auto")
 
 
+@pytest.mark.conformance("MCP", "Tools, resources and prompts", "mcp")
 @pytest.mark.parametrize("way", ["sessions", "stateless", "bridge"])
 async def test_the_round_trip(indexed: Daemon, way: str) -> None:
     async with connected(indexed, way) as client:
@@ -136,6 +137,7 @@ def test_a_wrong_key_is_refused_at_the_door(indexed: Daemon) -> None:
     assert response.status_code == 401 and response.json()["error"]["data"]["code"] == "invalid_api_key"
 
 
+@pytest.mark.conformance("MCP", "Tools", "@modelcontextprotocol/inspector")
 @pytest.mark.slow
 def test_the_inspector_does_the_round_trip(indexed: Daemon) -> None:
     npx = shutil.which("npx")

@@ -75,6 +75,7 @@ def client(as_key: Callable[[str], Client]) -> Client:
     return as_key("boss")
 
 
+@pytest.mark.conformance("Ollama", "Chat", "ollama")
 def test_a_chat_is_answered_whole_and_in_lines(client: Client) -> None:
     messages = [{"role": "user", "content": "one two three"}]
     whole = client.chat("echo", messages=messages)
@@ -112,6 +113,7 @@ def test_options_and_formats_reach_the_model(client: Client) -> None:
     assert error.value.status_code == 400
 
 
+@pytest.mark.conformance("Ollama", "Chat: logprobs", "ollama")
 @pytest.mark.parametrize("stream", [False, True])
 def test_log_probabilities_come_with_the_tokens(client: Client, stream: bool) -> None:
     ask: Any = {"model": "echo", "stream": stream, "logprobs": True, "top_logprobs": 1}
@@ -135,6 +137,7 @@ def test_log_probabilities_that_nothing_returns_are_refused(client: Client) -> N
         assert error.value.status_code == 400
 
 
+@pytest.mark.conformance("Ollama", "Chat: tools", "ollama")
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_tool_is_called_and_its_result_answers_the_call(client: Client, stream: bool) -> None:
     messages: list[Any] = [{"role": "user", "content": "weather in Rome"}]
@@ -191,6 +194,7 @@ def test_without_a_prompt_a_model_is_loaded_or_unloaded(
     assert "echo" not in [model.model for model in client.ps().models]
 
 
+@pytest.mark.conformance("Ollama", "Embeddings", "ollama")
 def test_texts_become_vectors(client: Client) -> None:
     found = client.embed("vectors", ["one", "two"])
     assert [len(vector) for vector in found.embeddings] == [8, 8]

@@ -45,6 +45,7 @@ async def pull(client: AsyncClient, source: str, *, stream: bool) -> None:
         pass
 
 
+@pytest.mark.conformance("Ollama", "Pull, show and delete", "ollama")
 async def test_a_model_is_pulled_listed_and_deleted_under_its_source(tmp_path: Path) -> None:
     async with client_of(tmp_path) as client:
         lines = [line async for line in await client.pull(SOURCE, stream=True)]

@@ -183,6 +183,7 @@ def test_samples_in_another_file_are_still_understood(client: OpenAI) -> None:
     assert got.text == SAID
 
 
+@pytest.mark.conformance("OpenAI", "Audio: transcriptions", "openai")
 def test_a_recording_in_detail(client: OpenAI, spoken: bytes) -> None:
     got = client.audio.transcriptions.create(
         model="ear",

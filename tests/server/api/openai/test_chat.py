@@ -209,6 +209,7 @@ async def test_an_app_that_says_nothing_on_the_way_is_streamed_all_the_same(daem
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "All at once."
 
 
+@pytest.mark.conformance("OpenAI", "Chat completions: streamed tool calls", "openai")
 async def test_the_openai_client_puts_an_apps_tool_calls_together(daemon: ApiServer) -> None:
     daemon.add(app("agent", tooled))
     client = AsyncOpenAI(base_url=f"{daemon.url}/v1", api_key="local", max_retries=0)

@@ -12,6 +12,7 @@ from openai import OpenAI
 from portico_server.tools.sandbox.environment import Environment
 
 
+@pytest.mark.conformance("OpenAI", "Containers", "openai")
 def test_the_official_client_makes_lists_and_removes_containers_and_their_files(client: OpenAI) -> None:
     uploaded = client.files.create(file=("given.txt", b"given"), purpose="user_data")
     made = client.containers.create(

@@ -76,6 +76,7 @@ def test_what_a_search_found_is_told_where_it_is_asked_for(client: OpenAI) -> No
     assert refused.value.param == "include[0]"
 
 
+@pytest.mark.conformance("OpenAI", "Conversations", "openai")
 def test_a_response_goes_on_with_a_conversation_and_is_added_to_it(client: OpenAI) -> None:
     made = client.conversations.create(items=[HELLO])
     first = client.responses.create(model="echo", input="one two three", conversation=made.id)

@@ -28,6 +28,7 @@ def error(response: httpx.Response, status: int) -> dict[str, object]:
     return found
 
 
+@pytest.mark.conformance("OpenAI", "Files", "openai")
 def test_a_file_goes_round_through_the_official_client(client: openai.OpenAI) -> None:
     data = "雪莲花 😀\n".encode() * 1000
     made = client.files.create(file=("笔记 😀.txt", data), purpose="assistants")

@@ -79,6 +79,7 @@ def test_parameters_that_are_not_of_an_object_are_refused(client: OpenAI) -> Non
         assert str(caught.value.param).startswith("tools[0].function.parameters")
 
 
+@pytest.mark.conformance("OpenAI", "Completions", "openai")
 def test_a_completion_begins_with_its_prompt_where_that_is_wished_for(client: OpenAI) -> None:
     made = client.completions.create(model="echo", prompt="Once upon a time", echo=True)
     assert made.choices[0].text == "Once upon a timeOnce upon a time"

@@ -68,6 +68,7 @@ async def test_rules_are_always_there(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.conformance("OpenAI", "Moderations", "openai")
 async def test_a_chat_model_scores_each_category(tmp_path: Path) -> None:
     replies = [
         {"match": "Judge this", "content": scores(hate=9, violence=4)},

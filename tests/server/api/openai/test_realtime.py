@@ -144,6 +144,7 @@ def talk(client: OpenAI, model: str = "echo", **query: str) -> Iterator[Talk]:
         yield Talk(connection)
 
 
+@pytest.mark.conformance("OpenAI", "Realtime: text", "openai")
 def test_a_text_is_answered_in_the_events_of_openai(as_key: Callable[[str], OpenAI]) -> None:
     with talk(as_key("one")) as session:
         assert session.session.model == "echo" and session.session.output_modalities == ["text"]
@@ -458,6 +459,7 @@ def test_the_transcript_of_a_fake_voice_is_what_it_said(as_key: Callable[[str], 
         assert written.transcript == words
 
 
+@pytest.mark.conformance("OpenAI", "Realtime: audio", "openai")
 @pytest.mark.parametrize(("kind", "bytes_per_s"), [("audio/pcm", 48_000), ("audio/pcmu", 8_000)])
 def test_what_is_said_is_written_down_answered_and_said_aloud(
     as_key: Callable[[str], OpenAI], kind: str, bytes_per_s: int

@@ -64,6 +64,7 @@ def test_a_window_for_a_response_in_the_background_is_taken(client: OpenAI) -> N
         assert refused.value.param == param
 
 
+@pytest.mark.conformance("OpenAI", "Responses: background", "openai")
 def test_its_stream_is_gone_on_with_without_a_gap(client: OpenAI) -> None:
     events: list[Any] = []
     with client.responses.create(

@@ -69,6 +69,7 @@ def test_a_stored_response_is_compacted_by_its_id(loose: httpx.Client, client: O
     assert raw.http_response.json()["output"][-1]["type"] == "compaction"
 
 
+@pytest.mark.conformance("OpenAI", "Responses: compaction", "openai")
 @pytest.mark.parametrize("stream", [False, True])
 def test_above_the_threshold_what_is_before_the_last_turn_is_summed_up(client: OpenAI, stream: bool) -> None:
     given: Any = [*LONG, {"role": "user", "content": "And why?"}]

@@ -27,6 +27,7 @@ def archive() -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+@pytest.mark.conformance("OpenAI", "Responses: shell", "openai")
 def test_commands_run_in_a_container_with_its_files_and_skills(
     client: OpenAI, environment: Environment
 ) -> None:
@@ -82,6 +83,7 @@ def test_commands_run_in_a_container_with_its_files_and_skills(
     client.skills.delete(skill.id)
 
 
+@pytest.mark.conformance("OpenAI", "Responses: apply_patch", "openai")
 def test_patches_apply_in_the_container_of_the_shell(client: OpenAI, environment: Environment) -> None:
     answer = client.responses.create(model="clever", input="change it", tools=[HOSTED, PATCH])
     done = [item for item in answer.output if item.type == "apply_patch_call_output"]

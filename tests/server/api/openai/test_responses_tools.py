@@ -22,6 +22,7 @@ SEARCH: Any = {"type": "file_search", "vector_store_ids": ["handbook"]}
 ODD: Any = {"type": "mcp", "server_label": "odd", "require_approval": "never"}
 
 
+@pytest.mark.conformance("OpenAI", "Responses: file_search and its results", "openai")
 def test_a_search_is_told_and_its_passages_are_cited(client: OpenAI) -> None:
     events, final = followed(
         client.responses.create(
@@ -59,6 +60,7 @@ def test_a_search_is_told_and_its_passages_are_cited(client: OpenAI) -> None:
     assert again == search
 
 
+@pytest.mark.conformance("OpenAI", "Responses: file_search filters", "openai")
 def test_filters_and_limits_hold_for_a_search(client: OpenAI) -> None:
     tool = {**SEARCH, "max_num_results": 1, "filters": {"type": "eq", "key": "nothing", "value": "x"}}
     for wanted, options in ((1, {**tool, "filters": None}), (0, tool)):
@@ -99,6 +101,7 @@ def test_a_model_that_calls_for_ever_is_stopped(client: OpenAI) -> None:
         assert [item.type for item in answer.output] == ["file_search_call"] * made
 
 
+@pytest.mark.conformance("OpenAI", "Responses: code_interpreter", "openai")
 def test_code_runs_and_its_figure_is_a_file(client: OpenAI, environment: Environment) -> None:
     _events, final = followed(
         client.responses.create(
@@ -128,6 +131,7 @@ def test_code_runs_and_its_figure_is_a_file(client: OpenAI, environment: Environ
     assert client.files.content(note.file_id).read().startswith(b"\x89PNG")
 
 
+@pytest.mark.conformance("OpenAI", "Responses: mcp", "openai")
 def test_a_server_of_other_people_is_called(client: OpenAI) -> None:
     events, final = followed(
         client.responses.create(model="clever", input="repeat hello", tools=[ODD], stream=True)
@@ -160,6 +164,7 @@ def test_what_a_tool_failed_with_is_told(client: OpenAI) -> None:
     assert message.type == "message"
 
 
+@pytest.mark.conformance("OpenAI", "Responses: mcp approvals", "openai")
 @pytest.mark.parametrize("agree", [True, False])
 def test_a_call_waits_until_the_client_agrees(client: OpenAI, agree: bool) -> None:
     ask: Any = {**ODD, "require_approval": "always"}
@@ -244,6 +249,7 @@ def test_a_flow_answers_with_the_conversation_before_it(client: OpenAI) -> None:
     assert refused.value.param == "top_logprobs"
 
 
+@pytest.mark.conformance("OpenAI", "Responses: image_generation", "openai")
 def test_a_picture_is_an_item_of_the_response(client: OpenAI) -> None:
     tool: Any = {"type": "image_generation", "size": "64x48", "quality": "low"}
     stream = client.responses.create(model="clever", input="paint a red cat", tools=[tool], stream=True)
@@ -283,6 +289,7 @@ def own_endpoint(harbour: Daemon, path: str = "/mcp", **more: Any) -> Any:
     return {"type": "mcp", "server_label": "own", "server_url": url, "require_approval": "never", **more}
 
 
+@pytest.mark.conformance("OpenAI", "Responses: mcp with the daemon's own address", "openai")
 @pytest.mark.parametrize(
     "more",
     [

@@ -55,6 +55,7 @@ def refused(error: pytest.ExceptionInfo[openai.APIStatusError]) -> tuple[int, st
     return error.value.status_code, error.value.code, error.value.param
 
 
+@pytest.mark.conformance("OpenAI", "Skills", "openai")
 def test_the_official_client_makes_versions_reads_and_removes_skills(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:

@@ -78,6 +78,7 @@ def one(as_key: Callable[[str], OpenAI]) -> Iterator[OpenAI]:
         client.chat.completions.delete(chat.id)
 
 
+@pytest.mark.conformance("OpenAI", "Chat completions: stored", "openai")
 def test_what_is_stored_is_listed_read_labelled_and_removed(one: OpenAI) -> None:
     made = one.chat.completions.create(
         model="clever", messages=SAY, store=True, metadata={"topic": "weather"}, temperature=0.5, seed=3

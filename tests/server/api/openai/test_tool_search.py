@@ -44,6 +44,7 @@ SHOP: Any = {
 OTHERS: Any = [deferred(f"paint_{colour}", f"Paint a wall {colour}.") for colour in ("red", "blue", "green")]
 
 
+@pytest.mark.conformance("OpenAI", "Responses: tool_search", "openai")
 def test_what_is_deferred_is_found_and_called(client: OpenAI) -> None:
     events, first = followed(
         client.responses.create(

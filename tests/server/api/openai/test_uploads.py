@@ -87,6 +87,7 @@ def test_parts_sent_in_parallel_and_in_any_order_become_one_file(client: openai.
     client.files.delete(done.file.id)
 
 
+@pytest.mark.conformance("OpenAI", "Uploads", "openai")
 def test_the_official_client_cuts_a_file_itself(client: openai.OpenAI, tmp_path: Path) -> None:
     path = tmp_path / "笔记.md"
     path.write_bytes(WHOLE)

@@ -35,6 +35,7 @@ def error(response: httpx.Response, status: int) -> dict[str, object]:
     return found
 
 
+@pytest.mark.conformance("OpenAI", "Vector stores", "openai")
 def test_a_store_goes_round_through_the_official_client(client: openai.OpenAI, file_ids: list[str]) -> None:
     store = client.vector_stores.create(
         name="Almanac",
@@ -75,6 +76,7 @@ def test_a_store_goes_round_through_the_official_client(client: openai.OpenAI, f
     assert client.files.retrieve(file_ids[1]).id == file_ids[1]
 
 
+@pytest.mark.conformance("OpenAI", "Vector stores: filters", "openai")
 def test_search_filters_by_attributes(client: openai.OpenAI, file_ids: list[str]) -> None:
     store = client.vector_stores.create(name="filtered")
     for year, file_id in enumerate(file_ids, start=2024):

@@ -22,6 +22,7 @@ WEATHER: Any = {
 }
 
 
+@pytest.mark.conformance("OpenAI", "Responses", "openai")
 def test_a_question_is_answered_as_openai_does(client: OpenAI) -> None:
     answer = client.responses.create(model="echo", input="one two three", instructions="Say it again.")
     assert answer.output_text == "one two three"
@@ -32,6 +33,7 @@ def test_a_question_is_answered_as_openai_does(client: OpenAI) -> None:
     assert (answer.tools, answer.tool_choice, answer.parallel_tool_calls) == ([], "auto", True)
 
 
+@pytest.mark.conformance("OpenAI", "Responses: streams", "openai")
 def test_a_stream_tells_every_step_and_comes_to_the_same(client: OpenAI) -> None:
     events, final = followed(client.responses.create(model="echo", input="one two three", stream=True))
     kinds = [event.type.removeprefix("response.") for event in events[2:]]
@@ -44,6 +46,7 @@ def test_a_stream_tells_every_step_and_comes_to_the_same(client: OpenAI) -> None
     assert client.responses.retrieve(final.id) == final
 
 
+@pytest.mark.conformance("OpenAI", "Responses: helpers and parsed output", "openai")
 def test_the_stream_helper_and_parsing_work(client: OpenAI) -> None:
     with client.responses.stream(model="echo", input="one two three") as stream:
         said = [event.snapshot for event in stream if event.type == "response.output_text.delta"]
@@ -156,6 +159,7 @@ def test_a_prompt_of_the_house_goes_before_the_input(client: OpenAI) -> None:
     assert refused.value.param == "prompt.name"
 
 
+@pytest.mark.conformance("OpenAI", "Responses: truncation", "openai")
 def test_a_conversation_that_is_too_long_is_cut_if_that_is_wanted(client: OpenAI) -> None:
     items: Any = [{"role": "user", "content": f"some words of turn {number}"} for number in range(8)]
     with pytest.raises(openai.BadRequestError) as refused:
@@ -185,6 +189,7 @@ def test_tokens_are_counted_without_an_answer(client: OpenAI) -> None:
 # --- functions ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.conformance("OpenAI", "Responses: functions", "openai")
 def test_a_function_is_called_by_the_client_and_answered_in_the_next_request(client: OpenAI) -> None:
     events, final = followed(
         client.responses.create(model="clever", input="weather in Rome", tools=[WEATHER], stream=True)

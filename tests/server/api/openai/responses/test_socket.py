@@ -41,6 +41,7 @@ def asked(connection: ClientConnection, message: str | bytes | Iterator[bytes]) 
     return found
 
 
+@pytest.mark.conformance("OpenAI", "Responses: WebSocket", "openai")
 def test_responses_follow_each_other_on_one_connection(as_key: Callable[[str], OpenAI]) -> None:
     with as_key("one").responses.connect() as connection:
         first, second = turn(connection, input="one"), turn(connection, input="two", stream_id="lane")
