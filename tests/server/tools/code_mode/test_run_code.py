@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -278,3 +279,31 @@ async def test_the_models_that_code_calls_count_against_its_caller(daemon: CodeF
     done = await daemon.run(code, caller)
     assert done.is_error and "tokens per day: limit 20" in done.text
     assert done.text.startswith("It is 7419.\nIt is 7419.\nTraceback")
+
+
+async def test_a_join_of_5000_rows_returns_its_answer_alone(daemon: CodeFixture) -> None:
+    customers = [{"id": number, "name": f"Customer {number}"} for number in range(500)]
+    orders = [
+        {"id": number, "customer": number * 7 % 500, "total": number * 37 % 900} for number in range(2_500)
+    ]
+    payments = [{"order": number, "amount": number * 31 % 800} for number in range(2_000)]
+    for name, rows in (("customers", customers), ("orders", orders), ("payments", payments)):
+        daemon.add(name, lambda _arguments, rows=rows: ToolResult("", {"rows": rows}))
+    code = (
+        "names = {row['id']: row['name'] for row in portico.tools.customers()['rows']}\n"
+        "orders = portico.tools.orders()['rows']\n"
+        "paid = {row['order']: row['amount'] for row in portico.tools.payments()['rows']}\n"
+        "debts = {}\n"
+        "for order in orders:\n"
+        "    debt = order['total'] - paid.get(order['id'], 0)\n"
+        "    debts[order['customer']] = debts.get(order['customer'], 0) + debt\n"
+        "highest = max(debts, key=lambda customer: (debts[customer], -customer))\n"
+        "f'{names[highest]} owes {debts[highest]}'"
+    )
+    paid = {row["order"]: row["amount"] for row in payments}
+    debts = Counter[int]()
+    for order in orders:
+        debts[order["customer"]] += order["total"] - paid.get(order["id"], 0)
+    customer = max(debts, key=lambda customer: (debts[customer], -customer))
+    done = await daemon.run(code)
+    assert done.text == f"Customer {customer} owes {debts[customer]}" and len(daemon.calls) == 3
