@@ -12,7 +12,7 @@ import orjson
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.registry import Registry
-from portico_server.core.request import ToolResult
+from portico_server.core.request import AppOutput, ChatReply, ToolResult
 from portico_server.core.work_slots import Slots
 from portico_server.runs.turn_steps import STEP_CHANGED, TurnCutOff, TurnSteps
 from portico_server.tools.builtin.python_light import RESULT
@@ -142,6 +142,8 @@ class _CodeCalls:
             result = await self._context.call(function.card.key, request)
         finally:
             _IS_RUNNING.reset(token)
+        if isinstance(result, ChatReply | AppOutput):
+            await self._context.emit(result.usage)
         return _plain(function.path, function.value(result), "The result")
 
 

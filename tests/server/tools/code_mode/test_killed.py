@@ -111,3 +111,14 @@ def test_code_of_an_agent_goes_on_where_it_was_killed(killed: KilledDaemon) -> N
     killed.post(f"/api/questions/{question}/answer", {"accepted": True})
     assert killed.last_event(run)["result"] == "Done."
     assert len(before) == 3 and killed.calls.read_text().splitlines() == [*before, "approved", "last"]
+
+
+def test_code_that_would_make_other_calls_than_before_ends(killed: KilledDaemon) -> None:
+    code = "if hasattr(portico.tools, 'count'):\n    portico.tools.count(item='first')\nportico.tools.pay(item='x')"
+    step = {"op": "tool", "name": "code", "tool": "run_code", "arguments": {"code": code}}
+    run, _question = killed.begin(step)
+    httpx.delete(f"{killed.daemon.url}/api/tool-sources/count", timeout=60).raise_for_status()
+    killed.restart()
+    error = killed.last_event(run)["error"]
+    assert error["code"] == "step_changed" and "'code.call[0]' was recorded" in error["message"]
+    assert killed.calls.read_text() == "first\n"

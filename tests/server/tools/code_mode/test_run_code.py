@@ -11,6 +11,7 @@ from tests.registry_fixture import ScriptedServable
 from tests.server.runs.asking import asked
 from tests.server.tools.code_mode.conftest import CodeFixture
 
+from portico.wire import Usage
 from portico_server.core.context import Context
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import LOCAL, Principal
@@ -279,6 +280,13 @@ async def test_the_models_that_code_calls_count_against_its_caller(daemon: CodeF
     done = await daemon.run(code, caller)
     assert done.is_error and "tokens per day: limit 20" in done.text
     assert done.text.startswith("It is 7419.\nIt is 7419.\nTraceback")
+
+
+async def test_the_tokens_of_models_are_the_usage_of_the_run(daemon: CodeFixture) -> None:
+    code = "for _ in range(3):\n    portico.models.voice(messages=[{'role': 'user', 'content': 'Port?'}])"
+    run = await daemon.daemon.runner.start("test", "tool/run_code", ToolCall({"code": code}), LOCAL)
+    await daemon.daemon.runner.wait(run)
+    assert run.usage == Usage(30, 6)
 
 
 async def test_a_join_of_5000_rows_returns_its_answer_alone(daemon: CodeFixture) -> None:
