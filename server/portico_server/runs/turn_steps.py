@@ -273,8 +273,9 @@ def _change_conflict(place: str, step: str) -> Conflict:
     """Return the error for a turn whose request differs from the request before the interruption."""
     return Conflict(
         f"'{place}' was recorded before this run was interrupted, and its request differs now: the agent, "
-        "one of its hooks, its session, its tools or the flow that it calls has changed since. The record was not used, "
-        f"and nothing was repeated. Start a new run, or repeat everything: resume the run from '{step}'.",
+        "one of its hooks, its session, its tools or the flow that it calls has changed since. The record was "
+        "not used, and nothing was repeated. Start a new run, or repeat everything: resume the run from "
+        f"'{step}'.",
         code=STEP_CHANGED,
         param="from",
     )
