@@ -1058,6 +1058,19 @@ export interface PromptTrial {
   holds: string;
 }
 
+/** The number of objects that were removed or, with `dry_run`, would be removed. */
+export interface Pruned {
+  runs: number;
+  questions: number;
+  artifacts: number;
+  files: number;
+  usage: number;
+  sessions: number;
+  responses: number;
+  conversations: number;
+  dry_run: boolean;
+}
+
 /**
  * A link to a copy of a session as it was at `created_at`. Anyone with the link can read the copy until
  * `expires_at`. Times are in seconds since 1970.

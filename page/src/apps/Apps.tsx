@@ -6,9 +6,21 @@ import { callSnippet, moment } from "../format";
 import { Menu } from "../parts/Menu";
 import { SchemaForm } from "../parts/SchemaForm";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Copy, Dialog, Empty, type Loaded, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import {
+  Confirm,
+  Copy,
+  Dialog,
+  Empty,
+  FormDialog,
+  type Loaded,
+  pretty,
+  Trouble,
+  useLoaded,
+  useWork,
+} from "../parts/ui";
 import { NEW_APP } from "../places/places";
 import { go, link, route } from "../route";
+import { APP_LIMITS, Limits, readLimits, writeLimits } from "../run/Limits";
 import { RunDiagram } from "../run/RunDiagram";
 import { type AppKind, apps, refresh, status } from "../status";
 import type { App, AppVersion, QuestionDescription, TraceStep } from "../types";
@@ -75,7 +87,7 @@ function AppDialog({ app }: { app: App }) {
         {app.description && <p class="soft">{app.description}</p>}
         {app.kind === "flow" ? <RunForm app={app} /> : <p class="soft">{t("apps.chats")}</p>}
         {app.version > 0 && <Diagram name={app.name} />}
-        {app.version > 0 && reads && <Versions name={app.name} found={versions} />}
+        {app.version > 0 && reads && <Versions app={app} found={versions} />}
         <details class="aside" id="code">
           <summary>{t("apps.code")}</summary>
           <pre>{code}</pre>
@@ -171,11 +183,13 @@ function Diagram({ name }: { name: string }) {
   );
 }
 
-function Versions({ name, found }: { name: string; found: Loaded<AppVersion[]> }) {
+function Versions({ app, found }: { app: App; found: Loaded<AppVersion[]> }) {
+  const { name } = app;
+  const limits = app.limits ?? {};
   const path = `/api/apps/${part(name)}`;
   const [shown, setShown] = useState<AppVersion | null>(null);
   const before = found.value?.find((each) => each.version === (shown?.version ?? 0) - 1);
-  const [removing, setRemoving] = useState(false);
+  const [opened, setOpened] = useState<"" | "limits" | "remove">("");
   const [busy, error, work] = useWork();
   const rollBack = (version: number) =>
     work(async () => {
@@ -230,21 +244,38 @@ function Versions({ name, found }: { name: string; found: Loaded<AppVersion[]> }
           />
         </>
       )}
+      <p class="soft">{writeLimits(limits)}</p>
       <div class="actions">
         <button type="button" onClick={() => go(link("library", "apps", name, "edit"))}>
           {t("edit")}
         </button>
         <Menu name={name}>
-          <button type="button" class="danger" disabled={busy} onClick={() => setRemoving(true)}>
+          <button type="button" onClick={() => setOpened("limits")}>
+            {t("keys.limits")}
+          </button>
+          <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
             {t("delete")}
           </button>
         </Menu>
       </div>
-      {removing && (
+      {opened === "limits" && (
+        <FormDialog
+          title={t("apps.limits", { name })}
+          does={t("save")}
+          onSend={async (form) => {
+            await json(path, { method: "PATCH", json: { limits: readLimits(form, APP_LIMITS) } });
+            await refresh();
+          }}
+          onClose={() => setOpened("")}
+        >
+          <Limits names={APP_LIMITS} held={limits} note={t("apps.limitsNote")} />
+        </FormDialog>
+      )}
+      {opened === "remove" && (
         <Confirm
           title={t("apps.delete", { name })}
           does={t("delete")}
-          onClose={() => setRemoving(false)}
+          onClose={() => setOpened("")}
           onYes={() =>
             work(async () => {
               await json(path, { method: "DELETE" });

@@ -203,7 +203,7 @@ function EvalPage({ id }: { id: string }) {
     `${path}/runs`,
     polled,
   );
-  const [opened, setOpened] = useState<"" | "compare" | "run" | "search" | "remove">("");
+  const [opened, setOpened] = useState<"" | "compare" | "rename" | "run" | "search" | "remove">("");
   const [busy, error, work] = useWork();
   useTrail({ label: test.value?.name || id });
   if (!test.value) return <Trouble error={test.error} retry={test.retry} />;
@@ -228,6 +228,9 @@ function EvalPage({ id }: { id: string }) {
                 {t("searches.new")}
               </button>
             )}
+            <button type="button" onClick={() => setOpened("rename")}>
+              {t("rename")}
+            </button>
             <button type="button" class="danger" disabled={busy} onClick={() => setOpened("remove")}>
               {t("delete")}
             </button>
@@ -264,6 +267,22 @@ function EvalPage({ id }: { id: string }) {
       {opened === "compare" && <CompareDialog runs={finished} onClose={() => setOpened("")} />}
       {opened === "run" && (
         <NewRun evalId={id} before={runs.value?.[0] ?? null} onClose={() => setOpened("")} />
+      )}
+      {opened === "rename" && (
+        <FormDialog
+          title={t("rename")}
+          does={t("save")}
+          onSend={async (form) => {
+            await json(path, { json: { name: form.get("name") } });
+            test.reload();
+          }}
+          onClose={() => setOpened("")}
+        >
+          <label>
+            <span>{t("name")}</span>
+            <input name="name" required defaultValue={name} />
+          </label>
+        </FormDialog>
       )}
       {opened === "remove" && (
         <Confirm

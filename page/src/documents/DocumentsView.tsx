@@ -20,7 +20,7 @@ import {
 import type { Passage } from "../passage";
 import { useTrail } from "../places/trail";
 import { go, link, route } from "../route";
-import { RunProgress } from "../run/RunProgress";
+import { ProgressCard } from "../run/ProgressCard";
 import { refresh, status } from "../status";
 import type { Store, StoreFile } from "../types";
 import { t } from "../words/words";
@@ -260,7 +260,7 @@ function StorePage({ store, file }: { store: Store; file: string }) {
       <Skipped store={store} />
       <Trouble error={error} />
       {rebuild && (
-        <RunProgress
+        <ProgressCard
           key={rebuild}
           run={rebuild}
           label={t("stores.reindex")}

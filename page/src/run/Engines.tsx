@@ -9,7 +9,7 @@ import { Confirm, Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/
 import type { Engine, Finding } from "../types";
 import { t, type Word } from "../words/words";
 import { EngineParameters } from "./EngineParameters";
-import { RunProgress } from "./RunProgress";
+import { ProgressCard } from "./ProgressCard";
 
 const POLL_INTERVAL_MS = 5_000;
 
@@ -103,7 +103,7 @@ function EngineCard({ engine, onChange }: { engine: Engine; onChange: () => void
       {problem && <p class={isBroken ? "bad" : "soft"}>{problem}</p>}
       <Trouble error={error} />
       {run && (
-        <RunProgress
+        <ProgressCard
           key={run}
           run={run}
           label={t("engines.installs", { name })}

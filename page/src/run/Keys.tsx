@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
-import { count, moment } from "../format";
+import { moment } from "../format";
 import { Menu } from "../parts/Menu";
 import { Confirm, Dialog, FormDialog, Listing, ShownOnce, Trouble, useLoaded, useWork } from "../parts/ui";
 import { apps, status } from "../status";
@@ -8,20 +8,7 @@ import type { Key } from "../types";
 import { t } from "../words/words";
 import { readFilter, writeFilter } from "./filters";
 import { InstallLinks } from "./InstallLinks";
-
-const LIMITS = [
-  "concurrency",
-  "requests_per_minute",
-  "tokens_per_minute",
-  "tokens_per_day",
-  "storage_mb",
-] as const;
-const MAX_LIMIT = 1e12;
-
-function shownLimits(limits: Key["limits"]): string {
-  const set = LIMITS.filter((limit) => limits[limit]);
-  return set.map((limit) => `${t(`limit.${limit}`)}: ${count(limits[limit] ?? 0)}`).join(" · ");
-}
+import { KEY_LIMITS, Limits, readLimits, writeLimits } from "./Limits";
 
 export function Keys() {
   const found = useLoaded(() => rows<Key>("/api/keys"), "keys");
@@ -73,7 +60,7 @@ export function Keys() {
                     </code>
                   ))}
                 </p>
-                <p class="soft">{shownLimits(each.limits)}</p>
+                <p class="soft">{writeLimits(each.limits)}</p>
                 {Object.entries(each.filters).map(([store, filter]) => (
                   <p key={store}>
                     {t("keys.reads", { store })} <code class="chip">{writeFilter(filter)}</code>
@@ -173,7 +160,7 @@ function ChangeKey({ held, onClose }: { held: Key; onClose: () => void }) {
       .split(/[\s,]+/)
       .filter(Boolean);
     const filters = readFilters(String(form.get("filters")));
-    await changeKey(held.id, { scopes, filters, limits: readLimits(form) });
+    await changeKey(held.id, { scopes, filters, limits: readLimits(form, KEY_LIMITS) });
   };
   return (
     <FormDialog
@@ -199,39 +186,10 @@ function ChangeKey({ held, onClose }: { held: Key; onClose: () => void }) {
         />
         <small class="soft">{t("keys.filtersNote")}</small>
       </label>
-      <Limits held={held.limits} />
+      <Limits names={KEY_LIMITS} held={held.limits} note={t("keys.limitsNote")} />
       <p class="soft">{t("keys.changeNote")}</p>
     </FormDialog>
   );
-}
-
-/** The limits of a key, expanded if there are any. */
-function Limits({ held }: { held: Key["limits"] }) {
-  return (
-    <details class="aside" open={LIMITS.some((limit) => held[limit])}>
-      <summary>{t("keys.limits")}</summary>
-      <p class="soft">{t("keys.limitsNote")}</p>
-      {LIMITS.map((limit) => (
-        <label key={limit}>
-          <span>{t(`limit.${limit}`)}</span>
-          <input
-            name={limit}
-            type="number"
-            min={1}
-            max={MAX_LIMIT}
-            step={1}
-            defaultValue={held[limit] ?? ""}
-          />
-        </label>
-      ))}
-    </details>
-  );
-}
-
-/** Returns the limits that are set. */
-function readLimits(form: FormData): Key["limits"] {
-  const set = LIMITS.filter((limit) => form.get(limit));
-  return Object.fromEntries(set.map((limit) => [limit, Number(form.get(limit))]));
 }
 
 function readFilters(text: string): Key["filters"] {
@@ -276,7 +234,7 @@ function NewKey({ onClose }: { onClose: () => void }) {
             work(async () => {
               const name = String(form.get("name")).trim();
               const filters = readFilters(String(form.get("filters")));
-              const body = { name, scopes, limits: readLimits(form), filters };
+              const body = { name, scopes, limits: readLimits(form, KEY_LIMITS), filters };
               setMade((await json<{ key: string }>("/api/keys", { json: body })).key);
             });
           }}
@@ -302,7 +260,7 @@ function NewKey({ onClose }: { onClose: () => void }) {
             <textarea name="filters" class="code" rows={2} placeholder="handbook: team=sales and level<=2" />
             <small class="soft">{t("keys.filtersNote")}</small>
           </label>
-          <Limits held={{}} />
+          <Limits names={KEY_LIMITS} held={{}} note={t("keys.limitsNote")} />
           <Trouble error={error} />
           <div class="actions">
             <button type="submit" class="primary" disabled={busy}>

@@ -19,7 +19,7 @@ import type { Deployment, Plan } from "../types";
 import { t } from "../words/words";
 import { Adapters } from "./Adapters";
 import { MemoryBar } from "./MemoryBar";
-import { RunProgress } from "./RunProgress";
+import { ProgressCard } from "./ProgressCard";
 
 export function Models() {
   const [adding, setAdding] = useState(false);
@@ -43,7 +43,7 @@ export function Models() {
       </div>
       <MemoryBar />
       {pulls.map((run) => (
-        <RunProgress key={run} run={run} label={t("models.pull")} done={t("pull.done")} onEnd={refresh} />
+        <ProgressCard key={run} run={run} label={t("models.pull")} done={t("pull.done")} onEnd={refresh} />
       ))}
       <Trouble error={unseen.error} retry={unseen.retry} />
       {!status.value && <Skeleton />}

@@ -2,8 +2,9 @@ import { useState } from "preact/hooks";
 import { followRun, json, type ListPage, part } from "../api";
 import { QuestionView } from "../chat/AnswerView";
 import { count, duration, moment } from "../format";
+import { Menu } from "../parts/Menu";
 import { soft, Table } from "../parts/Table";
-import { Dialog, Listing, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
+import { Dialog, Lazy, Listing, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { status } from "../status";
 import type { RunDescription, RunTrace } from "../types";
@@ -24,6 +25,7 @@ export function Runs() {
     POLL_INTERVAL_MS,
   );
   const [busy, error, work] = useWork();
+  const [isPruning, setPruning] = useState(false);
   const opened = route.value.rest[1];
   const cancel = (run: RunDescription) =>
     work(async () => {
@@ -32,7 +34,14 @@ export function Runs() {
     });
   return (
     <>
-      <h1>{t("section.runs")}</h1>
+      <div class="actions spread">
+        <h1>{t("section.runs")}</h1>
+        <Menu name={t("section.runs")}>
+          <button type="button" class="danger" onClick={() => setPruning(true)}>
+            {t("prune.title")}
+          </button>
+        </Menu>
+      </div>
       <Trouble error={error} />
       <Listing found={found} none={t("runs.none")} note={t("runs.noneNote")}>
         {(listed) => (
@@ -74,6 +83,13 @@ export function Runs() {
           />
         )}
       </Listing>
+      {isPruning && (
+        <Lazy
+          name="prune"
+          load={() => import("./Prune")}
+          given={{ onClose: () => setPruning(false), onPrune: found.reload }}
+        />
+      )}
       {opened && <RunDialog key={opened} id={opened} onChange={found.reload} />}
     </>
   );

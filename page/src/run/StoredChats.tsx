@@ -94,7 +94,7 @@ export function View() {
 
 /** One stored chat: its messages with the answer, and the form that changes its labels. */
 function ChatDialog({ id, onChange }: { id: string; onChange: () => void }) {
-  const path = `${BASE}/${part(id)}`;
+  const path = `/v1/chat/completions/${part(id)}`;
   const chat = useLoaded(() => json<StoredChat>(path), path);
   const messages = usePages(
     (after) => json<ListPage<StoredMessage>>(`${path}/messages?limit=100${after}`),

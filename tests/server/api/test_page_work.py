@@ -27,6 +27,13 @@ LEARNS = [
 
 GUIDE = {"portico_agent": 1, "name": "guide", "model": "noter", "memory": {"long_term": {"store": "facts"}}}
 
+EVALUATION = {
+    "data_source_config": {"type": "custom", "item_schema": {"type": "object"}},
+    "testing_criteria": [
+        {"type": "string_check", "name": "same", "operation": "eq", "input": "a", "reference": "a"}
+    ],
+}
+
 CONFIGURATION: dict[str, Any] = {
     "models": [
         {"name": "house", "source": "fake://", "aliases": ["default"]},
@@ -38,13 +45,14 @@ CONFIGURATION: dict[str, Any] = {
         {
             "name": "sale",
             "flow": {
+                "durability": "normal",
                 "step": {
                     "op": "pipeline",
                     "steps": [
                         {"op": "approve", "message": "Sell the house?"},
                         {"op": "approve", "message": "At what price?", "answer_schema": {"type": "integer"}},
                     ],
-                }
+                },
             },
         }
     ],
@@ -223,3 +231,49 @@ async def test_engines_are_checked_removed_and_installed(seen: Seen) -> None:
     assert "tensor_parallel" in await page.until(text("#parameters"))
     await sound(seen)
     await escape(page)
+
+
+async def test_old_runs_are_counted_before_they_are_deleted(seen: Seen) -> None:
+    page = seen.page
+    seen.post(f"/api/runs/{start_sale(seen)}/cancel", {})
+    await visit(page, "run", "runs")
+    await click(page, "More actions: Runs")
+    await click(page, "Delete old runs", ".menu:popover-open")
+    await fill(page, days="0")
+    await click(page, "Count", "dialog")
+    assert "Runs: " in await page.until(text("#pruneplan ul"))
+    await sound(seen)
+    await click(page, "Delete", "dialog")
+    await page.until("!document.querySelector('dialog')")
+    await click(page, "More actions: Runs")
+    await click(page, "Delete old runs", ".menu:popover-open")
+    await fill(page, days="0")
+    await click(page, "Count", "dialog")
+    assert await page.until(text("#pruneplan p")) == "Nothing is that old."
+    await escape(page)
+
+
+async def test_an_evaluation_is_renamed_and_an_app_is_limited(seen: Seen) -> None:
+    page, name = seen.page, f"story{seen.width}"
+    seen.post("/v1/evals", {**EVALUATION, "name": name})
+    [evaluation] = seen.get("/v1/evals").json()["data"]
+    await visit(page, "run", "evals", evaluation["id"])
+    await click(page, f"More actions: {name}")
+    await click(page, "Rename", ".menu:popover-open")
+    await fill(page, name=" of the year")
+    await click(page, "Save", "dialog")
+    await page.until(f"{text('h1')}.includes('of the year')")
+    seen.delete(f"/v1/evals/{evaluation['id']}")
+    spec = {"portico_flow": 1, "step": {"op": "code", "source": "lambda given: given"}}
+    seen.post("/api/apps", {"name": name, "kind": "flow", "spec": spec})
+    await visit(page, "library", "apps", name)
+    await click(page, f"More actions: {name}")
+    await click(page, "Limits", ".menu:popover-open")
+    await click(page, "Limits", "dialog form")
+    await fill(page, concurrency="2")
+    await sound(seen)
+    await page.press_enter()
+    await page.until(f"{text('dialog[open]')}?.includes('Concurrent calls: 2')")
+    assert seen.get(f"/api/apps/{name}").json()["limits"] == {"concurrency": 2}
+    await escape(page)
+    seen.delete(f"/api/apps/{name}")

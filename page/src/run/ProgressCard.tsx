@@ -5,8 +5,8 @@ import { Trouble, useWork } from "../parts/ui";
 import { t } from "../words/words";
 import { useProgress } from "./progress";
 
-/** The progress of a run, from its events. `onEnd` is called when the run has ended, `done` says that it has succeeded. */
-export function RunProgress(props: { run: string; label: string; done: string; onEnd: () => void }) {
+/** A card with the progress of a run. `onEnd` is called when the run has ended, `done` says that it has succeeded. */
+export function ProgressCard(props: { run: string; label: string; done: string; onEnd: () => void }) {
   const { run, label, onEnd } = props;
   const { progress, ended, error } = useProgress(run);
   const [busy, stopError, work] = useWork();
