@@ -659,6 +659,13 @@ export interface FineTuningJob {
   evaluation: RankingEvaluation | null;
 }
 
+/** The names of the prompts in an import, grouped by result. */
+export interface ImportedPrompts {
+  added: string[];
+  changed: string[];
+  unchanged: string[];
+}
+
 /** Input tokens that were read from a cache. */
 export interface InputDetails {
   cached_tokens: number;
@@ -1040,6 +1047,12 @@ export interface PromptArgument {
   required: boolean;
   default: string | number | boolean | null;
   enum: (string | number | boolean)[];
+}
+
+/** A prompt as a file: the name and the text of the file. */
+export interface PromptDocument {
+  filename: string;
+  text: string;
 }
 
 /** A message of a prompt; `{name}` marks an argument, `{{` and `}}` are literal braces. */
@@ -1454,6 +1467,18 @@ export interface ToolResult {
   structured: Record<string, unknown> | null;
   is_error: boolean;
   artifacts: Artifact[];
+}
+
+/** A source of tools that was added. An API document can provide many tools. */
+export interface ToolSource {
+  name: string;
+  kind: string;
+  what: string;
+  state: string;
+  error: string | null;
+  warning: string;
+  tools: string[];
+  configured: boolean;
 }
 
 /**

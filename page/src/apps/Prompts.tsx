@@ -1,11 +1,22 @@
 import { useState } from "preact/hooks";
 import { json, rows } from "../api";
 import { moment } from "../format";
+import { FileDrop } from "../parts/FileDrop";
 import { Menu } from "../parts/Menu";
-import { CardList, Confirm, Dialog, FormDialog, Lazy, Trouble, useLoaded, useWork } from "../parts/ui";
-import type { Prompt, PromptArgument } from "../types";
+import {
+  CardList,
+  Confirm,
+  Dialog,
+  FormDialog,
+  Lazy,
+  saveAs,
+  Trouble,
+  useLoaded,
+  useWork,
+} from "../parts/ui";
+import type { ImportedPrompts, Prompt, PromptArgument } from "../types";
 import { t } from "../words/words";
-import { promptVersions, removePrompt } from "./promptCalls";
+import { exportPrompt, loadPrompts, promptVersions, removePrompt } from "./promptCalls";
 
 type Argument = Pick<PromptArgument, "name"> & Partial<PromptArgument>;
 
@@ -19,6 +30,14 @@ export function argumentsOf(content: string, known: Argument[]): Argument[] {
 export function Prompts() {
   const found = useLoaded(() => rows<Prompt>("/api/prompts"), "prompts");
   const [writing, setWriting] = useState(false);
+  const [imported, setImported] = useState<ImportedPrompts | null>(null);
+  const [, error, work] = useWork();
+  const load = (file: File) =>
+    work(async () => {
+      setImported(null);
+      setImported(await loadPrompts(file));
+      found.reload();
+    });
   return (
     <>
       <CardList
@@ -32,6 +51,21 @@ export function Prompts() {
       >
         {(prompt) => <PromptCard key={prompt.id} prompt={prompt} onChange={found.reload} />}
       </CardList>
+      <FileDrop
+        id="promptfile"
+        note={t("prompts.drop")}
+        chooses={t("batches.choose")}
+        accept=".yaml,.yml,.md,.prompty,.prompt,.json"
+        onFile={load}
+      />
+      <Trouble error={error} />
+      <p class="soft" role="status" id="imported">
+        {imported &&
+          (["added", "changed", "unchanged"] as const)
+            .filter((kind) => imported[kind].length)
+            .map((kind) => t(`prompts.${kind}`, { names: imported[kind].join(", ") }))
+            .join(" · ")}
+      </p>
       {writing && <PromptDialog onClose={() => setWriting(false)} onSave={found.reload} />}
     </>
   );
@@ -53,6 +87,18 @@ function PromptCard({ prompt, onChange }: { prompt: Prompt; onChange: () => void
           <Menu name={prompt.name}>
             <button type="button" onClick={() => setOpened("versions")}>
               {t("apps.versions")}
+            </button>
+            <button
+              type="button"
+              disabled={busy}
+              onClick={() =>
+                work(async () => {
+                  const file = await exportPrompt(prompt.name);
+                  saveAs(file, file.name);
+                })
+              }
+            >
+              {t("skills.save")}
             </button>
             {prompt.cases.length > 0 && (
               <button type="button" onClick={() => setOpened("test")}>

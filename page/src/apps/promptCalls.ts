@@ -1,7 +1,7 @@
 // Requests about one prompt.
 
 import { json, part, rows } from "../api";
-import type { Prompt, PromptMessage } from "../types";
+import type { ImportedPrompts, Prompt, PromptDocument, PromptMessage } from "../types";
 
 /** Returns the address of a prompt, whose name can contain slashes. */
 const pathOf = (name: string) => `/api/prompts/${name.split("/").map(part).join("/")}`;
@@ -16,6 +16,19 @@ export async function renderPrompt(prompt: Prompt, given: Record<string, unknown
 /** Returns all versions of a prompt, newest first. */
 export function promptVersions(name: string): Promise<Prompt[]> {
   return rows<Prompt>(`${pathOf(name)}/versions`);
+}
+
+/** Returns the newest version of a prompt as a file that can be loaded again. */
+export async function exportPrompt(name: string): Promise<File> {
+  const { filename, text } = await json<PromptDocument>(`${pathOf(name)}/export`);
+  return new File([text], filename, { type: "text/markdown" });
+}
+
+/** Saves the prompts of a file. */
+export async function loadPrompts(file: File): Promise<ImportedPrompts> {
+  return json<ImportedPrompts>("/api/prompts/import", {
+    json: { files: { [file.name]: await file.text() } },
+  });
 }
 
 export function removePrompt(name: string): Promise<unknown> {

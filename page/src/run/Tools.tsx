@@ -30,6 +30,7 @@ function AllTools() {
   return (
     <>
       <Servers onChange={tools.reload} />
+      <Lazy name="sources" load={() => import("./ToolSources")} given={{ onChange: tools.reload }} />
       <h2>{t("section.tools")}</h2>
       <Listing found={tools} none={t("tools.none")} note={t("tools.noneNote")}>
         {(listed) => (

@@ -277,3 +277,35 @@ async def test_an_evaluation_is_renamed_and_an_app_is_limited(seen: Seen) -> Non
     assert seen.get(f"/api/apps/{name}").json()["limits"] == {"concurrency": 2}
     await escape(page)
     seen.delete(f"/api/apps/{name}")
+
+
+async def test_a_tool_is_added_and_a_prompt_goes_through_a_file(seen: Seen) -> None:
+    page, name = seen.page, f"shout{seen.width}"
+    await visit(page, "library", "tools")
+    await click(page, "Add tool")
+    await fill(page, name=name, what="echo {word}", description="Repeats a word")
+    await sound(seen)
+    await click(page, "Add tool", "dialog")
+    await page.until(f"{text('#tools')}?.includes({json.dumps(name)})")
+    await click(page, f"More actions: {name}")
+    await click(page, "Delete", ".menu:popover-open")
+    await click(page, "Delete", "dialog")
+    await page.until(f"!{text('#tools')}.includes({json.dumps(name)})")
+    messages = [{"role": "user", "content": "Say {word}."}]
+    seen.post("/api/prompts", {"name": name, "messages": messages, "arguments": [{"name": "word"}]})
+    await visit(page, "library", "prompts")
+    await page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(seen.folder))
+    await click(page, f"More actions: {name}")
+    await click(page, "Save as file", ".menu:popover-open")
+    file = seen.folder / f"{name}.md"
+    content = await downloaded(seen, file.name)
+    seen.delete(f"/api/prompts/{name}")
+    file.write_bytes(content)
+    await page.choose_file("#promptfile", file)
+    await page.until(f"{text('#imported')} === 'Added: {name}'")
+    assert seen.get(f"/api/prompts/{name}").json()["messages"][0]["content"].strip() == "Say {word}."
+    await sound(seen)
+    file.write_text("nonsense", encoding="utf-8")
+    await page.choose_file("#promptfile", file)
+    assert await page.until(text("main .trouble"))
+    seen.delete(f"/api/prompts/{name}")
