@@ -54,16 +54,16 @@ def is_redirect_uri(uri: str) -> bool:
     return parts.scheme not in _BROWSER_SCHEMES and bool(parts.scheme) and bool(parts.netloc or parts.path)
 
 
-def matches(registered: str, requested: str) -> bool:
-    """Return whether a requested address is the registered address. The port of a native app on this machine may
+def matches(registered: str, redirect_uri: str) -> bool:
+    """Return whether a redirect address is the registered address. The port of a native app on this machine may
     differ, because the app chooses a free port.
     """
-    if registered == requested:
+    if registered == redirect_uri:
         return True
-    ours, theirs = _parts(registered), _parts(requested)
+    ours, theirs = _parts(registered), _parts(redirect_uri)
     if ours is None or theirs is None or ours.scheme != "http" or ours.hostname not in _LOOPBACK:
         return False
-    if not is_redirect_uri(requested):
+    if not is_redirect_uri(redirect_uri):
         return False
     return (ours.scheme, ours.hostname, ours.path, ours.query) == (
         theirs.scheme,
@@ -73,9 +73,9 @@ def matches(registered: str, requested: str) -> bool:
     )
 
 
-def match_any(registered: Iterable[str], requested: str) -> bool:
-    """Return whether a requested address is one of the registered addresses."""
-    return any(matches(uri, requested) for uri in registered)
+def match_any(registered: Iterable[str], redirect_uri: str) -> bool:
+    """Return whether a redirect address is one of the registered addresses."""
+    return any(matches(uri, redirect_uri) for uri in registered)
 
 
 def with_parameters(uri: str, parameters: Mapping[str, str]) -> str:

@@ -1,13 +1,12 @@
-"""The storage behind the MCP package's token and revocation handlers: `Grants` in the form of its provider protocol."""
+"""The storage behind the MCP package's token handler: `Grants` in the form of its provider protocol."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mcp.server.auth.handlers.revoke import RevocationHandler
 from mcp.server.auth.handlers.token import TokenHandler
-from mcp.server.auth.middleware.client_auth import ClientAuthenticator
+from mcp.server.auth.middleware.client_auth import AuthenticationError, ClientAuthenticator
 from mcp.server.auth.provider import (
     AccessToken,
     AuthorizationCode,
@@ -23,6 +22,7 @@ from starlette.responses import Response
 
 from portico_server.api.auth.grants import Grants, GrantTokens
 from portico_server.api.auth.oauth_clients import OAuthClients
+from portico_server.api.auth.oauth_errors import OAuthError
 from portico_server.db.grants import ACCESS_LIFE_S, CODE_LIFE_S, GrantRow
 
 
@@ -132,5 +132,17 @@ async def answer_token_request(provider: GrantProvider, request: Request) -> Res
 
 
 async def answer_revocation(provider: GrantProvider, request: Request) -> Response:
-    """Revoke the grant to which a token belongs."""
-    return await RevocationHandler(provider, ClientAuthenticator(provider)).handle(request)
+    """Revoke the grant to which a token belongs, if it is a grant of the client. The package's own handler requires a
+    client secret, which public clients do not have.
+    """
+    try:
+        client = await ClientAuthenticator(provider).authenticate_request(request)
+    except AuthenticationError as error:
+        raise OAuthError("invalid_client", error.message) from error
+    token = str((await request.form()).get("token", ""))
+    if not token:
+        raise OAuthError("invalid_request", "The request has no token.")
+    loaded_token = await provider.load_access_token(token) or await provider.load_refresh_token(client, token)
+    if loaded_token is not None and loaded_token.client_id == client.client_id:
+        await provider.revoke_token(loaded_token)
+    return Response(headers={"Cache-Control": "no-store"})
