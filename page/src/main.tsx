@@ -1,10 +1,11 @@
 import { render } from "preact";
 import { App } from "./App";
 import { Alone } from "./alone/Alone";
+import { Consent } from "./alone/Consent";
 import { Public } from "./alone/Public";
 import { watchConversations } from "./chat/conversation";
 import { route } from "./route";
-import { comeBack } from "./signIn";
+import { CONSENT, comeBack } from "./signIn";
 import { watchStatus } from "./status";
 import "./design.css";
 import "./style.css";
@@ -19,6 +20,7 @@ route.subscribe(({ view }) => {
   if ((view === PUBLIC) !== isPublic) location.reload();
 });
 if (place && alone !== undefined) render(<Alone title={alone} />, place);
+else if (place && location.pathname === CONSENT) render(<Consent />, place);
 else if (place && isPublic) render(<Public />, place);
 else if (place) {
   comeBack();

@@ -5,6 +5,9 @@ import { json } from "./api";
 import { go } from "./route";
 import type { Whoami } from "./types";
 
+/** The path of the page on which a person answers an OAuth client. */
+export const CONSENT = "/authorize";
+
 const PLACE_NAME = "portico-place";
 
 /** The issuers that users can sign in with. */
@@ -31,7 +34,8 @@ export async function lookWhoCalls(locked: boolean): Promise<void> {
 export async function signIn(issuer: string): Promise<void> {
   refused.value = "";
   const { address } = await json<{ address: string }>("/api/sign-in", { json: { issuer } });
-  sessionStorage.setItem(PLACE_NAME, location.hash);
+  const isConsent = location.pathname === CONSENT;
+  sessionStorage.setItem(PLACE_NAME, isConsent ? CONSENT + location.search : location.hash);
   location.assign(address);
 }
 
@@ -46,5 +50,6 @@ export function comeBack(): void {
   const place = sessionStorage.getItem(PLACE_NAME);
   sessionStorage.removeItem(PLACE_NAME);
   if (refused.value) history.replaceState(null, "", `/${location.hash}`);
-  if (place) go(place, true);
+  if (place?.startsWith(`${CONSENT}?`)) location.replace(place);
+  else if (place) go(place, true);
 }

@@ -313,6 +313,28 @@ export interface ConfiguredGuard {
   on_error: string;
 }
 
+/**
+ * What an OAuth client asks a person for. `document`: the address of the client's metadata document, empty for a
+ * registered client. `redirect`: where the browser returns to. `audience`: where the access is valid.
+ *
+ * If the request is invalid, only `error` and `location` are set: the reason, and the address at which the client
+ * learns it.
+ */
+export interface Consent {
+  name: string;
+  document: string;
+  redirect: string;
+  audience: string;
+  scopes: string[];
+  error: string;
+  location: string;
+}
+
+/** The answer of a person to an OAuth client. `location`: the address to which the browser must return. */
+export interface ConsentAnswer {
+  location: string;
+}
+
 /** A container. Times are in seconds since 1970. */
 export interface Container {
   id: string;

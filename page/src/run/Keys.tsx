@@ -37,7 +37,7 @@ export function Keys() {
                 <div class="actions spread">
                   <span class="name">{each.name}</span>
                   <span class="actions">
-                    {!isFixed(each) && (
+                    {!isFixed(each) && !each.parent && (
                       <button type="button" disabled={busy} onClick={() => setChanging(each)}>
                         {t("keys.change")}
                       </button>
