@@ -27,10 +27,8 @@ from mcp_types import (
     ToolUseContent,
 )
 from tests import daemon as daemons
-from tests.daemon import ROOT, Daemon
+from tests.daemon import Daemon
 
-PACKAGES = ("@modelcontextprotocol/sdk@1.32.2", "@modelcontextprotocol/client@2.4.0")
-CACHE = ROOT / ".portico-test" / "interop"
 BREAD = "portico://stores/handbook/files/bread.txt"
 
 
@@ -81,29 +79,6 @@ def ended_naps(served: Daemon, count: int) -> list[str]:
     while (naps := naps_of(served)).count("cancelled") < count and time.monotonic() < until:
         assert "completed" not in naps
     return naps
-
-
-@pytest.fixture(scope="module")
-def packages() -> Path:
-    """The folder with the TypeScript SDK."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("npm is not installed, so there is no TypeScript SDK")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    command = [
-        npm,
-        "install",
-        "--prefer-offline",
-        "--no-audit",
-        "--no-fund",
-        "--prefix",
-        str(CACHE),
-        *PACKAGES,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, cwd=CACHE)
-    if done.returncode:
-        pytest.skip(f"the TypeScript SDK cannot be fetched: {done.stderr[-200:]}")
-    return CACHE
 
 
 @pytest.mark.conformance(
