@@ -43,12 +43,12 @@ class Work:
         try:
             await context.emit(Progressed("baking", message="In the oven"))
             if self.chats:
-                await asyncio.sleep(0.5)
+                await self.go.wait()
                 reply = await context.call("client", Chat(({"role": "user", "content": "Brown enough?"},)))
                 assert isinstance(reply, ChatReply)
                 return ToolResult(reply.content)
             if self.asks:
-                await asyncio.sleep(0.5)  # the call itself asks questions until it becomes a task
+                await self.go.wait()  # the call itself asks questions until it becomes a task
                 answer = await context.ask(NewQuestion("approval", "bake", "Take it out?"))
                 return ToolResult("Out" if answer.accepted else "In")
             await self.go.wait()
@@ -205,6 +205,7 @@ async def test_one_key_holds_half_of_all_calls(
 async def test_a_task_asks_and_is_answered(wire: Wire, work: Work) -> None:
     work.asks = True
     task = await wire.result("tools/call", name="bake", arguments={})
+    work.go.set()
     asking = await wire.until(task["taskId"], "input_required")
     ((question, request),) = asking["inputRequests"].items()
     assert request["method"] == "elicitation/create" and "Take it out?" in request["params"]["message"]
@@ -219,6 +220,7 @@ async def test_a_task_asks_the_model_of_its_client(service: Service, wire: Wire,
     service.daemon.registry.add_source(ClientModels())
     wire.capabilities["sampling"] = {}
     task = await wire.result("tools/call", name="bake", arguments={})
+    work.go.set()
     asking = await wire.until(task["taskId"], "input_required")
     ((question, request),) = asking["inputRequests"].items()
     assert request["method"] == "sampling/createMessage"
