@@ -89,13 +89,15 @@ POD = {
     "restartPolicy!": "Never|OnFailure",  # a Job accepts no other value
     "automountServiceAccountToken": bool,
     "enableServiceLinks": bool,
-    "serviceAccountName": NAME,
+    **dict.fromkeys(("serviceAccountName", "priorityClassName", "runtimeClassName", "schedulerName"), NAME),
+    "imagePullSecrets": [{"name!": NAME}],
     "terminationGracePeriodSeconds": int,
     "activeDeadlineSeconds": int,
     "nodeSelector": LABELS,
     "securityContext": {
         "runAsNonRoot": bool,
         **dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), int),
+        "fsGroupChangePolicy": "Always|OnRootMismatch",
         "seccompProfile": {"type!": "RuntimeDefault|Unconfined|Localhost"},
     },
     "containers!": [CONTAINER],
@@ -109,7 +111,12 @@ POD = {
         }
     ],
     "tolerations": [
-        {"key": str, "operator": "Exists|Equal", "effect": "NoSchedule|PreferNoSchedule|NoExecute"}
+        {
+            "key": str,
+            "operator": "Exists|Equal",
+            "value": str,
+            "effect": "NoSchedule|PreferNoSchedule|NoExecute",
+        }
     ],
     "affinity": {
         "nodeAffinity": {
@@ -126,7 +133,7 @@ JOB = {
     "spec!": {
         "backoffLimit": int,
         "ttlSecondsAfterFinished": int,
-        "template!": {"metadata": {"labels": LABELS}, "spec!": POD},
+        "template!": {"metadata": {"labels": LABELS, "annotations": Map()}, "spec!": POD},
     },
 }
 SECRET = {

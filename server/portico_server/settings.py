@@ -229,11 +229,6 @@ class Settings:
         "Context in kubectl's configuration (default: its current one; in a cluster the service account of "
         "the daemon)",
     )
-    kubernetes_service_account: str = _setting(
-        "",
-        "Service account of Kubernetes Pods, which can pull the image; Pods do not get its token",
-        form=EntryForm(re.compile(_OBJECT), "the name of a service account"),
-    )
     kubernetes_volumes: str = _setting(
         "",
         "Volumes of Kubernetes Pods, as CLAIM:/PATH or /FOLDER_OF_NODE:/PATH, optionally followed by :ro, "
@@ -243,10 +238,9 @@ class Settings:
             "CLAIM:/PATH or /FOLDER:/PATH, with :ro for a read-only volume",
         ),
     )
-    kubernetes_node_selector: str = _setting(
+    kubernetes_template: str = _setting(
         "",
-        "Labels of the nodes on which Kubernetes Pods run, as NAME=VALUE, separated by commas",
-        form=EntryForm(re.compile(f"{_LABEL}=({_LABEL})?"), "NAME=VALUE"),
+        "YAML file with labels and scheduling fields of Kubernetes Pods: priority, node selector, tolerations, queue",
     )
     kubernetes_gpu_resource: str = _setting(
         "nvidia.com/gpu",

@@ -16,6 +16,7 @@ import orjson
 from portico.schemas.cluster import ClusterNode
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
+from portico_server.launchers.pod_template import PodTemplate, read_pod_template
 from portico_server.launchers.pods import (
     AGENT_PORT,
     JOB_LABEL,
@@ -71,14 +72,13 @@ _NO_LOGIN: Final = ("Unauthorized", "must be logged in", "getting credentials")
 
 def backend(settings: Settings) -> KubernetesBackend:
     """Return the backend configured by the settings."""
-    daemon = comma_separated(settings.kubernetes_daemon)
+    daemon, template = comma_separated(settings.kubernetes_daemon), settings.kubernetes_template
     options = PodOptions(
         image=settings.kubernetes_image,
         user=os.getuid(),
         group=os.getgid(),
-        service_account=settings.kubernetes_service_account,
         volumes=[_volume(entry) for entry in comma_separated(settings.kubernetes_volumes)],
-        node_selector=_labels(comma_separated(settings.kubernetes_node_selector)),
+        template=read_pod_template(Path(template)) if template else PodTemplate(),
         gpu_resource=settings.kubernetes_gpu_resource,
         gpu_label=settings.kubernetes_gpu_label,
         daemon_labels=_labels([entry for entry in daemon if "=" in entry]),
@@ -323,7 +323,8 @@ def read_job(job: Mapping[str, Any], warning: str) -> JobLook:
     status = job.get("status", {})
     if failure := _condition(status, "Failed", "True"):  # a Pod that had ended by itself would still exist
         return JobLook("ended", _POD_DELETED if failure.startswith("BackoffLimitExceeded") else failure)
-    return JobLook("queued", warning)
+    # A queue such as Kueue suspends a Job until it has room.
+    return JobLook("queued", warning or _condition(status, "Suspended", "True"))
 
 
 def read_node(node: Mapping[str, Any], gpu_resource: str, gpu_label: str, *, busy: bool) -> ClusterNode:

@@ -14,6 +14,7 @@ from portico.schemas.cluster import ClusterJob, ClusterNode
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable, nearest
 from portico_server.launchers.local import LOCAL
+from portico_server.launchers.pod_template import read_pod_template
 from portico_server.launchers.protocol import DrainsNodes, Launcher, ListsNodes, check_launcher
 from portico_server.settings import LAUNCHERS, Settings
 
@@ -42,6 +43,9 @@ class Launchers:
     """
 
     def __init__(self, settings: Settings) -> None:
+        """Raise `InvalidRequest` if the template of Pods is invalid, so that the daemon does not start with it."""
+        if settings.kubernetes_template:
+            read_pod_template(Path(settings.kubernetes_template))
         self._settings = settings
         self._launchers: dict[str, RemoteLauncher] = {}
         self._lock = asyncio.Lock()

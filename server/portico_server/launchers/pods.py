@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from portico_server.core.dataclass import dataclass
+from portico_server.launchers.pod_template import PodTemplate
 from portico_server.launchers.protocol import LaunchOrder
 
 AGENT_PORT: Final = 8643
@@ -15,6 +16,8 @@ ORDER_FILE: Final = "order.json"
 ORDER_FOLDER: Final = "/run/portico"
 
 JOB_LABEL: Final = "app.kubernetes.io/instance"
+
+_PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
 _MANAGED_BY: Final = ("app.kubernetes.io/managed-by", "portico")
 
@@ -47,6 +50,8 @@ def pod_security(user: int, group: int) -> dict[str, Any]:
         "runAsUser": user,
         "runAsGroup": group,
         "fsGroup": group,
+        # Otherwise, each start of a Pod changes the owner of every file of a volume, which takes minutes.
+        "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     }
 
@@ -81,15 +86,15 @@ class PodOptions:
     """The options of every Pod, unless the resources of a job override them.
 
     ``volumes`` are claims by name and node folders by path, each with its mount path and whether it is read-only.
-    ``daemon`` states who may access the Pod, as Pod labels or address ranges. The Pod runs as ``user`` and ``group``.
+    ``daemon`` states who may access the Pod, as Pod labels or address ranges. The Pod runs as ``user`` and ``group``,
+    where and with which priority the ``template`` says.
     """
 
     image: str
     user: int
     group: int
-    service_account: str = ""
     volumes: Sequence[tuple[str, str, bool]] = ()
-    node_selector: Mapping[str, str] | None = None
+    template: PodTemplate = PodTemplate()
     gpu_resource: str = "nvidia.com/gpu"
     gpu_label: str = "nvidia.com/gpu.product"
     daemon_labels: Mapping[str, str] | None = None
@@ -100,15 +105,20 @@ def job_object(
     job: str, order: LaunchOrder, command: Sequence[str], options: PodOptions, avoid: Sequence[str]
 ) -> dict[str, Any]:
     """Return a Job with one Pod. The Pod is never restarted, because the daemon must send its input again."""
-    labels = _labels(job)
+    template = options.template
+    labels = {**template.labels, **_labels(job)}
     manifest = new_object("Job", "batch/v1", job, labels)
-    manifest["metadata"]["annotations"] = {"portico-name": order.name}
+    manifest["metadata"]["annotations"] = {**template.annotations, "portico-name": order.name}
+    pod_metadata = {
+        "labels": labels,
+        **({"annotations": template.annotations} if template.annotations else {}),
+    }
     return {
         **manifest,
         "spec": {
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": FINISHED_LIFETIME_S,
-            "template": {"metadata": {"labels": labels}, "spec": _pod(job, order, command, options, avoid)},
+            "template": {"metadata": pod_metadata, "spec": _pod(job, order, command, options, avoid)},
         },
     }
 
@@ -207,6 +217,7 @@ def _pod(
     if container_limits:
         container["resources"] = container_limits
     pod: dict[str, Any] = {
+        **options.template.spec,
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -215,19 +226,22 @@ def _pod(
         "containers": [container],
         "volumes": volumes,
     }
-    selector = dict(options.node_selector or {})
     if resources.gpu_type:
-        selector[options.gpu_label] = resources.gpu_type
-    if selector:
-        pod["nodeSelector"] = selector
-    if options.service_account:
-        pod["serviceAccountName"] = options.service_account
+        pod["nodeSelector"] = {**pod.get("nodeSelector", {}), options.gpu_label: resources.gpu_type}
     if resources.minutes:
         pod["activeDeadlineSeconds"] = resources.minutes * 60
     if resources.gpus:  # nodes with GPUs often have this taint, which keeps other Pods away
-        pod["tolerations"] = [{"key": options.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}]
+        toleration = {"key": options.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}
+        pod["tolerations"] = [*pod.get("tolerations", ()), toleration]
     if avoid:  # a preference, not a requirement, because the cluster may have no other nodes
         elsewhere = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": list(avoid)}
         preference = {"weight": 100, "preference": {"matchExpressions": [elsewhere]}}
-        pod["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preference]}}
+        pod["affinity"] = _prefer(preference, pod.get("affinity", {}))
     return pod
+
+
+def _prefer(preference: Mapping[str, Any], affinity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an affinity with one more preference of nodes."""
+    node_affinity = affinity.get("nodeAffinity", {})
+    preferences = [*node_affinity.get(_PREFERRED, ()), preference]
+    return {**affinity, "nodeAffinity": {**node_affinity, _PREFERRED: preferences}}

@@ -231,6 +231,7 @@ def _kubernetes(facts: PackageFacts, options: TargetOptions) -> dict[str, str]:
         "networkpolicy.yaml": _network_policy(facts),
     }
     if options.several:
+        documents["disruption.yaml"] = _disruption_budget(facts)
         documents["files.yaml"] = _claim(f"{facts.label}-files", options.storage_gb, "ReadWriteMany")
     if options.host:
         documents["ingress.yaml"] = _ingress(facts, options.host)
@@ -247,6 +248,7 @@ def _kubernetes(facts: PackageFacts, options: TargetOptions) -> dict[str, str]:
     }
     hints = {
         "statefulset.yaml": "The daemons. More than one replica needs PostgreSQL (PORTICO_DATABASE in .env).",
+        "disruption.yaml": "When nodes are drained, the daemons move one after another.",
         "files.yaml": "The contents of files. All daemons share this volume: the storage class must support "
         "ReadWriteMany.",
         "autoscaler.yaml": "Scales by the number of model calls, a metric that Prometheus (with an admin key) and its "
@@ -335,6 +337,13 @@ def _stateful_set(facts: PackageFacts, options: TargetOptions) -> dict[str, Any]
         ],
     }
     return {**new_object("StatefulSet", "apps/v1", name, _labels(facts)), "spec": spec}
+
+
+def _disruption_budget(facts: PackageFacts) -> dict[str, Any]:
+    return {
+        **new_object("PodDisruptionBudget", "policy/v1", facts.label, _labels(facts)),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _labels(facts)}},
+    }
 
 
 def _storage(size_gb: int, mode: str) -> dict[str, Any]:

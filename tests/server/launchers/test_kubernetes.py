@@ -25,7 +25,9 @@ from portico.wire import Event, Progressed
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.finetune.training_events import Metrics, TrainedWeights
 from portico_server.launchers.kubernetes import backend, read_job, read_node, read_pod
-from portico_server.launchers.pods import PodOptions, job_object, policy_object
+from portico_server.launchers.launchers import Launchers
+from portico_server.launchers.pod_template import PodTemplate, read_pod_template
+from portico_server.launchers.pods import JOB_LABEL, PodOptions, job_object, policy_object
 from portico_server.launchers.protocol import LaunchOrder, Resources
 from portico_server.models.deployment import Deployment
 from portico_server.models.server_process import ServerProcess
@@ -63,6 +65,9 @@ def process_of(models: ModelFixture, name: str = "m") -> ServerProcess:
 # --- without a cluster ----------------------------------------------------------------------------------
 
 
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+
+
 def order(**resources: Any) -> LaunchOrder:
     return LaunchOrder("m", ["engine"], Path("/log"), resources=Resources(**resources))
 
@@ -72,9 +77,17 @@ def test_a_pod_asks_for_what_is_set() -> None:
         "image:1",
         user=8642,
         group=8642,
-        service_account="puller",
         volumes=[("home", "/data", False), ("/mnt/models", "/models", True)],
-        node_selector={"disk": "ssd"},
+        template=PodTemplate(
+            labels={"kueue.x-k8s.io/queue-name": "gpus", JOB_LABEL: "other"},
+            spec={
+                "affinity": {"podAntiAffinity": {}, "nodeAffinity": {PREFERRED: [{"weight": 1}]}},
+                "nodeSelector": {"disk": "ssd"},
+                "priorityClassName": "interactive",
+                "serviceAccountName": "puller",
+                "tolerations": [{"key": "team"}],
+            },
+        ),
         daemon_labels={"app": "portico"},
         daemon_addresses=["10.1.0.0/16"],
     )
@@ -87,16 +100,26 @@ def test_a_pod_asks_for_what_is_set() -> None:
         "limits": {"memory": "100Mi", "nvidia.com/gpu": "2"},
     }
     assert pod["nodeSelector"] == {"disk": "ssd", "nvidia.com/gpu.product": "A100"}
-    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert pod["tolerations"] == [
+        {"key": "team"},
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+    ]
+    assert pod["priorityClassName"] == "interactive"
+    assert pod["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
+    labels = made["metadata"]["labels"]
+    assert labels == made["spec"]["template"]["metadata"]["labels"]
+    assert labels["kueue.x-k8s.io/queue-name"] == "gpus" and labels[JOB_LABEL] == "portico-1"
     assert pod["activeDeadlineSeconds"] == 300
     assert pod["serviceAccountName"] == "puller" and not pod["automountServiceAccountToken"]
     assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] == 8642
     assert {"name": "volume-1", "hostPath": {"path": "/mnt/models", "type": "Directory"}} in pod["volumes"]
     assert {"name": "volume-1", "mountPath": "/models", "readOnly": True} in container["volumeMounts"]
-    assert "node-1" in json.dumps(pod["affinity"])
+    assert set(pod["affinity"]) == {"podAntiAffinity", "nodeAffinity"}
+    preferred, elsewhere = pod["affinity"]["nodeAffinity"][PREFERRED]
+    assert preferred == {"weight": 1} and "node-1" in json.dumps(elsewhere)
     owner = {**made, "metadata": {**made["metadata"], "uid": "1"}}
     policy = policy_object("portico-1", owner, options)["spec"]
-    assert policy["podSelector"]["matchLabels"] == made["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
     assert policy["ingress"] == [
         {
             "from": [
@@ -106,6 +129,42 @@ def test_a_pod_asks_for_what_is_set() -> None:
         }
     ]
     assert "app" not in policy["podSelector"]["matchLabels"], "an engine does not pass for the daemon"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("- spec", "must contain a mapping"),
+        ("spec: [", "cannot be read"),
+        ("specs: {}", "cannot set 'specs'. Did you mean 'spec'?"),
+        ("spec: {hostNetwork: true}", "cannot set 'spec.hostNetwork'"),
+        ("spec: {securityContext: {runAsUser: 0}}", "cannot set 'spec.securityContext'"),
+        ("spec: {containers: []}", "cannot set 'spec.containers'"),
+        (
+            "spec: {priorityClassName: 1}",
+            "'spec.priorityClassName' of the setting 'kubernetes_template' must be a text",
+        ),
+        ("spec: {tolerations: {}}", "must be a list"),
+        ("spec: high", "'spec' of the setting 'kubernetes_template' must be a mapping"),
+        ("metadata: {name: other}", "cannot set 'metadata.name'"),
+    ],
+)
+def test_a_template_sets_the_scheduling_of_pods_and_nothing_else(
+    text: str, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidRequest) as raised:
+        read_pod_template(path)
+    assert words in raised.value.message and raised.value.param == "kubernetes_template"
+    settings = load_settings({"kubernetes_template": str(path)}, {}).settings
+    with pytest.raises(InvalidRequest, match=re.escape(raised.value.message)):
+        Launchers(settings)
+
+
+def test_a_job_that_its_queue_suspends_waits_with_the_reason() -> None:
+    look = read_job({"status": condition("Suspended", "True", "JobSuspended", "Job suspended")}, "")
+    assert (look.state, look.reason) == ("queued", "JobSuspended: Job suspended")
 
 
 def pod(phase: str, *, deleted: bool = False, **status: Any) -> dict[str, Any]:
@@ -208,7 +267,6 @@ def test_a_node_of_kubernetes_is_one_of_ours(
         ({"kubernetes_namespace": "a b"}, "has 'a b', but must be the name of a namespace"),
         ({"kubernetes_namespace": "a/../b"}, "must be the name of a namespace"),
         ({"kubernetes_volumes": "home=/data"}, "has 'home=/data', but must be CLAIM:/PATH or /FOLDER:/PATH"),
-        ({"kubernetes_node_selector": "gpu"}, "has 'gpu', but must be NAME=VALUE"),
         ({"kubernetes_daemon": "everybody"}, "must be NAME=VALUE or an address range"),
         ({"kubernetes_daemon": ""}, "has '', but must be NAME=VALUE or an address range"),
     ],
