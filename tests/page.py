@@ -263,7 +263,8 @@ async def opened(
         async with browser(folder / "profile", *getattr(module, "FLAGS", ())) as page:
             await page.open(daemon.url)
             yield Seen(daemon.url, page, folder)
-            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
+            complaints = [said for said in page.complaints if not said.startswith(REFUSED)]
+            assert complaints == [], complaints
 
 
 @pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)

@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { expect, test } from "vitest";
-import { draw, read, said, words } from "../src/parts/flowchart";
+import { draw, otherKind, read, said, words } from "../src/parts/flowchart";
 
 const edgesOf = (source: string) =>
   read(source)?.edges.map((edge) => `${edge.from} ${edge.line} ${edge.to} ${edge.label}`.trim());
@@ -134,4 +134,17 @@ test.each([
   ["&lt;script&gt;", "<script>"],
 ])("the words of %s", (written, label) => {
   expect(words(written)).toBe(label);
+});
+
+test.each([
+  ["flowchart TD\n  a[never closed", ""],
+  ["graph LR", ""],
+  ["%%{init: {}}%%\nsequenceDiagram\n  a->>b: hello", "sequenceDiagram"],
+  ["---\ntitle: Plan\n---\ngantt\n  title Plan", "gantt"],
+  ["stateDiagram-v2", "stateDiagram-v2"],
+  ["xychart-beta", "xychart-beta"],
+  ["<img src=x>", ""],
+  ["", ""],
+])("the kind of a diagram that is no flowchart is named: %j", (source, kind) => {
+  expect(otherKind(source)).toBe(kind);
 });

@@ -22,8 +22,9 @@ function marked(text: string, at: number): HTMLElement {
 }
 
 test("tables, lists and emphasis are drawn", () => {
-  const place = drawn("| a | b |\n| --- | ---: |\n| **1** | 2 |\n\n- one\n- two");
-  expect(place.querySelectorAll("td").length).toBe(2);
+  const place = drawn("| a | b | c |\n| --- | ---: | :-: |\n| **1** | 2 | 3 |\n\n- one\n- two");
+  expect([...place.querySelectorAll("td")].map((cell) => cell.className)).toEqual(["", "right", "center"]);
+  expect(place.querySelector("[style]")).toBeNull();
   expect(place.querySelector("td strong")?.textContent).toBe("1");
   expect(place.querySelectorAll("li").length).toBe(2);
 });

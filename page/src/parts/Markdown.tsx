@@ -58,11 +58,13 @@ export function Markdown(props: {
     props.cited,
     whole ? props.unsupported : props.unsupported?.filter(({ at }) => at <= most),
   );
+  const isLong = found.length > DRAWN_AT_ONCE; // only then does the style lay out blocks off-screen later
+  const drawnLater = isLong ? found.length - (whole ? DRAWN_AT_ONCE : 0) : 0;
   const drawn = useRef<Block[][]>([]);
   drawn.current = grouped(found, drawn.current);
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: the numbers inside are buttons
-    <div class={found.length > DRAWN_AT_ONCE ? "markdown long" : "markdown"} onClick={cite} onKeyDown={cite}>
+    <div class={isLong ? "markdown long" : "markdown"} onClick={cite} onKeyDown={cite}>
       {drawn.current.map((blocks, place) => (
         <Group
           // biome-ignore lint/suspicious/noArrayIndexKey: a group is identified by its position
@@ -70,7 +72,7 @@ export function Markdown(props: {
           blocks={blocks}
           live={props.live === true && place === drawn.current.length - 1}
           actions={props.codeActions}
-          later={Math.max(0, (whole ? found.length - DRAWN_AT_ONCE : found.length) - place * GROUPED)}
+          later={Math.max(0, drawnLater - place * GROUPED)}
         />
       ))}
     </div>
@@ -220,7 +222,7 @@ function dress(pre: HTMLElement, live: boolean, actions: CodeAction[]): void {
   pre.replaceWith(frame);
   frame.append(head, pre);
   if (live) return;
-  if (named === "mermaid") drawFlow(pre, label);
+  if (named === "mermaid") drawFlow(pre);
   else if (named) {
     colourCode ??= import("./colours");
     colourCode.then(({ colour }) => colour(code, named));
@@ -236,12 +238,16 @@ function headButton(label: string, onClick: () => void): HTMLButtonElement {
   return button;
 }
 
-/** Replaces the source of a diagram by the diagram, with the source collapsed below. An invalid source gets a note. */
-async function drawFlow(pre: HTMLElement, label: HTMLElement): Promise<void> {
+/** Replaces the source of a diagram by the diagram, with the source collapsed below. Other sources get a reason. */
+async function drawFlow(pre: HTMLElement): Promise<void> {
+  const written = pre.textContent ?? "";
+  let reason = t("code.noDiagram");
   try {
     flowchartCode ??= import("./flowchart");
-    const { read, said, draw } = await flowchartCode;
-    const chart = read(pre.textContent ?? "");
+    const { read, said, draw, otherKind } = await flowchartCode;
+    const kind = otherKind(written);
+    if (kind) reason = t("code.otherDiagram", { kind });
+    const chart = read(written);
     if (!chart) throw new Error("no flowchart");
     const place = document.createElement("div");
     place.className = "wide";
@@ -253,6 +259,9 @@ async function drawFlow(pre: HTMLElement, label: HTMLElement): Promise<void> {
     pre.replaceWith(place, source);
     source.append(pre);
   } catch {
-    label.append(` · ${t("code.noDiagram")}`);
+    const note = document.createElement("p");
+    note.className = "note";
+    note.textContent = reason;
+    pre.before(note);
   }
 }

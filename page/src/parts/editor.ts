@@ -78,6 +78,7 @@ export function openEditor(parent: HTMLElement, options: Options): Editor {
   const { check, suggest, onChange } = options;
   const difference = new Compartment();
   const extensions: Extension[] = [
+    EditorView.cspNonce.of(document.querySelector<HTMLMetaElement>("meta[name=style-nonce]")?.content ?? ""),
     LOOK,
     yaml(),
     lineNumbers(),

@@ -79,6 +79,12 @@ export function words(written: string): string {
     .slice(0, MAX_LABEL_CHARS);
 }
 
+/** Returns the kind of a diagram that is no flowchart, such as `gantt`, or an empty text. */
+export function otherKind(source: string): string {
+  const kind = /^[\w-]{1,40}/.exec(linesIn(source)[0] ?? "")?.[0] ?? "";
+  return /^(?:flowchart|graph)\b/.test(kind) ? "" : kind;
+}
+
 /** Parses a source. Returns null if it is not a flowchart or exceeds a limit. */
 export function read(source: string): Flowchart | null {
   if (source.length > MAX_SOURCE_CHARS) return null;

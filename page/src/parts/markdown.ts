@@ -11,18 +11,26 @@ const TAGS = [
   ...["p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "ul", "ol", "li"],
   ...["table", "thead", "tbody", "tr", "th", "td", "pre", "code", "em", "strong", "s", "a", "img", "span"],
 ];
-const ATTRIBUTES = ["href", "title", "alt", "src", "start", "class", "style", "target", "rel"];
+const ATTRIBUTES = ["href", "title", "alt", "src", "start", "class", "target", "rel"];
 const DATA_ATTRIBUTES = ["data-cite", "data-reason", "data-math", "data-display", "data-language"];
-const CLASSES = new Set(["cite", "unsupported", "math", "code", "task", "task done"]);
+const CLASSES = new Set([
+  "cite",
+  "unsupported",
+  "math",
+  "code",
+  "task",
+  "task done",
+  "left",
+  "center",
+  "right",
+]);
 const WEB_LINK = /^(?:https?:|mailto:)/i;
 const PICTURE = /^data:image\/(?:png|jpeg|gif|webp);base64,/i;
-const ALIGNED = /^text-align:\s*(?:left|center|right);?$/;
 
 const purify = DOMPurify(window);
 purify.addHook("uponSanitizeAttribute", (_node, data) => {
   const value = data.attrValue;
   if (data.attrName === "class") data.keepAttr = CLASSES.has(value);
-  else if (data.attrName === "style") data.keepAttr = ALIGNED.test(value);
   else if (data.attrName === "src") data.keepAttr = PICTURE.test(value);
   else if (data.attrName === "href") data.keepAttr = WEB_LINK.test(value);
 });
@@ -52,6 +60,15 @@ markdown.renderer.rules.fence = (tokens, at) => {
   const code = markdown.utils.escapeHtml(token.content);
   return `<pre class="code" data-language="${language}"><code>${code}</code></pre>`;
 };
+// The page's policy forbids style attributes.
+for (const cell of ["th_open", "td_open"]) {
+  markdown.renderer.rules[cell] = (tokens, at, options, _env, renderer) => {
+    const token = tokens[at] as Token;
+    const side = /left|center|right/.exec(String(token.attrGet("style") ?? ""))?.[0];
+    token.attrs = side ? [["class", side]] : null;
+    return renderer.renderToken(tokens, at, options);
+  };
+}
 markdown.renderer.rules.code_block = markdown.renderer.rules.fence;
 markdown.inline.ruler.before("link", "cite", (state, silent) => {
   const found = /^\[(\d{1,3})\](?!\(|:)/.exec(state.src.slice(state.pos, state.pos + 6));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -17,10 +18,11 @@ router = new_router(include_in_schema=False)
 
 _NO_FRAMES = "frame-ancestors 'none'"
 
-# Only this origin is allowed, and no page may show the daemon in a frame. The widgets of the API reference
-# need inline styles. The only document that accepts a frame is that of artifacts.
+# Only this origin is allowed, and no page may show the daemon in a frame. The only document that accepts a frame is
+# that of artifacts.
+_STYLES = "style-src 'self'"
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
+    f"default-src 'none'; script-src 'self'; {_STYLES}; font-src 'self'; "
     "img-src 'self' data: blob:; media-src blob:; connect-src 'self'; frame-src 'self'; base-uri 'none'; "
     f"form-action 'none'; {_NO_FRAMES}"
 )
@@ -31,6 +33,9 @@ _ARTIFACT_POLICY = (
     "frame-ancestors 'self'"
 )
 """The policy of what a model wrote: it has its own origin, and can reach neither this daemon nor any other host."""
+
+_REFERENCE_POLICY = _POLICY.replace(_STYLES, f"{_STYLES} 'unsafe-inline'")
+"""The policy of the API reference, whose widgets need inline styles."""
 
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
@@ -92,8 +97,7 @@ _TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css
 @router.get("/")
 async def front_page() -> HTMLResponse:
     """Serve the page: a chat, the documents, and an overview of what runs on the daemon."""
-    page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
-    return HTMLResponse(page, headers={**_HEADERS, "Cache-Control": "no-cache"})
+    return _page("<title>Portico</title>", _NO_FRAMES)
 
 
 @router.get(AUTHORIZE)
@@ -107,14 +111,17 @@ async def consent_page() -> HTMLResponse:
 
 def app_page(title: str, origins: Sequence[str]) -> HTMLResponse:
     """Return the page of a single app. Pages from ``origins`` may embed it in a frame."""
-    page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
     escaped_title = escape(title)
-    page = page.replace(
-        "<title>Portico</title>",
-        f'<title>{escaped_title}</title><meta name="portico-app" content="{escaped_title}">',
-    )
-    frames = f"frame-ancestors {' '.join(origins)}" if origins else _NO_FRAMES
-    policy = _POLICY.replace(_NO_FRAMES, frames)
+    head = f'<title>{escaped_title}</title><meta name="portico-app" content="{escaped_title}">'
+    return _page(head, f"frame-ancestors {' '.join(origins)}" if origins else _NO_FRAMES)
+
+
+def _page(head: str, frames: str) -> HTMLResponse:
+    """Return the built page with another head. The editor adds a style element, for which a nonce is in the head."""
+    nonce = secrets.token_urlsafe(16)
+    page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
+    page = page.replace("<title>Portico</title>", f'{head}<meta name="style-nonce" content="{nonce}">')
+    policy = _POLICY.replace(_NO_FRAMES, frames).replace(_STYLES, f"{_STYLES} 'nonce-{nonce}'")
     return HTMLResponse(
         page, headers={**_HEADERS, "Content-Security-Policy": policy, "Cache-Control": "no-cache"}
     )
@@ -140,7 +147,7 @@ async def page_asset(name: str) -> Response:
 @router.get("/docs")
 async def reference() -> HTMLResponse:
     """Serve the API reference."""
-    return HTMLResponse(_REFERENCE, headers=_HEADERS)
+    return HTMLResponse(_REFERENCE, headers={**_HEADERS, "Content-Security-Policy": _REFERENCE_POLICY})
 
 
 @router.get("/docs/reference.js")

@@ -30,12 +30,16 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[http
         yield served.client
 
 
-@pytest.mark.parametrize("path", ["/", "/docs"])
-async def test_a_page_loads_nothing_from_elsewhere(client: httpx.AsyncClient, path: str) -> None:
+@pytest.mark.parametrize(("path", "allows_inline_styles"), [("/", False), ("/docs", True)])
+async def test_a_page_loads_nothing_from_elsewhere(
+    client: httpx.AsyncClient, path: str, allows_inline_styles: bool
+) -> None:
     page = await client.get(path)
     assert page.headers["content-type"].startswith("text/html")
-    assert "default-src 'none'" in page.headers["content-security-policy"]
-    assert "'unsafe-inline'" not in re.findall("script-src[^;]*", page.headers["content-security-policy"])[0]
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "'unsafe-inline'" not in re.findall("script-src[^;]*", policy)[0]
+    assert ("'unsafe-inline'" in re.findall("style-src[^;]*", policy)[0]) == allows_inline_styles
     for url in re.findall(r'(?:src|href)="([^"]+)"', page.text):
         assert url.startswith("/")
         assert (await client.get(url)).status_code == 200
