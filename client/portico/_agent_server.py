@@ -230,11 +230,11 @@ class EditorAgent:
         if session.id in self._open:
             await self._open.pop(session.id).servers.close()
         servers = EditorServers(mcp_servers or (), folder)
+        self._open[session.id] = _Conversation(session, folder, servers)
         try:
             await servers.tools()
         except InvalidRequest as error:
             raise RequestError.invalid_params({"message": error.message, "param": error.param}) from error
-        self._open[session.id] = _Conversation(session, folder, servers)
 
     async def prompt(self, session_id: str, prompt: list[Any], **_options: Any) -> schema.PromptResponse:
         """Run one turn of the agent, and send its events to the editor as updates."""

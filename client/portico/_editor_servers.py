@@ -54,7 +54,7 @@ class EditorServers:
     async def close(self) -> None:
         """Disconnect from the servers, and end those that this process runs."""
         self._task.cancel()
-        await asyncio.wait([self._task])
+        await asyncio.gather(self._task, return_exceptions=True)
         self._tools.cancel()
 
     async def _hold(self, servers: Sequence[Any], folder: Path) -> None:
