@@ -48,24 +48,28 @@ export function Prompts() {
         none={t("prompts.none")}
         note={t("prompts.noneNote")}
         onAdd={() => setWriting(true)}
+        intro={
+          <>
+            <FileDrop
+              id="promptfile"
+              note={t("prompts.drop")}
+              chooses={t("batches.choose")}
+              accept=".yaml,.yml,.md,.prompty,.prompt,.json"
+              onFile={load}
+            />
+            <Trouble error={error} />
+            <p class="soft" role="status" id="imported">
+              {imported &&
+                (["added", "changed", "unchanged"] as const)
+                  .filter((kind) => imported[kind].length)
+                  .map((kind) => t(`prompts.${kind}`, { names: imported[kind].join(", ") }))
+                  .join(" · ")}
+            </p>
+          </>
+        }
       >
         {(prompt) => <PromptCard key={prompt.id} prompt={prompt} onChange={found.reload} />}
       </CardList>
-      <FileDrop
-        id="promptfile"
-        note={t("prompts.drop")}
-        chooses={t("batches.choose")}
-        accept=".yaml,.yml,.md,.prompty,.prompt,.json"
-        onFile={load}
-      />
-      <Trouble error={error} />
-      <p class="soft" role="status" id="imported">
-        {imported &&
-          (["added", "changed", "unchanged"] as const)
-            .filter((kind) => imported[kind].length)
-            .map((kind) => t(`prompts.${kind}`, { names: imported[kind].join(", ") }))
-            .join(" · ")}
-      </p>
       {writing && <PromptDialog onClose={() => setWriting(false)} onSave={found.reload} />}
     </>
   );

@@ -320,6 +320,8 @@ export function CardList<T>(props: {
   none: string;
   note: string;
   onAdd: () => void;
+  /** What the view shows between the title and the list. */
+  intro?: ComponentChildren;
   children: (row: T) => ComponentChildren;
 }) {
   return (
@@ -332,6 +334,7 @@ export function CardList<T>(props: {
           </button>
         )}
       </div>
+      {props.intro}
       <Listing found={props.found} none={props.none} note={props.note}>
         {(listed) => (
           <ul class="cards" id={props.id}>
