@@ -193,10 +193,16 @@ class QuestionService:
         """Answer a question. On return, the run continues. ``worker`` is the name of the client that executed a
         function.
 
-        Raise `NotFound`; `Forbidden` if only an admin can approve; `InvalidRequest` if the value does not match the
-        question's schema; `Conflict` if the question was answered, has expired or was withdrawn.
+        Raise `NotFound`; `Forbidden` if only an admin can approve, or if the question is a call of a shared function
+        that the caller does not serve; `InvalidRequest` if the value does not match the question's schema; `Conflict`
+        if the question was answered, has expired or was withdrawn.
         """
         row = await self.get(question_id, caller, granted_functions)
+        if _is_call_of_others(row, caller) and not _is_granted(row, granted_functions):
+            raise Forbidden(
+                f"Only workers that serve '{row.name.removeprefix(SERVED)}' can answer its calls. To end a call, "
+                "cancel its run."
+            )
         if row.kind == "approval" and self._approvers == "admin" and not caller.admin:
             raise Forbidden(
                 "Only an admin can give approvals (setting 'approvals'). Ask the operator to run 'portico "
@@ -229,11 +235,12 @@ class QuestionService:
         """Claim up to ``limit`` function questions for ``lease`` seconds, and extend the leases of ``holding``
         equally.
 
-        Eligible are questions with one of the ``names`` from the caller's own runs, and questions with one of the
-        ``granted_functions`` from any run. Waits up to ``wait`` seconds for the first question. A question whose lease
-        expires goes to another worker.
+        Eligible are questions with one of the ``names`` from the caller's own runs, except calls of served functions,
+        and questions with one of the ``granted_functions`` from any run. Waits up to ``wait`` seconds for the first
+        question. A question whose lease expires goes to another worker.
         """
         holder = _holder(caller, worker)
+        run_names = [name for name in names if not name.startswith(SERVED)]
         lost_ids = await self._database.write(rows.renew, holding, holder, lease)
         question_rows: list[QuestionRow] = []
         until = asyncio.get_running_loop().time() + wait
@@ -244,7 +251,7 @@ class QuestionService:
                     rows.claim,
                     holder,
                     lease,
-                    names=names,
+                    names=run_names,
                     served_names=granted_functions,
                     owner=caller.id,
                     run_id=run_id,
@@ -372,6 +379,13 @@ def asked_event(row: QuestionRow) -> Asked:
 
 def _is_granted(row: QuestionRow, granted_functions: Collection[str]) -> bool:
     return row.kind == "function" and row.name in granted_functions
+
+
+def _is_call_of_others(row: QuestionRow, caller: Principal) -> bool:
+    """Return whether the question is a call of a shared function, whose result the run's owner must not invent."""
+    if caller.admin or row.kind != "function" or not row.name.startswith(SERVED):
+        return False
+    return not row.name.startswith(f"{SERVED}{caller.id}/")
 
 
 def _check(row: QuestionRow, value: Any) -> None:
