@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 from tests.api_server import ApiServer, api_server
 
+from portico_server.db import webhooks as rows
 from portico_server.webhooks import delivery
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -93,7 +94,7 @@ async def test_an_attempt_ends_and_tells_nothing(
         hook: dict[str, Any] = (
             (await client.post("/v1/webhook_endpoints", json=body)).raise_for_status().json()
         )
-        await served.services.database.write(delivery.rows.announce, row.id, "run.failed", "run_1")
+        await served.services.database.write(rows.announce, row.id, "run.failed", "run_1")
         await served.services.deliveries.wait_for_outcomes()
         [event] = (await client.get(f"/api/webhooks/{hook['id']}/deliveries")).json()["data"]
         assert (event["state"], event["attempts"]) == (state, 1), event
