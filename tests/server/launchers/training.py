@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tests.server.finetune.child import bases
 
@@ -14,22 +15,37 @@ from portico_server.launchers.launchers import Launchers
 from portico_server.settings import load
 from portico_server.tools.sandbox.light import LightSandbox
 
-EXAMPLES = [
+EXAMPLES: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "yes"}], "tools": []}
     for n in range(24)
 ]
+
+PROMPTS = [{"prompt": example["messages"][:1], "item": {"grade": "good"}} for example in EXAMPLES]
+
+GRADER = {
+    "type": "string_check",
+    "name": "g",
+    "operation": "eq",
+    "input": "{{item.grade}}",
+    "reference": "good",
+}
 
 STEPS = 12
 
 
 async def training(
-    folder: Path, *, nodes: int = 1, steps: int = STEPS, **settings: str
+    folder: Path, *, nodes: int = 1, graded: bool = False, **settings: str
 ) -> AsyncIterator[TrainEvent]:
-    """Yield the events of a training; its jobs are in ``folder/home``. Several ``nodes`` have one process each."""
+    """Yield the events of a training; its jobs are in ``folder/home``. Several ``nodes`` have one process each.
+
+    A ``graded`` training waits at each step for its grades, which come only when the next event is read.
+    """
     launchers = Launchers(load({"home": str(folder / "home"), **settings}, {}).settings)
     made = LocalTrainer(bases.Shop(), LightSandbox(), folder / "logs", nice=0, find_launcher=launchers.get)
     spread = {"nodes": nodes, "processes": nodes}
-    task = bases.task(folder / "job", bases.tiny(), EXAMPLES, steps=steps, eval_interval=3, **spread)
+    how: dict[str, Any] = {"method": "reinforcement", "grader": GRADER} if graded else {}
+    examples = PROMPTS if graded else EXAMPLES
+    task = bases.task(folder / "job", bases.tiny(), examples, steps=STEPS, eval_interval=3, **how, **spread)
     if nodes > 1:
         spec = replace(task.job.spec, resources={"nodes": nodes, "cpus": 1})
         task = replace(task, job=replace(task.job, spec=spec))
