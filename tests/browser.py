@@ -31,17 +31,41 @@ _FLAGS = (
 LOOK_INTERVAL_MS = 50
 """Milliseconds between two checks of a page whose document does not change."""
 
+POLL_INTERVAL_MS = 500
+"""Milliseconds between two polls of a page while a test waits for it. On its own, a page polls every few seconds."""
+
+_POLLS = """(() => {
+  const [begin, end] = [window.setInterval, window.clearInterval];
+  window.polls = new Map();
+  window.setInterval = (poll, interval, ...rest) => {
+    const timer = begin(poll, interval, ...rest);
+    if (interval >= 1000) window.polls.set(timer, poll);
+    return timer;
+  };
+  window.clearInterval = (timer) => {
+    window.polls.delete(timer);
+    end(timer);
+  };
+})()"""
+"""Remembers the polls of a page, so that a test that waits can repeat them at once."""
+
 _UNTIL = """new Promise((resolve, reject) => {
   const look = () => {
     let found;
     try { found = (() => (%s))(); } catch { found = undefined; }  // what it reads is not there yet
-    if (found) { watcher.disconnect(); clearInterval(again); clearTimeout(late); resolve(found); }
+    if (found) {
+      watcher.disconnect();
+      for (const timer of [again, polling]) clearInterval(timer);
+      clearTimeout(late);
+      resolve(found);
+    }
   };
   const watcher = new MutationObserver(look);
   watcher.observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
   const again = setInterval(look, %d);  // no change of the document tells what was scrolled, typed or played
+  const polling = setInterval(() => window.polls?.forEach((poll) => poll()), %d);
   const late = setTimeout(() => {
-    clearInterval(again);
+    for (const timer of [again, polling]) clearInterval(timer);
     reject(new Error("not in time: " + document.body.innerText));
   }, %d);
   look();
@@ -113,7 +137,7 @@ class Page:
 
     async def until(self, script: str) -> Any:
         """Return the first true value of an expression, evaluated at every change of the page and at intervals."""
-        return await self.run(_UNTIL % (script, LOOK_INTERVAL_MS, PATIENCE * 1000))
+        return await self.run(_UNTIL % (script, LOOK_INTERVAL_MS, POLL_INTERVAL_MS, PATIENCE * 1000))
 
     async def type(self, selector: str, text: str) -> None:
         """Type into a field as a keyboard does, once the field accepts the focus."""
@@ -215,5 +239,6 @@ async def _driven(session: aiohttp.ClientSession, address: str) -> AsyncIterator
         listening = asyncio.create_task(page.listen())
         for domain in ("Page", "Runtime", "Log", "DOM"):
             await page.ask(f"{domain}.enable")
+        await page.ask("Page.addScriptToEvaluateOnNewDocument", source=_POLLS)
         yield page
         listening.cancel()
