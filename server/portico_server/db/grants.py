@@ -65,22 +65,23 @@ _GRANTS = Rows(grants, GrantRow)
 
 
 def add(connection: Connection, row: GrantRow, client: ClientRow) -> Sequence[str]:
-    """Store a new grant whose code waits to be exchanged. Return the ids of the grants that it replaces."""
+    """Store a new grant whose code waits to be exchanged. Return the ids of the grants that have
+    expired, and of the grants that it replaces.
+    """
     current_time = database_time(connection)
-    connection.execute(
-        delete(grants).where(
-            or_(
-                grants.c.issued_at < current_time - GRANT_LIFE_S,
-                grants.c.access_hash.is_(None) & (grants.c.issued_at < current_time - CODE_LIFE_S),
-            )
-        )
+    is_expired = or_(
+        grants.c.issued_at < current_time - GRANT_LIFE_S,
+        grants.c.access_hash.is_(None) & (grants.c.issued_at < current_time - CODE_LIFE_S),
     )
     newest = select(grants.c.id).where(grants.c.owner == row.owner).order_by(grants.c.issued_at.desc())
-    replaced = connection.execute(newest.offset(MAX_PER_OWNER - 1)).scalars().all()
-    connection.execute(delete(grants).where(grants.c.id.in_(replaced)))
+    ended_ids = [
+        *connection.execute(select(grants.c.id).where(is_expired)).scalars(),
+        *connection.execute(newest.offset(MAX_PER_OWNER - 1)).scalars(),
+    ]
+    connection.execute(delete(grants).where(grants.c.id.in_(ended_ids)))
     oauth_clients.grant(connection, client)
     _GRANTS.add(connection, row)
-    return replaced
+    return ended_ids
 
 
 def living(connection: Connection) -> Sequence[GrantRow]:

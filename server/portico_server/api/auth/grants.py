@@ -188,9 +188,9 @@ class Grants:
             issued_at=issued_at,
         )
         for grant_id in await self._database.write(grants.add, row, client):
-            replaced = self._rows.get(grant_id)
-            if replaced is not None:
-                await self._forget(replaced)
+            previous = self._rows.get(grant_id)
+            if previous is not None:
+                await self._forget(previous)
         return code
 
     async def of_code(self, code: str, client_id: str) -> GrantRow | None:
