@@ -105,8 +105,9 @@ async def consent_page() -> HTMLResponse:
     """Serve the page on which a person grants access to an OAuth client. The page checks the request once the person
     is signed in: nobody else learns anything, and no browser is redirected.
     """
-    page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
-    return HTMLResponse(page, headers={**_HEADERS, "Cache-Control": "no-store", "X-Frame-Options": "DENY"})
+    page = _page("<title>Portico</title>", _NO_FRAMES)
+    page.headers.update({"Cache-Control": "no-store", "X-Frame-Options": "DENY"})
+    return page
 
 
 def app_page(title: str, origins: Sequence[str]) -> HTMLResponse:
