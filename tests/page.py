@@ -24,6 +24,11 @@ ANSWERS = "[...document.querySelectorAll('#talk .said.answer .markdown')].map((i
 REFUSED = "Failed to load resource"
 """Message of a browser about an error response that some tests expect."""
 
+EDITED = "Applying inline style"
+"""Message of Chromium about a style attribute that it adds itself to replaced text. The page's policy blocks the
+attribute, and the editor redraws the text.
+"""
+
 WIDTHS = [1440, 390]
 
 IDLE = "!document.querySelector('#talk .live') && document.querySelector('#talk .figures')"

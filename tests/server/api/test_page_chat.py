@@ -11,7 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from tests import daemon as daemons
-from tests.browser import CHROMIUM, Page, browser
+from tests.browser import CHROMIUM, Page, browser, new_tab
 from tests.page import ANSWERS, Wire, answered, ask, choose, click, escape, fill, reload, start, wire
 from tests.server.knowledge import documents
 
@@ -205,6 +205,37 @@ async def test_a_daemon_that_is_killed_answers_after_its_restart(page: Page, ser
     await page.until("location.hash.startsWith('#/chat/conv_')")
     served.kill()
     assert STORY in await answered(page)
+
+
+async def test_a_slow_connection_that_breaks_off_delays_and_loses_nothing(page: Page, served: Served) -> None:
+    slow = {"offline": False, "latency": 400, "downloadThroughput": 50_000, "uploadThroughput": 50_000}
+    await page.ask("Network.enable")
+    await page.ask("Network.emulateNetworkConditions", **slow)
+    await reload(page, served.url)
+    await start(page, "house")
+    await ask(page, "a slow story")
+    await until_words(page, 3)
+    served.line.cut()
+    served.line.open = True
+    assert await answered(page) == STORY
+    fast = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    await page.ask("Network.emulateNetworkConditions", **fast)
+    assert await page.run("document.querySelector('.trouble')") is None
+
+
+async def test_another_tab_follows_the_answer_and_both_continue(page: Page, served: Served) -> None:
+    await ask(page, "a story for two")
+    await until_words(page, 3)
+    place = await page.until("location.hash.startsWith('#/chat/conv_') && location.hash")
+    async with new_tab(page) as other:
+        await other.open(f"{served.url}/{place}")
+        assert await answered(other) == STORY
+        assert await answered(page) == STORY
+        await ask(other, "markdown")
+        await answered(other, 2)
+    await reload(page, served.url)
+    await page.until(f"({ANSWERS}).length === 2")
+    assert other.complaints == []
 
 
 async def test_another_model_in_mid_stream_answers_the_next_question(page: Page, served: Served) -> None:

@@ -184,3 +184,20 @@ async def test_a_key_that_may_only_call_an_app_is_told_once_what_it_lacks(guarde
     await page.type("dialog[open] form textarea", "Good morning")
     await page.run("document.querySelector('dialog[open] form').requestSubmit()")
     assert await page.until(text("#output")) == "Good morning"
+
+
+async def test_a_key_that_is_revoked_under_an_open_page_is_asked_for_again(guarded: Guarded) -> None:
+    page = guarded.page
+    headers = {"Authorization": f"Bearer {OPERATOR}"}
+    async with httpx.AsyncClient(base_url=guarded.url, headers=headers, timeout=30) as operator:
+        key = {"name": "guest", "scopes": ["apps:greeting:call"]}
+        made = (await operator.post("/api/keys", json=key)).raise_for_status().json()
+        await arrive(page, guarded.url)
+        await unlock(page, made["key"])
+        await page.until(f"{text('#model')}?.startsWith('greeting')")
+        (await operator.delete(f"/api/keys/{made['id']}")).raise_for_status()
+    await visit(page, "run", "settings")
+    await page.until("document.querySelector('#locked') && true")
+    assert "yours is unknown or was revoked" in await page.until(text("main > .trouble"))
+    await unlock(page, OPERATOR)
+    await page.until("document.querySelector('#daemonsettings tbody tr') && true")

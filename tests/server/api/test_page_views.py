@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.browser import CHROMIUM, PATIENCE, Page
-from tests.page import AXE, Seen, click, escape, fill, reload, sound, text, violations, visit
+from tests.page import AXE, EDITED, WIDTHS, Seen, click, escape, fill, reload, sound, text, violations, visit
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -77,6 +77,15 @@ CONFIGURATION: dict[str, Any] = {
     ],
 }
 
+
+LOOKS = ["light", "problems", "dark and Chinese", "contrast"]
+
+MOVING = """[...document.querySelectorAll('*')].filter((it) => {
+  const { animationName, animationDuration, transitionDuration } = getComputedStyle(it);
+  const lasts = (durations) => durations.split(', ').some((each) => parseFloat(each) > 0);
+  return (animationName !== 'none' && lasts(animationDuration)) || lasts(transitionDuration);
+}).map((it) => it.outerHTML.slice(0, 100))"""
+"""The elements that move or can begin to move."""
 
 CRUMBS = "document.querySelector('.crumbs')?.innerText"
 
@@ -480,8 +489,7 @@ async def write_spec(page: Page, written: str) -> None:
     await page.press("a", 65, modifiers=2)
     await page.ask("Input.insertText", text=written)
     await page.until(f"{LINES}.startsWith({json.dumps(written.splitlines()[0])})")
-    # Chromium itself adds a style attribute to replaced text. The page's policy blocks it, and the editor redraws.
-    page.complaints[:] = [said for said in page.complaints if not said.startswith("Applying inline style")]
+    page.complaints[:] = [said for said in page.complaints if not said.startswith(EDITED)]
 
 
 async def choose_first(page: Page) -> None:
@@ -820,10 +828,20 @@ async def _come_again_until(page: Page, url: str, script: str) -> None:
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="axe is not installed: scripts/page install")
-@pytest.mark.parametrize("look", ["light", "problems", "dark and Chinese", "contrast"])
-async def test_every_view_is_accessible_and_as_wide_as_its_window(seen: Seen, look: str) -> None:
+@pytest.mark.parametrize(
+    ("width", "height", "look"),
+    [
+        *((width, 800, look) for width in WIDTHS for look in LOOKS),
+        (1024, 800, "problems"),
+        (720, 400, "problems"),  # a window of 1440 by 800 pixels at 200 %
+    ],
+)
+async def test_every_view_is_accessible_and_as_wide_as_its_window(
+    opened: Seen, width: int, height: int, look: str
+) -> None:
+    seen = await opened.again(width)
     page = seen.page
-    await page.resize(seen.width, 800, dark=look.startswith("dark"))
+    await page.resize(width, height, dark=look.startswith("dark"))
     if look == "problems":
         await page.until("document.querySelector('#problems summary') && true")
         await page.run("document.querySelector('#problems summary').click()")
@@ -860,3 +878,17 @@ async def test_every_view_is_accessible_and_as_wide_as_its_window(seen: Seen, lo
         await page.run("document.querySelector('#language').click()")
         await page.until(f"{root}.lang === 'en'")
     assert found == {view: [] for view in views}
+
+
+async def test_nothing_moves_for_readers_who_do_not_want_motion(opened: Seen) -> None:
+    page = (await opened.again(390)).page
+    assert await page.until(f"({MOVING}).length"), "other readers see motion"
+    still = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    await page.ask("Emulation.setEmulatedMedia", features=still)
+    moving = {}
+    for view in VIEWS:
+        await visit(page, *view.split("/"))
+        await page.until("document.querySelector('main h1, main .chat') && true")
+        moving[view] = await page.run(MOVING)
+    await page.ask("Emulation.setEmulatedMedia", features=[])
+    assert moving == {view: [] for view in VIEWS}
