@@ -90,7 +90,8 @@ interface Drawing {
 /** Loads the diagram as an image, in which nothing executes, and reads the positions of its boxes. */
 async function draw(path: string): Promise<Drawing> {
   const text = await (await send(path)).text();
-  const root = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
+  const plain = text.replace(/<style>.*?<\/style>/s, ""); // the page's policy would complain about the style
+  const root = new DOMParser().parseFromString(plain, "image/svg+xml").documentElement;
   const of = (element: Element, name: string) => Number(element.getAttribute(name));
   const [width, height] = [of(root, "width"), of(root, "height")];
   const share = (value: number, whole: number) => `${(100 * value) / whole}%`;
