@@ -1,4 +1,4 @@
-"""An editor that attacks `portico agent-server`: after each message, the server still answers, and nothing is run.
+"""An editor that attacks `portico agent-server`: after each message, the server still answers.
 
 A line of JSON that is no object ends the server, because the protocol's SDK takes it for the end of the connection.
 """
@@ -119,15 +119,3 @@ def test_the_server_answers_after_any_message(
     send(server, MESSAGES[case].replace(b"{session}", session_id.encode()))
     sessions = ask(server, f"after {case}", "session/list")["result"]["sessions"]
     assert session_id in {entry["sessionId"] for entry in sessions}
-
-
-def test_no_command_of_an_editor_is_run(
-    server: subprocess.Popen[bytes], session_id: str, tmp_path: Path
-) -> None:
-    trace = tmp_path / "trace"
-    commands = [{"name": "a", "command": "/usr/bin/touch", "args": [str(trace)], "env": []}]
-    created = ask(server, "with servers", "session/new", cwd=str(tmp_path), mcpServers=commands)
-    new_session_id = created["result"]["sessionId"]
-    assert new_session_id != session_id
-    assert "result" in ask(server, "prompt", "session/prompt", sessionId=new_session_id, prompt=[TEXT])
-    assert not trace.exists()
