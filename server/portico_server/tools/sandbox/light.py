@@ -52,16 +52,18 @@ class EvaluatedCode:
 
 
 class LightSandbox:
-    """Up to ``workers`` interpreters, started by the first call. Each further call takes less than a millisecond."""
+    """Up to ``workers`` interpreters, by default `WORKERS`, started by the first call. Each further call takes less
+    than a millisecond.
+    """
 
-    def __init__(self, workers: int = WORKERS) -> None:
-        self._workers = workers
+    def __init__(self, workers: int | None = None) -> None:
+        self._workers = WORKERS if workers is None else workers
         self._pool: AsyncMonty | None = None
         self._stack = AsyncExitStack()
         self._starting = asyncio.Lock()
         self._is_closed = False
         self._sound: set[str] = set()
-        self._slots = FairSlots(workers)
+        self._slots = FairSlots(self._workers)
 
     async def run(self, code: str) -> EvaluatedCode:
         """Run ``code`` in a clean state. Errors in the code are part of the result."""
