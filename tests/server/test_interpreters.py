@@ -26,6 +26,7 @@ MAKERS = {
     "client/portico/_installed.py",
     "server/portico_server/subprocesses.py",
     "client/portico/cli/session.py",
+    "client/portico/connect/bundle.py",
     "server/portico_server/finetune/child/node.py",  # has none of our code on its path
 }
 """The files that may build the command line of an interpreter."""

@@ -41,7 +41,7 @@ def manifest(url: str) -> dict[str, Any]:
             "entry_point": _ENTRY,
             "mcp_config": {
                 "command": sys.executable,
-                "args": [f"${{__dirname}}/{_ENTRY}", "mcp"],
+                "args": ["-P", f"${{__dirname}}/{_ENTRY}", "mcp"],
                 "env": {
                     "PORTICO_URL": "${user_config.url}",
                     "PORTICO_API_KEY": "${user_config.api_key}",
