@@ -13,6 +13,7 @@ from tests import postgres
 
 from portico_server.core.errors import TooMany
 from portico_server.core.limits import UsageLimits
+from portico_server.db import usage_meters
 from portico_server.db.database import Database
 from portico_server.runs.quotas import Quotas, UsageMeter
 from portico_server.runs.shared_usage import SharedUsage
@@ -24,6 +25,13 @@ pytestmark = pytest.mark.timeout(120)
 def server() -> Iterator[postgres.Server]:
     with postgres.running() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def patient_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no daemon count on its own, or count as ended, because this machine is busy for some seconds."""
+    monkeypatch.setattr(usage_meters, "STATEMENT_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(usage_meters, "SILENT_S", 60.0)
 
 
 @pytest.fixture
