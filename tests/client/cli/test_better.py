@@ -80,8 +80,7 @@ def up(place: dict[str, str], *arguments: str) -> Iterator[Terminal]:
     terminal = Terminal("", "up", "--port", "0", *arguments, **place)
     try:
         yield terminal
-        terminal.interrupt()
-        assert terminal.process.wait(LIMIT) == 130
+        assert terminal.leave() == 130
     finally:
         terminal.close()
 
