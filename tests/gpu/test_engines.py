@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.gpu.machine import DEVICE, MARKS, model, python
 from tests.server.models.engines.transformers import environment
 
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
+from portico_server.core.media import Draw, GeneratedImages
+from portico_server.core.principal import LOCAL
 from portico_server.models.spec import ModelSpec
 
 SCHEMA = {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}
@@ -97,3 +102,18 @@ async def test_adapters_on_the_gpu(tmp_path: Path) -> None:
         }
         base, adapted = [(await daemon.ask(name, body))["choices"][0]["logprobs"] for name in ("m", "a")]
         assert base != adapted
+
+
+@pytest.mark.parametrize("pipeline", ["diffusion", "flux"])
+async def test_the_gpu_draws_what_the_processor_does(tmp_path: Path, pipeline: str) -> None:
+    folder = environment.pictures() / pipeline
+    async with model_fixture(tmp_path, load_timeout=600.0) as daemon:
+        await add(daemon, "there", folder, dtype="float32")
+        await add(daemon, "here", folder, dtype="float32", device="cpu")
+        request = Draw("a cat", size="32x32", options={"seed": 7, "steps": 2})
+        pixels = []
+        for name in ("there", "here"):
+            drawn = await daemon.runner.call("images/generations", name, request, LOCAL)
+            assert isinstance(drawn, GeneratedImages)
+            pixels.append(np.asarray(Image.open(io.BytesIO(drawn.images[0].data)), dtype=float))
+        assert np.abs(pixels[0] - pixels[1]).max() <= 2  # of 255

@@ -42,6 +42,12 @@ FIRST_CHECKPOINT_STEPS = 5
 FIRST_CHECKPOINT_S = 60.0
 """The first checkpoint is written after this number of steps or seconds of training, whichever is first."""
 
+MAX_OVERFLOW_COUNT = 20
+"""Number of consecutive steps whose gradients may exceed the range of float16.
+
+The trainer first multiplies the loss by 65,536. It skips a step whose gradients overflow, and then halves this factor.
+"""
+
 SPARE_CHECKPOINT_COUNT = 3
 """Number of further checkpoints for which the disk must have space when a checkpoint is written."""
 
@@ -75,6 +81,7 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         self._best = math.inf
         self._worse = 0
         self._parts = 0
+        self._overflow_count = 0
         self._first_checkpoint_due: float | None = None
         """The time, on the monotonic clock, after which the first checkpoint is due; ``None`` once one exists."""
 
@@ -94,10 +101,12 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
             self._voice.send("stage", stage="first_step", message=message)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-        for name in ("loss", "grad_norm"):
-            value = logs.get(name)
-            if isinstance(value, int | float) and not math.isfinite(value):
-                raise NotANumber(state.global_step)
+        if "grad_norm" in logs:
+            self._overflow_count = 0 if math.isfinite(logs["grad_norm"]) else self._overflow_count + 1
+        if not math.isfinite(logs.get("loss", 0.0)) or self._overflow_count > (
+            MAX_OVERFLOW_COUNT if args.fp16 else 0
+        ):
+            raise NotANumber(state.global_step)
         values = {
             metric_name: float(logs[log_name])
             for log_name, metric_name in METRIC_NAMES.items()
