@@ -52,7 +52,7 @@ class EditorServers:
         return await asyncio.shield(self._tools)
 
     async def close(self) -> None:
-        """Disconnect from the servers, and end those that this process runs."""
+        """Disconnect from the servers, and end the ones that this process started."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._tools.cancel()

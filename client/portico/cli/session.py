@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,6 +142,18 @@ def run_module(name: str, *arguments: str) -> list[str]:
     The current folder is not searched for modules: a file ``mcp.py`` there would replace the package.
     """
     return [sys.executable, "-P", "-m", name, *arguments]
+
+
+def exit_code(process: subprocess.Popen[str]) -> int:
+    """Wait until the process exits, and return its exit code. Ctrl-C ends the wait within a second.
+
+    A signal that arrives just before ``waitpid`` does not interrupt that call. Another thread therefore makes it.
+    """
+    exit_watch = threading.Thread(target=process.wait, daemon=True)
+    exit_watch.start()
+    while exit_watch.is_alive():
+        exit_watch.join(1.0)
+    return process.wait()
 
 
 def local_settings(*arguments: str) -> list[dict[str, Any]]:

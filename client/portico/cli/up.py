@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from portico.cli.session import AsJson, daemon_command, invocation, local_settings, note
+from portico.cli.session import AsJson, daemon_command, exit_code, invocation, local_settings, note
 from portico.errors import InvalidRequest, PorticoError, from_body
 from portico.wire import ErrorBody
 
@@ -155,7 +155,7 @@ def _accompany(
         typer.echo("Press Ctrl-C to stop.")
     if runs:
         follow_better(url, key, runs)
-    code = child.process.wait()
+    code = exit_code(child.process)
     if code:
         home = Path(status.home) if status is not None and status.home else _home(place)
         raise PorticoError(f"The daemon {_end(code)}. Its log: {home / 'logs' / 'daemon.log'}")

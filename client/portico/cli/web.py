@@ -16,7 +16,7 @@ import typer
 
 from portico.cli.limits import limits_of
 from portico.cli.render import one_line, print_json
-from portico.cli.session import AsJson, connected, run_server_module
+from portico.cli.session import AsJson, connected, exit_code, run_server_module
 from portico.errors import InvalidRequest, NotFound, PorticoError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def web(
                         else "To allow embedding, name a site with --origin."
                     )
                 sys.stdout.flush()
-                process.wait()
+                exit_code(process)
             except KeyboardInterrupt:
                 pass
             finally:

@@ -80,7 +80,8 @@ def up(place: dict[str, str], *arguments: str) -> Iterator[Terminal]:
     terminal = Terminal("", "up", "--port", "0", *arguments, **place)
     try:
         yield terminal
-        assert terminal.leave() == 130
+        terminal.interrupt()
+        assert terminal.process.wait(LIMIT) == 130
     finally:
         terminal.close()
 
