@@ -93,18 +93,18 @@ async def main() -> int:
     everything = listed(*(offer(name, card).tool for name, card in cards.items()))
     ways = {
         "all listed": everything,
-        "found": listed(*PAIR),
+        "searched": listed(*PAIR),
         "code": listed(*PAIR, offer(RUN_CODE, code_card).tool),
     }
     with tempfile.TemporaryDirectory() as folder:
         database = Database.at(Path(folder) / "portico.db")
         database.prepare()
         runner = Runner(registry, UsageLog(database), timeout=60)
-        for way, shown_functions in (("found", {}), ("code", functions)):
+        for way, shown_functions in (("searched", {}), ("code", functions)):
             for query in QUERIES:
                 work = find.search(cards, {"query": query}, shown_functions)
-                found = await runner.wait(await runner.begin("bench", "find_tools", LOCAL, work))
-                ways[way] += tokens({"query": query}) + tokens(found.text)
+                reply = await runner.wait(await runner.begin("bench", "find_tools", LOCAL, work))
+                ways[way] += tokens({"query": query}) + tokens(reply.text)
         rows = 0
         for name in ROWS:
             result = await runner.call("bench", f"tool/shop_{name}", ToolCall({}), LOCAL)
@@ -118,7 +118,7 @@ async def main() -> int:
         database.close()
     await light.close()
     ways["all listed"] += rows
-    ways["found"] += rows
+    ways["searched"] += rows
     ways["code"] += tokens(CODE) + tokens(done.text)
     is_equal = done.text == repr(debtors())
     print(f"{len(cards)} tools listed: {everything:,} tokens; results of the three calls: {rows:,} tokens")

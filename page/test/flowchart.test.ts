@@ -145,6 +145,6 @@ test.each([
   ["xychart-beta", "xychart-beta"],
   ["<img src=x>", ""],
   ["", ""],
-])("the kind of a diagram that is no flowchart is named: %j", (source, kind) => {
+])("the kind of another diagram is named: %j", (source, kind) => {
   expect(otherKind(source)).toBe(kind);
 });

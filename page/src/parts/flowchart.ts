@@ -79,7 +79,7 @@ export function words(written: string): string {
     .slice(0, MAX_LABEL_CHARS);
 }
 
-/** Returns the kind of a diagram that is no flowchart, such as `gantt`, or an empty text. */
+/** Returns the kind of a diagram other than a flowchart, such as `gantt`, or an empty text. */
 export function otherKind(source: string): string {
   const kind = /^[\w-]{1,40}/.exec(linesIn(source)[0] ?? "")?.[0] ?? "";
   return /^(?:flowchart|graph)\b/.test(kind) ? "" : kind;

@@ -30,6 +30,7 @@ from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import AppInput, Chat, Request, Result
+from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.servable import Card, Servable, relays
 from portico_server.db.canaries import Side, SideCounts
 from portico_server.runs.run import BEHIND
@@ -145,15 +146,13 @@ class ModelSide(SplitSide):
         name = servable.card.name
         if not relays(servable):
             raise InvalidRequest(f"'{self.target}' is not a model.", param="model")
-        token = WITHIN.set(within | {self._split.alias})
         began = perf_counter()
         try:
-            relay_response = await servable.relay(request, context)
+            with ScopedValue(WITHIN, within | {self._split.alias}):
+                relay_response = await servable.relay(request, context)
         except PorticoError as error:
             self._count(error, perf_counter() - began, Usage())
             raise
-        finally:
-            WITHIN.reset(token)
         relay_response.answered_by = relay_response.answered_by or name
         relay_response.chunks = self._follow(
             relay_response, relay_response.chunks, perf_counter() - began, request

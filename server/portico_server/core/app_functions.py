@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from portico_server.core.passage import CLAIM_SCHEMA, PASSAGE_SCHEMA
-from portico_server.core.request import AppInput, Chat, Request
+from portico_server.core.request import AppInput, Chat, Request, Search
 from portico_server.core.servable import Card
 
 INPUT: Final = "input"
@@ -109,12 +109,19 @@ def schemas(card: Card) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
 
 
 def request(card: Card, arguments: Mapping[str, Any]) -> Request:
-    """Return the request that an app's tool makes of its arguments, which were checked against the schema."""
+    """Return the request that the function of an app, a store or a model makes of its checked arguments."""
+    if card.kind == "store":
+        return search_request(arguments)
     if card.labels.get("app") != "flow" or not has_schema(card):
         return _chat(arguments)
     if card.input_schema is None:
         return _chat(arguments) if arguments.get("history") else AppInput(arguments[INPUT])
     return AppInput(dict(arguments) if _is_object(card.input_schema) else arguments[INPUT])
+
+
+def search_request(arguments: Mapping[str, Any]) -> Search:
+    """Return the search for arguments that match the schema `SEARCH`."""
+    return Search(arguments["query"], max_num_results=int(arguments.get("max_num_results", 10)))
 
 
 def rename_input(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:

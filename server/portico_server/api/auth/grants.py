@@ -32,7 +32,7 @@ ACCESS_PREFIX: Final = f"{PREFIX}oauth-"
 REFRESH_PREFIX: Final = "pr-"
 
 DEFAULT_SCOPES: Final = ("chat", "stores:*:read", "apps:*:call", "tools:*:call")
-"""The scopes of a client that requests none: those that listing and calling over MCP require."""
+"""The scopes of a client that requests none: enough to list and call over MCP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ class Grants:
         return tokens
 
     def narrowed(self, row: GrantRow, scopes: Sequence[str]) -> Sequence[str]:
-        """Return those of the ``scopes`` of a grant that the key of the person still has."""
+        """Return the ``scopes`` of a grant that the key of the person still has."""
         return narrow_scopes(self.caller(row), scopes)
 
     async def revoke(self, grant_id: str) -> bool:

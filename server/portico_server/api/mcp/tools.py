@@ -31,7 +31,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, nearest
 from portico_server.core.passage import PASSAGE_SCHEMA
 from portico_server.core.registry import Registry
-from portico_server.core.request import Request, Search, ToolCall, ToolResult
+from portico_server.core.request import Request, ToolCall, ToolResult
 from portico_server.core.servable import Card
 from portico_server.core.tool_search import FIND_TOOLS, QUERY_ARGUMENTS, SearchedTool, ToolSearch
 from portico_server.runs.questions import QuestionService
@@ -169,8 +169,6 @@ def request_of(name: str, card: Card, arguments: Mapping[str, Any]) -> Request:
     schema = offer(name, card).tool.input_schema
     arguments = app_functions.rename_input(schema, arguments)
     Checker(name, schema).check(arguments)
-    if card.kind == "store":
-        return Search(arguments["query"], max_num_results=int(arguments.get("max_num_results", 10)))
     return app_functions.request(card, arguments)
 
 

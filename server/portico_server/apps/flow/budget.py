@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, TooMany
 from portico_server.core.json_size import PARTS_LEFT, JsonSizes, TooManyParts
+from portico_server.core.scoped_value import ScopedValue
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -133,13 +134,8 @@ class ValueBudget:
         """Return the result of ``work``, a pure function of the run's values. If the values are large, the function
         runs in a thread, one at a time per key, so that other work continues.
         """
-        token = PARTS_LEFT.set([_MAX_PARTS_AT_ONCE])
-        try:
+        with suppress(TooManyParts), ScopedValue(PARTS_LEFT, [_MAX_PARTS_AT_ONCE]):
             return work(*args, **kwargs)
-        except TooManyParts:
-            pass
-        finally:
-            PARTS_LEFT.reset(token)
         async with self._runs.computing:
             return await pools.VALUES.run(work, *args, **kwargs)
 

@@ -13,6 +13,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppOutput, ChatReply, ToolResult
+from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.work_slots import Slots
 from portico_server.runs.turn_steps import STEP_CHANGED, TurnCutOff, TurnSteps
 from portico_server.tools.builtin.python_light import RESULT
@@ -22,7 +23,7 @@ from portico_server.tools.sandbox.light import LightSandbox, as_json
 from portico_server.tools.tool import Tool
 
 MAX_AT_ONCE: Final = 16
-"""Maximum number of pieces of code that run at once, including those that wait for an approval."""
+"""Maximum number of pieces of code that run at once, whether it computes or waits for an approval."""
 
 MAX_AT_ONCE_PER_KEY: Final = 8
 
@@ -136,12 +137,9 @@ class _CodeCalls:
         return await self._steps.once(place, "tool", [path, arguments], work, dict, dict)
 
     async def _call(self, function: CodeFunction, arguments: Mapping[str, Any], place: str) -> Any:
-        token = _IS_RUNNING.set(True)
-        try:
+        with ScopedValue(_IS_RUNNING, True):
             request = function.request(arguments, self._steps.key(place))
             result = await self._context.call(function.card.key, request)
-        finally:
-            _IS_RUNNING.reset(token)
         if isinstance(result, ChatReply | AppOutput):
             await self._context.emit(result.usage)
         return _plain(function.path, function.value(result), "The result")

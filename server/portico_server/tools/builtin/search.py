@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from portico_server.core.app_functions import search_request
 from portico_server.core.context import Context
 from portico_server.core.passage import PASSAGE_SCHEMA, to_json, to_text
 from portico_server.core.registry import Registry
-from portico_server.core.request import Search, SearchResult, ToolResult
+from portico_server.core.request import SearchResult, ToolResult
 from portico_server.tools.tool import Tool
 
 
@@ -42,8 +43,7 @@ def tool(_registry: Registry) -> Tool:
 
 
 async def _work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
-    search = Search(arguments["query"], max_num_results=int(arguments.get("max_num_results", 10)))
-    search_result = await context.call(f"store/{arguments['store']}", search)
+    search_result = await context.call(f"store/{arguments['store']}", search_request(arguments))
     assert isinstance(search_result, SearchResult)
     return ToolResult(
         to_text(search_result.passages) or "Nothing was found.", {"passages": to_json(search_result.passages)}

@@ -19,7 +19,6 @@ from portico_server.core.request import (
     ChatReply,
     Request,
     Result,
-    Search,
     SearchResult,
     ToolCall,
     ToolResult,
@@ -113,14 +112,10 @@ class CodeFunction:
         from portico_server.tools.arguments import Checker
 
         Checker(self.path, self.input_schema).check(arguments)
-        match self.card.kind:
-            case "store":
-                return Search(arguments["query"], max_num_results=int(arguments.get("max_num_results", 10)))
-            case "model":
-                options = {name: value for name, value in arguments.items() if name != "messages"}
-                return Chat(tuple(arguments["messages"]), options)
-            case _:
-                return app_functions.request(self.card, arguments)
+        if self.card.kind == "model":
+            options = {name: value for name, value in arguments.items() if name != "messages"}
+            return Chat(tuple(arguments["messages"]), options)
+        return app_functions.request(self.card, arguments)
 
     def value(self, result: Result) -> Any:
         """Return what the function returns for a result. Raise `InvalidRequest` if the tool failed."""
