@@ -27,7 +27,7 @@ MAKERS = {
     "server/portico_server/subprocesses.py",
     "client/portico/cli/session.py",
     "client/portico/connect/bundle.py",
-    "server/portico_server/finetune/child/node.py",  # has none of our code on its path
+    "server/portico_server/launchers/node_task.py",  # has none of our code on its path
 }
 """The files that may build the command line of an interpreter."""
 

@@ -11,9 +11,9 @@ from portico_server.finetune import app_prompts, hosted
 from portico_server.finetune.job_context import JobContext
 from portico_server.finetune.recipe_settings import check_overrides
 from portico_server.finetune.spec import RETRIEVAL_METHODS, FineTuningSpec
-from portico_server.finetune.training_command import NODES_LAUNCHER
 from portico_server.grading import graders
 from portico_server.launchers.protocol import Resources
+from portico_server.launchers.several_nodes import NODES_LAUNCHER
 
 FINETUNE_SCOPE: Final = "finetune"
 

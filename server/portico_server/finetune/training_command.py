@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from portico_server.finetune.spec import TrainingRecipe
+from portico_server.launchers.several_nodes import node_command
 from portico_server.subprocesses import run_module
 
 CHILD_PACKAGE: Final = "child"
@@ -15,9 +16,6 @@ CHILD_PACKAGE: Final = "child"
 ACCELERATE_MODULE: Final = "accelerate.commands.launch"
 
 TORCHRUN_MODULE: Final = "torch.distributed.run"
-
-NODES_LAUNCHER: Final = "slurm"
-"""The launcher that can start training on several nodes."""
 
 FSDP_STRATEGIES: Final[Mapping[str, str]] = {
     "zero2": "SHARD_GRAD_OP",
@@ -33,23 +31,23 @@ def training_command(python: Path, recipe: TrainingRecipe, order: Path) -> Seque
     """
     if recipe.processes == 1:
         return run_module(CHILD_PACKAGE, str(order), python=python)
-    line = run_module(f"{CHILD_PACKAGE}.node", *_processes(recipe, order), python=python)
-    if recipe.nodes == 1:
-        return line
-    # One task per node. Only the first task communicates with the daemon. When one task fails, all tasks end.
-    place = f"--nodes={recipe.nodes} --ntasks={recipe.nodes} --ntasks-per-node=1"
-    return ["srun", *place.split(), "--input=0", "--kill-on-bad-exit=1", "--unbuffered", *line]
+    return node_command(python, recipe.nodes, _processes(recipe, order))
 
 
 def _processes(recipe: TrainingRecipe, order: Path) -> list[str]:
-    """Return the module that starts the processes of a node, and its arguments. `child.node` replaces the names in
-    braces.
-    """
+    """Return the module that starts the processes of a node, and its arguments, see `node_command`."""
     several = recipe.nodes > 1
     if recipe.device == "cpu":  # accelerate starts only one process on CPUs, whatever its arguments
         line = ["--nnodes", str(recipe.nodes), "--nproc-per-node", str(recipe.processes // recipe.nodes)]
         if several:
-            line += ["--node-rank", "{rank}", "--master-addr", "{address}", "--master-port", "{port}"]
+            line += [
+                "--node-rank",
+                "{rank}",
+                "--master-addr",
+                "{first_host}",
+                "--master-port",
+                "{first_port}",
+            ]
         else:
             line += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
         return [TORCHRUN_MODULE, *line, "--module", CHILD_PACKAGE, str(order)]
@@ -61,9 +59,9 @@ def _processes(recipe: TrainingRecipe, order: Path) -> list[str]:
             "--machine_rank",
             "{rank}",
             "--main_process_ip",
-            "{address}",
+            "{first_host}",
             "--main_process_port",
-            "{port}",
+            "{first_port}",
         ]
     if recipe.sharding in FSDP_STRATEGIES:
         line += ["--use_fsdp", "--fsdp_sharding_strategy", FSDP_STRATEGIES[recipe.sharding]]

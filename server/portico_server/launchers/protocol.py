@@ -39,7 +39,7 @@ class Resources:
     """The resources that a process requests from a scheduler. 0 or an empty string selects the scheduler's default.
 
     ``minutes`` is the maximum run time; a process that reaches it is replaced. ``partition`` is for Slurm. ``nodes``
-    is the number of nodes for a training; all other values are per node.
+    is the number of nodes of one job; all other values are per node.
     """
 
     cpus: int = 0

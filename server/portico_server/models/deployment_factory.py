@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest
 from portico_server.core.registry import Registry
 from portico_server.launchers.launchers import Launchers
-from portico_server.launchers.protocol import Resources
+from portico_server.launchers.protocol import Launcher, Resources
+from portico_server.launchers.several_nodes import NODES_LAUNCHER
 from portico_server.models import prices
 from portico_server.models.adapters.service import AdapterService
 from portico_server.models.catalog import engine_for
 from portico_server.models.deployment import Deployment, ModelOrigin
 from portico_server.models.environments.installed import Environments
 from portico_server.models.memory import Residency
-from portico_server.models.protocol import Engine, LaunchContext
+from portico_server.models.protocol import Engine, LaunchContext, PlansGpus
 from portico_server.models.sources import ModelFetcher, Progress, parse_source, require_file
 from portico_server.models.spec import ModelSpec
 from portico_server.settings import MB_BYTES, Settings
@@ -104,6 +106,9 @@ class DeploymentFactory:
             return await self._fetcher.fetch(source, progress)
 
         async def site() -> LaunchContext:
+            launcher, resources = await self._launchers.get(spec.launcher), Resources.parse(spec.resources)
+            if resources.nodes > 1:
+                check_nodes(spec.name, engine, launcher)
             if tariff is not None:
                 await pools.LOADING.run(lambda: tariff.prices)
             return LaunchContext(
@@ -114,8 +119,8 @@ class DeploymentFactory:
                 self._adapters.of(spec.name),
                 prompts=self._settings.prompts if self._settings.kept_prompts_mb > 0 else None,
                 prompts_bytes=self._settings.kept_prompts_mb * MB_BYTES,
-                launcher=await self._launchers.get(spec.launcher),
-                resources=Resources.parse(spec.resources),
+                launcher=launcher,
+                resources=resources,
                 replace_s=self._settings.launcher_replace,
                 furnish=None if "python" in spec.parameters else self._environments.furnish,
             )
@@ -137,3 +142,18 @@ class DeploymentFactory:
         """Close all connections."""
         if self._transport is not None:
             await self._transport.close()
+
+
+def check_nodes(name: str, engine: Engine, launcher: Launcher) -> None:
+    """Raise `InvalidRequest` if the engine or the launcher can start a model only on one node."""
+    if not (isinstance(engine, PlansGpus) and engine.gpu_traits.spans_nodes):
+        raise InvalidRequest(
+            f"The engine '{engine.name}' runs '{name}' on one node. Use the engine 'vllm', or leave out 'nodes'.",
+            param="resources.nodes",
+        )
+    if launcher.name != NODES_LAUNCHER:
+        raise InvalidRequest(
+            f"The launcher '{launcher.name}' starts '{name}' on one node. Use '{NODES_LAUNCHER}', or leave out "
+            "'nodes'.",
+            param="resources.nodes",
+        )

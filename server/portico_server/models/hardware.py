@@ -40,7 +40,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """The hardware of a machine.
+    """The hardware of a machine, or of each of several equal ``nodes``.
 
     ``cores`` are physical cores that this process can use; ``memory_bytes`` is the memory that it can fill.
     """
@@ -48,6 +48,7 @@ class Hardware:
     cores: int
     memory_bytes: int
     gpus: tuple[Gpu, ...] = ()
+    nodes: int = 1
 
     @property
     def gpu_bytes(self) -> int:
@@ -214,7 +215,8 @@ def describe(hardware: Hardware) -> str:
         f"{_gb(hardware.memory_bytes)} memory",
     ]
     parts += [f"{name} ({size})" for name, size in _count_gpus(hardware.gpus)]
-    return ", ".join(parts)
+    text = ", ".join(parts)
+    return f"{hardware.nodes} nodes, each with {text}" if hardware.nodes > 1 else text
 
 
 def _count_gpus(gpus: Sequence[Gpu]) -> list[tuple[str, str]]:

@@ -280,7 +280,8 @@ class GpuTraits:
     ``architectures``: the models for which the engine can be chosen; empty for all. ``frees_windows``: the engine
     frees tokens outside a sliding window. ``share_covers``: the meaning of the engine's ``memory_share``: ``all``
     memory that it uses, ``static`` for weights and cache only, or ``free`` for only the cache, as a share of the
-    memory that the weights leave free. ``cpu_build``: builds of the engine without a GPU exist.
+    memory that the weights leave free. ``cpu_build``: builds of the engine without a GPU exist. ``spans_nodes``: one
+    model can use the GPUs of several nodes, by the parameter ``pipeline_parallel``.
     """
 
     title: str
@@ -294,6 +295,7 @@ class GpuTraits:
     frees_windows: bool = True
     share_covers: Literal["all", "static", "free"] = "all"
     cpu_build: bool = False
+    spans_nodes: bool = False
 
 
 @runtime_checkable

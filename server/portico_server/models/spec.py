@@ -15,6 +15,7 @@ from portico_server.core.errors import InvalidRequest, nearest, without_folders
 from portico_server.core.names import check_plain
 from portico_server.core.principal import Principal
 from portico_server.launchers.protocol import Resources, check_launcher
+from portico_server.launchers.several_nodes import NODES_LAUNCHER
 from portico_server.models.prompt import ModelPrompt
 from portico_server.models.sources.source import public_source
 
@@ -119,9 +120,10 @@ class ModelSpec:
                 param="answers",
             )
         check_launcher(self.launcher)
-        if Resources.parse(self.resources).nodes > 1:
+        if Resources.parse(self.resources).nodes > 1 and self.launcher not in ("", NODES_LAUNCHER):
             raise InvalidRequest(
-                f"The model '{self.name}' runs on one node; 'nodes' is only for training.",
+                f"The launcher '{self.launcher}' starts the model '{self.name}' on one node. Use "
+                f"'{NODES_LAUNCHER}', or leave out 'nodes'.",
                 param="resources.nodes",
             )
         if not self.source:

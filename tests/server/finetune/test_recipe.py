@@ -15,6 +15,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.finetune.recipe_choice import MEMORY_SHARE, choose_recipe
 from portico_server.finetune.spec import DataFacts, Hyperparameters, TrainingRecipe
 from portico_server.finetune.training_command import ACCELERATE_MODULE, TORCHRUN_MODULE, training_command
+from portico_server.launchers.several_nodes import NODE_TASK
 
 GB = 1024**3
 
@@ -234,8 +235,8 @@ def test_what_starts_several_processes_is_what_accelerate_takes() -> None:
                 "srun", f"--nodes={resources['nodes']}", f"--ntasks={resources['nodes']}", "--ntasks-per-node=1",
                 "--input=0", "--kill-on-bad-exit=1", "--unbuffered",
             ]  # fmt: skip
-        assert line[line.index("python") :][:4] == ["python", "-P", "-m", "child.node"]
-        known = {"{rank}": "1", "{address}": "10.0.0.1", "{port}": "20001"}
+        assert line[line.index("python") :][:2] == ["python", str(NODE_TASK)]
+        known = {"{rank}": "1", "{first_host}": "10.0.0.1", "{first_port}": "20001"}
         lines.append([known.get(word, word) for word in line[line.index(ACCELERATE_MODULE) + 1 :]])
     code = (
         "import json, sys; from accelerate.commands.launch import launch_command_parser as made; "

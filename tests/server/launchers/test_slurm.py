@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests import postgres
 from tests.daemon import Daemon
 from tests.server.daemons import end, start
 from tests.server.launchers.reading import reads_documents
+from tests.server.models.engines.external.interpreter import interpreter, model
 from tests.slurm_cluster import SlurmCluster
 
 from portico import Client
@@ -98,6 +100,59 @@ async def test_what_slurm_refuses_is_one_error_with_its_own_reason(
         await models.models.load("m")
     assert raised.value.code == "launch_refused"
     assert words in raised.value.message
+    assert not cluster.jobs()
+
+
+@pytest.mark.process
+async def test_a_model_on_several_nodes_is_one_job_that_ends_as_a_whole(
+    models: ModelFixture, cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    parameters = {"python": interpreter(tmp_path), "context_length": 512}
+    spec = ModelSpec("m", model(tmp_path), engine="vllm", launcher="slurm", parameters=parameters)
+    await models.models.add(replace(spec, resources={"nodes": 2, "cpus": 1}))
+    await models.models.load("m")
+    process = process_of(models)
+    assert len(cluster.jobs()) == 1
+    log = "\n".join(process.lines(200))
+    assert "nodes: [1]" in log
+    assert '"--tensor-parallel-size", "1", "--pipeline-parallel-size", "2"' in log
+    assert (await models.ask("m", {"messages": user("Hello")}))["choices"]
+    [follower] = [
+        one for one in psutil.process_iter(["cmdline"]) if "--headless" in (one.info["cmdline"] or ())
+    ]
+    follower.kill()
+    await process.wait()
+    cluster.wait_until_empty()
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (
+            {"engine": "fake", "source": "fake://"},
+            "The engine 'fake' runs 'm' on one node. Use the engine 'vllm'",
+        ),
+        ({"launcher": "local"}, "The launcher 'local' starts the model 'm' on one node. Use 'slurm'"),
+        ({"launcher": ""}, "The launcher 'local' starts 'm' on one node. Use 'slurm'"),
+        (
+            {"parameters": {"pipeline_parallel": 3}},
+            "'m' is set to use 3 GPUs, which 2 nodes cannot divide evenly.",
+        ),
+    ],
+)
+async def test_what_cannot_run_on_several_nodes_is_refused(
+    models: ModelFixture, cluster: SlurmCluster, tmp_path: Path, spec: dict[str, Any], words: str
+) -> None:
+    python = {} if spec.get("engine") == "fake" else {"python": interpreter(tmp_path)}
+    fields = {"source": model(tmp_path), "engine": "vllm", "launcher": "slurm", **spec}
+    fields |= {"parameters": {**python, **spec.get("parameters", {})}, "resources": {"nodes": 2}}
+
+    async def start() -> None:
+        await models.models.add(ModelSpec("m", **fields))
+        await models.models.load("m")
+
+    with pytest.raises(PorticoError, match=re.escape(words)):
+        await start()
     assert not cluster.jobs()
 
 

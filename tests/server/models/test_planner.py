@@ -200,6 +200,32 @@ def test_safetensors_on_a_gpu(model: str, hardware: str, fits: bool, parallel: i
     sound(made)
 
 
+@pytest.mark.parametrize(
+    ("model", "hardware", "parameters", "fits", "parallel"),
+    [
+        ("671b-fp8", "2 nodes, 8 x H100", {}, True, (8, 2)),
+        ("671b-fp8", "4 nodes, 8 x H100", {}, True, (8, 2)),
+        ("671b-fp8", "4 nodes, 8 x A100 80GB", {}, True, (8, 2)),
+        ("671b-fp8", "2 nodes, 2 x H200", {}, False, (2, 2)),
+        ("671b-fp8", "4 nodes, 2 x H200", {}, True, (2, 3)),
+        ("671b-fp8", "8 nodes, A100 80GB", {}, False, (1, 8)),
+        ("70b", "4 nodes, H100", {}, True, (1, 2)),
+        ("8b", "4 nodes, 8 x H100", {}, True, (1, 1)),
+        ("8b", "2 nodes, 2 x H100", {"tensor_parallel": 4}, True, (4, 1)),
+        ("8b", "2 nodes, 2 x H100", {"tensor_parallel": 8}, False, (8, 1)),
+    ],
+)
+def test_safetensors_on_several_nodes_use_the_fewest(
+    model: str, hardware: str, parameters: dict[str, Any], fits: bool, parallel: tuple[int, int]
+) -> None:
+    made = plan_model(WEIGHTS[model], machine_preset(hardware), parameters)
+    assert (made.engine, made.fits) == ("vllm", fits), made.reasons
+    nodes = made.parameters.get("pipeline_parallel", 1)
+    assert (made.parameters["tensor_parallel"], nodes) == parallel
+    assert any(f"nodes={nodes} and gpus={parallel[0]}" in one for one in made.reasons) == (nodes > 1)
+    sound(made)
+
+
 @pytest.mark.parametrize("hardware", ["cpu-16g", "mac-m3-24g"])
 def test_safetensors_that_do_not_fit_without_a_gpu_are_refused_with_a_file_that_fits(hardware: str) -> None:
     made = plan_model(WEIGHTS["8b"], machine_preset(hardware))
@@ -413,6 +439,7 @@ def test_free_gpus_are_counted() -> None:
         ("8xH100, 2048 GB, 128 cores", 8, 2048, 128),
         ("NVIDIA GeForce RTX 4090, 64 GB memory", 1, 64, 8),
         ("64 GB, 16 cores", 0, 64, 16),
+        ("4 nodes, 8 x H100, 2048 GB", 8, 2048, 8),
         ("l40s", 1, 67, 8),
         ("2 x NVIDIA A100-SXM4-80GB, 64 cores", 2, 240, 64),
         ("NVIDIA H100 80GB HBM3", 1, 120, 8),
@@ -441,6 +468,7 @@ def test_a_described_gpu_is_the_one_of_the_preset(preset: str) -> None:
         "A100 70GB",
         "99999 GB",
         "L4, 0 cores",
+        "0 nodes, L4",
         ", ,",
         "x" * 9_999,
     ],

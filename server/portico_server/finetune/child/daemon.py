@@ -66,8 +66,10 @@ class TrainingOrder:
 # the next attempt continues from the complete data on disk.
 
 
-STARTER_VARIABLE = "PORTICO_TRAINING_STARTER"
-"""Environment variable with the id of the process that started this process as one of several."""
+STARTER_VARIABLE = "PORTICO_STARTER"
+"""Environment variable with the id of the process that started this process as one of several, see
+`portico_server.launchers.node_task`.
+"""
 
 _PR_SET_PDEATHSIG_CODE = 1
 

@@ -100,9 +100,15 @@ class GpuPlanning:
             counts = [options["tensor_parallel"]]
         # The layers are divided among groups of GPUs; each group has a part of the weights and of the cache.
         groups = options.get("pipeline_parallel", 1)
+        min_tokens = requested_tokens or min(trained_tokens, MIN_CONTEXT_TOKENS)
+        nodes = self.hardware.nodes if traits.spans_nodes else 1
+        if "pipeline_parallel" not in options:
+            # The GPUs of one node are a group. The plan uses the fewest nodes on which the model fits.
+            enough = (n for n in range(1, nodes) if need.smaller.tokens(counts[-1] * n) >= min_tokens)
+            groups = next(enough, nodes)
+            counts = counts if groups == 1 else counts[-1:]
         count = next((n for n in counts if need.tokens(n * groups) >= wanted_tokens), counts[-1])
         split = count * groups
-        min_tokens = requested_tokens or min(trained_tokens, MIN_CONTEXT_TOKENS)
         if 0 <= need.tokens(split) < min_tokens <= need.smaller.tokens(split):
             need = need.smaller
         tokens = need.tokens(split)
@@ -111,11 +117,12 @@ class GpuPlanning:
         copies = options.get("data_parallel", 1)
         estimate = need.estimate(context, calls, split)
         settings: dict[str, Any] = {"context_length": context, "tensor_parallel": count, "dtype": need.dtype}
+        settings |= {"pipeline_parallel": groups} if groups > 1 else {}
         settings |= {key: options[key] for key in _SETTINGS if key in options}
         if need.cache_setting is not None:
             settings[traits.cache_parameter] = need.cache_setting
         settings["memory_share"] = options.get("memory_share", need.share(estimate, split))
-        problem = _why_not(need, gpus, split * copies, estimate, tokens, context, requested_tokens)
+        problem = _why_not(need, gpus, nodes, split * copies, estimate, tokens, context, requested_tokens)
         return PlanOutcome(
             model=self.name,
             hardware=describe(self.hardware),
@@ -123,7 +130,7 @@ class GpuPlanning:
             parameters=settings,
             estimate=estimate,
             fits=not problem,
-            reasons=(*_gpu_reasons(need, gpus, settings, estimate, split), *filter(None, (problem,))),
+            reasons=(*_gpu_reasons(need, gpus, nodes, settings, estimate, split), *filter(None, (problem,))),
             nearest=self._nearest(need, estimate, requested_tokens, tokens, split, copies) if problem else "",
         )
 
@@ -137,7 +144,7 @@ class GpuPlanning:
         copies: int,
     ) -> str:
         model = self.model
-        if split * copies > len(self.gpus):
+        if split * copies > len(self.gpus) * self.hardware.nodes:
             return "Lower 'tensor_parallel', 'pipeline_parallel' and 'data_parallel', or leave them out."
         if need.able and requested_tokens and tokens >= MIN_CONTEXT_TOKENS:
             return f"It fits with context_length {tokens // 256 * 256}."
@@ -341,6 +348,7 @@ class _GpuNeed:
 def _why_not(
     need: _GpuNeed,
     gpus: tuple[Gpu, ...],
+    nodes: int,
     count: int,
     estimate: MemoryEstimate,
     tokens: int,
@@ -354,11 +362,10 @@ def _why_not(
         return (
             f"{requirement} compute capability {need.needs}, but the {gpus[0].name} has {gpus[0].capability}."
         )
-    if count > len(gpus):
-        return (
-            f"The model is set to use {count} GPUs, but there "
-            f"{'is 1' if len(gpus) == 1 else f'are {len(gpus)}'} on this machine."
-        )
+    if count > (available := len(gpus) * nodes):
+        place = "on this machine" if nodes == 1 else f"on the {nodes} nodes"
+        number = "is 1" if available == 1 else f"are {available}"
+        return f"The model is set to use {count} GPUs, but there {number} {place}."
     if tokens < 0:
         return (
             f"The weights alone need {gb(estimate.weights)} of each GPU and the engine {gb(estimate.other)} "
@@ -381,17 +388,28 @@ _COVERED = {
 
 
 def _gpu_reasons(
-    need: _GpuNeed, gpus: tuple[Gpu, ...], settings: Mapping[str, Any], estimate: MemoryEstimate, split: int
+    need: _GpuNeed,
+    gpus: tuple[Gpu, ...],
+    nodes: int,
+    settings: Mapping[str, Any],
+    estimate: MemoryEstimate,
+    split: int,
 ) -> list[str]:
     model = need.model
     reasons = [
         f"Safetensors ({model.architecture}, {model.form}) on an NVIDIA GPU run on {need.traits.title}."
     ]
+    groups, count = settings.get("pipeline_parallel", 1), settings["tensor_parallel"]
     if split > 1:
+        part = "every layer" if groups == 1 else "some layers"
         reasons.append(
-            f"The weights ({gb(need.weights)}) and a full context need {split} GPUs: each GPU has a part of "
-            "every layer."
+            f"The weights ({gb(need.weights)}) and a full context need {split} GPUs: each GPU has a part of {part}."
         )
+        if nodes > 1 < groups:
+            reasons.append(
+                f"The layers are divided among {groups} nodes: add the model with the launcher 'slurm' and the "
+                f"resources nodes={groups} and gpus={count}."
+            )
     elif len(gpus) > 1:
         free = "other one stays" if len(gpus) == 2 else f"other {len(gpus) - 1} stay"
         reasons.append(f"One GPU is enough; the {free} free for other models.")

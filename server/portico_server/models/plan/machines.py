@@ -30,7 +30,7 @@ def machine_preset(name: str) -> Hardware:
         raise InvalidRequest(
             f"No hardware preset is named '{name}'.{nearest(name, machine_presets())} Presets: "
             f"{', '.join(machine_presets())}. You can also describe a machine, such as '2 x A100 80GB, 512 "
-            "GB, 64 cores'.",
+            "GB, 64 cores', or a cluster, such as '4 nodes, 8 x H100'.",
             param="hardware",
         )
     return hardware
@@ -43,6 +43,7 @@ DEFAULT_CORES_COUNT = 8
 
 _MEMORY = re.compile(r"(\d{1,15}(?:\.\d+)?) ?(?:gb?|gib)(?: (?:memory|ram))?", re.IGNORECASE)
 _CORES = re.compile(r"(\d{1,4}) ?(?:cores?|cpus?)", re.IGNORECASE)
+_NODES = re.compile(r"(\d{1,4}) ?nodes?", re.IGNORECASE)
 _COUNT = re.compile(r"(\d{1,2}) ?[x×*] ?", re.IGNORECASE)
 _SIZE = re.compile(r"[\s-](\d{1,3}(?:\.\d+)?) ?(?:gb?|gib)\b", re.IGNORECASE)
 _DECORATION = re.compile(r"nvidia|geforce|tesla|rtx|sxm\d?|pcie|hbm\d?e?|[^a-z0-9]")
@@ -84,11 +85,11 @@ def _is_known(name: str) -> bool:
 
 
 def _parse(text: str) -> Hardware | None:
-    """Parse a machine description: GPUs, then memory and cores, separated by commas.
+    """Parse a machine description: nodes, GPUs, memory and cores, separated by commas. The rest describes each node.
 
     Return ``None`` if the text is not a description. Raise `InvalidRequest` for an unknown GPU, or impossible sizes.
     """
-    memory_gb, cores = 0.0, DEFAULT_CORES_COUNT
+    memory_gb, cores, nodes = 0.0, DEFAULT_CORES_COUNT, 1
     gpus: tuple[Gpu, ...] = ()
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or (
@@ -100,18 +101,20 @@ def _parse(text: str) -> Hardware | None:
             memory_gb = float(match[1])
         elif match := _CORES.fullmatch(part):
             cores = int(match[1])
+        elif match := _NODES.fullmatch(part):
+            nodes = int(match[1])
         else:
             count, size = _COUNT.match(part), _SIZE.search(part)
             bare = _SIZE.sub("", part[count.end() if count else 0 :])
             gpus += _gpus(int(count[1]) if count else 1, bare, float(size[1]) if size else 0.0)
     memory_gb = memory_gb or max(16.0, 1.5 * sum(gpu.memory_bytes for gpu in gpus) / _GIB)
-    if not cores >= 1 or memory_gb > MAX_MEMORY_GB or memory_gb < 1:
+    if not cores >= 1 or not nodes >= 1 or memory_gb > MAX_MEMORY_GB or memory_gb < 1:
         raise InvalidRequest(
             f"'{text}' is not a valid machine: memory must be 1 to {MAX_MEMORY_GB:,} GB, and the machine "
-            "needs at least one core.",
+            "needs at least one node and one core.",
             param="hardware",
         )
-    return Hardware(cores, int(memory_gb * _GIB), gpus)
+    return Hardware(cores, int(memory_gb * _GIB), gpus, nodes)
 
 
 def _gpus(count: int, name: str, size_gb: float) -> tuple[Gpu, ...]:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from portico_server.core import pools
 from portico_server.core.relay import AdapterScale
+from portico_server.launchers.protocol import Resources
 from portico_server.models.engines import peft_adapters
 from portico_server.models.engines.external import server, server_options
 from portico_server.models.engines.external.parsers import fill_parsers
@@ -54,6 +55,12 @@ class GpuServer(ABC):
         self, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale]
     ) -> server.ServerProgram:
         """Return the command line of the server for a model and ``adapters``. Blocks."""
+
+    def over_nodes(
+        self, program: server.ServerProgram, spec: ModelSpec, resources: Resources
+    ) -> server.ServerProgram:
+        """Return the program that runs the model on several nodes. Only engines with ``spans_nodes`` need it."""
+        raise NotImplementedError
 
     @property
     def options(self) -> server_options.ServerOptions:
@@ -148,9 +155,12 @@ class GpuServer(ABC):
         self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
         """Start the server with these adapters, and wait until the server responds. Raises `PorticoError`."""
+        program = await pools.MODELS.run(self.program, spec, path, adapters)
+        if site.resources.nodes > 1:
+            program = self.over_nodes(program, spec, site.resources)
         running = await server.start_server(
             self.name,
-            await pools.MODELS.run(self.program, spec, path, adapters),
+            program,
             spec,
             path,
             site,

@@ -16,6 +16,7 @@ import orjson
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, Unavailable
+from portico_server.launchers.several_nodes import node_command
 from portico_server.models import gpus
 from portico_server.models.engines.external.parsers import supports_thoughts
 from portico_server.models.engines.openai_client.quirks import Quirks
@@ -39,6 +40,8 @@ class ServerProgram:
 
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    nodes: int = 1
+    """The number of nodes; with several, the arguments are those of `node_command`."""
     health: str = "/health"
     reports_lost_gpu: bool = True
     """True if the errors of the server report a lost GPU. If not, the health of the server is checked after each
@@ -252,7 +255,9 @@ async def _child(
         return await ServerProcess.start(
             "portico_server.models.engines.external.supervisor",
             {
-                "command": [str(python), *program.arguments],
+                "command": [str(python), *program.arguments]
+                if program.nodes == 1
+                else node_command(python, program.nodes, program.arguments),
                 "environment": {
                     **OFFLINE_ENVIRONMENT,
                     **program.environment,

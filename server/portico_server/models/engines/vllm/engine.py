@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ import orjson
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.relay import AdapterScale
+from portico_server.launchers.node_task import FOLLOWER
+from portico_server.launchers.protocol import Resources
 from portico_server.models.adapters import peft
 from portico_server.models.engines import peft_adapters as folders
 from portico_server.models.engines.external import server
@@ -175,8 +178,18 @@ VLLM_TRAITS = GpuTraits(
     cache_capability=8.9,
     online={"fp8": 0.55, "bitsandbytes": 0.35},  # embeddings stay unchanged
     cpu_build=True,
+    spans_nodes=True,
 )
 """Capabilities of the pinned build, from its installation page and ``get_min_capability`` of its classes."""
+
+
+SERVER = tuple(module("vllm.entrypoints.openai.api_server"))
+
+SEVERAL_NODES_COMMAND = ("vllm.entrypoints.cli.main", "serve")
+"""The command that, unlike `SERVER`, can also start without a server of its own (``--headless``).
+
+Source: https://docs.vllm.ai/en/latest/serving/parallelism_scaling/.
+"""
 
 
 class Vllm(GpuServer):
@@ -214,7 +227,7 @@ class Vllm(GpuServer):
         line.
         """
         line = [
-            *module("vllm.entrypoints.openai.api_server"),
+            *SERVER,
             *("--model", str(path), "--served-model-name", spec.name),
             *("--host", "{host}", "--port", "{port}"),
             "--enable-prompt-tokens-details",
@@ -229,6 +242,35 @@ class Vllm(GpuServer):
             spec = replace(spec, parameters={**spec.parameters, "adapter_rank": rank})
             environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
         return server.ServerProgram([*line, *self.arguments(spec)], environment)
+
+    def over_nodes(
+        self, program: server.ServerProgram, spec: ModelSpec, resources: Resources
+    ) -> server.ServerProgram:
+        """Return the program with one process on each node; the first node serves.
+
+        The GPUs of a node share each layer, and the nodes divide the layers, unless the model's parameters differ.
+        """
+        sizes = {
+            "tensor_parallel": max(1, resources.gpus),
+            "pipeline_parallel": resources.nodes,
+            "data_parallel": 1,
+        }
+        sizes |= {name: spec.parameters[name] for name in sizes if name in spec.parameters}
+        if math.prod(sizes.values()) % resources.nodes:
+            raise InvalidRequest(
+                f"'{spec.name}' is set to use {math.prod(sizes.values())} GPUs, which {resources.nodes} nodes cannot "
+                "divide evenly. Without 'tensor_parallel' and 'pipeline_parallel', each node has one group of GPUs.",
+                param="parameters.pipeline_parallel",
+            )
+        line = [*SEVERAL_NODES_COMMAND, *program.arguments[len(SERVER) :]]
+        for name in ("tensor_parallel", "pipeline_parallel"):
+            if name not in spec.parameters:
+                line += [VLLM_OPTIONS[name].flag, str(sizes[name])]
+        line += ["--nnodes", str(resources.nodes), "--node-rank", "{rank}"]
+        line += ["--master-addr", "{first_host}", "--master-port", "{first_port}", f"{FOLLOWER}--headless"]
+        # Each node determines its own address.
+        environment = {name: text for name, text in program.environment.items() if name != "VLLM_HOST_IP"}
+        return replace(program, arguments=line, environment=environment, nodes=resources.nodes)
 
     def complete(
         self, running: RunningEngine, spec: ModelSpec, site: LaunchContext, adapters: Sequence[AdapterScale]
