@@ -202,7 +202,14 @@ def _become(arguments: list[str], environment: dict[str, str], folder: str, stan
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.exit(serve(arguments))
+    code = serve(arguments)
+    # As at any exit, except that the imported objects are not freed: that would copy every page, and take a third of
+    # the daemon's processor time.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
