@@ -1409,6 +1409,8 @@ export interface Store {
   embedding_model: string;
   next_embedding_model: string | null;
   vector_weight: number | null;
+  guard: string;
+  has_review: boolean;
   links: boolean;
   file_counts: FileCounts;
   problem: string | null;

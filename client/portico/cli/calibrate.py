@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,7 +30,7 @@ def calibrate(
     """Measure a store's search with different vector weights, on questions whose answers are known."""
     if (questions is None) == (generate is None):
         raise InvalidRequest("Give either --questions FILE or --generate NUMBER.", param="questions")
-    rows = None if questions is None else _read(questions)
+    rows = None if questions is None else read_questions(questions)
     with connected(context) as client:
         run = client.stores.calibrate(name, rows, generate=generate, model=model, apply=apply)
         result = follow_result(client, run, f"Measuring {name}")
@@ -59,7 +59,8 @@ def calibrate(
         typer.echo("No changes made; use --apply to apply the best weight.")
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read_questions(path: Path) -> list[dict[str, Any]]:
+    """Return the JSON objects of a file with one per line. Raise `InvalidRequest` for the first line that has none."""
     questions = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():

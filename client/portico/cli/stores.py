@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from portico.cli import groups
+from portico.cli import groups, store_guards
 from portico.cli.archives import export_store, import_store
 from portico.cli.calibrate import calibrate
 from portico.cli.follow import follow_to_success
@@ -35,6 +35,7 @@ from portico.schemas.stores import STORES, SkippedFiles, Store, StoreFile, SyncP
 app = group("stores", "portico stores add ./docs")
 
 app.add_typer(groups.app, name="groups")
+app.add_typer(store_guards.app, name="guards")
 app.command(epilog="Example: portico stores calibrate docs --questions questions.jsonl")(calibrate)
 app.command("export", epilog="Example: portico stores export docs docs.zip")(export_store)
 app.command("import", epilog="Example: portico stores import docs.zip --name docs2")(import_store)
@@ -318,6 +319,13 @@ def change(
             help="The weight of the store's vectors relative to words, as measured by calibrate.",
         ),
     ] = None,
+    guard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="hold|warn|off",
+            help="What happens to changes that turn answers of guard questions wrong.",
+        ),
+    ] = None,
     links: Linked = None,
     keep_removed: Kept = None,
     steps: Steps = None,
@@ -325,14 +333,15 @@ def change(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Change a store's description, embedding model, vector weight or links, whether it keeps removed files, or how
-    its app answers.
+    """Change a store's description, embedding model, vector weight, guard or links, whether it keeps removed files,
+    or how its app answers.
     """
     options: dict[str, Any] = {
         "description": description,
         "embedding_model": embedding_model,
         "answers": answers,
         "vector_weight": vector_weight,
+        "guard": guard,
         "links": links,
         "keep_removed": keep_removed,
         "search": _search_options(steps, reranker),

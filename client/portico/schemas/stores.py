@@ -10,6 +10,7 @@ from portico._read import Page
 from portico.schemas import json_at
 from portico.schemas.chunks import ChunkGroup, FileChunk
 from portico.schemas.resource import Column, Resource, Verb
+from portico.schemas.store_guards import GuardQuestion, StoreReview
 from portico.wire import Passage, Place
 
 
@@ -50,6 +51,10 @@ class Store:
     """The embedding model whose vectors are being created, if any."""
     vector_weight: float | None
     """The measured weight of vectors relative to words. Null means the weight in the embedding model's profile."""
+    guard: str
+    """What happens to changes that turn answers of guard questions wrong: ``hold``, ``warn`` or ``off``."""
+    has_review: bool
+    """True while changed files wait for their check or for a decision. Searches leave the new files out."""
     links: bool
     """True if the store's passages are linked by the names that they mention, and searches follow these links."""
     file_counts: FileCounts
@@ -197,7 +202,13 @@ STORES = Resource(
     "Stores",
     "/api/stores",
     "Knowledge bases.",
-    {"name": "a store", "group": "a group", "file_id": "a file", "store_id": "a store"},
+    {
+        "name": "a store",
+        "group": "a group",
+        "file_id": "a file",
+        "store_id": "a store",
+        "question_id": "a question",
+    },
     (
         Verb("list", "GET", list[Store]),
         Verb("get", "GET {name}", Store),
@@ -219,6 +230,12 @@ STORES = Resource(
             aliases={"group": "name", "chunking": "chunking_strategy"},
         ),
         Verb("remove_group", "DELETE {name}/groups/{group}", slow=True),
+        Verb("guards", "GET {name}/guards", list[GuardQuestion]),
+        Verb("add_guards", "POST {name}/guards", list[GuardQuestion], slow=True),
+        Verb("remove_guard", "DELETE {name}/guards/{question_id}"),
+        Verb("review", "GET {name}/review", StoreReview),
+        Verb("accept_change", "POST {name}/review/accept", StoreReview),
+        Verb("reject_change", "POST {name}/review/reject", StoreReview),
         Verb("retry_groups", "POST {name}/groups/retry", list[str], key="runs"),
         Verb("files", "GET {name}/files", Page[StoreFile]),
         Verb("chunks", "GET {name}/files/{file_id}/chunks", Page[FileChunk]),

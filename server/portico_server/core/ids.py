@@ -49,6 +49,8 @@ Prefix = Literal[
     "event_",
     "canary_",
     "link_",
+    "guard_",
+    "review_",
 ]
 
 

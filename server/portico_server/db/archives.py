@@ -38,7 +38,11 @@ def file_page(connection: Connection, store_id: str, after: str, limit: int) -> 
     rows = connection.execute(
         select(*stores.file_columns())
         .select_from(store_files.join(files, files.c.id == store_files.c.file_id))
-        .where(store_files.c.store_id == store_id, store_files.c.file_id > after)
+        .where(
+            store_files.c.store_id == store_id,
+            store_files.c.file_id > after,
+            store_files.c.review != "new",
+        )
         .order_by(store_files.c.file_id)
         .limit(limit)
     )

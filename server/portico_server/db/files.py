@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, func, or_, select, union_all
 from sqlalchemy import delete as sql_delete
@@ -94,6 +95,16 @@ def delete(connection: Connection, file_id: str) -> bool:
         chunks.remove_file(connection, store_id, file_id)
     connection.execute(sql_delete(files).where(files.c.id == file_id))
     return not is_held(connection, row.sha256)
+
+
+def delete_all(connection: Connection, file_ids: Sequence[str]) -> list[str]:
+    """Delete files as `delete` does. Return the digests of the bytes that no other row needs."""
+    unneeded_digests = []
+    for file_id in file_ids:
+        row = get(connection, file_id)
+        if row is not None and delete(connection, file_id):
+            unneeded_digests.append(row.sha256)
+    return unneeded_digests
 
 
 def is_held(connection: Connection, sha256: str) -> bool:

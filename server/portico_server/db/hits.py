@@ -13,6 +13,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.request import Attributes
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.chunks import ChunkRow, in_file, place_of, runs
+from portico_server.db.reviewed_files import Review
 from portico_server.db.rows import DriverQuery, portions
 from portico_server.db.schema import chunks, files, store_files
 
@@ -31,7 +32,9 @@ class HitRow(ChunkRow):
 # Read as text: many files have the same attributes, and the column's type would parse each of them
 # separately.
 _ATTRIBUTES = select(store_files.c.file_id, cast(store_files.c.attributes, Text)).where(
-    store_files.c.store_id == bindparam("store"), store_files.c.status == "completed"
+    store_files.c.store_id == bindparam("store"),
+    store_files.c.status == "completed",
+    store_files.c.review != bindparam("hidden", "new"),
 )
 
 
@@ -60,24 +63,35 @@ _HITS = (
         (store_files.c.store_id == bindparam("store")) & (store_files.c.file_id == chunks.c.file_id),
     )
     # A file whose indexing failed may still have chunks, which are kept for the next attempt.
-    .where(chunks.c.id.in_(bindparam("wanted", expanding=True)), store_files.c.status != "failed")
+    .where(
+        chunks.c.id.in_(bindparam("wanted", expanding=True)),
+        store_files.c.status != "failed",
+        store_files.c.review != bindparam("hidden", "new"),
+    )
 )
 
 
 _HITS_NOW = DriverQuery(_HITS)
 
 
-def get(connection: Connection, store_id: str, chunk_ids: Sequence[int]) -> dict[int, HitRow]:
-    """Return the existing chunks of a store among ``chunk_ids``, keyed by id."""
+def get(
+    connection: Connection, store_id: str, chunk_ids: Sequence[int], hidden: Review = "new"
+) -> dict[int, HitRow]:
+    """Return the existing chunks of a store among ``chunk_ids``, keyed by id. Chunks of ``hidden`` files are left
+    out.
+    """
     hit_rows: dict[int, HitRow] = {}
     for part in portions(chunk_ids):
-        hit_rows |= _by_id(connection.execute(_HITS, {"store": store_id, "wanted": part}))
+        values = {"store": store_id, "wanted": part, "hidden": hidden}
+        hit_rows |= _by_id(connection.execute(_HITS, values))
     return hit_rows
 
 
-def get_now(driver: sqlite3.Connection, store_id: str, chunk_ids: Sequence[int]) -> dict[int, HitRow]:
+def get_now(
+    driver: sqlite3.Connection, store_id: str, chunk_ids: Sequence[int], hidden: Review = "new"
+) -> dict[int, HitRow]:
     """Return a few chunks as `get` does, but from `Database.read_now`."""
-    return _by_id(_HITS_NOW.rows(driver, store=store_id, wanted=chunk_ids))
+    return _by_id(_HITS_NOW.rows(driver, store=store_id, wanted=chunk_ids, hidden=hidden))
 
 
 def _by_id(rows: Iterable[Sequence[Any]]) -> dict[int, HitRow]:
@@ -87,14 +101,14 @@ def _by_id(rows: Iterable[Sequence[Any]]) -> dict[int, HitRow]:
     }
 
 
-def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attributes]]:
-    """Return (file id, attributes) of every parsed file of a store.
+def attributes(connection: Connection, store_id: str, hidden: Review = "new") -> list[tuple[str, Attributes]]:
+    """Return (file id, attributes) of every parsed file of a store, without ``hidden`` files.
 
     Files with equal attributes share one object, which is parsed once.
     """
     known_attributes: dict[str | None, Attributes] = {None: {}}
     file_attributes: list[tuple[str, Attributes]] = []
-    for file_id, text in connection.execute(_ATTRIBUTES, {"store": store_id}):
+    for file_id, text in connection.execute(_ATTRIBUTES, {"store": store_id, "hidden": hidden}):
         read = known_attributes.get(text)
         if read is None:
             read = known_attributes[text] = json.loads(text) or {}

@@ -26,8 +26,10 @@ from portico_server.db.schema_knowledge import (
     files,
     group_files,
     groups,
+    guard_questions,
     links,
     store_files,
+    store_reviews,
     store_skips,
     stores,
     vectors,
@@ -91,6 +93,7 @@ __all__ = [
     "grants",
     "group_files",
     "groups",
+    "guard_questions",
     "keys",
     "links",
     "mcp_servers",
@@ -117,6 +120,7 @@ __all__ = [
     "step_cache",
     "steps",
     "store_files",
+    "store_reviews",
     "store_skips",
     "stores",
     "tools",
@@ -131,7 +135,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0043"
+HEAD = "0044"
 """The migration that this version needs; defined here so that a start without a migration does not import Alembic."""
 
 # Counts the changes of each table that all daemons cache in memory. Used only on PostgreSQL, see db/postgres.

@@ -76,6 +76,10 @@ stores = Table(
     Column("links", Boolean, nullable=False, default=False, server_default=false()),
     # The last chunk whose links were created or removed after a change of ``links``. Null: no work remains.
     Column("linked_to", Integer),
+    # What happens to changes that turn answers of guard questions wrong: hold, warn or off.
+    Column("guard", String, nullable=False, default="hold", server_default="hold"),
+    # Whether changed files wait for their check or for a decision, see the column ``review`` of the files.
+    Column("has_review", Boolean, nullable=False, default=False, server_default=false()),
     Index("ix_stores_name", "name"),
     Index("ix_stores_claim", "claim", unique=True),
 )
@@ -110,8 +114,43 @@ store_files = Table(
     # The state of the file in the followed folder at the last read; null for uploaded files.
     Column("source_mtime_ns", BigInteger),
     Column("source_size", BigInteger),
+    # While a change is under review: new (searches leave the file out until the change is accepted) or old
+    # (searches find the file until then). Otherwise empty.
+    Column("review", String, nullable=False, default="", server_default=""),
     Index("ix_store_files_file_id", "file_id"),
     Index("ix_store_files_store_id_status", "store_id", "status"),
+)
+
+# Questions that must keep their answers when the files of a store change.
+guard_questions = Table(
+    "guard_questions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), nullable=False),
+    # The id of the key that wrote the question; its webhooks are notified of changes under review.
+    Column("author", String, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("file", String, nullable=False),
+    Column("passage", Text, nullable=False),
+    Column("facts", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    # The last judgement: whether the answer was among the hits, and the ids of the files with the hits.
+    Column("passes", Boolean, nullable=False),
+    Column("hit_files", JSON, nullable=False),
+    Index("ix_guard_questions_store_id", "store_id"),
+)
+
+# The last check of each store's changes with the guard questions. No row: the files changed after the last check.
+store_reviews = Table(
+    "store_reviews",
+    metadata,
+    Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), primary_key=True),
+    Column("id", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("report", JSON, nullable=False),
+    # The judgements that the questions get when the change is accepted.
+    Column("judgements", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
 )
 
 # Files that were attached together, and whose status clients query together.

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from portico_server.core.dataclass import dataclass
-from portico_server.db import chunks, stores
+from portico_server.db import chunks, reviewed_files, stores
 from portico_server.db import files as file_rows
 from portico_server.db.files import MIRRORED_OWNER, FileRow
-from portico_server.db.schema import files, store_files
+from portico_server.db.schema import files, guard_questions, store_files
 from portico_server.db.stores import StoreFileRow
 
 
@@ -31,14 +31,19 @@ class MirroredFile:
 def mirror(
     connection: Connection, store_id: str, only: Sequence[str] | None = None
 ) -> dict[str, StoreFileRow]:
-    """Return the files that a store mirrors from its source, keyed by their names in the source.
+    """Return the files that a store mirrors from its source, keyed by their names in the source. Old files under
+    review are left out, because the source no longer contains them.
 
     ``only`` limits them to files with these names, and to files in folders with these names.
     """
     query = (
         select(*stores.file_columns())
         .select_from(store_files.join(files, files.c.id == store_files.c.file_id))
-        .where(store_files.c.store_id == store_id, files.c.owner == f"{MIRRORED_OWNER}{store_id}")
+        .where(
+            store_files.c.store_id == store_id,
+            store_files.c.review != "old",
+            files.c.owner == f"{MIRRORED_OWNER}{store_id}",
+        )
     )
     if only is not None:
         name = files.c.filename
@@ -52,8 +57,12 @@ def mirror(
 def remirror(
     connection: Connection, store_id: str, files: Sequence[MirroredFile], removed_ids: Sequence[str] = ()
 ) -> list[str]:
-    """Add new files to a store and remove files; return the digests that no row needs any more."""
+    """Add new files to a store and remove files; return the digests that no row needs any more.
+
+    In a guarded store, the new files and the removed files wait for a review, see `reviewed_files`.
+    """
     now = time.time()
+    is_guarded = reviewed_files.begin_if_guarded(connection, store_id)
     if files:
         file_rows.add(connection, *(item.file for item in files))
         connection.execute(
@@ -69,17 +78,16 @@ def remirror(
                     "created_at": now,
                     "source_mtime_ns": item.mtime_ns,
                     "source_size": item.size,
+                    "review": "new" if is_guarded else "",
                 }
                 for item in files
             ],
         )
         stores.touch(connection, store_id)
-    unneeded_digests = []
-    for file_id in [*removed_ids, *(item.replaces for item in files if item.replaces)]:
-        old = file_rows.get(connection, file_id)
-        if old is not None and file_rows.delete(connection, file_id):
-            unneeded_digests.append(old.sha256)
-    return unneeded_digests
+    old_ids = [*removed_ids, *(item.replaces for item in files if item.replaces)]
+    if is_guarded:
+        old_ids = reviewed_files.retain(connection, store_id, old_ids)
+    return file_rows.delete_all(connection, old_ids)
 
 
 def move_files(
@@ -90,9 +98,15 @@ def move_files(
 ) -> None:
     """Rename mirrored files, each given as (id, new name, time in nanoseconds, size).
 
-    ``renamed_ids`` are the files whose searchable words have changed.
+    ``renamed_ids`` are the files whose searchable words have changed. Guard questions follow their files.
     """
     for file_id, name, mtime_ns, size in moved_files:
+        old_name = select(files.c.filename).where(files.c.id == file_id).scalar_subquery()
+        connection.execute(
+            update(guard_questions)
+            .where(guard_questions.c.store_id == store_id, guard_questions.c.file == old_name)
+            .values(file=name)
+        )
         connection.execute(update(files).where(files.c.id == file_id).values(filename=name))
         stores.set_file(connection, store_id, file_id, {"source_mtime_ns": mtime_ns, "source_size": size})
     chunks.rename_files(connection, store_id, renamed_ids)

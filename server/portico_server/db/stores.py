@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from portico.schemas.stores import FileCounts
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict
-from portico_server.db import chunks
+from portico_server.db import chunks, reviewed_files
 from portico_server.db import files as file_rows
 from portico_server.db.files import MIRRORED_OWNER
 from portico_server.db.names import claim_of, lock, require_free
@@ -37,7 +37,8 @@ class StoreRow:
 
     With ``links``, the store's chunks are linked by the names in them. ``linked_to`` is the last chunk processed after
     a change of ``links``, or ``None`` if no work remains. With ``keep_removed``, files remain after they were removed
-    from the source. ``search`` sets how the store's app searches.
+    from the source. ``search`` sets how the store's app searches. ``guard`` is the rule for changes that turn answers
+    of guard questions wrong. With ``has_review``, changed files wait for their check or for a decision.
     """
 
     id: str
@@ -62,6 +63,8 @@ class StoreRow:
     linked_to: int | None = None
     keep_removed: bool = False
     search: Mapping[str, Any] | None = None
+    guard: str = "hold"
+    has_review: bool = False
 
     @property
     def expires_at(self) -> float | None:
@@ -292,7 +295,12 @@ def attach(
     if connection.execute(update(store_files).where(condition).values(**values)).rowcount == 0:
         connection.execute(
             insert(store_files).values(
-                store_id=store_id, file_id=file_id, usage_bytes=0, created_at=time.time(), **values
+                store_id=store_id,
+                file_id=file_id,
+                usage_bytes=0,
+                created_at=time.time(),
+                review="new" if reviewed_files.begin_if_guarded(connection, store_id) else "",
+                **values,
             )
         )
     touch(connection, store_id)
@@ -335,7 +343,7 @@ def files_ending(
     """Return up to ``limit`` indexed files of a store whose names end in one of ``endings``, oldest first."""
     names = or_(*(func.lower(files.c.filename).endswith(ending, autoescape=True) for ending in endings))
     query = select(*_FILE).select_from(_JOINED).where(store_files.c.store_id == store_id, names)
-    query = query.where(store_files.c.status == "completed")
+    query = query.where(store_files.c.status == "completed", store_files.c.review != "new")
     return [
         StoreFileRow(**row._mapping) for row in connection.execute(query.order_by(files.c.id).limit(limit))
     ]
@@ -349,7 +357,12 @@ def changed_files(connection: Connection, store_id: str, since: float) -> list[t
     query = (
         select(*_FILE, changed_at.label("changed_at"))
         .select_from(_JOINED)
-        .where(store_files.c.store_id == store_id, store_files.c.status == "completed", changed_at >= since)
+        .where(
+            store_files.c.store_id == store_id,
+            store_files.c.status == "completed",
+            store_files.c.review != "new",
+            changed_at >= since,
+        )
         .order_by(changed_at.desc(), store_files.c.file_id)
     )
     rows = [dict(row._mapping) for row in connection.execute(query)]

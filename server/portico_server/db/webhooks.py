@@ -36,9 +36,11 @@ EVENT_TYPES: Final = (
     "schedule.paused",
     "canary.promoted",
     "canary.rolled_back",
+    "store.change_held",
+    "store.change_warned",
 )
-"""Event types that a webhook can subscribe to. Types beginning with ``run``, ``schedule`` and ``canary`` are
-Portico's; all others are OpenAI's.
+"""Event types that a webhook can subscribe to. Types beginning with ``run``, ``schedule``, ``canary`` and ``store``
+are Portico's; all others are OpenAI's.
 """
 
 INPUT_REQUIRED: Final = "agent_task.input_required"

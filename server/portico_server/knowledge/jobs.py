@@ -26,6 +26,7 @@ from portico_server.knowledge.link_catch_up import LINK_RUN_KIND, LinkCatchUp
 from portico_server.knowledge.model_change import ModelChange
 from portico_server.knowledge.reindex import Reindex
 from portico_server.knowledge.store import is_expired
+from portico_server.knowledge.store_guards import StoreGuards
 from portico_server.knowledge.write_queue import MAX_WAITING_FILES
 from portico_server.runs.scheduler import Scheduler
 
@@ -59,6 +60,7 @@ class StoreJobs:
         contents: StoreContents,
         making: GroupGenerator,
         calibration: Calibration,
+        guards: StoreGuards,
         registry: Registry,
         on_change: Callable[[], None],
     ) -> None:
@@ -70,6 +72,7 @@ class StoreJobs:
         self._contents = contents
         self._making = making
         self._calibration = calibration
+        self._guards = guards
         self._registry = registry
         self._models = ModelChange(database, ingest)
         self._reindex = Reindex(database, indexes, ingest)
@@ -106,7 +109,7 @@ class StoreJobs:
             self._following.follow(row)
             if follows(row) and not row.paused:
                 run_ids.append(await self._following.sync(row))  # also indexes waiting files
-            elif row.id in unfinished_stores:
+            elif row.id in unfinished_stores or row.has_review:
                 file_rows = await self._database.read(rows.waiting, row.id, 1)
                 run_ids.append(await self._contents.queue(row, file_rows[0].whose if file_rows else None))
             if row.next_embedding_model is not None:
@@ -171,7 +174,7 @@ class StoreJobs:
         work_slots.KEY.set(str(payload.get(FOR) or ""))
         result = await self._ingest.run(row, context)
         await self._making.resume(row)
-        return result
+        return await self._with_check(row, result, context)
 
     async def _run_sync(self, payload: Mapping[str, Any], context: Context) -> JSON:
         row = await self._row(payload)
@@ -184,7 +187,12 @@ class StoreJobs:
         }:
             await self._contents.queue(row, owner)  # queued only if no other run indexes the uploaded files
         await self._making.resume(row)
-        return result
+        return await self._with_check(row, result, context)
+
+    async def _with_check(self, row: StoreRow, result: JSON, context: Context) -> JSON:
+        """Check the change of a store with its guard questions. Return the result of the run with the summary."""
+        assert isinstance(result, dict)
+        return result | await self._guards.check(row, context, is_repeated=bool(result.get("indexed")))
 
     async def _run_embed(self, payload: Mapping[str, Any], context: Context) -> JSON:
         row = await self._row(payload)

@@ -5,7 +5,7 @@ the passages from SQL, and records a trace.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -29,6 +29,7 @@ from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.hits import HitRow
+from portico_server.db.reviewed_files import Review
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.default_reranker import DefaultReranker
 from portico_server.knowledge.filter import infer, leaves
@@ -69,6 +70,9 @@ class Searcher:
 
     ``links`` means that the store links passages that mention the same terms. ``condition`` returns the filter bound
     to a caller's key; files that do not meet it are treated as nonexistent before anything is ranked.
+
+    ``hidden`` is the review state of the files that searches leave out, or ``None`` if no change of the store is under
+    review. ``only`` limits the search to these files.
     """
 
     def __init__(
@@ -79,6 +83,8 @@ class Searcher:
         *,
         weight: float | None = None,
         links: bool = False,
+        hidden: Review | None = None,
+        only: Collection[str] | None = None,
         condition: Condition,
         indexes: IndexManager,
         database: Database,
@@ -88,6 +94,9 @@ class Searcher:
         self._store_id = store_id
         self._reranker = reranker
         self._links = links
+        self._is_partial = hidden is not None or only is not None
+        self._hidden: Review = hidden or "new"
+        self._only = only
         self._name = name
         self._model = embedding_model
         self._weight = weight
@@ -193,10 +202,12 @@ class Searcher:
         """Return the files that the caller may read, and those of them that meet the filter of the request. ``None``
         means all files.
         """
-        if request.filters is None and condition is None:
+        if request.filters is None and condition is None and not self._is_partial:
             return None, None
         start_time = time.perf_counter()
-        rows: _FileAttributes = await self._database.read(hits.attributes, self._store_id)
+        rows: _FileAttributes = await self._database.read(hits.attributes, self._store_id, self._hidden)
+        if self._only is not None:
+            rows = [row for row in rows if row[0] in self._only]
         parts = sum(
             sum(1 for _ in filters.comparisons(condition_filter))
             for condition_filter in (condition, request.filters)
@@ -373,9 +384,9 @@ class Searcher:
         for i in range(0, len(good), step):
             part = good[i : i + step]
             chunk_ids = [chunk for chunk, _ in part]
-            rows = self._database.read_now(hits.get_now, self._store_id, chunk_ids)
+            rows = self._database.read_now(hits.get_now, self._store_id, chunk_ids, self._hidden)
             if rows is None:
-                rows = await self._database.read(hits.get, self._store_id, chunk_ids)
+                rows = await self._database.read(hits.get, self._store_id, chunk_ids, self._hidden)
             for chunk, score in part:
                 row = rows.get(chunk)
                 if (

@@ -82,6 +82,7 @@ class ServedStores:
             row.embedding_model,
             weight=row.vector_weight,
             links=row.links,
+            has_review=row.has_review,
             last_change=row.last_change,
             condition=lambda caller: view(row, caller).condition,
             indexes=self._indexes,

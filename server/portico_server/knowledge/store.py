@@ -103,6 +103,7 @@ class StoreServable:
 
     ``embedding_model`` is the concrete name of the model of the store's vectors; it is empty if the store is searched
     by words alone. ``weight`` is the measured weight of the vectors, and ``links`` states whether passages are linked.
+    ``has_review`` states whether searches must leave out files under review.
     ``last_change`` is the store's newest change when the row was read, which saves the first search a query.
     ``condition`` returns the filter that a file must meet for a caller to read the file. ``indexes`` is the daemon's
     `IndexManager`, and ``reranker`` serves searches that name none. ``before`` is awaited before each search, and can
@@ -118,6 +119,7 @@ class StoreServable:
         *,
         weight: float | None = None,
         links: bool = False,
+        has_review: bool = False,
         last_change: int | None = None,
         condition: Condition,
         indexes: IndexManager,
@@ -142,6 +144,7 @@ class StoreServable:
             embedding_model,
             weight=weight,
             links=links,
+            hidden="new" if has_review else None,
             condition=condition,
             indexes=indexes,
             database=database,

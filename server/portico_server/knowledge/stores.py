@@ -58,6 +58,7 @@ from portico_server.knowledge.store import (
     view,
 )
 from portico_server.knowledge.store_claims import StoreClaims
+from portico_server.knowledge.store_guards import StoreGuards, check_rule
 from portico_server.knowledge.store_tables import StoreTables
 from portico_server.knowledge.themes.store_themes import ThemeReader
 from portico_server.knowledge.uploaded_files import UploadedFiles
@@ -157,6 +158,8 @@ class StoreService:
         """The links between passages of the stores."""
         self.portable = StoreArchives(self, database, registry, files, self._indexes)
         """Export and import of stores as files."""
+        self.guards = StoreGuards(database, files, self._indexes, registry)
+        """The questions that guard the stores, and the reviews of changes."""
         self.jobs = StoreJobs(
             database,
             scheduler,
@@ -166,6 +169,7 @@ class StoreService:
             self.contents,
             making,
             Calibration(database, self._indexes, registry),
+            self.guards,
             registry,
             self._on_change,
         )
@@ -335,7 +339,7 @@ class StoreService:
         """Update columns of a store.
 
         The columns are ``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``, ``answers``,
-        ``vector_weight``, ``keep_removed``, ``search``, and ``links``, which needs a run that `link` queues.
+        ``vector_weight``, ``keep_removed``, ``search``, ``guard``, and ``links``, which needs a run that `link` queues.
         ``source`` replaces the source that the store follows. While ``paused`` is set, changes of the source are
         ignored; when it is cleared, the store is synced.
         """
@@ -343,6 +347,7 @@ class StoreService:
         check_answers(changes.get("answers", "auto"), app=changes.get("app", row.app))
         if changes.get("search") is not None:
             changes = {**changes, "search": check_search(changes["search"], app=changes.get("app", row.app))}
+        check_rule(changes.get("guard", row.guard))
         if "vector_weight" in changes:
             require_vectors(row, "vector_weight")
         if changes.get("source") is not None:

@@ -177,6 +177,9 @@ BODIES: Mapping[str, tuple[Any, ...]] = {
     "POST /api/stores/{store}/groups": ({"name": "CoarseChunk"},),
     "POST /api/stores/{store}/groups/retry": (None,),
     "POST /api/stores/{store}/calibrate": ({"generate": 2},),
+    "POST /api/stores/{store}/guards": ({"questions": [{"question": "When?", "facts": [NEEDLE]}]},),
+    "POST /api/stores/{store}/review/accept": (None,),
+    "POST /api/stores/{store}/review/reject": (None,),
     "POST /api/search": ({**SEARCH, "stores": ["handbook", "STORE"]},),
     "POST /api/chunk": ({"text": NEEDLE, "filename": "x.md"},),
     "POST /api/runs/replay": ({"recording": RECORDING, "store": "STORE"},),
@@ -604,6 +607,9 @@ def test_whoever_sees_a_part_manages_nothing(daemon: SharedStores, boss: httpx.C
             ("POST", "/reindex", None),
             ("POST", "/groups", {"name": "FineChunk"}),
             ("POST", "/calibrate", {"generate": 1}),
+            ("POST", "/guards", {"questions": [{"question": "When?", "facts": ["noon"]}]}),
+            ("GET", "/guards", None),
+            ("GET", "/review", None),
             ("GET", "/export", None),
         ):
             answer = client.request(method, f"/api/stores/shelf{path}", json=body)

@@ -11,6 +11,7 @@ from portico._read import Page
 from portico._request import at, by_id, check_path_name, without_none
 from portico._sync.group import Group
 from portico.schemas.chunks import ChunkGroup, FileChunk
+from portico.schemas.store_guards import GuardQuestion, StoreReview
 from portico.schemas.stores import LinkedPassages, SkippedFiles, Store, StoreFile, StoreThemes, SyncPlan
 
 
@@ -81,6 +82,7 @@ class Stores(Group):
         answers: str | None = None,
         embedding_model: str | None = None,
         vector_weight: float | None = None,
+        guard: str | None = None,
         links: bool | None = None,
     ) -> Store:
         """Change a store: its description, embedding model, vector weight, answer mode, or links between its
@@ -105,6 +107,7 @@ class Stores(Group):
                 answers=answers,
                 embedding_model=embedding_model,
                 vector_weight=vector_weight,
+                guard=guard,
                 links=links,
             ),
         )
@@ -215,6 +218,57 @@ class Stores(Group):
             ),
             None,
             slow=True,
+        )
+
+    def guards(self, name: str) -> Sequence[GuardQuestion]:
+        """List the questions that guard a store, oldest first."""
+        return self._transport.request(
+            "GET", at("api", "stores", check_path_name(name, "a store"), "guards"), list[GuardQuestion]
+        )
+
+    def add_guards(self, name: str, questions: Sequence[Mapping[str, Any]]) -> Sequence[GuardQuestion]:
+        """Add questions that guard a store: each change of its files is checked with them before searches use
+        it.
+
+        Questions to add. Each has a ``question``, and the ``file`` (its name) that answers it, with a
+        ``passage`` quoted from the file, or the ``facts`` that the passages must contain.
+        """
+        return self._transport.request(
+            "POST",
+            at("api", "stores", check_path_name(name, "a store"), "guards"),
+            list[GuardQuestion],
+            json=without_none(questions=questions),
+            slow=True,
+        )
+
+    def remove_guard(self, name: str, question_id: str) -> None:
+        """Remove a question that guards a store."""
+        return self._transport.request(
+            "DELETE",
+            at("api", "stores", check_path_name(name, "a store"), "guards", by_id(question_id, "a question")),
+            None,
+        )
+
+    def review(self, name: str) -> StoreReview:
+        """Return the last check of a change of a store's files: the questions whose answers it turns wrong, with
+        both passages.
+        """
+        return self._transport.request(
+            "GET", at("api", "stores", check_path_name(name, "a store"), "review"), StoreReview
+        )
+
+    def accept_change(self, name: str) -> StoreReview:
+        """Accept the change that a store holds: from now on, searches use it."""
+        return self._transport.request(
+            "POST", at("api", "stores", check_path_name(name, "a store"), "review", "accept"), StoreReview
+        )
+
+    def reject_change(self, name: str) -> StoreReview:
+        """Reject the change that a store holds: remove its new files, and keep the old files. A store that
+        follows a source is paused, because the next sync would bring the change back.
+        """
+        return self._transport.request(
+            "POST", at("api", "stores", check_path_name(name, "a store"), "review", "reject"), StoreReview
         )
 
     def retry_groups(self, name: str) -> Sequence[str]:

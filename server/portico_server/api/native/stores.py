@@ -106,6 +106,8 @@ class StoreChange(BaseModel, extra="forbid"):
     answers: str | None = None
     embedding_model: str | None = None
     vector_weight: float | None = Field(default=None, ge=0, le=1)
+    guard: str | None = None
+    """What happens to changes that turn answers of guard questions wrong: ``hold``, ``warn`` or ``off``."""
     links: bool | None = None
 
 
@@ -150,7 +152,16 @@ async def change_store(
     """
     row = await services.stores.get(store, caller, "manage")
     values = change.model_dump(
-        include={"description", "paused", "source", "keep_removed", "search", "answers", "vector_weight"},
+        include={
+            "description",
+            "paused",
+            "source",
+            "keep_removed",
+            "search",
+            "answers",
+            "vector_weight",
+            "guard",
+        },
         exclude_none=True,
     )
     if values:

@@ -1,0 +1,38 @@
+"""Questions that guard a store, and the reviews of the store's changes."""
+
+from __future__ import annotations
+
+from alembic import op
+from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, String, Text, false
+
+revision = "0044"
+down_revision = "0043"
+
+
+def upgrade() -> None:
+    op.add_column("stores", Column("guard", String, nullable=False, server_default="hold"))
+    op.add_column("stores", Column("has_review", Boolean, nullable=False, server_default=false()))
+    op.add_column("store_files", Column("review", String, nullable=False, server_default=""))
+    op.create_table(
+        "guard_questions",
+        Column("id", String, primary_key=True),
+        Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), nullable=False),
+        Column("author", String, nullable=False),
+        Column("question", Text, nullable=False),
+        Column("file", String, nullable=False),
+        Column("passage", Text, nullable=False),
+        Column("facts", JSON, nullable=False),
+        Column("created_at", Float, nullable=False),
+        Column("passes", Boolean, nullable=False),
+        Column("hit_files", JSON, nullable=False),
+    )
+    op.create_index("ix_guard_questions_store_id", "guard_questions", ["store_id"])
+    op.create_table(
+        "store_reviews",
+        Column("store_id", String, ForeignKey("stores.id", ondelete="CASCADE"), primary_key=True),
+        Column("id", String, nullable=False),
+        Column("state", String, nullable=False),
+        Column("report", JSON, nullable=False),
+        Column("judgements", JSON, nullable=False),
+        Column("created_at", Float, nullable=False),
+    )

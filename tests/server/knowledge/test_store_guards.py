@@ -1,0 +1,324 @@
+"""Questions that guard a store: what a change of its files may do, and who decides."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.daemon import Daemon
+from tests.server.knowledge.store_services import StoreServices, store_services
+
+from portico.schemas.store_guards import StoreReview
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound
+from portico_server.core.principal import LOCAL
+from portico_server.db import store_reviews, stores, webhooks
+from portico_server.db.guard_questions import GuardQuestionRow
+from portico_server.db.stores import StoreRow
+from portico_server.db.webhooks import WebhookRow
+from portico_server.knowledge.contents import FileToAttach
+from portico_server.knowledge.store import StoreView
+
+TOWNS = [
+    first + second
+    for first in ("Ka", "Lo", "Mi", "Nu", "Pe", "Ro")
+    for second in ("bry", "dex", "fal", "gim", "hov")
+]
+
+
+def opening(town: str, hour: int) -> str:
+    return f"The archive of {town} opens at {hour} o'clock. Visitors of {town} ring the bell twice."
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home") as shop:
+        yield shop
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "towns"
+    folder.mkdir()
+    for hour, town in enumerate(TOWNS):
+        (folder / f"{town}.txt").write_text(opening(town, hour))
+    return folder
+
+
+async def add(shop: StoreServices, store: StoreRow, *questions: Mapping[str, Any]) -> list[GuardQuestionRow]:
+    async def work(context: Context) -> Any:
+        return await shop.stores.guards.add(store, questions, LOCAL, context)
+
+    return list(await shop.runner.wait(await shop.runner.begin("guard questions", "towns", LOCAL, work)))
+
+
+async def guarded(shop: StoreServices, folder: Path) -> StoreView:
+    """Return a store that follows ``folder``, with a guard question for each town."""
+    store = await shop.stores.create("towns", LOCAL, folder=folder)
+    await shop.sync(store)
+    questions = [
+        {
+            "question": f"When does the archive of {town} open?",
+            "file": f"{town}.txt",
+            "passage": f"archive of {town}  opens at {hour} o'clock",
+        }
+        for hour, town in enumerate(TOWNS)
+    ]
+    rows = await add(shop, store, *questions)
+    assert (len(rows), all(row.passes for row in rows)) == (30, True)
+    return await shop.stores.get("towns", LOCAL)
+
+
+async def texts(shop: StoreServices, store: StoreRow, query: str) -> str:
+    return "\n".join(passage.text for passage in (await shop.search(store, query)).passages)
+
+
+async def review(shop: StoreServices, store: StoreRow) -> StoreReview:
+    return await shop.stores.guards.review(await shop.stores.get(store.id, LOCAL))
+
+
+CHANGED = TOWNS[3:6]
+
+
+def spoil(folder: Path) -> None:
+    """Remove the hours of three towns, and add a sentence about a fourth."""
+    for town in CHANGED:
+        (folder / f"{town}.txt").write_text(
+            f"The archive of {town} is closed for good, by order of the mayor."
+        )
+    (folder / f"{TOWNS[9]}.txt").write_text(opening(TOWNS[9], 9) + " The bell is new.")
+
+
+async def test_a_change_that_turns_answers_wrong_waits_until_it_is_accepted(
+    shop: StoreServices, folder: Path
+) -> None:
+    store = await guarded(shop, folder)
+    spoil(folder)
+    result = await shop.sync(store)
+    assert (result["changed"], result["review"], len(result["wrong_answers"])) == (4, "held", 3)
+    report = await review(shop, store)
+    assert report.state == "held"
+    assert (
+        report.new_files == report.old_files == tuple(sorted(f"{town}.txt" for town in (*CHANGED, TOWNS[9])))
+    )
+    assert [item.question for item in report.wrong] == [
+        f"When does the archive of {town} open?" for town in CHANGED
+    ]
+    first = report.wrong[0]
+    assert first.present_passage is not None
+    assert first.new_passage is not None
+    assert (first.present_passage.filename, first.present_passage.text) == (
+        f"{CHANGED[0]}.txt",
+        opening(CHANGED[0], 3),
+    )
+    assert "o'clock" not in first.new_passage.text or CHANGED[0] not in first.new_passage.text
+    question = f"archive of {CHANGED[0]}"
+    before = await texts(shop, store, question)
+    assert opening(CHANGED[0], 3) in before
+    assert "mayor" not in before
+    assert (await shop.sync(store)).get("review") is None  # the same change is not checked twice
+    await shop.stores.guards.settle(store, "accepted")
+    after = await texts(shop, store, question)
+    assert "mayor" in after
+    assert opening(CHANGED[0], 3) not in after
+    assert (await review(shop, store)).state == "accepted"
+    assert [row.passes for row in await shop.stores.guards.list(store)].count(False) == 3
+    assert len(await shop.stores.contents.by_name(store, [f"{CHANGED[0]}.txt"])) == 1
+    with pytest.raises(Conflict):
+        await shop.stores.guards.settle(store, "accepted")
+
+
+async def test_a_rejected_change_leaves_the_old_state_until_the_source_is_corrected(
+    shop: StoreServices, folder: Path
+) -> None:
+    store = await guarded(shop, folder)
+    before = {row.file_id for row in (await shop.stores.contents.list(store, limit=100)).data}
+    spoil(folder)
+    (folder / f"{TOWNS[20]}.txt").unlink()
+    (folder / "new.txt").write_text("The ferry leaves at noon.")
+    await shop.sync(store)
+    assert "ferry" not in await texts(shop, store, "ferry at noon")
+    await shop.stores.guards.settle(store, "rejected")
+    assert {row.file_id for row in (await shop.stores.contents.list(store, limit=100)).data} == before
+    now = await shop.stores.get(store.id, LOCAL)
+    assert (now.paused, now.has_review) == (True, False)
+    for hour, town in enumerate(TOWNS):
+        assert opening(town, hour) in await texts(shop, store, f"archive of {town}")
+    (folder / f"{TOWNS[20]}.txt").write_text(opening(TOWNS[20], 20))
+    for town in CHANGED:
+        (folder / f"{town}.txt").write_text(opening(town, TOWNS.index(town)) + " Dogs stay outside.")
+    assert (await shop.sync(store))["review"] == "passed"
+    assert "ferry" in await texts(shop, store, "ferry at noon")
+    assert "Dogs" in await texts(shop, store, f"archive of {CHANGED[0]}")
+
+
+async def test_a_change_that_concerns_no_question_searches_few_of_them(
+    shop: StoreServices, folder: Path
+) -> None:
+    store = await guarded(shop, folder)
+    for number in range(5):
+        (folder / f"ferry {number}.txt").write_text(f"Ferry {number} sails with lumber and tar on Mondays.")
+    result = await shop.sync(store)
+    assert (result["added"], result["review"]) == (5, "passed")
+    assert result["searched_questions"] <= 3
+    assert "lumber" in await texts(shop, store, "lumber and tar")
+
+
+@pytest.mark.parametrize(
+    ("rule", "state", "is_found"), [("warn", "warned", True), ("off", "none", True), ("hold", "held", False)]
+)
+async def test_the_rule_of_the_store_decides(
+    shop: StoreServices, folder: Path, rule: str, state: str, is_found: bool
+) -> None:
+    store = await guarded(shop, folder)
+    await shop.stores.update(store.id, LOCAL, {"guard": rule})
+    spoil(folder)
+    await shop.sync(store)
+    report = await review(shop, store)
+    assert (report.state, len(report.wrong)) == (state, 0 if rule == "off" else 3)
+    assert ("mayor" in await texts(shop, store, f"archive of {CHANGED[0]}")) is is_found
+
+
+async def test_uploaded_files_wait_too(shop: StoreServices) -> None:
+    store = await shop.filled({"hours.txt": "The harbour opens at six in the morning."})
+    await add(shop, store, {"question": "When does the harbour open?", "facts": ["opens at six"]})
+    texts_by_name = {
+        f"harbour {number}.txt": f"When does the harbour open? Number {number}" for number in range(12)
+    }
+    rows = [await shop.upload(name, text) for name, text in texts_by_name.items()]
+    await shop.stores.contents.attach(store, [FileToAttach(row.id, None, None) for row in rows], LOCAL)
+    await shop.settled(store)
+    report = await review(shop, store)
+    assert (report.state, len(report.wrong), len(report.new_files)) == ("held", 1, 12)
+    assert "six" in await texts(shop, store, "When does the harbour open?")
+    await shop.stores.guards.settle(store, "rejected")
+    assert [row.filename for row in await shop.settled(store)] == ["hours.txt"]
+    assert (await shop.files.get(rows[0].id, LOCAL)).filename == "harbour 0.txt"
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"question": "When?"}, "cannot be judged"),
+        ({"question": " ", "facts": ["six"]}, "is empty"),
+        ({"question": "When?", "file": "nowhere.txt"}, "no indexed file 'nowhere.txt'"),
+        (
+            {"question": "When?", "file": "harbour.txt", "passage": "at seven"},
+            "in no passage of 'harbour.txt'",
+        ),
+        ({"question": "When?", "facts": "six"}, "must be a list"),
+        ({"question": "When?", "facts": [""]}, "empty text"),
+        ({"question": "When?", "answer": "six"}, "no field 'answer'"),
+    ],
+)
+async def test_a_question_that_cannot_be_judged_is_refused(
+    shop: StoreServices, item: Mapping[str, Any], message: str
+) -> None:
+    store = await shop.filled({"harbour.txt": "The harbour opens at six in the morning."})
+    with pytest.raises(InvalidRequest, match=message):
+        await add(shop, store, {"question": "When?", "facts": ["opens at six"]}, item)
+    assert await shop.stores.guards.list(store) == []
+
+
+async def test_a_question_is_removed_once(shop: StoreServices) -> None:
+    store = await shop.filled({"harbour.txt": "The harbour opens at six in the morning."})
+    [row] = await add(shop, store, {"question": "When?", "file": "harbour.txt"})
+    await shop.stores.guards.remove(store, row.id)
+    with pytest.raises(NotFound):
+        await shop.stores.guards.remove(store, row.id)
+
+
+async def test_a_daemon_that_was_killed_checks_the_change_later(tmp_path: Path, folder: Path) -> None:
+    async with store_services(tmp_path / "home") as shop:
+        store = await guarded(shop, folder)
+        shop.stores.guards.check = lambda *_arguments, **_options: _killed()  # type: ignore[method-assign]
+        spoil(folder)
+        await shop.events(await shop.stores.sync(store))
+        assert (await review(shop, store)).state == "waiting"
+        assert "mayor" not in await texts(shop, store, f"archive of {CHANGED[0]}")
+    async with store_services(tmp_path / "home") as shop:
+        for run in shop.begun:
+            await shop.events(run)
+        report = await review(shop, store)
+        assert (report.state, len(report.wrong)) == ("held", 3)
+
+
+async def _killed() -> dict[str, Any]:
+    raise RuntimeError("killed")
+
+
+async def test_a_question_follows_its_renamed_file(shop: StoreServices, folder: Path) -> None:
+    store = await guarded(shop, folder)
+    (folder / f"{TOWNS[0]}.txt").rename(folder / "capital.txt")
+    assert (await shop.sync(store))["moved"] == 1
+    assert (await shop.stores.guards.list(store))[0].file == "capital.txt"
+
+
+async def test_a_file_that_arrives_during_a_check_is_never_accepted_unchecked(shop: StoreServices) -> None:
+    store = await shop.filled({"hours.txt": "The harbour opens at six in the morning."})
+    await add(shop, store, {"question": "When does the harbour open?", "facts": ["opens at six"]})
+    files = [await shop.upload(f"{number}.txt", f"Ferry {number}") for number in range(2)]
+    write = shop.database.write
+    await write(stores.attach, store.id, files[0].id, {}, {"type": "auto"})
+    check = await write(store_reviews.start, store.id, is_repeated=False)
+    assert check is not None
+    await write(stores.attach, store.id, files[1].id, {}, {"type": "auto"})
+    assert await write(store_reviews.record, replace(check, state="passed")) is None
+    assert (await review(shop, store)).state == "waiting"
+    await shop.settled(store)
+    assert (await review(shop, store)).state == "passed"
+    assert "Ferry 1" in await texts(shop, store, "Ferry 1")
+
+
+@pytest.mark.parametrize(("rule", "event"), [("hold", "store.change_held"), ("warn", "store.change_warned")])
+async def test_the_author_of_the_questions_is_notified(
+    shop: StoreServices, folder: Path, rule: str, event: str
+) -> None:
+    store = await guarded(shop, folder)
+    await shop.stores.update(store.id, LOCAL, {"guard": rule})
+    webhook = WebhookRow("wh_a", LOCAL.id, "a", "https://example.com", [event], "whsec_QQ==", 1.0, 1.0)
+    await shop.database.write(webhooks.add, webhook, 20)
+    spoil(folder)
+    await shop.sync(store)
+    [delivery] = (await shop.database.read(webhooks.deliveries_of, webhook.id)).data
+    assert (delivery.event_type, store.id in delivery.payload) == (event, True)
+
+
+def test_over_http_and_on_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
+    portico = [str(Path(sys.executable).with_name("portico")), "--url", daemon.url, "stores"]
+
+    def run(*arguments: str) -> Any:
+        process = subprocess.run([*portico, *arguments, "--json"], capture_output=True, text=True, timeout=60)
+        assert process.returncode == 0, process.stderr
+        return json.loads(process.stdout)
+
+    folder = tmp_path / "harbour"
+    folder.mkdir()
+    (folder / "hours.txt").write_text("The harbour opens at six in the morning.")
+    run("add", str(folder), "--name", "harbour-guard", "--embedding-model", "fake-embedding", "--no-app")
+    questions = tmp_path / "questions.jsonl"
+    item = {"question": "When does the harbour open?", "file": "hours.txt", "passage": "opens at six"}
+    questions.write_text(json.dumps({"item": {**item, "answer": "six"}}) + "\n")
+    assert run("guards", "import", "harbour-guard", str(questions))["data"][0]["passes"] is True
+    added = run("guards", "add", "harbour-guard", "When is it quiet?", "--fact", "in the morning")
+    assert [row["id"] for row in run("guards", "list", "harbour-guard")["data"]][-1] == added["id"]
+    assert run("guards", "remove", "harbour-guard", added["id"], "--yes")["removed"] == added["id"]
+    (folder / "hours.txt").write_text("The harbour is closed.")
+    run("sync", "harbour-guard")
+    [wrong] = run("guards", "review", "harbour-guard")["wrong"]
+    assert wrong["present_passage"] == {
+        "filename": "hours.txt",
+        "text": "The harbour opens at six in the morning.",
+    }
+    assert run("guards", "reject", "harbour-guard")["state"] == "rejected"
+    assert run("show", "harbour-guard")["paused"] is True
+    run("resume", "harbour-guard")
+    run("sync", "harbour-guard")
+    assert run("guards", "accept", "harbour-guard")["state"] == "accepted"
+    assert run("change", "harbour-guard", "--guard", "off")["guard"] == "off"
