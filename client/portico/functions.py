@@ -67,7 +67,7 @@ class Function:
 
     ``read_only``: a call changes nothing. ``destructive``: a call's changes may be irreversible. ``timeout``: maximum
     seconds per call, including the wait for a free worker. ``approval``: when a person must approve a call (always,
-    destructive, never; empty: the daemon's setting).
+    destructive, data, refuse, never; empty: the daemon's setting).
 
     Example::
 

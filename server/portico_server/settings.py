@@ -404,9 +404,9 @@ class Settings:
     web_search_url: str = _setting("", "Custom address for the web search; SearXNG needs one")
     web_search_key: str = _setting("", "Key of the web search", secret=True)
     tool_approval: str = _setting(
-        "never",
-        "When added tools ask for approval before they run; the 'approval' of a tool takes precedence",
-        choices=("always", "destructive", "never"),
+        "data",
+        "When tools ask for approval before they run; the 'approval' of a tool takes precedence",
+        choices=("always", "destructive", "data", "refuse", "never"),
     )
     approval_timeout: float = _setting(3600.0, "Seconds that a tool waits for approval")
     approvals: str = _setting("owner", "Who approves the run of a tool", choices=("owner", "admin"))

@@ -138,7 +138,8 @@ def add(
         typer.Option(help="Prefix for the names of the server's tools (default: the server's name and _)."),
     ] = None,
     approval: Annotated[
-        str, typer.Option(help="When a person must approve a call: always, destructive or never.")
+        str,
+        typer.Option(help="When a person must approve a call: always, destructive, data, refuse or never."),
     ] = "",
     sampling: Annotated[
         str, typer.Option(metavar="MODEL", help="The model that the server itself can call (default: none).")

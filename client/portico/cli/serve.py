@@ -40,7 +40,8 @@ def serve(
         float, typer.Option(min=0.1, help="Maximum seconds per call, including its wait for a worker.")
     ] = 60.0,
     approval: Annotated[
-        str, typer.Option(help="When a person must approve a call: always, destructive or never.")
+        str,
+        typer.Option(help="When a person must approve a call: always, destructive, data, refuse or never."),
     ] = "",
     as_json: AsJson = False,
 ) -> None:

@@ -159,7 +159,8 @@ def add(
         typer.Option(metavar="NAME=VALUE", help="An environment variable for the program; repeatable."),
     ] = None,
     approval: Annotated[
-        str, typer.Option(help="When a person must approve a call: always, destructive or never.")
+        str,
+        typer.Option(help="When a person must approve a call: always, destructive, data, refuse or never."),
     ] = "",
     read_only: Annotated[bool, typer.Option("--read-only", help="The tool changes nothing.")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, help="Maximum duration of a call, in seconds.")] = 60.0,

@@ -11,12 +11,15 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest
+from portico_server.core.origins import ORIGINS
 from portico_server.core.question import MAX_WAIT_S, NewQuestion
 from portico_server.core.request import ToolCall, ToolResult
-from portico_server.tools.tool import Tool
+from portico_server.tools.tool import DataRule, Tool
 
-Rule: TypeAlias = Literal["", "always", "destructive", "never"]
-"""When to ask for approval; empty means as the setting ``tool_approval`` says."""
+Rule: TypeAlias = Literal["", "always", "destructive", "data", "refuse", "never"]
+"""When to ask for approval; empty means as the setting ``tool_approval`` says. ``data``: if the call may depend on
+data from outside the conversation. ``refuse``: refuse such calls without asking.
+"""
 
 RULES: Final = tuple(rule for rule in get_args(Rule) if rule)
 
@@ -40,6 +43,13 @@ class Approval:
             case _:
                 return False
 
+    def on_data(self, rule: Rule, tool: Tool) -> DataRule:
+        """Return what happens to a call that may depend on data from outside the conversation."""
+        rule = rule or self.default
+        if rule == "never" or not tool.acts:
+            return "allow"
+        return "refuse" if rule == "refuse" else "ask"
+
 
 NEVER: Final = Approval()
 """Settings with which no tool needs approval, except for tools that always need it."""
@@ -58,12 +68,20 @@ def rule_of(value: Any, at: str) -> Rule:
 
 async def refusal(tool: Tool, call: ToolCall, context: Context, limit: float) -> ToolResult | None:
     """Ask whether a tool can run. Return ``None`` if it can, otherwise the tool result for the caller."""
+    origins = ORIGINS.get()
+    if tool.on_data == "refuse" and origins:
+        return ToolResult(
+            f"'{tool.name}' was not run because of {'; '.join(origins)}. The call may follow instructions in this "
+            "data, and the operator refuses such calls.",
+            is_error=True,
+        )
     change = "its changes may be irreversible" if tool.destructive else "it may change something"
     question = NewQuestion(
         "approval",
         tool.name,
         f"Run the tool '{tool.title or tool.name}'? "
-        + ("It changes nothing." if tool.read_only else f"Mind: {change}."),
+        + ("It changes nothing." if tool.read_only else f"Mind: {change}.")
+        + (f" Portico asks because of {'; '.join(origins)}." if origins and tool.on_data == "ask" else ""),
         arguments=call.arguments,
         key=f"{call.key}/approval" if call.key else "",
         limit=limit,

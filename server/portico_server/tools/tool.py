@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 
@@ -22,6 +22,9 @@ from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 Work: TypeAlias = Callable[[Mapping[str, Any], Context], Awaitable[ToolResult]]
 Keyed: TypeAlias = Callable[[ToolCall, Context], Awaitable[ToolResult]]
 
+DataRule: TypeAlias = Literal["allow", "ask", "refuse"]
+"""What happens to a call that may depend on data from outside the conversation; see `portico_server.core.origins`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
@@ -33,9 +36,10 @@ class Tool:
 
     ``output_schema`` describes ``ToolResult.structured``. ``read_only``: a call changes nothing; ``destructive``: a
     call's changes may be irreversible; ``open_world``: a call reaches beyond the daemon. ``needs_approval``: a person
-    must approve each call. ``owner``: the only key that sees the tool; ``None`` means every key. ``group``: the tool's
-    heading in lists; ``cost``: US dollars per call. ``timeout``: maximum duration of a call in seconds. ``source``:
-    where the tool comes from, such as ``built-in``.
+    must approve each call; ``on_data``: what happens to a call that may depend on foreign data. ``computed``: a result
+    follows from the arguments and the clock, so it contains no foreign data. ``owner``: the only key that sees the
+    tool; ``None`` means every key. ``group``: the tool's heading in lists; ``cost``: US dollars per call. ``timeout``:
+    maximum duration of a call in seconds. ``source``: where the tool comes from, such as ``built-in``.
     """
 
     name: str
@@ -49,11 +53,18 @@ class Tool:
     destructive: bool = False
     open_world: bool = False
     needs_approval: bool = False
+    on_data: DataRule = "allow"
+    computed: bool = False
     timeout: float | None = None
     group: str = ""
     cost: float = 0.0
     source: str = "built-in"
     owner: str | None = None
+
+    @property
+    def acts(self) -> bool:
+        """Return whether a call sends, writes, spends or executes. Built-in tools that only create files do not."""
+        return not self.read_only and (self.destructive or self.open_world or self.source != "built-in")
 
 
 MAX_TEXT_CHARS: Final = 100_000

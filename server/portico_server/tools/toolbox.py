@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.origins import ORIGINS
 from portico_server.core.principal import Principal
 from portico_server.core.question import MAX_WAIT_S
 from portico_server.core.registry import Registry
@@ -54,6 +55,7 @@ class Toolbox:
             raise InvalidRequest(f"a tool's function must return a Tool, but {tool!r} is not a Tool.")
         asks = tool.needs_approval or self._approval.is_needed("", tool)
         tool = dataclasses.replace(tool, source="plugin", needs_approval=asks)
+        tool = dataclasses.replace(tool, on_data=self._approval.on_data("", tool))
         _checker(tool, tool.input_schema)
         return ToolServable(tool, self._artifacts, self._approval.limit)
 
@@ -65,6 +67,7 @@ class Toolbox:
         if approval is not None:
             is_needed = tool.needs_approval or self._approval.is_needed(approval, tool)
             tool = dataclasses.replace(tool, needs_approval=is_needed)
+        tool = dataclasses.replace(tool, on_data=self._approval.on_data(approval or "", tool))
         servable = ToolServable(tool, self._artifacts, self._approval.limit)
         self._registry.add(servable, replace=replace)
         if tool.source == "built-in":
@@ -130,6 +133,8 @@ class ToolServable:
                 "destructive": tool.destructive,
                 "open_world": tool.open_world,
                 "needs_approval": tool.needs_approval,
+                "on_data": tool.on_data,
+                "computed": tool.computed,
                 "group": tool.group,
                 "cost": tool.cost,
                 "source": tool.source,
@@ -145,7 +150,7 @@ class ToolServable:
         if not isinstance(request, ToolCall):
             raise InvalidRequest(f"'{self._tool.name}' is a tool: it accepts only arguments.")
         self._checker.check(request.arguments)
-        if self._tool.needs_approval:
+        if self._tool.needs_approval or (self._tool.on_data != "allow" and ORIGINS.get()):
             tool_result = await refusal(self._tool, request, context, self._wait_s)
             if tool_result is not None:
                 return tool_result

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from portico_server.apps.agent import functions, read
+from portico_server.apps.agent.foreign_data import with_origins
 from portico_server.apps.agent.forward import FORWARD, MESSAGE_INPUT, ForwardApp
 from portico_server.apps.agent.message import AgentMessage, message_of
 from portico_server.apps.agent.session import AgentSession, Recollection
@@ -368,7 +369,10 @@ def _is_spoken(item: Message) -> bool:
 
 
 def _recall_message(item: Message, name: str) -> AgentMessage:
-    return message_of({"content": item["content"]}, name if item.get("role") == "assistant" else "user")
+    """Return a message of the conversation that the caller sent. Earlier answers may contain foreign data."""
+    if item.get("role") == "assistant":
+        return with_origins(message_of({"content": item["content"]}, name), ["an earlier answer"])
+    return message_of({"content": item["content"]})
 
 
 def _text(item: Message) -> str:

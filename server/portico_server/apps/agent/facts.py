@@ -11,6 +11,8 @@ from portico_server.apps.agent.message import AgentMessage
 from portico_server.apps.agent.spec import LongTermSpec
 from portico_server.apps.flow.format import response_format, unwrapped
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
+from portico_server.core.origins import Origins, join_origins
 from portico_server.core.prompts import builtin
 from portico_server.core.request import Chat, Filter, Search, SearchResult
 
@@ -20,10 +22,30 @@ MAX_FACTS: Final = 5
 MAX_FACT_CHARS: Final = 500
 """Maximum length of a fact, in characters."""
 
+UNKNOWN_ORIGIN: Final = "a remembered fact of unknown origin"
+
+MAX_FACT_ORIGINS: Final = 4
+"""Maximum number of origins of a fact: an attribute of a file has at most 512 characters."""
+
+_SEPARATOR: Final = "\n"
+
 _SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_FACTS}
 
 
-async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class RecalledFact:
+    """A fact from an earlier conversation, with the origins of the foreign data from which it was learnt."""
+
+    text: str
+    origins: Origins = ()
+
+
+def origins_attribute(origins: Origins) -> str:
+    """Return the origins of facts as the attribute ``origins`` of their files."""
+    return _SEPARATOR.join(origins[:MAX_FACT_ORIGINS])
+
+
+async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) -> tuple[RecalledFact, ...]:
     """Return the caller's facts that relate to a message, nearest first."""
     if not message.text.strip():
         return ()
@@ -33,7 +55,11 @@ async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) 
     search = Search(message.text[:2000], max_num_results=policy.facts, filters=owner_filter)
     result = await context.call(f"store/{policy.store}", search)
     assert isinstance(result, SearchResult)
-    return tuple(dict.fromkeys(passage.text.strip() for passage in result.passages))
+    recalled_facts: dict[str, RecalledFact] = {}
+    for passage in result.passages:
+        text, names = passage.text.strip(), passage.attributes.get("origins", UNKNOWN_ORIGIN)
+        recalled_facts.setdefault(text, RecalledFact(text, join_origins(str(names).split(_SEPARATOR))))
+    return tuple(recalled_facts.values())
 
 
 def question(message: AgentMessage, reply: AgentMessage, known_facts: Sequence[str]) -> Chat:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
 from portico_server.apps.agent.calling import act, call_tools
+from portico_server.apps.agent.foreign_data import origins_of, with_origins
 from portico_server.apps.agent.message import HANDED_BACK, PLAN, AgentMessage
 from portico_server.apps.agent.model_messages import add_user_content
 from portico_server.apps.agent.turn import AgentTurn
 from portico_server.apps.flow.format import response_format, unwrapped
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_size import MAX_FILLED, too_long
+from portico_server.core.origins import Origins, join_origins
 from portico_server.core.prompts import builtin
-from portico_server.core.request import CalledTool
+from portico_server.core.request import CalledTool, ChatReply
 
 _PLAN_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 12}
 _REWOO_SCHEMA: Final = {
@@ -39,18 +41,21 @@ _REWOO_SCHEMA: Final = {
 async def plan_and_solve(turn: AgentTurn) -> AgentMessage:
     """Make a plan, execute its steps one by one, then answer (Wang et al. 2023)."""
     steps = await _planned(turn, builtin.text("agent-plan"), _PLAN_SCHEMA)
+    plan_origins = turn.origins
     for number, step in enumerate(steps, 1):
-        await _say(turn, builtin.text("agent-plan-step", number=number, count=len(steps), step=step))
+        text = builtin.text("agent-plan-step", number=number, count=len(steps), step=step)
+        await _say(turn, text, plan_origins)
         agent_message = await call_tools(turn, step=True)
         if agent_message.sender != turn.spec.name or agent_message.type == HANDED_BACK:
             return agent_message  # another agent has taken over the conversation
-        await turn.remember(agent_message)
-    await _say(turn, builtin.text("agent-conclude"))
+        await turn.remember(with_origins(agent_message, turn.origins))
+    await _say(turn, builtin.text("agent-conclude"), ())
     return await call_tools(turn)
 
 
-async def _say(turn: AgentTurn, text: str) -> None:
-    await turn.remember(AgentMessage("plan", text, type=PLAN, receiver=turn.spec.name))
+async def _say(turn: AgentTurn, text: str, origins: Origins) -> None:
+    message = AgentMessage("plan", text, type=PLAN, receiver=turn.spec.name)
+    await turn.remember(with_origins(message, origins))
 
 
 async def rewoo(turn: AgentTurn) -> AgentMessage:
@@ -61,12 +66,23 @@ async def rewoo(turn: AgentTurn) -> AgentMessage:
         return await call_tools(turn)
     plan = await _planned(turn, builtin.text("agent-rewoo", tools=turn.tools.describe()), _REWOO_SCHEMA)
     request = await turn.messages()
+    plan_origins = turn.origins
     evidence: dict[str, str] = {}
     for item in plan:
-        agent_message = await act(turn, item["plan"], [_planned_call(turn, item, evidence)])
+        planned_call = _planned_call(turn, item, {})
+
+        async def propose(
+            _memory: Sequence[AgentMessage], planned_call: CalledTool = planned_call
+        ) -> ChatReply:
+            """Return the call as the model planned it, unless the plan itself depends on foreign data."""
+            return ChatReply("", tool_calls=() if plan_origins else (planned_call,))
+
+        agent_message = await act(turn, item["plan"], [_planned_call(turn, item, evidence)], propose)
         if agent_message is not None:
             return agent_message
-        evidence[item["id"].lstrip("#")] = (await turn.session.memory(turn.path))[-1].text
+        result_message = (await turn.session.memory(turn.path))[-1]
+        turn.origins = join_origins(turn.origins, origins_of([result_message]))
+        evidence[item["id"].lstrip("#")] = result_message.text
     evidence_text = "\n".join(f"#{name}: {text}" for name, text in evidence.items())
     add_user_content(request, "\n\n" + builtin.text("agent-evidence", evidence=evidence_text))
     reply = await turn.ask(request, turn.options(), is_spoken=True)

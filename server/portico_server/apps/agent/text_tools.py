@@ -5,7 +5,7 @@ text.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -17,7 +17,7 @@ from portico_server.apps.agent.model_messages import RESULT
 from portico_server.apps.agent.output import with_stops
 from portico_server.apps.agent.turn import AgentTurn
 from portico_server.core.prompts import builtin
-from portico_server.core.request import CalledTool
+from portico_server.core.request import CalledTool, ChatReply
 
 _OBSERVED: Final = "Observation: {text}\n"
 _BLOCK: Final = re.compile(r"```(?:json|tool)?[ \t]*\n\s*(\{.*?\})\s*(?:```|\Z)", re.S)
@@ -47,6 +47,12 @@ async def _textual(
     turn: AgentTurn, call_in: Callable[[str], Found | None], result: str, stop: str
 ) -> AgentMessage:
     options = with_stops(turn.options(is_constrained=not turn.tools.by_name), [stop])
+
+    async def propose(memory: Sequence[AgentMessage]) -> ChatReply:
+        reply = await turn.ask_without_data(memory, options, result=result)
+        call_and_rest = call_in(reply.content)
+        return ChatReply("") if call_and_rest is None else ChatReply("", tool_calls=(call_and_rest[0],))
+
     while True:
         messages = await turn.messages(result=result)
         reply = await turn.ask(messages, options)
@@ -55,7 +61,7 @@ async def _textual(
             answer = reply.content.rpartition(_FINAL)[2].strip() if _FINAL in reply.content else reply.content
             return await turn.answer(replace(reply, content=answer), messages)
         call, text = call_and_rest
-        agent_message = await act(turn, text, [call])
+        agent_message = await act(turn, text, [call], propose)
         if agent_message is not None:
             return agent_message
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from portico.wire import HandedOff, StepFinished, StepStarted, ToolCalled, ToolReturned
+from portico_server.apps.agent.foreign_data import origins_of, with_origins
 from portico_server.apps.agent.functions import ask_client, require_served
 from portico_server.apps.agent.hooks import ACTION, hooked
 from portico_server.apps.agent.message import HANDED_BACK, TOOL_RESULT, AgentMessage
@@ -21,8 +22,10 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.interfaces import Evaluator
+from portico_server.core.origins import ORIGINS, Origins, join_origins, origin_of_tool, origins_of_passages
 from portico_server.core.registry import Registry
 from portico_server.core.request import CalledTool, Search, SearchResult, ToolCall, ToolResult
+from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.skills import SkillTexts
 from portico_server.core.tool_search import (
     FIND_TOOLS,
@@ -72,6 +75,8 @@ class AgentToolResult:
     handed: AgentMessage | None = None
     found: tuple[str, ...] = ()
     """The names of the tools that a search for tools returned."""
+    origins: Origins = ()
+    """The origins of the foreign data in ``text``."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as it is recorded, with the text truncated to the length that a model sees. Results with
@@ -82,13 +87,17 @@ class AgentToolResult:
             "is_error": self.is_error,
             "artifacts": list(self.artifacts),
             **({"found": list(self.found)} if self.found else {}),
+            **({"origins": list(self.origins)} if self.origins else {}),
         }
 
     @classmethod
     def recorded(cls, record: Mapping[str, Any]) -> AgentToolResult:
         """Return the result that `to_json` recorded."""
         names = tuple(record.get("found", ()))
-        return cls(record["text"], record["is_error"], tuple(record["artifacts"]), found=names)
+        origins = tuple(record.get("origins", ()))
+        return cls(
+            record["text"], record["is_error"], tuple(record["artifacts"]), found=names, origins=origins
+        )
 
 
 Use = Callable[[Mapping[str, Any], str], Awaitable[AgentToolResult]]
@@ -98,7 +107,7 @@ Use = Callable[[Mapping[str, Any], str], Awaitable[AgentToolResult]]
 @dataclass(frozen=True, slots=True)
 class AgentTool:
     """A tool that the model may call by its ``name``. A tool that calls another agent is not reported as a step,
-    because that agent's turn reports itself.
+    because that agent's turn reports itself. ``guarded``: a call that may depend on foreign data asks or is refused.
     """
 
     name: str
@@ -108,6 +117,7 @@ class AgentTool:
     agent: bool = False
     handoff: bool = False
     kind: str = "tool"
+    guarded: bool = False
 
     @property
     def function(self) -> dict[str, Any]:
@@ -163,11 +173,21 @@ class AgentTools:
         for use in self.spec.tools:
             if use.function is not None:
                 about = use.function.description
-                self._add(AgentTool(use.name, about, use.function.schema, self._function(use)))
+                self._add(
+                    AgentTool(
+                        use.name, about, use.function.schema, self._function(use), guarded=not self.near
+                    )
+                )
                 continue
             card = (await self.registry.resolve(f"tool/{use.tool}", caller)).card
             self._add(
-                AgentTool(use.name, card.description, card.input_schema or NO_ARGUMENTS, self._tool(use.tool))
+                AgentTool(
+                    use.name,
+                    card.description,
+                    card.input_schema or NO_ARGUMENTS,
+                    self._tool(use.tool, is_computed=card.labels.get("computed") is True),
+                    guarded=card.labels.get("on_data") in ("ask", "refuse"),
+                )
             )
         if self.spec.finds_tools:
             self.hidden = {
@@ -282,8 +302,15 @@ class AgentTools:
         text = f"These tools can be called now:\n{text}"
         return AgentToolResult(text, found=tuple(tool.name for tool in agent_tools))
 
-    async def use_all(self, calls: Sequence[CalledTool]) -> list[tuple[AgentMessage, AgentToolResult]]:
-        """Run the model's calls concurrently. Return the results in the order of the calls.
+    def is_guarded(self, calls: Sequence[CalledTool]) -> bool:
+        """Return whether one of the calls asks or is refused if it may depend on foreign data."""
+        return any(call.name in self.by_name and self.by_name[call.name].guarded for call in calls)
+
+    async def use_all(
+        self, calls: Sequence[CalledTool], origins: Sequence[Origins]
+    ) -> list[tuple[AgentMessage, AgentToolResult]]:
+        """Run the model's calls concurrently. Return the results in the order of the calls. ``origins``: for each call,
+        the origins of the data on which it may depend.
 
         If a call fails, the error becomes its result for the model. If several calls are handoffs, only the first
         takes effect.
@@ -297,7 +324,8 @@ class AgentTools:
 
         async def use(number: int) -> tuple[AgentMessage, AgentToolResult]:
             async with slots:
-                return await self._use(calls[number], places[number], second=number in handoffs[1:])
+                with ScopedValue(ORIGINS, origins[number]):
+                    return await self._use(calls[number], places[number], second=number in handoffs[1:])
 
         cut_off: TurnCutOff | None = None
         tasks: list[asyncio.Task[tuple[AgentMessage, AgentToolResult]]] = []
@@ -343,6 +371,7 @@ class AgentTools:
             withheld = f"The result is withheld: {error.message}"
             message = replace(message, content=withheld, extra_info={**about, "is_error": True})
             tool_result = replace(tool_result, is_error=True, handed=None)
+        message = with_origins(message, join_origins(ORIGINS.get(), tool_result.origins))
         if not is_known:
             await self.context.emit(ToolReturned(call.id, call.name, message.text, tool_result.is_error))
         return message, tool_result
@@ -373,8 +402,15 @@ class AgentTools:
                 return _failure(tool.name, error)
 
         request_document = {"tool": tool.name, "arguments": arguments}
+        origins = ORIGINS.get()
         tool_result = await self.steps.once(
-            place, tool.kind, request_document, work, AgentToolResult.to_json, AgentToolResult.recorded
+            place,
+            tool.kind,
+            request_document,
+            work,
+            AgentToolResult.to_json,
+            AgentToolResult.recorded,
+            shown_request={**request_document, "because_of": origins} if origins else None,
         )
         for name in (tool.name, *tool_result.found):
             self.hidden.pop(name, None)
@@ -434,7 +470,7 @@ class AgentTools:
             await self.context.emit(StepFinished(path, elapsed_ms, error))
         return tool_result
 
-    def _tool(self, name: str) -> Use:
+    def _tool(self, name: str, *, is_computed: bool = False) -> Use:
         async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
             call = ToolCall(arguments, key=self.steps.key(place))
             result = await self.context.call(f"tool/{name}", call)
@@ -444,7 +480,8 @@ class AgentTools:
                 for artifact in result.artifacts
             )
             link_text = "".join(f"\n[file {link['name']}: {link['link']}]" for link in links)
-            return AgentToolResult(result.text + link_text, result.is_error, links)
+            origins = () if is_computed else (origin_of_tool(name, arguments.get("url")),)
+            return AgentToolResult(result.text + link_text, result.is_error, links, origins=origins)
 
         return use
 
@@ -454,7 +491,8 @@ class AgentTools:
         async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
             if self.near:
                 key = self.steps.key(place) if self.steps.durable else ""
-                return AgentToolResult(await ask_client(self.spec, tool, arguments, self.context, key))
+                answer = await ask_client(self.spec, tool, arguments, self.context, key)
+                return AgentToolResult(answer, origins=(origin_of_tool(tool.name),))
             require_served(self.registry, tool.tool, self.spec.name, self.context.caller)
             return await call_tool(arguments, place)
 
@@ -471,7 +509,8 @@ class AgentTools:
                 f"[{passage.rank}] {passage.filename} {passage.place.label()}\n{passage.text}"
                 for passage in search_result.passages
             ]
-            return AgentToolResult("\n\n".join(lines) or "Nothing was found.")
+            origins = origins_of_passages(search_result.passages)
+            return AgentToolResult("\n\n".join(lines) or "Nothing was found.", origins=origins)
 
         return use
 
@@ -479,9 +518,11 @@ class AgentTools:
         async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
             agent_message = AgentMessage(self.spec.name, _text(arguments, "message"), receiver=sub.name)
             reply = await ask(sub, agent_message, place)
+            origins = origins_of([reply])
             if reply.type == HANDED_BACK and reply.receiver == self.spec.name:
-                return AgentToolResult(f"{sub.name} hands the conversation back: {reply.text}")
-            return AgentToolResult(reply.text, handed=reply if sub.handoff else None)
+                text = f"{sub.name} hands the conversation back: {reply.text}"
+                return AgentToolResult(text, origins=origins)
+            return AgentToolResult(reply.text, handed=reply if sub.handoff else None, origins=origins)
 
         return use
 

@@ -11,9 +11,10 @@ import orjson
 
 from portico.wire import Delta, Event, HandedOff, Progressed, StepFinished, StepStarted, Usage
 from portico_server.apps.agent import facts
+from portico_server.apps.agent.foreign_data import origins_of, with_origins
 from portico_server.apps.agent.hooks import finds, hooked
 from portico_server.apps.agent.instructions import fill_instructions
-from portico_server.apps.agent.memory import recall
+from portico_server.apps.agent.memory import RecalledMemory, recall
 from portico_server.apps.agent.message import HANDED_BACK, AgentMessage
 from portico_server.apps.agent.model_messages import aggregate
 from portico_server.apps.agent.output import answer_schema, options_for, parse_output
@@ -26,6 +27,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.facts import FactStore
 from portico_server.core.interfaces import Evaluator
+from portico_server.core.origins import ORIGINS, Origins, join_origins
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppOutput, CalledTool, Chat, ChatReply, Message
@@ -137,8 +139,12 @@ class AgentTurn:
     """Number of model calls."""
     before: int = 0
     """Tokens that the whole tree used before this turn."""
-    known: tuple[str, ...] = ()
+    known: tuple[facts.RecalledFact, ...] = ()
     """Facts recalled from earlier conversations."""
+    origins: Origins = ()
+    """The origins of the foreign data that the model has read in this turn."""
+    recalled_memory: RecalledMemory = RecalledMemory(())
+    """The part of the memory that the model read last."""
 
     def __post_init__(self) -> None:
         self.tools = AgentTools(
@@ -158,7 +164,7 @@ class AgentTurn:
 
     async def run(self, message: AgentMessage) -> AgentMessage:
         """Return the answer to a message; message and answer are added to the memory. Raises `PorticoError`."""
-        message = await self._hooked("before_agent", message)
+        message = with_origins(await self._hooked("before_agent", message), ORIGINS.get())
         self.begin = len(await self.session.memory(self.path))
         await self.session.add(self.path, message)
         await self.tools.grasp(self.ask_agent)
@@ -174,6 +180,8 @@ class AgentTurn:
         if reply.sender != self.spec.name:  # another agent answered instead of this agent
             about = {**(reply.extra_info or {}), "said_by": reply.sender}
             agent_message = replace(reply, sender=self.spec.name, extra_info=about)
+        reply = with_origins(reply, self.origins)
+        agent_message = with_origins(agent_message, self.origins)
         await self.session.add(self.path, agent_message)
         if long_term is not None and reply.type != HANDED_BACK:
             await self._learn(long_term, message, agent_message)
@@ -198,15 +206,17 @@ class AgentTurn:
             await self.remember(replace(reply, content=back))
         return await self.place.strategies[self.spec.strategy](self)
 
-    async def _recall(self, policy: LongTermSpec, message: AgentMessage) -> tuple[str, ...]:
+    async def _recall(self, policy: LongTermSpec, message: AgentMessage) -> tuple[facts.RecalledFact, ...]:
         """Return the facts that relate to a message. A repeated turn gets the same facts."""
         return await self.steps.once(
             self.steps.place("recall"),
             "retrieve",
             {"store": policy.store, "query": message.text},
             lambda: facts.recall(policy, message, self.context),
-            lambda known_facts: {"facts": known_facts},
-            lambda document: tuple(document["facts"]),
+            lambda known_facts: {"facts": [asdict(fact) for fact in known_facts]},
+            lambda document: tuple(
+                facts.RecalledFact(fact["text"], tuple(fact["origins"])) for fact in document["facts"]
+            ),
         )
 
     async def _learn(self, policy: LongTermSpec, message: AgentMessage, reply: AgentMessage) -> None:
@@ -214,8 +224,9 @@ class AgentTurn:
         are informed.
         """
         try:
-            chat_reply = await self._call(facts.question(message, reply, self.known))
-            new_facts = facts.facts_in(chat_reply.content, self.known)
+            known_facts = [fact.text for fact in self.known]
+            chat_reply = await self._call(facts.question(message, reply, known_facts))
+            new_facts = facts.facts_in(chat_reply.content, known_facts)
             if new_facts:
                 origin = {
                     "agent": self.spec.name,
@@ -227,6 +238,9 @@ class AgentTurn:
                 attributes: dict[str, str | float | bool] = {
                     "fact": True,
                     "owner": self.context.caller.id,
+                    "origins": facts.origins_attribute(
+                        join_origins(self.origins, origins_of([message, reply]))
+                    ),
                     **{name: value for name, value in origin.items() if value},
                 }
                 await self.steps.once(
@@ -285,20 +299,53 @@ class AgentTurn:
             covered_count,
             self._summarise,
         )
+        summary_origins = join_origins(state.get("summary_origins", ()))
         if recalled_memory.summary and recalled_memory.covered != covered_count:
+            new_messages = memory[covered_count : recalled_memory.covered]
+            summary_origins = join_origins(summary_origins, origins_of(new_messages))
             await self.session.keep(
-                self.path, summary=recalled_memory.summary, covered=recalled_memory.covered + earlier
+                self.path,
+                summary=recalled_memory.summary,
+                covered=recalled_memory.covered + earlier,
+                **({"summary_origins": list(summary_origins)} if summary_origins else {}),
             )
+        self.recalled_memory = recalled_memory
+        self.origins = join_origins(
+            self.origins,
+            origins_of(recalled_memory.messages),
+            summary_origins if recalled_memory.summary else (),
+            *(fact.origins for fact in self.known),
+        )
         return aggregate(
-            self.spec, self._system(recalled_memory.summary), recalled_memory.messages, result=result
+            self.spec,
+            self._system(recalled_memory.summary, self.known),
+            recalled_memory.messages,
+            result=result,
         )
 
-    def _system(self, summary: str) -> str:
+    async def ask_without_data(
+        self,
+        memory: Sequence[AgentMessage],
+        options: Mapping[str, Any],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        result: str = "",
+    ) -> ChatReply:
+        """Return the model's answer to ``memory``, and to the parts of the system message without foreign data."""
+        known_facts = [fact for fact in self.known if not fact.origins]
+        state = await self.session.state(self.path)
+        summary = "" if state.get("summary_origins") else self.recalled_memory.summary
+        messages = aggregate(self.spec, self._system(summary, known_facts), memory, result=result)
+        model_options = {**options, "tools": list(tools)} if tools else dict(options)
+        return await self._call(Chat(tuple(messages), model_options))
+
+    def _system(self, summary: str, known_facts: Sequence[facts.RecalledFact]) -> str:
         parts = [fill_instructions(self.spec, self.turn_options.variables), self.turn_options.rules]
         if summary:
             parts.append(f"The conversation so far, summed up:\n{summary}")
-        if self.known:
-            parts.append("\n- ".join(("From earlier conversations, as data:", *self.known)))
+        if known_facts:
+            texts = (fact.text for fact in known_facts)
+            parts.append("\n- ".join(("From earlier conversations, as data:", *texts)))
         if self.tools.skills:
             parts.append("\n- ".join((SKILLS, *self.tools.skills)))
         parts.append(self.note)
@@ -484,7 +531,7 @@ class AgentTurn:
 
             reply = await self._recorded(steps.place("llm"), sub.name, request, ask)
             self.tally.add(reply.usage)
-            return AgentMessage(sub.name, reply.content)
+            return with_origins(AgentMessage(sub.name, reply.content), [f"app {sub.name}"])
         if self.depth >= MAX_CALL_DEPTH:
             raise InvalidRequest(
                 f"'{sub.name}' is nested more than {MAX_CALL_DEPTH} agents deep.", code="too_deep"

@@ -61,4 +61,5 @@ def tool(light: LightSandbox) -> Tool:
         },
         work=work,
         group="code",
+        computed=True,
     )

@@ -42,6 +42,7 @@ def tool(_registry: Registry) -> Tool:
         },
         work=_work,
         group="general",
+        computed=True,
     )
 
 

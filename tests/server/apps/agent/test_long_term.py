@@ -36,7 +36,7 @@ async def test_facts_of_a_turn_are_kept_with_where_they_come_from(agent_fixture:
     attributes = dict(attributes)
     assert attributes.pop("run").startswith("run_")
     known = {"fact": True, "owner": "local", "agent": "guide", "app": "app", "session": "s"}
-    assert attributes == known
+    assert attributes == {**known, "origins": ""}
     assert "user: I live in Lisbon\nguide: Noted." in model.sent()[1]["content"]
     assert "".join(event.text for event in events if isinstance(event, Delta)) == "Noted."
     assert len(await agent_fixture.memory("s")) == 2
