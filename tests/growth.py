@@ -138,7 +138,7 @@ EXISTING: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
 UNNAMED: Final = {
     *("artifact_id", "batch_id", "fact_id", "file_id", "group", "item_id", "job_id", "key_id", "name"),
     *("output_item_id", "path", "question_id", "run_id", "search_id", "seq", "skill_id", "version", "worker"),
-    *("webhook_id", "delivery_id", "alias", "launcher", "node", "link_id", "secret"),
+    *("webhook_id", "delivery_id", "alias", "launcher", "node", "link_id", "secret", "improvement_id"),
 }
 """Path parameters without an existing resource: the body grows whatever endpoint it is sent to."""
 

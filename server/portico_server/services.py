@@ -29,6 +29,7 @@ from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.tasks import AgentTasks
 from portico_server.apps.responses.tool_context import ResponseServices, ServerTool
 from portico_server.apps.stored_chats import StoredChats
+from portico_server.apps.variants import DeployedVariants
 from portico_server.batches.batches import BatchService
 from portico_server.blobs.bucket import BlobPlaces
 from portico_server.canaries.canaries import CanaryService
@@ -41,6 +42,7 @@ from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
 from portico_server.evals.evals import Evaluations, LiveGrading
+from portico_server.evals.improvements import Improvements
 from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
 from portico_server.evals.spec import EvalServices
@@ -371,15 +373,17 @@ class Services:
             self.scheduler,
             self.files,
             self.code.light,
-            self.apps,
+            DeployedVariants(self.apps),
             SearchJobs(self.tuning, _training_spec),
             filters.parse,
+            self.stores,
             Throttle(self.registry, self.runner, on=settings.batch_yields).wait_for_idle,
             settings.eval_concurrency,
         )
         self.evals = Evaluations(self.database, self.registry, self.storage)
         self.eval_runs = EvalRuns(around, self.evals)
         self.searches = EvalSearches(around, self.evals, self.eval_runs.slots)
+        self.improvements = Improvements(around, self.evals, self.eval_runs.slots)
         live = LiveGrading(around, self.evals, self.eval_runs.slots)
         self.canaries = CanaryService(self.database, self.registry, self.runner, live)
 

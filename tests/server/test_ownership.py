@@ -286,6 +286,12 @@ async def evaluation(caller: Caller, name: str) -> str:
     return str((await caller.done("POST", "/v1/evals", wish))["id"])
 
 
+async def improvement(caller: Caller, name: str) -> str:
+    await app(caller, name)
+    data = [{"question": f"{name} {number}", "answer": "a"} for number in range(9)]
+    return str((await caller.done("POST", "/api/improvements", {"app": name, "data": data}))["id"])
+
+
 async def job(caller: Caller, name: str) -> str:
     line = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
     wish = {"model": "base", "training_file": await caller.upload(line * 12, "fine-tune", f"{name}.jsonl")}
@@ -334,6 +340,7 @@ NOUNS: Final[Mapping[str, Noun]] = {
     "skill": Noun(skill, ("/v1/skills/{skill_id}",), by_name=True),
     "container": Noun(container, ("/v1/containers/{container_id}",)),
     "evaluation": Noun(evaluation, ("/v1/evals/{eval_id}", "/api/evals/{eval_id}")),
+    "improvement": Noun(improvement, ("/api/improvements/{improvement_id}",)),
     "job": Noun(job, ("/v1/fine_tuning/jobs/{job_id}", "/api/fine_tuning/jobs/{job_id}")),
     "fact": Noun(fact, ("/api/facts/{fact_id}",)),
 }
@@ -1017,7 +1024,7 @@ WAYS: Final[Mapping[str, Mapping[str, tuple[Make, Way]]]] = {
 NO_OTHER_WAY: Final = frozenset(
     {
         *("worker", "file", "upload", "session", "stored chat", "run", "artifact", "question"),
-        *("batch", "message batch", "evaluation", "job", "fact", "webhook", "schedule"),
+        *("batch", "message batch", "evaluation", "improvement", "job", "fact", "webhook", "schedule"),
     }
 )
 """Nouns that no flow and no prompt names; for ids in bodies, see the test of ids in bodies above."""

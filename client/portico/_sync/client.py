@@ -28,6 +28,7 @@ from portico._sync.calls.cluster import Cluster
 from portico._sync.calls.daemon import ContentGuards, Plugins
 from portico._sync.calls.deployments import Deployments
 from portico._sync.calls.engines import Engines
+from portico._sync.calls.improvements import Improvements
 from portico._sync.calls.keys import Keys
 from portico._sync.calls.schedules import Schedules
 from portico._sync.containers import Containers
@@ -116,6 +117,7 @@ class Client:
         self.mcp = Mcp(self._transport)
         self.schedules = Schedules(self._transport)
         self.canaries = Canaries(self._transport)
+        self.improvements = Improvements(self._transport)
         self.cluster = Cluster(self._transport)
         self.skills = Skills(self._transport)
         self.containers = Containers(self._transport)

@@ -69,6 +69,8 @@ PANELS = {
         "evals": "Evaluations: grade the answers of models, apps and stores, and search for better settings.",
         "replay": "Run a recorded run again without its models, stores and tools, and show the first step that "
         "differs.",
+        "improve": "Find the part of an app that fails on your cases, and measure changes of it on cases that were "
+        "held back.",
         "test": "Replay each recording in a folder with the current version of its app. Exit code 1 if any run "
         "differs.",
     },

@@ -30,6 +30,7 @@ from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
 from portico_server.evals.evals import Evaluations
+from portico_server.evals.improvements import Improvements
 from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
 from portico_server.finetune.jobs import FineTuningJobs
@@ -89,6 +90,7 @@ class ApiServices(Protocol):
     evals: Evaluations
     eval_runs: EvalRuns
     searches: EvalSearches
+    improvements: Improvements
     retention: Retention
     webhooks: WebhookService
     schedules: ScheduleService

@@ -243,10 +243,6 @@ class DeployedApps:
             expected_version=row.version if expected_version is None else expected_version,
         )
 
-    def known(self, caller: Principal) -> Sequence[str]:
-        """Return the names of the deployed apps; implements `portico_server.core.interfaces.AppVariants`."""
-        return [row.name for row, _version in self.index.list(caller)]
-
     async def variant(
         self, name: str, changes: Mapping[str, Any], caller: Principal, version: int | None = None
     ) -> Servable:
@@ -261,10 +257,16 @@ class DeployedApps:
         await kind.check(row.name, spec, caller)
         return kind.build(row.name, spec, replace(row, version=base.version))
 
-    async def settle(self, name: str, changes: Mapping[str, Any], caller: Principal, note: str) -> int:
-        """Update an app as `update` does, given only its name and the changes. Return the number of the new version."""
-        row, _version = await self.update(name, changes, caller, note=note)
-        return row.version
+    async def stage(self, name: str, changes: Mapping[str, Any], caller: Principal, note: str) -> int:
+        """Store a new version, as `update` does, that only ``NAME@NUMBER`` calls. Return its number."""
+        row, current = self.index.changeable(name, caller)
+        spec = change_places(current.spec, changes)
+        await self._check(row.id, row.kind, spec, caller)
+        await self._storage.admit(self._database, row.owner, json_bytes(spec))
+        version = await self._database.write(
+            apps.add_version, row.id, caller.id, spec, digest_of(spec), note[:MAX_NOTE_CHARS]
+        )
+        return version.version
 
     async def limit(self, ref: str, limits: UsageLimits, caller: Principal) -> AppRow:
         """Set an app's limits for all callers. Past usage counts towards them, except calls in progress."""

@@ -27,6 +27,11 @@ def change_places(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
     return changed_spec
 
 
+def named_nodes(spec: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return all steps and agents of a specification, with their names."""
+    return list(_walk(dict(spec)))
+
+
 def _put(spec: dict[str, Any], place: str, value: Any) -> None:
     parts = _parts(place)
     node: Any = spec

@@ -35,6 +35,7 @@ Prefix = Literal[
     "eval_",
     "evalrun_",
     "evalsearch_",
+    "improvement_",
     "upload_",
     "part_",
     "wh_",

@@ -101,17 +101,25 @@ def deploy(
     current = version(connection, app_id, app_row.version)
     if current is not None and current.digest == digest and app_row.kind == kind:
         return app_row, current
-    last = connection.execute(
-        select(func.max(app_versions.c.version)).where(app_versions.c.app_id == app_id)
-    ).scalar()
-    number = int(last or 0) + 1
+    version_row = add_version(connection, app_id, by, spec, digest, note)
     connection.execute(
-        update(apps).where(apps.c.id == app_id).values(version=number, kind=kind, updated_at=time.time())
+        update(apps)
+        .where(apps.c.id == app_id)
+        .values(version=version_row.version, kind=kind, updated_at=time.time())
     )
-    version_row = _number_version(connection, app_id, number, by, spec, digest, note)
     row = get(connection, app_id)
     assert row is not None
     return row, version_row
+
+
+def add_version(
+    connection: Connection, app_id: str, by: str, spec: Mapping[str, Any], digest: str, note: str
+) -> VersionRow:
+    """Store a specification as the newest version of an app. The active version stays active."""
+    last = connection.execute(
+        select(func.max(app_versions.c.version)).where(app_versions.c.app_id == app_id)
+    ).scalar()
+    return _number_version(connection, app_id, int(last or 0) + 1, by, spec, digest, note)
 
 
 def _number_version(

@@ -1,11 +1,11 @@
-"""Searches for the best settings, and their trials, which are runs of an evaluation."""
+"""Searches for the best settings, improvements of apps, and the trials of both, which are runs of an evaluation."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, update
 
@@ -19,7 +19,7 @@ from portico_server.db.schema import eval_runs, eval_searches
 
 @dataclass(frozen=True, slots=True)
 class EvalSearchRow:
-    """A search for the best settings. ``total`` is the number of its items."""
+    """A search for the best settings, or an improvement of the app ``name``. ``total`` is the number of its items."""
 
     id: str
     eval_id: str
@@ -34,6 +34,10 @@ class EvalSearchRow:
     error: Mapping[str, Any] | None = None
     finished_at: float | None = None
 
+
+SEARCH_PREFIX: Final = "evalsearch_"
+IMPROVEMENT_PREFIX: Final = "improvement_"
+"""Prefix of the ids of improvements, which share the table of searches."""
 
 _SEARCHES = Rows(eval_searches, EvalSearchRow)
 
@@ -63,8 +67,27 @@ get_search = _SEARCHES.get
 
 def newest_searches(connection: Connection, eval_id: str, limit: int) -> list[EvalSearchRow]:
     """Return the newest searches of an evaluation, newest first."""
-    query = _SEARCHES.select.where(eval_searches.c.eval_id == eval_id)
+    query = _SEARCHES.select.where(
+        eval_searches.c.eval_id == eval_id, eval_searches.c.id.startswith(SEARCH_PREFIX, autoescape=True)
+    )
     return _SEARCHES.every(connection, query.order_by(eval_searches.c.id.desc()).limit(limit))
+
+
+def newest_improvements(
+    connection: Connection, app: str | None, owner: str | None, limit: int
+) -> list[EvalSearchRow]:
+    """Return the newest improvements, newest first: of all apps or one, of all keys or one."""
+    query = _SEARCHES.select.where(eval_searches.c.id.startswith(IMPROVEMENT_PREFIX, autoescape=True))
+    if app is not None:
+        query = query.where(eval_searches.c.name == app)
+    if owner is not None:
+        query = query.where(eval_searches.c.owner == owner)
+    return _SEARCHES.every(connection, query.order_by(eval_searches.c.id.desc()).limit(limit))
+
+
+def add_trial(connection: Connection, row: EvalRunRow) -> None:
+    """Store a trial of an improvement, which begins its trials one after another."""
+    RUNS.add(connection, row, bytes=json_bytes(row.source, row.settings))
 
 
 def trials(connection: Connection, search_id: str) -> list[EvalRunRow]:

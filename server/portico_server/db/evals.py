@@ -305,6 +305,12 @@ def output(connection: Connection, eval_run_id: str, number: int) -> OutputRow |
     return _OUTPUTS.first(connection, _OUTPUTS.select.where(condition))
 
 
+def every_output(connection: Connection, eval_run_id: str) -> dict[int, OutputRow]:
+    """Return the results of all finished items of a run, keyed by the numbers of the items."""
+    query = _OUTPUTS.select.where(eval_outputs.c.eval_run_id == eval_run_id)
+    return {row.number: row for row in _OUTPUTS.every(connection, query)}
+
+
 def outputs(
     connection: Connection,
     eval_run_id: str,

@@ -96,7 +96,7 @@ class SearchWork:
             self._test.criteria,
             self._context,
             self._slots,
-            instead=new_trial.instead,
+            instead=lambda _item: new_trial.instead,
         )
         await work.do(numbers, on_progress)
 

@@ -18,7 +18,7 @@ from portico_server.core.errors import (
     Unavailable,
     nearest,
 )
-from portico_server.core.ids import new_id
+from portico_server.core.ids import is_id, new_id
 from portico_server.core.invalid import not_one_of, wrong, wrong_type
 from portico_server.core.principal import Principal
 from portico_server.core.work_slots import FairSlots
@@ -203,32 +203,19 @@ class EvalSearches:
         """Return a search. Raises `NotFound`."""
         await self._evals.get(eval_id, caller)
         row = await self._services.database.read(eval_searches.get_search, search_id)
-        if row is None or row.eval_id != eval_id:
+        if row is None or row.eval_id != eval_id or not is_id(row.id, "evalsearch_"):
             raise NotFound(
                 f"The search '{search_id[:80]}' does not exist in this evaluation.",
                 code="search_not_found",
                 param="search_id",
             )
-        return await self._settle(row)
+        return await settle(self._services, row)
 
     async def list(self, eval_id: str, caller: Principal, limit: int = 20) -> list[EvalSearchRow]:
         """Return the searches of an evaluation, newest first."""
         await self._evals.get(eval_id, caller)
         search_rows = await self._services.database.read(eval_searches.newest_searches, eval_id, limit)
-        return [await self._settle(row) for row in search_rows]
-
-    async def _settle(self, row: EvalSearchRow) -> EvalSearchRow:
-        if row.status not in WORKING:
-            return row
-        end_status = await final_status(self._services, row.run_id)
-        if end_status is None:
-            return row
-        status, error = end_status
-        database = self._services.database
-        await database.write(
-            eval_searches.move_search, row.id, status, since=WORKING, error=error, has_ended=True
-        )
-        return await database.read(eval_searches.get_search, row.id) or row
+        return [await settle(self._services, row) for row in search_rows]
 
     async def trials(self, row: EvalSearchRow) -> Sequence[EvalRunRow]:
         """Return the trials of a search, best first."""
@@ -326,6 +313,20 @@ class EvalSearches:
             eval_searches.move_search, row.id, "completed", since=WORKING, state=state, has_ended=True
         )
         return {"search": row.id, "status": "completed", **state}
+
+
+async def settle(services: EvalServices, row: EvalSearchRow) -> EvalSearchRow:
+    """Return the search in its current state. If its durable run was cancelled or abandoned, end the search too."""
+    if row.status not in WORKING:
+        return row
+    end_status = await final_status(services, row.run_id)
+    if end_status is None:
+        return row
+    status, error = end_status
+    await services.database.write(
+        eval_searches.move_search, row.id, status, since=WORKING, error=error, has_ended=True
+    )
+    return await services.database.read(eval_searches.get_search, row.id) or row
 
 
 def _first(base: Any, tuning: Mapping[str, Any] | None, settings: Settings) -> Any:

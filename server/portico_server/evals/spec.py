@@ -13,6 +13,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
+from portico_server.core.training_passages import ReadableStores
 from portico_server.db.database import Database
 from portico_server.db.evals import EvalRow
 from portico_server.db.files import FileRow
@@ -65,6 +66,7 @@ class EvalServices:
     variants: AppVariants
     trains: TrialTrainer
     filters: Filters
+    stores: ReadableStores
     wait_for_idle: Callable[[str], Awaitable[None]]
     at_once: int
 

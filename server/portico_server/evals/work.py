@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from typing import Any, Final
@@ -133,6 +133,14 @@ class ItemResult:
     spent: list[tuple[str, Usage]] = field(default_factory=list)
 
 
+Replacements = Callable[[ItemRow], Mapping[str, Servable]]
+"""Returns what is called for an item instead of the named models, stores and apps."""
+
+
+def _no_replacements(_item: ItemRow) -> Mapping[str, Servable]:
+    return {}
+
+
 class ItemWork:
     """Processes and judges one item at a time, on behalf of the key ``owner``."""
 
@@ -142,13 +150,13 @@ class ItemWork:
         owner: str,
         source: DataSource,
         criteria: Sequence[Criterion],
-        instead: Mapping[str, Servable] | None = None,
+        instead: Replacements = _no_replacements,
     ) -> None:
         self._services = services
         self._owner = owner
         self._source = source
         self._criteria = criteria
-        self._instead = instead or {}
+        self._instead = instead
 
     async def outcome(self, item: ItemRow, context: Context | None = None) -> ItemResult:
         """Return the result of an item. The item runs as a separate call, which counts against the owner's limits. If
@@ -197,7 +205,7 @@ class ItemWork:
             pause = min(pause * 2, MAX_RETRY_S)
 
     async def _judge(self, item: ItemRow, context: Context) -> ItemResult:
-        answering = EvalContext(context, self._services.registry, self._instead)
+        answering = EvalContext(context, self._services.registry, self._instead(item))
         try:
             new_sample = await sample(self._source, item, answering, self._services.filters)
         except PorticoError as error:
@@ -262,7 +270,7 @@ class ItemWork:
 
 
 class EvalWork:
-    """One attempt at one run. ``instead`` maps apps to their replacements in a trial."""
+    """One attempt at one run. ``instead`` returns the replacements of a trial."""
 
     def __init__(
         self,
@@ -272,7 +280,7 @@ class EvalWork:
         criteria: Sequence[Criterion],
         context: Context,
         slots: FairSlots,
-        instead: Mapping[str, Servable] | None = None,
+        instead: Replacements = _no_replacements,
     ) -> None:
         self._services = services
         self._row = row
