@@ -205,7 +205,7 @@ def _become(arguments: list[str], environment: dict[str, str], folder: str, stan
     code = serve(arguments)
     # As at any exit, except that the imported objects are not freed: that would copy every page, and take a third of
     # the daemon's processor time.
-    threading._shutdown()
+    threading._shutdown()  # type: ignore[attr-defined]  # there is no public function
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
