@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import postgres
 from tests.daemon import Daemon
 from tests.server.knowledge.store_services import StoreServices, store_services
+from tests.server.knowledge.test_killed import ingest
 
 from portico.schemas.store_guards import StoreReview
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL
 from portico_server.db import store_reviews, stores, webhooks
+from portico_server.db.database import Database
 from portico_server.db.guard_questions import GuardQuestionRow
 from portico_server.db.stores import StoreRow
 from portico_server.db.webhooks import WebhookRow
@@ -58,9 +62,9 @@ async def add(shop: StoreServices, store: StoreRow, *questions: Mapping[str, Any
     return list(await shop.runner.wait(await shop.runner.begin("guard questions", "towns", LOCAL, work)))
 
 
-async def guarded(shop: StoreServices, folder: Path) -> StoreView:
+async def guarded(shop: StoreServices, folder: Path, name: str = "towns") -> StoreView:
     """Return a store that follows ``folder``, with a guard question for each town."""
-    store = await shop.stores.create("towns", LOCAL, folder=folder)
+    store = await shop.stores.create(name, LOCAL, folder=folder)
     await shop.sync(store)
     questions = [
         {
@@ -72,7 +76,7 @@ async def guarded(shop: StoreServices, folder: Path) -> StoreView:
     ]
     rows = await add(shop, store, *questions)
     assert (len(rows), all(row.passes for row in rows)) == (30, True)
-    return await shop.stores.get("towns", LOCAL)
+    return await shop.stores.get(name, LOCAL)
 
 
 async def texts(shop: StoreServices, store: StoreRow, query: str) -> str:
@@ -234,23 +238,53 @@ async def test_a_question_is_removed_once(shop: StoreServices) -> None:
         await shop.stores.guards.remove(store, row.id)
 
 
-async def test_a_daemon_that_was_killed_checks_the_change_later(tmp_path: Path, folder: Path) -> None:
-    async with store_services(tmp_path / "home") as shop:
-        store = await guarded(shop, folder)
-        shop.stores.guards.check = lambda *_arguments, **_options: _killed()  # type: ignore[method-assign]
-        spoil(folder)
-        await shop.events(await shop.stores.sync(store))
-        assert (await review(shop, store)).state == "waiting"
-        assert "mayor" not in await texts(shop, store, f"archive of {CHANGED[0]}")
-    async with store_services(tmp_path / "home") as shop:
-        for run in shop.begun:
-            await shop.events(run)
+@pytest.mark.process
+@pytest.mark.slow
+async def test_kills_during_a_sync_and_its_check_lose_nothing(tmp_path: Path, folder: Path) -> None:
+    home = tmp_path / "home"
+    async with store_services(home) as shop:
+        store = await guarded(shop, folder, "book")
+    spoil(folder)
+    for lines in (4, 12, 24, 40):
+        ingest(home, folder, lines=lines)
+    assert ingest(home, folder, lines=None)
+    async with store_services(home) as shop:
         report = await review(shop, store)
-        assert (report.state, len(report.wrong)) == ("held", 3)
+        assert (report.state, len(report.new_files), len(report.wrong)) == ("held", 4, 3)
+        assert "mayor" not in await texts(shop, store, f"archive of {CHANGED[0]}")
+        await shop.stores.guards.settle(store, "accepted")
+        assert "mayor" in await texts(shop, store, f"archive of {CHANGED[0]}")
+        assert len((await shop.stores.contents.list(store, limit=100)).data) == len(TOWNS)
 
 
-async def _killed() -> dict[str, Any]:
-    raise RuntimeError("killed")
+async def test_two_daemons_on_one_postgresql_agree(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres.running() as server:
+        url = server.new()
+        monkeypatch.setattr(Database, "at", lambda _path: Database(url))
+        files = str(tmp_path / "files")
+        async with (
+            store_services(tmp_path / "one", files=files) as one,
+            store_services(tmp_path / "two", files=files) as two,
+        ):
+            store = await guarded(one, folder)
+            spoil(folder)
+            await one.sync(store)
+            for shop in (one, two):
+                report = await review(shop, store)
+                assert (report.state, len(report.wrong)) == ("held", 3)
+                assert "mayor" not in await texts(shop, store, f"archive of {CHANGED[0]}")
+            outcomes = await asyncio.gather(
+                one.stores.guards.settle(store, "rejected"),
+                two.stores.guards.settle(store, "accepted"),
+                return_exceptions=True,
+            )
+            assert sorted(map(type, outcomes), key=str) == sorted([type(None), Conflict], key=str)
+            is_accepted = outcomes[1] is None
+            for shop in (one, two):
+                assert (await review(shop, store)).state == ("accepted" if is_accepted else "rejected")
+                assert ("mayor" in await texts(shop, store, f"archive of {CHANGED[0]}")) is is_accepted
 
 
 async def test_a_question_follows_its_renamed_file(shop: StoreServices, folder: Path) -> None:
