@@ -136,7 +136,8 @@ export interface BatchUsage {
  * A canary; see `CanaryRequest`. The other side is the alias's target at the time when the canary was set.
  *
  * `status` is `running` until the canary is `promoted` or `rolled_back`; `reason` says why. `waits_for`:
- * the conditions for promotion that are not met yet. `key`: the key that set the canary, on whose behalf answers
+ * the conditions for promotion that are not met yet. A canary with `min_confidence` keeps running after its
+ * promotion, with all calls. `key`: the key that set the canary, on whose behalf answers
  * are graded. Times are in seconds since 1970.
  */
 export interface Canary {
@@ -146,6 +147,7 @@ export interface Canary {
   weight: number;
   keys: string[];
   sticky: "session" | "caller" | "request";
+  min_confidence: number | null;
   sample: number;
   eval: string | null;
   promote: Record<string, unknown> | null;

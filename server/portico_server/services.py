@@ -62,6 +62,7 @@ from portico_server.knowledge.stores import StoreService, may_read
 from portico_server.knowledge.tool_search import ToolIndex
 from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.knowledge.uploads import UploadStorage
+from portico_server.models.answers import read_reply
 from portico_server.models.catalog import ENGINES
 from portico_server.models.client_model import ClientModels
 from portico_server.models.cluster import ClusterService
@@ -178,6 +179,7 @@ class Services:
         self.oauth_clients = OAuthClients(database, documents)
         self.stores.filtered = self.auth.keys.filtered
         self.canaries.keys = self.auth.keys.list
+        self.canaries.comparison.principals = self.auth.keys.principal
         self.storage.limit_of = self.auth.storage_limit
         self.scheduler.principals = self.auth.keys.principal
         self.deliveries.principals = self.auth.keys.principal
@@ -385,7 +387,7 @@ class Services:
         self.searches = EvalSearches(around, self.evals, self.eval_runs.slots)
         self.improvements = Improvements(around, self.evals, self.eval_runs.slots)
         live = LiveGrading(around, self.evals, self.eval_runs.slots)
-        self.canaries = CanaryService(self.database, self.registry, self.runner, live)
+        self.canaries = CanaryService(self.database, self.registry, self.runner, live, read_reply)
 
     def _deliver(self) -> None:
         sender = WebhookSender(OutwardFetcher(AddressPolicy.of(self.settings.tool_hosts)))

@@ -49,10 +49,21 @@ def put(
         str | None,
         typer.Option(help="What always stays on the same side: session (default), caller or request."),
     ] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="The current target answers where the canary's answer has a lower mean probability, from 0 to 1."
+        ),
+    ] = None,
     evaluation: Annotated[
         str | None, typer.Option("--eval", help="The evaluation that grades live answers.")
     ] = None,
-    sample: Annotated[float | None, typer.Option(help="The share of answers that are graded.")] = None,
+    sample: Annotated[
+        float | None,
+        typer.Option(
+            help="The share of answers that are graded; without --eval, compared with the current target's."
+        ),
+    ] = None,
     promote: Annotated[
         list[str] | None,
         typer.Option(
@@ -84,6 +95,7 @@ def put(
             weight=weight,
             keys=key or None,
             sticky=sticky,
+            min_confidence=min_confidence,
             sample=sample,
             eval=evaluation,
             promote=_rule(promote, "promote"),
@@ -106,6 +118,7 @@ def show(context: typer.Context, alias: AliasName, as_json: AsJson = False) -> N
             ("weight", share_of(canary.weight)),
             ("keys", ", ".join(canary.keys) or None),
             ("sticky", canary.sticky),
+            ("min confidence", canary.min_confidence),
             (
                 "judged by",
                 f"{canary.eval}, {share_of(canary.sample)} of the answers" if canary.eval else None,

@@ -43,7 +43,8 @@ class Canary:
     """A canary; see `CanaryRequest`. The other side is the alias's target at the time when the canary was set.
 
     ``status`` is ``running`` until the canary is ``promoted`` or ``rolled_back``; ``reason`` says why. ``waits_for``:
-    the conditions for promotion that are not met yet. ``key``: the key that set the canary, on whose behalf answers
+    the conditions for promotion that are not met yet. A canary with ``min_confidence`` keeps running after its
+    promotion, with all calls. ``key``: the key that set the canary, on whose behalf answers
     are graded. Times are in seconds since 1970.
     """
 
@@ -53,6 +54,7 @@ class Canary:
     weight: float
     keys: tuple[str, ...]
     sticky: Literal["session", "caller", "request"]
+    min_confidence: float | None
     sample: float
     eval: str | None
     promote: Mapping[str, Any] | None

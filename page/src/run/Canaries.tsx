@@ -280,16 +280,17 @@ function SetCanary({ given, ...on }: { given?: Canary; onClose: () => void; onSe
           ))}
         </select>
       </label>
+      <Figure
+        name="min_confidence"
+        label={t("canaries.minConfidence")}
+        most={1}
+        given={given?.min_confidence ?? undefined}
+      />
       <label>
         <span>{t("canaries.eval")}</span>
         <input name="eval" maxLength={200} defaultValue={given?.eval ?? ""} />
       </label>
-      <Figure
-        name="sample"
-        label={t("canaries.sample")}
-        most={1}
-        given={given?.eval ? given.sample : undefined}
-      />
+      <Figure name="sample" label={t("canaries.sample")} most={1} given={given?.sample || undefined} />
       <RuleFields rule="promote" legend={t("canaries.promoteRule")} given={given?.promote ?? null} />
       <RuleFields rule="rollback" legend={t("canaries.rollbackRule")} given={given?.rollback ?? null} />
     </FormDialog>
@@ -357,7 +358,7 @@ function readFields(form: FormData): Record<string, unknown> {
     keys: value("keys")
       .split(/[,\s]+/)
       .filter(Boolean),
-    ...figures(["weight", "sample"]),
+    ...figures(["weight", "min_confidence", "sample"]),
   };
   if (value("eval")) found.eval = value("eval");
   for (const rule of ["promote", "rollback"]) {

@@ -1,4 +1,4 @@
-"""Canaries: aliases whose calls are split between two targets. May import runs, db and core.
+"""Canaries: aliases whose calls are split between two targets. May import runs, grading, db and core.
 
-The composition root injects the function that judges answers.
+The composition root injects the functions that judge and read answers.
 """

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from portico.schemas.canaries import CanaryEntry
+from portico_server.canaries.comparison import BaselineComparison
 from portico_server.canaries.judging import SampleJudging
 from portico_server.canaries.routing import SplitRouting
-from portico_server.canaries.spec import AliasSpec, CanarySpec, stored_spec
+from portico_server.canaries.spec import AliasSpec, CanarySpec, current_spec, stored_spec
+from portico_server.canaries.split import ReadReply
 from portico_server.canaries.tally import CanaryTally
 from portico_server.canaries.targets import check_target
 from portico_server.canaries.verdict import decide
@@ -50,13 +52,23 @@ class CanaryView:
 class CanaryService:
     """The canaries of all aliases. Canaries are shared, as aliases are: an admin starts and ends them."""
 
-    def __init__(self, database: Database, registry: Registry, runner: Runner, judge: LiveJudge) -> None:
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        runner: Runner,
+        judge: LiveJudge,
+        read_reply: ReadReply,
+    ) -> None:
         self._database = database
         self._registry = registry
         self._live = judge
         self._tally = CanaryTally(database)
-        self._judging = SampleJudging(judge, self._tally.count)
-        self.routing = SplitRouting(database, registry, runner, self._tally.count, self._judging.add)
+        self.comparison = BaselineComparison(registry, runner)
+        self._judging = SampleJudging(judge, self.comparison, self._tally.count)
+        self.routing = SplitRouting(
+            database, registry, runner, self._tally.count, self._judging.add, read_reply
+        )
         self.keys: Callable[[], Sequence[KeyRow]] = tuple
         """Returns the API keys of this daemon."""
 
@@ -68,7 +80,7 @@ class CanaryService:
         """
         caller.require("admin")
         baseline = await self._baseline(alias)
-        await check_target(self._registry, alias, baseline, spec.target)
+        await check_target(self._registry, alias, baseline, spec)
         document = {**spec.document(), "key_ids": self._key_ids(spec.keys)}
         if spec.eval is not None:
             document["eval_id"] = await self._live.find(spec.eval, caller)
@@ -116,7 +128,7 @@ class CanaryService:
     async def check(self, alias_spec: AliasSpec, caller: Principal) -> None:
         """Raise `PorticoError` unless the canary in a configuration can start."""
         if alias_spec.canary is not None:
-            await check_target(self._registry, alias_spec.name, alias_spec.target, alias_spec.canary.target)
+            await check_target(self._registry, alias_spec.name, alias_spec.target, alias_spec.canary)
             self._key_ids(alias_spec.canary.keys)
             if alias_spec.canary.eval is not None:
                 await self._live.find(alias_spec.canary.eval, caller)
@@ -180,7 +192,7 @@ class CanaryService:
         return [await self._view(row) for row in canary_rows]
 
     async def _view(self, row: CanaryRow) -> CanaryView:
-        spec = stored_spec(row)
+        spec = current_spec(row)
         counts = await self._database.read(rows.counts, row.id)
         waits = decide(spec, counts).waits_for if row.running is not None else ()
         return CanaryView(row, spec, counts, await self._database.read(rows.entries, row.id), waits)
@@ -194,10 +206,11 @@ class CanaryService:
         canary_row = await self._database.write(
             rows.end, alias, Decision(outcome, reason or "By hand."), caller.id
         )
-        await self.routing.restore(alias)
         if canary_row is None:
+            await self.routing.restore(alias)
             word = (view.row.outcome or "ended").replace("_", " ")
             raise Conflict(f"The canary of '{alias}' was already {word}.", code="canary_ended", param="alias")
+        await self.routing.follow(canary_row)
         return await self.get(alias, caller)
 
     async def run(self) -> None:
@@ -212,5 +225,5 @@ class CanaryService:
     async def flush(self) -> None:
         """Write the counts, and apply the rules that end canaries, so that a reader sees all calls counted so far."""
         for row in await self._tally.flush():
-            logger.info("the canary of %s was %s: %s", row.alias, row.outcome, row.reason)
-            await self.routing.restore(row.alias)
+            logger.info("the canary of %s was %s: %s", row.alias, row.outcome or "promoted", row.reason or "")
+            await self.routing.follow(row)

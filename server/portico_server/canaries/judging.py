@@ -1,4 +1,4 @@
-"""Judging of live answers: a queue between the calls and the evaluation."""
+"""Judging of live answers: a queue between the calls and the evaluation, or the comparison with the baseline."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from portico_server.canaries.comparison import BaselineComparison
 from portico_server.canaries.samples import LiveSample, is_small
 from portico_server.core.errors import PorticoError
 from portico_server.core.live_judge import LiveJudge
@@ -21,8 +22,11 @@ MAX_WAITING_SAMPLES: Final = 64
 class SampleJudging:
     """Judges answers in the background and passes the results to ``count``."""
 
-    def __init__(self, live: LiveJudge, count: Callable[[str, Side, SideCounts], None]) -> None:
+    def __init__(
+        self, live: LiveJudge, comparison: BaselineComparison, count: Callable[[str, Side, SideCounts], None]
+    ) -> None:
         self._live = live
+        self._comparison = comparison
         self._count = count
         self._samples: asyncio.Queue[tuple[str, Side, LiveSample]] = asyncio.Queue(MAX_WAITING_SAMPLES)
 
@@ -39,9 +43,12 @@ class SampleJudging:
             if row is None:
                 continue  # the canary has ended
             try:
-                score = await self._live.judge(
-                    str(row.spec.get("eval_id")), row.key, sample.item, sample.sample
-                )
+                if row.spec.get("eval_id") is None:
+                    score = await self._comparison.compare(row, sample)
+                else:
+                    score = await self._live.judge(
+                        str(row.spec["eval_id"]), row.key, sample.item, sample.sample
+                    )
             except PorticoError as error:
                 logger.warning("an answer of %s could not be judged: %s", row.alias, error.message)
                 self._count(canary_id, side, SideCounts(unjudged=1))

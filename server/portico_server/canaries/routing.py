@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 
 from portico_server.canaries.samples import LiveSample
-from portico_server.canaries.spec import stored_spec
-from portico_server.canaries.split import ModelSplit, Split, SplitParts
+from portico_server.canaries.spec import current_spec
+from portico_server.canaries.split import ModelSplit, ReadReply, Split, SplitParts
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
@@ -30,6 +30,7 @@ class SplitRouting:
         runner: Runner,
         count: Callable[[str, Side, SideCounts], None],
         judge: Callable[[str, Side, LiveSample], None],
+        read_reply: ReadReply,
     ) -> None:
         self._database = database
         self._registry = registry
@@ -38,7 +39,7 @@ class SplitRouting:
         """Maps aliases to their canaries and splits."""
         self._versions: dict[str, Servable] = {}
         """Maps targets to the app versions that are a side of a split."""
-        self._parts = SplitParts(self._find, count, judge, self._record_side)
+        self._parts = SplitParts(self._find, count, judge, self._record_side, read_reply)
 
     def row(self, canary_id: str) -> CanaryRow | None:
         """Return the running canary with an id, or ``None``."""
@@ -81,9 +82,16 @@ class SplitRouting:
             return
         kind = ModelSplit if servable.card.kind == "model" else Split
         keys = frozenset(row.spec.get("key_ids") or ())
-        split = kind(row.id, row.alias, row.baseline, stored_spec(row), keys, self._parts)
+        split = kind(row.id, row.alias, row.baseline, current_spec(row), keys, self._parts)
         self._splits[row.alias] = (row, split)
         self._registry.aliases.set(row.alias, row.baseline, split)
+
+    async def follow(self, row: CanaryRow) -> None:
+        """Apply what a rule or a person has decided about a canary: it has ended, or it now gets all calls."""
+        if row.running is None:
+            await self.restore(row.alias)
+        else:
+            await self.install(row)
 
     async def restore(self, alias: str) -> None:
         """Restore the single target of an alias whose canary has ended."""

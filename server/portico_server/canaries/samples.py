@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from typing import Any, Final
 
 import orjson
@@ -19,10 +20,12 @@ class LiveSample:
     """A question and its answer in the form that graders receive.
 
     ``item`` contains ``input``, the last message of the user, and ``messages``; ``sample`` contains ``output_text``.
+    ``body`` is the relayed request, which the baseline can answer too.
     """
 
     item: Mapping[str, Any]
     sample: Mapping[str, Any]
+    body: Mapping[str, Any] = field(default_factory=dict)
 
 
 def text_of(content: Any) -> str:

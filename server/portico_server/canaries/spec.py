@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from portico_server.core.dataclass import dataclass
@@ -33,7 +34,9 @@ DEFAULT_ROLLBACK_CALLS: Final = 20
 DEFAULT_SAMPLES_COUNT: Final = 20
 """Default minimum number of judged answers before the score of a side is used."""
 
-FIELDS: Final = ("target", "weight", "keys", "sticky", "sample", "eval", "promote", "rollback")
+FIELDS: Final = (
+    *("target", "weight", "keys", "sticky", "min_confidence", "sample", "eval", "promote", "rollback"),
+)
 ALIAS_FIELDS: Final = ("name", "target", "canary")
 RULE_FIELDS: Final = (
     "after",
@@ -80,12 +83,17 @@ class CanaryRule:
 
 @dataclass(frozen=True, slots=True)
 class CanarySpec:
-    """The specification of a canary. ``keys`` are names or ids of keys; ``eval`` is the name or id of an evaluation."""
+    """The specification of a canary. ``keys`` are names or ids of keys; ``eval`` is the name or id of an evaluation.
+
+    With ``min_confidence``, the baseline answers where the canary is less sure than that. Without ``eval``, ``sample``
+    is then the share of the canary's answers that are compared with the baseline's.
+    """
 
     target: str
     weight: float = 0.0
     keys: tuple[str, ...] = ()
     sticky: Sticky = "session"
+    min_confidence: float | None = None
     sample: float = 0.0
     eval: str | None = None
     promote: CanaryRule | None = None
@@ -97,6 +105,7 @@ class CanarySpec:
             "weight": self.weight,
             "keys": list(self.keys),
             "sticky": self.sticky,
+            "min_confidence": self.min_confidence,
             "sample": self.sample,
             "eval": self.eval,
             "promote": None if self.promote is None else self.promote.document(),
@@ -155,18 +164,35 @@ def parse(value: Any, at: str = "") -> CanarySpec:
     sample = _number(
         fields.get("sample", DEFAULT_SAMPLE_SHARE if judge is not None else 0), f"{place}sample", 1.0
     )
-    if sample and judge is None:
+    confidence = fields.get("min_confidence")
+    min_confidence = None if confidence is None else _number(confidence, f"{place}min_confidence", 1.0)
+    if sample and judge is None and min_confidence is None:
         wrong(f"{place}sample", "needs an 'eval': the name or id of an evaluation that judges the answers")
     if judge is not None and not sample:
         wrong(f"{place}sample", "is 0, so the 'eval' would judge no answers")
     rules = {
-        name: _rule(fields[name], f"{place}{name}", name == "promote", judge is not None, weight)
+        name: _rule(fields[name], f"{place}{name}", name == "promote", _scored(judge, sample), weight)
         for name in ("promote", "rollback")
         if fields.get(name) is not None
     }
     return CanarySpec(
-        target, weight, names, sticky, sample, judge, rules.get("promote"), rules.get("rollback")
+        target,
+        weight,
+        names,
+        sticky,
+        min_confidence,
+        sample,
+        judge,
+        rules.get("promote"),
+        rules.get("rollback"),
     )
+
+
+def _scored(judge: str | None, sample: float) -> frozenset[str]:
+    """Return the conditions on scores that have a score: a comparison with the baseline gives the canary alone one."""
+    if judge is not None:
+        return frozenset(SCORED_CONDITIONS)
+    return frozenset({"min_score"} if sample else ())
 
 
 def _mapping(value: Any, at: str, known_fields: Sequence[str], subject: str) -> Mapping[str, Any]:
@@ -208,7 +234,7 @@ def _count(value: Any, at: str) -> int:
     return value
 
 
-def _rule(value: Any, at: str, promotes: bool, is_judged: bool, weight: float) -> CanaryRule:
+def _rule(value: Any, at: str, promotes: bool, scored: frozenset[str], weight: float) -> CanaryRule:
     fields = _mapping(value, at, RULE_FIELDS, "A rule of a canary")
     if promotes and "after" not in fields:
         missing(f"{at}.after")
@@ -219,7 +245,7 @@ def _rule(value: Any, at: str, promotes: bool, is_judged: bool, weight: float) -
         if fields.get(name) is not None:
             values[name] = _number(fields[name], f"{at}.{name}", maximum)
     for name in SCORED_CONDITIONS:
-        if name in values and not is_judged:
+        if name in values and name not in scored:
             wrong(f"{at}.{name}", "needs an 'eval': the name or id of an evaluation that judges the answers")
     for name in _COMPARED:
         if name in values and weight == 1:
@@ -232,5 +258,13 @@ def _rule(value: Any, at: str, promotes: bool, is_judged: bool, weight: float) -
 
 def stored_spec(row: CanaryRow) -> CanarySpec:
     """Return the specification of a canary from its row."""
-    fields = {name: value for name, value in row.spec.items() if name not in ("key_ids", "eval_id")}
+    fields = {
+        name: value for name, value in row.spec.items() if name not in ("key_ids", "eval_id", "is_widened")
+    }
     return parse({"target": row.target, **fields})
+
+
+def current_spec(row: CanaryRow) -> CanarySpec:
+    """Return the specification that a canary follows now. A widened canary gets all calls."""
+    spec = stored_spec(row)
+    return replace(spec, weight=1.0, promote=None) if row.spec.get("is_widened") else spec

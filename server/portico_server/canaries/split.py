@@ -7,13 +7,16 @@ chooses the same side. A larger weight moves more units to the canary, and no un
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from hashlib import blake2b
 from time import perf_counter
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 from portico.wire import Usage
+from portico_server.canaries.confidence import confidence, take_logprobs
 from portico_server.canaries.samples import (
     MAX_SAMPLE_BYTES,
     LiveSample,
@@ -31,6 +34,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import AppInput, Chat, Request, Result
 from portico_server.core.scoped_value import ScopedValue
+from portico_server.core.request import AppInput, Chat, ChatReply, Request, Result
 from portico_server.core.servable import Card, Servable, relays
 from portico_server.db.canaries import Side, SideCounts
 from portico_server.runs.run import BEHIND
@@ -50,18 +54,23 @@ WITHIN: ContextVar[frozenset[str]] = ContextVar("within", default=frozenset())
 _random = random.Random()  # noqa: S311
 
 
+ReadReply: TypeAlias = Callable[["ModelSide", Chat, Context], Awaitable[ChatReply]]
+"""A function that sends a chat through the relay of a model, and returns the answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class SplitParts:
     """The dependencies of a split.
 
     ``find`` returns the servable of a target, if it exists. ``count`` receives the result of a call, and ``judge`` an
-    answer to judge. ``answered`` receives the target that answered a run's call.
+    answer to judge. ``answered`` receives the target that answered a run's call. ``read_reply``: see `ReadReply`.
     """
 
     find: Callable[[str], Servable | None]
     count: Callable[[str, Side, SideCounts], None]
     judge: Callable[[str, Side, LiveSample], None]
     answered: Callable[[Context, str, str], None]
+    read_reply: ReadReply
 
 
 class SplitSide:
@@ -118,15 +127,22 @@ class SplitSide:
 
     def _sampled(self) -> bool:
         """Return whether the current answer is sampled to be judged. Background calls never are, because a judge may
-        call the same alias.
+        call the same alias. Without an evaluation, the baseline's answers are the measure and are not judged.
         """
+        if self._split.spec.eval is None and self._side == "baseline":
+            return False
         share = self._split.spec.sample
         return share > 0 and _random.random() < share and not BEHIND.get()
 
-    def _judge(self, messages: Sequence[Mapping[str, Any]] | None, sample: Mapping[str, Any] | None) -> None:
+    def _judge(
+        self,
+        messages: Sequence[Mapping[str, Any]] | None,
+        sample: Mapping[str, Any] | None,
+        body: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         if messages is not None and sample is not None:
             item = {"input": last_question(messages), "messages": list(messages)}
-            self._split.parts.judge(self._split.id, self._side, LiveSample(item, sample))
+            self._split.parts.judge(self._split.id, self._side, LiveSample(item, sample, body))
 
 
 class ModelSide(SplitSide):
@@ -134,6 +150,19 @@ class ModelSide(SplitSide):
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
         """Relay a request to the model. See `portico_server.core.servable.Relays`."""
+        began = perf_counter()
+        try:
+            relay_response = await self._reach(request, context)
+        except PorticoError as error:
+            self._count(error, perf_counter() - began, Usage())
+            raise
+        relay_response.chunks = self._follow(
+            relay_response, relay_response.chunks, perf_counter() - began, request
+        )
+        return relay_response
+
+    async def _reach(self, request: Relay, context: Context) -> RelayResponse:
+        """Relay a request to the model without counting the call."""
         within = WITHIN.get()
         if self._split.alias in within:
             raise InvalidRequest(
@@ -146,17 +175,9 @@ class ModelSide(SplitSide):
         name = servable.card.name
         if not relays(servable):
             raise InvalidRequest(f"'{self.target}' is not a model.", param="model")
-        began = perf_counter()
-        try:
-            with ScopedValue(WITHIN, within | {self._split.alias}):
-                relay_response = await servable.relay(request, context)
-        except PorticoError as error:
-            self._count(error, perf_counter() - began, Usage())
-            raise
+        with ScopedValue(WITHIN, within | {self._split.alias}):
+            relay_response = await servable.relay(request, context)
         relay_response.answered_by = relay_response.answered_by or name
-        relay_response.chunks = self._follow(
-            relay_response, relay_response.chunks, perf_counter() - began, request
-        )
         return relay_response
 
     async def _follow(
@@ -192,6 +213,55 @@ class ModelSide(SplitSide):
             )
 
 
+class SureSide(ModelSide):
+    """The canary of a split between models that answers only where it is sure; elsewhere ``fallback`` answers."""
+
+    def __init__(self, split: Split, target: str, min_confidence: float, fallback: ModelSide) -> None:
+        super().__init__(split, "canary", target)
+        self._min_confidence = min_confidence
+        self._fallback = fallback
+
+    async def call(self, request: Request, context: Context) -> Result:
+        """Call the model, or the fallback."""
+        if not isinstance(request, Chat):
+            return await self._fallback.call(request, context)
+        reply = await self._split.parts.read_reply(self, request, context)
+        self._split.parts.answered(context, self._split.alias, reply.model)
+        return reply
+
+    async def relay(self, request: Relay, context: Context) -> RelayResponse:
+        """Relay the model's answer once it is complete and sure enough, otherwise relay the request to the fallback.
+
+        A failed or unsure attempt adds to the canary's time.
+        """
+        if request.operation != "chat/completions" or (request.body.get("n") or 1) > 1:
+            return await self._fallback.relay(request, context)
+        began = perf_counter()
+        try:
+            # The answer of another protocol would contain no log probabilities.
+            body = {**request.body, "logprobs": True}
+            relay_response = await self._reach(replace(request, body=body, original=None), context)
+            answer = b"".join([chunk async for chunk in relay_response.chunks])
+        except PorticoError as error:
+            self._count(error, perf_counter() - began, Usage())
+            return await self._fallback.relay(request, context)
+        seconds = perf_counter() - began
+        plain_answer, logprobs = take_logprobs(answer, stream=request.stream)
+        if confidence(logprobs) < self._min_confidence:
+            self._split.parts.count(self._split.id, self._side, SideCounts(milliseconds=seconds * 1e3))
+            return await self._fallback.relay(request, context)
+        self._count(None, seconds, relay_response.usage)
+        if self._sampled():
+            sample = relayed_answer(plain_answer, stream=request.stream)
+            self._judge(request.body.get("messages"), sample, request.body)
+        relay_response.chunks = _single(answer if request.body.get("logprobs") else plain_answer)
+        return relay_response
+
+
+async def _single(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
 class Split:
     """A `Servable` behind an alias: ``baseline`` is its current target, and ``target`` of the ``spec`` may replace
     it.
@@ -215,7 +285,10 @@ class Split:
         self._keys = keys
         self._salt = canary_id.encode()
         self._baseline = self.side_type(self, "baseline", baseline)
-        self._canary = self.side_type(self, "canary", spec.target)
+        self._canary = self._make_canary()
+
+    def _make_canary(self) -> SplitSide:
+        return self.side_type(self, "canary", self.spec.target)
 
     @property
     def card(self) -> Card:
@@ -269,6 +342,13 @@ class ModelSplit(Split):
     """A split between two models, which can also relay (`Relays`)."""
 
     side_type = ModelSide
+
+    def _make_canary(self) -> SplitSide:
+        least = self.spec.min_confidence
+        if least is None:
+            return super()._make_canary()
+        assert isinstance(self._baseline, ModelSide)
+        return SureSide(self, self.spec.target, least, self._baseline)
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
         """Relay a request to one of the sides. See `portico_server.core.servable.Relays`."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from portico_server.canaries.spec import stored_spec
+from portico_server.canaries.spec import current_spec
 from portico_server.canaries.verdict import decide
 from portico_server.core.errors import PorticoError
 from portico_server.db import canaries as rows
@@ -75,4 +75,4 @@ class CanaryTally:
 
 
 def _decide(row: CanaryRow, counts: CanaryCounts) -> Decision | None:
-    return decide(stored_spec(row), counts).decision
+    return decide(current_spec(row), counts).decision

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from portico_server.canaries.spec import CanarySpec
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.registry import Registry
 from portico_server.core.servable import Card
 
 
-async def check_target(registry: Registry, alias: str, baseline: str, target: str) -> None:
-    """Raise `PorticoError` unless the target can replace the baseline."""
+async def check_target(registry: Registry, alias: str, baseline: str, spec: CanarySpec) -> None:
+    """Raise `PorticoError` unless the target of the canary can replace the baseline."""
+    target = spec.target
     if target in (alias, baseline):
         raise InvalidRequest(
             f"'{alias}' already points to '{baseline}'. Name another target.", param="target"
@@ -53,6 +55,13 @@ async def check_target(registry: Registry, alias: str, baseline: str, target: st
             "Calls are split between two models, or two versions of one app; this does not apply to "
             f"'{baseline}' and '{target}'.",
             param="target",
+        )
+    if spec.min_confidence is not None and baseline_card.kind != "model":
+        raise InvalidRequest(
+            f"'{target}' is a version of an app, whose answers have no probabilities. Omit 'min_confidence', or "
+            "split calls between two models.",
+            code="unsupported_operation",
+            param="min_confidence",
         )
 
 

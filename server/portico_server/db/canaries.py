@@ -27,6 +27,11 @@ Outcome: TypeAlias = Literal["promoted", "rolled_back"]
 MAX_KEPT: Final = 20
 """Maximum number of canaries stored per alias, including the running one."""
 
+MAX_COMPARED: Final = 100
+"""Number of comparisons after which older comparisons lose half of their weight, so that a canary that stays for
+long is rolled back soon after its answers begin to differ.
+"""
+
 MAX_ENTRIES: Final = 200
 """Maximum number of journal entries stored per canary."""
 
@@ -250,6 +255,8 @@ def add_counts(
             if values:
                 condition = (canary_sides.c.canary_id == canary_id) & (canary_sides.c.side == side)
                 connection.execute(update(canary_sides).where(condition).values(**values))
+        if _has_fallback(row):
+            _fade(connection, canary_id)
         if row.running is None:
             continue
         canary_counts = counts(connection, canary_id)
@@ -257,6 +264,20 @@ def add_counts(
         if decision is not None:
             canary_rows.append(_end(connection, row, decision, None, canary_counts))
     return canary_rows
+
+
+def _has_fallback(row: CanaryRow) -> bool:
+    return row.spec.get("min_confidence") is not None
+
+
+def _fade(connection: Connection, canary_id: str) -> None:
+    """Halve the comparisons of a canary if there are too many."""
+    condition = (canary_sides.c.canary_id == canary_id) & (canary_sides.c.side == "canary")
+    samples = canary_sides.c.samples // 2
+    values = {"samples": samples, "score": canary_sides.c.score * samples / canary_sides.c.samples}
+    connection.execute(
+        update(canary_sides).where(condition, canary_sides.c.samples >= MAX_COMPARED).values(**values)
+    )
 
 
 def end(connection: Connection, alias: str, decision: Decision, by: str | None) -> CanaryRow | None:
@@ -269,6 +290,8 @@ def end(connection: Connection, alias: str, decision: Decision, by: str | None) 
 def _end(
     connection: Connection, row: CanaryRow, decision: Decision, by: str | None, canary_counts: CanaryCounts
 ) -> CanaryRow:
+    if decision.outcome == "promoted" and _has_fallback(row) and not row.spec.get("is_widened"):
+        return _widen(connection, row, decision, by, canary_counts)
     values = {
         "running": None,
         "ended_at": clock(connection),
@@ -281,3 +304,16 @@ def _end(
     _note(connection, row.id, by, decision.outcome, decision.reason, asdict(canary_counts))
     webhooks.announce(connection, row.key, f"canary.{decision.outcome}", row.id)
     return CanaryRow(**{**_values(row), **values})
+
+
+def _widen(
+    connection: Connection, row: CanaryRow, decision: Decision, by: str | None, canary_counts: CanaryCounts
+) -> CanaryRow:
+    """Send all calls to a canary that has a fallback. The alias still points to the fallback, and the rollback rule
+    stays in force.
+    """
+    spec = {**row.spec, "is_widened": True}
+    connection.execute(update(canaries).where(canaries.c.id == row.id).values(spec=spec))
+    _note(connection, row.id, by, "promoted", decision.reason, asdict(canary_counts))
+    webhooks.announce(connection, row.key, "canary.promoted", row.id)
+    return CanaryRow(**{**_values(row), "spec": spec})

@@ -29,6 +29,18 @@ JUDGED = {"target": "b", "weight": 0.1, "eval": "polite"}
         ({"target": "b", "keys": ["ada", ""]}, "keys[1]", "1 to 200"),
         ({"target": "b", "weight": 0.1, "sticky": "user"}, "sticky", "session, caller, request"),
         ({"target": "b", "weight": 0.1, "sample": 0.5}, "sample", "needs an 'eval'"),
+        ({"target": "b", "weight": 0.1, "min_confidence": 2}, "min_confidence", "from 0 to 1"),
+        (
+            {
+                "target": "b",
+                "weight": 0.1,
+                "min_confidence": 0.9,
+                "sample": 0.5,
+                "rollback": {"max_drop": 0.1},
+            },
+            "rollback.max_drop",
+            "'eval'",
+        ),
         ({**JUDGED, "sample": 0}, "sample", "would judge no answers"),
         ({**JUDGED, "promote": {}}, "promote.after", "Missing"),
         ({**JUDGED, "promote": {"after": 0}}, "promote.after", "from 1"),

@@ -143,9 +143,21 @@ def _fields(canary: Canary | None) -> Iterable[Field]:
         (canary and canary.eval) or "",
         optional=True,
     )
-    sample = f"{canary.sample:g}" if canary and canary.eval else ""
+    least = canary.min_confidence if canary else None
     yield Field(
-        "sample", "Share of the answers that it grades · optional", sample, optional=True, check=float
+        "min_confidence",
+        "Mean probability below which the current target answers · optional",
+        f"{least:g}" if least is not None else "",
+        optional=True,
+        check=float,
+    )
+    sample = f"{canary.sample:g}" if canary and canary.sample else ""
+    yield Field(
+        "sample",
+        "Share of the answers that are graded or compared · optional",
+        sample,
+        optional=True,
+        check=float,
     )
     for name, says in (
         ("promote", "Promote when all are met"),
@@ -172,6 +184,7 @@ def _to_fields(answers: Answers) -> dict[str, Any]:
         "weight": float(answers["weight"]),
         "keys": _split_names(answers["keys"]) or None,
         "sticky": answers["sticky"],
+        "min_confidence": float(answers["min_confidence"]) if answers["min_confidence"] else None,
         "eval": answers["eval"] or None,
         "sample": float(answers["sample"]) if answers["sample"] else None,
         "promote": rule_of(_split_names(answers["promote"])),

@@ -22,6 +22,7 @@ class Canaries(Group):
         weight: float | None = None,
         keys: Sequence[str] | None = None,
         sticky: str | None = None,
+        min_confidence: float | None = None,
         sample: float | None = None,
         eval: str | None = None,
         promote: Mapping[str, Any] | None = None,
@@ -35,9 +36,11 @@ class Canaries(Group):
 
         ``weight`` is the target's share of calls; all calls of ``keys``, given by name or id, go to the
         target. ``sticky`` is the unit whose calls all go to the same side: a ``session`` (a conversation), a
-        ``caller`` (a key) or a ``request``. ``eval`` judges the share ``sample`` of the answers. The canary
-        is promoted when all conditions of ``promote`` are met, and rolled back when any condition of
-        ``rollback`` is not met.
+        ``caller`` (a key) or a ``request``. With ``min_confidence``, the current target answers instead where
+        the mean probability of the tokens in the canary's answer is lower. ``eval`` judges the share
+        ``sample`` of the answers; without ``eval``, the current target answers this share of the canary's
+        calls too, and the score is their agreement. The canary is promoted when all conditions of ``promote``
+        are met, and rolled back when any condition of ``rollback`` is not met.
 
         ``sticky``: ``session`` | ``caller`` | ``request``.
         """
@@ -50,6 +53,7 @@ class Canaries(Group):
                 weight=weight,
                 keys=keys,
                 sticky=sticky,
+                min_confidence=min_confidence,
                 sample=sample,
                 eval=eval,
                 promote=promote,

@@ -43,14 +43,17 @@ class CanaryRequest(BaseModel, extra="forbid"):
 
     ``weight`` is the target's share of calls; all calls of ``keys``, given by name or id, go to the target. ``sticky``
     is the unit whose calls all go to the same side: a ``session`` (a conversation), a ``caller`` (a key) or a
-    ``request``. ``eval`` judges the share ``sample`` of the answers. The canary is promoted when all conditions of
-    ``promote`` are met, and rolled back when any condition of ``rollback`` is not met.
+    ``request``. With ``min_confidence``, the current target answers instead where the mean probability of the tokens in
+    the canary's answer is lower. ``eval`` judges the share ``sample`` of the answers; without ``eval``, the current
+    target answers this share of the canary's calls too, and the score is their agreement. The canary is promoted when
+    all conditions of ``promote`` are met, and rolled back when any condition of ``rollback`` is not met.
     """
 
     target: Name
     weight: Share | None = None
     keys: Annotated[list[Name] | None, Field(max_length=MAX_KEYS)] = None
     sticky: StickyRule | None = None
+    min_confidence: Share | None = None
     sample: Share | None = None
     eval: Name | None = None
     promote: CanaryRuleRequest | None = None
