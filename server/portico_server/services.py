@@ -41,6 +41,8 @@ from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
+from portico_server.distil.distillations import Distillations
+from portico_server.distil.work import DistillationServices
 from portico_server.evals.evals import Evaluations, LiveGrading
 from portico_server.evals.improvements import Improvements
 from portico_server.evals.runs import EvalRuns
@@ -388,6 +390,20 @@ class Services:
         self.improvements = Improvements(around, self.evals, self.eval_runs.slots)
         live = LiveGrading(around, self.evals, self.eval_runs.slots)
         self.canaries = CanaryService(self.database, self.registry, self.runner, live, read_reply)
+        self.distillations = Distillations(
+            DistillationServices(
+                self.database,
+                self.registry,
+                self.runner,
+                self.chats,
+                self.files,
+                self.tuning,
+                self.canaries,
+            ),
+            self.scheduler,
+            self.models.bases,
+            self.usage,
+        )
 
     def _deliver(self) -> None:
         sender = WebhookSender(OutwardFetcher(AddressPolicy.of(self.settings.tool_hosts)))

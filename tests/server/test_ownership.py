@@ -412,9 +412,10 @@ OPERATED: Final[Mapping[str, Operated]] = {
 OPERATORS: Final = (
     *(each.path for each in OPERATED.values()),
     "/api/cluster/nodes/{launcher}/{node}",
+    "/api/distillations/{alias}",
     "/api/engines/{name}",
 )
-"""Engines and nodes have no creator: they always exist."""
+"""Engines and nodes have no creator: they always exist. A distillation belongs to its alias."""
 
 FOR_ALL: Final = ("/.well-known/", "/api/public-sessions/")
 

@@ -20,6 +20,7 @@ from portico._async.calls.canaries import Canaries
 from portico._async.calls.cluster import Cluster
 from portico._async.calls.daemon import ContentGuards, Plugins
 from portico._async.calls.deployments import Deployments
+from portico._async.calls.distillations import Distillations
 from portico._async.calls.engines import Engines
 from portico._async.calls.improvements import Improvements
 from portico._async.calls.keys import Keys
@@ -119,6 +120,7 @@ class AsyncClient:
         self.schedules = Schedules(self._transport)
         self.canaries = Canaries(self._transport)
         self.improvements = Improvements(self._transport)
+        self.distillations = Distillations(self._transport)
         self.cluster = Cluster(self._transport)
         self.skills = Skills(self._transport)
         self.containers = Containers(self._transport)

@@ -27,6 +27,7 @@ from portico._sync.calls.canaries import Canaries
 from portico._sync.calls.cluster import Cluster
 from portico._sync.calls.daemon import ContentGuards, Plugins
 from portico._sync.calls.deployments import Deployments
+from portico._sync.calls.distillations import Distillations
 from portico._sync.calls.engines import Engines
 from portico._sync.calls.improvements import Improvements
 from portico._sync.calls.keys import Keys
@@ -118,6 +119,7 @@ class Client:
         self.schedules = Schedules(self._transport)
         self.canaries = Canaries(self._transport)
         self.improvements = Improvements(self._transport)
+        self.distillations = Distillations(self._transport)
         self.cluster = Cluster(self._transport)
         self.skills = Skills(self._transport)
         self.containers = Containers(self._transport)

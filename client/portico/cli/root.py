@@ -62,6 +62,8 @@ PANELS = {
     },
     "Fine-tuning": {
         "tune": "Fine-tuning: train a model on your examples; follow, pause or cancel the training.",
+        "distil": "Distillation: a small model learns the answers of a larger model, and answers behind its alias "
+        "where it is sure.",
         "compare": "Ask two models the same questions and compare their answers. Exit code 1 if --promote is set "
         "and the second model is not better.",
     },

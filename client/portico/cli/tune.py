@@ -8,29 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from portico.cli.nouns import fields_of, print_listing, print_outcome
 from portico.cli.pairs import json_or_text
 from portico.cli.render import dollars, moment, one_line, print_fields, print_json
 from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, connected
+from portico.cli.start_group import StartGroup
 from portico.errors import Conflict, InvalidRequest
 from portico.schemas.fine_tuning import TUNING, TuningJob
 
-
-class _Shorthand(TyperGroup):
-    """A group in which ``portico tune FILE …`` is short for ``portico tune start FILE …``. A file with the name of a
-    subcommand must be written as ``./list``.
-    """
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("--help", "--install-completion"):
-            args = ["start", *args]
-        return super().parse_args(ctx, args)
-
-
-app = group("tune", "portico tune examples.jsonl --base default", cls=_Shorthand)
+app = group("tune", "portico tune examples.jsonl --base default", cls=StartGroup)
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the job.")]
 

@@ -29,6 +29,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
+from portico_server.distil.distillations import Distillations
 from portico_server.evals.evals import Evaluations
 from portico_server.evals.improvements import Improvements
 from portico_server.evals.runs import EvalRuns
@@ -95,6 +96,7 @@ class ApiServices(Protocol):
     webhooks: WebhookService
     schedules: ScheduleService
     canaries: CanaryService
+    distillations: Distillations
     tool_search: ToolSearch
     skills: SkillLibrary
     containers: ContainerService

@@ -79,7 +79,7 @@ class CanaryService:
         `Conflict` if another canary of the alias is running.
         """
         caller.require("admin")
-        baseline = await self._baseline(alias)
+        baseline = await self.baseline(alias)
         await check_target(self._registry, alias, baseline, spec)
         document = {**spec.document(), "key_ids": self._key_ids(spec.keys)}
         if spec.eval is not None:
@@ -133,7 +133,10 @@ class CanaryService:
             if alias_spec.canary.eval is not None:
                 await self._live.find(alias_spec.canary.eval, caller)
 
-    async def _baseline(self, alias: str) -> str:
+    async def baseline(self, alias: str) -> str:
+        """Return the target of an alias whose calls can be split. Raises `NotFound`, and `Conflict` for an alias that
+        the next start resets.
+        """
         alias_target = await self._database.read(rows.alias_target, alias)
         if alias_target is not None:
             return alias_target

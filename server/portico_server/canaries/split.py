@@ -32,9 +32,8 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.relay import Relay, RelayResponse
-from portico_server.core.request import AppInput, Chat, Request, Result
-from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.request import AppInput, Chat, ChatReply, Request, Result
+from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.servable import Card, Servable, relays
 from portico_server.db.canaries import Side, SideCounts
 from portico_server.runs.run import BEHIND

@@ -538,3 +538,9 @@ def newest(
     if owner is not None:
         query = query.where(runs.c.owner == owner)
     return _RUNS.page(connection, query, limit)
+
+
+def newest_of(connection: Connection, kind: str, name: str) -> RunRow | None:
+    """Return the newest run with a kind and a name."""
+    query = _RUNS.select.where(runs.c.kind == kind, runs.c.name == name)
+    return _RUNS.first(connection, query.order_by(runs.c.id.desc()))
