@@ -11,8 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final, Literal
 
-from pydantic import TypeAdapter
-
 from portico.schemas.store_guards import ReviewedPassage, StoreReview, UnjudgedQuestion, WrongAnswer
 from portico.wire import JSON, Passage, Progressed
 from portico_server.core.context import Context
@@ -123,6 +121,9 @@ class StoreGuards:
         row = await self._database.read(store_reviews.of_store, store.id)
         if row is None:
             return StoreReview("waiting" if store.has_review else "none")
+        # Imported here because it must not be loaded before `/health` answers.
+        from pydantic import TypeAdapter
+
         report = TypeAdapter(StoreReview).validate_python({**row.report, "state": row.state})
         return replace(report, created_at=row.created_at)
 
