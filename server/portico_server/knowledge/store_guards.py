@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final, Literal
 
+from portico._read import read
 from portico.schemas.store_guards import ReviewedPassage, StoreReview, UnjudgedQuestion, WrongAnswer
 from portico.wire import JSON, Passage, Progressed
 from portico_server.core.context import Context
@@ -121,11 +122,7 @@ class StoreGuards:
         row = await self._database.read(store_reviews.of_store, store.id)
         if row is None:
             return StoreReview("waiting" if store.has_review else "none")
-        # Imported here because it must not be loaded before `/health` answers.
-        from pydantic import TypeAdapter
-
-        report = TypeAdapter(StoreReview).validate_python({**row.report, "state": row.state})
-        return replace(report, created_at=row.created_at)
+        return read(StoreReview, {**row.report, "state": row.state, "created_at": row.created_at})
 
     async def settle(self, store: StoreRow, state: Literal["accepted", "rejected"]) -> None:
         """Accept or reject the change that a store holds. After a rejection, a store that follows a source is paused,
