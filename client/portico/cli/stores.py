@@ -473,6 +473,11 @@ def _print(store: Store, as_json: bool = False, *, is_listed: bool = False) -> N
             ("keeps removed files", store.keep_removed or None),
             ("app", store.app),
             ("answers", store.answers if store.app else None),
+            ("guard", None if store.guard == "hold" else store.guard),
+            (
+                "change under review",
+                f"portico stores guards review {store.name}" if store.has_review else None,
+            ),
             ("links", store.links or None),
             ("search", ", ".join(f"{key} {value}" for key, value in store.search.items()) or None),
             ("embedding model", store.embedding_model),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, or_, select, union_all
+from sqlalchemy import Connection, Text, cast, func, or_, select, union_all
 from sqlalchemy import delete as sql_delete
 
 from portico_server.core.dataclass import dataclass
@@ -22,6 +22,7 @@ from portico_server.db.schema import (
     eval_searches,
     evals,
     files,
+    guard_questions,
     prompts,
     public_links,
     responses,
@@ -131,6 +132,18 @@ _INDEXED = (
     .join(stores, store_files.c.store_id == stores.c.id)
     .where(stores.c.owner.is_not(None))
 )
+_GUARD_QUESTIONS = (
+    select(
+        stores.c.owner.label("owner"),
+        (
+            func.length(guard_questions.c.question)
+            + func.length(guard_questions.c.passage)
+            + func.length(cast(guard_questions.c.facts, Text))
+        ).label("bytes"),
+    )
+    .join(stores, guard_questions.c.store_id == stores.c.id)
+    .where(stores.c.owner.is_not(None))
+)
 _PARTS = select(uploads.c.owner.label("owner"), upload_parts.c.bytes.label("bytes")).join(
     uploads, upload_parts.c.upload_id == uploads.c.id
 )
@@ -140,6 +153,7 @@ _STORED = union_all(
     ),
     _MIRRORED,
     _INDEXED,
+    _GUARD_QUESTIONS,
     _PARTS,
     select(artifacts.c.owner.label("owner"), artifacts.c.bytes.label("bytes")).where(
         artifacts.c.owner.is_not(None)
@@ -159,9 +173,9 @@ _STORED = union_all(
         for table in (prompts, evals, eval_runs, eval_searches, tuning_jobs)
     ),
 ).subquery()
-"""The data on disk that count against keys: files, mirrored data of their stores, chunks with their vectors, parts of
-uploads, files that their runs created, skills, containers, sessions with their public links, conversations, responses,
-apps and prompts with their versions, evaluations and training jobs.
+"""The data on disk that count against keys: files, mirrored data of their stores, chunks with their vectors, guard
+questions, parts of uploads, files that their runs created, skills, containers, sessions with their public links,
+conversations, responses, apps and prompts with their versions, evaluations and training jobs.
 """
 
 

@@ -83,7 +83,8 @@ class StoreGuards:
     ) -> Sequence[GuardQuestionRow]:
         """Add questions to a store, all or none, and judge them.
 
-        Raise `InvalidRequest` for the first question without an expected answer, or whose passage is not in its file.
+        Raise `InvalidRequest` for the first question without an expected answer, or whose passage is not in its file,
+        and `TooLarge` if the questions exceed the storage limit of the store's owner.
         """
         question_rows = [
             check_question(item, f"questions[{number}]", store.id, caller)
@@ -91,6 +92,8 @@ class StoreGuards:
         ]
         for number, row in enumerate(question_rows):
             await self._require_passage(store, row, f"questions[{number}]")
+        texts = [text for row in question_rows for text in (row.question, row.passage, *row.facts)]
+        await self._files.take_room(store.owner, sum(map(len, texts)))
         judged_rows = []
         for row in question_rows:
             answer = await self._judge(store, row, context, "new" if store.has_review else None)

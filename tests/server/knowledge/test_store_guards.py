@@ -19,8 +19,9 @@ from tests.server.knowledge.test_killed import ingest
 
 from portico.schemas.store_guards import StoreReview
 from portico_server.core.context import Context
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound
-from portico_server.core.principal import LOCAL
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.db import files as file_rows
 from portico_server.db import store_reviews, stores, webhooks
 from portico_server.db.database import Database
 from portico_server.db.guard_questions import GuardQuestionRow
@@ -28,6 +29,8 @@ from portico_server.db.stores import StoreRow
 from portico_server.db.webhooks import WebhookRow
 from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.store import StoreView
+
+ALICE = Principal("key_alice", frozenset({"stores:*:manage"}))
 
 TOWNS = [
     first + second
@@ -230,6 +233,16 @@ async def test_a_question_that_cannot_be_judged_is_refused(
     assert await shop.stores.guards.list(store) == []
 
 
+async def test_questions_count_against_the_storage_limit_of_the_owner(shop: StoreServices) -> None:
+    store = await shop.stores.create("notes", ALICE)
+    before = await shop.database.read(file_rows.stored_bytes, ALICE.id)
+    await add(shop, store, {"question": "When?", "facts": ["x" * 1_000]})
+    assert await shop.database.read(file_rows.stored_bytes, ALICE.id) >= before + 1_000
+    shop.files.quota.limit_of = lambda _owner: 2_000
+    with pytest.raises(TooLarge):
+        await add(shop, store, {"question": "When?", "facts": ["y" * 1_000]})
+
+
 async def test_a_question_is_removed_once(shop: StoreServices) -> None:
     store = await shop.filled({"harbour.txt": "The harbour opens at six in the morning."})
     [row] = await add(shop, store, {"question": "When?", "file": "harbour.txt"})
@@ -345,6 +358,8 @@ def test_over_http_and_on_the_command_line(daemon: Daemon, tmp_path: Path) -> No
     assert run("guards", "remove", "harbour-guard", added["id"], "--yes")["removed"] == added["id"]
     (folder / "hours.txt").write_text("The harbour is closed.")
     run("sync", "harbour-guard")
+    shown = subprocess.run([*portico, "show", "harbour-guard"], capture_output=True, text=True, timeout=60)
+    assert "portico stores guards review harbour-guard" in shown.stdout
     [wrong] = run("guards", "review", "harbour-guard")["wrong"]
     assert wrong["present_passage"] == {
         "filename": "hours.txt",
