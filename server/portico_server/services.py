@@ -60,6 +60,7 @@ from portico_server.knowledge import filter as filters
 from portico_server.knowledge.chunk.chunkers import CHUNKERS
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import FILE_BLOBS, FileStorage
+from portico_server.knowledge.store_groups import StoreGroups
 from portico_server.knowledge.stores import StoreService, may_read
 from portico_server.knowledge.tool_search import ToolIndex
 from portico_server.knowledge.uploaded_files import UploadedFiles
@@ -78,6 +79,7 @@ from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.retention import Retention
+from portico_server.runs.run_end import RunEnds
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.shared_usage import SharedUsage
@@ -381,6 +383,7 @@ class Services:
             SearchJobs(self.tuning, _training_spec),
             filters.parse,
             self.stores,
+            StoreGroups(self.stores, RunEnds(self.database, self.runner, self.scheduler)),
             Throttle(self.registry, self.runner, on=settings.batch_yields).wait_for_idle,
             settings.eval_concurrency,
         )

@@ -17,7 +17,7 @@ def parts_of(spec: Mapping[str, Any], version: int, other_specs: Sequence[Mappin
     models: dict[str, str] = {}
     stores: dict[str, str] = {}
     searches: dict[str, Mapping[str, Any]] = {}
-    tools: dict[str, tuple[str, str]] = {}
+    tools: dict[str, tuple[str, Mapping[str, Any]]] = {}
     examples: list[str] = []
     for at, node in _nodes(spec):
         if _asks_model(node):
@@ -31,9 +31,8 @@ def parts_of(spec: Mapping[str, Any], version: int, other_specs: Sequence[Mappin
         if node.get("op") == "retrieve":
             searches[at] = {name: node[name] for name in SEARCH_FIELDS if name in node}
         for number, use in enumerate(node.get("tools") or ()):
-            if isinstance(use, Mapping) and isinstance(use.get("description"), str):
-                name = str(use.get("as") or use.get("tool") or use.get("function"))
-                tools[name] = (f"{at}tools[{number}].description", use["description"])
+            entry = use if isinstance(use, Mapping) else {"tool": use}
+            tools[str(entry.get("tool") or entry.get("function"))] = (f"{at}tools[{number}]", entry)
     prompts = _prompts(spec)
     other_prompts = [_prompts(other_spec) for other_spec in other_specs]
     texts = {

@@ -15,7 +15,7 @@ class AppParts:
     """The parts of an app that can be exchanged, by their places in its specification.
 
     ``prompts`` maps each instruction of a model to its texts: that of this ``version`` first, then those of the other
-    versions, newest first. ``tools`` maps the name of a tool to the place of its description and the description.
+    versions, newest first. ``tools`` maps the name of a tool to its entry's place and to the entry.
     """
 
     version: int
@@ -24,7 +24,7 @@ class AppParts:
     examples: Sequence[str]
     stores: Mapping[str, str]
     searches: Mapping[str, Mapping[str, Any]]
-    tools: Mapping[str, tuple[str, str]]
+    tools: Mapping[str, tuple[str, Mapping[str, Any]]]
 
 
 class AppVariants(Protocol):

@@ -27,6 +27,9 @@ MAX_PROMPTS: Final = 4
 MAX_EXAMPLES: Final = 4
 """Maximum number of cases that a change shows to the model as examples."""
 
+CHUNKERS: Final = ("paragraph", "sentence")
+"""The chunkers to try."""
+
 RANKERS: Final = ("lexical", "hybrid", "vector")
 
 DEFAULT_TOP_K: Final = 10
@@ -70,6 +73,17 @@ def of_searches(parts: AppParts) -> Iterator[Candidate]:
             yield Candidate("retrieval", f"{at}{name}: {value}", {f"{at}{name}": value})
 
 
+def of_chunker(parts: AppParts, chunker: str) -> Candidate:
+    """Return the change of all searches to the group of chunks of another chunker."""
+    groups = {f"{at}groups": [group_name(chunker)] for at in parts.searches}
+    return Candidate("chunker", f"{', '.join(groups)}: chunks by '{chunker}'", groups)
+
+
+def group_name(chunker: str) -> str:
+    """Return the name of the group of chunks that improvements add to stores for a chunker."""
+    return f"improve-{chunker}"
+
+
 def of_model(parts: AppParts, model: str) -> Candidate:
     """Return the change to another model, at all places."""
     return Candidate("model", f"the model '{model}'", dict.fromkeys(parts.models, model))
@@ -92,17 +106,20 @@ def of_examples(parts: AppParts, cases: Sequence[ItemRow]) -> Candidate | None:
     return Candidate("format", f"{place}: {len(examples) // 2} answers as examples", {place: examples})
 
 
-def of_tools(parts: AppParts, cases: Sequence[ItemRow]) -> Candidate | None:
-    """Return the change that adds questions to the descriptions of the tools that answer them, or ``None`` if the app
-    describes none of these tools itself.
+def of_tools(parts: AppParts, cases: Sequence[ItemRow], descriptions: Mapping[str, str]) -> Candidate | None:
+    """Return the change that adds questions to the ``descriptions`` of the tools that answer them, or ``None`` if the
+    app has none of these tools.
     """
-    changes: dict[str, str] = {}
-    for case in cases[:MAX_EXAMPLES]:
-        name = case.item["tool"]["name"]
+    questions: dict[str, list[str]] = {}
+    for case in cases:
+        questions.setdefault(case.item["tool"]["name"], []).append(case.item["question"])
+    changes = {}
+    for name, tool_questions in questions.items():
         if name in parts.tools:
-            place, description = parts.tools[name]
-            begun_text = changes.get(place) or f"{description}\nUse it for questions such as:"
-            changes[place] = f"{begun_text}\n- {case.item['question']}"
+            place, entry = parts.tools[name]
+            examples = "".join(f"\n- {question}" for question in tool_questions[:MAX_EXAMPLES])
+            description = f"{descriptions.get(name, '')}\nUse it for questions such as:{examples}".strip()
+            changes[place] = {**entry, "description": description}
     if not changes:
         return None
-    return Candidate("tool", f"{', '.join(changes)}: questions as examples", changes)
+    return Candidate("tool", f"{', '.join(changes)}: a description with questions as examples", changes)

@@ -59,6 +59,7 @@ class ImproveWork:
         self._slots = slots
         self._source = source.read(row.spec["data_source"])
         self._version = int(row.spec["version"])
+        self._new_groups: list[tuple[str, str]] = []
 
     async def do(self) -> dict[str, Any]:
         """Return the diagnosis and the proposals. Raises `InvalidRequest` if the cases cannot show an improvement."""
@@ -85,6 +86,7 @@ class ImproveWork:
                         baseline,
                     )
                 )
+        await self._remove_groups(proposals)
         return {
             "bad": sum(output.status != "pass" for output in outputs.values()),
             "diagnosed": len(bad_cases),
@@ -129,7 +131,47 @@ class ImproveWork:
             await self._try_all(
                 candidates.of_searches(parts), sorted(repairs["retrieval"]), searched_repairs, repaired_by
             )
+        if repairs["chunker"] and parts.searches:
+            await self._try_chunkers(parts, sorted(repairs["chunker"]), repaired_by)
         return repairs, repaired_by
+
+    async def _try_chunkers(
+        self, parts: AppParts, numbers: Sequence[int], repaired_by: dict[Part, Candidate]
+    ) -> None:
+        """Try chunkers until one repairs all cases, and note the one that repairs most."""
+        most_repaired = 0
+        for chunker in candidates.CHUNKERS:
+            candidate = candidates.of_chunker(parts, chunker)
+            try:
+                await self._add_group(parts, chunker)
+                repaired_numbers = await self._repaired(candidate.key, numbers, candidate.changes)
+            except PorticoError:
+                continue
+            if len(repaired_numbers) > most_repaired:
+                most_repaired = len(repaired_numbers)
+                repaired_by["chunker"] = candidate
+            if most_repaired == len(numbers):
+                break
+
+    async def _add_group(self, parts: AppParts, chunker: str) -> None:
+        """Add the chunks of a chunker to all stores of the app."""
+        for store in dict.fromkeys(parts.stores.values()):
+            name, caller = candidates.group_name(chunker), self._context.caller
+            if await self._services.groups.add(store, name, chunker, caller):
+                self._new_groups.append((store, name))
+
+    async def _remove_groups(self, proposals: Sequence[Proposal]) -> None:
+        """Remove the groups that this attempt added and that no proposal needs."""
+        needed_groups = {
+            name
+            for proposal in proposals
+            if proposal.part == "chunker" and proposal.is_offered
+            for groups in proposal.changes.values()
+            for name in groups
+        }
+        for store, name in self._new_groups:
+            if name not in needed_groups:
+                await self._services.groups.remove(store, name, self._context.caller)
 
     async def _try_all(
         self,
@@ -196,7 +238,7 @@ class ImproveWork:
         if part == "format":
             candidate = candidates.of_examples(parts, repaired_cases)
         elif part == "tool":
-            candidate = candidates.of_tools(parts, repaired_cases)
+            candidate = candidates.of_tools(parts, repaired_cases, await self._descriptions(parts))
         if candidate is None:
             return Proposal(number, part, "", {}, False, _NO_CHANGE[part])
         outputs_before = await self._services.database.read(rows.every_output, baseline.id)
@@ -213,6 +255,17 @@ class ImproveWork:
         is_better = (figures.score or 0.0) > (_figures(baseline).score or 0.0)
         reason = "" if is_better else "It does not raise the mean score of the held-back cases."
         return Proposal(number, part, candidate.text, candidate.changes, is_better, reason, figures, worse)
+
+    async def _descriptions(self, parts: AppParts) -> dict[str, str]:
+        """Return the descriptions of the app's tools that its model sees now."""
+        descriptions: dict[str, str] = {}
+        for name, (_place, entry) in parts.tools.items():
+            description = str(entry.get("description") or "")
+            if not description and "tool" in entry:
+                tool = await self._services.registry.resolve(f"tool/{name}", self._context.caller)
+                description = tool.card.description
+            descriptions[name] = description
+        return descriptions
 
     async def _outputs(
         self,
@@ -285,9 +338,9 @@ _WORST: Final[Sequence[TextPlace]] = ("whole", "cut", "missing")
 
 _NO_CHANGE: Final[Mapping[Part, str]] = {
     "format": "No step of the app takes examples: describe the format in its prompt.",
-    "tool": "The app does not describe these tools itself: change their descriptions where they are defined.",
+    "tool": "The app does not have these tools.",
     "retrieval": "No setting of the search that was tried finds the passages.",
-    "chunker": "Choose a chunker that keeps these passages whole, for the files of the store.",
+    "chunker": "No chunker that was tried repairs the cases, or you may not manage the store.",
 }
 """Why a part has no change to measure."""
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from portico_server.core.app_variants import AppVariants
 from portico_server.core.base_models import TrialTrainer
+from portico_server.core.chunk_groups import ChunkGroups
 from portico_server.core.dataclass import dataclass
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.principal import Principal
@@ -67,6 +68,7 @@ class EvalServices:
     trains: TrialTrainer
     filters: Filters
     stores: ReadableStores
+    groups: ChunkGroups
     wait_for_idle: Callable[[str], Awaitable[None]]
     at_once: int
 

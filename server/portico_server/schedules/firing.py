@@ -18,8 +18,8 @@ from portico_server.core.synced_stores import FollowedStores
 from portico_server.db import runs
 from portico_server.db import schedules as rows
 from portico_server.db.database import Database
-from portico_server.db.runs import RunRow
 from portico_server.db.schedules import RUN_KIND, ScheduleRow
+from portico_server.runs.run_end import RunEnds
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.schedules.due_runs import take_due, take_now, timing_of
@@ -31,9 +31,6 @@ POLL_INTERVAL_S: Final = 5.0
 
 MAX_RUNS_AT_ONCE: Final = 64
 """Maximum number of concurrent runs of all schedules in one daemon; half as many for one key."""
-
-SYNC_WAIT_S: Final = 5.0
-"""Seconds between checks of a sync on another daemon."""
 
 BEGUN: Final = "begun"
 """Field in a run's payload that is set before the call of an app that must not be called twice."""
@@ -54,6 +51,7 @@ class ScheduleRuns:
         self._registry = registry
         self._runner = runner
         self._scheduler = scheduler
+        self._ends = RunEnds(database, runner, scheduler)
         self._stores = stores
         self._wake = asyncio.Event()
         # Runs with the same name are executed one at a time. Schedules that allow more give each run its own
@@ -148,7 +146,7 @@ class ScheduleRuns:
         result.
         """
         run_id = await self._stores.sync(await self._stores.find_followed(name, context.caller))
-        row = await self._wait_for_end(run_id)
+        row = await self._ends.wait(run_id)
         if row is None or row.status != "completed":
             error = (row.error if row is not None else None) or {}
             raise EngineFailed(
@@ -156,19 +154,6 @@ class ScheduleRuns:
                 code=error.get("code") or "sync_failed",
             )
         return {"run": run_id, "result": row.result}
-
-    async def _wait_for_end(self, run_id: str) -> RunRow | None:
-        """Return the row of a run once it has ended, or ``None`` if it is no longer stored."""
-        run = None
-        while True:
-            living = await self._runner.arrival(run_id, SYNC_WAIT_S, after=run)
-            if living is not None and living.task is not None:
-                await asyncio.wait([living.task])
-                await self._scheduler.wait_for_end(run_id)
-                run = living
-            row = await self._database.read(runs.get, run_id)
-            if row is None or row.finished_at is not None:
-                return row
 
 
 async def find_app(registry: Registry, name: str, caller: Principal) -> Servable:

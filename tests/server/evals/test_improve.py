@@ -27,6 +27,12 @@ READS = {
 }
 """A rule that reads the answer from the passages."""
 
+ADDS = {
+    "match": "How much is ([0-9]+) and ([0-9]+)",
+    "content": 'Action: calculator\nAction Input: {"expression": "\\1 + \\2"}',
+}
+"""A rule that calls the right tool."""
+
 TERSE = "Answer the question."
 
 CONFIGURATION: Mapping[str, Any] = {
@@ -53,6 +59,19 @@ CONFIGURATION: Mapping[str, Any] = {
             "source": "fake://",
             "parameters": {
                 "script": [{**READS, "match": READS["match"].replace(r"(\w+)", f"({KNOWN})")}, UNKNOWN]
+            },
+        },
+        {
+            "name": "adder",
+            "source": "fake://",
+            "parameters": {
+                "script": [
+                    {"match": r"returned: (\d+)", "content": r"Final Answer: \1"},
+                    {"match": r"Observation: (\d+)", "content": r"Final Answer: \1"},
+                    {**ADDS, "match": "How much is ([12]) and ([0-9]+)"},
+                    {**ADDS, "system": "questions such as"},
+                    UNKNOWN,
+                ]
             },
         },
         {
@@ -83,6 +102,16 @@ def case(product: str) -> dict[str, Any]:
 
 
 CASES = [case(product) for product in PRODUCTS]
+
+
+SUMS = [
+    {
+        "question": f"How much is {number} and 40?",
+        "answer": str(number + 40),
+        "tool": {"name": "calculator", "arguments": {"expression": f"{number} + 40"}},
+    }
+    for number in (1, 2, *range(31, 43))
+]
 
 
 def flow(name: str, *, store: str, model: str = "able", system: str = TERSE) -> dict[str, Any]:
@@ -152,7 +181,8 @@ def done(answer: httpx.Response) -> dict[str, Any]:
 
 
 def deploy(client: httpx.Client, spec: Mapping[str, Any]) -> None:
-    done(client.post("/api/apps", json={"name": spec["name"], "spec": spec}))
+    kind = "agent" if "portico_agent" in spec else "flow"
+    done(client.post("/api/apps", json={"name": spec["name"], "kind": kind, "spec": spec}))
 
 
 def improved(daemon: Daemon, client: httpx.Client, app: str, **options: Any) -> dict[str, Any]:
@@ -169,12 +199,19 @@ BROKEN = {
     "prompt": flow("rhymed", store="whole", model="poet", system="Answer in rhyme."),
     "document": flow("unread", store="poor"),
     "chunker": flow("chopped", store="cut"),
+    "tool": {
+        "name": "sums",
+        "portico_agent": 1,
+        "model": "adder",
+        "strategy": "react",
+        "tools": [{"tool": "calculator", "description": "Names the colours of birds."}],
+    },
 }
 """Apps, by the part that is broken."""
 
 
-UNMEASURED = {"document": "Add a document that answers", "chunker": ""}
-"""The parts without a change to measure, and how the advice begins."""
+UNMEASURED = {"document": "Add a document that answers"}
+"""The part without a change to measure, and how the advice begins."""
 
 
 @pytest.mark.parametrize("part", BROKEN)
@@ -183,7 +220,7 @@ def test_the_broken_part_is_named_and_its_change_lifts_the_held_back_half(
 ) -> None:
     app = BROKEN[part]["name"]
     deploy(client, BROKEN[part])
-    improvement = improved(daemon, client, app)
+    improvement = improved(daemon, client, app, data=SUMS if part == "tool" else CASES)
     assert (improvement["status"], improvement["part"]) == ("completed", part), improvement
     assert (improvement["bad"], improvement["diagnosed"], improvement["held_back"]) == (12, 6, 8)
     assert {"part": part, "repaired": 6} in improvement["diagnosis"]

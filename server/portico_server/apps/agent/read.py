@@ -149,7 +149,7 @@ def _tool(item: Any, at: str) -> ToolUse:
     if isinstance(item, Mapping) and "function" in item:
         return _function(inner)
     tool = inner.required_text("tool", "the name of a tool, or 'function' with the name of a client function")
-    tool_use = ToolUse(tool, inner.text("as") or tool)
+    tool_use = ToolUse(tool, inner.text("as") or tool, description=inner.text("description"))
     inner.check_unread()
     return tool_use
 
@@ -344,7 +344,16 @@ _TOOL: Final = {
     "anyOf": [
         _CALLABLE,
         {
-            **closed_object({"tool": _describe_field("A tool of the daemon", _NEEDED), "as": _AS}, "tool"),
+            **closed_object(
+                {
+                    "tool": _describe_field("A tool of the daemon", _NEEDED),
+                    "as": _AS,
+                    "description": _describe_field(
+                        "The description that the model sees instead of the tool's", TEXT
+                    ),
+                },
+                "tool",
+            ),
             **_NAMED,
             "then": {"properties": {"tool": _CALLABLE}},
         },

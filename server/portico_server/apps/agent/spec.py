@@ -47,11 +47,14 @@ class ClientFunction:
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """A tool of the daemon, or a client ``function``, and the name under which the model sees it."""
+    """A tool of the daemon, or a client ``function``, and the name under which the model sees it. ``description``
+    replaces the description of a tool of the daemon.
+    """
 
     tool: str
     name: str
     function: ClientFunction | None = None
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)

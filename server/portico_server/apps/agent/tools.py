@@ -183,7 +183,7 @@ class AgentTools:
             self._add(
                 AgentTool(
                     use.name,
-                    card.description,
+                    use.description or card.description,
                     card.input_schema or NO_ARGUMENTS,
                     self._tool(use.tool, is_computed=card.labels.get("computed") is True),
                     guarded=card.labels.get("on_data") in ("ask", "refuse"),
