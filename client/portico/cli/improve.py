@@ -35,7 +35,7 @@ def improve(
     test: Annotated[str, typer.Option("--eval", help="An evaluation whose criteria grade the answers.")] = "",
     model: Annotated[str, typer.Option(help="Another model to try.")] = "",
     ratings: Annotated[
-        bool, typer.Option("--ratings/--no-ratings", help="Use your corrections of the app's answers too.")
+        bool, typer.Option("--ratings/--no-ratings", help="Use your ratings and failed runs of the app too.")
     ] = True,
     apply: Annotated[
         int | None,

@@ -50,10 +50,17 @@ class Improvements:
         services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_IMPROVEMENTS, is_owned=True)
 
     async def create(
-        self, app: str, data: Sequence[Mapping[str, Any]], eval_ref: str, model: str, caller: Principal
+        self,
+        app: str,
+        data: Sequence[Mapping[str, Any]],
+        cases_from_use: Sequence[Mapping[str, Any]],
+        eval_ref: str,
+        model: str,
+        caller: Principal,
     ) -> EvalSearchRow:
-        """Create an improvement of ``app`` with the cases ``data``. ``model`` is another model to try. Raises the
-        errors that can be found without a call.
+        """Create an improvement of ``app`` with the cases ``data``, and with those ``cases_from_use`` that the criteria
+        can grade and that ask another question. ``model`` is another model to try. Raises the errors that can be found
+        without a call.
         """
         services = self._services
         parts = await services.variants.parts(app, caller)
@@ -62,6 +69,15 @@ class Improvements:
                 await services.registry.resolve(model, caller)
             test = await self._evaluation(app, eval_ref, caller)
             criteria.require_rights(test.criteria, caller)
+            questions = {str(case.get("question")) for case in data}
+            needed_fields = criteria.fields_of(test.criteria)
+            new_cases = [
+                case
+                for case in cases_from_use
+                if needed_fields <= set(case) and case["question"] not in questions
+            ]
+            # The first case of a question counts, because corrections come before bad answers.
+            data = [*data, *{case["question"]: case for case in reversed(new_cases)}.values()]
             data_source = {
                 "type": "completions",
                 "model": app,
@@ -94,11 +110,15 @@ class Improvements:
         return row
 
     async def _evaluation(self, app: str, eval_ref: str, caller: Principal) -> Evaluation:
-        """Return the evaluation with this name or id. Without a name, create one that looks for the expected answer."""
+        """Return the evaluation with this name or id. Without a name, use one that looks for the expected answer."""
         if eval_ref:
             return await self._evals.find(eval_ref, caller)
+        name = f"Improvement of {app}"
+        for row in await self._services.database.read(eval_rows.by_name, name, caller.id):
+            if row.owner == caller.id and row.spec["testing_criteria"] == [ANSWER]:
+                return evaluation(row)
         config = {"type": "custom", "item_schema": {"type": "object"}}
-        return await self._evals.create(f"Improvement of {app}", config, [dict(ANSWER)], {}, caller)
+        return await self._evals.create(name, config, [dict(ANSWER)], {}, caller)
 
     async def get(self, improvement_id: str, caller: Principal) -> EvalSearchRow:
         """Return an improvement. Raises `NotFound`."""

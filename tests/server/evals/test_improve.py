@@ -62,6 +62,13 @@ CONFIGURATION: Mapping[str, Any] = {
             },
         },
         {
+            "name": "moody",
+            "source": "fake://",
+            "parameters": {
+                "script": [{"match": "broken", "error": {"status": 400, "message": "That is broken."}}]
+            },
+        },
+        {
             "name": "adder",
             "source": "fake://",
             "parameters": {
@@ -312,6 +319,35 @@ def test_cases_that_are_nearly_all_good_or_all_bad_end_the_improvement_with_the_
     improvement = improved(daemon, client, "sided", data=cases)
     assert (improvement["status"], improvement["error"]["code"]) == ("failed", code)
     assert improvement["proposals"] == []
+
+
+def test_ratings_and_failed_runs_are_cases_that_the_criteria_can_grade(
+    daemon: Daemon, client: httpx.Client
+) -> None:
+    spec = {"name": "rated", "portico_agent": 1, "model": "moody", "instructions": "Answer in rhyme."}
+    deploy(client, spec)
+    for number, value in enumerate(["corrected"] * 5 + ["bad"] * 4 + ["good"]):
+        session = done(client.post("/api/sessions", json={"app": "rated", "name": f"{number}"}))["id"]
+        exchange = [f"question {number}", {"sender": "moody", "content": "Roses are red."}]
+        done(client.post(f"/api/sessions/{session}/messages", json={"messages": exchange}))
+        rating = {"value": value, **({"correction": "Violets"} if value == "corrected" else {})}
+        done(client.put(f"/api/sessions/{session}/messages/2/rating", json=rating))
+    failed = client.post("/api/apps/rated/run", params={"stream": False}, json={"input": "broken question"})
+    assert failed.is_error
+    too_few = client.post("/api/improvements", json={"app": "rated"})
+    assert "5 cases" in too_few.json()["error"]["message"]
+    criterion = {
+        "type": "regex",
+        "name": "prose",
+        "input": "{{sample.output_text}}",
+        "pattern": "question [0-3]",
+    }
+    config = {"type": "custom", "item_schema": {"type": "object"}}
+    test = done(
+        client.post("/v1/evals", json={"data_source_config": config, "testing_criteria": [criterion]})
+    )
+    begun = done(client.post("/api/improvements", json={"app": "rated", "eval": test["id"]}))
+    assert begun["cases"] == 10
 
 
 def test_improvements_are_no_searches_and_belong_to_their_key(daemon: Daemon, client: httpx.Client) -> None:

@@ -28,8 +28,10 @@ class Improvements(Group):
         An app to improve, and its cases.
 
         A case has a ``question`` and the expected ``answer``. ``passages`` are the texts that contain the
-        answer, and ``tool`` is the right tool call, with a ``name`` and ``arguments``. The caller's
-        corrections of answers of the app are cases too, unless ``ratings`` is false.
+        answer, and ``tool`` is the right tool call, with a ``name`` and ``arguments``. Unless ``ratings`` is
+        false, the caller's corrections of the app's answers are cases too. Answers rated ``bad`` and recent
+        runs that failed are cases without an expected answer; they need an ``eval`` whose criteria use only
+        the question.
 
         ``eval`` is an evaluation, by its name or id, whose criteria grade the answers; by default an answer
         passes if it contains the expected answer. ``model`` is another model to try.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import Query
@@ -14,10 +15,12 @@ from portico_server.api.native.sessions import RatedAnswer
 from portico_server.api.openai.eval_shapes import EvalError
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, Moment, shaped
+from portico_server.apps.agent.sessions import RatingValue
 from portico_server.canaries.spec import MAX_NAME_CHARS, parse
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict
 from portico_server.core.principal import Principal
+from portico_server.core.request import AppInput, Chat
 from portico_server.db.eval_searches import EvalSearchRow
 
 router = new_router(prefix="/api/improvements", tags=["Evals"])
@@ -26,7 +29,7 @@ MAX_CASES = 5_000
 """Maximum number of cases of an improvement."""
 
 MAX_RATINGS = 1_000
-"""Maximum number of corrected answers that become cases."""
+"""Maximum number of answers of each rating that become cases."""
 
 DEFAULT_WEIGHT = 0.1
 """The share of calls that an applied proposal gets."""
@@ -38,8 +41,9 @@ class NewImprovement(BaseModel, extra="forbid"):
     """An app to improve, and its cases.
 
     A case has a ``question`` and the expected ``answer``. ``passages`` are the texts that contain the answer, and
-    ``tool`` is the right tool call, with a ``name`` and ``arguments``. The caller's corrections of answers of the app
-    are cases too, unless ``ratings`` is false.
+    ``tool`` is the right tool call, with a ``name`` and ``arguments``. Unless ``ratings`` is false, the caller's
+    corrections of the app's answers are cases too. Answers rated ``bad`` and recent runs that failed are cases without
+    an expected answer; they need an ``eval`` whose criteria use only the question.
 
     ``eval`` is an evaluation, by its name or id, whose criteria grade the answers; by default an answer passes if it
     contains the expected answer. ``model`` is another model to try.
@@ -80,15 +84,9 @@ async def create_improvement(
     body: NewImprovement, services: TheServices, caller: Caller
 ) -> ImprovementDescription:
     """Find the part of an app that fails, and measure changes of it on held-back cases. Nothing is applied."""
-    corrections = await _corrections(services, body.app, caller) if body.ratings else {}
-    questions = {case.get("question") for case in body.data}
-    corrected = [
-        {"question": question, "answer": answer}
-        for question, answer in corrections.items()
-        if question not in questions
-    ]
+    cases_from_use = await _cases_from_use(services, body.app, caller) if body.ratings else []
     row = await services.improvements.create(
-        body.app, [*body.data, *corrected], body.eval, body.model, caller
+        body.app, body.data, cases_from_use, body.eval, body.model, caller
     )
     return _improvement(row)
 
@@ -147,17 +145,51 @@ def _alias(services: ApiServices, target: str) -> str:
     )
 
 
-async def _corrections(services: ApiServices, app: str, caller: Principal) -> dict[str, str]:
-    """Return the caller's corrections of answers of an app, by their questions. Corrections of later answers of a
+async def _cases_from_use(services: ApiServices, app: str, caller: Principal) -> list[dict[str, Any]]:
+    """Return the caller's corrected answers of an app as cases, then the bad answers and failed runs, which have only a
+    question.
+    """
+    corrections = await _ratings(services, app, "corrected", caller)
+    bad_ratings = await _ratings(services, app, "bad", caller)
+    questions = [*bad_ratings, *_failed_questions(services, app, caller)]
+    return [
+        *({"question": question, "answer": answer} for question, answer in corrections.items()),
+        *({"question": question} for question in questions),
+    ]
+
+
+async def _ratings(services: ApiServices, app: str, value: RatingValue, caller: Principal) -> dict[str, str]:
+    """Return the questions whose answers the caller rated with ``value``, and the corrections. Later answers of a
     conversation are left out, because their questions depend on the conversation.
     """
-    page = await services.agents.sessions.ratings(caller, app=app, value="corrected", limit=MAX_RATINGS)
+    page = await services.agents.sessions.ratings(caller, app=app, value=value, limit=MAX_RATINGS)
     corrections = {}
     for answer in (RatedAnswer.of(row) for row in page.data):
-        questions = [message.content for message in answer.messages if message.role == "user"]
-        if len(questions) == 1 and isinstance(questions[0], str):
-            corrections[questions[0]] = answer.correction
+        question = _only_question([message.model_dump() for message in answer.messages])
+        if question:
+            corrections[question] = answer.correction
     return corrections
+
+
+def _failed_questions(services: ApiServices, app: str, caller: Principal) -> list[str]:
+    """Return the questions of the caller's recent runs of an app that failed, or that a guard stopped."""
+    questions = []
+    for run in services.runner.list():
+        recording = run.recording
+        if run.status != "failed" or run.caller.id != caller.id or recording is None:
+            continue
+        if recording.app.name == app and isinstance(recording.request, Chat):
+            questions.append(_only_question(recording.request.messages))
+        elif recording.app.name == app and isinstance(recording.request, AppInput):
+            value = recording.request.value
+            questions.append(value if isinstance(value, str) else "")
+    return [question for question in questions if question]
+
+
+def _only_question(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return the user's text if a conversation has only one message of the user, else an empty text."""
+    contents = [message.get("content") for message in messages if message.get("role") == "user"]
+    return contents[0] if len(contents) == 1 and isinstance(contents[0], str) else ""
 
 
 def _improvement(row: EvalSearchRow) -> ImprovementDescription:
