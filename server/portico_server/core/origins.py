@@ -21,7 +21,12 @@ MAX_ORIGIN_CHARS: Final = 120
 """Maximum length of an origin's name, in characters."""
 
 ORIGINS: ContextVar[Origins] = ContextVar("origins", default=())
-"""The origins of the data on which the work of this task may depend; empty if it depends on no such data."""
+"""The origins of the data on which the current call may depend, because a model that has read them chose the call."""
+
+INPUT_ORIGINS: ContextVar[Origins] = ContextVar("input_origins", default=())
+"""The origins of the data in the input of the current call, which the author of a flow chose. An agent does not take
+such an input for the user's own words.
+"""
 
 
 def join_origins(*groups: Iterable[str]) -> Origins:

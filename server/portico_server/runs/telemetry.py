@@ -24,6 +24,7 @@ from portico_server import __version__
 from portico_server.core import pools, trace
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.core.media import Draw, Speak, Transcribe
+from portico_server.core.origins import ORIGINS
 from portico_server.core.relay import Relay
 from portico_server.core.request import (
     Chat,
@@ -72,6 +73,7 @@ KIND: Final = "portico.step.kind"
 ATTEMPT: Final = "portico.step.attempt"
 HIT: Final = "portico.step.cached"
 COST: Final = "portico.usage.cost"
+BECAUSE: Final = "portico.because_of"
 
 OPERATIONS: Final[Mapping[str, str]] = {
     "chat/completions": "chat",
@@ -202,6 +204,8 @@ class Telemetry:
                 attributes[STREAM] = True
             return Span(self, f"{operation} {name}", "client", above, attributes)
         attributes[NAMED.get(operation, TOOL)] = str(card.labels.get("id") or card.name)
+        if isinstance(request, ToolCall) and (origins := ORIGINS.get()):
+            attributes[BECAUSE] = list(origins)
         return Span(self, f"{operation} {card.name}", "internal", above, attributes)
 
     @contextmanager

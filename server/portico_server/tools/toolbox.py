@@ -16,6 +16,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.question import MAX_WAIT_S
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, ToolCall, ToolResult
+from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.servable import Card, Servable
 from portico_server.plugins import PluginTable
 from portico_server.runs.artifacts import ArtifactStore
@@ -150,13 +151,16 @@ class ToolServable:
         if not isinstance(request, ToolCall):
             raise InvalidRequest(f"'{self._tool.name}' is a tool: it accepts only arguments.")
         self._checker.check(request.arguments)
-        if self._tool.needs_approval or (self._tool.on_data != "allow" and ORIGINS.get()):
+        origins = ORIGINS.get()
+        if self._tool.needs_approval or (self._tool.on_data != "allow" and origins):
             tool_result = await refusal(self._tool, request, context, self._wait_s)
             if tool_result is not None:
                 return tool_result
+            origins = ()  # a person has approved the call, and so the calls that it makes
         try:
-            async with asyncio.timeout(self._tool.timeout):
-                result = await self._work(request, context)
+            with ScopedValue(ORIGINS, origins):
+                async with asyncio.timeout(self._tool.timeout):
+                    result = await self._work(request, context)
         except TimeoutError:
             return ToolResult(
                 f"'{self._tool.name}' did not finish within {self._tool.timeout:g} s and was stopped.",

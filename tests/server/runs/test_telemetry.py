@@ -18,7 +18,11 @@ from tests import daemon as daemons
 from portico import Client
 from portico.errors import PorticoError
 from portico_server.core import trace
-from portico_server.runs.telemetry import parent
+from portico_server.core.origins import ORIGINS
+from portico_server.core.request import ToolCall
+from portico_server.core.scoped_value import ScopedValue
+from portico_server.core.servable import Card
+from portico_server.runs.telemetry import Telemetry, parent
 
 MODELS = 'models: [{name: echo, source: "fake://", aliases: [default]}]\n'
 STEP = {
@@ -329,3 +333,13 @@ def test_calls_of_code_lie_below_the_call_of_run_code(tmp_path: Path, collector:
     [code_span] = [span for span in collector.spans if span.name == "tools/call tool/run_code"]
     inner = {span.name for span in collector.spans if span.parent_span_id == code_span.span_id}
     assert inner == {"execute_tool calculator", "chat echo"}
+
+
+async def test_the_span_of_a_tool_names_the_data_on_which_the_call_may_depend(collector: Collector) -> None:
+    telemetry = Telemetry(collector.url)
+    card, above = Card("send", "tool"), trace.of_run("run_1")
+    with ScopedValue(ORIGINS, ("handbook.pdf, page 3",)):
+        span = telemetry.begin("tool/send", card, ToolCall({}), above)
+    assert span.attributes["portico.because_of"] == ["handbook.pdf, page 3"]
+    assert "portico.because_of" not in telemetry.begin("tool/send", card, ToolCall({}), above).attributes
+    await telemetry.close()

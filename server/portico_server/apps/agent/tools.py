@@ -22,7 +22,14 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.interfaces import Evaluator
-from portico_server.core.origins import ORIGINS, Origins, join_origins, origin_of_tool, origins_of_passages
+from portico_server.core.origins import (
+    INPUT_ORIGINS,
+    ORIGINS,
+    Origins,
+    join_origins,
+    origin_of_tool,
+    origins_of_passages,
+)
 from portico_server.core.registry import Registry
 from portico_server.core.request import CalledTool, Search, SearchResult, ToolCall, ToolResult
 from portico_server.core.scoped_value import ScopedValue
@@ -324,7 +331,7 @@ class AgentTools:
 
         async def use(number: int) -> tuple[AgentMessage, AgentToolResult]:
             async with slots:
-                with ScopedValue(ORIGINS, origins[number]):
+                with ScopedValue(ORIGINS, origins[number]), ScopedValue(INPUT_ORIGINS, ()):
                     return await self._use(calls[number], places[number], second=number in handoffs[1:])
 
         cut_off: TurnCutOff | None = None

@@ -27,7 +27,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.facts import FactStore
 from portico_server.core.interfaces import Evaluator
-from portico_server.core.origins import ORIGINS, Origins, join_origins
+from portico_server.core.origins import INPUT_ORIGINS, ORIGINS, Origins, join_origins
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppOutput, CalledTool, Chat, ChatReply, Message
@@ -164,7 +164,8 @@ class AgentTurn:
 
     async def run(self, message: AgentMessage) -> AgentMessage:
         """Return the answer to a message; message and answer are added to the memory. Raises `PorticoError`."""
-        message = with_origins(await self._hooked("before_agent", message), ORIGINS.get())
+        message = await self._hooked("before_agent", message)
+        message = with_origins(message, join_origins(ORIGINS.get(), INPUT_ORIGINS.get()))
         self.begin = len(await self.session.memory(self.path))
         await self.session.add(self.path, message)
         await self.tools.grasp(self.ask_agent)

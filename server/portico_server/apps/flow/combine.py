@@ -11,7 +11,7 @@ from portico_server.apps.flow.expression import Expression, are_equal
 from portico_server.apps.flow.host import StepHost, deeper
 from portico_server.apps.flow.join import join_outputs
 from portico_server.apps.flow.jump import JumpToStep
-from portico_server.apps.flow.leaf import ask, asking
+from portico_server.apps.flow.leaf import ask, asking, input_origins
 from portico_server.apps.flow.note import StepNote
 from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.spec import (
@@ -209,7 +209,8 @@ async def _subflow(
     # The other flow runs as part of this flow: its steps are stored in the same journal.
     below = f"{path}.{app.flow.step.name}"
     context = deeper(host.context, op.app)
-    return await host.inner(app.flow, scope.value, context, below, is_streamed=step.at in host.voices)
+    with input_origins(host, step):
+        return await host.inner(app.flow, scope.value, context, below, is_streamed=step.at in host.voices)
 
 
 COMBINATORS: Mapping[str, Combinator] = {

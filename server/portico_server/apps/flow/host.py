@@ -297,6 +297,7 @@ def deeper(context: Context, name: str, listener: Listener | None = None) -> Con
 class StepHost(Protocol):
     """The part of `portico_server.apps.flow.execute.Execution` that steps use."""
 
+    flow: FlowSpec
     context: Context
     world: FlowServices
     journal: Journal

@@ -16,9 +16,11 @@ from portico_server.apps.flow.host import StepHost, by_name, deeper
 from portico_server.apps.flow.intent import choose_intent
 from portico_server.apps.flow.note import NO_USAGE, StepNote
 from portico_server.apps.flow.scope import Scope
+from portico_server.apps.flow.tree import data_before
 from portico_server.apps.model_options import model_options
 from portico_server.core.context import Listener
 from portico_server.core.errors import EngineFailed, InvalidRequest
+from portico_server.core.origins import INPUT_ORIGINS, Origins, join_origins
 from portico_server.core.question import NewQuestion, function_name
 from portico_server.core.request import (
     AppOutput,
@@ -35,6 +37,7 @@ from portico_server.core.request import (
     Vectors,
 )
 from portico_server.core.request import Rerank as Reranking
+from portico_server.core.scoped_value import ScopedValue
 
 Leaf = Callable[[Any, Any, spec.FlowStep, Scope, str, StepNote], Awaitable[Any]]
 
@@ -91,6 +94,11 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, no
     return await _stream_reply(host, ask_model, step, note)
 
 
+def input_origins(host: StepHost, step: spec.FlowStep) -> ScopedValue[Origins]:
+    """Return a context in which apps know the origins of the foreign data that can reach a step."""
+    return ScopedValue(INPUT_ORIGINS, join_origins(INPUT_ORIGINS.get(), data_before(host.flow.step, step)))
+
+
 async def _stream_reply(
     host: StepHost, asked_ask: Callable[[Listener], Awaitable[ChatReply]], step: spec.FlowStep, note: StepNote
 ) -> ChatReply:
@@ -110,7 +118,8 @@ async def _stream_reply(
         elif not isinstance(event, Usage):
             await host.context.emit(event)
 
-    reply = await asked_ask(pass_on)
+    with input_origins(host, step):
+        reply = await asked_ask(pass_on)
     note.usage = reply.usage if note.usage is NO_USAGE else note.usage + reply.usage
     if is_streamed and not spoke and reply.content:
         await host.context.emit(Delta(reply.content))
