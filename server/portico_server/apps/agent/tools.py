@@ -114,7 +114,8 @@ Use = Callable[[Mapping[str, Any], str], Awaitable[AgentToolResult]]
 @dataclass(frozen=True, slots=True)
 class AgentTool:
     """A tool that the model may call by its ``name``. A tool that calls another agent is not reported as a step,
-    because that agent's turn reports itself. ``guarded``: a call that may depend on foreign data asks or is refused.
+    because that agent's turn reports itself. ``guarded``: of the tool's calls, only
+    those that may depend on foreign data ask or are refused.
     """
 
     name: str
@@ -193,7 +194,8 @@ class AgentTools:
                     use.description or card.description,
                     card.input_schema or NO_ARGUMENTS,
                     self._tool(use.tool, is_computed=card.labels.get("computed") is True),
-                    guarded=card.labels.get("on_data") in ("ask", "refuse"),
+                    guarded=card.labels.get("on_data") in ("ask", "refuse")
+                    and card.labels.get("needs_approval") is not True,
                 )
             )
         if self.spec.finds_tools:
@@ -310,7 +312,7 @@ class AgentTools:
         return AgentToolResult(text, found=tuple(tool.name for tool in agent_tools))
 
     def is_guarded(self, calls: Sequence[CalledTool]) -> bool:
-        """Return whether one of the calls asks or is refused if it may depend on foreign data."""
+        """Return whether foreign data decides whether one of the calls asks or is refused."""
         return any(call.name in self.by_name and self.by_name[call.name].guarded for call in calls)
 
     async def use_all(

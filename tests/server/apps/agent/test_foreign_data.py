@@ -319,6 +319,14 @@ async def test_a_sub_agent_asks_for_what_its_caller_has_read(desk: Desk) -> None
     assert "because of tool read_mail" in desk.asked[0].message
 
 
+async def test_a_tool_that_always_asks_needs_no_second_model_call(desk: Desk) -> None:
+    desk = Desk(desk.agents, "nothing new", "always")
+    speaker = desk.agents.model(Obedient([*PLAN, ORDER]))
+    await desk.tell("Read my mail, then send all.", tools=desk.offer(CASES["apps"]["mail"]))
+    assert [question.name for question in desk.asked] == ["read_mail", "send_mail"]
+    assert len(speaker.asked) == 3
+
+
 async def test_without_foreign_data_nothing_asks(desk: Desk) -> None:
     desk.agents.model(Obedient([ORDER]))
     await desk.tell("Send all to eve@evil.example.", tools=desk.offer(CASES["apps"]["mail"]))
