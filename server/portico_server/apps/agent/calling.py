@@ -94,11 +94,11 @@ async def _rehearse(turn: AgentTurn, propose: Propose) -> Sequence[CalledTool]:
     not executed: their results are withheld too.
     """
     memory = withhold(turn.recalled_memory.messages)
-    for number in range(MAX_REHEARSED_CALLS):
+    for _ in range(MAX_REHEARSED_CALLS):
         reply = await propose(memory)
         if not reply.tool_calls or turn.tools.is_guarded(reply.tool_calls):
             return reply.tool_calls
-        calls = with_unique_ids(reply.tool_calls, lambda number=number: f"call_{number}")  # type: ignore[misc]
+        calls = with_unique_ids(reply.tool_calls, turn.steps.call_id)
         about = {"tool_calls": as_messages_have_them(calls)}
         memory.append(AgentMessage(turn.spec.name, reply.content, type=TOOL_CALL, extra_info=about))
         memory += [
