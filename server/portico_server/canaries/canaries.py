@@ -183,16 +183,20 @@ class CanaryService:
     async def all_of(self, alias: str, caller: Principal) -> Sequence[CanaryView]:
         """Return the stored canaries of an alias, newest first. Raises `NotFound`."""
         caller.require("admin")
-        await self.flush()
-        canary_rows = await self._database.read(rows.of_alias, alias)
-        if not canary_rows:
+        views = await self.history(alias)
+        if not views:
             aliases = [row.alias for row in await self._database.read(rows.latest)]
             raise NotFound(
                 f"The alias '{alias[:80]}' has had no canary.{nearest(alias, aliases)}",
                 code="canary_not_found",
                 param="alias",
             )
-        return [await self._view(row) for row in canary_rows]
+        return views
+
+    async def history(self, alias: str) -> Sequence[CanaryView]:
+        """Return the stored canaries of an alias, newest first; empty if it has had none."""
+        await self.flush()
+        return [await self._view(row) for row in await self._database.read(rows.of_alias, alias)]
 
     async def _view(self, row: CanaryRow) -> CanaryView:
         spec = current_spec(row)

@@ -238,7 +238,7 @@ class SureSide(ModelSide):
         began = perf_counter()
         try:
             # The answer of another protocol would contain no log probabilities.
-            body = {**request.body, "logprobs": True}
+            body = {**request.body, "model": self.servable.card.name, "logprobs": True}
             relay_response = await self._reach(replace(request, body=body, original=None), context)
             answer = b"".join([chunk async for chunk in relay_response.chunks])
         except PorticoError as error:

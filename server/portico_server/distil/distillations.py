@@ -16,6 +16,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import Principal
 from portico_server.db import runs, steps, usage
+from portico_server.db.canaries import running_conflict
 from portico_server.db.runs import RunRow
 from portico_server.distil.work import CANARY, DistillationServices, DistillationSpec, DistillationWork
 from portico_server.runs.scheduler import Scheduler
@@ -64,10 +65,14 @@ class Distillations:
     async def start(self, alias: str, spec: DistillationSpec, caller: Principal) -> str:
         """Start a distillation, and return the id of its run. If one of the alias is waiting, return its id.
 
-        Raises `NotFound` and `InvalidRequest` for names that cannot be used.
+        Raises `NotFound` and `InvalidRequest` for names that cannot be used, and `Conflict` while a canary of the alias
+        is running.
         """
         caller.require("admin")
         baseline = await self._services.canaries.baseline(alias)
+        for view in (await self._services.canaries.history(alias))[:1]:
+            if view.row.running is not None:
+                raise running_conflict(view.row)
         teacher = self._services.registry.get(baseline)
         if teacher is None or teacher.card.kind != "model" or "chat" not in teacher.card.capabilities:
             raise InvalidRequest(
@@ -91,15 +96,13 @@ class Distillations:
             )
         step_rows = await self._services.database.read(steps.finished_steps, row.id)
         stages = {step.path: orjson.loads(step.output or "{}") for step in step_rows}
-        canary = await self._canary(alias, stages, caller)
+        canary = await self._canary(alias, stages)
         return DistillationView(row, stages, canary, None if canary is None else await self._savings(canary))
 
-    async def _canary(
-        self, alias: str, stages: Mapping[str, Mapping[str, Any]], caller: Principal
-    ) -> CanaryView | None:
+    async def _canary(self, alias: str, stages: Mapping[str, Mapping[str, Any]]) -> CanaryView | None:
         if CANARY not in stages:
             return None
-        views = await self._services.canaries.all_of(alias, caller)
+        views = await self._services.canaries.history(alias)
         return next((view for view in views if view.row.id == stages[CANARY]["canary"]), None)
 
     async def _savings(self, canary: CanaryView) -> Savings:

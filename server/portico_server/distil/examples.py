@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 from typing import Any, Final
@@ -49,15 +49,16 @@ class TeacherCall:
 
 @dataclass(frozen=True, slots=True)
 class TeacherCalls:
-    """The calls to train on, and the calls held back. ``omitted`` chats have no text, call tools, or occur twice."""
+    """The calls to train on, and the calls held back. ``omitted`` chats occur twice, or cannot be used."""
 
     training: Sequence[TeacherCall]
     held_back: Sequence[TeacherCall]
     omitted: int
 
 
-def collect(alias: str, rows: Iterable[ChatRow]) -> TeacherCalls:
-    """Return the calls in stored chats, oldest first; the latest of equal calls counts.
+def collect(alias: str, rows: Iterable[ChatRow], students: Collection[str] = ()) -> TeacherCalls:
+    """Return the calls in stored chats, oldest first; the latest of equal calls counts. Answers of ``students``, the
+    earlier small models of the alias, are omitted.
 
     Raises `InvalidRequest` if a model could not learn from them.
     """
@@ -65,7 +66,7 @@ def collect(alias: str, rows: Iterable[ChatRow]) -> TeacherCalls:
     calls: dict[bytes, TeacherCall] = {}
     for row in rows:
         count += 1
-        call = _read(row)
+        call = _read(row, students)
         if call is not None:
             calls[_key(call)] = call
     if len(calls) < MIN_EXAMPLES:
@@ -98,12 +99,14 @@ def _key(call: TeacherCall) -> bytes:
     return orjson.dumps([(message["role"], message["content"].lower().split()) for message in call.messages])
 
 
-def _read(row: ChatRow) -> TeacherCall | None:
+def _read(row: ChatRow, students: Collection[str]) -> TeacherCall | None:
     """Return the call of a stored chat; ``None`` if it is not a plain question with a text answer."""
     document = orjson.loads(row.document)
     choices: list[Any] = document.get("choices") or []
     message = choices[0]["message"] if len(choices) == 1 else {}
     answer = message.get("content")
+    if document.get("model") in students:
+        return None
     messages = orjson.loads(row.messages)
     if not isinstance(answer, str) or not answer.strip() or message.get("tool_calls"):
         return None

@@ -18,7 +18,7 @@ from portico_server.canaries.spec import CanaryRule, CanarySpec
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import Conflict, EngineFailed, NotFound
+from portico_server.core.errors import Conflict, EngineFailed
 from portico_server.core.registry import Registry
 from portico_server.core.relay import Relay
 from portico_server.core.servable import Relays, relays
@@ -44,6 +44,9 @@ STAGES: Final = (DATA, TRAINING, JUDGING, CANARY)
 """The stages, in this order."""
 
 PAGE_SIZE: Final = 200
+
+MAX_CHATS: Final = 5_000
+"""Maximum number of stored chats that are read, newest first."""
 
 MAX_ROLLBACK_DROP: Final = 0.05
 """How far the agreement of live answers may fall below the requested agreement before the canary is rolled back."""
@@ -139,18 +142,19 @@ class DistillationWork:
         """Turn the stored chats of the alias into a file to train on and a file that is held back."""
         rows: list[ChatRow] = []
         has_more = True
-        while has_more:
+        while has_more and len(rows) < MAX_CHATS:
             page = await self._services.chats.list(
                 self._caller,
                 model=self._alias,
                 metadata={},
                 after=rows[-1].id if rows else None,
                 limit=PAGE_SIZE,
-                order="asc",
+                order="desc",
             )
             rows += page.data
             has_more = page.has_more
-        calls = await pools.TRAINING.run(collect, self._alias, rows)
+        students = {view.row.target for view in await self._services.canaries.history(self._alias)}
+        calls = await pools.TRAINING.run(collect, self._alias, rows[::-1], students)
         training = await self._store("training", "fine-tune", [call.example() for call in calls.training])
         held_back = await self._store("held-back", "evals", [call.to_json() for call in calls.held_back])
         return {
@@ -264,13 +268,11 @@ class DistillationWork:
         """Put the small model behind the alias."""
         model = str(self._outcomes[TRAINING]["model"])
         canaries = self._services.canaries
-        try:
-            newest = await canaries.get(self._alias, self._caller)
-        except NotFound:
-            newest = None
-        if newest is None or newest.row.target != model:  # an interrupted attempt may have set it
+        # An interrupted attempt may have set the canary.
+        view = next((view for view in await canaries.history(self._alias) if view.row.target == model), None)
+        if view is None:
             spec = self._spec
-            newest = await canaries.set(
+            view = await canaries.set(
                 self._alias,
                 CanarySpec(
                     model,
@@ -285,4 +287,4 @@ class DistillationWork:
                 ),
                 self._caller,
             )
-        return {"canary": newest.row.id}
+        return {"canary": view.row.id}

@@ -124,6 +124,11 @@ def test_a_distillation_goes_on_after_a_kill_at_each_stage_is_promoted_and_rolle
             while (found := api(daemon, "GET", "/api/distillations/desk"))["canary"] == "running":
                 assert said(client, next(asked)) in LABELS
             assert found["canary"] == "promoted" and found["live_agreement"] >= 0.95
+            said(client, QUESTIONS[0], store=True)
+            [newest] = api(daemon, "GET", "/v1/chat/completions?order=desc&limit=1")["data"]
+            assert newest["model"] == found["model"]
+            error = api(daemon, "POST", "/api/distillations/desk", {"onto": "small"}, 409)["error"]
+            assert error["code"] == "canary_running"
             assert found["local_calls"] >= 0.8 * found["calls"] and found["saved_cost"] is None
             (home / "large.yaml").write_text(script("credit"))
             api(daemon, "POST", "/api/deployments/large/unload")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ import pytest
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.chats import ChatRow
+from portico_server.distil.distillations import saved_cost
 from portico_server.distil.examples import collect
 from portico_server.distil.threshold import JudgedCall, Measure, choose_threshold, measure
 
@@ -44,6 +46,13 @@ def test_calls_are_deduplicated_cleaned_and_held_back() -> None:
     assert everything["  ticket 7 "] == "corrected" and "Ticket 7" not in everything
     assert everything["Write to [EMAIL]"] == "Sent to [EMAIL]"
     assert collect("desk", rows).held_back == calls.held_back
+
+
+def test_answers_of_an_earlier_small_model_are_not_learned() -> None:
+    rows = [replace(row, document=row.document[:-1] + ',"model":"ft:small"}') for row in chats(60)]
+    assert len(collect("desk", rows).training) == 42
+    with pytest.raises(InvalidRequest, match="0 different"):
+        collect("desk", rows, {"ft:small"})
 
 
 @pytest.mark.parametrize(
@@ -83,3 +92,26 @@ def test_the_lowest_confidence_that_reaches_the_agreement_is_chosen() -> None:
     assert choose_threshold([], 0.5) is None
     assert measure(calls, 0.65) == Measure(5, 0.6, 2 / 3)
     assert measure(calls, 1) == Measure(5, 0, None)
+
+
+def total(model: str, calls: int, cost: float | None, operation: str = "chat/completions") -> dict[str, Any]:
+    return {"name": "desk", "operation": operation, "model": model, "calls": calls, "cost": cost}
+
+
+@pytest.mark.parametrize(
+    ("totals", "cost"),
+    [
+        ([total("large", 10, 0.2), total("small", 90, None)], 1.8),
+        (
+            [total("large", 10, 0.2), total("small", 90, None), total("large", 5, 0.1, "canary_comparison")],
+            1.7,
+        ),
+        ([total("large", 10, None), total("small", 90, None)], None),
+        ([total("small", 90, None)], None),
+    ],
+)
+def test_saved_money_is_the_price_of_local_calls_less_the_comparisons(
+    totals: list[dict[str, Any]], cost: float | None
+) -> None:
+    saved = saved_cost("large", "small", totals)
+    assert saved == (None if cost is None else pytest.approx(cost))
