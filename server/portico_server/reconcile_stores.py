@@ -53,6 +53,7 @@ class StoreReconciler:
                 ("answers", spec.answers not in ("", row.answers)),
                 ("search", spec.search not in (None, row.search)),
                 ("keep_removed", spec.keep_removed not in (None, row.keep_removed)),
+                ("index", spec.index not in (None, row.next_index or row.index)),
                 ("links", spec.links not in (None, row.links)),
                 ("embedding_model", self._other_model(spec, row)),
             )
@@ -172,6 +173,8 @@ class StoreReconciler:
             row = await self._stores.update(row.id, SYSTEM, {"search": spec.search})
         if spec.answers not in ("", row.answers):
             row = await self._stores.update(row.id, SYSTEM, {"answers": spec.answers})
+        if spec.index not in (None, row.next_index or row.index):
+            runs += [run for run in [await self._stores.jobs.move(row, spec.index)] if run]
         if spec.links not in (None, row.links):
             runs += [run for run in [await self._stores.jobs.link(row, bool(spec.links))] if run]
         if self._other_model(spec, row):

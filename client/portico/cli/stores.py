@@ -69,6 +69,13 @@ Kept = Annotated[
         "--keep-removed/--no-keep-removed", help="Keep files that no longer exist in the followed source."
     ),
 ]
+Index = Annotated[
+    str | None,
+    typer.Option(
+        metavar="embedded|pgvector",
+        help="Where the store's vectors are searched: in the daemon's memory, or in its PostgreSQL.",
+    ),
+]
 Steps = Annotated[
     StepsChoice | None,
     typer.Option(
@@ -119,6 +126,7 @@ def add(
     answers: Answers = None,
     links: Linked = None,
     keep_removed: Kept = None,
+    index: Index = None,
     steps: Steps = None,
     reranker: Reranker = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the store is indexed.")] = True,
@@ -139,6 +147,7 @@ def add(
             answers=answers,
             links=links,
             keep_removed=keep_removed,
+            index=index,
             search=_search_options(steps, reranker),
         )
         if path and wait:
@@ -328,13 +337,14 @@ def change(
     ] = None,
     links: Linked = None,
     keep_removed: Kept = None,
+    index: Index = None,
     steps: Steps = None,
     reranker: Reranker = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Change a store's description, embedding model, vector weight, guard or links, whether it keeps removed files,
-    or how its app answers.
+    """Change a store's description, embedding model, vector weight, guard, index or links, whether it keeps removed
+    files, or how its app answers.
     """
     options: dict[str, Any] = {
         "description": description,
@@ -344,6 +354,7 @@ def change(
         "guard": guard,
         "links": links,
         "keep_removed": keep_removed,
+        "index": index,
         "search": _search_options(steps, reranker),
     }
     with connected(context) as client:
@@ -482,6 +493,8 @@ def _print(store: Store, as_json: bool = False, *, is_listed: bool = False) -> N
             ("search", ", ".join(f"{key} {value}" for key, value in store.search.items()) or None),
             ("embedding model", store.embedding_model),
             ("in progress", store.next_embedding_model),
+            ("index", store.index),
+            ("moving to", store.next_index),
             ("files", f"{counts.completed} ready, {counts.in_progress} waiting, {counts.failed} failed"),
             ("problem", store.problem),
             ("reasons for failures", reasons),

@@ -57,6 +57,10 @@ class Store:
     """True while changed files wait for their check or for a decision. Searches leave the new files out."""
     links: bool
     """True if the store's passages are linked by the names that they mention, and searches follow these links."""
+    index: str
+    """Where the store's vectors are searched: ``embedded`` in the daemon's memory, or ``pgvector`` in PostgreSQL."""
+    next_index: str | None
+    """The index to which the vectors are moving, if any."""
     file_counts: FileCounts
     problem: str | None
     """Why files could not be indexed: the error of one of the files, or of the embedding model."""
@@ -76,7 +80,7 @@ class Store:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreChanged(Store):
     """The new state of a store. ``run`` creates vectors with another model (the old vectors are used until the run
-    ends), or creates or removes links.
+    ends), moves the vectors to another index, or creates or removes links.
     """
 
     run: str | None

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import NotFound
+from portico_server.db import pgvector
 from portico_server.db.rows import Rows
 from portico_server.db.schema import changes, stores
 
@@ -50,19 +51,20 @@ def append(
     """Log changes of one group in order, each as (op, file id, chunk ids); return the number of the store's last
     change.
 
-    Call it in the transaction that changes the chunks, so that the log and the chunks become visible together. Raises
-    `NotFound` if the store no longer exists.
+    Call it in the transaction that changes the chunks, so that the log and the chunks become visible together. The
+    tables of pgvector change in the same transaction. Raises `NotFound` if the store no longer exists.
     """
-    last = connection.execute(
+    row = connection.execute(
         update(stores)
         .where(stores.c.id == store_id)
         .values(last_change=stores.c.last_change + len(entries))
-        .returning(stores.c.last_change)
-    ).scalar()
-    if last is None:
+        .returning(stores.c.last_change, stores.c.index, stores.c.next_index)
+    ).first()
+    if row is None:
         raise NotFound(
             f"The store '{store_id}' has been deleted; nothing was written to it.", code="store_not_found"
         )
+    last = int(row.last_change)
     if entries:
         connection.execute(
             insert(changes),
@@ -79,7 +81,13 @@ def append(
                 for number, (op, file_id, ids) in enumerate(entries, start=1)
             ],
         )
-    return int(last)
+    if pgvector.PGVECTOR in (row.index, row.next_index):
+        for op, _, ids in entries:
+            if op == "put":
+                pgvector.put(connection, ids)
+            elif op == "delete":
+                pgvector.remove(connection, store_id, group, ids)
+    return last
 
 
 def list_after(connection: Connection, store_id: str, seq: int, limit: int) -> list[LogEntry]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, delete, exists, insert, select
 
+from portico_server.db import pgvector
 from portico_server.db.rows import portions
 from portico_server.db.schema import chunks, vectors
 
@@ -42,6 +43,7 @@ def add_vectors(connection: Connection, model: str, data: Mapping[int, bytes]) -
                 insert(vectors),
                 [{"chunk_id": chunk, "model": model, "data": data[chunk]} for chunk in existing_ids],
             )
+            pgvector.put(connection, existing_ids)
 
 
 def drop_vectors(connection: Connection, model: str, chunk_ids: Sequence[int]) -> None:

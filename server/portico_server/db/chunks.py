@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, se
 
 from portico.wire import Place
 from portico_server.core.dataclass import dataclass
-from portico_server.db import changes
+from portico_server.db import changes, pgvector
 from portico_server.db import links as link_rows
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.links import NewLink
@@ -205,11 +205,13 @@ def empty_store(connection: Connection, store_id: str) -> None:
 def remove_group(connection: Connection, store_id: str, group: str) -> None:
     """Delete all chunks and vectors of a group that is being removed; its index is removed with it."""
     connection.execute(delete(chunks).where(chunks.c.store_id == store_id, chunks.c.group_name == group))
+    pgvector.drop(connection, store_id, group)
 
 
 def remove_store(connection: Connection, store_id: str) -> None:
     """Delete all chunks and vectors of a store that is being deleted; its log is deleted together with its row."""
     connection.execute(delete(chunks).where(chunks.c.store_id == store_id))
+    pgvector.drop(connection, store_id)
 
 
 def of_file(

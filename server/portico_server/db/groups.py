@@ -20,7 +20,7 @@ from portico_server.db.indexed import IndexedChunks
 from portico_server.db.rows import Rows, portions
 from portico_server.db.schema import chunks as chunk_table
 from portico_server.db.schema import files, group_files, groups, store_files
-from portico_server.db.stores import StoreFileRow, file_columns, in_turns
+from portico_server.db.stores import StoreFileRow, StoreRow, file_columns, in_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,12 @@ def remove(connection: Connection, store_id: str, name: str) -> None:
     )
     connection.execute(sql_delete(groups).where(groups.c.store_id == store_id, groups.c.name == name))
     chunks.remove_group(connection, store_id, name)
+
+
+def models(connection: Connection, store: StoreRow) -> dict[str, str]:
+    """Return the embedding model of each group of a store, the default group included; ``""`` for none."""
+    model = store.embedding_model
+    return {DEFAULT_GROUP: model} | {row.name: row.model(model) for row in of_store(connection, store.id)}
 
 
 def counts(

@@ -80,6 +80,10 @@ stores = Table(
     Column("guard", String, nullable=False, default="hold", server_default="hold"),
     # Whether changed files wait for their check or for a decision, see the column ``review`` of the files.
     Column("has_review", Boolean, nullable=False, default=False, server_default=false()),
+    # Where the store's vectors are searched, see db/pgvector.
+    Column("index", String, nullable=False, default="embedded", server_default="embedded"),
+    # The index that is being filled; it replaces ``index`` when it is complete.
+    Column("next_index", String),
     Index("ix_stores_name", "name"),
     Index("ix_stores_claim", "claim", unique=True),
 )

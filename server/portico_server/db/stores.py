@@ -18,6 +18,7 @@ from portico_server.db import chunks, reviewed_files
 from portico_server.db import files as file_rows
 from portico_server.db.files import MIRRORED_OWNER
 from portico_server.db.names import claim_of, lock, require_free
+from portico_server.db.pgvector import EMBEDDED, IndexName
 from portico_server.db.rows import DriverQuery, Order, RowPage, Rows
 from portico_server.db.runs import FOR
 from portico_server.db.schema import files, group_files, store_files, stores
@@ -38,7 +39,8 @@ class StoreRow:
     With ``links``, the store's chunks are linked by the names in them. ``linked_to`` is the last chunk processed after
     a change of ``links``, or ``None`` if no work remains. With ``keep_removed``, files remain after they were removed
     from the source. ``search`` sets how the store's app searches. ``guard`` is the rule for changes that turn answers
-    of guard questions wrong. With ``has_review``, changed files wait for their check or for a decision.
+    of guard questions wrong. With ``has_review``, changed files wait for their check or for a decision. ``index`` is
+    where the store's vectors are searched, and ``next_index`` the index that is being filled, which will replace it.
     """
 
     id: str
@@ -65,6 +67,8 @@ class StoreRow:
     search: Mapping[str, Any] | None = None
     guard: str = "hold"
     has_review: bool = False
+    index: IndexName = EMBEDDED
+    next_index: IndexName | None = None
 
     @property
     def expires_at(self) -> float | None:

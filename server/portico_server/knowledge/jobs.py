@@ -1,4 +1,6 @@
-"""The runs of stores: ingest, sync, reindex, calibrate, link, and change of the embedding model. Resumed at startup."""
+"""The runs of stores: ingest, sync, reindex, calibrate, link, and change of the embedding model or the index. Resumed
+at startup.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,10 @@ from portico_server.core import work_slots
 from portico_server.core.context import Context
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.db import archives, groups
+from portico_server.db import archives, groups, pgvector
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
+from portico_server.db.pgvector import IndexName
 from portico_server.db.runs import FOR
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.calibrate import Calibration
@@ -21,6 +24,7 @@ from portico_server.knowledge.embedding import resolve_embedding_model
 from portico_server.knowledge.follow import SourceFollower, follows
 from portico_server.knowledge.generated import GroupGenerator
 from portico_server.knowledge.index.manager import IndexManager
+from portico_server.knowledge.index_change import IndexChange
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.link_catch_up import LINK_RUN_KIND, LinkCatchUp
 from portico_server.knowledge.model_change import ModelChange
@@ -35,7 +39,7 @@ MAX_RUNNING_INGESTS = 8
 
 MAX_RUNNING_CHANGES = 4
 """Maximum number of stores that are reindexed at the same time. The same maximum applies separately to linking,
-calibrating, and changing the embedding model. The stores of one key use at most half of them.
+calibrating, and changing the embedding model or the index. The stores of one key use at most half of them.
 """
 
 MAX_RUNNING_SYNCS = 4
@@ -45,7 +49,7 @@ half of them.
 
 
 class StoreJobs:
-    """Runs ``ingest``, ``sync``, ``embed``, ``link``, ``reindex`` and ``calibrate``.
+    """Runs ``ingest``, ``sync``, ``embed``, ``move``, ``link``, ``reindex`` and ``calibrate``.
 
     ``on_change`` is called when a store has changed.
     """
@@ -75,6 +79,7 @@ class StoreJobs:
         self._guards = guards
         self._registry = registry
         self._models = ModelChange(database, ingest)
+        self._moves = IndexChange(database, indexes)
         self._reindex = Reindex(database, indexes, ingest)
         self._links = LinkCatchUp(database, ingest.writing)
         self._on_change = on_change
@@ -87,11 +92,13 @@ class StoreJobs:
         self._scheduler.handle("ingest", self._run_ingest, concurrency=MAX_RUNNING_INGESTS)
         self._scheduler.handle("sync", self._run_sync, concurrency=MAX_RUNNING_SYNCS, lent=True)
         self._scheduler.handle("embed", self._run_embed, concurrency=MAX_RUNNING_CHANGES)
+        self._scheduler.handle("move", self._run_move, concurrency=MAX_RUNNING_CHANGES)
         self._scheduler.handle(LINK_RUN_KIND, self._run_link, concurrency=MAX_RUNNING_CHANGES)
         self._scheduler.handle("reindex", self._run_reindex, concurrency=MAX_RUNNING_CHANGES)
         self._scheduler.handle(
             "calibrate", self._run_calibrate, concurrency=MAX_RUNNING_CHANGES, is_owned=True
         )
+        await self._database.write(pgvector.use_embedded_on_sqlite)
         store_rows = await self._database.read(rows.visible, None, include_all=True)
         for store_id in await self._indexes.sweep({row.id for row in store_rows}):
             # The store is missing because its import was interrupted; the import may have left chunks.
@@ -114,6 +121,8 @@ class StoreJobs:
                 run_ids.append(await self._contents.queue(row, file_rows[0].whose if file_rows else None))
             if row.next_embedding_model is not None:
                 run_ids.append(await self._scheduler.ensure("embed", row.id, row.work))
+            if row.next_index is not None:
+                run_ids.append(await self._scheduler.ensure("move", row.id, row.work))
             if row.linked_to is not None:
                 run_ids.append(await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work))
         return run_ids
@@ -127,6 +136,18 @@ class StoreJobs:
         values = {"next_embedding_model": resolve_embedding_model(model_name, self._registry)}
         await self._database.write(rows.change, row.id, values)
         return await self._scheduler.ensure("embed", row.id, row.work)
+
+    async def move(self, row: StoreRow, index: IndexName) -> str | None:
+        """Move the vectors of a store to another index, and return the id of the run.
+
+        Until the run is complete, searches use the old index. Returns ``None`` if the vectors already are in
+        ``index``; an unfinished move then ends. Raises `InvalidRequest` if the database does not offer the index.
+        """
+        if index == row.index and row.next_index is None:
+            return None
+        await self._database.write(pgvector.begin_move, row.id, index)
+        self._on_change()
+        return None if index == row.index else await self._scheduler.ensure("move", row.id, row.work)
 
     async def replace_model(self, old: str, new: str) -> list[str]:
         """Change the embedding model of every store that uses ``old``, and return the ids of the runs."""
@@ -198,6 +219,13 @@ class StoreJobs:
         row = await self._row(payload)
         work_slots.KEY.set(str(payload.get(FOR) or ""))
         result = {} if row is None else await self._models.run(row, context)
+        self._on_change()
+        return result
+
+    async def _run_move(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        row = await self._row(payload)
+        work_slots.KEY.set(str(payload.get(FOR) or ""))
+        result = {} if row is None else await self._moves.run(row, context)
         self._on_change()
         return result
 

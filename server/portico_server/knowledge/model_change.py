@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from portico.wire import JSON, Progressed
 from portico_server.core.context import Context
-from portico_server.db import chunk_vectors, chunks, groups
+from portico_server.db import chunk_vectors, chunks, groups, pgvector
 from portico_server.db import stores as rows
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
@@ -79,14 +79,17 @@ class ModelChange:
             await self._database.write(
                 chunk_vectors.drop_vectors, store.embedding_model, chunk_ids[i : i + MAX_BATCH_CHUNKS]
             )
+        for group in await self._groups(store):
+            await self._database.write(pgvector.drop, store.id, group, store.embedding_model)
+
+    async def _groups(self, store: StoreRow) -> list[str]:
+        """Return the groups that use the store's own model."""
+        group_rows = await self._database.read(groups.of_store, store.id)
+        return [DEFAULT_GROUP, *(row.name for row in group_rows if row.embedding_model is None)]
 
     async def _chunks(self, store: StoreRow) -> list[int]:
         """Return the ids of the chunks in all groups that use the store's own model."""
-        names = [DEFAULT_GROUP]
-        for row in await self._database.read(groups.of_store, store.id):
-            if row.embedding_model is None:
-                names.append(row.name)
         chunk_ids: list[int] = []
-        for name in names:
+        for name in await self._groups(store):
             chunk_ids += await self._database.read(chunks.ids, store.id, name)
         return chunk_ids

@@ -9,7 +9,7 @@ from itertools import islice
 from portico_server.core.dataclass import dataclass
 from portico_server.core.stopwords import says
 from portico_server.db.links import FILE, REFERENCE, LinkRow
-from portico_server.knowledge.index.handle import Ranking
+from portico_server.knowledge.index.vector_engine import Ranking
 from portico_server.knowledge.links.follow import (
     HITS_WEIGHT,
     MAX_HITS_ROWS,

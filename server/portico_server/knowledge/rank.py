@@ -16,8 +16,9 @@ from portico_server.db import hits
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.knowledge.fusion import fuse_reciprocal, fuse_weighted, scale_scores
-from portico_server.knowledge.index.handle import LAG_WAIT_S, IndexHandle, Ranking
+from portico_server.knowledge.index.handle import LAG_WAIT_S, IndexHandle
 from portico_server.knowledge.index.manager import IndexManager
+from portico_server.knowledge.index.vector_engine import Ranking
 from portico_server.knowledge.links.follow import follow_links
 from portico_server.knowledge.search_trace import SearchTrace
 from portico_server.runs.run import charge_call

@@ -16,7 +16,7 @@ from portico_server.db.database import Database
 from portico_server.knowledge.decay import decay_scores
 from portico_server.knowledge.default_reranker import DefaultReranker
 from portico_server.knowledge.expansion import expand_by_neighbours, expand_to_parents
-from portico_server.knowledge.index.handle import Ranking
+from portico_server.knowledge.index.vector_engine import Ranking
 from portico_server.knowledge.near_duplicates import drop_near_duplicates, drop_overlapping
 from portico_server.knowledge.reranking import rerank
 from portico_server.knowledge.search_candidate import SearchCandidate, candidate_scores

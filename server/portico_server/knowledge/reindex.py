@@ -6,10 +6,11 @@ from portico.wire import JSON
 from portico_server.core.context import Context
 from portico_server.db import groups
 from portico_server.db import stores as rows
-from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
+from portico_server.db.pgvector import PGVECTOR
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.index.manager import IndexManager
+from portico_server.knowledge.index_change import fill_tables
 from portico_server.knowledge.ingest import Ingest
 
 
@@ -37,9 +38,9 @@ class Reindex:
                 read = await self._ingest.run(store, context)
             assert isinstance(read, dict)
             result |= read
-        models = {DEFAULT_GROUP: store.embedding_model}
-        for group in await self._database.read(groups.of_store, store.id):
-            models[group.name] = group.model(store.embedding_model)
+        models = await self._database.read(groups.models, store)
         for name, model in models.items():
+            if store.index == PGVECTOR:
+                await fill_tables(self._database, store.id, name, context)
             await self._indexes.ready(store.id, model, context.emit, name)
         return {**result, "groups": len(models)}

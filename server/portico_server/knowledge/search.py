@@ -34,8 +34,8 @@ from portico_server.knowledge import filter as filters
 from portico_server.knowledge.default_reranker import DefaultReranker
 from portico_server.knowledge.filter import infer, leaves
 from portico_server.knowledge.fusion import fuse_best
-from portico_server.knowledge.index.handle import Ranking
 from portico_server.knowledge.index.manager import IndexManager
+from portico_server.knowledge.index.vector_engine import Ranking
 from portico_server.knowledge.name_walk import names_in
 from portico_server.knowledge.question_rewrite import rewrite_question
 from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker

@@ -26,7 +26,7 @@ from portico_server.core.request import Chat, ChatReply, Steps
 from portico_server.db.links import LinkRow
 from portico_server.knowledge.chunk.prompts import answer_text
 from portico_server.knowledge.fusion import best_first
-from portico_server.knowledge.index.handle import Ranking
+from portico_server.knowledge.index.vector_engine import Ranking
 from portico_server.knowledge.name_walk import MAX_READ_PASSAGES, MAX_TERM_HITS, NameWalk
 from portico_server.knowledge.search_trace import SearchTrace
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field, fields, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from portico.schemas.stores import FileCounts, StoreThemes
 from portico.wire import Progressed
@@ -30,6 +30,8 @@ from portico_server.core.themes import ChangedFiles, FindChangedFiles, FindTheme
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.file_batches import FileBatchRow as FileBatchRow
+from portico_server.db.pgvector import EMBEDDED as EMBEDDED
+from portico_server.db.pgvector import IndexName as IndexName
 from portico_server.db.stores import FileStatus as FileStatus
 from portico_server.db.stores import StoreFileRow as StoreFileRow
 from portico_server.db.stores import StoreRow as StoreRow
@@ -40,6 +42,9 @@ from portico_server.knowledge.search import Condition, Searcher
 from portico_server.knowledge.steps import MAX_STEPS, check_steps
 
 _SEARCH_FIELDS = ("steps", "max_tokens", "max_seconds", "max_calls", "reranker")
+
+INDEXES = get_args(IndexName)
+"""Where the vectors of a store can be."""
 
 ANSWERS = ("auto", "write", "quote")
 """How the app of a store may answer. ``auto`` means that the self-test of its model decides."""
@@ -275,6 +280,16 @@ def check_answers(answers: str, *, app: bool = True) -> None:
             "'answers' controls how a store's app answers, but this store has no app: set 'app': true, or "
             "omit 'answers'.",
             param="answers",
+        )
+
+
+def check_index(index: str) -> None:
+    """Raise `InvalidRequest` unless ``index`` is where a store's vectors can be."""
+    if index not in INDEXES:
+        raise InvalidRequest(
+            f"The store setting 'index' is '{index[:80]}', but must be one of {', '.join(INDEXES)}."
+            + nearest(index, INDEXES),
+            param="index",
         )
 
 

@@ -20,10 +20,11 @@ from portico_server.core.names import check_plain, has_controls
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
 from portico_server.core.training_passages import StorePassage
-from portico_server.db import chunks, store_skips
+from portico_server.db import chunks, pgvector, store_skips
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.names import own_or_shared
+from portico_server.db.pgvector import EMBEDDED, IndexName
 from portico_server.db.store_skips import SkippedRows
 from portico_server.db.stores import StoreRow, file_counts
 from portico_server.knowledge.archive.archives import StoreArchives
@@ -211,6 +212,7 @@ class StoreService:
         links: bool = False,
         keep_removed: bool = False,
         search: Mapping[str, Any] | None = None,
+        index: IndexName = EMBEDDED,
         metadata: Mapping[str, str] | None = None,
         expires_after_days: int | None = None,
     ) -> StoreView:
@@ -219,8 +221,8 @@ class StoreService:
         Without ``unique``, the name is a title, as in OpenAI's API. If the caller may use this name and has no store
         with it yet, the name refers to the new store too. ``embedding_model`` ``None`` means the default model; ``""``
         creates a store that is searched by words alone. With ``app``, the store also answers as a chat app of the same
-        name. With a ``folder`` or another ``source``, the store mirrors it. Raises `InvalidRequest`, `Conflict` if the
-        name is in use, and `Forbidden`.
+        name. With a ``folder`` or another ``source``, the store mirrors it. ``index`` is where its vectors
+        are searched. Raises `InvalidRequest`, `Conflict` if the name is in use, and `Forbidden`.
         """
         if unique or app:
             check_store_name(name)
@@ -237,6 +239,8 @@ class StoreService:
             )  # because a caller who follows a folder of this machine can read its contents
             folder = existing_folder(folder)
         checked_source = None if source is None else self._check_source(source, folder, caller)
+        if index != EMBEDDED:
+            await self._database.write(pgvector.require, index)
         now = time.time()
         row = StoreRow(
             id=new_id("vs_"),
@@ -250,6 +254,7 @@ class StoreService:
             links=links,
             keep_removed=keep_removed,
             search=search,
+            index=index,
             embedding_model=self.embedding(embedding_model),
             metadata=dict(metadata or {}),
             expires_after_days=expires_after_days,

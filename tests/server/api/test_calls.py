@@ -231,6 +231,7 @@ async def test_what_the_daemon_does_for_its_sake_ends_too(daemon: ApiServer) -> 
 OUTLIVING = {
     "ingest": "Files that a key has added are still indexed.",
     "embed": "The same, with another model.",
+    "move": "The same, to another index.",
     "link": "The same.",
     "reindex": "The same.",
     "finetune": "FineTuningJobs.revoke ends them, and the job as cancelled.",

@@ -41,6 +41,7 @@ class Stores(Group):
         keep_removed: bool | None = None,
         search: Mapping[str, Any] | None = None,
         links: bool | None = None,
+        index: str | None = None,
     ) -> Store:
         """Create a store. A store with a folder or a source also becomes an app, unless ``app`` is false.
 
@@ -53,6 +54,8 @@ class Stores(Group):
         directory index or a document, or a list of document addresses.
 
         ``answers``: (default: ``auto``).
+
+        ``index``: ``embedded`` | ``pgvector`` (default: ``embedded``).
         """
         return await self._transport.request(
             "POST",
@@ -69,6 +72,7 @@ class Stores(Group):
                 keep_removed=keep_removed,
                 search=search,
                 links=links,
+                index=index,
             ),
         )
 
@@ -86,15 +90,19 @@ class Stores(Group):
         vector_weight: float | None = None,
         guard: str | None = None,
         links: bool | None = None,
+        index: str | None = None,
     ) -> Store:
-        """Change a store: its description, embedding model, vector weight, answer mode, or links between its
-        passages. Or pause or resume following its source.
+        """Change a store: its description, embedding model, vector weight, index, answer mode, or links between
+        its passages. Or pause or resume following its source.
 
         Changes to a store; omitted fields stay unchanged.
 
         ``source`` replaces the previous source. ``embedding_model`` changes in the background; ``""`` means
         none. ``vector_weight`` is the weight of the vector score relative to the word score, as `calibrate`
-        measures it. ``links`` are created or removed in the background.
+        measures it. ``links`` are created or removed in the background. The vectors move to another ``index``
+        in the background.
+
+        ``index``: ``embedded`` | ``pgvector``.
         """
         return await self._transport.request(
             "PATCH",
@@ -111,6 +119,7 @@ class Stores(Group):
                 vector_weight=vector_weight,
                 guard=guard,
                 links=links,
+                index=index,
             ),
         )
 

@@ -27,7 +27,7 @@ from portico_server.core.training_passages import StorePassage
 from portico_server.knowledge.contents import MAX_MARKED_CHARS, MAX_PAGE
 from portico_server.knowledge.neighbours import MAX_NEIGHBOURS_ROWS, NeighbourPage, require_links
 from portico_server.knowledge.sources import spec
-from portico_server.knowledge.store import FileStatus, StoreFileRow, StoreInfo, StoreRow
+from portico_server.knowledge.store import EMBEDDED, FileStatus, IndexName, StoreFileRow, StoreInfo, StoreRow
 
 router = new_router(prefix="/api/stores", tags=["Stores"])
 
@@ -68,6 +68,8 @@ class StoreRequest(BaseModel, extra="forbid"):
     """
     links: bool = False
     """Link passages by the terms they share, for questions whose answers span several passages."""
+    index: IndexName = EMBEDDED
+    """Where the store's vectors are searched: ``embedded`` in the daemon's memory, ``pgvector`` in its PostgreSQL."""
 
 
 class StoreFileList(BaseModel):
@@ -95,7 +97,7 @@ class StoreChange(BaseModel, extra="forbid"):
 
     ``source`` replaces the previous source. ``embedding_model`` changes in the background; ``""`` means none.
     ``vector_weight`` is the weight of the vector score relative to the word score, as `calibrate` measures it.
-    ``links`` are created or removed in the background.
+    ``links`` are created or removed in the background. The vectors move to another ``index`` in the background.
     """
 
     description: str | None = Field(default=None, max_length=2_000)
@@ -109,6 +111,7 @@ class StoreChange(BaseModel, extra="forbid"):
     guard: str | None = None
     """What happens to changes that turn answers of guard questions wrong: ``hold``, ``warn`` or ``off``."""
     links: bool | None = None
+    index: IndexName | None = None
 
 
 @router.get("")
@@ -133,6 +136,7 @@ async def create_store(body: StoreRequest, services: TheServices, caller: Caller
         links=body.links,
         keep_removed=body.keep_removed,
         search=body.search,
+        index=body.index,
     )
     return await _to_store(services, row, caller)
 
@@ -147,8 +151,8 @@ async def retrieve_store(store: str, services: TheServices, caller: Caller) -> S
 async def change_store(
     store: str, change: StoreChange, services: TheServices, caller: Caller
 ) -> StoreChanged:
-    """Change a store: its description, embedding model, vector weight, answer mode, or links between its passages. Or
-    pause or resume following its source.
+    """Change a store: its description, embedding model, vector weight, index, answer mode, or links between its
+    passages. Or pause or resume following its source.
     """
     row = await services.stores.get(store, caller, "manage")
     values = change.model_dump(
@@ -169,6 +173,9 @@ async def change_store(
     run = None
     if change.links is not None:
         run = await services.stores.jobs.link(row, change.links)
+        row = await services.stores.get(row.id, caller)
+    if change.index is not None:
+        run = await services.stores.jobs.move(row, change.index)
         row = await services.stores.get(row.id, caller)
     if change.embedding_model is not None:
         run = await services.stores.jobs.change_model(row, change.embedding_model)

@@ -1,277 +1,35 @@
-"""The open index of one store: one index for words and one for vectors, both updated by a single task.
-
-The index replays the store's change log, or is built from SQL.
-"""
+"""The open index of one store: one index for words and one for vectors, both updated by a single task."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import hashlib
 import logging
-import shutil
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from portico.wire import Progressed
 from portico_server.core import pools
 from portico_server.core.context import Listener
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.db import changes, chunk_vectors, chunks
-from portico_server.db.changes import LogEntry, Op
+from portico_server.db import changes, chunks
 from portico_server.db.database import Database
-from portico_server.knowledge.index.offset import DamagedIndex, LogOffset
+from portico_server.db.pgvector import PGVECTOR, IndexName
+from portico_server.knowledge.index.embedded import EmbeddedVectors
+from portico_server.knowledge.index.offset import DamagedIndex
+from portico_server.knowledge.index.opening import open_lexical
+from portico_server.knowledge.index.pgvector import PgVectors
+from portico_server.knowledge.index.replay import LogReplayer
+from portico_server.knowledge.index.vector_engine import Ranges, Ranking, VectorEngine
 from portico_server.knowledge.parse.pool import TermPrefetch
 
 if TYPE_CHECKING:
     from portico_server.knowledge.index.lexical import LexicalIndex
     from portico_server.knowledge.index.vector import VectorIndex
-from portico_server.knowledge.index.opening import open_lexical, open_vectors
-
-logger = logging.getLogger(__name__)
-
-MAX_BATCH_CHUNKS = 500
-"""Maximum number of chunks read into memory at a time."""
-
-MAX_BATCH_CHANGES = 500
-"""Maximum number of changes applied before a commit."""
-
-
-class DerivedIndex(Protocol):
-    """An index that can be rebuilt from SQL. Its methods block and can raise `DamagedIndex`. Only one thread changes
-    the index at a time.
-    """
-
-    mark: LogOffset
-    has_names: bool
-    """True if the index depends on file names."""
-
-    def put(self, rows: Sequence[Any], /) -> None: ...
-
-    def delete(self, first: int, last: int, /) -> None: ...
-
-    def commit(self, mark: LogOffset, /) -> None: ...
-
-    def clear(self) -> None: ...
-
-    def rollback(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-D = TypeVar("D", bound=DerivedIndex)
-
-
-@dataclass(slots=True)
-class BuildProgress:
-    """Number of chunks in an index that is being built; ``total`` is 0 if no build is running."""
-
-    done: int = 0
-    total: int = 0
-
-
-class LogReplayer(Generic[D]):
-    """Keeps the index of one group in sync with its store's change log.
-
-    ``make`` opens the index in ``folder`` and can raise `DamagedIndex`. ``rows`` returns the index entries for chunk
-    ids and leaves out removed chunks.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        store_id: str,
-        group: str,
-        folder: Path,
-        make: Callable[[Path], D],
-        rows: Callable[[Sequence[int]], Awaitable[Sequence[Any]]],
-    ) -> None:
-        self._database = database
-        self._store_id = store_id
-        self._group = group
-        self._folder = folder
-        self._make = make
-        self._rows = rows
-        self._stopping = asyncio.Event()
-        self._lock = asyncio.Lock()
-        self.index: D | None = None
-        """The index, or ``None`` until it is open and built."""
-        self.progress = BuildProgress()
-
-    @property
-    def seq(self) -> int:
-        """Number of the last change that searches can find; −1 before the index can be searched."""
-        return self.index.mark.seq if self.index is not None else -1
-
-    async def catch_up(self) -> None:
-        """Apply the changes of the log that the index lacks.
-
-        Builds the index from SQL if the index is missing, damaged or of another version. Raises `Unavailable` if the
-        disk fails.
-        """
-        async with self._lock:
-            await self._catch_up()
-
-    async def _catch_up(self) -> None:
-        try:
-            try:
-                await self._advance()
-            except DamagedIndex as error:
-                logger.warning("the %s index of %s is rebuilt: %s", self._folder.name, self._store_id, error)
-                await self._discard()
-                await self._advance()
-        except OSError as error:
-            await self._roll_back()
-            raise self._explain(error) from error
-        except DamagedIndex as error:
-            await self._roll_back()
-            raise Unavailable(
-                f"The index of store '{self._store_id}' cannot be built in {self._folder}: {error}. The "
-                "files of the store are safe; delete the folder and search again.",
-                code="index_failed",
-            ) from error
-
-    async def discard(self, damaged_index: D) -> None:
-        """Delete the index, also on disk, if it is still the ``damaged_index`` that the caller used."""
-        async with self._lock:
-            if self.index is damaged_index:
-                await self._discard()
-
-    async def _discard(self) -> None:
-        index, self.index = self.index, None
-        await pools.INDEX.run(_delete_index, index, self._folder)
-
-    async def close(self) -> None:
-        """Stop a running `catch_up`, and close the files."""
-        self.stop()
-        async with self._lock:
-            index, self.index = self.index, None
-            if index is not None:
-                await pools.INDEX.run(index.close)
-
-    def stop(self) -> None:
-        """Make a running `catch_up` return early. Changes that are not committed are applied again later."""
-        self._stopping.set()
-
-    async def _advance(self) -> None:
-        index = self.index
-        if index is None:
-            index = await pools.INDEX.run(self._make, self._folder)
-            if not await self._matches_log(index):
-                await self._build(index)
-            self.index = index
-        while not self._stopping.is_set():
-            batch = await self._database.read(
-                changes.list_after, self._store_id, index.mark.seq, MAX_BATCH_CHANGES
-            )
-            if not batch:
-                return
-            if batch[0].seq != index.mark.seq + 1:
-                raise DamagedIndex(
-                    "the log no longer contains the changes that follow the last change of the index"
-                )
-            highest = index.mark.highest
-            for op, first, last in _join_runs(change for change in batch if change.group_name == self._group):
-                if self._stopping.is_set():
-                    return
-                if op == "name" and not index.has_names:
-                    continue
-                highest = await self._apply(index, op, first, last, highest)
-            await pools.INDEX.run(index.commit, index.mark.at(batch[-1], highest))
-
-    async def _matches_log(self, index: D) -> bool:
-        """Return whether the index belongs to this log."""
-        if index.mark.seq < 0:
-            return False
-        change = await self._database.read(changes.at, self._store_id, index.mark.seq)
-        return index.mark.matches(change)
-
-    async def _apply(self, index: D, op: Op, first: int, last: int, highest: int) -> int:
-        """Add, remove or rename the chunks ``first`` to ``last``. Return the highest chunk id that the index has read
-        so far.
-        """
-        # The log may repeat changes whose chunks the build has already read.
-        if op == "delete" or first <= highest:
-            await pools.INDEX.run(index.delete, first, last)
-        if op == "delete":
-            return highest
-        for i in range(first, last + 1, MAX_BATCH_CHUNKS):
-            if self._stopping.is_set():
-                break
-            rows = await self._rows(range(i, min(i + MAX_BATCH_CHUNKS, last + 1)))
-            await pools.INDEX.run(index.put, rows)
-        return max(highest, last)
-
-    async def _build(self, index: D) -> None:
-        """Fill the index with the current contents of the store. Changes made during the build are applied later."""
-        await pools.INDEX.run(index.clear)
-        newest = await self._database.read(changes.newest, self._store_id)
-        ids = await self._database.read(chunks.ids, self._store_id, self._group)
-        self.progress = BuildProgress(0, len(ids))
-        try:
-            for i in range(0, len(ids), MAX_BATCH_CHUNKS):
-                if self._stopping.is_set():
-                    return
-                part = ids[i : i + MAX_BATCH_CHUNKS]
-                await pools.INDEX.run(index.put, await self._rows(part))
-                self.progress.done += len(part)
-            highest = ids[-1] if ids else 0
-            await pools.INDEX.run(index.commit, index.mark.at(newest, highest))
-        finally:
-            self.progress = BuildProgress()
-        await pools.release_memory()
-
-    async def _roll_back(self) -> None:
-        """Discard uncommitted changes after a failure. If that fails too, the index is opened again next time."""
-        if self.index is None:
-            return
-        try:
-            await pools.INDEX.run(self.index.rollback)
-        except (DamagedIndex, OSError) as error:
-            logger.warning("the index of %s will be opened again: %s", self._store_id, error)
-            self.index = None
-
-    def _explain(self, error: OSError) -> PorticoError:
-        if error.errno == errno.ENOSPC:
-            return Unavailable(
-                f"The disk with {self._folder} is full, so the index of this store cannot grow. Uploaded "
-                "files are safe; free some disk space.",
-                code="disk_full",
-            )
-        return Unavailable(
-            f"The index of store '{self._store_id}' cannot be written: {error}. Check the permissions of "
-            f"{self._folder}.",
-            code="index_failed",
-        )
-
-
-def _join_runs(batch: Iterable[LogEntry]) -> Iterator[tuple[Op, int, int]]:
-    """Merge changes into (op, first chunk, last chunk). Consecutive chunks with the same operation become one range."""
-    joined_run: tuple[Op, int, int] | None = None
-    for change in batch:
-        if joined_run is not None and joined_run[0] == change.op and change.first_chunk == joined_run[2] + 1:
-            joined_run = (change.op, joined_run[1], change.last_chunk)
-            continue
-        if joined_run is not None:
-            yield joined_run
-        joined_run = (change.op, change.first_chunk, change.last_chunk)
-    if joined_run is not None:
-        yield joined_run
-
-
-def _delete_index(index: DerivedIndex | None, folder: Path) -> None:
-    if index is not None:
-        try:
-            index.close()
-        except (DamagedIndex, OSError, ValueError) as error:
-            logger.debug("failed to close a damaged index: %s", error)
-    shutil.rmtree(folder, ignore_errors=True)
-
 
 logger = logging.getLogger(__name__)
 
@@ -287,8 +45,6 @@ LEXICAL = "lexical"
 _REPORT_INTERVAL_S = 0.5
 """Interval between progress events in seconds."""
 
-Ranking = list[tuple[int, float]]
-
 
 @dataclass(frozen=True, slots=True)
 class FoundSides:
@@ -303,15 +59,23 @@ class FoundSides:
 
 class IndexHandle:
     """The index of one group, as `IndexManager.use` yields it. ``model`` is the model whose vectors are searched, ""
-    for none.
+    for none. ``engine`` is where its vectors are.
     """
 
     def __init__(
-        self, database: Database, store_id: str, group: str, model: str, folder: Path, ahead: TermPrefetch
+        self,
+        database: Database,
+        store_id: str,
+        group: str,
+        model: str,
+        engine: IndexName,
+        folder: Path,
+        ahead: TermPrefetch,
     ) -> None:
         self.store_id = store_id
         self.group = group
         self.model = model
+        self.engine = engine
         self.last_used = asyncio.get_running_loop().time()
         self._users = 0
         self._free = asyncio.Event()
@@ -319,24 +83,18 @@ class IndexHandle:
         self._database = database
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
-        self._graph: asyncio.Task[None] | None = None
 
         async def texts(chunk_ids: Sequence[int]) -> Sequence[Any]:
             return await database.read(chunks.indexed_texts, chunk_ids)
 
-        async def embeddings(chunk_ids: Sequence[int]) -> Sequence[Any]:
-            return await database.read(chunk_vectors.read_vectors, model, chunk_ids)
-
         self._lexical = LogReplayer(
             database, store_id, group, folder / LEXICAL, partial(open_lexical, ahead=ahead), texts
         )
-        self._vectors = (
-            LogReplayer(
-                database, store_id, group, folder / "vector" / _model_folder(model), open_vectors, embeddings
-            )
-            if model
-            else None
-        )
+        self._vectors: VectorEngine | None = None
+        if model and engine == PGVECTOR:
+            self._vectors = PgVectors(database, store_id, group, model)
+        elif model:
+            self._vectors = EmbeddedVectors(database, store_id, group, model, folder)
 
     @property
     def users(self) -> int:
@@ -359,7 +117,7 @@ class IndexHandle:
     @property
     def has_vectors(self) -> bool:
         """Return whether the index has vectors to search."""
-        return self._vectors is not None and self._vectors.index is not None and len(self._vectors.index) > 0
+        return self._vectors is not None and self._vectors.has_vectors
 
     async def catch_up(
         self, limit: float | None, listener: Listener | None = None, last_change: int | None = None
@@ -427,11 +185,11 @@ class IndexHandle:
         vector: bytes,
         limit: int,
         files: Sequence[str] | None,
-        permitted_ranges: Sequence[tuple[int, int]] | None,
+        permitted_ranges: Ranges | None,
     ) -> FoundSides:
-        """Run `search_words` and `search_vectors` one after another in one thread.
+        """Run `search_words` and `search_vectors`, one after another in one thread if both indexes are in memory.
 
-        Running them in parallel would save less time than a second thread switch costs.
+        Running those in parallel would save less time than a second thread switch costs.
         """
 
         def search_both(lexical: LexicalIndex, vectors: VectorIndex) -> FoundSides:
@@ -447,16 +205,12 @@ class IndexHandle:
             except DamagedIndex:
                 await self._lexical.discard(lexical)
         words = await self.search_words(text, limit, files)
-        return FoundSides(words, await self.search_vectors(vector, limit, permitted_ranges), perf_counter())
+        between = perf_counter()
+        return FoundSides(words, await self.search_vectors(vector, limit, permitted_ranges), between)
 
-    async def search_vectors(
-        self, vector: bytes, limit: int, permitted_ranges: Sequence[tuple[int, int]] | None
-    ) -> Ranking:
-        """Return the chunks with the nearest vectors; see `VectorIndex.search`."""
-        index = self._vectors.index if self._vectors is not None else None
-        if index is None:
-            return []
-        return await pools.SEARCH.run(index.search, vector, limit, permitted_ranges)
+    async def search_vectors(self, vector: bytes, limit: int, permitted_ranges: Ranges | None) -> Ranking:
+        """Return the chunks with the nearest vectors; see `VectorEngine.search`."""
+        return [] if self._vectors is None else await self._vectors.search(vector, limit, permitted_ranges)
 
     async def close(self) -> None:
         """Stop running work, save the index, and close the files."""
@@ -464,11 +218,8 @@ class IndexHandle:
         self._lexical.stop()
         if self._vectors is not None:
             self._vectors.stop()
-            if self._vectors.index is not None:
-                self._vectors.index.stop()
-        under_way = {task for task in (self._task, self._graph) if task is not None}
-        if under_way:
-            await asyncio.wait(under_way)
+        if self._task is not None:
+            await asyncio.wait({self._task})
         await self._lexical.close()
         if self._vectors is not None:
             await self._vectors.close()
@@ -492,18 +243,11 @@ class IndexHandle:
         return self._task
 
     async def _advance(self) -> None:
-        followers: list[LogReplayer[Any]] = [self._lexical, *([self._vectors] if self._vectors else [])]
-        results = await asyncio.gather(
-            *(follower.catch_up() for follower in followers), return_exceptions=True
-        )
+        updates = [self._lexical.catch_up(), *([self._vectors.catch_up()] if self._vectors else [])]
+        results = await asyncio.gather(*updates, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        chunks = self._vectors.index if self._vectors is not None else None
-        building = self._graph is not None and not self._graph.done()
-        if chunks is not None and chunks.wants_graph and not building and not self._stopping:
-            self._graph = asyncio.create_task(_build_graph(chunks), name=f"graph {self.store_id}")
-            self._graph.add_done_callback(_log_failure)
 
     async def _report(self, listener: Listener) -> None:
         """Report the progress of a build, measured by the lexical index: reading vectors takes much less time than
@@ -523,20 +267,8 @@ class IndexHandle:
         )
 
 
-async def _build_graph(vectors: VectorIndex) -> None:
-    await pools.INDEX.run(vectors.build)
-    await pools.release_memory()
-
-
 def _log_failure(task: asyncio.Task[None]) -> None:
     """Log the error that ended a task, because nobody may be waiting for the task anymore."""
     if not task.cancelled() and (error := task.exception()) is not None:
         is_known = isinstance(error, PorticoError)
         logger.warning("%s: %s", task.get_name(), error, exc_info=None if is_known else error)
-
-
-def _model_folder(model: str) -> str:
-    """Return a separate folder name for each model, so that the vectors of one model are never read as those of
-    another.
-    """
-    return hashlib.sha256(model.encode()).hexdigest()[:16]

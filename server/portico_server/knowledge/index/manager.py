@@ -16,6 +16,8 @@ from portico_server.core.context import Listener
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
+from portico_server.db.pgvector import EMBEDDED, IndexName, index_of
+from portico_server.knowledge.index.embedded import VECTORS, EmbeddedVectors
 from portico_server.knowledge.index.handle import LEXICAL, IndexHandle
 from portico_server.knowledge.index.offset import is_outdated
 from portico_server.knowledge.parse.pool import TermPrefetch
@@ -139,6 +141,24 @@ class IndexManager:
                 await self._close_index(self._open[key])
             await pools.INDEX.run(shutil.rmtree, self._folder / store_id, True)
 
+    async def fill_embedded(self, store_id: str, model: str, group: str) -> None:
+        """Build the embedded vectors of a group on disk, while its searches use another engine."""
+        vectors = EmbeddedVectors(self._database, store_id, group, model, self._folder_of((store_id, group)))
+        try:
+            await vectors.catch_up()
+            await vectors.wait_for_graph()
+        finally:
+            await vectors.close()
+
+    async def delete_vectors(self, store_id: str) -> None:
+        """Delete the embedded vectors of all groups of a store whose searches use another engine."""
+
+        def work() -> None:
+            for path in (self._folder / store_id).glob(f"**/{VECTORS}"):
+                shutil.rmtree(path, ignore_errors=True)
+
+        await pools.INDEX.run(work)
+
     async def reserve(self, store_id: str) -> None:
         """Create the index folder for a store that is about to be created. If the store is never created, the next
         `sweep` deletes the folder.
@@ -179,23 +199,30 @@ class IndexManager:
         )
 
     async def _get(self, key: IndexKey, model: str) -> IndexHandle:
+        engine = await self._engine(key[0])
         index = self._open.get(key)
-        if index is None or index.model != model:
+        if index is None or (index.model, index.engine) != (model, engine):
             async with self._opening:
                 index = self._open.get(key)
-                if index is not None and index.model != model:
+                if index is not None and (index.model, index.engine) != (model, engine):
                     await self._close_index(index)
                     index = None
                 if index is None:
                     if key[0] in self._removed_stores:
                         raise NotFound("The store has been deleted.", code="store_not_found", param="store")
                     await self._evict(MAX_OPEN_INDEXES - 1)
-                    index = IndexHandle(self._database, *key, model, self._folder_of(key), self.ahead)
+                    index = IndexHandle(self._database, *key, model, engine, self._folder_of(key), self.ahead)
                     self._open[key] = index
                     self._schedule_idle_check()
         self._open[key] = self._open.pop(key)  # the most recently used index is last
         index.users += 1
         return index
+
+    async def _engine(self, store_id: str) -> IndexName:
+        """Return where a store's vectors are. Another daemon may have moved them."""
+        if self._database.postgres is None:
+            return EMBEDDED
+        return await self._database.read(index_of, store_id)
 
     async def _replay(self, key: IndexKey, model: str) -> None:
         store_id, group = key

@@ -20,7 +20,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.db import chunks, links
 from portico_server.db.links import LinkRow
 from portico_server.knowledge.fusion import best_first
-from portico_server.knowledge.index.handle import Ranking
+from portico_server.knowledge.index.vector_engine import Ranking
 
 if TYPE_CHECKING:
     from portico_server.knowledge.links.phrases import Passages, SharedPhrases, Token

@@ -12,7 +12,7 @@ from tests.server.knowledge.store_fixture import STORE, StoreFixture
 from portico.wire import Event, Progressed
 from portico_server.core.errors import NotFound, Unavailable
 from portico_server.db import changes, chunks
-from portico_server.knowledge.index import handle, manager
+from portico_server.knowledge.index import handle, manager, replay
 from portico_server.knowledge.index.offset import LogOffset, is_outdated
 
 
@@ -196,16 +196,16 @@ async def test_an_index_of_another_time_is_built_again(stocked: StoreFixture, tm
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """An event that is set when a build, slowed to one chunk at a time, is half done."""
-    monkeypatch.setattr(handle, "MAX_BATCH_CHUNKS", 1)
+    monkeypatch.setattr(replay, "MAX_BATCH_CHUNKS", 1)
     event = asyncio.Event()
 
-    class Watched(handle.BuildProgress):
+    class Watched(replay.BuildProgress):
         def __setattr__(self, name: str, value: int) -> None:
             super().__setattr__(name, value)
             if name == "done" and value > 2:
                 event.set()
 
-    monkeypatch.setattr(handle, "BuildProgress", Watched)
+    monkeypatch.setattr(replay, "BuildProgress", Watched)
     return event
 
 
@@ -240,7 +240,7 @@ async def test_what_changes_during_a_build_is_found_once(stocked: StoreFixture, 
 
 
 async def test_a_build_tells_how_far_it_is(stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handle, "MAX_BATCH_CHUNKS", 1)
+    monkeypatch.setattr(replay, "MAX_BATCH_CHUNKS", 1)
     monkeypatch.setattr(handle, "_REPORT_INTERVAL_S", 0.001)
     await stocked.put("f1", *[f"bread number {i}" for i in range(100)])
     events: list[Event] = []
@@ -258,7 +258,7 @@ async def test_a_build_tells_how_far_it_is(stocked: StoreFixture, monkeypatch: p
 async def test_a_search_does_not_wait_for_ever_for_a_build(
     stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handle, "MAX_BATCH_CHUNKS", 1)
+    monkeypatch.setattr(replay, "MAX_BATCH_CHUNKS", 1)
     monkeypatch.setattr(handle, "BUILD_WAIT_S", 0.0)
     await stocked.put("f1", *[f"bread number {i}" for i in range(100)])
     with pytest.raises(Unavailable) as caught:

@@ -1,0 +1,98 @@
+"""The embedded vector engine: vectors in the daemon's memory, which follow the change log."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from portico_server.core import pools
+from portico_server.db import chunk_vectors
+from portico_server.db.database import Database
+from portico_server.knowledge.index.opening import open_vectors
+from portico_server.knowledge.index.replay import LogReplayer
+from portico_server.knowledge.index.vector_engine import Ranges, Ranking
+
+if TYPE_CHECKING:
+    from portico_server.knowledge.index.vector import VectorIndex
+
+logger = logging.getLogger(__name__)
+
+VECTORS = "vector"
+"""Folder of the vectors, within the folder of the index."""
+
+
+class EmbeddedVectors:
+    """A `VectorEngine` in this process. Builds a graph in the background once there are many vectors."""
+
+    def __init__(self, database: Database, store_id: str, group: str, model: str, folder: Path) -> None:
+        async def embeddings(chunk_ids: Sequence[int]) -> Sequence[Any]:
+            return await database.read(chunk_vectors.read_vectors, model, chunk_ids)
+
+        self._store_id = store_id
+        self._replayer = LogReplayer(
+            database, store_id, group, folder / VECTORS / _model_folder(model), open_vectors, embeddings
+        )
+        self._stopping = False
+        self._graph: asyncio.Task[None] | None = None
+
+    @property
+    def seq(self) -> int:
+        return self._replayer.seq
+
+    @property
+    def has_vectors(self) -> bool:
+        return self.index is not None and len(self.index) > 0
+
+    @property
+    def index(self) -> VectorIndex | None:
+        return self._replayer.index
+
+    async def catch_up(self) -> None:
+        await self._replayer.catch_up()
+        index = self.index
+        building = self._graph is not None and not self._graph.done()
+        if index is not None and index.wants_graph and not building and not self._stopping:
+            self._graph = asyncio.create_task(_build_graph(index), name=f"graph {self._store_id}")
+            self._graph.add_done_callback(_log_failure)
+
+    async def wait_for_graph(self) -> None:
+        """Wait until a graph that is being built is complete."""
+        if self._graph is not None:
+            await asyncio.wait({self._graph})
+
+    async def search(self, vector: bytes, limit: int, ranges: Ranges | None) -> Ranking:
+        index = self.index
+        return [] if index is None else await pools.SEARCH.run(index.search, vector, limit, ranges)
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._replayer.stop()
+        if self.index is not None:
+            self.index.stop()
+
+    async def close(self) -> None:
+        self.stop()
+        await self.wait_for_graph()
+        await self._replayer.close()
+
+
+async def _build_graph(index: VectorIndex) -> None:
+    await pools.INDEX.run(index.build)
+    await pools.release_memory()
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """Log the error that ended the build of a graph, because nobody may be waiting for it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.warning("%s: %s", task.get_name(), error, exc_info=error)
+
+
+def _model_folder(model: str) -> str:
+    """Return a separate folder name for each model, so that the vectors of one model are never read as those of
+    another.
+    """
+    return hashlib.sha256(model.encode()).hexdigest()[:16]
