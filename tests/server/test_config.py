@@ -75,6 +75,10 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
             "models: [{name: a, source: 'fake://', defaults: {max_new_tokens: 9}}]",
             "cannot have the default 'max_new_tokens', which is not an option. Did you mean 'max_tokens'",
         ),
+        (
+            "stores: [{name: a, index: pgvectr}]",
+            r"stores\[0\].* must be one of embedded, pgvector.*Did you mean",
+        ),
         ("modles: []", "Did you mean 'models'"),
         ("apps: [{name: a}]", "needs one of 'flow', 'team', 'agent' and 'file'"),
         (
