@@ -201,8 +201,10 @@ class StoreGuards:
                 )
             )
             try:
-                is_near = row.file in names or not old_ids.isdisjoint(row.hit_files)
-                if not is_near and not await self._is_changed(store, row, new_ids, context):
+                can_change = bool(new_ids) or not old_ids.isdisjoint(row.hit_files)
+                if row.file not in names and not (
+                    can_change and await self._is_changed(store, row, new_ids, context)
+                ):
                     continue
                 present_answer = await self._judge(store, row, context, "new")
                 new_answer = answers[row.id] = await self._judge(store, row, context, "old")
@@ -228,9 +230,10 @@ class StoreGuards:
     async def _is_changed(
         self, store: StoreRow, row: GuardQuestionRow, new_ids: Collection[str], context: Context
     ) -> bool:
-        """Return whether the new files change a judgement: one search compares them with the present hits alone."""
-        if not new_ids:
-            return False
+        """Return whether a change of other files than the expected one changes a judgement.
+
+        One search over the new files and the remaining present hits decides: other passages rank below these hits.
+        """
         answer = await self._judge(store, row, context, "old", {*new_ids, *row.hit_files})
         return (answer.hit is not None) != row.passes
 

@@ -109,6 +109,7 @@ async def test_a_change_that_turns_answers_wrong_waits_until_it_is_accepted(
     spoil(folder)
     result = await shop.sync(store)
     assert (result["changed"], result["review"], len(result["wrong_answers"])) == (4, "held", 3)
+    assert result["searched_questions"] == 4  # the other hits of a question cannot displace its answer
     report = await review(shop, store)
     assert report.state == "held"
     assert (
@@ -175,6 +176,16 @@ async def test_a_change_that_concerns_no_question_searches_few_of_them(
     assert (result["added"], result["review"]) == (5, "passed")
     assert result["searched_questions"] <= 3
     assert "lumber" in await texts(shop, store, "lumber and tar")
+
+
+async def test_the_removal_of_a_fact_is_held(shop: StoreServices, folder: Path) -> None:
+    store = await shop.stores.create("towns", LOCAL, folder=folder)
+    await shop.sync(store)
+    await add(shop, store, {"question": f"When does {TOWNS[7]} open?", "facts": [f"{TOWNS[7]} opens at 7"]})
+    (folder / f"{TOWNS[7]}.txt").unlink()
+    result = await shop.sync(store)
+    assert (result["removed"], result["review"], result["searched_questions"]) == (1, "held", 1)
+    assert opening(TOWNS[7], 7) in await texts(shop, store, TOWNS[7])
 
 
 @pytest.mark.parametrize(
