@@ -683,6 +683,22 @@ export interface FineTuningJob {
   evaluation: RankingEvaluation | null;
 }
 
+/**
+ * A question that must keep its answer: text that `passage` quotes from `file`, any passage of `file`, or
+ * `facts`.
+ *
+ * `passes` is true if the answer was among the hits of the last search.
+ */
+export interface GuardQuestion {
+  id: string;
+  question: string;
+  file: string;
+  passage: string;
+  facts: string[];
+  passes: boolean;
+  created_at: number;
+}
+
 /** The names of the prompts in an import, grouped by result. */
 export interface ImportedPrompts {
   added: string[];
@@ -1226,6 +1242,12 @@ export interface RequestCounts {
   failed: number;
 }
 
+/** A passage and the name of its file. */
+export interface ReviewedPassage {
+  filename: string;
+  text: string;
+}
+
 /**
  * One run. Times are in seconds since 1970; `error` is in OpenAI's format, `last_event` is the number of the
  * last event.
@@ -1436,6 +1458,24 @@ export interface StoreFile {
 }
 
 /**
+ * The last check of a change of a store's files.
+ *
+ * In the state `held`, searches leave out the change until it is accepted or rejected. `none`: no change was
+ * checked. `waiting` and `checking`: the check has not ended. `passed` and `warned`: the change was accepted
+ * by the store's rule.
+ */
+export interface StoreReview {
+  state: "none" | "waiting" | "checking" | "held" | "passed" | "warned" | "accepted" | "rejected";
+  new_files: string[];
+  old_files: string[];
+  questions: number;
+  searched: number;
+  wrong: WrongAnswer[];
+  unjudged: UnjudgedQuestion[];
+  created_at: number | null;
+}
+
+/**
  * What a store is about: its themes, the largest first, and the names and pairs of names that it mentions most
  * often. All are counted in `examined_count` of its `passage_count` passages.
  */
@@ -1591,6 +1631,13 @@ export interface TuningPlan {
   command: string[];
 }
 
+/** A guard question that cannot be judged, and the reason. */
+export interface UnjudgedQuestion {
+  id: string;
+  question: string;
+  reason: string;
+}
+
 /**
  * The usage of one hour or day that begins `at`, in seconds since 1970.
  *
@@ -1668,4 +1715,15 @@ export interface Whoami {
   issuer: string;
   subject: string;
   expires_at: number | null;
+}
+
+/**
+ * A guard question whose answer a change removes from the hits. `present_passage` answers the question
+ * without the change, `new_passage` is the best hit with the change.
+ */
+export interface WrongAnswer {
+  id: string;
+  question: string;
+  present_passage: ReviewedPassage | null;
+  new_passage: ReviewedPassage | null;
 }

@@ -9,6 +9,7 @@ import { asMarkdown, headline, toMessages } from "../src/chat/sessions";
 import { around, placeOf, quotesOf, unitsOf } from "../src/chat/source";
 import { requestFor } from "../src/chat/turn";
 import { stretches } from "../src/documents/Pieces";
+import { changesOf } from "../src/documents/Review";
 import { rightOn } from "../src/documents/Rights";
 import { bytes, placeLabel } from "../src/format";
 import { roundUp } from "../src/parts/Chart";
@@ -354,4 +355,9 @@ test.each([
 
 test.each(["a@b", "1/2", "# heading", "苹果、香蕉", "和/或", ""])("the text %s opens no menu", (text) => {
   expect(mentionAt(text, text.length)).toBeNull();
+});
+
+test("a file with a new and an old content is a changed file", () => {
+  const review = { new_files: ["new.md", "both.md"], old_files: ["both.md", "old.md"] };
+  expect(changesOf(review).map(({ names }) => names)).toEqual([["new.md"], ["both.md"], ["old.md"]]);
 });

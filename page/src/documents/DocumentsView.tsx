@@ -55,7 +55,7 @@ export function DocumentsView() {
   );
 }
 
-const STORE_TOOLS = ["themes", "chunkers", "calibrate", "links", "rights"] as const;
+const STORE_TOOLS = ["themes", "chunkers", "calibrate", "links", "review", "rights"] as const;
 
 /** A store, or one of its tools, whose name takes the place of a file id in the address. */
 function StoreView({ store, file, opened }: { store: Store; file: string; opened: string }) {
@@ -74,6 +74,7 @@ function StoreView({ store, file, opened }: { store: Store; file: string; opened
         <Lazy name={file} load={() => import("./Calibrate")} given={{ store, run: opened }} />
       )}
       {file === "links" && <Lazy name={file} load={() => import("./Links")} given={{ store, run: opened }} />}
+      {file === "review" && <Lazy name={file} load={() => import("./Review")} given={{ store }} />}
       {file === "rights" && <Lazy name={file} load={() => import("./Rights")} given={{ store }} />}
       {!tool && <StorePage store={store} file={file} />}
     </>
@@ -257,6 +258,11 @@ function StorePage({ store, file }: { store: Store; file: string }) {
         {stateOf(store)} · {storeNote(store)} · {store.embedding_model}
       </p>
       {store.problem && <p class="bad">{store.problem}</p>}
+      {store.has_review && (
+        <p>
+          <a href={link("library", "documents", store.name, "review")}>{t("review.pending")}</a>
+        </p>
+      )}
       <Skipped store={store} />
       <Trouble error={error} />
       {rebuild && (

@@ -1,4 +1,4 @@
-"""Chunkers side by side, the value of a store's vectors, and links between passages, in the page."""
+"""Chunkers, the value of a store's vectors, links between passages, and reviews of changes, in the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.browser import CHROMIUM, Page
-from tests.page import Seen, click, escape, sound, text, visit
+from tests.page import Seen, click, escape, fill, sound, text, visit
 from tests.server.apps.test_overview import BREAD, FERRIES, TELESCOPES
 from tests.server.knowledge import documents as written
 
@@ -369,3 +369,78 @@ async def test_a_model_asks_the_questions_of_a_measurement(seen: Seen) -> None:
     await put(page, "generate", "1")
     await click(page, "Measure")
     assert "on 1 questions" in await page.until(text("#calibrated"))
+
+
+ARCHIVE = "The archive opens at nine. <b>Ring</b> the bell."
+WRONG = (
+    "[...document.querySelectorAll('#wronganswers .card')].map((it) => it.innerText.replace(/\\s+/g, ' '))"
+)
+GUARDS = "[...document.querySelectorAll('#guardquestions tbody tr')].map((it) => it.innerText.replace(/\\s+/g, ' '))"
+
+
+async def test_a_change_that_turns_an_answer_wrong_is_held_accepted_and_rejected(seen: Seen) -> None:
+    page, name = seen.page, f"hours{seen.width}"
+    folder = seen.folder / name
+    folder.mkdir()
+    file = folder / "archive.md"
+    file.write_text(ARCHIVE, encoding="utf-8")
+    seen.post("/api/stores", {"name": name, "folder": str(folder), "embedding_model": "vectors"})
+
+    async def change(content: str, state: str) -> None:
+        file.write_text(content, encoding="utf-8")
+        seen.post(f"/api/stores/{name}/sync", {})
+        await page.until(f"{text('#reviewstate')} === {json.dumps(state)}")
+
+    await visit(page, "library", "documents", name)
+    await page.until(f"{text('#filetable')}?.includes('ready')")
+    await click(page, "Review of changes")
+    assert await page.until(text("main .empty h2")) == "No guard questions yet"
+    await sound(seen)
+    await click(page, "Add guard question")
+    question = {"question": "When does the archive open?", "file": "archive.md", "passage": "opens at six"}
+    await fill(page, **question)
+    await sound(seen)
+    await page.run("document.querySelector('dialog[open] form').requestSubmit()")
+    assert "archive.md" in await page.until(text("dialog[open] .trouble"))
+    await page.run("document.querySelector('dialog[open] [name=passage]').select()")
+    await fill(page, passage="opens at nine")
+    await page.run("document.querySelector('dialog[open] form').requestSubmit()")
+    assert await page.until(f"{GUARDS}.length && {GUARDS}") == [
+        "When does the archive open? archive.md · opens at nine passed "
+    ]
+
+    await put(page, "guard", "warn")
+    while seen.get(f"/api/stores/{name}").json()["guard"] != "warn":
+        pass  # the store keeps the rule
+    await put(page, "guard", "hold")
+    while seen.get(f"/api/stores/{name}").json()["guard"] != "hold":
+        pass
+    await change("The archive is closed. <b>Go</b> home.", "The change is held. Searches use the old files.")
+    [wrong] = await page.until(f"{WRONG}.length && {WRONG}")
+    assert wrong == (
+        f"When does the archive open? Without the change: archive.md {ARCHIVE} "
+        "With the change: archive.md The archive is closed. <b>Go</b> home."
+    )
+    assert await page.run(text("main details summary")) == "Changed: 1"
+    assert await page.run("document.querySelectorAll('main b').length") == 0
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{text('#reviewstate')} === '变更已暂缓，搜索仍使用旧文件。'")
+    await page.run("document.querySelector('#language').click()")
+    await visit(page, "library", "documents", name)
+    await click(page, "Searches do not use the last change yet: review it.")
+    await click(page, "Accept")
+    await page.until(f"{text('#reviewstate')} === 'The change was accepted.'")
+    await page.until(f"{GUARDS}[0].endsWith('failed ')")
+
+    await change(ARCHIVE, "The change keeps all answers.")
+    await page.until(f"{GUARDS}[0].endsWith('passed ')")
+    await change("The archive is gone.", "The change is held. Searches use the old files.")
+    await click(page, "Reject")
+    await sound(seen)
+    await click(page, "Reject", "dialog[open]")
+    await page.until(f"{text('#reviewstate')} === 'The change was rejected.'")
+    assert seen.get(f"/api/stores/{name}").json()["paused"]
+    await click(page, "Remove When does the archive open?")
+    assert await page.until(text("main .empty h2")) == "No guard questions yet"
+    seen.delete(f"/api/stores/{name}")
