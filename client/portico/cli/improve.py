@@ -129,7 +129,7 @@ def _proposal_rows(baseline: HeldBackFigures, improvement: Improvement) -> Itera
         figures = proposal.figures
         comparison: Sequence[Any] = ("", "", "", "")
         if figures is not None:
-            costs = (dollars(each.cost) for each in (baseline, figures) if each.cost is not None)
+            costs = (dollars(row.cost) for row in (baseline, figures) if row.cost is not None)
             comparison = (
                 f"{baseline.score or 0:.2f} → {figures.score or 0:.2f}",
                 f"{baseline.seconds:.2f} → {figures.seconds:.2f}",

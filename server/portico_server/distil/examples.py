@@ -112,7 +112,7 @@ def _read(row: ChatRow, students: Collection[str]) -> TeacherCall | None:
         return None
     if choices[0].get("finish_reason") not in (None, "stop"):
         return None
-    texts: list[tuple[Any, Any]] = [(each.get("role"), each.get("content")) for each in messages]
+    texts: list[tuple[Any, Any]] = [(message.get("role"), message.get("content")) for message in messages]
     if not all(
         role in ("system", "developer", "user", "assistant") and isinstance(text, str) for role, text in texts
     ):

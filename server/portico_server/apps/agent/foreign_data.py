@@ -31,13 +31,15 @@ _FILE_TEXT: Final = re.compile(r"\s*\[File: ([^\n]{1,200})\]\n")
 
 def with_origins(message: AgentMessage, origins: Iterable[str]) -> AgentMessage:
     """Return the message with these origins in addition to its own."""
-    names = list(join_origins(_named(message), origins))
+    names = list(join_origins(_origin_names(message), origins))
     return replace(message, extra_info={**(message.extra_info or {}), "origins": names}) if names else message
 
 
 def origins_of(messages: Iterable[AgentMessage]) -> Origins:
     """Return the origins of the foreign data in messages."""
-    return join_origins(*(names for message in messages for names in (_named(message), _attached(message))))
+    return join_origins(
+        *(names for message in messages for names in (_origin_names(message), _file_names(message)))
+    )
 
 
 def withhold(messages: Iterable[AgentMessage]) -> list[AgentMessage]:
@@ -53,12 +55,12 @@ def withhold(messages: Iterable[AgentMessage]) -> list[AgentMessage]:
         about = message.extra_info or {}
         if message.type == TOOL_RESULT:
             if about.get("tool_call_id") in shown_ids:
-                out.append(replace(message, content=WITHHELD) if _named(message) else message)
+                out.append(replace(message, content=WITHHELD) if _origin_names(message) else message)
         elif message.type == TOOL_CALL:
-            if not _named(message):
+            if not _origin_names(message):
                 shown_ids |= {call["id"] for call in about.get("tool_calls", ())}
                 out.append(replace(message, content=""))
-        elif _named(message):
+        elif _origin_names(message):
             out.append(replace(message, content=WITHHELD, formatted=None))
         elif isinstance(message.content, list):
             out.append(replace(message, content=[part for part in message.content if not _file(part)]))
@@ -67,12 +69,12 @@ def withhold(messages: Iterable[AgentMessage]) -> list[AgentMessage]:
     return out
 
 
-def _named(message: AgentMessage) -> Sequence[str]:
+def _origin_names(message: AgentMessage) -> Sequence[str]:
     names = (message.extra_info or {}).get("origins")
     return [str(name) for name in names] if isinstance(names, list | tuple) else ()
 
 
-def _attached(message: AgentMessage) -> list[str]:
+def _file_names(message: AgentMessage) -> list[str]:
     parts = message.content if isinstance(message.content, list) else ()
     return [name for part in parts if (name := _file(part))]
 

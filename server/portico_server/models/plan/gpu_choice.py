@@ -104,8 +104,8 @@ class GpuPlanning:
         nodes = self.hardware.nodes if traits.spans_nodes else 1
         if "pipeline_parallel" not in options:
             # The GPUs of one node are a group. The plan uses the fewest nodes on which the model fits.
-            enough = (n for n in range(1, nodes) if need.smaller.tokens(counts[-1] * n) >= min_tokens)
-            groups = next(enough, nodes)
+            node_counts = (n for n in range(1, nodes) if need.smaller.tokens(counts[-1] * n) >= min_tokens)
+            groups = next(node_counts, nodes)
             counts = counts if groups == 1 else counts[-1:]
         count = next((n for n in counts if need.tokens(n * groups) >= wanted_tokens), counts[-1])
         split = count * groups
