@@ -1,4 +1,4 @@
-"""The small model that Portico includes learns two narrow tasks from the stored answers of a scripted larger model."""
+"""The small model that Portico includes learns a narrow task from the stored answers of a scripted larger model."""
 
 from __future__ import annotations
 
@@ -35,30 +35,6 @@ class Task:
         """Return 300 questions: each text after each opening."""
         return [f"{opening} {text}" for text in self.texts for opening in OPENINGS]
 
-
-TICKETS = {
-    "refund": ("I want my money back", "pay back the price", "return my payment"),
-    "delivery": ("my parcel is late", "the parcel did not come", "where is my parcel"),
-    "invoice": ("send me the bill", "the bill is wrong", "I need a new bill"),
-    "login": ("I forgot my password", "my password fails", "reset the password"),
-}
-"""Texts by label. Each occurs for five things."""
-
-THINGS = ("shoes", "lamp", "phone", "book", "chair")
-
-LABELLING = Task(
-    "Label it.",
-    [f"{text} ({thing})" for texts in TICKETS.values() for text in texts for thing in THINGS],
-    [
-        {"match": match, "content": label}
-        for match, label in (
-            ("money|pay", "refund"),
-            ("parcel", "delivery"),
-            ("bill", "invoice"),
-            ("pass", "login"),
-        )
-    ],
-)
 
 EXTRACTION = Task(
     "To JSON.",
@@ -97,10 +73,8 @@ def ask(client: httpx.Client, alias: str, task: Task, question: str, *, store: b
     return str(answer.json()["choices"][0]["message"]["content"])
 
 
-@pytest.mark.parametrize(("name", "task"), [("labels", LABELLING), ("fields", EXTRACTION)])
-def test_four_of_five_calls_are_answered_by_the_small_model_as_the_large_model_does(
-    daemon: Daemon, name: str, task: Task
-) -> None:
+def test_four_of_five_calls_are_answered_by_the_small_model_as_the_large_model_does(daemon: Daemon) -> None:
+    name, task = "fields", EXTRACTION
     with Client(daemon.url) as client, httpx.Client(base_url=daemon.url, timeout=300) as http:
         client.deployments.add(f"large-{name}", "fake://", parameters={"script": list(task.rules)})
         client.models.alias(name, f"large-{name}")
