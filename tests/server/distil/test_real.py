@@ -36,6 +36,8 @@ class Task:
         return [f"{opening} {text}" for text in self.texts for opening in OPENINGS]
 
 
+THINGS = ("shoes", "lamp", "phone", "book", "chair")
+
 EXTRACTION = Task(
     "To JSON.",
     [
