@@ -218,6 +218,9 @@ class Seen:
     def post(self, path: str, body: dict[str, Any]) -> None:
         httpx.post(f"{self.url}{path}", json=body, timeout=60).raise_for_status()
 
+    def put(self, path: str, body: dict[str, Any]) -> None:
+        httpx.put(f"{self.url}{path}", json=body, timeout=60).raise_for_status()
+
     def patch(self, path: str, body: dict[str, Any]) -> None:
         httpx.patch(f"{self.url}{path}", json=body, timeout=60).raise_for_status()
 

@@ -65,6 +65,13 @@ export interface AppVersion {
   warnings: string[];
 }
 
+/** A proposal that was applied: the new version of the app is the canary of the `alias`. */
+export interface AppliedProposal {
+  alias: string;
+  target: string;
+  weight: number;
+}
+
 /** A file that a run has created. Its content can be downloaded from `link`. */
 export interface Artifact {
   id: string;
@@ -699,11 +706,45 @@ export interface GuardQuestion {
   created_at: number;
 }
 
+/** The results of the held-back cases: means per case. `cost` is in US dollars. */
+export interface HeldBackFigures {
+  score: number | null;
+  seconds: number;
+  tokens: number;
+  cost: number | null;
+}
+
 /** The names of the prompts in an import, grouped by result. */
 export interface ImportedPrompts {
   added: string[];
   changed: string[];
   unchanged: string[];
+}
+
+/**
+ * An improvement of `version` of an `app`. Of its `cases`, the app answers `bad` badly; `diagnosed` of
+ * these were used to name the `part` that fails, the others and all good cases are `held_back`.
+ *
+ * `baseline` are the figures of the held-back cases without a change. `run_id` is the durable run with the events.
+ */
+export interface ImprovementDescription {
+  id: string;
+  app: string;
+  version: number;
+  eval_id: string;
+  run_id: string;
+  status: string;
+  created_at: number;
+  finished_at: number | null;
+  cases: number;
+  bad: number | null;
+  diagnosed: number | null;
+  held_back: number | null;
+  part: string | null;
+  diagnosis: PartRepairs[];
+  baseline: HeldBackFigures | null;
+  proposals: Proposal[];
+  error: EvalError | null;
 }
 
 /** Input tokens that were read from a cache. */
@@ -976,6 +1017,12 @@ export interface OutputItem {
   seconds: number;
 }
 
+/** How many of the diagnosed cases a replacement of this part repairs. */
+export interface PartRepairs {
+  part: string;
+  repaired: number;
+}
+
 /**
  * A ranked search result. `score` is in [0, 1], higher is better; `rank` counts from 1.
  *
@@ -1109,6 +1156,22 @@ export interface PromptTrial {
   arguments: Record<string, unknown>;
   answer: string;
   holds: string;
+}
+
+/**
+ * A proposed change of one part. `is_offered`: the held-back cases score higher with it, so that it can be
+ * applied; otherwise `reason` says why not. `worse` is the number of cases that passed only before the change.
+ * `figures` are missing if the change was not measured.
+ */
+export interface Proposal {
+  number: number;
+  part: string;
+  text: string;
+  changes: Record<string, unknown>;
+  is_offered: boolean;
+  reason: string;
+  figures: HeldBackFigures | null;
+  worse: number;
 }
 
 /** The number of objects that were removed or, with `dry_run`, would be removed. */

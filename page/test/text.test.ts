@@ -3,6 +3,8 @@ import { expect, test } from "vitest";
 import { readFrame } from "../src/api";
 import { quoted } from "../src/apps/Apps";
 import { linesOf } from "../src/apps/EvalSearch";
+import { beforeAndAfter, casesOf } from "../src/apps/Improvements";
+import { improvementTexts } from "../src/apps/improvementTexts";
 import { argumentsOf } from "../src/apps/Prompts";
 import { mentionAt } from "../src/chat/mention";
 import { asMarkdown, headline, toMessages } from "../src/chat/sessions";
@@ -11,6 +13,7 @@ import { requestFor } from "../src/chat/turn";
 import { stretches } from "../src/documents/Pieces";
 import { changesOf } from "../src/documents/Review";
 import { rightOn } from "../src/documents/Rights";
+import { reviewTexts } from "../src/documents/reviewTexts";
 import { bytes, placeLabel } from "../src/format";
 import { roundUp } from "../src/parts/Chart";
 import { link, readRoute } from "../src/route";
@@ -32,10 +35,14 @@ const numbered = (messages: ReturnType<typeof raw>[]) =>
 
 test("each word is there in both languages, with the same places for names", () => {
   const places = (text: string) => [...text.matchAll(/\{\w+\}/g)].map(String).sort();
-  for (const [word, text] of Object.entries(en)) {
-    expect(zh[word as keyof typeof en], word).toBeTruthy();
-    expect(places(zh[word as keyof typeof en]), word).toEqual(places(text));
-  }
+  for (const texts of [{ en, zh }, improvementTexts, reviewTexts] as Record<
+    "en" | "zh",
+    Record<string, string>
+  >[])
+    for (const [word, text] of Object.entries(texts.en)) {
+      expect(texts.zh[word], word).toBeTruthy();
+      expect(places(texts.zh[word] ?? ""), word).toEqual(places(text));
+    }
 });
 
 test("an address is read as it was written", () => {
@@ -360,4 +367,22 @@ test.each(["a@b", "1/2", "# heading", "苹果、香蕉", "和/或", ""])("the te
 test("a file with a new and an old content is a changed file", () => {
   const review = { new_files: ["new.md", "both.md"], old_files: ["both.md", "old.md"] };
   expect(changesOf(review).map(({ names }) => names)).toEqual([["new.md"], ["both.md"], ["old.md"]]);
+});
+
+test("a line of cases contains a case, or an object with a case", () => {
+  expect(casesOf('{"question": "one"}\n\n{"item": {"question": "two"}}\n')).toEqual([
+    { question: "one" },
+    { question: "two" },
+  ]);
+  expect(() => casesOf('{"question": "one"}\nnonsense')).toThrow("Line 2 is not JSON.");
+});
+
+test("a figure before and after a change is empty unless both were measured", () => {
+  const [before, after] = [
+    { score: 0.25, seconds: 1, tokens: 10, cost: null },
+    { score: 1, seconds: 2, tokens: 12, cost: 0.5 },
+  ];
+  expect(beforeAndAfter(before, after, "score", String)).toBe("0.25 → 1");
+  expect(beforeAndAfter(before, after, "cost", String)).toBe("");
+  expect(beforeAndAfter(before, null, "tokens", String)).toBe("");
 });

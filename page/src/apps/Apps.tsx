@@ -12,6 +12,7 @@ import {
   Dialog,
   Empty,
   FormDialog,
+  Lazy,
   type Loaded,
   pretty,
   Trouble,
@@ -27,9 +28,11 @@ import type { App, AppVersion, QuestionDescription, TraceStep } from "../types";
 import { t } from "../words/words";
 import { AppEditor, SpecText } from "./Editor";
 
-/** The apps, or the editor of one of them or of a new app. */
+/** The apps, the improvements of one of them, or the editor of an app or of a new app. */
 export function Apps() {
-  const [section, name = "", what] = route.value.rest;
+  const [section, name = "", what, id = ""] = route.value.rest;
+  if (what === "improvements")
+    return <Lazy name={what} load={() => import("./Improvements")} given={{ name, id }} />;
   const isEdited = section === NEW_APP || what === "edit";
   return isEdited ? <AppEditor key={name} name={name} /> : <AppList />;
 }
@@ -250,6 +253,7 @@ function Versions({ app, found }: { app: App; found: Loaded<AppVersion[]> }) {
           {t("edit")}
         </button>
         <Menu name={name}>
+          <a href={link("library", "apps", name, "improvements")}>{t("apps.improvements")}</a>
           <button type="button" onClick={() => setOpened("limits")}>
             {t("keys.limits")}
           </button>

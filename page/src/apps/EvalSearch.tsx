@@ -12,26 +12,10 @@ import type { EvalPlan, EvalRun, EvalSearch, Trial } from "../types";
 import { t } from "../words/words";
 import { POLL_INTERVAL_MS } from "./EvalRun";
 import { readMapping } from "./evalFile";
+import { isWorking, stateOf } from "./searchState";
 
 const MAX_LINES = 4;
 const MAX_SEARCHES = 100;
-
-const STATES = {
-  queued: "runs.queued",
-  in_progress: "runs.running",
-  completed: "runs.completed",
-  stopped: "searches.stopped",
-  canceled: "runs.cancelled",
-  failed: "runs.failed",
-} as const;
-
-function stateOf({ status }: { status: string }): string {
-  return t(STATES[status as keyof typeof STATES]);
-}
-
-function isWorking({ status }: { status: string }): boolean {
-  return status === "queued" || status === "in_progress";
-}
 
 /** The searches of an evaluation. Renders nothing if there are none. */
 export function Searches({ evalId }: { evalId: string }) {

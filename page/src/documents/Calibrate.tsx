@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { json, part } from "../api";
 import { count } from "../format";
 import { Chart } from "../parts/Chart";
+import { readJsonLines } from "../parts/jsonLines";
 import { Table } from "../parts/Table";
 import { Trouble, useWork } from "../parts/ui";
 import { go, link } from "../route";
@@ -47,18 +48,6 @@ function usedOf(store: Store): string {
     : t("calibrate.used", { weight: store.vector_weight });
 }
 
-/** Parses a text with one JSON object per line. Throws an `Error` that names the invalid line. */
-function questionsOf(text: string): unknown[] {
-  return text.split("\n").flatMap((line, number) => {
-    if (!line.trim()) return [];
-    try {
-      return [JSON.parse(line) as unknown];
-    } catch {
-      throw new Error(t("calibrate.badLine", { line: number + 1 }));
-    }
-  });
-}
-
 function Start({ store }: { store: Store }) {
   const [asks, setAsks] = useState(false);
   const [busy, error, work] = useWork();
@@ -68,7 +57,7 @@ function Start({ store }: { store: Store }) {
       const text = file instanceof File && file.name ? await file.text() : String(form.get("questions"));
       const wanted = asks
         ? { generate: Number(form.get("generate")), model: String(form.get("model")) }
-        : { questions: questionsOf(text) };
+        : { questions: readJsonLines(text, (line) => t("calibrate.badLine", { line })) };
       const begun = await json<{ run: string }>(`/api/stores/${part(store.id)}/calibrate`, { json: wanted });
       go(link("library", "documents", store.name, "calibrate", begun.run));
     });

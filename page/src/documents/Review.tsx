@@ -9,13 +9,15 @@ import { removeLater, useRemaining } from "../parts/Undo";
 import { Confirm, FormDialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
 import { refresh } from "../status";
 import type { GuardQuestion, ReviewedPassage, Store, StoreFile, StoreReview } from "../types";
-import { t } from "../words/words";
+import { t, textsOf } from "../words/words";
 import { type FileChange, FileChanges } from "./FileChanges";
+import { reviewTexts } from "./reviewTexts";
 
 const POLL_INTERVAL_MS = 2_000;
 const MAX_FILES = 1_000;
 /** The maximum number of added, and of removed, file names in a review. */
 const MAX_NAMES = 100;
+const say = textsOf(reviewTexts);
 const RULES = ["hold", "warn", "off"] as const;
 const COLOURS: Partial<Record<StoreReview["state"], string>> = {
   held: "bad",
@@ -50,7 +52,7 @@ export function View({ store }: { store: Store }) {
         <h1>{t("review.title")}</h1>
         {!questions.denied && (
           <button type="button" class="primary" onClick={() => setIsAdding(true)}>
-            {t("review.add")}
+            {say("add")}
           </button>
         )}
       </div>
@@ -59,8 +61,8 @@ export function View({ store }: { store: Store }) {
       {review.value && state !== "none" && (
         <ReviewView path={path} review={review.value} onSettle={review.reload} />
       )}
-      <h2>{t("review.questions")}</h2>
-      <Listing found={questions} none={t("review.none")} note={t("review.noneNote")}>
+      <h2>{say("questions")}</h2>
+      <Listing found={questions} none={say("none")} note={say("noneNote")}>
         {(listed) => <QuestionTable path={path} questions={listed} onRemove={questions.reload} />}
       </Listing>
       {isAdding && <NewQuestion path={path} onAdd={questions.reload} onClose={() => setIsAdding(false)} />}
@@ -79,11 +81,11 @@ function Rule({ store }: { store: Store }) {
   return (
     <div class="fields">
       <label>
-        <span>{t("review.rule")}</span>
+        <span>{say("rule")}</span>
         <select name="guard" disabled={busy} onChange={(event) => change(event.currentTarget.value)}>
           {RULES.map((rule) => (
             <option key={rule} value={rule} selected={rule === store.guard}>
-              {t(`review.${rule}`)}
+              {say(rule)}
             </option>
           ))}
         </select>
@@ -107,17 +109,17 @@ function ReviewView(props: { path: string; review: StoreReview; onSettle: () => 
   const isCut = Math.max(review.new_files.length, review.old_files.length) === MAX_NAMES;
   return (
     <>
-      <h2>{t("review.last")}</h2>
+      <h2>{say("last")}</h2>
       <p id="reviewstate" class={COLOURS[review.state] ?? "soft"} aria-live="polite">
-        {t(`review.${review.state}`)}
+        {say(review.state)}
       </p>
       {review.state === "held" && (
         <div class="actions">
           <button type="button" class="primary" disabled={busy} onClick={() => settle("accept")}>
-            {t("review.accept")}
+            {say("accept")}
           </button>
           <button type="button" class="danger" disabled={busy} onClick={() => setIsRejecting(true)}>
-            {t("review.reject")}
+            {say("reject")}
           </button>
         </div>
       )}
@@ -126,8 +128,8 @@ function ReviewView(props: { path: string; review: StoreReview; onSettle: () => 
         {review.wrong.map((answer) => (
           <li key={answer.id} class="card">
             <span class="name">{answer.question}</span>
-            <Quote label={t("review.present")} passage={answer.present_passage} />
-            <Quote label={t("review.new")} passage={answer.new_passage} />
+            <Quote label={say("present")} passage={answer.present_passage} />
+            <Quote label={say("new")} passage={answer.new_passage} />
           </li>
         ))}
         {review.unjudged.map(({ id, question, reason }) => (
@@ -141,8 +143,8 @@ function ReviewView(props: { path: string; review: StoreReview; onSettle: () => 
       {isCut && <p class="soft">{t("chunkers.first", { count: count(MAX_NAMES) })}</p>}
       {isRejecting && (
         <Confirm
-          title={t("review.rejectNote")}
-          does={t("review.reject")}
+          title={say("rejectNote")}
+          does={say("reject")}
           onClose={() => setIsRejecting(false)}
           onYes={() => settle("reject")}
         />
@@ -155,7 +157,7 @@ function Quote({ label, passage }: { label: string; passage: ReviewedPassage | n
   return (
     <>
       <p class="soft">
-        {label}: {passage?.filename ?? t("review.noPassage")}
+        {label}: {passage?.filename ?? say("noPassage")}
       </p>
       {passage && <blockquote>{passage.text}</blockquote>}
     </>
@@ -175,7 +177,7 @@ function QuestionTable(props: { path: string; questions: GuardQuestion[]; onRemo
     });
   return (
     <Table
-      label={t("review.questions")}
+      label={say("questions")}
       id="guardquestions"
       rows={questions}
       keyOf={(item) => item.id}
@@ -220,7 +222,7 @@ function NewQuestion(props: { path: string; onAdd: () => void; onClose: () => vo
     onAdd();
   };
   return (
-    <FormDialog title={t("review.add")} does={t("review.add")} onSend={add} onClose={onClose}>
+    <FormDialog title={say("add")} does={say("add")} onSend={add} onClose={onClose}>
       <label>
         <span>{t("evals.question")}</span>
         <input name="question" required maxLength={2_000} />
@@ -235,11 +237,11 @@ function NewQuestion(props: { path: string; onAdd: () => void; onClose: () => vo
         </datalist>
       </label>
       <label>
-        <span>{t("review.passage")}</span>
+        <span>{say("passage")}</span>
         <textarea name="passage" rows={3} maxLength={4_000} />
       </label>
       <label>
-        <span>{t("review.facts")}</span>
+        <span>{say("facts")}</span>
         <textarea name="facts" rows={2} />
       </label>
     </FormDialog>

@@ -1,4 +1,4 @@
-// The texts of the page in the user's language. Each language is one file.
+// The texts of the page in the user's language. Each language is one file; large views bring their own texts.
 
 import { effect, signal } from "@preact/signals";
 import { recall, remember } from "../kept";
@@ -7,8 +7,6 @@ import { zh } from "./zh";
 
 export type Word = keyof typeof en;
 export type Language = "en" | "zh";
-
-const WORDS: Record<Language, Record<Word, string>> = { en, zh };
 
 function preferred(): Language {
   const chosen = recall("language") || navigator.language;
@@ -26,9 +24,10 @@ effect(() => {
   document.documentElement.lang = language.value;
 });
 
-/** Returns the text for a key, with each `{name}` replaced by the given value. */
-export function t(word: Word, given: Record<string, string | number> = {}): string {
-  return WORDS[language.value][word].replace(/\{(\w+)\}/g, (whole, name: string) =>
-    String(given[name] ?? whole),
-  );
+/** Returns a function that returns the text for a key, with each `{name}` replaced by the given value. */
+export function textsOf<Key extends string>(texts: Record<Language, Record<Key, string>>) {
+  return (key: Key, given: Record<string, string | number> = {}): string =>
+    texts[language.value][key].replace(/\{(\w+)\}/g, (whole, name: string) => String(given[name] ?? whole));
 }
+
+export const t = textsOf<Word>({ en, zh });

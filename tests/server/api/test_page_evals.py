@@ -1,6 +1,6 @@
 """Evaluations in the page: created, run, rated item by item, rerun with another model, stopped and removed.
 
-Searches over their settings are covered too.
+Searches over their settings and improvements of apps are covered too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.browser import CHROMIUM, Page
-from tests.page import Seen, click, escape, sound, text, visit
+from tests.page import Seen, click, escape, fill, sound, text, visit
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -47,6 +47,21 @@ CONFIGURATION: dict[str, Any] = {
             "name": "sleeper",
             "source": "fake://",
             "parameters": {"script": [{"match": ".", "content": "Paris", "delay": 600}]},
+        },
+        {
+            "name": "local",
+            "source": "fake://",
+            "parameters": {
+                "script": [
+                    {"match": "in (Rome|Oslo)", "content": r"5 euros in \1"},
+                    {"content": "I do not know."},
+                ]
+            },
+        },
+        {
+            "name": "traveller",
+            "source": "fake://",
+            "parameters": {"script": [{"match": "in (.+)[?]", "content": r"5 euros in \1"}]},
         },
     ],
 }
@@ -367,3 +382,65 @@ async def test_two_runs_are_compared_and_their_items_opened(
     await page.until("location.hash.split('/').length === 7")
     if language == "zh":
         await page.run("document.querySelector('#language').click()")
+
+
+CITIES = ["Rome", "Oslo", "Bern", "Kyiv", "Lima", "Riga", "Bonn", "Graz", "Lyon", "Nice", "Pisa", "Turin"]
+PARKING = [{"question": f"How much is parking in {city}?", "answer": f"5 euros in {city}"} for city in CITIES]
+
+
+def rows_of(table: str) -> str:
+    """Return the JavaScript for the texts of a table's rows."""
+    rows = f"[...document.querySelectorAll('#{table} tbody tr')]"
+    return f"{rows}.map((it) => it.innerText.replace(/\\s+/g, ' ').trim())"
+
+
+async def test_the_failing_part_of_an_app_is_named_and_a_change_becomes_a_canary(seen: Seen) -> None:
+    page, name, alias = seen.page, f"parking{seen.width}", f"garage{seen.width}"
+    step = {"op": "llm", "name": "answer", "model": "local", "system": "Name the <b>price</b>."}
+    seen.post("/api/apps", {"name": name, "spec": {"portico_flow": 1, "step": step}})
+    await visit(page, "library", "apps", name)
+    await click(page, "Improvements", "dialog[open]")
+    assert await page.until(text("main .empty h2")) == "No improvements yet"
+    await sound(seen)
+    file = seen.folder / "cases.jsonl"
+    file.write_text(json.dumps(PARKING[0]) + "\nnonsense", encoding="utf-8")
+    await page.choose_file("#cases", file)
+    await click(page, "Find improvements", "dialog[open]")
+    assert "Line 2 is not JSON" in await page.until(text("dialog[open] .trouble"))
+    await sound(seen)
+    await escape(page)
+    file.write_text("\n".join(json.dumps(case) for case in PARKING), encoding="utf-8")
+    await page.choose_file("#cases", file)
+    await pick(page, "model", "traveller")
+    await click(page, "Find improvements", "dialog[open]")
+    await page.until(f"{text('#improvementstate')} === 'completed · v1'")
+    [improvement] = seen.get(f"/api/improvements?app={name}").json()["data"]
+    diagnosed, total = improvement["diagnosed"], improvement["cases"]
+    cases = await page.run(text("#improvementcases"))
+    assert cases.startswith(
+        f"Of {total} cases, the app answers 10 badly. {diagnosed} bad cases name the part"
+    )
+    assert cases.endswith("Failing part: model.")
+    assert f"model {diagnosed} / {diagnosed}" in await page.run(rows_of("diagnosis"))
+    [proposal] = await page.run(rows_of("proposals"))
+    assert proposal.startswith("model: ") and "→ 1.000" in proposal and proposal.endswith("0 Apply")
+    assert await page.run("document.querySelectorAll('main b').length") == 0
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{text('#improvementcases')}.endsWith('出问题的部分：模型。')")
+    await page.run("document.querySelector('#language').click()")
+
+    await click(page, "Apply")
+    await click(page, "Apply", "dialog[open]")
+    assert "has no alias" in await page.until(text("dialog[open] .trouble"))
+    await sound(seen)
+    seen.put(f"/api/aliases/{alias}", {"target": f"{name}@1"})
+    await fill(page, alias=alias)
+    await click(page, "Apply", "dialog[open]")
+    await page.until(f"location.hash === '#/run/canaries/{alias}' && {text('h1')} === '{alias}'")
+    canary = seen.get(f"/api/canaries/{alias}").json()
+    assert (canary["canary"]["target"], canary["weight"]) == (f"{name}@2", 0.1)
+    await visit(page, "library", "apps", name, "improvements")
+    [row] = await page.until(f"{rows_of('improvements')}.length && {rows_of('improvements')}")
+    assert row.endswith("v1 completed model")
+    await sound(seen)
