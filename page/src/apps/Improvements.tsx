@@ -24,12 +24,12 @@ const say = textsOf(improvementTexts);
 
 /** The improvements of the app `name`, or the improvement `id`. */
 export function View({ name, id }: { name: string; id: string }) {
-  const trail = { label: t("apps.improvements"), address: link("library", "apps", name, "improvements") };
-  useTrail(
-    { label: name, address: link("library", "apps", name) },
-    ...(id ? [trail, { label: id }] : [trail]),
-  );
-  return id ? <ImprovementPage key={id} id={id} /> : <Improvements name={name} />;
+  return id ? <ImprovementPage key={id} name={name} id={id} /> : <Improvements name={name} />;
+}
+
+function useImprovementTrail(name: string, label?: string): void {
+  const list = { label: t("apps.improvements"), address: link("library", "apps", name, "improvements") };
+  useTrail({ label: name, address: link("library", "apps", name) }, list, ...(label ? [{ label }] : []));
 }
 
 function partName(name: string): string {
@@ -49,6 +49,7 @@ function Improvements({ name }: { name: string }) {
     polled,
   );
   const [cases, setCases] = useState<File | null>(null);
+  useImprovementTrail(name);
   return (
     <>
       <h1>{t("apps.improvements")}</h1>
@@ -124,18 +125,21 @@ function NewImprovement({ app, cases, onClose }: { app: string; cases: File; onC
   );
 }
 
-function ImprovementPage({ id }: { id: string }) {
+function ImprovementPage({ name, id }: { name: string; id: string }) {
   const path = `/api/improvements/${part(id)}`;
   const found = useLoaded(() => json<ImprovementDescription>(path), path);
   const [chosen, setChosen] = useState<Proposal | null>(null);
   const improvement = found.value;
+  useImprovementTrail(name, improvement ? moment(improvement.created_at) : id);
   if (!improvement) return <Trouble error={found.error} retry={found.retry} />;
   const { bad, diagnosed, held_back: heldBack, part: failingPart, proposals } = improvement;
   return (
     <>
-      <h1>{moment(improvement.created_at)}</h1>
+      <h1>
+        {improvement.app}@{improvement.version}
+      </h1>
       <p class="soft" id="improvementstate" aria-live="polite">
-        {stateOf(improvement)} · v{improvement.version}
+        {stateOf(improvement)} · {moment(improvement.created_at)}
       </p>
       {isWorking(improvement) && (
         <ProgressCard

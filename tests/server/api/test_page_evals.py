@@ -413,7 +413,7 @@ async def test_the_failing_part_of_an_app_is_named_and_a_change_becomes_a_canary
     await page.choose_file("#cases", file)
     await pick(page, "model", "traveller")
     await click(page, "Find improvements", "dialog[open]")
-    await page.until(f"{text('#improvementstate')} === 'completed · v1'")
+    await page.until(f"{text('#improvementstate')}?.startsWith('completed') && {text('h1')} === '{name}@1'")
     [improvement] = seen.get(f"/api/improvements?app={name}").json()["data"]
     diagnosed, total = improvement["diagnosed"], improvement["cases"]
     cases = await page.run(text("#improvementcases"))
