@@ -135,7 +135,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0045"
+HEAD = "0044"
 """The migration that this version needs; defined here so that a start without a migration does not import Alembic."""
 
 # Counts the changes of each table that all daemons cache in memory. Used only on PostgreSQL, see db/postgres.

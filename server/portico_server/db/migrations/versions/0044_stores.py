@@ -1,4 +1,4 @@
-"""Questions that guard a store, and the reviews of the store's changes."""
+"""Questions that guard a store, the reviews of its changes, and where its vectors are searched."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ def upgrade() -> None:
     op.add_column("stores", Column("guard", String, nullable=False, server_default="hold"))
     op.add_column("stores", Column("has_review", Boolean, nullable=False, server_default=false()))
     op.add_column("store_files", Column("review", String, nullable=False, server_default=""))
+    op.add_column("stores", Column("index", String, nullable=False, server_default="embedded"))
+    op.add_column("stores", Column("next_index", String))
     op.create_table(
         "guard_questions",
         Column("id", String, primary_key=True),
