@@ -124,6 +124,9 @@ def turn_to(page: Path, turned: list[Path], served: Daemon) -> None:
         return
     turned[:] = [page]
     with Client(served.url) as client:
+        for canary in client.canaries.list():
+            if canary.status == "running":
+                client.canaries.rollback(canary.alias)
         for app in client.apps.list():
             if app.kind != "store":
                 client.apps.remove(app.name)
