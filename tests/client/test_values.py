@@ -14,7 +14,10 @@ from portico.schemas.daemon import Setting
 from portico.schemas.search import TraceStage
 from portico.schemas.stores import FileCounts, StoreFile
 
-STORE = {"id": "vs_1", "name": "docs", "description": "", "answers": "auto", "embedding_model": ""}
+STORE = {
+    **{"id": "vs_1", "name": "docs", "description": "", "answers": "auto", "embedding_model": ""},
+    **{"guard": "hold", "index": "embedded"},
+}
 
 
 def _read(answer: Any, call: Callable[[Client], Any]) -> Any:
