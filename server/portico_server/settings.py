@@ -446,7 +446,9 @@ class Settings:
     def unfinished_per_key(self) -> dict[str, int]:
         """Return the maximum number of unfinished runs per key, by kind; 0 for no limit."""
         kinds = ("flow", "responses", "batch", "eval", "eval_search", "finetune", "calibrate")
-        return {kind: getattr(self, f"{kind}_per_key") for kind in kinds}
+        bounds = {kind: getattr(self, f"{kind}_per_key") for kind in kinds}
+        # An improvement is a search, and a distillation contains a training.
+        return {**bounds, "improve": self.eval_search_per_key, "distil": self.finetune_per_key}
 
     @property
     def database_path(self) -> Path:

@@ -31,7 +31,8 @@ def client(sent: list[httpx.Request]) -> Iterator[Client]:
             return httpx.Response(
                 200, text=f"data: {'[DONE]' if chat else json.dumps({'type': 'finished'})}\n\n"
             )
-        store = dict.fromkeys(("id", "name", "description", "answers", "embedding_model"), "docs")
+        names = ("id", "name", "description", "answers", "embedding_model", "guard", "index")
+        store = dict.fromkeys(names, "docs")
         return httpx.Response(200, json={**store, "data": []})
 
     with Client("http://test", transport=httpx.MockTransport(answer)) as client:

@@ -30,7 +30,8 @@ def test_progress_is_measured_in_its_unit(progress: Progressed, said: str) -> No
 
 
 def test_a_store_counts_what_is_ready_waiting_and_failed() -> None:
-    names = dict.fromkeys(("id", "name", "description", "answers", "embedding_model"), "")
+    fields = ("id", "name", "description", "answers", "embedding_model", "guard", "index")
+    names = dict.fromkeys(fields, "")
     store = read(Store, {**names, "file_counts": {"in_progress": 2, "completed": 5, "failed": 1, "total": 8}})
     assert counts(store).plain == "5/7 ✗1"
 
