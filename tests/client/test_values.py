@@ -15,8 +15,13 @@ from portico.schemas.search import TraceStage
 from portico.schemas.stores import FileCounts, StoreFile
 
 STORE = {
-    **{"id": "vs_1", "name": "docs", "description": "", "answers": "auto", "embedding_model": ""},
-    **{"guard": "hold", "index": "embedded"},
+    "id": "vs_1",
+    "name": "docs",
+    "description": "",
+    "answers": "auto",
+    "embedding_model": "",
+    "guard": "hold",
+    "index": "embedded",
 }
 
 
