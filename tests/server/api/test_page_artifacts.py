@@ -99,12 +99,14 @@ async def until_heard(page: Page, message: str) -> None:
     await page.until(f"{HEARD}.includes({json.dumps(message)})")
 
 
-async def preview(page: Page) -> None:
-    """Open the newest artifact."""
-    await page.run(
+async def preview(page: Page, number: int = 1) -> None:
+    """Open the artifact with this number, once it has its button."""
+    button = (
         "[...document.querySelectorAll('#talk .codehead button')]"
-        ".findLast((it) => it.innerText === 'Preview').click()"
+        f".filter((it) => it.innerText === 'Preview')[{number - 1}]"
     )
+    await page.until(f"{button} && true")
+    await page.run(f"{button}.click()")
     await page.until("document.querySelector('dialog[open] iframe') && true")
 
 
@@ -135,7 +137,7 @@ async def test_an_app_of_an_answer_runs_and_its_versions_stay(seen: Seen) -> Non
     await escape_from_frame(page)
     await ask(page, "count twice as fast")
     await answered(page, 2)
-    await preview(page)
+    await preview(page, 2)
     await until_heard(page, "shown 2")
     assert "Version 2 of 2" in await page.run(text("dialog[open]"))
     await page.run(f"{HEARD}.length = 0")
