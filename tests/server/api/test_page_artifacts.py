@@ -164,7 +164,7 @@ async def test_a_drawing_is_shown_and_downloaded(seen: Seen) -> None:
     await page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
     await click(page, "Download", "dialog[open]")
     await page.until("document.querySelector('dialog[open]') && true")
-    while not (folder / "Dot.svg").is_file():
+    while not (folder / "Dot.svg").is_file() or not (folder / "Dot.svg").stat().st_size:
         await page.run("0")
     assert (folder / "Dot.svg").read_text(encoding="utf-8").strip() == SVG
     await escape(page)

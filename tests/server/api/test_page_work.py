@@ -69,7 +69,7 @@ async def downloaded(seen: Seen, name: str) -> bytes:
     """Return the content of a downloaded file, and remove the file."""
     path = seen.folder / name
     async with asyncio.timeout(PATIENCE):
-        while not path.is_file():
+        while not path.is_file() or not path.stat().st_size:  # the browser creates the file before it writes
             await seen.page.run("0")
     content = path.read_bytes()
     path.unlink()
