@@ -96,7 +96,7 @@ describe("suggestions for an agent", () => {
     expect(here("agents:\n  - agent: {name: pilot}\n    as: |")).toEqual(["tool", "handoff"]);
   });
   it("has the fields of the form that was begun", () => {
-    expect(here("tools:\n  - tool: clock\n    |")).toEqual(["as"]);
+    expect(here("tools:\n  - tool: clock\n    |")).toEqual(["as", "description"]);
     expect(here("tools:\n  - function: look\n    |")).toEqual(["as", "description", "parameters", "seconds"]);
     expect(here("output:\n  type: tool\n  tool_type: code\n  |")).toEqual([
       "begin",
