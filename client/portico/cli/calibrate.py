@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from portico.cli.json_lines import read_objects
 from portico.cli.progress import follow_result
 from portico.cli.render import print_json, print_rows
 from portico.cli.session import AsJson, connected
@@ -30,7 +30,7 @@ def calibrate(
     """Measure a store's search with different vector weights, on questions whose answers are known."""
     if (questions is None) == (generate is None):
         raise InvalidRequest("Give either --questions FILE or --generate NUMBER.", param="questions")
-    rows = None if questions is None else read_questions(questions)
+    rows = None if questions is None else read_objects(questions, "questions")
     with connected(context) as client:
         run = client.stores.calibrate(name, rows, generate=generate, model=model, apply=apply)
         result = follow_result(client, run, f"Measuring {name}")
@@ -57,21 +57,3 @@ def calibrate(
         typer.echo(f"Searches of '{name}' now use the weight {result['best']:g} for vectors.")
     else:
         typer.echo("No changes made; use --apply to apply the best weight.")
-
-
-def read_questions(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON objects of a file with one per line. Raise `InvalidRequest` for the first line that has none."""
-    questions = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise InvalidRequest(
-                f"Line {number} of {path} is not JSON: {error}.", param="questions"
-            ) from error
-        if not isinstance(value, dict):
-            raise InvalidRequest(f"Line {number} of {path} is not an object.", param="questions")
-        questions.append(value)
-    return questions

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from portico.cli.json_lines import read_objects
 from portico.cli.render import dollars, print_fields, print_json, print_rows, safe
 from portico.cli.session import AsJson, connected
-from portico.errors import InvalidRequest, NotFound
+from portico.errors import NotFound
 from portico.schemas.improvements import HeldBackFigures, Improvement
 
 if TYPE_CHECKING:
@@ -86,19 +86,10 @@ def _last(client: Client, name: str) -> Improvement:
 
 def _cases(path: Path) -> list[Mapping[str, Any]]:
     """Return the cases in a file. A line can contain a case, or an object with a case as its ``item``."""
-    cases: list[Mapping[str, Any]] = []
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            case = json.loads(line)
-        except ValueError as error:
-            raise InvalidRequest(f"Line {number} of {path} is not JSON: {error}.", param="data") from error
-        if not isinstance(case, Mapping):
-            raise InvalidRequest(f"Line {number} of {path} must be an object.", param="data")
-        item = case.get("item")
-        cases.append(item if isinstance(item, Mapping) else case)
-    return cases
+    documents = read_objects(path, "data")
+    return [
+        document["item"] if isinstance(document.get("item"), dict) else document for document in documents
+    ]
 
 
 def _print(improvement: Improvement) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from portico.cli.calibrate import read_questions
+from portico.cli.json_lines import read_objects
 from portico.cli.nouns import ID, print_listing, print_outcome, print_removed
 from portico.cli.render import one_line, print_fields, print_json, print_rows, shorten
 from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
@@ -74,7 +74,7 @@ def import_questions(
     as_json: AsJson = False,
 ) -> None:
     """Add guard questions from a file."""
-    items = [_question(item) for item in read_questions(file)]
+    items = [_question(item) for item in read_objects(file, "questions")]
     added_questions: list[GuardQuestion] = []
     with connected(context) as client:
         for start in range(0, len(items), MAX_SENT_QUESTIONS):
