@@ -31,7 +31,7 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.principal import Principal
-from portico_server.core.relay import Relay, RelayResponse
+from portico_server.core.relay import Relay, RelayResponse, single_chunk
 from portico_server.core.request import AppInput, Chat, ChatReply, Request, Result
 from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.servable import Card, Servable, relays
@@ -253,12 +253,8 @@ class SureSide(ModelSide):
         if self._sampled():
             sample = relayed_answer(plain_answer, stream=request.stream)
             self._judge(request.body.get("messages"), sample, request.body)
-        relay_response.chunks = _single(answer if request.body.get("logprobs") else plain_answer)
+        relay_response.chunks = single_chunk(answer if request.body.get("logprobs") else plain_answer)
         return relay_response
-
-
-async def _single(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 class Split:

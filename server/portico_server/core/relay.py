@@ -112,3 +112,8 @@ class RelayResponse:
 def event_data(event: bytes) -> bytes:
     """Return the data of a server-sent event, without its other fields."""
     return b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
+
+
+async def single_chunk(data: bytes) -> AsyncIterator[bytes]:
+    """Yield the data as a single chunk."""
+    yield data

@@ -147,11 +147,6 @@ async def read_moderation(model: RelayingModel, request: Moderate, context: Cont
     return Moderated(results, usage, model.card.name)
 
 
-async def single_chunk(data: bytes) -> AsyncIterator[bytes]:
-    """Yield the data as a single chunk."""
-    yield data
-
-
 async def close_chunks(chunks: AsyncIterator[bytes]) -> None:
     """Close an iterator if it can be closed."""
     aclose = getattr(chunks, "aclose", None)

@@ -14,7 +14,7 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.media import FILES_CAPABILITY, Draw, Speak, Transcribe, holds_files
-from portico_server.core.relay import CAPABILITY, AdapterScale, Relay, RelayResponse
+from portico_server.core.relay import CAPABILITY, AdapterScale, Relay, RelayResponse, single_chunk
 from portico_server.core.request import Chat, Detokenize, Embed, Moderate, Request, Rerank, Result, Tokenize
 from portico_server.core.servable import FUSION_WEIGHT, Card
 from portico_server.models import answers, attachment, media_answers
@@ -267,7 +267,7 @@ class Deployment:
             else:
                 running_engine = await self._wait_briefly(lease, context)
                 if running_engine is None:
-                    relay_response = RelayResponse("text/event-stream", answers.single_chunk(b""))
+                    relay_response = RelayResponse("text/event-stream", single_chunk(b""))
                     chunks = self._relay_when_loaded(request, context, lease, relay_response)
                     relay_response.chunks = HeldAnswer(chunks, lambda _: lease.leave())
                     return relay_response

@@ -17,8 +17,7 @@ from portico_server.core.errors import (
     InvalidRequest,
     PorticoError,
 )
-from portico_server.core.relay import Relay, RelayResponse
-from portico_server.models.answers import single_chunk
+from portico_server.core.relay import Relay, RelayResponse, single_chunk
 from portico_server.models.engines.a2a.answer import AgentAnswer, AnswerPiece
 from portico_server.models.engines.a2a.card import (
     RemoteAgent,

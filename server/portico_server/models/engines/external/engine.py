@@ -56,11 +56,11 @@ class GpuServer(ABC):
     ) -> server.ServerProgram:
         """Return the command line of the server for a model and ``adapters``. Blocks."""
 
-    def over_nodes(
-        self, program: server.ServerProgram, spec: ModelSpec, resources: Resources
+    def program_on(
+        self, resources: Resources, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale]
     ) -> server.ServerProgram:
-        """Return the program that runs the model on several nodes. Only engines with ``spans_nodes`` need it."""
-        raise NotImplementedError
+        """Return the command line for these resources. An engine with ``spans_nodes`` overrides this. Blocks."""
+        return self.program(spec, path, adapters)
 
     @property
     def options(self) -> server_options.ServerOptions:
@@ -155,12 +155,9 @@ class GpuServer(ABC):
         self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
         """Start the server with these adapters, and wait until the server responds. Raises `PorticoError`."""
-        program = await pools.MODELS.run(self.program, spec, path, adapters)
-        if site.resources.nodes > 1:
-            program = self.over_nodes(program, spec, site.resources)
         running = await server.start_server(
             self.name,
-            program,
+            await pools.MODELS.run(self.program_on, site.resources, spec, path, adapters),
             spec,
             path,
             site,

@@ -15,8 +15,7 @@ from portico.wire import Usage
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.fields import LOGIT_BIAS
-from portico_server.core.relay import Relay, RelayResponse
-from portico_server.models.answers import single_chunk
+from portico_server.core.relay import Relay, RelayResponse, single_chunk
 from portico_server.models.embedding_wire import (
     dimensions_of,
     document,

@@ -19,8 +19,8 @@ import orjson
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.media import Attachment
-from portico_server.core.relay import Operation, Relay, RelayResponse
-from portico_server.models.answers import close_chunks, single_chunk
+from portico_server.core.relay import Operation, Relay, RelayResponse, single_chunk
+from portico_server.models.answers import close_chunks
 from portico_server.models.openai_wire import error_in, frame
 from portico_server.models.token_usage import usage_in
 from portico_server.models.transport import CONNECTION_ERRORS, Upstream

@@ -13,8 +13,8 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, PorticoError
-from portico_server.core.relay import Relay, RelayResponse
-from portico_server.models.answers import close_chunks, single_chunk
+from portico_server.core.relay import Relay, RelayResponse, single_chunk
+from portico_server.models.answers import close_chunks
 from portico_server.models.engines.openai_client.media import MEDIA_OPERATIONS, forward_media
 from portico_server.models.openai_wire import error_in, frame
 from portico_server.models.token_usage import usage_in

@@ -12,8 +12,8 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed
-from portico_server.core.relay import Relay, RelayResponse
-from portico_server.models.answers import close_chunks, single_chunk
+from portico_server.core.relay import Relay, RelayResponse, single_chunk
+from portico_server.models.answers import close_chunks
 from portico_server.models.embedding_wire import document, encoding_of, vector_of
 from portico_server.models.engines.openai_client.quirks import Quirks, fit_body, fit_image_request
 from portico_server.models.protocol import EngineClient

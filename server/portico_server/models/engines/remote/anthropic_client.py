@@ -9,8 +9,8 @@ import aiohttp
 import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.relay import OriginalRequest, Relay, RelayResponse
-from portico_server.models.answers import close_chunks, single_chunk
+from portico_server.core.relay import OriginalRequest, Relay, RelayResponse, single_chunk
+from portico_server.models.answers import close_chunks
 from portico_server.models.engines.remote.anthropic_answers import (
     CompletionStream,
     completion_of,

@@ -243,13 +243,16 @@ class Vllm(GpuServer):
             environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
         return server.ServerProgram([*line, *self.arguments(spec)], environment)
 
-    def over_nodes(
-        self, program: server.ServerProgram, spec: ModelSpec, resources: Resources
+    def program_on(
+        self, resources: Resources, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale]
     ) -> server.ServerProgram:
-        """Return the program with one process on each node; the first node serves.
+        """Return the program; on several nodes, with one process on each node, of which the first serves.
 
         The GPUs of a node share each layer, and the nodes divide the layers, unless the model's parameters differ.
         """
+        program = self.program(spec, path, adapters)
+        if resources.nodes <= 1:
+            return program
         sizes = {
             "tensor_parallel": max(1, resources.gpus),
             "pipeline_parallel": resources.nodes,

@@ -10,8 +10,7 @@ from tests.server.models.engines.remote.provider import Answer, completion, serv
 
 from portico.testing.model_fixture import ModelFixture, user
 from portico_server.core.errors import InvalidRequest, TooMany
-from portico_server.core.relay import Relay, RelayResponse
-from portico_server.models.answers import single_chunk
+from portico_server.core.relay import Relay, RelayResponse, single_chunk
 from portico_server.models.engines.remote import pacing
 from portico_server.models.engines.remote.pacing import PacedClient, reserved_tokens
 from portico_server.models.engines.remote.target import find_target
