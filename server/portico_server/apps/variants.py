@@ -18,7 +18,7 @@ class DeployedVariants:
     def __init__(self, apps: DeployedApps) -> None:
         self._apps = apps
 
-    def known(self, caller: Principal) -> Sequence[str]:
+    def names(self, caller: Principal) -> Sequence[str]:
         return [row.name for row, _version in self._apps.index.list(caller)]
 
     async def variant(

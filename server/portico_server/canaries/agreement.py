@@ -24,11 +24,9 @@ def agreement(answer: str, reference: str) -> float:
     reference_words = words(reference)
     if len(reference_words) > MAX_LABEL_WORDS:
         return fuzzy(answer, reference)
-    return (
-        float(words(answer) == reference_words)
-        if reference_words
-        else float(answer.strip() == reference.strip())
-    )
+    if not reference_words:
+        return float(answer.strip() == reference.strip())
+    return float(words(answer) == reference_words)
 
 
 def _json_fields(text: str) -> Any:

@@ -29,5 +29,5 @@ def take_logprobs(data: bytes, *, stream: bool) -> tuple[bytes, list[float]]:
 
 
 def confidence(logprobs: Sequence[float]) -> float:
-    """Return the geometric mean of the tokens' probabilities, from 0 to 1; 0 if there are no tokens."""
+    """Return the geometric mean of the probabilities of the tokens, from 0 to 1. Without tokens, return 0."""
     return math.exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0

@@ -30,7 +30,7 @@ class AppParts:
 class AppVariants(Protocol):
     """The deployed apps of the daemon, injected by the composition root."""
 
-    def known(self, caller: Principal) -> Sequence[str]:
+    def names(self, caller: Principal) -> Sequence[str]:
         """Return the names of the apps that the caller may call."""
 
     async def variant(

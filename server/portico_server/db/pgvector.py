@@ -138,7 +138,7 @@ def begin_move(connection: Connection, store_id: str, index: IndexName) -> None:
 
 
 def finish_move(connection: Connection, store_id: str, index: IndexName) -> bool:
-    """Let searches use the index that has been filled. Return false if it is no longer the store's next index."""
+    """Make ``index``, which is complete, the one that searches use. Return false if the move was called off."""
     condition = (stores.c.id == store_id) & (stores.c.next_index == index)
     statement = update(stores).where(condition).values(index=index, next_index=None)
     if connection.execute(statement).rowcount == 0:

@@ -262,14 +262,14 @@ class EvalSearches:
             raise NotFound(
                 f"The search '{row.id}' does not have this trial.", code="trial_not_found", param="trial"
             )
-        changes = of_apps(run_row.settings, self._services.variants.known(caller))
+        changes = of_apps(run_row.settings, self._services.variants.names(caller))
         unapplied = {path: value for path, value in run_row.settings.items() if not path.startswith(APPS)}
         if row.spec.get("fine_tuning"):
             into = str(row.spec["fine_tuning"].get(INTO) or "model")
             model = run_row.metadata.get("model")
             unapplied = {path: value for path, value in unapplied.items() if not path.startswith(TUNING)}
             if into.startswith(APPS):
-                changes = of_apps({**run_row.settings, into: model}, self._services.variants.known(caller))
+                changes = of_apps({**run_row.settings, into: model}, self._services.variants.names(caller))
             else:
                 unapplied[into] = model
         if not changes:

@@ -79,7 +79,7 @@ class Trials:
             read = source.read(document)
             await check(self._services, read, self._caller)
             self._sources[key] = read
-        changes = of_apps(settings, self._services.variants.known(self._caller))
+        changes = of_apps(settings, self._services.variants.names(self._caller))
         instead = {name: await self._app(name, changed_spec) for name, changed_spec in changes.items()}
         return PreparedTrial(trial_settings, self._sources[key], instead, training)
 

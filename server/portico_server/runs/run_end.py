@@ -24,7 +24,7 @@ class RunEnds:
         self._scheduler = scheduler
 
     async def wait(self, run_id: str) -> RunRow | None:
-        """Return the row of a run once it has ended, or ``None`` if it is no longer stored."""
+        """Wait until a run has ended, and return its row; ``None`` if the run was deleted."""
         attempt = None
         while True:
             living = await self._runner.arrival(run_id, CHECK_INTERVAL_S, after=attempt)

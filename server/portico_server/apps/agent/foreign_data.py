@@ -17,7 +17,7 @@ from portico_server.core.origins import Origins, join_origins
 from portico_server.core.request import ChatReply
 
 WITHHELD: Final = "[withheld]"
-"""Text that stands for foreign data that the model does not see."""
+"""Text in place of foreign data that is hidden from the model."""
 
 MAX_REHEARSED_CALLS: Final = 6
 """Maximum number of model calls that check whether calls of tools depend on foreign data."""
@@ -26,7 +26,7 @@ Propose: TypeAlias = Callable[[Sequence[AgentMessage]], Awaitable[ChatReply]]
 """Returns the model's answer to a memory, with the calls that it contains."""
 
 _FILE_TEXT: Final = re.compile(r"\s*\[File: ([^\n]{1,200})\]\n")
-"""The beginning of the text that stands for an attached file: `portico_server.knowledge.attachments`."""
+"""How the text of an attached file begins, see `portico_server.knowledge.attachments`."""
 
 
 def with_origins(message: AgentMessage, origins: Iterable[str]) -> AgentMessage:

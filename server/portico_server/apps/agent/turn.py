@@ -139,7 +139,7 @@ class AgentTurn:
     """Number of model calls."""
     before: int = 0
     """Tokens that the whole tree used before this turn."""
-    known: tuple[facts.RecalledFact, ...] = ()
+    recalled_facts: tuple[facts.RecalledFact, ...] = ()
     """Facts recalled from earlier conversations."""
     origins: Origins = ()
     """The origins of the foreign data that the model has read in this turn."""
@@ -171,7 +171,7 @@ class AgentTurn:
         await self.tools.grasp(self.ask_agent)
         long_term = self.spec.memory.long_term
         if long_term is not None:
-            self.known = await self._recall(long_term, message)
+            self.recalled_facts = await self._recall(long_term, message)
         async with time_limit(self.spec.limits.seconds, self.context, self.spec.name):
             reply = await self._speaker(message)
         if self.spec.final:
@@ -225,7 +225,7 @@ class AgentTurn:
         are informed.
         """
         try:
-            known_facts = [fact.text for fact in self.known]
+            known_facts = [fact.text for fact in self.recalled_facts]
             chat_reply = await self._call(facts.question(message, reply, known_facts))
             new_facts = facts.facts_in(chat_reply.content, known_facts)
             if new_facts:
@@ -315,11 +315,11 @@ class AgentTurn:
             self.origins,
             origins_of(recalled_memory.messages),
             summary_origins if recalled_memory.summary else (),
-            *(fact.origins for fact in self.known),
+            *(fact.origins for fact in self.recalled_facts),
         )
         return aggregate(
             self.spec,
-            self._system(recalled_memory.summary, self.known),
+            self._system(recalled_memory.summary, self.recalled_facts),
             recalled_memory.messages,
             result=result,
         )
@@ -333,7 +333,7 @@ class AgentTurn:
         result: str = "",
     ) -> ChatReply:
         """Return the model's answer to ``memory``, and to the parts of the system message without foreign data."""
-        known_facts = [fact for fact in self.known if not fact.origins]
+        known_facts = [fact for fact in self.recalled_facts if not fact.origins]
         state = await self.session.state(self.path)
         summary = "" if state.get("summary_origins") else self.recalled_memory.summary
         messages = aggregate(self.spec, self._system(summary, known_facts), memory, result=result)
