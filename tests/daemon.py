@@ -113,6 +113,8 @@ def running(
     try:
         yield daemon
     finally:
-        if daemon.process.poll() is None:
-            daemon.stop()
-        daemon.close()
+        try:
+            if daemon.process.poll() is None:
+                daemon.stop()
+        finally:
+            daemon.close()
