@@ -4,13 +4,22 @@ import { useState } from "preact/hooks";
 import { json, type ListPage, part } from "../api";
 import { count, dollars, duration, moment } from "../format";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Dialog, Empty, pretty, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
+import {
+  Confirm,
+  Dialog,
+  Empty,
+  pretty,
+  Trouble,
+  useLoaded,
+  usePages,
+  useWatched,
+  useWork,
+} from "../parts/ui";
 import { useTrail } from "../places/trail";
 import { go, link, route } from "../route";
 import type { EvalRun, OutputItem } from "../types";
 import { t } from "../words/words";
 
-export const POLL_INTERVAL_MS = 2_000;
 /** Number of items in a request. */
 export const PAGE_SIZE = 100;
 const OUTCOMES = ["pass", "fail", "error"] as const;
@@ -74,16 +83,7 @@ export function RunProgress({ run }: { run: EvalRun }) {
 /** One run: its status and the results of its items. */
 export function EvalRunPage({ evalId, id }: { evalId: string; id: string }) {
   const path = `/v1/evals/${part(evalId)}/runs/${part(id)}`;
-  const [polled, setPolled] = useState(0);
-  const found = useLoaded(
-    async () => {
-      const run = await json<EvalRun>(path);
-      setPolled(isWorking(run) ? POLL_INTERVAL_MS : 0);
-      return run;
-    },
-    path,
-    polled,
-  );
+  const found = useWatched(() => json<EvalRun>(path), path, isWorking);
   const [removing, setRemoving] = useState(false);
   const [busy, error, work] = useWork();
   const run = found.value;

@@ -5,12 +5,11 @@ import { json, part, rows } from "../api";
 import { count, dollars, duration, moment } from "../format";
 import { Chart, type Line } from "../parts/Chart";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, Dialog, Trouble, useWatched, useWork } from "../parts/ui";
 import { useTrail } from "../places/trail";
 import { go, link } from "../route";
 import type { EvalPlan, EvalRun, EvalSearch, Trial } from "../types";
 import { t } from "../words/words";
-import { POLL_INTERVAL_MS } from "./EvalRun";
 import { readMapping } from "./evalFile";
 import { isWorking, stateOf } from "./searchState";
 
@@ -20,15 +19,10 @@ const MAX_SEARCHES = 100;
 /** The searches of an evaluation. Renders nothing if there are none. */
 export function Searches({ evalId }: { evalId: string }) {
   const path = `/api/evals/${part(evalId)}/searches`;
-  const [polled, setPolled] = useState(0);
-  const found = useLoaded(
-    async () => {
-      const listed = await rows<EvalSearch>(`${path}?limit=${MAX_SEARCHES}`);
-      setPolled(listed.some(isWorking) ? POLL_INTERVAL_MS : 0);
-      return listed;
-    },
+  const found = useWatched(
+    () => rows<EvalSearch>(`${path}?limit=${MAX_SEARCHES}`),
     path,
-    polled,
+    (listed) => listed.some(isWorking),
   );
   return (
     <>
@@ -69,16 +63,7 @@ export function Searches({ evalId }: { evalId: string }) {
 /** One search: its status, the scores of its trials, and the trials that can be deployed. */
 export function EvalSearchPage({ evalId, id }: { evalId: string; id: string }) {
   const path = `/api/evals/${part(evalId)}/searches/${part(id)}`;
-  const [polled, setPolled] = useState(0);
-  const found = useLoaded(
-    async () => {
-      const search = await json<EvalSearch>(path);
-      setPolled(isWorking(search) ? POLL_INTERVAL_MS : 0);
-      return search;
-    },
-    path,
-    polled,
-  );
+  const found = useWatched(() => json<EvalSearch>(path), path, isWorking);
   const [busy, error, work] = useWork();
   const [applied, setApplied] = useState<Record<string, number> | null>(null);
   const search = found.value;

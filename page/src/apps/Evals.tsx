@@ -7,14 +7,24 @@ import { count, dollars, duration, moment } from "../format";
 import { Chart, type Line } from "../parts/Chart";
 import { Menu } from "../parts/Menu";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Empty, FormDialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import {
+  Confirm,
+  Empty,
+  FormDialog,
+  Listing,
+  pretty,
+  Trouble,
+  useLoaded,
+  useWatched,
+  useWork,
+} from "../parts/ui";
 import { useTrail } from "../places/trail";
 import { go, link, route } from "../route";
 import { status, targets } from "../status";
 import type { EvalObject, EvalRun } from "../types";
 import { t } from "../words/words";
 import { CompareDialog, EvalComparison } from "./EvalCompare";
-import { EvalRunPage, isWorking, POLL_INTERVAL_MS, RunProgress, scoreOf, stateOf } from "./EvalRun";
+import { EvalRunPage, isWorking, RunProgress, scoreOf, stateOf } from "./EvalRun";
 import { EvalSearchPage, NewSearch, Searches } from "./EvalSearch";
 import { readEvalFile } from "./evalFile";
 
@@ -191,17 +201,15 @@ export function Asked({ chosen, none }: { chosen: string; none?: string }) {
 function EvalPage({ id }: { id: string }) {
   const path = `/v1/evals/${part(id)}`;
   const test = useLoaded(() => json<EvalObject>(path), path);
-  const [polled, setPolled] = useState(0);
-  const runs = useLoaded(
+  const runs = useWatched(
     async () => {
       const found = await everyRow(MAX_RUNS, (after) =>
         json<ListPage<EvalRun>>(`${path}/runs?limit=100&order=desc${after}`),
       );
-      setPolled(found.some(isWorking) ? POLL_INTERVAL_MS : 0);
       return found.filter((run) => !run.search_id);
     },
     `${path}/runs`,
-    polled,
+    (found) => found.some(isWorking),
   );
   const [opened, setOpened] = useState<"" | "compare" | "rename" | "run" | "search" | "remove">("");
   const [busy, error, work] = useWork();

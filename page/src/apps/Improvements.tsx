@@ -6,7 +6,7 @@ import { count, dollars, duration, moment } from "../format";
 import { FileDrop } from "../parts/FileDrop";
 import { readJsonLines } from "../parts/jsonLines";
 import { soft, Table } from "../parts/Table";
-import { FormDialog, Listing, Trouble, useLoaded } from "../parts/ui";
+import { FormDialog, Listing, Trouble, useLoaded, useWatched } from "../parts/ui";
 import { useTrail } from "../places/trail";
 import { go, link } from "../route";
 import { ProgressCard } from "../run/ProgressCard";
@@ -16,7 +16,6 @@ import { t, textsOf } from "../words/words";
 import { improvementTexts } from "./improvementTexts";
 import { isWorking, stateOf } from "./searchState";
 
-const POLL_INTERVAL_MS = 3_000;
 const MAX_IMPROVEMENTS = 100;
 const DEFAULT_WEIGHT = 0.1;
 
@@ -38,15 +37,10 @@ function partName(name: string): string {
 
 function Improvements({ name }: { name: string }) {
   const path = `/api/improvements?app=${part(name)}&limit=${MAX_IMPROVEMENTS}`;
-  const [polled, setPolled] = useState(0);
-  const found = useLoaded(
-    async () => {
-      const listed = await rows<ImprovementDescription>(path);
-      setPolled(listed.some(isWorking) ? POLL_INTERVAL_MS : 0);
-      return listed;
-    },
+  const found = useWatched(
+    () => rows<ImprovementDescription>(path),
     path,
-    polled,
+    (listed) => listed.some(isWorking),
   );
   const [cases, setCases] = useState<File | null>(null);
   useImprovementTrail(name);

@@ -4,13 +4,12 @@ import { useState } from "preact/hooks";
 import { json, part, rows, send } from "../api";
 import { count, placeLabel } from "../format";
 import { soft, Table } from "../parts/Table";
-import { FormDialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import { FormDialog, Trouble, useLoaded, useWatched, useWork } from "../parts/ui";
 import { go, link } from "../route";
 import { status } from "../status";
 import type { Chunker, ChunkGroup, Cut, Store, StoreFile } from "../types";
 import { t } from "../words/words";
 
-const POLL_INTERVAL_MS = 2_000;
 const MAX_FILES = 1_000;
 const MAX_CHUNKS = 200;
 /** The initial choices. The third column is empty until the user chooses a chunker. */
@@ -257,15 +256,10 @@ function UseDialog(props: { cut: Cut; store: Store; onClose: () => void; onMake:
 
 function Groups({ store }: { store: Store }) {
   const path = `/api/stores/${part(store.id)}/groups`;
-  const [polled, setPolled] = useState(0);
-  const found = useLoaded(
-    async () => {
-      const groups = await rows<ChunkGroup>(path);
-      setPolled(groups.some((group) => group.waiting) ? POLL_INTERVAL_MS : 0);
-      return groups;
-    },
+  const found = useWatched(
+    () => rows<ChunkGroup>(path),
     `${path} ${store.file_counts.total}`,
-    polled,
+    (groups) => groups.some((group) => group.waiting),
   );
   const [busy, error, work] = useWork();
   const own = found.value?.[0]?.name;

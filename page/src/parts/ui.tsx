@@ -12,6 +12,7 @@ import { useWork } from "./work";
 export { useWork };
 
 const LINE_HEIGHT_PX = 24;
+const WATCH_INTERVAL_MS = 2_000;
 
 /** An error, with a way to retry. */
 export function Trouble({ error, retry }: { error: string; retry?: (() => void) | undefined }) {
@@ -231,6 +232,20 @@ export function useLoaded<T>(load: () => Promise<T>, about: string, intervalMs =
   }, [about, round, intervalMs, isLocked, key.value]);
   const reload = () => setRound((before) => before + 1);
   return { value, error, denied, reload, retry: denied ? undefined : reload };
+}
+
+/** Loads data, and reloads it while `isChanging` is true of it. */
+export function useWatched<T>(load: () => Promise<T>, about: string, isChanging: (value: T) => boolean) {
+  const [intervalMs, setIntervalMs] = useState(0);
+  return useLoaded(
+    async () => {
+      const value = await load();
+      setIntervalMs(isChanging(value) ? WATCH_INTERVAL_MS : 0);
+      return value;
+    },
+    about,
+    intervalMs,
+  );
 }
 
 /**

@@ -36,7 +36,7 @@ class BaselineComparison:
             raise EngineFailed(f"'{row.baseline}' is not a model, so its answers cannot be compared.")
         request = Relay("chat/completions", {**sample.body, "model": row.baseline, "stream": False})
         response = await self._runner.relay(baseline, row.alias, request, caller, kind=COMPARISON_RUN_KIND)
-        data = b"".join([chunk async for chunk in response.chunks])
+        data = await response.read()
         answer = relayed_answer(data, stream=False)
         if answer is None:
             raise EngineFailed(f"'{row.baseline}' did not return a valid answer.")

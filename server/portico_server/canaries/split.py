@@ -240,7 +240,7 @@ class SureSide(ModelSide):
             # The answer of another protocol would contain no log probabilities.
             body = {**request.body, "model": self.servable.card.name, "logprobs": True}
             relay_response = await self._reach(replace(request, body=body, original=None), context)
-            answer = b"".join([chunk async for chunk in relay_response.chunks])
+            answer = await relay_response.read()
         except PorticoError as error:
             self._count(error, perf_counter() - began, Usage())
             return await self._fallback.relay(request, context)

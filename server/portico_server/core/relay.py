@@ -108,6 +108,10 @@ class RelayResponse:
     answered_by: str = ""
     """The name of the model that answers, if it differs from the requested model."""
 
+    async def read(self) -> bytes:
+        """Return the whole response, once it is complete."""
+        return b"".join([chunk async for chunk in self.chunks])
+
 
 def event_data(event: bytes) -> bytes:
     """Return the data of a server-sent event, without its other fields."""

@@ -258,7 +258,7 @@ class DistillationWork:
         response = await self._services.runner.relay(
             servable, model, Relay("chat/completions", body), self._caller, kind=JUDGED_RUN_KIND
         )
-        data, logprobs = take_logprobs(b"".join([chunk async for chunk in response.chunks]), stream=False)
+        data, logprobs = take_logprobs(await response.read(), stream=False)
         answer = relayed_answer(data, stream=False)
         if answer is None:
             raise EngineFailed(f"'{model}' did not return a valid answer.")

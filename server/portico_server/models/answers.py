@@ -89,7 +89,7 @@ async def read_vectors(model: RelayingModel, request: Embed, context: Context) -
         expected_count = sum(map(len, request.spans))
     relay_response = await model.relay(Relay("embeddings", body), context)
     try:
-        data = b"".join([chunk async for chunk in relay_response.chunks])
+        data = await relay_response.read()
     finally:
         await close_chunks(relay_response.chunks)
     try:
@@ -118,7 +118,7 @@ async def read_ranking(model: RelayingModel, request: Rerank, context: Context) 
         body["top_n"] = request.top_n
     relay_response = await model.relay(Relay("rerank", body), context)
     try:
-        data = b"".join([chunk async for chunk in relay_response.chunks])
+        data = await relay_response.read()
     finally:
         await close_chunks(relay_response.chunks)
     try:
@@ -196,7 +196,7 @@ async def whole_answer(model: RelayingModel, request: Relay, context: Context) -
     """Return the bytes of a complete answer, its media type, and the usage of the call."""
     relay_response = await model.relay(request, context)
     try:
-        data = b"".join([chunk async for chunk in relay_response.chunks])
+        data = await relay_response.read()
     finally:
         await close_chunks(relay_response.chunks)
     return data, relay_response.media_type, relay_response.usage

@@ -80,9 +80,7 @@ async def _stream_transcript(model: RelayingModel, relay: Relay, context: Contex
         if not relay_response.media_type.startswith(
             "text/event-stream"
         ):  # the model ignores 'stream' and returns a whole document
-            return _transcript_of(
-                model, b"".join([chunk async for chunk in relay_response.chunks]), relay_response.usage
-            )
+            return _transcript_of(model, await relay_response.read(), relay_response.usage)
         async for chunk in relay_response.chunks:
             for data in map(event_data, chunk.split(b"\n\n")):
                 event = orjson.loads(data) if data.startswith(b"{") else {}

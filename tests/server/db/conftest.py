@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
-from tests import template_db
+from tests import postgres, template_db
 
 from portico_server.db import migrate
+from portico_server.db.database import Database
 
 
 @pytest.fixture(autouse=True)
 def _migrated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrate, "upgrade", template_db.upgrade)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    with postgres.running() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """Yield an empty database of each dialect."""
+    if request.param == "sqlite":
+        made = Database.at(tmp_path / "portico.db")
+    else:
+        made = Database(request.getfixturevalue("server").new())
+    made.prepare()
+    yield made
+    made.close()

@@ -37,12 +37,6 @@ from portico_server.settings import load
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[postgres.Server]:
-    with postgres.running() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def template(server: postgres.Server) -> str:
     """The name of a migrated database without connections."""
     url = server.new()

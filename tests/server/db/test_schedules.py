@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
-from tests import postgres
 
 from portico_server.core.errors import Conflict
 from portico_server.db import runs, webhooks
@@ -18,23 +15,6 @@ from portico_server.db.database import Database
 from portico_server.db.schedules import ScheduleRow
 from portico_server.db.webhooks import WebhookRow
 from portico_server.schedules.due_runs import STILL_UNDER_WAY, TOO_MANY_UNDER_WAY, take_due, take_now
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        made = Database.at(tmp_path / "portico.db")
-    else:
-        made = Database(request.getfixturevalue("server").new())
-    made.prepare()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgres.Server]:
-    with postgres.running() as running:
-        yield running
 
 
 async def scheduled(database: Database, ref: str = "a", **changes: Any) -> ScheduleRow:

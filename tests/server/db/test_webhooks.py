@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
-from tests import postgres
 
 from portico_server.db import webhooks as rows
 from portico_server.db.database import Database
@@ -18,23 +15,6 @@ from portico_server.db.webhooks import DeliveryBounds, DeliveryOutcome, WebhookR
 BOUNDS = DeliveryBounds(here=8, per_webhook=2, per_owner=3)
 
 DELIVERED = DeliveryOutcome(delivered=True, status=200)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "sqlite":
-        made = Database.at(tmp_path / "portico.db")
-    else:
-        made = Database(request.getfixturevalue("server").new())
-    made.prepare()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgres.Server]:
-    with postgres.running() as running:
-        yield running
 
 
 def hook(name: str, owner: str = "key_one", *, events: Any = ("run.finished",)) -> WebhookRow:

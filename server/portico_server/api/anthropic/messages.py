@@ -88,7 +88,7 @@ async def _model(
         if relay_response.answered_by:
             head.model = relay_response.answered_by
         if not request.stream:
-            data = b"".join([chunk async for chunk in relay_response.chunks])
+            data = await relay_response.read()
     if request.stream:
         await exchange.stream(_relayed(relay_response, Stream(head)))
     elif relay_response.protocol == "anthropic":

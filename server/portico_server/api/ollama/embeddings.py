@@ -66,9 +66,7 @@ async def _embed(exchange: Exchange, services: ApiServices, body: Mapping[str, A
             relay_response = await services.runner.relay(
                 servable, name, Relay("embeddings", request_body), caller
             )
-            embeddings: Mapping[str, Any] = parsed_answer(
-                b"".join([chunk async for chunk in relay_response.chunks])
-            )
+            embeddings: Mapping[str, Any] = parsed_answer(await relay_response.read())
             return embeddings
         texts = (
             (request_body["input"],)

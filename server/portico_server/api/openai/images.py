@@ -97,7 +97,7 @@ async def _answer(exchange: Exchange, services: ApiServices, request: Relay) -> 
             plain = {field: value for field, value in fields.items() if field != "response_format"}
             relay_response = await services.runner.relay(servable, name, replace(request, body=plain), caller)
         if not request.stream:
-            data = b"".join([chunk async for chunk in relay_response.chunks])
+            data = await relay_response.read()
             data = await in_wanted_form(
                 data, fields.get("response_format"), exchange, services, relay_response.run
             )
@@ -114,7 +114,7 @@ async def _events(
     relay_response: RelayResponse, event: str, exchange: Exchange, services: ApiServices
 ) -> AsyncIterator[bytes]:
     """Yield the events that a client requested, from a model that answers with a single response."""
-    data = b"".join([chunk async for chunk in relay_response.chunks])
+    data = await relay_response.read()
     document = orjson.loads(await in_wanted_form(data, "b64_json", exchange, services, relay_response.run))
     kind = f"{event}.completed"
     parameters = {

@@ -61,7 +61,7 @@ async def relay(
     with Presence(exchange):
         relay_response = await services.runner.relay(servable, body["model"], request, caller)
         if not request.stream:
-            data = b"".join([chunk async for chunk in relay_response.chunks])
+            data = await relay_response.read()
             if recorder is not None:
                 await recorder.keep(data)
     if request.stream:
@@ -102,7 +102,7 @@ async def pass_on(exchange: Exchange, services: ApiServices, request: Relay) -> 
     with Presence(exchange):
         relay_response = await services.runner.relay(servable, request.body["model"], request, caller)
         is_whole = relay_response.media_type.startswith(("application/json", "text/plain"))
-        data = b"".join([chunk async for chunk in relay_response.chunks]) if is_whole else b""
+        data = await relay_response.read() if is_whole else b""
     if is_whole:
         await exchange.answer(200, data, _content_type(relay_response.media_type))
     elif relay_response.media_type.startswith("text/event-stream"):

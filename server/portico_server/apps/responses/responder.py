@@ -172,7 +172,7 @@ class Responder:
                     if events:
                         yield events
             else:
-                data = b"".join([chunk async for chunk in relay_response.chunks])
+                data = await relay_response.read()
                 _answer_events(hearing, read_whole(data))
         finally:
             close = getattr(relay_response.chunks, "aclose", None)

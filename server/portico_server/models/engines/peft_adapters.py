@@ -6,8 +6,9 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -60,21 +61,30 @@ def scale_adapter(adapter: AdapterScale) -> Path:
     """Return a PEFT folder with the adapter's effect multiplied by its scale: the same weights with another alpha."""
     if adapter.scale == 1.0:
         return adapter.path
-    path = adapter.path / f"scaled-{adapter.scale:g}"
-    if not path.is_dir():
-        config = orjson.loads((adapter.path / peft.CONFIG).read_bytes())
-        draft = adapter.path / f".{uuid4().hex}.new"
-        try:
-            draft.mkdir()
-            config["lora_alpha"] *= adapter.scale
-            (draft / peft.CONFIG).write_bytes(orjson.dumps(config))
-            os.link(adapter.path / peft.WEIGHTS, draft / peft.WEIGHTS)
-            draft.rename(path)
-        except OSError:
-            if not path.is_dir():
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    config = orjson.loads((adapter.path / peft.CONFIG).read_bytes())
+    config["lora_alpha"] *= adapter.scale
+    return write_variant(adapter, f"scaled-{adapter.scale:g}", config)
+
+
+def write_variant(adapter: AdapterScale, name: str, config: Mapping[str, Any]) -> Path:
+    """Return the folder ``name`` in the adapter's, with the same weights and another configuration. An existing folder
+    is returned unchanged.
+    """
+    path = adapter.path / name
+    if path.is_dir():
+        return path
+    draft = adapter.path / f".{uuid4().hex}.new"
+    try:
+        draft.mkdir()
+        (draft / peft.CONFIG).write_bytes(orjson.dumps(config))
+        os.link(adapter.path / peft.WEIGHTS, draft / peft.WEIGHTS)
+        draft.rename(path)
+    except OSError:
+        # Another process may have written the folder meanwhile.
+        if not path.is_dir():
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return path
 
 

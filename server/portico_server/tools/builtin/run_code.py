@@ -16,10 +16,10 @@ from portico_server.core.request import AppOutput, ChatReply, ToolResult
 from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.work_slots import Slots
 from portico_server.runs.turn_steps import STEP_CHANGED, TurnCutOff, TurnSteps
-from portico_server.tools.builtin.python_light import RESULT
+from portico_server.tools.builtin.python_light import CODE, RESULT, as_result
 from portico_server.tools.code_mode.functions import RUN_CODE, CodeFunction, functions_of
 from portico_server.tools.code_mode.program import COMPUTE_SECONDS, MAX_CALLS, Program
-from portico_server.tools.sandbox.light import LightSandbox, as_json
+from portico_server.tools.sandbox.light import LightSandbox
 from portico_server.tools.tool import Tool
 
 MAX_AT_ONCE: Final = 16
@@ -49,9 +49,7 @@ def tool(registry: Registry, light: LightSandbox) -> Tool:
                 evaluated_code = await calls.program.run(light, calls.answer)
         except TurnCutOff as cutoff:
             raise cutoff.error from cutoff
-        return ToolResult(
-            evaluated_code.text, as_json(evaluated_code), is_error=evaluated_code.error is not None
-        )
+        return as_result(evaluated_code)
 
     return Tool(
         name=RUN_CODE,
@@ -64,19 +62,7 @@ def tool(registry: Registry, light: LightSandbox) -> Tool:
             f"math, re, json, csv and datetime, no files, no network; at most {MAX_CALLS:,} calls and "
             f"{COMPUTE_SECONDS:g} seconds of computing."
         ),
-        input_schema={
-            "type": "object",
-            "properties": {
-                "code": {
-                    "type": "string",
-                    "minLength": 1,
-                    "maxLength": 100_000,
-                    "description": "Python source.",
-                }
-            },
-            "required": ["code"],
-            "additionalProperties": False,
-        },
+        input_schema=CODE,
         output_schema=RESULT,
         work=work,
         group="code",

@@ -6,7 +6,6 @@ import ast
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -238,8 +237,3 @@ def _to_text(value: Any) -> str | None:
     if len(text) > MAX_VALUE_CHARS:
         return f"{text[:MAX_VALUE_CHARS]}\n[truncated: {len(text)} characters in total]"
     return text
-
-
-def as_json(evaluation: EvaluatedCode) -> dict[str, Any]:
-    """Return an evaluation as a tool's structured result."""
-    return asdict(evaluation)

@@ -4,13 +4,7 @@ PEFT 0.14 writes it. Blocks.
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
 from pathlib import Path
-from uuid import uuid4
-
-import orjson
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.relay import AdapterScale
@@ -49,9 +43,6 @@ def plain_adapter(adapter: AdapterScale, base: Path | None) -> Path:
     `InvalidRequest`.
     """
     peft_adapter = check_adapter(adapter, base)
-    path = adapter.path / f"plain-{adapter.scale:g}"
-    if path.is_dir():
-        return path
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -61,18 +52,4 @@ def plain_adapter(adapter: AdapterScale, base: Path | None) -> Path:
         "target_modules": list(peft_adapter.targets),
         "bias": "none",
     }
-    draft = adapter.path / f".{uuid4().hex}.new"
-    try:
-        draft.mkdir()
-        (draft / peft.CONFIG).write_bytes(orjson.dumps(config))
-        os.link(adapter.path / peft.WEIGHTS, draft / peft.WEIGHTS)
-        draft.rename(path)
-    except OSError:
-        if not path.is_dir():
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return path
-
-
-logger = logging.getLogger(__name__)
+    return folders.write_variant(adapter, f"plain-{adapter.scale:g}", config)

@@ -54,7 +54,7 @@ class QuirksClient:
             part = {**body, "input": texts[start : start + size], "encoding_format": "float"}
             relay_response = await self._inner.relay(replace(request, body=part), deadline)
             try:
-                data = b"".join([chunk async for chunk in relay_response.chunks])
+                data = await relay_response.read()
             finally:
                 await close_chunks(relay_response.chunks)
             vectors += self._vectors(data, len(part["input"]))

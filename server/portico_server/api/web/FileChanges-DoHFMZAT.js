@@ -1,1 +1,0 @@
-import{Ot as e,V as t,at as n,mt as r}from"./ui-Cxm7rLVY.js";function i({changes:i}){return t(e,{children:i.filter(({names:e})=>e.length).map(({head:e,names:i})=>t(`details`,{class:`aside`,open:!0,children:[t(`summary`,{children:r(e,{count:n(i.length)})}),t(`ul`,{children:i.map(e=>t(`li`,{children:e},e))})]},e))})}export{i as t};
