@@ -28,6 +28,9 @@ models:
     parameters: {script: [{match: "^say ", content: "said", delay: 0.2}]}
 stores:
   - {name: handbook}
+  - {name: ships, folder: FOLDER}
+apps:
+  - {name: twice, flow: {step: {op: llm, model: echo}}}
 """
 
 KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "10"))
@@ -35,7 +38,7 @@ KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "10"))
 
 UNFINISHED = ("queued", "running", "waiting", "validating", "in_progress", "finalizing")
 
-pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(60 * KILLS)]
 
 FLOW = {
     "portico_flow": 1,
@@ -75,11 +78,21 @@ class Acknowledged:
 class Work:
     """Requests of every kind; each records what the daemon has acknowledged."""
 
-    def __init__(self, store: str, acknowledged: Acknowledged) -> None:
+    def __init__(self, store: str, ships: Path, session: str, acknowledged: Acknowledged) -> None:
         self._store = store
+        self._ships = ships
+        self._session = session
         self._acknowledged = acknowledged
         self._numbers = count()
-        self.orders: list[Callable[[Daemon], None]] = [self.flow, self.response, self.batch, self.ingest]
+        self.orders: list[Callable[[Daemon], None]] = [
+            self.flow,
+            self.response,
+            self.batch,
+            self.ingest,
+            self.upload,
+            self.sync,
+            self.say,
+        ]
 
     def flow(self, daemon: Daemon) -> None:
         url, body = f"{daemon.url}/api/flows/run", {"flow": FLOW, "input": "x"}
@@ -107,11 +120,30 @@ class Work:
         self._acknowledged.add("batch", answered(daemon, "POST", "/v1/batches", json=order)["id"], "")
 
     def ingest(self, daemon: Daemon) -> None:
-        word = f"lighthouse{next(self._numbers)}"
+        word = f"lighthouse{next(self._numbers)}x"
         file = self._upload(daemon, f"{word}.md", f"The {word} is old.", "user_data")
         path = f"/v1/vector_stores/{self._store}/files"
         answered(daemon, "POST", path, json={"file_id": file})
         self._acknowledged.add("ingest", file, word)
+
+    def upload(self, daemon: Daemon) -> None:
+        content = f"part{next(self._numbers)}"
+        size = {"bytes": len(content), "mime_type": "text/plain", "purpose": "user_data"}
+        path = f"/v1/uploads/{answered(daemon, 'POST', '/v1/uploads', json={'filename': 'a.txt', **size})['id']}"
+        part = answered(daemon, "POST", f"{path}/parts", files={"data": content.encode()})["id"]
+        done = answered(daemon, "POST", f"{path}/complete", json={"part_ids": [part]})
+        self._acknowledged.add("file", done["file"]["id"], content)
+
+    def sync(self, daemon: Daemon) -> None:
+        word = f"schooner{next(self._numbers)}x"
+        (self._ships / f"{word}.md").write_text(f"The {word} is fast.")
+        self._acknowledged.add("sync", answered(daemon, "POST", "/api/stores/ships/sync")["run"], word)
+
+    def say(self, daemon: Daemon) -> None:
+        word = f"greeting{next(self._numbers)}"
+        path = f"/api/sessions/{self._session}/messages"
+        answered(daemon, "POST", path, json={"messages": [{"role": "user", "content": word}]})
+        self._acknowledged.add("message", self._session, word)
 
     def _upload(self, daemon: Daemon, name: str, content: str, purpose: str) -> str:
         given = {"files": {"file": (name, content.encode())}, "data": {"purpose": purpose}}
@@ -124,11 +156,15 @@ def test_nothing_acknowledged_is_lost_however_often_either_daemon_is_killed(
     server: postgres.Server, tmp_path: Path
 ) -> None:
     database, dice = server.new(), random.Random(16)
-    daemons = {name: start(tmp_path, name, database, CONFIGURATION) for name in "ab"}
+    ships = tmp_path / "ships"
+    ships.mkdir()
+    configuration = CONFIGURATION.replace("FOLDER", str(ships))
+    daemons = {name: start(tmp_path, name, database, configuration) for name in "ab"}
     stores = answered(daemons["a"], "GET", "/v1/vector_stores")["data"]
     store = next(found["id"] for found in stores if found["name"] == "handbook")
+    session = answered(daemons["a"], "POST", "/api/sessions", json={"app": "twice", "name": "s"})["id"]
     acknowledged = Acknowledged()
-    work = Work(store, acknowledged)
+    work = Work(store, ships, session, acknowledged)
 
     killed: set[str] = set()
 
@@ -155,7 +191,7 @@ def test_nothing_acknowledged_is_lost_however_often_either_daemon_is_killed(
                 for each in ordered:
                     each.result()
             end(daemons[name])
-            daemons[name] = start(tmp_path, name, database, CONFIGURATION)
+            daemons[name] = start(tmp_path, name, database, configuration)
             killed.discard(daemons[name].url)
         check(daemons["a"], daemons["b"], store, acknowledged)
     finally:
@@ -165,7 +201,7 @@ def test_nothing_acknowledged_is_lost_however_often_either_daemon_is_killed(
 def check(first: Daemon, second: Daemon, store: str, acknowledged: Acknowledged) -> None:
     """Check that every acknowledged request was done once and is visible at both daemons."""
     kinds = {kind for kind, _promised, _asked in acknowledged.items}
-    assert kinds == {"file", "flow", "response", "batch", "ingest"}
+    assert kinds == {"file", "flow", "response", "batch", "ingest", "sync", "message"}
     for file, content in acknowledged.of("file"):
         for daemon in (first, second):
             assert call(daemon, "GET", f"/v1/files/{file}/content").text == content
@@ -182,10 +218,24 @@ def check(first: Daemon, second: Daemon, store: str, acknowledged: Acknowledged)
     for file, word in acknowledged.of("ingest"):
         ended(second, f"/v1/vector_stores/{store}/files/{file}", "completed")
         for daemon in (first, second):
-            found = answered(daemon, "POST", f"/v1/vector_stores/{store}/search", json={"query": word})[
-                "data"
-            ]
-            assert [hit["file_id"] for hit in found].count(file) == 1
+            assert search(daemon, store, word) == [f"{word}.md"]
+    for run, _word in acknowledged.of("sync"):
+        ended(second, f"/api/runs/{run}", "completed")
+    # A sync that was under way may have looked before the file was there.
+    ended(first, f"/api/runs/{answered(first, 'POST', '/api/stores/ships/sync')['run']}", "completed")
+    for _run, word in acknowledged.of("sync"):
+        for daemon in (first, second):
+            assert search(daemon, "ships", word) == [f"{word}.md"]
+    for session, word in acknowledged.of("message"):
+        path = f"/api/sessions/{session}/messages?limit=1000"
+        messages = [str(message["message"]["content"]) for message in answered(first, "GET", path)["data"]]
+        assert messages.count(word) == 1
+
+
+def search(daemon: Daemon, store: str, word: str) -> list[str]:
+    """Return the names of the files whose chunks contain a word, once for each chunk."""
+    found = answered(daemon, "POST", f"/v1/vector_stores/{store}/search", json={"query": word})["data"]
+    return [hit["filename"] for hit in found if word in hit["content"][0]["text"]]
 
 
 def ended(daemon: Daemon, path: str, status: str) -> Any:
