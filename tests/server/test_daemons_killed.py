@@ -129,7 +129,9 @@ class Work:
     def upload(self, daemon: Daemon) -> None:
         content = f"part{next(self._numbers)}"
         size = {"bytes": len(content), "mime_type": "text/plain", "purpose": "user_data"}
-        path = f"/v1/uploads/{answered(daemon, 'POST', '/v1/uploads', json={'filename': 'a.txt', **size})['id']}"
+        path = (
+            f"/v1/uploads/{answered(daemon, 'POST', '/v1/uploads', json={'filename': 'a.txt', **size})['id']}"
+        )
         part = answered(daemon, "POST", f"{path}/parts", files={"data": content.encode()})["id"]
         done = answered(daemon, "POST", f"{path}/complete", json={"part_ids": [part]})
         self._acknowledged.add("file", done["file"]["id"], content)
