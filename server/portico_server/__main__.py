@@ -119,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             model=given_arguments.model,
             parent_watch=given_arguments.parent_watch,
             quiet=given_arguments.quiet,
+            file=given_arguments.file,
             configuration=configuration,
         )
         return app.main(settings, options)

@@ -24,6 +24,7 @@ from portico_server import __version__, logs
 from portico_server.api.gateway import Gateway
 from portico_server.canaries.spec import AliasSpec
 from portico_server.config import Configuration, StoreSpec
+from portico_server.configuration_file import LOCK_WAIT_S
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.principal import SYSTEM
@@ -45,9 +46,6 @@ SHUTDOWN_TIMEOUT_S = 5
 END_REPORT_S = 15.0
 """Interval, in seconds, at which a pending shutdown logs what it is waiting for."""
 
-CONFIGURATION_WAIT_S = 120.0
-"""Seconds for which startup waits while another daemon on the same database applies its configuration."""
-
 GC_OBJECTS_THRESHOLD = 10_000
 """Number of new objects after which the garbage collector runs."""
 
@@ -60,7 +58,9 @@ class StartOptions:
     model: str = ""
     parent_watch: bool = False
     quiet: bool = False
+    file: Path | None = None
     configuration: Configuration | None = None
+    """The contents of ``file``."""
     within: bool = False
     """True if the daemon runs inside another program. That program owns the signals, the standard output and the
     garbage collector.
@@ -107,6 +107,7 @@ class Daemon:
         self._configuration = options.configuration or Configuration()
         self._listener = listener
         self._stopping = asyncio.Event()
+        self._reloading = asyncio.Event()
         self.serving = threading.Event()
         """Set once the daemon answers requests. Code that started the daemon from another thread waits for this
         event.
@@ -116,6 +117,7 @@ class Daemon:
         # available.
         self.services.registry.claims.reserve(self._configuration.names())
         self.services.guard(self._configuration.guards)
+        self.services.configuration_file.start(options.file, self._configuration)
         self.gateway = Gateway(self.services, self.services.auth)
 
     async def serve(self, home: Home) -> None:
@@ -123,6 +125,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in () if self._options.within else (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
+        if not self._options.within and not _is_terminal():
+            loop.add_signal_handler(signal.SIGHUP, self._reloading.set)
         if self._options.parent_watch:
             await loop.connect_read_pipe(lambda: _UntilEnd(self._stopping), sys.stdin)
         server = HttpServer(self.gateway, self._settings, grace=SHUTDOWN_TIMEOUT_S)
@@ -144,6 +148,7 @@ class Daemon:
                     "gateway": self.gateway.run(),
                     "warm": self._import_and_freeze(),
                     "better model": self._fetch_better(),
+                    "configuration": self._reload(),
                 }
                 background += [tasks.create_task(part, name=name) for name, part in work.items()]
                 await self._stopping.wait()
@@ -196,6 +201,13 @@ class Daemon:
             except Conflict as error:
                 logger.info("%s", error.message)
 
+    async def _reload(self) -> None:
+        """Apply the configuration file again after each SIGHUP, until cancelled."""
+        while True:
+            await self._reloading.wait()
+            self._reloading.clear()
+            await self.services.configuration_file.apply_and_log(SYSTEM)
+
     async def _prepare(self) -> None:
         """Set up what the first request needs: keys, names and stores, and apply the start options."""
         await self.services.auth.start(self._configuration.keys, self._configuration.roles)
@@ -211,11 +223,11 @@ class Daemon:
         await self.services.artifacts.start()
         self._report_runs(*await self.services.stores.start())
         # Daemons on the same database may start at the same time with the same configuration.
-        async with self.services.database.exclusive("configuration", wait_s=CONFIGURATION_WAIT_S) as is_ours:
+        async with self.services.database.exclusive("configuration", wait_s=LOCK_WAIT_S) as is_ours:
             if not is_ours:
                 raise Unavailable(
                     "Another daemon on this database has been applying its configuration for "
-                    f"{CONFIGURATION_WAIT_S:g} s. Stop the other daemon, or start this daemon after the "
+                    f"{LOCK_WAIT_S:g} s. Stop the other daemon, or start this daemon after the "
                     "other daemon serves."
                 )
             await self._apply_stores()
@@ -390,6 +402,11 @@ def _is_pipe(handle: int) -> bool:
     """Return whether libuv can wait for the end of standard input; it aborts the process for anything but a pipe."""
     mode = os.fstat(handle).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def _is_terminal() -> bool:
+    """Return whether standard input is a terminal, which sends SIGHUP when it closes."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _is_another(known_folder: str | None, folder: Path) -> bool:

@@ -46,6 +46,10 @@ PRUNABLE: Final = (*KINDS, "agents", "aliases")
 """Kinds whose entries can be removed when they are not listed: ``apps`` covers all apps, ``agents`` only agents."""
 
 
+FILE_KINDS: Final = ("models", "tools", "mcp")
+"""Kinds whose entries in the daemon's own configuration file exist only as long as the file names them."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Step:
     change: Change
@@ -90,14 +94,18 @@ class Reconciler:
         *,
         prune: Iterable[str] = (),
         dry_run: bool = False,
+        defined: Collection[tuple[str, str]] | None = None,
     ) -> list[Change]:
         """Check everything, then apply the changes; with ``dry_run``, change nothing.
 
-        ``prune``: kinds whose entries are removed if the configuration does not name them. An app that refers to new
-        entries of this configuration can be checked only when these entries exist. Raise `PorticoError` that names the
-        problem and the changes that were made before it.
+        ``prune``: kinds whose entries are removed if the configuration does not name them. ``defined``: if the
+        configuration is the daemon's own file, what the file defined so far (kinds and names). Entries of `FILE_KINDS`
+        that it no longer defines are removed, and none of them is stored in the database.
+
+        An app that refers to new entries of this configuration can be checked only when these entries exist. Raise
+        `PorticoError` that names the problem and the changes that were made before it.
         """
-        steps = await self._plan(configuration, caller, frozenset(prune))
+        steps = await self._plan(configuration, caller, frozenset(prune), defined)
         if not dry_run:
             self.stores.applied |= {spec.name for spec in configuration.stores}
         changes: list[Change] = []
@@ -117,13 +125,21 @@ class Reconciler:
         return [step.change for step in steps]
 
     async def _plan(
-        self, configuration: Configuration, caller: Principal, prune: frozenset[str]
+        self,
+        configuration: Configuration,
+        caller: Principal,
+        prune: frozenset[str],
+        defined: Collection[tuple[str, str]] | None,
     ) -> list[_Step]:
+        is_own_file = defined is not None
         coming = {name for spec in configuration.models for name in (spec.name, *spec.aliases)}
         planned_steps = [
-            *(self._model(spec) for spec in configuration.models),
+            *(
+                self._model(spec, configuration.places.get(spec.name, "models"), keep=not is_own_file)
+                for spec in configuration.models
+            ),
             *[await self._store(spec, f"stores[{n}]", coming) for n, spec in enumerate(configuration.stores)],
-            *self._sources(configuration),
+            *self._sources(configuration, is_own_file=is_own_file),
             *await self._library(configuration, caller),
             *await self._skill_folders(configuration.skills, caller),
         ]
@@ -142,20 +158,26 @@ class Reconciler:
         planned_steps += await self._times(configuration.schedules, caller, new)
         planned_steps += await self._aliases(configuration.aliases, caller, new)
         steps = await self._removals(configuration, prune)
+        steps += self._file_removals(configuration, defined or ())
         return [*planned_steps, *reversed(steps)]
 
-    def _model(self, spec: ModelSpec) -> _Step:
-        self._models.factory.check(spec)
+    def _model(self, spec: ModelSpec, at: str, *, keep: bool) -> _Step:
+        try:
+            self._models.factory.check(spec)
+        except PorticoError as error:
+            error.message = f"{at}: {error.message}"
+            error.param = f"{at}.{error.param}" if error.param else at
+            raise
         model_spec = self._models.spec(spec.name)
         if model_spec is None:
-            return _Step(Change("models", spec.name, "create"), lambda: self._models.add(spec))
+            return _Step(Change("models", spec.name, "create"), lambda: self._models.add(spec, keep=keep))
         fields = _differing(model_spec.to_json(), spec.to_json())
         if not fields:
             return _Step(Change("models", spec.name, "unchanged"))
 
         async def again() -> None:
             await self._models.remove(spec.name, forget=False)  # its aliases stay
-            await self._models.add(spec)
+            await self._models.add(spec, keep=keep)
 
         return _Step(Change("models", spec.name, "change", fields), again)
 
@@ -165,7 +187,7 @@ class Reconciler:
         do = None if action == "unchanged" else partial(self.stores.put, spec)
         return _Step(Change("stores", spec.name, action, fields or ()), do)
 
-    def _sources(self, configuration: Configuration) -> list[_Step]:
+    def _sources(self, configuration: Configuration, *, is_own_file: bool) -> list[_Step]:
         """Return the steps for tools and MCP servers."""
         steps = []
         for kind, holder, specs in (
@@ -178,7 +200,7 @@ class Reconciler:
                     _differing(current_spec.to_json(), spec.to_json()) if current_spec is not None else ()
                 )
                 action: Action = "create" if current_spec is None else "change" if fields else "unchanged"
-                do = None if action == "unchanged" else _put_step(holder, spec)
+                do = None if action == "unchanged" else _put_step(holder, spec, is_configured=is_own_file)
                 steps.append(_Step(Change(kind, spec.name, action, fields), do))
         return steps
 
@@ -355,6 +377,34 @@ class Reconciler:
                     steps.append(_Step(Change(kind, name, "remove"), _calling(remove, name)))
         return steps
 
+    def _file_removals(
+        self, configuration: Configuration, defined: Collection[tuple[str, str]]
+    ) -> list[_Step]:
+        """Return the steps that remove what the daemon's own file no longer defines and the database does not store."""
+        models = [info.name for info in self._models.list() if not self._models.is_stored(info.name)]
+        steps: list[_Step] = []
+        for kind, current_names, remove in (
+            ("models", models, self._models.remove),
+            (
+                "tools",
+                [source.name for source in self._tools.every() if source.configured],
+                partial(self._tools.remove, even_configured=True),
+            ),
+            (
+                "mcp",
+                [server.name for server in self._mcp.every() if server.configured],
+                partial(self._mcp.remove, even_configured=True),
+            ),
+        ):
+            dropped_names = {name for defined_kind, name in defined if defined_kind == kind}
+            dropped_names -= {spec.name for spec in getattr(configuration, kind)}
+            steps += [
+                _Step(Change(kind, name, "remove"), partial(remove, name))
+                for name in current_names
+                if name in dropped_names
+            ]
+        return steps
+
 
 @contextmanager
 def _in_canary() -> Iterator[None]:
@@ -381,8 +431,8 @@ def _calling(remove: Callable[[str], Awaitable[Any]], name: str) -> Do:
     return lambda: remove(name)
 
 
-def _put_step(holder: AddedTools | McpHost, spec: Any) -> Do:
-    return lambda: holder.put(spec)
+def _put_step(holder: AddedTools | McpHost, spec: Any, *, is_configured: bool) -> Do:
+    return lambda: holder.put(spec, is_configured=is_configured)
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from portico_server.apps.variants import DeployedVariants
 from portico_server.batches.batches import BatchService
 from portico_server.blobs.bucket import BlobPlaces
 from portico_server.canaries.canaries import CanaryService
+from portico_server.configuration_file import ConfigurationFile
 from portico_server.core import pools
 from portico_server.core.base_models import BaseModel
 from portico_server.core.dataclass import dataclass
@@ -162,6 +163,9 @@ class Services:
             self.configured_apps,
             self.schedules,
             self.canaries,
+        )
+        self.configuration_file = ConfigurationFile(
+            self.reconciler, self.problems, self.registry.claims, self.guard, database
         )
         self.packages = AppPackages(
             self.registry,

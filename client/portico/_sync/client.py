@@ -290,20 +290,21 @@ class Client:
 
     def apply(
         self,
-        configuration: Mapping[str, Any],
+        configuration: Mapping[str, Any] | None = None,
         *,
         folder: str = "",
         prune: Sequence[str] = (),
         dry_run: bool = False,
     ) -> Applied:
-        """Apply a configuration to the daemon: create and change what differs, and leave the rest unchanged.
+        """Apply a configuration to the daemon: create and change what differs, and leave the rest unchanged. Without
+        ``configuration``, the daemon reads its own configuration file again.
 
         ``folder``: the base of relative paths in the configuration, on the daemon's machine. ``prune``: kinds
         (``apps``, ``tools`` …) whose entries are removed if the configuration does not name them. ``dry_run`` only
         reports what would change.
         """
         body = {
-            "configuration": dict(configuration),
+            "configuration": dict(configuration) if configuration is not None else None,
             "folder": folder,
             "prune": list(prune),
             "dry_run": dry_run,

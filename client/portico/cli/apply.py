@@ -1,4 +1,4 @@
-"""`portico apply`: apply a configuration file to a running daemon."""
+"""`portico apply`: apply a configuration file, or the daemon's own file, to a running daemon."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ DID = {"create": "created", "change": "changed", "remove": "removed"}
 @app.command(epilog="Example: portico apply -f portico.yaml --dry-run")
 def apply(
     context: typer.Context,
-    file: Annotated[Path, typer.Option("--file", "-f", help="A configuration file (YAML).")],
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", help="A configuration file (YAML); by default, the daemon's own file."),
+    ] = None,
     prune: Annotated[
         bool,
         typer.Option(
@@ -44,8 +47,15 @@ def apply(
     """Create and change what a file defines: models, stores, tools, MCP servers, prompts, skills, apps, agents,
     schedules.
 
-    Items that already match are left unchanged. Nothing is removed without --prune.
+    Items that already match are left unchanged. Nothing is removed without --prune. Without --file, the daemon reads
+    the file that it was started with again, as after SIGHUP.
     """
+    if file is None:
+        if prune:
+            raise InvalidRequest("--prune needs a configuration file: pass one with --file.", param="file")
+        with connected(context) as client:
+            _show(client.apply(dry_run=dry_run), as_json=as_json)
+        return
     document = configuration(file, os.environ)
     folder = str(file.absolute().parent)
     with connected(context) as client:
@@ -56,10 +66,7 @@ def apply(
             if changes:
                 confirm(f"Remove {', '.join(f'{x.kind}/{x.name}' for x in changes)}?", yes=yes)
             plan = client.apply(document, folder=folder, prune=kinds)
-    if as_json:
-        print_json(plan)
-    else:
-        _print(plan)
+    _show(plan, as_json=as_json)
 
 
 def configuration(file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -118,7 +125,10 @@ def pruned(document: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(kind for kind in kinds if kind in document)
 
 
-def _print(applied: Applied) -> None:
+def _show(applied: Applied, *, as_json: bool) -> None:
+    if as_json:
+        print_json(applied)
+        return
     out = console()
     for change in applied.changes:
         sign, style = SIGNS[change.action]
@@ -129,8 +139,7 @@ def _print(applied: Applied) -> None:
     typer.echo(f"{', '.join(counts)}, {_count(applied.changes, 'unchanged')} unchanged.")
     if applied.ignored:
         typer.echo(
-            f"Ignored: {', '.join(applied.ignored)}; the daemon reads these settings from its file when it "
-            "starts.",
+            f"Ignored: {', '.join(applied.ignored)}; the daemon reads these parts of its file when it starts.",
             err=True,
         )
 

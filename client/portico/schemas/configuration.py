@@ -18,8 +18,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The applied changes, in order. With ``dry_run``, the planned changes. ``ignored``: keys of the configuration
-    that are read only at startup.
+    """The applied changes, in order. With ``dry_run``, the planned changes. ``ignored``: parts of the configuration
+    that are read only at startup, such as ``keys`` or ``settings.port``.
     """
 
     changes: tuple[Change, ...]

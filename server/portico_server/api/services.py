@@ -25,6 +25,7 @@ from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import BatchService
 from portico_server.blobs.bucket import BlobPlaces
 from portico_server.canaries.canaries import CanaryService
+from portico_server.configuration_file import ConfigurationFile
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
@@ -83,6 +84,7 @@ class ApiServices(Protocol):
     flows: Flows
     apps: DeployedApps
     reconciler: Reconciler
+    configuration_file: ConfigurationFile
     packages: AppPackages
     agents: AgentApps
     public_links: PublicLinks

@@ -249,6 +249,10 @@ class ModelService:
             self._stored_names.add(spec.name)
         return self.get(spec.name)
 
+    def is_stored(self, name: str) -> bool:
+        """Return whether the database defines a model, rather than the configuration."""
+        return name in self._stored_names
+
     async def change(self, name: str, parameters: Mapping[str, Any]) -> DeploymentInfo:
         """Set parameters of a model that was added while the daemon ran. A value of ``None`` removes a parameter.
 

@@ -19,12 +19,12 @@ router = new_router(tags=["Daemon"])
 class ApplyRequest(BaseModel, extra="forbid"):
     """A configuration to apply.
 
-    ``configuration``: the contents of a configuration file (docs/configuration.md) with its variables replaced.
-    ``folder``: the folder on the daemon's machine to which relative paths refer. ``prune``: kinds (``apps``, ``tools``
-    …) of objects to remove if the configuration does not name them.
+    ``configuration``: the contents of a configuration file (docs/configuration.md) with its variables replaced;
+    without it, the daemon reads its own file again. ``folder``: the folder on the daemon's machine to which relative
+    paths refer. ``prune``: kinds (``apps``, ``tools`` …) of objects to remove if the configuration does not name them.
     """
 
-    configuration: dict[str, Any]
+    configuration: dict[str, Any] | None = None
     folder: str = ""
     prune: list[str] = Field(default_factory=list)
     dry_run: bool = False
@@ -42,6 +42,13 @@ async def apply_configuration(body: ApplyRequest, services: TheServices, caller:
                 f"{', '.join(PRUNABLE)}.",
                 param="prune",
             )
+    if body.configuration is None:
+        if body.prune or body.folder:
+            raise InvalidRequest(
+                "'prune' and 'folder' need a 'configuration'. Without it, the daemon reads its own file.",
+                param="configuration",
+            )
+        return await services.configuration_file.apply(caller, dry_run=body.dry_run)
     folder = Path(body.folder or "/")
     if not folder.is_absolute():
         raise InvalidRequest("'folder' must be an absolute path on the daemon's machine.", param="folder")
@@ -52,5 +59,5 @@ async def apply_configuration(body: ApplyRequest, services: TheServices, caller:
     return Applied(
         changes=tuple(changes),
         dry_run=body.dry_run,
-        ignored=tuple(key for key in ("keys", "guards", "settings") if body.configuration.get(key)),
+        ignored=tuple(key for key in ("keys", "roles", "guards", "settings") if body.configuration.get(key)),
     )

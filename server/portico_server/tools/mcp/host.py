@@ -101,12 +101,18 @@ class McpHost:
         for server in tuple(self._servers.values()):
             await server.wait_for_start()
 
-    async def add(self, spec: ServerSpec, owner: str | None) -> McpServer:
-        """Add a server, and wait until its first start has succeeded or failed."""
+    async def add(self, spec: ServerSpec, owner: str | None, *, is_configured: bool = False) -> McpServer:
+        """Add a server, and wait until its first start has succeeded or failed.
+
+        A server that ``is_configured`` is defined by the configuration file, and not stored in the database.
+        """
         if spec.name in self._servers:
             raise Conflict(f"The MCP server '{spec.name}' already exists; remove it first.", param="name")
-        server = self._servers[spec.name] = self._new(spec, is_configured=False)
-        await self._database.write(rows.put_spec, rows.MCP_SERVERS_TABLE, spec.name, owner, spec.to_json())
+        server = self._servers[spec.name] = self._new(spec, is_configured=is_configured)
+        if not is_configured:
+            await self._database.write(
+                rows.put_spec, rows.MCP_SERVERS_TABLE, spec.name, owner, spec.to_json()
+            )
         if self._open:
             await server.begin()
             await server.wait_for_start()
@@ -117,19 +123,20 @@ class McpHost:
         server = self._servers.get(name)
         return server.spec if server is not None else None
 
-    async def put(self, spec: ServerSpec) -> None:
+    async def put(self, spec: ServerSpec, *, is_configured: bool = False) -> None:
         """Add a server that belongs to the daemon, replacing a server with the same name."""
         if spec.name in self._servers:
-            self._servers[spec.name].configured = False
-            await self.remove(spec.name)
-        await self.add(spec, None)
+            await self.remove(spec.name, even_configured=True)
+        await self.add(spec, None, is_configured=is_configured)
 
-    async def remove(self, name: str) -> None:
-        """Stop a server and delete it."""
+    async def remove(self, name: str, *, even_configured: bool = False) -> None:
+        """Stop a server and delete it. Unless ``even_configured``, raise `Conflict` for a server in the configuration
+        file.
+        """
         server = self._find(name)
-        if server.configured:
+        if server.configured and not even_configured:
             raise Conflict(
-                f"'{name}' is in the configuration file; remove it from the file and restart the daemon."
+                f"'{name}' is in the configuration file; remove it from the file and run 'portico apply'."
             )
         del self._servers[name]
         await self._database.write(rows.remove_spec, rows.MCP_SERVERS_TABLE, name)

@@ -118,13 +118,15 @@ class AddedTools:
             self._change_event.clear()
             await self._change_event.wait()
 
-    async def add(self, spec: ToolSpec, owner: str | None) -> ToolSource:
+    async def add(self, spec: ToolSpec, owner: str | None, *, is_configured: bool = False) -> ToolSource:
         """Add a tool that can be called immediately. If it cannot be prepared, raise `PorticoError` and store
         nothing.
+
+        A tool that ``is_configured`` is defined by the configuration file, and not stored in the database.
         """
         if spec.name in self._sources:
             raise Conflict(f"A tool '{spec.name}' has already been added; remove it first.", param="name")
-        source = _HeldSource(spec, configured=False)
+        source = _HeldSource(spec, configured=is_configured)
         tools = await self._prepare(source)
         try:
             self._offer(source, tools)
@@ -132,7 +134,8 @@ class AddedTools:
             await self._end(source)
             raise
         self._sources[spec.name] = source
-        await self._database.write(rows.put_spec, rows.TOOLS_TABLE, spec.name, owner, spec.to_json())
+        if not is_configured:
+            await self._database.write(rows.put_spec, rows.TOOLS_TABLE, spec.name, owner, spec.to_json())
         return _info(source)
 
     def spec(self, name: str) -> ToolSpec | None:
@@ -140,28 +143,29 @@ class AddedTools:
         source = self._sources.get(name)
         return source.spec if source is not None else None
 
-    async def put(self, spec: ToolSpec) -> None:
+    async def put(self, spec: ToolSpec, *, is_configured: bool = False) -> None:
         """Add a tool that belongs to the daemon, replacing an addition with the same name. If the new tool cannot be
         prepared, the old addition is kept.
         """
-        before = self.spec(spec.name)
+        before = self._sources.get(spec.name)
         if before is None:
-            await self.add(spec, None)
+            await self.add(spec, None, is_configured=is_configured)
             return
-        self._sources[spec.name].configured = False
-        await self.remove(spec.name)
+        await self.remove(spec.name, even_configured=True)
         try:
-            await self.add(spec, None)
+            await self.add(spec, None, is_configured=is_configured)
         except BaseException:
-            await self.add(before, None)
+            await self.add(before.spec, None, is_configured=before.configured)
             raise
 
-    async def remove(self, name: str) -> None:
-        """Remove an addition with all its tools."""
+    async def remove(self, name: str, *, even_configured: bool = False) -> None:
+        """Remove an addition with all its tools. Unless ``even_configured``, raise `Conflict` for an addition in the
+        configuration file.
+        """
         source = self._find(name)
-        if source.configured:
+        if source.configured and not even_configured:
             raise Conflict(
-                f"'{name}' is defined in the configuration file; remove it there and restart the daemon."
+                f"'{name}' is defined in the configuration file; remove it there and run 'portico apply'."
             )
         del self._sources[name]
         self._change_event.set()
