@@ -599,7 +599,14 @@ export interface Example {
   assistant: string;
 }
 
-/** A fact in long-term memory; `store` is the store that contains it. Times are in seconds since 1970. */
+/**
+ * A version of a fact in long-term memory; `store` is the store that contains the fact.
+ *
+ * `span` is null if no words of the user support the text: a person wrote the text, or Portico stored it before it
+ * recorded spans. A former version has `ended_at` and `reason`: `changed` by a person, `merged` with the same
+ * statement of the user, `replaced` by a fact that contradicts it, or `reverted` by a person. Times
+ * are in seconds since 1970.
+ */
 export interface Fact {
   id: string;
   store: string;
@@ -607,6 +614,9 @@ export interface Fact {
   source: FactSource;
   created_at: number;
   changed_at: number;
+  span: FactSpan | null;
+  ended_at: number | null;
+  reason: string | null;
 }
 
 /**
@@ -623,6 +633,16 @@ export interface FactSource {
   session: string | null;
   message: number | null;
   said: string | null;
+}
+
+/**
+ * The words of the user from which a fact was learnt, and their character range in the text of the message, see
+ * `FactSource.said`.
+ */
+export interface FactSpan {
+  words: string;
+  start: number;
+  end: number;
 }
 
 /**

@@ -24,7 +24,9 @@ from tests.registry_fixture import FixedModel
 
 from portico.client import AsyncClient
 from portico.errors import Forbidden
+from portico.schemas.facts import FactSpan
 from portico_server.apps.deployed import AppKind
+from portico_server.core.facts import NewFact
 from portico_server.core.principal import Principal
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.models.spec import ModelSpec
@@ -302,7 +304,12 @@ async def fact(caller: Caller, name: str) -> str:
     services = caller.api_server.services
     facts = StoredFacts(services.database, services.stores, services.files)
     await store(caller, name)
-    await facts.add(name, ["secret"], {"fact": True, "owner": caller.id}, caller.principal)
+    await facts.add(
+        name,
+        [NewFact("secret", FactSpan("secret", 0, 6))],
+        {"fact": True, "owner": caller.id},
+        caller.principal,
+    )
     [found] = await facts.list(caller.principal, store=name)
     return found.id
 

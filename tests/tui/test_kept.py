@@ -15,7 +15,10 @@ from portico_tui.widgets.dialogs import Form, Reader
 from portico_tui.widgets.run_view import RunView
 
 LEARNS = [
-    {"match": "Conversation:", "content": '{"value": ["The user lives in Lisbon."]}'},
+    {
+        "match": "Message:",
+        "content": '{"value": [{"fact": "The user lives in Lisbon.", "quote": "I live in Lisbon", "replaces": null}]}',
+    },
     {"match": "", "content": "Noted."},
 ]
 GUIDE = {"portico_agent": 1, "name": "guide", "model": "noter", "memory": {"long_term": {"store": "facts"}}}
@@ -93,6 +96,13 @@ async def test_a_fact_is_corrected_and_forgotten(daemon: Daemon) -> None:
         await screen.press("e")
         await screen.fill(text="The user lives in Porto.")
         await screen.until(lambda: screen.rows("#rows")[0][2] == "The user lives in Porto.")
+        await screen.press("enter")
+        await screen.over(Reader)
+        shown = screen.text("#text")
+        assert "Porto" in shown and "said: I live in Lisbon" in shown
+        await screen.press("escape")
+        await screen.press("z")
+        await screen.until(lambda: screen.rows("#rows")[0][2] == "The user lives in Lisbon.")
         await screen.press("d")
         await screen.agree()
         await screen.until(lambda: not screen.rows("#rows"))

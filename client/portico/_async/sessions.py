@@ -122,15 +122,19 @@ class Facts(calls_facts.Facts):
         store: str | None = None,
         agent: str | None = None,
         session: str | None = None,
+        versions: bool = False,
+        after: str | None = None,
         limit: int = 100,
     ) -> list[Fact]:
         """List facts, newest first: the facts that an ``agent`` saved in a store, or all facts learned in a ``session``
-        (its id).
+        (its id). With ``versions``, each fact is followed by its former versions.
+
+        At most ``limit`` facts, not counting former versions, are listed after the fact with the id ``after``.
         """
         path = "/api/facts"
         if session is not None:
             if store is not None or agent is not None:
                 raise InvalidRequest("Give a session, or a store and an agent.", param="session")
             path = at("api", "sessions", session, "facts")
-        query = without_none(store=store, agent=agent, limit=limit)
+        query = without_none(store=store, agent=agent, versions=versions or None, after=after, limit=limit)
         return await self._transport.request("GET", path, list[Fact], query=query)

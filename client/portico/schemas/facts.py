@@ -30,8 +30,25 @@ class FactSource:
 
 
 @dataclass(frozen=True, slots=True)
+class FactSpan:
+    """The words of the user from which a fact was learnt, and their character range in the text of the message, see
+    ``FactSource.said``.
+    """
+
+    words: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fact:
-    """A fact in long-term memory; ``store`` is the store that contains it. Times are in seconds since 1970."""
+    """A version of a fact in long-term memory; ``store`` is the store that contains the fact.
+
+    ``span`` is null if no words of the user support the text: a person wrote the text, or Portico stored it before it
+    recorded spans. A former version has ``ended_at`` and ``reason``: ``changed`` by a person, ``merged`` with the same
+    statement of the user, ``replaced`` by a fact that contradicts it, or ``reverted`` by a person. Times
+    are in seconds since 1970.
+    """
 
     id: str
     store: str
@@ -39,6 +56,17 @@ class Fact:
     source: FactSource
     created_at: float
     changed_at: float
+    span: FactSpan | None
+    ended_at: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FactHistory:
+    """A fact, and its former versions, newest first."""
+
+    fact: Fact
+    versions: tuple[Fact, ...]
 
 
 FACTS = Resource(
@@ -47,7 +75,9 @@ FACTS = Resource(
     "Long-term memory: the caller's facts, each with its origin.",
     {"fact_id": "a fact"},
     (
+        Verb("get", "GET {fact_id}", FactHistory),
         Verb("change", "PATCH {fact_id}", Fact),
+        Verb("revert", "POST {fact_id}/revert", Fact),
         Verb("remove", "DELETE {fact_id}"),
     ),
     columns=(
@@ -56,7 +86,7 @@ FACTS = Resource(
         Column("AGENT", "source.agent"),
         Column("SESSION", "source.conversation"),
         Column("MESSAGE", "source.message", kind="count"),
-        Column("SAID", "source.said", width=40),
+        Column("SAID", "span.words", width=40),
         Column("CHANGED", "changed_at", kind="moment"),
     ),
 )

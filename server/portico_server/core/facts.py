@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
+from portico.schemas.facts import FactSpan
 from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import Principal
+
+SPAN: Final = "span"
+SPAN_START: Final = "span_start"
+"""The attributes of a stored fact with the words of its span, and with their position in the message."""
+
+FactChange: TypeAlias = Literal["changed", "merged", "replaced", "reverted"]
+"""Why a version of a fact is no longer current: a person changed the text, the user said the same again, a newer fact
+contradicts it, or a person restored an earlier version.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewFact:
+    """A fact from a turn. ``replaces`` is the id of the fact that it contradicts; empty if it contradicts none."""
+
+    text: str
+    span: FactSpan
+    replaces: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFact:
-    """A fact in the store ``store`` (its name); ``attributes`` record its origin.
+    """A version of a fact in the store ``store`` (its name); ``attributes`` record its origin.
 
-    Changing a fact keeps its ``id``; ``created_at`` and ``changed_at`` are in seconds since 1970.
+    All versions of a fact have the same ``id``. ``ended_at`` and ``reason`` are ``None`` for the current version. Times
+    are in seconds since 1970.
     """
 
     id: str
@@ -22,6 +42,16 @@ class StoredFact:
     attributes: Mapping[str, str | float | bool]
     created_at: float
     changed_at: float
+    ended_at: float | None = None
+    reason: FactChange | None = None
+
+    @property
+    def span(self) -> FactSpan | None:
+        """The words of the user that support the text; ``None`` if there are none."""
+        words, start = self.attributes.get(SPAN), self.attributes.get(SPAN_START)
+        if words is None or start is None:
+            return None
+        return FactSpan(str(words), int(start), int(start) + len(str(words)))
 
 
 class FactStore(Protocol):
@@ -30,12 +60,13 @@ class FactStore(Protocol):
     async def add(
         self,
         store: str,
-        texts: Sequence[str],
+        new_facts: Sequence[NewFact],
         attributes: Mapping[str, str | float | bool],
         caller: Principal,
     ) -> None:
-        """Store each text as a file of the store; a search finds it shortly afterwards.
+        """Store each fact as a file of the store; a search finds it shortly afterwards.
 
+        A fact that the store has already, or that contradicts a stored fact, becomes the current version of that fact.
         Raises `NotFound` or `Forbidden` if the caller may not write to the store.
         """
 
@@ -45,12 +76,24 @@ class FactStore(Protocol):
         *,
         store: str | None = None,
         where: Mapping[str, str] | None = None,
+        versions: bool = False,
+        after_id: str | None = None,
         limit: int = 100,
     ) -> Sequence[StoredFact]:
-        """Return the caller's own facts, newest first. ``store`` and ``where`` select facts by store and attributes."""
+        """Return the caller's own facts, newest first. ``store`` and ``where`` select facts by store and attributes.
+
+        With ``versions``, each fact is followed by its former versions. At most ``limit`` facts, without their
+        versions, are returned after the fact ``after_id``.
+        """
+
+    async def versions(self, fact_id: str, caller: Principal) -> Sequence[StoredFact]:
+        """Return the current version of a fact and its former versions, newest first. Raises `NotFound`."""
 
     async def change(self, fact_id: str, text: str, caller: Principal) -> StoredFact:
         """Replace the text of a fact. Raises `NotFound`."""
 
+    async def revert(self, fact_id: str, caller: Principal) -> StoredFact:
+        """Restore the version before the last change. Raises `NotFound`, and `Conflict` if no such version exists."""
+
     async def remove(self, fact_id: str, caller: Principal) -> None:
-        """Delete a fact. Raises `NotFound`."""
+        """Delete a fact with its former versions. Raises `NotFound`."""

@@ -28,6 +28,9 @@ INPUT_ORIGINS: ContextVar[Origins] = ContextVar("input_origins", default=())
 such an input for the user's own words.
 """
 
+MODEL_WROTE_INPUT: ContextVar[bool] = ContextVar("model_wrote_input", default=False)
+"""Whether the input of the current call is an argument that a model wrote. An agent does not learn facts from it."""
+
 
 def join_origins(*groups: Iterable[str]) -> Origins:
     """Return the origins of several pieces of data, each once, on one line and of limited length."""

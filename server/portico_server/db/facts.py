@@ -1,17 +1,21 @@
-"""Stored facts: files of stores with the attribute ``fact``, looked up by owner."""
+"""Stored facts: files of stores with the attribute ``fact``, looked up by owner, and the former versions of facts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
 
 from portico_server.core.dataclass import dataclass
-from portico_server.db.schema import files, store_files
+from portico_server.db.rows import portions
+from portico_server.db.schema import fact_versions, files, store_files
 
 FACT_PREFIX = "fact-"
 """Prefix of the names of files that contain facts."""
+
+MAX_VERSIONS: Final = 20
+"""Maximum number of former versions of a fact; the oldest are deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +32,94 @@ class FactRow:
     created_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class FactVersionRow:
+    """A former version of the fact whose current version is the file ``file_id``. Times are in seconds since 1970."""
+
+    id: int
+    file_id: str
+    text: str
+    attributes: Mapping[str, Any]
+    changed_at: float
+    ended_at: float
+    reason: str
+
+
 def newest_facts(
     connection: Connection,
-    owner: str,
+    owner: str | None,
     limit: int,
     *,
     store_id: str | None = None,
     fact_id: str | None = None,
+    filename: str | None = None,
     where: Mapping[str, str] | None = None,
+    after_fact: FactRow | None = None,
 ) -> list[FactRow]:
-    """Return the facts of ``owner``, newest first; optionally only those in a store, with an id, or with these
-    attributes.
+    """Return the facts of ``owner`` (``None``: of every key), newest first; optionally only those in a store, with an
+    id, in files with a name, with these attributes, or after another fact.
     """
     column = store_files.c.attributes
     coalesce = func.coalesce(column["id"].as_string(), files.c.id)
     query = (
         select(coalesce, files.c.id, store_files.c.store_id, files.c.sha256, column, files.c.created_at)
         .join(store_files, store_files.c.file_id == files.c.id)
-        .where(files.c.owner == owner, files.c.filename.startswith(FACT_PREFIX, autoescape=True))
-        .where(column["fact"].as_boolean(), column["owner"].as_string() == owner)
+        .where(files.c.filename.startswith(FACT_PREFIX, autoescape=True))
+        .where(column["fact"].as_boolean(), column["owner"].as_string() == files.c.owner)
         .order_by(files.c.created_at.desc(), files.c.id.desc())
         .limit(limit)
     )
+    if owner is not None:
+        query = query.where(files.c.owner == owner)
     if store_id is not None:
         query = query.where(store_files.c.store_id == store_id)
     if fact_id is not None:
         query = query.where(coalesce == fact_id)
+    if filename is not None:
+        query = query.where(files.c.filename == filename)
+    if after_fact is not None:
+        query = query.where(
+            tuple_(files.c.created_at, files.c.id) < (after_fact.created_at, after_fact.file_id)
+        )
     for name, value in (where or {}).items():
         query = query.where(column[name].as_string() == value)
     return [FactRow(*row) for row in connection.execute(query)]
+
+
+def versions(connection: Connection, file_ids: Sequence[str]) -> dict[str, list[FactVersionRow]]:
+    """Return the former versions of facts by file, newest first."""
+    rows: dict[str, list[FactVersionRow]] = {}
+    for ids in portions(file_ids):
+        query = (
+            select(fact_versions).where(fact_versions.c.file_id.in_(ids)).order_by(fact_versions.c.id.desc())
+        )
+        for row in connection.execute(query):
+            rows.setdefault(row.file_id, []).append(FactVersionRow(*row))
+    return rows
+
+
+def add_version(
+    connection: Connection, old_row: FactRow, text: str, reason: str, ended_at: float, file_id: str
+) -> None:
+    """Make the file ``old_row`` a former version of the fact, whose current version becomes ``file_id``."""
+    values = {"text": text, "attributes": dict(old_row.attributes), "changed_at": old_row.created_at}
+    connection.execute(
+        update(fact_versions).where(fact_versions.c.file_id == old_row.file_id).values(file_id=file_id)
+    )
+    connection.execute(
+        insert(fact_versions).values(file_id=file_id, **values, ended_at=ended_at, reason=reason)
+    )
+    newest = (
+        select(fact_versions.c.id)
+        .where(fact_versions.c.file_id == file_id)
+        .order_by(fact_versions.c.id.desc())
+        .limit(MAX_VERSIONS)
+    )
+    connection.execute(
+        delete(fact_versions).where(fact_versions.c.file_id == file_id, fact_versions.c.id.not_in(newest))
+    )
+
+
+def remove_version(connection: Connection, version_id: int) -> None:
+    """Delete a former version."""
+    connection.execute(delete(fact_versions).where(fact_versions.c.id == version_id))

@@ -21,6 +21,7 @@ from portico_server.db.schema import (
     eval_runs,
     eval_searches,
     evals,
+    fact_versions,
     files,
     guard_questions,
     prompts,
@@ -144,6 +145,10 @@ _GUARD_QUESTIONS = (
     .join(stores, guard_questions.c.store_id == stores.c.id)
     .where(stores.c.owner.is_not(None))
 )
+_FACT_VERSIONS = select(
+    files.c.owner.label("owner"),
+    (func.length(fact_versions.c.text) + func.length(cast(fact_versions.c.attributes, Text))).label("bytes"),
+).join(files, fact_versions.c.file_id == files.c.id)
 _PARTS = select(uploads.c.owner.label("owner"), upload_parts.c.bytes.label("bytes")).join(
     uploads, upload_parts.c.upload_id == uploads.c.id
 )
@@ -154,6 +159,7 @@ _STORED = union_all(
     _MIRRORED,
     _INDEXED,
     _GUARD_QUESTIONS,
+    _FACT_VERSIONS,
     _PARTS,
     select(artifacts.c.owner.label("owner"), artifacts.c.bytes.label("bytes")).where(
         artifacts.c.owner.is_not(None)
@@ -174,8 +180,8 @@ _STORED = union_all(
     ),
 ).subquery()
 """The data on disk that count against keys: files, mirrored data of their stores, chunks with their vectors, guard
-questions, parts of uploads, files that their runs created, skills, containers, sessions with their public links,
-conversations, responses, apps and prompts with their versions, evaluations and training jobs.
+questions, former versions of facts, parts of uploads, files that their runs created, skills, containers, sessions with
+their public links, conversations, responses, apps and prompts with their versions, evaluations and training jobs.
 """
 
 

@@ -22,6 +22,7 @@ from portico_server.db.metadata import metadata
 from portico_server.db.schema_knowledge import (
     changes,
     chunks,
+    fact_versions,
     file_batches,
     files,
     group_files,
@@ -88,6 +89,7 @@ __all__ = [
     "eval_runs",
     "eval_searches",
     "evals",
+    "fact_versions",
     "file_batches",
     "files",
     "grants",

@@ -125,6 +125,22 @@ store_files = Table(
     Index("ix_store_files_store_id_status", "store_id", "status"),
 )
 
+# Former versions of the facts that agents remember. The current version is a file; the versions follow it to the next
+# file when the fact changes, and are deleted with it.
+fact_versions = Table(
+    "fact_versions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("file_id", String, ForeignKey("files.id", ondelete="CASCADE"), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("attributes", JSON, nullable=False),
+    # When the version became current, and when and why it stopped being so.
+    Column("changed_at", Float, nullable=False),
+    Column("ended_at", Float, nullable=False),
+    Column("reason", String, nullable=False),
+    Index("ix_fact_versions_file_id", "file_id"),
+)
+
 # Questions that must keep their answers when the files of a store change.
 guard_questions = Table(
     "guard_questions",

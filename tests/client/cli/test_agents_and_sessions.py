@@ -12,10 +12,10 @@ import httpx
 import pytest
 from tests.daemon import Daemon
 
-from portico import InvalidRequest, NotFound
+from portico import Conflict, InvalidRequest, NotFound
 from portico.cli.root import run
 from portico.client import Client
-from portico.schemas.facts import Fact
+from portico.schemas.facts import Fact, FactSpan
 
 SPEC = {
     "portico_agent": 1,
@@ -28,9 +28,19 @@ SPEC = {
 
 
 SCRIPT = [
-    {"match": "Conversation:", "content": '{"value": ["The user lives in Lisbon."]}'},
+    {
+        "match": "Message:",
+        "content": '{"value": [{"fact": "The user lives in Lisbon.", "quote": "I live in Lisbon", "replaces": null}]}',
+    },
     {"match": "", "content": "Noted."},
 ]
+MOVED, PET = (
+    [{"match": "Message:", "content": json.dumps({"value": [fact]})}, {"match": "", "content": "Noted."}]
+    for fact in (
+        {"fact": "The user lives in Porto.", "quote": "I live in Porto", "replaces": 1},
+        {"fact": "The user has a cat.", "quote": "I have a cat", "replaces": None},
+    )
+)
 GUIDE: dict[str, Any] = {
     "portico_agent": 1,
     "name": "guide",
@@ -184,6 +194,8 @@ def client(daemon: Daemon) -> Iterator[Client]:
     """Prepare facts: a model that finds a fact in every conversation, and a store for the facts."""
     with Client(daemon.url) as client:
         client.deployments.add("noter", "fake://", parameters={"script": SCRIPT})
+        for name, script in (("mover", MOVED), ("petter", PET)):
+            client.deployments.add(name, "fake://", parameters={"script": script})
         client.stores.add("facts")
         yield client
 
@@ -275,6 +287,93 @@ def test_another_keys_facts_do_not_exist(client: Client, daemon: Daemon) -> None
     client.facts.remove(fact.id)
 
 
+def test_a_fact_shows_its_words_and_its_history_and_can_be_reverted(client: Client) -> None:
+    """A person changes a fact, the user says it again, and both changes are undone."""
+    fact = learn(client, "wed")
+    assert fact.span == FactSpan("I live in Lisbon", 0, 16)
+    assert (client.facts.get(fact.id).fact, client.facts.get(fact.id).versions) == (fact, ())
+    with pytest.raises(Conflict, match="has no version before this one"):
+        client.facts.revert(fact.id)
+
+    client.facts.change(fact.id, "The user lives in Porto.")
+    changed = client.facts.change(fact.id, "The user lives in Lisbon!")
+    assert changed.span is None, "nobody said the new text"
+    again = learn(client, "thu")
+    assert (again.id, again.text, again.span) == (fact.id, fact.text, fact.span)
+    assert again.source.name == "thu"
+    versions = client.facts.get(fact.id).versions
+    assert [(version.text, version.reason, version.span) for version in versions] == [
+        ("The user lives in Lisbon!", "merged", None),
+        ("The user lives in Porto.", "changed", None),
+        (fact.text, "changed", fact.span),
+    ]
+    assert versions[-1].source.said == "I live in Lisbon"
+    assert versions[0].ended_at == again.changed_at
+    assert client.facts.list() == [again]
+    assert client.facts.list(versions=True) == [again, *versions]
+
+    assert client.facts.revert(fact.id).text == "The user lives in Lisbon!"
+    assert client.facts.revert(fact.id).text == "The user lives in Porto."
+    restored = client.facts.revert(fact.id)
+    assert (restored.text, restored.span, restored.source) == (fact.text, fact.span, fact.source)
+    indexed(client)
+    assert search(client) == [fact.text]
+    with pytest.raises(Conflict):
+        client.facts.revert(fact.id)
+    assert {version.reason for version in client.facts.get(fact.id).versions} == {"reverted"}
+    client.facts.remove(fact.id)
+    assert client.facts.list(versions=True) == []
+
+
+def test_a_fact_that_contradicts_a_known_fact_takes_its_place(client: Client) -> None:
+    fact = learn(client, "fri")
+    client.agents.run(
+        {**GUIDE, "model": "mover"}, "I moved to Porto, I live in Porto now", session=("api", "sat")
+    )
+    indexed(client)
+    [moved] = client.facts.list()
+    assert (moved.id, moved.text, moved.source.name) == (fact.id, "The user lives in Porto.", "sat")
+    [before] = client.facts.get(fact.id).versions
+    assert (before.text, before.reason, before.source.name) == (fact.text, "replaced", "fri")
+    assert search(client) == ["The user lives in Porto."]
+    assert client.facts.revert(fact.id).text == fact.text
+    client.facts.remove(fact.id)
+
+
+def test_a_fact_has_at_most_20_former_versions(client: Client) -> None:
+    fact = learn(client, "sun")
+    for number in range(22):
+        client.facts.change(fact.id, f"Text {number}.")
+    versions = client.facts.get(fact.id).versions
+    assert [version.text for version in versions] == [f"Text {number}." for number in reversed(range(1, 21))]
+    client.facts.remove(fact.id)
+
+
+def test_facts_are_listed_page_by_page(client: Client) -> None:
+    first = learn(client, "page")
+    client.agents.run({**GUIDE, "model": "petter"}, "I have a cat", session=("api", "pet"))
+    pet, *_rest = client.facts.list()
+    assert client.facts.list(limit=1) == [pet]
+    assert client.facts.list(after=pet.id, limit=1) == [first]
+    assert client.facts.list(after=first.id) == []
+    for fact in (first, pet):
+        client.facts.remove(fact.id)
+
+
+def test_a_fact_that_an_earlier_version_stored_has_no_words(
+    shell: Shell, client: Client, daemon: Daemon
+) -> None:
+    fact = learn(client, "old")
+    store = client.stores.get("facts").id
+    (file,) = client.stores.files(store)
+    attributes = {name: value for name, value in file.attributes.items() if not name.startswith("span")}
+    path = f"{daemon.url}/v1/vector_stores/{store}/files/{file.id}"
+    httpx.post(path, json={"attributes": attributes}).raise_for_status()
+    assert client.facts.get(fact.id).fact.span is None
+    assert "no words of a conversation support this text" in shell("facts", "show", fact.id)
+    client.facts.remove(fact.id)
+
+
 def test_facts_are_commands_too(shell: Shell, client: Client) -> None:
     fact = learn(client, "tue")
     assert shell.json("facts", "list", "--agent", "nobody")["data"] == []
@@ -282,7 +381,18 @@ def test_facts_are_commands_too(shell: Shell, client: Client) -> None:
     assert fact.text in listed and "api/tue" in listed and "I live in Lisbon" in listed
     [shown] = shell.json("facts", "list", "--store", "facts")["data"]
     assert shown["id"] == fact.id and shown["source"]["said"] == "I live in Lisbon"
+    shown = shell("facts", "show", fact.id)
+    assert "I live in Lisbon (characters 0 to 16 of the message)" in shown and "api/tue" in shown
     assert "says: He lives in Faro." in shell("facts", "change", fact.id, "He lives in Faro.")
+    assert "changed" in shell("facts", "list", "--all") and "changed" in shell("facts", "show", fact.id)
+    assert shell.json("facts", "show", fact.id)["versions"][0]["text"] == fact.text
+    lines = [json.loads(line) for line in shell("facts", "export").splitlines()]
+    assert [(line["text"], line["reason"]) for line in lines] == [
+        ("He lives in Faro.", None),
+        (fact.text, "changed"),
+    ]
+    assert f"says again: {fact.text}" in shell("facts", "revert", fact.id)
+    assert "has no version before this one" in shell("facts", "revert", fact.id, code=1)
     assert "--yes" in shell("facts", "delete", fact.id, code=1)
     assert "Forgot" in shell("facts", "delete", fact.id, "--yes")
     assert f"Fact '{fact.id}' not found" in shell("facts", "delete", fact.id, "--yes", code=1)

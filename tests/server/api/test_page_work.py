@@ -21,7 +21,10 @@ pytestmark = [
 VARIABLES = {"PORTICO_OFFLINE": "1"}
 
 LEARNS = [
-    {"match": "Conversation:", "content": '{"value": ["The user lives in Lisbon."]}'},
+    {
+        "match": "Message:",
+        "content": '{"value": [{"fact": "The user lives in Lisbon.", "quote": "I live in Lisbon", "replaces": null}]}',
+    },
     {"match": "", "content": "Noted."},
 ]
 

@@ -262,14 +262,29 @@ class FactsScreen(ListingScreen[Fact]):
 
     def detail(self, item: Fact) -> Iterable[Content | str]:
         yield safe(item.text)
-        if item.source.said:
-            yield Content.styled(f"said: {one_line(item.source.said)}", "dim")
+        words = item.span.words if item.span else item.source.said
+        if words:
+            yield Content.styled(f"said: {one_line(words)}", "dim")
+
+    @row_action("enter", "History", "The words of the fact and its former versions")
+    async def show_history(self, fact: Fact) -> None:
+        history = await self.client.facts.get(fact.id)
+        lines = [
+            f"{clock(version.changed_at)}  {version.text}\n"
+            f"  said: {version.span.words if version.span else 'no words of a conversation support this text'}"
+            for version in (history.fact, *history.versions)
+        ]
+        self.app.push_screen(Reader(f"History of {fact.id}", safe("\n\n".join(lines))))
 
     @row_action("e", "Edit", "Replace the text")
     async def edit(self, fact: Fact) -> None:
         answers = await self.ask(Form("Change a fact", Field("text", "Fact", fact.text)))
         if answers is not None:
             await self.client.facts.change(fact.id, answers["text"])
+
+    @row_action("z", "Revert", "Restore the version before the last change")
+    async def revert(self, fact: Fact) -> None:
+        await self.client.facts.revert(fact.id)
 
     @row_action("d", "Forget", "Forget the fact")
     async def forget(self, fact: Fact) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 
 from portico._async.group import Group
 from portico._request import at, by_id, without_none
-from portico.schemas.facts import Fact
+from portico.schemas.facts import Fact, FactHistory
 
 
 class Facts(Group):
     """Long-term memory: the caller's facts, each with its origin."""
 
+    async def get(self, fact_id: str) -> FactHistory:
+        """Return a fact and its former versions, newest first."""
+        return await self._transport.request("GET", at("api", "facts", by_id(fact_id, "a fact")), FactHistory)
+
     async def change(self, fact_id: str, text: str) -> Fact:
-        """Replace the text of a fact. Searches use the new text a moment later.
+        """Replace the text of a fact. The previous text stays in the history; searches use the new text a moment
+        later.
 
         The new text of the fact.
         """
@@ -20,6 +25,12 @@ class Facts(Group):
             "PATCH", at("api", "facts", by_id(fact_id, "a fact")), Fact, json=without_none(text=text)
         )
 
+    async def revert(self, fact_id: str) -> Fact:
+        """Restore the version before the last change. The present version stays in the history."""
+        return await self._transport.request(
+            "POST", at("api", "facts", by_id(fact_id, "a fact"), "revert"), Fact
+        )
+
     async def remove(self, fact_id: str) -> None:
-        """Delete a fact."""
+        """Delete a fact with its former versions."""
         return await self._transport.request("DELETE", at("api", "facts", by_id(fact_id, "a fact")), None)

@@ -42,6 +42,23 @@ def origins_of(messages: Iterable[AgentMessage]) -> Origins:
     )
 
 
+def own_texts(message: AgentMessage) -> list[tuple[int, str]]:
+    """Return the texts that the author of a message wrote, without the attached files, each with its position in the
+    message's text.
+    """
+    if isinstance(message.content, str):
+        return [(0, message.content)]
+    texts = []
+    position = 0
+    for part in message.content:
+        if part.get("type") == "text":
+            text = str(part.get("text", ""))
+            if not _file(part):
+                texts.append((position, text))
+            position += len(text) + 1
+    return texts
+
+
 def withhold(messages: Iterable[AgentMessage]) -> list[AgentMessage]:
     """Return the messages without foreign data.
 

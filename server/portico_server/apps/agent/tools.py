@@ -24,6 +24,7 @@ from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.origins import (
     INPUT_ORIGINS,
+    MODEL_WROTE_INPUT,
     ORIGINS,
     Origins,
     join_origins,
@@ -333,7 +334,11 @@ class AgentTools:
 
         async def use(number: int) -> tuple[AgentMessage, AgentToolResult]:
             async with slots:
-                with ScopedValue(ORIGINS, origins[number]), ScopedValue(INPUT_ORIGINS, ()):
+                with (
+                    ScopedValue(ORIGINS, origins[number]),
+                    ScopedValue(INPUT_ORIGINS, ()),
+                    ScopedValue(MODEL_WROTE_INPUT, True),
+                ):
                     return await self._use(calls[number], places[number], second=number in handoffs[1:])
 
         cut_off: TurnCutOff | None = None

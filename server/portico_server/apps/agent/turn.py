@@ -19,15 +19,22 @@ from portico_server.apps.agent.message import HANDED_BACK, AgentMessage
 from portico_server.apps.agent.model_messages import aggregate
 from portico_server.apps.agent.output import answer_schema, options_for, parse_output
 from portico_server.apps.agent.session import AgentSession
+from portico_server.apps.agent.spans import own_words
 from portico_server.apps.agent.spec import AgentSpec, LongTermSpec, Moment, Strategy, SubAgent
 from portico_server.apps.agent.time_limit import time_limit
 from portico_server.apps.agent.tools import READ_SKILL, AgentTools
 from portico_server.core.context import Context, no_value
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.facts import FactStore
+from portico_server.core.facts import FactStore, NewFact
 from portico_server.core.interfaces import Evaluator
-from portico_server.core.origins import INPUT_ORIGINS, ORIGINS, Origins, join_origins
+from portico_server.core.origins import (
+    INPUT_ORIGINS,
+    MODEL_WROTE_INPUT,
+    ORIGINS,
+    Origins,
+    join_origins,
+)
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppOutput, CalledTool, Chat, ChatReply, Message
@@ -164,6 +171,7 @@ class AgentTurn:
 
     async def run(self, message: AgentMessage) -> AgentMessage:
         """Return the answer to a message; message and answer are added to the memory. Raises `PorticoError`."""
+        unhooked_message = message
         message = await self._hooked("before_agent", message)
         message = with_origins(message, join_origins(ORIGINS.get(), INPUT_ORIGINS.get()))
         self.begin = len(await self.session.memory(self.path))
@@ -185,7 +193,7 @@ class AgentTurn:
         agent_message = with_origins(agent_message, self.origins)
         await self.session.add(self.path, agent_message)
         if long_term is not None and reply.type != HANDED_BACK:
-            await self._learn(long_term, message, agent_message)
+            await self._learn(long_term, message, unhooked_message)
         return await self._hooked("after_agent", reply)
 
     async def _hooked(self, moment: Moment, message: AgentMessage) -> AgentMessage:
@@ -216,18 +224,25 @@ class AgentTurn:
             lambda: facts.recall(policy, message, self.context),
             lambda known_facts: {"facts": [asdict(fact) for fact in known_facts]},
             lambda document: tuple(
-                facts.RecalledFact(fact["text"], tuple(fact["origins"])) for fact in document["facts"]
+                facts.RecalledFact(fact["text"], tuple(fact["origins"]), fact["id"])
+                for fact in document["facts"]
             ),
         )
 
-    async def _learn(self, policy: LongTermSpec, message: AgentMessage, reply: AgentMessage) -> None:
-        """Store the facts in this turn that are worth remembering. A failure does not affect the answer, but listeners
-        are informed.
+    async def _learn(
+        self, policy: LongTermSpec, message: AgentMessage, unhooked_message: AgentMessage
+    ) -> None:
+        """Store the facts in the user's own words that are worth remembering. A failure does not affect the answer, but
+        listeners are informed.
         """
+        words = own_words(message)
+        if not words or MODEL_WROTE_INPUT.get():
+            return
         try:
-            known_facts = [fact.text for fact in self.recalled_facts]
-            chat_reply = await self._call(facts.question(message, reply, known_facts))
-            new_facts = facts.facts_in(chat_reply.content, known_facts)
+            chat_reply = await self._call(facts.question(words, self.recalled_facts))
+            new_facts = facts.facts_in(
+                chat_reply.content, words, own_words(unhooked_message), self.recalled_facts
+            )
             if new_facts:
                 origin = {
                     "agent": self.spec.name,
@@ -239,15 +254,13 @@ class AgentTurn:
                 attributes: dict[str, str | float | bool] = {
                     "fact": True,
                     "owner": self.context.caller.id,
-                    "origins": facts.origins_attribute(
-                        join_origins(self.origins, origins_of([message, reply]))
-                    ),
+                    "origins": facts.origins_attribute(join_origins(self.origins, origins_of([message]))),
                     **{name: value for name, value in origin.items() if value},
                 }
                 await self.steps.once(
                     self.steps.place("facts"),
                     "facts",
-                    new_facts,
+                    [asdict(fact) for fact in new_facts],
                     lambda: self._store_facts(policy.store, new_facts, attributes),
                     lambda _new_messages: {},
                     lambda _document: None,
@@ -258,11 +271,11 @@ class AgentTurn:
             )
 
     async def _store_facts(
-        self, store: str, new_facts: Sequence[str], attributes: Mapping[str, str | float | bool]
+        self, store: str, new_facts: Sequence[NewFact], attributes: Mapping[str, str | float | bool]
     ) -> None:
         await self.context.outside(
             "facts",
-            {"store": store, "facts": list(new_facts)},
+            {"store": store, "facts": [asdict(fact) for fact in new_facts]},
             lambda: self.place.facts.add(store, new_facts, attributes, self.context.caller),
             no_value,
             no_value,

@@ -297,6 +297,12 @@ class EvidenceCheck:
         )
 
 
+def find_change(claim: str, source: str) -> ClaimReason:
+    """Return which kind of fact in a claim the whole ``source`` lacks or contradicts; ``""`` if it has all facts."""
+    check = EvidenceCheck([Passage(rank=1, score=1.0, text=source, file_id="", filename="")])
+    return _find_change(check._prepare_claim(claim), _Window(tuple(check._units)))
+
+
 def _squeezed(folded_text: str) -> str:
     return _SQUEEZED.sub("", folded_text)
 

@@ -16,6 +16,7 @@ from portico_server.apps.agent.app import AgentApps
 from portico_server.apps.agent.message import AgentMessage, message_of
 from portico_server.apps.agent.sessions import AgentSessions
 from portico_server.core.context import Context
+from portico_server.core.facts import NewFact
 from portico_server.core.ids import new_id
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import CalledTool, Chat, ChatReply, Request, ToolResult
@@ -72,15 +73,19 @@ class Speaker:
 
 
 class Noted:
-    """Records facts: (store, texts, attributes)."""
+    """Records facts: (store, facts, attributes)."""
 
     def __init__(self) -> None:
-        self.added: list[tuple[str, Sequence[str], Mapping[str, Any]]] = []
+        self.added: list[tuple[str, Sequence[NewFact], Mapping[str, Any]]] = []
+
+    @property
+    def texts(self) -> list[str]:
+        return [fact.text for _store, facts, _attributes in self.added for fact in facts]
 
     async def add(
-        self, store: str, texts: Sequence[str], attributes: Mapping[str, Any], caller: Principal
+        self, store: str, new_facts: Sequence[NewFact], attributes: Mapping[str, Any], caller: Principal
     ) -> None:
-        self.added.append((store, texts, attributes))
+        self.added.append((store, new_facts, attributes))
 
 
 class AgentFixture:

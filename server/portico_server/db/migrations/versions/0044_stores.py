@@ -1,9 +1,9 @@
-"""Questions that guard a store, the reviews of its changes, and where its vectors are searched."""
+"""Questions that guard a store, reviews of its changes, where its vectors are searched, and versions of facts."""
 
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, String, Text, false
+from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Integer, String, Text, false
 
 revision = "0044"
 down_revision = "0043"
@@ -38,3 +38,14 @@ def upgrade() -> None:
         Column("judgements", JSON, nullable=False),
         Column("created_at", Float, nullable=False),
     )
+    op.create_table(
+        "fact_versions",
+        Column("id", Integer, primary_key=True),
+        Column("file_id", String, ForeignKey("files.id", ondelete="CASCADE"), nullable=False),
+        Column("text", Text, nullable=False),
+        Column("attributes", JSON, nullable=False),
+        Column("changed_at", Float, nullable=False),
+        Column("ended_at", Float, nullable=False),
+        Column("reason", String, nullable=False),
+    )
+    op.create_index("ix_fact_versions_file_id", "fact_versions", ["file_id"])

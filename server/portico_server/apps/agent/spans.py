@@ -1,0 +1,89 @@
+"""The words of the user that support a fact: where they are in the message, and whether the fact follows from them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from portico.schemas.facts import FactSpan
+from portico_server.apps.agent.foreign_data import origins_of, own_texts
+from portico_server.apps.agent.message import AgentMessage
+from portico_server.apps.answer.claims import find_change
+from portico_server.apps.answer.terms import fold, stems, words
+
+MAX_SPAN_CHARS: Final = 500
+"""Maximum length of a span, in characters: an attribute of a file has at most 512."""
+
+MAX_WORDS_CHARS: Final = 20_000
+"""Maximum number of characters of a message that are read for facts."""
+
+MIN_SHARED_WORDS: Final = 0.5
+"""Minimum share of a fact's meaningful words that its span must contain."""
+
+_QUOTATION_MARKS: Final = "\"'“”‘’「」 "
+_USER: Final = re.compile(
+    r"\b(?:the|this) user(?:['’]s)?\b|\buser(?:['’]s)?\b|(?:该|这位)?用户的?", re.IGNORECASE
+)
+"""The name by which a fact calls the person who says "I"."""
+
+
+def own_words(message: AgentMessage) -> tuple[FactSpan, ...]:
+    """Return the texts in a message that the user wrote, without attached files; none if the message depends on foreign
+    data. Texts after the first `MAX_WORDS_CHARS` are left out.
+    """
+    if origins_of([replace(message, content="")]):
+        return ()
+    texts = ((start, text[: max(0, MAX_WORDS_CHARS - start)]) for start, text in own_texts(message))
+    return tuple(FactSpan(text, start, start + len(text)) for start, text in texts if text.strip())
+
+
+def find_span(quotation: str, spans: Sequence[FactSpan]) -> FactSpan | None:
+    """Return where the user said a quotation; ``None`` if ``spans`` do not contain it.
+
+    The quotation may differ in white space, letter case and the width of characters.
+    """
+    quoted_text = _text_of(_normal(quotation.strip(_QUOTATION_MARKS))).strip()
+    if not quoted_text:
+        return None
+    for span in spans:
+        chars = list(_normal(span.words))
+        at = _text_of(chars).find(quoted_text)
+        if at >= 0:
+            start, end = chars[at][1], chars[at + len(quoted_text) - 1][1] + 1
+            words_said = span.words[start:end]
+            if len(words_said) <= MAX_SPAN_CHARS:
+                return FactSpan(words_said, span.start + start, span.start + end)
+    return None
+
+
+def is_supported(fact: str, span: FactSpan) -> bool:
+    """Return whether the span supports the fact: it has the fact's names, numbers and dates, half of its words, and the
+    same negation.
+    """
+    claim = " ".join(_USER.sub(" ", fact).split())
+    source = unicodedata.normalize("NFKC", span.words)
+    terms, source_terms = (set(stems(words(fold(text)))) for text in (claim, source))
+    if len(terms & source_terms) < max(1, MIN_SHARED_WORDS * len(terms)):
+        return False
+    return not find_change(claim, source)
+
+
+def _normal(text: str) -> Iterator[tuple[str, int]]:
+    """Yield the characters of ``text`` in one width and letter case, each with its position; a run of white space is
+    one blank.
+    """
+    is_blank = True
+    for at, original in enumerate(text):
+        for char in unicodedata.normalize("NFKC", original).casefold():
+            if not char.isspace():
+                yield char, at
+            elif not is_blank:
+                yield " ", at
+            is_blank = char.isspace()
+
+
+def _text_of(chars: Iterable[tuple[str, int]]) -> str:
+    return "".join(char for char, _at in chars)
