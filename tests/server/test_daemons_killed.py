@@ -84,6 +84,7 @@ class Work:
         self._session = session
         self._acknowledged = acknowledged
         self._numbers = count()
+        self._uploads: list[str] = []
         self.orders: list[Callable[[Daemon], None]] = [
             self.flow,
             self.response,
@@ -129,12 +130,17 @@ class Work:
     def upload(self, daemon: Daemon) -> None:
         content = f"part{next(self._numbers)}"
         size = {"bytes": len(content), "mime_type": "text/plain", "purpose": "user_data"}
-        path = (
-            f"/v1/uploads/{answered(daemon, 'POST', '/v1/uploads', json={'filename': 'a.txt', **size})['id']}"
-        )
+        upload = answered(daemon, "POST", "/v1/uploads", json={"filename": "a.txt", **size})["id"]
+        path = f"/v1/uploads/{upload}"
+        self._uploads.append(path)
         part = answered(daemon, "POST", f"{path}/parts", files={"data": content.encode()})["id"]
         done = answered(daemon, "POST", f"{path}/complete", json={"part_ids": [part]})
         self._acknowledged.add("file", done["file"]["id"], content)
+
+    def cancel_uploads(self, daemon: Daemon) -> None:
+        """Cancel the uploads that a kill has cut off, because a key can have only a few."""
+        while self._uploads:
+            call(daemon, "POST", f"{self._uploads.pop()}/cancel")
 
     def sync(self, daemon: Daemon) -> None:
         word = f"schooner{next(self._numbers)}x"
@@ -195,6 +201,7 @@ def test_nothing_acknowledged_is_lost_however_often_either_daemon_is_killed(
             end(daemons[name])
             daemons[name] = start(tmp_path, name, database, configuration)
             killed.discard(daemons[name].url)
+            work.cancel_uploads(daemons[name])
         check(daemons["a"], daemons["b"], store, acknowledged)
     finally:
         end(*daemons.values())
