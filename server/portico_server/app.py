@@ -14,7 +14,7 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT_S = 5
 """Seconds within which calls in progress must finish when the daemon stops."""
+
+CLAIMING_TASKS = ("scheduler", "schedules")
+"""Background tasks that start durable runs. They end first, and their runs return to the queue."""
 
 END_REPORT_S = 15.0
 """Interval, in seconds, at which a pending shutdown logs what it is waiting for."""
@@ -130,7 +133,7 @@ class Daemon:
         if self._options.parent_watch:
             await loop.connect_read_pipe(lambda: _UntilEnd(self._stopping), sys.stdin)
         server = HttpServer(self.gateway, self._settings, grace=SHUTDOWN_TIMEOUT_S)
-        background: list[asyncio.Task[None]] = []
+        background: dict[str, asyncio.Task[None]] = {}
         insisting: asyncio.Task[None] | None = None
         try:
             await self._prepare()
@@ -150,13 +153,17 @@ class Daemon:
                     "better model": self._fetch_better(),
                     "configuration": self._reload(),
                 }
-                background += [tasks.create_task(part, name=name) for name, part in work.items()]
+                background |= {name: tasks.create_task(part, name=name) for name, part in work.items()}
                 await self._stopping.wait()
                 home.leaving()
                 server.should_exit = True
-                for task in background:
+                for name in CLAIMING_TASKS:
+                    background[name].cancel()
+                await server.stopped_accepting.wait()
+                await self.services.runner.drain(SHUTDOWN_TIMEOUT_S)
+                for task in background.values():
                     task.cancel()
-                insisting = asyncio.create_task(_insist_on_end(background), name="end")
+                insisting = asyncio.create_task(_insist_on_end(background.values()), name="end")
                 if not self._options.within:  # threads are awaited after the last asyncio task
                     # standard error may not exist
                     with contextlib.suppress(OSError, ValueError, RuntimeError):
@@ -423,7 +430,7 @@ async def _holds() -> bool:
     return True
 
 
-async def _insist_on_end(background: Sequence[asyncio.Task[None]]) -> None:
+async def _insist_on_end(background: Collection[asyncio.Task[None]]) -> None:
     """Repeatedly log what the shutdown is waiting for, and cancel ``background`` again, in case a task swallowed its
     cancellation.
     """

@@ -25,7 +25,7 @@ from portico_server.db.address import parse_address
 from portico_server.db.failures import DATABASE_ERRORS, explain
 from portico_server.db.kept_connections import KeptConnections, open_sqlite
 from portico_server.db.row_groups import RowGroups
-from portico_server.db.schema import HEAD
+from portico_server.db.schema import HEAD, NEXT
 from portico_server.db.timings import Timings
 from portico_server.db.writer_thread import WriterThread
 
@@ -116,8 +116,10 @@ class Database:
         return cls(f"sqlite:///{path}")
 
     def prepare(self) -> None:
-        """Open the database, and migrate it if needed. If the file is damaged or too new, raises `Unavailable` with a
-        message that says what to do.
+        """Open the database, and migrate it if needed. If it is damaged or too new, raises `Unavailable` with a message
+        that says what to do.
+
+        Daemons on one PostgreSQL may differ by one version, so that an upgrade can replace them one by one.
         """
         try:
             if self.postgres is not None:
@@ -141,15 +143,15 @@ class Database:
         return connection.execute(text("select version_num from alembic_version")).scalar()
 
     def _bring_up(self, connection: Connection) -> None:
-        if self._revision(connection) != HEAD:
+        if self._revision(connection) not in (HEAD, NEXT):
             from portico_server.db.migrate import bring_up
 
             bring_up(connection)
 
     async def check(self) -> None:
-        """Check that the database responds and has the schema of this version. Raises `Unavailable`."""
+        """Check that the database responds and has the schema of this or the next version. Raises `Unavailable`."""
         revision = await self.read(self._revision)
-        if revision != HEAD:
+        if revision not in (HEAD, NEXT):
             raise Unavailable(
                 f"The database has the schema {revision}, but this version needs {HEAD}: a migration is in "
                 "progress, or another version of Portico uses the database.",

@@ -64,6 +64,7 @@ from portico_server.db.schema_responses import (
 __all__ = [
     "CHANNEL",
     "HEAD",
+    "NEXT",
     "adapters",
     "agent_tasks",
     "aliases",
@@ -139,6 +140,9 @@ __all__ = [
 
 HEAD = "0044"
 """The migration that this version needs; defined here so that a start without a migration does not import Alembic."""
+
+NEXT = f"{int(HEAD) + 1:04}"
+"""The migration that the next version needs. This version can work with it: a migration only adds to the schema."""
 
 # Counts the changes of each table that all daemons cache in memory. Used only on PostgreSQL, see db/postgres.
 epochs = Table(

@@ -123,6 +123,8 @@ class HttpServer(uvicorn.Server):
 
     def __init__(self, app: Any, settings: Settings, *, grace: int) -> None:
         self.serving = asyncio.Event()
+        self.stopped_accepting = asyncio.Event()
+        """Set once the server has closed its listening socket and its idle connections."""
         self.connections = Connections(ConnectionLimits.of(settings))
         super().__init__(
             uvicorn.Config(
@@ -143,6 +145,11 @@ class HttpServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.serving.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # The waiting tasks resume when uvicorn first waits: it has then closed what the event names.
+        self.stopped_accepting.set()
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Handle a tick of uvicorn's main loop, which ticks ten times a second."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from portico.wire import (
@@ -57,6 +58,8 @@ class Runner:
         self._questions = questions
         self._timeout = timeout
         self._active: dict[str, Run] = {}
+        self._ended = asyncio.Event()
+        """Set whenever a run ends."""
         self._recent = EndedRuns()
         self._arrivals: dict[str, set[asyncio.Event]] = {}
         """Events to set when a run becomes active, by run id."""
@@ -410,6 +413,7 @@ class Runner:
             run.status = status
         run.finished_at = time.time()
         self._active.pop(run.id, None)
+        self._ended.set()
         self._recent.add(run)
         if self.telemetry is not None:
             self.telemetry.run(run)
@@ -420,7 +424,7 @@ class Runner:
         if meter is not None:
             meter.spend(max(0, token_count(usage) - token_count(run.charge.usage)))
         now = time.perf_counter()
-        if not (run.behind or run.durable):
+        if _is_call(run):
             self.answered_at = now
         first = run.first_byte_at
         row = UsageRow(
@@ -465,11 +469,24 @@ class Runner:
             run.revoked = error
         await asyncio.gather(*(run.cancel() for run in runs))
 
+    async def drain(self, timeout: float) -> None:
+        """Wait for at most ``timeout`` seconds until the calls for which a caller may wait have ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while any(_is_call(run) for run in self._active.values()):
+                    self._ended.clear()
+                    await self._ended.wait()
+
     async def close(self) -> None:
         """Cancel the active runs and wait for them."""
         for run in tuple(self._active.values()):
             await run.cancel()
         await self._usage.flush()
+
+
+def _is_call(run: Run) -> bool:
+    """Return whether a caller may wait for the run, and the run does not wait for an answer itself."""
+    return not (run.behind or run.durable or run.status == "waiting")
 
 
 def _model_name(card: Card | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from alembic import command
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -138,3 +139,26 @@ def _sql_of_tables() -> str:
     engine = create_mock_engine("postgresql://", keep)
     metadata.create_all(engine, checkfirst=False)
     return ";\n".join(statements)
+
+
+def test_a_migration_only_adds_so_that_the_previous_version_can_go_on(tmp_path: Path) -> None:
+    """Each table and column stays as it is; a new column of an existing table has a default, or may be empty."""
+    settings = migrate.config()
+    revisions = [script.revision for script in ScriptDirectory.from_config(settings).walk_revisions()]
+    engine = create_engine(f"sqlite:///{tmp_path / 'steps.db'}")
+    before: dict[str, Any] = {}
+    for revision in reversed(revisions):
+        with engine.begin() as connection:
+            settings.attributes["connection"] = connection
+            command.upgrade(settings, revision)
+        after = of_file(tmp_path / "steps.db")
+        for table, shape in before.items():
+            assert table in after, f"{revision} removes {table}"
+            assert shape["columns"] <= after[table]["columns"], f"{revision} changes a column of {table}"
+            for name, _kind, required, default, _key in after[table]["columns"] - shape["columns"]:
+                assert not required or default is not None, f"{revision}: {table}.{name} needs a default"
+            new_indexes = after[table]["indexes"] - shape["indexes"]
+            assert not any(unique for _name, unique, *_rest in new_indexes), f"{revision}: {table}"
+            assert shape["refers"] == after[table]["refers"], f"{revision}: {table}"
+        before = after
+    engine.dispose()

@@ -1,0 +1,219 @@
+"""A newer daemon replaces an older one while clients keep calling, and no call fails."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import tarfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests import postgres
+from tests.daemon import ROOT, Daemon
+from tests.server.daemons import WAIT_S, answered, call, end, start, until
+
+from portico import Client
+from portico_server.db.schema import HEAD, NEXT
+
+CONFIGURATION = """
+models:
+  - name: echo
+    source: "fake://"
+    aliases: [default]
+    parameters:
+      script: [{match: "^slow", content: "one two three", delay: 1.5}]
+tools:
+  - {name: hello, command: [echo, hello]}
+apps:
+  - {name: twice, flow: {step: {op: llm, model: echo}}}
+agents:
+  - {name: clerk, model: echo, instructions: Be brief.}
+"""
+
+PREVIOUS = f"{int(HEAD) - 1:04}"
+"""The schema of the previous version."""
+
+HELLO = {"role": "user", "content": "hello"}
+SLOW = {"role": "user", "content": "slow"}
+
+
+class Caller:
+    """A client that calls one address after another, each call on a new connection, and counts what fails."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.count = 0
+        self.errors: list[str] = []
+        self._stop = threading.Event()
+
+    @contextmanager
+    def calling(self, pause_s: float = 0.0) -> Iterator[None]:
+        """Call within the block: a chat, a write and a read in turn, and ``pause_s`` seconds in between."""
+        thread = threading.Thread(target=self._work, args=(pause_s,))
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def calls(self, count: int) -> None:
+        """Wait for ``count`` more calls."""
+        goal = self.count + count
+        until(lambda: self.count >= goal, f"{count} more calls")
+
+    def _work(self, pause_s: float) -> None:
+        while not self._stop.wait(pause_s):
+            self._call("POST", "/v1/chat/completions", {"model": "echo", "messages": [HELLO]})
+            self._call("POST", "/v1/conversations", {"metadata": {"number": str(self.count)}})
+            self._call("GET", "/api/stores")
+
+    def _call(self, method: str, path: str, body: object = None) -> None:
+        try:
+            answer = httpx.request(method, self.url + path, json=body, timeout=WAIT_S)
+            if not answer.is_success:
+                self.errors.append(answer.text)
+        except httpx.HTTPError as error:
+            self.errors.append(repr(error))
+        self.count += 1
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    with postgres.running() as running:
+        yield running
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> dict[str, str]:
+    """Return the environment of the last version with an older schema, from the history of this repository."""
+    schema = "server/portico_server/db/schema.py"
+    git = ("git", "-C", str(ROOT))
+    log = subprocess.run(
+        [*git, "log", "-1", "--format=%H", f'-SHEAD = "{PREVIOUS}"', "--", schema],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.split()
+    tree = subprocess.run(
+        [*git, "archive", f"{log[0]}^", "client", "server"] if log else ["false"],
+        capture_output=True,
+        check=False,
+    )
+    if tree.returncode:
+        pytest.skip("needs the history of the repository: git fetch --unshallow")
+    with tarfile.open(fileobj=io.BytesIO(tree.stdout)) as archive:
+        archive.extractall(tmp_path / "older", filter="data")
+    return {"PYTHONPATH": os.pathsep.join(str(tmp_path / "older" / part) for part in ("client", "server"))}
+
+
+def revision(server: postgres.Server, database: str) -> str:
+    return str(server.execute("select version_num from alembic_version", database)[0]["version_num"])
+
+
+def slow_chat(daemon: Daemon) -> str:
+    body = {"model": "echo", "messages": [SLOW]}
+    return str(
+        answered(daemon, "POST", "/v1/chat/completions", json=body)["choices"][0]["message"]["content"]
+    )
+
+
+def test_a_newer_daemon_replaces_one_of_the_previous_schema(
+    tmp_path: Path, server: postgres.Server, older: dict[str, str]
+) -> None:
+    database = server.new()
+    first = daemons.start(
+        tmp_path / "one",
+        "--file",
+        str(_written(tmp_path)),
+        env={"PORTICO_DATABASE": database, "PORTICO_FILES": str(tmp_path / "files"), **older},
+        cold=True,
+    )
+    second = None
+    caller = Caller(first.url)
+    try:
+        assert revision(server, database) == PREVIOUS
+        with ThreadPoolExecutor(1) as pool, caller.calling():
+            caller.calls(10)
+            second = start(tmp_path, "two", database, CONFIGURATION)
+            assert revision(server, database) == HEAD
+            caller.calls(20)
+            conversation = answered(first, "POST", "/v1/conversations", json={})["id"]
+            assert answered(second, "GET", f"/v1/conversations/{conversation}")["id"] == conversation
+            slow = pool.submit(slow_chat, first)
+            until(lambda: any(run["name"] == "echo" for run in _active(first)), "the slow chat has begun")
+            caller.url = second.url
+            caller.calls(3)
+            assert first.stop(signal.SIGTERM) == 0
+            assert slow.result() == "one two three"
+            caller.calls(10)
+        assert caller.errors == []
+    finally:
+        end(first, *([second] if second is not None else []))
+
+
+def test_a_daemon_works_with_the_next_schema_but_not_with_the_one_after(
+    tmp_path: Path, server: postgres.Server
+) -> None:
+    """The next schema is a stand-in: this code, and what a migration may add."""
+    database = server.new()
+    first = start(tmp_path, "one", database, CONFIGURATION)
+    second = None
+    caller = Caller(first.url)
+    try:
+        with caller.calling():
+            caller.calls(6)
+            for table in ("stores", "conversations", "runs", "files"):
+                server.execute(f"alter table {table} add column later text not null default ''", database)
+            server.execute("create table laters (id text primary key)", database)
+            server.execute(f"update alembic_version set version_num = '{NEXT}'", database)
+            caller.calls(12)
+            assert answered(first, "GET", "/ready") == {"status": "ready"}
+            second = start(tmp_path, "two", database, CONFIGURATION)
+            caller.url = second.url
+            caller.calls(6)
+        assert caller.errors == []
+        assert first.stop() == 0
+        server.execute(f"update alembic_version set version_num = '{int(NEXT) + 1:04}'", database)
+        until(lambda: call(second, "GET", "/ready").status_code == 503, "the schema is too new")
+        with pytest.raises(AssertionError, match="created by a newer version of Portico"):
+            start(tmp_path, "three", database, CONFIGURATION)
+    finally:
+        end(first, *([second] if second is not None else []))
+
+
+def test_calls_in_progress_end_before_the_daemon(tmp_path: Path) -> None:
+    """A call that is relayed to a model, a call of a flow and a call of an agent."""
+    with (
+        daemons.running(tmp_path / "home", "--file", str(_written(tmp_path))) as daemon,
+        ThreadPoolExecutor(3) as pool,
+        Client(daemon.url) as client,
+    ):
+        client.chat("hello").read()  # starts the model
+        answers = [
+            pool.submit(slow_chat, daemon),
+            pool.submit(client.apps.run, "twice", "slow"),
+            pool.submit(lambda: client.apps.run("clerk", "slow")["content"]),
+        ]
+        until(lambda: len(_active(daemon)) == len(answers), "the calls have begun")
+        assert daemon.stop(signal.SIGTERM) == 0
+        assert [answer.result() for answer in answers] == ["one two three"] * len(answers)
+
+
+def _written(folder: Path) -> Path:
+    path = folder / "portico.yaml"
+    path.write_text(CONFIGURATION, encoding="utf-8")
+    return path
+
+
+def _active(daemon: Daemon) -> list[dict[str, str]]:
+    runs = answered(daemon, "GET", "/api/runs")["data"]
+    return [run for run in runs if run["status"] == "running" and run["name"] in ("echo", "twice", "clerk")]
