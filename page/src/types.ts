@@ -616,7 +616,13 @@ export interface Fact {
   changed_at: number;
   span: FactSpan | null;
   ended_at: number | null;
-  reason: string | null;
+  reason: "changed" | "merged" | "replaced" | "reverted" | null;
+}
+
+/** A fact, and its former versions, newest first. */
+export interface FactHistory {
+  fact: Fact;
+  versions: Fact[];
 }
 
 /**

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from portico.schemas.resource import Column, Resource, Verb
+
+FactChange: TypeAlias = Literal["changed", "merged", "replaced", "reverted"]
+"""Why a version of a fact is no longer current: a person changed the text, the user said the same again, a newer fact
+contradicts it, or a person restored an earlier version.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Fact:
     changed_at: float
     span: FactSpan | None
     ended_at: float | None
-    reason: str | None
+    reason: FactChange | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Protocol
 
-from portico.schemas.facts import FactSpan
+from portico.schemas.facts import FactChange, FactSpan
 from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import Principal
 
 SPAN: Final = "span"
 SPAN_START: Final = "span_start"
 """The attributes of a stored fact with the words of its span, and with their position in the message."""
-
-FactChange: TypeAlias = Literal["changed", "merged", "replaced", "reverted"]
-"""Why a version of a fact is no longer current: a person changed the text, the user said the same again, a newer fact
-contradicts it, or a person restored an earlier version.
-"""
 
 
 @dataclass(frozen=True, slots=True)

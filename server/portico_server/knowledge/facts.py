@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, cast
 
-from portico.schemas.facts import FactSpan
+from portico.schemas.facts import FactChange, FactSpan
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, NotFound
-from portico_server.core.facts import SPAN, SPAN_START, FactChange, NewFact, StoredFact
+from portico_server.core.facts import SPAN, SPAN_START, NewFact, StoredFact
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.db import facts

@@ -203,6 +203,13 @@ async def test_facts_are_corrected_and_deleted(seen: Seen) -> None:
     await click(page, "Save", "dialog")
     await page.until(f"{text('#facts tbody')}.includes('Since May.')")
     await sound(seen)
+    await click(page, "History", "#facts")
+    await page.until(f"{text('#fact-history tbody')}?.includes('changed by hand')")
+    assert "No words of a conversation support this text" in await page.run(text("#fact-history tbody"))
+    await sound(seen)
+    await click(page, "Restore the version before", "dialog")
+    await page.until(f"!{text('#facts tbody')}.includes('Since May.')")
+    await sound(seen)
     [fact] = seen.get("/api/facts").json()["data"]
     await click(page, f"Delete the fact “{fact['text']}”")
     await click(page, "Close", ".toast")
