@@ -816,7 +816,8 @@ export interface JobEvent {
 /**
  * A key without its secret. `hint`: the last four characters of the secret. `limits`: the limits that are set.
  *
- * `filters`: which files the key can read in each store, keyed by the store's name or id. `stored_bytes`: the
+ * `filters`: which files the key can read in each store, keyed by the store's name or id. `groups`: the groups of
+ * the key at the sources of stores, as its newest token states them for a user who signs in. `stored_bytes`: the
  * size of the key's data on disk: files, parts of uploads, mirrors of its stores, and artifacts.
  *
  * Users who sign in through an issuer are listed as well, from their first token on, with `issuer` and `subject`.
@@ -839,6 +840,7 @@ export interface Key {
   signed_in_at: number | null;
   blocked_at: number | null;
   parent: string;
+  groups: string[];
 }
 
 /** Why a file could not be indexed. */
@@ -1527,6 +1529,7 @@ export interface Store {
   links: boolean;
   index: string;
   next_index: string | null;
+  rights: string | Record<string, string[]> | null;
   file_counts: FileCounts;
   problem: string | null;
   skipped: Record<string, number>;

@@ -59,6 +59,7 @@ class StoreSpec:
     keep_removed: bool | None = None
     search: Mapping[str, Any] | None = None
     index: IndexName | None = None
+    rights: str | Mapping[str, Any] | None = None
     groups: tuple[GroupSpec, ...] = ()
 
 
@@ -71,6 +72,7 @@ class KeySpec:
     scopes: tuple[str, ...]
     limits: KeyLimits = KeyLimits()
     filters: Mapping[str, Any] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +406,7 @@ def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
             "keep_removed": bool,
             "search": dict,
             "index": str,
+            "rights": (str, dict),
             "groups": list,
         },
     )
@@ -537,12 +540,14 @@ def _aliases(top: Mapping[str, Any]) -> tuple[AliasSpec, ...]:
 
 
 def _key(item: Mapping[str, Any], at: str) -> KeySpec:
-    values = _fields(item, at, {"name": str, "key": str, "scopes": list, "limits": dict, "filters": dict})
+    fields = {"name": str, "key": str, "scopes": list, "limits": dict, "filters": dict, "groups": list}
+    values = _fields(item, at, fields)
     if not values.get("key"):
         raise InvalidRequest(f"{at} needs a 'key', such as ${{MY_APP_KEY}}.", param=f"{at}.key")
     values["scopes"] = tuple(parse_scope(str(scope)) for scope in values.get("scopes", ()))
     values["limits"] = KeyLimits.parse(values.get("limits"), f"{at}.limits")
     parse_bound(values.get("filters"), f"{at}.filters")
+    values["groups"] = tuple(map(str, values.get("groups", ())))
     return KeySpec(**values)
 
 

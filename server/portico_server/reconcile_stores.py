@@ -53,6 +53,7 @@ class StoreReconciler:
                 ("answers", spec.answers not in ("", row.answers)),
                 ("search", spec.search not in (None, row.search)),
                 ("keep_removed", spec.keep_removed not in (None, row.keep_removed)),
+                ("rights", spec.rights not in (None, row.rights or "off")),
                 ("index", spec.index not in (None, row.next_index or row.index)),
                 ("links", spec.links not in (None, row.links)),
                 ("embedding_model", self._other_model(spec, row)),
@@ -140,6 +141,7 @@ class StoreReconciler:
                 app=spec.app,
                 embedding_model=model,
                 description=spec.description,
+                rights=spec.rights or "off",
             )
             runs.append(await self._stores.sync(row))
         else:
@@ -157,6 +159,7 @@ class StoreReconciler:
                         app=spec.app,
                         embedding_model=model,
                         description=spec.description,
+                        rights=spec.rights or "off",
                     )
             changes: dict[str, Any] = {} if row.app == spec.app else {"app": spec.app}
             if spec.description not in ("", row.description):
@@ -169,6 +172,8 @@ class StoreReconciler:
                 runs.append(await self._stores.sync(row))
         if spec.keep_removed not in (None, row.keep_removed):
             row = await self._stores.update(row.id, SYSTEM, {"keep_removed": spec.keep_removed})
+        if spec.rights not in (None, row.rights or "off"):
+            row = await self._stores.update(row.id, SYSTEM, {"rights": spec.rights})
         if spec.search not in (None, row.search):
             row = await self._stores.update(row.id, SYSTEM, {"search": spec.search})
         if spec.answers not in ("", row.answers):

@@ -23,6 +23,14 @@ _COMPARISON: Final = re.compile(r"([^=!<>]+)(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
 
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The id of the key.")]
 
+Groups = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group",
+        help="A group of the key at the sources of stores with rights; user:NAME for a user of a folder. Repeatable.",
+    ),
+]
+
 app = group("keys", "portico keys create --name phone --scope chat --scope stores:docs:read")
 
 
@@ -57,11 +65,14 @@ def create(
             "store must all match.",
         ),
     ] = None,
+    groups: Groups = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a key. Its secret is shown only once."""
     with connected(context) as client:
-        key = client.keys.add(name, scope, limits=limits_of(limit or ()), filters=_filters_of(only or ()))
+        key = client.keys.add(
+            name, scope, limits=limits_of(limit or ()), filters=_filters_of(only or ()), groups=groups
+        )
     if as_json:
         print_json(key)
         return
@@ -108,6 +119,7 @@ def show(
         ("made", moment(found_key.created_at)),
         *(("scope", scope) for scope in found_key.scopes),
         *(("filter", item) for item in _format_filters(found_key.filters)),
+        *(("group", item) for item in found_key.groups),
         *(("limit", item) for item in format_limits(found_key.limits)),
         ("stored", amount(found_key.stored_bytes)),
     )
@@ -140,29 +152,42 @@ def update(
         ),
     ] = None,
     no_limits: Annotated[bool, typer.Option("--no-limits", help="Remove all limits.")] = False,
+    groups: Groups = None,
+    no_groups: Annotated[bool, typer.Option("--no-groups", help="Remove all groups.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Change the scopes, filters or limits of a key, effective immediately. If its permissions shrink, its running
-    work is stopped.
+    """Change the scopes, filters, limits or groups of a key, effective immediately. If its permissions shrink, its
+    running work is stopped.
     """
     if no_filters and only:
         raise InvalidRequest("Use either --filter or --no-filters, not both.")
+    if no_groups and groups:
+        raise InvalidRequest("Use either --group or --no-groups, not both.")
     if no_limits and limit:
         raise InvalidRequest("Use either --limit or --no-limits, not both.")
-    if not (scope or only or no_filters or limit or no_limits):
+    if not (scope or only or no_filters or limit or no_limits or groups or no_groups):
         raise InvalidRequest(
-            "Give at least one change: --scope, --filter, --no-filters, --limit or --no-limits."
+            "Give at least one change: --scope, --filter, --no-filters, --limit, --no-limits, --group or "
+            "--no-groups."
         )
     with connected(context) as client:
         filters = _filters_of(only or ()) if only or no_filters else None
         limits = limits_of(limit or ()) if limit or no_limits else None
-        key = client.keys.update(key_id, scopes=scope or None, filters=filters, limits=limits)
+        key = client.keys.update(
+            key_id,
+            scopes=scope or None,
+            filters=filters,
+            limits=limits,
+            groups=groups or ([] if no_groups else None),
+        )
     if as_json:
         print_json(key)
         return
     typer.echo(f"'{key.name}' may: {', '.join(key.scopes)}.")
     for item in _format_filters(key.filters):
         typer.echo(f"It can read {item}.")
+    if key.groups:
+        typer.echo(f"Its groups are {', '.join(key.groups)}.")
     if limits:
         typer.echo(f"It is limited to {', '.join(format_limits(key.limits))}.")
 

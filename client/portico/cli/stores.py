@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,6 +76,15 @@ Index = Annotated[
         help="Where the store's vectors are searched: in the daemon's memory, or in its PostgreSQL.",
     ),
 ]
+RightsOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rights",
+        metavar="source|off|PREFIX=GROUP[,GROUP]",
+        help="Who may read the mirrored files: the groups that may read them at the source, or groups by the beginnings "
+        "of file names (repeatable; * for everybody).",
+    ),
+]
 Steps = Annotated[
     StepsChoice | None,
     typer.Option(
@@ -127,6 +136,7 @@ def add(
     links: Linked = None,
     keep_removed: Kept = None,
     index: Index = None,
+    rights: RightsOptions = None,
     steps: Steps = None,
     reranker: Reranker = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the store is indexed.")] = True,
@@ -148,6 +158,7 @@ def add(
             links=links,
             keep_removed=keep_removed,
             index=index,
+            rights=_rights_of(rights),
             search=_search_options(steps, reranker),
         )
         if path and wait:
@@ -169,16 +180,18 @@ def follow(
         ),
     ],
     keep_removed: Kept = None,
+    rights: RightsOptions = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the store is indexed.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Make a store mirror URLs, a bucket, a repository or a mailbox, instead of the source that it followed before."""
     sources = source[0] if len(source) == 1 else source
+    given_rights = _rights_of(rights)
     with connected(context) as client:
         try:
-            store = client.stores.change(name, source=sources, keep_removed=keep_removed)
+            store = client.stores.change(name, source=sources, keep_removed=keep_removed, rights=given_rights)
         except NotFound:
-            store = client.stores.add(name, source=sources, keep_removed=keep_removed)
+            store = client.stores.add(name, source=sources, keep_removed=keep_removed, rights=given_rights)
         if wait:
             _show_synced(client, _synced(context, client, store), as_json)
             return
@@ -338,6 +351,7 @@ def change(
     links: Linked = None,
     keep_removed: Kept = None,
     index: Index = None,
+    rights: RightsOptions = None,
     steps: Steps = None,
     reranker: Reranker = None,
     dry_run: DryRun = False,
@@ -355,6 +369,7 @@ def change(
         "links": links,
         "keep_removed": keep_removed,
         "index": index,
+        "rights": _rights_of(rights),
         "search": _search_options(steps, reranker),
     }
     with connected(context) as client:
@@ -470,6 +485,27 @@ def _show_synced(client: Client, store: Store, as_json: bool) -> None:
         )
 
 
+def _rights_of(options: Sequence[str] | None) -> str | dict[str, list[str]] | None:
+    """Return the rights that the options state: ``source``, ``off``, or lists of groups by prefix."""
+    if not options:
+        return None
+    if len(options) == 1 and "=" not in options[0]:
+        return options[0]
+    prefixes = [option.rpartition("=") for option in options]
+    if not all(sign for _, sign, _ in prefixes):
+        raise InvalidRequest(
+            "Expected --rights source, --rights off, or only prefixes with groups, such as --rights finance/=finance.",
+            param="rights",
+        )
+    return {prefix: groups.split(",") for prefix, _, groups in prefixes}
+
+
+def _format_rights(rights: str | Mapping[str, Sequence[str]] | None) -> str | None:
+    if rights is None or isinstance(rights, str):
+        return rights
+    return ", ".join(f"{prefix}={','.join(groups)}" for prefix, groups in rights.items())
+
+
 def _print(store: Store, as_json: bool = False, *, is_listed: bool = False) -> None:
     """Print a store. ``is_listed``: the caller will list the store's files, with a reason for each failure."""
     if as_json:
@@ -482,6 +518,7 @@ def _print(store: Store, as_json: bool = False, *, is_listed: bool = False) -> N
             *fields_of(store, "name", "id", "description"),
             ("follows", f"{store.follows} (paused)" if store.paused else store.follows),
             ("keeps removed files", store.keep_removed or None),
+            ("rights", _format_rights(store.rights)),
             ("app", store.app),
             ("answers", store.answers if store.app else None),
             ("guard", None if store.guard == "hold" else store.guard),

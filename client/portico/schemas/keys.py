@@ -13,7 +13,8 @@ from portico.schemas.resource import Column, Resource, Verb
 class Key:
     """A key without its secret. ``hint``: the last four characters of the secret. ``limits``: the limits that are set.
 
-    ``filters``: which files the key can read in each store, keyed by the store's name or id. ``stored_bytes``: the
+    ``filters``: which files the key can read in each store, keyed by the store's name or id. ``groups``: the groups of
+    the key at the sources of stores, as its newest token states them for a user who signs in. ``stored_bytes``: the
     size of the key's data on disk: files, parts of uploads, mirrors of its stores, and artifacts.
 
     Users who sign in through an issuer are listed as well, from their first token on, with ``issuer`` and ``subject``.
@@ -36,6 +37,7 @@ class Key:
     signed_in_at: float | None = None
     blocked_at: float | None = None
     parent: str = ""
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

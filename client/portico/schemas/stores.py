@@ -61,6 +61,8 @@ class Store:
     """Where the store's vectors are searched: ``embedded`` in the daemon's memory, or ``pgvector`` in PostgreSQL."""
     next_index: str | None
     """The index to which the vectors are moving, if any."""
+    rights: str | Mapping[str, tuple[str, ...]] | None
+    """Who may read the mirrored files; see ``StoreRequest``. Null if all readers of the store may."""
     file_counts: FileCounts
     problem: str | None
     """Why files could not be indexed: the error of one of the files, or of the embedding model."""

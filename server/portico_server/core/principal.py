@@ -41,12 +41,14 @@ class Principal:
     daemon itself).
 
     ``filters`` limit the files that the caller may read in a store, as (id or name of the store, or ``*``; condition
-    on the attributes of a file). A principal derived from another principal keeps its filters.
+    on the attributes of a file). ``groups`` are the caller's groups at the sources of stores. A principal derived from
+    another principal keeps its filters and groups.
     """
 
     id: str
     scopes: frozenset[str]
     filters: tuple[tuple[str, Filter], ...] = ()
+    groups: frozenset[str] = frozenset()
 
     @property
     def admin(self) -> bool:
@@ -82,14 +84,19 @@ class Principal:
         """
         return self.admin or owner == self.id
 
-    def condition(self, store_id: str, name: str, owner: str | None) -> Filter | None:
+    def condition(
+        self, store_id: str, name: str, owner: str | None, *, has_rights: bool = False
+    ) -> Filter | None:
         """Return the condition that the files of a store must meet for this caller; ``None`` permits all files.
 
-        All entries for the store must be met together. They do not apply to the caller's own stores, or to an admin.
+        All entries for the store must be met together, and in a store with rights, the readers of the file. They do not
+        apply to the caller's own stores, or to an admin.
         """
-        if self.admin or not self.filters or owner == self.id:
+        if self.admin or owner == self.id or not (self.filters or has_rights):
             return None
         filters = tuple(condition for store, condition in self.filters if store in (store_id, name, "*"))
+        if has_rights:
+            filters += (Filter("readers", value=self.groups),)
         if len(filters) < 2:
             return filters[0] if filters else None
         return Filter("and", filters=filters)

@@ -48,9 +48,13 @@ class Embed:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A comparison of one attribute, or a combination of filters. Exactly one of ``key`` and ``filters`` is set."""
+    """A comparison of one attribute, or a combination of filters. Exactly one of ``key`` and ``filters`` is set.
 
-    type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or"]
+    ``readers`` has neither: the file must be readable for a caller with the groups in ``value``, a set. Requests cannot
+    contain it.
+    """
+
+    type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or", "readers"]
     key: str | None = None
     value: Any = None
     filters: tuple[Filter, ...] = ()

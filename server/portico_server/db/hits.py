@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Text, bindparam, cast, func, select
 
 from portico_server.core.dataclass import dataclass
+from portico_server.core.file_labels import FileLabels
 from portico_server.core.request import Attributes
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.chunks import ChunkRow, in_file, place_of, runs
@@ -27,11 +28,14 @@ class HitRow(ChunkRow):
     group: str
     created_at: float
     """When the file was added to the store, in seconds since 1970."""
+    readers: Sequence[Sequence[str]] | None = None
 
 
 # Read as text: many files have the same attributes, and the column's type would parse each of them
 # separately.
-_ATTRIBUTES = select(store_files.c.file_id, cast(store_files.c.attributes, Text)).where(
+_LABELS = select(
+    store_files.c.file_id, cast(store_files.c.attributes, Text), cast(store_files.c.readers, Text)
+).where(
     store_files.c.store_id == bindparam("store"),
     store_files.c.status == "completed",
     store_files.c.review != bindparam("hidden", "new"),
@@ -41,7 +45,7 @@ _ATTRIBUTES = select(store_files.c.file_id, cast(store_files.c.attributes, Text)
 MAX_DISTINCT = 10_000
 """Maximum number of different sets of file attributes that are read."""
 
-_DISTINCT = _ATTRIBUTES.with_only_columns(cast(store_files.c.attributes, Text)).distinct().limit(MAX_DISTINCT)
+_DISTINCT = _LABELS.with_only_columns(cast(store_files.c.attributes, Text)).distinct().limit(MAX_DISTINCT)
 
 
 # Built only once, because building the statement takes longer than reading the rows.
@@ -56,6 +60,7 @@ _HITS = (
         chunks.c.place,
         chunks.c.group_name,
         store_files.c.created_at,
+        store_files.c.readers,
     )
     .join(files, files.c.id == chunks.c.file_id)
     .join(
@@ -96,24 +101,29 @@ def get_now(
 
 def _by_id(rows: Iterable[Sequence[Any]]) -> dict[int, HitRow]:
     return {
-        chunk: HitRow(chunk, file, ordinal, text, place_of(place), name, attributes, group, created_at)
-        for chunk, file, name, attributes, ordinal, text, place, group, created_at in rows
+        chunk: HitRow(
+            chunk, file, ordinal, text, place_of(place), name, attributes, group, created_at, readers
+        )
+        for chunk, file, name, attributes, ordinal, text, place, group, created_at, readers in rows
     }
 
 
-def attributes(connection: Connection, store_id: str, hidden: Review = "new") -> list[tuple[str, Attributes]]:
-    """Return (file id, attributes) of every parsed file of a store, without ``hidden`` files.
+def labels(connection: Connection, store_id: str, hidden: Review = "new") -> list[tuple[str, FileLabels]]:
+    """Return (file id, labels) of every parsed file of a store, without ``hidden`` files.
 
-    Files with equal attributes share one object, which is parsed once.
+    Files with equal labels share one object, which is parsed once.
     """
-    known_attributes: dict[str | None, Attributes] = {None: {}}
-    file_attributes: list[tuple[str, Attributes]] = []
-    for file_id, text in connection.execute(_ATTRIBUTES, {"store": store_id, "hidden": hidden}):
-        read = known_attributes.get(text)
+    known_labels: dict[tuple[str | None, str | None], FileLabels] = {}
+    file_labels: list[tuple[str, FileLabels]] = []
+    for file_id, *texts in connection.execute(_LABELS, {"store": store_id, "hidden": hidden}):
+        attributes, readers = texts
+        read = known_labels.get((attributes, readers))
         if read is None:
-            read = known_attributes[text] = json.loads(text) or {}
-        file_attributes.append((file_id, read))
-    return file_attributes
+            read = known_labels[attributes, readers] = FileLabels(
+                json.loads(attributes or "{}") or {}, json.loads(readers or "null")
+            )
+        file_labels.append((file_id, read))
+    return file_labels
 
 
 def distinct_attributes(connection: Connection, store_id: str) -> list[Attributes]:

@@ -19,9 +19,9 @@ class KeyRow:
     """A key. ``hash`` is the secret's SHA-256 in hexadecimal, ``hint`` the last four characters of the secret.
 
     ``limits`` have the form that `portico_server.core.limits.UsageLimits` writes; ``filters`` maps stores, by name or
-    id, to filters on file attributes, in the form that requests use. The row of an identity has an ``issuer`` and a
-    ``subject``, and a ``hash`` that no secret can have; ``signed_in_at`` is when its newest token was issued, and
-    ``blocked_at`` is when it was blocked.
+    id, to filters on file attributes, in the form that requests use. ``groups`` are the groups of the key at the
+    sources of stores. The row of an identity has an ``issuer`` and a ``subject``, and a ``hash`` that no secret can
+    have; ``signed_in_at`` is when its newest token was issued, and ``blocked_at`` is when it was blocked.
     """
 
     id: str
@@ -36,6 +36,7 @@ class KeyRow:
     subject: str = ""
     signed_in_at: float | None = None
     blocked_at: float | None = None
+    groups: tuple[str, ...] = ()
 
 
 def add(connection: Connection, row: KeyRow) -> None:
@@ -51,7 +52,7 @@ def sign_in(connection: Connection, row: KeyRow) -> bool:
         import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(keys).values(_values(row))
     )
     new_values = {
-        name: new.excluded[name] for name in ("name", "scopes", "limits", "filters", "signed_in_at")
+        name: new.excluded[name] for name in ("name", "scopes", "limits", "filters", "groups", "signed_in_at")
     }
     newer = keys.c.revoked_at.is_(None) & (keys.c.signed_in_at <= new.excluded.signed_in_at)
     connection.execute(new.on_conflict_do_update(index_elements=[keys.c.id], set_=new_values, where=newer))
@@ -68,6 +69,7 @@ def _values(row: KeyRow) -> dict[str, Any]:
         "created_at": row.created_at,
         "limits": dict(row.limits) or None,
         "filters": dict(row.filters) or None,
+        "groups": list(row.groups) or None,
         "issuer": row.issuer or None,
         "subject": row.subject or None,
         "signed_in_at": row.signed_in_at,
@@ -104,6 +106,7 @@ def _rows(connection: Connection, condition: ColumnElement[bool]) -> Sequence[Ke
             row.subject or "",
             row.signed_in_at,
             row.revoked_at,
+            tuple(row.groups or ()),
         )
         for row in rows
     ]
@@ -115,15 +118,18 @@ def change(
     scopes: Sequence[str] | None = None,
     filters: Mapping[str, Any] | None = None,
     limits: Mapping[str, int] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> bool:
-    """Change those of the scopes, filters and limits of a key that are not ``None``; return whether an active key was
-    changed.
+    """Change those of the scopes, filters, limits and groups of a key that are not ``None``; return whether an active
+    key was changed.
     """
     values: dict[str, Any] = {} if scopes is None else {"scopes": list(scopes)}
     if filters is not None:
         values["filters"] = dict(filters) or None
     if limits is not None:
         values["limits"] = dict(limits) or None
+    if groups is not None:
+        values["groups"] = list(groups) or None
     living = (keys.c.id == key_id, keys.c.revoked_at.is_(None))
     return connection.execute(update(keys).where(*living).values(values)).rowcount > 0
 

@@ -169,6 +169,8 @@ keys = Table(
     Column("limits", JSON),
     # The files of stores that the key may read: maps stores to filters on file attributes. Null: all files.
     Column("filters", JSON),
+    # The groups that the key belongs to at the sources of stores. Null: none.
+    Column("groups", JSON),
     # Set only for a user who signs in: the identity, and when the newest token was issued. Null: an ordinary
     # key.
     Column("issuer", String),

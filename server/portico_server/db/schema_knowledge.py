@@ -84,6 +84,9 @@ stores = Table(
     Column("index", String, nullable=False, default="embedded", server_default="embedded"),
     # The index that is being filled; it replaces ``index`` when it is complete.
     Column("next_index", String),
+    # Who may read the files that the store mirrors: null (all readers of the store), "source" (by the rights at the
+    # source), or groups by the beginnings of file names.
+    Column("rights", JSON),
     Index("ix_stores_name", "name"),
     Index("ix_stores_claim", "claim", unique=True),
 )
@@ -121,6 +124,9 @@ store_files = Table(
     # While a change is under review: new (searches leave the file out until the change is accepted) or old
     # (searches find the file until then). Otherwise empty.
     Column("review", String, nullable=False, default="", server_default=""),
+    # Sets of groups, as lists: a caller of a store with rights needs a group of each set. Null: nobody may read the
+    # file.
+    Column("readers", JSON),
     Index("ix_store_files_file_id", "file_id"),
     Index("ix_store_files_store_id_status", "store_id", "status"),
 )

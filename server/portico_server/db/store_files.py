@@ -26,6 +26,7 @@ class MirroredFile:
     mtime_ns: int | None
     size: int
     replaces: str | None = None
+    readers: Sequence[Sequence[str]] | None = None
 
 
 def mirror(
@@ -79,6 +80,7 @@ def remirror(
                     "source_mtime_ns": item.mtime_ns,
                     "source_size": item.size,
                     "review": "new" if is_guarded else "",
+                    "readers": item.readers,
                 }
                 for item in files
             ],
@@ -93,14 +95,14 @@ def remirror(
 def move_files(
     connection: Connection,
     store_id: str,
-    moved_files: Sequence[tuple[str, str, int | None, int]],
+    moved_files: Sequence[tuple[str, str, Mapping[str, Any]]],
     renamed_ids: Sequence[str],
 ) -> None:
-    """Rename mirrored files, each given as (id, new name, time in nanoseconds, size).
+    """Rename mirrored files, each given as (id, new name, new values of other columns).
 
     ``renamed_ids`` are the files whose searchable words have changed. Guard questions follow their files.
     """
-    for file_id, name, mtime_ns, size in moved_files:
+    for file_id, name, values in moved_files:
         old_name = select(files.c.filename).where(files.c.id == file_id).scalar_subquery()
         connection.execute(
             update(guard_questions)
@@ -108,5 +110,28 @@ def move_files(
             .values(file=name)
         )
         connection.execute(update(files).where(files.c.id == file_id).values(filename=name))
-        stores.set_file(connection, store_id, file_id, {"source_mtime_ns": mtime_ns, "source_size": size})
+        stores.set_file(connection, store_id, file_id, values)
     chunks.rename_files(connection, store_id, renamed_ids)
+
+
+def readers(connection: Connection, store_id: str) -> list[tuple[str, str, Sequence[Sequence[str]] | None]]:
+    """Return (file id, name, readers) of every mirrored file of a store, and of its versions under review."""
+    query = (
+        select(store_files.c.file_id, files.c.filename, store_files.c.readers)
+        .join(files, files.c.id == store_files.c.file_id)
+        .where(store_files.c.store_id == store_id, files.c.owner == f"{MIRRORED_OWNER}{store_id}")
+    )
+    return [(file_id, name, sets) for file_id, name, sets in connection.execute(query)]
+
+
+def set_readers(
+    connection: Connection, store_id: str, changes: Mapping[str, Sequence[Sequence[str]] | None]
+) -> None:
+    """Set the readers of files, given by id."""
+    for file_id, sets in changes.items():
+        stores.set_file(connection, store_id, file_id, {"readers": sets})
+
+
+def forget_readers(connection: Connection, store_id: str) -> None:
+    """Let nobody read the files of a store until the next sync has read their rights."""
+    connection.execute(update(store_files).where(store_files.c.store_id == store_id).values(readers=None))

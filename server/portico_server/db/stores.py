@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from portico.schemas.stores import FileCounts
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict
+from portico_server.core.file_labels import FileLabels
 from portico_server.db import chunks, reviewed_files
 from portico_server.db import files as file_rows
 from portico_server.db.files import MIRRORED_OWNER
@@ -41,6 +42,7 @@ class StoreRow:
     from the source. ``search`` sets how the store's app searches. ``guard`` is the rule for changes that turn answers
     of guard questions wrong. With ``has_review``, changed files wait for their check or for a decision. ``index`` is
     where the store's vectors are searched, and ``next_index`` the index that is being filled, which will replace it.
+    ``rights`` states where the readers of its files come from, see `portico_server.knowledge.sources.rights`.
     """
 
     id: str
@@ -69,6 +71,7 @@ class StoreRow:
     has_review: bool = False
     index: IndexName = EMBEDDED
     next_index: IndexName | None = None
+    rights: str | Mapping[str, Sequence[str]] | None = None
 
     @property
     def expires_at(self) -> float | None:
@@ -95,7 +98,10 @@ def file_counts(states: Mapping[str, int]) -> FileCounts:
 
 @dataclass(frozen=True, slots=True)
 class StoreFileRow:
-    """A file in a store, with the columns of the file itself (``filename``, ``bytes``, ``sha256``, and its owner)."""
+    """A file in a store, with the columns of the file itself (``filename``, ``bytes``, ``sha256``, and its owner).
+
+    ``readers`` are sets of groups: in a store with rights, a caller needs a group of each set. ``None`` means nobody.
+    """
 
     store_id: str
     file_id: str
@@ -112,6 +118,7 @@ class StoreFileRow:
     bytes: int
     sha256: str
     uploader: str | None = None
+    readers: Sequence[Sequence[str]] | None = None
 
     @property
     def mirrored(self) -> bool:
@@ -130,6 +137,7 @@ _FILE = [store_files.c[name] for name in list(StoreFileRow.__dataclass_fields__)
     files.c.bytes,
     files.c.sha256,
     files.c.owner.label("uploader"),
+    store_files.c.readers,
 ]
 _JOINED = store_files.join(files, files.c.id == store_files.c.file_id)
 
@@ -381,6 +389,7 @@ class FileState:
     status: FileStatus
     usage_bytes: int
     attributes: Mapping[str, str | float | bool]
+    readers: Sequence[Sequence[str]] | None
 
 
 def states(connection: Connection, store_id: str) -> list[FileState]:
@@ -391,27 +400,29 @@ def states(connection: Connection, store_id: str) -> list[FileState]:
         column_collection.status,
         column_collection.usage_bytes,
         column_collection.attributes,
+        column_collection.readers,
     )
     return [
-        FileState(row.file_id, row.status, int(row.usage_bytes or 0), row.attributes or {})
+        FileState(row.file_id, row.status, int(row.usage_bytes or 0), row.attributes or {}, row.readers)
         for row in connection.execute(query.where(column_collection.store_id == store_id))
     ]
 
 
-def holders(
-    connection: Connection, file_ids: Sequence[str]
-) -> list[tuple[str, StoreRow, Mapping[str, str | float | bool]]]:
-    """Return the stores that contain ``file_ids``, as (id of the file, store, attributes of the file in the store)."""
+def holders(connection: Connection, file_ids: Sequence[str]) -> list[tuple[str, StoreRow, FileLabels]]:
+    """Return the stores that contain ``file_ids``, as (id of the file, store, labels of the file in the store)."""
     rows = connection.execute(
-        _STORES.select.add_columns(store_files.c.file_id, store_files.c.attributes.label("own"))
+        _STORES.select.add_columns(
+            store_files.c.file_id, store_files.c.attributes.label("own"), store_files.c.readers
+        )
         .join(stores, stores.c.id == store_files.c.store_id)
         .where(store_files.c.file_id.in_(list(file_ids)))
     )
     found_holders = []
     for row in rows:
         values = dict(row._mapping)
-        found_holders.append((values.pop("file_id"), values.pop("own") or {}, values))
-    return [(file_id, StoreRow(**values), attributes) for file_id, attributes, values in found_holders]
+        labels = FileLabels(values.pop("own") or {}, values.pop("readers"))
+        found_holders.append((values.pop("file_id"), labels, values))
+    return [(file_id, StoreRow(**values), labels) for file_id, labels, values in found_holders]
 
 
 def file_page(

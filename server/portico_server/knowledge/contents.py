@@ -103,7 +103,7 @@ class StoreContents:
             store.require(attributes)
             file_row = None if store.whole else await self._database.read(rows.file, store.id, file_id)
             if file_row is not None:
-                store.require(file_row.attributes)
+                store.require(file_row.attributes, file_row.readers)
         if checked_files:
             await self._database.write(rows.attach_all, store.id, checked_files)
             await self.queue(store, None if caller.admin else caller.id)
@@ -128,7 +128,7 @@ class StoreContents:
 
     async def get(self, store: StoreView, file_id: str) -> StoreFileRow:
         row = await self._database.read(rows.file, store.id, file_id)
-        if row is None or not store.permits(row.attributes):
+        if row is None or not store.permits(row):
             raise NotFound(
                 f"The store '{store.name or store.id}' contains no file '{file_id[:80]}'.",
                 code="file_not_found",
@@ -169,7 +169,7 @@ class StoreContents:
         found_file_rows: list[StoreFileRow] = []
         while True:
             part = await page(max(limit, PAGE_FILES))
-            file_rows = [row for row in part.data if store.permits(row.attributes)]
+            file_rows = [row for row in part.data if store.permits(row)]
             found_file_rows = [*file_rows, *found_file_rows] if backwards else [*found_file_rows, *file_rows]
             if len(found_file_rows) > limit or not part.has_more:
                 return RowPage(
@@ -184,14 +184,14 @@ class StoreContents:
     async def by_name(self, store: StoreView, names: Sequence[str]) -> Mapping[str, StoreFileRow]:
         """Return the newest file with each of ``names``. Names without a file in the store are left out."""
         file_rows = await self._database.read(rows.named_files, store.id, names)
-        return {row.filename: row for row in file_rows if store.permits(row.attributes)}
+        return {row.filename: row for row in file_rows if store.permits(row)}
 
     async def counts(self, store: StoreView) -> tuple[FileCounts, int]:
         """Return the number of files with each status, and the total size of their chunks in bytes."""
         states: Counter[str] = Counter()
         used_bytes = 0
         for row in await self._database.read(rows.states, store.id):
-            if store.permits(row.attributes):
+            if store.permits(row):
                 states[row.status] += 1
                 used_bytes += row.usage_bytes
         return file_counts(states), used_bytes
@@ -199,7 +199,7 @@ class StoreContents:
     async def permitted(self, store: StoreView) -> frozenset[str]:
         """Return the ids of all files of a store that the view permits."""
         file_states = await self._database.read(rows.states, store.id)
-        return frozenset(row.file_id for row in file_states if store.permits(row.attributes))
+        return frozenset(row.file_id for row in file_states if store.permits(row))
 
     async def set_attributes(self, store: StoreView, file_id: str, attributes: Any) -> StoreFileRow:
         """Replace the attributes of a file. The file is not indexed again, because filters read attributes from the
@@ -207,9 +207,9 @@ class StoreContents:
 
         Raises `Forbidden` for attributes that would hide the file from the caller.
         """
-        await self.get(store, file_id)
+        row = await self.get(store, file_id)
         checked_attributes = check_attributes(attributes)
-        store.require(checked_attributes)
+        store.require(checked_attributes, row.readers)
         await self._database.write(rows.set_file, store.id, file_id, {"attributes": checked_attributes})
         return await self.get(store, file_id)
 

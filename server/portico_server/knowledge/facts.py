@@ -11,6 +11,7 @@ from portico.schemas.facts import FactChange, FactSpan
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, NotFound
 from portico_server.core.facts import SPAN, SPAN_START, NewFact, StoredFact
+from portico_server.core.file_labels import FileLabels
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.db import facts
@@ -84,7 +85,7 @@ class StoredFacts:
         names = {row.id: row.name or row.id for row in store_views.values()}
         first: dict[str, FactRow] = {}
         for row in fact_rows:  # the newest file of a fact is its current version
-            if row.store_id in store_views and store_views[row.store_id].permits(row.attributes):
+            if row.store_id in store_views and store_views[row.store_id].permits(FileLabels(row.attributes)):
                 first.setdefault(row.id, row)
         former = await self._former([row.file_id for row in first.values()]) if versions else {}
         stored_facts: list[StoredFact] = []

@@ -287,13 +287,13 @@ class FileStorage:
             cursor = page.data[-1]
 
     async def _withheld(self, file_rows: Sequence[FileRow], caller: Principal) -> frozenset[str]:
-        """Return the ids of files that belong to a store in which a filter of the caller's key hides them."""
-        foreign = [row.id for row in file_rows if row.owner != caller.id] if caller.filters else []
+        """Return the ids of files that belong to a store in which the caller may not read them."""
+        foreign = [] if caller.admin else [row.id for row in file_rows if row.owner != caller.id]
         holders: list[Any] = []
         for i in range(0, len(foreign), MAX_IDS_PER_STATEMENT):
             holders += await self._database.read(store_rows.holders, foreign[i : i + MAX_IDS_PER_STATEMENT])
         return frozenset(
-            file_id for file_id, store, attributes in holders if not view(store, caller).permits(attributes)
+            file_id for file_id, store, labels in holders if not view(store, caller).permits(labels)
         )
 
     async def delete(self, file_id: str, caller: Principal) -> FileRow:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from itertools import islice
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
@@ -47,6 +47,20 @@ _SIGNS: Final = {
     "in": "in",
     "nin": "not in",
 }
+
+
+class Labelled(Protocol):
+    """A file of a store with its labels, see `portico_server.core.file_labels.FileLabels`."""
+
+    @property
+    def attributes(self) -> Attributes: ...
+
+    @property
+    def readers(self) -> Sequence[Sequence[str]] | None: ...
+
+
+L = TypeVar("L", bound=Labelled)
+T = TypeVar("T")
 
 
 class Choices(tuple[Any, ...]):
@@ -179,6 +193,8 @@ def to_json(condition: Filter) -> dict[str, Any]:
 
 def in_words(condition: Filter) -> str:
     """Return a readable form of the filter: ``team = 'sales' and level ≤ 2``."""
+    if condition.type == "readers":
+        return "the source lets one of the caller's groups read the file"
     if condition.key is None:
         parts = [f"({in_words(part)})" if part.key is None else in_words(part) for part in condition.filters]
         return f" {condition.type} ".join(parts)
@@ -213,23 +229,23 @@ def select(condition: Filter, files: Iterable[tuple[str, Attributes]]) -> list[s
     return [file_id for file_id, _ in _matching_files(matches, condition, rows)]
 
 
-def permitted(condition: Filter, files: Iterable[tuple[str, Attributes]]) -> list[tuple[str, Attributes]]:
+def permitted(condition: Filter, files: Iterable[tuple[str, L]]) -> list[tuple[str, L]]:
     """Return the files for which `permits` returns true."""
     return _matching_files(permits, condition, files)
 
 
 def _matching_files(
-    test: Callable[[Filter, Attributes], bool], condition: Filter, files: Iterable[tuple[str, Attributes]]
-) -> list[tuple[str, Attributes]]:
-    """Return the files that pass a test. If several files share one attributes object, it is tested once."""
-    results: dict[int, tuple[bool, Attributes]] = {}  # contains the object too, so that its id is not reused
+    test: Callable[[Filter, T], bool], condition: Filter, files: Iterable[tuple[str, T]]
+) -> list[tuple[str, T]]:
+    """Return the files that pass a test. If several files share one object, it is tested once."""
+    results: dict[int, tuple[bool, T]] = {}  # contains the object too, so that its id is not reused
     passing_files = []
-    for file_id, attributes in files:
-        known_result = results.get(id(attributes))
+    for file_id, labels in files:
+        known_result = results.get(id(labels))
         if known_result is None:
-            known_result = results[id(attributes)] = (test(condition, attributes), attributes)
+            known_result = results[id(labels)] = (test(condition, labels), labels)
         if known_result[0]:
-            passing_files.append((file_id, attributes))
+            passing_files.append((file_id, labels))
     return passing_files
 
 
@@ -255,16 +271,19 @@ def matches(condition: Filter, attributes: Attributes) -> bool:
             return _kind(attribute) == _kind(value) and _compare(condition.type, attribute, value)
 
 
-def permits(condition: Filter, attributes: Attributes) -> bool:
-    """Return whether a filter bound to a key lets a file through.
+def permits(condition: Filter, file: Labelled) -> bool:
+    """Return whether a filter bound to a caller lets a file through.
 
     Unlike in `matches`, an attribute that is missing, or whose kind differs from that of the value, meets no
     comparison, not even ``ne`` and ``nin``. Files without the attribute are therefore withheld.
     """
     if condition.type == "and":
-        return all(permits(part, attributes) for part in condition.filters)
+        return all(permits(part, file) for part in condition.filters)
     if condition.type == "or":
-        return any(permits(part, attributes) for part in condition.filters)
+        return any(permits(part, file) for part in condition.filters)
+    if condition.type == "readers":
+        return file.readers is not None and not any(map(condition.value.isdisjoint, file.readers))
+    attributes = file.attributes
     if condition.type == "eq":
         return _equals(attributes.get(condition.key or ""), condition.value)
     value = condition.value

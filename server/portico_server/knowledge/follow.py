@@ -37,6 +37,7 @@ from portico_server.knowledge.sources.folder import FolderSource
 from portico_server.knowledge.sources.limits import SourceLimits
 from portico_server.knowledge.sources.mailbox import MailSource
 from portico_server.knowledge.sources.repository import GitSource
+from portico_server.knowledge.sources.rights import SOURCE
 from portico_server.knowledge.sources.source import StoreSource
 from portico_server.knowledge.sources.web import WebSource
 from portico_server.knowledge.sources.webdav import WebDavSource
@@ -158,6 +159,7 @@ class SourceFollower:
                 pictures=pictures,
                 recordings=recordings,
                 changed_paths=changed_paths,
+                has_rights=row.rights == SOURCE,
             )
         if row.source is None:
             raise follows_nothing(row)

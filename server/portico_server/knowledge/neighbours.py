@@ -143,18 +143,14 @@ class StoreLinks:
         """Return the passages among ``chunk_ids`` that belong to this store and that the caller may read."""
         rows = await self._database.read(hits.get, store.id, chunk_ids)
         store_chunks = await self._database.read(chunks.of_store, store.id, list(rows))
-        return {
-            chunk: row
-            for chunk, row in rows.items()
-            if chunk in store_chunks and store.permits(row.attributes)
-        }
+        return {chunk: row for chunk, row in rows.items() if chunk in store_chunks and store.permits(row)}
 
     async def _permitted(self, store: StoreView) -> AbstractSet[str] | None:
         """Return the ids of the files that the caller may read, or ``None`` if the caller may read all files."""
         if store.whole:
             return None
-        file_attributes = await self._database.read(hits.attributes, store.id)
-        return frozenset(file_id for file_id, attributes in file_attributes if store.permits(attributes))
+        file_labels = await self._database.read(hits.labels, store.id)
+        return frozenset(file_id for file_id, labels in file_labels if store.permits(labels))
 
     async def _naming(
         self, terms: Sequence[int], abstract_set: AbstractSet[str] | None

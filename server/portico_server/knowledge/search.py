@@ -13,6 +13,7 @@ from portico.wire import Passage
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
+from portico_server.core.file_labels import FileLabels
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import (
@@ -205,19 +206,19 @@ class Searcher:
         if request.filters is None and condition is None and not self._is_partial:
             return None, None
         start_time = time.perf_counter()
-        rows: _FileAttributes = await self._database.read(hits.attributes, self._store_id, self._hidden)
+        labels = await self._database.read(hits.labels, self._store_id, self._hidden)
         if self._only is not None:
-            rows = [row for row in rows if row[0] in self._only]
+            labels = [item for item in labels if item[0] in self._only]
         parts = sum(
             sum(1 for _ in filters.comparisons(condition_filter))
             for condition_filter in (condition, request.filters)
             if condition_filter
         )
         # evaluating the filter takes too long to block other requests
-        if len(rows) * parts > MIN_OFFLOADED_COMPARISONS:
-            rows, files = await pools.SEARCH.run(_filter_files, rows, condition, request.filters)
+        if len(labels) * parts > MIN_OFFLOADED_COMPARISONS:
+            rows, files = await pools.SEARCH.run(_filter_files, labels, condition, request.filters)
         else:
-            rows, files = _filter_files(rows, condition, request.filters)
+            rows, files = _filter_files(labels, condition, request.filters)
         trace.add("filter", start_time, note=f"{len(files)} files meet the filter")
         return rows, files
 
@@ -247,7 +248,8 @@ class Searcher:
         if not inferred_filters:
             return None
         if rows is None:
-            rows = await self._database.read(hits.attributes, self._store_id)
+            labels = await self._database.read(hits.labels, self._store_id)
+            rows = [(file, item.attributes) for file, item in labels]
         fewer = await pools.SEARCH.run(
             _relax, inferred_filters, rows, None if files is None else frozenset(files)
         )
@@ -417,14 +419,15 @@ class Searcher:
 
 
 def _filter_files(
-    rows: _FileAttributes, condition: Filter | None, wanted_filter: Filter | None
+    labels: Sequence[tuple[str, FileLabels]], condition: Filter | None, wanted_filter: Filter | None
 ) -> tuple[_FileAttributes, list[str]]:
     """Return the files that meet ``condition``, and those of them that also meet ``wanted_filter``.
 
     ``wanted_filter`` is checked only against files that meet ``condition``.
     """
     if condition is not None:
-        rows = filters.permitted(condition, rows)
+        labels = filters.permitted(condition, labels)
+    rows = [(file, item.attributes) for file, item in labels]
     return rows, [file for file, _ in rows] if wanted_filter is None else filters.select(wanted_filter, rows)
 
 
@@ -441,10 +444,10 @@ def _names(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _permits(condition: Filter | None, row: HitRow) -> bool:
-    """Return whether the caller may read a chunk. The attributes of its file may have changed since the chunk was
+    """Return whether the caller may read a chunk. The labels of its file may have changed since the chunk was
     ranked.
     """
-    return condition is None or filters.permits(condition, row.attributes)
+    return condition is None or filters.permits(condition, row)
 
 
 def _check(request: Search) -> None:

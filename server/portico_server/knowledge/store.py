@@ -12,6 +12,7 @@ from portico.wire import Progressed
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest, nearest
+from portico_server.core.file_labels import FileLabels
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import (
@@ -37,6 +38,7 @@ from portico_server.db.stores import StoreFileRow as StoreFileRow
 from portico_server.db.stores import StoreRow as StoreRow
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.default_reranker import DefaultReranker
+from portico_server.knowledge.filter import Labelled
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.search import Condition, Searcher
 from portico_server.knowledge.steps import MAX_STEPS, check_steps
@@ -216,7 +218,7 @@ class StoreServable:
         states = [
             row.status
             for row in await self._database.read(rows.states, self._store_id)
-            if filters.permits(condition, row.attributes)
+            if filters.permits(condition, row)
         ]
         return replace(search_result, files=states.count("completed"), waiting=states.count("in_progress"))
 
@@ -357,13 +359,13 @@ class StoreView(StoreRow):
         """Return whether the caller may read every file."""
         return self.condition is None
 
-    def permits(self, attributes: Attributes) -> bool:
-        """Return whether the caller may read a file with these attributes. Other files are treated as nonexistent."""
-        return self.condition is None or filters.permits(self.condition, attributes)
+    def permits(self, file: Labelled) -> bool:
+        """Return whether the caller may read a file. Other files are treated as nonexistent."""
+        return self.condition is None or filters.permits(self.condition, file)
 
-    def require(self, attributes: Attributes) -> None:
+    def require(self, attributes: Attributes, readers: Sequence[Sequence[str]] | None = None) -> None:
         """Raise `Forbidden` with the condition if the attributes would hide a file from the caller."""
-        if self.condition is not None and not self.permits(attributes):
+        if self.condition is not None and not self.permits(FileLabels(attributes, readers)):
             raise Forbidden(
                 f"This key can only store files in '{self.name or self.id}' whose attributes meet its "
                 f"filter: {filters.in_words(self.condition)}. Set 'attributes' accordingly.",
@@ -387,4 +389,5 @@ _COLUMNS = [field.name for field in fields(StoreRow)]
 def view(row: StoreRow, caller: Principal) -> StoreView:
     """Return the store as ``caller`` may see it."""
     values = {name: getattr(row, name) for name in _COLUMNS}
-    return StoreView(**values, condition=caller.condition(row.id, row.name, row.owner))
+    condition = caller.condition(row.id, row.name, row.owner, has_rights=row.rights is not None)
+    return StoreView(**values, condition=condition)

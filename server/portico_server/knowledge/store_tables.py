@@ -66,9 +66,7 @@ class StoreTables:
         limit = MAX_TABLE_FILES + 1 if condition is None else None
         file_rows = await self._database.read(rows.files_ending, store_id, _ENDINGS, limit)
         permitted_rows = {
-            row.sha256: row
-            for row in file_rows
-            if condition is None or filters.permits(condition, row.attributes)
+            row.sha256: row for row in file_rows if condition is None or filters.permits(condition, row)
         }
         if len(permitted_rows) > MAX_TABLE_FILES:
             return TableList(())
@@ -90,7 +88,7 @@ class StoreTables:
     ) -> ComputedValue:
         """Return the value of a query. Raise `NotFound` unless its file is in the store and meets ``condition``."""
         row = await self._database.read(rows.file, store_id, query.file_id)
-        if row is None or (condition is not None and not filters.permits(condition, row.attributes)):
+        if row is None or (condition is not None and not filters.permits(condition, row)):
             raise _missing(query)
         about = {name: value for name, value in asdict(query).items() if name != "file_id"}
         try:

@@ -20,7 +20,7 @@ from portico_server.core.names import check_plain, has_controls
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
 from portico_server.core.training_passages import StorePassage
-from portico_server.db import chunks, pgvector, store_skips
+from portico_server.db import chunks, pgvector, store_files, store_skips
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.names import own_or_shared
@@ -48,6 +48,7 @@ from portico_server.knowledge.parse.workers import DocumentWorkers
 from portico_server.knowledge.preview import Previews
 from portico_server.knowledge.recordings import RecordingTranscriber
 from portico_server.knowledge.served_stores import ServedStores
+from portico_server.knowledge.sources.rights import check_rights
 from portico_server.knowledge.store import (
     StoreInfo,
     StoreView,
@@ -82,7 +83,7 @@ def _to_visible(row: StoreView, caller: Principal) -> StoreRow:
     on this machine.
     """
     if not row.whole:
-        return replace(row, folder=None, source=None)
+        return replace(row, folder=None, source=None, rights=None)
     return row if caller.admin or row.folder is None else replace(row, folder=Path(row.folder).name)
 
 
@@ -213,6 +214,7 @@ class StoreService:
         keep_removed: bool = False,
         search: Mapping[str, Any] | None = None,
         index: IndexName = EMBEDDED,
+        rights: Any = "off",
         metadata: Mapping[str, str] | None = None,
         expires_after_days: int | None = None,
     ) -> StoreView:
@@ -221,8 +223,9 @@ class StoreService:
         Without ``unique``, the name is a title, as in OpenAI's API. If the caller may use this name and has no store
         with it yet, the name refers to the new store too. ``embedding_model`` ``None`` means the default model; ``""``
         creates a store that is searched by words alone. With ``app``, the store also answers as a chat app of the same
-        name. With a ``folder`` or another ``source``, the store mirrors it. ``index`` is where its vectors
-        are searched. Raises `InvalidRequest`, `Conflict` if the name is in use, and `Forbidden`.
+        name. With a ``folder`` or another ``source``, the store mirrors it, and ``rights`` states who may read the
+        files, see `check_rights`. ``index`` is where its vectors are searched. Raises `InvalidRequest`, `Conflict` if
+        the name is in use, and `Forbidden`.
         """
         if unique or app:
             check_store_name(name)
@@ -239,6 +242,9 @@ class StoreService:
             )  # because a caller who follows a folder of this machine can read its contents
             folder = existing_folder(folder)
         checked_source = None if source is None else self._check_source(source, folder, caller)
+        checked_rights = check_rights(rights, has_rights=folder is not None)
+        if checked_rights is not None and folder is None and source is None:
+            raise _no_source_of_rights(name)
         if index != EMBEDDED:
             await self._database.write(pgvector.require, index)
         now = time.time()
@@ -255,6 +261,7 @@ class StoreService:
             keep_removed=keep_removed,
             search=search,
             index=index,
+            rights=checked_rights,
             embedding_model=self.embedding(embedding_model),
             metadata=dict(metadata or {}),
             expires_after_days=expires_after_days,
@@ -345,6 +352,7 @@ class StoreService:
 
         The columns are ``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``, ``answers``,
         ``vector_weight``, ``keep_removed``, ``search``, ``guard``, and ``links``, which needs a run that `link` queues.
+        ``rights`` can be changed in a store that follows a source, by an admin; the store is then synced.
         ``source`` replaces the source that the store follows. While ``paused`` is set, changes of the source are
         ignored; when it is cleared, the store is synced.
         """
@@ -361,7 +369,15 @@ class StoreService:
                 "source": self._check_source(changes["source"], None, caller),
                 "folder": None,
             }
+        if "rights" in changes:
+            caller.require("admin")  # because only an admin chooses the source
+            if not follows(replace(row, source=changes.get("source", row.source))):
+                raise _no_source_of_rights(row.name)
+            has_rights = row.folder is not None and "source" not in changes
+            changes = {**changes, "rights": check_rights(changes["rights"], has_rights=has_rights)}
         new: StoreRow = replace(row, **changes)
+        if new.rights != row.rights:
+            await self._database.write(store_files.forget_readers, row.id)
         if has_controls(new.name):
             check_plain(new.name, "a store")
         if new.name != row.name and (keys := self.filtered(row.name)):
@@ -380,7 +396,7 @@ class StoreService:
         if (
             follows(new)
             and not new.paused
-            and (row.paused or (new.source, new.keep_removed) != (row.source, row.keep_removed))
+            and (row.paused or _followed_columns(new) != _followed_columns(row))
         ):
             await self.sync(new)
         elif is_expired(row):
@@ -418,8 +434,11 @@ class StoreService:
         app: bool = True,
         embedding_model: str | None = None,
         description: str = "",
+        rights: Any = "off",
     ) -> StoreView:
-        """Create or change the shared store ``name`` so that it mirrors ``folder``, and queue its sync."""
+        """Create or change the shared store ``name`` so that it mirrors ``folder``, and queue its sync. ``rights`` are
+        those of a new store.
+        """
         caller.require("admin")
         name, folder = store_name(name), existing_folder(folder)
         row = await self._database.read(rows.by_name, name, None)
@@ -438,6 +457,7 @@ class StoreService:
                 app=app,
                 embedding_model=embedding_model,
                 description=description or f"Documents in the folder {folder.name}",
+                rights=rights,
             )
         values: dict[str, JSON] = {"folder": str(folder), "source": None, "app": app}
         if description:
@@ -531,6 +551,19 @@ class StoreService:
     def _on_change(self) -> None:
         self._registry.announce("store")
         self._registry.announce("app")
+
+
+def _followed_columns(row: StoreRow) -> tuple[Any, ...]:
+    """Return the columns of which a change requires a sync."""
+    return row.source, row.keep_removed, row.rights
+
+
+def _no_source_of_rights(name: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The store '{name}' follows no source whose files could have rights. Set 'rights' for a store with a folder "
+        "or a source, or limit keys by the attributes of files (filters).",
+        param="rights",
+    )
 
 
 async def may_read(stores: StoreService, ref: str, file_id: str, caller: Principal) -> bool:

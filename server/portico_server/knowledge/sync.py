@@ -6,8 +6,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, field, replace
 
 from portico.schemas.stores import SyncPlan
 from portico.wire import JSON, Progressed
@@ -29,6 +29,7 @@ from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.sources.fetch import source_too_large
+from portico_server.knowledge.sources.rights import readers_by_name
 from portico_server.knowledge.sources.source import FetchFailure, StoreSource, Unchanged
 from portico_server.knowledge.walk import SourceEntry, Walk
 
@@ -92,6 +93,7 @@ class SourceSync:
             store_files.mirror, store.id, walk.only
         )
         _require_some(source, walk, file_rows)
+        await self._set_readers(store, walk)
         result = SyncResult()
         moves = await _moves(source, walk, file_rows)
         renamed_ids = [
@@ -158,7 +160,25 @@ class SourceSync:
         walk.keeps_removed |= store.keep_removed
         if walk.keeps_removed and store.source is not None:
             walk.max_files = self._max_files
+        if isinstance(store.rights, Mapping):
+            for name, source_entry in walk.files.items():
+                walk.files[name] = replace(source_entry, readers=readers_by_name(name, store.rights))
         return walk
+
+    async def _set_readers(self, store: StoreRow, walk: Walk) -> None:
+        """Set who may read the files that the store already has. If the rights of a file are unknown, nobody may."""
+        if store.rights is None:
+            return
+        changes: dict[str, Sequence[Sequence[str]] | None] = {}
+        for file_id, name, readers in await self._database.read(store_files.readers, store.id):
+            source_entry = walk.files.get(name)
+            if source_entry is None and not walk.is_unknown(name):
+                continue
+            now = None if source_entry is None else source_entry.readers
+            if now != readers:
+                changes[file_id] = now
+        if changes:
+            await self._database.write(store_files.set_readers, store.id, changes)
 
     async def _remember(self, store: StoreRow, walk: Walk) -> None:
         """Store the list of skipped files. If only certain paths were scanned, only the entries of these paths are
@@ -190,7 +210,15 @@ class SourceSync:
             store_files.move_files,
             store.id,
             [
-                (row.file_id, source_entry.name, source_entry.mtime_ns, source_entry.size)
+                (
+                    row.file_id,
+                    source_entry.name,
+                    {
+                        "source_mtime_ns": source_entry.mtime_ns,
+                        "source_size": source_entry.size,
+                        "readers": source_entry.readers,
+                    },
+                )
                 for row, source_entry in moves
             ],
             renamed_ids,
@@ -336,6 +364,7 @@ def _mirrored(
         source_entry.mtime_ns,
         source_entry.size,
         None if old is None else old.file_id,
+        source_entry.readers,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import field
 from pathlib import Path, PurePath
 
@@ -41,13 +41,14 @@ class SourceEntry:
 
     ``at`` is the location to read the file from: a path on this machine, a key or a URL. ``mtime_ns`` is the time of
     the last change, or another number that changes with the file. If the time is unknown before the file is read, it
-    is ``None``; if the ``size`` is unknown, it is 0.
+    is ``None``; if the ``size`` is unknown, it is 0. For ``readers``, see `portico_server.core.file_labels.FileLabels`.
     """
 
     name: str
     at: str
     size: int
     mtime_ns: int | None
+    readers: Sequence[Sequence[str]] | None = None
 
 
 @dataclass(slots=True)
@@ -83,7 +84,11 @@ class Walk:
         """Return whether a file that the store has indexed no longer exists in the source."""
         if name in self.files or self.keeps_removed:
             return False
-        return not any(name == folder or name.startswith(f"{folder}/") for folder in self.unknown)
+        return not self.is_unknown(name)
+
+    def is_unknown(self, name: str) -> bool:
+        """Return whether a file could not be checked."""
+        return any(name == folder or name.startswith(f"{folder}/") for folder in self.unknown)
 
 
 def is_looked_at(path: Path, root: Path) -> bool:

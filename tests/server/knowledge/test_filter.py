@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from tests.server.knowledge.store_fixture import StoreFixture
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.file_labels import FileLabels
 from portico_server.core.request import Filter
 from portico_server.knowledge import filter
 from portico_server.knowledge import filter as filters
@@ -98,6 +100,27 @@ def test_filters_nested_too_deep_or_too_wide_are_refused() -> None:
             filters.parse(value)
 
 
+@pytest.mark.parametrize(
+    ("sets", "groups", "permitted"),
+    [
+        (None, {"sales"}, False),
+        ([], set(), True),
+        ([[]], {"sales"}, False),
+        ([["sales", "board"]], {"sales"}, True),
+        ([["sales", "board"]], set(), False),
+        ([["staff"], ["sales"]], {"sales"}, False),
+        ([["staff"], ["sales"]], {"staff", "sales"}, True),
+    ],
+)
+def test_a_caller_needs_a_group_of_each_set(
+    sets: list[list[str]] | None, groups: set[str], permitted: bool
+) -> None:
+    condition = Filter("readers", value=frozenset(groups))
+    assert filters.permits(condition, FileLabels({}, sets)) is permitted
+    with pytest.raises(InvalidRequest):
+        filters.parse({"type": "readers", "value": sorted(groups)})
+
+
 def test_a_long_list_is_not_gone_through_for_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
     values = [f"v{number}" for number in range(filters.MAX_VALUES)]
     parts = [compare("nin", "n", values)] * (filters.MAX_ALL_VALUES // filters.MAX_VALUES)
@@ -111,7 +134,8 @@ def test_a_long_list_is_not_gone_through_for_each_file(monkeypatch: pytest.Monke
         return kind(value)
 
     monkeypatch.setattr(filters, "_kind", count)
-    assert len(filters.select(joined, files)) == len(filters.permitted(joined, files)) == 300
+    labelled = [(name, FileLabels(attributes)) for name, attributes in files]
+    assert len(filters.select(joined, files)) == len(filters.permitted(joined, labelled)) == 300
     assert looked < 4 * filters.MAX_ALL_VALUES + 300 * 4 * len(parts)
     with pytest.raises(InvalidRequest, match="more than 10,000 values"):
         filters.parse({"type": "or", "filters": [*parts, compare("eq", "n", "x"), parts[0]]})
@@ -153,14 +177,14 @@ def test_files_that_share_their_attributes_are_judged_as_each_by_itself() -> Non
 
     for _ in range(300):
         kinds = [
-            {key: dice.choice(values) for key in "abc" if dice.random() < 0.7}
+            FileLabels({key: dice.choice(values) for key in "abc" if dice.random() < 0.7})
             for _ in range(dice.randint(1, 6))
         ]
         rows = [(f"file-{number}", dice.choice(kinds)) for number in range(40)]
         wanted = condition(3)
-        expected = [row for row in rows if filters.permits(wanted, dict(row[1]))]
+        expected = [row for row in rows if filters.permits(wanted, replace(row[1]))]
         assert filters.permitted(wanted, rows) == expected, wanted
-        assert filters.permitted(wanted, [(name, dict(each)) for name, each in rows]) == expected
+        assert filters.permitted(wanted, [(name, replace(each)) for name, each in rows]) == expected
 
 
 CONTRACTS: list[dict[str, Any]] = [

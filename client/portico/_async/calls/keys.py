@@ -29,6 +29,7 @@ class Keys(Group):
         *,
         limits: Mapping[str, Any] | None = None,
         filters: Mapping[str, Any] | None = None,
+        groups: Sequence[str] | None = None,
     ) -> NewKey:
         """Create a key. The response contains the secret, which is not stored. A filter whose store does not
         exist is refused if its name nearly matches an existing store.
@@ -37,13 +38,14 @@ class Keys(Group):
         storage_mb.
 
         ``filters`` maps stores, by name or id (``*`` for any store), to conditions on file attributes, in the
-        format of the ``filters`` of a search. The key can read only files that meet the condition.
+        format of the ``filters`` of a search. The key can read only files that meet the condition. ``groups``
+        are the key's groups at the sources of stores with ``rights``.
         """
         return await self._transport.request(
             "POST",
             "/api/keys",
             NewKey,
-            json=without_none(name=name, scopes=scopes, limits=limits, filters=filters),
+            json=without_none(name=name, scopes=scopes, limits=limits, filters=filters, groups=groups),
         )
 
     async def update(
@@ -53,20 +55,22 @@ class Keys(Group):
         scopes: Sequence[str] | None = None,
         filters: Mapping[str, Any] | None = None,
         limits: Mapping[str, Any] | None = None,
+        groups: Sequence[str] | None = None,
     ) -> Key:
-        """Change the scopes, filters or limits of a key immediately.
+        """Change the scopes, filters, limits or groups of a key immediately.
 
         If the key loses rights, its calls, streams and runs end as if it were revoked. If only limits change,
         they continue, and the key's past usage counts towards the new limits.
 
-        New values for ``scopes``, ``filters`` or ``limits``. Each new value replaces the old value entirely.
-        Omitted fields stay unchanged; ``{}`` removes all filters or limits.
+        New values for ``scopes``, ``filters``, ``limits`` or ``groups``. Each new value replaces the old
+        value entirely. Omitted fields stay unchanged; ``{}`` removes all filters or limits, ``[]`` all
+        groups.
         """
         return await self._transport.request(
             "PATCH",
             at("api", "keys", by_id(key_id, "a key")),
             Key,
-            json=without_none(scopes=scopes, filters=filters, limits=limits),
+            json=without_none(scopes=scopes, filters=filters, limits=limits, groups=groups),
         )
 
     async def revoke(self, key_id: str) -> None:

@@ -42,6 +42,7 @@ class Stores(Group):
         search: Mapping[str, Any] | None = None,
         links: bool | None = None,
         index: str | None = None,
+        rights: str | Mapping[str, Sequence[str]] | None = None,
     ) -> Store:
         """Create a store. A store with a folder or a source also becomes an app, unless ``app`` is false.
 
@@ -56,6 +57,8 @@ class Stores(Group):
         ``answers``: (default: ``auto``).
 
         ``index``: ``embedded`` | ``pgvector`` (default: ``embedded``).
+
+        ``rights``: (default: ``off``).
         """
         return await self._transport.request(
             "POST",
@@ -73,6 +76,7 @@ class Stores(Group):
                 search=search,
                 links=links,
                 index=index,
+                rights=rights,
             ),
         )
 
@@ -91,6 +95,7 @@ class Stores(Group):
         guard: str | None = None,
         links: bool | None = None,
         index: str | None = None,
+        rights: str | Mapping[str, Sequence[str]] | None = None,
     ) -> Store:
         """Change a store: its description, embedding model, vector weight, index, answer mode, or links between
         its passages. Or pause or resume following its source.
@@ -120,6 +125,7 @@ class Stores(Group):
                 guard=guard,
                 links=links,
                 index=index,
+                rights=rights,
             ),
         )
 

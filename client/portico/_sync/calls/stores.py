@@ -40,6 +40,7 @@ class Stores(Group):
         search: Mapping[str, Any] | None = None,
         links: bool | None = None,
         index: str | None = None,
+        rights: str | Mapping[str, Sequence[str]] | None = None,
     ) -> Store:
         """Create a store. A store with a folder or a source also becomes an app, unless ``app`` is false.
 
@@ -54,6 +55,8 @@ class Stores(Group):
         ``answers``: (default: ``auto``).
 
         ``index``: ``embedded`` | ``pgvector`` (default: ``embedded``).
+
+        ``rights``: (default: ``off``).
         """
         return self._transport.request(
             "POST",
@@ -71,6 +74,7 @@ class Stores(Group):
                 search=search,
                 links=links,
                 index=index,
+                rights=rights,
             ),
         )
 
@@ -89,6 +93,7 @@ class Stores(Group):
         guard: str | None = None,
         links: bool | None = None,
         index: str | None = None,
+        rights: str | Mapping[str, Sequence[str]] | None = None,
     ) -> Store:
         """Change a store: its description, embedding model, vector weight, index, answer mode, or links between
         its passages. Or pause or resume following its source.
@@ -118,6 +123,7 @@ class Stores(Group):
                 guard=guard,
                 links=links,
                 index=index,
+                rights=rights,
             ),
         )
 

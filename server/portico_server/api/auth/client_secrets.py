@@ -108,7 +108,7 @@ def _signature(auth: Auth, owner: str, payload: bytes) -> bytes:
 
 
 def _rights(caller: Principal) -> str:
-    return sha256(repr((sorted(caller.scopes), caller.filters)).encode()).hexdigest()
+    return sha256(repr((sorted(caller.scopes), caller.filters, sorted(caller.groups))).encode()).hexdigest()
 
 
 def _bytes(text: str) -> bytes:

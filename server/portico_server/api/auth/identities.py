@@ -10,10 +10,11 @@ from hashlib import sha256
 from typing import TypeGuard
 
 from portico_server.api.auth.credentials import hash_of
-from portico_server.api.auth.keys import KeyTable, checked_filters
+from portico_server.api.auth.keys import MAX_GROUP_CHARS, MAX_GROUPS, KeyTable, checked_filters
 from portico_server.api.auth.oidc import TokenVerifier, VerifiedToken, is_token
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest, nearest
+from portico_server.core.names import is_plain
 from portico_server.core.principal import Principal
 from portico_server.core.roles import Role, role_of
 from portico_server.db import keys
@@ -137,6 +138,7 @@ class Identities:
             issuer=token.issuer,
             subject=token.subject,
             signed_in_at=token.issued_at,
+            groups=_groups(token),
         )
         key = self._table.get(row.id)
         if (key is None and role is not None) or (key is not None and _is_news(row, key)):
@@ -153,7 +155,21 @@ class Identities:
                 "sign in again.",
                 code="no_role",
             )
-        return Principal(row.id, frozenset(row.scopes), parse_bound(row.filters))
+        return Principal(row.id, frozenset(row.scopes), parse_bound(row.filters), frozenset(row.groups))
+
+
+def _groups(token: VerifiedToken) -> tuple[str, ...]:
+    """Return the first `MAX_GROUPS` groups in the claim ``groups`` of a token. Values that cannot be groups are left
+    out, because no source can mean them.
+    """
+    claim = token.claims.get("groups")
+    groups = claim if isinstance(claim, list) else [claim]
+    usable_groups = {
+        group
+        for group in groups
+        if isinstance(group, str) and 1 <= len(group) <= MAX_GROUP_CHARS and is_plain(group)
+    }
+    return tuple(sorted(usable_groups)[:MAX_GROUPS])
 
 
 def _expiry_error() -> Forbidden:
@@ -169,10 +185,11 @@ def _is_news(row: KeyRow, key: KeyRow) -> bool:
     later.
     """
     later = (row.signed_in_at or 0) - (key.signed_in_at or 0)
-    is_unchanged = (row.name, row.scopes, row.limits, row.filters) == (
+    is_unchanged = (row.name, row.scopes, row.limits, row.filters, row.groups) == (
         key.name,
         key.scopes,
         key.limits,
         key.filters,
+        key.groups,
     )
     return later >= (SIGN_IN_INTERVAL_S if is_unchanged else 0)

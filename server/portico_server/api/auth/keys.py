@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from portico_server.api.auth.credentials import OPERATOR
 from portico_server.core.errors import Forbidden, InvalidRequest
 from portico_server.core.limits import KeyLimits
+from portico_server.core.names import is_plain
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db import usage
 from portico_server.db.database import Database
@@ -18,6 +19,11 @@ from portico_server.db.keys import KeyRow
 from portico_server.db.usage import DAY_S
 from portico_server.knowledge.filter import parse_bound, to_json
 from portico_server.runs.quotas import MINUTE_S, Quotas
+
+MAX_GROUPS: Final = 1_000
+"""Maximum number of groups of a key."""
+
+MAX_GROUP_CHARS: Final = 200
 
 
 class KeyTable:
@@ -103,10 +109,11 @@ class KeyTable:
             return False
         abstract_set, bound = _comparable_filters(before.filters), _comparable_filters(row.filters)
         self._rows[row.id] = row
-        if before.scopes == row.scopes and abstract_set == bound:
+        if (before.scopes, before.groups, abstract_set) == (row.scopes, row.groups, bound):
             return False
         caller = self._callers[row.hash] = _principal(row)
-        return not all(map(caller.allows, before.scopes)) or not bound <= abstract_set
+        keeps_groups = caller.groups.issuperset(before.groups)
+        return not (keeps_groups and all(map(caller.allows, before.scopes)) and bound <= abstract_set)
 
     def remove(self, key_id: str) -> None:
         """Forget a revoked key."""
@@ -132,7 +139,26 @@ def _comparable_filters(filters: Mapping[str, Any]) -> Set[tuple[str, bytes]]:
 
 
 def _principal(row: KeyRow) -> Principal:
-    return Principal(row.id, frozenset(row.scopes), parse_bound(row.filters))
+    return Principal(row.id, frozenset(row.scopes), parse_bound(row.filters), frozenset(row.groups))
+
+
+def checked_groups(groups: Sequence[str]) -> tuple[str, ...]:
+    """Return the groups of a key without repetitions. Raise `InvalidRequest` for too many groups, and for one that is
+    too long or has control characters.
+    """
+    if len(groups) > MAX_GROUPS:
+        raise InvalidRequest(
+            f"A key can have {MAX_GROUPS:,} groups, not {len(groups):,}. List only groups with rights at a source.",
+            param="groups",
+        )
+    for group in groups:
+        if not 1 <= len(group) <= MAX_GROUP_CHARS or not is_plain(group):
+            raise InvalidRequest(
+                f"'{group[:80]}' is not a group: expected 1 to {MAX_GROUP_CHARS} characters without control "
+                "characters.",
+                param="groups",
+            )
+    return tuple(dict.fromkeys(groups))
 
 
 def checked_filters(

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from portico_server.api.auth.credentials import OPERATOR, PLACEHOLDER, PREFIX, hash_of
 from portico_server.api.auth.grants import Grants
 from portico_server.api.auth.identities import Identities
-from portico_server.api.auth.keys import KeyTable, checked_filters
+from portico_server.api.auth.keys import KeyTable, checked_filters, checked_groups
 from portico_server.api.auth.oidc import TokenVerifier, terminal_clients
 from portico_server.core.errors import (
     Conflict,
@@ -63,6 +63,9 @@ class GivenKey(Protocol):
     @property
     def filters(self) -> Mapping[str, Any]: ...
 
+    @property
+    def groups(self) -> tuple[str, ...]: ...
+
 
 class Auth:
     """The keys in memory, backed by database rows. `create` and `revoke` take effect before they return."""
@@ -106,6 +109,7 @@ class Auth:
                 time.time(),
                 key.limits.to_json(),
                 checked_filters(key.filters, key.scopes),
+                groups=checked_groups(key.groups),
             )
             self._issued_ids.add(row.id)
             self.keys.admit(row)
@@ -150,6 +154,7 @@ class Auth:
         scopes: Sequence[str],
         limits: KeyLimits = NO_LIMITS,
         filters: Mapping[str, Any] | None = None,
+        groups: Sequence[str] = (),
     ) -> tuple[KeyRow, str]:
         """Create a key. Return its row and its secret, which is not stored. ``filters``: see `checked_filters`."""
         name = name.strip()
@@ -167,6 +172,7 @@ class Auth:
             created_at=time.time(),
             limits=limits.to_json(),
             filters=checked_filters(filters, scopes),
+            groups=checked_groups(groups),
         )
         await self._database.write(keys.add, row)
         self.keys.changes_count += 1
@@ -180,13 +186,14 @@ class Auth:
         scopes: Sequence[str] | None = None,
         filters: Mapping[str, Any] | None = None,
         limits: KeyLimits | None = None,
+        groups: Sequence[str] | None = None,
     ) -> KeyRow:
-        """Change the scopes, filters or limits of a key immediately; ``None`` leaves a value unchanged.
+        """Change the scopes, filters, limits or groups of a key immediately; ``None`` leaves a value unchanged.
 
         Unless the key keeps all its rights, its work in progress ends as it does in `revoke`, because the work began
         with rights that the key no longer has. Raise `NotFound` if no key has this id.
         """
-        return await self._to_the_end(self._change(key_id, scopes, filters, limits))
+        return await self._to_the_end(self._change(key_id, scopes, filters, limits, groups))
 
     async def _change(
         self,
@@ -194,6 +201,7 @@ class Auth:
         scopes: Sequence[str] | None,
         filters: Mapping[str, Any] | None,
         limits: KeyLimits | None,
+        groups: Sequence[str] | None,
     ) -> KeyRow:
         self._require_changeable(key_id)
         row = self.keys.get(key_id)
@@ -207,15 +215,17 @@ class Auth:
         new_scopes = row.scopes if scopes is None else _checked_scopes(scopes)
         bound = checked_filters(row.filters if filters is None else filters, new_scopes)
         new_limits = row.limits if limits is None else limits.to_json()
+        new_groups = row.groups if groups is None else checked_groups(groups)
         changes = (
             None if scopes is None else new_scopes,
             None if filters is None else bound,
             None if limits is None else new_limits,
+            None if groups is None else new_groups,
         )
         if not await self._database.write(keys.change, key_id, *changes):
             raise _unknown(key_id)
         self.keys.changes_count += 1
-        row = replace(row, scopes=new_scopes, filters=bound, limits=new_limits)
+        row = replace(row, scopes=new_scopes, filters=bound, limits=new_limits, groups=new_groups)
         begins = key_id in self.keys and self.keys.hold(row)
         if self.keys.take_over(row):
             await self._end(key_id)

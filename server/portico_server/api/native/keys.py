@@ -23,23 +23,26 @@ class KeyRequest(BaseModel, extra="forbid"):
     """A key to create. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day, storage_mb.
 
     ``filters`` maps stores, by name or id (``*`` for any store), to conditions on file attributes, in the format of
-    the ``filters`` of a search. The key can read only files that meet the condition.
+    the ``filters`` of a search. The key can read only files that meet the condition. ``groups`` are the key's groups at
+    the sources of stores with ``rights``.
     """
 
     name: str
     scopes: list[str]
     limits: dict[str, Any] = {}
     filters: dict[str, Any] = {}
+    groups: list[str] = []
 
 
 class KeyChange(BaseModel, extra="forbid"):
-    """New values for ``scopes``, ``filters`` or ``limits``. Each new value replaces the old value entirely. Omitted
-    fields stay unchanged; ``{}`` removes all filters or limits.
+    """New values for ``scopes``, ``filters``, ``limits`` or ``groups``. Each new value replaces the old value entirely.
+    Omitted fields stay unchanged; ``{}`` removes all filters or limits, ``[]`` all groups.
     """
 
     scopes: list[str] | None = None
     filters: dict[str, Any] | None = None
     limits: dict[str, Any] | None = None
+    groups: list[str] | None = None
 
 
 @router.get("")
@@ -91,7 +94,9 @@ async def create_key(body: KeyRequest, auth: TheAuth, services: TheServices, cal
     refused if its name nearly matches an existing store.
     """
     await _require_meant(body.filters, services, caller)
-    row, secret = await auth.create(body.name, body.scopes, KeyLimits.parse(body.limits), body.filters)
+    row, secret = await auth.create(
+        body.name, body.scopes, KeyLimits.parse(body.limits), body.filters, body.groups
+    )
     return shaped(NewKey, row, key=secret)
 
 
@@ -99,20 +104,22 @@ async def create_key(body: KeyRequest, auth: TheAuth, services: TheServices, cal
 async def change_key(
     key_id: str, body: KeyChange, auth: TheAuth, services: TheServices, caller: Admin
 ) -> Key:
-    """Change the scopes, filters or limits of a key immediately.
+    """Change the scopes, filters, limits or groups of a key immediately.
 
     If the key loses rights, its calls, streams and runs end as if it were revoked. If only limits change, they
     continue, and the key's past usage counts towards the new limits.
     """
-    if body.scopes is None and body.filters is None and body.limits is None:
+    if body == KeyChange():
         raise InvalidRequest(
-            "Specify what to change: 'scopes', 'filters' or 'limits'.",
+            "Specify what to change: 'scopes', 'filters', 'limits' or 'groups'.",
             code="missing_required_parameter",
             param="scopes",
         )
     await _require_meant(body.filters or {}, services, caller)
     limits = None if body.limits is None else KeyLimits.parse(body.limits)
-    row = await auth.change(key_id, scopes=body.scopes, filters=body.filters, limits=limits)
+    row = await auth.change(
+        key_id, scopes=body.scopes, filters=body.filters, limits=limits, groups=body.groups
+    )
     return shaped(Key, row)
 
 

@@ -70,6 +70,10 @@ class StoreRequest(BaseModel, extra="forbid"):
     """Link passages by the terms they share, for questions whose answers span several passages."""
     index: IndexName = EMBEDDED
     """Where the store's vectors are searched: ``embedded`` in the daemon's memory, ``pgvector`` in its PostgreSQL."""
+    rights: str | dict[str, list[str]] = "off"
+    """Who may read the mirrored files: ``off`` (all readers of the store), ``source`` (the groups that may read them at
+    the source), or groups by the beginnings of file names; the longest decides, and ``*`` is the group of all readers.
+    """
 
 
 class StoreFileList(BaseModel):
@@ -112,6 +116,10 @@ class StoreChange(BaseModel, extra="forbid"):
     """What happens to changes that turn answers of guard questions wrong: ``hold``, ``warn`` or ``off``."""
     links: bool | None = None
     index: IndexName | None = None
+    rights: str | dict[str, list[str]] | None = None
+    """Who may read the mirrored files, see ``StoreRequest``. Only an admin can change this. Until the sync that follows
+    has ended, nobody else may read them.
+    """
 
 
 @router.get("")
@@ -137,6 +145,7 @@ async def create_store(body: StoreRequest, services: TheServices, caller: Caller
         keep_removed=body.keep_removed,
         search=body.search,
         index=body.index,
+        rights=body.rights,
     )
     return await _to_store(services, row, caller)
 
@@ -165,6 +174,7 @@ async def change_store(
             "answers",
             "vector_weight",
             "guard",
+            "rights",
         },
         exclude_none=True,
     )

@@ -203,11 +203,12 @@ class FlowServices:
             )
 
     async def cache_key(self, step: FlowStep, scope: Scope, caller: Principal) -> str:
-        """Return a key made from everything that the output of a step depends on: the caller and the caller's filters,
-        the step, the model behind each name, the version of each app, and the values that the step refers to.
+        """Return a key made from everything that the output of a step depends on: the caller, the caller's filters and
+        groups, the step, the model behind each name, the version of each app, and the values that the step refers to.
         """
-        # The caller's results depend on the filters of the caller's key, which a configuration may change.
-        key_parts: list[Any] = [caller.id, repr(caller.filters), step.source, scope.value]
+        # The caller's results depend on the filters and groups of the caller's key, which a configuration may change.
+        rights = (repr(caller.filters), sorted(caller.groups))
+        key_parts: list[Any] = [caller.id, *rights, step.source, scope.value]
         stack = [step]
         while stack:
             inner = stack.pop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -11,6 +12,7 @@ from portico_server.core import pools
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.sources.changed_paths import ChangedPaths
+from portico_server.knowledge.sources.posix_rights import PosixRights
 from portico_server.knowledge.sources.source import FetchFailure, FetchResult, Unchanged
 from portico_server.knowledge.walk import SourceEntry, Walk, glance, walk
 
@@ -26,7 +28,7 @@ class FolderSource:
 
     Files larger than ``max_bytes`` are skipped. Images and recordings are skipped unless ``pictures`` and
     ``recordings`` are set. With ``changed_paths``, a scan checks only the changes since the last scan, if they are
-    known.
+    known. With ``has_rights``, a scan reads who may read the files.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class FolderSource:
         pictures: bool = True,
         recordings: bool = False,
         changed_paths: ChangedPaths | None = None,
+        has_rights: bool = False,
     ) -> None:
         self._root = root
+        self._has_rights = has_rights
         self._changed_paths = changed_paths
         self._files = files
         self._max_bytes = max_bytes
@@ -51,7 +55,14 @@ class FolderSource:
         return f"folder {self._root}"
 
     async def scan(self) -> Walk:
-        return await pools.FILES.run(self._scan)
+        return await pools.FILES.run(self._scan_with_rights if self._has_rights else self._scan)
+
+    def _scan_with_rights(self) -> Walk:
+        found_walk = self._scan()
+        rights = PosixRights(self._root)
+        for name, source_entry in found_walk.files.items():
+            found_walk.files[name] = replace(source_entry, readers=rights.readers(Path(source_entry.at)))
+        return found_walk
 
     def _scan(self) -> Walk:
         limits: _WalkLimits = {

@@ -65,7 +65,7 @@ class ThemeReader:
         rows = [
             row
             for row in (await self._database.read(hits.get, store_id, ids[::step])).values()
-            if condition is None or filters.permits(condition, row.attributes)
+            if condition is None or filters.permits(condition, row)
         ]
         key = (store_id, hash(tuple((row.id, row.filename) for row in rows)))
         passages = self._cache.pop(key, None)
@@ -83,7 +83,7 @@ class ThemeReader:
         rows = [
             (row, changed_at)
             for row, changed_at in await self._database.read(stores.changed_files, store_id, request.since)
-            if condition is None or filters.permits(condition, row.attributes)
+            if condition is None or filters.permits(condition, row)
         ]
         newest_rows = rows[: request.limit]
         first_chunks = await self._database.read(
@@ -99,8 +99,8 @@ class ThemeReader:
     async def _ids(self, store_id: str, condition: Filter | None) -> Sequence[int]:
         if condition is None:
             return await self._database.read(chunks.ids, store_id)
-        rows = await self._database.read(hits.attributes, store_id)
-        files = [file_id for file_id, attributes in rows if filters.permits(condition, attributes)]
+        rows = await self._database.read(hits.labels, store_id)
+        files = [file_id for file_id, _ in filters.permitted(condition, rows)]
         ranges = await self._database.read(hits.ranges_of_files, store_id, files, DEFAULT_GROUP)
         return [number for first, last in ranges for number in range(first, last + 1)]
 

@@ -1,4 +1,4 @@
-"""Questions that guard a store, reviews of its changes, where its vectors are searched, and versions of facts."""
+"""Questions that guard a store, reviews of its changes, its index, rights of its files, and versions of facts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ def upgrade() -> None:
     op.add_column("store_files", Column("review", String, nullable=False, server_default=""))
     op.add_column("stores", Column("index", String, nullable=False, server_default="embedded"))
     op.add_column("stores", Column("next_index", String))
+    op.add_column("stores", Column("rights", JSON))
+    op.add_column("store_files", Column("readers", JSON))
+    op.add_column("keys", Column("groups", JSON))
     op.create_table(
         "guard_questions",
         Column("id", String, primary_key=True),
