@@ -103,11 +103,13 @@ class ConfigurationFile:
                     f"Another daemon on this database has been applying its configuration for {LOCK_WAIT_S:g} "
                     "s. Try again after it has finished."
                 )
-            known = frozenset(self._defined)
+            old_definitions = frozenset(self._defined)
             if not dry_run:
                 self._claims.reserve(configuration.names())
                 self._defined |= _definitions(configuration)
-            changes = await self._reconciler.apply(configuration, caller, dry_run=dry_run, defined=known)
+            changes = await self._reconciler.apply(
+                configuration, caller, dry_run=dry_run, defined=old_definitions
+            )
         if not dry_run:
             self._defined = _definitions(configuration)
             self._guard(configuration.guards)

@@ -81,8 +81,8 @@ RightsOptions = Annotated[
     typer.Option(
         "--rights",
         metavar="source|off|PREFIX=GROUP[,GROUP]",
-        help="Who may read the mirrored files: the groups that may read them at the source, or groups by the beginnings "
-        "of file names (repeatable; * for everybody).",
+        help="Who may read the mirrored files: the groups that may read them at the source, or groups by the "
+        "beginnings of file names (repeatable; * for everybody).",
     ),
 ]
 Steps = Annotated[

@@ -107,13 +107,13 @@ class KeyTable:
         before = self._rows.get(row.id)
         if before is None:  # revoked in the meantime
             return False
-        abstract_set, bound = _comparable_filters(before.filters), _comparable_filters(row.filters)
+        old_filters, new_filters = _comparable_filters(before.filters), _comparable_filters(row.filters)
         self._rows[row.id] = row
-        if (before.scopes, before.groups, abstract_set) == (row.scopes, row.groups, bound):
+        if (before.scopes, before.groups, old_filters) == (row.scopes, row.groups, new_filters):
             return False
         caller = self._callers[row.hash] = _principal(row)
         keeps_groups = caller.groups.issuperset(before.groups)
-        return not (keeps_groups and all(map(caller.allows, before.scopes)) and bound <= abstract_set)
+        return not (keeps_groups and all(map(caller.allows, before.scopes)) and new_filters <= old_filters)
 
     def remove(self, key_id: str) -> None:
         """Forget a revoked key."""
