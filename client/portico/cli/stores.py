@@ -13,7 +13,7 @@ from portico.cli.archives import export_store, import_store
 from portico.cli.calibrate import calibrate
 from portico.cli.follow import follow_to_success
 from portico.cli.links import export_graph, neighbours
-from portico.cli.nouns import fields_of, print_listing, print_outcome, print_removed
+from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, print_removed
 from portico.cli.render import (
     amount,
     count_reasons,
@@ -81,8 +81,8 @@ RightsOptions = Annotated[
     typer.Option(
         "--rights",
         metavar="source|off|PREFIX=GROUP[,GROUP]",
-        help="Who may read the mirrored files: the groups that may read them at the source, or groups by the "
-        "beginnings of file names (repeatable; * for everybody).",
+        help="Who may read the mirrored files: groups that may read them at the source, or groups by the beginnings "
+        "of file names (repeatable; * for everybody).",
     ),
 ]
 Steps = Annotated[
@@ -242,21 +242,7 @@ def chunks(
     """List the chunks of a file, with their positions in the file."""
     with connected(context) as client:
         store = client.stores.get(name)
-        found_store_file = next(
-            (
-                store_file
-                for store_file in _files(client, store)
-                if file in (store_file.id, store_file.filename)
-            ),
-            None,
-        )
-        if found_store_file is None:
-            raise NotFound(
-                f"The store '{store.name}' has no file '{file}'; list its files: portico stores show "
-                f"{store.name} --files",
-                status=404,
-                param="file",
-            )
+        found_store_file = _file(client, store, file)
         page = client.stores.chunks(store.name, found_store_file.id, group=group, after=after, limit=number)
     if as_json:
         print_json({"data": list(page), "has_more": page.has_more})
@@ -275,6 +261,48 @@ def chunks(
     )
     if page.has_more:
         typer.echo(f"There are more: use --after {page.data[-1].number}")
+
+
+@app.command(epilog="Example: portico stores access docs lease.pdf --as ada")
+def access(
+    context: typer.Context,
+    name: Name,
+    file: Annotated[str, typer.Argument(help="The name or id of a file in the store.")],
+    key: Annotated[
+        str | None,
+        typer.Option("--as", metavar="KEY", help="The id or name of a key or of a person who signs in."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain whether a key may read a file of a store: which rule decides, here and at the source."""
+    with connected(context) as client:
+        store = client.stores.get(name)
+        answer = client.stores.access(store.name, _file(client, store, file).id, key=key)
+    print_item(
+        answer,
+        as_json,
+        *fields_of(answer, "filename", "caller"),
+        ("may read", answer.permitted),
+        *fields_of(answer, "rule", "reason"),
+        ("groups", ", ".join(answer.groups) or None),
+        *(("needs one of", ", ".join(groups) or "nobody") for groups in answer.readers or ()),
+        *(
+            (f"source, {rule.place or 'all names'}", ", ".join(rule.groups) or "nobody")
+            for rule in answer.source
+        ),
+    )
+
+
+def _file(client: Client, store: Store, name: str) -> StoreFile:
+    """Return the file with a name or id. Raise `NotFound` if the store has none."""
+    for store_file in _files(client, store):
+        if name in (store_file.id, store_file.filename):
+            return store_file
+    raise NotFound(
+        f"The store '{store.name}' has no file '{name}'; list its files: portico stores show {store.name} --files",
+        status=404,
+        param="file",
+    )
 
 
 @app.command(epilog="Example: portico stores sync docs --dry-run")

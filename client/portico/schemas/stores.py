@@ -125,6 +125,33 @@ class LinkedPassage:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceRule:
+    """What a source states now for a file or a folder, or for names with a prefix: who may read it. ``*`` means
+    everybody.
+    """
+
+    place: str
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileAccess:
+    """Whether a caller may read a file of a store, and which ``rule`` decides: ``admin``, ``owner``, ``scope``,
+    ``filter`` or ``source``. ``readers`` are the sets of groups that the last sync read; the caller needs a group of
+    each set. ``source`` is what the source states now.
+    """
+
+    filename: str
+    caller: str
+    permitted: bool
+    rule: str
+    reason: str
+    groups: tuple[str, ...]
+    readers: tuple[tuple[str, ...], ...] | None
+    source: tuple[SourceRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LinkedPassages:
     """Passages linked to the passage ``chunk``. Passages that share the rarest terms are first."""
 
@@ -245,6 +272,7 @@ STORES = Resource(
         Verb("retry_groups", "POST {name}/groups/retry", list[str], key="runs"),
         Verb("files", "GET {name}/files", Page[StoreFile]),
         Verb("chunks", "GET {name}/files/{file_id}/chunks", Page[FileChunk]),
+        Verb("access", "GET {name}/files/{file_id}/access", FileAccess),
         Verb("page", "POST {name}/files/{file_id}/page", bytes, slow=True, positional=("passage",)),
         Verb("attach", "POST /v1/vector_stores/{store_id}/files", StoreFile),
         Verb("detach", "DELETE /v1/vector_stores/{store_id}/files/{file_id}"),

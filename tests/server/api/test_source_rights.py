@@ -121,6 +121,31 @@ def test_no_route_shows_a_key_a_file_of_other_groups(url: str, key: str) -> None
     assert (store["folder"], store["rights"]) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("key", "marker", "permitted", "rule", "reason"),
+    [
+        (None, "sales", True, "admin", "An admin reads every file."),
+        ("sales", "sales", True, "source", "The source lets the groups of the key read the file."),
+        ("sales", "board", False, "source", "The key needs one of these groups: board."),
+    ],
+)
+def test_an_admin_sees_which_rule_decides(
+    url: str, key: str | None, marker: str, permitted: bool, rule: str, reason: str
+) -> None:
+    daemon = daemon_for(url, marker)
+    path = f"/api/stores/handbook/files/{daemon.visible}/access"
+    with daemon.client("boss") as boss:
+        answer = boss.get(path, params={} if key is None else {"key": key}).raise_for_status().json()
+        assert boss.get(path, params={"key": "stranger"}).status_code == 404
+    assert (answer["permitted"], answer["rule"], answer["reason"]) == (permitted, rule, reason)
+    assert (answer["readers"], answer["source"]) == (
+        [[marker]],
+        [{"place": f"{marker}/", "groups": [marker]}],
+    )
+    with daemon.client("sales") as client:
+        assert client.get(path).status_code == 403
+
+
 def test_a_group_that_a_key_loses_closes_its_files(url: str) -> None:
     daemon = daemon_for(url, "sales")
     with daemon.client("boss") as boss:

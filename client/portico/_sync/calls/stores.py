@@ -12,7 +12,15 @@ from portico._request import at, by_id, check_path_name, without_none
 from portico._sync.group import Group
 from portico.schemas.chunks import ChunkGroup, FileChunk
 from portico.schemas.store_guards import GuardQuestion, StoreReview
-from portico.schemas.stores import LinkedPassages, SkippedFiles, Store, StoreFile, StoreThemes, SyncPlan
+from portico.schemas.stores import (
+    FileAccess,
+    LinkedPassages,
+    SkippedFiles,
+    Store,
+    StoreFile,
+    StoreThemes,
+    SyncPlan,
+)
 
 
 class Stores(Group):
@@ -337,6 +345,19 @@ class Stores(Group):
             ),
             Page[FileChunk],
             query=without_none(group=group, after=after, limit=limit),
+        )
+
+    def access(self, name: str, file_id: str, *, key: str | None = None) -> FileAccess:
+        """Return whether a key may read a file of a store, and which rule decides. ``key``: the id or name of a
+        key or of a person who signs in; by default the caller's own. Only for admins.
+        """
+        return self._transport.request(
+            "GET",
+            at(
+                "api", "stores", check_path_name(name, "a store"), "files", by_id(file_id, "a file"), "access"
+            ),
+            FileAccess,
+            query=without_none(key=key),
         )
 
     def page(self, name: str, file_id: str, page: int, passage: str | None = None) -> bytes:

@@ -12,18 +12,27 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from portico.schemas.chunks import FileChunk
-from portico.schemas.stores import SkippedFile, Store, StoreChanged, StoreFile, StoreThemes, SyncPlan
+from portico.schemas.stores import (
+    FileAccess,
+    SkippedFile,
+    Store,
+    StoreChanged,
+    StoreFile,
+    StoreThemes,
+    SyncPlan,
+)
 from portico_server.api.declarations import binary
-from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico_server.api.endpoint import Caller, TheAuth, TheServices, new_router
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.native.search import SearchAnswer, SearchRequest, answer
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, ListedPart, RemovedId, StartedRun, shaped
 from portico_server.core.context import Context
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import Principal
 from portico_server.core.request import SearchResult
 from portico_server.core.training_passages import StorePassage
+from portico_server.knowledge.access import explain
 from portico_server.knowledge.contents import MAX_MARKED_CHARS, MAX_PAGE
 from portico_server.knowledge.neighbours import MAX_NEIGHBOURS_ROWS, NeighbourPage, require_links
 from portico_server.knowledge.sources import spec
@@ -339,6 +348,24 @@ class PageRequest(BaseModel, extra="forbid"):
 
     page: int = Field(ge=1, le=MAX_PAGE)
     passage: str = Field("", max_length=MAX_MARKED_CHARS)
+
+
+@router.get("/{store}/files/{file_id}/access")
+async def explain_access(
+    store: str, file_id: str, services: TheServices, auth: TheAuth, caller: Caller, key: str | None = None
+) -> FileAccess:
+    """Return whether a key may read a file of a store, and which rule decides. ``key``: the id or name of a key or of a
+    person who signs in; by default the caller's own. Only for admins.
+    """
+    row = await services.stores.get(store, caller)
+    caller.require("admin")
+    file = await services.stores.contents.get(row, file_id)
+    if key is None:
+        return await explain(row, file, caller)
+    for item in auth.keys.list():
+        if key in (item.id, item.name):
+            return await explain(row, file, auth.keys.principal(item.id))
+    raise NotFound(f"There is no key '{key[:80]}'. List the keys: portico keys list.", param="key")
 
 
 @router.post(

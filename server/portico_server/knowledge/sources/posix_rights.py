@@ -36,12 +36,23 @@ class PosixRights:
 
     def readers(self, path: Path) -> Readers | None:
         """Return the readers of a file, or ``None`` if its rights cannot be read."""
+        rules = self.rules(path)
+        return readers([groups for _, groups in rules]) if rules else None
+
+    def rules(self, path: Path) -> Sequence[tuple[str, Sequence[str]]]:
+        """Return who may read a file and search each of its folders, as (path below the root, users and groups), or
+        nothing if the rights cannot be read.
+        """
         try:
             place = path.resolve(strict=True)
             folders = [folder for folder in place.parents if folder.is_relative_to(self._root)]
-            return readers([_permitted(place, _READ), *map(self._of_folder, folders)])
+            rules = [
+                (place, _permitted(place, _READ)),
+                *((folder, self._of_folder(folder)) for folder in folders),
+            ]
+            return [(str(part.relative_to(self._root)), names) for part, names in rules]
         except (OSError, RuntimeError):
-            return None
+            return ()
 
 
 def _permitted(path: Path, permission: int) -> Sequence[str]:

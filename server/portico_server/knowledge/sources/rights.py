@@ -69,8 +69,13 @@ def check_rights(value: Any, *, has_rights: bool) -> Rights | None:
 
 def readers_by_name(name: str, rights: Mapping[str, Sequence[str]]) -> Readers:
     """Return the readers of a file by the longest of the prefixes with which its name begins; without one, nobody."""
-    prefixes = [prefix for prefix in rights if name.startswith(prefix)]
-    return readers([rights[max(prefixes, key=len)] if prefixes else ()])
+    prefix = deciding_prefix(name, rights)
+    return readers([() if prefix is None else rights[prefix]])
+
+
+def deciding_prefix(name: str, rights: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the longest of the prefixes with which the name of a file begins, or ``None`` if none does."""
+    return max((prefix for prefix in rights if name.startswith(prefix)), key=len, default=None)
 
 
 def readers(sets: Sequence[Sequence[str]]) -> Readers:

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from tests.server.knowledge.store_services import StoreServices, store_services
 
+from portico.schemas.stores import SourceRule
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.db.stores import StoreRow
+from portico_server.knowledge.access import explain
 from portico_server.knowledge.sources.posix_rights import PosixRights
 from portico_server.knowledge.sources.rights import readers_by_name
 
@@ -160,6 +162,18 @@ async def test_a_store_adopts_the_rights_of_its_folder_and_their_changes(
     assert (result["changed"], result["unchanged"]) == (0, 2)
     assert await seen(shop, store, caller(GROUP)) == {"open.md"}
     assert await seen(shop, store, caller(OWNER)) == both
+    [row] = [
+        row
+        for row in (await shop.stores.contents.list(await shop.stores.get(store.id, LOCAL))).data
+        if row.filename == "sales/prices.md"
+    ]
+    access = await explain(store, row, caller(GROUP))
+    assert (access.permitted, access.rule, access.readers) == (False, "source", ((OWNER,),))
+    assert access.source == (
+        SourceRule("sales/prices.md", ("*",)),
+        SourceRule("sales", (OWNER,)),
+        SourceRule(".", ("*",)),
+    )
     (folder / "open.md").rename(folder / "sales" / "open.md")
     assert (await shop.sync(store))["moved"] == 1
     assert await seen(shop, store, caller(GROUP)) == set()
