@@ -12,7 +12,7 @@ from portico.schemas.facts import FactSpan
 from portico_server.apps.agent.foreign_data import origins_of, own_texts
 from portico_server.apps.agent.message import AgentMessage
 from portico_server.apps.answer.claims import find_change
-from portico_server.apps.answer.terms import fold, stems, words
+from portico_server.apps.answer.terms import fold, has_cjk, stems, words
 
 MAX_SPAN_CHARS: Final = 500
 """Maximum length of a span, in characters: an attribute of a file has at most 512."""
@@ -20,8 +20,16 @@ MAX_SPAN_CHARS: Final = 500
 MAX_WORDS_CHARS: Final = 20_000
 """Maximum number of characters of a message that are read for facts."""
 
-MIN_SHARED_WORDS: Final = 0.5
-"""Minimum share of a fact's meaningful words that its span must contain."""
+_RESTATING_WORDS: Final = (
+    "become begin born buy call choose drink drive eat enjoy every fear feel go have keep learn like listen live love "
+    "meet name need never own plan planned play prefer preferred read ride since sleep speak start stop stopped study "
+    "take travel use visit want watch wear without work write year"
+)
+_RESTATING_STEMS: Final = frozenset(stems(_RESTATING_WORDS.split()))
+"""Stems of words with which a fact restates what the user says in other words: "moved to Oslo" as "lives in Oslo"."""
+
+MIN_PREFIX_CHARS: Final = 4
+"""Minimum length of a stem, in characters, that counts as equal to a longer stem that begins with it."""
 
 _QUOTATION_MARKS: Final = "\"'“”‘’「」 "
 _USER: Final = re.compile(
@@ -60,15 +68,31 @@ def find_span(quotation: str, spans: Sequence[FactSpan]) -> FactSpan | None:
 
 
 def is_supported(fact: str, span: FactSpan) -> bool:
-    """Return whether the span supports the fact: it has the fact's names, numbers and dates, half of its words, and the
-    same negation.
+    """Return whether the span supports the fact: it has the fact's words, except words that restate, and the fact's
+    names, numbers, dates and negation.
     """
     claim = " ".join(_USER.sub(" ", fact).split())
-    source = unicodedata.normalize("NFKC", span.words)
-    terms, source_terms = (set(stems(words(fold(text)))) for text in (claim, source))
-    if len(terms & source_terms) < max(1, MIN_SHARED_WORDS * len(terms)):
+    source_text = unicodedata.normalize("NFKC", span.words)
+    terms, source_terms = (stems(words(fold(text))) for text in (claim, source_text))
+    own_terms = {term for term in terms if not _has_term(source_terms, term)}
+    # The value of a fact is its last word, such as "work" in "The user cycles to work": it restates nothing.
+    if not terms or terms[-1] in own_terms or own_terms - _RESTATING_STEMS:
         return False
-    return not find_change(claim, source)
+    return not find_change(claim, source_text)
+
+
+def _has_term(terms: Iterable[str], wanted_term: str) -> bool:
+    """Return whether ``terms`` contain a term, a longer form of it, or a pair of Chinese characters with it."""
+    return any(
+        wanted_term in term
+        if has_cjk(wanted_term)
+        else wanted_term == term or _begins(term, wanted_term) or _begins(wanted_term, term)
+        for term in terms
+    )
+
+
+def _begins(stem: str, beginning: str) -> bool:
+    return len(beginning) >= MIN_PREFIX_CHARS and stem.startswith(beginning)
 
 
 def _normal(text: str) -> Iterator[tuple[str, int]]:

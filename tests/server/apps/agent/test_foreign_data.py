@@ -296,7 +296,7 @@ async def test_answers_and_facts_that_come_from_data_name_their_origins(desk: De
     def line(request: Chat) -> Any:
         if "worth knowing" in str(request.messages[0]["content"]):
             return json.dumps(
-                {"value": [{"fact": "The user asks about mail.", "quote": "mail", "replaces": None}]}
+                {"value": [{"fact": "The user wants mail.", "quote": "wants mail", "replaces": None}]}
             )
         return Obedient([["search_docs", {"query": "mail"}]])(request)
 
