@@ -160,7 +160,10 @@ class Daemon:
                 for name in CLAIMING_TASKS:
                     background[name].cancel()
                 await server.stopped_accepting.wait()
-                await self.services.runner.drain(SHUTDOWN_TIMEOUT_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
+                        await server.connections.drain()
+                        await self.services.runner.drain()
                 for task in background.values():
                     task.cancel()
                 insisting = asyncio.create_task(_insist_on_end(background.values()), name="end")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
+import socket
 import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -21,7 +24,10 @@ from tests.daemon import ROOT, Daemon
 from tests.server.daemons import WAIT_S, answered, call, end, start, until
 
 from portico import Client
+from portico_server.core.errors import InvalidRequest
 from portico_server.db.schema import HEAD, NEXT
+from portico_server.http.server import listen
+from portico_server.settings import Settings
 
 CONFIGURATION = """
 models:
@@ -62,8 +68,12 @@ class Caller:
         try:
             yield
         finally:
-            self._stop.set()
+            self.stop()
             thread.join()
+
+    def stop(self) -> None:
+        """Make no further calls."""
+        self._stop.set()
 
     def calls(self, count: int) -> None:
         """Wait for ``count`` more calls."""
@@ -206,6 +216,64 @@ def test_calls_in_progress_end_before_the_daemon(tmp_path: Path) -> None:
         until(lambda: len(_active(daemon)) == len(answers), "the calls have begun")
         assert daemon.stop(signal.SIGTERM) == 0
         assert [answer.result() for answer in answers] == ["one two three"] * len(answers)
+
+
+def test_a_daemon_on_a_passed_socket_is_replaced_without_a_refused_connection(tmp_path: Path) -> None:
+    """systemd's part is played by this test: it listens, and passes the socket to one daemon after another."""
+    home = tmp_path / "home"
+    with socket.create_server(("127.0.0.1", 0)) as listener, _on_socket(listener, home) as first:
+        caller = Caller(_ready(first))
+        with caller.calling(0.01):
+            caller.calls(20)
+            first.terminate()
+            with _on_socket(listener, home) as second:  # waits for the end of the first daemon
+                assert _ready(second) == caller.url
+                assert first.wait(WAIT_S) == 0
+                caller.calls(20)
+                caller.stop()
+        assert caller.errors == []
+
+
+def test_a_socket_at_another_address_than_the_settings_is_refused(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        _on_socket(listener, tmp_path / "home", port="9") as process,
+    ):
+        assert process.stdout is not None
+        assert "Set 'host' and 'port' to the address of the socket" in process.stdout.readline()
+
+
+def test_two_sockets_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "2")
+    with pytest.raises(InvalidRequest, match="Keep one 'ListenStream'"), listen(Settings(home=tmp_path)):
+        pass
+
+
+@contextmanager
+def _on_socket(listener: socket.socket, home: Path, *, port: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Run a daemon as systemd does, with the socket as the file descriptor 3."""
+    script = f'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&{listener.fileno()}'
+    daemon = [sys.executable, "-P", "-m", "portico_server", "serve", "--quiet"]
+    place = ["--home", str(home), "--port", port or str(listener.getsockname()[1])]
+    with subprocess.Popen(
+        ["bash", "-c", script, "bash", *daemon, *place, "--file", str(_written(home.parent))],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=daemons.environment(),
+        pass_fds=[listener.fileno()],
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def _ready(process: subprocess.Popen[str]) -> str:
+    """Return the URL of a daemon once it serves."""
+    assert process.stdout is not None
+    return str(json.loads(process.stdout.readline())["url"])
 
 
 def _written(folder: Path) -> Path:

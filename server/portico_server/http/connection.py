@@ -108,9 +108,9 @@ class HttpConnection(HttpToolsProtocol):
         self._output.hold()
 
     @property
-    def idle(self) -> bool:
-        """Return whether no request is being received or answered."""
-        return self._progress.phase == WAITING
+    def phase(self) -> int:
+        """The phase of the newest request."""
+        return self._progress.phase
 
     def cut(self) -> None:
         """Close the connection immediately to make room for another."""
@@ -183,6 +183,8 @@ class HttpConnection(HttpToolsProtocol):
         if self._upgrades:
             return  # an upgraded request has no request-response cycle
         self.cycle.transport = self._output  # type: ignore[assignment]  # it is as much of one as a cycle needs
+        if self._registry.is_closing:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Handle a piece of the body."""
@@ -202,6 +204,7 @@ class HttpConnection(HttpToolsProtocol):
         Replaces uvicorn's method, because deadlines are counted by `Connections.sweep` instead of timers.
         """
         self.server_state.total_requests += 1
+        self._registry.note_answer()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()

@@ -10,10 +10,14 @@ need no timers. No deadline applies after a request has arrived completely: a re
 
 from __future__ import annotations
 
+import asyncio
 from ipaddress import IPv6Address, ip_address
 from typing import Protocol, cast
 
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
 from portico_server.http.limits import ConnectionLimits
+from portico_server.http.progress import COMPLETE, WAITING
 
 
 class Connection(Protocol):
@@ -23,8 +27,11 @@ class Connection(Protocol):
     """The address of the client, or the group of addresses that counts as one; see `address_group`."""
 
     @property
-    def idle(self) -> bool:
-        """Return whether no request is being received or answered."""
+    def phase(self) -> int:
+        """The phase of the newest request (`portico_server.http.progress`)."""
+
+    cycle: RequestResponseCycle
+    """The newest request and its response, once its head has arrived."""
 
     def cut(self) -> None:
         """Close the connection immediately to make room for another."""
@@ -38,6 +45,10 @@ class Connections:
 
     def __init__(self, bounds: ConnectionLimits) -> None:
         self.bounds = bounds
+        self.is_closing = False
+        """True once the server stops: each connection closes after its next response, which announces this."""
+        self._answer = asyncio.Event()
+        """Set whenever a connection has sent a response or is closed."""
         self._open_connections: dict[Connection, None] = {}
         self._strangers: dict[Connection, None] = {}  # oldest first, by insertion order
         self._by_address: dict[str, dict[Connection, None]] = {}
@@ -71,7 +82,21 @@ class Connections:
     def leave(self, connection: Connection) -> None:
         """Remove a connection that is closed or closing. Has no effect if it was removed before."""
         self._open_connections.pop(connection, None)
+        self._answer.set()
         self.admit(connection)
+
+    def note_answer(self) -> None:
+        """Record that a connection has sent a response."""
+        self._answer.set()
+
+    async def drain(self) -> None:
+        """Wait until no request waits for its response to begin."""
+        while any(
+            connection.phase == COMPLETE and not connection.cycle.response_started
+            for connection in self._open_connections
+        ):
+            self._answer.clear()
+            await self._answer.wait()
 
     def sweep(self) -> None:
         """Close the connections that have timed out."""
@@ -83,7 +108,7 @@ class Connections:
         connection was closed.
         """
         spare = next(iter(self._strangers), None) or next(
-            (connection for connection in self._open_connections if connection.idle), None
+            (connection for connection in self._open_connections if connection.phase == WAITING), None
         )
         if spare is None:
             return False

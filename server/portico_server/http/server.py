@@ -7,6 +7,7 @@ import contextlib
 import errno
 import http.client
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,11 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+LINGER_S = 0.2
+"""Seconds for which idle connections stay open after the server has stopped accepting connections. A client may have
+sent a request that the server has not received yet.
+"""
+
 NEIGHBOUR_TIMEOUT_S = 2.0
 """Seconds that the program listening on the configured port has to respond when it is asked whether it is Portico."""
 
@@ -42,7 +48,10 @@ MAX_ANSWER_BYTES = 4_000_000
 
 @contextlib.contextmanager
 def listen(settings: Settings) -> Iterator[socket.socket]:
-    """Bind the listening socket before anything else starts, and yield it."""
+    """Bind the listening socket before anything else starts, and yield it.
+
+    If systemd passes a socket, yield that socket. Its queue keeps the connections that arrive while no daemon serves.
+    """
     if settings.port > 65535:
         raise InvalidRequest(f"{settings.port} is not a valid port; the highest port is 65535.", param="port")
     try:
@@ -51,6 +60,18 @@ def listen(settings: Settings) -> Iterator[socket.socket]:
         )[0]
     except (OSError, UnicodeError) as error:
         raise InvalidRequest(f"'{settings.host}' is not an address of this machine.", param="host") from error
+    passed_socket = _passed_socket()
+    if passed_socket is not None:
+        with passed_socket:
+            host, port = passed_socket.getsockname()[:2]
+            if (passed_socket.family, host, port) != (family, *address[:2]):
+                raise InvalidRequest(
+                    f"systemd passes a socket that listens on {host}:{port}, but the settings name "
+                    f"{settings.host}:{settings.port}. Set 'host' and 'port' to the address of the socket.",
+                    param="port",
+                )
+            yield passed_socket
+        return
     with socket.socket(family, kind, protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -58,6 +79,22 @@ def listen(settings: Settings) -> Iterator[socket.socket]:
         except (OSError, OverflowError) as error:
             raise _cannot_bind(settings, error) from error
         yield listener
+
+
+def _passed_socket() -> socket.socket | None:
+    """Return the listening socket that systemd passes to this process, or ``None``."""
+    process_id, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
+    if process_id != str(os.getpid()):
+        return None
+    if count != "1":
+        raise InvalidRequest(
+            f"systemd passes {count} sockets, but the daemon listens on one. Keep one 'ListenStream' in the "
+            "socket unit.",
+            param="port",
+        )
+    passed_socket = socket.socket(fileno=3)  # the first descriptor that systemd passes: sd_listen_fds(3)
+    passed_socket.set_inheritable(False)
+    return passed_socket
 
 
 def _cannot_bind(settings: Settings, error: Exception) -> Conflict | InvalidRequest:
@@ -147,7 +184,13 @@ class HttpServer(uvicorn.Server):
         self.serving.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # The waiting tasks resume when uvicorn first waits: it has then closed what the event names.
+        """Close the listening socket, answer the requests that are on their way, then close the idle connections."""
+        for server in self.servers:
+            server.close()
+        self.connections.is_closing = True
+        if len(self.connections):
+            await asyncio.sleep(LINGER_S)
+        # The waiting tasks resume when uvicorn first waits: it has then closed the idle connections.
         self.stopped_accepting.set()
         await super().shutdown(sockets)
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import suppress
 from typing import Any
 
 from portico.wire import (
@@ -469,13 +468,11 @@ class Runner:
             run.revoked = error
         await asyncio.gather(*(run.cancel() for run in runs))
 
-    async def drain(self, timeout: float) -> None:
-        """Wait for at most ``timeout`` seconds until the calls for which a caller may wait have ended."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while any(_is_call(run) for run in self._active.values()):
-                    self._ended.clear()
-                    await self._ended.wait()
+    async def drain(self) -> None:
+        """Wait until the calls for which a caller may wait have ended."""
+        while any(_is_call(run) for run in self._active.values()):
+            self._ended.clear()
+            await self._ended.wait()
 
     async def close(self) -> None:
         """Cancel the active runs and wait for them."""

@@ -17,6 +17,7 @@ UNIT = Path(__file__).parents[3] / "configs" / "systemd" / "portico.service"
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     here = tmp_path / UNIT.name
     here.write_text(UNIT.read_text().replace("/opt/portico/bin/python", sys.executable))
+    shutil.copy(UNIT.with_suffix(".socket"), tmp_path)
     found = subprocess.run(
         ["systemd-analyze", "verify", str(here)], capture_output=True, text=True, check=False
     )
