@@ -9,10 +9,13 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from tests import daemon as daemons
+from tests.server.daemons import until
 
 from portico_server import app
 from portico_server import home as homes
@@ -70,6 +73,42 @@ def test_it_serves_and_ends_on_sigterm_with_nothing_left(tmp_path: Path) -> None
 def test_ctrl_c_is_an_orderly_end(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}, cold=True) as daemon:
         assert daemon.stop(signal.SIGINT) == 0
+
+
+USER = [{"role": "user", "content": "x"}]
+
+SLOW = """
+models:
+  - {name: slow, source: "fake://", parameters: {script: [{content: late, delay: 600}]}}
+apps:
+  - {name: app, flow: {step: {op: llm, model: slow}}}
+"""
+
+CUT_OFF_CALLS: dict[str, tuple[str, dict[str, object]]] = {
+    "chat": ("/v1/chat/completions", {"model": "slow", "messages": USER}),
+    "stream": ("/v1/chat/completions", {"model": "slow", "messages": USER, "stream": True}),
+    "app": ("/v1/chat/completions", {"model": "app", "messages": USER}),
+    "response": ("/v1/responses", {"model": "slow", "input": "x"}),
+}
+
+
+def test_calls_that_its_end_cuts_off_may_be_repeated(tmp_path: Path) -> None:
+    (tmp_path / "portico.yaml").write_text(SLOW)
+    with (
+        daemons.running(tmp_path / "home", "--file", str(tmp_path / "portico.yaml")) as daemon,
+        ThreadPoolExecutor(len(CUT_OFF_CALLS)) as threads,
+    ):
+        calls = {
+            name: threads.submit(httpx.post, daemon.url + path, json=body, timeout=60)
+            for name, (path, body) in CUT_OFF_CALLS.items()
+        }
+        running = f"{daemon.url}/api/runs?status=running"
+        until(lambda: len(httpx.get(running).json()["data"]) == len(calls), "every call runs")
+        assert daemon.stop(signal.SIGTERM) == 0
+        for name, call in calls.items():
+            answer = call.result()
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), (name, answer.text)
+            assert answer.json()["error"]["code"] == "shutting_down", name
 
 
 def test_it_ends_when_its_parent_is_gone(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from portico_server.api.body_memory import FREE_BODY_BYTES, BodyMemory
 from portico_server.api.error_shape import OPENAI, Shape
 from portico_server.api.errors import RawHeaders
 from portico_server.api.json_body import memory_of_values, parse_in_turn
-from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge
+from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, shutting_down
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.runs.quotas import UsageMeter
@@ -337,14 +337,13 @@ class Exchange:
             )
 
     async def break_off(self) -> None:
-        """End the response to a revoked key: with an error if the response has not started, otherwise by closing the
-        connection.
+        """End the response to a revoked key, or of a daemon that stops: with an error if the response has not started,
+        otherwise by closing the connection.
         """
-        assert self.revoked is not None
         if self.task is not None:
             self.task.uncancel()
         if not self.started:
-            await self.refuse(self.revoked)
+            await self.refuse(self.revoked or shutting_down())
             return
         if self.connection is not None:
             self.connection.end()

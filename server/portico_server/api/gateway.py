@@ -100,8 +100,6 @@ class Gateway:
         try:
             await self._answer(exchange, route)
         except asyncio.CancelledError:
-            if exchange.revoked is None:
-                raise
             await exchange.break_off()
         except Exception as error:  # noqa: BLE001  # the outermost: it is logged and reported
             await exchange.refuse(error)

@@ -154,6 +154,11 @@ class Unavailable(PorticoError):
     code = "unavailable"
 
 
+def shutting_down() -> Unavailable:
+    """Return the error of work that the end of the daemon cuts off. Another daemon or the next start can do it."""
+    return Unavailable("Portico is shutting down. Try again shortly.", code="shutting_down", retry_after=1.0)
+
+
 class DeadlineExceeded(PorticoError):
     """A wait has reached its time limit."""
 

@@ -19,7 +19,7 @@ from portico.wire import (
 )
 from portico_server.core import trace, work_slots
 from portico_server.core.context import ENDS_AT, Context
-from portico_server.core.errors import Conflict, DeadlineExceeded, Forbidden, PorticoError
+from portico_server.core.errors import Conflict, DeadlineExceeded, Forbidden, PorticoError, shutting_down
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.relay import Relay, RelayResponse
@@ -57,6 +57,7 @@ class Runner:
         self._questions = questions
         self._timeout = timeout
         self._active: dict[str, Run] = {}
+        self._is_closing = False
         self._ended = asyncio.Event()
         """Set whenever a run ends."""
         self._recent = EndedRuns()
@@ -206,7 +207,11 @@ class Runner:
         finally:
             await run.leave()
         if run.task.cancelled():  # another task cancelled the run; the waiter itself was not cancelled
-            raise Conflict(f"The run {run.id} was cancelled.", code="cancelled")
+            raise (
+                shutting_down()
+                if self._is_closing
+                else Conflict(f"The run {run.id} was cancelled.", code="cancelled")
+            )
         return run.task.result()
 
     def spawn(
@@ -282,7 +287,11 @@ class Runner:
                 run.result = await work(RunContext(run, self._registry, emit, self._questions, self.quotas))
         except asyncio.CancelledError:
             run.status = "cancelled"
-            run.error = run.revoked or ErrorBody("The run was cancelled.", "server_error", "cancelled")
+            run.error = run.revoked or (
+                shutting_down().body()
+                if self._is_closing
+                else ErrorBody("The run was cancelled.", "server_error", "cancelled")
+            )
             raise
         except TimeoutError as error:
             within = "the time available to a part of the run" if limit is None else f"{limit:g} s"
@@ -476,6 +485,7 @@ class Runner:
 
     async def close(self) -> None:
         """Cancel the active runs and wait for them."""
+        self._is_closing = True
         for run in tuple(self._active.values()):
             await run.cancel()
         await self._usage.flush()

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import InvalidRequest, Unavailable
+from portico_server.core.errors import InvalidRequest, shutting_down
 from portico_server.core.work_slots import FairSlots
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class LightSandbox:
 
         async with self._starting:
             if self._is_closed:
-                raise Unavailable("Portico is shutting down.", code="shutting_down")
+                raise shutting_down()
             if self._pool is None:
                 self._pool = await self._stack.enter_async_context(
                     AsyncMonty(min_processes=1, max_processes=self._workers)

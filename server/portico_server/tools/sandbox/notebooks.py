@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import PorticoError, TooMany, Unavailable
+from portico_server.core.errors import PorticoError, TooMany, shutting_down
 from portico_server.tools.sandbox.protocol import Cell, CellOutcome, Kernel, Report, Sandbox, SandboxLimits
 
 logger = logging.getLogger(__name__)
@@ -240,7 +240,7 @@ class Notebooks:
 
     def _require_open(self) -> None:
         if self._is_closed:
-            raise Unavailable("Portico is shutting down.", code="shutting_down")
+            raise shutting_down()
 
     @staticmethod
     def _clock() -> float:
