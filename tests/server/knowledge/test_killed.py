@@ -1,6 +1,5 @@
 """A daemon killed at any moment of an ingest finishes by itself, with exactly the right files and chunks."""
 
-import os
 import random
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, text
+from tests.kills import count_kills
 
 from portico_server.db.database import Database
 
@@ -82,5 +82,4 @@ def kill_often(tmp_path: Path, times: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:
-    """Kills lose and duplicate nothing: six kills; PORTICO_TEST_KILLS=100 takes a few minutes."""
-    kill_often(tmp_path, int(os.environ.get("PORTICO_TEST_KILLS", "6")))
+    kill_often(tmp_path, count_kills(6))

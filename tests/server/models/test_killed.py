@@ -1,7 +1,4 @@
-"""When an engine is killed again and again under load, every caller gets an answer or one error, with any engine.
-
-``PORTICO_TEST_KILLS`` sets the number of kills; the default is a few for each engine.
-"""
+"""When an engine is killed again and again under load, every caller gets an answer or one error, with any engine."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.children import children
+from tests.kills import count_kills
 from tests.server.models.conftest import MODELS
 from tests.server.models.engines.external.interpreter import interpreter, model
 
@@ -22,7 +20,7 @@ from portico_server.models.server_process import ServerProcess
 from portico_server.models.spec import ModelSpec
 
 CLIENTS = 8
-KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "5"))
+KILLS = count_kills(5)
 SCRIPT = [{"content": "one two three", "interval": 0.05}]
 
 
@@ -55,7 +53,7 @@ async def running(models: ModelFixture) -> ServerProcess:
 @pytest.mark.model
 @pytest.mark.process
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300 + 30 * KILLS)
 @pytest.mark.parametrize("engine", ["fake", "llamacpp", "vllm"])
 async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one_error(
     tmp_path: Path, engine: str

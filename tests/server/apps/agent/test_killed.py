@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import signal
 import threading
@@ -14,14 +13,15 @@ import httpx
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
+from tests.kills import count_kills
 
 pytestmark = [pytest.mark.process, pytest.mark.process]
 
 SCRIPT = [{"match": "hang", "content": "One two three", "hang": 1}]
 
 
-KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "2"))
-"""Number of moments at which the daemon is killed; higher before a release."""
+KILLS = count_kills(2)
+"""Number of moments at which the daemon is killed."""
 
 
 def start(home: Path) -> Daemon:

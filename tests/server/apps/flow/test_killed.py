@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import random
 import signal
 import sys
@@ -20,13 +19,14 @@ import httpx
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
+from tests.kills import count_kills
 from tests.server.apps.flow.outside import Outside
 from tests.server.apps.flow.steps import code, pipeline, ref, spec
 
 pytestmark = [pytest.mark.process, pytest.mark.process]
 
-KILLS = int(os.environ.get("PORTICO_TEST_KILLS", "10"))
-"""Number of moments at which the daemon is killed; 100 before a release."""
+KILLS = count_kills(10)
+"""Number of moments at which the daemon is killed."""
 
 ITEMS = 6
 ROUNDS = 3
