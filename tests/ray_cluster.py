@@ -137,9 +137,12 @@ class RayCluster:
                         found.append(process)
         return found
 
-    def lose_node(self, address: str) -> None:
-        """Remove a node with everything that runs on it."""
-        self._nodes.pop(address).end()
+    def kill_raylet(self, address: str) -> None:
+        """Kill the raylet of a node, and then everything else that runs on the node."""
+        node = self._nodes.pop(address)
+        [raylet] = [process for process in node.processes() if process.name() == "raylet"]
+        raylet.kill()
+        node.end()
 
     def stop(self) -> None:
         for node in reversed(self._nodes.values()):

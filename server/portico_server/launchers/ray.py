@@ -85,13 +85,14 @@ class RayBackend:
         self._failed_at = 0.0
 
     async def submit(self, job: str, order: LaunchOrder, folder: Path, avoid: Sequence[str]) -> None:
-        """See `JobBackend`. If an actor cannot start on a node, Ray itself moves the actor to another node."""
+        """See `JobBackend`. If only nodes in ``avoid`` can run the job, it runs on one of them."""
         reply = await self._call(
             "submit",
             job=job,
             command=agent_command(folder),
             log=str(folder / LOG),
             resources=asdict(order.resources),
+            avoid=list(avoid),
         )
         if reply["refused"]:
             raise Unavailable(

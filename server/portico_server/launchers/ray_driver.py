@@ -35,6 +35,9 @@ NAMESPACE = "portico"
 HEAD_RESOURCE = "node:__internal_head__"
 """A resource that only the head node has."""
 
+NODE_LABEL = "ray.io/node-id"
+"""A label of every node, with its id."""
+
 DRAINED_REASONS = (3, 4)
 """Reasons for the end of a node that mean it was drained: ``NodeDeathInfo.Reason`` of Ray."""
 
@@ -93,8 +96,13 @@ class JoinedCluster:
         self._ready: dict[str, Any] = {}
         """The pending response of each job's actor, by job."""
 
-    def submit(self, job: str, command: list[str], log: str, resources: dict[str, Any]) -> dict[str, Any]:
-        """Start an actor that runs a command. If no node can run it, ``refused`` in the result explains why."""
+    def submit(
+        self, job: str, command: list[str], log: str, resources: dict[str, Any], avoid: list[str]
+    ) -> dict[str, Any]:
+        """Start an actor that runs a command. If no node can run it, ``refused`` in the result explains why.
+
+        Nodes in ``avoid`` run it only if no other node can.
+        """
         requirements: dict[str, float] = {"CPU": resources["cpus"] or 1}
         if resources["gpus"]:
             requirements["GPU"] = resources["gpus"]
@@ -102,10 +110,16 @@ class JoinedCluster:
             requirements[f"accelerator_type:{resources['gpu_type']}"] = _TYPE_SHARE
         if resources["memory_mb"]:
             requirements["memory"] = resources["memory_mb"] * MB_BYTES
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not any(all(node.get(name, 0) >= value for name, value in requirements.items()) for node in nodes):
-            has = "; ".join(sorted({_describe(node) for node in nodes})) or "none"
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        suitable = {
+            node["NodeID"]
+            for node in nodes
+            if all(node["Resources"].get(name, 0) >= value for name, value in requirements.items())
+        }
+        if not suitable:
+            has = "; ".join(sorted({_describe(node["Resources"]) for node in nodes})) or "none"
             return {"refused": f"no node of the cluster has {_describe(requirements)} (nodes have {has})"}
+        avoids = suitable.intersection(avoid) and suitable.difference(avoid)
         self._actor.options(
             name=job,
             lifetime="detached",
@@ -114,6 +128,8 @@ class JoinedCluster:
             num_gpus=requirements.get("GPU", 0),
             memory=requirements.get("memory"),
             accelerator_type=resources["gpu_type"] or None,
+            # Ray would wait for a lost node until its own checks report the loss
+            label_selector={NODE_LABEL: f"!in({','.join(avoid)})"} if avoids else None,
         ).remote(command, log)
         return {"refused": ""}
 

@@ -23,7 +23,10 @@ from portico.testing.model_fixture import model_fixture
 from portico_server.core.errors import Unavailable
 from portico_server.finetune.training_events import Metrics, TrainedWeights
 from portico_server.launchers import ray as ray_launcher
+from portico_server.launchers.protocol import LaunchOrder
+from portico_server.launchers.remote import RemoteLauncher
 from portico_server.models.spec import ModelSpec
+from portico_server.settings import load as load_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.timeout(400)]
 
@@ -88,6 +91,22 @@ def test_a_model_answers_from_an_actor_and_is_gone_when_it_is_unloaded(
     unload(daemon, "m")
     nodes.wait_until(lambda: not agent.is_running() and not engine.is_running())
     assert not list((daemon.home / "jobs").glob("*"))
+
+
+async def test_a_job_avoids_a_lost_node_that_ray_still_counts(nodes: RayCluster, tmp_path: Path) -> None:
+    """A job avoids a node that Ray still counts, unless no other node can run the job."""
+    backend = ray_launcher.backend(load_settings({"home": str(tmp_path), **nodes.settings}, {}).settings)
+    launcher = RemoteLauncher(backend, tmp_path / "jobs", lease_s=60.0, queue_s=60.0)
+    order = LaunchOrder("m", ["sleep", "600"], tmp_path / "log")
+    try:
+        names = {node.address: node.name for node in await backend.nodes()}
+        for lost, hosts in ((HEAD, {WORKER}), (WORKER, {HEAD, WORKER})):
+            launcher.avoid(names[lost])
+            process = await launcher.launch(order)
+            assert process.host in hosts
+            await process.stop(0)
+    finally:
+        await launcher.close()
 
 
 def test_what_no_node_has_is_one_error_with_what_nodes_have(daemon: Daemon) -> None:
@@ -207,7 +226,7 @@ def test_a_lost_node_is_one_error_and_the_model_answers_elsewhere(daemon: Daemon
     [lost] = [name for name, agent in agents(daemon.home).items() if agent["host"] == WORKER]
     [kept] = {"a", "b"} - {lost}
     unload(daemon, kept)
-    nodes.lose_node(WORKER)
+    nodes.kill_raylet(WORKER)
     error = ask(daemon, lost, "x").json()["error"]
     assert error["code"] and lost in error["message"]
     assert ask(daemon, lost, "elsewhere").json()["choices"][0]["message"]["content"] == "elsewhere"
