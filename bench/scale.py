@@ -1,7 +1,8 @@
 """Vectors at scale: memory, recall and speed of the index, and of searches over HTTP: ``python bench/scale.py``.
 
 ``--vectors N`` measures the vector index alone, over clustered vectors like those of texts (uniform vectors have no
-near neighbours to miss). With ``--index pgvector``, it measures a store whose vectors are in a PostgreSQL of its own.
+near neighbours to miss). With ``--index``, it measures another index than the embedded one; ``pgvector`` runs a
+PostgreSQL of its own.
 ``--chunks N`` measures hybrid search over HTTP with ``--clients`` concurrent clients, on a store written straight into
 the database.
 """
@@ -42,7 +43,7 @@ def main() -> None:
     """Run the requested measurements, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vectors", type=int, default=1_000_000)
-    parser.add_argument("--index", choices=("embedded", "pgvector"), default="embedded")
+    parser.add_argument("--index", choices=("embedded", "qdrant", "pgvector"), default="embedded")
     parser.add_argument("--chunks", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--json", type=Path)
@@ -63,7 +64,7 @@ def main() -> None:
     if options.vectors and options.index == "pgvector":
         in_postgres(report, options.vectors)
     elif options.vectors:
-        vectors(report, options.vectors)
+        vectors(report, options.vectors, options.index)
     if options.chunks:
         with tempfile.TemporaryDirectory() as temporary:
             over_http(report, Path(temporary) / "home", options.chunks, options.clients)
@@ -80,43 +81,70 @@ def clustered(count: int, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return data
 
 
-def vectors(report: Report, count: int) -> None:
-    """Measure the index of one store, filled as a rebuild fills it."""
+def vectors(report: Report, count: int, engine: str) -> None:
+    """Measure the index of one store in this process, filled as a rebuild fills it: all vectors, and those of one file
+    in ten.
+    """
     from portico_server.knowledge.index.offset import LogOffset
-    from portico_server.knowledge.index.vector import VectorIndex
+    from portico_server.knowledge.index.opening import open_qdrant, open_vectors
 
-    asked = clustered(ASKED, 99)
-    scores: list[np.ndarray[Any, Any]] = []
-    before = psutil.Process().memory_info().rss
+    queries = clustered(ASKED, 99)
+    parts: list[np.ndarray[Any, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
-        index = VectorIndex(Path(temporary) / "index")
+        folder = Path(temporary) / "vectors" / "index"
+        index = open_qdrant(folder) if engine == "qdrant" else open_vectors(folder)
+        before = private_memory()
         begin = time.perf_counter()
         for i in range(0, count, 10_000):
             data = clustered(min(10_000, count - i), i + 100)
-            scores.append((asked @ data.T).astype(np.float16))
+            parts.append((queries @ data.T).astype(np.float16))
             rows = [(i + n, row.tobytes()) for n, row in enumerate(data)]
             for n in range(0, len(rows), 500):
                 index.put(rows[n : n + 500])
+        filled = time.perf_counter() - begin
         index.build()
         index.commit(LogOffset(1, 1))
-        seconds = time.perf_counter() - begin
-        kept = sum(each.nbytes for each in scores)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before - kept
-        exact = np.concatenate(scores, axis=1)
-        nearest = np.argpartition(exact, -DEPTH, axis=1)[:, -DEPTH:]
-        times, found = [], 0
-        for wanted, vector in zip(nearest, asked, strict=True):
-            begin = time.perf_counter()
-            ranking = index.search(vector.tobytes(), DEPTH)
-            times.append((time.perf_counter() - begin) * 1e3)
-            found += len({chunk for chunk, _ in ranking} & set(wanted.tolist()))
+        report.add(
+            what=f"{count:,} vectors in {engine}, peak while built, this process",
+            GB=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30 - size_gb(parts),
+            seconds=time.perf_counter() - begin,
+            **{"a second": count / filled},
+        )
+        if engine == "qdrant":
+            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+            report.add(what="  the process that builds the graph", GB=peak / 2**20)
         index.close()
-    report.add(
-        what=f"{count:,} vectors, peak while built",
-        GB=peak / 2**30,
-        seconds=seconds,
-        **{"recall@10": found / (ASKED * DEPTH), **quantiles(times)},
-    )
+        files_gb = sum(path.stat().st_blocks for path in folder.rglob("*")) * 512 / 2**30
+        report.add(what="  private memory, built", GB=(private_memory() - before) / 2**30 - size_gb(parts))
+        report.add(what="  files", GB=files_gb)
+        index = open_qdrant(folder) if engine == "qdrant" else open_vectors(folder)
+        scores = np.concatenate(parts, axis=1)
+        parts.clear()
+        files = [(i, min(i + 499, count - 1)) for i in range(0, count, 5_000)]
+        for what, ranges in (("all", None), ("one file in ten", files)):
+            if ranges is not None:
+                scores[:, np.arange(count) // 500 % 10 != 0] = -1
+            nearest = np.argpartition(scores, -DEPTH, axis=1)[:, -DEPTH:]
+            times, hits = [], 0
+            for expected, vector in zip(nearest, queries, strict=True):
+                begin = time.perf_counter()
+                ranking = index.search(vector.tobytes(), DEPTH, ranges)
+                times.append((time.perf_counter() - begin) * 1e3)
+                hits += len({chunk for chunk, _ in ranking} & set(expected.tolist()))
+            report.add(
+                what=f"  searches of {what}", **{"recall@10": hits / (ASKED * DEPTH), **quantiles(times)}
+            )
+        index.close()
+
+
+def private_memory() -> int:
+    """Return the bytes of this process's memory that are not mapped files."""
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - memory.shared)
+
+
+def size_gb(parts: Sequence[np.ndarray[Any, Any]]) -> float:
+    return sum(part.nbytes for part in parts) / 2**30
 
 
 def in_postgres(report: Report, count: int) -> None:
@@ -137,7 +165,7 @@ async def pgvectors(report: Report, count: int, server: postgres.Server) -> None
     url = server.new()
     database = Database(url)
     database.prepare()
-    await database.write(pgvector.require, "pgvector")
+    await database.write(pgvector.require)
     memory = psutil.Process().memory_info().rss
     postmaster = int(server.execute("select split_part(pg_read_file('postmaster.pid'), e'\\n', 1)")[0][0])
     processor, begin = time.process_time() + processor_s(postmaster), time.perf_counter()

@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 HEAVY = {
-    *("aiohttp", "alembic", "fastapi", "hnswlib", "httpx", "lxml", "mcp", "numpy", "opencc", "rjieba"),
+    *(
+        "aiohttp",
+        "alembic",
+        "fastapi",
+        "hnswlib",
+        "httpx",
+        "lxml",
+        "mcp",
+        "numpy",
+        "opencc",
+        "qdrant_edge",
+        "rjieba",
+    ),
     *("tantivy", "torch", "transformers", "voyager", "wordllama", "xllamacpp"),
 }
 """Packages that are slow to import. The daemon answers /health before it needs any of them."""

@@ -77,7 +77,7 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ),
         (
             "stores: [{name: a, index: pgvectr}]",
-            r"stores\[0\].* must be one of embedded, pgvector.*Did you mean",
+            r"stores\[0\].* must be one of embedded, qdrant, pgvector.*Did you mean",
         ),
         ("modles: []", "Did you mean 'models'"),
         ("apps: [{name: a}]", "needs one of 'flow', 'team', 'agent' and 'file'"),

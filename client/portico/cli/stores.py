@@ -72,8 +72,8 @@ Kept = Annotated[
 Index = Annotated[
     str | None,
     typer.Option(
-        metavar="embedded|pgvector",
-        help="Where the store's vectors are searched: in the daemon's memory, or in its PostgreSQL.",
+        metavar="embedded|qdrant|pgvector",
+        help="Where the store's vectors are searched: in the daemon's memory, its files, or its PostgreSQL.",
     ),
 ]
 RightsOptions = Annotated[

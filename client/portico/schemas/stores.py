@@ -58,7 +58,9 @@ class Store:
     links: bool
     """True if the store's passages are linked by the names that they mention, and searches follow these links."""
     index: str
-    """Where the store's vectors are searched: ``embedded`` in the daemon's memory, or ``pgvector`` in PostgreSQL."""
+    """Where the store's vectors are searched: ``embedded`` in the daemon's memory, ``qdrant`` in its files, or
+    ``pgvector`` in PostgreSQL.
+    """
     next_index: str | None
     """The index to which the vectors are moving, if any."""
     rights: str | Mapping[str, tuple[str, ...]] | None

@@ -10,7 +10,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 from sqlalchemy import (
     ARRAY,
@@ -29,7 +29,6 @@ from sqlalchemy import (
     select,
     table,
     text,
-    update,
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import UserDefinedType
@@ -38,11 +37,8 @@ from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.db.rows import portions
 from portico_server.db.schema import chunks, stores, vectors
 
-IndexName: TypeAlias = Literal["embedded", "pgvector"]
-"""Where the vectors of a store are searched: in the daemon's memory, or in PostgreSQL."""
-
-EMBEDDED: Final = "embedded"
 PGVECTOR: Final = "pgvector"
+"""The index of a store whose vectors are in these tables, see `store_index`."""
 
 MIN_VERSION: Final = "0.8"
 """The first version of pgvector whose filtered searches go on until they have enough results."""
@@ -72,14 +68,12 @@ class PostgresType(UserDefinedType[Any]):
         return self.name
 
 
-def require(connection: Connection, index: IndexName) -> None:
-    """Raise `InvalidRequest` unless this database offers the index. Creates the extension that pgvector needs."""
-    if index == EMBEDDED:
-        return
+def require(connection: Connection) -> None:
+    """Create the extension. Raises `InvalidRequest` if this database cannot have it."""
     if connection.dialect.name != "postgresql":
         raise InvalidRequest(
             "The index 'pgvector' needs PostgreSQL, but the database of this daemon is SQLite. Move it with "
-            "'portico migrate' and set the setting 'database' to the URL, or use the index 'embedded'.",
+            "'portico migrate' and set the setting 'database' to the URL, or use another index.",
             code="index_unavailable",
             param="index",
         )
@@ -107,45 +101,6 @@ def require(connection: Connection, index: IndexName) -> None:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
-
-
-def index_of(connection: Connection, store_id: str) -> IndexName:
-    """Return the index of a store; ``embedded`` if the store does not exist."""
-    index: IndexName | None = connection.execute(
-        select(stores.c.index).where(stores.c.id == store_id)
-    ).scalar()
-    return index or EMBEDDED
-
-
-def use_embedded_on_sqlite(connection: Connection) -> None:
-    """On SQLite, let all stores use the embedded index: ``portico migrate`` may have copied them from PostgreSQL."""
-    if connection.dialect.name == "sqlite":
-        connection.execute(update(stores).values(index=EMBEDDED, next_index=None))
-
-
-def begin_move(connection: Connection, store_id: str, index: IndexName) -> None:
-    """Choose the index to which a store's vectors move. The index that they have now ends an unfinished move.
-
-    Raises `InvalidRequest` if this database does not offer the index.
-    """
-    require(connection, index)
-    is_same = index_of(connection, store_id) == index
-    if is_same and index == EMBEDDED:
-        drop(connection, store_id)
-    connection.execute(
-        update(stores).where(stores.c.id == store_id).values(next_index=None if is_same else index)
-    )
-
-
-def finish_move(connection: Connection, store_id: str, index: IndexName) -> bool:
-    """Make ``index``, which is complete, the one that searches use. Return false if the move was called off."""
-    condition = (stores.c.id == store_id) & (stores.c.next_index == index)
-    statement = update(stores).where(condition).values(index=index, next_index=None)
-    if connection.execute(statement).rowcount == 0:
-        return False
-    if index == EMBEDDED:
-        drop(connection, store_id)
-    return True
 
 
 def put(connection: Connection, chunk_ids: Sequence[int]) -> None:

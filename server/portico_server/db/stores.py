@@ -19,10 +19,10 @@ from portico_server.db import chunks, reviewed_files
 from portico_server.db import files as file_rows
 from portico_server.db.files import MIRRORED_OWNER
 from portico_server.db.names import claim_of, lock, require_free
-from portico_server.db.pgvector import EMBEDDED, IndexName
 from portico_server.db.rows import DriverQuery, Order, RowPage, Rows
 from portico_server.db.runs import FOR
 from portico_server.db.schema import files, group_files, store_files, stores
+from portico_server.db.store_index import EMBEDDED, IndexName
 
 FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from portico.wire import JSON, Progressed
 from portico_server.core.context import Context
-from portico_server.db import chunks, groups, pgvector
+from portico_server.db import chunks, groups, pgvector, store_index
 from portico_server.db.database import Database
-from portico_server.db.pgvector import EMBEDDED
+from portico_server.db.pgvector import PGVECTOR
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.index.manager import IndexManager
 
@@ -28,20 +28,21 @@ class IndexChange:
         """Return the number of chunks whose vectors were moved."""
         index = store.next_index
         if index is None:
+            await self._indexes.delete_other_vectors(store.id)
             return {}
         chunk_count = 0
         for group, model in (await self._database.read(groups.models, store)).items():
             if not model:
                 continue
-            if index == EMBEDDED:
-                await self._indexes.fill_embedded(store.id, model, group)
-                chunk_count += await self._database.read(chunks.count, store.id, group)
-            else:
+            if index == PGVECTOR:
                 chunk_count += await fill_tables(self._database, store.id, group, context)
-        if not await self._database.write(pgvector.finish_move, store.id, index):
+            else:
+                await self._indexes.fill(store.id, model, group, index)
+                chunk_count += await self._database.read(chunks.count, store.id, group)
+        is_complete = await self._database.write(store_index.finish_move, store.id, index)
+        await self._indexes.delete_other_vectors(store.id)
+        if not is_complete:
             return {}  # the store was deleted, or moved again, which another run handles
-        if index != EMBEDDED:
-            await self._indexes.delete_vectors(store.id)
         return {"moved": chunk_count}
 
 

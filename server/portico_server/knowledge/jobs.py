@@ -12,11 +12,11 @@ from portico_server.core import work_slots
 from portico_server.core.context import Context
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.db import archives, groups, pgvector
+from portico_server.db import archives, groups, store_index
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
-from portico_server.db.pgvector import IndexName
 from portico_server.db.runs import FOR
+from portico_server.db.store_index import IndexName
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.calibrate import Calibration
 from portico_server.knowledge.contents import StoreContents
@@ -98,7 +98,7 @@ class StoreJobs:
         self._scheduler.handle(
             "calibrate", self._run_calibrate, concurrency=MAX_RUNNING_CHANGES, is_owned=True
         )
-        await self._database.write(pgvector.use_embedded_on_sqlite)
+        await self._database.write(store_index.leave_pgvector_on_sqlite)
         store_rows = await self._database.read(rows.visible, None, include_all=True)
         for store_id in await self._indexes.sweep({row.id for row in store_rows}):
             # The store is missing because its import was interrupted; the import may have left chunks.
@@ -141,11 +141,11 @@ class StoreJobs:
         """Move the vectors of a store to another index, and return the id of the run.
 
         Until the run is complete, searches use the old index. Returns ``None`` if the vectors already are in
-        ``index``; an unfinished move then ends. Raises `InvalidRequest` if the database does not offer the index.
+        ``index``; an unfinished move then ends. Raises `InvalidRequest` if the daemon does not offer the index.
         """
         if index == row.index and row.next_index is None:
             return None
-        await self._database.write(pgvector.begin_move, row.id, index)
+        await self._database.write(store_index.begin_move, row.id, index)
         self._on_change()
         return None if index == row.index else await self._scheduler.ensure("move", row.id, row.work)
 

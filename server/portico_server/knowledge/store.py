@@ -31,8 +31,8 @@ from portico_server.core.themes import ChangedFiles, FindChangedFiles, FindTheme
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.file_batches import FileBatchRow as FileBatchRow
-from portico_server.db.pgvector import EMBEDDED as EMBEDDED
-from portico_server.db.pgvector import IndexName as IndexName
+from portico_server.db.store_index import EMBEDDED as EMBEDDED
+from portico_server.db.store_index import IndexName as IndexName
 from portico_server.db.stores import FileStatus as FileStatus
 from portico_server.db.stores import StoreFileRow as StoreFileRow
 from portico_server.db.stores import StoreRow as StoreRow

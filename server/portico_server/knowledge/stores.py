@@ -20,11 +20,11 @@ from portico_server.core.names import check_plain, has_controls
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
 from portico_server.core.training_passages import StorePassage
-from portico_server.db import chunks, pgvector, store_files, store_skips
+from portico_server.db import chunks, store_files, store_index, store_skips
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.names import own_or_shared
-from portico_server.db.pgvector import EMBEDDED, IndexName
+from portico_server.db.store_index import EMBEDDED, IndexName
 from portico_server.db.store_skips import SkippedRows
 from portico_server.db.stores import StoreRow, file_counts
 from portico_server.knowledge.archive.archives import StoreArchives
@@ -246,7 +246,7 @@ class StoreService:
         if checked_rights is not None and folder is None and source is None:
             raise _no_source_of_rights(name)
         if index != EMBEDDED:
-            await self._database.write(pgvector.require, index)
+            await self._database.write(store_index.require, index)
         now = time.time()
         row = StoreRow(
             id=new_id("vs_"),

@@ -1,4 +1,4 @@
-"""Moving the vectors of a live store between the embedded index and pgvector: nothing is embedded again or lost."""
+"""Moving the vectors of a live store between the indexes: nothing is embedded again or lost."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from tests.server.knowledge.store_services import StoreServices, store_services
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Search, SearchResult
-from portico_server.db import chunks, pgvector, stores
+from portico_server.db import chunks, pgvector, store_index, stores
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
-from portico_server.db.pgvector import EMBEDDED, PGVECTOR, IndexName
+from portico_server.db.pgvector import PGVECTOR
+from portico_server.db.store_index import EMBEDDED, QDRANT, IndexName
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import index_change
 from portico_server.knowledge.contents import FileToAttach
+from portico_server.knowledge.index.embedded import FOLDERS
 
 ROOT = Path(__file__).parents[3]
 TEXTS = {
@@ -72,25 +74,40 @@ async def move(shop: StoreServices, index: IndexName) -> object:
     return None if run is None else await shop.result(run)
 
 
-async def test_vectors_move_there_and_back_without_being_computed_again(shop: StoreServices) -> None:
+async def places(shop: StoreServices, store: StoreRow, home: Path) -> set[IndexName]:
+    """Return the indexes beyond the embedded one, which has no files for few vectors, that have a store's vectors."""
+    has_table = await shop.database.read(pgvector.has_table, store.id, DEFAULT_GROUP, MODEL)
+    has_files = (home / "indexes" / store.id / FOLDERS[QDRANT]).exists()
+    pairs: list[tuple[IndexName, bool]] = [(PGVECTOR, has_table), (QDRANT, has_files)]
+    return {index for index, is_there in pairs if is_there}
+
+
+async def test_vectors_move_there_and_back_without_being_computed_again(
+    shop: StoreServices, tmp_path: Path
+) -> None:
+    pytest.importorskip("qdrant_edge", reason="pip install qdrant-edge-py")
     await shop.filled(TEXTS)
     before = await nearest(shop)
     shop.model.asked.clear()
-    for index in (PGVECTOR, EMBEDDED):
+    for index in (PGVECTOR, EMBEDDED, QDRANT, PGVECTOR, QDRANT, EMBEDDED):
         assert await move(shop, index) == {"moved": 3}
         store = await shop.stores.get("book", LOCAL)
         assert (store.index, store.next_index) == (index, None)
         assert await nearest(shop) == before
-        has_table = await shop.database.read(pgvector.has_table, store.id, DEFAULT_GROUP, MODEL)
-        assert has_table is (index == PGVECTOR)
+        assert await places(shop, store, tmp_path / "home") == {index} - {EMBEDDED}
         assert await move(shop, index) is None
     assert set(shop.model.asked) <= {"the owl hunts"}
+    await shop.stores.delete(store.id, LOCAL)
+    assert await places(shop, store, tmp_path / "home") == set()
 
 
-async def test_a_new_store_on_pgvector_finds_what_is_added_and_not_what_is_removed(
-    shop: StoreServices,
+@pytest.mark.parametrize("index", [PGVECTOR, QDRANT])
+async def test_a_new_store_finds_what_is_added_and_not_what_is_removed(
+    shop: StoreServices, index: IndexName
 ) -> None:
-    store = await shop.stores.create("book", LOCAL, index=PGVECTOR)
+    if index == QDRANT:
+        pytest.importorskip("qdrant_edge", reason="pip install qdrant-edge-py")
+    store = await shop.stores.create("book", LOCAL, index=index)
     for name, text in TEXTS.items():
         await add(shop, store, name, text)
     assert (await nearest(shop))[0] == "The owl hunts at night."
@@ -106,7 +123,7 @@ async def test_the_store_answers_and_grows_while_its_vectors_move(
 ) -> None:
     store = await shop.filled(TEXTS)
     monkeypatch.setattr(index_change, "MAX_BATCH_CHUNKS", 1)
-    await shop.database.write(pgvector.begin_move, store.id, PGVECTOR)
+    await shop.database.write(store_index.begin_move, store.id, PGVECTOR)
     await add(shop, store, "late.txt", "The owl sleeps by day.")
     assert len(await nearest(shop)) == 4
     assert await move(shop, PGVECTOR) == {"moved": 4}
@@ -115,7 +132,7 @@ async def test_the_store_answers_and_grows_while_its_vectors_move(
 
 async def test_a_move_can_be_called_off(shop: StoreServices) -> None:
     store = await shop.filled(TEXTS)
-    await shop.database.write(pgvector.begin_move, store.id, PGVECTOR)
+    await shop.database.write(store_index.begin_move, store.id, PGVECTOR)
     await shop.database.write(pgvector.put, await shop.database.read(chunks.ids, store.id))
     assert await move(shop, EMBEDDED) is None
     store = await shop.stores.get("book", LOCAL)
@@ -151,6 +168,14 @@ async def test_sqlite_refuses_pgvector(tmp_path: Path) -> None:
             await shop.stores.create("second", LOCAL, index=PGVECTOR)
 
 
+async def test_qdrant_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_index, "find_spec", lambda _name: None)
+    async with store_services(tmp_path / "home") as shop:
+        store = await shop.filled(TEXTS)
+        with pytest.raises(InvalidRequest, match="needs a package"):
+            await shop.stores.jobs.move(store, QDRANT)
+
+
 @pytest.mark.process
 @pytest.mark.slow
 async def test_kills_lose_no_vector(url: str, tmp_path: Path) -> None:
@@ -159,7 +184,8 @@ async def test_kills_lose_no_vector(url: str, tmp_path: Path) -> None:
     async with store_services(home) as shop:
         store = await shop.filled({f"{number}.txt": f"Bird {number} sings." for number in range(20)})
         before = await nearest(shop)
-    for index in (PGVECTOR, EMBEDDED):
+    pytest.importorskip("qdrant_edge", reason="pip install qdrant-edge-py")
+    for index in (PGVECTOR, QDRANT, EMBEDDED):
         for lines in (1, 4, 9, 16):
             await asyncio.to_thread(moved, url, home, index, lines)
         assert await asyncio.to_thread(moved, url, home, index, None)

@@ -62,7 +62,7 @@ class Stores(Group):
 
         ``answers``: (default: ``auto``).
 
-        ``index``: ``embedded`` | ``pgvector`` (default: ``embedded``).
+        ``index``: ``embedded`` | ``qdrant`` | ``pgvector`` (default: ``embedded``).
 
         ``rights``: (default: ``off``).
         """
@@ -113,7 +113,7 @@ class Stores(Group):
         measures it. ``links`` are created or removed in the background. The vectors move to another ``index``
         in the background.
 
-        ``index``: ``embedded`` | ``pgvector``.
+        ``index``: ``embedded`` | ``qdrant`` | ``pgvector``.
         """
         return self._transport.request(
             "PATCH",

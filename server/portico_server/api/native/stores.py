@@ -78,7 +78,9 @@ class StoreRequest(BaseModel, extra="forbid"):
     links: bool = False
     """Link passages by the terms they share, for questions whose answers span several passages."""
     index: IndexName = EMBEDDED
-    """Where the store's vectors are searched: ``embedded`` in the daemon's memory, ``pgvector`` in its PostgreSQL."""
+    """Where the store's vectors are searched: ``embedded`` in the daemon's memory, ``qdrant`` in its files, or
+    ``pgvector`` in its PostgreSQL.
+    """
     rights: str | dict[str, list[str]] = "off"
     """Who may read the mirrored files: ``off`` (all readers of the store), ``source`` (the groups that may read them at
     the source), or groups by the beginnings of file names; the longest decides, and ``*`` is the group of all readers.

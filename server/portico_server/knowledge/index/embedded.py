@@ -1,40 +1,49 @@
-"""The embedded vector engine: vectors in the daemon's memory, which follow the change log."""
+"""The vector engines in the daemon, which follow the change log: vectors in its memory, or in files of Qdrant Edge."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 from portico_server.core import pools
 from portico_server.db import chunk_vectors
 from portico_server.db.database import Database
-from portico_server.knowledge.index.opening import open_vectors
+from portico_server.db.store_index import EMBEDDED, QDRANT, IndexName
+from portico_server.knowledge.index.opening import open_qdrant, open_vectors
 from portico_server.knowledge.index.replay import LogReplayer
-from portico_server.knowledge.index.vector_engine import Ranges, Ranking
-
-if TYPE_CHECKING:
-    from portico_server.knowledge.index.vector import VectorIndex
+from portico_server.knowledge.index.vector_engine import LocalIndex, Ranges, Ranking
 
 logger = logging.getLogger(__name__)
 
-VECTORS = "vector"
-"""Folder of the vectors, within the folder of the index."""
+FOLDERS: Final = {EMBEDDED: "vector", QDRANT: "qdrant"}
+"""Folders of the vectors, within the folder of the index."""
+
+_OPENERS: Final[dict[str, Callable[[Path], LocalIndex]]] = {EMBEDDED: open_vectors, QDRANT: open_qdrant}
 
 
 class EmbeddedVectors:
     """A `VectorEngine` in this process. Builds a graph in the background once there are many vectors."""
 
-    def __init__(self, database: Database, store_id: str, group: str, model: str, folder: Path) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store_id: str,
+        group: str,
+        model: str,
+        folder: Path,
+        index: IndexName = EMBEDDED,
+    ) -> None:
         async def embeddings(chunk_ids: Sequence[int]) -> Sequence[Any]:
             return await database.read(chunk_vectors.read_vectors, model, chunk_ids)
 
         self._store_id = store_id
-        self._replayer = LogReplayer(
-            database, store_id, group, folder / VECTORS / _model_folder(model), open_vectors, embeddings
+        path = folder / FOLDERS[index] / _model_folder(model)
+        self._replayer: LogReplayer[LocalIndex] = LogReplayer(
+            database, store_id, group, path, _OPENERS[index], embeddings
         )
         self._stopping = False
         self._graph: asyncio.Task[None] | None = None
@@ -48,7 +57,7 @@ class EmbeddedVectors:
         return self.index is not None and len(self.index) > 0
 
     @property
-    def index(self) -> VectorIndex | None:
+    def index(self) -> LocalIndex | None:
         return self._replayer.index
 
     async def catch_up(self) -> None:
@@ -80,7 +89,7 @@ class EmbeddedVectors:
         await self._replayer.close()
 
 
-async def _build_graph(index: VectorIndex) -> None:
+async def _build_graph(index: LocalIndex) -> None:
     await pools.INDEX.run(index.build)
     await pools.release_memory()
 

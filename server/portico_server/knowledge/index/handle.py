@@ -18,18 +18,18 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db import changes, chunks
 from portico_server.db.database import Database
-from portico_server.db.pgvector import PGVECTOR, IndexName
+from portico_server.db.pgvector import PGVECTOR
+from portico_server.db.store_index import IndexName
 from portico_server.knowledge.index.embedded import EmbeddedVectors
 from portico_server.knowledge.index.offset import DamagedIndex
 from portico_server.knowledge.index.opening import open_lexical
 from portico_server.knowledge.index.pgvector import PgVectors
 from portico_server.knowledge.index.replay import LogReplayer
-from portico_server.knowledge.index.vector_engine import Ranges, Ranking, VectorEngine
+from portico_server.knowledge.index.vector_engine import LocalIndex, Ranges, Ranking, VectorEngine
 from portico_server.knowledge.parse.pool import TermPrefetch
 
 if TYPE_CHECKING:
     from portico_server.knowledge.index.lexical import LexicalIndex
-    from portico_server.knowledge.index.vector import VectorIndex
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class IndexHandle:
         if model and engine == PGVECTOR:
             self._vectors = PgVectors(database, store_id, group, model)
         elif model:
-            self._vectors = EmbeddedVectors(database, store_id, group, model, folder)
+            self._vectors = EmbeddedVectors(database, store_id, group, model, folder, engine)
 
     @property
     def users(self) -> int:
@@ -192,7 +192,7 @@ class IndexHandle:
         Running those in parallel would save less time than a second thread switch costs.
         """
 
-        def search_both(lexical: LexicalIndex, vectors: VectorIndex) -> FoundSides:
+        def search_both(lexical: LexicalIndex, vectors: LocalIndex) -> FoundSides:
             words = lexical.search(text, limit, files)
             between = perf_counter()
             return FoundSides(words, vectors.search(vector, limit, permitted_ranges), between)

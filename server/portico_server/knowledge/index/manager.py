@@ -16,8 +16,8 @@ from portico_server.core.context import Listener
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
-from portico_server.db.pgvector import EMBEDDED, IndexName, index_of
-from portico_server.knowledge.index.embedded import VECTORS, EmbeddedVectors
+from portico_server.db.store_index import IndexName, index_of, indexes_of
+from portico_server.knowledge.index.embedded import FOLDERS, EmbeddedVectors
 from portico_server.knowledge.index.handle import LEXICAL, IndexHandle
 from portico_server.knowledge.index.offset import is_outdated
 from portico_server.knowledge.parse.pool import TermPrefetch
@@ -141,23 +141,30 @@ class IndexManager:
                 await self._close_index(self._open[key])
             await pools.INDEX.run(shutil.rmtree, self._folder / store_id, True)
 
-    async def fill_embedded(self, store_id: str, model: str, group: str) -> None:
-        """Build the embedded vectors of a group on disk, while its searches use another engine."""
-        vectors = EmbeddedVectors(self._database, store_id, group, model, self._folder_of((store_id, group)))
+    async def fill(self, store_id: str, model: str, group: str, index: IndexName) -> None:
+        """Build the vectors of a group for ``index``, which is in this daemon, while its searches use another."""
+        folder = self._folder_of((store_id, group))
+        vectors = EmbeddedVectors(self._database, store_id, group, model, folder, index)
         try:
             await vectors.catch_up()
             await vectors.wait_for_graph()
         finally:
             await vectors.close()
 
-    async def delete_vectors(self, store_id: str) -> None:
-        """Delete the embedded vectors of all groups of a store whose searches use another engine."""
+    async def delete_other_vectors(self, store_id: str) -> None:
+        """Delete the vectors of a store in this daemon that belong neither to its index nor to its next index."""
 
-        def work() -> None:
-            for path in (self._folder / store_id).glob(f"**/{VECTORS}"):
-                shutil.rmtree(path, ignore_errors=True)
+        def work(folders: Collection[str]) -> None:
+            for folder in folders:
+                for path in (self._folder / store_id).glob(f"**/{folder}"):
+                    shutil.rmtree(path, ignore_errors=True)
 
-        await pools.INDEX.run(work)
+        async with self._opening:
+            names = await self._database.read(indexes_of, store_id)
+            for key, handle in list(self._open.items()):
+                if key[0] == store_id and handle.engine not in names:
+                    await self._close_index(handle)
+            await pools.INDEX.run(work, [folder for index, folder in FOLDERS.items() if index not in names])
 
     async def reserve(self, store_id: str) -> None:
         """Create the index folder for a store that is about to be created. If the store is never created, the next
@@ -220,8 +227,6 @@ class IndexManager:
 
     async def _engine(self, store_id: str) -> IndexName:
         """Return where a store's vectors are. Another daemon may have moved them."""
-        if self._database.postgres is None:
-            return EMBEDDED
         return await self._database.read(index_of, store_id)
 
     async def _replay(self, key: IndexKey, model: str) -> None:

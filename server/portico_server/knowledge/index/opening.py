@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from portico._installed import how_to_add
+from portico_server.core.errors import Unavailable
 from portico_server.knowledge.parse.pool import TermPrefetch
 
 if TYPE_CHECKING:
     from portico_server.knowledge.index.lexical import LexicalIndex
+    from portico_server.knowledge.index.qdrant import QdrantIndex
     from portico_server.knowledge.index.vector import VectorIndex
 
 
@@ -24,10 +28,28 @@ def open_vectors(folder: Path) -> VectorIndex:
     """Open the vector index in ``folder``, and delete the indexes of other models in the same parent folder."""
     from portico_server.knowledge.index.vector import VectorIndex
 
-    if folder.parent.is_dir():  # vectors of another model
+    _delete_other_models(folder)
+    return VectorIndex(folder)
+
+
+def open_qdrant(folder: Path) -> QdrantIndex:
+    """Do the same as `open_vectors` with Qdrant Edge. Raises `Unavailable` if its package is not installed."""
+    if find_spec("qdrant_edge") is None:
+        raise Unavailable(
+            "The vectors of this store are in Qdrant Edge, whose package is not installed on this daemon: "
+            f"{how_to_add('qdrant')}",
+            code="index_unavailable",
+        )
+    from portico_server.knowledge.index.qdrant import QdrantIndex
+
+    _delete_other_models(folder)
+    return QdrantIndex(folder)
+
+
+def _delete_other_models(folder: Path) -> None:
+    if folder.parent.is_dir():
         for path in folder.parent.iterdir():
             if path.is_file():
                 path.unlink(missing_ok=True)
             elif path != folder:
                 shutil.rmtree(path, ignore_errors=True)
-    return VectorIndex(folder)

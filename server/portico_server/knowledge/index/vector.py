@@ -13,10 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
-from portico_server.core.errors import Conflict
 from portico_server.knowledge.index import nearest
 from portico_server.knowledge.index.nearest import ExactVectors, Floats, Halves, Ids, Ranges, Scored
 from portico_server.knowledge.index.offset import LogOffset
+from portico_server.knowledge.index.vector_engine import dimensions_differ
 
 logger = logging.getLogger(__name__)
 
@@ -153,12 +153,7 @@ class VectorIndex:
             if self._vectors is None or not len(self._vectors):
                 return []
             if len(ndarray) != self._vectors.dimensions:
-                raise Conflict(
-                    f"The embedding model returns {len(ndarray)} numbers, but the vectors of the store have "
-                    f"{self._vectors.dimensions}: they were computed with another model. Create the store "
-                    "again.",
-                    code="dimensions_differ",
-                )
+                raise dimensions_differ(len(ndarray), self._vectors.dimensions)
             return self._vectors.search(ndarray, limit, ranges)
 
     @property

@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from portico_server.knowledge.index.vector import VectorIndex
+from portico_server.core.errors import Conflict
+from portico_server.knowledge.index.replay import DerivedIndex
 
 Ranges = Sequence[tuple[int, int]]
 """Ranges of chunk ids, ends included."""
 
 Ranking = list[tuple[int, float]]
 """Chunks as (id, score), best first."""
+
+
+class LocalIndex(DerivedIndex, Protocol):
+    """Vectors of one chunk group and one model in this process or its files. Several threads may search it."""
+
+    @property
+    def wants_graph(self) -> bool:
+        """Return whether `build` would make searches much faster."""
+
+    def __len__(self) -> int: ...
+
+    def search(self, vector: bytes, limit: int, ranges: Ranges | None = None, /) -> Ranking:
+        """Return the ``limit`` nearest chunks; see `VectorEngine.search`."""
+
+    def build(self) -> None:
+        """Build a graph while searches and changes continue, and save it. Ends early after `stop`."""
+
+    def stop(self) -> None:
+        """Make a running `build` return early."""
+
+
+def dimensions_differ(asked: int, stored: int) -> Conflict:
+    """Return the error for a vector whose length differs from that of the stored vectors."""
+    return Conflict(
+        f"The embedding model returns {asked} numbers, but the vectors of the store have {stored}: they were "
+        "computed with another model. Create the store again.",
+        code="dimensions_differ",
+    )
 
 
 class VectorEngine(Protocol):
@@ -31,8 +59,8 @@ class VectorEngine(Protocol):
         """Return whether the engine has vectors to search."""
 
     @property
-    def index(self) -> VectorIndex | None:
-        """The index in this process's memory that `search` uses; ``None`` if there is none."""
+    def index(self) -> LocalIndex | None:
+        """The index in this process that `search` uses; ``None`` if there is none."""
 
     async def catch_up(self) -> None:
         """Make all committed changes searchable, and rebuild a missing or damaged index. Raises `Unavailable`."""

@@ -58,3 +58,19 @@ def test_a_daemon_without_postgresql_refuses_pgvector(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "index_unavailable")
         assert "portico migrate" in answer.json()["error"]["message"]
         assert http.get("/api/stores/docs").json()["index"] == "embedded"
+
+
+def test_a_daemon_on_sqlite_moves_vectors_into_files_of_qdrant(tmp_path: Path) -> None:
+    pytest.importorskip("qdrant_edge", reason="pip install qdrant-edge-py")
+    docs = write_files(tmp_path / "docs", DOCUMENTS)
+    file = tmp_path / "portico.yaml"
+    file.write_text(f"stores: [{{name: docs, folder: '{docs}', index: qdrant}}]\n")
+    home = tmp_path / "home"
+    for _ in range(2):  # the second daemon opens the files of the first
+        with daemons.running(home, "--file", str(file)) as running, Client(running.url) as client:
+            running.settle()
+            client.stores.wait("docs")
+            assert client.stores.get("docs").index == "qdrant"
+            answer = client.search("docs", "Which bread is hot?", ranker="vector")
+            assert answer.passages[0].filename == "bread.md"
+        assert list(home.glob("indexes/*/qdrant/*/shard-*"))

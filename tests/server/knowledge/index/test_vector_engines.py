@@ -1,4 +1,4 @@
-"""What every engine for vectors does: the same tests for the embedded one and for pgvector on a real server."""
+"""What every engine for vectors does: the same tests for the embedded one, Qdrant, and pgvector on a real server."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from tests import postgres
 
 from portico.wire import Place
 from portico_server.core.errors import Conflict, InvalidRequest
-from portico_server.db import chunk_vectors, chunks, pgvector, stores
+from portico_server.db import chunk_vectors, chunks, pgvector, store_index, stores
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.chunks import FileChunks, NewChunk
 from portico_server.db.database import Database
-from portico_server.db.pgvector import EMBEDDED, PGVECTOR, IndexName
+from portico_server.db.pgvector import PGVECTOR
+from portico_server.db.store_index import EMBEDDED, QDRANT, IndexName
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.index.embedded import EmbeddedVectors
 from portico_server.knowledge.index.pgvector import PgVectors
@@ -49,7 +50,7 @@ class Shelf:
     def open(self, group: str = DEFAULT_GROUP, model: str = MODEL) -> VectorEngine:
         if self.index == PGVECTOR:
             return PgVectors(self.database, STORE, group, model)
-        return EmbeddedVectors(self.database, STORE, group, model, self.folder / group)
+        return EmbeddedVectors(self.database, STORE, group, model, self.folder / group, self.index)
 
     async def put(self, file: str, data: Floats, group: str = DEFAULT_GROUP, model: str = MODEL) -> list[int]:
         """Replace the chunks of a file, and return the ids of the new ones."""
@@ -87,14 +88,17 @@ def new_url() -> Iterator[Callable[[], str]]:
         yield server.prepared()
 
 
-@pytest.fixture(params=[EMBEDDED, PGVECTOR])
+@pytest.fixture(params=[EMBEDDED, QDRANT, PGVECTOR])
 async def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelf]:
     index: IndexName = request.param
-    is_embedded = index == EMBEDDED
-    url = f"sqlite:///{tmp_path / 'portico.db'}" if is_embedded else request.getfixturevalue("new_url")()
+    url = f"sqlite:///{tmp_path / 'portico.db'}"
+    if index == PGVECTOR:
+        url = request.getfixturevalue("new_url")()
+    if index == QDRANT:
+        pytest.importorskip("qdrant_edge", reason="pip install qdrant-edge-py")
     database = Database(url)
     database.prepare()
-    await database.write(pgvector.require, index)
+    await database.write(store_index.require, index)
     await database.write(stores.add, row(index))
     yield Shelf(database, index, tmp_path / "index")
     database.close()
@@ -200,7 +204,7 @@ async def test_pgvector_needs_postgresql(tmp_path: Path) -> None:
     try:
         if database.postgres is None:
             with pytest.raises(InvalidRequest, match="is SQLite"):
-                await database.write(pgvector.require, PGVECTOR)
+                await database.write(store_index.require, PGVECTOR)
     finally:
         database.close()
 
@@ -211,6 +215,6 @@ async def test_pgvector_needs_its_extension() -> None:
         database.prepare()
         try:
             with pytest.raises(InvalidRequest, match="install pgvector"):
-                await database.write(pgvector.require, PGVECTOR)
+                await database.write(store_index.require, PGVECTOR)
         finally:
             database.close()
