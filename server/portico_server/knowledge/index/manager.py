@@ -14,6 +14,7 @@ from typing import TypeAlias
 from portico_server.core import pools
 from portico_server.core.context import Listener
 from portico_server.core.errors import NotFound, PorticoError
+from portico_server.db import stores
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.db.store_index import IndexName, index_of, indexes_of
@@ -227,7 +228,8 @@ class IndexManager:
 
     async def _engine(self, store_id: str) -> IndexName:
         """Return where a store's vectors are. Another daemon may have moved them."""
-        return await self._database.read(index_of, store_id)
+        row = self._database.read_now(stores.get_now, store_id)
+        return await self._database.read(index_of, store_id) if row is None else row.index
 
     async def _replay(self, key: IndexKey, model: str) -> None:
         store_id, group = key
