@@ -20,10 +20,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from acp import Agent, RequestError, helpers, run_agent, schema
+from acp import Agent, RequestError, helpers, run_agent, schema, stdio_streams
+from acp.core import DEFAULT_STDIO_BUFFER_LIMIT_BYTES
 
 from portico._async.client import AsyncClient
 from portico._editor_servers import EditorServers, EditorTool
+from portico._editor_transport import EditorTransport
 from portico._running import AsyncRunning
 from portico.errors import Conflict, Forbidden, InvalidRequest, NotFound, PorticoError, Unauthenticated
 from portico.schemas.sessions import Session
@@ -98,7 +100,8 @@ async def serve(client: AsyncClient, name: str | None) -> None:
     """Serve the protocol on standard input and output until the editor closes the connection."""
     agent = EditorAgent(client, await find_agent(client, name))
     try:
-        await run_agent(cast("Agent", agent))
+        reader, writer = await stdio_streams(limit=DEFAULT_STDIO_BUFFER_LIMIT_BYTES)
+        await run_agent(cast("Agent", agent), EditorTransport(reader, writer))
     finally:
         await agent.close()
 

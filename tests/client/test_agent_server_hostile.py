@@ -1,7 +1,4 @@
-"""An editor that attacks `portico agent-server`: after each message, the server still answers.
-
-A line of JSON that is no object ends the server, because the protocol's SDK takes it for the end of the connection.
-"""
+"""An editor that attacks `portico agent-server`: after each message, the server still answers."""
 
 from __future__ import annotations
 
@@ -36,6 +33,11 @@ PASSWD: Final = "file:///etc/passwd"
 MESSAGES: Final = {
     "no JSON": b"hello",
     "an empty line": b"",
+    "null": b"null",
+    "a number": b"7",
+    "a list of requests": b"[" + request("session/list") + b"]",
+    "text": b'"session/list"',
+    "an answer with an object as its id": b'{"jsonrpc": "2.0", "id": {"a": 1}, "result": {}}',
     "an unclosed object": b'{"jsonrpc": "2.0"',
     "bytes that are no UTF-8": b'{"jsonrpc": "2.0", "id": 1, "method": "\xff"}',
     "a method of a wrong type": b'{"jsonrpc": "2.0", "id": 1, "method": {"a": 1}, "params": {}}',
@@ -118,3 +120,21 @@ def test_the_server_answers_after_any_message(
     send(server, MESSAGES[case].replace(b"{session}", session_id.encode()))
     sessions = ask(server, f"after {case}", "session/list")["result"]["sessions"]
     assert session_id in {entry["sessionId"] for entry in sessions}
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"hello", -32700),
+        (b"null", -32600),
+        (b"[]", -32600),
+        (b'{"id": [1], "method": "session/list"}', -32600),
+    ],
+)
+def test_a_line_that_is_no_message_gets_an_error(
+    server: subprocess.Popen[bytes], session_id: str, line: bytes, code: int
+) -> None:
+    ask(server, f"before {line!r}", "session/list")
+    send(server, line)
+    assert server.stdout is not None
+    assert json.loads(server.stdout.readline())["error"]["code"] == code
