@@ -174,9 +174,9 @@ class SourceSync:
             source_entry = walk.files.get(name)
             if source_entry is None and not walk.is_unknown(name):
                 continue
-            now = None if source_entry is None else source_entry.readers
-            if now != readers:
-                changes[file_id] = now
+            new_readers = None if source_entry is None else source_entry.readers
+            if new_readers != readers:
+                changes[file_id] = new_readers
         if changes:
             await self._database.write(store_files.set_readers, store.id, changes)
 

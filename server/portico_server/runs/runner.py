@@ -58,7 +58,7 @@ class Runner:
         self._timeout = timeout
         self._active: dict[str, Run] = {}
         self._is_closing = False
-        self._ended = asyncio.Event()
+        self._any_end = asyncio.Event()
         """Set whenever a run ends."""
         self._recent = EndedRuns()
         self._arrivals: dict[str, set[asyncio.Event]] = {}
@@ -421,7 +421,7 @@ class Runner:
             run.status = status
         run.finished_at = time.time()
         self._active.pop(run.id, None)
-        self._ended.set()
+        self._any_end.set()
         self._recent.add(run)
         if self.telemetry is not None:
             self.telemetry.run(run)
@@ -480,8 +480,8 @@ class Runner:
     async def drain(self) -> None:
         """Wait until the calls for which a caller may wait have ended."""
         while any(_is_call(run) for run in self._active.values()):
-            self._ended.clear()
-            await self._ended.wait()
+            self._any_end.clear()
+            await self._any_end.wait()
 
     async def close(self) -> None:
         """Cancel the active runs and wait for them."""

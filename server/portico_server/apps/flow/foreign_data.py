@@ -58,8 +58,8 @@ class ReachingData:
         self.has_input = False
         self.has_history = False
         self._root = root
-        self._all = list(every(root))
-        self._parents = {child.at: parent for parent in self._all for child in children(parent)}
+        self._all_steps = list(every(root))
+        self._parents = {child.at: parent for parent in self._all_steps for child in children(parent)}
         self._unread: list[FlowStep] = []
 
     def read(self, value: Expression, step: FlowStep, *, is_input: bool = False) -> None:
@@ -67,7 +67,7 @@ class ReachingData:
         for part in walk(value):
             match part:
                 case ReferenceExpression(root="steps", step=name):
-                    self._unread += [other for other in self._all if other.name == name]
+                    self._unread += [named_step for named_step in self._all_steps if named_step.name == name]
                 case ReferenceExpression(root="input"):
                     self.has_input = True
                 case ReferenceExpression(root="history"):
@@ -130,7 +130,7 @@ class ReachingData:
 
     def _read_all_before(self, step: FlowStep) -> None:
         self.has_input = self.has_history = True
-        self.steps |= {before.at: before for before in steps_before(self._root, step)}
+        self.steps |= {earlier_step.at: earlier_step for earlier_step in steps_before(self._root, step)}
 
 
 def _jumps(step: FlowStep) -> bool:

@@ -104,7 +104,7 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, no
 
 def input_origins(host: StepHost, step: spec.FlowStep) -> ScopedValue[Origins]:
     """Return a context in which apps know the origins of the foreign data that can reach a step."""
-    origins = (_origins(host, before) for before in steps_before(host.flow.step, step))
+    origins = (_origins(host, earlier_step) for earlier_step in steps_before(host.flow.step, step))
     return ScopedValue(INPUT_ORIGINS, join_origins(INPUT_ORIGINS.get(), *origins))
 
 

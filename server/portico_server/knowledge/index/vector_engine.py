@@ -34,11 +34,11 @@ class LocalIndex(DerivedIndex, Protocol):
         """Make a running `build` return early."""
 
 
-def dimensions_differ(asked: int, stored: int) -> Conflict:
+def dimensions_differ(vector_length: int, stored_length: int) -> Conflict:
     """Return the error for a vector whose length differs from that of the stored vectors."""
     return Conflict(
-        f"The embedding model returns {asked} numbers, but the vectors of the store have {stored}: they were "
-        "computed with another model. Create the store again.",
+        f"The embedding model returns {vector_length} numbers, but the vectors of the store have {stored_length}: they "
+        "were computed with another model. Create the store again.",
         code="dimensions_differ",
     )
 
