@@ -381,6 +381,24 @@ async def test_the_newest_token_says_what_somebody_may_do_in_the_background(
         assert len(daemon.auth.identities._signed_in) <= 3
 
 
+async def test_the_groups_of_a_token_are_those_of_its_caller_at_sources(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    now = int(time.time())
+    claims: list[tuple[Any, set[str]]] = [
+        (["sales", "finance"], {"sales", "finance"}),
+        ("sales", {"sales"}),
+        (["sales", 5, None, "", "a\0", "x" * 300], {"sales"}),
+    ]
+    async with signing_in(tmp_path, issuer.issuer) as daemon:
+        for age, (claim, groups) in enumerate(reversed(claims)):
+            identity = await daemon.auth.identities.sign_in(issuer.token(groups=claim, iat=now - 30 + age))
+            assert identity.caller.groups == groups
+        assert daemon.auth.keys.principal(identity.caller.id).groups == {"sales", "finance"}
+        await daemon.auth.identities.sign_in(issuer.token(groups=["sales"], iat=now))
+        assert daemon.auth.keys.principal(identity.caller.id).groups == {"sales"}
+
+
 async def test_a_client_secret_gives_no_more_and_no_longer_than_the_token_it_was_made_with(
     tmp_path: Path, issuer: Issuer
 ) -> None:
