@@ -219,6 +219,36 @@ def test_files_and_what_is_committed_to_a_store_are_found_at_the_other(pair: Pai
     assert "7419" in found[0]["content"][0]["text"]
 
 
+def test_a_right_that_a_source_takes_away_at_one_ends_at_the_other(pair: Pair, tmp_path: Path) -> None:
+    folder, file = tmp_path / "shared", tmp_path / "shared" / "rent.md"
+    folder.mkdir()
+    file.write_text("The rent is 840 euros.")
+    folder.chmod(0o755)
+    file.chmod(0o644)
+    answered(
+        pair.a, "POST", "/api/stores", json={"name": "shared", "folder": str(folder), "rights": "source"}
+    )
+    reader = {"name": "reader", "scopes": ["stores:shared:read"], "groups": ["nobody-else"]}
+    secret = answered(pair.a, "POST", "/api/keys", json=reader)["key"]
+
+    def sync() -> None:
+        run = answered(pair.a, "POST", "/api/stores/shared/sync")["run"]
+        call(pair.a, "GET", f"/api/runs/{run}/events")
+
+    def files_there() -> set[str]:
+        """Return the names in a search and a list at the other daemon."""
+        search = call(pair.b, "POST", "/v1/vector_stores/shared/search", secret, json={"query": "rent"})
+        files = call(pair.b, "GET", "/api/stores/shared/files", secret)
+        return {row["filename"] for answer in (search, files) for row in answer.json()["data"]}
+
+    sync()
+    until(lambda: call(pair.b, "GET", "/api/stores", secret).is_success, "the other daemon knows the key")
+    assert files_there() == {"rent.md"}
+    file.chmod(0o600)
+    sync()
+    assert files_there() == set()
+
+
 def test_no_call_of_a_session_is_lost_that_is_called_at_both(pair: Pair) -> None:
     agent = {"portico_agent": 1, "model": "echo"}
     answered(pair.a, "POST", "/api/apps", json={"name": "keeper", "kind": "agent", "spec": agent})
