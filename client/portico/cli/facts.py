@@ -111,7 +111,7 @@ def revert(context: typer.Context, fact_id: Which, as_json: AsJson = False) -> N
 
 
 @app.command(epilog="Example: portico facts export > facts.jsonl")
-def export(context: typer.Context) -> None:
+def export(context: typer.Context, as_json: AsJson = False) -> None:
     """Print every version of your facts as JSON lines."""
     with connected(context) as client:
         facts = client.facts.list(versions=True, limit=MAX_PAGE_FACTS)
