@@ -24,7 +24,7 @@ RESOURCES = [
 
 def listed_class(resource: Resource) -> Any:
     """Return the class of a listing's rows, as the noun's verbs return it."""
-    for name in ("list", "get", "change"):
+    for name in ("list", "change", "get"):
         for verb in resource.verbs:
             if verb.name == name:
                 return next(iter(get_args(verb.returns)), verb.returns)
