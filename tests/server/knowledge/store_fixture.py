@@ -128,7 +128,7 @@ class StoreFixture:
 
     async def rename(self, file_id: str, name: str) -> None:
         """Rename a file, as a sync of a folder does."""
-        await self.database.write(move_files, STORE, [(file_id, name, None, 1)], [file_id])
+        await self.database.write(move_files, STORE, [(file_id, name, {"source_size": 1})], [file_id])
 
     async def remove(self, file_id: str) -> int:
         return await self.database.write(chunks.remove_file, STORE, file_id)
