@@ -20,9 +20,6 @@ MAX_ORIGINS: Final = 8
 MAX_ORIGIN_CHARS: Final = 120
 """Maximum length of an origin's name, in characters."""
 
-EARLIER_ANSWER: Final = "an earlier answer"
-"""Origin of the answers that a client sends again: they can contain foreign data."""
-
 ORIGINS: ContextVar[Origins] = ContextVar("origins", default=())
 """The origins of the data on which the current call may depend, because a model that has read them chose the call."""
 

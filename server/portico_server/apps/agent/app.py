@@ -20,7 +20,6 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.facts import FactStore
 from portico_server.core.interfaces import Evaluator, require_code
-from portico_server.core.origins import EARLIER_ANSWER
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppInput, AppOutput, Chat, ChatReply, Message, Request
@@ -372,7 +371,7 @@ def _is_spoken(item: Message) -> bool:
 def _recall_message(item: Message, name: str) -> AgentMessage:
     """Return a message of the conversation that the caller sent. Earlier answers may contain foreign data."""
     if item.get("role") == "assistant":
-        return with_origins(message_of({"content": item["content"]}, name), [EARLIER_ANSWER])
+        return with_origins(message_of({"content": item["content"]}, name), ["an earlier answer"])
     return message_of({"content": item["content"]})
 
 

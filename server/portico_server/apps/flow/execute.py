@@ -31,7 +31,6 @@ from portico_server.core import trace
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.interfaces import require_code
-from portico_server.core.origins import Origins
 from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.db.steps import StepRow, step_usage
 from portico_server.runs.enclosing_step import EnclosingStep, enclosed
@@ -79,8 +78,6 @@ class Execution:
         self.usage = Usage()
         self.citations: tuple[Passage, ...] = ()
         self.claims: tuple[AnswerClaim, ...] = ()
-        self.origins: dict[str, Origins] = {}
-        """The documents that steps of this attempt have read, by the location of the step."""
         self.spoken = False
         """True once a step has streamed text of the flow's answer to the listener."""
         self._replays = replays and journal.resumed

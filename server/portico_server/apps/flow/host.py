@@ -23,7 +23,6 @@ from portico_server.core.context import Context, ContextWithin, Listener, depth_
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from portico_server.core.interfaces import Evaluator
-from portico_server.core.origins import Origins
 from portico_server.core.principal import Principal
 from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.registry import Registry
@@ -310,7 +309,6 @@ class StepHost(Protocol):
     turn: int
     answered: frozenset[str] | None
     budget: ValueBudget
-    origins: dict[str, Origins]
 
     async def step(self, step: FlowStep, scope: Scope, path: str) -> Any:
         """Run a step, or reuse its output from the journal. Return its output, or `SKIPPED`."""

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 from portico.wire import Cited, Claimed, Delta, Event, Passage, Usage
 from portico_server.apps.flow import spec
 from portico_server.apps.flow.expression import Expression, arguments, as_text, named_arguments
-from portico_server.apps.flow.foreign_data import data_in, steps_before
 from portico_server.apps.flow.format import formatted, response_format, unwrapped
 from portico_server.apps.flow.host import StepHost, by_name, deeper
 from portico_server.apps.flow.intent import choose_intent
 from portico_server.apps.flow.note import NO_USAGE, StepNote
 from portico_server.apps.flow.scope import Scope
+from portico_server.apps.flow.tree import data_before
 from portico_server.apps.model_options import model_options
 from portico_server.core.context import Listener
 from portico_server.core.errors import EngineFailed, InvalidRequest
-from portico_server.core.origins import (
-    EARLIER_ANSWER,
-    INPUT_ORIGINS,
-    ORIGINS,
-    Origins,
-    join_origins,
-    origin_of_tool,
-    origins_of_passages,
-)
+from portico_server.core.origins import INPUT_ORIGINS, Origins, join_origins
 from portico_server.core.question import NewQuestion, function_name
 from portico_server.core.request import (
     AppOutput,
@@ -104,69 +96,7 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, no
 
 def input_origins(host: StepHost, step: spec.FlowStep) -> ScopedValue[Origins]:
     """Return a context in which apps know the origins of the foreign data that can reach a step."""
-    origins = (_origins(host, earlier_step) for earlier_step in steps_before(host.flow.step, step))
-    return ScopedValue(INPUT_ORIGINS, join_origins(INPUT_ORIGINS.get(), *origins))
-
-
-def _argument_origins(
-    host: StepHost, step: spec.FlowStep, scope: Scope, values: Iterable[Expression | None]
-) -> Origins:
-    """Return the origins of the foreign data in the arguments of a call: those that can reach ``values``, and those
-    on which the call of the flow itself may depend.
-    """
-    data = data_in(host.flow.step, step, [value for value in values if value is not None])
-    has_answers = data.has_history and any(item.get("role") == "assistant" for item in scope.history)
-    return join_origins(
-        ORIGINS.get(),
-        INPUT_ORIGINS.get() if data.has_input else (),
-        [EARLIER_ANSWER] if has_answers else (),
-        *(_origins(host, source) for source in data.steps.values()),
-    )
-
-
-def _origins(host: StepHost, step: spec.FlowStep) -> Iterable[str]:
-    """Return the origins of the data that a step reads: the documents, or the name of the store, tool or app."""
-    if step.at in host.origins:
-        return host.origins[step.at]
-    match step.op:
-        case spec.RetrieveStep(stores=stores):
-            return [f"store {store}" for store in stores]
-        case spec.ToolStep(name=name):
-            return [] if _label(host, f"tool/{name}", "computed") else [origin_of_tool(name)]
-        case spec.HttpStep():
-            return [origin_of_tool("http_request")]
-        case spec.ClientStep(function=function):
-            return [origin_of_tool(function)]
-        case spec.LlmStep(model=model) if not _is_model(host, model):
-            return [f"app {model}"]
-        case spec.AgentStep(name=name, agent=agent):
-            if agent is None or agent.keys() & {"tools", "stores", "agents", "memory"}:
-                return [f"agent {name}"]
-        case spec.SubflowStep(app=app) if app:
-            return [f"app {app}"]
-    return []
-
-
-def _is_model(host: StepHost, name: str) -> bool:
-    """Return whether a name is that of a model. Apps over stores are not in the registry before they are called."""
-    servable = host.world.registry.get(name, host.context.caller)
-    return servable is not None and servable.card.kind == "model"
-
-
-def _label(host: StepHost, key: str, label: str) -> Any:
-    servable = host.world.registry.get(key, host.context.caller)
-    return servable.card.labels.get(label) if servable is not None else None
-
-
-def _note_documents(host: StepHost, step: spec.FlowStep, passages: Sequence[Passage]) -> None:
-    """Note which documents a step has read, so that questions about its data name them."""
-    if passages:
-        host.origins[step.at] = join_origins(host.origins.get(step.at, ()), origins_of_passages(passages))
-
-
-def _note_input(note: StepNote, value: Mapping[str, Any], origins: Origins) -> None:
-    """Record the request of a call for the trace, with the origins of its foreign data."""
-    note.input = {**value, "because_of": list(origins)} if origins else value
+    return ScopedValue(INPUT_ORIGINS, join_origins(INPUT_ORIGINS.get(), data_before(host.flow.step, step)))
 
 
 async def _stream_reply(
@@ -190,7 +120,6 @@ async def _stream_reply(
 
     with input_origins(host, step):
         reply = await asked_ask(pass_on)
-    _note_documents(host, step, reply.citations)
     note.usage = reply.usage if note.usage is NO_USAGE else note.usage + reply.usage
     if is_streamed and not spoke and reply.content:
         await host.context.emit(Delta(reply.content))
@@ -354,12 +283,8 @@ async def _tool(
             code="type_clash",
         )
     given_arguments = _with_files(host, op.name, given_arguments)
-    origins = _argument_origins(host, step, scope, [op.arguments])
-    _note_input(note, given_arguments, origins)
-    with ScopedValue(ORIGINS, origins):
-        answer = await host.context.call(
-            f"tool/{op.name}", ToolCall(given_arguments, key=host.key(note.path))
-        )
+    note.input = given_arguments
+    answer = await host.context.call(f"tool/{op.name}", ToolCall(given_arguments, key=host.key(note.path)))
     return _result(op.name, answer)
 
 
@@ -416,13 +341,8 @@ async def _http(
     if op.body is not None:
         body = await host.value(op.body, scope)
         given_arguments["body" if isinstance(body, str) else "json"] = body
-    origins = ORIGINS.get()
-    if op.method not in ("GET", "HEAD"):
-        origins = _argument_origins(host, step, scope, [op.url, op.headers, op.body])
-    _note_input(note, {"url": given_arguments["url"], "method": op.method}, origins)
-    call = ToolCall(given_arguments, key=host.key(note.path))
-    with ScopedValue(ORIGINS, origins):
-        answer = _result("http_request", await host.context.call("tool/http_request", call))
+    note.input = {"url": given_arguments["url"], "method": op.method}
+    answer = _result("http_request", await host.context.call("tool/http_request", ToolCall(given_arguments)))
     status = answer["status"]
     if status >= 400:
         message = f"{op.method} {answer['url']} answered {status}: {answer['text'][:500]}"
@@ -455,7 +375,6 @@ async def _retrieve(
         search_result = await host.context.call(f"store/{store}", search)
         assert isinstance(search_result, SearchResult)
         passages += search_result.passages
-    _note_documents(host, step, passages)
     if len(op.stores) > 1:
         passages.sort(key=lambda passage: -passage.score)
     return [{**asdict(passage), "rank": rank} for rank, passage in enumerate(passages[: op.top_k], 1)]
@@ -505,8 +424,7 @@ async def _client(
             limit=op.limit,
         )
     else:
-        origins = _argument_origins(host, step, scope, [*op.args, *op.kwargs.values()])
-        question = await _call_served(host, op, args, kwargs, _turn_path(host, path), origins)
+        question = await _call_served(host, op, args, kwargs, _turn_path(host, path))
     note.input = dict(question.arguments)
     answer = await host.ask(question)
     if not answer.accepted:
@@ -525,15 +443,10 @@ def _is_listener_s(host: StepHost, function: str) -> bool:
 
 
 async def _call_served(
-    host: StepHost,
-    op: spec.ClientStep,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    key: str,
-    origins: Origins,
+    host: StepHost, op: spec.ClientStep, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
 ) -> NewQuestion:
     """Wait until a worker serves a function, and return the question for its workers. If the operator must approve the
-    call, also because of the ``origins`` of its arguments, wait for the approval first.
+    call, wait for the approval first.
     """
     if not host.journal.durable:
         host.world.served.require(op.function, host.context.caller)
@@ -546,18 +459,11 @@ async def _call_served(
         await host.world.fits(
             card.input_schema, given_arguments, f"The input of the function '{op.function}'"
         )
-    rule = card.labels.get("on_data") if origins else "allow"
-    because = f" because of {'; '.join(origins)}" if origins else ""
-    if rule == "refuse":
-        raise InvalidRequest(
-            f"The operator refuses calls of '{op.function}'{because}: they depend on foreign data.",
-            code="refused",
-        )
-    if card.labels.get("needs_approval") or rule == "ask":
+    if card.labels.get("needs_approval"):
         question = NewQuestion(
             "approval",
             op.function,
-            f"Call the function '{op.function}'?" + (f" Portico asks{because}." if rule == "ask" else ""),
+            f"Call the function '{op.function}'?",
             given_arguments,
             key=f"{key}/approval",
         )

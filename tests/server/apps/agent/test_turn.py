@@ -472,10 +472,10 @@ WRITE = {"op": "agent", "name": "clerk", "agent": CLERK}
 @pytest.mark.parametrize(
     ("steps", "origins"),
     [
-        ([FIND, WRITE], "guide.md, line 1 · Ports"),
+        ([FIND, WRITE], "store docs"),
         ([WRITE, FIND], ""),
-        ([FIND, {"op": "subflow", "name": "inner", "step": WRITE}], "guide.md, line 1 · Ports"),
-        ([FIND, {"op": "subflow", "name": "inner", "app": "letters"}], "guide.md, line 1 · Ports"),
+        ([FIND, {"op": "subflow", "name": "inner", "step": WRITE}], "store docs"),
+        ([FIND, {"op": "subflow", "name": "inner", "app": "letters"}], "store docs"),
         ([{"op": "subflow", "name": "inner", "app": "letters"}], ""),
     ],
     ids=["before", "after", "within", "deployed", "deployed alone"],
