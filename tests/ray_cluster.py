@@ -129,18 +129,12 @@ class RayCluster:
 
     def actors(self) -> list[psutil.Process]:
         """Return the processes of actors on the cluster's nodes."""
-        found = []
-        for node in self._nodes.values():
-            for process in node.processes():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    if process.name().startswith("ray::JobActor"):
-                        found.append(process)
-        return found
+        return [process for node in self._nodes.values() for process in _named("ray::JobActor", node)]
 
     def kill_raylet(self, address: str) -> None:
         """Kill the raylet of a node, and then everything else that runs on the node."""
         node = self._nodes.pop(address)
-        [raylet] = [process for process in node.processes() if process.name() == "raylet"]
+        [raylet] = _named("raylet", node)
         raylet.kill()
         node.end()
 
@@ -160,6 +154,15 @@ class RayCluster:
 
     def _outputs(self) -> list[str]:
         return [path.read_text()[-800:] for path in self._folder.glob("*.out")]
+
+
+def _named(name: str, node: Guarded) -> Iterator[psutil.Process]:
+    """Yield the processes of a node whose names begin with ``name``."""
+    for process in node.processes():
+        # A process may have ended since it was listed.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name().startswith(name):
+                yield process
 
 
 @contextlib.contextmanager

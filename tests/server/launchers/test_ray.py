@@ -219,16 +219,19 @@ def test_the_model_of_a_node_that_is_drained_moves_and_the_node_leaves(
         unload(daemon, moving)
 
 
-def test_a_lost_node_is_one_error_and_the_model_answers_elsewhere(daemon: Daemon, nodes: RayCluster) -> None:
-    """A lost node is one error, and the model answers elsewhere. This test must be the last on this cluster."""
+def test_a_lost_node_is_at_most_one_error_and_the_model_answers_elsewhere(
+    daemon: Daemon, nodes: RayCluster
+) -> None:
+    """At most one call fails after the loss of a node. This test must be the last on this cluster."""
     for name in ("a", "b"):  # one core each: one on each node
         assert load(daemon, name).json()["state"] == "ready"
     [lost] = [name for name, agent in agents(daemon.home).items() if agent["host"] == WORKER]
     [kept] = {"a", "b"} - {lost}
     unload(daemon, kept)
     nodes.kill_raylet(WORKER)
-    error = ask(daemon, lost, "x").json()["error"]
-    assert error["code"] and lost in error["message"]
+    answer = ask(daemon, lost, "x").json()
+    # The daemon may have noticed the loss before the call, and then answers from elsewhere at once.
+    assert "choices" in answer or lost in answer["error"]["message"]
     assert ask(daemon, lost, "elsewhere").json()["choices"][0]["message"]["content"] == "elsewhere"
     assert agents(daemon.home)[lost]["host"] != WORKER
     unload(daemon, lost)
