@@ -87,7 +87,7 @@ def main() -> None:
 def _measure(client: Client, cases: Sequence[Conversation], model: str) -> tuple[dict[str, Any], list[Fact]]:
     planted_count = recalled_count = entailed_count = corrected_count = replaced_count = reverted_count = 0
     changed_count = 0
-    kept: list[Fact] = []
+    facts: list[Fact] = []
     is_bundled = model == "default"
     for case in cases:
         client.stores.add(case.name)
@@ -102,7 +102,7 @@ def _measure(client: Client, cases: Sequence[Conversation], model: str) -> tuple
         entailed_count += sum(
             any(_states(fact, statement, is_bundled) for statement in planted) for fact in versions
         )
-        kept += versions
+        facts += versions
         if case.corrected is not None:
             corrected_count += 1
             old = [fact for fact in versions if _states(fact, case.corrected, is_bundled)]
@@ -117,15 +117,15 @@ def _measure(client: Client, cases: Sequence[Conversation], model: str) -> tuple
         "conversations": len(cases),
         "planted": planted_count,
         "recall": recalled_count / planted_count,
-        "kept": len(kept),
-        "entailed": entailed_count / len(kept) if kept else None,
+        "kept": len(facts),
+        "entailed": entailed_count / len(facts) if facts else None,
         "from others": sum(
-            _is_from_others(fact, case) for case in cases for fact in kept if fact.store == case.name
+            _is_from_others(fact, case) for case in cases for fact in facts if fact.store == case.name
         ),
         "replaced": f"{replaced_count} of {corrected_count}",
         "reverted": f"{reverted_count} of {changed_count}",
     }
-    return row, kept
+    return row, facts
 
 
 def _converse(client: Client, case: Conversation, model: str) -> None:
@@ -166,9 +166,9 @@ def _is_from_others(fact: Fact, case: Conversation) -> bool:
     span = fact.span
     if span is None:
         return True
-    said = fact.source.said or ""
+    message = fact.source.said or ""
     texts = [text for text, _statements in case.messages]
-    return said[span.start : span.end] != span.words or not any(span.words in text for text in texts)
+    return message[span.start : span.end] != span.words or not any(span.words in text for text in texts)
 
 
 def _normal(text: str) -> str:

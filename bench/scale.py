@@ -124,17 +124,32 @@ def vectors(report: Report, count: int, engine: str) -> None:
         for what, ranges in (("all", None), ("one file in ten", files)):
             if ranges is not None:
                 scores[:, np.arange(count) // 500 % 10 != 0] = -1
-            nearest = np.argpartition(scores, -DEPTH, axis=1)[:, -DEPTH:]
-            times, hits = [], 0
-            for expected, vector in zip(nearest, queries, strict=True):
+            searches = Searches(scores, np.arange(count))
+            for vector in queries:
                 begin = time.perf_counter()
-                ranking = index.search(vector.tobytes(), DEPTH, ranges)
-                times.append((time.perf_counter() - begin) * 1e3)
-                hits += len({chunk for chunk, _ in ranking} & set(expected.tolist()))
-            report.add(
-                what=f"  searches of {what}", **{"recall@10": hits / (ASKED * DEPTH), **quantiles(times)}
-            )
+                searches.note(index.search(vector.tobytes(), DEPTH, ranges), begin)
+            report.add(what=f"  searches of {what}", **searches.figures())
         index.close()
+
+
+class Searches:
+    """Times of searches, and how many of the nearest chunks they return. ``scores`` has a row for each query, and
+    ``ids`` the chunk of each column.
+    """
+
+    def __init__(self, scores: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> None:
+        nearest = np.argpartition(scores, -DEPTH, axis=1)[:, -DEPTH:]
+        self._expected = [set(ids[columns].tolist()) for columns in nearest]
+        self._times_ms: list[float] = []
+        self._hits = 0
+
+    def note(self, ranking: Sequence[tuple[int, float]], begin: float) -> None:
+        """Record the result of the next query, whose search began at ``begin``."""
+        self._times_ms.append((time.perf_counter() - begin) * 1e3)
+        self._hits += len({chunk for chunk, _ in ranking} & self._expected[len(self._times_ms) - 1])
+
+    def figures(self) -> dict[str, float]:
+        return {"recall@10": self._hits / (ASKED * DEPTH), **quantiles(self._times_ms)}
 
 
 def private_memory() -> int:
@@ -191,14 +206,11 @@ async def pgvectors(report: Report, count: int, server: postgres.Server) -> None
     for what, ranges in (("all", None), ("one file in ten", files)):
         if ranges is not None:
             scores[:, np.arange(count) // 500 % 10 != 0] = -1
-        nearest = np.argpartition(scores, -DEPTH, axis=1)[:, -DEPTH:]
-        times, hits = [], 0
-        for expected, vector in zip(nearest, queries, strict=True):
+        searches = Searches(scores, ids)
+        for vector in queries:
             begin = time.perf_counter()
-            ranking = await engine.search(vector.tobytes(), DEPTH, ranges)
-            times.append((time.perf_counter() - begin) * 1e3)
-            hits += len({chunk for chunk, _ in ranking} & set(ids[expected].tolist()))
-        report.add(what=f"  searches of {what}", **{"recall@10": hits / (ASKED * DEPTH), **quantiles(times)})
+            searches.note(await engine.search(vector.tobytes(), DEPTH, ranges), begin)
+        report.add(what=f"  searches of {what}", **searches.figures())
     database.close()
 
 

@@ -24,9 +24,9 @@ from portico_server import __version__, logs
 from portico_server.api.gateway import Gateway
 from portico_server.canaries.spec import AliasSpec
 from portico_server.config import Configuration, StoreSpec
-from portico_server.configuration_file import LOCK_WAIT_S
+from portico_server.configuration_file import hold_lock
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, Unavailable
+from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
 from portico_server.home import PRIVATE_UMASK_BITS, Home
@@ -233,13 +233,8 @@ class Daemon:
         await self.services.artifacts.start()
         self._report_runs(*await self.services.stores.start())
         # Daemons on the same database may start at the same time with the same configuration.
-        async with self.services.database.exclusive("configuration", wait_s=LOCK_WAIT_S) as is_ours:
-            if not is_ours:
-                raise Unavailable(
-                    "Another daemon on this database has been applying its configuration for "
-                    f"{LOCK_WAIT_S:g} s. Stop the other daemon, or start this daemon after the "
-                    "other daemon serves."
-                )
+        advice = "Stop the other daemon, or start this daemon after the other daemon serves."
+        async with hold_lock(self.services.database, advice):
             await self._apply_stores()
             await self.services.apps.start()
             await self.services.configured_apps.deploy(self._configuration.apps)

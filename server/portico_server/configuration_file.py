@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from portico.schemas.configuration import Applied, Problem
@@ -24,6 +25,19 @@ logger = logging.getLogger(__name__)
 
 LOCK_WAIT_S = 120.0
 """Seconds for which a daemon waits while another daemon on the same database applies its configuration."""
+
+
+@asynccontextmanager
+async def hold_lock(database: Database, advice: str) -> AsyncIterator[None]:
+    """Hold the lock under which one daemon on a database at a time applies its configuration. Raise `Unavailable` with
+    ``advice`` if another daemon keeps it for `LOCK_WAIT_S` seconds.
+    """
+    async with database.exclusive("configuration", wait_s=LOCK_WAIT_S) as is_ours:
+        if not is_ours:
+            raise Unavailable(
+                f"Another daemon on this database has been applying its configuration for {LOCK_WAIT_S:g} s. {advice}"
+            )
+        yield
 
 
 class ConfigurationFile:
@@ -97,12 +111,7 @@ class ConfigurationFile:
     async def _apply(self, path: Path, caller: Principal, *, dry_run: bool) -> Applied:
         configuration = await pools.FILES.run(config.read, path)
         load(file=configuration.settings)  # raises an error for an invalid setting
-        async with self._database.exclusive("configuration", wait_s=LOCK_WAIT_S) as is_ours:
-            if not is_ours:
-                raise Unavailable(
-                    f"Another daemon on this database has been applying its configuration for {LOCK_WAIT_S:g} "
-                    "s. Try again after it has finished."
-                )
+        async with hold_lock(self._database, "Try again after it has finished."):
             old_definitions = frozenset(self._defined)
             if not dry_run:
                 self._claims.reserve(configuration.names())

@@ -374,7 +374,7 @@ class Reconciler:
             kept_names = {spec.name for spec in specs}
             for name in current_names:
                 if name not in kept_names:
-                    steps.append(_Step(Change(kind, name, "remove"), _calling(remove, name)))
+                    steps.append(_Step(Change(kind, name, "remove"), partial(remove, name)))
         return steps
 
     def _file_removals(
@@ -425,10 +425,6 @@ def _is_coming(error: PorticoError, new: set[tuple[str, str]]) -> bool:
     ):  # the tool names of an API or an MCP server are unknown until it is added
         return any(kind in ("tools", "mcp") for kind, _name in new)
     return any(f"'{name}'" in error.message for _kind, name in new)
-
-
-def _calling(remove: Callable[[str], Awaitable[Any]], name: str) -> Do:
-    return lambda: remove(name)
 
 
 def _put_step(holder: AddedTools | McpHost, spec: Any, *, is_configured: bool) -> Do:

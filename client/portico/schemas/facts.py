@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from portico.schemas.resource import Column, Resource, Verb
 
 FactChange: TypeAlias = Literal["changed", "merged", "replaced", "reverted"]
-"""Why a version of a fact is no longer current: a person changed the text, the user said the same again, a newer fact
+"""The reason for the end of a version of a fact: a person changed the text, the user said the same again, a newer fact
 contradicts it, or a person restored an earlier version.
 """
 

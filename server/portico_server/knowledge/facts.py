@@ -58,7 +58,7 @@ class StoredFacts:
             own_attributes = {**implied_attributes, **attributes, **_span_attributes(fact.span)}
             equal = await self._rows(caller, store_id=row.id, filename=_filename(fact.text))
             old_id, reason = (equal[0].id, "merged") if equal else (fact.replaces, "replaced")
-            old_rows = await self._rows(caller, store_id=row.id, fact_id=old_id)
+            old_rows = await self._rows(caller, store_id=row.id, fact_id=old_id) if old_id else ()
             if old_rows:
                 await self._replace(old_rows, fact.text, own_attributes, reason, caller)
             else:

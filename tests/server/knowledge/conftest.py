@@ -1,4 +1,4 @@
-"""A process that reads documents, for each test module that needs one."""
+"""Services of stores for each test, and a process that reads documents for each test module that needs one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from tests.server.knowledge.reading import Reading
+from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico_server.knowledge.parse.pool import ReaderPool
 
@@ -29,3 +30,9 @@ async def readers() -> AsyncIterator[ReaderPool]:
 @pytest.fixture
 def read(readers: ReaderPool, tmp_path: Path) -> Reading:
     return Reading(readers, tmp_path)
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
+    async with store_services(tmp_path / "home") as shop:
+        yield shop

@@ -5,26 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests.daemon import Daemon
-from tests.server.knowledge.store_services import StoreServices, store_services
+from tests.server.knowledge.store_services import StoreServices
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.calibrate import WeightScore, best, check_questions, score
-
-
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
-    async with store_services(tmp_path / "home") as shop:
-        yield shop
-
 
 TEXTS = {
     "harbour.txt": "The harbour opens at six in the morning.",

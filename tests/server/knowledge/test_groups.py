@@ -1,7 +1,6 @@
 """Chunk groups: built on a live store, searched, expanded to their parents, removed, resumed after a restart."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,6 @@ STORY = " ".join(
 )
 SMALL = {"type": "sentence", "size": 80, "overlap": 0}
 LARGE = {"type": "sentence", "size": 400, "overlap": 0}
-
-
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
-    async with store_services(tmp_path / "home") as shop:
-        yield shop
 
 
 async def stocked(shop: StoreServices, name: str = "story") -> StoreRow:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -25,12 +24,6 @@ from portico_server.knowledge import link_catch_up
 from portico_server.knowledge.links.rules import LinkSource, question_terms, terms
 
 CHAIN = chain(12)
-
-
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
-    async with store_services(tmp_path / "home") as shop:
-        yield shop
 
 
 async def names(

@@ -2,14 +2,14 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.server.knowledge.store_fixture import Asking, StoreFixture
-from tests.server.knowledge.store_services import StoreServices, store_services
+from tests.server.knowledge.store_services import StoreServices
 
 from portico.wire import Place
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
@@ -138,12 +138,6 @@ class Model:
     async def call(self, request: Request, context: Any) -> Any:
         self.asked.append(request)
         return self._answer(request)
-
-
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
-    async with store_services(tmp_path / "home") as shop:
-        yield shop
 
 
 async def stocked(shop: StoreServices, name: str, *texts: str) -> StoreRow:

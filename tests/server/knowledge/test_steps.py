@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 from tests.server.knowledge.documents import CHAIN_EVIDENCE, CHAIN_QUESTION, chain
-from tests.server.knowledge.store_services import StoreServices, store_services
+from tests.server.knowledge.store_services import StoreServices
 
 from portico.wire import Event, Progressed, Usage
 from portico_server.core.context import Context
@@ -48,12 +47,6 @@ class Writer:
 
 def step(*searches: str, enough: bool = False, useful: tuple[int, ...] = ()) -> str:
     return json.dumps({"enough": enough, "useful": useful, "searches": searches})
-
-
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
-    async with store_services(tmp_path / "home") as shop:
-        yield shop
 
 
 async def asked(

@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,6 @@ TOWNS = [
 
 def opening(town: str, hour: int) -> str:
     return f"The archive of {town} opens at {hour} o'clock. Visitors of {town} ring the bell twice."
-
-
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
-    async with store_services(tmp_path / "home") as shop:
-        yield shop
 
 
 @pytest.fixture

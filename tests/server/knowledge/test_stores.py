@@ -1,7 +1,6 @@
 """Stores: who sees which store, under which name, and what stores record."""
 
 import math
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,6 @@ from portico_server.knowledge.contents import FileToAttach
 ALICE = Principal("key_alice", frozenset({"stores:*:manage"}))
 BOB = Principal("key_bob", frozenset({"stores:*:manage"}))
 READER = Principal("key_reader", frozenset({"stores:public:read"}))
-
-
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
-    async with store_services(tmp_path / "home") as shop:
-        yield shop
 
 
 async def test_a_store_is_reached_by_name_and_by_id(shop: StoreServices) -> None:

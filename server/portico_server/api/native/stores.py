@@ -367,7 +367,7 @@ async def explain_access(
     for item in auth.keys.list():
         if key in (item.id, item.name):
             return await explain(row, file, auth.keys.principal(item.id))
-    raise NotFound(f"There is no key '{key[:80]}'. List the keys: portico keys list.", param="key")
+    raise NotFound(f"The key '{key[:80]}' does not exist. List the keys: portico keys list.", param="key")
 
 
 @router.post(

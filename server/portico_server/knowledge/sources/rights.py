@@ -79,6 +79,6 @@ def deciding_prefix(name: str, rights: Mapping[str, Sequence[str]]) -> str | Non
 
 
 def readers(sets: Sequence[Sequence[str]]) -> Readers:
-    """Return sets of groups without repetitions, and without those that contain everybody."""
+    """Return the sets of groups, each once. A set with `EVERYBODY` limits nobody and is left out."""
     distinct = {tuple(sorted(set(groups))) for groups in sets if EVERYBODY not in groups}
     return [list(groups) for groups in sorted(distinct)]

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,6 @@ from portico_server.knowledge.archive import archives, restore
 from portico_server.knowledge.contents import FileToAttach
 
 QUESTIONS = ("when does the harbour open", "hot bread", "雪莲花生长在哪里", "number 17")
-
-
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
-    async with store_services(tmp_path / "home") as shop:
-        yield shop
 
 
 async def filled(shop: StoreServices) -> StoreRow:

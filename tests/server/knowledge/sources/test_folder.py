@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,6 @@ from portico_server.core.request import Search, SearchResult
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.sources import folder as following
 from portico_server.knowledge.walk import Walk, walk
-
-
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
-    async with store_services(tmp_path / "home") as shop:
-        yield shop
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ import grp
 import os
 import pwd
 import struct
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.knowledge.store_services import StoreServices, store_services
+from tests.server.knowledge.store_services import StoreServices
 
 from portico.schemas.stores import SourceRule
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
@@ -114,12 +113,6 @@ def test_the_longest_prefix_decides(name: str, sets: list[list[str]]) -> None:
 
 
 # --- stores ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
-    async with store_services(tmp_path / "home") as shop:
-        yield shop
 
 
 @pytest.fixture
