@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import Conflict, NotFound, TooLarge, TooMany
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, TooMany
 from portico_server.core.filenames import check_filename
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import wrong
@@ -170,6 +170,17 @@ class UploadStorage:
         _require_pending(row)
         if md5 is not None and not _MD5.fullmatch(md5):
             wrong("md5", "must be 32 hexadecimal digits")
+        try:
+            return await self._finish(row, await self._assemble(row, part_ids, md5), caller)
+        except (Conflict, InvalidRequest, NotFound):
+            # Another call may have ended the upload in the meantime, and then its parts are gone.
+            upload_state = await self.get(row.id, caller)
+            if upload_state.row.status == "completed":
+                return upload_state
+            _require_pending(upload_state.row)
+            raise
+
+    async def _assemble(self, row: UploadRow, part_ids: Sequence[str], md5: str | None) -> ReceivedFile:
         part_rows = self._choose(part_ids, await self._database.read(rows.parts, row.id), row)
         digest = hashlib.md5(usedforsecurity=False)
         file = await self._files.receive(self._join(part_rows, digest))
@@ -180,7 +191,7 @@ class UploadStorage:
                 f"is {md5.lower()}, but the parts in this order have {digest.hexdigest()}",
                 code="checksum_mismatch",
             )
-        return await self._finish(row, file, caller)
+        return file
 
     async def cancel(self, upload_id: str, caller: Principal) -> UploadState:
         """Cancel an upload and remove its parts. Raise `Conflict` unless it is pending."""
@@ -265,21 +276,15 @@ class UploadStorage:
                 _require_pending(rows.get(connection, row.id))
             digests.extend(digest_list or ())
 
-        try:
-            file = await self._files.keep(
-                received_file,
-                row.filename,
-                row.purpose,
-                caller,
-                expires_at=None if keep is None else time.time() + keep,
-                owner=row.owner,
-                add=complete,
-            )
-        except Conflict:
-            upload_state = await self.get(row.id, caller)
-            if upload_state.row.status != "completed":
-                raise
-            return upload_state  # another call has completed the upload in the meantime
+        file = await self._files.keep(
+            received_file,
+            row.filename,
+            row.purpose,
+            caller,
+            expires_at=None if keep is None else time.time() + keep,
+            owner=row.owner,
+            add=complete,
+        )
         await self._files.release(digests)
         return UploadState(await self._row(row.id, caller), file=file)
 

@@ -7,7 +7,7 @@ import hashlib
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.api_server import ApiServer, api_server
 from tests.daemon import Daemon
 
 from portico import Client
+from portico_server.blobs.place import ReceivedFile
 from portico_server.core.principal import LOCAL
 from portico_server.knowledge import uploads as uploads_module
 from portico_server.runs.retention import Retention
@@ -299,3 +300,28 @@ async def test_two_that_complete_one_upload_make_one_file(served: ApiServer) -> 
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.json()["file"]["id"] for answer in answers}) == 1
     assert len((await served.services.files.list(LOCAL)).data) == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"), [("complete", (200, None)), ("cancel", (409, "upload_cancelled"))]
+)
+async def test_an_upload_that_another_call_ends_while_its_parts_are_joined(
+    served: ApiServer, monkeypatch: pytest.MonkeyPatch, other: str, expected: tuple[int, str | None]
+) -> None:
+    upload = (await begun(served, 4)).json()["id"]
+    parts = [(await send(served, upload, data)).json()["id"] for data in (b"on", b"ce")]
+    body = {"part_ids": parts}
+    receive = served.services.files.receive
+
+    async def receive_after_the_other(blocks: AsyncIterator[bytes]) -> ReceivedFile:
+        monkeypatch.setattr(served.services.files, "receive", receive)
+        ended = await served.client.post(
+            f"/v1/uploads/{upload}/{other}", json=body if other == "complete" else None
+        )
+        assert ended.status_code == 200
+        return await receive(blocks)
+
+    monkeypatch.setattr(served.services.files, "receive", receive_after_the_other)
+    answer = await served.client.post(f"/v1/uploads/{upload}/complete", json=body)
+    assert (answer.status_code, answer.json().get("error", {}).get("code")) == expected
+    assert len((await served.services.files.list(LOCAL)).data) == (1 if other == "complete" else 0)
