@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from functools import cache
 from importlib import import_module
 from itertools import chain
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from portico_server.core.dataclass import dataclass
@@ -30,6 +32,9 @@ plugin.
 
 VERSION_NAME: Final = "PORTICO_PLUGIN_API"
 """Variable in a plugin's module with the version for which it was written."""
+
+MAX_IMPORT_S: Final = 30.0
+"""Maximum time that the import of a plugin takes, in seconds."""
 
 PluginKind: TypeAlias = Literal["engine", "chunker", "tool", "provider"]
 
@@ -185,22 +190,38 @@ class PluginTable(Mapping[str, T], Generic[T]):
         return ""
 
     def _load(self, entry: _PluginEntry) -> None:
-        try:
-            module_name, _, attribute = entry.target.partition(":")
-            module = import_module(module_name.strip())
-            version = getattr(module, VERSION_NAME, None)
-            if version != PLUGIN_API_VERSION:
-                raise InvalidRequest(
-                    f"its module sets {VERSION_NAME} to {version!r}; this daemon supports plugins of version "
-                    f"{PLUGIN_API_VERSION}."
-                )
-            plugin = self._accept(getattr(module, attribute.strip()))
-            name = getattr(plugin, "name", entry.name)
-            if name != entry.name:
-                raise InvalidRequest(f"its own name is {name!r}, but its entry point is '{entry.name}'.")
-            self._plugins[entry.name] = plugin
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # foreign code raises anything
+        """Import a plugin in a thread of its own, because an import can hang. Blocks, at most `MAX_IMPORT_S`."""
+        loading: Future[T] = Future()
+
+        def load() -> None:
+            try:
+                loading.set_result(self._import(entry))
+            except BaseException as error:  # noqa: BLE001  # foreign code raises anything
+                loading.set_exception(error)
+
+        Thread(target=load, name=f"plugin {entry.name}", daemon=True).start()
+        wait([loading], MAX_IMPORT_S)
+        if not loading.done():
+            self._fail(entry, f"its import took longer than {MAX_IMPORT_S:g} s.")
+        elif error := loading.exception():
             self._fail(entry, error.message if isinstance(error, PorticoError) else _describe(error))
+        else:
+            self._plugins[entry.name] = loading.result()
+
+    def _import(self, entry: _PluginEntry) -> T:
+        module_name, _, attribute = entry.target.partition(":")
+        module = import_module(module_name.strip())
+        version = getattr(module, VERSION_NAME, None)
+        if version != PLUGIN_API_VERSION:
+            raise InvalidRequest(
+                f"its module sets {VERSION_NAME} to {version!r}; this daemon supports plugins of version "
+                f"{PLUGIN_API_VERSION}."
+            )
+        plugin = self._accept(getattr(module, attribute.strip()))
+        name = getattr(plugin, "name", entry.name)
+        if name != entry.name:
+            raise InvalidRequest(f"its own name is {name!r}, but its entry point is '{entry.name}'.")
+        return plugin
 
     def _fail(self, entry: _PluginEntry, reason: str) -> None:
         if entry not in self._failures:
