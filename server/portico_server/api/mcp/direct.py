@@ -41,7 +41,8 @@ def _tool(library: Library, name: str, card: Card) -> ServerTool:
     tool = offer(name, card).tool
     read_only = tool.annotations is not None and tool.annotations.read_only_hint is True
     use = partial(_use, library, name, card)
-    return ServerTool(name, name, tool.description or "", tool.input_schema, read_only, use)
+    refuses_data = card.labels.get("on_data") == "refuse"
+    return ServerTool(name, name, tool.description or "", tool.input_schema, read_only, use, refuses_data)
 
 
 async def _use(

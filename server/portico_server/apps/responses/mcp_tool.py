@@ -11,11 +11,23 @@ from portico_server.apps.responses.request import McpTool
 from portico_server.apps.responses.tool_context import OfferedTool, ServerTool, ToolContext
 from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, nearest
+from portico_server.core.origins import ORIGINS, Origins, join_origins, origin_of_tool
 from portico_server.core.request import CalledTool, ToolCall, ToolResult
+from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.servable import Card
 
 OWN: Final = "portico"
 """Server label of the daemon's own tools."""
+
+_FOREIGN_ITEMS: Final[Mapping[str, str]] = {
+    "file_search_call": origin_of_tool("file_search"),
+    "code_interpreter_call": origin_of_tool("code_interpreter"),
+    "shell_call_output": origin_of_tool("shell"),
+    "local_shell_call_output": origin_of_tool("local_shell"),
+    "function_call_output": "a function of the client",
+    "compaction": "the summary of the conversation",
+}
+"""The origin of the foreign data in items of a type."""
 
 
 async def mcp_call(bench: ToolContext, tool: McpTool, at: str) -> None:
@@ -67,7 +79,8 @@ def _server_tool(card: Card, label: str) -> ServerTool:
 
     name, schema = card.name.removeprefix(f"{label}_"), card.input_schema or NO_ARGUMENTS
     read_only = card.labels.get("read_only") is True
-    return ServerTool(name, card.name, card.description, schema, read_only, call_tool)
+    refuses_data = card.labels.get("on_data") == "refuse"
+    return ServerTool(name, card.name, card.description, schema, read_only, call_tool, refuses_data)
 
 
 async def _list(bench: ToolContext, tool: McpTool, offered_tools: Sequence[ServerTool]) -> None:
@@ -150,7 +163,8 @@ async def call(
     await bench.emit(events)
     try:
         key = f"{bench.context.run}:{item['id']}"
-        result = await offer.tool.call(bench.context, arguments_of(arguments), key)
+        with ScopedValue(ORIGINS, _origins(bench) if offer.tool.refuses_data else ()):
+            result = await offer.tool.call(bench.context, arguments_of(arguments), key)
     except PorticoError as error:
         result = ToolResult(error.message, is_error=True)
     text = cut(result.text)
@@ -161,6 +175,21 @@ async def call(
         changes = {"status": "completed", "output": text, MODEL_OUTPUT: text}
     end_event = machine.tell(index, f"response.mcp_call.{changes['status']}")
     await bench.emit([end_event, machine.finish(index, **changes)])
+
+
+def _origins(bench: ToolContext) -> Origins:
+    """Return the origins of the foreign data that the model has read: results of tools, and attached files."""
+    names: list[str] = []
+    for item in (*bench.before, *bench.machine.output):
+        match item["type"]:
+            case "mcp_call" if item.get("status") != "in_progress":
+                names.append(origin_of_tool(item["name"]))
+            case "message":
+                files = [part for part in item["content"] if part["type"] == "input_file"]
+                names += [str(file.get("filename") or "an attached file") for file in files]
+            case kind if kind in _FOREIGN_ITEMS:
+                names.append(_FOREIGN_ITEMS[kind])
+    return join_origins(names)
 
 
 def _is_of(card: Card, tool: McpTool) -> bool:

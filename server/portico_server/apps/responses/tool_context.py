@@ -40,7 +40,8 @@ class ResponseFiles(Protocol):
 class ServerTool:
     """A tool of an MCP server. ``name`` is its name on that server, ``full_name`` its name on this daemon.
 
-    ``call`` receives the context, the arguments, and a key that makes the call idempotent.
+    ``call`` receives the context, the arguments, and a key that makes the call idempotent. ``refuses_data``: the
+    operator refuses calls that may depend on foreign data.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ServerTool:
     schema: Mapping[str, Any]
     read_only: bool
     call: Callable[[Context, Mapping[str, Any], str], Awaitable[ToolResult]]
+    refuses_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,15 @@ REPLIES = [
         ],
     },
     {"match": r"^(list it|sleep|change it|here I)", "content": "It is done."},
+    *(
+        {
+            "match": rf"^send ({n})$",
+            "times": 1,
+            "tool_calls": [{"name": "send", "arguments": {"text": r"\1"}}],
+        }
+        for n in range(12)
+    ),
+    {"match": r"^send", "content": "It is over."},
     {"match": r"^refuse", "error": {"status": 429, "message": "Too many.", "code": "rate_limit_exceeded"}},
     {"match": r"^break off", "content": "one two three four", "crash": 2},
     {"match": r"^slowly (.+)", "content": r"\1", "interval": 0.05},
@@ -243,7 +252,10 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
             "messages": [{"role": "user", "content": "Greet {who}"}],
         }
     ]
-    served = {"models": models, "agents": agents, "apps": apps, "prompts": prompts, "keys": KEYS}
+    tools = [{"name": "send", "command": ["echo", "sent {text}"], "approval": "refuse"}]
+    served = {
+        "models": models, "agents": agents, "apps": apps, "prompts": prompts, "tools": tools, "keys": KEYS
+    }  # fmt: skip
     configuration.write_text(json.dumps(served))
     env = {"PORTICO_REQUIRE_KEY": "true", "PORTICO_ENVIRONMENTS": str(ENVIRONMENTS)}
     arguments = ("--file", str(configuration), "--docs", str(docs))
