@@ -9,14 +9,17 @@ from typing import Any, Final
 
 import orjson
 
+from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.origins import ORIGINS, Origins, join_origins
 from portico_server.core.registry import Registry
-from portico_server.core.request import AppOutput, ChatReply, ToolResult
+from portico_server.core.request import AppOutput, ChatReply, Result, ToolResult
 from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.work_slots import Slots
 from portico_server.runs.turn_steps import STEP_CHANGED, TurnCutOff, TurnSteps
 from portico_server.tools.builtin.python_light import CODE, RESULT, as_result
+from portico_server.tools.code_mode.constants import Constants
 from portico_server.tools.code_mode.functions import RUN_CODE, CodeFunction, functions_of
 from portico_server.tools.code_mode.program import COMPUTE_SECONDS, MAX_CALLS, Program
 from portico_server.tools.sandbox.light import LightSandbox
@@ -73,7 +76,11 @@ def tool(registry: Registry, light: LightSandbox) -> Tool:
 
 
 class _CodeCalls:
-    """The calls of one piece of code. In a durable run, each call is a step that is not repeated."""
+    """The calls of one piece of code. In a durable run, each call is a step that is not repeated.
+
+    Once a call has returned foreign data, a further call may follow the data, unless its arguments are literals of the
+    code.
+    """
 
     def __init__(
         self, program: Program, functions: Mapping[str, CodeFunction], context: Context, steps: TurnSteps
@@ -82,6 +89,8 @@ class _CodeCalls:
         self._functions = functions
         self._context = context
         self._steps = steps
+        self._origins: Origins = ()
+        self._constants: Constants | None = None
 
     @classmethod
     async def of(cls, code: str, functions: Mapping[str, CodeFunction], context: Context) -> _CodeCalls:
@@ -111,24 +120,48 @@ class _CodeCalls:
         except InvalidRequest as error:
             return {"error": error.message}
         place = self._steps.place("call")
+        origins = await self._origins_of_call(arguments)
 
         async def work() -> dict[str, Any]:
-            try:
-                return {"value": await self._call(self._functions[path], arguments, place)}
-            except PorticoError as error:
-                if error.code == STEP_CHANGED:
-                    raise TurnCutOff(error) from error
-                return {"error": error.message}
+            return await self._call(self._functions[path], arguments, place, origins)
 
-        return await self._steps.once(place, "tool", [path, arguments], work, dict, dict)
+        request = [path, arguments]
+        shown_request = {"call": request, "because_of": origins} if origins else None
+        document: dict[str, Any] = await self._steps.once(
+            place, "tool", request, work, dict, dict, shown_request=shown_request
+        )
+        self._origins = join_origins(self._origins, document.pop("origins", ()))
+        return document
 
-    async def _call(self, function: CodeFunction, arguments: Mapping[str, Any], place: str) -> Any:
-        with ScopedValue(_IS_RUNNING, True):
+    async def _origins_of_call(self, arguments: Mapping[str, Any]) -> Origins:
+        """Return the origins of the foreign data on which the arguments of a call may depend."""
+        if not self._origins:
+            return ()
+        if self._constants is None:
+            self._constants = await pools.VALUES.run(Constants.of, self.program.code)
+        return () if self._constants.contain(arguments) else self._origins
+
+    async def _call(
+        self, function: CodeFunction, arguments: Mapping[str, Any], place: str, origins: Origins
+    ) -> dict[str, Any]:
+        """Return ``{"value": …}`` or ``{"error": …}``, and the ``origins`` of the foreign data in it."""
+        result: Result | None = None
+        try:
             request = function.request(arguments, self._steps.key(place))
-            result = await self._context.call(function.card.key, request)
-        if isinstance(result, ChatReply | AppOutput):
-            await self._context.emit(result.usage)
-        return _plain(function.path, function.value(result), "The result")
+            with (
+                ScopedValue(_IS_RUNNING, True),
+                ScopedValue(ORIGINS, join_origins(ORIGINS.get(), origins)),
+            ):
+                result = await self._context.call(function.card.key, request)
+            if isinstance(result, ChatReply | AppOutput):
+                await self._context.emit(result.usage)
+            document = {"value": _plain(function.path, function.value(result), "The result")}
+        except PorticoError as error:
+            if error.code == STEP_CHANGED:
+                raise TurnCutOff(error) from error
+            document = {"error": error.message}
+        found_origins = function.origins(arguments, result)
+        return {**document, "origins": list(found_origins)} if found_origins else document
 
 
 def _arguments(path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from portico_server.core import app_functions
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.origins import Origins, origin_of_tool, origins_of_passages
 from portico_server.core.passage import PASSAGE_SCHEMA, to_json
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -116,6 +117,20 @@ class CodeFunction:
             options = {name: value for name, value in arguments.items() if name != "messages"}
             return Chat(tuple(arguments["messages"]), options)
         return app_functions.request(self.card, arguments)
+
+    def origins(self, arguments: Mapping[str, Any], result: Result | None) -> Origins:
+        """Return the origins of the foreign data in a result, or in an error if there is no result. What a model
+        answers comes from its messages.
+        """
+        match result:
+            case SearchResult(passages=passages):
+                return origins_of_passages(passages)
+            case _ if self.card.kind == "app":
+                return (f"app {self.card.name}",)
+            case _ if self.card.kind == "tool" and self.card.labels.get("computed") is not True:
+                return (origin_of_tool(self.card.name, arguments.get("url")),)
+            case _:
+                return ()
 
     def value(self, result: Result) -> Any:
         """Return what the function returns for a result. Raise `InvalidRequest` if the tool failed."""

@@ -32,13 +32,13 @@ WRITE = "import pathlib, sys; pathlib.Path(sys.argv[1]).open('a').write(sys.argv
 
 
 class KilledDaemon:
-    """A daemon that is killed and restarted on the same home, with two tools that write each call to a file."""
+    """A daemon that is killed and restarted on the same home, with three tools that write each call to a file."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
         self.calls = home / "calls"
         self.daemon = self._start()
-        for name, approval in (("count", "never"), ("pay", "always")):
+        for name, approval in (("count", "never"), ("pay", "always"), ("wipe", "data")):
             command = [sys.executable, "-c", WRITE, str(self.calls), "{item}"]
             self.post("/api/tool-sources", {"name": name, "command": command, "approval": approval})
 
@@ -111,6 +111,18 @@ def test_code_of_an_agent_goes_on_where_it_was_killed(killed: KilledDaemon) -> N
     killed.post(f"/api/questions/{question}/answer", {"accepted": True})
     assert killed.last_event(run)["result"] == "Done."
     assert len(before) == 3 and killed.calls.read_text().splitlines() == [*before, "approved", "last"]
+
+
+def test_a_call_that_depends_on_data_is_not_made_after_a_restart_without_the_answer(
+    killed: KilledDaemon,
+) -> None:
+    code = "item = portico.tools.count(item='x')['stdout'].strip()\nportico.tools.wipe(item=item + '!')"
+    step = {"op": "tool", "name": "code", "tool": "run_code", "arguments": {"code": code}}
+    run, question = killed.begin(step)
+    killed.restart()
+    killed.post(f"/api/questions/{question}/answer", {"accepted": False})
+    assert "was refused" in killed.last_event(run)["error"]["message"]
+    assert killed.calls.read_text() == "x\n"
 
 
 def test_code_that_would_make_other_calls_than_before_ends(killed: KilledDaemon) -> None:
