@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
+from hashlib import sha256
 from typing import Any, Final
 
 import orjson
@@ -79,7 +80,7 @@ class _CodeCalls:
     """The calls of one piece of code. In a durable run, each call is a step that is not repeated.
 
     Once a call has returned foreign data, a further call may follow the data, unless its arguments are literals of the
-    code.
+    code. Data could also repeat a call, so this holds for the first of equal calls only.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class _CodeCalls:
         self._steps = steps
         self._origins: Origins = ()
         self._constants: Constants | None = None
+        self._made_calls: set[bytes] = set()
 
     @classmethod
     async def of(cls, code: str, functions: Mapping[str, CodeFunction], context: Context) -> _CodeCalls:
@@ -120,7 +122,7 @@ class _CodeCalls:
         except InvalidRequest as error:
             return {"error": error.message}
         place = self._steps.place("call")
-        origins = await self._origins_of_call(arguments)
+        origins = await self._origins_of_call(path, arguments)
 
         async def work() -> dict[str, Any]:
             return await self._call(self._functions[path], arguments, place, origins)
@@ -133,10 +135,13 @@ class _CodeCalls:
         self._origins = join_origins(self._origins, document.pop("origins", ()))
         return document
 
-    async def _origins_of_call(self, arguments: Mapping[str, Any]) -> Origins:
-        """Return the origins of the foreign data on which the arguments of a call may depend."""
-        if not self._origins:
-            return ()
+    async def _origins_of_call(self, path: str, arguments: Mapping[str, Any]) -> Origins:
+        """Return the origins of the foreign data on which a call may depend."""
+        call = sha256(path.encode() + b"\0" + orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS)).digest()
+        is_repeated = call in self._made_calls
+        self._made_calls.add(call)
+        if not self._origins or is_repeated:
+            return self._origins
         if self._constants is None:
             self._constants = await pools.VALUES.run(Constants.of, self.program.code)
         return () if self._constants.contain(arguments) else self._origins

@@ -166,6 +166,7 @@ WRITE = "portico.tools.send_mail(to={}, text='hi')"
         ("found = portico.apps.my_docs(input='port')\n" + WRITE.format("found['answer']"), "app my-docs"),
         (FAIL + WRITE.format("str(error)"), "tool fail"),
         (READ + ASK + WRITE.format("said"), "tool read_mail"),
+        (WRITE.format("'ann'") + "\n" + READ + WRITE.format("'ann'"), "tool send_mail; tool read_mail"),
         (READ + WRITE.format("'ann'"), ""),
         (READ + "for name in ('ann', 'bob'):\n    " + WRITE.format("name"), ""),
         (READ + "args = {'to': 'ann', 'text': '''a\nb'''}\nportico.tools.send_mail(**args)", ""),
@@ -181,7 +182,7 @@ async def test_the_question_names_the_data_that_the_program_has_read(
     await desk.run(code)
     because = [question.message.partition(" because of ")[2].rstrip(".") for question in desk.asked]
     assert because == ([origins] if origins else [])
-    assert bool(desk.acted) is not bool(origins)
+    assert len(desk.acted) + len(desk.asked) == code.count("send_mail") + code.count("'bob'")
 
 
 @pytest.mark.parametrize(
