@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -22,13 +21,15 @@ ARRIVING: Final = "arriving"
 class FilePlace(Protocol):
     """Where one side of a migration stores files. ``name`` is as in an archive, such as ``blobs/12/3456…``."""
 
-    async def fetch(self, name: str, sha256: str, scratch: Path) -> Path | None:
+    async def fetch(self, name: str, sha256: str, scratch: Path | None) -> Path | None:
         """Return a local file with the bytes, perhaps the new file ``scratch``; ``None`` if the bytes are missing or
         have another digest.
         """
 
-    def scratch(self, name: str) -> Path:
-        """Return the path of an incomplete file, from which `store` can move it."""
+    def scratch(self, name: str) -> Path | None:
+        """Return the path of an incomplete file, from which `store` can move it; ``None`` for a bucket, which has no
+        local files.
+        """
 
     async def store(self, path: Path, name: str, sha256: str) -> None:
         """Store the bytes of a local file, so that they survive a power failure."""
@@ -40,7 +41,7 @@ class FilesFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    async def fetch(self, name: str, sha256: str, scratch: Path) -> Path | None:
+    async def fetch(self, name: str, sha256: str, scratch: Path | None) -> Path | None:
         path = self.folder / name
         return path if await pools.UPLOADS.run(_digest, path) == sha256 else None
 
@@ -56,14 +57,13 @@ class FilesBucket:
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-        self._folder = tempfile.TemporaryDirectory(prefix="portico-migrate-")
 
     async def close(self) -> None:
-        """Close the connections, and remove the local files."""
+        """Close the connections."""
         await self._bucket.close()
-        await pools.UPLOADS.run(self._folder.cleanup)
 
-    async def fetch(self, name: str, sha256: str, scratch: Path) -> Path | None:
+    async def fetch(self, name: str, sha256: str, scratch: Path | None) -> Path | None:
+        assert scratch is not None, "the target of a bucket is a folder"
         try:
             await self._bucket.download(name, sha256, scratch)
         except FileNotFoundError:
@@ -74,8 +74,8 @@ class FilesBucket:
             return None
         return scratch
 
-    def scratch(self, name: str) -> Path:
-        return Path(self._folder.name, name.replace("/", "-"))
+    def scratch(self, name: str) -> Path | None:
+        return None
 
     async def store(self, path: Path, name: str, sha256: str) -> None:
         size = (await pools.UPLOADS.run(path.stat)).st_size

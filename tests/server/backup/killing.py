@@ -1,45 +1,82 @@
-"""Runs the daemon's program once for each number N, and kills it at the N-th begin or end of a transaction.
+"""Runs commands that are each killed with SIGKILL at the N-th event of a kind.
 
-Usage: ``killing.py N,N,… ARGUMENTS``. Prints the exit status of each run. A kill at an end comes before the commit.
+Reads orders from standard input, one JSON object a line: ``point`` (N, or 0 for no kill), ``events`` and ``arguments``.
+``events`` is ``transactions`` for the begins and ends of transactions, or ``calls`` for the calls of functions once the
+command's own function has begun. A kill at the end of a transaction comes before the commit.
+
+Prints a line for each order: the exit status, and the number of events if the command was not killed.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+import threading
 from itertools import count
+from types import FrameType
 from typing import Any
 
 import asyncpg
 import sqlalchemy.ext.asyncio
 from sqlalchemy import Engine, event
 
+import portico.cli.backup
+import portico.cli.root
 import portico_server.backup.migration
+import portico_server.blobs.bucket
 import portico_server.maintenance
 from portico_server.__main__ import main
 
-LOADED = (asyncpg, sqlalchemy.ext.asyncio, portico_server.backup.migration, portico_server.maintenance)
-"""Modules that each run needs: they are loaded once, before the first fork."""
+LOADED = (
+    asyncpg,
+    sqlalchemy.ext.asyncio,
+    portico_server.backup.migration,
+    portico_server.blobs.bucket,
+)
+"""Modules that runs need: they are loaded once, before the first fork."""
+
+BEGINS = (portico_server.maintenance.run.__code__, portico.cli.backup.backup.__code__)
+"""The functions of the commands. What comes before them, such as the settings, changes nothing."""
 
 
-def run_killed(point: int, arguments: list[str]) -> int:
-    """Run a command in a child process, and return the status of the child."""
+def run_killed(point: int, events: str, arguments: list[str]) -> None:
+    """Run a command in a child process, and print what became of it."""
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    events = count(1)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status:
+            print(status, flush=True)
+        return
+    numbers = count(1)
 
-    def kill(_connection: Any) -> None:
-        if next(events) == point:
+    def kill(*_: Any) -> None:
+        if next(numbers) == point:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    event.listen(Engine, "begin", kill)
-    event.listen(Engine, "commit", kill)
+    def on_call(_frame: FrameType, what: str, _argument: Any) -> None:
+        if what in ("call", "c_call"):
+            kill()
+
+    def on_begin(frame: FrameType, _what: str, _argument: Any) -> None:
+        if frame.f_code in BEGINS:
+            threading.setprofile(on_call)
+            sys.setprofile(on_call)
+
+    if events == "calls":
+        sys.setprofile(on_begin)
+    else:
+        event.listen(Engine, "begin", kill)
+        event.listen(Engine, "commit", kill)
+    out = os.dup(1)
     os.dup2(2, 1)
-    os._exit(main(arguments))
+    status = portico.cli.root.run(arguments[1:]) if arguments[0] == "portico" else main(arguments)
+    sys.setprofile(None)
+    os.write(out, f"{status} {next(numbers) - 1}\n".encode())
+    os._exit(0)
 
 
 if __name__ == "__main__":
-    for number in sys.argv[1].split(","):
-        print(run_killed(int(number), sys.argv[2:]), flush=True)
+    for line in sys.stdin:
+        run_killed(**json.loads(line))

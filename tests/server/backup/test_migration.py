@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import random
 import re
 import shutil
-import signal
 import sqlite3
-import struct
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,49 +17,21 @@ import pytest
 from tests import postgres
 from tests.client.cli.conftest import Command
 from tests.daemon import Daemon, environment
+from tests.kills import count_kills
 from tests.server import daemons
-from tests.server.db.test_homes import HOMES, rows, unpacked
-from tests.server.knowledge.sources.store import ACCESS, REGION, SECRET, ObjectStore, serving
+from tests.server.backup.homes import content, fill, tree
+from tests.server.backup.victim import Victim
+from tests.server.knowledge.sources.store import ACCESS, REGION, SECRET, ObjectStore
 
 from portico_server.__main__ import main
-from portico_server.core.errors import Unavailable
 from portico_server.db.database import Database
 from portico_server.home import Home
 
+KILLS = count_kills(4)
+
 pytestmark = pytest.mark.timeout(600)
 
-KILLING = Path(__file__).with_name("killing.py")
-
 CONFIGURATION = 'models: [{name: echo, source: "fake://", aliases: [default]}]\n'
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgres.Server]:
-    with postgres.running() as running:
-        yield running
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A home with rows in many tables and with files, migrated to the schema of today."""
-    home = tmp_path / "home"
-    unpacked(HOMES[-1], home)
-    database = Database.at(home / "portico.db")
-    database.prepare()
-    database.close()
-    return home
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-    """A bucket ``shop``, whose address and credentials are in the environment."""
-    with serving() as store:
-        store.buckets["shop"] = {}
-        monkeypatch.setenv("PORTICO_S3_ENDPOINT", store.url)
-        monkeypatch.setenv("PORTICO_S3_REGION", REGION)
-        monkeypatch.setenv("PORTICO_S3_ACCESS_KEY", ACCESS)
-        monkeypatch.setenv("PORTICO_S3_SECRET_KEY", SECRET)
-        yield store
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,49 +59,8 @@ def migrate(capsys: pytest.CaptureFixture[str]) -> Migrate:
     return call
 
 
-def fill(home: Path, count: int) -> None:
-    """Add chunks with vectors to a home."""
-    chunks = [
-        (10 + number, "vs", "file", "chunk", number, f"Text {number} 雪 \\ \" '", f'{{"line":  {number}}}')
-        for number in range(count)
-    ]
-    vectors = [
-        (10 + number, "model", struct.pack("<64f", *(number / (n + 1) for n in range(64))))
-        for number in range(count)
-    ]
-    with closing(sqlite3.connect(home / "portico.db")) as database, database:
-        database.executemany("insert into chunks values (?, ?, ?, ?, ?, ?, ?)", chunks)
-        database.executemany("insert into vectors values (?, ?, ?)", vectors)
-        database.execute("update sqlite_sequence set seq = seq + 100 where name = 'chunks'")  # deleted chunks
-
-
-def tree(home: Path) -> dict[str, str]:
-    """Return the digest of each file of a home, except for its lock."""
-    return {
-        str(path.relative_to(home)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in home.rglob("*")
-        if path.is_file() and path.name != "daemon.lock"
-    }
-
-
-def content(home: Path) -> dict[str, list[str]]:
-    """Return all rows of all tables, with rows and columns in an order of their own."""
-    return {
-        name: sorted(repr(sorted(row.items())) for row in each)
-        for name, each in rows(home / "portico.db").items()
-    }
-
-
 def digests(done: Done) -> dict[str, tuple[int, str]]:
     return {row["name"]: (row["rows"], row["sha256"]) for row in done.json["tables"]}
-
-
-def killed(points: list[int], *arguments: str) -> list[int]:
-    """Run a command that is killed at each of the points, and return the status of each run."""
-    program = [sys.executable, str(KILLING), ",".join(map(str, points)), *arguments]
-    done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment())
-    assert done.returncode == 0, done.stderr
-    return [int(line) for line in done.stdout.split()]
 
 
 def test_a_home_is_the_same_after_a_way_to_postgresql_and_a_bucket_and_back(
@@ -178,35 +105,6 @@ def test_ids_continue_after_those_of_removed_rows(
         assert database.execute(f"{insert} returning id").fetchone()[0] == last + 2
 
 
-@pytest.mark.process
-def test_a_migration_killed_at_ten_points_of_either_way_loses_nothing(
-    home: Path, server: postgres.Server, migrate: Migrate, tmp_path: Path
-) -> None:
-    fill(home, 3_000)
-    before, url, back, files = (
-        tree(home),
-        server.new(),
-        tmp_path / "back",
-        ("--files", str(tmp_path / "files")),
-    )
-    points = [3 + 28 * number for number in range(10)]
-    assert killed(points, "migrate", *files, str(home), url) == [-signal.SIGKILL] * 10
-    daemon = Database(url)
-    with closing(daemon), pytest.raises(Unavailable, match="portico migrate") as caught:
-        daemon.prepare()
-    assert caught.value.code == "migration_interrupted", "no daemon serves half of the data"
-    there = migrate(home, url, *files)
-    assert there.json["continued"] and there.json["status"] == "migrated"
-    assert tree(home) == before
-    assert killed(points, "migrate", *files, url, str(back)) == [-signal.SIGKILL] * 10
-    returned = migrate(url, back, *files)
-    assert returned.json["continued"] and digests(returned) == digests(there)
-    assert content(back) == content(home)
-    assert {name for name in tree(back) if name.startswith("blobs/")} == {
-        name for name in before if name.startswith("blobs/")
-    }
-
-
 def used(home: Path, server: postgres.Server, target: str) -> None:
     """Fill a target as a daemon does."""
     database = Database(target)
@@ -228,7 +126,8 @@ def unstorable(home: Path, server: postgres.Server, target: str) -> None:
 def begun_elsewhere(home: Path, server: postgres.Server, target: str) -> None:
     other = home.with_name("other")
     shutil.copytree(home, other)
-    killed([40], "migrate", str(other), target)
+    with Victim(environment()) as victim:
+        assert victim.run(40, "migrate", str(other), target, events="transactions") is None
 
 
 def without_database(home: Path, server: postgres.Server, target: str) -> None:
@@ -361,15 +260,18 @@ def test_a_daemon_on_the_target_serves_what_the_home_has(
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_a_hundred_thousand_chunks_killed_ten_times_have_equal_digests(
-    home: Path, server: postgres.Server, migrate: Migrate, tmp_path: Path
+@pytest.mark.timeout(600 + 60 * KILLS)
+def test_a_hundred_thousand_chunks_have_equal_digests_after_kills(
+    home: Path, server: postgres.Server, migrate: Migrate, victim: Victim, tmp_path: Path
 ) -> None:
     fill(home, 100_000)
     url, back, files = server.new(), tmp_path / "back", ("--files", str(tmp_path / "files"))
-    points = [60 + 22 * number for number in range(10)]
-    assert killed(points, "migrate", *files, str(home), url) == [-signal.SIGKILL] * 10
+    points = random.Random(48).choices(range(60, 280), k=KILLS)
+    for point in points:
+        victim.run(point, "migrate", *files, str(home), url, events="transactions")
     there = migrate(home, url, *files)
-    assert killed(points, "migrate", *files, url, str(back)) == [-signal.SIGKILL] * 10
+    for point in points:
+        victim.run(point, "migrate", *files, url, str(back), events="transactions")
     returned = migrate(url, back, *files)
     assert digests(returned) == digests(there)
     assert digests(there)["chunks"][0] > 100_000
