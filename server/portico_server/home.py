@@ -45,6 +45,8 @@ class Home:
         self.path = path
         self._note = path / "daemon.json"
         self._lock: int | None = None
+        self.completed_restore: swap.CompletedRestore | None = None
+        """The restore that was interrupted before the lock, if any. The lock completes it."""
 
     def __enter__(self) -> Home:
         try:
@@ -70,7 +72,7 @@ class Home:
                 code="home_in_use",
             )
         try:
-            swap.tidy(self.path)
+            self.completed_restore = swap.tidy(self.path)
         except (OSError, ValueError) as error:
             os.close(self._lock)
             self._lock = None

@@ -107,9 +107,13 @@ def _restore(path: Path, settings: Settings, *, replace: bool, dry_run: bool) ->
                 "files": [{"name": name, "bytes": archive.size(name)} for name in archive.names()],
             }
         paths = [path for path in (settings.home, *settings.home.parents) if not path.exists()]
-        with Home(settings.home):
+        with Home(settings.home) as locked_home:
             try:
-                aside = restore(archive, settings.home, replace=replace, report=_Progress())
+                completed = locked_home.completed_restore
+                if completed is not None and completed.archive == archive.digest:
+                    aside = completed.aside
+                else:
+                    aside = restore(archive, settings.home, replace=replace, report=_Progress())
             except PorticoError:
                 if paths:
                     _remove_empty(settings.home, paths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,12 @@ class BackupArchive:
     def close(self) -> None:
         """Close the file."""
         self._archive.close()
+
+    @property
+    def digest(self) -> str:
+        """Return a digest that only archives with the same contents and time share."""
+        identity = json.dumps([self.contents.created_at, self.contents.sums], sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()
 
     def names(self) -> Sequence[str]:
         """Return the names of the entries."""
@@ -147,7 +154,7 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, report: Backup
         path.mkdir(mode=0o700)
         archive.unpack(path, report)
         check_database(path / layout.DATABASE)
-        return swap.replace(home, old)
+        return swap.replace(home, old, archive.digest).aside
     except OSError as error:
         raise _explain(error, home) from error
     finally:

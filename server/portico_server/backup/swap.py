@@ -12,9 +12,17 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from portico_server.backup import layout
+
+
+class CompletedRestore(NamedTuple):
+    """A restore whose contents are in the home. ``archive`` is the digest of its archive."""
+
+    archive: str
+    aside: Path | None
+    """The folder of the previous contents, if any."""
 
 
 def holds(home: Path) -> list[str]:
@@ -28,16 +36,16 @@ def holds(home: Path) -> list[str]:
     )
 
 
-def replace(home: Path, old: Sequence[str]) -> Path | None:
-    """Replace ``old`` with the unpacked contents; return the folder that ``old`` was moved to. The caller holds the
-    home's lock.
+def replace(home: Path, old: Sequence[str], archive: str) -> CompletedRestore:
+    """Replace ``old`` with the unpacked contents of the archive that has this digest. The caller holds the home's
+    lock.
     """
     aside = f"{layout.ASIDE_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}" if old else None
     while aside and (home / aside).exists():
         aside += "x"
     draft = home / layout.PLAN_DRAFT
     with draft.open("w", encoding="utf-8") as file:
-        json.dump({"old": list(old), "aside": aside}, file)
+        json.dump({"old": list(old), "aside": aside, "archive": archive}, file)
         file.flush()
         os.fsync(file.fileno())
     _flush_tree(home / layout.RESTORING)
@@ -46,10 +54,8 @@ def replace(home: Path, old: Sequence[str]) -> Path | None:
     return finish(home)
 
 
-def finish(home: Path) -> Path | None:
-    """Finish an interrupted restore; return the folder of the old contents, if any. The caller holds the home's
-    lock.
-    """
+def finish(home: Path) -> CompletedRestore:
+    """Finish an interrupted restore. The caller holds the home's lock."""
     plan: dict[str, Any] = json.loads((home / layout.PLAN).read_text(encoding="utf-8"))
     aside = home / plan["aside"] if plan["aside"] else None
     if aside is not None:
@@ -67,22 +73,20 @@ def finish(home: Path) -> Path | None:
     (home / layout.PLAN).unlink()
     shutil.rmtree(unpacked_path, ignore_errors=True)
     flush(home)
-    return aside
+    return CompletedRestore(plan.get("archive", ""), aside)
 
 
-def tidy(home: Path) -> bool:
+def tidy(home: Path) -> CompletedRestore | None:
     """Complete an interrupted restore and remove what a killed command left, on every start that uses a home.
 
-    Return whether a restore was completed.
+    Return the restore if it was completed.
     """
-    has_finished = (home / layout.PLAN).exists()
-    if has_finished:
-        finish(home)
+    completed = finish(home) if (home / layout.PLAN).exists() else None
     (home / layout.PLAN_DRAFT).unlink(missing_ok=True)
     for name in (layout.STAGING, layout.RESTORING):
         if (home / name).is_dir():
             shutil.rmtree(home / name, ignore_errors=True)
-    return has_finished
+    return completed
 
 
 def _flush_tree(folder: Path) -> None:

@@ -23,7 +23,7 @@ from portico_server.backup.restore import BackupArchive
 from portico_server.core.errors import Unavailable
 from portico_server.db.database import Database
 
-KILLS = count_kills(3)
+KILLS = count_kills(2)
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300 + 30 * KILLS)]
 
@@ -106,7 +106,7 @@ def test_a_restore_that_is_killed_is_completed_by_the_same_command(
 
     prepare()
     for is_killed in kill_often(victim, total, *command):
-        if is_killed:
+        if is_killed and (not new.exists() or tree(new) != restored):
             assert victim.run(0, *command)
         [aside] = [*new.glob(f"{layout.ASIDE_PREFIX}*")] if old else [None]
         if aside is not None:

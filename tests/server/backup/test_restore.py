@@ -379,6 +379,31 @@ def test_killed_at_any_step_a_restore_is_undone_or_finished_by_the_next_start(
     assert outcomes[0] is False and outcomes[-1] is True and outcomes.count(True) > 3
 
 
+@pytest.mark.parametrize(("is_same", "code"), [(True, ""), (False, "home_not_empty")])
+def test_a_command_whose_archive_an_interrupted_restore_has_unpacked_completes_it(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_same: bool, code: str
+) -> None:
+    def interrupt(_home: Path) -> None:
+        raise KeyboardInterrupt
+
+    def change(_entries: dict[str, bytes], manifest: dict[str, Any]) -> None:
+        manifest["created_at"] += 1
+
+    home = tmp_path / "home"
+    with monkeypatch.context() as patch:
+        patch.setattr(swap, "finish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            put_back(archive, home)
+    assert (home / layout.PLAN).exists()
+    repeated = archive if is_same else rewritten(archive, tmp_path / "other.zip", change)
+    command = [sys.executable, "-m", "portico_server", "restore", str(repeated), "--home", str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result.get("error", {}).get("code", "") == code
+    assert tree(home)[layout.blob(DIGEST)] == BLOB
+    assert sorted(os.listdir(home)) == ["adapters", "blobs", "daemon.lock", "portico.db"]
+
+
 def test_what_cannot_be_finished_is_said(tmp_path: Path) -> None:
     (tmp_path / layout.PLAN).write_text("not JSON")
     with pytest.raises(PorticoError, match="cannot be finished") as caught:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import stat
@@ -18,6 +19,7 @@ import pytest
 from tests.api_server import api_server
 from tests.client.cli.conftest import Command
 from tests.daemon import Daemon, environment, running
+from tests.kills import count_kills
 
 from portico import AsyncClient, Client
 from portico.errors import Conflict, ConnectionLost, Forbidden
@@ -29,6 +31,8 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.runs.artifacts import NewArtifact
 from portico_server.settings import load
+
+KILLS = count_kills(1)
 
 QUESTIONS = ("which port does the lighthouse listen on", "how long is bread baked", "雪莲花生长在哪里")
 FLOW = {"step": {"op": "llm", "model": "echo"}}
@@ -196,31 +200,31 @@ async def test_a_file_that_is_removed_while_its_backup_is_sent_is_in_it(tmp_path
         assert len(await client.files.content(large.id)) == 256 * 4096 * 12
 
 
+@pytest.mark.timeout(300 + 30 * KILLS)
 async def test_a_daemon_that_is_killed_while_it_sends_leaves_nothing_behind(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    with running(home) as daemon:
-        async with AsyncClient(daemon.url) as client:
-            await client.files.add(random_bytes(6 * BLOCK_BYTES), filename="large.bin")
+    home, dice = tmp_path / "home", random.Random(48)
+    with running(home) as daemon, Client(daemon.url) as client:
+        client.files.add(dice.randbytes(6 * BLOCK_BYTES), filename="large.bin")
+    for _ in range(KILLS):
+        # What is still to be sent by then does not fit into the buffers of the connection.
+        end = dice.randrange(2 * BLOCK_BYTES)
+        with running(home) as daemon:
+            assert not (home / layout.STAGING).exists()
+            async with AsyncClient(daemon.url) as sender:
 
-            def kill(_size: int) -> None:
-                daemon.process.send_signal(signal.SIGKILL)
+                def kill(size: int, end: int = end, daemon: Daemon = daemon) -> None:
+                    if size > end:
+                        daemon.process.send_signal(signal.SIGKILL)
 
-            with pytest.raises(ConnectionLost):
-                await client.backup(tmp_path / "b.zip", told=kill)
-    assert not [name for name in os.listdir(tmp_path) if name.startswith("b.zip")]
-    assert (home / layout.STAGING).is_dir(), "it was killed while it held a copy"
+                with pytest.raises(ConnectionLost):
+                    await sender.backup(tmp_path / "b.zip", told=kill)
+        assert not [name for name in os.listdir(tmp_path) if name.startswith("b.zip")]
+        assert (home / layout.STAGING).is_dir(), "it was killed while it held a copy"
     with running(home) as again:
         assert not (home / layout.STAGING).exists()
         with Client(again.url) as blocking:
             assert blocking.backup(tmp_path / "b.zip").missing == 0
             assert [file.filename for file in blocking.files.list()] == ["large.bin"]
-
-
-def random_bytes(size: int) -> bytes:
-    """Return incompressible bytes."""
-    import random
-
-    return random.Random(7).randbytes(size)
 
 
 def test_a_home_is_backed_up_restored_and_vacuumed_by_commands_without_a_daemon(
