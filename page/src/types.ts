@@ -1529,7 +1529,7 @@ export interface Store {
   links: boolean;
   index: string;
   next_index: string | null;
-  rights: string | Record<string, string[]> | null;
+  rights: string | Record<string, string[] | Record<string, string[]>> | null;
   file_counts: FileCounts;
   problem: string | null;
   skipped: Record<string, number>;

@@ -80,9 +80,9 @@ RightsOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--rights",
-        metavar="source|off|PREFIX=GROUP[,GROUP]",
+        metavar="source|off|PREFIX=GROUP[,GROUP]|NAME=GROUP[,GROUP]",
         help="Who may read the mirrored files: groups that may read them at the source, or groups by the beginnings "
-        "of file names (repeatable; * for everybody).",
+        "of file names (repeatable; * for everybody). After --rights source, more options map names of the source.",
     ),
 ]
 Steps = Annotated[
@@ -287,7 +287,11 @@ def access(
         ("groups", ", ".join(answer.groups) or None),
         *(("needs one of", ", ".join(groups) or "nobody") for groups in answer.readers or ()),
         *(
-            (f"source, {rule.place or 'all names'}", ", ".join(rule.groups) or "nobody")
+            (
+                f"source, {rule.place or 'all names'}",
+                (", ".join(rule.groups) or "nobody")
+                + (f" (from {', '.join(rule.names)})" if rule.names else ""),
+            )
             for rule in answer.source
         ),
     )
@@ -513,24 +517,31 @@ def _show_synced(client: Client, store: Store, as_json: bool) -> None:
         )
 
 
-def _rights_of(options: Sequence[str] | None) -> str | dict[str, list[str]] | None:
-    """Return the rights that the options state: ``source``, ``off``, or lists of groups by prefix."""
+def _rights_of(options: Sequence[str] | None) -> str | dict[str, Any] | None:
+    """Return the rights that the options state: ``source``, ``off``, lists of groups by prefix, or after ``source``
+    lists of groups by the names of the source.
+    """
     if not options:
         return None
     if len(options) == 1 and "=" not in options[0]:
         return options[0]
-    prefixes = [option.rpartition("=") for option in options]
+    is_mapped = options[0] == "source"
+    prefixes = [option.rpartition("=") for option in options[is_mapped:]]
     if not all(sign for _, sign, _ in prefixes):
         raise InvalidRequest(
-            "Expected --rights source, --rights off, or only prefixes with groups, such as --rights finance/=finance.",
+            "Expected --rights source, --rights off, or only prefixes with groups, such as --rights finance/=finance; "
+            "names of the source follow --rights source.",
             param="rights",
         )
-    return {prefix: groups.split(",") for prefix, _, groups in prefixes}
+    groups_by_name = {prefix: groups.split(",") for prefix, _, groups in prefixes}
+    return {"source": groups_by_name} if is_mapped else groups_by_name
 
 
-def _format_rights(rights: str | Mapping[str, Sequence[str]] | None) -> str | None:
+def _format_rights(rights: str | Mapping[str, Any] | None) -> str | None:
     if rights is None or isinstance(rights, str):
         return rights
+    if isinstance(names := rights.get("source"), Mapping):
+        return f"source, {_format_rights(names)}"
     return ", ".join(f"{prefix}={','.join(groups)}" for prefix, groups in rights.items())
 
 

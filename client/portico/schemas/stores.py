@@ -63,7 +63,7 @@ class Store:
     """
     next_index: str | None
     """The index to which the vectors are moving, if any."""
-    rights: str | Mapping[str, tuple[str, ...]] | None
+    rights: str | Mapping[str, tuple[str, ...] | Mapping[str, tuple[str, ...]]] | None
     """Who may read the mirrored files; see ``StoreRequest``. Null if all readers of the store may."""
     file_counts: FileCounts
     problem: str | None
@@ -129,11 +129,12 @@ class LinkedPassage:
 @dataclass(frozen=True, slots=True)
 class SourceRule:
     """What a source states now for a file or a folder, or for names with a prefix: who may read it. ``*`` means
-    everybody.
+    everybody. ``names`` are the users and groups of the source, if the store maps them to ``groups``.
     """
 
     place: str
     groups: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

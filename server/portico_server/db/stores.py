@@ -71,7 +71,7 @@ class StoreRow:
     has_review: bool = False
     index: IndexName = EMBEDDED
     next_index: IndexName | None = None
-    rights: str | Mapping[str, Sequence[str]] | None = None
+    rights: str | Mapping[str, Sequence[str]] | Mapping[str, Mapping[str, Sequence[str]]] | None = None
 
     @property
     def expires_at(self) -> float | None:

@@ -10,7 +10,13 @@ from portico_server.core.principal import Principal
 from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.sources.posix_rights import PosixRights
-from portico_server.knowledge.sources.rights import SOURCE, deciding_prefix
+from portico_server.knowledge.sources.rights import (
+    adopts_source,
+    deciding_prefix,
+    prefixes,
+    source_names,
+    to_groups,
+)
 from portico_server.knowledge.store import store_scopes
 
 
@@ -68,11 +74,20 @@ def _decide(row: StoreRow, file: StoreFileRow, caller: Principal) -> tuple[bool,
 
 
 async def _source_rules(row: StoreRow, file: StoreFileRow) -> tuple[SourceRule, ...]:
-    if row.rights == SOURCE and row.folder is not None:
+    if adopts_source(row.rights) and row.folder is not None:
         folder = Path(row.folder)
         rules = await pools.FILES.run(lambda: PosixRights(folder).rules(folder / file.filename))
-        return tuple(SourceRule(place, tuple(groups)) for place, groups in rules)
-    if row.rights is None or isinstance(row.rights, str):
+        groups_by_name = source_names(row.rights)
+        return tuple(
+            SourceRule(
+                place,
+                tuple(dict.fromkeys(to_groups(names, groups_by_name))),
+                () if groups_by_name is None else tuple(names),
+            )
+            for place, names in rules
+        )
+    groups_by_prefix = prefixes(row.rights)
+    if groups_by_prefix is None:
         return ()
-    prefix = deciding_prefix(file.filename, row.rights)
-    return () if prefix is None else (SourceRule(prefix, tuple(row.rights[prefix])),)
+    prefix = deciding_prefix(file.filename, groups_by_prefix)
+    return () if prefix is None else (SourceRule(prefix, tuple(groups_by_prefix[prefix])),)

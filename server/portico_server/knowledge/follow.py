@@ -37,7 +37,7 @@ from portico_server.knowledge.sources.folder import FolderSource
 from portico_server.knowledge.sources.limits import SourceLimits
 from portico_server.knowledge.sources.mailbox import MailSource
 from portico_server.knowledge.sources.repository import GitSource
-from portico_server.knowledge.sources.rights import SOURCE
+from portico_server.knowledge.sources.rights import adopts_source
 from portico_server.knowledge.sources.source import StoreSource
 from portico_server.knowledge.sources.web import WebSource
 from portico_server.knowledge.sources.webdav import WebDavSource
@@ -159,7 +159,7 @@ class SourceFollower:
                 pictures=pictures,
                 recordings=recordings,
                 changed_paths=changed_paths,
-                has_rights=row.rights == SOURCE,
+                has_rights=adopts_source(row.rights),
             )
         if row.source is None:
             raise follows_nothing(row)
@@ -187,7 +187,15 @@ class SourceFollower:
             login = spec.login_of(
                 self._settings.source_logins, source_spec.addresses[0].removeprefix(spec.WEBDAV)
             )
-            return WebDavSource(source_spec, self._fetcher, self._files, notes, limits, login)
+            return WebDavSource(
+                source_spec,
+                self._fetcher,
+                self._files,
+                notes,
+                limits,
+                login,
+                has_rights=adopts_source(row.rights),
+            )
         if source_spec.kind == "imap":
             folder = spec.MailAddress.parse(source_spec.addresses[0])
             login = spec.login_of(self._settings.source_logins, folder.written())

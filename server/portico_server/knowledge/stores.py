@@ -242,7 +242,7 @@ class StoreService:
             )  # because a caller who follows a folder of this machine can read its contents
             folder = existing_folder(folder)
         checked_source = None if source is None else self._check_source(source, folder, caller)
-        checked_rights = check_rights(rights, has_rights=folder is not None)
+        checked_rights = check_rights(rights, has_rights=_has_rights(folder, checked_source))
         if checked_rights is not None and folder is None and source is None:
             raise _no_source_of_rights(name)
         if index != EMBEDDED:
@@ -373,7 +373,11 @@ class StoreService:
             caller.require("admin")  # because only an admin chooses the source
             if not follows(replace(row, source=changes.get("source", row.source))):
                 raise _no_source_of_rights(row.name)
-            has_rights = row.folder is not None and "source" not in changes
+            has_rights = (
+                _has_rights(None, changes["source"])
+                if "source" in changes
+                else _has_rights(row.folder, row.source)
+            )
             changes = {**changes, "rights": check_rights(changes["rights"], has_rights=has_rights)}
         new: StoreRow = replace(row, **changes)
         if new.rights != row.rights:
@@ -556,6 +560,11 @@ class StoreService:
 def _followed_columns(row: StoreRow) -> tuple[Any, ...]:
     """Return the columns of which a change requires a sync."""
     return row.source, row.keep_removed, row.rights
+
+
+def _has_rights(folder: Path | str | None, source: Mapping[str, Any] | None) -> bool:
+    """Return whether a source has rights that a store can adopt."""
+    return folder is not None or (source is not None and source["kind"] == "webdav")
 
 
 def _no_source_of_rights(name: str) -> InvalidRequest:

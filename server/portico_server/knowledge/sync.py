@@ -29,7 +29,14 @@ from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.sources.fetch import source_too_large
-from portico_server.knowledge.sources.rights import readers_by_name
+from portico_server.knowledge.sources.rights import (
+    UNKNOWN_RIGHTS,
+    prefixes,
+    readers,
+    readers_by_name,
+    source_names,
+    to_groups,
+)
 from portico_server.knowledge.sources.source import FetchFailure, StoreSource, Unchanged
 from portico_server.knowledge.walk import SourceEntry, Walk
 
@@ -112,6 +119,7 @@ class SourceSync:
         if not walk.files and walk.only is None:
             message = f"The {source.address} contains no readable documents. Add some, and sync again."
             await context.emit(Progressed("scan", message))
+        await _report_unknown_rights(store, source, walk, context)
         if walk.skipped:
             logger.info("store %s: skipped %s", store.name, walk.skipped)
         await self._remember(store, walk)
@@ -160,9 +168,13 @@ class SourceSync:
         walk.keeps_removed |= store.keep_removed
         if walk.keeps_removed and store.source is not None:
             walk.max_files = self._max_files
-        if isinstance(store.rights, Mapping):
-            for name, source_entry in walk.files.items():
-                walk.files[name] = replace(source_entry, readers=readers_by_name(name, store.rights))
+        groups_by_prefix, groups_by_name = prefixes(store.rights), source_names(store.rights)
+        for name, source_entry in walk.files.items():
+            if groups_by_prefix is not None:
+                walk.files[name] = replace(source_entry, readers=readers_by_name(name, groups_by_prefix))
+            elif groups_by_name is not None and source_entry.readers is not None:
+                sets = [to_groups(names, groups_by_name) for names in source_entry.readers]
+                walk.files[name] = replace(source_entry, readers=readers(sets))
         return walk
 
     async def _set_readers(self, store: StoreRow, walk: Walk) -> None:
@@ -170,12 +182,12 @@ class SourceSync:
         if store.rights is None:
             return
         changes: dict[str, Sequence[Sequence[str]] | None] = {}
-        for file_id, name, readers in await self._database.read(store_files.readers, store.id):
+        for file_id, name, old_readers in await self._database.read(store_files.readers, store.id):
             source_entry = walk.files.get(name)
             if source_entry is None and not walk.is_unknown(name):
                 continue
             new_readers = None if source_entry is None else source_entry.readers
-            if new_readers != readers:
+            if new_readers != old_readers:
                 changes[file_id] = new_readers
         if changes:
             await self._database.write(store_files.set_readers, store.id, changes)
@@ -366,6 +378,16 @@ def _mirrored(
         None if old is None else old.file_id,
         source_entry.readers,
     )
+
+
+async def _report_unknown_rights(store: StoreRow, source: StoreSource, walk: Walk, context: Context) -> None:
+    """Report files whose rights the source does not state."""
+    count = sum(source_entry.readers is None for source_entry in walk.files.values())
+    if store.rights is None or not count:
+        return
+    message = f"The {source.address} does not state who may read {count:,} of {len(walk.files):,} files. {UNKNOWN_RIGHTS}"
+    logger.warning("store %s: %s", store.name, message)
+    await context.emit(Progressed("scan", message))
 
 
 def _require_some(source: StoreSource, walk: Walk, file_rows: Mapping[str, StoreFileRow]) -> None:

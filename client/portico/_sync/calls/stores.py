@@ -48,7 +48,7 @@ class Stores(Group):
         search: Mapping[str, Any] | None = None,
         links: bool | None = None,
         index: str | None = None,
-        rights: str | Mapping[str, Sequence[str]] | None = None,
+        rights: str | Mapping[str, Sequence[str] | Mapping[str, Sequence[str]]] | None = None,
     ) -> Store:
         """Create a store. A store with a folder or a source also becomes an app, unless ``app`` is false.
 
@@ -101,7 +101,7 @@ class Stores(Group):
         guard: str | None = None,
         links: bool | None = None,
         index: str | None = None,
-        rights: str | Mapping[str, Sequence[str]] | None = None,
+        rights: str | Mapping[str, Sequence[str] | Mapping[str, Sequence[str]]] | None = None,
     ) -> Store:
         """Change a store: its description, embedding model, vector weight, index, answer mode, or links between
         its passages. Or pause or resume following its source.

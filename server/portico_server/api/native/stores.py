@@ -81,9 +81,10 @@ class StoreRequest(BaseModel, extra="forbid"):
     """Where the store's vectors are searched: ``embedded`` in the daemon's memory, ``qdrant`` in its files, or
     ``pgvector`` in its PostgreSQL.
     """
-    rights: str | dict[str, list[str]] = "off"
+    rights: str | dict[str, list[str] | dict[str, list[str]]] = "off"
     """Who may read the mirrored files: ``off`` (all readers of the store), ``source`` (the groups that may read them at
     the source), or groups by the beginnings of file names; the longest decides, and ``*`` is the group of all readers.
+    ``{"source": {NAME: [GROUP]}}`` maps the users and groups of the source to groups; other names grant nothing.
     """
 
 
@@ -127,7 +128,7 @@ class StoreChange(BaseModel, extra="forbid"):
     """What happens to changes that turn answers of guard questions wrong: ``hold``, ``warn`` or ``off``."""
     links: bool | None = None
     index: IndexName | None = None
-    rights: str | dict[str, list[str]] | None = None
+    rights: str | dict[str, list[str] | dict[str, list[str]]] | None = None
     """Who may read the mirrored files, see ``StoreRequest``. Only an admin can change this. Until the sync that follows
     has ended, nobody else may read them.
     """

@@ -2,7 +2,7 @@
 only where a list is read.
 
 Sitemaps: https://www.sitemaps.org/protocol.html · RSS: https://www.rssboard.org/rss-specification · Atom: RFC 4287
-WebDAV: RFC 4918
+WebDAV: RFC 4918 and 3744
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from lxml import etree
 from portico_server.core.dataclass import dataclass
 from portico_server.core.html import declared_charset, local_name, parse
 from portico_server.core.words import whole_number
+from portico_server.knowledge.sources.rights import Readers
+from portico_server.knowledge.sources.webdav_rights import readers_of
 
 MAX_LIST_BYTES = 50 * 1024 * 1024
 """Maximum size of a list in bytes, before and after decompression. It is the limit of the sitemap protocol."""
@@ -34,7 +36,7 @@ class Sitemap:
 @dataclass(frozen=True, slots=True)
 class Member:
     """The properties that a WebDAV server reports for a folder or file, unchanged. ``size`` is 0 if the server does
-    not report it.
+    not report it. ``readers`` are ``None`` if the server reports no access control list.
     """
 
     href: str
@@ -42,10 +44,11 @@ class Member:
     size: int = 0
     modified: str = ""
     tag: str = ""
+    readers: Readers | None = None
 
 
-def members(data: bytes) -> list[Member]:
-    """Parse the response to ``PROPFIND``. Raises `ValueError` if the response is invalid."""
+def members(data: bytes, host: str) -> list[Member]:
+    """Parse the response of ``host`` to ``PROPFIND``. Raises `ValueError` if the response is invalid."""
     options = {"resolve_entities": False, "no_network": True, "remove_comments": True, "remove_pis": True}
     found_members: list[Member] = []
     try:
@@ -54,7 +57,7 @@ def members(data: bytes) -> list[Member]:
         ):
             if node.getroottree().docinfo.doctype:
                 raise ValueError("it declares a document type")
-            if (member := _member(node)) is not None:
+            if (member := _member(node, host)) is not None:
                 found_members.append(member)
             node.clear()
             while (before := node.getprevious()) is not None:
@@ -66,7 +69,7 @@ def members(data: bytes) -> list[Member]:
     return found_members
 
 
-def _member(response: etree._Element) -> Member | None:
+def _member(response: etree._Element, host: str) -> Member | None:
     """Parse one member of the response. Return ``None`` if the server reports only an error for the member."""
     href = (response.findtext("{DAV:}href") or "").strip()
     properties = [
@@ -92,6 +95,15 @@ def _member(response: etree._Element) -> Member | None:
         whole_number(size) or 0,
         values.get("getlastmodified", ""),
         values.get("getetag", ""),
+        next(
+            (
+                readers
+                for status_block in properties
+                for prop in status_block.iterfind("{DAV:}prop")
+                if (readers := readers_of(prop, host)) is not None
+            ),
+            None,
+        ),
     )
 
 

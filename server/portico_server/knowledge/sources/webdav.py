@@ -38,17 +38,21 @@ MAX_FOLDERS = 20_000
 MAX_FOLDER_DEPTH = 64
 """Maximum depth of folders."""
 
+MAX_READERS = 1_000_000
+"""Maximum number of users and groups in the rights of all files together."""
+
 _ASKED = (
     b'<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/>'
-    b"<getlastmodified/><getetag/></prop></propfind>"
+    b"<getlastmodified/><getetag/>%b</prop></propfind>"
 )
+_RIGHTS = b"<acl/><owner/><group/>"
 
 
 class WebDavSource:
     """A WebDAV folder as a `portico_server.knowledge.sources.source.StoreSource`.
 
     Each folder is listed separately (depth 1), because many servers reject a greater depth. ``login`` is
-    ``USER:PASSWORD`` for the host, or empty.
+    ``USER:PASSWORD`` for the host, or empty. With ``has_rights``, a scan reads who may read the files.
     """
 
     def __init__(
@@ -59,7 +63,11 @@ class WebDavSource:
         notes: ETagCache,
         limits: SourceLimits,
         login: str,
+        *,
+        has_rights: bool = False,
     ) -> None:
+        self._has_rights = has_rights
+        self._readers_count = 0
         self._root = spec.addresses[0].removeprefix(WEBDAV)
         self._fetcher = fetcher
         self._files = files
@@ -80,6 +88,7 @@ class WebDavSource:
         self._fetcher.check(self._root, secure=bool(self._headers))
         walk = Walk()
         self._tags.clear()
+        self._readers_count = 0
         pending, seen_paths = [(self._root, 0)], {_path(self._root)}
         try:
             async with asyncio.timeout(SCAN_TIMEOUT_S), self._fetcher.session() as session:
@@ -95,6 +104,8 @@ class WebDavSource:
                             pending.append((at, depth + 1))
                     if len(seen_paths) > MAX_FOLDERS:
                         raise self._too_large(f"{MAX_FOLDERS:,} folders", "")
+                    if self._readers_count > MAX_READERS:
+                        raise self._too_large(f"{MAX_READERS:,} users and groups in its rights", "")
                     if len(self._tags) > self._limits.files:
                         raise self._too_large(
                             f"{self._limits.files:,} files", ", or raise the setting source_max_files"
@@ -164,7 +175,11 @@ class WebDavSource:
 
         headers = {**self._headers, "Depth": "1", "Content-Type": "application/xml; charset=utf-8"}
         async with session.open(
-            url, headers, seconds=LIST_TIMEOUT_S, method="PROPFIND", body=_ASKED
+            url,
+            headers,
+            seconds=LIST_TIMEOUT_S,
+            method="PROPFIND",
+            body=_ASKED % (_RIGHTS if self._has_rights else b""),
         ) as response:
             if _path(response.url) != _path(url) or _origin(response.url) != _origin(url):
                 raise fetch.unreadable(
@@ -175,7 +190,7 @@ class WebDavSource:
                 raise fetch.unreadable(self.address, self._reason(response.status))
             data = await fetch.read_body(response.body, listing.MAX_LIST_BYTES)
         try:
-            members = await pools.DOCUMENTS.run(listing.members, data)
+            members = await pools.DOCUMENTS.run(listing.members, data, urlsplit(url).netloc)
         except ValueError as error:
             raise fetch.unreadable(
                 self.address, f"it did not return a valid WebDAV response: {error}"
@@ -200,6 +215,7 @@ class WebDavSource:
         if _is_hidden(name):
             return  # hidden by the rules for folders
         self._tags[at] = member.tag
+        self._readers_count += sum(map(len, member.readers or ()))
         note = self._notes.of(at)
         reason = unfit_reason(
             name,
@@ -215,7 +231,7 @@ class WebDavSource:
         if reason:
             walk.skip(name, reason)
         else:
-            walk.files[name] = SourceEntry(name, at, member.size, _state(member))
+            walk.files[name] = SourceEntry(name, at, member.size, _state(member), member.readers)
 
     def _skip(self, walk: Walk, at: str, reason: str) -> None:
         """Skip a folder. The files already known in the folder are kept."""
