@@ -11,6 +11,7 @@ from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.sources.posix_rights import PosixRights
 from portico_server.knowledge.sources.rights import (
+    UNKNOWN_RIGHTS,
     adopts_source,
     deciding_prefix,
     prefixes,
@@ -61,7 +62,7 @@ def _decide(row: StoreRow, file: StoreFileRow, caller: Principal) -> tuple[bool,
         return (
             False,
             "source",
-            "The rights of the file at the source are unknown, so nobody reads it. Sync the store.",
+            f"The last sync did not learn who may read the file at the source. {UNKNOWN_RIGHTS} Then sync the store.",
         )
     for groups in file.readers:
         if caller.groups.isdisjoint(groups):

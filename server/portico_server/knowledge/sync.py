@@ -385,7 +385,10 @@ async def _report_unknown_rights(store: StoreRow, source: StoreSource, walk: Wal
     count = sum(source_entry.readers is None for source_entry in walk.files.values())
     if store.rights is None or not count:
         return
-    message = f"The {source.address} does not state who may read {count:,} of {len(walk.files):,} files. {UNKNOWN_RIGHTS}"
+    message = (
+        f"The {source.address} does not state who may read {count:,} of {len(walk.files):,} files. "
+        f"{UNKNOWN_RIGHTS}"
+    )
     logger.warning("store %s: %s", store.name, message)
     await context.emit(Progressed("scan", message))
 

@@ -68,7 +68,8 @@ def _check_names(value: Mapping[str, Any]) -> GroupsByName:
     for field in value:
         if field != SOURCE:
             raise InvalidRequest(
-                f"'{str(field)[:80]}' in 'rights' cannot occur beside names of a source.{nearest(str(field), [SOURCE])} "
+                f"'{str(field)[:80]}' in 'rights' cannot occur with names of a source."
+                f"{nearest(str(field), [SOURCE])} "
                 'Expected only "source", such as {"source": {"staff": ["employees"]}}.',
                 param="rights",
             )

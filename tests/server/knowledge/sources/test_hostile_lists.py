@@ -53,7 +53,7 @@ BODIES = {
 }
 
 PARSERS: dict[str, Callable[[bytes], Any]] = {
-    "WebDAV": listing.members,
+    "WebDAV": lambda data: listing.members(data, "harbour.example"),
     "sitemap": lambda data: listing.parse_listing(data, URL, 1_000),
     "feed": lambda data: listing.parse_listing(data, URL, 1_000),
     "Atom": lambda data: listing.parse_listing(data, URL, 1_000),

@@ -215,6 +215,12 @@ async def test_a_caller_with_some_files_adds_nothing_and_manages_nothing(
         ({"a/": "finance"}, "a list of 1 to"),
         ({"a/": [7]}, "must be a text"),
         ({"a\n": ["finance"]}, "must be a text"),
+        ({"sources": {"staff": ["employees"]}}, r"Did you mean 'source'\?"),
+        ({"source": {"staff": ["employees"]}, "a/": ["finance"]}, "cannot occur with names of a source"),
+        ({"source": {}}, "at least one name"),
+        ({"source": {"*": ["employees"]}}, "cannot be mapped"),
+        ({"source": {"staff": []}}, "a list of 1 to"),
+        ({"source": {str(number): ["employees"] for number in range(1_001)}}, "at most 1,000"),
     ],
 )
 async def test_rights_that_make_no_sense_are_refused(
@@ -227,5 +233,29 @@ async def test_rights_that_make_no_sense_are_refused(
 async def test_only_followed_sources_have_rights(shop: StoreServices) -> None:
     with pytest.raises(InvalidRequest, match="follows no source"):
         await shop.stores.create("handbook", LOCAL, rights={"a/": ["finance"]})
-    with pytest.raises(InvalidRequest, match="Only a folder"):
-        await shop.stores.create("handbook", LOCAL, source="git+https://example.com/a", rights="source")
+    for rights in ("source", {"source": {"staff": ["employees"]}}):
+        with pytest.raises(InvalidRequest, match="Only a folder"):
+            await shop.stores.create("handbook", LOCAL, source="git+https://example.com/a", rights=rights)
+
+
+async def test_names_of_a_source_are_mapped_to_groups_and_other_names_grant_nothing(
+    shop: StoreServices, folder: Path
+) -> None:
+    rights: dict[str, Any] = {"source": {GROUP: ["employees", "board"]}}
+    store = await shop.stores.create("handbook", LOCAL, folder=folder, rights=rights)
+    await shop.sync(store)
+    both = {"open.md", "sales/prices.md"}
+    assert await seen(shop, store, caller("employees")) == both
+    assert await seen(shop, store, caller("board")) == both
+    assert await seen(shop, store, caller(GROUP)) == {"open.md"}
+    assert await seen(shop, store, caller(OWNER)) == {"open.md"}
+    view = await shop.stores.get(store.id, LOCAL)
+    [row] = [row for row in (await shop.stores.contents.list(view)).data if row.filename == "sales/prices.md"]
+    access = await explain(view, row, caller("employees"))
+    assert (access.permitted, access.readers) == (True, (("board", "employees"),))
+    assert access.source[1] == SourceRule("sales", ("employees", "board"), (OWNER, GROUP))
+    rights = {"source": {OWNER: ["captains"]}}
+    store = await shop.stores.update(store.id, LOCAL, {"rights": rights})
+    await shop.sync(store)
+    assert await seen(shop, store, caller("employees")) == {"open.md"}
+    assert await seen(shop, store, caller("captains")) == both

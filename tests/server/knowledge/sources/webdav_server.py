@@ -1,7 +1,8 @@
-"""A WebDAV server for tests: WsgiDAV over a folder of files, with an optional login."""
+"""A WebDAV server for tests: WsgiDAV over a folder of files, with an optional login and access control lists."""
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from lxml import etree
 from tests.server.knowledge.sources.folder import write_files
 from wsgidav.fs_dav_provider import FilesystemProvider
 from wsgidav.wsgidav_app import WsgiDAVApp
@@ -26,6 +28,10 @@ class WebDavServer:
     url: str
     folder: Path
     instead: dict[str, tuple[str, list[tuple[str, str]], bytes]] = field(default_factory=dict)
+    acls: dict[str, str] = field(default_factory=dict)
+    """Access control lists by path, as the contents of ``DAV:acl``, with the properties ``DAV:owner`` and
+    ``DAV:group`` after them. The login may not read the list of another path.
+    """
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Method and path of each request."""
 
@@ -57,6 +63,48 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
+def _with_acls(app: Any, environ: dict[str, Any], respond: Respond, acls: dict[str, str]) -> Any:
+    """Answer a ``PROPFIND``. If the request asks for ``DAV:acl``, which WsgiDAV does not know, the answer has the
+    lists.
+    """
+    asked = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(asked)
+    begun: list[tuple[str, list[tuple[str, str]]]] = []
+    body = b"".join(app(environ, lambda status, headers, *_: begun.append((status, headers))))
+    [(status, headers)] = begun
+    if status.startswith("207") and etree.fromstring(asked).find("{DAV:}prop/{DAV:}acl") is not None:
+        root = etree.fromstring(body)
+        for response in root.iterfind("{DAV:}response"):
+            for block in response.findall("{DAV:}propstat"):
+                if block.find("{DAV:}prop/{DAV:}acl") is not None:
+                    response.remove(block)
+            acl = acls.get(unquote(response.findtext("{DAV:}href") or ""))
+            text, word = ("", "403 Forbidden") if acl is None else (acl, "200 OK")
+            values, _, properties = text.partition("</d:acl>")
+            response.append(
+                etree.fromstring(
+                    f'<d:propstat xmlns:d="DAV:"><d:prop><d:acl>{values}</d:acl>{properties}</d:prop>'
+                    f"<d:status>HTTP/1.1 {word}</d:status></d:propstat>"
+                )
+            )
+        body = etree.tostring(root)
+    respond(
+        status,
+        [(name, value) for name, value in headers if name.lower() != "content-length"]
+        + [("Content-Length", str(len(body)))],
+    )
+    return [body]
+
+
+def grant(principal: str, privilege: str = "read", action: str = "grant", more: str = "") -> str:
+    """Return an entry of a list as SabreDAV writes it. ``principal`` is a path or the element of another kind."""
+    named = principal if principal.startswith("<") else f"<d:href>{principal}</d:href>"
+    return (
+        f"<d:ace><d:principal>{named}</d:principal><d:{action}><d:privilege><d:{privilege}/></d:privilege>"
+        f"</d:{action}>{more}</d:ace>"
+    )
+
+
 @contextmanager
 def serving(folder: Path, login: str = "") -> Iterator[WebDavServer]:
     """Serve ``folder`` at ``/dav/`` on a free port of this machine; ``login`` is ``USER:PASSWORD``."""
@@ -79,6 +127,8 @@ def serving(folder: Path, login: str = "") -> Iterator[WebDavServer]:
             status, headers, body = server.instead[path]
             respond(status, [*headers, ("Content-Length", str(len(body)))])
             return [body]
+        if environ["REQUEST_METHOD"] == "PROPFIND":
+            return _with_acls(app, environ, respond, server.acls)
         return app(environ, respond)
 
     http = make_server("127.0.0.1", 0, answer, server_class=_Server, handler_class=_Quiet)
