@@ -12,19 +12,30 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-_SECRET = re.compile(r"(?i)\b(pk-|sk-|hf_|Bearer\s+)[A-Za-z0-9_\-\.=]{6,}")
+_SECRET = re.compile(
+    r"(?i)(\b(?:pk-|sk-|hf_|Bearer\s+|Basic\s+)|://[^\s:/@]{0,64}:(?=[^\s/@]{1,200}@)"
+    r"|[?&][\w-]{0,40}(?:key|token|secret|passw(?:or)?d)=)[A-Za-z0-9_\-\.=+/%~!$*,;:]{6,}"
+)
+"""Keys, passwords of addresses, and parameters of addresses that are named like secrets."""
 
 MAX_LOG_BYTES = 5 * 1024 * 1024
 BACKUP_FILES = 3
 
 
 class _RedactFilter(logging.Filter):
-    """Removes keys from all log records."""
+    """Removes keys from all log records, and from their tracebacks."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        record.msg, record.args = _SECRET.sub(r"\1…", message), None
+        record.msg, record.args = _without_secrets(record.getMessage()), None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = _without_secrets(record.exc_text)
         return True
+
+
+def _without_secrets(text: str) -> str:
+    return _SECRET.sub(r"\1…", text)
 
 
 class _TruncateFilter(logging.Filter):
@@ -45,7 +56,7 @@ class _JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = record.exc_text or self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
 
 

@@ -23,9 +23,24 @@ def log(tmp_path: Path) -> Iterator[Path]:
     root.setLevel(level)
 
 
-def test_keys_are_not_in_it(log: Path) -> None:
-    logging.getLogger("portico_server").warning("refused %s", "pk-abcdefghijklmnop")
-    assert "pk-…" in log.read_text() and "abcdefgh" not in log.read_text()
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "pk-abcdefghijklmnop",
+        "Authorization: Bearer abcdefghijklmnop",
+        "Authorization: Basic abcdefghijklmnop==",
+        "postgresql://reader:abcdefghijklmnop@host/sales",
+        "http://host/page?a=1&api_key=abcdefghijklmnop",
+    ],
+)
+def test_keys_are_neither_in_its_lines_nor_in_its_tracebacks(log: Path, secret: str) -> None:
+    logging.getLogger("portico_server").warning("refused %s", secret)
+    try:
+        raise ValueError(secret)
+    except ValueError:
+        logging.getLogger("portico_server").exception("failed")
+    text = log.read_text()
+    assert text.count("…") == 2 and "ValueError" in text and "abcdefgh" not in text
 
 
 def test_a_call_that_was_cut_off_by_the_end_of_the_daemon_is_no_traceback(log: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Final
 
 import typer
 
 from portico.cli.nouns import fields_of, print_listing, print_outcome
-from portico.cli.render import moment, plain, print_fields, print_json, print_rows, safe
+from portico.cli.render import json_text, moment, print_fields, print_json, print_rows, safe
 from portico.cli.root import group
 from portico.cli.session import AsJson, Yes, confirm, connected
 from portico.cli.sessions import find_session
@@ -117,7 +116,7 @@ def export(context: typer.Context, as_json: AsJson = False) -> None:
         facts = client.facts.list(versions=True, limit=MAX_PAGE_FACTS)
         while facts:
             for fact in facts:
-                typer.echo(json.dumps(plain(fact), ensure_ascii=False))
+                typer.echo(json_text(fact))
             facts = client.facts.list(versions=True, after=facts[-1].id, limit=MAX_PAGE_FACTS)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Control characters, characters that change the writing direction, and lone surrogates.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNESCAPED = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _BREAKS = re.compile("[\t\n\u2028\u2029]")
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -36,7 +37,13 @@ def console(*, error: bool = False) -> Console:
 
 def print_json(value: Any) -> None:
     """Print a JSON document on standard output."""
-    print(json.dumps(plain(value), ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+    print(json_text(value, indent=2 if sys.stdout.isatty() else None))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return a value as JSON that cannot control the terminal: JSON itself escapes only some control characters."""
+    text = json.dumps(plain(value), ensure_ascii=False, indent=indent)
+    return _UNESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def plain(value: Any) -> Any:

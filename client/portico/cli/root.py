@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import shlex
 import sys
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from portico.cli.render import safe
+from portico.cli.render import json_text, safe
 from portico.cli.session import Invocation, ReportedError, deferred
 from portico.errors import PorticoError
 
@@ -362,6 +361,6 @@ def run(arguments: list[str]) -> int:
 
 def _report(error: PorticoError, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(error.body().to_json(), ensure_ascii=False), file=sys.stderr)
+        print(json_text(error.body().to_json()), file=sys.stderr)
     elif not isinstance(error, ReportedError):
         typer.secho(safe(error.message), fg="red", err=True)

@@ -93,7 +93,7 @@ def tree_of(run_id: str, steps: Sequence[TraceStep], *, full: bool = False) -> T
         """Return the branch of a path. If the path has no step, such as an item of a warp, create the branch."""
         if path not in at:
             outer, name = above(path)
-            at[path] = node(outer).add(Text(name, "dim"))
+            at[path] = node(outer).add(Text(one_line(name), "dim"))
         return at[path]
 
     for step in sorted(steps, key=lambda step: (step.started_at, len(step.path))):

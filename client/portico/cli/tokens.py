@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 import typer
 
-from portico.cli.render import print_json
+from portico.cli.render import json_text, print_json
 from portico.cli.session import AsJson, connected
 
 app = typer.Typer()
@@ -33,6 +32,6 @@ def tokens(
     if as_json:
         print_json(found_tokens)
         return
-    typer.echo(" ".join(json.dumps(piece, ensure_ascii=False) for piece in found_tokens.texts or ()))
+    typer.echo(" ".join(json_text(piece) for piece in found_tokens.texts or ()))
     of = f" of {found_tokens.max_model_len}" if found_tokens.max_model_len else ""
     typer.echo(f"{found_tokens.count}{of} tokens")

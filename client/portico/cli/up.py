@@ -147,7 +147,7 @@ def _accompany(
         # The daemon serves. Even if we cannot query it, for instance because we have no key, it keeps
         # running.
         if child.process.poll() is None:
-            typer.secho(f"The daemon serves at {url}, but: {error.message}", fg="yellow", err=True)
+            typer.secho(f"The daemon serves at {url}, but: {safe(error.message)}", fg="yellow", err=True)
     if child.detached:
         _say_fetching(runs)
         return

@@ -6,6 +6,7 @@ import asyncio
 import io
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 from urllib.request import getproxies
 
@@ -17,6 +18,7 @@ from portico_server.child_environment import is_local
 from portico_server.core import agent_depth
 from portico_server.core.context import ENDS_AT
 from portico_server.core.errors import DeadlineExceeded, EngineFailed, PorticoError, retry_after_s
+from portico_server.core.secret_values import SecretValues
 from portico_server.http.client import open_session
 from portico_server.models.endpoint import Endpoint
 from portico_server.models.openai_wire import error_of
@@ -329,6 +331,7 @@ class Upstream:
         self.model = endpoint.model
         self._transport = transport
         self._endpoint = endpoint
+        self._secrets = None if endpoint.direct else endpoint.secrets()
         self._explain_break = explain
         self._idle = idle
 
@@ -345,7 +348,7 @@ class Upstream:
             response = await self._transport.post(route, payload, deadline=deadline)
             if response.status == 200:
                 return response
-            data = await read_all(response, deadline=deadline, idle=self._idle)
+            data = await self._read(response, deadline)
         except CONNECTION_ERRORS as error:
             raise await self.explain(error) from error
         raise error_of(response.status, data, self.name, retry_after_s(response.headers.get("Retry-After")))
@@ -353,17 +356,22 @@ class Upstream:
     async def read_whole(self, response: aiohttp.ClientResponse, deadline: float | None) -> bytes:
         """Return the body of a response. Raise `PorticoError`."""
         try:
-            return await read_all(response, deadline=deadline, idle=self._idle)
+            return await self._read(response, deadline)
         except CONNECTION_ERRORS as error:
             raise await self.explain(error) from error
 
     def frames(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
         """Yield the frames of a streamed answer. Raises `CONNECTION_ERRORS`; pass the error to `explain`."""
-        return read_frames(response, deadline=deadline, idle=self._idle)
+        frames = read_frames(response, deadline=deadline, idle=self._idle)
+        return frames if self._secrets is None else _without_secrets(frames, self._secrets)
 
     def pieces(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
         """Yield the bytes of an answer as they arrive. Raises `CONNECTION_ERRORS`; pass the error to `explain`."""
         return read_pieces(response, deadline=deadline, idle=self._idle)
+
+    async def _read(self, response: aiohttp.ClientResponse, deadline: float | None) -> bytes:
+        data = await read_all(response, deadline=deadline, idle=self._idle)
+        return data if self._secrets is None else self._secrets.remove_bytes(data)
 
     async def explain(self, error: BaseException) -> PorticoError:
         """Return the error for a broken connection."""
@@ -372,3 +380,9 @@ class Upstream:
         return (
             deadline_exceeded(self.name) if type(error) is TimeoutError else await self._explain_break(error)
         )
+
+
+async def _without_secrets(frames: AsyncIterator[bytes], secrets: SecretValues) -> AsyncIterator[bytes]:
+    async with aclosing(frames):  # type: ignore[type-var]
+        async for frame in frames:
+            yield secrets.remove_bytes(frame)

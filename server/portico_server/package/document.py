@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest
+from portico_server.core.secret_values import SECRET_NAME
 from portico_server.knowledge.sources import spec as store_sources
 from portico_server.models.service import ModelService
 from portico_server.models.sources import ModelSource, parse_source
@@ -39,8 +40,6 @@ SETTINGS: Final = (
     *("tool_approval", "approvals", "tool_hosts", "web_search", "web_search_url", "max_file_mb"),
 )
 """Settings that affect answers; they are packaged if they differ from the default."""
-
-_SECRET_NAME: Final = re.compile(r"(key|token|secret|passw(or)?d|authorization|credentials?)$", re.IGNORECASE)
 
 
 class VariableText(str):
@@ -498,7 +497,7 @@ class DocumentWriter:
         return value
 
     def _hidden(self, key: str, value: Any, subject: str, *place: str) -> Any:
-        secret = isinstance(value, str) and (_SECRET_NAME.search(key) is not None or _holds_secret(value))
+        secret = isinstance(value, str) and (SECRET_NAME.search(key) is not None or _holds_secret(value))
         if isinstance(value, str) and not secret and Path(value).is_absolute():
             return self._references.of("", f"'{key}' of {subject}, a path on the other machine", *place, key)
         # in 'providers', the value is the name of an environment variable
@@ -537,7 +536,7 @@ def _holds_secret(address: str) -> bool:
     try:
         parts = urlsplit(address)
         return bool(parts.username or parts.password) or any(
-            _SECRET_NAME.search(name) for name, _value in parse_qsl(parts.query)
+            SECRET_NAME.search(name) for name, _value in parse_qsl(parts.query)
         )
     except ValueError as error:
         raise InvalidRequest(f"'{address[:80]}' is not an address.", param="name") from error

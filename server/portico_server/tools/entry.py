@@ -14,6 +14,7 @@ from portico_server.core.errors import DeadlineExceeded, InvalidRequest
 from portico_server.core.origins import ORIGINS
 from portico_server.core.question import MAX_WAIT_S, NewQuestion
 from portico_server.core.request import ToolCall, ToolResult
+from portico_server.core.secret_values import SecretValues, in_address, in_headers, in_variables
 from portico_server.tools.tool import DataRule, Tool
 
 Rule: TypeAlias = Literal["", "always", "destructive", "data", "refuse", "never"]
@@ -132,6 +133,21 @@ class ToolEntry:
         """Return whether the entry offers the tool, or the operation of an API, named ``tool``."""
         is_allowed = not self.allow or any(fnmatchcase(tool, pattern) for pattern in self.allow)
         return is_allowed and not any(fnmatchcase(tool, pattern) for pattern in self.deny)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses that the entry reaches, which can contain passwords and keys."""
+        return (self.url,)
+
+    def secrets(self) -> SecretValues:
+        """Return the entry's secrets, which must reach neither a model nor a list."""
+        return SecretValues(
+            (
+                *in_variables(self.env),
+                *in_headers(self.headers),
+                *(secret for address in self.addresses for secret in in_address(address)),
+            )
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the data from which the entry can be parsed again, including secrets."""

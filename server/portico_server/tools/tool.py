@@ -17,6 +17,7 @@ from portico.schemas.artifacts import Artifact
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.request import ToolCall, ToolResult
+from portico_server.core.secret_values import SecretValues
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 
 Work: TypeAlias = Callable[[Mapping[str, Any], Context], Awaitable[ToolResult]]
@@ -65,6 +66,34 @@ class Tool:
     def acts(self) -> bool:
         """Return whether a call sends, writes, spends or executes. Built-in tools that only create files do not."""
         return not self.read_only and (self.destructive or self.open_world or self.source != "built-in")
+
+
+def without_secrets(tool: Tool, secrets: SecretValues) -> Tool:
+    """Return a tool whose description, schemas and results do not contain the secrets of its source."""
+    work, keyed = tool.work, tool.keyed
+
+    async def work_without(arguments: Mapping[str, Any], context: Context) -> ToolResult:
+        assert work is not None
+        return result_without(await work(arguments, context), secrets)
+
+    async def keyed_without(call: ToolCall, context: Context) -> ToolResult:
+        assert keyed is not None
+        return result_without(await keyed(call, context), secrets)
+
+    return replace(
+        tool,
+        title=secrets.remove(tool.title),
+        description=secrets.remove(tool.description),
+        input_schema=secrets.remove(tool.input_schema),
+        output_schema=secrets.remove(tool.output_schema),
+        work=None if work is None else work_without,
+        keyed=None if keyed is None else keyed_without,
+    )
+
+
+def result_without(result: ToolResult, secrets: SecretValues) -> ToolResult:
+    """Return a result without the secrets of the tool's source."""
+    return replace(result, text=secrets.remove(result.text), structured=secrets.remove(result.structured))
 
 
 MAX_TEXT_CHARS: Final = 100_000

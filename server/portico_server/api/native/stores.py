@@ -31,6 +31,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import Principal
 from portico_server.core.request import SearchResult
+from portico_server.core.secret_values import SecretValues, in_address
 from portico_server.core.training_passages import StorePassage
 from portico_server.knowledge.access import explain
 from portico_server.knowledge.contents import MAX_MARKED_CHARS, MAX_PAGE
@@ -453,13 +454,22 @@ def to_store(info: StoreInfo, services: ApiServices, caller: Principal) -> Store
         Store,
         row,
         name=info.name,
-        source=None if row.source is None else spec.source_of(row.source).written(),
+        source=None if row.source is None else _shown(spec.source_of(row.source).written()),
         file_counts=info.counts,
         problem=wrong or info.problem,
         skipped=dict(info.skipped),
         search=dict(row.search or {}),
         usage_bytes=info.usage_bytes,
     )
+
+
+def _shown(source: str | list[str]) -> str | list[str]:
+    """Return addresses without passwords and keys, which every reader of the store would see."""
+    addresses = [source] if isinstance(source, str) else source
+    shown_source: str | list[str] = SecretValues(
+        secret for address in addresses for secret in in_address(address)
+    ).remove(source)
+    return shown_source
 
 
 def _file(row: StoreFileRow) -> StoreFile:

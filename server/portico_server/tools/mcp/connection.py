@@ -234,7 +234,10 @@ class ServerConnection:
         runner: Runner,
     ) -> None:
         self.spec = spec
-        self._sampler = None if spec.sampling is None else Sampler(spec.name, spec.sampling, runner)
+        self._secrets = spec.secrets()
+        self._sampler = (
+            None if spec.sampling is None else Sampler(spec.name, spec.sampling, runner, self._secrets)
+        )
         self.state: State = "starting"
         self.error: str | None = None
         """The reason why the server is not available, which callers receive."""
@@ -262,7 +265,7 @@ class ServerConnection:
             try:
                 await self._hold()
             except Exception as error:  # noqa: BLE001  # anything: it is told, and the server is tried again
-                self.error = _sentence(error, next(iter(self.spec.command), ""))
+                self.error = self._secrets.remove(_sentence(error, next(iter(self.spec.command), "")))
             self._client = None
             self._ready.clear()
             self.tried.set()
@@ -293,7 +296,7 @@ class ServerConnection:
             async with asyncio.timeout(START_TIMEOUT_S):
                 client = await stack.enter_async_context(await self._connect(stack))
                 self._offer(self, await _tools(client))
-            self.card, self.reached_at = card_of(client), time.time()
+            self.card, self.reached_at = self._secrets.remove(card_of(client)), time.time()
             self.state, self.error, self._client = "ready", None, client
             self._ready.set()
             self.tried.set()
@@ -376,7 +379,7 @@ class ServerConnection:
 
     def note_loss(self, reason: str = "It ended.") -> None:
         """Mark the connection as unusable."""
-        self.error = reason
+        self.error = self._secrets.remove(reason)
         self._over.set()
         self._wake.set()
 
@@ -423,14 +426,14 @@ class ServerConnection:
                 if error.error.code != types.METHOD_NOT_FOUND:
                     raise
                 templates = []  # a server need not support templates
-            return [resource_of(resource) for resource in (*resources, *templates)]
+            return [self._secrets.remove(resource_of(resource)) for resource in (*resources, *templates)]
 
         return await self._ask(work)
 
     async def read(self, uri: str) -> list[McpContent]:
         """Return the content of the resource at ``uri``. Raise `PorticoError`."""
         resource_result = await self._ask(lambda client: client.read_resource(uri, cache_mode="bypass"))
-        return contents_of(resource_result)
+        return [self._secrets.remove(content) for content in contents_of(resource_result)]
 
     async def prompts(self) -> list[McpPrompt]:
         """Return the prompts of the server, at most `MAX_OFFERED`. Raise `PorticoError`."""
@@ -439,14 +442,16 @@ class ServerConnection:
             if client.server_capabilities.prompts is None:
                 return []
             return [
-                prompt_of(prompt) for prompt in await _pages(client.list_prompts, lambda page: page.prompts)
+                self._secrets.remove(prompt_of(prompt))
+                for prompt in await _pages(client.list_prompts, lambda page: page.prompts)
             ]
 
         return await self._ask(work)
 
     async def prompt(self, name: str, arguments: Mapping[str, str]) -> list[McpPromptMessage]:
         """Return a prompt with its arguments filled in. Raise `PorticoError`."""
-        return messages_of(await self._ask(lambda client: client.get_prompt(name, dict(arguments))))
+        result = await self._ask(lambda client: client.get_prompt(name, dict(arguments)))
+        return [self._secrets.remove(message) for message in messages_of(result)]
 
     async def _ask(self, work: Callable[[Client], Awaitable[T]], action: str = "request") -> T:
         """Send a request to the server. Raise `Conflict` and `InvalidRequest` that describe the problem.
@@ -477,8 +482,9 @@ class ServerConnection:
                 ) from error
             if error.error.code == types.REQUEST_TIMEOUT:
                 raise self._trouble(f"did not respond within {self.spec.timeout:g} s") from error
+            reason = self._secrets.remove(plain(error.error.message))[:1_000]
             raise InvalidRequest(
-                f"The MCP server '{self.spec.name}' refused the {action}: {plain(error.error.message)[:1_000]}",
+                f"The MCP server '{self.spec.name}' refused the {action}: {reason}",
                 code=_REFUSED,
             ) from error
         except _BROKEN as error:
@@ -506,6 +512,7 @@ class ServerConnection:
             yield
 
     def _trouble(self, problem: str) -> Conflict:
+        problem = self._secrets.remove(problem)
         return Conflict(f"The MCP server '{self.spec.name}' {problem}.", code=_FAILED)
 
 

@@ -15,6 +15,7 @@ from portico_server.core.request import ToolCall, ToolResult
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.runner import Runner
 from portico_server.tools.mcp.spec import ServerSpec
+from portico_server.tools.tool import without_secrets
 from portico_server.tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class HeldServer:
                 )
                 return
             try:
-                self._toolbox.add(tool, spec.approval)
+                self._toolbox.add(without_secrets(tool, spec.secrets()), spec.approval)
             except Conflict:
                 continue  # the name is in use: try it with the server's name as a prefix
             self.names[name] = found_tool.name

@@ -164,7 +164,10 @@ class McpHost:
 
     async def log(self, name: str, lines: int) -> list[str]:
         """Return the last lines of a server's standard error, oldest first."""
-        return await pools.FILES.run(_tail, self._find(name).log, lines)
+        server = self._find(name)
+        return [
+            server.spec.secrets().remove(line) for line in await pools.FILES.run(_tail, server.log, lines)
+        ]
 
     async def resources(self, name: str) -> list[McpResource]:
         """Return the resources of a server. Raise `PorticoError`."""
@@ -215,7 +218,7 @@ def _info(server: HeldServer) -> McpServer:
     return McpServer(
         name=spec.name,
         command=spec.command,
-        url=spec.url,
+        url=spec.secrets().remove(spec.url),
         env=tuple(sorted(spec.env)),
         headers=tuple(sorted(spec.headers)),
         state="stopped" if connection is None else connection.state,

@@ -19,6 +19,7 @@ from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.rate_bucket import RateBucket
 from portico_server.core.request import Chat, ChatReply, Message
+from portico_server.core.secret_values import SecretValues
 from portico_server.runs.runner import Runner
 from portico_server.tools.mcp.spec import SamplingSpec
 
@@ -113,8 +114,11 @@ class Sampler:
     A question is charged to the key whose request the server is processing.
     """
 
-    def __init__(self, server: str, sampling_spec: SamplingSpec, runner: Runner) -> None:
+    def __init__(
+        self, server: str, sampling_spec: SamplingSpec, runner: Runner, secrets: SecretValues
+    ) -> None:
         self._server = server
+        self._secrets = secrets
         self._spec = sampling_spec
         self._runner = runner
         model = sampling_spec.model
@@ -139,7 +143,7 @@ class Sampler:
             )
         self._calls.take(1, now)
         try:
-            chat = chat_of(params, self._spec.max_tokens)
+            chat = self._secrets.remove(chat_of(params, self._spec.max_tokens))
             owner, model = self._turns.key or None, self._spec.model
             async with self._turns.asking():
                 reply = await self._runner.call(OPERATION, model, chat, self._caller, owner=owner)

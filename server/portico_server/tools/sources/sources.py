@@ -21,7 +21,7 @@ from portico_server.tools.sources.database import tools_of
 from portico_server.tools.sources.function_packages import FunctionPackages
 from portico_server.tools.sources.process import Functions
 from portico_server.tools.sources.spec import ToolSpec, parse
-from portico_server.tools.tool import Tool
+from portico_server.tools.tool import Tool, without_secrets
 from portico_server.tools.toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
@@ -217,7 +217,13 @@ class AddedTools:
         # Unless the operator sets a group, all tools of an addition form a group with the addition's name.
         several = spec.kind in ("openapi", "database") or spec.function.endswith(":*")
         group = spec.group or (spec.name if several else "")
-        return [replace(tool, group=group, cost=spec.cost) for tool in await self._build(source)]
+        secrets = spec.secrets()
+        try:
+            tools = await self._build(source)
+        except PorticoError as error:
+            error.message = secrets.remove(error.message)
+            raise
+        return [without_secrets(replace(tool, group=group, cost=spec.cost), secrets) for tool in tools]
 
     async def _build(self, source: _HeldSource) -> list[Tool]:
         match source.spec.kind:
@@ -264,7 +270,10 @@ def _info(source: _HeldSource) -> ToolSource:
     return ToolSource(
         name=spec.name,
         kind=spec.kind,
-        what=" ".join(spec.command) or spec.function or spec.openapi or without_password(spec.database),
+        what=" ".join(spec.command)
+        or spec.function
+        or spec.secrets().remove(spec.openapi)
+        or without_password(spec.database),
         state=source.state,
         error=source.error,
         warning=source.warning,

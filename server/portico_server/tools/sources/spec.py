@@ -57,6 +57,10 @@ class ToolSpec(ToolEntry):
     cost: float = 0.0
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self.url, self.openapi, self.database)
+
+    @property
     def kind(self) -> Kind:
         if self.command:
             return "command"

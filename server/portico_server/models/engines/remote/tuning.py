@@ -42,9 +42,6 @@ MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 MAX_WORDS_CHARS: Final = 500
 """Maximum length, in characters, of a provider's message that is passed on."""
 
-MIN_SECRET_CHARS: Final = 6
-"""Minimum length of a key that is redacted in responses; a shorter key would match ordinary words."""
-
 MAX_LISTED: Final = 100
 """Number of newest files, jobs or deployments that are searched for an object that Portico created."""
 
@@ -73,8 +70,7 @@ class _Calls:
         self._headers = dict(endpoint.headers)
         if endpoint.key:
             self._headers["Authorization"] = f"Bearer {endpoint.key}"
-        secrets = (endpoint.key, *endpoint.headers.values())
-        self._secrets = [secret.encode() for secret in secrets if len(secret) >= MIN_SECRET_CHARS]
+        self._secrets = endpoint.secrets()
 
     async def json(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
         """Call the provider and return the JSON object of the response.
@@ -127,8 +123,7 @@ class _Calls:
                 f"'{self._provider}' cannot be reached: {failure_reason(error)}.",
                 code="upstream_unreachable",
             ) from error
-        for secret in self._secrets:
-            body = body.replace(secret, b"***")
+        body = self._secrets.remove_bytes(body)
         try:
             document = orjson.loads(body or b"null")
         except orjson.JSONDecodeError:
