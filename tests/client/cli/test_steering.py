@@ -9,11 +9,11 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from portico.citations import Place
 from portico.cli import cite, render
 from portico.cli.progress import Bars, Spinner
 from portico.cli.runs_trace import tree_of
 from portico.schemas.flows import TraceStep
+from portico.wire import Passage, Place
 
 TEXTS = {
     "title": "\x1b]0;owned\x07",
@@ -48,7 +48,7 @@ def answer(writer: Callable[[Console], cite.PlainWriter], text: str) -> None:
 
 
 def passage(text: str) -> None:
-    found = cite.Passage(1, 0.5, text, "file-1", text, place=Place(heading=text))
+    found = Passage(1, 0.5, text, "file-1", text, place=Place(heading=(text,)))
     render.console().print(cite.heading(found))
     render.console().print(cite.excerpt(found, [(0, 2)]))
 
@@ -67,7 +67,7 @@ OUTPUTS: dict[str, Callable[[str], None]] = {
     "answer": lambda text: answer(cite.PlainWriter, text),
     "answer in Markdown": lambda text: answer(cite.MarkdownWriter, text),
     "passage": passage,
-    "trace": lambda text: render.console().print(tree_of(text, [step(text)], full=True)),
+    "trace": lambda text: render.console().print(tree_of("run_1", [step(text)], full=True)),
     "progress": progress,
 }
 
