@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from portico.cli.render import safe
 from portico.cli.session import AsJson, daemon_command, exit_code, invocation, local_settings, note
 from portico.errors import InvalidRequest, PorticoError, from_body
 from portico.wire import ErrorBody
