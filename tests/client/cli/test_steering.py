@@ -37,7 +37,9 @@ OWN = re.compile(r"\x1b\[[\d;]*m|\x1b\[\?25[hl]|\x1b\[1A|\x1b\[2K|\r")
 
 def step(text: str) -> TraceStep:
     error = {"message": text}
-    return TraceStep(f"{text}.{text}", "tool", "failed", 1, text, {text: text}, error, 0.0, 1.0, 0, 0, 0, False)
+    return TraceStep(
+        f"{text}.{text}", "tool", "failed", 1, text, {text: text}, error, 0.0, 1.0, 0, 0, 0, False
+    )
 
 
 def answer(writer: Callable[[Console], cite.PlainWriter], text: str) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-
-from portico_server import logs
-from portico_server.core.roles import Role
 from tests.api_server import ApiServer, api_server
 from tests.server.api.echoing_mcp import reply
 from tests.server.tools.web import Site, serving
+
+from portico_server import logs
+from portico_server.core.roles import Role
 
 SECRETS = {
     name: f"zq{number}{name.replace(' ', '')}7f31a2"
@@ -112,7 +112,9 @@ class Model:
             ]
         choice = {"index": 0, "message": message, "finish_reason": finish}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        return web.json_response({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage})
+        return web.json_response(
+            {"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage}
+        )
 
 
 @contextmanager
@@ -191,7 +193,11 @@ async def collect(served: ApiServer, site: Site, folder: Path) -> dict[str, str]
         parameters=remote,
     )
     await create("/api/deployments", name="writer", source=f"{site.url}/writes#m")
-    show = [sys.executable, "-c", "import os,sys; print(dict(os.environ)); print(os.environ, file=sys.stderr)"]
+    show = [
+        sys.executable,
+        "-c",
+        "import os,sys; print(dict(os.environ)); print(os.environ, file=sys.stderr)",
+    ]
     await create(
         "/api/tool-sources",
         name="api",
@@ -234,7 +240,9 @@ async def collect(served: ApiServer, site: Site, folder: Path) -> dict[str, str]
     await call("POST", "/v1/messages", "answers of models", body)
 
     tools = [item["name"] for item in json.loads(await call("GET", "/api/tools", "items"))["data"]]
-    added = sorted(name for name in tools if name.startswith(SOURCES) and name not in ("web_fetch", "web_search"))
+    added = sorted(
+        name for name in tools if name.startswith(SOURCES) and name not in ("web_fetch", "web_search")
+    )
     assert len(added) == 12, tools
     for name in added:
         await call("POST", f"/api/tools/{name}/call", "answers of tools", {"arguments": {}})
