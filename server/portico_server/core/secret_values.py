@@ -30,9 +30,12 @@ class SecretValues:
         encoded = {form for value in secrets for form in (quote(value, safe=""), json.dumps(value)[1:-1])}
         self._values = sorted(secrets | encoded, key=len, reverse=True)
 
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
     def remove(self, value: Any) -> Any:
         """Return a text, a JSON value or an instance of a dataclass without the secrets."""
-        if not self._values:
+        if not self:
             return value
         if isinstance(value, str):
             for secret in self._values:

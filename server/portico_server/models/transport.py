@@ -331,7 +331,7 @@ class Upstream:
         self.model = endpoint.model
         self._transport = transport
         self._endpoint = endpoint
-        self._secrets = None if endpoint.direct else endpoint.secrets()
+        self._secrets = SecretValues(()) if endpoint.direct else endpoint.secrets()
         self._explain_break = explain
         self._idle = idle
 
@@ -363,15 +363,14 @@ class Upstream:
     def frames(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
         """Yield the frames of a streamed answer. Raises `CONNECTION_ERRORS`; pass the error to `explain`."""
         frames = read_frames(response, deadline=deadline, idle=self._idle)
-        return frames if self._secrets is None else _without_secrets(frames, self._secrets)
+        return _without_secrets(frames, self._secrets) if self._secrets else frames
 
     def pieces(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
         """Yield the bytes of an answer as they arrive. Raises `CONNECTION_ERRORS`; pass the error to `explain`."""
         return read_pieces(response, deadline=deadline, idle=self._idle)
 
     async def _read(self, response: aiohttp.ClientResponse, deadline: float | None) -> bytes:
-        data = await read_all(response, deadline=deadline, idle=self._idle)
-        return data if self._secrets is None else self._secrets.remove_bytes(data)
+        return self._secrets.remove_bytes(await read_all(response, deadline=deadline, idle=self._idle))
 
     async def explain(self, error: BaseException) -> PorticoError:
         """Return the error for a broken connection."""

@@ -4,18 +4,25 @@ of the program.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolCall, ToolResult
+from portico_server.core.secret_values import SECRET_NAME
 from portico_server.tools.sources.process import KEY_VARIABLE, finish, start
 from portico_server.tools.sources.spec import PLACEHOLDER, ToolSpec
 from portico_server.tools.tool import MAX_TEXT_CHARS, Tool
 
 _SHARE: Final = MAX_TEXT_CHARS // 2
 """Maximum length of each output stream in the structured result, in characters."""
+
+_PLAIN: Final = re.compile(r"-[A-Z]|-{0,2}[a-z][a-z-]{0,30}|\{\w+\}")
+"""An ordinary word, an option, or a placeholder."""
 
 _OUTPUT: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -62,7 +69,7 @@ def tool_of(spec: ToolSpec) -> Tool:
     return Tool(
         name=spec.name,
         title=spec.name,
-        description=spec.description or f"Run {' '.join(spec.command)}",
+        description=spec.description or f"Run {_shown(spec.command)}",
         input_schema={
             "type": "object",
             "properties": properties,
@@ -77,6 +84,15 @@ def tool_of(spec: ToolSpec) -> Tool:
         timeout=spec.timeout,
         source="command",
     )
+
+
+def _shown(command: Sequence[str]) -> str:
+    """Return a command for models. Arguments that may contain a secret or a path become ``…``."""
+    parts = [Path(command[0]).name]
+    for before, argument in pairwise(command):
+        is_plain = _PLAIN.fullmatch(argument) and SECRET_NAME.search(before) is None
+        parts.append(argument if is_plain else "…")
+    return " ".join(parts)
 
 
 def _fill(spec: ToolSpec, arguments: Mapping[str, Any]) -> Iterator[list[str]]:

@@ -98,6 +98,21 @@ async def test_an_argument_never_becomes_an_option(case: Case) -> None:
     assert json.loads((await case.use("show", text="x", more="--help")).text) == ["x", "--", "--help"]
 
 
+@pytest.mark.parametrize(
+    ("command", "description"),
+    [
+        (["/usr/bin/kubectl", "get", "pods", "-A", "{name}"], "Run kubectl get pods -A {name}"),
+        (["curl", "-H", "Authorization: Bearer zq17", "{url}"], "Run curl -H … {url}"),
+        (["login", "--password", "opensesame", "--token=zq17"], "Run login --password … …"),
+    ],
+)
+async def test_a_description_repeats_no_argument_that_may_be_secret(
+    case: Case, command: list[str], description: str
+) -> None:
+    await case.add("show", command=command)
+    assert (await case.card("show")).description == description
+
+
 async def test_how_a_command_fails(case: Case) -> None:
     await case.add("fail", command=[sys.executable, "-c", "import sys; sys.exit('not today')"])
     failed = await case.use("fail")
