@@ -38,6 +38,8 @@ _OTHER: Final = frozenset(
 """Privileges without the right to read. An unknown privilege could contain this right, so its denial counts."""
 
 _DAV: Final = "{DAV:}"
+_OWNER_OF_SABREDAV: Final = "/{DAV:}owner/"
+"""The address by which SabreDAV (4.7.1) names the owner of a file, instead of ``DAV:property``."""
 
 
 def readers_of(properties: etree._Element, host: str) -> Readers | None:
@@ -78,6 +80,10 @@ def _names(ace: etree._Element, properties: etree._Element, host: str) -> list[s
     kind = str(principals[0].tag).removeprefix(_DAV)
     if kind in ("all", "authenticated"):
         return [EVERYBODY]
+    if kind == "href" and (principals[0].text or "").strip().endswith(_OWNER_OF_SABREDAV):
+        return [
+            name for href in properties.iterfind(f"{_DAV}owner/{_DAV}href") for name in _name(href.text, host)
+        ]
     if kind == "href":
         return _name(principals[0].text, host)
     if kind == "property" and (

@@ -1,4 +1,7 @@
-"""The rights of WebDAV folders: access control lists (RFC 3744) as sets of groups, and a store that adopts them."""
+"""The rights of WebDAV folders: access control lists (RFC 3744) as sets of groups, and a store that adopts them.
+
+The entries have the form of answers of SabreDAV 4.7.1.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +51,7 @@ def readers(acl: str, properties: str = "") -> list[list[str]] | None:
         pytest.param(grant("<d:unauthenticated/>"), [[]], id="callers without a login"),
         pytest.param(grant("<d:self/>"), [[]], id="self"),
         pytest.param(grant(OWNER), [["user:ada"]], id="owner"),
+        pytest.param(grant("/{DAV:}owner/"), [["user:ada"]], id="owner in SabreDAV 4.7.1"),
         pytest.param(grant("<d:property><d:group/></d:property>"), [["staff"]], id="group of the file"),
         pytest.param(grant("<d:property><x:readers/></d:property>"), [[]], id="another property"),
         pytest.param(grant(STAFF, "all"), [["staff"]], id="all privileges"),
