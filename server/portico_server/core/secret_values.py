@@ -17,7 +17,9 @@ MASK: Final = "***"
 SECRET_NAME: Final = re.compile(r"(key|token|secret|passw(or)?d|authorization|credentials?)$", re.IGNORECASE)
 """The ending of the name of a variable or parameter that contains a secret."""
 
-_PUBLIC_HEADERS: Final = ("accept", "accept-language", "content-type", "user-agent")
+_SECRET_HEADER: Final = re.compile(
+    r"auth|cookie|credential|key|passw|secret|session|signature|token", re.IGNORECASE
+)
 
 
 class SecretValues:
@@ -61,9 +63,9 @@ class SecretValues:
 
 
 def in_headers(headers: Mapping[str, str]) -> Iterator[str]:
-    """Yield the secrets in headers: all values except those of `_PUBLIC_HEADERS`, with and without their scheme."""
+    """Yield the secrets in headers, with and without their scheme (``Bearer``)."""
     for name, value in headers.items():
-        if name.lower() not in _PUBLIC_HEADERS:
+        if _SECRET_HEADER.search(name) is not None:
             yield value
             yield value.rpartition(" ")[2]
 
