@@ -58,7 +58,8 @@ async def running(models: ModelFixture) -> ServerProcess:
 async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one_error(
     tmp_path: Path, engine: str
 ) -> None:
-    async with model_fixture(tmp_path, models=MODELS) as daemon:
+    # The group ends the clients before the models close, even if the test fails.
+    async with model_fixture(tmp_path, models=MODELS) as daemon, asyncio.TaskGroup() as group:
         await daemon.models.add(spec(engine, tmp_path))
         await running(daemon)
         killing = True
@@ -79,7 +80,7 @@ async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one
                     ).process.launch.reset_failures()  # another client would wait for its Retry-After
             return good, bad
 
-        clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
+        clients = [group.create_task(client(number)) for number in range(CLIENTS)]
         for _ in range(KILLS):
             child = await running(daemon)
             answered.clear()
