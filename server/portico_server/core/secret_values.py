@@ -70,10 +70,16 @@ def in_headers(headers: Mapping[str, str]) -> Iterator[str]:
             yield value.rpartition(" ")[2]
 
 
+def _is_secret(name: str, value: str) -> bool:
+    """Return whether a variable or parameter contains a secret. A key without digits can be the name of a column."""
+    ending = SECRET_NAME.search(name)
+    return ending is not None and (ending[1].lower() != "key" or any(map(str.isdigit, value)))
+
+
 def in_variables(variables: Mapping[str, str]) -> Iterator[str]:
     """Yield the secrets in environment variables."""
     for name, value in variables.items():
-        if SECRET_NAME.search(name) is not None:
+        if _is_secret(name, value):
             yield value
         else:
             yield from in_address(value)
@@ -86,7 +92,7 @@ def in_address(address: str) -> Iterator[str]:
         if parts.scheme and parts.netloc:
             yield parts.password or ""
             for name, value in parse_qsl(parts.query):
-                if SECRET_NAME.search(name) is not None:
+                if _is_secret(name, value):
                     yield value
     except ValueError:
         return

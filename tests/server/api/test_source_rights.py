@@ -140,7 +140,7 @@ def test_an_admin_sees_which_rule_decides(
     assert (answer["permitted"], answer["rule"], answer["reason"]) == (permitted, rule, reason)
     assert (answer["readers"], answer["source"]) == (
         [[marker]],
-        [{"place": f"{marker}/", "groups": [marker]}],
+        [{"place": f"{marker}/", "groups": [marker], "names": []}],
     )
     with daemon.client("sales") as client:
         assert client.get(path).status_code == 403
