@@ -1,7 +1,7 @@
 // The frame of the page: navigation, the current view, and problems of the daemon.
 
 import { effect, signal } from "@preact/signals";
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 import { LanguageButton } from "./alone/Alone";
 import { key, sentence, storeKey } from "./api";
 import { ChatView, exportConversation } from "./chat/ChatView";
@@ -51,7 +51,8 @@ function setLook(): void {
 export function App() {
   const [drawer, setDrawer] = useState(false);
   const place = openPlace();
-  useEffect(() => {
+  // Before the page is painted, so that no key is lost.
+  useLayoutEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       const command = event.ctrlKey || event.metaKey;
       if (command && event.key.toLowerCase() === "k") {
