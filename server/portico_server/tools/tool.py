@@ -70,6 +70,8 @@ class Tool:
 
 def without_secrets(tool: Tool, secrets: SecretValues) -> Tool:
     """Return a tool whose description, schemas and results do not contain the secrets of its source."""
+    if not secrets:
+        return tool
     work, keyed = tool.work, tool.keyed
 
     async def work_without(arguments: Mapping[str, Any], context: Context) -> ToolResult:

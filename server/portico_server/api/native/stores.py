@@ -454,7 +454,7 @@ def to_store(info: StoreInfo, services: ApiServices, caller: Principal) -> Store
         Store,
         row,
         name=info.name,
-        source=None if row.source is None else _shown(spec.source_of(row.source).written()),
+        source=None if row.source is None else _without_secrets(spec.source_of(row.source).written()),
         file_counts=info.counts,
         problem=wrong or info.problem,
         skipped=dict(info.skipped),
@@ -463,13 +463,12 @@ def to_store(info: StoreInfo, services: ApiServices, caller: Principal) -> Store
     )
 
 
-def _shown(source: str | list[str]) -> str | list[str]:
+def _without_secrets(source: str | list[str]) -> str | list[str]:
     """Return addresses without passwords and keys, which every reader of the store would see."""
     addresses = [source] if isinstance(source, str) else source
-    shown_source: str | list[str] = SecretValues(
-        secret for address in addresses for secret in in_address(address)
-    ).remove(source)
-    return shown_source
+    secrets = SecretValues(secret for address in addresses for secret in in_address(address))
+    masked_source: str | list[str] = secrets.remove(source)
+    return masked_source
 
 
 def _file(row: StoreFileRow) -> StoreFile:

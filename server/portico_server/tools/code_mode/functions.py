@@ -119,8 +119,8 @@ class CodeFunction:
         return app_functions.request(self.card, arguments)
 
     def origins(self, arguments: Mapping[str, Any], result: Result | None) -> Origins:
-        """Return the origins of the foreign data in a result, or in an error if there is no result. What a model
-        answers comes from its messages.
+        """Return the origins of the foreign data in a result. Without a result, return those of the error. The answer
+        of a model adds no origins to those of its messages.
         """
         match result:
             case SearchResult(passages=passages):

@@ -165,9 +165,8 @@ class McpHost:
     async def log(self, name: str, lines: int) -> list[str]:
         """Return the last lines of a server's standard error, oldest first."""
         server = self._find(name)
-        return [
-            server.spec.secrets().remove(line) for line in await pools.FILES.run(_tail, server.log, lines)
-        ]
+        secrets = server.spec.secrets()
+        return [secrets.remove(line) for line in await pools.FILES.run(_tail, server.log, lines)]
 
     async def resources(self, name: str) -> list[McpResource]:
         """Return the resources of a server. Raise `PorticoError`."""

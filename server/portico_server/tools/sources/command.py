@@ -69,7 +69,7 @@ def tool_of(spec: ToolSpec) -> Tool:
     return Tool(
         name=spec.name,
         title=spec.name,
-        description=spec.description or f"Run {_shown(spec.command)}",
+        description=spec.description or f"Run {_mask_arguments(spec.command)}",
         input_schema={
             "type": "object",
             "properties": properties,
@@ -86,7 +86,7 @@ def tool_of(spec: ToolSpec) -> Tool:
     )
 
 
-def _shown(command: Sequence[str]) -> str:
+def _mask_arguments(command: Sequence[str]) -> str:
     """Return a command for models. Arguments that may contain a secret or a path become ``…``."""
     parts = [Path(command[0]).name]
     for before, argument in pairwise(command):
