@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from portico_server.schedules.due_runs import STILL_UNDER_WAY, TOO_MANY_UNDER_WA
 
 
 async def scheduled(database: Database, ref: str = "a", **changes: Any) -> ScheduleRow:
-    """Return a due schedule: hourly since 1970."""
+    """Return a due schedule: hourly since 1970, always half an hour from the next time and the previous one."""
     values: dict[str, Any] = {
         "id": f"sched_{ref}",
         "name": ref,
@@ -35,7 +36,7 @@ async def scheduled(database: Database, ref: str = "a", **changes: Any) -> Sched
         "pause_after": 2,
         "paused": None,
         "failures": 0,
-        "anchor": 0.0,
+        "anchor": (time.time() + 1_800) % 3_600,
         "next_at": 3_600.0,
         "created_at": 1.0,
         "updated_at": 1.0,
