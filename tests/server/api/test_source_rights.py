@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,6 +24,7 @@ from tests.server.api.test_rights import (
     waited,
 )
 from tests.server.api.test_withheld import asked
+from tests.server.knowledge.sources.webdav_server import grant, serving
 
 from portico_server.embedded import embedded
 
@@ -159,3 +161,29 @@ def test_a_group_that_a_key_loses_closes_its_files(url: str) -> None:
                 boss.patch(f"/api/keys/{key['id']}", json={"groups": groups}).raise_for_status()
                 said = client.post("/api/stores/handbook/search", json={"query": NEEDLE}).json()["data"]
                 assert {passage["filename"].partition("/")[0] for passage in said} == set(groups)
+
+
+def test_a_webdav_folder_shows_each_key_what_its_lists_permit(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        for group, marker in MARKERS.items():
+            server.write(**{f"{group}_md": f"The {NEEDLE} is {marker}."})
+            server.acls[f"/dav/{group}.md"] = grant(f"/principals/groups/of-{group}")
+        rights = {"source": {"of-sales": ["sales"], "of-board": ["board", "sales"]}}
+        store = {"name": "handbook", "source": server.source, "rights": rights, "embedding_model": ""}
+        keys = [
+            {"name": name, "key": KEYS[name], "scopes": SCOPES, "groups": [name, f"of-{name}"]}
+            for name in MARKERS
+        ]
+        keys.append({"name": "boss", "key": KEYS["boss"], "scopes": ["admin"]})
+        configuration = {"settings": {"tool_hosts": server.host}, "stores": [store], "keys": keys}
+        found = {}
+        with embedded(configuration) as url:
+            daemon = _Groups(url, "", "", "", "", "")
+            with daemon.client("boss") as boss:
+                waited(boss, "handbook")
+            for name in MARKERS:
+                with daemon.client(name) as client:
+                    answer = client.post("/api/stores/handbook/search", json={"query": NEEDLE})
+                found[name] = {marker for marker in MARKERS.values() if marker in answer.text}
+    sales, board, _lab = MARKERS.values()
+    assert found == {"sales": {sales, board}, "board": {board}, "lab": set()}, "lab has only an unmapped name"
