@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +56,8 @@ EXITS = (
     "answers of tools",
     "what a model gets",
     "traces",
+    "spans",
+    "packages",
     "logs",
 )
 
@@ -87,6 +91,17 @@ async def describe_api(request: web.Request) -> web.StreamResponse:
 async def answer_operation(request: web.Request) -> web.StreamResponse:
     name = request.path.rpartition("/")[2]
     return web.Response(text=echo(request), content_type="application/json", status=OPERATIONS[name])
+
+
+class Spans:
+    """An OpenTelemetry collector that keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.bodies.append(await request.read())
+        return web.Response(content_type="application/x-protobuf")
 
 
 class Model:
@@ -133,8 +148,9 @@ def logging_to(folder: Path) -> Iterator[None]:
 
 async def exits(folder: Path) -> Mapping[str, str]:
     """Serve a daemon with all secrets, use everything that has one, and return what came out of each exit."""
-    model = Model()
+    model, spans = Model(), Spans()
     pages = {
+        "/v1/traces": spans.answer,
         "/refuses/chat/completions": refuse,
         "/writes/chat/completions": model.answer,
         "/openapi.json": describe_api,
@@ -153,6 +169,7 @@ async def exits(folder: Path) -> Mapping[str, str]:
             "web_search_key": SECRETS["search key"],
             "hf_token": SECRETS["hub token"],
             "s3_secret_key": SECRETS["bucket secret"],
+            "otel_endpoint": site.url,
             "oidc_issuer": site.url,
             "oidc_hosts": site.host,
             "oidc_client_id": "portico",
@@ -164,6 +181,7 @@ async def exits(folder: Path) -> Mapping[str, str]:
                 served.client.headers["Authorization"] = f"Bearer {SECRETS['admin key']}"
                 texts = await collect(served, site, folder)
         texts["what a model gets"] = "\n".join(model.bodies)
+        texts["spans"] = b"\n".join(spans.bodies).decode(errors="replace")
         texts["logs"] = (folder / "logs" / "daemon.log").read_text()
         return texts
 
@@ -250,6 +268,12 @@ async def collect(served: ApiServer, site: Site, folder: Path) -> dict[str, str]
     agent = {"portico_agent": 1, "model": "writer", "tools": added}
     await create("/api/apps", name="desk", kind="agent", spec=agent)
     await call("POST", "/v1/chat/completions", "answers of tools", {"model": "desk", **ask})
+    await call("POST", "/api/apps/desk/package/plan", "packages", {})
+    answer = await served.client.post("/api/apps/desk/package", json={})
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as package:
+        texts["packages"] += "\n".join(
+            package.read(name).decode(errors="replace") for name in package.namelist()
+        )
 
     for server in ("stdio", "web", "closed"):
         for kind in ("", "/logs") if server == "closed" else ("", "/logs", "/resources", "/prompts"):
