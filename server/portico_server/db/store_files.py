@@ -13,6 +13,7 @@ from portico_server.db import chunks, reviewed_files, stores
 from portico_server.db import files as file_rows
 from portico_server.db.files import MIRRORED_OWNER, FileRow
 from portico_server.db.schema import files, guard_questions, store_files
+from portico_server.db.schema import stores as store_rows
 from portico_server.db.stores import StoreFileRow
 
 
@@ -56,13 +57,20 @@ def mirror(
 
 
 def remirror(
-    connection: Connection, store_id: str, files: Sequence[MirroredFile], removed_ids: Sequence[str] = ()
+    connection: Connection,
+    store_id: str,
+    files: Sequence[MirroredFile],
+    removed_ids: Sequence[str] = (),
+    rights: Any = None,
 ) -> list[str]:
     """Add new files to a store and remove files; return the digests that no row needs any more.
 
-    In a guarded store, the new files and the removed files wait for a review, see `reviewed_files`.
+    ``rights`` are those of the store from which the files' readers were determined. If they have changed since,
+    nobody may read the files. In a guarded store, the new files and the removed files wait for a review, see
+    `reviewed_files`.
     """
     now = time.time()
+    is_current = _has_rights(connection, store_id, rights)
     is_guarded = reviewed_files.begin_if_guarded(connection, store_id)
     if files:
         file_rows.add(connection, *(item.file for item in files))
@@ -80,7 +88,7 @@ def remirror(
                     "source_mtime_ns": item.mtime_ns,
                     "source_size": item.size,
                     "review": "new" if is_guarded else "",
-                    "readers": item.readers,
+                    "readers": item.readers if is_current else None,
                 }
                 for item in files
             ],
@@ -97,11 +105,14 @@ def move_files(
     store_id: str,
     moved_files: Sequence[tuple[str, str, Mapping[str, Any]]],
     renamed_ids: Sequence[str],
+    rights: Any = None,
 ) -> None:
     """Rename mirrored files, each given as (id, new name, new values of other columns).
 
-    ``renamed_ids`` are the files whose searchable words have changed. Guard questions follow their files.
+    ``renamed_ids`` are the files whose searchable words have changed. Guard questions follow their files. ``rights``
+    as in `remirror`.
     """
+    withheld = {} if _has_rights(connection, store_id, rights) else {"readers": None}
     for file_id, name, values in moved_files:
         old_name = select(files.c.filename).where(files.c.id == file_id).scalar_subquery()
         connection.execute(
@@ -110,7 +121,7 @@ def move_files(
             .values(file=name)
         )
         connection.execute(update(files).where(files.c.id == file_id).values(filename=name))
-        stores.set_file(connection, store_id, file_id, values)
+        stores.set_file(connection, store_id, file_id, {**values, **withheld})
     chunks.rename_files(connection, store_id, renamed_ids)
 
 
@@ -125,13 +136,17 @@ def readers(connection: Connection, store_id: str) -> list[tuple[str, str, Seque
 
 
 def set_readers(
-    connection: Connection, store_id: str, changes: Mapping[str, Sequence[Sequence[str]] | None]
+    connection: Connection, store_id: str, changes: Mapping[str, Sequence[Sequence[str]] | None], rights: Any
 ) -> None:
-    """Set the readers of files, given by id."""
-    for file_id, sets in changes.items():
-        stores.set_file(connection, store_id, file_id, {"readers": sets})
+    """Set the readers of files, given by id, unless the store no longer has ``rights``."""
+    if _has_rights(connection, store_id, rights):
+        for file_id, sets in changes.items():
+            stores.set_file(connection, store_id, file_id, {"readers": sets})
 
 
-def forget_readers(connection: Connection, store_id: str) -> None:
-    """Let nobody read the files of a store until the next sync has read their rights."""
-    connection.execute(update(store_files).where(store_files.c.store_id == store_id).values(readers=None))
+def _has_rights(connection: Connection, store_id: str, rights: Any) -> bool:
+    """Return whether a store has these rights, and lock its row, so that they stay the same until the transaction
+    ends.
+    """
+    query = select(store_rows.c.rights).where(store_rows.c.id == store_id).with_for_update(key_share=True)
+    return bool(connection.scalar(query) == rights)

@@ -213,14 +213,22 @@ def visible(connection: Connection, owner: str | None, *, include_all: bool = Fa
 
 
 def change(connection: Connection, store_id: str, values: Mapping[str, Any]) -> bool:
-    """Set columns of a store; return ``False``, without a change, if a new name is already in use."""
+    """Set columns of a store; return ``False``, without a change, if a new name is already in use.
+
+    If the rights change, nobody may read the files until the next sync has determined who may.
+    """
     try:
         with connection.begin_nested():
-            before = get(connection, store_id) if values.get("claim") else None
+            before = get(connection, store_id) if values.get("claim") or "rights" in values else None
             connection.execute(update(stores).where(stores.c.id == store_id).values(**values))
+            if before is not None and values.get("rights", before.rights) != before.rights:
+                condition = store_files.c.store_id == store_id
+                connection.execute(update(store_files).where(condition).values(readers=None))
             # A store keeps its existing name even if the operator now has a shared store with that name.
-            if before is not None and (
-                before.claim != values["claim"] or (values.get("app", before.app) and not before.app)
+            if (
+                before is not None
+                and values.get("claim")
+                and (before.claim != values["claim"] or (values.get("app", before.app) and not before.app))
             ):
                 _require_free(connection, store_id)
     except (Conflict, IntegrityError):

@@ -216,9 +216,10 @@ class FileStorage:
         removed_ids: Sequence[str] = (),
         *,
         owner: str | None = None,
+        rights: Any = None,
     ) -> None:
         """Add received files to a store of ``owner`` that mirrors a folder, and remove other files, in one
-        transaction.
+        transaction. If the store no longer has ``rights``, nobody may read the added files.
 
         Raises `TooLarge` if the owner's files would exceed the owner's storage limit. The bytes are not forced to
         disk: the folder still contains them, and each sync checks that Portico still stores them.
@@ -228,7 +229,7 @@ class FileStorage:
 
         def work(connection: Any) -> Sequence[str]:
             self.quota.require(connection, owner, sum(file.bytes for file in files))
-            return store_files.remirror(connection, store_id=store_id, files=items, removed_ids=removed_ids)
+            return store_files.remirror(connection, store_id, items, removed_ids, rights)
 
         unneeded_digests = await self._blobs.place(files, work, durable=False)
         if unneeded_digests:

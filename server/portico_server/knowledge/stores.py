@@ -20,7 +20,7 @@ from portico_server.core.names import check_plain, has_controls
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
 from portico_server.core.training_passages import StorePassage
-from portico_server.db import chunks, store_files, store_index, store_skips
+from portico_server.db import chunks, store_index, store_skips
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.names import own_or_shared
@@ -357,41 +357,9 @@ class StoreService:
         ignored; when it is cleared, the store is synced.
         """
         row = await self.get(ref, caller, "manage")
-        check_answers(changes.get("answers", "auto"), app=changes.get("app", row.app))
-        if changes.get("search") is not None:
-            changes = {**changes, "search": check_search(changes["search"], app=changes.get("app", row.app))}
-        check_rule(changes.get("guard", row.guard))
-        if "vector_weight" in changes:
-            require_vectors(row, "vector_weight")
-        if changes.get("source") is not None:
-            changes = {
-                **changes,
-                "source": self._check_source(changes["source"], None, caller),
-                "folder": None,
-            }
-        if "rights" in changes:
-            caller.require("admin")  # because only an admin chooses the source
-            if not follows(replace(row, source=changes.get("source", row.source))):
-                raise _no_source_of_rights(row.name)
-            has_rights = (
-                _has_rights(None, changes["source"])
-                if "source" in changes
-                else _has_rights(row.folder, row.source)
-            )
-            changes = {**changes, "rights": check_rights(changes["rights"], has_rights=has_rights)}
+        changes = self._check_changes(row, changes, caller)
         new: StoreRow = replace(row, **changes)
-        if new.rights != row.rights:
-            await self._database.write(store_files.forget_readers, row.id)
-        if has_controls(new.name):
-            check_plain(new.name, "a store")
-        if new.name != row.name and (keys := self.filtered(row.name)):
-            raise Conflict(
-                f"The key '{keys[0]}' has a filter on the store '{row.name}', which would not apply under "
-                f"another name. Bind the filter to the id {row.id}, or revoke the key, before renaming the "
-                "store.",
-                code="store_is_filtered",
-                param="name",
-            )
+        self._check_renaming(row, new)
         new = await self._claims.change(row, new, {**changes, "last_active_at": time.time()})
         self._on_change()
         if new.source != row.source:
@@ -537,6 +505,43 @@ class StoreService:
         if folder is not None:
             raise InvalidRequest("A store can follow a folder or a source, but not both.", param="source")
         return self._following.check(source)
+
+    def _check_changes(
+        self, row: StoreRow, changes: Mapping[str, Any], caller: Principal
+    ) -> Mapping[str, Any]:
+        """Return the changes of columns as they are stored. Raise `InvalidRequest` or `Forbidden` if one is invalid."""
+        checked = dict(changes)
+        is_app = changes.get("app", row.app)
+        check_answers(changes.get("answers", "auto"), app=is_app)
+        check_rule(changes.get("guard", row.guard))
+        if changes.get("search") is not None:
+            checked["search"] = check_search(changes["search"], app=is_app)
+        if "vector_weight" in changes:
+            require_vectors(row, "vector_weight")
+        if changes.get("source") is not None:
+            checked |= {"source": self._check_source(changes["source"], None, caller), "folder": None}
+        if "rights" in changes:
+            caller.require("admin")  # because only an admin chooses the source
+            followed: StoreRow = replace(
+                row, folder=checked.get("folder", row.folder), source=checked.get("source", row.source)
+            )
+            if not follows(followed):
+                raise _no_source_of_rights(row.name)
+            has_rights = _has_rights(followed.folder, followed.source)
+            checked["rights"] = check_rights(changes["rights"], has_rights=has_rights)
+        return checked
+
+    def _check_renaming(self, row: StoreRow, new: StoreRow) -> None:
+        if has_controls(new.name):
+            check_plain(new.name, "a store")
+        if new.name != row.name and (keys := self.filtered(row.name)):
+            raise Conflict(
+                f"The key '{keys[0]}' has a filter on the store '{row.name}', which would not apply under "
+                f"another name. Bind the filter to the id {row.id}, or revoke the key, before renaming the "
+                "store.",
+                code="store_is_filtered",
+                param="name",
+            )
 
     async def _find_row(self, ref: str, caller: Principal) -> StoreRow | None:
         """Return the store with this name or id. The caller's own store takes precedence over a shared store of the

@@ -190,7 +190,7 @@ class SourceSync:
             if new_readers != old_readers:
                 changes[file_id] = new_readers
         if changes:
-            await self._database.write(store_files.set_readers, store.id, changes)
+            await self._database.write(store_files.set_readers, store.id, changes, store.rights)
 
     async def _remember(self, store: StoreRow, walk: Walk) -> None:
         """Store the list of skipped files. If only certain paths were scanned, only the entries of these paths are
@@ -234,6 +234,7 @@ class SourceSync:
                 for row, source_entry in moves
             ],
             renamed_ids,
+            store.rights,
         )
         return await self._database.read(store_files.mirror, store.id, walk.only)
 
@@ -351,7 +352,9 @@ class SourceSync:
                 result.added += old is None
                 result.changed += old is not None
         if received_files or removed_ids:
-            await self._files.remirror(store.id, received_files, removed_ids, owner=store.owner)
+            await self._files.remirror(
+                store.id, received_files, removed_ids, owner=store.owner, rights=store.rights
+            )
 
     def _is_kept(self, file: ReceivedFile, old: StoreFileRow) -> bool:
         return file.sha256 == old.sha256 and self._files.holds(old.sha256, old.bytes)

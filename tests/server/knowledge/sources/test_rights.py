@@ -14,12 +14,14 @@ import pytest
 from tests.server.knowledge.store_services import StoreServices
 
 from portico.schemas.stores import SourceRule
-from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.access import explain
+from portico_server.knowledge.sources.folder import FolderSource
 from portico_server.knowledge.sources.posix_rights import PosixRights
 from portico_server.knowledge.sources.rights import readers_by_name
+from portico_server.knowledge.sources.source import Walk
 
 OWNER = f"user:{pwd.getpwuid(os.getuid()).pw_name}"
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -185,6 +187,40 @@ async def test_a_change_of_rights_closes_all_files_until_the_next_sync(
     assert await seen(shop, store, caller()) == set()
     store = await shop.stores.update(store.id, LOCAL, {"rights": "off"})
     assert await seen(shop, store, caller()) == {"open.md", "sales/prices.md"}
+
+
+async def test_a_change_that_is_refused_closes_no_file(shop: StoreServices, folder: Path) -> None:
+    await shop.stores.create("taken", LOCAL)
+    store = await shop.stores.create("handbook", LOCAL, folder=folder, rights={"": ["*"]})
+    await shop.sync(store)
+    with pytest.raises(Conflict, match="already belongs to a store"):
+        await shop.stores.update(store.id, LOCAL, {"rights": {"": ["board"]}, "name": "taken"})
+    assert await seen(shop, store, caller()) == {"open.md", "sales/prices.md"}
+
+
+async def test_a_sync_that_began_under_other_rights_opens_no_file(
+    shop: StoreServices, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await shop.stores.create("handbook", LOCAL, folder=folder, rights={"": ["*"]})
+    await shop.sync(store)
+    (folder / "new.md").write_text("The harbour has a new lamp.")
+    (folder / "open.md").rename(folder / "opened.md")
+    scan = FolderSource.scan
+
+    async def scan_and_change(source: FolderSource) -> Walk:
+        walk = await scan(source)
+        await shop.stores.update(store.id, LOCAL, {"rights": {"": ["board"]}, "paused": True})
+        return walk
+
+    monkeypatch.setattr(FolderSource, "scan", scan_and_change)
+    result = await shop.sync(store)
+    assert (result["added"], result["moved"], result["unchanged"]) == (1, 1, 2)
+    monkeypatch.undo()
+    assert await seen(shop, store, caller()) == await seen(shop, store, caller("board")) == set()
+    await shop.stores.update(store.id, LOCAL, {"paused": False})
+    await shop.sync(store)
+    assert await seen(shop, store, caller()) == set()
+    assert await seen(shop, store, caller("board")) == {"new.md", "opened.md", "sales/prices.md"}
 
 
 async def test_a_caller_with_some_files_adds_nothing_and_manages_nothing(
