@@ -49,7 +49,7 @@ MAX_SEGMENTS: Final = 4
 """Number of segments above which a build merges the smallest."""
 
 MAX_EXACT_KB: Final = 10_000
-"""Size of vectors, as float32 numbers in KB, up to which Qdrant compares all permitted vectors one by one."""
+"""Size of vectors, as float32 numbers in KB, up to which Qdrant compares all vectors one by one."""
 
 _DESCRIPTION: Final = "description.json"
 
@@ -181,15 +181,15 @@ class QdrantIndex:
         from the stored vectors.
         """
         numbers = _floats(vector)
-        permitted = None
+        permitted, params = None, qdrant.SearchParams(hnsw_ef=max(limit, SEARCH_NEIGHBOURS))
         if ranges is not None:
             ids = chain.from_iterable(range(first, last + 1) for first, last in ranges)
             permitted = qdrant.Filter(must=[qdrant.HasIdCondition(set(ids))])
+            # A graph of which a filter permits a tenth is no longer connected, and the ids take more time than
+            # their vectors.
+            params = qdrant.SearchParams(exact=True)
         request = qdrant.SearchRequest(
-            qdrant.Query.Nearest(numbers),
-            limit=limit,
-            filter=permitted,
-            params=qdrant.SearchParams(hnsw_ef=max(limit, SEARCH_NEIGHBOURS)),
+            qdrant.Query.Nearest(numbers), limit=limit, filter=permitted, params=params
         )
         with self._using:
             if self._shard is None:

@@ -71,6 +71,21 @@ def test_changes_during_a_build_are_in_the_graph(index: QdrantIndex, tmp_path: P
     assert shards(index, tmp_path) == 1
 
 
+@pytest.mark.parametrize("share", [2, 10, 50])
+def test_a_search_of_a_share_of_a_graph_misses_nothing(
+    index: QdrantIndex, monkeypatch: pytest.MonkeyPatch, share: int
+) -> None:
+    monkeypatch.setattr(qdrant, "MAX_EXACT_KB", 1)
+    data = some(3_000)
+    put(index, 0, data)
+    index.build()
+    permitted = range(0, 3_000, share)
+    for question in some(20, seed=1):
+        found = index.search(question.tobytes(), 10, [(i, i) for i in permitted])
+        expected = sorted(permitted, key=lambda i: -float(data[i] @ question))[:10]
+        assert len({i for i, _score in found} & set(expected)) >= 9
+
+
 def test_a_stopped_build_leaves_the_vectors(index: QdrantIndex, tmp_path: Path) -> None:
     data = some(300)
     put(index, 1, data)
