@@ -127,6 +127,13 @@ class StoreJobs:
                 run_ids.append(await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work))
         return run_ids
 
+    async def check_change(self, row: StoreRow, *, model_name: str | None, index: IndexName | None) -> None:
+        """Raise `InvalidRequest` if `change_model` or `move` would refuse these values; ``None`` changes nothing."""
+        if model_name is not None:
+            resolve_embedding_model(model_name, self._registry)
+        if index is not None and (index, None) != (row.index, row.next_index):
+            await self._database.write(store_index.require, index)
+
     async def change_model(self, row: StoreRow, model_name: str) -> str:
         """Change the embedding model of a store ("" for none), and return the id of the run that computes the new
         vectors.

@@ -177,6 +177,7 @@ async def change_store(
     passages. Or pause or resume following its source.
     """
     row = await services.stores.get(store, caller, "manage")
+    await services.stores.jobs.check_change(row, model_name=change.embedding_model, index=change.index)
     values = change.model_dump(
         include={
             "description",

@@ -291,6 +291,16 @@ def test_a_store_is_planned_paused_and_changed_over_http(http: httpx.Client, tmp
     assert http.patch("/api/stores/south", json={"embedding_model": "psychic"}).status_code == 400
 
 
+@pytest.mark.parametrize(("param", "value"), [("embedding_model", "psychic"), ("index", "pgvector")])
+def test_a_refused_change_of_a_store_changes_nothing(http: httpx.Client, param: str, value: str) -> None:
+    name = f"refused-{param}"
+    http.post("/api/stores", json={"name": name, "embedding_model": ""}).raise_for_status()
+    before = http.get(f"/api/stores/{name}").json()
+    answer = http.patch(f"/api/stores/{name}", json={"description": "A change", "links": True, param: value})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert http.get(f"/api/stores/{name}").json() == before
+
+
 def test_the_questions_of_a_store_follow_its_documents(http: httpx.Client, tmp_path: Path) -> None:
     folder = tmp_path / "desk"
     folder.mkdir()
