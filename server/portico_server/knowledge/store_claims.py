@@ -86,9 +86,12 @@ class StoreClaims:
         if new.name != row.name or (new.app and row.claim is None):
             new = replace(new, claim=claim_of(row.owner, new.name) if is_store_name(new.name) else None)
         new_keys = [key for key in registry_keys(new) if key not in before] if new.claim is not None else []
+        values = dict(changes)
+        if (new.claim, new.app) != (row.claim, row.app):  # otherwise, another call may have changed the claim
+            values["claim"] = new.claim
         try:
             async with self._registry.claims.hold(row.owner, *new_keys):
-                if not await self._database.write(rows.change, row.id, {**changes, "claim": new.claim}):
+                if not await self._database.write(rows.change, row.id, values):
                     raise store_taken_error(new.name)
         except Conflict:
             if must or new.app:
