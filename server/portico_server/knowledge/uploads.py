@@ -137,7 +137,9 @@ class UploadStorage:
         return row
 
     async def add_part(self, row: UploadRow, file: ReceivedFile) -> PartRow:
-        """Store a received part. Raises `Conflict` if the upload has ended in the meantime, and `TooLarge`."""
+        """Store a received part. Raises `Conflict` if the upload has ended in the meantime, and `TooLarge` if the
+        upload or the storage limit of its owner has no room for the part.
+        """
         part = PartRow(new_id("part_"), row.id, file.bytes, file.sha256, time.time())
         if not part.bytes:
             await self._files.drop(file)
@@ -146,6 +148,7 @@ class UploadStorage:
         return part
 
     def _write_part(self, row: UploadRow, part: PartRow, connection: Any) -> None:
+        self._files.quota.require(connection, row.owner, part.bytes)  # `begin` has not counted other uploads
         if rows.add_part(connection, part, MAX_PARTS, row.bytes * MAX_REPEATED_RATIO):
             return
         _require_pending(rows.get(connection, row.id))

@@ -389,6 +389,26 @@ async def test_what_a_key_keeps_on_the_disk_has_a_bound(tmp_path: Path) -> None:
         assert (await keep(greedy)).status_code == 200
 
 
+async def test_uploads_that_begin_together_have_one_storage_limit(tmp_path: Path) -> None:
+    async with asyncio.timeout(60), api_server(tmp_path, storage_per_key_mb=1) as api:
+        headers = await key(api, "greedy", "chat")
+        announced = {"purpose": "user_data", "filename": "a.txt", "bytes": 600_000, "mime_type": "text/plain"}
+        uploads = [
+            (await api.client.post("/v1/uploads", json=announced, headers=headers)).json()["id"]
+            for _ in range(2)
+        ]
+        form = {"data": ("part", b"b" * 600_000)}
+        answers = [
+            await api.client.post(f"/v1/uploads/{upload}/parts", files=form, headers=headers)
+            for upload in uploads
+        ]
+        assert [answer.status_code for answer in answers] == [200, 413]
+        assert answers[1].json()["error"]["code"] == "storage_limit_exceeded"
+        complete = {"part_ids": [answers[0].json()["id"]]}
+        address = f"/v1/uploads/{uploads[0]}/complete"
+        assert (await api.client.post(address, json=complete, headers=headers)).status_code == 200
+
+
 async def test_what_is_made_synced_indexed_and_imported_counts_on_the_disk(tmp_path: Path) -> None:
     async with asyncio.timeout(60), api_server(tmp_path, storage_per_key_mb=1) as api:
         services = api.services
