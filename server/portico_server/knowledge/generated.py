@@ -334,7 +334,7 @@ class GroupGenerator:
 
         The store's embedding model cannot change in the meantime, because a change must find all chunks.
         """
-        async with self._ingest.write_lock(group.store_id):
+        async with self._ingest.writing(group.store_id):
             store: StoreRow | None = await self._database.read(rows.get, group.store_id)
             if store is None:
                 return False

@@ -233,7 +233,9 @@ class Ingest:
 
     @asynccontextmanager
     async def writing(self, store_id: str) -> AsyncIterator[None]:
-        """Hold `write_lock`. An ingest that has held the lock for long releases it for runs that wait here."""
+        """Hold `write_lock`, also against other daemons on the database. An ingest that has held the lock for long
+        releases it for runs of this daemon that wait here.
+        """
         self._waiting_counts[store_id] += 1
         try:
             lock = self.write_lock(store_id)
@@ -243,7 +245,8 @@ class Ingest:
             if not self._waiting_counts[store_id]:
                 del self._waiting_counts[store_id]
         try:
-            yield
+            async with self._database.exclusive(f"chunks of {store_id}"):
+                yield
         finally:
             lock.release()
 

@@ -1,24 +1,30 @@
 """Changing the embedding model of a live store: built in the background, switched at once, resumed when interrupted."""
 
+import asyncio
 import math
 from array import array
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import postgres
 from tests.server.knowledge.store_fixture import LetterEmbedding
 from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico.wire import Failed
+from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Embed, Request, Search, SearchResult, Vectors
 from portico_server.db import chunk_vectors, chunks
 from portico_server.db import stores as rows
+from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.contents import FileToAttach
+from portico_server.knowledge.model_change import ModelChange
 
 OTHER = "longer letters"
 
@@ -146,3 +152,60 @@ async def test_what_is_no_embedding_model_is_refused(shop: StoreServices) -> Non
     store = await stocked(shop)
     with pytest.raises(InvalidRequest, match="not an available embedding model"):
         await shop.stores.jobs.change_model(store, "psychic")
+
+
+async def test_files_that_another_daemon_indexes_meanwhile_get_the_new_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Held(LetterEmbedding):
+        """A model whose first call waits for ``hold``."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.is_called, self.hold = asyncio.Event(), asyncio.Event()
+
+        async def call(self, request: Request, context: Any) -> Vectors:
+            self.is_called.set()
+            await self.hold.wait()
+            return await super().call(request, context)
+
+    with postgres.running() as server:
+        url = server.new()
+        monkeypatch.setattr(Database, "at", lambda _path: Database(url))
+        files = str(tmp_path / "files")
+        async with (
+            store_services(tmp_path / "one", files=files) as one,
+            store_services(tmp_path / "two", files=files) as two,
+        ):
+            held, is_waiting, exclusive = Held(), asyncio.Event(), two.database.exclusive
+
+            def observed(name: str, **options: Any) -> AbstractAsyncContextManager[bool]:
+                is_waiting.set()
+                return exclusive(name, **options)
+
+            async def index(context: Context) -> Any:
+                return await one.stores.ingest.run(store, context)
+
+            async def change(context: Context) -> Any:
+                row = await two.database.read(rows.get, store.id)
+                assert row is not None
+                return await ModelChange(two.database, two.stores.ingest).run(row, context)
+
+            one.registry.add(held, replace=True)
+            two.registry.add(other())
+            store = await one.stores.create("birds", LOCAL)
+            file = await one.upload("owl.txt", "The owl hunts at night.")
+            await one.database.write(rows.attach, store.id, file.id, {}, {"type": "auto"})
+            indexing = await one.runner.begin("index", "birds", LOCAL, index)
+            await held.is_called.wait()
+            await one.database.write(rows.change, store.id, {"next_embedding_model": OTHER})
+            monkeypatch.setattr(two.database, "exclusive", observed)
+            changing = await two.runner.begin("change", "birds", LOCAL, change)
+            end = asyncio.create_task(two.runner.wait(changing))
+            end.add_done_callback(lambda _end: is_waiting.set())
+            await is_waiting.wait()
+            held.hold.set()
+            await asyncio.gather(one.runner.wait(indexing), end)
+            ids = await one.database.read(chunks.ids, store.id)
+            assert len(ids) == 1
+            assert await one.database.read(chunk_vectors.chunks_without_vector, OTHER, ids) == []
