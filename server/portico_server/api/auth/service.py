@@ -214,18 +214,18 @@ class Auth:
             )
         new_scopes = row.scopes if scopes is None else _checked_scopes(scopes)
         bound = checked_filters(row.filters if filters is None else filters, new_scopes)
-        new_limits = row.limits if limits is None else limits.to_json()
-        new_groups = row.groups if groups is None else checked_groups(groups)
-        changes = (
-            None if scopes is None else new_scopes,
-            None if filters is None else bound,
-            None if limits is None else new_limits,
-            None if groups is None else new_groups,
-        )
-        if not await self._database.write(keys.change, key_id, *changes):
+        changes: dict[str, Any] = {
+            "scopes": None if scopes is None else new_scopes,
+            "filters": None if filters is None else bound,
+            "limits": None if limits is None else limits.to_json(),
+            "groups": None if groups is None else checked_groups(groups),
+        }
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if not await self._database.write(keys.change, key_id, **changes):
             raise _unknown(key_id)
         self.keys.changes_count += 1
-        row = replace(row, scopes=new_scopes, filters=bound, limits=new_limits, groups=new_groups)
+        # Based on the current row: another change that ended during the write must not be undone.
+        row = replace(self.keys.get(key_id) or row, **changes)
         begins = key_id in self.keys and self.keys.hold(row)
         if self.keys.take_over(row):
             await self._end(key_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -138,6 +139,15 @@ async def test_revoking_holds_from_the_next_request_on_and_after_a_restart(tmp_p
     async with api_server(tmp_path) as served:
         assert (await get(served, "/v1/models", key)).status_code == 401
         assert (await get(served, "/v1/models", other)).status_code == 200
+
+
+async def test_two_changes_of_a_key_at_once_undo_nothing(daemon: ApiServer) -> None:
+    row, key = await daemon.auth.create("app", ["chat", "models:read"])
+    await asyncio.gather(
+        daemon.auth.change(row.id, scopes=["chat"]), daemon.auth.change(row.id, groups=["staff"])
+    )
+    caller = daemon.auth.identify(key)
+    assert (caller.scopes, caller.groups) == ({"chat"}, {"staff"})
 
 
 async def test_a_scope_that_is_missing_is_a_403_and_one_that_does_not_exist_a_400(daemon: ApiServer) -> None:
