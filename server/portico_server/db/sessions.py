@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 
 from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import Conflict
 from portico_server.db.rows import RowPage, Rows, json_bytes
 from portico_server.db.schema import session_messages, session_states, sessions
 
@@ -559,13 +560,15 @@ def describe(
 
 def fork(connection: Connection, session_id: str, new_id: str, name: str) -> SessionRow | None:
     """Return a copy of a session with another name, whose messages keep their runs; ``None`` if the session does not
-    exist.
+    exist. Raises `Conflict` if the name is in use.
 
     Ratings are not copied, because each rating would count twice.
     """
     row = get(connection, session_id)
     if row is None:
         return None
+    if by_name(connection, row.app_id, row.owner, name) is not None:
+        raise Conflict(f"A session named '{name}' already exists.", code="name_taken", param="name")
     key = SessionKey(new_id, row.app_id, row.owner, name, row.app)
     session_row = open_session(connection, key, title=row.title, metadata=row.metadata)
     after, has_more = 0, True

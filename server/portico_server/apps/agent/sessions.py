@@ -336,8 +336,6 @@ class AgentSessions:
         new = new_id("conv_")
         if name:
             _check_name(name)
-            if await self._database.read(sessions.by_name, row.app_id, row.owner, name) is not None:
-                raise Conflict(f"A session named '{name}' already exists.", code="name_taken", param="name")
         size = await self._database.read(sessions.size, session_id)
         await self._quota.admit(self._database, row.owner, size)
         session_row = await self._database.write(sessions.fork, session_id, new, name or new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +12,13 @@ import pytest
 from mcp import Client as McpClient
 from openai import BadRequestError, OpenAI
 from tests.daemon import Daemon
+from tests.server.apps.agent.agent_fixture import AgentFixture
 
 from portico.client import Client
+from portico_server.apps.agent.message import AgentMessage
+from portico_server.core.errors import Conflict
+from portico_server.core.principal import LOCAL
+from portico_server.runs.quotas import StorageQuota
 
 SCRIPT: list[dict[str, Any]] = [
     {"match": "sum", "tool_calls": [{"name": "calculator", "arguments": {"expression": "40+2"}}], "times": 1},
@@ -367,6 +373,28 @@ def test_a_fork_goes_its_own_way(http: httpx.Client) -> None:
     taken = http.post(f"/api/sessions/{session['id']}/fork", json={"name": "branch"})
     assert taken.status_code == 409 and taken.json()["error"]["code"] == "name_taken"
     assert http.post(f"/api/sessions/{session['id']}/fork", json={}).json()["name"].startswith("conv_")
+
+
+async def test_of_two_forks_with_one_name_at_once_the_second_is_refused(
+    agent_fixture: AgentFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = agent_fixture.sessions
+    trunk = await sessions.open("app", "trunk", LOCAL)
+    await sessions.add(trunk.id, LOCAL, [AgentMessage("user", "a")])
+    both_checked = asyncio.Barrier(2)
+
+    async def admit(*_arguments: Any) -> None:
+        await both_checked.wait()
+
+    monkeypatch.setattr(StorageQuota, "admit", admit)
+    forks = await asyncio.gather(
+        *(sessions.fork(trunk.id, LOCAL, "branch") for _ in range(2)), return_exceptions=True
+    )
+    [refused] = [fork for fork in forks if isinstance(fork, Conflict)]
+    assert refused.code == "name_taken"
+    [branch] = (await sessions.list(LOCAL, name="branch")).data
+    page = await sessions.messages(branch.id, LOCAL)
+    assert [row.message["content"] for row in page.data] == ["a"]
 
 
 def rated(http: httpx.Client, **query: Any) -> list[dict[str, Any]]:
