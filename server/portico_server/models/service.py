@@ -7,6 +7,7 @@ import importlib
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ class ModelService:
         """Names of models that are stored in the database."""
         self.launchers = Launchers(settings)
         self._adopting: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
         self.machine = LocalMachine(settings)
         self.residency = Residency(self.machine.budget, self.machine.gpus, self.machine.gpu_use)
         self.environments = Environments(
@@ -141,31 +143,35 @@ class ModelService:
     async def refresh(self) -> None:
         """Load the models and aliases that other daemons on the same database have added, and drop the removed ones.
 
-        Names from this daemon's configuration are kept.
+        Names from this daemon's configuration are kept. Calls in flight end before the old models are unloaded.
         """
-        kept_names = set(self._stored_names)
-        spec_rows = {row.name: row for row in await self._database.read(rows.list_models)}
-        for name in kept_names:
-            known_deployment, row = self.deployments.get(name), spec_rows.get(name)
-            if row is None or (known_deployment is not None and known_deployment.spec.to_json() != row.spec):
-                self._stored_names.discard(name)
-                if known_deployment is not None:
-                    await self.remove(name, forget=False)
-                    self._built_in.restore(name)
-        for name, row in spec_rows.items():
-            if name in self.deployments:
-                continue
-            try:
-                spec = ModelSpec.from_json(row.spec)
-                deployment = self.factory.make(spec, row.owner, row.created_at)
-                await self._built_in.retire({name, *spec.aliases})
-                self.deployments.enter(deployment)
-                await self.adapters.configure(name, spec.adapters)
-                self._stored_names.add(name)
-            except PorticoError as error:
-                logger.error("skipping the model %s of another daemon: %s", name, error.message)
-        await self.aliases.refresh()
-        self._built_in.restore("")
+        async with AsyncExitStack() as endings, self._changing:
+            kept_names = set(self._stored_names)
+            spec_rows = {row.name: row for row in await self._database.read(rows.list_models)}
+            for name in kept_names:
+                known_deployment, row = self.deployments.get(name), spec_rows.get(name)
+                if row is None or (
+                    known_deployment is not None and known_deployment.spec.to_json() != row.spec
+                ):
+                    self._stored_names.discard(name)
+                    if known_deployment is not None:
+                        self.deployments.withdraw(known_deployment)
+                        endings.push_async_callback(known_deployment.unload)
+                        self._built_in.restore(name)
+            for name, row in spec_rows.items():
+                if name in self.deployments:
+                    continue
+                try:
+                    spec = ModelSpec.from_json(row.spec)
+                    deployment = self.factory.make(spec, row.owner, row.created_at)
+                    await self._built_in.retire({name, *spec.aliases})
+                    self.deployments.enter(deployment)
+                    await self.adapters.configure(name, spec.adapters)
+                    self._stored_names.add(name)
+                except PorticoError as error:
+                    logger.error("skipping the model %s of another daemon: %s", name, error.message)
+            await self.aliases.refresh()
+            self._built_in.restore("")
 
     def get(self, name: str) -> DeploymentInfo:
         """Return one deployment by name or alias. Raise `NotFound`."""
@@ -256,26 +262,33 @@ class ModelService:
     async def change(self, name: str, parameters: Mapping[str, Any]) -> DeploymentInfo:
         """Set parameters of a model that was added while the daemon ran. A value of ``None`` removes a parameter.
 
-        The model is unloaded after its calls in flight, and its next call starts it with the new parameters. Raise
+        The next call starts the model with the new parameters, while calls in flight end with the old ones. Raise
         `NotFound`, `Conflict` for a model of the configuration, `InvalidRequest` for parameters that the engine
         rejects.
         """
-        deployment = self.deployments.require(name)
-        if not any(row.name == deployment.spec.name for row in await self._database.read(rows.list_models)):
-            raise Conflict(
-                f"The model '{deployment.spec.name}' comes with Portico or from the configuration, so the "
-                "next start would reset it: set its 'parameters' in the configuration.",
-                code="configured",
-                param="name",
+        async with self._changing:  # a second change is based on the first
+            stored_names = {row.name for row in await self._database.read(rows.list_models)}
+            deployment = self.deployments.require(name)
+            if deployment.spec.name not in stored_names:
+                raise Conflict(
+                    f"The model '{deployment.spec.name}' comes with Portico or from the configuration, so the "
+                    "next start would reset it: set its 'parameters' in the configuration.",
+                    code="configured",
+                    param="name",
+                )
+            merged_parameters = {**deployment.spec.parameters, **parameters}
+            spec = replace(
+                deployment.spec,
+                parameters={key: value for key, value in merged_parameters.items() if value is not None},
             )
-        merged_parameters = {**deployment.spec.parameters, **parameters}
-        spec = replace(
-            deployment.spec,
-            parameters={key: value for key, value in merged_parameters.items() if value is not None},
-        )
-        self.factory.check(spec)  # checked before the old deployment is removed, because the check can raise
-        await self.remove(spec.name, forget=False)  # its aliases stay
-        return await self.add(spec, owner=deployment.owner)
+            self.factory.check(spec)
+            successor = self.factory.make(spec, deployment.owner, time.time())
+            await self._database.write(rows.put_model, spec.name, deployment.owner, spec.to_json())
+            if self.deployments.get(spec.name) is deployment:
+                self.deployments.withdraw(deployment)  # its aliases stay
+                self.deployments.enter(successor)
+        await deployment.unload()
+        return self.get(spec.name)
 
     def spec(self, name: str) -> ModelSpec | None:
         """Return the spec of a model, including its key, or ``None`` if no model has this name."""

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,8 @@ from tests.server.models.conftest import MODELS
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL
+from portico_server.db.models import put_model
+from portico_server.models.answers import close_chunks
 from portico_server.models.spec import ModelSpec
 
 
@@ -81,6 +84,50 @@ async def test_configuration_replaces_a_model_of_the_same_name(models: ModelFixt
     await models.models.add(ModelSpec("m", "fake://", description="new"), keep=False)
     assert models.models.get("m").description == "new" and models.models.get("m").state == "cold"
     assert children() == []
+
+
+async def change_here(models: ModelFixture, spec: ModelSpec) -> None:
+    await models.models.change(spec.name, spec.parameters)
+
+
+async def change_elsewhere(models: ModelFixture, spec: ModelSpec) -> None:
+    await models.database.write(put_model, spec.name, None, spec.to_json())
+    await models.models.refresh()
+
+
+@pytest.mark.parametrize("change", [change_here, change_elsewhere])
+async def test_a_changed_model_answers_while_its_earlier_calls_end(
+    models: ModelFixture, change: Callable[[ModelFixture, ModelSpec], Awaitable[None]]
+) -> None:
+    hangs = [{"content": "one two", "hang": 1}]
+    await models.models.add(ModelSpec("m", "fake://", parameters={"script": hangs}))
+    await models.models.add(ModelSpec("other", "fake://"))
+    await models.models.aliases.set("default", "m")
+    earlier = await models.relay("m", {"messages": user("hi"), "stream": True})
+    await anext(earlier.chunks)
+    changed = asyncio.Event()
+    models.registry.watch(lambda _kind: changed.set())
+    spec = ModelSpec("m", "fake://", parameters={"script": [{"content": "after"}]})
+    changing = asyncio.ensure_future(change(models, spec))
+    await changed.wait()
+    answer = await models.ask("m", {"messages": user("hi")})
+    assert answer["choices"][0]["message"]["content"] == "after" and not changing.done()
+    await models.models.remove("other")
+    assert models.models.get("default").name == "m"
+    await close_chunks(earlier.chunks)
+    await changing
+
+
+async def test_two_changes_of_a_model_at_once_undo_nothing(tmp_path: Path) -> None:
+    parameters = {"context_length": 4096, "dimensions": 8}
+    async with model_fixture(tmp_path) as daemon:
+        await daemon.models.add(ModelSpec("m", "fake://"))
+        await asyncio.gather(
+            *(daemon.models.change("m", {name: value}) for name, value in parameters.items())
+        )
+    async with model_fixture(tmp_path) as daemon:
+        spec = daemon.models.spec("m")
+        assert spec is not None and spec.parameters == parameters
 
 
 async def test_names_that_are_taken_or_wrong(models: ModelFixture) -> None:
