@@ -249,10 +249,16 @@ class ModelService:
                 await self.remove(spec.name, forget=False)
             await self._built_in.retire({spec.name, *spec.aliases})
             self.deployments.enter(deployment)
-        await self.adapters.configure(spec.name, spec.adapters)
-        if keep:
-            await self._database.write(rows.put_model, spec.name, owner, spec.to_json())
-            self._stored_names.add(spec.name)
+        try:
+            await self.adapters.configure(spec.name, spec.adapters)
+            if keep:
+                await self._database.write(rows.put_model, spec.name, owner, spec.to_json())
+                self._stored_names.add(spec.name)
+        except BaseException:
+            await self.adapters.configure(spec.name, ())
+            await self.remove(spec.name, forget=False)
+            self._built_in.restore(spec.name)
+            raise
         return self.get(spec.name)
 
     def is_stored(self, name: str) -> bool:

@@ -18,9 +18,11 @@ from tests.server.models.conftest import MODELS
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL
+from portico_server.db import apps
+from portico_server.db.apps import AppRow
 from portico_server.db.models import put_model
 from portico_server.models.answers import close_chunks
-from portico_server.models.spec import ModelSpec
+from portico_server.models.spec import AdapterSpec, ModelSpec
 
 
 async def test_a_new_daemon_has_a_chat_and_an_embedding_model_and_loads_neither(models: ModelFixture) -> None:
@@ -84,6 +86,19 @@ async def test_configuration_replaces_a_model_of_the_same_name(models: ModelFixt
     await models.models.add(ModelSpec("m", "fake://", description="new"), keep=False)
     assert models.models.get("m").description == "new" and models.models.get("m").state == "cold"
     assert children() == []
+
+
+async def test_a_refused_model_leaves_nothing_behind(models: ModelFixture, tmp_path: Path) -> None:
+    adapters = (AdapterSpec("a", str(tmp_path / "missing")),)
+    with pytest.raises(NotFound, match="No adapter found"):
+        await models.models.add(ModelSpec("m", "fake://", aliases=("default",), adapters=adapters))
+    app = AppRow("app_1", "app", None, "flow", 1, None, 0.0, 0.0)  # deployed by another daemon
+    await models.database.write(apps.create, app, "local", {}, "", "")
+    with pytest.raises(Conflict, match="app"):
+        await models.models.add(ModelSpec("app", "fake://"))
+    assert [info.name for info in models.models.list()] == ["smollm2-135m-instruct", "wordllama-256"]
+    assert models.models.get("default").name == "smollm2-135m-instruct"
+    assert (await models.models.add(ModelSpec("m", "fake://"))).state == "cold"
 
 
 async def change_here(models: ModelFixture, spec: ModelSpec) -> None:
@@ -185,7 +200,7 @@ async def test_a_pull_is_a_run_that_tells_where_the_files_are(tmp_path: Path) ->
 DAEMON = """
 import asyncio, sys
 from pathlib import Path
-from portico_server.models.spec import ModelSpec
+from portico_server.models.spec import AdapterSpec, ModelSpec
 from portico.testing.model_fixture import model_fixture
 
 async def main():
