@@ -369,16 +369,17 @@ class Scheduler:
         if row is None:
             return False
         self._turns.note((row.kind, row.key))
+        last_event = await self._database.read(runs.last_event, row.id)
+        is_resumed = last_event > 0
+        usage = await self._runner.used_before(row.id, row.key, row.created_at) if is_resumed else None
         try:
             if row.attempts > MAX_ATTEMPTS:
                 raise PorticoError(f"Gave up: the run was interrupted {MAX_ATTEMPTS} times.", code="gave_up")
+            # Last, because a key that loses rights ends only runs that have been launched.
             caller = self._caller(row)
         except PorticoError as error:
             await self._database.write(runs.finish, row.id, "failed", None, error.body().to_json()["error"])
             return True
-        last_event = await self._database.read(runs.last_event, row.id)
-        is_resumed = last_event > 0
-        usage = await self._runner.used_before(row.id, row.key, row.created_at) if is_resumed else None
         self._launch(row, caller, last_event, usage=usage)
         return True
 

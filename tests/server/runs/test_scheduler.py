@@ -84,6 +84,33 @@ async def test_a_failure_is_recorded_with_its_sentence(database: Database) -> No
     assert (row.error["code"], row.error["message"]) == ("folder_gone", "The folder is gone.")
 
 
+async def test_a_run_has_the_rights_of_its_key_at_the_moment_it_begins(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rights = ["stores:*:read", "chat"]
+    scheduler = scheduler_on(database)
+    scheduler.principals = lambda owner: Principal(owner, frozenset(rights))
+    read_last_event = runs.last_event
+
+    def lose_a_right(connection: Any, run_id: str) -> int:
+        """Stand for an admin who changes the key after the run was claimed."""
+        rights.remove("chat")
+        return read_last_event(connection, run_id)
+
+    monkeypatch.setattr(runs, "last_event", lose_a_right)
+
+    async def work(payload: Mapping[str, Any], context: Context) -> Any:
+        return sorted(context.caller.scopes)
+
+    scheduler.handle("flow", work, is_owned=True)
+    run_id = await scheduler.ensure("flow", "mine", caller=scheduler.principals("key_1"))
+    task = asyncio.create_task(scheduler.run(is_alone=True))
+    row = await until_ended(database, run_id)
+    task.cancel()
+    await asyncio.wait([task])
+    assert row.result == ["stores:*:read"]
+
+
 async def test_a_run_that_was_cut_off_begins_again(database: Database) -> None:
     begun = asyncio.Event()
 
