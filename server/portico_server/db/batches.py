@@ -154,6 +154,9 @@ def requeue_run(connection: Connection, row: BatchRow, errors: Sequence[Mapping[
     With ``errors``, the batch ends as failed, otherwise as cancelled. If this was already tried, or no run can be
     queued, the batch ends without result files.
     """
+    run = runs.get(connection, row.run_id)
+    if run is not None and run.finished_at is None:
+        return  # another reader of the batch has queued the run
     is_tried = row.errors is not None or row.status == "cancelling"
     is_queued = not (errors and is_tried) and runs.requeue_ended(connection, row.run_id)
     values: dict[str, Any] = {"errors": [dict(error) for error in errors]} if errors else {}

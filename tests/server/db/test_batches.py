@@ -1,0 +1,33 @@
+"""Batches in the database: a batch whose run has ended gets another run, which writes the files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from portico_server.db import batches as rows
+from portico_server.db import runs
+from portico_server.db.batches import BatchRow
+from portico_server.db.database import Database
+from portico_server.db.runs import NewRun, RunStatus
+
+
+@pytest.mark.parametrize(
+    ("status", "end", "errors"),
+    [
+        pytest.param("cancelling", "cancelled", [], id="cancelled"),
+        pytest.param("finalizing", "failed", [{"code": "gave_up", "message": "Gave up."}], id="failed"),
+    ],
+)
+async def test_two_readers_who_see_the_same_end_of_a_run_leave_the_batch_to_another_run(
+    database: Database, status: str, end: RunStatus, errors: list[dict[str, Any]]
+) -> None:
+    batch = BatchRow("batch_1", "key_one", "run_1", status, "/v1/embeddings", "file_1", "00", {}, 1.0, 2.0)
+    await database.write(rows.create, batch, NewRun("run_1", "batch", "batch_1", "key_one", {}))
+    await database.write(runs.finish, "run_1", end, None, {"code": "ended"})
+    for _reader in range(2):
+        await database.write(rows.requeue_run, batch, errors)
+    run = await database.read(runs.get, "run_1")
+    assert run is not None and run.status == "queued"
+    assert await database.read(rows.status, "batch_1") == status, "the answers are not in files yet"
