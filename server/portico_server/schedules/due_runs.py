@@ -42,6 +42,14 @@ def timing_of(row: ScheduleRow) -> Timing:
     return Timing(row.cron, row.every, row.timezone)
 
 
+def current(connection: Any, schedule_id: str) -> ScheduleRow:
+    """Return the schedule as the transaction sees it. Raise `Conflict` if it was removed."""
+    row = rows.get(connection, schedule_id)
+    if row is None:
+        raise Conflict("The schedule was removed in the meantime.", code="schedule_removed", param="schedule")
+    return row
+
+
 def plan(row: ScheduleRow, now: float) -> DuePlan:
     """Return which due times of a schedule to start or skip at the time ``now``. Pure."""
     if row.next_at is None or row.next_at > now:
@@ -88,6 +96,7 @@ def take_due(connection: Any, row: ScheduleRow) -> int:
 
 def take_now(connection: Any, row: ScheduleRow) -> str:
     """Queue a run of a schedule regardless of its times. Return the run's id."""
+    row = current(connection, row.id)
     under_way = rows.count_under_way(connection, row.id)
     if under_way and row.overlap == "skip":
         raise Conflict(

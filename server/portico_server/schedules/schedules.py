@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import islice
@@ -19,7 +19,7 @@ from portico_server.db.database import Database
 from portico_server.db.names import own_or_shared
 from portico_server.db.rows import database_time as clock
 from portico_server.db.schedules import ScheduleRow, ScheduleTime
-from portico_server.schedules.due_runs import timing_of
+from portico_server.schedules.due_runs import current, timing_of
 from portico_server.schedules.firing import ScheduleRuns, find_app
 from portico_server.schedules.spec import FIELDS, ScheduleSpec, parse
 from portico_server.schedules.timing import Timing
@@ -109,16 +109,18 @@ class ScheduleService:
             self._registry.claims.require_unreserved(spec.name, row.owner)
         if (spec.kind, spec.target) != (row.kind, row.target):
             await self.check_target(spec, self._firing.principal(row))
-        return await self._change(row, spec)
+        return await self._change(row, lambda newest: parse(_merge(newest, changes)))
 
-    async def _change(self, row: ScheduleRow, spec: ScheduleSpec) -> ScheduleRow:
+    async def _change(self, row: ScheduleRow, to_spec: Callable[[ScheduleRow], ScheduleSpec]) -> ScheduleRow:
         def write(connection: Any) -> None:
+            newest = current(connection, row.id)  # another request may have changed or paused it since
+            spec = to_spec(newest)
             values = spec.values()
-            if spec.timing != timing_of(row):
+            if spec.timing != timing_of(newest):
                 values["anchor"] = moment = clock(connection)
-                if row.paused is None:
+                if newest.paused is None:
                     values["next_at"] = spec.timing.next_due(moment, moment)
-            rows.change(connection, row, values)
+            rows.change(connection, newest, values)
 
         await self._database.write(write)
         return await self._again(row)
@@ -151,9 +153,10 @@ class ScheduleService:
             values["key"] = caller.id
 
         def write(connection: Any) -> None:
-            if row.paused is not None:
-                values["next_at"] = timing_of(row).next_due(clock(connection), row.anchor)
-            rows.change(connection, row, values)
+            newest = current(connection, row.id)
+            if newest.paused is not None:
+                values["next_at"] = timing_of(newest).next_due(clock(connection), newest.anchor)
+            rows.change(connection, newest, values)
 
         await self._database.write(write)
         return await self._again(row)
@@ -192,7 +195,7 @@ class ScheduleService:
         if row is None:
             await self._add(spec, SYSTEM)
         elif differing(row, spec):
-            await self._change(row, spec)
+            await self._change(row, lambda _newest: spec)
 
     async def _find(self, ref: str, caller: Principal) -> ScheduleRow:
         row: ScheduleRow | None
@@ -230,12 +233,7 @@ class ScheduleService:
         return row
 
     async def _again(self, row: ScheduleRow) -> ScheduleRow:
-        schedule_row = await self._database.read(rows.get, row.id)
-        if schedule_row is None:
-            raise Conflict(
-                "The schedule was removed in the meantime.", code="schedule_removed", param="schedule"
-            )
-        return self._to_visible(schedule_row)
+        return self._to_visible(await self._database.read(current, row.id))
 
     def _to_visible(self, row: ScheduleRow) -> ScheduleRow:
         """Return a schedule in the form for clients.

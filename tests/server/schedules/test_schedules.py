@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from portico_server.core.principal import SYSTEM
 from portico_server.core.request import AppInput, AppOutput, Request
 from portico_server.core.servable import Card
 from portico_server.db import runs
+from portico_server.db import schedules as rows
 from portico_server.schedules import schedules as service
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -110,6 +112,25 @@ def join(served: ApiServer) -> Any:
         return Planner(row.id, secret, served)
 
     return key
+
+
+@pytest.fixture
+def crossed(served: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a context after which the first reader of a schedule sees its state from before the context."""
+
+    @asynccontextmanager
+    async def cross(ref: str) -> AsyncIterator[None]:
+        read = rows.get
+        before = await served.services.database.read(read, ref)
+        yield
+
+        def read_before(_connection: Connection, _ref: str) -> Any:
+            monkeypatch.setattr(rows, "get", read)
+            return before
+
+        monkeypatch.setattr(rows, "get", read_before)
+
+    return cross
 
 
 async def test_one_is_made_changed_looked_at_paused_and_removed(join: Any) -> None:
@@ -310,3 +331,61 @@ async def test_a_configuration_makes_changes_and_prunes_them(served: ApiServer, 
     assert error.value.param == "schedules[0].cron"
     assert await applied(prune=True) == [("nightly", "remove", ())]
     assert not await served.services.schedules.list_shared()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected", "is_due"),
+    [
+        pytest.param(
+            ("POST", "/pause", None),
+            ("PATCH", "", {"every": "1h"}),
+            {"paused": service.PAUSED_BY_HAND, "every": "1h", "cron": None},
+            False,
+            id="paused-and-changed",
+        ),
+        pytest.param(
+            ("POST", "/pause", None),
+            ("POST", "/resume", None),
+            {"paused": None},
+            True,
+            id="paused-and-resumed",
+        ),
+        pytest.param(
+            ("PATCH", "", {"cron": "0 8 * * *"}),
+            ("PATCH", "", {"pause_after": 3}),
+            {"cron": "0 8 * * *", "pause_after": 3},
+            True,
+            id="changed-twice",
+        ),
+        pytest.param(
+            ("PATCH", "", {"name": "renamed", "every": "15m"}),
+            ("PATCH", "", {"cron": "0 8 * * *"}),
+            {"name": "renamed", "cron": "0 8 * * *", "every": None},
+            True,
+            id="renamed-and-changed",
+        ),
+    ],
+)
+async def test_of_two_changes_at_once_none_is_undone_by_the_other(
+    join: Any, crossed: Any, first: Any, second: Any, expected: dict[str, Any], is_due: bool
+) -> None:
+    key = await join()
+    ref = await key.add()
+    async with crossed(ref):
+        await key.ask(first[0], f"/{ref}{first[1]}", first[2])
+    await key.ask(second[0], f"/{ref}{second[1]}", second[2])
+    shown = await key.ask("GET", f"/{ref}")
+    assert {name: shown[name] for name in expected} == expected
+    assert (shown["next_at"] is not None) == is_due
+
+
+async def test_a_run_by_hand_is_one_of_the_schedule_as_it_is(join: Any, crossed: Any) -> None:
+    key = await join()
+    ref = await key.add(input={"q": 1})
+    async with crossed(ref):
+        await key.ask("PATCH", f"/{ref}", {"input": {"q": 2}})
+    begun = (await key.ask("POST", f"/{ref}/run"))["run"]
+    assert (await key.ended(begun)).result == [{"q": 2}, key.id]
+    async with crossed(ref):
+        await key.ask("DELETE", f"/{ref}")
+    assert (await key.ask("POST", f"/{ref}/run", status=409))["code"] == "schedule_removed"
