@@ -59,10 +59,14 @@ class UsageLog:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write the collected rows. Afterwards, a reader finds every row that was added before the call.
+        """Write the collected rows, even if the caller is cancelled.
 
-        If the disk is full, calls continue and their rows wait.
+        Afterwards, a reader finds every row that was added before the call. If the disk is full, calls continue and
+        their rows wait.
         """
+        await asyncio.shield(self._write())
+
+    async def _write(self) -> None:
         async with self._writing:
             self._has_rows.clear()
             rows, self._rows = self._rows, []

@@ -1,13 +1,19 @@
-"""Counts of calls for monitoring."""
+"""Counts of calls for monitoring, and the rows of calls, which are written together."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from portico_server.core.histogram import Histogram
+from portico_server.db.database import Database
 from portico_server.db.usage import UsageRow
 from portico_server.runs import usage
-from portico_server.runs.usage import OTHER_NAMES, CallCounts
+from portico_server.runs.usage import OTHER_NAMES, CallCounts, UsageLog
 
 
 def row(name: str = "m", **more: Any) -> UsageRow:
@@ -45,3 +51,28 @@ def test_names_without_end_share_one_series() -> None:
         counted.add(row(f"name-{number}"))
     found = {name: series for name, _, series in counted}
     assert len(found) == usage.MAX_SERIES + 1 and found[OTHER_NAMES].statuses["completed"] == 50
+
+
+async def test_rows_are_written_though_who_waits_for_them_is_cancelled(tmp_path: Path) -> None:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    log, may_write = UsageLog(database), threading.Event()
+    log.add(row(prompt_tokens=3))
+    writing = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def write_earlier(_connection: Connection) -> None:
+        loop.call_soon_threadsafe(writing.set)
+        may_write.wait()
+
+    earlier_write = database.submit(write_earlier, full=False)
+    await writing.wait()
+    waiter = asyncio.create_task(log.flush())
+    while not database.load()["write"].waiting:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    waiter.cancel()
+    await asyncio.wait([waiter])
+    may_write.set()
+    await earlier_write
+    assert (await log.of_run("run", "key", 0.0)).prompt_tokens == 3
+    database.close()
