@@ -357,9 +357,17 @@ class StoreService:
         ignored; when it is cleared, the store is synced.
         """
         row = await self.get(ref, caller, "manage")
-        changes = self._check_changes(row, changes, caller)
+        changes = _check_changes(row, changes)
+        if changes.get("source") is not None:
+            changes = {
+                **changes,
+                "source": self._check_source(changes["source"], None, caller),
+                "folder": None,
+            }
+        if "rights" in changes:
+            changes = {**changes, "rights": _check_new_rights(row, changes, caller)}
         new: StoreRow = replace(row, **changes)
-        self._check_renaming(row, new)
+        _check_renaming(row, new, self.filtered(row.name))
         new = await self._claims.change(row, new, {**changes, "last_active_at": time.time()})
         self._on_change()
         if new.source != row.source:
@@ -506,43 +514,6 @@ class StoreService:
             raise InvalidRequest("A store can follow a folder or a source, but not both.", param="source")
         return self._following.check(source)
 
-    def _check_changes(
-        self, row: StoreRow, changes: Mapping[str, Any], caller: Principal
-    ) -> Mapping[str, Any]:
-        """Return the changes of columns as they are stored. Raise `InvalidRequest` or `Forbidden` if one is invalid."""
-        checked = dict(changes)
-        is_app = changes.get("app", row.app)
-        check_answers(changes.get("answers", "auto"), app=is_app)
-        check_rule(changes.get("guard", row.guard))
-        if changes.get("search") is not None:
-            checked["search"] = check_search(changes["search"], app=is_app)
-        if "vector_weight" in changes:
-            require_vectors(row, "vector_weight")
-        if changes.get("source") is not None:
-            checked |= {"source": self._check_source(changes["source"], None, caller), "folder": None}
-        if "rights" in changes:
-            caller.require("admin")  # because only an admin chooses the source
-            followed: StoreRow = replace(
-                row, folder=checked.get("folder", row.folder), source=checked.get("source", row.source)
-            )
-            if not follows(followed):
-                raise _no_source_of_rights(row.name)
-            has_rights = _has_rights(followed.folder, followed.source)
-            checked["rights"] = check_rights(changes["rights"], has_rights=has_rights)
-        return checked
-
-    def _check_renaming(self, row: StoreRow, new: StoreRow) -> None:
-        if has_controls(new.name):
-            check_plain(new.name, "a store")
-        if new.name != row.name and (keys := self.filtered(row.name)):
-            raise Conflict(
-                f"The key '{keys[0]}' has a filter on the store '{row.name}', which would not apply under "
-                f"another name. Bind the filter to the id {row.id}, or revoke the key, before renaming the "
-                "store.",
-                code="store_is_filtered",
-                param="name",
-            )
-
     async def _find_row(self, ref: str, caller: Principal) -> StoreRow | None:
         """Return the store with this name or id. The caller's own store takes precedence over a shared store of the
         same name.
@@ -560,6 +531,42 @@ class StoreService:
     def _on_change(self) -> None:
         self._registry.announce("store")
         self._registry.announce("app")
+
+
+def _check_changes(row: StoreRow, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the changes as they are stored. Raise `InvalidRequest` for a value that the store cannot have."""
+    is_app = changes.get("app", row.app)
+    check_answers(changes.get("answers", "auto"), app=is_app)
+    check_rule(changes.get("guard", row.guard))
+    if "vector_weight" in changes:
+        require_vectors(row, "vector_weight")
+    if changes.get("search") is not None:
+        return {**changes, "search": check_search(changes["search"], app=is_app)}
+    return changes
+
+
+def _check_new_rights(row: StoreRow, changes: Mapping[str, Any], caller: Principal) -> Any:
+    """Return the new rights of a store as they are stored."""
+    caller.require("admin")  # because only an admin chooses the source
+    changed_row: StoreRow = replace(
+        row, folder=changes.get("folder", row.folder), source=changes.get("source", row.source)
+    )
+    if not follows(changed_row):
+        raise _no_source_of_rights(row.name)
+    return check_rights(changes["rights"], has_rights=_has_rights(changed_row.folder, changed_row.source))
+
+
+def _check_renaming(row: StoreRow, new: StoreRow, filtered_keys: Sequence[str]) -> None:
+    """Raise an error if the new name is invalid, or if keys have a filter on the store's name."""
+    if has_controls(new.name):
+        check_plain(new.name, "a store")
+    if new.name != row.name and filtered_keys:
+        raise Conflict(
+            f"The key '{filtered_keys[0]}' has a filter on the store '{row.name}', which would not apply under "
+            f"another name. Bind the filter to the id {row.id}, or revoke the key, before renaming the store.",
+            code="store_is_filtered",
+            param="name",
+        )
 
 
 def _followed_columns(row: StoreRow) -> tuple[Any, ...]:

@@ -200,7 +200,7 @@ async def test_a_pull_is_a_run_that_tells_where_the_files_are(tmp_path: Path) ->
 DAEMON = """
 import asyncio, sys
 from pathlib import Path
-from portico_server.models.spec import AdapterSpec, ModelSpec
+from portico_server.models.spec import ModelSpec
 from portico.testing.model_fixture import model_fixture
 
 async def main():

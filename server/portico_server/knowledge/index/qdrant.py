@@ -43,7 +43,7 @@ MAX_PUT_BATCH_VECTORS: Final = 64
 
 GRAPH_NEIGHBOURS: Final = 16
 BUILD_NEIGHBOURS: Final = 64
-SEARCH_NEIGHBOURS: Final = 128
+SEARCH_NEIGHBOURS: Final = 512
 
 MAX_SEGMENTS: Final = 4
 """Number of segments above which a build merges the smallest."""

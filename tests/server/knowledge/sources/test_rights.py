@@ -21,7 +21,7 @@ from portico_server.knowledge.access import explain
 from portico_server.knowledge.sources.folder import FolderSource
 from portico_server.knowledge.sources.posix_rights import PosixRights
 from portico_server.knowledge.sources.rights import readers_by_name
-from portico_server.knowledge.sources.source import Walk
+from portico_server.knowledge.walk import Walk
 
 OWNER = f"user:{pwd.getpwuid(os.getuid()).pw_name}"
 GROUP = grp.getgrgid(os.getgid()).gr_name
