@@ -69,12 +69,15 @@ def record(connection: Connection, row: ReviewRow) -> list[str] | None:
     """Record the result of a check and notify the webhooks of the authors of the questions. Unless the change is
     ``held``, accept it.
 
-    Return the digests that no row needs any more, or ``None`` if the files have changed since the check started, so
-    that its result is void.
+    Return the digests that no row needs any more, or ``None`` if the files or the store's rule have changed since the
+    check started, so that its result is void.
     """
     _lock(connection, row.store_id)
     started_row = of_store(connection, row.store_id)
     if started_row is None or (started_row.id, started_row.state) != (row.id, "checking"):
+        return None
+    store = stores.get(connection, row.store_id)
+    if store is None or (row.state in EVENTS and (row.state == "held") is not (store.guard == "hold")):
         return None
     values = {
         "state": row.state,

@@ -148,11 +148,13 @@ class StoreGuards:
 
         ``is_repeated`` checks a change again that is already held, because its files were read again.
         """
-        store_row = await self._database.read(rows.get, store.id)
-        if store_row is None or not store_row.has_review:
-            return {}
-        store = store_row  # read again, because the rule can have changed
-        while row := await self._database.write(store_reviews.start, store.id, is_repeated=is_repeated):
+        while (
+            store_row := await self._database.read(rows.get, store.id)
+        ) is not None and store_row.has_review:
+            store = store_row  # read again, because the rule can have changed
+            row = await self._database.write(store_reviews.start, store.id, is_repeated=is_repeated)
+            if row is None:
+                return {}
             change = await self._database.read(reviewed_files, store.id)
             if any(item.status == "in_progress" and item.review == "new" for item in change):
                 return {}  # the run that reads these files checks the change
@@ -173,7 +175,7 @@ class StoreGuards:
             )
             digests = await self._database.write(store_reviews.record, ended_row)
             if digests is None:
-                continue  # the files changed during the check
+                continue  # the files or the rule changed during the check
             await self._clean_up(store, digests)
             return {
                 "review": state,

@@ -312,6 +312,25 @@ async def test_a_question_follows_its_renamed_file(shop: StoreServices, folder: 
     assert (await shop.stores.guards.list(store))[0].file == "capital.txt"
 
 
+async def test_a_check_that_began_under_another_rule_follows_the_new_rule(
+    shop: StoreServices, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await guarded(shop, folder)
+    await shop.stores.update(store.id, LOCAL, {"guard": "warn"})
+    write = shop.database.write
+
+    async def interleaved(function: Any, *arguments: Any, **options: Any) -> Any:
+        result = await write(function, *arguments, **options)
+        if function is store_reviews.start:
+            await write(stores.change, store.id, {"guard": "hold"})
+        return result
+
+    monkeypatch.setattr(shop.database, "write", interleaved)
+    spoil(folder)
+    assert (await shop.sync(store))["review"] == "held"
+    assert "mayor" not in await texts(shop, store, f"archive of {CHANGED[0]}")
+
+
 async def test_a_file_that_arrives_during_a_check_is_never_accepted_unchecked(shop: StoreServices) -> None:
     store = await shop.filled({"hours.txt": "The harbour opens at six in the morning."})
     await add(shop, store, {"question": "When does the harbour open?", "facts": ["opens at six"]})
