@@ -252,7 +252,12 @@ def delete_store(connection: Connection, store_id: str) -> list[str]:
 
 
 def empty(connection: Connection, store_id: str) -> None:
-    """Delete the chunks of an expired store. Its files are indexed again when the store is used again."""
+    """Delete the chunks of an expired store, unless it was used meanwhile. Its files are indexed again when the store
+    is used again.
+    """
+    row = get(connection, store_id)
+    if row is None or row.expires_at is None or row.expires_at > time.time():
+        return
     chunks.empty_store(connection, store_id)
     connection.execute(sql_delete(group_files).where(group_files.c.store_id == store_id))
     condition = and_(store_files.c.store_id == store_id, store_files.c.status == "completed")

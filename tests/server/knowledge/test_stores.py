@@ -144,6 +144,13 @@ async def test_an_expired_store_takes_no_room_and_can_be_revived(tmp_path: Path)
         assert len((await second.search(other, "harbour")).passages) == 1
 
 
+async def test_a_store_that_is_revived_before_it_is_emptied_keeps_its_chunks(shop: StoreServices) -> None:
+    store = await shop.filled({"a.txt": "The harbour opens at six."})
+    await shop.stores.update(store.id, LOCAL, {"expires_after_days": 1})
+    await shop.database.write(rows.empty, store.id)
+    assert await shop.database.read(chunks.count, store.id) == 1
+
+
 async def test_deleting_a_store_leaves_uploaded_files(shop: StoreServices) -> None:
     store = await shop.stores.create("papers", LOCAL)
     row = await shop.upload("a.txt", "The harbour opens at six.")
