@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Connection
+
 from portico.schemas.stores import FileCounts
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, nearest
@@ -99,13 +101,10 @@ class StoreContents:
         and `Forbidden` for attributes that would hide the file in the store from the caller.
         """
         checked_files = await self.check(attachments, caller)
-        for file_id, attributes, _ in checked_files:
+        for _, attributes, _ in checked_files:
             store.require(attributes)
-            file_row = None if store.whole else await self._database.read(rows.file, store.id, file_id)
-            if file_row is not None:
-                store.require(file_row.attributes, file_row.readers)
         if checked_files:
-            await self._database.write(rows.attach_all, store.id, checked_files)
+            await self._database.write(_attach_all, store, checked_files)
             await self.queue(store, None if caller.admin else caller.id)
         return [await self.get(store, file_id) for file_id, _, _ in checked_files]
 
@@ -127,14 +126,7 @@ class StoreContents:
         return checked_files
 
     async def get(self, store: StoreView, file_id: str) -> StoreFileRow:
-        row = await self._database.read(rows.file, store.id, file_id)
-        if row is None or not store.permits(row):
-            raise NotFound(
-                f"The store '{store.name or store.id}' contains no file '{file_id[:80]}'.",
-                code="file_not_found",
-                param="file_id",
-            )
-        return row
+        return await self._database.read(_get, store, file_id)
 
     async def list(
         self,
@@ -207,10 +199,8 @@ class StoreContents:
 
         Raises `Forbidden` for attributes that would hide the file from the caller.
         """
-        row = await self.get(store, file_id)
-        checked_attributes = check_attributes(attributes)
-        store.require(checked_attributes, row.readers)
-        await self._database.write(rows.set_file, store.id, file_id, {"attributes": checked_attributes})
+        await self.get(store, file_id)
+        await self._database.write(_set_attributes, store, file_id, check_attributes(attributes))
         return await self.get(store, file_id)
 
     async def detach(self, store: StoreView, file_id: str) -> StoreFileRow:
@@ -356,6 +346,38 @@ class StoreContents:
         await self._database.write(file_batches.cancel_batch, row)
         self._indexes.note_change(store.id, store.embedding_model)
         return await self.batch(store, batch_id)
+
+
+def _get(connection: Connection, store: StoreView, file_id: str) -> StoreFileRow:
+    """Return a file of a store. Raise `NotFound` if the view does not permit it."""
+    row = rows.file(connection, store.id, file_id)
+    if row is None or not store.permits(row):
+        raise NotFound(
+            f"The store '{store.name or store.id}' contains no file '{file_id[:80]}'.",
+            code="file_not_found",
+            param="file_id",
+        )
+    return row
+
+
+def _set_attributes(connection: Connection, store: StoreView, file_id: str, attributes: Attributes) -> None:
+    """Set the attributes of a file. Raise `NotFound` or `Forbidden`, see `StoreContents.set_attributes`."""
+    # checked in the transaction, because another caller can reclassify the file meanwhile
+    store.require(attributes, _get(connection, store, file_id).readers)
+    rows.set_file(connection, store.id, file_id, {"attributes": attributes})
+
+
+def _attach_all(
+    connection: Connection,
+    store: StoreView,
+    checked_files: Sequence[tuple[str, Attributes, Mapping[str, Any]]],
+) -> None:
+    """Add files to a store. Raise `Forbidden` if the store contains one of them but hides it from the caller."""
+    for file_id, _, _ in () if store.whole else checked_files:
+        row = rows.file(connection, store.id, file_id)
+        if row is not None:
+            store.require(row.attributes, row.readers)
+    rows.attach_all(connection, store.id, checked_files)
 
 
 def check_attributes(value: Any, param: str = "attributes") -> Attributes:

@@ -1,15 +1,17 @@
 """Stores: who sees which store, under which name, and what stores record."""
 
 import math
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.server.knowledge.store_fixture import MODEL
 from tests.server.knowledge.store_services import StoreServices, store_services
 
-from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, PorticoError
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.request import Search
+from portico_server.core.request import Filter, Search
 from portico_server.core.servable import Card
 from portico_server.db import chunks, hits
 from portico_server.db import database as db
@@ -20,6 +22,21 @@ from portico_server.knowledge.contents import FileToAttach
 ALICE = Principal("key_alice", frozenset({"stores:*:manage"}))
 BOB = Principal("key_bob", frozenset({"stores:*:manage"}))
 READER = Principal("key_reader", frozenset({"stores:public:read"}))
+SALES = Principal("key_sales", frozenset({"stores:*:write"}), filters=(("*", Filter("eq", "team", "sales")),))
+
+
+def act_before_write(
+    shop: StoreServices, monkeypatch: pytest.MonkeyPatch, act: Callable[[], Awaitable[object]]
+) -> None:
+    """Make the next write wait until ``act`` has ended, as if another caller had been faster."""
+    write = shop.database.write
+
+    async def interleaved(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(shop.database, "write", write)
+        await act()
+        return await write(*arguments, **options)
+
+    monkeypatch.setattr(shop.database, "write", interleaved)
 
 
 async def test_a_store_is_reached_by_name_and_by_id(shop: StoreServices) -> None:
@@ -172,6 +189,27 @@ async def test_attaching_takes_all_files_or_none(shop: StoreServices) -> None:
         await shop.stores.contents.attach(store, [FileToAttach(mine.id, {"a": [1]})], ALICE)
     assert refused.value.param == "attributes.a"
     assert (await shop.stores.contents.list(store)).data == ()
+
+
+@pytest.mark.parametrize(("call", "error"), [("set_attributes", NotFound), ("attach", Forbidden)])
+async def test_a_filtered_key_cannot_overwrite_a_reclassification_that_came_after_its_check(
+    shop: StoreServices, monkeypatch: pytest.MonkeyPatch, call: str, error: type[PorticoError]
+) -> None:
+    store = await shop.stores.create("papers", LOCAL)
+    file = await shop.upload("a.txt", "The harbour opens at six.", SALES)
+    contents = shop.stores.contents
+    await contents.attach(store, [FileToAttach(file.id, {"team": "sales"})], LOCAL)
+    await shop.settled(store)
+    view = await shop.stores.get("papers", SALES, "write")
+    act_before_write(shop, monkeypatch, lambda: contents.set_attributes(store, file.id, {"team": "board"}))
+    attributes = {"team": "sales"}
+    attempts = {
+        "set_attributes": lambda: contents.set_attributes(view, file.id, attributes),
+        "attach": lambda: contents.attach(view, [FileToAttach(file.id, attributes)], SALES),
+    }
+    with pytest.raises(error):
+        await attempts[call]()
+    assert (await contents.get(store, file.id)).attributes == {"team": "board"}
 
 
 async def test_files_of_a_store_have_pages_in_both_directions(shop: StoreServices) -> None:
