@@ -197,7 +197,9 @@ class FolderBlobs:
         return await self._database.write(work)
 
     async def _release(self, digests: Sequence[str]) -> None:
-        unheld = await self._database.read(self._unheld, digests)
+        # On SQLite, a write that has started commits even if its caller was cancelled: check after that write.
+        transact = self._database.read if self._is_shared else self._database.write
+        unheld = await transact(self._unheld, digests)
         if not unheld:
             return
         if self._is_shared:  # another daemon may have written a row for the bytes since

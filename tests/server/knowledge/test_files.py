@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from tests.server.knowledge.store_services import pieces
@@ -24,6 +24,7 @@ from portico_server.core.errors import (
     Unavailable,
 )
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
+from portico_server.db import files as file_rows
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.knowledge.attachments import AttachmentReader
@@ -146,6 +147,26 @@ async def test_an_upload_that_breaks_off_leaves_nothing(files: FileStorage, tmp_
         await files.create("a.txt", "assistants", broken(), ALICE)
     assert blobs(tmp_path) == []
     assert (await files.list(LOCAL)).data == ()
+
+
+async def test_an_upload_that_is_cancelled_while_its_row_is_written_keeps_its_bytes(
+    files: FileStorage, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, add = asyncio.get_running_loop(), file_rows.add
+
+    def add_after_cancellation(connection: Any, row: FileRow) -> None:
+        loop.call_soon_threadsafe(upload.cancel)
+        while not upload.done() and not database.load()["write"].waiting:
+            pass  # the upload removes its bytes, or waits for the end of this write
+        add(connection, row)
+
+    monkeypatch.setattr(file_rows, "add", add_after_cancellation)
+    upload = asyncio.create_task(files.create("a.txt", "assistants", pieces(b"a"), ALICE))
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    await database.write(lambda _connection: None)
+    (row,) = (await files.list(ALICE)).data
+    assert await content(files, row) == b"a"
 
 
 async def test_what_a_crash_left_is_swept_at_the_next_start(files: FileStorage, tmp_path: Path) -> None:
