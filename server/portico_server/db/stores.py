@@ -335,10 +335,17 @@ def attach_all(
     connection: Connection,
     store_id: str,
     items: Sequence[tuple[str, Mapping[str, str | float | bool], Mapping[str, Any]]],
-) -> None:
-    """Add several files, given as (id, attributes, chunking), to a store."""
-    for file_id, attributes, chunking in items:
-        attach(connection, store_id, file_id, attributes, chunking)
+) -> bool:
+    """Add several files, given as (id, attributes, chunking), to a store; return ``False``, without a change, if the
+    store or one of the files does not exist.
+    """
+    try:
+        with connection.begin_nested():
+            for file_id, attributes, chunking in items:
+                attach(connection, store_id, file_id, attributes, chunking)
+    except IntegrityError:
+        return False
+    return True
 
 
 def file(connection: Connection, store_id: str, file_id: str) -> StoreFileRow | None:

@@ -104,7 +104,11 @@ class StoreContents:
         for _, attributes, _ in checked_files:
             store.require(attributes)
         if checked_files:
-            await self._database.write(_attach_all, store, checked_files)
+            if not await self._database.write(_attach_all, store, checked_files):
+                await self.check(attachments, caller)  # names a file that was deleted since the first check
+                raise NotFound(
+                    f"Store '{store.name or store.id}' not found.", code="store_not_found", param="store"
+                )
             await self.queue(store, None if caller.admin else caller.id)
         return [await self.get(store, file_id) for file_id, _, _ in checked_files]
 
@@ -371,13 +375,15 @@ def _attach_all(
     connection: Connection,
     store: StoreView,
     checked_files: Sequence[tuple[str, Attributes, Mapping[str, Any]]],
-) -> None:
-    """Add files to a store. Raise `Forbidden` if the store contains one of them but hides it from the caller."""
+) -> bool:
+    """Add files to a store; return ``False`` if the store or a file was deleted. Raise `Forbidden` if the store
+    contains one of the files but hides it from the caller.
+    """
     for file_id, _, _ in () if store.whole else checked_files:
         row = rows.file(connection, store.id, file_id)
         if row is not None:
             store.require(row.attributes, row.readers)
-    rows.attach_all(connection, store.id, checked_files)
+    return rows.attach_all(connection, store.id, checked_files)
 
 
 def check_attributes(value: Any, param: str = "attributes") -> Attributes:

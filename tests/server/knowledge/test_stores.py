@@ -191,6 +191,22 @@ async def test_attaching_takes_all_files_or_none(shop: StoreServices) -> None:
     assert (await shop.stores.contents.list(store)).data == ()
 
 
+@pytest.mark.parametrize(("deleted", "code"), [("file", "file_not_found"), ("store", "store_not_found")])
+async def test_attaching_reports_what_was_deleted_after_the_check(
+    shop: StoreServices, monkeypatch: pytest.MonkeyPatch, deleted: str, code: str
+) -> None:
+    store = await shop.stores.create("papers", LOCAL)
+    file = await shop.upload("a.txt", "The harbour opens at six.")
+    deletions: dict[str, Callable[[], Awaitable[object]]] = {
+        "file": lambda: shop.files.delete(file.id, LOCAL),
+        "store": lambda: shop.stores.delete(store.id, LOCAL),
+    }
+    act_before_write(shop, monkeypatch, deletions[deleted])
+    with pytest.raises(NotFound) as refused:
+        await shop.stores.contents.attach(store, [FileToAttach(file.id)], LOCAL)
+    assert refused.value.code == code
+
+
 @pytest.mark.parametrize(("call", "error"), [("set_attributes", NotFound), ("attach", Forbidden)])
 async def test_a_filtered_key_cannot_overwrite_a_reclassification_that_came_after_its_check(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch, call: str, error: type[PorticoError]
