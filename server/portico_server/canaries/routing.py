@@ -61,7 +61,7 @@ class SplitRouting:
                 await self.install(row)
 
     async def install(self, row: CanaryRow) -> None:
-        """Start splitting the calls of an alias."""
+        """Start splitting the calls of an alias, unless its canary has ended in the meantime."""
         for target in (row.baseline, row.target):
             if self._registry.get(target) is None:
                 try:
@@ -85,6 +85,10 @@ class SplitRouting:
         split = kind(row.id, row.alias, row.baseline, current_spec(row), keys, self._parts)
         self._splits[row.alias] = (row, split)
         self._registry.aliases.set(row.alias, row.baseline, split)
+        running_ids = {running_row.id for running_row in await self._database.read(rows.running)}
+        current_split = self._splits.get(row.alias)
+        if row.id not in running_ids and current_split is not None and current_split[1] is split:
+            await self.restore(row.alias)
 
     async def follow(self, row: CanaryRow) -> None:
         """Apply what a rule or a person has decided about a canary: it has ended, or it now gets all calls."""

@@ -260,6 +260,31 @@ async def test_one_that_begins_while_another_ends_splits_its_calls(
         assert await splitter.said() == "new"
 
 
+@pytest.mark.parametrize("is_adopted", [False, True], ids=["set", "adopted"])
+async def test_one_that_ends_before_its_split_is_installed_stays_ended(
+    splitter: Splitter, monkeypatch: pytest.MonkeyPatch, is_adopted: bool
+) -> None:
+    services = splitter.served.services
+    routing = services.canaries.routing
+    install = routing.install
+
+    async def install_late(row: rows.CanaryRow) -> None:
+        monkeypatch.setattr(routing, "install", install)
+        await splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {})
+        await install(row)
+
+    await splitter.means("old")
+    if is_adopted:
+        await splitter.split("new", weight=1)
+        services.registry.aliases.remove(splitter.alias)
+    monkeypatch.setattr(routing, "install", install_late)
+    if is_adopted:
+        await routing.refresh()
+    else:
+        assert (await splitter.split("new", weight=1))["status"] == "rolled_back"
+    assert await splitter.said() == "old"
+
+
 async def test_live_answers_are_judged_and_the_better_one_is_promoted(splitter: Splitter) -> None:
     await splitter.means("old")
     check = {"type": "string_check", "name": "new", "operation": "eq", "input": "{{sample.output_text}}"}
