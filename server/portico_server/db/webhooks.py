@@ -238,13 +238,16 @@ def remove(connection: Connection, webhook_id: str) -> None:
     connection.execute(delete(webhooks).where(webhooks.c.id == webhook_id))
 
 
-def disable(connection: Connection, webhook_id: str, reason: str) -> None:
-    """Disable a webhook; its pending deliveries fail."""
-    connection.execute(
+def disable(connection: Connection, webhook_id: str, reason: str, url: str | None = None) -> None:
+    """Disable a webhook, unless its address is no longer ``url``; its pending deliveries fail."""
+    has_url = [webhooks.c.url == url] if url is not None else []
+    result = connection.execute(
         update(webhooks)
-        .where(webhooks.c.id == webhook_id, webhooks.c.disabled.is_(None))
-        .values(disabled=reason)
+        .where(webhooks.c.id == webhook_id, *has_url)
+        .values(disabled=func.coalesce(webhooks.c.disabled, reason))
     )
+    if not result.rowcount:
+        return
     condition = (deliveries.c.webhook_id == webhook_id) & (deliveries.c.state == "pending")
     connection.execute(
         update(deliveries)

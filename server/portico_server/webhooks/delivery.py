@@ -299,7 +299,9 @@ class WebhookDeliveries:
         try:
             await self._database.write_soon(rows.settle, claimed_delivery.id, self._holder, outcome)
             if disable_reason:
-                await self._database.write(rows.disable, claimed_delivery.webhook_id, disable_reason)
+                await self._database.write(
+                    rows.disable, claimed_delivery.webhook_id, disable_reason, claimed_delivery.url
+                )
         except PorticoError as error:
             # The lease expires, and then the event is sent again. The receiver recognizes the event by its
             # id.

@@ -133,6 +133,17 @@ async def test_a_disabled_webhook_is_sent_nothing_and_its_events_have_failed(dat
     assert await states(database, "a") == []
 
 
+async def test_a_webhook_is_disabled_for_the_address_that_it_still_has(database: Database) -> None:
+    row = hook("a")
+    await added(database, row)
+    await announced(database, "run_1")
+    await database.write(rows.change, row.id, {"url": "https://example.org"})
+    await database.write(rows.disable, row.id, "It is gone.", row.url)
+    assert await states(database, "a") == ["pending"]
+    await database.write(rows.disable, row.id, "It is gone.", "https://example.org")
+    assert await states(database, "a") == ["failed"]
+
+
 async def test_old_deliveries_are_forgotten_and_those_that_wait_stay(database: Database) -> None:
     await added(database, hook("a"))
     await announced(database, "run_1", "run_2")

@@ -308,6 +308,21 @@ async def test_410_disables_a_webhook_until_it_is_updated(join: Join, receiver: 
     assert unwrapped(await receiver.next("/gone"), hook.signing_secret).data.id == "run_3"
 
 
+async def test_410_from_an_address_that_was_replaced_disables_nothing(join: Join, receiver: Receiver) -> None:
+    key = await join()
+    hook = await key.hook(receiver.url("/hang/gone"))
+    receiver.answers["/hang/gone"] = [410]
+    await key.announce()
+    await receiver.next("/hang/gone")
+    await key.openai.webhooks.update(hook.id, url=receiver.url("/replaced"))
+    receiver.release.set()
+    assert [one["last_status"] for one in await key.deliveries(hook.id)] == [410]
+    receiver.release.clear()
+    assert (await key.openai.webhooks.retrieve(hook.id)).disabled is None  # type: ignore[attr-defined]
+    await key.announce(subject="run_2")
+    assert unwrapped(await receiver.next("/replaced"), hook.signing_secret).data.id == "run_2"
+
+
 async def test_who_has_a_webhook_disables_and_enables_it(join: Join, receiver: Receiver) -> None:
     key = await join()
     hook = await key.hook(receiver.url("/paused"))
