@@ -139,8 +139,9 @@ def cancel(connection: Connection, row: BatchRow) -> bool:
     """
     if not move(connection, row.id, "cancelling", since=("validating", "in_progress")):
         return False
-    run = runs.get(connection, row.run_id)
-    if run is not None and run.status == "queued" and row.completed + row.failed == 0:
+    run, newest_row = runs.get(connection, row.run_id), get(connection, row.id)
+    has_answers = newest_row is not None and newest_row.completed + newest_row.failed > 0
+    if run is not None and run.status == "queued" and not has_answers:
         error = {"message": "The batch was cancelled.", "type": "server_error", "code": "cancelled"}
         runs.cancel_elsewhere(connection, row.run_id, error)
         move(connection, row.id, "cancelled", since=("cancelling",), values={"finished_at": time.time()})

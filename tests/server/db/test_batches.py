@@ -1,4 +1,4 @@
-"""Batches in the database: a batch whose run has ended gets another run, which writes the files."""
+"""Batches in the database: whichever way a batch ends, a run writes its finished lines to files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from portico_server.db import batches as rows
 from portico_server.db import runs
-from portico_server.db.batches import BatchRow
+from portico_server.db.batches import BatchRow, LineRow, SpentTokens
 from portico_server.db.database import Database
 from portico_server.db.runs import NewRun, RunStatus
 
@@ -31,3 +31,18 @@ async def test_two_readers_who_see_the_same_end_of_a_run_leave_the_batch_to_anot
     run = await database.read(runs.get, "run_1")
     assert run is not None and run.status == "queued"
     assert await database.read(rows.status, "batch_1") == status, "the answers are not in files yet"
+
+
+async def test_a_batch_that_has_answers_since_is_not_cancelled_without_them(database: Database) -> None:
+    batch = BatchRow(
+        "batch_1", "key_one", "run_1", "in_progress", "/v1/embeddings", "file_1", "00", {}, 1.0, 2.0
+    )
+    await database.write(rows.create, batch, NewRun("run_1", "batch", "batch_1", "key_one", {}))
+    await database.write(runs.claim, ["batch"], "daemon", 30.0)
+    line = LineRow(1, failed=False, data=b"{}\n")
+    await database.write(rows.keep, "batch_1", [line], SpentTokens(), "run_1", "daemon")
+    await database.write(runs.requeue, "run_1", "daemon")
+    assert await database.write(rows.cancel, batch)
+    run = await database.read(runs.get, "run_1")
+    assert run is not None and run.status == "queued"
+    assert await database.read(rows.status, "batch_1") == "cancelling", "the answers are not in files yet"
