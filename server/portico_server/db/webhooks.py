@@ -220,15 +220,15 @@ def change(connection: Connection, webhook_id: str, values: Mapping[str, Any]) -
     )
 
 
-def rotate(connection: Connection, row: WebhookRow, secret: str, keep_s: float) -> None:
+def rotate(connection: Connection, webhook_id: str, secret: str, keep_s: float) -> None:
     """Replace the secret of a webhook; for ``keep_s`` seconds, deliveries are also signed with the old secret."""
     changes = {
-        "previous_secret": row.secret if keep_s else None,
+        "previous_secret": webhooks.c.secret if keep_s else None,
         "previous_until": clock(connection) + keep_s if keep_s else None,
     }
     connection.execute(
         update(webhooks)
-        .where(webhooks.c.id == row.id)
+        .where(webhooks.c.id == webhook_id)
         .values(secret=secret, updated_at=time.time(), **changes)
     )
 

@@ -126,7 +126,7 @@ class WebhookService:
         `NotFound`.
         """
         row = await self.get(webhook_id, caller)
-        await self._database.write(rows.rotate, row, _new_secret(), KEEP_SECRET_S if keep_old else 0.0)
+        await self._database.write(rows.rotate, row.id, _new_secret(), KEEP_SECRET_S if keep_old else 0.0)
         return await self.get(webhook_id, caller)
 
     async def delete(self, webhook_id: str, caller: Principal) -> None:

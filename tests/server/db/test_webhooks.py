@@ -159,10 +159,20 @@ async def test_a_rotation_keeps_the_secret_before_for_its_time_alone(database: D
     row = hook("a")
     await added(database, row)
     await announced(database, "run_1", "run_2")
-    await database.write(rows.rotate, row, "whsec_Qg==", 600.0)
+    await database.write(rows.rotate, row.id, "whsec_Qg==", 600.0)
     [one] = await database.write(rows.claim, "first", 60.0, 1, BOUNDS)
     assert list(one.secrets) == ["whsec_Qg==", row.secret]
     assert row.secret not in repr(one)
     await executed(database, "update webhooks set previous_until = 1")
     [two] = await database.write(rows.claim, "first", 60.0, 1, BOUNDS)
     assert list(two.secrets) == ["whsec_Qg=="]
+
+
+async def test_of_two_rotations_at_once_the_second_keeps_the_secret_of_the_first(database: Database) -> None:
+    row = hook("a")
+    await added(database, row)
+    await announced(database, "run_1")
+    for secret in ("whsec_Qg==", "whsec_Qw=="):
+        await database.write(rows.rotate, row.id, secret, 600.0)
+    [one] = await database.write(rows.claim, "first", 60.0, 1, BOUNDS)
+    assert list(one.secrets) == ["whsec_Qw==", "whsec_Qg=="]
