@@ -11,7 +11,7 @@ from sqlalchemy import Connection, update
 
 from portico_server.core.dataclass import dataclass
 from portico_server.db import runs
-from portico_server.db.evals import BATCH_ITEMS, RUNS, EvalRunRow, ItemRow, keep
+from portico_server.db.evals import BATCH_ITEMS, RUNS, EvalRunRow, ItemRow, keep, require
 from portico_server.db.rows import Rows, json_bytes
 from portico_server.db.runs import NewRun
 from portico_server.db.schema import eval_runs, eval_searches
@@ -49,7 +49,11 @@ def begin_search(
     items: Sequence[ItemRow],
     run: NewRun,
 ) -> None:
-    """Store a search with its trials and all their items, and queue its durable run."""
+    """Store a search with its trials and all their items, and queue its durable run.
+
+    Raises `NotFound` if the evaluation was deleted.
+    """
+    require(connection, row.eval_id)
     _SEARCHES.add(connection, row, bytes=json_bytes(row.spec) + sum(item.bytes for item in items))
     for start in range(0, len(trials), BATCH_ITEMS):
         run_rows = trials[start : start + BATCH_ITEMS]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, delete, insert, select, update
 
 from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import NotFound
 from portico_server.db import runs, webhooks
 from portico_server.db.rows import Order, RowPage, Rows, json_bytes
 from portico_server.db.runs import NewRun
@@ -161,11 +162,21 @@ def remove(connection: Connection, eval_id: str) -> None:
 
 
 def begin(connection: Connection, row: EvalRunRow, items: Sequence[ItemRow], run: NewRun) -> None:
-    """Store a run with its items, and queue its durable run."""
+    """Store a run with its items, and queue its durable run. Raises `NotFound` if the evaluation was deleted."""
+    require(connection, row.eval_id)
     size = json_bytes(row.source, row.settings) + sum(item.bytes for item in items)
     RUNS.add(connection, row, bytes=size)
     keep(connection, row.eval_id, row.data_id, items)
     runs.ensure(connection, run)
+
+
+def require(connection: Connection, eval_id: str) -> None:
+    """Raise `NotFound` unless an evaluation exists; it is not deleted until the transaction ends."""
+    query = select(evals.c.id).where(evals.c.id == eval_id).with_for_update(read=True, key_share=True)
+    if connection.execute(query).first() is None:
+        raise NotFound(
+            f"The evaluation '{eval_id}' was deleted in the meantime.", code="eval_not_found", param="eval_id"
+        )
 
 
 def keep(connection: Connection, eval_id: str, data_id: str, items: Sequence[ItemRow]) -> None:
