@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
 from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import Conflict
 from portico_server.core.question import QuestionKind, QuestionStatus
 from portico_server.db import webhooks
 from portico_server.db.agent_tasks import ANSWERABLE
@@ -75,7 +76,11 @@ def ask(connection: Connection, row: QuestionRow) -> QuestionRow:
 
     An existing row is valid if it contains the same question and is answered or still waiting; otherwise ``row``
     replaces it. While a question waits, its durable run is ``waiting``, and the work done before counts as progress.
+    Raises `Conflict` if the durable run has ended.
     """
+    end_query = select(runs.c.finished_at).where(runs.c.id == row.run_id).with_for_update(key_share=True)
+    if connection.execute(end_query).scalar() is not None:  # another daemon may have cancelled the run
+        raise Conflict("The run that asks this question has ended.", code="question_cancelled")
     found_row = connection.execute(
         select(*_COLUMNS).where(questions.c.run_id == row.run_id, questions.c.key == row.key)
     ).first()
