@@ -111,9 +111,11 @@ def by_family(connection: Connection, family_hash: str) -> GrantRow | None:
     return _GRANTS.first(connection, _GRANTS.select.where(grants.c.family_hash == family_hash))
 
 
-def issue(connection: Connection, row: GrantRow, hashes: TokenHashes, scopes: Sequence[str]) -> bool:
-    """Store new tokens of a grant, in place of the tokens in ``row``. Return false if other tokens were issued in the
-    meantime, or if the grant has ended.
+def issue(
+    connection: Connection, row: GrantRow, hashes: TokenHashes, scopes: Sequence[str]
+) -> GrantRow | None:
+    """Store new tokens of a grant, in place of the tokens in ``row``, and return its new row. Return ``None`` if other
+    tokens were issued in the meantime, or if the grant has ended.
     """
     current_time = database_time(connection)
     is_unchanged = (
@@ -130,7 +132,7 @@ def issue(connection: Connection, row: GrantRow, hashes: TokenHashes, scopes: Se
         "scopes": list(scopes),
     }
     statement = update(grants).where(grants.c.id == row.id, is_unchanged).values(**values)
-    return connection.execute(statement).rowcount > 0
+    return get(connection, row.id) if connection.execute(statement).rowcount else None
 
 
 def end(connection: Connection, grant_id: str) -> bool:

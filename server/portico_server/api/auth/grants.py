@@ -234,11 +234,9 @@ class Grants:
             self.narrowed(row, scopes),
         )
         hashes = TokenHashes(hash_of(tokens.access), hash_of(family), hash_of(tokens.refresh))
-        if not await self._database.write(grants.issue, row, hashes, scopes):
-            await self.revoke(row.id)
-            return None
-        issued_row = await self._database.read(grants.get, row.id)
+        issued_row = await self._database.write(grants.issue, row, hashes, scopes)
         if issued_row is None:
+            await self.revoke(row.id)
             return None
         self._changes_count += 1
         self._keep(issued_row)

@@ -5,6 +5,7 @@ Sources: RFC 6749, 6750, 7009, 7591, 7636, 8707, 9207 and 9700, and draft-ietf-o
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import http.server
 import json
@@ -469,6 +470,32 @@ async def test_a_client_revokes_its_grant_with_either_token(target: Target, name
     assert (await target.http.post("/revoke", data=form)).status_code == 200
     assert (await target.call(tokens["access_token"])).status_code == 401
     assert (await target.refresh(tokens["refresh_token"])).json()["error"] == "invalid_grant"
+
+
+async def test_a_grant_that_ends_while_its_tokens_are_issued_stays_ended(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = await target.tokens()
+    owned_grants, database = target.served.auth.grants, target.served.services.database
+    grant = await owned_grants.of_token(tokens["access_token"], f"{target.served.url}/mcp")
+    read, may_revoke, has_revoked = database.read, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments: Any) -> Any:
+        result = await read(*arguments)
+        if grant.id in arguments:
+            may_revoke.set()
+            await has_revoked.wait()
+        return result
+
+    monkeypatch.setattr(database, "read", slow)
+    issuing = asyncio.create_task(owned_grants.issue(grant, ["chat"], tokens["refresh_token"]))
+    issuing.add_done_callback(lambda _task: may_revoke.set())
+    await may_revoke.wait()
+    await owned_grants.revoke(grant.id)
+    has_revoked.set()
+    issued_tokens = await issuing
+    assert issued_tokens is not None
+    assert (await target.call(issued_tokens.access)).status_code == 401
 
 
 async def test_the_port_of_an_app_on_this_machine_may_differ(target: Target) -> None:
