@@ -270,8 +270,9 @@ class DeployedApps:
 
     async def limit(self, ref: str, limits: UsageLimits, caller: Principal) -> AppRow:
         """Set an app's limits for all callers. Past usage counts towards them, except calls in progress."""
-        row, version = self.index.changeable(ref, caller)
+        row, _version = self.index.changeable(ref, caller)
         await self._database.write(apps.limit, row.id, limits.to_json() or None)
+        row, version = self.index.changeable(row.id, caller)  # it may have another version, or be removed
         row = replace(row, limits=limits.to_json() or None)
         self.index.put(row, version)
         await self._hold(row)

@@ -27,8 +27,8 @@ from portico_server.runs.quotas import Quotas
 class Named:
     """An object with a name and a kind."""
 
-    def __init__(self, name: str, kind: Any) -> None:
-        self.card = Card(name, kind)
+    def __init__(self, name: str, kind: Any, owner: str | None = None) -> None:
+        self.card = Card(name, kind, owner=owner)
 
     async def call(self, request: Request, context: Context) -> AppOutput:
         assert isinstance(request, AppInput)
@@ -52,9 +52,9 @@ class DeployedFixture:
         for key in spec["needs"]:
             await self.registry.resolve(key, caller)
 
-    def _build(self, name: str, _spec: Mapping[str, Any], _row: AppRow) -> Named:
+    def _build(self, name: str, _spec: Mapping[str, Any], row: AppRow) -> Named:
         self.built.put_nowait(name)
-        return Named(name, "app")
+        return Named(name, "app", row.owner)
 
 
 @pytest.fixture
@@ -102,3 +102,26 @@ async def test_one_that_needs_a_tool_waits_for_it(daemon: DeployedFixture) -> No
     assert await asyncio.wait_for(daemon.built.get(), 60) == "late"
     await asyncio.wait_for(task, 60)
     assert daemon.apps.index.find_shared("late") is not None and not daemon.apps.index.unusable
+
+
+async def test_limits_set_during_a_deployment_keep_its_version(daemon: DeployedFixture) -> None:
+    await daemon.configured.deploy([needs("a")])
+    await asyncio.gather(
+        daemon.apps.deploy("a", "needs", {"needs": [], "x": 2}, SYSTEM),
+        daemon.apps.limit("a", UsageLimits(concurrency=2), SYSTEM),
+    )
+    row, _version = await daemon.apps.update("a", {"x": 3}, SYSTEM)
+    assert (row.version, row.limits) == (3, {"concurrency": 2})
+
+
+async def test_limits_set_during_a_removal_do_not_bring_the_app_back(daemon: DeployedFixture) -> None:
+    key = Principal("key_1", frozenset({"apps:*:deploy"}))
+    await daemon.apps.deploy("a", "needs", {"needs": []}, key)
+    _removed, error = await asyncio.gather(
+        daemon.apps.remove("a", key),
+        daemon.apps.limit("a", UsageLimits(concurrency=2), key),
+        return_exceptions=True,
+    )
+    assert isinstance(error, NotFound)
+    row, _version = await daemon.apps.deploy("a", "needs", {"needs": []}, key)
+    assert row.limits is None
