@@ -46,17 +46,26 @@ class HeldServer:
         self.task: asyncio.Task[None] | None = None
         self.names: dict[str, str] = {}
         """For each of the server's tools, its name in Portico and its name on the server."""
+        self._has_ended = False
         self._toolbox = toolbox
         self._keep = artifacts.keep
         self._runner = runner
 
     async def begin(self) -> None:
-        """Start the server, and register its tools whenever they change."""
+        """Start the server, unless it has ended, and register its tools whenever they change."""
         connection_class = await pools.FILES.run(_connection_class)
+        if self._has_ended:
+            return
         self.connection = connection_class(
             self.spec, self.log, lambda _connection, tools: self.offer(tools), self._keep, self._runner
         )
         self.task = asyncio.create_task(self.connection.run(), name=f"mcp server {self.spec.name}")
+
+    def stop(self) -> None:
+        """Tell the server to end. It cannot be started again."""
+        self._has_ended = True
+        if self.connection is not None:
+            self.connection.stop()
 
     async def wait_for_start(self) -> None:
         """Wait until the server's first start has succeeded or failed."""

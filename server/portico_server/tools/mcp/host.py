@@ -202,8 +202,7 @@ class McpHost:
     async def _end(self, *ending: HeldServer) -> None:
         tasks = [server.task for server in ending if server.task is not None]
         for held_server in ending:
-            if held_server.connection is not None:
-                held_server.connection.stop()
+            held_server.stop()
         if tasks:
             _tasks, late = await asyncio.wait(tasks, timeout=SHUTDOWN_TIMEOUT_S)
             for task in late:

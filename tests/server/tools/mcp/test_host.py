@@ -18,6 +18,7 @@ from tests.registry_fixture import RegistryFixture, open_registry
 from tests.server.tools.web import serving
 
 from portico_server.blobs.place import FolderBlobs
+from portico_server.core import pools
 from portico_server.core.errors import Conflict, NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import ToolCall, ToolResult
@@ -218,6 +219,25 @@ async def test_added_ones_stay_and_configured_ones_are_the_file_s(tmp_path: Path
             case.host.get("odd")
     async with opened(tmp_path) as case:
         assert case.host.every() == []
+
+
+async def test_a_server_removed_while_it_starts_does_not_run(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, is_starting, may_start = pools.FILES.run, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments: Any) -> Any:
+        is_starting.set()
+        await may_start.wait()
+        return await run(*arguments)
+
+    monkeypatch.setattr(pools.FILES, "run", slow)
+    adding = asyncio.create_task(case.host.add(spec(), None))
+    await is_starting.wait()
+    await case.host.remove("odd")
+    may_start.set()
+    assert (await adding).state == "stopped"
+    assert "odd_echo" not in {card.name for card in await case.daemon.registry.cards(LOCAL, "tool")}
 
 
 async def test_scopes_hold_for_their_tools_too(case: Case) -> None:
