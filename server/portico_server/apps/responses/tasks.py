@@ -168,17 +168,16 @@ class AgentTasks:
                 code="task_not_waiting",
                 param="message.taskId",
             )
-        is_accepted, value, note = _read(question, answer)
-        message_document = {**message, "contextId": task.row.context_id, "taskId": task.row.id}
-        if not await self._database.write(
-            agent_tasks.add_message, task.row.id, message_document, MAX_MESSAGES
-        ):
+        if len(orjson.loads(task.row.messages)) >= MAX_MESSAGES:
             raise Conflict(
                 f"The task '{task.row.id}' has {MAX_MESSAGES} messages, which is the maximum.",
                 code="too_many_messages",
                 param="message.taskId",
             )
+        is_accepted, value, note = _read(question, answer)
         await self._questions.answer(question.id, caller, is_accepted=is_accepted, value=value, note=note)
+        message_document = {**message, "contextId": task.row.context_id, "taskId": task.row.id}
+        await self._database.write(agent_tasks.add_message, task.row.id, message_document, MAX_MESSAGES)
         return await self.get(task.row.id, task.row.app, caller)
 
     async def get(self, task_id: str, app: str, caller: Principal) -> TaskView:
