@@ -53,10 +53,13 @@ class ContainerFiles:
         [artifact] = await self._artifacts.keep(
             [new_artifact(path, data)], Author(row.id, owner_of_container(row))
         )
+        artifact_row = await self._artifacts.get(artifact.id, SYSTEM)
         if await self.put(row, [(artifact.id, path, "user")]):
             await self.discard(artifact.id)
             raise TooLarge(no_room_text(path), code="container_full", param="file")
-        return await self.find(row, artifact.id)
+        return StoredContainerFile(
+            artifact.id, row.id, path, "user", artifact.bytes, row.id, artifact_row.created_at
+        )
 
     async def find(self, row: ContainerRow, file_id: str) -> StoredContainerFile:
         """Return a file of the container by its id. Raise `NotFound`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,3 +216,21 @@ async def test_what_comes_for_a_container_that_is_deleted_meanwhile_is_not_kept(
     with pytest.raises(NotFound) as gone:
         await place.containers.create(NewContainer("short"), ME, files())
     assert gone.value.code == "container_not_found" and await place.artifacts.list(ME) == []
+
+
+async def test_files_that_come_for_one_path_at_once_replace_each_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = await place.containers.create(NewContainer("box"), ME)
+    put, both_are_put = container_files.ContainerFiles.put, asyncio.Barrier(2)
+
+    async def put_together(*arguments: Any) -> Any:
+        outcome = await put(*arguments)
+        await both_are_put.wait()
+        return outcome
+
+    monkeypatch.setattr(container_files.ContainerFiles, "put", put_together)
+    files = await asyncio.gather(*(place.containers.add(row.id, "a.txt", data, ME) for data in (b"1", b"22")))
+    assert [file.bytes for file in files] == [1, 2]
+    [last] = await place.containers.files(row.id, ME)
+    assert last in files and len(await place.artifacts.list(ME)) == 1
