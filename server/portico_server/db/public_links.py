@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete
+from sqlalchemy.exc import IntegrityError
 
 from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import NotFound
 from portico_server.db.rows import Rows, database_time, json_bytes, may_have_another, text_bytes
 from portico_server.db.schema import public_links
 
@@ -36,12 +38,19 @@ _COPIES = Rows(public_links, PublicSessionRow)
 
 
 def add(connection: Connection, row: PublicSessionRow, secret_hash: str, limit: int) -> bool:
-    """Store a new link, and delete all expired links. Return false if the owner already has ``limit`` links."""
+    """Store a new link, and delete all expired links. Return false if the owner already has ``limit`` links. Raises
+    `NotFound` if the session no longer exists.
+    """
     connection.execute(delete(public_links).where(public_links.c.expires_at <= database_time(connection)))
     if not may_have_another(connection, limit, public_links.c.owner == row.owner):
         return False
     size = json_bytes(row.messages) + text_bytes(row.title)
-    _COPIES.add(connection, row, hash=secret_hash, bytes=size)
+    try:
+        _COPIES.add(connection, row, hash=secret_hash, bytes=size)
+    except IntegrityError as error:
+        raise NotFound(
+            f"The session '{row.session_id}' does not exist.", code="session_not_found", param="id"
+        ) from error
     return True
 
 

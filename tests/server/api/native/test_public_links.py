@@ -177,6 +177,23 @@ async def test_what_cannot_be_published_is_refused(
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
 
 
+async def test_a_session_removed_while_it_is_published_does_not_exist(
+    daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, ada = await new_key(daemon, "chat")
+    session = await conversation(daemon, ada, "When?")
+    storage = daemon.services.storage
+    admit = storage.admit
+
+    async def remove_and_admit(*arguments: Any) -> None:
+        await remove_session(daemon, session, key, ada)
+        await admit(*arguments)
+
+    monkeypatch.setattr(storage, "admit", remove_and_admit)
+    answer = await daemon.client.post(f"{session}/public-links", json={}, headers=ada)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "session_not_found")
+
+
 async def test_a_key_has_a_limited_number_of_links(daemon: ApiServer) -> None:
     _, ada = await new_key(daemon, "chat")
     session = await conversation(daemon, ada, "When?")
