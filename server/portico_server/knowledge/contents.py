@@ -10,8 +10,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection
-
 from portico.schemas.stores import FileCounts
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, nearest
@@ -352,7 +350,7 @@ class StoreContents:
         return await self.batch(store, batch_id)
 
 
-def _get(connection: Connection, store: StoreView, file_id: str) -> StoreFileRow:
+def _get(connection: Any, store: StoreView, file_id: str) -> StoreFileRow:
     """Return a file of a store. Raise `NotFound` if the view does not permit it."""
     row = rows.file(connection, store.id, file_id)
     if row is None or not store.permits(row):
@@ -364,7 +362,7 @@ def _get(connection: Connection, store: StoreView, file_id: str) -> StoreFileRow
     return row
 
 
-def _set_attributes(connection: Connection, store: StoreView, file_id: str, attributes: Attributes) -> None:
+def _set_attributes(connection: Any, store: StoreView, file_id: str, attributes: Attributes) -> None:
     """Set the attributes of a file. Raise `NotFound` or `Forbidden`, see `StoreContents.set_attributes`."""
     # checked in the transaction, because another caller can reclassify the file meanwhile
     store.require(attributes, _get(connection, store, file_id).readers)
@@ -372,7 +370,7 @@ def _set_attributes(connection: Connection, store: StoreView, file_id: str, attr
 
 
 def _attach_all(
-    connection: Connection,
+    connection: Any,
     store: StoreView,
     checked_files: Sequence[tuple[str, Attributes, Mapping[str, Any]]],
 ) -> bool:
