@@ -55,7 +55,7 @@ class StoreClaims:
         heir = replace(heir, claim=row.claim)
         with suppress(Conflict):
             async with self._registry.claims.hold(row.owner, *registry_keys(heir)):
-                if await self._database.write(rows.change, heir.id, {"claim": heir.claim}):
+                if await self._database.write(_inherit, heir):
                     self.note(heir)
 
     async def insert(self, row: StoreRow) -> StoreRow:
@@ -102,6 +102,12 @@ class StoreClaims:
             self.note(new)
             await self.release(row)
         return new
+
+
+def _inherit(connection: Any, heir: StoreRow) -> bool:
+    """Write the claim of an heir; return ``False`` if another call has renamed or deleted the store meanwhile."""
+    row = rows.oldest_titled(connection, heir.name, heir.owner)
+    return row is not None and row.id == heir.id and rows.change(connection, row.id, {"claim": heir.claim})
 
 
 def registry_keys(row: StoreRow) -> tuple[str, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.server.knowledge.store_services import StoreServices
 
 from portico_server.core.errors import NotFound
-from portico_server.core.principal import LOCAL
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.db import stores as rows
 from portico_server.knowledge.store_claims import StoreClaims
 
 
@@ -22,3 +24,23 @@ async def test_a_change_that_began_before_a_rename_keeps_the_new_name(shop: Stor
     with pytest.raises(NotFound):
         await shop.stores.get("papers", LOCAL)
     assert (await shop.stores.create("papers", LOCAL)).id != before.id
+
+
+async def test_an_heir_that_is_renamed_meanwhile_keeps_its_new_name(
+    shop: StoreServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = Principal("key_alice", frozenset({"stores:*:manage"}))
+    store, heir = [await shop.stores.create("papers", alice, unique=False) for _ in range(2)]
+    read = shop.database.read
+
+    async def interleaved(function: Any, *arguments: Any, **options: Any) -> Any:
+        result = await read(function, *arguments, **options)
+        if function is rows.oldest_titled:
+            await shop.stores.update(heir.id, alice, {"name": "drafts"})
+        return result
+
+    monkeypatch.setattr(shop.database, "read", interleaved)
+    await shop.stores.delete(store.id, alice)
+    assert (await shop.stores.get("drafts", alice)).id == heir.id
+    with pytest.raises(NotFound):
+        await shop.stores.get("papers", alice)
