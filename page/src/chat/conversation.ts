@@ -322,7 +322,9 @@ export function moveTo(which: Session, folder: string): Promise<void> {
 export async function configure(chosen: Settings): Promise<void> {
   settings.value = chosen;
   const now = session.peek();
-  if (now) session.value = await changeSession(now, { metadata: { ...metadataOf(now), settings: chosen } });
+  if (!now) return;
+  const changed = await changeSession(now, { metadata: { ...metadataOf(now), settings: chosen } });
+  if (session.peek()?.id === changed.id) session.value = changed;
 }
 
 /** Adds a document to the store of this conversation, or to a shared store. */

@@ -170,6 +170,29 @@ async def test_a_store_is_searched_and_a_file_is_part_of_the_question(seen: Seen
     await page.until(f"({SHOWN}).join() === 'handbook'")
 
 
+async def test_a_change_of_settings_that_ends_late_stays_in_its_conversation(seen: Seen) -> None:
+    page = seen.page
+    await start(page, "house")
+    await ask(page, f"first {seen.width}")
+    await answered(page)
+    await page.run(
+        "window.send = fetch;"
+        "window.fetch = async (...call) => {"
+        "  const answer = await window.send(...call);"
+        "  if (call[1]?.method === 'PATCH') await new Promise((go) => { window.release = go; });"
+        "  return answer;"
+        "}; true"
+    )
+    await suggest(page, "#", "handbook")
+    await page.press_enter()
+    await page.until("window.release && true")
+    await start(page, "house")
+    await page.run("window.fetch = window.send, window.release(), new Promise((done) => setTimeout(done))")
+    await ask(page, "second")
+    await answered(page)
+    assert await page.run("document.querySelector('#talk .said.user').innerText.trim()") == "second"
+
+
 async def test_chinese_input_methods_compose_before_they_choose(seen: Seen) -> None:
     page = seen.page
     await start(page, "house")
