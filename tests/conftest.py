@@ -19,7 +19,8 @@ from portico_server.db.database import Database
 from tests import daemon as daemons
 from tests import postgres, template_db
 from tests.daemon import Daemon
-from tests.skips import pytest_terminal_summary as pytest_terminal_summary
+
+pytest_plugins = ["tests.lanes", "tests.skips"]
 
 CONFIGURATION = """
 models:
@@ -62,16 +63,6 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
         gc.set_threshold(GC_OBJECTS_THRESHOLD, *gc.get_threshold()[1:])
         gc.enable()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run modules with slow tests first, then modules with many tests, so that no long module starts last."""
-    slow: dict[Path, int] = {}
-    many: dict[Path, int] = {}
-    for item in items:
-        slow[item.path] = slow.get(item.path, 0) + (item.get_closest_marker("slow") is not None)
-        many[item.path] = many.get(item.path, 0) + 1
-    items.sort(key=lambda item: (-slow[item.path], -many[item.path], str(item.path)))
 
 
 @pytest.fixture(scope="session", autouse=True)
