@@ -8,13 +8,17 @@ from typing import Any, Final, Literal, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from portico.wire import ErrorBody, Event, event_from_json, event_to_json
+from portico.schemas.stores import StoreThemes
+from portico.wire import ErrorBody, Event, event_from_json, event_to_json, field_names
 from portico_server import __version__
-from portico_server.core import errors
+from portico_server.core import errors, request
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.media import Draw, GeneratedImages, Speak, Speech, Transcribe, Transcription
 from portico_server.core.question import GivenAnswer, NewQuestion
-from portico_server.core.request import Request, Result
+from portico_server.core.request import Request
+from portico_server.core.tables import ComputedValue, FindTables, TableList, TableQuery
+from portico_server.core.themes import ChangedFiles, FindChangedFiles, FindThemes
 from portico_server.runs.recording import (
     MAX_STEPS,
     RecordedApp,
@@ -38,9 +42,29 @@ SECRET_WORDS: Final = ("apikey", "credential", "passwd", "password", "secret")
 SECRET_ENDINGS: Final = ("authorization", "cookie", "token")
 """Words in names of fields, and endings of such names, whose texts are never written to a file."""
 
-_REQUESTS: Final = (*get_args(Request), NewQuestion, StoredData)
-_RESULTS: Final = (*get_args(Result), GivenAnswer, StoredValue)
-_KINDS: Final[Mapping[str, type[Any]]] = {kind.__name__: kind for kind in (*_REQUESTS, *_RESULTS)}
+_RESULT_OF: Final[Mapping[type[Any], type[Any]]] = {
+    request.Chat: request.ChatReply,
+    request.Embed: request.Vectors,
+    request.Rerank: request.Ranked,
+    request.Moderate: request.Moderated,
+    request.Search: request.SearchResult,
+    FindTables: TableList,
+    TableQuery: ComputedValue,
+    FindThemes: StoreThemes,
+    FindChangedFiles: ChangedFiles,
+    request.ToolCall: request.ToolResult,
+    request.AppInput: request.AppOutput,
+    request.Tokenize: request.TokenizedText,
+    request.Detokenize: request.Detokenized,
+    Speak: Speech,
+    Transcribe: Transcription,
+    Draw: GeneratedImages,
+    NewQuestion: GivenAnswer,
+    StoredData: StoredValue,
+}
+"""The type of the result of each type of request."""
+
+_KINDS: Final[Mapping[str, type[Any]]] = {kind.__name__: kind for kind in (*_RESULT_OF, *_RESULT_OF.values())}
 """The requests and results of calls, by the names that files use."""
 
 
@@ -104,7 +128,13 @@ class StepPart(_FilePart):
     def read_events(self) -> list[Event]:
         """Return the events that this version knows. Raise `InvalidRequest` if a field is wrong."""
         try:
-            return [event for item in self.events if (event := event_from_json(item)) is not None]
+            events = [event for item in self.events if (event := event_from_json(item)) is not None]
+            for event in events:
+                values = {name: getattr(event, name) for name in field_names(type(event))}
+                _shape(type(event)).model_validate({"value": values})
+            return events
+        except ValidationError as error:
+            raise _wrong(error) from error
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise InvalidRequest(
                 f"An event of the step '{self.path}' lacks a field: {error}.", param="recording"
@@ -148,9 +178,15 @@ class RecordedRun(_FilePart):
             raise _wrong(error) from error
         require_kind(file.request, get_args(Request))
         for step in file.all_steps():
-            require_kind(step.request, _REQUESTS)
+            made_request = require_kind(step.request, tuple(_RESULT_OF))
             if step.result is not None:
-                require_kind(step.result, _RESULTS)
+                require_kind(step.result, _RESULT_OF[type(made_request)])
+            if step.app is not None and step.app.spec is not None:
+                raise InvalidRequest(
+                    f"The step '{step.path[:80]}' of the recording has the specification of an app. Only the "
+                    "recorded app itself can have one. Write the recording with portico runs save.",
+                    param="recording",
+                )
         return file
 
     def all_steps(self) -> Iterator[StepPart]:

@@ -1,7 +1,8 @@
 """Replays a recorded run: the app runs again, and each call returns what it returned in the recording.
 
-No model, store or tool is called, except those that the caller exchanges. Ids that Portico generates differ between
-two runs, so comparisons replace them by their order.
+No model, store or tool is called, except those that the caller exchanges. A recording is a file that anybody can write:
+it answers calls, but the registry decides which names are apps. Ids that Portico generates differ between two runs, so
+comparisons replace them by their order.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import orjson
 
 from portico.schemas.runs import Replay, ReplayStep
-from portico.wire import Event
+from portico.wire import Event, Usage
 from portico_server.core import trace
 from portico_server.core.context import Context, ContextWithin, Listener
 from portico_server.core.dataclass import dataclass
@@ -138,7 +139,8 @@ class ReplayContext(ContextWithin):
 
     async def emit(self, event: Event) -> None:
         if self._depth == 0:
-            await self._outer.emit(event)
+            if type(event) is not Usage:  # the recorded usage, which the replay does not use again
+                await self._outer.emit(event)
         elif self._listener is not None:
             await self._listener(event)
 
@@ -181,7 +183,14 @@ class ReplayContext(ContextWithin):
         if recorded is None:
             raise _not_recorded(step)
         step.result = stored_value = await _serve(recorded, StoredValue, None)
-        return load(stored_value.value)
+        try:
+            return load(stored_value.value)
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise InvalidRequest(
+                f"The recorded value of the step '{step.path}' is not valid: {error!r:.200}. Write the recording "
+                "with portico runs save.",
+                param="recording",
+            ) from error
 
     async def _begin(self, name: str, request: Request) -> MadeStep:
         path = trace.STEP.get() or name
@@ -209,22 +218,34 @@ class ReplayContext(ContextWithin):
 
     async def _result(self, step: MadeStep, request: Request, listener: Listener | None) -> Result:
         if step.kind == "app":
-            return await self._run_app(step, request, listener)
+            servable = await self._replayer.registry.resolve(step.name, self.caller)
+            if servable.card.kind != "app":
+                step.kind = servable.card.kind
+                raise NotFound(
+                    f"The recording calls '{step.name}' as an app, but it is a {step.kind}, which a replay does not "
+                    "call.",
+                    code="app_not_found",
+                )
+            return await self._run_app(step, servable, request, listener)
         target = self._replayer.live_targets.target(request)
         if target:
             step.is_live = True
-            return await self._outer.call(target, request, listener=listener)
+            live_result = await self._outer.call(target, request, listener=listener)
+            usage = getattr(live_result, "usage", None)
+            if isinstance(usage, Usage):
+                await self._outer.emit(usage)
+            return live_result
         if step.recorded is None:
             raise _not_recorded(step)
         result: Result = await _serve(step.recorded, Result, listener)
         return result
 
-    async def _run_app(self, step: MadeStep, request: Request, listener: Listener | None) -> Result:
+    async def _run_app(
+        self, step: MadeStep, servable: Servable, request: Request, listener: Listener | None
+    ) -> Result:
         recorded = step.recorded
-        app = None if recorded is None or recorded.app is None else recorded.app
-        servable = None if app is None else self._replayer.apps.get((app.name, app.version))
-        if servable is None:
-            servable = await self._replayer.registry.resolve(step.name, self.caller)
+        if recorded is not None and recorded.app is not None:
+            servable = self._replayer.apps.get((recorded.app.name, recorded.app.version), servable)
         self._replayer.redacted.update(redacted_fields(servable))
         inner = ReplayContext(
             self._outer,

@@ -147,9 +147,14 @@ async def _find_apps(
         missing.append(error)
     for target in filter(None, (body.model, body.store and f"store/{body.store}")):
         try:
-            await services.registry.resolve(target, caller)
+            servable = await services.registry.resolve(target, caller)
         except NotFound as error:
             missing.append(error)
+            continue
+        if target == body.model and servable.card.kind != "model":
+            raise InvalidRequest(
+                f"'{target}' is not a model. Only a model can answer instead of the recording.", param="model"
+            )
     if missing:
         messages = dict.fromkeys(error.message for error in missing)
         raise NotFound(

@@ -237,7 +237,7 @@ class FlowServices:
         if database is None:
             return None
         return await context.outside(
-            "cache", {}, lambda: database.read(steps.cached_output, key), lambda text: text, lambda text: text
+            "cache", {}, lambda: database.read(steps.cached_output, key), lambda text: text, _recorded_output
         )
 
     async def keep(self, key: str, value: str, seconds: float, context: Context) -> None:
@@ -251,6 +251,13 @@ class FlowServices:
                 no_value,
                 no_value,
             )
+
+
+def _recorded_output(text: str | None) -> str | None:
+    """Return a cached output of a recording. Raise `ValueError` if it is not JSON text."""
+    if text is not None:
+        orjson.loads(text)
+    return text
 
 
 def _quietly(reference: ReferenceExpression, scope: Scope) -> Any:
