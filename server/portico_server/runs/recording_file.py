@@ -130,8 +130,9 @@ class StepPart(_FilePart):
         try:
             events = [event for item in self.events if (event := event_from_json(item)) is not None]
             for event in events:
-                values = {name: getattr(event, name) for name in field_names(type(event))}
-                _shape(type(event)).model_validate({"value": values})
+                event_type = cast("Any", type(event))
+                values = {name: getattr(event, name) for name in field_names(event_type)}
+                _shape(event_type).model_validate({"value": values})
             return events
         except ValidationError as error:
             raise _wrong(error) from error
