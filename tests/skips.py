@@ -8,10 +8,14 @@ from collections.abc import Generator, Iterable
 import pytest
 
 PROGRAMS = (
+    ("apache2 is not installed", "Apache", "apache2"),
     ("bubblewrap, which is not installed", "bubblewrap", "bubblewrap"),
+    ("caddy is not installed", "Caddy", "caddy"),
     ("there is no Chromium here", "Chromium", "chromium"),
     ("no Chromium is installed", "Chromium", "chromium"),
     ("made with gcc", "gcc", "gcc"),
+    ("haproxy is not installed", "HAProxy", "haproxy"),
+    ("nginx is not installed", "nginx", "nginx"),
     ("no kubectl here", "kubectl", "kubernetes-client openssl"),
     ("npm is not installed", "npm", "npm"),
     ("npx is not installed", "npm", "npm"),

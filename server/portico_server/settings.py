@@ -101,7 +101,14 @@ class Settings:
     )
     allowed_hosts: str = _setting("", "Additional Host names to accept, separated by commas")
     allowed_origins: str = _setting("", "Web origins that can call from a browser, separated by commas")
-    public_url: str = _setting("", "Address at which clients reach the daemon behind a proxy: https://HOST")
+    public_url: str = _setting(
+        "", "Address at which clients reach the daemon behind a proxy: https://HOST; requires a key"
+    )
+    trust_local_proxy: bool = _setting(
+        False,
+        "On loopback, serve requests without a key even if a proxy forwards them; only for a proxy that "
+        "authenticates its users",
+    )
     authorization_servers: str = _setting(
         "", "OAuth servers to which MCP clients are sent for a token, as URLs, separated by commas"
     )

@@ -185,6 +185,11 @@ def test_an_open_bind_without_a_key_is_refused(tmp_path: Path) -> None:
     assert "key" in error["message"]
 
 
+def test_a_public_address_without_a_key_is_refused(tmp_path: Path) -> None:
+    error = refused(tmp_path / "home", "--public-url", "https://portico.example.com", "--port", "0")
+    assert error["param"] == "public_url" and "trust_local_proxy" in error["message"]
+
+
 def test_an_open_bind_with_a_key_serves(tmp_path: Path) -> None:
     environment = {"PORTICO_OFFLINE": "1", "PORTICO_API_KEY": "pk-of-the-operator-1234567890"}
     with daemons.running(tmp_path / "home", "--host", "0.0.0.0", env=environment) as daemon:

@@ -19,7 +19,7 @@ from portico._installed import how_to_add
 from portico.cli.progress import Spinner
 from portico.cli.render import amount, print_json, print_rows
 from portico.cli.session import AsJson, connected, local_settings, run_module
-from portico.errors import ConnectionFailed, PorticoError
+from portico.errors import ConnectionFailed, Forbidden, PorticoError
 
 app = typer.Typer()
 
@@ -124,7 +124,38 @@ def _home(*, daemon_runs: bool) -> Iterator[Diagnosis]:
     yield disk_finding(shutil.disk_usage(_existing(home)).free)
     yield _cache(Path(values["models"]))
     if not daemon_runs:
+        yield key_finding(values, daemon_runs=False)
         yield _port(values["host"], int(values["port"]))
+
+
+def key_finding(values: Mapping[str, Any], *, daemon_runs: bool) -> Diagnosis:
+    """Say who needs a key, according to the values of the daemon's settings."""
+    host = str(values.get("host", ""))
+    is_local = host in ("localhost", "::1") or host.startswith("127.")
+    if not is_local or any(values.get(name) for name in ("api_key", "require_key", "oidc_issuer")):
+        return Diagnosis("keys", "ok", "every request needs a key or a sign-in")
+    if values.get("trust_local_proxy"):
+        return Diagnosis(
+            "keys",
+            "warn",
+            "trust_local_proxy is set: whoever gets through a proxy on this machine is an administrator without a "
+            "key, so the proxy must authenticate its users",
+        )
+    if values.get("public_url") and daemon_runs:
+        return Diagnosis("keys", "ok", "every request needs a key, because public_url is set")
+    if values.get("public_url"):
+        return Diagnosis(
+            "keys",
+            "warn",
+            "public_url is set: the daemon starts only with a key; set PORTICO_API_KEY, or create a key with "
+            "'portico keys create' before you set public_url",
+        )
+    return Diagnosis(
+        "keys",
+        "ok",
+        "programs on this machine need none, and requests through a proxy get 401 without one: 'portico keys "
+        "create' makes one",
+    )
 
 
 def _existing(path: Path) -> Path:
@@ -175,6 +206,11 @@ def _daemon(context: typer.Context) -> list[Diagnosis]:
             version = client.health().get("version", "")
             diagnosis = [Diagnosis("daemon", "ok", f"{version} at {client.url}")]
             status = client.status()
+            try:
+                values = {setting.name: setting.value for setting in client.settings()}
+                diagnosis.append(key_finding(values, daemon_runs=True))
+            except Forbidden:  # the caller has a key without the scope admin
+                pass
     except ConnectionFailed as error:
         return [Diagnosis("daemon", "warn", error.message)]
     except PorticoError as error:

@@ -62,7 +62,7 @@ class Callers:
         if key is not None and key.startswith(ACCESS_PREFIX):
             return await self._with_grant(exchange, key)
         if not self._auth.identities.is_token(key):
-            return self._auth.identify(key)
+            return self._auth.identify(key, proxy_sign=exchange.proxy_sign)
         signed_in = await self._auth.identities.sign_in(key)
         exchange.expires_at, exchange.role = signed_in.expires_at, signed_in.role
         return signed_in.caller

@@ -16,6 +16,7 @@ from portico_server.api.body_memory import FREE_BODY_BYTES, BodyMemory
 from portico_server.api.error_shape import OPENAI, Shape
 from portico_server.api.errors import RawHeaders
 from portico_server.api.json_body import memory_of_values, parse_in_turn
+from portico_server.api.origins import UNCHECKED
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, shutting_down
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
@@ -97,6 +98,7 @@ class Exchange:
         "memory",
         "meter",
         "parsed",
+        "proxy_sign",
         "renew",
         "revoked",
         "role",
@@ -137,6 +139,8 @@ class Exchange:
         self.caller: Principal | None = None
         self.meter: UsageMeter | None = None
         """Remaining usage of the caller's key, if the key has limits. Sent with every response."""
+        self.proxy_sign = UNCHECKED
+        """What shows that the request came through a proxy, so that it needs a key; empty if nothing does."""
         self.task: asyncio.Task[None] | None = None
         """The task that answers the request, if it can be cancelled."""
         self.expires_at = 0.0

@@ -168,6 +168,8 @@ def build(_services: ApiServices) -> ProtocolAdapter:
         version=__version__,
         summary="One entry point to your models, knowledge, tools and agents.",
         description=(
+            "A daemon without keys answers 401, with the code `missing_api_key`, to a request that did not come "
+            "straight from its machine. "
             "Every path answers 403 to a request that could come from another site. The code of the error is "
             "`host_not_allowed` if the header `Host` does not name the daemon, and `origin_not_allowed` if the "
             "header `Origin` is neither the daemon's own nor in the setting `allowed_origins`."

@@ -1,7 +1,8 @@
 """The gateway: it receives every HTTP request, checks it once, and passes it to the target of its route.
 
-Order: route, request id, Host, Origin, body limit, caller, handler or adapter. `portico_server.api.routes` defines the
-routes. This module imports no framework, so that ``/health`` answers immediately.
+Order: route, request id, signs of a proxy, Host, Origin, body limit, caller, handler or adapter.
+`portico_server.api.routes` defines the routes. This module imports no framework, so that ``/health`` answers
+immediately.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from portico_server.api.calls import CallsInProgress
 from portico_server.api.errors import NotAllowedHere, RawHeaders, unknown_url
 from portico_server.api.exchange import ClientLeft, Exchange, Message, Receive, Scope, Send
 from portico_server.api.health import Readiness, answer_health
-from portico_server.api.origins import OriginGuard
-from portico_server.api.routes import SOCKETS, Route, find_route
+from portico_server.api.origins import OriginGuard, refuse_proxied
+from portico_server.api.routes import GATEWAY, SOCKETS, Route, find_route
 from portico_server.api.services import ApiServices
 from portico_server.api.socket import FAILURE_CLOSE_CODE, POLICY_CLOSE_CODE, WebSocket
 from portico_server.core import trace
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import Forbidden, InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.settings import MB_BYTES
 
@@ -130,6 +131,7 @@ class Gateway:
         route = SOCKETS.get(path)
         try:
             self._guard_page(exchange)
+            self._refuse_outsider(exchange)
             if route is None or route.socket is None:
                 raise unknown_url("WEBSOCKET", path, SOCKETS)
             exchange.caller = await self._callers.of_socket(
@@ -166,10 +168,13 @@ class Gateway:
     async def _answer(self, exchange: Exchange, route: Route) -> None:
         scope = exchange.scope
         method: str = scope["method"]
-        self._guard_page(exchange)
+        is_open = route.adapter == GATEWAY
+        self._guard_page(exchange, is_open=is_open)
         if method == "OPTIONS" and exchange.header(b"access-control-request-method") is not None:
             await exchange.answer(204, b"", [])
             return
+        if not is_open:
+            self._refuse_outsider(exchange)
         self._limit(exchange)
         if route.needs_key:
             caller = exchange.caller = await self._callers.of_request(exchange)
@@ -191,20 +196,35 @@ class Gateway:
         else:
             raise NotAllowedHere(method, route.path, ", ".join(methods))
 
-    def _guard_page(self, exchange: Exchange) -> None:
-        """Check Host and Origin. If a page from another origin is allowed, every response gets the CORS headers
-        for it.
+    def _guard_page(self, exchange: Exchange, *, is_open: bool = False) -> None:
+        """Look for signs of a proxy, and check Host and Origin. If a page from another origin is allowed, every
+        response gets the CORS headers for it. ``is_open``: the path is served to everybody.
         """
         if exchange.repeats_headers and sum(name == b"host" for name, _ in exchange.scope["headers"]) > 1:
             raise InvalidRequest(
                 "The request has more than one Host header; send exactly one.", code="invalid_host"
             )
         host, origin = exchange.header(b"host"), exchange.header(b"origin")
-        self._guard.check_host(host)
-        if origin is not None and self._guard.check_origin(
-            origin, host, exchange.scope.get("scheme", "http")
-        ):
-            exchange.extra += [(b"access-control-allow-origin", origin), *CORS]
+        if not self._auth.needs_key:
+            exchange.proxy_sign = self._guard.proxy_sign(exchange.scope["http_version"], exchange.headers)
+        try:
+            self._guard.check_host(host)
+            if origin is not None and self._guard.check_origin(
+                origin, host, exchange.scope.get("scheme", "http")
+            ):
+                exchange.extra += [(b"access-control-allow-origin", origin), *CORS]
+        except Forbidden:
+            if not is_open:
+                # Who adds the name of a proxy to the allowed ones needs a key next.
+                self._refuse_outsider(exchange)
+            raise
+
+    def _refuse_outsider(self, exchange: Exchange) -> None:
+        """Raise `Unauthenticated` for a request that did not come straight from this machine, if the daemon has no
+        key. Then it serves such a request nothing, not even its page, which could not ask for a key.
+        """
+        if self._auth.has_no_key:
+            refuse_proxied(exchange.proxy_sign)
 
     def _limit(self, exchange: Exchange) -> None:
         """Refuse a body whose declared size exceeds the maximum. The common limit applies to a form until a handler

@@ -1,21 +1,38 @@
-"""Checks of the Host and Origin headers: a foreign web page must not reach a daemon on this machine."""
+"""Checks of where a request comes from: a foreign web page must not reach a daemon on this machine, and a request
+through a proxy needs a key.
+"""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from ipaddress import ip_address
+from typing import Final
 from urllib.parse import urlsplit
 
-from portico_server.core.errors import Forbidden
+from portico_server.core.errors import Forbidden, Unauthenticated
 from portico_server.settings import Settings, comma_separated
 
 MAX_REMEMBERED_HEADERS = 256
 """Maximum number of header values that are cached after they passed the check."""
 
 
+PROXY_HEADERS: Final = frozenset(
+    b"forwarded via x-real-ip x-client-ip x-cluster-client-ip x-proxyuser-ip x-rewrite-url x-scheme true-client-ip "
+    b"cdn-loop proxy-connection".split()
+)
+PROXY_PREFIXES: Final = tuple(
+    b"x-forwarded x-original- x-envoy- x-azure- x-arr- x-appengine- x-nf- cf- fastly- fly- ngrok- tailscale-".split()
+)
+"""Headers, and prefixes of headers, that reverse proxies, tunnels and content delivery networks add to a request."""
+
+UNCHECKED: Final = "was not checked for signs of a proxy"
+"""The sign of a proxy in a request that `OriginGuard.proxy_sign` has not seen, so that such a request needs a key."""
+
+
 class OriginGuard:
-    """Checks the Host header against DNS rebinding, and the Origin header against foreign sites. Pure except for a
-    small cache.
+    """Checks the Host header against DNS rebinding, the Origin header against foreign sites, and all headers for signs
+    of a proxy. Pure except for a small cache.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -29,6 +46,33 @@ class OriginGuard:
         public = urlsplit(settings.public_url.lower())
         self._secure_host = public.netloc if public.scheme == "https" else ""
         self._accepted_headers: set[bytes] = set()
+        self._trusts_proxy = settings.trust_local_proxy
+
+    def proxy_sign(self, http_version: str, headers: Mapping[bytes, bytes]) -> str:
+        """Return what shows that a request did not come straight from a program on this machine, as the predicate of a
+        sentence; an empty string if nothing does, or if the proxy is trusted.
+
+        A proxy on this machine connects from a loopback address, as every local program does. ``headers`` are keyed by
+        lower-case name.
+        """
+        if self._trusts_proxy:
+            return ""
+        if http_version != "1.1":  # nginx sends HTTP/1.0 to its upstream unless it is configured otherwise
+            return f"uses HTTP/{http_version}, as nginx and a few old clients do"
+        for name in headers:
+            if name in PROXY_HEADERS or name.startswith(PROXY_PREFIXES):
+                return f"has the header '{name.decode('latin-1')[:80]}'"
+        host = _host(headers.get(b"host"))
+        if not _is_loopback(host):
+            return f"has the Host '{host[:80]}'"
+        origin = headers.get(b"origin", b"").decode("latin-1").lower()
+        # An application or an extension has a scheme of its own, and its origin is not the address of a proxy.
+        scheme, _, site = origin.partition("://")
+        if origin == "null" or (
+            scheme in ("http", "https") and not _is_loopback(_host(site.encode("latin-1")))
+        ):
+            return f"has the Origin '{origin[:80]}'"
+        return ""
 
     def check_host(self, raw: bytes | None) -> None:
         """Raise `Forbidden` unless the Host header names this daemon: loopback, the daemon's address, or an allowed
@@ -75,6 +119,18 @@ class OriginGuard:
         return address.is_loopback or self._open
 
 
+def refuse_proxied(sign: str) -> None:
+    """Raise `Unauthenticated` for a request without a key that has a sign of a proxy (`OriginGuard.proxy_sign`)."""
+    if sign:
+        raise Unauthenticated(
+            "Without a key, this daemon serves only HTTP/1.1 requests that come straight from this machine, but "
+            f"this request {sign}: send a key that 'portico keys create' made on this machine, or set "
+            "trust_local_proxy (PORTICO_TRUST_LOCAL_PROXY) if a proxy in front of the daemon authenticates its "
+            "users.",
+            code="missing_api_key",
+        )
+
+
 def is_own_origin(origin: str, host: str, *, secure: bool) -> bool:
     """Return whether an origin is that of the daemon's own page, both in lower case. A page over http is foreign to a
     daemon that is reached over https.
@@ -91,3 +147,13 @@ def _host(raw: bytes | None) -> str:
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.rpartition(":")[0] if text.count(":") == 1 else text
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether a host name or address always means this machine (RFC 6761)."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

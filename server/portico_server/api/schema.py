@@ -209,7 +209,7 @@ async def openapi(request: Request, services: TheServices) -> dict[str, Any]:
         caller = (
             (await auth.identities.sign_in(key)).caller
             if auth.identities.is_token(key)
-            else auth.identify(key)
+            else auth.identify(key, proxy_sign=request.scope["portico.exchange"].proxy_sign)
         )
     except (Unauthenticated, Forbidden):
         return document

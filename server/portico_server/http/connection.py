@@ -99,6 +99,12 @@ class HttpConnection(HttpToolsProtocol):
         self._progress.phase = UPGRADED
         return WebSocketConnection(connection=self, on_leave=lambda: self._registry.leave(self), **options)
 
+    def _should_upgrade(self) -> bool:
+        """Return whether the request opens a WebSocket. HTTP/1.0 has no upgrades (RFC 9110, section 7.8), and the scope
+        of a WebSocket would not say that the request came in HTTP/1.0.
+        """
+        return self.parser.get_http_version() == "1.1" and super()._should_upgrade()
+
     def _notify_client_left(self) -> None:
         if self._on_leave is not None:
             self._on_leave()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.client.cli.conftest import Command
 
 from portico._installed import how_to_add
-from portico.cli.doctor import disk_finding, proxy_findings, python_finding
+from portico.cli.doctor import disk_finding, key_finding, proxy_findings, python_finding
 
 
 def test_it_finds_the_daemon_and_everything_else_in_order(
@@ -64,6 +65,34 @@ def test_a_proxy_that_other_programs_would_ask_for_this_machine_is_found() -> No
     assert found.state == "warn" and "export NO_PROXY=localhost,127.0.0.1,::1" in found.message
     [found] = proxy_findings({"https_proxy": "http://proxy:3128", "no_proxy": "localhost,127.0.0.1"})
     assert found.state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("values", "daemon_runs", "state", "words"),
+    [
+        ({"host": "127.0.0.1"}, True, "ok", "requests through a proxy get 401"),
+        ({"host": "0.0.0.0"}, True, "ok", "every request needs a key"),
+        ({"host": "localhost", "require_key": True}, True, "ok", "every request needs a key"),
+        ({"host": "::1", "public_url": "https://a.example"}, True, "ok", "every request needs a key"),
+        ({"host": "::1", "public_url": "https://a.example"}, False, "warn", "starts only with a key"),
+        ({"host": "::1", "public_url": "https://a.example", "api_key": "(set)"}, False, "ok", "needs a key"),
+        ({"host": "127.0.0.1", "trust_local_proxy": True}, True, "warn", "the proxy must authenticate"),
+        (
+            {"host": "127.0.0.1", "public_url": "https://a.example", "trust_local_proxy": True},
+            True,
+            "warn",
+            "the proxy must authenticate",
+        ),
+    ],
+)
+def test_it_says_who_needs_a_key(values: dict[str, Any], daemon_runs: bool, state: str, words: str) -> None:
+    finding = key_finding(values, daemon_runs=daemon_runs)
+    assert (finding.state, words in finding.message) == (state, True), finding
+
+
+def test_it_asks_the_daemon_who_needs_a_key(command: Command) -> None:
+    rows = command("doctor", "--json").json["data"]
+    assert [row["state"] for row in rows if row["name"] == "keys"] == ["ok"]
 
 
 def test_without_ocr_the_command_that_installs_it_is_named(

@@ -17,6 +17,7 @@ from portico_server.api.auth.grants import Grants
 from portico_server.api.auth.identities import Identities
 from portico_server.api.auth.keys import KeyTable, checked_filters, checked_groups
 from portico_server.api.auth.oidc import TokenVerifier, terminal_clients
+from portico_server.api.origins import UNCHECKED, refuse_proxied
 from portico_server.core.errors import (
     Conflict,
     InvalidRequest,
@@ -91,8 +92,8 @@ class Auth:
         """
 
     async def start(self, given_keys: Iterable[GivenKey] = (), roles: Sequence[Role] = ()) -> None:
-        """Load the keys, add the keys from the configuration file, and refuse to listen beyond loopback without a key
-        (`refuse_open_bind`).
+        """Load the keys, add the keys from the configuration file, and refuse to serve other machines without a key
+        (`refuse_open_start`).
 
         ``roles`` are the roles of users who sign in.
         """
@@ -115,7 +116,7 @@ class Auth:
             self.keys.admit(row)
         await self.keys.resume(self.keys.list())
         await self.grants.refresh()
-        refuse_open_bind(self._settings, has_keys=bool(self.identities.issuers or self.keys))
+        refuse_open_start(self._settings, has_keys=bool(self.identities.issuers or self.keys))
 
     async def refresh(self) -> None:
         """Apply the key changes of other daemons on the same database, and end the calls of keys that those daemons
@@ -302,12 +303,13 @@ class Auth:
         task.add_done_callback(self._ending.discard)
         return await asyncio.shield(task)
 
-    def identify(self, secret: str | None) -> Principal:
+    def identify(self, secret: str | None, *, proxy_sign: str = UNCHECKED) -> Principal:
         """Return the caller that presents ``secret``, or no secret. Raises `Unauthenticated`.
 
         On loopback no key is needed unless the settings require one: a process that can connect can also read the home
-        folder. An unknown key is refused even on loopback, so that clients notice when their key was revoked. Before
-        the first key is created, any word that does not look like a Portico key counts as no key.
+        folder. The clients of a proxy cannot, so a request with a ``proxy_sign`` needs a key. An unknown key is refused
+        even on loopback, so that clients notice when their key was revoked. Before the first key is created, any word
+        that does not look like a Portico key counts as no key.
         """
         if secret:
             digest = hash_of(secret)
@@ -324,9 +326,10 @@ class Auth:
             signs_in = " Or sign in with 'portico login'." if terminal_clients(self._settings) else ""
             raise Unauthenticated(
                 "This daemon requires an API key. Send it as 'Authorization: Bearer pk-…'; the operator "
-                f"creates keys with 'portico keys create'.{signs_in}",
+                f"creates keys with 'portico keys create'.{signs_in}{self._why_public()}",
                 code="missing_api_key",
             )
+        refuse_proxied(proxy_sign)
         return LOCAL
 
     def signing_key(self, owner: str) -> bytes:
@@ -352,6 +355,16 @@ class Auth:
         """Return how many bytes each key stores on disk, keyed by key id."""
         return await self._database.read(files.stored_by_owner)
 
+    def _why_public(self) -> str:
+        """Return why this machine needs a key too, if the reason is the public address."""
+        settings = self._settings
+        if not (_is_public(settings) and settings.loopback) or settings.require_key or settings.api_key:
+            return ""
+        return (
+            " The reason is the setting public_url: a proxy forwards requests to this daemon. If the proxy "
+            "authenticates its users, set trust_local_proxy."
+        )
+
     def _unknown_key(self) -> str:
         """Return why a secret sent as a key is refused, and what to send instead."""
         make = "'portico keys create --name NAME --scope chat'"
@@ -369,7 +382,12 @@ class Auth:
     def needs_key(self) -> bool:
         """Return whether every caller must send a key."""
         by_settings = bool(self._operator) or self._settings.require_key or not self._settings.loopback
-        return by_settings or bool(self.identities.issuers)
+        return by_settings or bool(self.identities.issuers) or _is_public(self._settings)
+
+    @property
+    def has_no_key(self) -> bool:
+        """Return whether no key exists and none is required, so that callers on this machine have all rights."""
+        return not (self.needs_key or self.keys)
 
     def _accepts_without_key(self, secret: str) -> bool:
         if self.needs_key or secret.startswith(PREFIX):
@@ -392,9 +410,25 @@ def _checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parse_scope(scope) for scope in scopes))
 
 
-def refuse_open_bind(settings: Settings, *, has_keys: bool) -> None:
-    """Raise `InvalidRequest` if the daemon listens beyond loopback without a key."""
-    if settings.loopback or settings.api_key or has_keys:
+def _is_public(settings: Settings) -> bool:
+    """Return whether a proxy that does not authenticate its users forwards requests to the daemon."""
+    return bool(settings.public_url) and not settings.trust_local_proxy
+
+
+def refuse_open_start(settings: Settings, *, has_keys: bool) -> None:
+    """Raise `InvalidRequest` if there is no key, and the daemon listens beyond loopback or has a public address."""
+    if settings.api_key or has_keys:
+        return
+    if settings.loopback:
+        if _is_public(settings) and not settings.require_key:
+            raise InvalidRequest(
+                f"The setting public_url ({settings.public_url}) says that other machines reach the daemon through "
+                "a proxy, and no key exists yet. Set PORTICO_API_KEY, or start without public_url, create a key "
+                "with 'portico keys create' and restart the daemon. If the proxy authenticates its users, set "
+                "trust_local_proxy (PORTICO_TRUST_LOCAL_PROXY) instead.",
+                code="open_proxy",
+                param="public_url",
+            )
         return
     raise InvalidRequest(
         f"Listening on {settings.host} exposes the daemon to other machines, and no key exists yet. Set "

@@ -203,6 +203,17 @@ async def test_an_open_bind_without_a_key_is_refused_at_start(tmp_path: Path) ->
     assert caught.value.code == "open_bind"
 
 
+async def test_a_public_address_without_a_key_is_refused_at_start(tmp_path: Path) -> None:
+    public = {"public_url": "https://portico.example.com"}
+    with pytest.raises(InvalidRequest, match=r"PORTICO_API_KEY.*trust_local_proxy") as caught:
+        async with api_server(tmp_path, **public):
+            pass
+    assert (caught.value.code, caught.value.param) == ("open_proxy", "public_url")
+    for safe in ({"api_key": "k"}, {"require_key": True}, {"trust_local_proxy": True}):
+        async with api_server(tmp_path, **public, **safe):
+            pass
+
+
 async def test_an_open_bind_with_a_key_asks_everybody_for_it(tmp_path: Path) -> None:
     async with api_server(tmp_path, host="0.0.0.0", api_key="k") as served:
         assert (await served.client.get("/v1/models")).status_code == 401
