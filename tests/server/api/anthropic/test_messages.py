@@ -140,7 +140,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_its_last_event_and_told_onc
         ("POST", "", b"x" * 2_000_000, {}, 413, "request_too_large"),
         ("POST", "", b"{}", {"x-api-key": "pk-wrong"}, 401, "authentication_error"),
         ("POST", "", b"{}", {"authorization": "Basic x"}, 401, "authentication_error"),
-        ("POST", "", b"{}", {"host": "evil.example"}, 403, "permission_error"),
+        ("POST", "", b"{}", {"host": "evil.example"}, 401, "authentication_error"),
         ("GET", "", b"", {}, 405, "invalid_request_error"),
         ("POST", "/nothing", b"{}", {}, 404, "not_found_error"),
         ("GET", "/batches/b1/results", b"", {}, 404, "not_found_error"),
