@@ -151,7 +151,8 @@ def test_with_a_key_a_request_from_elsewhere_is_served(tmp_path: Path) -> None:
         )
         # The page asks for the key.
         assert ask(daemon.url, "GET", "/", Form(proxied))[0] == 200
-        for credential in ({}, {"Authorization": "Bearer local"}):
+        credentials: list[dict[str, str]] = [{}, {"Authorization": "Bearer local"}]
+        for credential in credentials:
             for method, path in (("GET", "/api/status"), ("POST", "/mcp"), ("WEBSOCKET", "/v1/responses")):
                 status, body = ask(daemon.url, method, path, Form({**proxied, **credential}))
                 assert (status, "trust_local_proxy" in body) == (401, True), (method, path, credential)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -204,13 +205,13 @@ async def test_an_open_bind_without_a_key_is_refused_at_start(tmp_path: Path) ->
 
 
 async def test_a_public_address_without_a_key_is_refused_at_start(tmp_path: Path) -> None:
-    public = {"public_url": "https://portico.example.com"}
+    public: dict[str, Any] = {"public_url": "https://portico.example.com"}
     with pytest.raises(InvalidRequest, match=r"PORTICO_API_KEY.*trust_local_proxy") as caught:
         async with api_server(tmp_path, **public):
             pass
     assert (caught.value.code, caught.value.param) == ("open_proxy", "public_url")
-    for safe in ({"api_key": "k"}, {"require_key": True}, {"trust_local_proxy": True}):
-        async with api_server(tmp_path, **public, **safe):
+    for setting, value in (("api_key", "k"), ("require_key", True), ("trust_local_proxy", True)):
+        async with api_server(tmp_path, **{**public, setting: value}):
             pass
 
 
