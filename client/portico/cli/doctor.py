@@ -138,7 +138,7 @@ def key_finding(values: Mapping[str, Any], *, daemon_runs: bool) -> Diagnosis:
         return Diagnosis(
             "keys",
             "warn",
-            "trust_local_proxy is set: whoever gets through a proxy on this machine is an administrator without a "
+            "trust_local_proxy is set: everyone who gets through a proxy on this machine is an administrator without a "
             "key, so the proxy must authenticate its users",
         )
     if values.get("public_url") and daemon_runs:
