@@ -27,6 +27,7 @@ from portico import Client, PorticoError, agent, flow, simulation
 from portico_server import config
 from portico_server.settings import Settings
 from tests import daemon as daemons
+from tests import forked_python
 from tests.daemon import ROOT, Daemon
 
 PAGES = [
@@ -118,6 +119,13 @@ def turned() -> list[Path]:
     return []
 
 
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Yield the command that runs a Python file in a process forked for it; see `forked_python`."""
+    with forked_python.forking(tmp_path_factory.mktemp("bin")) as command:
+        yield command
+
+
 def turn_to(page: Path, turned: list[Path], served: Daemon) -> None:
     """Start a page as a reader would: remove everything that the previous pages created."""
     if turned == [page]:
@@ -138,15 +146,18 @@ def turn_to(page: Path, turned: list[Path], served: Daemon) -> None:
                 client.stores.remove_group("docs", group.name)
 
 
-def execute(block: Block, served: Daemon, desk: Path) -> None:
+def execute(block: Block, served: Daemon, desk: Path, forked: list[str]) -> None:
+    """Run a block in its own process. ``python`` and ``portico`` are forked, ``.venv/bin/portico`` is installed."""
     code = block.code.replace(ADDRESS, served.url)
     command = ["bash", "-euo", "pipefail", "-c", code]
     if block.language == "python":
         # Python treats it like a notebook cell, as a file, so that its definitions have source code.
         cell = desk / "cell.py"
         cell.write_text(code, encoding="utf-8")
-        command = [sys.executable, "-W", "error", str(cell)]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        command = [*forked, str(cell)]
+    path = os.pathsep.join(
+        (str(Path(forked[-1]).parent), str(Path(sys.executable).parent), os.environ["PATH"])
+    )
     variables = daemons.environment(PATH=path, PORTICO_URL=served.url, PORTICO_HOME=str(served.home))
     done = subprocess.run(
         command,
@@ -175,10 +186,12 @@ def test_a_block_runs(block: Block, request: pytest.FixtureRequest) -> None:
         pytest.skip(block.skip)
     served = request.getfixturevalue("served")
     turn_to(block.page, request.getfixturevalue("turned"), served)
-    execute(block, served, request.getfixturevalue("desk"))
+    execute(block, served, request.getfixturevalue("desk"), request.getfixturevalue("forked"))
 
 
-def test_every_public_class_of_the_sdk_has_an_example_that_runs(served: Daemon, desk: Path) -> None:
+def test_every_public_class_of_the_sdk_has_an_example_that_runs(
+    served: Daemon, desk: Path, forked: list[str]
+) -> None:
     """All examples run in one process, one after another."""
     examples: dict[type, str] = {}
     for package in (portico, agent, flow, simulation):
@@ -189,7 +202,7 @@ def test_every_public_class_of_the_sdk_has_an_example_that_runs(served: Daemon, 
                 examples[value] = inspect.cleandoc(f"\n{text.partition('Example::')[2]}")
     assert [kind for kind, example in examples.items() if not example] == []
     code = "\n\n".join(f"# {kind.__qualname__}\n{example}\n" for kind, example in examples.items())
-    execute(Block(ROOT / "client", 1, "python", code, None), served, desk)
+    execute(Block(ROOT / "client", 1, "python", code, None), served, desk, forked)
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in PARSED], ids=str)
