@@ -47,6 +47,16 @@ models:
   - {name: echo, source: "fake://", aliases: [default]}
 """
 
+INDEXED = (
+    "architecture.md",
+    "durability.md",
+    "interfaces.md",
+    "security.md",
+    "tutorial.md",
+    "tutorial.zh.md",
+)
+"""The pages in the daemon's store ``docs``: those whose names or contents the blocks expect there."""
+
 _FENCE = re.compile(
     r"(?:<!-- skip: (?P<skip>[^>]+?) -->\n+)?"
     r"^(?P<indent> *)```(?P<language>[^\n]*)\n(?P<code>.*?)^(?P=indent)```$",
@@ -87,12 +97,12 @@ BLOCKS = [block for page in PAGES if not page.is_relative_to(COOKBOOK) for block
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """Yield a daemon that has indexed the pages in ``docs``, with the scripted model as ``default``."""
+    """Yield a daemon that has indexed the pages `INDEXED`, with the scripted model as ``default``."""
     home = tmp_path_factory.mktemp("house")
     docs = home / "docs"
     docs.mkdir()
-    for page in (ROOT / "docs").glob("*.md"):
-        shutil.copy(page, docs)
+    for name in INDEXED:
+        shutil.copy(ROOT / "docs" / name, docs)
     configuration = home / "models.yaml"
     configuration.write_text(MODELS, encoding="utf-8")
     arguments = ("--file", str(configuration), "--docs", str(docs))
@@ -119,13 +129,6 @@ def turned() -> list[Path]:
     return []
 
 
-@pytest.fixture(scope="module")
-def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """Yield the command that runs a Python file in a process forked for it; see `forked_python`."""
-    with forked_python.forking(tmp_path_factory.mktemp("bin")) as command:
-        yield command
-
-
 def turn_to(page: Path, turned: list[Path], served: Daemon) -> None:
     """Start a page as a reader would: remove everything that the previous pages created."""
     if turned == [page]:
@@ -146,8 +149,9 @@ def turn_to(page: Path, turned: list[Path], served: Daemon) -> None:
                 client.stores.remove_group("docs", group.name)
 
 
-def execute(block: Block, served: Daemon, desk: Path, forked: list[str]) -> None:
+def execute(block: Block, served: Daemon, desk: Path) -> None:
     """Run a block in its own process. ``python`` and ``portico`` are forked, ``.venv/bin/portico`` is installed."""
+    forked = forked_python.launcher()
     code = block.code.replace(ADDRESS, served.url)
     command = ["bash", "-euo", "pipefail", "-c", code]
     if block.language == "python":
@@ -186,12 +190,10 @@ def test_a_block_runs(block: Block, request: pytest.FixtureRequest) -> None:
         pytest.skip(block.skip)
     served = request.getfixturevalue("served")
     turn_to(block.page, request.getfixturevalue("turned"), served)
-    execute(block, served, request.getfixturevalue("desk"), request.getfixturevalue("forked"))
+    execute(block, served, request.getfixturevalue("desk"))
 
 
-def test_every_public_class_of_the_sdk_has_an_example_that_runs(
-    served: Daemon, desk: Path, forked: list[str]
-) -> None:
+def test_every_public_class_of_the_sdk_has_an_example_that_runs(served: Daemon, desk: Path) -> None:
     """All examples run in one process, one after another."""
     examples: dict[type, str] = {}
     for package in (portico, agent, flow, simulation):
@@ -202,7 +204,7 @@ def test_every_public_class_of_the_sdk_has_an_example_that_runs(
                 examples[value] = inspect.cleandoc(f"\n{text.partition('Example::')[2]}")
     assert [kind for kind, example in examples.items() if not example] == []
     code = "\n\n".join(f"# {kind.__qualname__}\n{example}\n" for kind, example in examples.items())
-    execute(Block(ROOT / "client", 1, "python", code, None), served, desk, forked)
+    execute(Block(ROOT / "client", 1, "python", code, None), served, desk)
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in PARSED], ids=str)

@@ -12,8 +12,9 @@ import pytest
 
 from tests.daemon import ROOT
 
-PARTS = ("client", "server", "tui", "requirements", "scripts")
-FILES = ("pyproject.toml", "README.md", "LICENSE")
+READ = ("pyproject.toml", "requirements", "scripts/install")
+"""What an install reads before it installs this project."""
+
 TOOLS = ("bash", "cat", "cksum", "dirname", "tail")
 
 SWIFT = {"PIP_COMPILE": "0"}
@@ -22,13 +23,14 @@ SWIFT = {"PIP_COMPILE": "0"}
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Return a copy of a clone's contents, without a virtual environment."""
+    """Return a copy of the `READ` part of a clone, without a virtual environment."""
     copy = tmp_path / "clone"
-    copy.mkdir()
-    for part in PARTS:
-        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in FILES:
-        shutil.copy2(ROOT / file, copy)
+    (copy / "scripts").mkdir(parents=True)
+    for name in READ:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, copy / name)
+        else:
+            shutil.copy2(ROOT / name, copy / name)
     return copy
 
 
@@ -42,6 +44,12 @@ def only(folder: Path, **tools: str) -> str:
     for name, target in tools.items():
         (folder / name).symlink_to(target)
     return str(folder)
+
+
+def with_python(folder: Path) -> str:
+    """Return a PATH that contains only `TOOLS` and the interpreter outside the virtual environment."""
+    python = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
+    return only(folder, python3=str(python))
 
 
 def install(checkout: Path, path: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -64,8 +72,7 @@ def test_without_a_python_the_install_says_what_to_do(checkout: Path, tmp_path: 
 
 
 def test_an_install_that_fails_names_its_log(checkout: Path, tmp_path: Path) -> None:
-    python = str(Path(getattr(sys, "_base_executable", "") or sys.executable).resolve())
-    path = only(tmp_path / "bin", python3=python)
+    path = with_python(tmp_path / "bin")
     for _attempt in range(2):  # the second attempt meets the .venv of the first
         done = install(checkout, path, PIP_NO_INDEX="1", PIP_FIND_LINKS="")
         log = checkout / ".venv" / "install.log"
@@ -75,7 +82,10 @@ def test_an_install_that_fails_names_its_log(checkout: Path, tmp_path: Path) -> 
         assert lines[-2] == log.read_text(encoding="utf-8").splitlines()[-1]
         assert lines[-1] == f"The whole log is {log}"
         assert len(lines) <= 20
-    shown = install(checkout, path, "-v", PIP_NO_INDEX="1", PIP_FIND_LINKS="")
+
+
+def test_a_verbose_install_shows_why_it_fails(checkout: Path, tmp_path: Path) -> None:
+    shown = install(checkout, with_python(tmp_path / "bin"), "-v", PIP_NO_INDEX="1", PIP_FIND_LINKS="")
     assert shown.returncode == 1 and "No matching distribution found for" in shown.stderr
 
 

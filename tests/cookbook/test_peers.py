@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests import forked_python
 from tests.daemon import ROOT, Daemon, environment, running
 
 FOLDER = ROOT / "bench" / "peers"
@@ -62,7 +63,7 @@ def test_our_program_has_the_right_result(name: str, served: Daemon, tmp_path: P
     task.lay_out("portico", tmp_path)
     for arguments in task.starts:
         done = subprocess.run(
-            [sys.executable, "-W", "error", "main.py", *arguments],
+            [*forked_python.launcher(), "main.py", *arguments],
             cwd=tmp_path,
             env=environment(PORTICO_URL=served.url, PYTHONDONTWRITEBYTECODE="1", PATH=os.environ["PATH"]),
             stdin=subprocess.DEVNULL,

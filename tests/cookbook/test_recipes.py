@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests import forked_python
 from tests.daemon import ROOT, environment, running
 from tests.server.models.engines.transformers.environment import interpreter
 
@@ -48,7 +49,7 @@ def test_the_program_prints_what_its_page_shows(name: str, tmp_path: Path) -> No
     with running(tmp_path / "home", "--file", str(folder / "portico.yaml")) as daemon:
         daemon.settle()
         done = subprocess.run(
-            [sys.executable, "-W", "error", "main.py"],
+            [*forked_python.launcher(), "main.py"],
             cwd=folder,
             env=environment(
                 PORTICO_URL=daemon.url,

@@ -7,12 +7,12 @@ import importlib.util
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from tests import forked_python
 from tests.daemon import ROOT, Daemon, environment, running
 
 from portico import Client
@@ -35,7 +35,7 @@ def example(name: str) -> Any:
 
 def run_file(name: str, served: Daemon, cwd: Path) -> str:
     """Run a Python file as a user does, and return its output."""
-    command = [sys.executable, "-W", "error", str(FOLDER / f"{name}.py")]
+    command = [*forked_python.launcher(), str(FOLDER / f"{name}.py")]
     variables = environment(PORTICO_URL=served.url, PYTHONDONTWRITEBYTECODE="1", PATH=os.environ["PATH"])
     done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
