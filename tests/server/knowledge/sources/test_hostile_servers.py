@@ -16,7 +16,13 @@ from tests.server.knowledge.store_services import store_services
 from portico.wire import Failed, Finished
 from portico_server.core.filenames import check_filename
 from portico_server.core.principal import LOCAL
-from portico_server.knowledge.sources import bucket, pages, web, webdav
+from portico_server.knowledge.sources import bucket, listing, pages, web, webdav
+
+MAX_FILES: Final = 500
+"""Files that a store may follow in these tests."""
+
+MAX_LIST_BYTES: Final = 2**20
+"""Bytes that a list may have in these tests."""
 
 Blocks: TypeAlias = Iterator[bytes]
 Attack: TypeAlias = Callable[[int], Blocks]
@@ -65,26 +71,21 @@ def redirected(target: str) -> Attack:
 HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\n"
 
 ATTACKS: Final[Mapping[str, Attack]] = {
-    "nothing": once(b""),
     "no HTTP": once(b"\x00\xff" * 1_000),
     "a long status line": once(b"HTTP/1.1 200 " + b"a" * 1_000_000),
     "an endless header": forever(HEAD + b"X: ", b"a" * 65_536),
     "endless headers": forever(HEAD, b"X: a\r\n" * 10_000),
-    "endless interim answers": forever(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1_000),
-    "an endless body": forever(HEAD + b"\r\n<rss>", b" " * 1_000_000),
+    "an endless body": forever(HEAD + b"\r\n<rss>", b" " * 100_000),
     "an endless body in chunks": forever(
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"ffff\r\n" + b" " * 65_535 + b"\r\n"
     ),
-    "a body that never comes": forever(HEAD + b"\r\n<rss>", b""),
-    "a body that stops": forever(HEAD + b"Content-Length: 100\r\n\r\n<rss>", b""),
-    "a head that stops": forever(HEAD, b""),
     "a body that is cut": once(HEAD + b"Content-Length: 100\r\nConnection: close\r\n\r\n<rss>"),
     "a negative length": once(HEAD + b"Content-Length: -1\r\n\r\n<rss/>"),
     "two lengths": once(HEAD + b"Content-Length: 6\r\nContent-Length: 60\r\n\r\n<rss/>"),
     "a chunk of invalid size": once(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n<rss/>"),
-    "a bomb": once(answer(gzip.compress(b" " * 300_000_000, 1), "Content-Encoding: gzip")),
+    "a bomb": once(answer(gzip.compress(b" " * 10 * MAX_LIST_BYTES), "Content-Encoding: gzip")),
     "a bomb in the file": once(
-        answer(gzip.compress(b" " * 300_000_000, 1), "Content-Type: application/gzip")
+        answer(gzip.compress(b" " * 10 * MAX_LIST_BYTES), "Content-Type: application/gzip")
     ),
     "damaged compression": once(answer(b"\x1f\x8b" + b"a" * 100, "Content-Encoding: gzip")),
     "an unknown compression": once(answer(b"<rss/>", "Content-Encoding: swordfish")),
@@ -98,6 +99,15 @@ ATTACKS: Final[Mapping[str, Attack]] = {
     "a status that does not exist": once(answer(b"", status="999 Swordfish")),
     "no content": once(b"HTTP/1.1 204 No Content\r\n\r\n"),
 }
+
+SILENT: Final[Mapping[str, Attack]] = {
+    "nothing": once(b""),
+    "endless interim answers": forever(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1_000),
+    "a body that never comes": forever(HEAD + b"\r\n<rss>", b""),
+    "a body that stops": forever(HEAD + b"Content-Length: 100\r\n\r\n<rss>", b""),
+    "a head that stops": forever(HEAD, b""),
+}
+"""Attacks that only the deadline of the client ends."""
 
 
 def listed(kind: str, *entries: str) -> Attack:
@@ -115,7 +125,9 @@ def list_attacks(kind: str, port: int) -> dict[str, Attack]:
     distant = {"bucket": "9999-12-31T23:59:59Z", "webdav": "Fri, 31 Dec 9999 23:59:59 GMT"}.get(kind, "")
     early = {"bucket": "0001-01-01T00:00:00", "webdav": "Mon, 01 Jan 0001 00:00:00 +1400"}.get(kind, "")
     return {
-        "a hundred thousand entries": listed(kind, *[entry(f"/{number}.txt") for number in range(100_000)]),
+        "more entries than files are allowed": listed(
+            kind, *[entry(f"/{number}.txt") for number in range(2 * MAX_FILES)]
+        ),
         "a size that is no number": listed(kind, entry("/a.txt", "swordfish")),
         "a size of thousands of digits": listed(kind, entry("/a.txt", "9" * 5_000)),
         "a negative size": listed(kind, entry("/a.txt", "-1")),
@@ -124,9 +136,6 @@ def list_attacks(kind: str, port: int) -> dict[str, Attack]:
         "names out of the folder": listed(kind, entry("/../../etc/passwd"), entry("/%2e%2e/x.txt")),
         "names of devices and controls": listed(
             kind, entry("/con.txt"), entry("/a%0Ab.txt"), entry("/%00.txt")
-        ),
-        "a page after another": listed(
-            kind, "<IsTruncated>true</IsTruncated><NextContinuationToken>a</NextContinuationToken>"
         ),
     }
 
@@ -183,10 +192,14 @@ REASONS: Final = (
 )
 
 
-@pytest.mark.parametrize("kind", SOURCES)
-async def test_a_sync_with_a_hostile_server_ends_with_a_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+async def sync_from(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    deadline_s: float,
+    attacks: Callable[[int], Mapping[str, Attack]],
 ) -> None:
+    """Sync a store once with each attack of ``attacks(port)``, and expect an end with a reason."""
     for module, name in (
         (bucket, "LIST_TIMEOUT_S"),
         (bucket, "SCAN_TIMEOUT_S"),
@@ -195,18 +208,24 @@ async def test_a_sync_with_a_hostile_server_ends_with_a_reason(
         (pages, "PAGE_TIMEOUT_S"),
         (web, "KIND_TIMEOUT_S"),
     ):
-        monkeypatch.setattr(module, name, 3.0)
-    with hostile(b"207 Multi-Status" if kind == "webdav" else b"200 OK") as (port, attacks):
+        monkeypatch.setattr(module, name, deadline_s)
+    for module, name in (
+        (listing, "MAX_LIST_BYTES"),
+        (bucket, "MAX_LIST_PAGE_BYTES"),
+        (pages, "MAX_PAGE_BYTES"),
+    ):
+        monkeypatch.setattr(module, name, MAX_LIST_BYTES)
+    with hostile(b"207 Multi-Status" if kind == "webdav" else b"200 OK") as (port, served):
         settings = {
             "tool_hosts": f"127.0.0.1:{port}",
             "s3_endpoint": f"http://127.0.0.1:{port}",
-            "source_max_files": 1_000,
-            "request_timeout": 3.0,
+            "source_max_files": MAX_FILES,
+            "request_timeout": deadline_s,
         }
-        async with store_services(tmp_path / "home", **settings) as shop:
+        async with store_services(folder, **settings) as shop:
             store = await shop.stores.create("library", LOCAL, source=SOURCES[kind].format(port=port))
-            for name, attack in {**ATTACKS, **list_attacks(kind, port)}.items():
-                attacks.append(attack)
+            for name, attack in attacks(port).items():
+                served.append(attack)
                 last = (await shop.events(await shop.stores.sync(store)))[-1]
                 if isinstance(last, Failed):
                     assert last.error.code in REASONS, (name, last)
@@ -217,4 +236,23 @@ async def test_a_sync_with_a_hostile_server_ends_with_a_reason(
                 else:
                     assert isinstance(last, Finished), (name, last)
                 for row in (await shop.stores.contents.list(store, limit=10, order="asc")).data:
-                    assert check_filename(row.filename) and name not in ATTACKS, (name, row)
+                    is_list = name not in ATTACKS and name not in SILENT
+                    assert check_filename(row.filename) and is_list, (name, row)
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+async def test_a_sync_with_a_hostile_server_ends_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    await sync_from(
+        tmp_path / "home", monkeypatch, kind, 3.0, lambda port: {**ATTACKS, **list_attacks(kind, port)}
+    )
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+async def test_a_sync_with_a_silent_server_ends_at_its_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    another = "<IsTruncated>true</IsTruncated><NextContinuationToken>a</NextContinuationToken>"
+    attacks = {**SILENT, "a page after another": listed(kind, another)}
+    await sync_from(tmp_path / "home", monkeypatch, kind, 0.3, lambda _port: attacks)
