@@ -29,6 +29,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
+from portico_server.db.enforcement import OLDER_DAEMON_CODE
 from portico_server.home import PRIVATE_UMASK_BITS, Home
 from portico_server.http.limits import raise_descriptor_limit
 from portico_server.http.server import HttpServer, listen, new_loop, reach
@@ -319,6 +320,21 @@ class Daemon:
             self._report_runs(await self.services.stores.sync(store))
 
     async def _apply_store(self, spec: StoreSpec, at: str) -> None:
+        """Apply a store. If an older daemon on the database ignores its rights, record it until they can be applied."""
+
+        async def retry() -> bool:
+            await self._begin_store(spec, at)
+            return True
+
+        try:
+            await retry()
+        except Conflict as error:
+            if error.code != OLDER_DAEMON_CODE:
+                raise
+            problem = Problem(spec.name, f"{at}.{error.param}", error.message)
+            self.services.problems.add(problem, _holds, retry)
+
+    async def _begin_store(self, spec: StoreSpec, at: str) -> None:
         """Apply a store. While an embedding model is missing, the store uses the default model, and groups with that
         model are left out.
         """

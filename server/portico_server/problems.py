@@ -70,9 +70,13 @@ class Problems:
         problems = (e.problem for e in self._entries if e.kind == "stores" and e.problem.name == name)
         return next((f"{problem.place}: {problem.reason}" for problem in problems), None)
 
+    def retry_soon(self) -> None:
+        """Retry as soon as possible, because a cause may be gone."""
+        self._due.set()
+
     async def run(self, registry: Registry) -> None:
-        """Retry whenever models are added or removed, until cancelled."""
-        registry.watch(lambda kind: self._due.set() if kind == "model" else None)
+        """Retry whenever models are added or removed, and after `retry_soon`, until cancelled."""
+        registry.watch(lambda kind: self.retry_soon() if kind == "model" else None)
         while True:
             await self._due.wait()
             await self._retry()

@@ -71,6 +71,7 @@ from portico_server.models.catalog import ENGINES
 from portico_server.models.client_model import ClientModels
 from portico_server.models.cluster import ClusterService
 from portico_server.models.service import ModelService
+from portico_server.older_daemons import OlderDaemonWatch
 from portico_server.package.packages import AppPackages
 from portico_server.plugins import InstalledPlugins, PluginTable
 from portico_server.problems import Problems
@@ -137,6 +138,7 @@ class Services:
         self.startup: list[str] = []
         self.start_apps: list[str] = []
         self.problems = Problems()
+        self.older_daemons = OlderDaemonWatch(database)
         self.plugins = InstalledPlugins(self._plugin_tables)
         self.registry = Registry()
         self.feed = Feed(database)
@@ -455,6 +457,7 @@ class Services:
         return {
             **({} if is_alone else {"feed": self.feed.run()}),
             **({} if self.database.postgres is None else {"shared usage": self._share_usage().run()}),
+            **({} if is_alone else {"older daemons": self.older_daemons.run(self.problems.retry_soon)}),
             "usage": self.usage.run(),
             "scheduler": self.scheduler.run(is_alone=is_alone),
             "questions": self.questions.run(is_alone=is_alone),

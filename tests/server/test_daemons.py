@@ -425,7 +425,7 @@ def test_connections_that_the_database_drops_cost_no_500_and_no_change_of_anothe
                 for number in range(8)
             ]
             server.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'portico'"
+                "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'portico%'"
             )
             for answer in (each.result() for each in calls):
                 assert answer.is_success or answer.json()["error"]["code"] == "database_unavailable", (

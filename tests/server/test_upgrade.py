@@ -14,7 +14,9 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import pytest
@@ -46,6 +48,9 @@ agents:
 
 PREVIOUS = f"{int(HEAD) - 1:04}"
 """The schema of the previous version."""
+
+QUESTION = {"question": "What is the port?", "facts": ["7419"]}
+FILTER = {"key": "team", "type": "eq", "value": "red"}
 
 HELLO = {"role": "user", "content": "hello"}
 SLOW = {"role": "user", "content": "slow"}
@@ -106,23 +111,30 @@ def server() -> Iterator[postgres.Server]:
 def older(tmp_path: Path) -> dict[str, str]:
     """Return the environment of the last version with an older schema, from the history of this repository."""
     schema = "server/portico_server/db/schema.py"
-    git = ("git", "-C", str(ROOT))
-    log = subprocess.run(
-        [*git, "log", "-1", "--format=%H", f'-SHEAD = "{PREVIOUS}"', "--", schema],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.split()
-    tree = subprocess.run(
-        [*git, "archive", f"{log[0]}^", "client", "server"] if log else ["false"],
-        capture_output=True,
-        check=False,
-    )
-    if tree.returncode:
-        pytest.skip("needs the history of the repository: git fetch --unshallow")
-    with tarfile.open(fileobj=io.BytesIO(tree.stdout)) as archive:
-        archive.extractall(tmp_path / "older", filter="data")
-    return {"PYTHONPATH": os.pathsep.join(str(tmp_path / "older" / part) for part in ("client", "server"))}
+    log = _git("log", "-1", "--format=%H", f'-SHEAD = "{PREVIOUS}"', "--", schema).decode().split()
+    return _version(f"{log[0]}^", tmp_path) if log else _no_history()
+
+
+@pytest.fixture
+def unmarked(tmp_path: Path) -> dict[str, str]:
+    """Return the environment of the last version whose connections do not state what it enforces."""
+    return _version("177a3ea1", tmp_path)
+
+
+def _version(commit: str, folder: Path) -> dict[str, str]:
+    """Unpack a version from the history of this repository. Return the environment in which it runs."""
+    with tarfile.open(fileobj=io.BytesIO(_git("archive", commit, "client", "server"))) as archive:
+        archive.extractall(folder / "older", filter="data")
+    return {"PYTHONPATH": os.pathsep.join(str(folder / "older" / part) for part in ("client", "server"))}
+
+
+def _git(*arguments: str) -> bytes:
+    completed = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=False)
+    return completed.stdout if completed.returncode == 0 else _no_history()
+
+
+def _no_history() -> NoReturn:
+    pytest.skip("needs the history of the repository: git fetch --unshallow")
 
 
 def revision(server: postgres.Server, database: str) -> str:
@@ -166,6 +178,80 @@ def test_a_newer_daemon_replaces_one_of_the_previous_schema(
             assert slow.result() == "one two three"
             caller.calls(10)
         assert caller.errors == []
+    finally:
+        end(first, *([second] if second is not None else []))
+
+
+RESTRICTIONS = [
+    ("POST", "/api/stores", {"name": "ruled", "folder": "FOLDER", "rights": "source"}, "rights"),
+    ("PATCH", "/api/stores/followed", {"rights": {"": ["staff"]}}, "rights"),
+    ("PATCH", "/api/stores/guarded", {"guard": "hold"}, "guard"),
+    ("POST", "/api/stores/questioned/guards", {"questions": [QUESTION]}, "guard"),
+    ("POST", "/api/keys", {"name": "b", "scopes": ["stores:*:read"], "filters": {"*": FILTER}}, "filters"),
+    ("PATCH", "/api/keys/KEY", {"filters": {"*": FILTER}}, "filters"),
+]
+"""Calls that set a restriction, and the parameter that an error names."""
+
+HARMLESS = [
+    ("PATCH", "/api/stores/followed", {"rights": "off"}),
+    ("PATCH", "/api/stores/guarded", {"guard": "off"}),
+    ("POST", "/api/stores/guarded/guards", {"questions": [QUESTION]}),
+    ("PATCH", "/api/keys/KEY", {"filters": {}}),
+]
+"""Calls about restrictions that withhold nothing."""
+
+
+def test_what_an_older_daemon_would_serve_cannot_be_withheld_until_it_ends(
+    tmp_path: Path, server: postgres.Server, unmarked: dict[str, str]
+) -> None:
+    database, folder = server.new(), tmp_path / "documents"
+    folder.mkdir()
+    operator = {"PORTICO_API_KEY": "operator"}
+    configuration = f'{CONFIGURATION}stores:\n  - {{name: listed, folder: "{folder}", rights: source}}\n'
+    first = daemons.start(
+        tmp_path / "one",
+        "--file",
+        str(_written(tmp_path)),
+        env={"PORTICO_DATABASE": database, "PORTICO_FILES": str(tmp_path / "files"), **operator, **unmarked},
+        cold=True,
+    )
+    second = None
+    try:
+        second = start(tmp_path, "two", database, configuration, **operator)
+        ask = partial(call, second, key="operator")
+        bodies: list[dict[str, object]] = [
+            {"name": "followed", "folder": str(folder)},
+            {"name": "guarded"},
+            {"name": "questioned"},
+        ]
+        for body in bodies:
+            assert ask("POST", "/api/stores", json=body).is_success
+        key = ask("POST", "/api/keys", json={"name": "a", "scopes": ["stores:*:read"]}).json()["id"]
+
+        def send(method: str, path: str, body: object) -> httpx.Response:
+            text = json.dumps(body).replace("FOLDER", str(folder))
+            return ask(method, path.replace("KEY", key), json=json.loads(text))
+
+        for method, path, body in HARMLESS:
+            assert send(method, path, body).is_success
+        for method, path, body, restriction in RESTRICTIONS:
+            error = send(method, path, body).json()["error"]
+            assert (error["type"], error["code"], error["param"]) == (
+                "invalid_request_error",
+                "older_daemon",
+                restriction,
+            ), (method, path, error)
+            assert "older daemon uses this database: the daemon on 127.0.0.1 (" in error["message"]
+        problems = {problem["place"] for problem in ask("GET", "/api/status").json()["problems"]}
+        assert problems == {"daemons", "stores[0].rights"}
+        assert first.stop(signal.SIGTERM) == 0
+        until(
+            lambda: not ask("GET", "/api/status").json()["problems"], "the store of the file has its rights"
+        )
+        assert ask("GET", "/api/stores/listed").json()["rights"] == "source"
+        for method, path, body, restriction in RESTRICTIONS:
+            answer = send(method, path, body)
+            assert answer.is_success, (restriction, answer.text)
     finally:
         end(first, *([second] if second is not None else []))
 

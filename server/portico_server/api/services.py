@@ -42,6 +42,7 @@ from portico_server.knowledge.stores import StoreService
 from portico_server.knowledge.uploads import UploadStorage
 from portico_server.models.cluster import ClusterService
 from portico_server.models.service import ModelService
+from portico_server.older_daemons import OlderDaemonWatch
 from portico_server.package.packages import AppPackages
 from portico_server.plugins import InstalledPlugins
 from portico_server.problems import Problems
@@ -129,6 +130,7 @@ class ApiServices(Protocol):
     """Requests the daemon to stop, as SIGTERM does."""
     problems: Problems
     """The parts of the configuration that could not be applied at startup."""
+    older_daemons: OlderDaemonWatch
 
     @property
     def settings(self) -> Settings: ...

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, delete, select
 
 from portico_server.core.dataclass import dataclass
+from portico_server.db.enforcement import require_enforced
 from portico_server.db.rows import Rows
-from portico_server.db.schema import guard_questions
+from portico_server.db.schema import guard_questions, stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,13 @@ _QUESTIONS = Rows(guard_questions, GuardQuestionRow)
 
 
 def add(connection: Connection, rows: Sequence[GuardQuestionRow], limit: int) -> bool:
-    """Add questions to a store, unless it would then have more than ``limit``. Return whether they were added."""
+    """Add questions to a store, unless it would then have more than ``limit``. Return whether they were added.
+
+    Raise `Conflict` if the store holds changes, and an older daemon would serve them.
+    """
+    rule = select(stores.c.guard).where(stores.c.id.in_({row.store_id for row in rows}))
+    if connection.execute(rule).scalar() == "hold":
+        require_enforced(connection, "guard")
     if rows and len(of_store(connection, rows[0].store_id)) + len(rows) > limit:
         return False
     _QUESTIONS.add(connection, *rows)

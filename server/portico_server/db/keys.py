@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from portico_server.core.dataclass import dataclass
 from portico_server.db import grants, sign_ins
+from portico_server.db.enforcement import require_enforced
 from portico_server.db.schema import keys
 
 
@@ -40,13 +41,17 @@ class KeyRow:
 
 
 def add(connection: Connection, row: KeyRow) -> None:
-    """Insert a new key."""
+    """Insert a new key. Raise `Conflict` if an older daemon ignores its filters."""
+    if row.filters:
+        require_enforced(connection, "filters")
     connection.execute(insert(keys).values(_values(row)))
 
 
 def sign_in(connection: Connection, row: KeyRow) -> bool:
     """Store the permissions from an identity's token, unless a newer token was used. Return false if the identity was
     revoked.
+
+    An older daemon does not prevent a sign-in: it takes the filters of a role from its own configuration file.
     """
     new: Any = (
         import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(keys).values(_values(row))
@@ -121,8 +126,10 @@ def change(
     groups: Sequence[str] | None = None,
 ) -> bool:
     """Change those of the scopes, filters, limits and groups of a key that are not ``None``; return whether an active
-    key was changed.
+    key was changed. Raise `Conflict` if an older daemon ignores the new filters.
     """
+    if filters:
+        require_enforced(connection, "filters")
     values: dict[str, Any] = {} if scopes is None else {"scopes": list(scopes)}
     if filters is not None:
         values["filters"] = dict(filters) or None

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from portico_server.core.errors import PorticoError
+from portico_server.db.enforcement import APPLICATION_NAME
 from portico_server.db.schema import CHANNEL, epochs
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class PostgresThread:
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
                 server_settings={
-                    "application_name": "portico",
+                    "application_name": APPLICATION_NAME,
                     "idle_in_transaction_session_timeout": str(IDLE_TRANSACTION_TIMEOUT_MS),
                 },
             )

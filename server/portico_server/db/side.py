@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, Unavailable
 from portico_server.db.address import parse_address
+from portico_server.db.enforcement import DAEMON_CONNECTIONS
 from portico_server.db.kept_connections import open_sqlite
 
 T = TypeVar("T")
@@ -96,12 +97,7 @@ async def open_postgres(url: str, *, is_source: bool) -> AsyncIterator[Side]:
     )
     try:
         async with engine.connect() as connection:
-            daemons = await connection.scalar(
-                text(
-                    "select count(*) from pg_stat_activity "
-                    "where datname = current_database() and application_name = 'portico'"
-                )
-            )
+            daemons = (await connection.execute(DAEMON_CONNECTIONS)).all()
             is_ours = await connection.scalar(text(f"select pg_try_advisory_lock({WRITER_LOCK_CODE})"))
             await connection.commit()
             if daemons or not is_ours:

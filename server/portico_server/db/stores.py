@@ -15,8 +15,9 @@ from portico.schemas.stores import FileCounts
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict
 from portico_server.core.file_labels import FileLabels
-from portico_server.db import chunks, reviewed_files
+from portico_server.db import chunks, guard_questions, reviewed_files
 from portico_server.db import files as file_rows
+from portico_server.db.enforcement import require_enforced
 from portico_server.db.files import MIRRORED_OWNER
 from portico_server.db.names import claim_of, lock, require_free
 from portico_server.db.rows import DriverQuery, Order, RowPage, Rows
@@ -148,7 +149,11 @@ def file_columns() -> list[Any]:
 
 
 def add(connection: Connection, row: StoreRow) -> bool:
-    """Add a store; return ``False`` if its name is already in use."""
+    """Add a store; return ``False`` if its name is already in use. Raise `Conflict` if an older daemon ignores its
+    rights.
+    """
+    if row.rights is not None:
+        require_enforced(connection, "rights")
     try:
         with connection.begin_nested():
             _STORES.add(connection, row)
@@ -215,8 +220,13 @@ def visible(connection: Connection, owner: str | None, *, include_all: bool = Fa
 def change(connection: Connection, store_id: str, values: Mapping[str, Any]) -> bool:
     """Set columns of a store; return ``False``, without a change, if a new name is already in use.
 
-    If the rights change, nobody may read the files until the next sync has determined who may.
+    If the rights change, nobody may read the files until the next sync has determined who may. Raise `Conflict` if an
+    older daemon ignores the new rights, or the rule of a store with guard questions.
     """
+    if values.get("rights") is not None:
+        require_enforced(connection, "rights")
+    if values.get("guard") == "hold" and guard_questions.of_store(connection, store_id):
+        require_enforced(connection, "guard")
     try:
         with connection.begin_nested():
             before = get(connection, store_id) if values.get("claim") or "rights" in values else None

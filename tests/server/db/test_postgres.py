@@ -149,7 +149,7 @@ async def test_a_connection_that_was_dropped_is_replaced(
     await database.read(rows.database_time)
     await asyncio.to_thread(
         server.execute,
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'portico'",
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'portico%'",
     )
     await database.write(alias, "two")
     assert await database.read(lambda c: c.execute(text("select count(*) from aliases")).scalar()) == 2

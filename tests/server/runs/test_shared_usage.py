@@ -175,7 +175,7 @@ async def test_a_key_whose_limits_were_removed_starts_anew(url: str, server: pos
 @pytest.mark.parametrize(
     "accident",
     [
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'portico'",
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'portico%'",
         "drop table usage_meters",
         "truncate usage_meters",
     ],

@@ -94,8 +94,12 @@ async def list_guards(services: TheServices, _caller: Admin) -> Listed[Configure
 
 
 async def _problems(services: ApiServices) -> list[Problem]:
-    """Return the problems of the configuration and of the buckets, followed by the plugins that cannot be used."""
+    """Return the problems of the configuration, of older daemons and of the buckets, followed by the plugins that
+    cannot be used.
+    """
     problems = list(await services.problems.current())
+    if (reason := await services.older_daemons.problem()) is not None:
+        problems.append(Problem(name="", place="daemons", reason=reason))
     if (wrong := await services.places.problem()) is not None:
         problems.append(Problem(name="", place="settings.files", reason=wrong.message))
     if (wrong := await services.models.downloads.bucket_problem()) is not None:
