@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import httpx
 import pytest
 from tests import daemon as daemons
-from tests import postgres
-from tests.daemon import ROOT, Daemon
+from tests import history, postgres
+from tests.daemon import Daemon
 from tests.server.daemons import WAIT_S, answered, call, end, start, until
 
 from portico import Client
@@ -111,8 +108,8 @@ def server() -> Iterator[postgres.Server]:
 def older(tmp_path: Path) -> dict[str, str]:
     """Return the environment of the last version with an older schema, from the history of this repository."""
     schema = "server/portico_server/db/schema.py"
-    log = _git("log", "-1", "--format=%H", f'-SHEAD = "{PREVIOUS}"', "--", schema).decode().split()
-    return _version(f"{log[0]}^", tmp_path) if log else _no_history()
+    log = history.git("log", "-1", "--format=%H", f'-SHEAD = "{PREVIOUS}"', "--", schema).decode().split()
+    return _version(f"{log[0]}^", tmp_path) if log else history.skip()
 
 
 @pytest.fixture
@@ -123,18 +120,8 @@ def unmarked(tmp_path: Path) -> dict[str, str]:
 
 def _version(commit: str, folder: Path) -> dict[str, str]:
     """Unpack a version from the history of this repository. Return the environment in which it runs."""
-    with tarfile.open(fileobj=io.BytesIO(_git("archive", commit, "client", "server"))) as archive:
-        archive.extractall(folder / "older", filter="data")
+    history.unpack(commit, folder / "older", "client", "server")
     return {"PYTHONPATH": os.pathsep.join(str(folder / "older" / part) for part in ("client", "server"))}
-
-
-def _git(*arguments: str) -> bytes:
-    completed = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=False)
-    return completed.stdout if completed.returncode == 0 else _no_history()
-
-
-def _no_history() -> NoReturn:
-    pytest.skip("needs the history of the repository: git fetch --unshallow")
 
 
 def revision(server: postgres.Server, database: str) -> str:

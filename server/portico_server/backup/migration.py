@@ -21,6 +21,7 @@ from portico_server.core.errors import Conflict, InvalidRequest, Unavailable
 from portico_server.db import transfer
 from portico_server.db.failures import DATABASE_ERRORS, is_away
 from portico_server.db.migrate import MIGRATING
+from portico_server.db.revision import revision
 from portico_server.db.schema import HEAD
 from portico_server.db.side import Side
 from portico_server.db.transfer import CopyProgress, TableDigest
@@ -101,7 +102,7 @@ class Migration:
     async def _run(self, target: Side) -> MigrationResult:
         await self._check_source()
         has_begun = await self._check_target(target)
-        if not has_begun and await target.run(transfer.revision) == HEAD and await self._has_rows(target):
+        if not has_begun and await target.run(revision) == HEAD and await self._has_rows(target):
             result = await self._describe("equal", has_begun=False)
             result.tables = await self._compare(target)
             return result
@@ -121,17 +122,17 @@ class Migration:
         return result
 
     async def _check_source(self) -> None:
-        revision = await self._source.run(transfer.revision)
-        if revision == MIGRATING:
+        number = await self._source.run(revision)
+        if number == MIGRATING:
             raise Conflict(
                 f"{self._names[0]} is itself the target of a migration that was interrupted. Complete that "
                 "migration first.",
                 code="migration_interrupted",
                 param="from",
             )
-        if revision != HEAD:
+        if number != HEAD:
             raise Conflict(
-                f"The database of {self._names[0]} has the schema {revision}, but this version needs {HEAD}. Start a "
+                f"The database of {self._names[0]} has the schema {number}, but this version needs {HEAD}. Start a "
                 "daemon of this version on it once, which migrates the schema, and stop it.",
                 code="database_not_migrated",
                 param="from",
@@ -139,8 +140,8 @@ class Migration:
 
     async def _check_target(self, target: Side) -> bool:
         """Return whether this migration has begun. Raises `Conflict` if the target contains anything else."""
-        revision = await target.run(transfer.revision)
-        if revision == MIGRATING:
+        number = await target.run(revision)
+        if number == MIGRATING:
             begun_from = await target.run(transfer.source_of)
             if begun_from != self._names[0]:
                 raise Conflict(
@@ -150,14 +151,14 @@ class Migration:
                     param="to",
                 )
             return True
-        if revision not in (None, HEAD):
+        if number not in (None, HEAD):
             raise Conflict(
-                f"The database of {self._names[1]} has the schema {revision}, but this version needs {HEAD}. Use an "
+                f"The database of {self._names[1]} has the schema {number}, but this version needs {HEAD}. Use an "
                 "empty database.",
                 code="target_not_empty",
                 param="to",
             )
-        if revision == HEAD and await self._has_rows(target):
+        if number == HEAD and await self._has_rows(target):
             ours, theirs = [await side.run(transfer.counts) for side in (self._source, target)]
             if ours != theirs:
                 # Prefer a table that has rows in the target, because this message says that the target is not empty.

@@ -16,7 +16,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
 from portico.schemas.daemon import Vacuumed
 from portico_server.core.errors import PorticoError, Unavailable
@@ -24,6 +24,7 @@ from portico_server.db import snapshot
 from portico_server.db.address import parse_address
 from portico_server.db.failures import DATABASE_ERRORS, explain
 from portico_server.db.kept_connections import KeptConnections, open_sqlite
+from portico_server.db.revision import revision
 from portico_server.db.row_groups import RowGroups
 from portico_server.db.schema import HEAD, NEXT
 from portico_server.db.timings import Timings
@@ -128,32 +129,26 @@ class Database:
                 self.postgres.wait_for_write(self._bring_up)
                 return
             with self._read_engine.connect() as connection:
-                revision = self._revision(connection)
-            if revision == HEAD:
-                return
+                if revision(connection) == HEAD:
+                    return
             from portico_server.db.migrate import upgrade
 
             upgrade(self._write_engine)
         except DATABASE_ERRORS as error:
             raise self._explain(error) from error
 
-    def _revision(self, connection: Connection) -> str | None:
-        if not connection.dialect.has_table(connection, "alembic_version"):
-            return None
-        return connection.execute(text("select version_num from alembic_version")).scalar()
-
     def _bring_up(self, connection: Connection) -> None:
-        if self._revision(connection) not in (HEAD, NEXT):
+        if revision(connection) not in (HEAD, NEXT):
             from portico_server.db.migrate import bring_up
 
             bring_up(connection)
 
     async def check(self) -> None:
         """Check that the database responds and has the schema of this or the next version. Raises `Unavailable`."""
-        revision = await self.read(self._revision)
-        if revision not in (HEAD, NEXT):
+        number = await self.read(revision)
+        if number not in (HEAD, NEXT):
             raise Unavailable(
-                f"The database has the schema {revision}, but this version needs {HEAD}: a migration is in "
+                f"The database has the schema {number}, but this version needs {HEAD}: a migration is in "
                 "progress, or another version of Portico uses the database.",
                 code="database_not_migrated",
             )

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine
 
 from portico_server.core.errors import Unavailable
+from portico_server.db.revision import WITHDRAWN_FROM, revision, set_revision
 
 BASELINE = "0041"
 """The first migration. Migrations with lower numbers were never released (decision 0154)."""
@@ -23,8 +23,8 @@ BASELINE = "0041"
 MIGRATING = "migrating"
 """The schema of a database into which `portico migrate` has not yet copied everything."""
 
-TO_DO_IF_UNRELEASED = f"Open it once with a checkout that includes the migration {BASELINE}_mcp_sessions"
-"""How to migrate a database from before the first release to the baseline."""
+TO_DO_IF_UNRELEASED = "Open it once with the commit 26cc6b1d ('git checkout 26cc6b1d' in a clone of Portico)"
+"""How to migrate a database from before the first release to the baseline: with the last commit before the baseline."""
 
 
 def config() -> Config:
@@ -34,17 +34,17 @@ def config() -> Config:
     return result
 
 
-def is_known(revision: str) -> bool:
+def is_known(number: str) -> bool:
     """Return whether this version of Portico contains a migration."""
     try:
-        return ScriptDirectory.from_config(config()).get_revision(revision) is not None
+        return ScriptDirectory.from_config(config()).get_revision(number) is not None
     except CommandError:
         return False
 
 
-def is_unreleased(revision: str) -> bool:
+def is_unreleased(number: str) -> bool:
     """Return whether a database is at a migration from before the first release, which the baseline has replaced."""
-    return re.fullmatch(r"\d{4}", revision) is not None and revision < BASELINE
+    return re.fullmatch(r"\d{4}", number) is not None and number < BASELINE
 
 
 def upgrade(engine: Engine) -> None:
@@ -60,20 +60,22 @@ def bring_up(connection: Connection) -> None:
     version, or the target of an interrupted `portico migrate`.
     """
     settings = config()
-    revision = MigrationContext.configure(connection).get_current_revision()
-    if revision is not None and is_unreleased(revision):
+    number = revision(connection)
+    if number is not None and is_unreleased(number):
         raise Unavailable(
-            f"The database has the schema {revision}, from before the first release. This version opens {BASELINE} "
+            f"The database has the schema {number}, from before the first release. This version opens {BASELINE} "
             f"and later. Nothing was changed. {TO_DO_IF_UNRELEASED}, or use another home folder (PORTICO_HOME).",
             code="database_unreleased",
         )
-    if revision == MIGRATING:
+    if number == MIGRATING:
         raise Unavailable(
             "A migration into this database was interrupted. Run the same 'portico migrate' command again, which "
             "continues it, or use an empty database.",
             code="migration_interrupted",
         )
     settings.attributes["connection"] = connection
+    if number == WITHDRAWN_FROM:
+        set_revision(connection, number)
     try:
         command.upgrade(settings, "head")
     except CommandError as error:

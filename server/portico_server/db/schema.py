@@ -138,7 +138,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0044"
+HEAD = "0045"
 """The migration that this version needs; defined here so that a start without a migration does not import Alembic."""
 
 NEXT = f"{int(HEAD) + 1:04}"

@@ -25,7 +25,6 @@ from sqlalchemy import (
     column,
     func,
     insert,
-    inspect,
     literal,
     select,
     table,
@@ -37,6 +36,7 @@ from sqlalchemy import (
 
 from portico_server.core.dataclass import dataclass
 from portico_server.db.migrate import MIGRATING, bring_up
+from portico_server.db.revision import revision, set_revision
 from portico_server.db.schema import HEAD, artifacts, batches, files, metadata, upload_parts
 
 Key = tuple[Any, ...]
@@ -115,14 +115,6 @@ class CopyProgress:
     is_complete: bool = False
 
 
-def revision(connection: Connection) -> str | None:
-    """Return the schema of a database, or ``None`` if it has none."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    number: str | None = connection.scalar(text("select version_num from alembic_version"))
-    return number
-
-
 def counts(connection: Connection) -> dict[str, int]:
     """Return the number of rows of each table."""
     return {
@@ -141,7 +133,7 @@ def begin(connection: Connection, source: str) -> None:
         insert(ledger),
         [{"part": part, "source": source, "rows": 0, "is_complete": False} for part in parts],
     )
-    _set_revision(connection, MIGRATING)
+    set_revision(connection, MIGRATING)
 
 
 def source_of(connection: Connection) -> str | None:
@@ -184,7 +176,7 @@ def finish(connection: Connection, last_ids: Mapping[str, int]) -> None:
                 text("insert into sqlite_sequence values (:table, :last)"), {"table": name, "last": last_id}
             )
     ledger.drop(connection)
-    _set_revision(connection, HEAD)
+    set_revision(connection, HEAD)
 
 
 def last_ids(connection: Connection) -> dict[str, int]:
@@ -268,7 +260,3 @@ def _raw(name: str) -> Any:
         name,
         *(column(item.name, JsonText() if isinstance(item.type, JSON) else item.type) for item in columns),
     )
-
-
-def _set_revision(connection: Connection, number: str) -> None:
-    connection.execute(text("update alembic_version set version_num = :number"), {"number": number})

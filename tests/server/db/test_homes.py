@@ -308,5 +308,5 @@ def test_a_home_from_before_the_first_release_is_refused_and_stays_as_it_is(
     with pytest.raises(Unavailable, match=f"schema {older}, from before the first release") as caught:
         upgraded(path)
     assert caught.value.code == "database_unreleased"
-    assert "0041_mcp_sessions" in caught.value.message
+    assert "git checkout 26cc6b1d" in caught.value.message
     assert rows(path) == before
