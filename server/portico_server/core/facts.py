@@ -9,9 +9,28 @@ from portico.schemas.facts import FactChange, FactSpan
 from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import Principal
 
+FACT: Final = "fact"
+OWNER: Final = "owner"
+ORIGINS: Final = "origins"
 SPAN: Final = "span"
 SPAN_START: Final = "span_start"
 """The attributes of a stored fact with the words of its span, and with their position in the message."""
+
+MEMORY: Final = "memory"
+"""The attribute that marks facts whose origins the memory of agents recorded. It contains `MEMORY_VERSION`."""
+
+MEMORY_VERSION: Final = 1
+
+UNKNOWN_ORIGIN: Final = "a remembered fact of unknown origin"
+"""The origin of a fact without the attribute `MEMORY`: an earlier version, an import or a client may have written
+it.
+"""
+
+RESERVED_ATTRIBUTES: Final = (FACT, OWNER, ORIGINS, MEMORY, SPAN, SPAN_START)
+"""Attributes of files that only the memory of agents writes. Other services trust them: a client must not set them."""
+
+FACTS_OF_SEVERAL: Final = "*"
+"""Stands for several keys where the key is named whose facts a store holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +78,10 @@ class FactStore(Protocol):
         attributes: Mapping[str, str | float | bool],
         caller: Principal,
     ) -> None:
-        """Store each fact as a file of the store; a search finds it shortly afterwards.
+        """Store each fact as a file of the store; a search of ``memory/STORE`` finds it shortly afterwards.
 
         A fact that the store has already, or that contradicts a stored fact, becomes the current version of that fact.
-        Raises `NotFound` or `Forbidden` if the caller may not write to the store.
+        The caller needs no scope on the store. Raises `NotFound` if the caller does not see the store.
         """
 
     async def list(

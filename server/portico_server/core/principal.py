@@ -85,18 +85,30 @@ class Principal:
         return self.admin or owner == self.id
 
     def condition(
-        self, store_id: str, name: str, owner: str | None, *, has_rights: bool = False
+        self,
+        store_id: str,
+        name: str,
+        owner: str | None,
+        *,
+        has_rights: bool = False,
+        facts_of: str | None = None,
     ) -> Filter | None:
         """Return the condition that the files of a store must meet for this caller; ``None`` permits all files.
 
         All entries for the store must be met together, and in a store with rights, the readers of the file. They do not
-        apply to the caller's own stores, or to an admin.
+        apply to the caller's own stores, or to an admin. ``facts_of`` is the key whose facts the store holds, see
+        `portico_server.db.stores.StoreRow`. Facts of other keys are hidden in the caller's own stores too.
         """
-        if self.admin or owner == self.id or not (self.filters or has_rights):
+        has_facts_of_others = facts_of not in (None, self.id)
+        if self.admin or not (self.filters or has_rights or has_facts_of_others):
             return None
-        filters = tuple(condition for store, condition in self.filters if store in (store_id, name, "*"))
-        if has_rights:
-            filters += (Filter("readers", value=self.groups),)
+        filters: tuple[Filter, ...] = ()
+        if owner != self.id:
+            filters = tuple(condition for store, condition in self.filters if store in (store_id, name, "*"))
+            if has_rights:
+                filters += (Filter("readers", value=self.groups),)
+        if has_facts_of_others:
+            filters += (Filter("facts", value=self.id),)
         if len(filters) < 2:
             return filters[0] if filters else None
         return Filter("and", filters=filters)
@@ -106,8 +118,8 @@ class Principal:
         return any(map(self.allows, scopes))
 
     def require(self, *scopes: str) -> None:
-        """Raise a `Forbidden` that names the first scope, unless the caller has one of the scopes."""
-        if not self.allows_any(scopes):
+        """Raise a `Forbidden` that names the first scope, unless the caller has one of the scopes or none is given."""
+        if scopes and not self.allows_any(scopes):
             raise Forbidden(
                 f"This key lacks the scope '{scopes[0]}'. Ask the operator for a key with that scope."
             )

@@ -50,11 +50,11 @@ class Embed:
 class Filter:
     """A comparison of one attribute, or a combination of filters. Exactly one of ``key`` and ``filters`` is set.
 
-    ``readers`` has neither: the file must be readable for a caller with the groups in ``value``, a set. Requests cannot
-    contain it.
+    ``readers`` has neither: the file must be readable for a caller with the groups in ``value``, a set. ``facts`` has
+    neither: the file must not be a fact of another key than ``value``. Requests cannot contain these two.
     """
 
-    type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or", "readers"]
+    type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or", "readers", "facts"]
     key: str | None = None
     value: Any = None
     filters: tuple[Filter, ...] = ()

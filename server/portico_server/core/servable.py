@@ -28,7 +28,8 @@ class Card:
 
     ``capabilities`` are words such as ``chat``, ``completions``, ``embeddings``, ``search``, ``tool``. ``owner`` is
     the id of the key that has this private name; ``None`` means that the name is shared and every key can see it.
-    ``id``, if set, identifies the object under any name.
+    ``id``, if set, identifies the object under any name. ``is_memory`` is set for a store's facts: a caller searches
+    only its own facts, so it needs no scope.
     """
 
     name: str
@@ -43,15 +44,22 @@ class Card:
     created: int = 0
     """Creation time, in seconds since 1970."""
     id: str = ""
+    is_memory: bool = False
 
     @property
     def key(self) -> str:
-        """The key in the registry: the bare name of a model or an app, ``store/NAME``, ``tool/NAME``."""
+        """The key in the registry: the bare name of a model or an app, ``store/NAME``, ``memory/NAME`` or
+        ``tool/NAME``.
+        """
+        if self.is_memory:
+            return f"memory/{self.name}"
         return f"{self.kind}/{self.name}" if self.kind in ("store", "tool") else self.name
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """The scopes of which a caller needs one to call the Servable."""
+        """The scopes of which a caller needs one to call the Servable; empty if every caller may call it."""
+        if self.is_memory:
+            return ()
         match self.kind:
             case "model":
                 return ("chat",)
@@ -123,4 +131,6 @@ def relays(servable: Servable) -> TypeGuard[Relays]:
 def noun_and_name(key: str) -> tuple[str, str]:
     """Return the noun that errors use for a key (store, tool or, for anything else, model), and the name in the key."""
     kind, _, name = key.rpartition("/")
+    if kind == "memory":
+        return "store", name
     return (kind, name) if kind in ("store", "tool") else ("model", key)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, case, delete, func, insert, or_, select, tuple_, update
 
 from portico_server.core.dataclass import dataclass
+from portico_server.core.facts import FACT, FACTS_OF_SEVERAL, OWNER
 from portico_server.db.rows import portions
-from portico_server.db.schema import fact_versions, files, store_files
+from portico_server.db.schema import fact_versions, files, store_files, stores
 
 FACT_PREFIX = "fact-"
 """Prefix of the names of files that contain facts."""
@@ -65,7 +66,7 @@ def newest_facts(
         select(coalesce, files.c.id, store_files.c.store_id, files.c.sha256, column, files.c.created_at)
         .join(store_files, store_files.c.file_id == files.c.id)
         .where(files.c.filename.startswith(FACT_PREFIX, autoescape=True))
-        .where(column["fact"].as_boolean(), column["owner"].as_string() == files.c.owner)
+        .where(column[FACT].as_boolean(), column[OWNER].as_string() == files.c.owner)
         .order_by(files.c.created_at.desc(), files.c.id.desc())
         .limit(limit)
     )
@@ -84,6 +85,29 @@ def newest_facts(
     for name, value in (where or {}).items():
         query = query.where(column[name].as_string() == value)
     return [FactRow(*row) for row in connection.execute(query)]
+
+
+def own_files(connection: Connection, store_id: str, owner: str, file_ids: Sequence[str]) -> set[str]:
+    """Return which of the files are facts of ``owner`` in a store."""
+    column = store_files.c.attributes
+    own_ids: set[str] = set()
+    for ids in portions(file_ids):
+        query = (
+            select(files.c.id)
+            .join(store_files, store_files.c.file_id == files.c.id)
+            .where(files.c.id.in_(ids), files.c.owner == owner, store_files.c.store_id == store_id)
+            .where(files.c.filename.startswith(FACT_PREFIX, autoescape=True))
+            .where(column[FACT].as_boolean(), column[OWNER].as_string() == owner)
+        )
+        own_ids.update(connection.execute(query).scalars())
+    return own_ids
+
+
+def note_owner(connection: Connection, store_id: str, owner: str) -> None:
+    """Record that a store holds facts of ``owner``, before the first fact is stored."""
+    column = stores.c.facts_of
+    value = case((or_(column.is_(None), column == owner), owner), else_=FACTS_OF_SEVERAL)
+    connection.execute(update(stores).where(stores.c.id == store_id).values(facts_of=value))
 
 
 def versions(connection: Connection, file_ids: Sequence[str]) -> dict[str, list[FactVersionRow]]:

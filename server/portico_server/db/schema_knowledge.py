@@ -87,6 +87,8 @@ stores = Table(
     # Who may read the files that the store mirrors: null (all readers of the store), "source" (by the rights at the
     # source), or groups by the beginnings of file names.
     Column("rights", JSON),
+    # The key whose facts agents remember in the store; ``*`` for several keys. Null: the store has no facts.
+    Column("facts_of", String),
     Index("ix_stores_name", "name"),
     Index("ix_stores_claim", "claim", unique=True),
 )

@@ -44,6 +44,7 @@ class StoreRow:
     of guard questions wrong. With ``has_review``, changed files wait for their check or for a decision. ``index`` is
     where the store's vectors are searched, and ``next_index`` the index that is being filled, which will replace it.
     ``rights`` states where the readers of its files come from, see `portico_server.knowledge.sources.rights`.
+    ``facts_of`` is the key whose facts agents remember in the store: ``None`` without facts, ``*`` for several keys.
     """
 
     id: str
@@ -73,6 +74,7 @@ class StoreRow:
     index: IndexName = EMBEDDED
     next_index: IndexName | None = None
     rights: str | Mapping[str, Sequence[str]] | Mapping[str, Mapping[str, Sequence[str]]] | None = None
+    facts_of: str | None = None
 
     @property
     def expires_at(self) -> float | None:

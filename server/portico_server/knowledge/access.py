@@ -6,6 +6,7 @@ from pathlib import Path
 
 from portico.schemas.stores import FileAccess, SourceRule
 from portico_server.core import pools
+from portico_server.core.facts import FACT, OWNER
 from portico_server.core.principal import Principal
 from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge import filter as filters
@@ -47,6 +48,8 @@ def _decide(row: StoreRow, file: StoreFileRow, caller: Principal) -> tuple[bool,
             "scope",
             f"The key cannot read the store: it lacks the scope '{scopes[0]}', or does not see it.",
         )
+    if file.attributes.get(FACT) is True and file.attributes.get(OWNER) != caller.id:
+        return False, "owner", "The file is a fact that an agent remembers for another key."
     if row.owner == caller.id:
         return True, "owner", "The store belongs to the key."
     condition = caller.condition(row.id, row.name, row.owner)

@@ -13,6 +13,7 @@ from typing import Any
 from portico.schemas.stores import FileCounts
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, nearest
+from portico_server.core.facts import FACT, RESERVED_ATTRIBUTES
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.request import Attributes
@@ -96,8 +97,17 @@ class StoreContents:
         """Add files to a store, all or none, and queue their indexing.
 
         Files that are already in the store are indexed again. Raises `NotFound` for a file that the caller cannot see,
-        and `Forbidden` for attributes that would hide the file in the store from the caller.
+        `Forbidden` for attributes that would hide the file in the store from the caller, and `InvalidRequest` for
+        attributes that only the memory of agents may set.
         """
+        for item in attachments:
+            check_unreserved(check_attributes(item.attributes))
+        return await self.attach_facts(store, attachments, caller)
+
+    async def attach_facts(
+        self, store: StoreView, attachments: Sequence[FileToAttach], caller: Principal
+    ) -> Sequence[StoreFileRow]:
+        """Add files as `attach` does, with any attributes. Only the memory of agents calls this directly."""
         checked_files = await self.check(attachments, caller)
         for _, attributes, _ in checked_files:
             store.require(attributes)
@@ -202,7 +212,9 @@ class StoreContents:
         Raises `Forbidden` for attributes that would hide the file from the caller.
         """
         await self.get(store, file_id)
-        await self._database.write(_set_attributes, store, file_id, check_attributes(attributes))
+        checked_attributes = check_attributes(attributes)
+        check_unreserved(checked_attributes)
+        await self._database.write(_set_attributes, store, file_id, checked_attributes)
         return await self.get(store, file_id)
 
     async def detach(self, store: StoreView, file_id: str) -> StoreFileRow:
@@ -365,7 +377,9 @@ def _get(connection: Any, store: StoreView, file_id: str) -> StoreFileRow:
 def _set_attributes(connection: Any, store: StoreView, file_id: str, attributes: Attributes) -> None:
     """Set the attributes of a file. Raise `NotFound` or `Forbidden`, see `StoreContents.set_attributes`."""
     # checked in the transaction, because another caller can reclassify the file meanwhile
-    store.require(attributes, _get(connection, store, file_id).readers)
+    row = _get(connection, store, file_id)
+    _require_document(row)
+    store.require(attributes, row.readers)
     rows.set_file(connection, store.id, file_id, {"attributes": attributes})
 
 
@@ -377,11 +391,34 @@ def _attach_all(
     """Add files to a store; return ``False`` if the store or a file was deleted. Raise `Forbidden` if the store
     contains one of the files but hides it from the caller.
     """
-    for file_id, _, _ in () if store.whole else checked_files:
+    for file_id, _, _ in () if store.whole and store.facts_of is None else checked_files:
         row = rows.file(connection, store.id, file_id)
         if row is not None:
             store.require(row.attributes, row.readers)
+            _require_document(row)
     return rows.attach_all(connection, store.id, checked_files)
+
+
+def check_unreserved(attributes: Mapping[Any, Any]) -> None:
+    """Raise `InvalidRequest` if attributes contain a name that only the memory of agents may set."""
+    name = next((name for name in RESERVED_ATTRIBUTES if name in attributes), None)
+    if name is not None:
+        raise InvalidRequest(
+            f"The attribute '{name}' is reserved for facts that agents remember. Use another name; reserved are "
+            f"{', '.join(RESERVED_ATTRIBUTES)}.",
+            code="reserved_attribute",
+            param=f"attributes.{name}",
+        )
+
+
+def _require_document(row: StoreFileRow) -> None:
+    """Raise `Conflict` if the file is a fact, whose attributes only the memory of agents may set."""
+    if row.attributes.get(FACT) is True:
+        raise Conflict(
+            f"'{row.filename}' is a fact that an agent remembers. Change or delete it with /api/facts.",
+            code="file_is_fact",
+            param="file_id",
+        )
 
 
 def check_attributes(value: Any, param: str = "attributes") -> Attributes:

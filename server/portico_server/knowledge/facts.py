@@ -10,8 +10,7 @@ from typing import Any, Final, cast
 from portico.schemas.facts import FactChange, FactSpan
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, NotFound
-from portico_server.core.facts import SPAN, SPAN_START, NewFact, StoredFact
-from portico_server.core.file_labels import FileLabels
+from portico_server.core.facts import MEMORY, MEMORY_VERSION, OWNER, SPAN, SPAN_START, NewFact, StoredFact
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.db import facts
@@ -19,8 +18,6 @@ from portico_server.db.database import Database
 from portico_server.db.facts import FACT_PREFIX, FactRow, FactVersionRow
 from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.files import FileStorage
-from portico_server.knowledge.filter import implied
-from portico_server.knowledge.store import view
 from portico_server.knowledge.stores import StoreService
 
 MAX_FILES: Final = 100
@@ -32,7 +29,8 @@ _CREATED = "created_at"
 class StoredFacts:
     """A `portico_server.core.interfaces.FactStore` that stores each fact as a file, so that searches find the fact.
 
-    The store's API also lists these files. The bytes of a file never change: a changed fact is stored as a new file
+    Only this class writes facts, and callers need no scope on the store. The API of the store lists to each key only
+    its own facts. The bytes of a file never change: a changed fact is stored as a new file
     with the previous fact id, and the text of the old file becomes a former version.
     """
 
@@ -48,14 +46,12 @@ class StoredFacts:
         attributes: Mapping[str, str | float | bool],
         caller: Principal,
     ) -> None:
-        row = await self._stores.get(store, caller, "write")
-        implied_attributes = (
-            {} if row.condition is None else implied(row.condition)
-        )  # without the attributes that the key's filter requires, the caller could not recall the fact
+        row = await self._stores.memory(store, caller)
+        await self._database.write(facts.note_owner, row.id, caller.id)
         attachments = []
         for fact in new_facts:
             reason: FactChange
-            own_attributes = {**implied_attributes, **attributes, **_span_attributes(fact.span)}
+            own_attributes = {**attributes, **_span_attributes(fact.span), MEMORY: MEMORY_VERSION}
             equal = await self._rows(caller, store_id=row.id, filename=_filename(fact.text))
             old_id, reason = (equal[0].id, "merged") if equal else (fact.replaces, "replaced")
             old_rows = await self._rows(caller, store_id=row.id, fact_id=old_id) if old_id else ()
@@ -64,7 +60,7 @@ class StoredFacts:
             else:
                 file_id = await self._keep(fact.text, caller, caller.id)
                 attachments.append(FileToAttach(file_id, {**own_attributes, "id": new_id("fact_")}))
-        await self._stores.contents.attach(row, attachments, caller)
+        await self._stores.contents.attach_facts(row, attachments, caller)
 
     async def list(
         self,
@@ -76,16 +72,15 @@ class StoredFacts:
         after_id: str | None = None,
         limit: int = 100,
     ) -> Sequence[StoredFact]:
-        within = None if store is None else (await self._stores.get(store, caller)).id
+        within = None if store is None else (await self._stores.memory(store, caller)).id
         after_row = None if after_id is None else (await self._rows_of(after_id, caller))[0]
         fact_rows = await self._database.read(
             facts.newest_facts, caller.id, limit, store_id=within, where=where, after_fact=after_row
         )
-        store_views = {row.id: view(row, caller) for row in await self._stores.list(caller)}
-        names = {row.id: row.name or row.id for row in store_views.values()}
+        names = await self._stores.memories(caller)
         first: dict[str, FactRow] = {}
         for row in fact_rows:  # the newest file of a fact is its current version
-            if row.store_id in store_views and store_views[row.store_id].permits(FileLabels(row.attributes)):
+            if row.store_id in names:
                 first.setdefault(row.id, row)
         former = await self._former([row.file_id for row in first.values()]) if versions else {}
         stored_facts: list[StoredFact] = []
@@ -97,7 +92,7 @@ class StoredFacts:
 
     async def versions(self, fact_id: str, caller: Principal) -> Sequence[StoredFact]:
         row = (await self._rows_of(fact_id, caller))[0]
-        store = await self._stores.get(row.store_id, caller)
+        store = await self._stores.memory(row.store_id, caller)
         name = store.name or store.id
         former = await self._former([row.file_id])
         current = _current_fact(row, name, await self._text(row))
@@ -137,11 +132,11 @@ class StoredFacts:
     ) -> StoredFact:
         """Store a new current version of a fact, whose files are ``old_rows``."""
         current = old_rows[0]
-        store = await self._stores.get(current.store_id, caller, "write")
+        store = await self._stores.memory(current.store_id, caller)
         created_at = old_rows[-1].attributes.get(_CREATED, old_rows[-1].created_at)
-        file_id = await self._keep(text, caller, str(current.attributes["owner"]))
+        file_id = await self._keep(text, caller, str(current.attributes[OWNER]))
         attachment = FileToAttach(file_id, {**attributes, "id": current.id, _CREATED: created_at})
-        await self._stores.contents.attach(store, [attachment], caller)
+        await self._stores.contents.attach_facts(store, [attachment], caller)
         (row, *_rows) = await self._rows_of(current.id, caller)
         # The old file is removed only after the new file exists. After an interruption, both exist and the newer file
         # counts.
@@ -169,7 +164,7 @@ class StoredFacts:
         return (await self._files.create(_filename(text), "assistants", data, caller, owner=owner)).id
 
     async def _forget(self, row: FactRow, caller: Principal) -> None:
-        store = await self._stores.get(row.store_id, caller, "write")
+        store = await self._stores.memory(row.store_id, caller)
         await self._stores.contents.detach(store, row.file_id)
         await self._files.delete(row.file_id, caller)
 

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.facts import FACT, OWNER
 from portico_server.core.names import is_plain
 from portico_server.core.request import Attributes, Filter
 from portico_server.core.words import MONTHS, has_cjk
@@ -195,19 +196,13 @@ def in_words(condition: Filter) -> str:
     """Return a readable form of the filter: ``team = 'sales' and level ≤ 2``."""
     if condition.type == "readers":
         return "the source lets one of the caller's groups read the file"
+    if condition.type == "facts":
+        return "the file is not a fact of another key"
     if condition.key is None:
         parts = [f"({in_words(part)})" if part.key is None else in_words(part) for part in condition.filters]
         return f" {condition.type} ".join(parts)
     value = list(condition.value) if isinstance(condition.value, tuple) else condition.value
     return f"{condition.key} {_SIGNS[condition.type]} {value!r}"
-
-
-def implied(condition: Filter) -> Attributes:
-    """Return the attributes that every file meeting the filter has: those of ``eq`` comparisons outside ``or``."""
-    if condition.type == "eq":
-        return {condition.key or "": condition.value}
-    parts = condition.filters if condition.type == "and" else ()
-    return {key: value for part in parts for key, value in implied(part).items()}
 
 
 def comparisons(condition: Filter) -> Iterator[Filter]:
@@ -284,6 +279,8 @@ def permits(condition: Filter, file: Labelled) -> bool:
     if condition.type == "readers":
         return file.readers is not None and not any(map(condition.value.isdisjoint, file.readers))
     attributes = file.attributes
+    if condition.type == "facts":
+        return attributes.get(FACT) is not True or attributes.get(OWNER) == condition.value
     if condition.type == "eq":
         return _equals(attributes.get(condition.key or ""), condition.value)
     value = condition.value

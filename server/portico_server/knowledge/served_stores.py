@@ -1,4 +1,4 @@
-"""Serves stores through the registry, and records when each store was last used."""
+"""Serves stores and the memory in them through the registry, and records when each store was last used."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from portico_server.core.errors import InvalidRequest
@@ -18,6 +19,7 @@ from portico_server.db.stores import StoreRow
 from portico_server.knowledge.default_reranker import DefaultReranker
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.names import is_store_name
+from portico_server.knowledge.search import Condition
 from portico_server.knowledge.store import (
     StoreServable,
     is_expired,
@@ -27,10 +29,14 @@ from portico_server.knowledge.store import (
     view,
 )
 from portico_server.knowledge.store_claims import StoreClaims
+from portico_server.knowledge.store_memory import StoreMemory, own_facts
 from portico_server.knowledge.store_tables import StoreTables
 from portico_server.knowledge.themes.store_themes import ThemeReader
 
 logger = logging.getLogger(__name__)
+
+_KINDS = ("store", "memory")
+"""What is served of a store: its files, and the facts that agents remember in it."""
 
 TOUCH_INTERVAL_S = 60.0
 """Minimum interval between updates of a store's time of last use, in seconds."""
@@ -59,32 +65,46 @@ class ServedStores:
         """The ids of the stores whose use is being recorded."""
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
-        """Return the store ``store/NAME`` of this owner, or ``None``; see `portico_server.core.registry.Source`."""
+        """Return ``store/NAME`` or ``memory/NAME`` of this owner, or ``None``; see
+        `portico_server.core.registry.Source`.
+        """
         kind, _, name = key.partition("/")
-        if kind != "store" or not is_store_name(name):
+        if kind not in _KINDS or not is_store_name(name):
             return None
         row = await self._database.read(rows.by_name, name, owner)
-        return None if row is None else self.servable(row)
+        return None if row is None else self._served(kind, row)
 
     async def by_id(self, key: str, caller: Principal) -> Servable | None:
-        """Return the store ``store/ID`` if the caller can see it, otherwise ``None``."""
+        """Return ``store/ID`` or ``memory/ID`` if the caller can see it, otherwise ``None``."""
         kind, _, ref = key.partition("/")
-        if kind != "store" or is_store_name(ref):
+        if kind not in _KINDS or is_store_name(ref):
             return None
         row = await self._database.read(rows.get, ref)
-        return self.servable(row) if row is not None and caller.sees(row.owner) else None
+        return self._served(kind, row) if row is not None and caller.sees(row.owner) else None
+
+    def _served(self, kind: str, row: StoreRow) -> Servable:
+        return self.memory(row) if kind == "memory" else self.servable(row)
+
+    def memory(self, row: StoreRow) -> Servable:
+        """Return the servable that searches the facts that agents remember in a store. ``row`` must be up to date."""
+        card = replace(store_card(row, scope_name(row)), is_memory=True)
+        return StoreMemory(self._servable(row, card, own_facts), row.id, self._database)
 
     def servable(self, row: StoreRow) -> Servable:
         """Return the servable that searches a store. ``row`` must be up to date."""
+        card = store_card(row, scope_name(row))
+        return self._servable(row, card, lambda caller: view(row, caller).condition)
+
+    def _servable(self, row: StoreRow, card: Card, condition: Condition) -> StoreServable:
         return StoreServable(
-            store_card(row, scope_name(row)),
+            card,
             row.id,
             row.embedding_model,
             weight=row.vector_weight,
             links=row.links,
             has_review=row.has_review,
             last_change=row.last_change,
-            condition=lambda caller: view(row, caller).condition,
+            condition=condition,
             indexes=self._indexes,
             tables=self._tables,
             themes=self._themes,

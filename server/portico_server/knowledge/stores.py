@@ -284,19 +284,25 @@ class StoreService:
         `NotFound` if the store does not exist for this caller, and `Forbidden` if the caller may not perform the
         action.
         """
-        row = await self._find_row(ref, caller)
-        if row is None:
-            store_names = [card.name for card in await self.served.cards(caller)]
-            raise NotFound(
-                f"Store '{ref[:80]}' not found.{nearest(ref, store_names)}",
-                code="store_not_found",
-                param="store",
-            )
+        row = await self._visible_row(ref, caller)
         caller.require(*store_scopes(row, action))
         store_view = view(row, caller)
         if is_whole or action == "manage":
             store_view.require_whole()
         return store_view
+
+    async def memory(self, ref: str, caller: Principal) -> StoreView:
+        """Return the whole store in which agents remember facts of ``caller``, who needs no scope on the store.
+
+        Only `portico_server.knowledge.facts` calls this, because it returns to callers only their own facts. Raises
+        `NotFound` if the store does not exist for this caller.
+        """
+        return view(await self._visible_row(ref, caller), SYSTEM)
+
+    async def memories(self, caller: Principal) -> Mapping[str, str]:
+        """Return the names of all stores in which agents can remember facts of ``caller``, by id."""
+        store_rows = await self._database.read(rows.visible, caller.id, include_all=caller.admin)
+        return {row.id: row.name or row.id for row in store_rows}
 
     async def list(self, caller: Principal) -> list[StoreRow]:
         """Return all stores that ``caller`` may read, oldest first."""
@@ -513,6 +519,18 @@ class StoreService:
         if folder is not None:
             raise InvalidRequest("A store can follow a folder or a source, but not both.", param="source")
         return self._following.check(source)
+
+    async def _visible_row(self, ref: str, caller: Principal) -> StoreRow:
+        """Return the store to which ``caller`` refers, without a check of scopes. Raise `NotFound`."""
+        row = await self._find_row(ref, caller)
+        if row is None:
+            store_names = [card.name for card in await self.served.cards(caller)]
+            raise NotFound(
+                f"Store '{ref[:80]}' not found.{nearest(ref, store_names)}",
+                code="store_not_found",
+                param="store",
+            )
+        return row
 
     async def _find_row(self, ref: str, caller: Principal) -> StoreRow | None:
         """Return the store with this name or id. The caller's own store takes precedence over a shared store of the

@@ -360,15 +360,9 @@ def test_facts_are_listed_page_by_page(client: Client) -> None:
         client.facts.remove(fact.id)
 
 
-def test_a_fact_that_an_earlier_version_stored_has_no_words(
-    shell: Shell, client: Client, daemon: Daemon
-) -> None:
+def test_a_fact_that_a_user_wrote_has_no_words_of_a_conversation(shell: Shell, client: Client) -> None:
     fact = learn(client, "old")
-    store = client.stores.get("facts").id
-    (file,) = client.stores.files(store)
-    attributes = {name: value for name, value in file.attributes.items() if not name.startswith("span")}
-    path = f"{daemon.url}/v1/vector_stores/{store}/files/{file.id}"
-    httpx.post(path, json={"attributes": attributes}).raise_for_status()
+    client.facts.change(fact.id, "The user lives in Porto.")
     assert client.facts.get(fact.id).fact.span is None
     assert "no words of a conversation support this text" in shell("facts", "show", fact.id)
     client.facts.remove(fact.id)

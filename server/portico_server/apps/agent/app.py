@@ -81,7 +81,9 @@ class AgentApps:
             references.append((f"{at}.memory.long_term.store", f"store/{spec.memory.long_term.store}"))
         for place, key in references:
             try:
-                await self._registry.resolve(key, caller)
+                card = (await self._registry.resolve(key, caller)).card
+                if place.endswith(".long_term.store"):  # only a writer of the store may put memory into it
+                    caller.require(f"stores:{card.name}:write", f"stores:{card.id}:write")
             except PorticoError as error:
                 raise _misconfigured(place, error) from error
         for number, skill in enumerate(spec.skills):

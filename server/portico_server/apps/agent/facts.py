@@ -20,18 +20,16 @@ from portico_server.apps.agent.spec import LongTermSpec
 from portico_server.apps.flow.format import response_format, unwrapped
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
-from portico_server.core.facts import NewFact
+from portico_server.core.facts import UNKNOWN_ORIGIN, NewFact
 from portico_server.core.origins import Origins, join_origins
 from portico_server.core.prompts import builtin
-from portico_server.core.request import Chat, Filter, Search, SearchResult
+from portico_server.core.request import Chat, Search, SearchResult
 
 MAX_FACTS: Final = 5
 """Maximum number of facts per turn."""
 
 MAX_FACT_CHARS: Final = 500
 """Maximum length of a fact, in characters."""
-
-UNKNOWN_ORIGIN: Final = "a remembered fact of unknown origin"
 
 MAX_FACT_ORIGINS: Final = 4
 """Maximum number of origins of a fact: an attribute of a file has at most 512 characters."""
@@ -75,11 +73,8 @@ async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) 
     """Return the caller's facts that relate to a message, nearest first."""
     if not message.text.strip():
         return ()
-    owner_filter = Filter(
-        "and", filters=(Filter("eq", "fact", True), Filter("eq", "owner", context.caller.id))
-    )
-    search = Search(message.text[:2000], max_num_results=policy.facts, filters=owner_filter)
-    result = await context.call(f"store/{policy.store}", search)
+    search = Search(message.text[:2000], max_num_results=policy.facts)
+    result = await context.call(f"memory/{policy.store}", search)
     assert isinstance(result, SearchResult)
     recalled_facts: dict[str, RecalledFact] = {}
     for passage in result.passages:

@@ -187,7 +187,7 @@ class AgentSpec:
         yield from (f"tool/{use.tool}" for use in self.tools if use.function is None)
         yield from (f"store/{store}" for store in self.stores)
         if self.memory.long_term is not None:
-            yield f"store/{self.memory.long_term.store}"
+            yield f"memory/{self.memory.long_term.store}"
         for sub in self.agents:
             if sub.spec is None:
                 yield sub.name

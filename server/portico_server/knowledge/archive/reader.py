@@ -23,7 +23,7 @@ from portico_server.knowledge.archive.layout import (
     VECTORS_NAME,
 )
 from portico_server.knowledge.chunk.chunkers import check_chunking
-from portico_server.knowledge.contents import check_attributes, check_metadata
+from portico_server.knowledge.contents import check_attributes, check_metadata, check_unreserved
 from portico_server.knowledge.store import ANSWERS, check_search
 
 MAX_COMPRESSION_RATIO = 200
@@ -86,6 +86,7 @@ class StoreArchiveReader:
     def files(self) -> Iterator[StoreFileRow]:
         """Yield the files in order, with the ids from the daemon that wrote the archive, and without a store id."""
         for number, value in self._lines(FILES_NAME):
+            check_unreserved(_attributes(value))
             with self._archive.naming(f"line {number} of {FILES_NAME}"):
                 file = StoreFileRow(
                     store_id="",
@@ -208,6 +209,11 @@ def _manifest(value: dict[str, Any]) -> ArchiveManifest:
 
 refused = refusal("imported")
 """Return the error for a rejected archive."""
+
+
+def _attributes(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    attributes = value.get("attributes")
+    return attributes if isinstance(attributes, dict) else {}
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:

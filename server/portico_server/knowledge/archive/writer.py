@@ -11,6 +11,7 @@ from portico_server.archives.reader import MANIFEST
 from portico_server.archives.stream import BLOCK_BYTES, ArchiveStream, Blocks, once
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
+from portico_server.core.facts import FACT
 from portico_server.db import archives, chunks, groups
 from portico_server.db.archives import ArchivedChunk
 from portico_server.db.changes import DEFAULT_GROUP
@@ -32,7 +33,8 @@ class ArchiveWriter:
     """Writes the archive of one store. With ``vectors``, the archive contains the store's vectors, so that an import
     need not compute them again.
 
-    Files added during the export may be left out; files removed during the export are left out with their chunks.
+    Files added during the export may be left out; files removed during the export are left out with their chunks. Facts
+    that agents remember are left out, because they belong to keys and not to the store.
     """
 
     def __init__(self, store: StoreRow, database: Database, files: FileStorage, *, vectors: bool) -> None:
@@ -94,6 +96,7 @@ class ArchiveWriter:
         after = ""
         while page := await self._database.read(archives.file_page, self._store.id, after, PAGE_ROWS):
             after = page[-1].file_id
+            page = [row for row in page if row.attributes.get(FACT) is not True]
             self._blobs.update((row.sha256, None) for row in page)
             self._written_files.update(row.file_id for row in page)
             yield b"".join(orjson.dumps(_file(row)) + b"\n" for row in page)

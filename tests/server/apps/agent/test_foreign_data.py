@@ -141,7 +141,7 @@ async def attack(desk: Desk, case: Mapping[str, Any], number: int) -> None:
         spec["agents"], plan = [{"agent": helper, "as": "tool"}], [["helper", {"message": case["task"]}]]
     elif way == "memory":
         fact = replace(passage(1, text), attributes={"origins": f"tool {app['read']}"})
-        registry.add(FixedStore("facts", [fact]), replace=True)
+        registry.add(FixedStore("facts", [fact], is_memory=True), replace=True)
         spec["memory"], plan = {"long_term": {"store": "facts"}}, []
     if way == "session":
         desk.agents.model(Obedient(plan))
@@ -291,7 +291,7 @@ async def test_each_strategy_tells_the_words_of_the_user_from_data(
 async def test_answers_and_facts_that_come_from_data_name_their_origins(desk: Desk) -> None:
     found = passage(3, "Write to Eve.", "handbook.pdf")
     desk.agents.daemon.registry.add(FixedStore("docs", [found]))
-    desk.agents.daemon.registry.add(FixedStore("facts"))
+    desk.agents.daemon.registry.add(FixedStore("facts", is_memory=True))
 
     def line(request: Chat) -> Any:
         if "worth knowing" in str(request.messages[0]["content"]):

@@ -35,7 +35,7 @@ def says(*facts: dict[str, Any]) -> Any:
 
 
 async def test_facts_of_a_turn_are_kept_with_where_they_come_from(agent_fixture: AgentFixture) -> None:
-    agent_fixture.daemon.registry.add(FixedStore("facts"))
+    agent_fixture.daemon.registry.add(FixedStore("facts", is_memory=True))
     lisbon = fact(" The user lives in Lisbon. ", "i live  in lisbon")
     tea = fact("The user likes tea.", "“like tea”")
     model = agent_fixture.model(says(lisbon, tea, tea))
@@ -61,7 +61,7 @@ async def test_facts_of_a_turn_are_kept_with_where_they_come_from(agent_fixture:
 
 async def test_what_is_known_is_told_to_the_model_and_can_be_replaced(agent_fixture: AgentFixture) -> None:
     stored = replace(passage(1, "The user lives in Lisbon."), attributes={"id": "fact_1", "origins": ""})
-    shelf = FixedStore("facts", [stored])
+    shelf = FixedStore("facts", [stored], is_memory=True)
     agent_fixture.daemon.registry.add(shelf)
     porto, faro = (fact(f"The user lives in {city}.", f"I live in {city}", 1) for city in ("Porto", "Faro"))
     model = agent_fixture.model(says(porto, faro, fact("The user has a cat.", "I have a cat", 2)))
@@ -73,8 +73,6 @@ async def test_what_is_known_is_told_to_the_model_and_can_be_replaced(agent_fixt
     assert model.sent()[1]["content"].startswith("Known already:\n1. The user lives in Lisbon.\n\nMessage:\n")
     search = shelf.asked[0]
     assert (search.query, search.max_num_results) == (message, 3)
-    assert search.filters is not None
-    assert {(part.key, part.value) for part in search.filters.filters} == {("fact", True), ("owner", "local")}
     ((_store, facts, _attributes),) = agent_fixture.facts.added
     assert [item.replaces for item in facts] == ["fact_1", "", ""], "a fact is replaced once, by its number"
 
@@ -115,7 +113,7 @@ ATTACHED = [
 async def test_a_fact_is_kept_if_the_users_own_words_support_it(
     agent_fixture: AgentFixture, message: Any, text: str, quote: str, is_kept: bool
 ) -> None:
-    agent_fixture.daemon.registry.add(FixedStore("facts"))
+    agent_fixture.daemon.registry.add(FixedStore("facts", is_memory=True))
     agent_fixture.model(says(fact(text, quote)))
     await agent_fixture.ask(message, memory=MEMORY)
     assert agent_fixture.facts.texts == ([text] if is_kept else [])
@@ -130,7 +128,9 @@ OTHERS = "The user lives in Rome."
 @pytest.mark.parametrize("way", ["instructions", "recalled", "tool", "answer", "hook", "argument"])
 async def test_no_fact_comes_from_words_that_are_not_the_users(agent_fixture: AgentFixture, way: str) -> None:
     recalled = replace(passage(1, OTHERS), attributes={"id": "fact_1", "origins": ""})
-    agent_fixture.daemon.registry.add(FixedStore("facts", [recalled] if way == "recalled" else []))
+    agent_fixture.daemon.registry.add(
+        FixedStore("facts", [recalled] if way == "recalled" else [], is_memory=True)
+    )
     spec: dict[str, Any] = {"memory": MEMORY}
     if way == "instructions":
         spec["instructions"] = OTHERS
@@ -162,7 +162,7 @@ async def test_no_fact_comes_from_words_that_are_not_the_users(agent_fixture: Ag
     ["no json", '{"value": "x"}', '{"value": [1]}', '{"value": []}', "null", '{"value": [{"fact": 1}]}'],
 )
 async def test_an_answer_without_facts_keeps_none(agent_fixture: AgentFixture, said: str) -> None:
-    agent_fixture.daemon.registry.add(FixedStore("facts"))
+    agent_fixture.daemon.registry.add(FixedStore("facts", is_memory=True))
     agent_fixture.model(
         lambda request: said if "worth knowing" in str(request.messages[0]["content"]) else "ok"
     )
@@ -171,7 +171,7 @@ async def test_an_answer_without_facts_keeps_none(agent_fixture: AgentFixture, s
 
 
 async def test_facts_that_cannot_be_kept_do_not_take_the_answer_away(agent_fixture: AgentFixture) -> None:
-    agent_fixture.daemon.registry.add(FixedStore("facts"))
+    agent_fixture.daemon.registry.add(FixedStore("facts", is_memory=True))
     agent_fixture.model(
         lambda request: Forbidden("Not yours.") if "worth" in str(request.messages[0]) else "ok"
     )
