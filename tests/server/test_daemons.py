@@ -30,8 +30,19 @@ models:
       script:
         - {match: "^slow", content: "one two three", delay: 4}
         - {match: "^endless", content: "a b c d e f g h i j k l m n o p q r s t u v w x y z", interval: 20}
+  - name: noter
+    source: "fake://"
+    parameters:
+      script:
+        - match: "Message:"
+          content: '{"value": [{"fact": "The user lives in Oslo.", "quote": "I live in Oslo", "replaces": null}]}'
+        - {match: "^What do you know", system: Oslo, content: "You live in Oslo."}
+        - {match: "", content: "Noted."}
 stores:
   - {name: handbook}
+  - {name: facts, embedding_model: ""}
+agents:
+  - {name: guide, portico_agent: 1, model: noter, memory: {long_term: {store: facts}}}
 prompts:
   - {name: greet, messages: [{role: user, content: "Greet me."}]}
 apps:
@@ -520,3 +531,47 @@ def test_a_canary_splits_alike_at_all_and_is_promoted_once_though_a_daemon_that_
     assert [each["id"] for each in answered(pair.b, "GET", f"{path}/history")["data"]] == [found["id"]]
     for daemon in pair.both:
         until(lambda daemon=daemon: said(daemon, "split", of_baseline) == "fresh", "the alias has moved")
+
+
+MEMORY_CALLS = [
+    ("GET", "/v1/vector_stores/STORE/files", None),
+    ("GET", "/v1/vector_stores/STORE/files/FILE/content", None),
+    ("POST", "/v1/vector_stores/STORE/search", {"query": "Where does the user live?"}),
+    ("GET", "/api/stores/facts/files/FILE/chunks", None),
+    ("GET", "/api/stores/facts/export", None),
+    ("GET", "/api/facts/FACT", None),
+    ("DELETE", "/api/facts/FACT", None),
+    ("DELETE", "/v1/files/FILE", None),
+    ("DELETE", "/v1/vector_stores/STORE/files/FILE", None),
+    ("DELETE", "/api/stores/facts", None),
+    ("POST", "/v1/vector_stores/STORE/files/FILE", {"attributes": {"owner": "x"}}),
+]
+
+
+def test_memory_between_keys_of_two_daemons(pair: Pair) -> None:
+    scopes = {"user": ["chat", "apps:guide:call"], "other": ["chat", "stores:*:manage", "apps:*:deploy"]}
+    keys = {
+        name: answered(pair.a, "POST", "/api/keys", json={"name": name, "scopes": granted})
+        for name, granted in scopes.items()
+    }
+    user, other = keys["user"]["key"], keys["other"]["key"]
+
+    def says(daemon: Daemon, text: str) -> str:
+        body = {"model": "guide", "messages": [{"role": "user", "content": text}]}
+        answer = call(daemon, "POST", "/v1/chat/completions", user, json=body)
+        return str(answer.json()["choices"][0]["message"]["content"]) if answer.is_success else answer.text
+
+    until(lambda: says(pair.a, "I live in Oslo") == "Noted.", "A knows the key")
+    until(lambda: says(pair.b, "What do you know?") == "You live in Oslo.", "B recalls what A stored")
+    [fact] = call(pair.b, "GET", "/api/facts", user).json()["data"]
+    store = answered(pair.b, "GET", "/api/stores/facts")["id"]
+    [file] = answered(pair.b, "GET", f"/v1/vector_stores/{store}/files")["data"]
+    for daemon in pair.both:
+        for method, path, body in MEMORY_CALLS:
+            at = path.replace("STORE", store).replace("FILE", file["id"]).replace("FACT", fact["id"])
+            answer = call(daemon, method, at, other, **({} if body is None else {"json": body}))
+            assert "Oslo" not in answer.text and "fact-" not in answer.text, (at, answer.text)
+            assert method == "GET" or "/search" in at or answer.status_code in (403, 404), (at, answer.text)
+        assert says(daemon, "What do you know?") == "You live in Oslo."
+    assert call(pair.b, "DELETE", f"/api/facts/{fact['id']}", user).status_code == 204
+    assert call(pair.a, "GET", "/api/facts", user).json()["data"] == []
