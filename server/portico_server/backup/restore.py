@@ -154,6 +154,7 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, report: Backup
         path.mkdir(mode=0o700)
         archive.unpack(path, report)
         check_database(path / layout.DATABASE)
+        _distrust_facts(path / layout.DATABASE)
         return swap.replace(home, old, archive.digest).aside
     except OSError as error:
         raise _explain(error, home) from error
@@ -184,6 +185,13 @@ def check_database(path: Path) -> None:
             f"its database is from a newer version of Portico (schema {revision[:20]}), which this version "
             "cannot read: update Portico"
         )
+
+
+def _distrust_facts(path: Path) -> None:
+    try:
+        snapshot.distrust_facts(path)
+    except snapshot.SnapshotError as error:
+        raise refused(f"its database is damaged ({error})") from error
 
 
 def _check_disk_space(archive: BackupArchive, home: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from portico_server.core.dataclass import dataclass
+from portico_server.core.facts import MEMORY
 from portico_server.db.schema import metadata
 
 COPY_PAGES: Final = 2_048
@@ -124,6 +125,22 @@ def problems(path: Path) -> Sequence[str]:
     except SnapshotError as error:
         return [str(error)]
     return [] if found_problems == ["ok"] else found_problems
+
+
+def distrust_facts(path: Path) -> None:
+    """Make the origins of all facts in a copy unknown, because anybody may have written the copy.
+
+    Raises `SnapshotError`. A copy without facts is not changed.
+    """
+    with _translated(), closing(sqlite3.connect(path)) as connection, connection:
+        tables = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
+        for table in {"store_files", "fact_versions"} & tables:
+            condition = f"json_valid(attributes) and json_extract(attributes, '$.{MEMORY}') is not null"
+            if connection.execute(f"select 1 from {table} where {condition} limit 1").fetchone():  # noqa: S608
+                connection.execute(
+                    f"update {table} set attributes = json_remove(attributes, '$.{MEMORY}') "  # noqa: S608
+                    f"where {condition}"
+                )
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:

@@ -65,6 +65,30 @@ def put_back(path: Path, home: Path, *, replace: bool = False) -> Path | None:
         found.close()
 
 
+def test_the_origins_of_restored_facts_are_unknown(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    database = Database.at(home / "portico.db")
+    database.prepare()
+    database.close()
+    fact = {"fact": True, "owner": "key_1", "origins": "", "memory": 1}
+    with sqlite3.connect(home / "portico.db") as connection:
+        connection.execute("pragma foreign_keys = off")
+        connection.execute(
+            "insert into store_files (store_id, file_id, status, attributes, chunking, usage_bytes, created_at) "
+            "values ('vs_1', 'file-1', 'completed', ?, '{}', 0, 0)",
+            [json.dumps(fact)],
+        )
+    connection.close()
+    command = [sys.executable, "-m", "portico_server", "backup", str(tmp_path / "b.zip"), "--home", str(home)]
+    subprocess.run(command, check=True, capture_output=True, env=environment())
+    put_back(tmp_path / "b.zip", tmp_path / "again")
+    with sqlite3.connect(tmp_path / "again" / "portico.db") as connection:
+        [(attributes,)] = connection.execute("select attributes from store_files")
+    connection.close()
+    assert json.loads(attributes) == {"fact": True, "owner": "key_1", "origins": ""}
+
+
 def outcome(path: Path, home: Path) -> str:
     """Return the code of the error that ended a restore, or an empty string if none did."""
     try:
