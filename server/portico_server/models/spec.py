@@ -34,7 +34,7 @@ MAX_REPLICAS = 64
 MAX_ADAPTER_SCALE = 16.0
 
 _NAME = re.compile(r"[^\s/?#%\\\x00-\x1f][^\s?#%\\\x00-\x1f]{0,199}")
-_RESERVED = ("store/", "tool/")
+_RESERVED = ("store/", "memory/", "tool/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ def check_name(name: str, param: str) -> None:
     if not _NAME.fullmatch(name) or name.startswith(_RESERVED):
         raise InvalidRequest(
             f"'{name[:80]}' is not a valid model name: use 1 to 200 characters without white space, '?', "
-            "'#', '%' or '\\', not beginning with 'store/', 'tool/' or '/'.",
+            "'#', '%' or '\\', not beginning with 'store/', 'memory/', 'tool/' or '/'.",
             param=param,
         )
 

@@ -229,7 +229,7 @@ class ContentsFinder:
 
         Such names are ids, aliases of apps, and private resources of a key.
         """
-        name = key.partition("/")[2] if key.startswith(("store/", "tool/")) else key
+        name = key.partition("/")[2] if key.startswith(("store/", "memory/", "tool/")) else key
         if card.owner not in (None, self._caller.id):
             raise Conflict(
                 f"{by} uses '{name}', which is private to another key. Share it, or package the app with "
