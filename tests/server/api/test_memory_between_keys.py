@@ -470,3 +470,15 @@ def test_a_fact_whose_origins_nobody_recorded_is_foreign_data(
         assert "a remembered fact of unknown origin" in origins_of[learnt["id"]]
         alice.delete(f"/api/facts/{learnt['id']}").raise_for_status()
         boss.delete(f"/v1/files/{file}").raise_for_status()
+
+
+def test_a_key_that_cannot_write_to_a_store_puts_no_memory_into_it_by_an_agent_of_its_own(
+    home: FactHome,
+) -> None:
+    agent = {"portico_agent": 1, "name": "own", "model": "noter", "memory": MEMORY}
+    with client(home.url, "alice") as alice:
+        refused = alice.post("/api/agents/run", json={"agent": agent, "message": "I live in Faro"})
+        assert (refused.status_code, refused.json()["error"]["type"]) == (403, "permission_error"), (
+            refused.text
+        )
+        assert "stores:facts:write" in refused.json()["error"]["message"]

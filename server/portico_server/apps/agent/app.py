@@ -81,9 +81,9 @@ class AgentApps:
             references.append((f"{at}.memory.long_term.store", f"store/{spec.memory.long_term.store}"))
         for place, key in references:
             try:
-                card = (await self._registry.resolve(key, caller)).card
-                if place.endswith(".long_term.store"):  # only a writer of the store may put memory into it
-                    caller.require(f"stores:{card.name}:write", f"stores:{card.id}:write")
+                await self._registry.resolve(key, caller)
+                if place.endswith(".long_term.store"):
+                    await self._require_writer(key, caller)
             except PorticoError as error:
                 raise _misconfigured(place, error) from error
         for number, skill in enumerate(spec.skills):
@@ -144,6 +144,11 @@ class AgentApps:
             id=row.id,
         )
 
+    async def _require_writer(self, key: str, caller: Principal) -> None:
+        """Raise `Forbidden` unless the caller may write to a store: only such a caller may put memory into it."""
+        card = (await self._registry.resolve(key, caller)).card
+        caller.require(f"stores:{card.name}:write", f"stores:{card.id}:write")
+
     async def begin(
         self,
         spec: AgentSpec,
@@ -154,7 +159,13 @@ class AgentApps:
         path: str = "",
         variables: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Begin a turn of an agent, deployed or not, in the ``session`` (app, name) if one is given."""
+        """Begin a turn of an agent that the caller wrote, in the ``session`` (app, name) if one is given.
+
+        Raise `Forbidden` if the agent remembers facts in a store to which the caller may not write.
+        """
+        for key in spec.names():
+            if key.startswith("memory/"):
+                await self._require_writer(key, caller)
         session_key = None if session is None else (("", session[0]), session[1])
         options = TurnOptions(variables or {})
 
