@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -144,16 +145,42 @@ def run_module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", name, *arguments]
 
 
-def exit_code(process: subprocess.Popen[str]) -> int:
-    """Wait until the process exits, and return its exit code. Ctrl-C ends the wait within a second.
+@contextmanager
+def until_exit(process: subprocess.Popen[str]) -> Iterator[Callable[[], int]]:
+    """Yield a function that waits until the process exits and returns its exit code. A SIGINT or SIGTERM since the
+    start of this context, such as Ctrl-C, makes it raise `KeyboardInterrupt`.
 
-    A signal that arrives just before ``waitpid`` does not interrupt that call. Another thread therefore makes it.
+    Python would raise `KeyboardInterrupt` at any moment: it drops the exception in a destructor, and `threading`
+    replaces it by an error of its own. In this context, a signal therefore only writes its number into a pipe. The
+    exit of the process writes a zero.
     """
-    exit_watch = threading.Thread(target=process.wait, daemon=True)
-    exit_watch.start()
-    while exit_watch.is_alive():
-        exit_watch.join(1.0)
-    return process.wait()
+    numbers, pipe = os.pipe()
+    os.set_blocking(pipe, False)
+    previous_pipe = signal.set_wakeup_fd(pipe)
+    handlers = {}
+
+    def write_exit(pipe: int) -> None:
+        process.wait()
+        with suppress(OSError), open(pipe, "wb", buffering=0) as file:  # nobody reads after a signal
+            file.write(b"\0")
+
+    def wait() -> int:
+        threading.Thread(target=write_exit, args=(os.dup(pipe),), daemon=True).start()
+        while number := os.read(numbers, 1)[0]:
+            if number in handlers:
+                raise KeyboardInterrupt
+        return process.wait()
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handlers[number] = signal.signal(number, lambda *_: None)
+        yield wait
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(previous_pipe)
+        os.close(pipe)
+        os.close(numbers)
 
 
 def local_settings(*arguments: str) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import typer
 
 from portico.cli.render import safe
-from portico.cli.session import AsJson, daemon_command, exit_code, invocation, local_settings, note
+from portico.cli.session import AsJson, daemon_command, invocation, local_settings, note, until_exit
 from portico.errors import InvalidRequest, PorticoError, from_body
 from portico.wire import ErrorBody
 
@@ -152,11 +152,14 @@ def _accompany(
     if child.detached:
         _say_fetching(runs)
         return
-    if not as_json:
-        typer.echo("Press Ctrl-C to stop.")
+    hint = "" if as_json else "Press Ctrl-C to stop.\n"
     if runs:
+        typer.echo(hint, nl=False)
         follow_better(url, key, runs)
-    code = exit_code(child.process)
+        hint = ""
+    with until_exit(child.process) as wait:
+        typer.echo(hint, nl=False)
+        code = wait()
     if code:
         home = Path(status.home) if status is not None and status.home else _home(place)
         raise PorticoError(f"The daemon {_end(code)}. Its log: {home / 'logs' / 'daemon.log'}")

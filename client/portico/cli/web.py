@@ -16,7 +16,7 @@ import typer
 
 from portico.cli.limits import limits_of
 from portico.cli.render import one_line, print_json
-from portico.cli.session import AsJson, connected, exit_code, run_server_module
+from portico.cli.session import AsJson, connected, run_server_module, until_exit
 from portico.errors import InvalidRequest, NotFound, PorticoError
 
 if TYPE_CHECKING:
@@ -73,17 +73,18 @@ def web(
             try:
                 url = _address(process)
                 frame = f'<iframe src="{url}" title="{html.escape(title or name)}" width="400" height="600"></iframe>'
-                if as_json:
-                    print_json({"url": url, "html": frame})
-                else:
-                    typer.echo(f"{one_line(name)} answers at {url} until Ctrl-C.")
-                    typer.echo(
-                        f"To embed it: {one_line(frame)}"
-                        if origin
-                        else "To allow embedding, name a site with --origin."
-                    )
-                sys.stdout.flush()
-                exit_code(process)
+                with until_exit(process) as wait:
+                    if as_json:
+                        print_json({"url": url, "html": frame})
+                    else:
+                        typer.echo(f"{one_line(name)} answers at {url} until Ctrl-C.")
+                        typer.echo(
+                            f"To embed it: {one_line(frame)}"
+                            if origin
+                            else "To allow embedding, name a site with --origin."
+                        )
+                    sys.stdout.flush()
+                    wait()
             except KeyboardInterrupt:
                 pass
             finally:

@@ -86,6 +86,55 @@ def test_ctrl_c_before_the_command_has_been_read_leaves_no_traceback_either() ->
     assert (done.returncode, done.stderr) == (130, "")
 
 
+AT_EACH_LINE = """
+import os, signal, subprocess, sys
+from portico.cli.session import until_exit
+
+def interrupted(moment):
+    process, lines = subprocess.Popen(["cat"], stdin=subprocess.PIPE, text=True), 0
+
+    def interrupt():
+        sys.settrace(None)
+        sys.setprofile(None)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def trace(_frame, event, _value):
+        nonlocal lines
+        if event == "line":
+            lines += 1
+            if lines == moment:
+                interrupt()
+        return trace
+
+    def profile(_frame, event, function):
+        if event == "c_call" and function is os.read:
+            interrupt()
+
+    with process:
+        try:
+            sys.setprofile(profile)
+            sys.settrace(trace)
+            with until_exit(process) as wait:
+                wait()
+        except KeyboardInterrupt:
+            return lines
+        finally:
+            process.stdin.close()
+
+last = interrupted(0)
+assert last > 20
+for moment in range(1, last):
+    assert interrupted(moment) == moment
+"""
+
+
+def test_ctrl_c_at_any_moment_of_the_wait_for_a_process_is_noticed() -> None:
+    done = subprocess.run(
+        [*COMMAND[:2], AT_EACH_LINE], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_closed_standard_output_is_no_reason_to_fail(daemon: Daemon) -> None:
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND, "status"]
     assert subprocess.run(command, env=environment(PORTICO_URL=daemon.url)).returncode == 0

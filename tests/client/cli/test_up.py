@@ -25,6 +25,8 @@ Start = Callable[..., "subprocess.Popen[str]"]
 LIMIT = 60
 """Seconds after which a test gives up on a process."""
 
+MAIN = "import sys; from portico.cli import main; sys.exit(main())"
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
@@ -43,8 +45,7 @@ def portico(home: Path, configuration: Path) -> Iterator[Start]:
     """Start ``portico …`` on this test's home folder; processes that still run afterwards are stopped."""
     with contextlib.ExitStack() as stack:
 
-        def start(*arguments: str, home: Path = home) -> subprocess.Popen[str]:
-            code = "import sys; from portico.cli import main; sys.exit(main())"
+        def start(*arguments: str, home: Path = home, code: str = MAIN) -> subprocess.Popen[str]:
             process = subprocess.Popen(
                 [sys.executable, "-c", code, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -64,8 +65,8 @@ def portico(home: Path, configuration: Path) -> Iterator[Start]:
                 start("down").communicate(timeout=LIMIT)
 
 
-def _up(portico: Start, configuration: Path, *arguments: str) -> subprocess.Popen[str]:
-    return portico("up", "--port", "0", "-f", str(configuration), *arguments)
+def _up(portico: Start, configuration: Path, *arguments: str, code: str = MAIN) -> subprocess.Popen[str]:
+    return portico("up", "--port", "0", "-f", str(configuration), *arguments, code=code)
 
 
 def _read_until(process: subprocess.Popen[str], words: str) -> str:
@@ -117,6 +118,37 @@ def test_up_prints_what_is_needed_and_ctrl_c_stops_everything(
     assert panel.count("\n") + errors.count("\n") <= 15, "the script that installs prints five lines before"
     assert "Traceback" not in errors
     assert _gone(pid)
+    assert not (home / "daemon.json").exists()
+
+
+IN_A_DESTRUCTOR = """
+import os, signal, sys, typer
+from portico.cli import main
+
+class Interrupted:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+echo = typer.echo
+
+def echo_and_interrupt(message="", *rest, **options):
+    echo(message, *rest, **options)
+    if "Ctrl-C" in message:
+        Interrupted()
+
+typer.echo = echo_and_interrupt
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_while_the_hint_is_printed_stops_the_daemon(
+    portico: Start, home: Path, configuration: Path
+) -> None:
+    """Python drops a `KeyboardInterrupt` that it raises in a destructor."""
+    process = _up(portico, configuration, code=IN_A_DESTRUCTOR)
+    output, errors = process.communicate(timeout=LIMIT)
+    assert output.endswith("Press Ctrl-C to stop.\nStopped.\n")
+    assert (process.returncode, errors) == (130, "")
     assert not (home / "daemon.json").exists()
 
 
