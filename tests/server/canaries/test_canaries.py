@@ -269,8 +269,9 @@ async def test_one_that_ends_before_its_split_is_installed_stays_ended(
     install = routing.install
 
     async def install_late(row: rows.CanaryRow) -> None:
-        monkeypatch.setattr(routing, "install", install)
-        await splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {})
+        if row.alias == splitter.alias:
+            monkeypatch.setattr(routing, "install", install)
+            await splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {})
         await install(row)
 
     await splitter.means("old")

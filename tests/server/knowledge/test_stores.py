@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from portico_server.db import chunks, hits
 from portico_server.db import database as db
 from portico_server.db import stores as rows
 from portico_server.db.names import own_or_shared
-from portico_server.knowledge.contents import FileToAttach
+from portico_server.knowledge.contents import FileToAttach, _attach_all, _set_attributes
 
 ALICE = Principal("key_alice", frozenset({"stores:*:manage"}))
 BOB = Principal("key_bob", frozenset({"stores:*:manage"}))
@@ -26,15 +27,21 @@ SALES = Principal("key_sales", frozenset({"stores:*:write"}), filters=(("*", Fil
 
 
 def act_before_write(
-    shop: StoreServices, monkeypatch: pytest.MonkeyPatch, act: Callable[[], Awaitable[object]]
+    shop: StoreServices,
+    monkeypatch: pytest.MonkeyPatch,
+    named: Callable[..., object],
+    act: Callable[[], Awaitable[object]],
 ) -> None:
-    """Make the next write wait until ``act`` has ended, as if another caller had been faster."""
+    """Make the next write by the function ``named`` wait until ``act`` has ended, as if another caller had been
+    faster.
+    """
     write = shop.database.write
 
-    async def interleaved(*arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(shop.database, "write", write)
-        await act()
-        return await write(*arguments, **options)
+    async def interleaved(function: Any, *arguments: Any, **options: Any) -> Any:
+        if function is named:
+            monkeypatch.setattr(shop.database, "write", write)
+            await act()
+        return await write(function, *arguments, **options)
 
     monkeypatch.setattr(shop.database, "write", interleaved)
 
@@ -201,15 +208,22 @@ async def test_attaching_reports_what_was_deleted_after_the_check(
         "file": lambda: shop.files.delete(file.id, LOCAL),
         "store": lambda: shop.stores.delete(store.id, LOCAL),
     }
-    act_before_write(shop, monkeypatch, deletions[deleted])
+    act_before_write(shop, monkeypatch, _attach_all, deletions[deleted])
     with pytest.raises(NotFound) as refused:
         await shop.stores.contents.attach(store, [FileToAttach(file.id)], LOCAL)
     assert refused.value.code == code
 
 
-@pytest.mark.parametrize(("call", "error"), [("set_attributes", NotFound), ("attach", Forbidden)])
+@pytest.mark.parametrize(
+    ("call", "write", "error"),
+    [("set_attributes", _set_attributes, NotFound), ("attach", _attach_all, Forbidden)],
+)
 async def test_a_filtered_key_cannot_overwrite_a_reclassification_that_came_after_its_check(
-    shop: StoreServices, monkeypatch: pytest.MonkeyPatch, call: str, error: type[PorticoError]
+    shop: StoreServices,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    write: Callable[..., object],
+    error: type[PorticoError],
 ) -> None:
     store = await shop.stores.create("papers", LOCAL)
     file = await shop.upload("a.txt", "The harbour opens at six.", SALES)
@@ -217,7 +231,8 @@ async def test_a_filtered_key_cannot_overwrite_a_reclassification_that_came_afte
     await contents.attach(store, [FileToAttach(file.id, {"team": "sales"})], LOCAL)
     await shop.settled(store)
     view = await shop.stores.get("papers", SALES, "write")
-    act_before_write(shop, monkeypatch, lambda: contents.set_attributes(store, file.id, {"team": "board"}))
+    reclassify = partial(contents.set_attributes, store, file.id, {"team": "board"})
+    act_before_write(shop, monkeypatch, write, reclassify)
     attributes = {"team": "sales"}
     attempts = {
         "set_attributes": lambda: contents.set_attributes(view, file.id, attributes),

@@ -116,7 +116,7 @@ def join(served: ApiServer) -> Any:
 
 @pytest.fixture
 def crossed(served: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a context after which the first reader of a schedule sees its state from before the context."""
+    """Return a context after which the first reader of the schedule sees its state from before the context."""
 
     @asynccontextmanager
     async def cross(ref: str) -> AsyncIterator[None]:
@@ -124,7 +124,9 @@ def crossed(served: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Any:
         before = await served.services.database.read(read, ref)
         yield
 
-        def read_before(_connection: Connection, _ref: str) -> Any:
+        def read_before(connection: Connection, schedule_id: str) -> Any:
+            if schedule_id != ref:
+                return read(connection, schedule_id)
             monkeypatch.setattr(rows, "get", read)
             return before
 
