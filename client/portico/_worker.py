@@ -32,6 +32,9 @@ class Worker:
         self._transport = transport
         self._state = state
         self._room = threading.Condition()
+        self._unstarted: dict[str, tuple[Question, Function]] = {}
+        """The claimed calls whose threads have not begun, by id. Ctrl-C can come before their threads are started."""
+        self._started_ids: set[str] = set()
 
     def run(self, stop: threading.Event | None, ready: threading.Event | None) -> None:
         """Work until ``stop`` is set or Ctrl-C is pressed, then finish the calls in progress. Set ``ready`` once the
@@ -60,16 +63,25 @@ class Worker:
                 time.sleep(self._state.pause(error))
             return
         with self._room:
-            work = self._state.take_calls(claims)
-        for question, function in work:
+            self._unstarted.update(
+                (question.id, (question, function)) for question, function in self._state.take_calls(claims)
+            )
+        self._start()
+
+    def _start(self) -> None:
+        """Start a thread for each claimed call that has none. A call that gets two threads is executed once."""
+        for question, function in tuple(self._unstarted.values()):
             threading.Thread(
                 target=self._execute, args=(question, function), name=function.name, daemon=True
             ).start()
 
     def _drain(self) -> None:
         """Finish the calls in progress while renewing their leases, and sign off."""
+        self._start()
         with contextlib.suppress(PorticoError):
             with self._room:
+                # Ctrl-C may have come while calls were claimed. The daemon gives those to another worker.
+                self._state.held.intersection_update({*self._unstarted, *self._started_ids})
                 while self._state.held:
                     self._room.wait(LEASE_S / 3)
                     if self._state.held:
@@ -77,6 +89,9 @@ class Worker:
             self._transport.request("DELETE", self._state.path, None)
 
     def _execute(self, question: Question, function: Function) -> None:
+        self._started_ids.add(question.id)
+        if self._unstarted.pop(question.id, None) is None:
+            return
         try:
             with called(question.key):
                 value = function.call(**function.bind(question.arguments))
@@ -88,6 +103,7 @@ class Worker:
         finally:
             with self._room:
                 self._state.release(question.id)
+                self._started_ids.discard(question.id)
                 self._room.notify_all()
 
     def _join(self) -> None:

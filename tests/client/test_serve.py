@@ -304,16 +304,45 @@ def _hidden() -> None: ...
 '''
 
 
-def test_ctrl_c_finishes_what_has_begun(daemon: Daemon, tmp_path: Path) -> None:
-    (tmp_path / "slowly.py").write_text(FUNCTIONS, encoding="utf-8")
-    process = subprocess.Popen(
-        [*COMMAND, "serve", "slowly"],
-        cwd=tmp_path,
+INTERRUPTED = """
+import os, signal, threading
+start = threading.Thread.start
+
+def interrupt_and_start(thread):
+    if thread.name == "slow":
+        threading.Thread.start = start
+        os.kill(os.getpid(), signal.SIGINT)
+    start(thread)
+
+threading.Thread.start = interrupt_and_start
+"""
+
+
+def serving_slowly(daemon: Daemon, folder: Path, code: str = "") -> subprocess.Popen[str]:
+    (folder / "slowly.py").write_text(FUNCTIONS, encoding="utf-8")
+    return subprocess.Popen(
+        [*COMMAND[:2], code + COMMAND[2], "serve", "slowly"],
+        cwd=folder,
         env=environment(PORTICO_URL=daemon.url),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_ctrl_c_before_a_claimed_call_begins_finishes_the_call(daemon: Daemon, tmp_path: Path) -> None:
+    with serving_slowly(daemon, tmp_path, INTERRUPTED) as process, Client(daemon.url) as client:
+        until(lambda: _is_there(client, "slow"))
+        try:
+            assert client.tools.call("slow", {"seconds": 0.0}).text == "finished"
+            _output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (130, "")
+
+
+def test_ctrl_c_finishes_what_has_begun(daemon: Daemon, tmp_path: Path) -> None:
+    process = serving_slowly(daemon, tmp_path)
     assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline() == "Serving slow until Ctrl-C. Try: portico tools show slow\n"
     with Client(daemon.url) as client, ThreadPoolExecutor(1) as pool:
