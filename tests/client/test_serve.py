@@ -61,7 +61,7 @@ class Desk:
 
     def end(self) -> None:
         self.stop.set()
-        self.thread.join(30)
+        self.thread.join(60)
         assert not self.thread.is_alive()
         self.client.close()
 
@@ -136,7 +136,7 @@ def test_a_call_is_executed_once_at_a_time_and_the_next_waits(daemon: Daemon) ->
 
     with serving(daemon, alone, concurrency=1) as client, ThreadPoolExecutor(5) as pool:
         calls: list[Future[Any]] = [pool.submit(client.tools.call, "alone") for _ in range(5)]
-        assert [call.result(30).structured for call in calls] == [{"result": True}] * 5
+        assert [call.result(60).structured for call in calls] == [{"result": True}] * 5
 
 
 def test_nobody_serves_under_a_name_that_is_taken(daemon: Daemon) -> None:
@@ -180,7 +180,7 @@ def test_a_lease_that_runs_out_gives_the_call_to_another_worker(daemon: Daemon) 
             f"/api/questions/{again['id']}/answer",
             json={"accepted": True, "value": "done", "worker": "lives"},
         )
-        assert call.result(20).json()["text"] == "done"
+        assert call.result(60).json()["text"] == "done"
         for worker in ("dies", "lives"):
             http.delete(f"/api/workers/{worker}")
 
@@ -198,7 +198,7 @@ def test_a_function_that_asks_first_is_executed_when_it_may(daemon: Daemon) -> N
         asked = next(item for item in client.questions.watch() if item.name == "wipe")
         assert done == []
         client.questions.answer(asked.id, True)
-        assert (call.result(30).text, done) == ("wiped", ["/x"])
+        assert (call.result(60).text, done) == ("wiped", ["/x"])
 
 
 def test_a_server_says_when_its_functions_are_tools(daemon: Daemon) -> None:
@@ -207,11 +207,11 @@ def test_a_server_says_when_its_functions_are_tools(daemon: Daemon) -> None:
         server = threading.Thread(target=client.serve, args=([area],), kwargs={"stop": stop, "ready": ready})
         server.start()
         try:
-            assert ready.wait(30)
+            assert ready.wait(60)
             assert client.tools.call("area", {"width": 3}).structured == {"result": 3}
         finally:
             stop.set()
-            server.join(30)
+            server.join(60)
         assert not server.is_alive()
 
 
@@ -350,8 +350,8 @@ def test_ctrl_c_finishes_what_has_begun(daemon: Daemon, tmp_path: Path) -> None:
         call = pool.submit(client.tools.call, "slow", {"seconds": 0.5})
         assert process.stdout.readline() == "begun\n"
         os.kill(process.pid, signal.SIGINT)
-        assert call.result(30).text == "finished"
-        assert process.wait(30) == 130
+        assert call.result(60).text == "finished"
+        assert process.wait(60) == 130
         assert process.stderr.read() == ""
         assert not _is_there(client, "slow")
     process.stdout.close()

@@ -129,7 +129,7 @@ def serving(client: Client, agent: Agent, name: str) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive()
 
 

@@ -46,7 +46,7 @@ def call(client: Client) -> Iterator[Future[ToolResult]]:
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.tools.call, "wipe", {"path": "/x"})
         yield call
-        call.result(30)
+        call.result(60)
 
 
 def test_what_waits_is_listed_shown_and_approved(
@@ -62,7 +62,7 @@ def test_what_waits_is_listed_shown_and_approved(
     run = command("runs", "show", question.run).out
     assert "waiting" in run and f"portico approvals approve {question.id}" in run
     assert command("approvals", "approve", question.id, "--note", "once").out == "Approved 'wipe'.\n"
-    assert call.result(30).text.strip() == "wiped /x"
+    assert call.result(60).text.strip() == "wiped /x"
     again = command("approvals", "approve", question.id)
     assert (again.code, again.out) == (1, "") and "already accepted" in again.err
     assert command("approvals", "list").out == "No open questions.\n"
@@ -73,7 +73,7 @@ def test_a_refusal_reaches_the_caller(command: Command, client: Client, call: Fu
     question = asked(client)
     done = command("approvals", "refuse", question.id, "--note", "not on a Friday", "--json").json
     assert (done["status"], done["accepted"]) == ("answered", False)
-    result = call.result(30)
+    result = call.result(60)
     assert result.is_error and "not on a Friday" in result.text
 
 
@@ -83,7 +83,7 @@ def test_a_call_without_a_terminal_says_what_it_waits_for(
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(lambda: client.questions.answer(asked(client).id, True))
         done = command("tools", "call", "wipe", "path=/y")
-        assert answer.result(30).accepted
+        assert answer.result(60).accepted
     assert (done.code, done.out) == (0, "wiped /y\n\n")
     assert "portico approvals approve ask_" in done.err
 
@@ -117,7 +117,7 @@ class Terminal:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         os.close(self._controller)
 
 
@@ -127,7 +127,7 @@ def test_a_call_on_a_terminal_asks_right_there(daemon: Daemon) -> None:
         terminal.until("Approve? [y/N]")
         terminal.type("y")
         terminal.until("wiped /z")
-        assert terminal.process.wait(30) == 0
+        assert terminal.process.wait(60) == 0
     finally:
         terminal.close()
 
@@ -140,11 +140,11 @@ def test_watching_answers_one_question_after_the_other(daemon: Daemon, client: C
             first = pool.submit(client.tools.call, "wipe", {"path": "/1"})
             terminal.until("Approve? [y/N]")
             terminal.type("y")
-            assert first.result(30).text.strip() == "wiped /1"
+            assert first.result(60).text.strip() == "wiped /1"
             second = pool.submit(client.tools.call, "wipe", {"path": "/2"})
             terminal.until("Approve? [y/N]")
             terminal.type("n")
-            assert second.result(30).is_error
+            assert second.result(60).is_error
     finally:
         terminal.close()
 

@@ -107,7 +107,7 @@ def test_served_functions_answer_for_the_agent_of_a_deployed_flow(client: Client
             assert ASKED == ["salt"]
         finally:
             stop.set()
-            thread.join(30)
+            thread.join(60)
 
 
 def test_an_agent_with_a_forward_runs_here(client: Client) -> None:

@@ -54,7 +54,7 @@ def serving(daemon: Daemon, given: Sequence[Any], **options: Any) -> Iterator[Cl
             yield caller
         finally:
             stop.set()
-            thread.join(30)
+            thread.join(60)
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -101,7 +101,7 @@ def test_a_call_waits_for_a_worker(daemon: Daemon) -> None:
         answer = pool.submit(early.apps.run, "shop", "4")
         until(lambda: any(run.name == "shop" and not run.ended for run in early.runs.list()))
         with serving(daemon, [shop()]):
-            assert answer.result(30) == 12
+            assert answer.result(60) == 12
 
 
 def test_a_durable_run_ends_if_nobody_comes_within_the_limit(daemon: Daemon) -> None:
@@ -179,7 +179,7 @@ def test_an_operator_s_approval_comes_first(daemon: Daemon) -> None:
             assert (question.kind, question.name) == ("approval", "tripled")
             caller.questions.answer(question.id, False, note="Not today.")
             with pytest.raises(InvalidRequest, match="Not today"):
-                answer.result(30)
+                answer.result(60)
 
 
 def test_workers_share_the_calls_of_a_warp(daemon: Daemon) -> None:
@@ -188,7 +188,7 @@ def test_workers_share_the_calls_of_a_warp(daemon: Daemon) -> None:
 
     def worked(name: str) -> Callable[[int], int]:
         def meets(x: int) -> int:
-            both.wait(30)  # only if the other worker has a call too
+            both.wait(60)  # only if the other worker has a call too
             by.append(name)
             return x + 1
 
@@ -252,7 +252,7 @@ class TestCommand:
                 assert caller.apps.run("order", "bun") == {"item": "bun", "crowns": 3}
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
             process.stdout.close()
 
     def test_a_flow_that_needs_nobody_is_refused(self, daemon: Daemon, tmp_path: Path) -> None:

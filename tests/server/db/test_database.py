@@ -196,7 +196,7 @@ async def test_what_is_read_of_the_file_does_not_count_as_memory_of_the_daemon(t
         connection.execute(text("insert into aliases values (:n, :v)"), rows)
 
     def read_all(connection: Connection) -> int:
-        both.wait(20)  # on every connection at once
+        both.wait(60)  # on every connection at once
         return len(connection.execute(text("select * from aliases")).all())
 
     await database.write(insert)
@@ -256,7 +256,7 @@ async def test_a_write_that_nobody_waits_for_is_whole_or_not_done(tmp_path: Path
 
     def slow(connection: Connection, number: int) -> None:
         begun.set()
-        go_on.wait(20)
+        go_on.wait(60)
         connection.execute(text("insert into aliases values (:n, 'x')"), {"n": str(number)})
 
     first, second = (asyncio.create_task(database.write(slow, number)) for number in (1, 2))

@@ -88,7 +88,7 @@ async def test_a_copy_is_of_one_moment_whatever_is_written_meanwhile(tmp_path: P
 
     def write_meanwhile(done: int, total: int) -> None:
         told.append((done, total))
-        asyncio.run_coroutine_threadsafe(database.write(put, 1000 + len(told)), loop).result(30)
+        asyncio.run_coroutine_threadsafe(database.write(put, 1000 + len(told)), loop).result(60)
 
     await asyncio.to_thread(snapshot.copy, path, copied, write_meanwhile)
     assert len(told) > 1, "it was copied in steps"

@@ -33,7 +33,7 @@ BERT = Principal("bert", frozenset({"chat"}))
 class AskingRunner:
     """A runner that can ask questions, as in one daemon."""
 
-    def __init__(self, database: Database, *, timeout: float = 5, **options: Any) -> None:
+    def __init__(self, database: Database, *, timeout: float = 60, **options: Any) -> None:
         self.database = database
         self.questions = QuestionService(database, **options)
         self.usage = UsageLog(database)

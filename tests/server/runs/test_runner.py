@@ -45,7 +45,7 @@ class RunnerFixture:
         self.database = database
         self.registry = Registry()
         self.usage = UsageLog(database)
-        self.runner = Runner(self.registry, self.usage, timeout=0.2)
+        self.runner = Runner(self.registry, self.usage, timeout=60)
 
     async def rows(self) -> list[dict[str, object]]:
         await self.usage.flush()
@@ -206,7 +206,7 @@ async def test_a_run_that_takes_too_long_is_stopped(daemon: RunnerFixture) -> No
 
     daemon.registry.add(Scripted("slow", work))
     with pytest.raises(DeadlineExceeded, match="slow"):
-        await daemon.runner.call("chat", "slow", CHAT, LOCAL)
+        await Runner(daemon.registry, daemon.usage, timeout=0.2).call("chat", "slow", CHAT, LOCAL)
     assert stopped.is_set()
 
 

@@ -282,7 +282,7 @@ def test_a_durable_run_goes_on_in_the_trace_that_it_was_begun_in(
             next(line for line in told.iter_lines() if '"asked"' in line)
             run_id = told.headers["x-portico-run"]
         daemon.process.kill()
-        daemon.process.wait(20)
+        daemon.process.wait(60)
     with daemons.running(*start, env=env) as daemon, httpx.Client(base_url=daemon.url, timeout=60) as client:
         [question] = client.get("/api/questions", params={"run": run_id, "status": "pending"}).json()["data"]
         client.post(f"/api/questions/{question['id']}/answer", json={"accepted": True}).raise_for_status()

@@ -55,6 +55,6 @@ def test_a_command_that_runs_ends_with_a_daemon_that_is_killed(tmp_path: Path) -
         calling.start()
         program = psutil.Process(int(told.read_text()))
         daemon.stop(signal.SIGKILL)
-        calling.join(20)
+        calling.join(60)
     _gone, alive = psutil.wait_procs([program], timeout=60)
     assert alive == []

@@ -69,9 +69,9 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiS
 async def test_an_attempt_ends_and_tells_nothing(
     served: ApiServer, case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(delivery, "TIMEOUT_S", 0.5)
-    caplog.set_level(logging.DEBUG, "portico_server")
     blocks, state = ANSWERS[case]
+    monkeypatch.setattr(delivery, "TIMEOUT_S", 10.0 if state == "delivered" else 0.5)
+    caplog.set_level(logging.DEBUG, "portico_server")
     asked: list[bytes] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

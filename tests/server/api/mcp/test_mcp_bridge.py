@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,12 @@ def command(url: str, *more: str) -> list[str]:
     return ["-c", PROGRAM, "--url", url.removesuffix("/mcp"), *more, "mcp"]
 
 
-def unused_url() -> str:
-    """Return the URL of a port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+@pytest.fixture
+def unused_url() -> Iterator[str]:
+    """The URL of a port on which nothing listens, and which no other program can use meanwhile."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{reserved.getsockname()[1]}"
 
 
 async def piped(url: str, *lines: bytes) -> tuple[int, list[Any], bytes]:
@@ -164,15 +166,14 @@ async def test_the_end_of_input_is_a_clean_end(service: Service) -> None:
     assert heard[1]["result"]["tools"]
 
 
-async def test_without_a_daemon_each_request_says_how_to_start_one() -> None:
+async def test_without_a_daemon_each_request_says_how_to_start_one(unused_url: str) -> None:
     lines = [json.dumps(message).encode() for message in (INITIALIZE, INITIALIZED, LIST)]
-    url = unused_url()
-    code, heard, err = await piped(url, *lines)
+    code, heard, err = await piped(unused_url, *lines)
     assert (code, err) == (0, b"")
     assert [message["id"] for message in heard] == [0, "list"]
     for message in heard:
         assert message["error"]["message"].startswith(
-            f"No Portico daemon responds at {url}. Start it with 'por"
+            f"No Portico daemon responds at {unused_url}. Start it with 'por"
         )
 
 

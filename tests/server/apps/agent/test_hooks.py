@@ -165,14 +165,14 @@ async def test_the_limit_in_seconds_stands_still_while_somebody_is_asked(agent_f
     agent_fixture.tool("look", lambda _given: "seen", "what")
     model = agent_fixture.model(calls(("look", '{"what": "x"}')), "ok")
     hook = {"on": "before_action", "do": "client", "source": "look_at"}
-    spec = agent(hooks=[hook], tools=["look"], limits={"seconds": 1})
+    spec = agent(hooks=[hook], tools=["look"], limits={"seconds": 2})
     run = await agent_fixture.agents.begin(spec, message_of("hi"), LOCAL)
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(60):
         async for _number, event in run.log.follow():
             if isinstance(event, Asked):
                 begun = loop.time()
-                while loop.time() < begun + 1.2:  # longer than the limit
+                while loop.time() < begun + 2.1:  # longer than the limit
                     await agent_fixture.daemon.questions.list(LOCAL)
                 await agent_fixture.daemon.questions.answer(event.id, LOCAL, is_accepted=True, value=None)
         await agent_fixture.daemon.runner.wait(run)

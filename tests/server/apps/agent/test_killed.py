@@ -30,7 +30,7 @@ def start(home: Path) -> Daemon:
 
 def kill(daemon: Daemon) -> None:
     daemon.process.send_signal(signal.SIGKILL)
-    daemon.process.wait(20)
+    daemon.process.wait(60)
     for stream in (daemon.process.stdin, daemon.process.stdout):
         if stream is not None:
             stream.close()

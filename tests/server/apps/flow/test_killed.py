@@ -54,7 +54,7 @@ class KilledDaemon:
         """Wait for the end of a killed process."""
         daemon = self.daemon
         assert daemon is not None
-        daemon.process.wait(20)
+        daemon.process.wait(60)
         for stream in (daemon.process.stdin, daemon.process.stdout):
             if stream is not None:
                 stream.close()

@@ -142,13 +142,13 @@ def test_changes_during_the_building_of_a_graph_are_in_it(
 
     def slow(self: nearest.HnswGraph, *arguments: object) -> bool:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return fill(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(nearest.HnswGraph, "fill", slow)
     thread = threading.Thread(target=index.build)
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     index.put(rows(data[150:], first=151))
     index.delete(1, 10)
     assert len(index.search(data[0].tobytes(), 200)) == 190

@@ -58,7 +58,7 @@ class KilledDaemon:
         self._wait()
 
     def _wait(self) -> None:
-        self.daemon.process.wait(20)
+        self.daemon.process.wait(60)
         for stream in (self.daemon.process.stdin, self.daemon.process.stdout):
             if stream is not None:
                 stream.close()

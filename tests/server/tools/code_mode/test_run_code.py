@@ -173,9 +173,11 @@ async def test_hostile_code_ends_with_an_error_and_nothing_else(
         return result
 
     daemon.daemon.add(ScriptedServable(Card("again", "tool"), again))
-    monkeypatch.setattr(program, "COMPUTE_SECONDS", 1.0)
     code, text = HOSTILE[name]
-    done = await daemon.run(code)
+    with monkeypatch.context() as patch:
+        if "limit" not in text:  # the number of calls is a limit of its own, however busy the machine is
+            patch.setattr(program, "COMPUTE_SECONDS", 1.0)
+        done = await daemon.run(code)
     assert text in done.text and len(done.text) <= 400_000
     assert ("greet", {"name": "reached"}) not in daemon.calls and len(daemon.calls) <= program.MAX_CALLS
     assert (await daemon.run("1 + 1")).text == "2"

@@ -127,7 +127,7 @@ async def test_whoever_has_no_turn_in_time_is_told_so(case: Case) -> None:
         return ChatReply("Rain.", model="voice")
 
     case.daemon.add(ScriptedServable(Card("voice", "model", capabilities=frozenset({"chat"})), use))
-    await case.host.add(spec(sampling={"model": "voice"}, timeout=1), None)
+    await case.host.add(spec(sampling={"model": "voice"}, timeout=3), None)
     one = asyncio.create_task(case.use("odd_ask", **ASKED))
     async with asyncio.timeout(30):
         await begun.wait()

@@ -22,7 +22,7 @@ def family(pid: int) -> list[int]:
 def gone(handles: list[int]) -> bool:
     """Return whether all of them end; the system does away with them a moment after their namespace's first."""
     try:
-        return all(select.select([handle], [], [], 5)[0] for handle in handles)
+        return all(select.select([handle], [], [], 60)[0] for handle in handles)
     finally:
         for handle in handles:
             os.close(handle)

@@ -88,8 +88,9 @@ async def test_there_is_no_way_out(light: LightSandbox, name: str) -> None:
 async def test_what_does_not_end_is_ended(
     light: LightSandbox, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(level, "SECONDS", 0.3)
-    assert (await light.run(code)).error is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(level, "SECONDS", 0.3)
+        assert (await light.run(code)).error is not None
     assert (await light.run("6 * 7")).value == "42"
 
 

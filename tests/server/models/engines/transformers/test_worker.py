@@ -131,7 +131,7 @@ def test_turns_are_in_order_bounded_and_left_by_who_is_gone() -> None:
     def first() -> None:
         with turns.turn(lambda: False):
             inside.set()
-            leave.wait(10)
+            leave.wait(60)
             order.append("first")
 
     def second() -> None:
@@ -140,7 +140,7 @@ def test_turns_are_in_order_bounded_and_left_by_who_is_gone() -> None:
 
     one = threading.Thread(target=first)
     one.start()
-    assert inside.wait(10) and turns.busy
+    assert inside.wait(60) and turns.busy
     with pytest.raises(CallerGone), turns.turn(lambda: True):
         raise AssertionError("it is not its turn")
     two = threading.Thread(target=second)
@@ -151,6 +151,6 @@ def test_turns_are_in_order_bounded_and_left_by_who_is_gone() -> None:
         raise AssertionError("the line is full")
     assert raised.value.status == 429
     leave.set()
-    one.join(10)
-    two.join(10)
+    one.join(60)
+    two.join(60)
     assert order == ["first", "second"] and not turns.busy
