@@ -7,6 +7,8 @@ import contextlib
 import json
 import math
 import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +43,59 @@ def losses(events: list[Any]) -> dict[int, float]:
     }
 
 
+WAITING = """
+import os, sys
+
+def wait(event, arguments):
+    if event == "os.mkdir" and os.path.basename(arguments[0]) == os.environ["WAIT_BEFORE"]:
+        frame = sys._getframe()
+        while "voice" not in frame.f_locals:
+            frame = frame.f_back
+        frame.f_locals["voice"].paused.wait()
+
+sys.addaudithook(wait)
+"""
+
+
+class Waiting:
+    """A launcher whose first process waits before the checkpoint of step 4, and the second before that of step 8,
+    until they are paused or killed.
+    """
+
+    name = "waiting"
+    here = True
+
+    def __init__(self, folder: Path) -> None:
+        self.processes: list[LaunchedProcess] = []
+        self._folder = folder
+        (folder / "sitecustomize.py").write_text(WAITING)
+
+    async def find(self, name: str) -> Launcher:
+        return self
+
+    async def launch(self, order: LaunchOrder) -> LaunchedProcess:
+        if len(self.processes) < 2:
+            variables = {
+                "PYTHONPATH": f"{self._folder}{os.pathsep}{order.environment['PYTHONPATH']}",
+                "WAIT_BEFORE": ("checkpoint-4", "checkpoint-8")[len(self.processes)],
+            }
+            order = replace(order, environment={**order.environment, **variables})
+        self.processes.append(await LOCAL.launch(order))
+        return self.processes[-1]
+
+
 @pytest.mark.process
+@pytest.mark.timeout(900)  # four processes that import torch
 async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: Path) -> None:
     """A training cut off anywhere reaches exactly the same end.
 
     It is closed after a checkpoint, killed by a signal and restarted, and gives the same numbers as an uninterrupted
     run.
     """
-    made = trainer(tmp_path)
-    steps = 160  # enough steps that training still runs when the kill arrives, even on a busy machine
-    whole = await trained(made, task(tmp_path / "whole", tiny(), LINES, steps=steps))
+    launcher = Waiting(tmp_path)
+    made = LocalTrainer(bases.Shop(), LightSandbox(), tmp_path / "logs", nice=0, find_launcher=launcher.find)
+    steps = 10
+    whole = await trained(trainer(tmp_path), task(tmp_path / "whole", tiny(), LINES, steps=steps))
     assert isinstance(whole[-1], TrainedWeights)
     assert [event.step for event in whole if isinstance(event, Checkpoint)] == list(range(2, steps + 1, 2))
 
@@ -61,16 +106,11 @@ async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: 
     half.mkdir()
     (half / "adapter_model.safetensors").write_bytes(b"half")
     second: list[Any] = []
-    processes: list[psutil.Process] = []
     async for event in made.train(parted, bases.Alone()):
         second.append(event)
-        if isinstance(event, TrainLog) and event.message.startswith("Loading"):
-            processes = _processes(
-                parted.folder
-            )  # looked for now, because it takes seconds on a busy machine
-        if isinstance(event, Checkpoint) and event.step == 4:
-            for process in processes:
-                process.kill()  # as the system does when memory runs out
+        if isinstance(event, Checkpoint) and event.step == 6:
+            launcher.processes[1].signal(signal.SIGKILL)  # as the system does when memory runs out
+    assert len(launcher.processes) == 3
     assert not half.exists(), "what was not finished is not a checkpoint"
     assert isinstance(second[-1], TrainedWeights)
     assert any(isinstance(event, TrainLog) and "SIGKILL" in event.message for event in second)
