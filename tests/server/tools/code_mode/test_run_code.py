@@ -174,9 +174,9 @@ async def test_hostile_code_ends_with_an_error_and_nothing_else(
 
     daemon.daemon.add(ScriptedServable(Card("again", "tool"), again))
     code, text = HOSTILE[name]
+    ends_by_time = text == "TimeoutError" or "output" in name
     with monkeypatch.context() as patch:
-        if "limit" not in text:  # the number of calls is a limit of its own, however busy the machine is
-            patch.setattr(program, "COMPUTE_SECONDS", 1.0)
+        patch.setattr(program, "COMPUTE_SECONDS", 1.0 if ends_by_time else 30.0)
         done = await daemon.run(code)
     assert text in done.text and len(done.text) <= 400_000
     assert ("greet", {"name": "reached"}) not in daemon.calls and len(daemon.calls) <= program.MAX_CALLS
