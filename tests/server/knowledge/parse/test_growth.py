@@ -34,6 +34,11 @@ def text(pattern: str, before: str = "", after: str = "") -> Build:
     return lambda n: (before + pattern * n + after).encode()
 
 
+def quarter(build: Build) -> Build:
+    """Return a build of a quarter of the repetitions, for documents that take seconds to read."""
+    return lambda n: build(n // 4)
+
+
 def cue(pattern: str, before: str = "") -> Build:
     return text(pattern, f"00:00:01,000 --> 00:00:02,000\n{before}", "\n\n")
 
@@ -210,7 +215,7 @@ STRUCTURES: Final[Mapping[str, tuple[str, Build]]] = {
     "a heading above many": ("a.md", lambda n: f"# {'t' * n}\n{'## s' * 3}\n".encode() + b"## s\ntext\n" * n),
     "underlined headings": ("a.rst", text("\n\na\n===\n")),
     "log without entries": ("a.log", text("a ")),
-    "nested headings in HTML": ("a.html", text("<h1><div>a")),
+    "nested headings in HTML": ("a.html", quarter(text("<h1><div>a"))),
     "nested tables in HTML": ("a.html", text("<table><tr><td>a")),
     "a heading above many in HTML": (
         "a.html",
@@ -249,14 +254,14 @@ STRUCTURES: Final[Mapping[str, tuple[str, Build]]] = {
         ),
     ),
     "elements of a building": ("a.ifc", building),
-    "properties of many elements": ("a.ifc", lambda n: building(n, properties=n)),
+    "properties of many elements": ("a.ifc", quarter(lambda n: building(n, properties=n))),
     "property sets of many elements": ("a.ifc", lambda n: building(n, sets=n)),
     "property sets of a type": ("a.ifc", typed_building),
     "a long name of a property": ("a.ifc", lambda n: building(n, name="a" * n)),
     "a long value of a property": ("a.ifc", lambda n: building(n, value="b" * n)),
     "a long name above many storeys": ("a.ifc", storeys),
     "assemblies": ("a.stp", assemblies),
-    "assemblies with a long name": ("a.stp", lambda n: assemblies(n, "a" * n)),
+    "assemblies with a long name": ("a.stp", quarter(lambda n: assemblies(n, "a" * n))),
     "lines of a page": (
         "a.pdf",
         lambda n: documents.laid_out([(50, 780 - 12 * i, "tide") for i in range(n)]),
