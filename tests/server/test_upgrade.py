@@ -135,6 +135,7 @@ def slow_chat(daemon: Daemon) -> str:
     )
 
 
+@pytest.mark.slow
 def test_a_newer_daemon_replaces_one_of_the_previous_schema(
     tmp_path: Path, server: postgres.Server, older: dict[str, str]
 ) -> None:

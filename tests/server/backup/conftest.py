@@ -18,7 +18,7 @@ from portico_server.db.database import Database
 __all__ = ["command"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[postgres.Server]:
     with postgres.running() as running:
         yield running

@@ -23,7 +23,7 @@ from portico_server.backup.restore import BackupArchive
 from portico_server.core.errors import Unavailable
 from portico_server.db.database import Database
 
-KILLS = count_kills(2)
+KILLS = count_kills(1)
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300 + 30 * KILLS)]
 

@@ -27,7 +27,7 @@ from portico_server.__main__ import main
 from portico_server.db.database import Database
 from portico_server.home import Home
 
-KILLS = count_kills(4)
+KILLS = count_kills(2)
 
 pytestmark = pytest.mark.timeout(600)
 

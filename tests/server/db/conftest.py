@@ -17,7 +17,7 @@ def _migrated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrate, "upgrade", template_db.upgrade)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[postgres.Server]:
     with postgres.running() as running:
         yield running

@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 import pytest
 from sqlalchemy import Connection, select
-from tests import postgres
 
 from portico_server.db import (
     agent_tasks,
@@ -51,11 +50,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         yield opened
         opened.close()
     else:
-        with postgres.running() as server:
-            opened = Database(server.new())
-            opened.prepare()
-            yield opened
-            opened.close()
+        opened = Database(request.getfixturevalue("server").new())
+        opened.prepare()
+        yield opened
+        opened.close()
 
 
 def recounted(connection: Connection) -> int:

@@ -1,5 +1,6 @@
 """A daemon killed at any moment of an ingest finishes by itself, with exactly the right files and chunks."""
 
+import asyncio
 import random
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 from tests.kills import count_kills
+from tests.server.knowledge.ingesting import main
 
 from portico_server.db.database import Database
 
@@ -71,15 +73,15 @@ def kill_often(tmp_path: Path, times: int) -> None:
     for round_ in range(times):
         change(folder, round_, dice)
         ingest(home, folder, lines=dice.randrange(1, 40))
-    assert ingest(home, folder, lines=None)
     fresh = tmp_path / "fresh"
-    assert ingest(fresh, folder, lines=None)
+    for whole in (home, fresh):
+        asyncio.run(main(whole, folder))
     assert content(home) == content(fresh)
     assert {row[0] for row in content(home)} == {path.name for path in folder.glob("*.txt")}
     assert {row[1] for row in content(home)} == {"chunk", "small"}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:
-    kill_often(tmp_path, count_kills(6))
+@pytest.mark.parametrize("kills", [1, pytest.param(count_kills(6), marks=pytest.mark.slow)])
+def test_kills_lose_and_double_nothing(tmp_path: Path, kills: int) -> None:
+    kill_often(tmp_path, kills)

@@ -21,7 +21,7 @@ models:
     aliases: [default]
     parameters: {script: [{match: "<text>.*keeper(\\d+) ", content: "Of number\\1 alone.", delay: 0.1}]}
 """
-PIECES = 40
+PIECES = 24
 STORY = "\n\n".join(
     f"## Part {n}\n\nHere is keeper{n} now. " + "He kept the lamps of the coast. " * 60 for n in range(PIECES)
 )

@@ -52,11 +52,16 @@ async def running(models: ModelFixture) -> ServerProcess:
 
 @pytest.mark.model
 @pytest.mark.process
-@pytest.mark.slow
 @pytest.mark.timeout(300 + 30 * KILLS)
-@pytest.mark.parametrize("engine", ["fake", "llamacpp", "vllm"])
+@pytest.mark.parametrize(
+    ("engine", "kills"),
+    [
+        ("fake", 1),
+        *(pytest.param(engine, KILLS, marks=pytest.mark.slow) for engine in ("fake", "llamacpp", "vllm")),
+    ],
+)
 async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one_error(
-    tmp_path: Path, engine: str
+    tmp_path: Path, engine: str, kills: int
 ) -> None:
     # The group ends the clients before the models close, even if the test fails.
     async with model_fixture(tmp_path, models=MODELS) as daemon, asyncio.TaskGroup() as group:
@@ -81,7 +86,7 @@ async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one
             return good, bad
 
         clients = [group.create_task(client(number)) for number in range(CLIENTS)]
-        for _ in range(KILLS):
+        for _ in range(kills):
             child = await running(daemon)
             answered.clear()
             await answered.wait()

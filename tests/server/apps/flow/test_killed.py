@@ -184,6 +184,20 @@ class Killer(threading.Thread):
         self.join()
 
 
+@pytest.mark.parametrize("effects", [3, 8], ids=["warp", "loop"])
+def test_a_run_that_is_killed_between_two_effects_continues(served: KilledDaemon, effects: int) -> None:
+    outside = served.outside
+    assert served.daemon is not None
+    run = begin(served.daemon, flow(outside), 2)
+    with outside.lock:  # no further effect takes place before the kill
+        assert outside.lock.wait_for(lambda: outside.calls.total() >= effects, timeout=60)
+        served.daemon.process.kill()
+    served.gone()
+    daemon = served.start()
+    check(outside, run, follow(daemon, run))
+    assert outside.told == []  # no key was used for two effects
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_run_that_is_killed_ends_as_if_it_had_not_been(served: KilledDaemon) -> None:
