@@ -10,6 +10,7 @@ import pytest
 from tests.server.knowledge.sources.git_server import GitServer, serving
 from tests.server.knowledge.store_services import store_services
 
+from portico_server import git
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.core.principal import LOCAL
 from portico_server.knowledge.sources import repository, spec
@@ -185,8 +186,9 @@ async def test_entries_of_a_hostile_repository_are_left_out(tmp_path: Path, serv
 
 
 async def test_a_small_repository_that_lists_billions_of_files_is_refused(
-    tmp_path: Path, server: GitServer
+    tmp_path: Path, server: GitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(git, "MAX_OUTPUT_BYTES", 2**20)
     server.commit(a_md="The harbour.")
     objects = Objects(server)
     tree = objects.tree(*(("100644", b"%d.md" % n, objects.blob(b"Nets.")) for n in range(10)))
@@ -196,6 +198,6 @@ async def test_a_small_repository_that_lists_billions_of_files_is_refused(
         store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
         await shop.sync(store)
         objects.publish(tree)
-        with pytest.raises(Unavailable, match="more than 64 MB of names"):
+        with pytest.raises(Unavailable, match="more than 1 MB of names"):
             await shop.stores.plan(store)
         assert [row.filename for row in await shop.settled(store)] == ["a.md"]

@@ -125,14 +125,14 @@ HOSTILE: dict[str, tuple[str, str]] = {
         "portico.tools.refund(**{'a b': 1, 'id': 1})",
         "'a b' was unexpected",
     ),
-    "endless calls": ("while True: portico.tools.greet()", "limit 1000 exceeded"),
+    "endless calls": ("while True: portico.tools.greet()", "limit 100 exceeded"),
     "endless calls that swallow errors": (
         "while True:\n    try: portico.tools.fail()\n    except BaseException: pass",
-        "limit 1000 exceeded",
+        "limit 100 exceeded",
     ),
     "endless wrong calls": (
         "while True:\n    try: nope()\n    except BaseException: pass",
-        "limit 1000 exceeded",
+        "limit 100 exceeded",
     ),
     "an endless loop": ("while True: pass", "TimeoutError"),
     "an endless loop that swallows errors": (
@@ -176,10 +176,11 @@ async def test_hostile_code_ends_with_an_error_and_nothing_else(
     code, text = HOSTILE[name]
     ends_by_time = text == "TimeoutError" or "output" in name
     with monkeypatch.context() as patch:
-        patch.setattr(program, "COMPUTE_SECONDS", 1.0 if ends_by_time else 30.0)
+        patch.setattr(program, "COMPUTE_SECONDS", 0.5 if ends_by_time else 30.0)
+        patch.setattr(program, "MAX_CALLS", 100)
         done = await daemon.run(code)
     assert text in done.text and len(done.text) <= 400_000
-    assert ("greet", {"name": "reached"}) not in daemon.calls and len(daemon.calls) <= program.MAX_CALLS
+    assert ("greet", {"name": "reached"}) not in daemon.calls and len(daemon.calls) <= 100
     assert (await daemon.run("1 + 1")).text == "2"
 
 

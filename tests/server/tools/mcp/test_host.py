@@ -264,8 +264,8 @@ async def test_of_a_server_that_sends_too_often_only_so_much_is_taken(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "MESSAGES_PER_SECOND", 0.01)
-    await case.host.add(spec(timeout=3), None)
-    assert "3 s" in (await case.use("odd_chatter")).text
+    await case.host.add(spec(timeout=0.5), None)
+    assert "0.5 s" in (await case.use("odd_chatter")).text
 
 
 @pytest.mark.parametrize("size", [1, 7, 1_000_000])

@@ -192,7 +192,7 @@ async def test_there_are_never_more_kernels_than_allowed(environment: Environmen
 
 
 async def test_what_is_not_used_is_ended(environment: Environment) -> None:
-    made = opened(environment, idle=3.0)
+    made = opened(environment, idle=1.0)
     before = {child.pid for child in psutil.Process().children()}
     try:
         await made.run(ME, "s", Cell("1"), quiet)
