@@ -292,6 +292,7 @@ def test_calls_in_progress_end_before_the_daemon(tmp_path: Path) -> None:
         assert [answer.result() for answer in answers] == ["one two three"] * len(answers)
 
 
+@pytest.mark.slow
 def test_a_daemon_on_a_passed_socket_is_replaced_without_a_refused_connection(tmp_path: Path) -> None:
     """systemd's part is played by this test: it listens, and passes the socket to one daemon after another."""
     home = tmp_path / "home"

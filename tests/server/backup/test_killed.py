@@ -151,7 +151,10 @@ def check_refused(database: Database) -> None:
         database.close()
 
 
-@pytest.mark.parametrize("events", ["calls", "transactions"])
+EVENTS = pytest.mark.parametrize("events", [pytest.param("calls", marks=pytest.mark.slow), "transactions"])
+
+
+@EVENTS
 def test_a_migration_that_is_killed_is_completed_by_the_same_command(
     home: Path,
     before: dict[str, str],
@@ -159,10 +162,9 @@ def test_a_migration_that_is_killed_is_completed_by_the_same_command(
     store: ObjectStore,
     victim: Victim,
     scratch: Path,
-    tmp_path: Path,
     events: Events,
 ) -> None:
-    objects, files, back = store.buckets["shop"], ("--files", "s3://shop/portico"), tmp_path / "back"
+    objects, files = store.buckets["shop"], ("--files", "s3://shop/portico")
     blobs = {name: digest for name, digest in before.items() if name.startswith(layout.BLOBS)}
     half, url = server.new(), server.new()
 
@@ -186,18 +188,38 @@ def test_a_migration_that_is_killed_is_completed_by_the_same_command(
         assert tree(home) == before, "the source is not changed"
     assert migrate(0, home, reached) and tree(home) == before
     assert set(objects) == {f"portico/{name}" for name in blobs}
+    assert os.listdir(scratch) == [], "no temporary file remains"
 
+
+@EVENTS
+def test_a_migration_to_a_home_that_is_killed_is_completed_by_the_same_command(
+    home: Path,
+    before: dict[str, str],
+    server: postgres.Server,
+    victim: Victim,
+    scratch: Path,
+    tmp_path: Path,
+    events: Events,
+) -> None:
+    files, back, url = ("--files", "s3://shop/portico"), tmp_path / "back", server.new()
+    blobs = {name: digest for name, digest in before.items() if name.startswith(layout.BLOBS)}
+
+    def migrate(point: int, source: object, target: object) -> int | None:
+        return victim.run(point, "migrate", *files, str(source), str(target), events=events)
+
+    total = migrate(0, home, url)
+    assert total
     assert victim.run(40, "migrate", *files, url, str(tmp_path / "half"), events="transactions") is None
     check_refused(Database.at(tmp_path / "half" / "portico.db"))
     kills = 0
     for point in points(total):
-        if migrate(point, reached, back) is None:
+        if migrate(point, url, back) is None:
             kills += 1
             if kills == KILLS:
                 break
         else:
             shutil.rmtree(back)
-    assert migrate(0, reached, back)
+    assert migrate(0, url, back)
     assert content(back) == content(home)
     assert tree(back).keys() == before.keys() and blobs.items() <= tree(back).items()
     assert os.listdir(scratch) == [], "no temporary file remains"

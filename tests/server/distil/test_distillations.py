@@ -96,20 +96,29 @@ def follow(daemon: Daemon, run: str) -> None:
 
 
 @pytest.mark.process
-def test_a_distillation_goes_on_after_a_kill_at_each_stage_is_promoted_and_rolled_back_on_drift(
-    home: Path,
+@pytest.mark.parametrize(
+    "stages",
+    [
+        pytest.param(STAGES[1:2], id="training"),
+        pytest.param(STAGES, id="each stage", marks=pytest.mark.slow),
+    ],
+)
+def test_a_distillation_goes_on_after_kills_is_promoted_and_rolled_back_on_drift(
+    home: Path, stages: tuple[str, ...]
 ) -> None:
-    with started(home, "killed") as daemon:
+    data = "-".join(stages)
+    (home / "large.yaml").write_text(script())
+    with started(home, data) as daemon:
         use(daemon)
         wish = {"onto": "small", "weight": 0.9, "sample": 1, "epochs": 20}
         run = str(api(daemon, "POST", "/api/distillations/desk", wish, 202)["run"])
-        until_stage(daemon, run, STAGES[0])
+        until_stage(daemon, run, stages[0])
         daemon.stop(signal.SIGKILL)
-    for stage in STAGES[1:]:
-        with started(home, "killed") as daemon:
+    for stage in stages[1:]:
+        with started(home, data) as daemon:
             until_stage(daemon, run, stage)
             daemon.stop(signal.SIGKILL)
-    with started(home, "killed") as daemon:
+    with started(home, data) as daemon:
         follow(daemon, run)
         found = api(daemon, "GET", "/api/distillations/desk")
         assert (found["status"], found["error"], found["stage"]) == ("completed", None, "canary")

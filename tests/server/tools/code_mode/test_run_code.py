@@ -174,9 +174,9 @@ async def test_hostile_code_ends_with_an_error_and_nothing_else(
 
     daemon.daemon.add(ScriptedServable(Card("again", "tool"), again))
     code, text = HOSTILE[name]
-    ends_by_time = text == "TimeoutError" or "output" in name
+    never_ends = name.startswith(("an endless loop", "endless output", "endless small output"))
     with monkeypatch.context() as patch:
-        patch.setattr(program, "COMPUTE_SECONDS", 0.5 if ends_by_time else 30.0)
+        patch.setattr(program, "COMPUTE_SECONDS", 0.3 if never_ends else 30.0)
         patch.setattr(program, "MAX_CALLS", 100)
         done = await daemon.run(code)
     assert text in done.text and len(done.text) <= 400_000
