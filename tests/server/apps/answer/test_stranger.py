@@ -14,6 +14,7 @@ BENCH = daemons.ROOT / "bench"
 FILES = BENCH / "stranger" / "files"
 
 
+@pytest.mark.slow
 def test_a_stranger_gets_an_answer_or_a_refusal(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     line = [sys.executable, str(BENCH / "stranger.py"), "--json", str(report)]
