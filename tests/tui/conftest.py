@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import textual.app
+import textual.pilot
 from tests import daemon as daemons
 from tests.daemon import Daemon
+from tests.tui.terminal import process_input
 
 CONFIGURATION = """
 models:
@@ -22,6 +25,15 @@ models:
         - {match: "mark", content: "[b]bold[/b] \\e[2Jand `code`"}
   - {name: vectors, source: "fake://", task: embedding, parameters: {dimensions: 64}, aliases: [default-embedding]}
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting() -> Iterator[None]:
+    """Let the pilots of Textual wait for the app's tasks, and not until the process uses no processor time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (textual.app, textual.pilot):
+            patch.setattr(module, "wait_for_idle", process_input)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,19 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from textual import events
 from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input, Static, TextArea
 
 from portico_tui.app import Portico
 from portico_tui.daemon import DaemonClient, Glance
+from portico_tui.screens.page import ListingScreen
 from portico_tui.widgets.dialogs import Confirm, Form
 from portico_tui.widgets.table import Table
+
+CHECK_INTERVAL_S = 0.01
+"""Seconds between two checks of a condition."""
+
+POLL_CHECKS = 30
+"""Checks of a condition between two polls of the daemon."""
+
+MAX_TURNS = 100_000
+"""Maximum number of turns of the event loop until an app has processed its input."""
+
+
+async def process_input(min_sleep: float = 0, max_sleep: float = 1) -> None:
+    """Run the event loop until all its tasks wait for a timer or for the daemon.
+
+    Replaces ``textual._wait.wait_for_idle``, which sleeps for 20 ms, or for up to a second while the process computes.
+    """
+    loop = asyncio.get_running_loop()
+    for _ in range(MAX_TURNS):
+        await asyncio.sleep(0)
+        if not loop._ready:  # type: ignore[attr-defined]  # asyncio has no public way to ask
+            return
+    raise TimeoutError("The app does not stop computing.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +55,40 @@ class Terminal:
         await self.pilot.press(*keys)
 
     async def type(self, text: str) -> None:
-        """Type into the focused widget, and press Enter."""
-        await self.pilot.press(*text, "enter")
+        """Paste into the focused widget, as one event instead of one for each character, and press Enter."""
+        self.app.post_message(events.Paste(text))
+        await self.pilot.press("enter")
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Run the app until the condition is true; raise `TimeoutError` if it never is."""
+        """Run the app until the condition is true; raise `TimeoutError` if it never is.
+
+        A list that is visible is polled more often than the app does by itself.
+        """
         async with asyncio.timeout(60):
-            while not condition():
-                await self.pilot.pause()
+            for check in itertools.count(1):
+                if condition():
+                    break
+                await asyncio.sleep(CHECK_INTERVAL_S)
+                if check % POLL_CHECKS == 0:
+                    self._poll()
         await self.pilot.pause()
 
+    def _poll(self) -> None:
+        """Poll the daemon now, unless the last poll of the list has not ended."""
+        self.app.action_reconnect()
+        screen = self.app.screen
+        if isinstance(screen, ListingScreen) and not self._is_loading:
+            screen.look()
+
+    @property
+    def _is_loading(self) -> bool:
+        """Whether a list waits for the daemon's answer."""
+        return any(worker.group == "look" and not worker.is_finished for worker in self.app.workers)
+
     async def open(self, key: str, screen: str) -> None:
-        """Go to a screen."""
+        """Go to a screen, and wait until the daemon has answered what it asks first."""
         await self.press(key)
-        await self.until(lambda: type(self.app.screen).__name__ == screen)
+        await self.until(lambda: type(self.app.screen).__name__ == screen and not self._is_loading)
 
     @property
     def glance(self) -> Glance:

@@ -16,15 +16,19 @@ from portico_tui.widgets.dialogs import Choose, Help
 MIN_BODY_LINES = 4
 """Lines of a list that are visible on the smallest terminal: its titles and three rows."""
 
+SHARES = [list(TITLES)[first::3] for first in range(3)]
+"""The screens in three tests: an app that opens all of them takes more than five seconds."""
+
 SCREENS = (("1", "Models"), ("2", "Documents"), ("3", "Chat"), ("4", "Approvals"), ("5", "Finetunes"))
 
 
-@pytest.mark.parametrize("size", [(80, 24), (130, 40)])
+@pytest.mark.parametrize("modes", SHARES, ids=lambda modes: modes[0])
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((130, 40), marks=pytest.mark.slow)])
 async def test_every_screen_is_reached_by_its_name_and_fits_the_window(
-    busy_daemon: Daemon, size: tuple[int, int]
+    busy_daemon: Daemon, size: tuple[int, int], modes: list[str]
 ) -> None:
     async with terminal(busy_daemon.url, size=size) as screen:
-        for mode, title in TITLES.items():
+        for mode, title in ((mode, TITLES[mode]) for mode in modes):
             await screen.press("ctrl+g")
             await screen.over(Choose)
             await screen.type(title)
@@ -46,11 +50,12 @@ async def test_every_screen_is_reached_by_its_name_and_fits_the_window(
             await screen.press("escape")
 
 
-async def test_no_screen_is_empty_before_the_daemon_has_answered() -> None:
+@pytest.mark.parametrize("modes", SHARES, ids=lambda modes: modes[0])
+async def test_no_screen_is_empty_before_the_daemon_has_answered(modes: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silence:
         address = f"http://127.0.0.1:{silence.getsockname()[1]}"
         async with terminal(address, ready=False) as screen:
-            for mode in TITLES:
+            for mode in modes:
                 await screen.go(mode)
                 part = {"chat": "#partner", "documents": "#no-stores"}.get(mode, "#empty")
                 assert screen.text(part) == "Loading …", mode
