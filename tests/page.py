@@ -275,7 +275,10 @@ async def opened(
             assert complaints == [], complaints
 
 
-@pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
+@pytest_asyncio.fixture(
+    loop_scope="module",
+    params=[WIDTHS[0], *(pytest.param(width, marks=pytest.mark.slow) for width in WIDTHS[1:])],
+)
 async def seen(opened: Seen, request: pytest.FixtureRequest) -> Seen:
-    """The page as on a fresh visit, in a wide and in a narrow window."""
+    """The page as on a fresh visit, in a wide window, and in the slow lane in a narrow window too."""
     return await opened.again(request.param)

@@ -16,7 +16,7 @@ import { rightOn } from "../src/documents/Rights";
 import { reviewTexts } from "../src/documents/reviewTexts";
 import { bytes, placeLabel } from "../src/format";
 import { roundUp } from "../src/parts/Chart";
-import { link, readRoute } from "../src/route";
+import { link, readRoute, route } from "../src/route";
 import { readFilter, writeFilter } from "../src/run/filters";
 import { BEGUN, boxStates, withStepEvent } from "../src/run/RunDiagram";
 import { en } from "../src/words/en";
@@ -52,6 +52,24 @@ test("an address is read as it was written", () => {
   });
   expect(readRoute("")).toEqual({ view: "chat", rest: [] });
   expect(readRoute("#/chat/%E0%A4%A")).toEqual({ view: "chat", rest: ["%E0%A4%A"] });
+});
+
+test.each([
+  ["documents", "library/documents"],
+  ["documents/handbook/rights", "library/documents/handbook/rights"],
+  ["build", "library"],
+  ["build/new", "library/new"],
+  ["build/apps/greeting", "library/apps/greeting"],
+  ["build/skills", "library/skills"],
+  ["build/evals", "run/evals"],
+  ["run/tools", "library/tools"],
+  ["run/tools/a%2Fb", "library/tools/a%2Fb"],
+  ["run/models", "run/models"],
+])("the address %s of an earlier page leads to %s", (old, current) => {
+  location.hash = `#/${old}`;
+  dispatchEvent(new HashChangeEvent("hashchange"));
+  expect(location.hash).toBe(`#/${current}`);
+  expect(route.value).toEqual(readRoute(`#/${current}`));
 });
 
 test("frames have an id and data; comments are none", () => {

@@ -331,10 +331,9 @@ async def test_settings_are_searched_their_scores_drawn_and_the_best_are_deploye
 @pytest.mark.parametrize(
     ("language", "words"),
     [
-        ("en", ["Compare runs", "turned right", "no change"]),
-        ("zh", ["比较运行", "由错变对", "无变化"]),
+        pytest.param("en", ["Compare runs", "turned right", "no change"], id="en"),
+        pytest.param("zh", ["比较运行", "由错变对", "无变化"], id="zh", marks=pytest.mark.slow),
     ],
-    ids=["en", "zh"],
 )
 async def test_two_runs_are_compared_and_their_items_opened(
     seen: Seen, language: str, words: list[str]

@@ -33,8 +33,8 @@ pytestmark = [
 ]
 
 ROWS = 10_000
-REAL_FILES = 600
-CONVERSATIONS = 1_000
+LONG_LANES = pytest.mark.parametrize("rows", [1_200, pytest.param(ROWS, marks=pytest.mark.slow)])
+"""Rows of a list that is scrolled to its end: more than the page loads at first."""
 DIAGRAM = """It goes so:
 
 ```mermaid
@@ -144,12 +144,13 @@ def row(number: int) -> str:
     return f"[...document.querySelectorAll('#filetable tbody tr')].at({number})"
 
 
-async def test_ten_thousand_files_are_scrolled_through_and_each_is_there_once(seen: Seen) -> None:
+@LONG_LANES
+async def test_a_long_list_of_files_is_scrolled_through_and_each_is_there_once(seen: Seen, rows: int) -> None:
     page = seen.page
-    await show(page, ROWS)
+    await show(page, rows)
     assert await page.run(f"{COUNT} < 1000")  # rows are loaded as the reader reaches them
-    await whole(page, ROWS)
-    await listed(page, [f"note {number}.md" for number in range(ROWS)])
+    await whole(page, rows)
+    await listed(page, [f"note {number}.md" for number in range(rows)])
     await by_frames(page, f"({FORWARD}, {is_seen(row(-1))})")
     # The columns of all blocks are below their headings, and the page is not wider than its window.
     edges = "[...%s.children].map((it) => Math.round(it.getBoundingClientRect().left))"
@@ -158,6 +159,7 @@ async def test_ten_thousand_files_are_scrolled_through_and_each_is_there_once(se
     assert await page.run("document.documentElement.scrollWidth") <= seen.width
 
 
+@pytest.mark.slow
 async def test_the_keys_the_browser_s_search_and_readers_find_rows_far_away(seen: Seen) -> None:
     page = seen.page
     await show(page, 3_000)
@@ -183,22 +185,23 @@ async def test_the_keys_the_browser_s_search_and_readers_find_rows_far_away(seen
     assert await page.run(f"{row(-1)}.getAttribute('aria-rowindex')") == "3001"
 
 
-async def test_a_filter_finds_what_was_not_loaded_yet(seen: Seen) -> None:
-    page = seen.page
-    await show(page, ROWS)
-    await page.type(FILTER, "note 77")
-    found = [f"note {number}.md" for number in range(ROWS) if str(number).startswith("77")]
+@LONG_LANES
+async def test_a_filter_finds_what_was_not_loaded_yet(seen: Seen, rows: int) -> None:
+    page, prefix = seen.page, str(rows * 77 // 100)[:2]
+    await show(page, rows)
+    await page.type(FILTER, f"note {prefix}")
+    found = [f"note {number}.md" for number in range(rows) if str(number).startswith(prefix)]
     await page.until(f"!document.querySelector('button.next') && {COUNT} === {len(found)}")
     await listed(page, found)
-    await page.type(FILTER, "42.md")
-    await listed(page, ["note 7742.md"])
+    await page.type(FILTER, found[-1].removeprefix(f"note {prefix}"))
+    await listed(page, found[-1:])
     assert await page.run(COUNT) == 1
     await page.run(
         f'document.querySelector("{FILTER}").value = "",'
         f'document.querySelector("{FILTER}").dispatchEvent(new Event("input", {{bubbles: true}}))'
     )
-    await page.until(f"{COUNT} === {ROWS}")
-    await listed(page, [f"note {number}.md" for number in range(ROWS)])
+    await page.until(f"{COUNT} === {rows}")
+    await listed(page, [f"note {number}.md" for number in range(rows)])
 
 
 async def test_a_deep_link_opens_a_file_that_was_not_loaded_yet(seen: Seen) -> None:
@@ -222,30 +225,32 @@ async def synced(seen: Seen, store: str) -> None:
         assert (await client.get(f"/api/runs/{begun}")).json()["status"] == "completed"
 
 
+@pytest.mark.slow
 async def test_the_files_of_a_large_store_come_page_by_page(seen: Seen) -> None:
-    folder = seen.folder / "many"
+    folder, real_files = seen.folder / "many", 600
     if not folder.exists():
         folder.mkdir()
-        for number in range(REAL_FILES):
+        for number in range(real_files):
             (folder / f"n{number:04}.txt").write_text(f"It is {number}.", encoding="utf-8")
         seen.post("/api/stores", {"name": "many", "folder": str(folder), "embedding_model": "vectors"})
         await synced(seen, "many")
     await visit(seen.page, "library", "documents", "many")
-    ready = f"'{REAL_FILES:,} of {REAL_FILES:,} files'"
+    ready = f"'{real_files:,} of {real_files:,} files'"
     await seen.page.until(f"document.querySelector('main').innerText.includes({ready})")
-    await whole(seen.page, REAL_FILES)
+    await whole(seen.page, real_files)
     files = await asyncio.to_thread(seen.get, "/api/stores/many/files")
     names = [each["filename"] for each in files.json()["data"]]
-    assert len(names) == REAL_FILES
+    assert len(names) == real_files
     await listed(seen.page, names)
 
 
-async def test_an_answer_of_a_megabyte_is_there_whole_and_drawn_where_one_looks(seen: Seen) -> None:
+@pytest.mark.parametrize("parts", [200, pytest.param(2_000, marks=pytest.mark.slow)])
+async def test_a_long_answer_is_there_whole_and_drawn_where_one_looks(seen: Seen, parts: int) -> None:
     page = seen.page
     words = " ".join(["Behind the pier the water falls until the night is over."] * 9)
-    sections = [f"## Tide {n}\n\nThe tide **turns** at {n}. {words}" for n in range(2_000)]
+    sections = [f"## Tide {n}\n\nThe tide **turns** at {n}. {words}" for n in range(parts)]
     answer = "\n\n".join(sections)
-    assert len(answer) > 1_000_000
+    assert len(answer) > 500 * parts
     made = await asyncio.to_thread(
         httpx.post, f"{seen.url}/api/sessions", json={"app": "house", "title": "Tides"}, timeout=30
     )
@@ -257,11 +262,12 @@ async def test_an_answer_of_a_megabyte_is_there_whole_and_drawn_where_one_looks(
     await asyncio.to_thread(seen.post, f"/api/sessions/{session}/messages", {"messages": said})
     await visit(page, "chat", session)
     block = "document.querySelectorAll('#talk .answer .group > div')"
-    await by_frames(page, f"{block}.length === 4000")
-    await page.run(f"{block}[3998].scrollIntoView()")
-    await by_frames(page, f"{block}[3998].querySelector('h2')?.innerText === 'Tide 1999'")
-    await page.run(f"{block}[2001].scrollIntoView()")
-    await by_frames(page, f"{block}[2001].querySelector('strong')?.innerText === 'turns'")
+    await by_frames(page, f"{block}.length === {2 * parts}")
+    last, middle = 2 * parts - 2, parts + 1
+    await page.run(f"{block}[{last}].scrollIntoView()")
+    await by_frames(page, f"{block}[{last}].querySelector('h2')?.innerText === 'Tide {parts - 1}'")
+    await page.run(f"{block}[{middle}].scrollIntoView()")
+    await by_frames(page, f"{block}[{middle}].querySelector('strong')?.innerText === 'turns'")
     assert await page.run("document.documentElement.scrollWidth") <= seen.width
     seen.delete(f"/api/sessions/{session}")
 
@@ -319,11 +325,13 @@ async def test_nothing_in_the_source_of_a_diagram_acts_or_reaches_elsewhere(seen
     assert await page.run("document.querySelectorAll('#talk svg.flowchart').length") == 1
 
 
-async def test_a_thousand_conversations_are_scrolled_through(seen: Seen) -> None:
+@pytest.mark.parametrize("conversations", [250, pytest.param(1_000, marks=pytest.mark.slow)])
+async def test_many_conversations_are_scrolled_through(seen: Seen, conversations: int) -> None:
     page = seen.page
     known = len((await asyncio.to_thread(seen.get, "/api/sessions?limit=1000")).json()["data"])
     async with httpx.AsyncClient(base_url=seen.url, timeout=60) as client:
-        for number in range(known, CONVERSATIONS):
+        conversations = max(known, conversations)
+        for number in range(known, conversations):
             made = await client.post("/api/sessions", json={"app": "house", "title": f"Talk {number}"})
             made.raise_for_status()
     await page.open("about:blank")
@@ -334,7 +342,7 @@ async def test_a_thousand_conversations_are_scrolled_through(seen: Seen) -> None
     if seen.width < 500:
         await page.run("document.querySelector('.top button').click()")
     forward = f"{place}.scrollTop = {place}.scrollHeight"
-    await by_frames(page, f"({forward}, {rows}.length === {CONVERSATIONS})")
+    await by_frames(page, f"({forward}, {rows}.length === {conversations})")
     listed = (await asyncio.to_thread(seen.get, "/api/sessions?limit=1000")).json()["data"]
     titles = await page.run(f"[...{rows}].map((it) => it.querySelector('.title').textContent)")
     assert titles == [each["title"] or each["name"] for each in listed]

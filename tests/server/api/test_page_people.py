@@ -293,7 +293,11 @@ async def test_a_citation_opens_the_recording_at_its_second(seen: Seen) -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "label"), [("en", "Save as an agent"), ("zh", "另存为智能体")], ids=["en", "zh"]
+    ("language", "label"),
+    [
+        pytest.param("en", "Save as an agent", id="en"),
+        pytest.param("zh", "另存为智能体", id="zh", marks=pytest.mark.slow),
+    ],
 )
 async def test_settings_are_saved_under_a_name_and_chosen_for_another_conversation(
     seen: Seen, language: str, label: str

@@ -55,7 +55,10 @@ async def press(page: Page, label: str, within: str) -> None:
     await page.press_enter()
 
 
-@pytest.mark.parametrize("words", [ENGLISH, CHINESE], ids=["en", "zh"])
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param(ENGLISH, id="en"), pytest.param(CHINESE, id="zh", marks=pytest.mark.slow)],
+)
 async def test_a_conversation_is_shared_by_a_link_until_the_link_is_removed(
     seen: Seen, words: Mapping[str, str]
 ) -> None:

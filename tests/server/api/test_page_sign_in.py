@@ -55,7 +55,7 @@ async def joined(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Join
                 assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("language", ["en", pytest.param("zh", marks=pytest.mark.slow)])
 async def test_somebody_signs_in_and_out_and_is_let_in_again(joined: Joined, language: str) -> None:
     signs_in, signs_out, no_role, let_in = WORDS[language]
     page = joined.page
