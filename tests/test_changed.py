@@ -59,7 +59,7 @@ EVERY = tuple(path for path in FILES if "/test_" in path)
         (None, ()),
     ],
 )
-def test_a_change_touches_what_imports_mirrors_or_names_it(
+def test_a_change_selects_the_tests_that_import_mirror_or_name_the_file(
     tmp_path: Path, change: str | None, touched: tuple[str, ...]
 ) -> None:
     def git(*arguments: str) -> None:

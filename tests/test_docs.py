@@ -185,7 +185,7 @@ ORIGINALS = {
 @pytest.mark.parametrize(
     "block", [b for b in BLOCKS if b.language in RUN and b.page not in ORIGINALS], ids=str
 )
-def test_a_block_runs(block: Block, request: pytest.FixtureRequest) -> None:
+def test_each_documented_code_block_runs(block: Block, request: pytest.FixtureRequest) -> None:
     if block.skip is not None:
         pytest.skip(block.skip)
     served = request.getfixturevalue("served")
@@ -219,7 +219,7 @@ def test_a_block_is_well_formed(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_block_names_a_language_that_is_dealt_with(page: Path) -> None:
+def test_every_documented_block_has_a_supported_language(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert len(re.findall(r"^ *```", text, re.MULTILINE)) == 2 * len(blocks(page))
     assert {block.language for block in blocks(page)} <= RUN | PARSED | FOR_PEOPLE
@@ -266,7 +266,7 @@ def rows(page: Path, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 
-def test_the_settings_are_documented_as_they_are() -> None:
+def test_the_documented_settings_table_matches_the_settings_class() -> None:
     expected = []
     for item in fields(Settings):
         default = "" if item.default is MISSING or item.default in ("", Path()) else str(item.default)

@@ -56,17 +56,17 @@ def test_every_name_of_the_sdk_needs_httpx_and_the_standard_library_alone() -> N
     assert brought - sys.stdlib_module_names == {"portico"}
 
 
-def test_the_sdk_by_itself_needs_no_extra() -> None:
+def test_the_sdk_clients_import_no_package_of_an_extra() -> None:
     loaded = packages(modules_after("import portico; portico.Client; portico.AsyncClient"))
     assert loaded.isdisjoint({"typer", "textual", "portico_server", "portico_tui"})
 
 
-def test_the_words_of_the_wire_are_the_standard_library_alone() -> None:
+def test_the_wire_module_imports_only_the_standard_library() -> None:
     brought = packages(modules_after("import portico.wire"))
     assert brought - {"portico", "__main__"} <= sys.stdlib_module_names | packages(modules_after("pass"))
 
 
-def test_a_process_that_reads_documents_starts_without_an_event_loop_and_prompts() -> None:
+def test_the_document_parser_worker_starts_without_asyncio_and_numpy() -> None:
     loaded = modules_after("import portico_server.knowledge.parse.worker")
     assert packages(loaded) & {"asyncio", "numpy", "rjieba"} == set()
     assert "portico_server.core.request" not in loaded
@@ -172,7 +172,7 @@ def commands(modules: set[str]) -> set[str]:
     return {name.removeprefix("portico.cli.") for name in modules if name.startswith("portico.cli.")} - always
 
 
-def test_version_needs_one_request_and_no_more() -> None:
+def test_the_version_command_imports_httpx_but_no_client() -> None:
     loaded = modules_after_command("version")
     assert "httpx" in loaded
     assert packages(loaded).isdisjoint({*HEAVY, *HEAVY_FOR_A_COMMAND, "rich"} - {"asyncio", "httpx"})

@@ -66,7 +66,7 @@ def test_a_lock_pins_every_direct_dependency_within_its_range(name: str) -> None
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_one_version_of_each_package_for_each_python(python: str) -> None:
+def test_a_lock_pins_at_most_one_version_of_a_package_per_python(python: str) -> None:
     environment = {"python_version": python, "python_full_version": f"{python}.1"}
     for lock in REQUIREMENTS.glob("*.lock"):
         for package, candidates in pins(lock).items():
@@ -75,21 +75,21 @@ def test_one_version_of_each_package_for_each_python(python: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["dev.lock", "build.lock"])
-def test_the_other_locks_hold_the_versions_of_the_first(name: str) -> None:
+def test_the_dev_and_build_locks_use_the_versions_of_the_run_lock(name: str) -> None:
     first, other = pins(REQUIREMENTS / "run.lock"), pins(REQUIREMENTS / name)
     for package in first.keys() & other.keys():
         assert [version(pin) for pin in other[package]] == [version(pin) for pin in first[package]]
     assert name != "dev.lock" or first.keys() <= other.keys()
 
 
-def test_what_builds_the_checkout_is_locked() -> None:
+def test_the_build_requirements_are_pinned_in_the_build_lock() -> None:
     locked = pins(REQUIREMENTS / "build.lock")
     for wanted in map(Requirement, PROJECT["build-system"]["requires"]):
         assert all(wanted.specifier.contains(version(pin)) for pin in locked[canonicalize_name(wanted.name)])
 
 
 @pytest.mark.parametrize("lock", sorted(REQUIREMENTS.glob("*.lock")), ids=lambda path: path.name)
-def test_every_pin_has_a_hash_and_no_place(lock: Path) -> None:
+def test_every_pin_has_a_hash_and_no_url_or_path(lock: Path) -> None:
     text = lock.read_text(encoding="utf-8")
     assert "://" not in text and not re.search(r"^-|\s/\w|file:", text, re.MULTILINE)
     blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE | re.IGNORECASE)[1:]
@@ -107,7 +107,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def test_the_wheel_holds_every_module_and_what_goes_with_it(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_contains_every_module_data_file_and_license(wheel: zipfile.ZipFile) -> None:
     held = set(wheel.namelist())
     for folder, package in (("client", "portico"), ("server", "portico_server"), ("tui", "portico_tui")):
         source = ROOT / folder

@@ -89,7 +89,7 @@ def test_a_verbose_install_shows_why_it_fails(checkout: Path, tmp_path: Path) ->
     assert shown.returncode == 1 and "No matching distribution found for" in shown.stderr
 
 
-def test_an_unknown_word_is_refused(checkout: Path, tmp_path: Path) -> None:
+def test_an_unknown_option_of_the_install_script_is_refused(checkout: Path, tmp_path: Path) -> None:
     done = install(checkout, only(tmp_path / "bin"), "--fast")
     assert (done.returncode, done.stdout) == (2, "")
     assert "not '--fast'" in done.stderr

@@ -14,7 +14,7 @@ from tests import daemon as daemons
 from tests import parity
 
 
-def test_every_route_has_a_verb_or_a_reason(tmp_path: Path) -> None:
+def test_every_route_has_an_sdk_call_or_a_documented_exemption(tmp_path: Path) -> None:
     file = tmp_path / "portico.yaml"
     file.write_text("models: [{name: echo, source: 'fake://'}]\nagents: [{name: clerk, model: echo}]\n")
     with (
@@ -39,7 +39,7 @@ def test_every_route_has_a_verb_or_a_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["CLI", "TUI"])
-def test_a_verb_is_there_or_the_table_says_why_not(place: str) -> None:
+def test_every_verb_exists_in_the_cli_and_tui_or_is_exempted(place: str) -> None:
     matrix = parity.matrix()
     explained = {verb for row in parity.exemptions() if place in row.missing for verb in row.verbs}
     missing = {verb.key for verb, places in matrix.items() if place not in places}

@@ -72,7 +72,7 @@ def test_every_page_is_there_and_a_recipe_shows_its_program(site: Path) -> None:
         assert 'class="nc">Coder' in recipe and 'id="porticoyaml"' in recipe
 
 
-def test_the_chinese_pages_stand_beside_each_other(site: Path) -> None:
+def test_the_chinese_pages_are_linked_in_the_navigation(site: Path) -> None:
     guide = (site / "docs" / "guide.zh.html").read_text(encoding="utf-8")
     assert '<a href="./tutorial.zh.html" class="md-nav__link">' in guide
 
@@ -89,7 +89,7 @@ def test_no_page_takes_anything_from_another_host(site: Path) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-async def test_it_is_searched_in_both_languages_and_is_dark_where_that_is_wanted(
+async def test_the_site_search_works_in_both_languages_and_dark_mode_follows_preference(
     address: str, tmp_path: Path
 ) -> None:
     async with browser(tmp_path) as page:

@@ -29,7 +29,7 @@ def run(script: str, *arguments: str, **variables: str) -> subprocess.CompletedP
     )
 
 
-def test_the_list_of_parts_names_every_pin_of_the_lock_with_the_hashes_of_its_files() -> None:
+def test_the_sbom_lists_every_pin_of_the_lock_with_its_hashes() -> None:
     done = run("sbom")
     assert done.returncode == 0
     listed: dict[str, Any] = json.loads(done.stdout)
@@ -77,7 +77,7 @@ def source() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("against", "code"), [("", 0), ("starlette", 1)])
-def test_what_is_known_against_a_pin_fails_the_audit(
+def test_a_known_vulnerability_of_a_pin_fails_the_audit(
     source: str, monkeypatch: pytest.MonkeyPatch, against: str, code: int
 ) -> None:
     monkeypatch.setattr(_Known, "against", against)
@@ -86,6 +86,6 @@ def test_what_is_known_against_a_pin_fails_the_audit(
     assert ("GHSA-0000" in done.stdout) == bool(code)
 
 
-def test_where_nobody_answers_the_audit_says_that_it_was_skipped() -> None:
+def test_the_audit_is_skipped_when_the_vulnerability_service_is_unreachable() -> None:
     done = run("audit", OSV_URL="http://127.0.0.1:9", NO_PROXY="127.0.0.1")
     assert (done.returncode, done.stdout.partition(":")[0]) == (0, "skipped")

@@ -159,7 +159,7 @@ async def test_an_agent_answers_and_a_conversation_is_loaded_again(daemon: Daemo
     assert said[0] == "Who is there?" and said[-1] == "And now?"
 
 
-async def test_the_agent_reads_what_the_editor_shows_and_nothing_outside_the_project(
+async def test_the_agent_reads_unsaved_editor_text_but_no_file_outside_the_project(
     daemon: Daemon, tmp_path: Path
 ) -> None:
     project = tmp_path / "project"
@@ -240,7 +240,9 @@ async def test_a_turn_is_cancelled_and_the_session_answers_again(daemon: Daemon,
         assert (await say(conn, session, "Hello?")).stop_reason == "end_turn"
 
 
-async def test_what_is_wrong_is_said_and_the_server_stays(daemon: Daemon, tmp_path: Path) -> None:
+async def test_invalid_requests_return_errors_and_the_server_continues(
+    daemon: Daemon, tmp_path: Path
+) -> None:
     async with editing(daemon, Editor()) as conn:
         with pytest.raises(RequestError) as missing:
             await say(conn, "ses_nowhere", "Hello")
@@ -297,9 +299,7 @@ async def test_a_server_of_the_editor_that_cannot_start_is_named(daemon: Daemon,
     ("agent", "said"),
     [("nobody", "is not an agent. Available agents: "), ("talker", "is not an agent. Available agents: ")],
 )
-def test_an_agent_that_is_not_there_ends_the_command_with_a_sentence(
-    daemon: Daemon, agent: str, said: str
-) -> None:
+def test_an_unknown_agent_ends_the_command_with_an_error(daemon: Daemon, agent: str, said: str) -> None:
     command = [*COMMAND, "--url", daemon.url, "agent-server", "--agent", agent]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, check=False

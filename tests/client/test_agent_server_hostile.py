@@ -131,7 +131,7 @@ def test_the_server_answers_after_any_message(
         (b'{"id": [1], "method": "session/list"}', -32600),
     ],
 )
-def test_a_line_that_is_no_message_gets_an_error(
+def test_an_invalid_message_line_gets_an_error_response(
     server: subprocess.Popen[bytes], session_id: str, line: bytes, code: int
 ) -> None:
     ask(server, f"before {line!r}", "session/list")

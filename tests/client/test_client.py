@@ -56,7 +56,9 @@ def test_an_answer_comes_in_pieces_with_its_passages_first(indexed: Client) -> N
     assert answer.run.startswith("run_")
 
 
-async def test_asyncio_answers_the_same(indexed: Client, aclient: AsyncClient) -> None:
+async def test_the_async_client_returns_the_same_answer_and_passages(
+    indexed: Client, aclient: AsyncClient
+) -> None:
     question = "雪莲花生长在哪里?"
     reply = await aclient.ask(question, "handbook").read()
     assert reply.passages[0].filename == "gaoshan.md"
@@ -84,7 +86,7 @@ def test_an_app_is_also_a_model_and_keeps_its_citations(indexed: Client) -> None
     assert reply.passages[0].filename == "bread.txt"
 
 
-def test_an_answer_that_is_left_is_cancelled(client: Client) -> None:
+def test_leaving_the_context_of_an_answer_cancels_it(client: Client) -> None:
     with client.ask("How hot is bread baked?") as answer:
         first = next(iter(answer))
     assert answer.text == first
@@ -149,7 +151,7 @@ def test_a_store_is_made_filled_listed_and_removed(client: Client, tmp_path: Pat
         client.stores.get("drinks")
 
 
-def test_pages_follow_one_another(client: Client) -> None:
+def test_the_next_page_starts_after_the_given_file_id(client: Client) -> None:
     made = [client.files.add(b"text", filename=f"{n}.txt").id for n in range(3)]
     first = client.files.list(limit=2)
     rest = client.files.list(limit=2, after=first.last_id)
@@ -220,7 +222,7 @@ def test_settings_and_usage_are_readable(client: Client) -> None:
         pass  # a call is counted after its answer
 
 
-def test_what_does_not_exist_is_a_typed_error(client: Client) -> None:
+def test_unknown_models_apps_and_runs_raise_not_found(client: Client) -> None:
     with pytest.raises(portico.NotFound):
         client.chat("hi", "nobody").read()
     with pytest.raises(portico.NotFound):

@@ -25,7 +25,7 @@ def rating(
     return Rating("conv_1:2", "conv_1", 2, "app", "model", value, correction, "", 0.0, messages, answer)
 
 
-def test_wanted_answers_are_learnt_once_and_earlier_ones_are_context() -> None:
+def test_good_answers_become_one_example_each_with_earlier_turns_as_context() -> None:
     talk = [user("a"), assistant("1"), user("b")]
     ratings = [
         rating([user("a")], "1"),
@@ -41,7 +41,7 @@ def test_wanted_answers_are_learnt_once_and_earlier_ones_are_context() -> None:
     )
 
 
-def test_wanted_answers_are_preferred_to_unwanted_ones_to_the_same_question() -> None:
+def test_good_and_bad_answers_to_one_question_become_preference_pairs() -> None:
     ratings = [
         rating([user("a")], "1"),
         rating([user("a")], "2", "bad"),
@@ -56,7 +56,7 @@ def test_wanted_answers_are_preferred_to_unwanted_ones_to_the_same_question() ->
     ]
 
 
-def test_what_is_not_text_is_left_out_and_counted() -> None:
+def test_ratings_with_non_text_content_are_skipped_and_counted() -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:"}}
     ratings = [rating([user([picture])], "1"), rating([user("a")], [picture]), rating([], "1")]
     found = collect_examples(ratings)
@@ -64,7 +64,7 @@ def test_what_is_not_text_is_left_out_and_counted() -> None:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])
-def test_a_question_of_the_evaluation_is_in_no_example_and_stays_there(share: float) -> None:
+def test_held_back_evaluation_questions_never_appear_in_training_examples(share: float) -> None:
     def ratings(count: int) -> list[Rating]:
         single = [rating([user(str(number))], "x") for number in range(count)]
         talks = [

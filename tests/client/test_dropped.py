@@ -53,7 +53,7 @@ def run(code: str, daemon: Daemon) -> list[str]:
     return done.stdout.split()
 
 
-def test_collecting_it_in_the_middle_of_another_call_does_not_hang(daemon: Daemon) -> None:
+def test_garbage_collecting_a_run_iterator_during_another_call_does_not_deadlock(daemon: Daemon) -> None:
     said = run(DROP, daemon)
     assert said[1] == "True"
     with Client(daemon.url) as client:
@@ -76,5 +76,5 @@ print(client.status().version)
 """
 
 
-def test_leaving_the_loop_leaves_the_client_and_the_program_as_they_were(daemon: Daemon) -> None:
+def test_breaking_out_of_event_iteration_keeps_the_client_usable(daemon: Daemon) -> None:
     assert len(run(LEAVE, daemon)) == 1

@@ -10,7 +10,7 @@ import pytest
 import portico
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_is_exported() -> None:
     for name in portico.__all__:
         assert getattr(portico, name) is not None
     assert set(portico.__all__) <= set(dir(portico))

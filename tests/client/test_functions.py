@@ -45,7 +45,7 @@ def paint(
     return {"colour": colour, "points": points, "times": times, "note": note}
 
 
-def test_the_schema_is_that_of_the_signature() -> None:
+def test_the_input_schema_is_derived_from_the_signature() -> None:
     function = Function.of(paint)
     assert (function.name, function.description) == ("paint", "Paint points in a colour.")
     schema = function.input_schema
@@ -67,7 +67,7 @@ def test_the_schema_is_that_of_the_signature() -> None:
     assert properties["note"]["default"] is None
 
 
-def test_arguments_become_what_the_signature_names() -> None:
+def test_arguments_are_converted_to_the_annotated_types() -> None:
     function = Function.of(paint)
     bound = function.bind({"colour": "blue", "points": [{"x": 1, "tags": ["a"]}]})
     assert bound == {"colour": Colour.BLUE, "points": [Point(1, 0.0, ["a"])]}
@@ -92,7 +92,7 @@ def test_arguments_become_what_the_signature_names() -> None:
         (object, {}),
     ],
 )
-def test_types_and_their_schemas(kind: Any, schema: dict[str, Any]) -> None:
+def test_each_python_type_maps_to_its_json_schema(kind: Any, schema: dict[str, Any]) -> None:
     assert schema_of(kind) == schema
 
 
@@ -103,7 +103,7 @@ def test_types_and_their_schemas(kind: Any, schema: dict[str, Any]) -> None:
         (Function.of(lambda: None).call, {}, {}),
     ],
 )
-def test_functions_without_arguments(
+def test_functions_without_parameters_bind_no_arguments(
     call: Callable[..., Any], given: dict[str, Any], bound: dict[str, Any]
 ) -> None:
     assert Function.of(call).bind(given) == bound
@@ -119,7 +119,7 @@ def test_a_union_takes_the_member_that_fits() -> None:
     assert function.bind({"value": True}) == {"value": True}
 
 
-def test_an_argument_that_cannot_be_named_is_refused() -> None:
+def test_a_function_with_variadic_positional_parameters_is_refused() -> None:
     def many(*values: int) -> int:
         return sum(values)
 

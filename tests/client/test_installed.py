@@ -50,13 +50,13 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
     return be
 
 
-def test_in_a_checkout_its_own_script_does_it(installed: Installed) -> None:
+def test_a_source_checkout_suggests_its_install_script(installed: Installed) -> None:
     installed({"url": ROOT.as_uri(), "dir_info": {"editable": True}})
     assert how_to_add("server") == how_to_add("tui") == f"{ROOT}/scripts/install"
     assert how_to_add("sql") == f"{PIP} 'asyncpg<1,>=0.30' 'duckdb<3,>=1.3'"
 
 
-def test_a_wheel_that_is_still_there_is_named_with_the_extra(installed: Installed, tmp_path: Path) -> None:
+def test_an_existing_wheel_is_suggested_with_the_extra(installed: Installed, tmp_path: Path) -> None:
     wheel = tmp_path / "portico-0.1.0-py3-none-any.whl"
     wheel.write_bytes(b"")
     installed({"url": wheel.as_uri(), "archive_info": {}})
@@ -65,13 +65,13 @@ def test_a_wheel_that_is_still_there_is_named_with_the_extra(installed: Installe
     assert how_to_add("sql") == f"{PIP} 'asyncpg<1,>=0.30' 'duckdb<3,>=1.3'"
 
 
-def test_elsewhere_the_packages_themselves_are_named(installed: Installed) -> None:
+def test_other_installations_suggest_installing_the_packages_directly(installed: Installed) -> None:
     installed()
     assert how_to_add("tui") == f"{PIP} 'rich>=14' 'textual<9,>=8'"
     assert how_to_add("hnsw") == f"{PIP} 'hnswlib<0.9,>=0.8'"
 
 
-def test_in_the_image_an_image_of_ones_own_is_the_way(installed: Installed, tmp_path: Path) -> None:
+def test_the_container_image_suggests_building_a_derived_image(installed: Installed, tmp_path: Path) -> None:
     installed({"url": "file:///src", "dir_info": {}})
     (tmp_path / _installed.IMAGE_MARK).touch()
     assert how_to_add("sql") == (
@@ -81,7 +81,7 @@ def test_in_the_image_an_image_of_ones_own_is_the_way(installed: Installed, tmp_
     assert f"touch /opt/portico/{_installed.IMAGE_MARK}" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
-def test_nobody_is_sent_to_an_index_that_has_no_portico() -> None:
+def test_no_text_suggests_installing_portico_from_a_package_index() -> None:
     """No advice points to an index without Portico.
 
     All code that gives advice calls `how_to_add`; a hard-coded command would be wrong in some installation.

@@ -118,7 +118,7 @@ LAZYLLM: list[tuple[Callable[[], Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("call", "given", "ours"), LAGENT + LAZYLLM)
-def test_the_words_of_other_frameworks_are_answered_with_ours(
+def test_keywords_of_other_frameworks_are_refused_with_the_portico_keyword(
     call: Callable[[], Any], given: str, ours: str
 ) -> None:
     with pytest.raises(portico.InvalidRequest, match=f"'{given}'") as caught:
@@ -137,17 +137,17 @@ def test_a_program_with_a_forward_refuses_options_instead_of_losing_them() -> No
             Echo()("hi", **given)  # type: ignore[arg-type]
 
 
-def test_what_only_some_models_know_is_said_to_be_so() -> None:
+def test_model_specific_options_are_passed_in_extra_body() -> None:
     step = flow.llm("default", temperature=0, extra_body={"top_k": 1})
     assert step.fields["options"] == {"temperature": 0, "extra_body": {"top_k": 1}}
 
 
-def test_the_options_are_those_that_the_daemon_declares() -> None:
+def test_the_chat_options_match_the_fields_declared_by_the_daemon() -> None:
     from portico_server.api.openai.bodies import CHAT
 
     declared = {*CHAT.required, *CHAT.optional}
     assert declared - CHAT_OPTIONS == {"model", "messages", "stream", "stream_options"}
 
 
-def test_a_name_that_is_near_none_has_no_hint() -> None:
+def test_a_name_without_a_similar_match_gets_no_suggestion() -> None:
     assert nearest("zzzzzz", ["model"]) == ""

@@ -80,7 +80,7 @@ def test_a_search_of_several_stores_is_one_call_with_its_options(
     )
 
 
-def test_a_question_follows_what_was_said_before(client: Client, sent: list[httpx.Request]) -> None:
+def test_a_question_is_sent_after_the_given_history(client: Client, sent: list[httpx.Request]) -> None:
     history = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     client.ask("c", "docs", history=history, temperature=0).read()
     assert [message["content"] for message in _json(sent[-1])["messages"]] == ["a", "b", "c"]
@@ -95,7 +95,7 @@ def test_options_of_a_chat_are_passed_on_and_usage_is_asked_for(
     assert _json(sent[-1])["stream_options"] == {"include_usage": True}
 
 
-def test_a_chat_that_shall_not_stream_is_told_how(client: Client) -> None:
+def test_chat_with_stream_false_is_refused_with_a_hint_to_call_read(client: Client) -> None:
     with pytest.raises(InvalidRequest, match="call read"):
         client.chat("hi", stream=False).read()  # type: ignore[call-arg]
 

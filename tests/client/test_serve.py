@@ -125,7 +125,7 @@ def test_many_calls_are_shared_by_many_workers(daemon: Daemon) -> None:
         assert client.tools.call("who", {"n": 3}).text == "9"  # one server remains
 
 
-def test_a_call_is_executed_once_at_a_time_and_the_next_waits(daemon: Daemon) -> None:
+def test_with_concurrency_one_calls_are_executed_one_at_a_time(daemon: Daemon) -> None:
     inside = threading.Semaphore(1)
 
     def alone() -> bool:
@@ -185,7 +185,7 @@ def test_a_lease_that_runs_out_gives_the_call_to_another_worker(daemon: Daemon) 
             http.delete(f"/api/workers/{worker}")
 
 
-def test_a_function_that_asks_first_is_executed_when_it_may(daemon: Daemon) -> None:
+def test_a_served_function_that_needs_approval_runs_only_after_approval(daemon: Daemon) -> None:
     done: list[str] = []
 
     def wipe(path: str) -> str:
@@ -215,7 +215,7 @@ def test_a_server_says_when_its_functions_are_tools(daemon: Daemon) -> None:
         assert not server.is_alive()
 
 
-async def test_asyncio_serves_the_same(daemon: Daemon) -> None:
+async def test_the_async_client_serves_functions_as_tools(daemon: Daemon) -> None:
     async def double(n: int) -> int:
         return 2 * n
 
@@ -248,7 +248,7 @@ async def test_a_server_that_is_cancelled_takes_its_tools_along(daemon: Daemon) 
 
 
 @pytest.mark.process
-def test_a_worker_comes_back_to_a_daemon_that_was_started_again(tmp_path: Path) -> None:
+def test_a_worker_reconnects_to_a_restarted_daemon(tmp_path: Path) -> None:
     with running(tmp_path / "home") as first:
         desk = Desk(first, area)
         desk.thread.start()
@@ -341,7 +341,7 @@ def test_ctrl_c_before_a_claimed_call_begins_finishes_the_call(daemon: Daemon, t
     assert (process.returncode, errors) == (130, "")
 
 
-def test_ctrl_c_finishes_what_has_begun(daemon: Daemon, tmp_path: Path) -> None:
+def test_ctrl_c_completes_the_running_call_before_exit(daemon: Daemon, tmp_path: Path) -> None:
     process = serving_slowly(daemon, tmp_path)
     assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline() == "Serving slow until Ctrl-C. Try: portico tools show slow\n"

@@ -173,7 +173,7 @@ def refused(capsys: pytest.CaptureFixture[str], words: str) -> None:
     assert words in said and "\x1b" not in said, said
 
 
-def test_a_stranger_that_behaves_signs_somebody_in(stranger: Stranger, user: Path) -> None:
+def test_sign_in_and_sign_out_succeed_with_a_conforming_issuer(stranger: Stranger, user: Path) -> None:
     assert run(["login"]) == 0 and run(["whoami"]) == 0 and run(["logout"]) == 0
     assert stranger.count("/revoke") == 1
 
@@ -194,7 +194,7 @@ def test_a_stranger_that_behaves_signs_somebody_in(stranger: Stranger, user: Pat
         ({"terminal": "yes"}, "oidc_cli_client_id"),
     ],
 )
-def test_a_daemon_that_names_no_usable_issuer_signs_nobody_in(
+def test_invalid_sign_in_metadata_of_a_daemon_is_refused(
     stranger: Stranger, capsys: pytest.CaptureFixture[str], offer: dict[str, Any], words: str
 ) -> None:
     given = {"issuer": stranger.url, "client_id": CLIENT, "terminal": True, "scope": "openid", **offer}
@@ -215,7 +215,7 @@ def test_an_answer_that_is_not_an_object_is_an_error_in_plain_words(
 
 
 @pytest.mark.parametrize("path", [METADATA, DISCOVERY, "/device", "/token"])
-def test_no_redirect_is_followed_and_no_answer_read_without_an_end(
+def test_redirects_are_not_followed_and_responses_are_limited_in_size_and_time(
     stranger: Stranger,
     strangers: Callable[[], Stranger],
     capsys: pytest.CaptureFixture[str],
@@ -256,7 +256,7 @@ def test_no_redirect_is_followed_and_no_answer_read_without_an_end(
         {"device_code": 7},
     ],
 )
-def test_what_would_be_shown_or_opened_is_looked_at_first(
+def test_an_unsafe_device_code_response_is_refused_before_display(
     stranger: Stranger, capsys: pytest.CaptureFixture[str], changes: dict[str, Any]
 ) -> None:
     stranger.says("/device", stranger.device(**changes))
@@ -278,7 +278,7 @@ def test_what_would_be_shown_or_opened_is_looked_at_first(
         {"exp": 10**30},
     ],
 )
-def test_a_token_of_another_sign_in_is_neither_kept_nor_sent(
+def test_a_token_with_wrong_claims_is_neither_stored_nor_sent(
     stranger: Stranger, user: Path, capsys: pytest.CaptureFixture[str], claims: dict[str, Any]
 ) -> None:
     stranger.says("/token", stranger.tokens(**claims))
@@ -324,7 +324,7 @@ async def test_a_token_goes_to_its_own_daemon_alone(
 
 
 @pytest.mark.asyncio
-async def test_a_daemon_that_refuses_everything_has_one_renewal_and_one_repetition(
+async def test_a_persistent_401_causes_one_token_renewal_and_one_retry(
     stranger: Stranger, user: Path
 ) -> None:
     keep(stranger, user, given_at=time.time() - 3_600)
@@ -352,7 +352,7 @@ def test_somebody_else_s_token_ends_a_sign_in(stranger: Stranger, user: Path) ->
     assert json.loads(user.read_text()) == {"sign_ins": {}}
 
 
-def test_an_issuer_that_became_another_one_gets_no_refresh_token(stranger: Stranger, user: Path) -> None:
+def test_a_changed_issuer_receives_no_refresh_token(stranger: Stranger, user: Path) -> None:
     keep(stranger, user, expires_at=time.time() - 1, given_at=time.time() - 3_600)
     stranger.says(DISCOVERY, {"issuer": "https://other.example", "token_endpoint": f"{stranger.url}/token"})
     stranger.says("/api/whoami", {"error": {"message": "no"}}, 401)
@@ -364,7 +364,7 @@ def test_an_issuer_that_became_another_one_gets_no_refresh_token(stranger: Stran
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"sign_ins": {"a": 1}}', '{"sign_ins": {"a": {"x": 1}}}', "[" * 10**5]
 )
-def test_a_file_that_holds_something_else_is_said_to(stranger: Stranger, user: Path, content: str) -> None:
+def test_an_invalid_sign_in_file_is_reported(stranger: Stranger, user: Path, content: str) -> None:
     keep(stranger, user)
     user.write_text(content)
     stranger.says("/api/whoami", {"error": {"message": "no"}}, 401)
@@ -375,7 +375,7 @@ def test_a_file_that_holds_something_else_is_said_to(stranger: Stranger, user: P
         client.whoami()
 
 
-def test_what_is_not_a_file_of_this_user_alone_is_not_read(stranger: Stranger, user: Path) -> None:
+def test_a_sign_in_file_that_is_not_private_to_the_user_is_refused(stranger: Stranger, user: Path) -> None:
     stranger.says("/api/whoami", {"error": {"message": "no"}}, 401)
     user.parent.mkdir()
     os.mkfifo(user, 0o600)
@@ -393,7 +393,7 @@ def test_what_is_not_a_file_of_this_user_alone_is_not_read(stranger: Stranger, u
     assert run(["logout"]) == 1 and "sign_ins" in user.read_text()
 
 
-def test_a_device_asks_more_slowly_when_it_is_told_to() -> None:
+def test_device_polling_slows_down_on_slow_down_or_lost_responses() -> None:
     assert _issuer.next_interval(5.0, "authorization_pending") == 5.0
     assert _issuer.next_interval(5.0, "slow_down") == 10.0
     assert _issuer.next_interval(5.0, None, is_lost=True) == 10.0

@@ -78,7 +78,7 @@ async def test_an_error_is_typed_and_keeps_the_daemons_words(
 
 @both
 @pytest.mark.parametrize("body", ["<html>", "[]", '{"detail": "Not Found"}'])
-async def test_another_server_is_recognised(ask: Any, body: str) -> None:
+async def test_a_response_of_another_server_raises_not_portico(ask: Any, body: str) -> None:
     with pytest.raises(portico.NotPortico, match="Is a Portico daemon running at this URL"):
         await ask(lambda _request: httpx.Response(404, text=body), "status")
     with pytest.raises(portico.NotPortico):
@@ -86,7 +86,7 @@ async def test_another_server_is_recognised(ask: Any, body: str) -> None:
 
 
 @both
-async def test_nobody_at_the_url_is_one_sentence_that_says_what_to_do(ask: Any) -> None:
+async def test_a_refused_connection_raises_an_error_that_names_the_url(ask: Any) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused", request=request)
 
@@ -94,7 +94,7 @@ async def test_nobody_at_the_url_is_one_sentence_that_says_what_to_do(ask: Any) 
         await ask(refuse, "status")
 
 
-def test_on_this_machine_the_sentence_names_the_command() -> None:
+def test_a_refused_local_connection_suggests_the_up_command() -> None:
     # Port 9 is the discard service, and nothing listens on it here.
     with (
         Client("http://127.0.0.1:9") as client,
@@ -227,7 +227,7 @@ async def test_a_run_is_followed_through_a_lost_connection() -> None:
     assert asked == ["0", "1"] * 2
 
 
-def test_what_json_cannot_say_is_refused_before_it_is_sent() -> None:
+def test_non_json_arguments_are_refused_before_the_request() -> None:
     transport = httpx.MockTransport(lambda _request: pytest.fail("was sent"))
     with Client("http://test", transport=transport) as client:
         with pytest.raises(portico.InvalidRequest, match="cannot be written as JSON"):
@@ -264,12 +264,12 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("url", ["ftp://host", "http://", "http://host:port", "http://a b"])
-def test_a_url_that_is_none_is_refused_in_words(url: str) -> None:
+def test_an_invalid_url_is_refused_with_a_reason(url: str) -> None:
     with pytest.raises(portico.InvalidRequest, match=r"is not (a|the) URL"):
         Address.of(url)
 
 
-def test_an_error_without_a_status_is_told_apart_by_its_code() -> None:
+def test_an_error_without_a_status_is_typed_by_its_code() -> None:
     assert isinstance(from_body(ErrorBody("x", "server_error", "cancelled")), portico.Cancelled)
     assert isinstance(from_body(ErrorBody("x", "invalid_request_error", "odd")), portico.InvalidRequest)
     assert type(from_body(ErrorBody("x", "odd"))) is portico.ServerFailed

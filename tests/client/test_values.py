@@ -36,7 +36,7 @@ def _store(**fields: Any) -> Any:
     return _read({**STORE, **fields}, lambda client: client.stores.get("docs"))
 
 
-def test_fields_that_this_version_does_not_know_are_left_out() -> None:
+def test_unknown_response_fields_are_ignored() -> None:
     assert _store(colour="blue", file_counts={"total": 2, "lost": 1}).file_counts == FileCounts(0, 0, 0, 0, 2)
 
 
@@ -48,7 +48,7 @@ def test_a_null_is_the_default() -> None:
     ("source", "read"),
     [("s3://b", "s3://b"), (["https://a", "https://b"], ("https://a", "https://b")), (None, None)],
 )
-def test_what_may_be_one_or_several_is_read_as_it_came(source: Any, read: Any) -> None:
+def test_a_field_with_one_or_several_values_keeps_its_form(source: Any, read: Any) -> None:
     assert _store(source=source).source == read
 
 
@@ -106,7 +106,7 @@ def test_lists_within_lists_and_objects_within_objects_are_values() -> None:
     assert found.trace == (TraceStage("lexical", 1.5, ((3, 0.5),)),)
 
 
-def test_a_value_may_stand_elsewhere_in_the_answer() -> None:
+def test_values_are_read_from_nested_places_of_the_response() -> None:
     answer = {
         "id": "batch_1",
         "endpoint": "/v1/embeddings",

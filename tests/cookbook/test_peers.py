@@ -76,7 +76,7 @@ def test_our_program_has_the_right_result(name: str, served: Daemon, tmp_path: P
     assert catalogue.effects_in(tmp_path) == task.effects
 
 
-def test_a_wrong_key_and_a_request_that_lacks_something_are_not_answered(model: str) -> None:
+def test_the_stand_in_model_refuses_a_wrong_key_and_cannot_answer_incomplete_requests(model: str) -> None:
     body = b'{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "What is my name?"}]}'
     for key in ("wrong", "right"):
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
@@ -105,7 +105,7 @@ def test_requirements_of_peers_are_pinned() -> None:
         assert all(re.fullmatch(r"[\w.\[\]-]+==[\w.+!]+", line) for line in lines if not line.startswith("#"))
 
 
-def test_lines_and_concepts_are_those_of_the_framework() -> None:
+def test_line_and_concept_counts_include_only_framework_usage() -> None:
     source = '''"""A program."""
 
 import json

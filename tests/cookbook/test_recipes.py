@@ -91,7 +91,7 @@ def test_an_unknown_recipe_is_refused_with_a_suggestion(capsys: pytest.CaptureFi
     assert "Did you mean 'chat-over-a-folder'" in capsys.readouterr().err
 
 
-def test_a_folder_that_holds_something_is_left_as_it_is(
+def test_starting_a_recipe_in_a_non_empty_folder_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")

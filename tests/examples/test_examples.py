@@ -48,12 +48,12 @@ def said(client: Client, app: str, text: str) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_of_it_stays_with_the_client(name: str) -> None:
+def test_each_example_runs_without_client_side_functions(name: str) -> None:
     assert flow(example(name)).functions == {}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_file_can_be_checked_and_is_what_the_page_shows(name: str, client: Client) -> None:
+def test_each_example_passes_the_check_and_equals_the_code_on_the_page(name: str, client: Client) -> None:
     assert client.check(flow(example(name), name=name)).error is None
     source = (FOLDER / f"{name}.py").read_text(encoding="utf-8").strip()
     assert source in (ROOT / "docs" / "examples.md").read_text(encoding="utf-8")
@@ -101,7 +101,7 @@ class TestRag:
 
 
 class TestStory:
-    def test_in_one_run(self, client: Client) -> None:
+    def test_the_story_is_written_in_one_run(self, client: Client) -> None:
         assert client.run(example("story"), "A handbook of bread") == BOOK
 
     def test_from_yaml(self, client: Client) -> None:
@@ -146,7 +146,7 @@ class TestRobot:
             ("图里有什么?", "[what is in the picture]"),
         ],
     )
-    def test_does_what_is_wanted(self, client: Client, wish: str, answer: str) -> None:
+    def test_each_wish_is_routed_to_the_matching_model(self, client: Client, wish: str, answer: str) -> None:
         assert said(client, "robot", wish) == answer
 
     def test_speaks_and_makes_music(self, client: Client) -> None:
@@ -166,14 +166,14 @@ class TestRobot:
             reply = client.chat([{"role": "user", "content": content}], model="robot").read()
             assert reply.text == "你好 世界"
 
-    def test_from_python(self, client: Client) -> None:
+    def test_the_robot_draws_a_picture_from_python_and_from_yaml(self, client: Client) -> None:
         assert b"a dog" in drawn(client, client.run(example("robot"), "画一只狗"))
         assert b"a cat" in drawn(client, said(client, "robot", "画一只猫"))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_with_the_embedded_model(tmp_path: Path) -> None:
+def test_the_examples_run_with_the_embedded_model(tmp_path: Path) -> None:
     """The model of 135 million parameters serves the steps; its wording is not checked."""
     text = (ROOT / "configs" / "painter.yaml").read_text(encoding="utf-8")
     short = text.replace("aliases: [default]}", "aliases: [default], defaults: {max_tokens: 24}}")

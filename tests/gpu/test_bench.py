@@ -22,7 +22,7 @@ SIZES = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_further_call_continues_with_what_is_missing(tmp_path: Path) -> None:
+def test_a_repeated_benchmark_run_measures_only_the_missing_parts(tmp_path: Path) -> None:
     variables = {
         "PORTICO_TEST_VLLM": interpreter(tmp_path),
         "PORTICO_TEST_GPU_MODEL": model(tmp_path, **SIZES),
@@ -53,7 +53,7 @@ def test_a_further_call_continues_with_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_part_that_fails_is_named_and_keeps_no_other_from_its_turn(tmp_path: Path) -> None:
+def test_a_failing_benchmark_part_is_reported_and_the_others_run(tmp_path: Path) -> None:
     nothing = tmp_path / "python"
     nothing.write_text("#!/bin/sh\nexit 1\n")
     nothing.chmod(0o755)

@@ -42,7 +42,7 @@ async def add(
 
 
 @pytest.mark.parametrize("engine", ["vllm", "lmdeploy", "transformers"])
-async def test_a_chat_on_the_gpu(tmp_path: Path, engine: str) -> None:
+async def test_chat_tools_and_streaming_work_on_the_gpu(tmp_path: Path, engine: str) -> None:
     python(engine)
     async with model_fixture(tmp_path, load_timeout=600.0) as daemon:
         await add(daemon, "m", model(), engine, context_length=512)
@@ -88,7 +88,7 @@ async def test_the_gpu_computes_what_the_processor_does(tmp_path: Path) -> None:
         assert there == pytest.approx(here, abs=0.05)
 
 
-async def test_adapters_on_the_gpu(tmp_path: Path) -> None:
+async def test_an_adapter_changes_the_answers_on_the_gpu(tmp_path: Path) -> None:
     made = environment.models()
     async with model_fixture(tmp_path, load_timeout=600.0) as daemon:
         await add(daemon, "m", made / "chat", context_length=512, dtype="float32")

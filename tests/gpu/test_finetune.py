@@ -42,7 +42,9 @@ def base() -> BaseModel:
     ],
     ids=lambda settings: f"{settings['kind']}-{settings['precision']}",
 )
-async def test_every_kind_learns(tmp_path: Path, base: BaseModel, settings: dict[str, Any]) -> None:
+async def test_every_kind_of_training_reduces_the_loss(
+    tmp_path: Path, base: BaseModel, settings: dict[str, Any]
+) -> None:
     if settings["kind"] == "qlora" and not _has("bitsandbytes"):
         pytest.skip("PORTICO_TEST_FINETUNE has no bitsandbytes")
     if settings["precision"] == "float16" and DEVICE == "cpu":
@@ -60,7 +62,9 @@ async def test_every_kind_learns(tmp_path: Path, base: BaseModel, settings: dict
 
 
 @pytest.mark.parametrize("engine", ["vllm", "transformers"])
-async def test_the_adapter_answers(tmp_path: Path, base: BaseModel, engine: str) -> None:
+async def test_a_trained_adapter_answers_differently_from_its_base(
+    tmp_path: Path, base: BaseModel, engine: str
+) -> None:
     own: dict[str, Any] = {"python": python(engine), "context_length": 512}
     own |= {"memory_share": 0.3, "adapter_rank": 8} if engine == "vllm" else {"device": DEVICE}
     settings = {

@@ -87,7 +87,9 @@ def ended_naps(served: Daemon, count: int) -> list[str]:
 @pytest.mark.conformance("MCP", "Tools, resources and changes", "@modelcontextprotocol/sdk")
 @pytest.mark.slow
 @pytest.mark.parametrize(("way", "naps"), [("sdk", 1), ("legacy", 2), ("modern", 3)])
-def test_the_typescript_sdk(served: Daemon, folder: Path, packages: Path, way: str, naps: int) -> None:
+def test_the_typescript_sdk_uses_tools_resources_prompts_and_sampling(
+    served: Daemon, folder: Path, packages: Path, way: str, naps: int
+) -> None:
     script = Path(__file__).with_name("typescript.mjs")
     command = [
         "node",
@@ -139,7 +141,7 @@ async def lent(context: Any, params: CreateMessageRequestParams) -> CreateMessag
 
 @pytest.mark.conformance("MCP", "Sampling", "mcp")
 @pytest.mark.parametrize("way", ["legacy", "auto", "bridge"])
-async def test_the_python_sdk_lends_its_model(served: Daemon, way: str) -> None:
+async def test_the_python_sdk_answers_sampling_requests_with_its_model(served: Daemon, way: str) -> None:
     program = "import sys; from portico.cli import main; sys.exit(main())"
     bridge = StdioServerParameters(command=sys.executable, args=["-c", program, "--url", served.url, "mcp"])
     server = bridge if way == "bridge" else f"{served.url}/mcp"
@@ -198,7 +200,7 @@ async def test_the_python_sdk_cancels(served: Daemon, mode: str) -> None:
 
 
 @pytest.mark.slow
-async def test_a_hundred_clients_at_once(served: Daemon) -> None:
+async def test_a_hundred_parallel_clients_are_all_answered(served: Daemon) -> None:
     async def one(number: int) -> int:
         async with Client(f"{served.url}/mcp", mode="legacy" if number % 2 else "auto") as client:
             assert (await client.list_tools()).tools

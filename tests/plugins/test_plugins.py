@@ -99,7 +99,7 @@ models:
         yield connected
 
 
-def test_all_are_listed_with_their_distribution_and_what_is_wrong(client: httpx.Client) -> None:
+def test_all_plugins_are_listed_with_distribution_and_failure_reason(client: httpx.Client) -> None:
     found = client.get("/api/plugins").json()["data"]
     with Client(str(client.base_url)) as sdk:
         assert [asdict(plugin) for plugin in sdk.plugins.list()] == found
@@ -130,7 +130,7 @@ def test_all_are_listed_with_their_distribution_and_what_is_wrong(client: httpx.
     assert all(reason in failed[key] for key, reason in expected.items()), failed
 
 
-def test_the_command_prints_them(client: httpx.Client) -> None:
+def test_the_plugins_list_command_prints_every_plugin(client: httpx.Client) -> None:
     line = [*COMMAND, "--url", str(client.base_url), "plugins", "list"]
     shown = subprocess.run(line, capture_output=True, text=True, timeout=60)
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -141,7 +141,7 @@ def test_the_command_prints_them(client: httpx.Client) -> None:
     assert json.loads(written.stdout) == client.get("/api/plugins").json()
 
 
-def test_those_that_fail_are_problems_of_the_daemon(client: httpx.Client) -> None:
+def test_plugins_that_fail_to_load_are_reported_as_daemon_problems(client: httpx.Client) -> None:
     problems = client.get("/api/status").json()["problems"]
     lines = {problem["name"]: f"{problem['place']}: {problem['reason']}" for problem in problems}
     assert lines["older"].startswith(
@@ -151,7 +151,7 @@ def test_those_that_fail_are_problems_of_the_daemon(client: httpx.Client) -> Non
     assert "stanza" not in lines
 
 
-def test_the_engine_answers(client: httpx.Client) -> None:
+def test_a_plugin_engine_answers_chats_and_is_listed(client: httpx.Client) -> None:
     body = {"model": "backwards", "messages": [{"role": "user", "content": "one two three"}], "max_tokens": 3}
     whole = client.post("/v1/chat/completions", json=body).raise_for_status().json()
     assert whole["choices"][0]["message"]["content"] == "three two one"
@@ -179,7 +179,7 @@ def test_an_engine_that_cannot_be_loaded_is_a_clear_error(client: httpx.Client) 
     assert "portico-wreck 0.0.1 cannot be loaded: ModuleNotFoundError" in error["message"]
 
 
-def test_the_chunker_cuts_a_store(client: httpx.Client) -> None:
+def test_a_plugin_chunker_splits_the_files_of_a_store(client: httpx.Client) -> None:
     assert "stanza" in {chunker["name"] for chunker in client.get("/api/chunkers").json()["data"]}
     stanzas = [stanza.strip() for stanza in POEM.split("\n\n")]
     with OpenAI(base_url=f"{client.base_url}/v1", api_key="none") as openai:
@@ -202,7 +202,7 @@ def test_a_chunker_that_cannot_be_loaded_is_a_clear_error(client: httpx.Client) 
     assert answer.json()["error"]["code"] == "plugin_failed"
 
 
-def test_the_tool_is_called(client: httpx.Client) -> None:
+def test_a_plugin_tool_is_called_and_invalid_calls_are_refused(client: httpx.Client) -> None:
     tools = {tool["name"]: tool for tool in client.get("/api/tools").json()["data"]}
     assert "tide" in tools
     assert not {"misnamed", "quits", "another"} & tools.keys()
@@ -224,7 +224,7 @@ async def test_the_tool_is_served_over_mcp_and_in_flows(client: httpx.Client) ->
         assert sdk.run(tool("tide"), {"hours": 0}) == {"metres": 2.5}
 
 
-def test_the_provider_is_asked_in_its_own_words(client: httpx.Client) -> None:
+def test_requests_are_adapted_to_the_dialect_of_a_plugin_provider(client: httpx.Client) -> None:
     body = {
         "model": "far",
         "messages": [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
@@ -238,7 +238,7 @@ def test_the_provider_is_asked_in_its_own_words(client: httpx.Client) -> None:
     assert "max_completion_tokens" not in asked
 
 
-def test_the_plugins_keep_the_promises_of_their_kind(python: Path) -> None:
+def test_plugins_pass_the_contract_checks_of_their_kind(python: Path) -> None:
     options = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null"]
     done = subprocess.run(
         [str(python), "-P", "-m", "pytest", *options, str(HERE / "package" / "promises.py")],

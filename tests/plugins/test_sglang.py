@@ -14,7 +14,7 @@ SGLANG = ROOT / "plugins" / "sglang"
 
 
 @pytest.mark.timeout(300)
-def test_sglang_is_an_engine_by_its_entry_point_alone(tmp_path: Path) -> None:
+def test_the_sglang_plugin_passes_its_checks_in_a_separate_environment(tmp_path: Path) -> None:
     python = environment(tmp_path / "venv", str(SGLANG))
     options = [
         "-q",

@@ -62,7 +62,7 @@ def health(url: str) -> object:
         return json.load(response)["status"]
 
 
-def test_it_serves_and_ends_on_sigterm_with_nothing_left(tmp_path: Path) -> None:
+def test_the_daemon_serves_and_exits_cleanly_on_sigterm(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}, cold=True) as daemon:
         assert health(daemon.url) == "ok"
         assert json.loads((daemon.home / "daemon.json").read_text())["url"] == daemon.url
@@ -92,7 +92,7 @@ CUT_OFF_CALLS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
-def test_calls_that_its_end_cuts_off_may_be_repeated(tmp_path: Path) -> None:
+def test_calls_interrupted_by_the_daemon_shutdown_can_be_retried(tmp_path: Path) -> None:
     (tmp_path / "portico.yaml").write_text(SLOW)
     with (
         daemons.running(tmp_path / "home", "--file", str(tmp_path / "portico.yaml")) as daemon,
@@ -111,7 +111,7 @@ def test_calls_that_its_end_cuts_off_may_be_repeated(tmp_path: Path) -> None:
             assert answer.json()["error"]["code"] == "shutting_down", name
 
 
-def test_it_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
+def test_the_daemon_exits_when_its_parent_process_is_gone(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}, cold=True) as daemon:
         assert daemon.process.stdin is not None
         daemon.process.stdin.close()
@@ -172,7 +172,7 @@ def test_a_port_that_a_portico_daemon_uses_is_named_with_its_home(tmp_path: Path
     assert "another program" not in message
 
 
-def test_a_portico_daemon_that_asks_for_a_key_is_known_as_one(tmp_path: Path) -> None:
+def test_a_portico_daemon_requiring_a_key_is_recognized_on_a_used_port(tmp_path: Path) -> None:
     environment = {"PORTICO_OFFLINE": "1", "PORTICO_API_KEY": "pk-of-the-operator-1234567890"}
     with daemons.running(tmp_path / "first", env=environment) as first:
         message = refused(tmp_path / "second", "--port", first.url.rpartition(":")[2])["message"]
@@ -228,7 +228,7 @@ def test_a_damaged_database_is_one_clear_sentence(tmp_path: Path) -> None:
     assert (home / "portico.db").read_bytes() == b"garbage" * 1000
 
 
-def test_a_disk_that_fails_is_one_clear_sentence(tmp_path: Path) -> None:
+def test_a_start_on_a_failing_disk_is_refused_with_a_clear_error(tmp_path: Path) -> None:
     serve = [sys.executable, "-m", "portico_server", "serve", "--home", str(tmp_path / "home"), "--port", "0"]
     ended = subprocess.run(
         ["sh", "-c", 'ulimit -f 64; exec "$@" --quiet', "sh", *serve],  # no file may grow beyond 32 kB
@@ -242,7 +242,7 @@ def test_a_disk_that_fails_is_one_clear_sentence(tmp_path: Path) -> None:
     assert "The disk of " in error["message"] and "Nothing was changed" in error["message"]
 
 
-def test_a_home_that_cannot_be_made_is_one_clear_sentence(tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_created_is_refused_with_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     error = refused(tmp_path / "file" / "home", "--port", "0")
     assert error["code"] == "home_unusable"
@@ -263,7 +263,7 @@ def test_settings_say_where_each_value_comes_from(tmp_path: Path) -> None:
     assert rows["host"] == ("127.0.0.1", "default")
 
 
-async def test_an_end_that_waits_says_for_what_and_cancels_again(
+async def test_a_waiting_shutdown_logs_the_pending_task_and_cancels_it_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(app, "END_REPORT_S", 0.0)

@@ -20,7 +20,7 @@ def read(tmp_path: Path, text: str, **environment: str) -> config.Configuration:
     return config.read(path, environment)
 
 
-def test_what_is_no_text_and_no_file_is_said_plainly(tmp_path: Path) -> None:
+def test_a_binary_file_or_a_folder_is_refused_as_configuration(tmp_path: Path) -> None:
     binary = tmp_path / "portico.yaml"
     binary.write_bytes(b"\xd0\x00\xff")
     with pytest.raises(InvalidRequest, match=r"is not UTF-8 text"):
@@ -53,12 +53,12 @@ def test_models_stores_keys_and_settings_are_read(tmp_path: Path) -> None:
 ALIASES = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
 
 
-def test_an_alias_stands_for_what_it_names(tmp_path: Path) -> None:
+def test_yaml_aliases_and_merge_keys_are_resolved(tmp_path: Path) -> None:
     found = read(tmp_path, "models: [&m {name: a, source: 'fake://'}, {<<: *m, name: b}]")
     assert [(model.name, model.source) for model in found.models] == [("a", "fake://"), ("b", "fake://")]
 
 
-def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
+def test_an_empty_file_gives_an_empty_configuration(tmp_path: Path) -> None:
     assert read(tmp_path, "# nothing yet\n") == config.Configuration()
 
 
@@ -182,7 +182,7 @@ JARGON = re.compile(
 
 
 @pytest.mark.parametrize(("text", "message"), YAML_MISTAKES)
-def test_a_mistake_in_yaml_is_told_with_its_place_and_what_was_expected(
+def test_invalid_yaml_is_refused_with_its_place_and_the_expected_syntax(
     tmp_path: Path, text: str, message: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=f"portico.yaml is not valid YAML: .*{message}") as on_server:
@@ -193,7 +193,7 @@ def test_a_mistake_in_yaml_is_told_with_its_place_and_what_was_expected(
     assert not JARGON.search(on_server.value.message.replace(str(tmp_path), ""))
 
 
-def test_prompts_are_written_out_or_stand_in_a_folder(tmp_path: Path) -> None:
+def test_prompts_are_read_inline_or_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "prompts").mkdir()
     (tmp_path / "prompts" / "greet.md").write_text("---\narguments: [name]\n---\nHello {name}.\n")
     text = "prompts: [{name: bye, messages: Bye.}, {name: team, folder: ./prompts}]"
@@ -213,12 +213,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         config.read(tmp_path / "nowhere.yaml", {})
 
 
-def test_yaml_makes_no_objects(tmp_path: Path) -> None:
+def test_yaml_tags_that_create_python_objects_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="not valid YAML"):
         read(tmp_path, "models: !!python/object/apply:os.getcwd []")
 
 
-def test_apps_and_agents_stand_in_the_file_or_beside_it(tmp_path: Path) -> None:
+def test_apps_and_agents_are_read_inline_or_from_separate_files(tmp_path: Path) -> None:
     (tmp_path / "story.yaml").write_text("name: other\nstep: {op: llm, system: Write.}\n", encoding="utf-8")
     file = tmp_path / "portico.yaml"
     file.write_text(
@@ -248,7 +248,7 @@ models:
 """
 
 
-def test_a_provider_is_kept_with_the_models_that_name_it(tmp_path: Path) -> None:
+def test_a_provider_is_stored_with_the_models_that_reference_it(tmp_path: Path) -> None:
     pilot, other = read(tmp_path, PROVIDER).models
     assert pilot.parameters["retries"] == 0
     assert "providers" not in other.parameters

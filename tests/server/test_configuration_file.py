@@ -90,7 +90,7 @@ def state(client: Client) -> dict[str, object]:
     }
 
 
-def test_a_hangup_applies_the_file_and_a_restart_changes_nothing_more(file: Path, daemon: Daemon) -> None:
+def test_sighup_applies_the_file_and_a_restart_keeps_the_same_state(file: Path, daemon: Daemon) -> None:
     mail = "Write to ada@example.com."
     with Client(daemon.url) as client:
         with pytest.raises(PorticoError, match="mail"):
@@ -111,9 +111,7 @@ def test_a_hangup_applies_the_file_and_a_restart_changes_nothing_more(file: Path
         assert state(client) == expected
 
 
-def test_apply_without_a_file_shows_and_makes_the_same_changes(
-    file: Path, daemon: Daemon, command: Command
-) -> None:
+def test_apply_makes_the_changes_shown_by_its_dry_run(file: Path, daemon: Daemon, command: Command) -> None:
     assert command("apply").out.endswith("0 created, 0 changed, 0 removed, 5 unchanged.\n")
     file.write_text(CHANGED, encoding="utf-8")
     lines = ("~ models/poet (description)", "+ models/scribe", "~ tools/greet (command)", "- tools/part")
@@ -127,7 +125,7 @@ def test_apply_without_a_file_shows_and_makes_the_same_changes(
     assert command("apply", "--prune").code == 1
 
 
-def test_a_broken_file_changes_nothing_and_is_named_until_it_is_mended(
+def test_an_invalid_file_changes_nothing_and_is_a_problem_until_fixed(
     file: Path, daemon: Daemon, command: Command
 ) -> None:
     with Client(daemon.url) as client:
@@ -150,7 +148,9 @@ def test_a_broken_file_changes_nothing_and_is_named_until_it_is_mended(
         assert client.status().problems == ()
 
 
-def test_what_was_added_over_the_api_stays(file: Path, daemon: Daemon, command: Command) -> None:
+def test_applying_the_file_keeps_objects_added_over_the_api(
+    file: Path, daemon: Daemon, command: Command
+) -> None:
     with Client(daemon.url) as client:
         client.apply({"models": [{"name": "guest", "source": "fake://"}]})
         file.write_text("models: []\n", encoding="utf-8")
@@ -159,7 +159,7 @@ def test_what_was_added_over_the_api_stays(file: Path, daemon: Daemon, command: 
         assert client.apps.get("clerk").version == 1
 
 
-def test_a_daemon_without_a_file_refuses(tmp_path: Path) -> None:
+def test_apply_is_refused_by_a_daemon_without_a_configuration_file(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "home") as daemon, Client(daemon.url) as client:
         with pytest.raises(Conflict, match="without a configuration file"):
             client.apply()

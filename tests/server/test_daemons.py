@@ -100,14 +100,14 @@ def flow(word: str) -> dict[str, Any]:
     return {"portico_flow": 1, "step": {"op": "llm", "model": "echo", "user": word}}
 
 
-def test_two_that_start_at_once_on_an_empty_database_both_serve(pair: Pair) -> None:
+def test_two_daemons_started_together_on_an_empty_database_both_serve(pair: Pair) -> None:
     for daemon in pair.both:
         with Client(daemon.url) as client:
             assert "hello" in "".join(client.chat("hello"))
             assert {"handbook", "twice"} <= {app.name for app in client.apps.list()}
 
 
-def test_a_key_made_at_one_is_known_at_the_other_and_revoked_at_both_with_its_streams(pair: Pair) -> None:
+def test_a_key_is_valid_at_both_daemons_and_revoking_it_ends_its_streams(pair: Pair) -> None:
     made = answered(pair.a, "POST", "/api/keys", json={"name": "test", "scopes": ["chat", "models:read"]})
     secret = made["key"]
     until(lambda: call(pair.b, "GET", "/v1/models", secret).status_code == 200, "the key is known at B")
@@ -213,7 +213,7 @@ def test_models_aliases_apps_and_tools_changed_at_one_are_those_of_the_other(pai
     assert "Greet them." in call(pair.b, "GET", "/api/prompts/greet").text
 
 
-def test_files_and_what_is_committed_to_a_store_are_found_at_the_other(pair: Pair) -> None:
+def test_files_and_store_contents_are_available_at_the_other_daemon(pair: Pair) -> None:
     upload = {
         "files": {"file": ("port.md", b"The lighthouse listens on port 7419.")},
         "data": {"purpose": "user_data"},
@@ -230,7 +230,7 @@ def test_files_and_what_is_committed_to_a_store_are_found_at_the_other(pair: Pai
     assert "7419" in found[0]["content"][0]["text"]
 
 
-def test_a_right_that_a_source_takes_away_at_one_ends_at_the_other(pair: Pair, tmp_path: Path) -> None:
+def test_a_right_withdrawn_by_a_source_ends_at_the_other_daemon(pair: Pair, tmp_path: Path) -> None:
     folder, file = tmp_path / "shared", tmp_path / "shared" / "rent.md"
     folder.mkdir()
     file.write_text("The rent is 840 euros.")
@@ -260,7 +260,7 @@ def test_a_right_that_a_source_takes_away_at_one_ends_at_the_other(pair: Pair, t
     assert files_there() == set()
 
 
-def test_no_call_of_a_session_is_lost_that_is_called_at_both(pair: Pair) -> None:
+def test_concurrent_calls_of_a_session_at_both_daemons_are_all_stored(pair: Pair) -> None:
     agent = {"portico_agent": 1, "model": "echo"}
     answered(pair.a, "POST", "/api/apps", json={"name": "keeper", "kind": "agent", "spec": agent})
     until(lambda: said(pair.b, "keeper", "x") is not None, "the agent is at B")
@@ -381,7 +381,7 @@ def test_a_run_in_memory_is_seen_followed_and_cancelled_at_the_other(pair: Pair)
     assert answered(pair.b, "POST", f"/api/runs/{run}/cancel") == answered(pair.a, "GET", f"/api/runs/{run}")
 
 
-def test_a_run_in_memory_of_the_other_belongs_to_its_key(pair: Pair) -> None:
+def test_an_in_memory_run_is_accessible_only_to_its_key_at_the_other_daemon(pair: Pair) -> None:
     keys = [
         answered(pair.a, "POST", "/api/keys", json={"name": name, "scopes": ["chat", "models:read"]})["key"]
         for name in ("mine", "another")
@@ -405,7 +405,7 @@ def test_large_events_of_a_run_in_memory_arrive_whole_at_the_other(pair: Pair) -
     assert at_both[0] == at_both[1] and word in at_both[1]
 
 
-def test_what_follows_a_run_in_memory_of_a_daemon_that_is_killed_hears_that_it_is_lost(
+def test_followers_of_an_in_memory_run_receive_run_lost_when_its_daemon_is_killed(
     pair: Pair, tmp_path: Path
 ) -> None:
     third = start(tmp_path, "c", pair.database, CONFIGURATION)
@@ -425,7 +425,7 @@ def test_what_follows_a_run_in_memory_of_a_daemon_that_is_killed_hears_that_it_i
         end(third)
 
 
-def test_connections_that_the_database_drops_cost_no_500_and_no_change_of_another_daemon(
+def test_dropped_database_connections_cause_no_500_and_lose_no_changes(
     pair: Pair, server: postgres.Server
 ) -> None:
     body = {"model": "echo", "input": "hello"}
@@ -486,7 +486,7 @@ def test_a_batch_of_a_daemon_that_was_killed_is_finished_by_the_other(
         end(second)
 
 
-def test_a_canary_splits_alike_at_all_and_is_promoted_once_though_a_daemon_that_counts_is_killed(
+def test_a_canary_splits_equally_at_all_daemons_and_is_promoted_once_despite_a_kill(
     pair: Pair, tmp_path: Path
 ) -> None:
     for word in ("steady", "fresh"):
@@ -548,7 +548,7 @@ MEMORY_CALLS = [
 ]
 
 
-def test_memory_between_keys_of_two_daemons(pair: Pair) -> None:
+def test_agent_memory_is_shared_between_daemons_but_not_between_keys(pair: Pair) -> None:
     scopes = {"user": ["chat", "apps:guide:call"], "other": ["chat", "stores:*:manage", "apps:*:deploy"]}
     keys = {
         name: answered(pair.a, "POST", "/api/keys", json={"name": name, "scopes": granted})

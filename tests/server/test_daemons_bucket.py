@@ -53,7 +53,7 @@ def upload(daemon: Daemon, content: bytes) -> httpx.Response:
     )
 
 
-def test_what_one_took_the_other_has_also_after_it_was_killed_in_the_middle_of_an_upload(
+def test_acknowledged_files_stay_available_at_the_other_daemon_after_a_kill_during_upload(
     pair: tuple[Daemon, Daemon], store: ObjectStore
 ) -> None:
     a, b = pair

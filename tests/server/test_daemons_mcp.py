@@ -93,7 +93,7 @@ class Wire:
         return httpx.stream(method, f"{daemon.url}/mcp", headers=headers, timeout=WAIT_S, **options)
 
 
-async def test_a_session_is_served_wherever_its_requests_arrive(pair: Pair) -> None:
+async def test_an_mcp_session_is_served_by_either_daemon(pair: Pair) -> None:
     turn = 0
 
     def in_turn(_message: Any) -> Daemon:
@@ -108,7 +108,7 @@ async def test_a_session_is_served_wherever_its_requests_arrive(pair: Pair) -> N
             assert not answer.is_error, answer
 
 
-async def test_what_a_call_asks_is_answered_through_the_other_daemon(pair: Pair) -> None:
+async def test_an_elicitation_of_an_mcp_call_is_answered_through_the_other_daemon(pair: Pair) -> None:
     shown = []
 
     async def accept(_context: Any, params: Any) -> types.ElicitResult:
@@ -146,7 +146,7 @@ def test_a_cancel_at_one_ends_the_call_at_the_other(pair: Pair) -> None:
     )
 
 
-def test_what_is_watched_at_one_is_heard_of_at_the_other(pair: Pair) -> None:
+def test_resource_subscriptions_at_one_daemon_report_changes_made_at_the_other(pair: Pair) -> None:
     def upload(content: bytes) -> Any:
         files = {"files": {"file": ("port.md", content)}, "data": {"purpose": "user_data"}}
         return answered(pair[0], "POST", "/v1/files", **files)["id"]

@@ -57,7 +57,7 @@ def post(daemon: Daemon, path: str, **options: Any) -> httpx.Response:
     return httpx.post(f"{daemon.url}{path}", timeout=WAIT_S, **options)
 
 
-def test_a_grant_is_valid_at_both_daemons_and_its_stream_ends_at_the_other(pair: Pair) -> None:
+def test_an_oauth_grant_is_valid_at_both_daemons_and_revoking_it_ends_streams(pair: Pair) -> None:
     first, second = pair
     client_id = post(first, "/register", json={"redirect_uris": [CALLBACK]}).json()["client_id"]
     challenge = base64.urlsafe_b64encode(sha256(VERIFIER.encode()).digest()).decode().rstrip("=")

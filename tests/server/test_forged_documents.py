@@ -333,7 +333,9 @@ RECORDINGS: dict[str, Recording] = {
 
 @pytest.mark.parametrize("key", ["", "limited"])
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_a_recording_calls_nothing(world: World, name: str, key: str) -> None:
+def test_replaying_a_forged_recording_makes_no_calls_and_reveals_no_secret(
+    world: World, name: str, key: str
+) -> None:
     world.stamp.unlink(missing_ok=True)
     before = world.traces()
     answer = world.post("/api/runs/replay", key, json={"recording": RECORDINGS[name](world)})
@@ -635,7 +637,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_a_forged_document_calls_reads_and_writes_nothing_outside(world: World, name: str) -> None:
+def test_a_forged_document_causes_no_requests_and_no_file_access(world: World, name: str) -> None:
     attack, code = ATTACKS[name]
     world.stamp.unlink(missing_ok=True)
     requests, files = world.traces()[:2]

@@ -39,9 +39,7 @@ def post(url: str, body: object) -> None:
 
 
 @pytest.mark.parametrize("cold", [True, False])
-def test_a_folder_made_beforehand_is_closed_to_others_with_all_that_comes_into_it(
-    tmp_path: Path, cold: bool
-) -> None:
+def test_an_existing_home_folder_and_its_new_files_are_made_private(tmp_path: Path, cold: bool) -> None:
     home, file, docs = tmp_path / "home", tmp_path / "portico.yaml", tmp_path / "docs"
     home.mkdir(mode=0o755)
     docs.mkdir()
@@ -58,7 +56,7 @@ def test_a_folder_made_beforehand_is_closed_to_others_with_all_that_comes_into_i
         assert readable(home) == []
 
 
-def test_files_of_an_earlier_version_are_narrowed(tmp_path: Path) -> None:
+def test_files_of_an_earlier_version_lose_their_public_permissions(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with daemons.running(home, env={"PORTICO_OFFLINE": "1"}):
         pass
@@ -70,7 +68,7 @@ def test_files_of_an_earlier_version_are_narrowed(tmp_path: Path) -> None:
         assert readable(home) == []
 
 
-def test_a_folder_for_everybody_is_no_home(tmp_path: Path) -> None:
+def test_a_world_writable_folder_is_refused_as_home(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     home.chmod(0o1777)

@@ -93,7 +93,7 @@ def served(tmp_path: Path, decoys: Path) -> Iterator[str]:
             process.wait(LIMIT)
 
 
-def test_a_daemon_in_a_folder_of_decoys_and_all_that_it_starts_import_their_own(
+def test_the_daemon_and_its_children_import_nothing_from_the_current_folder(
     served: str, tmp_path: Path
 ) -> None:
     with httpx.Client(base_url=served, timeout=LIMIT) as client:
@@ -115,7 +115,7 @@ def test_a_daemon_in_a_folder_of_decoys_and_all_that_it_starts_import_their_own(
     assert not ran.exists(), ran.read_text()
 
 
-def test_what_a_child_starts_by_itself_keeps_the_current_folder_out(decoys: Path, tmp_path: Path) -> None:
+def test_python_processes_started_by_a_child_ignore_the_current_folder(decoys: Path, tmp_path: Path) -> None:
     code = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-m', 'json.tool', '--help']).returncode)"
     ended = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=decoys, env=inherited(), capture_output=True, timeout=LIMIT
@@ -132,7 +132,7 @@ def test_what_a_child_starts_by_itself_keeps_the_current_folder_out(decoys: Path
         [sys.executable, *subprocesses.module("json.tool", "--help")],
     ],
 )
-def test_each_kind_of_command_line_keeps_the_current_folder_out(
+def test_each_interpreter_command_line_excludes_the_current_folder_from_imports(
     command: list[str], decoys: Path, tmp_path: Path
 ) -> None:
     assert subprocess.run(command, cwd=decoys, capture_output=True, timeout=LIMIT).returncode == 0
@@ -157,7 +157,7 @@ def test_command_lines_of_interpreters_are_made_in_one_place() -> None:
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "scripts/run", "scripts/install"])
-def test_what_starts_a_python_outside_of_python_says_it_too(name: str) -> None:
+def test_scripts_and_dockerfile_start_python_without_the_current_folder(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8").replace('", "', " ").replace('"', "")
     final = text.rpartition("\nFROM ")[2]
     for line in final.splitlines():

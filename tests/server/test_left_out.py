@@ -55,7 +55,7 @@ def partly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield running
 
 
-def test_bad_models_stand_in_the_status_with_place_and_reason_and_the_rest_serves(partly: Daemon) -> None:
+def test_invalid_models_are_listed_in_the_status_while_the_others_serve(partly: Daemon) -> None:
     with Client(partly.url) as client:
         found = client.status()
         assert {problem.name: problem.place for problem in found.problems} == PLACES
@@ -71,7 +71,7 @@ def test_bad_models_stand_in_the_status_with_place_and_reason_and_the_rest_serve
         assert (canary.alias, canary.status, canary.weight, canary.key) == ("trial", "running", 0.5, "system")
 
 
-def test_the_command_line_shows_them(partly: Daemon) -> None:
+def test_the_command_line_shows_skipped_models_and_problems(partly: Daemon) -> None:
     done = subprocess.run(
         [*COMMAND, "status"],
         env=environment(PORTICO_URL=partly.url),
@@ -86,13 +86,15 @@ def test_the_command_line_shows_them(partly: Daemon) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-async def test_the_page_shows_them(partly: Daemon, tmp_path: Path) -> None:
+async def test_the_web_page_shows_configuration_problems(partly: Daemon, tmp_path: Path) -> None:
     async with browser(tmp_path / "profile") as page:
         await page.open(partly.url)
         await page.until("document.querySelector('#problems')?.textContent.includes('models[0].source')")
 
 
-async def test_the_terminal_ui_shows_them_and_refuses_more(partly: Daemon) -> None:
+async def test_the_terminal_ui_shows_configuration_problems_and_refuses_an_invalid_model(
+    partly: Daemon,
+) -> None:
     async with terminal(partly.url) as screen:
         await screen.until(
             lambda: "models[0].source" in str(screen.app.screen.query_one("#detail", Static).render())
@@ -108,7 +110,7 @@ async def test_the_terminal_ui_shows_them_and_refuses_more(partly: Daemon) -> No
 @pytest.mark.parametrize(
     "source", ["nonsense", "carrier://pigeon", "file:///nowhere/model.gguf", "hf://only"]
 )
-def test_a_source_that_cannot_be_is_refused_at_once(partly: Daemon, source: str) -> None:
+def test_an_invalid_model_source_is_refused_immediately(partly: Daemon, source: str) -> None:
     given = {"name": "worse", "source": source}
     answer = httpx.post(f"{partly.url}/api/deployments", json=given, timeout=60)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "source")
@@ -142,7 +144,7 @@ def test_a_path_on_the_command_line_is_relative_to_where_it_is_typed(partly: Dae
         client.deployments.remove("near")
 
 
-def test_a_configuration_that_is_applied_is_refused_as_a_whole(partly: Daemon, tmp_path: Path) -> None:
+def test_applying_a_partly_invalid_configuration_changes_nothing(partly: Daemon, tmp_path: Path) -> None:
     wish = {
         "configuration": {
             "models": [{"name": "good", "source": "fake://"}, {"name": "bad", "source": "nonsense"}]
@@ -188,7 +190,7 @@ def said(daemon: Daemon, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_store_without_its_embedding_model_is_served_and_named_until_the_model_is_there(
+def test_a_store_with_a_missing_embedding_model_serves_and_reports_the_problem(
     modelless: Daemon,
 ) -> None:
     with Client(modelless.url) as client:
@@ -259,7 +261,7 @@ def test_an_embedding_model_that_is_nowhere_is_refused_with_its_place(
     assert answer.json()["error"]["param"] == "stores[0].embedding_model"
 
 
-def test_how_a_model_answers_is_one_of_four_words(partly: Daemon) -> None:
+def test_the_answers_setting_of_a_model_accepts_only_four_values(partly: Daemon) -> None:
     given = {"name": "reader", "source": "fake://"}
     answer = httpx.post(f"{partly.url}/api/deployments", json={**given, "answers": "wirte"}, timeout=60)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "answers")
@@ -281,7 +283,7 @@ tools:
 """
 
 
-def test_apps_that_need_an_app_that_waits_for_its_tool_wait_too(tmp_path: Path) -> None:
+def test_an_app_is_created_after_the_app_and_tool_it_needs(tmp_path: Path) -> None:
     (tmp_path / "portico.yaml").write_text(WAITING, encoding="utf-8")
     with (
         daemons.running(tmp_path / "data", "--file", str(tmp_path / "portico.yaml")) as daemon,

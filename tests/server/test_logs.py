@@ -33,7 +33,7 @@ def log(tmp_path: Path) -> Iterator[Path]:
         "http://host/page?a=1&api_key=abcdefghijklmnop",
     ],
 )
-def test_keys_are_neither_in_its_lines_nor_in_its_tracebacks(log: Path, secret: str) -> None:
+def test_the_log_contains_no_keys_in_lines_or_tracebacks(log: Path, secret: str) -> None:
     logging.getLogger("portico_server").warning("refused %s", secret)
     try:
         raise ValueError(secret)
@@ -43,7 +43,7 @@ def test_keys_are_neither_in_its_lines_nor_in_its_tracebacks(log: Path, secret: 
     assert text.count("…") == 2 and "ValueError" in text and "abcdefgh" not in text
 
 
-def test_a_call_that_was_cut_off_by_the_end_of_the_daemon_is_no_traceback(log: Path) -> None:
+def test_a_call_cancelled_by_shutdown_logs_no_traceback(log: Path) -> None:
     try:
         raise asyncio.CancelledError("Task cancelled, timeout graceful shutdown exceeded")
     except asyncio.CancelledError:
@@ -55,13 +55,13 @@ def test_a_call_that_was_cut_off_by_the_end_of_the_daemon_is_no_traceback(log: P
     assert log.read_text().count("Traceback") == 1 and "a defect" in log.read_text()
 
 
-def test_each_change_in_a_folder_is_no_line_of_it(log: Path) -> None:
+def test_folder_changes_are_not_logged_individually(log: Path) -> None:
     logging.getLogger("watchfiles.main").info("1 change detected")
     logging.getLogger("portico_server").info("served")
     assert "served" in log.read_text() and "change" not in log.read_text()
 
 
-def test_a_full_disk_ends_no_log(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logging_continues_after_a_full_disk(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours = logging.getLogger("portico_server")
     ours.warning("before")
     ours.parent.handlers[0].close()  # type: ignore[union-attr]
@@ -80,7 +80,7 @@ def test_a_full_disk_ends_no_log(log: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == ""
 
 
-def test_a_log_that_is_full_while_it_is_rotated_goes_on_when_there_is_room(
+def test_logging_continues_after_a_rotation_failed_on_a_full_disk(
     log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     handler = logging.getLogger().handlers[0]

@@ -79,7 +79,7 @@ def is_constant(node: ast.expr) -> bool:
     return False
 
 
-def test_no_pattern_from_outside_is_given_to_pythons_engine() -> None:
+def test_outside_patterns_are_never_run_by_the_python_re_module() -> None:
     """Python's `re` backtracks: a pattern of 27 characters can search for hours. Use `core.pattern` or the sandbox."""
     found = {
         file
@@ -93,7 +93,7 @@ def test_no_pattern_from_outside_is_given_to_pythons_engine() -> None:
     assert found == set(PATTERNS_OF_OUR_OWN)
 
 
-def test_nothing_takes_the_functions_of_re_by_another_name() -> None:
+def test_no_module_imports_re_functions_under_another_name() -> None:
     for file, node in nodes():
         if isinstance(node, ast.ImportFrom):
             assert node.module != "re", f"{file} imports from re; write re.search(…)"
@@ -118,7 +118,7 @@ YAML_OF_THE_OPERATOR = {
 """Files that read YAML without the limits for outside data, and where their YAML comes from."""
 
 
-def test_yaml_from_outside_has_no_aliases() -> None:
+def test_only_listed_modules_parse_yaml_with_aliases() -> None:
     """Nine lines of aliases expand to gigabytes. Use `core.outside_yaml`."""
     assert importing("yaml") == set(YAML_OF_THE_OPERATOR)
 
@@ -152,7 +152,7 @@ THREADS_OF_OUR_OWN = {
 """Files that use threads without `core.threads`, and why this delays nobody else."""
 
 
-def test_blocking_work_has_a_pool_of_its_kind() -> None:
+def test_blocking_work_never_uses_the_default_thread_pool() -> None:
     """Slow work in the event loop's default pool delays everyone who needs the pool. Use `core.threads`."""
     names = {"to_thread", "run_in_executor", "run_sync", "run_in_threadpool", "ThreadPoolExecutor"}
     found = {
@@ -163,7 +163,7 @@ def test_blocking_work_has_a_pool_of_its_kind() -> None:
     assert found == set(THREADS_OF_OUR_OWN)
 
 
-def test_bodies_of_routes_are_parsed_by_the_door() -> None:
+def test_route_bodies_are_parsed_by_the_own_strict_router() -> None:
     """FastAPI's own parser accepts NaN, numbers of any length and nesting of any depth. Use `api.router`."""
     found = {file for file, call in calls() if getattr(call.func, "id", "") == "APIRouter"}
     assert found == {"api/endpoint.py", "api/anthropic/models.py"}
@@ -191,7 +191,7 @@ SESSIONS_OF_OUR_OWN = {
 """Files that create aiohttp sessions themselves, and the servers that these reach."""
 
 
-def test_servers_of_others_are_reached_by_one_kind_of_session() -> None:
+def test_remote_servers_are_reached_only_through_the_limited_http_session() -> None:
     """Such a session limits the size of responses and uses proxies without a netrc. Use `http_answer.open_session`."""
     found = {
         file
@@ -201,7 +201,7 @@ def test_servers_of_others_are_reached_by_one_kind_of_session() -> None:
     assert found == set(SESSIONS_OF_OUR_OWN)
 
 
-def test_what_keys_begin_is_let_in_by_their_limits() -> None:
+def test_runs_started_by_keys_always_pass_the_quota_check() -> None:
     """`Runner.spawn` counts nothing, and the first model of a run is assumed to be part of a counted request. Use
     `begin`, or `Scheduler.begin`.
     """

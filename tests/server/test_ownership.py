@@ -456,7 +456,9 @@ def message_of(answer: httpx.Response) -> str:
     return answer.text.replace(answer.headers.get("request-id") or "\0", "")
 
 
-async def test_every_noun_of_the_api_has_a_row(operations: list[tuple[str, str]]) -> None:
+async def test_every_resource_type_of_the_api_is_in_the_ownership_table(
+    operations: list[tuple[str, str]],
+) -> None:
     found = operations
     known = [path for noun in NOUNS.values() for path in noun.paths] + [*OPERATORS, *FOR_ALL]
     missing = [path for _method, path in found if not any(path.startswith(each) for each in known)]
@@ -466,7 +468,7 @@ async def test_every_noun_of_the_api_has_a_row(operations: list[tuple[str, str]]
 
 
 @pytest.mark.parametrize("name", NOUNS)
-async def test_another_keys_thing_is_not_there_and_an_admin_needs_its_id(
+async def test_resources_of_another_key_are_not_found_and_admins_need_the_id(
     town: Town, operations: list[tuple[str, str]], name: str
 ) -> None:
     noun = NOUNS[name]
@@ -497,7 +499,7 @@ async def test_another_keys_thing_is_not_there_and_an_admin_needs_its_id(
 
 
 @pytest.mark.parametrize("name", [*OPERATED, "engine"])
-async def test_what_an_admin_alone_makes_no_key_changes(
+async def test_admin_only_resources_cannot_be_changed_by_keys(
     town: Town, operations: list[tuple[str, str]], name: str
 ) -> None:
     row = OPERATED.get(name)
@@ -530,7 +532,7 @@ async def answered(caller: Caller, name: str) -> str | None:
 
 
 @pytest.mark.parametrize("name", [name for name, row in OPERATED.items() if row.rival])
-async def test_no_key_takes_what_the_operator_calls_its_own(town: Town, name: str) -> None:
+async def test_a_key_cannot_take_the_name_of_an_operator_resource(town: Town, name: str) -> None:
     row, known_as = OPERATED[name], town.unused(OPERATED[name].name)
     assert row.rival is not None
     await row.make(town.admin, known_as)
@@ -542,7 +544,7 @@ async def test_no_key_takes_what_the_operator_calls_its_own(town: Town, name: st
 
 
 @pytest.mark.parametrize("name", [name for name, row in OPERATED.items() if row.rival])
-async def test_what_a_key_made_first_keeps_nothing_from_the_operator(town: Town, name: str) -> None:
+async def test_a_name_used_by_a_key_does_not_block_the_operator(town: Town, name: str) -> None:
     row, known_as = OPERATED[name], town.unused(OPERATED[name].name)
     assert row.rival is not None
     await row.rival(town.owner, known_as)
@@ -606,7 +608,9 @@ NAMED: Final[Mapping[str, tuple[Make, Look]]] = {
 
 
 @pytest.mark.parametrize("name", NAMED)
-async def test_a_keys_name_comes_first_and_the_operators_beside_it(town: Town, name: str) -> None:
+async def test_a_key_resolves_its_own_resource_before_the_shared_one_of_that_name(
+    town: Town, name: str
+) -> None:
     make, look = NAMED[name]
     mine = await make(town.owner, "thing")
     assert [await look(who, "thing") for who in (town.owner, town.other, town.admin)] == [mine, None, None]
@@ -621,7 +625,7 @@ async def test_a_keys_name_comes_first_and_the_operators_beside_it(town: Town, n
 
 
 @pytest.mark.parametrize("name", NAMED)
-async def test_no_key_takes_a_name_that_the_operator_gave_first(town: Town, name: str) -> None:
+async def test_a_key_cannot_create_a_resource_with_an_existing_operator_name(town: Town, name: str) -> None:
     make, look = NAMED[name]
     shared = await make(town.admin, "thing")
     with pytest.raises(AssertionError, match=r"name_taken"):
@@ -650,7 +654,7 @@ TITLES: Final = {
 """Paths with a ``name`` by which nothing can be addressed."""
 
 
-async def test_every_noun_that_takes_a_name_is_in_the_table_of_names(town: Town) -> None:
+async def test_every_named_resource_type_is_in_the_table_of_names(town: Town) -> None:
     document = await town.admin.done("GET", "/openapi.json")
     schemas = document["components"]["schemas"]
     collections = {path.rpartition("/{")[0]: name for name, noun in NOUNS.items() for path in noun.paths}
@@ -664,7 +668,7 @@ async def test_every_noun_that_takes_a_name_is_in_the_table_of_names(town: Town)
     assert {name for name, noun in NOUNS.items() if noun.by_name} <= {*NAMED, "app as a model"}
 
 
-async def test_files_of_models_leave_with_an_admin_alone(town: Town) -> None:
+async def test_only_admins_can_include_model_files_in_a_package(town: Town) -> None:
     spec = {"portico_flow": 1, "step": {"op": "llm", "model": "base"}}
     for who, status in ((town.owner, 403), (town.admin, 200)):
         await who.done("POST", "/api/apps", {"name": "thing", "spec": spec})
@@ -684,7 +688,7 @@ def step(noun: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["store", "app", "tool"])
-async def test_a_flow_reaches_what_its_caller_does(town: Town, name: str) -> None:
+async def test_a_flow_can_use_only_resources_of_its_caller(town: Town, name: str) -> None:
     await NAMED[name][0](town.owner, "thing")
     flow = {"portico_flow": 1, "step": step(name)}
     for who, expected in ((town.owner, True), (town.other, False), (town.admin, False)):
@@ -694,7 +698,7 @@ async def test_a_flow_reaches_what_its_caller_does(town: Town, name: str) -> Non
             assert checked["error"]["code"] in ("store_not_found", "model_not_found", "tool_not_found")
 
 
-async def test_a_flow_runs_the_app_that_its_caller_means(town: Town) -> None:
+async def test_a_flow_resolves_app_names_as_its_caller_does(town: Town) -> None:
     await app(town.owner, "thing")
     await app(town.admin, "thing")
     flow = {"portico_flow": 1, "step": step("app")}
@@ -714,7 +718,7 @@ async def tools_of(caller: Caller) -> dict[str, str]:
         return {tool.name: tool.description or "" for tool in (await found.list_tools()).tools}
 
 
-async def test_mcp_offers_what_its_caller_means(town: Town) -> None:
+async def test_mcp_lists_the_tools_visible_to_its_caller(town: Town) -> None:
     for make in (described, store, app):
         await make(town.owner, f"own-{make.__name__}")
     for who in (town.owner, town.admin):
@@ -728,7 +732,7 @@ async def test_mcp_offers_what_its_caller_means(town: Town) -> None:
         assert tools["both"] == town.admin.id
 
 
-async def test_a_response_searches_what_its_caller_means(town: Town) -> None:
+async def test_file_search_in_a_response_is_limited_to_stores_of_the_caller(town: Town) -> None:
     ref = await store(town.owner, "thing")
     for who, each, there in (
         (town.owner, "thing", True),
@@ -747,7 +751,7 @@ async def test_a_response_searches_what_its_caller_means(town: Town) -> None:
         assert refused is not there, (each, answer.text)
 
 
-async def test_an_admin_lists_what_other_keys_have_by_id(town: Town) -> None:
+async def test_an_admin_can_list_the_apps_of_all_keys_by_id(town: Town) -> None:
     made = {await app(town.owner, "thing"), await app(town.admin, "thing")}
     async with AsyncClient(town.api_server.url, town.admin.secret) as client:
         found = await client.apps.list(everyone=True)
@@ -763,7 +767,7 @@ async def test_an_admin_lists_what_other_keys_have_by_id(town: Town) -> None:
         assert [each for each in await client.prompts.list() if each.origin != "portico"] == []
 
 
-async def test_sessions_with_ones_own_app_and_with_the_shared_one_are_apart(town: Town) -> None:
+async def test_sessions_of_an_own_and_a_shared_app_of_one_name_are_separate(town: Town) -> None:
     """Each app has the same name and the key names its sessions the same, yet no session receives the other's
     messages.
     """
@@ -825,7 +829,7 @@ SPELLED = (
 
 
 @pytest.mark.parametrize("name", NAMED)
-async def test_no_spelling_reaches_another_keys_thing(town: Town, name: str) -> None:
+async def test_no_path_spelling_reaches_a_resource_of_another_key(town: Town, name: str) -> None:
     ref = await NAMED[name][0](town.owner, "thing")
     for path in NOUNS[name].paths:
         for spelled in SPELLED:
@@ -837,7 +841,7 @@ async def test_no_spelling_reaches_another_keys_thing(town: Town, name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["store", "app", "prompt"])
-async def test_an_id_given_as_a_name_does_not_stand_before_what_has_the_id(town: Town, name: str) -> None:
+async def test_a_resource_named_like_an_id_does_not_shadow_that_id(town: Town, name: str) -> None:
     """A key names its own resource with the id of the operator's resource, or with that of another key's resource."""
     make, look = NAMED[name]
     for who in (town.owner, town.admin):
@@ -918,7 +922,7 @@ async def test_an_alias_to_a_private_app_lets_nobody_in(town: Town) -> None:
     assert town.owner.id not in refused.text
 
 
-async def test_resources_over_mcp_are_its_callers_own(town: Town) -> None:
+async def test_mcp_resources_of_another_key_cannot_be_read(town: Town) -> None:
     ref = await store(town.owner, "thing")
     file_id = await town.owner.upload("secret")
     await town.owner.done("POST", f"/v1/vector_stores/{ref}/files", {"file_id": file_id})
@@ -1053,12 +1057,12 @@ async def _has(found: Awaitable[set[str]], name: str) -> bool:
     return name in await found
 
 
-async def test_every_noun_says_by_which_other_ways_it_is_reached() -> None:
+async def test_every_resource_type_lists_its_indirect_access_paths() -> None:
     assert set(NOUNS) == (set(WAYS) - {"trained model"}) | NO_OTHER_WAY
 
 
 @pytest.mark.parametrize(("noun", "way"), [(noun, way) for noun, ways in WAYS.items() for way in ways])
-async def test_no_other_way_leads_to_another_keys_thing(town: Town, noun: str, way: str) -> None:
+async def test_no_indirect_path_reaches_a_resource_of_another_key(town: Town, noun: str, way: str) -> None:
     make, reaches = WAYS[noun][way]
     ref = await make(town.owner, "thing")
     assert await reaches(town.owner, ref)

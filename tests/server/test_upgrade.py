@@ -189,7 +189,7 @@ HARMLESS = [
 """Calls about restrictions that withhold nothing."""
 
 
-def test_what_an_older_daemon_would_serve_cannot_be_withheld_until_it_ends(
+def test_access_restrictions_are_refused_while_an_older_daemon_runs(
     tmp_path: Path, server: postgres.Server, unmarked: dict[str, str]
 ) -> None:
     database, folder = server.new(), tmp_path / "documents"

@@ -108,7 +108,7 @@ async def test_q_quits(busy_daemon: Daemon) -> None:
     assert screen.app.return_code == 0
 
 
-async def test_a_key_that_the_daemon_does_not_know_is_told(busy_daemon: Daemon) -> None:
+async def test_an_unknown_api_key_is_reported_in_the_banner(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url, "pk-of-somebody-else", ready=False) as screen:
         await screen.until(lambda: screen.app.lost is not None)
         assert "Unknown API key; it may have been revoked" in screen.text("Banner")

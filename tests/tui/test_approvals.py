@@ -20,7 +20,7 @@ def _asks(empty_daemon: Daemon) -> None:
         client.tools.add("wipe", command=["echo", "wiped", "{path}"], approval="always")
 
 
-async def test_nothing_waits(empty_daemon: Daemon) -> None:
+async def test_an_empty_approvals_screen_shows_a_notice_and_ignores_keys(empty_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
         await screen.open("4", "ApprovalsScreen")
         assert screen.text("#empty") == "No open questions."

@@ -14,7 +14,7 @@ def body(text: str, **more: Any) -> dict[str, Any]:
     return {"model": "clerk", "messages": [{"role": "user", "content": text}], **more}
 
 
-async def test_there_are_no_batches(empty_daemon: Daemon) -> None:
+async def test_an_empty_batches_screen_shows_a_notice_and_ignores_keys(empty_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
         await screen.open("6", "BatchesScreen")
         assert "No batches yet" in screen.text("#empty")

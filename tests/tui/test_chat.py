@@ -46,7 +46,7 @@ def newest(screen: Terminal) -> str:
     return replies[-1].text if replies else ""
 
 
-async def test_an_app_answers_with_the_passages_it_stands_on(busy_daemon: Daemon) -> None:
+async def test_an_app_answer_shows_its_cited_passages(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await chat(screen)
         assert "handbook · answers from documents" in screen.text("#partner")
@@ -61,7 +61,7 @@ async def test_an_app_answers_with_the_passages_it_stands_on(busy_daemon: Daemon
         assert "7419" in screen.text("#text")
 
 
-async def test_a_model_is_talked_to_and_keys_are_letters_in_the_line(busy_daemon: Daemon) -> None:
+async def test_a_model_answers_and_shortcut_keys_are_typed_as_text(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await chat(screen, model=True)
         await screen.type("is 12 q?")
@@ -101,7 +101,7 @@ async def test_a_failure_is_said_below_the_question(busy_daemon: Daemon) -> None
         await screen.until(lambda: screen.app.screen.query(ReplyView) and "too long" in state(screen))
 
 
-async def test_an_answer_cannot_write_outside_its_place(busy_daemon: Daemon) -> None:
+async def test_markup_and_escape_sequences_in_an_answer_are_shown_as_text(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await chat(screen, model=True)
         await screen.type("mark")
@@ -111,7 +111,9 @@ async def test_an_answer_cannot_write_outside_its_place(busy_daemon: Daemon) -> 
         assert "[b]bold[/b]" in shown.replace("&#160;", " ")
 
 
-async def test_questions_are_remembered_answers_copied_and_all_forgotten(busy_daemon: Daemon) -> None:
+async def test_the_chat_recalls_questions_copies_answers_and_clears_the_conversation(
+    busy_daemon: Daemon,
+) -> None:
     async with terminal(busy_daemon.url) as screen:
         await chat(screen, model=True)
         for question in ("first", "second"):
@@ -177,7 +179,7 @@ def asked(screen: Terminal) -> list[str]:
     return [str(each.render()) for each in screen.app.screen.query(QuestionView)]
 
 
-async def test_a_conversation_is_kept_found_and_goes_on(busy_daemon: Daemon) -> None:
+async def test_a_conversation_is_stored_found_by_search_and_continued(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await chat(screen, model=True)
         await say(screen, "How deep is the northern basin?")
@@ -244,7 +246,7 @@ async def test_conversations_are_renamed_copied_and_deleted(busy_daemon: Daemon)
         await screen.until(lambda: len(titles(screen)) == number)
 
 
-async def test_an_agents_conversation_goes_on_from_its_session(busy_daemon: Daemon) -> None:
+async def test_an_agent_session_is_continued_in_the_chat(busy_daemon: Daemon) -> None:
     with Client(busy_daemon.url) as client:
         agent = Agent("talker", name="pilot", client=client)
         agent.deploy()
@@ -294,9 +296,7 @@ async def test_a_conversation_is_sent_whole(busy_daemon: Daemon, partner: Partne
     assert used[1] > used[0]
 
 
-async def test_beside_the_tiny_model_one_quiet_line_says_what_it_is(
-    empty_daemon: Daemon, busy_daemon: Daemon
-) -> None:
+async def test_the_chat_shows_a_hint_for_the_tiny_model(empty_daemon: Daemon, busy_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
         await screen.open("3", "ChatScreen")
         await screen.until(lambda: "is a very small model" in screen.text("#hint"))
@@ -328,7 +328,7 @@ def asking(tmp_path: Path) -> Iterator[Daemon]:
         yield running
 
 
-async def test_beside_flows_and_agents_of_the_tiny_model_the_same_line_stands(asking: Daemon) -> None:
+async def test_the_chat_shows_the_hint_for_apps_that_use_the_tiny_model(asking: Daemon) -> None:
     with Client(asking.url) as client:
         status = client.status()
     assert status.small_model is not None

@@ -29,7 +29,9 @@ async def add(screen: Terminal, name: str, url: str, key: str = "") -> None:
     await screen.until(lambda: screen.row("#rows", name))
 
 
-async def test_daemons_are_kept_seen_opened_and_forgotten(busy_daemon: Daemon, empty_daemon: Daemon) -> None:
+async def test_daemons_are_added_listed_with_status_opened_and_removed(
+    busy_daemon: Daemon, empty_daemon: Daemon
+) -> None:
     with Client(empty_daemon.url) as client:
         secret = client.keys.add("tui", ["admin"])
     async with terminal(busy_daemon.url, size=(130, 30)) as screen:
@@ -85,7 +87,7 @@ async def test_a_file_of_daemons_that_is_damaged_is_named(busy_daemon: Daemon) -
         await screen.until(lambda: str(profiles_file()) in screen.text("#empty"))
 
 
-def test_the_app_is_run_over_one_daemon_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choosing_another_daemon_restarts_the_app_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
     def run(self: app.Portico) -> DaemonClient | None:

@@ -103,7 +103,7 @@ async def test_a_folder_is_added_and_changes_in_it_are_found(busy_daemon: Daemon
     assert (folder / "monday.txt").exists()
 
 
-async def test_what_is_not_read_is_listed_with_its_reason(busy_daemon: Daemon, tmp_path: Path) -> None:
+async def test_skipped_files_are_listed_with_the_reason(busy_daemon: Daemon, tmp_path: Path) -> None:
     folder = tmp_path / "drawer"
     folder.mkdir()
     (folder / "old.bin").write_bytes(b"\x00\x01")
@@ -176,7 +176,9 @@ async def test_a_large_file_that_was_cut_off_continues_with_the_next_try(
     await daemon.close()
 
 
-async def test_what_the_daemon_refuses_is_said_in_its_words(busy_daemon: Daemon, tmp_path: Path) -> None:
+async def test_a_refused_document_action_shows_the_daemons_message(
+    busy_daemon: Daemon, tmp_path: Path
+) -> None:
     async with terminal(busy_daemon.url) as screen:
         await documents(screen)
         screen.app.screen.query_one("#files").focus()

@@ -25,7 +25,7 @@ def examples(empty_daemon: Daemon) -> str:
         return client.files.add(data, filename="a.jsonl", purpose="fine-tune").id
 
 
-async def test_nothing_was_trained(empty_daemon: Daemon) -> None:
+async def test_an_empty_finetunes_screen_shows_a_notice_and_ignores_keys(empty_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
         await screen.open("5", "FinetunesScreen")
         assert "No fine-tuning jobs yet" in screen.text("#empty")

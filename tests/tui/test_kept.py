@@ -73,7 +73,9 @@ async def test_stored_chats_are_read_labelled_and_forgotten(daemon: Daemon) -> N
         await screen.until(lambda: [row[3] for row in screen.rows("#rows")] == ["A cup of tea"])
 
 
-async def test_an_artifact_is_saved_where_no_file_is_and_deleted(daemon: Daemon, tmp_path: Path) -> None:
+async def test_an_artifact_is_saved_without_overwriting_a_file_and_deleted(
+    daemon: Daemon, tmp_path: Path
+) -> None:
     path = tmp_path / "door.wav"
     async with terminal(daemon.url) as screen:
         await open_list(screen, "artifacts")
@@ -108,7 +110,7 @@ async def test_a_fact_is_corrected_and_forgotten(daemon: Daemon) -> None:
         await screen.until(lambda: not screen.rows("#rows"))
 
 
-async def test_engines_say_what_their_models_may_be_given(daemon: Daemon) -> None:
+async def test_an_engine_lists_the_parameters_of_its_models(daemon: Daemon) -> None:
     async with terminal(daemon.url) as screen:
         await open_list(screen, "engines")
         screen.app.screen.table.choose("vllm")  # type: ignore[attr-defined]
@@ -117,7 +119,7 @@ async def test_engines_say_what_their_models_may_be_given(daemon: Daemon) -> Non
         assert "tensor_parallel" in screen.text("#text")
 
 
-async def test_guards_are_listed_and_what_they_found_is_among_the_events_of_a_run(daemon: Daemon) -> None:
+async def test_guards_are_listed_and_their_findings_appear_in_run_events(daemon: Daemon) -> None:
     async with terminal(daemon.url, size=(110, 24)) as screen:
         await open_list(screen, "guards")
         assert screen.rows("#rows")[0][:2] == ["people", "echo"]
@@ -132,9 +134,7 @@ async def test_guards_are_listed_and_what_they_found_is_among_the_events_of_a_ru
         await screen.until(lambda: "people: flag email × 1 in input" in screen.text("#happened"))
 
 
-async def test_an_adapter_that_is_not_there_is_refused_in_the_daemons_words(
-    daemon: Daemon, tmp_path: Path
-) -> None:
+async def test_a_missing_adapter_is_refused_with_the_daemons_message(daemon: Daemon, tmp_path: Path) -> None:
     async with terminal(daemon.url) as screen:
         await screen.go("adapters")
         await screen.until(lambda: "No adapters yet" in screen.text("#empty"))

@@ -22,7 +22,7 @@ def test_the_pause_doubles_up_to_a_limit() -> None:
     assert pauses[-1] == MAX_RETRY_INTERVAL_S
 
 
-async def test_a_lost_daemon_is_told_on_every_screen_and_found_again(tmp_path: Path) -> None:
+async def test_a_lost_daemon_is_reported_on_every_screen_until_it_reconnects(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "data") as first:
         port = str(urlsplit(first.url).port)
         async with terminal(first.url) as screen:
@@ -47,7 +47,7 @@ async def test_without_a_daemon_the_screen_says_how_to_start_one() -> None:
 
 
 @pytest.mark.parametrize("wakes", [1, 3])
-async def test_the_daemon_is_looked_at_once_for_every_wake(wakes: int) -> None:
+async def test_each_wake_polls_the_daemon_once(wakes: int) -> None:
     told: asyncio.Queue[Lost] = asyncio.Queue()
     daemon = DaemonClient("http://127.0.0.1:9")
     link = Link(daemon, lambda glance: None, told.put_nowait)

@@ -71,7 +71,7 @@ async def test_a_form_wants_every_line_that_is_not_optional(busy_daemon: Daemon)
         assert not isinstance(screen.app.screen, Form)
 
 
-async def test_what_cannot_be_fetched_is_said_in_the_daemons_words(busy_daemon: Daemon) -> None:
+async def test_a_failed_model_pull_shows_the_daemons_message(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await screen.press("p")
         await screen.until(lambda: isinstance(screen.app.screen, Form))

@@ -33,7 +33,7 @@ def test_an_object_has_a_line_for_each_property_and_those_that_are_needed_stand_
     assert tone.choices == ["dry", "warm"] and tone.hint == "How it sounds"
 
 
-def test_what_was_filled_in_has_the_types_of_the_schema() -> None:
+def test_entered_values_are_converted_to_the_types_of_the_schema() -> None:
     given = {
         "topic": "7",
         "chapters": "4",
@@ -97,6 +97,6 @@ def test_an_object_without_properties_needs_no_line() -> None:
     assert value_of({"type": "object", "properties": {}}, {}) == {}
 
 
-def test_a_list_is_not_an_object() -> None:
+def test_a_json_list_is_refused_where_an_object_is_expected() -> None:
     with pytest.raises(ValueError, match="JSON object"):
         json_object("[1]")

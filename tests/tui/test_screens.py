@@ -115,7 +115,7 @@ async def pick(screen: Terminal, mode: str, column: int, value: str) -> None:
     await screen.until(lambda: screen.app.screen.chosen is not None)  # type: ignore[attr-defined]
 
 
-async def test_an_app_is_run_by_a_form_that_refuses_what_its_schema_does(daemon: Daemon) -> None:
+async def test_an_app_is_run_from_a_form_that_validates_its_schema(daemon: Daemon) -> None:
     async with terminal(daemon.url) as screen:
         await pick(screen, "apps", 0, "story")
         assert "topic · string" in said(screen, "#detail")

@@ -76,7 +76,7 @@ async def test_rows_are_filtered_by_words_while_one_types() -> None:
         assert not table.app.query_one(FilterLine).display
 
 
-async def test_keys_that_are_typed_ahead_go_where_the_filter_sends_them() -> None:
+async def test_keys_typed_ahead_are_handled_in_order_by_filter_and_table() -> None:
     async with harbour(FLEET) as (table, pilot):
 
         async def at_once(*keys: str) -> None:
@@ -92,7 +92,7 @@ async def test_keys_that_are_typed_ahead_go_where_the_filter_sends_them() -> Non
         assert names(table) == [] and table.app.query_one(FilterLine).value == "o"
 
 
-async def test_a_filter_that_nothing_fits_leaves_no_row_chosen() -> None:
+async def test_a_filter_without_matches_leaves_no_row_selected() -> None:
     async with harbour(FLEET) as (table, pilot):
         await pilot.press("slash", *"zeppelin")
         assert names(table) == [] and table.chosen is None

@@ -58,7 +58,7 @@ def _app(name: str, kind: str = "store", input_schema: Mapping[str, Any] | None 
     )
 
 
-def test_one_talks_to_apps_then_the_default_then_models_that_chat_and_to_nothing_else() -> None:
+def test_chat_partners_are_apps_then_the_default_then_other_chat_models() -> None:
     models = (
         _model("alpha", "chat"),
         _model("zulu", "chat", ("default",)),

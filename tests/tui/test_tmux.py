@@ -86,7 +86,9 @@ def tmux(busy_daemon: Daemon, tmp_path: Path) -> Iterator[Tmux]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_it_is_used_in_a_real_terminal_and_leaves_that_as_it_was(tmux: Tmux, busy_daemon: Daemon) -> None:
+def test_the_terminal_ui_works_in_tmux_and_restores_the_terminal_on_exit(
+    tmux: Tmux, busy_daemon: Daemon
+) -> None:
     lines = tmux.until(lambda text: "talker" in text and "Portico" in text)
     assert "1 Models" in lines[0] and len(lines) == 24
     tmux.keys("2")

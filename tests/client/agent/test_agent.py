@@ -83,7 +83,7 @@ class AsyncPair(Pair):
 
 
 class TestMemory:
-    def test_sessions_are_apart_and_go_on(self) -> None:
+    def test_sessions_are_isolated_and_keep_their_history(self) -> None:
         agent = Agent(name="memo")
         assert agent("hi").content == agent("hi", session=1).content == "hi"
         agent("again")
@@ -91,7 +91,7 @@ class TestMemory:
         assert [message.sender for message in agent.memory(1)] == ["user", "memo"]
         assert contents(Agent(name="memo"), 1) == ["hi", "hi"]
 
-    def test_an_agent_without_a_name_keeps_to_itself(self) -> None:
+    def test_unnamed_agents_do_not_share_memory(self) -> None:
         first, second = Agent(), Agent()
         first("mine")
         assert contents(second) == [] and contents(first) == ["mine", "mine"]
@@ -135,7 +135,7 @@ class TestMemory:
 
 
 class TestTrees:
-    def test_attributes_name_agents_and_their_places(self) -> None:
+    def test_agents_are_named_by_their_attribute_path(self) -> None:
         class Team(Agent):
             def __init__(self) -> None:
                 self.pair = Pair()
@@ -155,13 +155,13 @@ class TestTrees:
         }
         assert [message.sender for message in team.many[1].memory("tree")] == ["many-0", "named"]
 
-    def test_a_link_back_makes_no_circle(self) -> None:
+    def test_a_back_reference_to_the_parent_agent_causes_no_recursion(self) -> None:
         pair = Pair(name="linked")
         pair.first.team = pair  # type: ignore[attr-defined]
         assert pair("hi").content == "hi" and contents(pair.first) == ["hi", "hi"]
         assert set(pair.state_dict()) == {"portico_session", "memory", "first.memory", "second.memory"}
 
-    def test_a_failure_leaves_the_root_without_half_a_turn(self) -> None:
+    def test_a_failed_forward_stores_no_partial_turn_in_the_root_memory(self) -> None:
         class Failing(Agent):
             def __init__(self) -> None:
                 self.ok, self.bad = Agent(), Agent("actor")
@@ -190,7 +190,7 @@ class TestTrees:
         answers = await asyncio.gather(*(pair.acall(str(n), session=n) for n in range(4)))
         assert [answer.content for answer in answers] == ["0", "1", "2", "3"]
 
-    async def test_a_blocking_call_within_an_asynchronous_forward_says_what_to_write(self) -> None:
+    async def test_a_blocking_call_in_an_async_forward_is_refused_suggesting_acall(self) -> None:
         class Wrong(Agent):
             def __init__(self) -> None:
                 self.inner = Agent()
@@ -201,7 +201,9 @@ class TestTrees:
         with pytest.raises(InvalidRequest, match="acall"):
             await Wrong().acall("hi")
 
-    async def test_a_client_may_be_given(self, served: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_an_agent_uses_the_client_passed_to_it(
+        self, served: Daemon, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("PORTICO_URL", "http://127.0.0.1:1")
         async with AsyncClient(served.url) as client:
             assert (await Pair(client=client, name="given").acall("hi")).content == "hi"
@@ -222,17 +224,17 @@ class TestFormats:
         }
         assert agent("hello").formatted["tool_type"] is None
 
-    def test_an_action_is_validated(self) -> None:
+    def test_a_tool_parser_accepts_each_kind_of_action_validator(self) -> None:
         for validate in ("json", json.loads, lambda text: json.loads(text.rstrip("`"))):
             parser = ToolParser("calculator", begin="```json\n", end="\n```\n", validate=validate)
             assert Agent("actor", output=parser)("call").formatted["action"]["name"] == "calculator"
 
-    def test_a_function_that_cannot_travel_is_refused(self) -> None:
+    def test_a_validator_that_cannot_run_in_the_sandbox_is_refused(self) -> None:
         parser = ToolParser("x", begin="a", end="b", validate=lambda text: os.stat(text))
         with pytest.raises(InvalidRequest, match="sandbox"):
             Agent(output=parser)("hi")
 
-    def test_a_type_is_a_format(self) -> None:
+    def test_a_dataclass_can_be_used_as_the_output_format(self) -> None:
         @dataclass
         class Person:
             name: str
@@ -267,19 +269,19 @@ class Tenfold(hooks.Hook):
 
 
 class TestHooks:
-    def test_our_own_run_here(self) -> None:
+    def test_custom_hooks_run_in_the_client_process(self) -> None:
         agent = Agent(name="stamped", hooks=[Stamp()])
         assert agent("hi", session="s").content == "[s] hi (stamped)"
         assert contents(agent, "s") == ["[s] hi", "[s] hi"]
 
-    def test_our_own_are_called_back_around_tools(self) -> None:
+    def test_custom_hooks_run_before_and_after_daemon_tools(self) -> None:
         agent = Agent("actor", tools=["calculator"], hooks=[Tenfold()])
         agent("add 1+1")
         assert [message.content for message in agent.memory() if message.type == "tool_result"] == [
             "It is 42!"
         ]
 
-    def test_declared_ones_run_in_the_daemon(self) -> None:
+    def test_declarative_hooks_run_in_the_daemon(self) -> None:
         agent = Agent(
             hooks=[
                 hooks.Prefix("Say: ", ["user"]),
@@ -295,7 +297,7 @@ class TestHooks:
 
 
 class TestStream:
-    def test_all_events_are_heard_and_the_answer_last(self) -> None:
+    def test_a_stream_yields_all_events_and_ends_with_the_answer(self) -> None:
         agent = Agent("actor", tools=["calculator"])
         events = list(agent.stream("add 2+3"))
         kinds = [type(event) for _path, event in events]
@@ -303,7 +305,7 @@ class TestStream:
         assert kinds[-1] is Finished and kinds.count(Finished) == 1
         assert events[-1].event.result.content == agent.memory()[-1].content
 
-    def test_agents_of_a_tree_are_told_apart(self) -> None:
+    def test_stream_events_carry_the_path_of_their_agent(self) -> None:
         events = [
             (path, type(event))
             for path, event in Pair(name="heard").stream("hi")
@@ -325,7 +327,7 @@ class TestStream:
         with pytest.raises(PorticoError, match=r"No\."):
             list(Agent("actor").stream("fail"))
 
-    async def test_the_same_for_asyncio(self) -> None:
+    async def test_an_async_stream_yields_events_stops_on_close_and_raises_errors(self) -> None:
         heard = [item async for item in Pair(name="async-heard").astream("hi")]
         assert [path for path, event in heard if isinstance(event, Delta)] == ["first", "second"]
         assert heard[-1].event.result.content == "hi"  # type: ignore[union-attr]
@@ -346,7 +348,9 @@ class TestOthers:
         agent("ask the expert")
         assert [m["content"] for m in agent.state_dict()["expert.memory"]] == ["why?", "why?"]
 
-    def test_a_handoff_and_a_deployed_one(self, served: Daemon) -> None:
+    def test_handoffs_to_deployed_and_inline_agents_are_stored_in_the_specification(
+        self, served: Daemon
+    ) -> None:
         with Client(served.url) as client:
             Agent(name="clerk").deploy(client)
             version = Agent(agents=[Handoff("clerk"), Handoff(Agent(name="other"))], name="desk").deploy(
@@ -355,25 +359,25 @@ class TestOthers:
         assert version.spec["agents"][0] == {"agent": "clerk", "as": "handoff"}
         assert version.spec["agents"][1]["agent"]["name"] == "other"
 
-    def test_what_runs_here_cannot_be_deployed_or_asked_there(self, served: Daemon) -> None:
+    def test_agents_with_client_side_code_cannot_be_deployed_or_used_as_tools(self, served: Daemon) -> None:
         with Client(served.url) as client, pytest.raises(InvalidRequest, match="the hook Stamp"):
             Agent(name="x", hooks=[Stamp()]).deploy(client)
         with pytest.raises(InvalidRequest, match="serve it"):
             Agent(agents=[Pair()])("hi")
 
 
-def test_a_daemon_that_has_no_such_model_says_so() -> None:
+def test_an_unknown_model_raises_not_found_with_its_name() -> None:
     with pytest.raises(NotFound, match="nothing-of-the-kind"):
         Agent("nothing-of-the-kind")("hi")
 
 
-def test_nothing_is_left_open_after_many_loops(tmp_path: Path) -> None:
+def test_no_connection_stays_open_after_several_event_loops(tmp_path: Path) -> None:
     pair = AsyncPair(name="loops")
     for number in range(3):
         assert asyncio.run(pair.acall(str(number))).content == f"{number}+{number}"
 
 
-async def test_agents_as_json_and_their_sessions(served: Daemon) -> None:
+async def test_a_json_agent_specification_is_checked_and_run_with_sessions(served: Daemon) -> None:
     spec = {"portico_agent": 1, "name": "json", "instructions": "You speak {tongue}."}
     with Client(served.url) as client:
         assert client.agents.check(spec).ok
@@ -397,7 +401,7 @@ async def test_agents_as_json_and_their_sessions(served: Daemon) -> None:
 
 
 @pytest.mark.process
-def test_a_session_goes_on_after_the_daemon_was_killed(
+def test_a_session_continues_after_the_daemon_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "models.yaml"
@@ -426,7 +430,7 @@ class Shout:
         return text.upper()
 
 
-def test_an_object_with_parse_is_an_output_format_that_runs_here() -> None:
+def test_an_object_with_a_parse_method_is_an_output_format_run_in_the_client() -> None:
     agent = Agent("default", "Repeat.", output=Shout())
     for answer in (agent("hello"), asyncio.run(agent.acall("hello"))):
         assert (answer.content, answer.formatted) == ("hello", "HELLO")
@@ -438,7 +442,7 @@ def test_an_object_with_parse_is_an_output_format_that_runs_here() -> None:
         Agent(name="boss", agents=[Agent(name="loud", output=Shout())])("hi")
 
 
-def test_what_a_parser_cannot_read_is_a_format_that_failed() -> None:
+def test_a_parse_error_of_the_output_format_raises_format_failed() -> None:
     class Never:
         def parse(self, text: str) -> str:
             raise ValueError("no")
@@ -452,7 +456,9 @@ def test_what_a_parser_cannot_read_is_a_format_that_failed() -> None:
     ("arguments", "param"),
     [({"aggregate": lambda messages: messages}, "aggregate"), ({"output": object()}, "output")],
 )
-def test_what_can_run_nowhere_is_refused_by_its_argument(arguments: dict[str, Any], param: str) -> None:
+def test_an_unsupported_agent_argument_is_refused_with_its_name(
+    arguments: dict[str, Any], param: str
+) -> None:
     with pytest.raises(InvalidRequest, match=f"'{param}'") as refused:
         Agent("default", **arguments)("hello")
     assert refused.value.param == param

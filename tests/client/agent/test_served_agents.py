@@ -138,7 +138,9 @@ def say(api: Daemon, key: str, text: str, **options: Any) -> str:
         return client.chat(text, "echoes", **options).read().text
 
 
-def test_it_answers_and_is_described(api: Daemon, boss: Client, echoes: Echoes) -> None:
+def test_a_served_agent_answers_and_is_listed_with_its_description(
+    api: Daemon, boss: Client, echoes: Echoes
+) -> None:
     assert say(api, "boss", "hi", user="a") == "hihi"
     [app] = [app for app in boss.apps.list() if app.name == "echoes"]
     assert app.kind == "agent" and app.description == "Says everything twice."
@@ -160,7 +162,7 @@ def test_calls_without_a_session_stand_alone(api: Daemon, echoes: Echoes, boss: 
     assert len(boss.sessions.list("Echoes")) == before + 2
 
 
-def test_what_it_raises_is_told(api: Daemon, echoes: Echoes) -> None:
+def test_an_exception_in_a_served_agent_is_reported_to_the_caller(api: Daemon, echoes: Echoes) -> None:
     with pytest.raises(ServerFailed, match=r"The well is dry\."):
         say(api, "boss", "fail")
 
@@ -171,7 +173,7 @@ def test_a_key_that_may_not_use_the_function_is_refused(api: Daemon, echoes: Ech
     assert isinstance(refused.value, Forbidden | Unavailable)
 
 
-def test_nobody_serves_it(api: Daemon, boss: Client) -> None:
+def test_a_call_to_an_agent_without_a_serving_process_fails_as_not_served(api: Daemon, boss: Client) -> None:
     Echoes(boss).deploy(boss, "echoes")
     with pytest.raises(Unavailable, match=r"is not running\. Restart that program") as refused:
         say(api, "boss", "hi")
@@ -187,12 +189,14 @@ def test_nobody_serves_it(api: Daemon, boss: Client) -> None:
         ({"portico_agent": 1, "forward": "f", "tools": []}, "tools"),
     ],
 )
-def test_a_specification_that_is_wrong_says_where(boss: Client, spec: dict[str, Any], said: str) -> None:
+def test_an_invalid_agent_specification_is_refused_with_the_field_name(
+    boss: Client, spec: dict[str, Any], said: str
+) -> None:
     with pytest.raises(InvalidRequest, match=said):
         boss.apps.deploy("wrong", spec, kind="agent")
 
 
-async def test_functions_are_tools_and_are_executed_here(boss: Client) -> None:
+async def test_python_functions_are_agent_tools_executed_in_the_client(boss: Client) -> None:
     agent = Agent("caller", name="surveyor", tools=[area, fail, greet], client=boss)
 
     def returned() -> str:
@@ -212,7 +216,7 @@ async def test_functions_are_tools_and_are_executed_here(boss: Client) -> None:
     assert given["description"] == "How large something is." and given["parameters"]["required"] == ["of"]
 
 
-def test_functions_of_a_deployed_agent_are_served_for_whoever_calls(
+def test_served_functions_of_a_deployed_agent_are_available_to_every_caller(
     api: Daemon, boss: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portico._serving.CLAIM_WAIT_S", 0.1)
@@ -235,7 +239,7 @@ def test_functions_of_a_deployed_agent_are_served_for_whoever_calls(
         Agent(name="all").serve(boss)
 
 
-def test_what_is_no_tool_is_refused_here(boss: Client) -> None:
+def test_invalid_agent_tools_are_refused(boss: Client) -> None:
     for tools, said in (([7], "is not a tool"), ([area, Function(name="area", call=fail)], "Two functions")):
         with pytest.raises(InvalidRequest, match=said):
             Agent(tools=tools, client=boss)("hi")  # type: ignore[arg-type]
@@ -251,7 +255,7 @@ def test_an_action_is_carried_out_and_answered_as_a_message(boss: Client) -> Non
     assert "42" in coded.content
 
 
-def test_what_goes_wrong_is_an_answer_too(boss: Client) -> None:
+def test_an_executor_returns_errors_as_answer_messages(boss: Client) -> None:
     executor = Executor(["calculator"], client=boss)
     for message, said in (
         (Message({"name": "sql", "parameters": {}}), "Unknown tool 'sql'. Tools are: calculator."),
@@ -263,7 +267,7 @@ def test_what_goes_wrong_is_an_answer_too(boss: Client) -> None:
         assert said in answer.content and answer.extra_info is not None and answer.extra_info["is_error"]
 
 
-async def test_functions_are_carried_out_too(boss: Client) -> None:
+async def test_an_executor_runs_sync_and_async_python_functions(boss: Client) -> None:
     def add(a: int, b: int = 1) -> int:
         return a + b
 
@@ -304,7 +308,7 @@ class Noted(hooks.Hook):
         self.after.append(message.content)
 
 
-def test_hooks_see_the_same_of_an_action_in_an_agent_and_in_an_executor(boss: Client) -> None:
+def test_hooks_receive_the_same_action_messages_in_agents_and_executors(boss: Client) -> None:
     noted = Noted()
     Executor(["calculator"], hooks=[noted], client=boss)(
         Message({"name": "calculator", "parameters": {"expression": "1+1"}})
@@ -314,7 +318,7 @@ def test_hooks_see_the_same_of_an_action_in_an_agent_and_in_an_executor(boss: Cl
     assert noted.after == ["2", "2"]
 
 
-def test_an_executor_takes_what_an_agent_takes(boss: Client) -> None:
+def test_an_executor_accepts_the_same_tool_and_hook_specifications_as_an_agent(boss: Client) -> None:
     executor = Executor(
         [{"tool": "calculator", "as": "sum"}],
         hooks=[
@@ -346,7 +350,7 @@ def test_two_objects_of_one_name_do_not_share_a_session(boss: Client) -> None:
     assert [message.content for message in second.memory("ada")] == ["kept"] * 2
 
 
-async def test_hooks_change_messages_and_asyncio_has_the_same(boss: Client) -> None:
+async def test_executor_hooks_change_messages_in_sync_and_async_calls(boss: Client) -> None:
     class Code(hooks.Hook):
         def before_action(self, whose: Executor, message: Message, session: str) -> Message:
             return message.but(

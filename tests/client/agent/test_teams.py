@@ -70,7 +70,7 @@ def ask(client: Client, team: teams.Team, name: str, task: str = "Build it.") ->
     return client.apps.run(name, task)
 
 
-def test_a_sequence_passes_on_what_was_said(client: Client) -> None:
+def test_a_sequence_passes_each_answer_to_the_next_member(client: Client) -> None:
     assert ask(client, teams.sequence(ann, bob), "line", "Say it.") == "bob was told"
     assert {app.name for app in client.apps.list()} >= {"line", "line-ann", "line-bob"}
 
@@ -92,7 +92,7 @@ def test_a_debate_is_judged(client: Client) -> None:
     assert ask(client, teams.debate(ann, bob, judge=boss, rounds=2), "debate") == "Bob is right."
 
 
-def test_a_manager_gives_out_the_parts(client: Client) -> None:
+def test_a_manager_delegates_subtasks_to_the_members(client: Client) -> None:
     assert ask(client, teams.hierarchy(boss, ann, bob), "firm") == "4 m of blue"
 
 
@@ -107,7 +107,7 @@ def test_a_person_is_one_of_the_speakers(client: Client) -> None:
     assert running.result() == "Enough."
 
 
-def test_teams_of_a_configuration_are_those_of_the_sdk(client: Client) -> None:
+def test_teams_from_a_configuration_equal_teams_built_with_the_sdk(client: Client) -> None:
     pair, eve = ("ann", "bob"), teams.Human("eve", limit=60)
     person = {"human": "eve", "limit": 60}
     same: list[tuple[dict[str, Any], teams.Team]] = [
@@ -145,12 +145,12 @@ def test_a_team_is_traced(client: Client) -> None:
     assert [step.output for step in asked] == ["one", "two"]
 
 
-def test_a_team_of_what_is_not_there_is_refused(client: Client) -> None:
+def test_a_team_with_an_unknown_agent_is_refused(client: Client) -> None:
     with pytest.raises((InvalidRequest, NotFound), match="nobody"):
         teams.sequence("nobody").deploy(client, "empty")
 
 
-def test_members_have_names_of_their_own(tmp_path: Path) -> None:
+def test_teams_with_duplicate_too_few_or_client_side_members_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="ann, ann"):
         teams.round_robin(ann, ann)
     with pytest.raises(InvalidRequest, match="at least 2 members"):

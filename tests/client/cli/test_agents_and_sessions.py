@@ -89,7 +89,7 @@ def test_an_agent_is_deployed_listed_shown_and_removed(shell: Shell, clerk: str)
     assert f"The deployed app '{clerk}' does not exist" in shell("agents", "show", clerk, code=1)
 
 
-def test_what_is_no_agent_is_not_shown(shell: Shell, tmp_path: Path) -> None:
+def test_agents_show_refuses_an_app_that_is_not_an_agent(shell: Shell, tmp_path: Path) -> None:
     file = tmp_path / "flow.json"
     file.write_text(
         '{"portico_flow": 1, "name": "plain", "step": {"name": "say", "op": "emit", "text": "x"}}'
@@ -105,7 +105,7 @@ def test_an_agent_of_a_python_file_is_deployed(shell: Shell, tmp_path: Path) -> 
     assert "hello" in shell("agents", "chat", "parrot", given="hello\n")
 
 
-def test_a_chat_goes_on_in_its_session(shell: Shell, clerk: str) -> None:
+def test_an_agent_chat_continues_its_named_session(shell: Shell, clerk: str) -> None:
     assert shell("agents", "chat", clerk, "--session", "mon", given="one\n\ntwo\n").split() == ["one", "two"]
     said = shell.json("agents", "chat", clerk, "--session", "mon", given="three\n")["messages"]
     assert [message["content"] for message in said] == ["three", "three"]
@@ -260,7 +260,7 @@ def test_a_fact_is_found_in_a_copy_of_the_session_that_it_was_learnt_in(client: 
     client.facts.remove(fact.id)
 
 
-def test_what_is_known_is_not_kept_twice_and_facts_are_files_of_the_store(client: Client) -> None:
+def test_a_known_fact_is_not_stored_twice_and_is_a_store_file(client: Client) -> None:
     fact = learn(client, "twice")
     client.agents.run(GUIDE, "I live in Lisbon", session=("api", "twice"))
     assert [item.id for item in client.facts.list()] == [fact.id], "it was known"
@@ -360,7 +360,7 @@ def test_facts_are_listed_page_by_page(client: Client) -> None:
         client.facts.remove(fact.id)
 
 
-def test_a_fact_that_a_user_wrote_has_no_words_of_a_conversation(shell: Shell, client: Client) -> None:
+def test_a_manually_edited_fact_has_no_conversation_quote(shell: Shell, client: Client) -> None:
     fact = learn(client, "old")
     client.facts.change(fact.id, "The user lives in Porto.")
     assert client.facts.get(fact.id).fact.span is None
@@ -368,7 +368,7 @@ def test_a_fact_that_a_user_wrote_has_no_words_of_a_conversation(shell: Shell, c
     client.facts.remove(fact.id)
 
 
-def test_facts_are_commands_too(shell: Shell, client: Client) -> None:
+def test_facts_are_listed_shown_changed_and_exported_by_commands(shell: Shell, client: Client) -> None:
     fact = learn(client, "tue")
     assert shell.json("facts", "list", "--agent", "nobody")["data"] == []
     listed = shell("facts", "list", "--session", "api/tue")

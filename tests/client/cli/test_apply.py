@@ -47,7 +47,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_is_applied_in_its_parts_and_then_nothing_is_left_to_do(
+def test_applying_a_file_creates_its_objects_and_a_second_apply_changes_nothing(
     command: Command, file: Path, daemon: Daemon
 ) -> None:
     dry = command("apply", "-f", str(file), "--dry-run").out
@@ -114,7 +114,7 @@ def test_a_file_is_applied_in_its_parts_and_then_nothing_is_left_to_do(
         ("- a", "must contain a mapping"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_changed(
+def test_an_invalid_file_is_refused_before_any_change_is_applied(
     command: Command, tmp_path: Path, text: str, said: str
 ) -> None:
     path = tmp_path / "portico.yaml"

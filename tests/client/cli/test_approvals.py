@@ -49,7 +49,7 @@ def call(client: Client) -> Iterator[Future[ToolResult]]:
         call.result(60)
 
 
-def test_what_waits_is_listed_shown_and_approved(
+def test_a_pending_approval_is_listed_shown_and_approved(
     command: Command, client: Client, call: Future[ToolResult]
 ) -> None:
     question = asked(client)
@@ -121,7 +121,7 @@ class Terminal:
         os.close(self._controller)
 
 
-def test_a_call_on_a_terminal_asks_right_there(daemon: Daemon) -> None:
+def test_a_tool_call_on_a_terminal_prompts_for_approval(daemon: Daemon) -> None:
     terminal = Terminal(daemon.url, "tools", "call", "wipe", "path=/z")
     try:
         terminal.until("Approve? [y/N]")
@@ -191,7 +191,7 @@ def test_a_conversation_shows_its_tool_calls_and_asks_in_place(
         client.deployments.remove("careful")
 
 
-def test_an_app_is_not_given_tools(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chat_with_an_app_refuses_the_tool_option(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
     done = command("chat", "--app", "handbook", "--tool", "wipe")
     assert done.code == 1 and "has its own tools" in done.err

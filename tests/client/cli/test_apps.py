@@ -136,7 +136,9 @@ def test_an_agent_is_deployed_from_a_file_of_either_kind(command: Command, tmp_p
     command("apps", "remove", "clerk", "--yes")
 
 
-def test_a_function_that_stays_is_called_back_here(command: Command, story: Path) -> None:
+def test_a_client_side_function_of_a_flow_is_called_in_the_command_process(
+    command: Command, story: Path
+) -> None:
     assert command("run", f"{story}:mine", "hi").out == "hi (from True)\n"
     refused = command("apps", "deploy", f"{story}:mine", "--name", "mine")
     assert (
@@ -149,9 +151,7 @@ def test_a_function_that_stays_is_called_back_here(command: Command, story: Path
     command("apps", "remove", "mine", "--yes")
 
 
-def test_text_is_printed_as_it_comes_and_a_value_that_is_another_after_it(
-    command: Command, tmp_path: Path
-) -> None:
+def test_run_prints_streamed_text_and_then_a_different_final_value(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "loud.py"
     file.write_text(
         "from portico.flow import emit, pipeline\nloud = pipeline(say=emit('Working. '), n=lambda v: {'n': len(v)})\n"
@@ -160,7 +160,7 @@ def test_text_is_printed_as_it_comes_and_a_value_that_is_another_after_it(
     assert command("run", f"{file}:loud", "four", "--json").json["value"] == {"n": 4}
 
 
-def test_what_a_run_asks_is_asked_at_the_terminal(
+def test_an_approval_step_of_a_run_prompts_at_the_terminal(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "careful.py"
@@ -213,7 +213,9 @@ def _refusal(client: Client) -> str:
     return refused.value.message
 
 
-def test_names_are_completed(command: Command, story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_app_names_are_completed_in_the_shell(
+    command: Command, story: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command("apps", "deploy", f"{story}:story")
     assert app_names(None, "st") == ["story"]  # type: ignore[arg-type]  # the context is not used
     command("apps", "remove", "story", "--yes")
@@ -232,12 +234,12 @@ def test_names_are_completed(command: Command, story: Path, monkeypatch: pytest.
         ("nothing_here:flow", "cannot be imported: ModuleNotFoundError"),
     ],
 )
-def test_what_is_no_flow_is_said(command: Command, target: str, said: str) -> None:
+def test_run_refuses_a_target_that_is_not_a_flow(command: Command, target: str, said: str) -> None:
     done = command("run", target)
     assert done.code == 1 and said in done.err
 
 
-def test_a_file_that_is_no_specification_is_said(command: Command, tmp_path: Path) -> None:
+def test_run_and_deploy_refuse_a_file_without_a_valid_specification(command: Command, tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text(json.dumps({"name": "x"}))
     assert "neither 'portico_flow' nor 'portico_agent'" in command("run", str(file)).err

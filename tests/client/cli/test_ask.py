@@ -9,7 +9,9 @@ import pytest
 from tests.client.cli.conftest import Command
 
 
-def test_a_second_question_goes_on_where_the_first_ended(command: Command, tmp_path: Path) -> None:
+def test_a_second_question_continues_the_conversation_in_the_history_file(
+    command: Command, tmp_path: Path
+) -> None:
     file = tmp_path / "talk.json"
     first = command("ask", "Which port does the Lighthouse daemon listen on?", "--history", str(file))
     assert first.code == 0, first.err
@@ -26,7 +28,7 @@ def test_a_second_question_goes_on_where_the_first_ended(command: Command, tmp_p
 
 
 @pytest.mark.parametrize("content", ["{}", "nothing", '[{"role": "user"}]', "[3]"])
-def test_a_file_that_is_no_conversation_is_left_as_it_is(
+def test_an_invalid_history_file_is_refused_and_left_unchanged(
     command: Command, tmp_path: Path, content: str
 ) -> None:
     file = tmp_path / "talk.json"
@@ -37,7 +39,7 @@ def test_a_file_that_is_no_conversation_is_left_as_it_is(
     assert file.read_text(encoding="utf-8") == content
 
 
-def test_a_place_that_cannot_be_written_is_told(command: Command, tmp_path: Path) -> None:
+def test_an_unwritable_history_path_is_reported(command: Command, tmp_path: Path) -> None:
     done = command("ask", "Which port?", "--history", str(tmp_path / "nowhere" / "talk.json"))
     assert done.code == 1
     assert "cannot be written" in done.err

@@ -39,7 +39,7 @@ def test_a_text_is_spoken_into_a_file_and_written_down_again(
     assert told == {"path": str(path), "bytes": path.stat().st_size}
 
 
-def test_what_cannot_be_spoken_leaves_no_file(command: Command, client: Client, tmp_path: Path) -> None:
+def test_a_failed_speech_command_leaves_no_file(command: Command, client: Client, tmp_path: Path) -> None:
     path = tmp_path / "door.mp3"
     failed = command("speak", SAID, "-o", str(path))
     assert failed.code == 1 and "no encoder for mp3" in failed.err and not path.exists()
@@ -50,7 +50,7 @@ def test_what_cannot_be_spoken_leaves_no_file(command: Command, client: Client, 
     assert "Cannot read" in command("transcribe", str(tmp_path / "none.wav")).err
 
 
-def test_times_of_words_from_python(client: Client) -> None:
+def test_the_sdk_transcribes_with_word_timestamps_and_subtitles(client: Client) -> None:
     sound = client.audio.speak(SAID, "voice", format="wav", speed=2)
     found = client.audio.transcribe(sound, "ear", times="word", language="en")
     assert found.text == SAID and [one.text for one in found.words] == SAID.split()
@@ -60,7 +60,7 @@ def test_times_of_words_from_python(client: Client) -> None:
         client.audio.speak(SAID, stream_format="sse")  # type: ignore[call-arg]
 
 
-def test_tools_speak_and_listen(client: Client) -> None:
+def test_the_speak_and_transcribe_tools_round_trip_a_text(client: Client) -> None:
     made = client.tools.call("speak", {"text": SAID})
     assert made.structured is not None and made.structured["model"] == "voice"
     [kept] = made.artifacts
@@ -82,7 +82,7 @@ async def test_an_assistant_gets_the_sound_with_the_result(daemon: Daemon, clien
     assert sound.mime_type == "audio/wav" and base64.b64decode(sound.data).startswith(b"RIFF")
 
 
-def test_tools_say_what_is_wrong(client: Client) -> None:
+def test_the_audio_tools_report_invalid_arguments(client: Client) -> None:
     wrong = client.tools.call("speak", {"text": SAID, "model": "echo"})
     assert wrong.is_error and "voice can" in wrong.text
     assert "voices are default" in client.tools.call("speak", {"text": SAID, "voice": "nobody"}).text
@@ -92,7 +92,9 @@ def test_tools_say_what_is_wrong(client: Client) -> None:
     assert missing.is_error and "file-none" in missing.text
 
 
-def test_without_a_model_the_way_to_one_is_told(daemon: Daemon, client: Client) -> None:
+def test_a_missing_transcription_model_is_reported_with_the_command_to_add_it(
+    daemon: Daemon, client: Client
+) -> None:
     client.deployments.remove("ear")
     try:
         with pytest.raises(InvalidRequest, match="portico models add ear --source"):

@@ -26,7 +26,7 @@ def write(path: Path, *bodies: dict[str, Any]) -> Path:
     return path
 
 
-def test_a_file_is_answered_while_the_command_waits(command: Command, tmp_path: Path) -> None:
+def test_batches_create_with_wait_runs_every_request_of_the_file(command: Command, tmp_path: Path) -> None:
     file = write(tmp_path / "requests.jsonl", body("潮水"), body("hot", temperature=17), body("last"))
     done = command("batches", "create", str(file), "--wait")
     assert done.code == 0, done.err
@@ -64,7 +64,7 @@ def test_a_dry_run_checks_the_file_and_leaves_nothing(
         assert failed.code == 1 and "Line 2" in failed.err
 
 
-def test_bodies_are_answered_in_order_and_told_with_their_names(daemon: Daemon) -> None:
+def test_batch_results_keep_the_request_order_and_have_default_ids(daemon: Daemon) -> None:
     seen: list[str] = []
     with Client(daemon.url) as client:
         begun = client.batches.create([body("one"), body("two", n=-1), body("three")], metadata={"a": "b"})
@@ -82,7 +82,7 @@ def test_bodies_are_answered_in_order_and_told_with_their_names(daemon: Daemon) 
             client.batches.create([])
 
 
-async def test_names_of_ones_own_and_a_wait_that_ends(daemon: Daemon) -> None:
+async def test_a_batch_keeps_custom_ids_and_an_expired_wait_leaves_it_running(daemon: Daemon) -> None:
     async with AsyncClient(daemon.url) as client:
         begun = await client.batches.create({"tide": body("high")})
         batch = await client.batches.wait(begun.id)

@@ -106,7 +106,9 @@ def test_models_and_vectors_are_at_hand(command: Command, here: str) -> None:
         assert len(client.embed(["bread"]).data[0]) > 1
 
 
-def test_a_server_on_this_machine_is_a_model_and_a_tool(command: Command, here: str, daemon: Daemon) -> None:
+def test_a_local_server_is_usable_as_model_and_mcp_server_without_the_proxy(
+    command: Command, here: str, daemon: Daemon
+) -> None:
     with Client(here) as client:
         client.deployments.add("neighbour", f"{daemon.url}/v1#echo")
         assert client.chat("Hello over there.", "neighbour").read().text == "Hello over there."
@@ -115,12 +117,12 @@ def test_a_server_on_this_machine_is_a_model_and_a_tool(command: Command, here: 
     assert server["state"] == "ready", server
 
 
-async def test_the_sdk_reaches_it(command: Command, here: str) -> None:
+async def test_the_sdk_reaches_the_local_daemon_behind_a_proxy(command: Command, here: str) -> None:
     async with AsyncClient(here) as client:
         assert (await client.search("handbook", "bread")).passages[0].filename == "bread.txt"
 
 
-def test_the_bridge_for_assistants_reaches_it(proxied: dict[str, str], here: str) -> None:
+def test_the_mcp_bridge_reaches_the_local_daemon_behind_a_proxy(proxied: dict[str, str], here: str) -> None:
     hello = {
         "jsonrpc": "2.0",
         "id": 1,
@@ -194,11 +196,11 @@ async def test_a_server_elsewhere_is_asked_through_the_proxy(
         (None, False),
     ],
 )
-def test_what_this_machine_is(host: str | None, local: bool) -> None:
+def test_loopback_hosts_are_recognised_as_local(host: str | None, local: bool) -> None:
     assert is_local(host) is local
 
 
-def test_children_are_told_what_no_proxy_reaches() -> None:
+def test_child_processes_get_no_proxy_entries_for_local_hosts() -> None:
     assert unproxied({"PATH": "/bin"}) == {}
     assert unproxied({"HTTPS_PROXY": "http://proxy:3128"})["NO_PROXY"] == "localhost,127.0.0.1,::1"
     told = unproxied({"http_proxy": "http://proxy:3128", "NO_PROXY": ".example.com,localhost"})

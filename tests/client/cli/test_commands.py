@@ -54,7 +54,7 @@ def test_ask_of_a_store_without_an_app_says_what_to_do(command: Command) -> None
     assert command("stores", "remove", "plain", "--yes").code == 0
 
 
-def test_why_a_sync_failed_is_said_once(command: Command, tmp_path: Path) -> None:
+def test_the_reason_of_a_failed_sync_is_printed_once(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "passing"
     folder.mkdir()
     (folder / "note.md").write_text("Here today.")
@@ -86,7 +86,9 @@ def test_a_wrong_command_line_ends_with_2_and_a_suggestion(command: Command) -> 
         assert f"Did you mean '{right}'?" in command(*wrong.split()).err
 
 
-def test_nobody_there_is_a_sentence(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_daemon_is_reported_in_one_sentence(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = command("--url", "http://127.0.0.1:9", "status")
     assert done.code == 1
     assert "No Portico daemon responds at http://127.0.0.1:9; start it with `portico up`." in done.err
@@ -110,7 +112,7 @@ def test_open_shows_the_page_in_the_browser(daemon: Daemon, tmp_path: Path) -> N
     assert json.loads(opened(WAYLAND_DISPLAY="").stdout) == {"url": page, "opened": False}
 
 
-def test_open_without_a_daemon_is_a_sentence(command: Command) -> None:
+def test_open_without_a_daemon_fails_with_one_sentence(command: Command) -> None:
     done = command("--url", "http://127.0.0.1:9", "open")
     assert (done.code, done.out) == (1, "")
     assert "No Portico daemon responds at http://127.0.0.1:9" in done.err
@@ -125,7 +127,9 @@ def test_search_prints_ranked_passages_and_explains_itself(command: Command) -> 
     assert 0 < said["data"][0]["score"] <= 1
 
 
-def test_chat_remembers_and_changes_its_partner(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chat_commands_switch_the_model_clear_the_history_and_exit(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("/model echo\nfirst words\n/clear\n/what\n/exit\nnever\n"))
     done = command("chat")
     assert done.code == 0
@@ -137,7 +141,7 @@ def test_chat_remembers_and_changes_its_partner(command: Command, monkeypatch: p
 
 
 @pytest.mark.parametrize("line", ["/model fake-embedding", "/model nobody"])
-def test_chat_turns_to_nothing_that_does_not_chat(
+def test_chat_refuses_to_switch_to_a_non_chat_or_unknown_model(
     command: Command, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{line}\n"))
@@ -148,13 +152,13 @@ def test_chat_turns_to_nothing_that_does_not_chat(
     assert "embedding" not in offered
 
 
-def test_chat_with_what_does_not_chat_is_refused_at_once(command: Command) -> None:
+def test_chat_with_a_non_chat_model_is_refused_at_start(command: Command) -> None:
     done = command("chat", "--model", "fake-embedding")
     assert (done.code, done.out) == (1, "")
     assert "'fake-embedding' is not a chat model" in done.err
 
 
-def test_ask_takes_the_app_over_the_folder_at_hand(
+def test_ask_uses_the_app_of_the_current_folder(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "attic"
@@ -197,7 +201,7 @@ def test_chat_as_json_is_the_whole_conversation(command: Command, monkeypatch: p
     assert said["messages"][3]["content"] == "two"
 
 
-def test_stores_from_a_folder_to_nothing(command: Command, tmp_path: Path) -> None:
+def test_a_store_is_added_from_a_folder_listed_shown_and_removed(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "recipes"
     folder.mkdir()
     (folder / "soup.md").write_text("# Soup\n\nSimmer the leeks for an hour.\n", encoding="utf-8")
@@ -231,7 +235,7 @@ def test_stores_from_a_folder_to_nothing(command: Command, tmp_path: Path) -> No
     assert (folder / "soup.md").exists()
 
 
-def test_what_is_skipped_is_told_with_its_reasons(command: Command, tmp_path: Path) -> None:
+def test_skipped_files_are_reported_with_their_reasons(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "attic"
     folder.mkdir()
     (folder / "a.bin").write_bytes(b"\x00\x01")
@@ -274,7 +278,7 @@ def test_files_are_added_to_a_store_shown_and_removed(command: Command, tmp_path
     command("stores", "remove", "drinks", "--yes")
 
 
-def test_models_from_adding_to_removing(command: Command) -> None:
+def test_a_model_is_added_loaded_aliased_unloaded_and_removed(command: Command) -> None:
     added = command("models", "add", "spare", "--source", "fake://", "--alias", "extra", "--json").json
     assert added["aliases"] == ["extra"]
     assert command("models", "load", "spare").code == 0
@@ -412,7 +416,7 @@ def test_runs_are_listed_shown_and_tailed(command: Command) -> None:
     assert rest[0]["id"] == second["id"]
 
 
-def test_the_start_of_a_daemon_that_has_run_for_a_month_is_no_error(daemon: Daemon) -> None:
+def test_following_runs_ignores_an_expired_run_id(daemon: Daemon) -> None:
     with Client(daemon.url) as client:
         sync = next(run.id for run in client.runs.list() if run.kind == "sync")
     [ended] = follow_here(daemon.url, None, ["run_forgotten", sync])
@@ -429,13 +433,13 @@ def test_tools_take_pairs_or_one_document(command: Command) -> None:
     assert "is not NAME=VALUE" in command("tools", "call", "search", "store").err
 
 
-def test_pull_ends_with_what_the_run_said(command: Command) -> None:
+def test_a_failed_pull_prints_the_error_of_its_run(command: Command) -> None:
     done = command("pull", "file:///nowhere/model.gguf")
     assert done.code == 1
     assert "/nowhere/model.gguf" in done.err
 
 
-def test_the_rest_prints_what_it_found(command: Command, daemon: Daemon) -> None:
+def test_status_apps_version_and_settings_print_text_and_json(command: Command, daemon: Daemon) -> None:
     assert daemon.url in command("status").out
     assert command("status", "--json").json["url"] == daemon.url
     assert command("apps", "list").out.splitlines()[1].startswith("handbook\t")
@@ -466,7 +470,7 @@ def test_what_a_model_writes_cannot_steer_the_terminal(
     assert done.out == "zebra  ]0;owned    bell \U0001f469\u200d\U0001f680\n"
 
 
-def test_a_machine_to_plan_for_is_given_in_words(command: Command) -> None:
+def test_models_plan_accepts_a_textual_gpu_memory_and_core_specification(command: Command) -> None:
     made = command("models", "plan", "default", "--gpu", "2 x A100 80GB", "--memory", "512", "--json").json
     assert made["hardware"] == "8 cores, 512 GB memory, 2 × NVIDIA A100 (80 GB)"
     small = command("models", "plan", "default", "--memory", "4", "--cores", "2", "--json").json
@@ -477,7 +481,7 @@ def test_a_machine_to_plan_for_is_given_in_words(command: Command) -> None:
     assert both.code != 0 and "omit --gpu, --memory and --cores" in both.err
 
 
-def test_what_is_shown_of_a_model_is_what_its_plan_says(command: Command, tmp_path: Path) -> None:
+def test_models_show_reports_the_engine_and_context_of_the_plan(command: Command, tmp_path: Path) -> None:
     sizes = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4}
     config = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 4096, **sizes}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -506,7 +510,7 @@ def test_stored_chats_are_listed_shown_and_forgotten(command: Command, daemon: D
         assert command("chats", "show", found["id"]).code == 1
 
 
-def test_a_large_file_goes_in_parts_and_continues(
+def test_a_large_file_is_uploaded_in_parts_and_can_be_resumed(
     command: Command, daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Client(daemon.url) as client:

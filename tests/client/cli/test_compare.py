@@ -58,7 +58,7 @@ def prompts(tmp_path: Path) -> Path:
     return path
 
 
-def test_answers_stand_side_by_side(command: Command, prompts: Path) -> None:
+def test_compare_prints_the_answers_side_by_side_with_scores(command: Command, prompts: Path) -> None:
     done = command("compare", "house", "better", "--prompts", str(prompts))
     assert done.code == 0
     _heading, first, second, *shares = done.out.splitlines()
@@ -75,7 +75,7 @@ def test_exact_is_stricter_than_contains(command: Command, prompts: Path) -> Non
     assert [row["tuned_score"] for row in done["data"]] == [1.0, 0.0]
 
 
-def test_an_alias_moves_to_the_better_one_alone(command: Command, prompts: Path) -> None:
+def test_an_alias_is_promoted_only_to_a_better_model(command: Command, prompts: Path) -> None:
     held = ("--prompts", str(prompts), "--promote", "default")
     refused = command("compare", "better", "house", *held)
     assert refused.code == 1

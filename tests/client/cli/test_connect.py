@@ -138,7 +138,7 @@ def test_a_file_of_the_user_is_restored_byte_for_byte(command: Command, home: Pa
     assert file.read_text() == MINE
 
 
-def test_what_the_user_has_changed_since_stays(command: Command, home: Path) -> None:
+def test_removing_a_connection_keeps_later_changes_by_the_user(command: Command, home: Path) -> None:
     file = home / ".cursor" / "mcp.json"
     file.parent.mkdir()
     file.write_text(MINE)
@@ -206,7 +206,7 @@ def test_wrong_arguments_are_refused(
     assert done.code == 1 and error in done.err
 
 
-def test_all_concerns_what_is_installed(command: Command, home: Path) -> None:
+def test_connect_all_applies_only_to_installed_clients(command: Command, home: Path) -> None:
     (home / ".cursor").mkdir()
     (home / ".junie").mkdir()
     connected = command("connect", "--all", "--yes", "--json").json["data"]
@@ -234,14 +234,16 @@ def test_all_concerns_what_is_installed(command: Command, home: Path) -> None:
         ("win32", "{codex}/config.toml", ".codex/config.toml"),
     ],
 )
-def test_each_system_has_its_places(
+def test_client_settings_paths_depend_on_the_operating_system(
     home: Path, monkeypatch: pytest.MonkeyPatch, platform: str, place: str, path: str
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     assert resolve(place) == home / path
 
 
-def test_variables_of_clients_move_their_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_of_clients_relocate_their_settings_files(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in VARIABLES:
         monkeypatch.setenv(name, f"{os.sep}srv{os.sep}{name}")
     assert resolve("{claude_state}/.claude.json") == Path("/srv/CLAUDE_CONFIG_DIR/.claude.json")
@@ -280,7 +282,9 @@ async def test_a_bundle_follows_the_schema_of_its_manifest_and_starts_the_bridge
 
 
 @pytest.mark.parametrize("more", [["opencode"], ["--all"], ["--check"]])
-def test_a_bundle_is_written_alone(command: Command, home: Path, more: list[str]) -> None:
+def test_the_bundle_option_cannot_be_combined_with_clients_all_or_check(
+    command: Command, home: Path, more: list[str]
+) -> None:
     done = command("connect", "--bundle", str(home / "x.mcpb"), *more)
     assert done.code == 1 and "--bundle" in done.err
 

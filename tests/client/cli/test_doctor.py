@@ -13,7 +13,7 @@ from portico._installed import how_to_add
 from portico.cli.doctor import disk_finding, key_finding, proxy_findings, python_finding
 
 
-def test_it_finds_the_daemon_and_everything_else_in_order(
+def test_doctor_reports_ok_for_python_daemon_and_home(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PORTICO_HOME", str(tmp_path / "new" / "home"))
@@ -24,7 +24,7 @@ def test_it_finds_the_daemon_and_everything_else_in_order(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_home_that_cannot_be_one_fails_with_advice(
+def test_doctor_fails_on_an_unusable_home_and_suggests_portico_home(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
@@ -59,7 +59,7 @@ def test_an_old_python_and_a_full_disk_are_found() -> None:
     assert "1.0 MB" in disk_finding(1_000_000).message
 
 
-def test_a_proxy_that_other_programs_would_ask_for_this_machine_is_found() -> None:
+def test_doctor_warns_about_a_proxy_that_would_receive_local_requests() -> None:
     assert list(proxy_findings({"PATH": "/bin"})) == []
     [found] = proxy_findings({"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": "example.com"})
     assert found.state == "warn" and "export NO_PROXY=localhost,127.0.0.1,::1" in found.message
@@ -85,12 +85,14 @@ def test_a_proxy_that_other_programs_would_ask_for_this_machine_is_found() -> No
         ),
     ],
 )
-def test_it_says_who_needs_a_key(values: dict[str, Any], daemon_runs: bool, state: str, words: str) -> None:
+def test_doctor_reports_whether_requests_need_a_key(
+    values: dict[str, Any], daemon_runs: bool, state: str, words: str
+) -> None:
     finding = key_finding(values, daemon_runs=daemon_runs)
     assert (finding.state, words in finding.message) == (state, True), finding
 
 
-def test_it_asks_the_daemon_who_needs_a_key(command: Command) -> None:
+def test_doctor_reads_the_key_requirement_from_the_running_daemon(command: Command) -> None:
     rows = command("doctor", "--json").json["data"]
     assert [row["state"] for row in rows if row["name"] == "keys"] == ["ok"]
 

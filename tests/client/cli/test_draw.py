@@ -38,7 +38,7 @@ def test_a_picture_is_drawn_into_a_file_and_changed(command: Command, tmp_path: 
     assert all(size(one["path"]) == (64, 48) for one in made)
 
 
-def test_what_cannot_be_drawn_is_said(command: Command, tmp_path: Path) -> None:
+def test_draw_refuses_invalid_arguments_with_a_reason(command: Command, tmp_path: Path) -> None:
     out = str(tmp_path / "x.png")
     for arguments, words in (
         (("-o", str(tmp_path / "x.gif")), "must end in .png"),

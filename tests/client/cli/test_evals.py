@@ -55,14 +55,14 @@ def test_a_file_is_run_listed_and_shown(command: Command, daemon: Daemon, file: 
     assert (late.code, "already completed" in late.err) == (1, True)
 
 
-def test_what_did_not_pass_is_shown_with_its_answer(command: Command, file: Path) -> None:
+def test_evals_show_failed_prints_failed_items_with_their_answers(command: Command, file: Path) -> None:
     file.write_text(file.read_text().replace('content: "{{item.word}}"', 'content: "no"'), encoding="utf-8")
     run = command("evals", "run", "-f", str(file), "--json").json
     shown = command("evals", "show", run["eval_id"], run["id"], "--failed").out
     assert '{"word": "heron"}\tfail\tno\tsame 0' in shown
 
 
-def test_settings_are_searched_for(command: Command, file: Path) -> None:
+def test_evals_search_ranks_the_trials_and_marks_the_best(command: Command, file: Path) -> None:
     planned = command("evals", "search", "-f", str(file), "--dry-run", "--json").json
     assert (planned["trials"], planned["asked"]) == (2, 4)
     done = command("evals", "search", "-f", str(file))
@@ -84,7 +84,7 @@ def test_settings_are_searched_for(command: Command, file: Path) -> None:
         ("operation: eq", "operation: equals", "must be one of"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_file_is_told(
+def test_an_invalid_evaluation_file_is_refused_with_a_reason(
     command: Command, file: Path, old: str, new: str, words: str
 ) -> None:
     file.write_text(file.read_text().replace(old, new), encoding="utf-8")
@@ -93,7 +93,7 @@ def test_what_is_wrong_with_a_file_is_told(
     assert words in done.err
 
 
-def test_many_calls_are_asked_about_first(command: Command, file: Path) -> None:
+def test_an_evaluation_with_many_calls_needs_confirmation(command: Command, file: Path) -> None:
     lines = "\n".join(json.dumps({"item": {"word": str(number)}}) for number in range(1001))
     (file.parent / "words.jsonl").write_text(lines, encoding="utf-8")
     done = command("evals", "run", "-f", str(file))

@@ -38,7 +38,7 @@ def test_progress_is_one_line(status: Progressed, text: str) -> None:
     assert progress_text("Reading docs", status) == text
 
 
-async def test_a_run_that_fails_again_while_it_is_followed_is_told_of_once(tmp_path: Path) -> None:
+async def test_a_repeated_failure_of_a_followed_run_is_reported_once(tmp_path: Path) -> None:
     done: list[str] = []
     may = asyncio.Event()
     async with api_server(tmp_path) as daemon, AsyncClient(daemon.url) as client, asyncio.timeout(60):

@@ -28,13 +28,13 @@ def test_every_command_of_the_table_is_reachable() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_table_has_the_first_paragraph_of_its_help(name: str) -> None:
+def test_the_command_table_contains_the_first_help_paragraph_of_each_command(name: str) -> None:
     command = dict(ALL)[f"portico {name}"]
     assert COMMANDS[name][1] == " ".join(command.help.partition("\n\n")[0].split())
 
 
 @pytest.mark.parametrize(("path", "command"), ALL, ids=[path for path, _ in ALL])
-def test_it_says_what_it_does_and_gives_an_example_of_itself(path: str, command: Any) -> None:
+def test_every_command_has_a_help_text_and_an_example(path: str, command: Any) -> None:
     assert command.help, path
     assert command.epilog, path
     assert command.epilog.startswith("Example"), path
@@ -59,7 +59,7 @@ SILENT = {"portico mcp", "portico tui", "portico agent-server"}
 
 
 @pytest.mark.parametrize(("path", "command"), LEAVES, ids=[path for path, _ in LEAVES])
-def test_whatever_prints_data_prints_it_as_json_on_request(path: str, command: Any) -> None:
+def test_every_command_that_prints_data_has_a_json_option(path: str, command: Any) -> None:
     options = {option for parameter in command.params for option in parameter.opts}
     assert ("--json" in options) == (path not in SILENT)
 
@@ -68,7 +68,7 @@ DESTROYS = {"remove", "revoke"}
 
 
 @pytest.mark.parametrize(("path", "command"), LEAVES, ids=[path for path, _ in LEAVES])
-def test_whatever_destroys_asks_first_and_can_be_tried_dry(path: str, command: Any) -> None:
+def test_every_destructive_command_has_yes_and_dry_run_options(path: str, command: Any) -> None:
     options = {option for parameter in command.params for option in parameter.opts}
     if path.split()[-1] in DESTROYS:
         assert {"--yes", "--dry-run"} <= options
@@ -80,7 +80,7 @@ def _words(text: str) -> str:
 
 
 @pytest.mark.parametrize(("path", "command"), ALL, ids=[path for path, _ in ALL])
-def test_help_prints_every_word_that_is_written(
+def test_help_output_contains_every_word_of_the_help_texts(
     path: str, command: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "2000")  # a narrow terminal truncates option names
@@ -146,7 +146,7 @@ def test_tables_and_errors_print_foreign_text_as_it_is(
         (["ask", "--version", "why?"], "portico --version ask 'why?'"),
     ],
 )
-def test_an_option_of_the_program_behind_the_command_gets_the_right_line(
+def test_a_misplaced_global_option_is_refused_with_the_corrected_command_line(
     arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(arguments) == 2

@@ -30,7 +30,7 @@ def chat(daemon: Daemon) -> Iterator[Terminal]:
     terminal.close()
 
 
-def test_in_a_conversation_the_first_stops_the_answer_and_the_second_leaves(
+def test_in_a_chat_the_first_ctrl_c_stops_the_answer_and_the_second_exits(
     chat: Terminal, daemon: Daemon
 ) -> None:
     chat.until("› ")
@@ -50,7 +50,7 @@ def test_in_a_conversation_the_first_stops_the_answer_and_the_second_leaves(
         assert stopped.name == "stuck"
 
 
-def test_elsewhere_it_ends_the_command_with_130_and_no_traceback(daemon: Daemon) -> None:
+def test_ctrl_c_without_a_terminal_exits_with_130_and_no_traceback(daemon: Daemon) -> None:
     with subprocess.Popen(
         [*COMMAND, "chat", "--model", "stuck"],
         stdin=subprocess.PIPE,

@@ -151,7 +151,7 @@ def ada(
     return Person(company, tmp_path, capsys, monkeypatch)
 
 
-def test_somebody_signs_in_with_a_code_and_is_known_to_commands_and_programs_until_they_sign_out(
+def test_a_device_code_sign_in_is_used_by_commands_and_sdk_until_sign_out(
     ada: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = ada.run("models", "list")
@@ -197,7 +197,7 @@ def test_the_tokens_are_in_a_file_for_this_user_alone(ada: Person) -> None:
     )
 
 
-def test_a_key_counts_before_a_sign_in(ada: Person) -> None:
+def test_an_api_key_takes_precedence_over_a_sign_in(ada: Person) -> None:
     done = ada.sign_in("ada", PORTICO_API_KEY=OPERATOR)
     assert done.returncode == 0 and "it takes precedence" in done.stderr
     assert json.loads(ada.run("whoami", "--json", PORTICO_API_KEY=OPERATOR).stdout)["name"] == "operator"
@@ -206,7 +206,7 @@ def test_a_key_counts_before_a_sign_in(ada: Person) -> None:
     assert wrong.returncode == 1
 
 
-def test_where_devices_cannot_sign_in_a_browser_on_this_machine_does(ada: Person, tmp_path: Path) -> None:
+def test_without_device_flow_the_sign_in_uses_a_local_browser(ada: Person, tmp_path: Path) -> None:
     issuer = ada.company.issuer
     opened = tmp_path / "opened"
     browser = tmp_path / "browser"
@@ -247,9 +247,7 @@ def test_where_devices_cannot_sign_in_a_browser_on_this_machine_does(ada: Person
         ("code=x&state={state}&iss={issuer}", "invalid_grant"),
     ],
 )
-def test_what_a_browser_brings_that_is_not_this_sign_in_signs_nobody_in(
-    ada: Person, answer: str, words: str
-) -> None:
+def test_an_invalid_browser_callback_fails_the_sign_in(ada: Person, answer: str, words: str) -> None:
     issuer = ada.company.issuer
     issuer.behave(devices=False)
     try:
@@ -265,7 +263,7 @@ def test_what_a_browser_brings_that_is_not_this_sign_in_signs_nobody_in(
         issuer.behave(devices=True)
 
 
-def test_who_says_no_and_who_has_no_role_is_told_so_and_nothing_is_kept(ada: Person) -> None:
+def test_a_declined_or_roleless_sign_in_is_reported_and_stores_nothing(ada: Person) -> None:
     denied = ada.sign_in("")
     assert denied.returncode == 1 and "You or the issuer declined" in denied.stderr
     before = len(ada.company.issuer.seen()["revoked"])
@@ -275,7 +273,7 @@ def test_who_says_no_and_who_has_no_role_is_told_so_and_nothing_is_kept(ada: Per
     assert not ada.file.exists()
 
 
-def test_a_code_that_has_expired_is_said_to_have(ada: Person) -> None:
+def test_an_expired_device_code_is_reported(ada: Person) -> None:
     with ada.start("login") as process:
         _, code = read_until(process, r"enter the code (\S+)")
         ada.company.issuer.behave(forget_devices=True)
@@ -283,7 +281,7 @@ def test_a_code_that_has_expired_is_said_to_have(ada: Person) -> None:
     assert code and process.returncode == 1 and "expired" in err
 
 
-def test_ctrl_c_leaves_nothing(ada: Person) -> None:
+def test_ctrl_c_during_login_exits_with_130_and_stores_nothing(ada: Person) -> None:
     with ada.start("login") as process:
         read_until(process, r"enter the code (\S+)")
         process.send_signal(signal.SIGINT)
@@ -292,7 +290,7 @@ def test_ctrl_c_leaves_nothing(ada: Person) -> None:
     assert not ada.file.exists()
 
 
-def test_a_sign_in_is_renewed_before_it_ends_once_however_many_ask(ada: Person) -> None:
+def test_an_expiring_token_is_renewed_once_for_parallel_commands(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
     before = ada.kept()[ada.company.url]
     ada.change(expires_at=time.time() + DUE_S)
@@ -319,7 +317,7 @@ def test_a_token_that_the_daemon_refuses_is_renewed_once_and_the_call_repeated(
     assert ada.grants().count("refresh_token") == renewals + 1
 
 
-def test_a_sign_in_that_the_issuer_has_ended_is_gone_and_one_signs_in_again(ada: Person) -> None:
+def test_a_revoked_sign_in_is_removed_and_the_user_can_sign_in_again(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
     ada.company.issuer.forget("ada")
     ada.change(expires_at=time.time() - 10, refresh_token="gone")
@@ -329,7 +327,7 @@ def test_a_sign_in_that_the_issuer_has_ended_is_gone_and_one_signs_in_again(ada:
     assert ada.sign_in().returncode == 0 and ada.run("whoami").returncode == 0
 
 
-def test_while_the_issuer_is_away_a_token_counts_to_its_end(ada: Person) -> None:
+def test_a_token_stays_valid_until_expiry_while_the_issuer_is_down(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
     ada.company.issuer.behave(down=True)
     try:
@@ -343,7 +341,7 @@ def test_while_the_issuer_is_away_a_token_counts_to_its_end(ada: Person) -> None
     assert ada.run_apart("whoami").returncode == 0
 
 
-def test_an_issuer_that_gives_no_other_id_token_ends_a_sign_in_with_the_first(ada: Person) -> None:
+def test_without_renewed_id_tokens_a_sign_in_expires_with_the_first_token(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
     ada.company.issuer.behave(id_tokens=False)
     try:
@@ -355,7 +353,7 @@ def test_an_issuer_that_gives_no_other_id_token_ends_a_sign_in_with_the_first(ad
         ada.company.issuer.behave(id_tokens=True)
 
 
-def test_two_daemons_of_one_company_are_two_sign_ins_and_the_second_is_asked_about(ada: Person) -> None:
+def test_each_daemon_needs_its_own_sign_in_and_a_new_one_needs_confirmation(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
     other = {"PORTICO_URL": ada.company.other}
     assert ada.run("whoami", **other).returncode == 1  # the token is sent only to its own daemon
@@ -367,7 +365,7 @@ def test_two_daemons_of_one_company_are_two_sign_ins_and_the_second_is_asked_abo
     assert ada.run("whoami").returncode == 1 and ada.run("whoami", **other).returncode == 0
 
 
-def test_where_nobody_signs_in_one_is_told_how_the_operator_sets_it_up(
+def test_login_to_a_daemon_without_oidc_explains_the_required_setting(
     ada: Person, daemon: daemons.Daemon
 ) -> None:
     done = ada.run("login", PORTICO_URL=daemon.url)
@@ -377,7 +375,7 @@ def test_where_nobody_signs_in_one_is_told_how_the_operator_sets_it_up(
 
 
 @pytest.mark.asyncio
-async def test_the_terminal_ui_opens_with_a_sign_in_and_says_where_one_is_missing(ada: Person) -> None:
+async def test_the_terminal_ui_uses_the_sign_in_and_reports_daemons_without_one(ada: Person) -> None:
     assert (await asyncio.to_thread(ada.sign_in)).returncode == 0
     ada.patch.setenv("XDG_CONFIG_HOME", str(ada.folder))
     ada.patch.delenv("PORTICO_API_KEY", raising=False)
@@ -394,7 +392,7 @@ async def test_the_terminal_ui_opens_with_a_sign_in_and_says_where_one_is_missin
         await screen.until(lambda: "portico login" in screen.text("#detail"))
 
 
-def test_a_bridge_for_mcp_clients_has_the_sign_in_and_says_when_it_has_ended(ada: Person) -> None:
+def test_the_mcp_bridge_uses_the_sign_in_and_reports_its_expiry(ada: Person) -> None:
     hello = {
         "jsonrpc": "2.0",
         "id": 1,

@@ -42,7 +42,7 @@ def test_a_server_is_added_looked_at_and_removed(command: Command) -> None:
     assert command("mcp", "list", "--json").json == {"data": []}
 
 
-def test_the_settings_of_an_assistant_are_taken_over(command: Command, tmp_path: Path) -> None:
+def test_mcp_servers_are_imported_from_the_settings_of_an_assistant(command: Command, tmp_path: Path) -> None:
     settings = {
         "mcpServers": {
             "one": {"command": sys.executable, "args": [STRANGER]},
@@ -59,7 +59,7 @@ def test_the_settings_of_an_assistant_are_taken_over(command: Command, tmp_path:
     assert command("mcp", "remove", "one", "--yes").code == 0
 
 
-def test_wrong_pairs_are_refused(command: Command) -> None:
+def test_an_env_option_without_a_value_is_refused(command: Command) -> None:
     done = command("mcp", "add", "odd", "--env", "TOKEN", "--", "x")
     assert done.code == 1 and "NAME=VALUE" in done.err
 
@@ -90,6 +90,6 @@ def test_every_form_of_settings_is_read() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"mcpServers": []}', '{"mcpServers": {"a": 7}}'])
-def test_other_files_are_refused(text: str) -> None:
+def test_settings_without_a_valid_mcp_servers_object_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="mcpServers"):
         read_settings(text, {})

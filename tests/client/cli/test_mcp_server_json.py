@@ -89,7 +89,7 @@ SERVER = {
 PUBLIC = ("--address", "https://portico.example.com")
 
 
-def test_the_daemon_is_described_as_the_registry_asks_the_same_each_time(command: Command) -> None:
+def test_the_server_json_of_a_daemon_is_valid_and_reproducible(command: Command) -> None:
     done = command("mcp", "server-json", "com.example/portico", *PUBLIC)
     assert done.code == 0, done.err
     jsonschema.validate(done.json, SERVER)
@@ -146,7 +146,7 @@ def test_an_image_is_a_package_and_needs_no_public_address(command: Command) -> 
         (("com.example/portico", "--address", "https://[::1"), "address", "reach"),
     ],
 )
-def test_what_the_registry_would_refuse_is_refused_with_what_is_expected(
+def test_values_invalid_for_the_registry_are_refused_with_the_expected_form(
     command: Command, arguments: tuple[str, ...], param: str, words: str
 ) -> None:
     done = command("mcp", "server-json", *arguments)

@@ -30,7 +30,7 @@ def test_the_example_says_what_each_number_of_machines_would_do(capsys: pytest.C
     assert verdict.startswith("With none of these")
 
 
-def test_what_is_wrong_with_a_file_is_one_sentence(
+def test_an_invalid_simulation_file_is_reported_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machines = EXAMPLE / "machines.yaml"

@@ -11,7 +11,7 @@ from portico.cli.top import COLUMNS, Moment, rows
 from portico.schemas.deployments import Deployment
 
 
-def test_a_plan_for_people_and_as_json(command: Command) -> None:
+def test_models_plan_prints_text_or_json(command: Command) -> None:
     done = command("models", "plan", "echo")
     assert done.code == 0 and "fake" in done.out and "It runs elsewhere" in done.out
     made = command("models", "plan", "default-embedding", "--hardware", "mac-m3-24g", "--json").json
@@ -19,11 +19,11 @@ def test_a_plan_for_people_and_as_json(command: Command) -> None:
     assert "rtx4090" in command("models", "plan", "echo", "--hardware", "rtx4900").err
 
 
-def test_show_says_what_will_run(command: Command) -> None:
+def test_models_show_describes_the_planned_memory_use(command: Command) -> None:
     assert "uses no memory of this machine" in command("models", "show", "echo").out
 
 
-def test_a_model_with_defaults_and_a_pin(command: Command) -> None:
+def test_a_model_is_added_with_default_parameters_and_a_pin(command: Command) -> None:
     done = command(
         "models", "add", "terse", "--source", "fake://", "--pin", "--keep-alive", "5",
         "--default", "max_tokens=1", "--default", "stop=x", "--json",
@@ -52,7 +52,7 @@ def test_top_shows_the_models_once_without_a_terminal(command: Command) -> None:
     assert {model["name"] for model in command("top", "--json").json["data"]} >= {"echo"}
 
 
-def test_rates_are_between_two_looks_and_aliases_count() -> None:
+def test_top_computes_rates_between_two_samples_including_aliases() -> None:
     model = read(Deployment, {**READY, "calls": 2})
     before = Moment(10.0, [model], {"m": 1, "default": 4}, {"m": 10})
     now = Moment(12.0, [model], {"m": 2, "default": 6}, {"m": 50, "default": 10})
@@ -68,14 +68,14 @@ def test_rates_are_between_two_looks_and_aliases_count() -> None:
         ({"m": 0.0}, "$0.00"),
     ],
 )
-def test_what_a_model_has_cost_under_all_its_names(cost: dict[str, float], shown: str) -> None:
+def test_top_sums_the_cost_of_a_model_over_its_aliases(cost: dict[str, float], shown: str) -> None:
     model = read(Deployment, READY)
     now = Moment(10.0, [model], {}, {}, cost)
     [row] = rows(now, now)
     assert row[COLUMNS.index("COST")] == shown
 
 
-def test_logs_of_a_model(command: Command) -> None:
+def test_logs_of_a_model_are_printed_as_text_and_json(command: Command) -> None:
     assert command("logs", "echo").code == 0
     assert isinstance(command("logs", "echo", "-n", "5", "--json").json["data"], list)
 

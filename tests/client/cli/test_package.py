@@ -81,7 +81,7 @@ def texts(folder: Path) -> dict[str, str]:
     }
 
 
-def test_what_is_unpacked_in_an_empty_home_answers_the_same_with_the_same_citations(
+def test_an_unpacked_package_answers_with_the_same_citations_in_an_empty_home(
     command: Command, client: Client, tmp_path: Path
 ) -> None:
     folder, description = tmp_path / "asker", "What ${WE} know, and ${WHO:-others} too"
@@ -102,7 +102,7 @@ def test_what_is_unpacked_in_an_empty_home_answers_the_same_with_the_same_citati
     assert ids[0] == ids[1]
 
 
-def test_a_package_is_made_twice_with_the_same_bytes_and_says_what_is_in_it(
+def test_a_package_is_reproducible_and_has_a_manifest_of_its_files(
     command: Command, client: Client, tmp_path: Path
 ) -> None:
     made = [tmp_path / "a.zip", tmp_path / "b.zip"]
@@ -175,7 +175,7 @@ def test_a_dry_run_writes_nothing(command: Command, client: Client, tmp_path: Pa
         (("asker", "--kubernetes", "--host", "no_host"), "'host' is 'no_host'"),
     ],
 )
-def test_what_is_wrong_is_said(
+def test_invalid_package_arguments_are_refused_with_a_reason(
     command: Command, client: Client, arguments: tuple[str, ...], words: str
 ) -> None:
     done = command("package", *arguments, "--dry-run")
@@ -183,7 +183,7 @@ def test_what_is_wrong_is_said(
     assert words in done.err
 
 
-def test_what_cannot_leave_is_refused(client: Client, tmp_path: Path) -> None:
+def test_an_app_with_unpackageable_dependencies_is_refused(client: Client, tmp_path: Path) -> None:
     script = tmp_path / "replies.yaml"
     script.write_text("replies: [{content: Scripted.}]\n", encoding="utf-8")
     client.deployments.add("scripted", f"fake://{script}")
@@ -221,7 +221,9 @@ def test_a_model_of_this_machine_travels_with_its_app(client: Client, tmp_path: 
         assert there.apps.run("carrier", "Where from?") == "From afar."
 
 
-def test_stores_by_reference_are_what_they_follow(client: Client, tmp_path: Path) -> None:
+def test_a_store_packaged_by_reference_is_configured_by_a_folder_variable(
+    client: Client, tmp_path: Path
+) -> None:
     client.apps.package("asker", tmp_path / "asker.zip", stores="reference")
     with zipfile.ZipFile(tmp_path / "asker.zip") as archive:
         document = yaml.safe_load(archive.read("app/portico.yaml"))
@@ -495,7 +497,7 @@ def test_the_dockerfile_has_only_steps_that_can_be_performed_without_an_engine(
     assert json.loads(next(rest for word, rest in steps if word == "ENTRYPOINT"))[-1] == "/app/portico.yaml"
 
 
-def test_a_store_of_a_configuration_is_made_of_an_archive_once(
+def test_a_configured_store_is_created_once_from_its_archive(
     command: Command, client: Client, tmp_path: Path
 ) -> None:
     client.stores.export_archive("handbook", tmp_path / "kept.zip")

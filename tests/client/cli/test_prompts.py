@@ -37,9 +37,7 @@ def test_a_folder_is_imported_shown_and_filled_in(command: Command, tmp_path: Pa
     assert command("prompts", "remove", "translate", "--yes").out == "Removed 'translate'.\n"
 
 
-def test_one_that_came_with_portico_is_shown_with_an_example_written_and_tried(
-    command: Command, tmp_path: Path
-) -> None:
+def test_a_built_in_prompt_is_shown_exported_and_tried(command: Command, tmp_path: Path) -> None:
     shown = command("prompts", "show", "portico/translate").out
     assert "from     portico" in shown and "\nexample\n" in shown and "The ferry leaves at noon." in shown
     names = ("portico/translate", "portico/answer.zh")
@@ -70,7 +68,7 @@ def test_a_prompt_is_written_on_the_command_line(command: Command) -> None:
     assert command("prompts", "remove", "hi", "--yes").code == 0
 
 
-def test_what_is_no_folder_of_prompts_is_refused(command: Command, tmp_path: Path) -> None:
+def test_an_invalid_prompt_import_source_is_refused(command: Command, tmp_path: Path) -> None:
     assert (
         f"The file or folder {tmp_path / 'none'} does not exist"
         in command("prompts", "import", str(tmp_path / "none")).err

@@ -70,7 +70,9 @@ def test_a_folder_of_recordings_is_tested(command: Command, run: str, tmp_path: 
     assert [(row["file"], row["is_equal"]) for row in rows] == [("other.json", False), ("story.json", False)]
 
 
-def test_a_run_becomes_an_item_and_an_example(command: Command, run: str, tmp_path: Path) -> None:
+def test_a_run_is_exported_as_an_evaluation_item_or_training_example(
+    command: Command, run: str, tmp_path: Path
+) -> None:
     recording = tmp_path / "story.json"
     command("runs", "save", run, str(recording))
     for source in (run, str(recording)):

@@ -17,5 +17,5 @@ def test_prune_says_what_it_would_remove_and_removes_it(command: Command) -> Non
     assert command("runs", "prune", "--days", "0", "--dry-run", "--json").json["runs"] == 0
 
 
-def test_prune_without_an_age_leaves_what_is_young(command: Command) -> None:
+def test_prune_without_an_age_keeps_recent_runs(command: Command) -> None:
     assert command("runs", "prune", "--dry-run", "--json").json["runs"] == 0

@@ -53,7 +53,7 @@ def test_the_steps_of_a_run_are_shown_with_times_tokens_and_errors(command: Comm
     assert "failed" in shown
 
 
-def test_a_run_goes_on_and_another_one_begins_like_it(command: Command, ended: str) -> None:
+def test_a_run_is_resumed_or_forked_with_new_input(command: Command, ended: str) -> None:
     said = command("runs", "resume", ended, "--from", "last").out
     assert said == f"{ended} continues. To follow it: portico runs tail {ended}\n"
     command("runs", "tail", ended)
@@ -75,7 +75,7 @@ def test_a_file_is_the_input_of_a_fork(command: Command, ended: str, tmp_path: P
 WORK = {"milliseconds": 12.0, "prompt_tokens": 3, "completion_tokens": 4}
 
 
-def test_a_tree_has_items_below_their_list_and_steps_below_those_they_are_in() -> None:
+def test_a_trace_tree_nests_list_items_and_inner_steps() -> None:
     def step(path: str, began: float, **more: object) -> TraceStep:
         return read(
             TraceStep,

@@ -50,7 +50,7 @@ def test_a_schedule_is_made_shown_changed_run_and_removed(command: Command, tmp_
     assert gone.code == 1 and "The schedule 'morning' does not exist." in gone.err
 
 
-def test_what_cannot_be_is_refused_in_a_sentence(command: Command) -> None:
+def test_an_invalid_schedule_is_refused_with_a_reason(command: Command) -> None:
     wrong = command("schedules", "add", "x", "--app", "handbook", "--cron", "0 7 * *")
     assert wrong.code == 1 and "expected five fields" in wrong.err
     neither = command("schedules", "next")
@@ -59,7 +59,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(command: Command) -> None:
     assert unknown.code == 1 and "nothing" in unknown.err
 
 
-async def test_the_sdk_does_the_same_from_asyncio(daemon: Daemon) -> None:
+async def test_the_async_client_manages_schedules(daemon: Daemon) -> None:
     async with AsyncClient(daemon.url) as client:
         made = await client.schedules.create(
             "sdk", store="handbook", every="1h", overlap="queue", pause_after=0

@@ -41,7 +41,7 @@ def test_a_function_is_looked_for_in_this_folder(command: Command, monkeypatch: 
     assert failed.code == 1 and "none" in failed.err
 
 
-def test_what_is_neither_is_refused(command: Command) -> None:
+def test_tools_add_without_exactly_one_source_is_refused(command: Command) -> None:
     assert "needs exactly one of" in command("tools", "add", "x").err
     assert "NAME=VALUE" in command("tools", "add", "x", "--env", "A", "--", "true").err
 

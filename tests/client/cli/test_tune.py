@@ -90,7 +90,9 @@ def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(
     assert set(plan["recipe"]["reasons"]) <= {*plan["recipe"], "batch"}
 
 
-def test_what_is_wrong_is_one_sentence(command: Command, tmp_path: Path) -> None:
+def test_an_invalid_training_file_or_option_is_reported_in_one_sentence(
+    command: Command, tmp_path: Path
+) -> None:
     bad = write(tmp_path / "bad.jsonl", [("What?", "")])
     done = command("tune", str(bad), "--base", "default", "--dry-run")
     assert done.code == 1
@@ -103,7 +105,7 @@ def test_what_is_wrong_is_one_sentence(command: Command, tmp_path: Path) -> None
     assert "--set takes NAME=VALUE" in wrong.err
 
 
-def test_a_job_is_begun_paused_resumed_and_cancelled(command: Command, examples: Path) -> None:
+def test_a_training_job_is_started_paused_resumed_and_cancelled(command: Command, examples: Path) -> None:
     begun = command(
         "tune",
         str(examples),
@@ -276,7 +278,7 @@ def test_a_wrong_data_set_is_named_and_nothing_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-def test_a_curve_has_the_width_it_is_given_and_survives_what_is_no_number() -> None:
+def test_a_loss_curve_has_the_given_width_and_tolerates_nan() -> None:
     assert curve([]) == ""
     assert curve([2.0, 2.0]) == "▁▁"
     assert curve([3.0, float("nan"), 2.0, 1.0]) == "█▅▁"

@@ -97,7 +97,7 @@ def _gone(pid: int) -> bool:
         os.close(descriptor)
 
 
-def test_up_prints_what_is_needed_and_ctrl_c_stops_everything(
+def test_up_prints_urls_and_apps_and_ctrl_c_stops_the_daemon(
     portico: Start, home: Path, configuration: Path, docs: Path
 ) -> None:
     process = _up(portico, configuration, "--docs", str(docs))
@@ -152,7 +152,7 @@ def test_ctrl_c_while_the_hint_is_printed_stops_the_daemon(
     assert not (home / "daemon.json").exists()
 
 
-def test_a_folder_of_which_nothing_can_be_read_is_told_of(
+def test_a_folder_without_readable_documents_is_reported(
     portico: Start, configuration: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "attic"
@@ -168,7 +168,7 @@ def test_a_folder_of_which_nothing_can_be_read_is_told_of(
 
 
 @pytest.mark.parametrize("arguments", [(), ("--detach",)])
-def test_the_panel_does_not_wait_for_files_that_are_read(
+def test_the_panel_is_printed_before_indexing_has_finished(
     portico: Start, configuration: Path, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     folder = tmp_path / "pipes"
@@ -190,7 +190,7 @@ def test_the_panel_does_not_wait_for_files_that_are_read(
 
 
 @pytest.mark.process
-def test_a_daemon_that_is_killed_is_told_of_with_the_path_of_its_log(
+def test_a_killed_daemon_is_reported_with_the_path_of_its_log(
     portico: Start, home: Path, configuration: Path
 ) -> None:
     process = _up(portico, configuration)
@@ -283,7 +283,7 @@ def test_down_ends_a_daemon_that_a_terminal_holds(portico: Start, configuration:
         (("my.yaml",), "portico up -f my.yaml"),
     ],
 )
-def test_what_cannot_start_says_why_in_one_sentence(
+def test_up_with_invalid_arguments_fails_with_one_sentence(
     portico: Start, arguments: tuple[str, ...], words: str
 ) -> None:
     process = portico("up", "--port", "0", *arguments)

@@ -89,7 +89,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
         assert names == [], "its key ends with it"
 
 
-def test_only_the_sites_that_were_named_may_embed_it(shared: Shared) -> None:
+def test_only_the_named_origins_may_embed_the_web_page(shared: Shared) -> None:
     page = httpx.get(shared.url)
     policy = page.headers["content-security-policy"]
     assert "frame-ancestors http://127.0.0.1:*" in policy and "script-src 'self'" in policy
@@ -100,7 +100,7 @@ def test_only_the_sites_that_were_named_may_embed_it(shared: Shared) -> None:
         assert "frame-ancestors 'none'" in policy
 
 
-def test_it_passes_on_conversations_with_its_app_and_nothing_else(shared: Shared) -> None:
+def test_the_web_page_forwards_only_plain_conversations_with_its_app(shared: Shared) -> None:
     said = {"messages": [{"role": "user", "content": "How much is the rent?"}]}
     answered = shared.chat(said)
     assert answered.status_code == 200 and "840" in answered.text and "lease.md" in answered.text
@@ -128,7 +128,9 @@ def test_it_passes_on_conversations_with_its_app_and_nothing_else(shared: Shared
     ("arguments", "word"),
     [(("nonsense",), "nonsense"), (("handbook", "--origin", "example.org; script-src *"), "origin")],
 )
-def test_what_it_cannot_serve_it_says(shared: Shared, arguments: tuple[str, ...], word: str) -> None:
+def test_web_refuses_an_unknown_app_or_invalid_origin(
+    shared: Shared, arguments: tuple[str, ...], word: str
+) -> None:
     command = [*COMMAND, "--url", shared.daemon, "web", *arguments, "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, input="", env=environment())
     assert done.returncode == 1 and word in done.stderr
@@ -175,7 +177,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromiu
 
 @needs_browser
 @pytest.mark.asyncio
-async def test_a_visitor_asks_reads_the_source_and_finds_it_again_after_a_reload(
+async def test_a_visitor_gets_an_answer_with_sources_that_survives_a_reload(
     shared: Shared, page: Page
 ) -> None:
     assert await page.until(text("h1")) == TITLE
@@ -214,7 +216,7 @@ async def test_an_answer_is_stopped_and_a_failure_says_why(page: Page) -> None:
 
 @needs_browser
 @pytest.mark.asyncio
-async def test_it_stands_in_the_frame_of_another_site(shared: Shared, page: Page) -> None:
+async def test_the_web_page_loads_in_the_frame_of_an_allowed_site(shared: Shared, page: Page) -> None:
     async with embedding(shared.html) as site:
         await page.open(site)
         targets = await page.ask("Page.getFrameTree")
@@ -226,7 +228,7 @@ async def test_it_stands_in_the_frame_of_another_site(shared: Shared, page: Page
 @pytest.mark.skipif(not AXE.is_file(), reason="axe is not installed: scripts/page install")
 @pytest.mark.asyncio
 @pytest.mark.parametrize("width", [1280, 390])
-async def test_it_is_accessible_and_as_wide_as_its_window(page: Page, width: int) -> None:
+async def test_the_web_page_is_accessible_and_fits_the_window_width(page: Page, width: int) -> None:
     await page.resize(width, 700)
     await say(page, "How much is the rent?")
     await page.until("!document.querySelector('.live') && document.querySelector('.answer .cite') && true")

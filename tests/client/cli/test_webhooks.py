@@ -36,7 +36,7 @@ def test_a_webhook_is_made_shown_changed_rotated_and_deleted(command: Command) -
     assert gone.code == 1 and f"The webhook '{hook}' does not exist." in gone.err
 
 
-def test_what_cannot_be_is_refused_in_a_sentence(command: Command) -> None:
+def test_an_invalid_webhook_is_refused_with_a_reason(command: Command) -> None:
     assert "batch.completed" in command("webhooks", "events").out.splitlines()
     wrong = command("webhooks", "create", URL, "--event", "batch.complete")
     assert wrong.code == 1 and "Did you mean 'batch.completed'" in wrong.err
@@ -44,7 +44,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(command: Command) -> None:
     assert plain.code == 1 and "use an https:// URL" in plain.err
 
 
-async def test_the_sdk_does_the_same_from_asyncio(daemon: Daemon) -> None:
+async def test_the_async_client_manages_webhooks(daemon: Daemon) -> None:
     async with AsyncClient(daemon.url) as client:
         made = await client.webhooks.create(URL, ["run.failed"])
         assert (made.name, made.event_types, made.disabled) == (URL, ("run.failed",), None)

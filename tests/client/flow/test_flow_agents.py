@@ -73,7 +73,7 @@ def test_an_agent_is_a_step_of_its_own_kind(client: Client) -> None:
     assert client.run(made, "Good morning") == "Good morning"
 
 
-def test_its_functions_are_called_here_while_the_flow_runs(client: Client) -> None:
+def test_functions_of_an_agent_step_are_called_in_the_client(client: Client) -> None:
     ASKED.clear()
     clerk = Agent("actor", name="clerk", tools=[price])
     assert client.run(pipeline(clerk, lambda text: text.strip()), "the price of tea?")
@@ -85,7 +85,7 @@ def test_a_deployed_flow_asks_its_agent_without_a_client(client: Client) -> None
     assert client.chat("Good morning", model="pair").read().text == "Good morning"
 
 
-def test_what_its_output_format_makes_flows_on(client: Client) -> None:
+def test_the_formatted_output_of_an_agent_is_passed_to_the_next_step(client: Client) -> None:
     person = Agent("actor", output=Json({"type": "object", "required": ["name"]}))
     assert client.run(pipeline(person, lambda found: found["name"]), "person") == "Ann"
     assert client.run(warp(person), ["person", "person"]) == [{"name": "Ann", "age": 7}] * 2
@@ -110,11 +110,11 @@ def test_served_functions_answer_for_the_agent_of_a_deployed_flow(client: Client
             thread.join(60)
 
 
-def test_an_agent_with_a_forward_runs_here(client: Client) -> None:
+def test_an_agent_with_a_forward_method_runs_in_the_client(client: Client) -> None:
     assert client.run(pipeline(Twice(), lambda text: text.upper()), "ho") == "HO HO"
 
 
-def test_a_flow_whose_function_nobody_serves_is_refused_at_once(client: Client) -> None:
+def test_a_flow_with_an_unserved_function_is_refused_on_deploy_and_call(client: Client) -> None:
     echo = flow(parallel(a=llm("default"), b=Twice()), name="echo")
     with pytest.raises(
         Conflict, match="'echo' calls the function 'Twice', which no client currently serves"
@@ -139,7 +139,7 @@ def test_a_bound_message_and_a_session_go_to_the_agent(client: Client) -> None:
         agent(Twice(), message="no")
 
 
-def test_what_the_agent_names_is_checked_before_the_flow_runs(client: Client) -> None:
+def test_an_unknown_model_of_an_agent_step_is_refused_before_the_run(client: Client) -> None:
     with pytest.raises(NotFound, match=r"flow\.step\.agent\.model"):
         client.run(
             {"portico_flow": 1, "step": {"op": "agent", "agent": {"portico_agent": 1, "model": "nobody"}}}

@@ -89,33 +89,33 @@ class TestArguments:
         assert "args" not in last(pipeline(parallel(llm(), llm()), lambda both: both))
         assert "args" not in last(pipeline(warp(llm()), lambda all, sep=" ": sep.join(all)))
 
-    def test_what_is_joined_is_no_pack(self) -> None:
+    def test_joined_parallel_results_are_not_spread(self) -> None:
         assert "args" not in last(pipeline(parallel(llm(), llm(), join="text"), lambda text, n=1: text * n))
 
     def test_bound_arguments_stand_beside_what_flows_in(self) -> None:
         found = last(pipeline(a=llm(), b=bind(lambda x, q: x + q, q=input)))
         assert (found["args"], found["kwargs"]) == ([VALUE], {"q": {"$ref": "input"}})
 
-    def test_what_flows_in_keeps_out_of_the_place_of_a_bound_one(self) -> None:
+    def test_the_flowing_value_does_not_fill_a_bound_parameter(self) -> None:
         found = last(pipeline(a=llm(), b=bind(lambda q, x: x + q, q=input)))
         assert (found["args"], found["kwargs"]) == ([], {"q": {"$ref": "input"}, "x": VALUE})
 
-    def test_a_spread_keeps_out_of_it_too(self) -> None:
+    def test_spread_results_do_not_fill_a_bound_parameter(self) -> None:
         found = last(pipeline(parallel(llm(), llm()), bind(lambda q, a, b: a + b + q, q=input)))
         assert found["args"] == []
         assert found["kwargs"]["a"] == {"$ref": "value[0]"}
         assert found["kwargs"]["b"] == {"$ref": "value[1]"}
 
-    def test_all_bound_is_nothing_flowing_in(self) -> None:
+    def test_a_function_with_all_arguments_bound_receives_no_flowing_value(self) -> None:
         found = last(pipeline(a=llm(), b=bind(lambda x: x, x=output("a"))))
         assert (found["args"], found["kwargs"]) == ([], {"x": {"$ref": "steps.a"}})
 
-    def test_places(self) -> None:
+    def test_positional_placeholders_select_and_reorder_results(self) -> None:
         found = last(pipeline(parallel(llm(), llm()), bind(lambda a, b: a + b, _1, _0)))
         assert found["args"] == [{"$ref": "value[1]"}, {"$ref": "value[0]"}]
         assert last(pipeline(llm(), bind(lambda a, b: a, _0, 7)))["args"] == [VALUE, 7]
 
-    def test_a_function_that_stays_is_called_by_name(self) -> None:
+    def test_a_client_side_function_is_called_with_keyword_arguments(self) -> None:
         lock = threading.Lock()
 
         def mine(text: str, times: int = 2) -> str:
@@ -129,12 +129,12 @@ class TestArguments:
         assert made.functions == {"mine": mine}
         assert "'lock'" in made.reasons["mine"]
 
-    def test_one_that_takes_any_number_is_called_by_place(self) -> None:
+    def test_a_variadic_client_function_is_called_with_positional_arguments(self) -> None:
         lock = threading.Lock()
         made = flow(pipeline(warp(llm()), client(lambda *all: (lock, all))))
         assert made.spec["step"]["steps"][-1]["args"] == [SPREAD]
 
-    def test_functions_that_stay_have_names_of_their_own(self) -> None:
+    def test_client_side_lambdas_get_distinct_names(self) -> None:
         lock = threading.Lock()
         made = flow(pipeline(a=lambda x: (lock, x), b=lambda x: (x, lock)))
         assert set(made.functions) == {"a", "b"}
@@ -155,7 +155,7 @@ class TestNames:
         cases = spec(switch({"chat": llm(), "画图": llm(), 3: llm()}))["cases"]
         assert [case["step"]["name"] for case in cases] == ["chat", "case2", "case3"]
 
-    def test_twice_the_same_is_refused(self) -> None:
+    def test_duplicate_step_names_are_refused(self) -> None:
         with pytest.raises(InvalidRequest, match="Two steps are named 'a'"):
             pipeline(llm().named("a"), a=llm())
 
@@ -175,7 +175,7 @@ class TestBinding:
     def test_a_text_with_json_stays_as_it_is(self) -> None:
         assert spec(llm(system='Answer {"a": {"b": 1}}'))["system"] == 'Answer {"a": {"b": 1}}'
 
-    def test_references(self) -> None:
+    def test_references_are_serialized_with_paths_defaults_and_templates(self) -> None:
         found = spec(tool("t", a=input.x[0]["y z"], b=value.n.or_else(3), c=template("{q}", q=input)))
         assert found["arguments"] == {
             "a": {"$ref": 'input.x[0]["y z"]'},
@@ -183,7 +183,7 @@ class TestBinding:
             "c": {"$template": "{q}", "$with": {"q": {"$ref": "input"}}},
         }
 
-    def test_what_cannot_be_bound_is_said(self) -> None:
+    def test_binding_an_unknown_argument_or_step_is_refused_with_a_reason(self) -> None:
         assert "has no argument 'z' to bind; it has x" in refused(bind(lambda x: x, z=1)).message
         assert "variable '{z}'" in refused(llm(user="{a}").bind(z=1)).message
         with pytest.raises(InvalidRequest, match="no step 'c' to bind; steps are a, b"):
@@ -196,20 +196,20 @@ class TestBinding:
             "_1: the step receives a single value" in refused(pipeline(llm(), bind(lambda a: a, _1))).message
         )
 
-    def test_a_reference_is_not_yet_a_value(self) -> None:
+    def test_using_a_reference_as_a_bool_or_iterable_raises_a_type_error(self) -> None:
         with pytest.raises(TypeError, match="branch"):
             bool(input.x)
         with pytest.raises(TypeError, match="warp"):
             iter(input)
 
-    def test_what_is_no_json_cannot_travel(self) -> None:
+    def test_a_non_json_tool_argument_is_refused(self) -> None:
         assert "cannot be sent" in refused(tool("t", a=threading.Lock())).message
 
 
 class TestTypes:
     """Composing a flow compares the types in annotations with those in formats."""
 
-    def test_text_into_a_list(self) -> None:
+    def test_passing_text_to_a_list_parameter_is_a_type_clash(self) -> None:
         def count(words: list[str]) -> int:
             return len(words)
 
@@ -219,7 +219,7 @@ class TestTypes:
             "The step 'count' accepts a list (each item: text) as 'words', but the step 'ask' provides text."
         )
 
-    def test_items_of_lists(self) -> None:
+    def test_list_item_types_are_checked_between_steps(self) -> None:
         def numbers(x: str) -> list[int]:
             return [len(x)]
 
@@ -232,7 +232,7 @@ class TestTypes:
             "a list (each item: a whole number)" in error.message
         )
 
-    def test_each_argument_of_a_spread(self) -> None:
+    def test_each_argument_of_a_spread_is_type_checked(self) -> None:
         def size(x: str) -> int:
             return len(x)
 
@@ -242,31 +242,31 @@ class TestTypes:
         error = refused(pipeline(two=parallel(llm(), size), both=both))
         assert "accepts text as 'b', but the step 'two' provides a whole number" in error.message
 
-    def test_too_many_branches(self) -> None:
+    def test_more_parallel_results_than_parameters_are_refused(self) -> None:
         error = refused(pipeline(three=parallel(llm(), llm(), llm()), both=lambda a, b: a + b))
         assert (
             "The step 'three' provides 3 values, but the function of the step 'both' accepts a, b"
             in error.message
         )
 
-    def test_a_warp_over_text(self) -> None:
+    def test_a_warp_over_text_is_refused(self) -> None:
         error = refused(pipeline(ask=llm(), each=warp(llm())))
         assert error.message == "The step 'each' iterates over a list, but the step 'ask' provides text."
 
-    def test_the_items_of_a_warp(self) -> None:
+    def test_the_item_type_of_a_warp_is_checked_against_its_step(self) -> None:
         def title(section: str) -> str:
             return section
 
         error = refused(pipeline(outline=llm(format=list[Section]), titles=warp(title)))
         assert "accepts text as 'section', but the step 'outline' provides an object" in error.message
 
-    def test_what_comes_out_of_a_warp(self) -> None:
+    def test_the_result_type_of_a_warp_is_checked_against_the_next_step(self) -> None:
         def join(texts: list[int]) -> str:
             return str(texts)
 
         assert "provides a list (each item: text)" in refused(pipeline(each=warp(llm()), join=join)).message
 
-    def test_variables_that_no_key_fills(self) -> None:
+    def test_prompt_variables_without_a_matching_key_are_refused(self) -> None:
         sections = llm(format=list[Section])
         error = refused(pipeline(outline=sections, write=warp(llm(user="{title} {body}"))))
         assert error.code == "missing_variable"
@@ -274,14 +274,14 @@ class TestTypes:
         error = refused(pipeline(a=llm(), b=llm(user="Translate {text}")))
         assert "the variable '{text}', but the step 'a' provides text" in error.message
 
-    def test_the_input_of_the_flow(self) -> None:
+    def test_the_declared_input_type_of_a_flow_is_checked(self) -> None:
         def count(words: list[str]) -> int:
             return len(words)
 
         assert "but the input of the flow provides text" in refused(count, input=str).message
         assert spec(llm(user="{item}: {count}"), input=Order)["user"] == "{item}: {count}"
 
-    def test_words_for_what_clashes(self) -> None:
+    def test_a_type_clash_is_described_with_readable_type_names(self) -> None:
         def small(x: int) -> int:
             return x
 
@@ -294,7 +294,7 @@ class TestTypes:
         )
         assert "but the step 'a' provides a list" in refused(pipeline(a=embed(), b=small)).message
 
-    def test_what_may_fit_is_let_through(self) -> None:
+    def test_possibly_compatible_types_are_accepted(self) -> None:
         def maybe(x: str | None) -> float:
             return len(x or "")
 
@@ -312,7 +312,7 @@ class TestTypes:
         flow(pipeline(llm().on_error([]), warp(llm())))  # on an error, a list can take its place
         flow(pipeline(llm(tools=[{"type": "function"}]), lambda x: x["tool_calls"]))
 
-    def test_unresolvable_annotations_say_nothing(self) -> None:
+    def test_unresolvable_annotations_are_ignored_by_the_type_check(self) -> None:
         def odd(x: Nowhere) -> Nowhere:  # type: ignore[name-defined]  # noqa: F821
             return x
 
@@ -320,7 +320,7 @@ class TestTypes:
 
 
 class TestCombinators:
-    def test_switch_on_a_step(self) -> None:
+    def test_switch_on_an_intent_step_becomes_a_graph_of_two_steps(self) -> None:
         found = spec(switch({"a": llm(), "b": llm("other")}, on=intent(model="small"), default=llm()))
         assert found["op"] == "graph"
         asked, chosen = found["steps"]
@@ -328,53 +328,53 @@ class TestCombinators:
         assert chosen["on"] == {"$ref": "steps.intent"}
         assert chosen["default"]["op"] == "llm"
 
-    def test_switch_on_a_function(self) -> None:
+    def test_switch_on_a_function_refers_to_the_result_of_the_code_step(self) -> None:
         found = spec(
             switch({"long": llm()}, on=code(lambda x: "long" if len(x) > 9 else "short").named("size"))
         )
         assert found["steps"][1]["on"] == {"$ref": "steps.size"}
 
-    def test_conditions_travel(self) -> None:
+    def test_lambda_conditions_are_serialized_as_source_code(self) -> None:
         found = spec(switch({(lambda x: x > 1): llm()}))
         assert found["cases"][0]["when"] == {"$code": "lambda x: x > 1"}
         assert spec(loop(llm(), limit=3, until=lambda x: not x))["until"] == {"$code": "lambda x: not x"}
         assert spec(branch(input.flag, llm()))["condition"] == {"$ref": "input.flag"}
 
-    def test_a_condition_that_cannot_travel_is_refused(self) -> None:
+    def test_a_condition_that_cannot_run_in_the_sandbox_is_refused(self) -> None:
         lock = threading.Lock()
         error = refused(branch(lambda x: lock.locked(), llm()))
         assert "is a condition and must run in the daemon, but it uses 'lock'" in error.message
 
-    def test_code_that_cannot_travel_is_refused(self) -> None:
+    def test_a_code_step_that_cannot_run_in_the_sandbox_is_refused(self) -> None:
         lock = threading.Lock()
         with pytest.raises(InvalidRequest, match=r"The lambda cannot run in the sandbox: it uses 'lock'"):
             code(lambda x: (lock, x))
 
-    def test_nothing_is_no_flow(self) -> None:
+    def test_an_empty_pipeline_or_a_non_step_is_refused_as_a_flow(self) -> None:
         with pytest.raises(InvalidRequest, match="At least one step is required"):
             pipeline()
         with pytest.raises(InvalidRequest, match="is not a step"):
             flow(3)  # type: ignore[arg-type]
 
-    def test_a_diverter_gives_each_its_own(self) -> None:
+    def test_a_diverter_type_checks_each_branch_against_its_own_value(self) -> None:
         def number(x: int) -> int:
             return x
 
         error = refused(pipeline(two=parallel(llm(), llm()), each=diverter(llm(), number)))
         assert "accepts a whole number as 'x', but the step 'two' provides text" in error.message
 
-    def test_graph_and_item(self) -> None:
+    def test_graph_dependencies_and_item_references_are_serialized(self) -> None:
         found = spec(graph(a=llm(), b=warp(tool("t", x=item), over=output("a")), after={"b": ["a"]}))
         assert found["after"] == {"b": ["a"]}
         assert found["steps"][1]["step"]["arguments"] == {"x": {"$ref": "item"}}
 
 
-def test_an_address_is_fetched_as_in_yaml() -> None:
+def test_an_http_step_defaults_to_the_get_method() -> None:
     assert http("https://example.com").fields == {"url": "https://example.com", "method": "GET"}
     assert http("https://example.com", method="POST", body={}).fields["method"] == "POST"
 
 
-def test_a_flow_written_with_with_says_how_it_is_written() -> None:
+def test_a_pipeline_in_a_with_statement_is_refused_with_the_right_syntax() -> None:
     with pytest.raises(InvalidRequest, match="Steps are arguments"), pipeline():
         raise AssertionError
     with pytest.raises(InvalidRequest, match="pass its steps as arguments"), pipeline(str.upper):

@@ -43,11 +43,11 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 class TestByModel:
-    def test_names_one_of_them(self, client: Client) -> None:
+    def test_the_model_selects_one_of_the_given_intents(self, client: Client) -> None:
         assert client.run(intent(INTENTS, model="judge"), "The invoice is wrong.") == "billing"
         assert client.run(intent(["billing", "repair"], model="judge"), "My pump!") == "repair"
 
-    def test_is_told_what_was_said_before_and_the_examples(self, client: Client) -> None:
+    def test_the_model_receives_the_history_and_the_examples(self, client: Client) -> None:
         client.apps.deploy("desk", intent(INTENTS, model="judge", history=True))
         alone = client.chat("What about it?", model="desk").read()
         talk = [
@@ -69,7 +69,7 @@ class TestByModel:
             client.run(intent(INTENTS, model="judge"), text)
         assert caught.value.code == "format_failed"
 
-    def test_a_default_that_is_none_of_them_is_refused(self, client: Client) -> None:
+    def test_a_default_that_is_not_an_intent_is_refused(self, client: Client) -> None:
         error = client.check(flow(intent(INTENTS, default="repairs"))).error
         assert error is not None
         assert "Did you mean 'repair'?" in error["message"]
@@ -114,14 +114,14 @@ class TestSwitch:
         )
         assert client.run(desk, "repair please") == "mend"
 
-    def test_what_no_case_takes_goes_to_the_default(self, client: Client) -> None:
+    def test_an_intent_without_a_case_runs_the_default_step(self, client: Client) -> None:
         desk = switch(
             {"billing": llm("echo")}, on=intent(INTENTS, model="judge"), default=emit("Nobody is here.")
         )
         running = client.start(desk, "My pump!")
         assert "".join(running) == "Nobody is here."
 
-    def test_what_the_case_says_is_streamed(self, client: Client) -> None:
+    def test_the_output_of_the_selected_case_is_streamed(self, client: Client) -> None:
         client.apps.deploy(
             "streams", switch({"billing": llm("echo"), "repair": llm("echo")}, on=intent(model="judge"))
         )

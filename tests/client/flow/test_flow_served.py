@@ -77,7 +77,7 @@ def shop(**more: Any) -> Flow:
     return flow(pipeline(number=lambda x: int(x), triple=tripled), name="shop", **more)
 
 
-def test_deploying_says_who_is_missing(daemon: Daemon) -> None:
+def test_deploying_warns_about_functions_without_a_worker(daemon: Daemon) -> None:
     with serving(daemon, [shop()]) as caller:
         until(lambda: there(caller, "tripled"))
         assert caller.apps.deploy("shop", shop()).warnings == ()
@@ -104,7 +104,7 @@ def test_a_call_waits_for_a_worker(daemon: Daemon) -> None:
             assert answer.result(60) == 12
 
 
-def test_a_durable_run_ends_if_nobody_comes_within_the_limit(daemon: Daemon) -> None:
+def test_a_durable_run_fails_when_no_worker_serves_within_the_limit(daemon: Daemon) -> None:
     with Client(daemon.url) as caller:
         lonely = flow(client(tripled, limit=0.2), durability="normal")
         caller.apps.deploy("lonely", lonely, serve_later=True)
@@ -114,7 +114,7 @@ def test_a_durable_run_ends_if_nobody_comes_within_the_limit(daemon: Daemon) -> 
         assert caught.value.code == "question_expired"
 
 
-def test_an_exact_value_comes_back(daemon: Daemon) -> None:
+def test_a_served_function_returns_its_value_unchanged(daemon: Daemon) -> None:
     """An exact value is returned unchanged, even if a tool would truncate it or put it under ``result``."""
 
     def echoes(x: Any) -> Any:
@@ -128,7 +128,7 @@ def test_an_exact_value_comes_back(daemon: Daemon) -> None:
             assert caller.apps.run("echoes", value) == value
 
 
-def test_what_it_raises_is_the_step_s_error(daemon: Daemon) -> None:
+def test_an_exception_of_a_served_function_fails_the_step(daemon: Daemon) -> None:
     def fails(x: Any) -> Any:
         with LOCK:
             raise ValueError("the well is dry")
@@ -157,7 +157,7 @@ def test_arguments_are_held_to_the_signature(daemon: Daemon) -> None:
             caller.apps.run("placed", 2)
 
 
-def test_a_tool_of_the_daemon_is_no_function(daemon: Daemon) -> None:
+def test_a_daemon_tool_cannot_be_called_as_a_client_function(daemon: Daemon) -> None:
     with Client(daemon.url) as caller:
         caller.apps.deploy(
             "mistaken",
@@ -202,7 +202,7 @@ def test_workers_share_the_calls_of_a_warp(daemon: Daemon) -> None:
     assert sorted(by) == ["first", "first", "second", "second"]
 
 
-def test_a_durable_app_asks_once(daemon: Daemon) -> None:
+def test_a_resumed_durable_app_does_not_repeat_the_served_call(daemon: Daemon) -> None:
     calls: list[int] = []
 
     def noted(x: int) -> int:
@@ -255,7 +255,7 @@ class TestCommand:
             process.wait(60)
             process.stdout.close()
 
-    def test_a_flow_that_needs_nobody_is_refused(self, daemon: Daemon, tmp_path: Path) -> None:
+    def test_serving_a_flow_without_client_functions_is_refused(self, daemon: Daemon, tmp_path: Path) -> None:
         (tmp_path / "orders.py").write_text(ORDERS)
         done = subprocess.run(
             [*COMMAND, "serve", "orders.py:whole"],

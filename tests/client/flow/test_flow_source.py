@@ -66,29 +66,31 @@ async def same(light: LightSandbox, function: Callable[..., Any], *args: Any) ->
         (Shelf.plain, 3),
     ],
 )
-async def test_a_function_does_the_same_there(light: LightSandbox, function: Any, argument: Any) -> None:
+async def test_a_function_returns_the_same_result_in_the_sandbox(
+    light: LightSandbox, function: Any, argument: Any
+) -> None:
     await same(light, function, argument)
 
 
 class TestLambdas:
-    async def test_several_in_one_line(self, light: LightSandbox) -> None:
+    async def test_several_lambdas_in_one_line_run_in_the_sandbox(self, light: LightSandbox) -> None:
         pair = [lambda x: x + 1, lambda x: x + 2]
         both = (lambda x: x * 10, lambda x: (x, x))
         for function in (*pair, *both):
             await same(light, function, 5)
 
-    async def test_within_each_other(self, light: LightSandbox) -> None:
+    async def test_nested_lambdas_run_in_the_sandbox(self, light: LightSandbox) -> None:
         outer = lambda x: (lambda y: y + x)(x) + (lambda y: y * 2)(x)  # noqa: E731
         inner = (lambda: lambda x: x - 1)()
         await same(light, outer, 3)
         await same(light, inner, 3)
 
-    async def test_behind_wide_letters(self, light: LightSandbox) -> None:
+    async def test_lambdas_after_non_ascii_characters_run_in_the_sandbox(self, light: LightSandbox) -> None:
         names = {"价格": lambda x: f"价格：{x}", "é": lambda x: f"é{x}"}
         for function in names.values():
             await same(light, function, 1)
 
-    async def test_over_several_lines(self, light: LightSandbox) -> None:
+    async def test_a_multiline_lambda_runs_in_the_sandbox(self, light: LightSandbox) -> None:
         function = (  # noqa: E731
             lambda rows: [
                 row["title"]  # only the title
@@ -98,25 +100,27 @@ class TestLambdas:
         )  # fmt: skip
         await same(light, function, [{"title": "a", "kept": True}, {"title": "b", "kept": False}])
 
-    async def test_with_values_from_around(self, light: LightSandbox) -> None:
+    async def test_captured_values_are_sent_with_the_lambda(self, light: LightSandbox) -> None:
         unit, words = "kg", ("a", "b")
         function = lambda x, times=len(words): [f"{x} {unit}"] * times  # noqa: B008, E731
         unit = "g"  # the value at composition time counts
         await same(light, function, 3)
 
-    async def test_with_modules_and_functions_from_around(self, light: LightSandbox) -> None:
+    async def test_captured_modules_and_functions_are_available_in_the_sandbox(
+        self, light: LightSandbox
+    ) -> None:
         await same(light, lambda text: json.dumps(regular.sub("a", "b", text)), "banana")
 
-    async def test_that_call_another_lambda(self, light: LightSandbox) -> None:
+    async def test_a_lambda_that_calls_another_lambda_runs_in_the_sandbox(self, light: LightSandbox) -> None:
         twice = lambda x: x * 2  # noqa: E731
         await same(light, lambda x: twice(x) + 1, 4)
 
-    async def test_with_scopes_of_comprehensions(self, light: LightSandbox) -> None:
+    async def test_comprehension_scopes_are_preserved_in_the_sandbox(self, light: LightSandbox) -> None:
         x = 7
         await same(light, lambda rows: [[x for x in row] for row in rows] + [x], [[1], [2, 3]])  # noqa: C416
         await same(light, lambda n: {y: [z for z in range(y)] for y in range(n)}, 3)  # noqa: C416
 
-    async def test_with_any_arguments(self, light: LightSandbox) -> None:
+    async def test_a_variadic_lambda_runs_in_the_sandbox(self, light: LightSandbox) -> None:
         text = source(lambda *parts, sep="+", **more: sep.join([*parts, *more]))
         assert await light.evaluate(text, ["a", "b"], {"c": 1}) == "a+b+c"
 
@@ -132,7 +136,7 @@ class TestNotebooks:
         for function in (space["step"], *space["chosen"]):
             await same(light, function, 3)
 
-    def test_a_prompt_has_none(self) -> None:
+    def test_a_function_from_the_interactive_prompt_has_no_source(self) -> None:
         space: dict[str, Any] = {}
         exec(compile("step = lambda x: x + 1", "<stdin>", "exec"), space)
         assert reason(space["step"]) == "its source cannot be found"
@@ -159,11 +163,11 @@ class TestNotebooks:
         (len, "a builtin_function_or_method"),
     ],
 )
-def test_a_function_stays_and_says_why(function: Any, why: str) -> None:
+def test_a_function_that_cannot_be_sent_reports_the_reason(function: Any, why: str) -> None:
     assert why in reason(function)
 
 
-def test_a_closure_over_what_cannot_travel_stays() -> None:
+def test_a_closure_over_unsendable_values_is_not_sent() -> None:
     lock = contextlib.nullcontext()
     assert "'lock', a nullcontext of this process" in reason(lambda x: (lock, x))
     large = "x" * (_source.MAX_VALUE_CHARS + 1)
@@ -178,12 +182,12 @@ def test_a_closure_over_what_cannot_travel_stays() -> None:
     assert reason(counting) == "it changes 'count'"
 
 
-def test_a_recursive_lambda_stays() -> None:
+def test_a_recursive_lambda_is_not_sent() -> None:
     down = lambda n: n if n < 1 else down(n - 1)  # noqa: E731
     assert "have too many nested calls" in reason(down)
 
 
-async def test_the_built_ins_that_travel_are_there(light: LightSandbox) -> None:
+async def test_supported_python_builtins_exist_in_the_sandbox(light: LightSandbox) -> None:
     """The sandbox has every Python built-in that is not on its list of missing ones."""
     names = [
         name
@@ -201,7 +205,7 @@ def _is_rare(value: Any) -> bool:
 
 
 class TestServerLooksFirst:
-    async def test_what_the_sandbox_has_no_word_for_is_found_without_a_call(
+    async def test_unsupported_syntax_is_refused_before_the_function_is_called(
         self, light: LightSandbox
     ) -> None:
         with pytest.raises(InvalidRequest, match="yield"):

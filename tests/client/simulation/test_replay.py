@@ -54,12 +54,12 @@ def test_answers_share_the_measured_rate_and_a_prompt_slows_them_to_a_token_a_st
     assert times(result) == [(5, 6, 8 + 1 + 2 / 10), (7, 8, 9)]
 
 
-def test_a_prompt_waits_for_the_one_before_and_a_call_for_a_slot() -> None:
+def test_prompts_are_processed_in_order_and_calls_wait_for_a_free_slot() -> None:
     result = replay([TracedCall(0, "m", 100, 1), TracedCall(0, "m", 100, 1), TracedCall(0, "m", 100, 1)])
     assert times(result) == [(5, 6, 6), (5, 7, 7), (6, 8, 8)]
 
 
-def test_a_model_leaves_after_its_time_and_is_loaded_again() -> None:
+def test_a_model_is_unloaded_after_keep_alive_and_reloaded_on_the_next_call() -> None:
     rates = ModelRates(memory_gb=10, load_s=5, prefill=100, decode=((1, 10.0),), keep_alive=20)
     trace = [TracedCall(0, "m", 100, 1), TracedCall(25, "m", 100, 1), TracedCall(50, "m", 100, 1)]
     result = replay(trace, m=rates)
@@ -85,7 +85,7 @@ def test_a_busy_model_gives_way_after_twice_its_load_time_and_nobody_waits_for_e
     assert result.evictions >= 2
 
 
-def test_a_second_machine_takes_what_the_first_has_no_slot_for() -> None:
+def test_calls_without_a_free_slot_run_on_a_second_machine() -> None:
     trace = [TracedCall(0, "m", 100, 1) for _ in range(4)]
     assert [one.ended for one in replay(trace, machines=2).calls] == [6, 7, 6, 7]
     alone = ModelRates(**{**{name: getattr(RATES, name) for name in RATES.__slots__}, "replicas": 1})
@@ -148,7 +148,7 @@ CLUSTER: dict[str, Any] = {
 }
 
 
-def test_what_people_write_is_read() -> None:
+def test_valid_cluster_plans_and_traces_are_parsed() -> None:
     plan = read_cluster(CLUSTER)
     assert plan.models["m"].decode == ((1, 120.0), (8, 700.0))
     assert plan.combinations() == [(1,), (2,), (3,)]

@@ -51,7 +51,9 @@ async def careless(_arguments: Mapping[str, Any], _context: object) -> ToolResul
         (tools.a_call_can_be_cancelled, {"work": stubborn}),
     ],
 )
-async def test_a_tool_that_breaks_a_promise(check: tools.ToolCheck, changes: dict[str, Any]) -> None:
+async def test_each_tool_contract_check_fails_for_a_violating_tool(
+    check: tools.ToolCheck, changes: dict[str, Any]
+) -> None:
     await check(case())
     with pytest.raises(AssertionError):
         await check(case(**changes))
@@ -71,7 +73,7 @@ def displaced(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
 
 
 @pytest.mark.parametrize("chunk", [whole, without_the_last, displaced])
-def test_a_chunker_that_breaks_a_promise(chunk: Any) -> None:
+def test_the_chunker_contract_checks_fail_for_a_violating_chunker(chunk: Any) -> None:
     with pytest.raises(AssertionError):
         chunkers.nothing_is_lost_and_every_place_is_exact(ChunkingStrategy("x", chunk, "x"), False)
     if chunk is whole:

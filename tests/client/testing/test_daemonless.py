@@ -42,7 +42,7 @@ def test_texts_are_answered_one_after_another(client: Client) -> None:
     assert [client.run(llm("judge"), "?") for _ in range(3)] == ["yes", "no", "no"]
 
 
-def test_a_function_that_stays_runs_here(client: Client) -> None:
+def test_a_client_side_function_runs_in_the_test_process(client: Client) -> None:
     lock = threading.Lock()
 
     def mine(x: int) -> int:
@@ -57,7 +57,7 @@ def test_an_app_is_deployed_and_answers_like_a_model(client: Client) -> None:
     assert client.chat("ab", model="twice").read().text == "abab"
 
 
-def test_a_wrong_flow_says_so(client: Client) -> None:
+def test_an_unknown_model_in_a_flow_is_refused_with_a_suggestion(client: Client) -> None:
     with pytest.raises(NotFound, match="Did you mean"):
         client.run(llm("judg"), "x")
 

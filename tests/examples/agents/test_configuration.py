@@ -20,7 +20,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield daemon
 
 
-def test_its_agents_are_there_and_one_keeps_to_its_three_characters(served: Daemon) -> None:
+def test_the_configured_agents_exist_and_one_answers_only_three_characters(served: Daemon) -> None:
     with Client(served.url) as client:
         assert {app.name for app in client.apps.list() if app.kind == "agent"} == {
             "three",

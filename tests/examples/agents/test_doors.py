@@ -55,7 +55,7 @@ async def call(stage: Daemon, name: str, text: str, conversation: str) -> str:
     return str(result.structured_content["answer"])
 
 
-async def test_one_of_three(client: Client, stage: Daemon) -> None:
+async def test_the_one_of_three_agent_answers_through_openai_and_mcp(client: Client, stage: Daemon) -> None:
     import_module("one_of_three").agent.deploy(client, "three")
     assert chat(stage, "three", "今天天气情况", user="a") in "典孝急"
     assert await call(stage, "three", "明天呢", "a") in "典孝急"
@@ -63,7 +63,7 @@ async def test_one_of_three(client: Client, stage: Daemon) -> None:
     assert [item.message["sender"] for item in client.sessions.messages(session.id)] == ["user", "three"] * 2
 
 
-async def test_weather(client: Client, stage: Daemon) -> None:
+async def test_the_weather_agent_answers_through_openai_and_mcp(client: Client, stage: Daemon) -> None:
     few_shot = import_module("weather").agent._composition.few_shot
     Agent("weather-model", few_shot=few_shot, name="weather").deploy(client)
     assert chat(stage, "weather", "昨天天气", conversation={"id": "w"}).startswith("【")
@@ -72,7 +72,9 @@ async def test_weather(client: Client, stage: Daemon) -> None:
     assert len(client.sessions.messages(session.id)) == 4
 
 
-async def test_coder(client: Client, stage: Daemon) -> None:
+async def test_the_coder_agent_answers_through_openai_and_mcp_while_it_is_served(
+    client: Client, stage: Daemon
+) -> None:
     coding = import_module("coder")
     coder = coding.Coder("coder-model", tool="python_light")
     with serving(client, coder, "coder"):
@@ -83,7 +85,7 @@ async def test_coder(client: Client, stage: Daemon) -> None:
         chat(stage, "coder", coding.QUERY)
 
 
-async def test_blogger(client: Client, stage: Daemon) -> None:
+async def test_the_blogger_agent_answers_through_openai_and_mcp(client: Client, stage: Daemon) -> None:
     blogging = import_module("blogger")
     blogger = blogging.Blogger("blogger-model")
     with serving(client, blogger, "blogger"):
@@ -95,7 +97,9 @@ async def test_blogger(client: Client, stage: Daemon) -> None:
 
 
 @pytest.mark.slow
-async def test_visualizer(client: Client, stage: Daemon, notebooks: None) -> None:
+async def test_the_visualizer_agent_answers_through_openai_and_mcp(
+    client: Client, stage: Daemon, notebooks: None
+) -> None:
     charts = import_module("visualizer")
     visualizer = charts.DataVisualizer("visualizer-model")
     with serving(client, visualizer, "visualizer"):

@@ -27,7 +27,7 @@ def test_the_answer_is_one_of_three_characters(client: Client) -> None:
     assert [message.content for message in agent.memory()] == ["今天天气情况", answer.content]
 
 
-def test_an_example_shows_the_form(client: Client) -> None:
+def test_a_few_shot_example_determines_the_answer_format(client: Client) -> None:
     agent = program("weather").agent
     agent._composition = Agent("weather-model", few_shot=agent._composition.few_shot)._composition
     assert agent("昨天天气").content == "【多云转晴，夜间有轻微降温】"

@@ -68,12 +68,12 @@ async def test_an_adapter_answers_beside_its_model(tmp_path: Path) -> None:
         assert said == ["hi", "m:ft:m:portico:x:1 at 1"]
 
 
-def test_it_is_found_by_its_entry_point_alone() -> None:
+def test_sglang_is_registered_only_by_its_entry_point() -> None:
     assert "sglang" in ENGINES and "sglang" not in ENGINES.built_in
     assert engine_for(ModelSpec("m", "/models/x", engine="sglang")).name == "sglang"
 
 
-def test_its_command_line() -> None:
+def test_parameters_become_sglangs_command_line_options() -> None:
     parameters = {"context_length": 4096, "memory_share": 0.5, "tool_call_parser": "qwen25"}
     made = SgLang().program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
     assert list(made.arguments[2:]) == [
@@ -98,7 +98,7 @@ def test_its_command_line() -> None:
         {"arguments": ["--host", "0.0.0.0"]}, {"arguments": ["--config=/etc/passwd"]}, {"chat_template": "/etc/shadow"},
     ],
 )  # fmt: skip
-def test_what_it_does_not_take_is_refused(parameters: dict[str, object]) -> None:
+def test_unsupported_parameters_are_refused_by_name(parameters: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest) as raised:
         SgLang().describe(ModelSpec("m", "/models/x", parameters=parameters), None)
     assert str(raised.value.param).startswith("parameters.")
@@ -116,7 +116,7 @@ def test_parsers_are_those_that_sglang_has() -> None:
     assert set(THOUGHT_PARSERS.values()) <= set(pinned["thoughts"])
 
 
-def test_plans_and_choice_include_it(tmp_path: Path) -> None:
+def test_sglang_is_included_in_plans_and_engine_choice(tmp_path: Path) -> None:
     servers = {engine.name: engine.gpu_traits for engine in gpu_engines()}
     assert list(servers) == ["vllm", "lmdeploy", "sglang"]
     weights = weights_from_config("m", CONFIG, 16 * GIB)
@@ -135,7 +135,9 @@ def test_plans_and_choice_include_it(tmp_path: Path) -> None:
         assert gpu_engine(spec, tmp_path, machine_preset("h100"), gpu_engines()) == chosen
 
 
-def test_without_an_interpreter_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_interpreter_the_error_names_the_python_parameter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
     async def run() -> None:

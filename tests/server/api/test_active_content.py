@@ -64,7 +64,9 @@ async def content(daemon: ApiServer, address: str, name: str) -> httpx.Response:
 
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("name", FILES)
-async def test_no_file_is_a_page_of_the_daemon(daemon: ApiServer, address: str, name: str) -> None:
+async def test_served_files_are_sandboxed_and_never_shown_as_pages(
+    daemon: ApiServer, address: str, name: str
+) -> None:
     response = await content(daemon, address, name)
     assert response.status_code == 200 and response.content == FILES[name][1]
     headers = response.headers

@@ -77,7 +77,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_memory, "MAX_WAIT_S", 0.1)
 
 
-async def test_a_key_uses_its_share_and_leaves_the_rest(impatient: None, desk: Desk) -> None:
+async def test_a_key_is_limited_to_its_share_of_body_memory(impatient: None, desk: Desk) -> None:
     greedy, modest = await desk.key("greedy"), await desk.key("modest")
     calls = await desk.begin(greedy, 2)
     refusal = await desk.ask(greedy)
@@ -130,7 +130,7 @@ async def test_the_operator_may_use_the_whole_budget(impatient: None, desk: Desk
         ("/mcp", ("error", "code")),
     ],
 )
-async def test_the_refusal_has_the_form_of_its_route(
+async def test_a_body_memory_refusal_has_the_error_format_of_its_route(
     impatient: None, desk: Desk, path: str, where: tuple[str, ...]
 ) -> None:
     key = await desk.key("greedy")
@@ -154,11 +154,11 @@ async def test_the_refusal_has_the_form_of_its_route(
         pytest.param(b'{"a":[%s]}' % b",".join([b"1.5"] * 100_000), id="numbers"),
     ],
 )
-async def test_values_cost_more_than_their_bytes(values: bytes) -> None:
+async def test_json_values_are_estimated_at_over_five_times_their_bytes(values: bytes) -> None:
     assert await memory_of_values(values) > 5 * len(values)
 
 
-async def test_a_text_costs_its_copies() -> None:
+async def test_a_long_text_adds_little_to_the_value_memory_estimate() -> None:
     text = b'{"a":"%s"}' % (b"The tide is high at noon. " * 10_000)
     assert await memory_of_values(text) < 1_000
 
@@ -167,7 +167,7 @@ async def test_a_text_costs_its_copies() -> None:
     ("size", "cost"),
     [(0, 0), (FREE_BODY_BYTES, 0), (MB, BODY_FACTOR * MB), (3 * MB, 8 * MB)],
 )
-def test_the_cost_of_a_body(size: int, cost: int, tmp_path: Path) -> None:
+def test_the_memory_charged_for_a_body_grows_with_its_size(size: int, cost: int, tmp_path: Path) -> None:
     settings = load({"home": str(tmp_path), "body_memory_mb": BUDGET_MB}, {}).settings
     assert BodyMemory(settings).cost(size) == cost
 

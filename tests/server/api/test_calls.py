@@ -64,7 +64,7 @@ async def rest(answer: httpx.Response) -> str:
     return text
 
 
-async def test_its_stream_ends_at_once_and_says_why(daemon: ApiServer) -> None:
+async def test_a_stream_of_a_revoked_key_ends_immediately_with_the_reason(daemon: ApiServer) -> None:
     model = teller(daemon)
     ask = {"model": "teller", "stream": True, "messages": MESSAGES}
     async with (
@@ -78,7 +78,7 @@ async def test_its_stream_ends_at_once_and_says_why(daemon: ApiServer) -> None:
             await model.left.wait()
 
 
-async def test_a_key_that_loses_scopes_keeps_none_of_them_in_its_stream(daemon: ApiServer) -> None:
+async def test_removing_scopes_of_a_key_ends_its_running_stream(daemon: ApiServer) -> None:
     model = teller(daemon)
     ask = {"model": "teller", "stream": True, "messages": MESSAGES}
 
@@ -106,7 +106,7 @@ async def test_a_key_that_loses_scopes_keeps_none_of_them_in_its_stream(daemon: 
     assert (await scopes("key_none", "chat")).status_code == 404
 
 
-async def test_a_key_that_gets_a_filter_ends_what_began_without_it_and_reads_on_when_it_is_taken_away(
+async def test_adding_a_filter_to_a_key_ends_running_streams_and_removing_does_not(
     daemon: ApiServer,
 ) -> None:
     model = teller(daemon)
@@ -152,7 +152,7 @@ async def test_a_key_that_gets_a_filter_ends_what_began_without_it_and_reads_on_
         assert (await filters(key, handbook=sales, later=sales)).status_code == 200
 
 
-async def test_a_call_that_has_no_answer_yet_is_refused(daemon: ApiServer) -> None:
+async def test_a_pending_call_of_a_revoked_key_is_refused_with_401(daemon: ApiServer) -> None:
     model = teller(daemon)
     async with client(daemon) as (key, theirs):
         calling = asyncio.create_task(
@@ -166,7 +166,7 @@ async def test_a_call_that_has_no_answer_yet_is_refused(daemon: ApiServer) -> No
         assert answer.json()["error"]["code"] == "key_revoked"
 
 
-async def test_the_calls_of_other_keys_go_on(daemon: ApiServer) -> None:
+async def test_calls_of_other_keys_continue_after_a_revocation(daemon: ApiServer) -> None:
     model = teller(daemon)
     ask = {"model": "teller", "stream": True, "messages": MESSAGES}
     async with (
@@ -182,7 +182,7 @@ async def test_the_calls_of_other_keys_go_on(daemon: ApiServer) -> None:
             assert "key_revoked" not in (await answer.aread()).decode()
 
 
-async def test_its_runs_end_and_so_does_who_follows_them(daemon: ApiServer) -> None:
+async def test_runs_of_a_revoked_key_fail_and_their_event_streams_end(daemon: ApiServer) -> None:
     begun = asyncio.Event()
 
     async def work(_payload: Mapping[str, Any], _context: Context) -> None:
@@ -205,7 +205,7 @@ async def test_its_runs_end_and_so_does_who_follows_them(daemon: ApiServer) -> N
         assert told.json()["error"]["code"] == "key_revoked"
 
 
-async def test_what_the_daemon_does_for_its_sake_ends_too(daemon: ApiServer) -> None:
+async def test_background_work_on_behalf_of_a_revoked_key_ends(daemon: ApiServer) -> None:
     begun = asyncio.Event()
 
     async def work(_payload: Mapping[str, Any], _context: Context) -> None:
@@ -246,14 +246,14 @@ OUTLIVING = {
 """Kinds of durable runs that continue when their key ends, and why; all other runs end with the key."""
 
 
-async def test_every_kind_of_durable_run_says_what_becomes_of_it(daemon: ApiServer) -> None:
+async def test_every_durable_run_kind_declares_its_behaviour_on_revocation(daemon: ApiServer) -> None:
     await daemon.services.stores.start()
     kinds = daemon.services.scheduler._kinds
     others = {name for name, kind in kinds.items() if not (kind.owned or kind.lent)}
     assert others <= set(OUTLIVING), "a new kind is 'owned' or 'lent', or stands in OUTLIVING with the reason"
 
 
-async def test_the_groups_that_a_model_writes_for_its_stores_are_not_written_on(daemon: ApiServer) -> None:
+async def test_a_summary_group_being_built_for_a_revoked_key_is_stopped(daemon: ApiServer) -> None:
     asked = asyncio.Event()
 
     class HeldWriter:
@@ -283,7 +283,9 @@ async def test_the_groups_that_a_model_writes_for_its_stores_are_not_written_on(
         assert told.json()["error"]["code"] == "key_revoked"
 
 
-async def test_a_call_that_its_worker_has_taken_is_for_another_at_once(daemon: ApiServer) -> None:
+async def test_a_call_claimed_by_a_revoked_keys_worker_is_claimable_again_immediately(
+    daemon: ApiServer,
+) -> None:
     joining = {"worker": "w", "functions": [{"name": "measure", "input_schema": {"type": "object"}}]}
     claim = {"lease_seconds": 3600, "wait": 10}
     async with (
@@ -304,7 +306,7 @@ async def test_a_call_that_its_worker_has_taken_is_for_another_at_once(daemon: A
         assert (await call).json()["text"] == "7"
 
 
-async def test_its_streams_of_mcp_end(daemon: ApiServer) -> None:
+async def test_mcp_streams_of_a_revoked_key_end(daemon: ApiServer) -> None:
     accept = {"accept": "application/json, text/event-stream"}
     hello = {
         "protocolVersion": "2025-06-18",
@@ -323,7 +325,9 @@ async def test_its_streams_of_mcp_end(daemon: ApiServer) -> None:
             await rest(answer)
 
 
-async def test_its_sessions_of_the_sandbox_end(daemon: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sandbox_sessions_of_a_revoked_key_end(
+    daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ended = []
 
     async def end(_notebooks: Notebooks, caller: str) -> None:
@@ -335,7 +339,7 @@ async def test_its_sessions_of_the_sandbox_end(daemon: ApiServer, monkeypatch: p
     assert ended == [key]
 
 
-async def test_what_does_not_end_delays_nothing_else(
+async def test_a_slow_or_failing_cleanup_does_not_delay_other_revocation_steps(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that cannot be ended quickly delays nothing else: its provider takes half a minute to answer the

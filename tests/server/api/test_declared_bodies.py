@@ -232,7 +232,7 @@ def test_a_declared_field_is_documented(
 
 
 @pytest.mark.parametrize(("path", "name", "field"), FIELDS)
-def test_a_value_outside_is_refused_by_its_name(
+def test_an_invalid_value_is_refused_naming_its_field(
     http: httpx.Client, wav: bytes, png: bytes, path: str, name: str, field: BodyField
 ) -> None:
     declared, least = BODIES[path]
@@ -251,7 +251,7 @@ def test_a_value_outside_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize(("path", "name", "field"), FIELDS)
-def test_a_value_inside_passes(
+def test_valid_values_of_every_declared_field_are_accepted(
     http: httpx.Client, wav: bytes, png: bytes, path: str, name: str, field: BodyField
 ) -> None:
     least = BODIES[path][1]

@@ -64,7 +64,7 @@ async def served(tmp_path: Any) -> AsyncIterator[ApiServer]:
 
 
 @pytest.mark.parametrize("door", DOORS)
-async def test_a_name_that_misleads_is_refused(served: ApiServer, door: str) -> None:
+async def test_a_misleading_filename_is_refused_and_stores_nothing(served: ApiServer, door: str) -> None:
     path, param, request = DOORS[door]
     upload = await served.client.post("/v1/uploads", **DOORS["uploads"][2]("a.txt"))
     path = path.replace("{upload}", upload.json()["id"])

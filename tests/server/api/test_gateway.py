@@ -52,7 +52,7 @@ async def test_health_answers_without_a_key_and_to_head(daemon: ApiServer) -> No
     refused(await daemon.client.post("/health"), 405, "method_not_allowed")
 
 
-async def test_every_answer_has_a_request_id_of_its_own(daemon: ApiServer) -> None:
+async def test_every_response_has_a_unique_request_id(daemon: ApiServer) -> None:
     answers = [await daemon.client.get(path) for path in ("/health", "/v1/models", "/nowhere")]
     assert len({answer.headers["x-request-id"] for answer in answers}) == 3
 
@@ -119,7 +119,7 @@ async def test_broken_json_is_a_400(daemon: ApiServer, path: str, body: bytes) -
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'"text"', b"null"])
-async def test_a_body_that_is_no_object_is_a_400(daemon: ApiServer, body: bytes) -> None:
+async def test_a_json_body_that_is_not_an_object_is_a_400(daemon: ApiServer, body: bytes) -> None:
     refused(await daemon.client.post("/v1/chat/completions", content=body), 400, "invalid_json")
     assert (await daemon.client.post("/api/keys", content=body)).status_code == 400
 
@@ -134,7 +134,7 @@ async def test_another_content_type_is_a_400_that_names_it(daemon: ApiServer, pa
     assert "text/plain" in error["message"]
 
 
-async def test_json_with_a_charset_or_without_a_type_is_taken(daemon: ApiServer) -> None:
+async def test_json_with_a_charset_or_without_a_content_type_is_accepted(daemon: ApiServer) -> None:
     for headers in ({"content-type": "application/json; charset=utf-8"}, {}):
         body = b'{"model":"teller","messages":[{"role":"user","content":"x"}]}'
         response = await daemon.client.post("/v1/chat/completions", content=body, headers=headers)
@@ -147,7 +147,7 @@ async def test_a_body_over_the_limit_is_a_413(daemon: ApiServer, path: str) -> N
     assert "1 MB" in error["message"]
 
 
-async def test_a_body_that_does_not_announce_its_size_is_counted(daemon: ApiServer) -> None:
+async def test_a_body_without_content_length_over_the_limit_is_a_413(daemon: ApiServer) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(40):
             yield b" " * 50_000
@@ -192,7 +192,7 @@ async def test_further_hosts_can_be_allowed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:3000", ""])
 @pytest.mark.parametrize("path", ["/health", "/v1/chat/completions", "/api/shutdown"])
-async def test_a_page_from_elsewhere_may_not_call(daemon: ApiServer, origin: str, path: str) -> None:
+async def test_a_request_from_a_foreign_origin_is_refused(daemon: ApiServer, origin: str, path: str) -> None:
     response = await daemon.client.post(path, json=ASK, headers={"origin": origin})
     if path == "/health" or origin in ("", "http://localhost:3000"):
         refused(response, 403, "origin_not_allowed")
@@ -207,7 +207,7 @@ async def test_our_own_page_may_call_and_needs_no_cors(daemon: ApiServer) -> Non
     assert "access-control-allow-origin" not in response.headers
 
 
-async def test_the_api_document_describes_both_refusals(daemon: ApiServer) -> None:
+async def test_the_api_document_describes_host_and_origin_refusals(daemon: ApiServer) -> None:
     document = (await daemon.client.get("/openapi.json")).json()
     assert "`host_not_allowed`" in document["info"]["description"]
     assert "`origin_not_allowed`" in document["info"]["description"]
@@ -243,7 +243,7 @@ async def test_an_allowed_origin_gets_cors_on_answers_errors_and_preflight(daemo
     assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
 
 
-async def test_a_defect_is_told_without_its_details_and_logged(
+async def test_an_internal_error_is_logged_and_answered_without_details(
     daemon: ApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail(_request: Any, _context: Any) -> ChatReply:

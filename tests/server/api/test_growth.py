@@ -89,7 +89,9 @@ def is_fine(status: int, text: str) -> bool:
 
 
 @pytest.mark.parametrize("how", GROWTHS)
-def test_no_endpoint_is_frozen_or_broken(grown: Daemon, document: dict[str, Any], how: Growth) -> None:
+def test_oversized_bodies_neither_block_nor_crash_any_endpoint(
+    grown: Daemon, document: dict[str, Any], how: Growth
+) -> None:
     wrong = []
     with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=60) as client:
         for endpoint in endpoints(document):
@@ -117,7 +119,7 @@ def existing(grown: Daemon) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("how", GROWTHS)
-def test_no_field_of_what_is_there_freezes_or_breaks_the_daemon(
+def test_oversized_fields_for_existing_objects_neither_block_nor_crash_the_daemon(
     grown: Daemon, document: dict[str, Any], existing: dict[str, str], how: Growth
 ) -> None:
     wrong = []
@@ -136,7 +138,7 @@ def test_no_field_of_what_is_there_freezes_or_breaks_the_daemon(
 
 
 @pytest.mark.parametrize("how", GROWTHS[:3])
-def test_no_form_and_no_archive_freezes_or_breaks_the_daemon(
+def test_oversized_forms_and_archives_neither_block_nor_crash_the_daemon(
     grown: Daemon, document: dict[str, Any], existing: dict[str, str], how: Growth
 ) -> None:
     wrong = []
@@ -156,7 +158,7 @@ def test_no_form_and_no_archive_freezes_or_breaks_the_daemon(
     assert psutil.Process(grown.process.pid).memory_info().rss < MAX_MEMORY_MB * 2**20
 
 
-def test_every_endpoint_is_made_to_grow(document: dict[str, Any]) -> None:
+def test_every_endpoint_with_a_body_has_a_growth_case(document: dict[str, Any]) -> None:
     """Every endpoint grows; a new kind of body, or a new noun in a path, needs its row in tests/growth.py."""
     known = {(one.method, one.path) for one in endpoints(document)}
     known |= {(one.method, one.path) for one in forms(document)}
@@ -171,7 +173,7 @@ def test_every_endpoint_is_made_to_grow(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("how", GROWTHS)
-def test_no_message_of_mcp_freezes_or_breaks_the_daemon(grown: Daemon, how: Growth) -> None:
+def test_oversized_mcp_messages_neither_block_nor_crash_the_daemon(grown: Daemon, how: Growth) -> None:
     wrong = []
     with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=60) as client:
         begin = {
@@ -219,7 +221,7 @@ def test_a_message_that_is_refused_gets_an_error_of_json_rpc(
     assert (answer.status_code, error["code"], error["data"]["code"]) == (400, code, reason)
 
 
-def test_every_operation_of_flows_is_made_to_grow() -> None:
+def test_every_flow_operation_has_a_growth_case() -> None:
     def found(value: Any) -> set[str]:
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         own = {value["op"]} if isinstance(value, dict) and isinstance(value.get("op"), str) else set()
@@ -247,7 +249,9 @@ NUMBERS = ["9" * 30, "-9223372036854775809", "1e400", "0", "-1"]
         for name, number in zip(NAMES, NUMBERS, strict=True)
     ],
 )
-def test_no_address_is_broken(grown: Daemon, document: dict[str, Any], name: str, number: str) -> None:
+def test_extreme_names_and_numbers_in_urls_crash_no_endpoint(
+    grown: Daemon, document: dict[str, Any], name: str, number: str
+) -> None:
     wrong = []
     with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=60) as client:
         for address in addresses(document):
@@ -269,7 +273,9 @@ def test_every_hot_path_is_in_the_document(document: dict[str, Any]) -> None:
     assert not {(path, method) for path, method in hot if method not in document["paths"].get(path, {})}
 
 
-def test_boundaries_and_names_of_forms_are_bounded(grown: Daemon, document: dict[str, Any]) -> None:
+def test_overlong_form_boundaries_and_names_cause_no_server_error(
+    grown: Daemon, document: dict[str, Any]
+) -> None:
     forms = [
         path
         for path, methods in document["paths"].items()

@@ -43,7 +43,7 @@ async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiS
         ("OPTIONS", "/v1/chat/completions", None),
     ],
 )
-async def test_no_answer_may_be_taken_for_something_else(
+async def test_every_response_has_the_nosniff_header(
     daemon: ApiServer, method: str, path: str, body: dict[str, Any] | None
 ) -> None:
     answer = await daemon.client.request(method, path, json=body)
@@ -59,7 +59,7 @@ async def test_no_answer_may_be_taken_for_something_else(
         ("", "localhost"),
     ],
 )
-async def test_two_hosts_are_refused(daemon: ApiServer, hosts: tuple[str, ...]) -> None:
+async def test_a_request_with_two_host_headers_is_refused(daemon: ApiServer, hosts: tuple[str, ...]) -> None:
     address = httpx.URL(daemon.url)
     reader, writer = await asyncio.open_connection(address.host, address.port)
     lines = "".join(f"Host: {host}\r\n" for host in hosts)
@@ -84,7 +84,7 @@ async def test_two_hosts_are_refused(daemon: ApiServer, hosts: tuple[str, ...]) 
 @pytest.mark.parametrize(
     "path", ["/v1/chat/completions", "/v1/vector_stores", "/v1/conversations", "/v1/responses"]
 )
-async def test_metadata_has_bounds_and_an_error_does_not_repeat_it(
+async def test_invalid_metadata_is_refused_and_not_echoed_in_the_error(
     daemon: ApiServer, path: str, metadata: dict[str, Any]
 ) -> None:
     body = {**(ASK if "chat" in path else {}), "metadata": metadata}
@@ -101,7 +101,9 @@ async def test_metadata_has_bounds_and_an_error_does_not_repeat_it(
     [{"metadata": {"k": "v" * 20_000}}, {"metadata": {"k" * 65: 1}}, {"title": "t" * 501}],
     ids=["large", "name", "title"],
 )
-async def test_what_is_noted_of_a_session_has_bounds(daemon: ApiServer, given: dict[str, Any]) -> None:
+async def test_oversized_session_titles_and_metadata_are_refused(
+    daemon: ApiServer, given: dict[str, Any]
+) -> None:
     made = await daemon.client.post("/api/sessions", json={"app": "agent"})
     assert made.status_code == 200, made.text
     for answer in (
@@ -122,7 +124,7 @@ async def test_what_is_noted_of_a_session_has_bounds(daemon: ApiServer, given: d
         {"type": "markdown", "size": 10**30, "overlap": 0},
     ],
 )
-async def test_overlap_has_bounds(daemon: ApiServer, strategy: dict[str, Any]) -> None:
+async def test_a_chunk_overlap_out_of_range_is_refused(daemon: ApiServer, strategy: dict[str, Any]) -> None:
     form = {"file": ("bread.md", b"# Bread", "text/markdown")}
     file = (await daemon.client.post("/v1/files", files=form, data={"purpose": "assistants"})).json()["id"]
     store = (await daemon.client.post("/v1/vector_stores", json={})).json()["id"]
@@ -134,9 +136,7 @@ async def test_overlap_has_bounds(daemon: ApiServer, strategy: dict[str, Any]) -
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "x" * 1_000])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/flows/run", "/mcp"])
-async def test_a_body_with_an_encoding_is_refused_by_its_name(
-    daemon: ApiServer, path: str, encoding: str
-) -> None:
+async def test_a_body_with_a_content_encoding_is_refused(daemon: ApiServer, path: str, encoding: str) -> None:
     headers = {"content-encoding": encoding, "content-type": "application/json"}
     answer = await daemon.client.post(path, content=b"\x1f\x8b\x08", headers=headers)
     assert answer.status_code == 400
@@ -148,12 +148,12 @@ async def test_a_body_with_an_encoding_is_refused_by_its_name(
     [b"[" + b"{}," * 250_000 + b"1]", b'["' + b'a","' * 250_000 + b'a"]', b"[" + b"1," * 1_000_000 + b"1]"],
     ids=["objects", "texts", "numbers"],
 )
-async def test_a_body_of_too_many_parts_is_refused(daemon: ApiServer, body: bytes) -> None:
+async def test_a_json_body_with_too_many_values_is_refused(daemon: ApiServer, body: bytes) -> None:
     answer = await daemon.client.post("/v1/chat/completions", content=b'{"a":' + body + b"}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "body_too_complex")
 
 
-async def test_what_stands_in_a_text_is_no_part_of_a_body(daemon: ApiServer) -> None:
+async def test_json_syntax_inside_a_string_does_not_count_as_body_complexity(daemon: ApiServer) -> None:
     text = '{[",\\' * 300_000
     answer = await daemon.client.post(
         "/v1/chat/completions", json={**ASK, "messages": [{"role": "user", "content": text}]}
@@ -161,7 +161,7 @@ async def test_what_stands_in_a_text_is_no_part_of_a_body(daemon: ApiServer) -> 
     assert answer.status_code == 200, answer.text
 
 
-async def test_head_of_a_stream_ends(daemon: ApiServer) -> None:
+async def test_a_head_request_to_an_event_stream_ends(daemon: ApiServer) -> None:
     answer = await daemon.client.head("/api/questions/events")
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert (await daemon.client.get("/health")).status_code == 200
@@ -175,7 +175,7 @@ async def test_head_of_a_stream_ends(daemon: ApiServer) -> None:
         ("/v1/responses", "input", {}, "the maximum is 10000"),
     ],
 )
-async def test_a_conversation_has_a_longest_length(
+async def test_a_conversation_with_too_many_messages_is_refused(
     daemon: ApiServer, path: str, field: str, more: dict[str, Any], words: str
 ) -> None:
     turns = [{"role": "user", "content": "a"}] * 10_001

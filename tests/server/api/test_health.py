@@ -58,7 +58,7 @@ def refused(answer: httpx.Response) -> None:
         assert secret not in answer.text
 
 
-async def test_a_daemon_that_serves_is_ready_without_a_key(tmp_path: Path) -> None:
+async def test_ready_answers_200_without_a_key_on_a_serving_daemon(tmp_path: Path) -> None:
     async with api_server(tmp_path, require_key=True) as served:
         key = (await served.auth.create("one", ["admin"]))[1]
         await furnished(served, authorization=f"Bearer {key}")
@@ -68,7 +68,7 @@ async def test_a_daemon_that_serves_is_ready_without_a_key(tmp_path: Path) -> No
         assert (await served.client.post("/ready")).status_code == 405
 
 
-async def test_while_the_database_is_away_it_is_503_and_names_no_host(
+async def test_requests_get_503_without_a_host_name_while_the_database_is_unreachable(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await furnished(daemon)
@@ -81,7 +81,9 @@ async def test_while_the_database_is_away_it_is_503_and_names_no_host(
     assert (await daemon.client.get("/ready")).status_code == 200
 
 
-async def test_another_schema_is_not_ready(daemon: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_with_another_schema_version_is_not_ready(
+    daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await furnished(daemon)
     monkeypatch.setattr("portico_server.db.database.HEAD", "9999")
     answer = await daemon.client.get("/ready")
@@ -117,7 +119,7 @@ async def test_a_database_that_does_not_answer_in_time_is_not_ready() -> None:
         ("40P01", "database_error", 500),
     ],
 )
-async def test_what_a_server_says_of_itself_is_told_from_what_it_says_of_a_statement(
+async def test_database_connection_errors_are_503_and_statement_errors_are_500(
     daemon: ApiServer, state: str | None, code: str, status: int
 ) -> None:
     def fail(_connection: Connection) -> None:

@@ -60,7 +60,7 @@ def refused(response: httpx.Response, what: str) -> None:
     assert int(response.headers["retry-after"]) >= 1
 
 
-async def test_requests_per_minute(daemon: ApiServer) -> None:
+async def test_requests_over_the_limit_per_minute_are_refused(daemon: ApiServer) -> None:
     secret = await key(daemon, requests_per_minute=2)
     first = await ask(daemon, secret)
     assert first.status_code == 200
@@ -75,7 +75,7 @@ async def test_requests_per_minute(daemon: ApiServer) -> None:
 @pytest.mark.parametrize(
     "more", [{}, {"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}]
 )
-async def test_tokens_count_whether_or_not_a_stream_tells_them(
+async def test_tokens_count_with_or_without_usage_in_the_stream(
     daemon: ApiServer, more: dict[str, Any]
 ) -> None:
     secret = await key(daemon, tokens_per_day=5)  # one call costs five tokens
@@ -85,7 +85,7 @@ async def test_tokens_count_whether_or_not_a_stream_tells_them(
     assert last.headers["x-ratelimit-remaining-tokens"] == "0"
 
 
-async def test_calls_at_the_same_time(daemon: ApiServer) -> None:
+async def test_calls_over_the_concurrency_limit_are_refused(daemon: ApiServer) -> None:
     hold = asyncio.Event()
     slow = RelayModel("slow", b"data: x\n\n", hold=hold)
     daemon.add(slow)
@@ -98,7 +98,7 @@ async def test_calls_at_the_same_time(daemon: ApiServer) -> None:
     assert (await ask(daemon, secret)).status_code == 200
 
 
-async def test_a_client_that_leaves_gives_its_place_back(daemon: ApiServer) -> None:
+async def test_a_disconnected_client_frees_its_concurrency_slot(daemon: ApiServer) -> None:
     slow = RelayModel("slow", b"data: x\n\n", hold=asyncio.Event())
     daemon.add(slow)
     secret = await key(daemon, concurrency=1)
@@ -110,7 +110,7 @@ async def test_a_client_that_leaves_gives_its_place_back(daemon: ApiServer) -> N
     assert (await ask(daemon, secret)).status_code == 200
 
 
-async def test_other_keys_and_the_operator_are_not_held_to_it(daemon: ApiServer) -> None:
+async def test_limits_of_one_key_do_not_apply_to_others_or_the_operator(daemon: ApiServer) -> None:
     secret = await key(daemon, requests_per_minute=1)
     free = await key(daemon)
     for _ in range(2):
@@ -121,7 +121,7 @@ async def test_other_keys_and_the_operator_are_not_held_to_it(daemon: ApiServer)
     assert (await daemon.client.post("/v1/chat/completions", json=ASK)).status_code == 200
 
 
-async def test_what_was_used_counts_after_a_restart(tmp_path: Path) -> None:
+async def test_token_usage_still_counts_after_a_restart(tmp_path: Path) -> None:
     given = [KeySpec("app", "secret-of-the-app", ("chat",), UsageLimits(tokens_per_day=9))]
     for expected in ([200, 200], [429, 429]):
         async with api_server(tmp_path, given=given) as served:
@@ -130,7 +130,7 @@ async def test_what_was_used_counts_after_a_restart(tmp_path: Path) -> None:
             assert answers == expected
 
 
-async def test_a_limit_that_does_not_exist_is_named(daemon: ApiServer) -> None:
+async def test_an_unknown_limit_is_refused_naming_the_right_one(daemon: ApiServer) -> None:
     body = {"name": "x", "scopes": ["chat"], "limits": {"token_per_day": 5}}
     response = await daemon.client.post("/api/keys", json=body)
     assert response.status_code == 400
@@ -144,7 +144,7 @@ async def changed(daemon: ApiServer, **limits: Any) -> httpx.Response:
     return await daemon.client.patch(f"/api/keys/{held['id']}", json={"limits": limits})
 
 
-async def test_limits_of_a_key_are_changed_at_once_and_what_it_used_counts(daemon: ApiServer) -> None:
+async def test_changed_limits_apply_immediately_and_include_earlier_usage(daemon: ApiServer) -> None:
     secret = await key(daemon)
     assert (await ask(daemon, secret)).status_code == 200
     answer = await changed(daemon, requests_per_minute=2, tokens_per_day=100)
@@ -177,7 +177,7 @@ async def test_a_call_under_way_continues_and_counts_under_other_limits(daemon: 
     assert (await ask(daemon, secret)).status_code == 200
 
 
-async def test_limits_that_are_none_are_refused_and_only_admins_change_them(daemon: ApiServer) -> None:
+async def test_invalid_limits_are_refused_and_only_admins_change_limits(daemon: ApiServer) -> None:
     secret = await key(daemon, requests_per_minute=9)
     for wrong, param in (
         ({"requests_per_minute": 0}, "limits.requests_per_minute"),
@@ -271,7 +271,7 @@ async def test_a_flow_counts_as_many_requests_as_its_calls_of_models(daemon: Api
     assert voice.asked == 3
 
 
-async def test_the_first_call_of_a_model_is_the_request_that_began_the_run(daemon: ApiServer) -> None:
+async def test_the_first_model_call_of_a_run_adds_no_extra_request(daemon: ApiServer) -> None:
     daemon.add(Voice())
     secret = await key(daemon, requests_per_minute=2)
     assert (await flow(daemon, secret, 1))[-1]["type"] == "finished"
@@ -297,7 +297,7 @@ async def test_tokens_are_counted_once(daemon: ApiServer) -> None:
     assert answer.headers["x-ratelimit-remaining-tokens"] in ("920", "915")
 
 
-async def test_calls_of_models_at_the_same_time_are_as_many_as_the_key_may_make(daemon: ApiServer) -> None:
+async def test_parallel_model_calls_of_a_flow_stay_within_the_concurrency_limit(daemon: ApiServer) -> None:
     voice = Voice()
     daemon.add(voice)
     secret = await key(daemon, concurrency=2)
@@ -320,7 +320,7 @@ async def test_a_durable_flow_waits_for_its_limit_and_loses_nothing(daemon: ApiS
     assert voice.asked == 3
 
 
-async def test_what_models_do_for_a_key_s_stores_is_at_its_expense(tmp_path: Path) -> None:
+async def test_model_calls_for_the_stores_of_a_key_count_against_the_key(tmp_path: Path) -> None:
     """Model work for a key's stores counts against the key: the daemon embeds its files and writes its groups, in the
     queue.
     """
@@ -356,7 +356,7 @@ async def test_what_models_do_for_a_key_s_stores_is_at_its_expense(tmp_path: Pat
         assert (sums["failed"], "tokens per day" in sums["errors"][0][1]) == (1, True), sums
 
 
-async def test_in_a_shared_store_who_uploaded_a_file_pays_for_it_and_the_operator_for_the_rest(
+async def test_uploaders_pay_for_their_files_in_a_shared_store_and_the_operator_otherwise(
     tmp_path: Path,
 ) -> None:
     """In a shared store, the uploader of a file pays for reading it, and the operator pays for everything else.
@@ -428,7 +428,7 @@ async def test_in_a_shared_store_who_uploaded_a_file_pays_for_it_and_the_operato
         assert later["system"] > first[ids["large"]], later
 
 
-async def test_the_vector_of_a_question_counts_after_a_restart_too(tmp_path: Path) -> None:
+async def test_tokens_of_query_embeddings_still_count_after_a_restart(tmp_path: Path) -> None:
     """The vector of a question counts after a restart too: usage rows, which restore the limits, record embedded
     searches.
     """
@@ -461,7 +461,7 @@ async def test_the_vector_of_a_question_counts_after_a_restart_too(tmp_path: Pat
             refused(await ask(daemon, made["key"]), "tokens per day")
 
 
-async def test_searches_of_several_stores_and_previews_of_chunks_are_requests(tmp_path: Path) -> None:
+async def test_multi_store_searches_and_chunk_previews_count_as_requests(tmp_path: Path) -> None:
     async with asyncio.timeout(60), api_server(tmp_path) as daemon:
         await daemon.services.stores.start()
         await daemon.services.models.add(ModelSpec("writer", "fake://"))
@@ -483,7 +483,7 @@ async def test_searches_of_several_stores_and_previews_of_chunks_are_requests(tm
             refused(await daemon.client.post(path, json=wish, headers=own), "requests per minute")
 
 
-async def test_each_call_of_a_model_within_a_response_is_a_request(tmp_path: Path) -> None:
+async def test_each_model_call_within_a_response_counts_as_a_request(tmp_path: Path) -> None:
     async with asyncio.timeout(60), api_server(tmp_path) as daemon:
         await daemon.services.stores.start()
         script = [{"times": 1, "tool_calls": [{"name": "file_search", "arguments": {"query": "x"}}]}]
@@ -506,7 +506,7 @@ async def test_each_call_of_a_model_within_a_response_is_a_request(tmp_path: Pat
         refused(answer, "requests per minute")
 
 
-async def test_a_run_that_is_forked_is_a_request(tmp_path: Path) -> None:
+async def test_a_forked_run_counts_against_the_limits_of_its_key(tmp_path: Path) -> None:
     async with asyncio.timeout(60), api_server(tmp_path) as daemon:
         await daemon.services.models.add(ModelSpec("writer", "fake://"))
         body = {"name": "phone", "scopes": ["chat", "apps:*:deploy"], "limits": {"tokens_per_day": 1}}

@@ -325,7 +325,7 @@ WRITES = [
 
 
 @pytest.mark.parametrize("row", [*READS, *WRITES], ids=lambda row: row.name)
-def test_memory_between_keys(home: FactHome, row: Row) -> None:
+def test_no_key_can_read_change_or_plant_facts_of_another_key(home: FactHome, row: Row) -> None:
     method, _, path = row.request.partition(" ")
     body = json.loads(home.filled(json.dumps(row.body)))
     with client(home.url, row.key) as caller:
@@ -344,7 +344,7 @@ def test_memory_between_keys(home: FactHome, row: Row) -> None:
     assert says(home.url, "alice", "What do you know?") == f"You live in {MARKER}."
 
 
-def test_the_table_has_enough_rows() -> None:
+def test_the_case_table_has_at_least_forty_distinct_rows() -> None:
     assert len({row.name for row in (*READS, *WRITES)}) == len([*READS, *WRITES]) >= 40
 
 
@@ -411,7 +411,7 @@ def archive(attributes: Mapping[str, Any]) -> bytes:
 
 @pytest.mark.parametrize("key", ["mallory", "boss"])
 @pytest.mark.parametrize("name", ["fact", "owner", "origins"])
-def test_an_archive_cannot_bring_the_attributes_of_a_fact(home: FactHome, key: str, name: str) -> None:
+def test_importing_an_archive_with_fact_attributes_is_refused(home: FactHome, key: str, name: str) -> None:
     with client(home.url, key) as caller:
         data = archive({name: FORGED[name]})
         answer = caller.post("/api/stores/import", files={"file": ("a.zip", data)}, data={"name": "planted"})
@@ -420,7 +420,7 @@ def test_an_archive_cannot_bring_the_attributes_of_a_fact(home: FactHome, key: s
         assert caller.get("/api/stores/planted").status_code == 404
 
 
-def test_an_archive_leaves_the_facts_of_its_store_out(home: FactHome) -> None:
+def test_an_exported_store_archive_contains_no_facts(home: FactHome) -> None:
     with client(home.url, "boss") as boss:
         data = boss.get("/api/stores/facts/export").raise_for_status().content
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
@@ -458,7 +458,7 @@ def test_a_fact_that_another_key_planted_earlier_is_not_recalled(home: FactHome)
 
 
 @pytest.mark.parametrize("origins", [{}, {"origins": ""}])
-def test_a_fact_whose_origins_nobody_recorded_is_foreign_data(
+def test_a_fact_without_recorded_origins_is_treated_as_foreign_data(
     home: FactHome, origins: Mapping[str, Any]
 ) -> None:
     file = planted(home, "alice", {"fact": True, "owner": "ALICE", **origins})
@@ -472,7 +472,7 @@ def test_a_fact_whose_origins_nobody_recorded_is_foreign_data(
         boss.delete(f"/v1/files/{file}").raise_for_status()
 
 
-def test_a_key_that_cannot_write_to_a_store_puts_no_memory_into_it_by_an_agent_of_its_own(
+def test_an_agent_cannot_save_memory_to_a_store_its_key_cannot_write(
     home: FactHome,
 ) -> None:
     agent = {"portico_agent": 1, "name": "own", "model": "noter", "memory": MEMORY}

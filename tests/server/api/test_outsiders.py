@@ -95,7 +95,7 @@ FACES = (
 
 
 @pytest.mark.parametrize(("method", "path"), FACES)
-def test_a_daemon_without_a_key_serves_nothing_that_came_from_elsewhere(
+def test_a_daemon_without_a_key_refuses_every_request_from_outside_this_machine(
     keyless: Daemon, method: str, path: str
 ) -> None:
     for name, form in FROM_OUTSIDE.items():
@@ -134,13 +134,13 @@ def test_a_websocket_of_a_program_on_this_machine_needs_no_key(keyless: Daemon) 
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready"])
-def test_a_proxy_may_ask_whether_the_daemon_runs(keyless: Daemon, path: str) -> None:
+def test_health_checks_through_a_proxy_need_no_key(keyless: Daemon, path: str) -> None:
     for name in ("HTTP/1.0", "X-Forwarded-For", PUBLIC):
         assert ask(keyless.url, "GET", path, FROM_OUTSIDE[name])[0] == 200, name
     assert ask(keyless.url, "GET", path, Form(host="evil.example"))[0] == 403
 
 
-def test_with_a_key_a_request_from_elsewhere_is_served(tmp_path: Path) -> None:
+def test_a_proxied_request_with_a_valid_key_is_served(tmp_path: Path) -> None:
     proxied = {"X-Forwarded-For": "203.0.113.7"}
     with daemons.running(tmp_path, env=OFFLINE) as daemon:
         assert ask(daemon.url, "GET", "/", Form(proxied))[0] == 401
@@ -189,7 +189,7 @@ def test_a_trusted_proxy_needs_no_key(tmp_path: Path) -> None:
         assert ask(daemon.url, "GET", "/api/status", Form(host="evil.example"))[0] == 403
 
 
-def test_a_public_address_asks_this_machine_for_a_key_too(tmp_path: Path) -> None:
+def test_a_daemon_with_a_public_url_requires_a_key_on_loopback_too(tmp_path: Path) -> None:
     with daemons.running(tmp_path, env=OFFLINE) as daemon:
         key = create_key(daemon)
     with daemons.running(tmp_path, env={**OFFLINE, "PORTICO_PUBLIC_URL": f"https://{PUBLIC}"}) as daemon:

@@ -46,13 +46,13 @@ async def test_a_page_loads_nothing_from_elsewhere(
     assert not re.search(r"<script(?![^>]*src=)|\son\w+=", page.text)
 
 
-async def test_the_page_takes_400_kilobytes_at_its_first_load(client: httpx.AsyncClient) -> None:
+async def test_the_first_page_load_is_at_most_400_kilobytes_compressed(client: httpx.AsyncClient) -> None:
     page = await client.get("/")
     loaded = [page, *[await client.get(url) for url in re.findall(r'(?:src|href)="(/[^"]+)"', page.text)]]
     assert sum(len(gzip.compress(each.content)) for each in loaded) <= MAX_FIRST_LOAD_BYTES
 
 
-async def test_browsers_keep_the_scripts_and_ask_for_the_page(client: httpx.AsyncClient) -> None:
+async def test_scripts_are_cached_as_immutable_and_the_page_is_revalidated(client: httpx.AsyncClient) -> None:
     page = await client.get("/")
     assert page.headers["cache-control"] == "no-cache"
     for url in re.findall(r'"(/web/[^"]+)"', page.text):
@@ -61,7 +61,7 @@ async def test_browsers_keep_the_scripts_and_ask_for_the_page(client: httpx.Asyn
         assert asset.headers["content-type"].startswith("text/")
 
 
-async def test_markup_is_written_where_it_is_sanitised_alone() -> None:
+async def test_raw_html_is_written_only_by_the_sanitising_modules() -> None:
     writes = r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|dangerouslySet"
     sources = (ROOT / "page" / "src").rglob("*.ts*")
     found = {path.name for path in sources if re.search(writes, path.read_text(encoding="utf-8"))}

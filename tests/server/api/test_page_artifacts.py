@@ -119,7 +119,7 @@ async def click_frame(page: Page) -> None:
     await page.click_at(*box)
 
 
-async def test_an_app_of_an_answer_runs_and_its_versions_stay(seen: Seen) -> None:
+async def test_an_html_artifact_of_an_answer_runs_and_keeps_its_versions(seen: Seen) -> None:
     page = seen.page
     await listen(page)
     await start(page, "house")

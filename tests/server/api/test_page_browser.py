@@ -94,13 +94,13 @@ async def test_a_question_is_answered_below_it(page: Page) -> None:
     assert await page.run("document.querySelector('.said.user').innerText") == "what is a portico"
 
 
-async def test_what_a_model_writes_as_markup_is_text(page: Page) -> None:
+async def test_html_markup_in_an_answer_is_shown_as_text(page: Page) -> None:
     await ask(page, "<b>bold</b>")
     assert "<img src=x onerror=alert(1)>" in await answered(page)
     assert await page.run("document.querySelectorAll('#talk img, #talk b').length") == 0
 
 
-async def test_a_picture_goes_with_a_question(page: Page, opened: Open) -> None:
+async def test_an_attached_image_is_sent_with_the_question(page: Page, opened: Open) -> None:
     path = opened.folder / "pixel.png"
     path.write_bytes(PIXEL)
     await page.choose_file("#files", path)
@@ -111,7 +111,7 @@ async def test_a_picture_goes_with_a_question(page: Page, opened: Open) -> None:
     assert await page.run("document.querySelectorAll('#attached .chip').length") == 0
 
 
-async def test_a_model_that_draws_is_told_what(page: Page) -> None:
+async def test_a_prompt_to_an_image_model_shows_the_generated_image(page: Page) -> None:
     await choose(page, "painter")
     await ask(page, "a cat by the sea")
     picture = "document.querySelector('#talk img.made')"
@@ -120,7 +120,7 @@ async def test_a_model_that_draws_is_told_what(page: Page) -> None:
     assert await page.run(f"{picture}.alt") == "a cat by the sea"
 
 
-async def test_a_model_that_speaks_says_what_it_is_told(page: Page) -> None:
+async def test_a_prompt_to_a_speech_model_shows_playable_audio(page: Page) -> None:
     await choose(page, "voice")
     await ask(page, "good morning")
     assert await page.until("document.querySelector('#talk audio')") is not None
@@ -135,7 +135,7 @@ async def test_an_answer_is_read_aloud(page: Page) -> None:
     assert await page.run(SECONDS) > 0.1
 
 
-async def test_a_recording_is_written_down(page: Page, opened: Open) -> None:
+async def test_an_attached_recording_is_transcribed_into_the_question_box(page: Page, opened: Open) -> None:
     async with aiohttp.ClientSession(opened.url) as session:
         spoken = {"model": "voice", "input": "the tide turns at six", "response_format": "wav"}
         async with session.post("/v1/audio/speech", json=spoken) as response:
@@ -148,7 +148,7 @@ async def test_a_recording_is_written_down(page: Page, opened: Open) -> None:
     ) == ("the tide turns at six")
 
 
-async def test_a_model_that_draws_takes_no_documents(page: Page, opened: Open) -> None:
+async def test_attaching_a_document_to_an_image_model_is_refused(page: Page, opened: Open) -> None:
     await choose(page, "painter")
     path = opened.folder / "notes.txt"
     path.write_text("tides")
@@ -164,7 +164,7 @@ async def test_quotations_in_an_answer_are_set_apart(page: Page) -> None:
     assert await page.run(quoted) == ["The <i>port</i>\nis 7419. [1]\nand no more > than 1."]
 
 
-async def test_what_a_store_does_not_read_unfolds_below_it(opened: Open) -> None:
+async def test_the_skipped_files_of_a_store_unfold_below_it(opened: Open) -> None:
     folder = opened.folder / "attic"
     folder.mkdir()
     services = opened.served.services
@@ -180,7 +180,7 @@ async def test_what_a_store_does_not_read_unfolds_below_it(opened: Open) -> None
     assert named.splitlines() == ["<b>old.bin · of an unknown kind", "empty · empty"]
 
 
-async def test_beside_the_tiny_model_one_quiet_line_says_how_to_get_a_better_one(
+async def test_a_hint_offers_a_better_model_while_the_tiny_model_is_chosen(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models, asked = opened.served.services.models, []

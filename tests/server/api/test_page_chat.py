@@ -157,7 +157,7 @@ async def test_markdown_is_drawn_with_tables_code_and_formulas(page: Page) -> No
     await page.until("document.querySelector('.codehead button:last-child').innerText === 'Copied'")
 
 
-async def test_nothing_that_a_model_writes_acts_or_reaches_elsewhere(page: Page) -> None:
+async def test_hostile_markup_in_an_answer_runs_nothing_and_loads_nothing(page: Page) -> None:
     await ask(page, "hostile")
     text = await answered(page)
     assert "<svg onload=alert(1)>" in text
@@ -171,7 +171,7 @@ async def test_nothing_that_a_model_writes_acts_or_reaches_elsewhere(page: Page)
     assert links == ["http://127.0.0.1:1/y.png"]
 
 
-async def test_names_that_are_markup_are_text(page: Page) -> None:
+async def test_a_conversation_title_with_markup_is_shown_as_text(page: Page) -> None:
     await ask(page, "<i>hello</i>")
     assert await answered(page) == "<i>hello</i>"
     await page.until("document.querySelector('.conversations .title').innerText === '<i>hello</i>'")
@@ -238,7 +238,7 @@ async def test_another_tab_follows_the_answer_and_both_continue(page: Page, serv
     assert other.complaints == []
 
 
-async def test_another_model_in_mid_stream_answers_the_next_question(page: Page, served: Served) -> None:
+async def test_a_model_chosen_mid_stream_answers_the_next_question(page: Page, served: Served) -> None:
     await ask(page, "a story please")
     await until_words(page, 3)
     await choose(page, "other")
@@ -366,7 +366,7 @@ async def test_an_edited_question_is_a_branch_and_the_other_one_stays(page: Page
     await page.until(f"({ANSWERS}).at(-1) === 'second thought'")
 
 
-async def test_an_answer_is_made_again_in_a_branch(page: Page) -> None:
+async def test_regenerating_an_answer_creates_a_new_branch(page: Page) -> None:
     await ask(page, "again and again")
     await answered(page)
     await click(page, "Regenerate", "#talk .tools")
@@ -430,7 +430,7 @@ async def test_a_model_uses_the_tools_of_its_conversation(page: Page, served: Se
     await escape(page)
 
 
-async def test_a_document_becomes_part_of_the_conversation_and_goes_with_it(
+async def test_an_attached_document_belongs_to_its_conversation_and_is_deleted_with_it(
     page: Page, served: Served
 ) -> None:
     first, second = served.home / "tide <b>1.md", served.home / "port.md"
@@ -521,7 +521,9 @@ async def until_pairs(page: Page, *pairs: list[str]) -> None:
     )
 
 
-async def test_two_models_answer_side_by_side_and_one_goes_on(page: Page, served: Served) -> None:
+async def test_two_models_answer_side_by_side_and_the_chat_continues_with_one(
+    page: Page, served: Served
+) -> None:
     await ask(page, "alone")
     await answered(page)
     await beside(page, "other")
@@ -547,7 +549,7 @@ async def test_two_models_answer_side_by_side_and_one_goes_on(page: Page, served
     assert said == ["user", "house"] * 3
 
 
-async def test_what_one_of_two_fails_at_is_tried_again_and_the_other_stays(page: Page) -> None:
+async def test_a_failed_answer_beside_another_is_retried_and_the_other_stays(page: Page) -> None:
     await choose(page, "other")
     await beside(page, "house")
     await ask(page, "busy beside")

@@ -119,7 +119,7 @@ ROWS = (
 DONE = f"{text('#evalstate')}?.startsWith('completed')"
 
 
-async def test_an_evaluation_is_run_and_each_item_says_what_became_of_it(seen: Seen) -> None:
+async def test_an_evaluation_is_run_and_each_item_shows_its_result(seen: Seen) -> None:
     page = seen.page
     await visit(page, "run", "evals")
     assert await page.until(text("main .empty h2")) == "No evaluations yet"

@@ -110,7 +110,7 @@ async def call(page: Page, tool: str, **fields: str) -> str:
     return "#called .toolcall"
 
 
-async def test_a_server_says_what_it_is_and_its_tools_are_called_by_form(seen: Seen) -> None:
+async def test_an_mcp_server_shows_its_details_and_its_tools_are_called_by_form(seen: Seen) -> None:
     page = seen.page
     await visit(page, "library", "tools", "odd")
     for said in (
@@ -387,7 +387,7 @@ async def test_a_skill_is_added_in_versions_and_deleted(seen: Seen) -> None:
     assert await page.until(text("main .empty h2")) == "No skills yet"
 
 
-async def test_a_node_is_drained_and_used_again_and_what_runs_is_shown(seen: Seen) -> None:
+async def test_a_node_is_drained_and_resumed_and_running_processes_are_shown(seen: Seen) -> None:
     page, nodes = seen.page, seen.folder / "bin" / "nodes"
     nodes.write_text(nodes.read_text().replace("power State=IDLE", HOSTILE))
     seen.post("/api/deployments/clerk/load", {})

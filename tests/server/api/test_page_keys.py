@@ -83,7 +83,7 @@ async def reopen(page: Page, url: str) -> None:
     await page.open(url)
 
 
-async def test_a_view_that_was_opened_without_a_key_shows_what_it_has_once_there_is_one(
+async def test_a_view_opened_without_a_key_loads_after_a_valid_key_is_entered(
     guarded: Guarded,
 ) -> None:
     page = guarded.page
@@ -102,7 +102,7 @@ async def test_a_view_that_was_opened_without_a_key_shows_what_it_has_once_there
     await page.until("document.querySelector('#keys li') && !document.querySelector('.trouble')")
 
 
-async def test_a_key_is_asked_for_kept_for_new_tabs_if_told_so_and_forgotten(guarded: Guarded) -> None:
+async def test_the_page_asks_for_a_key_remembers_it_on_request_and_forgets_it(guarded: Guarded) -> None:
     page = guarded.page
     await arrive(page, guarded.url)
     await page.until(f"{text('#locked h2')} === 'This daemon requires an API key'")
@@ -157,7 +157,7 @@ async def test_a_key_is_asked_for_kept_for_new_tabs_if_told_so_and_forgotten(gua
     await page.until("document.querySelector('#locked') && true")
 
 
-async def test_a_key_that_may_only_call_an_app_is_told_once_what_it_lacks(guarded: Guarded) -> None:
+async def test_each_view_names_the_missing_scope_once_for_an_app_only_key(guarded: Guarded) -> None:
     page = guarded.page
     await arrive(page, guarded.url)
     await unlock(page, guarded.caller)
@@ -186,7 +186,7 @@ async def test_a_key_that_may_only_call_an_app_is_told_once_what_it_lacks(guarde
     assert await page.until(text("#output")) == "Good morning"
 
 
-async def test_a_key_that_is_revoked_under_an_open_page_is_asked_for_again(guarded: Guarded) -> None:
+async def test_an_open_page_asks_for_a_key_again_after_its_key_is_revoked(guarded: Guarded) -> None:
     page = guarded.page
     headers = {"Authorization": f"Bearer {OPERATOR}"}
     async with httpx.AsyncClient(base_url=guarded.url, headers=headers, timeout=30) as operator:

@@ -145,7 +145,7 @@ def row(number: int) -> str:
 
 
 @LONG_LANES
-async def test_a_long_list_of_files_is_scrolled_through_and_each_is_there_once(seen: Seen, rows: int) -> None:
+async def test_scrolling_through_a_long_file_list_shows_each_file_once(seen: Seen, rows: int) -> None:
     page = seen.page
     await show(page, rows)
     assert await page.run(f"{COUNT} < 1000")  # rows are loaded as the reader reaches them
@@ -160,7 +160,7 @@ async def test_a_long_list_of_files_is_scrolled_through_and_each_is_there_once(s
 
 
 @pytest.mark.slow
-async def test_the_keys_the_browser_s_search_and_readers_find_rows_far_away(seen: Seen) -> None:
+async def test_keyboard_browser_search_and_screen_readers_reach_distant_rows(seen: Seen) -> None:
     page = seen.page
     await show(page, 3_000)
     await whole(page, 3_000)
@@ -245,7 +245,7 @@ async def test_the_files_of_a_large_store_come_page_by_page(seen: Seen) -> None:
 
 
 @pytest.mark.parametrize("parts", [200, pytest.param(2_000, marks=pytest.mark.slow)])
-async def test_a_long_answer_is_there_whole_and_drawn_where_one_looks(seen: Seen, parts: int) -> None:
+async def test_a_long_answer_is_complete_and_rendered_where_it_is_scrolled_to(seen: Seen, parts: int) -> None:
     page = seen.page
     words = " ".join(["Behind the pier the water falls until the night is over."] * 9)
     sections = [f"## Tide {n}\n\nThe tide **turns** at {n}. {words}" for n in range(parts)]
@@ -299,7 +299,7 @@ async def test_a_flowchart_in_an_answer_is_a_diagram_above_its_source(seen: Seen
     await page.until("document.documentElement.lang === 'en'")
 
 
-async def test_nothing_in_the_source_of_a_diagram_acts_or_reaches_elsewhere(seen: Seen) -> None:
+async def test_hostile_diagram_source_runs_nothing_and_loads_nothing(seen: Seen) -> None:
     page = seen.page
     await page.run("window.alert = () => { window.acted = true; }, 0")
     await start(page, "house")

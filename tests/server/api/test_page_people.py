@@ -93,7 +93,7 @@ async def test_a_call_is_allowed_after_a_reload_and_refused_with_a_note(seen: Se
     assert await answered(page) == "It was refused."
 
 
-async def test_tabs_that_nobody_sees_take_no_connections_from_the_one_that_is_seen(opened: Seen) -> None:
+async def test_hidden_tabs_hold_no_connections_needed_by_the_visible_tab(opened: Seen) -> None:
     first = (await opened.again(WIDTHS[0])).page
     await start(first, "desk")
     await ask(first, "echo it")
@@ -111,7 +111,7 @@ async def test_tabs_that_nobody_sees_take_no_connections_from_the_one_that_is_se
     assert await answered(first) == "It said tea.", "it hears the rest when it is seen again"
 
 
-async def test_views_of_runs_that_nobody_sees_take_no_connections_from_the_one_that_is_seen(
+async def test_hidden_run_views_hold_no_connections_needed_by_the_visible_view(
     opened: Seen,
 ) -> None:
     first = (await opened.again(WIDTHS[0])).page
@@ -156,7 +156,7 @@ async def send(page: Page) -> None:
     await page.run("document.querySelector('#talk .question form').requestSubmit()")
 
 
-async def test_a_question_of_a_flow_is_a_form_of_all_kinds_of_fields(seen: Seen) -> None:
+async def test_a_question_of_a_flow_is_shown_as_a_form_with_every_field_type(seen: Seen) -> None:
     page = seen.page
     await start(page, "berths")
     await ask(page, "I need a berth")
@@ -206,7 +206,7 @@ async def test_a_question_of_a_flow_is_a_form_of_all_kinds_of_fields(seen: Seen)
     }
 
 
-async def test_what_is_said_into_the_microphone_is_written_and_the_answer_read_aloud(seen: Seen) -> None:
+async def test_microphone_speech_is_transcribed_and_the_answer_is_read_aloud(seen: Seen) -> None:
     page = seen.page
     await start(page, "house")
     await click(page, "Record", ".composer")
@@ -231,7 +231,7 @@ async def test_what_is_said_into_the_microphone_is_written_and_the_answer_read_a
     assert await page.run(played)
 
 
-async def test_a_conversation_is_taken_along_as_markdown_and_as_json(seen: Seen) -> None:
+async def test_a_conversation_is_exported_as_markdown_and_as_json(seen: Seen) -> None:
     page = seen.page
     await start(page, "house")
     await ask(page, "export <b>me</b>")
@@ -273,7 +273,7 @@ def record(url: str, store: str) -> None:
         assert state["status"] == "completed", state["last_error"]
 
 
-async def test_a_citation_opens_the_recording_at_its_second(seen: Seen) -> None:
+async def test_a_citation_opens_the_recording_at_the_cited_time(seen: Seen) -> None:
     page, name = seen.page, f"talks{seen.width}"
     seen.post("/api/stores", {"name": name, "app": True, "embedding_model": "vectors"})
     record(seen.url, name)

@@ -197,7 +197,7 @@ CHOSEN = (
 )
 
 
-async def test_the_pieces_of_a_document_are_marked_in_its_text_and_each_is_gone_to(seen: Seen) -> None:
+async def test_the_chunks_of_a_document_are_marked_in_its_text_and_navigable(seen: Seen) -> None:
     page, name = seen.page, f"tides{seen.width}"
     seen.post("/api/stores", {"name": name, "embedding_model": "vectors"})
     await visit(page, "library", "documents", name)
@@ -265,7 +265,7 @@ async def test_the_pieces_of_a_document_are_marked_in_its_text_and_each_is_gone_
 CUTS = "[...document.querySelectorAll('#cuts > section')].map((it) => it.innerText)"
 
 
-async def test_chunkers_stand_side_by_side_over_a_text_that_is_pasted(seen: Seen) -> None:
+async def test_chunkers_are_compared_side_by_side_on_a_pasted_text(seen: Seen) -> None:
     page = seen.page
     await visit(page, "library", "documents", "handbook")
     await click(page, "Compare chunkers")
@@ -321,7 +321,7 @@ async def test_a_chunker_is_compared_over_a_document_and_used_for_the_store(seen
     await page.until(f"!({row})")
 
 
-async def test_the_worth_of_the_vectors_is_measured_shown_and_used(seen: Seen) -> None:
+async def test_the_benefit_of_vector_search_is_measured_shown_and_applied(seen: Seen) -> None:
     page = seen.page
     await visit(page, "library", "documents", "handbook")
     await click(page, "Search quality")
@@ -362,7 +362,7 @@ async def test_the_worth_of_the_vectors_is_measured_shown_and_used(seen: Seen) -
     assert seen.get("/api/stores/handbook").json()["vector_weight"] == best
 
 
-async def test_a_model_asks_the_questions_of_a_measurement(seen: Seen) -> None:
+async def test_a_model_generates_the_questions_of_a_search_quality_measurement(seen: Seen) -> None:
     page = seen.page
     await visit(page, "library", "documents", "handbook", "calibrate")
     await put(page, "from", "model")
@@ -378,7 +378,7 @@ WRONG = (
 GUARDS = "[...document.querySelectorAll('#guardquestions tbody tr')].map((it) => it.innerText.replace(/\\s+/g, ' '))"
 
 
-async def test_a_change_that_turns_an_answer_wrong_is_held_accepted_and_rejected(seen: Seen) -> None:
+async def test_a_document_change_that_breaks_an_answer_is_held_then_accepted_or_rejected(seen: Seen) -> None:
     page, name = seen.page, f"hours{seen.width}"
     folder = seen.folder / name
     folder.mkdir()

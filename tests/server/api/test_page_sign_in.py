@@ -56,7 +56,9 @@ async def joined(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Join
 
 
 @pytest.mark.parametrize("language", ["en", pytest.param("zh", marks=pytest.mark.slow)])
-async def test_somebody_signs_in_and_out_and_is_let_in_again(joined: Joined, language: str) -> None:
+async def test_a_user_signs_in_and_out_and_is_unblocked_by_the_operator(
+    joined: Joined, language: str
+) -> None:
     signs_in, signs_out, no_role, let_in = WORDS[language]
     page = joined.page
     await page.open(joined.url)

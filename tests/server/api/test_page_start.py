@@ -90,7 +90,7 @@ async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen
             assert page.complaints == []
 
 
-async def test_a_fresh_profile_talks_to_the_folder_of_the_start(office: Seen) -> None:
+async def test_a_fresh_profile_chats_with_the_folder_given_at_startup(office: Seen) -> None:
     assert (await office.page.until(TARGET)).startswith("office")
     assert office.get("/api/status").json()["apps"] == [
         "office",
@@ -180,7 +180,7 @@ async def test_without_a_folder_a_fresh_profile_talks_to_the_default_model(tmp_p
         ("think forever", "", "and on and on"),
     ],
 )
-async def test_what_a_model_thinks_aloud_is_folded(
+async def test_the_reasoning_of_a_model_is_shown_collapsed(
     office: Seen, question: str, answer: str, thought: str
 ) -> None:
     page, folded = office.page, "document.querySelector('#talk .answer details.reasoning')"
@@ -210,7 +210,7 @@ async def test_a_list_of_tasks_has_check_marks(office: Seen) -> None:
     assert await page.run(labels) == ["done", "open", "done"]
 
 
-async def test_thumbs_are_drawn(office: Seen) -> None:
+async def test_the_rating_buttons_are_drawn_as_icons(office: Seen) -> None:
     page = office.page
     await start(page, "thinker")
     await ask(page, "greet me")
@@ -220,7 +220,7 @@ async def test_thumbs_are_drawn(office: Seen) -> None:
     await page.until("document.querySelector('#talk .rating [aria-pressed=true] svg path') && true")
 
 
-async def test_the_field_of_an_app_is_labelled_by_what_it_is(office: Seen) -> None:
+async def test_the_input_field_of_an_app_is_labelled_input(office: Seen) -> None:
     await visit(office.page, "library", "apps", "abacus")
     assert await office.page.until(text("main form.fields label span")) == "Input"
     await visit(office.page, "chat")

@@ -88,7 +88,7 @@ async def stranger(seen: Seen) -> AsyncIterator[Stranger]:
     yield Stranger(seen)
 
 
-async def test_a_folder_is_asked_and_the_page_of_a_citation_seen(stranger: Stranger) -> None:
+async def test_a_stranger_asks_a_folder_and_opens_a_cited_passage(stranger: Stranger) -> None:
     page = stranger.page
     await stranger.press("model|house")
     await stranger.press("bakery")
@@ -99,13 +99,13 @@ async def test_a_folder_is_asked_and_the_page_of_a_citation_seen(stranger: Stran
     assert "The bread is baked at nine." in await page.until(text("dialog[open] .passage"))
 
 
-async def test_the_model_is_changed(stranger: Stranger) -> None:
+async def test_a_stranger_finds_how_to_change_the_model(stranger: Stranger) -> None:
     await stranger.press("model|house")
     await stranger.press("poet")
     await stranger.page.until(f"{text('#model')}?.startsWith('poet')")
 
 
-async def test_the_memory_is_watched(stranger: Stranger) -> None:
+async def test_a_stranger_finds_the_memory_use_of_the_models(stranger: Stranger) -> None:
     await stranger.press("Run")
     await stranger.press("Models")
     assert "Memory" in await stranger.page.until(text("#memory"))

@@ -79,7 +79,7 @@ async def until_box(page: Page, content: str) -> None:
     await page.until(f"{BOX}.value === {json.dumps(content)} && document.activeElement === {BOX}")
 
 
-async def test_a_sign_opens_a_menu_that_the_keyboard_operates(seen: Seen) -> None:
+async def test_a_trigger_character_opens_a_suggestion_menu_operated_by_keyboard(seen: Seen) -> None:
     page = seen.page
     await start(page, "house")
     await suggest(page, "good day @", "handbook", "house", "other")
@@ -170,7 +170,7 @@ async def test_a_store_is_searched_and_a_file_is_part_of_the_question(seen: Seen
     await page.until(f"({SHOWN}).join() === 'handbook'")
 
 
-async def test_a_change_of_settings_that_ends_late_stays_in_its_conversation(seen: Seen) -> None:
+async def test_a_delayed_settings_change_stays_in_its_own_conversation(seen: Seen) -> None:
     page = seen.page
     await start(page, "house")
     await ask(page, f"first {seen.width}")
@@ -193,7 +193,7 @@ async def test_a_change_of_settings_that_ends_late_stays_in_its_conversation(see
     assert await page.run("document.querySelector('#talk .said.user').innerText.trim()") == "second"
 
 
-async def test_chinese_input_methods_compose_before_they_choose(seen: Seen) -> None:
+async def test_enter_during_chinese_composition_does_not_choose_a_suggestion(seen: Seen) -> None:
     page = seen.page
     await start(page, "house")
     await page.type("#question", "租金多少＃")

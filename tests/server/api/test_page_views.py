@@ -121,7 +121,7 @@ async def test_three_places_lead_to_their_sections_and_breadcrumbs_lead_back(see
     await page.until(f"location.hash === '#/library/documents' && {CRUMBS} === 'Library › Documents'")
 
 
-async def test_an_address_of_the_earlier_page_leads_to_its_section(opened: Seen) -> None:
+async def test_a_url_of_the_earlier_page_redirects_to_its_section(opened: Seen) -> None:
     page, old, new = opened.page, "documents/handbook/rights", "library/documents/handbook/rights"
     await visit(page, old)
     await page.until(f"location.hash === {json.dumps(f'#/{new}')} && document.querySelector('.crumbs')")
@@ -131,7 +131,7 @@ async def test_an_address_of_the_earlier_page_leads_to_its_section(opened: Seen)
     assert await page.run("location.hash") == f"#/{new}"
 
 
-async def test_the_sections_count_what_matters(seen: Seen) -> None:
+async def test_section_links_show_counts_of_models_and_stores(seen: Seen) -> None:
     page = seen.page
     await visit(page, "run", "models")
     badge = (
@@ -314,7 +314,7 @@ async def test_the_processes_of_a_model_are_shown_with_their_state(seen: Seen) -
     seen.delete("/api/deployments/pair")
 
 
-async def test_a_model_is_added_and_forgotten_and_a_wrong_source_says_what_is_expected(seen: Seen) -> None:
+async def test_a_model_is_added_and_deleted_and_an_invalid_source_shows_an_error(seen: Seen) -> None:
     page, name = seen.page, f"guest{seen.width}"
     await visit(page, "run", "models")
     await click(page, "Add model")
@@ -542,7 +542,7 @@ async def test_a_flow_is_written_checked_deployed_changed_and_rolled_back(seen: 
     )
 
 
-async def test_what_is_written_survives_a_reload_and_another_version_is_not_written_over(seen: Seen) -> None:
+async def test_unsaved_edits_survive_a_reload_and_do_not_overwrite_a_newer_version(seen: Seen) -> None:
     page, name = seen.page, f"kept{seen.width}"
     step = {"op": "code", "source": "lambda text: text"}
     seen.post("/api/apps", {"name": name, "spec": {"portico_flow": 1, "step": step}})
@@ -570,7 +570,7 @@ async def test_what_is_written_survives_a_reload_and_another_version_is_not_writ
     seen.delete(f"/api/apps/{name}")
 
 
-async def test_the_editor_completes_flows_and_agents_by_the_keyboard_and_asks_which_are_right(
+async def test_the_editor_completes_flows_and_agents_by_keyboard_and_checks_them(
     seen: Seen,
 ) -> None:
     page, name = seen.page, f"clerk{seen.width}"
@@ -620,7 +620,7 @@ async def test_the_editor_completes_flows_and_agents_by_the_keyboard_and_asks_wh
     seen.delete(f"/api/apps/{name}")
 
 
-async def test_a_prompt_is_written_changed_and_forgotten(seen: Seen) -> None:
+async def test_a_prompt_is_created_edited_and_deleted(seen: Seen) -> None:
     page, name = seen.page, f"letter{seen.width}"
     await visit(page, "library", "prompts")
     await click(page, "Create prompt")

@@ -289,7 +289,7 @@ async def test_an_evaluation_is_renamed_and_an_app_is_limited(seen: Seen) -> Non
     seen.delete(f"/api/apps/{name}")
 
 
-async def test_a_tool_is_added_and_a_prompt_goes_through_a_file(seen: Seen) -> None:
+async def test_a_tool_is_added_and_a_prompt_is_exported_and_imported_as_a_file(seen: Seen) -> None:
     page, name = seen.page, f"shout{seen.width}"
     await visit(page, "library", "tools")
     await click(page, "Add tool")

@@ -360,7 +360,7 @@ def note(answer: httpx.Response, made: dict[str, str]) -> None:
             made[f"{name}_id"] = found
 
 
-def test_a_route_that_takes_a_store_or_a_file_has_its_row(daemon: SharedStores) -> None:
+def test_every_route_that_takes_a_store_or_file_has_a_test_case(daemon: SharedStores) -> None:
     with daemon.client("boss") as boss:
         document = boss.get("/openapi.json").json()
     known = operations(document)
@@ -507,7 +507,7 @@ def shelf(boss: httpx.Client, daemon: SharedStores) -> Iterator[str]:
         ),
     ],
 )
-def test_a_file_without_the_attribute_or_with_another_kind_is_withheld(
+def test_files_without_the_filtered_attribute_or_with_another_value_type_are_withheld(
     daemon: SharedStores, boss: httpx.Client, shelf: str, condition: dict[str, Any], seen: set[str]
 ) -> None:
     with made(boss, daemon, "stores:*:read", shelf=condition) as client:
@@ -525,7 +525,7 @@ def test_a_file_without_the_attribute_or_with_another_kind_is_withheld(
     assert [group["chunks"] for group in groups] == [len(seen)]
 
 
-def test_k_results_are_k_permitted_ones_and_a_request_s_own_filter_holds_besides(
+def test_search_limits_count_permitted_files_and_request_filters_apply_additionally(
     daemon: SharedStores, boss: httpx.Client, shelf: str
 ) -> None:
     for number in range(12):
@@ -552,7 +552,7 @@ def test_k_results_are_k_permitted_ones_and_a_request_s_own_filter_holds_besides
         assert ([row["attributes"]["team"] for row in page["data"]], page["has_more"]) == (["sales"], False)
 
 
-def test_several_filters_of_one_store_hold_together(
+def test_all_filters_of_a_key_for_one_store_apply_together(
     daemon: SharedStores, boss: httpx.Client, shelf: str
 ) -> None:
     level = {"type": "gt", "key": "level", "value": 1}
@@ -561,7 +561,9 @@ def test_several_filters_of_one_store_hold_together(
         assert refused(client.get("/api/stores/shelf/export"), 403, "store_is_filtered")
 
 
-def test_a_key_that_writes_keeps_to_its_filter(daemon: SharedStores, boss: httpx.Client, shelf: str) -> None:
+def test_a_filtered_key_can_write_only_files_that_match_its_filter(
+    daemon: SharedStores, boss: httpx.Client, shelf: str
+) -> None:
     rows = boss.get("/api/stores/shelf/files").json()["data"]
     ids = {row["filename"]: row["id"] for row in rows}
     files = f"/v1/vector_stores/{shelf}/files"
@@ -599,7 +601,7 @@ def test_a_key_that_writes_keeps_to_its_filter(daemon: SharedStores, boss: httpx
             refused(client.request(method, f"/api/stores/shelf/{path}"), 403, "store_is_filtered")
 
 
-def test_whoever_sees_a_part_manages_nothing(daemon: SharedStores, boss: httpx.Client, shelf: str) -> None:
+def test_a_filtered_key_cannot_manage_the_store(daemon: SharedStores, boss: httpx.Client, shelf: str) -> None:
     with made(boss, daemon, "stores:*:manage", shelf=FILTER) as client:
         for method, path, body in (
             ("DELETE", "", None),
@@ -635,14 +637,14 @@ def test_a_store_keeps_its_name_while_a_filter_is_bound_to_it(
         (["chat"], {f"s{number}": FILTER for number in range(65)}, "filters"),
     ],
 )
-def test_a_filter_that_is_none_is_refused(
+def test_an_invalid_key_filter_is_refused(
     boss: httpx.Client, scopes: list[str], filters: dict[str, Any], param: str
 ) -> None:
     answer = boss.post("/api/keys", json={"name": "x", "scopes": scopes, "filters": filters})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
-def test_work_in_the_background_keeps_the_filter_and_caches_do_not_cross(
+def test_background_work_keeps_the_filter_and_caches_are_not_shared_between_keys(
     daemon: SharedStores, boss: httpx.Client
 ) -> None:
     """Background work keeps the filter, and caches do not cross keys: two keys call a deployed flow with a cached
@@ -669,7 +671,7 @@ def test_work_in_the_background_keeps_the_filter_and_caches_do_not_cross(
 # --- paths of files and addresses of servers ------------------------------------------------------------
 
 
-def test_no_answer_to_a_key_says_where_files_of_this_machine_lie_or_where_servers_are(tmp_path: Path) -> None:
+def test_responses_to_a_key_reveal_no_local_paths_or_server_addresses(tmp_path: Path) -> None:
     """No answer reveals file paths of this machine or server addresses to a key.
 
     A key sees the names of models and stores and of their problems; an admin sees paths and addresses.

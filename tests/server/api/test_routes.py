@@ -120,7 +120,7 @@ async def test_every_route_is_checked_for_host_origin_size_and_key(
     assert (b"resource_metadata" in login) == (expected == 401 and route.protocol == "MCP")
 
 
-def test_these_routes_alone_need_no_key() -> None:
+def test_only_the_listed_routes_need_no_key() -> None:
     assert {route.path for route in ROUTES if not route.needs_key} == {
         *("/health", "/ready", "/", "/web/*", "/docs", "/docs/*", "/openapi.json", "/favicon.ico"),
         *(
@@ -134,14 +134,14 @@ def test_these_routes_alone_need_no_key() -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/realtime"])
-def test_a_client_secret_opens_the_realtime_api_alone(path: str) -> None:
+def test_a_client_secret_is_accepted_only_by_the_realtime_api(path: str) -> None:
     (route,) = (route for route in ROUTES if route.path == path and route.socket)
     assert route.takes_client_secret == (path == "/v1/realtime")
 
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.methods], ids=name_of)
-async def test_a_method_that_a_hot_path_does_not_take_needs_a_key_too(gateway: Any, route: Route) -> None:
+async def test_an_unsupported_method_on_a_hot_path_still_needs_a_key(gateway: Any, route: Route) -> None:
     for method in ("PUT", "OPTIONS"):
         assert (await ask(gateway, route, HOST, method=method)).status == 401
 
@@ -166,18 +166,18 @@ async def test_a_method_that_a_hot_path_does_not_take_needs_a_key_too(gateway: A
         ("", "*"),
     ],
 )
-def test_the_longest_row_that_fits_counts(path: str, row: str) -> None:
+def test_the_longest_matching_route_is_chosen(path: str, row: str) -> None:
     assert find_route(path).path == row
 
 
-def test_anthropics_clients_get_their_errors_at_the_path_of_both() -> None:
+def test_anthropic_clients_get_anthropic_errors_on_the_shared_models_path() -> None:
     shape_of = find_route("/v1/models").shape_of
     assert shape_of is not None
     assert shape_of({"headers": [(b"anthropic-version", b"2023-06-01")]}).name == "Anthropic"
     assert shape_of({"headers": []}).name == "OpenAI"
 
 
-def test_the_documentation_has_the_table() -> None:
+def test_the_documented_route_table_matches_the_code() -> None:
     text = Path(ROOT, "docs/architecture.md").read_text(encoding="utf-8")
     table = text.partition("<!-- routes: begin -->\n")[2].partition("<!-- routes: end -->")[0]
     assert table == as_markdown(), (

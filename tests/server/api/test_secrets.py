@@ -304,7 +304,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
 
 @pytest.mark.parametrize("exit", EXITS)
 @pytest.mark.parametrize("secret", SECRETS)
-def test_no_secret_leaves(texts: Mapping[str, str], secret: str, exit: str) -> None:
+def test_no_operator_secret_appears_in_any_output(texts: Mapping[str, str], secret: str, exit: str) -> None:
     text = texts[exit]
     assert text
     place = text.find(SECRETS[secret])

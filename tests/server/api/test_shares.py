@@ -47,7 +47,7 @@ async def key(api: ApiServer, name: str, *scopes: str, **limits: int) -> dict[st
     return {"authorization": f"Bearer {made['key']}"}
 
 
-async def test_the_light_sandbox_is_for_one_key_after_another(
+async def test_light_sandbox_slots_alternate_between_waiting_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, order = 0, []
@@ -125,7 +125,7 @@ APPROVED = {
 }
 
 
-async def test_what_a_key_has_begun_and_not_ended_has_a_bound(tmp_path: Path) -> None:
+async def test_unfinished_flows_and_responses_of_a_key_are_limited(tmp_path: Path) -> None:
     async with asyncio.timeout(60), api_server(tmp_path, flow_per_key=2, responses_per_key=2) as api:
         api.add(model := Held())
         greedy, modest = await key(api, "greedy", "chat"), await key(api, "modest", "chat")
@@ -160,7 +160,7 @@ async def test_what_a_key_has_begun_and_not_ended_has_a_bound(tmp_path: Path) ->
             pass
 
 
-async def test_what_a_key_has_in_the_queue_has_a_bound(
+async def test_queued_batches_evals_and_finetunes_of_a_key_are_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def nothing(_self: Scheduler) -> bool:
@@ -259,7 +259,7 @@ async def ended(socket: ClientConnection) -> str:
             return str(event["type"])
 
 
-async def test_messages_on_sockets_and_bodies_are_in_one_account(tmp_path: Path) -> None:
+async def test_websocket_messages_and_request_bodies_share_one_memory_budget(tmp_path: Path) -> None:
     async with asyncio.timeout(60), api_server(tmp_path, max_body_mb=1, body_memory_mb=BUDGET_MB) as api:
         api.add(model := Held())
         greedy, modest, hasty = [await key(api, name, "chat") for name in ("greedy", "modest", "hasty")]
@@ -295,7 +295,9 @@ async def test_messages_on_sockets_and_bodies_are_in_one_account(tmp_path: Path)
                 assert await ended(third) == "response.completed"
 
 
-async def test_what_connections_remember_counts_for_their_key(tmp_path: Path) -> None:
+async def test_responses_remembered_by_connections_count_against_the_memory_of_their_key(
+    tmp_path: Path,
+) -> None:
     async with asyncio.timeout(60), api_server(tmp_path, max_body_mb=1, body_memory_mb=BUDGET_MB) as api:
         api.add(model := Held())
         model.hold.set()
@@ -328,7 +330,7 @@ async def test_what_connections_remember_counts_for_their_key(tmp_path: Path) ->
             assert (await answered(other, "x", await answered(other, "x" * 1_000_000))).startswith("resp_")
 
 
-async def test_long_work_on_the_stores_of_one_key_lets_another_key_pass(tmp_path: Path) -> None:
+async def test_long_store_work_of_one_key_does_not_delay_another_key(tmp_path: Path) -> None:
     async with asyncio.timeout(60), api_server(tmp_path) as api:
         await api.services.stores.start()
         api.add(model := HeldVectors())
@@ -359,7 +361,7 @@ async def test_long_work_on_the_stores_of_one_key_lets_another_key_pass(tmp_path
             await indexed(address, greedy)
 
 
-async def test_what_a_key_keeps_on_the_disk_has_a_bound(tmp_path: Path) -> None:
+async def test_files_over_the_storage_limit_of_a_key_are_refused(tmp_path: Path) -> None:
     async with asyncio.timeout(60), api_server(tmp_path, storage_per_key_mb=1) as api:
         greedy, modest = [await key(api, name, "chat") for name in ("greedy", "modest")]
         rich = await key(api, "rich", "chat", storage_mb=2)
@@ -409,7 +411,9 @@ async def test_uploads_that_begin_together_have_one_storage_limit(tmp_path: Path
         assert (await api.client.post(address, json=complete, headers=headers)).status_code == 200
 
 
-async def test_what_is_made_synced_indexed_and_imported_counts_on_the_disk(tmp_path: Path) -> None:
+async def test_artifacts_synced_files_indexes_and_imports_count_against_the_storage_limit(
+    tmp_path: Path,
+) -> None:
     async with asyncio.timeout(60), api_server(tmp_path, storage_per_key_mb=1) as api:
         services = api.services
         await services.stores.start()
@@ -493,7 +497,9 @@ async def test_what_is_made_synced_indexed_and_imported_counts_on_the_disk(tmp_p
         assert (await api.client.get("/api/stores/five", headers=headers)).status_code == 404
 
 
-async def test_what_is_said_counts_on_the_disk_and_a_full_one_asks_no_model(tmp_path: Path) -> None:
+async def test_conversations_count_against_storage_and_full_storage_blocks_model_calls(
+    tmp_path: Path,
+) -> None:
     class Counted(Held):
         count = 0
 
@@ -564,7 +570,7 @@ async def test_what_is_said_counts_on_the_disk_and_a_full_one_asks_no_model(tmp_
         assert await stored() == 0
 
 
-async def test_between_large_bodies_everything_else_has_its_turn() -> None:
+async def test_other_tasks_run_between_the_parsing_of_large_bodies() -> None:
     large = orjson.dumps({"a": "[{," * 300_000, "b": list(range(1_000))})
     deep = b"[" * (MAX_JSON_DEPTH + 1) + b"]" * (MAX_JSON_DEPTH + 1) + b" " * 1_000_000
     order: list[str] = []
@@ -590,7 +596,7 @@ async def test_between_large_bodies_everything_else_has_its_turn() -> None:
     assert "body body" not in " ".join(order), order
 
 
-async def test_what_keys_begin_has_a_bound_for_each_kind(tmp_path: Path) -> None:
+async def test_every_run_kind_owned_by_keys_has_a_limit(tmp_path: Path) -> None:
     async with api_server(tmp_path) as api:
         await api.services.stores.start()
         await api.services.tuning.start()

@@ -148,7 +148,7 @@ def test_an_admin_sees_which_rule_decides(
         assert client.get(path).status_code == 403
 
 
-def test_a_group_that_a_key_loses_closes_its_files(url: str) -> None:
+def test_a_key_removed_from_a_group_loses_access_to_its_files(url: str) -> None:
     daemon = daemon_for(url, "sales")
     with daemon.client("boss") as boss:
         wish = {"name": "made", "scopes": ["stores:*:read"], "groups": ["sales", "lab"]}
@@ -163,7 +163,7 @@ def test_a_group_that_a_key_loses_closes_its_files(url: str) -> None:
                 assert {passage["filename"].partition("/")[0] for passage in said} == set(groups)
 
 
-def test_a_webdav_folder_shows_each_key_what_its_lists_permit(tmp_path: Path) -> None:
+def test_a_webdav_folder_shows_each_key_only_files_permitted_by_its_acls(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         for group, marker in MARKERS.items():
             server.write(**{f"{group}_md": f"The {NEEDLE} is {marker}."})

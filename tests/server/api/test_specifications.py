@@ -172,7 +172,7 @@ def test_a_key_that_may_only_call_an_app_reads_its_specification_nowhere(url: st
 
 
 @pytest.mark.parametrize(("key", "suggested"), [("caller", True), ("reader", False)])
-def test_only_what_may_be_called_is_suggested(url: str, key: str, suggested: bool) -> None:
+def test_a_name_suggestion_includes_only_apps_the_key_may_call(url: str, key: str, suggested: bool) -> None:
     with client(url, key) as http:
         answer = http.get("/api/apps/storey/versions")
     assert answer.status_code == 404

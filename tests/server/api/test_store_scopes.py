@@ -112,7 +112,7 @@ def test_a_scope_by_id_reads_what_a_scope_by_name_reads(shelf: Shelf) -> None:
         assert shelf.other not in by_id.text and '"name":"other"' not in by_id.text, name
 
 
-def test_a_scope_by_id_does_nothing_else(shelf: Shelf) -> None:
+def test_a_scope_by_id_opens_no_other_store_and_no_other_operation(shelf: Shelf) -> None:
     for name, (method, path, body) in READS.items():
         elsewhere = json.loads(
             json.dumps([path, body]).replace("{id}", shelf.other).replace("handbook", "other")

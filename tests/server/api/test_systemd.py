@@ -14,7 +14,7 @@ UNIT = Path(__file__).parents[3] / "configs" / "systemd" / "portico.service"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit_file(tmp_path: Path) -> None:
     here = tmp_path / UNIT.name
     here.write_text(UNIT.read_text().replace("/opt/portico/bin/python", sys.executable))
     shutil.copy(UNIT.with_suffix(".socket"), tmp_path)
@@ -24,7 +24,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert (found.returncode, found.stderr) == (0, "")
 
 
-def test_the_daemon_takes_the_command_of_the_unit() -> None:
+def test_the_daemon_accepts_the_command_of_the_unit_file() -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment, method-assign]
     unit.read(UNIT)

@@ -149,7 +149,7 @@ def test_every_native_body_refuses_a_field_that_it_does_not_have(client: httpx.C
         ),
     ],
 )
-def test_the_field_that_was_meant_is_named(
+def test_an_unknown_field_error_suggests_the_intended_field(
     client: httpx.Client, path: str, body: dict[str, Any], param: str, meant: str
 ) -> None:
     client.post("/api/apps", json={"name": "echo", "spec": FLOW}).raise_for_status()
@@ -161,7 +161,7 @@ def test_the_field_that_was_meant_is_named(
     assert f"Did you mean '{meant}'" in error["message"]
 
 
-def test_what_only_some_models_know_reaches_them_among_the_other_fields(tmp_path: Path) -> None:
+def test_extra_body_options_reach_the_model_merged_with_the_other_options(tmp_path: Path) -> None:
     model = {"name": "default", "source": "fake://"}
     step = {"op": "llm", "options": {"temperature": 0, "extra_body": {"top_k": 3}}}
     with daemons.running(tmp_path / "home") as daemon, httpx.Client(base_url=daemon.url) as client:

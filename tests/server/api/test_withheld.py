@@ -265,7 +265,7 @@ def alike(text: str, known: Mapping[str, str]) -> str:
     return text
 
 
-def test_what_is_withheld_changes_no_answer_to_a_filtered_key() -> None:
+def test_withheld_files_change_no_response_to_a_filtered_key() -> None:
     without, beside = heard(withheld=False), heard(withheld=True)
     assert beside.keys() == without.keys()
     different = {sent: (said, without[sent]) for sent, said in beside.items() if said != without[sent]}

@@ -85,7 +85,7 @@ async def test_a_tiny_model_sees_the_sentences_alone_and_is_asked_for_one(daemon
     )
 
 
-async def test_numbers_of_passages_that_do_not_exist_are_taken_out(daemon: RegistryFixture) -> None:
+async def test_citations_of_passages_that_do_not_exist_are_removed(daemon: RegistryFixture) -> None:
     daemon.add(FixedStore("docs", [PORT]), FixedModel("It is 7419 [", "9", "]. Sure [1", ", 7]."))
     reply, events = await answer(daemon, ask("Which port?"))
     assert reply.content == "It is 7419. Sure [1]."
@@ -103,7 +103,7 @@ async def test_numbers_of_passages_that_do_not_exist_are_taken_out(daemon: Regis
         ),
     ],
 )
-async def test_without_ground_it_says_so_and_asks_no_model(
+async def test_a_question_without_relevant_passages_is_refused_without_asking_a_model(
     daemon: RegistryFixture, question: str, text: str, sentence: str
 ) -> None:
     voice = FixedModel("Invented.")
@@ -139,7 +139,7 @@ async def test_a_short_follow_up_is_searched_with_the_question_before_it(daemon:
     assert shelf.asked[0].query == "Which port does the daemon use?\nHow do I stop it?"
 
 
-async def test_a_question_with_a_conversation_before_it_is_searched_as_a_model_puts_it(
+async def test_a_follow_up_is_rewritten_by_the_model_before_the_search(
     daemon: RegistryFixture,
 ) -> None:
     shelf, voice = FixedStore("docs", [PORT, STOP]), FixedModel("How do I stop the daemon?")
@@ -164,7 +164,7 @@ async def test_the_first_question_is_searched_as_it_is(daemon: RegistryFixture) 
 
 
 @pytest.mark.parametrize("said", ["", "Bananas?", "The daemon.\nIt stops.", "the daemon " * 60])
-async def test_what_is_no_question_about_the_conversation_is_not_searched(
+async def test_an_unusable_rewrite_is_replaced_by_both_questions_for_the_search(
     daemon: RegistryFixture, said: str
 ) -> None:
     shelf = FixedStore("docs", [PORT, STOP])
@@ -181,7 +181,7 @@ async def test_a_tiny_model_is_not_asked_to_rewrite(daemon: RegistryFixture) -> 
     assert len(voice.asked) == 1
 
 
-async def test_options_pass_through_and_a_bound_is_set(daemon: RegistryFixture) -> None:
+async def test_options_are_passed_to_the_model_with_a_default_token_limit(daemon: RegistryFixture) -> None:
     voice = FixedModel("x", labels={**TINY, "context_length": 2048})
     daemon.add(FixedStore("docs", [PORT]), voice)
     await answer(daemon, ask("Which port?", temperature=0.7, stop=["."], stream=True))
@@ -193,7 +193,9 @@ async def test_options_pass_through_and_a_bound_is_set(daemon: RegistryFixture) 
     }
 
 
-async def test_what_the_caller_sets_stays_and_a_quick_model_gets_more_room(daemon: RegistryFixture) -> None:
+async def test_the_callers_token_limit_is_kept_and_quick_models_get_more_tokens(
+    daemon: RegistryFixture,
+) -> None:
     voice = FixedModel("x", labels={"context_length": 32_768}, capabilities={"chat", "long_prompts"})
     daemon.add(FixedStore("docs", [PORT]), voice)
     await answer(daemon, ask("Which port?", max_completion_tokens=9))
@@ -203,7 +205,7 @@ async def test_what_the_caller_sets_stays_and_a_quick_model_gets_more_room(daemo
     assert voice.asked[1].messages[-1]["content"].endswith("Using only the passages, answer: Which port?")
 
 
-async def test_a_model_that_goes_in_circles_is_stopped(daemon: RegistryFixture) -> None:
+async def test_an_answer_that_repeats_itself_is_stopped(daemon: RegistryFixture) -> None:
     daemon.add(FixedStore("docs", [PORT]), FixedModel(*["It is 7419, I think. "] * 50))
     reply, events = await answer(daemon, ask("Which port?"))
     said = "".join(event.text for event in events if isinstance(event, Delta))
@@ -211,7 +213,9 @@ async def test_a_model_that_goes_in_circles_is_stopped(daemon: RegistryFixture) 
     assert reply.citations == (PORT,) and reply.usage.completion_tokens > 0
 
 
-async def test_a_trusted_embedding_model_may_find_what_shares_no_word(daemon: RegistryFixture) -> None:
+async def test_passages_without_shared_words_are_accepted_from_a_trusted_embedding_model(
+    daemon: RegistryFixture,
+) -> None:
     strong = ScriptedServable(Card("bge", "model", labels={"fusion_weight": 0.6}), _never)
     daemon.add(FixedStore("docs", [PORT], labels={"embedding_model": "bge"}), FixedModel("7419 [1]."), strong)
     reply, _events = await answer(daemon, ask("Unter welcher Nummer erreicht man ihn?"))
@@ -219,7 +223,7 @@ async def test_a_trusted_embedding_model_may_find_what_shares_no_word(daemon: Re
 
 
 @pytest.mark.parametrize(("model", "uses_vectors"), [("meanings", True), ("", False)])
-async def test_word_vectors_judge_whatever_model_ranks_the_passages(
+async def test_word_vectors_judge_relevance_if_an_embedding_model_ranks_the_passages(
     daemon: RegistryFixture, model: str, uses_vectors: bool
 ) -> None:
     judged: list[str] = []
@@ -239,7 +243,7 @@ async def test_word_vectors_judge_whatever_model_ranks_the_passages(
 
 
 @pytest.mark.parametrize(("options", "param"), [({"n": 2}, "n"), ({"logprobs": True}, "logprobs")])
-async def test_what_would_change_the_answer_and_cannot_be_done_is_refused(
+async def test_unsupported_options_that_change_the_answer_are_refused(
     daemon: RegistryFixture, options: dict[str, object], param: str
 ) -> None:
     daemon.add(FixedStore("docs", [PORT]), FixedModel("x"))
@@ -272,7 +276,7 @@ async def test_only_stores_that_are_apps_answer(daemon: RegistryFixture) -> None
         await daemon.call("quiet", ask("Which port?"))
 
 
-async def test_anothers_store_is_no_app_here(daemon: RegistryFixture) -> None:
+async def test_a_store_of_another_key_is_not_found_as_an_app(daemon: RegistryFixture) -> None:
     daemon.add(FixedStore("docs", [PORT], owner="key_a"), FixedModel("x"))
     stranger = Principal("key_b", frozenset({"chat", "apps:*:call", "stores:*:read"}))
     assert await daemon.registry.cards(stranger, "app") == []
@@ -296,7 +300,7 @@ async def test_other_requests_and_empty_conversations_are_refused(daemon: Regist
         ("Which port is it?", 3, "The documents are still being read. Ask again in a moment."),
     ],
 )
-async def test_of_an_empty_store_it_is_said_that_it_is_empty(
+async def test_the_answer_of_an_empty_store_says_that_it_is_empty(
     daemon: RegistryFixture, question: str, waiting: int, said: str
 ) -> None:
     async def nothing(_request: Request, _context: Context) -> Result:
@@ -320,7 +324,7 @@ UNREAD = "\n\nFiles still being read: 3 of 9."
         ((PORT,), 3, {"answers": "write"}, {"response_format": {"type": "json_object"}}, "[1]."),
     ],
 )
-async def test_the_answer_of_a_store_that_is_being_read_ends_with_what_is_unread(
+async def test_an_answer_during_indexing_ends_with_the_number_of_unread_files(
     daemon: RegistryFixture,
     passages: tuple[Passage, ...],
     waiting: int,
@@ -345,7 +349,7 @@ async def test_the_answer_of_a_store_that_is_being_read_ends_with_what_is_unread
         ({"steps": 3}, 3, {"answers": "quote"}, ""),
     ],
 )
-async def test_a_store_searches_in_steps_and_a_model_that_is_trusted_drives(
+async def test_search_steps_follow_the_store_settings_and_are_driven_by_trusted_models(
     daemon: RegistryFixture, search: dict[str, object], limit: int, labels: dict[str, object], driver: str
 ) -> None:
     shelf = FixedStore("docs", [PORT, STOP], labels={"search": search})
@@ -366,7 +370,7 @@ async def test_a_store_searches_in_steps_and_a_model_that_is_trusted_drives(
         ({"reranker": "judge"}, "judge"),
     ],
 )
-async def test_a_store_reranks_as_it_says(
+async def test_a_search_uses_the_reranker_setting_of_its_store(
     daemon: RegistryFixture, search: dict[str, object] | None, reranker: str
 ) -> None:
     shelf = FixedStore("docs", [PORT], labels={"search": search})
@@ -375,14 +379,14 @@ async def test_a_store_reranks_as_it_says(
     assert shelf.asked[0].refine.reranker == reranker
 
 
-async def test_a_store_that_says_nothing_of_steps_searches_once(daemon: RegistryFixture) -> None:
+async def test_a_store_with_search_steps_off_searches_once(daemon: RegistryFixture) -> None:
     shelf = FixedStore("docs", [PORT], labels={"search": {"steps": "off", "max_calls": 2}})
     daemon.add(shelf, FixedModel("x"))
     await answer(daemon, ask("Which port does the daemon listen on?"))
     assert shelf.asked[0].steps is None
 
 
-async def test_proposed_questions_are_those_that_are_answered_until_the_store_changes(
+async def test_proposed_questions_are_answerable_and_cached_until_the_store_changes(
     daemon: RegistryFixture,
 ) -> None:
     kestrel = "The Kestrel router is a small device that connects the office to the internet."

@@ -69,7 +69,7 @@ def needs(name: str, *others: str, limits: UsageLimits | None = None) -> AppEntr
     return AppEntry(name, "needs", {"needs": list(others)}, limits)
 
 
-async def test_those_that_others_need_come_first(daemon: DeployedFixture) -> None:
+async def test_apps_are_deployed_after_the_apps_they_need(daemon: DeployedFixture) -> None:
     await daemon.configured.deploy(
         [needs("a", "b"), needs("b", "c"), needs("c", limits=UsageLimits(concurrency=2))]
     )
@@ -78,14 +78,14 @@ async def test_those_that_others_need_come_first(daemon: DeployedFixture) -> Non
     assert row is not None and row.limits == {"concurrency": 2} and daemon.quotas.of(row.id) is not None
 
 
-async def test_the_same_again_is_no_version_and_another_one_is(daemon: DeployedFixture) -> None:
+async def test_only_a_changed_configuration_creates_a_new_version(daemon: DeployedFixture) -> None:
     await daemon.configured.deploy([needs("a")])
     await daemon.configured.deploy([needs("a")])
     await daemon.configured.deploy([needs("b"), needs("a", "b")])
     assert [version.version for version in await daemon.apps.versions("a", SYSTEM)] == [2, 1]
 
 
-async def test_what_is_wrong_is_said(daemon: DeployedFixture) -> None:
+async def test_deployment_errors_are_raised_and_do_not_stop_other_apps(daemon: DeployedFixture) -> None:
     with pytest.raises(InvalidRequest, match="It is wrong"):
         await daemon.configured.deploy([AppEntry("a", "needs", {"wrong": True}), needs("b")])
     assert daemon.apps.index.find_shared("b") is not None
@@ -93,7 +93,7 @@ async def test_what_is_wrong_is_said(daemon: DeployedFixture) -> None:
         await daemon.configured.deploy([needs("c", "nobody")])
 
 
-async def test_one_that_needs_a_tool_waits_for_it(daemon: DeployedFixture) -> None:
+async def test_an_app_that_needs_a_missing_tool_is_deployed_once_it_appears(daemon: DeployedFixture) -> None:
     await daemon.configured.deploy([needs("late", "tool/slow")])
     assert daemon.apps.index.find_shared("late") is None and "slow" in daemon.apps.index.unusable["late"]
     task = asyncio.create_task(daemon.configured.run())

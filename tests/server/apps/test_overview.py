@@ -166,7 +166,7 @@ def test_a_question_about_the_whole_store_is_answered_from_all_of_it(
     assert cited_files(message)
 
 
-def test_a_model_that_writes_names_the_themes_and_words_stay_where_it_does_not(url: str) -> None:
+def test_themes_are_named_by_a_model_or_by_their_words_without_one(url: str) -> None:
     first, second = (ask(url, "named", "What are the main themes?")["content"] for _ in range(2))
     lines = [line.partition(" (")[0] for line in first.splitlines()[2:]]
     assert lines == [

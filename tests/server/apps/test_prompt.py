@@ -27,7 +27,7 @@ def test_short_follow_ups_take_the_question_before_along(earlier: str, question:
     assert search_query(turns) == (f"{earlier}\n{question}" if follows else question)
 
 
-def test_the_first_question_stands_alone() -> None:
+def test_the_first_question_is_the_whole_search_query() -> None:
     assert search_query(split([user("Why?")])) == "Why?"
 
 
@@ -35,7 +35,7 @@ def test_a_pasted_text_is_searched_by_its_beginning() -> None:
     assert len(search_query(split([user("word " * 5_000)]))) == 2_000
 
 
-def test_text_parts_are_read_and_other_parts_are_kept() -> None:
+def test_text_parts_form_the_question_and_images_stay_in_the_prompt() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:,"}}
     turns = split([{"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}])
     messages = compose(turns, [passage(1, "A lighthouse.")], budget(4096, None, tiny=True))
@@ -63,7 +63,7 @@ def test_tool_results_after_the_question_stay_after_it() -> None:
         (2048, 1, {"tiny": True}, PromptBudget(2048, 64, 200, brief=True)),
     ],
 )
-def test_contexts_are_shared_out(
+def test_a_context_is_divided_between_answer_and_passages_by_model_kind(
     context: int | None, asked: int | None, kind: dict[str, bool], expected: PromptBudget
 ) -> None:
     assert budget(context, asked, **kind) == expected

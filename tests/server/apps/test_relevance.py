@@ -53,7 +53,7 @@ def test_a_short_text_is_kept_whole_and_a_long_sentence_is_cut() -> None:
         ("¿Cuál es el puerto?", "es"),
     ],
 )
-def test_languages(text: str, expected: str) -> None:
+def test_the_language_of_a_question_is_detected(text: str, expected: str) -> None:
     assert language(text) == expected
 
 
@@ -69,5 +69,5 @@ def test_languages(text: str, expected: str) -> None:
         ("", False),
     ],
 )
-def test_going_in_circles_is_noticed(text: str, expected: bool) -> None:
+def test_a_text_that_repeats_itself_is_detected(text: str, expected: bool) -> None:
     assert repeats(text) is expected

@@ -88,7 +88,7 @@ def test_a_home_is_the_same_after_a_way_to_postgresql_and_a_bucket_and_back(
     assert {name: tree(back)[name] for name in blobs} == {name: before[name] for name in blobs}
 
 
-def test_ids_continue_after_those_of_removed_rows(
+def test_migrated_tables_do_not_reuse_ids_of_removed_rows(
     home: Path, server: postgres.Server, migrate: Migrate, tmp_path: Path
 ) -> None:
     fill(home, 20)
@@ -144,7 +144,7 @@ def without_database(home: Path, server: postgres.Server, target: str) -> None:
         (without_database, "home_not_found", "No Portico database"),
     ],
 )
-def test_what_cannot_be_migrated_is_refused(
+def test_an_impossible_migration_is_refused_with_the_reason(
     prepare: Callable[[Path, postgres.Server, str], None],
     code: str,
     message: str,
@@ -162,13 +162,15 @@ def test_what_cannot_be_migrated_is_refused(
 @pytest.mark.parametrize(
     ("source", "target"), [("HOME", "HOME"), ("HOME", "other"), ("URL", "URL"), ("HOME", "mysql://a@b/c")]
 )
-def test_two_places_of_a_kind_are_refused(source: str, target: str, home: Path, migrate: Migrate) -> None:
+def test_a_migration_between_two_places_of_the_same_kind_is_refused(
+    source: str, target: str, home: Path, migrate: Migrate
+) -> None:
     places = {"HOME": str(home), "URL": "postgresql://a@b/c"}
     refused = migrate(places.get(source, source), places.get(target, target))
     assert refused.error == "invalid_value" and "pg_dump" in refused.json["error"]["message"]
 
 
-def test_a_folder_with_anything_in_it_is_no_target(
+def test_a_migration_into_a_folder_that_is_not_empty_is_refused(
     home: Path, server: postgres.Server, migrate: Migrate, tmp_path: Path
 ) -> None:
     url, target = server.new(), tmp_path / "target"
@@ -178,7 +180,9 @@ def test_a_folder_with_anything_in_it_is_no_target(
     assert migrate(url, target).error == "target_not_empty"
 
 
-def test_places_that_a_daemon_uses_are_refused(home: Path, server: postgres.Server, migrate: Migrate) -> None:
+def test_migrating_a_home_or_database_in_use_by_a_daemon_is_refused(
+    home: Path, server: postgres.Server, migrate: Migrate
+) -> None:
     url = server.new()
     with Home(home) as locked:
         locked.serving("http://127.0.0.1:1")

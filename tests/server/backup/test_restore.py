@@ -125,7 +125,9 @@ def rewritten(
     return target
 
 
-def test_a_sound_archive_becomes_a_home_that_only_its_user_reads(archive: Path, tmp_path: Path) -> None:
+def test_a_valid_archive_is_restored_to_a_home_readable_only_by_its_user(
+    archive: Path, tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     assert put_back(archive, home) is None
     assert tree(home)[layout.blob(DIGEST)] == BLOB
@@ -137,7 +139,9 @@ def test_a_sound_archive_becomes_a_home_that_only_its_user_reads(archive: Path, 
     assert aside is not None and tree(aside).keys() == {*CONTENTS, layout.blob(DIGEST)}
 
 
-def test_wherever_a_byte_is_wrong_nothing_is_restored_or_all_of_it(archive: Path, tmp_path: Path) -> None:
+def test_an_archive_with_any_changed_byte_is_refused_or_restored_completely(
+    archive: Path, tmp_path: Path
+) -> None:
     data = archive.read_bytes()
     put_back(archive, tmp_path / "sound")
     sound = tree(tmp_path / "sound")
@@ -154,9 +158,7 @@ def test_wherever_a_byte_is_wrong_nothing_is_restored_or_all_of_it(archive: Path
     assert refused > 60
 
 
-def test_a_wrong_byte_in_the_list_of_entries_is_a_refusal_or_says_nothing(
-    archive: Path, tmp_path: Path
-) -> None:
+def test_a_changed_byte_in_the_zip_directory_is_refused_or_harmless(archive: Path, tmp_path: Path) -> None:
     data = archive.read_bytes()
     broken = tmp_path / "broken.zip"
     said: Counter[str | None] = Counter()
@@ -213,7 +215,9 @@ def test_an_archive_that_was_cut_off_is_refused(archive: Path, tmp_path: Path, p
         *("adapters/a\nb", f"adapters/{'d/' * 40}x", ".restoring.json", "before-restore-1/portico.db"),
     ],
 )
-def test_an_entry_that_leads_elsewhere_is_refused(archive: Path, tmp_path: Path, name: str) -> None:
+def test_an_archive_with_an_unexpected_entry_name_is_refused(
+    archive: Path, tmp_path: Path, name: str
+) -> None:
     def change(entries: dict[str, bytes], manifest: dict[str, Any]) -> None:
         entries[name] = b"evil"
         manifest["sha256"][name] = hashlib.sha256(b"evil").hexdigest()
@@ -237,7 +241,7 @@ def test_a_link_is_refused(archive: Path, tmp_path: Path) -> None:
         put_back(rewritten(archive, tmp_path / "l.zip", lambda *_: None, linked), tmp_path / "home")
 
 
-def test_an_archive_that_unpacks_to_more_than_it_can_is_refused(archive: Path, tmp_path: Path) -> None:
+def test_an_archive_with_an_impossible_unpacked_size_is_refused(archive: Path, tmp_path: Path) -> None:
     data = bytearray(rewritten(archive, tmp_path / "big.zip", lambda *_: None).read_bytes())
     at = data.rindex(b"PK\x01\x02")
     struct.pack_into("<I", data, at + 24, 0xF0000000)  # the size claimed in the table of contents
@@ -309,7 +313,7 @@ def _of(statement: str) -> Callable[[dict[str, bytes], dict[str, Any]], None]:
         (lambda _entries, manifest: manifest.update(missing=3), "manifest.json is damaged"),
     ],
 )
-def test_what_is_no_backup_of_ours_changes_nothing_and_says_why(
+def test_an_invalid_backup_is_refused_with_the_reason_and_changes_nothing(
     archive: Path, tmp_path: Path, change: Any, told: str
 ) -> None:
     home = tmp_path / "home"
@@ -321,7 +325,7 @@ def test_what_is_no_backup_of_ours_changes_nothing_and_says_why(
     assert tree(home) == {"portico.db": b"what is there"}
 
 
-def test_a_file_that_is_not_there_or_no_archive_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_file_that_is_not_a_zip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PorticoError, match=r"The file .* does not exist"):
         restore.BackupArchive(tmp_path / "none.zip")
     (tmp_path / "text.zip").write_text("hello")
@@ -404,7 +408,7 @@ def test_killed_at_any_step_a_restore_is_undone_or_finished_by_the_next_start(
 
 
 @pytest.mark.parametrize(("is_same", "code"), [(True, ""), (False, "home_not_empty")])
-def test_a_command_whose_archive_an_interrupted_restore_has_unpacked_completes_it(
+def test_repeating_an_interrupted_restore_with_the_same_archive_completes_it(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_same: bool, code: str
 ) -> None:
     def interrupt(_home: Path) -> None:
@@ -428,7 +432,7 @@ def test_a_command_whose_archive_an_interrupted_restore_has_unpacked_completes_i
     assert sorted(os.listdir(home)) == ["adapters", "blobs", "daemon.lock", "portico.db"]
 
 
-def test_what_cannot_be_finished_is_said(tmp_path: Path) -> None:
+def test_an_interrupted_restore_that_cannot_be_finished_is_reported(tmp_path: Path) -> None:
     (tmp_path / layout.PLAN).write_text("not JSON")
     with pytest.raises(PorticoError, match="cannot be finished") as caught:
         Home(tmp_path).__enter__()

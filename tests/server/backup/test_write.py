@@ -90,7 +90,7 @@ async def known(client: AsyncClient) -> dict[str, Any]:
     }
 
 
-async def test_what_is_backed_up_under_load_is_all_there_in_a_new_home(
+async def test_a_backup_under_load_is_restored_completely_in_a_new_home(
     daemon: Daemon, settled: Path, tmp_path: Path
 ) -> None:
     archive, home = tmp_path / "backup.zip", tmp_path / "restored"
@@ -252,7 +252,7 @@ def test_a_home_is_backed_up_restored_and_vacuumed_by_commands_without_a_daemon(
     )
 
 
-def test_commands_find_the_daemon_of_a_home_and_never_touch_it_behind_its_back(
+def test_backup_commands_use_the_running_daemon_of_a_home_and_restore_is_refused(
     command: Command, settled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PORTICO_URL")
@@ -272,7 +272,7 @@ def test_commands_find_the_daemon_of_a_home_and_never_touch_it_behind_its_back(
             assert client.status().stores
 
 
-def test_a_database_elsewhere_is_left_to_its_own_tools() -> None:
+def test_backing_up_an_external_database_is_refused_with_advice_to_use_pg_dump() -> None:
     settings = load(flags={"database": "postgresql://me@host/name"}, environment={}).settings
     with pytest.raises(InvalidRequest, match="pg_dump") as caught:
         check_here(settings)

@@ -224,7 +224,7 @@ GOOD = say("good", "hello")
         ([line("x", {"model": "judge"})], "unsupported_operation", 1, "body.model"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told_by_line_and_nothing_is_asked(
+def test_an_invalid_batch_file_fails_with_line_numbers_and_without_model_calls(
     daemon: Daemon, client: openai.OpenAI, data: Any, code: str, number: int | None, param: str | None
 ) -> None:
     done = ended(daemon, client, begin(client, data))
@@ -237,7 +237,7 @@ def test_what_is_wrong_with_a_file_is_told_by_line_and_nothing_is_asked(
     assert (done.output_file_id, done.error_file_id) == (None, None)
 
 
-def test_all_wrong_lines_are_told_at_once_and_found_by_a_check_too(
+def test_all_invalid_lines_are_reported_together_by_batch_and_check(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
     lines = [GOOD, {**GOOD, "method": "GET"}, say("z", "hello", background=True)]
@@ -253,13 +253,15 @@ def test_all_wrong_lines_are_told_at_once_and_found_by_a_check_too(
     assert checked == {"total": 1, "model": "echo", "errors": []}
 
 
-def test_a_file_may_have_as_many_requests_as_openai_takes(daemon: Daemon, client: openai.OpenAI) -> None:
+def test_a_file_above_the_openai_request_limit_is_refused(daemon: Daemon, client: openai.OpenAI) -> None:
     done = ended(daemon, client, begin(client, b"{}\n" * 50_001))
     assert done.errors is not None and done.errors.data is not None
     assert [problem.code for problem in done.errors.data] == ["too_many_tasks"]
 
 
-def test_what_cannot_be_a_batch_is_refused_with_what_to_send(daemon: Daemon, client: openai.OpenAI) -> None:
+def test_an_invalid_batch_request_is_refused_with_the_accepted_values(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
     file = upload(client, [GOOD])
 
     def refused(status: int, param: str, words: str, **wish: Any) -> None:
@@ -286,7 +288,7 @@ def test_what_cannot_be_a_batch_is_refused_with_what_to_send(daemon: Daemon, cli
         client.batches.retrieve("batch_none")
 
 
-def test_keys_see_their_own_batches_alone_and_their_rights_hold_for_each_line(
+def test_keys_see_only_their_batches_and_scopes_apply_to_each_line(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
     with client_of(daemon, "chatter") as mine, client_of(daemon, "other") as other:
@@ -310,14 +312,14 @@ def test_keys_see_their_own_batches_alone_and_their_rights_hold_for_each_line(
         assert [problem.code for problem in done.errors.data] == ["insufficient_scope"]
 
 
-def test_what_a_model_fails_at_is_asked_again(daemon: Daemon, client: openai.OpenAI) -> None:
+def test_failed_model_calls_of_a_batch_are_retried(daemon: Daemon, client: openai.OpenAI) -> None:
     done = ended(daemon, client, begin(client, [say("a", "twice"), say("b", "busy")]))
     assert done.request_counts is not None and done.request_counts.failed == 0
     said = [one["response"]["body"]["choices"][0]["message"] for one in content(client, done.output_file_id)]
     assert [message["content"] for message in said] == ["twice", "busy"]
 
 
-def test_a_cancelled_batch_frees_what_it_holds_and_keeps_what_is_done(
+def test_a_cancelled_batch_releases_its_input_and_keeps_completed_results(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
     batch = begin(client, [say("a", "hello"), say("b", "wait"), say("c", "hello"), say("d", "wait")])
@@ -348,7 +350,7 @@ def forgotten(daemon: Daemon, mark: str) -> None:
             path.unlink()
 
 
-def test_a_batch_whose_input_has_lost_its_bytes_ends_at_once_with_the_reason(
+def test_a_batch_with_missing_input_content_fails_immediately_with_the_reason(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
     file_id = upload(client, [say("a", "these bytes will go")])
@@ -362,7 +364,7 @@ def test_a_batch_whose_input_has_lost_its_bytes_ends_at_once_with_the_reason(
     assert "Upload it again" in (problem.message or "")
 
 
-def test_a_batch_whose_input_is_lost_later_ends_with_what_is_done(
+def test_a_batch_whose_input_is_lost_later_keeps_its_completed_results(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
     batch = begin(client, [say("a", "hello, soon lost"), say("b", "wait")])
@@ -374,7 +376,7 @@ def test_a_batch_whose_input_is_lost_later_ends_with_what_is_done(
     assert [one["custom_id"] for one in content(client, done.output_file_id)] == ["a"]
 
 
-def test_a_batch_that_finds_its_input_gone_after_a_crash_ends_with_what_is_done(
+def test_a_batch_whose_input_is_missing_after_a_crash_keeps_completed_results(
     home: Path, tmp_path: Path
 ) -> None:
     arguments = ("--file", str(home / "portico.yaml"))
@@ -403,7 +405,9 @@ def test_a_batch_whose_run_is_cancelled_ends_as_cancelled_with_its_files(
     assert [one["custom_id"] for one in content(client, done.output_file_id)] == ["a"]
 
 
-def test_a_revoked_key_ends_its_batches_with_what_is_done(daemon: Daemon, client: openai.OpenAI) -> None:
+def test_revoking_a_key_fails_its_batches_and_keeps_completed_results(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
     made = httpx.post(
         f"{daemon.url}/api/keys", json={"name": "passing", "scopes": ["chat"]}, headers=_admin()
     ).json()
@@ -440,7 +444,7 @@ def test_a_revoked_key_ends_its_batch_in_the_middle_of_a_request(
     assert [one["custom_id"] for one in content(client, done.output_file_id)] == ["a"]
 
 
-def test_batches_are_forgotten_with_their_runs_and_leave_their_files(
+def test_pruning_runs_deletes_their_batches_but_keeps_the_result_files(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
     done = ended(daemon, client, begin(client, [GOOD]))
@@ -451,7 +455,7 @@ def test_batches_are_forgotten_with_their_runs_and_leave_their_files(
 
 
 @pytest.mark.process
-def test_a_killed_daemon_goes_on_with_the_lines_that_are_left_until_their_time_is_over(home: Path) -> None:
+def test_after_a_kill_a_batch_continues_with_remaining_lines_until_it_expires(home: Path) -> None:
     arguments = (home / "second", "--file", str(home / "portico.yaml"))
     lines = [say(f"n{number}", "hello") for number in range(50)]
     with daemons.running(*arguments) as daemon, client_of(daemon) as client:

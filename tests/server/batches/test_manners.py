@@ -51,7 +51,7 @@ async def run_ended(daemon: ApiServer, batch: Batch) -> None:
             pass
 
 
-async def test_requests_stand_back_while_a_caller_waits_for_an_answer(
+async def test_batch_requests_yield_while_an_interactive_caller_waits(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portico_server.runs.throttle.MAX_WAIT_S", 600.0)
@@ -90,7 +90,7 @@ class Full(RelayModel):
         return await super().relay(request, context)
 
 
-async def test_a_full_queue_is_waited_for_and_is_no_error(
+async def test_batch_requests_are_retried_when_the_model_queue_is_full(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portico_server.batches.line_request.FIRST_RETRY_S", 0.001)
@@ -104,7 +104,7 @@ async def test_a_full_queue_is_waited_for_and_is_no_error(
         assert (done.request_counts.completed, done.request_counts.failed) == (3, 0)
 
 
-async def test_what_fails_again_and_again_is_told_as_the_answer(
+async def test_a_request_that_keeps_failing_is_recorded_in_the_error_file(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portico_server.batches.line_request.FIRST_RETRY_S", 0.001)
@@ -119,7 +119,7 @@ async def test_what_fails_again_and_again_is_told_as_the_answer(
         assert len(broken.asked) == 5
 
 
-async def test_lines_that_are_many_are_written_without_waiting_for_more(
+async def test_many_result_lines_are_written_before_the_write_interval_ends(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portico_server.batches.result_writer.WRITE_INTERVAL_S", 600.0)

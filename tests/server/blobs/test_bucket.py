@@ -104,7 +104,7 @@ def marked(database: Database) -> Callable[..., Any]:
     return count
 
 
-async def test_what_one_daemon_takes_another_one_reads_until_the_last_row_is_gone(
+async def test_daemons_share_stored_bytes_until_the_last_row_is_deleted(
     sides: Sides, store: ObjectStore
 ) -> None:
     a, b, database = sides
@@ -153,7 +153,7 @@ async def test_no_acknowledged_upload_loses_its_bytes_while_another_daemon_delet
     assert await marked(database)() == 0
 
 
-async def test_who_brings_bytes_that_are_just_being_removed_waits_and_puts_them_again(
+async def test_an_upload_of_bytes_being_removed_waits_and_stores_them_again(
     sides: Sides, store: ObjectStore
 ) -> None:
     a, b, _database = sides
@@ -171,7 +171,7 @@ async def test_who_brings_bytes_that_are_just_being_removed_waits_and_puts_them_
     assert list(store.buckets["shop"].values()) == [b"the same"]
 
 
-async def test_what_a_killed_daemon_left_is_removed_and_what_is_on_its_way_is_not(
+async def test_bytes_of_a_killed_daemon_are_removed_but_pending_uploads_stay(
     sides: Sides, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class KilledError(BaseException):
@@ -218,7 +218,7 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
         ("GET", (0, ""), "cannot be reached"),
     ],
 )
-async def test_a_fault_is_one_clear_sentence_and_nothing_is_lost(
+async def test_a_bucket_fault_is_a_503_with_a_reason_and_loses_nothing(
     sides: Sides,
     store: ObjectStore,
     method: str,
@@ -267,7 +267,7 @@ async def test_a_password_for_all_hosts_in_netrc_goes_to_no_bucket(
     assert await b.content(await a.put(b"signed all the same")) == b"signed all the same"
 
 
-async def test_other_bytes_under_a_name_are_never_handed_out(sides: Sides, store: ObjectStore) -> None:
+async def test_an_object_with_altered_bytes_is_never_returned(sides: Sides, store: ObjectStore) -> None:
     a, b, _database = sides
     row = await a.put(b"as they were put")
     [name] = store.buckets["shop"]
@@ -277,7 +277,7 @@ async def test_other_bytes_under_a_name_are_never_handed_out(sides: Sides, store
     assert caught.value.code == "file_content_damaged" and b.cached() == []
 
 
-async def test_the_cache_keeps_what_fits_and_what_is_open(tmp_path: Path) -> None:
+async def test_the_cache_evicts_files_beyond_its_size_except_open_ones(tmp_path: Path) -> None:
     fetched = []
 
     async def read(cache: BlobCache, name: str, *meanwhile: str) -> None:
@@ -309,7 +309,7 @@ async def test_the_cache_keeps_what_fits_and_what_is_open(tmp_path: Path) -> Non
     assert here() == {"b"}
 
 
-async def test_what_is_opened_while_room_is_made_is_not_removed(
+async def test_a_file_opened_during_cache_eviction_is_not_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = BlobCache(tmp_path, 250)
@@ -350,7 +350,7 @@ async def test_what_is_opened_while_room_is_made_is_not_removed(
 
 
 @pytest.mark.parametrize("bound", ["size", "speed"])
-async def test_an_object_that_does_not_end_is_given_up(
+async def test_an_oversized_or_too_slow_object_is_abandoned(
     sides: Sides, bound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b, _database = sides
@@ -383,7 +383,7 @@ async def test_an_object_that_does_not_end_is_given_up(
         ),
     ],
 )
-def test_settings_that_cannot_work_are_refused(
+def test_impossible_bucket_settings_are_refused_with_a_reason(
     given: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):

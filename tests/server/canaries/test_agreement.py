@@ -28,7 +28,7 @@ LONG = "The tide turns at noon, and the boats leave the harbour one hour later, 
         (LONG.replace("noon", "dusk"), LONG, 0.9, 0.99),
     ],
 )
-def test_json_and_labels_are_equal_or_not_and_long_texts_are_similar(
+def test_agreement_is_exact_for_json_and_labels_and_gradual_for_long_texts(
     answer: str, reference: str, least: float, most: float
 ) -> None:
     assert least <= agreement(answer, reference) <= most

@@ -104,7 +104,7 @@ async def splitter(served: ApiServer) -> Splitter:
     return Splitter(served, secrets, f"alias{next(NUMBERS)}")
 
 
-async def test_conversations_are_split_by_weight_and_stay_on_their_side(splitter: Splitter) -> None:
+async def test_conversations_are_split_by_weight_and_keep_their_model(splitter: Splitter) -> None:
     await splitter.means("old")
     made = await splitter.split("new", weight=0.5)
     assert (made["status"], made["sticky"]) == ("running", "session")
@@ -124,7 +124,7 @@ async def test_conversations_are_split_by_weight_and_stay_on_their_side(splitter
     assert [one["action"] for one in found["journal"]] == ["set", "set"]
 
 
-async def test_a_key_gets_the_canary_whatever_the_weight_and_usage_names_who_answered(
+async def test_a_listed_key_always_gets_the_canary_and_usage_names_the_answering_model(
     splitter: Splitter,
 ) -> None:
     await splitter.means("old")
@@ -223,7 +223,7 @@ def _events(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-async def test_one_that_begins_while_another_ends_splits_its_calls(
+async def test_a_canary_that_starts_while_another_ends_splits_its_calls(
     splitter: Splitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A canary that starts while another ends splits its calls: the end of the first is still being adopted."""
@@ -261,7 +261,7 @@ async def test_one_that_begins_while_another_ends_splits_its_calls(
 
 
 @pytest.mark.parametrize("is_adopted", [False, True], ids=["set", "adopted"])
-async def test_one_that_ends_before_its_split_is_installed_stays_ended(
+async def test_a_canary_rolled_back_before_its_split_is_installed_stays_ended(
     splitter: Splitter, monkeypatch: pytest.MonkeyPatch, is_adopted: bool
 ) -> None:
     services = splitter.served.services
@@ -312,7 +312,7 @@ async def test_live_answers_are_judged_and_the_better_one_is_promoted(splitter: 
     assert await splitter.said() == "new"
 
 
-async def test_what_cannot_be_split_is_refused(splitter: Splitter) -> None:
+async def test_a_canary_with_an_invalid_target_is_refused(splitter: Splitter) -> None:
     await splitter.means("old")
     other = f"{splitter.alias}-other"
     await splitter.ask("PUT", f"/api/aliases/{other}", {"target": "new"})
@@ -337,7 +337,7 @@ async def test_what_cannot_be_split_is_refused(splitter: Splitter) -> None:
         await splitter.ask(method, f"/api/canaries{path}", body, 403, key="reader")
 
 
-async def test_a_guard_around_either_side_is_around_both(splitter: Splitter) -> None:
+async def test_a_guard_on_baseline_or_canary_applies_to_the_whole_split(splitter: Splitter) -> None:
     services = splitter.served.services
     await splitter.means("old")
     await splitter.split("new", weight=1)
@@ -347,7 +347,7 @@ async def test_a_guard_around_either_side_is_around_both(splitter: Splitter) -> 
     assert names == {"old", "new", splitter.alias}
 
 
-async def test_an_end_is_written_whole_or_not_at_all(
+async def test_the_end_of_a_canary_is_written_atomically(
     splitter: Splitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An end is written completely or not at all.
@@ -370,7 +370,9 @@ async def test_an_end_is_written_whole_or_not_at_all(
     assert (found["status"], found["canary"]["calls"], len(found["journal"])) == ("promoted", 2, 2)
 
 
-async def test_a_configuration_sets_a_canary_once_and_changes_it(splitter: Splitter, tmp_path: Path) -> None:
+async def test_a_configuration_creates_a_canary_once_and_applies_later_changes(
+    splitter: Splitter, tmp_path: Path
+) -> None:
     reconciler = splitter.served.services.reconciler
 
     async def applied(
@@ -416,7 +418,7 @@ async def test_a_configuration_sets_a_canary_once_and_changes_it(splitter: Split
     assert (found["status"], found["baseline"]["target"], found["key"]) == ("running", "old", SYSTEM.id)
 
 
-async def test_what_is_wrong_with_an_alias_of_a_configuration_is_said_with_its_place(
+async def test_an_invalid_alias_in_a_configuration_is_refused_with_its_place(
     splitter: Splitter, tmp_path: Path
 ) -> None:
     reconciler = splitter.served.services.reconciler

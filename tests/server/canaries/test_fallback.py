@@ -127,7 +127,7 @@ async def test_a_promoted_canary_keeps_its_fallback_and_is_rolled_back_on_drift(
     assert (await splitter.canary())["status"] == "rolled_back"
 
 
-async def test_versions_of_an_app_have_no_confidence(splitter: Splitter) -> None:
+async def test_a_confidence_threshold_is_refused_for_app_versions(splitter: Splitter) -> None:
     name = f"versions-{splitter.alias}"
     for model in ("large", "small"):
         flow = {"portico_flow": 1, "step": {"op": "llm", "model": model}}

@@ -53,7 +53,7 @@ NOT_COUNTED: Final = {
 
 
 @pytest.mark.parametrize("case", NOT_COUNTED)
-async def test_an_invalid_request_is_no_error_of_a_side(splitter: Splitter, case: str) -> None:
+async def test_an_invalid_request_does_not_count_as_a_canary_error(splitter: Splitter, case: str) -> None:
     await splitter.means("picky")
     rollback = {"after": 1, "max_error_rate": 0}
     await splitter.split("new", weight=1, rollback=rollback)
@@ -66,7 +66,7 @@ async def test_an_invalid_request_is_no_error_of_a_side(splitter: Splitter, case
     assert (canary["status"], canary["canary"]["errors"], canary["baseline"]["calls"]) == ("running", 0, 0)
 
 
-async def test_a_private_model_is_no_side(splitter: Splitter) -> None:
+async def test_a_private_model_or_invalid_name_is_refused_as_canary_target(splitter: Splitter) -> None:
     """Not even for an admin: the calls of all keys would reach the model of one."""
     row, _secret = await splitter.served.auth.create("owner", ("chat",))
     splitter.served.add(Speaker("hidden", owner=row.id))
@@ -76,7 +76,7 @@ async def test_a_private_model_is_no_side(splitter: Splitter) -> None:
         assert refusal["code"] == "model_not_found"
 
 
-async def test_a_side_that_fails_is_taken_back_and_callers_see_no_target(splitter: Splitter) -> None:
+async def test_a_failing_canary_is_rolled_back_without_revealing_its_target(splitter: Splitter) -> None:
     await splitter.means("old")
     await splitter.split("broken", weight=1, rollback={"after": 3, "max_error_rate": 0.5})
     for _ in range(3):

@@ -55,13 +55,13 @@ JUDGED = {"target": "b", "weight": 0.1, "eval": "polite"}
         ),
     ],
 )
-def test_what_cannot_be_is_refused_with_its_place(given: Any, param: str, says: str) -> None:
+def test_an_invalid_canary_setting_is_refused_with_its_place(given: Any, param: str, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says) as caught:
         parse(given)
     assert caught.value.param == param
 
 
-def test_what_is_kept_of_one_reads_as_it_was_written() -> None:
+def test_a_stored_canary_spec_is_parsed_back_unchanged() -> None:
     given = {
         "target": "b",
         "weight": 0.25,

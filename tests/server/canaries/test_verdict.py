@@ -30,7 +30,7 @@ ROLLBACK = {"after": 5, "min_samples": 4, "max_error_rate": 0.5, "max_drop": 0.3
         (SideCounts(9, 0, 900, 0, 4, 3), SideCounts(10, 0, 1000, 0, 4, 3), None, "at least 0.8"),
     ],
 )
-def test_rules_take_back_before_they_promote_and_wait_for_enough(
+def test_rollback_rules_precede_promotion_and_both_wait_for_enough_samples(
     baseline: SideCounts, canary: SideCounts, outcome: Outcome | None, says: str
 ) -> None:
     spec = parse({"target": "b", "weight": 0.1, "eval": "polite", "promote": PROMOTE, "rollback": ROLLBACK})

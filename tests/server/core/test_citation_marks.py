@@ -14,7 +14,7 @@ from portico_server.core.citation_marks import Citations, cited_numbers
         ("", 4, ()),
     ],
 )
-def test_numbers_that_an_answer_points_at(answer: str, count: int, expected: tuple[int, ...]) -> None:
+def test_citation_numbers_in_an_answer_are_parsed(answer: str, count: int, expected: tuple[int, ...]) -> None:
     assert cited_numbers(answer, count) == expected
 
 

@@ -66,7 +66,9 @@ WORK = {
     ],
     ids=str,
 )
-def test_it_does_what_the_standard_library_does(name: str, options: dict[str, bool]) -> None:
+def test_own_dataclasses_behave_like_those_of_the_standard_library(
+    name: str, options: dict[str, bool]
+) -> None:
     expected = outcome(lambda: WORK[name](point(dataclasses.dataclass, **options)))
     if options.get("slots") and options.get("frozen") and name == "set another":
         # The standard library raises a TypeError about super() instead, python/cpython#90562.
@@ -74,7 +76,7 @@ def test_it_does_what_the_standard_library_does(name: str, options: dict[str, bo
     assert outcome(lambda: WORK[name](point(dataclass, **options))) == expected
 
 
-def test_what_a_class_writes_itself_stays() -> None:
+def test_methods_defined_by_a_class_are_not_overwritten() -> None:
     @dataclass(frozen=True, slots=True)
     class Base:
         x: int

@@ -16,7 +16,7 @@ from portico_server.core.ids import DRAWN_COUNT, RANDOM_BYTES, new_id
         if isinstance(item, type) and issubclass(item, errors.PorticoError)
     ],
 )
-def test_the_body_is_openais(kind: type[errors.PorticoError]) -> None:
+def test_error_bodies_have_the_openai_format(kind: type[errors.PorticoError]) -> None:
     error = kind("Too bad.", param="messages")
     body = error.body().to_json()["error"]
     assert body == {"message": "Too bad.", "type": kind.type, "param": "messages", "code": kind.code}
@@ -30,7 +30,7 @@ def test_ids_sort_by_time_and_never_repeat() -> None:
     assert [item[4:16] for item in made] == sorted(item[4:16] for item in made)
 
 
-def test_what_was_seen_of_ids_does_not_tell_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seen_ids_do_not_make_the_next_id_predictable(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     draw = os.urandom
 

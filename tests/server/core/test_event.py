@@ -50,7 +50,7 @@ async def test_a_listener_that_leaves_does_not_stop_the_run() -> None:
     assert log.last == 1 + MAX_UNREAD_EVENTS * 2
 
 
-async def test_nothing_follows_the_end() -> None:
+async def test_events_after_the_finished_event_are_dropped() -> None:
     log = EventLog()
     await log.emit(Finished())
     await log.emit(Delta("late"))

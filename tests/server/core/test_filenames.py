@@ -75,13 +75,13 @@ def test_a_name_that_misleads_is_refused_or_visibly_replaced(
     assert not replacement or check_filename(replacement) == replacement
 
 
-def test_only_the_length_of_all_parts_has_no_replacement() -> None:
+def test_a_too_long_path_is_refused_but_not_shortened() -> None:
     name = "/".join(["x" * 250] * 5)
     assert to_filename(name) == name
     with pytest.raises(InvalidRequest, match="1254 bytes"):
         check_filename(name)
 
 
-def test_a_folder_has_the_same_name_in_all_its_files() -> None:
+def test_a_replaced_folder_name_is_the_same_for_all_its_files() -> None:
     folder = os.fsdecode(b"con/gb\xb8\xdf/" + b"\xb8" * 250)
     assert to_filename(f"{folder}/a.txt").startswith(f"{to_filename(folder)}/")

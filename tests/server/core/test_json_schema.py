@@ -67,13 +67,13 @@ def test_a_pattern_that_cannot_be_searched_in_linear_time_is_refused_with_its_pl
     assert (caught.value.code, caught.value.param) == ("invalid_pattern", "parameters")
 
 
-def test_a_schema_that_nobody_checked_names_its_pattern_when_a_value_is_checked() -> None:
+def test_an_unchecked_schema_reports_its_invalid_pattern_at_validation() -> None:
     with pytest.raises(InvalidRequest, match="look-around") as caught:
         JsonSchema("x", {"pattern": "(?=a)b"}).fault("b")
     assert caught.value.code == "invalid_pattern"
 
 
-def test_a_lenient_check_leaves_such_patterns_to_others() -> None:
+def test_a_lenient_check_ignores_unsupported_patterns() -> None:
     schema = {"properties": {"a": {"pattern": "(?=a)b", "type": "string"}}}
     require_schema("x", schema, "p", lenient=True)
     assert JsonSchema("x", schema, lenient=True).fault({"a": "c"}) is None
@@ -89,7 +89,9 @@ def test_a_lenient_check_leaves_such_patterns_to_others() -> None:
         (r"^[^/\\]+$", "a b", r"a\b"),
     ],
 )
-def test_the_syntax_of_other_engines_means_the_same(pattern: str, good: str, bad: str) -> None:
+def test_pattern_syntax_of_other_regex_engines_has_the_same_meaning(
+    pattern: str, good: str, bad: str
+) -> None:
     require_schema("x", {"pattern": pattern}, "p")
     assert JsonSchema("x", {"pattern": pattern}).fault(good) is None
     assert JsonSchema("x", {"pattern": pattern}).fault(bad) is not None
@@ -143,7 +145,7 @@ def test_data_within_a_schema_is_not_taken_for_keywords() -> None:
     require_schema("x", {"properties": {"pattern": {"type": "string"}, "type": {"enum": [1]}}}, "p")
 
 
-def test_numbers_that_cannot_be_divided_are_a_clear_error() -> None:
+def test_numbers_too_large_for_multiple_of_give_a_clear_error() -> None:
     with pytest.raises(InvalidRequest) as caught:
         JsonSchema("x", {"multipleOf": 0.1}).fault(10**400)
     assert caught.value.code == "invalid_schema"
@@ -153,7 +155,7 @@ def test_numbers_that_cannot_be_divided_are_a_clear_error() -> None:
     ("value", "unique"),
     [([1, True], True), ([1, 1.0], False), ([[1], {"a": [1]}, [1]], False), ([None, 0, "0"], True)],
 )
-def test_items_are_the_same_by_value(value: list[Any], unique: bool) -> None:
+def test_unique_items_are_compared_by_value(value: list[Any], unique: bool) -> None:
     assert (JsonSchema("x", {"uniqueItems": True}).fault(value) is None) == unique
 
 

@@ -32,13 +32,13 @@ ODD = [
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_names_in_any_script_are_names(name: str) -> None:
+def test_names_in_any_script_are_accepted(name: str) -> None:
     assert is_name(name)
     check_name(name, "a thing")
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_what_a_screen_or_a_page_would_obey_is_no_name(name: str) -> None:
+def test_names_with_control_or_markup_characters_are_refused(name: str) -> None:
     assert not is_plain(name) and not is_name(name)
     for check in (check_plain, check_name):
         with pytest.raises(InvalidRequest) as refused:
@@ -49,7 +49,7 @@ def test_what_a_screen_or_a_page_would_obey_is_no_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [".", "..", "...", "a/..", "./a"])
-def test_dots_alone_are_no_name_nor_a_part_of_one(name: str) -> None:
+def test_names_and_name_segments_of_dots_only_are_refused(name: str) -> None:
     assert not is_name(name)
     with pytest.raises(InvalidRequest):
         check_plain(name, "a model")
@@ -58,11 +58,11 @@ def test_dots_alone_are_no_name_nor_a_part_of_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " a", "a ", "a/b", "a:b", "a\\b", "a" * 129, "*"])
-def test_what_an_address_or_a_scope_cannot_carry_is_no_name(name: str) -> None:
+def test_characters_reserved_in_urls_or_scopes_are_invalid_in_names(name: str) -> None:
     assert is_plain(name) and not is_name(name)
 
 
-def test_a_folder_of_an_odd_name_becomes_a_store_of_a_plain_one() -> None:
+def test_reserved_characters_of_a_folder_name_are_replaced_in_the_store_name() -> None:
     assert store_name("notes [old] <2>") == "notes -old- -2-"
 
 
@@ -76,7 +76,9 @@ def test_a_folder_of_an_odd_name_becomes_a_store_of_a_plain_one() -> None:
         ("/api/mcp/servers", {"command": ["true"]}),
     ],
 )
-def test_every_door_refuses_them(daemon: Daemon, path: str, body: dict[str, Any]) -> None:
+def test_every_endpoint_refuses_names_with_markup_or_control_characters(
+    daemon: Daemon, path: str, body: dict[str, Any]
+) -> None:
     for name in ("[b]second", "line\nbreak", "rtl\u202eexe"):
         answer = httpx.post(f"{daemon.url}{path}", json={**body, "name": name}, timeout=60)
         assert answer.status_code == 400, answer.text
@@ -84,7 +86,7 @@ def test_every_door_refuses_them(daemon: Daemon, path: str, body: dict[str, Any]
         assert "\u202e" not in answer.text
 
 
-def test_a_vector_store_may_have_brackets_in_its_title_and_no_controls(daemon: Daemon) -> None:
+def test_vector_store_titles_allow_brackets_but_not_control_characters(daemon: Daemon) -> None:
     made = httpx.post(f"{daemon.url}/v1/vector_stores", json={"name": "Docs [2024]"}, timeout=60)
     assert made.status_code == 200 and made.json()["name"] == "Docs [2024]"
     url = f"{daemon.url}/v1/vector_stores"
@@ -93,7 +95,7 @@ def test_a_vector_store_may_have_brackets_in_its_title_and_no_controls(daemon: D
         assert refused.status_code == 400 and refused.json()["error"]["param"] == "name"
 
 
-def test_the_home_folder_is_told_to_admins_alone(daemon: Daemon) -> None:
+def test_the_home_folder_is_shown_only_to_admins(daemon: Daemon) -> None:
     # Keep this test last in the module: once the first key exists, invalid keys are refused.
     made = httpx.post(f"{daemon.url}/api/keys", json={"name": "phone", "scopes": ["chat"]}, timeout=60).json()
     mine = httpx.get(

@@ -17,7 +17,7 @@ COUNT = 100_000
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="other allocators give back by themselves or not at all"
 )
-async def test_what_a_thread_has_freed_is_given_back() -> None:
+async def test_memory_freed_by_a_pool_thread_is_returned_to_the_system() -> None:
     process = psutil.Process()
     blocks = await pools.INDEX.run(lambda: [bytes(SIZE) for _ in range(COUNT)])
     held = process.memory_info().rss

@@ -33,7 +33,7 @@ def test_a_missing_scope_is_named() -> None:
         Principal("key_1", frozenset({"chat"})).require("stores:handbook:write")
 
 
-def test_a_key_sees_its_own_things_and_the_house() -> None:
+def test_a_key_sees_its_own_and_shared_objects_only() -> None:
     key = Principal("key_1", frozenset({"chat"}))
     assert key.sees("key_1")
     assert key.sees(None)
@@ -53,7 +53,7 @@ def test_a_scope_may_name_things_in_chinese() -> None:
     assert parse_scope("stores:手册:read") == "stores:手册:read"
 
 
-def test_some_name_is_enough_where_the_name_is_not_known_yet() -> None:
+def test_a_scope_for_any_name_suffices_while_the_name_is_unknown() -> None:
     for scope in ("stores:docs:write", "stores:*:manage", "admin"):
         assert Principal("k", frozenset({scope})).allows_some("stores", "write")
     for scope in ("stores:docs:read", "apps:docs:call", "tools:write:call", "chat"):

@@ -9,14 +9,14 @@ from portico_server.core.limits import UsageLimits
 from portico_server.core.rate_bucket import RateBucket
 
 
-def test_a_bucket_fills_evenly_and_never_over_its_brim() -> None:
+def test_a_bucket_refills_evenly_and_never_exceeds_its_capacity() -> None:
     bucket = RateBucket(60, 60, now=0)
     bucket.take(60, now=0)
     assert (bucket.level(0), bucket.level(15), bucket.level(600)) == (0, 15, 60)
     assert bucket.full(600) == 0
 
 
-def test_an_overdrawn_bucket_first_fills_up_to_nothing() -> None:
+def test_an_overdrawn_bucket_must_refill_its_debt_first() -> None:
     bucket = RateBucket(60, 60, now=0)
     bucket.take(90, now=0)
     assert bucket.level(0) == -30
@@ -24,21 +24,21 @@ def test_an_overdrawn_bucket_first_fills_up_to_nothing() -> None:
     assert bucket.wait(1, now=0) == 31 and bucket.wait(1, now=31) == 0
 
 
-def test_more_than_it_can_hold_waits_until_it_is_full() -> None:
+def test_a_request_above_the_capacity_waits_for_a_full_bucket() -> None:
     bucket = RateBucket(10, 60, now=0)
     assert bucket.wait(500, now=0) == 0
     bucket.take(500, now=0)
     assert bucket.wait(500, now=0) == 3_000
 
 
-def test_what_is_given_back_does_not_flow_over() -> None:
+def test_returned_tokens_do_not_exceed_the_bucket_capacity() -> None:
     bucket = RateBucket(10, 60, now=0)
     bucket.take(3, now=0)
     bucket.take(-9, now=0)
     assert bucket.level(0) == 10
 
 
-def test_time_that_goes_back_changes_nothing() -> None:
+def test_a_backwards_clock_does_not_change_the_bucket_level() -> None:
     bucket = RateBucket(10, 10, now=100)
     bucket.take(5, now=100)
     assert bucket.level(90) == 5 and bucket.level(101) == 6

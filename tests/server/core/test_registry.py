@@ -52,7 +52,7 @@ async def test_a_name_an_alias_and_a_source_resolve() -> None:
         assert (await registry.resolve(key, LOCAL)).card.name == name
 
 
-async def test_an_alias_moves_without_a_word() -> None:
+async def test_an_alias_can_be_set_to_another_model() -> None:
     registry = Registry()
     registry.add(Echo(Card("small", "model")))
     registry.add(Echo(Card("large", "model")))
@@ -61,7 +61,7 @@ async def test_an_alias_moves_without_a_word() -> None:
     assert (await registry.resolve("default", LOCAL)).card.name == "large"
 
 
-async def test_an_unknown_name_gets_the_nearest() -> None:
+async def test_an_unknown_name_is_refused_with_the_most_similar_name() -> None:
     registry = Registry()
     registry.add(Echo(Card("smollm2", "model")))
     with pytest.raises(NotFound, match="Did you mean 'smollm2'") as caught:
@@ -69,7 +69,7 @@ async def test_an_unknown_name_gets_the_nearest() -> None:
     assert (caught.value.status, caught.value.code, caught.value.param) == (404, "model_not_found", "model")
 
 
-async def test_another_keys_thing_is_not_there_and_ones_own_without_the_right_is_forbidden() -> None:
+async def test_foreign_objects_are_not_found_and_own_objects_without_scope_are_forbidden() -> None:
     registry = Registry()
     registry.add_source(Shelf(Card("handbook", "store", owner="key_1")))
     with pytest.raises(NotFound):
@@ -79,7 +79,7 @@ async def test_another_keys_thing_is_not_there_and_ones_own_without_the_right_is
     assert await registry.resolve("store/handbook", Principal("key_1", frozenset({"stores:*:read"})))
 
 
-async def test_the_names_offered_are_only_those_the_caller_sees() -> None:
+async def test_suggested_names_are_only_names_visible_to_the_caller() -> None:
     registry = Registry()
     registry.add_source(Shelf(Card("handbook", "store", owner="key_1")))
     with pytest.raises(NotFound) as caught:
@@ -87,7 +87,7 @@ async def test_the_names_offered_are_only_those_the_caller_sees() -> None:
     assert "handbook" not in caught.value.message
 
 
-def test_a_name_is_taken_once() -> None:
+def test_adding_a_name_twice_for_a_kind_is_a_conflict() -> None:
     registry = Registry()
     registry.add(Echo(Card("smol", "model")))
     with pytest.raises(Conflict):
@@ -95,7 +95,7 @@ def test_a_name_is_taken_once() -> None:
     registry.add(Echo(Card("smol", "store")))
 
 
-def test_watchers_hear_of_changes() -> None:
+def test_watchers_are_notified_of_additions_and_removals() -> None:
     registry, heard = Registry(), []
     registry.watch(heard.append)
     registry.add(Echo(Card("search", "tool")))

@@ -27,7 +27,7 @@ def test_a_template_that_repeats_a_long_value_is_refused() -> None:
     assert caught.value.code == "value_too_large"
 
 
-def test_a_prompt_is_measured_with_all_its_messages() -> None:
+def test_the_size_limit_of_a_prompt_covers_all_its_messages() -> None:
     message = {"role": "user", "content": "{a}{a}"}
     prompt = parse({"name": "p", "arguments": [{"name": "a"}], "messages": [message] * 50})
     with pytest.raises(InvalidRequest) as caught:
@@ -35,14 +35,14 @@ def test_a_prompt_is_measured_with_all_its_messages() -> None:
     assert caught.value.code == "value_too_large"
 
 
-def test_the_template_of_a_grader_is_measured() -> None:
+def test_the_size_of_a_filled_grader_template_is_limited() -> None:
     with pytest.raises(InvalidRequest) as caught:
         grader_fill("{{item.a}}" * 100_000, {"item": {"a": LONG}})
     assert caught.value.code == "value_too_large"
 
 
 @pytest.mark.parametrize("template", ["{a}" * 100, "{b}" * 100_000, "x" * 2**20 + "{b}"])
-def test_what_is_substituted_is_measured(template: str) -> None:
+def test_the_size_of_substituted_text_is_limited(template: str) -> None:
     values = {"a": LONG, "b": ""}
     with pytest.raises(InvalidRequest) as caught:
         substitute(re.compile(r"\{(\w)\}"), lambda place: values[place[1]], template)
@@ -58,7 +58,7 @@ OURS = {
 """Other places that insert variable text, and why the result cannot grow there."""
 
 
-def test_only_measured_templates_are_filled() -> None:
+def test_no_other_code_inserts_variable_text_without_a_size_limit() -> None:
     """Only measured templates are filled: ``sub`` with a function and ``replace`` with a value make 100 GB of two 300
     KB texts.
     """

@@ -38,16 +38,16 @@ OWN = {
 @pytest.mark.parametrize(
     "text", ["", "-1", "+1", " 1", "1_000", "1.0", "\u00b2", "\u0663", "9" * 19, "9" * 5_000]
 )
-def test_what_is_no_number_of_at_most_eighteen_digits_is_none(text: str) -> None:
+def test_text_that_is_not_a_number_of_at_most_eighteen_digits_gives_none(text: str) -> None:
     assert whole_number(text) is None
 
 
-def test_a_number_is_read() -> None:
+def test_valid_digits_are_parsed_as_a_whole_number() -> None:
     assert (whole_number("0"), whole_number("007"), whole_number("9" * 18)) == (0, 7, 10**18 - 1)
     assert (whole_number("123", 3), whole_number("1234", 3)) == (123, None)
 
 
-def test_no_other_code_asks_whether_a_text_from_outside_is_digits() -> None:
+def test_no_other_code_checks_outside_text_with_isdigit() -> None:
     """No other code checks outside text with ``isdigit``.
 
     ``int`` refuses some of what ``isdigit`` allows, and raises for thousands of digits; `whole_number` handles both.
@@ -77,7 +77,7 @@ def test_no_other_code_asks_whether_a_text_from_outside_is_digits() -> None:
         "",
     ],
 )
-def test_bytes_of_a_charset_that_no_document_has_are_read_as_utf_8(charset: str) -> None:
+def test_bytes_of_an_unsupported_charset_are_decoded_as_utf_8(charset: str) -> None:
     assert decode_text("Sluttårn \\x41".encode() * 50_000, charset).startswith("Sluttårn \\x41S")
 
 
@@ -112,7 +112,7 @@ CHOSEN_HERE = {
 """Code whose charset is not named by outside input."""
 
 
-def test_no_other_code_decodes_by_a_name_from_outside() -> None:
+def test_no_other_code_decodes_with_a_charset_named_from_outside() -> None:
     """No other code decodes with a codec named from outside.
 
     Some of Python's encodings take hours for a megabyte (punycode); `decoded` handles them.

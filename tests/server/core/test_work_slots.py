@@ -33,7 +33,7 @@ async def test_one_key_leaves_slots_to_others() -> None:
     assert sorted(order) == ["a"] * 5 + ["b"]
 
 
-async def test_too_much_of_one_key_is_refused() -> None:
+async def test_too_many_waiting_calls_of_one_key_are_refused_with_429() -> None:
     slots = Slots("test", 1, 1)
     over = asyncio.Event()
 
@@ -51,7 +51,7 @@ async def test_too_much_of_one_key_is_refused() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_who_leaves_gives_the_slot_to_the_next() -> None:
+async def test_a_cancelled_holder_releases_its_slot_to_the_next_waiter() -> None:
     slots = Slots("test", 1, 1)
     entered = asyncio.Event()
 
@@ -70,7 +70,7 @@ async def test_who_leaves_gives_the_slot_to_the_next() -> None:
         pass
 
 
-async def test_a_thread_counts_until_its_work_has_ended() -> None:
+async def test_a_cancelled_call_occupies_its_thread_until_the_work_ends() -> None:
     pool = Pool("test", 2, per_key=1)
     hold, ran = threading.Event(), []
     left = asyncio.create_task(pool.run_for("a", hold.wait))
@@ -127,7 +127,7 @@ async def test_several_keys_that_want_many_delay_another_by_one_piece_each() -> 
     assert order == ["a", "b", "c", "a", "b", "a", "b"]
 
 
-async def test_a_key_whose_pieces_are_long_leaves_a_spare_one_to_another() -> None:
+async def test_a_key_with_long_pieces_leaves_a_spare_slot_to_other_keys() -> None:
     slots, order = FairSlots(2, spare=True), []
     gates = {key: asyncio.Event() for key in "abc"}
 

@@ -20,7 +20,7 @@ from portico_server.db.runs import NewRun, RunStatus
         pytest.param("finalizing", "failed", [{"code": "gave_up", "message": "Gave up."}], id="failed"),
     ],
 )
-async def test_two_readers_who_see_the_same_end_of_a_run_leave_the_batch_to_another_run(
+async def test_two_readers_of_an_ended_run_requeue_it_and_keep_the_batch_status(
     database: Database, status: str, end: RunStatus, errors: list[dict[str, Any]]
 ) -> None:
     batch = BatchRow("batch_1", "key_one", "run_1", status, "/v1/embeddings", "file_1", "00", {}, 1.0, 2.0)
@@ -33,7 +33,9 @@ async def test_two_readers_who_see_the_same_end_of_a_run_leave_the_batch_to_anot
     assert await database.read(rows.status, "batch_1") == status, "the answers are not in files yet"
 
 
-async def test_a_batch_that_has_answers_since_is_not_cancelled_without_them(database: Database) -> None:
+async def test_a_cancelled_batch_with_answers_stays_cancelling_until_they_are_filed(
+    database: Database,
+) -> None:
     batch = BatchRow(
         "batch_1", "key_one", "run_1", "in_progress", "/v1/embeddings", "file_1", "00", {}, 1.0, 2.0
     )

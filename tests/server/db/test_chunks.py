@@ -31,7 +31,7 @@ def new(*texts: str) -> list[NewChunk]:
     return [NewChunk(text, Place()) for text in texts]
 
 
-async def test_a_file_and_its_change_are_written_together(stocked: StoreFixture) -> None:
+async def test_the_chunks_of_a_file_and_its_log_entry_are_written_together(stocked: StoreFixture) -> None:
     seq = await stocked.put("f1", "one", "two")
     assert await stocked.database.read(log) == [LogEntry(seq, "put", "f1", 1, 2)]
     assert await stocked.database.read(changes.last, STORE) == seq == 1
@@ -42,7 +42,7 @@ async def test_a_file_and_its_change_are_written_together(stocked: StoreFixture)
     ]
 
 
-async def test_replacing_a_file_logs_what_went_before_what_came(stocked: StoreFixture) -> None:
+async def test_replacing_a_file_logs_the_deletion_before_the_new_chunks(stocked: StoreFixture) -> None:
     await stocked.put("f1", "one", "two")
     await stocked.put("f1", "three")
     assert (await stocked.database.read(log))[1:] == [
@@ -67,7 +67,7 @@ async def test_removing_a_file_without_chunks_changes_nothing(stocked: StoreFixt
     assert await stocked.put("f1") == 0
 
 
-async def test_a_huge_file_comes_in_pieces_and_goes_at_once(stocked: StoreFixture) -> None:
+async def test_a_file_written_in_several_parts_is_removed_at_once(stocked: StoreFixture) -> None:
     await stocked.put("f1", "one", "two")
     await stocked.put("f2", "between")
     further = chunks.FileChunks("f1", new("three"), [vector("three")], first=False)
@@ -82,7 +82,7 @@ async def test_a_huge_file_comes_in_pieces_and_goes_at_once(stocked: StoreFixtur
     ]
 
 
-async def test_nothing_is_written_to_a_store_that_is_gone(stocked: StoreFixture) -> None:
+async def test_writing_chunks_to_a_deleted_store_is_refused(stocked: StoreFixture) -> None:
     with pytest.raises(NotFound):
         await stocked.database.write(chunks.put, "vs_gone", [chunks.FileChunks("f1", new("one"))])
     assert await stocked.database.read(chunks.count, "vs_gone") == 0
@@ -97,7 +97,7 @@ async def test_fewer_vectors_than_chunks_write_nothing(stocked: StoreFixture) ->
     assert await stocked.database.read(changes.last, STORE) == 0
 
 
-async def test_places_come_back_as_they_were(stocked: StoreFixture) -> None:
+async def test_chunk_places_survive_a_round_trip_through_the_database(stocked: StoreFixture) -> None:
     place = Place(page=3, line=12, heading=("Install", "安装"), row=4, start=10, end=20)
     await stocked.database.write(
         chunks.put, STORE, [chunks.FileChunks("f1", [NewChunk("one", place), NewChunk("two", Place())])]
@@ -116,7 +116,7 @@ async def test_hits_carry_the_name_and_the_attributes_of_their_file(stocked: Sto
     }
 
 
-async def test_a_store_is_emptied(stocked: StoreFixture) -> None:
+async def test_removing_a_store_deletes_its_chunks_and_vectors(stocked: StoreFixture) -> None:
     await stocked.put("f1", "one", "two")
     await stocked.database.write(chunks.remove_store, STORE)
     assert await stocked.database.read(chunks.count, STORE) == 0

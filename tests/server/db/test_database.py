@@ -24,11 +24,11 @@ from portico_server.db.row_groups import MAX_DIRECT_CHARS
 from portico_server.db.schema import HEAD, metadata
 
 
-def test_the_schema_in_code_is_the_newest_migration() -> None:
+def test_the_head_revision_in_code_is_the_newest_migration() -> None:
     assert ScriptDirectory.from_config(migrate.config()).get_current_head() == HEAD
 
 
-async def test_a_migrated_database_is_what_the_code_describes(tmp_path: Path) -> None:
+async def test_a_migrated_database_matches_the_schema_in_code(tmp_path: Path) -> None:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
 
@@ -39,7 +39,7 @@ async def test_a_migrated_database_is_what_the_code_describes(tmp_path: Path) ->
     database.close()
 
 
-async def test_what_a_write_returned_from_is_there_for_every_reader(tmp_path: Path) -> None:
+async def test_a_completed_write_is_visible_to_every_reader(tmp_path: Path) -> None:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
 
@@ -54,7 +54,7 @@ async def test_what_a_write_returned_from_is_there_for_every_reader(tmp_path: Pa
     database.close()
 
 
-async def test_what_is_written_in_the_event_loop_waits_for_nobody(tmp_path: Path) -> None:
+async def test_a_direct_write_on_the_event_loop_never_waits_for_a_lock(tmp_path: Path) -> None:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
     put = "insert into aliases values (?, 'x')"
@@ -75,7 +75,7 @@ async def test_what_is_written_in_the_event_loop_waits_for_nobody(tmp_path: Path
     database.close()
 
 
-async def test_rows_of_one_turn_are_one_transaction_and_each_has_its_own_end(tmp_path: Path) -> None:
+async def test_rows_of_one_loop_turn_share_a_transaction_with_separate_outcomes(tmp_path: Path) -> None:
     path = tmp_path / "portico.db"
     database = Database.at(path)
     database.prepare()
@@ -166,7 +166,7 @@ def _scalar(query: str, connection: Connection) -> int:
     return int(connection.execute(text(query)).scalar_one())
 
 
-async def test_the_log_does_not_keep_the_size_of_the_largest_write(
+async def test_the_write_ahead_log_shrinks_after_a_large_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kept_connections, "MAX_WAL_BYTES", 100_000)
@@ -186,7 +186,7 @@ async def test_the_log_does_not_keep_the_size_of_the_largest_write(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-async def test_what_is_read_of_the_file_does_not_count_as_memory_of_the_daemon(tmp_path: Path) -> None:
+async def test_the_database_file_is_not_memory_mapped_when_read(tmp_path: Path) -> None:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
     both = threading.Barrier(db.MAX_READERS)
@@ -229,7 +229,7 @@ async def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     database.close()
 
 
-async def test_the_writer_goes_on_after_every_kind_of_failure(tmp_path: Path) -> None:
+async def test_the_writer_continues_after_every_kind_of_failure(tmp_path: Path) -> None:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
     broken = steps.StepRow("p", 1, "code", None, 1, None, "1", None, 0.0, 0.0)  # type: ignore[arg-type]
@@ -249,7 +249,7 @@ async def test_the_writer_goes_on_after_every_kind_of_failure(tmp_path: Path) ->
     database.close()
 
 
-async def test_a_write_that_nobody_waits_for_is_whole_or_not_done(tmp_path: Path) -> None:
+async def test_a_cancelled_write_is_completed_or_not_started(tmp_path: Path) -> None:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
     begun, go_on = threading.Event(), threading.Event()
@@ -288,7 +288,7 @@ def test_an_address_that_cannot_be_used_is_refused_without_its_password(
     assert "secret" not in caught.value.message
 
 
-def test_without_the_driver_of_postgresql_the_daemon_says_how_to_get_it(
+def test_a_missing_postgresql_driver_is_refused_with_the_install_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(address, "find_spec", lambda name: None if name == "asyncpg" else name)
@@ -297,7 +297,7 @@ def test_without_the_driver_of_postgresql_the_daemon_says_how_to_get_it(
     assert (caught.value.code, caught.value.param) == ("missing_package", "database")
 
 
-def test_a_damaged_database_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_a_damaged_database_is_refused_with_advice(tmp_path: Path) -> None:
     path = tmp_path / "portico.db"
     path.write_bytes(b"this is not a database at all, whatever its name says" * 100)
     database = Database.at(path)
@@ -307,7 +307,7 @@ def test_a_damaged_database_is_refused_with_what_to_do(tmp_path: Path) -> None:
     database.close()
 
 
-def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "portico.db"
     database = Database.at(path)
     database.prepare()

@@ -62,7 +62,7 @@ async def connected(url: str, name: str) -> AsyncIterator[None]:
         ("psql", []),
     ],
 )
-async def test_the_name_of_a_connection_states_what_its_daemon_enforces(
+async def test_the_connection_name_states_the_enforcement_level_of_its_daemon(
     shared: tuple[Database, str], name: str, levels: list[int]
 ) -> None:
     database, url = shared
@@ -76,7 +76,7 @@ async def test_the_name_of_a_connection_states_what_its_daemon_enforces(
             await database.write(require_enforced, "rights")
 
 
-async def test_a_daemon_of_another_database_does_not_count(
+async def test_an_older_daemon_of_another_database_is_ignored(
     shared: tuple[Database, str], new_url: Any
 ) -> None:
     async with connected(new_url(), "portico"):
@@ -112,7 +112,7 @@ async def test_the_restrictions_in_use_are_read_from_the_rows(database: Database
     assert await database.read(restrictions_in_use) == []
 
 
-async def test_sqlite_has_no_other_daemon(tmp_path: Path) -> None:
+async def test_sqlite_reports_no_other_daemons(tmp_path: Path) -> None:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
     try:

@@ -29,7 +29,7 @@ SEARCH = EvalSearchRow("evalsearch_1", "eval_1", "key_one", "run_1", "mine", {},
         pytest.param(eval_searches.begin_search, SEARCH, [[EVAL_RUN], ITEMS], id="search"),
     ],
 )
-async def test_an_evaluation_that_was_deleted_meanwhile_begins_nothing(
+async def test_starting_a_deleted_evaluation_is_not_found_and_creates_no_run(
     database: Database, begin: Callable[..., None], row: Any, parts: Sequence[Any]
 ) -> None:
     run = NewRun("run_1", "eval", "evalrun_1", "key_one", {})

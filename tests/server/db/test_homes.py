@@ -107,7 +107,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> str:
     return chain.HEAD
 
 
-def test_there_is_a_home_of_every_version_that_could_make_one() -> None:
+def test_a_recorded_home_exists_for_every_released_schema() -> None:
     known = {script.revision for script in ScriptDirectory.from_config(migrate.config()).walk_revisions()}
     homes = {path.stem for path in HOMES}
     assert known - homes <= {HEAD}, "the newest may not have been released yet"
@@ -127,7 +127,7 @@ def test_no_row_of_an_old_home_is_lost(home: Path, tmp_path: Path) -> None:
 
 
 @every_home
-def test_no_row_is_lost_by_what_later_versions_change(home: Path, tmp_path: Path, later: str) -> None:
+def test_later_migrations_lose_no_rows_of_an_old_home(home: Path, tmp_path: Path, later: str) -> None:
     unpacked(home, tmp_path)
     path = tmp_path / "portico.db"
     before = rows(path)
@@ -144,7 +144,7 @@ def test_no_row_is_lost_by_what_later_versions_change(home: Path, tmp_path: Path
 
 
 @every_home
-def test_a_daemon_of_today_serves_what_an_old_home_holds(home: Path, tmp_path: Path) -> None:
+def test_a_current_daemon_serves_the_contents_of_an_old_home(home: Path, tmp_path: Path) -> None:
     known = unpacked(home, tmp_path / "home")
     (tmp_path / "models.yaml").write_text(MODELS)
     with (
@@ -249,7 +249,7 @@ def killed_everywhere(source: Path, place: Path) -> int:
 
 @pytest.mark.slow
 @every_home
-def test_an_upgrade_that_is_killed_anywhere_has_changed_nothing_and_is_done_by_the_next_start(
+def test_a_killed_upgrade_changes_nothing_and_is_completed_by_the_next_start(
     home: Path, tmp_path: Path, later: str
 ) -> None:
     unpacked(home, tmp_path / "home")
@@ -266,7 +266,7 @@ def test_an_upgrade_that_is_killed_anywhere_has_changed_nothing_and_is_done_by_t
 
 
 @pytest.mark.slow
-def test_a_first_start_that_is_killed_anywhere_has_made_nothing_and_is_done_by_the_next(
+def test_a_killed_first_start_creates_nothing_and_is_completed_by_the_next(
     tmp_path: Path, later: str
 ) -> None:
     source, place = tmp_path / "portico.db", tmp_path / "killed"

@@ -88,7 +88,7 @@ def response(name: str, **more: Any) -> ResponseRow:
     return replace(row, **more)
 
 
-async def test_what_is_configured_and_evaluated_counts_too(database: Database) -> None:
+async def test_stored_bytes_include_prompts_apps_evaluations_and_tuning_jobs(database: Database) -> None:
     checked: list[int] = []
 
     def recounted_specs(connection: Connection) -> int:
@@ -143,7 +143,7 @@ async def test_what_is_configured_and_evaluated_counts_too(database: Database) -
         assert 0 < await database.read(files.stored_bytes, OWNER) < checked[-1]
 
 
-async def test_the_sums_of_bytes_are_those_of_the_rows(database: Database) -> None:
+async def test_the_stored_byte_sums_equal_a_recount_of_the_rows(database: Database) -> None:
     checked = []
 
     async def check(function: Any, *given: Any, **more: Any) -> None:

@@ -92,7 +92,9 @@ async def opened_keys(database: Database) -> list[tuple[str, tuple[str, ...]]]:
 
 
 @every_landed_schema
-async def test_a_home_of_each_landed_schema_is_opened(commit: str, number: str, tmp_path: Path) -> None:
+async def test_a_sqlite_home_of_each_landed_schema_is_upgraded(
+    commit: str, number: str, tmp_path: Path
+) -> None:
     path, described = tmp_path / "portico.db", tmp_path / "described.db"
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
@@ -105,7 +107,7 @@ async def test_a_home_of_each_landed_schema_is_opened(commit: str, number: str, 
 
 
 @every_landed_schema
-async def test_a_postgresql_of_each_landed_schema_is_opened(
+async def test_a_postgresql_database_of_each_landed_schema_is_upgraded(
     commit: str, number: str, tmp_path: Path, server: postgres.Server
 ) -> None:
     url, described = server.new(), server.prepared()()

@@ -70,7 +70,7 @@ async def test_two_daemons_do_not_give_one_name_to_two_kinds(
 
 
 @pytest.mark.parametrize("make", [app, store])
-async def test_a_key_does_not_take_what_another_daemon_has_shared(
+async def test_a_key_cannot_take_a_name_shared_by_another_daemon(
     two: tuple[ApiServer, ApiServer], make: Make
 ) -> None:
     one, other = two
@@ -88,7 +88,7 @@ async def test_a_key_does_not_take_what_another_daemon_has_shared(
         assert beside.status_code < 300, "the operator may share a name that some key has"
 
 
-async def test_a_keys_store_stays_its_own_when_the_name_is_shared_too(
+async def test_the_store_of_a_key_stays_editable_after_its_name_is_shared(
     two: tuple[ApiServer, ApiServer],
 ) -> None:
     one, other = two

@@ -105,7 +105,7 @@ def test_daemons_that_open_an_empty_database_at_once_migrate_it_once(server: pos
     assert [row[0] for row in server.execute("select version_num from alembic_version", url)] == [HEAD]
 
 
-async def test_a_check_and_the_change_that_depends_on_it_are_one_across_daemons(
+async def test_a_read_and_dependent_write_are_atomic_across_daemons(
     pair: tuple[Database, Database],
 ) -> None:
     def count_up(connection: Connection) -> None:
@@ -123,7 +123,7 @@ async def test_a_check_and_the_change_that_depends_on_it_are_one_across_daemons(
     assert number == "40"
 
 
-async def test_a_clock_45_seconds_ahead_takes_no_living_run_over(
+async def test_a_daemon_with_a_clock_45_seconds_ahead_takes_over_no_live_run(
     pair: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = NewRun("run_1", "flow", "name", "owner", {})
@@ -174,7 +174,7 @@ async def test_a_connection_that_is_dropped_within_a_transaction_is_503_and_noth
     assert names == ["kept"]
 
 
-async def test_a_database_that_is_away_is_503_and_serves_again_when_it_is_back(
+async def test_an_unavailable_database_is_503_and_is_used_again_when_it_returns(
     pair: tuple[Database, Database], server: postgres.Server, url: str
 ) -> None:
     database, name = pair[0], url.rpartition("/")[2]
@@ -194,7 +194,7 @@ async def test_a_database_that_is_away_is_503_and_serves_again_when_it_is_back(
     await database.read(rows.database_time)
 
 
-async def test_another_daemon_is_told_of_a_change_and_this_one_is_not(
+async def test_a_change_notifies_other_daemons_but_not_its_own(
     pair: tuple[Database, Database],
 ) -> None:
     heard = [asyncio.Event(), asyncio.Event()]
@@ -215,7 +215,7 @@ async def test_another_daemon_is_told_of_a_change_and_this_one_is_not(
     assert not heard[0].is_set()
 
 
-async def test_a_notice_that_is_lost_costs_a_poll(
+async def test_a_lost_notification_is_made_up_for_by_polling(
     pair: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Feed, "_listener", lambda *_: None)
@@ -235,7 +235,7 @@ async def test_a_notice_that_is_lost_costs_a_poll(
                 await refreshed.wait()
 
 
-async def test_a_daemon_asks_the_others_and_hears_if_they_know_nothing_fail_end_or_are_silent(
+async def test_asking_other_daemons_reports_answers_failures_and_timeouts(
     pair: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -282,7 +282,7 @@ async def test_a_daemon_asks_the_others_and_hears_if_they_know_nothing_fail_end_
         assert await first.ask("word", "ended") is None
 
 
-async def test_a_name_is_kept_from_other_daemons_until_it_is_let_go(
+async def test_an_exclusive_name_is_locked_for_other_daemons_until_released(
     pair: tuple[Database, Database],
 ) -> None:
     order: list[str] = []
@@ -304,7 +304,7 @@ async def test_a_name_is_kept_from_other_daemons_until_it_is_let_go(
     assert order == ["first", "second"]
 
 
-async def test_a_name_that_a_caller_asked_for_and_left_is_free(pair: tuple[Database, Database]) -> None:
+async def test_a_cancelled_caller_leaves_no_exclusive_name_locked(pair: tuple[Database, Database]) -> None:
     async def use() -> None:
         async with pair[0].exclusive("session"):
             pass
@@ -319,7 +319,7 @@ async def test_a_name_that_a_caller_asked_for_and_left_is_free(pair: tuple[Datab
             assert ours
 
 
-async def test_a_table_that_cannot_be_read_again_holds_up_no_other(pair: tuple[Database, Database]) -> None:
+async def test_a_failing_refresh_of_one_table_does_not_block_others(pair: tuple[Database, Database]) -> None:
     refreshed, tries = asyncio.Event(), asyncio.Queue[int]()
 
     async def fail() -> None:
@@ -386,7 +386,7 @@ async def test_no_artifact_loses_its_bytes_while_another_daemon_deletes_the_same
         await stores[0].delete(second.id, SYSTEM)
 
 
-async def test_a_daemon_that_starts_leaves_what_is_on_its_way_to_another_one(
+async def test_a_starting_daemon_keeps_files_another_daemon_is_receiving(
     pair: tuple[Database, Database], tmp_path: Path
 ) -> None:
     stores = [files_in(database, tmp_path / "blobs") for database in pair]
@@ -402,7 +402,7 @@ async def test_a_daemon_that_starts_leaves_what_is_on_its_way_to_another_one(
         assert path.read_bytes() == b"in its place"
 
 
-async def test_bytes_that_another_daemon_has_in_a_folder_of_its_own_are_a_clear_404(
+async def test_bytes_stored_only_by_another_daemon_are_a_404_naming_the_setting(
     pair: tuple[Database, Database], tmp_path: Path
 ) -> None:
     first, second = (files_in(database, tmp_path / name) for database, name in zip(pair, "ab", strict=True))
@@ -412,7 +412,7 @@ async def test_bytes_that_another_daemon_has_in_a_folder_of_its_own_are_a_clear_
     assert caught.value.code == "file_content_missing"
 
 
-def test_a_folder_of_files_apart_needs_a_postgresql(tmp_path: Path) -> None:
+def test_a_separate_files_folder_requires_postgresql(tmp_path: Path) -> None:
     apart = {"home": str(tmp_path), "files": str(tmp_path / "files")}
     with pytest.raises(InvalidRequest, match="PostgreSQL") as caught:
         load(flags=apart, environment={})
@@ -430,7 +430,7 @@ def test_a_folder_of_files_apart_needs_a_postgresql(tmp_path: Path) -> None:
         lambda c: c.execute(text("insert into aliases values ('n', null)")),
     ],
 )
-async def test_what_goes_wrong_in_the_database_names_no_values(
+async def test_database_errors_reveal_no_table_names_or_values(
     pair: tuple[Database, Database], work: Callable[[Connection], Any]
 ) -> None:
     from portico_server.core.errors import PorticoError
@@ -443,7 +443,7 @@ async def test_what_goes_wrong_in_the_database_names_no_values(
     await pair[0].write(alias, "after")
 
 
-async def test_a_text_that_postgresql_cannot_hold_is_the_clients_error(
+async def test_a_text_with_a_nul_character_is_refused_as_invalid_request(
     pair: tuple[Database, Database],
 ) -> None:
     for work in (partial(responses.get, row_id="a\0b"), partial(alias, name="a\0b")):

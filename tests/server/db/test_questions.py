@@ -23,7 +23,7 @@ from portico_server.db.runs import NewRun
         pytest.param(runs.finish, "failed", id="failed"),
     ],
 )
-async def test_a_run_that_another_daemon_has_ended_asks_nothing(
+async def test_a_run_ended_by_another_daemon_cannot_ask_a_question(
     database: Database, end: Callable[..., Any], how: Any
 ) -> None:
     await database.write(runs.begin, NewRun("run_1", "flow", "mine", "key_one", {}), "first", 30.0)

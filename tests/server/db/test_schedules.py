@@ -63,7 +63,7 @@ async def times(database: Database, row: ScheduleRow) -> list[rows.ScheduleTime]
     return await database.read(rows.times, row.id, 100)
 
 
-async def test_a_time_is_one_daemons_and_its_run_is_written_with_it(database: Database) -> None:
+async def test_only_one_daemon_takes_a_due_time_and_writes_its_run_atomically(database: Database) -> None:
     row = await scheduled(database)
     assert [found.id for found in await database.read(rows.due)] == [row.id]
     assert await database.read(rows.seconds_to_next) == 0
@@ -90,7 +90,7 @@ async def test_a_time_is_one_daemons_and_its_run_is_written_with_it(database: Da
     assert await database.write(take_due, stands) == 1, "nor is the time lost"
 
 
-async def test_what_was_changed_meanwhile_is_not_begun_as_it_was(database: Database) -> None:
+async def test_a_changed_or_paused_schedule_is_not_started_from_its_old_row(database: Database) -> None:
     row = await scheduled(database)
     await database.write(rows.change, row, {"target": "c"})
     assert await database.write(take_due, row) == 0
@@ -100,7 +100,7 @@ async def test_what_was_changed_meanwhile_is_not_begun_as_it_was(database: Datab
     assert await database.read(rows.due) == []
 
 
-async def test_a_run_that_is_under_way_holds_back_the_next_one_by_rule(
+async def test_a_running_schedule_skips_queues_or_overlaps_by_its_overlap_rule(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = await scheduled(database)
@@ -126,7 +126,7 @@ async def test_a_run_that_is_under_way_holds_back_the_next_one_by_rule(
     assert names == {("queue", 1), ("allow", 2)}, "runs of one name are done one after another"
 
 
-async def test_the_journal_has_an_end_but_for_runs_under_way(
+async def test_the_journal_is_trimmed_except_for_running_runs(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "MAX_KEPT_TIMES", 3)
@@ -140,7 +140,7 @@ async def test_the_journal_has_an_end_but_for_runs_under_way(
     assert await times(database, row) == []
 
 
-async def test_failures_in_a_row_pause_and_webhooks_hear_of_it(database: Database) -> None:
+async def test_repeated_failures_pause_a_schedule_and_notify_webhooks(database: Database) -> None:
     hook = WebhookRow(
         "wh_a", "key_one", "a", "https://example.com", ["schedule.paused"], "whsec_QQ==", 1.0, 1.0
     )
@@ -167,7 +167,7 @@ async def test_failures_in_a_row_pause_and_webhooks_hear_of_it(database: Databas
     assert (sent.event_type, '"sched_a"' in sent.payload) == ("schedule.paused", True)
 
 
-async def test_a_name_is_its_owners_and_no_key_takes_a_shared_one(database: Database) -> None:
+async def test_schedule_names_are_unique_per_owner_and_shared_names_are_refused(database: Database) -> None:
     await scheduled(database, "mine")
     await scheduled(database, "theirs", name="mine", owner="key_two", key="key_two")
     await scheduled(database, "shared", name="house", owner=None, key="system")

@@ -80,7 +80,7 @@ def described(tmp_path: Path) -> dict[str, Any]:
     return of_file(tmp_path / "described.db")
 
 
-def test_migrations_from_nothing_come_to_the_schema_in_code(
+def test_migrations_of_an_empty_database_yield_the_schema_in_code(
     tmp_path: Path, described: dict[str, Any]
 ) -> None:
     upgraded(tmp_path / "portico.db")
@@ -89,7 +89,7 @@ def test_migrations_from_nothing_come_to_the_schema_in_code(
 
 
 @every_home
-def test_an_old_home_comes_to_the_schema_in_code(
+def test_migrating_an_old_home_yields_the_schema_in_code(
     home: Path, tmp_path: Path, described: dict[str, Any]
 ) -> None:
     unpacked(home, tmp_path)
@@ -97,7 +97,7 @@ def test_an_old_home_comes_to_the_schema_in_code(
     assert of_file(tmp_path / "portico.db") == described
 
 
-async def test_on_postgresql_migrations_come_to_the_schema_in_code(server: str) -> None:
+async def test_migrations_on_postgresql_yield_the_schema_in_code(server: str) -> None:
     migrated = await _on_postgresql(server, "migrated", _sql_of_migrations())
     described = await _on_postgresql(server, "described", _sql_of_tables())
     assert len({row[0] for row in described[0]}) == len(metadata.tables)
@@ -141,7 +141,7 @@ def _sql_of_tables() -> str:
     return ";\n".join(statements)
 
 
-def test_a_migration_only_adds_so_that_the_previous_version_can_go_on(tmp_path: Path) -> None:
+def test_migrations_keep_existing_columns_and_add_only_optional_ones(tmp_path: Path) -> None:
     """Each table and column stays as it is; a new column of an existing table has a default, or may be empty."""
     settings = migrate.config()
     revisions = [script.revision for script in ScriptDirectory.from_config(settings).walk_revisions()]

@@ -23,7 +23,7 @@ def empty(connection: Connection) -> None:
     connection.execute(text("delete from aliases"))
 
 
-async def test_a_new_database_gives_room_back_in_small_steps_between_which_others_write(
+async def test_a_new_database_is_vacuumed_in_small_steps_between_other_writes(
     tmp_path: Path,
 ) -> None:
     database = Database.at(tmp_path / "portico.db")
@@ -51,7 +51,7 @@ async def test_a_new_database_gives_room_back_in_small_steps_between_which_other
     database.close()
 
 
-async def test_an_old_database_is_written_anew_once_when_that_is_asked_for(tmp_path: Path) -> None:
+async def test_an_old_database_is_converted_once_and_only_on_request(tmp_path: Path) -> None:
     path = tmp_path / "portico.db"
     with sqlite3.connect(path) as old:
         old.execute("pragma journal_mode=wal")  # as older databases were created
@@ -70,7 +70,7 @@ async def test_an_old_database_is_written_anew_once_when_that_is_asked_for(tmp_p
     database.close()
 
 
-async def test_a_copy_is_of_one_moment_whatever_is_written_meanwhile(tmp_path: Path) -> None:
+async def test_a_copy_is_consistent_despite_concurrent_writes(tmp_path: Path) -> None:
     path, copied = tmp_path / "portico.db", tmp_path / "copy.db"
     database = Database.at(path)
     database.prepare()
@@ -101,6 +101,6 @@ async def test_a_copy_is_of_one_moment_whatever_is_written_meanwhile(tmp_path: P
     database.close()
 
 
-def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported_as_a_problem(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"nothing of the kind" * 300)
     assert snapshot.problems(tmp_path / "x.db")

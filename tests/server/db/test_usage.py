@@ -95,7 +95,7 @@ async def told(
     }
 
 
-async def test_totals_are_those_of_the_calls_since_any_moment(database: Database) -> None:
+async def test_usage_totals_match_the_calls_since_any_moment(database: Database) -> None:
     database.prepare()
     for first in range(0, len(CALLS), 70):  # several times into the same days
         await database.write(usage.append, CALLS[first : first + 70])
@@ -104,7 +104,7 @@ async def test_totals_are_those_of_the_calls_since_any_moment(database: Database
             assert await told(database, since, key) == expected(CALLS, since, key), since
 
 
-async def test_sums_are_forgotten_with_their_calls(database: Database) -> None:
+async def test_usage_sums_are_deleted_with_their_calls(database: Database) -> None:
     database.prepare()
     await database.write(usage.append, CALLS)
     before = NOON + DAY_S / 2
@@ -115,7 +115,7 @@ async def test_sums_are_forgotten_with_their_calls(database: Database) -> None:
 
 
 @pytest.mark.parametrize("step", ["hour", "day"])
-async def test_the_course_is_the_calls_of_each_hour_or_day(
+async def test_the_usage_series_sums_the_calls_of_each_hour_or_day(
     database: Database, step: Literal["hour", "day"]
 ) -> None:
     database.prepare()
@@ -136,7 +136,7 @@ async def test_the_course_is_the_calls_of_each_hour_or_day(
             assert told == pytest.approx(wanted[row["at"], row["series"]])
 
 
-async def test_of_many_names_those_with_few_calls_are_one_series(database: Database) -> None:
+async def test_names_with_few_calls_are_merged_into_one_series(database: Database) -> None:
     database.prepare()
     many = [CALLS[0]._replace(name=f"name-{n}") for n in range(20) for _ in range(n + 1)]
     await database.write(usage.append, many)

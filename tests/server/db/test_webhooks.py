@@ -48,7 +48,7 @@ async def states(database: Database, name: str) -> list[str]:
     return [row.state for row in page.data]
 
 
-async def test_an_event_is_one_daemons_until_its_lease_has_run_out(database: Database) -> None:
+async def test_an_event_is_leased_to_one_daemon_until_its_lease_expires(database: Database) -> None:
     await added(database, hook("a"))
     await announced(database, "run_1")
     [event] = await claimed(database, "first")
@@ -66,7 +66,7 @@ async def test_an_event_is_one_daemons_until_its_lease_has_run_out(database: Dat
     assert (row.attempts, row.last_status) == (2, 200)
 
 
-async def test_an_event_that_waits_is_due_at_its_time(database: Database) -> None:
+async def test_a_retried_event_is_due_only_after_its_delay(database: Database) -> None:
     await added(database, hook("a"))
     await announced(database, "run_1")
     [event] = await claimed(database, "first")
@@ -81,7 +81,9 @@ async def test_an_event_that_waits_is_due_at_its_time(database: Database) -> Non
     assert await claimed(database, "first") == [event]
 
 
-async def test_one_webhook_and_one_owner_have_so_many_under_way_over_all_daemons(database: Database) -> None:
+async def test_concurrent_deliveries_per_webhook_and_owner_are_limited_across_daemons(
+    database: Database,
+) -> None:
     await added(database, hook("a"), hook("b"), hook("c", "key_two"))
     await announced(database, *(f"run_{number}" for number in range(3)))
     await announced(database, *(f"run_{number}" for number in range(3)), owner="key_two")
@@ -101,7 +103,7 @@ async def test_one_webhook_and_one_owner_have_so_many_under_way_over_all_daemons
     assert len(await claimed(database, "third")) == 4
 
 
-async def test_nothing_is_written_that_nobody_wants_and_a_rollback_takes_the_event_back(
+async def test_unwanted_or_rolled_back_events_are_not_stored(
     database: Database,
 ) -> None:
     await announced(database, "run_0")
@@ -133,7 +135,7 @@ async def test_a_disabled_webhook_is_sent_nothing_and_its_events_have_failed(dat
     assert await states(database, "a") == []
 
 
-async def test_a_webhook_is_disabled_for_the_address_that_it_still_has(database: Database) -> None:
+async def test_a_webhook_is_disabled_only_if_its_address_is_unchanged(database: Database) -> None:
     row = hook("a")
     await added(database, row)
     await announced(database, "run_1")
@@ -144,7 +146,7 @@ async def test_a_webhook_is_disabled_for_the_address_that_it_still_has(database:
     assert await states(database, "a") == ["failed"]
 
 
-async def test_old_deliveries_are_forgotten_and_those_that_wait_stay(database: Database) -> None:
+async def test_old_deliveries_are_deleted_and_pending_ones_stay(database: Database) -> None:
     await added(database, hook("a"))
     await announced(database, "run_1", "run_2")
     first, _second = await claimed(database, "first")
@@ -155,7 +157,7 @@ async def test_old_deliveries_are_forgotten_and_those_that_wait_stay(database: D
     assert await states(database, "a") == ["pending"]
 
 
-async def test_a_rotation_keeps_the_secret_before_for_its_time_alone(database: Database) -> None:
+async def test_a_rotation_keeps_the_previous_secret_only_until_it_expires(database: Database) -> None:
     row = hook("a")
     await added(database, row)
     await announced(database, "run_1", "run_2")

@@ -148,7 +148,7 @@ def test_a_distillation_goes_on_after_kills_is_promoted_and_rolled_back_on_drift
 
 
 @pytest.mark.process
-def test_what_cannot_be_distilled_is_refused_with_the_reason(home: Path) -> None:
+def test_an_impossible_distillation_is_refused_with_the_reason(home: Path) -> None:
     with started(home, "refused") as daemon:
         error = api(daemon, "POST", "/api/distillations/desk", {"onto": "small"}, 404)["error"]
         assert error["code"] == "alias_not_found"

@@ -45,7 +45,7 @@ async def signed(_draft: Path) -> Mapping[str, Any]:
     return {"by": "us"}
 
 
-async def test_it_is_signed_and_moved_to_its_place_whole(tmp_path: Path) -> None:
+async def test_an_environment_is_built_completely_and_moved_with_its_receipt(tmp_path: Path) -> None:
     told: list[tuple[str, str]] = []
 
     async def report(stage: str, words: str) -> None:
@@ -64,14 +64,16 @@ async def test_it_is_signed_and_moved_to_its_place_whole(tmp_path: Path) -> None
     assert not [words for _stage, words in told if words.startswith("+ ")]
 
 
-async def test_a_relative_place_is_where_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_relative_path_is_resolved_against_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     await build(packages(str(wheel(tmp_path))), Path("here/tiny"), silent, furnish=signed)
     assert is_whole(tmp_path / "here" / "tiny")
 
 
 @pytest.mark.parametrize("replace", [True, False])
-async def test_what_is_there_is_exchanged_or_kept(tmp_path: Path, replace: bool) -> None:
+async def test_an_existing_environment_is_replaced_only_when_requested(tmp_path: Path, replace: bool) -> None:
     place = tmp_path / "tiny"
     await build(packages(str(wheel(tmp_path))), place, silent, furnish=signed)
 
@@ -84,7 +86,7 @@ async def test_what_is_there_is_exchanged_or_kept(tmp_path: Path, replace: bool)
 
 
 @pytest.mark.parametrize("replace", [True, False])
-async def test_what_is_broken_is_never_kept(tmp_path: Path, replace: bool) -> None:
+async def test_a_broken_environment_is_always_replaced(tmp_path: Path, replace: bool) -> None:
     place = tmp_path / "tiny"
     place.mkdir()
     (place / "half").write_text("a")
@@ -108,7 +110,7 @@ async def test_packages_that_do_not_fit_each_other_are_refused(tmp_path: Path) -
     assert list(place.parent.iterdir()) == []
 
 
-async def test_a_last_step_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+async def test_a_failing_last_step_keeps_the_previous_environment(tmp_path: Path) -> None:
     place = tmp_path / "tiny"
     await build(packages(str(wheel(tmp_path))), place, silent, furnish=signed)
 
@@ -230,11 +232,13 @@ async def test_what_fails_is_tried_in_other_ways_and_all_reasons_are_told(tmp_pa
         (["global.index-url=damaged"], ()),
     ],
 )
-def test_what_pip_is_told_is_told_to_uv(lines: list[str], arguments: tuple[str, ...]) -> None:
+def test_pip_settings_are_translated_to_uv_arguments(lines: list[str], arguments: tuple[str, ...]) -> None:
     assert uv_arguments(lines) == arguments
 
 
-async def test_where_uv_is_set_up_it_is_left_to_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_existing_uv_configuration_overrides_pip_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     without_sources(monkeypatch, tmp_path)
     assert await own_sources(tmp_path) is None
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror/simple")
@@ -260,7 +264,7 @@ async def test_a_step_ends_with_a_daemon_that_is_killed() -> None:
     assert left == [] or command.status() == psutil.STATUS_ZOMBIE
 
 
-async def test_drafts_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_path: Path) -> None:
+async def test_drafts_of_ended_processes_are_deleted_and_others_are_kept(tmp_path: Path) -> None:
     dead, older, living, another = (
         tmp_path / f"{DRAFT_PREFIX}{rest}"
         for rest in (f"tiny-{2**22 + 1}-a", f"tiny-{os.getpid()}-a", "tiny-1-a", f"tiny-er-{2**22 + 1}-a")
@@ -272,13 +276,13 @@ async def test_drafts_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_
     assert living.exists() and another.exists()
 
 
-async def test_a_place_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(Unavailable, match="cannot be created in"):
         await build(packages(), tmp_path / "file" / "tiny", silent, furnish=signed)
 
 
-def test_what_is_discarded_is_gone_and_twice_is_fine(tmp_path: Path) -> None:
+def test_an_environment_is_removed_and_removing_it_again_succeeds(tmp_path: Path) -> None:
     place = tmp_path / "tiny"
     (place / "bin").mkdir(parents=True)
     remove_environment(place, "tiny")
@@ -286,7 +290,7 @@ def test_what_is_discarded_is_gone_and_twice_is_fine(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_fetched_is_counted_by_the_words_of_uv() -> None:
+def test_download_progress_is_read_from_uvs_output() -> None:
     """Fetched packages are counted from uv's output, as uv 0.13 writes it without a terminal."""
     fetched = DownloadProgress()
     assert fetched.hear("Resolved 4 packages in 488ms") is None
@@ -296,6 +300,6 @@ def test_what_is_fetched_is_counted_by_the_words_of_uv() -> None:
     assert fetched.hear("Downloaded six") is None
 
 
-async def test_a_step_without_words_says_how_it_ended(tmp_path: Path) -> None:
+async def test_a_failed_step_without_output_reports_its_exit_status(tmp_path: Path) -> None:
     with pytest.raises(StepFailedError, match="exit status 3"):
         await run_step([sys.executable, "-c", "raise SystemExit(3)"], "x", silent, folder=tmp_path)

@@ -123,7 +123,9 @@ def test_a_model_is_asked_for_each_item_and_judged(daemon: Daemon, client: opena
         client.evals.runs.retrieve(found.id, eval_id=eval_id)
 
 
-def test_effects_for_two_items_have_two_keys(daemon: Daemon, client: openai.OpenAI) -> None:
+def test_tool_calls_for_different_items_have_different_idempotency_keys(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
     with Client(daemon.url, key="pk-admin-0123456789abcdef") as admin:
         admin.tools.add("say-key", command=["printenv", "PORTICO_IDEMPOTENCY_KEY"])
         for name, step in (
@@ -156,7 +158,7 @@ def test_an_app_is_evaluated_as_a_model_is_and_files_give_items(
     assert found.data_source.source.id == file.id
 
 
-def test_answers_that_are_there_are_judged_without_a_call(daemon: Daemon, client: openai.OpenAI) -> None:
+def test_given_answers_are_graded_without_calling_a_model(daemon: Daemon, client: openai.OpenAI) -> None:
     source = {
         "type": "python",
         "name": "length",
@@ -214,7 +216,9 @@ def test_models_judge_by_labels_and_scores(daemon: Daemon, client: openai.OpenAI
     assert mean["good"] == pytest.approx(11 / 3)
 
 
-def test_the_items_of_an_earlier_run_are_asked_again(daemon: Daemon, client: openai.OpenAI) -> None:
+def test_the_items_of_an_earlier_run_can_be_reused_in_a_new_run(
+    daemon: Daemon, client: openai.OpenAI
+) -> None:
     eval_id = make(client)
     before = run(daemon, client, eval_id, asking())
     with Client(daemon.url, "pk-admin-0123456789abcdef") as portico:
@@ -257,7 +261,7 @@ def test_the_items_of_an_earlier_run_are_asked_again(daemon: Daemon, client: ope
         (asking(type="completion"), "invalid_value", "data_source.type", "completions"),
     ],
 )
-def test_what_is_wrong_with_a_run_is_told_before_anything_is_asked(
+def test_an_invalid_run_is_refused_before_any_model_call(
     client: openai.OpenAI, source: dict[str, Any], code: str, param: str | None, words: str
 ) -> None:
     eval_id = make(client)
@@ -288,7 +292,7 @@ def test_what_is_wrong_with_a_run_is_told_before_anything_is_asked(
         ),
     ],
 )
-def test_what_is_wrong_with_an_evaluation_is_told(
+def test_an_invalid_evaluation_is_refused_with_the_reason(
     client: openai.OpenAI, given: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(openai.APIStatusError) as caught:

@@ -222,7 +222,7 @@ UNMEASURED = {"document": "Add a document that answers"}
 
 
 @pytest.mark.parametrize("part", BROKEN)
-def test_the_broken_part_is_named_and_its_change_lifts_the_held_back_half(
+def test_an_improvement_names_the_broken_part_and_raises_the_held_out_score(
     daemon: Daemon, client: httpx.Client, part: str
 ) -> None:
     app = BROKEN[part]["name"]
@@ -245,7 +245,7 @@ def test_the_broken_part_is_named_and_its_change_lifts_the_held_back_half(
         assert proposal["figures"]["tokens"] > 0
 
 
-def test_a_proposal_becomes_a_canary_and_other_callers_keep_their_version(
+def test_an_applied_proposal_becomes_a_canary_without_changing_the_app_version(
     daemon: Daemon, client: httpx.Client
 ) -> None:
     deploy(client, flow("counter", store="whole", model="tiny"))
@@ -312,7 +312,7 @@ def test_cases_that_cannot_show_an_improvement_are_refused(client: httpx.Client,
 @pytest.mark.parametrize(
     ("store", "cases", "code"), [("whole", CASES, "too_few_cases"), ("poor", CASES[2:], "one_sided")]
 )
-def test_cases_that_are_nearly_all_good_or_all_bad_end_the_improvement_with_the_reason(
+def test_an_improvement_fails_with_the_reason_if_nearly_all_cases_pass_or_fail(
     daemon: Daemon, client: httpx.Client, store: str, cases: list[dict[str, Any]], code: str
 ) -> None:
     deploy(client, flow("sided", store=store))
@@ -350,7 +350,9 @@ def test_ratings_and_failed_runs_are_cases_that_the_criteria_can_grade(
     assert begun["cases"] == 10
 
 
-def test_improvements_are_no_searches_and_belong_to_their_key(daemon: Daemon, client: httpx.Client) -> None:
+def test_improvements_are_not_listed_as_searches_or_visible_to_other_keys(
+    daemon: Daemon, client: httpx.Client
+) -> None:
     deploy(client, flow("own", store="whole"))
     improvement = improved(daemon, client, "own")
     listed = done(client.get("/api/improvements", params={"app": "own"}))["data"]

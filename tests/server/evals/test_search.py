@@ -113,7 +113,7 @@ def test_an_app_is_tried_with_other_steps_and_the_best_is_deployed(
     assert said.json()["choices"][0]["message"]["content"] == "Paris"
 
 
-def test_an_app_within_an_app_is_tried_and_a_durable_one_leaves_no_run_behind(
+def test_a_search_varies_nested_apps_and_durable_apps_leave_no_runs(
     daemon: Daemon, client: httpx.Client
 ) -> None:
     eval_id = make(client)
@@ -130,7 +130,7 @@ def test_an_app_within_an_app_is_tried_and_a_durable_one_leaves_no_run_behind(
     assert "flow" not in {run["kind"] for run in client.get("/api/runs").json()["data"]}
 
 
-def test_what_belongs_to_no_app_is_not_deployed(daemon: Daemon, client: httpx.Client) -> None:
+def test_settings_that_belong_to_no_app_cannot_be_deployed(daemon: Daemon, client: httpx.Client) -> None:
     eval_id = make(client)
     search = found(daemon, client, eval_id, parameters={"model": ["clerk", "judge"]})
     assert search["trials"][0]["settings"] == {"model": "clerk"}
@@ -197,7 +197,7 @@ def test_a_search_that_is_cancelled_ends_its_training(daemon: Daemon, client: ht
     assert [job["status"] for job in jobs] == ["cancelled"]
 
 
-def test_chance_tries_as_many_as_asked_and_the_same_again_with_the_same_seed(client: httpx.Client) -> None:
+def test_a_random_search_runs_the_given_number_of_trials_reproducibly_by_seed(client: httpx.Client) -> None:
     eval_id = make(client)
     wish = {
         "data_source": asking(),
@@ -216,7 +216,7 @@ def test_chance_tries_as_many_as_asked_and_the_same_again_with_the_same_seed(cli
     assert all(0 <= one <= 2 for one in temperatures)
 
 
-def test_hopeless_trials_are_given_up(daemon: Daemon, client: httpx.Client) -> None:
+def test_trials_that_cannot_win_are_stopped_early(daemon: Daemon, client: httpx.Client) -> None:
     eval_id = make(client)
     items = [{"item": {"country": "France", "capital": "Paris"}} for _ in range(12)]
     search = found(
@@ -258,7 +258,7 @@ def test_hopeless_trials_are_given_up(daemon: Daemon, client: httpx.Client) -> N
         ({}, "missing_required_parameter", "parameters"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_search_is_told_before_anything_is_asked(
+def test_an_invalid_search_is_refused_before_any_model_call(
     client: httpx.Client, wish: dict[str, Any], code: str, words: str
 ) -> None:
     eval_id = make(client)
@@ -316,7 +316,7 @@ def test_a_store_is_evaluated_by_the_files_that_it_finds(daemon: Daemon, client:
     assert "no relevant files" in outputs[3]["results"][0]["error"]["message"]
 
 
-def test_what_a_store_is_asked_can_be_searched_for(daemon: Daemon, client: httpx.Client) -> None:
+def test_a_search_can_vary_the_search_parameters_of_a_store(daemon: Daemon, client: httpx.Client) -> None:
     eval_id = make(client, measure("recall"))
     source = {**FINDING, "source": {"type": "file_content", "content": [
         {"item": {"question": "bread ovens and ports", "files": ["bread.txt", "port.md"]}}

@@ -33,7 +33,7 @@ def lose(daemon: ApiServer) -> None:
         path.unlink()
 
 
-async def test_its_content_is_a_clear_error_and_the_list_still_has_it(daemon: ApiServer) -> None:
+async def test_a_file_with_lost_content_gives_a_clear_404_and_stays_listed(daemon: ApiServer) -> None:
     file = await upload(daemon)
     lose(daemon)
     lost = await daemon.client.get(f"/v1/files/{file['id']}/content")
@@ -44,7 +44,7 @@ async def test_its_content_is_a_clear_error_and_the_list_still_has_it(daemon: Ap
     assert [each["id"] for each in listed] == [file["id"]]
 
 
-async def test_the_same_bytes_given_again_are_the_content_of_both(daemon: ApiServer) -> None:
+async def test_uploading_the_same_bytes_restores_a_file_with_lost_content(daemon: ApiServer) -> None:
     file = await upload(daemon)
     lose(daemon)
     again = await upload(daemon)
@@ -53,7 +53,7 @@ async def test_the_same_bytes_given_again_are_the_content_of_both(daemon: ApiSer
         assert found.status_code == 200 and found.content == DOCUMENT
 
 
-async def test_it_can_be_deleted(daemon: ApiServer) -> None:
+async def test_a_file_with_lost_content_can_be_deleted(daemon: ApiServer) -> None:
     file = await upload(daemon)
     lose(daemon)
     assert (await daemon.client.delete(f"/v1/files/{file['id']}")).status_code == 200

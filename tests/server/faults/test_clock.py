@@ -52,7 +52,7 @@ async def call(daemon: ApiServer, secret: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("step", [DAY, 400 * DAY, -DAY])
-async def test_a_day_s_tokens_are_not_given_again_when_the_clock_comes_back(
+async def test_the_daily_token_quota_is_not_reset_when_the_clock_returns(
     daemon: ApiServer, set_clock: Clock, step: float
 ) -> None:
     _row, secret = await daemon.auth.create("phone", ["chat"], UsageLimits(tokens_per_day=5))
@@ -67,7 +67,7 @@ async def test_a_day_s_tokens_are_not_given_again_when_the_clock_comes_back(
     assert refused.json()["error"]["code"] == "rate_limit_exceeded"
 
 
-async def test_the_calls_of_a_minute_pass_by_time_and_not_by_the_clock(
+async def test_the_per_minute_quota_ignores_changes_of_the_system_clock(
     daemon: ApiServer, set_clock: Clock
 ) -> None:
     _row, secret = await daemon.auth.create("phone", ["chat"], UsageLimits(requests_per_minute=1))
@@ -78,7 +78,9 @@ async def test_the_calls_of_a_minute_pass_by_time_and_not_by_the_clock(
 
 
 @pytest.mark.parametrize("step", [HOUR, 365 * DAY, -HOUR])
-async def test_what_runs_is_not_begun_again(daemon: ApiServer, set_clock: Clock, step: float) -> None:
+async def test_a_running_job_is_not_restarted_when_the_clock_changes(
+    daemon: ApiServer, set_clock: Clock, step: float
+) -> None:
     scheduler = daemon.services.scheduler
     begun: list[str] = []
     running, may = asyncio.Event(), asyncio.Event()

@@ -67,7 +67,7 @@ async def test_on_a_full_disk_writes_are_refused_and_everything_else_goes_on(
         await works(client)
 
 
-async def test_what_comes_into_a_store_while_the_disk_is_full_is_indexed_when_there_is_room(
+async def test_a_file_uploaded_before_the_disk_was_full_is_indexed_after_recovery(
     disk: Disk,
 ) -> None:
     async with AsyncClient(disk.daemon.url) as client:
@@ -89,7 +89,7 @@ async def settled(client: AsyncClient, store: str = "book") -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_a_disk_that_stands_still_holds_up_nothing_but_what_waits_for_it(disk: Disk) -> None:
+async def test_a_hanging_disk_delays_only_writes(disk: Disk) -> None:
     async with AsyncClient(disk.daemon.url) as client:
         await works(client)  # what it needs has started: a model may not start without writing
         with closing(sqlite3.connect(disk.daemon.home / "portico.db")) as database, database:
@@ -110,9 +110,7 @@ async def test_a_disk_that_stands_still_holds_up_nothing_but_what_waits_for_it(d
 
 
 @pytest.mark.parametrize("part", ["/indexes/", "/portico.db-wal"])
-async def test_a_slow_disk_makes_what_waits_for_it_slow_and_nothing_else_stand_still(
-    disk: Disk, part: str
-) -> None:
+async def test_a_slow_disk_slows_writes_without_blocking_searches(disk: Disk, part: str) -> None:
     async with AsyncClient(disk.daemon.url) as client:
         await client.stores.add("book")
         disk.become("slow", part)
@@ -142,7 +140,7 @@ async def appears(client: AsyncClient, text: str, query: str) -> None:
             await client.health()
 
 
-async def test_an_index_that_finds_no_room_is_behind_and_grows_by_itself_when_there_is_room(
+async def test_an_index_without_disk_space_refuses_searches_and_catches_up_later(
     disk: Disk,
 ) -> None:
     async with AsyncClient(disk.daemon.url) as client:

@@ -58,7 +58,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
         yield served
 
 
-async def test_a_remote_model_says_so_and_answers_once_names_are_resolved(
+async def test_a_remote_model_reports_a_dns_failure_and_answers_after_recovery(
     daemon: ApiServer, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = Names(monkeypatch)
@@ -79,7 +79,7 @@ async def test_a_remote_model_says_so_and_answers_once_names_are_resolved(
     assert answer.json()["choices"][0]["message"]["content"] == "Hello"
 
 
-async def test_a_model_that_is_to_be_fetched_fails_in_words(
+async def test_downloading_a_model_without_dns_fails_with_a_clear_error(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Names(monkeypatch)
@@ -98,7 +98,7 @@ async def test_a_model_that_is_to_be_fetched_fails_in_words(
     assert "internal_error" not in text
 
 
-async def test_dead_names_of_one_key_hold_nobody_else_up(
+async def test_hanging_name_lookups_of_one_key_do_not_delay_other_keys(
     tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names, hold, held = Names(monkeypatch), threading.Event(), asyncio.Event()

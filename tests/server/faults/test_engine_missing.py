@@ -28,7 +28,9 @@ async def call(daemon: ApiServer, name: str) -> httpx.Response:
     return await daemon.client.post("/v1/chat/completions", json=ask(name), timeout=60)
 
 
-async def test_a_model_waits_for_the_program_that_it_needs(daemon: ApiServer, tmp_path: Path) -> None:
+async def test_a_model_with_a_missing_engine_program_answers_once_it_is_installed(
+    daemon: ApiServer, tmp_path: Path
+) -> None:
     python = str(interpreter(tmp_path))
     body = {
         "name": "guest",

@@ -33,7 +33,7 @@ def held(home: Path) -> Iterator[None]:
         other.close()
 
 
-async def test_what_is_written_meanwhile_waits_and_is_there_afterwards(tmp_path: Path) -> None:
+async def test_a_write_waits_for_a_locked_database_and_is_stored_afterwards(tmp_path: Path) -> None:
     async with api_server(tmp_path) as daemon:
         with held(tmp_path):
             writing = asyncio.create_task(daemon.client.post("/api/keys", json=KEY))
@@ -47,7 +47,7 @@ async def test_what_is_written_meanwhile_waits_and_is_there_afterwards(tmp_path:
         assert [key["id"] for key in listed] == [made.json()["id"]]
 
 
-async def test_what_waits_too_long_is_refused_in_words_and_works_again_by_itself(
+async def test_a_write_to_a_long_locked_database_is_refused_with_503_until_unlocked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def impatient(url: URL, begin: str, **options: Any) -> Any:

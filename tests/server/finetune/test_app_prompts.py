@@ -90,7 +90,7 @@ def test_a_model_is_trained_on_the_prompts_that_the_app_writes_when_it_serves(
     assert (found.model, found.uses_result) == ("openai-base", False)
 
 
-def test_a_check_names_what_changed_and_whether_the_result_is_called(
+def test_a_check_reports_app_changes_and_whether_the_trained_model_is_used(
     daemon: Daemon, client: openai.OpenAI, provider: Provider
 ) -> None:
     job = begin(client, "openai-base", {"input": "When?", "answer": "At noon."}, extra_body={"app": "clerk"})

@@ -138,7 +138,7 @@ STALLS = {
 
 @pytest.mark.process
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_sent_begun_or_deployed_twice_by_a_daemon_that_is_killed_between_the_steps(
+def test_a_daemon_killed_between_steps_repeats_no_upload_job_or_deployment(
     name: str, tmp_path: Path, file: Path, there: dict[str, Provider]
 ) -> None:
     provider = there[name]
@@ -164,7 +164,7 @@ def test_nothing_is_sent_begun_or_deployed_twice_by_a_daemon_that_is_killed_betw
 
 
 @pytest.mark.process
-def test_what_is_mirrored_stays_once_after_the_daemon_was_killed_in_mid_job(
+def test_mirrored_events_are_not_duplicated_after_a_kill_in_mid_job(
     tmp_path: Path, file: Path, there: dict[str, Provider]
 ) -> None:
     there["openai"].held = True
@@ -211,7 +211,7 @@ def test_a_job_is_converted_mirrored_and_priced_and_its_result_is_a_model(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_job_is_cancelled_at_both_ends(
+def test_cancelling_a_job_cancels_it_at_the_provider_too(
     name: str, daemon: Daemon, client: openai.OpenAI, there: dict[str, Provider]
 ) -> None:
     there[name].held = True
@@ -245,7 +245,7 @@ def test_a_job_that_is_cancelled_at_the_provider_is_cancelled_here(
     assert end_of(daemon, job)["status"] == "cancelled"
 
 
-def test_a_server_that_speaks_openai_s_form_is_one_too_and_validation_goes_along(
+def test_an_openai_compatible_server_can_train_and_receives_the_validation_file(
     daemon: Daemon, client: openai.OpenAI, there: dict[str, Provider]
 ) -> None:
     job = begin(
@@ -264,7 +264,7 @@ def test_a_server_that_speaks_openai_s_form_is_one_too_and_validation_goes_along
     assert asked["metadata"] == {"portico_job": job}
 
 
-def test_busy_and_broken_answers_are_asked_again_and_begin_nothing_twice(
+def test_provider_errors_are_retried_without_duplicate_jobs_or_files(
     daemon: Daemon, client: openai.OpenAI, there: dict[str, Provider]
 ) -> None:
     there["dashscope"].statuses = [429, 503, 200, 500, 502]
@@ -288,7 +288,7 @@ def test_preference_pairs_are_converted(
     assert lines == [wanted or {"messages": CHAT["messages"][:2], "chosen": chosen, "rejected": rejected}]
 
 
-def test_what_goes_wrong_there_is_reported_in_the_provider_s_words_without_the_key(
+def test_provider_errors_are_reported_verbatim_without_the_api_key(
     daemon: Daemon, client: openai.OpenAI, there: dict[str, Provider]
 ) -> None:
     there["dashscope"].fails = "The data is too short."
@@ -307,7 +307,7 @@ def test_what_goes_wrong_there_is_reported_in_the_provider_s_words_without_the_k
     assert "no-such-model does not exist" in absent["error"]["message"]
 
 
-def test_a_job_that_the_provider_forgets_fails_and_a_key_that_it_refuses_for_a_while_is_waited_for(
+def test_a_job_lost_by_the_provider_fails_but_temporary_key_refusals_are_retried(
     daemon: Daemon, client: openai.OpenAI, there: dict[str, Provider]
 ) -> None:
     provider = there["openai"]
@@ -337,7 +337,7 @@ def test_examples_that_a_provider_would_change_are_refused_by_their_number(
     assert not there["zhipu"].files and not there["sensenova"].files
 
 
-def test_what_a_provider_has_not_is_refused_before_anything_is_sent(
+def test_settings_the_provider_does_not_support_are_refused_before_upload(
     daemon: Daemon, client: openai.OpenAI, there: dict[str, Provider]
 ) -> None:
     def hyper(**numbers: float) -> dict[str, Any]:

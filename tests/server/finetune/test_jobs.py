@@ -181,7 +181,7 @@ def test_the_answers_of_a_model_are_shown_with_the_prompt_of_its_app_and_without
     ]
 
 
-def test_a_delay_is_described_where_it_matters() -> None:
+def test_only_a_significant_training_delay_is_described() -> None:
     recipe = TrainingRecipe(**{**SETTINGS, "seconds": 89.0})
     for seconds in (30.0, 100.0, 118.0, 133.0):
         assert not describe_delay(recipe, seconds)
@@ -190,7 +190,7 @@ def test_a_delay_is_described_where_it_matters() -> None:
     )
 
 
-def test_a_job_says_what_it_does_before_its_first_step_and_when_it_will_end(
+def test_a_job_reports_its_preparation_and_its_estimated_finish(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
     method: Any = {
@@ -301,7 +301,7 @@ async def test_jobs_of_one_key_train_in_the_order_in_which_they_came() -> None:
     assert began == ["other", "second", "third"]
 
 
-def test_cancel_ends_a_job_at_work_and_one_that_waits(daemon: Daemon, client: openai.OpenAI) -> None:
+def test_cancelling_ends_running_and_waiting_jobs(daemon: Daemon, client: openai.OpenAI) -> None:
     first, second = long_job(client), long_job(client)
     until_step(daemon, first.id, 1)
     assert client.fine_tuning.jobs.cancel(second.id).status == "cancelled"
@@ -351,9 +351,7 @@ async def test_jobs_of_a_revoked_key_do_not_wait_for_each_other(
         assert sorted(ended) == ["ftjob-1", "ftjob-2"]
 
 
-def test_cancel_ends_a_job_whose_files_are_read_and_one_that_is_paused(
-    daemon: Daemon, client: openai.OpenAI
-) -> None:
+def test_cancelling_ends_jobs_in_validation_and_paused_jobs(daemon: Daemon, client: openai.OpenAI) -> None:
     large = b"".join(json.dumps(EXAMPLES[0]).encode() + b"\n" for _ in range(30_000))
     reading = client.fine_tuning.jobs.create(model="echo", training_file=upload(client, large))
     assert reading.status == "validating_files"
@@ -369,7 +367,7 @@ def test_cancel_ends_a_job_whose_files_are_read_and_one_that_is_paused(
     assert not (daemon.home / "finetune" / paused.id).exists()
 
 
-def test_a_base_that_is_removed_is_missed_by_its_job_and_by_its_model(
+def test_removing_the_base_model_fails_its_job_and_its_fine_tuned_model(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
     with Client(daemon.url, KEYS["admin"]) as admin:
@@ -436,7 +434,7 @@ def test_the_training_file_may_be_deleted_in_mid_job(daemon: Daemon, client: ope
         ),
     ],
 )
-def test_what_is_wrong_in_a_request_is_told_at_once(
+def test_an_invalid_job_request_is_refused_immediately(
     client: openai.OpenAI, change: dict[str, Any], code: str, param: str
 ) -> None:
     wish: dict[str, Any] = {"model": "echo", "training_file": upload(client, EXAMPLES), **change}
@@ -463,7 +461,7 @@ def test_a_wrong_file_fails_the_job_with_the_numbers_of_its_lines(
     assert "line 13: 'messages[1].content' is empty" in failed.error.message
 
 
-def test_keys_have_jobs_of_their_own(daemon: Daemon) -> None:
+def test_jobs_and_trained_models_are_hidden_from_other_keys(daemon: Daemon) -> None:
     with client_of(daemon, "tuner") as tuner, client_of(daemon, "other") as other:
         job = tuner.fine_tuning.jobs.create(
             model="echo", training_file=upload(tuner, EXAMPLES), suffix="mine"

@@ -84,7 +84,7 @@ def test_questions_are_read_in_each_of_their_forms(tmp_path: Path) -> None:
     ]
 
 
-def test_questions_are_made_of_headings_and_of_sentences_that_are_taken_out() -> None:
+def test_questions_are_generated_from_headings_and_removed_sentences() -> None:
     passages = [
         passage(1, "harbour.md", TIDES, "Harbour", "Tides"),
         passage(2, "harbour.md", TIDES + " More.", "Harbour", "Tides"),
@@ -104,7 +104,7 @@ def test_questions_are_made_of_headings_and_of_sentences_that_are_taken_out() ->
     assert len(made_questions(passages, 2, 1)) == 2
 
 
-def test_what_may_answer_and_what_is_nearly_the_same_is_no_wrong_answer() -> None:
+def test_answering_and_near_duplicate_passages_are_not_chosen_as_negatives() -> None:
     own = passage(1, "harbour.md", TIDES, "Harbour", "Tides")
     others = [
         passage(2, "copy.md", TIDES.replace("Pilots help", "Pilots come")),
@@ -224,7 +224,7 @@ def client_of(daemon: Daemon, name: str = "admin") -> Client:
         ),
     ],
 )
-def test_what_is_wrong_in_a_request_is_said_at_once(
+def test_an_invalid_store_training_request_is_refused_immediately(
     daemon: Daemon, body: dict[str, Any], param: str, words: str
 ) -> None:
     response = httpx.post(
@@ -237,7 +237,7 @@ def test_what_is_wrong_in_a_request_is_said_at_once(
     assert words in error["message"]
 
 
-def test_a_store_is_trained_on_by_whoever_may_read_it(daemon: Daemon) -> None:
+def test_training_on_a_store_requires_read_access_to_it(daemon: Daemon) -> None:
     with client_of(daemon, "tuner") as client, pytest.raises(PorticoError) as refused:
         client.tuning.plan("folder", store="notes", method="embedding")
     assert refused.value.status in (403, 404)
@@ -249,7 +249,9 @@ def test_a_store_is_trained_on_by_whoever_may_read_it(daemon: Daemon) -> None:
     assert any("questions written by people" in sentence for sentence in plan.warnings)
 
 
-def test_questions_of_a_file_are_matched_with_what_answers_them(daemon: Daemon, tmp_path: Path) -> None:
+def test_questions_from_a_file_are_matched_with_their_answering_passages(
+    daemon: Daemon, tmp_path: Path
+) -> None:
     given: list[dict[str, str]] = [
         {"question": f"Where is the {topic}?", "file": f"{topic}.md"} for topic in TOPICS
     ]
@@ -286,7 +288,7 @@ def test_a_chat_model_asks_about_the_passages(
     assert "nobody" in capsys.readouterr().err
 
 
-def test_what_cannot_be_promoted_is_refused_before_anything_is_trained(
+def test_an_impossible_promotion_is_refused_before_training(
     tune: Callable[..., int], daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert tune("--promote", "finder", "--detach") == 1

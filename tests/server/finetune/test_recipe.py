@@ -166,7 +166,7 @@ def test_the_estimate_for_a_small_model_is_what_was_measured() -> None:
         ("a100", "72b", {"kind": "lora"}, "an adapter, one example"),
     ],
 )
-def test_without_memory_the_smallest_recipe_is_told(
+def test_insufficient_memory_is_refused_with_the_smallest_possible_recipe(
     machine: str, base: str, given: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(InvalidRequest, match="There is not enough memory") as caught:
@@ -176,7 +176,7 @@ def test_without_memory_the_smallest_recipe_is_told(
     assert "GB" in caught.value.message
 
 
-def test_without_bitsandbytes_nothing_has_four_bits() -> None:
+def test_four_bit_recipes_are_not_offered_without_bitsandbytes() -> None:
     with pytest.raises(InvalidRequest, match="not enough memory"):
         choose_recipe(MODELS["14b"], DATA, MACHINES["4090"], "supervised")
     with pytest.raises(InvalidRequest) as caught:
@@ -222,7 +222,7 @@ SPREAD: list[tuple[str, str, dict[str, Any], dict[str, Any], dict[str, str]]] = 
 
 
 @pytest.mark.slow
-def test_what_starts_several_processes_is_what_accelerate_takes() -> None:
+def test_the_multi_process_launch_command_is_accepted_by_accelerate() -> None:
     """The launch command for several processes matches accelerate's options.
 
     Accelerate's own parser reads it; no GPU has run it here.
@@ -268,7 +268,7 @@ def test_processes_on_the_processor_are_started_by_torchrun_on_each_node() -> No
         ({"processes": 3}, {"nodes": 2}, "overrides.processes"),
     ],
 )
-def test_a_model_that_cannot_be_spread_so_is_refused(
+def test_impossible_multi_device_settings_are_refused_by_parameter(
     given: dict[str, Any], resources: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
@@ -278,7 +278,7 @@ def test_a_model_that_cannot_be_spread_so_is_refused(
     assert refused.value.param == param
 
 
-def test_without_deepspeed_pytorch_shards() -> None:
+def test_a_large_model_is_sharded_with_fsdp_without_deepspeed() -> None:
     found = choose_recipe(MODELS["72b"], DATA, MACHINES["4xa100"], "supervised")
     assert (found.sharding, found.processes) == ("fsdp", 4)
 
@@ -303,7 +303,7 @@ def test_the_size_of_the_data_decides_how_it_is_learnt(
     assert (found.epochs, found.rank, found.batch) == (epochs, rank, batch)
 
 
-def test_what_is_given_is_taken_and_said_so() -> None:
+def test_given_settings_are_used_and_explained_as_given() -> None:
     wish = Hyperparameters(n_epochs=7, batch_size=6, learning_rate_multiplier=2.0)
     given = {"rank": 3, "micro_batch": 2, "schedule": "cosine", "max_length": 64}
     found = choose_recipe(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", wish, given, seed=9)
@@ -326,13 +326,13 @@ def test_what_is_given_is_taken_and_said_so() -> None:
         ({"device": "cuda"}, "overrides.device"),
     ],
 )
-def test_what_no_setting_can_be_is_refused_by_name(given: dict[str, Any], param: str) -> None:
+def test_invalid_setting_values_are_refused_by_name(given: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         choose_recipe(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", overrides=given)
     assert caught.value.param == param
 
 
-def test_all_answers_to_a_prompt_are_in_one_step_on_any_number_of_devices() -> None:
+def test_the_batch_holds_whole_answer_groups_on_any_number_of_devices() -> None:
     for count in range(1, 9):
         found = choose_recipe(MODELS["0.6b"], DATA, gpus(count, "A100", 80, 8.0), "reinforcement")
         assert found.batch % found.group == 0

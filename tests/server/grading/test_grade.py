@@ -44,7 +44,9 @@ async def grade(
         ("ilike", "say amber!", 1.0),
     ],
 )
-async def test_texts_are_compared(light: LightSandbox, operation: str, text: str, reward: float) -> None:
+async def test_a_string_check_compares_answer_and_reference(
+    light: LightSandbox, operation: str, text: str, reward: float
+) -> None:
     grader = {
         "type": "string_check",
         "input": OUTPUT,
@@ -54,7 +56,7 @@ async def test_texts_are_compared(light: LightSandbox, operation: str, text: str
     assert await grade(light, grader, text, word="Amber") == (reward, "")
 
 
-async def test_patterns_are_searched_for(light: LightSandbox) -> None:
+async def test_a_regex_grader_rewards_only_matching_answers(light: LightSandbox) -> None:
     grader = {"type": "regex", "input": OUTPUT, "pattern": r"^\[CODE\] \w+ \w+$"}
     assert await grade(light, grader, "[CODE] amber heron") == (1.0, "")
     assert await grade(light, grader, "amber heron") == (0.0, "")
@@ -66,7 +68,7 @@ async def test_python_sees_sample_and_item(light: LightSandbox) -> None:
     assert await grade(light, {"type": "python", "source": source}, '{"n": 7}', n=5) == (0.8, "")
 
 
-async def test_python_that_fails_costs_the_answer_alone(light: LightSandbox) -> None:
+async def test_a_failing_python_grader_gives_zero_to_that_answer_only(light: LightSandbox) -> None:
     grader = {
         "type": "python",
         "source": "def grade(sample, item):\n    return 1 / len(sample['output_text'])",
@@ -96,7 +98,7 @@ class Narrow(Alone):
         {"type": "multi", "graders": {}, "calculate_output": "[1.0 for _ in range(1)][0]"},
     ],
 )
-async def test_code_is_graded_with_for_those_who_may_run_it(
+async def test_a_code_grader_runs_only_for_callers_allowed_to_run_code(
     light: LightSandbox, grader: dict[str, Any]
 ) -> None:
     assert await grade(light, grader, "a") == (1.0, "")
@@ -104,7 +106,7 @@ async def test_code_is_graded_with_for_those_who_may_run_it(
     assert reward == 0.0 and "tools:python_light:call" in trouble
 
 
-async def test_several_are_joined_by_a_formula(light: LightSandbox) -> None:
+async def test_several_graders_are_combined_by_a_formula(light: LightSandbox) -> None:
     graders = {
         "form": {"type": "regex", "input": OUTPUT, "pattern": r"^\["},
         "word": {"type": "string_check", "input": OUTPUT, "reference": "amber", "operation": "like"},
@@ -146,7 +148,7 @@ async def test_a_model_is_asked_and_kept_within_its_range(light: LightSandbox) -
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_likeness_is_one_for_the_same_and_less_for_others(name: str) -> None:
+def test_text_similarity_is_one_for_equal_texts_and_less_otherwise(name: str) -> None:
     measure = MEASURES[name]
     text = "the quick brown fox jumps over the lazy dog"
     assert measure(text, text) == pytest.approx(1.0)
@@ -159,7 +161,7 @@ def test_likeness_is_one_for_the_same_and_less_for_others(name: str) -> None:
     assert measure("", text) == 0
 
 
-async def test_likeness_is_a_grader(light: LightSandbox) -> None:
+async def test_a_text_similarity_grader_rewards_by_its_metric(light: LightSandbox) -> None:
     grader = {
         "type": "text_similarity",
         "input": OUTPUT,

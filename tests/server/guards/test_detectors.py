@@ -29,7 +29,7 @@ def expected(example: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def test_each_text_has_exactly_what_is_expected_of_it() -> None:
+def test_detectors_find_exactly_the_expected_matches_in_each_example() -> None:
     for example in EXAMPLES:
         text, wanted = example["text"], expected(example)
         if "alarms" in example:
@@ -51,20 +51,20 @@ def test_precision_and_recall_are_what_the_documentation_says() -> None:
     assert (right, missed, alarms, negatives) == (40, 4, 1, 23)
 
 
-def test_a_megabyte_of_near_matches_holds_nothing_and_ends() -> None:
+def test_a_megabyte_of_near_matches_gives_no_false_detections() -> None:
     near = ("4112 ", "a@", "AB12 CD34 ", "1:", "忽略之前的", "ignore all ", "-----BEGIN ", "a\u200b")
     text = "\n".join(part * (125_000 // len(part)) for part in near)
     assert found(f"{text} jane@example.com") == [("email", "jane@example.com")]
 
 
-def test_masked_text_has_labels_and_nothing_of_what_was_found() -> None:
+def test_masked_text_replaces_every_detected_value_with_its_label() -> None:
     text = "a jane@exa\u200bmple.com, 4111-1111-1111-1111 b"
     hits = find(text, EVERY)
     assert mask(text, hits, lambda kind: f"<{kind}>") == "a <email>, <card> b"
     assert mask("nothing", [], str) == "nothing"
 
 
-def test_what_overlaps_is_one_hit_and_an_unaffordable_pattern_is_an_error() -> None:
+def test_overlapping_matches_are_merged_into_one_detection() -> None:
     words = (Detector("one", "[1]", ("ab+",), bounded=True), Detector("two", "[2]", ("b+c",), bounded=True))
     assert find("xabbbc", words) == [Detection(1, 6, "one")]
     assert luhn("79927398713") and not luhn("79927398710")

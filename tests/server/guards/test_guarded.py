@@ -56,7 +56,7 @@ def fed(texts: HeldTexts, text: str, size: int) -> str:
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 5_000])
-def test_a_text_in_pieces_is_masked_as_the_whole_is(size: int) -> None:
+def test_streamed_text_is_masked_like_the_whole_text(size: int) -> None:
     text = f"Pay with {CARD}, or write to jane.doe@example.com. " + "Nothing here. " * 20
     text += "j\u200bane@exa\u200bmple.org ４１１１１１１１１１１１１１１１ 9" + CARD
     masked = held("mask")
@@ -67,7 +67,7 @@ def test_a_text_in_pieces_is_masked_as_the_whole_is(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [3, 900])
-def test_what_does_not_end_is_masked_within_bounds(size: int) -> None:
+def test_a_match_longer_than_the_buffer_is_masked_in_a_stream(size: int) -> None:
     assert len(KEY) > 2 * MAX_HELD_CHARS
     text = f"Here: {KEY} and that was it, {'word ' * 40}"
     assert fed(held("mask", detect=["secrets"]), text, size) == text.replace(KEY, "[PRIVATE_KEY]")
@@ -80,7 +80,7 @@ def test_a_blocked_text_ends_before_what_is_blocked() -> None:
     assert blocked.value.sent == "Before it "
 
 
-def test_what_may_pass_is_delayed_by_no_more_than_the_longest_match() -> None:
+def test_harmless_stream_text_is_delayed_by_at_most_the_longest_match() -> None:
     texts = held("mask")
     passed = "".join(texts.feed("word ") for _ in range(100))
     assert 500 - len(passed) <= 128 + 2 * 16
@@ -103,7 +103,7 @@ def test_what_may_pass_is_delayed_by_no_more_than_the_longest_match() -> None:
         ({"detects": "pii"}, "detects"),
     ],
 )
-def test_other_guards_are_refused(change: dict[str, Any], param: str) -> None:
+def test_invalid_guard_settings_are_refused_by_field(change: dict[str, Any], param: str) -> None:
     item = {"name": "g", "on": "*", "detect": ["pii"], "action": "mask", **change}
     with pytest.raises(InvalidRequest) as refused:
         parse_guard({name: value for name, value in item.items() if value is not None}, "guards[0]")
@@ -218,7 +218,7 @@ async def test_a_guard_reads_the_files_that_come_with_a_question(tmp_path: Path)
             await client.chat.completions.create(model="clerk", messages=asked)
 
 
-async def test_what_must_not_pass_is_refused_or_ends_the_answer(tmp_path: Path) -> None:
+async def test_blocked_content_refuses_the_request_or_ends_the_response(tmp_path: Path) -> None:
     async with api_server(tmp_path) as daemon, official(daemon) as client:
         services, chat = daemon.services, client.chat.completions
         await services.models.add(ModelSpec("clerk", "fake://", parameters={"script": REPLIES}))
@@ -289,7 +289,7 @@ STREAMED: list[dict[str, Any]] = [
 FRAMED = [b"data: %s\n\n", b"data:%s\n\n", b"event: x\ndata: %s\n\n", b": x\r\ndata: %s\r\n\n\n"]
 
 
-async def test_nothing_passes_a_guard_in_a_frame_or_a_field_that_it_does_not_know() -> None:
+async def test_unknown_stream_frames_and_fields_cannot_bypass_a_guard() -> None:
     body = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
     end = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     for document in STREAMED:
@@ -339,7 +339,9 @@ async def test_a_guard_reads_everything_that_a_model_is_asked() -> None:
     assert body["messages"][2]["tool_calls"] == [{**call, "custom": {"name": "f", "input": "[CARD]"}}]
 
 
-async def test_many_messages_and_calls_are_searched_together(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_messages_and_tool_calls_are_searched_in_two_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     searched: list[Sequence[str]] = []
 
     async def search(guard: Any, texts: Sequence[str]) -> list[list[Any]]:
@@ -354,7 +356,7 @@ async def test_many_messages_and_calls_are_searched_together(monkeypatch: pytest
     assert len(searched) == 2  # messages and calls
 
 
-async def test_what_nobody_sees_hides_nothing_from_a_stream() -> None:
+async def test_invisible_characters_cannot_hide_text_from_a_stream_guard() -> None:
     hidden = ("\u200b" * 60).join(CARD)
     assert fed(held("mask"), f"{hidden} and on", 61).replace("\u200b", "") == "[CARD] and on"
     endless = held("mask")
@@ -395,7 +397,7 @@ async def test_tools_stores_and_apps_are_guarded(tmp_path: Path) -> None:
         assert await services.registry.resolve("helper", LOCAL) is services.registry.get("helper")
 
 
-async def test_an_app_that_calls_itself_is_too_deep_within_guards_as_well(tmp_path: Path) -> None:
+async def test_a_guarded_app_that_calls_itself_is_refused_as_too_deep(tmp_path: Path) -> None:
     async with api_server(tmp_path) as daemon:
         daemon.add(Echo(Card("say", "tool")))
         for step in ({"op": "tool", "tool": "say"}, {"op": "llm", "model": "again"}):
@@ -406,7 +408,7 @@ async def test_an_app_that_calls_itself_is_too_deep_within_guards_as_well(tmp_pa
         assert refused.value.code == "too_deep"
 
 
-def test_a_configuration_names_guards(tmp_path: Path) -> None:
+def test_guards_are_read_from_the_configuration_and_validated(tmp_path: Path) -> None:
     entry = {"name": "pii", "on": "*", "detect": "pii", "action": "mask"}
     (found,) = config.parse({"guards": [entry]}, tmp_path, {}).guards
     assert (found.name, found.where, found.on_error) == ("pii", {"input", "output"}, "block")

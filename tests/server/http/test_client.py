@@ -39,7 +39,7 @@ def sent(site: Site) -> list[tuple[str, str | None, str | None]]:
 
 
 @pytest.mark.parametrize("token", ["", "Bearer pk-ours"])
-async def test_requests_and_where_they_are_sent_on_to_go_through_the_proxy_without_a_password(
+async def test_requests_and_redirects_use_the_proxy_and_redirects_drop_the_token(
     site: Site, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://us:word@{site.host}")
@@ -53,14 +53,16 @@ async def test_requests_and_where_they_are_sent_on_to_go_through_the_proxy_witho
     assert sent(site) == [("hub.example", token or None, proxy), ("cdn.example", None, proxy)]
 
 
-async def test_this_machine_is_reached_directly(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_to_this_machine_bypass_the_proxy(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     async with open_session(LIMIT) as session, session.get(f"{site.url}/back") as answer:
         assert await answer.text() == "here"
     assert sent(site) == [(site.host, None, None)] * 2
 
 
-def test_which_proxy_a_url_has(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_proxy_of_a_url_is_chosen_from_the_environment(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def named(url: str) -> str:
         return str(proxy_of(URL(url)) or "")
 

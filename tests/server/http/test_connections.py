@@ -139,7 +139,7 @@ async def test_a_connection_is_kept_for_its_next_request_but_not_for_ever(tmp_pa
         assert await kept.rest() == b""
 
 
-async def test_a_body_that_drips_is_cut_off_and_the_call_does_not_begin(tmp_path: Path) -> None:
+async def test_a_body_sent_too_slowly_is_refused_with_408_before_the_call(tmp_path: Path) -> None:
     async with served(tmp_path, body_timeout=20) as api, wire(api) as slow:
         api.add(teller := RelayModel("teller", b"{}"))
         await slow.say(ask(100_000))
@@ -150,7 +150,7 @@ async def test_a_body_that_drips_is_cut_off_and_the_call_does_not_begin(tmp_path
         assert not teller.asked
 
 
-async def test_pieces_that_carry_no_body_are_no_progress(tmp_path: Path) -> None:
+async def test_chunk_extensions_do_not_count_as_body_progress(tmp_path: Path) -> None:
     async with served(tmp_path, body_timeout=20) as api, wire(api) as slow:
         await slow.say(ask().replace(b"Content-Length: 0", b"Transfer-Encoding: chunked"))
         await slow.say(b"ffff;")
@@ -160,7 +160,7 @@ async def test_pieces_that_carry_no_body_are_no_progress(tmp_path: Path) -> None
         assert (await slow.refusal())[0] == 408
 
 
-async def test_a_body_that_takes_long_but_comes_is_taken(tmp_path: Path) -> None:
+async def test_a_long_but_steadily_sent_body_is_accepted(tmp_path: Path) -> None:
     async with served(tmp_path, body_timeout=20) as api, wire(api) as steady:
         api.add(RelayModel("teller", b'{"object":"chat.completion"}'))
         body = b'{"model": "teller", "messages": [{"role": "user", "content": "Hello"}]}'
@@ -185,7 +185,7 @@ async def test_a_stream_may_take_hours(tmp_path: Path) -> None:
             assert b"choices" in await answer.aread()
 
 
-async def test_who_was_refused_does_not_go_on_sending(tmp_path: Path) -> None:
+async def test_a_refused_client_that_keeps_sending_is_disconnected(tmp_path: Path) -> None:
     async with served(tmp_path) as api, wire(api) as stranger:
         await stranger.say(ask(1_000_000, key="pk-unknown"))
         assert (await stranger.answer())[0] == 401
@@ -206,20 +206,22 @@ async def test_who_was_refused_does_not_go_on_sending(tmp_path: Path) -> None:
     ],
     ids=["large", "many", "50,000", "endless", "malformed"],
 )
-async def test_headers_have_bounds(tmp_path: Path, request_head: bytes, refusal: tuple[int, str]) -> None:
+async def test_too_large_headers_are_refused(
+    tmp_path: Path, request_head: bytes, refusal: tuple[int, str]
+) -> None:
     async with served(tmp_path) as api, wire(api) as large:
         await large.say(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + request_head)
         assert await large.refusal() == refusal
         await turn(api)
 
 
-async def test_an_address_has_a_bound(tmp_path: Path) -> None:
+async def test_a_too_long_url_is_refused_with_414(tmp_path: Path) -> None:
     async with served(tmp_path) as api, wire(api) as long:
         await long.say(b"GET /health?" + b"a" * MAX_URL_BYTES + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert await long.refusal() == (414, "url_too_long")
 
 
-async def test_headers_up_to_the_bound_are_taken_on_every_request_of_a_connection(tmp_path: Path) -> None:
+async def test_headers_up_to_the_limit_are_accepted_on_every_request_of_a_connection(tmp_path: Path) -> None:
     async with served(tmp_path) as api, wire(api) as kept:
         for _ in range(3):
             await kept.say(
@@ -237,7 +239,7 @@ async def test_requests_in_a_row_are_answered_in_order(tmp_path: Path) -> None:
         assert (await eager.answer())[0] == 200
 
 
-async def test_requests_that_are_sent_ahead_of_an_answer_have_a_bound(tmp_path: Path) -> None:
+async def test_too_many_pipelined_requests_close_the_connection(tmp_path: Path) -> None:
     async with served(tmp_path) as api, wire(api) as flood:
         hold = asyncio.Event()
         api.add(teller := RelayModel("teller", b'data: {"choices":[]}\n\n', hold=hold))
@@ -253,7 +255,7 @@ async def test_requests_that_are_sent_ahead_of_an_answer_have_a_bound(tmp_path: 
             await teller.left.wait()
 
 
-async def test_an_answer_without_a_body_is_sent_at_once_and_the_connection_stays(tmp_path: Path) -> None:
+async def test_a_response_without_a_body_is_sent_immediately_and_keeps_the_connection(tmp_path: Path) -> None:
     async with served(tmp_path) as api, wire(api) as kept:
         await kept.say(HEALTH.replace(b"GET", b"HEAD"))
         async with asyncio.timeout(LIMIT):
@@ -263,7 +265,7 @@ async def test_an_answer_without_a_body_is_sent_at_once_and_the_connection_stays
         assert (await kept.answer())[0] == 200
 
 
-async def test_silent_connections_make_way_for_callers_with_a_key(tmp_path: Path) -> None:
+async def test_silent_connections_are_closed_in_favour_of_authenticated_callers(tmp_path: Path) -> None:
     async with served(tmp_path, max_connections=16) as api, AsyncExitStack() as stack:
         known = await stack.enter_async_context(wire(api))
         listing = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\r\n"
@@ -279,7 +281,7 @@ async def test_silent_connections_make_way_for_callers_with_a_key(tmp_path: Path
         assert (await known.answer())[0] == 200
 
 
-async def test_one_address_has_a_share_of_what_may_be_open_without_a_key(tmp_path: Path) -> None:
+async def test_unauthenticated_connections_are_limited_per_address(tmp_path: Path) -> None:
     async with (
         served(tmp_path, max_connections=100, max_connections_per_address=5) as api,
         AsyncExitStack() as stack,
@@ -290,7 +292,7 @@ async def test_one_address_has_a_share_of_what_may_be_open_without_a_key(tmp_pat
         assert await wires[0].rest() == b""
 
 
-async def test_when_all_are_busy_a_new_one_is_told_to_come_back(tmp_path: Path) -> None:
+async def test_a_new_connection_is_refused_with_503_when_all_are_busy(tmp_path: Path) -> None:
     async with served(tmp_path, max_connections=1) as api:
         hold = asyncio.Event()
         api.add(teller := RelayModel("teller", b'data: {"choices":[]}\n\n', hold=hold))
@@ -371,7 +373,7 @@ def test_connections_without_a_key_do_not_use_up_the_descriptors(narrow: str) ->
                 pass
 
 
-def test_a_daemon_takes_as_many_descriptors_as_it_may() -> None:
+def test_the_daemon_raises_its_file_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, RESERVED_DESCRIPTOR_COUNT * 2), hard))
@@ -399,7 +401,7 @@ async def test_a_declared_length_counts_before_the_body_arrives(tmp_path: Path, 
         assert {status for status, _ in await asyncio.gather(*waiting)} == {400}
 
 
-async def test_forms_that_stay_in_memory_count_as_bodies_do(tmp_path: Path) -> None:
+async def test_forms_held_in_memory_count_towards_the_body_memory_limit(tmp_path: Path) -> None:
     async with served(tmp_path, body_memory_mb=16, max_media_mb=1) as api, AsyncExitStack() as stack:
         made = {"name": "greedy", "scopes": ["chat"]}
         key = (await api.client.post("/api/keys", headers=WITH_KEY, json=made)).json()["key"]
@@ -423,7 +425,7 @@ async def test_forms_that_stay_in_memory_count_as_bodies_do(tmp_path: Path) -> N
         await asyncio.gather(*answers, return_exceptions=True)
 
 
-async def test_what_is_called_a_form_may_not_be_larger_for_that(tmp_path: Path) -> None:
+async def test_declaring_a_body_as_a_form_does_not_raise_its_size_limit(tmp_path: Path) -> None:
     async with served(tmp_path, max_body_mb=1) as api:
         kind = {**WITH_KEY, "content-type": "multipart/form-data; boundary=b"}
         for path, status in (

@@ -58,7 +58,7 @@ def head(door: str, *, is_chunked: bool) -> bytes:
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
-async def test_bodies_that_drip_end_and_others_are_answered(
+async def test_slowly_sent_bodies_time_out_while_other_requests_are_answered(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_chunked: bool
 ) -> None:
     async with served(tmp_path, body_timeout=BODY_TIMEOUT) as api, AsyncExitStack() as stack:

@@ -68,11 +68,11 @@ def test_stop_words_are_dropped_from_questions_only() -> None:
     assert analyse_question("什么是面包").words == ["面包"]
 
 
-def test_a_question_of_stop_words_alone_is_still_asked() -> None:
+def test_a_question_of_stop_words_alone_keeps_its_words() -> None:
     assert analyse_question("to be or not to be").words == ["to", "be", "or", "not"]
 
 
-def test_monstrous_words_and_questions_are_cut() -> None:
+def test_overlong_words_and_questions_are_truncated() -> None:
     assert analyse("x" * 1_000).words == ["x" * MAX_TERM_CHARS]
     assert len(analyse_question(" ".join(f"w{i}" for i in range(5_000))).words) == MAX_QUESTION_TERMS
 

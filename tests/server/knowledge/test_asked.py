@@ -75,7 +75,7 @@ def stage(found: dict[str, Any], name: str) -> dict[str, Any]:
     return next(item for item in found["trace"] if item["name"].endswith(name))
 
 
-def test_a_rewritten_query_is_searched_in_place_of_the_question_and_told(daemon: Daemon) -> None:
+def test_a_rewritten_query_replaces_the_question_and_is_reported(daemon: Daemon) -> None:
     page = vector_search(daemon, "comment se nomme ceci", rewrite=True)
     assert page.search_query == ["Fresnel lens"]
     assert page.data[0].filename == "lamps.txt"
@@ -84,7 +84,7 @@ def test_a_rewritten_query_is_searched_in_place_of_the_question_and_told(daemon:
     assert plain.data == []
 
 
-def test_where_the_model_fails_the_question_itself_is_searched(daemon: Daemon, http: httpx.Client) -> None:
+def test_a_failed_rewrite_falls_back_to_the_original_question(daemon: Daemon, http: httpx.Client) -> None:
     page = vector_search(daemon, "when it breaks the beam", rewrite=True)
     assert page.search_query == ["when it breaks the beam"]
     assert page.data[0].filename == "lamps.txt"
@@ -93,14 +93,14 @@ def test_where_the_model_fails_the_question_itself_is_searched(daemon: Daemon, h
     assert "The lamp went out." in stage(found, "replace")["note"]
 
 
-def test_the_trace_says_what_was_searched_for(http: httpx.Client) -> None:
+def test_the_trace_reports_the_rewritten_queries(http: httpx.Client) -> None:
     found = search(http, "comment se nomme ceci", "lamps", rewrite="replace")
     assert stage(found, "replace")["note"] == "Fresnel lens"
     found = search(http, "why in this one", "lamps", rewrite="decompose")
     assert stage(found, "decompose")["note"] == "Why lamps? | Why lenses?"
 
 
-def test_a_model_that_is_wanted_by_name_and_missing_is_told(http: httpx.Client) -> None:
+def test_an_unknown_rewrite_model_is_refused_with_404(http: httpx.Client) -> None:
     body = {"query": "lamp", "rewrite": "hyde", "writer": "nobody"}
     answer = http.post("/api/stores/lamps/search", json=body)
     assert answer.status_code == 404
@@ -121,7 +121,7 @@ def test_a_question_goes_to_the_stores_that_the_model_chooses(http: httpx.Client
     [({}, "named none"), ({"writer": "nobody"}, "'nobody'")],
     ids=["a model that names none", "a model that is not there"],
 )
-def test_without_advice_all_stores_are_searched(
+def test_all_stores_are_searched_if_routing_gives_no_choice(
     http: httpx.Client, options: dict[str, Any], why: str
 ) -> None:
     found = search(http, "nonsense of a lamp", "lamps", "bakery", route=True, **options)
@@ -130,7 +130,7 @@ def test_without_advice_all_stores_are_searched(
     assert why in found["trace"][0]["note"]
 
 
-def test_a_judge_puts_the_passages_of_all_stores_in_its_own_order(http: httpx.Client) -> None:
+def test_a_chat_model_reranks_passages_across_stores(http: httpx.Client) -> None:
     found = search(http, "red lamp", "bakery", "lamps", reranker="clerk")
     assert [(passage["store"], passage["score"]) for passage in found["data"]] == [
         ("lamps", 0.9),

@@ -36,7 +36,7 @@ def test_quality_follows_from_the_rank_of_the_first_answer() -> None:
     )
 
 
-def test_of_weights_that_are_as_good_the_nearest_to_the_present_one_is_best() -> None:
+def test_among_equally_good_weights_the_nearest_to_the_current_one_wins() -> None:
     scores = [WeightScore(weight, ndcg, 1, 1) for weight, ndcg in ((0.0, 0.5), (0.2, 0.9), (0.6, 0.9))]
     assert best(scores, None).weight == 0.2
     assert best(scores, 0.5).weight == 0.6
@@ -52,14 +52,14 @@ def test_of_weights_that_are_as_good_the_nearest_to_the_present_one_is_best() ->
         [{"question": 1, "file": "a"}],
     ],
 )
-def test_questions_that_cannot_be_measured_are_named(given: Any) -> None:
+def test_invalid_calibration_questions_are_refused_with_the_parameter_named(given: Any) -> None:
     with pytest.raises(InvalidRequest) as refused:
         check_questions(given)
     assert refused.value.param is not None
     assert refused.value.param.startswith("questions")
 
 
-async def test_a_measured_weight_is_kept_and_used_and_told(shop: StoreServices) -> None:
+async def test_a_measured_weight_is_stored_used_and_reported(shop: StoreServices) -> None:
     store = await shop.filled(TEXTS)
     questions = [
         {"question": "when does the harbour open", "file": "harbour.txt"},
@@ -81,7 +81,7 @@ async def test_a_measured_weight_is_kept_and_used_and_told(shop: StoreServices) 
     ]
 
 
-async def test_nothing_is_measured_where_there_is_nothing_to_weigh(shop: StoreServices) -> None:
+async def test_calibration_without_vectors_or_questions_is_refused(shop: StoreServices) -> None:
     words = await shop.stores.create("words", LOCAL, embedding_model="")
     with pytest.raises(InvalidRequest) as refused:
         await shop.stores.jobs.calibrate(words, LOCAL, {"questions": [{"question": "x", "file": "y"}]})
@@ -95,7 +95,7 @@ async def test_nothing_is_measured_where_there_is_nothing_to_weigh(shop: StoreSe
             await shop.stores.jobs.calibrate(store, LOCAL, wish)
 
 
-def test_over_http_and_on_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
+def test_calibration_works_over_http_and_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
     with httpx.Client(base_url=daemon.url, timeout=60) as http:
         http.post("/api/stores", json={"name": "weighed", "embedding_model": "fake-embedding"})
         text = "The Lighthouse daemon listens on port 7419. " * 4

@@ -22,12 +22,12 @@ REPEATS = {"rows", "records", "slides", "table", "markdown", *SENTENCES}
 
 @pytest.mark.parametrize("name", CHUNKERS)
 @pytest.mark.parametrize("check", CHUNKER_CHECKS, ids=lambda check: check.__name__)
-def test_it_keeps_its_promises(name: str, check: ChunkerCheck) -> None:
+def test_every_chunker_passes_the_common_checks(name: str, check: ChunkerCheck) -> None:
     check(CHUNKERS[name], name in REPEATS)
 
 
 @pytest.mark.parametrize("name", CHUNKERS)
-def test_one_can_be_asked_for_by_name_with_sizes_of_its_own(name: str) -> None:
+def test_every_chunker_is_selectable_by_name_with_its_default_sizes(name: str) -> None:
     strategy = check_chunking({"type": name}, by_model=True)
     assert (strategy["size"], strategy["overlap"]) == (CHUNKERS[name].size, CHUNKERS[name].overlap)
     assert chunk_parts(parts(PROSE), strategy, "sentence") == CHUNKERS[name].chunk(
@@ -36,7 +36,7 @@ def test_one_can_be_asked_for_by_name_with_sizes_of_its_own(name: str) -> None:
     assert check_chunking({"type": name, "size": 300}, by_model=True)["overlap"] <= 150
 
 
-def test_there_are_twenty_and_more_and_each_says_what_it_is_for() -> None:
+def test_at_least_twenty_chunkers_have_distinct_descriptions() -> None:
     assert len(CHUNKERS) >= 20
     descriptions = [item.description for item in CHUNKERS.values()]
     assert len(set(descriptions)) == len(descriptions)
@@ -63,7 +63,7 @@ def test_each_piece_of_a_table_that_is_cut_has_its_header(name: str, text: str, 
         assert sum(row in said for said in holding) == 1
 
 
-def test_rows_without_a_header_get_none() -> None:
+def test_rows_without_a_header_are_split_without_repeating_a_row() -> None:
     rows = "\n".join(f"{i} | boat {i}" for i in range(100, 200))
     found = CHUNKERS["sentence"].chunk(parts(rows), 400, 0)
     assert sum("100 | boat 100" in item.text for item in found) == 1

@@ -9,12 +9,12 @@ from portico_server.knowledge.parse.formats import FORMATS
 DOCS = Path(__file__).parents[3] / "docs"
 
 
-def test_every_chunker_is_documented_as_it_is() -> None:
+def test_the_documented_chunker_table_matches_the_code() -> None:
     rows = "\n".join(f"| `{s.name}` | {s.description} | {s.size} | {s.overlap} |" for s in STRATEGIES)
     assert rows in (DOCS / "chunkers.md").read_text(encoding="utf-8"), f"the table must be:\n{rows}"
 
 
-def test_every_end_of_a_name_is_documented() -> None:
+def test_every_file_name_suffix_is_documented() -> None:
     page = (DOCS / "formats.md").read_text(encoding="utf-8")
     named = set(
         re.findall(

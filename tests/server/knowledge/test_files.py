@@ -72,7 +72,7 @@ async def test_a_file_is_kept_under_its_digest(files: FileStorage, tmp_path: Pat
     assert await files.get(row.id, ALICE) == row
 
 
-async def test_the_same_bytes_are_kept_once_and_go_with_the_last_row(
+async def test_identical_bytes_are_stored_once_and_removed_with_the_last_row(
     files: FileStorage, tmp_path: Path
 ) -> None:
     one = await files.create("a.txt", "assistants", pieces(b"same"), ALICE)
@@ -84,7 +84,9 @@ async def test_the_same_bytes_are_kept_once_and_go_with_the_last_row(
     assert blobs(tmp_path) == []
 
 
-async def test_many_at_once_share_and_drop_the_same_bytes_safely(files: FileStorage, tmp_path: Path) -> None:
+async def test_concurrent_uploads_and_deletions_of_the_same_bytes_are_safe(
+    files: FileStorage, tmp_path: Path
+) -> None:
     async def come_and_go(i: int) -> None:
         row = await files.create(f"{i}.txt", "assistants", pieces(b"same"), ALICE)
         assert await content(files, row) == b"same"
@@ -94,7 +96,7 @@ async def test_many_at_once_share_and_drop_the_same_bytes_safely(files: FileStor
     assert blobs(tmp_path) == []
 
 
-async def test_what_one_key_made_another_cannot_see(files: FileStorage) -> None:
+async def test_a_file_of_one_key_is_invisible_to_another_key(files: FileStorage) -> None:
     row = await files.create("a.txt", "assistants", pieces(b"a"), ALICE)
     for attempt in (files.get(row.id, BOB), files.delete(row.id, BOB), files.list(BOB, after=row.id)):
         with pytest.raises(NotFound):
@@ -103,7 +105,7 @@ async def test_what_one_key_made_another_cannot_see(files: FileStorage) -> None:
     assert (await files.list(ALICE)).data == (await files.list(LOCAL)).data == (row,)
 
 
-async def test_a_file_of_the_house_is_seen_by_all_and_deleted_by_administrators(files: FileStorage) -> None:
+async def test_a_shared_file_is_visible_to_all_and_deleted_only_by_administrators(files: FileStorage) -> None:
     row = await files.create("a.txt", "assistants", pieces(b"a"), SYSTEM)
     assert await files.get(row.id, BOB) == row
     with pytest.raises(Forbidden):
@@ -138,7 +140,7 @@ async def test_a_file_over_the_limit_is_refused_while_it_arrives(files: FileStor
     assert blobs(tmp_path) == []
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(files: FileStorage, tmp_path: Path) -> None:
+async def test_an_aborted_upload_leaves_no_bytes(files: FileStorage, tmp_path: Path) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"begun"
         raise ConnectionResetError
@@ -169,7 +171,9 @@ async def test_an_upload_that_is_cancelled_while_its_row_is_written_keeps_its_by
     assert await content(files, row) == b"a"
 
 
-async def test_what_a_crash_left_is_swept_at_the_next_start(files: FileStorage, tmp_path: Path) -> None:
+async def test_unfinished_and_expired_files_are_removed_after_a_crash(
+    files: FileStorage, tmp_path: Path
+) -> None:
     kept = await files.create("kept.txt", "assistants", pieces(b"kept"), ALICE)
     await files.receive(pieces(b"never acknowledged"))
     gone = await files.create("old.txt", "assistants", pieces(b"expired"), ALICE, expires_at=time.time() - 1)
@@ -182,7 +186,7 @@ async def test_what_a_crash_left_is_swept_at_the_next_start(files: FileStorage, 
     assert blobs(tmp_path) == [place(tmp_path, kept)]
 
 
-async def test_bytes_whose_row_never_came_are_removed_at_the_next_start(
+async def test_bytes_without_a_row_are_removed_at_the_next_start(
     files: FileStorage, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class KilledError(BaseException):
@@ -204,7 +208,7 @@ async def test_bytes_whose_row_never_came_are_removed_at_the_next_start(
     assert blobs(tmp_path) == [place(tmp_path, row)]
 
 
-async def test_a_full_disk_is_one_clear_error(
+async def test_a_full_disk_is_reported_as_disk_full(
     files: FileStorage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def full(_descriptor: int) -> None:
@@ -236,11 +240,11 @@ def test_a_store_is_named_after_its_folder(folder: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " x", "a/b", "a:b", "vs_1", "a\nb", "x" * 129])
-def test_what_cannot_be_the_name_of_a_store(name: str) -> None:
+def test_invalid_store_names_are_rejected(name: str) -> None:
     assert not is_store_name(name)
 
 
-async def test_a_file_of_a_call_that_is_cancelled_leaves_nothing_behind(
+async def test_a_cancelled_call_leaves_no_temporary_attachment_file(
     files: FileStorage, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "temporary"

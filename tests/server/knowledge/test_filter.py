@@ -84,7 +84,7 @@ def test_a_filter_selects_files(value: Any, expected: str) -> None:
         ({"type": "or", "filters": [compare("eq", "lang", "en"), {"type": "x"}]}, "filters.filters[1].type"),
     ],
 )
-def test_a_filter_that_makes_no_sense_is_refused_where_it_is_wrong(value: Any, param: str) -> None:
+def test_an_invalid_filter_is_refused_with_its_position(value: Any, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         filters.parse(value)
     assert caught.value.param == param
@@ -121,7 +121,7 @@ def test_a_caller_needs_a_group_of_each_set(
         filters.parse({"type": "readers", "value": sorted(groups)})
 
 
-def test_a_long_list_is_not_gone_through_for_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_value_list_is_not_scanned_for_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
     values = [f"v{number}" for number in range(filters.MAX_VALUES)]
     parts = [compare("nin", "n", values)] * (filters.MAX_ALL_VALUES // filters.MAX_VALUES)
     joined = filters.parse({"type": "and", "filters": parts})
@@ -141,7 +141,7 @@ def test_a_long_list_is_not_gone_through_for_each_file(monkeypatch: pytest.Monke
         filters.parse({"type": "or", "filters": [*parts, compare("eq", "n", "x"), parts[0]]})
 
 
-def test_an_attribute_that_no_file_has_is_named_with_its_neighbour() -> None:
+def test_an_unknown_attribute_is_refused_with_the_nearest_known_name() -> None:
     with pytest.raises(InvalidRequest, match=r"'langs'.*Did you mean 'lang'"):
         selected(compare("eq", "langs", "en"))
 
@@ -159,7 +159,7 @@ def test_a_filter_on_an_empty_store_selects_nothing() -> None:
     assert filters.select(filters.parse(compare("eq", "lang", "en")), []) == []
 
 
-def test_files_that_share_their_attributes_are_judged_as_each_by_itself() -> None:
+def test_files_with_shared_attributes_are_filtered_as_if_judged_singly() -> None:
     dice = random.Random(20261121)
     values: list[Any] = ["sales", "it", "1", "", "ä", 1, 0, 2.5, -3, True, False, 10**20]
 
@@ -221,7 +221,9 @@ LETTERS: list[dict[str, Any]] = [{"signed": "2024-03-01"}]
         (LETTERS, "letters until December 2023", "signed < '2024-01'"),
     ],
 )
-def test_what_a_question_says(known: list[dict[str, Any]], question: str, said: str) -> None:
+def test_conditions_stated_in_a_question_are_inferred_as_filters(
+    known: list[dict[str, Any]], question: str, said: str
+) -> None:
     assert " and ".join(map(in_words, infer(question, known))) == said
 
 
@@ -244,11 +246,13 @@ def test_what_a_question_says(known: list[dict[str, Any]], question: str, said: 
         ([{"": "", "x": "a" * 10_000, "(": "[*"}], "since (a)* [*"),
     ],
 )
-def test_what_it_does_not_say(known: list[dict[str, Any]], question: str) -> None:
+def test_questions_without_clear_conditions_infer_no_filter(
+    known: list[dict[str, Any]], question: str
+) -> None:
     assert infer(question, known) == ()
 
 
-def test_an_attribute_that_the_request_filters_by_is_left_alone() -> None:
+def test_no_filter_is_inferred_for_an_attribute_the_request_filters() -> None:
     assert infer("since 2024", REPORTS, excluded_keys=["year"]) == ()
 
 
@@ -262,7 +266,7 @@ async def reports(tmp_path: Path) -> AsyncIterator[StoreFixture]:
     await store.close()
 
 
-async def test_files_that_say_otherwise_are_left_out(reports: StoreFixture) -> None:
+async def test_files_contradicting_the_inferred_filter_are_excluded(reports: StoreFixture) -> None:
     question = "What is the harbour fee since 2020?"
     found = await reports.search(question, infer_filters=True, trace=True)
     assert {passage.file_id for passage in found.passages} == {"new", "loose"}
@@ -272,7 +276,7 @@ async def test_files_that_say_otherwise_are_left_out(reports: StoreFixture) -> N
     assert {passage.file_id for passage in narrower.passages} == {"old"}
 
 
-async def test_it_is_never_empty_for_that(reports: StoreFixture) -> None:
+async def test_an_inferred_filter_without_results_is_dropped(reports: StoreFixture) -> None:
     await reports.remove("loose")
     found = await reports.search("harbour fee since 2030", infer_filters=True, trace=True)
     assert {passage.file_id for passage in found.passages} == {"old", "new"}
@@ -285,7 +289,9 @@ async def test_it_is_never_empty_for_that(reports: StoreFixture) -> None:
     )
 
 
-def test_thousands_of_attributes_and_values_are_not_each_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inference_does_not_search_for_each_of_thousands_of_attributes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[str] = []
     said, pattern = filter._is_said, filter._name_pattern
 

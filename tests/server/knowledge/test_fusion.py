@@ -28,7 +28,7 @@ def test_fused_lists_are_ordered_complete_and_within_bounds(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_scaling_and_fusing_with_nothing_keep_the_order(seed: int) -> None:
+def test_scaling_and_fusing_with_an_empty_list_keep_the_order(seed: int) -> None:
     ranked = ranking(random.Random(seed), 20)
     order = [chunk for chunk, _ in ranked]
     assert [chunk for chunk, _ in scale_scores(ranked)] == order
@@ -44,14 +44,14 @@ def test_the_order_of_arrival_does_not_matter(seed: int) -> None:
     assert fuse_weighted(lexical, dense, 0.2) == fuse_weighted(*shuffled, 0.2)
 
 
-def test_the_best_is_one_and_the_worst_is_zero_or_above_a_floor() -> None:
+def test_scaled_scores_start_at_one_and_end_at_zero_or_above_the_floor() -> None:
     assert scale_scores([(1, 8.0), (2, 4.0), (3, 2.0)]) == [(1, 1.0), (2, pytest.approx(1 / 3)), (3, 0.0)]
     assert scale_scores([(1, 8.0), (2, 4.0)], 0.0) == [(1, 1.0), (2, 0.5)]
     assert scale_scores([(1, 3.0), (2, 3.0)]) == [(1, 1.0), (2, 1.0)]
     assert scale_scores([]) == []
 
 
-def test_what_both_lists_agree_on_wins() -> None:
+def test_a_chunk_in_both_lists_ranks_first() -> None:
     fused = fuse_weighted([(1, 1.0), (2, 0.9)], [(2, 1.0), (3, 0.5)], 0.5)
     assert [chunk for chunk, _ in fused] == [2, 1, 3]
     assert fused[0][1] == pytest.approx(0.95)

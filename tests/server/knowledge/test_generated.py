@@ -114,7 +114,7 @@ def search(http: httpx.Client, query: str, name: str, **options: Any) -> list[di
     return found
 
 
-def test_a_summary_is_found_by_its_words_and_stands_at_the_section_it_sums_up(http: httpx.Client) -> None:
+def test_a_summary_is_found_and_placed_at_its_section(http: httpx.Client) -> None:
     made = make(http, "brief", "summary", model="summarist")
     assert (made["completed"], made["failed"], made["waiting"]) == (1, 0, 0)
     best = search(http, "gardener cedar", "brief")[0]
@@ -125,13 +125,13 @@ def test_a_summary_is_found_by_its_words_and_stands_at_the_section_it_sums_up(ht
     assert STORY[:start].count("\n") + 1 == best["place"]["line"]
 
 
-def test_a_summary_leads_to_the_passage_that_it_sums_up(http: httpx.Client) -> None:
+def test_a_summary_hit_returns_its_passage_as_parent(http: httpx.Client) -> None:
     make(http, "brief-own", "summary", model="summarist")
     best = search(http, "gardener ivy", "brief-own", parents="chunk")[0]
     assert "keeper ivy" in best["text"]
 
 
-def test_a_run_that_failed_goes_on_behind_its_last_chunk(http: httpx.Client) -> None:
+def test_a_retried_run_continues_after_its_last_chunk(http: httpx.Client) -> None:
     made = make(http, "broken", "summary", model="brittle")
     assert (made["completed"], made["failed"]) == (0, 1)
     [[file, why]] = made["errors"]
@@ -148,14 +148,14 @@ def test_a_run_that_failed_goes_on_behind_its_last_chunk(http: httpx.Client) -> 
     assert http.post("/api/stores/story/groups/retry").json() == {"runs": []}
 
 
-def test_questions_come_with_their_answers_in_both_languages(http: httpx.Client) -> None:
+def test_generated_questions_are_stored_with_answers_in_both_languages(http: httpx.Client) -> None:
     make(http, "asked", "questions", model="asker", size=4_000)
     best = search(http, "Who dwells at part hazel?", "asked")[0]
     assert best["text"] == "Q: Who dwells at part hazel?\nA: The keeper hazel."
     assert "灯塔" in search(http, "灯塔在哪里？", "asked")[0]["text"]
 
 
-def test_propositions_are_chunks_of_their_own_at_the_place_of_their_passage(http: httpx.Client) -> None:
+def test_propositions_are_separate_chunks_placed_at_their_passage(http: httpx.Client) -> None:
     make(http, "facts", "propositions", model="splitter", size=4_000)
     found = search(http, "Keeper linden sings", "facts")
     assert found[0]["text"] == "Keeper linden sings."
@@ -163,7 +163,7 @@ def test_propositions_are_chunks_of_their_own_at_the_place_of_their_passage(http
     assert "keeper linden" in STORY[place["start"] : place["end"]]
 
 
-def test_a_passage_keeps_its_text_below_the_sentence_on_where_it_stands(http: httpx.Client) -> None:
+def test_a_contextual_chunk_keeps_its_text_below_the_context_sentence(http: httpx.Client) -> None:
     make(http, "placed", "contextual", model="placer", size=4_000, overlap=0)
     best = search(http, "Chapter kelp", "placed")[0]
     sentence, _, text = best["text"].partition("\n\n")
@@ -177,14 +177,14 @@ def test_a_model_with_a_small_context_is_shown_less_of_the_document(http: httpx.
     assert search(http, "Alone", "narrow")[0]["text"].startswith("Alone.\n\n")
 
 
-def test_keywords_that_nobody_writes_are_told(http: httpx.Client) -> None:
+def test_unusable_keyword_answers_are_reported_as_failures(http: httpx.Client) -> None:
     made = make(http, "silent", "keywords", model="mute")
     assert made["failed"] == 1
     assert "the model's answers were unusable" in made["errors"][0][1]
     http.delete("/api/stores/story/groups/silent")
 
 
-def test_sentences_are_put_together_until_their_meaning_turns(http: httpx.Client) -> None:
+def test_semantic_chunking_splits_where_the_topic_changes(http: httpx.Client) -> None:
     about = {"boats": "The boat has a mast and a sail. ", "bread": "Dough with yeast rises in warm ovens. "}
     text = about["boats"] * 6 + about["bread"] * 6
     body = {"text": text, "strategies": [{"type": "semantic", "percentile": 90}]}
@@ -202,7 +202,7 @@ def test_sentences_are_put_together_until_their_meaning_turns(http: httpx.Client
     assert STORY[best["place"]["start"] : best["place"]["end"]] == best["text"]
 
 
-def test_a_preview_asks_about_the_first_pieces_alone(http: httpx.Client) -> None:
+def test_a_preview_generates_only_the_first_pieces(http: httpx.Client) -> None:
     body = {
         "text": STORY,
         "filename": "s.md",
@@ -237,7 +237,7 @@ def test_a_model_that_cannot_make_chunks_is_refused_at_once(
         assert error["param"].startswith("chunking_strategy.")
 
 
-def test_a_store_does_not_wait_for_a_model_to_cut_its_own_chunks(http: httpx.Client) -> None:
+def test_a_model_based_chunking_strategy_for_a_file_is_refused(http: httpx.Client) -> None:
     store = http.post("/v1/vector_stores", json={"name": "own"}).json()["id"]
     file = http.post("/v1/files", data={"purpose": "assistants"}, files={"file": ("a.txt", b"One.")}).json()[
         "id"
@@ -248,7 +248,7 @@ def test_a_store_does_not_wait_for_a_model_to_cut_its_own_chunks(http: httpx.Cli
     assert "chunk group" in answer.json()["error"]["message"]
 
 
-def test_a_file_that_comes_later_is_written_about_too(http: httpx.Client) -> None:
+def test_a_file_added_later_is_summarised_too(http: httpx.Client) -> None:
     make(http, "later", "summary", model="summarist")
     file = http.post(
         "/v1/files",
@@ -273,7 +273,7 @@ def piece(text: str = "It rose by 3 %.") -> Part:
     return PartWriter().part(text, line=1)
 
 
-def test_answers_are_read_as_models_write_them() -> None:
+def test_common_answer_formats_of_models_are_parsed() -> None:
     assert prompts.KEYWORDS.read("1. Lamp\n2. lighthouse\n- Lamp", piece()) == ["Lamp, lighthouse"]
     assert prompts.KEYWORDS.read("灯塔、守灯人，煤油灯。", piece()) == ["灯塔, 守灯人, 煤油灯"]
     assert prompts.KEYWORDS.read(" \n", piece()) == []
@@ -293,11 +293,11 @@ def test_answers_are_read_as_models_write_them() -> None:
         "问：Who?\n答：Nobody.",
     ],
 )
-def test_questions_are_read_in_every_form(answer: str) -> None:
+def test_generated_questions_are_parsed_in_every_format(answer: str) -> None:
     assert prompts.QUESTIONS.read(answer, piece()) == ["Q: Who?\nA: Nobody."]
 
 
-def test_an_answer_that_was_cut_ends_with_a_whole_sentence_and_thoughts_are_left_out() -> None:
+def test_a_truncated_answer_ends_at_a_sentence_and_thinking_is_dropped() -> None:
     assert answer_text("<think>Hm. Lamps?</think>About lamps. And the kee", cut=True) == "About lamps."
     assert answer_text("- One.\n- Two.\n- Thr", cut=True) == "- One.\n- Two."
     assert answer_text("About lamps. And the kee", cut=False) == "About lamps. And the kee"
@@ -305,7 +305,7 @@ def test_an_answer_that_was_cut_ends_with_a_whole_sentence_and_thoughts_are_left
     assert answer_text("<think>never ends", cut=True) == ""
 
 
-def test_a_run_goes_on_behind_the_last_place_that_was_written_about() -> None:
+def test_a_run_continues_after_the_last_written_place() -> None:
     writer = PartWriter()
     one, two, three = (writer.part(text) for text in ("a", "bb", "ccc"))
     assert [first_behind([one, two, three], item.place) for item in (one, two, three)] == [1, 2, 3]

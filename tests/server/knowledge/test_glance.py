@@ -53,7 +53,7 @@ def look(folder: Path, *paths: str) -> Walk | None:
         (".hidden", "deep/.git/x"),
     ],
 )
-def test_a_glance_sees_what_a_walk_sees_there(folder: Path, paths: tuple[str, ...]) -> None:
+def test_a_partial_scan_finds_the_same_files_as_a_full_walk(folder: Path, paths: tuple[str, ...]) -> None:
     found = look(folder, *paths)
     assert found is not None and found.only is not None
     whole = walk(folder, max_bytes=1_000_000)
@@ -66,7 +66,7 @@ def test_a_glance_sees_what_a_walk_sees_there(folder: Path, paths: tuple[str, ..
     assert all(any(path == one or path.startswith(f"{one}/") for one in found.only) for path in paths)
 
 
-def test_what_takes_a_walk_to_know_is_left_to_one(folder: Path) -> None:
+def test_changes_that_need_a_full_walk_are_not_scanned_partially(folder: Path) -> None:
     assert look(folder, "deep/.gitignore") is None  # other files may be readable now
     assert look(folder, ".") is None
     (folder / "link.txt").symlink_to(folder / "a.md")
@@ -78,7 +78,7 @@ def test_what_takes_a_walk_to_know_is_left_to_one(folder: Path) -> None:
     assert look(folder, "a.md") is None
 
 
-def test_notices_count_from_the_last_whole_look_on() -> None:
+def test_changed_paths_are_reported_only_since_the_last_full_scan() -> None:
     touched = ChangedPaths()
     touched.add([PurePath("a")])
     assert touched.take() is None  # the folder was not scanned yet
@@ -101,7 +101,7 @@ async def names(shop: StoreServices, store: StoreRow) -> set[str]:
 
 
 @pytest.mark.asyncio
-async def test_a_watched_folder_is_mirrored_through_all_that_can_happen_in_it(
+async def test_a_watched_folder_is_mirrored_through_moves_ignores_and_deletions(
     tmp_path: Path, folder: Path
 ) -> None:
     def moved() -> None:
@@ -138,7 +138,7 @@ async def test_a_watched_folder_is_mirrored_through_all_that_can_happen_in_it(
 
 
 @pytest.mark.asyncio
-async def test_a_notice_does_not_lead_to_a_look_at_everything(tmp_path: Path, folder: Path) -> None:
+async def test_a_noticed_change_does_not_rescan_the_whole_folder(tmp_path: Path, folder: Path) -> None:
     async with store_services(tmp_path / "home", watch=True) as shop:
         store = await shop.stores.follow("handbook", folder, LOCAL)
         assert (await shop.sync(store))["unchanged"] + 6 >= 6
@@ -155,7 +155,7 @@ async def test_a_notice_does_not_lead_to_a_look_at_everything(tmp_path: Path, fo
 
 
 @pytest.mark.asyncio
-async def test_what_is_skipped_is_known_by_name_and_follows_what_is_noticed(
+async def test_skipped_files_are_listed_by_name_and_updated_after_changes(
     tmp_path: Path, folder: Path
 ) -> None:
     (folder / "old.bin").write_bytes(b"\x00\x01")

@@ -44,7 +44,7 @@ async def search(shop: StoreServices, store: StoreRow, query: str, **options: An
     return found
 
 
-async def test_a_group_is_made_of_files_that_are_there_already(shop: StoreServices) -> None:
+async def test_a_new_group_is_built_from_existing_files(shop: StoreServices) -> None:
     store = await stocked(shop)
     assert await add(shop, store, "small", chunking=SMALL) == {
         "indexed": 0,
@@ -60,14 +60,14 @@ async def test_a_group_is_made_of_files_that_are_there_already(shop: StoreServic
     assert small.embedding_model == MODEL
 
 
-async def test_further_groups_change_nothing_for_those_who_do_not_ask_for_them(shop: StoreServices) -> None:
+async def test_an_added_group_does_not_change_searches_without_it(shop: StoreServices) -> None:
     store = await stocked(shop)
     before = await search(shop, store, "lamps of the keeper")
     await add(shop, store, "small", chunking=SMALL)
     assert await search(shop, store, "lamps of the keeper") == before
 
 
-async def test_a_file_that_comes_later_is_in_every_group(shop: StoreServices) -> None:
+async def test_a_file_added_later_is_indexed_in_every_group(shop: StoreServices) -> None:
     store = await stocked(shop)
     await add(shop, store, "small", chunking=SMALL)
     late = await shop.upload("late.txt", "The last word is zirconium. It is a metal.")
@@ -93,7 +93,7 @@ async def test_a_hit_in_a_fine_group_is_given_as_its_parent(shop: StoreServices)
     assert by_name.passages == found.passages
 
 
-async def test_groups_are_searched_together_and_tell_no_text_twice(shop: StoreServices) -> None:
+async def test_groups_searched_together_return_no_text_twice(shop: StoreServices) -> None:
     store = await stocked(shop)
     await add(shop, store, "small", chunking=SMALL)
     found = await search(shop, store, "feldspar", groups=("chunk", "small"), trace=True, max_num_results=50)
@@ -102,7 +102,7 @@ async def test_groups_are_searched_together_and_tell_no_text_twice(shop: StoreSe
     assert {"lexical", "lexical (small)", "together"} <= {stage.name for stage in found.trace}
 
 
-async def test_the_named_groups_need_no_more_than_their_names(shop: StoreServices) -> None:
+async def test_predefined_groups_need_only_their_names(shop: StoreServices) -> None:
     store = await stocked(shop)
     for name in ("CoarseChunk", "MediumChunk", "FineChunk"):
         await add(shop, store, name)
@@ -121,7 +121,7 @@ async def test_a_group_without_vectors_answers_by_words(shop: StoreServices) -> 
         await search(shop, store, "damask", groups=("plain",), ranker="vector")
 
 
-async def test_a_group_that_is_removed_leaves_nothing(shop: StoreServices) -> None:
+async def test_a_removed_group_leaves_no_chunks(shop: StoreServices) -> None:
     store = await stocked(shop)
     before = await shop.database.read(chunks.count, store.id)
     await add(shop, store, "large", chunking=LARGE)
@@ -148,7 +148,7 @@ async def test_a_group_that_is_removed_leaves_nothing(shop: StoreServices) -> No
         ("a", {"chunking": {"type": "psychic"}}, InvalidRequest, "chunking_strategy.type"),
     ],
 )
-async def test_a_group_that_makes_no_sense_is_refused(
+async def test_an_invalid_group_is_refused_with_the_parameter_named(
     shop: StoreServices, name: str, options: dict[str, Any], error: type[Exception], param: str
 ) -> None:
     store = await shop.stores.create("empty", LOCAL)
@@ -157,7 +157,7 @@ async def test_a_group_that_makes_no_sense_is_refused(
     assert getattr(caught.value, "param", None) == param
 
 
-async def test_a_model_makes_chunks_for_those_alone_who_may_ask_it(shop: StoreServices) -> None:
+async def test_model_based_chunking_requires_the_scope_of_its_model(shop: StoreServices) -> None:
     store = await stocked(shop)
     librarian = Principal("key_1", frozenset({"stores:*:manage"}))
     with pytest.raises(Forbidden, match="chat"):
@@ -167,14 +167,14 @@ async def test_a_model_makes_chunks_for_those_alone_who_may_ask_it(shop: StoreSe
     assert await shop.result(run) == {"in_groups": 1, "failed_in_groups": 0}
 
 
-async def test_a_group_is_made_once(shop: StoreServices) -> None:
+async def test_adding_an_existing_group_is_refused_as_a_conflict(shop: StoreServices) -> None:
     store = await stocked(shop)
     await add(shop, store, "small", chunking=SMALL)
     with pytest.raises(Conflict, match="already"):
         await shop.stores.groups.add(store, "small")
 
 
-async def test_a_group_that_was_cut_off_is_finished_after_a_restart(tmp_path: Path) -> None:
+async def test_an_interrupted_group_is_finished_after_a_restart(tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with store_services(home) as first:
         store = await stocked(first)
@@ -186,7 +186,7 @@ async def test_a_group_that_was_cut_off_is_finished_after_a_restart(tmp_path: Pa
         assert found.passages[0].text == "The word of this part is amber."
 
 
-async def test_what_a_group_cannot_embed_is_told_and_the_store_serves_on(shop: StoreServices) -> None:
+async def test_a_group_that_fails_to_embed_is_reported_and_searches_continue(shop: StoreServices) -> None:
     store = await stocked(shop)
     shop.model.broken = True
     run = (await shop.stores.groups.add(store, "small", chunking=SMALL))[1]
@@ -197,7 +197,7 @@ async def test_what_a_group_cannot_embed_is_told_and_the_store_serves_on(shop: S
     assert (await search(shop, store, "amber", ranker="lexical")).passages
 
 
-async def test_what_a_group_takes_is_counted_and_given_back(shop: StoreServices) -> None:
+async def test_storage_of_a_group_is_counted_and_released_on_removal(shop: StoreServices) -> None:
     store = await shop.stores.create("weighed", LOCAL)
     row = await shop.upload("long.txt", "One sentence about the sea. " * 200)
     await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)

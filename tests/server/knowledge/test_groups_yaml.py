@@ -46,7 +46,7 @@ def start(home: Path, *groups: str) -> dict[str, Mapping[str, Any]]:
     return {group["name"]: group for group in found}
 
 
-def test_groups_are_made_once_and_made_anew_where_the_file_changed(tmp_path: Path) -> None:
+def test_configured_groups_are_rebuilt_only_if_their_definition_changes(tmp_path: Path) -> None:
     wanted = ["{name: CoarseChunk}", "{name: FineChunk, parent: CoarseChunk}"]
     found = start(tmp_path, *wanted, "{name: brief, strategy: summary, embedding_model: ''}")
     assert {name: (group["parent"], group["completed"]) for name, group in found.items()} == {
@@ -78,7 +78,7 @@ def test_groups_are_made_once_and_made_anew_where_the_file_changed(tmp_path: Pat
         ({"strategy": "sentence"}, "stores[0].groups[0].name", "needs a 'name'"),
     ],
 )
-def test_a_group_that_makes_no_sense_is_named_with_its_place(
+def test_an_invalid_configured_group_is_refused_with_its_position(
     tmp_path: Path, group: dict[str, Any], param: str, words: str
 ) -> None:
     document = {"stores": [{"name": "harbour", "groups": [group]}]}

@@ -82,7 +82,7 @@ async def places(shop: StoreServices, store: StoreRow, home: Path) -> set[IndexN
     return {index for index, is_there in pairs if is_there}
 
 
-async def test_vectors_move_there_and_back_without_being_computed_again(
+async def test_vectors_move_between_indexes_and_back_without_re_embedding(
     shop: StoreServices, tmp_path: Path
 ) -> None:
     pytest.importorskip("qdrant_edge", reason="pip install qdrant-edge-py")
@@ -102,7 +102,7 @@ async def test_vectors_move_there_and_back_without_being_computed_again(
 
 
 @pytest.mark.parametrize("index", [PGVECTOR, QDRANT])
-async def test_a_new_store_finds_what_is_added_and_not_what_is_removed(
+async def test_a_new_store_finds_added_and_forgets_removed_files(
     shop: StoreServices, index: IndexName
 ) -> None:
     if index == QDRANT:
@@ -130,7 +130,7 @@ async def test_the_store_answers_and_grows_while_its_vectors_move(
     assert len(await nearest(shop)) == 4
 
 
-async def test_a_move_can_be_called_off(shop: StoreServices) -> None:
+async def test_a_move_to_another_index_can_be_cancelled(shop: StoreServices) -> None:
     store = await shop.filled(TEXTS)
     await shop.database.write(store_index.begin_move, store.id, PGVECTOR)
     await shop.database.write(pgvector.put, await shop.database.read(chunks.ids, store.id))
@@ -140,7 +140,7 @@ async def test_a_move_can_be_called_off(shop: StoreServices) -> None:
     assert not await shop.database.read(pgvector.has_table, store.id, DEFAULT_GROUP, MODEL)
 
 
-async def test_another_model_takes_over_in_pgvector(shop: StoreServices) -> None:
+async def test_a_model_change_replaces_the_vectors_in_pgvector(shop: StoreServices) -> None:
     other = LetterEmbedding()
     other.card = replace(other.card, name="longer")
     other.dimensions = 48
@@ -178,7 +178,7 @@ async def test_qdrant_needs_its_package(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.process
 @pytest.mark.slow
-async def test_kills_lose_no_vector(url: str, tmp_path: Path) -> None:
+async def test_a_repeatedly_killed_move_loses_no_vectors(url: str, tmp_path: Path) -> None:
     """A move that is killed at each of its events, over and over, ends with every vector."""
     home = tmp_path / "home"
     async with store_services(home) as shop:

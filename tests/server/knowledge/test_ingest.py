@@ -35,7 +35,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
         yield shop
 
 
-async def test_what_is_attached_is_found_in_every_format(shop: StoreServices) -> None:
+async def test_attached_files_of_every_format_are_searchable(shop: StoreServices) -> None:
     store = await shop.stores.create("harbour", LOCAL)
     files = {
         "guide.md": b"# Ports\n\nThe lighthouse listens on port 7419.\n",
@@ -64,7 +64,7 @@ async def test_what_is_attached_is_found_in_every_format(shop: StoreServices) ->
     assert len(shop.model.asked) >= len(files)
 
 
-async def test_a_file_that_cannot_be_read_fails_with_a_sentence_and_the_rest_goes_on(
+async def test_an_unreadable_file_fails_with_a_reason_and_others_are_indexed(
     shop: StoreServices,
 ) -> None:
     store = await shop.stores.create("mixed", LOCAL)
@@ -106,7 +106,7 @@ async def test_a_file_that_is_attached_again_replaces_its_chunks(shop: StoreServ
     assert [chunk.ordinal for chunk in after] == list(range(len(after)))
 
 
-async def test_a_long_text_is_written_in_several_transactions_and_whole(
+async def test_a_long_text_is_written_completely_in_several_transactions(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ingest, "MAX_BATCH_CHUNKS", 50)
@@ -123,7 +123,7 @@ async def test_a_long_text_is_written_in_several_transactions_and_whole(
     assert (await shop.search(store, "paragraph number 899")).passages[0].text.count("number 899") == 1
 
 
-async def test_a_model_that_fails_for_a_moment_is_asked_again(
+async def test_a_briefly_failing_model_is_retried(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
@@ -144,7 +144,7 @@ async def test_a_model_that_fails_for_a_moment_is_asked_again(
     assert asked == 3
 
 
-async def test_a_model_that_stays_broken_fails_the_file_and_says_so(
+async def test_a_persistently_failing_model_fails_the_file_with_a_reason(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_calls, "MAX_ATTEMPTS", 1)
@@ -160,7 +160,7 @@ async def test_a_model_that_stays_broken_fails_the_file_and_says_so(
     assert [file.status for file in await shop.settled(store)] == ["completed"]
 
 
-async def test_a_model_that_fails_for_everything_fails_the_run_and_leaves_nothing_waiting(
+async def test_a_model_failing_for_every_file_fails_the_run_and_all_files(
     shop: StoreServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_calls, "MAX_ATTEMPTS", 1)
@@ -210,7 +210,7 @@ async def test_a_passage_is_found_by_the_headings_above_it(shop: StoreServices) 
 
 
 @pytest.mark.parametrize("killed", [False, True])
-async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
+async def test_a_retry_after_a_model_failure_embeds_only_the_rest_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
 ) -> None:
     monkeypatch.setattr(model_calls, "MAX_ATTEMPTS", 1)
@@ -266,7 +266,7 @@ async def test_a_store_without_a_model_is_indexed_by_words(shop: StoreServices) 
     assert (await shop.search(store, "When does the harbour open?")).passages[0].filename == "a.txt"
 
 
-async def test_a_file_deleted_while_it_waits_is_gone_without_a_trace(shop: StoreServices) -> None:
+async def test_a_file_deleted_while_queued_leaves_no_chunks(shop: StoreServices) -> None:
     store = await shop.stores.create("gone", LOCAL)
     rows = [await shop.upload(f"{i}.txt", f"Word number {i} of many.") for i in range(6)]
     await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
@@ -277,7 +277,7 @@ async def test_a_file_deleted_while_it_waits_is_gone_without_a_trace(shop: Store
     assert {passage.filename for passage in found.passages} == {"0.txt", "1.txt"}
 
 
-async def test_progress_is_told_in_files(shop: StoreServices) -> None:
+async def test_progress_is_reported_in_files(shop: StoreServices) -> None:
     store = await shop.stores.create("told", LOCAL)
     rows = [await shop.upload(f"{i}.txt", f"Word number {i} of many.") for i in range(3)]
     await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
@@ -289,7 +289,7 @@ async def test_progress_is_told_in_files(shop: StoreServices) -> None:
     assert (3, 3, "files") in told
 
 
-async def test_progress_names_the_file_that_is_read_and_how_much_of_it_is_written(
+async def test_progress_names_the_current_file_and_its_written_percentage(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ingest, "MAX_BATCH_CHUNKS", 20)
@@ -309,7 +309,7 @@ async def test_progress_names_the_file_that_is_read_and_how_much_of_it_is_writte
     assert (progress[0].done, progress[0].total) == (0, 1)
 
 
-async def test_an_app_learns_how_many_files_of_its_store_are_unread(shop: StoreServices) -> None:
+async def test_a_search_reports_how_many_files_are_not_yet_indexed(shop: StoreServices) -> None:
     store = await shop.stores.create("partly", LOCAL)
     first = await shop.upload("port.txt", "The lighthouse listens on port 7419.")
     await shop.stores.contents.attach(store, [FileToAttach(first.id)], LOCAL)
@@ -326,7 +326,7 @@ async def test_an_app_learns_how_many_files_of_its_store_are_unread(shop: StoreS
     assert (await shop.runner.call("search", f"store/{store.id}", search, LOCAL)).waiting == 0
 
 
-async def test_what_was_acknowledged_is_indexed_after_a_restart(tmp_path: Path) -> None:
+async def test_acknowledged_files_are_indexed_after_a_restart(tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with store_services(home, ingest_workers=2) as first:
         store = await first.stores.create("kept", LOCAL)
@@ -358,7 +358,7 @@ async def test_a_worker_killed_in_the_middle_costs_one_file_at_most(shop: StoreS
     assert sorted(statuses) in (["completed"] * 3 + ["failed"], ["completed"] * 4)
 
 
-async def test_two_writers_on_one_store_lose_and_double_nothing(shop: StoreServices) -> None:
+async def test_two_writers_on_one_store_neither_lose_nor_duplicate_files(shop: StoreServices) -> None:
     store = await shop.stores.create("shared", LOCAL)
     rows = [await shop.upload(f"{i}.txt", f"Word number {i} of many.") for i in range(24)]
 
@@ -375,7 +375,7 @@ async def test_two_writers_on_one_store_lose_and_double_nothing(shop: StoreServi
     assert [each.passages[0].filename for each in found] == [f"{i}.txt" for i in range(24)]
 
 
-async def test_what_one_key_uploads_delays_nobody_else_in_a_shared_store(
+async def test_uploads_of_one_key_do_not_delay_other_keys_in_a_shared_store(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One key's uploads delay nobody else in a shared store.
@@ -420,7 +420,7 @@ async def test_what_one_key_uploads_delays_nobody_else_in_a_shared_store(
     assert {row.status for row in await shop.settled(store)} == {"completed"}
 
 
-async def test_who_writes_without_end_keeps_no_sync_from_its_end(
+async def test_a_key_that_writes_endlessly_does_not_block_a_sync(
     shop: StoreServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key that writes without end does not keep a sync from ending.
@@ -467,7 +467,7 @@ async def test_who_writes_without_end_keeps_no_sync_from_its_end(
     assert {row.status for row in await shop.settled(store)} == {"completed"}
 
 
-async def test_files_of_one_transaction_fail_one_by_one(
+async def test_files_of_one_transaction_fail_independently(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def call(request: Request, context: Context) -> Vectors:
@@ -488,7 +488,7 @@ async def test_files_of_one_transaction_fail_one_by_one(
     assert await shop.database.read(chunk_rows.count, store.id) == 2
 
 
-async def test_writers_of_a_store_take_turns_and_leave_nothing_behind(
+async def test_writers_of_a_store_take_turns_and_their_lock_is_freed(
     shop: StoreServices, tmp_path: Path
 ) -> None:
     readers = ReaderPool(workers=1, seconds=1, memory=2**20)

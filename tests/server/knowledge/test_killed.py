@@ -83,5 +83,5 @@ def kill_often(tmp_path: Path, times: int) -> None:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kills", [1, pytest.param(count_kills(6), marks=pytest.mark.slow)])
-def test_kills_lose_and_double_nothing(tmp_path: Path, kills: int) -> None:
+def test_kills_during_ingest_neither_lose_nor_duplicate_chunks(tmp_path: Path, kills: int) -> None:
     kill_often(tmp_path, kills)

@@ -42,7 +42,7 @@ def cut(text: str, overlap: int = 0) -> list[Part]:
 
 
 @pytest.mark.parametrize("overlap", [0, 100])
-def test_each_stretch_shows_its_passages_where_they_stand_with_what_is_around_them(overlap: int) -> None:
+def test_each_window_places_its_passages_within_surrounding_context(overlap: int) -> None:
     pieces = cut(STORY, overlap)
     done = 0
     while done < len(pieces):
@@ -59,7 +59,7 @@ def test_each_stretch_shows_its_passages_where_they_stand_with_what_is_around_th
         done = one.last
 
 
-def test_parts_of_several_documents_in_one_file_are_not_run_together() -> None:
+def test_parts_of_separate_documents_in_one_file_are_joined_with_a_newline() -> None:
     pieces = [Part("One ends.", Place(start=0, end=9)), Part("Two begins.", Place(start=0, end=11))]
     assert late_vectors.join_with_spans(pieces) == ("One ends.\nTwo begins.", ((0, 9), (10, 21)))
 
@@ -82,7 +82,7 @@ async def made(shop: StoreServices, store: StoreRow) -> ChunkGroup:
     return next(group for group in await shop.stores.groups.list(store, 1) if group.name == "late")
 
 
-async def test_a_model_that_failed_in_the_middle_goes_on_where_it_was(
+async def test_a_retry_after_a_model_failure_embeds_only_the_rest(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_calls, "MAX_ATTEMPTS", 1)
@@ -103,7 +103,7 @@ async def test_a_model_that_failed_in_the_middle_goes_on_where_it_was(
     assert len(shop.model.asked) == len(set(shop.model.asked))  # no stretch is embedded twice
 
 
-async def test_a_passage_is_found_by_what_stands_around_it(shop: StoreServices) -> None:
+async def test_late_vectors_reflect_the_text_around_a_passage(shop: StoreServices) -> None:
     store = await stored(shop)
     _, run = await shop.stores.groups.add(store, "late", chunking=LATE)
     await shop.result(run)
@@ -125,7 +125,7 @@ async def test_a_passage_is_found_by_what_stands_around_it(shop: StoreServices) 
     assert best.score == pytest.approx(max(scores), abs=1e-4)
 
 
-async def test_another_model_of_the_store_leaves_a_late_group_as_it_was(shop: StoreServices) -> None:
+async def test_changing_the_store_model_leaves_a_late_group_unchanged(shop: StoreServices) -> None:
     store = await stored(shop)
     await shop.stores.groups.apply(store, [GroupSpec("late", LATE)])
     shop.registry.add(Other())

@@ -83,7 +83,7 @@ async def chunk_of(shop: StoreServices, store: StoreRow, filename: str) -> int:
         ("工人一直手工装配琼澜牌显微镜。", {"琼澜牌"}),
     ],
 )
-def test_what_a_passage_names(text: str, named: set[str]) -> None:
+def test_names_and_references_in_a_passage_are_extracted(text: str, named: set[str]) -> None:
     assert named <= {term.text for term in terms(LinkSource(text, filename="docs/a/b.md"))} | {
         term.text.replace("docs/", "") for term in terms(LinkSource(text, filename="docs/a/b.md"))
     }
@@ -97,7 +97,7 @@ def test_what_a_passage_names(text: str, named: set[str]) -> None:
         ("水从清沙江里抽。", {"清沙江"}),
     ],
 )
-def test_what_is_certainly_a_name(text: str, names: set[str]) -> None:
+def test_only_certain_names_get_the_name_weight(text: str, names: set[str]) -> None:
     assert {term.text for term in terms(LinkSource(text)) if term.weight >= links.NAME_WEIGHT} == names
 
 
@@ -113,11 +113,11 @@ def test_what_is_certainly_a_name(text: str, names: set[str]) -> None:
         "\ud800 \x00",
     ],
 )
-def test_what_names_nothing(text: str) -> None:
+def test_text_without_names_yields_no_names(text: str) -> None:
     assert [term for term in terms(LinkSource(text)) if term.weight >= links.NAME_WEIGHT] == []
 
 
-def test_a_heading_defines_what_it_names_and_parts_belong_to_their_file() -> None:
+def test_headings_define_names_and_section_references_stay_within_their_file() -> None:
     source = LinkSource("Turn it twice.", ("Manual", "4.2 The Orlix lamp"), "file-1", "manual.md", first=True)
     found = {term.text: term for term in terms(source) if term.weight >= links.NAME_WEIGHT}
     assert {text: term.weight for text, term in found.items()} == {
@@ -195,9 +195,7 @@ async def test_names_without_capitals_lead_from_passage_to_passage(
     assert set((await names(shop, store, question))[:3]) >= set(evidence)
 
 
-async def test_a_changed_and_a_removed_file_change_and_lose_their_links(
-    shop: StoreServices, tmp_path: Path
-) -> None:
+async def test_links_follow_changed_and_removed_files(shop: StoreServices, tmp_path: Path) -> None:
     folder = write_files(tmp_path / "docs", CHAIN)
     store = await shop.stores.create("book", LOCAL, folder=folder, links=True)
     await shop.sync(store)
@@ -226,7 +224,7 @@ async def test_a_changed_and_a_removed_file_change_and_lose_their_links(
     assert await count(shop) == 0
 
 
-async def test_a_store_that_turns_links_on_catches_up_and_a_run_that_was_cut_off_continues(
+async def test_enabling_links_catches_up_and_an_interrupted_run_continues(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link_catch_up, "MAX_LINKED_CHUNKS", 3)
@@ -258,7 +256,7 @@ def _turned_on(connection: Connection, store_id: str) -> None:
     assert stores.change(connection, store_id, {"links": True, "linked_to": 0})
 
 
-async def test_a_start_of_the_daemon_takes_up_what_is_to_be_linked(tmp_path: Path) -> None:
+async def test_a_daemon_start_resumes_pending_linking(tmp_path: Path) -> None:
     async with store_services(tmp_path / "home") as shop:
         store = await shop.filled(CHAIN)
         await shop.database.write(_turned_on, store.id)
@@ -268,7 +266,7 @@ async def test_a_start_of_the_daemon_takes_up_what_is_to_be_linked(tmp_path: Pat
         assert set((await names(shop, store))[:4]) == CHAIN_EVIDENCE
 
 
-async def test_circles_pages_that_all_say_the_same_and_a_name_in_every_passage_stay_bounded(
+async def test_cycles_duplicate_pages_and_very_common_names_keep_link_walks_bounded(
     shop: StoreServices,
 ) -> None:
     circle = await shop.filled(
@@ -309,7 +307,7 @@ async def test_a_question_of_ten_thousand_words_is_answered(shop: StoreServices)
 # --- rights ------------------------------------------------------------------------------------------
 
 
-async def test_passages_that_a_key_may_not_read_are_in_no_walk_no_neighbours_and_no_graph(
+async def test_unreadable_passages_are_hidden_from_walks_neighbours_and_graphs(
     shop: StoreServices,
 ) -> None:
     teams = {name: {"team": "board" if name == "velling.txt" else "all"} for name in CHAIN}
@@ -337,7 +335,7 @@ async def test_passages_that_a_key_may_not_read_are_in_no_walk_no_neighbours_and
     assert "harwick works" in drawn
 
 
-async def test_neighbours_come_in_pages_and_unknown_ones_are_not_found(shop: StoreServices) -> None:
+async def test_neighbours_are_paged_and_unknown_chunks_are_not_found(shop: StoreServices) -> None:
     store = await shop.filled(
         {f"{n}.txt": f"Part {n} was made by Zorbat Works." for n in range(5)}, linked=True
     )
@@ -400,7 +398,7 @@ async def test_a_graph_has_the_kind_of_each_name_and_the_theme_of_each_passage(s
 # --- elsewhere ---------------------------------------------------------------------------------------
 
 
-async def test_an_archive_says_that_its_store_has_links_and_they_are_made_again(
+async def test_restoring_an_archive_rebuilds_the_links_of_its_store(
     shop: StoreServices, tmp_path: Path
 ) -> None:
     store = await shop.filled(CHAIN, linked=True)

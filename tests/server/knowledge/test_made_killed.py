@@ -50,7 +50,7 @@ def killed_while_writing(daemon: Daemon) -> int:
     return kept
 
 
-def test_after_a_kill_every_piece_is_written_about_once(tmp_path: Path) -> None:
+def test_after_a_kill_each_piece_is_summarised_exactly_once(tmp_path: Path) -> None:
     folder = tmp_path / "story"
     folder.mkdir()
     (folder / "story.md").write_text(STORY, encoding="utf-8")

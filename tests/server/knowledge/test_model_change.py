@@ -65,7 +65,7 @@ async def lengths(shop: StoreServices, store: StoreRow, model: str) -> set[int]:
     return {len(data) // 4 for _, data in await shop.database.read(chunk_vectors.read_vectors, model, ids)}
 
 
-async def test_the_vectors_of_another_model_take_over(shop: StoreServices) -> None:
+async def test_a_model_change_replaces_all_vectors(shop: StoreServices) -> None:
     store = await stocked(shop)
     assert await nearest(shop, store) == "The owl hunts at night."
     assert await shop.result(await shop.stores.jobs.change_model(store, OTHER)) == {"embedded": 3}
@@ -87,7 +87,7 @@ async def test_the_vectors_of_another_model_take_over(shop: StoreServices) -> No
     )
 
 
-async def test_a_store_can_do_without_vectors_and_have_them_again(shop: StoreServices) -> None:
+async def test_a_store_can_drop_its_vectors_and_embed_them_again(shop: StoreServices) -> None:
     store = await stocked(shop)
     await shop.result(await shop.stores.jobs.change_model(store, ""))
     with pytest.raises(InvalidRequest, match="no vectors"):
@@ -96,7 +96,7 @@ async def test_a_store_can_do_without_vectors_and_have_them_again(shop: StoreSer
     assert await nearest(shop, store) == "The owl hunts at night."
 
 
-async def test_the_stores_of_a_replaced_model_move_and_others_stay(shop: StoreServices) -> None:
+async def test_replacing_a_model_moves_only_its_own_stores(shop: StoreServices) -> None:
     moving = await stocked(shop)
     without = await shop.stores.create("plain", LOCAL, embedding_model="")
     [run] = await shop.stores.jobs.replace_model(moving.embedding_model, OTHER)
@@ -134,7 +134,7 @@ async def test_the_old_vectors_answer_when_the_new_model_fails(shop: StoreServic
     assert await nearest(shop, store) == "The owl hunts at night."
 
 
-async def test_a_change_that_was_cut_off_goes_on_at_the_next_start(tmp_path: Path) -> None:
+async def test_an_interrupted_model_change_continues_at_the_next_start(tmp_path: Path) -> None:
     async with store_services(tmp_path / "home") as first:
         store = await stocked(first)
         await first.database.write(rows.change, store.id, {"next_embedding_model": OTHER})
@@ -148,7 +148,7 @@ async def test_a_change_that_was_cut_off_goes_on_at_the_next_start(tmp_path: Pat
         assert (await second.stores.get("birds", LOCAL)).embedding_model == OTHER
 
 
-async def test_what_is_no_embedding_model_is_refused(shop: StoreServices) -> None:
+async def test_changing_to_an_unknown_embedding_model_is_refused(shop: StoreServices) -> None:
     store = await stocked(shop)
     with pytest.raises(InvalidRequest, match="not an available embedding model"):
         await shop.stores.jobs.change_model(store, "psychic")

@@ -75,7 +75,7 @@ async def test_a_binary_file_is_refused_as_unsupported(readers: ReaderPool, tmp_
         assert refused.value.code == "unsupported_file"
 
 
-def test_a_long_text_comes_in_segments_that_are_the_text(tmp_path: Path) -> None:
+def test_a_long_text_is_read_in_segments_that_match_the_original(tmp_path: Path) -> None:
     path = tmp_path / "long.log"
     text = "".join(f"line {i} says something\n" for i in range(40_000))
     path.write_bytes(text.encode())
@@ -131,7 +131,7 @@ async def test_the_title_in_the_front_matter_stands_above_all_headings(
         assert "".join(part.text for part in found) == text
 
 
-async def test_html_gives_what_a_reader_sees(readers: ReaderPool, tmp_path: Path) -> None:
+async def test_html_is_reduced_to_its_visible_text(readers: ReaderPool, tmp_path: Path) -> None:
     page = """<!doctype html><html><head><title>Harbour</title><style>p {color: red}</style></head><body>
     <nav>Home About</nav><h1>Fees &amp; berths</h1><p>A berth costs <b>40</b> crowns.</p><script>alert(1)</script>
     <h2>Tables</h2><table><tr><th>Boat</th><th>Fee</th></tr><tr><td>Dinghy</td><td>15</td></tr></table>
@@ -152,7 +152,7 @@ async def test_html_gives_what_a_reader_sees(readers: ReaderPool, tmp_path: Path
     assert not any(word in whole for word in ("alert", "color", "About"))
 
 
-async def test_a_title_that_the_first_heading_repeats_stands_once(
+async def test_a_title_repeated_by_the_first_heading_appears_once(
     readers: ReaderPool, tmp_path: Path
 ) -> None:
     page = "<title>Harbour</title><h1>Harbour</h1><p>It is deep.</p><h2>Fees</h2><p>None.</p>"
@@ -243,7 +243,7 @@ async def test_a_title_in_the_properties_stands_above_all_headings(
         ],
     ],
 )
-def test_titles_that_nobody_wrote_are_none(written: str, title: str) -> None:
+def test_placeholder_document_titles_are_ignored(written: str, title: str) -> None:
     assert clean_title(written) == title
 
 
@@ -316,7 +316,7 @@ def test_a_format_is_known_by_the_end_of_a_name() -> None:
 # --- the processes -----------------------------------------------------------------------------------------------
 
 
-async def test_a_file_that_takes_too_long_is_given_up_and_the_next_one_read(tmp_path: Path) -> None:
+async def test_a_file_that_exceeds_the_time_limit_is_refused_and_the_next_read(tmp_path: Path) -> None:
     readers = ReaderPool(workers=1, seconds=0.0, memory=2**31)
     try:
         with pytest.raises(Unreadable, match="took longer than 0 s"):
@@ -352,7 +352,7 @@ async def test_a_worker_that_has_died_is_replaced(readers: ReaderPool, tmp_path:
 
 
 @pytest.mark.process
-async def test_a_document_that_kills_its_worker_is_told_so_and_the_next_one_is_read(
+async def test_a_document_whose_worker_is_killed_fails_and_the_next_is_read(
     readers: ReaderPool, tmp_path: Path
 ) -> None:
     path = tmp_path / "long.txt"
@@ -371,7 +371,7 @@ async def test_a_document_that_kills_its_worker_is_told_so_and_the_next_one_is_r
     assert await parts(readers, tmp_path / "two.txt", b"two")
 
 
-async def test_leaving_early_stops_the_worker(readers: ReaderPool, tmp_path: Path) -> None:
+async def test_closing_a_read_early_stops_the_worker(readers: ReaderPool, tmp_path: Path) -> None:
     path = tmp_path / "long.txt"
     path.write_bytes(b"many words here\n" * 200_000)
     async with aclosing(readers.read(path, path.name)) as runs:
@@ -393,7 +393,7 @@ async def test_a_worker_gets_no_secrets(
 # --- forms and formulas -------------------------------------------------------------------------------------------
 
 
-async def test_what_is_filled_in_a_form_follows_its_page(readers: ReaderPool, tmp_path: Path) -> None:
+async def test_filled_in_form_fields_follow_their_page(readers: ReaderPool, tmp_path: Path) -> None:
     text = "/FT /Tx /Rect [150 700 300 720]"
     data = documents.form(
         "Application for a berth",

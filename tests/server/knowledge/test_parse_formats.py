@@ -87,7 +87,7 @@ async def test_a_formula_without_a_value_is_shown_as_it_is_written(read: Reading
 
 
 @pytest.mark.parametrize(("quarters", "rotate"), [(0, 0), (1, 1), (2, 2), (3, 3), (1, 0), (0, 3)])
-async def test_columns_of_a_page_are_read_one_behind_the_other(
+async def test_columns_of_a_page_are_read_one_after_the_other(
     read: Reading, quarters: int, rotate: int
 ) -> None:
     left = [f"The keeper of lighthouse {number} counts ships" for number in range(6)]
@@ -130,7 +130,7 @@ async def test_a_table_that_begins_in_the_middle_of_a_sheet_keeps_its_cells(read
     ]
 
 
-async def test_rows_that_are_cut_again_keep_their_cells(read: Reading) -> None:
+async def test_rows_split_into_smaller_chunks_keep_their_cell_ranges(read: Reading) -> None:
     rows: list[list[str | float | None]] = [["Boat", "Fee"], *([f"boat {i}", i] for i in range(20))]
     found = await read(
         "fees.xlsx", office.sheets({"S": rows}), {"type": "records", "size": 100, "overlap": 0}
@@ -190,18 +190,18 @@ async def test_a_book_is_read_in_the_order_of_its_chapters(read: Reading) -> Non
     [b"", b"PK\x03\x04 and then nothing", b"not at all", office.zipped({"a/b": "c"})[:40]],
     ids=["empty", "begun", "other", "half"],
 )
-async def test_what_is_damaged_says_so(read: Reading, name: str, data: bytes) -> None:
+async def test_damaged_files_are_refused_with_a_reason(read: Reading, name: str, data: bytes) -> None:
     with pytest.raises(Unreadable, match=r"is empty|damaged|is not a|missing"):
         await read(name, data)
 
 
 @pytest.mark.parametrize("name", ["x.pptx", "x.xlsx", "x.epub", "x.zip", "x.docx"])
-async def test_what_would_unpack_to_too_much_is_refused_before_it_is(read: Reading, name: str) -> None:
+async def test_files_that_unpack_to_too_much_are_refused_before_unpacking(read: Reading, name: str) -> None:
     with pytest.raises(Unreadable, match="unpacks to 2861 MB"):
         await read(name, documents.bomb(3_000_000_000))
 
 
-async def test_an_old_office_file_says_what_to_do(read: Reading) -> None:
+async def test_an_old_office_file_is_refused_with_conversion_advice(read: Reading) -> None:
     with pytest.raises(Unreadable, match=r"Save it as .pptx"):
         await read("old.pptx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
 
@@ -209,7 +209,7 @@ async def test_an_old_office_file_says_what_to_do(read: Reading) -> None:
 # --- mail --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_mail_says_who_and_when_and_its_attachments_are_read(read: Reading) -> None:
+async def test_a_mail_is_read_with_its_headers_and_attachments(read: Reading) -> None:
     data = office.mail(
         "Berth 七",
         "See the list.",
@@ -241,7 +241,7 @@ async def test_a_mail_in_html_gives_its_text(read: Reading) -> None:
     assert body.text.endswith("Dear Bob")
 
 
-async def test_a_mail_is_decoded_with_the_charsets_of_documents_alone(read: Reading) -> None:
+async def test_mail_charsets_are_limited_to_document_encodings(read: Reading) -> None:
     head = (
         b"Subject: =?utf-8?B?w6k=?= =?iso-8859-1*fr?Q?_caf=E9?= =?punycode?q?abc-def?=\n"
         b"From: =?gb2312?B?uN/JvQ==?= <ann@example.org>\nTo: caf\xc3\xa9\n"
@@ -259,7 +259,7 @@ async def test_a_mail_is_decoded_with_the_charsets_of_documents_alone(read: Read
         assert (attached.text, attached.place.heading) == ("Ebb.", ("é caféabc-def", "高.txt"))
 
 
-async def test_a_box_of_mails_has_a_part_for_each(read: Reading) -> None:
+async def test_each_mail_of_an_mbox_becomes_its_own_part(read: Reading) -> None:
     box = b"".join(
         b"From ann@example.org Fri Nov 20 10:00:00 2026\n"
         + office.mail(f"No. {i}", f"Text {i}\n>From here", *extra)
@@ -274,7 +274,7 @@ async def test_a_box_of_mails_has_a_part_for_each(read: Reading) -> None:
 # --- structured text ------------------------------------------------------------------------------------
 
 
-async def test_subtitles_know_their_seconds(read: Reading) -> None:
+async def test_subtitle_passages_carry_their_start_seconds(read: Reading) -> None:
     srt = (
         "1\n00:00:05,250 --> 00:00:07,000\n<i>The harbour</i>\nopens at six.\n\n"
         "2\n01:02:03,000 --> 01:02:04,000\n港口。\n"
@@ -295,7 +295,7 @@ async def test_subtitles_know_their_seconds(read: Reading) -> None:
     assert (both.place.seconds, both.place.start, both.place.end) == (5.25, 0, len(both.text))
 
 
-async def test_xml_gives_its_records_below_the_elements_around_them(read: Reading) -> None:
+async def test_xml_records_have_their_enclosing_elements_as_headings(read: Reading) -> None:
     data = """<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>
     <harbour><boat id="7">
       <name>Dinghy</name><fee>15</fee><text>See <b>bold</b> after.</text><evil>&e;</evil></boat>
@@ -367,7 +367,7 @@ async def test_sections_of_marked_up_text_know_their_headings(read: Reading, nam
         ("항구는 여섯 시에 문을 엽니다. 배들은 밖에서 기다립니다. 겨울에는 닫혀 있습니다." * 3, "euc_kr"),
     ],
 )
-def test_japanese_and_korean_of_before_unicode_are_read(tmp_path: Path, text: str, encoding: str) -> None:
+def test_legacy_japanese_and_korean_encodings_are_decoded(tmp_path: Path, text: str, encoding: str) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(text.encode(encoding))
     assert "".join(part.text for part in read_text(SourceDocument("text.txt", path))) == text
@@ -376,7 +376,7 @@ def test_japanese_and_korean_of_before_unicode_are_read(tmp_path: Path, text: st
 # --- any format -----------------------------------------------------------------------------------------------
 
 
-def test_drawings_and_locks_are_no_documents() -> None:
+def test_svg_lock_and_pem_files_are_not_documents() -> None:
     assert [is_document(name) for name in ("a.svg", "b/uv.lock", "x.PEM", "a.md", "Makefile", "lock")] == [
         *(False, False, False),
         *(True, True, True),
@@ -394,5 +394,5 @@ def test_drawings_and_locks_are_no_documents() -> None:
         (Place(), ""),
     ],
 )
-def test_a_place_is_told_in_a_few_words(place: Place, label: str) -> None:
+def test_a_place_has_a_short_label(place: Place, label: str) -> None:
     assert place.label() == label

@@ -76,7 +76,7 @@ FEES = [
 ]
 
 
-def test_a_table_is_rows_below_its_header_between_the_text_around_it() -> None:
+def test_a_table_is_read_as_rows_under_its_header_between_the_surrounding_text() -> None:
     data = documents.pdf(
         "Cover.", "\n".join(FEES), drawn={1: documents.ruled(FEES, (0, 20, 36), range(1, 5))}
     )
@@ -119,7 +119,7 @@ def test_a_long_table_repeats_its_header_over_each_group_of_rows() -> None:
         assert text.split("\n")[1].endswith(f" | {first - 1}")
 
 
-def test_a_page_without_borders_is_not_looked_at_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_without_borders_is_not_searched_for_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(
         self: pdf_tables.PdfTables, number: int, page: object, quarters: int
     ) -> list[pdf_tables.PdfTable]:
@@ -131,7 +131,7 @@ def test_a_page_without_borders_is_not_looked_at_twice(monkeypatch: pytest.Monke
     assert "Dinghy" in part.text
 
 
-def test_tables_beside_each_other_leave_the_page_as_it_is() -> None:
+def test_a_page_with_side_by_side_tables_is_read_as_plain_text() -> None:
     lines = ["Left      Fee       Right     Fee", "a         1         b         2"]
     sides = documents.ruled(lines, (0, 10, 18), range(2)) + documents.ruled(lines, (0, 10, 18), range(2), 20)
     [part] = pdf.read(SourceDocument("both.pdf", documents.pdf("\n".join(lines), drawn={0: sides})))
@@ -161,7 +161,7 @@ def test_a_scanned_page_is_read_and_keeps_its_number(tmp_path: Path) -> None:
     ]
 
 
-def test_pictures_in_an_archive_are_read_and_those_without_text_left_out(tmp_path: Path) -> None:
+def test_pictures_in_an_archive_are_read_and_textless_ones_skipped(tmp_path: Path) -> None:
     data = {"signs/north.png": picture("Shallow water"), "logo.png": picture(), "a.txt": b"A text."}
     found = {(part.text, part.place.heading) for part in cut("signs.zip", office.zipped(data), tmp_path)}
     assert found == {("A text.", ("a.txt",)), ("Shallow water", ("signs/north.png",))}
@@ -280,7 +280,7 @@ def test_tesseract_reads_where_rapidocr_is_not_installed(tmp_path: Path) -> None
     assert last["parts"][0][0] == "Mooring is forbidden"
 
 
-def test_the_installed_onnxruntime_holds_no_address_that_it_reports_to() -> None:
+def test_the_installed_onnxruntime_contains_no_telemetry_address() -> None:
     spec = importlib.util.find_spec("onnxruntime")
     assert spec is not None and spec.origin is not None
     libraries = list((Path(spec.origin).parent / "capi").glob("*.so*"))
@@ -290,16 +290,16 @@ def test_the_installed_onnxruntime_holds_no_address_that_it_reports_to() -> None
             assert content.find(b"events.data.microsoft.com") == -1, library.name
 
 
-def test_a_picture_without_text_says_so(tmp_path: Path) -> None:
+def test_a_picture_without_text_is_refused_with_that_reason(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="is an image without recognisable text"):
         cut("blank.png", picture(), tmp_path)
 
 
-def test_chinese_is_put_together_again() -> None:
+def test_spaces_between_recognised_chinese_characters_are_removed() -> None:
     assert ocr.tidy("港 口 六 点 开 门 。\n\n\n\n船 only waits\f") == "港口六点开门。\n\n船 only waits"
 
 
-def test_of_one_document_so_many_pictures_are_read_and_each_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_recognised_pictures_per_document_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[int] = []
     monkeypatch.setattr(ocr, "MAX_PICTURES", 1)
     monkeypatch.setenv(ocr.LANGUAGES_VARIABLE, "eng")
@@ -319,7 +319,7 @@ def test_a_page_that_lies_sideways_or_upside_down_is_read(tmp_path: Path, turned
     assert "Boats wait at the north quay" in found.text
 
 
-def test_what_recognition_has_no_time_for_is_named(tmp_path: Path) -> None:
+def test_scans_left_unread_by_the_recognition_time_limit_are_named(tmp_path: Path) -> None:
     box = office.zipped({"scan.pdf": scan("One", "Two", "Three"), "note.txt": "The harbour."})
     *_found, last = cut("box.zip", box, tmp_path, recognition=1e-9)
     assert last.text.startswith("Not read:\n")

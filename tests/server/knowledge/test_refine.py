@@ -61,7 +61,7 @@ def ids(candidates: list[SearchCandidate]) -> list[int]:
 # --- single stages --------------------------------------------------------------------------------------
 
 
-def test_likeness_is_that_of_words_in_any_script() -> None:
+def test_text_similarity_is_computed_from_words_in_any_script() -> None:
     assert jaccard(shingles("the grey gull"), shingles("The GREY gull!")) == 1
     assert jaccard(shingles("the grey gull"), shingles("a red fox")) == 0
     assert 0.3 < jaccard(shingles("雪莲花生长在高山"), shingles("雪莲花生长在海边")) < 1
@@ -76,7 +76,7 @@ def test_near_duplicates_collapse_into_the_best_of_them() -> None:
     assert ids(drop_near_duplicates([one, candidate(4, one.row.text, 0.5)], 1.0)) == [1]
 
 
-def test_a_text_that_a_better_passage_holds_is_left_out() -> None:
+def test_a_text_contained_in_a_better_passage_is_dropped() -> None:
     whole = candidate(1, "x" * 100, 0.9, start=0, end=100)
     inside = candidate(2, "x" * 20, 0.8, start=90, end=110)
     behind = candidate(3, "x" * 20, 0.7, start=95, end=120)
@@ -84,7 +84,7 @@ def test_a_text_that_a_better_passage_holds_is_left_out() -> None:
     assert ids(drop_overlapping([whole, inside, behind, elsewhere])) == [1, 2, 4]
 
 
-def test_diversity_puts_the_unlike_first_and_keeps_scores() -> None:
+def test_diversity_ranks_dissimilar_passages_first_and_keeps_scores() -> None:
     best = candidate(1, "the grey gull sat on the pier", 1.0)
     twin = candidate(2, "the grey gull sat on the pier too", 0.95)
     other = candidate(3, "bread is baked in the morning", 0.6)
@@ -104,7 +104,7 @@ def test_a_score_halves_with_each_half_life_of_an_attribute(written: str | float
     assert faded[1].score == pytest.approx(0.4)
 
 
-def test_without_the_attribute_the_arrival_counts_and_the_future_costs_nothing() -> None:
+def test_decay_falls_back_to_the_arrival_time_and_ignores_future_times() -> None:
     arrived = candidate(1, "a", 0.8)
     arrived = replace(arrived, row=replace(arrived.row, created_at=NOW - DAY))
     assert decay_scores([arrived], 1, "written", NOW)[0].score == pytest.approx(0.4)
@@ -114,7 +114,7 @@ def test_without_the_attribute_the_arrival_counts_and_the_future_costs_nothing()
     assert caught.value.param == "decay_by"
 
 
-def test_neighbours_are_joined_without_what_they_share() -> None:
+def test_neighbouring_chunks_are_joined_without_their_overlap() -> None:
     text = "One two three. Four five six. Seven eight."
     a = candidate(1, text[0:28], 1, start=0, end=28).row
     b = candidate(2, text[15:42], 1, start=15, end=42).row
@@ -163,7 +163,7 @@ GULLS = (
 )
 
 
-async def test_a_reranking_model_has_the_last_word(shop: StoreServices) -> None:
+async def test_a_reranking_model_decides_the_final_order_and_scores(shop: StoreServices) -> None:
     def answer(request: Rerank) -> Ranked:
         assert request.query == "what does the gull eat"
         return Ranked(tuple((i, 0.9 if "Foxes" in text else 0.2) for i, text in enumerate(request.documents)))
@@ -206,7 +206,7 @@ def rank_by_length(request: Rerank) -> Ranked:
     return Ranked(tuple((i, len(text) / 1e3) for i, text in enumerate(request.documents)))
 
 
-async def test_a_search_without_a_choice_uses_the_reranker_that_the_daemon_has(shop: StoreServices) -> None:
+async def test_the_auto_option_uses_the_reranker_installed_on_the_daemon(shop: StoreServices) -> None:
     store = await stocked(shop, "gulls", *GULLS)
     plain = await search(shop, store, "gull", trace=True)
     alone = await search(shop, store, "gull", trace=True, reranker=AUTO_RERANKER)
@@ -248,7 +248,7 @@ def broken(_request: Rerank) -> Ranked:
         (broken, 60.0, ["did not return a reranking result"] * 3),
     ],
 )
-async def test_a_reranker_that_costs_too_much_or_fails_is_left_out(
+async def test_a_slow_or_failing_default_reranker_is_skipped(
     answer: Callable[[Any], Any], budget_s: float, notes: list[str]
 ) -> None:
     model = Model("judge", "rerank", answer)
@@ -279,7 +279,7 @@ async def test_a_chat_model_grades_each_passage(shop: StoreServices) -> None:
     assert [passage.score for passage in found.passages][:2] == [1.0, 0.0]
 
 
-async def test_what_cannot_judge_is_refused(shop: StoreServices) -> None:
+async def test_a_reranker_that_cannot_rank_is_refused(shop: StoreServices) -> None:
     store = await stocked(shop, "gulls", *GULLS)
     with pytest.raises(NotFound, match="'nobody'"):
         await search(shop, store, "gull", reranker="nobody")
@@ -302,7 +302,7 @@ async def test_what_cannot_judge_is_refused(shop: StoreServices) -> None:
         ),
     ],
 )
-async def test_other_questions_find_what_the_first_does_not(
+async def test_rewritten_questions_find_passages_the_original_misses(
     shop: StoreServices, how: str, reply: str, further: list[str]
 ) -> None:
     writer = Model("writer", "chat", lambda _: ChatReply(reply))
@@ -350,7 +350,7 @@ async def test_an_option_out_of_range_is_refused_by_name(
 # --- several stores -----------------------------------------------------------------------------------------
 
 
-async def test_several_stores_are_ranked_by_what_they_have_to_say(shop: StoreServices) -> None:
+async def test_passages_of_several_stores_are_ranked_by_relevance(shop: StoreServices) -> None:
     gulls = await stocked(shop, "gulls", *GULLS)
     bread = await stocked(shop, "bread", "Bread is baked at 230 degrees.", "Eat bread while it is warm.")
     for query, name in (("what does the gull eat", "gulls"), ("at how many degrees is bread baked", "bread")):
@@ -363,7 +363,7 @@ async def test_several_stores_are_ranked_by_what_they_have_to_say(shop: StoreSer
             assert {"gulls: lexical", "bread: lexical"} <= {stage.name for stage in found.trace}
 
 
-async def test_a_text_that_stands_in_two_stores_is_given_once(shop: StoreServices) -> None:
+async def test_a_text_found_in_two_stores_is_returned_once(shop: StoreServices) -> None:
     stores = [await stocked(shop, name, GULLS[0]) for name in ("one", "two")]
     found = await search_stores(stores, Search("gull"), shop.runner, LOCAL)
     assert [passage.text for passage in found.passages] == [GULLS[0]]

@@ -19,7 +19,7 @@ def texts(found: SearchResult) -> list[str]:
 
 
 @pytest.mark.asyncio
-async def test_a_store_answers_as_before_when_its_indexes_were_built_anew(tmp_path: Path) -> None:
+async def test_a_store_answers_as_before_after_a_reindex(tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with store_services(home) as shop:
         store = await shop.stores.create("harbour", LOCAL)

@@ -65,7 +65,7 @@ async def test_passages_come_in_order_with_scores_and_places(stocked: StoreFixtu
     assert found.trace == ()
 
 
-async def test_at_most_so_many_and_only_as_good_as_asked(stocked: StoreFixture) -> None:
+async def test_results_respect_the_maximum_number_and_the_score_threshold(stocked: StoreFixture) -> None:
     everything = (await stocked.search("port bread dough")).passages
     assert len(everything) > 2
     assert (await stocked.search("port bread dough", max_num_results=2)).passages == everything[:2]
@@ -82,7 +82,7 @@ async def test_the_same_text_is_shown_once(stocked: StoreFixture) -> None:
     assert len(texts) == 5
 
 
-async def test_a_filter_holds_on_both_sides(stocked: StoreFixture) -> None:
+async def test_a_filter_applies_to_lexical_and_vector_search(stocked: StoreFixture) -> None:
     english = Filter("eq", "lang", "en")
     for ranker in ("auto", "lexical", "vector", "hybrid", "rrf"):
         found = await stocked.search("port 高山 bread", filters=english, ranker=ranker)
@@ -93,7 +93,7 @@ async def test_a_filter_holds_on_both_sides(stocked: StoreFixture) -> None:
         await stocked.search("port", filters=Filter("eq", "tongue", "en"))
 
 
-async def test_attributes_that_change_count_from_the_next_question_on(stocked: StoreFixture) -> None:
+async def test_changed_attributes_apply_from_the_next_search(stocked: StoreFixture) -> None:
     await stocked.put("late", "A late port.", attributes={"lang": "fr"})
     found = await stocked.search("port", filters=Filter("eq", "lang", "fr"))
     assert [passage.file_id for passage in found.passages] == ["late"]
@@ -111,7 +111,7 @@ async def test_attributes_that_change_count_from_the_next_question_on(stocked: S
         (Search("port", score_threshold=float("nan")), "score_threshold"),
     ],
 )
-async def test_a_question_that_makes_no_sense_is_refused(
+async def test_an_invalid_search_is_refused_with_the_parameter_named(
     stocked: StoreFixture, request_: Search, param: str
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -119,7 +119,7 @@ async def test_a_question_that_makes_no_sense_is_refused(
     assert caught.value.param == param
 
 
-async def test_a_store_answers_searches_alone(stocked: StoreFixture) -> None:
+async def test_a_store_refuses_requests_other_than_searches(stocked: StoreFixture) -> None:
     with pytest.raises(InvalidRequest, match="answers only searches"):
         await stocked.store().call(ToolCall({}), Asking())
 
@@ -127,7 +127,7 @@ async def test_a_store_answers_searches_alone(stocked: StoreFixture) -> None:
 @pytest.mark.parametrize(
     "query", ["x" * 100_000, "port " * 20_000, "🙂", "\ud800 port", "()[]{}\"'AND OR *?~^", "\x00"]
 )
-async def test_odd_questions_are_questions(stocked: StoreFixture, query: str) -> None:
+async def test_unusual_queries_are_accepted(stocked: StoreFixture, query: str) -> None:
     await stocked.search(query)
 
 
@@ -141,7 +141,7 @@ async def test_the_trace_tells_what_each_stage_found(stocked: StoreFixture) -> N
     assert "0.2" in stages["fuse"].note
 
 
-async def test_a_chinese_question_that_words_answer_needs_no_vectors(stocked: StoreFixture) -> None:
+async def test_a_chinese_question_answered_by_words_skips_the_embedding(stocked: StoreFixture) -> None:
     for i in range(3):
         await stocked.put(f"more{i}", f"雪莲花第{i}种")
     await stocked.search("雪莲花")
@@ -152,7 +152,7 @@ async def test_a_chinese_question_that_words_answer_needs_no_vectors(stocked: St
     assert stocked.letters.asked == ["滷肉飯", "雪莲花"]
 
 
-async def test_the_profile_of_the_model_sets_its_weight(stocked: StoreFixture) -> None:
+async def test_the_model_profile_sets_the_fusion_weight(stocked: StoreFixture) -> None:
     stocked.registry.add(LetterEmbedding({"fusion_weight": 0.7, "fusion_weight_cjk": 0.6}), replace=True)
     for i in range(3):
         await stocked.put(f"more{i}", f"雪莲花第{i}种")
@@ -161,7 +161,7 @@ async def test_the_profile_of_the_model_sets_its_weight(stocked: StoreFixture) -
         assert f"{weight} for vectors" in next(s.note for s in found.trace if s.name == "fuse")
 
 
-async def test_without_its_model_a_store_answers_by_words_and_says_so(stocked: StoreFixture) -> None:
+async def test_a_store_whose_model_fails_falls_back_to_words_and_reports_it(stocked: StoreFixture) -> None:
     stocked.letters.broken = True
     found = await stocked.search("port", trace=True)
     assert found.passages[0].file_id == "ports"
@@ -172,7 +172,7 @@ async def test_without_its_model_a_store_answers_by_words_and_says_so(stocked: S
     assert (await stocked.search("port")).passages
 
 
-async def test_a_model_that_now_answers_otherwise_is_left_out(stocked: StoreFixture) -> None:
+async def test_a_model_with_changed_dimensions_is_skipped(stocked: StoreFixture) -> None:
     stocked.letters.dimensions = 64
     found = await stocked.search("port", trace=True)
     assert found.passages[0].file_id == "ports"
@@ -187,7 +187,7 @@ async def test_a_reader_of_the_store_needs_no_scope_for_its_model(stocked: Store
     assert found.passages
 
 
-async def test_a_store_of_words_alone(tmp_path: Path) -> None:
+async def test_a_store_without_vectors_searches_by_words_only(tmp_path: Path) -> None:
     stocked = await StoreFixture(tmp_path, model="").open()
     await stocked.put("baking", *DOCS["bread"])
     try:

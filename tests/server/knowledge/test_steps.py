@@ -102,7 +102,7 @@ async def test_rules_follow_names_in_chinese(shop: StoreServices) -> None:
     }
 
 
-async def test_each_step_is_an_event_and_a_limit_is_kept(shop: StoreServices) -> None:
+async def test_each_search_step_is_reported_and_the_step_limit_respected(shop: StoreServices) -> None:
     store = await shop.filled(CHAIN)
     events: list[Event] = []
 
@@ -123,7 +123,7 @@ async def test_each_step_is_an_event_and_a_limit_is_kept(shop: StoreServices) ->
     assert list(notes(found)) == ["step (1)", "step (2)"]
 
 
-async def test_a_question_whose_words_the_first_passage_holds_takes_no_step(shop: StoreServices) -> None:
+async def test_a_question_answered_by_the_first_passage_takes_no_further_step(shop: StoreServices) -> None:
     store = await shop.filled(CHAIN)
     question = "By whom was the Orlix lamp built?"
     found = await asked(shop, store, Steps(), question)
@@ -132,7 +132,7 @@ async def test_a_question_whose_words_the_first_passage_holds_takes_no_step(shop
     assert set(names(await asked(shop, store, Steps()))) >= CHAIN_EVIDENCE  # the other searches continue
 
 
-async def test_circles_and_pages_that_say_the_same_end(shop: StoreServices) -> None:
+async def test_step_search_over_cycles_and_near_identical_pages_terminates(shop: StoreServices) -> None:
     texts = {f"{n}.txt": f"Orlix {n} refers to Orlix {(n + 1) % 30} and Harwick Works." for n in range(30)}
     store = await shop.filled(texts)
     found = await asked(shop, store, Steps(4), "What does Orlix 3 of Harwick Works refer to in the end?")
@@ -140,7 +140,7 @@ async def test_circles_and_pages_that_say_the_same_end(shop: StoreServices) -> N
     assert len(found.passages) == 5
 
 
-async def test_a_question_of_ten_thousand_words_and_one_that_names_nothing_are_answered(
+async def test_very_long_questions_and_questions_without_names_are_answered(
     shop: StoreServices,
 ) -> None:
     store = await shop.filled(CHAIN)
@@ -149,7 +149,7 @@ async def test_a_question_of_ten_thousand_words_and_one_that_names_nothing_are_a
     assert names(await asked(shop, store, Steps(4), "zzzz")) == names(await asked(shop, store, None, "zzzz"))
 
 
-async def test_no_step_reaches_what_the_caller_may_not_read(shop: StoreServices) -> None:
+async def test_steps_do_not_reach_passages_the_caller_may_not_read(shop: StoreServices) -> None:
     teams = {name: {"team": "board" if name == "velling.txt" else "all"} for name in CHAIN}
     store = await shop.filled(CHAIN, attributes=teams)
     reader = Principal("key_r", frozenset({"stores:*:read"}), ((store.id, Filter("eq", "team", "all")),))
@@ -179,7 +179,7 @@ async def test_a_budget_beyond_its_limits_is_refused(shop: StoreServices, steps:
 # --- by a model ---------------------------------------------------------------------------------------
 
 
-async def test_a_model_says_what_to_search_for_until_it_has_enough(shop: StoreServices) -> None:
+async def test_a_model_chooses_the_searches_until_it_reports_enough(shop: StoreServices) -> None:
     searches = iter(["Harwick Works money", "birth of Mara Velling", "Barges to Port Ansel"])
     shop.registry.add(writer := Writer(lambda _: step(next(searches))))
     store = await shop.filled(CHAIN)
@@ -199,7 +199,9 @@ async def test_a_model_says_what_to_search_for_until_it_has_enough(shop: StoreSe
     "said",
     ["", "I do not know.", "{", "[]", '{"enough": "no"}', '{"enough": null, "searches": 3}', "{" * 5_000],
 )
-async def test_rules_continue_where_a_model_answers_nonsense(shop: StoreServices, said: str) -> None:
+async def test_rules_continue_the_search_after_an_unusable_model_answer(
+    shop: StoreServices, said: str
+) -> None:
     shop.registry.add(writer := Writer(lambda _: said))
     store = await shop.filled(CHAIN)
     found = await asked(shop, store, Steps(4, "writer"))
@@ -208,7 +210,7 @@ async def test_rules_continue_where_a_model_answers_nonsense(shop: StoreServices
     assert any("returned nothing usable" in stage.note for stage in found.trace)
 
 
-async def test_a_model_that_fails_or_is_not_there_is_replaced_by_the_rules(shop: StoreServices) -> None:
+async def test_rules_replace_a_failing_or_unknown_model(shop: StoreServices) -> None:
     def fail(_: str) -> str:
         raise EngineFailed("The process crashed.")
 
@@ -229,7 +231,7 @@ async def test_a_model_that_repeats_itself_is_replaced_by_the_rules(shop: StoreS
     assert set(names(found)) >= CHAIN_EVIDENCE
 
 
-async def test_calls_and_tokens_are_a_budget(shop: StoreServices) -> None:
+async def test_the_call_and_token_budget_limits_the_model_steps(shop: StoreServices) -> None:
     shop.registry.add(writer := Writer(lambda prompt: step(f"Port Ansel {len(prompt)}")))
     store = await shop.filled(CHAIN)
     for budget in (Steps(4, "writer", max_calls=1), Steps(4, "writer", max_tokens=100)):
@@ -242,7 +244,7 @@ async def test_calls_and_tokens_are_a_budget(shop: StoreServices) -> None:
     assert writer.asked == []
 
 
-async def test_what_a_model_calls_useful_moves_up_and_numbers_that_are_none_do_nothing(
+async def test_passages_a_model_marks_useful_move_up_and_invalid_numbers_are_ignored(
     shop: StoreServices,
 ) -> None:
     store = await shop.filled(CHAIN)
@@ -252,7 +254,7 @@ async def test_what_a_model_calls_useful_moves_up_and_numbers_that_are_none_do_n
     assert found[:2] == [plain[0], plain[3]]
 
 
-async def test_a_passage_that_says_what_to_search_for_leads_nowhere_else(shop: StoreServices) -> None:
+async def test_a_passage_that_injects_a_search_does_not_widen_access(shop: StoreServices) -> None:
     """A passage that dictates a search leads nowhere else.
 
     The model obeys the passage: it finds only passages of the same store that the caller may read, and the best one
@@ -274,7 +276,7 @@ async def test_a_passage_that_says_what_to_search_for_leads_nowhere_else(shop: S
     assert "salary.txt" not in names(found)
 
 
-async def test_seconds_are_a_budget_and_a_cancelled_search_ends_in_its_step(shop: StoreServices) -> None:
+async def test_the_time_budget_ends_a_search_and_cancellation_stops_its_step(shop: StoreServices) -> None:
     reached = asyncio.Event()
 
     class Silent(Writer):
@@ -317,13 +319,15 @@ async def test_seconds_are_a_budget_and_a_cancelled_search_ends_in_its_step(shop
         ([], "search"),
     ],
 )
-async def test_how_an_app_is_to_search_is_checked(shop: StoreServices, search: Any, param: str) -> None:
+async def test_invalid_search_settings_of_an_app_are_refused(
+    shop: StoreServices, search: Any, param: str
+) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await shop.stores.create("docs", LOCAL, app=True, search=search)
     assert refused.value.param == param
 
 
-async def test_how_an_app_searches_is_kept(shop: StoreServices) -> None:
+async def test_search_settings_of_an_app_are_stored(shop: StoreServices) -> None:
     store = await shop.stores.create("docs", LOCAL, app=True, search={"steps": "auto"})
     assert store.search == {"steps": "auto"}
     store = await shop.stores.update(store.id, LOCAL, {"search": {"reranker": "off", "max_calls": 2}})
@@ -346,11 +350,11 @@ async def test_how_an_app_searches_is_kept(shop: StoreServices) -> None:
         ("", "x", False),
     ],
 )
-def test_a_text_says_a_name_as_whole_words(text: str, name: str, expected: bool) -> None:
+def test_a_name_is_matched_only_as_whole_words(text: str, name: str, expected: bool) -> None:
     assert says(text, name) is expected
 
 
-def test_the_share_of_a_question_is_that_of_its_telling_words() -> None:
+def test_the_covered_share_of_a_question_counts_its_significant_words() -> None:
     question = "Who built the Orlix lamp?"
     assert covered_share(question, ["Orlix lamps were built here."]) == (1, 3)
     assert covered_share(question, ["Nothing.", "A lamp."]) == (pytest.approx(1 / 3), 3)

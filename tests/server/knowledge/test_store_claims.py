@@ -14,7 +14,7 @@ from portico_server.db import stores as rows
 from portico_server.knowledge.store_claims import StoreClaims
 
 
-async def test_a_change_that_began_before_a_rename_keeps_the_new_name(shop: StoreServices) -> None:
+async def test_a_change_based_on_an_earlier_name_keeps_the_new_name(shop: StoreServices) -> None:
     before = await shop.stores.create("papers", LOCAL)
     await shop.stores.update("papers", LOCAL, {"name": "drafts"})
     claims = StoreClaims(shop.database, shop.registry)
@@ -26,7 +26,7 @@ async def test_a_change_that_began_before_a_rename_keeps_the_new_name(shop: Stor
     assert (await shop.stores.create("papers", LOCAL)).id != before.id
 
 
-async def test_an_heir_that_is_renamed_meanwhile_keeps_its_new_name(
+async def test_an_heir_of_a_name_renamed_concurrently_keeps_its_new_name(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice = Principal("key_alice", frozenset({"stores:*:manage"}))

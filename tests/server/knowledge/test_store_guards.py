@@ -96,7 +96,7 @@ def spoil(folder: Path) -> None:
     (folder / f"{TOWNS[9]}.txt").write_text(opening(TOWNS[9], 9) + " The bell is new.")
 
 
-async def test_a_change_that_turns_answers_wrong_waits_until_it_is_accepted(
+async def test_a_change_that_makes_answers_wrong_is_held_until_accepted(
     shop: StoreServices, folder: Path
 ) -> None:
     store = await guarded(shop, folder)
@@ -172,7 +172,7 @@ async def test_a_change_that_concerns_no_question_searches_few_of_them(
     assert "lumber" in await texts(shop, store, "lumber and tar")
 
 
-async def test_the_removal_of_a_fact_is_held(shop: StoreServices, folder: Path) -> None:
+async def test_removing_a_file_with_a_guarded_fact_is_held(shop: StoreServices, folder: Path) -> None:
     store = await shop.stores.create("towns", LOCAL, folder=folder)
     await shop.sync(store)
     await add(shop, store, {"question": f"When does {TOWNS[7]} open?", "facts": [f"{TOWNS[7]} opens at 7"]})
@@ -185,7 +185,7 @@ async def test_the_removal_of_a_fact_is_held(shop: StoreServices, folder: Path) 
 @pytest.mark.parametrize(
     ("rule", "state", "is_found"), [("warn", "warned", True), ("off", "none", True), ("hold", "held", False)]
 )
-async def test_the_rule_of_the_store_decides(
+async def test_the_guard_rule_of_a_store_decides_what_a_failed_check_does(
     shop: StoreServices, folder: Path, rule: str, state: str, is_found: bool
 ) -> None:
     store = await guarded(shop, folder)
@@ -197,7 +197,7 @@ async def test_the_rule_of_the_store_decides(
     assert ("mayor" in await texts(shop, store, f"archive of {CHANGED[0]}")) is is_found
 
 
-async def test_uploaded_files_wait_too(shop: StoreServices) -> None:
+async def test_uploaded_files_that_break_answers_are_held_too(shop: StoreServices) -> None:
     store = await shop.filled({"hours.txt": "The harbour opens at six in the morning."})
     await add(shop, store, {"question": "When does the harbour open?", "facts": ["opens at six"]})
     texts_by_name = {
@@ -229,7 +229,7 @@ async def test_uploaded_files_wait_too(shop: StoreServices) -> None:
         ({"question": "When?", "answer": "six"}, "no field 'answer'"),
     ],
 )
-async def test_a_question_that_cannot_be_judged_is_refused(
+async def test_a_guard_question_without_a_verifiable_answer_is_refused(
     shop: StoreServices, item: Mapping[str, Any], message: str
 ) -> None:
     store = await shop.filled({"harbour.txt": "The harbour opens at six in the morning."})
@@ -248,7 +248,7 @@ async def test_questions_count_against_the_storage_limit_of_the_owner(shop: Stor
         await add(shop, store, {"question": "When?", "facts": ["y" * 1_000]})
 
 
-async def test_a_question_is_removed_once(shop: StoreServices) -> None:
+async def test_removing_a_question_twice_is_not_found(shop: StoreServices) -> None:
     store = await shop.filled({"harbour.txt": "The harbour opens at six in the morning."})
     [row] = await add(shop, store, {"question": "When?", "file": "harbour.txt"})
     await shop.stores.guards.remove(store, row.id)
@@ -275,7 +275,7 @@ async def test_kills_during_a_sync_and_its_check_lose_nothing(tmp_path: Path, fo
         assert len((await shop.stores.contents.list(store, limit=100)).data) == len(TOWNS)
 
 
-async def test_two_daemons_on_one_postgresql_agree(
+async def test_two_daemons_on_one_postgresql_agree_on_a_review(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with postgres.running() as server:
@@ -312,7 +312,7 @@ async def test_a_question_follows_its_renamed_file(shop: StoreServices, folder: 
     assert (await shop.stores.guards.list(store))[0].file == "capital.txt"
 
 
-async def test_a_check_that_began_under_another_rule_follows_the_new_rule(
+async def test_a_check_follows_a_guard_rule_changed_while_it_runs(
     shop: StoreServices, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await guarded(shop, folder)
@@ -361,7 +361,7 @@ async def test_the_author_of_the_questions_is_notified(
     assert (delivery.event_type, store.id in delivery.payload) == (event, True)
 
 
-def test_over_http_and_on_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
+def test_guard_questions_work_over_http_and_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
     portico = [str(Path(sys.executable).with_name("portico")), "--url", daemon.url, "stores"]
 
     def run(*arguments: str) -> Any:

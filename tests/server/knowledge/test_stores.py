@@ -64,7 +64,7 @@ async def test_a_store_records_the_concrete_name_of_its_model(shop: StoreService
     assert "Did you mean 'letters'?" in refused.value.message
 
 
-async def test_what_one_key_made_another_cannot_see(shop: StoreServices) -> None:
+async def test_a_store_of_one_key_is_invisible_to_another_key(shop: StoreServices) -> None:
     store = await shop.stores.create("private", ALICE)
     assert [row.id for row in await shop.stores.list(ALICE)] == [store.id]
     assert await shop.stores.list(BOB) == []
@@ -80,7 +80,7 @@ async def test_what_one_key_made_another_cannot_see(shop: StoreServices) -> None
     assert [row.id for row in await shop.stores.list(LOCAL)] == [store.id]
 
 
-async def test_a_store_of_the_house_is_open_to_those_with_its_scope(shop: StoreServices) -> None:
+async def test_a_shared_store_is_open_to_keys_with_its_scope(shop: StoreServices) -> None:
     public = await shop.stores.create("public", LOCAL)
     await shop.stores.create("other", LOCAL)
     assert [row.name for row in await shop.stores.list(READER)] == ["public"]
@@ -96,7 +96,7 @@ async def test_a_store_of_the_house_is_open_to_those_with_its_scope(shop: StoreS
             await attempt
 
 
-async def test_a_name_is_given_once_to_an_owner_and_the_house(shop: StoreServices) -> None:
+async def test_a_store_name_is_unique_per_owner_and_among_shared_stores(shop: StoreServices) -> None:
     await shop.stores.create("papers", LOCAL)
     for caller in (LOCAL, ALICE):
         with pytest.raises(Conflict):
@@ -105,7 +105,7 @@ async def test_a_name_is_given_once_to_an_owner_and_the_house(shop: StoreService
     await shop.stores.create("notes", BOB)
 
 
-async def test_of_several_stores_of_one_name_the_oldest_has_it(shop: StoreServices) -> None:
+async def test_the_oldest_of_several_stores_with_one_name_holds_it(shop: StoreServices) -> None:
     first = await shop.stores.create("same", ALICE, unique=False)
     second = await shop.stores.create("same", ALICE, unique=False)
     nameless = await shop.stores.create("", ALICE, unique=False)
@@ -127,7 +127,7 @@ async def test_a_chat_app_cannot_take_the_name_of_a_model(shop: StoreServices, t
     assert (await shop.stores.follow(MODEL, folder, LOCAL)).name == f"docs-{MODEL}"
 
 
-async def test_a_change_is_kept(shop: StoreServices) -> None:
+async def test_a_changed_name_and_metadata_are_stored(shop: StoreServices) -> None:
     store = await shop.stores.create("papers", LOCAL)
     await shop.stores.create("taken", LOCAL)
     changed = await shop.stores.update(store.id, LOCAL, {"name": "drafts", "metadata": {"a": "b"}})
@@ -138,7 +138,7 @@ async def test_a_change_is_kept(shop: StoreServices) -> None:
         await shop.stores.get("papers", LOCAL)
 
 
-async def test_a_store_that_nobody_used_for_long_has_expired(shop: StoreServices) -> None:
+async def test_a_long_unused_store_is_expired_and_refuses_searches(shop: StoreServices) -> None:
     store = await shop.stores.create("old", LOCAL, expires_after_days=1)
     assert store.expires_at is not None
     await shop.database.write(rows.change, store.id, {"last_active_at": 0.0})
@@ -148,7 +148,7 @@ async def test_a_store_that_nobody_used_for_long_has_expired(shop: StoreServices
         await shop.search(store, "anything")
 
 
-async def test_an_expired_store_takes_no_room_and_can_be_revived(tmp_path: Path) -> None:
+async def test_an_expired_store_is_emptied_and_can_be_revived(tmp_path: Path) -> None:
     async with store_services(tmp_path / "home") as first:
         store = await first.stores.create("old", LOCAL, expires_after_days=1)
         other = await first.stores.create("other", LOCAL)
@@ -199,7 +199,7 @@ async def test_attaching_takes_all_files_or_none(shop: StoreServices) -> None:
 
 
 @pytest.mark.parametrize(("deleted", "code"), [("file", "file_not_found"), ("store", "store_not_found")])
-async def test_attaching_reports_what_was_deleted_after_the_check(
+async def test_attaching_after_the_file_or_store_was_deleted_is_not_found(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch, deleted: str, code: str
 ) -> None:
     store = await shop.stores.create("papers", LOCAL)
@@ -258,7 +258,7 @@ async def test_files_of_a_store_have_pages_in_both_directions(shop: StoreService
     assert (await contents.list(store, status="failed")).data == ()
 
 
-async def test_a_batch_tells_how_its_files_are_and_can_be_given_up(shop: StoreServices) -> None:
+async def test_a_batch_reports_its_file_counts_and_can_be_cancelled(shop: StoreServices) -> None:
     store = await shop.stores.create("papers", LOCAL)
     rows = [await shop.upload(f"{i}.txt", f"Text number {i}.") for i in range(3)]
     batch = await shop.stores.contents.attach_batch(store, [FileToAttach(row.id) for row in rows[:2]], LOCAL)
@@ -287,7 +287,7 @@ async def test_a_file_that_belongs_to_another_stores_folder_cannot_be_attached(
         await shop.stores.contents.attach(other, [FileToAttach(row.file_id)], LOCAL)
 
 
-async def test_the_text_of_a_file_is_what_was_read_out_of_it(shop: StoreServices) -> None:
+async def test_the_text_of_a_file_is_the_extracted_text(shop: StoreServices) -> None:
     store = await shop.stores.create("papers", LOCAL)
     row = await shop.upload("a.md", "# A\n\none\n\n# B\n\ntwo\n")
     bad = await shop.upload("bad.pdf", b"%PDF-1.4 no")
@@ -300,7 +300,7 @@ async def test_the_text_of_a_file_is_what_was_read_out_of_it(shop: StoreServices
         await shop.stores.contents.text(store, bad.id)
 
 
-async def test_the_names_of_stores_are_watched(shop: StoreServices) -> None:
+async def test_creating_or_deleting_a_store_notifies_registry_watchers(shop: StoreServices) -> None:
     seen: list[str] = []
     shop.registry.watch(seen.append)
     await shop.stores.create("papers", LOCAL)
@@ -312,7 +312,7 @@ def test_a_card_needs_the_scope_of_its_store() -> None:
     assert Card("papers", "store", id="vs_1").scopes == ("stores:papers:read", "stores:vs_1:read")
 
 
-async def test_what_is_read_without_a_thread_is_what_a_reader_reads(
+async def test_reads_on_the_event_loop_match_reads_in_a_thread(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(db, "SLOW_DISK_S", math.inf)  # however busy the machine is

@@ -15,7 +15,7 @@ def walked(root: Path) -> list[str]:
     return sorted(walk(root, max_bytes=1000).files)
 
 
-def test_hidden_ignored_and_unknown_files_are_left_out(tmp_path: Path) -> None:
+def test_hidden_ignored_and_unknown_files_are_skipped(tmp_path: Path) -> None:
     for name in (
         "keep.md",
         "LICENSE",
@@ -120,7 +120,7 @@ def test_a_root_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pyt
         ({".gitignore": b"\xff\xfe*.md\n*.log\n"}, ["a.md", "sub/b.md", "sub/deep/c.txt"]),
     ],
 )
-def test_ignore_files_say_what_is_left_alone(
+def test_ignore_files_decide_which_files_are_skipped(
     tmp_path: Path, rules: dict[str, str | bytes], left: list[str]
 ) -> None:
     (tmp_path / "sub" / "deep").mkdir(parents=True)
@@ -144,7 +144,9 @@ def test_ignore_files_say_what_is_left_alone(
         ("", True),
     ],
 )
-def test_only_what_is_looked_into_is_worth_a_look(tmp_path: Path, name: str, looked_at: bool) -> None:
+def test_changes_in_hidden_or_dependency_folders_are_irrelevant(
+    tmp_path: Path, name: str, looked_at: bool
+) -> None:
     assert is_looked_at(tmp_path / name, tmp_path) is looked_at
 
 

@@ -72,7 +72,7 @@ def order(**resources: Any) -> LaunchOrder:
     return LaunchOrder("m", ["engine"], Path("/log"), resources=Resources(**resources))
 
 
-def test_a_pod_asks_for_what_is_set() -> None:
+def test_a_pod_requests_the_configured_options_and_resources() -> None:
     options = PodOptions(
         "image:1",
         user=8642,
@@ -223,7 +223,9 @@ def condition(kind: str, value: str, reason: str, message: str = "") -> dict[str
         (pod("Running", deleted=True), "ended", "its Pod was deleted"),
     ],
 )
-def test_what_kubernetes_says_of_a_pod(given: Mapping[str, Any], state: str, reason: str) -> None:
+def test_a_pods_status_becomes_a_job_state_with_a_reason(
+    given: Mapping[str, Any], state: str, reason: str
+) -> None:
     look = read_pod(given)
     assert look.state == state and reason in look.reason and not look.port
 
@@ -247,7 +249,7 @@ def test_a_pod_that_is_ready_has_an_address_and_an_end() -> None:
         (False, True, "Unknown", "down", "NotReady"),
     ],
 )
-def test_a_node_of_kubernetes_is_one_of_ours(
+def test_state_and_resources_of_a_kubernetes_node_are_read(
     closed: bool, busy: bool, ready: str, state: str, detail: str
 ) -> None:
     given = node("node-1", {"nvidia.com/gpu.product": "A100"})
@@ -295,12 +297,12 @@ async def test_a_model_with_the_launcher_needs_an_image_and_kubectl(
         assert raised.value.code == "launcher_missing"
 
 
-def test_without_its_settings_the_launcher_looks_for_what_an_earlier_daemon_left() -> None:
+def test_remains_of_an_earlier_daemon_are_searched_for_without_kubernetes_settings() -> None:
     """Without its settings, the launcher looks for the remains of an earlier daemon, which may have used Kubernetes."""
     assert backend(load_settings({}, {}).settings).name == "kubernetes"
 
 
-def test_volumes_and_callers_are_read() -> None:
+def test_volume_and_daemon_settings_are_parsed() -> None:
     settings = load_settings(
         {
             "kubernetes_image": "image",
@@ -471,7 +473,7 @@ def load(daemon: Daemon, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.timeout(400)
-def test_a_daemon_that_is_killed_takes_its_engine_over_and_ends_what_nobody_wants(
+def test_a_restarted_daemon_takes_over_engines_and_ends_those_of_removed_models(
     kubernetes: KubernetesCluster, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"

@@ -25,7 +25,7 @@ async def test_without_slurms_commands_the_error_says_what_to_do(
     assert raised.value.code == "launcher_missing"
 
 
-def test_a_log_without_an_end_of_a_line_is_not_collected() -> None:
+def test_a_log_line_without_an_end_is_truncated() -> None:
     *whole, rest = split_log("a", "b\nc\nd")
     assert (whole, rest) == (["ab", "c"], "d")
     for _ in range(100):
@@ -50,7 +50,7 @@ def test_unknown_launchers_and_resources_are_refused() -> None:
             ModelSpec("m", "fake://", resources=resources)
 
 
-def test_a_job_asks_for_what_is_set(tmp_path: Path) -> None:
+def test_a_job_requests_the_configured_options_and_resources(tmp_path: Path) -> None:
     options = SlurmOptions(
         "long",
         "lab",
@@ -89,7 +89,7 @@ def test_a_job_asks_for_what_is_set(tmp_path: Path) -> None:
         ({"slurm_container": 'apptainer "'}, "'slurm_container' is not a valid command line"),
     ],
 )
-async def test_a_setting_that_cannot_be_read_is_named(
+async def test_an_invalid_slurm_setting_is_refused_by_name(
     settings: dict[str, str], words: str, tmp_path: Path
 ) -> None:
     async with model_fixture(tmp_path, launcher="slurm", **settings) as models:
@@ -109,6 +109,8 @@ async def test_a_setting_that_cannot_be_read_is_named(
         ("", "ended", "Slurm no longer knows the job"),
     ],
 )
-def test_what_squeue_says(listed: str, state: str, reason: str, tmp_path: Path) -> None:
+def test_squeue_output_becomes_a_job_state_with_a_reason(
+    listed: str, state: str, reason: str, tmp_path: Path
+) -> None:
     look = read_job(listed, tmp_path)
     assert look.state == state and reason in look.reason

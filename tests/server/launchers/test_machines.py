@@ -35,12 +35,12 @@ from portico_server.models.startup_progress import unheard
         ("DOWN*+DRAIN", "down"),
     ],
 )
-def test_a_state_of_slurm_is_one_of_ours(state: str, expected: str) -> None:
+def test_slurm_node_states_are_mapped_to_portico_states(state: str, expected: str) -> None:
     [node] = read_nodes(f"NodeName=n1 CPUTot=2 RealMemory=100 State={state}\n")
     assert (node.state, node.detail) == (expected, state)
 
 
-async def test_a_call_is_answered_by_the_process_that_moves_away(
+async def test_a_call_in_progress_is_answered_by_the_process_being_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with model_fixture(tmp_path) as models:

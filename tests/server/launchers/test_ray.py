@@ -109,7 +109,7 @@ async def test_a_job_avoids_a_lost_node_that_ray_still_counts(nodes: RayCluster,
         await launcher.close()
 
 
-def test_what_no_node_has_is_one_error_with_what_nodes_have(daemon: Daemon) -> None:
+def test_resources_that_no_node_has_are_refused_with_the_available_ones(daemon: Daemon) -> None:
     refused = load(daemon, "large", resources={"gpus": 1, "gpu_type": "H100"})
     assert refused.status_code == 503
     error = refused.json()["error"]
@@ -145,7 +145,7 @@ async def test_a_cluster_that_cannot_be_joined_is_one_error_that_names_the_setti
     assert next(iter(setting)) in raised.value.message
 
 
-async def test_what_listens_and_is_not_ray_is_one_error(
+async def test_a_silent_server_that_is_not_ray_is_one_error(
     nodes: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_launcher, "JOIN_TIMEOUT_S", 1.0)
@@ -169,13 +169,15 @@ async def test_a_training_belongs_to_an_actor(nodes: RayCluster, tmp_path: Path)
     assert len(actors) == 1
 
 
-def test_documents_are_read_by_actors_whichever_is_killed(nodes: RayCluster, tmp_path: Path) -> None:
+def test_every_document_is_read_once_although_ray_workers_are_killed(
+    nodes: RayCluster, tmp_path: Path
+) -> None:
     settings = {**variables(nodes), "PORTICO_LAUNCHER": "local", "PORTICO_INGEST_LAUNCHER": "ray"}
     with daemons.running(tmp_path / "home", env=settings) as daemon:
         reads_documents(daemon, tmp_path / "documents", "ray", nodes.wait_until)
 
 
-def test_a_daemon_that_is_killed_takes_its_engine_over(nodes: RayCluster, tmp_path: Path) -> None:
+def test_a_restarted_daemon_takes_over_the_engine_of_a_killed_one(nodes: RayCluster, tmp_path: Path) -> None:
     home = tmp_path / "home"
     with daemons.running(home, env=variables(nodes)) as first:
         assert load(first, "kept").json()["state"] == "ready"

@@ -65,7 +65,7 @@ def load(daemon: Daemon, name: str) -> None:
     assert httpx.post(f"{daemon.url}/api/deployments/{name}/load").json()["state"] == "ready"
 
 
-async def test_a_model_answers_from_a_job_and_its_end_ends_the_job(
+async def test_a_model_answers_from_a_slurm_job_that_ends_on_unload(
     models: ModelFixture, cluster: SlurmCluster, tmp_path: Path
 ) -> None:
     await models.models.add(ModelSpec("m", "fake://", launcher="slurm"))
@@ -156,7 +156,7 @@ async def test_what_cannot_run_on_several_nodes_is_refused(
     assert not cluster.jobs()
 
 
-async def test_the_log_and_the_last_words_of_a_job_are_here(
+async def test_the_log_of_an_ended_job_is_readable_in_the_daemon(
     models: ModelFixture, cluster: SlurmCluster
 ) -> None:
     await models.models.add(
@@ -199,7 +199,7 @@ async def test_a_job_that_slurm_ends_is_one_error_with_its_reason(
 
 
 @pytest.mark.process
-async def test_an_engine_that_ends_before_its_agent_hears_of_it_was_ended_by_slurm_all_the_same(
+async def test_an_engine_that_ends_before_its_agent_counts_as_ended_by_slurm(
     models: ModelFixture, cluster: SlurmCluster, tmp_path: Path
 ) -> None:
     """An engine that ends before its agent hears of it still counts as ended by Slurm.
@@ -253,7 +253,7 @@ async def test_a_job_is_replaced_before_its_time_limit(cluster: SlurmCluster, tm
 
 
 @pytest.mark.process
-def test_a_daemon_that_is_killed_takes_its_engine_over_and_ends_what_nobody_wants(
+def test_a_restarted_daemon_takes_over_engines_and_ends_those_of_removed_models(
     cluster: SlurmCluster, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
@@ -343,13 +343,15 @@ def test_without_its_daemon_an_engine_ends_by_itself(cluster: SlurmCluster, tmp_
 
 
 @pytest.mark.process
-def test_documents_are_read_by_jobs_whichever_is_killed(cluster: SlurmCluster, tmp_path: Path) -> None:
+def test_every_document_is_read_once_although_slurm_workers_are_killed(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
     environment = {**cluster.environment, "PORTICO_INGEST_LAUNCHER": "slurm"}
     with daemons.running(tmp_path / "home", env=environment) as daemon:
         reads_documents(daemon, tmp_path / "documents", "slurm", cluster.wait_until)
 
 
-def test_a_package_is_a_job_and_tells_its_address(cluster: SlurmCluster, tmp_path: Path) -> None:
+def test_a_packaged_app_runs_as_a_job_and_writes_its_address(cluster: SlurmCluster, tmp_path: Path) -> None:
     with daemons.running(tmp_path / "maker") as maker, Client(maker.url) as client:
         client.deployments.add("echo", "fake://")
         client.apps.deploy("answer", {"portico_flow": 1, "step": {"op": "llm", "model": "echo"}})

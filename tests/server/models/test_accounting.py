@@ -30,12 +30,12 @@ FULL = {
         ({}, None),
     ],
 )
-def test_usage_is_found_where_it_is_and_nowhere_else(document: object, usage: Usage | None) -> None:
+def test_usage_is_read_only_from_the_usage_field(document: object, usage: Usage | None) -> None:
     assert usage_in(orjson.dumps(document)) == usage
     assert usage_in(orjson.dumps(document, option=orjson.OPT_INDENT_2)) == usage
 
 
-def test_the_last_of_several_counts() -> None:
+def test_the_last_usage_object_in_a_stream_counts() -> None:
     first, last = ({"usage": {"prompt_tokens": count}} for count in (1, 2))
     assert usage_in(orjson.dumps(first) + b"\n" + orjson.dumps(last)) == Usage(2)
     without = orjson.dumps({"usage": None, "choices": []})
@@ -48,6 +48,6 @@ def test_an_answer_made_to_look_like_many_usage_objects_is_read_once() -> None:
     assert usage_in(braces + orjson.dumps({"usage": FULL})) == Usage(3, 2, 1)
 
 
-def test_there_and_back() -> None:
+def test_usage_round_trips_through_its_json_form() -> None:
     assert usage_from_json(usage_to_json(Usage(3, 2, 1))) == Usage(3, 2, 1)
     assert usage_to_json(Usage(3, 2))["total_tokens"] == 5

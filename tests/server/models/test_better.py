@@ -76,7 +76,7 @@ async def ended(models: ModelFixture, run_id: str) -> Any:
     return await run.task
 
 
-async def test_it_says_which_model_how_large_and_from_where(tmp_path: Path) -> None:
+async def test_the_offer_names_the_model_its_size_and_source(tmp_path: Path) -> None:
     data = gguf(LLAMA, [("w", (1024, 1024), 0)])
     async with serving(Hub({FILE: data})) as hub, offered(tmp_path, hf_endpoint=hub.url) as daemon:
         found = await daemon.models.better.offer()
@@ -85,7 +85,7 @@ async def test_it_says_which_model_how_large_and_from_where(tmp_path: Path) -> N
         assert found.seconds is not None and found.seconds > 0
 
 
-async def test_sources_are_asked_in_turn_and_why_each_does_not_do_is_told(tmp_path: Path) -> None:
+async def test_sources_are_tried_in_order_and_each_failure_is_reported(tmp_path: Path) -> None:
     data = gguf(LLAMA, [("w", (64, 64), 0)])
     async with serving(Hub({FILE: data})) as hub:
         async with offered(made(tmp_path / "a"), hf_endpoint=NOBODY, modelscope_endpoint=hub.url) as daemon:
@@ -127,7 +127,7 @@ async def test_what_was_declined_is_not_offered_again(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "better-model.json").read_text())["model"] == "larger"
 
 
-async def test_what_cannot_be_reached_is_said_once_a_day_and_not_offered_meanwhile(tmp_path: Path) -> None:
+async def test_unreachable_hubs_are_reported_once_a_day_without_an_offer(tmp_path: Path) -> None:
     unreachable = {"hf_endpoint": NOBODY, "modelscope_endpoint": NOBODY}
     async with offered(tmp_path, **unreachable) as daemon:
         assert "--model auto" in (daemon.models.better.hint or "")
@@ -170,7 +170,7 @@ async def test_the_tiny_model_answers_until_the_better_one_is_loaded(tmp_path: P
         assert daemon.models.source_of("default") == BETTER.source, "also after a restart"
 
 
-async def test_a_model_that_cannot_be_loaded_or_fetched_takes_nobodys_place(tmp_path: Path) -> None:
+async def test_a_model_that_fails_to_load_does_not_replace_the_default(tmp_path: Path) -> None:
     async with serving(Hub({FILE: gguf(LLAMA)})) as hub, offered(tmp_path, hf_endpoint=hub.url) as daemon:
         with pytest.raises(PorticoError):
             await ended(daemon, await daemon.models.better.accept(LOCAL))
@@ -179,7 +179,7 @@ async def test_a_model_that_cannot_be_loaded_or_fetched_takes_nobodys_place(tmp_
         assert (await daemon.models.better.offer()).state == "available", "it may be offered again"
 
 
-async def test_what_was_accepted_is_not_asked_again_by_the_next_start(tmp_path: Path) -> None:
+async def test_an_accepted_model_is_not_offered_again_after_a_restart(tmp_path: Path) -> None:
     async with offered(tmp_path, at_work=False) as daemon:
         run = await daemon.models.better.accept(LOCAL)  # the daemon ends before the run is started
     async with offered(tmp_path, at_work=False, hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as daemon:
@@ -191,7 +191,7 @@ async def test_what_was_accepted_is_not_asked_again_by_the_next_start(tmp_path: 
         assert (await daemon.models.better.offer()).state == "unreachable", "who stopped it is asked again"
 
 
-async def test_of_sources_that_do_not_answer_the_run_says_why(tmp_path: Path) -> None:
+async def test_the_download_run_fails_with_the_reason_of_each_source(tmp_path: Path) -> None:
     async with offered(tmp_path, hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as daemon:
         with pytest.raises(PorticoError, match="larger could not be downloaded") as caught:
             await ended(daemon, await daemon.models.better.accept(LOCAL))

@@ -59,7 +59,7 @@ with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT
 @pytest.mark.skipif(
     sys.platform != "linux", reason="other systems do not tell how much of a file is in memory"
 )
-async def test_what_of_a_file_is_in_memory_is_how_far_llamacpp_has_come(tmp_path: Path) -> None:
+async def test_llamacpp_load_progress_is_the_share_of_the_file_in_memory(tmp_path: Path) -> None:
     file, half = tmp_path / "m-00001-of-00001.gguf", 32 * 1024 * 1024
     file.write_bytes(bytes(2 * half))
     told: asyncio.Queue[tuple[str, int | None]] = asyncio.Queue()

@@ -198,7 +198,7 @@ async def test_a_model_that_cannot_be_loaded_says_why_and_is_not_the_callers_fau
     assert info.state == "failed" and "/nowhere/model.gguf does not exist." in str(info.error)
 
 
-async def test_a_damaged_model_file_is_one_sentence(models: ModelFixture, tmp_path: Path) -> None:
+async def test_a_damaged_model_file_returns_503_with_its_name(models: ModelFixture, tmp_path: Path) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(b"GGUF" + b"\xff" * 100)
     await models.models.add(ModelSpec("m", str(path)))

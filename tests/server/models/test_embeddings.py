@@ -22,14 +22,14 @@ from portico_server.models.spec import ModelSpec
 
 
 @pytest.mark.parametrize("given", [None, "", [], [""], ["a", 1], {"a": 1}, 5])
-def test_an_input_that_is_no_text_is_refused(given: Any) -> None:
+def test_an_input_that_is_not_text_is_refused(given: Any) -> None:
     with pytest.raises(InvalidRequest) as raised:
         texts_of({"input": given})
     assert raised.value.param is not None and raised.value.param.startswith("input")
 
 
 @pytest.mark.parametrize("given", [[1, 2, 3], [[1, 2], [3]]])
-def test_token_ids_are_refused_with_the_way_out(given: Any) -> None:
+def test_token_ids_are_refused_with_a_hint_at_the_client_option(given: Any) -> None:
     with pytest.raises(InvalidRequest, match="check_embedding_ctx_length") as raised:
         texts_of({"input": given})
     assert raised.value.code == "token_input_unsupported"
@@ -79,7 +79,7 @@ async def test_many_texts_at_once_keep_their_order(models: ModelFixture) -> None
     assert list(got) == pytest.approx(list(expected), abs=1e-5)
 
 
-async def test_errors_of_the_worker_come_back_as_they_are(models: ModelFixture) -> None:
+async def test_errors_of_the_worker_keep_their_status_and_parameter(models: ModelFixture) -> None:
     with pytest.raises(PorticoError) as raised:
         await models.ask("default-embedding", {"input": "x", "dimensions": 512}, "embeddings")
     assert (raised.value.status, raised.value.param) == (400, "dimensions")

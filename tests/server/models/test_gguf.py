@@ -18,7 +18,7 @@ def written(tmp_path: Path, data: bytes) -> Path:
     return path
 
 
-def test_reads_what_an_engine_asks_for(tmp_path: Path) -> None:
+def test_the_header_fields_needed_by_engines_are_read(tmp_path: Path) -> None:
     header = read_gguf(written(tmp_path, gguf()))
     assert (header.architecture, header.name, header.kind) == ("llama", "Small", "model")
     assert (header.context_length, header.embedding_length, header.block_count) == (8192, 64, 2)
@@ -45,7 +45,7 @@ def test_names_the_commonest_tensor_type_when_the_file_type_is_missing(tmp_path:
     assert read_gguf(written(tmp_path, data)).quantisation == "Q4_1"
 
 
-def test_a_very_long_chat_template_is_still_one(tmp_path: Path) -> None:
+def test_a_very_long_chat_template_is_still_recognised(tmp_path: Path) -> None:
     fields = LLAMA | {"tokenizer.chat_template": "x" * 100_000}
     assert read_gguf(written(tmp_path, gguf(fields))).chat_template
 

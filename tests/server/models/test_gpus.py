@@ -39,7 +39,7 @@ HI = {"messages": user("hello")}
         ([], GpuShare(1, 23 * GB), None),
     ],
 )
-def test_the_emptiest_with_room_are_chosen(
+def test_the_emptiest_gpus_with_enough_memory_are_chosen(
     held: list[dict[int, int]], want: GpuShare, chosen: tuple[int, ...] | None
 ) -> None:
     assert choose_gpus([CARD, CARD], held, want) == chosen
@@ -98,7 +98,7 @@ async def test_models_are_spread_and_leave_when_the_gpus_are_full(
     assert "GPUs: 0" in models.models.logs("c", 100) and "GPUs: 1" in models.models.logs("b", 100)
 
 
-async def test_two_small_ones_share_a_gpu_and_a_large_one_takes_both(
+async def test_small_models_and_a_tensor_parallel_model_share_the_gpus(
     models: ModelFixture, tmp_path: Path
 ) -> None:
     await add(models, tmp_path, "a", 0.3)
@@ -110,7 +110,7 @@ async def test_two_small_ones_share_a_gpu_and_a_large_one_takes_both(
     assert models.models.residency.evictions == 0
 
 
-async def test_what_fits_no_gpu_and_what_nobody_leaves_for_is_said(
+async def test_a_model_that_fits_no_gpu_is_refused_with_the_reason(
     models: ModelFixture, tmp_path: Path
 ) -> None:
     await add(models, tmp_path, "wide", 0.5, parameters={"tensor_parallel": 2, "pipeline_parallel": 2})
@@ -127,7 +127,9 @@ async def test_what_fits_no_gpu_and_what_nobody_leaves_for_is_said(
         await models.ask("c", HI)
 
 
-async def test_what_runs_on_transformers_takes_its_room_too(models: ModelFixture, tmp_path: Path) -> None:
+async def test_a_transformers_model_reserves_gpu_memory_by_its_device_and_dtype(
+    models: ModelFixture, tmp_path: Path
+) -> None:
     source = model(tmp_path, architectures=["LlamaForCausalLM"], num_hidden_layers=2, hidden_size=64,
                    num_attention_heads=4, intermediate_size=128, vocab_size=500, dtype="bfloat16")  # fmt: skip
     engine = Transformers()
@@ -169,7 +171,7 @@ async def test_a_lost_gpu_is_one_error_and_the_next_call_starts_the_engine_anew(
     assert models.models.get("m").pid not in (None, first)
 
 
-async def test_an_engine_that_lives_on_without_memory_is_left_alone(
+async def test_an_engine_that_survives_running_out_of_memory_is_not_restarted(
     models: ModelFixture, tmp_path: Path
 ) -> None:
     await add(models, tmp_path, "m", 0.5, story="full")
@@ -311,7 +313,7 @@ async def test_own_models_are_not_taken_for_other_programs_in_a_container(
         assert (on(models, "a"), on(models, "b"), on(models, "c")) == ([0], [1], [0])
 
 
-def test_what_the_driver_says_is_read_with_what_it_does_not_know() -> None:
+def test_gpu_usage_is_parsed_despite_values_the_driver_does_not_know() -> None:
     cards = "GPU-a, 24576, 1000\nGPU-b, [N/A], [N/A]\nGPU-c, 81559, 4\n"
     programs = "GPU-a, 10, 600\nGPU-c, 10, 3\nGPU-a, 11, [N/A]\nGPU-x, 12, 5\n[Not Supported]\n"
     found = hardware.parse_gpu_use(cards, programs, None)
@@ -320,6 +322,6 @@ def test_what_the_driver_says_is_read_with_what_it_does_not_know() -> None:
     assert hardware.parse_gpu_use("", "", None) == GpuUse()
 
 
-def test_the_sentences_name_numbers() -> None:
+def test_a_model_that_needs_a_gpu_is_refused_without_one() -> None:
     with pytest.raises(Unavailable, match="no GPU"):
         sharing.check_gpus("m", [], GpuShare(1, GB), {})

@@ -133,7 +133,7 @@ async def test_a_changed_model_answers_while_its_earlier_calls_end(
     await changing
 
 
-async def test_two_changes_of_a_model_at_once_undo_nothing(tmp_path: Path) -> None:
+async def test_concurrent_changes_of_a_model_are_both_stored(tmp_path: Path) -> None:
     parameters = {"context_length": 4096, "dimensions": 8}
     async with model_fixture(tmp_path) as daemon:
         await daemon.models.add(ModelSpec("m", "fake://"))
@@ -145,7 +145,7 @@ async def test_two_changes_of_a_model_at_once_undo_nothing(tmp_path: Path) -> No
         assert spec is not None and spec.parameters == parameters
 
 
-async def test_names_that_are_taken_or_wrong(models: ModelFixture) -> None:
+async def test_taken_or_invalid_names_and_sources_are_refused(models: ModelFixture) -> None:
     await models.models.add(ModelSpec("m", "fake://"))
     with pytest.raises(Conflict, match="fake://"):
         await models.models.add(ModelSpec("m", "fake://"))
@@ -179,7 +179,7 @@ async def test_parameters_an_engine_does_not_know_are_refused(models: ModelFixtu
 
 
 @pytest.mark.model
-async def test_a_pull_is_a_run_that_tells_where_the_files_are(tmp_path: Path) -> None:
+async def test_a_pull_is_a_run_whose_result_names_the_files(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:
         await daemon.models.load("default")  # downloads the model if no earlier test has done so
         working = asyncio.create_task(daemon.scheduler.run(is_alone=True))

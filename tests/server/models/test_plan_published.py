@@ -189,7 +189,7 @@ def test_layers_with_a_window_are_counted_apart_in_a_gguf(
 # --- layers of other kinds, by their configurations ----------------------------------------------------------
 
 
-def test_layers_keep_what_their_kind_keeps() -> None:
+def test_the_cache_of_each_layer_follows_its_attention_kind() -> None:
     gpt_oss = weights_from_config(
         "m",
         dense(
@@ -230,7 +230,7 @@ def test_layers_keep_what_their_kind_keeps() -> None:
     assert weights_from_config("m", shared, 1).cache_per_token == 3 * 256 * 2 * 2
 
 
-def test_a_gguf_with_linear_attention_or_a_latent_cache() -> None:
+def test_linear_attention_and_latent_caches_of_a_gguf_are_counted() -> None:
     hybrid = {
         "full_attention_interval": 4,
         "ssm.inner_size": 4_096,

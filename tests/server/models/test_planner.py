@@ -108,7 +108,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("model", "hardware", "fits", "slots", "context"), CASES)
-def test_a_gguf_on_a_machine(model: str, hardware: str, fits: bool, slots: int, context: int) -> None:
+def test_a_gguf_plan_has_slots_and_context_for_the_machine(
+    model: str, hardware: str, fits: bool, slots: int, context: int
+) -> None:
     made = plan_model(FILES[model], machine_preset(hardware))
     assert made.engine == "llamacpp"
     assert (made.fits, made.parameters["slots"], made.parameters["context_length"]) == (fits, slots, context)
@@ -126,7 +128,7 @@ def test_a_gguf_on_a_machine(model: str, hardware: str, fits: bool, slots: int, 
         (250_002, "cpu-8g", {"context_length": 2_048}, 2_048),
     ],
 )
-def test_a_text_to_embed_is_as_long_as_the_scores_over_the_vocabulary_allow(
+def test_embedding_context_is_limited_by_the_memory_of_vocabulary_scores(
     vocabulary: int, hardware: str, parameters: dict[str, Any], context: int
 ) -> None:
     encoder = replace(file(0.1, 0.1, 12, 12, 12, 384), pooling="mean", vocabulary=vocabulary)
@@ -191,7 +193,9 @@ GPU_CASES = [
 
 
 @pytest.mark.parametrize(("model", "hardware", "fits", "parallel", "context"), GPU_CASES)
-def test_safetensors_on_a_gpu(model: str, hardware: str, fits: bool, parallel: int, context: int) -> None:
+def test_safetensors_are_planned_on_vllm_with_parallelism_and_context(
+    model: str, hardware: str, fits: bool, parallel: int, context: int
+) -> None:
     made = plan_model(WEIGHTS[model], machine_preset(hardware))
     assert made.engine == "vllm"
     assert (made.fits, made.parameters["tensor_parallel"]) == (fits, parallel)
@@ -249,7 +253,7 @@ TRANSFORMERS_CASES = [
 
 
 @pytest.mark.parametrize(("model", "hardware", "engine", "fits", "dtype", "device"), TRANSFORMERS_CASES)
-def test_safetensors_on_transformers(
+def test_safetensors_are_planned_on_transformers_with_dtype_and_device(
     model: str, hardware: str, engine: str, fits: bool, dtype: str, device: str
 ) -> None:
     made = plan_model(WEIGHTS[model], machine_preset(hardware), engine=engine)
@@ -289,7 +293,7 @@ def sound(made: PlanOutcome) -> None:
         (WEIGHTS["671b-fp8"], "rtx4090", {}, "A model that fits is"),
     ],
 )
-def test_what_does_not_fit_is_told_what_would(
+def test_a_plan_that_does_not_fit_names_the_nearest_alternative(
     model: Gguf | ModelWeights, hardware: str, parameters: dict[str, Any], nearest: str
 ) -> None:
     made = plan_model(model, machine_preset(hardware), parameters)
@@ -372,7 +376,7 @@ CHOSEN = [
 
 
 @pytest.mark.parametrize(("model", "hardware", "given", "engine", "part", "lacking"), CHOSEN)
-def test_lmdeploy_is_chosen_where_vllm_cannot_and_it_can(
+def test_lmdeploy_is_planned_when_it_can_run_a_model_and_vllm_cannot(
     model: str, hardware: str, given: dict[str, Any], engine: str, part: tuple[str, Any], lacking: str
 ) -> None:
     asked = {"gpt-oss": replace(GPT_OSS, architecture="GptOssForCausalLM"), **WEIGHTS}[model]
@@ -425,7 +429,7 @@ def test_a_cache_in_8_bits_is_taken_where_no_useful_context_fits_otherwise() -> 
     sound(made)
 
 
-def test_free_gpus_are_counted() -> None:
+def test_the_plan_reports_how_many_gpus_stay_free() -> None:
     two, three = (plan_model(WEIGHTS["0.6b"], machine_preset(f"{n} x A100")).reasons for n in (2, 3))
     assert any("the other one stays free" in one for one in two)
     assert any("the other 2 stay free" in one for one in three)
@@ -446,7 +450,9 @@ def test_free_gpus_are_counted() -> None:
         ("4 x 3090", 4, 144, 8),
     ],
 )
-def test_a_machine_is_described_in_words(words: str, gpus: int, memory_gb: int, cores: int) -> None:
+def test_a_machine_description_is_parsed_into_gpus_memory_and_cores(
+    words: str, gpus: int, memory_gb: int, cores: int
+) -> None:
     machine = machine_preset(words)
     assert (len(machine.gpus), machine.memory_bytes // GB, machine.cores) == (gpus, memory_gb, cores)
 
@@ -507,7 +513,7 @@ def test_how_many_calls_are_computed_at_a_time_is_left_to_vllm() -> None:
     assert calls > 180 and any(f"or {calls} calls of 1,000 tokens" in reason for reason in made.reasons)
 
 
-def test_presets_are_asked_for_by_name() -> None:
+def test_an_unknown_machine_preset_is_refused_with_a_similar_name() -> None:
     assert {"h200x2", "rtx4090", "mac-m3-24g", "cpu-16g"} <= set(machine_presets())
     with pytest.raises(InvalidRequest, match="rtx4090"):
         machine_preset("rtx4900")
@@ -528,7 +534,7 @@ QWEN = {
 }
 
 
-def test_a_config_is_read() -> None:
+def test_model_properties_are_read_from_config_json() -> None:
     read = weights_from_config("m", QWEN, 16 * GB)
     assert (read.cache_per_token, read.heads, read.context_length) == (36 * 8 * 2 * 128 * 2, 32, 40_960)
     assert read.parameters == 8 * GB and not read.encoder
@@ -543,7 +549,7 @@ def test_a_config_is_read() -> None:
         weights_from_config("m", {"model_type": "x"}, 1)
 
 
-def test_a_folder_and_a_file_are_read(tmp_path: Path) -> None:
+def test_weights_are_read_from_a_folder_and_from_a_gguf_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(QWEN))
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 1000)
     read = read_weights(tmp_path, "m")
@@ -555,7 +561,7 @@ def test_a_folder_and_a_file_are_read(tmp_path: Path) -> None:
         read_weights(tmp_path, "m")
 
 
-async def test_a_deployment_is_planned_as_it_will_run(tmp_path: Path) -> None:
+async def test_a_deployment_is_planned_with_the_engine_it_runs_on(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:
         made = await daemon.models.plan("default", "", {})
         assert made.engine == "llamacpp" and made.fits and made.parameters["context_length"] == 8_192

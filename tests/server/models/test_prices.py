@@ -19,7 +19,7 @@ def cost(found: Prices, source: str, usage: Usage) -> float | None:
     return tariff.priced(usage).cost if tariff is not None else None
 
 
-def test_a_million_tokens_of_each_kind_at_the_tables_price() -> None:
+def test_input_cached_and_output_tokens_are_priced_by_the_table() -> None:
     usage = Usage(2_000_000, 1_000_000, 1_000_000)
     assert cost(Prices(), "remote://openai/gpt-4o", usage) == pytest.approx(2.5 + 1.25 + 10)
 
@@ -29,13 +29,13 @@ def test_tokens_from_the_cache_cost_as_much_as_others_where_nothing_else_is_know
     assert cost(own, "http://h:1/v1#m", Usage(1_000_000, 0, 500_000)) == 2
 
 
-def test_a_versions_date_makes_no_other_model_of_it() -> None:
+def test_a_dated_version_of_a_model_has_the_models_price() -> None:
     for name in ("gpt-4o-2024-08-06", "gpt-4o"):
         assert cost(Prices(), f"remote://openai/{name}", Usage(1_000_000)) == 2.5
     assert cost(Prices(), "remote://openai/gpt-4o-other", Usage(1_000_000)) is None
 
 
-def test_the_chinese_providers_have_prices_where_one_number_says_them() -> None:
+def test_chinese_providers_are_priced_where_a_public_list_exists() -> None:
     usage = Usage(1_000_000, 1_000_000)
     assert cost(Prices(), "remote://moonshot/kimi-k2.6", usage) == pytest.approx(0.95 + 4)
     assert cost(Prices(), "remote://zhipu/glm-4.7", usage) == pytest.approx(0.6 + 2.2)
@@ -60,7 +60,7 @@ def test_long_prompts_have_a_price_of_their_own() -> None:
         "remote://groq/x",
     ],
 )
-def test_what_is_not_known_is_not_nothing(source: str) -> None:
+def test_models_without_a_known_price_have_no_cost_instead_of_zero(source: str) -> None:
     assert cost(Prices(), source, Usage(1_000_000, 1_000_000)) is None
 
 
@@ -95,7 +95,7 @@ def test_every_list_names_its_source_and_date_and_a_provider_that_exists() -> No
     assert all(row.input >= 0 and row.output >= 0 for row in prices.price_table())
 
 
-def test_what_an_online_model_costs_is_known_of_all_that_the_documents_name() -> None:
+def test_every_online_model_named_in_the_documentation_has_a_price() -> None:
     root = Path(__file__).parents[3]
     texts = [root / "docs/providers.md", root / "docs/configuration.md", root / "configs/online.yaml"]
     named = {
@@ -129,7 +129,7 @@ def test_the_operators_own_prices_go_first(tmp_path: Path) -> None:
         ("- {", "cannot be read"),
     ],
 )
-def test_a_wrong_file_is_a_sentence(tmp_path: Path, text: str, word: str) -> None:
+def test_an_invalid_price_file_is_refused_with_a_reason(tmp_path: Path, text: str, word: str) -> None:
     file = tmp_path / "prices.yaml"
     file.write_text(text)
     with pytest.raises(InvalidRequest) as raised:

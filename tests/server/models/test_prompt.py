@@ -31,7 +31,7 @@ def said(role: str, content: Any) -> dict[str, Any]:
     return {"role": role, "content": content}
 
 
-def test_system_examples_history_and_the_question_in_its_form() -> None:
+def test_a_prompt_renders_system_text_examples_history_and_question_template() -> None:
     history = (said("user", "first"), said("assistant", "taxes"))
     assert rendered(CLERK, said("system", "Be brief."), *history, said("user", "{x} my roof")) == [
         said("system", "You sort letters of the town hall.\n\nBe brief."),
@@ -42,7 +42,7 @@ def test_system_examples_history_and_the_question_in_its_form() -> None:
     ]
 
 
-def test_a_calls_own_arguments_go_first_and_no_further() -> None:
+def test_a_calls_prompt_arguments_override_defaults_and_are_not_sent_on() -> None:
     made = ModelPrompt.parse("m", CLERK)
     assert made is not None
     body = made.render("m", {"messages": [said("user", "x")], "prompt_arguments": {"house": "Bree"}, "n": 1})
@@ -55,14 +55,14 @@ def test_what_an_argument_holds_is_not_read_as_a_template() -> None:
     assert found[0]["content"] == "You sort letters of {input} {house}."
 
 
-def test_of_a_question_in_parts_the_first_text_is_put_into_the_form() -> None:
+def test_the_question_template_applies_to_the_first_text_part() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
     parts = [image, {"type": "text", "text": "what?"}, {"type": "text", "text": "and?"}]
     found = rendered(CLERK, said("user", parts))
     assert found[-1]["content"] == [image, {"type": "text", "text": "Letter: what?"}, parts[2]]
 
 
-def test_tool_results_keep_the_question_before_them_in_its_form() -> None:
+def test_the_question_before_tool_results_keeps_its_template() -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
     result = {"role": "tool", "tool_call_id": "1", "content": "5"}
     found = rendered({"user": "Q: {input}"}, said("user", "how many"), call, result)
@@ -90,7 +90,7 @@ def test_a_developers_message_counts_as_the_systems() -> None:
         ({"arguments": ["x"]}, "prompt.arguments"),
     ],
 )
-def test_a_wrong_prompt_is_named(prompt: dict[str, Any], param: str) -> None:
+def test_an_invalid_prompt_is_refused_by_field(prompt: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         ModelSpec("m", "fake://", prompt=prompt)
     assert raised.value.param == param
@@ -105,13 +105,13 @@ def test_a_wrong_prompt_is_named(prompt: dict[str, Any], param: str) -> None:
         (["x"], "prompt_arguments"),
     ],
 )
-def test_a_wrong_argument_is_named(given: Any, param: str) -> None:
+def test_an_invalid_prompt_argument_is_refused_by_name(given: Any, param: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         rendered({"system": "{town}", "arguments": {"town": None}}, said("user", "x"), prompt_arguments=given)
     assert raised.value.param == param
 
 
-async def test_a_model_here_and_one_online_are_told_the_same(models: ModelFixture) -> None:
+async def test_local_and_online_models_receive_the_same_rendered_prompt(models: ModelFixture) -> None:
     body = {
         "messages": [said("system", "Be brief."), *user("my roof")],
         "prompt_arguments": {"house": "Bree"},
@@ -129,6 +129,6 @@ async def test_a_model_here_and_one_online_are_told_the_same(models: ModelFixtur
     assert online["messages"] == rendered(CLERK, *body["messages"], prompt_arguments={"house": "Bree"})
 
 
-def test_a_spec_with_a_prompt_comes_back_as_it_was() -> None:
+def test_a_spec_with_a_prompt_round_trips_through_json() -> None:
     spec = ModelSpec("m", "fake://", prompt=CLERK)
     assert ModelSpec.from_json(spec.to_json()) == spec

@@ -56,7 +56,7 @@ def test_a_search_model_is_recommended_unless_the_machine_is_too_small(
         assert "by meaning" in found.reason
 
 
-def test_without_an_engine_for_the_gpu_memory_and_cores_decide() -> None:
+def test_memory_and_cores_decide_when_no_engine_uses_the_gpu() -> None:
     found = recommend(machine(4, 16, 80), is_accelerated=False)
     assert found is not None and (found.name, found.device) == ("qwen3-4b-instruct", "cpu")
     assert "16 GB" in found.reason and "4 cores" in found.reason
@@ -86,7 +86,7 @@ def test_a_gpu_on_the_machines_own_memory_gets_a_share_of_it() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "No devices were found\n", "NVIDIA-SMI has failed, because …\n"])
-def test_no_answer_of_nvidia_smi_is_no_gpu(text: str) -> None:
+def test_invalid_nvidia_smi_output_means_no_gpu(text: str) -> None:
     assert hardware.parse_nvidia_smi(text, GIB) == ()
 
 
@@ -100,13 +100,13 @@ def test_reads_sysctl_of_apple_and_of_intel() -> None:
     ("physical", "logical", "allowed", "cores"),
     [(8, 16, 16, 8), (8, 16, 4, 2), (None, 4, 3, 3), (2, 2, 2, 2), (8, 16, 1, 1), (4, 2, 2, 2)],
 )
-def test_counts_physical_cores_among_the_allowed(
+def test_physical_cores_are_counted_within_the_allowed_set(
     physical: int | None, logical: int, allowed: int, cores: int
 ) -> None:
     assert hardware.usable_cores(physical, logical, allowed) == cores
 
 
-def test_sees_this_machine() -> None:
+def test_the_current_machine_is_detected_and_described() -> None:
     here = hardware.detect()
     assert here.cores >= 1 and here.memory_bytes > 256 * 1024**2
     assert hardware.describe(here).startswith(f"{here.cores} core")

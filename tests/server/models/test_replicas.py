@@ -54,7 +54,7 @@ def chat(*messages: tuple[str, str]) -> Relay:
     )
 
 
-async def test_every_process_takes_its_share_and_all_are_shown(models: ModelFixture) -> None:
+async def test_calls_are_spread_evenly_over_replicas_and_each_is_listed(models: ModelFixture) -> None:
     fleet = await add(models, 3)
     await models.models.load("m")
     held = [await hold(models, f"hang {number}") for number in range(6)]
@@ -68,7 +68,7 @@ async def test_every_process_takes_its_share_and_all_are_shown(models: ModelFixt
     assert busy(fleet) == [0, 0, 0]
 
 
-async def test_one_process_is_not_a_list_of_one(models: ModelFixture) -> None:
+async def test_a_single_process_is_not_listed_as_a_replica(models: ModelFixture) -> None:
     await add(models, 1)
     assert models.models.get("m").replicas == ()
 
@@ -131,7 +131,7 @@ async def test_a_crash_hits_the_calls_of_one_process_alone(models: ModelFixture)
     await held.aclose()
 
 
-async def test_processes_beyond_the_budget_are_told_and_the_others_answer(tmp_path: Path) -> None:
+async def test_replicas_beyond_the_memory_budget_fail_and_the_others_answer(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
         fleet = await add(daemon, 3, memory_mb=300)
         await daemon.models.load("m")
@@ -145,7 +145,7 @@ async def test_processes_beyond_the_budget_are_told_and_the_others_answer(tmp_pa
         ]
 
 
-async def test_a_further_process_sends_no_other_model_away_but_leaves_for_one(tmp_path: Path) -> None:
+async def test_an_additional_replica_evicts_no_other_model_but_yields_to_one(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
         await daemon.models.add(ModelSpec("other", "fake://", memory_mb=300), keep=False)
         await daemon.models.load("other")
@@ -161,7 +161,7 @@ async def test_a_further_process_sends_no_other_model_away_but_leaves_for_one(tm
         assert sorted(life.state for life in fleet.processes) == ["cold", "ready"]
 
 
-async def test_the_limit_of_the_queue_is_for_all_of_them(models: ModelFixture) -> None:
+async def test_the_queue_limit_is_shared_by_all_replicas(models: ModelFixture) -> None:
     await add(models, 2, queue_limit=2)
     await models.models.load("m")
     held = [await hold(models, f"hang {number}") for number in range(2)]
@@ -172,7 +172,7 @@ async def test_the_limit_of_the_queue_is_for_all_of_them(models: ModelFixture) -
         await chunks.aclose()
 
 
-async def test_a_server_elsewhere_is_a_further_process(tmp_path: Path) -> None:
+async def test_a_remote_server_serves_as_an_additional_replica(tmp_path: Path) -> None:
     for name in ("there", "here"):
         (tmp_path / name).mkdir()
     async with model_fixture(tmp_path / "there") as there:
@@ -209,13 +209,13 @@ async def test_a_call_moves_to_a_process_that_runs_when_its_own_does_not_start(
 
 
 @pytest.mark.parametrize("replicas", [0, 65, True, ("",), (1,)])
-def test_nonsense_is_refused(replicas: Any) -> None:
+def test_invalid_replica_settings_are_refused(replicas: Any) -> None:
     with pytest.raises(InvalidRequest) as raised:
         ModelSpec("m", "fake://", replicas=replicas)
     assert raised.value.param == "replicas"
 
 
-def test_a_spec_comes_back_as_it_was() -> None:
+def test_a_spec_with_replicas_round_trips_through_json() -> None:
     for replicas in (3, ("http://h/v1#m",)):
         spec = ModelSpec("m", "fake://", replicas=replicas)
         assert ModelSpec.from_json(spec.to_json()) == spec

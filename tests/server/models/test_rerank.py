@@ -24,7 +24,7 @@ RANK = 4
 TEXTS = ("bread is baked", "the harbour is closed", "ships in the harbour")
 
 
-async def test_a_script_ranks_by_words(models: ModelFixture) -> None:
+async def test_the_fake_engine_ranks_by_shared_words(models: ModelFixture) -> None:
     await models.models.add(ModelSpec("r", "fake://", task="rerank"))
     result = await models.runner.call("rerank", "r", Rerank("ships in the harbour", TEXTS, 2), LOCAL)
     assert isinstance(result, Ranked) and result.model == "r"
@@ -56,7 +56,7 @@ def test_logits_become_scores_and_scores_stay() -> None:
     assert scores(1e9, -1e9) == [(0, 1.0), (1, 0.0)]
 
 
-def test_rerank_over_http(daemon: Daemon) -> None:
+def test_the_rerank_endpoint_ranks_documents_and_refuses_invalid_requests(daemon: Daemon) -> None:
     body: dict[str, Any] = {"model": "ranker", "query": "ships in the harbour", "documents": list(TEXTS)}
     with httpx.Client(base_url=daemon.url) as client:
         client.post("/api/deployments", json={"name": "ranker", "source": "fake://", "task": "rerank"})

@@ -104,7 +104,7 @@ async def test_a_busy_model_finishes_its_calls_before_it_leaves(tmp_path: Path) 
         assert await say(daemon, "a") == "hello" and daemon.models.get("a").pid != first
 
 
-async def test_a_pinned_model_stays_and_a_full_house_says_who_is_in_it(tmp_path: Path) -> None:
+async def test_a_pinned_model_stays_loaded_and_is_named_when_memory_is_full(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, memory_budget_mb=900, keep_alive=0.01) as daemon:
         await add(daemon, "a", pin=True)
         await add(daemon, "b", keep_alive=0)
@@ -139,7 +139,7 @@ async def test_a_model_larger_than_the_machine_is_refused_before_it_takes_its_me
         assert "memory_budget_mb" in raised.value.message and loaded(daemon) == ["a"]
 
 
-async def test_what_a_model_really_took_counts_from_then_on(tmp_path: Path) -> None:
+async def test_the_measured_memory_of_a_model_counts_at_its_next_load(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
         await add(daemon, "a", None)
         await say(daemon, "a")
@@ -150,7 +150,7 @@ async def test_what_a_model_really_took_counts_from_then_on(tmp_path: Path) -> N
         assert daemon.models.residency.used >= took // 2 > 0
 
 
-async def test_each_cold_start_is_told_from_its_beginning(tmp_path: Path) -> None:
+async def test_each_cold_start_reports_its_progress_stages(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
         for name in "ab":
             await add(daemon, name)
@@ -184,7 +184,7 @@ async def test_a_crowd_for_a_cold_model_gets_answers_or_one_error_each(tmp_path:
         assert daemon.models.get("a").calls == 0 and daemon.models.get("a").starts == 1
 
 
-async def test_stopping_does_not_wait_for_someone_who_is_leaving(tmp_path: Path) -> None:
+async def test_stopping_the_daemon_does_not_wait_for_a_model_being_evicted(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
         await daemon.models.add(
             ModelSpec(
@@ -207,7 +207,7 @@ async def test_stopping_does_not_wait_for_someone_who_is_leaving(tmp_path: Path)
     assert children() == []
 
 
-async def test_a_models_own_keep_alive_and_defaults(tmp_path: Path) -> None:
+async def test_a_model_has_its_own_keep_alive_and_default_options(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, keep_alive=600) as daemon:
         await add(daemon, "a", keep_alive=0.05, defaults={"max_tokens": 2, "temperature": 0.5})
         answer = await daemon.ask("a", {"messages": user("one two three four")})
@@ -223,7 +223,7 @@ async def test_a_models_own_keep_alive_and_defaults(tmp_path: Path) -> None:
         assert answer["choices"][0]["finish_reason"] == "length", "it is sent among the other fields"
 
 
-async def test_models_that_are_in_use_serve_many_calls_between_two_changes(tmp_path: Path) -> None:
+async def test_models_competing_for_memory_serve_many_calls_between_evictions(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
         await add(daemon, "a")
         await add(daemon, "b")
@@ -299,7 +299,7 @@ def residency(clock: Clock, limit: int = 100) -> Residency:
     return Residency(budget, no_gpus, no_use, clock=lambda: clock.now, pause=clock.pause)
 
 
-async def test_a_model_in_use_stays_for_twice_its_start() -> None:
+async def test_a_model_in_use_stays_loaded_for_twice_its_start_time() -> None:
     clock = Clock()
     first, second = Holder("first", clock), Holder("second", clock)
     room = residency(clock)
@@ -323,7 +323,7 @@ async def test_a_model_that_nobody_uses_leaves_at_once_or_soon() -> None:
     assert second.left_at == pytest.approx(8, abs=2), "not before its stay is over, were it in use"
 
 
-async def test_a_model_that_starts_has_its_stay_before_it_leaves() -> None:
+async def test_a_starting_model_completes_its_minimum_stay_before_eviction() -> None:
     clock = Clock()
     first, second = Holder("first", clock, starting=True), Holder("second", clock)
     room = residency(clock)
@@ -337,7 +337,7 @@ async def test_a_model_that_starts_has_its_stay_before_it_leaves() -> None:
     assert first.left_at == pytest.approx(30, abs=2)
 
 
-async def test_nobody_waits_for_more_than_three_stays() -> None:
+async def test_a_waiting_model_is_admitted_within_three_minimum_stays() -> None:
     clock = Clock()
     models = [Holder(f"m{number}", clock) for number in range(7)]
     room = residency(clock)
@@ -357,7 +357,7 @@ async def test_nobody_waits_for_more_than_three_stays() -> None:
     assert min(stays) >= 20 / 3, "each has its turn all the same"
 
 
-async def test_of_two_that_are_busy_the_one_whose_stay_is_over_leaves() -> None:
+async def test_among_busy_models_the_one_past_its_minimum_stay_is_evicted() -> None:
     clock = Clock()
     old, new, third = (Holder(name, clock) for name in ("old", "new", "third"))
     room = residency(clock, 200)
@@ -368,7 +368,7 @@ async def test_of_two_that_are_busy_the_one_whose_stay_is_over_leaves() -> None:
     assert old.left_at == 0 and new.left_at is None
 
 
-def test_a_change_costs_a_start_the_first_answers_and_an_end() -> None:
+def test_the_cost_of_a_change_counts_start_first_answers_and_unload() -> None:
     clock = Clock()
     cost = ChangeCost(lambda: clock.now)
     clock.now = 12.0
@@ -389,7 +389,7 @@ def test_a_change_costs_a_start_the_first_answers_and_an_end() -> None:
     assert (cost.in_use_since, cost.seconds) == (130, 13), "nobody waited; its end counts from now on"
 
 
-def test_first_answers_that_take_long_count_as_long_as_the_start() -> None:
+def test_slow_first_answers_count_at_most_as_much_as_the_start() -> None:
     clock = Clock()
     cost = ChangeCost(lambda: clock.now)
     clock.now = 10.0
@@ -406,7 +406,7 @@ def test_first_answers_that_take_long_count_as_long_as_the_start() -> None:
 HOLD = "import sys; held = bytearray(b'x') * (96 << 20); print('here', flush=True); sys.stdin.read()"
 
 
-def test_memory_is_that_of_a_process_and_all_that_it_started() -> None:
+def test_memory_includes_all_child_processes_when_asked() -> None:
     parent = (
         "import subprocess, sys; "
         f"child = subprocess.Popen([sys.executable, '-c', {HOLD!r}], stdin=sys.stdin); child.wait()"
@@ -456,7 +456,7 @@ async def test_a_server_is_shown_and_budgeted_with_the_processes_that_it_starts(
 
 
 @pytest.mark.model
-async def test_the_small_model_twice_in_room_for_one(tmp_path: Path) -> None:
+async def test_two_models_with_room_for_one_answer_alternating_clients(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, memory_budget_mb=300, models=MODELS) as daemon:
         small = {"context_length": 512, "slots": 2}
         for name in ("a", "b"):

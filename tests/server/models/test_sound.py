@@ -120,7 +120,7 @@ async def ears(
         yield built
 
 
-async def test_a_recording_is_written_down(ears: ModelFixture) -> None:
+async def test_a_recording_is_transcribed_with_its_duration_as_usage(ears: ModelFixture) -> None:
     said = orjson.loads(await ask(ears, "ear", "audio/transcriptions", {}, recording(tone(1))))
     assert isinstance(said["text"], str) and said["usage"] == {"type": "duration", "seconds": 1}
     assert ears.models.get("ear").task == "transcription"
@@ -148,12 +148,12 @@ async def test_a_stream_tells_the_whole_text_at_its_end(ears: ModelFixture) -> N
     assert told.strip() == events[-1]["text"]
 
 
-async def test_subtitles(ears: ModelFixture) -> None:
+async def test_a_transcription_is_returned_as_webvtt_subtitles(ears: ModelFixture) -> None:
     data = await ask(ears, "ear", "audio/transcriptions", {"response_format": "vtt"}, recording(tone(1)))
     assert data.startswith(b"WEBVTT\n\n")
 
 
-async def test_what_is_no_sound_is_refused(ears: ModelFixture) -> None:
+async def test_a_file_that_is_not_audio_is_refused(ears: ModelFixture) -> None:
     with pytest.raises(PorticoError) as raised:
         await ask(ears, "ear", "audio/transcriptions", {}, recording(b"Just a text. " * 50, "a.mp3"))
     told = raised.value
@@ -161,13 +161,13 @@ async def test_what_is_no_sound_is_refused(ears: ModelFixture) -> None:
     assert told.param == ("file" if ears.models.get("ear").engine != "vllm" else None)
 
 
-async def test_a_transcript_as_values(ears: ModelFixture) -> None:
+async def test_a_transcript_is_returned_as_values(ears: ModelFixture) -> None:
     request = Transcribe(recording(tone(1)), language="en", timestamps="segment")
     found = await ears.runner.call("test", "ear", request, LOCAL)
     assert isinstance(found, Transcription) and found.duration == 1.0 and found.segments
 
 
-async def test_limits_languages_and_translations(ears: ModelFixture) -> None:
+async def test_unsafe_or_too_long_audio_is_refused_and_speech_is_translated(ears: ModelFixture) -> None:
     async def refused(body: dict[str, Any], data: bytes) -> PorticoError:
         with pytest.raises(PorticoError) as raised:
             await ask(ears, "ear", "audio/transcriptions", body, recording(data))
@@ -216,7 +216,7 @@ async def test_a_text_becomes_a_sound(voices: ModelFixture) -> None:
     assert card.labels["engine"] == "remote" or card.labels["voices"]
 
 
-async def test_events_carry_the_same_sound(voices: ModelFixture) -> None:
+async def test_speech_is_streamed_as_audio_events_with_usage(voices: ModelFixture) -> None:
     body = {"input": "the sea", "response_format": "pcm", "stream_format": "sse", "seed": 1}
     servable = await voices.registry.resolve("voice", LOCAL)
     assert isinstance(servable, Relays)
@@ -237,12 +237,12 @@ async def test_an_unknown_voice_is_refused_with_those_there_are(voices: ModelFix
     assert raised.value.param == "voice" and "voices are" in raised.value.message
 
 
-async def test_a_sound_as_values(voices: ModelFixture) -> None:
+async def test_speech_is_returned_as_values(voices: ModelFixture) -> None:
     found = await voices.runner.call("test", "voice", Speak("the sea", response_format="wav"), LOCAL)
     assert isinstance(found, Speech) and found.media_type == "audio/wav" and found.audio.startswith(b"RIFF")
 
 
-async def test_every_format_and_what_a_voice_cannot_say(voices: ModelFixture) -> None:
+async def test_speech_formats_and_speed_work_and_unsupported_input_is_refused(voices: ModelFixture) -> None:
     if voices.models.get("voice").engine != "transformers":
         pytest.skip("it has no encoders")
     begins = {"mp3": b"ID3", "opus": b"OggS", "aac": b"\xff\xf1", "flac": b"fLaC", "wav": b"RIFF"}
@@ -274,7 +274,7 @@ async def test_music_lasts_as_long_as_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_letters_by_an_encoder(tmp_path: Path) -> None:
+async def test_a_ctc_model_transcribes_long_audio_with_ordered_timestamps(tmp_path: Path) -> None:
     async with model_fixture(tmp_path) as daemon:
         await daemon.models.add(spec("ear", "ctc"))
         await daemon.models.load("ear")
@@ -290,7 +290,7 @@ async def test_letters_by_an_encoder(tmp_path: Path) -> None:
 # --- providers ----------------------------------------------------------------------------------------------
 
 
-async def test_a_provider_gets_the_form_as_openais_clients_write_it(tmp_path: Path) -> None:
+async def test_a_provider_receives_a_transcription_form_like_openais_clients_send(tmp_path: Path) -> None:
     asked: dict[str, Any] = {}
 
     async def handle(request: web.Request) -> web.Response:

@@ -59,7 +59,7 @@ def test_reads_each_form_and_writes_it_back(text: str, source: ModelSource) -> N
         "static://a/b", "hff://a/b", "ftp://h/x", "a2a+https://", "a2a+https://u:secret@h", "a2a+https://h?k=v", "a2a+http://h:99999",
     ],
 )  # fmt: skip
-def test_refuses_what_is_no_source_with_one_sentence(text: str) -> None:
+def test_invalid_sources_are_refused_without_showing_secrets(text: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse_source(text)
     assert caught.value.param == "source" and "secret" not in caught.value.message
@@ -78,7 +78,7 @@ def test_refuses_what_is_no_source_with_one_sentence(text: str) -> None:
         ("nonsense", ""),
     ],
 )
-def test_a_word_that_is_no_path_either_is_refused_with_what_was_meant(text: str, meant: str) -> None:
+def test_an_invalid_source_is_refused_with_a_suggestion(text: str, meant: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         require_file(text)
     message = caught.value.message
@@ -98,7 +98,7 @@ def test_a_path_must_lead_to_something(tmp_path: Path) -> None:
         assert (caught.value.param, caught.value.code) == ("source", "model_file_missing")
 
 
-def test_an_unknown_scheme_names_its_neighbours() -> None:
+def test_an_unknown_scheme_is_refused_with_a_similar_one() -> None:
     with pytest.raises(InvalidRequest, match=r"Did you mean 'modelscope'"):
         parse_source("modelscpe://a/b")
 
@@ -149,7 +149,7 @@ def test_without_gguf_the_safetensors_and_their_configuration_are_taken() -> Non
     }  # fmt: skip
 
 
-def test_of_a_model_in_parts_each_weight_is_taken_once() -> None:
+def test_each_weight_file_of_a_diffusion_pipeline_is_chosen_once() -> None:
     names = [
         "model_index.json", "flux1.safetensors", "assets/cat.png", "transformer/config.json",
         "transformer/diffusion_pytorch_model-00001-of-00002.safetensors",
@@ -177,7 +177,7 @@ def test_pickled_weights_are_refused_with_the_reason() -> None:
         choose_files(["config.json", "pytorch_model.bin"], "", "s")
 
 
-def test_an_unknown_file_names_the_nearest() -> None:
+def test_an_unknown_file_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(NotFound, match=r"Did you mean 'm-Q4_K_M\.gguf'"):
         choose_files(["m-Q4_K_M.gguf"], "m-Q4_KM.gguf", "s")
 
@@ -212,7 +212,9 @@ async def test_a_local_folder_gives_its_model(tmp_path: Path) -> None:
         ("model.safetensors", b"x", "give the folder"),
     ],
 )
-async def test_a_damaged_local_file_is_named(tmp_path: Path, name: str, data: bytes, said: str) -> None:
+async def test_a_damaged_local_file_is_refused_with_its_path(
+    tmp_path: Path, name: str, data: bytes, said: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(data)
     here = fetcher(tmp_path / "models")
@@ -228,7 +230,7 @@ async def test_a_missing_path_is_not_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["http://h/v1#m", "remote://openai/m", "fake://", "static://wordllama"])
-async def test_what_another_process_serves_has_nothing_to_fetch(tmp_path: Path, text: str) -> None:
+async def test_a_source_served_by_another_process_cannot_be_fetched(tmp_path: Path, text: str) -> None:
     source = parse_source(text)
     here = fetcher(tmp_path / "models")
     assert not source.fetchable and here.find_cached(source) is None
@@ -237,7 +239,7 @@ async def test_what_another_process_serves_has_nothing_to_fetch(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("text", ["pypi://some-model", "hf://a/b", "modelscope://a/b/m.gguf"])
-async def test_offline_says_where_to_put_what(tmp_path: Path, text: str) -> None:
+async def test_offline_the_error_names_the_folder_for_the_files(tmp_path: Path, text: str) -> None:
     models = tmp_path / "models"
     source = parse_source(text)
     with pytest.raises(Unavailable, match="Without network") as caught:
@@ -256,7 +258,7 @@ async def test_a_model_put_there_by_hand_is_found(tmp_path: Path) -> None:
         assert await here.fetch(source, unheard) == path == here.find_cached(source)
 
 
-async def test_a_models_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+async def test_an_unwritable_models_folder_is_reported_with_the_setting(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file")
     with pytest.raises(PorticoError, match="set 'models' to another"):
         await fetcher(tmp_path / "models").fetch(parse_source("hf://a/b"), unheard)

@@ -70,7 +70,7 @@ async def test_fetches_the_preferred_model_once(tmp_path: Path, hub: Hub, scheme
     assert record["revision"] == (COMMIT if scheme == "hf" else "") and len(record["files"]) == 1
 
 
-async def test_a_named_file_and_the_own_choice_live_side_by_side(tmp_path: Path, hub: Hub) -> None:
+async def test_a_named_file_and_the_default_choice_are_cached_separately(tmp_path: Path, hub: Hub) -> None:
     here = fetcher(tmp_path, hub.url)
     named = await here.fetch(parse_source("hf://org/model/model-Q8_0.gguf"), Heard())
     assert (
@@ -101,7 +101,7 @@ async def test_fetches_a_folder_of_safetensors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
-async def test_fetches_a_model_in_parts_with_its_folders(tmp_path: Path, scheme: str) -> None:
+async def test_only_the_needed_files_of_a_diffusion_pipeline_are_fetched(tmp_path: Path, scheme: str) -> None:
     header = b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
     wanted = {
         "model_index.json": b'{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet"]}',
@@ -231,12 +231,14 @@ async def test_the_token_of_one_hub_is_not_shown_to_another(tmp_path: Path, hub:
         ("modelscope://org/model/x", "There are model-Q4_K_M"),
     ],
 )
-async def test_what_is_not_there_is_not_found(tmp_path: Path, hub: Hub, text: str, said: str) -> None:
+async def test_a_missing_repository_revision_or_file_is_not_found(
+    tmp_path: Path, hub: Hub, text: str, said: str
+) -> None:
     with pytest.raises(NotFound, match=said):
         await fetcher(tmp_path, hub.url).fetch(parse_source(text), Heard())
 
 
-async def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+async def test_a_download_that_is_not_a_gguf_file_is_refused(tmp_path: Path) -> None:
     async with serving(Hub({"m.gguf": b"not a model"})) as hub:
         here = fetcher(tmp_path, hub.url)
         with pytest.raises(InvalidRequest, match="does not begin with 'GGUF'"):
@@ -245,7 +247,7 @@ async def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
-async def test_no_network_says_what_to_do(tmp_path: Path, scheme: str) -> None:
+async def test_without_network_the_error_says_where_to_put_the_files(tmp_path: Path, scheme: str) -> None:
     with socket.socket() as taken:  # bound but not listening: connections are refused
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -254,7 +256,7 @@ async def test_no_network_says_what_to_do(tmp_path: Path, scheme: str) -> None:
     assert caught.value.code == "no_network" and str(tmp_path) in caught.value.message
 
 
-async def test_a_server_that_is_no_hub_is_named(tmp_path: Path, hub: Hub) -> None:
+async def test_a_server_that_is_not_a_hub_is_reported(tmp_path: Path, hub: Hub) -> None:
     with pytest.raises(PorticoError, match="does not exist at"):
         await fetcher(tmp_path, f"{hub.url}/cdn").fetch(parse_source("hf://org/model"), Heard())
 

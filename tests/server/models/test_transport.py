@@ -59,13 +59,13 @@ async def test_frames_are_the_same_wherever_the_bytes_are_cut() -> None:
     ]  # the last frame, without its end
 
 
-async def test_what_a_frame_in_many_pieces_takes_grows_with_its_size_alone() -> None:
+async def test_a_frame_in_many_pieces_is_assembled_in_linear_time() -> None:
     # Copying the frame for each piece would take terabytes.
     piece, number = b"x" * 256, 120_000
     assert [len(frame) for frame in await frames(b"data: ", *[piece] * number, b"\n\n")] == [256 * number + 8]
 
 
-async def test_what_a_server_says_of_itself_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_metadata_document_of_a_server_is_limited_in_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "MAX_DOCUMENT_BYTES", 1_000_000)
 
     async def answer(request: web.Request) -> web.StreamResponse:

@@ -59,7 +59,7 @@ def entry(document: PackageDocument, kind: str) -> dict[str, Any]:
     return found
 
 
-def test_what_was_fetched_is_pinned_and_what_was_not_is_noted() -> None:
+def test_fetched_models_are_pinned_and_unfetched_models_are_noted() -> None:
     contents = PackageContents("app")
     contents.models = {
         "fetched": ModelSpec("fetched", "hf://ORG/REPO"),
@@ -148,7 +148,7 @@ def test_a_key_does_not_learn_whether_what_it_wrote_is_a_secret() -> None:
             written(contents, settings)
 
 
-def test_texts_with_dollars_and_settings_that_are_not_defaults_stay_what_they_are() -> None:
+def test_dollar_signs_and_non_default_settings_survive_packaging() -> None:
     contents = PackageContents("app")
     text = "It costs ${PRICE}, or ${PRICE:-nothing}; $5 and ${ too"
     contents.models = {"m": ModelSpec("m", "fake://", description=text, replicas=2)}
@@ -158,7 +158,7 @@ def test_texts_with_dollars_and_settings_that_are_not_defaults_stay_what_they_ar
     assert parsed.settings == {"unsupported_claims": "remove"}
 
 
-def test_code_of_tools_and_files_of_adapters_travel(tmp_path: Path) -> None:
+def test_a_package_includes_tool_code_and_adapter_files(tmp_path: Path) -> None:
     (tmp_path / "adder.py").write_text(
         "def add(a: int, b: int) -> int:\n    return a + b\n", encoding="utf-8"
     )

@@ -11,7 +11,7 @@ from tests.api_server import api_server
 from portico_server.knowledge.archive import archives
 
 
-async def test_a_store_too_large_for_an_archive_is_said_before_the_package_begins(
+async def test_a_store_too_large_for_an_archive_is_refused_before_packaging_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with asyncio.timeout(60), api_server(tmp_path) as api:

@@ -67,7 +67,7 @@ def documents(answer: httpx.Response) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("asked", ["first", "default"])
-def test_a_chat_counts_for_the_name_that_was_asked_and_the_model_that_answered(
+def test_usage_of_a_chat_names_the_requested_and_the_answering_model(
     client: httpx.Client, asked: str
 ) -> None:
     added, answer = calls_of(client, "/v1/chat/completions", {"model": asked, "messages": MESSAGES})
@@ -75,14 +75,14 @@ def test_a_chat_counts_for_the_name_that_was_asked_and_the_model_that_answered(
     assert answer.json()["model"] == "second" and answer.json()["choices"][0]["message"]["content"] == "hello"
 
 
-def test_so_does_a_streamed_one(client: httpx.Client) -> None:
+def test_usage_of_a_streamed_chat_names_the_requested_and_the_answering_model(client: httpx.Client) -> None:
     body = {"model": "first", "messages": MESSAGES, "stream": True}
     added, answer = calls_of(client, "/v1/chat/completions", body)
     assert added == {("first", "chat/completions", "second"): 1}
     assert {document["model"] for document in documents(answer)} == {"second"}
 
 
-def test_the_model_behind_an_alias_is_told(client: httpx.Client) -> None:
+def test_a_chat_with_an_alias_returns_the_name_of_the_real_model(client: httpx.Client) -> None:
     added, answer = calls_of(client, "/v1/chat/completions", {"model": "spare", "messages": MESSAGES})
     assert added == {("spare", "chat/completions", "second"): 1}
     assert answer.json()["model"] == "second"
@@ -91,7 +91,7 @@ def test_the_model_behind_an_alias_is_told(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "more", [{}, {"stream": True}, {"truncation": "auto"}, {"truncation": "auto", "stream": True}]
 )
-def test_a_response_tells_who_answered(client: httpx.Client, more: dict[str, Any]) -> None:
+def test_a_response_names_the_model_that_answered(client: httpx.Client, more: dict[str, Any]) -> None:
     added, answer = calls_of(client, "/v1/responses", {"model": "first", "input": "hello", **more})
     assert list(added) == [("first", next(iter(added))[1], "second")] and list(added.values()) == [1]
     response = documents(answer)[-1]["response"] if "stream" in more else answer.json()
@@ -99,7 +99,7 @@ def test_a_response_tells_who_answered(client: httpx.Client, more: dict[str, Any
     assert client.get(f"/v1/responses/{response['id']}").json()["model"] == "second"
 
 
-def test_a_response_in_the_background_tells_it_too(client: httpx.Client) -> None:
+def test_a_background_response_names_the_model_that_answered(client: httpx.Client) -> None:
     before = used(client)
     body = {"model": "first", "input": "hello", "background": True, "stream": True}
     told = documents(client.post("/v1/responses", json=body))
@@ -112,7 +112,7 @@ def test_a_response_in_the_background_tells_it_too(client: httpx.Client) -> None
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_messages_tell_who_answered(client: httpx.Client, stream: bool) -> None:
+def test_a_messages_call_names_the_model_that_answered(client: httpx.Client, stream: bool) -> None:
     body = {"model": "first", "messages": MESSAGES, "max_tokens": 20, "stream": stream}
     added, answer = calls_of(client, "/v1/messages", body)
     assert added == {("first", "chat/completions", "second"): 1}
@@ -120,20 +120,20 @@ def test_messages_tell_who_answered(client: httpx.Client, stream: bool) -> None:
     assert message["model"] == "second"
 
 
-def test_ollamas_clients_are_told(client: httpx.Client) -> None:
+def test_an_ollama_chat_names_the_model_that_answered(client: httpx.Client) -> None:
     body = {"model": "first", "messages": MESSAGES, "stream": False}
     added, answer = calls_of(client, "/api/chat", body)
     assert added == {("first", "chat/completions", "second"): 1}
     assert answer.json()["model"] == "second"
 
 
-def test_a_call_that_nobody_answered_counts_for_the_model_that_was_asked(client: httpx.Client) -> None:
+def test_usage_of_a_failed_call_names_the_requested_model(client: httpx.Client) -> None:
     added, answer = calls_of(client, "/v1/chat/completions", {"model": "lost", "messages": MESSAGES})
     assert answer.status_code >= 500
     assert added == {("lost", "chat/completions", "lost"): 1}
 
 
-def test_a_call_of_an_app_counts_for_no_model(client: httpx.Client) -> None:
+def test_usage_of_an_app_call_names_no_model(client: httpx.Client) -> None:
     flow = {"portico_flow": 1, "name": "f", "step": {"op": "llm", "name": "say", "model": "first"}}
     added, answer = calls_of(client, "/api/flows/run", {"flow": flow, "input": "hello"})
     assert documents(answer)[-1]["result"] == "hello"

@@ -46,7 +46,7 @@ def blobs(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("artifacts/*/*"))
 
 
-async def test_what_a_run_made_is_there_for_its_caller_and_for_admins(artifacts: ArtifactStore) -> None:
+async def test_artifacts_of_a_run_are_visible_only_to_its_caller_and_admins(artifacts: ArtifactStore) -> None:
     [kept] = await artifacts.keep([PNG], during(ME))
     assert (kept.name, kept.media_type, kept.bytes) == ("figure.png", "image/png", 4)
     assert kept.link == f"/api/artifacts/{kept.id}/content"
@@ -59,7 +59,7 @@ async def test_what_a_run_made_is_there_for_its_caller_and_for_admins(artifacts:
     assert await artifacts.list(ME, run_id="run_2") == []
 
 
-async def test_equal_bytes_are_kept_once_and_as_long_as_one_needs_them(
+async def test_identical_artifacts_share_one_blob_until_the_last_is_deleted(
     artifacts: ArtifactStore, tmp_path: Path
 ) -> None:
     [mine] = await artifacts.keep([PNG], during(ME))
@@ -71,7 +71,7 @@ async def test_equal_bytes_are_kept_once_and_as_long_as_one_needs_them(
     assert blobs(tmp_path) == []
 
 
-async def test_what_the_house_made_is_removed_by_admins_alone(artifacts: ArtifactStore) -> None:
+async def test_only_admins_delete_artifacts_of_the_system(artifacts: ArtifactStore) -> None:
     [kept] = await artifacts.keep([PNG], during(SYSTEM))
     assert await artifacts.read(kept.id, YOU) == PNG.data
     with pytest.raises(Forbidden):
@@ -79,7 +79,9 @@ async def test_what_the_house_made_is_removed_by_admins_alone(artifacts: Artifac
     await artifacts.delete(kept.id, LOCAL)
 
 
-async def test_old_ones_are_removed(artifacts: ArtifactStore, tmp_path: Path) -> None:
+async def test_expired_artifacts_are_deleted_with_their_blobs(
+    artifacts: ArtifactStore, tmp_path: Path
+) -> None:
     before = time.time()
     await artifacts.keep([PNG, NewArtifact("b.txt", "text/plain", b"b")], during(ME))
     assert await artifacts.expire(before) == 0
@@ -88,7 +90,9 @@ async def test_old_ones_are_removed(artifacts: ArtifactStore, tmp_path: Path) ->
     assert await artifacts.list(ME) == [] and blobs(tmp_path) == []
 
 
-async def test_bytes_that_no_row_stands_for_are_swept(artifacts: ArtifactStore, tmp_path: Path) -> None:
+async def test_blobs_without_a_database_row_are_deleted_at_start(
+    artifacts: ArtifactStore, tmp_path: Path
+) -> None:
     [kept] = await artifacts.keep([PNG], during(ME))
     folder, lost = tmp_path / "artifacts", "0" * 64
     (folder / "arriving" / "draft").write_bytes(b"half")
@@ -99,7 +103,9 @@ async def test_bytes_that_no_row_stands_for_are_swept(artifacts: ArtifactStore, 
     assert len(blobs(tmp_path)) == 1 and await artifacts.read(kept.id, ME) == PNG.data
 
 
-async def test_bytes_that_are_gone_are_told(artifacts: ArtifactStore, tmp_path: Path) -> None:
+async def test_reading_an_artifact_with_a_missing_blob_gives_not_found(
+    artifacts: ArtifactStore, tmp_path: Path
+) -> None:
     [kept] = await artifacts.keep([PNG], during(ME))
     for name in blobs(tmp_path):
         (tmp_path / "artifacts" / name[:2] / name).unlink()
@@ -107,6 +113,6 @@ async def test_bytes_that_are_gone_are_told(artifacts: ArtifactStore, tmp_path: 
         await artifacts.read(kept.id, ME)
 
 
-async def test_nothing_made_is_nothing_kept(artifacts: ArtifactStore) -> None:
+async def test_storing_an_empty_list_creates_no_artifacts(artifacts: ArtifactStore) -> None:
     assert await artifacts.keep([], during(ME)) == ()
     assert await artifacts.list(LOCAL) == []

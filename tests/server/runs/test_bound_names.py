@@ -82,7 +82,7 @@ async def ended(daemon: ApiServer, headers: dict[str, str], run_id: str) -> dict
     return {**found, "told": "\n".join(told)}
 
 
-async def test_a_name_that_others_have_by_now_is_not_followed(daemon: ApiServer) -> None:
+async def test_a_run_fails_if_a_called_name_now_belongs_to_another_owner(daemon: ApiServer) -> None:
     mine = await key(daemon)
     await deploy(daemon, mine, "thing", "mine")
     run_id = await begun(daemon, mine, waits(CALLS))
@@ -93,7 +93,7 @@ async def test_a_name_that_others_have_by_now_is_not_followed(daemon: ApiServer)
     assert run["error"]["code"] == "name_changed" and "app_" in run["error"]["message"]
 
 
-async def test_one_that_comes_between_does_not_stand_before_it(daemon: ApiServer) -> None:
+async def test_a_run_fails_if_its_shared_app_was_replaced_by_a_private_app(daemon: ApiServer) -> None:
     mine = await key(daemon)
     shared = await deploy(daemon, ADMIN, "thing", "the operator's")
     run_id = await begun(daemon, mine, waits(CALLS))
@@ -103,7 +103,7 @@ async def test_one_that_comes_between_does_not_stand_before_it(daemon: ApiServer
     assert run["error"]["code"] == "name_changed"
 
 
-async def test_what_is_still_there_is_called_also_beside_another_of_its_name(daemon: ApiServer) -> None:
+async def test_a_run_calls_its_bound_app_despite_a_new_app_of_that_name(daemon: ApiServer) -> None:
     mine = await key(daemon)
     await deploy(daemon, mine, "thing", "mine")
     run_id = await begun(daemon, mine, waits(CALLS))
@@ -111,7 +111,7 @@ async def test_what_is_still_there_is_called_also_beside_another_of_its_name(dae
     assert (await ended(daemon, mine, run_id))["told"].count('"mine"')
 
 
-async def test_a_fork_keeps_what_the_names_meant(daemon: ApiServer) -> None:
+async def test_a_fork_fails_if_a_bound_name_now_belongs_to_another_owner(daemon: ApiServer) -> None:
     mine = await key(daemon)
     await deploy(daemon, mine, "thing", "mine")
     run_id = await begun(daemon, mine, waits(CALLS))

@@ -57,7 +57,7 @@ def held(daemon: ApiServer, run: str) -> dict[str, int]:
 STEP = {"op": "code", "name": "say", "source": f"lambda n: {MARK!r} + 'x' * n"}
 
 
-async def test_a_long_result_is_kept_with_its_step_alone(daemon: ApiServer) -> None:
+async def test_a_long_result_is_stored_only_in_its_step_row(daemon: ApiServer) -> None:
     run, result = await ran(daemon, STEP, 2_000)
     assert result == MARK + "x" * 2_000
     assert held(daemon, run) == {"runs": 0, "run_events": 0, "steps": 1}
@@ -69,7 +69,7 @@ async def test_a_long_result_is_kept_with_its_step_alone(daemon: ApiServer) -> N
     assert found.json()["steps"][-1]["output"] == result
 
 
-async def test_a_run_that_is_done_again_from_a_step_has_its_new_result(daemon: ApiServer) -> None:
+async def test_a_run_resumed_from_a_step_reports_the_new_result(daemon: ApiServer) -> None:
     run, first = await ran(daemon, STEP, 2_000)
     answer = await daemon.client.post(f"/api/runs/{run}/resume", json={"from": "say"})
     answer.raise_for_status()
@@ -77,7 +77,7 @@ async def test_a_run_that_is_done_again_from_a_step_has_its_new_result(daemon: A
     assert json.loads(events.text.strip().splitlines()[-1][6:])["result"] == first
 
 
-async def test_events_are_followed_into_an_attempt_that_has_not_begun(daemon: ApiServer) -> None:
+async def test_an_event_listener_of_a_requeued_run_receives_the_next_attempt(daemon: ApiServer) -> None:
     run, first = await ran(daemon, STEP, 2_000)
     services = daemon.services
     # Put the run back in the queue; the scheduler does not look there until it is notified.
@@ -89,7 +89,7 @@ async def test_events_are_followed_into_an_attempt_that_has_not_begun(daemon: Ap
     assert json.loads((await following).text.strip().splitlines()[-1][6:])["result"] == first
 
 
-async def test_a_short_result_stands_with_its_run(daemon: ApiServer) -> None:
+async def test_a_short_result_is_stored_in_the_run_row(daemon: ApiServer) -> None:
     run, result = await ran(daemon, STEP, 1)
     assert result == MARK + "x"
     assert held(daemon, run) == {"runs": 1, "run_events": 0, "steps": 1}
@@ -162,7 +162,7 @@ def size(daemon: ApiServer) -> int:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_the_database_grows_by_what_the_steps_put_out(daemon: ApiServer, shape: str) -> None:
+async def test_the_database_grows_only_by_the_step_outputs(daemon: ApiServer, shape: str) -> None:
     deployed = {"portico_flow": 1, "name": "deployed", "step": PIPELINE, "durability": "normal"}
     answer = await daemon.client.post("/api/apps", json={"name": "deployed", "spec": deployed})
     assert answer.is_success, answer.text
@@ -181,7 +181,7 @@ async def test_the_database_grows_by_what_the_steps_put_out(daemon: ApiServer, s
         assert json.loads(events.text.strip().splitlines()[-1][6:])["result"] == result
 
 
-async def test_a_step_that_is_kept_keeps_what_it_shares_with_one_that_is_done_again(
+async def test_a_kept_step_retains_output_shared_with_a_rerun_step(
     daemon: ApiServer,
 ) -> None:
     hand_on = {"op": "emit", "name": "say"}
@@ -231,7 +231,7 @@ async def test_the_events_of_a_response_do_not_repeat_its_document(daemon: ApiSe
     assert told[-1]["response"]["output"][0]["content"][0]["text"] == "".join(pieces)
 
 
-async def test_a_long_question_stands_in_its_row_alone(daemon: ApiServer) -> None:
+async def test_a_long_question_is_stored_only_in_its_question_row(daemon: ApiServer) -> None:
     step = {
         "op": "pipeline",
         "name": "line",

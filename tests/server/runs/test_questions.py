@@ -94,7 +94,7 @@ async def test_after_the_answer_the_limit_holds_again(database: Database) -> Non
         await daemon.runner.wait(run)
 
 
-async def test_what_nobody_answers_expires(asking: AskingRunner) -> None:
+async def test_an_unanswered_question_expires_at_its_time_limit(asking: AskingRunner) -> None:
     run = asking.ask(NewQuestion("input", "colour", limit=0.05))
     with pytest.raises(DeadlineExceeded, match=r"Nobody answered 'colour' within 0\.05 s") as failure:
         await asking.runner.wait(run)
@@ -119,7 +119,7 @@ async def test_cancelling_a_run_takes_its_questions_back(asking: AskingRunner) -
             await asking.questions.answer(question.id, LOCAL, is_accepted=True)
 
 
-async def test_of_two_answers_at_once_one_wins(asking: AskingRunner) -> None:
+async def test_only_one_of_several_concurrent_answers_is_accepted(asking: AskingRunner) -> None:
     run = asking.ask(APPROVE)
     question = await asked(run)
     said = await asyncio.gather(
@@ -202,7 +202,7 @@ async def test_two_hundred_runs_may_wait_at_once(asking: AskingRunner) -> None:
     assert all(answer.accepted for answer in answers)
 
 
-async def test_without_anybody_to_ask_the_run_says_so(database: Database) -> None:
+async def test_a_question_fails_when_no_question_service_exists(database: Database) -> None:
     runner = Runner(Registry(), UsageLog(database), timeout=60)
 
     async def work(context: Context) -> None:
@@ -212,7 +212,7 @@ async def test_without_anybody_to_ask_the_run_says_so(database: Database) -> Non
         await runner.wait(runner.spawn("test", "mute", LOCAL, work))
 
 
-async def test_a_watcher_sees_what_waits_and_what_becomes_of_it(asking: AskingRunner) -> None:
+async def test_a_watcher_receives_pending_and_answered_questions_of_its_own(asking: AskingRunner) -> None:
     run = asking.ask(APPROVE, ANNA)
     question = await asked(run)
     seen = asking.questions.watch(ANNA)
@@ -230,14 +230,14 @@ async def test_a_watcher_sees_what_waits_and_what_becomes_of_it(asking: AskingRu
     await asyncio.wait([nothing])
 
 
-async def test_what_is_no_json_cannot_be_asked(asking: AskingRunner) -> None:
+async def test_question_arguments_that_are_not_json_fail_the_run(asking: AskingRunner) -> None:
     run = asking.ask(NewQuestion("input", "odd", arguments={"thing": object()}))
     with pytest.raises(InvalidRequest, match="cannot be written as JSON"):
         await asking.runner.wait(run)
     assert run.status == "failed"
 
 
-async def test_a_watcher_that_is_too_slow_is_let_go(
+async def test_a_watcher_with_too_many_unread_changes_is_disconnected(
     asking: AskingRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portico_server.runs.questions.MAX_UNREAD_CHANGES", 2)

@@ -53,7 +53,7 @@ async def test_a_run_that_was_cut_off_while_it_waited_does_not_ask_twice(databas
     await stop(again)
 
 
-async def test_an_answer_given_while_nobody_ran_is_found_at_once(database: Database) -> None:
+async def test_an_answer_given_while_no_daemon_runs_is_used_at_restart(database: Database) -> None:
     first = AskingRunner(database)
     task, run_id = await begin(first, KEYED)
     (question,) = await first.pending()
@@ -82,7 +82,7 @@ async def test_an_approval_is_not_taken_for_one_of_other_arguments(database: Dat
     assert (await database.read(rows.get, question.id)).status == "answered"  # type: ignore[union-attr]
 
 
-async def test_waiting_through_many_restarts_is_not_giving_up(database: Database) -> None:
+async def test_a_waiting_run_survives_many_restarts(database: Database) -> None:
     for _ in range(8):
         daemon = AskingRunner(database)
         task, run_id = await begin(daemon, KEYED)
@@ -105,7 +105,9 @@ async def test_a_cancelled_durable_run_asks_no_more(database: Database, asking: 
     await stop(task)
 
 
-async def test_a_run_that_waits_keeps_no_place(database: Database, asking: AskingRunner) -> None:
+async def test_a_waiting_run_does_not_occupy_a_scheduler_slot(
+    database: Database, asking: AskingRunner
+) -> None:
     task, _run_id = await begin(asking, KEYED)
     second = await asking.runner.arrival(await asking.scheduler.ensure("flow", "two"), 10)
     assert second is not None
@@ -124,7 +126,7 @@ async def test_questions_of_runs_that_died_with_their_daemon_are_closed_at_the_n
     await run.cancel()
 
 
-async def test_another_daemon_on_the_database_may_be_told_the_answer(
+async def test_an_answer_given_through_another_daemon_reaches_the_run(
     database: Database, asking: AskingRunner
 ) -> None:
     run = asking.ask(APPROVE)
@@ -134,7 +136,7 @@ async def test_another_daemon_on_the_database_may_be_told_the_answer(
     await stop(looking)
 
 
-async def test_what_was_asked_without_a_key_is_asked_anew_by_a_run_that_begins_again(
+async def test_a_restarted_run_repeats_questions_that_have_no_key(
     database: Database,
 ) -> None:
     first = AskingRunner(database)

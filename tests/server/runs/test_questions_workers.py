@@ -38,7 +38,7 @@ async def test_a_function_of_a_silent_worker_goes_to_another(asking: AskingRunne
     await run.cancel()
 
 
-async def test_a_worker_that_waits_is_told_at_once(asking: AskingRunner) -> None:
+async def test_a_waiting_worker_receives_a_new_function_call_immediately(asking: AskingRunner) -> None:
     waiting = asyncio.create_task(asking.questions.claim(LOCAL, "w1", 30, names=["add"], wait=30))
     run = asking.ask(NewQuestion("function", "add"))
     async with asyncio.timeout(60):
@@ -55,14 +55,14 @@ async def test_a_worker_gets_no_function_of_somebody_else(asking: AskingRunner) 
     await run.cancel()
 
 
-async def test_approvals_are_no_work_for_workers(asking: AskingRunner) -> None:
+async def test_workers_do_not_receive_approvals(asking: AskingRunner) -> None:
     run = asking.ask(APPROVE)
     await asked(run)
     assert (await asking.questions.claim(LOCAL, "w", 30, names=["delete_all"])).taken == []
     await run.cancel()
 
 
-async def test_a_worker_that_leaves_gives_back_what_it_has(asking: AskingRunner) -> None:
+async def test_function_calls_of_a_leaving_worker_become_available_to_others(asking: AskingRunner) -> None:
     run = asking.ask(NewQuestion("function", "add"))
     await asked(run)
     await asking.questions.claim(LOCAL, "w1", 3600, names=["add"])

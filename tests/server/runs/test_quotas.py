@@ -51,7 +51,7 @@ def test_a_key_without_limits_has_no_meter() -> None:
     assert quotas.limit("key_1", "phone", UsageLimits()) is None and quotas.of("key_1") is None
 
 
-async def test_what_was_used_counts_on_under_other_limits() -> None:
+async def test_usage_is_retained_when_the_limits_change() -> None:
     time = Time()
     quotas = Quotas(lambda: time.now, lambda: time.today)
     assert quotas.change("key_1", "phone", UsageLimits(concurrency=2, requests_per_minute=4))
@@ -99,7 +99,7 @@ async def test_calls_of_models_wait_for_a_limit_that_is_changed() -> None:
         free.set()
 
 
-async def test_calls_at_the_same_time() -> None:
+async def test_concurrent_calls_beyond_the_limit_are_refused() -> None:
     one = meter(Time(), concurrency=2)
     await one.enter()
     await one.enter()
@@ -142,7 +142,7 @@ async def test_tokens_of_a_day_come_back_at_midnight() -> None:
     await one.enter()
 
 
-async def test_what_was_used_before_the_start_counts() -> None:
+async def test_usage_before_the_daemon_start_counts_against_the_quota() -> None:
     time = Time()
     one = meter(time, tokens_per_day=100, requests_per_minute=5, tokens_per_minute=1_000)
     one.resume(requests=5, tokens=20, spent_tokens=40)
@@ -150,7 +150,7 @@ async def test_what_was_used_before_the_start_counts() -> None:
     assert one.spent == 40
 
 
-async def test_what_is_left_is_told_in_openais_headers() -> None:
+async def test_remaining_quota_is_reported_in_openai_rate_limit_headers() -> None:
     time = Time()
     one = meter(time, requests_per_minute=60, tokens_per_minute=6_000)
     await one.enter()
@@ -165,7 +165,7 @@ async def test_what_is_left_is_told_in_openais_headers() -> None:
     }
 
 
-def test_tokens_of_a_day_are_told_where_no_minute_is_limited() -> None:
+def test_headers_report_daily_tokens_when_no_minute_limit_is_set() -> None:
     one = meter(Time(), tokens_per_day=100)
     one.spend(30)
     assert dict(one.headers())[b"x-ratelimit-remaining-tokens"] == b"70"
@@ -184,11 +184,13 @@ def test_tokens_of_a_day_are_told_where_no_minute_is_limited() -> None:
         (86_341, "23h59m1s"),
     ],
 )
-def test_spans_as_openai_writes_them(seconds: float, text: str) -> None:
+def test_durations_are_formatted_as_openai_formats_them(seconds: float, text: str) -> None:
     assert span(seconds) == text
 
 
-def test_refusals_of_a_key_over_its_quota_do_not_sum_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_storage_refusals_do_not_recompute_the_stored_size_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     time, sums, kept = Time(), [], 10
 
     def stored(_connection: object, _owner: str) -> int:

@@ -65,7 +65,7 @@ def test_the_error_of_a_call_is_kept_with_its_class() -> None:
     assert (step.outcome.kind, step.outcome.body.code) == ("InvalidRequest", "no")
 
 
-def test_a_call_that_its_caller_stopped_has_no_outcome() -> None:
+def test_a_call_interrupted_by_its_caller_has_no_recorded_outcome() -> None:
     run = recording()
     with pytest.raises(KeyboardInterrupt), run.step(run.steps, new_step("tool/sum", CARD, ToolCall({}))):
         raise KeyboardInterrupt

@@ -79,21 +79,21 @@ def test_a_changed_prompt_is_located_at_its_step(client: Client) -> None:
     assert step.recorded["result"] == step.replayed["result"]
 
 
-def test_another_model_answers_and_the_steps_after_it_differ(client: Client) -> None:
+def test_a_replay_with_another_model_reports_the_changed_steps(client: Client) -> None:
     recording = record(client, "clock", "")
     exchanged = client.runs.replay(recording, model="other")
     assert statuses(exchanged) == {"clock.now": "same", "clock.greeting": "changed"}
     assert exchanged.replayed["result"] == "another answer"
 
 
-def test_a_search_in_the_store_as_it_is_now(client: Client) -> None:
+def test_a_replay_can_search_the_current_store(client: Client) -> None:
     recording = record(client, "cited", "port")
     assert client.runs.replay(recording, store="notes").is_equal
     with pytest.raises(NotFound, match="'gone'"):
         client.runs.replay(recording, store="gone")
 
 
-def test_a_version_of_the_app(client: Client) -> None:
+def test_a_replay_can_use_a_chosen_version_of_the_app(client: Client) -> None:
     client.apps.deploy("poet", flow(llm(user=template("a poem: {x}", x=input)), name="poet"))
     recording = record(client, "poet", "rain")
     client.apps.deploy("poet", flow(llm(user=template("a song: {x}", x=input)), name="poet"))
@@ -105,7 +105,7 @@ def test_a_version_of_the_app(client: Client) -> None:
         client.runs.replay(recording, version=7)
 
 
-def test_a_step_that_only_one_of_the_runs_made(client: Client) -> None:
+def test_a_replay_reports_steps_that_are_missing_or_new(client: Client) -> None:
     client.apps.deploy("two", flow(pipeline(one=llm(), more=llm()), name="two"))
     recording = record(client, "two", "x")
     client.apps.deploy("two", flow(pipeline(one=llm()), name="two"))
@@ -181,7 +181,7 @@ def test_missing_parts_are_named_together(client: Client) -> None:
     assert all(name in caught.value.message for name in ("'outer'", "'inner'", "'absent'"))
 
 
-def test_secrets_are_left_out(client: Client) -> None:
+def test_recordings_contain_no_secrets(client: Client) -> None:
     client.apps.deploy(
         "secretive",
         flow(
@@ -212,7 +212,7 @@ def test_secrets_are_left_out(client: Client) -> None:
     ],
     ids=["another format", "no steps", "an unknown type", "a wrong request", "a wrong result"],
 )
-def test_bad_files_are_refused(
+def test_invalid_recordings_are_refused(
     client: Client, change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     recording = copy.deepcopy(record(client, "clock", ""))
@@ -221,7 +221,7 @@ def test_bad_files_are_refused(
         client.runs.replay(recording)
 
 
-def test_runs_without_a_recording_say_so(client: Client) -> None:
+def test_requesting_a_missing_recording_gives_the_reason(client: Client) -> None:
     with pytest.raises(NotFound, match="does not exist"):
         client.runs.recording("run_" + "0" * 32)
     running = client.apps.start("review", "x")

@@ -168,7 +168,9 @@ async def served(tmp_path: Path) -> AsyncIterator[RetentionFixture]:
     database.close()
 
 
-async def test_an_old_run_goes_with_its_events_questions_and_artifacts(served: RetentionFixture) -> None:
+async def test_pruning_deletes_old_runs_with_their_events_questions_and_artifacts(
+    served: RetentionFixture,
+) -> None:
     await served.database.write(fill, [run_row("old", "completed"), run_row("new", "failed", age=DAY_S)])
     gone = await served.retention().prune()
     assert gone == PrunedCounts(runs=1, questions=1, artifacts=1, files=2)
@@ -178,7 +180,7 @@ async def test_an_old_run_goes_with_its_events_questions_and_artifacts(served: R
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "waiting"])
-async def test_what_has_not_ended_stays_at_any_age_with_what_it_made(
+async def test_pruning_never_deletes_unfinished_runs_or_their_data(
     served: RetentionFixture, status: str
 ) -> None:
     await served.database.write(fill, [run_row("at work", status, age=4_000 * DAY_S)])
@@ -187,7 +189,7 @@ async def test_what_has_not_ended_stays_at_any_age_with_what_it_made(
         assert await served.count(table) == 1
 
 
-async def test_sessions_that_were_not_used_go_where_the_setting_says_so(served: RetentionFixture) -> None:
+async def test_unused_sessions_are_pruned_only_when_the_setting_is_set(served: RetentionFixture) -> None:
     keys = [SessionKey(f"conv_{name}", "desk", "local", name, "desk", fresh=True) for name in ("old", "new")]
     for key in keys:
         said = [("", {"sender": "user", "content": "hi"}, 1.0)]
@@ -229,7 +231,9 @@ def response_row(name: str, previous: str | None, age: float) -> ResponseRow:
     )
 
 
-async def test_old_responses_go_unless_a_younger_one_goes_on_with_them(served: RetentionFixture) -> None:
+async def test_old_responses_are_pruned_unless_a_recent_response_continues_them(
+    served: RetentionFixture,
+) -> None:
     rows = [
         response_row("root", None, LONG_AGO),
         response_row("leaf", "resp_root", DAY_S),
@@ -262,14 +266,18 @@ async def test_a_dry_run_counts_what_a_real_one_removes(served: RetentionFixture
     assert await retention.prune() == told != PrunedCounts()
 
 
-async def test_many_go_in_batches(served: RetentionFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_old_runs_are_pruned_in_batches(
+    served: RetentionFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(part, "BATCH_ROWS", 7)
     await served.database.write(fill, [run_row(f"run_{n}", "completed") for n in range(20)])
     assert (await served.retention().prune()).runs == 20
     assert await served.ids() == []
 
 
-async def test_zero_days_keep_all_unless_an_age_is_named(served: RetentionFixture) -> None:
+async def test_a_retention_of_zero_days_prunes_nothing_without_an_explicit_age(
+    served: RetentionFixture,
+) -> None:
     await served.database.write(fill, [run_row("old", "completed")])
     retention = served.retention(runs_days=0, usage_days=0)
     assert await retention.prune() == PrunedCounts(files=2)
@@ -277,7 +285,7 @@ async def test_zero_days_keep_all_unless_an_age_is_named(served: RetentionFixtur
     assert (await retention.prune(runs_days=30)).runs == 1
 
 
-async def test_questions_and_artifacts_of_runs_that_were_never_rows_go_by_their_own_age(
+async def test_questions_and_artifacts_without_a_run_row_are_pruned_by_their_own_age(
     served: RetentionFixture,
 ) -> None:
     await served.database.write(fill, [run_row("old", "completed"), run_row("young", "completed", age=DAY_S)])
@@ -286,7 +294,7 @@ async def test_questions_and_artifacts_of_runs_that_were_never_rows_go_by_their_
     assert await served.count(questions) == await served.count(artifact_table) == 1
 
 
-async def test_usage_has_an_age_of_its_own(served: RetentionFixture) -> None:
+async def test_usage_rows_are_pruned_by_their_own_retention_age(served: RetentionFixture) -> None:
     def some(connection: Connection) -> None:
         base = {"key_id": "k", "name": "m", "operation": "chat", "status": "completed", "milliseconds": 1.0}
         ages = (500, 450, 300, 0)
@@ -300,7 +308,7 @@ async def test_usage_has_an_age_of_its_own(served: RetentionFixture) -> None:
     assert await served.count(usage) == 2
 
 
-def test_expired_files_and_old_runs_go_while_the_daemon_serves(daemon: Daemon) -> None:
+def test_expired_files_and_old_runs_are_pruned_on_a_running_daemon(daemon: Daemon) -> None:
     with Client(daemon.url) as client:
         made = client.files.add(b"for a while", filename="a.txt")
         with closing(sqlite3.connect(daemon.home / "portico.db")) as connection, connection:
@@ -324,7 +332,7 @@ def test_only_an_admin_prunes(daemon: Daemon) -> None:
     assert answer.status_code == 403 and answer.json()["error"]["code"]
 
 
-async def test_outputs_that_steps_kept_go_when_their_time_is_over(served: RetentionFixture) -> None:
+async def test_expired_cached_step_outputs_are_pruned(served: RetentionFixture) -> None:
     await served.database.write(step_rows.keep, "old", "1", -1.0)
     await served.database.write(step_rows.keep, "new", "2", 60.0)
     await served.retention().prune(dry_run=True)

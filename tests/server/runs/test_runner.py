@@ -75,7 +75,7 @@ async def test_a_call_returns_its_result_and_leaves_a_usage_row(daemon: RunnerFi
     ]
 
 
-async def test_ended_runs_are_forgotten_for_the_room_that_their_results_take(
+async def test_ended_runs_are_evicted_by_the_memory_size_of_their_results(
     daemon: RunnerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ended_runs, "MAX_ENDED_BYTES", 3_500_000)
@@ -96,7 +96,7 @@ async def test_ended_runs_are_forgotten_for_the_room_that_their_results_take(
     assert daemon.runner.list()[0].result.value.startswith("d"), "the last one is there, however large"
 
 
-async def test_what_is_large_at_the_end_of_a_result_or_in_its_events_counts_too(
+async def test_the_ended_run_memory_limit_counts_whole_results_and_events(
     daemon: RunnerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ended_runs, "MAX_ENDED_BYTES", 1_000_000)
@@ -131,7 +131,7 @@ async def test_a_result_is_not_copied_for_its_last_event(daemon: RunnerFixture) 
     assert event_to_json(last)["result"]["ids"] is ids
 
 
-async def test_whoever_waits_for_a_run_gets_it_and_whoever_leaves_is_forgotten(daemon: RunnerFixture) -> None:
+async def test_waiters_for_a_run_receive_it_and_cancelled_waiters_are_removed(daemon: RunnerFixture) -> None:
     async def work(_context: Context) -> None: ...
 
     waiting = [asyncio.create_task(daemon.runner.arrival("run_soon", 10)) for _ in range(3)]
@@ -164,7 +164,7 @@ async def test_usage_that_cannot_be_written_waits_until_it_can(
     assert [row["calls"] for row in await daemon.rows()] == [2]
 
 
-async def test_a_servable_calls_another_and_hears_its_events(daemon: RunnerFixture) -> None:
+async def test_a_servable_receives_the_events_of_a_servable_it_calls(daemon: RunnerFixture) -> None:
     async def inner(context: Context) -> Result:
         await context.emit(Delta("inner"))
         return ChatReply("inner")
@@ -185,7 +185,7 @@ async def test_a_servable_calls_another_and_hears_its_events(daemon: RunnerFixtu
     assert result.content == "Delta"
 
 
-async def test_what_calls_itself_ends_with_a_sentence(daemon: RunnerFixture) -> None:
+async def test_a_servable_that_calls_itself_is_refused_with_a_reason(daemon: RunnerFixture) -> None:
     async def work(context: Context) -> Result:
         return await context.call("snake", CHAT)
 
@@ -230,7 +230,7 @@ async def test_a_caller_that_leaves_cancels_the_work(daemon: RunnerFixture) -> N
     assert daemon.runner.list()[0].status == "cancelled"
 
 
-async def test_our_own_mistake_is_told_without_its_inside(daemon: RunnerFixture) -> None:
+async def test_an_internal_error_is_reported_without_its_details(daemon: RunnerFixture) -> None:
     async def work(context: Context) -> Result:
         raise ZeroDivisionError("secret detail")
 
@@ -274,7 +274,7 @@ async def test_a_relay_passes_bytes_and_counts_tokens(daemon: RunnerFixture) -> 
     assert daemon.runner.list()[0].status == "completed"
 
 
-async def test_a_client_that_leaves_a_relay_closes_what_is_behind_it(daemon: RunnerFixture) -> None:
+async def test_a_client_that_leaves_a_relay_closes_the_upstream_stream(daemon: RunnerFixture) -> None:
     line = Line()
     relayed = await daemon.runner.relay(line, "line", Relay("chat/completions", {}), LOCAL)
     chunks = relayed.chunks
@@ -294,7 +294,7 @@ async def test_an_error_in_mid_stream_is_recorded(daemon: RunnerFixture) -> None
     assert (run.status, run.error.code if run.error else None) == ("failed", "engine_failed")
 
 
-async def test_an_ended_run_keeps_no_value_of_what_failed_or_was_cancelled(daemon: RunnerFixture) -> None:
+async def test_failed_and_cancelled_runs_release_their_values_from_memory(daemon: RunnerFixture) -> None:
     class Large:
         """The result of a step."""
 

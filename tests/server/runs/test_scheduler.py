@@ -43,7 +43,7 @@ async def until_ended(database: Database, run_id: str) -> runs.RunRow:
             await asyncio.sleep(0)
 
 
-async def test_a_run_is_done_and_its_events_are_kept(database: Database) -> None:
+async def test_a_queued_run_is_completed_and_its_events_are_stored(database: Database) -> None:
     scheduler = scheduler_on(database)
 
     async def work(payload: Mapping[str, Any], context: Context) -> Any:
@@ -61,7 +61,7 @@ async def test_a_run_is_done_and_its_events_are_kept(database: Database) -> None
     assert [event["type"] for _, event in events] == ["status", "finished"]
 
 
-async def test_what_waits_is_not_queued_twice(database: Database) -> None:
+async def test_a_run_already_in_the_queue_is_not_queued_again(database: Database) -> None:
     scheduler = scheduler_on(database)
     first = await scheduler.ensure("ingest", "vs_1")
     assert await scheduler.ensure("ingest", "vs_1") == first
@@ -138,7 +138,7 @@ async def test_a_run_that_was_cut_off_begins_again(database: Database) -> None:
     assert (row.status, row.result, row.attempts) == ("completed", "done", 2)
 
 
-async def test_one_name_is_worked_on_by_one_worker(database: Database) -> None:
+async def test_runs_of_the_same_name_never_run_concurrently(database: Database) -> None:
     living = 0
     most = 0
 
@@ -163,7 +163,7 @@ async def test_one_name_is_worked_on_by_one_worker(database: Database) -> None:
     assert most == 1
 
 
-async def test_one_key_leaves_half_of_what_is_done_at_once_to_others(database: Database) -> None:
+async def test_one_key_occupies_at_most_half_of_the_run_slots(database: Database) -> None:
     scheduler = scheduler_on(database)
     greedy, modest = (Principal(name, frozenset({"chat"})) for name in ("greedy", "modest"))
     scheduler.principals = lambda owner: Principal(owner, frozenset({"chat"}))
@@ -190,7 +190,7 @@ async def test_one_key_leaves_half_of_what_is_done_at_once_to_others(database: D
     await asyncio.wait([task])
 
 
-async def test_the_operator_leaves_one_of_several_to_keys(database: Database) -> None:
+async def test_runs_of_the_operator_leave_one_slot_for_keys(database: Database) -> None:
     """Runs of shared stores that never end; a key with rights to the store can cause any number of them."""
     scheduler = scheduler_on(database)
     order: list[str] = []
@@ -217,7 +217,7 @@ async def test_the_operator_leaves_one_of_several_to_keys(database: Database) ->
     await asyncio.wait([task])
 
 
-async def test_keys_with_many_runs_in_the_queue_delay_another_by_one_each(database: Database) -> None:
+async def test_each_key_with_a_long_queue_delays_another_key_by_one_run(database: Database) -> None:
     scheduler, order = scheduler_on(database), []
 
     async def work(payload: Mapping[str, Any], context: Context) -> Any:

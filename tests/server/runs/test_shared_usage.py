@@ -106,7 +106,7 @@ async def test_two_daemons_admit_exactly_the_limit(url: str, limits: dict[str, i
         assert await admitted(40, meter(first, **limits), meter(second, **limits)) == 10
 
 
-async def test_ended_calls_make_room_at_the_other(url: str) -> None:
+async def test_calls_ended_at_one_daemon_free_concurrency_at_the_other(url: str) -> None:
     async with daemon(url) as first, daemon(url) as second:
         a, b = meter(first, concurrency=2), meter(second, concurrency=2)
         for _ in range(5):
@@ -147,7 +147,7 @@ async def test_calls_of_a_daemon_that_disappears_stop_counting(url: str, server:
         assert await admitted(4, b) == 2
 
 
-async def test_usage_counts_on_under_other_limits_and_in_a_daemon_that_starts_later(url: str) -> None:
+async def test_usage_survives_changed_limits_and_is_shared_with_a_later_daemon(url: str) -> None:
     async with daemon(url) as first:
         a = meter(first, requests_per_minute=6, tokens_per_day=10_000)
         assert await admitted(4, a) == 4
@@ -160,7 +160,9 @@ async def test_usage_counts_on_under_other_limits_and_in_a_daemon_that_starts_la
             assert await admitted(9, b, meter(first, requests_per_minute=9)) in (5, 6)
 
 
-async def test_a_key_whose_limits_were_removed_starts_anew(url: str, server: postgres.Server) -> None:
+async def test_a_key_starts_with_zero_usage_after_its_limits_are_removed(
+    url: str, server: postgres.Server
+) -> None:
     async with daemon(url) as quotas:
         assert await admitted(3, meter(quotas, requests_per_minute=2)) == 2
         quotas.forget("key_1")
@@ -180,7 +182,7 @@ async def test_a_key_whose_limits_were_removed_starts_anew(url: str, server: pos
         "truncate usage_meters",
     ],
 )
-async def test_a_daemon_without_the_database_counts_on_and_forgets_nothing(
+async def test_a_daemon_that_loses_its_database_still_enforces_limits(
     url: str, server: postgres.Server, accident: str
 ) -> None:
     async with daemon(url) as quotas:
@@ -191,7 +193,7 @@ async def test_a_daemon_without_the_database_counts_on_and_forgets_nothing(
         assert not await is_admitted(a)
 
 
-async def test_a_claim_whose_caller_leaves_holds_no_call(url: str) -> None:
+async def test_a_cancelled_admission_claim_frees_its_concurrency(url: str) -> None:
     async with daemon(url) as quotas:
         a = meter(quotas, concurrency=3)
         for _ in range(20):

@@ -143,7 +143,9 @@ async def test_a_silent_daemon_s_run_is_finished_by_another(houses: tuple[Execut
     assert second.model.asked == ["b"]  # the first step was not repeated
 
 
-async def test_the_one_that_wakes_up_late_writes_nothing(houses: tuple[Executor, Executor]) -> None:
+async def test_a_daemon_whose_run_was_taken_over_writes_nothing_afterwards(
+    houses: tuple[Executor, Executor],
+) -> None:
     first, second = houses
     run_id = await begun(first)
     await silent(first, run_id)
@@ -219,7 +221,9 @@ async def test_a_run_is_stopped_when_its_key_is_revoked(houses: tuple[Executor, 
     assert (row.status, (row.error or {}).get("code")) == ("failed", "key_revoked")
 
 
-async def test_a_run_that_gets_no_further_is_given_up(houses: tuple[Executor, Executor]) -> None:
+async def test_takeovers_without_progress_increase_the_attempt_count(
+    houses: tuple[Executor, Executor],
+) -> None:
     first, second = houses
     run_id = await begun(first)
     attempts: list[int] = []
@@ -232,7 +236,7 @@ async def test_a_run_that_gets_no_further_is_given_up(houses: tuple[Executor, Ex
     assert attempts == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
-async def test_the_events_of_an_attempt_have_numbers_that_no_other_had(
+async def test_event_numbers_are_never_reused_by_a_later_attempt(
     houses: tuple[Executor, Executor],
 ) -> None:
     """Event numbers are never reused, even though none of the events was journalled: a client may have received
@@ -248,7 +252,7 @@ async def test_the_events_of_an_attempt_have_numbers_that_no_other_had(
     assert numbers == [attempt * runs.ATTEMPT_STRIDE_COUNT for attempt in (1, 2, 3)]
 
 
-async def test_one_that_gets_further_is_not(houses: tuple[Executor, Executor]) -> None:
+async def test_progress_between_takeovers_resets_the_attempt_count(houses: tuple[Executor, Executor]) -> None:
     first, second = houses
     run_id = await begun(first)
     for number in range(8):
@@ -263,7 +267,9 @@ def step(path: str, started: float) -> steps.StepRow:
     return steps.StepRow(path, 1, "code", "completed", 1, None, "1", None, started, 0.0)
 
 
-async def test_nobody_takes_what_somebody_works_on(houses: tuple[Executor, Executor]) -> None:
+async def test_a_run_in_progress_cannot_be_claimed_by_another_daemon(
+    houses: tuple[Executor, Executor],
+) -> None:
     first, second = houses
     run_id = await begun(first)
     claimed: Any = await second.database.write(runs.claim, ["flow"], "other", 30.0, ["flow"])

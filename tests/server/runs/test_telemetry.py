@@ -119,7 +119,7 @@ def test_a_run_and_its_steps_are_one_trace(tmp_path: Path, collector: Collector,
     assert call["gen_ai.operation.name"] == "chat"
 
 
-def test_the_place_of_a_step_tells_its_parent() -> None:
+def test_the_path_of_a_step_determines_its_parent() -> None:
     assert [parent(path) for path in ("p", "p.a", "p.w[3].c", "p.w[3].c#2.d", "p.a[0].flow")] == [
         "",
         "p",
@@ -133,7 +133,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=one"}
 
 
-def test_calls_lie_in_the_clients_trace_and_models_are_told_as_the_conventions_say(
+def test_calls_join_the_client_trace_and_model_spans_follow_the_conventions(
     tmp_path: Path, collector: Collector
 ) -> None:
     """A model, a chat over a store, an agent with a tool, and a remote model: each call has its own span."""
@@ -263,7 +263,7 @@ def test_the_span_of_a_model_call_names_the_model_that_was_asked_and_the_one_tha
     }
 
 
-def test_a_durable_run_goes_on_in_the_trace_that_it_was_begun_in(
+def test_a_durable_run_resumed_after_a_kill_continues_its_original_trace(
     tmp_path: Path, collector: Collector
 ) -> None:
     """Its daemon is killed while the run waits for an answer; the next resumes it, and no client sends a trace."""
@@ -308,18 +308,18 @@ def test_a_durable_run_goes_on_in_the_trace_that_it_was_begun_in(
         "00-" + "a" * 10_000,
     ],
 )
-def test_a_header_that_is_no_trace_begins_none(given: str) -> None:
+def test_an_invalid_traceparent_header_is_ignored(given: str) -> None:
     assert trace.of_headers([(b"traceparent", given.encode())]) is None
 
 
-def test_a_trace_state_that_is_too_long_is_left_out() -> None:
+def test_a_too_long_tracestate_is_dropped() -> None:
     headers = [(b"traceparent", TRACEPARENT["traceparent"].encode()), (b"tracestate", b"a=" + b"x" * 600)]
     found = trace.of_headers(headers)
     assert found is not None
     assert found.headers() == {"traceparent": TRACEPARENT["traceparent"]}
 
 
-def test_calls_of_code_lie_below_the_call_of_run_code(tmp_path: Path, collector: Collector) -> None:
+def test_calls_made_by_code_are_child_spans_of_run_code(tmp_path: Path, collector: Collector) -> None:
     code = (
         "portico.tools.calculator(expression='1+1')\n"
         "portico.models.echo(messages=[{'role': 'user', 'content': 'x'}])"

@@ -38,14 +38,14 @@ def test_calls_are_counted_by_name_and_status() -> None:
     assert series.first_byte.count == 1 and series.first_byte.sum == 0.002
 
 
-def test_a_bound_belongs_to_its_bucket() -> None:
+def test_a_duration_equal_to_a_bucket_limit_is_counted_in_that_bucket() -> None:
     histogram = Histogram()
     for seconds in (0.0, 0.005, 0.0051, 301.0):
         histogram.observe(seconds)
     assert histogram.buckets[:2] == [2, 1] and histogram.buckets[-1] == 1
 
 
-def test_names_without_end_share_one_series() -> None:
+def test_names_beyond_the_series_limit_share_one_series() -> None:
     counted = CallCounts()
     for number in range(usage.MAX_SERIES + 50):
         counted.add(row(f"name-{number}"))
@@ -53,7 +53,7 @@ def test_names_without_end_share_one_series() -> None:
     assert len(found) == usage.MAX_SERIES + 1 and found[OTHER_NAMES].statuses["completed"] == 50
 
 
-async def test_rows_are_written_though_who_waits_for_them_is_cancelled(tmp_path: Path) -> None:
+async def test_usage_rows_are_written_even_when_the_flush_is_cancelled(tmp_path: Path) -> None:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
     log, may_write = UsageLog(database), threading.Event()

@@ -135,7 +135,7 @@ def crossed(served: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Any:
     return cross
 
 
-async def test_one_is_made_changed_looked_at_paused_and_removed(join: Any) -> None:
+async def test_a_schedule_is_created_changed_shown_paused_and_removed(join: Any) -> None:
     key = await join()
     made = await key.ask("POST", body={"name": "mine", "app": "echo-store", "input": {"q": 1}, **DAILY})
     assert (made["missed"], made["overlap"], made["pause_after"], made["paused"]) == ("once", "skip", 5, None)
@@ -178,7 +178,7 @@ async def test_a_due_time_begins_a_run_with_the_keys_rights(join: Any) -> None:
     assert (await key.last(ref))["cause"] == "hand"
 
 
-async def test_failures_are_told_and_pause_it(join: Any) -> None:
+async def test_repeated_failures_are_reported_and_pause_the_schedule(join: Any) -> None:
     key = await join()
     ref = await key.add(input="fail", pause_after=2)
     for _ in range(2):
@@ -190,7 +190,7 @@ async def test_failures_are_told_and_pause_it(join: Any) -> None:
     assert (await key.ask("POST", f"/{ref}/resume"))["failures"] == 0
 
 
-async def test_a_flow_keeps_its_steps_and_an_agent_is_not_called_twice(join: Any) -> None:
+async def test_a_scheduled_flow_records_its_steps_and_an_agent_is_not_called_twice(join: Any) -> None:
     key = await join()
     headers = {"authorization": f"Bearer {key.secret}"}
     spec = {"name": "kept", "spec": {**FLOW, "durability": "normal"}}
@@ -216,7 +216,9 @@ async def test_a_flow_keeps_its_steps_and_an_agent_is_not_called_twice(join: Any
     assert row.error is not None and row.error["code"] == "effect_unknown"
 
 
-async def test_a_store_syncs_and_says_if_it_cannot(join: Any, tmp_path: Path) -> None:
+async def test_a_schedule_syncs_a_store_and_is_refused_for_a_store_without_folder(
+    join: Any, tmp_path: Path
+) -> None:
     key, admin = await join(), await join("admin")
     folder = tmp_path / "papers"
     folder.mkdir()
@@ -255,7 +257,7 @@ async def test_a_store_syncs_and_says_if_it_cannot(join: Any, tmp_path: Path) ->
     assert (await key.ask("POST", body={**wish, "input": 1}, status=400))["param"] == "input"
 
 
-async def test_the_rights_are_those_of_the_moment_and_a_revoked_key_runs_nothing(join: Any) -> None:
+async def test_scheduled_runs_use_current_rights_and_stop_for_a_revoked_key(join: Any) -> None:
     key, admin = await join(), await join("admin")
     poor = await join("chat", "apps:other:call")
     assert (await poor.ask("POST", body={"name": "a", "app": "echo-store", **DAILY}, status=403))["message"]
@@ -277,7 +279,7 @@ async def test_the_rights_are_those_of_the_moment_and_a_revoked_key_runs_nothing
     await heir.ask("DELETE", f"/{shared}")
 
 
-async def test_a_shared_one_is_seen_by_who_may_use_its_target_and_changed_by_admins(join: Any) -> None:
+async def test_a_shared_schedule_is_visible_to_target_users_and_changed_only_by_admins(join: Any) -> None:
     admin, reader = await join("admin"), await join("apps:echo-store:call")
     stranger = await join("chat")
     ref = await admin.add("house")
@@ -299,7 +301,7 @@ async def test_a_shared_one_is_seen_by_who_may_use_its_target_and_changed_by_adm
     await admin.ask("DELETE", "/house")
 
 
-async def test_a_key_has_so_many(join: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_key_above_its_schedule_limit_is_refused(join: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "MAX_SCHEDULES", 1)
     key = await join()
     await key.add()
@@ -310,7 +312,9 @@ async def test_a_key_has_so_many(join: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert (await key.ask("POST", "/next", {"cron": "x"}, status=400))["code"] == "invalid_cron"
 
 
-async def test_a_configuration_makes_changes_and_prunes_them(served: ApiServer, tmp_path: Path) -> None:
+async def test_a_configuration_creates_changes_and_prunes_schedules(
+    served: ApiServer, tmp_path: Path
+) -> None:
     reconciler = served.services.reconciler
 
     async def applied(
@@ -368,7 +372,7 @@ async def test_a_configuration_makes_changes_and_prunes_them(served: ApiServer, 
         ),
     ],
 )
-async def test_of_two_changes_at_once_none_is_undone_by_the_other(
+async def test_concurrent_schedule_changes_do_not_undo_each_other(
     join: Any, crossed: Any, first: Any, second: Any, expected: dict[str, Any], is_due: bool
 ) -> None:
     key = await join()
@@ -381,7 +385,7 @@ async def test_of_two_changes_at_once_none_is_undone_by_the_other(
     assert (shown["next_at"] is not None) == is_due
 
 
-async def test_a_run_by_hand_is_one_of_the_schedule_as_it_is(join: Any, crossed: Any) -> None:
+async def test_a_manual_run_uses_the_current_state_of_the_schedule(join: Any, crossed: Any) -> None:
     key = await join()
     ref = await key.add(input={"q": 1})
     async with crossed(ref):

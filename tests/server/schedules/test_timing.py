@@ -73,7 +73,7 @@ def test_cron_is_due_once_at_each_time_that_it_names(
     assert due(cron, zone, at(start, zone), len(expected)) == expected
 
 
-def test_what_the_first_of_two_equal_hours_had_is_over_in_the_second() -> None:
+def test_a_time_is_not_due_again_in_the_repeated_hour_of_a_clock_change() -> None:
     second = at("2026-10-25T02:10", BERLIN, fold=1)
     assert due("30 2 * * *", BERLIN, second, 1) == ["10-26 02:30+0100"]
     assert due("30 2 * * *", BERLIN, at("2026-10-25T02:10", BERLIN), 1) == ["10-25 02:30+0200"]
@@ -117,7 +117,9 @@ def test_an_interval_is_counted_from_its_anchor() -> None:
         ({"every": "1h", "name": "a/b"}, "name", "invalid_name"),
     ],
 )
-def test_what_cannot_be_is_refused_by_its_field(given: dict[str, Any], param: str, code: str | None) -> None:
+def test_an_invalid_schedule_is_refused_with_its_field(
+    given: dict[str, Any], param: str, code: str | None
+) -> None:
     if code is None:
         assert parse({"name": "a", "app": "b", **given}).timing.cron == "0 0 * * *"
         return
@@ -159,7 +161,7 @@ def planned(start: str, now: str, **changes: Any) -> tuple[list[str], list[str]]
     return shown, [reason for _due, _cause, reason in found.skipped]
 
 
-def test_times_without_a_daemon_are_made_up_for_by_rule() -> None:
+def test_times_missed_without_a_daemon_are_caught_up_by_the_missed_setting() -> None:
     start, now = "2026-11-22T07:00", "2026-11-22T10:20"
     assert planned(start, start) == (["22 07:00 time"], [])
     assert planned(start, "2026-11-22T06:59") == ([], [])

@@ -84,7 +84,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     database.close()
 
 
-async def test_a_new_kernel_has_the_files_that_the_one_before_it_left(
+async def test_a_new_kernel_of_a_container_has_the_files_of_the_previous_one(
     place: Place, environment: Environment
 ) -> None:
     notebooks = Notebooks(LocalSandbox(environment), SandboxLimits(seconds=30), limit=2, idle=60)
@@ -121,7 +121,7 @@ async def test_a_new_kernel_has_the_files_that_the_one_before_it_left(
     await notebooks.close()
 
 
-async def test_a_device_name_that_code_chose_is_replaced_in_the_name_of_the_artifact(
+async def test_a_windows_device_name_is_escaped_in_the_artifact_name(
     place: Place, environment: Environment
 ) -> None:
     notebooks = Notebooks(LocalSandbox(environment), SandboxLimits(seconds=30), limit=2, idle=60)
@@ -134,7 +134,7 @@ async def test_a_device_name_that_code_chose_is_replaced_in_the_name_of_the_arti
     await notebooks.close()
 
 
-async def test_a_file_is_put_where_code_has_left_something_else(
+async def test_an_added_file_replaces_links_pipes_and_files_in_its_path(
     place: Place, environment: Environment
 ) -> None:
     notebooks = Notebooks(LocalSandbox(environment), SandboxLimits(seconds=30), limit=2, idle=60)
@@ -179,7 +179,9 @@ async def test_a_container_is_gone_with_its_files_when_its_time_is_over(place: P
     assert [row.run_id for row in await place.artifacts.list(ME)] == [new]
 
 
-async def test_what_a_key_may_have_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_containers_files_and_bytes_of_a_key_are_limited(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bounds = ContainerBounds(containers=2, files=2, bytes=10)
     monkeypatch.setattr(containers_module, "BOUNDS", bounds)
     monkeypatch.setattr(container_files, "BOUNDS", bounds)
@@ -207,7 +209,7 @@ async def test_what_a_key_may_have_is_bounded(place: Place, monkeypatch: pytest.
         await place.containers.get(new_id("cntr_"), ME)
 
 
-async def test_what_comes_for_a_container_that_is_deleted_meanwhile_is_not_kept(place: Place) -> None:
+async def test_files_uploaded_to_a_container_deleted_meanwhile_are_not_stored(place: Place) -> None:
     async def files() -> AsyncIterator[tuple[str, bytes]]:
         [row] = (await place.containers.list(ME)).data
         await place.containers.remove(row.id, ME)
@@ -218,7 +220,7 @@ async def test_what_comes_for_a_container_that_is_deleted_meanwhile_is_not_kept(
     assert gone.value.code == "container_not_found" and await place.artifacts.list(ME) == []
 
 
-async def test_files_that_come_for_one_path_at_once_replace_each_other(
+async def test_concurrent_uploads_to_one_path_leave_only_the_last_file(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = await place.containers.create(NewContainer("box"), ME)

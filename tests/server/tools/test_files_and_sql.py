@@ -58,11 +58,11 @@ async def use(daemon: RegistryFixture, name: str, caller: Principal = LOCAL, **a
     return result
 
 
-def test_without_folders_there_are_no_such_tools() -> None:
+def test_file_and_sql_tools_are_not_offered_without_declared_folders() -> None:
     assert not {"files", "sql", "sql_schema"} & {tool.name for tool in outward(Settings())}
 
 
-def test_folders_of_one_name_get_a_number(tmp_path: Path) -> None:
+def test_folders_with_the_same_name_get_numbered_names(tmp_path: Path) -> None:
     for name in ("a/docs", "b/docs"):
         (tmp_path / name).mkdir(parents=True)
     roots = Folders.of(f"{tmp_path}/a/docs, {tmp_path}/b/docs,").roots
@@ -92,12 +92,12 @@ async def test_folders_are_listed_and_files_are_read_in_parts(daemon: RegistryFi
         *("shared/nothing.txt", "/", ".", "~/x", "shared/\0", "shared/deep/../../secret.txt", "//etc/passwd"),
     ],
 )
-async def test_nothing_outside_is_read(daemon: RegistryFixture, path: str) -> None:
+async def test_files_outside_the_declared_folders_cannot_be_read(daemon: RegistryFixture, path: str) -> None:
     result = await use(daemon, "files", path=path)
     assert result.is_error and "secret" not in result.text.replace("secret.txt", "")
 
 
-async def test_a_database_is_asked(daemon: RegistryFixture) -> None:
+async def test_a_database_schema_and_its_rows_are_queried(daemon: RegistryFixture) -> None:
     schema = await use(daemon, "sql_schema", database="shared/shop.db")
     assert schema.text == "table items (name TEXT, price REAL, picture BLOB)"
     assert schema.structured is not None and schema.structured["tables"][0]["columns"][1] == {
@@ -140,7 +140,9 @@ async def test_a_database_is_asked(daemon: RegistryFixture) -> None:
         "select zeroblob(1000000000)",
     ],
 )
-async def test_nothing_but_reading(daemon: RegistryFixture, folder: Path, statement: str) -> None:
+async def test_sql_statements_other_than_valid_reads_are_refused(
+    daemon: RegistryFixture, folder: Path, statement: str
+) -> None:
     before = (folder / "shop.db").read_bytes()
     text = statement.format(secret=folder.parent / "secret.db", copy=folder / "copy.db")
     result = await use(daemon, "sql", database="shared/shop.db", query=text)
@@ -148,7 +150,7 @@ async def test_nothing_but_reading(daemon: RegistryFixture, folder: Path, statem
     assert (folder / "shop.db").read_bytes() == before and not (folder / "copy.db").exists()
 
 
-async def test_other_files_are_no_databases(daemon: RegistryFixture) -> None:
+async def test_files_that_are_not_databases_cannot_be_queried(daemon: RegistryFixture) -> None:
     for database in ("shared/a.txt", "shared", "shared/up/secret.db"):
         assert (await use(daemon, "sql", database=database, query="select 1 from sqlite_schema")).is_error
 
@@ -166,9 +168,7 @@ async def test_a_query_without_end_is_stopped(folder: Path) -> None:
         "select replace(hex(zeroblob(4000000)), hex(zeroblob(2000000)) || '1', 'x')",
     ],
 )
-async def test_a_step_without_end_is_stopped_though_sqlite_looks_at_no_clock_in_it(
-    folder: Path, step: str
-) -> None:
+async def test_a_single_long_sqlite_operation_is_stopped_at_its_timeout(folder: Path, step: str) -> None:
     with pytest.raises(InvalidRequest, match="stopped after"):
         await SqliteSource(folder / "shop.db").read(step, (), limit=1, timeout=0.2)
 

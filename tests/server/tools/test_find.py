@@ -39,7 +39,7 @@ CARDS = [
 ]
 
 
-async def test_tools_are_found(tmp_path: Path) -> None:
+async def test_tools_are_searched_by_group_words_and_embeddings(tmp_path: Path) -> None:
     async def work(_request: Request, _context: Context) -> ToolResult:
         return ToolResult("Done.")
 
@@ -102,5 +102,5 @@ async def test_tools_are_found(tmp_path: Path) -> None:
         assert (await names(search="address"))[0] == "address_book"
 
 
-def test_what_is_built_in_has_a_group() -> None:
+def test_every_built_in_tool_has_a_group() -> None:
     assert all(tool.group for tool in outward(Settings(tool_folders="/tmp")))

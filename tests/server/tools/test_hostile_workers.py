@@ -65,7 +65,7 @@ async def callers(served: ApiServer) -> AsyncIterator[Callers]:
         await callers.ask(key, "DELETE", "/api/workers/w")
 
 
-async def test_the_calls_of_a_key_are_not_there_for_others(callers: Callers) -> None:
+async def test_calls_of_a_key_cannot_be_claimed_or_answered_by_other_keys(callers: Callers) -> None:
     for key in ("anna", "bert"):
         assert (await callers.ask(key, "POST", "/api/workers", {"worker": "w", "functions": [ADD]}))[0] == 200
     call = await callers.call("anna")
@@ -124,7 +124,7 @@ JOINS: Final = {
 
 
 @pytest.mark.parametrize("case", JOINS)
-async def test_functions_that_cannot_be_are_refused(callers: Callers, case: str) -> None:
+async def test_invalid_functions_of_a_worker_are_refused(callers: Callers, case: str) -> None:
     status, answer = await callers.ask(
         "anna", "POST", "/api/workers", {"worker": "w", "functions": JOINS[case]}
     )
@@ -133,7 +133,9 @@ async def test_functions_that_cannot_be_are_refused(callers: Callers, case: str)
 
 
 @pytest.mark.parametrize("reference", ["http://127.0.0.1/schema", "file:///etc/passwd", "#", "#/none"])
-async def test_a_schema_refers_to_nothing_outside_itself(callers: Callers, reference: str) -> None:
+async def test_an_external_or_invalid_reference_in_a_schema_is_refused(
+    callers: Callers, reference: str
+) -> None:
     function = {**ADD, "input_schema": {"$ref": reference}}
     status, answer = await callers.ask(
         "anna", "POST", "/api/workers", {"worker": "w", "functions": [function]}
@@ -144,7 +146,7 @@ async def test_a_schema_refers_to_nothing_outside_itself(callers: Callers, refer
 
 
 @pytest.mark.parametrize("key", ["anna", "admin"])
-async def test_the_answers_of_a_worker_have_bounds(callers: Callers, key: str) -> None:
+async def test_invalid_or_oversized_answers_of_a_worker_are_refused(callers: Callers, key: str) -> None:
     assert (await callers.ask(key, "POST", "/api/workers", {"worker": "w", "functions": [ADD]}))[0] == 200
     call = await callers.call("anna")
     question = await callers.claim(key)

@@ -54,11 +54,11 @@ def made(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("check", TOOL_CHECKS, ids=lambda check: check.__name__)
-async def test_it_keeps_its_promises(name: str, check: ToolCheck, folder: Path) -> None:
+async def test_every_tool_passes_each_tool_check(name: str, check: ToolCheck, folder: Path) -> None:
     await check(ToolCase(made(folder)[name], **CALLS[name]))
 
 
-async def test_a_model_can_read_what_each_is_for(folder: Path) -> None:
+async def test_every_tool_has_a_description_for_models(folder: Path) -> None:
     for make in made(folder).values():
         assert isinstance(make(Registry()), Tool)
         await a_model_can_read_what_it_is_for(ToolCase(make, []))

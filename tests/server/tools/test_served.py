@@ -60,7 +60,7 @@ async def case(tmp_path: Path) -> AsyncIterator[Case]:
         yield Case(daemon)
 
 
-def test_a_worker_that_is_silent_is_gone_and_later_its_functions(case: Case) -> None:
+def test_a_silent_worker_is_removed_and_its_functions_after_a_longer_time(case: Case) -> None:
     case.served.join(LOCAL, "w", [ADD])
     case.later(SILENCE_TIMEOUT_S - 1)
     assert case.served.note_worker(LOCAL, "w") == ["tool/add"]
@@ -72,7 +72,7 @@ def test_a_worker_that_is_silent_is_gone_and_later_its_functions(case: Case) -> 
     assert not case.has("add")
 
 
-def test_a_worker_that_comes_back_in_time_goes_on(case: Case) -> None:
+def test_a_worker_that_rejoins_in_time_keeps_its_functions(case: Case) -> None:
     case.served.join(LOCAL, "w", [ADD])
     case.later(SILENCE_TIMEOUT_S + 1)
     case.served.join(LOCAL, "w", [ADD])
@@ -99,7 +99,7 @@ def test_a_function_stays_while_anybody_serves_it(case: Case) -> None:
     assert not case.has("add")
 
 
-def test_a_worker_may_come_with_other_functions(case: Case) -> None:
+def test_rejoining_with_other_functions_replaces_the_functions_of_a_worker(case: Case) -> None:
     case.served.join(LOCAL, "w", [ADD])
     assert case.served.join(LOCAL, "w", [SUB]) == ["sub"]
     assert case.has("sub") and not case.has("add")
@@ -128,7 +128,7 @@ def test_a_refused_worker_changes_nothing(case: Case) -> None:
     assert case.served.claimable_questions(LOCAL) == {"tool/mul"}
 
 
-async def test_functions_of_one_name_are_each_their_own_keys(case: Case) -> None:
+async def test_each_key_has_its_own_function_of_a_name(case: Case) -> None:
     case.served.join(ANNA, "w", [ADD])
     case.served.join(BERT, "w", [ADD])
     case.served.join(LOCAL, "w", [ADD])
@@ -151,7 +151,7 @@ async def test_what_a_key_serves_is_seen_by_that_key_alone(case: Case) -> None:
     assert (await case.registry.resolve("tool/sub", BERT)).card.owner is None
 
 
-def test_functions_follow_the_rule_of_the_house(case: Case) -> None:
+def test_served_functions_follow_the_daemons_approval_rules(case: Case) -> None:
     case.served.join(LOCAL, "w", [ADD, SUB])
     needs = {}
     for name in ("add", "sub"):
@@ -161,14 +161,14 @@ def test_functions_follow_the_rule_of_the_house(case: Case) -> None:
     assert needs == {"add": True, "sub": False}
 
 
-def test_a_rule_that_is_none_is_refused_with_its_place() -> None:
+def test_an_unknown_approval_rule_is_refused_with_its_place() -> None:
     assert rule_of(None, "tools[0]") == ""
     assert rule_of("always", "tools[0]") == "always"
     with pytest.raises(InvalidRequest, match=r"tools\[0\].approval is 'often'"):
         rule_of("often", "tools[0]")
 
 
-def test_one_key_serves_so_many_functions(case: Case) -> None:
+def test_functions_and_workers_of_a_key_are_limited_in_number(case: Case) -> None:
     many = [replace(ADD, name=f"f{number}") for number in range(MAX_FUNCTIONS_PER_KEY)]
     case.served.join(ANNA, "w", many[1:])
     case.served.join(ANNA, "w", many)  # the worker comes back with other functions

@@ -71,12 +71,12 @@ async def test_a_long_text_is_kept_and_its_ends_are_shown(bench: Bench) -> None:
     assert result.artifacts[0].name == "flood.txt" and result.structured == {"n": 1}
 
 
-async def test_what_fits_is_passed_on_as_it_is(bench: Bench) -> None:
+async def test_a_result_within_the_limits_is_returned_unchanged(bench: Bench) -> None:
     given = ToolResult("x" * MAX_TEXT_CHARS, {"text": "y" * (MAX_STRUCTURED_BYTES - 100)})
     assert await bench.answer(given) == given
 
 
-async def test_what_a_run_made_already_stays_beside_it(bench: Bench) -> None:
+async def test_a_long_error_text_is_stored_in_full_and_stays_an_error(bench: Bench) -> None:
     assert bench.artifacts is not None
     result = await bench.answer(ToolResult("é" * (MAX_TEXT_CHARS + 1), is_error=True))
     assert result.is_error and (await bench.kept(result)).decode() == "é" * (MAX_TEXT_CHARS + 1)
@@ -90,13 +90,13 @@ async def test_a_large_structure_is_kept_as_json(bench: Bench) -> None:
     assert result.artifacts[0].media_type == "application/json"
 
 
-async def test_a_structure_that_was_promised_is_not_silently_missing(bench: Bench) -> None:
+async def test_a_too_large_structure_required_by_the_output_schema_is_an_error(bench: Bench) -> None:
     result = await bench.answer(ToolResult("rows", {"rows": "y" * MAX_STRUCTURED_BYTES}), {"type": "object"})
     assert result.is_error and "is too large to return" in result.text
     assert len(await bench.kept(result)) > MAX_STRUCTURED_BYTES
 
 
-async def test_where_nothing_can_be_kept_the_text_says_so(bench: Bench) -> None:
+async def test_a_long_text_without_artifact_storage_is_omitted_with_a_note(bench: Bench) -> None:
     result = await Bench(bench.daemon, None).answer(
         ToolResult("x" * (MAX_TEXT_CHARS + 1), {"y": "y" * MAX_STRUCTURED_BYTES})
     )
@@ -104,7 +104,7 @@ async def test_where_nothing_can_be_kept_the_text_says_so(bench: Bench) -> None:
     assert "is omitted" in result.text and len(result.text) < HEAD_CHARS + TAIL_CHARS + 300
 
 
-async def test_only_the_caller_reads_what_was_kept(bench: Bench) -> None:
+async def test_a_stored_result_is_readable_only_by_its_caller(bench: Bench) -> None:
     result = await bench.answer(ToolResult("x" * (MAX_TEXT_CHARS + 1)))
     assert bench.artifacts is not None
     assert await bench.artifacts.list(Principal("key_you", frozenset())) == []

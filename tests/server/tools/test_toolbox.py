@@ -32,7 +32,7 @@ async def use(daemon: RegistryFixture, name: str, caller: Principal = LOCAL, **a
     return result
 
 
-def test_every_schema_is_a_schema(daemon: RegistryFixture) -> None:
+def test_every_built_in_tool_has_valid_schemas(daemon: RegistryFixture) -> None:
     tools = [make(daemon.registry) for make in BUILTIN]
     assert [tool.name for tool in tools] == ["ask_model", "current_time", "list_stores", "search"]
     for tool in tools:
@@ -55,7 +55,7 @@ async def test_results_match_their_schemas(daemon: RegistryFixture) -> None:
         Draft202012Validator(dict(tool.output_schema or {})).validate(result.structured)
 
 
-async def test_a_model_is_asked_like_a_tool(daemon: RegistryFixture) -> None:
+async def test_the_ask_model_tool_returns_the_models_answer(daemon: RegistryFixture) -> None:
     result = await use(daemon, "ask_model", input="Good morning", model="voice")
     assert result.text == "Good day." and result.structured == {"model": "voice", "answer": "Good day."}
     assert (await use(daemon, "ask_model", input="x", model="notes")).is_error
@@ -67,7 +67,7 @@ async def test_search_finds_passages(daemon: RegistryFixture) -> None:
     assert result.structured is not None and result.structured["passages"][0]["file_id"] == "file-1"
 
 
-async def test_searching_a_store_that_is_not_there_names_the_nearest(daemon: RegistryFixture) -> None:
+async def test_searching_a_missing_store_suggests_the_most_similar_name(daemon: RegistryFixture) -> None:
     with pytest.raises(NotFound, match="Did you mean 'docs'"):
         await use(daemon, "search", store="dosc", query="port")
 
@@ -78,7 +78,7 @@ async def test_stores_are_listed_as_far_as_the_caller_may_read_them(daemon: Regi
     assert (await use(daemon, "list_stores", reader)).text == "- notes"
 
 
-async def test_the_time_elsewhere(daemon: RegistryFixture) -> None:
+async def test_current_time_uses_the_given_timezone_and_refuses_unknown_ones(daemon: RegistryFixture) -> None:
     result = await use(daemon, "current_time", timezone="Asia/Shanghai")
     assert result.structured is not None and result.structured["time"].endswith("+08:00")
     for zone in ("Mars/Olympus", "../etc/passwd", "Europe"):
@@ -109,7 +109,7 @@ async def test_wrong_arguments_name_the_argument_and_the_rule(
     assert f"Schema path: {rule}." in caught.value.message
 
 
-async def test_a_tool_takes_arguments_alone_and_its_name_once(daemon: RegistryFixture) -> None:
+async def test_a_tool_refuses_chat_requests_and_a_second_registration(daemon: RegistryFixture) -> None:
     with pytest.raises(InvalidRequest, match="is a tool"):
         await daemon.call("tool/search", Chat(({"role": "user", "content": "x"},)))
     with pytest.raises(Conflict):

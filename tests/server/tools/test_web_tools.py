@@ -77,7 +77,7 @@ async def use(daemon: RegistryFixture, name: str, **arguments: Any) -> ToolResul
     return result
 
 
-def test_every_schema_is_a_schema() -> None:
+def test_every_web_tool_has_valid_schemas() -> None:
     for tool in outward(Settings()):
         Draft202012Validator.check_schema(dict(tool.input_schema))
         Draft202012Validator.check_schema(dict(tool.output_schema or {}))
@@ -98,7 +98,9 @@ async def test_a_long_page_is_read_in_parts(daemon: RegistryFixture, site: Site)
     assert len(text) == first.structured["total_chars"]
 
 
-async def test_what_is_no_page(daemon: RegistryFixture, site: Site) -> None:
+async def test_web_fetch_returns_json_and_refuses_pdf_and_error_pages(
+    daemon: RegistryFixture, site: Site
+) -> None:
     equip(daemon, tool_hosts=site.host)
     assert '{"port": 7419}' in (await use(daemon, "web_fetch", url=f"{site.url}/data")).text
     for path, told in [("/pdf", "application/pdf"), ("/gone", "status 404")]:
@@ -106,7 +108,9 @@ async def test_what_is_no_page(daemon: RegistryFixture, site: Site) -> None:
         assert result.is_error and told in result.text
 
 
-async def test_without_leave_nothing_private_is_fetched(daemon: RegistryFixture, site: Site) -> None:
+async def test_private_addresses_are_not_fetched_without_permission(
+    daemon: RegistryFixture, site: Site
+) -> None:
     equip(daemon)
     for name in ("web_fetch", "http_request"):
         result = await use(daemon, name, url=f"{site.url}/")
@@ -114,7 +118,9 @@ async def test_without_leave_nothing_private_is_fetched(daemon: RegistryFixture,
     assert site.requests == []
 
 
-async def test_any_request(daemon: RegistryFixture, site: Site) -> None:
+async def test_http_request_sends_method_headers_and_body_and_refuses_the_host_header(
+    daemon: RegistryFixture, site: Site
+) -> None:
     equip(daemon, tool_hosts=site.host)
     result = await use(
         daemon, "http_request", url=f"{site.url}/echo", method="PUT", headers={"X-Key": "k"}, json={"a": 1}
@@ -138,7 +144,7 @@ async def test_any_request(daemon: RegistryFixture, site: Site) -> None:
         ("duckduckgo", "/duck", {"title": "A duck", "url": "https://d.example/", "text": "About ducks"}),
     ],
 )
-async def test_every_provider_is_asked_and_read(
+async def test_every_search_provider_is_queried_and_its_results_are_parsed(
     daemon: RegistryFixture, site: Site, provider: str, path: str, expected: dict[str, str]
 ) -> None:
     equip(

@@ -227,7 +227,7 @@ def test_the_command_line_tries_a_webhook_and_sends_an_event_again(
 
 
 @pytest.mark.process
-def test_a_kill_between_the_end_and_the_delivery_loses_nothing(tmp_path: Path, receiver: Receiver) -> None:
+def test_an_event_is_delivered_after_a_kill_before_its_delivery(tmp_path: Path, receiver: Receiver) -> None:
     (tmp_path / "portico.yaml").write_text(CONFIGURATION)
     arguments = ("--file", str(tmp_path / "portico.yaml"))
     path = "/hang-killed"

@@ -66,7 +66,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiS
 
 
 @pytest.mark.parametrize("case", ANSWERS)
-async def test_an_attempt_ends_and_tells_nothing(
+async def test_a_delivery_to_a_hostile_receiver_ends_and_leaks_no_secrets(
     served: ApiServer, case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     blocks, state = ANSWERS[case]

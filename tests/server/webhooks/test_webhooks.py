@@ -190,7 +190,7 @@ async def test_a_test_is_signed_and_after_a_rotation_by_both_secrets_for_a_day(
     assert await key.deliveries(hook.id) == [], "a test is not an event"
 
 
-async def test_our_helper_refuses_what_was_changed_what_is_old_and_what_lacks_a_header(
+async def test_the_verification_helper_refuses_changed_old_and_headerless_messages(
     join: Join, receiver: Receiver
 ) -> None:
     key = await join()
@@ -323,7 +323,7 @@ async def test_410_from_an_address_that_was_replaced_disables_nothing(join: Join
     assert unwrapped(await receiver.next("/replaced"), hook.signing_secret).data.id == "run_2"
 
 
-async def test_who_has_a_webhook_disables_and_enables_it(join: Join, receiver: Receiver) -> None:
+async def test_the_owner_of_a_webhook_can_disable_and_enable_it(join: Join, receiver: Receiver) -> None:
     key = await join()
     hook = await key.hook(receiver.url("/paused"))
     path = f"/v1/webhook_endpoints/{hook.id}"
@@ -393,7 +393,7 @@ async def test_a_redirect_is_not_followed(join: Join, receiver: Receiver) -> Non
         ("https://example.com/" + "a" * 2_048, None),
     ],
 )
-async def test_an_address_that_cannot_be_is_refused(join: Join, url: str, code: str | None) -> None:
+async def test_an_invalid_webhook_address_is_refused(join: Join, url: str, code: str | None) -> None:
     key = await join()
     with pytest.raises(openai.BadRequestError) as error:
         await key.hook(url)
@@ -432,9 +432,7 @@ async def test_an_unknown_event_type_is_refused_with_what_was_meant(join: Join, 
     assert error.value.param == "event_types"
 
 
-async def test_another_keys_webhooks_are_not_there_and_its_events_are_its_own(
-    join: Join, receiver: Receiver
-) -> None:
+async def test_webhooks_and_events_of_another_key_are_hidden(join: Join, receiver: Receiver) -> None:
     key, other = await join(), await join()
     hook = await key.hook(receiver.url("/mine"))
     await other.hook(receiver.url("/others"))
@@ -455,7 +453,7 @@ async def test_another_keys_webhooks_are_not_there_and_its_events_are_its_own(
     assert receiver.queue("/others").empty()
 
 
-async def test_webhooks_and_waiting_events_have_bounds(
+async def test_the_numbers_of_webhooks_and_pending_events_are_limited(
     join: Join, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = await join()
@@ -480,7 +478,7 @@ async def test_webhooks_and_waiting_events_have_bounds(
     receiver.release.clear()
 
 
-async def test_a_key_that_was_revoked_hears_nothing_more(join: Join, receiver: Receiver) -> None:
+async def test_a_revoked_key_receives_no_more_webhook_events(join: Join, receiver: Receiver) -> None:
     key, admin = await join(), await join("admin")
     hook = await key.hook(receiver.url("/revoked"))
     await key.served.auth.revoke(key.id)
@@ -491,7 +489,7 @@ async def test_a_key_that_was_revoked_hears_nothing_more(join: Join, receiver: R
     assert receiver.queue("/revoked").empty()
 
 
-async def test_a_thing_whose_run_was_ended_by_others_is_announced_though_nobody_asks(
+async def test_a_response_whose_run_was_cancelled_elsewhere_is_announced_without_polling(
     join: Join, receiver: Receiver
 ) -> None:
     key = await join()

@@ -208,7 +208,7 @@ async def test_a_task_continues_without_its_client_and_is_cancelled(daemon: Daem
         assert seen[-1].status_update.status.state == STATE.TASK_STATE_CANCELED
 
 
-async def test_what_a_task_asks_is_answered_by_whoever_gave_it(daemon: Daemon, receiver: Receiver) -> None:
+async def test_a_question_of_a_task_is_answered_by_its_client(daemon: Daemon, receiver: Receiver) -> None:
     async with agent(daemon, "janitor") as client:
         request = said("empty it")
         push = request.configuration.task_push_notification_config
@@ -242,7 +242,9 @@ async def test_what_a_task_asks_is_answered_by_whoever_gave_it(daemon: Daemon, r
 
 @pytest.mark.conformance("A2A", "Push notifications", "a2a-sdk")
 @pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])
-async def test_addresses_that_hear_of_a_task(daemon: Daemon, receiver: Receiver, binding: str) -> None:
+async def test_push_notification_addresses_are_managed_notified_and_validated(
+    daemon: Daemon, receiver: Receiver, binding: str
+) -> None:
     path = f"/{binding}"
     async with agent(daemon, binding=binding) as client:
         task = await answered(client, said("one"))
@@ -295,7 +297,7 @@ async def test_addresses_that_hear_of_a_task(daemon: Daemon, receiver: Receiver,
         assert (await http.get(f"{daemon.url}/v1/webhook_endpoints")).json()["data"] == []
 
 
-async def test_what_another_key_began_is_not_there(daemon: Daemon) -> None:
+async def test_tasks_of_another_key_are_not_found(daemon: Daemon) -> None:
     async with agent(daemon) as mine:
         task = await answered(mine, said("secret", context_id="shared words"))
     for key in ("one", "two"):
@@ -431,7 +433,7 @@ PART = {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": "x"}]}
         ),
     ],
 )
-def test_what_is_wrong_is_said_in_the_protocol(
+def test_invalid_calls_get_protocol_errors_with_the_parameter(
     daemon: Daemon, body: Any, code: int, param: str | None
 ) -> None:
     answer = httpx.post(
@@ -445,7 +447,7 @@ def test_what_is_wrong_is_said_in_the_protocol(
 
 
 @pytest.mark.parametrize("given", [None, True, {"a": 1}, ["a"], 1.5, "i" * 300, 10**30])
-def test_what_may_not_be_the_id_of_a_call_does_not_come_back(daemon: Daemon, given: Any) -> None:
+def test_an_invalid_call_id_is_refused_and_not_echoed(daemon: Daemon, given: Any) -> None:
     call = {"jsonrpc": "2.0", "id": given, "method": "SendStreamingMessage", "params": {"message": PART}}
     headers = {**bearer("one"), "A2A-Version": "1.0"}
     answer = httpx.post(f"{daemon.url}/a2a/echo", json=call, headers=headers, timeout=60)
@@ -467,7 +469,7 @@ async def test_a_list_has_the_artifacts_of_all_its_tasks_if_they_are_wanted(daem
         await client.cancel_task(types.CancelTaskRequest(id=begun.id))
 
 
-def test_versions_paths_and_broken_bodies(daemon: Daemon) -> None:
+def test_unsupported_versions_unknown_paths_and_malformed_bodies_are_refused(daemon: Daemon) -> None:
     with httpx.Client(base_url=daemon.url, headers=bearer("one"), timeout=60) as http:
         call = {"jsonrpc": "2.0", "id": 7, "method": "ListTasks"}
         for headers in ({}, {"A2A-Version": "0.3"}, {"A2A-Version": "2.0"}):

@@ -236,13 +236,15 @@ ASKED: dict[str, Any] = {
         ({"resume": [{"interruptId": "1", "status": "resolved"}]}, "resume"),
     ],
 )
-def test_what_is_wrong_is_named(daemon: Daemon, more: dict[str, Any], param: str) -> None:
+def test_an_invalid_request_is_refused_with_the_parameter(
+    daemon: Daemon, more: dict[str, Any], param: str
+) -> None:
     url = f"{daemon.url}/ag-ui/echo"
     answer = httpx.post(url, json={**ASKED, **more}, headers=bearer("one"), timeout=60)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
 
 
-def test_who_may_not_run_it_is_refused(daemon: Daemon) -> None:
+def test_runs_of_unknown_or_forbidden_apps_are_refused(daemon: Daemon) -> None:
     with httpx.Client(base_url=daemon.url, timeout=60) as http:
         statuses = {
             path: http.post(path, json=ASKED, headers=bearer("one")).status_code

@@ -104,7 +104,7 @@ async def test_a_batch_is_cancelled_and_has_results_only_when_it_has_ended(
         ([], "requests"),
     ],
 )
-async def test_what_is_wrong_is_named_before_the_batch_starts(
+async def test_an_invalid_batch_is_refused_with_the_reason(
     client: AsyncAnthropic, daemon: Daemon, requests: Any, word: str
 ) -> None:
     with pytest.raises(BadRequestError, match=word):

@@ -79,7 +79,7 @@ async def test_a_silent_stream_is_kept_alive_by_pings(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_leaving_cancels_the_work_behind(served: ApiServer, stream: bool) -> None:
+async def test_a_client_disconnect_cancels_the_run_of_a_model(served: ApiServer, stream: bool) -> None:
     teller = RelayModel("m", FRAME, hold=asyncio.Event())
     served.add(teller)
     call = asyncio.create_task(ask(served, stream=stream))
@@ -146,7 +146,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_its_last_event_and_told_onc
         ("GET", "/batches/b1/results", b"", {}, 404, "not_found_error"),
     ],
 )
-async def test_errors_before_the_face_have_its_form_too(
+async def test_routing_and_authentication_errors_have_the_anthropic_format(
     served: ApiServer, method: str, path: str, content: bytes, headers: Any, status: int, kind: str
 ) -> None:
     served.add(RelayModel("m", WHOLE))
@@ -170,7 +170,7 @@ async def test_a_thread_is_refused_so_that_clients_send_the_whole_conversation(
     assert answer.json()["error"]["details"] == {"error_code": "thread_unsupported_request"}
 
 
-async def test_other_paths_keep_their_form(served: ApiServer) -> None:
+async def test_errors_of_other_paths_keep_the_openai_format(served: ApiServer) -> None:
     response = await served.client.get("/v1/nowhere")
     assert response.json()["error"]["code"] == "unknown_url" and "request-id" not in response.headers
 
@@ -286,7 +286,7 @@ async def test_an_app_that_fails_in_mid_stream_says_so(served: ApiServer) -> Non
     assert found[-1]["error"]["type"] == "api_error"
 
 
-async def test_an_app_has_no_tokens_of_its_own(served: ApiServer) -> None:
+async def test_token_counting_for_an_app_is_refused(served: ApiServer) -> None:
     served.add(app(cited))
     response = await ask(served, "docs", "/count_tokens")
     assert refused(response) == (400, "invalid_request_error")

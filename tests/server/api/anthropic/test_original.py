@@ -110,7 +110,7 @@ async def test_betas_of_the_configuration_and_of_the_caller_both_hold(served: Ap
     assert provider.headers[0]["anthropic-beta"] == f"context-1m,{BETA['anthropic-beta']}"
 
 
-async def test_a_model_with_options_of_its_own_is_asked_in_translation(served: ApiServer) -> None:
+async def test_a_request_to_a_model_with_default_options_is_translated(served: ApiServer) -> None:
     async with claude(served, Answer(MESSAGE), defaults={"temperature": 0.5}) as provider:
         message = (await tell(served)).json()
     assert message["content"] == [{"type": "text", "text": "Hi! My name is Claude."}]
@@ -118,7 +118,7 @@ async def test_a_model_with_options_of_its_own_is_asked_in_translation(served: A
     assert provider.bodies[0]["temperature"] == 0.5 and "tools" not in provider.bodies[0]
 
 
-async def test_another_model_that_stands_in_is_asked_in_translation(served: ApiServer) -> None:
+async def test_a_request_to_a_fallback_model_is_translated(served: ApiServer) -> None:
     teller = RelayModel("m", WHOLE)
     served.add(teller)
     failure = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}

@@ -96,13 +96,13 @@ SHOWN = image("data:image/png;base64,AAAA")
         ),
     ],
 )
-def test_what_a_user_says(content: Any, became: Any) -> None:
+def test_user_content_blocks_are_translated(content: Any, became: Any) -> None:
     assert chat(messages=[{"role": "user", "content": content}])["messages"] == [
         {"role": "user", "content": became}
     ]
 
 
-def test_a_call_its_result_and_what_is_said_to_it() -> None:
+def test_a_tool_use_and_its_result_with_text_are_translated() -> None:
     messages = [
         *HI,
         said(text("I look."), USE, role="assistant"),
@@ -125,7 +125,7 @@ def test_a_call_its_result_and_what_is_said_to_it() -> None:
         (result([PNG]), "The output of the tool follows."),
     ],
 )
-def test_what_a_tool_answers(block: Any, told: str) -> None:
+def test_tool_results_are_translated_to_tool_messages(block: Any, told: str) -> None:
     messages = [*HI, said(USE, role="assistant"), said(block)]
     assert chat(messages=messages)["messages"][2] == {"role": "tool", "tool_call_id": "t1", "content": told}
 
@@ -146,7 +146,7 @@ def test_turns_of_one_role_become_one() -> None:
         ([text("x-anthropic-billing-header: cc_version=2; cch=f00"), text("Be brief.")], "Be brief."),
     ],
 )
-def test_the_system_prompt(system: Any, became: str) -> None:
+def test_the_system_prompt_is_translated_without_billing_headers(system: Any, became: str) -> None:
     assert chat(system=system)["messages"][0] == {"role": "system", "content": became}
 
 
@@ -155,7 +155,7 @@ def test_a_system_message_between_turns_stays_where_it_is() -> None:
     assert chat(messages=messages)["messages"][1] == {"role": "system", "content": "In French."}
 
 
-def test_thoughts_go_to_those_who_are_told_them() -> None:
+def test_thinking_blocks_are_sent_only_to_models_that_think() -> None:
     thought = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
     messages = [
         *HI,
@@ -166,7 +166,7 @@ def test_thoughts_go_to_those_who_are_told_them() -> None:
     assert chat(Target(thinks=True), messages=messages)["messages"][1]["reasoning_content"] == "Hm."
 
 
-def test_what_a_server_of_anthropic_did_is_left_out() -> None:
+def test_server_tool_blocks_of_anthropic_are_dropped() -> None:
     use = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
     found = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []}
     messages = [*HI, said(use, found, text("a"), role="assistant"), *HI]
@@ -210,7 +210,9 @@ def test_what_a_server_of_anthropic_did_is_left_out() -> None:
         ({"output_format": {"type": "json_schema", "schema": SCHEMA}}, {"response_format": FORMAT}),
     ],
 )
-def test_options(given: dict[str, Any], became: dict[str, Any]) -> None:
+def test_request_options_are_translated_to_chat_options(
+    given: dict[str, Any], became: dict[str, Any]
+) -> None:
     assert chat(**given) == {"model": "m", "messages": HI, "max_tokens": 9, **became}
 
 
@@ -228,12 +230,12 @@ def test_options(given: dict[str, Any], became: dict[str, Any]) -> None:
         ({"thinking": {"type": "disabled"}}, {"chat_template_kwargs": {"enable_thinking": False}}),
     ],
 )
-def test_how_much_to_think_is_told_to_engines_that_can(given: dict[str, Any], became: Any) -> None:
+def test_the_thinking_budget_is_translated_to_reasoning_effort(given: dict[str, Any], became: Any) -> None:
     target = Target.of(Card("m", "model", capabilities=frozenset({"thoughts"})))
     assert chat(target, **given) == {"model": "m", "messages": HI, "max_tokens": 9, **became}
 
 
-def test_a_limit_beyond_the_context_is_none() -> None:
+def test_max_tokens_not_below_the_context_length_is_dropped() -> None:
     assert "max_tokens" not in chat(Target(context_length=9))
     assert chat(Target(context_length=10))["max_tokens"] == 9
 
@@ -285,13 +287,13 @@ def test_a_limit_beyond_the_context_is_none() -> None:
         ({"output_format": {"type": "json_schema"}}, "output_format.schema"),
     ],
 )
-def test_what_is_wrong_is_named(body: dict[str, Any], param: str) -> None:
+def test_an_invalid_request_is_refused_with_the_parameter(body: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         chat(**body)
     assert raised.value.param == param
 
 
-def test_what_has_no_translation_passes_where_none_is_needed() -> None:
+def test_untranslatable_content_is_accepted_for_models_that_speak_the_protocol() -> None:
     speaks = Target(speaks=True)
     assert chat(speaks, messages=[said({"type": "novelty"}, text("a"))])["messages"] == [
         {"role": "user", "content": "a"}

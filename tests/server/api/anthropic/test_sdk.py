@@ -32,7 +32,7 @@ async def client(daemon: Daemon) -> AsyncIterator[AsyncAnthropic]:
 
 
 @pytest.mark.conformance("Anthropic", "Messages", "anthropic")
-async def test_a_message(client: AsyncAnthropic) -> None:
+async def test_the_sdk_creates_a_message(client: AsyncAnthropic) -> None:
     message = await client.messages.create(model="echo", max_tokens=9, messages=HELLO, system="Be brief.")
     [block] = message.content
     assert block.type == "text" and block.text == "one two three"
@@ -40,7 +40,7 @@ async def test_a_message(client: AsyncAnthropic) -> None:
     assert message._request_id is not None
 
 
-async def test_limits_and_stop_sequences(client: AsyncAnthropic) -> None:
+async def test_max_tokens_and_stop_sequences_set_the_stop_reason(client: AsyncAnthropic) -> None:
     short = await client.messages.create(model="echo", max_tokens=2, messages=HELLO)
     assert short.stop_reason == "max_tokens"
     stopped = await client.messages.create(
@@ -49,7 +49,7 @@ async def test_limits_and_stop_sequences(client: AsyncAnthropic) -> None:
     assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", "three")
 
 
-async def test_a_raw_stream(client: AsyncAnthropic) -> None:
+async def test_a_raw_stream_begins_and_ends_with_the_expected_events(client: AsyncAnthropic) -> None:
     stream = await client.messages.create(model="echo", max_tokens=9, messages=HELLO, stream=True)
     kinds = [event.type async for event in stream]
     assert kinds[:2] == ["message_start", "content_block_start"]
@@ -58,7 +58,7 @@ async def test_a_raw_stream(client: AsyncAnthropic) -> None:
 
 @pytest.mark.conformance("Anthropic", "Messages: streams", "anthropic")
 @pytest.mark.parametrize("model", ["echo", "handbook"])
-async def test_the_stream_helper(client: AsyncAnthropic, model: str) -> None:
+async def test_the_stream_helper_assembles_the_final_message(client: AsyncAnthropic, model: str) -> None:
     async with client.messages.stream(model=model, max_tokens=200, messages=PORT) as stream:
         pieces = [text async for text in stream.text_stream]
         final = await stream.get_final_message()
@@ -129,7 +129,7 @@ async def test_tokens_are_counted_with_the_system_prompt_and_the_tools(client: A
         await count(model="echo", messages=[{"role": "user", "content": [text, text]}])
 
 
-async def test_errors_are_the_clients_own(client: AsyncAnthropic) -> None:
+async def test_errors_raise_the_exceptions_of_the_sdk(client: AsyncAnthropic) -> None:
     with pytest.raises(anthropic.NotFoundError, match="does not exist") as missing:
         await client.messages.create(model="claude-nope", max_tokens=9, messages=HELLO)
     assert missing.value.request_id is not None

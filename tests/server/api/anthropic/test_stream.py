@@ -132,7 +132,7 @@ def test_a_stop_sequence_is_named_if_the_engine_says_which_it_was() -> None:
     assert told(delta("stop", hit="</s>", content="a"))[-2]["delta"]["stop_reason"] == "end_turn"
 
 
-def test_the_counts_come_with_the_end() -> None:
+def test_token_counts_are_sent_in_the_message_delta() -> None:
     assert told(delta("stop", content="a"))[-2]["usage"] == {
         "input_tokens": 6,
         "cache_creation_input_tokens": 0,
@@ -179,6 +179,6 @@ def test_the_arguments_of_a_whole_answer_are_an_object(arguments: str, given: An
 
 
 @pytest.mark.parametrize("document", [{}, [], {"choices": []}])
-def test_what_is_no_completion_is_the_engines_failure(document: Any) -> None:
+def test_an_invalid_completion_document_is_an_engine_failure(document: Any) -> None:
     with pytest.raises(EngineFailed):
         of_completion(document, Head("m"), Usage())

@@ -35,7 +35,7 @@ def issuer() -> Iterator[Issuer]:
         pytest.param({"issuer": ["https://elsewhere.example.com"]}, id="a list of issuers"),
     ],
 )
-async def test_hostile_metadata_checks_no_token(
+async def test_tokens_are_refused_with_503_when_the_issuer_metadata_is_hostile(
     tmp_path: Path, issuer: Issuer, metadata: dict[str, Any]
 ) -> None:
     issuer.metadata = metadata
@@ -56,7 +56,9 @@ async def test_hostile_metadata_checks_no_token(
         pytest.param("/keys", b'{"keys": [' + b" " * 2**21 + b"]}", id="a long list"),
     ],
 )
-async def test_a_hostile_body_checks_no_token(tmp_path: Path, issuer: Issuer, path: str, body: bytes) -> None:
+async def test_tokens_are_refused_with_503_when_an_issuer_response_body_is_hostile(
+    tmp_path: Path, issuer: Issuer, path: str, body: bytes
+) -> None:
     issuer.bodies[path] = body
     async with signing_in(tmp_path, issuer.issuer) as daemon:
         answer = await daemon.client.get("/v1/models", headers=bearer(issuer.token(groups=["sales"])))
@@ -74,7 +76,9 @@ async def test_a_hostile_body_checks_no_token(tmp_path: Path, issuer: Issuer, pa
         pytest.param({"kty": "OKP", "crv": "Ed25519", "x": "A" * 500_000}, id="a long key"),
     ],
 )
-async def test_a_hostile_key_checks_no_token(tmp_path: Path, issuer: Issuer, key: dict[str, Any]) -> None:
+async def test_tokens_are_refused_with_401_when_the_issuer_publishes_a_hostile_key(
+    tmp_path: Path, issuer: Issuer, key: dict[str, Any]
+) -> None:
     issuer.bodies["/keys"] = json.dumps({"keys": [{**key, "kid": "one", "use": "sig"}]}).encode()
     async with signing_in(tmp_path, issuer.issuer) as daemon:
         answer = await daemon.client.get("/v1/models", headers=bearer(issuer.token(groups=["sales"])))

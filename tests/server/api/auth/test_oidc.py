@@ -74,7 +74,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
-async def test_a_token_of_a_real_provider_is_taken_everywhere_a_key_is(
+async def test_a_token_of_a_real_provider_is_accepted_wherever_a_key_is(
     tmp_path: Path, real: Provider
 ) -> None:
     async with signing_in(tmp_path, real.issuer) as daemon:
@@ -143,7 +143,7 @@ def _unsigned(token: str, header: dict[str, Any], sign: Callable[[bytes], bytes]
     return (signed + b"." + urlsafe_b64encode(sign(signed)).rstrip(b"=")).decode()
 
 
-async def test_a_token_that_is_not_right_in_any_way_opens_nothing(tmp_path: Path, issuer: Issuer) -> None:
+async def test_a_token_with_any_single_defect_is_refused(tmp_path: Path, issuer: Issuer) -> None:
     issuer.add("rsa", "RS256")
     issuer.add("curve", "ES256")
     issuer.add("another")
@@ -206,7 +206,7 @@ async def test_a_token_that_is_not_right_in_any_way_opens_nothing(tmp_path: Path
             assert answer.status_code == 200, answer.text
 
 
-async def test_keys_are_followed_within_bounds_and_outlast_their_issuer(
+async def test_issuer_key_fetches_are_limited_and_cached_keys_outlast_an_outage(
     tmp_path: Path, issuer: Issuer
 ) -> None:
     issuer.down = True
@@ -233,7 +233,9 @@ async def test_keys_are_followed_within_bounds_and_outlast_their_issuer(
         assert (await get(issuer.token(key="two", groups=["sales"], jti="new"))).status_code == 200
 
 
-async def test_the_issuer_is_asked_again_as_time_passes(issuer: Issuer) -> None:
+async def test_issuer_keys_are_refetched_after_a_time_and_stay_cached_during_an_outage(
+    issuer: Issuer,
+) -> None:
     now = 0.0
     loaded = load(flags={"oidc_issuer": issuer.issuer, "oidc_audience": CLIENT}, environment={})
     verifier = TokenVerifier(loaded.settings, OutwardFetcher(AddressPolicy.of("127.0.0.1")), now=lambda: now)
@@ -254,7 +256,7 @@ async def test_the_issuer_is_asked_again_as_time_passes(issuer: Issuer) -> None:
         await keys.find("three", "EdDSA")
 
 
-async def test_what_somebody_makes_is_theirs_whatever_token_they_come_with(
+async def test_objects_and_limits_belong_to_the_subject_whichever_token_is_used(
     tmp_path: Path, issuer: Issuer
 ) -> None:
     async with signing_in(tmp_path, issuer.issuer) as daemon:
@@ -292,7 +294,7 @@ async def test_what_somebody_makes_is_theirs_whatever_token_they_come_with(
         assert statuses == ["3"] * 5
 
 
-async def test_who_is_ended_stays_out_on_every_daemon_whatever_token_comes(
+async def test_a_revoked_subject_is_refused_on_every_daemon_with_any_token(
     tmp_path: Path, issuer: Issuer
 ) -> None:
     async with signing_in(tmp_path, issuer.issuer) as daemon:
@@ -356,7 +358,7 @@ async def test_a_stream_ends_with_its_token(
             await model.left.wait()
 
 
-async def test_the_newest_token_says_what_somebody_may_do_in_the_background(
+async def test_background_work_has_the_permissions_of_the_newest_token(
     tmp_path: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = int(time.time())
@@ -381,7 +383,7 @@ async def test_the_newest_token_says_what_somebody_may_do_in_the_background(
         assert len(daemon.auth.identities._signed_in) <= 3
 
 
-async def test_the_groups_of_a_token_are_those_of_its_caller_at_sources(
+async def test_the_groups_claim_of_a_token_sets_the_groups_of_its_caller(
     tmp_path: Path, issuer: Issuer
 ) -> None:
     now = int(time.time())
@@ -399,7 +401,7 @@ async def test_the_groups_of_a_token_are_those_of_its_caller_at_sources(
         assert daemon.auth.keys.principal(identity.caller.id).groups == {"sales"}
 
 
-async def test_a_client_secret_gives_no_more_and_no_longer_than_the_token_it_was_made_with(
+async def test_a_client_secret_never_exceeds_the_rights_or_lifetime_of_its_token(
     tmp_path: Path, issuer: Issuer
 ) -> None:
     now = int(time.time())
@@ -425,7 +427,7 @@ async def test_a_client_secret_gives_no_more_and_no_longer_than_the_token_it_was
                 client_secrets.open_secret(daemon.auth, secret)
 
 
-async def test_what_somebody_used_counts_on_whatever_role_their_tokens_have(
+async def test_earlier_usage_of_a_subject_still_counts_after_losing_and_regaining_a_role(
     tmp_path: Path, issuer: Issuer
 ) -> None:
     now = int(time.time())
@@ -444,7 +446,7 @@ async def test_what_somebody_used_counts_on_whatever_role_their_tokens_have(
             await meter.enter()
 
 
-async def test_what_an_admin_narrows_while_others_are_taken_over_stays_narrow(
+async def test_scopes_narrowed_by_an_admin_during_a_refresh_are_not_overwritten(
     tmp_path: Path, issuer: Issuer
 ) -> None:
     async with signing_in(tmp_path, issuer.issuer) as daemon:
@@ -462,7 +464,7 @@ async def test_what_an_admin_narrows_while_others_are_taken_over_stays_narrow(
         assert daemon.auth.keys.principal(second.id).scopes == {"chat"}
 
 
-def test_the_first_role_counts_that_the_claims_meet() -> None:
+def test_the_first_role_that_matches_the_claims_applies() -> None:
     everybody = Role("everybody", ("chat",))
     numbered = Role("numbered", ("chat",), "level", (3, True))
     url = Role("namespaced", ("chat",), "https://example.com/groups", ("a", "b"), issuer="https://one")
@@ -503,7 +505,7 @@ def test_the_first_role_counts_that_the_claims_meet() -> None:
         ({}, ROLES, "oidc_issuer"),
     ],
 )
-async def test_settings_with_which_nobody_or_anybody_could_sign_in_keep_the_daemon_from_starting(
+async def test_incomplete_or_insecure_issuer_settings_prevent_the_daemon_from_starting(
     tmp_path: Path, settings: dict[str, str], roles: tuple[Role, ...], param: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
@@ -512,7 +514,7 @@ async def test_settings_with_which_nobody_or_anybody_could_sign_in_keep_the_daem
     assert refused.value.param == param
 
 
-def test_an_audience_that_is_an_address_stands_for_mcp_below_it_too() -> None:
+def test_an_audience_url_also_covers_the_mcp_paths_below_it() -> None:
     loaded = load(
         flags={"oidc_audience": "api://portico,https://portico.example.com", "oidc_issuer": "https://one"},
         environment={},

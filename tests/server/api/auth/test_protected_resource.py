@@ -12,7 +12,9 @@ WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 
 @pytest.mark.parametrize("path", ["", "/mcp", "/mcp/stores/docs", "/mcp/apps/a%20b"])
-async def test_an_endpoint_says_how_to_get_in_and_needs_no_key_for_it(tmp_path: Path, path: str) -> None:
+async def test_protected_resource_metadata_of_an_endpoint_is_served_without_a_key(
+    tmp_path: Path, path: str
+) -> None:
     async with api_server(tmp_path, require_key=True) as served:
         answer = await served.client.get(WELL_KNOWN + path)
         assert answer.status_code == 200
@@ -22,12 +24,12 @@ async def test_an_endpoint_says_how_to_get_in_and_needs_no_key_for_it(tmp_path: 
     assert found["authorization_servers"] == [served.url]
 
 
-async def test_a_daemon_without_keys_names_no_server(tmp_path: Path) -> None:
+async def test_metadata_of_a_daemon_without_keys_lists_no_authorization_servers(tmp_path: Path) -> None:
     async with api_server(tmp_path) as served:
         assert "authorization_servers" not in (await served.client.get(WELL_KNOWN)).json()
 
 
-async def test_a_proxy_s_address_and_the_servers_are_those_of_the_settings(tmp_path: Path) -> None:
+async def test_metadata_contains_the_configured_public_url_and_authorization_servers(tmp_path: Path) -> None:
     servers = "https://login.example.com, https://other.example.com/tenant"
     public = "https://portico.example.com/"
     async with api_server(
@@ -43,7 +45,7 @@ async def test_a_proxy_s_address_and_the_servers_are_those_of_the_settings(tmp_p
     )
 
 
-async def test_a_client_without_a_key_is_told_where_to_look_on_mcp_alone(tmp_path: Path) -> None:
+async def test_only_mcp_401_responses_point_to_the_resource_metadata(tmp_path: Path) -> None:
     async with api_server(tmp_path, require_key=True) as served:
         base = str(served.client.base_url).rstrip("/")
         for path in ("/mcp", "/mcp/stores/docs"):
@@ -55,6 +57,6 @@ async def test_a_client_without_a_key_is_told_where_to_look_on_mcp_alone(tmp_pat
 
 
 @pytest.mark.parametrize("path", ["/v1", "/mcpx", "/mcp/../api/keys"])
-async def test_nothing_else_is_a_protected_resource(tmp_path: Path, path: str) -> None:
+async def test_paths_outside_mcp_have_no_resource_metadata(tmp_path: Path, path: str) -> None:
     async with api_server(tmp_path, require_key=True) as served:
         assert (await served.client.get(WELL_KNOWN + path)).status_code in (401, 404)

@@ -38,7 +38,7 @@ async def test_on_loopback_nobody_needs_a_key_even_when_there_are_some(daemon: A
     assert (await daemon.client.get("/api/keys")).status_code == 200
 
 
-async def test_openai_clients_may_send_any_word_until_there_is_a_key_and_the_placeholder_always(
+async def test_any_key_is_accepted_until_one_exists_and_the_placeholder_local_always(
     daemon: ApiServer,
 ) -> None:
     assert (await get(daemon, "/v1/models", "sk-whatever")).status_code == 200
@@ -48,7 +48,7 @@ async def test_openai_clients_may_send_any_word_until_there_is_a_key_and_the_pla
 
 
 @pytest.mark.parametrize("word", ["none", "sk-no-key", "sk-no-key-required", "EMPTY", "not-needed", ""])
-async def test_a_word_that_clients_send_for_no_key_is_refused_with_what_to_do(
+async def test_a_common_dummy_key_is_refused_with_advice_once_a_key_exists(
     daemon: ApiServer, word: str
 ) -> None:
     async def asked() -> httpx.Response:
@@ -70,7 +70,7 @@ async def test_a_word_that_clients_send_for_no_key_is_refused_with_what_to_do(
     )
 
 
-async def test_where_a_key_is_needed_an_empty_one_is_refused_with_what_to_do(tmp_path: Path) -> None:
+async def test_an_empty_key_is_refused_with_advice_when_keys_are_required(tmp_path: Path) -> None:
     async with api_server(tmp_path, require_key=True) as daemon:
         missing = (await get(daemon, "/v1/models", "")).json()["error"]
         assert missing["code"] == "missing_api_key" and "portico keys create" in missing["message"]
@@ -78,7 +78,7 @@ async def test_where_a_key_is_needed_an_empty_one_is_refused_with_what_to_do(tmp
         assert unknown["message"].endswith("'portico keys create --name NAME --scope chat'.")
 
 
-async def test_what_looks_like_a_key_of_ours_and_is_none_is_refused_everywhere(daemon: ApiServer) -> None:
+async def test_an_unknown_key_in_portico_format_is_refused_with_401(daemon: ApiServer) -> None:
     response = await get(daemon, "/v1/models", "pk-" + "x" * 43)
     assert response.status_code == 401
     assert response.json()["error"]["code"] == "invalid_api_key"
@@ -86,7 +86,9 @@ async def test_what_looks_like_a_key_of_ours_and_is_none_is_refused_everywhere(d
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions", "/api/status", "/mcp", "/nowhere"])
-async def test_every_face_asks_for_the_key_where_one_is_needed(tmp_path: Path, path: str) -> None:
+async def test_every_protocol_answers_401_without_a_valid_key_when_one_is_required(
+    tmp_path: Path, path: str
+) -> None:
     async with api_server(tmp_path, api_key="the-operators-own") as served:
         for headers in ({}, bearer("wrong"), bearer("local")):
             response = await served.client.post(path, json=ASK, headers=headers)
@@ -97,7 +99,7 @@ async def test_every_face_asks_for_the_key_where_one_is_needed(tmp_path: Path, p
 
 
 @pytest.mark.parametrize("path", ["/health", "/", "/docs", "/openapi.json", "/docs/swagger-ui.css"])
-async def test_public_paths_need_none(tmp_path: Path, path: str) -> None:
+async def test_public_paths_need_no_key(tmp_path: Path, path: str) -> None:
     async with api_server(tmp_path, require_key=True) as served:
         assert (await served.client.get(path)).status_code == 200
         assert (await served.client.get("/api/status")).status_code == 401
@@ -114,7 +116,7 @@ async def test_a_key_is_shown_once_and_kept_hashed(daemon: ApiServer) -> None:
         assert made["key"].encode() not in file.read_bytes()
 
 
-async def test_a_key_may_come_as_x_api_key_but_not_two_different_ones(daemon: ApiServer) -> None:
+async def test_an_x_api_key_header_is_accepted_but_two_different_keys_are_refused(daemon: ApiServer) -> None:
     row, key = await daemon.auth.create("app", ["chat"])
     assert (await daemon.client.get("/v1/models", headers={"x-api-key": key})).status_code == 200
     assert daemon.auth.identify(key).id == row.id
@@ -124,7 +126,7 @@ async def test_a_key_may_come_as_x_api_key_but_not_two_different_ones(daemon: Ap
 
 
 @pytest.mark.parametrize("value", [b"Basic dXNlcjpwYXNz", b"pk-without-a-scheme"])
-async def test_another_scheme_is_refused(value: bytes) -> None:
+async def test_an_authorization_scheme_other_than_bearer_is_refused(value: bytes) -> None:
     with pytest.raises(Unauthenticated, match="Bearer"):
         presented([(b"authorization", value)])
 
@@ -142,7 +144,7 @@ async def test_revoking_holds_from_the_next_request_on_and_after_a_restart(tmp_p
         assert (await get(served, "/v1/models", other)).status_code == 200
 
 
-async def test_two_changes_of_a_key_at_once_undo_nothing(daemon: ApiServer) -> None:
+async def test_concurrent_changes_of_a_key_are_both_applied(daemon: ApiServer) -> None:
     row, key = await daemon.auth.create("app", ["chat", "models:read"])
     await asyncio.gather(
         daemon.auth.change(row.id, scopes=["chat"]), daemon.auth.change(row.id, groups=["staff"])
@@ -164,7 +166,7 @@ async def test_a_scope_that_is_missing_is_a_403_and_one_that_does_not_exist_a_40
     assert (await daemon.client.post("/api/keys", json={"name": " ", "scopes": ["chat"]})).status_code == 400
 
 
-async def test_what_one_key_owns_another_does_not_see(daemon: ApiServer) -> None:
+async def test_a_model_owned_by_one_key_is_hidden_from_other_keys(daemon: ApiServer) -> None:
     mine, key = await daemon.auth.create("mine", ["chat"])
     _row, other = await daemon.auth.create("other", ["chat"])
     daemon.add(RelayModel("private", b"{}", owner=mine.id))

@@ -125,7 +125,7 @@ def code(answer: httpx.Response) -> tuple[int, str | None]:
     return answer.status_code, answer.json().get("error", {}).get("code")
 
 
-async def test_somebody_signs_in_in_the_page_and_has_what_their_token_gives(
+async def test_signing_in_on_the_page_grants_the_rights_of_the_token(
     tmp_path: Path, issuer: Provider
 ) -> None:
     async with daemon(tmp_path, issuer) as served:
@@ -169,7 +169,9 @@ async def test_somebody_signs_in_in_the_page_and_has_what_their_token_gives(
         assert (await browser.client.delete("/api/sign-in", headers=OURS)).json() == {"signed_out": False}
 
 
-async def test_a_cookie_counts_for_requests_of_our_own_page_alone(tmp_path: Path, issuer: Provider) -> None:
+async def test_the_session_cookie_is_accepted_only_for_requests_of_the_own_page(
+    tmp_path: Path, issuer: Provider
+) -> None:
     async with daemon(tmp_path, issuer, allowed_origins="https://friend.example.com") as served:
         browser = Browser(served, issuer)
         assert await browser.sign_in("ada") == "/"
@@ -213,7 +215,7 @@ async def test_a_cookie_counts_for_requests_of_our_own_page_alone(tmp_path: Path
             assert refusal.value.response.status_code == 401
 
 
-async def test_who_cannot_sign_in_is_sent_to_the_page_with_one_word_and_nowhere_else(
+async def test_a_failed_sign_in_redirects_only_to_the_page_with_an_error_code(
     tmp_path: Path, issuer: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with daemon(tmp_path, issuer) as served:
@@ -279,7 +281,9 @@ async def test_who_cannot_sign_in_is_sent_to_the_page_with_one_word_and_nowhere_
             assert answer.status_code == 400, answer.text
 
 
-async def test_ten_thousand_that_are_begun_leave_nothing(tmp_path: Path, issuer: Provider) -> None:
+async def test_ten_thousand_unfinished_sign_ins_leave_no_stored_state(
+    tmp_path: Path, issuer: Provider
+) -> None:
     async with daemon(tmp_path, issuer) as served:
         found: Services = served.services
         back = f"{served.url}/api/sign-in/callback"
@@ -290,7 +294,9 @@ async def test_ten_thousand_that_are_begun_leave_nothing(tmp_path: Path, issuer:
         assert await browser.sign_in("ada") == "/"
 
 
-async def test_a_client_with_a_secret_proves_it(tmp_path: Path, issuer: Provider) -> None:
+async def test_a_confidential_client_must_authenticate_with_its_secret(
+    tmp_path: Path, issuer: Provider
+) -> None:
     settings = {"oidc_client_id": CONFIDENTIAL, "oidc_client_secret": SECRET}
     async with daemon(tmp_path, issuer, **settings) as served:
         assert await Browser(served, issuer).sign_in("ada") == "/"
@@ -300,9 +306,7 @@ async def test_a_client_with_a_secret_proves_it(tmp_path: Path, issuer: Provider
         assert await Browser(served, issuer).sign_in("ada") == "/?sign-in=failed"
 
 
-async def test_over_https_the_cookies_are_such_that_no_other_host_sets_them(
-    tmp_path: Path, issuer: Provider
-) -> None:
+async def test_cookies_over_https_are_secure_and_bound_to_the_host(tmp_path: Path, issuer: Provider) -> None:
     async with daemon(tmp_path, issuer, public_url="https://127.0.0.1:9") as served:
         answer = await served.client.post("/api/sign-in", json={}, headers=OURS)
         assert (
@@ -385,7 +389,7 @@ async def test_a_sign_in_lasts_as_long_as_its_issuer_renews_it(
         assert code(await browser.get()) == (401, "sign_in_ended")
 
 
-async def test_what_an_admin_ends_ends_in_every_browser_until_the_admin_lets_them_in_again(
+async def test_a_user_blocked_by_an_admin_is_signed_out_everywhere_until_unblocked(
     tmp_path: Path, issuer: Provider, clock: SimpleNamespace
 ) -> None:
     async with daemon(tmp_path, issuer, **SLACK) as served:
@@ -464,7 +468,7 @@ async def test_sign_ins_are_bounded_end_when_idle_and_are_shared_by_daemons(
         )
 
 
-async def test_a_stream_goes_on_while_somebody_is_signed_in_and_ends_with_that(
+async def test_a_stream_continues_while_its_user_is_signed_in_and_ends_on_sign_out(
     tmp_path: Path, issuer: Provider, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calls, "MAX_TIMER_S", 0.01)
@@ -518,7 +522,7 @@ async def test_a_stream_goes_on_while_somebody_is_signed_in_and_ends_with_that(
         ({"oidc_cli_client_id": "a", "oidc_scopes": "profile"}, "oidc_scopes"),
     ],
 )
-async def test_settings_with_which_nobody_could_sign_in_keep_the_daemon_from_starting(
+async def test_unusable_oidc_client_settings_prevent_the_daemon_from_starting(
     tmp_path: Path, settings: dict[str, str], param: str
 ) -> None:
     given = {"oidc_issuer": "https://login.example.com", "oidc_audience": "x", **settings}
@@ -528,7 +532,7 @@ async def test_settings_with_which_nobody_could_sign_in_keep_the_daemon_from_sta
     assert refused.value.param == param
 
 
-async def test_a_role_of_an_issuer_that_there_is_not_keeps_the_daemon_from_starting(tmp_path: Path) -> None:
+async def test_a_role_of_an_unknown_issuer_prevents_the_daemon_from_starting(tmp_path: Path) -> None:
     roles = (Role("all", ("chat",), issuer="https://login.example.com/"),)
     with pytest.raises(InvalidRequest, match=r"Did you mean 'https://login\.example\.com'"):
         async with api_server(

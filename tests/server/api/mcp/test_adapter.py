@@ -71,7 +71,7 @@ async def opened(service: Service, http: httpx.AsyncClient, key: str = "") -> di
         (BOTH, "text/event-stream"),
     ],
 )
-async def test_a_session_opens_whatever_is_accepted(
+async def test_a_session_opens_with_any_accept_header(
     service: Service, http: httpx.AsyncClient, accept: str | None, kind: str
 ) -> None:
     headers = {} if accept is None else {"accept": accept}
@@ -93,7 +93,7 @@ async def test_json_alone_gets_the_answer_without_the_progress(
 
 
 @pytest.mark.parametrize("name", ["id", "_meta.progressToken"])
-async def test_an_id_that_every_notice_repeats_is_short(
+async def test_too_long_request_ids_and_progress_tokens_are_refused(
     service: Service, http: httpx.AsyncClient, name: str
 ) -> None:
     headers = {**await opened(service, http), "accept": "application/json"}
@@ -107,7 +107,7 @@ async def test_an_id_that_every_notice_repeats_is_short(
     assert error["code"] == -32602 and error["message"].startswith(name)
 
 
-async def test_events_alone_get_events_in_the_stateless_era(
+async def test_a_stateless_client_that_accepts_only_events_gets_events(
     service: Service, http: httpx.AsyncClient
 ) -> None:
     headers = {"accept": "text/event-stream", "mcp-protocol-version": MODERN, "mcp-method": "tools/list"}
@@ -166,7 +166,9 @@ async def test_a_session_that_was_ended_is_gone(service: Service, http: httpx.As
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b"9" * 5_000, b"[]", b"null"])
-async def test_what_is_no_message_is_a_400(service: Service, http: httpx.AsyncClient, body: bytes) -> None:
+async def test_a_body_without_a_valid_message_is_a_400(
+    service: Service, http: httpx.AsyncClient, body: bytes
+) -> None:
     headers = {**await opened(service, http), "content-type": "application/json"}
     response = await http.post(service.url, content=body, headers=headers)
     assert response.status_code == 400 and "error" in response.json()

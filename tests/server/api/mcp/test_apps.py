@@ -65,20 +65,20 @@ class TestAsTools:
         assert found.annotations is not None
         assert found.annotations.read_only_hint is False
 
-    async def test_a_call_gives_a_structure(self, daemon: Daemon) -> None:
+    async def test_a_call_returns_structured_content(self, daemon: Daemon) -> None:
         async with mcp(daemon) as client:
             answer = await client.call_tool("adds", {"left": 2, "right": 3})
         assert answer.structured_content == {"sum": 5}
         assert answer.content[0].text == '{"sum": 5}'
 
-    async def test_what_is_no_object_is_put_into_one(self, daemon: Daemon) -> None:
+    async def test_inputs_and_outputs_that_are_not_objects_are_wrapped(self, daemon: Daemon) -> None:
         async with mcp(daemon) as client:
             found = (await tools(client))["doubles"]
             answer = await client.call_tool("doubles", {"input": [1, 2]})
         assert found.input_schema["required"] == ["input"]
         assert answer.structured_content == {"result": [2, 4]}
 
-    async def test_one_without_schemas_takes_a_message(self, daemon: Daemon) -> None:
+    async def test_an_app_without_schemas_accepts_a_message(self, daemon: Daemon) -> None:
         async with mcp(daemon) as client:
             found = (await tools(client))["talks"]
             answer = await client.call_tool("talks", {"input": "Hello."})
@@ -95,13 +95,15 @@ class TestAsTools:
         assert answer.structured_content == {"result": ["four", 4]}
 
     @pytest.mark.parametrize("arguments", [{}, {"left": "a", "right": 1}, {"left": 1, "right": 1, "more": 1}])
-    async def test_wrong_arguments_are_said(self, daemon: Daemon, arguments: dict[str, Any]) -> None:
+    async def test_invalid_arguments_return_an_error_that_names_the_app(
+        self, daemon: Daemon, arguments: dict[str, Any]
+    ) -> None:
         async with mcp(daemon) as client:
             answer = await client.call_tool("adds", arguments)
         assert answer.is_error
         assert "adds" in answer.content[0].text
 
-    async def test_an_error_names_the_step(self, daemon: Daemon) -> None:
+    async def test_a_failing_step_returns_its_exception_as_error(self, daemon: Daemon) -> None:
         async with mcp(daemon) as client:
             answer = await client.call_tool("breaks", {"message": "x"})
         assert answer.is_error
@@ -136,7 +138,7 @@ class TestAsOperations:
         assert body["properties"]["input"]["required"] == ["left", "right"]
         assert answer["properties"]["output"]["properties"] == SUM["properties"]
 
-    def test_it_answers_as_the_document_says(self, daemon: Daemon) -> None:
+    def test_an_app_operation_answers_as_documented(self, daemon: Daemon) -> None:
         answer = httpx.post(
             f"{daemon.url}/api/apps/adds/run",
             params={"stream": "false"},
@@ -148,7 +150,7 @@ class TestAsOperations:
         assert failed.status_code == 400
         assert failed.json()["error"]["code"] == "code_failed"
 
-    def test_one_that_is_removed_is_gone(self, daemon: Daemon, apps: Client) -> None:
+    def test_a_removed_app_is_not_in_the_openapi_document(self, daemon: Daemon, apps: Client) -> None:
         apps.apps.deploy("passing", code("lambda x: x"))
         apps.apps.remove("passing")
         assert "/api/apps/passing/run" not in httpx.get(f"{daemon.url}/openapi.json").json()["paths"]

@@ -22,7 +22,7 @@ SECRET = uri_of("secret", "x.txt")
 pytestmark = pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")
 
 
-async def test_a_file_that_is_watched_is_told_of_when_it_changes(
+async def test_a_subscribed_client_is_notified_when_the_file_changes(
     connect: Connect, service: Service, era: Era
 ) -> None:
     heard: set[str] = set()
@@ -81,7 +81,7 @@ async def test_new_files_change_the_list_of_resources(connect: Connect, service:
 
 
 @pytest.mark.parametrize("uri", [SECRET, "file:///etc/passwd"])
-async def test_nobody_watches_what_it_may_not_read(connect: Connect, era: Era, uri: str) -> None:
+async def test_a_subscription_to_an_unreadable_file_is_refused(connect: Connect, era: Era, uri: str) -> None:
     async with asyncio.timeout(60), connect("reader") as client:
         if era == "legacy":
             with pytest.raises(MCPError) as caught:
@@ -92,7 +92,9 @@ async def test_nobody_watches_what_it_may_not_read(connect: Connect, era: Era, u
                 assert changes.honored.resource_subscriptions == [GUIDE]
 
 
-async def test_an_endpoint_for_one_store_has_no_other_one_s_files(connect: Connect, era: Era) -> None:
+async def test_an_endpoint_for_one_store_refuses_subscriptions_to_other_stores(
+    connect: Connect, era: Era
+) -> None:
     async with asyncio.timeout(60), connect(below="/stores/docs") as client:
         if era == "legacy":
             with pytest.raises(MCPError, match="not visible at this endpoint"):
@@ -104,7 +106,9 @@ async def test_an_endpoint_for_one_store_has_no_other_one_s_files(connect: Conne
 
 
 @pytest.mark.parametrize("era", ["2026-07-28"])
-async def test_one_key_has_a_share_of_the_streams(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_notification_streams_of_one_key_are_limited(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(changes, "MAX_STREAMS_PER_KEY", 2)
     async with (
         asyncio.timeout(60),

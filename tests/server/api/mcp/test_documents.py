@@ -145,7 +145,7 @@ async def test_lists_and_reads_say_how_long_they_stay_fresh(open_client: Open) -
         assert [(result.ttl_ms > 0, result.cache_scope) for result in public] == [(True, "public")]
 
 
-async def test_what_an_assistant_reads_first_is_whole_in_512_characters(connect: Connect) -> None:
+async def test_the_server_instructions_fit_in_512_characters(connect: Connect) -> None:
     async with connect() as client:
         assert client.instructions == INSTRUCTIONS
     assert len(INSTRUCTIONS) <= 512

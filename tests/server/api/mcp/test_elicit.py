@@ -97,7 +97,7 @@ async def test_without_forms_the_question_waits_for_somebody_else(connect: Conne
         assert text(await call) == "Removed (by hand)."
 
 
-async def test_who_answers_elsewhere_first_is_heard(connect: Connect, daemon: Service) -> None:
+async def test_an_earlier_answer_from_elsewhere_wins_over_the_form(connect: Connect, daemon: Service) -> None:
     shown = asyncio.Event()
 
     async def hesitate(_context: Any, _params: Any) -> types.ElicitResult:
@@ -112,7 +112,7 @@ async def test_who_answers_elsewhere_first_is_heard(connect: Connect, daemon: Se
     assert shown.is_set() and answer == "Kept (no)."
 
 
-async def test_an_answer_that_is_none_ends_the_call_with_a_sentence(
+async def test_an_invalid_form_answer_ends_the_call_with_an_error(
     connect: Connect, daemon: Service, era: Era
 ) -> None:
     show, _shown = answering(types.ElicitResult(action="accept", content={"value": "many"}))
@@ -151,7 +151,9 @@ async def test_an_answer_that_is_none_ends_the_call_with_a_sentence(
         ),
     ],
 )
-def test_what_no_form_can_take_is_not_shown(asked: Asked, fields: list[str] | None) -> None:
+def test_questions_with_unsupported_schemas_are_not_shown_as_forms(
+    asked: Asked, fields: list[str] | None
+) -> None:
     form = elicit.form(asked)
     if fields is None:
         assert form is None

@@ -36,7 +36,7 @@ def messages(body: bytes) -> list[dict[str, Any]]:
     return [item["params"] for item in found if item.get("method") == "notifications/message"]
 
 
-async def test_a_session_hears_what_it_has_asked_for(busy: Service) -> None:
+async def test_a_session_receives_log_messages_at_its_chosen_level(busy: Service) -> None:
     async with asyncio.timeout(60), httpx.AsyncClient(headers={"accept": BOTH}, timeout=60) as http:
 
         async def post(method: str, **params: Any) -> httpx.Response:
@@ -61,7 +61,9 @@ async def test_a_session_hears_what_it_has_asked_for(busy: Service) -> None:
 
 
 @pytest.mark.parametrize(("level", "count"), [("debug", 1), ("info", 1), ("warning", 0), (None, 0)])
-async def test_a_request_hears_what_it_has_asked_for(busy: Service, level: str | None, count: int) -> None:
+async def test_a_request_receives_log_messages_at_its_chosen_level(
+    busy: Service, level: str | None, count: int
+) -> None:
     meta: dict[str, Any] = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": {},

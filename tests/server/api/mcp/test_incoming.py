@@ -54,7 +54,7 @@ async def tools(connected: Client) -> set[str]:
     return {tool.name for tool in (await connected.list_tools()).tools}
 
 
-async def test_one_store_is_one_search_and_its_files(
+async def test_a_store_endpoint_offers_only_its_search_and_files(
     service: Service, mode: Literal["legacy", "auto"]
 ) -> None:
     async with client(service, mode, "/stores/docs") as connected:
@@ -71,7 +71,7 @@ async def test_one_store_is_one_search_and_its_files(
                 await connected.call_tool(hidden, {})
 
 
-async def test_one_app_is_one_tool_and_the_files_it_cites(
+async def test_an_app_endpoint_offers_only_its_tool_and_store_files(
     service: Service, mode: Literal["legacy", "auto"]
 ) -> None:
     async with client(service, mode, "/apps/docs") as connected:
@@ -92,13 +92,13 @@ async def test_one_app_is_one_tool_and_the_files_it_cites(
         ("/stores/docs/x", 404),
     ],
 )
-async def test_what_is_not_there_is_said_so(service: Service, below: str, status: int) -> None:
+async def test_an_unknown_endpoint_is_a_404_with_a_message(service: Service, below: str, status: int) -> None:
     async with httpx.AsyncClient() as http:
         answer = await http.post(service.url + below, json={})
     assert answer.status_code == status and answer.json()["error"]["message"]
 
 
-async def test_a_key_reaches_what_it_may(service: Service) -> None:
+async def test_a_key_reaches_only_endpoints_of_its_scopes(service: Service) -> None:
     async with httpx2.AsyncClient(headers={"authorization": "Bearer reader"}) as http:
         transport = streamable_http_client(f"{service.url}/stores/docs", http_client=http)
         async with Client(transport) as connected:
@@ -118,11 +118,11 @@ async def test_a_key_reaches_what_it_may(service: Service) -> None:
         ("/mcp/apps/%E6%96%87%E6%A1%A3", "文档"),
     ],
 )
-def test_paths_and_keys(path: str, key: str | None) -> None:
+def test_an_endpoint_path_is_mapped_to_its_registry_key(path: str, key: str | None) -> None:
     assert key_of(path) == key
 
 
-def test_other_paths_are_none() -> None:
+def test_unknown_endpoint_paths_are_refused() -> None:
     for path in ("/mcp/x", "/mcp/stores", "/mcp/apps/a/b", "/mcp/models/echo"):
         with pytest.raises(NotFound, match="endpoint"):
             key_of(path)

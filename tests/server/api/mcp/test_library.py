@@ -118,7 +118,7 @@ async def test_files_that_are_not_indexed_yet_are_not_listed(case: Case) -> None
     assert await case.pages(10) == [[]]
 
 
-async def test_of_namesakes_the_newest_has_the_name_and_the_others_their_ids(case: Case) -> None:
+async def test_of_files_with_one_name_the_newest_keeps_it_and_others_use_ids(case: Case) -> None:
     old, _new = await case.store("a", ("x.txt", b"old"), ("x.txt", b"new"))
     (page,) = await case.pages(10)
     assert [file.name for file in page] == [old, "x.txt"]
@@ -126,7 +126,7 @@ async def test_of_namesakes_the_newest_has_the_name_and_the_others_their_ids(cas
     assert read == [b"old", b"new"]
 
 
-async def test_what_is_not_there_and_what_is_too_large_is_said(
+async def test_unknown_and_too_large_files_are_refused_with_a_hint(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await case.store("a", ("guide.md", b"12345"))

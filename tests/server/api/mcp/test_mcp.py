@@ -117,7 +117,7 @@ async def test_an_app_answers_with_text_structure_and_progress(connect: Connect)
     assert [number for number, _message in told] == sorted({number for number, _message in told})
 
 
-async def test_an_app_takes_the_turns_before(connect: Connect, service: Service) -> None:
+async def test_an_app_uses_the_given_conversation_history(connect: Connect, service: Service) -> None:
     shelf = service.daemon.registry.get("store/docs")
     history = [{"role": "user", "content": "Which port does the daemon listen on?"}]
     async with connect() as client:
@@ -133,7 +133,7 @@ async def test_a_store_gives_passages(connect: Connect) -> None:
     assert result.structured_content["passages"][0]["place"]["line"] == 1
 
 
-async def test_wrong_arguments_and_failures_are_results_with_our_sentence(
+async def test_invalid_arguments_and_failures_are_error_results_with_the_message(
     connect: Connect, service: Service
 ) -> None:
     async def fail(_request: Request, _context: Context) -> ToolResult:
@@ -249,7 +249,7 @@ async def test_files_are_listed_and_read(connect: Connect) -> None:
         "file:///etc/passwd",
     ],
 )
-async def test_what_is_not_there_cannot_be_read(connect: Connect, uri: str) -> None:
+async def test_unknown_or_forbidden_resources_cannot_be_read(connect: Connect, uri: str) -> None:
     async with connect("reader") as client:
         with pytest.raises(MCPError) as caught:
             await client.read_resource(uri)

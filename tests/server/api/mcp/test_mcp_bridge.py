@@ -118,7 +118,9 @@ class Talk:
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_a_client_works_through_it_in_both_eras(service: Service, mode: Any) -> None:
+async def test_a_client_works_through_the_bridge_with_and_without_sessions(
+    service: Service, mode: Any
+) -> None:
     told: list[str | None] = []
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
@@ -177,7 +179,7 @@ async def test_without_a_daemon_each_request_says_how_to_start_one(unused_url: s
         )
 
 
-async def test_lines_that_are_no_messages_are_answered_and_the_rest_goes_on(service: Service) -> None:
+async def test_invalid_lines_get_errors_and_later_messages_are_answered(service: Service) -> None:
     lines = (b"{", b"", b"[]", b"[" * 100_000, b"\xff", json.dumps(INITIALIZE).encode())
     code, heard, _err = await piped(service.url, *lines)
     assert code == 0
@@ -206,7 +208,7 @@ async def test_a_daemon_that_was_restarted_is_found_again(tmp_path: Path) -> Non
         await running.__aexit__(None, None, None)
 
 
-async def test_what_the_daemon_says_unasked_comes_through(service: Service) -> None:
+async def test_notifications_of_the_daemon_are_passed_through_the_bridge(service: Service) -> None:
     async with Talk(service.url).open() as talk:
         await talk.ask(INITIALIZE)
         talk.say(INITIALIZED)
@@ -238,7 +240,7 @@ async def test_a_request_id_that_is_in_use_is_refused(service: Service) -> None:
         assert (await talk.hear())["result"]["structuredContent"]["answer"] == "done"
 
 
-def test_the_doors_errors_keep_their_sentence() -> None:
+def test_http_errors_become_rpc_errors_with_their_message() -> None:
     body = b'{"error": {"message": "This key is not known here.", "code": "invalid_api_key"}}'
     assert json.loads(refusal_line(1, 401, body))["error"]["message"] == "This key is not known here."
     assert "HTTP 502" in json.loads(refusal_line(1, 502, b"<html>"))["error"]["message"]

@@ -48,7 +48,9 @@ def connected(daemon: Daemon, way: str) -> Client:
 
 @pytest.mark.conformance("MCP", "Tools, resources and prompts", "mcp")
 @pytest.mark.parametrize("way", ["sessions", "stateless", "bridge"])
-async def test_the_round_trip(indexed: Daemon, way: str) -> None:
+async def test_tools_and_resources_work_over_sessions_stateless_http_and_the_bridge(
+    indexed: Daemon, way: str
+) -> None:
     async with connected(indexed, way) as client:
         assert {"handbook", "search_handbook"} < {tool.name for tool in (await client.list_tools()).tools}
 

@@ -72,7 +72,9 @@ async def call(connect: Connect, sample: Any, arguments: dict[str, Any], **optio
         return await client.call_tool("ask", arguments)
 
 
-async def test_the_model_called_client_is_the_client_s_own(connect: Connect, daemon: Service) -> None:
+async def test_the_model_named_client_is_sampled_from_the_mcp_client(
+    connect: Connect, daemon: Service
+) -> None:
     sample, asked = speaking(saying("Good day.", "maxTokens"))
     messages: list[Message] = [
         {"role": "system", "content": "Be brief."},
@@ -107,7 +109,9 @@ async def test_several_questions_of_one_run_are_all_answered(connect: Connect, d
     assert len(asked) == 3 and all(params.max_tokens == 4096 for params in asked)
 
 
-async def test_a_lent_model_calls_tools_where_the_client_says_so(connect: Connect, daemon: Service) -> None:
+async def test_a_client_model_calls_tools_if_the_client_declares_support(
+    connect: Connect, daemon: Service
+) -> None:
     def use(_params: types.CreateMessageRequestParams) -> types.CreateMessageResultWithTools:
         called = types.ToolUseContent(type="tool_use", id="c2", name="weather", input={"place": "Bern"})
         return types.CreateMessageResultWithTools(
@@ -137,13 +141,15 @@ async def test_a_lent_model_calls_tools_where_the_client_says_so(connect: Connec
     assert isinstance(result_before, types.ToolResultContent) and result_before.tool_use_id == "c1"
 
 
-async def test_a_lent_model_without_tools_is_not_given_any(connect: Connect, daemon: Service) -> None:
+async def test_tools_for_a_client_model_without_tool_support_are_refused(
+    connect: Connect, daemon: Service
+) -> None:
     sample, asked = speaking(saying("?"))
     result = await call(connect, sample, {"options": {"tools": [WEATHER]}})
     assert result.is_error and "cannot call tools" in result.content[0].text and not asked
 
 
-async def test_a_form_of_the_answer_is_asked_for_in_words(connect: Connect, daemon: Service) -> None:
+async def test_a_response_schema_is_added_to_the_system_prompt(connect: Connect, daemon: Service) -> None:
     sample, asked = speaking(saying('{"a": 1}'))
     schema = {"type": "object", "required": ["a"]}
     options = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
@@ -151,20 +157,22 @@ async def test_a_form_of_the_answer_is_asked_for_in_words(connect: Connect, daem
     assert '"required": ["a"]' in (asked[0].system_prompt or "")
 
 
-async def test_a_client_that_lends_no_model_is_told_so(connect: Connect, daemon: Service) -> None:
+async def test_a_client_without_the_sampling_capability_gets_an_error(
+    connect: Connect, daemon: Service
+) -> None:
     async with asyncio.timeout(60), connect() as client:
         result: Any = await client.call_tool("ask", {})
     assert result.is_error and "declares 'sampling'" in result.content[0].text
 
 
-async def test_what_does_not_come_over_mcp_has_no_model_of_its_own(daemon: Service) -> None:
+async def test_a_call_outside_mcp_has_no_client_model(daemon: Service) -> None:
     with pytest.raises(PorticoError) as refused:
         await daemon.daemon.call("client", Chat(({"role": "user", "content": "Hello?"},)))
     assert (refused.value.status, refused.value.code) == (400, "no_model_lent")
     assert "client" not in [card.name for card in await daemon.daemon.registry.cards(LOCAL)]
 
 
-async def test_a_user_who_says_no_ends_the_call_with_that(
+async def test_a_sampling_refusal_by_the_user_fails_the_call(
     connect: Connect, daemon: Service, era: Era
 ) -> None:
     refusal = types.ErrorData(code=-1, message="The user said no.")

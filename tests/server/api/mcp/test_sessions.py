@@ -49,7 +49,7 @@ async def status(http: httpx.AsyncClient, session: str) -> int:
     return (await http.post("", json=body, headers={"mcp-session-id": session})).status_code
 
 
-async def test_the_session_that_was_left_longest_ago_makes_way(http: httpx.AsyncClient) -> None:
+async def test_the_longest_idle_session_is_evicted(http: httpx.AsyncClient) -> None:
     first, second, third = [await opened(http) for _ in range(MOST)]
     assert await status(http, first) == 200  # so that the second session is the longest idle
     fourth = await opened(http)
@@ -57,7 +57,7 @@ async def test_the_session_that_was_left_longest_ago_makes_way(http: httpx.Async
     assert found == {second: 404, first: 200, third: 200, fourth: 200}
 
 
-async def test_a_key_with_many_sessions_takes_no_other_key_its_one(
+async def test_many_sessions_of_one_key_do_not_evict_another_key(
     service: Service, http: httpx.AsyncClient
 ) -> None:
     other = {**ACCEPT, "authorization": "Bearer other"}
@@ -68,7 +68,7 @@ async def test_a_key_with_many_sessions_takes_no_other_key_its_one(
         assert await status(neighbour, kept) == 200
 
 
-async def test_a_session_with_a_stream_stays_and_where_all_have_one_a_new_one_is_refused(
+async def test_sessions_with_open_streams_are_not_evicted_and_new_ones_get_a_503(
     http: httpx.AsyncClient,
 ) -> None:
     first, second, third = [await opened(http) for _ in range(MOST)]
@@ -85,7 +85,7 @@ async def test_a_session_with_a_stream_stays_and_where_all_have_one_a_new_one_is
             assert "Too many open sessions" in refused.json()["error"]["message"]
 
 
-async def test_one_that_was_ended_by_its_client_leaves_room(http: httpx.AsyncClient) -> None:
+async def test_a_session_ended_by_its_client_frees_its_slot(http: httpx.AsyncClient) -> None:
     first, second, third = [await opened(http) for _ in range(MOST)]
     ended = await http.delete("", headers={"mcp-session-id": third})
     assert ended.status_code == 200
@@ -93,13 +93,13 @@ async def test_one_that_was_ended_by_its_client_leaves_room(http: httpx.AsyncCli
     assert [await status(http, session) for session in (first, second, third)] == [200, 200, 404]
 
 
-async def test_many_that_come_at_once_find_room(http: httpx.AsyncClient) -> None:
+async def test_parallel_handshakes_within_the_limit_all_get_a_session(http: httpx.AsyncClient) -> None:
     for _ in range(3):
         answers = await asyncio.gather(*(begin(http) for _ in range(MOST)))
         assert [answer.status_code for answer in answers] == [200] * MOST
 
 
-async def test_what_does_not_begin_a_session_ends_none(http: httpx.AsyncClient) -> None:
+async def test_requests_that_open_no_session_evict_no_session(http: httpx.AsyncClient) -> None:
     sessions = [await opened(http) for _ in range(MOST)]
     modern = {
         "jsonrpc": "2.0",

@@ -154,7 +154,7 @@ async def test_a_client_that_knows_no_tasks_gets_none(wire: Wire, work: Work) ->
     assert listen["error"]["code"] == -32021
 
 
-async def test_what_goes_wrong_in_a_task_is_its_result(wire: Wire, work: Work) -> None:
+async def test_a_failed_task_completes_with_an_error_result(wire: Wire, work: Work) -> None:
     work.fails = True
     task = await wire.result("tools/call", name="bake", arguments={})
     work.go.set()
@@ -231,7 +231,7 @@ async def test_a_task_asks_the_model_of_its_client(service: Service, wire: Wire,
     assert done["result"]["content"][0]["text"] == "Nearly."
 
 
-async def test_a_task_is_told_of_on_a_stream(wire: Wire, work: Work) -> None:
+async def test_task_notifications_are_sent_on_a_subscription_stream(wire: Wire, work: Work) -> None:
     task = await wire.result("tools/call", name="bake", arguments={})
     message, headers = wire.message(
         "subscriptions/listen", notifications={"taskIds": [task["taskId"], "somebody-else-s"]}
@@ -265,7 +265,7 @@ async def test_a_session_has_no_tasks(service: Service, wire: Wire) -> None:
         assert "-32601" in (await http.post(service.url, json=message)).text
 
 
-async def test_after_a_restart_the_end_of_a_task_is_found(tmp_path: Path) -> None:
+async def test_task_results_survive_a_restart_and_expire_later(tmp_path: Path) -> None:
     accept = {"accept": "application/json, text/event-stream"}
     done, cut = Work(), Work()
     async with asyncio.timeout(60), httpx.AsyncClient(headers=accept, timeout=60) as http:

@@ -24,11 +24,11 @@ def test_every_name_is_unique_and_of_plain_characters() -> None:
         assert re.fullmatch(r"[A-Za-z0-9_-]+", name) and len(name) <= MAX_NAME_CHARS
 
 
-def test_tools_go_before_apps_and_apps_before_stores() -> None:
+def test_on_a_name_conflict_a_tool_keeps_the_name() -> None:
     named = tool_names([Card("docs", "store"), Card("search_docs", "app"), Card("search_docs", "tool")])
     assert named["search_docs"].kind == "tool" and len(named) == 3
 
 
-def test_a_name_stays_whatever_else_is_there() -> None:
+def test_a_tool_name_does_not_depend_on_other_cards() -> None:
     (alone,) = tool_names([Card("文档", "app")])
     assert alone in tool_names([Card("文档", "app"), Card("文件", "app"), Card("a b", "tool")])

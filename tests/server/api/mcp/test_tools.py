@@ -23,7 +23,7 @@ from portico_server.tools.sandbox.light import LightSandbox
 from portico_server.tools.toolbox import Toolbox
 
 
-async def test_tools_come_in_pages_that_are_all_there_is(connect: Connect, service: Service) -> None:
+async def test_pages_of_the_tool_list_contain_every_tool_once(connect: Connect, service: Service) -> None:
     async def work(_request: Request, _context: Context) -> ToolResult:
         return ToolResult("Done.")
 
@@ -96,7 +96,7 @@ async def test_many_tools_are_found_instead_of_listed(tmp_path: Path) -> None:
                 await client.call_tool("call_tool", call)
 
 
-async def test_where_tools_are_found_code_is_offered_and_sees_signatures(tmp_path: Path) -> None:
+async def test_with_tool_search_run_code_is_offered_and_results_have_signatures(tmp_path: Path) -> None:
     async def work(request: Request, _context: Context) -> ToolResult:
         assert isinstance(request, ToolCall)
         return ToolResult("", {"paid": request.arguments["order"] * 2})

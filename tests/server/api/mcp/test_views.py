@@ -367,7 +367,7 @@ async def serving(host: Host) -> AsyncIterator[None]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
-async def test_the_views_in_a_browser(served: Served) -> None:
+async def test_the_views_render_and_respond_in_a_browser(served: Served) -> None:
     await evaluated(served)
     job = await trained(served)
     async with (

@@ -66,7 +66,7 @@ def client(daemon: Daemon) -> Iterator[Client]:
         ("description", ("description",)),
     ],
 )
-def test_a_place_is_named_by_the_steps_that_lead_to_it(
+def test_a_field_to_update_is_addressed_by_its_step_names(
     client: Client, place: str, way: tuple[str | int, ...]
 ) -> None:
     client.apps.deploy("story", STORY)
@@ -94,7 +94,9 @@ def test_a_place_is_named_by_the_steps_that_lead_to_it(
         ({"outline.op": None}, "needs 'op'"),
     ],
 )
-def test_a_change_that_is_wrong_changes_nothing(client: Client, changes: dict[str, Any], said: str) -> None:
+def test_an_invalid_update_is_refused_and_creates_no_version(
+    client: Client, changes: dict[str, Any], said: str
+) -> None:
     client.apps.deploy("story", STORY)
     with pytest.raises(PorticoError) as refused:
         client.apps.update("story", changes)
@@ -109,7 +111,7 @@ def test_a_field_is_taken_away_and_several_are_changed_at_once(client: Client) -
     assert "system" not in steps[0] and steps[1]["concurrency"] == 3 and made.note == "two"
 
 
-def test_a_step_without_a_name_is_called_as_its_op_and_place(client: Client) -> None:
+def test_an_unnamed_step_is_addressed_by_its_operation_and_position(client: Client) -> None:
     inner = {
         "op": "pipeline",
         "steps": [{"op": "llm"}, {"op": "branch", "condition": True, "then": {"op": "emit"}}],
@@ -120,7 +122,7 @@ def test_a_step_without_a_name_is_called_as_its_op_and_place(client: Client) -> 
     assert (steps[0]["system"], steps[1]["then"]["text"], made.spec["step"]["output"]) == ("x", "y", 1)
 
 
-def test_an_agent_within_an_agent_is_named_like_a_step(client: Client) -> None:
+def test_a_nested_agent_is_addressed_by_name_like_a_step(client: Client) -> None:
     inner = {"portico_agent": 1, "name": "writer", "instructions": "Write."}
     team = {"portico_agent": 1, "name": "team", "agents": [{"agent": inner, "as": "tool"}]}
     client.apps.deploy("team", team, kind="agent")
@@ -129,7 +131,7 @@ def test_an_agent_within_an_agent_is_named_like_a_step(client: Client) -> None:
     assert made.spec["instructions"] == "Lead."
 
 
-def test_of_two_who_change_at_once_the_second_is_told(client: Client) -> None:
+def test_the_second_update_of_the_same_version_is_refused_as_a_conflict(client: Client) -> None:
     client.apps.deploy("story", STORY)
     client.apps.update("story", {"outline.system": "a"}, expected_version=1)
     with pytest.raises(Conflict) as refused:
@@ -137,7 +139,7 @@ def test_of_two_who_change_at_once_the_second_is_told(client: Client) -> None:
     assert refused.value.code == "version_conflict"
 
 
-def test_a_conversation_goes_on_with_the_new_version_of_its_agent(client: Client) -> None:
+def test_a_conversation_continues_with_the_new_version_of_its_agent(client: Client) -> None:
     client.apps.deploy(
         "clerk", {"portico_agent": 1, "name": "clerk", "instructions": "Be kind."}, kind="agent"
     )
@@ -168,7 +170,7 @@ def test_a_run_in_progress_ends_with_the_version_that_it_began_with(client: Clie
     assert running.result() == "old"
 
 
-def test_calls_at_once_are_limited_whatever_way_they_come(client: Client, daemon: Daemon) -> None:
+def test_concurrent_calls_of_an_app_are_limited_across_protocols(client: Client, daemon: Daemon) -> None:
     client.apps.deploy("slow", {"portico_flow": 1, "step": {"op": "approve", "message": "Go?"}})
     client.apps.limit("slow", {"concurrency": 1})
     running = client.apps.start("slow", "x")
@@ -187,7 +189,7 @@ def test_calls_at_once_are_limited_whatever_way_they_come(client: Client, daemon
     again.close()
 
 
-def test_a_wrong_limit_leaves_the_rest_of_the_change_undone(client: Client, daemon: Daemon) -> None:
+def test_an_update_with_an_invalid_limit_is_refused_as_a_whole(client: Client, daemon: Daemon) -> None:
     client.apps.deploy("story", STORY)
     body = {"set": {"outline.system": "x"}, "limits": {"speed": 3}}
     refused = httpx.patch(f"{daemon.url}/api/apps/story", json=body)
@@ -196,7 +198,7 @@ def test_a_wrong_limit_leaves_the_rest_of_the_change_undone(client: Client, daem
 
 
 @pytest.mark.parametrize("number", ["9" * 5_000, "\u00b2", "99"])
-def test_a_place_of_no_item_is_refused_however_its_number_is_written(
+def test_an_invalid_step_index_is_refused_in_every_notation(
     client: Client, daemon: Daemon, number: str
 ) -> None:
     client.apps.deploy("story", STORY)
@@ -208,7 +210,7 @@ def test_a_place_of_no_item_is_refused_however_its_number_is_written(
 
 
 @pytest.mark.slow
-def test_limits_and_what_was_used_of_them_survive_a_restart(tmp_path: Path) -> None:
+def test_limits_and_their_usage_survive_a_restart(tmp_path: Path) -> None:
     models = tmp_path / "models.yaml"
     models.write_text('models: [{name: echo, source: "fake://", aliases: [default]}]\n', encoding="utf-8")
     with daemons.running(tmp_path / "home", "--file", str(models)) as daemon, Client(daemon.url) as client:
@@ -222,7 +224,7 @@ def test_limits_and_what_was_used_of_them_survive_a_restart(tmp_path: Path) -> N
         assert refused.value.status == 429 and "tokens per day" in refused.value.message
 
 
-def test_many_callers_at_once_are_counted_one_by_one(client: Client) -> None:
+def test_parallel_calls_do_not_exceed_the_request_limit(client: Client) -> None:
     client.apps.deploy("echo2", {"portico_flow": 1, "step": {"op": "emit"}})
     client.apps.limit("echo2", {"requests_per_minute": 1})
     done: list[bool] = []
@@ -241,7 +243,7 @@ def test_many_callers_at_once_are_counted_one_by_one(client: Client) -> None:
     assert sum(done) == 1 and len(done) == 12
 
 
-def test_a_picture_has_every_step_in_it(client: Client, daemon: Daemon) -> None:
+def test_the_drawing_of_an_app_contains_every_step(client: Client, daemon: Daemon) -> None:
     client.apps.deploy("story", STORY)
     drawn = client.apps.drawing("story")
     for name in ("outline", "write", "one", "route"):
@@ -282,13 +284,13 @@ def test_who_may_call_an_app_may_not_change_it(client: Client, daemon: Daemon) -
         client.keys.revoke(key.id)
 
 
-def test_the_schema_of_flows_is_published_and_true(daemon: Daemon) -> None:
+def test_the_published_flow_schema_accepts_valid_and_rejects_invalid_flows(daemon: Daemon) -> None:
     found = httpx.get(f"{daemon.url}/api/schemas/flow").json()
     assert Draft202012Validator(found).is_valid({**STORY, "name": "story"})
     assert not Draft202012Validator(found).is_valid({"portico_flow": 1, "step": {"op": "dance"}})
 
 
-def test_the_schema_of_agents_is_published_and_true(daemon: Daemon) -> None:
+def test_the_published_agent_schema_agrees_with_the_agent_check(daemon: Daemon) -> None:
     valid = Draft202012Validator(httpx.get(f"{daemon.url}/api/schemas/agent").json())
     for spec, is_one in (
         ({"portico_agent": 1, "name": "clerk", "tools": ["calculator"], "memory": "none"}, True),
@@ -304,7 +306,7 @@ def test_the_schema_of_agents_is_published_and_true(daemon: Daemon) -> None:
     assert "/api/schemas/agent" in paths
 
 
-def test_agents_are_removed_without_other_apps(client: Client) -> None:
+def test_pruning_agents_does_not_remove_other_apps(client: Client) -> None:
     client.apps.deploy("story", STORY)
     for name in ("kept", "gone"):
         client.apps.deploy(name, {"portico_agent": 1, "name": name}, kind="agent")
@@ -315,7 +317,7 @@ def test_agents_are_removed_without_other_apps(client: Client) -> None:
     assert {"story", "kept"} <= there and "gone" not in there
 
 
-def test_a_configuration_is_refused_for_what_cannot_be(client: Client) -> None:
+def test_applying_a_configuration_with_invalid_options_is_refused(client: Client) -> None:
     for wish, said in (
         ({"prune": ["apples"]}, "Did you mean 'apps'"),
         ({"folder": "here"}, "absolute path"),

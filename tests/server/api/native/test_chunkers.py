@@ -43,7 +43,7 @@ def test_a_text_is_cut_by_several_strategies_side_by_side(daemon: Daemon) -> Non
     )
 
 
-def test_a_file_is_read_by_its_format_and_nothing_is_kept(daemon: Daemon) -> None:
+def test_a_previewed_file_is_chunked_by_its_format_and_not_stored(daemon: Daemon) -> None:
     before = httpx.get(f"{daemon.url}/v1/files").json()["data"]
     data = office.slides(("Fees", "A berth costs 40 crowns.", "Smile."), ("价目", "四十克朗。", ""))
     answer = httpx.post(
@@ -73,13 +73,15 @@ def test_a_file_is_read_by_its_format_and_nothing_is_kept(daemon: Daemon) -> Non
         ({"text": " \n"}, "file"),
     ],
 )
-def test_what_is_wrong_is_named(daemon: Daemon, body: dict[str, Any], param: str) -> None:
+def test_a_refused_chunk_request_names_the_invalid_parameter(
+    daemon: Daemon, body: dict[str, Any], param: str
+) -> None:
     answer = post(daemon, **body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == param
 
 
-def test_a_body_that_is_no_json_and_a_file_that_is_damaged_are_refused(daemon: Daemon) -> None:
+def test_invalid_json_and_damaged_files_are_refused(daemon: Daemon) -> None:
     answer = httpx.post(f"{daemon.url}/api/chunk", content=b"{", headers={"content-type": "application/json"})
     assert answer.json()["error"]["code"] == "invalid_json"
     answer = httpx.post(

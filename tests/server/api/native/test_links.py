@@ -45,7 +45,7 @@ def test_a_configuration_gives_a_store_links_which_searches_follow(daemon: daemo
         assert "links" not in {stage.name for stage in plain.trace}
 
 
-def test_the_neighbours_of_a_passage_by_number_and_by_place(daemon: daemons.Daemon) -> None:
+def test_linked_neighbours_of_a_passage_are_found_by_chunk_number_or_position(daemon: daemons.Daemon) -> None:
     with Client(daemon.url) as client:
         found = client.search("docs", "Orlix lamp", trace=True)
         [stage] = [stage for stage in found.trace if stage.name == "links"]
@@ -81,7 +81,7 @@ def test_the_command_line_lists_neighbours_and_writes_the_graph(
     assert run.invoke(cli, ["--url", daemon.url, "stores", "graph", "docs", str(out)]).exit_code != 0
 
 
-def test_a_store_without_links_says_how_to_have_them(daemon: daemons.Daemon) -> None:
+def test_link_requests_are_refused_until_a_store_enables_links(daemon: daemons.Daemon) -> None:
     with Client(daemon.url) as client:
         client.stores.add("plain", app=False)
         with pytest.raises(InvalidRequest) as refused:
@@ -93,7 +93,7 @@ def test_a_store_without_links_says_how_to_have_them(daemon: daemons.Daemon) -> 
         client.stores.remove("plain")
 
 
-def test_a_search_in_steps_over_http_the_sdk_and_the_command_line(daemon: daemons.Daemon) -> None:
+def test_a_multi_step_search_works_over_http_sdk_and_command_line(daemon: daemons.Daemon) -> None:
     question = "Where did the money of the company that built the Orlix lamp come from?"
     with Client(daemon.url) as client:
         assert client.stores.get("docs").search == {"steps": "auto"}  # as configured

@@ -55,7 +55,7 @@ async def test_a_server_is_added_used_everywhere_and_removed(gateway: ApiServer)
     assert (await gateway.client.post("/api/tools/odd_echo/call", json={})).status_code == 404
 
 
-async def test_its_resources_are_listed_and_read(gateway: ApiServer) -> None:
+async def test_resources_of_an_mcp_server_are_listed_and_read(gateway: ApiServer) -> None:
     await gateway.client.post("/api/mcp/servers", json=wish())
     path = "/api/mcp/servers/odd/resources"
     listed = (await gateway.client.get(path)).json()["data"]
@@ -79,7 +79,7 @@ async def test_its_resources_are_listed_and_read(gateway: ApiServer) -> None:
     assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "url")
 
 
-async def test_its_prompts_are_listed_and_filled_in(gateway: ApiServer) -> None:
+async def test_prompts_of_an_mcp_server_are_listed_and_rendered(gateway: ApiServer) -> None:
     await gateway.client.post("/api/mcp/servers", json=wish())
     path = "/api/mcp/servers/odd/prompts"
     letter, talk = (await gateway.client.get(path)).json()["data"]
@@ -96,7 +96,7 @@ async def test_its_prompts_are_listed_and_filled_in(gateway: ApiServer) -> None:
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "arguments.who")
 
 
-async def test_one_without_resources_has_none_and_one_that_is_not_there_says_so(
+async def test_a_server_without_resources_lists_none_and_a_failed_server_reports_its_error(
     gateway: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await gateway.client.post("/api/mcp/servers", json=wish(command=[sys.executable, STRANGER, "bare"]))
@@ -109,7 +109,7 @@ async def test_one_without_resources_has_none_and_one_that_is_not_there_says_so(
     assert "no-such-program" in failed.json()["error"]["message"]
 
 
-async def test_it_is_restarted_and_its_log_is_read(gateway: ApiServer) -> None:
+async def test_an_mcp_server_is_restarted_and_its_log_is_read(gateway: ApiServer) -> None:
     await gateway.client.post("/api/mcp/servers", json=wish())
     assert (await gateway.client.post("/api/mcp/servers/odd/restart")).status_code == 200
     await gateway.client.post("/api/tools/odd_die/call", json={})
@@ -126,13 +126,15 @@ async def test_it_is_restarted_and_its_log_is_read(gateway: ApiServer) -> None:
         ({"comand": ["x"]}, "comand"),
     ],
 )
-async def test_a_wrong_wish_names_its_field(gateway: ApiServer, change: dict[str, Any], param: str) -> None:
+async def test_an_invalid_server_definition_is_refused_naming_the_field(
+    gateway: ApiServer, change: dict[str, Any], param: str
+) -> None:
     refused = await gateway.client.post("/api/mcp/servers", json=wish(**change))
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
     assert (await gateway.client.get("/api/mcp/servers")).json() == {"data": []}
 
 
-async def test_it_is_the_operator_s_business_alone(tmp_path: Path) -> None:
+async def test_only_admins_may_list_and_manage_mcp_servers(tmp_path: Path) -> None:
     async with api_server(tmp_path, require_key=True, api_key="pk-admin") as gateway:
         admin = {"authorization": "Bearer pk-admin"}
         made = await gateway.client.post(

@@ -40,7 +40,7 @@ def test_metrics_count_calls_tokens_and_times(daemon: Daemon) -> None:
     assert sample(text, "portico_memory_budget_bytes") > 0
 
 
-def test_metrics_tell_of_answers_database_queue_ingest_and_event_loop(daemon: Daemon) -> None:
+def test_metrics_cover_responses_database_queue_ingest_and_event_loop(daemon: Daemon) -> None:
     with httpx.Client(base_url=daemon.url) as client:
         client.get("/health").raise_for_status()
         client.get("/api/stores/handbook").raise_for_status()
@@ -66,7 +66,7 @@ def test_metrics_tell_of_answers_database_queue_ingest_and_event_loop(daemon: Da
     assert "# TYPE portico_run_queue gauge" in text
 
 
-def test_the_dashboard_asks_for_metrics_that_there_are(daemon: Daemon) -> None:
+def test_the_dashboard_queries_only_existing_metrics(daemon: Daemon) -> None:
     dashboard = json.loads((ROOT / "configs" / "grafana" / "portico.json").read_text())
     known = set(re.findall(r"^# TYPE (\w+) ", httpx.get(f"{daemon.url}/metrics").text, re.MULTILINE))
     asked = {
@@ -84,7 +84,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are(daemon: Daemon) -> None:
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
-def test_the_longest_lag_of_the_event_loop_is_told_once() -> None:
+def test_the_longest_event_loop_lag_is_reported_once() -> None:
     watched = DaemonHealth()
     for seconds in (0.001, 0.3, 0.02):
         watched.late(seconds)
@@ -99,7 +99,7 @@ def test_metrics_are_for_admins(daemon: Daemon) -> None:
     assert refused.status_code == 403
 
 
-def test_a_plan_over_http(daemon: Daemon) -> None:
+def test_a_model_plan_is_returned_over_http(daemon: Daemon) -> None:
     with httpx.Client(base_url=daemon.url) as client:
         made = client.post("/api/models/plan", json={"model": "echo"}).json()
         assert made["engine"] == "fake" and made["fits"] is True and made["reasons"]

@@ -48,7 +48,7 @@ def events(text: str) -> list[tuple[int, dict[str, Any]]]:
     return found
 
 
-async def test_status_shows_what_there_is(api: httpx.AsyncClient, daemon: Daemon) -> None:
+async def test_status_lists_models_stores_and_apps(api: httpx.AsyncClient, daemon: Daemon) -> None:
     status = (await api.get("/status")).json()
     assert (status["url"], status["home"]) == (daemon.url, str(daemon.home))
     models = {model["name"]: model for model in status["models"]}
@@ -58,7 +58,7 @@ async def test_status_shows_what_there_is(api: httpx.AsyncClient, daemon: Daemon
     assert status["apps"] == ["handbook"]
 
 
-async def test_status_has_the_memory_of_all_models_once_it_is_measured(api: httpx.AsyncClient) -> None:
+async def test_status_reports_the_memory_budget_once_it_is_measured(api: httpx.AsyncClient) -> None:
     async with asyncio.timeout(60):
         while not (budget := (await api.get("/status")).json()["memory_budget_bytes"]):
             pass
@@ -99,7 +99,7 @@ async def test_a_deployment_is_made_loaded_unloaded_and_removed(api: httpx.Async
         ({"name": "x", "source": "fake://", "task": "dance"}, "task"),
     ],
 )
-async def test_a_deployment_that_cannot_be_is_refused(
+async def test_an_invalid_deployment_is_refused_naming_the_field(
     api: httpx.AsyncClient, body: dict[str, Any], param: str
 ) -> None:
     response = await api.post("/deployments", json=body)
@@ -112,7 +112,7 @@ async def test_a_model_for_vision_is_a_chat_model(api: httpx.AsyncClient) -> Non
     await api.delete("/deployments/eyes")
 
 
-async def test_an_alias_moves_and_must_mean_something(api: httpx.AsyncClient) -> None:
+async def test_an_alias_is_set_and_an_unknown_target_is_refused(api: httpx.AsyncClient) -> None:
     assert (await api.put("/aliases/best", json={"target": "echo"})).json() == {
         "name": "best",
         "target": "echo",
@@ -147,7 +147,7 @@ async def test_tools_are_listed_and_called(api: httpx.AsyncClient) -> None:
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "arguments")
 
 
-async def test_an_app_runs_with_all_its_events(api: httpx.AsyncClient) -> None:
+async def test_an_app_run_streams_all_its_events(api: httpx.AsyncClient) -> None:
     assert (await api.get("/apps")).json()["data"][0]["name"] == "handbook"
     response = await api.post("/apps/handbook/run", json=ASK)
     numbered = events(response.text)
@@ -172,14 +172,16 @@ async def test_an_app_runs_with_all_its_events(api: httpx.AsyncClient) -> None:
         ("handbook", {"messages": [{"role": "user"}]}, 400, "missing_required_parameter"),
     ],
 )
-async def test_an_app_run_that_cannot_begin_has_a_status(
+async def test_an_app_run_that_cannot_start_answers_with_an_error_status(
     api: httpx.AsyncClient, name: str, body: dict[str, Any], status: int, code: str
 ) -> None:
     response = await api.post(f"/apps/{name}/run", json=body)
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
 
 
-async def test_an_app_that_fails_at_once_has_a_status_and_later_an_event(tmp_path: Path) -> None:
+async def test_an_immediate_app_failure_sets_the_status_and_a_later_one_emits_an_event(
+    tmp_path: Path,
+) -> None:
     async def fail(request: Request, context: Context) -> ChatReply:
         if len(request.messages) > 1:  # type: ignore[union-attr]  # it is a Chat
             await context.emit(Delta("Well"))

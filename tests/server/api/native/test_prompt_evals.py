@@ -64,7 +64,7 @@ def test_a_wrong_answer_does_not_pass(served: Daemon) -> None:
         assert client.evals.get(run.eval_id).name == "portico/answer version 1"
 
 
-def test_they_are_listed_with_what_they_take_and_an_example(served: Daemon) -> None:
+def test_bundled_prompts_are_listed_with_their_arguments_and_cases(served: Daemon) -> None:
     with Client(served.url) as client:
         found = {prompt.name: prompt for prompt in client.prompts.list()}
     translate = found["portico/translate.zh"]
@@ -72,7 +72,7 @@ def test_they_are_listed_with_what_they_take_and_an_example(served: Daemon) -> N
     assert [argument["name"] for argument in translate.arguments] == ["text", "language"]
 
 
-def test_what_an_operator_made_of_one_stays_after_a_restart(tmp_path: Path) -> None:
+def test_an_edited_bundled_prompt_keeps_its_changes_after_a_restart(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "data") as running, Client(running.url) as client:
         spec = client.prompts.get("portico/proofread")
         client.prompts.save("portico/proofread", arguments=["text"], messages="Correct this: {text}")

@@ -45,7 +45,7 @@ def names(client: Client) -> list[str]:
     return [prompt.name for prompt in client.prompts.list() if prompt.origin != "portico"]
 
 
-def test_a_prompt_is_kept_in_versions(client: Client) -> None:
+def test_a_changed_prompt_is_stored_as_a_new_version(client: Client) -> None:
     first = client.prompts.save("review", **REVIEW)
     again = client.prompts.save("review", **REVIEW)
     second = client.prompts.save("review", **{**REVIEW, "title": "Review"})
@@ -77,7 +77,7 @@ def test_a_prompt_becomes_messages_for_a_model(client: Client) -> None:
     client.prompts.remove("team/review")
 
 
-def test_an_import_says_what_it_did(client: Client) -> None:
+def test_an_import_reports_added_changed_and_unchanged_prompts(client: Client) -> None:
     files = {"a.yaml": "messages: A.", "b.md": "---\narguments: [x]\n---\nSay {x}.\n"}
     planned = client.prompts.load(files, dry_run=True)
     assert planned.added == ("a", "b") and names(client) == []
@@ -105,14 +105,16 @@ def test_an_import_says_what_it_did(client: Client) -> None:
         ({"files": {"a.yaml": "messages: A."}, "more": 1}, "unknown_parameter"),
     ],
 )
-def test_an_import_that_is_wrong_keeps_nothing(daemon: Daemon, body: dict[str, Any], code: str) -> None:
+def test_an_invalid_import_is_refused_and_stores_nothing(
+    daemon: Daemon, body: dict[str, Any], code: str
+) -> None:
     answer = httpx.post(f"{daemon.url}/api/prompts/import", json=body)
     assert answer.status_code == 400 and answer.json()["error"]["code"] == code
     found = httpx.get(f"{daemon.url}/api/prompts").json()["data"]
     assert {prompt["origin"] for prompt in found} == {"portico"}
 
 
-def test_a_key_sees_the_house_s_prompts_and_its_own(client: Client, reader: Client, daemon: Daemon) -> None:
+def test_a_key_sees_only_shared_prompts_and_its_own(client: Client, reader: Client, daemon: Daemon) -> None:
     client.prompts.save("house", **REVIEW)
     reader.prompts.save("mine", **REVIEW)
     assert names(reader) == ["house", "mine"]
@@ -137,7 +139,7 @@ def test_a_key_sees_the_house_s_prompts_and_its_own(client: Client, reader: Clie
     client.prompts.remove("house")
 
 
-def test_a_prompt_is_written_as_the_file_of_another_tool(client: Client) -> None:
+def test_a_prompt_is_exported_in_the_file_format_of_another_tool(client: Client) -> None:
     client.prompts.save("team/review", **REVIEW)
     made = client.prompts.export("team/review", "prompty")
     assert made.filename == "team-review.prompty" and "{{language}}" in made.text
@@ -153,7 +155,9 @@ def test_a_prompt_is_written_as_the_file_of_another_tool(client: Client) -> None
     client.prompts.remove("team/review")
 
 
-async def test_files_are_read_beside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_imported_files_are_parsed_outside_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read, threads = folder.read_texts, []
 
     def noted(files: Mapping[str, str]) -> list[Any]:

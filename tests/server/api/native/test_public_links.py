@@ -52,7 +52,7 @@ async def read(daemon: ApiServer, path: str) -> httpx.Response:
     return await daemon.client.get(path)
 
 
-async def test_a_reader_without_a_key_sees_the_messages_as_they_were(daemon: ApiServer) -> None:
+async def test_a_reader_without_a_key_sees_the_messages_as_published(daemon: ApiServer) -> None:
     _, ada = await new_key(daemon, "chat")
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,c2VjcmV0"}}
     session = await conversation(
@@ -136,7 +136,7 @@ async def let_expire(daemon: ApiServer, session: str, _key: str, ada: dict[str, 
 
 
 @pytest.mark.parametrize("end", [remove_link, remove_session, revoke_key, let_expire])
-async def test_a_link_ends(daemon: ApiServer, end: Any) -> None:
+async def test_a_removed_revoked_or_expired_link_answers_404(daemon: ApiServer, end: Any) -> None:
     key, ada = await new_key(daemon, "chat")
     session = await conversation(daemon, ada, "When?")
     public = await publish(daemon, ada, session)
@@ -168,7 +168,7 @@ async def test_the_list_and_the_database_do_not_contain_the_secret(daemon: ApiSe
         (("a",), {"days": 366}, "invalid_value"),
     ],
 )
-async def test_what_cannot_be_published_is_refused(
+async def test_publishing_an_empty_or_oversized_session_or_invalid_duration_is_refused(
     daemon: ApiServer, messages: tuple[str, ...], body: dict[str, int], code: str
 ) -> None:
     _, ada = await new_key(daemon, "chat")
@@ -177,7 +177,7 @@ async def test_what_cannot_be_published_is_refused(
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
 
 
-async def test_a_session_removed_while_it_is_published_does_not_exist(
+async def test_publishing_a_session_that_is_removed_meanwhile_answers_404(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, ada = await new_key(daemon, "chat")

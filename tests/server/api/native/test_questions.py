@@ -119,7 +119,7 @@ async def test_wrong_arguments_are_refused_before_anybody_is_asked(daemon: ApiSe
     assert (await daemon.client.get("/api/questions")).json()["data"] == []
 
 
-async def test_a_call_may_go_on_by_itself(daemon: ApiServer) -> None:
+async def test_a_call_without_waiting_runs_in_the_background(daemon: ApiServer) -> None:
     furnish(daemon)
     begun = await daemon.client.post(
         "/api/tools/delete/call", params={"wait": "false"}, json={"arguments": {"path": "/tmp/x"}}
@@ -136,7 +136,7 @@ async def test_a_call_may_go_on_by_itself(daemon: ApiServer) -> None:
     assert missing.status_code == 404
 
 
-async def test_a_caller_that_leaves_takes_the_question_back(daemon: ApiServer) -> None:
+async def test_a_question_is_cancelled_when_its_caller_disconnects(daemon: ApiServer) -> None:
     furnish(daemon)
     call = asyncio.create_task(
         daemon.client.post("/api/tools/delete/call", json={"arguments": {"path": "/tmp/x"}})
@@ -149,7 +149,7 @@ async def test_a_caller_that_leaves_takes_the_question_back(daemon: ApiServer) -
     assert (late.status_code, late.json()["error"]["code"]) == (409, "question_cancelled")
 
 
-async def test_a_value_must_match_what_was_asked_for(daemon: ApiServer) -> None:
+async def test_an_answer_must_match_the_schema_of_its_question(daemon: ApiServer) -> None:
     furnish(daemon)
     call = asyncio.create_task(daemon.client.post("/api/tools/colour/call", json={}))
     asked = await question(daemon.client, kind="input")
@@ -165,7 +165,7 @@ async def test_a_value_must_match_what_was_asked_for(daemon: ApiServer) -> None:
     assert (await call).json()["text"] == '{"colour": "red"}'
 
 
-async def test_who_may_see_and_answer(tmp_path: Path) -> None:
+async def test_only_the_caller_and_admins_see_a_question_and_only_admins_answer(tmp_path: Path) -> None:
     async with api_server(tmp_path, require_key=True, approvals="admin") as daemon:
         furnish(daemon)
         heads = {}
@@ -192,7 +192,7 @@ async def test_who_may_see_and_answer(tmp_path: Path) -> None:
         assert (await call).json()["text"] == "deleted /tmp/x"
 
 
-async def test_what_waits_is_listed_by_run_and_status(daemon: ApiServer) -> None:
+async def test_questions_are_listed_by_run_and_status(daemon: ApiServer) -> None:
     furnish(daemon)
     runs = [
         (
@@ -216,7 +216,7 @@ async def test_what_waits_is_listed_by_run_and_status(daemon: ApiServer) -> None
     assert (await daemon.client.get("/api/questions", params={"status": "odd"})).status_code == 400
 
 
-async def test_an_unknown_question_and_a_wrong_reply_are_told(daemon: ApiServer) -> None:
+async def test_unknown_questions_and_invalid_replies_are_refused(daemon: ApiServer) -> None:
     assert (await daemon.client.get("/api/questions/ask_none")).json()["error"][
         "code"
     ] == "question_not_found"

@@ -75,7 +75,7 @@ async def test_events_are_followed_live_and_read_again_later(daemon: ApiServer) 
     assert (ended["status"], ended["kind"], ended["name"]) == ("completed", "job", "x")
 
 
-async def test_a_failed_run_tells_its_error(daemon: ApiServer) -> None:
+async def test_a_failed_run_reports_its_error(daemon: ApiServer) -> None:
     job = Job("a", error=InvalidRequest("No such thing.", code="odd"))
     job.go.set()
     daemon.services.scheduler.handle("job", job)
@@ -101,7 +101,7 @@ async def test_a_run_that_waits_can_be_followed_before_it_begins(daemon: ApiServ
     assert told((await follow(daemon, blocking)).text)[-1][1] == "finished"
 
 
-async def test_cancelling_stops_a_living_run_and_one_that_waits(daemon: ApiServer) -> None:
+async def test_cancelling_stops_running_and_queued_runs(daemon: ApiServer) -> None:
     job = Job("a", "b")
     daemon.services.scheduler.handle("job", job)
     living = await daemon.services.scheduler.ensure("job", "one")
@@ -131,7 +131,7 @@ async def test_runs_are_listed_newest_first(daemon: ApiServer) -> None:
         assert (response.status_code, response.json()["error"]["param"]) == (400, "limit")
 
 
-async def test_a_run_that_is_not_there_is_a_404_and_a_wrong_number_a_400(daemon: ApiServer) -> None:
+async def test_an_unknown_run_is_a_404_and_an_invalid_event_id_a_400(daemon: ApiServer) -> None:
     for path in ("", "/events"):
         response = await daemon.client.get(f"/api/runs/run_nope{path}")
         assert (response.status_code, response.json()["error"]["code"]) == (404, "run_not_found")

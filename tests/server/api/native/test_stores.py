@@ -27,7 +27,7 @@ def follow(http: httpx.Client, run: str) -> list[str]:
         return [line.partition(": ")[2] for line in events.iter_lines() if line.startswith("event: ")]
 
 
-def test_the_folder_of_the_start_is_a_store(http: httpx.Client, docs: Path) -> None:
+def test_the_folder_given_at_startup_becomes_a_store(http: httpx.Client, docs: Path) -> None:
     store = http.get("/api/stores/handbook").json()
     assert store["folder"] == str(docs)
     assert store["app"] is True
@@ -35,7 +35,7 @@ def test_the_folder_of_the_start_is_a_store(http: httpx.Client, docs: Path) -> N
     assert store in http.get("/api/stores").json()["data"]
 
 
-def test_a_folder_added_later_is_indexed_searched_synced_and_let_go(
+def test_a_folder_added_as_a_store_is_indexed_searched_synced_and_removed(
     http: httpx.Client, tmp_path: Path
 ) -> None:
     folder = tmp_path / "ships"
@@ -104,9 +104,7 @@ def test_a_page_of_a_pdf_is_drawn_with_the_passage_marked(http: httpx.Client, tm
     http.delete("/api/stores/leases")
 
 
-def test_the_pieces_of_a_file_are_listed_with_their_places_by_group(
-    http: httpx.Client, tmp_path: Path
-) -> None:
+def test_the_chunks_of_a_file_are_listed_by_group_with_positions(http: httpx.Client, tmp_path: Path) -> None:
     folder = tmp_path / "tides"
     folder.mkdir()
     text = "".join(f"# Part {n}\n\nThe tide of day {n} \U0001d11e is high.\n\n" for n in range(40))
@@ -144,7 +142,7 @@ def test_the_pieces_of_a_file_are_listed_with_their_places_by_group(
     http.delete("/api/stores/tides")
 
 
-def test_what_a_store_leaves_out_is_listed_with_its_reasons(http: httpx.Client, tmp_path: Path) -> None:
+def test_the_skipped_files_of_a_store_are_listed_with_reasons(http: httpx.Client, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "a.bin").write_bytes(b"\x00\x01")
@@ -180,7 +178,7 @@ def test_what_a_store_leaves_out_is_listed_with_its_reasons(http: httpx.Client, 
         ({}, 400, "name"),
     ],
 )
-def test_a_store_that_cannot_be_made_is_refused(
+def test_an_invalid_store_is_refused_naming_the_field(
     http: httpx.Client, body: dict[str, object], status: int, param: str
 ) -> None:
     response = http.post("/api/stores", json=body)
@@ -193,7 +191,7 @@ def test_a_store_without_a_folder_cannot_be_synced(http: httpx.Client) -> None:
     assert (response.status_code, response.json()["error"]["code"]) == (400, "no_folder")
 
 
-def test_keys_see_what_their_scopes_name(http: httpx.Client) -> None:
+def test_keys_see_only_the_stores_named_in_their_scopes(http: httpx.Client) -> None:
     http.post("/api/stores", json={"name": "shared"})
     key = http.post("/api/keys", json={"name": "reader", "scopes": ["stores:shared:read"]}).json()["key"]
     reader = {"authorization": f"Bearer {key}"}
@@ -243,7 +241,9 @@ def test_a_daemon_that_is_killed_while_it_indexes_loses_no_acknowledged_file(tmp
         assert found[0]["filename"] == "11.txt"
 
 
-def test_groups_stages_and_several_stores_over_http(http: httpx.Client, tmp_path: Path) -> None:
+def test_chunk_groups_and_searches_of_several_stores_work_over_http(
+    http: httpx.Client, tmp_path: Path
+) -> None:
     for name, text in (
         ("east", "The eastern gate is red and has two towers. It opens at six."),
         ("west", "The western gate is blue."),
@@ -301,7 +301,9 @@ def test_a_refused_change_of_a_store_changes_nothing(http: httpx.Client, param: 
     assert http.get(f"/api/stores/{name}").json() == before
 
 
-def test_the_questions_of_a_store_follow_its_documents(http: httpx.Client, tmp_path: Path) -> None:
+def test_suggested_questions_change_with_the_documents_of_the_store(
+    http: httpx.Client, tmp_path: Path
+) -> None:
     folder = tmp_path / "desk"
     folder.mkdir()
     (folder / "dogs.md").write_text(

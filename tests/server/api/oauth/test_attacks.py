@@ -233,7 +233,7 @@ AUTHORIZATION: Mapping[str, tuple[Mapping[str, str | None], tuple[str, ...]]] = 
 
 
 @pytest.mark.parametrize("case", AUTHORIZATION)
-async def test_an_authorization_request_is_refused(target: Target, case: str) -> None:
+async def test_an_invalid_authorization_request_is_refused(target: Target, case: str) -> None:
     changes, (kind, error) = AUTHORIZATION[case]
     own = {name: value and value.replace("SELF", target.served.url) for name, value in changes.items()}
     answer = await target.ask(urlencode(target.query(**own)))
@@ -263,7 +263,7 @@ TOKEN: Mapping[str, tuple[Mapping[str, str | None], str]] = {
 
 
 @pytest.mark.parametrize("case", TOKEN)
-async def test_a_token_request_is_refused(target: Target, case: str) -> None:
+async def test_an_invalid_token_request_is_refused(target: Target, case: str) -> None:
     changes, error = TOKEN[case]
     answer = await target.exchange(await target.code(), **changes)
     assert answer.status_code in (400, 401) and answer.json()["error"] == error, answer.text
@@ -291,7 +291,7 @@ REGISTRATION: Mapping[str, tuple[Mapping[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REGISTRATION)
-async def test_a_registration_is_refused(target: Target, case: str) -> None:
+async def test_an_invalid_client_registration_is_refused(target: Target, case: str) -> None:
     document, error = REGISTRATION[case]
     answer = await target.register(**document)
     assert answer.status_code in (400, 413) and answer.json()["error"] == error, answer.text
@@ -321,7 +321,7 @@ DOCUMENTS: Mapping[str, Callable[[Documents], str]] = {
 
 
 @pytest.mark.parametrize("case", DOCUMENTS)
-async def test_a_metadata_document_is_refused(target: Target, case: str) -> None:
+async def test_an_invalid_client_metadata_document_is_refused(target: Target, case: str) -> None:
     client_id = DOCUMENTS[case](target.documents)
     answer = await target.ask(urlencode(target.query(client_id=client_id)))
     assert answer.status_code == 400, answer.text
@@ -352,7 +352,7 @@ async def used_refresh_token(target: Target) -> tuple[httpx.Response, str]:
 
 
 @pytest.mark.parametrize("attack", [used_code, used_refresh_token])
-async def test_what_is_used_twice_is_revoked(
+async def test_reusing_a_code_or_refresh_token_revokes_its_tokens(
     target: Target, attack: Callable[[Target], Awaitable[tuple[httpx.Response, str]]]
 ) -> None:
     answer, access_token = await attack(target)

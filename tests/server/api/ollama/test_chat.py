@@ -127,7 +127,7 @@ def test_log_probabilities_come_with_the_tokens(client: Client, stream: bool) ->
         assert all(token.logprob <= 0 and token.top_logprobs[0].token == token.token for token in tokens)
 
 
-def test_log_probabilities_that_nothing_returns_are_refused(client: Client) -> None:
+def test_log_probabilities_are_refused_where_they_are_unsupported(client: Client) -> None:
     for call in (
         lambda: client.chat("handbook", messages=[{"role": "user", "content": "port"}], logprobs=True),
         lambda: client.generate("echo", "one", raw=True, logprobs=True),
@@ -164,7 +164,7 @@ def test_an_app_chats_like_a_model(client: Client) -> None:
     assert "7419" in "".join(pieces)
 
 
-def test_a_prompt_is_generated_from(client: Client) -> None:
+def test_a_prompt_is_completed_and_unsupported_fields_are_refused(client: Client) -> None:
     whole = client.generate("echo", "one two", system="Be brief.")
     assert (whole.response, whole.done) == ("one two", True)
     pieces = list(client.generate("echo", "one two", stream=True))
@@ -205,7 +205,7 @@ def test_texts_become_vectors(client: Client) -> None:
         client.embed("echo", "one")
 
 
-def test_models_are_listed_and_shown_to_who_may_use_them(client: Client) -> None:
+def test_models_are_listed_and_shown_with_their_capabilities(client: Client) -> None:
     found = {model.model: model for model in client.list().models}
     assert {"echo", "clever", "vectors", "default", "handbook"} <= found.keys()
     assert len({model.digest for model in found.values() if model.model in ("echo", "clever")}) == 2

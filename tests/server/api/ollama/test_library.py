@@ -63,7 +63,7 @@ async def test_a_model_is_pulled_listed_and_deleted_under_its_source(tmp_path: P
     ("template", "capabilities"),
     [("{{ messages }}", []), ("{{ messages }}{% if enable_thinking %}<think>{% endif %}", ["thinking"])],
 )
-async def test_only_a_model_whose_template_has_a_place_for_it_thinks(
+async def test_only_a_model_with_a_thinking_template_has_the_thinking_capability(
     tmp_path: Path, template: str, capabilities: list[str]
 ) -> None:
     async with client_of(tmp_path, template=template) as client:

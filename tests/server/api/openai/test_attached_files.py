@@ -46,7 +46,7 @@ def test_a_chat_has_the_text_of_its_files(as_key: Callable[[str], OpenAI], model
 
 
 @pytest.mark.parametrize("model", ["echo", "desk", "chatty"])
-def test_a_response_has_the_text_of_its_files_and_so_has_what_continues_it(
+def test_the_text_of_attached_files_is_sent_in_a_response(
     as_key: Callable[[str], OpenAI], model: str
 ) -> None:
     client = as_key("boss")
@@ -76,7 +76,7 @@ def test_a_document_of_anthropics_is_read(harbour: Daemon) -> None:
         assert answer.status_code == 200 and READ in answer.json()["content"][0]["text"]
 
 
-def test_the_kind_of_a_file_without_a_telling_name_comes_from_its_address(
+def test_a_file_without_an_extension_gets_its_type_from_the_data_url(
     as_key: Callable[[str], OpenAI],
 ) -> None:
     table = address(b"day,loaves\nMonday,12\n", "text/csv")

@@ -87,7 +87,7 @@ def test_a_text_is_said_as_a_wav_that_lasts_as_long_as_its_words(spoken: bytes) 
     assert max(samples) > 0
 
 
-def test_speed_and_samples_alone(client: OpenAI) -> None:
+def test_pcm_speech_at_double_speed_has_half_the_samples(client: OpenAI) -> None:
     fast = client.audio.speech.create(
         model="voice", input=SAID, voice="default", response_format="pcm", speed=2
     )
@@ -95,14 +95,14 @@ def test_speed_and_samples_alone(client: OpenAI) -> None:
     assert fast.response.headers["content-type"] == "audio/pcm"
 
 
-def test_a_voice_may_be_an_object_and_the_voices_are_told(served: Daemon, client: OpenAI) -> None:
+def test_a_voice_may_be_an_object_and_the_model_lists_its_voices(served: Daemon, client: OpenAI) -> None:
     told = httpx.get(f"{served.url}/v1/models/voice").json()
     assert told["capabilities"] == ["speech"] and "alloy" in told["labels"]["voices"]
     body = {"model": "voice", "input": "a", "voice": {"id": "alloy"}, "response_format": "pcm"}
     assert len(post(served, "speech", json=body).content) == 12_000
 
 
-def test_speech_as_events_ends_with_what_it_cost(served: Daemon) -> None:
+def test_a_speech_event_stream_ends_with_the_usage(served: Daemon) -> None:
     body = {"model": "voice", "input": "one two", "response_format": "pcm", "stream_format": "sse"}
     frames = post(served, "speech", json=body).text.split("\n\n")
     events = [json.loads(frame.removeprefix("data: ")) for frame in frames if frame]
@@ -129,7 +129,7 @@ def test_speech_as_events_ends_with_what_it_cost(served: Daemon) -> None:
         ({"model": "nobody"}, "model", "does not exist"),
     ],
 )
-def test_what_cannot_be_said_is_refused_by_name(
+def test_an_invalid_speech_request_is_refused_with_the_parameter(
     served: Daemon, change: dict[str, Any], param: str, words: str
 ) -> None:
     body = {"model": "voice", "input": "Hello", "response_format": "wav", **change}
@@ -166,12 +166,12 @@ def test_an_error_before_the_first_byte_keeps_its_status(client: OpenAI) -> None
 # --- transcription ------------------------------------------------------------------------------------------
 
 
-def test_what_was_said_comes_back(client: OpenAI, spoken: bytes) -> None:
+def test_a_transcription_returns_the_spoken_text(client: OpenAI, spoken: bytes) -> None:
     got = client.audio.transcriptions.create(model="ear", file=("a.wav", spoken))
     assert got.text == SAID
 
 
-def test_samples_in_another_file_are_still_understood(client: OpenAI) -> None:
+def test_samples_copied_into_another_wav_file_are_transcribed(client: OpenAI) -> None:
     samples = client.audio.speech.create(
         model="voice", voice="default", input=SAID, response_format="pcm"
     ).read()
@@ -184,7 +184,7 @@ def test_samples_in_another_file_are_still_understood(client: OpenAI) -> None:
 
 
 @pytest.mark.conformance("OpenAI", "Audio: transcriptions", "openai")
-def test_a_recording_in_detail(client: OpenAI, spoken: bytes) -> None:
+def test_verbose_json_returns_segments_words_and_duration(client: OpenAI, spoken: bytes) -> None:
     got = client.audio.transcriptions.create(
         model="ear",
         file=("a.wav", spoken),
@@ -202,7 +202,7 @@ def test_a_recording_in_detail(client: OpenAI, spoken: bytes) -> None:
     assert float(got.duration) == len(SAID.split()) / 4
 
 
-def test_subtitles_and_plain_text(client: OpenAI) -> None:
+def test_transcriptions_are_returned_as_text_srt_and_vtt(client: OpenAI) -> None:
     def written(form: Any) -> str:
         made = client.audio.transcriptions.create(
             model="ear", file=("meeting.wav", WAV), response_format=form
@@ -215,7 +215,9 @@ def test_subtitles_and_plain_text(client: OpenAI) -> None:
 
 
 @pytest.mark.process
-def test_words_come_as_they_are_heard(client: OpenAI, spoken: bytes) -> None:
+def test_a_streamed_transcription_sends_deltas_and_reports_an_engine_crash(
+    client: OpenAI, spoken: bytes
+) -> None:
     stream = client.audio.transcriptions.create(model="ear", file=("a.wav", spoken), stream=True)
     events = list(stream)
     assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == SAID
@@ -227,7 +229,7 @@ def test_words_come_as_they_are_heard(client: OpenAI, spoken: bytes) -> None:
         list(broken)
 
 
-def test_a_translation(served: Daemon, spoken: bytes) -> None:
+def test_a_translation_returns_text_and_unsuitable_models_are_refused(served: Daemon, spoken: bytes) -> None:
     response = post(served, "translations", files={"file": ("a.wav", spoken)}, data={"model": "ear"})
     assert response.json()["text"] == SAID
     refused = post(served, "translations", files={"file": ("a.wav", spoken)}, data={"model": "chatty"})
@@ -262,7 +264,7 @@ def test_a_translation(served: Daemon, spoken: bytes) -> None:
         ("a.wav", WAV, {"model": ""}, "model", "must not be empty"),
     ],
 )
-def test_what_cannot_be_written_down_is_refused_by_name(
+def test_an_invalid_transcription_request_is_refused_with_the_parameter(
     served: Daemon, name: str, data: bytes, fields: dict[str, str], param: str, words: str
 ) -> None:
     response = post(served, "transcriptions", files={"file": (name, data)}, data={"model": "ear", **fields})
@@ -270,7 +272,7 @@ def test_what_cannot_be_written_down_is_refused_by_name(
     assert found["param"] == param and words in found["message"]
 
 
-def test_forms_that_are_none(served: Daemon) -> None:
+def test_invalid_transcription_forms_are_refused(served: Daemon) -> None:
     fields = {"model": (None, "ear")}
     assert error(post(served, "transcriptions", files=fields), 400)["param"] == "file"
     assert (

@@ -145,7 +145,7 @@ def test_a_chat_that_is_right_passes_unchanged(body: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("body", "param"), BAD, ids=[param for _body, param in BAD])
-def test_a_chat_that_is_wrong_is_refused_at_its_place(body: dict[str, Any], param: str) -> None:
+def test_an_invalid_chat_request_is_refused_with_the_parameter(body: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         CHAT.check(body)
     assert caught.value.param == param
@@ -169,7 +169,9 @@ def test_a_prompt_may_be_text_texts_or_tokens(prompt: Any) -> None:
         ({"prompt": "x", "suffix": 1}, "suffix"),
     ],
 )
-def test_a_wrong_completion_is_refused_at_its_place(fields: dict[str, Any], param: str) -> None:
+def test_an_invalid_completion_request_is_refused_with_the_parameter(
+    fields: dict[str, Any], param: str
+) -> None:
     with pytest.raises(InvalidRequest) as caught:
         COMPLETION.check({"model": "m", **fields})
     assert caught.value.param == param
@@ -191,7 +193,9 @@ def test_a_wrong_completion_is_refused_at_its_place(fields: dict[str, Any], para
         ({"input": "x", "dimensions": "64"}, "dimensions"),
     ],
 )
-def test_a_wrong_embedding_is_refused_at_its_place(fields: dict[str, Any], param: str) -> None:
+def test_an_invalid_embedding_request_is_refused_with_the_parameter(
+    fields: dict[str, Any], param: str
+) -> None:
     with pytest.raises(InvalidRequest) as caught:
         EMBEDDING.check({"model": "m", **fields})
     assert caught.value.param == param

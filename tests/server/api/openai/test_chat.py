@@ -114,7 +114,7 @@ async def test_a_call_leaves_a_usage_row(daemon: ApiServer) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_leaving_cancels_the_work_behind(daemon: ApiServer, stream: bool) -> None:
+async def test_a_client_disconnect_cancels_the_run_of_a_model(daemon: ApiServer, stream: bool) -> None:
     teller = RelayModel("m", FRAME, hold=asyncio.Event())
     daemon.add(teller)
     call = asyncio.create_task(ask(daemon, "m", stream=stream))
@@ -126,7 +126,7 @@ async def test_leaving_cancels_the_work_behind(daemon: ApiServer, stream: bool) 
     assert run["status"] == "cancelled"
 
 
-async def test_leaving_cancels_a_model_that_has_not_begun_to_answer(daemon: ApiServer) -> None:
+async def test_a_client_disconnect_cancels_a_model_before_its_first_byte(daemon: ApiServer) -> None:
     class Slow(RelayModel):
         async def relay(self, request: Any, context: Context) -> Any:
             self.began.set()
@@ -200,7 +200,7 @@ async def test_an_app_streams_usage_only_when_asked_and_last(daemon: ApiServer) 
     assert all(chunk["choices"] for chunk in counted[:-1])
 
 
-async def test_an_app_that_says_nothing_on_the_way_is_streamed_all_the_same(daemon: ApiServer) -> None:
+async def test_the_answer_of_an_app_without_deltas_is_streamed(daemon: ApiServer) -> None:
     async def quiet(_request: Request, _context: Context) -> ChatReply:
         return ChatReply("All at once.")
 
@@ -251,7 +251,9 @@ async def test_an_app_that_fails_after_its_first_word_says_so_in_the_last_frame(
 
 
 @pytest.mark.parametrize("fields", [{"n": 2}, {"logprobs": True}])
-async def test_what_an_app_cannot_do_it_does_not_ignore(daemon: ApiServer, fields: dict[str, Any]) -> None:
+async def test_options_that_an_app_does_not_support_are_refused(
+    daemon: ApiServer, fields: dict[str, Any]
+) -> None:
     daemon.add(app("docs", cited))
     response = await ask(daemon, "docs", **fields)
     assert response.status_code == 400
@@ -271,7 +273,7 @@ async def test_an_app_gets_every_other_field_as_an_option(daemon: ApiServer) -> 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_leaving_cancels_an_app(daemon: ApiServer, stream: bool) -> None:
+async def test_a_client_disconnect_cancels_an_app(daemon: ApiServer, stream: bool) -> None:
     began, left = asyncio.Event(), asyncio.Event()
 
     async def wait(_request: Request, context: Context) -> ChatReply:
@@ -292,7 +294,7 @@ async def test_leaving_cancels_an_app(daemon: ApiServer, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_run_that_someone_else_cancels_is_told(daemon: ApiServer, stream: bool) -> None:
+async def test_a_run_cancelled_by_another_request_is_a_409(daemon: ApiServer, stream: bool) -> None:
     began = asyncio.Event()
 
     async def wait(_request: Request, _context: Context) -> ChatReply:
@@ -320,7 +322,7 @@ async def test_a_run_that_someone_else_cancels_is_told(daemon: ApiServer, stream
         ("/v1/embeddings", {"input": "x"}, "talker"),
     ],
 )
-async def test_a_model_that_cannot_is_refused_with_one_that_can(
+async def test_a_model_without_the_capability_is_refused_with_a_capable_model(
     daemon: ApiServer, path: str, body: dict[str, Any], model: str
 ) -> None:
     daemon.add(RelayModel("vectors", capabilities=frozenset({"embeddings"})))

@@ -102,14 +102,16 @@ def test_responses_run_in_a_container_and_cite_its_files(client: OpenAI, environ
         ({"name": "a", "skills": [{"type": "skill_reference", "skill_id": "none"}]}, "skills[0]"),
     ],
 )
-def test_what_cannot_be_is_refused_by_its_place(client: OpenAI, body: dict[str, Any], param: str) -> None:
+def test_an_invalid_container_request_is_refused_with_the_parameter(
+    client: OpenAI, body: dict[str, Any], param: str
+) -> None:
     with pytest.raises(openai.APIStatusError) as refused:
         client.containers.create(**body)
     assert refused.value.status_code in (400, 404)
     assert refused.value.param == param
 
 
-def test_what_a_request_refers_to_is_bounded(client: OpenAI) -> None:
+def test_references_to_too_much_data_are_refused(client: OpenAI) -> None:
     """A request may not refer to more than the limit allows, however short the reference is."""
     large = client.files.create(file=("large.png", bytes(17 * 2**20)), purpose="user_data").id
     container = client.containers.create(name="small")

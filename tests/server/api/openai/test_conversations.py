@@ -56,7 +56,7 @@ def test_items_are_added_found_and_taken_out(client: OpenAI) -> None:
             attempt()
 
 
-def test_what_a_search_found_is_told_where_it_is_asked_for(client: OpenAI) -> None:
+def test_file_search_results_of_an_item_are_returned_only_if_included(client: OpenAI) -> None:
     found: Any = {
         "type": "file_search_call",
         "id": "fs_1",
@@ -77,7 +77,7 @@ def test_what_a_search_found_is_told_where_it_is_asked_for(client: OpenAI) -> No
 
 
 @pytest.mark.conformance("OpenAI", "Conversations", "openai")
-def test_a_response_goes_on_with_a_conversation_and_is_added_to_it(client: OpenAI) -> None:
+def test_a_response_continues_a_conversation_and_is_added_to_it(client: OpenAI) -> None:
     made = client.conversations.create(items=[HELLO])
     first = client.responses.create(model="echo", input="one two three", conversation=made.id)
     assert first.usage is not None
@@ -89,7 +89,7 @@ def test_a_response_goes_on_with_a_conversation_and_is_added_to_it(client: OpenA
     assert texts(client, made.id) == ["hello there", "one two three", "one two three", "four", "four"]
 
 
-def test_one_that_has_grown_too_long_is_not_read_for_an_answer(client: OpenAI) -> None:
+def test_a_response_to_a_too_long_conversation_is_refused(client: OpenAI) -> None:
     made = client.conversations.create()
     long: Any = [{"role": "user", "content": "a" * 330_000}] * 20
     for _ in range(5):
@@ -117,7 +117,7 @@ def test_calls_and_their_outputs_stay_together(client: OpenAI) -> None:
     assert kinds[:4] == ["message", "message", "function_call", "function_call_output"]
 
 
-def test_one_response_at_a_time(client: OpenAI) -> None:
+def test_a_second_response_in_a_locked_conversation_is_a_409(client: OpenAI) -> None:
     made = client.conversations.create()
     with client.responses.create(model="clever", input="hang", conversation=made.id, stream=True) as stream:
         next(event for event in stream if event.type == "response.output_text.delta")
@@ -127,7 +127,7 @@ def test_one_response_at_a_time(client: OpenAI) -> None:
     assert texts(client, made.id) == []
 
 
-def test_an_item_that_came_meanwhile_is_not_lost(client: OpenAI) -> None:
+def test_an_item_added_during_a_response_is_kept_and_the_response_fails(client: OpenAI) -> None:
     made = client.conversations.create()
     words = "word " * 100  # leaves time for the item
     stream = client.responses.create(
@@ -148,7 +148,7 @@ def test_an_agent_keeps_its_own_memory_of_a_conversation(client: OpenAI) -> None
     assert texts(client, made.id) == ["one two", "one two", "three", "three"]
 
 
-def test_another_key_sees_nothing_of_it(as_key: Callable[[str], OpenAI]) -> None:
+def test_another_key_cannot_read_use_or_delete_a_conversation(as_key: Callable[[str], OpenAI]) -> None:
     one, two = as_key("one"), as_key("two")
     made = one.conversations.create(items=[HELLO])
     [item] = one.conversations.items.list(made.id).data
@@ -173,7 +173,9 @@ def test_another_key_sees_nothing_of_it(as_key: Callable[[str], OpenAI]) -> None
         ({"topic": "x"}, "topic"),
     ],
 )
-def test_what_is_wrong_is_refused_by_name(client: OpenAI, body: Any, param: str) -> None:
+def test_invalid_conversation_requests_are_refused_with_the_parameter(
+    client: OpenAI, body: Any, param: str
+) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.conversations.create(extra_body=body)
     assert refused.value.param == param

@@ -29,7 +29,7 @@ def error(response: httpx.Response, status: int) -> dict[str, object]:
 
 
 @pytest.mark.conformance("OpenAI", "Files", "openai")
-def test_a_file_goes_round_through_the_official_client(client: openai.OpenAI) -> None:
+def test_the_official_client_creates_reads_lists_and_deletes_a_file(client: openai.OpenAI) -> None:
     data = "雪莲花 😀\n".encode() * 1000
     made = client.files.create(file=("笔记 😀.txt", data), purpose="assistants")
     assert (made.filename, made.bytes, made.status) == ("笔记 😀.txt", len(data), "processed")
@@ -51,7 +51,7 @@ def test_a_list_is_paged_by_the_official_client(client: openai.OpenAI) -> None:
         client.files.delete(file_id)
 
 
-def test_a_file_with_an_end_says_when(client: openai.OpenAI) -> None:
+def test_a_file_with_expires_after_returns_its_expiry_time(client: openai.OpenAI) -> None:
     made = client.files.create(
         file=("a.txt", b"a"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3600}
     )
@@ -62,7 +62,7 @@ def test_a_file_with_an_end_says_when(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize(
     "seconds", ["1" + "0" * 400, "9" * 5_000, "000000003600" + "9" * 20, "\u00b2", "3599", "-3600", "3600.0"]
 )
-def test_an_end_that_is_no_number_of_seconds_is_a_400(daemon: Daemon, seconds: str) -> None:
+def test_an_invalid_number_of_expiry_seconds_is_a_400(daemon: Daemon, seconds: str) -> None:
     when = {"expires_after[anchor]": "created_at", "expires_after[seconds]": seconds}
     assert error(upload(daemon, **when), 400)["param"] == "expires_after[seconds]"
 
@@ -91,7 +91,7 @@ def test_the_purpose_may_come_after_the_file(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a\\..\\b"])
-def test_a_name_that_misleads_is_a_clear_400(daemon: Daemon, name: str) -> None:
+def test_a_file_name_with_a_path_is_a_400(daemon: Daemon, name: str) -> None:
     found = error(upload(daemon, name), 400)
     assert (found["code"], found["param"]) == ("invalid_filename", "file")
 
@@ -106,7 +106,7 @@ def test_a_line_break_in_a_name_is_a_clear_400(daemon: Daemon) -> None:
     assert error(response, 400)["code"] in ("invalid_filename", "invalid_form")
 
 
-def test_what_is_missing_or_wrong_is_named(daemon: Daemon) -> None:
+def test_missing_or_invalid_fields_are_refused_with_the_parameter(daemon: Daemon) -> None:
     url = f"{daemon.url}/v1/files"
     assert error(upload(daemon, purpose="fun"), 400)["param"] == "purpose"
     assert error(httpx.post(url, files={"file": ("a.txt", b"a")}), 400)["param"] == "purpose"

@@ -99,7 +99,9 @@ def test_an_empty_stop_stops_nothing(client: OpenAI, stop: Any) -> None:
     assert made.choices[0].message.content == ("Hello " if "world" in stop else "Hello world")
 
 
-def test_the_same_search_again_is_answered_from_the_first_and_ends(client: OpenAI, harbour: Daemon) -> None:
+def test_a_repeated_search_reuses_the_first_result_and_ends_the_response(
+    client: OpenAI, harbour: Daemon
+) -> None:
     stores = [store.id for store in client.vector_stores.list()]
     made = client.responses.create(
         model="clever",
@@ -130,7 +132,9 @@ def newest_run(harbour: Daemon, name: str) -> dict[str, Any]:
     return next(row for row in rows if row["name"] == name)
 
 
-def test_what_was_meant_is_said_once(as_key: Callable[[str], OpenAI], harbour: Daemon) -> None:
+def test_suggestions_for_an_unknown_path_are_not_repeated(
+    as_key: Callable[[str], OpenAI], harbour: Daemon
+) -> None:
     found = httpx.get(f"{harbour.url}/v1/respones", headers=bearer("boss")).json()["error"]["message"]
     meant = found.partition("Did you mean ")[2].rstrip("?").split(" or ")
     assert meant and len(meant) == len(set(meant))

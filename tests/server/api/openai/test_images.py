@@ -70,7 +70,7 @@ def test_a_prompt_becomes_as_many_pictures_as_asked_for(client: OpenAI) -> None:
     assert made.usage.total_tokens == made.usage.input_tokens + made.usage.output_tokens
 
 
-def test_what_the_model_understood_is_told(client: OpenAI) -> None:
+def test_the_revised_prompt_is_returned(client: OpenAI) -> None:
     made = client.images.generate(model="painter", prompt="an owl", size="32x32")
     assert made.data is not None and made.data[0].revised_prompt == "A wise owl"
 
@@ -83,7 +83,7 @@ def test_a_url_leads_to_the_picture_that_was_kept(client: OpenAI, http: httpx.Cl
     assert Image.open(io.BytesIO(found.content)).size == (64, 48)
 
 
-def test_a_stream_shows_the_picture_on_its_way(client: OpenAI) -> None:
+def test_a_stream_sends_partial_images_before_the_final_image(client: OpenAI) -> None:
     events = list(
         client.images.generate(model="painter", prompt="a cat", size="32x32", stream=True, partial_images=2)
     )
@@ -94,7 +94,7 @@ def test_a_stream_shows_the_picture_on_its_way(client: OpenAI) -> None:
     assert [event.type for event in changed] == ["image_edit.completed"]
 
 
-def test_pictures_are_changed_by_form_and_by_reference(client: OpenAI, http: httpx.Client) -> None:
+def test_images_to_edit_are_accepted_as_form_files_and_references(client: OpenAI, http: httpx.Client) -> None:
     mask = png(mode="RGBA")
     several = client.images.edit(
         model="painter", prompt="a hat", image=[("a.png", png()), ("b.png", png())], mask=("m.png", mask)
@@ -153,7 +153,7 @@ def bomb() -> bytes:
         ([("mask", png(mode="RGBA"))], "image", "Missing required parameter"),
     ],
 )
-def test_a_picture_that_cannot_be_taken_is_named(
+def test_invalid_input_images_and_masks_are_refused_with_the_parameter(
     http: httpx.Client, files: list[tuple[str, bytes]], param: str, words: str
 ) -> None:
     form = [(name, (f"{name}.png", data, "image/png")) for name, data in files]
@@ -221,7 +221,7 @@ class Shy(RelayModel):
         return await super().relay(request, context)
 
 
-async def test_a_picture_that_a_provider_keeps_is_fetched_where_that_may_be(tmp_path: Path) -> None:
+async def test_an_image_url_of_a_provider_is_fetched_only_from_allowed_hosts(tmp_path: Path) -> None:
     (tmp_path / "shut").mkdir()
     async with api_server(tmp_path, tool_hosts="127.0.0.1") as served, api_server(tmp_path / "shut") as shut:
         form = {"purpose": "vision"}
@@ -251,7 +251,7 @@ def draw(http: httpx.Client) -> Callable[..., Any]:
     return call
 
 
-def test_the_tool_keeps_what_it_drew_and_changes_it(draw: Callable[..., Any], http: httpx.Client) -> None:
+def test_the_draw_tool_stores_its_images_and_edits_them(draw: Callable[..., Any], http: httpx.Client) -> None:
     made = draw(prompt="A red cat!", size="64x48", n=2)
     first, second = made["structured"]["pictures"]
     assert (first["name"], second["name"]) == ("a-red-cat-1.png", "a-red-cat-2.png")

@@ -36,7 +36,7 @@ def picture(url: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-async def test_rules_are_always_there(tmp_path: Path) -> None:
+async def test_built_in_rules_moderate_without_a_deployed_model(tmp_path: Path) -> None:
     async with api_server(tmp_path) as daemon, official(daemon) as client:
         one = await client.moderations.create(input="I will kill you.")
         assert one.model == "rules"
@@ -111,7 +111,7 @@ async def test_a_chat_model_scores_each_category(tmp_path: Path) -> None:
                 await other.moderations.create(model="rules", input="x")
 
 
-async def test_a_model_for_moderation_of_a_provider_is_passed_on(tmp_path: Path) -> None:
+async def test_moderation_requests_are_relayed_to_a_provider_model(tmp_path: Path) -> None:
     result = {
         "flagged": True,
         "categories": {name: name == "violence" for name in CATEGORIES},
@@ -157,7 +157,7 @@ async def test_a_model_for_moderation_of_a_provider_is_passed_on(tmp_path: Path)
         ("x" * (MAX_CHARS + 1), "input"),
     ],
 )
-def test_other_inputs_are_refused(value: Any, param: str) -> None:
+def test_invalid_moderation_inputs_are_refused_with_the_parameter(value: Any, param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         read_input(value)
     assert refused.value.param == param

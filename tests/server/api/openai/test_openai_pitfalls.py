@@ -56,7 +56,7 @@ async def test_5_tool_call_deltas_have_an_index_and_name_once(client: AsyncOpenA
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "look"}}])
-async def test_6_the_finish_reason_after_tool_calls_says_so(client: AsyncOpenAI, choice: Any) -> None:
+async def test_6_the_finish_reason_after_tool_calls_is_tool_calls(client: AsyncOpenAI, choice: Any) -> None:
     answer = await client.chat.completions.create(
         model="echo", messages=HELLO, tools=[LOOK], tool_choice=choice
     )
@@ -89,7 +89,7 @@ async def test_7_no_chunk_is_without_choices_unless_usage_was_asked_for(
     assert counted[-1].usage.total_tokens > 0
 
 
-async def test_7_one_stream_has_one_id_and_one_moment(client: AsyncOpenAI) -> None:
+async def test_7_all_chunks_of_a_stream_share_id_and_creation_time(client: AsyncOpenAI) -> None:
     chunks = [
         chunk
         async for chunk in await client.chat.completions.create(model="echo", messages=HELLO, stream=True)
@@ -124,7 +124,7 @@ async def test_8_embeddings_come_as_base64_and_as_numbers(client: AsyncOpenAI, d
     assert [item.index for item in by_default.data] == [0, 1]
 
 
-async def test_9_token_arrays_mean_the_text_that_langchain_cut(client: AsyncOpenAI) -> None:
+async def test_9_token_arrays_of_langchain_are_embedded_like_their_text(client: AsyncOpenAI) -> None:
     tokens = [9906, 220, 3574, 244, 98220, 1917]  # tokens of cl100k_base, as LangChain sends them by default
     plain = await client.embeddings.create(
         model="fake-embedding", input=["Hello 世界 world"], encoding_format="float"
@@ -137,7 +137,7 @@ async def test_9_token_arrays_mean_the_text_that_langchain_cut(client: AsyncOpen
     assert caught.value.param == "input[1]"
 
 
-async def test_10_the_developer_role_is_heard(client: AsyncOpenAI) -> None:
+async def test_10_messages_with_the_developer_role_are_accepted(client: AsyncOpenAI) -> None:
     answer = await client.chat.completions.create(
         model="echo", messages=[{"role": "developer", "content": "Be brief."}, *HELLO]
     )
@@ -178,7 +178,7 @@ async def test_13_an_error_before_the_first_byte_of_a_stream_has_a_status(client
         await client.chat.completions.create(model="nope", messages=HELLO, stream=True)
 
 
-async def test_14_what_clients_always_send_is_taken(daemon: Daemon) -> None:
+async def test_14_common_extra_fields_of_clients_are_accepted(daemon: Daemon) -> None:
     response = await raw(
         daemon,
         store=True,
@@ -195,7 +195,7 @@ async def test_14_what_clients_always_send_is_taken(daemon: Daemon) -> None:
     assert response.status_code == 200
 
 
-async def test_14_what_changes_the_answer_is_not_ignored(client: AsyncOpenAI) -> None:
+async def test_14_multiple_choices_are_returned_or_refused_but_never_ignored(client: AsyncOpenAI) -> None:
     answer = await client.chat.completions.create(model="echo", messages=HELLO, n=2)
     assert [choice.index for choice in answer.choices] == [0, 1]
     with pytest.raises(openai.BadRequestError):

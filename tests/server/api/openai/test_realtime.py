@@ -315,7 +315,7 @@ def test_a_response_outside_the_conversation_leaves_it_as_it_is(as_key: Callable
         assert (error.code, error.param) == ("item_not_found", "response.input[0].id")
 
 
-def test_what_a_model_fails_with_is_the_end_of_its_response(as_key: Callable[[str], OpenAI]) -> None:
+def test_a_failed_or_truncated_response_ends_with_the_reason(as_key: Callable[[str], OpenAI]) -> None:
     with talk(as_key("one"), "clever") as session:
         session.say("refuse")
         done = session.respond()[-1].response
@@ -325,7 +325,9 @@ def test_what_a_model_fails_with_is_the_end_of_its_response(as_key: Callable[[st
         assert (done.status, done.status_details.reason) == ("incomplete", "max_output_tokens")
 
 
-def test_apps_and_agents_talk_and_a_model_begins_by_its_instructions(as_key: Callable[[str], OpenAI]) -> None:
+def test_apps_and_agents_answer_and_instructions_alone_start_a_response(
+    as_key: Callable[[str], OpenAI],
+) -> None:
     client = as_key("boss")
     for app in ("desk", "chatty"):
         with talk(client, app) as session:
@@ -340,7 +342,7 @@ def test_apps_and_agents_talk_and_a_model_begins_by_its_instructions(as_key: Cal
         assert session.refused("response.create").param == "response.prompt.arguments.who"
 
 
-def test_what_cannot_be_done_is_refused_by_its_place(as_key: Callable[[str], OpenAI]) -> None:
+def test_invalid_events_are_refused_with_code_and_parameter(as_key: Callable[[str], OpenAI]) -> None:
     with talk(as_key("one")) as session:
         for kind, fields, code, param in (
             ("respons.create", {}, "unknown_event", "type"),
@@ -461,7 +463,7 @@ def test_the_transcript_of_a_fake_voice_is_what_it_said(as_key: Callable[[str], 
 
 @pytest.mark.conformance("OpenAI", "Realtime: audio", "openai")
 @pytest.mark.parametrize(("kind", "bytes_per_s"), [("audio/pcm", 48_000), ("audio/pcmu", 8_000)])
-def test_what_is_said_is_written_down_answered_and_said_aloud(
+def test_input_audio_is_transcribed_and_answered_with_audio(
     as_key: Callable[[str], OpenAI], kind: str, bytes_per_s: int
 ) -> None:
     with talk(as_key("one")) as session:
@@ -514,7 +516,7 @@ def test_what_is_said_is_written_down_answered_and_said_aloud(
         assert session.next("conversation.item.retrieved").item.content[0].transcript == "Good morning. "
 
 
-def test_a_session_answers_at_once_what_was_said_and_sound_is_bounded(
+def test_invalid_audio_settings_are_refused_and_the_audio_buffer_is_limited(
     as_key: Callable[[str], OpenAI],
 ) -> None:
     with talk(as_key("one")) as session:
@@ -558,7 +560,7 @@ def test_a_session_answers_at_once_what_was_said_and_sound_is_bounded(
         assert session.refused("response.create", response=asked).param == "response.audio.output.model"
 
 
-def test_a_turn_is_found_written_down_and_answered(as_key: Callable[[str], OpenAI]) -> None:
+def test_a_speech_turn_is_detected_transcribed_and_answered(as_key: Callable[[str], OpenAI]) -> None:
     with talk(as_key("one")) as session:
         heard = {**detected()["input"], "transcription": {"model": "ear"}}
         found = session.update(audio={"input": heard}).audio.input.turn_detection
@@ -616,7 +618,7 @@ def test_a_turn_is_found_written_down_and_answered(as_key: Callable[[str], OpenA
         assert (done.status, done.output) == ("completed", [])
 
 
-def test_who_speaks_interrupts_the_answer(as_key: Callable[[str], OpenAI]) -> None:
+def test_speech_of_the_user_cancels_the_running_response(as_key: Callable[[str], OpenAI]) -> None:
     with talk(as_key("one"), "frail") as session:
         session.update(**{**aloud(), "audio": detected()})
         session.say("linger")
@@ -670,7 +672,9 @@ def test_a_model_speaks_when_nobody_does_for_too_long(as_key: Callable[[str], Op
         assert session.until("response.done")[-1].response.status == "completed"
 
 
-def test_a_session_that_writes_down_what_it_hears(harbour: Daemon, as_key: Callable[[str], OpenAI]) -> None:
+def test_a_transcription_session_transcribes_each_turn_and_refuses_responses(
+    harbour: Daemon, as_key: Callable[[str], OpenAI]
+) -> None:
     with talk(as_key("one"), intent="transcription") as session:
         assert session.session.type == "transcription"
         found = session.update(audio={"input": {"transcription": {"model": "ear"}, **detected()["input"]}})
@@ -713,7 +717,7 @@ def test_a_session_that_writes_down_what_it_hears(harbour: Daemon, as_key: Calla
             pass
 
 
-def test_a_transcript_is_told_while_it_is_made(as_key: Callable[[str], OpenAI]) -> None:
+def test_transcript_deltas_are_sent_before_the_transcription_ends(as_key: Callable[[str], OpenAI]) -> None:
     with talk(as_key("one"), intent="transcription") as session:
         session.update(audio={"input": {"transcription": {"model": "sleeper"}}})
         session.send("input_audio_buffer.append", audio=SILENCE)
@@ -771,7 +775,7 @@ def test_noise_is_softer_and_a_voice_is_not(kind: str) -> None:
         assert loudness(after) > loudness(before) / 2
 
 
-async def test_a_flood_of_events_is_paid_for_over_time(
+async def test_a_flood_of_events_is_throttled_per_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, waited = 0.0, []
@@ -824,7 +828,7 @@ async def send(connection: Any, message: str, count: int) -> None:
         await connection.send(message)
 
 
-def test_what_waits_is_bounded_and_who_speaks_for_ever_is_cut_off() -> None:
+def test_buffered_silence_is_trimmed_and_an_endless_turn_is_cut_off() -> None:
     buffer = input_buffer.InputBuffer()
     buffer.configure("audio/pcm", config.SERVER_VAD)
 
@@ -853,7 +857,7 @@ def test_what_waits_is_bounded_and_who_speaks_for_ever_is_cut_off() -> None:
     assert hear(click * 4 + quiet(1_000) + step + quiet(1_000)) == []
 
 
-def test_telephone_sounds_are_what_they_were() -> None:
+def test_telephone_codecs_preserve_the_sample_levels() -> None:
     levels = [0, 5, -5, 100, -100, 1_000, -1_000, 12_345, -12_345, 32_767, -32_768]
     samples = b"".join(struct.pack("<3h", level, level, level) for level in levels)
     for kind in ("audio/pcmu", "audio/pcma"):
@@ -894,7 +898,7 @@ def test_a_conversation_is_bounded(as_key: Callable[[str], OpenAI]) -> None:
         ({}, "?intent=transcription&model=nobody", 404, "model"),
     ],
 )
-def test_who_may_not_open_a_session_is_told_in_http(
+def test_a_refused_realtime_handshake_gets_an_http_error(
     harbour: Daemon, headers: dict[str, str], query: str, status: int, param: str | None
 ) -> None:
     with pytest.raises(InvalidStatus) as refused, opened(harbour, path=f"/v1/realtime{query}", **headers):
@@ -903,7 +907,7 @@ def test_who_may_not_open_a_session_is_told_in_http(
     assert json.loads(refused.value.response.body)["error"]["param"] == param
 
 
-def test_a_revoked_key_loses_its_session_and_what_is_made_there(harbour: Daemon) -> None:
+def test_revoking_a_key_closes_its_session_and_running_response(harbour: Daemon) -> None:
     keys, boss = f"{harbour.url}/api/keys", bearer("boss")
     made = httpx.post(keys, json={"name": "guest", "scopes": ["chat"]}, headers=boss).json()
     client = OpenAI(base_url=f"{harbour.url}/v1", api_key=made["key"])
@@ -971,7 +975,9 @@ def test_a_client_secret_opens_the_session_that_it_is_for(
         assert json.loads(browser.recv())["session"]["model"] == "clever"
 
 
-def test_a_client_secret_ends_with_its_time_and_its_key(harbour: Daemon) -> None:
+def test_invalid_secret_requests_forged_secrets_and_secrets_of_revoked_keys_are_refused(
+    harbour: Daemon,
+) -> None:
     keys, boss = f"{harbour.url}/api/keys", bearer("boss")
     guest = httpx.post(keys, json={"name": "guest", "scopes": ["chat"]}, headers=boss).json()
     path = f"{harbour.url}/v1/realtime/client_secrets"

@@ -46,7 +46,7 @@ def test_a_response_in_the_background_is_there_when_it_is_done(client: OpenAI) -
     assert after.usage.input_tokens == 5
 
 
-def test_a_window_for_a_response_in_the_background_is_taken(client: OpenAI) -> None:
+def test_a_completion_window_is_accepted_only_for_background_responses(client: OpenAI) -> None:
     options = {"completion_window": "8h", "continuation_id": "nightly"}
     begin = client.responses.create
     found = begin(model="echo", input="one", background=True, extra_body={"background_options": options})
@@ -65,7 +65,7 @@ def test_a_window_for_a_response_in_the_background_is_taken(client: OpenAI) -> N
 
 
 @pytest.mark.conformance("OpenAI", "Responses: background", "openai")
-def test_its_stream_is_gone_on_with_without_a_gap(client: OpenAI) -> None:
+def test_a_background_stream_is_resumed_without_a_gap(client: OpenAI) -> None:
     events: list[Any] = []
     with client.responses.create(
         model="clever", input="slowly one two three four", background=True, stream=True
@@ -89,7 +89,7 @@ def test_its_stream_is_gone_on_with_without_a_gap(client: OpenAI) -> None:
     assert again == events
 
 
-def test_a_failure_is_kept_and_told(client: OpenAI) -> None:
+def test_a_background_failure_is_streamed_and_stored(client: OpenAI) -> None:
     stream = client.responses.create(model="clever", input="refuse", background=True, stream=True)
     events: list[Any] = []
     with pytest.raises(openai.APIError):
@@ -100,14 +100,14 @@ def test_a_failure_is_kept_and_told(client: OpenAI) -> None:
     assert kept.error.code == "rate_limit_exceeded"
 
 
-def test_one_is_cancelled(client: OpenAI) -> None:
+def test_a_background_response_is_cancelled_idempotently(client: OpenAI) -> None:
     first, _run = begun(client, model="clever", input="hang")
     for _ in range(2):
         assert client.responses.cancel(first.id).status == "cancelled"
     assert client.responses.retrieve(first.id).status == "cancelled"
 
 
-def test_a_follower_learns_of_the_end(harbour: Daemon, client: OpenAI) -> None:
+def test_a_stream_ends_with_cancelled_when_its_run_is_cancelled(harbour: Daemon, client: OpenAI) -> None:
     raw = client.responses.with_raw_response.create(
         model="clever", input="hang", background=True, stream=True
     )
@@ -121,7 +121,7 @@ def test_a_follower_learns_of_the_end(harbour: Daemon, client: OpenAI) -> None:
     assert [event.sequence_number for event in events] == list(range(len(events)))
 
 
-def test_what_cannot_be_followed_or_cancelled_is_refused(client: OpenAI) -> None:
+def test_streaming_or_cancelling_an_unsuitable_response_is_refused(client: OpenAI) -> None:
     waited = client.responses.create(model="echo", input="one")
     quiet = ended(client, *begun(client, model="echo", input="one"))
     for attempt in (
@@ -244,7 +244,7 @@ def rest(crash: Crash, seen: list[Any], after: int) -> list[Any]:
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_what_was_acknowledged_is_made_after_a_crash(crash: Crash) -> None:
+def test_background_responses_are_completed_or_failed_after_a_crash(crash: Crash) -> None:
     done = ended(crash.client, *crash.quiet)
     assert done.status == "completed"
     assert done.output_text.split() == WORDS
@@ -262,7 +262,7 @@ def test_what_was_acknowledged_is_made_after_a_crash(crash: Crash) -> None:
 
 
 @pytest.mark.slow
-def test_a_durable_flow_goes_on_behind_its_last_step_and_stays_the_flow_that_it_was(crash: Crash) -> None:
+def test_a_durable_flow_resumes_after_its_last_step_with_its_old_definition(crash: Crash) -> None:
     for answer in (ended(crash.client, *crash.flow), rest(crash, crash.told, 2)[-1].response):
         assert answer.status == "completed"
         assert answer.output_text.split() == WORDS
@@ -273,7 +273,7 @@ def test_a_durable_flow_goes_on_behind_its_last_step_and_stays_the_flow_that_it_
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_an_agent_goes_on_behind_the_last_call_that_it_made(crash: Crash) -> None:
+def test_an_agent_resumes_after_its_last_tool_call_without_repeating_it(crash: Crash) -> None:
     answer = rest(crash, crash.agent, 2)[-1].response
     assert answer.status == "completed"
     assert answer.output_text.split() == WORDS

@@ -92,7 +92,7 @@ def test_above_the_threshold_what_is_before_the_last_turn_is_summed_up(client: O
     assert again.usage.input_tokens == after.usage.input_tokens
 
 
-def test_short_words_of_the_user_stay_as_they_are(client: OpenAI) -> None:
+def test_short_user_messages_are_kept_verbatim_in_compaction(client: OpenAI) -> None:
     words = ("My name is Ann.", "So?")
     given: Any = [*LONG, *({"role": "user", "content": text} for text in words)]
     answer = client.responses.create(model="notary", input=given, context_management=THRESHOLD)
@@ -105,7 +105,7 @@ def test_below_the_threshold_nothing_is_done(client: OpenAI) -> None:
     assert [item.type for item in answer.output] == ["message"]
 
 
-def test_calls_are_not_parted_from_what_they_gave(client: OpenAI) -> None:
+def test_function_calls_stay_with_their_outputs_in_compaction(client: OpenAI) -> None:
     given: Any = [
         *LONG,
         {"role": "user", "content": "Look it up."},
@@ -140,7 +140,7 @@ def test_a_conversation_that_the_model_cannot_read_at_once_is_summed_up_in_parts
     assert made["output"][-1]["type"] == "compaction"
 
 
-def test_in_the_background_and_in_a_conversation(client: OpenAI) -> None:
+def test_background_responses_in_a_conversation_are_compacted(client: OpenAI) -> None:
     conversation = client.conversations.create(items=LONG)
     first, run = begun(
         client, model="notary", input="And why?", conversation=conversation.id, context_management=THRESHOLD
@@ -180,7 +180,7 @@ def test_in_the_background_and_in_a_conversation(client: OpenAI) -> None:
         ("/compact", {"input": []}, "input"),
     ],
 )
-def test_what_cannot_be_done_is_refused_by_its_name(
+def test_invalid_compaction_requests_are_refused_with_the_parameter(
     loose: httpx.Client, path: str, body: dict[str, Any], param: str
 ) -> None:
     answer = loose.post(f"/responses{path}", json={"model": "notary", "input": "x", **body})
@@ -188,6 +188,6 @@ def test_what_cannot_be_done_is_refused_by_its_name(
     assert answer.json()["error"]["param"] == param
 
 
-def test_a_chat_model_is_needed_and_the_right_to_it(as_key: Callable[[str], OpenAI]) -> None:
+def test_compaction_with_an_unknown_model_is_a_404(as_key: Callable[[str], OpenAI]) -> None:
     with pytest.raises(openai.NotFoundError):
         as_key("one").responses.compact(model="nobody", input="x")

@@ -136,7 +136,7 @@ async def test_reasoning_is_an_item_before_the_answer(daemon: ApiServer) -> None
     assert (await ask(daemon, input=items, stream=True)).status_code == 200
 
 
-async def test_a_large_input_is_taken(daemon: ApiServer) -> None:
+async def test_an_input_of_ten_million_characters_is_accepted(daemon: ApiServer) -> None:
     teller = RelayModel("m", WHOLE)
     put(daemon, teller)
     answer = await ask(daemon, input="x" * 10_000_000)
@@ -147,7 +147,9 @@ async def test_a_large_input_is_taken(daemon: ApiServer) -> None:
 @pytest.mark.parametrize(
     "fields", [{"stream": True}, {"stream": False}, {"stream": True, "truncation": "auto"}]
 )
-async def test_leaving_ends_the_work_and_keeps_nothing(daemon: ApiServer, fields: dict[str, Any]) -> None:
+async def test_a_client_disconnect_cancels_the_run_of_a_response(
+    daemon: ApiServer, fields: dict[str, Any]
+) -> None:
     teller = RelayModel("m", frame(content="one"), hold=asyncio.Event())
     put(daemon, teller)
     call = asyncio.create_task(ask(daemon, **fields))

@@ -100,7 +100,7 @@ def test_patches_apply_in_the_container_of_the_shell(client: OpenAI, environment
     assert [item.type for item in stored] == ["message"]
 
 
-def test_without_a_container_the_client_is_asked_and_answers(client: OpenAI) -> None:
+def test_without_a_container_shell_and_patch_calls_are_returned_to_the_client(client: OpenAI) -> None:
     local: Any = {
         "type": "shell",
         "environment": {"type": "local", "skills": [{"name": "a", "description": "Does a.", "path": "/s/a"}]},
@@ -199,7 +199,9 @@ INLINE = {
         ({"input": [{"type": "shell_call_output", "call_id": "c", "output": []}]}, "input"),
     ],
 )
-def test_what_cannot_be_is_refused_by_its_place(client: OpenAI, body: dict[str, Any], param: str) -> None:
+def test_an_invalid_shell_or_patch_request_is_refused_with_the_parameter(
+    client: OpenAI, body: dict[str, Any], param: str
+) -> None:
     with pytest.raises(openai.APIStatusError) as refused:
         client.responses.create(**{"model": "clever", "input": "x", **body})
     assert refused.value.status_code in (400, 404)

@@ -23,7 +23,7 @@ ODD: Any = {"type": "mcp", "server_label": "odd", "require_approval": "never"}
 
 
 @pytest.mark.conformance("OpenAI", "Responses: file_search and its results", "openai")
-def test_a_search_is_told_and_its_passages_are_cited(client: OpenAI) -> None:
+def test_a_file_search_is_an_output_item_and_its_passages_are_cited(client: OpenAI) -> None:
     events, final = followed(
         client.responses.create(
             model="clever",
@@ -132,7 +132,7 @@ def test_code_runs_and_its_figure_is_a_file(client: OpenAI, environment: Environ
 
 
 @pytest.mark.conformance("OpenAI", "Responses: mcp", "openai")
-def test_a_server_of_other_people_is_called(client: OpenAI) -> None:
+def test_tools_of_a_configured_mcp_server_are_listed_and_called(client: OpenAI) -> None:
     events, final = followed(
         client.responses.create(model="clever", input="repeat hello", tools=[ODD], stream=True)
     )
@@ -151,7 +151,7 @@ def test_a_server_of_other_people_is_called(client: OpenAI) -> None:
     assert [item.type for item in second.output] == ["message"]  # its tools were listed earlier
 
 
-def test_what_a_tool_failed_with_is_told(client: OpenAI) -> None:
+def test_the_error_of_a_failed_tool_is_in_the_mcp_call(client: OpenAI) -> None:
     one: Any = {**ODD, "allowed_tools": ["fail"]}
     answer = client.responses.create(model="clever", input="fail now", tools=[one])
     listed, call, message = answer.output
@@ -262,7 +262,7 @@ def test_an_app_over_a_store_cites_what_it_found(client: OpenAI) -> None:
     assert "response.output_text.annotation.added" in {event.type for event in events}
 
 
-def test_an_agent_answers_and_goes_on_with_its_session(harbour: Daemon, client: OpenAI) -> None:
+def test_an_agent_continues_its_session_in_the_same_conversation(harbour: Daemon, client: OpenAI) -> None:
     first = client.responses.create(model="desk", input="one two", conversation="ann")
     assert first.output_text == "one two"
     assert first.conversation is not None
@@ -279,7 +279,7 @@ def test_an_agent_answers_and_goes_on_with_its_session(harbour: Daemon, client: 
     assert refused.value.param == "tools"
 
 
-def test_a_flow_answers_with_the_conversation_before_it(client: OpenAI) -> None:
+def test_a_flow_receives_the_earlier_conversation(client: OpenAI) -> None:
     made = client.conversations.create(items=[{"role": "user", "content": "one two"}])
     _events, final = followed(
         client.responses.create(model="chatty", input="three", conversation=made.id, stream=True)
@@ -310,7 +310,7 @@ def test_a_picture_is_an_item_of_the_response(client: OpenAI) -> None:
     assert after.output_text == "thanks"
 
 
-def test_a_picture_that_cannot_be_drawn_is_told_to_the_model(client: OpenAI) -> None:
+def test_a_failed_image_generation_is_reported_to_the_model(client: OpenAI) -> None:
     tool: Any = {"type": "image_generation", "output_format": "webp"}  # the fake model does not support this
     made = client.responses.create(model="clever", input="paint a dog", tools=[tool])
     assert made.output[0].type == "image_generation_call"
@@ -363,7 +363,7 @@ def test_an_endpoint_of_one_store_offers_its_search(harbour: Daemon, client: Ope
     assert "7419" in (call.output or "")
 
 
-def test_an_endpoint_over_a_websocket_and_in_the_background(harbour: Daemon, client: OpenAI) -> None:
+def test_an_own_mcp_endpoint_works_over_websocket_and_in_background(harbour: Daemon, client: OpenAI) -> None:
     tool = own_endpoint(harbour, allowed_tools=["calculator"])
     events = client.responses.create(
         model="clever", input="both please", tools=[tool], background=True, stream=True

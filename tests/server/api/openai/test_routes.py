@@ -54,7 +54,7 @@ def routes_of_client() -> set[str]:
     return found
 
 
-def test_the_resources_that_are_served_are_served_whole(daemon: Daemon) -> None:
+def test_every_client_route_of_a_supported_resource_is_served(daemon: Daemon) -> None:
     document = httpx.get(f"{daemon.url}/openapi.json", headers=bearer("boss"), timeout=60).json()
     served = {
         f"{verb.upper()} {_PARAMETER.sub('{}', path.removeprefix('/v1'))}"

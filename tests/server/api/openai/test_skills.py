@@ -107,7 +107,7 @@ def test_the_official_client_makes_versions_reads_and_removes_skills(
         client.skills.retrieve(made.id)
 
 
-def test_what_is_no_skill_is_refused_with_what_to_do(daemon: Daemon) -> None:
+def test_invalid_skill_uploads_are_refused_with_code_and_parameter(daemon: Daemon) -> None:
     url = f"{daemon.url}/v1/skills"
 
     def sent(*files: tuple[str, bytes], at: str = url, **fields: str) -> tuple[int, Any, Any]:
@@ -136,7 +136,9 @@ def test_what_is_no_skill_is_refused_with_what_to_do(daemon: Daemon) -> None:
     httpx.delete(at).raise_for_status()
 
 
-async def test_what_a_key_keeps_of_skills_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_skills_versions_and_bytes_of_a_key_are_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(library, "BOUNDS", SkillBounds(skills=2, versions=2))
     async with api_server(tmp_path, require_key=True) as served:
         _row, secret = await served.auth.create("small", ("chat",))

@@ -107,7 +107,7 @@ def test_what_is_stored_is_listed_read_labelled_and_removed(one: OpenAI) -> None
     assert gone.value.code == "chat_completion_not_found"
 
 
-def test_only_what_asks_for_it_is_stored(one: OpenAI) -> None:
+def test_only_chats_with_store_true_are_stored(one: OpenAI) -> None:
     for more in ({}, {"store": False}, {"metadata": {"a": "b"}}):
         one.chat.completions.create(model="clever", messages=SAY, **more)
     assert one.chat.completions.list().data == []
@@ -135,7 +135,7 @@ def test_a_stream_is_stored_as_the_answer_that_it_was(one: OpenAI) -> None:
     assert [c.message.content for c in whole.choices] == [message.content]
 
 
-def test_choices_and_log_probabilities_of_a_stream_come_together(one: OpenAI) -> None:
+def test_choices_and_log_probabilities_of_a_stream_are_merged_when_stored(one: OpenAI) -> None:
     chunks = list(
         one.chat.completions.create(
             model="echo",
@@ -240,7 +240,9 @@ def test_messages_are_those_of_the_request(as_key: Callable[[str], OpenAI], harb
     strict.chat.completions.delete(made.id)
 
 
-def test_another_key_has_none_of_it(one: OpenAI, as_key: Callable[[str], OpenAI]) -> None:
+def test_another_key_cannot_list_read_change_or_delete_a_stored_chat(
+    one: OpenAI, as_key: Callable[[str], OpenAI]
+) -> None:
     made = one.chat.completions.create(model="echo", messages=SAY, store=True)
     two = as_key("two")
     assert two.chat.completions.list().data == []
@@ -264,7 +266,7 @@ def test_another_key_has_none_of_it(one: OpenAI, as_key: Callable[[str], OpenAI]
         ({"store": True, "metadata": {str(n): "" for n in range(17)}}, "metadata"),
     ],
 )
-def test_what_cannot_be_stored_is_refused_before_it_is_asked(
+def test_invalid_store_or_metadata_is_refused_before_the_model_runs(
     one: OpenAI, body: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(BadRequestError) as error:
@@ -292,7 +294,7 @@ def answered(chat_id: str) -> bytes:
     ).encode()
 
 
-async def test_the_oldest_make_way_and_age_forgets_the_rest(
+async def test_the_oldest_stored_chats_are_evicted_and_old_ones_pruned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stored_chats, "MAX_CHATS_COUNT", 3)

@@ -45,7 +45,7 @@ OTHERS: Any = [deferred(f"paint_{colour}", f"Paint a wall {colour}.") for colour
 
 
 @pytest.mark.conformance("OpenAI", "Responses: tool_search", "openai")
-def test_what_is_deferred_is_found_and_called(client: OpenAI) -> None:
+def test_deferred_tools_are_found_by_search_and_called(client: OpenAI) -> None:
     events, first = followed(
         client.responses.create(
             model="clever", input="refund order 7", tools=[SEARCH, SHOP, *OTHERS], stream=True
@@ -79,7 +79,7 @@ def test_what_is_deferred_is_found_and_called(client: OpenAI) -> None:
     assert [item.type for item in items] == ["function_call_output"]
 
 
-def test_tools_of_a_server_are_found_by_who_may_call_them(client: OpenAI, harbour: Daemon) -> None:
+def test_deferred_mcp_tools_are_found_only_by_keys_with_the_right(client: OpenAI, harbour: Daemon) -> None:
     odd: Any = {
         "type": "mcp",
         "server_label": "odd",
@@ -106,7 +106,7 @@ def test_tools_of_a_server_are_found_by_who_may_call_them(client: OpenAI, harbou
     assert listed_["tools"] == [] and "no tool that this key may call" in listed_["error"]
 
 
-def test_a_search_of_the_clients_own(client: OpenAI) -> None:
+def test_a_client_executed_tool_search_returns_tools_to_the_model(client: OpenAI) -> None:
     goal = {"type": "object", "properties": {"goal": {"type": "string"}}, "required": ["goal"]}
     own: Any = {"type": "tool_search", "execution": "client", "description": "Ask.", "parameters": goal}
     first = client.responses.create(model="clever", input="tides please", tools=[own])
@@ -139,7 +139,7 @@ def test_a_search_of_the_clients_own(client: OpenAI) -> None:
     assert last.output_text == "High at noon."
 
 
-async def test_the_model_is_shown_what_it_has_found_and_no_more(tmp_path: Path) -> None:
+async def test_the_model_is_sent_only_the_deferred_tools_it_found(tmp_path: Path) -> None:
     async with api_server(tmp_path) as served:
         find = calls(("tool_search", json.dumps({"query": "money back for an order"})))
         model = Speaker(find, calls(("shop__refund", '{"order": "7"}')), "Done.", name="voice")
@@ -199,7 +199,9 @@ async def test_the_model_is_shown_what_it_has_found_and_no_more(tmp_path: Path) 
         ),
     ],
 )
-def test_wrong_requests_are_named(client: OpenAI, body: dict[str, Any], param: str) -> None:
+def test_invalid_tool_search_requests_are_refused_with_the_parameter(
+    client: OpenAI, body: dict[str, Any], param: str
+) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.responses.create(**{"model": "echo", "input": "hello", **body})
     assert refused.value.param == param

@@ -100,7 +100,7 @@ def test_the_official_client_cuts_a_file_itself(client: openai.OpenAI, tmp_path:
     assert done.file.filename == "笔记.md"
 
 
-def test_only_what_was_announced_is_completed_and_the_upload_stays_as_it_was(
+def test_completing_with_wrong_parts_or_checksum_is_refused_and_leaves_the_upload_pending(
     client: openai.OpenAI, daemon: Daemon
 ) -> None:
     upload = begin(client)
@@ -128,7 +128,9 @@ def test_only_what_was_announced_is_completed_and_the_upload_stays_as_it_was(
     client.files.delete(done.file.id)
 
 
-def test_a_cancelled_upload_leaves_nothing_and_takes_nothing(client: openai.OpenAI, daemon: Daemon) -> None:
+def test_a_cancelled_upload_deletes_its_parts_and_refuses_further_calls(
+    client: openai.OpenAI, daemon: Daemon
+) -> None:
     before = blobs(daemon.home)
     upload = begin(client)
     part = client.uploads.parts.create(upload.id, data=PIECES[0])
@@ -155,7 +157,7 @@ def test_a_cancelled_upload_leaves_nothing_and_takes_nothing(client: openai.Open
         ({"expires_after": {"anchor": "created_at", "seconds": 1}}, 400, "expires_after.seconds"),
     ],
 )
-def test_what_is_wrong_is_named_before_anything_is_sent(
+def test_an_invalid_upload_request_is_refused_with_the_parameter(
     client: openai.OpenAI, more: dict[str, Any], status: int, param: str
 ) -> None:
     with pytest.raises(openai.APIStatusError) as error:
@@ -163,7 +165,7 @@ def test_what_is_wrong_is_named_before_anything_is_sent(
     assert refused(error)[::2] == (status, param)
 
 
-def test_a_part_is_a_form_with_data_and_something_in_it(client: openai.OpenAI, daemon: Daemon) -> None:
+def test_a_part_without_form_data_is_a_400_and_is_not_stored(client: openai.OpenAI, daemon: Daemon) -> None:
     upload = begin(client)
     path = f"{daemon.url}/v1/uploads/{upload.id}/parts"
     for wrong in (
@@ -178,7 +180,7 @@ def test_a_part_is_a_form_with_data_and_something_in_it(client: openai.OpenAI, d
     client.uploads.cancel(upload.id)
 
 
-def test_a_file_of_an_upload_has_an_end_of_its_own(client: openai.OpenAI) -> None:
+def test_a_file_of_an_upload_has_its_own_expiry_time(client: openai.OpenAI) -> None:
     upload = begin(client, 5, expires_after={"anchor": "created_at", "seconds": 7200})
     part = client.uploads.parts.create(upload.id, data=b"hello")
     done = client.uploads.complete(upload.id, part_ids=[part.id])
@@ -238,7 +240,7 @@ async def send(served: ApiServer, upload_id: str, data: bytes) -> httpx.Response
     return await served.client.post(f"/v1/uploads/{upload_id}/parts", files={"data": ("a", data)})
 
 
-async def test_a_key_has_only_so_much_under_way(served: ApiServer) -> None:
+async def test_pending_uploads_of_a_key_are_limited(served: ApiServer) -> None:
     whole = 2**20
     ids = [(await begun(served, whole)).json()["id"] for _ in range(uploads_module.MAX_PENDING_FILES)]
     full = await begun(served, 1)
@@ -291,7 +293,7 @@ async def test_an_upload_whose_time_has_run_out_is_expired_and_then_forgotten(
     assert (await served.client.get(f"/v1/uploads/{upload}")).status_code == 404
 
 
-async def test_two_that_complete_one_upload_make_one_file(served: ApiServer) -> None:
+async def test_parallel_complete_calls_of_one_upload_create_one_file(served: ApiServer) -> None:
     upload = (await begun(served, 4)).json()["id"]
     part = (await send(served, upload, b"once")).json()["id"]
     body = {"part_ids": [part]}
@@ -305,7 +307,7 @@ async def test_two_that_complete_one_upload_make_one_file(served: ApiServer) -> 
 @pytest.mark.parametrize(
     ("other", "expected"), [("complete", (200, None)), ("cancel", (409, "upload_cancelled"))]
 )
-async def test_an_upload_that_another_call_ends_while_its_parts_are_joined(
+async def test_an_upload_ended_by_another_call_during_completion_creates_no_second_file(
     served: ApiServer, monkeypatch: pytest.MonkeyPatch, other: str, expected: tuple[int, str | None]
 ) -> None:
     upload = (await begun(served, 4)).json()["id"]

@@ -36,7 +36,9 @@ def error(response: httpx.Response, status: int) -> dict[str, object]:
 
 
 @pytest.mark.conformance("OpenAI", "Vector stores", "openai")
-def test_a_store_goes_round_through_the_official_client(client: openai.OpenAI, file_ids: list[str]) -> None:
+def test_the_official_client_creates_searches_updates_and_deletes_a_store(
+    client: openai.OpenAI, file_ids: list[str]
+) -> None:
     store = client.vector_stores.create(
         name="Almanac",
         file_ids=file_ids[:1],
@@ -178,14 +180,16 @@ def test_the_store_of_a_folder_is_a_vector_store_too(client: openai.OpenAI) -> N
         ("/handbook/files", {"file_id": "file-none"}, "file_id"),
     ],
 )
-def test_what_is_wrong_is_named(daemon: Daemon, path: str, body: dict[str, object], param: str) -> None:
+def test_invalid_requests_are_refused_with_the_parameter(
+    daemon: Daemon, path: str, body: dict[str, object], param: str
+) -> None:
     response = httpx.post(f"{daemon.url}/v1/vector_stores{path}", json=body)
     found = error(response, response.status_code)
     assert response.status_code in (400, 404)
     assert found["param"] == param
 
 
-def test_nothing_is_made_of_a_wish_that_is_refused(daemon: Daemon, client: openai.OpenAI) -> None:
+def test_a_refused_create_request_leaves_no_store(daemon: Daemon, client: openai.OpenAI) -> None:
     before = len(client.vector_stores.list(limit=100).data)
     error(httpx.post(f"{daemon.url}/v1/vector_stores", json={"name": "x", "file_ids": ["file-none"]}), 404)
     assert len(client.vector_stores.list(limit=100).data) == before

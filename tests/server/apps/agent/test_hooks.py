@@ -18,7 +18,7 @@ from portico_server.core.principal import LOCAL
 REDACT = {"on": "before_agent", "do": "redact", "pattern": r"\d{4}", "replacement": "####"}
 
 
-async def test_a_prefix_stands_before_what_some_senders_say_and_in_the_memory(
+async def test_a_prefix_is_added_and_stored_only_for_messages_of_the_given_senders(
     agent_fixture: AgentFixture,
 ) -> None:
     model = agent_fixture.model("ok")
@@ -40,7 +40,9 @@ async def test_redact_limit_and_code_change_a_message_in_their_order(agent_fixtu
     assert model.sent()[-1]["content"] == "MY PIN IS ##"
 
 
-async def test_code_may_change_the_whole_message_or_nothing(agent_fixture: AgentFixture) -> None:
+async def test_a_code_hook_can_replace_message_fields_or_leave_the_message_unchanged(
+    agent_fixture: AgentFixture,
+) -> None:
     agent_fixture.model("ok")
     source = "lambda m: {'content': m['content'] + '!', 'type': 'shout'}"
     await agent_fixture.ask("hi", "s", hooks=[{"on": "before_agent", "do": "code", "source": source}])
@@ -52,7 +54,7 @@ async def test_code_may_change_the_whole_message_or_nothing(agent_fixture: Agent
     assert (await agent_fixture.memory("t"))[0]["content"] == "hi"
 
 
-async def test_what_hooks_add_is_counted_for_the_whole_turn(
+async def test_text_added_by_hooks_counts_against_the_size_limit_of_the_turn(
     agent_fixture: AgentFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budget, "MAX_TURN_MB", 1)
@@ -76,7 +78,7 @@ async def test_instructions_that_repeat_a_long_variable_are_refused(agent_fixtur
         assert caught.value.code == "value_too_large"
 
 
-async def test_parts_keep_what_is_no_text(agent_fixture: AgentFixture) -> None:
+async def test_redaction_leaves_non_text_parts_unchanged(agent_fixture: AgentFixture) -> None:
     model = agent_fixture.model("ok")
     picture = {"type": "image_url", "image_url": {"url": "data:,"}}
     await agent_fixture.ask([{"type": "text", "text": "pin 1234"}, picture], hooks=[REDACT])
@@ -91,7 +93,7 @@ async def test_a_guard_ends_the_turn_before_the_model_is_asked(agent_fixture: Ag
     assert refused.value.code == "guarded" and not model.asked and await agent_fixture.memory("s") == []
 
 
-async def test_after_an_agent_the_answer_is_changed_and_nothing_of_it_slips_out_before(
+async def test_an_after_agent_hook_changes_the_answer_before_any_of_it_is_streamed(
     agent_fixture: AgentFixture,
 ) -> None:
     agent_fixture.model("the pin is 1234")
@@ -101,7 +103,7 @@ async def test_after_an_agent_the_answer_is_changed_and_nothing_of_it_slips_out_
     assert (await agent_fixture.memory("s"))[1]["content"] == "the pin is 1234", "its own memory is its own"
 
 
-async def test_before_an_action_the_arguments_are_changed(agent_fixture: AgentFixture) -> None:
+async def test_a_before_action_hook_changes_the_arguments_of_the_call(agent_fixture: AgentFixture) -> None:
     seen: list[Mapping[str, Any]] = []
     agent_fixture.tool("look", lambda given: seen.append(given), "what")
     agent_fixture.model(calls(("look", '{"what": "pin 1234"}')), "ok")
@@ -128,7 +130,7 @@ async def test_a_function_before_an_action_gets_its_name_and_parameters(agent_fi
     assert '"name": "look"' in model.sent()[-1]["content"] and len(seen) == 1
 
 
-async def test_a_guard_before_an_action_is_told_to_the_model(agent_fixture: AgentFixture) -> None:
+async def test_a_call_blocked_by_a_guard_is_reported_to_the_model(agent_fixture: AgentFixture) -> None:
     done: list[int] = []
     agent_fixture.tool("wipe", lambda _given: done.append(1), "what")
     model = agent_fixture.model(calls(("wipe", '{"what": "production"}')), "I may not.")
@@ -160,7 +162,7 @@ async def test_a_hook_of_the_client_is_called_during_the_turn(agent_fixture: Age
     assert model.sent()[-1]["content"] == "HI"
 
 
-async def test_the_limit_in_seconds_stands_still_while_somebody_is_asked(agent_fixture: AgentFixture) -> None:
+async def test_the_time_limit_is_paused_while_a_person_is_asked(agent_fixture: AgentFixture) -> None:
     agent_fixture.model("ok")
     agent_fixture.tool("look", lambda _given: "seen", "what")
     model = agent_fixture.model(calls(("look", '{"what": "x"}')), "ok")

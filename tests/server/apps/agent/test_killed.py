@@ -66,7 +66,7 @@ def memory(daemon: Daemon) -> list[dict[str, Any]]:
     return state["memory"]
 
 
-def test_between_turns_nothing_is_lost_and_during_one_nothing_is_left(tmp_path: Path) -> None:
+def test_a_kill_keeps_finished_turns_and_discards_the_unfinished_one(tmp_path: Path) -> None:
     daemon = start(tmp_path)
     try:
         prepare(daemon)
@@ -94,7 +94,7 @@ def test_between_turns_nothing_is_lost_and_during_one_nothing_is_left(tmp_path: 
 
 
 @pytest.mark.slow
-def test_whenever_it_comes_every_acknowledged_turn_is_whole(tmp_path: Path) -> None:
+def test_every_acknowledged_turn_is_complete_after_random_kills(tmp_path: Path) -> None:
     numbers = itertools.count()
     acknowledged: list[str] = []
     dice = random.Random(20261121)

@@ -34,7 +34,7 @@ def says(*facts: dict[str, Any]) -> Any:
     return line
 
 
-async def test_facts_of_a_turn_are_kept_with_where_they_come_from(agent_fixture: AgentFixture) -> None:
+async def test_facts_of_a_turn_are_stored_with_their_source(agent_fixture: AgentFixture) -> None:
     agent_fixture.daemon.registry.add(FixedStore("facts", is_memory=True))
     lisbon = fact(" The user lives in Lisbon. ", "i live  in lisbon")
     tea = fact("The user likes tea.", "“like tea”")
@@ -59,7 +59,7 @@ async def test_facts_of_a_turn_are_kept_with_where_they_come_from(agent_fixture:
     assert len(await agent_fixture.memory("s")) == 2
 
 
-async def test_what_is_known_is_told_to_the_model_and_can_be_replaced(agent_fixture: AgentFixture) -> None:
+async def test_known_facts_are_shown_to_the_model_which_can_replace_them(agent_fixture: AgentFixture) -> None:
     stored = replace(passage(1, "The user lives in Lisbon."), attributes={"id": "fact_1", "origins": ""})
     shelf = FixedStore("facts", [stored], is_memory=True)
     agent_fixture.daemon.registry.add(shelf)
@@ -161,7 +161,9 @@ async def test_no_fact_comes_from_words_that_are_not_the_users(agent_fixture: Ag
     "said",
     ["no json", '{"value": "x"}', '{"value": [1]}', '{"value": []}', "null", '{"value": [{"fact": 1}]}'],
 )
-async def test_an_answer_without_facts_keeps_none(agent_fixture: AgentFixture, said: str) -> None:
+async def test_an_invalid_or_empty_list_of_facts_stores_nothing(
+    agent_fixture: AgentFixture, said: str
+) -> None:
     agent_fixture.daemon.registry.add(FixedStore("facts", is_memory=True))
     agent_fixture.model(
         lambda request: said if "worth knowing" in str(request.messages[0]["content"]) else "ok"
@@ -170,7 +172,7 @@ async def test_an_answer_without_facts_keeps_none(agent_fixture: AgentFixture, s
     assert agent_fixture.facts.added == []
 
 
-async def test_facts_that_cannot_be_kept_do_not_take_the_answer_away(agent_fixture: AgentFixture) -> None:
+async def test_the_answer_is_returned_although_storing_facts_fails(agent_fixture: AgentFixture) -> None:
     agent_fixture.daemon.registry.add(FixedStore("facts", is_memory=True))
     agent_fixture.model(
         lambda request: Forbidden("Not yours.") if "worth" in str(request.messages[0]) else "ok"
@@ -182,7 +184,7 @@ async def test_facts_that_cannot_be_kept_do_not_take_the_answer_away(agent_fixtu
     ]
 
 
-async def test_a_store_that_is_not_there_is_an_error(agent_fixture: AgentFixture) -> None:
+async def test_a_missing_store_for_long_term_memory_is_refused(agent_fixture: AgentFixture) -> None:
     agent_fixture.model("ok")
     with pytest.raises(NotFound, match="facts"):
         await agent_fixture.ask("hi", memory=MEMORY)

@@ -35,7 +35,7 @@ async def test_input_and_output_are_added_to_the_memory_with_all_their_fields(
     assert second["sender"] == "Agent" and second["created_at"] >= first["created_at"] > 0
 
 
-async def test_the_next_turn_sees_what_was_said(agent_fixture: AgentFixture) -> None:
+async def test_the_next_turn_gets_the_messages_of_the_turn_before(agent_fixture: AgentFixture) -> None:
     model = agent_fixture.model("one", "two")
     await agent_fixture.ask("a", "s", instructions="Be kind.")
     await agent_fixture.ask("b", "s", instructions="Be kind.")
@@ -47,7 +47,7 @@ async def test_the_next_turn_sees_what_was_said(agent_fixture: AgentFixture) -> 
     ]
 
 
-async def test_without_a_session_nothing_is_kept(agent_fixture: AgentFixture) -> None:
+async def test_without_a_session_no_messages_are_stored(agent_fixture: AgentFixture) -> None:
     model = agent_fixture.model("one")
     await agent_fixture.ask("a")
     await agent_fixture.ask("b")
@@ -55,7 +55,9 @@ async def test_without_a_session_nothing_is_kept(agent_fixture: AgentFixture) ->
     assert (await agent_fixture.sessions.list(LOCAL)).data == ()
 
 
-async def test_consecutive_messages_of_others_become_one_of_the_user(agent_fixture: AgentFixture) -> None:
+async def test_consecutive_messages_of_other_senders_are_merged_into_one_user_message(
+    agent_fixture: AgentFixture,
+) -> None:
     model = agent_fixture.model("seen")
     await agent_fixture.ask({"sender": "user", "content": "a"}, "s", path="x")
     agent_fixture.model("never")
@@ -69,7 +71,7 @@ async def test_consecutive_messages_of_others_become_one_of_the_user(agent_fixtu
     assert model.sent() == [{"role": "user", "content": "abc"}]
 
 
-async def test_parts_are_kept_and_merged_as_parts(agent_fixture: AgentFixture) -> None:
+async def test_message_parts_are_stored_and_sent_unchanged(agent_fixture: AgentFixture) -> None:
     model = agent_fixture.model("ok")
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     await agent_fixture.ask([{"type": "text", "text": "what is this"}, picture], "s")
@@ -77,7 +79,7 @@ async def test_parts_are_kept_and_merged_as_parts(agent_fixture: AgentFixture) -
     assert (await agent_fixture.memory("s"))[0]["content"][1] == picture
 
 
-async def test_a_window_never_hides_the_turn_that_goes_on_nor_cuts_a_call_from_its_result(
+async def test_a_window_keeps_the_current_turn_and_calls_with_their_results(
     agent_fixture: AgentFixture,
 ) -> None:
     agent_fixture.tool("look", lambda _given: "seen")
@@ -131,7 +133,7 @@ async def test_a_running_summary_stands_for_what_no_longer_fits(agent_fixture: A
     assert summaries < 3, "it is not summed up anew in every turn"
 
 
-async def test_a_turn_reads_the_newest_of_a_long_memory_and_no_result_without_its_call(
+async def test_a_turn_reads_the_newest_messages_without_results_that_lack_their_call(
     agent_fixture: AgentFixture,
 ) -> None:
     agent_fixture.model("first")
@@ -170,7 +172,7 @@ async def test_a_turn_reads_no_more_characters_than_its_bound(agent_fixture: Age
     assert (content[0], content[-1], len(content)) == ("y", "b", 6_000_001)
 
 
-async def test_a_session_is_the_callers_own(agent_fixture: AgentFixture) -> None:
+async def test_a_session_name_is_private_to_its_caller(agent_fixture: AgentFixture) -> None:
     model = agent_fixture.model("ok")
     await agent_fixture.ask("mine", "s")
     await agent_fixture.ask("theirs", "s", caller=OTHER)
@@ -181,7 +183,7 @@ async def test_a_session_is_the_callers_own(agent_fixture: AgentFixture) -> None
     assert [row.id for row in (await agent_fixture.sessions.list(OTHER)).data] != [mine.id]
 
 
-async def test_a_session_may_be_called_by_its_id(agent_fixture: AgentFixture) -> None:
+async def test_a_session_can_be_addressed_by_its_id(agent_fixture: AgentFixture) -> None:
     model = agent_fixture.model("ok")
     row = await agent_fixture.sessions.open("app", "s", LOCAL)
     await agent_fixture.ask("a", row.id)
@@ -194,7 +196,7 @@ async def test_a_session_may_be_called_by_its_id(agent_fixture: AgentFixture) ->
     assert len((await agent_fixture.sessions.list(LOCAL)).data) == 1
 
 
-async def test_two_callers_of_one_session_follow_each_other(agent_fixture: AgentFixture) -> None:
+async def test_concurrent_turns_in_one_session_run_one_after_another(agent_fixture: AgentFixture) -> None:
     entered, go = asyncio.Event(), asyncio.Event()
 
     async def slowly(request: Chat) -> str:
@@ -238,7 +240,7 @@ async def test_agents_side_by_side_in_one_session_do_not_wait_for_each_other(
     }
 
 
-async def test_a_turn_that_fails_leaves_nothing(agent_fixture: AgentFixture) -> None:
+async def test_a_failed_turn_stores_no_messages_and_no_session(agent_fixture: AgentFixture) -> None:
     agent_fixture.model(InvalidRequest("No."))
     with pytest.raises(InvalidRequest):
         await agent_fixture.ask("a", "s")

@@ -19,7 +19,9 @@ CODE: dict[str, Any] = {
 WORD: dict[str, Any] = {"type": "json", "schema": {"type": "string", "enum": ["典", "孝", "急"]}}
 
 
-async def test_a_schema_constrains_the_model_and_the_word_is_the_content(agent_fixture: AgentFixture) -> None:
+async def test_a_schema_constrains_the_model_and_its_parsed_value_becomes_the_content(
+    agent_fixture: AgentFixture,
+) -> None:
     model = agent_fixture.model('{"value": "急"}')
     reply = await agent_fixture.ask("今天天气情况", "s", output=WORD)
     assert (reply.content, reply.formatted) == ("急", "急")
@@ -28,7 +30,7 @@ async def test_a_schema_constrains_the_model_and_the_word_is_the_content(agent_f
 
 
 @pytest.mark.parametrize("said", ["急", " 急\n", "“急。”", "【急】", '"急"'])
-async def test_a_bare_word_is_a_choice_where_the_engine_constrains_nothing(
+async def test_an_unquoted_word_is_accepted_as_an_enum_value_from_unconstrained_engines(
     agent_fixture: AgentFixture, said: str
 ) -> None:
     model = agent_fixture.model(said)
@@ -36,14 +38,18 @@ async def test_a_bare_word_is_a_choice_where_the_engine_constrains_nothing(
     assert (reply.content, reply.formatted, len(model.asked)) == ("急", "急", 1)
 
 
-async def test_a_bare_word_that_two_members_could_be_is_asked_for_again(agent_fixture: AgentFixture) -> None:
+async def test_an_unquoted_word_that_matches_two_enum_values_is_requested_again(
+    agent_fixture: AgentFixture,
+) -> None:
     model = agent_fixture.model("yes!", '{"value": "YES"}')
     output = {"type": "json", "schema": {"type": "string", "enum": ["Yes", "YES"]}}
     reply = await agent_fixture.ask("go", output=output)
     assert (reply.formatted, len(model.asked)) == ("YES", 2)
 
 
-async def test_what_has_not_the_form_is_asked_for_again_within_a_limit(agent_fixture: AgentFixture) -> None:
+async def test_an_answer_in_the_wrong_format_is_requested_again_up_to_a_limit(
+    agent_fixture: AgentFixture,
+) -> None:
     model = agent_fixture.model("天气很好", '{"value": "好"}', '{"value": "典"}')
     reply = await agent_fixture.ask("go", "s", output=WORD, attempts=3)
     assert reply.formatted == "典"
@@ -58,7 +64,7 @@ async def test_what_has_not_the_form_is_asked_for_again_within_a_limit(agent_fix
     assert failed.value.code == "format_failed" and len(model.asked) == 2
 
 
-async def test_json_is_repaired_and_the_raw_text_stays(agent_fixture: AgentFixture) -> None:
+async def test_fenced_json_is_parsed_and_the_raw_text_stays_the_content(agent_fixture: AgentFixture) -> None:
     said = 'Here:\n```json\n{"n": 1}\n```'
     agent_fixture.model(said)
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -66,7 +72,7 @@ async def test_json_is_repaired_and_the_raw_text_stays(agent_fixture: AgentFixtu
     assert (reply.content, reply.formatted) == (said, {"n": 1})
 
 
-async def test_a_schema_does_not_keep_an_agent_from_its_tools(agent_fixture: AgentFixture) -> None:
+async def test_an_output_schema_does_not_prevent_tool_calls(agent_fixture: AgentFixture) -> None:
     agent_fixture.tool("look", lambda _given: "seen")
     model = agent_fixture.model(calls(("look", "{}")), "it is 孝, I think", '{"value": "孝"}')
     reply = await agent_fixture.ask("go", output=WORD, tools=["look"])
@@ -78,7 +84,7 @@ async def test_a_schema_does_not_keep_an_agent_from_its_tools(agent_fixture: Age
     assert "response_format" in model.options(2) and "tools" not in model.options(2)
 
 
-async def test_a_tool_parser_finds_thought_and_action_and_stops_the_model_itself(
+async def test_a_tool_parser_extracts_thought_and_action_and_sets_stop_sequences(
     agent_fixture: AgentFixture,
 ) -> None:
     model = agent_fixture.model("I compute.\n```python\nprint(1)")
@@ -140,13 +146,15 @@ async def test_a_parser_that_never_matches_ends(agent_fixture: AgentFixture) -> 
     assert failed.value.code == "format_failed" and len(model.asked) == 3
 
 
-async def test_a_formatted_answer_is_told_once_and_whole(agent_fixture: AgentFixture) -> None:
+async def test_a_formatted_answer_is_streamed_as_one_complete_delta(agent_fixture: AgentFixture) -> None:
     agent_fixture.model('{"value": "急"}')
     _reply, events = await agent_fixture.run("go", output=WORD)
     assert [event.text for event in events if isinstance(event, Delta)] == ["急"]
 
 
-async def test_the_final_pattern_is_told(agent_fixture: AgentFixture) -> None:
+async def test_extra_info_says_whether_the_answer_matches_the_final_pattern(
+    agent_fixture: AgentFixture,
+) -> None:
     agent_fixture.model("Final Answer: 1", "not yet")
     assert (await agent_fixture.ask("go", final="Final Answer")).extra_info == {"final": True}
     assert (await agent_fixture.ask("go", final="Final Answer")).extra_info == {"final": False}
@@ -177,7 +185,7 @@ async def test_tool_text_shows_the_model_its_action_with_the_end_marker(agent_fi
     ]
 
 
-async def test_tool_text_tells_results_of_tools_as_text(agent_fixture: AgentFixture) -> None:
+async def test_tool_text_sends_tool_calls_and_results_as_text(agent_fixture: AgentFixture) -> None:
     agent_fixture.tool("look", lambda _given: "seen")
     model = agent_fixture.model(calls(("look", "{}")), "ok")
     await agent_fixture.ask("go", tools=["look"], aggregate="tool_text")
@@ -185,7 +193,7 @@ async def test_tool_text_tells_results_of_tools_as_text(agent_fixture: AgentFixt
     assert '"name":"look"' in model.sent()[2]["content"] and "seen" in model.sent()[3]["content"]
 
 
-async def test_a_template_says_how_messages_are_told(agent_fixture: AgentFixture) -> None:
+async def test_a_template_formats_messages_for_the_model(agent_fixture: AgentFixture) -> None:
     model = agent_fixture.model("ok")
     await agent_fixture.ask(
         {"sender": "ann", "content": "hi {you}"}, aggregate={"template": "[{sender}] {content}\n"}
@@ -193,7 +201,9 @@ async def test_a_template_says_how_messages_are_told(agent_fixture: AgentFixture
     assert texts(model.sent()) == ["[ann] hi {you}\n"]
 
 
-async def test_instructions_have_variables(agent_fixture: AgentFixture) -> None:
+async def test_variables_are_filled_into_instructions_and_missing_ones_are_refused(
+    agent_fixture: AgentFixture,
+) -> None:
     model = agent_fixture.model("ok")
     spec: dict[str, Any] = {
         "instructions": "Speak {tongue} as {{json}} of {topic}.",

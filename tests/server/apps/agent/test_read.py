@@ -145,7 +145,7 @@ def published(found: Any) -> Iterator[Mapping[str, Any]]:
             yield from published(item)
 
 
-def test_the_file_in_the_documentation_is_the_schema() -> None:
+def test_the_published_schema_file_equals_the_generated_schema() -> None:
     assert json.loads((ROOT / "docs" / "agent.schema.json").read_text(encoding="utf-8")) == schema()
     Draft202012Validator.check_schema(schema())
 
@@ -201,7 +201,7 @@ def test_an_unknown_field_is_refused_and_so_is_a_value_of_another_type(place: tu
         (("limits", "tool_calls"), 0, 100_000),
     ],
 )
-def test_numbers_end_where_they_end_for_the_reader(
+def test_schema_and_reader_have_the_same_number_ranges(
     place: tuple[str | int, ...], least: float, most: float
 ) -> None:
     assert taken(changed(WHOLE, place, least)) and taken(changed(WHOLE, place, most))
@@ -257,11 +257,11 @@ def test_numbers_end_where_they_end_for_the_reader(
     ],
     ids=str,
 )
-def test_what_is_particular_is_read_alike(changes: Mapping[str, Any]) -> None:
+def test_schema_and_reader_agree_on_special_cases(changes: Mapping[str, Any]) -> None:
     taken({"portico_agent": 1, **changes})
 
 
-def test_an_agent_says_its_version() -> None:
+def test_an_agent_without_its_version_field_is_refused() -> None:
     assert taken({"portico_agent": 1})
     for wrong in ({}, [], None, "agent"):
         assert not taken(wrong)
@@ -291,7 +291,7 @@ PLACES: Mapping[tuple[str, ...], tuple[str | int, ...]] = {
 
 
 @pytest.mark.parametrize(("names", "word"), list(words({"properties": FIELDS})), ids=str)
-def test_each_word_is_one_of_the_reader(names: tuple[str, ...], word: str) -> None:
+def test_each_enum_value_of_the_schema_is_accepted_by_the_reader(names: tuple[str, ...], word: str) -> None:
     if names == ("hooks", "do"):
         assert any(hook["do"] == word for hook in WHOLE["hooks"])
         return
@@ -326,7 +326,7 @@ def found_in(given: Any, file: Path) -> Iterator[tuple[str, Any]]:
                 yield place, entry.agent_of(item, "agents[0]", file.parent).spec
 
 
-def test_every_agent_that_is_documented_is_taken() -> None:
+def test_every_documented_agent_is_accepted_by_schema_and_reader() -> None:
     found = list(written())
     files = {place for place, _ in found}
     assert {"configs/agents.yaml", "configs/team.yaml", "docs/agents.md", "docs/configuration.md"} <= files

@@ -72,7 +72,7 @@ def opened(http: httpx.Client, name: str, app: str = "api") -> dict[str, Any]:
     return made
 
 
-def test_an_agent_that_nobody_deployed_runs_with_events_and_a_session(http: httpx.Client) -> None:
+def test_an_undeployed_agent_runs_with_streamed_events_and_a_session(http: httpx.Client) -> None:
     events = run(
         http,
         "/api/agents/run",
@@ -104,7 +104,7 @@ def test_an_agent_that_nobody_deployed_runs_with_events_and_a_session(http: http
         ({"agent": {"portico_agent": 1}, "message": "x", "sesion": {}}, "sesion"),
     ],
 )
-def test_a_run_that_cannot_begin_is_an_error_with_a_status(
+def test_an_invalid_run_request_is_refused_with_the_name_of_its_field(
     http: httpx.Client, body: dict[str, Any], param: str
 ) -> None:
     answer = http.post("/api/agents/run", json=body)
@@ -127,13 +127,15 @@ def test_an_agent_is_checked_without_running_it(http: httpx.Client) -> None:
     )
 
 
-def test_a_deployed_agent_that_names_what_is_not_there_is_refused(http: httpx.Client) -> None:
+def test_deploying_an_agent_with_a_missing_model_is_refused(http: httpx.Client) -> None:
     given = {"name": "lost", "kind": "agent", "spec": spec(model="nowhere")}
     answer = http.post("/api/apps", json=given)
     assert answer.status_code == 404 and answer.json()["error"]["param"] == "agent.model"
 
 
-def test_openai_alone_goes_on_with_a_conversation(openai: OpenAI, http: httpx.Client) -> None:
+def test_an_openai_client_continues_a_conversation_by_name_id_or_user(
+    openai: OpenAI, http: httpx.Client
+) -> None:
     def say(text: str, **more: Any) -> str:
         answer = openai.chat.completions.create(
             model="desk", messages=[{"role": "user", "content": text}], **more
@@ -151,7 +153,7 @@ def test_openai_alone_goes_on_with_a_conversation(openai: OpenAI, http: httpx.Cl
     ]
 
 
-def test_a_session_without_a_name_goes_on_by_its_id(openai: OpenAI, http: httpx.Client) -> None:
+def test_a_session_without_a_name_is_continued_by_its_id(openai: OpenAI, http: httpx.Client) -> None:
     made = http.post("/api/sessions", json={"app": "desk"}).json()
     assert made["name"] == made["id"]
     said: Any = [{"role": "user", "content": "hello"}]
@@ -162,7 +164,9 @@ def test_a_session_without_a_name_goes_on_by_its_id(openai: OpenAI, http: httpx.
     assert [item["message"]["content"] for item in kept] == ["hello", "hello"]
 
 
-def test_without_a_conversation_the_messages_are_all_it_knows(openai: OpenAI, http: httpx.Client) -> None:
+def test_without_a_conversation_the_agent_sees_only_the_sent_messages(
+    openai: OpenAI, http: httpx.Client
+) -> None:
     before = len(http.get("/api/sessions").json()["data"])
     answer = openai.chat.completions.create(
         model="desk",
@@ -179,7 +183,7 @@ def test_without_a_conversation_the_messages_are_all_it_knows(openai: OpenAI, ht
     assert len(http.get("/api/sessions").json()["data"]) == before
 
 
-def test_the_agents_own_tool_calls_are_no_business_of_an_openai_client(openai: OpenAI) -> None:
+def test_the_agents_own_tool_calls_are_hidden_from_an_openai_client(openai: OpenAI) -> None:
     stream = openai.chat.completions.create(
         model="reckoner",
         messages=[{"role": "user", "content": "add them"}],
@@ -194,7 +198,9 @@ def test_the_agents_own_tool_calls_are_no_business_of_an_openai_client(openai: O
 
 
 @pytest.mark.parametrize("field", ["tools", "response_format"])
-def test_what_belongs_to_the_specification_is_refused_in_a_call(openai: OpenAI, field: str) -> None:
+def test_fields_fixed_by_the_agents_specification_are_refused_in_a_request(
+    openai: OpenAI, field: str
+) -> None:
     given: Any = {
         "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
         "response_format": {"type": "json_object"},
@@ -253,7 +259,7 @@ def test_a_session_is_opened_once_and_described(http: httpx.Client) -> None:
         assert http.post("/api/sessions", json={"app": "api", "name": name}).status_code == 400
 
 
-def test_sessions_are_listed_by_app_name_and_what_was_said(http: httpx.Client) -> None:
+def test_sessions_are_filtered_by_app_name_and_message_text(http: httpx.Client) -> None:
     one = talk(http, "w1", "Sunny in Lisbon 100%", app="weather")
     two = talk(http, "w2", "今天天气", app="weather")
     parts = [{"type": "text", "text": "明天 rain"}]
@@ -346,7 +352,7 @@ def test_a_page_of_ratings_is_bounded_in_size_and_the_sdk_reads_all_pages(
     http.delete(path)
 
 
-def test_messages_are_put_behind_what_was_said(http: httpx.Client) -> None:
+def test_added_messages_are_appended_to_the_memory_of_an_agent(http: httpx.Client) -> None:
     session = talk(http, "added", "a")
     path = f"/api/sessions/{session['id']}"
     added = {"messages": [{"sender": "critic", "content": "b"}, "c"], "agent": "critic"}
@@ -357,7 +363,7 @@ def test_messages_are_put_behind_what_was_said(http: httpx.Client) -> None:
     assert wrong.status_code == 400 and wrong.json()["error"]["code"] == "invalid_message"
 
 
-def test_a_fork_goes_its_own_way(http: httpx.Client) -> None:
+def test_messages_after_a_fork_do_not_reach_the_original_session(http: httpx.Client) -> None:
     session = talk(http, "trunk", "a")
     http.patch(f"/api/sessions/{session['id']}", json={"title": "T"})
     fork = http.post(f"/api/sessions/{session['id']}/fork", json={"name": "branch"}).json()
@@ -375,7 +381,7 @@ def test_a_fork_goes_its_own_way(http: httpx.Client) -> None:
     assert http.post(f"/api/sessions/{session['id']}/fork", json={}).json()["name"].startswith("conv_")
 
 
-async def test_of_two_forks_with_one_name_at_once_the_second_is_refused(
+async def test_one_of_two_concurrent_forks_with_the_same_name_is_refused(
     agent_fixture: AgentFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sessions = agent_fixture.sessions
@@ -402,7 +408,7 @@ def rated(http: httpx.Client, **query: Any) -> list[dict[str, Any]]:
     return data
 
 
-def test_an_answer_is_rated_and_listed_with_what_was_said_before(http: httpx.Client) -> None:
+def test_a_rated_answer_is_listed_with_the_messages_before_it(http: httpx.Client) -> None:
     session = talk(http, "rated", "a")
     talk(http, "rated", "b")
     path = f"/api/sessions/{session['id']}/messages"
@@ -429,7 +435,7 @@ def test_an_answer_is_rated_and_listed_with_what_was_said_before(http: httpx.Cli
     assert [r["id"] for r in rated(http, app="api")] == [corrected["id"]]
 
 
-def test_a_rating_stays_with_the_original_of_a_fork_and_goes_with_its_session(http: httpx.Client) -> None:
+def test_a_rating_is_not_copied_to_a_fork_and_is_deleted_with_its_session(http: httpx.Client) -> None:
     session = talk(http, "once", "a")
     [_, answer] = http.get(f"/api/sessions/{session['id']}/messages").json()["data"]
     path = f"/api/sessions/{session['id']}"
@@ -453,7 +459,7 @@ def test_a_rating_stays_with_the_original_of_a_fork_and_goes_with_its_session(ht
         (2, {"value": "good", "why": "x"}, 400, "why"),
     ],
 )
-def test_a_rating_that_makes_no_sense_is_refused(
+def test_an_invalid_rating_is_refused_with_the_name_of_its_field(
     http: httpx.Client, seq: int, rating: dict[str, Any], status: int, param: str
 ) -> None:
     session = opened(http, f"refused {seq} {sorted(rating.items())}")
@@ -466,7 +472,7 @@ def test_a_rating_that_makes_no_sense_is_refused(
     assert http.get("/api/ratings", params={"after": "nonsense"}).status_code == 404
 
 
-def test_what_a_client_calls_a_rating_itself_breaks_nothing(http: httpx.Client) -> None:
+def test_malformed_ratings_in_messages_of_a_client_are_ignored_or_read_leniently(http: httpx.Client) -> None:
     session = opened(http, "odd")
     odd: list[Any] = [
         3,

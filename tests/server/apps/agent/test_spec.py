@@ -73,13 +73,15 @@ def test_a_whole_specification_is_read() -> None:
         ({"portico_agent": None}, "agent.portico_agent", '"portico_agent": 1'),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(spec: dict[str, Any], param: str, words: str) -> None:
+def test_an_invalid_specification_is_refused_with_the_path_of_its_field(
+    spec: dict[str, Any], param: str, words: str
+) -> None:
     with pytest.raises(InvalidRequest) as refused:
         agent(**spec)
     assert refused.value.param == param and words in refused.value.message
 
 
-def test_agents_do_not_lie_too_deep() -> None:
+def test_agents_nested_too_deep_are_refused() -> None:
     spec: dict[str, Any] = {"name": "x"}
     for _ in range(12):
         spec = {"name": "x", "agents": [{"agent": spec}]}
@@ -103,7 +105,7 @@ def test_agents_do_not_lie_too_deep() -> None:
         {"content": "x", "stream_state": True},
     ],
 )
-def test_what_is_no_message_is_refused(value: Any) -> None:
+def test_an_invalid_message_is_refused(value: Any) -> None:
     with pytest.raises(InvalidRequest) as refused:
         message_of(value)
     assert refused.value.code == "invalid_message"

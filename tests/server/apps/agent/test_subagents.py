@@ -62,7 +62,9 @@ async def test_a_reset_clears_the_whole_tree(agent_fixture: AgentFixture) -> Non
     assert texts(deep.sent()) == ["when?"]
 
 
-async def test_a_sub_agent_that_fails_is_told_and_was_never_asked(agent_fixture: AgentFixture) -> None:
+async def test_a_failed_sub_agent_is_reported_to_the_model_and_stores_no_messages(
+    agent_fixture: AgentFixture,
+) -> None:
     agent_fixture.tool("look", lambda _given: "seen")
     agent_fixture.model(calls(("look", "{}")), name="deep")
     model = agent_fixture.model(calls(ask("expert", "when?")), "I do not know.")
@@ -153,7 +155,9 @@ async def test_a_handoff_lets_the_other_agent_answer_until_it_hands_back(agent_f
     assert len(model.asked) == 3
 
 
-async def test_a_handoff_goes_with_the_state_dict_and_ends_with_a_reset(agent_fixture: AgentFixture) -> None:
+async def test_a_handoff_is_copied_with_the_state_dict_and_ended_by_a_reset(
+    agent_fixture: AgentFixture,
+) -> None:
     agent_fixture.model("Hola.", name="deep")
     agent_fixture.model(calls(ask("transfer_to_spanish", "saluda")), "Hello.")
     await agent_fixture.ask("hola", "s", **desk())
@@ -177,7 +181,7 @@ async def test_a_conversation_handed_back_at_once_is_the_result_of_the_call(
     assert "state" not in await agent_fixture.state("s")
 
 
-async def test_a_conversation_goes_back_over_several_agents(agent_fixture: AgentFixture) -> None:
+async def test_a_conversation_is_handed_back_across_several_agents(agent_fixture: AgentFixture) -> None:
     catalan = {"name": "catalan", "model": "deeper", "agents": [{"agent": "desk", "as": "handoff"}]}
     spanish = {"name": "spanish", "model": "deep", "agents": [{"agent": catalan, "as": "handoff"}]}
     row = row_of("desk")
@@ -193,7 +197,7 @@ async def test_a_conversation_goes_back_over_several_agents(agent_fixture: Agent
     assert not [key for key in await agent_fixture.state("s") if key.endswith("state")]
 
 
-async def test_of_two_handoffs_at_once_the_first_counts(agent_fixture: AgentFixture) -> None:
+async def test_only_the_first_of_two_handoffs_in_one_answer_is_followed(agent_fixture: AgentFixture) -> None:
     agent_fixture.model("A.", name="deep")
     agent_fixture.model(calls(ask("transfer_to_a", "go"), ask("transfer_to_b", "go")), "no")
     others = [{"agent": {"name": name, "model": "deep"}, "as": "handoff"} for name in "ab"]
@@ -229,7 +233,7 @@ async def test_an_agent_that_asks_itself_ends(agent_fixture: AgentFixture) -> No
     assert any("agents deep" in str(chat.messages[-1]["content"]) for chat in model.asked)
 
 
-async def test_memories_of_a_tree_have_paths(agent_fixture: AgentFixture) -> None:
+async def test_memories_of_nested_agents_are_stored_under_their_paths(agent_fixture: AgentFixture) -> None:
     inner = {"name": "b", "model": "deep2"}
     agent_fixture.model("deepest", name="deep2")
     agent_fixture.model(calls(ask("b", "x")), "deeper", name="deep")

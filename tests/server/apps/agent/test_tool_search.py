@@ -34,7 +34,7 @@ def many(agent_fixture: AgentFixture) -> AgentFixture:
     return agent_fixture
 
 
-async def test_a_model_is_shown_what_it_has_found(many: AgentFixture) -> None:
+async def test_tools_found_by_a_search_are_offered_to_the_model(many: AgentFixture) -> None:
     model = many.model(FIND, USE, "Refunded.")
     reply, events = await many.run("go", "s", tools=TOOLS)
     assert reply.content == "Refunded."
@@ -62,7 +62,7 @@ async def test_a_model_is_shown_what_it_has_found(many: AgentFixture) -> None:
     assert "Tools are: find_tools." in unknown
 
 
-async def test_the_switch_and_the_number_of_tools_decide(many: AgentFixture) -> None:
+async def test_tool_search_depends_on_its_setting_and_the_number_of_tools(many: AgentFixture) -> None:
     for spec, searches in (
         ({"tools": TOOLS[:MAX_LISTED_TOOLS]}, False),
         ({"tools": TOOLS, "tool_search": False}, False),
@@ -79,7 +79,7 @@ async def test_the_switch_and_the_number_of_tools_decide(many: AgentFixture) -> 
     assert all(name in str(model.sent(0)) for name in TOOLS), "a plan of all calls needs all tools"
 
 
-async def test_models_without_function_calling_read_what_was_found(many: AgentFixture) -> None:
+async def test_models_without_function_calling_get_the_found_tools_as_text(many: AgentFixture) -> None:
     lines: Mapping[str, list[str]] = {
         "text_tools": [
             '```tool\n{"name": "find_tools", "parameters": {"query": "refund an order"}}\n```',
@@ -107,7 +107,7 @@ async def test_models_without_function_calling_read_what_was_found(many: AgentFi
         ({"tool_search": True, "tools": ["find_tools"]}, "agent"),
     ],
 )
-def test_a_wrong_switch_is_named(spec: dict[str, Any], param: str) -> None:
+def test_an_invalid_tool_search_setting_is_refused_with_its_field(spec: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as wrong:
         read({"portico_agent": 1, **spec})
     assert wrong.value.param == param

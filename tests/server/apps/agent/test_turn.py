@@ -118,7 +118,7 @@ STRATEGIES: dict[str, list[Any]] = {
 }
 
 
-async def test_whatever_the_strategy_a_turn_goes_on_with_the_call_that_was_cut_off(desk: Desk) -> None:
+async def test_with_every_strategy_a_turn_resumes_at_its_interrupted_call(desk: Desk) -> None:
     for strategy, lines in STRATEGIES.items():
         model = desk.model(*lines, desk.hold, "All is paid.")
         desk.paid.clear()
@@ -143,7 +143,7 @@ async def test_whatever_the_strategy_a_turn_goes_on_with_the_call_that_was_cut_o
         )
 
 
-async def test_agents_within_agents_find_their_own_calls(desk: Desk) -> None:
+async def test_resumed_sub_agents_reuse_only_their_own_recorded_calls(desk: Desk) -> None:
     """Agents within agents find their own calls.
 
     Two calls run side by side: to an agent that fails, and to another agent that is cut off in its second call.
@@ -173,7 +173,7 @@ async def test_agents_within_agents_find_their_own_calls(desk: Desk) -> None:
     assert steps["p.chief.payer[0]"]["kind"] == "agent"
 
 
-async def test_a_handed_over_session_is_what_it_was_when_the_turn_began(desk: Desk) -> None:
+async def test_a_resumed_turn_after_a_handoff_starts_from_its_original_session_state(desk: Desk) -> None:
     """A session that was handed over returns to its state at the start of the turn.
 
     The second turn begins with the agent that has the conversation, and is cut off after its own end.
@@ -206,7 +206,7 @@ async def test_a_handed_over_session_is_what_it_was_when_the_turn_began(desk: De
     assert [key for _to, key in desk.paid] == ["p.front.till[0].pay[0]"]
 
 
-async def test_what_was_recorded_is_not_taken_for_another_question(desk: Desk) -> None:
+async def test_a_recorded_answer_is_not_reused_for_a_changed_question(desk: Desk) -> None:
     """A recorded answer is not used for a different question.
 
     The deployed agent has different instructions by then. From the step itself, everything is repeated with new keys.
@@ -231,7 +231,7 @@ async def test_what_was_recorded_is_not_taken_for_another_question(desk: Desk) -
     assert [key for _to, key in desk.paid] == ["say.pay[0]", "1:say.pay[0]"]
 
 
-async def test_it_is_resumed_and_forked_from_a_call(desk: Desk) -> None:
+async def test_a_run_is_resumed_and_forked_from_a_call_of_its_agent(desk: Desk) -> None:
     model = desk.model(wanted("Ada"), wanted("Bob"), "Both.")
     run, flows = await desk.begin(agent()), desk.daemon.services.flows
     assert (await desk.ended(run))[0] == "Both."
@@ -245,7 +245,7 @@ async def test_it_is_resumed_and_forked_from_a_call(desk: Desk) -> None:
     assert len(model.asked) == 5
 
 
-async def test_what_a_recorded_call_has_used_counts_once(desk: Desk) -> None:
+async def test_the_usage_of_a_recorded_call_is_counted_once(desk: Desk) -> None:
     """The usage of a recorded call counts once, in the usage of the key and against its limits.
 
     This applies however the attempt that made the call ended.
@@ -284,7 +284,7 @@ async def test_what_a_recorded_call_has_used_counts_once(desk: Desk) -> None:
     assert await used() == call_count(2)
 
 
-async def test_an_answer_that_could_not_be_used_is_asked_for_again(desk: Desk) -> None:
+async def test_an_answer_in_the_wrong_format_is_requested_again_on_resume(desk: Desk) -> None:
     """An unusable answer is requested again.
 
     The run failed because of the model's last output, so another attempt of the step starts from scratch.
@@ -314,7 +314,7 @@ async def test_values_of_calls_are_counted_with_those_of_steps(desk: Desk) -> No
     assert "p.clerk.llm[1]" in error.message
 
 
-async def test_tools_that_were_found_are_there_when_a_turn_goes_on(desk: Desk) -> None:
+async def test_tools_found_by_search_are_still_offered_after_a_resume(desk: Desk) -> None:
     find = calls(("find_tools", '{"query": "pays"}'))
     model = desk.model(find, wanted("Ada"), desk.hold, "All is paid.")
     run = await desk.cut_off(agent(tool_search=True))
@@ -341,7 +341,7 @@ async def deploy(desk: Desk, app: Mapping[str, Any]) -> None:
     assert answer.is_success, answer.text
 
 
-async def test_a_flow_that_an_agent_calls_goes_on_behind_its_last_step(desk: Desk) -> None:
+async def test_a_flow_called_by_an_agent_resumes_after_its_last_finished_step(desk: Desk) -> None:
     """A flow that an agent calls continues after its last step.
 
     Two calls with the same words run side by side, each to a flow whose agent calls another flow.
@@ -385,7 +385,7 @@ async def test_a_flow_that_an_agent_calls_goes_on_behind_its_last_step(desk: Des
     )
 
 
-async def test_a_flow_that_has_changed_is_not_taken_for_the_one_that_was_called(desk: Desk) -> None:
+async def test_resuming_fails_if_the_called_flow_has_changed(desk: Desk) -> None:
     desk.model(desk.hold, "Noted.", name="late")
     await deploy(desk, ledger())
     book = calls(("ledger", '{"message": "Ada"}'))
@@ -402,7 +402,7 @@ async def test_a_flow_that_has_changed_is_not_taken_for_the_one_that_was_called(
     assert [key for _to, key in desk.paid] == [f"{place}.book.send", f"1:{place}.book.send"]
 
 
-async def test_a_flow_hides_what_it_hides_in_its_own_steps(desk: Desk) -> None:
+async def test_redacted_steps_of_a_called_flow_are_not_stored_and_are_repeated(desk: Desk) -> None:
     """A flow hides secrets in its own steps: steps that hide something are repeated.
 
     Nothing hidden is in the database, and the other steps are reused.
@@ -424,7 +424,7 @@ async def test_a_flow_hides_what_it_hides_in_its_own_steps(desk: Desk) -> None:
     assert "secret-1234" not in json.dumps(below) and "[redacted]" in json.dumps(below)
 
 
-async def test_a_flow_whose_answer_could_not_be_used_is_done_again(desk: Desk) -> None:
+async def test_a_flow_with_an_unusable_answer_is_repeated_with_the_same_keys(desk: Desk) -> None:
     """A flow whose answer is unusable is repeated with the same keys."""
     late = desk.model("no object", '{"paid": true}', name="late")
     await deploy(desk, ledger())
@@ -436,7 +436,7 @@ async def test_a_flow_whose_answer_could_not_be_used_is_done_again(desk: Desk) -
     assert len(late.asked) == 2
 
 
-async def test_an_agent_that_a_tool_asks_and_that_has_changed_is_done_again_from_a_step_that_is_there(
+async def test_a_changed_agent_called_by_a_tool_is_rerun_from_a_named_recorded_step(
     desk: Desk,
 ) -> None:
     """An agent that a tool calls and that has changed is repeated from an existing step.
@@ -480,7 +480,7 @@ WRITE = {"op": "agent", "name": "clerk", "agent": CLERK}
     ],
     ids=["before", "after", "within", "deployed", "deployed alone"],
 )
-async def test_an_agent_asks_because_of_what_its_flow_has_read(
+async def test_an_agent_asks_for_approval_because_of_data_read_by_its_flow(
     desk: Desk, steps: list[dict[str, Any]], origins: str
 ) -> None:
     services = desk.daemon.services

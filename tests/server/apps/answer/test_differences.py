@@ -129,7 +129,7 @@ async def test_both_sides_are_quoted(
         ("谁是金沙消防队的队长？", ("金沙消防队队长是黄立新。", "罗俊杰是金沙消防队的队长。")),
     ],
 )
-async def test_so_they_are_in_chinese(
+async def test_both_sides_of_a_difference_are_quoted_in_chinese(
     registry: RegistryFixture, question: str, texts: tuple[str, str]
 ) -> None:
     answer = await quoted(registry, question, files(*texts))
@@ -179,7 +179,7 @@ async def test_so_they_are_in_chinese(
         ("电钻的保修期是多久？", ("电钻的保修期为一年半。", "电钻的保修期为18个月。")),
     ],
 )
-async def test_what_is_said_of_something_else_is_no_difference(
+async def test_statements_about_different_subjects_or_with_equal_values_are_no_difference(
     registry: RegistryFixture, question: str, texts: tuple[str, str]
 ) -> None:
     answer = await quoted(registry, question, files(*texts))
@@ -259,7 +259,7 @@ async def test_a_date_in_the_text_shows_which_one_is_newer(
         {"names": ("1" * 100_000, "2" * 100_000)},  # read quickly
     ],
 )
-async def test_what_tells_nothing_of_both_leaves_their_order(
+async def test_unusable_dates_versions_and_authorities_leave_the_order_unchanged(
     registry: RegistryFixture, changes: dict[str, Any]
 ) -> None:
     answer = await quoted(registry, VACATION, files(OLD, NEW, **changes))
@@ -277,7 +277,9 @@ async def written(
     return reply, list(events), str(model.asked[0].messages[0]["content"])
 
 
-async def test_a_model_is_told_and_its_answer_stays_where_it_cites_both(registry: RegistryFixture) -> None:
+async def test_a_model_is_told_of_a_difference_and_its_complete_answer_is_unchanged(
+    registry: RegistryFixture,
+) -> None:
     said = "It is 28 days [2]; an older policy says 25 [1]."
     reply, events, told = await written(registry, said, names=("policy-2023.md", "policy-2024.md"))
     assert reply.content == said

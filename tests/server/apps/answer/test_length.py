@@ -24,7 +24,7 @@ def test_without_a_limit_or_with_room_an_answer_stays_whole() -> None:
 @pytest.mark.parametrize(
     "piece", [ENGLISH, CHINESE, CODE, ROW, "This is not in these documents.", "没有相关内容。"]
 )
-def test_with_any_limit_it_is_no_longer_and_a_beginning_of_the_whole(piece: str) -> None:
+def test_a_truncated_answer_fits_its_token_limit_and_is_a_prefix(piece: str) -> None:
     whole = count_tokens(piece)
     before = ""
     for limit in range(1, whole):
@@ -49,7 +49,7 @@ def test_with_any_limit_it_is_no_longer_and_a_beginning_of_the_whole(piece: str)
         (CODE, 17, "> Run this:\n>\n> ```bash\n> oven start --heat 230\n> ```\n>\n> [1]"),
     ],
 )
-def test_it_ends_behind_a_sentence_a_line_or_a_word(piece: str, limit: int, expected: str) -> None:
+def test_an_answer_is_truncated_after_a_sentence_line_or_word(piece: str, limit: int, expected: str) -> None:
     assert "".join(cut_to_length((piece,), limit).pieces) == expected
 
 

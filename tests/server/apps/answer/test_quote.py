@@ -201,7 +201,7 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize(("app", "question"), QUESTIONS)
-def test_nothing_is_said_that_no_cited_passage_says(http: httpx.Client, app: str, question: str) -> None:
+def test_every_quoted_line_occurs_in_a_retrieved_passage(http: httpx.Client, app: str, question: str) -> None:
     body = {"model": app, "input": question}
     found = http.post("/v1/responses", json=body).json()
     text = found["output"][-1]["content"][0]["text"]
@@ -280,7 +280,9 @@ def test_a_command_is_quoted_with_what_introduces_it(http: httpx.Client) -> None
         ("nature", "银河又叫什么河？", "这些文档中没有相关内容。"),
     ],
 )
-def test_a_clear_miss_is_denied(http: httpx.Client, app: str, question: str, sentence: str) -> None:
+def test_a_question_outside_the_documents_gets_a_refusal_without_citations(
+    http: httpx.Client, app: str, question: str, sentence: str
+) -> None:
     message = ask(http, app, question)
     assert message["content"] == sentence
     assert not message.get("annotations")
@@ -290,7 +292,9 @@ def test_a_clear_miss_is_denied(http: httpx.Client, app: str, question: str, sen
     ("app", "question"),
     [("bakery", "How hot must the oven be?"), ("mixed", "How hot must the oven be?")],
 )
-def test_what_stands_out_is_not_denied(http: httpx.Client, app: str, question: str) -> None:
+def test_a_question_with_one_clear_match_is_answered_with_a_quotation(
+    http: httpx.Client, app: str, question: str
+) -> None:
     assert "230" in quotes(ask(http, app, question)["content"])[0][0]
 
 
@@ -304,7 +308,7 @@ def test_a_follow_up_is_answered_with_the_question_before_it_in_mind(http: httpx
     assert "oven start --heat 230" in answer
 
 
-def test_who_asks_for_json_gets_the_models_own_words(http: httpx.Client) -> None:
+def test_a_request_for_json_is_answered_by_the_model_without_quotations(http: httpx.Client) -> None:
     answer = ask(http, "bakery", "Who drives the van?", response_format={"type": "json_object"})["content"]
     assert not answer.startswith(">")
 
@@ -347,7 +351,7 @@ def test_a_quotation_is_no_longer_than_the_tokens_asked_for(http: httpx.Client, 
     )
 
 
-def test_a_streamed_quotation_ends_for_its_length_too(http: httpx.Client) -> None:
+def test_a_streamed_quotation_is_also_truncated_with_finish_reason_length(http: httpx.Client) -> None:
     whole = finish(http, max_tokens=12)
     messages = [{"role": "user", "content": "How hot must the oven be for bread?"}]
     options = {"stream": True, "max_tokens": 12, "stream_options": {"include_usage": True}}
@@ -376,7 +380,7 @@ def test_other_interfaces_say_that_a_quotation_was_cut(http: httpx.Client) -> No
     assert 0 < message["usage"]["output_tokens"] <= 12
 
 
-def test_a_store_says_how_its_app_answers(http: httpx.Client) -> None:
+def test_the_answers_setting_of_a_store_decides_how_its_app_answers(http: httpx.Client) -> None:
     question = "When did the bakery open?"
     assert http.get("/api/stores/bakery").json()["answers"] == "auto"
     try:
@@ -393,7 +397,7 @@ def test_a_store_says_how_its_app_answers(http: httpx.Client) -> None:
     assert quotes(ask(http, "bakery", question)["content"])
 
 
-def test_how_an_app_answers_is_said_in_the_sdk_on_the_command_line_and_in_a_configuration(
+def test_the_answers_setting_is_available_in_sdk_command_line_and_configuration(
     http: httpx.Client, tmp_path: Path
 ) -> None:
     url = str(http.base_url)
@@ -438,7 +442,7 @@ def test_how_an_app_answers_is_said_in_the_sdk_on_the_command_line_and_in_a_conf
         client.stores.remove("drawer")
 
 
-def test_what_passages_say_together_is_quoted_with_one_sentence_for_each(http: httpx.Client) -> None:
+def test_a_question_over_several_passages_quotes_one_sentence_from_each(http: httpx.Client) -> None:
     answer = ask(http, "works", RIVER_QUESTION)
     found = quotes(answer["content"])
     assert answer["content"].startswith(">")
@@ -448,5 +452,5 @@ def test_what_passages_say_together_is_quoted_with_one_sentence_for_each(http: h
     assert set(WORKS) <= named
 
 
-def test_passages_that_lead_only_a_part_of_the_way_are_not_said_to_answer(http: httpx.Client) -> None:
+def test_an_incomplete_chain_of_passages_is_not_quoted_as_an_answer(http: httpx.Client) -> None:
     assert not ask(http, "dry", RIVER_QUESTION)["content"].startswith(">")

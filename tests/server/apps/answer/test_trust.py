@@ -81,7 +81,9 @@ QUOTED = "> The daemon listens on port 7419. [1]"
 
 
 @pytest.mark.parametrize(("say", "then"), [(reader, "Written: 7419 [1]."), (babbler, QUOTED)])
-async def test_a_model_is_quoted_until_it_has_passed(tmp_path: Path, say: Any, then: str) -> None:
+async def test_answers_are_quotations_until_the_model_passes_its_test(
+    tmp_path: Path, say: Any, then: str
+) -> None:
     model = Model(say)
     async with working(tmp_path, model) as daemon:
         assert await ask(daemon) == QUOTED
@@ -111,7 +113,7 @@ async def test_a_model_is_tested_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("say", "way", "expected"), [(babbler, "write", "1743"), (reader, "quote", QUOTED)])
-async def test_who_says_so_is_obeyed_without_a_test(
+async def test_an_explicit_answers_setting_of_a_model_skips_its_test(
     tmp_path: Path, say: Any, way: str, expected: str
 ) -> None:
     async with working(tmp_path, model := Model(say, answers=way)) as daemon:
@@ -119,7 +121,7 @@ async def test_who_says_so_is_obeyed_without_a_test(
         assert await daemon.database.read(answer_tests.answer_test, identity_of(model.card)) is None
 
 
-async def test_another_source_under_the_name_is_another_model(tmp_path: Path) -> None:
+async def test_a_model_of_the_same_name_with_another_source_is_another_model(tmp_path: Path) -> None:
     assert identity_of(Model(reader).card) != identity_of(Model(reader, source="hf://a/c").card)
 
 
@@ -136,5 +138,7 @@ async def test_another_source_under_the_name_is_another_model(tmp_path: Path) ->
         (TRIALS[5], "", False),
     ],
 )
-def test_what_counts_as_right(trial: TrustQuestion, answer: str, right: bool) -> None:
+def test_the_answers_of_a_model_test_are_graded_correctly(
+    trial: TrustQuestion, answer: str, right: bool
+) -> None:
     assert trial.is_right(answer) is right

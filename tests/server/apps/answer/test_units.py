@@ -31,7 +31,7 @@ def split(text: str) -> list[str]:
         ("Name: Ada\nAge: 36", ["Name: Ada", "Age: 36"]),
     ],
 )
-def test_sentences(text: str, expected: list[str]) -> None:
+def test_text_is_split_into_sentences(text: str, expected: list[str]) -> None:
     assert split(text) == expected
 
 
@@ -130,7 +130,7 @@ def quotable(text: str, **options: object) -> list[tuple[str, str, str]]:
     ]
 
 
-def test_lists_tables_and_code_are_pieces_of_their_own_with_what_introduces_them() -> None:
+def test_lists_tables_and_code_are_separate_units_with_their_introductions() -> None:
     header = "| Bread | Degrees |\n| --- | --- |"
     assert quotable(PAGE) == [
         ("list", "", "To start the oven:\n\n1. Turn the knob.\n2. Wait for ten minutes. It is loud."),

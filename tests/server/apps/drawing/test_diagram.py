@@ -65,7 +65,7 @@ def arrows(text: str) -> set[tuple[str, str, str]]:
     return {(names[one], label, names[two]) for one, label, two in found}
 
 
-def test_every_combinator_has_its_arrows() -> None:
+def test_a_diagram_has_the_arrows_of_every_combinator() -> None:
     found = arrows(mermaid(drawn(EVERY)))
     assert {
         ("input", "", "first"),
@@ -117,7 +117,7 @@ def apart(one: dict[str, str], two: dict[str, str]) -> bool:
     return x1 + w1 <= x2 or x2 + w2 <= x1 or y1 + h1 <= y2 or y2 + h2 <= y1
 
 
-def test_words_of_others_stay_words() -> None:
+def test_text_of_users_is_escaped_in_diagrams() -> None:
     node = drawn({"op": "llm", "model": 'a<b>"#&;\n-->x'})
     text = mermaid(node)
     assert '<b>"' not in text.replace("<b>llm1</b>", "") and "a#lt;b#gt;#quot;#35;#38;;" in text
@@ -147,7 +147,7 @@ def test_an_agent_is_drawn_with_what_it_uses() -> None:
     ET.fromstring(svg(diagram.of_agent("team", spec)))
 
 
-def test_what_nobody_could_look_at_is_not_drawn() -> None:
+def test_a_diagram_of_more_than_1000_steps_is_refused() -> None:
     steps = [say(f"s{number}") for number in range(diagram.MAX_BOXES + 1)]
     with pytest.raises(InvalidRequest, match="more than 1,000 steps"):
         drawn({"op": "pipeline", "steps": steps})

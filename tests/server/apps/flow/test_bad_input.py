@@ -54,7 +54,7 @@ class TestSpecification:
             ({"op": "llm", "user": {"$ref": "item"}}, "invalid_reference", "flow.step.user", "within a warp"),
         ],
     )  # fmt: skip
-    def test_says_what_is_wrong_and_where(
+    def test_an_invalid_step_is_refused_with_its_place_and_reason(
         self, client: Client, step: Any, code_: str | None, param: str | None, says: str
     ) -> None:
         found = wrong(client, step)
@@ -62,41 +62,41 @@ class TestSpecification:
         assert code_ is None or found[0] == code_
         assert param is None or found[1].startswith(param)
 
-    def test_a_newer_version(self, client: Client) -> None:
+    def test_a_newer_version_of_the_flow_format_is_refused(self, client: Client) -> None:
         checked = client.check({"portico_flow": 9, "step": code(ADD)})
         assert checked.error is not None
         assert checked.error["code"] == "unsupported_version"
         assert "uses version 9" in checked.error["message"]
 
-    def test_steps_that_wait_for_each_other(self, client: Client) -> None:
+    def test_steps_that_depend_on_each_other_are_refused_as_a_cycle(self, client: Client) -> None:
         step = {
             "op": "graph",
             "steps": [code(ADD, "a", args=[ref("steps.b")]), code(ADD, "b", args=[ref("steps.a")])],
         }
         assert wrong(client, step)[0] == "cycle"
 
-    def test_two_steps_of_one_name(self, client: Client) -> None:
+    def test_two_steps_with_the_same_name_are_refused(self, client: Client) -> None:
         assert wrong(client, pipeline(code(ADD, "a"), code(ADD, "a")))[:2] == (
             "duplicate_name",
             "flow.step.steps[1].name",
         )
 
-    def test_a_step_that_has_not_ended_yet(self, client: Client) -> None:
+    def test_a_reference_to_a_later_step_is_refused(self, client: Client) -> None:
         found = wrong(client, pipeline(code(ADD, "a", args=[ref("steps.b")]), code(ADD, "b")))
         assert found[0] == "step_not_visible"
         assert "it is at flow.step.steps[1]" in found[2]
 
-    def test_a_type_clash_between_steps(self, client: Client) -> None:
+    def test_a_type_clash_between_steps_is_refused(self, client: Client) -> None:
         step = pipeline({"op": "llm", "name": "a"}, {"op": "warp", "step": code(ADD)})
         assert wrong(client, step)[0] == "type_clash"
 
-    def test_combinators_too_deep_within_each_other(self, client: Client) -> None:
+    def test_combinators_nested_too_deep_are_refused(self, client: Client) -> None:
         step: Any = code(ADD)
         for _ in range(70):
             step = pipeline(step)
         assert wrong(client, step)[0] == "too_deep"
 
-    def test_a_body_too_deep_for_any_endpoint(self, client: Client) -> None:
+    def test_a_request_body_nested_too_deep_is_refused(self, client: Client) -> None:
         value: Any = 1
         for _ in range(120):
             value = {"a": [value]}
@@ -107,19 +107,19 @@ class TestSpecification:
 
 class TestValues:
     @pytest.mark.parametrize("source", ["lambda x: {1, 2}", "lambda x: 2 ** 80", "lambda x: len"])
-    def test_a_step_that_returns_what_is_no_json(self, bench: Bench, source: str) -> None:
+    def test_a_step_whose_output_is_not_json_fails(self, bench: Bench, source: str) -> None:
         with pytest.raises(InvalidRequest, match=r"Step p\.bad: ") as caught:
             bench(pipeline(code(source, "bad")))
         assert caught.value.code == "not_json"
 
-    def test_what_is_no_number_becomes_null(self, bench: Bench) -> None:
+    def test_a_nan_value_becomes_null(self, bench: Bench) -> None:
         assert bench(pipeline(code("lambda x: float('nan')"), code("lambda x: [x]"))) == [None]
 
-    def test_code_that_runs_for_ever_is_ended(self, bench: Bench) -> None:
+    def test_endless_code_is_stopped_by_the_timeout_of_its_step(self, bench: Bench) -> None:
         with pytest.raises(PorticoError, match="Step c: "):
             bench(code("def f(x):\n    while True:\n        pass", "c", timeout=0.5))
 
-    def test_a_lambda_over_an_open_file_stays_here(self, client: Client, tmp_path: Any) -> None:
+    def test_a_lambda_that_uses_an_open_file_runs_in_the_client(self, client: Client, tmp_path: Any) -> None:
         from portico.flow import code as portable
         from portico.flow import pipeline as flow
 
@@ -132,24 +132,26 @@ class TestValues:
 
 
 class TestSize:
-    def test_a_chain_of_10_000_steps(self, bench: Bench) -> None:
+    def test_a_pipeline_of_10_000_steps_runs_to_its_end(self, bench: Bench) -> None:
         step = pipeline(*({"op": "emit", "text": "x"} for _ in range(10_000)))
         assert bench(step, 5) == 5
 
-    def test_a_graph_of_2_000_steps_in_a_row(self, bench: Bench) -> None:
+    def test_a_graph_of_2_000_sequential_steps_runs_to_its_end(self, bench: Bench) -> None:
         steps = [{"op": "emit", "name": f"s{n}", "text": "x"} for n in range(2_000)]
         after = {f"s{n}": [f"s{n + 1}"] for n in range(1_999)}
         assert bench({"op": "graph", "steps": steps, "after": after, "output": ref("steps.s0")}, 5) == 5
 
     @pytest.mark.slow
-    def test_a_warp_of_100_000_items_stays_small(self, bench: Bench, flow_daemon: Daemon) -> None:
+    def test_a_warp_over_100_000_items_uses_bounded_memory_and_trace(
+        self, bench: Bench, flow_daemon: Daemon
+    ) -> None:
         before = memory(flow_daemon)
         out = bench({"op": "warp", "name": "w", "step": code("lambda x: x * 2")}, list(range(100_000)))
         assert out[-1] == 199_998
         assert memory(flow_daemon) - before < 200
         assert len(bench.trace()) == 20_000  # the trace keeps at most this many
 
-    def test_more_steps_than_there_may_be(self, client: Client) -> None:
+    def test_a_flow_with_more_steps_than_the_maximum_is_refused(self, client: Client) -> None:
         assert (
             wrong(client, pipeline(*({"op": "emit", "text": "x"} for _ in range(20_001))))[0]
             == "too_many_steps"
@@ -172,7 +174,7 @@ class TestClients:
         running.close()
         assert bench.outside.left.acquire(timeout=60)
 
-    def test_another_worker_takes_the_function_of_one_that_left(self, flow_daemon: Daemon) -> None:
+    def test_another_client_can_answer_for_a_disconnected_one(self, flow_daemon: Daemon) -> None:
         step = spec({"op": "client", "function": "shared", "limit": 30}, durability="normal")
         with Client(flow_daemon.url) as first, Client(flow_daemon.url) as second:
             running = first.start(step, 20)
@@ -184,7 +186,7 @@ class TestClients:
             second.questions.answer(asked.id, True, value=21)
             assert [item.event for item in second.runs.events(run)][-1].result == 21
 
-    def test_two_deploys_at_once(self, client: Client) -> None:
+    def test_the_second_of_two_concurrent_deployments_gets_a_version_conflict(self, client: Client) -> None:
         first = client.apps.deploy("contested", spec(code(ADD)))
         start = threading.Barrier(2)
 
@@ -200,7 +202,7 @@ class TestClients:
         with ThreadPoolExecutor(2) as threads:
             assert sorted(threads.map(deploy, range(2))) == ["deployed", "version_conflict"]
 
-    def test_runs_that_are_not_there(self, client: Client) -> None:
+    def test_requests_for_missing_runs_are_answered_with_not_found(self, client: Client) -> None:
         with pytest.raises(NotFound):
             client.runs.trace("run_gone")
         with pytest.raises(NotFound):

@@ -41,7 +41,7 @@ class Tree:
         return int(sum(counts))
 
 
-async def test_flows_that_call_flows_do_no_more_at_once_than_one_key_may(budget: ValueBudget) -> None:
+async def test_nested_flows_share_the_concurrency_limit_of_their_key(budget: ValueBudget) -> None:
     tree, other = Tree(budget, "key_a"), Tree(budget, "key_b")
     async with asyncio.TaskGroup() as tasks:
         leaves = tasks.create_task(tree.grow(4))
@@ -55,7 +55,7 @@ async def test_flows_that_call_flows_do_no_more_at_once_than_one_key_may(budget:
         assert workers == AT_ONCE // 4 + 1  # with an enclosing flow they count fourfold
 
 
-async def test_steps_that_begin_let_everything_else_pass(budget: ValueBudget) -> None:
+async def test_starting_many_steps_does_not_block_the_event_loop(budget: ValueBudget) -> None:
     passed, rounds = 0, [0]
     begun = budget.fresh("key_a")
 
@@ -91,7 +91,7 @@ class FirstFails:
             self.some_ended.set()
 
 
-async def test_steps_that_are_cancelled_let_everything_else_pass() -> None:
+async def test_cancelling_many_steps_does_not_block_the_event_loop() -> None:
     steps, rounds = FirstFails(), [0]
     work = asyncio.create_task(run_each(ValueBudget(), 500, 0, steps.step))
     while not work.done():
@@ -103,7 +103,7 @@ async def test_steps_that_are_cancelled_let_everything_else_pass() -> None:
     assert max(after - before for before, after in pairwise(rounds)) < 10
 
 
-async def test_whoever_is_cancelled_while_steps_are_ended_leaves_none() -> None:
+async def test_a_run_cancelled_during_the_cancellation_of_its_steps_leaves_none_running() -> None:
     steps = FirstFails()
     work = asyncio.create_task(run_each(ValueBudget(), 500, 0, steps.step))
     await steps.some_ended.wait()

@@ -27,27 +27,29 @@ class TestCode:
             ("import numpy\nlambda x: x", "numpy"),
         ],
     )
-    def test_that_never_runs_is_refused_with_its_step(self, client: Client, source: str, word: str) -> None:
+    def test_code_the_sandbox_cannot_run_is_refused_with_its_step(
+        self, client: Client, source: str, word: str
+    ) -> None:
         error = wrong(client, pipeline({**code("lambda x: x"), "name": "a"}, {**code(source), "name": "b"}))
         assert error["code"] == "invalid_code"
         assert error["param"] == "flow.step.steps[1].source"
         assert "the function of the step 'b'" in error["message"]
         assert word in error["message"]
 
-    def test_in_a_condition_too(self, client: Client) -> None:
+    def test_code_in_a_condition_is_checked_before_the_run(self, client: Client) -> None:
         condition = {"$code": "def f(x):\n    yield x"}
         error = wrong(client, {"op": "branch", "condition": condition, "then": code("lambda x: x")})
         assert error["param"] == "flow.step.condition"
 
-    def test_a_deploy_fails_early(self, client: Client) -> None:
+    def test_deploying_code_the_sandbox_cannot_run_is_refused(self, client: Client) -> None:
         with pytest.raises(InvalidRequest, match="the sandbox cannot run"):
             client.apps.deploy("never", {"portico_flow": 1, "step": code("def f(x):\n    yield x")})
 
-    def test_a_lambda_behind_what_it_needs(self, client: Client) -> None:
+    def test_a_lambda_after_its_imports_and_helpers_runs(self, client: Client) -> None:
         source = "import math\nLIMIT = 3\ndef up(x):\n    return math.ceil(x)\nlambda x: min(up(x), LIMIT)"
         assert client.run({"portico_flow": 1, "step": code(source)}, 1.2) == 2
 
-    def test_a_lambda_with_a_comment_behind(self, client: Client) -> None:
+    def test_a_lambda_followed_by_a_comment_runs(self, client: Client) -> None:
         assert client.run({"portico_flow": 1, "step": code("lambda x: x + 1  # one more")}, 1) == 2
 
 
@@ -66,7 +68,7 @@ class TestSchemas:
             ({"op": "approve", "answer_schema": {"enum": 1}}, {}, "flow.step.answer_schema"),
         ],
     )
-    def test_that_are_none_are_refused(
+    def test_invalid_schemas_are_refused_with_their_field(
         self, client: Client, step: Any, more: dict[str, Any], param: str
     ) -> None:
         error = wrong(client, step, **more)

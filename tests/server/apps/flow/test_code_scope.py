@@ -54,21 +54,25 @@ async def deploy(daemon: ApiServer, headers: dict[str, str], **spec: Any) -> htt
 
 
 @pytest.mark.parametrize("step", [CODE, HIDDEN, {"op": "warp", "name": "all", "over": ["a"], "step": CODE}])
-async def test_who_runs_a_flow_of_its_own_needs_it(daemon: ApiServer, step: dict[str, Any]) -> None:
+async def test_running_a_flow_with_code_requires_the_code_scope(
+    daemon: ApiServer, step: dict[str, Any]
+) -> None:
     assert is_refused(await run(daemon, await key(daemon, "chat"), step))
     told = await run(daemon, await key(daemon, "chat", SCOPE), step)
     assert told.status_code == 200, told.text
 
 
 @pytest.mark.parametrize("step", [CODE, HIDDEN])
-async def test_who_deploys_it_needs_it(daemon: ApiServer, step: dict[str, Any]) -> None:
+async def test_deploying_a_flow_with_code_requires_the_code_scope(
+    daemon: ApiServer, step: dict[str, Any]
+) -> None:
     theirs = ("chat", "apps:*:deploy")
     assert is_refused(await deploy(daemon, await key(daemon, *theirs), kind="flow", spec=flow(step)))
     done = await deploy(daemon, await key(daemon, *theirs, "tools:*:call"), kind="flow", spec=flow(step))
     assert done.status_code == 200, done.text
 
 
-async def test_who_calls_a_deployed_one_needs_it_too_for_a_step_that_is_code(daemon: ApiServer) -> None:
+async def test_calling_a_deployed_flow_with_a_code_step_requires_the_code_scope(daemon: ApiServer) -> None:
     admin = {"Authorization": f"Bearer {ADMIN}"}
     assert (await deploy(daemon, admin, kind="flow", spec=flow(CODE))).status_code == 200
     body = {"model": "loud", "messages": [{"role": "user", "content": "a"}]}
@@ -79,7 +83,7 @@ async def test_who_calls_a_deployed_one_needs_it_too_for_a_step_that_is_code(dae
     assert answer.json()["choices"][0]["message"]["content"] == "A"
 
 
-async def test_code_of_an_agent_needs_it(daemon: ApiServer) -> None:
+async def test_deploying_an_agent_with_a_code_hook_requires_the_code_scope(daemon: ApiServer) -> None:
     hook = {"on": "before_agent", "do": "code", "source": "lambda message: message"}
     spec = {"portico_agent": 1, "model": "default", "hooks": [hook]}
     theirs = ("chat", "apps:*:deploy", "models:read")
@@ -121,7 +125,9 @@ BRINGS_CODE = [
 
 
 @pytest.mark.parametrize("grader", BRINGS_CODE)
-async def test_who_brings_a_grader_with_code_needs_it(daemon: ApiServer, grader: dict[str, Any]) -> None:
+async def test_an_evaluation_with_a_code_grader_requires_the_code_scope(
+    daemon: ApiServer, grader: dict[str, Any]
+) -> None:
     grader = {**grader, "pass_threshold": 0.5}
     refused = await evaluation(daemon, await key(daemon, "chat"), grader)
     assert is_refused(refused), refused.text
@@ -129,7 +135,7 @@ async def test_who_brings_a_grader_with_code_needs_it(daemon: ApiServer, grader:
     assert done.status_code in (200, 201), done.text
 
 
-async def test_who_has_a_model_trained_by_a_grader_with_code_needs_it(daemon: ApiServer) -> None:
+async def test_training_a_model_with_a_code_grader_requires_the_code_scope(daemon: ApiServer) -> None:
     await daemon.services.models.add(ModelSpec("base", "fake://"))
     for scopes, param in ((("chat", "finetune"), "method.reinforcement.grader.source"), (("admin",), None)):
         headers = await key(daemon, *scopes)
@@ -145,6 +151,8 @@ async def test_who_has_a_model_trained_by_a_grader_with_code_needs_it(daemon: Ap
 @pytest.mark.parametrize(
     "formula", ["0.5 * same + 0.5", "max(same, 0.2) if same > 0 else -1", "min([same, 1])"]
 )
-async def test_arithmetic_needs_nothing(daemon: ApiServer, formula: str) -> None:
+async def test_a_grader_with_an_arithmetic_formula_needs_no_code_scope(
+    daemon: ApiServer, formula: str
+) -> None:
     done = await evaluation(daemon, await key(daemon, "chat"), {**multi(formula), "pass_threshold": 0.5})
     assert done.status_code in (200, 201), done.text

@@ -29,12 +29,12 @@ class TestPipeline:
         step = pipeline(code(ADD, "a"), code(DOUBLE, "b"), output={"a": ref("steps.a"), "in": ref("input")})
         assert bench(step, 3) == {"a": 4, "in": 3}
 
-    def test_a_skipped_step_lets_the_value_through(self, bench: Bench) -> None:
+    def test_a_skipped_step_passes_its_input_on(self, bench: Bench) -> None:
         step = pipeline(code(ADD, "a"), code(DOUBLE, "b", when={"$gt": [ref("value"), 10]}), code(ADD, "c"))
         assert bench(step, 1) == 3
         assert bench.trace()["p.b"].status == "skipped"
 
-    def test_an_inner_step_sees_the_outer_ones(self, bench: Bench) -> None:
+    def test_an_inner_step_can_refer_to_outer_steps(self, bench: Bench) -> None:
         inner = pipeline(
             code("lambda a, b: [a, b]", "both", args=[ref("steps.first"), ref("value")]), name="inner"
         )
@@ -54,7 +54,7 @@ class TestParallel:
             ("zip", [[1, 3], [2, 4]]),
         ],
     )
-    def test_joins(self, bench: Bench, join: str, expected: Any) -> None:
+    def test_combines_the_outputs_by_each_join_mode(self, bench: Bench, join: str, expected: Any) -> None:
         step = parallel(code("lambda x: [1, 2]", "a"), code("lambda x: [3, 4]", "b"), join=join)
         assert bench(step) == expected
 
@@ -84,7 +84,7 @@ class TestParallel:
         with pytest.raises(InvalidRequest, match="requires a list from every step"):
             bench(parallel(code("lambda x: 1"), code("lambda x: [1]"), join="zip"))
 
-    def test_the_first_error_ends_it_and_names_the_step(self, bench: Bench) -> None:
+    def test_the_first_error_ends_the_combinator_and_names_the_step(self, bench: Bench) -> None:
         with pytest.raises(InvalidRequest, match=r"(?s)Step at_once\.bad: .*ZeroDivisionError") as caught:
             bench(parallel(code(ADD, "good"), fail()), 1)
         assert caught.value.code == "code_failed"
@@ -151,21 +151,21 @@ class TestWarp:
         result = bench({"op": "warp", "name": "w", "step": code(DOUBLE, "d")}, [1, 2], durability=durability)
         assert bench.trace()["w"].output == result == [2, 4]
 
-    def test_what_a_model_refuses_is_collected_as_an_error_of_the_request(self, bench: Bench) -> None:
+    def test_a_request_refused_by_a_model_is_collected_as_invalid_request_error(self, bench: Bench) -> None:
         asked = {"op": "llm", "name": "l", "model": "clerk", "user": ref("value")}
         [found] = bench({"op": "warp", "name": "w", "collect": True, "step": asked}, ["fail always"])
         assert (found["error"]["type"], found["error"]["code"]) == ("invalid_request_error", "refused")
 
-    def test_knows_item_and_index_further_down(self, bench: Bench) -> None:
+    def test_item_and_index_are_available_in_inner_steps(self, bench: Bench) -> None:
         inner = pipeline(
             code(DOUBLE), code("lambda *a: list(a)", args=[ref("value"), ref("item"), ref("index")])
         )
         assert bench({"op": "warp", "step": inner}, [5, 6]) == [[10, 5, 0], [12, 6, 1]]
 
-    def test_goes_over_what_it_is_told(self, bench: Bench) -> None:
+    def test_iterates_over_the_list_given_by_over(self, bench: Bench) -> None:
         assert bench({"op": "warp", "over": ref("input.list"), "step": code(ADD)}, {"list": [1]}) == [2]
 
-    def test_of_nothing_is_nothing(self, bench: Bench) -> None:
+    def test_an_empty_list_gives_an_empty_list(self, bench: Bench) -> None:
         assert bench({"op": "warp", "step": code(ADD)}, []) == []
 
     def test_names_the_item_that_fails(self, bench: Bench) -> None:
@@ -188,11 +188,11 @@ class TestWarp:
         step = {"op": "warp", "step": code(ADD, when={"$gt": [ref("item"), 1]})}
         assert bench(step, [1, 2]) == [None, 3]
 
-    def test_wants_a_list(self, bench: Bench) -> None:
+    def test_refuses_an_input_that_is_not_a_list(self, bench: Bench) -> None:
         with pytest.raises(InvalidRequest, match="iterates over a list"):
             bench({"op": "warp", "step": code(ADD)}, {"a": 1})
 
-    def test_asks_no_more_models_at_once_than_allowed(self, bench: Bench) -> None:
+    def test_returns_all_answers_with_limited_concurrency(self, bench: Bench) -> None:
         step = {
             "op": "warp",
             "step": {"op": "llm", "user": {"$template": "say {x}", "$with": {"x": ref("item")}}},
@@ -202,7 +202,7 @@ class TestWarp:
 
 
 class TestSwitchAndBranch:
-    def test_takes_the_first_case_that_fits(self, bench: Bench) -> None:
+    def test_runs_the_first_matching_case_or_the_default(self, bench: Bench) -> None:
         step = {
             "op": "switch",
             "on": ref("input.kind"),
@@ -222,12 +222,12 @@ class TestSwitchAndBranch:
         }
         assert [bench(step, n) for n in (9, 1)] == ["big", "small"]
 
-    def test_without_a_case_that_fits_is_an_error(self, bench: Bench) -> None:
+    def test_a_switch_without_a_matching_case_is_an_error(self, bench: Bench) -> None:
         with pytest.raises(InvalidRequest, match="No case of the switch matches") as caught:
             bench({"op": "switch", "name": "s", "cases": [{"equals": 1, "step": code(ADD)}]}, 2)
         assert caught.value.code == "no_case"
 
-    def test_true_is_not_one(self, bench: Bench) -> None:
+    def test_a_case_distinguishes_true_from_the_number_one(self, bench: Bench) -> None:
         cases = [
             {"equals": 1, "step": code("lambda x: 'number'")},
             {"equals": True, "step": code("lambda x: 'truth'")},
@@ -235,7 +235,7 @@ class TestSwitchAndBranch:
         step = {"op": "switch", "cases": cases}
         assert [bench(step, given) for given in (1, True)] == ["number", "truth"]
 
-    def test_a_branch_without_else_lets_the_value_through(self, bench: Bench) -> None:
+    def test_a_branch_without_else_passes_its_input_on(self, bench: Bench) -> None:
         step = {"op": "branch", "condition": {"$code": "lambda x: x > 5"}, "then": code(DOUBLE)}
         assert [bench(step, n) for n in (6, 5)] == [12, 5]
 
@@ -250,14 +250,14 @@ class TestSwitchAndBranch:
 
 
 class TestLoop:
-    def test_feeds_its_output_back_until_it_is_enough(self, bench: Bench) -> None:
+    def test_feeds_its_output_back_until_the_condition_is_met(self, bench: Bench) -> None:
         step = {"op": "loop", "limit": 100, "step": code(DOUBLE), "until": {"$gt": [ref("value"), 50]}}
         assert bench(step, 1) == 64
 
     def test_stops_at_its_limit(self, bench: Bench) -> None:
         assert bench({"op": "loop", "limit": 3, "step": code(ADD)}, 0) == 3
 
-    def test_says_so_if_the_limit_is_an_error(self, bench: Bench) -> None:
+    def test_fails_at_its_limit_if_exhausted_is_fail(self, bench: Bench) -> None:
         step = {
             "op": "loop",
             "name": "l",
@@ -270,7 +270,7 @@ class TestLoop:
             bench(step, 0)
         assert caught.value.code == "loop_exhausted"
 
-    def test_keeps_a_state(self, bench: Bench) -> None:
+    def test_keeps_a_state_between_rounds(self, bench: Bench) -> None:
         body = pipeline(
             code("lambda seen, n: seen + [n]", "note", args=[ref("state.seen"), ref("index")], save="seen"),
             code("lambda x: len(x)"),
@@ -288,7 +288,7 @@ class TestLoop:
         )
         assert bench(step) == 3
 
-    def test_until_sees_the_step_and_may_be_code(self, bench: Bench) -> None:
+    def test_the_until_condition_can_be_code_and_refer_to_steps(self, bench: Bench) -> None:
         step = {
             "op": "loop",
             "limit": 9,
@@ -299,7 +299,7 @@ class TestLoop:
 
 
 class TestGraph:
-    def test_runs_steps_behind_those_that_they_refer_to(self, bench: Bench) -> None:
+    def test_runs_steps_after_the_steps_they_refer_to(self, bench: Bench) -> None:
         step = {
             "op": "graph",
             "name": "g",
@@ -314,7 +314,7 @@ class TestGraph:
         ended = [path for path in bench.trace() if path.startswith("g.")]
         assert ended == ["g.left", "g.right", "g.total"]
 
-    def test_waits_where_it_is_told_to(self, bench: Bench) -> None:
+    def test_runs_steps_in_the_order_given_by_after(self, bench: Bench) -> None:
         step = {
             "op": "graph",
             "name": "g",
@@ -324,7 +324,7 @@ class TestGraph:
         bench(step, 1)
         assert [path for path in bench.trace() if path.startswith("g.")] == ["g.c", "g.b", "g.a"]
 
-    def test_an_error_ends_it(self, bench: Bench) -> None:
+    def test_an_error_of_a_step_ends_the_graph(self, bench: Bench) -> None:
         step = {"op": "graph", "name": "g", "steps": [fail("a"), code(ADD, "b", args=[ref("steps.a")])]}
         with pytest.raises(PorticoError, match=r"Step g\.a"):
             bench(step, 1)
@@ -332,7 +332,7 @@ class TestGraph:
 
 
 class TestSubflow:
-    def test_sees_nothing_but_its_input(self, bench: Bench) -> None:
+    def test_a_subflow_sees_only_its_own_input(self, bench: Bench) -> None:
         inner = pipeline(code("lambda x, i: [x, i]", args=[ref("value"), ref("input")]), name="inner")
         assert bench(pipeline(code(ADD, "a"), {"op": "subflow", "step": inner}), 1) == [2, 2]
 
@@ -341,7 +341,7 @@ class TestSubflow:
         assert bench(pipeline(code(ADD), {"op": "subflow", "name": "sub", "app": "doubler"}), 1) == 4
         assert bench.trace()["p.sub.twice"].output == 4
 
-    def test_a_flow_that_calls_itself_ends_with_a_sentence(self, bench: Bench) -> None:
+    def test_a_flow_that_calls_itself_is_stopped_with_an_error(self, bench: Bench) -> None:
         bench.client.apps.deploy("selfish", {"portico_flow": 1, "step": code(ADD)})
         bench.client.apps.deploy(
             "selfish", {"portico_flow": 1, "step": {"op": "subflow", "name": "again", "app": "selfish"}}
@@ -350,7 +350,7 @@ class TestSubflow:
             bench({"op": "subflow", "app": "selfish"})
         assert caught.value.code == "too_deep"
 
-    def test_checks_the_input_of_the_app(self, bench: Bench) -> None:
+    def test_validates_the_input_by_the_schema_of_the_app(self, bench: Bench) -> None:
         flow = {"portico_flow": 1, "step": code(ADD), "input_schema": {"type": "integer"}}
         bench.client.apps.deploy("counting", flow)
         with pytest.raises(InvalidRequest, match="The input does not match its schema") as caught:

@@ -39,12 +39,12 @@ def test_every_field_of_an_op_is_in_its_table(op: str) -> None:
     assert needed == set(OPS[op][1])
 
 
-def test_the_fields_of_every_step_and_of_the_flow_are_there() -> None:
+def test_the_fields_of_steps_and_flows_are_documented() -> None:
     assert fields(section("Every step", "##")) == set(AROUND)
     assert fields(section("The flow", "##")) == set(schema()["properties"])
 
 
-def test_the_example_of_the_page_is_a_flow() -> None:
+def test_the_documented_example_is_a_valid_flow() -> None:
     read.flow(json.loads(SPEC.partition("```json\n")[2].partition("```")[0]))
 
 

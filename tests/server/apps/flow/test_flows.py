@@ -39,7 +39,7 @@ def effects(bench: Bench, run: str) -> dict[str, str]:
 
 
 class TestResume:
-    def test_goes_on_behind_the_last_finished_step(self, bench: Bench, effect: Effect) -> None:
+    def test_a_resumed_run_continues_after_its_last_finished_step(self, bench: Bench, effect: Effect) -> None:
         step = pipeline(effect("one", "a"), flaky(bench, 1), effect("two", "b"))
         with pytest.raises(PorticoError, match="answered 503"):
             bench(step, durability="normal")
@@ -49,7 +49,7 @@ class TestResume:
         assert effects(bench, run) == {"p.one": "a", "p.two": "b"}
         assert bench.outside.calls[f"{run}:p.one"] == 1
 
-    def test_keeps_what_stood_in_place_of_an_error(self, bench: Bench) -> None:
+    def test_a_resumed_run_keeps_the_recorded_replacement_of_a_failed_step(self, bench: Bench) -> None:
         step = pipeline(
             flaky(bench, 1, "soft", on_error={"value": "instead"}),
             flaky(bench, 1, "hard"),
@@ -60,7 +60,7 @@ class TestResume:
         bench.client.runs.resume(bench.run_id)
         assert end(bench.client, bench.run_id).result == "instead"
 
-    def test_jumps_the_same_way(self, bench: Bench) -> None:
+    def test_a_resumed_run_repeats_its_recorded_jump(self, bench: Bench) -> None:
         step = pipeline(
             flaky(bench, 1, "soft", on_error={"goto": "hard"}),
             code("lambda x: 'no'", "no"),
@@ -72,7 +72,7 @@ class TestResume:
         assert end(bench.client, bench.run_id).result["status"] == 200
         assert "p.no" not in bench.trace()
 
-    def test_does_not_do_again_what_was_collected(self, bench: Bench) -> None:
+    def test_a_resumed_run_keeps_collected_errors_without_rerunning_their_items(self, bench: Bench) -> None:
         warp = {"op": "warp", "name": "w", "step": flaky(bench, 1), "collect": True, "concurrency": 1}
         step = pipeline(warp, flaky(bench, 1, "hard"), output=ref("steps.w"))
         with pytest.raises(PorticoError, match=r"Step p\.hard"):
@@ -80,7 +80,7 @@ class TestResume:
         bench.client.runs.resume(bench.run_id)
         assert end(bench.client, bench.run_id).result[0]["error"]["code"] == "http_error"
 
-    def test_finds_the_state_of_a_loop(self, bench: Bench) -> None:
+    def test_a_resumed_run_restores_the_state_of_a_loop(self, bench: Bench) -> None:
         body = pipeline(
             code("lambda s: s + 1", "up", args=[ref("state.n")], save="n"), flaky(bench, 1), name="b"
         )
@@ -93,7 +93,7 @@ class TestResume:
         bench.client.runs.resume(bench.run_id)
         assert end(bench.client, bench.run_id).result == 2
 
-    def test_only_of_a_run_that_has_ended(self, bench: Bench) -> None:
+    def test_a_run_that_has_not_ended_cannot_be_resumed(self, bench: Bench) -> None:
         step = {"op": "approve", "name": "ok", "message": "Go?"}
         running = bench.client.start(spec(step, durability="normal"))
         asked = next(event for event in running.events() if isinstance(event, Asked))
@@ -110,7 +110,9 @@ class TestResume:
 
 
 class TestFromAStep:
-    def test_does_it_and_what_followed_again_under_new_keys(self, bench: Bench, effect: Effect) -> None:
+    def test_a_rerun_from_a_step_repeats_later_steps_with_new_keys(
+        self, bench: Bench, effect: Effect
+    ) -> None:
         step = pipeline(effect("one", "a"), effect("two", "b"), effect("three", "c"))
         bench(step, durability="normal")
         run = bench.run_id
@@ -118,7 +120,7 @@ class TestFromAStep:
         assert isinstance(end(bench.client, run), Finished)
         assert sorted(effects(bench, run)) == ["1:p.three", "1:p.two", "p.one", "p.three", "p.two"]
 
-    def test_asks_a_person_again(self, bench: Bench) -> None:
+    def test_a_rerun_from_an_approval_asks_again(self, bench: Bench) -> None:
         step = pipeline({"op": "approve", "name": "ok", "message": "Go?"}, code("lambda x: x"))
         running = bench.client.start(spec(step, durability="normal"))
         for event in running.events():
@@ -132,7 +134,7 @@ class TestFromAStep:
                 bench.client.questions.answer(item.event.id, True)
         assert isinstance(end(bench.client, run), Finished)
 
-    def test_of_a_combinator_does_what_lies_in_it_again(self, bench: Bench, effect: Effect) -> None:
+    def test_a_rerun_from_a_combinator_repeats_its_inner_steps(self, bench: Bench, effect: Effect) -> None:
         step = pipeline(effect("one", "a"), pipeline(effect("two", "b"), name="inner"), effect("three", "c"))
         bench(step, durability="normal")
         run = bench.run_id
@@ -146,7 +148,7 @@ class TestFromAStep:
             "p.three",
         ]
 
-    def test_that_is_not_there(self, bench: Bench) -> None:
+    def test_a_rerun_from_a_missing_step_is_refused(self, bench: Bench) -> None:
         bench(pipeline(code(ADD, "a")), 1, durability="normal")
         with pytest.raises(NotFound, match=r"has no step 'p\.b'") as caught:
             bench.client.runs.resume(bench.run_id, start="p.b")
@@ -154,27 +156,27 @@ class TestFromAStep:
 
 
 class TestFork:
-    def test_with_another_input_does_everything(self, bench: Bench, effect: Effect) -> None:
+    def test_a_fork_with_another_input_runs_all_steps(self, bench: Bench, effect: Effect) -> None:
         bench(pipeline(effect("one", ref("input"))), "a", durability="normal")
         fork = bench.client.runs.fork(bench.run_id, input="b")
         assert isinstance(end(bench.client, fork.id), Finished)
         assert effects(bench, fork.id) == {"p.one": "b"}
 
-    def test_from_a_step_takes_over_what_came_before(self, bench: Bench, effect: Effect) -> None:
+    def test_a_fork_from_a_step_reuses_the_steps_before_it(self, bench: Bench, effect: Effect) -> None:
         bench(pipeline(effect("one", "a"), effect("two", "b")), durability="normal")
         fork = bench.client.runs.fork(bench.run_id, start="two")
         assert isinstance(end(bench.client, fork.id), Finished)
         assert effects(bench, fork.id) == {"p.two": "b"}
         assert [step.path for step in bench.client.runs.trace(fork.id)] == ["p.one", "p.two", "p"]
 
-    def test_checks_the_other_input(self, bench: Bench) -> None:
+    def test_a_fork_with_an_invalid_input_is_refused(self, bench: Bench) -> None:
         bench(code(ADD), 1, durability="normal", input_schema={"type": "integer"})
         with pytest.raises(InvalidRequest, match="The input does not match its schema"):
             bench.client.runs.fork(bench.run_id, input="x")
 
 
 class TestCancel:
-    def test_ends_what_the_run_does(self, bench: Bench) -> None:
+    def test_cancelling_a_run_cancels_its_current_request(self, bench: Bench) -> None:
         hold = {"op": "http", "name": "hold", "method": "GET", "url": f"{bench.outside.url}/hold"}
         running = bench.client.start(spec(hold, durability="normal"))
         next(iter(running.events()))
@@ -185,7 +187,7 @@ class TestCancel:
         assert bench.client.runs.get(running.id or "").status == "cancelled"
         assert isinstance(end(bench.client, running.id or ""), Failed)
 
-    def test_of_a_listener_does_not_end_the_run(self, bench: Bench) -> None:
+    def test_a_durable_run_continues_when_its_listener_disconnects(self, bench: Bench) -> None:
         step = pipeline({"op": "approve", "name": "ok", "message": "Go?"}, code("lambda x: 'done'"))
         running = bench.client.start(spec(step, durability="normal"))
         asked = next(event for event in running.events() if isinstance(event, Asked))
@@ -196,7 +198,7 @@ class TestCancel:
 
 
 class TestChat:
-    def test_with_a_durable_app_goes_on_when_the_client_leaves(
+    def test_a_chat_with_a_durable_app_continues_when_the_client_disconnects(
         self, bench: Bench, flow_daemon: Daemon, effect: Effect
     ) -> None:
         step = pipeline(
@@ -219,7 +221,9 @@ class TestChat:
         assert (found.kind, found.name, found.status) == ("flow", "talker", "completed")
         assert [step.path for step in bench.client.runs.trace(run)][-1] == "p"
 
-    def test_gives_what_one_in_memory_gives(self, bench: Bench, flow_daemon: Daemon) -> None:
+    def test_a_chat_gives_the_same_answer_and_usage_at_every_durability(
+        self, bench: Bench, flow_daemon: Daemon
+    ) -> None:
         said = {}
         for durability in ("off", "normal", "full"):
             step = {"op": "llm", "name": "m", "model": "clerk"}
@@ -231,7 +235,7 @@ class TestChat:
 
 
 class TestEvents:
-    def test_come_from_any_number_on(self, bench: Bench) -> None:
+    def test_events_can_be_read_from_any_sequence_number(self, bench: Bench) -> None:
         bench(pipeline(*(code(ADD, f"s{n}") for n in range(5))), 1, durability="normal")
         whole = [(item.seq, item.event) for item in bench.client.runs.events(bench.run_id)]
         assert [seq for seq, _event in whole] == list(range(1, len(whole) + 1))
@@ -241,7 +245,9 @@ class TestEvents:
 
 
 @pytest.mark.parametrize("durability", ["normal", "full"])
-def test_full_and_normal_say_the_same(bench: Bench, durability: str, effect: Effect) -> None:
+def test_runs_with_full_and_normal_durability_have_the_same_result_and_trace(
+    bench: Bench, durability: str, effect: Effect
+) -> None:
     step = pipeline(
         code(ADD, "a"), effect("e", "x"), {"op": "llm", "name": "m", "model": "clerk", "user": "hi"}
     )
@@ -251,7 +257,7 @@ def test_full_and_normal_say_the_same(bench: Bench, durability: str, effect: Eff
     ]
 
 
-def test_flows_called_within_steps_have_keys_of_their_own(bench: Bench, effect: Effect) -> None:
+def test_effects_of_flows_called_by_different_steps_have_different_keys(bench: Bench, effect: Effect) -> None:
     inner = {"portico_flow": 1, "step": pipeline(effect("send", ref("input")), code("lambda a: a['text']"))}
     bench.client.apps.deploy("sender", inner)
     step = pipeline(

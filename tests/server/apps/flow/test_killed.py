@@ -200,7 +200,7 @@ def test_a_run_that_is_killed_between_two_effects_continues(served: KilledDaemon
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_run_that_is_killed_ends_as_if_it_had_not_been(served: KilledDaemon) -> None:
+def test_a_repeatedly_killed_run_has_the_result_of_an_undisturbed_one(served: KilledDaemon) -> None:
     dice = random.Random(20261120)
     outside = served.outside
     killed = ended = in_the_middle = 0
@@ -249,7 +249,7 @@ def check(outside: Outside, run: str, seen: list[tuple[int, dict[str, Any]]]) ->
     assert numbers == sorted(set(numbers))
 
 
-def test_what_has_its_apps_name_after_the_kill_is_not_run_in_its_place(served: KilledDaemon) -> None:
+def test_a_resumed_run_does_not_use_another_app_with_the_same_name(served: KilledDaemon) -> None:
     """After the kill, a run does not use another app that has its app's name.
 
     A key's run waits; the daemon is killed, its app removed, and the operator deploys another app of that name.
@@ -288,7 +288,7 @@ def test_what_has_its_apps_name_after_the_kill_is_not_run_in_its_place(served: K
 
 
 @pytest.mark.slow
-def test_a_chat_with_a_durable_app_goes_on_too(served: KilledDaemon) -> None:
+def test_a_chat_with_a_durable_app_continues_after_a_kill(served: KilledDaemon) -> None:
     step = pipeline(
         {"op": "emit", "name": "hm", "text": "One moment. "},
         effect(served.outside, "send", ref("input")),
@@ -321,9 +321,7 @@ def question(daemon: Daemon, run: str) -> str:
     raise AssertionError("it asked nothing")
 
 
-def test_a_run_that_is_taken_up_waits_for_its_tool_to_be_there_again(
-    served: KilledDaemon, tmp_path: Path
-) -> None:
+def test_a_resumed_run_waits_until_its_tool_is_available_again(served: KilledDaemon, tmp_path: Path) -> None:
     """A resumed run waits until its tool is available again; the tool's process starts only when the test says so."""
     go = tmp_path / "go"
     go.touch()
@@ -400,7 +398,7 @@ def test_an_approved_call_of_an_agent_is_not_made_again(served: KilledDaemon, tm
     outside.answers.clear()
 
 
-def test_after_a_kill_a_call_still_asks_because_of_data_that_was_read_before(
+def test_a_call_after_a_kill_needs_approval_because_of_data_read_before(
     served: KilledDaemon, tmp_path: Path
 ) -> None:
     """The kill follows a tool's result, and the restarted turn reads this result from the journal."""
@@ -443,7 +441,7 @@ def test_after_a_kill_a_call_still_asks_because_of_data_that_was_read_before(
     outside.answers.clear()
 
 
-def test_a_flow_that_an_agent_calls_goes_on_between_its_steps(served: KilledDaemon) -> None:
+def test_a_flow_called_by_an_agent_resumes_between_its_steps_after_a_kill(served: KilledDaemon) -> None:
     """A flow that an agent calls continues between its steps: the kill follows its first effect, while its model
     runs.
     """

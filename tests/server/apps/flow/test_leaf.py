@@ -24,17 +24,17 @@ def llm(user: Any = None, name: str = "m", **more: Any) -> dict[str, Any]:
 
 
 class TestLlm:
-    def test_asks_with_what_flows_in(self, bench: Bench) -> None:
+    def test_the_input_value_is_sent_as_the_user_message(self, bench: Bench) -> None:
         assert bench(llm(), "hello") == "hello"
 
-    def test_fills_a_template_from_what_flows_in(self, bench: Bench) -> None:
+    def test_fills_a_template_from_the_input_value(self, bench: Bench) -> None:
         assert bench(llm("say {a} and {b}"), {"a": "x", "b": [1]}) == "say x and [\n  1\n]"
 
     def test_fills_a_template_from_declared_variables(self, bench: Bench) -> None:
         user = {"$template": "{{literal}} {x}", "$with": {"x": ref("input.deep[0].key")}}
         assert bench(llm(user), {"deep": [{"key": "found"}]}) == "{literal} found"
 
-    def test_says_which_variable_is_missing(self, bench: Bench) -> None:
+    def test_an_error_names_the_missing_template_variable(self, bench: Bench) -> None:
         with pytest.raises(InvalidRequest, match=r"flow\.step\.user has the variable '\{b\}'") as caught:
             bench(llm("{a} {b}"), {"a": 1})
         assert caught.value.code == "missing_variable"
@@ -66,11 +66,11 @@ class TestLlm:
         assert bench(llm(messages=ref("input")), said) == "straight"
         assert bench(llm(), said) == "straight"
 
-    def test_refuses_what_is_no_conversation(self, bench: Bench) -> None:
+    def test_refuses_messages_that_are_not_a_list_of_messages(self, bench: Bench) -> None:
         with pytest.raises(InvalidRequest, match="'messages' must be a list of messages"):
             bench(llm(messages=ref("input")), [1])
 
-    def test_hands_options_on(self, bench: Bench) -> None:
+    def test_passes_options_to_the_model(self, bench: Bench) -> None:
         assert bench(llm("one two three four", options={"max_tokens": 2})) == "one two"
 
     def test_options_must_be_an_object(self, bench: Bench) -> None:
@@ -94,7 +94,7 @@ class TestLlm:
 
 
 class TestFormats:
-    def test_json_of_a_schema_even_of_a_list(self, bench: Bench) -> None:
+    def test_json_answers_are_parsed_by_a_schema_of_a_list(self, bench: Bench) -> None:
         schema = {
             "type": "array",
             "items": {"type": "object", "properties": {"title": {"type": "string"}}, "required": ["title"]},
@@ -104,34 +104,34 @@ class TestFormats:
             {"title": "Water"},
         ]
 
-    def test_json_in_a_fence(self, bench: Bench) -> None:
+    def test_json_in_a_code_fence_is_parsed(self, bench: Bench) -> None:
         assert bench(llm("fenced", format="json")) == {"a": 1}
 
-    def test_yaml(self, bench: Bench) -> None:
+    def test_a_yaml_answer_is_parsed(self, bench: Bench) -> None:
         assert bench(llm("yaml please", format="yaml")) == {"a": 1, "b": ["x", "y"]}
 
-    def test_a_regular_expression_with_a_group(self, bench: Bench) -> None:
+    def test_a_regular_expression_returns_its_chosen_group(self, bench: Bench) -> None:
         step = llm("price", format={"type": "regex", "pattern": r"(\d+) cents", "group": 1})
         assert bench(step) == "7"
 
-    def test_the_last_line(self, bench: Bench) -> None:
+    def test_the_last_line_of_an_answer_is_returned(self, bench: Bench) -> None:
         assert bench(llm("lines", format="last")) == "third"
 
-    def test_asks_again_if_the_answer_does_not_fit(self, bench: Bench) -> None:
+    def test_asks_the_model_again_after_an_answer_in_the_wrong_format(self, bench: Bench) -> None:
         assert bench(llm("wrong first", format="json")) == {"a": 2}
 
-    def test_gives_up_after_its_attempts(self, bench: Bench) -> None:
+    def test_fails_after_the_allowed_number_of_attempts(self, bench: Bench) -> None:
         with pytest.raises(
             InvalidRequest, match="does not have the required format: it contains no JSON"
         ) as caught:
             bench(llm("never right", format={"type": "json", "attempts": 1}))
         assert caught.value.code == "format_failed"
 
-    def test_an_expression_that_matches_nothing(self, bench: Bench) -> None:
+    def test_a_regular_expression_without_a_match_is_an_error(self, bench: Bench) -> None:
         with pytest.raises(InvalidRequest, match="nothing in the answer matches"):
             bench(llm("price", format={"type": "regex", "pattern": "dollars", "attempts": 1}))
 
-    def test_an_expression_that_searches_for_ever_ends(self, bench: Bench) -> None:
+    def test_a_regular_expression_with_catastrophic_backtracking_is_stopped(self, bench: Bench) -> None:
         step = llm("a" * 40, format={"type": "regex", "pattern": "(a+)+$x", "attempts": 1})
         with pytest.raises(PorticoError):
             bench(step)
@@ -141,31 +141,31 @@ class TestStreaming:
     def texts(self, bench: Bench, step: Any, value: Any = None) -> str:
         return "".join(bench.client.start(spec(step), value))
 
-    def test_the_last_model_speaks(self, bench: Bench) -> None:
+    def test_only_the_last_model_of_a_pipeline_is_streamed(self, bench: Bench) -> None:
         assert self.texts(bench, pipeline(llm("first", "a"), llm("second", "b"))) == "second"
 
-    def test_a_step_that_is_marked_speaks(self, bench: Bench) -> None:
+    def test_a_step_marked_with_stream_is_streamed(self, bench: Bench) -> None:
         step = pipeline(llm("first", "a", stream=True), llm("second", "b"))
         assert self.texts(bench, step) == "first"
 
-    def test_a_step_may_be_told_to_be_silent(self, bench: Bench) -> None:
+    def test_a_step_with_stream_false_is_not_streamed(self, bench: Bench) -> None:
         assert self.texts(bench, pipeline(llm("second", "b", stream=False))) == ""
 
-    def test_what_is_formatted_is_not_spoken(self, bench: Bench) -> None:
+    def test_an_answer_with_a_format_is_not_streamed(self, bench: Bench) -> None:
         assert self.texts(bench, llm("fenced", format="json")) == ""
 
-    def test_emit_speaks_and_lets_the_value_through(self, bench: Bench) -> None:
+    def test_emit_streams_its_text_and_passes_its_input_on(self, bench: Bench) -> None:
         step = pipeline({"op": "emit", "text": "at {x}"}, code("lambda v: v['x']"))
         running = bench.client.start(spec(step), {"x": 1})
         assert ("".join(running), running.result()) == ("at 1", 1)
 
-    def test_a_subflow_speaks_only_where_it_is_the_last(self, bench: Bench) -> None:
+    def test_a_subflow_is_streamed_only_as_the_last_step(self, bench: Bench) -> None:
         bench.client.apps.deploy("speaker", {"portico_flow": 1, "step": llm("inner words")})
         sub = {"op": "subflow", "name": "s", "app": "speaker"}
         assert self.texts(bench, pipeline(sub)) == "inner words"
         assert self.texts(bench, pipeline(sub, code("lambda x: 'done'"))) == ""
 
-    def test_tells_of_steps_as_they_begin_and_end(self, bench: Bench) -> None:
+    def test_sends_events_when_steps_start_and_finish(self, bench: Bench) -> None:
         events = list(bench.client.start(spec(pipeline(code("lambda x: 1", "a")))).events())
         assert [
             (type(event), getattr(event, "path", ""))
@@ -178,7 +178,7 @@ class TestStreaming:
             (StepFinished, "p"),
         ]
 
-    def test_tells_what_it_took(self, bench: Bench) -> None:
+    def test_sends_an_event_with_the_token_usage(self, bench: Bench) -> None:
         events = list(bench.client.start(spec(llm("one two"))).events())
         assert [event.prompt_tokens for event in events if isinstance(event, Usage)] == [2]
 
@@ -190,15 +190,15 @@ INTENTS = {
 
 
 class TestIntent:
-    def test_by_embeddings_alone(self, bench: Bench) -> None:
+    def test_an_intent_is_chosen_by_embeddings_alone(self, bench: Bench) -> None:
         step = {"op": "intent", "intents": INTENTS, "embedding": "fake-embedding"}
         assert bench(step, "which port is it") == "ports"
         assert bench(step, "how hot for bread") == "bread"
 
-    def test_by_a_model_with_constrained_output(self, bench: Bench) -> None:
+    def test_an_intent_is_chosen_by_a_model_with_constrained_output(self, bench: Bench) -> None:
         assert bench({"op": "intent", "model": "clerk", "intents": INTENTS}, "hello") == "bread"
 
-    def test_switches(self, bench: Bench) -> None:
+    def test_a_switch_selects_its_case_by_the_chosen_intent(self, bench: Bench) -> None:
         step = pipeline(
             {
                 "op": "switch",
@@ -245,10 +245,10 @@ class TestTools:
         step = {"op": "tool", "name": "c", "tool": "calculator", "arguments": {"expression": ref("input")}}
         assert "7" in str(bench(step, "3 + 4"))
 
-    def test_takes_the_object_that_flows_in(self, bench: Bench) -> None:
+    def test_uses_the_input_object_as_arguments(self, bench: Bench) -> None:
         assert "7" in str(bench({"op": "tool", "tool": "calculator"}, {"expression": "3 + 4"}))
 
-    def test_refuses_what_is_no_object(self, bench: Bench) -> None:
+    def test_refuses_arguments_that_are_not_an_object(self, bench: Bench) -> None:
         with pytest.raises(InvalidRequest, match="requires an object of arguments"):
             bench({"op": "tool", "tool": "calculator"}, [1])
 
@@ -259,7 +259,7 @@ class TestTools:
 
 
 class TestHttp:
-    def test_sends_and_reads(self, bench: Bench) -> None:
+    def test_sends_headers_and_returns_the_response(self, bench: Bench) -> None:
         step = {
             "op": "http",
             "method": "GET",
@@ -274,7 +274,7 @@ class TestHttp:
 
 
 class TestPeople:
-    def test_an_approval_lets_the_value_through(self, bench: Bench) -> None:
+    def test_an_approved_step_passes_its_input_on(self, bench: Bench) -> None:
         step = pipeline({"op": "approve", "name": "ok", "message": "Send {x}?"}, code("lambda v: v['x']"))
         running = bench.client.start(spec(step), {"x": 5})
         for event in running.events():
@@ -291,7 +291,7 @@ class TestPeople:
             running.result()
         assert caught.value.code == "refused"
 
-    def test_nobody_answers_in_time(self, bench: Bench) -> None:
+    def test_an_approval_without_an_answer_fails_after_its_limit(self, bench: Bench) -> None:
         with pytest.raises(PorticoError, match="Nobody answered 'ok' within"):
             bench({"op": "approve", "name": "ok", "message": "Go?", "limit": 0.1})
 
@@ -301,7 +301,7 @@ class TestPeople:
 
 
 class TestClientFunctions:
-    def test_run_in_the_client_meanwhile(self, client: Client) -> None:
+    def test_a_client_function_runs_in_the_client_during_the_run(self, client: Client) -> None:
         from portico.flow import client as here
         from portico.flow import pipeline as flow
 
@@ -313,7 +313,7 @@ class TestClientFunctions:
 
         assert client.run(flow(here(mine), lambda x: x * 10), 1) == 20
 
-    def test_what_they_raise_is_the_step_s_error(self, client: Client) -> None:
+    def test_an_exception_in_a_client_function_is_the_error_of_its_step(self, client: Client) -> None:
         from portico.flow import client as here
 
         lock = threading.Lock()
@@ -326,7 +326,7 @@ class TestClientFunctions:
             client.run(here(bad), 1)
         assert caught.value.code == "client_function_failed"
 
-    def test_nobody_has_the_function(self, bench: Bench) -> None:
+    def test_a_client_function_that_nobody_serves_fails_after_its_limit(self, bench: Bench) -> None:
         with pytest.raises(PorticoError, match="Nobody answered 'gone'"):
             bench({"op": "client", "function": "gone", "limit": 0.1})
 
@@ -339,14 +339,14 @@ class TestAsAModel:
         self.deploy(client, "shout", code("lambda t: t.upper()"))
         assert client.chat("quiet", model="shout").read().text == "QUIET"
 
-    def test_what_is_streamed_is_said_once(self, client: Client) -> None:
+    def test_streamed_text_of_a_flow_is_not_repeated_at_its_end(self, client: Client) -> None:
         self.deploy(client, "speaks", llm("one two three"))
         pieces = [
             event.text for event in client.chat("x", model="speaks").events() if isinstance(event, Delta)
         ]
         assert "".join(pieces) == "one two three"
 
-    def test_an_object_takes_the_text_under_its_only_required_one(self, client: Client) -> None:
+    def test_the_text_becomes_the_only_required_property_of_an_object_input(self, client: Client) -> None:
         schema = {
             "type": "object",
             "properties": {
@@ -366,7 +366,7 @@ class TestAsAModel:
         ]
         assert client.chat(said, model="topical").read().text.split() == ["[", '"c",', "3", "]"]
 
-    def test_an_object_that_no_message_can_be_says_so(self, client: Client) -> None:
+    def test_an_input_schema_that_a_message_cannot_satisfy_is_an_error(self, client: Client) -> None:
         schema = {
             "type": "object",
             "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
@@ -388,7 +388,7 @@ class TestAsAModel:
         ]
         assert client.chat(said, model="remembers").read().text == "2"
 
-    def test_its_input_is_checked_over_every_face(self, client: Client) -> None:
+    def test_the_input_is_validated_for_both_runs_and_chats(self, client: Client) -> None:
         self.deploy(
             client,
             "strict",

@@ -32,7 +32,7 @@ def shown(bench: Bench) -> str:
     return str(bench.client.runs.trace(bench.run_id, full=True))
 
 
-def test_a_named_field_is_hidden_and_so_is_its_text_wherever_it_turns_up(
+def test_a_redacted_field_and_every_copy_of_its_value_are_hidden(
     bench: Bench, flow_daemon: Daemon, effect: Effect
 ) -> None:
     login = effect("login", ref("value.Password"))
@@ -56,7 +56,7 @@ def test_a_named_field_is_hidden_and_so_is_its_text_wherever_it_turns_up(
     assert last.result == "ali came in with [redacted]", "nor is it in what the run is remembered by"
 
 
-def test_the_settings_hold_for_every_flow(bench: Bench, flow_daemon: Daemon) -> None:
+def test_redaction_rules_of_the_settings_apply_to_every_flow(bench: Bench, flow_daemon: Daemon) -> None:
     step = pipeline(
         code("lambda x: {'vault_id': 'heart-' + x, 'key': 'sk-' + 'test-' + x, 'pin': 4711}", "get"),
         code("lambda x: 'all of ' + x['key'] + ' and ' + x['vault_id']", "say"),
@@ -71,7 +71,7 @@ def test_the_settings_hold_for_every_flow(bench: Bench, flow_daemon: Daemon) -> 
     assert b"sk-test-abc" not in kept(flow_daemon) and b"heart-abc" not in kept(flow_daemon)
 
 
-def test_what_flows_in_is_hidden_too(bench: Bench) -> None:
+def test_redacted_values_of_the_input_are_hidden(bench: Bench) -> None:
     step = pipeline(code("lambda x: x['note'] + '!'", "a"), {"op": "llm", "name": "m", "model": "echo"})
     given = {"pass_word": "quite-secret", "note": "quite-secret is what I said"}
     assert "quite-secret" in bench(step, given, redact=["pass*word"])
@@ -79,7 +79,7 @@ def test_what_flows_in_is_hidden_too(bench: Bench) -> None:
     assert bench.trace()["p.a"].input == {"pass_word": "[redacted]", "note": "[redacted] is what I said"}
 
 
-def test_an_error_that_repeats_it_is_hidden(bench: Bench, flow_daemon: Daemon) -> None:
+def test_redacted_values_are_hidden_in_error_messages(bench: Bench, flow_daemon: Daemon) -> None:
     raising = code("lambda x: {}[x['password']]", "boom")
     with pytest.raises(PorticoError, match="hush-hush-two"):
         bench(
@@ -89,7 +89,7 @@ def test_an_error_that_repeats_it_is_hidden(bench: Bench, flow_daemon: Daemon) -
     assert b"hush-hush" not in kept(flow_daemon)
 
 
-def test_a_step_whose_output_was_not_kept_is_done_again(bench: Bench, effect: Effect) -> None:
+def test_a_step_whose_redacted_output_was_not_stored_is_rerun_on_resume(bench: Bench, effect: Effect) -> None:
     done = effect("done", "once")
     url = f"{bench.outside.url}/flaky/redacted/1"
     step = pipeline(
@@ -106,14 +106,14 @@ def test_a_step_whose_output_was_not_kept_is_done_again(bench: Bench, effect: Ef
     assert bench.outside.calls[f"{run}:p.done"] == 1, "and the others are not"
 
 
-def test_a_durable_run_is_not_begun_with_what_it_could_not_keep(bench: Bench) -> None:
+def test_a_durable_run_with_redacted_input_is_refused(bench: Bench) -> None:
     with pytest.raises(InvalidRequest, match="must not be recorded") as caught:
         bench(code("lambda x: 1"), {"password": "open sesame"}, **NORMAL)
     assert caught.value.code == "redacted_input"
     assert bench(code("lambda x: 1"), {"password": "open sesame"}, redact=["password"]) == 1
 
 
-def test_it_is_not_in_the_cache(bench: Bench, flow_daemon: Daemon) -> None:
+def test_an_output_with_redacted_values_is_not_cached(bench: Bench, flow_daemon: Daemon) -> None:
     step = code("lambda x: {'password': 'cached-' + 'secret-' + x}", "c", cache=True)
     for _ in range(2):
         assert bench(step, "four", redact=["password"])["password"] == "cached-secret-four"
@@ -121,7 +121,7 @@ def test_it_is_not_in_the_cache(bench: Bench, flow_daemon: Daemon) -> None:
     assert b"cached-secret" not in kept(flow_daemon)
 
 
-def test_rules_are_names(bench: Bench) -> None:
+def test_redaction_rules_other_than_a_list_of_names_are_refused(bench: Bench) -> None:
     with pytest.raises(InvalidRequest, match=r"flow\.redact"):
         bench.client.run(spec(code("lambda x: x"), redact="password"))
 

@@ -86,7 +86,7 @@ def minimal(op: str) -> dict[str, Any]:
     return step
 
 
-def test_the_file_in_the_documentation_is_the_schema() -> None:
+def test_the_published_schema_file_equals_the_generated_schema() -> None:
     assert json.loads((ROOT / "docs" / "flow.schema.json").read_text(encoding="utf-8")) == schema()
     Draft202012Validator.check_schema(schema())
 
@@ -113,7 +113,7 @@ def test_the_fields_of_an_op_are_those_that_the_reader_knows(
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_each_field_is_taken_with_a_good_value_and_refused_with_a_bad_one(op: str) -> None:
+def test_each_field_is_accepted_with_a_valid_value_and_refused_with_an_invalid_one(op: str) -> None:
     base = minimal(op)
     for name, found in {**OPS[op][0], **AROUND}.items():
         step = {**base, name: example(op, name, found)}
@@ -128,7 +128,7 @@ def test_each_field_is_taken_with_a_good_value_and_refused_with_a_bad_one(op: st
         assert not taken({key: value for key, value in base.items() if key != name})[0], name
 
 
-def test_a_flow_around_a_step_is_read_alike() -> None:
+def test_schema_and_reader_agree_on_the_fields_of_a_flow() -> None:
     whole = {"portico_flow": 1, "name": "a", "title": "A", "durability": "full", "timeout": 3, "step": INNER}
     assert VALIDATOR.is_valid(whole)
     for wrong in (

@@ -46,7 +46,7 @@ def twice_named(_number: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("made", [template, pair, twice_named])
-def test_an_expression_that_doubles_is_cut_off(bench: Bench, made: Any) -> None:
+def test_a_value_that_an_expression_doubles_is_refused_above_16_mib(bench: Bench, made: Any) -> None:
     steps = [same(f"s{number}", made(number)) for number in range(ROUNDS)]
     with pytest.raises(InvalidRequest, match="larger than 16 MiB") as caught:
         bench(pipeline(*steps), "sixteen bytes...")
@@ -54,7 +54,7 @@ def test_an_expression_that_doubles_is_cut_off(bench: Bench, made: Any) -> None:
 
 
 @pytest.mark.parametrize("join", ["sum", "text", "list", "dict"])
-def test_outputs_put_together_are_cut_off(bench: Bench, join: str) -> None:
+def test_joined_outputs_above_16_mib_are_refused(bench: Bench, join: str) -> None:
     both = [
         {
             "op": "parallel",
@@ -69,20 +69,20 @@ def test_outputs_put_together_are_cut_off(bench: Bench, join: str) -> None:
     assert caught.value.code == "value_too_large"
 
 
-def test_a_state_that_doubles_is_cut_off(bench: Bench) -> None:
+def test_a_loop_state_above_16_mib_is_refused(bench: Bench) -> None:
     step = {**same("s", [ref("state"), ref("state")]), "save": "kept"}
     with pytest.raises(InvalidRequest, match="larger than 16 MiB"):
         bench({"op": "loop", "name": "l", "limit": ROUNDS, "state": {"kept": "x"}, "step": step}, "x")
 
 
-def test_the_arguments_of_a_function_are_cut_off(bench: Bench) -> None:
+def test_arguments_of_a_function_above_16_mib_are_refused(bench: Bench) -> None:
     steps = [same(f"s{number}", pair(number)) for number in range(19)]
     step = code("lambda *a: len(a)", "c", args=[ref("value") for _ in range(8)])
     with pytest.raises(InvalidRequest, match="larger than 16 MiB"):
         bench(pipeline(*steps, step), "x")
 
 
-def test_what_is_just_large_goes_through(bench: Bench) -> None:
+def test_a_large_value_below_the_limit_is_accepted(bench: Bench) -> None:
     steps = [same(f"s{number}", template(number)) for number in range(10)]
     assert len(bench(pipeline(*steps), "x" * 1024)) == 2**20
 
@@ -106,14 +106,16 @@ def test_a_deep_value_is_not_blown_up_by_its_layout(bench: Bench) -> None:
         ("a: [", "its YAML is invalid"),
     ],
 )
-def test_yaml_of_a_model_is_bounded(bench: Bench, text: str, says: str) -> None:
+def test_yaml_answers_with_aliases_deep_nesting_or_unsupported_values_are_refused(
+    bench: Bench, text: str, says: str
+) -> None:
     step = {"op": "llm", "name": "m", "model": "echo", "format": {"type": "yaml", "attempts": 1}}
     with pytest.raises(InvalidRequest, match=says) as caught:
         bench(step, text)
     assert caught.value.code == "format_failed"
 
 
-def test_a_number_that_json_does_not_have_is_an_error_of_the_step(bench: Bench) -> None:
+def test_a_number_outside_the_range_of_json_fails_the_step(bench: Bench) -> None:
     with pytest.raises(InvalidRequest) as caught:
         bench(
             {"op": "llm", "name": "m", "model": "echo", "format": {"type": "json", "attempts": 1}}, "9" * 400
@@ -121,7 +123,7 @@ def test_a_number_that_json_does_not_have_is_an_error_of_the_step(bench: Bench) 
     assert caught.value.code in ("not_json", "format_failed")
 
 
-async def test_what_steps_make_of_values_counts_for_the_run(tmp_path: Path) -> None:
+async def test_values_made_by_steps_count_against_the_memory_limit_of_the_run(tmp_path: Path) -> None:
     doubled = [same(f"s{number}", template(number)) for number in range(13)]
     many = [
         same(f"m{number}", {"$template": f"{number}{{a}}", "$with": {"a": ref("value")}})
@@ -134,7 +136,7 @@ async def test_what_steps_make_of_values_counts_for_the_run(tmp_path: Path) -> N
     assert "exceed 1 MiB" in answer.text
 
 
-async def test_the_runs_of_one_key_have_a_bound_together() -> None:
+async def test_the_runs_of_one_key_share_a_memory_limit() -> None:
     budget = ValueBudget(1, 1)
     runs = [budget.fresh("greedy") for _number in range(MAX_RUNS_PER_KEY)]
     for run in runs:
@@ -148,7 +150,7 @@ async def test_the_runs_of_one_key_have_a_bound_together() -> None:
     budget.fresh("greedy").take(2**20, "a")
 
 
-async def test_what_is_made_of_large_values_lets_everything_else_pass() -> None:
+async def test_computing_large_values_does_not_block_the_event_loop() -> None:
     budget = ValueBudget().fresh("a")
     passed: list[str] = []
 
@@ -177,7 +179,7 @@ async def test_what_is_made_of_large_values_lets_everything_else_pass() -> None:
         assert join_outputs("sum", "", names[: len(values)], values, "a", budget) == total
 
 
-async def test_answers_without_end_are_looked_at_once() -> None:
+async def test_very_long_answers_are_parsed_in_linear_time() -> None:
     async def word(text: str) -> Any:
         form = OutputFormat(type="json", schema={"enum": ["yes", "no"]})
         return await formatted(form, text, Mock())
@@ -196,7 +198,7 @@ async def test_answers_without_end_are_looked_at_once() -> None:
     assert [await last(text) for text in ("", " \n ", "a", "a\n" * 100_000)] == ["", "", "a", "a"]
 
 
-async def test_large_steps_of_many_runs_let_everything_else_pass() -> None:
+async def test_large_steps_of_many_runs_do_not_block_the_event_loop() -> None:
     budget = ValueBudget()
     done: list[int] = []
 

@@ -50,7 +50,7 @@ def test_markdown_with_front_matter_is_a_prompt_named_after_its_file() -> None:
     ]
 
 
-def test_markdown_without_headings_is_what_the_user_says() -> None:
+def test_markdown_without_headings_becomes_one_user_message() -> None:
     (spec,) = folder.read_texts({"a.md": "---\narguments: [x]\n---\nSay {x}.\n"})
     assert spec.render({"x": "hi"}) == ({"role": "user", "content": "Say hi."},)
 
@@ -60,7 +60,7 @@ def test_yaml_holds_one_prompt_or_several() -> None:
     assert [spec.name for spec in folder.read_texts({"b.yaml": YAML, "a.yml": one})] == ["a", "one", "two"]
 
 
-def test_a_folder_is_read_without_what_is_hidden_linked_or_no_prompt(tmp_path: Path) -> None:
+def test_hidden_files_links_and_other_files_of_a_folder_are_skipped(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / ".git").mkdir()
     (tmp_path / "sub" / "translate.md").write_text(MARKDOWN, encoding="utf-8")
@@ -85,7 +85,7 @@ def test_a_folder_is_read_without_what_is_hidden_linked_or_no_prompt(tmp_path: P
         ({"a.yaml": "[" * 2_000}, "a.yaml is not valid YAML"),
     ],
 )
-def test_what_is_wrong_is_told_with_the_file(files: dict[str, str], message: str) -> None:
+def test_an_invalid_prompt_is_refused_with_the_name_of_its_file(files: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         folder.read_texts(files)
     assert message in caught.value.message
@@ -108,7 +108,7 @@ def test_what_is_wrong_is_told_with_the_file(files: dict[str, str], message: str
         "",
     ],
 )
-async def test_git_goes_to_https_alone(url: str) -> None:
+async def test_git_urls_other_than_plain_https_are_refused(url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         await folder.read_repository(url)
     assert caught.value.param == "url"
@@ -134,7 +134,7 @@ async def test_a_repository_is_fetched_at_its_newest_state(repository: Path, tmp
     assert [spec.name for spec in folder.read_folder(tmp_path / "checkout")] == ["translate"]
 
 
-async def test_git_refuses_every_protocol_but_the_one_that_is_meant(tmp_path: Path) -> None:
+async def test_git_refuses_protocols_other_than_the_allowed_one(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="Git cannot fetch"):
         await folder.clone(tmp_path.as_uri(), tmp_path / "checkout")
 

@@ -43,11 +43,11 @@ def test_system_comes_first_then_the_examples_then_the_question() -> None:
     )
 
 
-def test_what_is_optional_and_left_out_is_empty() -> None:
+def test_a_missing_optional_argument_is_rendered_as_empty_text() -> None:
     assert parse(REVIEW).render({"language": "Go"})[-1]["content"].endswith("strict: ")
 
 
-def test_a_prompt_is_its_own_json() -> None:
+def test_a_prompt_is_unchanged_after_a_json_round_trip() -> None:
     spec = parse(REVIEW)
     assert parse(spec.to_json()) == spec
 
@@ -125,7 +125,7 @@ def test_arguments_as_text_are_read_as_their_types() -> None:
         (_prompt(messages="{a}" + "x" * 300_000), "characters of text"),
     ],
 )
-def test_what_is_wrong_in_a_prompt_is_named(given: Any, message: str) -> None:
+def test_an_invalid_prompt_is_refused_with_the_reason(given: Any, message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse(given)
     assert message in caught.value.message

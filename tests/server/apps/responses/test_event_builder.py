@@ -92,7 +92,7 @@ def kinds(events: Sequence[Event]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_answer_is_told_step_by_step(name: str) -> None:
+def test_every_kind_of_answer_produces_valid_events_in_order(name: str) -> None:
     said, wanted = CASES[name]
     machine = begun()
     events = machine.begin()
@@ -113,7 +113,7 @@ def test_every_answer_is_told_step_by_step(name: str) -> None:
     assert final.usage.total_tokens == 5
 
 
-def test_calls_with_one_id_are_told_apart() -> None:
+def test_calls_with_the_same_id_get_unique_ids() -> None:
     machine = begun()
     hearing = AnswerReader(machine)
     for key in (0, 1, 2):
@@ -124,7 +124,7 @@ def test_calls_with_one_id_are_told_apart() -> None:
     assert len(set(ids)) == 3
 
 
-def test_what_is_done_here_is_not_told_as_a_call() -> None:
+def test_calls_of_tools_run_by_the_daemon_are_not_sent_to_the_client() -> None:
     hearing = AnswerReader(begun(), {"look"})
     assert hearing.hear(CallPiece(0, "c", "look", "{")) == []
     assert hearing.hear(CallPiece(0, "", "", "}")) == []
@@ -137,7 +137,7 @@ def test_what_is_done_here_is_not_told_as_a_call() -> None:
     ("reason", "status", "told"),
     [("length", "incomplete", "max_output_tokens"), ("content_filter", "incomplete", "content_filter")],
 )
-def test_an_early_end_says_why(reason: str, status: str, told: str) -> None:
+def test_an_incomplete_response_has_the_reason_of_its_end(reason: str, status: str, told: str) -> None:
     machine = begun()
     hearing = AnswerReader(machine)
     hearing.hear(TextPiece("one"))
@@ -151,7 +151,7 @@ def test_an_early_end_says_why(reason: str, status: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status"), [("", "incomplete"), ('{"a": ', "incomplete"), ("{}", "completed")]
 )
-def test_a_call_that_other_words_cut_off_is_not_whole(arguments: str, status: str) -> None:
+def test_a_call_cut_off_by_text_is_marked_incomplete(arguments: str, status: str) -> None:
     machine = begun()
     hearing = AnswerReader(machine)
     hearing.hear(CallPiece(0, "c", "f", arguments))
@@ -161,7 +161,7 @@ def test_a_call_that_other_words_cut_off_is_not_whole(arguments: str, status: st
     assert [item["status"] for item in machine.output] == [status, "incomplete"]
 
 
-def test_a_failure_closes_what_is_open() -> None:
+def test_a_failure_closes_open_items_and_sends_failed_and_error() -> None:
     machine = begun()
     events = [*machine.begin(), *machine.text("one")]
     events += machine.fail(EngineFailed("It broke.", param="model"))
@@ -174,7 +174,7 @@ def test_a_failure_closes_what_is_open() -> None:
         STREAM.validate_python(event)
 
 
-def test_what_was_found_is_told_where_it_was_asked_for() -> None:
+def test_search_results_are_included_only_if_the_request_includes_them() -> None:
     item = {
         "id": "fs_1",
         "type": "file_search_call",
@@ -224,11 +224,11 @@ def test_what_was_found_is_told_where_it_was_asked_for() -> None:
         ),
     ],
 )
-def test_frames_are_read(chunk: bytes, wanted: list[Piece]) -> None:
+def test_stream_chunks_are_parsed_into_pieces(chunk: bytes, wanted: list[Piece]) -> None:
     assert pieces(chunk) == wanted
 
 
-def test_a_whole_answer_is_read() -> None:
+def test_a_complete_response_body_is_parsed_into_pieces() -> None:
     calls = b'[{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]'
     said = b'{"role": "assistant", "content": "a", "reasoning_content": "r", "tool_calls": ' + calls + b"}"
     data = b'{"choices": [{"index": 0, "message": ' + said + b', "finish_reason": "tool_calls"}]}'

@@ -71,13 +71,13 @@ def test_items_become_messages(items: Any, wanted: list[dict[str, Any]]) -> None
     assert messages_of(read(items, ItemIds())) == wanted
 
 
-def test_what_code_printed_is_told_again() -> None:
+def test_the_output_of_a_code_interpreter_call_becomes_a_tool_message() -> None:
     asked, answered = messages_of(read([CODE], ItemIds()))
     assert asked["tool_calls"][0]["function"] == {"name": "code_interpreter", "arguments": '{"code":"1"}'}
     assert answered == tool("ci_1", "printed")
 
 
-def test_a_refused_call_is_told_as_one() -> None:
+def test_a_refused_mcp_call_becomes_a_tool_message_with_its_reason() -> None:
     request = {"type": "mcp_approval_request", "id": "r", "server_label": "s", "name": "f", "arguments": "{}"}
     response = {
         "type": "mcp_approval_response",

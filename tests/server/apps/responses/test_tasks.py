@@ -17,7 +17,7 @@ ASK = {"op": "approve", "message": "How many?", "answer_schema": {"type": "integ
 FLOW = {"portico_flow": 1, "step": {"op": "pipeline", "steps": [ASK, ASK]}}
 
 
-async def test_a_refused_answer_is_no_message_of_its_task(
+async def test_a_refused_answer_is_not_added_to_the_messages_of_its_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "MAX_MESSAGES", 2)

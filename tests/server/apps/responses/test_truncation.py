@@ -43,13 +43,13 @@ def call(call_id: str, result: str = "r") -> list[dict[str, Any]]:
         ([answer("a"), answer("b"), user("c")], [user("c")]),
     ],
 )
-def test_turns_go_first_and_then_calls_with_their_results(
+def test_older_turns_are_dropped_before_calls_with_their_results(
     messages: list[dict[str, Any]], rest: list[dict[str, Any]] | None
 ) -> None:
     assert drop_older_half(messages) == rest
 
 
-def test_the_longest_result_of_the_daemon_is_halved_until_it_is_short() -> None:
+def test_only_the_longest_result_of_the_daemons_tools_is_halved() -> None:
     messages = [user("a" * 999), *call("own", "x" * 400), *call("client", "y" * 900)]
     shorter = halve_longest_result(messages, {"own"})
     assert shorter is not None

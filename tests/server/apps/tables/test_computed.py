@@ -235,7 +235,7 @@ EXPENSIVE = [row for row in ORDERS if row["amount"] > 10_000]
         ("office", "How many employees were hired after 2020?", "is 2.", 2),
     ],
 )  # fmt: skip
-def test_a_question_is_computed_and_says_how(
+def test_a_computed_answer_shows_its_value_and_the_rows_used(
     url: str, app: str, question: str, value: str | None, used: int | None
 ) -> None:
     message = ask(url, app, question)
@@ -320,7 +320,9 @@ def test_a_question_that_is_not_clear_is_answered_from_passages(url: str, app: s
     ("question", "expected"),
     [("What is the total amount?", False), ("What is the total amount of all orders?", True)],
 )
-def test_a_later_question_must_name_what_it_concerns(url: str, question: str, expected: bool) -> None:
+def test_a_follow_up_is_computed_only_if_it_names_its_subject(
+    url: str, question: str, expected: bool
+) -> None:
     messages = [
         {"role": "user", "content": "How many orders came from Norway?"},
         {"role": "assistant", "content": "The number of rows is 120."},
@@ -330,7 +332,7 @@ def test_a_later_question_must_name_what_it_concerns(url: str, question: str, ex
     assert is_computed(ask(url, "shop", question))
 
 
-def test_a_file_is_named_if_several_fit(url: str) -> None:
+def test_a_question_that_names_one_of_several_tables_is_computed(url: str) -> None:
     assert "385" in ask(url, "years", "What is the total fee in fees_2024.csv?")["content"]
 
 
@@ -344,7 +346,7 @@ def test_a_key_with_a_filter_computes_only_from_files_that_it_may_read(url: str)
     assert not is_computed(ask(url, "shared", "What is the total of minutes of board calls?", "sales"))
 
 
-def test_a_caller_who_asks_for_json_gets_the_models_own_words(url: str) -> None:
+def test_a_request_for_json_is_answered_by_the_model_without_computation(url: str) -> None:
     form = {"type": "json_object"}
     message = ask(url, "shop", "How many orders are there?", response_format=form)
     assert not is_computed(message)

@@ -17,7 +17,7 @@ EVERY = builtin.every()
 FORMATS = ("markdown", "yaml", "prompty", "dotprompt", "langchain")
 
 
-def test_there_are_forty_in_each_language() -> None:
+def test_at_least_forty_builtin_prompts_exist_in_each_language() -> None:
     names = [spec.name for spec in EVERY]
     english = [name for name in names if not name.endswith(".zh")]
     assert len(english) >= 40 and len(set(names)) == len(names)
@@ -25,7 +25,7 @@ def test_there_are_forty_in_each_language() -> None:
 
 
 @pytest.mark.parametrize("spec", EVERY, ids=lambda spec: spec.name)
-def test_each_has_what_somebody_needs_to_choose_and_to_try_it(spec: PromptSpec) -> None:
+def test_each_builtin_prompt_has_a_title_description_and_example_cases(spec: PromptSpec) -> None:
     assert spec.title and spec.description.endswith(".") and spec.cases
     for case in spec.cases:
         assert case.holds.casefold() in case.answer.casefold()
@@ -36,7 +36,7 @@ def test_each_has_what_somebody_needs_to_choose_and_to_try_it(spec: PromptSpec) 
     assert parse(spec.to_json()) == spec
 
 
-def test_the_code_asks_with_prompts_that_are_there() -> None:
+def test_every_builtin_prompt_used_by_the_code_exists() -> None:
     folder = Path(portico_server.__file__).parent
     text = "\n".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
     asked = set(re.findall(r'builtin\.(?:text|system|messages)\(\s*"([^"]+)"', text))
@@ -46,7 +46,7 @@ def test_the_code_asks_with_prompts_that_are_there() -> None:
         assert builtin.prompt(name).messages
 
 
-def test_what_stands_before_the_question_needs_no_question() -> None:
+def test_builtin_system_messages_render_without_a_question() -> None:
     assert "- a\n- b" in builtin.system("route-intent", intents="- a\n- b")
     assert builtin.system("judge-passage", most=5).count("to 5 (it answers") == 1
     with pytest.raises(KeyError):
@@ -54,7 +54,7 @@ def test_what_stands_before_the_question_needs_no_question() -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_all_are_the_same_after_they_were_written_and_read(format: str) -> None:
+def test_builtin_prompts_survive_a_write_and_read_in_each_format(format: str) -> None:
     for spec in EVERY:
         filename, text = write_prompt(spec, format)
         [again] = read_texts({filename: text})

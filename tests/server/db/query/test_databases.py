@@ -99,13 +99,13 @@ async def test_columns_may_share_a_name_and_a_query_may_end_in_a_comment(source:
         assert (found.columns, found.rows) == (("a", "a"), ((1, 2),))
 
 
-async def test_values_take_the_places_of_parameters(source: QuerySource) -> None:
+async def test_values_are_bound_to_query_parameters(source: QuerySource) -> None:
     query = "select name from items where id = $1 and name <> $2"
     found = await source.read(query, [1, "'; drop table items"], limit=10, timeout=10)
     assert found.rows == (("bread",),)
 
 
-async def test_tables_and_views_are_told(source: QuerySource) -> None:
+async def test_readable_tables_and_views_are_listed(source: QuerySource) -> None:
     told = {table.name: table for table in await source.tables()}
     assert list(told) == ["cheap", "items"]  # 'secrets' is not readable
     assert (told["cheap"].kind, told["items"].kind) == ("view", "table")
@@ -144,7 +144,9 @@ async def test_tables_and_views_are_told(source: QuerySource) -> None:
         "-- only a comment",
     ],
 )
-async def test_nothing_but_reading(source: QuerySource, statement: str, duck: Path) -> None:
+async def test_statements_other_than_reads_are_refused(
+    source: QuerySource, statement: str, duck: Path
+) -> None:
     before = duck.read_bytes()  # noqa: ASYNC240
     with pytest.raises(InvalidRequest) as refused:
         await source.read(statement, (), limit=10, timeout=10)
@@ -163,7 +165,7 @@ async def test_a_query_without_end_is_stopped(source: QuerySource) -> None:
     assert await names(source) == ["bread", "milk"]
 
 
-async def test_a_caller_who_leaves_ends_the_query(source: QuerySource) -> None:
+async def test_cancelling_a_caller_ends_its_query(source: QuerySource) -> None:
     endless = "select count(*) from generate_series(1, 100000000000) as a"
     task = asyncio.create_task(source.read(endless, (), limit=1, timeout=60))
     done, _pending = await asyncio.wait([task], timeout=0.5)
@@ -174,7 +176,7 @@ async def test_a_caller_who_leaves_ends_the_query(source: QuerySource) -> None:
     assert task.cancelled() and await names(source) == ["bread", "milk"]
 
 
-async def test_what_a_caller_left_behind_ends_on_the_server_too(server: str) -> None:
+async def test_cancelling_a_caller_ends_its_query_on_the_postgresql_server(server: str) -> None:
     source = PostgresSource(server)
     task = asyncio.create_task(source.read("select pg_sleep(60)", (), limit=1, timeout=60))
     left = "select count(*) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"
@@ -187,7 +189,7 @@ async def test_what_a_caller_left_behind_ends_on_the_server_too(server: str) -> 
             pass
 
 
-async def test_answers_are_cut(source: QuerySource) -> None:
+async def test_long_query_results_are_truncated(source: QuerySource) -> None:
     found = await source.read("select n from generate_series(1, 1000000) as s(n)", (), limit=3, timeout=20)
     assert found.truncated and found.rows == ((1,), (2,), (3,))
     long = "select repeat('x', 3000) as a from generate_series(1, 1000)"
@@ -215,7 +217,7 @@ async def use(daemon: RegistryFixture, name: str, **arguments: Any) -> ToolResul
     return result
 
 
-async def test_a_declared_server_is_two_tools_and_its_password_is_not_shown(
+async def test_a_declared_server_becomes_two_tools_and_its_password_is_hidden(
     server: str, tmp_path: Path
 ) -> None:
     async with added(tmp_path) as (daemon, tools):
@@ -265,7 +267,7 @@ async def test_the_built_in_tool_reads_duckdb_files_too(duck: Path, tmp_path: Pa
         (__file__, "neither a SQLite nor a DuckDB file"),
     ],
 )
-async def test_what_is_no_database_is_refused_when_it_is_added(
+async def test_an_unusable_database_is_refused_when_it_is_added(
     tmp_path: Path, address: str, told: str
 ) -> None:
     async with added(tmp_path) as (_house, tools):
@@ -274,7 +276,7 @@ async def test_what_is_no_database_is_refused_when_it_is_added(
         assert "hidden" not in refused.value.message and tools.every() == []
 
 
-async def test_the_address_of_a_superuser_is_warned_of(
+async def test_connecting_as_a_superuser_causes_a_warning(
     server: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     admin = server.replace("reader:hidden@", "admin@")
@@ -286,7 +288,7 @@ async def test_the_address_of_a_superuser_is_warned_of(
         assert (await tools.add(parse({"name": "less", "database": server}), None)).warning == ""
 
 
-async def test_so_is_one_that_may_read_files_of_the_server(server: str, tmp_path: Path) -> None:
+async def test_a_role_that_may_read_server_files_causes_a_warning(server: str, tmp_path: Path) -> None:
     connection = await asyncpg.connect(server.replace("reader:hidden@", "admin@"))
     for statement in ("create role files login", "grant pg_read_server_files to files"):
         await connection.execute(statement)
@@ -298,7 +300,7 @@ async def test_so_is_one_that_may_read_files_of_the_server(server: str, tmp_path
         assert "pg_read_server_files" in told.warning
 
 
-async def test_a_wrong_password_is_told_without_it(server: str) -> None:
+async def test_a_wrong_password_is_reported_without_revealing_it(server: str) -> None:
     source = open_source(server.replace("reader:hidden", "nobody-here:hidden"))
     with pytest.raises(PorticoError, match="refuses us") as refused:
         await source.tables()

@@ -86,7 +86,9 @@ class Waiting:
 
 @pytest.mark.process
 @pytest.mark.timeout(900)  # four processes that import torch
-async def test_a_training_cut_off_anywhere_comes_to_the_very_same_end(tmp_path: Path) -> None:
+async def test_an_interrupted_training_ends_with_the_same_numbers_as_an_uninterrupted_one(
+    tmp_path: Path,
+) -> None:
     """A training cut off anywhere reaches exactly the same end.
 
     It is closed after a checkpoint, killed by a signal and restarted, and gives the same numbers as an uninterrupted
@@ -174,7 +176,7 @@ async def test_a_job_that_nears_its_time_limit_writes_a_checkpoint_and_continues
     assert sum(rewards.values()) == 3, "three times each prompt, and half of them are good"
 
 
-async def test_the_best_checkpoint_wins_and_waiting_for_a_better_one_ends(tmp_path: Path) -> None:
+async def test_early_stopping_ends_training_and_returns_the_best_checkpoint(tmp_path: Path) -> None:
     """The best checkpoint wins and waiting for a better one ends: a rate that unlearns makes the first evaluation the
     best.
     """
@@ -205,7 +207,7 @@ async def test_the_best_checkpoint_wins_and_waiting_for_a_better_one_ends(tmp_pa
     assert len([folder for folder in kept.parents[1].iterdir() if folder.is_dir()]) <= 2
 
 
-async def test_a_loss_that_is_no_number_ends_it_at_that_step(tmp_path: Path) -> None:
+async def test_a_loss_that_is_not_a_number_stops_training_at_that_step(tmp_path: Path) -> None:
     asked = task(tmp_path, tiny(), LINES, steps=50, eval_interval=1, learning_rate=1e30, schedule="constant")
     with pytest.raises(InvalidRequest, match=r"no longer a number at step \d+") as failed:
         await trained(trainer(tmp_path), asked)
@@ -215,7 +217,7 @@ async def test_a_loss_that_is_no_number_ends_it_at_that_step(tmp_path: Path) -> 
     assert marked and all(math.isfinite(json.loads(path.read_bytes())["train_loss"]) for path in marked)
 
 
-async def test_pairs_move_the_margin(tmp_path: Path) -> None:
+async def test_training_on_preference_pairs_increases_the_margin(tmp_path: Path) -> None:
     pairs = [
         {
             "prompt": line["messages"][:1],
@@ -247,7 +249,7 @@ async def test_pairs_move_the_margin(tmp_path: Path) -> None:
     assert config["base_model_name_or_path"] == "tiny", "the base by its name"
 
 
-async def test_several_processes_train_one_model_stand_still_together_and_end_with_what_started_them(
+async def test_training_processes_pause_together_and_end_with_their_launcher(
     tmp_path: Path,
 ) -> None:
     """Several processes train one model, pause together, and end with the process that started them.
@@ -289,7 +291,7 @@ def _processes(folder: Path) -> list[psutil.Process]:
     return found
 
 
-async def test_what_there_is_no_room_for_is_not_begun(tmp_path: Path) -> None:
+async def test_training_without_enough_disk_or_memory_is_refused_before_it_starts(tmp_path: Path) -> None:
     made = trainer(tmp_path)
     for field in ("disk_bytes", "memory_bytes"):
         asked = task(tmp_path / field, tiny(), LINES, **{field: 10**15})

@@ -89,7 +89,7 @@ def finished(client: Client, job: TuningJob) -> tuple[TuningJob, list[dict[str, 
 
 
 @pytest.mark.process
-def test_the_page_is_followed_from_a_bad_answer_to_a_better_model(home: Path, desk: Path) -> None:
+def test_the_tutorial_page_leads_from_a_bad_answer_to_a_better_model(home: Path, desk: Path) -> None:
     bad, write, look, train, compare, good, export = tutorial()
     with daemons.running(home, env=SPEED) as daemon:
         daemon.settle()
@@ -151,7 +151,7 @@ def client(home: Path) -> Iterator[Client]:
         yield made
 
 
-def test_preferences_move_the_margin(client: Client, tmp_path: Path) -> None:
+def test_preference_training_increases_the_reward_margin(client: Client, tmp_path: Path) -> None:
     pairs = [
         {
             "input": {"messages": [SHORT, {"role": "user", "content": asked}]},
@@ -175,7 +175,7 @@ def test_preferences_move_the_margin(client: Client, tmp_path: Path) -> None:
     assert margins[-1] > 0.5
 
 
-def test_grades_move_the_reward(client: Client, tmp_path: Path) -> None:
+def test_reinforcement_training_increases_the_graded_reward(client: Client, tmp_path: Path) -> None:
     prompts = [
         {"messages": [SHORT, {"role": "user", "content": asked}], "answer": "yes"}
         for asked in ("Yes or no: is the lighthouse open?", "Yes or no: is the sea blue?")
@@ -212,7 +212,7 @@ def test_grades_move_the_reward(client: Client, tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not os.environ.get("PORTICO_TEST_LONG"), reason="PORTICO_TEST_LONG=1 runs it, for a minute"
 )
-def test_a_model_that_is_trained_as_a_whole_is_one_of_its_own(client: Client, tmp_path: Path) -> None:
+def test_full_training_produces_a_standalone_model(client: Client, tmp_path: Path) -> None:
     examples = [example("Hello.", "Ahoy, captain!"), example("Good morning.", "Ahoy, captain!")] * 4
     job = client.tuning.create(
         "default",

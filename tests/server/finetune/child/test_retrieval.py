@@ -49,7 +49,7 @@ def base(name: str) -> BaseModel:
         ("rerank", "reranker", "full"),
     ],
 )
-async def test_a_model_for_search_learns_what_answers_and_says_how_much(
+async def test_a_trained_search_model_improves_and_reports_its_evaluation(
     tmp_path: Path, method: Any, name: str, kind: str
 ) -> None:
     # A reranker with random weights learns these words slowly, so it is evaluated more often.

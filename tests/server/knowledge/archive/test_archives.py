@@ -88,7 +88,7 @@ async def test_an_imported_store_answers_as_the_one_that_was_exported(
         assert there.files.holds(source.sha256, source.bytes)
 
 
-async def test_vectors_that_did_not_come_along_are_made(shop: StoreServices, tmp_path: Path) -> None:
+async def test_missing_vectors_are_embedded_again_on_import(shop: StoreServices, tmp_path: Path) -> None:
     store = await filled(shop)
     before = await answers(shop, store)
     archive = await exported(shop, store, tmp_path / "book.zip", vectors=False)
@@ -99,7 +99,9 @@ async def test_vectors_that_did_not_come_along_are_made(shop: StoreServices, tmp
     assert await answers(shop, made) == like(before)
 
 
-async def test_a_name_that_is_taken_leaves_nothing_behind(shop: StoreServices, tmp_path: Path) -> None:
+async def test_an_import_under_a_taken_name_is_refused_and_stores_nothing(
+    shop: StoreServices, tmp_path: Path
+) -> None:
     store = await filled(shop)
     archive = await exported(shop, store, tmp_path / "book.zip")
     held = await shop.database.read(_count)
@@ -149,7 +151,7 @@ def rewritten(archive: Path, to: Path, change: dict[str, Any]) -> Path:
         ({"vectors.bin": b"\x04\x00\x00\x00ab"}, "vectors.bin does not match the manifest"),
     ],
 )
-async def test_what_is_no_sound_archive_is_refused_with_a_reason(
+async def test_a_malformed_archive_is_refused_with_a_reason(
     shop: StoreServices, tmp_path: Path, change: dict[str, Any], why: str
 ) -> None:
     archive = await exported(shop, await filled(shop), tmp_path / "book.zip")
@@ -174,7 +176,7 @@ def _with_line(archive: Path, to: Path, line: bytes) -> Path:
     return rewritten(archive, to, {"chunks.jsonl": line, "manifest.json": {"sha256": sums}})
 
 
-async def test_little_of_an_archive_is_in_memory_at_a_time(
+async def test_an_archive_is_read_in_small_pages_and_too_many_entries_are_refused(
     shop: StoreServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = await exported(shop, await filled(shop), tmp_path / "book.zip")
@@ -191,7 +193,7 @@ async def test_little_of_an_archive_is_in_memory_at_a_time(
         await shop.stores.portable.open(path)
 
 
-async def test_a_bomb_and_bytes_that_were_changed_are_refused(shop: StoreServices, tmp_path: Path) -> None:
+async def test_archive_bombs_and_altered_bytes_are_refused(shop: StoreServices, tmp_path: Path) -> None:
     archive = await exported(shop, await filled(shop), tmp_path / "book.zip")
     with zipfile.ZipFile(archive) as entries:
         blob = next(name for name in entries.namelist() if name.startswith("blobs/"))
@@ -214,7 +216,9 @@ async def test_a_bomb_and_bytes_that_were_changed_are_refused(shop: StoreService
         await shop.stores.portable.restore(tmp_path / "text.zip", "other", LOCAL)
 
 
-async def test_an_import_that_was_cut_off_is_swept_away(shop: StoreServices, tmp_path: Path) -> None:
+async def test_an_interrupted_import_is_removed_at_the_next_start(
+    shop: StoreServices, tmp_path: Path
+) -> None:
     store = await filled(shop)
     archive = await exported(shop, store, tmp_path / "book.zip")
 
@@ -237,7 +241,7 @@ async def _nothing() -> None:
     return None
 
 
-def test_over_http_and_on_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
+def test_export_and_import_work_over_http_and_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
     portico = [str(Path(sys.executable).with_name("portico")), "--url", daemon.url, "stores"]
     out = tmp_path / "handbook.zip"
     said = subprocess.run(

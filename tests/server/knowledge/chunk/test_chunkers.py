@@ -24,7 +24,7 @@ def test_every_format_has_a_chunker_that_exists() -> None:
     assert {form.chunker for form in FORMATS} <= set(CHUNKERS)
 
 
-def test_clauses_are_chunks_under_their_number() -> None:
+def test_each_numbered_clause_becomes_a_chunk() -> None:
     law = (
         "第一章 总则\n\n第一条 船舶应当登记。\n未登记的，不得出港。\n第二条 港口每日开放。\n\n"
         "第二章 罚则\n第十一条之一 违者罚款。\n"
@@ -154,7 +154,7 @@ def test_formulas_are_never_cut() -> None:
     assert all(not item.startswith("$$") for item in found)
 
 
-def test_topics_are_told_apart_by_their_words() -> None:
+def test_topics_are_distinguished_by_their_words() -> None:
     ships = (
         "The harbour master counts the ships. Ships enter the harbour at dawn. A ship needs the harbour pilot. "
         * 3
@@ -195,14 +195,14 @@ def test_a_slide_that_is_too_wide_repeats_its_title() -> None:
     assert [item.place.page for item in cut("slides", "Fees\nAll.", page=2)] == [2]
 
 
-def test_pages_are_never_mixed_and_sections_are() -> None:
+def test_the_page_chunker_joins_sections_but_never_pages() -> None:
     pages = [Part("one.", Place(page=1, end=4)), Part("two.", Place(page=2, start=5, end=9))]
     assert [item.text for item in CHUNKERS["page"].chunk(pages, 400, 0)] == ["one.", "two."]
     halves = [Part("one.", Place(page=1, end=4)), Part("more.", Place(page=1, start=5, end=10))]
     assert [item.text for item in CHUNKERS["page"].chunk(halves, 400, 0)] == ["one.\nmore."]
 
 
-def test_windows_show_everything_twice_and_fixed_ones_are_as_wide_as_asked() -> None:
+def test_window_chunks_cover_text_twice_and_fixed_chunks_have_the_given_size() -> None:
     text = " ".join(f"Sentence number {i}." for i in range(60))
     found = cut("window", text, 200)
     inner = text[found[1].place.start : found[-1].place.start]
@@ -214,7 +214,7 @@ def test_windows_show_everything_twice_and_fixed_ones_are_as_wide_as_asked() -> 
 @pytest.mark.parametrize(
     ("name", "first"), [("paragraph", "One. Two.\n\nThree."), ("lines", "One. Two.\n\nThree.")]
 )
-def test_coarse_units_stay_whole(name: str, first: str) -> None:
+def test_paragraph_and_lines_chunkers_keep_their_units_whole(name: str, first: str) -> None:
     text = "One. Two.\n\nThree.\n\n" + "Four is a longer paragraph here.\n\n" * 3
     assert texts(name, text, 50)[0] == first
 

@@ -47,7 +47,7 @@ def lengthy(seed: int) -> str:
     return " ".join(draw.choice(words) for _ in range(1200))
 
 
-def test_sentences_end_where_a_reader_sees_them_end() -> None:
+def test_sentences_are_split_at_real_sentence_ends() -> None:
     assert [ENGLISH[a:b].strip() for a, b in sentences(ENGLISH)] == [
         "Dr. Smith arrived at 10 a.m. on Jan. 5.",
         'He said "hello."',
@@ -114,7 +114,7 @@ def test_no_cut_goes_through_a_grapheme(seed: int) -> None:
         ("雪莲", False),
     ],
 )
-def test_what_a_reader_sees_as_one_character_is_known(text: str, whole: bool) -> None:
+def test_graphemes_of_several_code_points_are_recognised(text: str, whole: bool) -> None:
     assert inside_grapheme(text, 1) is whole
 
 
@@ -230,13 +230,13 @@ def test_a_static_strategy_counts_four_letters_or_two_chinese_characters_to_a_to
         ({"type": "sentence", "size": 100, "overlap": 51}, "chunking_strategy.overlap"),
     ],
 )
-def test_a_wrong_strategy_is_refused_by_the_field_that_is_wrong(strategy: object, param: str) -> None:
+def test_an_invalid_strategy_is_refused_and_the_invalid_field_named(strategy: object, param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         check_chunking(strategy)
     assert refused.value.param == param
 
 
-def test_a_strategy_is_completed() -> None:
+def test_missing_strategy_fields_are_filled_with_defaults() -> None:
     assert check_chunking(None) == {"type": "auto"}
     assert check_chunking({"type": "static", "static": {}})["static"] == {
         "max_chunk_size_tokens": 800,

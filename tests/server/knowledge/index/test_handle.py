@@ -27,14 +27,14 @@ def lexical(stocked: StoreFixture) -> Path:
     return stocked.home / "indexes" / STORE / "lexical"
 
 
-async def test_what_is_committed_is_found_at_once(stocked: StoreFixture) -> None:
+async def test_committed_chunks_are_found_immediately(stocked: StoreFixture) -> None:
     await stocked.put("f1", "bread is baked")
     assert await stocked.find("bread") == ["bread is baked"]
     await stocked.put("f2", "bread is eaten")
     assert set(await stocked.find("bread")) == {"bread is baked", "bread is eaten"}
 
 
-async def test_what_is_replaced_or_removed_is_not_found_any_more(stocked: StoreFixture) -> None:
+async def test_replaced_or_removed_chunks_are_no_longer_found(stocked: StoreFixture) -> None:
     await stocked.put("f1", "bread is baked", "bread rises")
     await stocked.put("f2", "wine is pressed")
     assert len(await stocked.find("bread", ranker="lexical")) == 2
@@ -46,7 +46,7 @@ async def test_what_is_replaced_or_removed_is_not_found_any_more(stocked: StoreF
     assert await stocked.find("cheese", ranker="vector") == ["wine is pressed"]
 
 
-async def test_the_name_of_a_file_is_found(stocked: StoreFixture) -> None:
+async def test_words_of_a_file_name_are_searchable(stocked: StoreFixture) -> None:
     for name, text in (
         ("acme/2024/invoice_017", "payable within thirty days"),
         ("globex/2024/invoice_018", "payable within ten days"),
@@ -66,7 +66,7 @@ async def test_the_name_of_a_file_is_found(stocked: StoreFixture) -> None:
     assert await first("payable within ten days") == "payable within ten days"
 
 
-async def test_the_name_of_a_large_file_is_no_common_word(stocked: StoreFixture) -> None:
+async def test_words_of_a_large_files_name_are_not_ranked_as_common(stocked: StoreFixture) -> None:
     """The name of a large file is not a common word: nearly every chunk of the store has it, but only one file."""
     await stocked.put("voyages-1899", *[f"the ship went to sea on day {number}" for number in range(300)])
     await stocked.put("notes", "voyages are long", "in 1899 it rained")
@@ -75,7 +75,7 @@ async def test_the_name_of_a_large_file_is_no_common_word(stocked: StoreFixture)
     assert found.passages[0].filename == "voyages-1899.txt"
 
 
-async def test_a_file_that_is_called_otherwise_is_found_by_its_new_name_alone(stocked: StoreFixture) -> None:
+async def test_a_renamed_file_is_found_only_by_its_new_name(stocked: StoreFixture) -> None:
     await stocked.put("draft", *[f"part {number}" for number in range(3)])
     await stocked.put("other", "something else")
     assert len(await stocked.find("draft", ranker="lexical")) == 3
@@ -93,7 +93,7 @@ async def test_an_empty_store_answers_with_nothing(stocked: StoreFixture) -> Non
     assert await stocked.find("bread") == []
 
 
-async def test_a_new_start_goes_on_where_the_last_one_ended(stocked: StoreFixture) -> None:
+async def test_an_index_is_reused_after_a_restart(stocked: StoreFixture) -> None:
     await stocked.put("f1", "bread is baked")
     await stocked.find("bread")
     before = sorted(path.name for path in lexical(stocked).glob("*.term"))
@@ -155,7 +155,7 @@ async def test_a_damaged_index_is_built_again(stocked: StoreFixture, damage: Cal
     assert await stocked.find("wine", ranker="lexical") == []
 
 
-async def test_an_index_of_an_earlier_version_is_built_again_before_anybody_searches(
+async def test_an_outdated_index_is_rebuilt_before_the_first_search(
     stocked: StoreFixture,
 ) -> None:
     await stocked.put("f1", "bread is baked")
@@ -171,7 +171,9 @@ async def test_an_index_of_an_earlier_version_is_built_again_before_anybody_sear
     assert await stocked.find("f1", ranker="lexical") == ["bread is baked"]
 
 
-async def test_an_index_of_another_time_is_built_again(stocked: StoreFixture, tmp_path: Path) -> None:
+async def test_an_index_newer_than_a_restored_database_is_rebuilt(
+    stocked: StoreFixture, tmp_path: Path
+) -> None:
     """An index from a later state is rebuilt: the database is restored from a backup and continues differently.
 
     The index still contains what came after the backup.
@@ -209,7 +211,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return event
 
 
-async def test_a_build_that_is_cut_off_begins_again(stocked: StoreFixture, begun: asyncio.Event) -> None:
+async def test_an_interrupted_build_starts_again(stocked: StoreFixture, begun: asyncio.Event) -> None:
     await stocked.put("f1", *[f"bread number {i}" for i in range(200)])
     async with stocked.indexes.use(STORE, stocked.model) as index:
         task = asyncio.create_task(index.catch_up(None))
@@ -224,7 +226,9 @@ async def test_a_build_that_is_cut_off_begins_again(stocked: StoreFixture, begun
         assert len(await index.search_words("bread", 500, None)) == 200
 
 
-async def test_what_changes_during_a_build_is_found_once(stocked: StoreFixture, begun: asyncio.Event) -> None:
+async def test_chunks_changed_during_a_build_are_found_once(
+    stocked: StoreFixture, begun: asyncio.Event
+) -> None:
     for i in range(30):
         await stocked.put(f"f{i}", f"bread number {i}")
     async with stocked.indexes.use(STORE, stocked.model) as index:
@@ -239,7 +243,9 @@ async def test_what_changes_during_a_build_is_found_once(stocked: StoreFixture, 
         assert sorted(ids) == list(await stocked.database.read(chunks.ids, STORE))
 
 
-async def test_a_build_tells_how_far_it_is(stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_index_build_reports_its_progress(
+    stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(replay, "MAX_BATCH_CHUNKS", 1)
     monkeypatch.setattr(handle, "_REPORT_INTERVAL_S", 0.001)
     await stocked.put("f1", *[f"bread number {i}" for i in range(100)])
@@ -255,7 +261,7 @@ async def test_a_build_tells_how_far_it_is(stocked: StoreFixture, monkeypatch: p
     assert [event.done for event in reports] == sorted(event.done or 0 for event in reports)
 
 
-async def test_a_search_does_not_wait_for_ever_for_a_build(
+async def test_a_search_during_a_long_build_is_refused_as_unavailable(
     stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "MAX_BATCH_CHUNKS", 1)
@@ -267,7 +273,7 @@ async def test_a_search_does_not_wait_for_ever_for_a_build(
     assert caught.value.retry_after
 
 
-async def test_changes_are_followed_in_the_background(
+async def test_changes_are_indexed_in_the_background(
     stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manager, "COALESCE_S", 0.0)
@@ -280,7 +286,9 @@ async def test_changes_are_followed_in_the_background(
         assert len(await index.search_words("bread wine", 10, None)) == 2
 
 
-async def test_only_so_many_indexes_stay_open(stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_open_indexes_is_limited(
+    stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(manager, "MAX_OPEN_INDEXES", 2)
     for i in range(5):
         await stocked.indexes.ready(f"vs_{i}", "")
@@ -302,7 +310,7 @@ async def test_a_dropped_store_leaves_nothing_on_disk(stocked: StoreFixture) -> 
     assert not (stocked.home / "indexes" / STORE).exists()
 
 
-async def test_what_was_still_at_work_for_a_removed_store_does_not_bring_its_index_back(
+async def test_late_work_for_a_removed_store_does_not_recreate_its_index(
     stocked: StoreFixture,
 ) -> None:
     await stocked.put("f1", "bread is baked")
@@ -323,7 +331,7 @@ async def test_indexes_of_stores_that_are_gone_are_swept(stocked: StoreFixture) 
     assert [path.name for path in (stocked.home / "indexes").iterdir()] == [STORE]
 
 
-async def test_an_index_that_cannot_be_written_is_one_clear_sentence(stocked: StoreFixture) -> None:
+async def test_an_unwritable_index_is_reported_as_index_failed(stocked: StoreFixture) -> None:
     (stocked.home / "indexes").write_text("a file where the folder should be")
     await stocked.put("f1", "bread is baked")
     with pytest.raises(Unavailable) as caught:
@@ -331,7 +339,7 @@ async def test_an_index_that_cannot_be_written_is_one_clear_sentence(stocked: St
     assert caught.value.code == "index_failed"
 
 
-async def test_a_log_is_compacted_and_an_index_that_is_too_far_behind_is_built_anew(
+async def test_a_compacted_log_causes_an_index_too_far_behind_to_be_rebuilt(
     stocked: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "MAX_LOG_ENTRIES", 5)
@@ -347,7 +355,7 @@ async def test_a_log_is_compacted_and_an_index_that_is_too_far_behind_is_built_a
     assert await stocked.find("first version", ranker="lexical") == ["the first word", "version number 7"]
 
 
-async def test_an_index_built_from_zero_answers_as_the_one_that_grew(stocked: StoreFixture) -> None:
+async def test_a_rebuilt_index_answers_as_the_incrementally_built_one(stocked: StoreFixture) -> None:
     texts = [
         f"Note {i} is about the {'harbour' if i % 3 else 'mountain'} and number {i % 17}." for i in range(300)
     ]

@@ -72,7 +72,7 @@ def test_changes_during_a_build_are_in_the_graph(index: QdrantIndex, tmp_path: P
 
 
 @pytest.mark.parametrize("share", [2, 10, 50])
-def test_a_search_of_a_share_of_a_graph_misses_nothing(
+def test_filtered_graph_search_matches_exact_search(
     index: QdrantIndex, monkeypatch: pytest.MonkeyPatch, share: int
 ) -> None:
     monkeypatch.setattr(qdrant, "MAX_EXACT_KB", 1)

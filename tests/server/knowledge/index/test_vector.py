@@ -58,7 +58,7 @@ def test_the_nearest_come_first_with_their_cosines(index: VectorIndex) -> None:
     assert found == [(chunk, pytest.approx(score, abs=1e-5)) for score, chunk in truth]
 
 
-def test_nothing_is_found_in_nothing(index: VectorIndex) -> None:
+def test_an_empty_index_returns_no_hits(index: VectorIndex) -> None:
     assert index.search(some(1)[0].tobytes(), 5) == []
 
 
@@ -82,13 +82,15 @@ def test_only_allowed_chunks_are_found(index: VectorIndex) -> None:
     assert index.search(data[0].tobytes(), 5, []) == []
 
 
-def test_a_question_of_another_length_is_refused(index: VectorIndex) -> None:
+def test_a_query_vector_of_another_length_is_refused(index: VectorIndex) -> None:
     index.put(rows(some(3)))
     with pytest.raises(Conflict, match=r"32 numbers.*16"):
         index.search(some(1, 32)[0].tobytes(), 5)
 
 
-def test_vectors_of_a_new_length_take_over(index: VectorIndex, caplog: pytest.LogCaptureFixture) -> None:
+def test_vectors_of_a_new_length_replace_the_old_ones(
+    index: VectorIndex, caplog: pytest.LogCaptureFixture
+) -> None:
     index.put(rows(some(3)))
     index.put(rows(some(2, 32), first=4))
     assert sorted(chunk for chunk, _ in index.search(some(1, 32)[0].tobytes(), 5)) == [4, 5]
@@ -113,7 +115,7 @@ def test_a_graph_answers_as_exact_search_does(index: VectorIndex) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_graph_takes_changes_and_is_read_back(index: VectorIndex, tmp_path: Path) -> None:
+def test_a_graph_accepts_changes_and_is_reloaded_from_disk(index: VectorIndex, tmp_path: Path) -> None:
     data = some(300)
     index.put(rows(data[:200]))
     index.build()
@@ -132,7 +134,7 @@ def test_a_graph_takes_changes_and_is_read_back(index: VectorIndex, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("small")
-def test_changes_during_the_building_of_a_graph_are_in_it(
+def test_changes_during_a_graph_build_are_included(
     index: VectorIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = some(200)
@@ -159,7 +161,7 @@ def test_changes_during_the_building_of_a_graph_are_in_it(
 
 
 @pytest.mark.usefixtures("small")
-def test_building_ends_when_it_is_told_to(index: VectorIndex, tmp_path: Path) -> None:
+def test_a_stopped_build_leaves_no_graph_files(index: VectorIndex, tmp_path: Path) -> None:
     index.put(rows(some(200)))
     index.stop()
     index.build()
@@ -168,7 +170,7 @@ def test_building_ends_when_it_is_told_to(index: VectorIndex, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("small")
-def test_a_graph_that_is_mostly_dead_wants_to_be_built_anew(index: VectorIndex) -> None:
+def test_a_graph_of_mostly_deleted_vectors_is_due_for_a_rebuild(index: VectorIndex) -> None:
     data = some(2_500)
     index.put(rows(data))
     index.build()
@@ -182,7 +184,7 @@ def test_a_graph_that_is_mostly_dead_wants_to_be_built_anew(index: VectorIndex) 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("suffix", [".bin", ".ids", ".vectors", ".json"])
 @pytest.mark.parametrize("how", ["cut", "flip", "lose"])
-def test_a_damaged_graph_is_noticed(tmp_path: Path, suffix: str, how: str) -> None:
+def test_a_damaged_graph_is_detected_on_opening(tmp_path: Path, suffix: str, how: str) -> None:
     folder = tmp_path / "vector"
     index = VectorIndex(folder)
     index.put(rows(some(200)))

@@ -116,7 +116,7 @@ async def test_the_nearest_come_first_with_their_cosines(shelf: Shelf) -> None:
     assert hits == [(chunk, pytest.approx(score, abs=PRECISION)) for score, chunk in truth]
 
 
-async def test_nothing_is_found_in_nothing(shelf: Shelf) -> None:
+async def test_an_empty_index_returns_no_hits(shelf: Shelf) -> None:
     engine = shelf.open()
     await engine.catch_up()
     assert not engine.has_vectors
@@ -150,7 +150,7 @@ async def test_replaced_and_removed_chunks_are_gone(shelf: Shelf) -> None:
         pytest.param(lambda ids: [], id="none"),
     ],
 )
-async def test_only_permitted_chunks_count(
+async def test_only_permitted_chunks_are_searched(
     shelf: Shelf,
     permitted: Callable[[list[int]], list[tuple[int, int]]],
     exact: int,
@@ -166,7 +166,7 @@ async def test_only_permitted_chunks_count(
     assert [chunk for chunk, _ in hits] == [chunk for _, chunk in truth]
 
 
-async def test_groups_and_models_are_apart(shelf: Shelf) -> None:
+async def test_vectors_of_groups_and_models_are_separate(shelf: Shelf) -> None:
     data = some(3)
     [first] = await shelf.put("f1", data[:1])
     [second] = await shelf.put("f1", data[1:2], group="sums")
@@ -178,19 +178,19 @@ async def test_groups_and_models_are_apart(shelf: Shelf) -> None:
     assert [chunk_id for chunk_id, _ in await shelf.search(data[0])] == [first]
 
 
-async def test_vectors_of_a_next_model_are_there_before_it_takes_over(shelf: Shelf) -> None:
+async def test_vectors_of_the_next_model_are_searchable_before_the_switch(shelf: Shelf) -> None:
     [chunk] = await shelf.put("f1", some(1))
     await shelf.database.write(chunk_vectors.add_vectors, "next", {chunk: some(1, 8)[0].tobytes()})
     assert await shelf.search(some(1, 8)[0], model="next") == [(chunk, pytest.approx(1, abs=PRECISION))]
 
 
-async def test_a_question_of_another_length_is_refused(shelf: Shelf) -> None:
+async def test_a_query_vector_of_another_length_is_refused(shelf: Shelf) -> None:
     await shelf.put("f1", some(3))
     with pytest.raises(Conflict, match="another model"):
         await shelf.search(some(1, 8)[0])
 
 
-async def test_nothing_of_a_deleted_store_is_left(shelf: Shelf) -> None:
+async def test_deleting_a_store_removes_its_vectors(shelf: Shelf) -> None:
     await shelf.put("f1", some(3))
     await shelf.database.write(stores.delete_store, STORE)
     if shelf.index == PGVECTOR:

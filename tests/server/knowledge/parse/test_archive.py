@@ -75,7 +75,7 @@ async def test_a_path_that_leads_out_of_an_archive_is_refused(read: Reading, nam
             await read(f"evil.{kind}", data)
 
 
-async def test_bombs_are_refused(read: Reading) -> None:
+async def test_archive_bombs_are_refused(read: Reading) -> None:
     many = office.zipped({f"{i}.txt": "x" for i in range(10_001)})
     with pytest.raises(Unreadable, match="10001 parts"):
         await read("many.zip", many)
@@ -88,7 +88,7 @@ async def test_bombs_are_refused(read: Reading) -> None:
         await read("large.txt.gz", gzip.compress(b"a" * (70 * 2**20)))
 
 
-async def test_links_in_a_tar_archive_are_left_out_and_what_would_take_for_ever_is_refused(
+async def test_tar_links_are_skipped_and_oversized_or_sparse_entries_refused(
     read: Reading,
 ) -> None:
     def entry(name: bytes, kind: int, size: int, body: bytes = b"") -> bytes:
@@ -122,7 +122,7 @@ async def test_links_in_a_tar_archive_are_left_out_and_what_would_take_for_ever_
                 await read("evil.tar", packed(kept + hostile))
 
 
-async def test_a_locked_archive_says_so(read: Reading) -> None:
+async def test_a_password_protected_archive_is_refused_with_that_reason(read: Reading) -> None:
     data = bytearray(office.zipped({"a.txt": "x"}))
     for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         data[data.index(mark) + at] |= 1
@@ -130,12 +130,12 @@ async def test_a_locked_archive_says_so(read: Reading) -> None:
         await read("locked.zip", bytes(data))
 
 
-async def test_an_archive_of_damaged_pictures_names_them(read: Reading) -> None:
+async def test_damaged_pictures_in_an_archive_are_named(read: Reading) -> None:
     [part] = await read("photos.zip", office.zipped({"a.jpg": b"\xff\xd8\xff\x00" * 9}))
     assert part.text.startswith("Not read:\na.jpg is a damaged or truncated image")
 
 
-async def test_names_in_a_zip_file_are_read_in_the_encoding_of_who_wrote_them(read: Reading) -> None:
+async def test_zip_member_names_are_decoded_in_their_original_encoding(read: Reading) -> None:
     written = {"合同.txt": "gbk", "契約のコピー.txt": "cp932", "Größe.txt": "cp437", "é.txt": "utf-8"}
     for name, encoding in written.items():
         raw = name.encode(encoding)

@@ -42,7 +42,7 @@ def joined(text: str) -> str:
 @pytest.mark.parametrize("quarters", [0, 1])
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("is_interleaved", [False, True])
-async def test_sentences_of_columns_are_whole(
+async def test_sentences_across_columns_are_joined(
     read: Reading, count: int, is_interleaved: bool, quarters: int
 ) -> None:
     width, distance = (44, 270) if count == 2 else (30, 185)
@@ -59,7 +59,7 @@ async def test_sentences_of_columns_are_whole(
     assert part.text.split("\n") == [*(piece[2] for piece in head), joined(text)]
 
 
-async def test_what_interrupts_a_paragraph_follows_it(read: Reading) -> None:
+async def test_a_note_or_caption_within_a_paragraph_is_moved_behind_it(read: Reading) -> None:
     lines = textwrap.wrap(TIDES + WORKS, 44)
     first = [(40, 700 - LINE_POINTS * number, line) for number, line in enumerate(lines[:9])]
     second = [(320, 600 - LINE_POINTS * number, line) for number, line in enumerate(lines[9:])]
@@ -90,7 +90,7 @@ async def test_what_interrupts_a_paragraph_follows_it(read: Reading) -> None:
         ("from 1987", "1990 it grew", "from 1987-1990 it grew"),
     ],
 )
-async def test_words_broken_at_the_end_of_a_line_are_put_together(
+async def test_words_hyphenated_at_a_line_end_are_rejoined(
     read: Reading, before: str, after: str, expected: str
 ) -> None:
     start = "The first words of this line take nearly all of it, "
@@ -118,7 +118,7 @@ FEES = ("small boat without a cabin 12", "large boat without a cabin 28", "saili
 
 
 @pytest.mark.parametrize("lines", [POEM, ADDRESS, BULLETS, FEES, ITEMS])
-async def test_lines_that_an_author_broke_stay(read: Reading, lines: Sequence[str]) -> None:
+async def test_deliberate_line_breaks_are_preserved(read: Reading, lines: Sequence[str]) -> None:
     pieces = [(60, 700 - 14 * number, line) for number, line in enumerate(lines)]
     (part,) = await read("lines.pdf", documents.laid_out(pieces))
     assert part.text.split("\n") == list(lines)

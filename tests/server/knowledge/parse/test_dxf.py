@@ -115,7 +115,7 @@ async def test_a_damaged_drawing_is_read_as_far_as_it_goes_or_refused(read: Read
         assert stand_in_one_text(await read("damaged.dxf", data))
 
 
-async def test_a_drawing_that_is_cut_before_what_is_drawn_is_not_an_empty_one(read: Reading) -> None:
+async def test_a_drawing_truncated_before_its_content_is_refused_not_read_as_empty(read: Reading) -> None:
     empty = drawn(lambda drawing: None)
     assert [part.text[:16] for part in await read("empty.dxf", empty)] == ["Drawing in DXF R"]
     for data in (empty[:-10], drawn(boat_house)[:20_000]):
@@ -123,12 +123,12 @@ async def test_a_drawing_that_is_cut_before_what_is_drawn_is_not_an_empty_one(re
             await read("cut.dxf", data)
 
 
-async def test_dwg_is_refused_with_what_to_do(read: Reading) -> None:
+async def test_a_dwg_file_is_refused_with_conversion_advice(read: Reading) -> None:
     with pytest.raises(Unreadable, match=r"DWG\. Save it as \.dxf"):
         await read("house.dwg", b"AC1032\0\0\0" + bytes(200))
 
 
-def test_what_reads_drawings_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_drawing_package_is_named_in_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ezdxf", None)
     with pytest.raises(Unreadable, match="the package that reads drawings is not installed") as refused:
         list(dxf.read(SourceDocument("x.dxf", b"")))

@@ -121,7 +121,7 @@ def test_every_document_is_indexed_and_drawings_are_not(archive: httpx.Client) -
 
 
 @pytest.mark.parametrize(("question", "file", "place"), QUESTIONS, ids=[file for _, file, _ in QUESTIONS])
-def test_the_app_cites_each_format_first_at_its_place(
+def test_the_app_cites_the_right_file_and_place_for_each_format(
     archive: httpx.Client, question: str, file: str, place: dict[str, Any]
 ) -> None:
     body = {"model": "archive", "messages": [{"role": "user", "content": question}], "max_tokens": 8}
@@ -134,7 +134,7 @@ def test_the_app_cites_each_format_first_at_its_place(
 
 
 @pytest.mark.parametrize(("question", "file", "place"), QUESTIONS, ids=[file for _, file, _ in QUESTIONS])
-def test_each_format_answers_its_question_at_its_place(
+def test_a_search_finds_the_right_file_and_place_for_each_format(
     archive: httpx.Client, question: str, file: str, place: dict[str, Any]
 ) -> None:
     body = {"query": question, "max_num_results": 3}
@@ -143,7 +143,7 @@ def test_each_format_answers_its_question_at_its_place(
     assert {name: best["place"][name] for name in place} == place
 
 
-def test_the_extra_that_reads_a_format_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_format_package_is_named_in_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     form = formats.format_of("lease.pdf")
     assert form is not None and form.extra == "pdf"
     monkeypatch.setitem(sys.modules, "pypdfium2", None)

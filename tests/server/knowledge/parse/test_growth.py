@@ -317,7 +317,7 @@ def count_lines(name: str, data: bytes) -> int:
 @pytest.mark.parametrize(
     ("name", "build"), [*TEXTS.values(), *STRUCTURES.values()], ids=[*TEXTS, *STRUCTURES]
 )
-def test_work_grows_with_the_size(name: str, build: Build) -> None:
+def test_parsing_work_grows_linearly_with_document_size(name: str, build: Build) -> None:
     count_lines(name, build(10))  # imports the reader
     assert count_lines(name, build(2 * COUNTED)) <= MAX_GROWTH * count_lines(name, build(COUNTED))
 

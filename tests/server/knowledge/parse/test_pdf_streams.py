@@ -80,7 +80,7 @@ def spaces(size: int) -> bytes:
 
 @pytest.mark.parametrize("size", [1_000, MB], ids=["short", "long"])
 @pytest.mark.parametrize("name", PACKERS)
-async def test_a_packed_page_is_read(read: Reading, name: str, size: int) -> None:
+async def test_a_compressed_page_is_read(read: Reading, name: str, size: int) -> None:
     [part] = await read("page.pdf", pack(spaces(size), [name]))
     assert part.text == "The tide is high."
 
@@ -118,7 +118,7 @@ async def test_a_stream_that_unpacks_to_too_much_is_refused_before_it_is_unpacke
         await readers.close()
 
 
-async def test_such_a_pdf_in_an_archive_is_named_and_the_other_documents_are_read(read: Reading) -> None:
+async def test_a_pdf_bomb_in_an_archive_is_named_and_other_documents_are_read(read: Reading) -> None:
     bomb = pack(spaces(65 * MB), ["FlateDecode"] * 3)
     parts = await read("all.zip", office.zipped({"bomb.pdf": bomb, "note.txt": "The ebb is late."}))
     assert [part.text for part in parts] == [

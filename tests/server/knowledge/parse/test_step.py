@@ -194,7 +194,7 @@ async def test_property_sets_that_are_read_in_part_are_named(
     assert last.text == note or (not note and "Not read" not in last.text)
 
 
-def test_circles_end() -> None:
+def test_cyclic_assemblies_and_spaces_are_read_without_looping() -> None:
     circle = [*product(11, "Hen"), *product(12, "Egg"), *used(11, 12, 11), *used(12, 11)]
     parts = list(step.read(SourceDocument("a.step", written("AP242", circle))))
     assert "1 × Egg (P-12)" in parts[1].text
@@ -228,7 +228,9 @@ def test_circles_end() -> None:
         (written("AP214", ["#1=PRODUCT('a','a','',$);"] * 3 + ["x" * 6_000]), "more than 0 MB"),
     ],
 )
-def test_what_cannot_be_read_says_why(content: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_step_file_is_refused_with_a_reason(
+    content: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(step, "MAX_INSTANCES", 10)
     monkeypatch.setattr(step, "MAX_KEPT_INSTANCES", 1)
     monkeypatch.setattr(step, "MAX_FILE_BYTES", 6_000)
@@ -252,7 +254,7 @@ def test_what_cannot_be_read_says_why(content: bytes, said: str, monkeypatch: py
         "#5=();#6=IFCWALL();#7=NEXT_ASSEMBLY_USAGE_OCCURRENCE($,$,$,$,$,$);",
     ],
 )
-def test_nonsense_between_instances_neither_lasts_nor_breaks(line: str) -> None:
+def test_garbage_between_instances_neither_hangs_nor_breaks_the_reader(line: str) -> None:
     for schema in ("AP214", "IFC4"):
         data = written(schema, [*product(11, "Boat"), rooted(12, "IFCWALL", "Wall"), line])
         about, *_parts = step.read(SourceDocument("a.stp", data))

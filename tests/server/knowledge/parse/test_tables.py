@@ -79,7 +79,7 @@ def test_numbers_are_read_with_their_separators_and_unit(
         ["40 1234 567", "3"],
     ],
 )
-def test_unclear_numbers_are_texts(tmp_path: Path, cells: list[str]) -> None:
+def test_ambiguous_numbers_are_read_as_text(tmp_path: Path, cells: list[str]) -> None:
     source = workbook(tmp_path, [["Thing", "Amount"], *([f"t{n}", cell] for n, cell in enumerate(cells))])
     [table] = find_tables(source, "amount")
     assert table["columns"][1]["kind"] == "text"
@@ -117,7 +117,7 @@ def test_dates_are_read_in_common_forms(tmp_path: Path, cells: list[str], first:
 @pytest.mark.parametrize(
     "cells", [["03/04/2024", "05/06/2024"], ["31.02.2024", "1.1.2024"], ["3/24", "4/24"]]
 )
-def test_dates_with_two_readings_are_texts(tmp_path: Path, cells: list[str]) -> None:
+def test_ambiguous_dates_are_read_as_text(tmp_path: Path, cells: list[str]) -> None:
     [table] = find_tables(csv_file(tmp_path, "Thing,Day", *(f"t,{cell}" for cell in cells)), "day")
     assert table["columns"][1]["kind"] == "text"
 
@@ -180,7 +180,9 @@ def test_a_formula_without_a_value_makes_its_column_a_text(tmp_path: Path) -> No
         ("in new  york", []),
     ],
 )
-def test_a_value_is_mentioned_as_a_whole_word(tmp_path: Path, question: str, words: list[str]) -> None:
+def test_a_question_mentions_a_value_only_as_a_whole_word(
+    tmp_path: Path, question: str, words: list[str]
+) -> None:
     source = csv_file(
         tmp_path, "Thing,Fee", "Norway,1", "Desk lamp,2", "挪威,3", "New Zealand,4", "New York,5"
     )

@@ -91,7 +91,7 @@ async def test_a_document_whose_worker_is_killed_is_read_by_another_without_a_ga
         await read_in_vain()
 
 
-async def test_what_a_worker_does_not_see_is_sent_and_what_cannot_be_read_is_said_as_here(
+async def test_workers_receive_unshared_files_and_report_errors_as_local_readers_do(
     workers: DocumentWorkers, pool: ReaderPool, tmp_path: Path
 ) -> None:
     path = tmp_path / "long.txt"
@@ -118,7 +118,7 @@ async def test_what_a_worker_does_not_see_is_sent_and_what_cannot_be_read_is_sai
     assert workers._idle == [worker] and worker.alive, "the worker outlives what its reader does not"
 
 
-async def test_without_workers_nothing_is_read_and_the_reason_is_the_schedulers(tmp_path: Path) -> None:
+async def test_without_workers_a_file_fails_with_the_scheduler_error(tmp_path: Path) -> None:
     async def refuse(_name: str = "") -> Launcher:
         raise Unavailable("Slurm refused the job: Invalid partition name.", code="launch_refused")
 

@@ -42,7 +42,7 @@ async def files(shop: StoreServices, store: StoreRow) -> dict[str, str]:
     return {row.filename: row.file_id for row in page.data}
 
 
-async def test_what_lies_below_a_prefix_is_mirrored(shop: StoreServices, bucket: ObjectStore) -> None:
+async def test_objects_below_a_prefix_are_mirrored(shop: StoreServices, bucket: ObjectStore) -> None:
     bucket.buckets["library"] = {
         "docs/a b+c&d=e%.md": b"# Harbour\n\nIt opens at six.",
         "docs/sub/文档.txt": "雪莲花生长在高山。".encode(),
@@ -89,7 +89,7 @@ async def test_changes_moves_and_deletions_are_mirrored(shop: StoreServices, buc
     assert (await shop.search(store, "gardens")).passages[0].filename == "a.txt"
 
 
-async def test_an_object_that_may_not_be_read_has_its_reason(
+async def test_an_unreadable_object_is_skipped_with_its_reason(
     shop: StoreServices, bucket: ObjectStore
 ) -> None:
     bucket.buckets["library"] = {"a.txt": b"A harbour.", "b.txt": b"A bridge."}
@@ -100,7 +100,7 @@ async def test_an_object_that_may_not_be_read_has_its_reason(
     assert result["missed"] == [{"name": "b.txt", "reason": "answers 403 Forbidden (AccessDenied)"}]
 
 
-async def test_a_bucket_that_is_not_there_takes_nothing_away(
+async def test_a_missing_bucket_is_reported_and_its_files_stay_indexed(
     shop: StoreServices, bucket: ObjectStore
 ) -> None:
     bucket.buckets["library"] = {"a.txt": b"A harbour."}
@@ -121,7 +121,7 @@ async def test_a_bucket_that_is_not_there_takes_nothing_away(
         ({"s3_access_key": "", "s3_secret_key": ""}, "Set s3_access_key"),
     ],
 )
-async def test_wrong_keys_are_told_from_each_other_and_never_shown(
+async def test_each_wrong_credential_is_named_and_never_shown(
     tmp_path: Path, bucket: ObjectStore, wrong: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -135,7 +135,7 @@ async def test_wrong_keys_are_told_from_each_other_and_never_shown(
         assert SECRET not in str(store)
 
 
-def test_the_door_is_what_the_settings_say_and_else_what_other_programs_read() -> None:
+def test_the_endpoint_comes_from_settings_or_else_the_environment() -> None:
     settings = Settings()
     assert BucketEndpoint.of(settings, {}) == BucketEndpoint(
         "https://s3.us-east-1.amazonaws.com", "us-east-1"
@@ -160,13 +160,15 @@ def test_the_door_is_what_the_settings_say_and_else_what_other_programs_read() -
 @pytest.mark.parametrize(
     "wrong", [{"s3_endpoint": "minio:9000"}, {"s3_endpoint": "http://host/path"}, {"s3_access_key": "x"}]
 )
-def test_a_door_that_cannot_be_is_refused_by_its_setting(wrong: dict[str, str]) -> None:
+def test_an_invalid_endpoint_is_refused_with_its_setting_named(wrong: dict[str, str]) -> None:
     with pytest.raises(InvalidRequest, match="s3_") as refused:
         BucketEndpoint.of(Settings(**wrong), {})
     assert refused.value.param == next(iter(wrong))
 
 
-async def test_where_the_files_of_everybody_are_is_not_followed(tmp_path: Path, bucket: ObjectStore) -> None:
+async def test_the_bucket_folder_of_uploaded_files_cannot_be_followed(
+    tmp_path: Path, bucket: ObjectStore
+) -> None:
     given = keyed(bucket, files="s3://library/files", database="postgresql://me@host/name")
     async with store_services(tmp_path / "home", **given) as shop:
         for source in ("s3://library", "s3://library/files", "s3://library/files/blobs"):

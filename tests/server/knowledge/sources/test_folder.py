@@ -46,7 +46,7 @@ async def test_a_folder_is_mirrored_with_names_relative_to_it(shop: StoreService
     assert (await shop.search(store, "雪莲花")).passages[0].filename == "deep/deeper/文档 😀.txt"
 
 
-async def test_files_that_are_gone_stay_where_that_is_wanted(shop: StoreServices, folder: Path) -> None:
+async def test_removed_files_stay_indexed_if_the_store_keeps_them(shop: StoreServices, folder: Path) -> None:
     store = await shop.stores.create("handbook", LOCAL, folder=folder, keep_removed=True)
     await shop.sync(store)
     (folder / "a.md").rename(folder / "b.md")
@@ -61,7 +61,7 @@ async def test_files_that_are_gone_stay_where_that_is_wanted(shop: StoreServices
     assert set(await names(shop, store)) == {"b.md"}
 
 
-async def test_what_did_not_change_is_not_read_again(
+async def test_unchanged_files_are_not_read_again(
     shop: StoreServices, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
@@ -118,7 +118,7 @@ async def test_a_file_that_vanishes_between_looking_and_reading_is_skipped(
     assert (result["failed"], await names(shop, store)) == (0, {"deep/deeper/文档 😀.txt": "completed"})
 
 
-async def test_a_copy_of_ours_that_was_lost_is_made_again(shop: StoreServices, folder: Path) -> None:
+async def test_a_lost_copy_of_a_file_is_restored_by_the_next_sync(shop: StoreServices, folder: Path) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
     for blob in blobs(folder):
@@ -128,7 +128,7 @@ async def test_a_copy_of_ours_that_was_lost_is_made_again(shop: StoreServices, f
     assert len(await names(shop, store)) == 2
 
 
-async def test_a_folder_that_is_empty_all_at_once_may_be_a_disk_that_is_not_mounted(
+async def test_a_sync_of_a_suddenly_empty_folder_fails_and_keeps_its_files(
     shop: StoreServices, folder: Path
 ) -> None:
     for number in range(10):
@@ -147,7 +147,9 @@ async def test_a_folder_that_is_empty_all_at_once_may_be_a_disk_that_is_not_moun
     assert await names(shop, store) == {"kept.md": "completed"}
 
 
-async def test_a_folder_that_vanishes_loses_nothing(shop: StoreServices, folder: Path) -> None:
+async def test_a_vanished_folder_fails_the_sync_and_keeps_its_files(
+    shop: StoreServices, folder: Path
+) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
     away = shutil.move(folder, folder.with_name("away"))
@@ -161,7 +163,9 @@ async def test_a_folder_that_vanishes_loses_nothing(shop: StoreServices, folder:
     assert (await shop.sync(store))["unchanged"] == 2
 
 
-async def test_a_folder_that_becomes_empty_is_told_and_emptied(shop: StoreServices, folder: Path) -> None:
+async def test_an_emptied_small_folder_is_reported_and_its_files_removed(
+    shop: StoreServices, folder: Path
+) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
     shutil.rmtree(folder)
@@ -172,7 +176,7 @@ async def test_a_folder_that_becomes_empty_is_told_and_emptied(shop: StoreServic
     assert await names(shop, store) == {}
 
 
-async def test_a_followed_folder_is_looked_at_again_at_the_next_start(tmp_path: Path, folder: Path) -> None:
+async def test_a_followed_folder_is_synced_again_at_the_next_start(tmp_path: Path, folder: Path) -> None:
     async with store_services(tmp_path / "home") as first:
         await first.sync(await first.stores.follow("handbook", folder, LOCAL))
     (folder / "later.txt").write_text("Written while nobody looked.")
@@ -184,7 +188,7 @@ async def test_a_followed_folder_is_looked_at_again_at_the_next_start(tmp_path: 
         assert len(second.model.asked) <= 3  # the new chunk and the question, but not the old chunks
 
 
-async def test_following_again_changes_the_store_that_is_there(
+async def test_following_under_an_existing_name_changes_that_store(
     shop: StoreServices, folder: Path, tmp_path: Path
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
@@ -198,7 +202,7 @@ async def test_following_again_changes_the_store_that_is_there(
     assert await names(shop, store) == {"b.txt": "completed"}
 
 
-async def test_a_mirrored_file_is_deleted_in_its_folder_and_not_here(
+async def test_deleting_a_mirrored_file_through_the_store_is_refused(
     shop: StoreServices, folder: Path
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
@@ -211,7 +215,7 @@ async def test_a_mirrored_file_is_deleted_in_its_folder_and_not_here(
     assert (await shop.files.list(LOCAL)).data == ()
 
 
-async def test_deleting_the_store_leaves_the_folder_and_no_bytes_of_ours(
+async def test_deleting_a_store_keeps_its_folder_and_removes_stored_copies(
     shop: StoreServices, folder: Path
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
@@ -233,7 +237,9 @@ async def test_only_an_administrator_makes_the_daemon_read_folders(shop: StoreSe
         await shop.stores.follow("file", folder / "a.md", LOCAL)
 
 
-async def test_a_large_folder_does_not_hold_up_the_loop(shop: StoreServices, tmp_path: Path) -> None:
+async def test_syncing_a_large_folder_does_not_block_the_event_loop(
+    shop: StoreServices, tmp_path: Path
+) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
     for i in range(120):
@@ -249,7 +255,7 @@ async def test_a_large_folder_does_not_hold_up_the_loop(shop: StoreServices, tmp
     assert list((await names(shop, store)).values()) == ["completed"] * 120
 
 
-async def test_what_lies_in_a_folder_that_cannot_be_read_for_now_is_kept(
+async def test_files_in_a_temporarily_unreadable_folder_stay_indexed(
     shop: StoreServices, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
@@ -286,9 +292,7 @@ async def test_a_file_that_is_moved_keeps_its_id_its_chunks_and_its_vectors(
     )
 
 
-async def test_a_file_that_is_moved_to_another_kind_is_read_as_that_kind(
-    shop: StoreServices, folder: Path
-) -> None:
+async def test_a_file_renamed_to_another_format_is_parsed_again(shop: StoreServices, folder: Path) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
     (folder / "a.md").rename(folder / "a.txt")
@@ -296,9 +300,7 @@ async def test_a_file_that_is_moved_to_another_kind_is_read_as_that_kind(
     assert (result["moved"], result["added"], result["removed"]) == (0, 1, 1)
 
 
-async def test_of_two_copies_that_are_moved_each_keeps_one_of_the_two(
-    shop: StoreServices, folder: Path
-) -> None:
+async def test_two_moved_copies_keep_their_two_file_ids(shop: StoreServices, folder: Path) -> None:
     shutil.copy(folder / "a.md", folder / "b.md")
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
@@ -342,7 +344,7 @@ async def test_a_paused_store_is_brought_up_to_date_when_it_is_resumed(tmp_path:
         assert "late.txt" in await names(second, store)
 
 
-async def test_changes_are_noticed_while_the_daemon_runs(tmp_path: Path, folder: Path) -> None:
+async def test_folder_changes_are_synced_while_the_daemon_runs(tmp_path: Path, folder: Path) -> None:
     async with store_services(tmp_path / "home", watch=True) as shop:
         store = await shop.stores.follow("handbook", folder, LOCAL)
         await shop.sync(store)
@@ -354,7 +356,9 @@ async def test_changes_are_noticed_while_the_daemon_runs(tmp_path: Path, folder:
         await shop.stores.delete(store.id, LOCAL)
 
 
-async def test_a_folder_around_the_home_is_followed_without_end(tmp_path: Path, folder: Path) -> None:
+async def test_following_a_folder_that_contains_the_home_does_not_sync_endlessly(
+    tmp_path: Path, folder: Path
+) -> None:
     home = folder / "home"
     async with store_services(home, watch=True) as shop:
         store = await shop.stores.follow("handbook", folder, LOCAL)

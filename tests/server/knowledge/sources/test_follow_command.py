@@ -54,7 +54,7 @@ def test_a_store_of_the_configuration_follows_a_site_and_answers(daemon: Daemon,
         assert client.search("manual", "Which port?").passages[0].filename == "port.html"
 
 
-def test_the_command_makes_a_store_and_changes_what_it_follows(command: Command, site: Site) -> None:
+def test_the_follow_command_creates_a_store_and_changes_its_sources(command: Command, site: Site) -> None:
     made = command("stores", "follow", "bakery", "--source", f"{site.url}/bread.txt", "--json")
     assert made.code == 0, made.err
     assert (made.json["name"], made.json["source"]) == ("bakery", f"{site.url}/bread.txt")
@@ -69,7 +69,7 @@ def test_the_command_makes_a_store_and_changes_what_it_follows(command: Command,
     assert "cannot be followed" in refused.err
 
 
-def test_the_sdk_adds_changes_pauses_and_plans(daemon: Daemon, site: Site) -> None:
+def test_the_sdk_adds_changes_pauses_and_plans_followed_stores(daemon: Daemon, site: Site) -> None:
     with Client(daemon.url) as client:
         made = client.stores.add("listed", source=[f"{site.url}/bread.txt"])
         assert made.source == (f"{site.url}/bread.txt",)

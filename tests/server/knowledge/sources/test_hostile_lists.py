@@ -79,7 +79,7 @@ def listener() -> Any:
 
 @pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("doctype", DOCTYPES)
-def test_a_list_reads_and_grows_nothing(
+def test_a_list_with_entities_reads_no_file_and_does_not_expand(
     kind: str, doctype: str, tmp_path: Path, listener: socket.socket
 ) -> None:
     file = tmp_path / "secret.txt"
@@ -119,13 +119,13 @@ def test_a_list_reads_and_grows_nothing(
         ),
     ],
 )
-def test_a_broken_list_is_refused_or_short(kind: str, data: bytes) -> None:
+def test_a_broken_list_is_refused_or_yields_a_short_result(kind: str, data: bytes) -> None:
     result = read(kind, data)
     assert len(result) < 1_000
     assert "javascript" not in result and "passwd" not in result
 
 
 @pytest.mark.parametrize("size", [listing.MAX_LIST_BYTES + 1, 4 * listing.MAX_LIST_BYTES])
-def test_a_packed_list_grows_to_its_limit_only(size: int) -> None:
+def test_a_compressed_list_is_refused_beyond_its_size_limit(size: int) -> None:
     with pytest.raises(ValueError, match="more than 50 MB"):
         listing.unzipped(gzip.compress(b" " * size, 1))

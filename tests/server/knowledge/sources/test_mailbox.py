@@ -69,7 +69,7 @@ async def test_a_folder_is_mirrored_and_only_new_messages_are_fetched(
         )
 
 
-async def test_a_folder_with_another_name_is_opened_over_tls_if_its_certificate_is_valid(
+async def test_a_folder_with_an_encoded_name_is_read_over_tls_with_a_valid_certificate(
     tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.add(message("Rules", "The harbour opens at six."), folder='"&Zi8- \\"A &- B\\""')
@@ -83,7 +83,9 @@ async def test_a_folder_with_another_name_is_opened_over_tls_if_its_certificate_
         assert (await shop.sync(store))["added"] == 1
 
 
-async def test_a_login_that_is_missing_or_wrong_is_said(tmp_path: Path, server: MailServer) -> None:
+async def test_a_missing_or_wrong_login_is_reported_without_the_password(
+    tmp_path: Path, server: MailServer
+) -> None:
     async with store_services(tmp_path / "one", tool_hosts=server.host) as shop:
         store = await shop.stores.create("mail", LOCAL, source=server.source)
         with pytest.raises(Unavailable, match=r"set source_logins to 127\.0\.0\.1:\d+=USER:PASSWORD"):
@@ -96,7 +98,7 @@ async def test_a_login_that_is_missing_or_wrong_is_said(tmp_path: Path, server: 
         assert "secret-5678" not in refused.value.message
 
 
-async def test_what_cannot_be_followed_is_said_and_nothing_goes(
+async def test_an_unusable_mailbox_is_refused_and_its_messages_stay_indexed(
     tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.add(message("One", "The harbour."), message("Two", "The boats. " * 200))
@@ -126,7 +128,7 @@ async def test_what_cannot_be_followed_is_said_and_nothing_goes(
             await shop.stores.plan(store)
 
 
-async def test_a_sync_that_ends_in_the_midst_leaves_nothing_behind(
+async def test_a_sync_that_fails_midway_leaves_no_received_files(
     tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.add(message("One", "The harbour."), message("Two", "The boats."))
@@ -216,7 +218,7 @@ _START = (
         (_answers(_START[0], b"TAG NO " + b"x" * 60_000 + b"\r\n"), "it rejects the login"),
     ],
 )
-async def test_a_server_that_misbehaves_is_left_in_time(
+async def test_a_misbehaving_server_is_abandoned_within_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, talk: Callable[[socket.socket], None], said: str
 ) -> None:
     monkeypatch.setattr(mailbox, "MAX_LIST_BYTES", 2**20)

@@ -81,7 +81,9 @@ async def test_a_login_is_sent_to_its_host_and_shown_nowhere(tmp_path: Path, ser
         assert not any(b"tok-1234" in path.read_bytes() for path in kept.rglob("*") if path.is_file())
 
 
-async def test_what_cannot_be_followed_is_said_and_nothing_goes(tmp_path: Path, server: GitServer) -> None:
+async def test_an_unusable_repository_is_refused_and_its_files_stay_indexed(
+    tmp_path: Path, server: GitServer
+) -> None:
     server.commit(docs__a_md="The harbour.", docs__b_md="The boats.")
     async with store_services(tmp_path / "home", tool_hosts=server.host, source_max_files=2) as shop:
         store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
@@ -139,7 +141,7 @@ class Objects:
         self.git("update-ref", "HEAD", self.git("commit-tree", tree, "-m", "Change"))
 
 
-async def test_entries_of_a_hostile_repository_are_left_out(tmp_path: Path, server: GitServer) -> None:
+async def test_hostile_entries_of_a_repository_are_skipped(tmp_path: Path, server: GitServer) -> None:
     server.commit(a_md="The harbour.")
     secret = tmp_path / "secret.md"
     secret.write_text("swordfish-7419")

@@ -71,7 +71,7 @@ OTHER = 54_321
         ([(1, 6, -1), (4, 4, -1), (8, 4, OTHER), (16, 4, -1), (32, 4, -1)], []),
     ],
 )
-def test_access_control_lists_count(
+def test_access_control_lists_of_a_file_are_respected(
     tmp_path: Path, entries: list[tuple[int, int, int]], sets: list[list[str]]
 ) -> None:
     file = tmp_path / "a.md"
@@ -109,7 +109,7 @@ def test_a_link_has_the_rights_of_the_folders_of_its_target(tmp_path: Path) -> N
         ("finances.md", [[]]),
     ],
 )
-def test_the_longest_prefix_decides(name: str, sets: list[list[str]]) -> None:
+def test_the_longest_matching_prefix_determines_the_readers(name: str, sets: list[list[str]]) -> None:
     rights = {"finance/": ["finance"], "finance/2027/": ["board"], "public/": ["*", "board"]}
     assert readers_by_name(name, rights) == sets
 
@@ -175,9 +175,7 @@ async def test_a_store_adopts_the_rights_of_its_folder_and_their_changes(
     assert await seen(shop, store, LOCAL) == {"sales/open.md", "sales/prices.md"}
 
 
-async def test_a_change_of_rights_closes_all_files_until_the_next_sync(
-    shop: StoreServices, folder: Path
-) -> None:
+async def test_changed_rights_hide_all_files_until_the_next_sync(shop: StoreServices, folder: Path) -> None:
     store = await shop.stores.create("handbook", LOCAL, folder=folder)
     await shop.sync(store)
     assert await seen(shop, store, caller()) == {"open.md", "sales/prices.md"}
@@ -189,7 +187,7 @@ async def test_a_change_of_rights_closes_all_files_until_the_next_sync(
     assert await seen(shop, store, caller()) == {"open.md", "sales/prices.md"}
 
 
-async def test_a_change_that_is_refused_closes_no_file(shop: StoreServices, folder: Path) -> None:
+async def test_a_refused_change_of_rights_hides_no_files(shop: StoreServices, folder: Path) -> None:
     await shop.stores.create("taken", LOCAL)
     store = await shop.stores.create("handbook", LOCAL, folder=folder, rights={"": ["*"]})
     await shop.sync(store)
@@ -198,7 +196,7 @@ async def test_a_change_that_is_refused_closes_no_file(shop: StoreServices, fold
     assert await seen(shop, store, caller()) == {"open.md", "sales/prices.md"}
 
 
-async def test_a_sync_that_began_under_other_rights_opens_no_file(
+async def test_a_sync_started_under_earlier_rights_exposes_no_file(
     shop: StoreServices, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = await shop.stores.create("handbook", LOCAL, folder=folder, rights={"": ["*"]})
@@ -223,7 +221,7 @@ async def test_a_sync_that_began_under_other_rights_opens_no_file(
     assert await seen(shop, store, caller("board")) == {"new.md", "opened.md", "sales/prices.md"}
 
 
-async def test_a_caller_with_some_files_adds_nothing_and_manages_nothing(
+async def test_a_caller_with_partial_access_may_not_add_or_manage_files(
     shop: StoreServices, folder: Path
 ) -> None:
     store = await shop.stores.create("handbook", LOCAL, folder=folder, rights="source")
@@ -259,14 +257,14 @@ async def test_a_caller_with_some_files_adds_nothing_and_manages_nothing(
         ({"source": {str(number): ["employees"] for number in range(1_001)}}, "at most 1,000"),
     ],
 )
-async def test_rights_that_make_no_sense_are_refused(
+async def test_invalid_rights_are_refused_with_a_reason(
     shop: StoreServices, folder: Path, rights: Any, message: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=message):
         await shop.stores.create("handbook", LOCAL, folder=folder, rights=rights)
 
 
-async def test_only_followed_sources_have_rights(shop: StoreServices) -> None:
+async def test_rights_are_refused_for_stores_without_a_supported_source(shop: StoreServices) -> None:
     with pytest.raises(InvalidRequest, match="follows no source"):
         await shop.stores.create("handbook", LOCAL, rights={"a/": ["finance"]})
     for rights in ("source", {"source": {"staff": ["employees"]}}):

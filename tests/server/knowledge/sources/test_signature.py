@@ -31,11 +31,11 @@ def test_the_token_of_temporary_credentials_is_sent_and_signed() -> None:
     assert "x-amz-security-token" in headers["authorization"]
 
 
-def test_secrets_are_in_no_representation() -> None:
+def test_secrets_do_not_appear_in_reprs() -> None:
     assert "wJalr" not in repr(WHO)
     assert "the-token" not in repr(BucketCredentials("A", "B", "the-token"))
 
 
-def test_everything_but_plain_characters_is_encoded() -> None:
+def test_all_but_unreserved_characters_are_percent_encoded() -> None:
     assert encode_path("/a b+c/文~.txt", slashes=True) == "/a%20b%2Bc/%E6%96%87~.txt"
     assert encode_query({"prefix": "a/b=c", "delimiter": "/"}) == "delimiter=%2F&prefix=a%2Fb%3Dc"

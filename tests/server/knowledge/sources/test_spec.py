@@ -25,7 +25,7 @@ from portico_server.knowledge.sources import spec
         (["https://host/a", "https://host/b", "https://host/a"], ["https://host/a", "https://host/b"]),
     ],
 )
-def test_a_source_is_kept_and_shown_as_it_was_meant(
+def test_a_source_is_normalised_and_survives_storage(
     source: str | list[str], addresses: str | list[str]
 ) -> None:
     found = spec.parse_source(source)
@@ -64,7 +64,7 @@ def test_a_source_is_kept_and_shown_as_it_was_meant(
         ("https://host:99999999/", "not a valid URL"),
     ],
 )
-def test_what_is_no_source_is_refused_by_name(source: str | list[str], said: str) -> None:
+def test_an_invalid_source_is_refused_with_a_reason(source: str | list[str], said: str) -> None:
     with pytest.raises(InvalidRequest, match=said) as refused:
         spec.parse_source(source)
     assert refused.value.param == "source"

@@ -34,7 +34,7 @@ async def names(shop: StoreServices, store: StoreRow) -> dict[str, str]:
     return {row.filename: row.status for row in page.data}
 
 
-async def test_the_pages_of_a_sitemap_are_found_and_cited_by_their_paths(
+async def test_pages_of_a_sitemap_are_indexed_and_named_by_their_paths(
     shop: StoreServices, site: Site
 ) -> None:
     site.put("/guide/port", PAGE.format("Ports", "The lighthouse listens on port 7419."))
@@ -63,7 +63,9 @@ ATOM = """<?xml version="1.0"?><feed xmlns="http://www.w3.org/2005/Atom"><link h
 <entry><link rel="alternate" href="/news/three.html"/></entry></feed>"""
 
 
-async def test_the_entries_of_a_feed_stay_when_it_lists_later_ones(shop: StoreServices, site: Site) -> None:
+async def test_earlier_entries_of_a_feed_stay_indexed_when_it_lists_later_ones(
+    shop: StoreServices, site: Site
+) -> None:
     for name in ("one", "two", "three"):
         site.put(f"/news/{name}.html", PAGE.format(name, f"News of {name}: the {name} harbour opens."))
     feed = site.put("/feed", RSS.format(url=site.url), "application/rss+xml")
@@ -78,7 +80,7 @@ async def test_the_entries_of_a_feed_stay_when_it_lists_later_ones(shop: StoreSe
     assert (await shop.search(store, "one harbour")).passages[0].filename == "news/one.html"
 
 
-async def test_a_feed_without_end_is_left_at_the_limit(tmp_path: Path, site: Site) -> None:
+async def test_a_feed_that_exceeds_the_file_limit_is_refused(tmp_path: Path, site: Site) -> None:
     hosts = site.url.removeprefix("http://")
     async with store_services(tmp_path / "home", tool_hosts=hosts, source_max_files=2) as shop:
         for name in ("one", "two", "three"):
@@ -92,7 +94,9 @@ async def test_a_feed_without_end_is_left_at_the_limit(tmp_path: Path, site: Sit
         assert len(await names(shop, store)) == 2
 
 
-async def test_only_what_changed_is_sent_again_and_what_is_gone_goes(shop: StoreServices, site: Site) -> None:
+async def test_only_changed_pages_are_fetched_again_and_missing_ones_removed(
+    shop: StoreServices, site: Site
+) -> None:
     for name in ("a", "b", "c"):
         site.put(f"/{name}.html", PAGE.format(name, f"Page {name} speaks of {name * 5}."))
     store = await shop.stores.create("manual", LOCAL, source=site.sitemap("/a.html", "/b.html", "/c.html"))
@@ -114,7 +118,9 @@ async def test_only_what_changed_is_sent_again_and_what_is_gone_goes(shop: Store
     assert (await shop.search(store, "gardens")).passages[0].filename == "b.html"
 
 
-async def test_a_page_without_an_entity_tag_is_asked_for_by_its_date(shop: StoreServices, site: Site) -> None:
+async def test_a_page_without_an_entity_tag_is_revalidated_by_its_date(
+    shop: StoreServices, site: Site
+) -> None:
     date = "Fri, 20 Nov 2026 10:00:00 GMT"
     address = site.put("/a.txt", "A harbour.", "text/plain", tagged=False, headers={"Last-Modified": date})
     store = await shop.stores.create("manual", LOCAL, source=[address])
@@ -124,7 +130,7 @@ async def test_a_page_without_an_entity_tag_is_asked_for_by_its_date(shop: Store
     assert site.taken() == []
 
 
-async def test_without_notes_everything_is_fetched_again_and_nothing_indexed_again(
+async def test_damaged_fetch_state_causes_a_refetch_without_reindexing(
     shop: StoreServices, site: Site, tmp_path: Path
 ) -> None:
     store = await shop.stores.create("manual", LOCAL, source=[site.put("/a.txt", "A harbour.", "text/plain")])
@@ -137,7 +143,7 @@ async def test_without_notes_everything_is_fetched_again_and_nothing_indexed_aga
     assert len(shop.model.asked) == embedded
 
 
-async def test_a_site_that_is_down_takes_nothing_away(shop: StoreServices, site: Site) -> None:
+async def test_an_unavailable_site_keeps_its_indexed_files(shop: StoreServices, site: Site) -> None:
     site.put("/a.html", PAGE.format("A", "A harbour."))
     address = site.sitemap("/a.html")
     store = await shop.stores.create("manual", LOCAL, source=address)
@@ -168,7 +174,9 @@ async def test_a_directory_index_is_followed_into_its_folders(shop: StoreService
     assert (await shop.sync(store))["removed"] == 1
 
 
-async def test_sitemaps_of_sitemaps_packed_ones_and_lists(shop: StoreServices, site: Site) -> None:
+async def test_sitemap_indexes_compressed_sitemaps_and_url_lists_are_followed(
+    shop: StoreServices, site: Site
+) -> None:
     for name in ("a", "b", "c"):
         site.put(f"/{name}.html", PAGE.format(name, f"Page {name}."))
     site.sitemap("/a.html", at="/one.xml")
@@ -191,7 +199,9 @@ async def test_sitemaps_of_sitemaps_packed_ones_and_lists(shop: StoreServices, s
         await shop.stores.plan(store)
 
 
-async def test_what_an_address_does_not_tell_its_media_type_does(shop: StoreServices, site: Site) -> None:
+async def test_the_media_type_decides_the_format_where_the_address_does_not(
+    shop: StoreServices, site: Site
+) -> None:
     addresses = [
         site.put("/show.php?id=3", PAGE.format("Three", "The third harbour.")),
         site.put("/paper/2409", "name,berth\nAurora,7\n", "text/csv"),
@@ -207,7 +217,7 @@ async def test_what_an_address_does_not_tell_its_media_type_does(shop: StoreServ
     assert site.taken() == []  # refused documents are not sent again either
 
 
-async def test_files_too_large_and_too_many_are_refused(tmp_path: Path, site: Site) -> None:
+async def test_oversized_files_are_skipped_and_too_many_files_refused(tmp_path: Path, site: Site) -> None:
     settings = {"tool_hosts": site.url.removeprefix("http://"), "max_file_mb": 1, "source_max_files": 2}
     async with store_services(tmp_path / "home", **settings) as shop:
         large = site.put("/large.txt", b"a" * (1024 * 1024 + 1), "text/plain")
@@ -250,7 +260,7 @@ async def test_only_an_administrator_lets_the_daemon_fetch(shop: StoreServices) 
         await shop.stores.update(store.id, somebody, {"source": "https://example.com/sitemap.xml"})
 
 
-async def test_a_source_is_looked_at_again_by_itself_until_it_is_paused(tmp_path: Path, site: Site) -> None:
+async def test_a_source_is_synced_periodically_until_it_is_paused(tmp_path: Path, site: Site) -> None:
     settings = {"tool_hosts": site.url.removeprefix("http://"), "source_interval": 0.05, "watch": True}
     async with store_services(tmp_path / "home", **settings) as shop:
         site.put("/a.txt", "A harbour.", "text/plain")
@@ -270,21 +280,21 @@ async def test_a_source_is_looked_at_again_by_itself_until_it_is_paused(tmp_path
         assert set(await names(again, store)) == {"a.txt"}
 
 
-def test_of_a_feed_no_more_is_read_than_is_asked_for() -> None:
+def test_a_feed_is_parsed_only_up_to_the_requested_number() -> None:
     entries = b"".join(b"<item><link>/%d</link></item>" % (number // 2) for number in range(100))
     # The rest is not examined, so it need not be well-formed.
     found = listing.parse_listing(b"<rss><channel>" + entries + b"</wrong>", "https://example.com/feed", 3)
     assert found == listing.ListedFeed(tuple(f"https://example.com/{number}" for number in range(3)))
 
 
-def test_of_a_sitemap_no_more_is_read_than_is_asked_for() -> None:
+def test_a_sitemap_is_parsed_only_up_to_the_requested_number() -> None:
     entries = b"".join(b"<url><loc>https://example.com/%d</loc></url>" % number for number in range(100))
     for head in (b"<urlset>", b'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">'):
         found = listing.parse_listing(head + entries + b"</wrong>", "https://example.com/sitemap.xml", 3)
         assert found == listing.Sitemap(tuple(f"https://example.com/{number}" for number in range(3)))
 
 
-def test_a_list_of_odd_names_and_charsets_is_read_or_left() -> None:
+def test_a_list_with_odd_names_or_charsets_is_read_or_skipped() -> None:
     """A list of odd names and charsets is read or skipped.
 
     A library's own functions raise for such elements and charsets, though its parser accepts them.

@@ -81,7 +81,7 @@ async def test_a_login_is_sent_to_its_host_alone_and_shown_nowhere(tmp_path: Pat
                 await shop.stores.plan(store)
 
 
-async def test_what_a_server_names_elsewhere_is_left_out(tmp_path: Path, server: WebDavServer) -> None:
+async def test_paths_outside_the_listed_folder_are_skipped(tmp_path: Path, server: WebDavServer) -> None:
     server.write(a_md="The harbour.", inner__b_md="The boats.")
     (tmp_path / "secret.md").write_text("Secret.", encoding="utf-8")
     server.instead["/dav/inner/"] = multistatus(
@@ -106,7 +106,7 @@ async def test_what_a_server_names_elsewhere_is_left_out(tmp_path: Path, server:
         assert not any("secret" in path for _method, path in server.asked)
 
 
-async def test_a_folder_that_does_not_open_keeps_what_was_in_it(tmp_path: Path, server: WebDavServer) -> None:
+async def test_files_in_an_inaccessible_folder_stay_indexed(tmp_path: Path, server: WebDavServer) -> None:
     server.write(a_md="The harbour.", inner__b_md="The boats.")
     async with store_services(tmp_path / "home", tool_hosts=server.host, source_max_files=2) as shop:
         store = await shop.stores.create("manual", LOCAL, source=server.source)
@@ -139,7 +139,7 @@ ENTITIES = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>'
         (multistatus("/dav"), "it is a file"),
     ],
 )
-async def test_what_is_no_webdav_is_said_and_nothing_goes(
+async def test_an_invalid_webdav_response_is_refused_and_files_stay_indexed(
     tmp_path: Path, server: WebDavServer, answer: tuple[str, list[tuple[str, str]], bytes], said: str
 ) -> None:
     server.write(a_md="The harbour.")
@@ -152,7 +152,7 @@ async def test_what_is_no_webdav_is_said_and_nothing_goes(
         assert len(await shop.settled(store)) == 1
 
 
-async def test_folders_without_end_are_bounded(
+async def test_endless_or_very_many_folders_are_bounded(
     tmp_path: Path, server: WebDavServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webdav, "MAX_FOLDERS", 20)

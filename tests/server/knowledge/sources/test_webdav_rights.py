@@ -82,7 +82,7 @@ def readers(acl: str, properties: str = "") -> list[list[str]] | None:
         pytest.param(STAFF_GRANT * (webdav_rights.MAX_ACES + 1), None, id="too long"),
     ],
 )
-def test_a_list_becomes_a_set_of_groups(acl: str, sets: list[list[str]] | None) -> None:
+def test_an_access_control_list_becomes_a_set_of_groups(acl: str, sets: list[list[str]] | None) -> None:
     properties = (
         f"<d:owner><d:href>{ADA}</d:href></d:owner><d:group><d:href>{STAFF}</d:href></d:group>"
         "<x:readers><d:href>/principals/groups/boats</d:href></x:readers>"
@@ -102,7 +102,7 @@ def server(tmp_path: Path) -> Iterator[WebDavServer]:
         yield server
 
 
-async def test_a_store_adopts_the_lists_of_its_folder_and_their_changes(
+async def test_a_store_adopts_webdav_access_lists_and_their_changes(
     tmp_path: Path, server: WebDavServer
 ) -> None:
     both = {"open.md", "sales/prices.md"}
@@ -126,7 +126,7 @@ async def test_a_store_adopts_the_lists_of_its_folder_and_their_changes(
         assert await seen(shop, store, caller("user:ada")) == {"open.md"}
 
 
-async def test_a_file_without_a_readable_list_is_withheld_and_the_sync_reports_it(
+async def test_a_file_without_a_readable_access_list_is_withheld_and_reported(
     tmp_path: Path, server: WebDavServer
 ) -> None:
     del server.acls["/dav/open.md"]

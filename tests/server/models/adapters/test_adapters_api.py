@@ -84,13 +84,13 @@ def test_an_adapter_is_a_model_to_every_openai_client(daemon: Daemon, client: Cl
     assert polite in {run.name for run in client.runs.list()}
 
 
-def test_an_alias_may_point_at_it(client: Client, polite: str) -> None:
+def test_an_alias_may_point_at_an_adapter(client: Client, polite: str) -> None:
     client.models.alias("nice", polite)
     assert client.chat("hi", "nice").read().text == "How do you do"
     assert client.adapters.get("nice").name == polite
 
 
-def test_the_api(daemon: Daemon, scripts: Path) -> None:
+def test_adapters_are_created_changed_and_deleted_over_the_http_api(daemon: Daemon, scripts: Path) -> None:
     with http(daemon) as admin:
         wish = {"base": "echo", "path": str(scripts / "polite.yaml"), "name": NAME}
         made = admin.post("/api/adapters", json=wish)
@@ -123,7 +123,7 @@ def test_the_api(daemon: Daemon, scripts: Path) -> None:
         ({"scale": "much"}, 400, "scale"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_invalid_adapters_are_refused_by_field(
     daemon: Daemon, scripts: Path, wish: dict[str, object], status: int, param: str
 ) -> None:
     whole = {"base": "echo", "path": str(scripts / "polite.yaml"), "name": "x", **wish}
@@ -141,7 +141,7 @@ def test_a_pickle_is_never_opened(daemon: Daemon, tmp_path: Path) -> None:
             assert got.status_code == 400 and "pickle, which can run code" in got.json()["error"]["message"]
 
 
-def test_adapters_of_the_configuration_stay_as_they_are(client: Client) -> None:
+def test_configured_adapters_answer_but_cannot_be_removed(client: Client) -> None:
     assert client.chat("hi", "fixed").read().text == "fixed"
     found = client.adapters.get("fixed")
     assert found.configured and found.scale == 0.5
@@ -149,7 +149,9 @@ def test_adapters_of_the_configuration_stay_as_they_are(client: Client) -> None:
         client.adapters.remove("fixed")
 
 
-def test_the_command(daemon: Daemon, scripts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_adapters_command_adds_shows_scales_lists_and_removes(
+    daemon: Daemon, scripts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ours = ["--url", daemon.url, "--key", KEYS["admin"]]
 
     def told(*arguments: str) -> str:
@@ -170,7 +172,7 @@ def test_the_command(daemon: Daemon, scripts: Path, capsys: pytest.CaptureFixtur
 # --- tokens -------------------------------------------------------------------------------------------------
 
 
-def test_tokens_there_and_back(client: Client) -> None:
+def test_texts_are_tokenized_and_detokenized(client: Client) -> None:
     found = client.tokenize("to be or not", "echo", texts=True)
     assert found.count == 4 == len(found.tokens) and "".join(found.texts or ()) == "to be or not"
     assert client.detokenize(found.tokens, "echo") == "to be or not"
@@ -181,7 +183,7 @@ def test_tokens_of_an_adapter_are_those_of_its_base(client: Client) -> None:
     assert client.tokenize("to be", "fixed").tokens == client.tokenize("to be", "echo").tokens
 
 
-def test_the_shape_is_vllms(daemon: Daemon) -> None:
+def test_the_tokenize_response_has_vllms_fields(daemon: Daemon) -> None:
     with http(daemon, "chatter") as chatter:
         got = chatter.post("/tokenize", json={"model": "echo", "prompt": "a b"}).json()
         assert got.keys() == {"count", "max_model_len", "tokens", "token_strs"} and got["count"] == 2
@@ -201,7 +203,7 @@ def test_the_shape_is_vllms(daemon: Daemon) -> None:
         ("detokenize", {"model": "echo", "tokens": [5]}, 400, "tokens"),
     ],
 )
-def test_tokens_that_cannot_be_told(
+def test_invalid_tokenize_requests_are_refused_by_field(
     daemon: Daemon, path: str, body: dict[str, object], status: int, param: str
 ) -> None:
     with http(daemon) as admin:
@@ -209,6 +211,8 @@ def test_tokens_that_cannot_be_told(
     assert (got.status_code, got.json()["error"]["param"]) == (status, param), got.text
 
 
-def test_the_command_counts(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tokens_command_prints_and_counts_tokens(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["--url", daemon.url, "--key", KEYS["admin"], "tokens", "to be", "--model", "echo"]) == 0
     assert capsys.readouterr().out == '"to" " be"\n2 tokens\n'

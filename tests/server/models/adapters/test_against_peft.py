@@ -77,7 +77,7 @@ def run(python: Path, code: str, *arguments: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_an_adapter_that_peft_wrote_says_here_what_it_says_there(tmp_path: Path) -> None:
+async def test_an_adapter_written_by_peft_predicts_the_same_as_in_peft(tmp_path: Path) -> None:
     python = Path(environment.interpreter())
     place = environment.unpacked()
     [gguf] = MODELS.rglob("SmolLM2-135M-Instruct.Q4_1.gguf")

@@ -66,7 +66,7 @@ def export(daemon: Daemon, capsys: pytest.CaptureFixture[str], *arguments: str) 
     return found
 
 
-def test_an_adapter_is_written_as_it_came(
+def test_an_adapter_is_exported_unchanged_or_as_gguf(
     daemon: Daemon, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = export(daemon, capsys, "strong", str(tmp_path / "strong"))
@@ -184,5 +184,5 @@ def test_tensors_get_the_types_that_llama_cpp_gives_them(told: dict[str, Any]) -
 
 
 @pytest.mark.slow
-def test_a_model_goes_back_into_the_file_that_it_came_from(told: dict[str, Any]) -> None:
+def test_repacking_a_model_into_its_gguf_keeps_the_tensor_values(told: dict[str, Any]) -> None:
     assert told["refit"] < 1e-3, "what 16 bits lose, in every tensor"

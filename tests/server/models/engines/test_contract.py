@@ -83,11 +83,13 @@ pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
         for check in (*CHAT_CHECKS, *GENERATION_CHECKS)
     ],
 )
-async def test_it_keeps_its_promises(models: ModelFixture, check: EngineCheck) -> None:
+async def test_each_engine_passes_the_engine_contract_checks(
+    models: ModelFixture, check: EngineCheck
+) -> None:
     await check(models)
 
 
-async def test_where_the_engine_is_ours_it_says_which_stop_it_was(models: ModelFixture) -> None:
+async def test_our_engines_report_which_stop_sequence_matched(models: ModelFixture) -> None:
     if (await models.registry.resolve("m", LOCAL)).card.labels["engine"] in ("fake", "llamacpp"):
         body = {"messages": user("Tell me about the sea and the sky."), "max_tokens": 6, "temperature": 0}
         whole = (await models.ask("m", body))["choices"][0]["message"]["content"]

@@ -57,7 +57,7 @@ def test_a_rule_that_is_used_up_is_passed_over() -> None:
     assert [player.next(said).content[0] for said in ("a", "a", "b")] == ["first", "then", "b"]
 
 
-async def test_a_rule_may_ask_for_instructions_and_for_what_a_tool_answered(models: ModelFixture) -> None:
+async def test_a_rule_may_match_instructions_and_tool_results(models: ModelFixture) -> None:
     script = [
         {"match": "weather", "result": r"(\d+) degrees", "content": "It is \\1 degrees warm."},
         {"match": "weather", "tool_calls": [{"name": "look", "arguments": {}}]},
@@ -109,7 +109,7 @@ def test_a_wrong_script_is_refused_with_the_place(given: Any, names: str) -> Non
         load_script(given)
 
 
-def test_words_are_the_text_in_pieces() -> None:
+def test_split_words_join_to_the_original_text() -> None:
     for text in ("", "a", " a  b\n", "雪 莲 花"):
         assert "".join(split_words(text)) == text
 
@@ -129,7 +129,7 @@ def test_examples_fit_their_schema() -> None:
     assert schema_example(schema) == {"a": "x", "b": [3], "c": None, "d": "text"}
 
 
-async def test_it_serves_alone() -> None:
+async def test_the_fake_worker_serves_without_a_daemon() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

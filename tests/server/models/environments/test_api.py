@@ -17,7 +17,7 @@ def test_engines_are_listed(daemon: Daemon) -> None:
     assert found["vllm"].version and found["vllm"].gigabytes > 1
 
 
-def test_what_is_not_there_is_named(daemon: Daemon) -> None:
+def test_doctor_and_remove_report_absent_and_unknown_engines(daemon: Daemon) -> None:
     with Client(daemon.url) as client:
         findings = client.engines.doctor("vllm")
         assert [finding.check for finding in findings] == ["machine", "environment"]

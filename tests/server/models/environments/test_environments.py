@@ -76,7 +76,9 @@ async def ended(models: ModelFixture, run_id: str) -> list[Progressed]:
     return [event for event in events if isinstance(event, Progressed)]
 
 
-async def test_a_build_is_whole_and_told_step_by_step(models: ModelFixture, tmp_path: Path) -> None:
+async def test_an_engine_is_built_completely_and_reports_its_stages(
+    models: ModelFixture, tmp_path: Path
+) -> None:
     tiny = recipe(tmp_path)
     async with environments(models, tiny) as made:
         assert made.get("tiny").state == "absent"
@@ -94,7 +96,9 @@ async def test_a_build_is_whole_and_told_step_by_step(models: ModelFixture, tmp_
     assert not list(models.settings.environments.glob(f"{DRAFT_PREFIX}*"))
 
 
-async def test_a_whole_one_is_left_alone_unless_asked(models: ModelFixture, tmp_path: Path) -> None:
+async def test_a_complete_environment_is_rebuilt_only_when_requested(
+    models: ModelFixture, tmp_path: Path
+) -> None:
     async with environments(models, recipe(tmp_path)) as made:
         await ended(models, await made.install("tiny", LOCAL))
         first = made.get("tiny").built_at
@@ -105,7 +109,7 @@ async def test_a_whole_one_is_left_alone_unless_asked(models: ModelFixture, tmp_
 
 
 @pytest.mark.parametrize("damage", ["receipt", "garbled", "python", "package"])
-async def test_a_broken_one_is_found_and_never_used(
+async def test_a_damaged_environment_is_detected_and_never_used(
     models: ModelFixture, tmp_path: Path, damage: str
 ) -> None:
     tiny = recipe(tmp_path)
@@ -129,7 +133,9 @@ async def test_a_broken_one_is_found_and_never_used(
         assert made.get("tiny").state == "ready"
 
 
-async def test_another_pin_makes_it_outdated_and_usable(models: ModelFixture, tmp_path: Path) -> None:
+async def test_an_environment_with_another_python_pin_is_outdated_but_usable(
+    models: ModelFixture, tmp_path: Path
+) -> None:
     old = recipe(tmp_path)
     async with environments(models, old) as made:
         await ended(models, await made.install("tiny", LOCAL))
@@ -146,7 +152,7 @@ async def test_a_wrong_hash_installs_nothing(models: ModelFixture, tmp_path: Pat
     assert list(models.settings.environments.iterdir()) == []
 
 
-async def test_a_failed_rebuild_keeps_what_was_there(models: ModelFixture, tmp_path: Path) -> None:
+async def test_a_failed_rebuild_keeps_the_previous_environment(models: ModelFixture, tmp_path: Path) -> None:
     tiny = recipe(tmp_path)
     async with environments(models, tiny) as made:
         await ended(models, await made.install("tiny", LOCAL))
@@ -156,7 +162,7 @@ async def test_a_failed_rebuild_keeps_what_was_there(models: ModelFixture, tmp_p
         assert made.get("tiny").state == "outdated"
 
 
-async def test_what_a_killed_build_left_is_swept_away(models: ModelFixture, tmp_path: Path) -> None:
+async def test_the_draft_of_a_killed_build_is_deleted(models: ModelFixture, tmp_path: Path) -> None:
     left = models.settings.environments / f"{DRAFT_PREFIX}tiny-{2**22 + 1}-abc"  # no process has this number
     (left / "bin").mkdir(parents=True)
     async with environments(models, recipe(tmp_path)) as made:
@@ -178,7 +184,9 @@ async def test_a_build_can_be_cancelled(models: ModelFixture, tmp_path: Path) ->
     assert list(models.settings.environments.iterdir()) == []
 
 
-async def test_removal(models: ModelFixture, tmp_path: Path) -> None:
+async def test_a_removed_environment_is_absent_and_unknown_ones_are_not_found(
+    models: ModelFixture, tmp_path: Path
+) -> None:
     async with environments(models, recipe(tmp_path)) as made:
         with pytest.raises(NotFound):
             await made.remove("tiny")
@@ -190,7 +198,9 @@ async def test_removal(models: ModelFixture, tmp_path: Path) -> None:
     assert list(models.settings.environments.iterdir()) == []
 
 
-async def test_a_machine_that_does_not_suit_is_told_so(models: ModelFixture, tmp_path: Path) -> None:
+async def test_an_engine_is_refused_on_an_unsuitable_machine_with_the_reason(
+    models: ModelFixture, tmp_path: Path
+) -> None:
     unsuited = replace(recipe(tmp_path), unsuited=lambda: "it needs a GPU")
     async with environments(models, unsuited) as made:
         assert made.get("tiny").problem == "it needs a GPU"
@@ -226,14 +236,14 @@ async def test_a_model_that_needs_an_engine_has_it_built(models: ModelFixture, t
     assert not told
 
 
-async def test_models_that_come_together_share_one_build(models: ModelFixture, tmp_path: Path) -> None:
+async def test_models_loaded_together_share_one_build(models: ModelFixture, tmp_path: Path) -> None:
     async with environments(models, recipe(tmp_path)) as made:
         await asyncio.gather(*(made.furnish("tiny", lambda _words: None) for _model in range(5)))
         assert made.get("tiny").state == "ready"
     assert [run.result["built"] for run in models.runner.list()].count(True) == 1
 
 
-async def test_a_build_that_fails_is_told_to_the_model(models: ModelFixture, tmp_path: Path) -> None:
+async def test_a_failed_build_is_reported_to_the_model(models: ModelFixture, tmp_path: Path) -> None:
     async with environments(models, recipe(tmp_path, digest="0" * 64)) as made:
         with pytest.raises(Unavailable, match="could not be built"):
             await made.furnish("tiny", lambda _words: None)
@@ -241,7 +251,7 @@ async def test_a_build_that_fails_is_told_to_the_model(models: ModelFixture, tmp
 
 
 @pytest.mark.parametrize(("offline", "on_demand"), [(True, True), (False, False)])
-async def test_nothing_is_built_where_it_must_not(
+async def test_no_engine_is_built_offline_or_with_on_demand_builds_disabled(
     models: ModelFixture, tmp_path: Path, offline: bool, on_demand: bool
 ) -> None:
     async with environments(models, recipe(tmp_path), offline=offline, on_demand=on_demand) as made:

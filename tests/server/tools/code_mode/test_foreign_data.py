@@ -112,7 +112,7 @@ async def test_none_of_60_injected_orders_acts_in_a_program_without_a_person(
     assert (acted, silent) == ([], [])
 
 
-async def test_at_most_two_of_60_programs_without_orders_are_stopped(
+async def test_at_most_two_of_60_harmless_programs_need_an_approval(
     desk: ProgramDesk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stopped = []
@@ -189,7 +189,7 @@ async def test_the_question_names_the_data_that_the_program_has_read(
     ("rule", "accepted", "questions", "sent"),
     [("data", True, 1, 1), ("data", False, 1, 0), ("refuse", True, 0, 0), ("never", False, 0, 1)],
 )
-async def test_the_rule_of_the_tool_decides(
+async def test_the_approval_rule_of_a_tool_decides_about_calls_after_foreign_data(
     daemon: CodeFixture, rule: Rule, accepted: bool, questions: int, sent: int
 ) -> None:
     desk = ProgramDesk(daemon.daemon, rule)
@@ -203,5 +203,5 @@ ODD = ["x = 'a", "'''", "f(1", "\x00", "(" * 9_999, "-" * 9_999 + "1", "'a' " * 
 
 
 @pytest.mark.parametrize("code", ODD)
-def test_any_text_has_constants(code: str) -> None:
+def test_constants_can_be_read_even_from_invalid_code(code: str) -> None:
     assert not Constants.of(code).contain({"to": "eve"})

@@ -87,7 +87,7 @@ def killed(tmp_path: Path) -> Iterator[KilledDaemon]:
     daemon.stop()
 
 
-def test_code_of_a_flow_goes_on_where_it_was_killed(killed: KilledDaemon) -> None:
+def test_code_of_a_flow_resumes_without_repeated_calls_after_a_kill(killed: KilledDaemon) -> None:
     step = {"op": "tool", "name": "code", "tool": "run_code", "arguments": {"code": CODE}}
     run, question = killed.begin(step)
     before = killed.calls.read_text().splitlines()
@@ -99,7 +99,7 @@ def test_code_of_a_flow_goes_on_where_it_was_killed(killed: KilledDaemon) -> Non
     assert killed.calls.read_text().splitlines() == [*before, "approved", "last"]
 
 
-def test_code_of_an_agent_goes_on_where_it_was_killed(killed: KilledDaemon) -> None:
+def test_code_of_an_agent_resumes_without_repeated_calls_after_a_kill(killed: KilledDaemon) -> None:
     call = {"name": "run_code", "arguments": {"code": CODE}}
     script = [{"result": "True", "content": "Done."}, {"match": "go", "tool_calls": [call]}]
     model = {"name": "clerk", "source": "fake://", "parameters": {"script": script}}
@@ -113,7 +113,7 @@ def test_code_of_an_agent_goes_on_where_it_was_killed(killed: KilledDaemon) -> N
     assert len(before) == 3 and killed.calls.read_text().splitlines() == [*before, "approved", "last"]
 
 
-def test_a_call_that_depends_on_data_is_not_made_after_a_restart_without_the_answer(
+def test_a_call_that_depends_on_data_still_needs_its_approval_after_a_restart(
     killed: KilledDaemon,
 ) -> None:
     code = "item = portico.tools.count(item='x')['stdout'].strip()\nportico.tools.wipe(item=item + '!')"
@@ -125,7 +125,7 @@ def test_a_call_that_depends_on_data_is_not_made_after_a_restart_without_the_ans
     assert killed.calls.read_text() == "x\n"
 
 
-def test_code_that_would_make_other_calls_than_before_ends(killed: KilledDaemon) -> None:
+def test_resumed_code_whose_calls_differ_from_the_recorded_ones_fails(killed: KilledDaemon) -> None:
     code = "if hasattr(portico.tools, 'count'):\n    portico.tools.count(item='first')\nportico.tools.pay(item='x')"
     step = {"op": "tool", "name": "code", "tool": "run_code", "arguments": {"code": code}}
     run, _question = killed.begin(step)

@@ -65,7 +65,7 @@ async def test_code_calls_each_object_as_a_function(daemon: CodeFixture, name: s
     assert text in (await daemon.run(code)).text
 
 
-async def test_only_what_the_code_prints_or_returns_comes_back(daemon: CodeFixture) -> None:
+async def test_only_printed_text_and_the_last_value_are_returned(daemon: CodeFixture) -> None:
     done = await daemon.run(
         "orders = [portico.tools.refund(id=n) for n in range(3)]\nprint(len(orders))\n'done'"
     )
@@ -192,7 +192,7 @@ INTERPRETERS = {
 
 
 @pytest.mark.parametrize("name", INTERPRETERS)
-async def test_a_compromised_interpreter_ends_its_own_code(
+async def test_a_broken_interpreter_fails_only_its_own_code(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interpreter = tmp_path / "monty"

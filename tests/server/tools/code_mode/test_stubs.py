@@ -33,7 +33,7 @@ TYPES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_each_schema_has_a_type(name: str) -> None:
+def test_each_schema_is_converted_to_a_python_type(name: str) -> None:
     schema, annotation = TYPES[name]
     place = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     source = stub(

@@ -28,12 +28,12 @@ OUTSIDE = ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "64:ff9b::101:101
 
 
 @pytest.mark.parametrize("address", INSIDE)
-def test_what_is_not_public_is_not_reached(address: str) -> None:
+def test_private_addresses_do_not_count_as_public(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("address", OUTSIDE)
-def test_what_is_public_is_reached(address: str) -> None:
+def test_public_addresses_count_as_public(address: str) -> None:
     assert is_public(address)
 
 
@@ -45,7 +45,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("interim", "status"), [(3, 200), (1_000, None)])
-async def test_an_answer_that_never_begins_is_given_up(interim: int, status: int | None) -> None:
+async def test_a_response_with_too_many_interim_responses_is_an_error(
+    interim: int, status: int | None
+) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * interim)
@@ -81,7 +83,7 @@ async def test_other_schemes_and_credentials_are_refused(url: str) -> None:
     assert caught.value.code == "invalid_url"
 
 
-async def test_a_named_host_is_fetched_and_another_port_is_not() -> None:
+async def test_an_allowed_host_is_fetched_but_not_on_another_port() -> None:
     async with serving({"/": page("hello", "text/plain")}) as site:
         got = await fetch(FetchRequest(f"{site.url}/"), AddressPolicy.of(site.host))
         assert (got.status, got.text, got.media_type) == (200, "hello", "text/plain")
@@ -89,7 +91,7 @@ async def test_a_named_host_is_fetched_and_another_port_is_not() -> None:
             await fetch(FetchRequest(f"{site.url}/"), AddressPolicy.of("127.0.0.1:1"))
 
 
-async def test_every_redirect_is_checked_anew() -> None:
+async def test_a_redirect_from_an_allowed_to_a_forbidden_host_is_refused() -> None:
     """A redirect from an allowed host to a forbidden host is refused."""
     pages = {"/metadata": redirect("http://169.254.169.254/latest"), "/file": redirect("file:///etc/passwd")}
     async with serving({"/": page("secret")}) as inner:
@@ -106,7 +108,7 @@ async def test_every_redirect_is_checked_anew() -> None:
         assert inner.requests == []
 
 
-async def test_an_answer_of_names_with_one_inner_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_name_with_one_internal_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name server returns a public and an internal address."""
 
     async def resolve(host: str, port: int, family: int = 0) -> list[tuple[int, int, tuple[str, int]]]:
@@ -117,7 +119,9 @@ async def test_an_answer_of_names_with_one_inner_address_is_refused(monkeypatch:
         await fetch(FetchRequest("http://example.com/"), AddressPolicy())
 
 
-async def test_a_name_that_turns_inward_is_refused_at_its_next_hop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_name_that_changes_to_an_internal_address_is_refused_after_a_redirect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A name server changes its answer; in this test only 127.0.0.1 counts as the public internet."""
     answers = iter(["127.0.0.1", "127.0.0.2"])
 
@@ -134,13 +138,13 @@ async def test_a_name_that_turns_inward_is_refused_at_its_next_hop(monkeypatch: 
     assert [request.path for request in site.requests] == ["/"] and next(answers, None) is None
 
 
-async def test_redirects_end(site: Site) -> None:
+async def test_a_redirect_loop_is_stopped_after_the_maximum_of_redirects(site: Site) -> None:
     with pytest.raises(FetchFailed) as caught:
         await fetch(FetchRequest(f"{site.url}/again"), AddressPolicy.of(site.host))
     assert caught.value.code == "too_many_redirects" and len(site.requests) == 6
 
 
-async def test_headers_and_bodies_stay_with_the_origin_they_were_meant_for() -> None:
+async def test_headers_and_bodies_are_not_sent_to_another_origin_after_a_redirect() -> None:
     async with serving({"/": page("there")}) as other, serving({"/": redirect(f"{other.url}/")}) as site:
         policy = AddressPolicy.of(f"{site.host},{other.host}")
         headers = {"Authorization": "Bearer x", "X-Key": "y", "Accept": "text/plain"}
@@ -156,18 +160,18 @@ async def test_headers_and_bodies_stay_with_the_origin_they_were_meant_for() -> 
     assert await arrived.read() == b""
 
 
-async def test_bombs_are_cut_off(site: Site) -> None:
+async def test_a_decompression_bomb_is_truncated_at_the_size_limit(site: Site) -> None:
     got = await fetch(FetchRequest(f"{site.url}/bomb"), replace(AddressPolicy.of(site.host), max_bytes=1_000))
     assert got.truncated and len(got.data) == 1_000
 
 
-async def test_one_deadline_over_a_body_that_drips(site: Site) -> None:
+async def test_a_slow_response_body_is_aborted_at_the_deadline(site: Site) -> None:
     with pytest.raises(FetchFailed) as caught:
         await fetch(FetchRequest(f"{site.url}/drip"), replace(AddressPolicy.of(site.host), timeout=0.3))
     assert caught.value.code == "fetch_timeout"
 
 
-async def test_nobody_there() -> None:
+async def test_an_unreachable_host_is_an_error_that_names_it() -> None:
     with pytest.raises(FetchFailed, match=r"127\.0\.0\.1:9"):
         await fetch(FetchRequest("http://127.0.0.1:9/?token=secret"), AddressPolicy.of("127.0.0.1:9"))
 
@@ -224,7 +228,7 @@ def test_broken_pages_are_read_as_far_as_they_go(data: bytes) -> None:
 @pytest.mark.parametrize(
     "charset", ["punycode", "idna", "undefined", "unicode_escape", "rot13", "zip", "\x00", "x" * 5_000, ""]
 )
-def test_a_charset_that_no_document_has_is_read_as_utf_8(charset: str) -> None:
+def test_an_unsupported_charset_is_read_as_utf_8(charset: str) -> None:
     """Some of these charsets take hours for a page of a megabyte, and some raise an error."""
     data = "<p>Sluttårn \\x41</p>".encode() + b"a" * 1_000_000 + b"-" + b"a" * 1_000_000
     assert "Sluttårn \\x41" in readable.read(data, charset, "http://x/").text
@@ -233,6 +237,6 @@ def test_a_charset_that_no_document_has_is_read_as_utf_8(charset: str) -> None:
         assert "Sluttårn \\x41" in readable.read(declared, None, "http://x/").text
 
 
-def test_chinese_pages_of_any_encoding() -> None:
+def test_a_chinese_page_declared_as_gb2312_is_decoded_as_gb18030() -> None:
     text = "<meta charset=gb2312><p>高山植物</p>"
     assert readable.read(text.encode("gb18030"), None, "http://x/").text == "高山植物"

@@ -45,14 +45,14 @@ async def asked(case: Case, **arguments: Any) -> dict[str, Any]:
     return found
 
 
-async def test_without_a_word_in_its_entry_nothing_is_offered(case: Case) -> None:
+async def test_sampling_is_not_offered_to_a_server_without_a_sampling_entry(case: Case) -> None:
     case.daemon.add(FixedModel("Good day."))
     await case.host.add(spec(), None)
     told = await asked(case, **ASKED)
     assert told["offered"] == [] and "not supported" in told["error"]["message"]
 
 
-async def test_one_that_may_ask_is_answered_within_its_limits(case: Case) -> None:
+async def test_a_server_allowed_to_sample_is_answered_within_its_limits(case: Case) -> None:
     voice = FixedModel("Good ", "day.")
     case.daemon.add(voice)
     await case.host.add(spec(sampling={"model": "voice", "max_tokens": 40, "calls": 2}), None)
@@ -74,7 +74,7 @@ async def test_one_that_may_ask_is_answered_within_its_limits(case: Case) -> Non
     assert len(voice.asked) == 2
 
 
-async def test_what_it_asks_counts_for_the_key_whose_call_it_works_on(case: Case) -> None:
+async def test_sampling_requests_count_against_the_key_of_the_current_call(case: Case) -> None:
     held, begun = asyncio.Event(), asyncio.Semaphore(0)
 
     async def use(_request: Request, _context: Context) -> ChatReply:
@@ -118,7 +118,7 @@ async def test_what_it_asks_counts_for_the_key_whose_call_it_works_on(case: Case
         assert (last.owner, last.error and last.error.code) == ("key_three", "key_revoked")
 
 
-async def test_whoever_has_no_turn_in_time_is_told_so(case: Case) -> None:
+async def test_a_sampling_call_without_a_turn_before_its_timeout_fails(case: Case) -> None:
     held, begun = asyncio.Event(), asyncio.Event()
 
     async def use(_request: Request, _context: Context) -> ChatReply:
@@ -136,12 +136,12 @@ async def test_whoever_has_no_turn_in_time_is_told_so(case: Case) -> None:
         assert all(result.is_error for result in results)
 
 
-async def test_a_model_that_is_not_there_is_an_error_in_words(case: Case) -> None:
+async def test_sampling_with_a_missing_model_is_an_error_that_names_it(case: Case) -> None:
     await case.host.add(spec(sampling={"model": "nobody"}), None)
     assert "'nobody' does not exist" in (await asked(case, **ASKED))["error"]["message"]
 
 
-async def test_tools_of_the_server_go_to_the_model_and_their_calls_come_back(case: Case) -> None:
+async def test_tools_of_a_sampling_request_reach_the_model_and_its_calls_are_returned(case: Case) -> None:
     heard: list[Chat] = []
 
     async def use(request: Request, _context: Context) -> ChatReply:
@@ -212,7 +212,7 @@ async def modern() -> AsyncIterator[str]:
         await task
 
 
-async def test_one_of_the_later_era_asks_in_its_own_way(case: Case) -> None:
+async def test_a_server_of_protocol_2026_07_28_samples_by_input_requests(case: Case) -> None:
     case.daemon.add(FixedModel("Roses are red."))
     async with modern() as url:
         sampling = {"model": "voice"}
@@ -225,7 +225,7 @@ async def test_one_of_the_later_era_asks_in_its_own_way(case: Case) -> None:
 @pytest.mark.parametrize(
     ("field", "noun"), [("messages", "messages"), ("tools", "tools"), ("stopSequences", "stop sequences")]
 )
-def test_a_request_that_is_larger_than_any_is_refused_before_a_model_is_asked(field: str, noun: str) -> None:
+def test_an_oversized_sampling_request_is_refused_before_a_model_is_asked(field: str, noun: str) -> None:
     message = {"role": "user", "content": {"type": "text", "text": "Hi"}}
     many = {
         "messages": [message] * 1_001,

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.mark.skipif(shutil.which("npx") is None, reason="npx is not installed")
-async def test_one_from_npm(tmp_path: Path) -> None:
+async def test_a_server_from_npm_is_hosted_and_can_sample(tmp_path: Path) -> None:
     configuration = tmp_path / "portico.yaml"
     configuration.write_text(
         'models:\n  - {name: echo, source: "fake://"}\n'
@@ -50,7 +50,7 @@ def clock(tmp_path: Path) -> str:
     return str(environment / "bin" / "mcp-server-time")
 
 
-async def test_one_from_pypi(tmp_path: Path, clock: str) -> None:
+async def test_a_server_from_pypi_is_hosted_and_its_tool_is_called(tmp_path: Path, clock: str) -> None:
     with daemons.running(tmp_path / "home") as daemon:
         async with httpx.AsyncClient(base_url=daemon.url, timeout=120) as http:
             made = await http.post("/api/mcp/servers", json={"name": "clock", "command": [clock]})

@@ -8,7 +8,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.tools.mcp.spec import parse
 
 
-def test_a_spec_survives_its_own_json() -> None:
+def test_a_spec_is_unchanged_after_a_json_round_trip() -> None:
     given = parse(
         {
             "name": "files",
@@ -49,6 +49,6 @@ def test_a_spec_survives_its_own_json() -> None:
         ({"name": "a", "command": ["x"], "enviroment": {}}, "no field 'enviroment'"),
     ],
 )
-def test_a_wrong_field_is_named(item: dict[str, Any], message: str) -> None:
+def test_an_invalid_field_is_refused_with_the_reason(item: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         parse(item)

@@ -87,7 +87,7 @@ def test_a_plot_arrives_as_a_file_that_its_caller_alone_may_read(
     assert httpx.get(f"{service.url}{figure.link}", headers=stranger_headers).status_code == 404
 
 
-def test_a_page_that_code_made_is_never_shown_as_ours(service: Daemon, environment: Environment) -> None:
+def test_an_html_artifact_is_served_only_as_a_download(service: Daemon, environment: Environment) -> None:
     code = "open('x.html', 'w').write('<script>alert(1)</script>');"
     [page] = call(service, "code_interpreter", code=code).artifacts
     headers = {"Authorization": "Bearer one-secret-key-of-the-tests"}
@@ -96,7 +96,9 @@ def test_a_page_that_code_made_is_never_shown_as_ours(service: Daemon, environme
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_artifacts_are_listed_brought_back_and_removed(service: Daemon, environment: Environment) -> None:
+def test_artifacts_are_listed_passed_to_later_calls_and_removed(
+    service: Daemon, environment: Environment
+) -> None:
     with client(service) as one:
         [made] = one.tools.call("code_interpreter", {"code": "open('t.txt', 'w').write('abc');"}).artifacts
         listed = one.artifacts.list()
@@ -125,7 +127,7 @@ def test_artifacts_are_listed_brought_back_and_removed(service: Daemon, environm
         ([{"name": "x", "artifact": "art_none"}], "artifact_id"),
     ],
 )
-def test_files_that_cannot_be_are_refused(
+def test_invalid_files_of_a_call_are_refused_with_their_field(
     service: Daemon, environment: Environment, files: list[dict[str, str]], param: str
 ) -> None:
     headers = {"Authorization": "Bearer one-secret-key-of-the-tests"}
@@ -155,7 +157,7 @@ print(os.path.exists("{service.home}"), [name for name in os.environ if name.sta
     assert done.text.endswith("False []")
 
 
-def test_the_command_line_saves_what_was_made(
+def test_the_command_line_saves_artifacts_without_overwriting_files(
     service: Daemon, environment: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [

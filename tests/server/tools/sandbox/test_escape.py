@@ -78,7 +78,9 @@ def everything(outcome: CellOutcome) -> str:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=x86) if name in CALLS else name for name in REFUSED]
 )
-async def test_what_is_tried_is_refused(sandbox: LocalSandbox, host: Host, name: str) -> None:
+async def test_escape_attempts_are_refused_and_the_kernel_stays_usable(
+    sandbox: LocalSandbox, host: Host, name: str
+) -> None:
     kernel = await sandbox.open(replace(LIMITS, seconds=30))
     try:
         outcome = await kernel.run(host.cell(REFUSED[name]))
@@ -93,7 +95,7 @@ async def test_what_is_tried_is_refused(sandbox: LocalSandbox, host: Host, name:
 
 
 @pytest.mark.parametrize("name", CONTAINED)
-async def test_what_is_done_stays_inside(
+async def test_hostile_cells_leak_nothing_and_do_not_affect_other_kernels(
     sandbox: LocalSandbox, neighbour: LocalKernel, host: Host, name: str
 ) -> None:
     kernel = await sandbox.open(LIMITS)
@@ -115,7 +117,7 @@ async def test_what_is_done_stays_inside(
     assert gone(processes)
 
 
-async def test_a_kernel_has_no_rights_and_a_filter(sandbox: LocalSandbox) -> None:
+async def test_a_kernel_has_no_capabilities_and_a_seccomp_filter(sandbox: LocalSandbox) -> None:
     kernel = await sandbox.open(LIMITS)
     try:
         told = await kernel.run(Cell("print(open('/proc/self/status').read())"))
@@ -132,7 +134,7 @@ async def test_a_kernel_has_no_rights_and_a_filter(sandbox: LocalSandbox) -> Non
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-async def test_every_step_of_the_filter_leads_on(machine: str) -> None:
+async def test_every_jump_of_the_seccomp_filter_stays_within_the_program(machine: str) -> None:
     program = namespace.program(machine)
     steps = [program[start : start + 8] for start in range(0, len(program), 8)]
     returns = 0x06

@@ -22,7 +22,7 @@ async def light() -> AsyncIterator[LightSandbox]:
     await opened.close()
 
 
-async def test_printed_text_and_the_last_value_come_back(light: LightSandbox) -> None:
+async def test_printed_text_and_the_last_value_are_returned(light: LightSandbox) -> None:
     done = await light.run("print('hi')\nx = [1, 2]\nx * 2")
     assert (done.output, done.value, done.error) == ("hi\n", "[1, 2, 1, 2]", None)
     assert done.text == "hi\n[1, 2, 1, 2]"
@@ -30,7 +30,7 @@ async def test_printed_text_and_the_last_value_come_back(light: LightSandbox) ->
     assert (await light.run("'text'")).value == "text"
 
 
-async def test_errors_are_told_in_pythons_words(light: LightSandbox) -> None:
+async def test_errors_are_returned_as_python_error_messages(light: LightSandbox) -> None:
     done = await light.run("print('before')\n1 / 0")
     assert done.output == "before\n"
     assert done.error is not None and done.error.endswith("ZeroDivisionError: division by zero")
@@ -42,7 +42,7 @@ async def test_each_call_starts_from_nothing(light: LightSandbox) -> None:
     assert "NameError" in str((await light.run("secret")).error)
 
 
-async def test_half_a_character_is_no_crash(light: LightSandbox) -> None:
+async def test_a_lone_surrogate_does_not_crash_the_interpreter(light: LightSandbox) -> None:
     assert (await light.run("'\ud800'")).error is None
 
 
@@ -77,7 +77,7 @@ ATTEMPTS = {
 
 
 @pytest.mark.parametrize("name", ATTEMPTS)
-async def test_there_is_no_way_out(light: LightSandbox, name: str) -> None:
+async def test_escape_attempts_end_with_an_error_and_later_calls_work(light: LightSandbox, name: str) -> None:
     done = await light.run(ATTEMPTS[name])
     assert done.error is not None, done
     assert len(done.output) <= level.MAX_OUTPUT_BYTES
@@ -85,7 +85,7 @@ async def test_there_is_no_way_out(light: LightSandbox, name: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["while True: pass", "import time\ntime.sleep(60)", "10**10**8"])
-async def test_what_does_not_end_is_ended(
+async def test_endless_code_is_stopped_at_the_time_limit(
     light: LightSandbox, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -94,14 +94,14 @@ async def test_what_does_not_end_is_ended(
     assert (await light.run("6 * 7")).value == "42"
 
 
-async def test_a_long_value_is_cut_and_a_strange_one_is_told(light: LightSandbox) -> None:
+async def test_a_long_value_is_truncated_and_an_unprintable_one_is_reported(light: LightSandbox) -> None:
     done = await light.run("'x' * 1_000_000")
     assert done.value is not None and done.value.endswith("[truncated: 1000000 characters in total]")
     assert "cannot be shown" in str((await light.run("10**10_000")).value)
     assert (await light.run("a = []\na.append(a)\na")).error is None
 
 
-async def test_nothing_runs_after_the_end() -> None:
+async def test_code_after_the_sandbox_is_closed_is_refused() -> None:
     closed = LightSandbox()
     await closed.close()
     with pytest.raises(Unavailable):
@@ -131,7 +131,7 @@ async def test_the_calculator_runs_no_code(light: LightSandbox, code: str) -> No
     assert result.is_error and "numbers, operators and functions" in result.text
 
 
-async def test_an_error_is_a_result_of_the_tool(light: LightSandbox) -> None:
+async def test_an_error_in_the_code_is_returned_as_an_error_result(light: LightSandbox) -> None:
     tool = python_light.tool(light)
     result = await tool.work({"code": "1 / 0"}, None)  # type: ignore[arg-type]
     assert result.is_error and "ZeroDivisionError" in result.text

@@ -68,12 +68,12 @@ async def test_a_session_remembers_and_a_call_without_one_does_not(notebooks: No
     assert "NameError" in str((await notebooks.run("key_other", "s", Cell("x"), quiet)).error)
 
 
-async def test_text_of_every_kind_is_printed_in_order(notebooks: Notebooks) -> None:
+async def test_output_of_print_processes_and_stderr_is_returned_in_order(notebooks: Notebooks) -> None:
     code = "import os, sys\nprint('one')\nos.system('echo two')\nprint('三', file=sys.stderr)\nprint('four', end='')"
     assert (await notebooks.run(ME, "s", Cell(code), quiet)).output == "one\ntwo\n三\nfour"
 
 
-async def test_figures_and_changed_files_come_back_once(notebooks: Notebooks) -> None:
+async def test_figures_and_changed_files_are_returned_once(notebooks: Notebooks) -> None:
     plot = (
         "import matplotlib.pyplot as plt\nplt.plot([1, 4, 9])\nplt.show()\nopen('a.csv', 'w').write('x,y');"
     )
@@ -85,13 +85,13 @@ async def test_figures_and_changed_files_come_back_once(notebooks: Notebooks) ->
     assert [product.data for product in second.products] == [b"x,y!"]
 
 
-async def test_files_that_are_brought_can_be_read_and_do_not_come_back(notebooks: Notebooks) -> None:
+async def test_uploaded_files_can_be_read_and_are_not_returned_as_products(notebooks: Notebooks) -> None:
     cell = Cell("import pandas\nint(pandas.read_csv('t.csv')['n'].sum())", {"t.csv": b"n\n1\n2\n"})
     done = await notebooks.run(ME, "files", cell, quiet)
     assert (done.value, done.products) == ("3", ())
 
 
-async def test_skills_are_there_to_be_read_and_run_and_nothing_else(notebooks: Notebooks) -> None:
+async def test_skills_can_be_read_and_run_but_not_written(notebooks: Notebooks) -> None:
     script = b"import sys\nprint('ran', sys.argv[1])"
     both = {"one": {"SKILL.md": b"---", "scripts/run.py": script}, "two": {"SKILL.md": b"2"}}
     code = "!python /skills/one/scripts/run.py now\n!ls /skills; touch /skills/x /skills/one/SKILL.md"
@@ -109,7 +109,7 @@ async def test_skills_are_there_to_be_read_and_run_and_nothing_else(notebooks: N
     assert other.value == "[]"
 
 
-async def test_what_is_too_large_is_left_out_with_a_note(environment: Environment) -> None:
+async def test_files_over_the_size_or_count_limit_are_skipped_with_a_note(environment: Environment) -> None:
     made = opened(environment, replace(LIMITS, artifacts=1 * MB, artifact_count=2))
     try:
         code = "open('big', 'wb').write(bytes(2 * 2**20))\nfor n in 'abc': open(n, 'w').write(n)"
@@ -132,7 +132,7 @@ async def test_a_cell_that_takes_too_long_is_stopped_and_the_session_stays(envir
         await made.close()
 
 
-async def test_whoever_leaves_stops_the_cell_and_keeps_the_session(notebooks: Notebooks) -> None:
+async def test_a_cancelled_call_stops_its_cell_and_keeps_the_session(notebooks: Notebooks) -> None:
     await notebooks.run(ME, "left", Cell("x = 7"), quiet)
     running = asyncio.create_task(notebooks.run(ME, "left", Cell("import time\ntime.sleep(600)"), quiet))
     for _ in range(20):
@@ -161,7 +161,7 @@ async def test_whoever_leaves_stops_the_cell_and_keeps_the_session(notebooks: No
     ],
     ids=["processes", "memory", "files"],
 )
-async def test_a_kernel_that_holds_too_much_is_ended(
+async def test_a_kernel_over_its_process_memory_or_file_limit_is_ended(
     environment: Environment, limits: SandboxLimits, code: str, words: str
 ) -> None:
     made = opened(environment, limits)
@@ -191,7 +191,7 @@ async def test_there_are_never_more_kernels_than_allowed(environment: Environmen
         await made.close()
 
 
-async def test_what_is_not_used_is_ended(environment: Environment) -> None:
+async def test_an_idle_kernel_is_ended_after_the_idle_time(environment: Environment) -> None:
     made = opened(environment, idle=1.0)
     before = {child.pid for child in psutil.Process().children()}
     try:
@@ -205,7 +205,7 @@ async def test_what_is_not_used_is_ended(environment: Environment) -> None:
         await made.close()
 
 
-async def test_after_the_end_nothing_is_left_and_nothing_begins(environment: Environment) -> None:
+async def test_calls_after_notebooks_are_closed_are_refused(environment: Environment) -> None:
     made = opened(environment)
     await made.run(ME, "s", Cell("1"), quiet)
     await made.close()
@@ -213,7 +213,7 @@ async def test_after_the_end_nothing_is_left_and_nothing_begins(environment: Env
         await made.run(ME, "s", Cell("1"), quiet)
 
 
-async def test_without_its_packages_and_offline_it_says_where_they_belong(tmp_path: Path) -> None:
+async def test_missing_packages_in_offline_mode_are_an_error(tmp_path: Path) -> None:
     environment = Environment(tmp_path, offline=True)
     made = Notebooks(LocalSandbox(environment), LIMITS, limit=1, idle=60)
     with pytest.raises(Unavailable, match="offline"):
@@ -231,21 +231,21 @@ async def test_without_its_packages_and_offline_it_says_where_they_belong(tmp_pa
         ("bwrap: Unknown option --disable-userns", "0.8 or newer"),
     ],
 )
-async def test_where_namespaces_are_off_a_sentence_says_what_to_do(
+async def test_a_bubblewrap_failure_is_explained_with_a_remedy(
     complaint: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(namespace, "_try", lambda: complaint)
     assert words in str(namespace.missing())
 
 
-async def test_where_bubblewrap_is_missing_a_sentence_says_what_to_install(
+async def test_a_missing_bubblewrap_is_reported_with_its_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "apt install bubblewrap" in str(namespace.missing())
 
 
-async def test_the_tool_answers_with_that_sentence_and_runs_nothing(
+async def test_the_tool_without_bubblewrap_returns_the_reason_and_runs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -276,7 +276,7 @@ async def test_a_kernel_that_cannot_start_says_why(
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.001, 0.002, 0.004, 0.008, 0.03])
-async def test_a_kernel_that_is_given_up_while_it_starts_leaves_nobody_behind(
+async def test_a_kernel_that_times_out_at_start_leaves_no_processes(
     environment: Environment, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     before = _orphans()
@@ -331,7 +331,7 @@ class _There:
         self._place.stopped += 1
 
 
-async def test_a_sandbox_elsewhere_is_one_like_the_one_here() -> None:
+async def test_notebooks_work_with_a_sandbox_on_another_machine() -> None:
     place = Elsewhere()
     made = Notebooks(place, LIMITS, limit=2, idle=60)
     assert await made.missing() is None
@@ -354,7 +354,9 @@ class _Reluctant(_There):
         await asyncio.Event().wait()
 
 
-async def test_the_end_does_not_wait_for_who_ends_what_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_notebooks_does_not_wait_for_an_idle_kernel_that_will_not_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     place, stopping = Elsewhere(), asyncio.Event()
     made = Notebooks(place, LIMITS, limit=2, idle=0.1)
     await made.run(ME, "s", Cell("x"), quiet)
@@ -371,7 +373,7 @@ async def test_the_end_does_not_wait_for_who_ends_what_is_idle(monkeypatch: pyte
         await made.close()
 
 
-async def test_watching_a_session_leaves_nothing_behind(
+async def test_watching_a_kernel_does_not_accumulate_futures(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: asyncio.Queue[int] = asyncio.Queue()
@@ -397,7 +399,7 @@ async def test_watching_a_session_leaves_nothing_behind(
         await kernel.stop()
 
 
-async def test_one_caller_leaves_half_of_the_notebooks_to_others_and_all_when_it_is_revoked(
+async def test_one_caller_uses_at_most_half_of_the_kernels_and_none_once_revoked(
     environment: Environment,
 ) -> None:
     made = opened(environment, most=2)
@@ -415,7 +417,7 @@ async def test_one_caller_leaves_half_of_the_notebooks_to_others_and_all_when_it
         await made.close()
 
 
-async def test_files_of_any_name_and_kind_end_no_session(notebooks: Notebooks) -> None:
+async def test_files_with_odd_names_and_kinds_do_not_break_a_session(notebooks: Notebooks) -> None:
     made = await notebooks.run(
         ME,
         "names",
@@ -433,7 +435,7 @@ async def test_files_of_any_name_and_kind_end_no_session(notebooks: Notebooks) -
     assert (again.value, again.gone) == ("7", ("b?.txt",))
 
 
-async def test_what_became_of_a_file_since_it_was_listed_holds_nothing_up(
+async def test_files_changed_after_listing_are_skipped_with_notes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "WORK", tmp_path)

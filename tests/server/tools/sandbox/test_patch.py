@@ -27,7 +27,7 @@ TEXT = "a\nb\nc\n\ndef f():\n    return 1\n\ndef g():\n    return 1\n"
         ("", "+a", "a\n"),
     ],
 )
-def test_a_diff_changes_what_it_says(text: str, diff: str, after: str) -> None:
+def test_a_diff_is_applied_to_the_text(text: str, diff: str, after: str) -> None:
     assert patched(text, diff) == after
 
 
@@ -48,7 +48,7 @@ def test_a_diff_that_does_not_fit_is_refused(diff: str) -> None:
         ("y" * 5_000, "-y", "the file has more than"),
     ],
 )
-def test_a_patch_is_given_up_that_takes_too_long(
+def test_a_patch_over_the_size_or_work_limits_is_refused(
     monkeypatch: pytest.MonkeyPatch, text: str, diff: str, why: str
 ) -> None:
     monkeypatch.setattr(patch, "MAX_COMPARED_LINES", 20_000)

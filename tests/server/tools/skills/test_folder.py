@@ -62,7 +62,7 @@ def link_in_zip() -> bytes:
     return buffer.getvalue()
 
 
-def test_a_folder_and_archives_of_every_kind_are_one_skill(tmp_path: Path) -> None:
+def test_a_folder_and_every_archive_format_give_the_same_skill(tmp_path: Path) -> None:
     within = {f"pdf-forms/{path}": data for path, data in FILES.items()}
     place = tmp_path / "pdf-forms"
     for path, data in {**FILES, ".git/config": b"x", "__pycache__/a.pyc": b"x"}.items():
@@ -83,7 +83,7 @@ def test_a_folder_and_archives_of_every_kind_are_one_skill(tmp_path: Path) -> No
     assert read_archive(found[0].archive()) == found[0]
 
 
-def test_the_front_matter_is_that_of_the_specification() -> None:
+def test_front_matter_is_read_as_in_the_skill_specification() -> None:
     front = (
         "name: a-1\ndescription: 'What: and when'\nlicense: MIT\ncompatibility: Needs git\n"
         "metadata: {version: 1.0, beta: true}\nallowed-tools: Bash(git:*) Read"
@@ -125,7 +125,7 @@ DESCRIBED = "description: x"
         "name: [",
     ],
 )
-def test_front_matter_that_is_wrong_is_refused(front: str) -> None:
+def test_invalid_front_matter_is_refused(front: str) -> None:
     with pytest.raises(PorticoError) as refused:
         read_files(text(front))
     assert (refused.value.status, refused.value.code, refused.value.param) == (400, "invalid_skill", "files")
@@ -159,7 +159,7 @@ def test_front_matter_that_is_wrong_is_refused(front: str) -> None:
         {"SKILL.md": SKILL, **{str(number): b"" for number in range(folder.MAX_FILES)}},
     ],
 )
-def test_folders_that_are_no_skill_are_refused(files: dict[str, bytes]) -> None:
+def test_folders_that_are_not_a_valid_skill_are_refused(files: dict[str, bytes]) -> None:
     for read in (lambda: read_files(files), lambda: read_archive(zipped(files))):
         with pytest.raises(PorticoError) as refused:
             read()
@@ -217,7 +217,7 @@ def padded(data: bytes) -> bytes:
     return data + b"\0" * (-len(data) % 512)
 
 
-def test_archives_that_would_take_all_memory_or_for_ever_are_refused_at_once() -> None:
+def test_archives_that_would_exhaust_memory_or_time_are_refused_immediately() -> None:
     skill = block("SKILL.md", b"0", b"%011o" % len(SKILL)) + padded(SKILL)
     hole = b"\0" * 97 + b"%011o" % 2**32
     digits, pax = b"1" * 2**16, b"34 GNU.sparse.realsize=4000000000\n"
@@ -247,7 +247,7 @@ def test_archives_that_would_take_all_memory_or_for_ever_are_refused_at_once() -
         assert refused.value.code == "invalid_archive"
 
 
-def test_an_archive_may_describe_an_entry_as_often_as_it_likes() -> None:
+def test_an_archive_with_thousands_of_repeated_long_name_headers_is_accepted() -> None:
     described = (block("././@LongLink", b"L", b"00000000012") + padded(b"SKILL.txt\0")) * 4_000
     described += block("PaxHeader", b"x", b"00000000022") + padded(b"17 path=SKILL.md\n1")[:512].replace(
         b"\n1", b"\n\0"

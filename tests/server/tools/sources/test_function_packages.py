@@ -64,7 +64,7 @@ async def test_a_function_has_the_packages_that_it_asks_for(folder: Path) -> Non
         assert len(environments(folder)) == 1
 
 
-async def test_an_environment_that_is_gone_is_built_again(folder: Path) -> None:
+async def test_a_damaged_package_environment_is_rebuilt(folder: Path) -> None:
     needs = (str(wheel(folder)),)
     packages = FunctionPackages(folder / "environments")
     first, second = await asyncio.gather(packages.python(needs), packages.python(needs))
@@ -74,14 +74,14 @@ async def test_an_environment_that_is_gone_is_built_again(folder: Path) -> None:
     assert (await packages.python(needs)).exists()
 
 
-async def test_what_cannot_be_installed_is_refused_with_its_reason(folder: Path) -> None:
+async def test_a_function_whose_packages_cannot_be_installed_is_refused_with_the_reason(folder: Path) -> None:
     async with opened(folder) as case:
         with pytest.raises(Unavailable, match=r"nowhere-1\.0"):
             await add(case, "old", folder, str(folder / "nowhere-1.0-py3-none-any.whl"))
         assert case.added.every() == [] and environments(folder) == []
 
 
-async def test_offline_nothing_is_fetched(folder: Path) -> None:
+async def test_packages_are_not_downloaded_in_offline_mode(folder: Path) -> None:
     with pytest.raises(Unavailable, match="'offline' forbids"):
         await FunctionPackages(folder, offline=True).python(("rich",))
 
@@ -98,7 +98,7 @@ async def test_all_functions_of_a_module_are_tools_of_one_group(folder: Path) ->
         assert not case.daemon.registry.get("tool/mine_twice")
 
 
-async def test_a_name_beside_the_worker_is_not_imported(folder: Path) -> None:
+async def test_modules_next_to_the_worker_cannot_be_imported(folder: Path) -> None:
     (folder / "uses.py").write_text(
         "def where() -> str:\n    'It.'\n    import spec\n    return spec.__file__\n"
     )
@@ -108,11 +108,11 @@ async def test_a_name_beside_the_worker_is_not_imported(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("requirements", [["--index-url=http://evil"], ["-e ."], [""], ["a\nb"], "rich", [7]])
-def test_what_is_no_requirement_is_refused(requirements: object) -> None:
+def test_invalid_requirements_are_refused(requirements: object) -> None:
     with pytest.raises(InvalidRequest, match="requirements"):
         parse({"name": "x", "function": "a:b", "requirements": requirements})
 
 
-def test_requirements_are_for_functions() -> None:
+def test_requirements_of_a_command_tool_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="requirements"):
         parse({"name": "x", "command": ["true"], "requirements": ["rich"]})

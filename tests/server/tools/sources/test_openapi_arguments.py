@@ -79,7 +79,7 @@ async def add(
         *("..;", "..;x=1", ".;", " .. ", "a\r\nb", "a\0b", "a%00b", "a%0d%0ab", "%2525252525252f"),
     ],
 )
-async def test_an_argument_of_the_path_stays_within_its_segment(
+async def test_a_path_argument_that_would_leave_its_segment_is_refused(
     case: Case, site: Site, tmp_path: Path, value: str
 ) -> None:
     await add(case, site, tmp_path, ID)
@@ -91,14 +91,18 @@ async def test_an_argument_of_the_path_stays_within_its_segment(
 @pytest.mark.parametrize(
     "value", ["a", "a b", "a?b", "a#b", "a&b=c", "100%", "a:b@c", "...", "雪莲花", "{id}", "a;b"]
 )
-async def test_any_other_text_arrives_as_it_is(case: Case, site: Site, tmp_path: Path, value: str) -> None:
+async def test_other_path_arguments_arrive_unchanged(
+    case: Case, site: Site, tmp_path: Path, value: str
+) -> None:
     await add(case, site, tmp_path, ID)
     got = await case.use("zoo_get", id=value)
     assert not got.is_error
     assert site.requests[-1].match_info["rest"] == f"v1/pets/{value}"
 
 
-async def test_arguments_together_are_no_other_segment_either(case: Case, site: Site, tmp_path: Path) -> None:
+async def test_path_arguments_that_together_form_another_segment_are_refused(
+    case: Case, site: Site, tmp_path: Path
+) -> None:
     await add(case, site, tmp_path, parameter("a", "path"), parameter("b", "path"), path="/pets/{a}{b}/x")
     assert (await case.use("zoo_get", a=".", b=".")).is_error
     assert (await case.use("zoo_get", a="%2", b="e.")).is_error
@@ -118,7 +122,7 @@ async def test_one_argument_is_not_put_into_another(case: Case, site: Site, tmp_
         *("Trailer", "Proxy-Authorization", "Transfer_Encoding", "X-Forwarded-For", "a b", "a\nb", "a:b"),
     ],
 )
-async def test_a_header_that_decides_where_a_request_goes_is_no_argument(
+async def test_a_document_with_a_routing_header_parameter_is_refused(
     case: Case, site: Site, tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(PorticoError, match="deny") as caught:
@@ -144,7 +148,7 @@ async def test_a_header_that_decides_where_a_request_goes_is_no_argument(
         ),
     ],
 )
-async def test_what_the_operator_gives_is_no_argument(
+async def test_parameters_set_by_the_operator_cannot_be_given_as_arguments(
     case: Case, site: Site, tmp_path: Path, name: str, place: str
 ) -> None:
     properties = await add(
@@ -175,6 +179,8 @@ async def test_a_header_has_no_control_characters(case: Case, site: Site, tmp_pa
     assert not site.requests
 
 
-async def test_neither_has_one_of_the_operator(case: Case, site: Site, tmp_path: Path) -> None:
+async def test_an_operator_header_with_control_characters_is_refused(
+    case: Case, site: Site, tmp_path: Path
+) -> None:
     with pytest.raises(InvalidRequest, match="control characters"):
         await add(case, site, tmp_path, ID, headers={"X-Trace": "a\x01b"})

@@ -61,15 +61,13 @@ def nested(levels: int) -> Any:
         document({".example.com/a": {"get": {}}, "@example.com/a": {"get": {}}, ":81/a": {"get": {}}}),
     ],
 )
-async def test_what_is_no_document_is_refused_and_nothing_else_breaks(
-    case: Case, tmp_path: Path, text: str
-) -> None:
+async def test_a_malformed_openapi_document_is_refused(case: Case, tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         await add(case, tmp_path, text)
     assert caught.value.code == "invalid_openapi"
 
 
-async def test_a_circle_of_references_is_written_once(case: Case, tmp_path: Path) -> None:
+async def test_circular_references_are_included_once_in_the_schema(case: Case, tmp_path: Path) -> None:
     ring = {
         "A": {"$ref": "#/components/schemas/B"},
         "B": {"properties": {"a": {"$ref": "#/components/schemas/A"}}},
@@ -93,7 +91,7 @@ async def test_schemas_that_many_operations_share_count_for_each(case: Case, tmp
     assert await add(case, tmp_path, text, allow=["post_1"]) == ["zoo_post_1"]
 
 
-async def test_a_document_chooses_neither_a_private_host_nor_who_gets_the_headers(case: Case) -> None:
+async def test_a_document_cannot_choose_a_private_host_or_receive_the_operators_headers(case: Case) -> None:
     async def secret(_request: web.Request) -> web.StreamResponse:
         return web.json_response({"secret": 1})
 

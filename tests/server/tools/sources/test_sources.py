@@ -77,7 +77,7 @@ async def case(tmp_path: Path) -> AsyncIterator[Case]:
 # --- commands ---------------------------------------------------------------------------------------------------
 
 
-async def test_arguments_stay_arguments(case: Case) -> None:
+async def test_arguments_of_a_command_are_never_interpreted_by_a_shell(case: Case) -> None:
     parameters = {
         "many": {"type": "array", "items": {"type": "string"}, "default": []},
         "n": {"type": "integer"},
@@ -113,7 +113,7 @@ async def test_a_description_repeats_no_argument_that_may_be_secret(
     assert (await case.card("show")).description == description
 
 
-async def test_how_a_command_fails(case: Case) -> None:
+async def test_a_failed_command_reports_its_exit_code_or_start_error(case: Case) -> None:
     await case.add("fail", command=[sys.executable, "-c", "import sys; sys.exit('not today')"])
     failed = await case.use("fail")
     assert failed.is_error and failed.text.startswith("Exit code 1.\nnot today")
@@ -144,13 +144,15 @@ async def test_a_command_that_hangs_is_ended_with_its_children(case: Case, tmp_p
     assert ends(int(mark.read_text()))
 
 
-async def test_a_flood_is_cut_off(case: Case) -> None:
+async def test_large_output_of_a_command_is_truncated(case: Case) -> None:
     await case.add("flood", command=[sys.executable, "-c", "import sys; sys.stdout.write('x' * 30_000_000)"])
     result = await case.use("flood")
     assert "cut off" in result.text and len(result.text) < 2_000_000
 
 
-async def test_a_command_sees_what_was_declared_alone(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_command_gets_only_its_declared_environment_variables(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-ours")
     code = "import os, json; print(json.dumps(dict(os.environ)))"
     await case.add("env", command=[sys.executable, "-c", code], env={"MINE": "yes"})
@@ -180,7 +182,7 @@ async def test_a_function_is_described_by_its_signature(case: Case) -> None:
         await case.use("area", width=3, unit="km")
 
 
-async def test_what_functions_return(case: Case) -> None:
+async def test_return_values_and_exceptions_of_functions_become_results(case: Case) -> None:
     for name in ("later", "broken", "odd", "secrets"):
         await case.add(name, function=f"geometry:{name}", folder=HERE)
     assert (await case.use("later", names=["a", "b"])).structured == {"width": 2, "height": 1}
@@ -212,7 +214,9 @@ async def test_a_function_runs_in_one_process_that_is_replaced_when_it_dies(case
         ("geometry:Box.x", "Box"),
     ],
 )
-async def test_what_cannot_be_a_tool_is_refused(case: Case, function: str, told: str) -> None:
+async def test_a_function_that_cannot_be_a_tool_is_refused_with_the_reason(
+    case: Case, function: str, told: str
+) -> None:
     with pytest.raises(PorticoError, match=told):
         await case.add("x", function=function, folder=HERE)
     assert case.added.every() == []
@@ -354,7 +358,9 @@ async def test_operations_are_allowed_and_denied(case: Case, site: Site) -> None
         await case.add("none", openapi=document, allow=["nothing"])
 
 
-async def test_a_document_in_yaml_from_a_folder(case: Case, site: Site, tmp_path: Path) -> None:
+async def test_an_openapi_document_in_yaml_is_read_from_a_folder(
+    case: Case, site: Site, tmp_path: Path
+) -> None:
     text = "openapi: 3.0.3\npaths:\n  /pets: {post: {operationId: add}}\n"
     (tmp_path / "api.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(PorticoError, match="url"):
@@ -364,7 +370,7 @@ async def test_a_document_in_yaml_from_a_folder(case: Case, site: Site, tmp_path
 
 
 @pytest.mark.parametrize("text", ["", "[1", "swagger: '2.0'", "openapi: 3.0.0", "- 1", "\x00"])
-async def test_what_is_no_document_is_refused(case: Case, tmp_path: Path, text: str) -> None:
+async def test_an_invalid_openapi_document_is_refused(case: Case, tmp_path: Path, text: str) -> None:
     (tmp_path / "api.json").write_text(text, encoding="utf-8")
     with pytest.raises(PorticoError) as caught:
         await case.add("zoo", openapi="api.json", folder=str(tmp_path), url="http://x.example/")
@@ -375,7 +381,7 @@ async def test_what_is_no_document_is_refused(case: Case, tmp_path: Path, text: 
 # -----------------------------------------------------------------------------------------
 
 
-async def test_additions_stay_and_configured_ones_are_the_file_s(tmp_path: Path) -> None:
+async def test_added_tools_survive_a_restart_and_configured_ones_cannot_be_removed(tmp_path: Path) -> None:
     async with opened(tmp_path) as case:
         await case.add("show", command=[*SHOW, "{text}"])
         for taken in ("show", "current_time"):
@@ -409,7 +415,7 @@ def lookup(word: str) -> str:
 """
 
 
-async def test_a_call_waits_for_a_tool_that_is_being_started_and_for_none_that_cannot_be(
+async def test_a_call_waits_for_a_starting_tool_but_not_for_a_failed_one(
     tmp_path: Path,
 ) -> None:
     gate = tmp_path / "gate"
@@ -452,7 +458,7 @@ def test_a_wrong_spec_names_its_field(item: dict[str, Any], message: str) -> Non
         parse(item)
 
 
-def test_a_spec_survives_its_own_json() -> None:
+def test_a_spec_is_unchanged_after_a_json_round_trip() -> None:
     spec = parse(
         {"name": "x", "command": ["ls", "{y}"], "env": {"A": 1}, "parameters": {"y": {"type": "string"}}}
     )

@@ -34,7 +34,7 @@ def test_a_question_is_answered_as_openai_does(client: OpenAI) -> None:
 
 
 @pytest.mark.conformance("OpenAI", "Responses: streams", "openai")
-def test_a_stream_tells_every_step_and_comes_to_the_same(client: OpenAI) -> None:
+def test_a_stream_sends_every_event_and_ends_with_the_stored_response(client: OpenAI) -> None:
     events, final = followed(client.responses.create(model="echo", input="one two three", stream=True))
     kinds = [event.type.removeprefix("response.") for event in events[2:]]
     assert [kind for kind, _ in groupby(kinds)] == [
@@ -60,7 +60,7 @@ def test_the_stream_helper_and_parsing_work(client: OpenAI) -> None:
     assert isinstance(parsed.output_parsed, Port)
 
 
-def test_an_answer_is_gone_on_with_and_instructions_are_not(client: OpenAI) -> None:
+def test_a_response_continues_the_previous_one_without_its_instructions(client: OpenAI) -> None:
     first = client.responses.create(model="echo", input="one two", instructions="four words of instruction")
     second = client.responses.create(model="echo", input="three", previous_response_id=first.id)
     assert second.usage is not None
@@ -81,7 +81,7 @@ def test_an_item_is_referred_to_by_its_id(client: OpenAI) -> None:
     assert [item.type for item in client.responses.input_items.list(second.id)] == ["message", "message"]
 
 
-def test_what_is_not_to_be_kept_is_gone(client: OpenAI) -> None:
+def test_a_response_with_store_false_cannot_be_retrieved_or_continued(client: OpenAI) -> None:
     answer = client.responses.create(model="echo", input="one", store=False)
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(answer.id)
@@ -149,7 +149,7 @@ def test_log_probabilities_come_with_every_piece(client: OpenAI) -> None:
     assert [known.token for known in part.logprobs or ()] == ["one", " two"]
 
 
-def test_a_prompt_of_the_house_goes_before_the_input(client: OpenAI) -> None:
+def test_a_stored_prompt_is_rendered_into_the_input(client: OpenAI) -> None:
     answer = client.responses.create(
         model="echo", prompt={"id": "greet", "version": "1", "variables": {"who": "Ann"}}
     )
@@ -169,7 +169,7 @@ def test_a_conversation_that_is_too_long_is_cut_if_that_is_wanted(client: OpenAI
     assert answer.output_text == "some words of turn 7"
 
 
-def test_older_tool_calls_go_before_the_question(client: OpenAI) -> None:
+def test_truncation_removes_old_tool_calls_before_the_question(client: OpenAI) -> None:
     items: Any = [{"role": "user", "content": "What is the weather?"}]
     for city in ("Rome", "Oslo", "Bonn"):
         call = {"type": "function_call", "call_id": city, "name": "get_weather", "arguments": "{}"}
@@ -210,7 +210,7 @@ def test_a_function_is_called_by_the_client_and_answered_in_the_next_request(cli
     assert alone.status == "completed"
 
 
-def test_declared_tools_of_other_kinds_are_taken_and_not_run(client: OpenAI) -> None:
+def test_declared_tools_of_unsupported_types_are_accepted_but_not_run(client: OpenAI) -> None:
     tools: Any = [
         {"type": "web_search"},
         {"type": "custom", "name": "apply_patch", "format": {"type": "text"}},
@@ -308,7 +308,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("body", "param"), WRONG, ids=[f"{n}-{param}" for n, (_, param) in enumerate(WRONG)])
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_is_wrong_is_refused_by_name(
+def test_an_invalid_request_is_refused_with_the_parameter(
     harbour: Daemon, client: OpenAI, body: dict[str, Any], param: str, stream: bool
 ) -> None:
     answer = httpx.post(
@@ -323,7 +323,7 @@ def test_what_is_wrong_is_refused_by_name(
     assert error["message"]
 
 
-def test_a_key_may_use_what_it_may_use_elsewhere(as_key: Callable[[str], OpenAI]) -> None:
+def test_tools_that_the_key_may_not_use_are_refused(as_key: Callable[[str], OpenAI]) -> None:
     one = as_key("one")
     with pytest.raises(openai.PermissionDeniedError):
         one.responses.create(
@@ -342,7 +342,7 @@ def test_an_error_before_the_first_word_is_a_status(client: OpenAI) -> None:
         assert refused.value.code == "rate_limit_exceeded"
 
 
-def test_an_error_in_the_midst_closes_what_is_open_and_is_told(client: OpenAI) -> None:
+def test_an_error_during_a_stream_closes_open_items_and_is_stored(client: OpenAI) -> None:
     events: list[Any] = []
     with pytest.raises(openai.APIError, match="in the middle"):
         events.extend(client.responses.create(model="frail", input="break off", stream=True))

@@ -77,7 +77,7 @@ def test_after_a_reconnect_only_what_is_stored_is_continued(as_key: Callable[[st
     assert refused.error.code == "previous_response_not_found"
 
 
-def test_a_failed_continuation_forgets_what_it_continued(as_key: Callable[[str], OpenAI]) -> None:
+def test_a_failed_continuation_drops_the_unstored_previous_response(as_key: Callable[[str], OpenAI]) -> None:
     with as_key("one").responses.connect() as connection:
         first = turn(connection, input="ship", store=False)[-1].response
         failed = turn(connection, input="x", previous_response_id=first.id, temperature=9)[-1]
@@ -108,7 +108,7 @@ def test_a_conversation_is_compacted_and_continued(as_key: Callable[[str], OpenA
     assert [item.type for item in second.output] == ["compaction", "message"]
 
 
-def test_messages_that_are_none_are_answered_and_the_connection_serves_on(harbour: Daemon) -> None:
+def test_invalid_messages_get_an_error_and_the_connection_stays_open(harbour: Daemon) -> None:
     with opened(harbour) as connection:
         for message, param in (
             ("{", None),
@@ -141,7 +141,7 @@ def test_a_message_over_the_limit_closes_the_connection(harbour: Daemon) -> None
         ({}, "/v1/chat/completions", 404),
     ],
 )
-def test_who_may_not_open_one_is_told_in_http(
+def test_a_refused_websocket_handshake_gets_an_http_error(
     harbour: Daemon, headers: dict[str, str], path: str, status: int
 ) -> None:
     with pytest.raises(InvalidStatus) as refused, opened(harbour, path=path, **headers):
@@ -244,7 +244,7 @@ def test_an_invalid_frame_closes_the_connection_and_writes_no_line_of_the_log(ha
     assert not any(word in log.read_text("utf-8") for word in ("uvicorn.error", "Traceback"))
 
 
-def test_a_connection_remembers_no_more_than_a_chain_may_have(as_key: Callable[[str], OpenAI]) -> None:
+def test_a_chain_of_unstored_responses_over_the_limit_is_refused(as_key: Callable[[str], OpenAI]) -> None:
     many = said("a") * 6_000
     with as_key("one").responses.connect() as connection:
         first = turn(connection, input=many, store=False)[-1].response

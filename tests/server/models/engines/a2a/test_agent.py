@@ -35,7 +35,7 @@ async def failure(models: ModelFixture, body: Any) -> PorticoError:
     ("binding", "streaming"),
     [("JSONRPC", True), ("JSONRPC", False), ("HTTP+JSON", True), ("HTTP+JSON", False)],
 )
-async def test_a_chat_is_a_conversation_with_an_agent(
+async def test_a_follow_up_turn_continues_the_agents_context_with_new_messages_only(
     models: ModelFixture, binding: str, streaming: bool
 ) -> None:
     async with sdk_agent(binding=binding, capabilities={"streaming": streaming}) as agent:
@@ -86,7 +86,7 @@ async def test_a_chat_is_a_conversation_with_an_agent(
         assert all(headers["a2a-version"] == "1.0" for _path, headers in agent.requests)
 
 
-async def test_its_card_describes_the_model(models: ModelFixture) -> None:
+async def test_the_agent_card_provides_the_models_description_and_capabilities(models: ModelFixture) -> None:
     async with sdk_agent() as agent:
         await models.models.add(ModelSpec("desk", agent.source))
         before = (await models.registry.resolve("desk", LOCAL)).card
@@ -151,7 +151,9 @@ async def test_pictures_files_and_data_go_both_ways(models: ModelFixture) -> Non
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-async def test_who_leaves_has_the_task_cancelled(models: ModelFixture, streaming: bool) -> None:
+async def test_a_disconnected_callers_task_is_cancelled_at_the_agent(
+    models: ModelFixture, streaming: bool
+) -> None:
     async with sdk_agent(capabilities={"streaming": streaming}) as agent:
         await models.models.add(ModelSpec("desk", agent.source))
         if streaming:
@@ -220,7 +222,9 @@ def secured(scheme: Any) -> dict[str, Any]:
         (secured({"apiKeySecurityScheme": {"location": "header", "name": "Host"}}), "agent_auth_unsupported"),
     ],
 )
-async def test_an_agent_that_cannot_be_called_says_why(models: ModelFixture, changes: Any, code: str) -> None:
+async def test_an_unusable_agent_card_is_refused_without_sending_a_message(
+    models: ModelFixture, changes: Any, code: str
+) -> None:
     async def never(_request: Any, _body: Any) -> Any:
         raise AssertionError("nothing is sent to it")
 
@@ -230,7 +234,7 @@ async def test_an_agent_that_cannot_be_called_says_why(models: ModelFixture, cha
         assert error.code == code and KEY not in error.message, error.message
 
 
-async def test_an_operator_may_name_the_address_of_messages(models: ModelFixture) -> None:
+async def test_the_base_url_parameter_overrides_the_message_address_of_the_card(models: ModelFixture) -> None:
     async with sdk_agent() as agent:
         elsewhere = card_of("http://10.0.0.1:1/a2a")
 

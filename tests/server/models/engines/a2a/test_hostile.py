@@ -218,7 +218,7 @@ async def test_odd_shapes_are_an_answer_or_an_error_but_never_a_crash(models: Mo
             assert found["usage"]["prompt_tokens"] == 0
 
 
-def test_what_an_artifact_takes_that_comes_again_grows_with_its_size_alone() -> None:
+def test_repeated_artifact_pieces_are_read_in_linear_time() -> None:
     # Comparing the whole text with each piece would take minutes.
     answer = AgentAnswer("desk", str)
 
@@ -272,7 +272,7 @@ async def test_an_agent_that_never_ends_is_left_at_the_deadline(
     assert script.methods == ["SendMessage", "CancelTask"]
 
 
-async def test_the_card_is_read_again_and_one_that_is_gone_changes_nothing(
+async def test_the_agent_card_is_refreshed_and_kept_when_it_disappears(
     models: ModelFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "CARD_AGE_S", 0.0)

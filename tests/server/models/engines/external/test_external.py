@@ -70,7 +70,7 @@ def _works(pid: int) -> bool:
         ({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}, True),
     ],
 )
-def test_which_choices_leave_the_model_none(choice: Any, must: bool) -> None:
+def test_tool_choices_that_require_a_call_are_recognised(choice: Any, must: bool) -> None:
     assert requires_tool_call({"tools": [{"type": "function"}], "tool_choice": choice}) == must
     assert not requires_tool_call({"tool_choice": choice})
 
@@ -96,7 +96,7 @@ def test_which_choices_leave_the_model_none(choice: Any, must: bool) -> None:
         ({"arguments": ["--max-logprobs", "5"]}, ["--max-logprobs", "5"]),
     ],
 )
-def test_vllms_command_line(parameters: dict[str, Any], options: list[str]) -> None:
+def test_parameters_become_vllms_command_line_options(parameters: dict[str, Any], options: list[str]) -> None:
     made = Vllm().program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
     assert made.arguments == [
         *(
@@ -114,7 +114,7 @@ def test_vllms_command_line(parameters: dict[str, Any], options: list[str]) -> N
     assert made.environment["VLLM_API_KEY"] == "{key}", "a command line is seen by every user"
 
 
-def test_vllm_embeds() -> None:
+def test_vllm_embedding_models_use_the_pooling_runner() -> None:
     made = Vllm().program(ModelSpec("m", "/models/x", task="embedding"), Path("/models/x"))
     assert list(made.arguments)[-2:] == ["--runner", "pooling"]
 
@@ -133,7 +133,7 @@ def test_vllm_embeds() -> None:
         ({"fallback": [5]}, "parameters.fallback"),
     ],
 )
-async def test_what_cannot_be_is_named(
+async def test_invalid_engine_parameters_are_refused_by_name(
     models: ModelFixture, engine: str, parameters: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(InvalidRequest) as raised:
@@ -145,7 +145,7 @@ async def test_what_cannot_be_is_named(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-async def test_it_starts_answers_and_leaves_nothing(
+async def test_an_engine_starts_answers_and_leaves_no_process_after_unload(
     models: ModelFixture, tmp_path: Path, engine: str
 ) -> None:
     await models.models.add(spec(engine, tmp_path, context_length=700, memory_share=0.3))
@@ -162,7 +162,7 @@ async def test_it_starts_answers_and_leaves_nothing(
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("gpu", [True, False])
-async def test_without_its_environment_it_says_how_to_get_it(
+async def test_a_missing_engine_environment_is_reported_with_the_way_to_install(
     models: ModelFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, gpu: bool
 ) -> None:
     reason = "" if gpu else "there is no NVIDIA GPU"
@@ -220,7 +220,7 @@ async def test_arguments_that_open_a_port_read_files_or_load_code_are_refused(
         ("lmdeploy", {"chat_template": "/models/x.jinja"}),
     ],
 )
-async def test_a_template_is_a_template(
+async def test_a_chat_template_outside_the_allowed_values_is_refused(
     models: ModelFixture, engine: str, parameters: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidRequest) as raised:
@@ -261,7 +261,9 @@ async def test_a_configuration_that_cannot_be_read_does_not_keep_models_from_bei
     assert [info.context_length for info in models.models.list() if info.name == "m"] == [None]
 
 
-async def test_one_file_is_no_folder(models: ModelFixture, tmp_path: Path) -> None:
+async def test_a_single_file_is_refused_where_vllm_needs_a_folder(
+    models: ModelFixture, tmp_path: Path
+) -> None:
     path = tmp_path / "tiny.gguf"
     path.write_bytes(gguf())
     await models.models.add(ModelSpec("m", str(path), engine="vllm"))
@@ -270,13 +272,15 @@ async def test_one_file_is_no_folder(models: ModelFixture, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("python", ["/nowhere/python", "python3", "/bin/sh"])
-async def test_an_interpreter_that_is_not_there(models: ModelFixture, tmp_path: Path, python: str) -> None:
+async def test_a_missing_python_interpreter_is_refused(
+    models: ModelFixture, tmp_path: Path, python: str
+) -> None:
     await models.models.add(ModelSpec("m", model(tmp_path), engine="vllm", parameters={"python": python}))
     with pytest.raises(PorticoError, match="absolute path of an interpreter"):
         await models.relay("m", HI)
 
 
-async def test_one_that_ends_while_loading_is_quoted_with_its_reason(
+async def test_an_engine_that_exits_while_loading_is_quoted_with_its_reason(
     models: ModelFixture, tmp_path: Path
 ) -> None:
     await models.models.add(spec("vllm", tmp_path, "refuse"))
@@ -287,7 +291,7 @@ async def test_one_that_ends_while_loading_is_quoted_with_its_reason(
     assert "'--gpu-memory-utilization' is the parameter 'memory_share'" in words
 
 
-async def test_one_that_listens_and_is_never_ready_is_stopped(tmp_path: Path) -> None:
+async def test_an_engine_that_never_becomes_ready_is_stopped(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, load_timeout=2.0) as daemon:
         await daemon.models.add(spec("vllm", tmp_path, "deaf"))
         with pytest.raises(PorticoError, match="not ready within 2 s"):
@@ -297,7 +301,9 @@ async def test_one_that_listens_and_is_never_ready_is_stopped(tmp_path: Path) ->
 
 @pytest.mark.process
 @pytest.mark.parametrize("end", ["stop", "kill engine", "kill warden"])
-async def test_what_it_started_ends_with_it(models: ModelFixture, tmp_path: Path, end: str) -> None:
+async def test_child_processes_of_an_engine_end_with_it(
+    models: ModelFixture, tmp_path: Path, end: str
+) -> None:
     await models.models.add(spec("vllm", tmp_path, "orphan"))
     await models.models.load("m")
     child = child_of(models)
@@ -318,7 +324,7 @@ async def test_what_it_started_ends_with_it(models: ModelFixture, tmp_path: Path
     assert (await models.ask("m", HI))["choices"], "the next call starts it again"
 
 
-async def test_refusals_are_in_openais_words(models: ModelFixture, tmp_path: Path) -> None:
+async def test_an_engines_refusals_become_openai_errors(models: ModelFixture, tmp_path: Path) -> None:
     await models.models.add(spec("vllm", tmp_path, context_length=20))
     with pytest.raises(PorticoError) as raised:
         await models.relay("m", {"messages": user("word " * 100)})
@@ -327,7 +333,7 @@ async def test_refusals_are_in_openais_words(models: ModelFixture, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("story", "code"), [("lost", "engine_lost"), ("full", "engine_failed")])
-async def test_an_lmdeploy_that_tells_no_reason_is_asked_how_it_is(
+async def test_lmdeploy_is_restarted_after_an_unexplained_error_only_if_unhealthy(
     models: ModelFixture, tmp_path: Path, story: str, code: str
 ) -> None:
     await models.models.add(spec("lmdeploy", tmp_path, story))
@@ -340,7 +346,7 @@ async def test_an_lmdeploy_that_tells_no_reason_is_asked_how_it_is(
     assert (models.models.get("m").pid == first) == (story == "full")
 
 
-async def test_lmdeploy_is_not_asked_for_what_it_would_leave_out(
+async def test_stop_texts_work_and_fields_lmdeploy_would_ignore_are_refused(
     models: ModelFixture, tmp_path: Path
 ) -> None:
     story = [{"match": "tell", "content": "one two three four five six", "interval": 0.01}]
@@ -393,5 +399,5 @@ async def test_lmdeploy_is_not_asked_for_what_it_would_leave_out(
         ([], ""),
     ],
 )
-def test_the_reason_is_the_cause_not_what_points_to_it(log: list[str], reason: str) -> None:
+def test_the_exit_reason_is_the_root_cause_in_the_log(log: list[str], reason: str) -> None:
     assert reason in exit_reason(log) and ("stack trace" not in exit_reason(log))

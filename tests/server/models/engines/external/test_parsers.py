@@ -86,7 +86,7 @@ def test_a_format_is_recognised_by_the_template_or_the_architecture(
     assert recognise(template, kinds) == WrittenFormat(tools, thoughts)
 
 
-def test_a_tokenizer_of_mistrals_own_has_the_template_in_it() -> None:
+def test_a_mistral_tokenizer_implies_the_mistral_tool_format() -> None:
     assert recognise("", ["mistral3"], mistral=True).tools == "mistral"
 
 
@@ -105,7 +105,7 @@ def test_every_parser_that_is_chosen_is_in_the_pinned_version() -> None:
     assert set(lmdeploy.THOUGHT_PARSERS.values()) <= set(PINNED["lmdeploy"]["thoughts"])
 
 
-def test_what_the_user_sets_goes_first(tmp_path: Path) -> None:
+def test_the_users_parser_settings_override_the_detected_ones(tmp_path: Path) -> None:
     folder = Path(model(tmp_path, model_type="qwen3"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": QWEN3}))
 
@@ -127,7 +127,7 @@ def test_what_the_user_sets_goes_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damaged", [b"{", b"[1]", b'{"chat_template": 5}', b"\xff\xfe"])
-def test_a_damaged_tokenizer_leaves_it_open(tmp_path: Path, damaged: bytes) -> None:
+def test_a_damaged_tokenizer_file_leaves_the_output_format_unknown(tmp_path: Path, damaged: bytes) -> None:
     folder = Path(model(tmp_path, model_type="qwen3"))
     (folder / "tokenizer_config.json").write_bytes(damaged)
     assert parsers.output_format(folder) == WrittenFormat()
@@ -135,7 +135,7 @@ def test_a_damaged_tokenizer_leaves_it_open(tmp_path: Path, damaged: bytes) -> N
 
 # LMDeploy's stand-in writes only text; calls that LMDeploy reads itself are tested with the real one.
 @pytest.mark.parametrize(("engine", "known"), [("vllm", True), ("vllm", False), ("lmdeploy", False)])
-async def test_tools_may_be_called_by_default(
+async def test_tool_calls_are_returned_with_and_without_a_detected_parser(
     models: ModelFixture, tmp_path: Path, engine: str, known: bool
 ) -> None:
     folder = Path(model(tmp_path, model_type="qwen3"))

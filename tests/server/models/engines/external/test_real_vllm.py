@@ -61,7 +61,7 @@ LlamaForCausalLM(config).save_pretrained(folder, safe_serialization=True)
 """
 
 
-async def test_vllm_from_start_to_end(tmp_path: Path) -> None:
+async def test_a_real_vllm_answers_streams_and_calls_tools(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     await asyncio.to_thread(subprocess.run, [PYTHON, "-c", MAKE, str(folder)], check=True)
     async with model_fixture(tmp_path, load_timeout=400.0) as daemon:

@@ -58,7 +58,7 @@ async def test_a_conversation_continues_after_an_unload_and_after_a_restart(tmp_
 
 
 @pytest.mark.model
-async def test_what_another_process_of_a_model_has_kept_is_found(tmp_path: Path) -> None:
+async def test_a_prompt_saved_by_another_replica_is_reused(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:
         await add(daemon, replicas=2)
         await cached(daemon)
@@ -87,7 +87,7 @@ async def test_a_damaged_file_is_deleted_and_the_prompt_is_read_again(tmp_path: 
 @pytest.mark.parametrize(
     "change", [{"parameters": {"cache_type": "q8_0"}}, {"parameters": {"context_length": 700}}]
 )
-async def test_a_model_that_computes_otherwise_takes_none_of_them(
+async def test_a_model_with_changed_cache_parameters_ignores_saved_prompts(
     tmp_path: Path, change: dict[str, Any]
 ) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:
@@ -99,7 +99,7 @@ async def test_a_model_that_computes_otherwise_takes_none_of_them(
 
 
 @pytest.mark.model
-async def test_none_is_kept_of_short_prompts_nor_where_the_setting_is_0(tmp_path: Path) -> None:
+async def test_short_prompts_and_prompts_under_a_zero_limit_are_not_saved(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:
         await add(daemon)
         await cached(daemon, {"messages": user("Hello."), "max_tokens": 1})
@@ -154,7 +154,7 @@ def test_notes_that_say_nonsense_are_deleted(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_several_threads_keep_and_find(tmp_path: Path) -> None:
+async def test_prompts_saved_by_parallel_threads_are_all_found(tmp_path: Path) -> None:
     prompts = KeptPrompts.open(tmp_path, ["one"], 1 << 20)
     names = await asyncio.gather(*(asyncio.to_thread(keep, prompts, [number] * 200) for number in range(8)))
     assert prompts.refresh("") and len(set(names)) == 8

@@ -76,7 +76,7 @@ def ask(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
-def test_what_a_text_model_cannot_read_is_refused_by_its_place(kind: str) -> None:
+def test_unsupported_content_parts_are_refused_by_their_position(kind: str) -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": kind, kind: {}}]}]
     with pytest.raises(InvalidRequest) as raised:
         prepare_chat({"messages": messages}, template_has_tools=False)
@@ -99,7 +99,7 @@ def test_completions_that_would_be_answered_wrongly_are_refused(body: dict[str, 
     assert raised.value.param == param
 
 
-def test_prompts_times_choices() -> None:
+def test_each_prompt_is_repeated_for_each_requested_choice() -> None:
     prepared = prepare_completion({"prompt": ["a", "b"], "n": 2, "seed": 5})
     assert [(body["prompt"], body["seed"]) for body in prepared.bodies] == [
         ("a", 5),
@@ -115,7 +115,7 @@ def test_nulls_are_left_out_and_unknown_fields_go_through() -> None:
     assert "temperature" not in body and "stop" not in body and "n" not in body and body["min_p"] == 0.1
 
 
-def test_tools_of_a_template_that_knows_them_are_left_to_it() -> None:
+def test_tools_are_passed_to_a_template_that_supports_them_unless_forced() -> None:
     parameters = {"type": "object", "properties": {"city": {"type": "string"}}}
     tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
     prepared = prepare_chat(ask(tools=tools), template_has_tools=True)
@@ -126,7 +126,7 @@ def test_tools_of_a_template_that_knows_them_are_left_to_it() -> None:
     assert none.tools is None and "tools" not in none.bodies[0]
 
 
-def test_choices_of_tools() -> None:
+def test_tool_choice_limits_functions_and_unknown_tools_are_refused() -> None:
     tools = [{"type": "function", "function": {"name": name}} for name in "ab"]
     web = {"type": "web_search"}
     both = plan_tools({"tools": [*tools, web], "tool_choice": "required"}, None, template_has_tools=False)
@@ -165,7 +165,7 @@ def read(plan: ToolPlan, text: str, size: int) -> tuple[str, str, str]:
 @pytest.mark.parametrize(
     "arguments", [{}, {"a": 'quote " brace } \\'}, {"a": {"b": [1, {"c": "]}"}]}}, {"é": "雪 \n \\u0041"}]
 )
-def test_a_call_is_read_however_it_is_cut(arguments: Any, size: int) -> None:
+def test_a_tool_call_is_parsed_however_the_output_is_split(arguments: Any, size: int) -> None:
     for indent in (None, 2):
         text = json.dumps({"name": "f", "arguments": arguments}, indent=indent)
         content, name, got = read(FREE, text, size)
@@ -174,13 +174,13 @@ def test_a_call_is_read_however_it_is_cut(arguments: Any, size: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 5, 1000])
 @pytest.mark.parametrize("said", ["plain", 'a "quoted" \\ \n\t/ text', "雪莲花 😀 é", ""])
-def test_a_reply_is_decoded_however_it_is_cut(said: str, size: int) -> None:
+def test_a_reply_is_decoded_however_the_output_is_split(said: str, size: int) -> None:
     for ascii_only in (True, False):
         text = json.dumps({"reply": said}, ensure_ascii=ascii_only)
         assert read(FREE, text, size) == (said, "", "")
 
 
-def test_half_a_character_does_no_harm() -> None:
+def test_an_unpaired_surrogate_becomes_a_replacement_character() -> None:
     assert read(FREE, '{"reply": "a\\ud83dbc"}', 1)[0] == "a\ufffdbc"
 
 

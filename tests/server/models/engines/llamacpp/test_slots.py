@@ -76,7 +76,7 @@ async def test_a_prompt_that_is_read_in_parts_counts_as_one(small: ModelFixture)
 
 
 @pytest.mark.model
-async def test_a_conversation_keeps_its_beginning(small: ModelFixture) -> None:
+async def test_a_continued_conversation_reuses_its_cached_prefix(small: ModelFixture) -> None:
     messages = user(LONG)
     answer = await small.ask("m", {"messages": messages, "max_tokens": 8})
     messages = [*messages, answer["choices"][0]["message"], *user("And then? " * 50)]
@@ -86,7 +86,7 @@ async def test_a_conversation_keeps_its_beginning(small: ModelFixture) -> None:
 
 
 @pytest.mark.model
-async def test_more_choices_than_slots(small: ModelFixture) -> None:
+async def test_more_choices_than_slots_are_all_returned(small: ModelFixture) -> None:
     answer = await small.ask("m", {"messages": user("Say a word."), "n": 5, "max_tokens": 2})
     assert [choice["index"] for choice in answer["choices"]] == list(range(5))
 
@@ -117,7 +117,7 @@ async def test_a_caller_that_leaves_while_its_prompt_is_read_frees_the_slot(smal
 
 
 @pytest.mark.model
-async def test_a_prompt_of_the_context_one_under_and_one_over(small: ModelFixture) -> None:
+async def test_prompts_fit_up_to_one_token_below_the_context_length(small: ModelFixture) -> None:
     def prompt(tokens: int) -> dict[str, Any]:
         return {"prompt": [42 + number % 7 for number in range(tokens)], "max_tokens": 3}
 
@@ -137,7 +137,7 @@ async def test_a_prompt_of_the_context_one_under_and_one_over(small: ModelFixtur
 @pytest.mark.model
 @pytest.mark.parametrize("operation", ["chat/completions", "completions"])
 @pytest.mark.parametrize("text", ["The tide is high. ", "正午时分潮水最高。", "a"])
-async def test_a_prompt_far_beyond_the_context_is_refused_by_its_beginning(
+async def test_a_prompt_far_beyond_the_context_is_refused_by_counting_a_prefix(
     small: ModelFixture, text: str, operation: Operation
 ) -> None:
     prompt = text * (1_000_000 // len(text))
@@ -225,7 +225,7 @@ class Readers:
             await asyncio.sleep(0)
 
 
-async def test_what_is_read_at_a_time_fits_into_one_step() -> None:
+async def test_prompts_read_together_fit_into_one_step() -> None:
     readers = Readers()
     assert readers.budget.tokens == 96, "half a second of 200 tokens a second, in whole sixteens"
     for name in ("one", "two", "three"):
@@ -235,7 +235,7 @@ async def test_what_is_read_at_a_time_fits_into_one_step() -> None:
     assert readers.began == ["one", "two", "three"]
 
 
-async def test_what_is_larger_than_a_step_is_read_alone() -> None:
+async def test_a_prompt_larger_than_one_step_is_read_alone() -> None:
     readers = Readers()
     await readers.read("large", 5000)
     await readers.read("small", 1)
@@ -273,7 +273,7 @@ async def test_a_reader_gives_up_at_its_deadline() -> None:
             raise AssertionError("the first one has not ended")
 
 
-async def test_nobody_waits_until_the_pace_is_known() -> None:
+async def test_prompts_are_read_without_waiting_until_the_speed_is_known() -> None:
     readers = Readers(rate=0)
     for name in ("one", "two"):
         await readers.read(name, 5000)
@@ -283,7 +283,7 @@ async def test_nobody_waits_until_the_pace_is_known() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "length"), [("", "a", 0), ("abc", "abd", 2), ("ab", "abc", 2), ("abc", "abc", 3)]
 )
-def test_the_common_beginning(one: str, other: str, length: int) -> None:
+def test_the_common_prefix_length_of_two_prompts_is_found(one: str, other: str, length: int) -> None:
     assert common_length(one.encode(), other.encode()) == length
 
 
@@ -313,7 +313,7 @@ async def test_a_schema_that_would_hold_up_every_call_is_refused(small: ModelFix
 
 
 @pytest.mark.model
-async def test_a_schema_that_makes_no_grammar_is_named(small: ModelFixture) -> None:
+async def test_a_schema_that_cannot_become_a_grammar_is_refused(small: ModelFixture) -> None:
     schema = {"type": "array", "items": {"type": "integer"}, "minItems": 100_000}
     form = {"type": "json_schema", "json_schema": {"name": "long", "schema": schema}}
     with pytest.raises(InvalidRequest, match="repeats something too often") as raised:

@@ -66,7 +66,7 @@ def parsed(lines: list[list[str]]) -> dict[str, Any]:
     return found
 
 
-def test_the_command_line() -> None:
+def test_parameters_become_lmdeploys_command_line_options() -> None:
     parameters = {"context_length": 8192, "tensor_parallel": 2, "memory_share": 0.4, "backend": "pytorch"}
     assert line(parameters) == [
         *("serve", "api_server", "/models/x", "--api-keys", KEY),
@@ -76,7 +76,7 @@ def test_the_command_line() -> None:
     ]
 
 
-def test_an_adapter_is_told_in_words_that_lmdeploys_peft_knows(tmp_path: Path) -> None:
+def test_an_adapter_config_is_rewritten_for_lmdeploys_older_peft(tmp_path: Path) -> None:
     newer = {"use_rslora": True, "lora_alpha": 8, "target_modules": "all-linear", "corda_config": None}
     folder = peft_files.write(tmp_path / "a", peft_files.pairs(1, {"q_proj": (16, 16)}, 4), **newer)
     told = line({"data_parallel": 1}, (AdapterScale("ft:m:x", folder, 0.5),))
@@ -102,19 +102,21 @@ def test_an_adapter_is_told_in_words_that_lmdeploys_peft_knows(tmp_path: Path) -
         ({"kv_offload_gb": 8}, "parameters.kv_offload_gb"),
     ],
 )
-def test_what_it_would_only_fail_with_later_is_refused(parameters: dict[str, Any], param: str) -> None:
+def test_parameters_that_lmdeploy_cannot_run_are_refused_early(
+    parameters: dict[str, Any], param: str
+) -> None:
     with pytest.raises(InvalidRequest) as raised:
         LmDeploy().describe(ModelSpec("m", "/models/x", parameters=parameters), None)
     assert raised.value.param == param
 
 
-def test_all_that_is_read_below_is_taken_here() -> None:
+def test_parameter_sets_of_the_parser_test_produce_command_lines() -> None:
     for parameters, _ in READ:
         assert line(parameters)
 
 
 @environment.needed
-def test_lmdeploys_own_parser_reads_them(tmp_path: Path) -> None:
+def test_lmdeploys_own_parser_accepts_our_command_lines(tmp_path: Path) -> None:
     folders = [
         peft_files.write(tmp_path / name, peft_files.pairs(1, {"q_proj": (16, 16)}, 4)) for name in "ab"
     ]
@@ -142,7 +144,7 @@ def test_lmdeploys_own_parser_reads_them(tmp_path: Path) -> None:
 
 
 @environment.needed
-def test_the_values_that_are_told_are_those_it_takes() -> None:
+def test_documented_option_values_match_lmdeploys_choices() -> None:
     choices = parsed([])["choices"]
     for key in ("backend", "dtype", "quantization"):
         option = LMDEPLOY_OPTIONS[key]

@@ -31,7 +31,7 @@ def test_text_is_shown_up_to_the_first_stop(
     assert found.hit == hit
 
 
-def test_what_was_held_back_comes_at_the_end() -> None:
+def test_held_back_text_is_emitted_at_the_end() -> None:
     found = StopTexts(["stop here"])
     assert (found.feed("and stop"), found.holds, found.rest(), found.rest()) == ("and ", True, "stop", "")
 
@@ -47,12 +47,14 @@ def test_what_was_held_back_comes_at_the_end() -> None:
         (None, "<0x0A>", b"\n"),
     ],
 )
-def test_tokens_are_told_as_text(tmp_path: Path, decoder: object, token: str, data: bytes) -> None:
+def test_tokens_are_decoded_to_their_text_bytes(
+    tmp_path: Path, decoder: object, token: str, data: bytes
+) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps({"decoder": decoder}))
     assert TokenSpelling.of(tmp_path).bytes_of(token) == data
 
 
-def test_the_chosen_token_is_among_its_alternatives_where_it_belongs() -> None:
+def test_top_logprobs_are_decoded_and_limited_to_the_requested_number() -> None:
     def entry(token: str, logprob: float) -> dict[str, object]:
         return {"token": token, "logprob": logprob, "bytes": []}
 
@@ -65,5 +67,5 @@ def test_the_chosen_token_is_among_its_alternatives_where_it_belongs() -> None:
     assert first["bytes"] == list(b" a")
 
 
-def test_a_folder_without_a_tokenizer_file(tmp_path: Path) -> None:
+def test_a_folder_without_a_tokenizer_file_uses_default_decoding(tmp_path: Path) -> None:
     assert TokenSpelling.of(tmp_path).bytes_of("▁sea") == b" sea"

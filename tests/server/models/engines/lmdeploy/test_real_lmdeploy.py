@@ -97,7 +97,7 @@ async def test_leaving_a_stream_ends_the_session(models: ModelFixture) -> None:
     assert any(end.startswith(("was cancelled", "was left")) for end in ends)
 
 
-async def test_prompts_side_by_side_keep_their_places(models: ModelFixture) -> None:
+async def test_parallel_prompts_keep_their_choice_indexes(models: ModelFixture) -> None:
     body = {"prompt": ["<<first>>", "<<second>>"], "max_tokens": 20}
     streamed = await models.stream("m", body, "completions")
     assert [streamed.text(0), streamed.text(1)] == ["first", "second"]
@@ -119,7 +119,7 @@ async def test_prompts_side_by_side_keep_their_places(models: ModelFixture) -> N
         ("completions", {"prompt": "hi", "echo": True}, "echo"),
     ],
 )
-async def test_what_it_would_leave_out_is_refused(
+async def test_fields_that_lmdeploy_would_ignore_are_refused(
     models: ModelFixture, operation: Any, body: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(InvalidRequest) as raised:
@@ -127,13 +127,13 @@ async def test_what_it_would_leave_out_is_refused(
     assert raised.value.param == param
 
 
-async def test_a_penalty_of_nothing_and_its_own_fields_do_no_harm(models: ModelFixture) -> None:
+async def test_zero_penalties_and_lmdeploys_internal_fields_are_harmless(models: ModelFixture) -> None:
     body = {"messages": user("<<fine>>"), "presence_penalty": 0, "frequency_penalty": 0.0}
     for more in ({"session_id": 7, "with_cache": True, "migration_request": {"x": 1}}, {"stop": None}):
         assert (await models.ask("m", {**body, **more}))["choices"][0]["message"]["content"] == "fine"
 
 
-async def test_what_lmdeploy_refuses_is_in_openais_words(models: ModelFixture) -> None:
+async def test_lmdeploys_refusals_are_returned_as_openai_errors(models: ModelFixture) -> None:
     for body, says in (
         ({"messages": user("hi"), "temperature": 9}, "temperature 9"),
         ({"messages": user("hi"), "reasoning_effort": "minimal"}, "reasoning_effort"),
@@ -145,14 +145,14 @@ async def test_what_lmdeploy_refuses_is_in_openais_words(models: ModelFixture) -
         assert (error.status, error.type, error.code) == (400, "invalid_request_error", None)
 
 
-async def test_tools_without_a_template_that_knows_them(models: ModelFixture) -> None:
+async def test_tools_work_without_a_chat_template_that_supports_them(models: ModelFixture) -> None:
     body = {"messages": user("Light on!"), "tools": [LIGHT], "max_tokens": 100, "temperature": 0}
     [choice] = (await models.ask("m", body))["choices"]
     message = choice["message"]
     assert message["content"] or json.loads(message["tool_calls"][0]["function"]["arguments"])
 
 
-async def test_tools_and_thoughts_as_the_model_writes_them(models: ModelFixture) -> None:
+async def test_tool_calls_and_reasoning_are_parsed_from_model_output(models: ModelFixture) -> None:
     await models.models.load("p")
     body = {"messages": user(f"<<I think.</think>So be it. {CALL}>>"), "tools": [LIGHT], "max_tokens": 300}
     [choice] = (await models.ask("p", body))["choices"]
@@ -180,7 +180,7 @@ async def test_tools_and_thoughts_as_the_model_writes_them(models: ModelFixture)
     assert len(told["choices"][0]["logprobs"]["content"]) == 2
 
 
-async def test_adapters_beside_their_base(models: ModelFixture, tmp_path: Path) -> None:
+async def test_adapters_answer_beside_their_base_model(models: ModelFixture, tmp_path: Path) -> None:
     layers = {f"self_attn.{part}": shape for part, shape in (("q_proj", (64, 64)), ("v_proj", (64, 32)))}
     newer = {"use_rslora": True, "target_modules": "all-linear", "arrow_config": None, "lora_bias": False}
     adapters = {"ft:m:x": newer, "other": {}}
@@ -216,7 +216,7 @@ async def test_adapters_beside_their_base(models: ModelFixture, tmp_path: Path) 
     assert await top("m") == pytest.approx(base, abs=1e-3)
 
 
-async def test_an_adapter_of_some_layers_is_refused(models: ModelFixture, tmp_path: Path) -> None:
+async def test_an_adapter_that_leaves_out_layers_is_refused(models: ModelFixture, tmp_path: Path) -> None:
     folder = peft_files.write(tmp_path / "a", peft_files.pairs(1, {"self_attn.q_proj": (64, 64)}, 4))
     with pytest.raises(InvalidRequest, match=r"leaves out 'model.layers.1.self_attn.q_proj' \(1 in all\)"):
         await models.models.adapters.add("m", folder, "half")
@@ -239,7 +239,7 @@ async def test_a_lost_gpu_ends_the_process_and_the_next_call_starts_another(mode
     assert models.models.get("m").pid != pid
 
 
-async def test_what_keeps_it_from_starting_is_quoted(models: ModelFixture) -> None:
+async def test_the_reason_for_a_failed_start_is_quoted(models: ModelFixture) -> None:
     home = models.settings.home
     given = {"max_sequences": 4, "python": environment.interpreter(home), "tool_call_parser": "hermes"}
     folder = str(environment.models(home) / "chat")

@@ -92,7 +92,7 @@ async def stream(models: ModelFixture, *frames: bytes, **body: Any) -> Streamed:
 # --- requests -----------------------------------------------------------------------------------------------
 
 
-def test_a_conversation_with_tools_and_images() -> None:
+def test_a_conversation_with_tools_and_images_is_translated_for_anthropic() -> None:
     call = {"id": "toolu_1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
     messages = [
         {"role": "system", "content": "Be brief."},
@@ -174,7 +174,9 @@ def test_a_conversation_with_tools_and_images() -> None:
         ),
     ],
 )
-def test_options(given: dict[str, Any], theirs: dict[str, Any]) -> None:
+def test_openai_options_are_translated_to_anthropic_options(
+    given: dict[str, Any], theirs: dict[str, Any]
+) -> None:
     asked = request_of({"messages": user("hi"), **given}, "claude")
     tools = [
         {
@@ -191,7 +193,7 @@ def test_options(given: dict[str, Any], theirs: dict[str, Any]) -> None:
     assert asked == expected | ({"tools": tools} if "tools" in given else {}) | theirs
 
 
-def test_json_without_a_schema_is_asked_for_in_words() -> None:
+def test_json_mode_without_a_schema_becomes_a_system_instruction() -> None:
     asked = request_of({"messages": user("hi"), "response_format": {"type": "json_object"}}, "claude")
     assert "JSON" in asked["system"][0]["text"]
 
@@ -228,7 +230,9 @@ def test_json_without_a_schema_is_asked_for_in_words() -> None:
         ),
     ],
 )
-def test_what_has_no_translation_is_named(body: dict[str, Any], param: str) -> None:
+def test_options_without_an_anthropic_equivalent_are_refused_by_name(
+    body: dict[str, Any], param: str
+) -> None:
     with pytest.raises(InvalidRequest) as raised:
         request_of({"messages": user("hi"), **body}, "claude")
     assert raised.value.param == param
@@ -237,7 +241,7 @@ def test_what_has_no_translation_is_named(body: dict[str, Any], param: str) -> N
 # --- answers ------------------------------------------------------------------------------------------------
 
 
-async def test_a_message_is_a_completion(models: ModelFixture) -> None:
+async def test_an_anthropic_message_becomes_an_openai_completion(models: ModelFixture) -> None:
     async with serving(Answer(MESSAGE)) as provider:
         await claude(models, provider, max_tokens=77)
         relayed = await models.relay("claude", {"messages": user("hi")})
@@ -265,7 +269,9 @@ async def test_a_message_is_a_completion(models: ModelFixture) -> None:
         ("model_context_window_exceeded", "length"),
     ],
 )
-async def test_reasons_to_stop(models: ModelFixture, reason: str, ours: str) -> None:
+async def test_anthropic_stop_reasons_become_openai_finish_reasons(
+    models: ModelFixture, reason: str, ours: str
+) -> None:
     async with serving(Answer({**MESSAGE, "stop_reason": reason})) as provider:
         await claude(models, provider)
         assert (await models.ask("claude", {"messages": user("hi")}))["choices"][0]["finish_reason"] == ours
@@ -288,7 +294,7 @@ async def stream_again(models: ModelFixture, *frames: bytes) -> Streamed:
     return await stream(models, *frames)
 
 
-async def test_a_tool_call_and_thoughts(models: ModelFixture) -> None:
+async def test_tool_use_and_thinking_become_tool_calls_and_reasoning_content(models: ModelFixture) -> None:
     content = [
         {"type": "thinking", "thinking": "Let me look.", "signature": "x"},
         {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"location": "Paris"}},
@@ -302,7 +308,7 @@ async def test_a_tool_call_and_thoughts(models: ModelFixture) -> None:
     assert call["id"] == "toolu_1" and json.loads(call["function"]["arguments"]) == {"location": "Paris"}
 
 
-async def test_a_stream(models: ModelFixture) -> None:
+async def test_an_anthropic_stream_becomes_openai_chunks_with_usage(models: ModelFixture) -> None:
     got = await stream(models, START, PING, said("Hello", "!"), end(), stream_options={"include_usage": True})
     assert got.text() == "Hello!" and got.done and got.error is None and got.finishes() == {0: "stop"}
     assert got.documents[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
@@ -311,7 +317,7 @@ async def test_a_stream(models: ModelFixture) -> None:
     assert got.usage == Usage(25, 15)
 
 
-async def test_a_stream_without_counts_unless_asked(models: ModelFixture) -> None:
+async def test_usage_is_not_streamed_unless_requested(models: ModelFixture) -> None:
     got = await stream(models, START, said("a"), end())
     assert all(document["choices"] for document in got.documents) and got.usage == Usage(25, 15)
 
@@ -354,7 +360,9 @@ def failure(kind: str, message: str = "no") -> dict[str, Any]:
         (529, "overloaded_error", 502),
     ],
 )
-async def test_refusals(models: ModelFixture, status: int, kind: str, ours: int) -> None:
+async def test_anthropic_errors_become_openai_errors_with_the_reason(
+    models: ModelFixture, status: int, kind: str, ours: int
+) -> None:
     async with serving(Answer(failure(kind, "the reason"), status)) as provider:
         await claude(models, provider)
         with pytest.raises(PorticoError) as raised:
@@ -378,7 +386,7 @@ async def test_an_error_in_mid_stream_ends_it(models: ModelFixture) -> None:
 
 
 @pytest.mark.parametrize("cut", [b"", said("b")[:60]])
-async def test_a_stream_that_breaks_off(models: ModelFixture, cut: bytes) -> None:
+async def test_an_interrupted_anthropic_stream_ends_with_an_error(models: ModelFixture, cut: bytes) -> None:
     got = await stream(models, START, said("a"), cut)
     assert got.text() == "a" and not got.done and isinstance(got.error, EngineFailed)
 
@@ -392,7 +400,7 @@ async def test_nonsense_is_an_error(models: ModelFixture, body: bytes) -> None:
                 await models.relay("claude", {"messages": user("hi"), "stream": wants_stream})
 
 
-async def test_what_it_does_not_do(models: ModelFixture) -> None:
+async def test_completions_and_embeddings_are_refused_for_anthropic(models: ModelFixture) -> None:
     async with serving(Answer(MESSAGE)) as provider:
         await claude(models, provider)
         with pytest.raises(InvalidRequest):

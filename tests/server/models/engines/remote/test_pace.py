@@ -84,7 +84,7 @@ async def test_a_caller_who_leaves_while_waiting_gives_the_turn_back() -> None:
         assert waiting.cancelled()
 
 
-async def test_an_impatient_model_falls_back_to_another(models: ModelFixture) -> None:
+async def test_a_model_with_no_wait_limit_falls_back_when_rate_limited(models: ModelFixture) -> None:
     async with serving(Answer(completion("near"))) as near, serving(Answer(completion("far"))) as far:
         await models.models.add(ModelSpec("other", f"{near.url}/v1#x"))
         await models.models.add(spec(far.url, requests_per_minute=1, wait_limit=0, fallback="other"))
@@ -92,14 +92,14 @@ async def test_an_impatient_model_falls_back_to_another(models: ModelFixture) ->
     assert said == ["far", "near"]
 
 
-def test_what_a_call_may_take() -> None:
+def test_the_token_estimate_covers_messages_and_maximum_output() -> None:
     body = {"messages": [{"role": "user", "content": "x" * 392}], "max_tokens": 50, "model": "y" * 1000}
     assert reserved_tokens(body) == 1 + (392 + 4) // 4 + 50
 
 
 @pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "many"])
-def test_a_limit_that_is_none_is_refused(name: str, value: object) -> None:
+def test_invalid_rate_limits_are_refused(name: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as raised:
         find_target(ModelSpec("m", "http://h/v1#x", parameters={name: value}))
     assert raised.value.param == f"parameters.{name}"

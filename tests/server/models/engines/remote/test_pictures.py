@@ -26,12 +26,12 @@ def fitted(provider: str, *files: Attachment, **more: Any) -> Relay:
     return fit_image_request(request, PROVIDERS[provider].quirks.pictures, "m")
 
 
-def test_openai_is_not_asked_how_it_answers() -> None:
+def test_response_format_is_not_sent_to_openai() -> None:
     assert fitted("openai").body == {"model": "m", "prompt": "a cat", "size": "64x48"}
     assert fitted("openrouter").body == ASKED
 
 
-def test_fields_get_the_names_that_they_have_there() -> None:
+def test_image_fields_are_renamed_for_each_provider() -> None:
     body = fitted("siliconflow", n=2, steps=4).body
     assert body == {
         "model": "m",
@@ -45,7 +45,7 @@ def test_fields_get_the_names_that_they_have_there() -> None:
     assert "size" not in sides
 
 
-def test_pictures_to_change_go_where_they_are_taken() -> None:
+def test_images_to_edit_are_sent_in_the_field_the_provider_accepts() -> None:
     request = fitted("siliconflow", IMAGE)
     assert request.operation == "images/generations" and not request.files
     assert request.body["image"] == f"data:image/png;base64,{base64.b64encode(IMAGE.data).decode()}"
@@ -55,7 +55,7 @@ def test_pictures_to_change_go_where_they_are_taken() -> None:
         fitted("zhipu", IMAGE)
 
 
-def test_what_cannot_be_honoured_is_refused_and_what_changes_nothing_is_not() -> None:
+def test_unsupported_image_options_are_refused_unless_they_change_nothing() -> None:
     with pytest.raises(InvalidRequest, match="'size'") as raised:
         fitted("xai")
     assert raised.value.param == "size"
@@ -82,6 +82,6 @@ def test_models_that_draw_are_known_by_their_names(source: str, edits: bool) -> 
     assert (known.task, known.edits) == ("image", edits)
 
 
-def test_a_provider_without_pictures_says_so() -> None:
+def test_an_image_model_is_refused_for_a_provider_without_image_support() -> None:
     with pytest.raises(InvalidRequest, match="does not support pictures"):
         Remote().describe(ModelSpec("m", "remote://anthropic/claude-sonnet-5-5", task="image"), None)

@@ -29,7 +29,7 @@ def spec(source: str, key: str = "", **parameters: Any) -> ModelSpec:
 
 @pytest.mark.parametrize("name", PROVIDERS)
 @pytest.mark.parametrize("check", PROVIDER_CHECKS, ids=lambda check: check.__name__)
-def test_every_preset_keeps_its_promises(name: str, check: ProviderCheck) -> None:
+def test_every_provider_preset_passes_the_provider_checks(name: str, check: ProviderCheck) -> None:
     check(name)
 
 
@@ -42,7 +42,7 @@ def test_every_preset_and_parameter_is_documented(name: str) -> None:
     assert all(f"`{parameter}`" in page for parameter in PARAMETERS)
 
 
-def test_addresses() -> None:
+def test_provider_addresses_come_from_preset_environment_or_parameter() -> None:
     def url(source: str, environment: dict[str, str] | None = None, **parameters: Any) -> str:
         return find_target(spec(source, "k", **parameters), environment or {}).endpoint.url
 
@@ -72,7 +72,9 @@ def test_addresses() -> None:
         ("remote://openai/x", {"training_price": "8"}, "parameters.training_price"),
     ],
 )
-def test_what_cannot_be_is_named(source: str, parameters: dict[str, Any], param: str) -> None:
+def test_invalid_provider_parameters_are_refused_by_name(
+    source: str, parameters: dict[str, Any], param: str
+) -> None:
     with pytest.raises(InvalidRequest) as raised:
         find_target(spec(source, **parameters), {})
     assert raised.value.param == param
@@ -81,7 +83,7 @@ def test_what_cannot_be_is_named(source: str, parameters: dict[str, Any], param:
 CHAT = {"messages": user("hi"), "temperature": None, "max_completion_tokens": 5, "store": True, "user": "u"}
 
 
-def test_without_quirks_only_nulls_go() -> None:
+def test_without_quirks_only_null_fields_are_removed() -> None:
     assert fit_body(CHAT, "chat/completions", Quirks(), "m") == {
         k: v for k, v in CHAT.items() if v is not None
     }
@@ -121,7 +123,7 @@ def test_what_cannot_be_honoured_is_refused_not_dropped(provider: str, field: st
     assert raised.value.param == field and raised.value.code == "unsupported_parameter"
 
 
-def test_roles_and_tools_are_fitted() -> None:
+def test_roles_and_tools_are_adapted_to_the_provider() -> None:
     tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {}}}
     body = {"messages": [{"role": "developer", "content": "a"}], "tools": [tool]}
     fitted = fit_body(body, "chat/completions", PROVIDERS["sensenova"].quirks, "m")
@@ -144,7 +146,7 @@ async def test_a_preset_reaches_its_address_with_its_key_and_dialect(
     assert provider.bodies[0] == {"model": "my-gpt", "messages": user("hi"), "max_completion_tokens": 5}
 
 
-async def test_embeddings_come_in_batches_and_as_base64_from_a_server_that_has_neither(
+async def test_embeddings_are_batched_and_encoded_for_servers_that_support_neither(
     models: ModelFixture,
 ) -> None:
     texts = [str(number) for number in range(12)]

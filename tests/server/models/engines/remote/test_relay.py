@@ -116,7 +116,7 @@ async def test_usage_is_counted_but_only_shown_to_those_who_asked(models: ModelF
     assert upstream.asked[0]["stream_options"] == {"include_usage": True}
 
 
-async def test_a_server_that_knows_no_stream_options_is_asked_without_and_remembered(
+async def test_stream_options_are_dropped_for_a_server_that_refuses_them(
     models: ModelFixture,
 ) -> None:
     upstream = Upstream(frame("a", finish="stop"), DONE)
@@ -142,7 +142,7 @@ async def test_created_is_one_value_and_chunks_without_choices_are_dropped(model
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-async def test_what_is_not_ordinary_is_found_among_frames_that_are(
+async def test_usage_and_irregular_frames_are_handled_among_ordinary_frames(
     models: ModelFixture, at_once: bool
 ) -> None:
     empty = b'data: {"id":"x","created":5,"choices":[],"prompt_filter_results":[]}\n\n'
@@ -155,7 +155,7 @@ async def test_what_is_not_ordinary_is_found_among_frames_that_are(
     assert all(d["choices"] and d["created"] == 5 for d in got.documents)
 
 
-async def test_frames_cut_anywhere_and_other_line_ends(models: ModelFixture) -> None:
+async def test_frames_are_parsed_across_arbitrary_splits_and_crlf_line_ends(models: ModelFixture) -> None:
     data = b": ping\n\n" + frame("héllo") + frame("x", finish="stop") + DONE
     data = data.replace(b"\n", b"\r\n")
     async with serving(models, Upstream(*(data[i : i + 3] for i in range(0, len(data), 3)))):
@@ -295,7 +295,7 @@ async def test_an_answer_that_is_not_json_is_refused(models: ModelFixture) -> No
             await models.relay("m", HI)
 
 
-async def test_a_server_that_is_not_there_is_named(models: ModelFixture) -> None:
+async def test_an_unreachable_server_is_reported_without_its_address(models: ModelFixture) -> None:
     await models.models.add(ModelSpec("m", "http://127.0.0.1:9/v1#x"))
     with pytest.raises(EngineFailed) as raised:
         await models.relay("m", HI)
@@ -303,7 +303,9 @@ async def test_a_server_that_is_not_there_is_named(models: ModelFixture) -> None
     assert "127.0.0.1" not in raised.value.message and raised.value.status == 502
 
 
-async def test_presets_and_their_keys(models: ModelFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_presets_set_the_task_and_require_their_api_key(
+    models: ModelFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     info = await models.models.add(ModelSpec("e", "remote://openai/text-embedding-3-small"))
     assert (info.task, info.dimensions, info.engine) == ("embedding", 1536, "remote")

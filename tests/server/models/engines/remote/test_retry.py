@@ -54,7 +54,7 @@ async def test_a_busy_provider_is_asked_again(models: ModelFixture, status: int,
         (Answer({"error": {"message": "later"}}, 429, {"Retry-After": "3600"}), 1),
     ],
 )
-async def test_not_for_ever_and_not_what_may_have_been_done(
+async def test_only_temporary_overload_is_retried_a_limited_number_of_times(
     models: ModelFixture, answer: Answer, asked: int
 ) -> None:
     async with serving(answer) as provider:
@@ -79,13 +79,11 @@ async def test_not_for_ever_and_not_what_may_have_been_done(
         *((text, None) for text in ("", "nan", "soon", None)),
     ],
 )
-def test_a_wish_to_be_left_alone_is_a_number_of_seconds_within_a_day(
-    asked: str | None, kept: float | None
-) -> None:
+def test_retry_after_is_parsed_as_seconds_within_a_day(asked: str | None, kept: float | None) -> None:
     assert retry_after_s(asked) == kept
 
 
-def test_pauses_grow_are_spread_and_end() -> None:
+def test_retry_pauses_grow_with_jitter_up_to_a_maximum() -> None:
     error = Unavailable("busy")
     pauses = [pause_before(attempt, error, 1.0) for attempt in range(1, 9)]
     assert pauses == [0.5, 1, 2, 4, 8, 16, MAX_PAUSE_S, MAX_PAUSE_S]
@@ -114,7 +112,7 @@ async def test_a_model_without_its_key_falls_back_to_a_local_one(
 
 
 @pytest.mark.parametrize(("status", "asked"), [(400, 0), (404, 1), (401, 1)])
-async def test_a_request_that_is_wrong_is_wrong_everywhere(
+async def test_the_fallback_is_tried_after_401_and_404_but_not_after_400(
     models: ModelFixture, status: int, asked: int
 ) -> None:
     async with serving(busy(status)) as first, serving(busy(503)) as second:
@@ -126,7 +124,7 @@ async def test_a_request_that_is_wrong_is_wrong_everywhere(
     assert len(second.bodies) == asked
 
 
-async def test_vectors_of_another_model_stand_in_for_nothing(models: ModelFixture) -> None:
+async def test_an_embedding_model_with_a_fallback_is_refused(models: ModelFixture) -> None:
     with pytest.raises(InvalidRequest) as raised:
         await models.models.add(
             ModelSpec("e", "http://127.0.0.1:9/v1#e", task="embedding", parameters={"fallback": "b"})

@@ -43,7 +43,7 @@ async def embedded(served: ModelFixture, text: str, *spans: tuple[int, int]) -> 
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_part_of_a_text_has_the_mean_of_its_tokens_within_all_of_it(served: ModelFixture) -> None:
+async def test_a_span_vector_is_the_token_mean_computed_with_full_context(served: ModelFixture) -> None:
     got = await embedded(served, TEXT, *SPANS)
     assert all(close(one, other) for one, other in zip(got, expected("late"), strict=True))
     alone = await served.ask("vectors", {"input": TEXT[:5]}, "embeddings")
@@ -69,14 +69,14 @@ async def test_a_text_longer_than_the_context_is_seen_in_windows(served: ModelFi
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("spans", [[], [[[3, 3]]], [[[0, 99]]], [[]], [["a"]], [[[0, 1]], [[0, 1]]]])
-async def test_spans_that_are_none_are_refused(served: ModelFixture, spans: object) -> None:
+async def test_invalid_spans_are_refused(served: ModelFixture, spans: object) -> None:
     with pytest.raises(PorticoError, match="spans") as raised:
         await served.ask("vectors", {"input": [TEXT], "spans": spans}, "embeddings")
     assert raised.value.status == 400 and str(raised.value.param).startswith("spans")
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_model_that_does_not_pool_by_the_mean_says_so(served: ModelFixture) -> None:
+async def test_a_model_without_mean_pooling_refuses_span_vectors(served: ModelFixture) -> None:
     able = {card.name for card in await served.registry.cards(LOCAL, "model") if "spans" in card.capabilities}
     assert able == {"vectors"}
     with pytest.raises(PorticoError, match="does not return vectors of parts"):
@@ -103,7 +103,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 @pytest.mark.slow
-def test_a_group_is_made_with_the_document_in_view_and_keeps_its_model(daemon: Daemon) -> None:
+def test_a_late_chunked_group_is_embedded_in_context_with_its_model(daemon: Daemon) -> None:
     with httpx.Client(base_url=f"{daemon.url}/api/stores/coast", timeout=60) as http:
         wish = {"name": "late", "chunking_strategy": {"type": "late", "size": 100}, "embedding_model": "near"}
         answer = http.post("/groups", json=wish)
@@ -120,7 +120,7 @@ def test_a_group_is_made_with_the_document_in_view_and_keeps_its_model(daemon: D
 
 
 @pytest.mark.slow
-def test_a_model_that_cannot_is_refused_with_those_that_can(daemon: Daemon) -> None:
+def test_late_chunking_with_an_unsuitable_model_is_refused_with_suitable_ones(daemon: Daemon) -> None:
     with httpx.Client(base_url=f"{daemon.url}/api/stores/coast", timeout=60) as http:
         wish = {"name": "not", "chunking_strategy": {"type": "late"}}
         error = http.post("/groups", json=wish).json()["error"]
@@ -130,7 +130,7 @@ def test_a_model_that_cannot_is_refused_with_those_that_can(daemon: Daemon) -> N
         assert http.post("/groups", json=wish).json()["error"]["param"] == "chunking_strategy.model"
 
 
-def test_files_that_ask_for_another_pooling_are_known_before_they_are_loaded(tmp_path: Path) -> None:
+def test_support_for_spans_is_known_from_the_files_before_loading(tmp_path: Path) -> None:
     from portico_server.models.engines.transformers.engine import Transformers
 
     made = environment.models()

@@ -102,7 +102,7 @@ async def test_as_many_pictures_come_as_were_asked_for_in_their_size(models: Mod
 
 
 @BOTH
-async def test_a_stream_shows_the_picture_on_its_way(models: ModelFixture, name: str) -> None:
+async def test_a_stream_contains_partial_images_before_the_final_one(models: ModelFixture, name: str) -> None:
     body = {"prompt": "a cat", "steps": 6, "size": "32x32", "partial_images": 2}
     got = await models.stream(name, body, MADE)
     kinds = [document["type"].partition(".")[2] for document in got.documents]
@@ -112,7 +112,7 @@ async def test_a_stream_shows_the_picture_on_its_way(models: ModelFixture, name:
 
 
 @BOTH
-async def test_a_picture_is_changed_by_form(models: ModelFixture, name: str) -> None:
+async def test_an_image_is_edited_with_and_without_a_mask(models: ModelFixture, name: str) -> None:
     mask = Attachment("mask", "m.png", "image/png", png(mode="RGBA"))
     for request in (Draw("a hat", images=(image(),)), Draw("a hat", images=(image(),), mask=mask)):
         result = await models.runner.call("images/edits", name, request, LOCAL)
@@ -120,7 +120,7 @@ async def test_a_picture_is_changed_by_form(models: ModelFixture, name: str) -> 
         assert opened(result.images[0].data).size == (32, 32)
 
 
-async def test_steps_are_told_and_the_picture_grows(models: ModelFixture) -> None:
+async def test_a_stream_reports_each_step_and_the_image_changes(models: ModelFixture) -> None:
     got = await models.stream("painter", {"prompt": "a cat", "steps": 3, "partial_images": 1}, MADE)
     comments = [frame for frame in got.frames if frame.startswith(b":")]
     assert comments == [b": step 1 of 3", b": step 2 of 3", b": step 3 of 3"]
@@ -129,7 +129,7 @@ async def test_steps_are_told_and_the_picture_grows(models: ModelFixture) -> Non
 
 
 @pytest.mark.slow
-async def test_latents_in_a_row_are_shown_too(models: ModelFixture) -> None:
+async def test_partial_images_are_streamed_for_packed_latents(models: ModelFixture) -> None:
     await models.models.add(spec("flux", environment.pictures() / "flux"))
     body = {"prompt": "a cat", "steps": 3, "size": "32x32", "partial_images": 1}
     got = await models.stream("flux", body, MADE)
@@ -137,7 +137,7 @@ async def test_latents_in_a_row_are_shown_too(models: ModelFixture) -> None:
     await models.models.remove("flux")
 
 
-async def test_an_edit_goes_on_from_the_picture_and_keeps_what_the_mask_covers(models: ModelFixture) -> None:
+async def test_an_edit_starts_from_the_given_image_and_accepts_a_mask(models: ModelFixture) -> None:
     changed = await drawn(models, Draw("a hat", images=(image(png((70, 50))),), size="auto"))
     assert opened(changed.images[0].data).size == (32, 32)  # the model's default size, set by this test
     slightly = {"strength": 0.5, "steps": 4, "seed": 1}
@@ -159,7 +159,7 @@ async def test_an_edit_goes_on_from_the_picture_and_keeps_what_the_mask_covers(m
         ({"strength": 0.5}, "strength", "does not support 'strength'"),
     ],
 )
-async def test_what_the_model_cannot_draw_is_named(
+async def test_unsupported_image_options_are_refused_by_name(
     models: ModelFixture, body: dict[str, Any], param: str, words: str
 ) -> None:
     with pytest.raises(PorticoError, match=words) as raised:
@@ -175,7 +175,7 @@ async def test_what_the_model_cannot_draw_is_named(
         (Draw("a hat", images=(image(),), options={"strength": 0.01}), "strength", "no step"),
     ],
 )
-async def test_pictures_that_cannot_be_changed_are_named(
+async def test_unusable_images_for_an_edit_are_refused_with_a_reason(
     models: ModelFixture, request_: Draw, param: str, words: str
 ) -> None:
     with pytest.raises(PorticoError, match=words) as raised:
@@ -195,7 +195,7 @@ async def test_a_caller_who_leaves_stops_the_steps(models: ModelFixture) -> None
 # --- the folder ---------------------------------------------------------------------------------------------
 
 
-async def test_the_folder_says_what_it_is_and_what_it_takes() -> None:
+async def test_a_diffusion_folder_is_recognised_with_its_task_and_size() -> None:
     folder = environment.pictures() / "diffusion"
     known = Transformers().describe(ModelSpec("m", str(folder)), folder)
     assert (known.task, known.edits) == ("image", True)

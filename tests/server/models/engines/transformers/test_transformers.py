@@ -75,7 +75,7 @@ def close(one: list[float], other: list[float]) -> bool:
 # --- embeddings ---------------------------------------------------------------------------------------------
 
 
-async def test_vectors_are_those_of_the_model(models: ModelFixture) -> None:
+async def test_batched_embeddings_match_the_models_reference_vectors(models: ModelFixture) -> None:
     got = await models.ask("vectors", {"input": TEXTS}, "embeddings")
     # A batch of texts of different lengths must give the same vectors as each text alone.
     assert all(close(row["embedding"], one) for row, one in zip(got["data"], expected("mean"), strict=True))
@@ -108,7 +108,7 @@ async def test_vectors_are_cut_and_of_length_one_again(models: ModelFixture) -> 
     assert isinstance(result, Vectors) and len(result.data) == 3
 
 
-async def test_a_text_that_is_too_long_is_named(models: ModelFixture) -> None:
+async def test_a_text_beyond_the_context_is_refused_by_its_index(models: ModelFixture) -> None:
     with pytest.raises(PorticoError) as raised:
         await models.ask("vectors", {"input": ["sea", "sea " * 100]}, "embeddings")
     error = raised.value
@@ -185,7 +185,7 @@ def seeing(url: str, text: str = "What is in the harbour?") -> dict[str, Any]:
     }
 
 
-async def test_a_model_with_eyes_sees_what_it_is_shown(models: ModelFixture) -> None:
+async def test_the_answer_of_a_vision_model_depends_on_the_image(models: ModelFixture) -> None:
     said = []
     for grey in (0, 0, 255):
         got = await models.ask("eyes", seeing(png(32, 32, grey)))
@@ -210,13 +210,13 @@ async def test_a_model_with_eyes_sees_what_it_is_shown(models: ModelFixture) -> 
         (png(100_000, 100_000, 0), "100000 × 100000 pixels"),
     ],
 )
-async def test_what_is_no_image_is_refused(models: ModelFixture, url: str, words: str) -> None:
+async def test_invalid_images_are_refused(models: ModelFixture, url: str, words: str) -> None:
     with pytest.raises(PorticoError, match=words) as raised:
         await models.ask("eyes", seeing(url))
     assert raised.value.status == 400 and str(raised.value.param).startswith("messages[0]")
 
 
-async def test_a_model_without_eyes_says_so(models: ModelFixture) -> None:
+async def test_a_text_only_model_refuses_images(models: ModelFixture) -> None:
     with pytest.raises(PorticoError, match="reads only text"):
         await models.ask("chat", seeing(png(8, 8, 0)))
 
@@ -228,14 +228,14 @@ def asked(**more: Any) -> dict[str, Any]:
     return {"messages": user("Tell me about the sea."), "max_tokens": 8, "temperature": 0, **more}
 
 
-async def test_a_penalty_keeps_it_from_saying_the_same_again(models: ModelFixture) -> None:
+async def test_penalties_prevent_repeated_words(models: ModelFixture) -> None:
     plain = (await models.ask("chat", asked()))["choices"][0]["message"]["content"].split()
     other = (await models.ask("chat", asked(frequency_penalty=2, presence_penalty=2)))["choices"][0]
     words = other["message"]["content"].split()
     assert len(set(words)) >= len(set(plain)) and len(set(words)) == len(words)
 
 
-async def test_it_ends_where_its_tokens_are_used_up(models: ModelFixture) -> None:
+async def test_generation_ends_when_the_context_is_full(models: ModelFixture) -> None:
     got = await models.ask("chat", asked(max_tokens=5000, messages=user("sea " * 900)))
     usage = got["usage"]
     assert usage["prompt_tokens"] + usage["completion_tokens"] == 1024
@@ -251,7 +251,7 @@ async def test_it_ends_where_its_tokens_are_used_up(models: ModelFixture) -> Non
         ({"adapter": {"name": "x"}}, "adapter"),
     ],
 )
-async def test_what_it_cannot_do_is_named(
+async def test_unsupported_options_are_refused_by_name(
     models: ModelFixture, wish: dict[str, Any], param: str | None
 ) -> None:
     with pytest.raises(PorticoError) as raised:
@@ -269,7 +269,7 @@ async def test_a_caller_who_leaves_frees_the_model(models: ModelFixture) -> None
     assert got["usage"]["completion_tokens"] == 2 and models.models.get("chat").starts == before
 
 
-async def test_texts_in_its_tokens_and_back(models: ModelFixture) -> None:
+async def test_texts_are_tokenized_and_detokenized_with_the_models_tokenizer(models: ModelFixture) -> None:
     found = await models.runner.call("tokens", "chat", Tokenize("the sea", texts=True), LOCAL)
     assert isinstance(found, TokenizedText) and found.texts is not None and found.longest == 1024
     assert "".join(found.texts).replace("Ġ", " ") == "the sea"
@@ -311,7 +311,7 @@ async def test_adapters_come_and_go_while_the_model_answers(models: ModelFixture
     assert await said(None) == plain
 
 
-async def test_an_adapter_is_a_model_of_its_own(models: ModelFixture) -> None:
+async def test_an_adapter_answers_under_its_own_model_name(models: ModelFixture) -> None:
     await models.models.adapters.add("chat", environment.models() / "adapter", "ft:chat:portico:x:1")
     body = asked(logprobs=True, max_tokens=1)
     pid = models.models.get("chat").pid
@@ -327,7 +327,7 @@ async def test_an_adapter_is_a_model_of_its_own(models: ModelFixture) -> None:
         await models.models.adapters.add("chat", smollm(models.settings.home / "wide"), "odd")
 
 
-async def test_an_adapter_that_is_none_is_refused(models: ModelFixture, tmp_path: Path) -> None:
+async def test_a_pickled_or_mismatched_adapter_is_refused(models: ModelFixture, tmp_path: Path) -> None:
     client: Any = models.models.deployments["chat"].running.client
     pickle = tmp_path / "pickle"
     shutil.copytree(environment.models() / "adapter", pickle)
@@ -368,7 +368,7 @@ async def refused(models: ModelFixture, made: ModelSpec) -> str:
         ({"config.json": "[]", "model.safetensors": "x"}, "is not a JSON object"),
     ],
 )
-async def test_a_folder_that_is_no_model_is_told_at_once(
+async def test_a_folder_without_a_valid_model_is_refused_with_a_reason(
     models: ModelFixture, tmp_path: Path, files: dict[str, str], words: str
 ) -> None:
     for name, text in files.items():
@@ -389,12 +389,14 @@ async def test_code_beside_a_model_is_never_run(models: ModelFixture, tmp_path: 
 
 
 @pytest.mark.slow
-async def test_a_model_for_another_task_is_not_made_up(models: ModelFixture) -> None:
+async def test_a_model_without_the_head_for_a_task_is_refused(models: ModelFixture) -> None:
     said = await refused(models, spec("x", environment.models() / "embedding-mean", task="rerank"))
     assert "classifier" in said and "is missing" in said
 
 
-async def test_without_its_environment_it_says_how_to_get_it(models: ModelFixture) -> None:
+async def test_without_the_engine_environment_the_error_names_the_install_command(
+    models: ModelFixture,
+) -> None:
     made = ModelSpec("x", str(environment.models() / "chat"), engine="transformers")
     await models.models.add(made)
     with pytest.raises(Unavailable, match="portico engines install transformers"):
@@ -405,7 +407,7 @@ async def test_without_its_environment_it_says_how_to_get_it(models: ModelFixtur
 # --- life ---------------------------------------------------------------------------------------------------
 
 
-async def test_its_process_ends_with_it(models: ModelFixture) -> None:
+async def test_the_worker_process_ends_when_the_model_is_unloaded(models: ModelFixture) -> None:
     await models.ask("judge", {"query": "ships", "documents": TEXTS}, "rerank")
     pid = models.models.get("judge").pid
     assert pid is not None and psutil.pid_exists(pid)

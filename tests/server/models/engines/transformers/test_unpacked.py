@@ -52,7 +52,7 @@ async def test_an_unpacked_model_says_what_the_packed_one_says(tmp_path: Path) -
 
 
 @pytest.mark.slow
-async def test_a_file_that_is_no_model_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_an_invalid_gguf_is_refused_without_leaving_files(tmp_path: Path) -> None:
     bad = tmp_path / "bad.gguf"
     await asyncio.to_thread(bad.write_bytes, b"GGUF nothing")
     with pytest.raises(InvalidRequest, match="could not be unpacked"):

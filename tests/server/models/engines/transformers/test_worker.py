@@ -66,7 +66,7 @@ def put(path: Path, config: dict[str, Any], **files: Any) -> folder.ModelFolder:
         ),
     ],
 )  # fmt: skip
-def test_a_folder_says_what_it_is_for(
+def test_the_task_of_a_model_folder_is_read_from_its_files(
     tmp_path: Path, config: dict[str, Any], files: dict[str, Any], task: str, sees: bool, context: int
 ) -> None:
     found = put(tmp_path, config, **files)
@@ -82,7 +82,7 @@ def test_a_pickle_is_never_taken_for_weights(tmp_path: Path, name: str) -> None:
     folder.check_weights(tmp_path)
 
 
-def test_characters_come_whole_and_spaces_stay() -> None:
+def test_streamed_tokens_are_joined_into_whole_characters_with_spaces() -> None:
     data = ["雪".encode()[:1], "雪".encode()[1:], b" is", b" snow", b"\xff"]
 
     def decode(tokens: Any) -> str:
@@ -93,7 +93,7 @@ def test_characters_come_whole_and_spaces_stay() -> None:
     assert spelling.rest() == "\ufffd" and spelling.rest() == ""
 
 
-def test_text_that_may_begin_a_stop_sign_is_held_back() -> None:
+def test_text_that_may_begin_a_stop_sequence_is_held_back() -> None:
     stops = StopFilter(["END", "\n\n"])
     assert stops.feed("a E") == ("a ", False)
     assert stops.feed("N") == ("", False)
@@ -117,13 +117,13 @@ def test_text_that_may_begin_a_stop_sign_is_held_back() -> None:
         ({"response_format": {"type": "json_schema"}}, "response_format"),
     ],
 )
-def test_options_that_make_no_sense_are_named(body: dict[str, Any], param: str) -> None:
+def test_invalid_options_are_refused_by_name(body: dict[str, Any], param: str) -> None:
     with pytest.raises(Refusal) as raised:
         read_options(body, chat=True)
     assert raised.value.param == param and raised.value.body()["error"]["param"] == param
 
 
-def test_turns_are_in_order_bounded_and_left_by_who_is_gone() -> None:
+def test_the_model_queue_is_ordered_bounded_and_skips_disconnected_callers() -> None:
     turns = ModelQueue(1)
     order: list[str] = []
     inside, leave = threading.Event(), threading.Event()
