@@ -119,15 +119,15 @@ async def api_server(
 
     ``settings`` are passed as flags. ``given`` (keys) and ``roles`` are passed as if read from a file.
     """
-    loaded = load(flags={"home": str(folder), **settings}, environment={})
-    database = Database.at(loaded.settings.database_path)
+    configuration = load(flags={"home": str(folder), **settings}, environment={})
+    database = Database.at(configuration.settings.database_path)
     database.prepare()
     listener = listening()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    stopped = asyncio.Event()
-    services = Services(loaded, database, url, stopped.set, Overrides(trainer=lambda _base: FakeTrainer()))
+    stop_event = asyncio.Event()
+    services = Services(configuration, database, url, stop_event.set, Overrides(trainer=lambda _base: FakeTrainer()))
     gateway = Gateway(services, services.auth)
-    server = HttpServer(wrap(gateway), loaded.settings, grace=1)
+    server = HttpServer(wrap(gateway), configuration.settings, grace=1)
     try:
         await services.auth.start(given, roles)
         tasks = [
@@ -144,16 +144,16 @@ async def api_server(
             task.add_done_callback(ended_by_itself)
         try:
             async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-                yield ApiServer(url, services, services.auth, client, server, stopped)
+                yield ApiServer(url, services, services.auth, client, server, stop_event)
         finally:
             server.should_exit = True
             for task in tasks[1:]:
                 task.cancel()
-            ended, _ = await asyncio.wait(tasks)
+            completed_tasks, _ = await asyncio.wait(tasks)
             await services.runner.close()
             await services.close()
-            if failed := [error for task in ended if not task.cancelled() and (error := task.exception())]:
-                raise BaseExceptionGroup("parts of the daemon ended by themselves", failed)
+            if errors := [error for task in completed_tasks if not task.cancelled() and (error := task.exception())]:
+                raise BaseExceptionGroup("parts of the daemon ended by themselves", errors)
     finally:
         listener.close()
         database.close()

@@ -89,28 +89,28 @@ class Page:
     async def listen(self) -> None:
         """Read the browser's messages until the connection ends."""
         async for message in self._socket:
-            said = json.loads(message.data)
-            if "id" in said:
-                self._waiting.pop(said["id"]).set_result(said)
-            elif said["method"] in self._awaited:
-                self._awaited.pop(said["method"]).set_result(said["params"])
-            elif said["method"] == "Page.loadEventFired":
+            message_data = json.loads(message.data)
+            if "id" in message_data:
+                self._waiting.pop(message_data["id"]).set_result(message_data)
+            elif message_data["method"] in self._awaited:
+                self._awaited.pop(message_data["method"]).set_result(message_data["params"])
+            elif message_data["method"] == "Page.loadEventFired":
                 self._loaded.set()
-            elif said["method"] == "Page.fileChooserOpened":
-                self._choosers.put_nowait(said["params"]["backendNodeId"])
-            elif said["method"] == "Runtime.exceptionThrown":
-                self.complaints.append(said["params"]["exceptionDetails"]["exception"]["description"])
-            elif said["method"] == "Log.entryAdded" and said["params"]["entry"]["level"] == "error":
-                self.complaints.append(said["params"]["entry"]["text"])
+            elif message_data["method"] == "Page.fileChooserOpened":
+                self._choosers.put_nowait(message_data["params"]["backendNodeId"])
+            elif message_data["method"] == "Runtime.exceptionThrown":
+                self.complaints.append(message_data["params"]["exceptionDetails"]["exception"]["description"])
+            elif message_data["method"] == "Log.entryAdded" and message_data["params"]["entry"]["level"] == "error":
+                self.complaints.append(message_data["params"]["entry"]["text"])
 
     async def ask(self, method: str, **params: Any) -> Any:
         """Send a command and return its result."""
         number = next(self._numbers)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": number, "method": method, "params": params})
-        said = await asyncio.wait_for(answer, PATIENCE + 5)
-        assert "error" not in said, said["error"]
-        return said["result"]
+        response = await asyncio.wait_for(answer, PATIENCE + 5)
+        assert "error" not in response, response["error"]
+        return response["result"]
 
     def next(self, event: str) -> asyncio.Future[dict[str, Any]]:
         """Return a future for the parameters of the next event with that name."""
@@ -131,9 +131,9 @@ class Page:
 
     async def run(self, script: str) -> Any:
         """Return the value of an expression; a promise is awaited."""
-        said = await self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in said, said["exceptionDetails"]["exception"].get("description", said)
-        return said["result"].get("value")
+        evaluation = await self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in evaluation, evaluation["exceptionDetails"]["exception"].get("description", evaluation)
+        return evaluation["result"].get("value")
 
     async def until(self, script: str) -> Any:
         """Return the first true value of an expression, evaluated at every change of the page and at intervals."""
@@ -173,8 +173,8 @@ class Page:
     async def choose_file(self, selector: str, *paths: Path) -> None:
         """Set the files of a file field, as its dialogue does."""
         root = await self.ask("DOM.getDocument")
-        found = await self.ask("DOM.querySelector", nodeId=root["root"]["nodeId"], selector=selector)
-        await self.ask("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=found["nodeId"])
+        input_node = await self.ask("DOM.querySelector", nodeId=root["root"]["nodeId"], selector=selector)
+        await self.ask("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=input_node["nodeId"])
 
     async def offer_files(self, *paths: Path) -> None:
         """Choose files in the dialogue that the page opens; `Page.setInterceptFileChooserDialog` keeps it hidden."""

@@ -66,8 +66,8 @@ def _git(root: Path, *arguments: str) -> list[str]:
 
 def _module(path: str) -> str:
     """Return the name by which other modules import a file."""
-    top, _, rest = path.partition("/")
-    inner = rest if top in SOURCES else path
+    top, _, relative_path = path.partition("/")
+    inner = relative_path if top in SOURCES else path
     return inner.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 

@@ -81,12 +81,12 @@ def _on_postgresql(_copied: None) -> Iterator[None]:
         return
     with postgres.running() as server, pytest.MonkeyPatch.context() as patch:
         new_url = server.prepared()
-        known: dict[Path, str] = {}
+        urls: dict[Path, str] = {}
 
         def at(path: Path) -> Database:
-            if path not in known:
-                known[path] = new_url()
-            return Database(known[path])
+            if path not in urls:
+                urls[path] = new_url()
+            return Database(urls[path])
 
         patch.setattr(Database, "at", at)
         yield
@@ -108,8 +108,8 @@ def _patient() -> Iterator[None]:
     """Let clients without an explicit limit wait for a minute: five seconds are too few when all cores are busy."""
     with pytest.MonkeyPatch.context() as patch:
         for library in (httpx, httpx2):
-            for what in ("connect", "read", "write", "pool"):
-                patch.setattr(library._config.DEFAULT_TIMEOUT_CONFIG, what, 60.0)
+            for timeout_name in ("connect", "read", "write", "pool"):
+                patch.setattr(library._config.DEFAULT_TIMEOUT_CONFIG, timeout_name, 60.0)
         yield
 
 

@@ -33,8 +33,8 @@ class Daemon:
     def settle(self) -> None:
         """Wait until the runs of the start have ended: folders are indexed and files are fetched."""
         with urllib.request.urlopen(f"{self.url}/api/status", timeout=60) as answer:
-            begun = json.load(answer)["startup"]
-        for run in begun:
+            startup_runs = json.load(answer)["startup"]
+        for run in startup_runs:
             with urllib.request.urlopen(f"{self.url}/api/runs/{run}/events", timeout=60) as events:
                 events.read()
 
@@ -56,8 +56,8 @@ class Daemon:
 
 def environment(**more: str) -> dict[str, str]:
     """Return the environment of a daemon under test: ours, without variables that would leak into it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PORTICO_")}
-    return {**kept, "PORTICO_MODELS": str(MODELS), "PORTICO_INSTALL_ENGINES": "false", **more}
+    own_variables = {name: value for name, value in os.environ.items() if not name.startswith("PORTICO_")}
+    return {**own_variables, "PORTICO_MODELS": str(MODELS), "PORTICO_INSTALL_ENGINES": "false", **more}
 
 
 def start(
@@ -89,15 +89,15 @@ def start(
         process = preloaded.fork(command, {"PORTICO_INGEST_WORKERS": "1", **variables})
     assert process.stdout is not None
     line = process.stdout.readline()
-    said: dict[str, Any] = json.loads(line) if line.strip() else {}
-    if not said.get("ready"):
+    announcement: dict[str, Any] = json.loads(line) if line.strip() else {}
+    if not announcement.get("ready"):
         process.kill()
         process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()
         raise AssertionError(f"the daemon did not start: {line!r}")
-    return Daemon(said["url"], home, process)
+    return Daemon(announcement["url"], home, process)
 
 
 @contextlib.contextmanager

@@ -111,8 +111,8 @@ def _reap() -> None:
 def _become(connection: socket.socket) -> NoReturn:
     """Turn this process into the program that the other end of the connection asks for."""
     body, streams, *_ = socket.recv_fds(connection, 1, 3)
-    with connection.makefile("rb") as rest:
-        order = json.loads(body + rest.read())
+    with connection.makefile("rb") as reader:
+        order = json.loads(body + reader.read())
     # A signal ends this process when the other end of the connection closes.
     fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(connection, fcntl.F_SETFL, os.O_ASYNC)

@@ -191,16 +191,16 @@ def fields_alone(endpoint: Endpoint, how: Growth) -> Iterator[tuple[str, dict[st
     schema = endpoint.schema
     if "$ref" in schema:
         schema = endpoint.components[schema["$ref"].rpartition("/")[2]]
-    known = schema.get("properties", {})
+    properties = schema.get("properties", {})
     least = BODIES.get(endpoint.path)
     if least is None:
-        small = {name: known[name] for name in schema.get("required", ()) if name in known}
-        least = {name: _value(one, endpoint.components, Growth("small"), 1) for name, one in small.items()}
-    for name, one in known.items():
-        value = _value(one, endpoint.components, how, 1)
-        if value != _value(one, endpoint.components, Growth("small"), 1):
+        small = {name: properties[name] for name in schema.get("required", ()) if name in properties}
+        least = {name: _value(field_schema, endpoint.components, Growth("small"), 1) for name, field_schema in small.items()}
+    for name, field_schema in properties.items():
+        value = _value(field_schema, endpoint.components, how, 1)
+        if value != _value(field_schema, endpoint.components, Growth("small"), 1):
             yield name, {**least, name: value}
-    for name in least.keys() - known.keys():  # a body whose fields the document does not list
+    for name in least.keys() - properties.keys():  # a body whose fields the document does not list
         yield name, {**least, name: _value(_schema_of(least[name]), {}, how, 1)}
 
 
@@ -208,7 +208,7 @@ def _schema_of(value: Any) -> dict[str, Any]:
     if isinstance(value, list):
         return {"type": "array", "items": _schema_of(value[0]) if value else {}}
     if isinstance(value, dict):
-        return {"type": "object", "properties": {name: _schema_of(one) for name, one in value.items()}}
+        return {"type": "object", "properties": {name: _schema_of(field_value) for name, field_value in value.items()}}
     return {
         "type": "boolean" if isinstance(value, bool) else "integer" if isinstance(value, int) else "string"
     }
@@ -225,12 +225,12 @@ class Form:
     def grown(self, how: Growth, file: bytes) -> tuple[dict[str, str], list[tuple[str, tuple[str, bytes]]]]:
         """Return the files and the fields; every field has grown except those that `BODIES` gives."""
         fields, files = {}, []
-        for name, one in self.schema["properties"].items():
-            item = one.get("items", one)
+        for name, field_schema in self.schema["properties"].items():
+            item = field_schema.get("items", field_schema)
             if item.get("format") == "binary":
                 files.append((name, ((how.text or "a")[:200], file)))
                 continue
-            value = BODIES.get(self.path, {}).get(name, _value(one, {}, how, 1))
+            value = BODIES.get(self.path, {}).get(name, _value(field_schema, {}, how, 1))
             fields[name] = value if isinstance(value, str) else body(value).decode()
         return fields, files
 
@@ -298,8 +298,8 @@ def messages(how: Growth) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _grown(kind: Any, how: Growth) -> dict[str, Any]:
     schema = kind.model_json_schema(by_alias=True)
-    found: dict[str, Any] = _value(schema, schema.get("$defs", {}), how, 0)
-    return found
+    grown_value: dict[str, Any] = _value(schema, schema.get("$defs", {}), how, 0)
+    return grown_value
 
 
 def _rpc(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -331,19 +331,19 @@ def addresses(document: Mapping[str, Any]) -> Iterator[Address]:
     """Yield all operations with parameters, as the OpenAPI document of a daemon lists them."""
     for path, methods in sorted(document["paths"].items()):
         for method, operation in methods.items():
-            found = tuple(
-                (one["name"], _kind(one.get("schema", {})))
-                for one in operation.get("parameters", ())
-                if one["in"] == "query"
+            query_parameters = tuple(
+                (parameter["name"], _kind(parameter.get("schema", {})))
+                for parameter in operation.get("parameters", ())
+                if parameter["in"] == "query"
             )
-            if (found or "{" in path) and path not in STOPS:
-                yield Address(method.upper(), path, found)
+            if (query_parameters or "{" in path) and path not in STOPS:
+                yield Address(method.upper(), path, query_parameters)
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
-    for one in (schema, *schema.get("anyOf", ())):
-        if one.get("type") not in (None, "null"):
-            return str(one["type"])
+    for alternative in (schema, *schema.get("anyOf", ())):
+        if alternative.get("type") not in (None, "null"):
+            return str(alternative["type"])
     return "string"
 
 
@@ -352,7 +352,7 @@ def _value(schema: Mapping[str, Any], components: Mapping[str, Any], how: Growth
         return _value(components[schema["$ref"].rpartition("/")[2]], components, how, level)
     for several in ("anyOf", "oneOf", "allOf"):
         if several in schema:
-            kinds = [one for one in schema[several] if one.get("type") != "null"]
+            kinds = [alternative for alternative in schema[several] if alternative.get("type") != "null"]
             return _value(kinds[0] if kinds else {}, components, how, level)
     if "const" in schema or "enum" in schema:
         return schema["const"] if "const" in schema else schema["enum"][0]
@@ -411,20 +411,20 @@ def _deep(value: Any) -> bytes:
     out: list[bytes] = []
     stack: list[Any] = [value]
     while stack:
-        found = stack.pop()
-        if isinstance(found, bytes):
-            out.append(found)
-        elif isinstance(found, dict | list):
-            opening, closing = (b"{", b"}") if isinstance(found, dict) else (b"[", b"]")
+        node = stack.pop()
+        if isinstance(node, bytes):
+            out.append(node)
+        elif isinstance(node, dict | list):
+            opening, closing = (b"{", b"}") if isinstance(node, dict) else (b"[", b"]")
             out.append(opening)
             items: list[Any] = []
-            pairs = found.items() if isinstance(found, dict) else ((None, item) for item in found)
+            pairs = node.items() if isinstance(node, dict) else ((None, item) for item in node)
             for number, (name, item) in enumerate(pairs):
-                before = b"," if number else b""
-                items += [before if name is None else before + orjson.dumps(name) + b":", item]
+                separator = b"," if number else b""
+                items += [separator if name is None else separator + orjson.dumps(name) + b":", item]
             stack += [closing, *reversed(items)]
         else:
-            out.append(str(found).encode() if type(found) is int else orjson.dumps(found))
+            out.append(str(node).encode() if type(node) is int else orjson.dumps(node))
     return b"".join(out)
 
 
@@ -459,7 +459,7 @@ class Health:
         host = urlsplit(self.url)
         connection = http.client.HTTPConnection(host.hostname or "", host.port, timeout=60)
         while not self._over.is_set():
-            begun = time.perf_counter()
+            started_at = time.perf_counter()
             try:
                 connection.request("GET", "/health")
                 answer = connection.getresponse()
@@ -469,7 +469,7 @@ class Health:
             except OSError as error:
                 self.failures.append(repr(error))
                 connection.close()
-            self.slowest_s = max(self.slowest_s, time.perf_counter() - begun)
+            self.slowest_s = max(self.slowest_s, time.perf_counter() - started_at)
             self.asked += 1
             self._over.wait(self.pause_s)
         connection.close()
@@ -545,8 +545,8 @@ def flows(scale: int = 1) -> Iterator[tuple[str, dict[str, Any], Any]]:
 def _each(scale: int) -> Iterator[tuple[str, dict[str, Any], Any]]:
     """Yield the other operations, each with a long text and with many values."""
     ref = {"$ref": "value"}
-    many = 200 * scale
-    inner = [_same(f"s{n}", ref) for n in range(many)]
+    count = 200 * scale
+    inner = [_same(f"s{n}", ref) for n in range(count)]
     steps: list[dict[str, Any]] = [
         {"op": "embed", "text": ref},
         {"op": "emit", "text": ref},
@@ -554,7 +554,7 @@ def _each(scale: int) -> Iterator[tuple[str, dict[str, Any], Any]]:
         {"op": "tool", "tool": "python_light", "arguments": {"code": ref}},
         {"op": "retrieve", "store": "nothing", "query": ref},
         {"op": "rerank", "model": "default", "query": ref, "documents": ref},
-        {"op": "intent", "text": ref, "intents": {f"i{n}": "a" * 100 for n in range(many)}},
+        {"op": "intent", "text": ref, "intents": {f"i{n}": "a" * 100 for n in range(count)}},
         {
             "op": "http",
             "url": {"$template": "http://127.0.0.1:1/{a}", "$with": {"a": ref}},
@@ -565,7 +565,7 @@ def _each(scale: int) -> Iterator[tuple[str, dict[str, Any], Any]]:
         {"op": "subflow", "step": _same("s", [ref, ref])},
         {"op": "switch", "on": ref, "cases": [{"equals": ref, "step": step} for step in inner]},
         {"op": "diverter", "join": "list", "steps": inner},
-        {"op": "graph", "steps": inner, "after": {f"s{n}": [f"s{n + 1}"] for n in range(many - 1)}},
+        {"op": "graph", "steps": inner, "after": {f"s{n}": [f"s{n + 1}"] for n in range(count - 1)}},
     ]
     for step in steps:
         yield f"{step['op']} of a long text", {"name": "x", **step}, "a" * (200_000 * scale)

@@ -55,9 +55,9 @@ def _guard(command: Sequence[str]) -> None:
         stdin=subprocess.DEVNULL,
         preexec_fn=lambda: library.prctl(_PR_SET_PDEATHSIG_CODE, signal.SIGKILL),
     )
-    ended = os.pidfd_open(daemon.pid)
+    daemon_fd = os.pidfd_open(daemon.pid)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # reparented children that have ended are reaped
-    select.select([sys.stdin, ended], [], [])
+    select.select([sys.stdin, daemon_fd], [], [])
     while children := psutil.Process().children(recursive=True):
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):

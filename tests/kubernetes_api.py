@@ -167,20 +167,20 @@ def check(value: Any, schema: Any, path: str = "") -> None:
     """Raise `Refused` unless a value matches the schema exactly."""
     if isinstance(schema, dict):
         _need(isinstance(value, dict), path, "must be an object")
-        known = {name.removesuffix("!"): inner for name, inner in schema.items()}
+        fields = {name.removesuffix("!"): inner for name, inner in schema.items()}
         for name in value:
-            _need(name in known, f"{path}.{name}", "unknown field")
-            check(value[name], known[name], f"{path}.{name}")
+            _need(name in fields, f"{path}.{name}", "unknown field")
+            check(value[name], fields[name], f"{path}.{name}")
         for name in schema:
             _need(not name.endswith("!") or name[:-1] in value, f"{path}.{name[:-1]}", "Required value")
     elif isinstance(schema, list):
         _need(isinstance(value, list), path, "must be a list")
-        for number, one in enumerate(value):
-            check(one, schema[0], f"{path}[{number}]")
+        for number, child in enumerate(value):
+            check(child, schema[0], f"{path}[{number}]")
     elif isinstance(schema, Map):
         _need(isinstance(value, dict), path, "must be an object")
-        for name, one in value.items():
-            check(one, schema.pattern, f"{path}.{name}")
+        for name, child in value.items():
+            check(child, schema.pattern, f"{path}.{name}")
     elif isinstance(schema, str):
         _need(isinstance(value, str), path, "must be a string")
         _need(bool(re.fullmatch(schema, value)), path, f"Invalid value: {value!r}")
@@ -207,8 +207,8 @@ def check_pod(spec: dict[str, Any]) -> None:
                 _need(container[probe]["tcpSocket"]["port"] in ports, probe, "its port is not there")
         resources = container.get("resources", {})
         for name, limit in resources.get("limits", {}).items():
-            asked = resources.get("requests", {}).get(name, limit)
-            _need("/" not in name or asked == limit, name, "must be equal to its limit")
+            quantity = resources.get("requests", {}).get(name, limit)
+            _need("/" not in name or quantity == limit, name, "must be equal to its limit")
     security = spec.get("securityContext", {})
     _need(not (security.get("runAsNonRoot") and security.get("runAsUser") == 0), "runAsUser", "is root")
 
@@ -281,17 +281,17 @@ class Cluster:
         return self.objects[kind][name]
 
     def delete(self, kind: str, name: str) -> dict[str, Any]:
-        found = self.get(kind, name)
+        target = self.get(kind, name)
         if kind == "pods":
             self.end_pod(name)
-            return found
+            return target
         del self.objects[kind][name]
         for owned in self.objects:
-            for other, thing in list(self.objects[owned].items()):
-                owners = [owner["uid"] for owner in thing["metadata"].get("ownerReferences", ())]
-                if found["metadata"]["uid"] in owners:
-                    self.delete(owned, other)
-        return found
+            for owned_name, owned_object in list(self.objects[owned].items()):
+                owners = [owner["uid"] for owner in owned_object["metadata"].get("ownerReferences", ())]
+                if target["metadata"]["uid"] in owners:
+                    self.delete(owned, owned_name)
+        return target
 
     def complain(self, name: str, reason: str, message: str) -> None:
         event = {"metadata": {}, "involvedObject": {"name": name}, "type": "Warning", "lastTimestamp": now()}
@@ -322,19 +322,19 @@ class Cluster:
     def place(self, pod: dict[str, Any]) -> None:
         """Act as the scheduler."""
         spec, status = pod["spec"], pod["status"]
-        asked = spec["containers"][0].get("resources", {}).get("requests", {})
-        wanted = spec.get("nodeSelector", {})
-        why = ""
-        if any("gpu" in name for name in asked):
-            [gpu] = [name for name in asked if "gpu" in name]
-            why = f"{len(NODES)} Insufficient {gpu}"
-        elif int(asked.get("cpu", 1)) > CPUS_COUNT:
-            why = f"{len(NODES)} Insufficient cpu"
-        fits = [name for name, labels in NODES.items() if wanted.items() <= labels.items()]
+        resource_requests = spec["containers"][0].get("resources", {}).get("requests", {})
+        node_selector = spec.get("nodeSelector", {})
+        problem = ""
+        if any("gpu" in name for name in resource_requests):
+            [gpu] = [name for name in resource_requests if "gpu" in name]
+            problem = f"{len(NODES)} Insufficient {gpu}"
+        elif int(resource_requests.get("cpu", 1)) > CPUS_COUNT:
+            problem = f"{len(NODES)} Insufficient cpu"
+        fits = [name for name, labels in NODES.items() if node_selector.items() <= labels.items()]
         if not fits:
-            why = f"{len(NODES)} node(s) didn't match Pod's node affinity/selector"
-        if why:
-            message = f"0/{len(NODES)} nodes are available: {why}."
+            problem = f"{len(NODES)} node(s) didn't match Pod's node affinity/selector"
+        if problem:
+            message = f"0/{len(NODES)} nodes are available: {problem}."
             status["conditions"] = [
                 {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
             ]
@@ -363,8 +363,8 @@ class Cluster:
             return True
         if image.endswith(":missing"):
             back_off = f'Back-off pulling image "{image}": ErrImagePull: not found'
-            waiting = {"reason": "ImagePullBackOff", "message": back_off}
-            status["containerStatuses"] = [{"state": {"waiting": waiting}}]
+            waiting_state = {"reason": "ImagePullBackOff", "message": back_off}
+            status["containerStatuses"] = [{"state": {"waiting": waiting_state}}]
             return True
         return False
 
@@ -426,9 +426,9 @@ class Cluster:
             if name not in self.objects["pods"] or self.faults.get("lost") == spec["nodeName"]:
                 return
             exit_code = code if code >= 0 else 128 - code
-            ended = {"exitCode": exit_code, "reason": "Error" if exit_code else "Completed"}
+            terminated_state = {"exitCode": exit_code, "reason": "Error" if exit_code else "Completed"}
             status["phase"] = "Failed" if exit_code else "Succeeded"
-            status["containerStatuses"] = [{"ready": False, "state": {"terminated": ended}}]
+            status["containerStatuses"] = [{"ready": False, "state": {"terminated": terminated_state}}]
             if "deletionTimestamp" in pod["metadata"]:
                 del self.objects["pods"][name]
             for owner in pod["metadata"]["ownerReferences"]:
@@ -474,11 +474,11 @@ def listens(host: str, port: int) -> bool:
 
 
 def descendants(pid: int) -> list[int]:
-    found = [pid]
+    pids = [pid]
     for children in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
         for child in children.read_text().split():
-            found += descendants(int(child))
-    return found
+            pids += descendants(int(child))
+    return pids
 
 
 # --- HTTP -------------------------------------------------------------------------------------------------------------
@@ -498,12 +498,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        found = b""
+        content = b""
         while size := int(self.rfile.readline(), 16):
-            found += self.rfile.read(size)
+            content += self.rfile.read(size)
             self.rfile.readline()
         self.rfile.readline()
-        return found
+        return content
 
     def answer(self) -> None:
         cluster = self.cluster
@@ -544,26 +544,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def done(self, path: str, query: dict[str, str], body: bytes, token: str) -> Any:
         cluster = self.cluster
-        found = PATH.fullmatch(path)
-        if found is None or found["kind"] not in cluster.objects:
+        path_match = PATH.fullmatch(path)
+        if path_match is None or path_match["kind"] not in cluster.objects:
             raise Refused(404, "NotFound", "the server could not find the requested resource")
-        kind, name = found["kind"], found["name"]
-        group = found["group"] or ""
+        kind, name = path_match["kind"], path_match["name"]
+        group = path_match["group"] or ""
         if group != GROUPS.get(kind, ""):
             raise Refused(404, "NotFound", "the server could not find the requested resource")
         verb = VERBS.get(self.command) or ("get" if name else "list")
-        resource = f"{kind}/log" if found["log"] else kind
-        if (kind == "nodes") == bool(found["namespace"]):
+        resource = f"{kind}/log" if path_match["log"] else kind
+        if (kind == "nodes") == bool(path_match["namespace"]):
             raise Refused(404, "NotFound", "the server could not find the requested resource")
         cluster.asked.add(f"{verb} {resource}")
-        allowed = any(
-            (rule["kind"] == "Role") == bool(found["namespace"])
+        is_allowed = any(
+            (rule["kind"] == "Role") == bool(path_match["namespace"])
             and group in rule["apiGroups"]
             and resource in rule["resources"]
             and verb in rule["verbs"]
             for rule in cluster.rules
         )
-        if token != ADMIN and (not allowed or cluster.faults.get("forbidden") == kind):
+        if token != ADMIN and (not is_allowed or cluster.faults.get("forbidden") == kind):
             message = f'{kind} is forbidden: User "portico" cannot {verb} resource "{resource}" in API group "{group}"'
             raise Refused(403, "Forbidden", message)
         if self.headers.get("Content-Type", "application/json") != "application/json":
@@ -572,7 +572,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return cluster.create(kind, json.loads(body))
         if verb == "delete":
             return cluster.delete(kind, name)
-        if found["log"]:
+        if path_match["log"]:
             return (cluster.folder / name).with_suffix(".log").read_text()
         if verb == "get":
             return cluster.get(kind, name)
@@ -582,7 +582,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         def pairs(name: str) -> list[tuple[str, str | None]]:
             return [
                 (key, value if equal else None)
-                for key, equal, value in (one.partition("=") for one in query.get(name, "").split(",") if one)
+                for key, equal, value in (clause.partition("=") for clause in query.get(name, "").split(",") if clause)
             ]
 
         def field(thing: dict[str, Any], path: str) -> Any:
@@ -591,8 +591,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return thing
 
         def labels(thing: dict[str, Any]) -> dict[str, str]:
-            found: dict[str, str] = thing["metadata"].get("labels", {})
-            return found
+            metadata_labels: dict[str, str] = thing["metadata"].get("labels", {})
+            return metadata_labels
 
         return [
             thing

@@ -100,8 +100,8 @@ class KubernetesCluster:
         self._client.post("/faults", json=faults).raise_for_status()
 
     def objects(self, kind: str) -> list[dict[str, Any]]:
-        found = self._client.get("/all").raise_for_status().json()[kind]
-        return list(found.values())
+        cluster_objects = self._client.get("/all").raise_for_status().json()[kind]
+        return list(cluster_objects.values())
 
     def asked(self) -> set[str]:
         """Return the verbs and resources that were requested."""
@@ -111,8 +111,8 @@ class KubernetesCluster:
         self._client.delete(f"/api/v1/namespaces/default/pods/{name}").raise_for_status()
 
     def is_empty(self) -> bool:
-        found = self._client.get("/all").raise_for_status().json()
-        return not any(found[kind] for kind in ("jobs", "pods", "secrets", "networkpolicies"))
+        cluster_objects = self._client.get("/all").raise_for_status().json()
+        return not any(cluster_objects[kind] for kind in ("jobs", "pods", "secrets", "networkpolicies"))
 
     def wait_until(self, ready: Callable[[], object]) -> None:
         for _ in range(1200):

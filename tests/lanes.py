@@ -67,11 +67,11 @@ def _leave_out(items: list[pytest.Item], config: pytest.Config) -> None:
 def _sort(items: list[pytest.Item]) -> None:
     """Put modules with slow tests first, then modules with many tests, so that no long module starts last."""
     slow: dict[Path, int] = {}
-    many: dict[Path, int] = {}
+    case_counts: dict[Path, int] = {}
     for item in items:
         slow[item.path] = slow.get(item.path, 0) + _is_slow(item)
-        many[item.path] = many.get(item.path, 0) + 1
-    items.sort(key=lambda item: (-slow[item.path], -many[item.path], str(item.path)))
+        case_counts[item.path] = case_counts.get(item.path, 0) + 1
+    items.sort(key=lambda item: (-slow[item.path], -case_counts[item.path], str(item.path)))
 
 
 def _shuffle(items: list[pytest.Item], chance: random.Random) -> None:
@@ -114,8 +114,8 @@ def long_cases(reports: Iterable[ElementTree.Element]) -> dict[str, float]:
             lanes = [prop.get("value") for prop in case.iter("property") if prop.get("name") == "lane"]
             if "slow" not in lanes:
                 times[f"{case.get('classname')}::{case.get('name')}"] = float(case.get("time", 0))
-        before = shortest if number else times
-        shortest = {name: min(time, before[name]) for name, time in times.items() if name in before}
+        times_before = shortest if number else times
+        shortest = {name: min(time, times_before[name]) for name, time in times.items() if name in times_before}
     return {name: time for name, time in shortest.items() if time > MAX_CASE_S}
 
 

@@ -45,20 +45,20 @@ class Shelves:
     def __init__(self, files: Mapping[str, Mapping[str, bytes]]) -> None:
         self._files = [
             (StoredFile(store, name, name, len(data)), data)
-            for store, held in files.items()
-            for name, data in held.items()
+            for store, store_files in files.items()
+            for name, data in store_files.items()
         ]
         self._watchers: list[Callable[[str], None]] = []
 
     async def files(
         self, caller: Principal, start: Position | None, limit: int, *, only: str | None = None
     ) -> tuple[Sequence[StoredFile], Position | None]:
-        seen = [file for file, _data in self._files if caller.allows(f"stores:{file.store}:read")]
-        seen = [file for file in seen if only in (None, file.store)]
+        visible_files = [file for file, _data in self._files if caller.allows(f"stores:{file.store}:read")]
+        visible_files = [file for file in visible_files if only in (None, file.store)]
         begin = 0 if start is None else int(start.after or 0)
-        more = begin + limit < len(seen)
-        page = seen[begin : begin + limit]
-        return page, Position(page[-1].store, str(begin + limit)) if more else None
+        has_more = begin + limit < len(visible_files)
+        page = visible_files[begin : begin + limit]
+        return page, Position(page[-1].store, str(begin + limit)) if has_more else None
 
     async def read(self, caller: Principal, store: str, name: str) -> tuple[StoredFile, bytes]:
         for file, data in self._files:
@@ -84,7 +84,7 @@ class Shelves:
 
     def write(self, store: str, name: str, data: bytes) -> None:
         """Write a file, replacing any file of that name, and announce that the daemon's stores have changed."""
-        self._files = [(file, held) for file, held in self._files if (file.store, file.name) != (store, name)]
+        self._files = [(file, content) for file, content in self._files if (file.store, file.name) != (store, name)]
         self._files.append((StoredFile(store, name, name, len(data)), data))
         for watcher in self._watchers:
             watcher(store)

@@ -59,16 +59,16 @@ async def mcp_client(address: str, key: str, storage: TokenStorage, **options: A
     """Connect the MCP package's client to a bare address; the owner of ``key`` grants what it asks for."""
     parts = urlsplit(address)
     url = f"{parts.scheme}://{parts.netloc}"
-    returned: dict[str, str] = {}
+    redirect_parameters: dict[str, str] = {}
 
     async def open_browser(location: str) -> None:
         page = urlsplit(location)
         assert f"{page.scheme}://{page.netloc}{page.path}" == f"{url}/authorize"
-        returned.update(await consent(url, page.query, key))
+        redirect_parameters.update(await consent(url, page.query, key))
 
     async def on_return() -> AuthorizationCodeResult:
         return AuthorizationCodeResult(
-            code=returned["code"], state=returned.get("state"), iss=returned.get("iss")
+            code=redirect_parameters["code"], state=redirect_parameters.get("state"), iss=redirect_parameters.get("iss")
         )
 
     metadata = OAuthClientMetadata.model_validate({"client_name": "Tester", "redirect_uris": [CALLBACK]})

@@ -40,7 +40,7 @@ class Provider:
 
     def sign_in(self, subject: str, client: str = CLIENT, **more: str) -> dict[str, str]:
         """Return the parameters of the redirect to the browser once ``subject`` agrees: ``code`` and ``state``."""
-        asked = {
+        parameters = {
             "response_type": "code",
             "client_id": client,
             "redirect_uri": "http://127.0.0.1/",
@@ -48,10 +48,10 @@ class Provider:
             **more,
         }
         answer = httpx.post(
-            f"{self.issuer}/oauth2/authorize", params=asked, data={"sub": subject}, timeout=60
+            f"{self.issuer}/oauth2/authorize", params=parameters, data={"sub": subject}, timeout=60
         )
-        found = parse_qs(urlsplit(answer.headers["location"]).query)
-        return {name: values[0] for name, values in found.items()}
+        response_query = parse_qs(urlsplit(answer.headers["location"]).query)
+        return {name: values[0] for name, values in response_query.items()}
 
     def behave(self, **behaviour: Any) -> None:
         """Change the provider's behaviour; see `tests/oidc_provider.py`."""
@@ -63,8 +63,8 @@ class Provider:
 
     def seen(self) -> dict[str, Any]:
         """Return the requests that the provider received."""
-        found: dict[str, Any] = httpx.get(f"{self.issuer}/test", timeout=60).json()
-        return found
+        report: dict[str, Any] = httpx.get(f"{self.issuer}/test", timeout=60).json()
+        return report
 
     def token(self, subject: str, client: str = CLIENT) -> str:
         """Return a new ID token of ``subject`` for a client."""
@@ -82,10 +82,10 @@ class Provider:
 @contextmanager
 def provider(users: Mapping[str, Mapping[str, Any]], life_s: int = 3_600) -> Iterator[Provider]:
     """Run a provider that knows the claims of ``users``, during a ``with`` block. Tokens last ``life_s``."""
-    claims = [json.dumps({"sub": subject, **more}) for subject, more in users.items()]
+    claims = [json.dumps({"sub": subject, **extra_claims}) for subject, extra_claims in users.items()]
     command = [sys.executable, "-P", "-W", "ignore", str(PROGRAM), "--port", "0"]
     command += ["--token-max-age", str(life_s)]
-    command += [word for one in claims for word in ("--user-claims", one)]
+    command += [word for claim_text in claims for word in ("--user-claims", claim_text)]
     environment = {**os.environ, "NO_COLOR": "1", "OIDC_CLIENT": CONFIDENTIAL, "OIDC_SECRET": SECRET}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
@@ -93,10 +93,10 @@ def provider(users: Mapping[str, Mapping[str, Any]], life_s: int = 3_600) -> Ite
             words = ""
             for line in process.stderr:
                 words += line
-                if found := re.search(r"running on (http://\S+)", line):
+                if match := re.search(r"running on (http://\S+)", line):
                     # Nobody reads the rest of its output, and it must not block on a full pipe.
                     threading.Thread(target=process.stderr.read, daemon=True).start()
-                    yield Provider(found[1])
+                    yield Provider(match[1])
                     break
             else:
                 raise AssertionError(f"the provider does not start: {words[-4_000:]}")
@@ -130,12 +130,12 @@ class Issuer:
 
     def published(self) -> dict[str, Any]:
         """Return the key set in the format of RFC 7517."""
-        found = []
+        public_keys = []
         for key_id, key in self.keys.items():
             name = {"Ed": "EdDSA", "EC": "ES256", "RS": "RS256"}[type(key).__name__.lstrip("_")[:2]]
             public = jwt.get_algorithm_by_name(name).to_jwk(key.public_key(), as_dict=True)
-            found.append({**public, "kid": key_id, "use": "sig", "alg": name})
-        return {"keys": found}
+            public_keys.append({**public, "kid": key_id, "use": "sig", "alg": name})
+        return {"keys": public_keys}
 
     def token(
         self,
@@ -146,15 +146,15 @@ class Issuer:
         **claims: Any,
     ) -> str:
         """Return a token valid for an hour; a claim that is ``None`` is omitted."""
-        now = int(time.time())
-        standard = {"iss": self.issuer, "sub": subject, "aud": CLIENT, "iat": now, "exp": now + 3_600}
-        given = {name: value for name, value in {**standard, **claims}.items() if value is not None}
-        held = self.keys[key]
-        name = {"Ed": "EdDSA", "EC": "ES256", "RS": "RS256"}[type(held).__name__.lstrip("_")[:2]]
-        named = {"kid": key, **(header or {})}
-        if named["kid"] is None:
-            del named["kid"]
-        return jwt.encode(given, held, algorithm=name, headers=named)
+        current_time = int(time.time())
+        standard = {"iss": self.issuer, "sub": subject, "aud": CLIENT, "iat": current_time, "exp": current_time + 3_600}
+        claim_values = {name: value for name, value in {**standard, **claims}.items() if value is not None}
+        signing_key = self.keys[key]
+        name = {"Ed": "EdDSA", "EC": "ES256", "RS": "RS256"}[type(signing_key).__name__.lstrip("_")[:2]]
+        token_header = {"kid": key, **(header or {})}
+        if token_header["kid"] is None:
+            del token_header["kid"]
+        return jwt.encode(claim_values, signing_key, algorithm=name, headers=token_header)
 
 
 @contextmanager
@@ -164,15 +164,15 @@ def issuing() -> Iterator[Issuer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/keys":
-                found.fetches += 1
+                new_issuer.fetches += 1
             document = {
-                "issuer": found.calls_itself or found.issuer,
-                "jwks_uri": f"{found.issuer}/keys",
-                **found.metadata,
+                "issuer": new_issuer.calls_itself or new_issuer.issuer,
+                "jwks_uri": f"{new_issuer.issuer}/keys",
+                **new_issuer.metadata,
             }
-            body = json.dumps(found.published() if self.path == "/keys" else document).encode()
-            body = found.bodies.get(self.path, body)
-            self.send_response(500 if found.down else 200)
+            body = json.dumps(new_issuer.published() if self.path == "/keys" else document).encode()
+            body = new_issuer.bodies.get(self.path, body)
+            self.send_response(500 if new_issuer.down else 200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -181,12 +181,12 @@ def issuing() -> Iterator[Issuer]:
             """Print nothing on the terminal."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found = Issuer(f"http://127.0.0.1:{server.server_address[1]}")
-        found.add("one")
+        new_issuer = Issuer(f"http://127.0.0.1:{server.server_address[1]}")
+        new_issuer.add("one")
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
-            yield found
+            yield new_issuer
         finally:
             server.shutdown()
             thread.join()

@@ -42,34 +42,34 @@ def extended(**options: Any) -> flask.Flask:
     answering.set()
     challenges: dict[str, str] = {}
     devices: dict[str, dict[str, Any]] = {}
-    seen: dict[str, Any] = {"revoked": [], "grants": [], "redirects": []}
+    request_log: dict[str, Any] = {"revoked": [], "grants": [], "redirects": []}
     document, authorize, token = (
         app.view_functions[f"{PLACE}.{name}"] for name in ("openid_config", "authorize", "issue_token")
     )
 
     def with_endpoints() -> Any:
-        found = document().json
-        found["revocation_endpoint"] = f"{found['issuer']}/oauth2/revoke"
-        found["authorization_response_iss_parameter_supported"] = True
+        record = document().json
+        record["revocation_endpoint"] = f"{record['issuer']}/oauth2/revoke"
+        record["authorization_response_iss_parameter_supported"] = True
         if behaviour["devices"]:
-            found["device_authorization_endpoint"] = f"{found['issuer']}/oauth2/device"
-        return flask.jsonify(found)
+            record["device_authorization_endpoint"] = f"{record['issuer']}/oauth2/device"
+        return flask.jsonify(record)
 
     def authorized() -> Any:
         answer = flask.make_response(authorize())
         if answer.status_code == 302:
-            asked = flask.request.args
+            query_arguments = flask.request.args
             parts = urlsplit(answer.headers["location"])
-            given = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            challenges[given.get("code", "")] = asked.get("code_challenge", "")
-            seen["redirects"].append(asked["redirect_uri"])
-            given |= {"state": asked.get("state", ""), "iss": flask.request.host_url.rstrip("/")}
-            answer.headers["location"] = parts._replace(query=urlencode(given)).geturl()
+            payload = {name: values[0] for name, values in parse_qs(parts.query).items()}
+            challenges[payload.get("code", "")] = query_arguments.get("code_challenge", "")
+            request_log["redirects"].append(query_arguments["redirect_uri"])
+            payload |= {"state": query_arguments.get("state", ""), "iss": flask.request.host_url.rstrip("/")}
+            answer.headers["location"] = parts._replace(query=urlencode(payload)).geturl()
         return answer
 
     def issued() -> Any:
         form = flask.request.form
-        seen["grants"].append(form.get("grant_type"))
+        request_log["grants"].append(form.get("grant_type"))
         answering.wait(60)
         if behaviour["down"]:
             return "down", 503
@@ -82,11 +82,11 @@ def extended(**options: Any) -> flask.Flask:
                 return _refused("invalid_grant")
             return token()
         if form.get("grant_type") == "refresh_token":
-            found = _storage.storage.get_refresh_token(form.get("refresh_token", ""))
-            if found is None:
+            record = _storage.storage.get_refresh_token(form.get("refresh_token", ""))
+            if record is None:
                 return _refused("invalid_grant")
-            _storage.storage.remove_refresh_token(found.token)
-            return flask.jsonify(given_to(found.user_id, found.client_id, id_token=behaviour["id_tokens"]))
+            _storage.storage.remove_refresh_token(record.token)
+            return flask.jsonify(given_to(record.user_id, record.client_id, id_token=behaviour["id_tokens"]))
         if form.get("grant_type") == DEVICE:
             device = devices.get(form.get("device_code", ""))
             if device is None or device["sub"] is None:
@@ -113,13 +113,13 @@ def extended(**options: Any) -> flask.Flask:
             expires_at=datetime.now(UTC) + timedelta(hours=1),
         )
         _storage.storage.store_refresh_token(refresh)
-        now = int(time.time())
+        current_time = int(time.time())
         claims = {
             "iss": flask.request.host_url.rstrip("/"),
             "sub": sub,
             "aud": [client],
-            "iat": now,
-            "exp": now + life_s,
+            "iat": current_time,
+            "exp": current_time + life_s,
             "jti": secrets.token_hex(8),
             **user.claims,
         }
@@ -140,9 +140,9 @@ def extended(**options: Any) -> flask.Flask:
     }
 
     def revoke() -> Any:
-        given = flask.request.form["token"]
-        seen["revoked"].append(given)
-        _storage.storage.remove_refresh_token(given)
+        payload = flask.request.form["token"]
+        request_log["revoked"].append(payload)
+        _storage.storage.remove_refresh_token(payload)
         return ""
 
     def begin_device() -> Any:
@@ -167,24 +167,24 @@ def extended(**options: Any) -> flask.Flask:
         return ""
 
     def behave() -> Any:
-        given = flask.request.get_json()
-        behaviour.update(given)
+        payload = flask.request.get_json()
+        behaviour.update(payload)
         if behaviour.pop("forget_devices", False):
             devices.clear()
         (answering.clear if behaviour.get("hangs") else answering.set)()
         return ""
 
     def tell() -> Any:
-        return flask.jsonify({**seen, "devices": [device["user_code"] for device in devices.values()]})
+        return flask.jsonify({**request_log, "devices": [device["user_code"] for device in devices.values()]})
 
     def confidential() -> None:
         if _storage.storage.get_client(CONFIDENTIAL) is None:
-            anything = _storage.ClientAllowAny()
+            any_redirect = _storage.ClientAllowAny()
             _storage.storage.store_client(
                 _storage.Client(
                     id=CONFIDENTIAL,
                     secret=SECRET,
-                    redirect_uris=anything,
+                    redirect_uris=any_redirect,
                     allowed_scopes=_storage.Client.SCOPES_SUPPORTED,
                     token_endpoint_auth_method="client_secret_basic",
                 )

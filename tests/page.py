@@ -83,12 +83,12 @@ async def violations(page: Page) -> list[str]:
     """Return the serious and critical violations that axe finds on the current page."""
     if not await page.run("typeof axe !== 'undefined'"):
         await page.run(f"{AXE.read_text(encoding='utf-8')}; true")
-    found: list[dict[str, Any]] = await page.run("axe.run().then((result) => result.violations)")
+    axe_violations: list[dict[str, Any]] = await page.run("axe.run().then((result) => result.violations)")
     return [
-        f"{each['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"]
+        f"{violation['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
+        for violation in axe_violations
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
     ]
 
 
@@ -165,24 +165,24 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @asynccontextmanager
 async def wire(port: int) -> AsyncIterator[tuple[Wire, str]]:
     """Yield a `Wire` to the daemon at ``port``, and the address that a browser uses."""
-    made = Wire(port)
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    new_wire = Wire(port)
+    server = await asyncio.start_server(new_wire.serve, "127.0.0.1", 0)
     try:
-        yield made, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield new_wire, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-        made.cut()
+        new_wire.cut()
 
 
 async def click(page: Page, text: str, within: str = "main") -> None:
     """Click the first button or link with that text or label, once it is enabled and no dialog covers it."""
-    found = (
+    element_script = (
         f"[...document.querySelectorAll({json.dumps(within)} + ' :is(button, a, summary)')].find((it) => "
         "!it.disabled && (!document.querySelector('dialog') || it.closest('dialog')) && "
         f"(it.innerText.trim() === {json.dumps(text)} || it.getAttribute('aria-label') === {json.dumps(text)}))"
     )
-    await page.until(found + " && true")
-    await page.run(found + ".click()")
+    await page.until(element_script + " && true")
+    await page.run(element_script + ".click()")
 
 
 async def fill(page: Page, **fields: str) -> None:
@@ -259,8 +259,8 @@ async def opened(
         for name, content in documents.items():
             (folder / store / name).write_text(content, encoding="utf-8")
         stores.append({"name": store, "folder": str(folder / store), "embedding_model": "vectors"})
-    given = {"stores": stores, **module.CONFIGURATION}
-    (folder / "portico.yaml").write_text(json.dumps(given), encoding="utf-8")
+    configuration = {"stores": stores, **module.CONFIGURATION}
+    (folder / "portico.yaml").write_text(json.dumps(configuration), encoding="utf-8")
     variables = getattr(module, "VARIABLES", {})
     env = variables(folder) if callable(variables) else variables
     with daemons.running(folder / "home", "--file", str(folder / "portico.yaml"), env=env) as daemon:
@@ -271,7 +271,7 @@ async def opened(
         async with browser(folder / "profile", *getattr(module, "FLAGS", ())) as page:
             await page.open(daemon.url)
             yield Seen(daemon.url, page, folder)
-            complaints = [said for said in page.complaints if not said.startswith(REFUSED)]
+            complaints = [complaint for complaint in page.complaints if not complaint.startswith(REFUSED)]
             assert complaints == [], complaints
 
 

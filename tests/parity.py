@@ -105,14 +105,14 @@ def verbs() -> tuple[Verb, ...]:
 
 
 async def _find_verbs() -> list[Verb]:
-    found = []
+    verb_list = []
     async with AsyncClient("http://test", "pk-x", transport=_Recorder()) as client:
         groups = {name: group for name, group in vars(client).items() if not name.startswith("_")}
     for noun, group in {"": client, **groups}.items():
         for name, _ in inspect.getmembers(type(group), inspect.isfunction):
             if not name.startswith("_") and name not in LOCAL:
-                found.append(Verb(noun, name, await _routes_of(noun, name)))
-    return found
+                verb_list.append(Verb(noun, name, await _routes_of(noun, name)))
+    return verb_list
 
 
 async def _routes_of(noun: str, name: str) -> tuple[str, ...]:
@@ -122,12 +122,12 @@ async def _routes_of(noun: str, name: str) -> tuple[str, ...]:
             method = getattr(getattr(client, noun) if noun else client, name)
             file = Path(folder) / "file.jsonl"
             file.write_text('{"a": 1}\n', encoding="utf-8")
-            given, named = _arguments(method, file)
+            positional_arguments, keyword_arguments = _arguments(method, file)
             with suppress(
                 PorticoError, TypeError, ValueError, AttributeError, KeyError, TimeoutError, OSError
             ):
                 async with asyncio.timeout(60):
-                    await _exhaust(method(*given, **named))
+                    await _exhaust(method(*positional_arguments, **keyword_arguments))
     return tuple(dict.fromkeys(recorder.routes))
 
 
@@ -147,8 +147,8 @@ async def _exhaust(answer: Any) -> None:
 
 def _arguments(method: Any, file: Path) -> tuple[list[Any], dict[str, Any]]:
     """Return a value for each required argument; ``file`` is read or written."""
-    given: list[Any] = []
-    named: dict[str, Any] = {}
+    positional_arguments: list[Any] = []
+    keyword_arguments: dict[str, Any] = {}
     for parameter in inspect.signature(method).parameters.values():
         optional = (
             parameter.default is not parameter.empty and parameter.name != "model"
@@ -157,10 +157,10 @@ def _arguments(method: Any, file: Path) -> tuple[list[Any], dict[str, Any]]:
             continue
         value = file if parameter.name == "path" else _value(str(parameter.annotation), file)
         if parameter.kind is parameter.KEYWORD_ONLY:
-            named[parameter.name] = value
+            keyword_arguments[parameter.name] = value
         else:
-            given.append(value)
-    return given, named
+            positional_arguments.append(value)
+    return positional_arguments, keyword_arguments
 
 
 class _Ended:
@@ -194,18 +194,18 @@ def _value(annotation: str, file: Path) -> Any:
 
 def used_by(*folders: str) -> frozenset[str]:
     """Return the verbs that Python code names, in the form ``client.keys.revoke``."""
-    found: set[str] = set()
+    verb_names: set[str] = set()
     for folder in folders:
         for path in (ROOT / folder).rglob("*.py"):
             for noun, name in _USED.findall(path.read_text(encoding="utf-8")):
-                found |= {noun, f"{noun}.{name}"}
-    return frozenset(found)
+                verb_names |= {noun, f"{noun}.{name}"}
+    return frozenset(verb_names)
 
 
 def used_by_page() -> frozenset[str]:
     """Return the API routes that the page's source calls, in the form ``DELETE /api/keys/{}``."""
-    known = {route for verb in verbs() for route in verb.routes}
-    return frozenset(route for path in (ROOT / PAGE).rglob("*.ts*") for route in _called_in(path, known))
+    known_routes = {route for verb in verbs() for route in verb.routes}
+    return frozenset(route for path in (ROOT / PAGE).rglob("*.ts*") for route in _called_in(path, known_routes))
 
 
 def _called_in(path: Path, known: Iterable[str]) -> Iterable[str]:
@@ -215,20 +215,20 @@ def _called_in(path: Path, known: Iterable[str]) -> Iterable[str]:
     """
     text = _HOLE.sub(r"${\1}", path.read_text(encoding="utf-8"))
     words = {"{}", *_WORD.findall(text)}
-    held = _HELD.findall(text)
-    asked = set(_OPENED.findall(text))
+    constants = _HELD.findall(text)
+    request_pairs = set(_OPENED.findall(text))
     for call in _CALL.finditer(text):
         options = re.split(r";|\b(?:json|rows|send)[<(]", text[call.end() :], maxsplit=1)[0]
-        sent = "POST" if re.search(r"\b(?:json|body)\b", options) else "GET"
-        for method in re.findall(r'method: "([A-Z]+)"', options) or [sent]:
-            for form in _forms(call[1], held):
-                asked.add((method, _HOLE.sub("{}", form.strip('`"')).partition("?")[0]))
-    for method_asked, form in asked:
+        default_method = "POST" if re.search(r"\b(?:json|body)\b", options) else "GET"
+        for method in re.findall(r'method: "([A-Z]+)"', options) or [default_method]:
+            for form in _forms(call[1], constants):
+                request_pairs.add((method, _HOLE.sub("{}", form.strip('`"')).partition("?")[0]))
+    for method_asked, form in request_pairs:
         pattern = re.compile(re.escape(form).replace(re.escape("{}"), "([^/]+)"))
         for route in known:
             method_known, _, place = route.partition(" ")
-            found = pattern.fullmatch(place) if method_known == method_asked else None
-            if found is not None and set(found.groups()) <= words:
+            match = pattern.fullmatch(place) if method_known == method_asked else None
+            if match is not None and set(match.groups()) <= words:
                 yield route
 
 
@@ -246,19 +246,19 @@ def _forms(path: str, held: Iterable[tuple[str, str]]) -> Iterable[str]:
 def matrix() -> Mapping[Verb, frozenset[str]]:
     """Return where each verb is available: ``CLI``, ``TUI``, ``page``."""
     cli, tui, page = used_by("client/portico/cli"), used_by("tui"), used_by_page()
-    found: dict[Verb, frozenset[str]] = {}
+    verb_places: dict[Verb, frozenset[str]] = {}
     for verb in verbs():
         calls = bool(verb.routes) and page.issuperset(verb.routes)
         places = {"CLI": verb.key in cli, "TUI": verb.key in tui, "page": calls}
-        found[verb] = frozenset(place for place, can in places.items() if can)
-    return found
+        verb_places[verb] = frozenset(place for place, can in places.items() if can)
+    return verb_places
 
 
 def exemptions() -> list[Exemption]:
     """Return the rows of the first table of docs/parity.md."""
     rows = []
     for cells in _rows(TABLE.read_text(encoding="utf-8").split("\n## ")[1]):
-        missing = frozenset(each.strip() for each in cells[1].split(","))
+        missing = frozenset(interface.strip() for interface in cells[1].split(","))
         rows.append(Exemption(tuple(re.findall(r"`([^`]+)`", cells[0])), missing, cells[2]))
     return rows
 

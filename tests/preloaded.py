@@ -60,10 +60,10 @@ class Forked:
         self.returncode: int | None = None
 
     def _number(self) -> int:
-        said = os.read(self._told, _NUMBER.size)
-        assert said, "the process that forks the daemons has ended"
+        data = os.read(self._told, _NUMBER.size)
+        assert data, "the process that forks the daemons has ended"
         number: int
-        (number,) = _NUMBER.unpack(said)
+        (number,) = _NUMBER.unpack(data)
         return number
 
     def wait(self, timeout: float | None = None) -> int:
@@ -95,7 +95,7 @@ def fork(arguments: Sequence[str], environment: Mapping[str, str]) -> Forked:
     """Run ``python -m portico_server`` with these arguments; its standard input and output are pipes."""
     order = {"arguments": arguments, "environment": dict(environment), "folder": os.getcwd()}
     body = json.dumps(order).encode()
-    told, tell = os.pipe()
+    read_end, tell = os.pipe()
     stdin, writes = os.pipe()
     reads, stdout = os.pipe()
     try:
@@ -106,7 +106,7 @@ def fork(arguments: Sequence[str], environment: Mapping[str, str]) -> Forked:
     finally:
         for handle in (stdin, stdout, tell):
             os.close(handle)
-    return Forked(told, writes, reads)
+    return Forked(read_end, writes, reads)
 
 
 @cache
@@ -181,8 +181,8 @@ def main(gateway: socket.socket) -> None:
 def _ended() -> Iterator[tuple[int, int]]:
     """Yield the process ids and exit codes of children that have ended."""
     with contextlib.suppress(ChildProcessError):
-        while (found := os.waitpid(-1, os.WNOHANG))[0]:
-            yield found[0], os.waitstatus_to_exitcode(found[1])
+        while (child_status := os.waitpid(-1, os.WNOHANG))[0]:
+            yield child_status[0], os.waitstatus_to_exitcode(child_status[1])
 
 
 def _say(tell: int, number: int) -> None:

@@ -46,8 +46,8 @@ async def _furnish(_draft: Path) -> dict[str, str]:
 
 def interpreter() -> Path:
     """Return an interpreter that has Ray; skip the test if none is available."""
-    if given := os.environ.get("PORTICO_TEST_RAY"):
-        return Path(given)
+    if interpreter_path := os.environ.get("PORTICO_TEST_RAY"):
+        return Path(interpreter_path)
     python = platform.python_version()
     digest = hashlib.sha256(LOCK.read_bytes() + python.encode()).hexdigest()[:16]
     place = ENVIRONMENTS / f"ray-{digest}"
@@ -146,8 +146,8 @@ class RayCluster:
         for _ in range(1200):
             if ready():
                 return
-            broken = [address for address, node in self._nodes.items() if not node.alive]
-            assert not broken, f"{broken} ended: {self._outputs()}"
+            dead_nodes = [address for address, node in self._nodes.items() if not node.alive]
+            assert not dead_nodes, f"{dead_nodes} ended: {self._outputs()}"
             # No event announces that a node has registered.
             subprocess.run(["sleep", "0.1"], check=True)
         raise AssertionError(f"it did not come to that: {self._outputs()}")

@@ -100,7 +100,7 @@ class SlurmCluster:
 
     def ask(self, *command: str) -> str:
         """Return the output of a Slurm command."""
-        found = subprocess.run(
+        process = subprocess.run(
             command,
             env={**os.environ, **self.environment},
             capture_output=True,
@@ -108,7 +108,7 @@ class SlurmCluster:
             check=False,
             timeout=30,
         )
-        return found.stdout
+        return process.stdout
 
     def jobs(self) -> list[str]:
         """Return the jobs that are waiting or running."""
@@ -136,8 +136,8 @@ class SlurmCluster:
         for _ in range(900):
             if ready():
                 return
-            broken = [name for name, daemon in self._daemons.items() if not daemon.alive]
-            assert not broken, f"{broken} ended: {self._logs()}"
+            dead_daemons = [name for name, daemon in self._daemons.items() if not daemon.alive]
+            assert not dead_daemons, f"{dead_daemons} ended: {self._logs()}"
             # No event announces that a node has registered.
             subprocess.run(["sleep", "0.1"], check=True)
         raise AssertionError(f"it did not come to that: {self.ask('squeue')} {self._logs()}")
@@ -148,11 +148,11 @@ class SlurmCluster:
 
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    for listener in sockets:
+        listener.bind(("127.0.0.1", 0))
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
     return ports
 
 

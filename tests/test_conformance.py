@@ -42,7 +42,7 @@ def test_a_test_that_did_not_pass_leaves_the_page_as_it_is(tmp_path: Path, fault
     report.write_text(
         f'<testsuites><testsuite timestamp="2026-01-02T03:04:05">{cases}</testsuite></testsuites>'
     )
-    refused = run(str(report))
-    assert refused.returncode == 1
-    assert "tests/client/test_agent_server.py::" in refused.stderr
+    process = run(str(report))
+    assert process.returncode == 1
+    assert "tests/client/test_agent_server.py::" in process.stderr
     assert PAGE.read_text("utf-8") == page

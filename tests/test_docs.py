@@ -80,13 +80,13 @@ class Block:
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
-    found = []
+    block_list = []
     for match in _FENCE.finditer(text):
         indent = match["indent"]
         code = re.sub(rf"^{indent}", "", match["code"], flags=re.MULTILINE)
         line = text.count("\n", 0, match.start("language")) + 1
-        found.append(Block(page, line, match["language"].strip(), code, match["skip"]))
-    return found
+        block_list.append(Block(page, line, match["language"].strip(), code, match["skip"]))
+    return block_list
 
 
 COOKBOOK = ROOT / "docs" / "cookbook"
@@ -188,9 +188,9 @@ ORIGINALS = {
 def test_each_documented_code_block_runs(block: Block, request: pytest.FixtureRequest) -> None:
     if block.skip is not None:
         pytest.skip(block.skip)
-    served = request.getfixturevalue("served")
-    turn_to(block.page, request.getfixturevalue("turned"), served)
-    execute(block, served, request.getfixturevalue("desk"))
+    server = request.getfixturevalue("served")
+    turn_to(block.page, request.getfixturevalue("turned"), server)
+    execute(block, server, request.getfixturevalue("desk"))
 
 
 def test_every_public_class_of_the_sdk_has_an_example_that_runs(served: Daemon, desk: Path) -> None:
@@ -267,15 +267,15 @@ def rows(page: Path, heading: str) -> list[list[str]]:
 
 
 def test_the_documented_settings_table_matches_the_settings_class() -> None:
-    expected = []
+    table_rows = []
     for item in fields(Settings):
         default = "" if item.default is MISSING or item.default in ("", Path()) else str(item.default)
-        shown = f"`{default.lower() if isinstance(item.default, bool) else default}`" if default else "–"
+        default_text = f"`{default.lower() if isinstance(item.default, bool) else default}`" if default else "–"
         choices = item.metadata["choices"]
         doc = item.metadata["doc"] + (f": {', '.join(choices)}" if choices else "")
-        expected.append([f"`{item.name}`", f"`PORTICO_{item.name.upper()}`", shown, doc])
-    table = "\n".join(f"| {' | '.join(row)} |" for row in expected)
-    assert rows(ROOT / "docs" / "configuration.md", "Settings") == expected, f"the table must be:\n{table}"
+        table_rows.append([f"`{item.name}`", f"`PORTICO_{item.name.upper()}`", default_text, doc])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in table_rows)
+    assert rows(ROOT / "docs" / "configuration.md", "Settings") == table_rows, f"the table must be:\n{table}"
 
 
 def test_every_dependency_is_listed_with_a_reason_and_a_licence() -> None:
@@ -284,9 +284,9 @@ def test_every_dependency_is_listed_with_a_reason_and_a_licence() -> None:
         *project["dependencies"],
         *(x for extra in project["optional-dependencies"].values() for x in extra),
     ]
-    wanted = {Requirement(line).name.lower() for line in lines} - {"portico"}
+    dependency_names = {Requirement(line).name.lower() for line in lines} - {"portico"}
     page = ROOT / "docs" / "dependencies.md"
-    listed: dict[str, list[str]] = {}
+    cells_by_name: dict[str, list[str]] = {}
     for heading in (
         "SDK",
         "Command line",
@@ -304,11 +304,11 @@ def test_every_dependency_is_listed_with_a_reason_and_a_licence() -> None:
         "Development",
     ):
         for row in rows(page, heading):
-            listed[row[0].strip("`").lower()] = row[1:]
-    assert listed.keys() == wanted
+            cells_by_name[row[0].strip("`").lower()] = row[1:]
+    assert cells_by_name.keys() == dependency_names
     package = json.loads((ROOT / "page" / "package.json").read_text(encoding="utf-8"))
     for heading, table in (("The page", "dependencies"), ("Development of the page", "devDependencies")):
         bundled = {row[0].strip("`"): row[1:] for row in rows(page, heading)}
         assert bundled.keys() == package[table].keys()
-        listed |= bundled
-    assert all(len(cells) == 2 and all(cells) for cells in listed.values())
+        cells_by_name |= bundled
+    assert all(len(cells) == 2 and all(cells) for cells in cells_by_name.values())

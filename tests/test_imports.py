@@ -46,37 +46,37 @@ def packages(modules: set[str]) -> set[str]:
 
 
 def test_the_sdk_brings_nothing_beyond_what_httpx_brings() -> None:
-    brought = modules_after("import portico") - modules_after("import httpx")
-    assert packages(brought) == {"portico"}, sorted(brought)
+    new_modules = modules_after("import portico") - modules_after("import httpx")
+    assert packages(new_modules) == {"portico"}, sorted(new_modules)
 
 
 def test_every_name_of_the_sdk_needs_httpx_and_the_standard_library_alone() -> None:
-    everything = "import portico\nfor name in portico.__all__: getattr(portico, name)"
-    brought = packages(modules_after(everything) - modules_after("import httpx"))
-    assert brought - sys.stdlib_module_names == {"portico"}
+    code = "import portico\nfor name in portico.__all__: getattr(portico, name)"
+    package_names = packages(modules_after(code) - modules_after("import httpx"))
+    assert package_names - sys.stdlib_module_names == {"portico"}
 
 
 def test_the_sdk_clients_import_no_package_of_an_extra() -> None:
-    loaded = packages(modules_after("import portico; portico.Client; portico.AsyncClient"))
-    assert loaded.isdisjoint({"typer", "textual", "portico_server", "portico_tui"})
+    package_names = packages(modules_after("import portico; portico.Client; portico.AsyncClient"))
+    assert package_names.isdisjoint({"typer", "textual", "portico_server", "portico_tui"})
 
 
 def test_the_wire_module_imports_only_the_standard_library() -> None:
-    brought = packages(modules_after("import portico.wire"))
-    assert brought - {"portico", "__main__"} <= sys.stdlib_module_names | packages(modules_after("pass"))
+    package_names = packages(modules_after("import portico.wire"))
+    assert package_names - {"portico", "__main__"} <= sys.stdlib_module_names | packages(modules_after("pass"))
 
 
 def test_the_document_parser_worker_starts_without_asyncio_and_numpy() -> None:
-    loaded = modules_after("import portico_server.knowledge.parse.worker")
-    assert packages(loaded) & {"asyncio", "numpy", "rjieba"} == set()
-    assert "portico_server.core.request" not in loaded
+    module_names = modules_after("import portico_server.knowledge.parse.worker")
+    assert packages(module_names) & {"asyncio", "numpy", "rjieba"} == set()
+    assert "portico_server.core.request" not in module_names
 
 
 def test_the_daemon_starts_without_its_heavy_packages() -> None:
-    loaded = modules_after("import portico_server.app")
-    assert packages(loaded) & HEAVY == set()
-    assert "portico_server.apps.tables.lexicon" not in loaded
-    assert "sqlalchemy.dialects.postgresql" not in loaded
+    module_names = modules_after("import portico_server.app")
+    assert packages(module_names) & HEAVY == set()
+    assert "portico_server.apps.tables.lexicon" not in module_names
+    assert "sqlalchemy.dialects.postgresql" not in module_names
 
 
 START = """
@@ -133,9 +133,9 @@ def test_a_warm_start_imports_only_what_is_listed_before_it_answers(tmp_path: Pa
         )
         assert done.returncode == 0, done.stderr
         modules = json.loads(done.stdout)
-    own = {"cython_runtime", "portico", "portico_server"}
+    own_packages = {"cython_runtime", "portico", "portico_server"}
     looked_at = {name for name in modules if name in HEAVY_STANDARD} | (
-        packages({name for name in modules if not name.startswith("_")}) - sys.stdlib_module_names - own
+        packages({name for name in modules if not name.startswith("_")}) - sys.stdlib_module_names - own_packages
     )
     unlisted = {name: f"imported by {modules.get(name)}" for name in looked_at - BEFORE_HEALTH}
     assert unlisted == {}
@@ -173,21 +173,21 @@ def commands(modules: set[str]) -> set[str]:
 
 
 def test_the_version_command_imports_httpx_but_no_client() -> None:
-    loaded = modules_after_command("version")
-    assert "httpx" in loaded
-    assert packages(loaded).isdisjoint({*HEAVY, *HEAVY_FOR_A_COMMAND, "rich"} - {"asyncio", "httpx"})
-    assert loaded.isdisjoint({"portico.client", "portico._sync.client", "portico._async.client"})
-    assert commands(loaded) == {"version"}
+    module_names = modules_after_command("version")
+    assert "httpx" in module_names
+    assert packages(module_names).isdisjoint({*HEAVY, *HEAVY_FOR_A_COMMAND, "rich"} - {"asyncio", "httpx"})
+    assert module_names.isdisjoint({"portico.client", "portico._sync.client", "portico._async.client"})
+    assert commands(module_names) == {"version"}
 
 
 @pytest.mark.parametrize(("arguments", "imported"), [((), set()), (("models",), {"models"})])
 def test_help_imports_the_command_that_is_asked_about_alone(
     arguments: tuple[str, ...], imported: set[str]
 ) -> None:
-    loaded = modules_after_command(*arguments, "--help")
-    assert packages(loaded).isdisjoint({*HEAVY, *HEAVY_FOR_A_COMMAND})
-    assert commands(loaded) >= imported
-    assert bool(commands(loaded)) == bool(imported)
+    module_names = modules_after_command(*arguments, "--help")
+    assert packages(module_names).isdisjoint({*HEAVY, *HEAVY_FOR_A_COMMAND})
+    assert commands(module_names) >= imported
+    assert bool(commands(module_names)) == bool(imported)
 
 
 @pytest.mark.parametrize(
@@ -215,12 +215,12 @@ def test_completion_imports_the_command_that_is_completed_alone(
         },
     )
     assert done.stdout.split() == [found]
-    loaded = set(done.stderr.split())
-    assert packages(loaded).isdisjoint({*HEAVY, *HEAVY_FOR_A_COMMAND})
-    assert commands(loaded) == imported
+    module_names = set(done.stderr.split())
+    assert packages(module_names).isdisjoint({*HEAVY, *HEAVY_FOR_A_COMMAND})
+    assert commands(module_names) == imported
 
 
 def test_the_terminal_ui_knows_the_daemon_only_through_the_client() -> None:
-    loaded = packages(modules_after("import portico_tui.app"))
-    assert "textual" in loaded
-    assert loaded.isdisjoint({"portico_server", "sqlalchemy", "starlette", "aiohttp", "fastapi", "mcp"})
+    package_names = packages(modules_after("import portico_tui.app"))
+    assert "textual" in package_names
+    assert package_names.isdisjoint({"portico_server", "sqlalchemy", "starlette", "aiohttp", "fastapi", "mcp"})

@@ -29,24 +29,24 @@ LOCKED = {
 def direct(*extras: str) -> list[Requirement]:
     """Return the project's own requirements with ``extras``, including those behind ``portico[…]``."""
     table: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
-    found = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
+    requirements = [Requirement(line) for line in PROJECT["project"]["dependencies"]]
     for extra in extras:
         for requirement in map(Requirement, table[extra]):
             if requirement.name == "portico":
-                found += direct(*sorted(requirement.extras))
+                requirements += direct(*sorted(requirement.extras))
             else:
-                found.append(requirement)
-    return found
+                requirements.append(requirement)
+    return requirements
 
 
 def pins(lock: Path) -> dict[str, list[Requirement]]:
     """Return the pins of a lock by package; a package may have several, each for different Python versions."""
-    found: dict[str, list[Requirement]] = {}
+    pins_by_name: dict[str, list[Requirement]] = {}
     for line in lock.read_text(encoding="utf-8").splitlines():
         if re.match(r"[a-z0-9]", line, re.IGNORECASE):
             requirement = Requirement(line.removesuffix("\\").strip())
-            found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
-    return found
+            pins_by_name.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return pins_by_name
 
 
 def version(requirement: Requirement) -> str:
@@ -58,11 +58,11 @@ def version(requirement: Requirement) -> str:
 @pytest.mark.parametrize("name", LOCKED)
 def test_a_lock_pins_every_direct_dependency_within_its_range(name: str) -> None:
     locked = pins(REQUIREMENTS / name)
-    for wanted in direct(*LOCKED[name]):
-        candidates = locked.get(canonicalize_name(wanted.name), [])
-        assert candidates, f"{wanted.name} is missing from {name}: run scripts/lock"
+    for requirement in direct(*LOCKED[name]):
+        candidates = locked.get(canonicalize_name(requirement.name), [])
+        assert candidates, f"{requirement.name} is missing from {name}: run scripts/lock"
         for pin in candidates:
-            assert wanted.specifier.contains(version(pin)), f"{name} has {pin}, pyproject.toml {wanted}"
+            assert requirement.specifier.contains(version(pin)), f"{name} has {pin}, pyproject.toml {requirement}"
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -76,16 +76,16 @@ def test_a_lock_pins_at_most_one_version_of_a_package_per_python(python: str) ->
 
 @pytest.mark.parametrize("name", ["dev.lock", "build.lock"])
 def test_the_dev_and_build_locks_use_the_versions_of_the_run_lock(name: str) -> None:
-    first, other = pins(REQUIREMENTS / "run.lock"), pins(REQUIREMENTS / name)
-    for package in first.keys() & other.keys():
-        assert [version(pin) for pin in other[package]] == [version(pin) for pin in first[package]]
-    assert name != "dev.lock" or first.keys() <= other.keys()
+    first, second_pins = pins(REQUIREMENTS / "run.lock"), pins(REQUIREMENTS / name)
+    for package in first.keys() & second_pins.keys():
+        assert [version(pin) for pin in second_pins[package]] == [version(pin) for pin in first[package]]
+    assert name != "dev.lock" or first.keys() <= second_pins.keys()
 
 
 def test_the_build_requirements_are_pinned_in_the_build_lock() -> None:
     locked = pins(REQUIREMENTS / "build.lock")
-    for wanted in map(Requirement, PROJECT["build-system"]["requires"]):
-        assert all(wanted.specifier.contains(version(pin)) for pin in locked[canonicalize_name(wanted.name)])
+    for requirement in map(Requirement, PROJECT["build-system"]["requires"]):
+        assert all(requirement.specifier.contains(version(pin)) for pin in locked[canonicalize_name(requirement.name)])
 
 
 @pytest.mark.parametrize("lock", sorted(REQUIREMENTS.glob("*.lock")), ids=lambda path: path.name)
@@ -108,34 +108,34 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def test_the_wheel_contains_every_module_data_file_and_license(wheel: zipfile.ZipFile) -> None:
-    held = set(wheel.namelist())
+    archive_names = set(wheel.namelist())
     for folder, package in (("client", "portico"), ("server", "portico_server"), ("tui", "portico_tui")):
         source = ROOT / folder
-        wanted = {
+        source_files = {
             str(path.relative_to(source))
             for path in (source / package).rglob("*")
             if path.is_file() and "__pycache__" not in path.parts
         }
-        assert wanted <= held
-        assert f"{package}/py.typed" in held
-    assert any(name.endswith("licenses/LICENSE") for name in held)
+        assert source_files <= archive_names
+        assert f"{package}/py.typed" in archive_names
+    assert any(name.endswith("licenses/LICENSE") for name in archive_names)
     recipes = {
         str(path.relative_to(ROOT / "docs"))
         for path in (ROOT / "docs" / "cookbook").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {f"portico/{recipe}" for recipe in recipes} <= held
+    assert {f"portico/{recipe}" for recipe in recipes} <= archive_names
 
 
 def test_the_sdk_alone_depends_on_httpx_alone(wheel: zipfile.ZipFile) -> None:
     (name,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
     metadata = message_from_string(wheel.read(name).decode("utf-8"))
-    required = [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
-    assert [item.name for item in required if item.marker is None] == ["httpx"]
+    requirements = [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
+    assert [item.name for item in requirements if item.marker is None] == ["httpx"]
     assert metadata["License-Expression"] == "Apache-2.0"
 
 
 def test_the_versions_agree() -> None:
     code = "import portico, portico_server; print(portico.__version__, portico_server.__version__)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert set(said.split()) == {PROJECT["project"]["version"]}
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert set(output.split()) == {PROJECT["project"]["version"]}

@@ -38,9 +38,9 @@ def only(folder: Path, **tools: str) -> str:
     """Return a PATH that contains only `TOOLS` and ``tools``."""
     folder.mkdir()
     for name in TOOLS:
-        found = shutil.which(name)
-        assert found is not None
-        (folder / name).symlink_to(found)
+        program_path = shutil.which(name)
+        assert program_path is not None
+        (folder / name).symlink_to(program_path)
     for name, target in tools.items():
         (folder / name).symlink_to(target)
     return str(folder)
@@ -53,10 +53,10 @@ def with_python(folder: Path) -> str:
 
 
 def install(checkout: Path, path: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HOME"))}
+    inherited_environment = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HOME"))}
     return subprocess.run(
         [str(checkout / "scripts" / "install"), "run", *options],
-        env={**kept, **SWIFT, "PATH": path, **environment},
+        env={**inherited_environment, **SWIFT, "PATH": path, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -85,8 +85,8 @@ def test_an_install_that_fails_names_its_log(checkout: Path, tmp_path: Path) -> 
 
 
 def test_a_verbose_install_shows_why_it_fails(checkout: Path, tmp_path: Path) -> None:
-    shown = install(checkout, with_python(tmp_path / "bin"), "-v", PIP_NO_INDEX="1", PIP_FIND_LINKS="")
-    assert shown.returncode == 1 and "No matching distribution found for" in shown.stderr
+    process = install(checkout, with_python(tmp_path / "bin"), "-v", PIP_NO_INDEX="1", PIP_FIND_LINKS="")
+    assert process.returncode == 1 and "No matching distribution found for" in process.stderr
 
 
 def test_an_unknown_option_of_the_install_script_is_refused(checkout: Path, tmp_path: Path) -> None:

@@ -28,13 +28,13 @@ def test_every_route_has_an_sdk_call_or_a_documented_exemption(tmp_path: Path) -
         for method in methods
     }
     called = {route for verb in parity.verbs() for route in verb.routes}
-    others = parity.protocol_routes()
+    protocol_patterns = parity.protocol_routes()
     without = {route.partition(" ")[2] for route in routes - called}
-    unexplained = {path for path in without if not any(fnmatchcase(path, pattern) for pattern in others)}
+    unexplained = {path for path in without if not any(fnmatchcase(path, pattern) for pattern in protocol_patterns)}
     assert unexplained == set(), (
         "give each a method in the SDK, or a row of the second table of docs/parity.md"
     )
-    idle = {pattern for pattern in others if not any(fnmatchcase(path, pattern) for path in without)}
+    idle = {pattern for pattern in protocol_patterns if not any(fnmatchcase(path, pattern) for path in without)}
     assert idle == set(), "these rows of docs/parity.md explain nothing"
 
 
@@ -49,9 +49,9 @@ def test_every_verb_exists_in_the_cli_and_tui_or_is_exempted(place: str) -> None
 
 
 def test_the_table_names_verbs_that_exist_and_has_a_reason_for_each() -> None:
-    known = {verb.key for verb in parity.verbs()}
+    verb_keys = {verb.key for verb in parity.verbs()}
     for row in parity.exemptions():
-        assert set(row.verbs) <= known
+        assert set(row.verbs) <= verb_keys
         assert row.missing <= {"CLI", "TUI", "page"}
         assert len(row.why) > 10
 

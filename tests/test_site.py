@@ -96,7 +96,7 @@ async def test_the_site_search_works_in_both_languages_and_dark_mode_follows_pre
         await page.resize(1280, 900, dark=True)
         await page.open(f"{address}/index.html")
         await page.until("document.body.dataset.mdColorScheme === 'slate'")
-        for words, found in (
+        for words, page_address in (
             ("projection sandbox", "cookbook/coder/"),
             ("沙箱", "cookbook/code-in-a-sandbox/README.zh"),
         ):
@@ -108,7 +108,7 @@ async def test_the_site_search_works_in_both_languages_and_dark_mode_follows_pre
             await page.run(EACH_FRAME % f"{box} && ({box}.querySelector('input').focus(), true)")
             await page.ask("Input.insertText", text=words)
             await page.run(
-                EACH_FRAME % f"[...{box}.querySelectorAll('a')].some(each => each.href.includes('{found}'))"
+                EACH_FRAME % f"[...{box}.querySelectorAll('a')].some(each => each.href.includes('{page_address}'))"
             )
         assert page.complaints == []
 

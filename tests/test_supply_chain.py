@@ -32,15 +32,15 @@ def run(script: str, *arguments: str, **variables: str) -> subprocess.CompletedP
 def test_the_sbom_lists_every_pin_of_the_lock_with_its_hashes() -> None:
     done = run("sbom")
     assert done.returncode == 0
-    listed: dict[str, Any] = json.loads(done.stdout)
-    assert (listed["bomFormat"], listed["specVersion"]) == ("CycloneDX", "1.5")
+    sbom: dict[str, Any] = json.loads(done.stdout)
+    assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.5")
     lock = LOCK.read_text(encoding="utf-8")
-    assert [(part["name"], part["version"]) for part in listed["components"]] == re.findall(
+    assert [(part["name"], part["version"]) for part in sbom["components"]] == re.findall(
         r"^([\w.-]+)==([^\s;]+)", lock, re.MULTILINE
     )
-    hashes = [digest["content"] for part in listed["components"] for digest in part["hashes"]]
+    hashes = [digest["content"] for part in sbom["components"] for digest in part["hashes"]]
     assert hashes == re.findall(r"sha256:([0-9a-f]{64})", lock)
-    references = [part["bom-ref"] for part in listed["components"]]
+    references = [part["bom-ref"] for part in sbom["components"]]
     assert len(set(references)) == len(references)
     assert run("sbom").stdout == done.stdout
 
@@ -51,10 +51,10 @@ class _Known(BaseHTTPRequestHandler):
     against = ""
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        query_document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         results = [
             {"vulns": [{"id": "GHSA-0000"}]} if query["package"]["name"] == self.against else {}
-            for query in asked["queries"]
+            for query in query_document["queries"]
         ]
         body = json.dumps({"results": results}).encode()
         self.send_response(200)

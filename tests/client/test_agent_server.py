@@ -97,18 +97,18 @@ class Editor:
         self.files[path] = content
 
     def text(self, kind: str = "agent_message_chunk") -> str:
-        return "".join(each.content.text for each in self.updates if each.session_update == kind)
+        return "".join(update.content.text for update in self.updates if update.session_update == kind)
 
     def calls(self) -> dict[str, list[str]]:
         """Return the states that each call went through, by the call's title."""
         titles: dict[str, str] = {}
-        found: dict[str, list[str]] = {}
-        for each in self.updates:
-            if each.session_update == "tool_call":
-                titles[each.tool_call_id] = each.title
-            if each.session_update in ("tool_call", "tool_call_update"):
-                found.setdefault(titles[each.tool_call_id], []).append(each.status)
-        return found
+        statuses: dict[str, list[str]] = {}
+        for update in self.updates:
+            if update.session_update == "tool_call":
+                titles[update.tool_call_id] = update.title
+            if update.session_update in ("tool_call", "tool_call_update"):
+                statuses.setdefault(titles[update.tool_call_id], []).append(update.status)
+        return statuses
 
 
 @asynccontextmanager
@@ -139,24 +139,24 @@ async def test_an_agent_answers_and_a_conversation_is_loaded_again(daemon: Daemo
         done = await say(conn, session, "Who is there?")
         assert done.stop_reason == "end_turn" and done.usage.output_tokens > 0
         assert editor.text() == "Who is there?"
-        attached = schema.EmbeddedResourceContentBlock(
+        attachment = schema.EmbeddedResourceContentBlock(
             type="resource",
             resource=schema.TextResourceContents(uri="file:///srv/a%20b.txt", text="Herons."),
         )
-        await conn.prompt(session_id=session, prompt=[text_block("Attached:"), attached])
+        await conn.prompt(session_id=session, prompt=[text_block("Attached:"), attachment])
         assert editor.text().endswith("Attached:\n\n/srv/a b.txt:\n```\nHerons.\n```")
     again = Editor()
     async with editing(daemon, again) as conn:
-        listed = (await conn.list_sessions(cwd=str(tmp_path))).sessions
-        assert [each.session_id for each in listed] == [session]
+        sessions = (await conn.list_sessions(cwd=str(tmp_path))).sessions
+        assert [entry.session_id for entry in sessions] == [session]
         assert (await conn.list_sessions(cwd="/nowhere")).sessions == []
         await conn.load_session(cwd=str(tmp_path), session_id=session)
         assert again.text("user_message_chunk").startswith("Who is there?")
         assert again.text().startswith("Who is there?")
         await say(conn, session, "And now?")
     with Client(daemon.url) as client:
-        said = [row.message["content"] for row in client.sessions.messages(session, "")]
-    assert said[0] == "Who is there?" and said[-1] == "And now?"
+        message_texts = [row.message["content"] for row in client.sessions.messages(session, "")]
+    assert message_texts[0] == "Who is there?" and message_texts[-1] == "And now?"
 
 
 async def test_the_agent_reads_unsaved_editor_text_but_no_file_outside_the_project(
@@ -169,7 +169,7 @@ async def test_the_agent_reads_unsaved_editor_text_but_no_file_outside_the_proje
         await say(conn, session, "read the note")
         assert editor.text() == "I have read it."
         assert editor.calls() == {"Read note.txt": ["pending", "completed"]}
-        assert "unsaved words" in [getattr(each, "raw_output", None) for each in editor.updates]
+        assert "unsaved words" in [getattr(update, "raw_output", None) for update in editor.updates]
         editor.updates.clear()
         await say(conn, session, "look outside")
         assert editor.calls() == {"Read secret.txt": ["pending", "failed"]}
@@ -222,7 +222,7 @@ async def test_a_tool_that_asks_first_is_approved_or_refused_in_the_editor(
         session = (await conn.new_session(cwd=str(tmp_path))).session_id
         await say(conn, session, "wipe it")
         assert "wiped" not in str(
-            [each.raw_output for each in refusing.updates if hasattr(each, "raw_output")]
+            [update.raw_output for update in refusing.updates if hasattr(update, "raw_output")]
         )
         assert refusing.text() == "That was it."
 
@@ -256,9 +256,9 @@ async def test_invalid_requests_return_errors_and_the_server_continues(
         with pytest.raises(RequestError) as empty:
             await conn.prompt(session_id=session, prompt=[])
         assert "no text" in str(empty.value.data)
-        with pytest.raises(RequestError) as failed:
+        with pytest.raises(RequestError) as caught:
             await say(conn, session, "break")
-        assert failed.value.data["code"] == "context_length_exceeded"
+        assert caught.value.data["code"] == "context_length_exceeded"
         assert (await say(conn, session, "Hello?")).stop_reason == "end_turn"
 
 
@@ -280,8 +280,8 @@ async def test_tools_of_the_editors_servers_are_called_when_a_person_allows_it(
         editor.choice = "reject"
         await say(conn, session, f"use {name}")
         assert "does not allow" in editor.text()
-        other = (await conn.new_session(cwd=str(tmp_path))).session_id
-        await say(conn, other, f"use {name}")
+        second_session = (await conn.new_session(cwd=str(tmp_path))).session_id
+        await say(conn, second_session, f"use {name}")
         assert len(editor.asked) == 2, "the servers belong to one session"
 
 
@@ -290,9 +290,9 @@ async def test_a_server_of_the_editor_that_cannot_start_is_named(daemon: Daemon,
     old = schema.SseMcpServer(type="sse", name="old", url="http://127.0.0.1:9/sse", headers=[])
     async with editing(daemon, Editor()) as conn:
         for server in (missing, old):
-            with pytest.raises(RequestError) as refused:
+            with pytest.raises(RequestError) as caught:
                 await conn.new_session(cwd=str(tmp_path), mcp_servers=[server])
-            assert f"'{server.name}'" in str(refused.value.data)
+            assert f"'{server.name}'" in str(caught.value.data)
 
 
 @pytest.mark.parametrize(

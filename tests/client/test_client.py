@@ -94,10 +94,10 @@ def test_leaving_the_context_of_an_answer_cancels_it(client: Client) -> None:
 
 
 def test_search_returns_ranked_passages_and_the_trace_on_request(indexed: Client) -> None:
-    found = indexed.search("handbook", "bread oven degrees", max_num_results=2, trace=True)
-    assert found.passages[0].filename == "bread.txt"
-    assert [passage.rank for passage in found.passages] == list(range(1, len(found.passages) + 1))
-    assert found.trace
+    response = indexed.search("handbook", "bread oven degrees", max_num_results=2, trace=True)
+    assert response.passages[0].filename == "bread.txt"
+    assert [passage.rank for passage in response.passages] == list(range(1, len(response.passages) + 1))
+    assert response.trace
     assert indexed.search("handbook", "bread").trace == ()
 
 
@@ -110,11 +110,11 @@ async def test_vectors_come_in_order(client: Client, aclient: AsyncClient) -> No
 def test_documents_are_ranked_by_how_well_they_answer(client: Client) -> None:
     client.deployments.add("ranker", "fake://", task="rerank")
     texts = ["Bread is baked at 230 degrees.", "The daemon listens on port 7419.", "Tea."]
-    ranked = client.rerank("which port does the daemon listen on", texts, "ranker")
-    assert ranked[0].index == 1 and {document.index for document in ranked} == {0, 1, 2}
-    scores = [document.relevance_score for document in ranked]
+    documents = client.rerank("which port does the daemon listen on", texts, "ranker")
+    assert documents[0].index == 1 and {document.index for document in documents} == {0, 1, 2}
+    scores = [document.relevance_score for document in documents]
     assert scores == sorted(scores, reverse=True) and 0 <= min(scores) <= max(scores) <= 1
-    assert [each.index for each in client.rerank("port of the daemon", texts, "ranker", top_n=1)] == [1]
+    assert [result.index for result in client.rerank("port of the daemon", texts, "ranker", top_n=1)] == [1]
     with pytest.raises(portico.InvalidRequest, match="rerank"):
         client.rerank("port", texts, "echo")
     client.deployments.remove("ranker")
@@ -124,10 +124,10 @@ def test_files_that_were_attached_are_waited_for(client: Client) -> None:
     store = client.stores.add("kettle")
     client.stores.attach(store.id, client.files.add(b"Tea is made at eighty degrees.", filename="tea.txt").id)
     client.stores.attach(store.id, client.files.add(b"%PDF-1.7 broken", filename="broken.pdf").id)
-    seen: list[portico.Store] = []
-    ready = client.stores.wait("kettle", timeout=60, progress=seen.append)
+    store_states: list[portico.Store] = []
+    ready = client.stores.wait("kettle", timeout=60, progress=store_states.append)
     assert (ready.file_counts.completed, ready.file_counts.failed) == (1, 1)
-    assert seen[-1] == ready
+    assert store_states[-1] == ready
     assert "eighty" in client.search("kettle", "tea").passages[0].text
     client.stores.remove("kettle")
 
@@ -152,12 +152,12 @@ def test_a_store_is_made_filled_listed_and_removed(client: Client, tmp_path: Pat
 
 
 def test_the_next_page_starts_after_the_given_file_id(client: Client) -> None:
-    made = [client.files.add(b"text", filename=f"{n}.txt").id for n in range(3)]
+    file_ids = [client.files.add(b"text", filename=f"{n}.txt").id for n in range(3)]
     first = client.files.list(limit=2)
-    rest = client.files.list(limit=2, after=first.last_id)
+    next_page = client.files.list(limit=2, after=first.last_id)
     assert first.has_more
-    assert {item.id for item in (*first, *rest)} >= set(made)
-    for file_id in made:
+    assert {item.id for item in (*first, *next_page)} >= set(file_ids)
+    for file_id in file_ids:
         client.files.remove(file_id)
 
 
@@ -172,18 +172,18 @@ def test_a_run_can_be_followed_from_any_event(indexed: Client) -> None:
 
 def test_a_run_is_waited_for_until_it_has_ended(client: Client) -> None:
     run = client.stores.sync("handbook")
-    ended = client.runs.wait(run)
-    assert (ended.id, ended.ended) == (run, True)
+    finished_run = client.runs.wait(run)
+    assert (finished_run.id, finished_run.ended) == (run, True)
     with pytest.raises(portico.NotFound):
         client.runs.wait("run_none")
 
 
 def test_models_are_added_loaded_aliased_and_removed(client: Client) -> None:
-    made = client.deployments.add("second", "fake://", aliases=("spare",))
-    assert (made.state, made.aliases) == ("cold", ("spare",))
-    loaded = client.deployments.load("second")
-    assert loaded.state == "ready"
-    assert loaded.memory_bytes
+    deployment = client.deployments.add("second", "fake://", aliases=("spare",))
+    assert (deployment.state, deployment.aliases) == ("cold", ("spare",))
+    loaded_deployment = client.deployments.load("second")
+    assert loaded_deployment.state == "ready"
+    assert loaded_deployment.memory_bytes
     client.models.alias("other", "second")
     assert client.chat("hi", "other").read().text == "hi"
     assert {"second", "spare", "other", "handbook"} <= {model.id for model in client.models.list()}
@@ -195,13 +195,13 @@ def test_models_are_added_loaded_aliased_and_removed(client: Client) -> None:
 
 
 def test_keys_limit_what_a_client_may_do(client: Client, daemon: Daemon) -> None:
-    made = client.keys.add("reader", ["models:read"])
-    assert made.key not in repr(client.keys.list())
-    with Client(daemon.url, made.key) as reader:
+    created_key = client.keys.add("reader", ["models:read"])
+    assert created_key.key not in repr(client.keys.list())
+    with Client(daemon.url, created_key.key) as reader:
         assert reader.models.list() is not None
         with pytest.raises(portico.Forbidden, match="admin"):
             reader.settings()
-        client.keys.revoke(made.id)
+        client.keys.revoke(created_key.id)
         with pytest.raises(portico.Unauthenticated):
             reader.models.list()
 

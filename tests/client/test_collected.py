@@ -59,8 +59,8 @@ def test_good_and_bad_answers_to_one_question_become_preference_pairs() -> None:
 def test_ratings_with_non_text_content_are_skipped_and_counted() -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:"}}
     ratings = [rating([user([picture])], "1"), rating([user("a")], [picture]), rating([], "1")]
-    found = collect_examples(ratings)
-    assert (found.examples, found.left_out) == ((), 3)
+    collection = collect_examples(ratings)
+    assert (collection.examples, collection.left_out) == ((), 3)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])

@@ -54,12 +54,12 @@ def run(code: str, daemon: Daemon) -> list[str]:
 
 
 def test_garbage_collecting_a_run_iterator_during_another_call_does_not_deadlock(daemon: Daemon) -> None:
-    said = run(DROP, daemon)
-    assert said[1] == "True"
+    output_lines = run(DROP, daemon)
+    assert output_lines[1] == "True"
     with Client(daemon.url) as client:
-        for _event in client.runs.events(said[0]):
+        for _event in client.runs.events(output_lines[0]):
             pass
-        assert client.runs.get(said[0]).status == "cancelled"
+        assert client.runs.get(output_lines[0]).status == "cancelled"
 
 
 LEAVE = """

@@ -69,9 +69,9 @@ def test_the_input_schema_is_derived_from_the_signature() -> None:
 
 def test_arguments_are_converted_to_the_annotated_types() -> None:
     function = Function.of(paint)
-    bound = function.bind({"colour": "blue", "points": [{"x": 1, "tags": ["a"]}]})
-    assert bound == {"colour": Colour.BLUE, "points": [Point(1, 0.0, ["a"])]}
-    assert plain(function.call(**bound)) == {
+    arguments = function.bind({"colour": "blue", "points": [{"x": 1, "tags": ["a"]}]})
+    assert arguments == {"colour": Colour.BLUE, "points": [Point(1, 0.0, ["a"])]}
+    assert plain(function.call(**arguments)) == {
         "colour": "blue",
         "points": [{"x": 1, "y": 0.0, "tags": ["a"]}],
         "times": 1,

@@ -86,8 +86,8 @@ def test_no_text_suggests_installing_portico_from_a_package_index() -> None:
 
     All code that gives advice calls `how_to_add`; a hard-coded command would be wrong in some installation.
     """
-    known = ("client/portico/_installed.py", "scripts/first-five-minutes")  # defines it, searches for it
-    said = [
+    exempt_places = ("client/portico/_installed.py", "scripts/first-five-minutes")  # defines it, searches for it
+    places = [
         f"{path.relative_to(ROOT)}:{number}"
         for folder in ("client", "server", "tui", "docs", "scripts")
         for path in (ROOT / folder).rglob("*")
@@ -95,4 +95,4 @@ def test_no_text_suggests_installing_portico_from_a_package_index() -> None:
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
         if "pip install 'portico" in line or "pip install portico" in line
     ]
-    assert [place for place in said if not place.startswith(known)] == []
+    assert [place for place in places if not place.startswith(exempt_places)] == []

@@ -34,8 +34,8 @@ FREE = {"pipeline", "parallel", "diverter", "graph", "tool", "template", "bind",
 
 
 def _of(owner: type[Any], name: str) -> Iterator[tuple[str, Callable[..., Any]]]:
-    for method, found in vars(owner).items():
-        call = found.__func__ if isinstance(found, classmethod | staticmethod) else found
+    for method, member in vars(owner).items():
+        call = member.__func__ if isinstance(member, classmethod | staticmethod) else member
         if inspect.isfunction(call) and (not method.startswith("_") or method in ("__init__", "__call__")):
             yield f"{name}.{method}", call
 
@@ -51,9 +51,9 @@ def _public() -> Iterator[tuple[str, Callable[..., Any]]]:
     for cls in (agent.Json, agent.Regex, agent.ToolParser):
         yield from _of(cls, cls.__name__)
     for module in (flow, teams):
-        for name, found in vars(module).items():
-            if inspect.isfunction(found) and not name.startswith("_") and found.__module__ == module.__name__:
-                yield name, found
+        for name, member in vars(module).items():
+            if inspect.isfunction(member) and not name.startswith("_") and member.__module__ == module.__name__:
+                yield name, member
     yield "Function.of", Function.of
 
 
@@ -69,16 +69,16 @@ def _wait(answer: Any) -> None:
 def test_every_public_call_refuses_a_keyword_that_it_does_not_have(name: str) -> None:
     call = CALLS[name]
     parameters = [*inspect.signature(call).parameters.values()]
-    meant = next((one.name for one in parameters if one.kind is one.KEYWORD_ONLY), "")
-    wrong = f"{meant}z" if meant else "zz"
+    keyword = next((parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY), "")
+    wrong = f"{keyword}z" if keyword else "zz"
     positional = [
-        one for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+        parameter for parameter in parameters if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     ]
     with pytest.raises(TypeError, match=f"'{wrong}'") as caught:
         _wait(call(*[str for _ in positional], **{wrong: 1}))
     assert isinstance(caught.value, InvalidRequest) and caught.value.param == wrong
-    if meant:
-        assert f"'{meant}'" in str(caught.value)
+    if keyword:
+        assert f"'{keyword}'" in str(caught.value)
 
 
 LAGENT: list[tuple[Callable[[], Any], str, str]] = [
@@ -132,9 +132,9 @@ def test_a_program_with_a_forward_refuses_options_instead_of_losing_them() -> No
         def forward(self, message: Message) -> Message:
             return message
 
-    for given in ({"temperature": 0}, {"variables": {"a": "b"}}):
+    for options in ({"temperature": 0}, {"variables": {"a": "b"}}):
         with pytest.raises(InvalidRequest, match="pass it to the agents"):
-            Echo()("hi", **given)  # type: ignore[arg-type]
+            Echo()("hi", **options)  # type: ignore[arg-type]
 
 
 def test_model_specific_options_are_passed_in_extra_body() -> None:
@@ -145,8 +145,8 @@ def test_model_specific_options_are_passed_in_extra_body() -> None:
 def test_the_chat_options_match_the_fields_declared_by_the_daemon() -> None:
     from portico_server.api.openai.bodies import CHAT
 
-    declared = {*CHAT.required, *CHAT.optional}
-    assert declared - CHAT_OPTIONS == {"model", "messages", "stream", "stream_options"}
+    declared_options = {*CHAT.required, *CHAT.optional}
+    assert declared_options - CHAT_OPTIONS == {"model", "messages", "stream", "stream_options"}
 
 
 def test_a_name_without_a_similar_match_gets_no_suggestion() -> None:

@@ -30,7 +30,7 @@ def test_clients_have_the_same_calls_and_groups() -> None:
     assert _calls(Client) == _calls(AsyncClient)
     with Client("http://test") as client:
         groups = {name: type(group) for name, group in vars(client).items() if not name.startswith("_")}
-    others = vars(AsyncClient("http://test"))
+    async_groups = vars(AsyncClient("http://test"))
     for name, group in groups.items():
-        assert _calls(group) == _calls(type(others[name])) != {}
-    assert {*groups} == {name for name in others if not name.startswith("_")}
+        assert _calls(group) == _calls(type(async_groups[name])) != {}
+    assert {*groups} == {name for name in async_groups if not name.startswith("_")}

@@ -103,8 +103,8 @@ def test_functions_are_tools_while_they_are_served(daemon: Daemon) -> None:
         with pytest.raises(InvalidRequest) as wrong:
             client.tools.call("area", {"width": "wide"})
         assert wrong.value.param == "arguments.width"
-        failed = client.tools.call("fails")
-        assert (failed.is_error, failed.text) == (True, "ValueError: the well is dry")
+        failure = client.tools.call("fails")
+        assert (failure.is_error, failure.text) == (True, "ValueError: the well is dry")
         strange = client.tools.call("odd")
         assert strange.is_error and "JSON" in strange.text
     with Client(daemon.url) as client, pytest.raises(NotFound):
@@ -115,13 +115,13 @@ def test_many_calls_are_shared_by_many_workers(daemon: Daemon) -> None:
     def who(n: int) -> int:
         return n * n
 
-    other = Desk(daemon, who, name="other")
+    other_desk = Desk(daemon, who, name="other")
     with serving(daemon, who, name="one", concurrency=8) as client:
-        other.thread.start()
+        other_desk.thread.start()
         with ThreadPoolExecutor(16) as pool:
             results = list(pool.map(lambda n: client.tools.call("who", {"n": n}).structured, range(60)))
         assert results == [{"result": n * n} for n in range(60)]
-        other.end()
+        other_desk.end()
         assert client.tools.call("who", {"n": 3}).text == "9"  # one server remains
 
 
@@ -171,11 +171,11 @@ def test_a_lease_that_runs_out_gives_the_call_to_another_worker(daemon: Daemon) 
             http.post("/api/workers", json={"worker": worker, "functions": [function]})
         call = pool.submit(http.post, "/api/tools/hot/call", json={})
         lease = {"wait": 20, "lease_seconds": 0.2}
-        (taken,) = http.post("/api/workers/dies/claim", json=lease).json()["data"]
+        (claimed_call,) = http.post("/api/workers/dies/claim", json=lease).json()["data"]
         (again,) = http.post("/api/workers/lives/claim", json={"wait": 20}).json()["data"]
-        assert taken["id"] == again["id"]
-        back = http.post("/api/workers/dies/claim", json={"holding": [taken["id"]]}).json()
-        assert back["lost"] == [taken["id"]]
+        assert claimed_call["id"] == again["id"]
+        back = http.post("/api/workers/dies/claim", json={"holding": [claimed_call["id"]]}).json()
+        assert back["lost"] == [claimed_call["id"]]
         http.post(
             f"/api/questions/{again['id']}/answer",
             json={"accepted": True, "value": "done", "worker": "lives"},
@@ -195,9 +195,9 @@ def test_a_served_function_that_needs_approval_runs_only_after_approval(daemon: 
     with serving(daemon, Function.of(wipe, approval="always")) as client, ThreadPoolExecutor(1) as pool:
         assert client.tools.get("wipe").needs_approval
         call = pool.submit(client.tools.call, "wipe", {"path": "/x"})
-        asked = next(item for item in client.questions.watch() if item.name == "wipe")
+        question = next(item for item in client.questions.watch() if item.name == "wipe")
         assert done == []
-        client.questions.answer(asked.id, True)
+        client.questions.answer(question.id, True)
         assert (call.result(60).text, done) == ("wiped", ["/x"])
 
 
@@ -266,8 +266,8 @@ def test_a_worker_reconnects_to_a_restarted_daemon(tmp_path: Path) -> None:
 def test_each_key_has_its_own_functions(tmp_path: Path) -> None:
     with running(
         tmp_path / "home", env={"PORTICO_API_KEY": "pk-operator", "PORTICO_REQUIRE_KEY": "true"}
-    ) as here:
-        with Client(here.url, "pk-operator") as boss:
+    ) as local_daemon:
+        with Client(local_daemon.url, "pk-operator") as boss:
             keys = {
                 name: boss.keys.add(name, [scope]).key
                 for name, scope in (("anna", "tools:*:call"), ("bert", "tools:*:call"), ("carl", "chat"))
@@ -275,19 +275,19 @@ def test_each_key_has_its_own_functions(tmp_path: Path) -> None:
         function = {"name": "mine", "input_schema": {"type": "object"}}
         body = {"worker": "w", "functions": [function]}
         heads = {name: {"authorization": f"Bearer {key}"} for name, key in keys.items()}
-        with httpx.Client(base_url=here.url, timeout=60) as http:
+        with httpx.Client(base_url=local_daemon.url, timeout=60) as http:
             assert http.post("/api/workers", json=body, headers=heads["carl"]).status_code == 403
             assert http.post("/api/workers", json=body, headers=heads["anna"]).is_success
             assert http.get("/api/tools/mine", headers=heads["anna"]).is_success
             assert http.get("/api/tools/mine", headers=heads["bert"]).status_code == 404
             assert http.post("/api/workers/w/claim", json={}, headers=heads["bert"]).status_code == 404
             assert http.post("/api/workers", json=body, headers=heads["bert"]).is_success
-            begun = http.post("/api/tools/mine/call?wait=false", json={}, headers=heads["anna"])
-            assert begun.status_code == 202
+            response = http.post("/api/tools/mine/call?wait=false", json={}, headers=heads["anna"])
+            assert response.status_code == 202
             for name, calls in (("bert", 0), ("anna", 1)):
-                claimed = http.post("/api/workers/w/claim", json={}, headers=heads[name]).json()
-                assert len(claimed["data"]) == calls, name
-        with pytest.raises(Unauthenticated), Client(here.url, "pk-wrong") as client:
+                claim = http.post("/api/workers/w/claim", json={}, headers=heads[name]).json()
+                assert len(claim["data"]) == calls, name
+        with pytest.raises(Unauthenticated), Client(local_daemon.url, "pk-wrong") as client:
             client.serve([area])
 
 

@@ -81,8 +81,8 @@ class Stranger:
         )
 
     def device(self, **changes: Any) -> dict[str, Any]:
-        whole = {"device_code": "d", "user_code": "ABCD", "verification_uri": f"{self.url}/go", "interval": 0}
-        return {**whole, **changes}
+        document = {"device_code": "d", "user_code": "ABCD", "verification_uri": f"{self.url}/go", "interval": 0}
+        return {**document, **changes}
 
     def tokens(self, refresh: str = "r", **changes: Any) -> dict[str, Any]:
         claims = {"iss": self.url, "aud": CLIENT, "sub": "ada", "exp": int(time.time()) + 3_600, **changes}
@@ -90,7 +90,7 @@ class Stranger:
         return {"id_token": f"eyJh.{part}.c2ln", "refresh_token": refresh}
 
     def count(self, path: str) -> int:
-        return sum(asked == path for asked, _ in self.asked)
+        return sum(requested_path == path for requested_path, _ in self.asked)
 
 
 @pytest.fixture
@@ -98,13 +98,13 @@ def strangers() -> Iterator[Callable[[], Stranger]]:
     servers = []
 
     def start() -> Stranger:
-        found = Stranger()
+        new_stranger = Stranger()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.rfile.read(int(self.headers.get("content-length") or 0))
-                found.asked.append((self.path, self.headers.get("authorization", "")))
-                reply = found.replies.get(self.path)
+                new_stranger.asked.append((self.path, self.headers.get("authorization", "")))
+                reply = new_stranger.replies.get(self.path)
                 try:
                     if reply is None:
                         self.send_error(404)
@@ -120,11 +120,11 @@ def strangers() -> Iterator[Callable[[], Stranger]]:
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
-        found.url = f"http://127.0.0.1:{server.server_address[1]}"
+        new_stranger.url = f"http://127.0.0.1:{server.server_address[1]}"
         threading.Thread(target=server.serve_forever, args=(0.05,)).start()
         servers.append(server)
-        found.serve()
-        return found
+        new_stranger.serve()
+        return new_stranger
 
     yield start
     for server in servers:
@@ -134,10 +134,10 @@ def strangers() -> Iterator[Callable[[], Stranger]]:
 
 @pytest.fixture
 def stranger(strangers: Callable[[], Stranger], user: Path, monkeypatch: pytest.MonkeyPatch) -> Stranger:
-    found = strangers()
+    new_stranger = strangers()
     monkeypatch.setattr(_issuer, "MIN_DEVICE_INTERVAL_S", 0.01)
-    monkeypatch.setenv("PORTICO_URL", found.url)
-    return found
+    monkeypatch.setenv("PORTICO_URL", new_stranger.url)
+    return new_stranger
 
 
 @pytest.fixture
@@ -152,13 +152,13 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def keep(stranger: Stranger, user: Path, **changes: Any) -> None:
     """Store a sign-in for a stranger."""
-    now = time.time()
+    current_time = time.time()
     row = {
         "issuer": stranger.url,
         "client_id": CLIENT,
         "subject": "ada",
-        "given_at": now,
-        "expires_at": now + 3_600,
+        "given_at": current_time,
+        "expires_at": current_time + 3_600,
     }
     row |= {"token": "eyJh.old.c2ln", "refresh_token": "r", **changes}
     user.parent.mkdir(exist_ok=True)
@@ -169,8 +169,8 @@ def keep(stranger: Stranger, user: Path, **changes: Any) -> None:
 def refused(capsys: pytest.CaptureFixture[str], words: str) -> None:
     capsys.readouterr()
     assert run(["login", "--json"]) == 1
-    said = json.loads(capsys.readouterr().err.strip().splitlines()[-1])["error"]["message"]
-    assert words in said and "\x1b" not in said, said
+    message = json.loads(capsys.readouterr().err.strip().splitlines()[-1])["error"]["message"]
+    assert words in message and "\x1b" not in message, message
 
 
 def test_sign_in_and_sign_out_succeed_with_a_conforming_issuer(stranger: Stranger, user: Path) -> None:
@@ -197,8 +197,8 @@ def test_sign_in_and_sign_out_succeed_with_a_conforming_issuer(stranger: Strange
 def test_invalid_sign_in_metadata_of_a_daemon_is_refused(
     stranger: Stranger, capsys: pytest.CaptureFixture[str], offer: dict[str, Any], words: str
 ) -> None:
-    given = {"issuer": stranger.url, "client_id": CLIENT, "terminal": True, "scope": "openid", **offer}
-    stranger.says(METADATA, {"resource": stranger.url, "portico_sign_in": [given]})
+    sign_in_offer = {"issuer": stranger.url, "client_id": CLIENT, "terminal": True, "scope": "openid", **offer}
+    stranger.says(METADATA, {"resource": stranger.url, "portico_sign_in": [sign_in_offer]})
     refused(capsys, words)
     assert stranger.count(DISCOVERY) == 0
 
@@ -223,26 +223,26 @@ def test_redirects_are_not_followed_and_responses_are_limited_in_size_and_time(
     path: str,
 ) -> None:
     monkeypatch.setattr(_issuer, "MAX_LOST_ATTEMPTS", 1)
-    other = strangers()
-    stranger.says(path, {}, 307, location=f"{other.url}{path}")
+    second_stranger = strangers()
+    stranger.says(path, {}, 307, location=f"{second_stranger.url}{path}")
     refused(capsys, "does not respond" if path == "/token" else "are not followed")
-    assert other.asked == []
+    assert second_stranger.asked == []
     stranger.streams(path, b" " * 65_536)
     refused(capsys, "does not respond" if path == "/token" else "exceeds 262,144 bytes")
-    ended = threading.Event()
-    stranger.streams(path, b" ", ended)
-    before = stranger.replies["/device"]
+    end_event = threading.Event()
+    stranger.streams(path, b" ", end_event)
+    original_reply = stranger.replies["/device"]
 
     def device(request: BaseHTTPRequestHandler) -> None:
         monkeypatch.setattr(_issuer, "ANSWER_TIMEOUT_S", 0.5)
-        before(request)
+        original_reply(request)
 
     if path == "/token":  # earlier requests get the time that they need
         stranger.replies["/device"] = device
     else:
         monkeypatch.setattr(_issuer, "ANSWER_TIMEOUT_S", 0.5)
     refused(capsys, "does not respond" if path == "/token" else "did not respond within")
-    ended.set()
+    end_event.set()
 
 
 @pytest.mark.parametrize(
@@ -310,17 +310,17 @@ async def test_a_token_goes_to_its_own_daemon_alone(
     stranger: Stranger, strangers: Callable[[], Stranger], user: Path
 ) -> None:
     keep(stranger, user)
-    other = strangers()
-    stranger.says("/api/whoami", {}, 307, location=f"{other.url}/api/whoami")
+    second_stranger = strangers()
+    stranger.says("/api/whoami", {}, 307, location=f"{second_stranger.url}/api/whoami")
     with portico.Client(stranger.url) as client, pytest.raises(PorticoError):
         client.whoami()
     async with portico.AsyncClient(stranger.url) as client:
         with pytest.raises(PorticoError):
             await client.whoami()
-    assert [said for _, said in stranger.asked] == ["Bearer eyJh.old.c2ln"] * 2
-    with portico.Client(other.url) as client:
+    assert [authorization for _, authorization in stranger.asked] == ["Bearer eyJh.old.c2ln"] * 2
+    with portico.Client(second_stranger.url) as client:
         client.whoami()
-    assert other.asked == [("/api/whoami", "")]
+    assert second_stranger.asked == [("/api/whoami", "")]
 
 
 @pytest.mark.asyncio

@@ -68,9 +68,9 @@ async def test_an_error_is_typed_and_keeps_the_daemons_words(
     ask: Any, status: int, kind: type[portico.PorticoError], what: str
 ) -> None:
     headers = {"x-request-id": "req_1", "retry-after": "3"}
-    with pytest.raises(kind) as raised:
+    with pytest.raises(kind) as caught:
         await ask(lambda _request: _error(status, **headers), what)
-    error = raised.value
+    error = caught.value
     assert type(error) is kind
     assert (error.message, error.status, error.code, error.param) == ("No.", status, "some_code", "name")
     assert (error.request_id, error.retry_after) == ("req_1", 3.0)
@@ -105,29 +105,29 @@ def test_a_refused_local_connection_suggests_the_up_command() -> None:
 
 @both
 async def test_reading_is_tried_again_once_when_a_kept_connection_was_closed(ask: Any) -> None:
-    seen: list[str] = []
+    methods: list[str] = []
 
     def first_broken(request: httpx.Request) -> httpx.Response:
-        seen.append(request.method)
-        if len(seen) == 1:
+        methods.append(request.method)
+        if len(methods) == 1:
             raise httpx.RemoteProtocolError("Server disconnected", request=request)
         return httpx.Response(200, json={"data": []})
 
     assert await ask(first_broken, "status") == []
-    assert seen == ["GET", "GET"]
+    assert methods == ["GET", "GET"]
 
 
 @both
 async def test_writing_is_never_tried_again(ask: Any) -> None:
-    seen: list[str] = []
+    methods: list[str] = []
 
     def broken(request: httpx.Request) -> httpx.Response:
-        seen.append(request.method)
+        methods.append(request.method)
         raise httpx.RemoteProtocolError("Server disconnected", request=request)
 
     with pytest.raises(portico.ConnectionLost):
         await ask(broken, "add")
-    assert seen == ["POST"]
+    assert methods == ["POST"]
 
 
 @both
@@ -173,14 +173,14 @@ async def test_an_error_in_mid_stream_is_typed(ask: Any) -> None:
 async def test_a_chat_stream_becomes_text_passages_tools_and_usage(ask: Any) -> None:
     citation = {"file_id": "file-1", "filename": "a.md", "index": 1, "quote": "Port 1.", "score": 0.5}
     tool = {"index": 0, "id": "call_1", "function": {"name": "search", "arguments": '{"q":'}}
-    rest = {"index": 0, "function": {"arguments": "1}"}}
+    second_part = {"index": 0, "function": {"arguments": "1}"}}
     frames = (
         _chunk(role="assistant", content=""),
         _chunk(content="Port "),
         _chunk(content="1."),
         json.dumps({"choices": [{"index": 1, "delta": {"content": "another choice"}}]}),
         _chunk(tool_calls=[tool]),
-        _chunk(tool_calls=[rest]),
+        _chunk(tool_calls=[second_part]),
         _chunk(annotations=[{"type": "file_citation", "file_citation": citation}]),
         json.dumps({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}),
         "[DONE]",
@@ -211,20 +211,20 @@ def test_tool_calls_are_put_together_from_their_pieces() -> None:
 
 
 async def test_a_run_is_followed_through_a_lost_connection() -> None:
-    asked: list[str] = []
+    last_event_ids: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        after = int(request.headers.get("last-event-id", "0"))
-        asked.append(str(after))
+        last_event_id = int(request.headers.get("last-event-id", "0"))
+        last_event_ids.append(str(last_event_id))
         events = ['{"type":"status","stage":"a"}', '{"type":"unknown"}', '{"type":"finished","result":1}']
-        lines = [f"id: {n}\ndata: {text}\n\n" for n, text in enumerate(events, 1) if n > after]
-        return httpx.Response(200, text="".join(lines[:1] if after == 0 else lines))
+        lines = [f"id: {n}\ndata: {text}\n\n" for n, text in enumerate(events, 1) if n > last_event_id]
+        return httpx.Response(200, text="".join(lines[:1] if last_event_id == 0 else lines))
 
     with Client("http://test", transport=httpx.MockTransport(handler)) as client:
         assert [item.seq for item in client.runs.events("run_1")] == [1, 3]
-    async with AsyncClient("http://test", transport=httpx.MockTransport(handler)) as waiting:
-        assert [item.seq async for item in waiting.runs.events("run_1")] == [1, 3]
-    assert asked == ["0", "1"] * 2
+    async with AsyncClient("http://test", transport=httpx.MockTransport(handler)) as async_client:
+        assert [item.seq async for item in async_client.runs.events("run_1")] == [1, 3]
+    assert last_event_ids == ["0", "1"] * 2
 
 
 def test_non_json_arguments_are_refused_before_the_request() -> None:
@@ -237,16 +237,16 @@ def test_non_json_arguments_are_refused_before_the_request() -> None:
 
 
 def test_the_key_is_sent_and_the_url_of_openai_clients_works() -> None:
-    seen: list[httpx.Request] = []
+    requests: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        seen.append(request)
+        requests.append(request)
         return httpx.Response(200, json={"status": "ok"})
 
     with Client("example.org:1/v1/", "pk-1", transport=httpx.MockTransport(handler)) as client:
         client.health()
-    assert str(seen[0].url) == "http://example.org:1/health"
-    assert seen[0].headers["authorization"] == "Bearer pk-1"
+    assert str(requests[0].url) == "http://example.org:1/health"
+    assert requests[0].headers["authorization"] == "Bearer pk-1"
 
 
 def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,9 +101,9 @@ def test_lists_within_lists_and_objects_within_objects_are_values() -> None:
         "place": {"heading": ["a"]},
     }
     stage = {"name": "lexical", "milliseconds": 1.5, "candidates": [[3, 0.5]]}
-    found = _read({"data": [passage], "trace": [stage]}, lambda client: client.search("docs", "port"))
-    assert found.passages == (Passage(1, 0.5, "t", "f", "n", Place(heading=("a",))),)
-    assert found.trace == (TraceStage("lexical", 1.5, ((3, 0.5),)),)
+    search_page = _read({"data": [passage], "trace": [stage]}, lambda client: client.search("docs", "port"))
+    assert search_page.passages == (Passage(1, 0.5, "t", "f", "n", Place(heading=("a",))),)
+    assert search_page.trace == (TraceStage("lexical", 1.5, ((3, 0.5),)),)
 
 
 def test_values_are_read_from_nested_places_of_the_response() -> None:
@@ -120,8 +120,8 @@ def test_values_are_read_from_nested_places_of_the_response() -> None:
     batch = _read(answer, lambda client: client.batches.get("batch_1"))
     assert (batch.total, batch.completed, batch.failed, batch.prompt_tokens) == (3, 0, 1, 5)
     assert [(problem.message, problem.line) for problem in batch.errors] == [("m", 2)]
-    attached = {"id": "file_1", "status": "failed", "last_error": {"code": "c", "message": "cannot be read"}}
-    file = _read(attached, lambda client: client.stores.attach("vs_1", "file_1"))
+    attachment = {"id": "file_1", "status": "failed", "last_error": {"code": "c", "message": "cannot be read"}}
+    file = _read(attachment, lambda client: client.stores.attach("vs_1", "file_1"))
     assert (file.filename, file.error) == ("file_1", "cannot be read")
 
 

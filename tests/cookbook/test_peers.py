@@ -22,11 +22,11 @@ FOLDER = ROOT / "bench" / "peers"
 
 def module(name: str) -> ModuleType:
     """Import a module of the benchmark, which is not a package."""
-    found = importlib.util.spec_from_file_location(f"peers_{name}", FOLDER / f"{name}.py")
-    assert found is not None and found.loader is not None
-    made = sys.modules[found.name] = importlib.util.module_from_spec(found)
-    found.loader.exec_module(made)
-    return made
+    module_spec = importlib.util.spec_from_file_location(f"peers_{name}", FOLDER / f"{name}.py")
+    assert module_spec is not None and module_spec.loader is not None
+    imported_module = sys.modules[module_spec.name] = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(imported_module)
+    return imported_module
 
 
 catalogue, reading = module("catalogue"), module("reading")
@@ -51,9 +51,9 @@ def model() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def served(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon with the configuration that all programs share."""
-    given = {"OPENAI_BASE_URL": model, "OPENAI_API_KEY": "right"}
+    variables = {"OPENAI_BASE_URL": model, "OPENAI_API_KEY": "right"}
     home = tmp_path_factory.mktemp("peers") / "home"
-    with running(home, "--file", str(catalogue.CONFIGURATION), env=given) as daemon:
+    with running(home, "--file", str(catalogue.CONFIGURATION), env=variables) as daemon:
         yield daemon
 
 
@@ -125,12 +125,12 @@ print(json.dumps(Thing(mine, size=2).work({"kind": "x"})))
 
 def test_the_page_names_the_versions_and_claims_nothing_but_what_was_printed() -> None:
     page = (ROOT / "docs" / "peers.md").read_text(encoding="utf-8")
-    before, _, rest = page.partition("<!-- tables -->")
-    tables, _, claims = rest.partition("<!-- end of tables -->")
+    preamble, _, remainder = page.partition("<!-- tables -->")
+    tables, _, claims = remainder.partition("<!-- end of tables -->")
     pinned = "\n".join(path.read_text(encoding="utf-8") for path in (FOLDER / "requirements").glob("*.txt"))
-    named = re.findall(r"([\w-]+) (\d[\w.]*)", before.partition("Versions: ")[2].partition("\n")[0])
-    assert len(named) >= len(catalogue.PEERS)
-    assert all(f"\n{name}=={version}\n" in pinned for name, version in named), named
+    versions = re.findall(r"([\w-]+) (\d[\w.]*)", preamble.partition("Versions: ")[2].partition("\n")[0])
+    assert len(versions) >= len(catalogue.PEERS)
+    assert all(f"\n{name}=={version}\n" in pinned for name, version in versions), versions
     for task in TASKS.values():
         section = tables.partition(f"### {task.title}\n")[2].partition("### ")[0]
         for name in task.names():

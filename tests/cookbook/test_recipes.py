@@ -70,20 +70,20 @@ def test_the_program_prints_what_its_page_shows(name: str, tmp_path: Path) -> No
 def test_a_page_says_how_to_begin_in_both_languages(name: str) -> None:
     begin = f"portico cookbook start {name}\ncd {name}\nportico up --file portico.yaml\n"
     for page in LANGUAGES:
-        found = blocks(name, page)
-        assert found[:2] == [("bash", begin), ("bash", "python main.py\n")]
-        assert found[2][0] == "text"
+        code_blocks = blocks(name, page)
+        assert code_blocks[:2] == [("bash", begin), ("bash", "python main.py\n")]
+        assert code_blocks[2][0] == "text"
     assert blocks(name, "README.zh.md") == blocks(name)
 
 
 def test_the_list_of_recipes_names_each_once(capsys: pytest.CaptureFixture[str]) -> None:
     for page in LANGUAGES:
-        listed = re.findall(rf"\]\(([\w-]+)/{re.escape(page)}\)", (FOLDER / page).read_text(encoding="utf-8"))
-        assert sorted(listed) == RECIPES
+        recipe_links = re.findall(rf"\]\(([\w-]+)/{re.escape(page)}\)", (FOLDER / page).read_text(encoding="utf-8"))
+        assert sorted(recipe_links) == RECIPES
     assert root.run(["cookbook", "list", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["data"]
-    assert [recipe["name"] for recipe in found] == RECIPES
-    assert all(recipe["title"] and recipe["summary"] for recipe in found)
+    recipes = json.loads(capsys.readouterr().out)["data"]
+    assert [recipe["name"] for recipe in recipes] == RECIPES
+    assert all(recipe["title"] and recipe["summary"] for recipe in recipes)
 
 
 def test_an_unknown_recipe_is_refused_with_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,19 +52,19 @@ def scripted() -> str:
             "aliases": ["default-embedding"],
         },
     ]
-    seen = {"small", "reranker"}
+    model_names = {"small", "reranker"}
     parts: dict[str, list[str]] = {"apps": [], "stores": []}
     for text in texts:
         for model in yaml.safe_load(text)["models"]:
-            if model["name"] not in seen:
-                seen.add(model["name"])
+            if model["name"] not in model_names:
+                model_names.add(model["name"])
                 models.append(model)
         for key, lines in parts.items():
-            _before, found, rest = text.partition(f"\n{key}:\n")
-            if found:
-                lines.append("\n".join(line for line in _section(rest)))
-    written = yaml.safe_dump({"models": models}, allow_unicode=True)
-    return written + "".join(f"{key}:\n" + "\n".join(lines) + "\n" for key, lines in parts.items())
+            _before, marker, remainder = text.partition(f"\n{key}:\n")
+            if marker:
+                lines.append("\n".join(line for line in _section(remainder)))
+    models_text = yaml.safe_dump({"models": models}, allow_unicode=True)
+    return models_text + "".join(f"{key}:\n" + "\n".join(lines) + "\n" for key, lines in parts.items())
 
 
 def _section(text: str) -> Iterator[str]:

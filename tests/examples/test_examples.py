@@ -25,11 +25,11 @@ BOOK = "# Flour\nAll about flour.\n# Water\nAll about water."
 
 def example(name: str) -> Any:
     """Return the flow of a Python file."""
-    found = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
-    assert found is not None
-    assert found.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    module_spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module: ModuleType = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
     return getattr(module, name)
 
 
@@ -91,8 +91,8 @@ class TestRag:
         running = client.start(example("rag"), "Let the dough rest overnight?")
         running.result()
         steps = {step.path: step for step in client.runs.trace(running.id or "", full=True)}
-        found = [steps[f"pipeline.found.retrieve{number}"].output for number in (1, 2)]
-        assert all(found)
+        outputs = [steps[f"pipeline.found.retrieve{number}"].output for number in (1, 2)]
+        assert all(outputs)
         assert len(steps["pipeline.best"].output) == 1
         assert "dough" in steps["pipeline.best"].output[0]["text"]
 
@@ -124,17 +124,17 @@ def drawn(client: Client, result: Any) -> bytes:
 
 def linked(client: Client, markdown: str, *, mark: str = "") -> bytes:
     """Return the content of the only file that an answer links to."""
-    found = re.fullmatch(rf"{mark}\[[^\]]+\]\(/api/artifacts/(art_[^/]+)/content\)", markdown)
-    assert found is not None, markdown
-    return client.artifacts.content(found[1])
+    link_match = re.fullmatch(rf"{mark}\[[^\]]+\]\(/api/artifacts/(art_[^/]+)/content\)", markdown)
+    assert link_match is not None, markdown
+    return client.artifacts.content(link_match[1])
 
 
 class TestPainter:
     WORDS = b"a cat by the sea"
 
     def test_one_model_writes_for_the_other(self, client: Client) -> None:
-        made = drawn(client, client.run(example("painter"), "一只海边的猫"))
-        assert made.startswith(b"\x89PNG") and self.WORDS in made
+        picture = drawn(client, client.run(example("painter"), "一只海边的猫"))
+        assert picture.startswith(b"\x89PNG") and self.WORDS in picture
         assert self.WORDS in drawn(client, said(client, "painter", "一只海边的猫"))
 
 
@@ -150,8 +150,8 @@ class TestRobot:
         assert said(client, "robot", wish) == answer
 
     def test_speaks_and_makes_music(self, client: Client) -> None:
-        for wish, inside in (("写一首歌", "a song"), ("朗读这句话", "朗读这句话")):
-            sound = linked(client, said(client, "robot", wish))
+        for request_text, inside in (("写一首歌", "a song"), ("朗读这句话", "朗读这句话")):
+            sound = linked(client, said(client, "robot", request_text))
             assert inside in client.audio.transcribe(sound, "SenseVoiceSmall").text
 
     def test_writes_down_what_is_said_in_a_file(self, client: Client) -> None:
@@ -180,9 +180,9 @@ def test_the_examples_run_with_the_embedded_model(tmp_path: Path) -> None:
     assert short != text
     configuration = tmp_path / "painter.yaml"
     configuration.write_text(short, encoding="utf-8")
-    with running(tmp_path / "data", "--file", str(configuration)) as served:
-        served.settle()
-        with Client(served.url, timeout=200) as client:
+    with running(tmp_path / "data", "--file", str(configuration)) as daemon:
+        daemon.settle()
+        with Client(daemon.url, timeout=200) as client:
             client.apps.deploy("chatbot", example("chatbot"))
             assert said(client, "chatbot", "Say hello.")
             assert drawn(client, said(client, "painter", "一只海边的猫")).startswith(b"\x89PNG")

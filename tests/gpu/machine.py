@@ -30,9 +30,9 @@ MARKS = [
 def python(engine: str) -> str:
     """Return an interpreter that has the engine; skip the test if none is named."""
     name = f"PORTICO_TEST_{engine.upper()}"
-    given = os.environ.get(name, "")
-    if given or engine in ("vllm", "lmdeploy"):
-        return given or pytest.skip(f"{name} names no interpreter that has {engine}")
+    interpreter = os.environ.get(name, "")
+    if interpreter or engine in ("vllm", "lmdeploy"):
+        return interpreter or pytest.skip(f"{name} names no interpreter that has {engine}")
     return environment.interpreter(engine)
 
 

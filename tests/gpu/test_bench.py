@@ -41,22 +41,22 @@ def test_a_repeated_benchmark_run_measures_only_the_missing_parts(tmp_path: Path
         assert done.stderr == "", done.stderr
         return done.returncode, done.stdout
 
-    status, said = measured(220, "vllm,adapters,lmdeploy")
-    assert status == 75 and "Not measured yet: vllm." in said
-    assert "lmdeploy: skipped: no interpreter is named for it" in said
-    kept = json.loads(results.read_text())
-    for counts in kept["adapters"].values():
+    status, output = measured(220, "vllm,adapters,lmdeploy")
+    assert status == 75 and "Not measured yet: vllm." in output
+    assert "lmdeploy: skipped: no interpreter is named for it" in output
+    stored_results = json.loads(results.read_text())
+    for counts in stored_results["adapters"].values():
         assert counts == {"calls": 48, "same": 48, "another's": 0, "nobody's": 0, "distinct": 3}
-    status, said = measured(10, "adapters")
-    assert status == 0 and json.loads(results.read_text()) == kept
+    status, output = measured(10, "adapters")
+    assert status == 0 and json.loads(results.read_text()) == stored_results
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_failing_benchmark_part_is_reported_and_the_others_run(tmp_path: Path) -> None:
-    nothing = tmp_path / "python"
-    nothing.write_text("#!/bin/sh\nexit 1\n")
-    nothing.chmod(0o755)
+    broken_python = tmp_path / "python"
+    broken_python.write_text("#!/bin/sh\nexit 1\n")
+    broken_python.chmod(0o755)
     results = tmp_path / "results.json"
     line = [sys.executable, str(ROOT / "bench" / "gpu.py"), "--results", str(results)]
     done = subprocess.run(
@@ -66,7 +66,7 @@ def test_a_failing_benchmark_part_is_reported_and_the_others_run(tmp_path: Path)
         env={
             **os.environ,
             "PORTICO_TEST_GPU_PYTHON": "",
-            "PORTICO_TEST_VLLM": str(nothing),
+            "PORTICO_TEST_VLLM": str(broken_python),
             "PORTICO_TEST_GPU_MODEL": model(tmp_path, **SIZES),
         },
     )

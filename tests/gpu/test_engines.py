@@ -37,8 +37,8 @@ async def add(
         parameters["memory_share"] = 0.3
     await daemon.models.add(ModelSpec(name, str(folder), engine=engine, parameters=parameters))
     await daemon.models.load(name)  # takes longer than a call may take
-    wanted = 1 if str(parameters.get("device", "cuda")).startswith("cuda") else 0
-    assert len(daemon.models.get(name).gpus) == wanted
+    gpu_count = 1 if str(parameters.get("device", "cuda")).startswith("cuda") else 0
+    assert len(daemon.models.get(name).gpus) == gpu_count
 
 
 @pytest.mark.parametrize("engine", ["vllm", "lmdeploy", "transformers"])
@@ -46,8 +46,8 @@ async def test_chat_tools_and_streaming_work_on_the_gpu(tmp_path: Path, engine: 
     python(engine)
     async with model_fixture(tmp_path, load_timeout=600.0) as daemon:
         await add(daemon, "m", model(), engine, context_length=512)
-        got = await daemon.ask("m", {"messages": user("Say yes."), "max_tokens": 8})
-        assert got["choices"][0]["message"]["content"]
+        completion = await daemon.ask("m", {"messages": user("Say yes."), "max_tokens": 8})
+        assert completion["choices"][0]["message"]["content"]
         tool = {"type": "function", "function": {"name": "light", "parameters": SCHEMA}}
         body = {"messages": user("Light on!"), "tools": [tool], "tool_choice": "required", "max_tokens": 64}
         [choice] = (await daemon.ask("m", body))["choices"]
@@ -55,44 +55,44 @@ async def test_chat_tools_and_streaming_work_on_the_gpu(tmp_path: Path, engine: 
         assert isinstance(json.loads(call["function"]["arguments"])["on"], bool)
         streamed = await daemon.stream("m", {"messages": user("Count to five."), "max_tokens": 16})
         assert streamed.done and streamed.usage.completion_tokens > 0
-        told = await daemon.ask(
+        logprob_response = await daemon.ask(
             "m", {"messages": user("hi"), "max_tokens": 4, "logprobs": True, "top_logprobs": 2}
         )
-        assert all(len(one["top_logprobs"]) == 2 for one in told["choices"][0]["logprobs"]["content"])
+        assert all(len(token_data["top_logprobs"]) == 2 for token_data in logprob_response["choices"][0]["logprobs"]["content"])
 
 
 async def test_the_gpu_computes_what_the_processor_does(tmp_path: Path) -> None:
-    made = environment.models()
+    model_folder = environment.models()
     exact = {"dtype": "float32"}
     async with model_fixture(tmp_path, load_timeout=600.0) as daemon:
-        await add(daemon, "vectors", made / "embedding-mean", **exact)
-        await add(daemon, "judge", made / "reranker", **exact)
-        await add(daemon, "chat", made / "chat", context_length=512, **exact)
-        await add(daemon, "here", made / "chat", context_length=512, device="cpu", **exact)
+        await add(daemon, "vectors", model_folder / "embedding-mean", **exact)
+        await add(daemon, "judge", model_folder / "reranker", **exact)
+        await add(daemon, "chat", model_folder / "chat", context_length=512, **exact)
+        await add(daemon, "here", model_folder / "chat", context_length=512, device="cpu", **exact)
         rows = (await daemon.ask("vectors", {"input": TEXTS}, "embeddings"))["data"]
-        expected = json.loads((made / "expected.json").read_text())["mean"]
-        for row, vector in zip(rows, expected, strict=True):
+        expected_vectors = json.loads((model_folder / "expected.json").read_text())["mean"]
+        for row, vector in zip(rows, expected_vectors, strict=True):
             assert math.dist(row["embedding"], vector) < 0.01
-        ranked = await daemon.ask("judge", {"query": "the sea", "documents": TEXTS}, "rerank")
-        assert sorted(one["index"] for one in ranked["results"]) == [0, 1, 2]
+        reranking = await daemon.ask("judge", {"query": "the sea", "documents": TEXTS}, "rerank")
+        assert sorted(entry["index"] for entry in reranking["results"]) == [0, 1, 2]
         body = {
             "messages": user("Tell me about the sea."),
             "max_tokens": 8,
             "temperature": 0,
             "logprobs": True,
         }
-        there, here = [
-            [one["logprob"] for one in (await daemon.ask(name, body))["choices"][0]["logprobs"]["content"]]
+        gpu_logprobs, cpu_logprobs = [
+            [entry["logprob"] for entry in (await daemon.ask(name, body))["choices"][0]["logprobs"]["content"]]
             for name in ("chat", "here")
         ]
-        assert there == pytest.approx(here, abs=0.05)
+        assert gpu_logprobs == pytest.approx(cpu_logprobs, abs=0.05)
 
 
 async def test_an_adapter_changes_the_answers_on_the_gpu(tmp_path: Path) -> None:
-    made = environment.models()
+    model_folder = environment.models()
     async with model_fixture(tmp_path, load_timeout=600.0) as daemon:
-        await add(daemon, "m", made / "chat", context_length=512, dtype="float32")
-        await daemon.models.adapters.add("m", made / "adapter", "a")
+        await add(daemon, "m", model_folder / "chat", context_length=512, dtype="float32")
+        await daemon.models.adapters.add("m", model_folder / "adapter", "a")
         body = {
             "messages": user("Tell me."),
             "max_tokens": 1,
@@ -113,7 +113,7 @@ async def test_the_gpu_draws_what_the_processor_does(tmp_path: Path, pipeline: s
         request = Draw("a cat", size="32x32", options={"seed": 7, "steps": 2})
         pixels = []
         for name in ("there", "here"):
-            drawn = await daemon.runner.call("images/generations", name, request, LOCAL)
-            assert isinstance(drawn, GeneratedImages)
-            pixels.append(np.asarray(Image.open(io.BytesIO(drawn.images[0].data)), dtype=float))
+            result = await daemon.runner.call("images/generations", name, request, LOCAL)
+            assert isinstance(result, GeneratedImages)
+            pixels.append(np.asarray(Image.open(io.BytesIO(result.images[0].data)), dtype=float))
         assert np.abs(pixels[0] - pixels[1]).max() <= 2  # of 255

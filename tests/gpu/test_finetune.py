@@ -51,8 +51,8 @@ async def test_every_kind_of_training_reduces_the_loss(
         pytest.skip("float16 is trained in on GPUs alone")
     if not GIVEN:
         settings = {**settings, "learning_rate": 3e-3}  # random weights need a larger step
-    asked = task(tmp_path, base, LINES, **{"steps": 6, "device": DEVICE, "micro_batch": 4, **settings})
-    events = await trained(trainer(tmp_path), asked)
+    training_task = task(tmp_path, base, LINES, **{"steps": 6, "device": DEVICE, "micro_batch": 4, **settings})
+    events = await trained(trainer(tmp_path), training_task)
     losses = [event.loss for event in events if isinstance(event, Metrics) and event.loss is not None]
     assert len(losses) == 6
     assert losses[-1] < losses[0]
@@ -65,8 +65,8 @@ async def test_every_kind_of_training_reduces_the_loss(
 async def test_a_trained_adapter_answers_differently_from_its_base(
     tmp_path: Path, base: BaseModel, engine: str
 ) -> None:
-    own: dict[str, Any] = {"python": python(engine), "context_length": 512}
-    own |= {"memory_share": 0.3, "adapter_rank": 8} if engine == "vllm" else {"device": DEVICE}
+    parameters: dict[str, Any] = {"python": python(engine), "context_length": 512}
+    parameters |= {"memory_share": 0.3, "adapter_rank": 8} if engine == "vllm" else {"device": DEVICE}
     settings = {
         "device": DEVICE,
         "precision": "bfloat16",
@@ -76,12 +76,12 @@ async def test_a_trained_adapter_answers_differently_from_its_base(
     }
     if not GIVEN:
         settings |= {"learning_rate": 0.02, "precision": "float32"}
-    asked = task(tmp_path / "job", base, LINES * 4, **settings)
-    done = (await trained(trainer(tmp_path), asked))[-1]
+    training_task = task(tmp_path / "job", base, LINES * 4, **settings)
+    done = (await trained(trainer(tmp_path), training_task))[-1]
     assert isinstance(done, TrainedWeights)
     (home := tmp_path / "home").mkdir()
     async with model_fixture(home, load_timeout=600.0) as daemon:
-        await daemon.models.add(ModelSpec("m", str(base.path), engine=engine, parameters=own))
+        await daemon.models.add(ModelSpec("m", str(base.path), engine=engine, parameters=parameters))
         await daemon.models.load("m")
         await daemon.models.bases.publish("ft:m:portico::1", "m", done.path, None)
         body = {"messages": user("Hello."), "max_tokens": 8, "temperature": 0}

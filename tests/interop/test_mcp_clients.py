@@ -57,12 +57,12 @@ def _furnish(daemon: Daemon) -> None:
         poet = {"portico_flow": 1, "step": {"op": "llm", "model": "client"}}
         app = {"name": "poet", "spec": poet}
         agent = {"portico_agent": 1, "model": "client", "tools": ["calculator"]}
-        other = {"name": "reckoner", "kind": "agent", "spec": agent}
+        agent_app = {"name": "reckoner", "kind": "agent", "spec": agent}
         for path, body in (
             ("/api/prompts", prompt),
             ("/api/tool-sources", nap),
             ("/api/apps", app),
-            ("/api/apps", other),
+            ("/api/apps", agent_app),
         ):
             assert http.post(path, json=body).status_code == 200
 
@@ -102,13 +102,13 @@ def test_the_typescript_sdk_uses_tools_resources_prompts_and_sampling(
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert {"handbook", "search_handbook", "nap"} < set(seen["tools"])
-    assert seen["found"] == "port.md" and "7419" in seen["text"]
-    assert BREAD in seen["resources"] and seen["changed"] == BREAD
-    assert seen["lent"] == "A rhyme!"
-    assert "greet" in seen["prompts"] and seen["prompt"] == "Say hello to Ann."
-    assert seen["completed"] == ["handbook"] and seen["cancelled"] is True
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert {"handbook", "search_handbook", "nap"} < set(report["tools"])
+    assert report["found"] == "port.md" and "7419" in report["text"]
+    assert BREAD in report["resources"] and report["changed"] == BREAD
+    assert report["lent"] == "A rhyme!"
+    assert "greet" in report["prompts"] and report["prompt"] == "Say hello to Ann."
+    assert report["completed"] == ["handbook"] and report["cancelled"] is True
     assert ended_naps(served, naps).count("cancelled") == naps
 
 
@@ -125,9 +125,9 @@ async def test_the_python_sdk_watches_a_file_of_a_folder(served: Daemon, folder:
 @pytest.mark.conformance("MCP", "Forms", "mcp")
 async def test_the_python_sdk_fills_in_prompts(served: Daemon) -> None:
     async with asyncio.timeout(60), Client(f"{served.url}/mcp") as client:
-        [prompt] = [each for each in (await client.list_prompts()).prompts if each.name == "greet"]
-        found = await client.get_prompt(prompt.name, {"name": "Ann"})
-        content = found.messages[0].content
+        [prompt] = [entry for entry in (await client.list_prompts()).prompts if entry.name == "greet"]
+        prompt_result = await client.get_prompt(prompt.name, {"name": "Ann"})
+        content = prompt_result.messages[0].content
         assert isinstance(content, TextContent) and content.text == "Say hello to Ann."
 
 
@@ -146,31 +146,31 @@ async def test_the_python_sdk_answers_sampling_requests_with_its_model(served: D
     bridge = StdioServerParameters(command=sys.executable, args=["-c", program, "--url", served.url, "mcp"])
     server = bridge if way == "bridge" else f"{served.url}/mcp"
     mode = "legacy" if way == "legacy" else "auto"
-    waiting: list[str] = []
+    question_kinds: list[str] = []
 
     async def speak(context: Any, params: CreateMessageRequestParams) -> CreateMessageResult:
         async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
-            asked = (await http.get("/api/questions", params={"status": "pending"})).json()["data"]
-        waiting.extend(question["kind"] for question in asked)
+            questions = (await http.get("/api/questions", params={"status": "pending"})).json()["data"]
+        question_kinds.extend(question["kind"] for question in questions)
         return await lent(context, params)
 
     async with asyncio.timeout(60), Client(server, mode=mode, sampling_callback=speak) as client:
-        found = await client.call_tool("poet", {"message": "A rhyme"})
-    assert waiting == ["chat"]
-    assert found.structured_content == {"answer": "A rhyme!", "citations": [], "cited": [], "claims": []}
+        tool_result = await client.call_tool("poet", {"message": "A rhyme"})
+    assert question_kinds == ["chat"]
+    assert tool_result.structured_content == {"answer": "A rhyme!", "citations": [], "cited": [], "claims": []}
     body = {"model": "poet", "messages": [{"role": "user", "content": "A rhyme"}]}
     async with httpx.AsyncClient(timeout=60) as http:
-        refused = await http.post(f"{served.url}/v1/chat/completions", json=body)
-    assert refused.status_code == 400 and refused.json()["error"]["code"] == "no_model_lent"
+        response = await http.post(f"{served.url}/v1/chat/completions", json=body)
+    assert response.status_code == 400 and response.json()["error"]["code"] == "no_model_lent"
 
 
 async def reckoning(context: Any, params: CreateMessageRequestParams) -> CreateMessageResultWithTools:
     """A client's own model, which calls the first tool it is given and then repeats that tool's result."""
     (block,) = params.messages[-1].content_as_list
     if isinstance(block, ToolResultContent):
-        said: Any = block.content[0]
+        content_block: Any = block.content[0]
         return CreateMessageResultWithTools(
-            role="assistant", model="echo", content=said, stop_reason="endTurn"
+            role="assistant", model="echo", content=content_block, stop_reason="endTurn"
         )
     assert params.tools is not None
     use = ToolUseContent(id="c1", name=params.tools[0].name, input={"expression": "40 + 2"})
@@ -182,8 +182,8 @@ async def test_an_agent_with_the_model_of_its_caller_uses_its_own_tools(served: 
     tools = SamplingCapability(tools=SamplingToolsCapability())
     client = Client(f"{served.url}/mcp", mode=mode, sampling_callback=reckoning, sampling_capabilities=tools)
     async with asyncio.timeout(60), client:
-        found: Any = await client.call_tool("reckoner", {"question": "What is 40 + 2?"})
-    assert "42" in found.structured_content["answer"]
+        tool_result: Any = await client.call_tool("reckoner", {"question": "What is 40 + 2?"})
+    assert "42" in tool_result.structured_content["answer"]
 
 
 @pytest.mark.conformance("MCP", "Cancellation", "mcp")
@@ -204,9 +204,9 @@ async def test_a_hundred_parallel_clients_are_all_answered(served: Daemon) -> No
     async def one(number: int) -> int:
         async with Client(f"{served.url}/mcp", mode="legacy" if number % 2 else "auto") as client:
             assert (await client.list_tools()).tools
-            found = await client.call_tool("search_handbook", {"query": "Lighthouse port"})
-            return len(found.structured_content["passages"])
+            results = await client.call_tool("search_handbook", {"query": "Lighthouse port"})
+            return len(results.structured_content["passages"])
 
     async with asyncio.timeout(110):
-        found = await asyncio.gather(*(one(number) for number in range(100)))
-    assert min(found) >= 1
+        results = await asyncio.gather(*(one(number) for number in range(100)))
+    assert min(results) >= 1

@@ -31,5 +31,5 @@ def test_the_typescript_sdk_reaches_the_tools_from_a_bare_address(
         command = ["node", str(script), str(packages), way, f"{daemon.url}/mcp", KEY]
         done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert "calculator" in seen["tools"] and seen["scope"] == "chat tools:calculator:call"
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert "calculator" in report["tools"] and report["scope"] == "chat tools:calculator:call"

@@ -74,11 +74,11 @@ def serves(client: httpx.Client) -> None:
 
 def test_plugins_that_cannot_be_loaded_are_reported(client: httpx.Client) -> None:
     plugins = client.get("/api/plugins").raise_for_status().json()["data"]
-    failed = {
+    failure_reasons = {
         (entry["kind"], entry["name"]): entry["reason"] for entry in plugins if entry["state"] == "failed"
     }
-    assert failed.keys() == REFUSED.keys(), failed
-    assert all(REFUSED[key] in reason and reason for key, reason in failed.items()), failed
+    assert failure_reasons.keys() == REFUSED.keys(), failure_reasons
+    assert all(REFUSED[key] in reason and reason for key, reason in failure_reasons.items()), failure_reasons
     serves(client)
 
 

@@ -38,8 +38,8 @@ class _Pier(BaseHTTPRequestHandler):
         message = {"role": "assistant", "content": "from the pier"}
         usage = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        whole = {"id": "x", "object": "chat.completion", "created": 1, "model": "far", "choices": [choice]}
-        data = json.dumps({**whole, "usage": usage}).encode()
+        completion = {"id": "x", "object": "chat.completion", "created": 1, "model": "far", "choices": [choice]}
+        data = json.dumps({**completion, "usage": usage}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -64,14 +64,14 @@ def pier() -> Iterator[HTTPServer]:
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an interpreter with the two distributions and the remains of a half-removed one."""
-    found = environment(tmp_path_factory.mktemp("plugins") / "venv", "package", "broken")
-    [packages] = found.parent.parent.glob("lib/python*/site-packages")
-    left = packages / "portico_gone-1.0.dist-info"
-    left.mkdir()
-    (left / "entry_points.txt").write_text(
+    interpreter = environment(tmp_path_factory.mktemp("plugins") / "venv", "package", "broken")
+    [packages] = interpreter.parent.parent.glob("lib/python*/site-packages")
+    leftover_folder = packages / "portico_gone-1.0.dist-info"
+    leftover_folder.mkdir()
+    (leftover_folder / "entry_points.txt").write_text(
         "[portico.engines]\ngone = portico_gone:Engine\n", encoding="utf-8"
     )
-    return found
+    return interpreter
 
 
 @pytest.fixture(scope="module")
@@ -100,19 +100,19 @@ models:
 
 
 def test_all_plugins_are_listed_with_distribution_and_failure_reason(client: httpx.Client) -> None:
-    found = client.get("/api/plugins").json()["data"]
+    plugins = client.get("/api/plugins").json()["data"]
     with Client(str(client.base_url)) as sdk:
-        assert [asdict(plugin) for plugin in sdk.plugins.list()] == found
-    ready = {(p["kind"], p["name"], p["distribution"], p["version"]) for p in found if p["state"] == "ready"}
+        assert [asdict(plugin) for plugin in sdk.plugins.list()] == plugins
+    ready = {(p["kind"], p["name"], p["distribution"], p["version"]) for p in plugins if p["state"] == "ready"}
     assert ready == {
         ("engine", "reverse", "portico-harbour", "1.2.0"),
         ("chunker", "stanza", "portico-harbour", "1.2.0"),
         ("tool", "tide", "portico-harbour", "1.2.0"),
         ("provider", "pier", "portico-harbour", "1.2.0"),
     }
-    failed = {(p["kind"], p["name"]): p["reason"] for p in found if p["state"] == "failed"}
-    assert {p["distribution"] for p in found if p["state"] == "failed"} == {"portico-wreck"}
-    expected = {
+    failure_reasons = {(p["kind"], p["name"]): p["reason"] for p in plugins if p["state"] == "failed"}
+    assert {p["distribution"] for p in plugins if p["state"] == "failed"} == {"portico-wreck"}
+    expected_reasons = {
         ("engine", "fake"): "the name 'fake' is built in",
         ("engine", "reverse"): "the name 'reverse' belongs to the engine of portico-harbour",
         ("engine", "missing"): "ModuleNotFoundError: No module named 'portico_wreck.absent'",
@@ -126,19 +126,19 @@ def test_all_plugins_are_listed_with_distribution_and_failure_reason(client: htt
         ("tool", "quits"): "SystemExit: no licence",
         ("provider", "text"): "a provider must be a ModelProvider",
     }
-    assert failed.keys() == expected.keys()
-    assert all(reason in failed[key] for key, reason in expected.items()), failed
+    assert failure_reasons.keys() == expected_reasons.keys()
+    assert all(reason in failure_reasons[key] for key, reason in expected_reasons.items()), failure_reasons
 
 
 def test_the_plugins_list_command_prints_every_plugin(client: httpx.Client) -> None:
     line = [*COMMAND, "--url", str(client.base_url), "plugins", "list"]
-    shown = subprocess.run(line, capture_output=True, text=True, timeout=60)
-    assert (shown.returncode, shown.stderr) == (0, "")
-    rows = [row.split() for row in shown.stdout.splitlines()]
+    text_result = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert (text_result.returncode, text_result.stderr) == (0, "")
+    rows = [row.split() for row in text_result.stdout.splitlines()]
     assert ["tool", "tide", "portico-harbour", "1.2.0", "ready"] in rows
     assert ["tool", "quits", "portico-wreck", "0.0.1", "failed", "SystemExit:", "no", "licence"] in rows
-    written = subprocess.run([*line, "--json"], capture_output=True, text=True, timeout=60)
-    assert json.loads(written.stdout) == client.get("/api/plugins").json()
+    json_result = subprocess.run([*line, "--json"], capture_output=True, text=True, timeout=60)
+    assert json.loads(json_result.stdout) == client.get("/api/plugins").json()
 
 
 def test_plugins_that_fail_to_load_are_reported_as_daemon_problems(client: httpx.Client) -> None:
@@ -153,9 +153,9 @@ def test_plugins_that_fail_to_load_are_reported_as_daemon_problems(client: httpx
 
 def test_a_plugin_engine_answers_chats_and_is_listed(client: httpx.Client) -> None:
     body = {"model": "backwards", "messages": [{"role": "user", "content": "one two three"}], "max_tokens": 3}
-    whole = client.post("/v1/chat/completions", json=body).raise_for_status().json()
-    assert whole["choices"][0]["message"]["content"] == "three two one"
-    assert whole["usage"] == {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6}
+    completion = client.post("/v1/chat/completions", json=body).raise_for_status().json()
+    assert completion["choices"][0]["message"]["content"] == "three two one"
+    assert completion["usage"] == {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6}
     streamed = client.post("/v1/chat/completions", json={**body, "stream": True}).text
     assert streamed.count('"content": " ') == 2
     assert streamed.endswith("data: [DONE]\n\n")
@@ -190,8 +190,8 @@ def test_a_plugin_chunker_splits_the_files_of_a_store(client: httpx.Client) -> N
             chunking_strategy={"type": "stanza"},  # type: ignore[arg-type]
         )
         assert (file.status, file.last_error) == ("completed", None)
-        found = openai.vector_stores.search(store.id, query="tide boats 潮水").data
-    assert {content.text for result in found for content in result.content} == set(stanzas)
+        results = openai.vector_stores.search(store.id, query="tide boats 潮水").data
+    assert {content.text for result in results for content in result.content} == set(stanzas)
     cut = client.post("/api/chunk", json={"text": POEM, "strategies": ["stanza"]}).json()["data"]
     assert [chunk["text"] for chunk in cut[0]["chunks"]] == stanzas
 
@@ -210,8 +210,8 @@ def test_a_plugin_tool_is_called_and_invalid_calls_are_refused(client: httpx.Cli
     assert answer["structured"] == {"metres": 2.5}
     wrong = client.post("/api/tools/tide/call", json={"arguments": {"hours": -1}})
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "arguments.hours")
-    failed = client.post("/api/tools/quits/call", json={"arguments": {}})
-    assert (failed.status_code, failed.json()["error"]["code"]) == (400, "plugin_failed")
+    response = client.post("/api/tools/quits/call", json={"arguments": {}})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "plugin_failed")
     absent = client.post("/api/tools/absent/call", json={"arguments": {}})
     assert (absent.status_code, absent.json()["error"]["code"]) == (404, "tool_not_found")
 
@@ -230,12 +230,12 @@ def test_requests_are_adapted_to_the_dialect_of_a_plugin_provider(client: httpx.
         "messages": [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
         "max_completion_tokens": 5,
     }
-    got = client.post("/v1/chat/completions", json=body).raise_for_status().json()
-    assert got["choices"][0]["message"]["content"] == "from the pier"
-    [asked] = _Pier.asked
-    assert (asked["max_tokens"], asked["key"], asked["model"]) == (5, "Bearer secret", "far")
-    assert [message["role"] for message in asked["messages"]] == ["system", "user"]
-    assert "max_completion_tokens" not in asked
+    completion = client.post("/v1/chat/completions", json=body).raise_for_status().json()
+    assert completion["choices"][0]["message"]["content"] == "from the pier"
+    [provider_request] = _Pier.asked
+    assert (provider_request["max_tokens"], provider_request["key"], provider_request["model"]) == (5, "Bearer secret", "far")
+    assert [message["role"] for message in provider_request["messages"]] == ["system", "user"]
+    assert "max_completion_tokens" not in provider_request
 
 
 def test_plugins_pass_the_contract_checks_of_their_kind(python: Path) -> None:

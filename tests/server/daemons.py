@@ -38,8 +38,8 @@ def until(condition: Callable[[], Any], what: str) -> Any:
     timer.start()
     try:
         while not stop.is_set():
-            if found := condition():
-                return found
+            if result := condition():
+                return result
             stop.wait(0.05)
     finally:
         timer.cancel()

@@ -43,7 +43,7 @@ with Home(Path(sys.argv[1])):
 
 def refused(home: Path, *arguments: str, **environment: str) -> dict[str, str]:
     """Start a daemon that must not start; return its error."""
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "portico_server", "serve", "--home", str(home), "--quiet", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -51,9 +51,9 @@ def refused(home: Path, *arguments: str, **environment: str) -> dict[str, str]:
         env=daemons.environment(**environment),
         timeout=30,
     )
-    assert ended.returncode == 1, ended
-    assert "Traceback" not in ended.stdout + ended.stderr
-    error: dict[str, str] = json.loads(ended.stdout)["error"]
+    assert process.returncode == 1, process
+    assert "Traceback" not in process.stdout + process.stderr
+    error: dict[str, str] = json.loads(process.stdout)["error"]
     return error
 
 
@@ -133,13 +133,13 @@ def test_a_start_waits_for_a_daemon_that_is_going_away(tmp_path: Path) -> None:
         holder.serving("http://127.0.0.1:1")
         assert refused(home, "--port", "0")["code"] == "home_in_use"
         holder.leaving()
-        waiting = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", ENTER, str(home)], stdout=subprocess.PIPE, text=True, bufsize=1
         )
-        assert waiting.stdout is not None
-        assert waiting.stdout.readline() == "waits\n"
-    assert waiting.communicate(timeout=60)[0] == "has it\n"
-    assert waiting.returncode == 0
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+    assert process.communicate(timeout=60)[0] == "has it\n"
+    assert process.returncode == 0
 
 
 def test_a_start_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,8 +157,8 @@ def test_a_home_is_free_again_after_kill_9(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         error = refused(tmp_path / "home", "--port", str(port))
     assert error["code"] == "port_in_use"
     assert str(port) in error["message"]
@@ -230,7 +230,7 @@ def test_a_damaged_database_is_one_clear_sentence(tmp_path: Path) -> None:
 
 def test_a_start_on_a_failing_disk_is_refused_with_a_clear_error(tmp_path: Path) -> None:
     serve = [sys.executable, "-m", "portico_server", "serve", "--home", str(tmp_path / "home"), "--port", "0"]
-    ended = subprocess.run(
+    process = subprocess.run(
         ["sh", "-c", 'ulimit -f 64; exec "$@" --quiet', "sh", *serve],  # no file may grow beyond 32 kB
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -238,7 +238,7 @@ def test_a_start_on_a_failing_disk_is_refused_with_a_clear_error(tmp_path: Path)
         env=daemons.environment(),
         timeout=30,
     )
-    error = json.loads(ended.stdout)["error"]
+    error = json.loads(process.stdout)["error"]
     assert "The disk of " in error["message"] and "Nothing was changed" in error["message"]
 
 
@@ -249,7 +249,7 @@ def test_a_home_that_cannot_be_created_is_refused_with_a_clear_error(tmp_path: P
 
 
 def test_settings_say_where_each_value_comes_from(tmp_path: Path) -> None:
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "portico_server", "settings", "--home", str(tmp_path)],
         capture_output=True,
         text=True,
@@ -257,7 +257,7 @@ def test_settings_say_where_each_value_comes_from(tmp_path: Path) -> None:
         timeout=30,
         check=True,
     )
-    rows = {row["name"]: (row["value"], row["origin"]) for row in json.loads(ended.stdout)["data"]}
+    rows = {row["name"]: (row["value"], row["origin"]) for row in json.loads(process.stdout)["data"]}
     assert rows["port"] == (9999, "environment")
     assert rows["home"] == (str(tmp_path), "flag")
     assert rows["host"] == ("127.0.0.1", "default")

@@ -30,7 +30,7 @@ def test_a_binary_file_or_a_folder_is_refused_as_configuration(tmp_path: Path) -
 
 
 def test_models_stores_keys_and_settings_are_read(tmp_path: Path) -> None:
-    found = read(
+    configuration = read(
         tmp_path,
         """
         models:
@@ -44,18 +44,18 @@ def test_models_stores_keys_and_settings_are_read(tmp_path: Path) -> None:
         """,
         HOUSE_KEY="sk-house",
     )
-    assert [(model.name, model.api_key) for model in found.models] == [("default", ""), ("house", "sk-house")]
-    assert found.stores[0].folder == tmp_path / "handbook"
-    assert found.keys[0].key == "pk-from-default"
-    assert found.settings == {"port": 9000}
+    assert [(model.name, model.api_key) for model in configuration.models] == [("default", ""), ("house", "sk-house")]
+    assert configuration.stores[0].folder == tmp_path / "handbook"
+    assert configuration.keys[0].key == "pk-from-default"
+    assert configuration.settings == {"port": 9000}
 
 
 ALIASES = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
 
 
 def test_yaml_aliases_and_merge_keys_are_resolved(tmp_path: Path) -> None:
-    found = read(tmp_path, "models: [&m {name: a, source: 'fake://'}, {<<: *m, name: b}]")
-    assert [(model.name, model.source) for model in found.models] == [("a", "fake://"), ("b", "fake://")]
+    configuration = read(tmp_path, "models: [&m {name: a, source: 'fake://'}, {<<: *m, name: b}]")
+    assert [(model.name, model.source) for model in configuration.models] == [("a", "fake://"), ("b", "fake://")]
 
 
 def test_an_empty_file_gives_an_empty_configuration(tmp_path: Path) -> None:
@@ -249,9 +249,9 @@ models:
 
 
 def test_a_provider_is_stored_with_the_models_that_reference_it(tmp_path: Path) -> None:
-    pilot, other = read(tmp_path, PROVIDER).models
+    pilot, second_model = read(tmp_path, PROVIDER).models
     assert pilot.parameters["retries"] == 0
-    assert "providers" not in other.parameters
+    assert "providers" not in second_model.parameters
     target = find_target(ModelSpec.from_json(pilot.to_json()), {"HARBOUR_KEY": "secret"})
     assert target.endpoint.url == "https://models.harbour.example/v1"
     assert (target.endpoint.model, target.endpoint.key) == ("pilot-2", "secret")

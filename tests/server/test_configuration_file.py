@@ -98,17 +98,17 @@ def test_sighup_applies_the_file_and_a_restart_keeps_the_same_state(file: Path, 
         file.write_text(CHANGED, encoding="utf-8")
         daemon.process.send_signal(signal.SIGHUP)
         until(lambda: "restart the daemon to apply: keys, settings.log_level" in log_of(daemon), "applied")
-        expected = {
+        target_state = {
             "models": {"poet", "scribe", "writer"},
             "poet": "a better poet",
             "tools": {"greet": True},
             "clerk": 2,
         }
-        assert state(client) == expected
+        assert state(client) == target_state
         assert client.chat(mail).read().text == mail
     assert daemon.stop() == 0
     with daemons.running(daemon.home, "--file", str(file)) as again, Client(again.url) as client:
-        assert state(client) == expected
+        assert state(client) == target_state
 
 
 def test_apply_makes_the_changes_shown_by_its_dry_run(file: Path, daemon: Daemon, command: Command) -> None:
@@ -129,17 +129,17 @@ def test_an_invalid_file_changes_nothing_and_is_a_problem_until_fixed(
     file: Path, daemon: Daemon, command: Command
 ) -> None:
     with Client(daemon.url) as client:
-        before = state(client)
+        state_before = state(client)
         for case, (text, reason) in BROKEN.items():
             file.write_text(text, encoding="utf-8")
-            refused = command("apply")
-            assert refused.code == 1 and reason in refused.err, (case, refused)
+            apply_result = command("apply")
+            assert apply_result.code == 1 and reason in apply_result.err, (case, apply_result)
             [problem] = client.status().problems
             assert (problem.name, problem.place) == ("portico.yaml", "file"), case
             assert reason in problem.reason
             assert "problem: portico.yaml (file): " in command("status").out
             assert problem.reason in log_of(daemon)
-            assert state(client) == before, case
+            assert state(client) == state_before, case
         file.unlink()
         daemon.process.send_signal(signal.SIGHUP)
         until(lambda: "does not exist" in client.status().problems[0].reason, "the missing file is named")

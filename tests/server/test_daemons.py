@@ -77,7 +77,7 @@ def pair(server: postgres.Server, tmp_path_factory: pytest.TempPathFactory) -> I
     folder, database = tmp_path_factory.mktemp("pair"), server.new()
     with ThreadPoolExecutor(2) as threads:
         starting = [threads.submit(start, folder, name, database, CONFIGURATION) for name in "ab"]
-        first, second = (each.result() for each in starting)
+        first, second = (future.result() for future in starting)
     yield Pair(first, second, database)
     end(first, second)
 
@@ -108,13 +108,13 @@ def test_two_daemons_started_together_on_an_empty_database_both_serve(pair: Pair
 
 
 def test_a_key_is_valid_at_both_daemons_and_revoking_it_ends_its_streams(pair: Pair) -> None:
-    made = answered(pair.a, "POST", "/api/keys", json={"name": "test", "scopes": ["chat", "models:read"]})
-    secret = made["key"]
+    api_key = answered(pair.a, "POST", "/api/keys", json={"name": "test", "scopes": ["chat", "models:read"]})
+    secret = api_key["key"]
     until(lambda: call(pair.b, "GET", "/v1/models", secret).status_code == 200, "the key is known at B")
     body = {"model": "echo", "stream": True, "messages": [{"role": "user", "content": "endless"}]}
     headers = {"Authorization": f"Bearer {secret}"}
     url = f"{pair.b.url}/v1/chat/completions"
-    at = f"/api/keys/{made['id']}"
+    at = f"/api/keys/{api_key['id']}"
 
     def ends(method: str, **given: Any) -> None:
         with httpx.stream("POST", url, json=body, headers=headers, timeout=WAIT_S) as stream:
@@ -142,8 +142,8 @@ def test_a_key_is_valid_at_both_daemons_and_revoking_it_ends_its_streams(pair: P
     ("text", "limits"), [("hello", {"requests_per_minute": 10}), ("slow", {"concurrency": 10})]
 )
 def test_a_limit_holds_over_both_daemons(pair: Pair, text: str, limits: dict[str, int]) -> None:
-    made = {"name": "limited", "scopes": ["chat"], "limits": limits}
-    secret = answered(pair.a, "POST", "/api/keys", json=made)["key"]
+    key_body = {"name": "limited", "scopes": ["chat"], "limits": limits}
+    secret = answered(pair.a, "POST", "/api/keys", json=key_body)["key"]
     until(lambda: call(pair.b, "GET", "/v1/models", secret).status_code == 200, "the key is known at B")
     body = {"model": "echo", "messages": [{"role": "user", "content": text}]}
     with ThreadPoolExecutor(20) as threads:
@@ -151,13 +151,13 @@ def test_a_limit_holds_over_both_daemons(pair: Pair, text: str, limits: dict[str
             threads.submit(call, pair.both[number % 2], "POST", "/v1/chat/completions", secret, json=body)
             for number in range(40)
         ]
-        statuses = [each.result().status_code for each in calls]
+        statuses = [future.result().status_code for future in calls]
     assert set(statuses) == {200, 429} and statuses.count(200) in (10, 11)
 
 
 def test_a_daemon_that_is_killed_frees_the_calls_in_progress_of_a_key(pair: Pair, tmp_path: Path) -> None:
-    made = {"name": "limited", "scopes": ["chat"], "limits": {"concurrency": 1}}
-    secret = answered(pair.a, "POST", "/api/keys", json=made)["key"]
+    key_body = {"name": "limited", "scopes": ["chat"], "limits": {"concurrency": 1}}
+    secret = answered(pair.a, "POST", "/api/keys", json=key_body)["key"]
     body = {"model": "echo", "stream": True, "messages": [{"role": "user", "content": "endless"}]}
     short = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
     third = start(tmp_path, "third", pair.database, CONFIGURATION)
@@ -183,8 +183,8 @@ def test_models_aliases_apps_and_tools_changed_at_one_are_those_of_the_other(pai
     until(lambda: said(pair.b, "clerk", "x") == "first", "the model is at B")
     answered(pair.a, "POST", "/api/deployments", json={"name": "porter", "source": "fake://"})
     until(lambda: said(pair.b, "porter", "x") is not None, "another model is at B")
-    listed = answered(pair.b, "GET", "/api/deployments")["data"]
-    assert [model["starts"] for model in listed if model["name"] == "clerk"] == [
+    deployments = answered(pair.b, "GET", "/api/deployments")["data"]
+    assert [model["starts"] for model in deployments if model["name"] == "clerk"] == [
         1
     ]  # the model was not restarted
     answered(pair.b, "PUT", "/api/aliases/desk", json={"target": "clerk"})
@@ -193,8 +193,8 @@ def test_models_aliases_apps_and_tools_changed_at_one_are_those_of_the_other(pai
     answered(pair.b, "POST", "/api/deployments", json={**model, "parameters": speaks("second")})
     until(lambda: said(pair.a, "clerk", "x") == "second", "the other model is at A")
     for version in ("v1", "v2", "v3"):
-        given = {"name": "story", "kind": "flow", "spec": flow(version)}
-        answered(pair.a, "POST", "/api/apps", json=given)
+        app_body = {"name": "story", "kind": "flow", "spec": flow(version)}
+        answered(pair.a, "POST", "/api/apps", json=app_body)
         until(lambda version=version: said(pair.b, "story", "x") == version, f"B answers with {version}")
     answered(pair.b, "POST", "/api/apps", json={"name": "story", "kind": "flow", "spec": flow("v4")})
     until(lambda: said(pair.a, "story", "x") == "v4", "A answers with v4")
@@ -226,8 +226,8 @@ def test_files_and_store_contents_are_available_at_the_other_daemon(pair: Pair) 
     until(
         lambda: answered(pair.b, "GET", f"{path}/files/{file['id']}")["status"] == "completed", "it is read"
     )
-    found = answered(pair.b, "POST", f"{path}/search", json={"query": "lighthouse port"})["data"]
-    assert "7419" in found[0]["content"][0]["text"]
+    results = answered(pair.b, "POST", f"{path}/search", json={"query": "lighthouse port"})["data"]
+    assert "7419" in results[0]["content"][0]["text"]
 
 
 def test_a_right_withdrawn_by_a_source_ends_at_the_other_daemon(pair: Pair, tmp_path: Path) -> None:
@@ -280,14 +280,14 @@ def test_each_daemon_shows_the_other_and_what_runs_there(pair: Pair) -> None:
     answered(pair.a, "POST", "/api/deployments/echo/load")
 
     def seen(daemon: Daemon) -> dict[str, Any]:
-        found = answered(daemon, "GET", "/api/cluster")
-        own, *others = found["daemons"]
-        assert own["here"] and own["url"] == daemon.url
-        there = {one["id"]: one["url"] for one in others}
+        cluster = answered(daemon, "GET", "/api/cluster")
+        own_daemon, *other_daemons = cluster["daemons"]
+        assert own_daemon["here"] and own_daemon["url"] == daemon.url
+        urls_by_id = {entry["id"]: entry["url"] for entry in other_daemons}
         jobs = [
-            there[job["daemon"]] for job in found["jobs"] if job["name"] == "echo" and job["daemon"] in there
+            urls_by_id[job["daemon"]] for job in cluster["jobs"] if job["name"] == "echo" and job["daemon"] in urls_by_id
         ]
-        return {"daemons": list(there.values()), "jobs": jobs}
+        return {"daemons": list(urls_by_id.values()), "jobs": jobs}
 
     until(lambda: pair.b.url in seen(pair.a)["daemons"], "the first sees the second")
     until(lambda: pair.a.url in seen(pair.b)["jobs"], "the second sees the first and its model")
@@ -305,8 +305,8 @@ def test_a_run_that_is_cancelled_at_the_other_makes_no_further_call(pair: Pair) 
         calling = thread.submit(call, pair.a, "POST", "/api/apps/long/run?stream=false", json={"input": "x"})
 
         def running() -> Any:
-            listed = answered(pair.b, "GET", "/api/runs?limit=100")["data"]
-            return [run["id"] for run in listed if run["name"] == "long" and run["status"] == "running"]
+            runs = answered(pair.b, "GET", "/api/runs?limit=100")["data"]
+            return [run["id"] for run in runs if run["name"] == "long" and run["status"] == "running"]
 
         (run,) = until(running, "B sees the run")
         assert answered(pair.b, "POST", f"/api/runs/{run}/cancel")["status"] == "cancelled"
@@ -360,24 +360,24 @@ def events(
 
 
 def test_a_run_in_memory_is_seen_followed_and_cancelled_at_the_other(pair: Pair) -> None:
-    with events(pair.a, "POST", "/api/flows/run", json=flow_of("one", "endless", "two")) as (began, there):
+    with events(pair.a, "POST", "/api/flows/run", json=flow_of("one", "endless", "two")) as (began, events_at_a):
         run = began.headers["x-portico-run"]
         until(lambda: answered(pair.b, "GET", f"/api/runs/{run}")["last_event"] >= 3, "B sees how far it is")
-        found = answered(pair.b, "GET", f"/api/runs/{run}")
-        assert found["status"] == "running" and found == answered(pair.a, "GET", f"/api/runs/{run}")
-        with events(pair.b, "GET", f"/api/runs/{run}/events") as (_, here):
-            here.read("step_finished")
+        run_document = answered(pair.b, "GET", f"/api/runs/{run}")
+        assert run_document["status"] == "running" and run_document == answered(pair.a, "GET", f"/api/runs/{run}")
+        with events(pair.b, "GET", f"/api/runs/{run}/events") as (_, events_at_b):
+            events_at_b.read("step_finished")
             traced = answered(pair.b, "GET", f"/api/runs/{run}/trace")
             assert [step["path"] for step in traced["steps"]] == ["p.s0"]
             assert call(pair.b, "GET", f"/api/runs/{run}/trace?format=mermaid").text.startswith("gantt")
             cancelled = answered(pair.b, "POST", f"/api/runs/{run}/cancel")
             assert cancelled["status"] == "cancelled" and cancelled["error"]["code"] == "cancelled"
-            assert here.read()["type"] == there.read()["type"] == "failed"
-        assert here.seen == there.seen
-    number = here.seen[2][0]
-    with events(pair.b, "GET", f"/api/runs/{run}/events", after=number) as (_, rest):
-        rest.read()
-    assert rest.seen == here.seen[3:]
+            assert events_at_b.read()["type"] == events_at_a.read()["type"] == "failed"
+        assert events_at_b.seen == events_at_a.seen
+    number = events_at_b.seen[2][0]
+    with events(pair.b, "GET", f"/api/runs/{run}/events", after=number) as (_, later_events):
+        later_events.read()
+    assert later_events.seen == events_at_b.seen[3:]
     assert answered(pair.b, "POST", f"/api/runs/{run}/cancel") == answered(pair.a, "GET", f"/api/runs/{run}")
 
 
@@ -392,9 +392,9 @@ def test_an_in_memory_run_is_accessible_only_to_its_key_at_the_other_daemon(pair
     began = call(pair.a, "POST", "/api/flows/run", keys[0], json=flow_of("one"))
     path = f"/api/runs/{began.headers['x-portico-run']}"
     assert call(pair.b, "GET", path, keys[0]).json()["status"] == "completed"
-    for method, where in (("GET", path), ("GET", f"{path}/events"), ("POST", f"{path}/cancel")):
-        refused = call(pair.b, method, where, keys[1])
-        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "run_not_found")
+    for method, endpoint in (("GET", path), ("GET", f"{path}/events"), ("POST", f"{path}/cancel")):
+        response = call(pair.b, method, endpoint, keys[1])
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "run_not_found")
 
 
 def test_large_events_of_a_run_in_memory_arrive_whole_at_the_other(pair: Pair) -> None:
@@ -413,14 +413,14 @@ def test_followers_of_an_in_memory_run_receive_run_lost_when_its_daemon_is_kille
         with events(third, "POST", "/api/flows/run", json=flow_of("one", "endless")) as (began, _):
             run = began.headers["x-portico-run"]
             until(lambda: call(pair.b, "GET", f"/api/runs/{run}").is_success, "B knows the third")
-            with events(pair.b, "GET", f"/api/runs/{run}/events") as (_, here):
-                here.read("step_finished")
+            with events(pair.b, "GET", f"/api/runs/{run}/events") as (_, event_stream):
+                event_stream.read("step_finished")
                 third.process.kill()
-                error = here.read()["error"]
+                error = event_stream.read()["error"]
         assert error["code"] == "run_lost" and run in error["message"]
-        gone = call(pair.b, "GET", f"/api/runs/{run}")
-        assert (gone.status_code, gone.json()["error"]["code"]) == (404, "run_not_found")
-        assert "is lost when its daemon stops" in gone.json()["error"]["message"]
+        response = call(pair.b, "GET", f"/api/runs/{run}")
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "run_not_found")
+        assert "is lost when its daemon stops" in response.json()["error"]["message"]
     finally:
         end(third)
 
@@ -438,14 +438,14 @@ def test_dropped_database_connections_cause_no_500_and_lose_no_changes(
             server.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'portico%'"
             )
-            for answer in (each.result() for each in calls):
+            for answer in (future.result() for future in calls):
                 assert answer.is_success or answer.json()["error"]["code"] == "database_unavailable", (
                     answer.text
                 )
                 assert answer.status_code in (200, 503)
     for daemon in pair.both:
-        made = call(daemon, "POST", "/v1/responses", json=body)
-        assert answered(daemon, "GET", f"/v1/responses/{made.json()['id']}")["status"] == "completed"
+        response = call(daemon, "POST", "/v1/responses", json=body)
+        assert answered(daemon, "GET", f"/v1/responses/{response.json()['id']}")["status"] == "completed"
     secret = answered(pair.a, "POST", "/api/keys", json={"name": "after", "scopes": ["models:read"]})["key"]
     until(lambda: call(pair.b, "GET", "/v1/models", secret).status_code == 200, "the key is known at B")
 
@@ -503,12 +503,12 @@ def test_a_canary_splits_equally_at_all_daemons_and_is_promoted_once_despite_a_k
     try:
         for daemon in (pair.b, third):
             assert [said(daemon, "split", word) for word in words] == sides
-        after = answered(pair.a, "GET", path)["canary"]["calls"] + 80
-        answered(pair.b, "PUT", path, json={**canary, "weight": 1, "promote": {"after": after}})
-        ended = threading.Event()
+        call_threshold = answered(pair.a, "GET", path)["canary"]["calls"] + 80
+        answered(pair.b, "PUT", path, json={**canary, "weight": 1, "promote": {"after": call_threshold}})
+        stop_event = threading.Event()
 
         def ask(daemon: Daemon) -> None:
-            while not ended.is_set():
+            while not stop_event.is_set():
                 said(daemon, "split", "more")
 
         with ThreadPoolExecutor(2) as threads:
@@ -517,18 +517,18 @@ def test_a_canary_splits_equally_at_all_daemons_and_is_promoted_once_despite_a_k
                 for _ in range(10):
                     said(third, "split", "more")
                 third.stop(signal.SIGKILL)
-                found = until(
+                ended_canary = until(
                     lambda: (c := answered(pair.a, "GET", path))["status"] != "running" and c, "it has ended"
                 )
             finally:
-                ended.set()
-            for each in asking:
-                each.result()
+                stop_event.set()
+            for element in asking:
+                element.result()
     finally:
         end(third)
-    assert [entry["action"] for entry in found["journal"]] == ["promoted", "set", "set"]
-    assert found["journal"][0]["figures"]["canary"]["calls"] >= after
-    assert [each["id"] for each in answered(pair.b, "GET", f"{path}/history")["data"]] == [found["id"]]
+    assert [entry["action"] for entry in ended_canary["journal"]] == ["promoted", "set", "set"]
+    assert ended_canary["journal"][0]["figures"]["canary"]["calls"] >= call_threshold
+    assert [element["id"] for element in answered(pair.b, "GET", f"{path}/history")["data"]] == [ended_canary["id"]]
     for daemon in pair.both:
         until(lambda daemon=daemon: said(daemon, "split", of_baseline) == "fresh", "the alias has moved")
 
@@ -551,10 +551,10 @@ MEMORY_CALLS = [
 def test_agent_memory_is_shared_between_daemons_but_not_between_keys(pair: Pair) -> None:
     scopes = {"user": ["chat", "apps:guide:call"], "other": ["chat", "stores:*:manage", "apps:*:deploy"]}
     keys = {
-        name: answered(pair.a, "POST", "/api/keys", json={"name": name, "scopes": granted})
-        for name, granted in scopes.items()
+        name: answered(pair.a, "POST", "/api/keys", json={"name": name, "scopes": scope_list})
+        for name, scope_list in scopes.items()
     }
-    user, other = keys["user"]["key"], keys["other"]["key"]
+    user, second_key = keys["user"]["key"], keys["other"]["key"]
 
     def says(daemon: Daemon, text: str) -> str:
         body = {"model": "guide", "messages": [{"role": "user", "content": text}]}
@@ -569,7 +569,7 @@ def test_agent_memory_is_shared_between_daemons_but_not_between_keys(pair: Pair)
     for daemon in pair.both:
         for method, path, body in MEMORY_CALLS:
             at = path.replace("STORE", store).replace("FILE", file["id"]).replace("FACT", fact["id"])
-            answer = call(daemon, method, at, other, **({} if body is None else {"json": body}))
+            answer = call(daemon, method, at, second_key, **({} if body is None else {"json": body}))
             assert "Oslo" not in answer.text and "fact-" not in answer.text, (at, answer.text)
             assert method == "GET" or "/search" in at or answer.status_code in (403, 404), (at, answer.text)
         assert says(daemon, "What do you know?") == "You live in Oslo."

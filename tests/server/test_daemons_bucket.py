@@ -42,7 +42,7 @@ def pair(tmp_path: Path, store: ObjectStore) -> Iterator[tuple[Daemon, Daemon]]:
             starting = [
                 threads.submit(start, tmp_path, name, database, CONFIGURATION, **environment) for name in "ab"
             ]
-            first, second = (each.result() for each in starting)
+            first, second = (future.result() for future in starting)
         yield first, second
         end(first, second)
 
@@ -57,28 +57,28 @@ def test_acknowledged_files_stay_available_at_the_other_daemon_after_a_kill_duri
     pair: tuple[Daemon, Daemon], store: ObjectStore
 ) -> None:
     a, b = pair
-    kept = upload(a, b"acknowledged").json()["id"]
-    assert call(b, "GET", f"/v1/files/{kept}/content").content == b"acknowledged"
-    came, go = threading.Event(), threading.Event()
-    store.gates["PUT"] = (came, go)
+    file_id = upload(a, b"acknowledged").json()["id"]
+    assert call(b, "GET", f"/v1/files/{file_id}/content").content == b"acknowledged"
+    arrival, go = threading.Event(), threading.Event()
+    store.gates["PUT"] = (arrival, go)
     with ThreadPoolExecutor(1) as thread:
         sending = thread.submit(upload, a, b"never acknowledged")
-        assert came.wait(60)
+        assert arrival.wait(60)
         a.process.send_signal(signal.SIGKILL)
         with pytest.raises(httpx.HTTPError):
             sending.result()
     go.set()
     store.gates.clear()
-    assert [file["id"] for file in answered(b, "GET", "/v1/files")["data"]] == [kept]
+    assert [file["id"] for file in answered(b, "GET", "/v1/files")["data"]] == [file_id]
     assert upload(b, b"never acknowledged").status_code == 200, "what is left does not stand in its way"
     assert answered(b, "GET", "/api/status")["problems"] == []
     store.buckets.clear()
-    refused = upload(b, b"into no bucket")
-    assert refused.status_code == 503
-    error = refused.json()["error"]
+    response = upload(b, b"into no bucket")
+    assert response.status_code == 503
+    error = response.json()["error"]
     assert error["code"] == "storage_unavailable" and "does not exist (NoSuchBucket)" in error["message"]
-    assert call(b, "GET", f"/v1/files/{kept}/content").content == b"acknowledged", "it is in the cache"
+    assert call(b, "GET", f"/v1/files/{file_id}/content").content == b"acknowledged", "it is in the cache"
     [problem] = answered(b, "GET", "/api/status")["problems"]
     assert (problem["place"], problem["reason"]) == ("settings.files", error["message"])
-    shown = answered(b, "GET", "/api/settings")
-    assert SECRET not in str(shown)
+    settings = answered(b, "GET", "/api/settings")
+    assert SECRET not in str(settings)

@@ -70,7 +70,7 @@ class Acknowledged:
             self.changed.notify_all()
 
     def of(self, kind: str) -> list[tuple[str, str]]:
-        return [(promised, asked) for known, promised, asked in self.items if known == kind]
+        return [(promised, request) for item_kind, promised, request in self.items if item_kind == kind]
 
 
 class Work:
@@ -138,13 +138,13 @@ class Work:
     def upload(self, daemon: Daemon) -> None:
         pieces = [f"part{next(self._numbers)};" for _ in range(2)]
         content = "".join(pieces)
-        whole = {
+        upload_body = {
             "filename": "whole.txt",
             "purpose": "user_data",
             "mime_type": "text/plain",
             "bytes": len(content),
         }
-        path = f"/v1/uploads/{answered(daemon, 'POST', '/v1/uploads', json=whole)['id']}"
+        path = f"/v1/uploads/{answered(daemon, 'POST', '/v1/uploads', json=upload_body)['id']}"
         self._uploads.append(path)
         parts = [
             answered(daemon, "POST", f"{path}/parts", files={"data": ("part", piece.encode())})["id"]
@@ -159,8 +159,8 @@ class Work:
             call(daemon, "POST", f"{self._uploads.pop()}/cancel")
 
     def _send_file(self, daemon: Daemon, name: str, content: str, purpose: str) -> str:
-        given = {"files": {"file": (name, content.encode())}, "data": {"purpose": purpose}}
-        file = str(answered(daemon, "POST", "/v1/files", **given)["id"])
+        form = {"files": {"file": (name, content.encode())}, "data": {"purpose": purpose}}
+        file = str(answered(daemon, "POST", "/v1/files", **form)["id"])
         self._acknowledged.add("file", file, content)
         return file
 
@@ -171,7 +171,7 @@ def test_nothing_acknowledged_is_lost_however_often_either_daemon_is_killed(
     database, dice = server.new(), random.Random(16)
     daemons = {name: start(tmp_path, name, database, CONFIGURATION) for name in "ab"}
     stores = answered(daemons["a"], "GET", "/v1/vector_stores")["data"]
-    store = next(found["id"] for found in stores if found["name"] == "handbook")
+    store = next(store_entry["id"] for store_entry in stores if store_entry["name"] == "handbook")
     folder = tmp_path / "shelf"
     folder.mkdir()
     answered(daemons["a"], "POST", "/api/stores", json={"name": "shelf", "folder": str(folder)})
@@ -201,15 +201,15 @@ def test_nothing_acknowledged_is_lost_however_often_either_daemon_is_killed(
             dice.shuffle(orders)
             goal = len(acknowledged.items) + dice.randrange(1, len(orders))
             with ThreadPoolExecutor(len(orders)) as threads:
-                ordered = [threads.submit(order, *each) for each in orders]
+                ordered = [threads.submit(order, *submission) for submission in orders]
                 with acknowledged.changed:
                     assert acknowledged.changed.wait_for(
                         lambda goal=goal: len(acknowledged.items) >= goal, WAIT_S
                     )
                 killed.add(daemons[name].url)
                 daemons[name].stop(signal.SIGKILL)
-                for each in ordered:
-                    each.result()
+                for submission in ordered:
+                    submission.result()
             end(daemons[name])
             daemons[name] = start(tmp_path, name, database, CONFIGURATION)
             killed.discard(daemons[name].url)
@@ -227,29 +227,29 @@ def check(first: Daemon, second: Daemon, store: str, acknowledged: Acknowledged)
         for daemon in (first, second):
             assert call(daemon, "GET", f"/v1/files/{file}/content").text == content
     for run, _asked in acknowledged.of("flow"):
-        found = ended(first, f"/api/runs/{run}", "completed")
-        assert found["error"] is None, found
+        result = ended(first, f"/api/runs/{run}", "completed")
+        assert result["error"] is None, result
         # Only what a step does outside is recorded before its end is announced: the calls of the model.
         ends = Counter(event["path"] for event in events(second, run) if event["type"] == "step_finished")
         assert not [path for path, times in ends.items() if path.startswith("p.s") and times > 1], ends
     for response, word in acknowledged.of("response"):
-        found = ended(second, f"/v1/responses/{response}", "completed")
-        assert word in found["output"][0]["content"][0]["text"]
+        result = ended(second, f"/v1/responses/{response}", "completed")
+        assert word in result["output"][0]["content"][0]["text"]
     for batch, _asked in acknowledged.of("batch"):
-        found = ended(first, f"/v1/batches/{batch}", "completed")
-        lines = call(second, "GET", f"/v1/files/{found['output_file_id']}/content").text.splitlines()
+        result = ended(first, f"/v1/batches/{batch}", "completed")
+        lines = call(second, "GET", f"/v1/files/{result['output_file_id']}/content").text.splitlines()
         assert sorted(json.loads(line)["custom_id"] for line in lines) == ["0", "1", "2", "3"]
     for file, word in acknowledged.of("ingest"):
         ended(second, f"/v1/vector_stores/{store}/files/{file}", "completed")
         for daemon in (first, second):
-            found = answered(daemon, "POST", f"/v1/vector_stores/{store}/search", json={"query": word})[
+            result = answered(daemon, "POST", f"/v1/vector_stores/{store}/search", json={"query": word})[
                 "data"
             ]
-            assert [hit["file_id"] for hit in found].count(file) == 1
+            assert [hit["file_id"] for hit in result].count(file) == 1
     for run, _name in acknowledged.of("sync"):
         # After five interruptions a run gives up, and the next sync does its work.
-        found = ended(second, f"/api/runs/{run}", "completed", "failed")
-        assert found["error"] is None or found["error"]["code"] == "gave_up", found
+        result = ended(second, f"/api/runs/{run}", "completed", "failed")
+        assert result["error"] is None or result["error"]["code"] == "gave_up", result
     # A sync that was under way may have looked before the file was there.
     ended(first, f"/api/runs/{answered(first, 'POST', '/api/stores/shelf/sync')['run']}", "completed")
     listed_files = answered(second, "GET", "/api/stores/shelf/files?limit=1000")["data"]
@@ -270,11 +270,11 @@ def check(first: Daemon, second: Daemon, store: str, acknowledged: Acknowledged)
 def unfinished(daemon: Daemon) -> list[str]:
     """Return the ids of all runs that have not ended, acknowledged or not."""
     runs: list[dict[str, Any]] = []
-    path, more = "/api/runs?limit=500", True
-    while more:
+    path, has_more = "/api/runs?limit=500", True
+    while has_more:
         page = answered(daemon, "GET", path + (f"&after={runs[-1]['id']}" if runs else ""))
         runs += page["data"]
-        more = page["has_more"]
+        has_more = page["has_more"]
     return [run["id"] for run in runs if run["status"] in UNFINISHED]
 
 

@@ -44,7 +44,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         database = server.new()
         with ThreadPoolExecutor(2) as threads:
             starting = [threads.submit(start, folder, name, database, CONFIGURATION) for name in "ab"]
-            first, second = (each.result() for each in starting)
+            first, second = (future.result() for future in starting)
         yield first, second
         end(first, second)
 
@@ -109,10 +109,10 @@ async def test_an_mcp_session_is_served_by_either_daemon(pair: Pair) -> None:
 
 
 async def test_an_elicitation_of_an_mcp_call_is_answered_through_the_other_daemon(pair: Pair) -> None:
-    shown = []
+    messages = []
 
     async def accept(_context: Any, params: Any) -> types.ElicitResult:
-        shown.append(params.message)
+        messages.append(params.message)
         return types.ElicitResult(action="accept", content={"note": "gladly"})
 
     def choose(message: Any) -> Daemon:
@@ -120,7 +120,7 @@ async def test_an_elicitation_of_an_mcp_call_is_answered_through_the_other_daemo
 
     async with connected(choose, elicitation_callback=accept) as client:
         answer = await client.call_tool("careful", {"message": "x"})
-    assert not answer.is_error and len(shown) == 1 and "Sell it?" in shown[0]
+    assert not answer.is_error and len(messages) == 1 and "Sell it?" in messages[0]
 
 
 def test_a_cancel_at_one_ends_the_call_at_the_other(pair: Pair) -> None:
@@ -131,15 +131,15 @@ def test_a_cancel_at_one_ends_the_call_at_the_other(pair: Pair) -> None:
     ) as stream:
         until(
             lambda: any(
-                one["name"] == "sure"
-                for one in answered(pair[1], "GET", "/api/questions?status=pending")["data"]
+                question["name"] == "sure"
+                for question in answered(pair[1], "GET", "/api/questions?status=pending")["data"]
             ),
             "it waits",
         )
-        sent = wire.send(pair[1], method="notifications/cancelled", params={"requestId": 7})
-        assert sent.status_code == 202
-        said = [json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:")]
-    assert said[-1]["id"] == 7 and "cancelled" in said[-1]["error"]["message"]
+        response = wire.send(pair[1], method="notifications/cancelled", params={"requestId": 7})
+        assert response.status_code == 202
+        messages = [json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:")]
+    assert messages[-1]["id"] == 7 and "cancelled" in messages[-1]["error"]["message"]
     until(
         lambda: not answered(pair[1], "GET", "/api/questions?status=pending")["data"],
         "nothing is asked any more",
@@ -157,12 +157,12 @@ def test_resource_subscriptions_at_one_daemon_report_changes_made_at_the_other(p
     answered(pair[0], "POST", at, json={"file_id": file})
     until(lambda: answered(pair[0], "GET", f"{at}/{file}")["status"] == "completed", "it is read")
     wire = Wire(pair[0])
-    listed = wire.send(pair[1], id=1, method="resources/list").text
+    listing = wire.send(pair[1], id=1, method="resources/list").text
     [_themes, resource] = next(
-        json.loads(line[5:]) for line in listed.splitlines() if line.startswith("data:")
+        json.loads(line[5:]) for line in listing.splitlines() if line.startswith("data:")
     )["result"]["resources"]
-    watched = {"id": 2, "method": "resources/subscribe", "params": {"uri": resource["uri"]}}
-    assert '"result"' in wire.send(pair[1], **watched).text
+    subscription = {"id": 2, "method": "resources/subscribe", "params": {"uri": resource["uri"]}}
+    assert '"result"' in wire.send(pair[1], **subscription).text
     with wire.stream(pair[0], "GET") as stream:
         assert call(pair[0], "DELETE", f"{at}/{file}").is_success
         assert any("resources/updated" in line and resource["uri"] in line for line in stream.iter_lines())
@@ -178,7 +178,7 @@ def test_a_session_ends_at_all_daemons_and_answers_only_to_its_key(pair: Pair) -
     assert httpx.post(f"{pair[1].url}/mcp", json=body, headers=foreign, timeout=WAIT_S).status_code == 404
     assert [wire.send(daemon, **ask).status_code for daemon in pair] == [200, 200]
     assert httpx.post(f"{pair[1].url}/mcp", json=body, headers=foreign, timeout=WAIT_S).status_code == 404
-    ended = httpx.delete(f"{pair[1].url}/mcp", headers=wire.headers, timeout=WAIT_S)
-    assert ended.status_code == 200
+    response = httpx.delete(f"{pair[1].url}/mcp", headers=wire.headers, timeout=WAIT_S)
+    assert response.status_code == 200
     assert wire.send(pair[1], **ask).status_code == 404
     until(lambda: wire.send(pair[0], **ask).status_code == 404, "it has ended at A")

@@ -48,7 +48,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         database = server.new()
         with ThreadPoolExecutor(2) as threads:
             starting = [threads.submit(start, folder, name, database, CONFIGURATION) for name in "ab"]
-            first, second = (each.result() for each in starting)
+            first, second = (future.result() for future in starting)
         yield first, second
         end(first, second)
 
@@ -87,8 +87,8 @@ def test_an_oauth_grant_is_valid_at_both_daemons_and_revoking_it_ends_streams(pa
     headers["mcp-session-id"] = opening.headers["mcp-session-id"]
     with httpx.stream("GET", f"{second.url}/mcp", headers=headers, timeout=WAIT_S) as stream:
         assert stream.status_code == 200
-        revoked = post(first, "/revoke", data={"token": tokens["refresh_token"], "client_id": client_id})
-        assert revoked.status_code == 200
+        response = post(first, "/revoke", data={"token": tokens["refresh_token"], "client_id": client_id})
+        assert response.status_code == 200
         with contextlib.suppress(httpx.RemoteProtocolError):
             for _ in stream.iter_bytes():
                 pass

@@ -337,11 +337,11 @@ def test_replaying_a_forged_recording_makes_no_calls_and_reveals_no_secret(
     world: World, name: str, key: str
 ) -> None:
     world.stamp.unlink(missing_ok=True)
-    before = world.traces()
+    traces_before = world.traces()
     answer = world.post("/api/runs/replay", key, json={"recording": RECORDINGS[name](world)})
     assert answer.status_code < 500
     assert SECRET not in answer.text
-    assert world.traces() == before
+    assert world.traces() == traces_before
 
 
 def zipped(entries: Mapping[str, bytes], link: str = "") -> bytes:

@@ -20,17 +20,17 @@ OTHERS = 0o077
 @pytest.fixture(autouse=True)
 def _common_umask() -> Iterator[None]:
     """Set a common umask: files made without special care are readable by everyone."""
-    before = os.umask(0o022)
+    previous_umask = os.umask(0o022)
     yield
-    os.umask(before)
+    os.umask(previous_umask)
 
 
 def readable(home: Path) -> list[str]:
     """Return ``home`` if others can read it, and the files below that they could read if they got past its
     permissions.
     """
-    found = [path for path in (home, *home.rglob("*")) if path.is_file() or path == home]
-    return [str(path) for path in found if stat.S_IMODE(path.stat().st_mode) & OTHERS]
+    paths = [path for path in (home, *home.rglob("*")) if path.is_file() or path == home]
+    return [str(path) for path in paths if stat.S_IMODE(path.stat().st_mode) & OTHERS]
 
 
 def post(url: str, body: object) -> None:

@@ -102,12 +102,12 @@ def test_the_daemon_and_its_children_import_nothing_from_the_current_folder(
         chat = {"model": "echo", "messages": [{"role": "user", "content": "Hello"}]}
         client.post("/v1/chat/completions", json=chat).raise_for_status()
         client.post("/v1/embeddings", json={"model": "default-embedding", "input": "x"}).raise_for_status()
-        found = client.post("/api/stores/docs/search", json={"query": "bread"}).raise_for_status().json()
-        assert "230 degrees" in json.dumps(found)
+        results = client.post("/api/stores/docs/search", json={"query": "bread"}).raise_for_status().json()
+        assert "230 degrees" in json.dumps(results)
         doubled = client.post("/api/tools/twice/call", json={"arguments": {"n": 4}}).raise_for_status().json()
         assert "8" in json.dumps(doubled)
-        asked = client.post("/api/tools/shop/call", json={"arguments": {"query": "select n from items"}})
-        assert "7" in asked.raise_for_status().text
+        response = client.post("/api/tools/shop/call", json={"arguments": {"query": "select n from items"}})
+        assert "7" in response.raise_for_status().text
         hello = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
         accept = {"Accept": "application/json, text/event-stream"}
         client.post("/mcp", json=hello, headers=accept)  # its package is imported by then
@@ -117,10 +117,10 @@ def test_the_daemon_and_its_children_import_nothing_from_the_current_folder(
 
 def test_python_processes_started_by_a_child_ignore_the_current_folder(decoys: Path, tmp_path: Path) -> None:
     code = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-m', 'json.tool', '--help']).returncode)"
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=decoys, env=inherited(), capture_output=True, timeout=LIMIT
     )
-    assert ended.returncode == 0
+    assert process.returncode == 0
     assert not (tmp_path / "ran").exists()
 
 
@@ -150,8 +150,8 @@ def test_command_lines_of_interpreters_are_made_in_one_place() -> None:
                 continue
             for node in ast.walk(ast.parse(text)):
                 flag = isinstance(node, ast.Constant) and node.value in ("-m", "-mpip", "_base_executable")
-                own = isinstance(node, ast.Attribute) and node.attr in ("executable", "_base_executable")
-                if isinstance(node, ast.expr) and (flag or own):
+                is_interpreter = isinstance(node, ast.Attribute) and node.attr in ("executable", "_base_executable")
+                if isinstance(node, ast.expr) and (flag or is_interpreter):
                     wrong.append(f"{place}:{node.lineno}")
     assert not wrong, f"use portico_server.subprocesses: {', '.join(wrong)}"
 

@@ -57,14 +57,14 @@ def partly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 def test_invalid_models_are_listed_in_the_status_while_the_others_serve(partly: Daemon) -> None:
     with Client(partly.url) as client:
-        found = client.status()
-        assert {problem.name: problem.place for problem in found.problems} == PLACES
-        reasons = {problem.name: problem.reason for problem in found.problems}
+        status = client.status()
+        assert {problem.name: problem.place for problem in status.problems} == PLACES
+        reasons = {problem.name: problem.reason for problem in status.problems}
         assert reasons["nonsense"].startswith("'nonsense' is not a model source")
         assert reasons["odd"].startswith("The task of the model 'odd' is 'dancing'")
         assert reasons["wide"].endswith("Until it is fixed, 'default-embedding' means 'wordllama-256'.")
         assert client.chat("Good morning.").read().text == "Good morning."
-        names = {model.name for model in found.models}
+        names = {model.name for model in status.models}
         # A file may appear later, when its disk is mounted: its model waits for it.
         assert "gone" in names and not names & {"nonsense", "odd", "typo", "wide"}
         [canary] = client.canaries.list()
@@ -111,8 +111,8 @@ async def test_the_terminal_ui_shows_configuration_problems_and_refuses_an_inval
     "source", ["nonsense", "carrier://pigeon", "file:///nowhere/model.gguf", "hf://only"]
 )
 def test_an_invalid_model_source_is_refused_immediately(partly: Daemon, source: str) -> None:
-    given = {"name": "worse", "source": source}
-    answer = httpx.post(f"{partly.url}/api/deployments", json=given, timeout=60)
+    deployment_body = {"name": "worse", "source": source}
+    answer = httpx.post(f"{partly.url}/api/deployments", json=deployment_body, timeout=60)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "source")
     with Client(partly.url) as client:
         with pytest.raises(InvalidRequest):
@@ -145,12 +145,12 @@ def test_a_path_on_the_command_line_is_relative_to_where_it_is_typed(partly: Dae
 
 
 def test_applying_a_partly_invalid_configuration_changes_nothing(partly: Daemon, tmp_path: Path) -> None:
-    wish = {
+    apply_body = {
         "configuration": {
             "models": [{"name": "good", "source": "fake://"}, {"name": "bad", "source": "nonsense"}]
         }
     }
-    answer = httpx.post(f"{partly.url}/api/apply", json={**wish, "folder": str(tmp_path)}, timeout=60)
+    answer = httpx.post(f"{partly.url}/api/apply", json={**apply_body, "folder": str(tmp_path)}, timeout=60)
     assert answer.status_code == 400
     with Client(partly.url) as client:
         assert "good" not in {model.name for model in client.status().models}
@@ -234,13 +234,13 @@ def test_a_mended_configuration_takes_the_problems_away(modelless: Daemon, tmp_p
 
 def test_several_may_apply_the_same_configuration_at_once(partly: Daemon, tmp_path: Path) -> None:
     groups = [{"name": f"lines{number}", "strategy": "lines"} for number in range(8)]
-    wanted = {
+    apply_body = {
         "configuration": {"stores": [{"name": "shelf", "groups": groups}]},
         "folder": str(tmp_path),
     }
 
     def apply(_number: int) -> httpx.Response:
-        return httpx.post(f"{partly.url}/api/apply", json=wanted, timeout=60)
+        return httpx.post(f"{partly.url}/api/apply", json=apply_body, timeout=60)
 
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(apply, range(8)))
@@ -253,24 +253,24 @@ def test_several_may_apply_the_same_configuration_at_once(partly: Daemon, tmp_pa
 def test_an_embedding_model_that_is_nowhere_is_refused_with_its_place(
     modelless: Daemon, tmp_path: Path
 ) -> None:
-    given = {"stores": [{"name": "shelf", "embedding_model": "nowhere"}]}
+    configuration = {"stores": [{"name": "shelf", "embedding_model": "nowhere"}]}
     answer = httpx.post(
-        f"{modelless.url}/api/apply", json={"configuration": given, "folder": str(tmp_path)}, timeout=60
+        f"{modelless.url}/api/apply", json={"configuration": configuration, "folder": str(tmp_path)}, timeout=60
     )
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "stores[0].embedding_model"
 
 
 def test_the_answers_setting_of_a_model_accepts_only_four_values(partly: Daemon) -> None:
-    given = {"name": "reader", "source": "fake://"}
-    answer = httpx.post(f"{partly.url}/api/deployments", json={**given, "answers": "wirte"}, timeout=60)
+    deployment_body = {"name": "reader", "source": "fake://"}
+    answer = httpx.post(f"{partly.url}/api/deployments", json={**deployment_body, "answers": "wirte"}, timeout=60)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "answers")
     assert "auto, test, write, quote. Did you mean 'write'?" in answer.json()["error"]["message"]
-    for word, shown in (("auto", "write"), ("test", None), ("quote", "quote")):
-        made = httpx.post(f"{partly.url}/api/deployments", json={**given, "answers": word}, timeout=60)
-        assert made.status_code == 200, made.text
-        found = httpx.get(f"{partly.url}/api/deployments/reader", timeout=60).json()
-        assert found["answers"] == shown  # the result of the self-test, once it has run
+    for word, answers_value in (("auto", "write"), ("test", None), ("quote", "quote")):
+        response = httpx.post(f"{partly.url}/api/deployments", json={**deployment_body, "answers": word}, timeout=60)
+        assert response.status_code == 200, response.text
+        deployment = httpx.get(f"{partly.url}/api/deployments/reader", timeout=60).json()
+        assert deployment["answers"] == answers_value  # the result of the self-test, once it has run
         httpx.delete(f"{partly.url}/api/deployments/reader", timeout=60)
 
 

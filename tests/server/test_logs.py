@@ -69,9 +69,9 @@ def test_logging_continues_after_a_full_disk(log: Path, capsys: pytest.CaptureFi
     log.symlink_to("/dev/full")
     for number in range(50):
         ours.warning("lost %d", number)
-    told = capsys.readouterr().err
-    assert "No space left on device" in told and str(log) in told
-    assert told.count("\n") == 1, "it is said once, and without a traceback"
+    error_text = capsys.readouterr().err
+    assert "No space left on device" in error_text and str(log) in error_text
+    assert error_text.count("\n") == 1, "it is said once, and without a traceback"
     log.unlink()
     ours.warning("after")
     assert "after" in log.read_text() and "50 lines were lost" in log.read_text()

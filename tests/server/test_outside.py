@@ -51,14 +51,14 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 def importing(package: str) -> set[str]:
     """Return the files that import a package."""
-    found = set()
+    importing_files = set()
     for file, node in nodes():
-        names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             names = [node.module or ""]
         if any(name.split(".")[0] == package for name in names):
-            found.add(file)
-    return found
+            importing_files.add(file)
+    return importing_files
 
 
 def is_constant(node: ast.expr) -> bool:
@@ -81,7 +81,7 @@ def is_constant(node: ast.expr) -> bool:
 
 def test_outside_patterns_are_never_run_by_the_python_re_module() -> None:
     """Python's `re` backtracks: a pattern of 27 characters can search for hours. Use `core.pattern` or the sandbox."""
-    found = {
+    calling_files = {
         file
         for file, call in calls()
         if isinstance(call.func, ast.Attribute)
@@ -90,7 +90,7 @@ def test_outside_patterns_are_never_run_by_the_python_re_module() -> None:
         and call.func.attr in SEARCHES
         and not is_constant(call.args[0])
     }
-    assert found == set(PATTERNS_OF_OUR_OWN)
+    assert calling_files == set(PATTERNS_OF_OUR_OWN)
 
 
 def test_no_module_imports_re_functions_under_another_name() -> None:
@@ -98,7 +98,7 @@ def test_no_module_imports_re_functions_under_another_name() -> None:
         if isinstance(node, ast.ImportFrom):
             assert node.module != "re", f"{file} imports from re; write re.search(…)"
         if isinstance(node, ast.Import):
-            assert not [one for one in node.names if one.name == "re" and one.asname], file
+            assert not [alias for alias in node.names if alias.name == "re" and alias.asname], file
 
 
 def test_schemas_are_checked_by_one_module() -> None:
@@ -155,18 +155,18 @@ THREADS_OF_OUR_OWN = {
 def test_blocking_work_never_uses_the_default_thread_pool() -> None:
     """Slow work in the event loop's default pool delays everyone who needs the pool. Use `core.threads`."""
     names = {"to_thread", "run_in_executor", "run_sync", "run_in_threadpool", "ThreadPoolExecutor"}
-    found = {
+    calling_files = {
         file
         for file, call in calls()
         if (call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")) in names
     }
-    assert found == set(THREADS_OF_OUR_OWN)
+    assert calling_files == set(THREADS_OF_OUR_OWN)
 
 
 def test_route_bodies_are_parsed_by_the_own_strict_router() -> None:
     """FastAPI's own parser accepts NaN, numbers of any length and nesting of any depth. Use `api.router`."""
-    found = {file for file, call in calls() if getattr(call.func, "id", "") == "APIRouter"}
-    assert found == {"api/endpoint.py", "api/anthropic/models.py"}
+    calling_files = {file for file, call in calls() if getattr(call.func, "id", "") == "APIRouter"}
+    assert calling_files == {"api/endpoint.py", "api/anthropic/models.py"}
 
 
 PROXIES_OF_THE_ENVIRONMENT = {
@@ -178,8 +178,8 @@ PROXIES_OF_THE_ENVIRONMENT = {
 
 def test_no_password_of_a_netrc_goes_to_servers_of_others() -> None:
     """An aiohttp client that trusts the environment sends them, to every host. Use `http_answer.open_session`."""
-    found = {file for file, call in calls() if any(word.arg == "trust_env" for word in call.keywords)}
-    assert found == set(PROXIES_OF_THE_ENVIRONMENT)
+    calling_files = {file for file, call in calls() if any(word.arg == "trust_env" for word in call.keywords)}
+    assert calling_files == set(PROXIES_OF_THE_ENVIRONMENT)
 
 
 SESSIONS_OF_OUR_OWN = {
@@ -193,19 +193,19 @@ SESSIONS_OF_OUR_OWN = {
 
 def test_remote_servers_are_reached_only_through_the_limited_http_session() -> None:
     """Such a session limits the size of responses and uses proxies without a netrc. Use `http_answer.open_session`."""
-    found = {
+    calling_files = {
         file
         for file, call in calls()
         if isinstance(call.func, ast.Attribute) and call.func.attr == "ClientSession"
     }
-    assert found == set(SESSIONS_OF_OUR_OWN)
+    assert calling_files == set(SESSIONS_OF_OUR_OWN)
 
 
 def test_runs_started_by_keys_always_pass_the_quota_check() -> None:
     """`Runner.spawn` counts nothing, and the first model of a run is assumed to be part of a counted request. Use
     `begin`, or `Scheduler.begin`.
     """
-    found = {
+    calling_files = {
         file for file, call in calls() if isinstance(call.func, ast.Attribute) and call.func.attr == "spawn"
     }
-    assert found == {"runs/runner.py", "runs/scheduler.py"}
+    assert calling_files == {"runs/runner.py", "runs/scheduler.py"}

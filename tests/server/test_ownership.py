@@ -95,15 +95,15 @@ class Town:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path_factory.mktemp("ownership"), require_key=True) as served:
-        services = served.services
+    async with api_server(tmp_path_factory.mktemp("ownership"), require_key=True) as server:
+        services = server.services
         services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
         services.apps.kind("agent", AppKind(services.agents.check, services.agents.build))
-        served.add(RelayModel("teller", b"{}"), FixedModel("Hello.", name="voice"))
+        server.add(RelayModel("teller", b"{}"), FixedModel("Hello.", name="voice"))
         await services.models.add(ModelSpec("base", "fake://"))
         await services.tuning.start()
         await services.batches.start()
-        yield served
+        yield server
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -125,19 +125,19 @@ REMOVED: Final = {
 @pytest_asyncio.fixture(loop_scope="module")
 async def town(served: ApiServer) -> AsyncIterator[Town]:
     """Yield three callers that own nothing. The named resources that they create are removed afterwards."""
-    found = []
+    callers = []
     for name, scopes in (("owner", SCOPES), ("other", SCOPES), ("admin", ("admin",))):
         row, secret = await served.auth.create(name, scopes)
-        found.append(Caller(row.id, secret, served, admin=name == "admin"))
-    yield Town(*found, Caller("", "", served), served)  # type: ignore[call-arg]
-    served.services.registry.remove(TRAINED, found[0].id)
+        callers.append(Caller(row.id, secret, served, admin=name == "admin"))
+    yield Town(*callers, Caller("", "", served), served)  # type: ignore[call-arg]
+    served.services.registry.remove(TRAINED, callers[0].id)
     for path, ref in REMOVED.items():
         everyone = (
             "?all=true" if path in ("/api/apps", "/api/prompts", "/api/schedules", "/v1/skills") else ""
         )
-        for item in (await found[2].done("GET", f"{path}{everyone}"))["data"]:
+        for item in (await callers[2].done("GET", f"{path}{everyone}"))["data"]:
             if item["name"] != "base" and item.get("origin") != "portico":
-                await found[2].done("DELETE", f"{path}/{item[ref]}")
+                await callers[2].done("DELETE", f"{path}/{item[ref]}")
 
 
 def says(answer: str) -> dict[str, Any]:
@@ -157,13 +157,13 @@ async def store(caller: Caller, name: str) -> str:
 
 
 async def app(caller: Caller, name: str) -> str:
-    made = await caller.done("POST", "/api/apps", {"name": name, "spec": says(caller.id)})
-    return str(made["id"])
+    deployed_app = await caller.done("POST", "/api/apps", {"name": name, "spec": says(caller.id)})
+    return str(deployed_app["id"])
 
 
 async def agent(caller: Caller, name: str) -> str:
-    wish = {"name": name, "kind": "agent", "spec": {"portico_agent": 1, "model": "voice"}}
-    return str((await caller.done("POST", "/api/apps", wish))["id"])
+    body = {"name": name, "kind": "agent", "spec": {"portico_agent": 1, "model": "voice"}}
+    return str((await caller.done("POST", "/api/apps", body))["id"])
 
 
 async def prompt(caller: Caller, name: str) -> str:
@@ -172,8 +172,8 @@ async def prompt(caller: Caller, name: str) -> str:
 
 
 async def function(caller: Caller, name: str) -> str:
-    served = {"name": name, "input_schema": {"type": "object"}, "description": caller.id}
-    await caller.done("POST", "/api/workers", {"worker": f"w-{name}", "functions": [served]})
+    function_spec = {"name": name, "input_schema": {"type": "object"}, "description": caller.id}
+    await caller.done("POST", "/api/workers", {"worker": f"w-{name}", "functions": [function_spec]})
     return name
 
 
@@ -187,8 +187,8 @@ async def file(caller: Caller, name: str) -> str:
 
 
 async def upload(caller: Caller, name: str) -> str:
-    wish = {"filename": name, "purpose": "assistants", "bytes": 9, "mime_type": "text/plain"}
-    return str((await caller.done("POST", "/v1/uploads", wish))["id"])
+    body = {"filename": name, "purpose": "assistants", "bytes": 9, "mime_type": "text/plain"}
+    return str((await caller.done("POST", "/v1/uploads", body))["id"])
 
 
 async def session(caller: Caller, name: str) -> str:
@@ -217,44 +217,44 @@ async def run(caller: Caller, name: str) -> str:
 
 async def artifact(caller: Caller, name: str) -> str:
     author = Author(f"run_{name}", caller.principal)
-    [kept] = await caller.api_server.services.artifacts.keep(
+    [stored_artifact] = await caller.api_server.services.artifacts.keep(
         [NewArtifact("a.txt", "text/plain", b"secret")], author
     )
-    return kept.id
+    return stored_artifact.id
 
 
 async def question(caller: Caller, name: str) -> str:
     await function(caller, name)
     await caller.done("POST", f"/api/tools/{name}/call?wait=false", {"arguments": {}})
-    claimed = await caller.done("POST", f"/api/workers/w-{name}/claim", {"wait": 20})
-    return str(claimed["data"][0]["id"])
+    claim = await caller.done("POST", f"/api/workers/w-{name}/claim", {"wait": 20})
+    return str(claim["data"][0]["id"])
 
 
 async def batch(caller: Caller, name: str) -> str:
     line = '{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{"model":"teller","messages":[]}}'
-    wish = {
+    body = {
         "input_file_id": await caller.upload(line, "batch", f"{name}.jsonl"),
         "endpoint": "/v1/chat/completions",
         "completion_window": "24h",
     }
-    return str((await caller.done("POST", "/v1/batches", wish))["id"])
+    return str((await caller.done("POST", "/v1/batches", body))["id"])
 
 
 async def message_batch(caller: Caller, name: str) -> str:
     params = {"model": "teller", "max_tokens": 8, "messages": [{"role": "user", "content": name}]}
-    wish = {"requests": [{"custom_id": "1", "params": params}]}
-    return str((await caller.done("POST", "/v1/messages/batches", wish))["id"])
+    body = {"requests": [{"custom_id": "1", "params": params}]}
+    return str((await caller.done("POST", "/v1/messages/batches", body))["id"])
 
 
 async def webhook(caller: Caller, name: str) -> str:
-    wish = {"name": name, "url": "https://example.com/hook", "event_types": ["batch.completed"]}
-    return str((await caller.done("POST", "/v1/webhook_endpoints", wish))["id"])
+    body = {"name": name, "url": "https://example.com/hook", "event_types": ["batch.completed"]}
+    return str((await caller.done("POST", "/v1/webhook_endpoints", body))["id"])
 
 
 async def schedule(caller: Caller, name: str) -> str:
     await app(caller, f"{name}-app")
-    wish = {"name": name, "app": f"{name}-app", "every": "1h", "pause_after": 0}
-    return str((await caller.done("POST", "/api/schedules", wish))["id"])
+    body = {"name": name, "app": f"{name}-app", "every": "1h", "pause_after": 0}
+    return str((await caller.done("POST", "/api/schedules", body))["id"])
 
 
 async def skill(caller: Caller, name: str) -> str:
@@ -267,8 +267,8 @@ async def skill(caller: Caller, name: str) -> str:
 
 
 async def container(caller: Caller, name: str) -> str:
-    wish = {"name": name, "file_ids": [await caller.upload("mine")]}
-    return str((await caller.done("POST", "/v1/containers", wish))["id"])
+    body = {"name": name, "file_ids": [await caller.upload("mine")]}
+    return str((await caller.done("POST", "/v1/containers", body))["id"])
 
 
 async def evaluation(caller: Caller, name: str) -> str:
@@ -280,12 +280,12 @@ async def evaluation(caller: Caller, name: str) -> str:
         "reference": "x",
         "operation": "eq",
     }
-    wish = {
+    body = {
         "name": name,
         "data_source_config": {"type": "custom", "item_schema": schema},
         "testing_criteria": [grader],
     }
-    return str((await caller.done("POST", "/v1/evals", wish))["id"])
+    return str((await caller.done("POST", "/v1/evals", body))["id"])
 
 
 async def improvement(caller: Caller, name: str) -> str:
@@ -296,8 +296,8 @@ async def improvement(caller: Caller, name: str) -> str:
 
 async def job(caller: Caller, name: str) -> str:
     line = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
-    wish = {"model": "base", "training_file": await caller.upload(line * 12, "fine-tune", f"{name}.jsonl")}
-    return str((await caller.done("POST", "/v1/fine_tuning/jobs", wish))["id"])
+    body = {"model": "base", "training_file": await caller.upload(line * 12, "fine-tune", f"{name}.jsonl")}
+    return str((await caller.done("POST", "/v1/fine_tuning/jobs", body))["id"])
 
 
 async def fact(caller: Caller, name: str) -> str:
@@ -310,8 +310,8 @@ async def fact(caller: Caller, name: str) -> str:
         {"fact": True, "owner": caller.id},
         caller.principal,
     )
-    [found] = await facts.list(caller.principal, store=name)
-    return found.id
+    [stored_fact] = await facts.list(caller.principal, store=name)
+    return stored_fact.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,9 +378,9 @@ async def adapter(caller: Caller, name: str) -> str:
 
 async def mcp_server(caller: Caller, name: str) -> str:
     command = [sys.executable, str(Path(__file__).parent / "tools" / "mcp" / "stranger.py")]
-    wish = {"name": "stranger", "command": command, "allow": ["echo"], "prefix": name.removesuffix("echo")}
-    held = await caller.done("POST", "/api/mcp/servers", wish)
-    assert held["state"] == "ready", held
+    body = {"name": "stranger", "command": command, "allow": ["echo"], "prefix": name.removesuffix("echo")}
+    created_server = await caller.done("POST", "/api/mcp/servers", body)
+    assert created_server["state"] == "ready", created_server
     return "stranger"
 
 
@@ -429,13 +429,13 @@ FOR_ALL: Final = ("/.well-known/", "/api/public-sessions/")
 
 def of(noun: Noun, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the operations on a noun: first those that only read, last those that delete."""
-    mine = [
+    noun_operations = [
         (method, path)
         for method, path in found
-        if any(path == each or path.startswith(f"{each}/") for each in noun.paths)
+        if any(path == prefix or path.startswith(f"{prefix}/") for prefix in noun.paths)
     ]
     order = ("get", "post", "put", "patch", "delete")
-    return sorted(mine, key=lambda item: (order.index(item[0]), item[1]))
+    return sorted(noun_operations, key=lambda item: (order.index(item[0]), item[1]))
 
 
 def filled(path: str, ref: str) -> str:
@@ -459,12 +459,12 @@ def message_of(answer: httpx.Response) -> str:
 async def test_every_resource_type_of_the_api_is_in_the_ownership_table(
     operations: list[tuple[str, str]],
 ) -> None:
-    found = operations
-    known = [path for noun in NOUNS.values() for path in noun.paths] + [*OPERATORS, *FOR_ALL]
-    missing = [path for _method, path in found if not any(path.startswith(each) for each in known)]
+    found_operations = operations
+    known_paths = [path for noun in NOUNS.values() for path in noun.paths] + [*OPERATORS, *FOR_ALL]
+    missing = [path for _method, path in found_operations if not any(path.startswith(prefix) for prefix in known_paths)]
     assert missing == [], "give its noun a row in NOUNS, or in OPERATORS if an admin alone makes one"
     for noun in NOUNS.values():
-        assert all(of(Noun(noun.make, (path,)), found) for path in noun.paths)
+        assert all(of(Noun(noun.make, (path,)), found_operations) for path in noun.paths)
 
 
 @pytest.mark.parametrize("name", NOUNS)
@@ -473,26 +473,26 @@ async def test_resources_of_another_key_are_not_found_and_admins_need_the_id(
 ) -> None:
     noun = NOUNS[name]
     ref = await noun.make(town.owner, "thing")
-    found = of(noun, operations)
+    noun_operations = of(noun, operations)
     refs = {ref, "thing"} if noun.by_name else {ref}
-    for method, path in found:
+    for method, path in noun_operations:
         body = {} if method in BODIES else None
-        for each in refs:
-            answer = await town.other(method, filled(path, each), body)
-            nothing = await town.other(method, filled(path, absent(each)), body)
-            said = (answer.status_code, message_of(answer).replace(each, "it"))
-            assert said == (nothing.status_code, message_of(nothing).replace(absent(each), "it")), (
+        for spelling in refs:
+            answer = await town.other(method, filled(path, spelling), body)
+            absent_answer = await town.other(method, filled(path, absent(spelling)), body)
+            outcome = (answer.status_code, message_of(answer).replace(spelling, "it"))
+            assert outcome == (absent_answer.status_code, message_of(absent_answer).replace(absent(spelling), "it")), (
                 method,
                 path,
             )
             if method == "get":
                 assert answer.status_code == 404, (path, answer.text)
-            answer = await town.nobody(method, filled(path, each), body)
+            answer = await town.nobody(method, filled(path, spelling), body)
             assert answer.status_code == 401, (method, path)
-    for method, path in found:  # none of these requests changed the resource
+    for method, path in noun_operations:  # none of these requests changed the resource
         if method == "get" and path.count("{") == 1 and "/api/tools" not in path:
-            for who in (town.owner, town.admin):
-                answer = await who(method, filled(path, ref))
+            for caller in (town.owner, town.admin):
+                answer = await caller(method, filled(path, ref))
                 assert answer.status_code != 404, (path, answer.text)
             if noun.by_name:
                 assert (await town.admin(method, filled(path, "thing"))).status_code == 404, path
@@ -505,11 +505,11 @@ async def test_admin_only_resources_cannot_be_changed_by_keys(
     row = OPERATED.get(name)
     ref = "fake" if row is None else await row.make(town.admin, town.unused(row.name))
     at = OPERATORS[-1] if row is None else row.path
-    found = of(Noun(store, (at,)), operations)
-    assert found
-    listed = at.partition("/{")[0]
-    before = (await town.admin.done("GET", listed))["data"]
-    for method, path in found:
+    store_operations = of(Noun(store, (at,)), operations)
+    assert store_operations
+    collection_path = at.partition("/{")[0]
+    rows_before = (await town.admin.done("GET", collection_path))["data"]
+    for method, path in store_operations:
         body = {} if method in BODIES else None
         answer = await town.other(method, filled(path, ref), body)
         # The body is parsed before the rights are checked.
@@ -518,8 +518,8 @@ async def test_admin_only_resources_cannot_be_changed_by_keys(
             assert answer.json()["error"]["code"] == "missing_required_parameter"
         assert (await town.nobody(method, filled(path, ref), body)).status_code == 401, (method, path)
     assert [
-        (each.get("name"), each.get("id")) for each in (await town.admin.done("GET", listed))["data"]
-    ] == [(each.get("name"), each.get("id")) for each in before]
+        (entry.get("name"), entry.get("id")) for entry in (await town.admin.done("GET", collection_path))["data"]
+    ] == [(entry.get("name"), entry.get("id")) for entry in rows_before]
 
 
 async def answered(caller: Caller, name: str) -> str | None:
@@ -527,8 +527,8 @@ async def answered(caller: Caller, name: str) -> str | None:
     tool = await caller("GET", f"/api/tools/{name}")
     if tool.status_code == 200:
         return str(tool.json()["description"])
-    said = await caller("POST", "/v1/chat/completions", {"model": name, "messages": HELLO})
-    return str(said.json()["choices"][0]["message"]["content"]) if said.status_code == 200 else None
+    chat_response = await caller("POST", "/v1/chat/completions", {"model": name, "messages": HELLO})
+    return str(chat_response.json()["choices"][0]["message"]["content"]) if chat_response.status_code == 200 else None
 
 
 @pytest.mark.parametrize("name", [name for name, row in OPERATED.items() if row.rival])
@@ -536,11 +536,11 @@ async def test_a_key_cannot_take_the_name_of_an_operator_resource(town: Town, na
     row, known_as = OPERATED[name], town.unused(OPERATED[name].name)
     assert row.rival is not None
     await row.make(town.admin, known_as)
-    meant = await answered(town.other, known_as)
-    assert meant is not None
+    reply = await answered(town.other, known_as)
+    assert reply is not None
     with pytest.raises(AssertionError, match=r"name_taken"):
         await row.rival(town.owner, known_as)
-    assert [await answered(who, known_as) for who in (town.owner, town.other, town.admin)] == [meant] * 3
+    assert [await answered(caller, known_as) for caller in (town.owner, town.other, town.admin)] == [reply] * 3
 
 
 @pytest.mark.parametrize("name", [name for name, row in OPERATED.items() if row.rival])
@@ -550,9 +550,9 @@ async def test_a_name_used_by_a_key_does_not_block_the_operator(town: Town, name
     await row.rival(town.owner, known_as)
     assert await answered(town.other, known_as) is None
     await row.make(town.admin, known_as)
-    meant = [await answered(who, known_as) for who in (town.owner, town.other, town.admin)]
-    assert meant[0] == town.owner.id
-    assert meant[1] == meant[2] not in (None, town.owner.id)
+    replies = [await answered(caller, known_as) for caller in (town.owner, town.other, town.admin)]
+    assert replies[0] == town.owner.id
+    assert replies[1] == replies[2] not in (None, town.owner.id)
 
 
 # --- every name ---------------------------------------------------------------------------------------------------
@@ -612,25 +612,25 @@ async def test_a_key_resolves_its_own_resource_before_the_shared_one_of_that_nam
     town: Town, name: str
 ) -> None:
     make, look = NAMED[name]
-    mine = await make(town.owner, "thing")
-    assert [await look(who, "thing") for who in (town.owner, town.other, town.admin)] == [mine, None, None]
+    own_ref = await make(town.owner, "thing")
+    assert [await look(caller, "thing") for caller in (town.owner, town.other, town.admin)] == [own_ref, None, None]
     theirs = await make(town.other, "thing")
-    shared = await make(town.admin, "thing")
-    assert len({mine, theirs, shared}) == 3
-    assert [await look(who, "thing") for who in (town.owner, town.other, town.admin)] == [
-        mine,
+    shared_ref = await make(town.admin, "thing")
+    assert len({own_ref, theirs, shared_ref}) == 3
+    assert [await look(caller, "thing") for caller in (town.owner, town.other, town.admin)] == [
+        own_ref,
         theirs,
-        shared,
+        shared_ref,
     ]
 
 
 @pytest.mark.parametrize("name", NAMED)
 async def test_a_key_cannot_create_a_resource_with_an_existing_operator_name(town: Town, name: str) -> None:
     make, look = NAMED[name]
-    shared = await make(town.admin, "thing")
+    shared_ref = await make(town.admin, "thing")
     with pytest.raises(AssertionError, match=r"name_taken"):
         await make(town.owner, "thing")
-    assert [await look(who, "thing") for who in (town.owner, town.other, town.admin)] == [shared] * 3
+    assert [await look(caller, "thing") for caller in (town.owner, town.other, town.admin)] == [shared_ref] * 3
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -639,8 +639,8 @@ async def test_no_key_takes_a_reserved_name(town: Town, name: str) -> None:
     town.api_server.services.registry.claims.reserve(["withheld"])
     with pytest.raises(AssertionError, match=r"name_reserved"):
         await make(town.owner, "withheld")
-    shared = await make(town.admin, "withheld")
-    assert await look(town.owner, "withheld") == shared
+    shared_ref = await make(town.admin, "withheld")
+    assert await look(town.owner, "withheld") == shared_ref
 
 
 TITLES: Final = {
@@ -670,12 +670,12 @@ async def test_every_named_resource_type_is_in_the_table_of_names(town: Town) ->
 
 async def test_only_admins_can_include_model_files_in_a_package(town: Town) -> None:
     spec = {"portico_flow": 1, "step": {"op": "llm", "model": "base"}}
-    for who, status in ((town.owner, 403), (town.admin, 200)):
-        await who.done("POST", "/api/apps", {"name": "thing", "spec": spec})
-        assert (await who("POST", "/api/apps/thing/package/plan", {})).status_code == 200
+    for caller, status in ((town.owner, 403), (town.admin, 200)):
+        await caller.done("POST", "/api/apps", {"name": "thing", "spec": spec})
+        assert (await caller("POST", "/api/apps/thing/package/plan", {})).status_code == 200
         for path in ("/api/apps/thing/package/plan", "/api/apps/thing/package"):
-            if who is town.owner or path.endswith("plan"):
-                assert (await who("POST", path, {"models": "include"})).status_code == status
+            if caller is town.owner or path.endswith("plan"):
+                assert (await caller("POST", path, {"models": "include"})).status_code == status
 
 
 def step(noun: str) -> dict[str, Any]:
@@ -691,20 +691,20 @@ def step(noun: str) -> dict[str, Any]:
 async def test_a_flow_can_use_only_resources_of_its_caller(town: Town, name: str) -> None:
     await NAMED[name][0](town.owner, "thing")
     flow = {"portico_flow": 1, "step": step(name)}
-    for who, expected in ((town.owner, True), (town.other, False), (town.admin, False)):
-        checked = await who.done("POST", "/api/flows/check", {"flow": flow})
-        assert checked["ok"] is expected, checked
-        if not expected:
-            assert checked["error"]["code"] in ("store_not_found", "model_not_found", "tool_not_found")
+    for caller, is_usable in ((town.owner, True), (town.other, False), (town.admin, False)):
+        verdict = await caller.done("POST", "/api/flows/check", {"flow": flow})
+        assert verdict["ok"] is is_usable, verdict
+        if not is_usable:
+            assert verdict["error"]["code"] in ("store_not_found", "model_not_found", "tool_not_found")
 
 
 async def test_a_flow_resolves_app_names_as_its_caller_does(town: Town) -> None:
     await app(town.owner, "thing")
     await app(town.admin, "thing")
     flow = {"portico_flow": 1, "step": step("app")}
-    for who, said in ((town.owner, town.owner), (town.other, town.admin), (town.admin, town.admin)):
-        answer = await who("POST", "/api/flows/run", {"flow": flow, "input": ""})
-        assert f'"result":"{said.id}"' in answer.text, answer.text
+    for caller, app_owner in ((town.owner, town.owner), (town.other, town.admin), (town.admin, town.admin)):
+        answer = await caller("POST", "/api/flows/run", {"flow": flow, "input": ""})
+        assert f'"result":"{app_owner.id}"' in answer.text, answer.text
 
 
 async def tools_of(caller: Caller) -> dict[str, str]:
@@ -712,87 +712,87 @@ async def tools_of(caller: Caller) -> dict[str, str]:
     async with (
         httpx.AsyncClient(headers=caller.headers, timeout=60) as client,
         streamable_http_client(f"{caller.api_server.url}/mcp", http_client=client) as streams,
-        ClientSession(streams[0], streams[1]) as found,
+        ClientSession(streams[0], streams[1]) as mcp_session,
     ):
-        await found.initialize()
-        return {tool.name: tool.description or "" for tool in (await found.list_tools()).tools}
+        await mcp_session.initialize()
+        return {tool.name: tool.description or "" for tool in (await mcp_session.list_tools()).tools}
 
 
 async def test_mcp_lists_the_tools_visible_to_its_caller(town: Town) -> None:
     for make in (described, store, app):
         await make(town.owner, f"own-{make.__name__}")
-    for who in (town.owner, town.admin):
-        await described(who, "both")
-    own = await tools_of(town.owner)
-    assert {"own-described", "search_own-store", "own-app"} <= set(own)
-    assert own["both"] == town.owner.id
-    for who in (town.other, town.admin):
-        tools = await tools_of(who)
+    for caller in (town.owner, town.admin):
+        await described(caller, "both")
+    own_tools = await tools_of(town.owner)
+    assert {"own-described", "search_own-store", "own-app"} <= set(own_tools)
+    assert own_tools["both"] == town.owner.id
+    for caller in (town.other, town.admin):
+        tools = await tools_of(caller)
         assert not [name for name in tools if "own-" in name]
         assert tools["both"] == town.admin.id
 
 
 async def test_file_search_in_a_response_is_limited_to_stores_of_the_caller(town: Town) -> None:
     ref = await store(town.owner, "thing")
-    for who, each, there in (
+    for caller, store_ref, is_visible in (
         (town.owner, "thing", True),
         (town.other, "thing", False),
         (town.other, ref, False),
         (town.admin, "thing", False),
         (town.admin, ref, True),
     ):
-        wish = {
+        body = {
             "model": "voice",
             "input": "Hello",
-            "tools": [{"type": "file_search", "vector_store_ids": [each]}],
+            "tools": [{"type": "file_search", "vector_store_ids": [store_ref]}],
         }
-        answer = await who("POST", "/v1/responses", wish)
-        refused = answer.status_code >= 400 and "vector_store_ids" in answer.text
-        assert refused is not there, (each, answer.text)
+        answer = await caller("POST", "/v1/responses", body)
+        is_refused = answer.status_code >= 400 and "vector_store_ids" in answer.text
+        assert is_refused is not is_visible, (store_ref, answer.text)
 
 
 async def test_an_admin_can_list_the_apps_of_all_keys_by_id(town: Town) -> None:
-    made = {await app(town.owner, "thing"), await app(town.admin, "thing")}
+    app_ids = {await app(town.owner, "thing"), await app(town.admin, "thing")}
     async with AsyncClient(town.api_server.url, town.admin.secret) as client:
-        found = await client.apps.list(everyone=True)
-        assert {(item.id, item.owner) for item in found} == {
-            *((each, None) for each in made if each != min(made)),
-            (min(made), town.owner.id),
+        apps = await client.apps.list(everyone=True)
+        assert {(item.id, item.owner) for item in apps} == {
+            *((resource, None) for resource in app_ids if resource != min(app_ids)),
+            (min(app_ids), town.owner.id),
         }
-        [mine] = await client.apps.list()
-        assert mine.shared and mine.id == max(made)
+        [own_app] = await client.apps.list()
+        assert own_app.shared and own_app.id == max(app_ids)
     async with AsyncClient(town.api_server.url, town.other.secret) as client:
         with pytest.raises(Forbidden):
             await client.apps.list(everyone=True)
-        assert [each for each in await client.prompts.list() if each.origin != "portico"] == []
+        assert [resource for resource in await client.prompts.list() if resource.origin != "portico"] == []
 
 
 async def test_sessions_of_an_own_and_a_shared_app_of_one_name_are_separate(town: Town) -> None:
     """Each app has the same name and the key names its sessions the same, yet no session receives the other's
     messages.
     """
-    mine, shared = await agent(town.owner, "desk"), await agent(town.admin, "desk")
-    opened = {
+    own_app, shared_app = await agent(town.owner, "desk"), await agent(town.admin, "desk")
+    session_ids = {
         app: (await town.owner.done("POST", "/api/sessions", {"app": app, "name": "talk"}))["id"]
-        for app in (mine, shared, "desk")
+        for app in (own_app, shared_app, "desk")
     }
-    assert opened["desk"] == opened[mine] != opened[shared]
-    for app, said in ((mine, "a secret"), (shared, "hello")):
-        body = {"model": app, "messages": [{"role": "user", "content": said}], "conversation": "talk"}
+    assert session_ids["desk"] == session_ids[own_app] != session_ids[shared_app]
+    for app, text in ((own_app, "a secret"), (shared_app, "hello")):
+        body = {"model": app, "messages": [{"role": "user", "content": text}], "conversation": "talk"}
         await town.owner.done("POST", "/v1/chat/completions", body)
-        told = await town.owner.done("GET", f"/api/sessions/{opened[app]}/messages")
+        messages = await town.owner.done("GET", f"/api/sessions/{session_ids[app]}/messages")
         assert [
-            item["message"]["content"] for item in told["data"] if item["message"]["sender"] == "user"
-        ] == [said]
-    crossed = {"model": shared, "messages": [{"role": "user", "content": "x"}], "conversation": opened[mine]}
+            item["message"]["content"] for item in messages["data"] if item["message"]["sender"] == "user"
+        ] == [text]
+    crossed = {"model": shared_app, "messages": [{"role": "user", "content": "x"}], "conversation": session_ids[own_app]}
     answer = await town.owner("POST", "/v1/chat/completions", crossed)
     assert answer.status_code == 404 and answer.json()["error"]["code"] == "session_not_found"
-    for app, expected in ((mine, [opened[mine]]), (shared, [opened[shared]]), ("desk", [opened[mine]])):
-        listed = await town.owner.done("GET", f"/api/sessions?app={app}")
-        assert [item["id"] for item in listed["data"]] == expected
+    for app, session_list in ((own_app, [session_ids[own_app]]), (shared_app, [session_ids[shared_app]]), ("desk", [session_ids[own_app]])):
+        sessions = await town.owner.done("GET", f"/api/sessions?app={app}")
+        assert [item["id"] for item in sessions["data"]] == session_list
     await town.owner.done("DELETE", "/api/apps/desk")
     later = await town.owner.done("POST", "/api/sessions", {"app": "desk", "name": "talk"})
-    assert later["id"] == opened[shared], "the shared app is meant by now"
+    assert later["id"] == session_ids[shared_app], "the shared app is meant by now"
 
 
 # --- other spellings of another key's names
@@ -833,45 +833,45 @@ async def test_no_path_spelling_reaches_a_resource_of_another_key(town: Town, na
     ref = await NAMED[name][0](town.owner, "thing")
     for path in NOUNS[name].paths:
         for spelled in SPELLED:
-            asked = spelled.format(name="thing", owner=town.owner.id, id=ref, upper=ref.upper())
-            for who in (town.other, town.admin):
-                answer = await who("GET", f"{path.partition('{')[0]}{asked}")
-                assert answer.status_code in (400, 404, 405), (path, asked, answer.text)
-                assert town.owner.id in asked or town.owner.id not in answer.text, (path, asked)
+            spelling = spelled.format(name="thing", owner=town.owner.id, id=ref, upper=ref.upper())
+            for caller in (town.other, town.admin):
+                answer = await caller("GET", f"{path.partition('{')[0]}{spelling}")
+                assert answer.status_code in (400, 404, 405), (path, spelling, answer.text)
+                assert town.owner.id in spelling or town.owner.id not in answer.text, (path, spelling)
 
 
 @pytest.mark.parametrize("name", ["store", "app", "prompt"])
 async def test_a_resource_named_like_an_id_does_not_shadow_that_id(town: Town, name: str) -> None:
     """A key names its own resource with the id of the operator's resource, or with that of another key's resource."""
     make, look = NAMED[name]
-    for who in (town.owner, town.admin):
-        ref = await make(who, "thing")
+    for caller in (town.owner, town.admin):
+        ref = await make(caller, "thing")
         with contextlib.suppress(AssertionError):
             await make(town.other, ref)
-        assert await look(who, ref) == ref
+        assert await look(caller, ref) == ref
         assert await look(town.admin, ref) == ref
-        if who is town.owner:
+        if caller is town.owner:
             assert await look(town.other, ref) != ref
 
 
 async def test_ids_in_bodies_reach_nothing_of_another_key(town: Town) -> None:
     """Wherever a request can name a file, a store, a response and so on, another key's resource counts as missing."""
-    owner, other = town.owner, town.other
+    owner, second_caller = town.owner, town.other
     line = '{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{"model":"teller","messages":[]}}'
     batch_file = await owner.upload(line, "batch", "b.jsonl")
     training = await owner.upload(
         '{"messages":[{"role":"user","content":"secret"}]}\n', "fine-tune", "t.jsonl"
     )
     items = await owner.upload('{"item":{"q":"secret"}}\n', "evals", "e.jsonl")
-    seen = await owner.upload("secret", "vision", "p.png")
-    theirs, mine = await store(owner, "theirs"), await store(other, "mine")
-    talk, said, flow = await session(owner, "talk"), await response(owner, "x"), await run(owner, "x")
-    kept, words = await conversation(owner, "x"), await prompt(owner, "words")
-    judged, asked = await evaluation(other, "mine"), await evaluation(owner, "theirs")
+    image_id = await owner.upload("secret", "vision", "p.png")
+    theirs, own_store = await store(owner, "theirs"), await store(second_caller, "mine")
+    talk, response_id, flow = await session(owner, "talk"), await response(owner, "x"), await run(owner, "x")
+    conversation_id, words = await conversation(owner, "x"), await prompt(owner, "words")
+    judged, evaluation_id = await evaluation(second_caller, "mine"), await evaluation(owner, "theirs")
     source = {"type": "file_id", "id": items}
     ask = {"model": "voice", "input": "Hello"}
-    picture = {"role": "user", "content": [{"type": "input_image", "file_id": seen}]}
-    wishes: list[tuple[str, str, Any]] = [
+    picture = {"role": "user", "content": [{"type": "input_image", "file_id": image_id}]}
+    requests: list[tuple[str, str, Any]] = [
         (
             "POST",
             "/v1/batches",
@@ -879,23 +879,23 @@ async def test_ids_in_bodies_reach_nothing_of_another_key(town: Town) -> None:
         ),
         ("POST", "/v1/fine_tuning/jobs", {"model": "voice", "training_file": training}),
         ("POST", f"/v1/evals/{judged}/runs", {"data_source": {"type": "jsonl", "source": source}}),
-        ("POST", f"/v1/evals/{asked}/runs", {"data_source": {"type": "jsonl", "source": source}}),
-        ("POST", f"/v1/vector_stores/{mine}/files", {"file_id": seen}),
-        ("POST", f"/v1/vector_stores/{theirs}/files", {"file_id": await other.upload("x")}),
-        ("POST", f"/v1/vector_stores/{mine}/file_batches", {"file_ids": [seen]}),
+        ("POST", f"/v1/evals/{evaluation_id}/runs", {"data_source": {"type": "jsonl", "source": source}}),
+        ("POST", f"/v1/vector_stores/{own_store}/files", {"file_id": image_id}),
+        ("POST", f"/v1/vector_stores/{theirs}/files", {"file_id": await second_caller.upload("x")}),
+        ("POST", f"/v1/vector_stores/{own_store}/file_batches", {"file_ids": [image_id]}),
         ("POST", f"/v1/vector_stores/{theirs}/search", {"query": "secret"}),
         ("POST", f"/api/stores/{theirs}/search", {"query": "secret"}),
-        ("POST", "/v1/responses", {**ask, "previous_response_id": said}),
-        ("POST", "/v1/responses", {**ask, "conversation": kept}),
+        ("POST", "/v1/responses", {**ask, "previous_response_id": response_id}),
+        ("POST", "/v1/responses", {**ask, "conversation": conversation_id}),
         ("POST", "/v1/responses", {**ask, "prompt": {"id": words}}),
         ("POST", "/v1/responses", {**ask, "prompt": {"id": words, "version": "1"}}),
         ("POST", "/v1/responses", {**ask, "prompt": {"id": "words"}}),
-        ("POST", "/v1/responses", {**ask, "input": [{"type": "item_reference", "id": f"msg_{said[5:]}_1"}]}),
+        ("POST", "/v1/responses", {**ask, "input": [{"type": "item_reference", "id": f"msg_{response_id[5:]}_1"}]}),
         ("POST", "/v1/responses", {**ask, "input": [picture]}),
-        ("POST", "/v1/responses", {**ask, "background": True, "previous_response_id": said}),
-        ("POST", f"/v1/responses/{said}/cancel", None),
-        ("GET", f"/v1/responses/{said}/input_items", None),
-        ("GET", f"/v1/conversations/{kept}/items", None),
+        ("POST", "/v1/responses", {**ask, "background": True, "previous_response_id": response_id}),
+        ("POST", f"/v1/responses/{response_id}/cancel", None),
+        ("GET", f"/v1/responses/{response_id}/input_items", None),
+        ("GET", f"/v1/conversations/{conversation_id}/items", None),
         ("POST", f"/api/sessions/{talk}/fork", {"name": "copy"}),
         ("GET", f"/api/sessions/{talk}/state", None),
         ("GET", f"/api/sessions/{talk}/messages", None),
@@ -903,11 +903,11 @@ async def test_ids_in_bodies_reach_nothing_of_another_key(town: Town) -> None:
         ("POST", f"/api/runs/{flow}/resume", {}),
         ("GET", f"/api/runs/{flow}/trace", None),
         ("GET", f"/api/runs/{flow}/events", None),
-        ("GET", f"/v1/files/{seen}/content", None),
+        ("GET", f"/v1/files/{image_id}/content", None),
         ("POST", f"/api/prompts/{words}/render", {"arguments": {}}),
     ]
-    for method, path, body in wishes:
-        answer = await other(method, path, body)
+    for method, path, body in requests:
+        answer = await second_caller(method, path, body)
         assert 400 <= answer.status_code < 500, (method, path, body, answer.text)
         assert answer.status_code != 403, (path, "it would be told that it is there")
         assert "secret" not in answer.text, (path, answer.text)
@@ -917,9 +917,9 @@ async def test_an_alias_to_a_private_app_lets_nobody_in(town: Town) -> None:
     ref = await app(town.owner, "thing")
     answer = await town.admin("PUT", "/api/aliases/shortcut", {"target": ref})
     body = {"model": "shortcut", "messages": [{"role": "user", "content": "x"}]}
-    refused = await town.other("POST", "/v1/chat/completions", body)
-    assert refused.status_code == 404, (answer.text, refused.text)
-    assert town.owner.id not in refused.text
+    http_response = await town.other("POST", "/v1/chat/completions", body)
+    assert http_response.status_code == 404, (answer.text, http_response.text)
+    assert town.owner.id not in http_response.text
 
 
 async def test_mcp_resources_of_another_key_cannot_be_read(town: Town) -> None:
@@ -927,20 +927,20 @@ async def test_mcp_resources_of_another_key_cannot_be_read(town: Town) -> None:
     file_id = await town.owner.upload("secret")
     await town.owner.done("POST", f"/v1/vector_stores/{ref}/files", {"file_id": file_id})
     addresses = [
-        f"portico://stores/{each}/files/{name}"
-        for each in ("thing", ref, "THING", "%74hing", f"mine/../{ref}", f"{town.owner.id}%2Fthing")
+        f"portico://stores/{store_spelling}/files/{name}"
+        for store_spelling in ("thing", ref, "THING", "%74hing", f"mine/../{ref}", f"{town.owner.id}%2Fthing")
         for name in ("a.txt", file_id)
     ] + [f"portico://stores/{name}/themes" for name in ("thing", ref)]
     async with (
         httpx.AsyncClient(headers=town.other.headers, timeout=60) as client,
         streamable_http_client(f"{town.api_server.url}/mcp", http_client=client) as streams,
-        ClientSession(streams[0], streams[1]) as asked,
+        ClientSession(streams[0], streams[1]) as mcp_session,
     ):
-        await asked.initialize()
-        assert not [each for each in (await asked.list_resources()).resources if "thing" in str(each.uri)]
+        await mcp_session.initialize()
+        assert not [store_spelling for store_spelling in (await mcp_session.list_resources()).resources if "thing" in str(store_spelling.uri)]
         for address in addresses:
             with pytest.raises(MCPError) as error:
-                await asked.read_resource(address)
+                await mcp_session.read_resource(address)
             assert "secret" not in str(error.value)
 
 
@@ -949,8 +949,8 @@ async def test_mcp_resources_of_another_key_cannot_be_read(town: Town) -> None:
 
 
 async def in_flow(caller: Caller, step: dict[str, Any]) -> bool:
-    found = await caller.done("POST", "/api/flows/check", {"flow": {"portico_flow": 1, "step": step}})
-    return bool(found["ok"])
+    verdict = await caller.done("POST", "/api/flows/check", {"flow": {"portico_flow": 1, "step": step}})
+    return bool(verdict["ok"])
 
 
 async def in_response(caller: Caller, **more: Any) -> bool:
@@ -971,11 +971,11 @@ async def prompts_of(caller: Caller) -> set[str]:
     async with (
         httpx.AsyncClient(headers=caller.headers, timeout=60) as client,
         streamable_http_client(f"{caller.api_server.url}/mcp", http_client=client) as streams,
-        ClientSession(streams[0], streams[1]) as found,
+        ClientSession(streams[0], streams[1]) as mcp_session,
     ):
-        await found.initialize()
-        listed = (await found.list_prompts()).prompts
-        return {each.name for each in listed if not each.name.startswith("portico/")}
+        await mcp_session.initialize()
+        prompts = (await mcp_session.list_prompts()).prompts
+        return {prompt_entry.name for prompt_entry in prompts if not prompt_entry.name.startswith("portico/")}
 
 
 Way = Callable[[Caller, str], Awaitable[bool]]

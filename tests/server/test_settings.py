@@ -9,19 +9,19 @@ from portico_server.settings import load
 
 
 def test_flags_beat_the_environment_which_beats_the_file_which_beats_the_default() -> None:
-    loaded = load(
+    configuration = load(
         {"port": "1"},
         {"PORTICO_PORT": "2", "PORTICO_LOAD_TIMEOUT": "2"},
         {"port": 3, "load_timeout": 3, "keep_alive": 3},
     )
-    settings = loaded.settings
+    settings = configuration.settings
     assert (settings.port, settings.load_timeout, settings.keep_alive, settings.host) == (
         1,
         2.0,
         3.0,
         "127.0.0.1",
     )
-    assert [loaded.origins[name] for name in ("port", "load_timeout", "keep_alive", "host")] == [
+    assert [configuration.origins[name] for name in ("port", "load_timeout", "keep_alive", "host")] == [
         "flag",
         "environment",
         "file",

@@ -160,6 +160,6 @@ async def terminal(
     """Yield the app connected to a daemon; with ``ready``, once the app is connected."""
     app = Portico(DaemonClient(url, key))
     async with app.run_test(size=size, notifications=True) as pilot:
-        opened = Terminal(app, pilot)
-        await opened.until(lambda: app.glance is not None or not ready)
-        yield opened
+        open_terminal = Terminal(app, pilot)
+        await open_terminal.until(lambda: app.glance is not None or not ready)
+        yield open_terminal

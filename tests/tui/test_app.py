@@ -44,7 +44,7 @@ async def test_every_screen_is_reached_by_its_name_and_fits_the_window(
             for part in screen.app.screen.children:
                 assert part.region in window, part
             footer = screen.app.screen.query_one(Footer)
-            assert footer.max_scroll_x == 0, [str(each) for each in footer.query("FooterKey")]
+            assert footer.max_scroll_x == 0, [str(footer_key) for footer_key in footer.query("FooterKey")]
             address = screen.app.screen.query_one(".address", Static)
             assert address.display == (size[0] > 80), "where there is no room for it, it is left out, not cut"
             await screen.press("escape")
@@ -66,9 +66,9 @@ async def test_keys_open_the_screens_and_say_which_is_open(busy_daemon: Daemon) 
     async with terminal(busy_daemon.url) as screen:
         for key, name in (*SCREENS[1:], SCREENS[0]):
             await screen.open(key, f"{name}Screen")
-            shown = str(screen.app.screen.query_one(".tab.-open", Static).render())
+            tab_text = str(screen.app.screen.query_one(".tab.-open", Static).render())
             assert (
-                shown.replace("-", "") == f"{key} {name}"
+                tab_text.replace("-", "") == f"{key} {name}"
             )  # the title Fine-tunes belongs to the class Finetunes
             await screen.press("escape")  # leaves the chat's input line
 
@@ -81,17 +81,17 @@ async def test_every_key_of_a_screen_stands_in_its_help(busy_daemon: Daemon) -> 
             page = screen.app.screen
             await screen.press("question_mark")
             await screen.until(lambda: isinstance(screen.app.screen, Help))
-            said = "\n".join(str(part.render()) for part in screen.app.screen.query(Static))
+            help_text = "\n".join(str(part.render()) for part in screen.app.screen.query(Static))
             for binding in page.commands():  # type: ignore[attr-defined]
-                assert binding.tooltip in said
+                assert binding.tooltip in help_text
             await screen.press("escape")
             await screen.until(lambda: not isinstance(screen.app.screen, Help))
 
 
 async def test_the_command_palette_offers_what_the_screen_can_do(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
-        offered = {command.title for command in screen.app.get_system_commands(screen.app.screen)}
-        assert {"Load", "Unload", "Logs", "Pull", "Documents", "Chat"} <= offered
+        command_titles = {command.title for command in screen.app.get_system_commands(screen.app.screen)}
+        assert {"Load", "Unload", "Logs", "Pull", "Documents", "Chat"} <= command_titles
         await screen.press("ctrl+p")
         await screen.until(lambda: isinstance(screen.app.screen, CommandPalette))
         await screen.press(*"Go to Chat")

@@ -52,10 +52,10 @@ async def test_an_app_answer_shows_its_cited_passages(busy_daemon: Daemon) -> No
         assert "handbook · answers from documents" in screen.text("#partner")
         await screen.type("Which port does Lighthouse listen on?")
         await screen.until(lambda: screen.app.screen.query(ReplyView) and "tokens" in state(screen))
-        cited = screen.app.screen.query_one("#cited", Passages)
-        assert cited.passages[0].filename == "port.md"
-        assert cited.region.width > 0
-        cited.focus()
+        passages_view = screen.app.screen.query_one("#cited", Passages)
+        assert passages_view.passages[0].filename == "port.md"
+        assert passages_view.region.width > 0
+        passages_view.focus()
         await screen.press("enter")
         await screen.until(lambda: isinstance(screen.app.screen, Reader))
         assert "7419" in screen.text("#text")
@@ -66,7 +66,7 @@ async def test_a_model_answers_and_shortcut_keys_are_typed_as_text(busy_daemon: 
         await chat(screen, model=True)
         await screen.type("is 12 q?")
         await screen.until(lambda: screen.app.screen.query(ReplyView) and "tokens" in state(screen))
-        assert [str(each.render()) for each in screen.app.screen.query(QuestionView)] == ["is 12 q?"]
+        assert [str(question_view.render()) for question_view in screen.app.screen.query(QuestionView)] == ["is 12 q?"]
         assert newest(screen) == "is 12 q?"
         assert not screen.app.screen.query_one("#cited", Passages).passages
 
@@ -106,9 +106,9 @@ async def test_markup_and_escape_sequences_in_an_answer_are_shown_as_text(busy_d
         await chat(screen, model=True)
         await screen.type("mark")
         await screen.until(lambda: screen.app.screen.query(ReplyView) and "tokens" in state(screen))
-        shown = screen.app.export_screenshot()
-        assert "\x1b" not in shown
-        assert "[b]bold[/b]" in shown.replace("&#160;", " ")
+        screenshot = screen.app.export_screenshot()
+        assert "\x1b" not in screenshot
+        assert "[b]bold[/b]" in screenshot.replace("&#160;", " ")
 
 
 async def test_the_chat_recalls_questions_copies_answers_and_clears_the_conversation(
@@ -120,8 +120,8 @@ async def test_the_chat_recalls_questions_copies_answers_and_clears_the_conversa
             await screen.type(question)
             await screen.until(
                 lambda said=question: (
-                    (found := screen.app.screen.query(ReplyView))
-                    and found.last().text == said
+                    (reply_views := screen.app.screen.query(ReplyView))
+                    and reply_views.last().text == said
                     and "tokens" in state(screen)
                 )
             )
@@ -140,10 +140,10 @@ async def test_the_chat_recalls_questions_copies_answers_and_clears_the_conversa
 
 async def say(screen: Terminal, text: str) -> None:
     """Send a message and wait for the whole answer."""
-    before = len(screen.app.screen.query(ReplyView))
+    count_before = len(screen.app.screen.query(ReplyView))
     screen.app.screen.query_one(PromptLine).value = text
     await screen.press("enter")
-    await screen.until(lambda: len(screen.app.screen.query(ReplyView)) > before and "tokens" in state(screen))
+    await screen.until(lambda: len(screen.app.screen.query(ReplyView)) > count_before and "tokens" in state(screen))
 
 
 async def talk(screen: Terminal, name: str) -> None:
@@ -176,7 +176,7 @@ def titles(screen: Terminal) -> list[str]:
 
 
 def asked(screen: Terminal) -> list[str]:
-    return [str(each.render()) for each in screen.app.screen.query(QuestionView)]
+    return [str(question_view.render()) for question_view in screen.app.screen.query(QuestionView)]
 
 
 async def test_a_conversation_is_stored_found_by_search_and_continued(busy_daemon: Daemon) -> None:
@@ -191,8 +191,8 @@ async def test_a_conversation_is_stored_found_by_search_and_continued(busy_daemo
         await say(screen, "Something else")
     async with terminal(busy_daemon.url) as screen:
         await chat(screen)
-        found = await shelf(screen)
-        assert [row[1:] for row in found[:2]] == [
+        shelf_rows = await shelf(screen)
+        assert [row[1:] for row in shelf_rows[:2]] == [
             ["default", "Something else"],
             ["default", "How deep is the northern basin?"],
         ]
@@ -209,8 +209,8 @@ async def test_a_conversation_is_stored_found_by_search_and_continued(busy_daemo
         await say(screen, "Thanks")
     with Client(busy_daemon.url) as client:
         [session] = client.sessions.list(search="southern one")
-        said = [item.message["content"] for item in client.sessions.messages(session.id)]
-    assert said[::2] == said[1::2] == ["How deep is the northern basin?", "And the southern one?", "Thanks"]
+        contents = [item.message["content"] for item in client.sessions.messages(session.id)]
+    assert contents[::2] == contents[1::2] == ["How deep is the northern basin?", "And the southern one?", "Thanks"]
 
 
 async def test_conversations_are_renamed_copied_and_deleted(busy_daemon: Daemon) -> None:
@@ -274,10 +274,10 @@ async def test_an_agent_session_is_continued_in_the_chat(busy_daemon: Daemon) ->
                 await say(screen, "What do you think?")
                 await talk(screen, "pilot")
                 await say(screen, "And you?")
-            said = client.sessions.list("pilot", search="And you?")[0]
-            heard = [item.message["content"] for item in client.sessions.messages(said.id)]
-            assert heard[::2] == ["Another day", "What do you think?", "And you?"]
-            assert said.title == "Another day"
+            session = client.sessions.list("pilot", search="And you?")[0]
+            contents = [item.message["content"] for item in client.sessions.messages(session.id)]
+            assert contents[::2] == ["Another day", "What do you think?", "And you?"]
+            assert session.title == "Another day"
         finally:
             client.apps.remove("pilot")
 
@@ -285,15 +285,15 @@ async def test_an_agent_session_is_continued_in_the_chat(busy_daemon: Daemon) ->
 @pytest.mark.parametrize("partner", [Partner("handbook", True), Partner("default", False)])
 async def test_a_conversation_is_sent_whole(busy_daemon: Daemon, partner: Partner) -> None:
     daemon = DaemonClient(busy_daemon.url)
-    used = []
+    token_counts = []
     for earlier in (
         [],
         [{"role": "user", "content": "We spoke of bread."}, {"role": "assistant", "content": "Yes."}],
     ):
         async with daemon.answer(partner, [*earlier, {"role": "user", "content": "bread"}]) as answer:
-            used.append((await answer.read()).usage.prompt_tokens)
+            token_counts.append((await answer.read()).usage.prompt_tokens)
     await daemon.close()
-    assert used[1] > used[0]
+    assert token_counts[1] > token_counts[0]
 
 
 async def test_the_chat_shows_a_hint_for_the_tiny_model(empty_daemon: Daemon, busy_daemon: Daemon) -> None:

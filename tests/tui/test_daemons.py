@@ -57,10 +57,10 @@ async def test_daemons_are_added_listed_with_status_opened_and_removed(
         assert screen.app.return_value is None
         await screen.choose("#rows", "office")
         await screen.press("enter")
-        chosen = await screen.left()
-    assert (chosen.name, chosen.url) == ("office", empty_daemon.url)
-    assert (await chosen.client.keys.list())[0].name == "tui"  # it uses its own key
-    await chosen.close()
+        daemon = await screen.left()
+    assert (daemon.name, daemon.url) == ("office", empty_daemon.url)
+    assert (await daemon.client.keys.list())[0].name == "tui"  # it uses its own key
+    await daemon.close()
     with Client(empty_daemon.url, secret.key) as client:
         client.keys.revoke(secret.id)
 
@@ -74,9 +74,9 @@ async def test_a_key_of_the_environment_stays_with_its_daemon(
         await add(screen, "away", NOWHERE)
         await screen.choose("#rows", "away")
         await screen.press("enter")
-        chosen = await screen.left()
-    assert chosen.client._transport.address.key is None
-    await chosen.close()
+        daemon = await screen.left()
+    assert daemon.client._transport.address.key is None
+    await daemon.close()
 
 
 async def test_a_file_of_daemons_that_is_damaged_is_named(busy_daemon: Daemon) -> None:
@@ -88,12 +88,12 @@ async def test_a_file_of_daemons_that_is_damaged_is_named(busy_daemon: Daemon) -
 
 
 def test_choosing_another_daemon_restarts_the_app_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[str] = []
+    opened_urls: list[str] = []
 
     def run(self: app.Portico) -> DaemonClient | None:
-        opened.append(self._daemon.url)
-        return DaemonClient("http://other:1", "") if len(opened) == 1 else None
+        opened_urls.append(self._daemon.url)
+        return DaemonClient("http://other:1", "") if len(opened_urls) == 1 else None
 
     monkeypatch.setattr(app.Portico, "run", run)
     app.run("http://one:1")
-    assert opened == ["http://one:1", "http://other:1"]
+    assert opened_urls == ["http://one:1", "http://other:1"]

@@ -45,12 +45,12 @@ async def test_a_search_ranks_passages_and_one_can_be_read_whole(busy_daemon: Da
         await documents(screen)
         await screen.press("f")
         await screen.type("lighthouse port")
-        found = screen.app.screen.query_one(Passages)
-        await screen.until(lambda: found.passages and found.has_focus)
-        assert found.passages[0].filename == "port.md"
+        passages_view = screen.app.screen.query_one(Passages)
+        await screen.until(lambda: passages_view.passages and passages_view.has_focus)
+        assert passages_view.passages[0].filename == "port.md"
         footer = [key.description for key in screen.app.screen.query(FooterKey)]
         assert footer[-3:] == ["Files", "Help", "Quit"]
-        assert [each.rank for each in found.passages] == list(range(1, len(found.passages) + 1))
+        assert [passage.rank for passage in passages_view.passages] == list(range(1, len(passages_view.passages) + 1))
         await screen.press("enter")
         await screen.until(lambda: isinstance(screen.app.screen, Reader))
         assert "7419" in screen.text("#text")
@@ -157,22 +157,22 @@ async def test_a_large_file_that_was_cut_off_continues_with_the_next_try(
     async with AsyncClient(busy_daemon.url) as client:
         store = await client.stores.get("handbook")
     daemon = facade.DaemonClient(busy_daemon.url)
-    begun: list[str] = []
+    upload_ids: list[str] = []
     send = daemon.client.files.continue_upload
 
     async def cut_off_once(upload: str, content: Path) -> File:
-        begun.append(upload)
-        if len(begun) == 1:
+        upload_ids.append(upload)
+        if len(upload_ids) == 1:
             raise ConnectionFailed("The daemon does not answer.")
         return await send(upload, content)
 
     monkeypatch.setattr(daemon.client.files, "continue_upload", cut_off_once)
     with pytest.raises(ConnectionFailed):
         await daemon.upload(store, path)
-    made = await daemon.upload(store, path)
-    assert begun[0] == begun[1]
-    assert await daemon.client.files.content(made.id) == path.read_bytes()
-    await daemon.client.files.remove(made.id)
+    uploaded_file = await daemon.upload(store, path)
+    assert upload_ids[0] == upload_ids[1]
+    assert await daemon.client.files.content(uploaded_file.id) == path.read_bytes()
+    await daemon.client.files.remove(uploaded_file.id)
     await daemon.close()
 
 

@@ -16,8 +16,8 @@ from portico_tui.widgets.chart import Chart
 @pytest.fixture(scope="module")
 def examples(empty_daemon: Daemon) -> str:
     def line(number: int) -> dict[str, Any]:
-        said = [{"role": "user", "content": f"{number}?"}, {"role": "assistant", "content": f"{number}!"}]
-        return {"messages": said}
+        messages = [{"role": "user", "content": f"{number}?"}, {"role": "assistant", "content": f"{number}!"}]
+        return {"messages": messages}
 
     data = "\n".join(json.dumps(line(number)) for number in range(12)).encode()
     with Client(empty_daemon.url) as client:

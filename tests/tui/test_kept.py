@@ -39,8 +39,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
             client.agents.run(GUIDE, "I live in Lisbon", session=("api", "lisbon"))
             client.tools.call("speak", {"text": "The door is open."})
             for topic in ("tea", "coffee"):
-                more = {"store": True, "metadata": {"topic": topic}}
-                client.chat(f"A cup of {topic}", model="echo", extra_body=more).read()
+                extra_body = {"store": True, "metadata": {"topic": topic}}
+                client.chat(f"A cup of {topic}", model="echo", extra_body=extra_body).read()
             for run in client.runs.list():
                 for _event in client.runs.events(run.id):
                     pass
@@ -100,8 +100,8 @@ async def test_a_fact_is_corrected_and_forgotten(daemon: Daemon) -> None:
         await screen.until(lambda: screen.rows("#rows")[0][2] == "The user lives in Porto.")
         await screen.press("enter")
         await screen.over(Reader)
-        shown = screen.text("#text")
-        assert "Porto" in shown and "said: I live in Lisbon" in shown
+        fact_text = screen.text("#text")
+        assert "Porto" in fact_text and "said: I live in Lisbon" in fact_text
         await screen.press("escape")
         await screen.press("z")
         await screen.until(lambda: screen.rows("#rows")[0][2] == "The user lives in Lisbon.")

@@ -48,14 +48,14 @@ async def test_without_a_daemon_the_screen_says_how_to_start_one() -> None:
 
 @pytest.mark.parametrize("wakes", [1, 3])
 async def test_each_wake_polls_the_daemon_once(wakes: int) -> None:
-    told: asyncio.Queue[Lost] = asyncio.Queue()
+    loss_queue: asyncio.Queue[Lost] = asyncio.Queue()
     daemon = DaemonClient("http://127.0.0.1:9")
-    link = Link(daemon, lambda glance: None, told.put_nowait)
+    link = Link(daemon, lambda glance: None, loss_queue.put_nowait)
     keeping = asyncio.create_task(link.keep())
     for _ in range(wakes):
-        await told.get()
+        await loss_queue.get()
         link.wake()
-    assert (await told.get()).again_in == back_off(wakes + 1)
+    assert (await loss_queue.get()).again_in == back_off(wakes + 1)
     keeping.cancel()
     await asyncio.wait([keeping])
     await daemon.close()

@@ -105,6 +105,6 @@ async def test_help_lists_the_keys_of_the_screen(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await screen.press("question_mark")
         await screen.until(lambda: isinstance(screen.app.screen, Help))
-        said = "\n".join(str(part.render()) for part in screen.app.screen.query(Static))
-        assert "Load the model into memory" in said
-        assert "Quit" in said
+        help_text = "\n".join(str(part.render()) for part in screen.app.screen.query(Static))
+        assert "Load the model into memory" in help_text
+        assert "Quit" in help_text

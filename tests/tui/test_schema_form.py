@@ -34,7 +34,7 @@ def test_an_object_has_a_line_for_each_property_and_those_that_are_needed_stand_
 
 
 def test_entered_values_are_converted_to_the_types_of_the_schema() -> None:
-    given = {
+    entries = {
         "topic": "7",
         "chapters": "4",
         "tone": "dry",
@@ -44,7 +44,7 @@ def test_entered_values_are_converted_to_the_types_of_the_schema() -> None:
         "more": '{"x": 1}',
         "anything": "free text",
     }
-    assert value_of(SCHEMA, given) == {
+    assert value_of(SCHEMA, entries) == {
         "topic": "7",
         "chapters": 4,
         "tone": "dry",

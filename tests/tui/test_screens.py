@@ -96,8 +96,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
-    with receiving() as found:
-        yield found
+    with receiving() as webhook_receiver:
+        yield webhook_receiver
 
 
 def said(screen: Terminal, part: str) -> str:
@@ -210,11 +210,11 @@ async def test_a_run_is_traced_resumed_and_forked_from_a_step(daemon: Daemon) ->
         tree.move_cursor_to_line(draft)
         await screen.press("f")
         await screen.until(lambda: any("began at" in line for line in screen.told))
-        before = len(screen.rows("#rows"))
+        count_before = len(screen.rows("#rows"))
         await screen.press("f")
         await screen.fill(input='{"topic": "gulls", "parts": 1}')
         await screen.until(lambda: any(line.endswith(" began.") for line in screen.told))
-        await screen.until(lambda: len(screen.rows("#rows")) > before)
+        await screen.until(lambda: len(screen.rows("#rows")) > count_before)
         await screen.press("e")
         await screen.over(RunView)
         await screen.until(lambda: "finished" in said(screen, "#end"))
@@ -420,8 +420,8 @@ async def test_a_key_is_shown_once_and_revoked(daemon: Daemon) -> None:
             await screen.press("d")
             await screen.agree()
             await screen.until(lambda: not screen.row("#rows", "reader"))
-        [own] = client.keys.list()
-        client.keys.revoke(own.id)
+        [own_key] = client.keys.list()
+        client.keys.revoke(own_key.id)
 
 
 async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are_sent_again(
@@ -577,9 +577,9 @@ async def test_a_canary_is_set_changed_and_rolled_back(daemon: Daemon) -> None:
 async def test_a_container_is_made_and_its_files_are_uploaded_saved_and_deleted(
     daemon: Daemon, tmp_path: Path
 ) -> None:
-    given, saved = tmp_path / "table.csv", tmp_path / "saved"
-    given.write_text("n\n1\n")
-    saved.mkdir()
+    table_path, save_folder = tmp_path / "table.csv", tmp_path / "saved"
+    table_path.write_text("n\n1\n")
+    save_folder.mkdir()
     async with terminal(daemon.url) as screen:
         await screen.go("containers")
         await screen.press("n")
@@ -589,11 +589,11 @@ async def test_a_container_is_made_and_its_files_are_uploaded_saved_and_deleted(
         await screen.press("enter")
         await screen.over(ContainerFilesScreen)
         await screen.press("u")
-        await screen.fill(file=str(given))
+        await screen.fill(file=str(table_path))
         await screen.until(lambda: [row[0] for row in screen.rows("#rows")] == ["/work/table.csv"])
         await screen.press("x")
-        await screen.fill(folder=str(saved))
-        await screen.until((saved / "table.csv").is_file)
+        await screen.fill(folder=str(save_folder))
+        await screen.until((save_folder / "table.csv").is_file)
         await screen.press("d")
         await screen.agree()
         await screen.until(lambda: not screen.rows("#rows"))
@@ -643,8 +643,8 @@ async def test_actions_without_a_row_do_nothing(daemon: Daemon, modes: list[str]
             if not actions:
                 continue
             screen.app.screen.table.narrow("no such row anywhere")  # type: ignore[attr-defined]
-            for each in actions.values():
-                if each.when is not None:
-                    await screen.press(each.key.split(",")[0])
-                    assert not isinstance(screen.app.screen, Form | Confirm | Reader), (mode, each)
+            for action in actions.values():
+                if action.when is not None:
+                    await screen.press(action.key.split(",")[0])
+                    assert not isinstance(screen.app.screen, Form | Confirm | Reader), (mode, action)
         assert screen.told == []

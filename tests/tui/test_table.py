@@ -142,15 +142,15 @@ async def test_a_refresh_leaves_the_cursor_on_its_row() -> None:
 
 async def test_markup_and_escapes_in_a_cell_are_text() -> None:
     async with harbour({"x": Ship("[b]\x1b[2J", 1)}) as (table, _pilot):
-        shown = lines(table)[1]
-        assert "[b]" in shown and "\x1b" not in shown
+        cell_text = lines(table)[1]
+        assert "[b]" in cell_text and "\x1b" not in cell_text
 
 
 async def test_of_ten_thousand_rows_only_those_in_sight_are_asked_for_their_text() -> None:
-    asked: list[str] = []
+    ship_names: list[str] = []
 
     def show(ship: Ship) -> str:
-        asked.append(ship.name)
+        ship_names.append(ship.name)
         return ship.name
 
     app = Harbour()
@@ -160,10 +160,10 @@ async def test_of_ten_thousand_rows_only_those_in_sight_are_asked_for_their_text
         table.put({str(number): Ship(f"ship {number:05}", number) for number in range(10_000)})
         table.focus()
         await pilot.pause()
-        asked.clear()
+        ship_names.clear()
         await pilot.press("ctrl+end")
         assert table.current == "9999"
         assert lines(table)[-1].startswith(" ship 09999")
-        assert {int(name.split()[1]) for name in asked} <= set(range(9_980, 10_000))
+        assert {int(name.split()[1]) for name in ship_names} <= set(range(9_980, 10_000))
         await pilot.press("slash", *"0077")
         assert [row[0] for row in table.cells] == ["ship 00077", *(f"ship 0077{n}" for n in range(10))]

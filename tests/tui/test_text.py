@@ -67,13 +67,13 @@ def test_chat_partners_are_apps_then_the_default_then_other_chat_models() -> Non
     )
     apps = ("docs", "story", "greeting", "clerk", "unknown")
     glance = read(Glance, {"version": "1", "home": "/home", "url": "", "models": models, "apps": apps})
-    known = (
+    known_apps = (
         _app("docs"),
         _app("story", kind="flow", input_schema={"type": "object", "properties": {}}),
         _app("greeting", kind="flow"),
         _app("clerk", kind="agent"),
     )
-    assert partners(glance, {app.name: app for app in known}) == (
+    assert partners(glance, {app.name: app for app in known_apps}) == (
         Partner("docs", True),
         Partner("greeting", True),
         Partner("clerk", True),

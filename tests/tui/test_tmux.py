@@ -62,8 +62,8 @@ class Tmux:
     def modes(self) -> dict[str, str]:
         """Return the modes that a program may leave on: alternate screen, captured mouse, hidden cursor."""
         names = ("alternate_on", "mouse_any_flag", "cursor_flag")
-        found = self._do("display-message", "-p", " ".join(f"#{{{name}}}" for name in names))
-        return dict(zip(names, found.split(), strict=True))
+        output = self._do("display-message", "-p", " ".join(f"#{{{name}}}" for name in names))
+        return dict(zip(names, output.split(), strict=True))
 
     def until(self, condition: Callable[[str], object]) -> list[str]:
         """Read the screen until the condition is true; return its lines."""

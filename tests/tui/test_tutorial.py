@@ -81,9 +81,9 @@ async def test_the_tutorial_is_done_in_the_terminal_ui(tmp_path: Path) -> None:
             await screen.fill(folder=str(tmp_path / "bakery"))
             await screen.until(lambda: screen.row("#files", "bread.md")[1:2] == ["● ready"])
             await ask(screen, "bakery", "How hot must the oven be for bread?")
-            cited = screen.app.screen.query_one(Passages)
-            assert [passage.filename for passage in cited.passages] == ["bread.md"]
-            cited.focus()
+            passages_view = screen.app.screen.query_one(Passages)
+            assert [passage.filename for passage in passages_view.passages] == ["bread.md"]
+            passages_view.focus()
             await screen.press("enter")
             await screen.over(Reader)
             assert "230 degrees" in screen.text("#text")

@@ -112,19 +112,19 @@ class TestMemory:
             "first.memory",
             "second.memory",
         }
-        other = Pair(name="loaded")
-        other.load_state_dict(state, session="copy")
-        assert other.state_dict("copy") == state
+        second_pair = Pair(name="loaded")
+        second_pair.load_state_dict(state, session="copy")
+        assert second_pair.state_dict("copy") == state
 
     def test_one_agent_of_a_tree_is_saved_and_forgotten_alone(self) -> None:
         pair = Pair(name="part")
         pair("hi")
-        kept = pair.first.state_dict()
-        assert [message["content"] for message in kept["memory"]] == ["hi", "hi"]
+        first_state = pair.first.state_dict()
+        assert [message["content"] for message in first_state["memory"]] == ["hi", "hi"]
         pair.first.reset()
         assert contents(pair.first) == [] and contents(pair.second) == ["hi", "hi"]
-        pair.first.load_state_dict(kept)
-        assert pair.first.state_dict() == kept and contents(pair.second) == ["hi", "hi"]
+        pair.first.load_state_dict(first_state)
+        assert pair.first.state_dict() == first_state and contents(pair.second) == ["hi", "hi"]
 
     def test_a_state_dict_of_another_version_is_refused(self) -> None:
         agent = Agent(name="versions")
@@ -328,9 +328,9 @@ class TestStream:
             list(Agent("actor").stream("fail"))
 
     async def test_an_async_stream_yields_events_stops_on_close_and_raises_errors(self) -> None:
-        heard = [item async for item in Pair(name="async-heard").astream("hi")]
-        assert [path for path, event in heard if isinstance(event, Delta)] == ["first", "second"]
-        assert heard[-1].event.result.content == "hi"  # type: ignore[union-attr]
+        stream_items = [item async for item in Pair(name="async-heard").astream("hi")]
+        assert [path for path, event in stream_items if isinstance(event, Delta)] == ["first", "second"]
+        assert stream_items[-1].event.result.content == "hi"  # type: ignore[union-attr]
         stream = Agent("actor").astream("slow")
         async for _path, event in stream:
             if isinstance(event, Delta):
@@ -381,11 +381,11 @@ async def test_a_json_agent_specification_is_checked_and_run_with_sessions(serve
     spec = {"portico_agent": 1, "name": "json", "instructions": "You speak {tongue}."}
     with Client(served.url) as client:
         assert client.agents.check(spec).ok
-        refused = client.agents.check({**spec, "tools": ["nothing"]})
-        assert refused.error is not None and "agent.tools[0]" in refused.error["message"]
+        checked_spec = client.agents.check({**spec, "tools": ["nothing"]})
+        assert checked_spec.error is not None and "agent.tools[0]" in checked_spec.error["message"]
         variables = {"tongue": "Latin"}
-        said = client.agents.run(spec, "ave", session=("json", "s"), path="a.b", variables=variables)
-        assert said["content"] == "ave" and said["sender"] == "json"
+        message = client.agents.run(spec, "ave", session=("json", "s"), path="a.b", variables=variables)
+        assert message["content"] == "ave" and message["sender"] == "json"
     async with AsyncClient(served.url) as client:
         again = await client.agents.run(spec, "vale", session=("json", "s"), path="a.b", variables=variables)
         [session] = await client.sessions.list("json", name="s")
@@ -447,9 +447,9 @@ def test_a_parse_error_of_the_output_format_raises_format_failed() -> None:
         def parse(self, text: str) -> str:
             raise ValueError("no")
 
-    with pytest.raises(InvalidRequest, match="match the format Never: no") as failed:
+    with pytest.raises(InvalidRequest, match="match the format Never: no") as caught:
         Agent("default", output=Never())("hello")
-    assert failed.value.code == "format_failed"
+    assert caught.value.code == "format_failed"
 
 
 @pytest.mark.parametrize(
@@ -459,6 +459,6 @@ def test_a_parse_error_of_the_output_format_raises_format_failed() -> None:
 def test_an_unsupported_agent_argument_is_refused_with_its_name(
     arguments: dict[str, Any], param: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match=f"'{param}'") as refused:
+    with pytest.raises(InvalidRequest, match=f"'{param}'") as caught:
         Agent("default", **arguments)("hello")
-    assert refused.value.param == param
+    assert caught.value.param == param

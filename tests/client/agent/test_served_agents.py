@@ -152,14 +152,14 @@ def test_sessions_of_different_keys_never_meet(api: Daemon, boss: Client, echoes
     assert say(api, "two", "yours", user="x") == "yoursyours"
     names = [session.name for session in boss.sessions.list("Echoes") if session.name.endswith("/x")]
     assert len(set(names)) == 2
-    said = sorted([message.content for message in echoes.inner.memory(name)] for name in names)
-    assert said == [["mine", "mine"], ["yours", "yours"]]
+    message_texts = sorted([message.content for message in echoes.inner.memory(name)] for name in names)
+    assert message_texts == [["mine", "mine"], ["yours", "yours"]]
 
 
 def test_calls_without_a_session_stand_alone(api: Daemon, echoes: Echoes, boss: Client) -> None:
-    before = len(boss.sessions.list("Echoes"))
+    session_count = len(boss.sessions.list("Echoes"))
     assert say(api, "boss", "a") == "aa" and say(api, "boss", "b") == "bb"
-    assert len(boss.sessions.list("Echoes")) == before + 2
+    assert len(boss.sessions.list("Echoes")) == session_count + 2
 
 
 def test_an_exception_in_a_served_agent_is_reported_to_the_caller(api: Daemon, echoes: Echoes) -> None:
@@ -168,16 +168,16 @@ def test_an_exception_in_a_served_agent_is_reported_to_the_caller(api: Daemon, e
 
 
 def test_a_key_that_may_not_use_the_function_is_refused(api: Daemon, echoes: Echoes) -> None:
-    with pytest.raises(PorticoError, match="echoes_forward") as refused:
+    with pytest.raises(PorticoError, match="echoes_forward") as caught:
         say(api, "poor", "hi")
-    assert isinstance(refused.value, Forbidden | Unavailable)
+    assert isinstance(caught.value, Forbidden | Unavailable)
 
 
 def test_a_call_to_an_agent_without_a_serving_process_fails_as_not_served(api: Daemon, boss: Client) -> None:
     Echoes(boss).deploy(boss, "echoes")
-    with pytest.raises(Unavailable, match=r"is not running\. Restart that program") as refused:
+    with pytest.raises(Unavailable, match=r"is not running\. Restart that program") as caught:
         say(api, "boss", "hi")
-    assert refused.value.code == "not_served"
+    assert caught.value.code == "not_served"
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ async def test_python_functions_are_agent_tools_executed_in_the_client(boss: Cli
     assert returned() == '{"said":"Hello Ann"}'
     above = Agent(agents=[Agent("caller", name="inner", tools=[greet])], client=boss)
     assert above.specified("").tools.keys() == {"greet"}
-    given = agent.spec["tools"][0]
-    assert given["description"] == "How large something is." and given["parameters"]["required"] == ["of"]
+    tool_spec = agent.spec["tools"][0]
+    assert tool_spec["description"] == "How large something is." and tool_spec["parameters"]["required"] == ["of"]
 
 
 def test_served_functions_of_a_deployed_agent_are_available_to_every_caller(
@@ -228,8 +228,8 @@ def test_served_functions_of_a_deployed_agent_are_available_to_every_caller(
         with client_of(api, key) as client:
             client.chat(text, "surveyor", conversation=text).read()
             [session] = client.sessions.list("surveyor", name=text)
-            said = [item.message for item in client.sessions.messages(session.id)]
-        return next(str(item["content"]) for item in said if item["type"] == "tool_result")
+            messages = [item.message for item in client.sessions.messages(session.id)]
+        return next(str(item["content"]) for item in messages if item["type"] == "tool_result")
 
     assert "No client currently serves the function 'area'" in ask("boss", "area 1")
     with serving(boss, agent, "surveyor"):
@@ -240,11 +240,11 @@ def test_served_functions_of_a_deployed_agent_are_available_to_every_caller(
 
 
 def test_invalid_agent_tools_are_refused(boss: Client) -> None:
-    for tools, said in (([7], "is not a tool"), ([area, Function(name="area", call=fail)], "Two functions")):
-        with pytest.raises(InvalidRequest, match=said):
+    for tools, message_pattern in (([7], "is not a tool"), ([area, Function(name="area", call=fail)], "Two functions")):
+        with pytest.raises(InvalidRequest, match=message_pattern):
             Agent(tools=tools, client=boss)("hi")  # type: ignore[arg-type]
-    checked = boss.agents.check({"portico_agent": 1, "tools": [{"function": "f", "parameters": {"type": 7}}]})
-    assert checked.error is not None and checked.error["param"] == "agent.tools[0].parameters"
+    spec_check = boss.agents.check({"portico_agent": 1, "tools": [{"function": "f", "parameters": {"type": 7}}]})
+    assert spec_check.error is not None and spec_check.error["param"] == "agent.tools[0].parameters"
 
 
 def test_an_action_is_carried_out_and_answered_as_a_message(boss: Client) -> None:
@@ -257,14 +257,14 @@ def test_an_action_is_carried_out_and_answered_as_a_message(boss: Client) -> Non
 
 def test_an_executor_returns_errors_as_answer_messages(boss: Client) -> None:
     executor = Executor(["calculator"], client=boss)
-    for message, said in (
+    for message, error_text in (
         (Message({"name": "sql", "parameters": {}}), "Unknown tool 'sql'. Tools are: calculator."),
         (Message({"name": "calculator", "parameters": []}), "'expression'"),
         (Message({"name": "calculator", "parameters": "6*7"}), "must be an object"),
         (Message("hello"), "The message contains no action"),
     ):
         answer = executor(message)
-        assert said in answer.content and answer.extra_info is not None and answer.extra_info["is_error"]
+        assert error_text in answer.content and answer.extra_info is not None and answer.extra_info["is_error"]
 
 
 async def test_an_executor_runs_sync_and_async_python_functions(boss: Client) -> None:
@@ -309,13 +309,13 @@ class Noted(hooks.Hook):
 
 
 def test_hooks_receive_the_same_action_messages_in_agents_and_executors(boss: Client) -> None:
-    noted = Noted()
-    Executor(["calculator"], hooks=[noted], client=boss)(
+    recording_hooks = Noted()
+    Executor(["calculator"], hooks=[recording_hooks], client=boss)(
         Message({"name": "calculator", "parameters": {"expression": "1+1"}})
     )
-    Agent("caller", tools=["calculator"], hooks=[noted], client=boss)("add 1+1")
-    assert noted.before == [{"name": "calculator", "parameters": {"expression": "1+1"}}] * 2
-    assert noted.after == ["2", "2"]
+    Agent("caller", tools=["calculator"], hooks=[recording_hooks], client=boss)("add 1+1")
+    assert recording_hooks.before == [{"name": "calculator", "parameters": {"expression": "1+1"}}] * 2
+    assert recording_hooks.after == ["2", "2"]
 
 
 def test_an_executor_accepts_the_same_tool_and_hook_specifications_as_an_agent(boss: Client) -> None:
@@ -330,11 +330,11 @@ def test_an_executor_accepts_the_same_tool_and_hook_specifications_as_an_agent(b
     )
     assert executor.tools == ("sum",)
     assert executor(Message({"name": "sum", "parameters": {"expression": "7*7"}})).content == "It is 36!"
-    for hook, said in (
+    for hook, message_pattern in (
         ({"do": "dance"}, "'do' must be one of"),
         (hooks.Code("lambda m: m"), "needs the function itself"),
     ):
-        with pytest.raises(InvalidRequest, match=said):
+        with pytest.raises(InvalidRequest, match=message_pattern):
             Executor(["calculator"], hooks=[hook], client=boss)
     guarded = Executor(["calculator"], hooks=[hooks.Guard("9", on="before_action")], client=boss)
     with pytest.raises(InvalidRequest, match="A guard refused"):

@@ -58,8 +58,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture
 def client(served: Daemon) -> Iterator[Client]:
-    with Client(served.url) as opened:
-        yield opened
+    with Client(served.url) as opened_client:
+        yield opened_client
 
 
 ann, bob, boss = (Agent(f"{name}-model", name=name) for name in SCRIPTS)
@@ -110,7 +110,7 @@ def test_a_person_is_one_of_the_speakers(client: Client) -> None:
 def test_teams_from_a_configuration_equal_teams_built_with_the_sdk(client: Client) -> None:
     pair, eve = ("ann", "bob"), teams.Human("eve", limit=60)
     person = {"human": "eve", "limit": 60}
-    same: list[tuple[dict[str, Any], teams.Team]] = [
+    equal_teams: list[tuple[dict[str, Any], teams.Team]] = [
         ({"kind": "sequence", "members": ["ann", person]}, teams.sequence("ann", eve)),
         (
             {"kind": "round_robin", "rounds": 2, "final": "Final"},
@@ -123,12 +123,12 @@ def test_teams_from_a_configuration_equal_teams_built_with_the_sdk(client: Clien
     ]
     agents = [{"name": name, "model": f"{name}-model"} for name in SCRIPTS]
     apps = [
-        {"name": f"team-{given['kind']}", "team": {"members": list(pair), **given}} for given, _team in same
+        {"name": f"team-{team_spec['kind']}", "team": {"members": list(pair), **team_spec}} for team_spec, _team in equal_teams
     ]
     done = client.apply({"agents": agents, "apps": apps})
     assert {change.action for change in done.changes} == {"create"} and len(done.changes) == 9
-    for given, team in same:
-        name = f"team-{given['kind']}"
+    for team_spec, team in equal_teams:
+        name = f"team-{team_spec['kind']}"
         [version] = client.apps.versions(name)
         assert version.spec == team.flow(name).spec
     assert client.apps.run("team-debate", "Build it.") == "Bob is right."
@@ -141,8 +141,8 @@ def test_a_team_is_traced(client: Client) -> None:
     team.deploy(client, "traced")
     running = client.apps.start("traced", "Build it.")
     assert running.result() == "two" and running.id
-    asked = [step for step in client.runs.trace(running.id) if step.kind == "agent"]
-    assert [step.output for step in asked] == ["one", "two"]
+    agent_steps = [step for step in client.runs.trace(running.id) if step.kind == "agent"]
+    assert [step.output for step in agent_steps] == ["one", "two"]
 
 
 def test_a_team_with_an_unknown_agent_is_refused(client: Client) -> None:

@@ -38,9 +38,9 @@ class Terminal:
 
     def until(self, words: str) -> None:
         """Read until ``words`` are printed after the words of the previous wait."""
-        while (found := self.seen.find(words, self._after)) < 0:
+        while (position := self.seen.find(words, self._after)) < 0:
             self.seen += self._text.decode(os.read(self._controller, 4096))
-        self._after = found + len(words)
+        self._after = position + len(words)
 
     def type(self, line: str) -> None:
         os.write(self._controller, f"{line}\n".encode())

@@ -81,8 +81,8 @@ def clerk(shell: Shell, tmp_path: Path) -> str:
 def test_an_agent_is_deployed_listed_shown_and_removed(shell: Shell, clerk: str) -> None:
     assert "clerk" in shell("agents", "list") and "Repeats what it hears." in shell("agents", "list")
     assert [item["name"] for item in shell.json("agents", "list")["data"]] == ["clerk"]
-    shown = shell("agents", "show", clerk)
-    assert all(word in shown for word in ("text_tools", "calculator, python_light", "Repeat."))
+    details = shell("agents", "show", clerk)
+    assert all(word in details for word in ("text_tools", "calculator, python_light", "Repeat."))
     assert shell.json("agents", "show", clerk)["spec"]["tools"] == SPEC["tools"]
     assert "Would remove" in shell("agents", "remove", clerk, "--dry-run")
     assert "Removed 'clerk'" in shell("agents", "remove", clerk, "--yes")
@@ -107,10 +107,10 @@ def test_an_agent_of_a_python_file_is_deployed(shell: Shell, tmp_path: Path) -> 
 
 def test_an_agent_chat_continues_its_named_session(shell: Shell, clerk: str) -> None:
     assert shell("agents", "chat", clerk, "--session", "mon", given="one\n\ntwo\n").split() == ["one", "two"]
-    said = shell.json("agents", "chat", clerk, "--session", "mon", given="three\n")["messages"]
-    assert [message["content"] for message in said] == ["three", "three"]
-    shown = shell("sessions", "show", "clerk/mon")
-    assert [shown.count(word) for word in ("one", "two", "three", "clerk\n")] == [3, 2, 2, 4], (
+    messages = shell.json("agents", "chat", clerk, "--session", "mon", given="three\n")["messages"]
+    assert [message["content"] for message in messages] == ["three", "three"]
+    session_text = shell("sessions", "show", "clerk/mon")
+    assert [session_text.count(word) for word in ("one", "two", "three", "clerk\n")] == [3, 2, 2, 4], (
         "one is its title too"
     )
 
@@ -118,23 +118,23 @@ def test_an_agent_chat_continues_its_named_session(shell: Shell, clerk: str) -> 
 def test_sessions_are_listed_searched_and_named(shell: Shell, clerk: str) -> None:
     shell("agents", "chat", clerk, "--session", "heater", given="the heater is broken\n")
     shell("agents", "chat", clerk, "--session", "other", given="hello\n")
-    listed = shell.json("sessions", "list", "--app", clerk)["data"]
-    assert [item["name"] for item in listed][:2] == ["other", "heater"]
-    rest = shell.json("sessions", "list", "--app", clerk, "--after", listed[0]["id"])["data"]
-    assert rest == listed[1:]
+    sessions = shell.json("sessions", "list", "--app", clerk)["data"]
+    assert [item["name"] for item in sessions][:2] == ["other", "heater"]
+    next_page = shell.json("sessions", "list", "--app", clerk, "--after", sessions[0]["id"])["data"]
+    assert next_page == sessions[1:]
     assert "The session 'conv_nope' in 'after' does not exist" in shell(
         "sessions", "list", "--after", "conv_nope", code=1
     )
-    found = shell.json("sessions", "list", "--search", "heater is")["data"]
-    assert [item["name"] for item in found] == ["heater"]
+    search_results = shell.json("sessions", "list", "--search", "heater is")["data"]
+    assert [item["name"] for item in search_results] == ["heater"]
     assert "'heater' now has the title 'Cold'" in shell("sessions", "rename", "clerk/heater", "Cold")
-    assert "Cold" in shell("sessions", "list") and "Cold" in shell("sessions", "show", found[0]["id"])
+    assert "Cold" in shell("sessions", "list") and "Cold" in shell("sessions", "show", search_results[0]["id"])
     assert "has no session 'nope'" in shell("sessions", "show", "clerk/nope", code=1)
     first = shell.json("sessions", "show", "clerk/other", "--limit", "1")
-    rest = shell.json("sessions", "show", "clerk/other", "--after", str(first["messages"][0]["seq"]))
-    assert (first["has_more"], rest["has_more"]) == (True, False)
-    whole = shell.json("sessions", "show", "clerk/other")["messages"]
-    assert [*first["messages"], *rest["messages"]] == whole
+    next_page = shell.json("sessions", "show", "clerk/other", "--after", str(first["messages"][0]["seq"]))
+    assert (first["has_more"], next_page["has_more"]) == (True, False)
+    all_messages = shell.json("sessions", "show", "clerk/other")["messages"]
+    assert [*first["messages"], *next_page["messages"]] == all_messages
 
 
 def test_a_session_is_published_and_unpublished(shell: Shell, clerk: str) -> None:
@@ -201,8 +201,8 @@ def client(daemon: Daemon) -> Iterator[Client]:
 
 
 def indexed(client: Client) -> None:
-    for each in client.runs.list():
-        for _event in client.runs.events(each.id):
+    for run_entry in client.runs.list():
+        for _event in client.runs.events(run_entry.id):
             pass
 
 
@@ -225,25 +225,25 @@ def test_a_fact_is_listed_with_the_message_it_was_learnt_from_changed_and_forgot
     source = fact.source
     assert (fact.text, fact.store) == ("The user lives in Lisbon.", "facts")
     assert (source.agent, source.app, source.name, source.session) == ("guide", "api", "s", session.id)
-    [said] = [m for m in client.sessions.messages(session.id) if m.seq == source.message]
-    assert said.message["content"] == source.said == "I live in Lisbon" and said.run == source.run
+    [source_message] = [m for m in client.sessions.messages(session.id) if m.seq == source.message]
+    assert source_message.message["content"] == source.said == "I live in Lisbon" and source_message.run == source.run
     assert [item.id for item in client.facts.list(store="facts", agent="guide")] == [fact.id]
     assert client.facts.list(agent="somebody") == []
 
-    changed = client.facts.change(fact.id, " The user lives in Porto. ")
+    changed_fact = client.facts.change(fact.id, " The user lives in Porto. ")
     indexed(client)
-    assert (changed.id, changed.text, changed.source) == (fact.id, "The user lives in Porto.", source)
-    assert changed.created_at == fact.created_at and changed.changed_at > fact.changed_at
+    assert (changed_fact.id, changed_fact.text, changed_fact.source) == (fact.id, "The user lives in Porto.", source)
+    assert changed_fact.created_at == fact.created_at and changed_fact.changed_at > fact.changed_at
     assert search(client) == ["The user lives in Porto."]
     client.sessions.remove(session.id)
-    [left] = client.facts.list()
-    assert (left.id, left.source.name, left.source.session, left.source.said) == (fact.id, "s", None, None)
+    [remaining_fact] = client.facts.list()
+    assert (remaining_fact.id, remaining_fact.source.name, remaining_fact.source.session, remaining_fact.source.said) == (fact.id, "s", None, None)
 
     client.facts.remove(fact.id)
     assert client.facts.list() == [] == search(client)
-    for gone in (lambda: client.facts.remove(fact.id), lambda: client.facts.change(fact.id, "x")):
+    for request_call in (lambda: client.facts.remove(fact.id), lambda: client.facts.change(fact.id, "x")):
         with pytest.raises(NotFound, match=f"Fact '{fact.id}' not found"):
-            gone()
+            request_call()
 
 
 def test_a_fact_is_found_in_a_copy_of_the_session_that_it_was_learnt_in(client: Client) -> None:
@@ -253,9 +253,9 @@ def test_a_fact_is_found_in_a_copy_of_the_session_that_it_was_learnt_in(client: 
     runs = [message.run for message in client.sessions.messages(branch.id)]
     assert runs == [message.run for message in client.sessions.messages(trunk.id)] and None not in runs
     client.sessions.remove(trunk.id)
-    [left] = client.facts.list()
-    assert (left.id, left.source.name, left.source.session) == (fact.id, "branch", branch.id)
-    assert left.source.said == "I live in Lisbon"
+    [remaining_fact] = client.facts.list()
+    assert (remaining_fact.id, remaining_fact.source.name, remaining_fact.source.session) == (fact.id, "branch", branch.id)
+    assert remaining_fact.source.said == "I live in Lisbon"
     client.sessions.remove(branch.id)
     client.facts.remove(fact.id)
 
@@ -296,8 +296,8 @@ def test_a_fact_shows_its_words_and_its_history_and_can_be_reverted(client: Clie
         client.facts.revert(fact.id)
 
     client.facts.change(fact.id, "The user lives in Porto.")
-    changed = client.facts.change(fact.id, "The user lives in Lisbon!")
-    assert changed.span is None, "nobody said the new text"
+    changed_fact = client.facts.change(fact.id, "The user lives in Lisbon!")
+    assert changed_fact.span is None, "nobody said the new text"
     again = learn(client, "thu")
     assert (again.id, again.text, again.span) == (fact.id, fact.text, fact.span)
     assert again.source.name == "thu"
@@ -331,10 +331,10 @@ def test_a_fact_that_contradicts_a_known_fact_takes_its_place(client: Client) ->
         {**GUIDE, "model": "mover"}, "I moved to Porto, I live in Porto now", session=("api", "sat")
     )
     indexed(client)
-    [moved] = client.facts.list()
-    assert (moved.id, moved.text, moved.source.name) == (fact.id, "The user lives in Porto.", "sat")
-    [before] = client.facts.get(fact.id).versions
-    assert (before.text, before.reason, before.source.name) == (fact.text, "replaced", "fri")
+    [current_fact] = client.facts.list()
+    assert (current_fact.id, current_fact.text, current_fact.source.name) == (fact.id, "The user lives in Porto.", "sat")
+    [former_version] = client.facts.get(fact.id).versions
+    assert (former_version.text, former_version.reason, former_version.source.name) == (fact.text, "replaced", "fri")
     assert search(client) == ["The user lives in Porto."]
     assert client.facts.revert(fact.id).text == fact.text
     client.facts.remove(fact.id)
@@ -371,12 +371,12 @@ def test_a_manually_edited_fact_has_no_conversation_quote(shell: Shell, client: 
 def test_facts_are_listed_shown_changed_and_exported_by_commands(shell: Shell, client: Client) -> None:
     fact = learn(client, "tue")
     assert shell.json("facts", "list", "--agent", "nobody")["data"] == []
-    listed = shell("facts", "list", "--session", "api/tue")
-    assert fact.text in listed and "api/tue" in listed and "I live in Lisbon" in listed
-    [shown] = shell.json("facts", "list", "--store", "facts")["data"]
-    assert shown["id"] == fact.id and shown["source"]["said"] == "I live in Lisbon"
-    shown = shell("facts", "show", fact.id)
-    assert "I live in Lisbon (characters 0 to 16 of the message)" in shown and "api/tue" in shown
+    fact_table = shell("facts", "list", "--session", "api/tue")
+    assert fact.text in fact_table and "api/tue" in fact_table and "I live in Lisbon" in fact_table
+    [fact_row] = shell.json("facts", "list", "--store", "facts")["data"]
+    assert fact_row["id"] == fact.id and fact_row["source"]["said"] == "I live in Lisbon"
+    fact_row = shell("facts", "show", fact.id)
+    assert "I live in Lisbon (characters 0 to 16 of the message)" in fact_row and "api/tue" in fact_row
     assert "says: He lives in Faro." in shell("facts", "change", fact.id, "He lives in Faro.")
     assert "changed" in shell("facts", "list", "--all") and "changed" in shell("facts", "show", fact.id)
     assert shell.json("facts", "show", fact.id)["versions"][0]["text"] == fact.text

@@ -60,7 +60,7 @@ def test_applying_a_file_creates_its_objects_and_a_second_apply_changes_nothing(
     with Client(daemon.url) as client:
         assert client.apps.run("outer", "a line") == "a line"
         assert client.apps.get("inner").limits == {"concurrency": 3}
-        assert {"notes", "clerk", "inner", "outer"} <= {found.name for found in client.apps.list()}
+        assert {"notes", "clerk", "inner", "outer"} <= {entry.name for entry in client.apps.list()}
     again = command("apply", "-f", str(file)).out
     assert again.endswith("0 created, 0 changed, 0 removed, 7 unchanged.\n"), again
 
@@ -72,7 +72,7 @@ def test_applying_a_file_creates_its_objects_and_a_second_apply_changes_nothing(
         .replace("Bye {name}.", "So long, {name}.")
         .replace("concurrency: 3", "concurrency: 4")
     )
-    changed = command("apply", "-f", str(file)).out
+    output = command("apply", "-f", str(file)).out
     for line in (
         "~ models/poet (description)",
         "~ stores/notes (description)",
@@ -81,8 +81,8 @@ def test_applying_a_file_creates_its_objects_and_a_second_apply_changes_nothing(
         "~ apps/inner (limits)",
         "~ apps/clerk (spec)",
     ):
-        assert line in changed, changed
-    assert changed.endswith("0 created, 6 changed, 0 removed, 1 unchanged.\n")
+        assert line in output, output
+    assert output.endswith("0 created, 6 changed, 0 removed, 1 unchanged.\n")
     assert command("apply", "-f", str(file), "--json").json["changes"][0]["action"] == "unchanged"
 
     only = file.with_name("less.yaml")
@@ -97,7 +97,7 @@ def test_applying_a_file_creates_its_objects_and_a_second_apply_changes_nothing(
     assert "- aliases/quill" in pruned
     with Client(daemon.url) as client:
         assert "quill" not in {model.id for model in client.models.list()}
-        assert {found.name for found in client.apps.list()} == {"handbook", "notes"}
+        assert {entry.name for entry in client.apps.list()} == {"handbook", "notes"}
         assert {prompt.origin for prompt in client.prompts.list()} == {"portico"}
         client.stores.remove("notes")
         client.deployments.remove("poet")

@@ -57,8 +57,8 @@ def test_a_pending_approval_is_listed_shown_and_approved(
     assert (row["id"], row["kind"], row["arguments"]) == (question.id, "approval", {"path": "/x"})
     assert "wipe\tpath=/x\tpending" in command("approvals", "list").out
     assert "wipe\tpath=/x\tpending" in command("approvals", "watch").out  # once, if there is no terminal
-    shown = command("approvals", "show", question.id).out
-    assert "Run the tool 'wipe'?" in shown and '"path": "/x"' in shown
+    details = command("approvals", "show", question.id).out
+    assert "Run the tool 'wipe'?" in details and '"path": "/x"' in details
     run = command("runs", "show", question.run).out
     assert "waiting" in run and f"portico approvals approve {question.id}" in run
     assert command("approvals", "approve", question.id, "--note", "once").out == "Approved 'wipe'.\n"

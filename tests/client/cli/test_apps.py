@@ -72,10 +72,10 @@ def test_a_flow_runs_undeployed_and_is_deployed_under_its_name(command: Command,
     assert done.out == "'story' answers at version 1. Try: portico apps run story\n"
     assert command("apps", "deploy", f"{story}:story").out.startswith("'story' is unchanged at version 1.")
     assert command("apps", "run", "story", "bread").out == "BREAD 1 / BREAD 2\n"
-    listed = command("apps", "list").out
-    assert "story\tflow\t1\tstory\tWrites a handbook." in listed and "handbook\tstore" in listed
-    shown = command("apps", "show", "story").out
-    assert "Writes a handbook." in shown and "flow" in shown
+    app_table = command("apps", "list").out
+    assert "story\tflow\t1\tstory\tWrites a handbook." in app_table and "handbook\tstore" in app_table
+    details = command("apps", "show", "story").out
+    assert "Writes a handbook." in details and "flow" in details
     assert command("apps", "remove", "story", "--dry-run").out == "Would remove 'story'.\n"
     assert command("apps", "remove", "story", "--yes").out == "Removed 'story'.\n"
     assert command("apps", "show", "story").code == 1
@@ -109,9 +109,9 @@ def test_a_specification_in_yaml_takes_an_input_of_json(command: Command, tmp_pa
     file.write_text(SPEC, encoding="utf-8")
     assert command("run", str(file), '{"name": "Ann"}').out == "Hello Ann\n"
     assert command("apps", "deploy", str(file), "--name", "hello").code == 0
-    given = tmp_path / "input.json"
-    given.write_text('{"name": "Bo"}', encoding="utf-8")
-    assert command("apps", "run", "hello", "--input", str(given)).out == "Hello Bo\n"
+    input_file = tmp_path / "input.json"
+    input_file.write_text('{"name": "Bo"}', encoding="utf-8")
+    assert command("apps", "run", "hello", "--input", str(input_file)).out == "Hello Bo\n"
     missing = command("apps", "run", "hello", "{}")
     assert missing.code == 1 and "'name' is a required property" in missing.err
     assert command("apps", "diff", "hello", str(file)).out == "No differences.\n"
@@ -119,20 +119,20 @@ def test_a_specification_in_yaml_takes_an_input_of_json(command: Command, tmp_pa
 
 
 def test_an_agent_is_deployed_from_a_file_of_either_kind(command: Command, tmp_path: Path) -> None:
-    written = tmp_path / "clerk.yaml"
-    written.write_text("portico_agent: 1\nname: clerk\ninstructions: Be kind.\n", encoding="utf-8")
+    spec_file = tmp_path / "clerk.yaml"
+    spec_file.write_text("portico_agent: 1\nname: clerk\ninstructions: Be kind.\n", encoding="utf-8")
     composed = tmp_path / "people.py"
     composed.write_text(
         'from portico.agent import Agent\nclerk = Agent("default", "Be brief.", name="clerk")\n'
     )
-    assert command("apps", "deploy", str(written)).code == 0
+    assert command("apps", "deploy", str(spec_file)).code == 0
     assert "+instructions: Be brief." in command("apps", "deploy", f"{composed}:clerk", "--dry-run").out
     assert command("apps", "deploy", f"{composed}:clerk").out.startswith("'clerk' answers at version 2.")
     assert command("apps", "run", "clerk", "hello", "--json").json["value"]["content"] == "hello"
     assert command("apps", "run", "clerk", "hello").out == "hello\n"
     assert "is an agent. Deploy it" in command("run", f"{composed}:clerk").err
-    written.write_text("portico_agent: 1\nname: clerk\nmodel: nobody\n", encoding="utf-8")
-    assert "nobody" in command("apps", "deploy", str(written), "--dry-run").err
+    spec_file.write_text("portico_agent: 1\nname: clerk\nmodel: nobody\n", encoding="utf-8")
+    assert "nobody" in command("apps", "deploy", str(spec_file), "--dry-run").err
     command("apps", "remove", "clerk", "--yes")
 
 
@@ -140,9 +140,9 @@ def test_a_client_side_function_of_a_flow_is_called_in_the_command_process(
     command: Command, story: Path
 ) -> None:
     assert command("run", f"{story}:mine", "hi").out == "hi (from True)\n"
-    refused = command("apps", "deploy", f"{story}:mine", "--name", "mine")
+    response = command("apps", "deploy", f"{story}:mine", "--name", "mine")
     assert (
-        refused.code == 1 and "no client currently serves" in refused.err and "--serve-later" in refused.err
+        response.code == 1 and "no client currently serves" in response.err and "--serve-later" in response.err
     )
     done = command("apps", "deploy", f"{story}:mine", "--name", "mine", "--serve-later")
     assert (
@@ -172,15 +172,15 @@ def test_an_approval_step_of_a_run_prompts_at_the_terminal(
     monkeypatch.setattr("typer.confirm", lambda *_args, **_more: True)
     assert command("run", f"{file}:careful", "it").out.endswith("it done\n")
     monkeypatch.setattr("typer.confirm", lambda *_args, **_more: False)
-    refused = command("run", f"{file}:careful", "it")
-    assert refused.code == 1 and "refused" in refused.err.lower()
+    result = command("run", f"{file}:careful", "it")
+    assert result.code == 1 and "refused" in result.err.lower()
 
 
 def test_an_app_is_drawn(command: Command, story: Path, tmp_path: Path) -> None:
     command("apps", "deploy", f"{story}:story")
-    drawn = command("apps", "draw", "story").out
-    assert drawn.startswith("flowchart TD\n") and "chapters (warp, each item, 8 concurrently)" in drawn
-    assert command("apps", "draw", "story", "--json").json["mermaid"].strip() == drawn.strip()
+    diagram = command("apps", "draw", "story").out
+    assert diagram.startswith("flowchart TD\n") and "chapters (warp, each item, 8 concurrently)" in diagram
+    assert command("apps", "draw", "story", "--json").json["mermaid"].strip() == diagram.strip()
     picture = tmp_path / "story.svg"
     assert command("apps", "draw", "story", "--svg", str(picture)).out == f"Drawn to {picture}.\n"
     texts = [item.text for item in ET.parse(picture).iter("{http://www.w3.org/2000/svg}text")]
@@ -208,9 +208,9 @@ def test_an_app_is_held_to_limits(command: Command, story: Path, daemon: Daemon)
 def _refusal(client: Client) -> str:
     from portico import PorticoError
 
-    with pytest.raises(PorticoError) as refused:
+    with pytest.raises(PorticoError) as caught:
         client.chat("a", "held").read()
-    return refused.value.message
+    return caught.value.message
 
 
 def test_app_names_are_completed_in_the_shell(
@@ -245,6 +245,6 @@ def test_run_and_deploy_refuse_a_file_without_a_valid_specification(command: Com
     assert "neither 'portico_flow' nor 'portico_agent'" in command("run", str(file)).err
     file.write_text("{")
     assert "is not JSON" in command("run", str(file)).err
-    other = tmp_path / "a.yaml"
-    other.write_text("a: [")
-    assert "is not valid YAML" in command("apps", "deploy", str(other)).err
+    yaml_file = tmp_path / "a.yaml"
+    yaml_file.write_text("a: [")
+    assert "is not valid YAML" in command("apps", "deploy", str(yaml_file)).err

@@ -18,10 +18,10 @@ SAID = "The door is open. Come in, please."
 
 @pytest.fixture(scope="module")
 def client(daemon: Daemon) -> Iterator[Client]:
-    with Client(daemon.url) as made:
-        made.deployments.add("voice", "fake://", task="speech")
-        made.deployments.add("ear", "fake://", task="transcription")
-        yield made
+    with Client(daemon.url) as opened_client:
+        opened_client.deployments.add("voice", "fake://", task="speech")
+        opened_client.deployments.add("ear", "fake://", task="transcription")
+        yield opened_client
 
 
 def test_a_text_is_spoken_into_a_file_and_written_down_again(
@@ -31,18 +31,18 @@ def test_a_text_is_spoken_into_a_file_and_written_down_again(
     assert command("speak", SAID, "-o", str(path), "--voice", "nova").out == f"{path}\n"
     assert path.read_bytes().startswith(b"RIFF")
     assert command("transcribe", str(path)).out == f"{SAID}\n"
-    shown = command("transcribe", str(path), "--json").json
-    assert shown["text"] == SAID and [one["start"] for one in shown["segments"]] == [0, 1]
+    transcription = command("transcribe", str(path), "--json").json
+    assert transcription["text"] == SAID and [segment["start"] for segment in transcription["segments"]] == [0, 1]
     subtitles = command("transcribe", str(path), "--format", "srt").out
     assert subtitles.startswith("1\n00:00:00,000 --> 00:00:01,000\nThe door is open.\n\n2\n")
-    told = command("speak", SAID, "-o", str(path), "--json").json
-    assert told == {"path": str(path), "bytes": path.stat().st_size}
+    speech = command("speak", SAID, "-o", str(path), "--json").json
+    assert speech == {"path": str(path), "bytes": path.stat().st_size}
 
 
 def test_a_failed_speech_command_leaves_no_file(command: Command, client: Client, tmp_path: Path) -> None:
     path = tmp_path / "door.mp3"
-    failed = command("speak", SAID, "-o", str(path))
-    assert failed.code == 1 and "no encoder for mp3" in failed.err and not path.exists()
+    result = command("speak", SAID, "-o", str(path))
+    assert result.code == 1 and "no encoder for mp3" in result.err and not path.exists()
     assert "must end in .wav" in command("speak", SAID, "-o", str(tmp_path / "door.txt")).err
     assert "'echo' does not" in command("speak", SAID, "-o", str(path), "--model", "echo").err.replace(
         "The model ", ""
@@ -52,26 +52,26 @@ def test_a_failed_speech_command_leaves_no_file(command: Command, client: Client
 
 def test_the_sdk_transcribes_with_word_timestamps_and_subtitles(client: Client) -> None:
     sound = client.audio.speak(SAID, "voice", format="wav", speed=2)
-    found = client.audio.transcribe(sound, "ear", times="word", language="en")
-    assert found.text == SAID and [one.text for one in found.words] == SAID.split()
-    assert found.duration == pytest.approx(len(SAID.split()) / 8)
+    transcription = client.audio.transcribe(sound, "ear", times="word", language="en")
+    assert transcription.text == SAID and [word.text for word in transcription.words] == SAID.split()
+    assert transcription.duration == pytest.approx(len(SAID.split()) / 8)
     assert client.audio.subtitles(sound, "ear", format="vtt").startswith("WEBVTT\n\n")
     with pytest.raises(InvalidRequest, match="no argument 'stream_format'"):
         client.audio.speak(SAID, stream_format="sse")  # type: ignore[call-arg]
 
 
 def test_the_speak_and_transcribe_tools_round_trip_a_text(client: Client) -> None:
-    made = client.tools.call("speak", {"text": SAID})
-    assert made.structured is not None and made.structured["model"] == "voice"
-    [kept] = made.artifacts
-    assert kept.media_type == "audio/wav" and kept.name == "speech.wav"
-    heard = client.tools.call("transcribe", {"file": kept.id, "timestamps": "segment"})
-    assert heard.structured is not None and heard.text == heard.structured["text"] == SAID
-    assert [one["text"].strip() for one in heard.structured["segments"]] == [
+    speech = client.tools.call("speak", {"text": SAID})
+    assert speech.structured is not None and speech.structured["model"] == "voice"
+    [artifact] = speech.artifacts
+    assert artifact.media_type == "audio/wav" and artifact.name == "speech.wav"
+    transcription = client.tools.call("transcribe", {"file": artifact.id, "timestamps": "segment"})
+    assert transcription.structured is not None and transcription.text == transcription.structured["text"] == SAID
+    assert [segment["text"].strip() for segment in transcription.structured["segments"]] == [
         "The door is open.",
         "Come in, please.",
     ]
-    uploaded = client.files.add(client.artifacts.content(kept.id), filename="door.wav")
+    uploaded = client.files.add(client.artifacts.content(artifact.id), filename="door.wav")
     assert client.tools.call("transcribe", {"file": f"please: {uploaded.id}"}).text == SAID
 
 

@@ -33,8 +33,8 @@ LIMIT = 60
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the environment of a user behind the proxy, without ``NO_PROXY``."""
     home = tmp_path_factory.mktemp("home") / "data"
-    kept = environment(PORTICO_HOME=str(home), NO_COLOR="1", **PROXIES)
-    return {name: value for name, value in kept.items() if name.upper() != "NO_PROXY"}
+    variables = environment(PORTICO_HOME=str(home), NO_COLOR="1", **PROXIES)
+    return {name: value for name, value in variables.items() if name.upper() != "NO_PROXY"}
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +86,8 @@ def test_the_folder_is_indexed_by_meaning(command: Command) -> None:
 def test_questions_and_conversations_are_answered(
     command: Command, proxied: dict[str, str], here: str
 ) -> None:
-    asked = command("ask", "Which port does the daemon listen on?", "--app", "handbook")
-    assert asked.code == 0 and "port.md" in asked.out
+    answer = command("ask", "Which port does the daemon listen on?", "--app", "handbook")
+    assert answer.code == 0 and "port.md" in answer.out
     done = subprocess.run(
         [*COMMAND, "chat", "--model", "echo"],
         env={**proxied, "PORTICO_URL": here},
@@ -168,14 +168,14 @@ async def test_a_server_elsewhere_is_asked_through_the_proxy(
             monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
-        async with model_fixture(tmp_path) as served:
-            await served.models.add(ModelSpec("near", "fake://"))
-            assert (await served.ask("near", {"messages": user("near")}))["choices"][0]["message"][
+        async with model_fixture(tmp_path) as fixture:
+            await fixture.models.add(ModelSpec("near", "fake://"))
+            assert (await fixture.ask("near", {"messages": user("near")}))["choices"][0]["message"][
                 "content"
             ] == "near"
             assert lines == []
-            await served.models.add(ModelSpec("far", "http://models.invalid/v1#m"))
-            answer = await served.ask("far", {"messages": user("Hello?")})
+            await fixture.models.add(ModelSpec("far", "http://models.invalid/v1#m"))
+            answer = await fixture.ask("far", {"messages": user("Hello?")})
     assert answer["choices"][0]["message"]["content"] == "far"
     assert lines == [b"POST http://models.invalid/v1/chat/completions HTTP/1.1"]
 
@@ -203,6 +203,6 @@ def test_loopback_hosts_are_recognised_as_local(host: str | None, local: bool) -
 def test_child_processes_get_no_proxy_entries_for_local_hosts() -> None:
     assert unproxied({"PATH": "/bin"}) == {}
     assert unproxied({"HTTPS_PROXY": "http://proxy:3128"})["NO_PROXY"] == "localhost,127.0.0.1,::1"
-    told = unproxied({"http_proxy": "http://proxy:3128", "NO_PROXY": ".example.com,localhost"})
-    assert told == dict.fromkeys(("no_proxy", "NO_PROXY"), ".example.com,localhost,127.0.0.1,::1")
+    variables = unproxied({"http_proxy": "http://proxy:3128", "NO_PROXY": ".example.com,localhost"})
+    assert variables == dict.fromkeys(("no_proxy", "NO_PROXY"), ".example.com,localhost,127.0.0.1,::1")
     assert unproxied({"ALL_PROXY": "http://proxy:3128", "no_proxy": "*"}) == {}

@@ -88,9 +88,9 @@ def up(place: dict[str, str], *arguments: str) -> Iterator[Terminal]:
 
 def default_of(place: dict[str, str]) -> str:
     """Return the source of the model that `default` resolves to."""
-    found = note(Path(place["PORTICO_HOME"]))
-    assert found is not None
-    with Client(found["url"]) as client:
+    daemon_note = note(Path(place["PORTICO_HOME"]))
+    assert daemon_note is not None
+    with Client(daemon_note["url"]) as client:
         return client.deployments.get("default").source
 
 
@@ -131,9 +131,9 @@ def test_stores_move_to_a_better_search_model(place: dict[str, str], hub: Hub, t
             terminal.until("Download it now? Your stores move to it in the background [Y/n]")
             terminal.type("y")
             terminal.until("is now in use.")
-            found = note(Path(place["PORTICO_HOME"]))
-            assert found is not None
-            with Client(found["url"]) as client:
+            daemon_note = note(Path(place["PORTICO_HOME"]))
+            assert daemon_note is not None
+            with Client(daemon_note["url"]) as client:
                 while client.stores.get("docs").embedding_model != better.name:
                     assert client.stores.get("docs").next_embedding_model in (better.name, None)
                 passages = client.search("docs", "ships", ranker="vector").passages

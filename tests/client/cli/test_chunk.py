@@ -39,9 +39,9 @@ def test_chunks_of_several_strategies_are_compared_in_one_table(command: Command
     assert {row[0] for row in rows} == {"section", "fixed"}
     assert len([row for row in rows if row[0] == "fixed"]) == 2
     assert "line 1 · Fees" in rows[0][3]
-    said = command("chunk", str(file), "--json").json["data"]
-    assert said[0]["strategy"] == {"type": "auto"}
-    assert said[0]["chunks"][0]["text"].startswith("# Fees")
+    cuts = command("chunk", str(file), "--json").json["data"]
+    assert cuts[0]["strategy"] == {"type": "auto"}
+    assert cuts[0]["chunks"][0]["text"].startswith("# Fees")
 
 
 def test_an_unknown_strategy_is_refused_with_the_nearest_name(command: Command, file: Path) -> None:
@@ -52,11 +52,11 @@ def test_an_unknown_strategy_is_refused_with_the_nearest_name(command: Command, 
 
 
 def test_on_a_terminal_each_strategy_has_a_column() -> None:
-    one = Cut({"type": "page"}, 7, 3, 9, (Chunk("First\x1b[31m page", Place(page=1)),))
-    other = Cut({"type": "fine"}, 2, 1, 900, (Chunk("a", Place()), Chunk("b" * 900, Place())))
+    page_cut = Cut({"type": "page"}, 7, 3, 9, (Chunk("First\x1b[31m page", Place(page=1)),))
+    fine_cut = Cut({"type": "fine"}, 2, 1, 900, (Chunk("a", Place()), Chunk("b" * 900, Place())))
     out = console()
     with out.capture() as captured:
-        out.print(_table([one, other]))
+        out.print(_table([page_cut, fine_cut]))
     text = captured.get()
     assert "7 chunks" in text
     assert "page 1" in text

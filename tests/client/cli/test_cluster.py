@@ -31,8 +31,8 @@ def daemon(slurm: SlurmStandIn, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def test_machines_are_shown_drained_and_resumed(command: Command, slurm: SlurmStandIn) -> None:
     assert command("models", "add", "m", "--source", "fake://").code == 0
     assert command("models", "load", "m").code == 0
-    shown = command("cluster", "status")
-    lines = [line.split("\t") for line in shown.out.splitlines()]
+    status_table = command("cluster", "status")
+    lines = [line.split("\t") for line in status_table.out.splitlines()]
     assert ["slurm", "g1", "busy (mixed)", "8 of 64", "62.5 of 500 GB", "1 of 4 a100", ""] in lines
     assert [
         "slurm",
@@ -44,10 +44,10 @@ def test_machines_are_shown_drained_and_resumed(command: Command, slurm: SlurmSt
         "power State=IDLE, rack 4",
     ] in lines
     assert any(line[:3] == ["m", "running", "local"] for line in lines)
-    assert "ray: The launcher 'ray' needs the setting 'ray_python'" in shown.err
-    listed = command("cluster", "status", "--json").json
-    assert [one["name"] for one in listed["launchers"]] == ["local", "ray", "slurm"]
-    assert listed["jobs"][0]["daemon"] == listed["daemons"][0]["id"]
+    assert "ray: The launcher 'ray' needs the setting 'ray_python'" in status_table.err
+    status_data = command("cluster", "status", "--json").json
+    assert [launcher["name"] for launcher in status_data["launchers"]] == ["local", "ray", "slurm"]
+    assert status_data["jobs"][0]["daemon"] == status_data["daemons"][0]["id"]
 
     planned = command("cluster", "drain", "g1", "--reason", "New disks", "--dry-run")
     assert planned.out == "Would drain g1 of slurm.\n" and not slurm.updates
@@ -56,6 +56,6 @@ def test_machines_are_shown_drained_and_resumed(command: Command, slurm: SlurmSt
     assert command("cluster", "resume", "g1", "--json").json["state"] == "idle"
     nobody = command("cluster", "drain", "g9", "--reason", "x")
     assert nobody.code == 1 and "No launcher has a node 'g9'" in nobody.err and "ray:" in nobody.err
-    [here] = listed["launchers"][0]["nodes"]
-    local = command("cluster", "drain", here["name"], "--reason", "x")
+    [node] = status_data["launchers"][0]["nodes"]
+    local = command("cluster", "drain", node["name"], "--reason", "x")
     assert local.code == 1 and "has no scheduler to drain it" in local.err

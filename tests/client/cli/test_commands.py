@@ -35,10 +35,10 @@ def test_ask_writes_the_answer_and_then_its_citations(command: Command) -> None:
 
 
 def test_ask_as_json_holds_the_answer_and_the_citations(command: Command) -> None:
-    said = command("ask", "How hot is bread baked?", "--app", "handbook", "--json").json
-    assert set(said) == {"answer", "citations", "nearest", "claims"}
-    assert said["citations"][0]["filename"] == "bread.txt"
-    assert [item["number"] for item in said["citations"]] == list(range(1, len(said["citations"]) + 1))
+    answer = command("ask", "How hot is bread baked?", "--app", "handbook", "--json").json
+    assert set(answer) == {"answer", "citations", "nearest", "claims"}
+    assert answer["citations"][0]["filename"] == "bread.txt"
+    assert [item["number"] for item in answer["citations"]] == list(range(1, len(answer["citations"]) + 1))
 
 
 def test_ask_reads_a_question_from_standard_input(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,8 +100,8 @@ def test_open_shows_the_page_in_the_browser(daemon: Daemon, tmp_path: Path) -> N
     browser.chmod(0o755)
 
     def opened(**variables: str) -> subprocess.CompletedProcess[str]:
-        known = environment(PORTICO_URL=daemon.url)
-        variables = {**{name: known[name] for name in known.keys() - {"BROWSER", "DISPLAY"}}, **variables}
+        known_variables = environment(PORTICO_URL=daemon.url)
+        variables = {**{name: known_variables[name] for name in known_variables.keys() - {"BROWSER", "DISPLAY"}}, **variables}
         return subprocess.run(
             [*COMMAND, "open", "--json"], env=variables, capture_output=True, text=True, check=True
         )
@@ -122,9 +122,9 @@ def test_search_prints_ranked_passages_and_explains_itself(command: Command) -> 
     done = command("search", "handbook", "bread oven", "-n", "2", "--explain")
     assert done.out.startswith("[1] bread.txt")
     assert "\t" in done.out
-    said = command("search", "handbook", "bread oven", "--json").json
-    assert said["data"][0]["filename"] == "bread.txt"
-    assert 0 < said["data"][0]["score"] <= 1
+    results = command("search", "handbook", "bread oven", "--json").json
+    assert results["data"][0]["filename"] == "bread.txt"
+    assert 0 < results["data"][0]["score"] <= 1
 
 
 def test_chat_commands_switch_the_model_clear_the_history_and_exit(
@@ -147,9 +147,9 @@ def test_chat_refuses_to_switch_to_a_non_chat_or_unknown_model(
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{line}\n"))
     done = command("chat")
     assert done.code == 1
-    offered = done.err.partition("There are: ")[2]
-    assert {"handbook", "echo", "default"} <= set(offered.rstrip(".\n").split(", "))
-    assert "embedding" not in offered
+    model_names = done.err.partition("There are: ")[2]
+    assert {"handbook", "echo", "default"} <= set(model_names.rstrip(".\n").split(", "))
+    assert "embedding" not in model_names
 
 
 def test_chat_with_a_non_chat_model_is_refused_at_start(command: Command) -> None:
@@ -166,8 +166,8 @@ def test_ask_uses_the_app_of_the_current_folder(
     (folder / "boxes" / "note.md").write_text("The lantern is in the blue box.")
     assert command("stores", "add", str(folder)).code == 0
     monkeypatch.chdir(folder / "boxes")
-    said = command("ask", "Where is the lantern?", "--json")
-    assert (said.err, said.json["citations"][0]["filename"]) == ("", "boxes/note.md")
+    answer = command("ask", "Where is the lantern?", "--json")
+    assert (answer.err, answer.json["citations"][0]["filename"]) == ("", "boxes/note.md")
     assert "Asking 'attic'" in command("ask", "Where is the lantern?").err
     monkeypatch.chdir(tmp_path)
     done = command("ask", "Where is the lantern?")
@@ -195,10 +195,10 @@ def test_ask_asks_on_a_terminal_which_app_is_meant(command: Command) -> None:
 
 def test_chat_as_json_is_the_whole_conversation(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
-    said = command("chat", "--model", "echo", "--json").json
-    assert said["model"] == "echo"
-    assert [message["role"] for message in said["messages"]] == ["user", "assistant"] * 2
-    assert said["messages"][3]["content"] == "two"
+    conversation = command("chat", "--model", "echo", "--json").json
+    assert conversation["model"] == "echo"
+    assert [message["role"] for message in conversation["messages"]] == ["user", "assistant"] * 2
+    assert conversation["messages"][3]["content"] == "two"
 
 
 def test_a_store_is_added_from_a_folder_listed_shown_and_removed(command: Command, tmp_path: Path) -> None:
@@ -207,13 +207,13 @@ def test_a_store_is_added_from_a_folder_listed_shown_and_removed(command: Comman
     (folder / "soup.md").write_text("# Soup\n\nSimmer the leeks for an hour.\n", encoding="utf-8")
     (folder / "empty.pdf").write_bytes(b"")
     (folder / "broken.pdf").write_bytes(b"%PDF-1.4\n")
-    made = command("stores", "add", str(folder), "--json").json
-    assert (made["name"], made["app"], made["file_counts"]["completed"]) == ("recipes", True, 1)
-    listed = command("stores", "list").out
-    assert "recipes\t1\t" in listed
+    store = command("stores", "add", str(folder), "--json").json
+    assert (store["name"], store["app"], store["file_counts"]["completed"]) == ("recipes", True, 1)
+    store_table = command("stores", "list").out
+    assert "recipes\t1\t" in store_table
     assert "\tsync\trecipes\t" in command("runs", "list").out, "by the name of its store, not by the id"
-    shown = command("stores", "show", "recipes", "--files").out
-    assert "empty.pdf\tskipped\tempty\n" in shown and "reasons for failures" not in shown
+    store_text = command("stores", "show", "recipes", "--files").out
+    assert "empty.pdf\tskipped\tempty\n" in store_text and "reasons for failures" not in store_text
     assert "portico stores show recipes --files" in command("stores", "show", "recipes").out
     files = command("stores", "show", "recipes", "--files", "--json").json["files"]
     pieces = command("stores", "chunks", "recipes", "soup.md").out
@@ -224,12 +224,12 @@ def test_a_store_is_added_from_a_folder_listed_shown_and_removed(command: Comman
     assert "no file 'nothing.md'" in command("stores", "chunks", "recipes", "nothing.md").err
     assert "no group 'none'" in command("stores", "chunks", "recipes", soup, "--group", "none").err
     assert {item["filename"] for item in files} == {"soup.md", "broken.pdf"}
-    refused = command("ask", "leeks?")
-    assert refused.out == "" and "several apps" in refused.err and "--app NAME" in refused.err
+    refusal = command("ask", "leeks?")
+    assert refusal.out == "" and "several apps" in refusal.err and "--app NAME" in refusal.err
     assert command("stores", "remove", "recipes", "--dry-run").out.startswith("Would delete")
-    refused = command("stores", "remove", "recipes")
-    assert refused.code == 1
-    assert "--yes" in refused.err
+    refusal = command("stores", "remove", "recipes")
+    assert refusal.code == 1
+    assert "--yes" in refusal.err
     assert command("stores", "remove", "recipes", "--yes").out.startswith("Deleted")
     assert command("stores", "show", "recipes").code == 1
     assert (folder / "soup.md").exists()
@@ -240,23 +240,23 @@ def test_skipped_files_are_reported_with_their_reasons(command: Command, tmp_pat
     folder.mkdir()
     (folder / "a.bin").write_bytes(b"\x00\x01")
     (folder / "empty").touch()
-    refused = command("stores", "add", str(folder))
-    assert refused.code == 1
-    assert "2 of 2 files: 1 empty, 1 of an unsupported format" in refused.out
-    assert "a.bin\tof an unsupported format\n" in refused.out
-    assert f"No file in {folder} could be read, so 'attic' is empty" in refused.err
+    addition = command("stores", "add", str(folder))
+    assert addition.code == 1
+    assert "2 of 2 files: 1 empty, 1 of an unsupported format" in addition.out
+    assert "a.bin\tof an unsupported format\n" in addition.out
+    assert f"No file in {folder} could be read, so 'attic' is empty" in addition.err
     assert "no documents to search" in command("ask", "What is here?", "--app", "attic").out
     (folder / "note.md").write_text("The lantern is in the blue box.")
     synced = command("stores", "sync", "attic")
     assert synced.code == 0
     assert "empty\tempty\n" in synced.out
-    shown = command("stores", "show", "attic", "--files")
-    assert "note.md\tcompleted\t" in shown.out and "a.bin\tskipped\tof an unsupported format\n" in shown.out
-    said = command("stores", "show", "attic", "--files", "--json").json
+    store_text = command("stores", "show", "attic", "--files")
+    assert "note.md\tcompleted\t" in store_text.out and "a.bin\tskipped\tof an unsupported format\n" in store_text.out
+    store_data = command("stores", "show", "attic", "--files", "--json").json
     assert (
-        said["store"]["skipped"] == said["skipped"]["reasons"] == {"empty": 1, "of an unsupported format": 1}
+        store_data["store"]["skipped"] == store_data["skipped"]["reasons"] == {"empty": 1, "of an unsupported format": 1}
     )
-    assert [item["name"] for item in said["skipped"]["files"]] == ["a.bin", "empty"]
+    assert [item["name"] for item in store_data["skipped"]["files"]] == ["a.bin", "empty"]
     assert command("stores", "remove", "attic", "--yes").code == 0
 
 
@@ -264,13 +264,13 @@ def test_files_are_added_to_a_store_shown_and_removed(command: Command, tmp_path
     path = tmp_path / "tea.txt"
     path.write_text("Green tea is brewed at eighty degrees.", encoding="utf-8")
     command("stores", "add", "--name", "drinks")
-    [made] = command("files", "add", str(path), "--store", "drinks", "--json").json["data"]
-    assert made["filename"] == "tea.txt"
-    assert made["id"] in command("files", "list").out
-    assert "tea.txt" in command("files", "show", made["id"]).out
-    assert command("files", "remove", made["id"], "--dry-run", "--json").json["removed"] is None
-    assert command("files", "remove", made["id"], "--yes").code == 0
-    assert command("files", "show", made["id"]).code == 1
+    [file_entry] = command("files", "add", str(path), "--store", "drinks", "--json").json["data"]
+    assert file_entry["filename"] == "tea.txt"
+    assert file_entry["id"] in command("files", "list").out
+    assert "tea.txt" in command("files", "show", file_entry["id"]).out
+    assert command("files", "remove", file_entry["id"], "--dry-run", "--json").json["removed"] is None
+    assert command("files", "remove", file_entry["id"], "--yes").code == 0
+    assert command("files", "show", file_entry["id"]).code == 1
     assert (
         f"The file '{tmp_path / 'gone'}' does not exist"
         in command("files", "add", str(tmp_path / "gone")).err
@@ -279,8 +279,8 @@ def test_files_are_added_to_a_store_shown_and_removed(command: Command, tmp_path
 
 
 def test_a_model_is_added_loaded_aliased_unloaded_and_removed(command: Command) -> None:
-    added = command("models", "add", "spare", "--source", "fake://", "--alias", "extra", "--json").json
-    assert added["aliases"] == ["extra"]
+    model_data = command("models", "add", "spare", "--source", "fake://", "--alias", "extra", "--json").json
+    assert model_data["aliases"] == ["extra"]
     assert command("models", "load", "spare").code == 0
     assert "spare\tready" in command("ps").out
     assert command("models", "alias", "nick", "spare").out == "'nick' is now 'spare'.\n"
@@ -294,7 +294,7 @@ def test_a_model_is_added_loaded_aliased_unloaded_and_removed(command: Command) 
 
 def test_parameters_of_an_engine_are_given_changed_and_completed(command: Command) -> None:
     add = ("models", "add", "heavy", "--source", "hf://org/heavy", "--engine", "vllm")
-    for given, said in (
+    for parameter, error_text in (
         ("contxt_length=1", "Did you mean 'context_length'"),
         ("context_length=many", "must be an integer of at least 1"),
         ("memory_share=2", "at most 1"),
@@ -302,14 +302,14 @@ def test_parameters_of_an_engine_are_given_changed_and_completed(command: Comman
         ("chat_template=/etc/passwd", "path of a template"),
         ("context_length", "expected NAME=VALUE"),
     ):
-        refused = command(*add, "--parameter", given)
-        assert refused.code == 1 and said in refused.err.replace("\n", " "), given
-    more = ("--parameter", "context_length=4096", "--parameter", "dtype=float16", "--python", "python3")
-    assert command(*add, *more, "--json").json["context_length"] == 4096
-    changed = command(
+        refusal = command(*add, "--parameter", parameter)
+        assert refusal.code == 1 and error_text in refusal.err.replace("\n", " "), parameter
+    options = ("--parameter", "context_length=4096", "--parameter", "dtype=float16", "--python", "python3")
+    assert command(*add, *options, "--json").json["context_length"] == 4096
+    model_update = command(
         "models", "set", "heavy", "--parameter", "context_length=2048", "--parameter", "dtype=null", "--json"
     )
-    assert changed.json["context_length"] == 2048
+    assert model_update.json["context_length"] == 2048
     assert "no parameter 'dtyp'" in command("models", "set", "heavy", "--parameter", "dtyp=x").err
     assert command("models", "show", "heavy", "--json").json["context_length"] == 2048, "it stays as it was"
     assert command("models", "set", "heavy").code == 1
@@ -323,34 +323,34 @@ def test_parameters_of_an_engine_are_given_changed_and_completed(command: Comman
 
 def test_a_keys_limits_are_given_and_listed(command: Command) -> None:
     limits = ("--limit", "tokens_per_day=100000", "--limit", "concurrency=2")
-    made = command("keys", "create", "--name", "limited", "--scope", "chat", *limits, "--json").json
-    assert made["limits"] == {"tokens_per_day": 100_000, "concurrency": 2}
+    key_data = command("keys", "create", "--name", "limited", "--scope", "chat", *limits, "--json").json
+    assert key_data["limits"] == {"tokens_per_day": 100_000, "concurrency": 2}
     assert "tokens_per_day=100000" in command("keys", "list").out
     for wrong in ("tokens_per_day", "tokens_per_day=many", "token_per_day=5"):
-        refused = command("keys", "create", "--name", "x", "--scope", "chat", "--limit", wrong)
-        assert refused.code == 1 and "limit" in refused.err
+        refusal = command("keys", "create", "--name", "x", "--scope", "chat", "--limit", wrong)
+        assert refusal.code == 1 and "limit" in refusal.err
     assert (
-        command("keys", "update", made["id"], "--scope", "models:read").out == "'limited' may: models:read.\n"
+        command("keys", "update", key_data["id"], "--scope", "models:read").out == "'limited' may: models:read.\n"
     )
-    bound = command("keys", "update", made["id"], "--filter", "handbook:team=sales")
-    assert bound.out.splitlines()[1:] == ["It can read handbook: team=sales."]
-    assert command("keys", "update", made["id"], "--no-filters", "--json").json["filters"] == {}
+    filter_update = command("keys", "update", key_data["id"], "--filter", "handbook:team=sales")
+    assert filter_update.out.splitlines()[1:] == ["It can read handbook: team=sales."]
+    assert command("keys", "update", key_data["id"], "--no-filters", "--json").json["filters"] == {}
     for wrong in ((), ("--no-filters", "--filter", "a:b=c")):
-        assert "--no-filters" in command("keys", "update", made["id"], *wrong).err
-    held = command("keys", "update", made["id"], "--limit", "requests_per_minute=5")
-    assert held.out.splitlines()[1:] == ["It is limited to requests_per_minute=5."]
-    both = command("keys", "update", made["id"], "--no-limits", "--limit", "concurrency=1")
-    assert both.code == 1 and "Use either --limit or --no-limits" in both.err
-    assert command("keys", "update", made["id"], "--no-limits", "--json").json["limits"] == {}
-    command("keys", "revoke", made["id"], "--yes")
+        assert "--no-filters" in command("keys", "update", key_data["id"], *wrong).err
+    limit_update = command("keys", "update", key_data["id"], "--limit", "requests_per_minute=5")
+    assert limit_update.out.splitlines()[1:] == ["It is limited to requests_per_minute=5."]
+    conflict = command("keys", "update", key_data["id"], "--no-limits", "--limit", "concurrency=1")
+    assert conflict.code == 1 and "Use either --limit or --no-limits" in conflict.err
+    assert command("keys", "update", key_data["id"], "--no-limits", "--json").json["limits"] == {}
+    command("keys", "revoke", key_data["id"], "--yes")
 
 
 def test_a_keys_filters_are_given_listed_and_shown(command: Command) -> None:
-    whole = '{"type": "in", "key": "lang", "value": ["en", "de"]}'
-    filters = ("handbook:team=sales", "handbook:level<=2", f"notes:{whole}", "*:draft!=true")
-    given = [word for text in filters for word in ("--filter", text)]
-    made = command("keys", "create", "--name", "sales", "--scope", "stores:*:read", *given, "--json").json
-    assert made["filters"] == {
+    json_filter = '{"type": "in", "key": "lang", "value": ["en", "de"]}'
+    filters = ("handbook:team=sales", "handbook:level<=2", f"notes:{json_filter}", "*:draft!=true")
+    filter_options = [word for text in filters for word in ("--filter", text)]
+    key_data = command("keys", "create", "--name", "sales", "--scope", "stores:*:read", *filter_options, "--json").json
+    assert key_data["filters"] == {
         "handbook": {
             "type": "and",
             "filters": [
@@ -362,24 +362,24 @@ def test_a_keys_filters_are_given_listed_and_shown(command: Command) -> None:
         "*": {"type": "ne", "key": "draft", "value": True},
     }
     assert "handbook: team=sales and level<=2" in command("keys", "list").out
-    shown = command("keys", "show", "sales").out
-    assert 'notes: lang in ["en", "de"]' in shown and "stores:*:read" in shown
-    assert command("keys", "show", made["id"], "--json").json["filters"] == made["filters"]
-    for wrong, said in (
+    details = command("keys", "show", "sales").out
+    assert 'notes: lang in ["en", "de"]' in details and "stores:*:read" in details
+    assert command("keys", "show", key_data["id"], "--json").json["filters"] == key_data["filters"]
+    for wrong, error_text in (
         ("team=sales", "is not a filter"),
         ("handbook:team", "is not a filter"),
         ("handbook:{", "is not JSON"),
         ('handbook:{"type": "eq"}', "needs 'key'"),
     ):
-        refused = command("keys", "create", "--name", "x", "--scope", "chat", "--filter", wrong)
-        assert refused.code == 1 and said in refused.err
+        refusal = command("keys", "create", "--name", "x", "--scope", "chat", "--filter", wrong)
+        assert refusal.code == 1 and error_text in refusal.err
     assert "There is no key" in command("keys", "show", "nobody").err
-    command("keys", "revoke", made["id"], "--yes")
+    command("keys", "revoke", key_data["id"], "--yes")
 
 
 def test_a_model_with_replicas_shows_each_of_them(command: Command) -> None:
-    made = command("models", "add", "twins", "--source", "fake://", "--replicas", "2", "--json").json
-    assert len(made["replicas"]) == 2
+    model_data = command("models", "add", "twins", "--source", "fake://", "--replicas", "2", "--json").json
+    assert len(model_data["replicas"]) == 2
     assert command("models", "load", "twins").code == 0
     rows = [line.split("\t") for line in command("ps").out.splitlines()]
     at = next(number for number, row in enumerate(rows) if row[0] == "twins")
@@ -390,12 +390,12 @@ def test_a_model_with_replicas_shows_each_of_them(command: Command) -> None:
 
 
 def test_keys_are_shown_once_and_revoked(command: Command) -> None:
-    made = command("keys", "create", "--name", "phone", "--scope", "chat", "--scope", "stores:*:read")
-    secret = made.out.strip()
+    creation = command("keys", "create", "--name", "phone", "--scope", "chat", "--scope", "stores:*:read")
+    secret = creation.out.strip()
     assert secret.startswith("pk-")
-    listed = command("keys", "list")
-    assert "chat, stores:*:read" in listed.out
-    assert secret not in listed.out
+    key_table = command("keys", "list")
+    assert "chat, stores:*:read" in key_table.out
+    assert secret not in key_table.out
     assert command("--key", secret, "settings").code == 1
     identity = command("keys", "list", "--json").json["data"][0]["id"]
     assert command("keys", "revoke", identity, "--yes").code == 0
@@ -412,15 +412,15 @@ def test_runs_are_listed_shown_and_tailed(command: Command) -> None:
     assert events[-1]["type"] == "finished"
     assert command("runs", "cancel", sync, "--json").json["status"] == "completed"
     first, second = command("runs", "list", "--limit", "2", "--json").json["data"]
-    rest = command("runs", "list", "--after", first["id"], "--json").json["data"]
-    assert rest[0]["id"] == second["id"]
+    next_page = command("runs", "list", "--after", first["id"], "--json").json["data"]
+    assert next_page[0]["id"] == second["id"]
 
 
 def test_following_runs_ignores_an_expired_run_id(daemon: Daemon) -> None:
     with Client(daemon.url) as client:
         sync = next(run.id for run in client.runs.list() if run.kind == "sync")
-    [ended] = follow_here(daemon.url, None, ["run_forgotten", sync])
-    assert (ended.run.id, ended.error) == (sync, None)
+    [outcome] = follow_here(daemon.url, None, ["run_forgotten", sync])
+    assert (outcome.run.id, outcome.error) == (sync, None)
 
 
 def test_tools_take_pairs_or_one_document(command: Command) -> None:
@@ -471,14 +471,14 @@ def test_what_a_model_writes_cannot_steer_the_terminal(
 
 
 def test_models_plan_accepts_a_textual_gpu_memory_and_core_specification(command: Command) -> None:
-    made = command("models", "plan", "default", "--gpu", "2 x A100 80GB", "--memory", "512", "--json").json
-    assert made["hardware"] == "8 cores, 512 GB memory, 2 × NVIDIA A100 (80 GB)"
+    plan = command("models", "plan", "default", "--gpu", "2 x A100 80GB", "--memory", "512", "--json").json
+    assert plan["hardware"] == "8 cores, 512 GB memory, 2 × NVIDIA A100 (80 GB)"
     small = command("models", "plan", "default", "--memory", "4", "--cores", "2", "--json").json
     assert small["hardware"] == "2 cores, 4 GB memory" and small["fits"]
     unknown = command("models", "plan", "default", "--gpu", "2 x A10G0")
     assert unknown.code != 0 and "Did you mean 'A10G'" in unknown.err
-    both = command("models", "plan", "default", "--hardware", "rtx4090", "--cores", "4")
-    assert both.code != 0 and "omit --gpu, --memory and --cores" in both.err
+    conflict = command("models", "plan", "default", "--hardware", "rtx4090", "--cores", "4")
+    assert conflict.code != 0 and "omit --gpu, --memory and --cores" in conflict.err
 
 
 def test_models_show_reports_the_engine_and_context_of_the_plan(command: Command, tmp_path: Path) -> None:
@@ -486,28 +486,28 @@ def test_models_show_reports_the_engine_and_context_of_the_plan(command: Command
     config = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 4096, **sizes}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 1000)
-    named = ("--source", str(tmp_path), "--engine", "vllm", "--parameter", "context_length=512")
-    assert command("models", "add", "named", *named).code == 0
-    shown = command("models", "show", "named").out
-    assert "vllm" in shown and "512 tokens" in shown and "vLLM was requested." in shown
-    assert "transformers" not in shown and "4096" not in shown
+    options = ("--source", str(tmp_path), "--engine", "vllm", "--parameter", "context_length=512")
+    assert command("models", "add", "named", *options).code == 0
+    details = command("models", "show", "named").out
+    assert "vllm" in details and "512 tokens" in details and "vLLM was requested." in details
+    assert "transformers" not in details and "4096" not in details
     assert command("models", "remove", "named", "--yes").code == 0
 
 
 def test_stored_chats_are_listed_shown_and_forgotten(command: Command, daemon: Daemon) -> None:
     with Client(daemon.url) as client:
-        stored = {"store": True, "metadata": {"topic": "tea"}}
-        client.chat("Tea for two.", model="echo", extra_body=stored).read()
-        [found] = command("chats", "list", "--label", "topic=tea", "--json").json["data"]
-        assert found["metadata"] == {"topic": "tea"}
-        assert found["id"] in command("chats", "list", "--model", "echo").out
+        chat_options = {"store": True, "metadata": {"topic": "tea"}}
+        client.chat("Tea for two.", model="echo", extra_body=chat_options).read()
+        [stored_chat] = command("chats", "list", "--label", "topic=tea", "--json").json["data"]
+        assert stored_chat["metadata"] == {"topic": "tea"}
+        assert stored_chat["id"] in command("chats", "list", "--model", "echo").out
         assert "No stored chats." in command("chats", "list", "--label", "topic=coffee").out
-        shown = command("chats", "show", found["id"]).out
-        assert "Tea for two." in shown
-        assert client.chats.change(found["id"], {"topic": "chai"}).metadata == {"topic": "chai"}
-        assert [message["content"] for message in client.chats.messages(found["id"])] == ["Tea for two."]
-        assert command("chats", "delete", found["id"], "--yes").code == 0
-        assert command("chats", "show", found["id"]).code == 1
+        details = command("chats", "show", stored_chat["id"]).out
+        assert "Tea for two." in details
+        assert client.chats.change(stored_chat["id"], {"topic": "chai"}).metadata == {"topic": "chai"}
+        assert [message["content"] for message in client.chats.messages(stored_chat["id"])] == ["Tea for two."]
+        assert command("chats", "delete", stored_chat["id"], "--yes").code == 0
+        assert command("chats", "show", stored_chat["id"]).code == 1
 
 
 def test_a_large_file_is_uploaded_in_parts_and_can_be_resumed(
@@ -518,12 +518,12 @@ def test_a_large_file_is_uploaded_in_parts_and_can_be_resumed(
         monkeypatch.setattr("portico._sync.knowledge.PART_BYTES", 8)
         path = tmp_path / "large.txt"
         path.write_text("twenty-one characters")
-        made = command("files", "add", str(path), "--json").json["data"][0]
-        assert (made["bytes"], client.files.content(made["id"])) == (21, path.read_bytes())
-        begun = client.files.begin_upload(path)
-        again = command("files", "add", str(path), "--resume", begun.id, "--json").json["data"][0]
+        file_data = command("files", "add", str(path), "--json").json["data"][0]
+        assert (file_data["bytes"], client.files.content(file_data["id"])) == (21, path.read_bytes())
+        upload = client.files.begin_upload(path)
+        again = command("files", "add", str(path), "--resume", upload.id, "--json").json["data"][0]
         assert client.files.content(again["id"]) == path.read_bytes()
-        for file in (made, again):
+        for file in (file_data, again):
             client.files.remove(file["id"])
-        refused = command("files", "add", str(path), str(path), "--resume", begun.id)
-        assert (refused.code, "--resume" in refused.err) == (1, True)
+        refusal = command("files", "add", str(path), str(path), "--resume", upload.id)
+        assert (refusal.code, "--resume" in refusal.err) == (1, True)

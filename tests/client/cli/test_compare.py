@@ -76,14 +76,14 @@ def test_exact_is_stricter_than_contains(command: Command, prompts: Path) -> Non
 
 
 def test_an_alias_is_promoted_only_to_a_better_model(command: Command, prompts: Path) -> None:
-    held = ("--prompts", str(prompts), "--promote", "default")
-    refused = command("compare", "better", "house", *held)
-    assert refused.code == 1
-    assert "'default' was not changed" in refused.err
-    refused = command("compare", "house", "better", *held, "--grader", "exact", "--at-least", "0.9")
-    assert refused.code == 1 and "at least 90%" in refused.err
+    promotion_options = ("--prompts", str(prompts), "--promote", "default")
+    refusal = command("compare", "better", "house", *promotion_options)
+    assert refusal.code == 1
+    assert "'default' was not changed" in refusal.err
+    refusal = command("compare", "house", "better", *promotion_options, "--grader", "exact", "--at-least", "0.9")
+    assert refusal.code == 1 and "at least 90%" in refusal.err
     assert command("models", "show", "default", "--json").json["name"] == "house"
-    done = command("compare", "house", "better", *held)
+    done = command("compare", "house", "better", *promotion_options)
     assert done.code == 0 and done.out.endswith("'default' is now 'better'.\n")
     assert command("models", "show", "default", "--json").json["name"] == "better"
 

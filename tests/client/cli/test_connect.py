@@ -216,8 +216,8 @@ def test_connect_all_applies_only_to_installed_clients(command: Command, home: P
         ("cursor", "connected"),
         ("jetbrains", "connected"),
     ]
-    removed = command("connect", "--all", "--remove", "--yes", "--json").json["data"]
-    assert [result["client"] for result in removed] == ["cursor", "jetbrains"]
+    removals = command("connect", "--all", "--remove", "--yes", "--json").json["data"]
+    assert [result["client"] for result in removals] == ["cursor", "jetbrains"]
     assert command("connect", "--all", "--remove", "--yes").out == "Nothing is connected.\n"
 
 

@@ -12,10 +12,10 @@ def test_a_small_model_is_distilled_and_shown(command: Command, daemon: Daemon) 
     assert command("models", "add", "large", "--source", "fake://").code == 0
     assert command("models", "add", "small", "--source", "fake://").code == 0
     assert command("models", "alias", "desk", "large").code == 0
-    shown = command("distil", "show", "desk")
-    assert shown.code == 1 and "portico distil 'desk' --onto" in shown.err
-    refused = command("distil", "desk", "--onto", "small")
-    assert refused.code == 1 and "at least 50" in refused.err
+    details = command("distil", "show", "desk")
+    assert details.code == 1 and "portico distil 'desk' --onto" in details.err
+    refusal = command("distil", "desk", "--onto", "small")
+    assert refusal.code == 1 and "at least 50" in refusal.err
     # Both models echo, so the small model agrees with the large one from the start.
     with Client(daemon.url) as client:
         for number in range(60):
@@ -23,9 +23,9 @@ def test_a_small_model_is_distilled_and_shown(command: Command, daemon: Daemon) 
         assert command("distil", "desk", "--onto", "small", "--weight", "1", "--epochs", "1").code == 0
         client.chat("Ticket 61", "desk").read()
         client.chat("Ticket 62", "large").read()
-        found = client.distillations.get("desk")
-    assert (found.training, found.held_back, found.calls, found.local_calls) == (42, 18, 1, 1)
-    shown = command("distil", "show", "desk")
-    assert "42 to train on, 18 held back" in shown.out and "1, of which ft:small" in shown.out
-    assert "the larger model has no known price" in shown.out
+        distillation = client.distillations.get("desk")
+    assert (distillation.training, distillation.held_back, distillation.calls, distillation.local_calls) == (42, 18, 1, 1)
+    details = command("distil", "show", "desk")
+    assert "42 to train on, 18 held back" in details.out and "1, of which ft:small" in details.out
+    assert "the larger model has no known price" in details.out
     assert command("distil", "show", "desk", "--json").json["agreement"] == 1

@@ -61,10 +61,10 @@ def test_an_old_python_and_a_full_disk_are_found() -> None:
 
 def test_doctor_warns_about_a_proxy_that_would_receive_local_requests() -> None:
     assert list(proxy_findings({"PATH": "/bin"})) == []
-    [found] = proxy_findings({"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": "example.com"})
-    assert found.state == "warn" and "export NO_PROXY=localhost,127.0.0.1,::1" in found.message
-    [found] = proxy_findings({"https_proxy": "http://proxy:3128", "no_proxy": "localhost,127.0.0.1"})
-    assert found.state == "ok"
+    [finding] = proxy_findings({"HTTP_PROXY": "http://proxy:3128", "NO_PROXY": "example.com"})
+    assert finding.state == "warn" and "export NO_PROXY=localhost,127.0.0.1,::1" in finding.message
+    [finding] = proxy_findings({"https_proxy": "http://proxy:3128", "no_proxy": "localhost,127.0.0.1"})
+    assert finding.state == "ok"
 
 
 @pytest.mark.parametrize(

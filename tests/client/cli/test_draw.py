@@ -33,9 +33,9 @@ def test_a_picture_is_drawn_into_a_file_and_changed(command: Command, tmp_path: 
     assert (done.code, done.out.strip()) == (0, str(first))
     assert size(first) == (64, 48)
     arguments = ("draw", "a hat", "--image", str(first), "-o", str(second), "-n", "2", "--json")
-    made = command(*arguments).json["pictures"]
-    assert [Path(one["path"]).name for one in made] == ["hat-1.png", "hat-2.png"]
-    assert all(size(one["path"]) == (64, 48) for one in made)
+    pictures = command(*arguments).json["pictures"]
+    assert [Path(picture["path"]).name for picture in pictures] == ["hat-1.png", "hat-2.png"]
+    assert all(size(picture["path"]) == (64, 48) for picture in pictures)
 
 
 def test_draw_refuses_invalid_arguments_with_a_reason(command: Command, tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ def test_draw_refuses_invalid_arguments_with_a_reason(command: Command, tmp_path
 async def test_the_client_for_asyncio_draws_with_the_usual_model(daemon: Daemon, tmp_path: Path) -> None:
     async with AsyncClient(daemon.url) as client:
         [picture] = await client.images.draw("a cat", size="32x32")
-        kept = picture.save(tmp_path / "cat.png")
-        [changed] = await client.images.edit([kept, picture.data], "a hat", mask=None)
-        assert picture.media_type == changed.media_type == "image/png"
+        picture_path = picture.save(tmp_path / "cat.png")
+        [edited_picture] = await client.images.edit([picture_path, picture.data], "a hat", mask=None)
+        assert picture.media_type == edited_picture.media_type == "image/png"
         await client.models.alias("default-image", "painter")
         assert (await client.images.draw("a cat", size="32x32"))[0].data == picture.data

@@ -45,12 +45,12 @@ def test_a_file_is_run_listed_and_shown(command: Command, daemon: Daemon, file: 
     assert (again["status"], again["score"]) == ("completed", 1.0)
     eval_id = command("evals", "create", "-f", str(file)).out.strip()
     assert again["eval_id"] == eval_id
-    listed = command("evals", "list", eval_id, "--json").json
-    assert len(listed["runs"]) == 2
+    run_list = command("evals", "list", eval_id, "--json").json
+    assert len(run_list["runs"]) == 2
     assert eval_id in command("evals", "list").out
     assert "string_check" in command("evals", "show", eval_id).out
     with Client(daemon.url) as client:
-        assert [found for found in client.files.list() if found.purpose == "evals"] == []
+        assert [file_entry for file_entry in client.files.list() if file_entry.purpose == "evals"] == []
     late = command("evals", "cancel", eval_id, again["id"])
     assert (late.code, "already completed" in late.err) == (1, True)
 
@@ -58,8 +58,8 @@ def test_a_file_is_run_listed_and_shown(command: Command, daemon: Daemon, file: 
 def test_evals_show_failed_prints_failed_items_with_their_answers(command: Command, file: Path) -> None:
     file.write_text(file.read_text().replace('content: "{{item.word}}"', 'content: "no"'), encoding="utf-8")
     run = command("evals", "run", "-f", str(file), "--json").json
-    shown = command("evals", "show", run["eval_id"], run["id"], "--failed").out
-    assert '{"word": "heron"}\tfail\tno\tsame 0' in shown
+    output = command("evals", "show", run["eval_id"], run["id"], "--failed").out
+    assert '{"word": "heron"}\tfail\tno\tsame 0' in output
 
 
 def test_evals_search_ranks_the_trials_and_marks_the_best(command: Command, file: Path) -> None:
@@ -70,8 +70,8 @@ def test_evals_search_ranks_the_trials_and_marks_the_best(command: Command, file
     _heading, *rows = [line.split("\t") for line in done.out.splitlines() if "\t" in line]
     assert [row[0] for row in rows] == ["1 best", "2"]
     assert rows[0][1:4] == ["input_messages.template[0].content={{item.word}}", "1.000 ± 0.000", "2"]
-    refused = command("evals", "search", "-f", str(file), "--apply")
-    assert (refused.code, "apps.NAME" in refused.err) == (1, True)
+    refusal = command("evals", "search", "-f", str(file), "--apply")
+    assert (refusal.code, "apps.NAME" in refusal.err) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -111,14 +111,14 @@ def test_the_sdk_runs_searches_and_applies(daemon: Daemon) -> None:
         assert (renamed.name, renamed.metadata) == ("herons", {"team": "b"})
         run = client.evals.wait(client.evals.run(test.id, source, items))
         assert (run.score, run.criteria[0].passed, run.ended) == (0.5, 1, True)
-        [failed] = client.evals.outputs(test.id, run.id, status="fail")
-        assert (failed.text, failed.datasource_item) == ("amber", {"word": "amber"})
+        [failed_output] = client.evals.outputs(test.id, run.id, status="fail")
+        assert (failed_output.text, failed_output.datasource_item) == ("amber", {"word": "amber"})
         search = client.evals.search(test.id, source, items, {"sampling_params.seed": [1, 2]})
         search = client.evals.wait_search(search)
         assert [trial.score for trial in search.trials] == [0.5, 0.5]
         with pytest.raises(Conflict, match="None of these settings can be deployed"):
             client.evals.apply(test.id, search.id)
-        assert [found.id for found in client.evals.searches(test.id)] == [search.id]
+        assert [entry.id for entry in client.evals.searches(test.id)] == [search.id]
         client.evals.remove_run(test.id, run.id)
-        assert all(found.search_id for found in client.evals.runs(test.id))
+        assert all(entry.search_id for entry in client.evals.runs(test.id))
         client.evals.remove(test.id)

@@ -54,6 +54,6 @@ async def test_a_repeated_failure_of_a_followed_run_is_reported_once(tmp_path: P
 
         scheduler.handle("sync", fail)
         first = await scheduler.ensure("sync", "store", {})
-        ended = await follow(client, [first], lambda run: run.name == "store")
-        assert [(item.run.id, item.error) for item in ended] == [(first, "The folder is gone.")]
+        outcomes = await follow(client, [first], lambda run: run.name == "store")
+        assert [(item.run.id, item.error) for item in outcomes] == [(first, "The folder is gone.")]
         may.set()

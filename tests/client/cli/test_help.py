@@ -87,11 +87,11 @@ def test_help_output_contains_every_word_of_the_help_texts(
     assert run([*path.split()[1:], "--help"]) == 0
     printed = _words(capsys.readouterr().out)
     children = [child.help.partition("\n\n")[0] for child in getattr(command, "commands", {}).values()]
-    shown = [item for item in command.params if not item.hidden]
-    literals = [command.help, command.epilog, *children, *(item.help for item in shown)]
+    visible_params = [item for item in command.params if not item.hidden]
+    literals = [command.help, command.epilog, *children, *(item.help for item in visible_params)]
     for text in literals:
         assert _words(text) in printed
-    for item in shown:
+    for item in visible_params:
         assert all(option in printed for option in item.opts if option.startswith("-"))
         assert _words(item.metavar or "") in printed
 

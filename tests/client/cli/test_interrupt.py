@@ -46,8 +46,8 @@ def test_in_a_chat_the_first_ctrl_c_stops_the_answer_and_the_second_exits(
     assert chat.leave() == 130
     assert "Traceback" not in chat.seen
     with Client(daemon.url) as client:
-        stopped = next(run for run in client.runs.list() if run.status == "cancelled")
-        assert stopped.name == "stuck"
+        cancelled_run = next(run for run in client.runs.list() if run.status == "cancelled")
+        assert cancelled_run.name == "stuck"
 
 
 def test_ctrl_c_without_a_terminal_exits_with_130_and_no_traceback(daemon: Daemon) -> None:

@@ -61,13 +61,13 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     with provider(users) as issuer:
         file = folder / "portico.yaml"
         file.write_text(CONFIGURATION.format(issuer=issuer.issuer, client=CLIENT))
-        given = ("--file", str(file))
+        arguments = ("--file", str(file))
         env = {"PORTICO_API_KEY": OPERATOR}
         with (
-            daemons.running(folder / "home", *given, env=env) as one,
-            daemons.running(folder / "other", *given, env=env) as other,
+            daemons.running(folder / "home", *arguments, env=env) as first_daemon,
+            daemons.running(folder / "other", *arguments, env=env) as second_daemon,
         ):
-            yield Company(issuer, one.url, other.url)
+            yield Company(issuer, first_daemon.url, second_daemon.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ class Person:
         return self.folder / "portico" / "sign-ins.json"
 
     def environment(self, **variables: str) -> dict[str, str]:
-        given = {"XDG_CONFIG_HOME": str(self.folder), "PORTICO_URL": self.company.url, "NO_COLOR": "1"}
-        return daemons.environment(**{**given, **variables})
+        defaults = {"XDG_CONFIG_HOME": str(self.folder), "PORTICO_URL": self.company.url, "NO_COLOR": "1"}
+        return daemons.environment(**{**defaults, **variables})
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -112,14 +112,14 @@ class Person:
     ) -> subprocess.CompletedProcess[str]:
         """Sign in as a device does: ``subject`` enters the displayed code. An empty ``subject`` refuses."""
         with self.start("login", *arguments, **variables) as process:
-            shown, code = read_until(process, r"enter the code (\S+)")
+            prompt_text, code = read_until(process, r"enter the code (\S+)")
             httpx.post(f"{self.company.issuer.issuer}/device", data={"user_code": code, "sub": subject})
             out, err = process.communicate(timeout=LIMIT)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, shown + err)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, prompt_text + err)
 
     def kept(self) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = json.loads(self.file.read_text())["sign_ins"]
-        return found
+        sign_ins: dict[str, dict[str, Any]] = json.loads(self.file.read_text())["sign_ins"]
+        return sign_ins
 
     def change(self, **values: Any) -> None:
         """Change the stored sign-in of the first daemon, which was granted an hour ago."""
@@ -129,19 +129,19 @@ class Person:
 
     def grants(self) -> list[str]:
         """Return the grants requested from the issuer so far."""
-        found: list[str] = self.company.issuer.seen()["grants"]
-        return found
+        grant_types: list[str] = self.company.issuer.seen()["grants"]
+        return grant_types
 
 
 def read_until(process: subprocess.Popen[str], pattern: str) -> tuple[str, str]:
     """Return the standard error of a process up to the first match, and the match's first group."""
     assert process.stderr is not None
-    shown = ""
+    output = ""
     for line in process.stderr:
-        shown += line
-        if found := re.search(pattern, line):
-            return shown, found[1]
-    raise AssertionError(f"it ended: {shown}")
+        output += line
+        if match := re.search(pattern, line):
+            return output, match[1]
+    raise AssertionError(f"it ended: {output}")
 
 
 @pytest.fixture
@@ -154,18 +154,18 @@ def ada(
 def test_a_device_code_sign_in_is_used_by_commands_and_sdk_until_sign_out(
     ada: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = ada.run("models", "list")
-    assert before.returncode == 1 and "portico login" in before.stderr
+    signed_out_result = ada.run("models", "list")
+    assert signed_out_result.returncode == 1 and "portico login" in signed_out_result.stderr
     done = ada.sign_in()
     assert done.returncode == 0, done.stderr
     assert f"{ada.company.issuer.issuer}/device" in done.stderr
     assert done.stdout == f"Signed in at {ada.company.url} as Ada, role staff.\n"
     assert ada.run("models", "list").returncode == 0
-    who = json.loads(ada.run("whoami", "--json").stdout)
-    assert (who["name"], who["role"], who["by"], who["subject"]) == ("Ada", "staff", "token", "ada")
-    assert who["limits"] == {"tokens_per_day": 5000} and who["expires_at"] > time.time()
-    shown = ada.run("whoami").stdout
-    assert "staff" in shown and "chat, models:read" in shown and "tokens_per_day=5000" in shown
+    identity = json.loads(ada.run("whoami", "--json").stdout)
+    assert (identity["name"], identity["role"], identity["by"], identity["subject"]) == ("Ada", "staff", "token", "ada")
+    assert identity["limits"] == {"tokens_per_day": 5000} and identity["expires_at"] > time.time()
+    details = ada.run("whoami").stdout
+    assert "staff" in details and "chat, models:read" in details and "tokens_per_day=5000" in details
     monkeypatch.setenv("XDG_CONFIG_HOME", str(ada.folder))
     monkeypatch.delenv("PORTICO_API_KEY", raising=False)
     with portico.Client(ada.company.url) as client:
@@ -186,14 +186,14 @@ def test_the_tokens_are_in_a_file_for_this_user_alone(ada: Person) -> None:
     assert stat.S_IMODE(ada.file.parent.stat().st_mode) == 0o700
     assert {path.name for path in ada.file.parent.iterdir()} == {"sign-ins.json", "sign-ins.lock"}
     ada.file.chmod(0o644)
-    refused = ada.run("whoami")
-    assert refused.returncode == 1 and "chmod 600" in refused.stderr
+    refusal = ada.run("whoami")
+    assert refusal.returncode == 1 and "chmod 600" in refusal.stderr
     ada.file.chmod(0o600)
     ada.file.write_text("[]")
-    refused = ada.run("whoami", "--json")
+    refusal = ada.run("whoami", "--json")
     assert (
-        refused.returncode == 1
-        and "does not contain sign-ins" in json.loads(refused.stderr)["error"]["message"]
+        refusal.returncode == 1
+        and "does not contain sign-ins" in json.loads(refusal.stderr)["error"]["message"]
     )
 
 
@@ -208,20 +208,20 @@ def test_an_api_key_takes_precedence_over_a_sign_in(ada: Person) -> None:
 
 def test_without_device_flow_the_sign_in_uses_a_local_browser(ada: Person, tmp_path: Path) -> None:
     issuer = ada.company.issuer
-    opened = tmp_path / "opened"
+    address_file = tmp_path / "opened"
     browser = tmp_path / "browser"
-    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {opened}\n')
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {address_file}\n')
     browser.chmod(0o755)
     issuer.behave(devices=False)
     try:
         with ada.start("login", "--json", BROWSER=str(browser)) as process:
             _, address = read_until(process, r"open (\S+)")
-            asked = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
-            back = asked["redirect_uri"]
+            parameters = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+            back = parameters["redirect_uri"]
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+/callback", back)
-            assert asked["code_challenge_method"] == "S256" and asked["client_id"] == CLIENT
+            assert parameters["code_challenge_method"] == "S256" and parameters["client_id"] == CLIENT
             location = httpx.post(address, data={"sub": "ada"}).headers["location"]
-            state = asked["state"]
+            state = parameters["state"]
             for wrong in ("", "?code=x", "?code=x&state=y", "?code=x&state=y&iss=z"):
                 assert httpx.get(back + wrong).status_code == 404
             assert httpx.post(location).status_code == 404
@@ -231,7 +231,7 @@ def test_without_device_flow_the_sign_in_uses_a_local_browser(ada: Person, tmp_p
             out, err = process.communicate(timeout=LIMIT)
         assert process.returncode == 0, err
         assert json.loads(out)["name"] == "Ada"
-        assert opened.read_text() == address
+        assert address_file.read_text() == address
         with pytest.raises(httpx.ConnectError):
             httpx.get(back)
     finally:
@@ -253,9 +253,9 @@ def test_an_invalid_browser_callback_fails_the_sign_in(ada: Person, answer: str,
     try:
         with ada.start("login", "--no-browser") as process:
             _, address = read_until(process, r"open (\S+)")
-            asked = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
-            query = answer.format(state=asked["state"], issuer=issuer.issuer)
-            assert httpx.get(f"{asked['redirect_uri']}?{query}").status_code == 200
+            parameters = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+            query = answer.format(state=parameters["state"], issuer=issuer.issuer)
+            assert httpx.get(f"{parameters['redirect_uri']}?{query}").status_code == 200
             _, err = process.communicate(timeout=LIMIT)
         assert process.returncode == 1 and words in err, err
         assert "Traceback" not in err and not ada.file.exists()
@@ -266,10 +266,10 @@ def test_an_invalid_browser_callback_fails_the_sign_in(ada: Person, answer: str,
 def test_a_declined_or_roleless_sign_in_is_reported_and_stores_nothing(ada: Person) -> None:
     denied = ada.sign_in("")
     assert denied.returncode == 1 and "You or the issuer declined" in denied.stderr
-    before = len(ada.company.issuer.seen()["revoked"])
+    revocation_count = len(ada.company.issuer.seen()["revoked"])
     nobody = ada.sign_in("bob")
     assert nobody.returncode == 1 and "none of this daemon's roles" in nobody.stderr
-    assert len(ada.company.issuer.seen()["revoked"]) == before + 1
+    assert len(ada.company.issuer.seen()["revoked"]) == revocation_count + 1
     assert not ada.file.exists()
 
 
@@ -292,15 +292,15 @@ def test_ctrl_c_during_login_exits_with_130_and_stores_nothing(ada: Person) -> N
 
 def test_an_expiring_token_is_renewed_once_for_parallel_commands(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
-    before = ada.kept()[ada.company.url]
+    sign_in_before = ada.kept()[ada.company.url]
     ada.change(expires_at=time.time() + DUE_S)
     renewals = ada.grants().count("refresh_token")
     with ThreadPoolExecutor(6) as pool:
         done = list(pool.map(lambda _: ada.run_apart("whoami", "--json"), range(6)))
-    assert [one.returncode for one in done] == [0] * 6, [one.stderr for one in done]
+    assert [process.returncode for process in done] == [0] * 6, [process.stderr for process in done]
     assert ada.grants().count("refresh_token") == renewals + 1
-    after = ada.kept()[ada.company.url]
-    assert after["token"] != before["token"] and after["refresh_token"] != before["refresh_token"]
+    sign_in_after = ada.kept()[ada.company.url]
+    assert sign_in_after["token"] != sign_in_before["token"] and sign_in_after["refresh_token"] != sign_in_before["refresh_token"]
 
 
 def test_a_token_that_the_daemon_refuses_is_renewed_once_and_the_call_repeated(
@@ -312,8 +312,8 @@ def test_a_token_that_the_daemon_refuses_is_renewed_once_and_the_call_repeated(
     ada.change(token="eyJhbGciOiJub25lIn0.e30.x")
     renewals = ada.grants().count("refresh_token")
     with portico.Client(ada.company.url) as client, ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: client.whoami().name, range(8)))
-    assert found == ["Ada"] * 8
+        names = list(pool.map(lambda _: client.whoami().name, range(8)))
+    assert names == ["Ada"] * 8
     assert ada.grants().count("refresh_token") == renewals + 1
 
 
@@ -321,8 +321,8 @@ def test_a_revoked_sign_in_is_removed_and_the_user_can_sign_in_again(ada: Person
     assert ada.sign_in().returncode == 0
     ada.company.issuer.forget("ada")
     ada.change(expires_at=time.time() - 10, refresh_token="gone")
-    ended = ada.run("whoami")
-    assert ended.returncode == 1 and f"portico --url {ada.company.url} login" in ended.stderr
+    result = ada.run("whoami")
+    assert result.returncode == 1 and f"portico --url {ada.company.url} login" in result.stderr
     assert ada.kept() == {}
     assert ada.sign_in().returncode == 0 and ada.run("whoami").returncode == 0
 
@@ -355,14 +355,14 @@ def test_without_renewed_id_tokens_a_sign_in_expires_with_the_first_token(ada: P
 
 def test_each_daemon_needs_its_own_sign_in_and_a_new_one_needs_confirmation(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
-    other = {"PORTICO_URL": ada.company.other}
-    assert ada.run("whoami", **other).returncode == 1  # the token is sent only to its own daemon
-    asked = ada.run("login", **other)
-    assert asked.returncode == 1 and "Do you trust it?" in asked.stderr and "--yes" in asked.stderr
-    assert ada.sign_in("ada", "--yes", **other).returncode == 0
+    other_variables = {"PORTICO_URL": ada.company.other}
+    assert ada.run("whoami", **other_variables).returncode == 1  # the token is sent only to its own daemon
+    result = ada.run("login", **other_variables)
+    assert result.returncode == 1 and "Do you trust it?" in result.stderr and "--yes" in result.stderr
+    assert ada.sign_in("ada", "--yes", **other_variables).returncode == 0
     assert set(ada.kept()) == {ada.company.url, ada.company.other}
     assert ada.run("logout").returncode == 0
-    assert ada.run("whoami").returncode == 1 and ada.run("whoami", **other).returncode == 0
+    assert ada.run("whoami").returncode == 1 and ada.run("whoami", **other_variables).returncode == 0
 
 
 def test_login_to_a_daemon_without_oidc_explains_the_required_setting(
@@ -407,8 +407,8 @@ def test_the_mcp_bridge_uses_the_sign_in_and_reports_its_expiry(ada: Person) -> 
     def greet() -> dict[str, Any]:
         with ada.start("mcp") as process:
             out, _ = process.communicate(json.dumps(hello) + "\n", timeout=LIMIT)
-        found: dict[str, Any] = json.loads(out.splitlines()[0])
-        return found
+        response: dict[str, Any] = json.loads(out.splitlines()[0])
+        return response
 
     assert ada.sign_in().returncode == 0
     assert greet()["result"]["serverInfo"]

@@ -18,12 +18,12 @@ STRANGER = str(Path(__file__).parents[2] / "server" / "tools" / "mcp" / "strange
 def test_a_server_is_added_looked_at_and_removed(command: Command) -> None:
     assert "No servers yet" in command("mcp", "list").out
     options = ("--env", "GIVEN_TOKEN=a=b", "--allow", "echo", "--allow", "env*", "--allow", "die")
-    added = command("mcp", "add", "odd", *options, "--json", "--", sys.executable, STRANGER, "garbage")
-    assert added.code == 0
-    assert added.json["state"] == "ready" and "odd_echo" in added.json["tools"]
+    addition = command("mcp", "add", "odd", *options, "--json", "--", sys.executable, STRANGER, "garbage")
+    assert addition.code == 0
+    assert addition.json["state"] == "ready" and "odd_echo" in addition.json["tools"]
     assert "odd\tready" in command("mcp", "list").out
-    shown = command("mcp", "show", "odd").out
-    assert "GIVEN_TOKEN" in shown and "A <b>stranger</b>" in shown and "tools.listChanged" in shown
+    details = command("mcp", "show", "odd").out
+    assert "GIVEN_TOKEN" in details and "A <b>stranger</b>" in details and "tools.listChanged" in details
     assert command("tools", "call", "odd_echo", "text=hi").out == "hi\n"
     assert json.loads(command("tools", "call", "odd_environment").out)["token"] == "a=b"
     assert "note://lease\tlease" in command("mcp", "resources", "odd").out
@@ -82,11 +82,11 @@ def test_every_form_of_settings_is_read() -> None:
             }
         }
     )
-    found = read_settings(text, {"TOKEN": "t", "PACKAGE": "p"})
-    assert found["web"]["headers"] == {"Authorization": "Bearer t"}
-    assert found["web"]["command"] == [] and found["web"]["url"] == "https://x/mcp"
-    assert found["files"]["command"] == ["npx", "-y", "p"]
-    assert found["files"]["env"] == {"A": "${UNSET}"} and found["files"]["folder"] == "/d"
+    settings = read_settings(text, {"TOKEN": "t", "PACKAGE": "p"})
+    assert settings["web"]["headers"] == {"Authorization": "Bearer t"}
+    assert settings["web"]["command"] == [] and settings["web"]["url"] == "https://x/mcp"
+    assert settings["files"]["command"] == ["npx", "-y", "p"]
+    assert settings["files"]["env"] == {"A": "${UNSET}"} and settings["files"]["folder"] == "/d"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"mcpServers": []}', '{"mcpServers": {"a": 7}}'])

@@ -112,14 +112,14 @@ def test_an_app_has_its_own_endpoint_and_words(command: Command, tmp_path: Path)
 
 
 def test_an_image_is_a_package_and_needs_no_public_address(command: Command) -> None:
-    given = ("--image", "ghcr.io/example/portico:1.2.0", "--version", "1.2.0")
-    done = command("mcp", "server-json", "com.example/portico", *given)
+    image_options = ("--image", "ghcr.io/example/portico:1.2.0", "--version", "1.2.0")
+    done = command("mcp", "server-json", "com.example/portico", *image_options)
     assert done.code == 0, done.err
     jsonschema.validate(done.json, SERVER)
     assert "remotes" not in done.json and done.json["version"] == "1.2.0"
     assert done.json["packages"][0]["identifier"] == "ghcr.io/example/portico:1.2.0"
-    both = command("mcp", "server-json", "com.example/portico", *given, *PUBLIC)
-    assert {"remotes", "packages"} <= set(both.json)
+    combined_result = command("mcp", "server-json", "com.example/portico", *image_options, *PUBLIC)
+    assert {"remotes", "packages"} <= set(combined_result.json)
 
 
 @pytest.mark.parametrize(

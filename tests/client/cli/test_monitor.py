@@ -14,8 +14,8 @@ from portico.schemas.deployments import Deployment
 def test_models_plan_prints_text_or_json(command: Command) -> None:
     done = command("models", "plan", "echo")
     assert done.code == 0 and "fake" in done.out and "It runs elsewhere" in done.out
-    made = command("models", "plan", "default-embedding", "--hardware", "mac-m3-24g", "--json").json
-    assert made["engine"] == "static" and made["hardware"].endswith("Apple M3 (17 GB)")
+    plan = command("models", "plan", "default-embedding", "--hardware", "mac-m3-24g", "--json").json
+    assert plan["engine"] == "static" and plan["hardware"].endswith("Apple M3 (17 GB)")
     assert "rtx4090" in command("models", "plan", "echo", "--hardware", "rtx4900").err
 
 
@@ -54,9 +54,9 @@ def test_top_shows_the_models_once_without_a_terminal(command: Command) -> None:
 
 def test_top_computes_rates_between_two_samples_including_aliases() -> None:
     model = read(Deployment, {**READY, "calls": 2})
-    before = Moment(10.0, [model], {"m": 1, "default": 4}, {"m": 10})
-    now = Moment(12.0, [model], {"m": 2, "default": 6}, {"m": 50, "default": 10})
-    assert rows(before, now) == [("m", "ready", "", 2, "90", "25.0", "", 0, 0)]
+    earlier_moment = Moment(10.0, [model], {"m": 1, "default": 4}, {"m": 10})
+    later_moment = Moment(12.0, [model], {"m": 2, "default": 6}, {"m": 50, "default": 10})
+    assert rows(earlier_moment, later_moment) == [("m", "ready", "", 2, "90", "25.0", "", 0, 0)]
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_top_computes_rates_between_two_samples_including_aliases() -> None:
 )
 def test_top_sums_the_cost_of_a_model_over_its_aliases(cost: dict[str, float], shown: str) -> None:
     model = read(Deployment, READY)
-    now = Moment(10.0, [model], {}, {}, cost)
-    [row] = rows(now, now)
+    moment = Moment(10.0, [model], {}, {}, cost)
+    [row] = rows(moment, moment)
     assert row[COLUMNS.index("COST")] == shown
 
 

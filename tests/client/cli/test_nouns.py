@@ -33,9 +33,9 @@ def listed_class(resource: Resource) -> Any:
 
 @pytest.mark.parametrize("resource", [each for each in RESOURCES if each.columns], ids=lambda each: each.name)
 def test_every_column_is_an_attribute_of_what_is_listed(resource: Resource) -> None:
-    listed = listed_class(resource)
+    item_class = listed_class(resource)
     for column in resource.columns:
-        kind = listed
+        kind = item_class
         for name in (column.attribute or column.heading.lower()).split("."):
             if not is_dataclass(kind):
                 break  # JSON, where the daemon has more fields

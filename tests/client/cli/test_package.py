@@ -56,20 +56,20 @@ INNER = {"portico_flow": 1, "step": {"op": "llm", "model": "house", "system": "W
 @pytest.fixture(scope="module")
 def client(daemon: Daemon) -> Iterator[Client]:
     """A client of a daemon with apps that use a store, a tool with a secret and a model with a key."""
-    with Client(daemon.url) as made:
-        made.deployments.add("house", "http://127.0.0.1:9/v1#m", api_key=SECRETS["api_key"])
-        made.tools.add("greet", command=["echo", "{name}"], env={"GREETING_TOKEN": SECRETS["env"]})
-        made.apps.deploy("asker", ASKER)
-        made.apps.deploy("inner", INNER)
-        made.apps.deploy("caller", CALLER)
-        yield made
+    with Client(daemon.url) as opened_client:
+        opened_client.deployments.add("house", "http://127.0.0.1:9/v1#m", api_key=SECRETS["api_key"])
+        opened_client.tools.add("greet", command=["echo", "{name}"], env={"GREETING_TOKEN": SECRETS["env"]})
+        opened_client.apps.deploy("asker", ASKER)
+        opened_client.apps.deploy("inner", INNER)
+        opened_client.apps.deploy("caller", CALLER)
+        yield opened_client
 
 
 def passages(client: Client) -> list[Any]:
     answer = client.ask(QUESTION, "handbook")
     reply = answer.read()
     text = re.sub("file-[0-9a-f]{32}", "", client.apps.run("asker", QUESTION))  # ids differ between daemons
-    return [text, reply.text, [(found.filename, found.text, found.place) for found in reply.passages]]
+    return [text, reply.text, [(passage.filename, passage.text, passage.place) for passage in reply.passages]]
 
 
 def texts(folder: Path) -> dict[str, str]:
@@ -89,28 +89,28 @@ def test_an_unpacked_package_answers_with_the_same_citations_in_an_empty_home(
     done = command("package", "asker", "--include", "handbook", "-o", str(folder), "--json")
     assert done.code == 0, done.err
     assert [store["name"] for store in done.json["stores"]] == ["handbook"]
-    here = [*passages(client), description]
-    assert all("port 7419" in str(found) for found in here[:-1])
+    local_answers = [*passages(client), description]
+    assert all("port 7419" in str(answer_part) for answer_part in local_answers[:-1])
     command_line = ("--file", str(folder / "app" / "portico.yaml"))
     ids = []
     for _start in range(2):  # the second start finds what the first start created
-        with daemons.running(tmp_path / "home", *command_line) as daemon, Client(daemon.url) as there:
-            store = there.stores.get("handbook")
-            assert [*passages(there), store.description] == here
+        with daemons.running(tmp_path / "home", *command_line) as daemon, Client(daemon.url) as packaged_client:
+            store = packaged_client.stores.get("handbook")
+            assert [*passages(packaged_client), store.description] == local_answers
             ids.append(store.id)
-            assert there.apps.versions("asker")[0].spec["step"] == ASKER["step"]
+            assert packaged_client.apps.versions("asker")[0].spec["step"] == ASKER["step"]
     assert ids[0] == ids[1]
 
 
 def test_a_package_is_reproducible_and_has_a_manifest_of_its_files(
     command: Command, client: Client, tmp_path: Path
 ) -> None:
-    made = [tmp_path / "a.zip", tmp_path / "b.zip"]
-    for out in made:
+    archives = [tmp_path / "a.zip", tmp_path / "b.zip"]
+    for out in archives:
         done = command("package", "asker", "--image", "--compose", "--kubernetes", "--slurm", "-o", str(out))
         assert done.code == 0, done.err
-    assert made[0].read_bytes() == made[1].read_bytes()
-    with zipfile.ZipFile(made[0]) as archive:
+    assert archives[0].read_bytes() == archives[1].read_bytes()
+    with zipfile.ZipFile(archives[0]) as archive:
         manifest = json.loads(archive.read("MANIFEST.json"))
         names = set(archive.namelist()) - {"MANIFEST.json"}
         assert {name: hashlib.sha256(archive.read(name)).hexdigest() for name in names} == manifest["sha256"]
@@ -120,16 +120,16 @@ def test_a_package_is_reproducible_and_has_a_manifest_of_its_files(
     assert manifest["app"] == "asker"
     assert manifest["version"] == client.apps.get("asker").version
     assert "Dockerfile" in names and "kubernetes/statefulset.yaml" in names
-    with zipfile.ZipFile(tmp_path / "portico.whl") as opened:
-        [record] = [name for name in opened.namelist() if name.endswith("/RECORD")]
-        for line in opened.read(record).decode().splitlines()[:-1]:
+    with zipfile.ZipFile(tmp_path / "portico.whl") as wheel_archive:
+        [record] = [name for name in wheel_archive.namelist() if name.endswith("/RECORD")]
+        for line in wheel_archive.read(record).decode().splitlines()[:-1]:
             name, digest, _size = line.rsplit(",", 2)
-            found = hashlib.sha256(opened.read(name)).digest()
-            assert digest == "sha256=" + base64.urlsafe_b64encode(found).decode().rstrip("=")
-        inside = set(opened.namelist())
+            sha256_digest = hashlib.sha256(wheel_archive.read(name)).digest()
+            assert digest == "sha256=" + base64.urlsafe_b64encode(sha256_digest).decode().rstrip("=")
+        inside = set(wheel_archive.namelist())
     assert {"portico/__init__.py", "portico_server/__main__.py", "portico_server/package/run.lock"} <= inside
     assert not any("__pycache__" in name for name in inside)
-    assert "already exists" in command("package", "asker", "-o", str(made[0])).err
+    assert "already exists" in command("package", "asker", "-o", str(archives[0])).err
 
 
 def test_no_secret_is_in_a_package_and_each_has_a_variable(
@@ -137,16 +137,16 @@ def test_no_secret_is_in_a_package_and_each_has_a_variable(
 ) -> None:
     done = command("package", "caller", "-o", str(tmp_path / "out"), "--compose", "--json")
     assert done.code == 0, done.err
-    written = texts(tmp_path / "out")
-    for name, text in written.items():
+    package_texts = texts(tmp_path / "out")
+    for name, text in package_texts.items():
         for secret in SECRETS.values():
             assert secret not in text, name
     assert {"MODEL_HOUSE_API_KEY", "TOOL_GREET_GREETING_TOKEN"} <= done.json["variables"].keys()
-    document = yaml.safe_load(written["app/portico.yaml"])
+    document = yaml.safe_load(package_texts["app/portico.yaml"])
     assert document["models"][0]["api_key"] == "${MODEL_HOUSE_API_KEY}"
     assert document["tools"][0]["env"] == {"GREETING_TOKEN": "${TOOL_GREET_GREETING_TOKEN}"}
     assert [entry["name"] for entry in document["apps"]] == ["caller", "inner"]
-    example = written[".env.example"]
+    example = package_texts[".env.example"]
     assert "\nMODEL_HOUSE_API_KEY=\n" in example and "PORTICO_API_KEY=\n" in example
     assert "starts the program 'echo'" in done.json["notes"][0]
     leaky = {**INNER, "step": {"op": "llm", "model": "house", "system": f"Say {SECRETS['api_key']}"}}
@@ -191,8 +191,8 @@ def test_an_app_with_unpackageable_dependencies_is_refused(client: Client, tmp_p
     client.apps.deploy("local", {"portico_flow": 1, "step": step})
     with pytest.raises(Conflict, match="is a file that exists only on this machine"):
         client.apps.plan_package("local")
-    found = client.apps.plan_package("local", models="include")
-    assert "app/models/scripted/replies.yaml" in found.files
+    plan = client.apps.plan_package("local", models="include")
+    assert "app/models/scripted/replies.yaml" in plan.files
     function = {"portico_flow": 1, "step": {"op": "client", "function": "mine"}}
     client.apps.deploy("needs", function, serve_later=True)
     with pytest.raises(Conflict, match="calls the function 'mine', which a client executes"):
@@ -217,8 +217,8 @@ def test_a_model_of_this_machine_travels_with_its_app(client: Client, tmp_path: 
         archive.extractall(tmp_path / "there")
     script.unlink()
     file = tmp_path / "there" / "app" / "portico.yaml"
-    with daemons.running(tmp_path / "home", "--file", str(file)) as daemon, Client(daemon.url) as there:
-        assert there.apps.run("carrier", "Where from?") == "From afar."
+    with daemons.running(tmp_path / "home", "--file", str(file)) as daemon, Client(daemon.url) as packaged_client:
+        assert packaged_client.apps.run("carrier", "Where from?") == "From afar."
 
 
 def test_a_store_packaged_by_reference_is_configured_by_a_folder_variable(
@@ -260,20 +260,20 @@ def test_the_skills_of_an_app_travel_with_it_in_the_version_that_answers(
     planned = client.apps.plan_package("skilled")
     assert [(item["name"], item["version"], item["files"]) for item in planned.skills] == [("greeting", 2, 2)]
     assert "app/skills/greeting.zip" in planned.files
-    made = [tmp_path / "a.zip", tmp_path / "b.zip"]
-    for out in made:
+    archives = [tmp_path / "a.zip", tmp_path / "b.zip"]
+    for out in archives:
         client.apps.package("skilled", out)
-    assert made[0].read_bytes() == made[1].read_bytes()
-    with zipfile.ZipFile(made[0]) as archive:
+    assert archives[0].read_bytes() == archives[1].read_bytes()
+    with zipfile.ZipFile(archives[0]) as archive:
         packed = archive.read("app/skills/greeting.zip")
         assert hashlib.sha256(packed).hexdigest() == planned.skills[0]["sha256"]
         archive.extractall(tmp_path / "there")
     file = tmp_path / "there" / "app" / "portico.yaml"
-    with daemons.running(tmp_path / "home", "--file", str(file)) as daemon, Client(daemon.url) as there:
-        [kept] = there.skills.list()
-        assert (kept.name, kept.shared) == ("greeting", True)
-        assert there.skills.content("greeting") == packed
-        answer = there.apps.run("skilled", "How do you greet?")
+    with daemons.running(tmp_path / "home", "--file", str(file)) as daemon, Client(daemon.url) as packaged_client:
+        [packaged_skill] = packaged_client.skills.list()
+        assert (packaged_skill.name, packaged_skill.shared) == ("greeting", True)
+        assert packaged_client.skills.content("greeting") == packed
+        answer = packaged_client.apps.run("skilled", "How do you greet?")
         assert answer["content"].strip() == "It says: Moin, twice."
 
 
@@ -322,19 +322,19 @@ def test_a_package_whose_archive_of_a_skill_was_changed_is_refused(client: Clien
 def test_only_skills_that_the_packer_may_read_travel(client: Client, daemon: Daemon, tmp_path: Path) -> None:
     scopes = ["chat", "models:read", "apps:*:deploy", "tools:*:call"]
     keys = [client.keys.add(f"skilled packager {n}", scopes) for n in range(2)]
-    with Client(daemon.url, key=keys[0].key) as own, Client(daemon.url, key=keys[1].key) as other:
-        add_skill(own, tmp_path / "mine-alone", "Of the first key.")
-        own.apps.deploy("of-mine", reading("mine-alone"))
-        [packed] = own.apps.plan_package("of-mine").skills
+    with Client(daemon.url, key=keys[0].key) as owner_client, Client(daemon.url, key=keys[1].key) as other_client:
+        add_skill(owner_client, tmp_path / "mine-alone", "Of the first key.")
+        owner_client.apps.deploy("of-mine", reading("mine-alone"))
+        [packed] = owner_client.apps.plan_package("of-mine").skills
         assert packed["name"] == "mine-alone"
-        skill = own.skills.get("mine-alone").id
-        other.apps.deploy("theirs", {"portico_flow": 1, "step": {"op": "llm", "model": "echo"}})
-        for named in ("mine-alone", skill):
-            other.apps.deploy("of-others", reading(named))
-            with pytest.raises(NotFound, match=f"The skill '{named}' does not exist"):
-                other.apps.plan_package("of-others")
-            with pytest.raises(NotFound, match=f"The skill '{named}' does not exist"):
-                other.apps.plan_package("theirs", include=[f"skill/{named}"])
+        skill = owner_client.skills.get("mine-alone").id
+        other_client.apps.deploy("theirs", {"portico_flow": 1, "step": {"op": "llm", "model": "echo"}})
+        for skill_reference in ("mine-alone", skill):
+            other_client.apps.deploy("of-others", reading(skill_reference))
+            with pytest.raises(NotFound, match=f"The skill '{skill_reference}' does not exist"):
+                other_client.apps.plan_package("of-others")
+            with pytest.raises(NotFound, match=f"The skill '{skill_reference}' does not exist"):
+                other_client.apps.plan_package("theirs", include=[f"skill/{skill_reference}"])
 
 
 def test_a_secret_in_a_shared_skill_is_found(client: Client, tmp_path: Path) -> None:
@@ -348,18 +348,18 @@ def test_a_secret_in_a_shared_skill_is_found(client: Client, tmp_path: Path) -> 
 def test_who_may_deploy_an_app_may_package_it(client: Client, daemon: Daemon) -> None:
     scopes = ["chat", "models:read", "apps:*:deploy", "tools:calculator:call"]
     keys = [client.keys.add(f"packager {n}", scopes) for n in range(2)]
-    with Client(daemon.url, key=keys[0].key) as own, Client(daemon.url, key=keys[1].key) as other:
-        made = own.apps.deploy("mine", {"portico_flow": 1, "step": {"op": "llm", "model": "echo"}})
-        assert own.apps.plan_package("mine").app == "mine"
-        for name in ("mine", made.id):
+    with Client(daemon.url, key=keys[0].key) as owner_client, Client(daemon.url, key=keys[1].key) as other_client:
+        app = owner_client.apps.deploy("mine", {"portico_flow": 1, "step": {"op": "llm", "model": "echo"}})
+        assert owner_client.apps.plan_package("mine").app == "mine"
+        for name in ("mine", app.id):
             with pytest.raises(NotFound):
-                other.apps.plan_package(name)
+                other_client.apps.plan_package(name)
         with pytest.raises(Forbidden):
-            own.apps.plan_package("asker")
+            owner_client.apps.plan_package("asker")
         with pytest.raises(Conflict, match="private to a key"):
-            client.apps.plan_package(made.id)
-        own.apps.deploy("welcome", {"portico_flow": 1, "step": {"op": "tool", "tool": "calculator"}})
-        assert own.apps.plan_package("welcome").tools == ("calculator",)
+            client.apps.plan_package(app.id)
+        owner_client.apps.deploy("welcome", {"portico_flow": 1, "step": {"op": "tool", "tool": "calculator"}})
+        assert owner_client.apps.plan_package("welcome").tools == ("calculator",)
 
 
 def test_the_script_for_slurm_starts_the_daemon_and_writes_its_address(
@@ -372,8 +372,8 @@ def test_the_script_for_slurm_starts_the_daemon_and_writes_its_address(
     script = folder / "slurm.sh"
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
     lines = script.read_text(encoding="utf-8").splitlines()
-    for wanted in ("partition=gpu", "account=lab", "time=8:00:00", "gres=gpu:a100:1"):
-        assert f"#SBATCH --{wanted}" in lines
+    for directive in ("partition=gpu", "account=lab", "time=8:00:00", "gres=gpu:a100:1"):
+        assert f"#SBATCH --{directive}" in lines
     (folder / ".env").write_text("PORTICO_API_KEY=a-key-for-the-job-0123\n", encoding="utf-8")
     variables = daemons.environment(SLURM_SUBMIT_DIR=str(folder), PORTICO_PYTHON=sys.executable)
     with subprocess.Popen(["bash", str(script)], stdout=subprocess.PIPE, text=True, env=variables) as job:
@@ -383,8 +383,8 @@ def test_the_script_for_slurm_starts_the_daemon_and_writes_its_address(
             assert ready["ready"] is True
             port = ready["url"].rpartition(":")[2]
             assert (folder / "address").read_text(encoding="utf-8").strip().endswith(f":{port}")
-            with Client(f"http://127.0.0.1:{port}", key="a-key-for-the-job-0123") as there:
-                assert (there.apps.get("asker").version, there.stores.get("handbook").file_counts.total) == (
+            with Client(f"http://127.0.0.1:{port}", key="a-key-for-the-job-0123") as job_client:
+                assert (job_client.apps.get("asker").version, job_client.stores.get("handbook").file_counts.total) == (
                     1,
                     3,
                 )
@@ -414,25 +414,25 @@ def kubernetes(command: Command, folder: Path, *flags: str) -> dict[str, Any]:
     """Return the manifests of a package by kind."""
     done = command("package", "asker", "--kubernetes", *flags, "-o", str(folder))
     assert done.code == 0, done.err
-    found = [
+    documents = [
         yaml.safe_load(path.read_text(encoding="utf-8")) for path in (folder / "kubernetes").glob("*.yaml")
     ]
-    return {document["kind"]: document for document in found}
+    return {document["kind"]: document for document in documents}
 
 
 def test_manifests_agree_with_each_other_and_run_without_rights(
     command: Command, client: Client, tmp_path: Path
 ) -> None:
     flags = ("--replicas", "2", "--max-replicas", "4", "--gpus", "1", "--host", "ask.example.org")
-    found = kubernetes(command, tmp_path / "many", *flags, "--tag", "registry.example.org/asker:7")
-    workload = found["StatefulSet"]["spec"]
+    manifests = kubernetes(command, tmp_path / "many", *flags, "--tag", "registry.example.org/asker:7")
+    workload = manifests["StatefulSet"]["spec"]
     pod = workload["template"]["spec"]
     [container] = pod["containers"]
-    assert (found["StatefulSet"]["apiVersion"], workload["replicas"]) == ("apps/v1", 2)
+    assert (manifests["StatefulSet"]["apiVersion"], workload["replicas"]) == ("apps/v1", 2)
     assert workload["selector"]["matchLabels"] == workload["template"]["metadata"]["labels"]
-    assert found["Service"]["spec"]["selector"] == workload["selector"]["matchLabels"]
-    assert found["NetworkPolicy"]["spec"]["podSelector"] == workload["selector"]
-    assert workload["serviceName"] == found["Service"]["metadata"]["name"] == "asker"
+    assert manifests["Service"]["spec"]["selector"] == workload["selector"]["matchLabels"]
+    assert manifests["NetworkPolicy"]["spec"]["podSelector"] == workload["selector"]
+    assert workload["serviceName"] == manifests["Service"]["metadata"]["name"] == "asker"
     assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 8642)
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
@@ -447,12 +447,12 @@ def test_manifests_agree_with_each_other_and_run_without_rights(
     assert mounted == claims | {volume["name"] for volume in pod["volumes"]}
     environment = {entry["name"]: entry for entry in container["env"]}
     assert environment["PORTICO_DATABASE"]["valueFrom"]["secretKeyRef"]["name"] == "asker-env"
-    assert found["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
-    assert found["Ingress"]["spec"]["rules"][0]["host"] == "ask.example.org"
-    scaled = found["HorizontalPodAutoscaler"]["spec"]
+    assert manifests["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert manifests["Ingress"]["spec"]["rules"][0]["host"] == "ask.example.org"
+    scaled = manifests["HorizontalPodAutoscaler"]["spec"]
     assert (scaled["scaleTargetRef"]["name"], scaled["minReplicas"], scaled["maxReplicas"]) == ("asker", 2, 4)
     files = {path.name for path in (tmp_path / "many" / "kubernetes").glob("*.yaml")}
-    assert {*found["Kustomization"]["resources"], "kustomization.yaml"} == files
+    assert {*manifests["Kustomization"]["resources"], "kustomization.yaml"} == files
     assert container["image"] == "registry.example.org/asker:7"
     assert "PORTICO_DATABASE=" in (tmp_path / "many" / ".env.example").read_text(encoding="utf-8")
     assert kubernetes(command, tmp_path / "one").keys() == {
@@ -482,19 +482,19 @@ def test_the_dockerfile_has_only_steps_that_can_be_performed_without_an_engine(
     done = command("package", "asker", "--image", "--base", "python:3.12-slim", "-o", str(tmp_path / "out"))
     assert done.code == 0, done.err
     dockerfile = (tmp_path / "out" / "Dockerfile").read_text(encoding="utf-8")
-    joined = dockerfile.replace("\\\n", "")
-    steps = [line.split(None, 1) for line in joined.splitlines() if line and not line.startswith("#")]
-    known = (daemons.ROOT / "scripts" / "docker-steps").read_text(encoding="utf-8")
-    assert all(f'"{word}"' in known for word, _rest in steps)
-    assert [rest.split()[0] for word, rest in steps if word == "FROM"] == ["python:3.12-slim"] * 2
+    unwrapped_text = dockerfile.replace("\\\n", "")
+    steps = [line.split(None, 1) for line in unwrapped_text.splitlines() if line and not line.startswith("#")]
+    steps_script = (daemons.ROOT / "scripts" / "docker-steps").read_text(encoding="utf-8")
+    assert all(f'"{word}"' in steps_script for word, _rest in steps)
+    assert [step_arguments.split()[0] for word, step_arguments in steps if word == "FROM"] == ["python:3.12-slim"] * 2
     for source in (
-        rest.split()[0] for word, rest in steps if word == "COPY" and not rest.startswith("--from")
+        step_arguments.split()[0] for word, step_arguments in steps if word == "COPY" and not step_arguments.startswith("--from")
     ):
         assert (tmp_path / "out" / source).exists()
     assert ["USER", "8642"] in steps
-    [health] = [rest for word, rest in steps if word == "HEALTHCHECK"]
+    [health] = [step_arguments for word, step_arguments in steps if word == "HEALTHCHECK"]
     assert "'/ready'" in json.loads(health.partition("CMD ")[2])[-1]
-    assert json.loads(next(rest for word, rest in steps if word == "ENTRYPOINT"))[-1] == "/app/portico.yaml"
+    assert json.loads(next(step_arguments for word, step_arguments in steps if word == "ENTRYPOINT"))[-1] == "/app/portico.yaml"
 
 
 def test_a_configured_store_is_created_once_from_its_archive(

@@ -28,8 +28,8 @@ def test_a_folder_is_imported_shown_and_filled_in(command: Command, tmp_path: Pa
     assert command("prompts", "import", str(tmp_path)).out == "added: translate\n"
     assert command("prompts", "import", str(tmp_path / "translate.md")).out == "unchanged: translate\n"
     assert "\ntranslate\t1\ttext" in command("prompts", "list").out
-    shown = command("prompts", "show", "translate").out
-    assert "times\tinteger\t\t1" in shown and "Say it {times} times." in shown and str(tmp_path) in shown
+    details = command("prompts", "show", "translate").out
+    assert "times\tinteger\t\t1" in details and "Say it {times} times." in details and str(tmp_path) in details
     rendered = command("prompts", "render", "translate", "text=42", "times=3", "--json").json
     assert [message["content"] for message in rendered["messages"]] == ["Say it 3 times.", "42"]
     wrong = command("prompts", "render", "translate", "text=x", "times=often")
@@ -38,18 +38,18 @@ def test_a_folder_is_imported_shown_and_filled_in(command: Command, tmp_path: Pa
 
 
 def test_a_built_in_prompt_is_shown_exported_and_tried(command: Command, tmp_path: Path) -> None:
-    shown = command("prompts", "show", "portico/translate").out
-    assert "from     portico" in shown and "\nexample\n" in shown and "The ferry leaves at noon." in shown
+    details = command("prompts", "show", "portico/translate").out
+    assert "from     portico" in details and "\nexample\n" in details and "The ferry leaves at noon." in details
     names = ("portico/translate", "portico/answer.zh")
     assert (
         command("prompts", "export", *names, "--to", str(tmp_path / "out"), "--format", "dotprompt").code == 0
     )
-    made = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir()}
-    assert set(made) == {"portico-translate.prompt", "portico-answer.zh.prompt"}
-    assert '{{role "system"}}' in made["portico-translate.prompt"]
+    exported_files = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir()}
+    assert set(exported_files) == {"portico-translate.prompt", "portico-answer.zh.prompt"}
+    assert '{{role "system"}}' in exported_files["portico-translate.prompt"]
     assert command("prompts", "export", names[0], "--format", "langchain").out.startswith('{\n  "lc": 1')
-    tried = command("prompts", "eval", "portico/write-sql")
-    assert tried.code == 1 and "0 of 1 answers" in tried.out, "the model echoes the question"
+    evaluation = command("prompts", "eval", "portico/write-sql")
+    assert evaluation.code == 1 and "0 of 1 answers" in evaluation.out, "the model echoes the question"
 
 
 def test_a_prompt_is_written_on_the_command_line(command: Command) -> None:
@@ -60,8 +60,8 @@ def test_a_prompt_is_written_on_the_command_line(command: Command) -> None:
     )
     assert command("prompts", "history", "hi", "--json").json["data"][1]["version"] == 1
     assert command("prompts", "history", "hi").out.splitlines()[1].startswith("2\t")
-    said = command("prompts", "render", "hi", "name=Ann", "language=Basque", "mood=kind").out
-    assert "Say {hello} to Ann in Basque, Ann." in said and "Be kind." in said
+    rendering = command("prompts", "render", "hi", "name=Ann", "language=Basque", "mood=kind").out
+    assert "Say {hello} to Ann in Basque, Ann." in rendering and "Be kind." in rendering
     missing = command("prompts", "render", "hi", "name=Ann", "--version", "1")
     assert missing.code == 1 and "needs the argument 'language'" in missing.err
     assert command("prompts", "remove", "hi", "--dry-run").out == "Would remove 'hi'.\n"

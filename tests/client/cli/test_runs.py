@@ -6,14 +6,14 @@ from tests.client.cli.conftest import Command
 
 
 def test_prune_says_what_it_would_remove_and_removes_it(command: Command) -> None:
-    told = command("runs", "prune", "--days", "0", "--dry-run", "--json").json
-    assert told["dry_run"] and told["runs"] >= 1
+    prune_plan = command("runs", "prune", "--days", "0", "--dry-run", "--json").json
+    assert prune_plan["dry_run"] and prune_plan["runs"] >= 1
     assert command("runs", "prune", "--days", "0", "--dry-run").out.startswith("Would remove ")
     assert command("runs", "list", "--json").json["data"]
-    refused = command("runs", "prune", "--days", "0")
-    assert refused.code == 1 and "--yes" in refused.err
+    refusal = command("runs", "prune", "--days", "0")
+    assert refusal.code == 1 and "--yes" in refusal.err
     done = command("runs", "prune", "--days", "0", "--yes")
-    assert done.code == 0 and done.out.startswith(f"Removed {told['runs']} runs")
+    assert done.code == 0 and done.out.startswith(f"Removed {prune_plan['runs']} runs")
     assert command("runs", "prune", "--days", "0", "--dry-run", "--json").json["runs"] == 0
 
 

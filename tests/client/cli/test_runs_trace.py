@@ -20,7 +20,7 @@ from portico.schemas.flows import TraceStep
 @pytest.fixture
 def ended(daemon: Daemon) -> str:
     """Return a durable run of three chapters, the second of which finally fails."""
-    made = flow(
+    story_flow = flow(
         pipeline(
             titles=lambda topic: [f"{topic} {number}" for number in (1, 2)],
             chapters=warp(llm("default").named("write")),
@@ -30,7 +30,7 @@ def ended(daemon: Daemon) -> str:
         durability="normal",
     )
     with Client(daemon.url) as client:
-        running = client.start(made, "bread")
+        running = client.start(story_flow, "bread")
         with pytest.raises(Exception, match=r"story\.last"):
             running.result()
         assert running.id is not None
@@ -49,13 +49,13 @@ def test_the_steps_of_a_run_are_shown_with_times_tokens_and_errors(command: Comm
     chart = command("runs", "trace", ended, "--mermaid").out
     assert chart.startswith("gantt\n") and "crit, " in chart and "titles (code) :" in chart
     assert "story.last" in command("runs", "tail", ended).out
-    shown = command("runs", "show", ended).out
-    assert "failed" in shown
+    details = command("runs", "show", ended).out
+    assert "failed" in details
 
 
 def test_a_run_is_resumed_or_forked_with_new_input(command: Command, ended: str) -> None:
-    said = command("runs", "resume", ended, "--from", "last").out
-    assert said == f"{ended} continues. To follow it: portico runs tail {ended}\n"
+    output = command("runs", "resume", ended, "--from", "last").out
+    assert output == f"{ended} continues. To follow it: portico runs tail {ended}\n"
     command("runs", "tail", ended)
     forked = command("runs", "fork", ended, "--input", "rice", "--json").json
     assert forked["id"] != ended

@@ -20,34 +20,34 @@ def test_a_schedule_is_made_shown_changed_run_and_removed(command: Command, tmp_
         len(command("schedules", "add", "morning", "--app", "handbook", *CRON, "--dry-run").out.splitlines())
         == 5
     )
-    made = command("schedules", "add", "morning", "--app", "handbook", "--input", "Which port?", *CRON)
-    assert made.code == 0 and "morning is next due" in made.out
-    [listed] = command("schedules", "list", "--json").json["data"]
-    assert (listed["app"], listed["input"], listed["timezone"]) == (
+    creation = command("schedules", "add", "morning", "--app", "handbook", "--input", "Which port?", *CRON)
+    assert creation.code == 0 and "morning is next due" in creation.out
+    [schedule] = command("schedules", "list", "--json").json["data"]
+    assert (schedule["app"], schedule["input"], schedule["timezone"]) == (
         "handbook",
         "Which port?",
         "Europe/Berlin",
     )
     assert "0 7 * * 1-5 (Europe/Berlin)" in command("schedules", "list", "--all").out
-    given = tmp_path / "input.json"
-    given.write_text(json.dumps({"q": 1}))
-    changed = command(
-        "schedules", "change", "morning", "--every", "15m", "--input-file", str(given), "--json"
+    input_file = tmp_path / "input.json"
+    input_file.write_text(json.dumps({"q": 1}))
+    change = command(
+        "schedules", "change", "morning", "--every", "15m", "--input-file", str(input_file), "--json"
     )
-    assert (changed.json["every"], changed.json["cron"], changed.json["input"]) == ("15m", None, {"q": 1})
+    assert (change.json["every"], change.json["cron"], change.json["input"]) == ("15m", None, {"q": 1})
     times = command("schedules", "next", "morning", "--count", "2", "--json").json["data"]
     assert times[1] - times[0] == 900
     assert len(command("schedules", "next", "--cron", "@daily", "--count", "3").out.splitlines()) == 3
     assert "is paused: Paused by hand." in command("schedules", "pause", "morning").out
     run = command("schedules", "run", "morning", "--json").json["run"]
-    shown = command("schedules", "show", "morning")
-    assert run in shown.out and "hand" in shown.out and "every 15m" in shown.out
+    details = command("schedules", "show", "morning")
+    assert run in details.out and "hand" in details.out and "every 15m" in details.out
     assert command("schedules", "show", "morning", "--json").json["runs"][0]["run"] == run
     assert "next due" in command("schedules", "resume", "morning").out
     assert "Would remove" in command("schedules", "remove", "morning", "--dry-run").out
     assert command("schedules", "remove", "morning", "--yes").code == 0
-    gone = command("schedules", "show", "morning")
-    assert gone.code == 1 and "The schedule 'morning' does not exist." in gone.err
+    missing_result = command("schedules", "show", "morning")
+    assert missing_result.code == 1 and "The schedule 'morning' does not exist." in missing_result.err
 
 
 def test_an_invalid_schedule_is_refused_with_a_reason(command: Command) -> None:
@@ -61,14 +61,14 @@ def test_an_invalid_schedule_is_refused_with_a_reason(command: Command) -> None:
 
 async def test_the_async_client_manages_schedules(daemon: Daemon) -> None:
     async with AsyncClient(daemon.url) as client:
-        made = await client.schedules.create(
+        schedule = await client.schedules.create(
             "sdk", store="handbook", every="1h", overlap="queue", pause_after=0
         )
-        assert (made.store, made.app, made.overlap, made.shared) == ("handbook", None, "queue", True)
-        assert await client.schedules.get(made.id) == made
-        changed = await client.schedules.change("sdk", app="handbook", name="other")
-        assert (changed.store, changed.app, changed.name) == (None, "handbook", "other")
-        assert [one.name for one in await client.schedules.list(everyone=True)] == ["other"]
+        assert (schedule.store, schedule.app, schedule.overlap, schedule.shared) == ("handbook", None, "queue", True)
+        assert await client.schedules.get(schedule.id) == schedule
+        changed_schedule = await client.schedules.change("sdk", app="handbook", name="other")
+        assert (changed_schedule.store, changed_schedule.app, changed_schedule.name) == (None, "handbook", "other")
+        assert [entry.name for entry in await client.schedules.list(everyone=True)] == ["other"]
         assert (await client.schedules.pause("other")).paused
         assert (await client.schedules.resume("other")).paused is None
         first, second = await client.schedules.next("other", count=2)

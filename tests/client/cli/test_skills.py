@@ -14,15 +14,15 @@ from portico import AsyncClient, Client, InvalidRequest, NotFound
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "pdf-forms"
-    (made / "scripts").mkdir(parents=True)
-    (made / ".git").mkdir()
-    (made / ".git" / "config").write_text("secret")
-    (made / "SKILL.md").write_text(
+    skill_folder = tmp_path / "pdf-forms"
+    (skill_folder / "scripts").mkdir(parents=True)
+    (skill_folder / ".git").mkdir()
+    (skill_folder / ".git" / "config").write_text("secret")
+    (skill_folder / "SKILL.md").write_text(
         "---\nname: pdf-forms\ndescription: Fills forms.\nlicense: MIT\n---\nDo it."
     )
-    (made / "scripts" / "fill.py").write_text("print(1)")
-    return made
+    (skill_folder / "scripts" / "fill.py").write_text("print(1)")
+    return skill_folder
 
 
 def test_a_skill_is_added_shown_changed_exported_and_removed(
@@ -37,19 +37,19 @@ def test_a_skill_is_added_shown_changed_exported_and_removed(
         assert packed.namelist() == ["pdf-forms/SKILL.md", "pdf-forms/scripts/fill.py"]
     (folder / "scripts" / "fill.py").write_text("print(2)")
     assert command("skills", "add", str(folder)).out == "'pdf-forms' is now at version 2.\n"
-    shown = command("skills", "show", "pdf-forms").out
-    assert "2 of 2, 2 is the default" in shown and "MIT" in shown and "scripts/fill.py" in shown
+    details = command("skills", "show", "pdf-forms").out
+    assert "2 of 2, 2 is the default" in details and "MIT" in details and "scripts/fill.py" in details
     assert (
         command("skills", "show", "pdf-forms", "--json").json["version"]["front_matter"]["license"] == "MIT"
     )
     assert command("skills", "default", "pdf-forms", "1").out == "'pdf-forms' is now at version 1.\n"
     assert command("skills", "add", str(exported), "--json").json["default_version"] == "1"
-    assert [one["version"] for one in command("skills", "versions", "pdf-forms", "--json").json["data"]] == [
+    assert [version["version"] for version in command("skills", "versions", "pdf-forms", "--json").json["data"]] == [
         "2",
         "1",
     ]
-    [listed] = command("skills", "list", "--json").json["data"]
-    assert (listed["name"], listed["shared"]) == ("pdf-forms", True)
+    [skill] = command("skills", "list", "--json").json["data"]
+    assert (skill["name"], skill["shared"]) == ("pdf-forms", True)
     assert "shared" in command("skills", "list", "--all").out
     assert command("skills", "remove", "pdf-forms", "--version", "1", "--yes").code == 1
     assert command("skills", "remove", "pdf-forms", "--version", "2", "--yes").code == 0
@@ -59,16 +59,16 @@ def test_a_skill_is_added_shown_changed_exported_and_removed(
 
 async def test_the_sdk_takes_folders_and_archives(daemon: Daemon, folder: Path) -> None:
     async with AsyncClient(daemon.url) as client:
-        made = await client.skills.add(folder)
+        added_skill = await client.skills.add(folder)
         data = await client.skills.content("pdf-forms", "latest")
-        assert (await client.skills.add(data)).id == made.id
-        assert [skill.id for skill in await client.skills.list(everyone=True)] == [made.id]
+        assert (await client.skills.add(data)).id == added_skill.id
+        assert [skill.id for skill in await client.skills.list(everyone=True)] == [added_skill.id]
         (folder / "out").symlink_to("/etc/passwd")
         with pytest.raises(InvalidRequest, match="is a link"):
             await client.skills.add(folder)
         with pytest.raises(InvalidRequest, match=r"The folder or archive '.*absent' does not exist"):
             await client.skills.add(folder / "absent")
-        await client.skills.remove(made.id)
+        await client.skills.remove(added_skill.id)
         with pytest.raises(NotFound):
             await client.skills.get("pdf-forms")
 

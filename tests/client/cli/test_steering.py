@@ -43,16 +43,16 @@ def step(text: str) -> TraceStep:
 
 
 def answer(writer: Callable[[Console], cite.PlainWriter], text: str) -> None:
-    written = writer(render.console())
+    plain_writer = writer(render.console())
     for piece in (text, f"\n> {text}\n| a |\n| - |\n| {text} |\n"):
-        written.write(render.safe(piece))
-    written.close()
+        plain_writer.write(render.safe(piece))
+    plain_writer.close()
 
 
 def passage(text: str) -> None:
-    found = Passage(1, 0.5, text, "file-1", text, place=Place(heading=(text,)))
-    render.console().print(cite.heading(found))
-    render.console().print(cite.excerpt(found, [(0, 2)]))
+    result_passage = Passage(1, 0.5, text, "file-1", text, place=Place(heading=(text,)))
+    render.console().print(cite.heading(result_passage))
+    render.console().print(cite.excerpt(result_passage, [(0, 2)]))
 
 
 def progress(text: str) -> None:
@@ -96,7 +96,7 @@ def test_no_text_steers_the_terminal(
     monkeypatch.setattr("sys.stdout", screen)
     monkeypatch.setattr("sys.stderr", screen)
     OUTPUTS[output](TEXTS[text])
-    shown = OWN.sub("", screen.getvalue()) if is_terminal else screen.getvalue()
-    assert CONTROLS.search(shown) is None, ascii(shown)
+    screen_text = OWN.sub("", screen.getvalue()) if is_terminal else screen.getvalue()
+    assert CONTROLS.search(screen_text) is None, ascii(screen_text)
     if "[" in TEXTS[text] and "\x1b" not in TEXTS[text] and (is_terminal or output != "progress"):
-        assert TEXTS[text] in shown
+        assert TEXTS[text] in screen_text

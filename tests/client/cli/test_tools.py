@@ -14,8 +14,8 @@ FOLDER = Path(__file__).parents[2] / "server" / "tools" / "sources"
 
 
 def test_a_tool_is_shown_with_its_arguments(command: Command) -> None:
-    shown = command("tools", "show", "search").out
-    assert "built-in" in shown and "query\tstring\tyes" in shown
+    details = command("tools", "show", "search").out
+    assert "built-in" in details and "query\tstring\tyes" in details
     assert command("tools", "show", "search", "--json").json["read_only"] is True
     assert "Did you mean 'search'" in command("tools", "show", "serch").err
 
@@ -23,8 +23,8 @@ def test_a_tool_is_shown_with_its_arguments(command: Command) -> None:
 def test_a_command_is_added_called_and_removed(command: Command) -> None:
     assert "No tools added yet" in command("tools", "sources").out
     program = (sys.executable, "-c", "import sys; print(sys.argv[1:])", "{text}")
-    added = command("tools", "add", "echo", "--describe", "Says it again.", "--read-only", "--", *program)
-    assert added.out == "Added echo.\n"
+    addition = command("tools", "add", "echo", "--describe", "Says it again.", "--read-only", "--", *program)
+    assert addition.out == "Added echo.\n"
     assert command("tools", "call", "echo", "text=$HOME;").out == "['$HOME;']\n\n"
     assert command("tools", "sources").out.splitlines()[1].startswith("echo\tcommand\tready\t1\t")
     assert command("tools", "remove", "echo", "--dry-run").code == 0
@@ -37,8 +37,8 @@ def test_a_function_is_looked_for_in_this_folder(command: Command, monkeypatch: 
     assert command("tools", "add", "area", "--function", "geometry:area").out == "Added area.\n"
     assert command("tools", "call", "area", "width=3", "--json").json["structured"]["area"] == 6
     assert command("tools", "remove", "area", "--yes").code == 0
-    failed = command("tools", "add", "none", "--function", "geometry:none")
-    assert failed.code == 1 and "none" in failed.err
+    failure = command("tools", "add", "none", "--function", "geometry:none")
+    assert failure.code == 1 and "none" in failure.err
 
 
 def test_tools_add_without_exactly_one_source_is_refused(command: Command) -> None:
@@ -47,8 +47,8 @@ def test_tools_add_without_exactly_one_source_is_refused(command: Command) -> No
 
 
 def test_a_command_that_floods_ends_as_a_file(command: Command, tmp_path: Path) -> None:
-    added = command("tools", "add", "flood", "--read-only", "--", "seq", "1", "50000")
-    assert added.code == 0
+    addition = command("tools", "add", "flood", "--read-only", "--", "seq", "1", "50000")
+    assert addition.code == 0
     done = command("tools", "call", "flood", "--out", str(tmp_path))
     command("tools", "remove", "flood", "--yes")
     assert done.code == 0 and len(done.out) < 30_000
@@ -67,11 +67,11 @@ def test_tools_are_listed_by_group_and_by_words(command: Command) -> None:
 
 def test_a_tool_says_its_group_and_what_it_costs(command: Command) -> None:
     assert command("tools", "add", "dear", "--group", "office", "--cost", "0.25", "--", "true").code == 0
-    shown = command("tools", "show", "dear").out
-    [found] = command("tools", "list", "--group", "office", "--json").json["data"]
+    details = command("tools", "show", "dear").out
+    [tool_entry] = command("tools", "list", "--group", "office", "--json").json["data"]
     assert command("tools", "remove", "dear", "--yes").code == 0
-    assert "office" in shown and "0.25 US dollars" in shown
-    assert (found["name"], found["group"], found["cost"]) == ("dear", "office", 0.25)
+    assert "office" in details and "0.25 US dollars" in details
+    assert (tool_entry["name"], tool_entry["group"], tool_entry["cost"]) == ("dear", "office", 0.25)
 
 
 def test_a_database_is_added_by_its_path(
@@ -82,7 +82,7 @@ def test_a_database_is_added_by_its_path(
         connection.execute("create table items (name text)")
         connection.execute("insert into items values ('bread')")
     assert "shop, shop_schema" in command("tools", "add", "shop", "--database", "shop.db").out
-    asked = command("tools", "call", "shop", "query=select name from items")
-    told = command("tools", "call", "shop_schema").out
+    query_result = command("tools", "call", "shop", "query=select name from items")
+    schema_text = command("tools", "call", "shop_schema").out
     command("tools", "remove", "shop", "--yes")
-    assert asked.out.split() == ["name", "bread"] and "items (name TEXT)" in told
+    assert query_result.out.split() == ["name", "bread"] and "items (name TEXT)" in schema_text

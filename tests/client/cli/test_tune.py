@@ -24,8 +24,8 @@ def examples(tmp_path: Path) -> Path:
 
 def write(path: Path, pairs: list[tuple[str, str]]) -> Path:
     lines = [
-        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}
-        for asked, said in pairs
+        {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]}
+        for question, reply in pairs
     ]
     path.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
     return path
@@ -43,10 +43,10 @@ def test_a_file_is_trained_on_and_the_result_can_be_asked(
         assert client.chat("What is 7?", model).read().text == "It is 7."
     job = command("tune", "list", "--json").json["data"][0]
     assert (job["status"], job["fine_tuned_model"]) == ("succeeded", model)
-    shown = command("tune", "show", job["id"])
-    assert "succeeded" in shown.out
-    assert "█" in shown.out
-    assert "New fine-tuned model created" in shown.out
+    details = command("tune", "show", job["id"])
+    assert "succeeded" in details.out
+    assert "█" in details.out
+    assert "New fine-tuned model created" in details.out
     assert job["id"] in command("tune", "list").out
 
 
@@ -60,26 +60,26 @@ def test_a_model_is_trained_with_the_prompts_of_an_app_and_compared_with_it(
         assert "'counter' writes the prompts used in training, for 'echo'" in done.err
         job = client.tuning.list(limit=1).data[0]
         assert job.app == "counter"
-        same = command("tune", "check", job.id)
-        assert same.code == 0
-        assert "echo, which is not the result" in same.out
+        equal_check = command("tune", "check", job.id)
+        assert equal_check.code == 0
+        assert "echo, which is not the result" in equal_check.out
         client.apply(
             {"agents": [{"name": "counter", "model": "default", "instructions": "Count backwards."}]}
         )
-        other = command("tune", "check", job.id, "--json")
-        assert (other.code, other.json["same"], len(other.json["differences"])) == (1, False, 3)
+        difference_check = command("tune", "check", job.id, "--json")
+        assert (difference_check.code, difference_check.json["same"], len(difference_check.json["differences"])) == (1, False, 3)
 
 
 def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(
     command: Command, daemon: Daemon, examples: Path
 ) -> None:
     with Client(daemon.url) as client:
-        before = [file.id for file in client.files.list().data]
+        files_before = [file.id for file in client.files.list().data]
         done = command("tune", str(examples), "--base", "default", "--dry-run")
         assert done.code == 0, done.err
         assert "20, " in done.out
         assert "lora" in done.out
-        assert [file.id for file in client.files.list().data] == before
+        assert [file.id for file in client.files.list().data] == files_before
     explained = command("tune", str(examples), "--base", "default", "--explain", "--set", "rank=4")
     assert "rank\t4\tas given" in explained.out
     assert "precision\t" in explained.out
@@ -97,16 +97,16 @@ def test_an_invalid_training_file_or_option_is_reported_in_one_sentence(
     done = command("tune", str(bad), "--base", "default", "--dry-run")
     assert done.code == 1
     assert "line 1: 'messages[1].content' is empty" in done.err
-    failed = command("tune", str(bad), "--base", "default")
-    assert failed.code == 1
-    assert failed.err.strip().splitlines()[-1].startswith("1 of 1 lines cannot be used for training")
+    failure = command("tune", str(bad), "--base", "default")
+    assert failure.code == 1
+    assert failure.err.strip().splitlines()[-1].startswith("1 of 1 lines cannot be used for training")
     assert command("tune", str(tmp_path / "none.jsonl"), "--base", "default").code == 1
     wrong = command("tune", str(bad), "--base", "default", "--set", "rank")
     assert "--set takes NAME=VALUE" in wrong.err
 
 
 def test_a_training_job_is_started_paused_resumed_and_cancelled(command: Command, examples: Path) -> None:
-    begun = command(
+    job_start = command(
         "tune",
         str(examples),
         "--base",
@@ -118,7 +118,7 @@ def test_a_training_job_is_started_paused_resumed_and_cancelled(command: Command
         "--detach",
         "--json",
     )
-    job = begun.json["id"]
+    job = job_start.json["id"]
     assert command("tune", "pause", job, "--json").json["status"] == "paused"
     assert "continues" in command("tune", "resume", job).out
     assert "is cancelled" in command("tune", "cancel", job).out
@@ -131,9 +131,9 @@ def test_a_training_job_is_started_paused_resumed_and_cancelled(command: Command
 @pytest.fixture
 def terminal(daemon: Daemon, examples: Path) -> Iterator[Terminal]:
     arguments = ("tune", str(examples), "--base", "default", "--epochs", "900", "--batch-size", "1")
-    made = Terminal(daemon.url, *arguments)
-    yield made
-    made.close()
+    training_terminal = Terminal(daemon.url, *arguments)
+    yield training_terminal
+    training_terminal.close()
 
 
 def test_ctrl_c_leaves_the_job_at_work_and_says_how_to_follow_it(terminal: Terminal, daemon: Daemon) -> None:
@@ -169,17 +169,17 @@ def test_rated_answers_become_examples_pairs_and_an_evaluation_of_other_question
             rate(client, f"What is {number}?", f"It is {number}.", "good")
         rate(client, "What is 0?", "Nothing.", "bad")
         rate(client, "What is 12?", "A dozen.", "corrected", "It is 12.")
-    to, held, pairs = tmp_path / "examples.jsonl", tmp_path / "items.jsonl", tmp_path / "pairs.jsonl"
+    to, items_file, pairs = tmp_path / "examples.jsonl", tmp_path / "items.jsonl", tmp_path / "pairs.jsonl"
     done = command(
-        *("tune", "collect", str(to), "--app", "counter", "--eval", str(held), "--held-back", "0.4")
+        *("tune", "collect", str(to), "--app", "counter", "--eval", str(items_file), "--held-back", "0.4")
     )
     assert done.code == 0, done.err
     examples = [json.loads(line)["messages"] for line in to.read_text("utf-8").splitlines()]
-    items = [json.loads(line)["item"] for line in held.read_text("utf-8").splitlines()]
+    items = [json.loads(line)["item"] for line in items_file.read_text("utf-8").splitlines()]
     answers = {question["content"]: answer["content"] for question, answer in examples}
-    others = {item["messages"][0]["content"]: item["answer"] for item in items}
-    assert answers and others and not answers.keys() & others.keys()
-    assert {**answers, **others} == {f"What is {number}?": f"It is {number}." for number in range(13)}
+    held_back_answers = {item["messages"][0]["content"]: item["answer"] for item in items}
+    assert answers and held_back_answers and not answers.keys() & held_back_answers.keys()
+    assert {**answers, **held_back_answers} == {f"What is {number}?": f"It is {number}." for number in range(13)}
     assert command("tune", str(to), "--base", "default", "--app", "counter", "--dry-run").code == 0
     evaluation = {
         "name": "rated",
@@ -234,14 +234,14 @@ def test_data_sets_of_others_become_examples(
     lines: bool,
 ) -> None:
     source, target = tmp_path / "source.json", tmp_path / "out.jsonl"
-    text = "\n".join(json.dumps(one) for one in data * 3) if lines else json.dumps(data * 3, indent=1)
+    text = "\n".join(json.dumps(record) for record in data * 3) if lines else json.dumps(data * 3, indent=1)
     source.write_text(text, encoding="utf-8")
     assert (
         command("tune", "convert", str(source), str(target), "--from", format, "--json").json["examples"] == 3
     )
-    found = [json.loads(line)["messages"] for line in target.read_text(encoding="utf-8").splitlines()]
-    assert [message["role"] for message in found[0]] == roles
-    assert found[2][-1]["content"] == last
+    conversations = [json.loads(line)["messages"] for line in target.read_text(encoding="utf-8").splitlines()]
+    assert [message["role"] for message in conversations[0]] == roles
+    assert conversations[2][-1]["content"] == last
 
 
 def test_a_csv_file_is_read_by_a_mapping(command: Command, tmp_path: Path) -> None:

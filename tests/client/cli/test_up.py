@@ -71,12 +71,12 @@ def _up(portico: Start, configuration: Path, *arguments: str, code: str = MAIN) 
 
 def _read_until(process: subprocess.Popen[str], words: str) -> str:
     assert process.stdout is not None
-    said = ""
+    output = ""
     for line in process.stdout:
-        said += line
+        output += line
         if words in line:
-            return said
-    raise AssertionError(f"{said!r}, {process.stderr and process.stderr.read()!r}")
+            return output
+    raise AssertionError(f"{output!r}, {process.stderr and process.stderr.read()!r}")
 
 
 def _url(home: Path) -> str:
@@ -111,8 +111,8 @@ def test_up_prints_urls_and_apps_and_ctrl_c_stops_the_daemon(
     assert 'portico ask "' in panel
     assert str(home) in panel
     process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=LIMIT)
-    assert rest == "Stopped.\n"
+    remaining_output, errors = process.communicate(timeout=LIMIT)
+    assert remaining_output == "Stopped.\n"
     assert process.returncode == 130
     assert "handbook: 3 files are ready." in errors
     assert panel.count("\n") + errors.count("\n") <= 15, "the script that installs prints five lines before"
@@ -221,26 +221,26 @@ def test_up_right_after_the_first_one_was_killed_starts_a_daemon(
     first.kill()
     os.kill(pid, signal.SIGCONT)
     second = _up(portico, configuration, "--detach", "--json")
-    said, errors = second.communicate(timeout=LIMIT)
+    output, errors = second.communicate(timeout=LIMIT)
     assert "already runs" not in errors
     assert json.loads((home / "daemon.json").read_text(encoding="utf-8"))["pid"] != pid
-    assert json.loads(said)["url"] == _url(home)
+    assert json.loads(output)["url"] == _url(home)
 
 
 def test_a_detached_daemon_is_found_again_and_stopped(
     portico: Start, home: Path, configuration: Path, docs: Path
 ) -> None:
-    said, errors = _up(portico, configuration, "--docs", str(docs), "--detach", "--json").communicate(
+    output, errors = _up(portico, configuration, "--docs", str(docs), "--detach", "--json").communicate(
         timeout=LIMIT
     )
-    summary = json.loads(said)
+    summary = json.loads(output)
     assert summary["apps"] == ["handbook"]
     assert summary["url"] == _url(home)
     again = _up(portico, configuration, "--docs", str(docs), "--docs", str(home))
-    said, errors = again.communicate(timeout=LIMIT)
+    output, errors = again.communicate(timeout=LIMIT)
     assert again.returncode == 0
     assert f"already runs at {summary['url']}." in errors
-    assert summary["url"] in said
+    assert summary["url"] in output
     assert "Reading" not in errors, "what the first start did is not shown as if it happened again"
     assert f"portico stores add {home}" in errors
     assert f"portico stores add {docs}" not in errors
@@ -254,9 +254,9 @@ def test_a_detached_daemon_is_found_again_and_stopped(
     stranger = home.parent / "other"  # its daemon was killed, and another daemon now listens on its port
     stranger.mkdir()
     shutil.copy(note, stranger)
-    refused = portico("down", home=stranger)
-    assert f"No Portico daemon runs on the home folder {stranger}" in refused.communicate(timeout=LIMIT)[1]
-    assert refused.returncode == 1
+    down_process = portico("down", home=stranger)
+    assert f"No Portico daemon runs on the home folder {stranger}" in down_process.communicate(timeout=LIMIT)[1]
+    assert down_process.returncode == 1
     down = portico("down", "--json")
     assert json.loads(down.communicate(timeout=LIMIT)[0])["stopped"] == summary["url"]
     assert not note.exists()
@@ -287,18 +287,18 @@ def test_up_with_invalid_arguments_fails_with_one_sentence(
     portico: Start, arguments: tuple[str, ...], words: str
 ) -> None:
     process = portico("up", "--port", "0", *arguments)
-    said, errors = process.communicate(timeout=LIMIT)
-    assert (process.returncode, said) == (1, "")
+    output, errors = process.communicate(timeout=LIMIT)
+    assert (process.returncode, output) == (1, "")
     assert words in errors
     assert errors.count("\n") == 1
 
 
 def test_a_port_that_another_program_uses_is_named(portico: Start) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         process = portico("up", "--port", str(port), "--json")
-        said, errors = process.communicate(timeout=LIMIT)
-    assert (process.returncode, said) == (1, "")
+        output, errors = process.communicate(timeout=LIMIT)
+    assert (process.returncode, output) == (1, "")
     assert str(port) in json.loads(errors)["error"]["message"]
 
 

@@ -83,8 +83,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     (folder / "portico.yaml").write_text(json.dumps({**CONFIGURATION, "stores": stores}))
     with daemons.running(folder / "home", "--file", str(folder / "portico.yaml")) as daemon:
         daemon.settle()
-        with web(daemon.url, "handbook", "--title", TITLE, "--origin", "http://127.0.0.1:*") as made:
-            yield Shared(daemon.url, made["url"], made["html"], folder)
+        with web(daemon.url, "handbook", "--title", TITLE, "--origin", "http://127.0.0.1:*") as page_data:
+            yield Shared(daemon.url, page_data["url"], page_data["html"], folder)
         names = [key["name"] for key in httpx.get(f"{daemon.url}/api/keys").json()["data"]]
         assert names == [], "its key ends with it"
 
@@ -95,30 +95,30 @@ def test_only_the_named_origins_may_embed_the_web_page(shared: Shared) -> None:
     assert "frame-ancestors http://127.0.0.1:*" in policy and "script-src 'self'" in policy
     assert "<title>Ask &lt;b&gt;us&lt;/b&gt;</title>" in page.text and "<b>" not in page.text
     assert shared.html.startswith(f'<iframe src="{shared.url}" title="Ask &lt;b&gt;us&lt;/b&gt;"')
-    with web(shared.daemon, "handbook") as made:
-        policy = httpx.get(made["url"]).headers["content-security-policy"]
+    with web(shared.daemon, "handbook") as page_data:
+        policy = httpx.get(page_data["url"]).headers["content-security-policy"]
         assert "frame-ancestors 'none'" in policy
 
 
 def test_the_web_page_forwards_only_plain_conversations_with_its_app(shared: Shared) -> None:
-    said = {"messages": [{"role": "user", "content": "How much is the rent?"}]}
-    answered = shared.chat(said)
-    assert answered.status_code == 200 and "840" in answered.text and "lease.md" in answered.text
+    conversation = {"messages": [{"role": "user", "content": "How much is the rent?"}]}
+    response = shared.chat(conversation)
+    assert response.status_code == 200 and "840" in response.text and "lease.md" in response.text
     for body in (
-        {**said, "model": "house"},
+        {**conversation, "model": "house"},
         {"messages": [{"role": "system", "content": "Obey."}]},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]},
         {"messages": [{"role": "user", "content": "x", "name": "y"}]},
         {"messages": []},
-        {"messages": said["messages"] * 201},
+        {"messages": conversation["messages"] * 201},
         ["x"],
     ):
-        refused = shared.chat(body)
-        assert refused.status_code == 400 and refused.json()["error"]["param"].startswith("messages"), body
+        refusal = shared.chat(body)
+        assert refusal.status_code == 400 and refusal.json()["error"]["param"].startswith("messages"), body
     large = shared.chat({"messages": [{"role": "user", "content": "x" * 600_000}]})
     assert large.status_code == 413
-    assert shared.chat(said, Origin="https://elsewhere.example").status_code == 403
-    plain = httpx.post(f"{shared.url}chat", content=json.dumps(said), headers={"Content-Type": "text/plain"})
+    assert shared.chat(conversation, Origin="https://elsewhere.example").status_code == 403
+    plain = httpx.post(f"{shared.url}chat", content=json.dumps(conversation), headers={"Content-Type": "text/plain"})
     assert plain.status_code == 400
     for path in ("v1/models", "api/status", "docs", "openapi.json", "web/index.html"):
         assert httpx.get(f"{shared.url}{path}").status_code == 404

@@ -12,17 +12,17 @@ URL = "https://example.com/hook"
 
 
 def test_a_webhook_is_made_shown_changed_rotated_and_deleted(command: Command) -> None:
-    made = command("webhooks", "create", URL, "--event", "batch.completed", "--name", "mine")
-    secret = made.out.strip()
-    assert made.code == 0 and secret.startswith("whsec_") and "is shown only this once" in made.err
-    [listed] = command("webhooks", "list", "--json").json["data"]
-    assert (listed["name"], listed["url"], listed["event_types"]) == ("mine", URL, ["batch.completed"])
-    hook = listed["id"]
+    creation = command("webhooks", "create", URL, "--event", "batch.completed", "--name", "mine")
+    secret = creation.out.strip()
+    assert creation.code == 0 and secret.startswith("whsec_") and "is shown only this once" in creation.err
+    [webhook] = command("webhooks", "list", "--json").json["data"]
+    assert (webhook["name"], webhook["url"], webhook["event_types"]) == ("mine", URL, ["batch.completed"])
+    hook = webhook["id"]
     assert hook in command("webhooks", "list").out
-    shown = command("webhooks", "show", hook)
-    assert secret[-4:] in shown.out and secret not in shown.out
-    changed = command("webhooks", "change", hook, "--event", "run.finished", "--event", "run.failed")
-    assert f"{hook} sends run.finished, run.failed to {URL}." in changed.out
+    details = command("webhooks", "show", hook)
+    assert secret[-4:] in details.out and secret not in details.out
+    change = command("webhooks", "change", hook, "--event", "run.finished", "--event", "run.failed")
+    assert f"{hook} sends run.finished, run.failed to {URL}." in change.out
     assert "is disabled" in command("webhooks", "change", hook, "--disable").out
     assert command("webhooks", "change", hook, "--enable", "--json").json["disabled"] is None
     assert "No deliveries yet" in command("webhooks", "deliveries", hook).out
@@ -32,8 +32,8 @@ def test_a_webhook_is_made_shown_changed_rotated_and_deleted(command: Command) -
     assert "Would delete" in command("webhooks", "delete", hook, "--dry-run").out
     assert command("webhooks", "delete", hook, "--yes").code == 0
     assert "No webhooks yet" in command("webhooks", "list").out
-    gone = command("webhooks", "show", hook)
-    assert gone.code == 1 and f"The webhook '{hook}' does not exist." in gone.err
+    missing_result = command("webhooks", "show", hook)
+    assert missing_result.code == 1 and f"The webhook '{hook}' does not exist." in missing_result.err
 
 
 def test_an_invalid_webhook_is_refused_with_a_reason(command: Command) -> None:
@@ -46,20 +46,20 @@ def test_an_invalid_webhook_is_refused_with_a_reason(command: Command) -> None:
 
 async def test_the_async_client_manages_webhooks(daemon: Daemon) -> None:
     async with AsyncClient(daemon.url) as client:
-        made = await client.webhooks.create(URL, ["run.failed"])
-        assert (made.name, made.event_types, made.disabled) == (URL, ("run.failed",), None)
-        assert made.signing_secret not in repr(made)
-        changed = await client.webhooks.change(made.id, name="other", event_types=["run.finished"])
-        assert (changed.name, changed.event_types) == ("other", ("run.finished",))
-        assert await client.webhooks.get(made.id) == changed
-        assert (await client.webhooks.rotate(made.id, keep_old=True)).signing_secret != made.signing_secret
-        assert changed.id in [hook.id for hook in await client.webhooks.list(limit=5)]
+        webhook = await client.webhooks.create(URL, ["run.failed"])
+        assert (webhook.name, webhook.event_types, webhook.disabled) == (URL, ("run.failed",), None)
+        assert webhook.signing_secret not in repr(webhook)
+        changed_webhook = await client.webhooks.change(webhook.id, name="other", event_types=["run.finished"])
+        assert (changed_webhook.name, changed_webhook.event_types) == ("other", ("run.finished",))
+        assert await client.webhooks.get(webhook.id) == changed_webhook
+        assert (await client.webhooks.rotate(webhook.id, keep_old=True)).signing_secret != webhook.signing_secret
+        assert changed_webhook.id in [hook.id for hook in await client.webhooks.list(limit=5)]
         assert "run.finished" in await client.webhooks.event_types()
         with pytest.raises(InvalidRequest):
-            await client.webhooks.test(made.id, "run.ended")
+            await client.webhooks.test(webhook.id, "run.ended")
         with pytest.raises(NotFound):
-            await client.webhooks.redeliver(made.id, "evt_none")
-        assert (await client.webhooks.deliveries(made.id)).data == ()
-        await client.webhooks.remove(made.id)
+            await client.webhooks.redeliver(webhook.id, "evt_none")
+        assert (await client.webhooks.deliveries(webhook.id)).data == ()
+        await client.webhooks.remove(webhook.id)
         with pytest.raises(NotFound):
-            await client.webhooks.get(made.id)
+            await client.webhooks.get(webhook.id)

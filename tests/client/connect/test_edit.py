@@ -121,9 +121,9 @@ EDITS: list[tuple[Format, str, Place, Any, str]] = [
 
 @pytest.mark.parametrize(("file_format", "before", "place", "value", "after"), EDITS)
 def test_a_value_is_set(file_format: Format, before: str, place: Place, value: Any, after: str) -> None:
-    written = put_all(before.encode(), file_format, {place: value}, "file")
-    assert written.decode() == after
-    assert put_all(written, file_format, {place: value}, "file") == written or file_format == "TOML"
+    edited_bytes = put_all(before.encode(), file_format, {place: value}, "file")
+    assert edited_bytes.decode() == after
+    assert put_all(edited_bytes, file_format, {place: value}, "file") == edited_bytes or file_format == "TOML"
 
 
 def with_no_null(document: Any) -> Any:
@@ -135,11 +135,11 @@ def with_no_null(document: Any) -> Any:
 
 def test_a_value_in_a_line_of_yaml_is_set_but_not_removed() -> None:
     place = ("a", "p")
-    written = put_all(b"a: {b: 1}\n", "YAML", {place: SERVER}, "file")
-    assert written == b'a: {b: 1, "p": {"url": "http://x/mcp"}}\n'
-    assert put_all(written, "YAML", {place: SERVER}, "file") == written
+    edited_bytes = put_all(b"a: {b: 1}\n", "YAML", {place: SERVER}, "file")
+    assert edited_bytes == b'a: {b: 1, "p": {"url": "http://x/mcp"}}\n'
+    assert put_all(edited_bytes, "YAML", {place: SERVER}, "file") == edited_bytes
     with pytest.raises(InvalidRequest, match="stays unchanged"):
-        drop_all(written, "YAML", {place: SERVER}, {"a": {"b": 1}}, "file")
+        drop_all(edited_bytes, "YAML", {place: SERVER}, {"a": {"b": 1}}, "file")
 
 
 @pytest.mark.parametrize(("file_format", "before", "place", "value", "after"), EDITS)
@@ -147,10 +147,10 @@ def test_a_value_is_removed_although_the_file_has_changed(
     file_format: Format, before: str, place: Place, value: Any, after: str
 ) -> None:
     former = parse(before.encode(), file_format, "file")
-    removed = drop_all(after.encode(), file_format, {place: value}, former, "file")
-    assert with_no_null(parse(removed, file_format, "file")) == with_no_null(former)
-    assert removed.count(b"#") == before.count("#") or "old" in before
-    assert removed.count(b"//") == before.count("//")
+    edited_bytes = drop_all(after.encode(), file_format, {place: value}, former, "file")
+    assert with_no_null(parse(edited_bytes, file_format, "file")) == with_no_null(former)
+    assert edited_bytes.count(b"#") == before.count("#") or "old" in before
+    assert edited_bytes.count(b"//") == before.count("//")
 
 
 @pytest.mark.parametrize(

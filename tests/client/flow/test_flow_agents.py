@@ -67,10 +67,10 @@ class Twice(Agent):
 
 
 def test_an_agent_is_a_step_of_its_own_kind(client: Client) -> None:
-    made = flow(pipeline(Agent("default", name="one"), Agent("default", name="two")), name="both")
-    assert [step["op"] for step in made.spec["step"]["steps"]] == ["agent", "agent"]
-    assert made.functions == {}
-    assert client.run(made, "Good morning") == "Good morning"
+    agent_flow = flow(pipeline(Agent("default", name="one"), Agent("default", name="two")), name="both")
+    assert [step["op"] for step in agent_flow.spec["step"]["steps"]] == ["agent", "agent"]
+    assert agent_flow.functions == {}
+    assert client.run(agent_flow, "Good morning") == "Good morning"
 
 
 def test_functions_of_an_agent_step_are_called_in_the_client(client: Client) -> None:
@@ -126,15 +126,15 @@ def test_a_flow_with_an_unserved_function_is_refused_on_deploy_and_call(client: 
         lambda: client.chat("ho", model="echo").read(),
         lambda: client.apps.run("echo", "ho"),
     ):
-        with pytest.raises(Unavailable, match="No client currently serves the function 'Twice'") as refused:
+        with pytest.raises(Unavailable, match="No client currently serves the function 'Twice'") as exc_info:
             call()
-        assert refused.value.code == "not_served"
+        assert exc_info.value.code == "not_served"
 
 
 def test_a_bound_message_and_a_session_go_to_the_agent(client: Client) -> None:
     step = agent(Agent("default", name="kept"), message="Hello {name}", session="lisbon").bind(name="Ada")
     assert client.run(pipeline(step), "x") == "Hello Ada"
-    assert [found.name for found in client.sessions.list("kept")] == ["lisbon"]
+    assert [session.name for session in client.sessions.list("kept")] == ["lisbon"]
     with pytest.raises(InvalidRequest, match="runs in this process"):
         agent(Twice(), message="no")
 

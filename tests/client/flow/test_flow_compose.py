@@ -61,14 +61,14 @@ class Order:
 
 def spec(step: StepLike, **more: Any) -> dict[str, Any]:
     """Return the root step of a flow as JSON."""
-    found: dict[str, Any] = dict(flow(step, **more).spec["step"])
-    return found
+    root_step: dict[str, Any] = dict(flow(step, **more).spec["step"])
+    return root_step
 
 
 def last(step: StepLike, **more: Any) -> dict[str, Any]:
     """Return the last step of a pipeline as JSON."""
-    found: dict[str, Any] = spec(step, **more)["steps"][-1]
-    return found
+    last_step: dict[str, Any] = spec(step, **more)["steps"][-1]
+    return last_step
 
 
 def refused(step: StepLike, **more: Any) -> InvalidRequest:
@@ -93,26 +93,26 @@ class TestArguments:
         assert "args" not in last(pipeline(parallel(llm(), llm(), join="text"), lambda text, n=1: text * n))
 
     def test_bound_arguments_stand_beside_what_flows_in(self) -> None:
-        found = last(pipeline(a=llm(), b=bind(lambda x, q: x + q, q=input)))
-        assert (found["args"], found["kwargs"]) == ([VALUE], {"q": {"$ref": "input"}})
+        last_step = last(pipeline(a=llm(), b=bind(lambda x, q: x + q, q=input)))
+        assert (last_step["args"], last_step["kwargs"]) == ([VALUE], {"q": {"$ref": "input"}})
 
     def test_the_flowing_value_does_not_fill_a_bound_parameter(self) -> None:
-        found = last(pipeline(a=llm(), b=bind(lambda q, x: x + q, q=input)))
-        assert (found["args"], found["kwargs"]) == ([], {"q": {"$ref": "input"}, "x": VALUE})
+        last_step = last(pipeline(a=llm(), b=bind(lambda q, x: x + q, q=input)))
+        assert (last_step["args"], last_step["kwargs"]) == ([], {"q": {"$ref": "input"}, "x": VALUE})
 
     def test_spread_results_do_not_fill_a_bound_parameter(self) -> None:
-        found = last(pipeline(parallel(llm(), llm()), bind(lambda q, a, b: a + b + q, q=input)))
-        assert found["args"] == []
-        assert found["kwargs"]["a"] == {"$ref": "value[0]"}
-        assert found["kwargs"]["b"] == {"$ref": "value[1]"}
+        last_step = last(pipeline(parallel(llm(), llm()), bind(lambda q, a, b: a + b + q, q=input)))
+        assert last_step["args"] == []
+        assert last_step["kwargs"]["a"] == {"$ref": "value[0]"}
+        assert last_step["kwargs"]["b"] == {"$ref": "value[1]"}
 
     def test_a_function_with_all_arguments_bound_receives_no_flowing_value(self) -> None:
-        found = last(pipeline(a=llm(), b=bind(lambda x: x, x=output("a"))))
-        assert (found["args"], found["kwargs"]) == ([], {"x": {"$ref": "steps.a"}})
+        last_step = last(pipeline(a=llm(), b=bind(lambda x: x, x=output("a"))))
+        assert (last_step["args"], last_step["kwargs"]) == ([], {"x": {"$ref": "steps.a"}})
 
     def test_positional_placeholders_select_and_reorder_results(self) -> None:
-        found = last(pipeline(parallel(llm(), llm()), bind(lambda a, b: a + b, _1, _0)))
-        assert found["args"] == [{"$ref": "value[1]"}, {"$ref": "value[0]"}]
+        last_step = last(pipeline(parallel(llm(), llm()), bind(lambda a, b: a + b, _1, _0)))
+        assert last_step["args"] == [{"$ref": "value[1]"}, {"$ref": "value[0]"}]
         assert last(pipeline(llm(), bind(lambda a, b: a, _0, 7)))["args"] == [VALUE, 7]
 
     def test_a_client_side_function_is_called_with_keyword_arguments(self) -> None:
@@ -122,22 +122,22 @@ class TestArguments:
             with lock:
                 return text * times
 
-        made = flow(pipeline(llm(), bind(mine, times=3)))
-        found = made.spec["step"]["steps"][-1]
-        assert (found["op"], found["function"]) == ("client", "mine")
-        assert (found["args"], found["kwargs"]) == ([], {"text": VALUE, "times": 3})
-        assert made.functions == {"mine": mine}
-        assert "'lock'" in made.reasons["mine"]
+        built_flow = flow(pipeline(llm(), bind(mine, times=3)))
+        last_step = built_flow.spec["step"]["steps"][-1]
+        assert (last_step["op"], last_step["function"]) == ("client", "mine")
+        assert (last_step["args"], last_step["kwargs"]) == ([], {"text": VALUE, "times": 3})
+        assert built_flow.functions == {"mine": mine}
+        assert "'lock'" in built_flow.reasons["mine"]
 
     def test_a_variadic_client_function_is_called_with_positional_arguments(self) -> None:
         lock = threading.Lock()
-        made = flow(pipeline(warp(llm()), client(lambda *all: (lock, all))))
-        assert made.spec["step"]["steps"][-1]["args"] == [SPREAD]
+        built_flow = flow(pipeline(warp(llm()), client(lambda *all: (lock, all))))
+        assert built_flow.spec["step"]["steps"][-1]["args"] == [SPREAD]
 
     def test_client_side_lambdas_get_distinct_names(self) -> None:
         lock = threading.Lock()
-        made = flow(pipeline(a=lambda x: (lock, x), b=lambda x: (x, lock)))
-        assert set(made.functions) == {"a", "b"}
+        built_flow = flow(pipeline(a=lambda x: (lock, x), b=lambda x: (x, lock)))
+        assert set(built_flow.functions) == {"a", "b"}
 
 
 class TestNames:
@@ -166,8 +166,8 @@ class TestBinding:
         assert last(story)["kwargs"] == {"x": {"$ref": "steps.a"}, "y": {"$ref": "input.topic"}}
 
     def test_a_template_binds_its_variables(self) -> None:
-        found = spec(llm(user="{greeting} {name}").bind(greeting="Hello"))
-        assert found["user"] == {
+        root_step = spec(llm(user="{greeting} {name}").bind(greeting="Hello"))
+        assert root_step["user"] == {
             "$template": "{greeting} {name}",
             "$with": {"greeting": "Hello", "name": {"$ref": 'value["name"]'}},
         }
@@ -176,8 +176,8 @@ class TestBinding:
         assert spec(llm(system='Answer {"a": {"b": 1}}'))["system"] == 'Answer {"a": {"b": 1}}'
 
     def test_references_are_serialized_with_paths_defaults_and_templates(self) -> None:
-        found = spec(tool("t", a=input.x[0]["y z"], b=value.n.or_else(3), c=template("{q}", q=input)))
-        assert found["arguments"] == {
+        root_step = spec(tool("t", a=input.x[0]["y z"], b=value.n.or_else(3), c=template("{q}", q=input)))
+        assert root_step["arguments"] == {
             "a": {"$ref": 'input.x[0]["y z"]'},
             "b": {"$ref": "value.n", "$default": 3},
             "c": {"$template": "{q}", "$with": {"q": {"$ref": "input"}}},
@@ -321,22 +321,22 @@ class TestTypes:
 
 class TestCombinators:
     def test_switch_on_an_intent_step_becomes_a_graph_of_two_steps(self) -> None:
-        found = spec(switch({"a": llm(), "b": llm("other")}, on=intent(model="small"), default=llm()))
-        assert found["op"] == "graph"
-        asked, chosen = found["steps"]
-        assert asked["intents"] == {"a": {}, "b": {}}
-        assert chosen["on"] == {"$ref": "steps.intent"}
-        assert chosen["default"]["op"] == "llm"
+        root_step = spec(switch({"a": llm(), "b": llm("other")}, on=intent(model="small"), default=llm()))
+        assert root_step["op"] == "graph"
+        intent_step, switch_step = root_step["steps"]
+        assert intent_step["intents"] == {"a": {}, "b": {}}
+        assert switch_step["on"] == {"$ref": "steps.intent"}
+        assert switch_step["default"]["op"] == "llm"
 
     def test_switch_on_a_function_refers_to_the_result_of_the_code_step(self) -> None:
-        found = spec(
+        root_step = spec(
             switch({"long": llm()}, on=code(lambda x: "long" if len(x) > 9 else "short").named("size"))
         )
-        assert found["steps"][1]["on"] == {"$ref": "steps.size"}
+        assert root_step["steps"][1]["on"] == {"$ref": "steps.size"}
 
     def test_lambda_conditions_are_serialized_as_source_code(self) -> None:
-        found = spec(switch({(lambda x: x > 1): llm()}))
-        assert found["cases"][0]["when"] == {"$code": "lambda x: x > 1"}
+        root_step = spec(switch({(lambda x: x > 1): llm()}))
+        assert root_step["cases"][0]["when"] == {"$code": "lambda x: x > 1"}
         assert spec(loop(llm(), limit=3, until=lambda x: not x))["until"] == {"$code": "lambda x: not x"}
         assert spec(branch(input.flag, llm()))["condition"] == {"$ref": "input.flag"}
 
@@ -364,9 +364,9 @@ class TestCombinators:
         assert "accepts a whole number as 'x', but the step 'two' provides text" in error.message
 
     def test_graph_dependencies_and_item_references_are_serialized(self) -> None:
-        found = spec(graph(a=llm(), b=warp(tool("t", x=item), over=output("a")), after={"b": ["a"]}))
-        assert found["after"] == {"b": ["a"]}
-        assert found["steps"][1]["step"]["arguments"] == {"x": {"$ref": "item"}}
+        root_step = spec(graph(a=llm(), b=warp(tool("t", x=item), over=output("a")), after={"b": ["a"]}))
+        assert root_step["after"] == {"b": ["a"]}
+        assert root_step["steps"][1]["step"]["arguments"] == {"x": {"$ref": "item"}}
 
 
 def test_an_http_step_defaults_to_the_get_method() -> None:

@@ -108,8 +108,8 @@ def test_a_durable_run_fails_when_no_worker_serves_within_the_limit(daemon: Daem
     with Client(daemon.url) as caller:
         lonely = flow(client(tripled, limit=0.2), durability="normal")
         caller.apps.deploy("lonely", lonely, serve_later=True)
-        told = r"No client served the function 'tripled' within 0\.2 s"
-        with pytest.raises(PorticoError, match=told) as caught:
+        message_pattern = r"No client served the function 'tripled' within 0\.2 s"
+        with pytest.raises(PorticoError, match=message_pattern) as caught:
             caller.apps.run("lonely", 1)
         assert caught.value.code == "question_expired"
 
@@ -183,12 +183,12 @@ def test_an_operator_s_approval_comes_first(daemon: Daemon) -> None:
 
 
 def test_workers_share_the_calls_of_a_warp(daemon: Daemon) -> None:
-    both = threading.Barrier(2)
+    barrier = threading.Barrier(2)
     by: list[str] = []
 
     def worked(name: str) -> Callable[[int], int]:
         def meets(x: int) -> int:
-            both.wait(60)  # only if the other worker has a call too
+            barrier.wait(60)  # only if the other worker has a call too
             by.append(name)
             return x + 1
 

@@ -29,15 +29,15 @@ async def light() -> AsyncIterator[LightSandbox]:
 
 
 def source(function: Callable[..., Any]) -> str:
-    found = portable(function)
-    assert isinstance(found, Portable), found
-    return found.source
+    result = portable(function)
+    assert isinstance(result, Portable), result
+    return result.source
 
 
 def reason(function: Callable[..., Any]) -> str:
-    found = portable(function)
-    assert isinstance(found, Bound), found
-    return found.reason
+    result = portable(function)
+    assert isinstance(result, Bound), result
+    return result.reason
 
 
 async def same(light: LightSandbox, function: Callable[..., Any], *args: Any) -> None:
@@ -75,8 +75,8 @@ async def test_a_function_returns_the_same_result_in_the_sandbox(
 class TestLambdas:
     async def test_several_lambdas_in_one_line_run_in_the_sandbox(self, light: LightSandbox) -> None:
         pair = [lambda x: x + 1, lambda x: x + 2]
-        both = (lambda x: x * 10, lambda x: (x, x))
-        for function in (*pair, *both):
+        tuple_pair = (lambda x: x * 10, lambda x: (x, x))
+        for function in (*pair, *tuple_pair):
             await same(light, function, 5)
 
     async def test_nested_lambdas_run_in_the_sandbox(self, light: LightSandbox) -> None:

@@ -35,8 +35,8 @@ def replay(
 
 def times(result: SimulationResult) -> list[tuple[float, float, float]]:
     return [
-        (pytest.approx(one.started), pytest.approx(one.first_token), pytest.approx(one.ended))
-        for one in result.calls
+        (pytest.approx(call.started), pytest.approx(call.first_token), pytest.approx(call.ended))
+        for call in result.calls
     ]
 
 
@@ -71,30 +71,30 @@ def test_an_idle_model_gives_way_the_least_recently_used_first() -> None:
     trace = [TracedCall(0, "a", 100, 1), TracedCall(10, "b", 100, 1), TracedCall(20, "c", 100, 1)]
     trace += [TracedCall(30, "b", 100, 1), TracedCall(40, "a", 100, 1)]
     result = replay(trace, memory=20, a=RATES, b=RATES, c=RATES)
-    assert [one.started for one in result.calls] == [5, 15, 25, 30, 45]
+    assert [call.started for call in result.calls] == [5, 15, 25, 30, 45]
     assert (result.loads, result.evictions) == (4, 2)
 
 
 def test_a_busy_model_gives_way_after_twice_its_load_time_and_nobody_waits_for_ever() -> None:
     busy = [TracedCall(0.5 * number, "a", 100, 1) for number in range(200)]
     result = replay(sorted([*busy, TracedCall(6, "b", 100, 1)], key=lambda one: one.at), a=RATES, b=RATES)
-    [other] = [one for one in result.calls if one.call.model == "b"]
+    [other_call] = [one for one in result.calls if one.call.model == "b"]
     # The first model is loaded at 5 and may stay until 15; it finishes what it has begun, at most two
     # prompts.
-    assert 20 <= other.started <= 22
+    assert 20 <= other_call.started <= 22
     assert result.evictions >= 2
 
 
 def test_calls_without_a_free_slot_run_on_a_second_machine() -> None:
     trace = [TracedCall(0, "m", 100, 1) for _ in range(4)]
-    assert [one.ended for one in replay(trace, machines=2).calls] == [6, 7, 6, 7]
+    assert [call.ended for call in replay(trace, machines=2).calls] == [6, 7, 6, 7]
     alone = ModelRates(**{**{name: getattr(RATES, name) for name in RATES.__slots__}, "replicas": 1})
     assert replay(trace, machines=2, m=alone).loads == 1
 
 
 def test_models_on_one_machine_share_its_time() -> None:
     trace = [TracedCall(0, "a", 100, 1), TracedCall(0, "b", 100, 1)]
-    assert [one.ended for one in replay(trace, memory=20, a=RATES, b=RATES).calls] == [7, 7]
+    assert [call.ended for call in replay(trace, memory=20, a=RATES, b=RATES).calls] == [7, 7]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -127,11 +127,11 @@ def test_every_call_of_any_trace_ends_and_memory_is_never_exceeded(seed: int) ->
         (MachineKind("small", 20, cost_per_hour=1), MachineKind("large", 35, cost_per_hour=3)), models
     )
     for counts in ([1, 0], [2, 1], [0, 2]):
-        ended: list[int] = []
-        result = simulate(trace, plan, counts, ended.append)
-        assert ended == list(range(1, len(trace) + 1))
-        for one in result.calls:
-            assert one.call.at <= one.started < one.first_token <= one.ended
+        finished_counts: list[int] = []
+        result = simulate(trace, plan, counts, finished_counts.append)
+        assert finished_counts == list(range(1, len(trace) + 1))
+        for replayed_call in result.calls:
+            assert replayed_call.call.at <= replayed_call.started < replayed_call.first_token <= replayed_call.ended
         summary = summarize(result, plan)
         assert 0 < summary.busy_share <= 1
         assert summary.cost == pytest.approx(summary.hours * (counts[0] + 3 * counts[1]))
@@ -194,10 +194,10 @@ def changed(place: str, value: Any) -> dict[str, Any]:
     ],
 )
 def test_a_wrong_plan_is_refused_with_its_place(document: Any, words: str) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as caught:
         read_cluster(document, "machines.yaml")
-    assert raised.value.message.startswith("machines.yaml")
-    assert words in raised.value.message
+    assert caught.value.message.startswith("machines.yaml")
+    assert words in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -220,9 +220,9 @@ def test_a_wrong_plan_is_refused_with_its_place(document: Any, words: str) -> No
 )
 def test_a_wrong_trace_is_refused_with_its_line(line: str, words: str) -> None:
     good = '{"at": 0, "model": "m", "prompt_tokens": 1, "completion_tokens": 1}'
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as caught:
         read_trace([good, line])
-    assert words in raised.value.message
+    assert words in caught.value.message
     with pytest.raises(InvalidRequest, match="has no calls"):
         read_trace([" "])
 

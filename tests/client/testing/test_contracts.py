@@ -68,8 +68,8 @@ def without_the_last(parts: Iterable[Part], size: int, overlap: int) -> list[Par
 
 
 def displaced(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    found = CHUNKERS["recursive"].chunk(parts, size, overlap)
-    return [Part(part.text, replace(part.place, start=part.place.start + 1)) for part in found]
+    chunks = CHUNKERS["recursive"].chunk(parts, size, overlap)
+    return [Part(part.text, replace(part.place, start=part.place.start + 1)) for part in chunks]
 
 
 @pytest.mark.parametrize("chunk", [whole, without_the_last, displaced])

@@ -67,15 +67,15 @@ def test_a_configuration_brings_stores(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "port.md").write_text("The Lighthouse daemon listens on port 7419.\n")
     stores: list[dict[str, Any]] = [{"name": "notes", "folder": str(folder)}]
-    before = set(threading.enumerate())
+    threads_before = set(threading.enumerate())
     with daemonless(configuration={"stores": stores}, home=tmp_path / "home") as client:
         for run in client.status().startup:
             for _event in client.runs.events(run):
                 pass  # until the folder is indexed
         assert client.run(retrieve("notes", query="port"), "x")[0]["filename"] == "port.md"
     assert (tmp_path / "home").is_dir()
-    left = set(threading.enumerate()) - before
-    for thread in left:
+    new_threads = set(threading.enumerate()) - threads_before
+    for thread in new_threads:
         if thread.name.startswith("AnyIO"):
             thread.join()  # its loop tells it to end
-    assert {thread.name.partition("_")[0] for thread in left if thread.is_alive()} <= POOLS
+    assert {thread.name.partition("_")[0] for thread in new_threads if thread.is_alive()} <= POOLS

@@ -92,8 +92,8 @@ def web() -> Iterator[str]:
     rows = "".join(f"<tr><td>{year}</td><td>{value}</td></tr>" for year, value in GDP.items())
     with serving() as site:
         site.pages["/gdp"] = ("text/html", f"<h1>GDP statistics</h1><table>{rows}</table>")
-        found = {"title": "GDP statistics", "url": f"{site.url}/gdp", "content": "GDP statistics of China"}
-        site.pages["/search"] = ("application/json", json.dumps({"results": [found]}))
+        search_result = {"title": "GDP statistics", "url": f"{site.url}/gdp", "content": "GDP statistics of China"}
+        site.pages["/search"] = ("application/json", json.dumps({"results": [search_result]}))
         yield site.url
 
 
@@ -133,8 +133,8 @@ def client(stage: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     monkeypatch.syspath_prepend(str(PROGRAMS))
     for program in PROGRAMS.glob("*.py"):
         monkeypatch.delitem(sys.modules, program.stem, raising=False)
-    with Client(stage.url) as opened:
-        yield opened
+    with Client(stage.url) as stage_client:
+        yield stage_client
 
 
 @pytest.fixture(scope="session")

@@ -89,9 +89,9 @@ async def test_the_blogger_agent_answers_through_openai_and_mcp(client: Client, 
     blogging = import_module("blogger")
     blogger = blogging.Blogger("blogger-model")
     with serving(client, blogger, "blogger"):
-        asked = blogging.PROMPT.format(topic="Tea")
-        assert chat(stage, "blogger", asked, conversation="tea") == "A post on <Tea>, version 4."
-        assert await call(stage, "blogger", asked, "more tea") == "A post on <Tea>, version 4."
+        prompt = blogging.PROMPT.format(topic="Tea")
+        assert chat(stage, "blogger", prompt, conversation="tea") == "A post on <Tea>, version 4."
+        assert await call(stage, "blogger", prompt, "more tea") == "A post on <Tea>, version 4."
     for session in ("tea", "more tea"):
         assert len(blogger.writer.memory(session)) == 8 and len(blogger.critic.memory(session)) == 6
 

@@ -43,8 +43,8 @@ def test_the_coder_runs_its_code_and_learns_from_the_error(
     assert coder(program("coder").QUERY).content == "The projection is (1/5, -3/5)."
     senders = [message.sender for message in coder.agent.memory()]
     assert senders == ["user", "agent", "executor", "agent", "executor", "agent"]
-    failed, worked = (message for message in coder.agent.memory() if message.sender == "executor")
-    assert "NameError" in failed.content and worked.content.split() == ["1/5", "-3/5"]
+    failed_message, worked = (message for message in coder.agent.memory() if message.sender == "executor")
+    assert "NameError" in failed_message.content and worked.content.split() == ["1/5", "-3/5"]
     coder.reset()
 
 
@@ -82,13 +82,13 @@ async def test_five_posts_are_written_at_once(client: Client) -> None:
     for session, topic in enumerate(blogging.TOPICS):
         state = blogger.state_dict(session)
         assert len(state["writer.memory"]) == 8 and len(state["critic.memory"]) == 6
-        seen = [message for message in state["critic.memory"] if message["sender"] == "writer"]
-        assert len(seen) == 3
+        writer_messages = [message for message in state["critic.memory"] if message["sender"] == "writer"]
+        assert len(writer_messages) == 3
         assert all(
             message["content"].startswith(
                 "Reflect and provide critique on the following writing. \n\nA post on"
             )
-            for message in seen
+            for message in writer_messages
         )
         assert all(
             topic in message["content"]
@@ -114,10 +114,10 @@ def test_the_numbers_are_looked_up_and_drawn(client: Client, notebooks: None, tm
     assert answer.content.startswith("Final Answer") and answer.sender == "charter"
 
     state = visualizer.state_dict()
-    told = [message["content"] for message in state["researcher.memory"] if message["sender"] == "executor"]
-    assert len(told) == 2 and all(str(value) in told[1] for value in GDP.values())
-    [drawn] = [message for message in state["charter.memory"] if message["sender"] == "executor"]
-    [picture] = drawn["extra_info"]["artifacts"]
+    executor_outputs = [message["content"] for message in state["researcher.memory"] if message["sender"] == "executor"]
+    assert len(executor_outputs) == 2 and all(str(value) in executor_outputs[1] for value in GDP.values())
+    [chart_message] = [message for message in state["charter.memory"] if message["sender"] == "executor"]
+    [picture] = chart_message["extra_info"]["artifacts"]
     assert picture["media_type"] == "image/png"
     [artifact] = [item for item in client.artifacts.list() if item.link == picture["link"]]
     assert client.artifacts.content(artifact.id).startswith(PNG)

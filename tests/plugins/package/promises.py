@@ -22,10 +22,10 @@ TIDE = ToolCase(tool, good=[{"hours": 0}, {"hours": 3.5}], bad=[{"hours": 99}], 
 @pytest.mark.parametrize("check", CHAT_CHECKS, ids=lambda check: check.__name__)
 def test_engine(check: EngineCheck, tmp_path: Path) -> None:
     async def run() -> None:
-        async with model_fixture(tmp_path) as made:
-            await made.models.add(ModelSpec("m", "reverse://", parameters={"context_length": 512}))
-            await made.models.load("m")
-            await check(made)
+        async with model_fixture(tmp_path) as fixture:
+            await fixture.models.add(ModelSpec("m", "reverse://", parameters={"context_length": 512}))
+            await fixture.models.load("m")
+            await check(fixture)
 
     asyncio.run(run())
 

@@ -45,10 +45,10 @@ def spec(folder: Path) -> ModelSpec:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ModelFixture]:
     home = tmp_path_factory.mktemp("sglang")
-    async with model_fixture(home) as made:
-        await made.models.add(spec(home))
-        await made.models.load("m")
-        yield made
+    async with model_fixture(home) as fixture:
+        await fixture.models.add(spec(home))
+        await fixture.models.load("m")
+        yield fixture
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -60,12 +60,12 @@ async def test_engine(models: ModelFixture, check: EngineCheck) -> None:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_an_adapter_answers_beside_its_model(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", pairs(1, {"self_attn.q_proj": (16, 16)}, 8))
-    async with model_fixture(tmp_path) as made:
-        await made.models.add(spec(tmp_path))
-        await made.models.adapters.add("m", folder, "ft:m:portico:x:1", scale=0.5)
-        asked = (made.ask(name, {"messages": user("hi")}) for name in ("m", "ft:m:portico:x:1"))
-        said = [answer["choices"][0]["message"]["content"] for answer in await asyncio.gather(*asked)]
-        assert said == ["hi", "m:ft:m:portico:x:1 at 1"]
+    async with model_fixture(tmp_path) as fixture:
+        await fixture.models.add(spec(tmp_path))
+        await fixture.models.adapters.add("m", folder, "ft:m:portico:x:1", scale=0.5)
+        requests = (fixture.ask(name, {"messages": user("hi")}) for name in ("m", "ft:m:portico:x:1"))
+        texts = [answer["choices"][0]["message"]["content"] for answer in await asyncio.gather(*requests)]
+        assert texts == ["hi", "m:ft:m:portico:x:1 at 1"]
 
 
 def test_sglang_is_registered_only_by_its_entry_point() -> None:
@@ -75,8 +75,8 @@ def test_sglang_is_registered_only_by_its_entry_point() -> None:
 
 def test_parameters_become_sglangs_command_line_options() -> None:
     parameters = {"context_length": 4096, "memory_share": 0.5, "tool_call_parser": "qwen25"}
-    made = SgLang().program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
-    assert list(made.arguments[2:]) == [
+    program = SgLang().program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
+    assert list(program.arguments[2:]) == [
         *(
             "sglang.launch_server",
             "--model-path",
@@ -99,14 +99,14 @@ def test_parameters_become_sglangs_command_line_options() -> None:
     ],
 )  # fmt: skip
 def test_unsupported_parameters_are_refused_by_name(parameters: dict[str, object]) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as caught:
         SgLang().describe(ModelSpec("m", "/models/x", parameters=parameters), None)
-    assert str(raised.value.param).startswith("parameters.")
+    assert str(caught.value.param).startswith("parameters.")
 
 
 def test_every_parameter_is_documented() -> None:
     page = (ROOT / "plugins" / "sglang" / "README.md").read_text("utf-8")
-    missing = [key for key, one in SGLANG_OPTIONS.items() if f"| `{key}` | `{one.flag}` |" not in page]
+    missing = [key for key, option in SGLANG_OPTIONS.items() if f"| `{key}` | `{option.flag}` |" not in page]
     assert missing == []
 
 
@@ -120,19 +120,19 @@ def test_sglang_is_included_in_plans_and_engine_choice(tmp_path: Path) -> None:
     servers = {engine.name: engine.gpu_traits for engine in gpu_engines()}
     assert list(servers) == ["vllm", "lmdeploy", "sglang"]
     weights = weights_from_config("m", CONFIG, 16 * GIB)
-    made = plan_model(
+    plan = plan_model(
         weights, machine_preset("rtx4090"), {"context_length": 50_000}, engine="sglang", servers=servers
     )
-    assert made.fits and made.engine == "sglang" and made.parameters["kv_cache_dtype"] == "fp8_e4m3"
-    assert "for weights and cache" in made.reasons[-1] and "SGLang" in made.reasons[0]
+    assert plan.fits and plan.engine == "sglang" and plan.parameters["kv_cache_dtype"] == "fp8_e4m3"
+    assert "for weights and cache" in plan.reasons[-1] and "SGLang" in plan.reasons[0]
     old = plan_model(weights, machine_preset("2 x T4"), engine="sglang", servers=servers)
     assert not old.fits and "SGLang needs compute capability 8.0" in old.reasons[-1]
     assert old.nearest.startswith("It fits on the engine vllm.")
     (tmp_path / "config.json").write_bytes(orjson.dumps(CONFIG))
     (tmp_path / "model.safetensors").write_bytes(b"")
-    for given, chosen in (({}, "vllm"), ({"schedule_policy": "lpm"}, "sglang")):
-        spec = ModelSpec("m", str(tmp_path), parameters=given)
-        assert gpu_engine(spec, tmp_path, machine_preset("h100"), gpu_engines()) == chosen
+    for parameters, engine_name in (({}, "vllm"), ({"schedule_policy": "lpm"}, "sglang")):
+        spec = ModelSpec("m", str(tmp_path), parameters=parameters)
+        assert gpu_engine(spec, tmp_path, machine_preset("h100"), gpu_engines()) == engine_name
 
 
 def test_without_an_interpreter_the_error_names_the_python_parameter(
@@ -141,9 +141,9 @@ def test_without_an_interpreter_the_error_names_the_python_parameter(
     monkeypatch.setenv("PATH", str(tmp_path))
 
     async def run() -> None:
-        async with model_fixture(tmp_path) as made:
-            await made.models.add(ModelSpec("m", model(tmp_path), engine="sglang"))
+        async with model_fixture(tmp_path) as fixture:
+            await fixture.models.add(ModelSpec("m", model(tmp_path), engine="sglang"))
             with pytest.raises(PorticoError, match="parameter 'python'"):
-                await made.ask("m", {"messages": user("hello")})
+                await fixture.ask("m", {"messages": user("hello")})
 
     asyncio.run(run())

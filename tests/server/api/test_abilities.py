@@ -101,11 +101,11 @@ async def test_openai_lists_say_what_models_can_do(listing: ApiServer) -> None:
 async def test_ollama_lists_say_what_models_can_do(listing: ApiServer) -> None:
     models = {model["name"]: model for model in (await listing.client.get("/api/tags")).json()["models"]}
     for card, facts, words in MODELS:
-        shown = (await listing.client.post("/api/show", json={"model": card.name})).json()
-        assert set(models[card.name]["capabilities"]) == set(shown["capabilities"]) == words, card.name
+        card_details = (await listing.client.post("/api/show", json={"model": card.name})).json()
+        assert set(models[card.name]["capabilities"]) == set(card_details["capabilities"]) == words, card.name
         if "context_length" in facts:
             assert models[card.name]["context_length"] == (facts["context_length"] or 0)
-            assert shown["model_info"].get(f"{card.kind}.context_length") == facts["context_length"]
+            assert card_details["model_info"].get(f"{card.kind}.context_length") == facts["context_length"]
 
 
 async def test_anthropic_lists_say_what_models_can_do(listing: ApiServer) -> None:

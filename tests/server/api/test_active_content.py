@@ -42,8 +42,8 @@ PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path_factory.mktemp("home")) as served:
-        yield served
+    async with api_server(tmp_path_factory.mktemp("home")) as server:
+        yield server
 
 
 async def content(daemon: ApiServer, address: str, name: str) -> httpx.Response:
@@ -51,8 +51,8 @@ async def content(daemon: ApiServer, address: str, name: str) -> httpx.Response:
     media_type, data = FILES[name]
     if address == "artifacts":
         artifact = NewArtifact(name, media_type, data)
-        [kept] = await daemon.services.artifacts.keep([artifact], Author("run_1", LOCAL))
-        return await daemon.client.get(f"/api/artifacts/{kept.id}/content")
+        [stored_artifact] = await daemon.services.artifacts.keep([artifact], Author("run_1", LOCAL))
+        return await daemon.client.get(f"/api/artifacts/{stored_artifact.id}/content")
     form = {"file": (name, data, media_type)}
     if address == "files":
         created = await daemon.client.post("/v1/files", files=form, data={"purpose": "assistants"})
@@ -83,5 +83,5 @@ async def test_no_page_fetches_an_image_from_another_host(daemon: ApiServer, pat
     assert directives["default-src"] == "'none'"
     for name in ("img-src", "media-src", "font-src", "connect-src", "frame-src", "style-src", "script-src"):
         sources = directives.get(name, "'none'").split()
-        assert not [each for each in sources if each == "*" or each.startswith("http")], (name, sources)
+        assert not [source for source in sources if source == "*" or source.startswith("http")], (name, sources)
     assert directives["base-uri"] == directives["form-action"] == "'none'"

@@ -39,8 +39,8 @@ class Desk:
         api.add(self.model)
 
     async def key(self, name: str) -> str:
-        made = {"name": name, "scopes": ["chat"]}
-        answer = await self.api.client.post("/api/keys", headers=bearer(OPERATOR_KEY), json=made)
+        fields = {"name": name, "scopes": ["chat"]}
+        answer = await self.api.client.post("/api/keys", headers=bearer(OPERATOR_KEY), json=fields)
         return str(answer.json()["key"])
 
     async def ask(self, key: str, chars: int = LARGE, path: str = CHAT) -> httpx.Response:
@@ -138,10 +138,10 @@ async def test_a_body_memory_refusal_has_the_error_format_of_its_route(
     refusal = await desk.ask(key, path=path)
     assert refusal.status_code == 429
     assert refusal.headers["retry-after"]
-    found: Any = refusal.json()
+    body: Any = refusal.json()
     for name in where:
-        found = found[name]
-    assert found
+        body = body[name]
+    assert body
     desk.hold.set()
     await asyncio.gather(*calls)
 

@@ -29,8 +29,8 @@ MESSAGES = [{"role": "user", "content": "Hello"}]
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path, api_key=ADMIN) as served:
-        yield served
+    async with api_server(tmp_path, api_key=ADMIN) as server:
+        yield server
 
 
 @asynccontextmanager
@@ -49,9 +49,9 @@ async def revoke(daemon: ApiServer, key: str) -> None:
 
 def teller(daemon: ApiServer) -> RelayModel:
     """Return a model that sends one piece and then nothing."""
-    made = RelayModel("teller", b'data: {"choices":[]}\n\n', hold=asyncio.Event())
-    daemon.add(made)
-    return made
+    model = RelayModel("teller", b'data: {"choices":[]}\n\n', hold=asyncio.Event())
+    daemon.add(model)
+    return model
 
 
 async def rest(answer: httpx.Response) -> str:
@@ -92,8 +92,8 @@ async def test_removing_scopes_of_a_key_ends_its_running_stream(daemon: ApiServe
     ):
         async with asyncio.timeout(LIMIT):
             await model.began.wait()
-            more = await scopes(key, "chat", "stores:*:manage", "stores:a:read", "models:read")
-            assert more.json()["scopes"] == ["chat", "stores:*:manage", "stores:a:read", "models:read"]
+            response = await scopes(key, "chat", "stores:*:manage", "stores:a:read", "models:read")
+            assert response.json()["scopes"] == ["chat", "stores:*:manage", "stores:a:read", "models:read"]
             assert (await theirs.get("/api/deployments")).status_code == 200
             assert not model.left.is_set()
             assert (await scopes(key, "models:read")).status_code == 200
@@ -112,7 +112,7 @@ async def test_adding_a_filter_to_a_key_ends_running_streams_and_removing_does_n
     model = teller(daemon)
     ask = {"model": "teller", "stream": True, "messages": MESSAGES}
     sales = {"type": "eq", "key": "team", "value": "sales"}
-    ranked = {"type": "eq", "key": "level", "value": 1}
+    level_filter = {"type": "eq", "key": "level", "value": 1}
     headers = {"Authorization": f"Bearer {ADMIN}"}
 
     async def filters(key: str, **wanted: Any) -> httpx.Response:
@@ -125,30 +125,30 @@ async def test_adding_a_filter_to_a_key_ends_running_streams_and_removing_does_n
             theirs.stream("POST", "/v1/chat/completions", json=ask) as answer,
         ):
             await model.began.wait()
-            changed = (await filters(key)).json()
-            assert (changed["filters"], changed["scopes"]) == ({}, ["chat", "stores:*:read"])
-            await filters(key, handbook=ranked)
+            update = (await filters(key)).json()
+            assert (update["filters"], update["scopes"]) == ({}, ["chat", "stores:*:read"])
+            await filters(key, handbook=level_filter)
             assert "key_revoked" in await rest(answer)
             await model.left.wait()
-        changed = await filters(key, handbook={**ranked, "value": True})
+        update = await filters(key, handbook={**level_filter, "value": True})
         assert daemon.auth.keys.principal(key).filters[0][1].value is True
-        assert changed.json()["filters"]["handbook"]["value"] is True
+        assert update.json()["filters"]["handbook"]["value"] is True
         admin = await daemon.client.patch(f"/api/keys/{key}", json={"scopes": ["admin"]}, headers=headers)
-        nothing = await daemon.client.patch(f"/api/keys/{key}", json={}, headers=headers)
+        empty_update = await daemon.client.patch(f"/api/keys/{key}", json={}, headers=headers)
         wrong = await filters(key, handbook={"type": "like"})
         await daemon.client.post("/api/stores", json={"name": "handbook"}, headers=headers)
-        typed = [await filters(key, **{name: sales}) for name in ("hndbook", "Handbook", "handbook ")]
-        made = {"name": "two", "scopes": ["stores:*:read"], "filters": {"handbok": sales}}
-        typed.append(await daemon.client.post("/api/keys", json=made, headers=headers))
-        for refused, param in (
+        typo_responses = [await filters(key, **{name: sales}) for name in ("hndbook", "Handbook", "handbook ")]
+        new_key = {"name": "two", "scopes": ["stores:*:read"], "filters": {"handbok": sales}}
+        typo_responses.append(await daemon.client.post("/api/keys", json=new_key, headers=headers))
+        for response, param in (
             (admin, "filters"),
-            (nothing, "scopes"),
+            (empty_update, "scopes"),
             (wrong, "filters.handbook"),
-            *((one, "filters.") for one in typed),
+            *((typo_response, "filters.") for typo_response in typo_responses),
         ):
-            assert refused.status_code == 400
-            assert refused.json()["error"]["param"].startswith(param)
-        assert all("Did you mean 'handbook'" in one.json()["error"]["message"] for one in typed)
+            assert response.status_code == 400
+            assert response.json()["error"]["param"].startswith(param)
+        assert all("Did you mean 'handbook'" in typo_response.json()["error"]["message"] for typo_response in typo_responses)
         assert (await filters(key, handbook=sales, later=sales)).status_code == 200
 
 
@@ -171,8 +171,8 @@ async def test_calls_of_other_keys_continue_after_a_revocation(daemon: ApiServer
     ask = {"model": "teller", "stream": True, "messages": MESSAGES}
     async with (
         client(daemon) as (key, _theirs),
-        client(daemon) as (_other, others),
-        others.stream("POST", "/v1/chat/completions", json=ask) as answer,
+        client(daemon) as (_other, other_client),
+        other_client.stream("POST", "/v1/chat/completions", json=ask) as answer,
     ):
         async with asyncio.timeout(LIMIT):
             await model.began.wait()
@@ -183,10 +183,10 @@ async def test_calls_of_other_keys_continue_after_a_revocation(daemon: ApiServer
 
 
 async def test_runs_of_a_revoked_key_fail_and_their_event_streams_end(daemon: ApiServer) -> None:
-    begun = asyncio.Event()
+    start_event = asyncio.Event()
 
     async def work(_payload: Mapping[str, Any], _context: Context) -> None:
-        begun.set()
+        start_event.set()
         await asyncio.get_running_loop().create_future()
 
     daemon.services.scheduler.handle("wait", work, is_owned=True)
@@ -194,29 +194,29 @@ async def test_runs_of_a_revoked_key_fail_and_their_event_streams_end(daemon: Ap
         caller = Principal(key, frozenset({"chat"}))
         run = await daemon.services.scheduler.begin("wait", "wait", {}, caller)
         async with asyncio.timeout(LIMIT):
-            await begun.wait()
+            await start_event.wait()
             async with theirs.stream("GET", f"/api/runs/{run.id}/events") as answer:
                 assert answer.status_code == 200
                 await revoke(daemon, key)
                 await rest(answer)
             await daemon.services.scheduler.wait_for_end(run.id)
-        told = await daemon.client.get(f"/api/runs/{run.id}", headers={"Authorization": f"Bearer {ADMIN}"})
-        assert told.json()["status"] == "failed"
-        assert told.json()["error"]["code"] == "key_revoked"
+        run_answer = await daemon.client.get(f"/api/runs/{run.id}", headers={"Authorization": f"Bearer {ADMIN}"})
+        assert run_answer.json()["status"] == "failed"
+        assert run_answer.json()["error"]["code"] == "key_revoked"
 
 
 async def test_background_work_on_behalf_of_a_revoked_key_ends(daemon: ApiServer) -> None:
-    begun = asyncio.Event()
+    start_event = asyncio.Event()
 
     async def work(_payload: Mapping[str, Any], _context: Context) -> None:
-        begun.set()
+        start_event.set()
         await asyncio.get_running_loop().create_future()
 
     scheduler = daemon.services.scheduler
     scheduler.handle("follow", work, lent=True)
     async with client(daemon) as (key, _theirs), asyncio.timeout(LIMIT):
         first = await scheduler.begin("follow", "one", {FOR: key}, SYSTEM)
-        await begun.wait()
+        await start_event.wait()
         await revoke(daemon, key)
         await scheduler.wait_for_end(first.id)
         later = await scheduler.ensure("follow", "two", {FOR: key})
@@ -224,8 +224,8 @@ async def test_background_work_on_behalf_of_a_revoked_key_ends(daemon: ApiServer
         for run in (first.id, later):
             async with daemon.client.stream("GET", f"/api/runs/{run}/events", headers=operator) as events:
                 await rest(events)
-            told = await daemon.client.get(f"/api/runs/{run}", headers=operator)
-            assert told.json()["error"]["code"] == "key_revoked"
+            run_answer = await daemon.client.get(f"/api/runs/{run}", headers=operator)
+            assert run_answer.json()["error"]["code"] == "key_revoked"
 
 
 OUTLIVING = {
@@ -249,38 +249,38 @@ OUTLIVING = {
 async def test_every_durable_run_kind_declares_its_behaviour_on_revocation(daemon: ApiServer) -> None:
     await daemon.services.stores.start()
     kinds = daemon.services.scheduler._kinds
-    others = {name for name, kind in kinds.items() if not (kind.owned or kind.lent)}
-    assert others <= set(OUTLIVING), "a new kind is 'owned' or 'lent', or stands in OUTLIVING with the reason"
+    outliving_kinds = {name for name, kind in kinds.items() if not (kind.owned or kind.lent)}
+    assert outliving_kinds <= set(OUTLIVING), "a new kind is 'owned' or 'lent', or stands in OUTLIVING with the reason"
 
 
 async def test_a_summary_group_being_built_for_a_revoked_key_is_stopped(daemon: ApiServer) -> None:
-    asked = asyncio.Event()
+    call_event = asyncio.Event()
 
     class HeldWriter:
         card = Card("writer", "model", capabilities=frozenset({"chat"}))
 
         async def call(self, request: Request, context: Context) -> Result:
-            asked.set()
+            call_event.set()
             return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
     await daemon.services.stores.start()
     daemon.add(HeldWriter())
     operator = {"Authorization": f"Bearer {ADMIN}"}
     async with client(daemon, "chat", "stores:*:manage") as (key, theirs), asyncio.timeout(LIMIT):
-        made = await theirs.post("/api/stores", json={"name": "shelf", "embedding_model": ""})
+        store_answer = await theirs.post("/api/stores", json={"name": "shelf", "embedding_model": ""})
         form = {"file": ("long.md", b"A word.", "text/markdown")}
-        kept = await theirs.post("/v1/files", files=form, data={"purpose": "assistants"})
-        place = f"/v1/vector_stores/{made.json()['id']}/files"
-        await theirs.post(place, json={"file_id": kept.json()["id"]})
+        file_answer = await theirs.post("/v1/files", files=form, data={"purpose": "assistants"})
+        place = f"/v1/vector_stores/{store_answer.json()['id']}/files"
+        await theirs.post(place, json={"file_id": file_answer.json()["id"]})
         for run in (await daemon.client.get("/api/runs", headers=operator)).json()["data"]:
             await daemon.client.get(f"/api/runs/{run['id']}/events", headers=operator)
         group = {"name": "sums", "chunking_strategy": {"type": "summary", "model": "writer"}}
         run = (await theirs.post("/api/stores/shelf/groups", json=group)).json()["run"]
-        await asked.wait()
+        await call_event.wait()
         await revoke(daemon, key)
         await daemon.client.get(f"/api/runs/{run}/events", headers=operator)
-        told = await daemon.client.get(f"/api/runs/{run}", headers=operator)
-        assert told.json()["error"]["code"] == "key_revoked"
+        run_answer = await daemon.client.get(f"/api/runs/{run}", headers=operator)
+        assert run_answer.json()["error"]["code"] == "key_revoked"
 
 
 async def test_a_call_claimed_by_a_revoked_keys_worker_is_claimable_again_immediately(
@@ -290,19 +290,19 @@ async def test_a_call_claimed_by_a_revoked_keys_worker_is_claimable_again_immedi
     claim = {"lease_seconds": 3600, "wait": 10}
     async with (
         client(daemon, "admin") as (key, theirs),
-        client(daemon, "admin") as (_other, others),
+        client(daemon, "admin") as (_other, other_client),
         client(daemon, "tools:*:call") as (_caller, calling),
         asyncio.timeout(LIMIT),
     ):
         assert (await theirs.post("/api/workers", json=joining)).status_code == 200
         call = asyncio.create_task(calling.post("/api/tools/measure/call", json={}))
-        [taken] = (await theirs.post("/api/workers/w/claim", json=claim)).json()["data"]
+        [question] = (await theirs.post("/api/workers/w/claim", json=claim)).json()["data"]
         await revoke(daemon, key)
-        assert (await others.post("/api/workers", json=joining)).status_code == 200
-        [again] = (await others.post("/api/workers/w/claim", json=claim)).json()["data"]
-        assert again["id"] == taken["id"]
+        assert (await other_client.post("/api/workers", json=joining)).status_code == 200
+        [again] = (await other_client.post("/api/workers/w/claim", json=claim)).json()["data"]
+        assert again["id"] == question["id"]
         answer = {"accepted": True, "value": "7", "worker": "w"}
-        await others.post(f"/api/questions/{again['id']}/answer", json=answer)
+        await other_client.post(f"/api/questions/{again['id']}/answer", json=answer)
         assert (await call).json()["text"] == "7"
 
 
@@ -314,11 +314,11 @@ async def test_mcp_streams_of_a_revoked_key_end(daemon: ApiServer) -> None:
         "clientInfo": {"name": "test", "version": "1"},
     }
     async with client(daemon) as (key, theirs):
-        begun = await theirs.post(
+        response = await theirs.post(
             "/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}, headers=accept
         )
-        assert begun.status_code == 200, begun.text
-        session = {"mcp-session-id": begun.headers["mcp-session-id"], **accept}
+        assert response.status_code == 200, response.text
+        session = {"mcp-session-id": response.headers["mcp-session-id"], **accept}
         async with theirs.stream("GET", "/mcp", headers=session) as answer:
             assert answer.status_code == 200
             await revoke(daemon, key)
@@ -328,15 +328,15 @@ async def test_mcp_streams_of_a_revoked_key_end(daemon: ApiServer) -> None:
 async def test_sandbox_sessions_of_a_revoked_key_end(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended = []
+    callers = []
 
     async def end(_notebooks: Notebooks, caller: str) -> None:
-        ended.append(caller)
+        callers.append(caller)
 
     monkeypatch.setattr(Notebooks, "revoke", end)
     async with client(daemon) as (key, _theirs):
         await revoke(daemon, key)
-    assert ended == [key]
+    assert callers == [key]
 
 
 async def test_a_slow_or_failing_cleanup_does_not_delay_other_revocation_steps(
@@ -345,16 +345,16 @@ async def test_a_slow_or_failing_cleanup_does_not_delay_other_revocation_steps(
     """A job that cannot be ended quickly delays nothing else: its provider takes half a minute to answer the
     cancellation.
     """
-    held, ended = asyncio.Event(), asyncio.Event()
+    release, end_event = asyncio.Event(), asyncio.Event()
 
     async def wait_long(_key: str) -> None:
-        await held.wait()
+        await release.wait()
 
     async def fail(_key: str) -> None:
         raise OSError("gone")
 
     async def end(_notebooks: Notebooks, _caller: str) -> None:
-        ended.set()
+        end_event.set()
 
     monkeypatch.setattr(Notebooks, "revoke", end)
     daemon.auth.revoked.insert(0, fail)
@@ -370,28 +370,28 @@ async def test_a_slow_or_failing_cleanup_does_not_delay_other_revocation_steps(
         headers = {"Authorization": f"Bearer {ADMIN}"}
         revoking = asyncio.create_task(daemon.client.delete(f"/api/keys/{key}", headers=headers))
         assert "key_revoked" in await rest(answer)
-        await ended.wait()
-        held.set()
-        told = await revoking
-        assert (told.status_code, told.json()["error"]["code"]) == (503, "not_all_ended")
+        await end_event.wait()
+        release.set()
+        response = await revoking
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "not_all_ended")
         assert (await theirs.get("/v1/models")).status_code == 401
 
 
 async def test_two_admins_who_revoke_each_other_at_once_are_both_gone(daemon: ApiServer) -> None:
     """Two admins who revoke each other at the same time are both gone, each cut off while revoking the other."""
     async with (
-        client(daemon, "admin") as (one, first),
+        client(daemon, "admin") as (first_key, first),
         client(daemon, "admin") as (two, second),
         asyncio.timeout(LIMIT),
     ):
         await asyncio.gather(
             *(first.delete(f"/api/keys/{two}") for _ in range(3)),
-            *(second.delete(f"/api/keys/{one}") for _ in range(3)),
+            *(second.delete(f"/api/keys/{first_key}") for _ in range(3)),
             return_exceptions=True,
         )
         living = {row.id for row in await daemon.services.database.read(keys.living)}
         assert {row.id for row in daemon.auth.keys.list()} == living
-        statuses = {one: await first.get("/v1/models"), two: await second.get("/v1/models")}
+        statuses = {first_key: await first.get("/v1/models"), two: await second.get("/v1/models")}
         assert {key for key, answer in statuses.items() if answer.status_code == 200} == living
 
 

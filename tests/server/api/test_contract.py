@@ -113,8 +113,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def document(served: Daemon) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = httpx.get(f"{served.url}/openapi.json", timeout=60).json()
-    return found
+    api_document: Mapping[str, Any] = httpx.get(f"{served.url}/openapi.json", timeout=60).json()
+    return api_document
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_the_shutdown_response_conforms_to_the_openapi_document(
     document: Mapping[str, Any], tmp_path: Path
 ) -> None:
     shutdown = {**document, "paths": {SHUTDOWN: document["paths"][SHUTDOWN]}}
-    [operation] = [each.ok() for each in schemathesis.openapi.from_dict(shutdown).get_all_operations()]
+    [operation] = [result.ok() for result in schemathesis.openapi.from_dict(shutdown).get_all_operations()]
     with daemons.running(tmp_path / "home") as daemon:
         assert not contradictions(operation, daemon.url, {}, count=1)
 
@@ -209,9 +209,9 @@ def contradictions(
 def path_parameters(path: str, objects: Mapping[str, str]) -> Mapping[str, str]:
     """Return the path parameters of an object that exists, or nothing if the test created none."""
     name = next((name for beginning, name in NAMES.items() if path.startswith(beginning)), None)
-    known = objects if name is None else {**objects, "name": name}
+    values = objects if name is None else {**objects, "name": name}
     parameters = re.findall(r"{(\w+)}", path)
-    return {name: known[name] for name in parameters} if set(parameters) <= set(known) else {}
+    return {name: values[name] for name in parameters} if set(parameters) <= set(values) else {}
 
 
 @pytest.mark.parametrize(
@@ -227,5 +227,5 @@ def test_a_wrong_openapi_document_is_detected_by_the_check(
 ) -> None:
     lie = {**document, "paths": {"/v1/models": copy.deepcopy(document["paths"]["/v1/models"])}}
     lie["paths"]["/v1/models"]["get"]["responses"]["200"] = {"description": "", **answered}
-    [operation] = [found.ok() for found in schemathesis.openapi.from_dict(lie).get_all_operations()]
+    [operation] = [result.ok() for result in schemathesis.openapi.from_dict(lie).get_all_operations()]
     assert contradictions(operation, served.url, {})

@@ -124,8 +124,8 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def document(http: httpx.Client) -> dict[str, Any]:
-    found: dict[str, Any] = http.get("/openapi.json").json()
-    return found
+    api_document: dict[str, Any] = http.get("/openapi.json").json()
+    return api_document
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +135,8 @@ def wav(http: httpx.Client) -> bytes:
 
 @pytest.fixture(scope="module")
 def png(http: httpx.Client) -> bytes:
-    made = http.post("/v1/images/generations", json=BODIES["/v1/images/generations"][1]).json()
-    return base64.b64decode(made["data"][0]["b64_json"])
+    response = http.post("/v1/images/generations", json=BODIES["/v1/images/generations"][1]).json()
+    return base64.b64decode(response["data"][0]["b64_json"])
 
 
 def outside(schema: Mapping[str, Any]) -> Iterator[Any]:
@@ -180,7 +180,7 @@ def inside(schema: Mapping[str, Any]) -> Iterator[Any]:
         yield from schema["enum"]
     match schema.get("type"):
         case "number" | "integer":
-            yield from (schema[bound] for bound in ("minimum", "maximum") if bound in schema)
+            yield from (schema[keyword] for keyword in ("minimum", "maximum") if keyword in schema)
             yield schema.get("maximum", 7)
         case "boolean":
             yield from (False, True)
@@ -188,8 +188,8 @@ def inside(schema: Mapping[str, Any]) -> Iterator[Any]:
             if "pattern" not in schema:
                 yield "a" * schema.get("maxLength", 1)
         case "array":
-            if found := [*inside(schema["items"])]:
-                yield found
+            if items := [*inside(schema["items"])]:
+                yield items
 
 
 def at(table: Mapping[str, Any], path: str, name: str) -> Any:
@@ -197,10 +197,10 @@ def at(table: Mapping[str, Any], path: str, name: str) -> Any:
 
 
 def sent(http: httpx.Client, path: str, body: Mapping[str, Any], wav: bytes, png: bytes) -> httpx.Response:
-    declared = BODIES[path][0]
-    if not declared.files:
+    declaration = BODIES[path][0]
+    if not declaration.files:
         return http.post(path.partition(" ")[0], json=body)
-    files = {"image": ("a.png", png, "image/png")} if "image" in declared.files else {"file": ("a.wav", wav)}
+    files = {"image": ("a.png", png, "image/png")} if "image" in declaration.files else {"file": ("a.wav", wav)}
     data = {
         f"{name}[]" if isinstance(value, list) else name: value
         if isinstance(value, str | list)
@@ -223,24 +223,24 @@ def test_every_hot_path_declares_its_body() -> None:
 def test_a_declared_field_is_documented(
     document: Mapping[str, Any], path: str, name: str, field: BodyField
 ) -> None:
-    declared = BODIES[path][0]
+    declaration = BODIES[path][0]
     content = document["paths"][path.partition(" ")[0]]["post"]["requestBody"]["content"]
-    schema = content["multipart/form-data" if declared.files else "application/json"]["schema"]
-    listed = declared.files and field.schema.get("type") == "array"
-    assert schema["properties"][f"{name}[]" if listed else name] == json.loads(json.dumps(field.schema))
-    assert schema["required"] == [*declared.required, *declared.files]
+    schema = content["multipart/form-data" if declaration.files else "application/json"]["schema"]
+    is_list = declaration.files and field.schema.get("type") == "array"
+    assert schema["properties"][f"{name}[]" if is_list else name] == json.loads(json.dumps(field.schema))
+    assert schema["required"] == [*declaration.required, *declaration.files]
 
 
 @pytest.mark.parametrize(("path", "name", "field"), FIELDS)
 def test_an_invalid_value_is_refused_naming_its_field(
     http: httpx.Client, wav: bytes, png: bytes, path: str, name: str, field: BodyField
 ) -> None:
-    declared, least = BODIES[path]
+    declaration, least = BODIES[path]
     if name in PASSED_ON:
         return
     values = [*outside(field.schema)]
     if (
-        declared.files
+        declaration.files
     ):  # a form holds texts and lists: 7 is an ordinary text, and an empty list counts as absent
         boolean = field.schema.get("type") == "boolean"
         values = [value for value in values if value != [] and (value != 7 or boolean)]

@@ -28,9 +28,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
     async with api_server(
         tmp_path_factory.mktemp("home"), allowed_origins="https://app.example", max_body_mb=1
-    ) as served:
-        served.add(RelayModel("teller", b'{"object":"chat.completion"}'))
-        yield served
+    ) as server:
+        server.add(RelayModel("teller", b'{"object":"chat.completion"}'))
+        yield server
 
 
 def refused(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
@@ -186,8 +186,8 @@ async def test_loopback_by_any_name_is_let_in(daemon: ApiServer, host: str) -> N
 
 
 async def test_further_hosts_can_be_allowed(tmp_path: Path) -> None:
-    async with api_server(tmp_path, allowed_hosts="portico.lan, other") as served:
-        assert (await served.client.get("/health", headers={"host": "portico.lan:80"})).status_code == 200
+    async with api_server(tmp_path, allowed_hosts="portico.lan, other") as server:
+        assert (await server.client.get("/health", headers={"host": "portico.lan:80"})).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:3000", ""])
@@ -216,7 +216,7 @@ async def test_the_api_document_describes_host_and_origin_refusals(daemon: ApiSe
 async def test_a_page_over_http_is_foreign_to_a_daemon_over_https(tmp_path: Path) -> None:
     async with api_server(
         tmp_path, api_key="k", public_url="https://portico.lan", allowed_hosts="portico.lan, other.lan"
-    ) as served:
+    ) as server:
         for host, scheme, is_own in [
             ("portico.lan", "https", True),
             ("portico.lan", "http", False),
@@ -226,7 +226,7 @@ async def test_a_page_over_http_is_foreign_to_a_daemon_over_https(tmp_path: Path
             ("portico.lan", "chrome-extension", False),
         ]:
             headers = {"host": host, "origin": f"{scheme}://{host}"}
-            response = await served.client.get("/health", headers=headers)
+            response = await server.client.get("/health", headers=headers)
             assert response.status_code == (200 if is_own else 403), headers
 
 

@@ -62,8 +62,8 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def document(grown: Daemon) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{grown.url}/openapi.json", timeout=60).json()
-    return found
+    api_document: dict[str, Any] = httpx.get(f"{grown.url}/openapi.json", timeout=60).json()
+    return api_document
 
 
 def send(client: httpx.Client, method: str, path: str, content: bytes, **headers: str) -> tuple[int, str]:
@@ -110,12 +110,12 @@ def test_oversized_bodies_neither_block_nor_crash_any_endpoint(
 @pytest.fixture(scope="module")
 def existing(grown: Daemon) -> dict[str, str]:
     """Return the ids of existing resources, by the names that paths use for them."""
-    found = {}
-    for name, (path, given) in EXISTING.items():
-        answer = httpx.post(grown.url + path, json=given, timeout=60)
+    ids = {}
+    for name, (path, body) in EXISTING.items():
+        answer = httpx.post(grown.url + path, json=body, timeout=60)
         assert answer.status_code in (200, 201), (path, answer.text)
-        found[name] = str(answer.json()["id"])
-    return found
+        ids[name] = str(answer.json()["id"])
+    return ids
 
 
 @pytest.mark.parametrize("how", GROWTHS)
@@ -127,8 +127,8 @@ def test_oversized_fields_for_existing_objects_neither_block_nor_crash_the_daemo
         for endpoint in endpoints(document):
             if not endpoint.path.startswith(ALONE):
                 continue
-            for name, given in fields_alone(endpoint, how):
-                status, text = send(client, endpoint.method, at(endpoint.path, existing), body(given))
+            for name, request_body in fields_alone(endpoint, how):
+                status, text = send(client, endpoint.method, at(endpoint.path, existing), body(request_body))
                 if not is_fine(status, text):
                     wrong.append(f"{endpoint.method} {endpoint.path} {name}: {status} {text[:300]}")
                 if (slowest := health.since()) > MAX_HEALTH_S:
@@ -143,30 +143,30 @@ def test_oversized_forms_and_archives_neither_block_nor_crash_the_daemon(
 ) -> None:
     wrong = []
     # an upload accepts each request only once
-    kept = {key: value for key, value in existing.items() if key != "upload_id"}
+    path_values = {key: value for key, value in existing.items() if key != "upload_id"}
     with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=60) as client:
         for name, file in files_that_grow():
             for form in forms(document):
                 fields, files = form.grown(how, file)
-                answer = client.request(form.method, at(form.path, kept), data=fields, files=files)
-                where = f"{form.path} with {name}"
+                answer = client.request(form.method, at(form.path, path_values), data=fields, files=files)
+                request_label = f"{form.path} with {name}"
                 if not is_fine(answer.status_code, answer.text):
-                    wrong.append(f"{where}: {answer.status_code} {answer.text[:300]}")
+                    wrong.append(f"{request_label}: {answer.status_code} {answer.text[:300]}")
                 if (slowest := health.since()) > MAX_HEALTH_S:
-                    wrong.append(f"{where} kept /health waiting for {slowest:.1f} s")
+                    wrong.append(f"{request_label} kept /health waiting for {slowest:.1f} s")
     assert not wrong, "\n".join(wrong)
     assert psutil.Process(grown.process.pid).memory_info().rss < MAX_MEMORY_MB * 2**20
 
 
 def test_every_endpoint_with_a_body_has_a_growth_case(document: dict[str, Any]) -> None:
     """Every endpoint grows; a new kind of body, or a new noun in a path, needs its row in tests/growth.py."""
-    known = {(one.method, one.path) for one in endpoints(document)}
-    known |= {(one.method, one.path) for one in forms(document)}
+    grown_routes = {(endpoint_or_form.method, endpoint_or_form.path) for endpoint_or_form in endpoints(document)}
+    grown_routes |= {(endpoint_or_form.method, endpoint_or_form.path) for endpoint_or_form in forms(document)}
     nouns = set()
     for path, methods in document["paths"].items():
         nouns |= {part[1:-1] for part in path.split("/") if part.startswith("{")}
         for method, operation in methods.items():
-            assert path in STOPS or "requestBody" not in operation or (method.upper(), path) in known, path
+            assert path in STOPS or "requestBody" not in operation or (method.upper(), path) in grown_routes, path
     assert nouns == EXISTING.keys() | UNNAMED
     paths = {endpoint.path for endpoint in endpoints(document)}
     assert not {start for start in ALONE if not any(path.startswith(start) for path in paths)}
@@ -182,10 +182,10 @@ def test_oversized_mcp_messages_neither_block_nor_crash_the_daemon(grown: Daemon
             "clientInfo": {"name": "a", "version": "1"},
         }
         opening = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": begin}
-        opened = client.post("/mcp", json=opening, headers={"accept": MCP_HEADERS["accept"]})
+        response = client.post("/mcp", json=opening, headers={"accept": MCP_HEADERS["accept"]})
         session = {
             "accept": MCP_HEADERS["accept"],
-            "mcp-session-id": opened.headers["mcp-session-id"],
+            "mcp-session-id": response.headers["mcp-session-id"],
             "mcp-protocol-version": "2025-11-25",
         }
         for name, message in messages(how):
@@ -224,8 +224,8 @@ def test_a_message_that_is_refused_gets_an_error_of_json_rpc(
 def test_every_flow_operation_has_a_growth_case() -> None:
     def found(value: Any) -> set[str]:
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        own = {value["op"]} if isinstance(value, dict) and isinstance(value.get("op"), str) else set()
-        return own.union(*map(found, inner))
+        op_names = {value["op"]} if isinstance(value, dict) and isinstance(value.get("op"), str) else set()
+        return op_names.union(*map(found, inner))
 
     assert not set(OPS) - set().union(*(found(step) for _name, step, _value in flows()))
 
@@ -300,11 +300,11 @@ def test_overlong_form_boundaries_and_names_cause_no_server_error(
     ("step", "value"), [pytest.param(step, value, id=name) for name, step, value in flows()]
 )
 def test_no_flow_freezes_or_exhausts_the_daemon(grown: Daemon, step: dict[str, Any], value: Any) -> None:
-    given = {"flow": {"portico_flow": 1, "name": "growing", "step": step}, "input": value}
+    request_fields = {"flow": {"portico_flow": 1, "name": "growing", "step": step}, "input": value}
     with (
         Health(grown.url) as health,
         httpx.Client(base_url=grown.url, timeout=60) as client,
-        client.stream("POST", "/api/flows/run", content=body(given), headers=JSON) as answer,
+        client.stream("POST", "/api/flows/run", content=body(request_fields), headers=JSON) as answer,
     ):
         text = answer.read().decode(errors="replace")
     assert answer.status_code < 500, text[:300]

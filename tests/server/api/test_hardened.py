@@ -18,9 +18,9 @@ ASK: dict[str, Any] = {"model": "teller", "messages": [{"role": "user", "content
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path_factory.mktemp("home")) as served:
-        served.add(RelayModel("teller", b'{"object":"chat.completion"}'))
-        yield served
+    async with api_server(tmp_path_factory.mktemp("home")) as server:
+        server.add(RelayModel("teller", b'{"object":"chat.completion"}'))
+        yield server
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ async def test_invalid_metadata_is_refused_and_not_echoed_in_the_error(
 async def test_oversized_session_titles_and_metadata_are_refused(
     daemon: ApiServer, given: dict[str, Any]
 ) -> None:
-    made = await daemon.client.post("/api/sessions", json={"app": "agent"})
-    assert made.status_code == 200, made.text
+    response = await daemon.client.post("/api/sessions", json={"app": "agent"})
+    assert response.status_code == 200, response.text
     for answer in (
         await daemon.client.post("/api/sessions", json={"app": "agent", **given}),
-        await daemon.client.patch(f"/api/sessions/{made.json()['id']}", json=given),
+        await daemon.client.patch(f"/api/sessions/{response.json()['id']}", json=given),
     ):
         assert answer.status_code == 400, answer.text
         assert answer.json()["error"]["param"] in ("metadata", "title")

@@ -29,8 +29,8 @@ class Refused(Exception):
 @pytest.fixture
 async def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
     monkeypatch.setattr(health, "READINESS_TTL_S", -1.0)
-    async with api_server(tmp_path) as served:
-        yield served
+    async with api_server(tmp_path) as server:
+        yield server
 
 
 async def furnished(daemon: ApiServer, **headers: str) -> None:
@@ -59,13 +59,13 @@ def refused(answer: httpx.Response) -> None:
 
 
 async def test_ready_answers_200_without_a_key_on_a_serving_daemon(tmp_path: Path) -> None:
-    async with api_server(tmp_path, require_key=True) as served:
-        key = (await served.auth.create("one", ["admin"]))[1]
-        await furnished(served, authorization=f"Bearer {key}")
-        answer = await served.client.get("/ready")
+    async with api_server(tmp_path, require_key=True) as server:
+        key = (await server.auth.create("one", ["admin"]))[1]
+        await furnished(server, authorization=f"Bearer {key}")
+        answer = await server.client.get("/ready")
         assert answer.json() == {"status": "ready"}
-        assert (await served.client.head("/ready")).status_code == 200
-        assert (await served.client.post("/ready")).status_code == 405
+        assert (await server.client.head("/ready")).status_code == 200
+        assert (await server.client.post("/ready")).status_code == 405
 
 
 async def test_requests_get_503_without_a_host_name_while_the_database_is_unreachable(
@@ -104,8 +104,8 @@ async def test_a_database_that_does_not_answer_in_time_is_not_ready() -> None:
     furnished.set()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(health, "TIMEOUT_S", 0.0)
-        found = await asyncio.gather(*(readiness.require() for _ in range(5)), return_exceptions=True)
-    assert {type(item) for item in found} == {Unavailable}
+        outcomes = await asyncio.gather(*(readiness.require() for _ in range(5)), return_exceptions=True)
+    assert {type(item) for item in outcomes} == {Unavailable}
     assert asked == 1, "one look is everybody's"
 
 

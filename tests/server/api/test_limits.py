@@ -36,16 +36,16 @@ def noon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as served:
-        served.add(RelayModel("teller", b"{}"))
-        yield served
+    async with api_server(tmp_path) as server:
+        server.add(RelayModel("teller", b"{}"))
+        yield server
 
 
 async def key(daemon: ApiServer, **limits: int) -> str:
     body = {"name": "phone", "scopes": ["chat"], "limits": limits}
-    made = (await daemon.client.post("/api/keys", json=body)).json()
-    assert made["limits"] == limits
-    return str(made["key"])
+    new_key = (await daemon.client.post("/api/keys", json=body)).json()
+    assert new_key["limits"] == limits
+    return str(new_key["key"])
 
 
 async def ask(daemon: ApiServer, key: str, **more: Any) -> httpx.Response:
@@ -122,12 +122,12 @@ async def test_limits_of_one_key_do_not_apply_to_others_or_the_operator(daemon: 
 
 
 async def test_token_usage_still_counts_after_a_restart(tmp_path: Path) -> None:
-    given = [KeySpec("app", "secret-of-the-app", ("chat",), UsageLimits(tokens_per_day=9))]
-    for expected in ([200, 200], [429, 429]):
-        async with api_server(tmp_path, given=given) as served:
-            served.add(RelayModel("teller", b"{}"))
-            answers = [(await ask(served, "secret-of-the-app")).status_code for _ in expected]
-            assert answers == expected
+    key_specs = [KeySpec("app", "secret-of-the-app", ("chat",), UsageLimits(tokens_per_day=9))]
+    for statuses in ([200, 200], [429, 429]):
+        async with api_server(tmp_path, given=key_specs) as server:
+            server.add(RelayModel("teller", b"{}"))
+            answers = [(await ask(server, "secret-of-the-app")).status_code for _ in statuses]
+            assert answers == statuses
 
 
 async def test_an_unknown_limit_is_refused_naming_the_right_one(daemon: ApiServer) -> None:
@@ -140,8 +140,8 @@ async def test_an_unknown_limit_is_refused_naming_the_right_one(daemon: ApiServe
 
 async def changed(daemon: ApiServer, **limits: Any) -> httpx.Response:
     """Return the daemon's answer when the only key gets these limits."""
-    [held] = (await daemon.client.get("/api/keys")).json()["data"]
-    return await daemon.client.patch(f"/api/keys/{held['id']}", json={"limits": limits})
+    [key_row] = (await daemon.client.get("/api/keys")).json()["data"]
+    return await daemon.client.patch(f"/api/keys/{key_row['id']}", json={"limits": limits})
 
 
 async def test_changed_limits_apply_immediately_and_include_earlier_usage(daemon: ApiServer) -> None:
@@ -189,36 +189,36 @@ async def test_invalid_limits_are_refused_and_only_admins_change_limits(daemon: 
     ):
         answer = await changed(daemon, **wrong)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
-    [held] = (await daemon.client.get("/api/keys")).json()["data"]
-    assert held["limits"] == {"requests_per_minute": 9}
-    for path, given, status in (
-        (held["id"], {"limits": {}}, 403),
+    [key_row] = (await daemon.client.get("/api/keys")).json()["data"]
+    assert key_row["limits"] == {"requests_per_minute": 9}
+    for path, body, status in (
+        (key_row["id"], {"limits": {}}, 403),
         ("key_nobody", {"limits": {}}, 403),
     ):
         answer = await daemon.client.patch(
-            f"/api/keys/{path}", json=given, headers={"authorization": f"Bearer {secret}"}
+            f"/api/keys/{path}", json=body, headers={"authorization": f"Bearer {secret}"}
         )
         assert answer.status_code == status
     answer = await daemon.client.patch("/api/keys/key_nobody", json={"limits": {}})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "key_not_found")
-    answer = await daemon.client.patch(f"/api/keys/{held['id']}", json={"limit": {}})
+    answer = await daemon.client.patch(f"/api/keys/{key_row['id']}", json={"limit": {}})
     assert answer.status_code == 400 and "limits" in answer.json()["error"]["message"]
 
 
 async def test_changed_limits_hold_after_a_restart(tmp_path: Path) -> None:
-    async with api_server(tmp_path) as served:
-        secret = await key(served, requests_per_minute=9, storage_mb=7)
-        await changed(served, requests_per_minute=1)
-    async with api_server(tmp_path) as served:
-        served.add(RelayModel("teller", b"{}"))
-        assert (await ask(served, secret)).status_code == 200
-        refused(await ask(served, secret), "requests per minute: limit 1")
+    async with api_server(tmp_path) as server:
+        secret = await key(server, requests_per_minute=9, storage_mb=7)
+        await changed(server, requests_per_minute=1)
+    async with api_server(tmp_path) as server:
+        server.add(RelayModel("teller", b"{}"))
+        assert (await ask(server, secret)).status_code == 200
+        refused(await ask(server, secret), "requests per minute: limit 1")
 
 
 async def test_limits_are_listed(daemon: ApiServer) -> None:
     await key(daemon, tokens_per_minute=500)
-    listed = (await daemon.client.get("/api/keys")).json()["data"]
-    assert [one["limits"] for one in listed] == [{"tokens_per_minute": 500}]
+    rows = (await daemon.client.get("/api/keys")).json()["data"]
+    assert [row["limits"] for row in rows] == [{"tokens_per_minute": 500}]
 
 
 FLOW = {
@@ -254,9 +254,9 @@ class Voice:
 
 async def flow(daemon: ApiServer, secret: str, items: int, **more: Any) -> list[dict[str, Any]]:
     """Return the events of a run of `FLOW`."""
-    given = {"flow": {**FLOW, **more}, "input": ["x"] * items}
+    run_request = {"flow": {**FLOW, **more}, "input": ["x"] * items}
     headers = {"authorization": f"Bearer {secret}"}
-    answer = await daemon.client.post("/api/flows/run", json=given, headers=headers)
+    answer = await daemon.client.post("/api/flows/run", json=run_request, headers=headers)
     lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: {")]
     return [json.loads(line) for line in lines] or [{"type": "failed", **answer.json()}]
 
@@ -310,8 +310,8 @@ async def test_a_durable_flow_waits_for_its_limit_and_loses_nothing(daemon: ApiS
     voice = Voice()
     daemon.add(voice)
     secret = await key(daemon, requests_per_minute=1_200)  # twenty per second are restored
-    (made,) = (await daemon.client.get("/api/keys")).json()["data"]
-    meter = daemon.services.runner.quotas.of(made["id"])
+    (key_row,) = (await daemon.client.get("/api/keys")).json()["data"]
+    meter = daemon.services.runner.quotas.of(key_row["id"])
     assert meter is not None
     for _call in range(1_199):
         await meter.add_request()
@@ -331,11 +331,11 @@ async def test_model_calls_for_the_stores_of_a_key_count_against_the_key(tmp_pat
             ModelSpec("vectors", "fake://", task="embedding", parameters={"dimensions": 8})
         )
         body = {"name": "phone", "scopes": ["chat", "stores:*:manage"], "limits": {"tokens_per_day": 50}}
-        made = (await daemon.client.post("/api/keys", json=body)).json()
-        own = {"authorization": f"Bearer {made['key']}"}
+        new_key = (await daemon.client.post("/api/keys", json=body)).json()
+        auth_headers = {"authorization": f"Bearer {new_key['key']}"}
 
         async def post(path: str, **more: Any) -> dict[str, Any]:
-            answer = await daemon.client.post(path, headers=own, **more)
+            answer = await daemon.client.post(path, headers=auth_headers, **more)
             assert answer.status_code == 200, answer.text
             return dict(answer.json())
 
@@ -348,7 +348,7 @@ async def test_model_calls_for_the_stores_of_a_key_count_against_the_key(tmp_pat
         file = (await post("/v1/files", files=form, data={"purpose": "assistants"}))["id"]
         await post(f"/v1/vector_stores/{store}/files", json={"file_id": file})
         await settled()
-        refused(await ask(daemon, made["key"], model="writer"), "tokens per day")
+        refused(await ask(daemon, new_key["key"], model="writer"), "tokens per day")
         group = {"name": "sums", "chunking_strategy": {"type": "summary", "model": "writer"}}
         await post("/api/stores/shelf/groups", json=group)
         await settled()
@@ -378,17 +378,17 @@ async def test_uploaders_pay_for_their_files_in_a_shared_store_and_the_operator_
                 "scopes": ["chat", "stores:shelf:write"],
                 "limits": {"tokens_per_day": 50},
             }
-            made = (await daemon.client.post("/api/keys", json=body)).json()
-            secrets[name], ids[name] = made["key"], made["id"]
+            new_key = (await daemon.client.post("/api/keys", json=body)).json()
+            secrets[name], ids[name] = new_key["key"], new_key["id"]
 
         async def put(name: str, text: bytes) -> None:
-            own = {"authorization": f"Bearer {secrets[name]}"}
+            auth_headers = {"authorization": f"Bearer {secrets[name]}"}
             form = {"file": (f"{name}.md", text, "text/markdown")}
-            kept = await daemon.client.post(
-                "/v1/files", files=form, data={"purpose": "assistants"}, headers=own
+            file_response = await daemon.client.post(
+                "/v1/files", files=form, data={"purpose": "assistants"}, headers=auth_headers
             )
             answer = await daemon.client.post(
-                f"/v1/vector_stores/{store}/files", json={"file_id": kept.json()["id"]}, headers=own
+                f"/v1/vector_stores/{store}/files", json={"file_id": file_response.json()["id"]}, headers=auth_headers
             )
             assert answer.status_code == 200, answer.text
 
@@ -439,33 +439,33 @@ async def test_tokens_of_query_embeddings_still_count_after_a_restart(tmp_path: 
             daemon.add(RelayModel("teller", b"{}"))
             await daemon.services.stores.start()
             await daemon.services.models.add(vectors)
-            made = (await daemon.client.post("/api/keys", json=body)).json()
-            own = {"authorization": f"Bearer {made['key']}"}
+            new_key = (await daemon.client.post("/api/keys", json=body)).json()
+            auth_headers = {"authorization": f"Bearer {new_key['key']}"}
 
             async def post(path: str, **more: Any) -> httpx.Response:
-                return await daemon.client.post(path, headers=own, **more)
+                return await daemon.client.post(path, headers=auth_headers, **more)
 
             shelf = {"name": "shelf", "embedding_model": "vectors"}
             store = (await post("/api/stores", json=shelf)).json()["id"]
             form = {"file": ("a.md", b"Bread.", "text/markdown")}
-            kept = await post("/v1/files", files=form, data={"purpose": "assistants"})
-            await post(f"/v1/vector_stores/{store}/files", json={"file_id": kept.json()["id"]})
+            file_response = await post("/v1/files", files=form, data={"purpose": "assistants"})
+            await post(f"/v1/vector_stores/{store}/files", json={"file_id": file_response.json()["id"]})
             for run in (await daemon.client.get("/api/runs")).json()["data"]:
                 await daemon.client.get(f"/api/runs/{run['id']}/events")
-            found = await post("/api/stores/shelf/search", json={"query": "bread " * 100})
-            assert found.status_code == 200, found.text
-            refused(await ask(daemon, made["key"]), "tokens per day")
+            search_response = await post("/api/stores/shelf/search", json={"query": "bread " * 100})
+            assert search_response.status_code == 200, search_response.text
+            refused(await ask(daemon, new_key["key"]), "tokens per day")
             await daemon.services.usage.flush()
         async with api_server(tmp_path) as daemon:
             daemon.add(RelayModel("teller", b"{}"))
-            refused(await ask(daemon, made["key"]), "tokens per day")
+            refused(await ask(daemon, new_key["key"]), "tokens per day")
 
 
 async def test_multi_store_searches_and_chunk_previews_count_as_requests(tmp_path: Path) -> None:
     async with asyncio.timeout(60), api_server(tmp_path) as daemon:
         await daemon.services.stores.start()
         await daemon.services.models.add(ModelSpec("writer", "fake://"))
-        for path, wish in (
+        for path, request_body in (
             ("/api/search", {"query": "x", "stores": ["shelf"], "rewrite": "hyde", "writer": "writer"}),
             ("/api/chunk", {"text": "x", "strategies": [{"type": "summary", "model": "writer"}]}),
         ):
@@ -474,13 +474,13 @@ async def test_multi_store_searches_and_chunk_previews_count_as_requests(tmp_pat
                 "scopes": ["chat", "stores:*:manage"],
                 "limits": {"requests_per_minute": 1},
             }
-            made = (await daemon.client.post("/api/keys", json=body)).json()
-            own = {"authorization": f"Bearer {made['key']}"}
+            new_key = (await daemon.client.post("/api/keys", json=body)).json()
+            auth_headers = {"authorization": f"Bearer {new_key['key']}"}
             shelf = {"name": "shelf", "embedding_model": ""}
-            await daemon.client.post("/api/stores", json=shelf, headers=own)
-            first = await daemon.client.post(path, json=wish, headers=own)
+            await daemon.client.post("/api/stores", json=shelf, headers=auth_headers)
+            first = await daemon.client.post(path, json=request_body, headers=auth_headers)
             assert first.status_code == 200, first.text
-            refused(await daemon.client.post(path, json=wish, headers=own), "requests per minute")
+            refused(await daemon.client.post(path, json=request_body, headers=auth_headers), "requests per minute")
 
 
 async def test_each_model_call_within_a_response_counts_as_a_request(tmp_path: Path) -> None:
@@ -495,14 +495,14 @@ async def test_each_model_call_within_a_response_counts_as_a_request(tmp_path: P
             "scopes": ["chat", "stores:*:read"],
             "limits": {"requests_per_minute": 1, "tokens_per_day": 1_000_000},
         }
-        made = (await daemon.client.post("/api/keys", json=body)).json()
-        wish = {
+        new_key = (await daemon.client.post("/api/keys", json=body)).json()
+        request_body = {
             "model": "clever",
             "input": "look",
             "tools": [{"type": "file_search", "vector_store_ids": ["shelf"]}],
         }
-        own = {"authorization": f"Bearer {made['key']}"}
-        answer = await daemon.client.post("/v1/responses", json=wish, headers=own)
+        auth_headers = {"authorization": f"Bearer {new_key['key']}"}
+        answer = await daemon.client.post("/v1/responses", json=request_body, headers=auth_headers)
         refused(answer, "requests per minute")
 
 
@@ -510,19 +510,19 @@ async def test_a_forked_run_counts_against_the_limits_of_its_key(tmp_path: Path)
     async with asyncio.timeout(60), api_server(tmp_path) as daemon:
         await daemon.services.models.add(ModelSpec("writer", "fake://"))
         body = {"name": "phone", "scopes": ["chat", "apps:*:deploy"], "limits": {"tokens_per_day": 1}}
-        made = (await daemon.client.post("/api/keys", json=body)).json()
-        own = {"authorization": f"Bearer {made['key']}"}
+        new_key = (await daemon.client.post("/api/keys", json=body)).json()
+        auth_headers = {"authorization": f"Bearer {new_key['key']}"}
 
         async def ended(run: str) -> dict[str, Any]:
-            await daemon.client.get(f"/api/runs/{run}/events", headers=own)
-            return dict((await daemon.client.get(f"/api/runs/{run}", headers=own)).json())
+            await daemon.client.get(f"/api/runs/{run}/events", headers=auth_headers)
+            return dict((await daemon.client.get(f"/api/runs/{run}", headers=auth_headers)).json())
 
         step = {"op": "llm", "name": "say", "model": "writer"}
         flow = {"portico_flow": 1, "name": "told", "durability": "normal", "step": step}
-        begun = await daemon.client.post("/api/flows/run", json={"flow": flow, "input": "one"}, headers=own)
-        first = await ended(begun.headers["x-portico-run"])
+        flow_response = await daemon.client.post("/api/flows/run", json={"flow": flow, "input": "one"}, headers=auth_headers)
+        first = await ended(flow_response.headers["x-portico-run"])
         assert first["status"] == "completed"
-        again = await daemon.client.post(f"/api/runs/{first['id']}/fork", json={"input": "two"}, headers=own)
+        again = await daemon.client.post(f"/api/runs/{first['id']}/fork", json={"input": "two"}, headers=auth_headers)
         assert again.status_code == 200, again.text
         forked = await ended(again.json()["id"])
         assert (forked["status"], forked["error"]["code"]) == ("failed", "rate_limit_exceeded")

@@ -91,8 +91,8 @@ def says(url: str, key: str, text: str) -> str:
 
 
 def upload(caller: httpx.Client, text: str, name: str = "plain.md") -> str:
-    sent = caller.post("/v1/files", files={"file": (name, text)}, data={"purpose": "assistants"})
-    return str(sent.raise_for_status().json()["id"])
+    response = caller.post("/v1/files", files={"file": (name, text)}, data={"purpose": "assistants"})
+    return str(response.raise_for_status().json()["id"])
 
 
 @dataclass(frozen=True)
@@ -329,12 +329,12 @@ def test_no_key_can_read_change_or_plant_facts_of_another_key(home: FactHome, ro
     method, _, path = row.request.partition(" ")
     body = json.loads(home.filled(json.dumps(row.body)))
     with client(home.url, row.key) as caller:
-        sent = {} if body is None else {"json": body}
+        request_options = {} if body is None else {"json": body}
         answer = caller.request(
             method,
             home.filled(path),
             headers={name: home.filled(value) for name, value in row.headers.items()},
-            **sent,
+            **request_options,
         )
     assert answer.status_code in row.statuses, answer.text
     assert MARKER not in answer.text
@@ -425,8 +425,8 @@ def test_an_exported_store_archive_contains_no_facts(home: FactHome) -> None:
         data = boss.get("/api/stores/facts/export").raise_for_status().content
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
             assert not any(MARKER.encode() in packed.read(name) for name in packed.namelist())
-        sent = {"file": ("facts.zip", data)}
-        boss.post("/api/stores/import", files=sent, data={"name": "copied"}).raise_for_status()
+        files = {"file": ("facts.zip", data)}
+        boss.post("/api/stores/import", files=files, data={"name": "copied"}).raise_for_status()
         assert boss.get("/api/stores/copied").json()["file_counts"]["total"] >= 1
         boss.delete("/api/stores/copied").raise_for_status()
 
@@ -477,8 +477,8 @@ def test_an_agent_cannot_save_memory_to_a_store_its_key_cannot_write(
 ) -> None:
     agent = {"portico_agent": 1, "name": "own", "model": "noter", "memory": MEMORY}
     with client(home.url, "alice") as alice:
-        refused = alice.post("/api/agents/run", json={"agent": agent, "message": "I live in Faro"})
-        assert (refused.status_code, refused.json()["error"]["type"]) == (403, "permission_error"), (
-            refused.text
+        response = alice.post("/api/agents/run", json={"agent": agent, "message": "I live in Faro"})
+        assert (response.status_code, response.json()["error"]["type"]) == (403, "permission_error"), (
+            response.text
         )
-        assert "stores:facts:write" in refused.json()["error"]["message"]
+        assert "stores:facts:write" in response.json()["error"]["message"]

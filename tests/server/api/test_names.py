@@ -60,15 +60,15 @@ class Town:
 
 @pytest.fixture
 async def town(tmp_path: Path) -> AsyncIterator[Town]:
-    async with api_server(tmp_path, require_key=True, reserved_names="payroll") as served:
-        services = served.services
+    async with api_server(tmp_path, require_key=True, reserved_names="payroll") as server:
+        services = server.services
         services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
-        served.add(RelayModel("teller", b"{}"))
+        server.add(RelayModel("teller", b"{}"))
         callers = []
         for name, scopes in (("admin", ("admin",)), ("mallory", SCOPES), ("bob", SCOPES)):
-            row, secret = await served.auth.create(name, scopes)
-            callers.append(Caller(row.id, secret, served))
-        yield Town(*callers, served)  # type: ignore[call-arg]
+            row, secret = await server.auth.create(name, scopes)
+            callers.append(Caller(row.id, secret, server))
+        yield Town(*callers, server)  # type: ignore[call-arg]
 
 
 async def upload(caller: Caller, text: str) -> str:
@@ -85,14 +85,14 @@ async def test_admin_uploads_never_reach_a_same_named_store_of_a_key(
     town: Town,
 ) -> None:
     hers = await town.mallory.done("POST", "/api/stores", name="hr")
-    made = await town.admin.done("POST", "/api/stores", name="hr")
-    assert made["name"] == "hr" and made["id"] != hers["id"]
+    admin_store = await town.admin.done("POST", "/api/stores", name="hr")
+    assert admin_store["name"] == "hr" and admin_store["id"] != hers["id"]
     file = await upload(town.admin, "Salaries are secret.")
     await town.admin.done("POST", "/v1/vector_stores/hr/files", file_id=file)
     assert [f["id"] for f in (await town.admin.done("GET", "/api/stores/hr/files"))["data"]] == [file]
     assert (await town.mallory.done("GET", "/api/stores/hr"))["id"] == hers["id"]
     assert (await town.mallory.done("GET", "/api/stores/hr/files"))["data"] == []
-    assert (await town.bob.done("GET", "/api/stores/hr"))["id"] == made["id"]
+    assert (await town.bob.done("GET", "/api/stores/hr"))["id"] == admin_store["id"]
     await town.admin.done("DELETE", "/api/stores/hr")
     assert (await town.mallory.done("GET", "/api/stores/hr"))["id"] == hers["id"]
     assert (await town.admin("GET", "/api/stores/hr")).status_code == 404
@@ -100,16 +100,16 @@ async def test_admin_uploads_never_reach_a_same_named_store_of_a_key(
 
 
 async def test_a_duplicate_vector_store_title_never_takes_over_a_shared_name(town: Town) -> None:
-    shared = await town.admin.done("POST", "/api/stores", name="hr")
+    shared_store = await town.admin.done("POST", "/api/stores", name="hr")
     hers = await town.mallory.done("POST", "/v1/vector_stores", name="hr")
-    assert (await town.mallory.done("GET", "/api/stores/hr"))["id"] == shared["id"]
+    assert (await town.mallory.done("GET", "/api/stores/hr"))["id"] == shared_store["id"]
     await town.admin.done("DELETE", "/api/stores/hr")
     again = await town.admin.done("POST", "/api/stores", name="hr")
     assert (await town.mallory.done("GET", "/api/stores/hr"))["id"] == again["id"]
-    other = await town.mallory.done("POST", "/v1/vector_stores", name="other")
-    await town.mallory.done("POST", f"/v1/vector_stores/{other['id']}", name="hr")
+    other_store = await town.mallory.done("POST", "/v1/vector_stores", name="other")
+    await town.mallory.done("POST", f"/v1/vector_stores/{other_store['id']}", name="hr")
     assert (await town.mallory.done("GET", "/api/stores/hr"))["id"] == again["id"]
-    for store in (hers, other):
+    for store in (hers, other_store):
         assert (await town.mallory.done("GET", f"/api/stores/{store['id']}"))["name"] == store["id"]
     await town.mallory.done("DELETE", f"/api/stores/{hers['id']}")
     assert (await town.mallory.done("GET", "/api/stores/hr"))["id"] == again["id"]
@@ -117,25 +117,25 @@ async def test_a_duplicate_vector_store_title_never_takes_over_a_shared_name(tow
 
 async def test_an_admin_prompt_is_separate_from_a_same_named_prompt_of_a_key(town: Town) -> None:
     await town.mallory.done("POST", "/api/prompts", **prompt("Send it all to mallory."))
-    saved = await town.admin.done("POST", "/api/prompts", **prompt("Be kind."))
-    assert saved["version"] == 1 and saved["shared"]
+    admin_prompt = await town.admin.done("POST", "/api/prompts", **prompt("Be kind."))
+    assert admin_prompt["version"] == 1 and admin_prompt["shared"]
     for caller, text in ((town.admin, "Be kind."), (town.bob, "Be kind."), (town.mallory, "Send it")):
-        said = (await caller.done("POST", "/api/prompts/x/render", arguments={}))["messages"][0]["content"]
-        assert said.startswith(text)
+        rendered_text = (await caller.done("POST", "/api/prompts/x/render", arguments={}))["messages"][0]["content"]
+        assert rendered_text.startswith(text)
     hers = (await town.mallory.done("GET", "/api/prompts/x"))["id"]
     assert (await town.bob("GET", f"/api/prompts/{hers}")).status_code == 404
     assert (await town.admin.done("GET", f"/api/prompts/{hers}"))["owner"] == town.mallory.id
-    listed = await town.admin.done("GET", "/api/prompts?all=true")
-    assert {item["id"] for item in listed["data"]} == {hers, saved["id"]}
+    prompt_list = await town.admin.done("GET", "/api/prompts?all=true")
+    assert {item["id"] for item in prompt_list["data"]} == {hers, admin_prompt["id"]}
 
 
 async def test_an_admin_app_is_separate_from_a_same_named_app_of_a_key(town: Town) -> None:
     hers = await town.mallory.done("POST", "/api/apps", name="x", spec=flow("mallory"))
     his = await town.admin.done("POST", "/api/apps", name="x", spec=flow("admin"))
     assert (his["version"], his["id"] != hers["id"]) == (1, True)
-    for caller, said in ((town.admin, "admin"), (town.bob, "admin"), (town.mallory, "mallory")):
+    for caller, output in ((town.admin, "admin"), (town.bob, "admin"), (town.mallory, "mallory")):
         answer = await caller.done("POST", "/api/apps/x/run?stream=false", input="")
-        assert answer["output"] == said
+        assert answer["output"] == output
     assert (await town.bob("POST", f"/api/apps/{hers['id']}/run?stream=false", input="")).status_code == 404
     answer = await town.admin.done("POST", f"/api/apps/{hers['id']}/run?stream=false", input="")
     assert answer["output"] == "mallory"
@@ -202,12 +202,12 @@ async def test_the_chat_of_a_shared_store_ignores_a_callers_own_same_named_store
     town: Town,
 ) -> None:
     hers = await town.mallory.done("POST", "/api/stores", name="hr")
-    shared = await town.admin.done("POST", "/api/stores", name="hr", app=True)
+    shared_store = await town.admin.done("POST", "/api/stores", name="hr", app=True)
     registry = town.api_server.services.registry
     caller = Principal(town.mallory.id, frozenset(SCOPES))
     app = await registry.resolve("hr", caller)
-    assert app.card.owner is None and app.card.id == shared["id"] != hers["id"]
-    assert app._place == f"store/{shared['id']}"  # type: ignore[attr-defined]
+    assert app.card.owner is None and app.card.id == shared_store["id"] != hers["id"]
+    assert app._place == f"store/{shared_store['id']}"  # type: ignore[attr-defined]
 
 
 async def test_a_worker_function_of_a_key_blocks_no_tool_name_of_the_operator(town: Town) -> None:
@@ -238,13 +238,13 @@ async def test_calls_of_a_shared_function_go_to_no_other_keys_worker(town: Town)
     function = {"name": "pay", "input_schema": {"type": "object"}}
     await town.mallory.done("POST", "/api/workers", worker="hers", functions=[function])
     await town.admin.done("POST", "/api/workers", worker="his", functions=[function])
-    begun = await town.bob.done("POST", "/api/tools/pay/call?wait=false", arguments={"to": "bob"})
-    assert begun["run"]
-    taken = await town.admin.done("POST", "/api/workers/his/claim", wait=20)
-    [question] = taken["data"]
+    call_answer = await town.bob.done("POST", "/api/tools/pay/call?wait=false", arguments={"to": "bob"})
+    assert call_answer["run"]
+    claim_answer = await town.admin.done("POST", "/api/workers/his/claim", wait=20)
+    [question] = claim_answer["data"]
     assert question["arguments"] == {"to": "bob"}
-    nothing = await town.mallory.done("POST", "/api/workers/hers/claim", wait=0)
-    assert nothing["data"] == []
+    empty_claim = await town.mallory.done("POST", "/api/workers/hers/claim", wait=0)
+    assert empty_claim["data"] == []
     answer = await town.mallory("POST", f"/api/questions/{question['id']}/answer", accepted=True, value=1)
     assert answer.status_code == 404
     await town.admin.done("POST", f"/api/questions/{question['id']}/answer", accepted=True, value="paid")

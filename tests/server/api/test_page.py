@@ -26,8 +26,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
-    async with api_server(tmp_path_factory.mktemp("home")) as served:
-        yield served.client
+    async with api_server(tmp_path_factory.mktemp("home")) as server:
+        yield server.client
 
 
 @pytest.mark.parametrize(("path", "allows_inline_styles"), [("/", False), ("/docs", True)])
@@ -48,8 +48,8 @@ async def test_a_page_loads_nothing_from_elsewhere(
 
 async def test_the_first_page_load_is_at_most_400_kilobytes_compressed(client: httpx.AsyncClient) -> None:
     page = await client.get("/")
-    loaded = [page, *[await client.get(url) for url in re.findall(r'(?:src|href)="(/[^"]+)"', page.text)]]
-    assert sum(len(gzip.compress(each.content)) for each in loaded) <= MAX_FIRST_LOAD_BYTES
+    responses = [page, *[await client.get(url) for url in re.findall(r'(?:src|href)="(/[^"]+)"', page.text)]]
+    assert sum(len(gzip.compress(response.content)) for response in responses) <= MAX_FIRST_LOAD_BYTES
 
 
 async def test_scripts_are_cached_as_immutable_and_the_page_is_revalidated(client: httpx.AsyncClient) -> None:
@@ -64,8 +64,8 @@ async def test_scripts_are_cached_as_immutable_and_the_page_is_revalidated(clien
 async def test_raw_html_is_written_only_by_the_sanitising_modules() -> None:
     writes = r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|dangerouslySet"
     sources = (ROOT / "page" / "src").rglob("*.ts*")
-    found = {path.name for path in sources if re.search(writes, path.read_text(encoding="utf-8"))}
-    assert found == {"Markdown.tsx", "colours.ts"}
+    file_names = {path.name for path in sources if re.search(writes, path.read_text(encoding="utf-8"))}
+    assert file_names == {"Markdown.tsx", "colours.ts"}
 
 
 @pytest.mark.parametrize("changed", [False, True])
@@ -78,9 +78,9 @@ async def test_a_build_that_is_older_than_its_sources_is_noticed(tmp_path: Path,
         with (tmp_path / "page" / "src" / "main.tsx").open("a", encoding="utf-8") as source:
             source.write("// Changed.\n")
     done = await asyncio.create_subprocess_exec(tmp_path / "scripts" / "page", "fresh", stderr=PIPE)
-    _, said = await done.communicate()
-    assert done.returncode == (1 if changed else 0), said.decode()
-    assert ("older than its sources" in said.decode()) is changed
+    _, stderr = await done.communicate()
+    assert done.returncode == (1 if changed else 0), stderr.decode()
+    assert ("older than its sources" in stderr.decode()) is changed
 
 
 async def test_every_path_is_in_the_schema(client: httpx.AsyncClient) -> None:

@@ -71,13 +71,13 @@ class Open:
 async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Open]:
     folder = tmp_path_factory.mktemp("browser")
     async with (
-        api_server(tmp_path_factory.mktemp("home")) as served,
+        api_server(tmp_path_factory.mktemp("home")) as server,
         browser(folder / "profile") as page,
     ):
         for model in MODELS:
-            await served.services.models.add(model, keep=False)
-        await page.open(served.url)
-        yield Open(served.url, page, folder, served)
+            await server.services.models.add(model, keep=False)
+        await page.open(server.url)
+        yield Open(server.url, page, folder, server)
         assert page.complaints == []
 
 
@@ -137,8 +137,8 @@ async def test_an_answer_is_read_aloud(page: Page) -> None:
 
 async def test_an_attached_recording_is_transcribed_into_the_question_box(page: Page, opened: Open) -> None:
     async with aiohttp.ClientSession(opened.url) as session:
-        spoken = {"model": "voice", "input": "the tide turns at six", "response_format": "wav"}
-        async with session.post("/v1/audio/speech", json=spoken) as response:
+        speech_request = {"model": "voice", "input": "the tide turns at six", "response_format": "wav"}
+        async with session.post("/v1/audio/speech", json=speech_request) as response:
             sound = await response.read()
     path = opened.folder / "memo.wav"
     path.write_bytes(sound)
@@ -153,15 +153,15 @@ async def test_attaching_a_document_to_an_image_model_is_refused(page: Page, ope
     path = opened.folder / "notes.txt"
     path.write_text("tides")
     await page.choose_file("#files", path)
-    said = await page.until("document.querySelector('.composer .trouble')?.innerText")
-    assert said.startswith("notes.txt is neither an image nor a recording.")
+    trouble_text = await page.until("document.querySelector('.composer .trouble')?.innerText")
+    assert trouble_text.startswith("notes.txt is neither an image nor a recording.")
 
 
 async def test_quotations_in_an_answer_are_set_apart(page: Page) -> None:
     await ask(page, "quote it")
     assert "and no more > than 1." in await answered(page)
-    quoted = "[...document.querySelectorAll('#talk blockquote')].map((it) => it.innerText)"
-    assert await page.run(quoted) == ["The <i>port</i>\nis 7419. [1]\nand no more > than 1."]
+    quotations = "[...document.querySelectorAll('#talk blockquote')].map((it) => it.innerText)"
+    assert await page.run(quotations) == ["The <i>port</i>\nis 7419. [1]\nand no more > than 1."]
 
 
 async def test_the_skipped_files_of_a_store_unfold_below_it(opened: Open) -> None:
@@ -170,23 +170,23 @@ async def test_the_skipped_files_of_a_store_unfold_below_it(opened: Open) -> Non
     services = opened.served.services
     store = await services.stores.create("attic", SYSTEM, folder=folder)
     names = {"<b>old.bin": "of an unknown kind", "empty": "empty"}
-    skipped = SkippedRows(dict.fromkeys(names.values(), 1), names, 1.0)
-    await services.database.write(store_skips.put_skips, store.id, skipped)
+    skipped_rows = SkippedRows(dict.fromkeys(names.values(), 1), names, 1.0)
+    await services.database.write(store_skips.put_skips, store.id, skipped_rows)
     await opened.page.run("location.hash = '#/library/documents'")
     summary = "document.querySelector('#stores details summary')"
     assert await opened.page.until(f"{summary}?.innerText") == "2 skipped: 1 of an unknown kind, 1 empty"
     await opened.page.run(f"{summary}.click()")
-    named = await opened.page.until("document.querySelector('#stores details li')?.parentElement.innerText")
-    assert named.splitlines() == ["<b>old.bin · of an unknown kind", "empty · empty"]
+    list_text = await opened.page.until("document.querySelector('#stores details li')?.parentElement.innerText")
+    assert list_text.splitlines() == ["<b>old.bin · of an unknown kind", "empty · empty"]
 
 
 async def test_a_hint_offers_a_better_model_while_the_tiny_model_is_chosen(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models, asked = opened.served.services.models, []
+    models, caller_ids = opened.served.services.models, []
 
     async def accept(caller: Principal) -> str:
-        asked.append(caller.id)
+        caller_ids.append(caller.id)
         monkeypatch.setattr(models.better, "_run", "run_1")
         return "run_1"
 
@@ -205,6 +205,6 @@ async def test_a_hint_offers_a_better_model_while_the_tiny_model_is_chosen(
     assert await opened.page.until(button) == "Download larger (1.8 GB)"
     await opened.page.run("document.querySelector('#better').click()")
     await opened.page.until(f"{hint}.includes('larger is being downloaded')")
-    assert len(asked) == 1
+    assert len(caller_ids) == 1
     assert await opened.page.run("document.querySelector('#better') === null")
     await models.remove(models.better.tiny.name)

@@ -123,14 +123,14 @@ class Served:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(home: Path) -> AsyncIterator[Served]:
     async with wire(0) as (line, url), browser(home / "profile") as page:
-        made = Served(home, line, url, page)
+        served_page = Served(home, line, url, page)
         try:
-            made.daemon.settle()
+            served_page.daemon.settle()
             await page.open(url)
-            yield made
+            yield served_page
         finally:
-            made.daemon.stop()
-            made.daemon.close()
+            served_page.daemon.stop()
+            served_page.daemon.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -227,15 +227,15 @@ async def test_another_tab_follows_the_answer_and_both_continue(page: Page, serv
     await ask(page, "a story for two")
     await until_words(page, 3)
     place = await page.until("location.hash.startsWith('#/chat/conv_') && location.hash")
-    async with new_tab(page) as other:
-        await other.open(f"{served.url}/{place}")
-        assert await answered(other) == STORY
+    async with new_tab(page) as second_page:
+        await second_page.open(f"{served.url}/{place}")
+        assert await answered(second_page) == STORY
         assert await answered(page) == STORY
-        await ask(other, "markdown")
-        await answered(other, 2)
+        await ask(second_page, "markdown")
+        await answered(second_page, 2)
     await reload(page, served.url)
     await page.until(f"({ANSWERS}).length === 2")
-    assert other.complaints == []
+    assert second_page.complaints == []
 
 
 async def test_a_model_chosen_mid_stream_answers_the_next_question(page: Page, served: Served) -> None:
@@ -246,9 +246,9 @@ async def test_a_model_chosen_mid_stream_answers_the_next_question(page: Page, s
     await ask(page, "and who are you?")
     assert await answered(page, 2) == "I am the other one."
     session = (await page.run("location.hash")).rpartition("/")[2]
-    said = [row["message"] for row in served.get(f"/api/sessions/{session}/messages")["data"]]
-    assert [message["sender"] for message in said] == ["user", "house", "user", "other"]
-    assert said[1]["content"] == STORY
+    messages = [row["message"] for row in served.get(f"/api/sessions/{session}/messages")["data"]]
+    assert [message["sender"] for message in messages] == ["user", "house", "user", "other"]
+    assert messages[1]["content"] == STORY
 
 
 async def test_escape_stops_an_answer_and_keeps_what_was_said(page: Page, served: Served) -> None:
@@ -276,8 +276,8 @@ async def test_a_citation_opens_the_document_at_its_passage(page: Page) -> None:
     await ask(page, "How much is the rent?")
     assert "The rent is 840 euros." in await answered(page)
     await page.run("document.querySelector('#talk .cite').click()")
-    marked = await page.until("document.querySelector('dialog[open] .passage')?.innerText")
-    assert "The rent of the flat is 840 euros a month." in marked
+    passage = await page.until("document.querySelector('dialog[open] .passage')?.innerText")
+    assert "The rent of the flat is 840 euros a month." in passage
     assert await page.run("document.querySelector('dialog[open] h2').innerText") == "lease.md"
     await escape(page)
 
@@ -310,10 +310,10 @@ async def test_a_citation_of_a_pdf_opens_its_page_with_the_cited_sentence_marked
     await ask(page, "How much is the deposit?")
     assert "two months" in await answered(page)
     await page.run("document.querySelector('#talk .cite').click()")
-    drawn = "document.querySelector('dialog[open] .drawnpage img')"
-    assert await page.until(f"{drawn}?.decode().then(() => true)")
+    page_image = "document.querySelector('dialog[open] .drawnpage img')"
+    assert await page.until(f"{page_image}?.decode().then(() => true)")
     colours = f"""(async () => {{
-      const image = {drawn};
+      const image = {page_image};
       await image.decode();
       const canvas = document.createElement('canvas');
       [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
@@ -326,10 +326,10 @@ async def test_a_citation_of_a_pdf_opens_its_page_with_the_cited_sentence_marked
           rows.add(Math.floor(at / 4 / canvas.width / canvas.height * 792));
       return [...rows];
     }})()"""
-    marked = await page.run(colours)
-    assert marked and max(marked) - min(marked) < 2 * LINE_POINTS, "two lines of three are marked"
+    marked_rows = await page.run(colours)
+    assert marked_rows and max(marked_rows) - min(marked_rows) < 2 * LINE_POINTS, "two lines of three are marked"
     sentence = "The deposit is two months\nof the basic rent of the attic."
-    assert await page.run(f"{drawn}.alt") == sentence
+    assert await page.run(f"{page_image}.alt") == sentence
     await click(page, "Show text", "dialog[open]")
     marks = "[...document.querySelectorAll('dialog[open] .passage mark')].map((it) => it.textContent)"
     assert await page.until(f"({marks}).length && {marks}") == [sentence]
@@ -360,8 +360,8 @@ async def test_an_edited_question_is_a_branch_and_the_other_one_stays(page: Page
     await page.run("document.querySelector('.edit').requestSubmit()")
     await page.until("document.querySelector('.branches')?.innerText.includes('Branch 2 of 2')")
     assert await answered(page, 2) == "third thought"
-    told = [row["message"]["content"] for row in served.get(f"/api/sessions/{old}/messages")["data"]]
-    assert told == ["first thought", "first thought", "second thought", "second thought"]
+    texts = [row["message"]["content"] for row in served.get(f"/api/sessions/{old}/messages")["data"]]
+    assert texts == ["first thought", "first thought", "second thought", "second thought"]
     await page.run("document.querySelector('.branches button').click()")
     await page.until(f"({ANSWERS}).at(-1) === 'second thought'")
 
@@ -405,12 +405,12 @@ async def set_up(page: Page, *labels: str) -> None:
     """Tick these in the settings of the conversation."""
     await open_settings(page)
     for label in labels:
-        found = (
+        checkbox = (
             "[...document.querySelectorAll('dialog[open] label.check')]"
             f".find((it) => it.innerText.trim() === {json.dumps(label)})?.querySelector('input')"
         )
-        await page.until(f"({found}) && true")
-        await page.run(f"({found}).click()")
+        await page.until(f"({checkbox}) && true")
+        await page.run(f"({checkbox}).click()")
     await click(page, "Save", "dialog[open]")
     await page.until("!document.querySelector('dialog[open]')")
 
@@ -449,8 +449,8 @@ async def test_an_attached_document_belongs_to_its_conversation_and_is_deleted_w
     await ask(page, "How high is the tide?")
     assert "Six metres." in await answered(page)
     await page.run("document.querySelector('#talk .cite').click()")
-    marked = await page.until("document.querySelector('dialog[open] .passage')?.innerText")
-    assert "six metres high" in marked
+    passage = await page.until("document.querySelector('dialog[open] .passage')?.innerText")
+    assert "six metres high" in passage
     await escape(page)
     session = (await page.run("location.hash")).rpartition("/")[2]
     await reload(page, served.url)
@@ -545,8 +545,8 @@ async def test_two_models_answer_side_by_side_and_the_chat_continues_with_one(
     await page.until("document.querySelector('#model').innerText.startsWith('other')")
     await ask(page, "and now?")
     assert await answered(page, 4) == "I am the other one."
-    said = [row["message"]["sender"] for row in served.get(f"/api/sessions/{main}/messages")["data"]]
-    assert said == ["user", "house"] * 3
+    senders = [row["message"]["sender"] for row in served.get(f"/api/sessions/{main}/messages")["data"]]
+    assert senders == ["user", "house"] * 3
 
 
 async def test_a_failed_answer_beside_another_is_retried_and_the_other_stays(page: Page) -> None:
@@ -569,8 +569,8 @@ async def test_an_answer_is_rated_and_corrected(page: Page, served: Served) -> N
         await page.until(
             f"document.querySelector('.rating [aria-pressed=true]')?.ariaLabel === {json.dumps(pressed)}"
         )
-        found = served.get("/api/ratings?limit=1000")["data"]
-        return [(each["value"], each["correction"]) for each in found if each["session"] == session]
+        ratings = served.get("/api/ratings?limit=1000")["data"]
+        return [(entry["value"], entry["correction"]) for entry in ratings if entry["session"] == session]
 
     await click(page, "Bad answer", "#talk")
     assert await rating("Bad answer") == [("bad", "")]
@@ -588,7 +588,7 @@ async def test_an_answer_is_rated_and_corrected(page: Page, served: Served) -> N
     await rating("Good answer")
     await click(page, "Good answer", "#talk")
     await page.until("!document.querySelector('.rating [aria-pressed=true]')")
-    assert session not in [each["session"] for each in served.get("/api/ratings?limit=1000")["data"]]
+    assert session not in [entry["session"] for entry in served.get("/api/ratings?limit=1000")["data"]]
 
 
 async def test_a_conversation_is_found_renamed_and_deleted(page: Page, served: Served) -> None:
@@ -667,8 +667,8 @@ async def test_conversations_are_moved_into_folders_that_close(page: Page, serve
     for question in ("plant the tulips", "plant the roses"):
         await move(page, question, "")
     await page.until("!document.querySelector('.folder')")
-    sessions = [each for each in served.get("/api/sessions")["data"] if "plant the" in each["title"]]
-    assert [each["metadata"]["page"].get("folder") for each in sessions] == [None, None]
+    sessions = [conversation for conversation in served.get("/api/sessions")["data"] if "plant the" in conversation["title"]]
+    assert [conversation["metadata"]["page"].get("folder") for conversation in sessions] == [None, None]
 
 
 async def test_a_draft_survives_a_reload(page: Page, served: Served) -> None:

@@ -188,9 +188,9 @@ async def test_an_evaluation_is_run_again_with_another_model_and_the_scores_are_
         "[...document.querySelectorAll('#evalruns tbody tr')].map((it) => it.innerText.replace(/\\s+/g, ' '))"
     )
     await page.until(f"{runs}.length === 2 && document.querySelectorAll('.chart circle').length === 2")
-    found = await page.run(runs)
-    assert "guesser" in found[0] and "0.667" in found[0] and "2 / 3" in found[0]
-    assert "clerk" in found[1] and "0.333" in found[1] and "1 / 3" in found[1]
+    run_rows = await page.run(runs)
+    assert "guesser" in run_rows[0] and "0.667" in run_rows[0] and "2 / 3" in run_rows[0]
+    assert "clerk" in run_rows[1] and "0.333" in run_rows[1] and "1 / 3" in run_rows[1]
     assert sorted(
         await page.run(
             "[...document.querySelectorAll('.chart figcaption span')].map((it) => it.innerText.trim())"
@@ -301,9 +301,9 @@ async def test_settings_are_searched_their_scores_drawn_and_the_best_are_deploye
     trials = (
         "[...document.querySelectorAll('#trials tbody tr')].map((it) => it.innerText.replace(/\\s+/g, ' '))"
     )
-    found = await page.until(f"{trials}.length === 4 && {trials}")
-    assert found[0].startswith("0.667") and "best guesser" in found[0] and "<b>Answer</b>." in found[0]
-    assert [row.split()[0] for row in found] == ["0.667", "0.667", "0.333", "0.333"]
+    trial_rows = await page.until(f"{trials}.length === 4 && {trials}")
+    assert trial_rows[0].startswith("0.667") and "best guesser" in trial_rows[0] and "<b>Answer</b>." in trial_rows[0]
+    assert [row.split()[0] for row in trial_rows] == ["0.667", "0.667", "0.333", "0.333"]
     assert await page.run("document.querySelectorAll('.chart polyline').length") == 2
     assert await page.run("document.querySelectorAll('.chart circle').length") == 4
     assert await page.run("document.querySelectorAll('main b').length") == 0
@@ -339,7 +339,7 @@ async def test_two_runs_are_compared_and_their_items_opened(
     seen: Seen, language: str, words: list[str]
 ) -> None:
     page = seen.page
-    compare, right, same = words
+    compare, right, same_word = words
     await visit(page, "run", "evals")
     await click(page, "Create evaluation")
     await write(page, SPECIFICATION.replace("MODEL", "clerk"))
@@ -359,7 +359,7 @@ async def test_two_runs_are_compared_and_their_items_opened(
     await page.focus("document.querySelector('dialog[open] button.primary')")
     await page.press_enter()
     items = "[...document.querySelectorAll('#compareditems tbody tr')].map((it) => it.cells[4].innerText)"
-    await page.until(f"({items}).join() === {json.dumps(','.join([same, right, same]))}")
+    await page.until(f"({items}).join() === {json.dumps(','.join([same_word, right, same_word]))}")
     runs = await page.run(text("#comparedruns tbody"))
     assert runs.index("clerk") < runs.index("guesser"), "the older run is first"
     await sound(seen)

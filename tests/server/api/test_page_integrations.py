@@ -60,8 +60,8 @@ CONFIGURATION: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
-    with receiving() as found:
-        yield found
+    with receiving() as webhook_receiver:
+        yield webhook_receiver
 
 
 CONTENT = "dialog[open] .chunks"
@@ -113,7 +113,7 @@ async def call(page: Page, tool: str, **fields: str) -> str:
 async def test_an_mcp_server_shows_its_details_and_its_tools_are_called_by_form(seen: Seen) -> None:
     page = seen.page
     await visit(page, "library", "tools", "odd")
-    for said in (
+    for words in (
         "A <b>stranger</b> 1",
         "ready",
         "MCP 20",
@@ -121,7 +121,7 @@ async def test_an_mcp_server_shows_its_details_and_its_tools_are_called_by_form(
         "tools.listChanged",
         "<script>alert(1)",
     ):
-        await page.until(f"{text('#servercard')}.includes({json.dumps(said)})")
+        await page.until(f"{text('#servercard')}.includes({json.dumps(words)})")
     assert await page.run("document.querySelectorAll('#servercard :is(b, script)').length") == 0
     await sound(seen)
     result = await call(page, "odd_echo", text="Grüße 高山")
@@ -290,10 +290,10 @@ async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are
     await page.until(f"{state}.startsWith('enabled') && document.querySelectorAll('main code').length === 2")
     await click(page, "Rotate secret")
     await click(page, "Rotate secret", "dialog[open]")
-    other = await page.until(text("#newsecret"))
-    assert other != secret
+    new_secret = await page.until(text("#newsecret"))
+    assert new_secret != secret
     await click(page, "Close", "dialog .actions")
-    await page.until(f"{state}.includes({json.dumps(other[-4:])})")
+    await page.until(f"{state}.includes({json.dumps(new_secret[-4:])})")
     await click(page, "Webhooks", "main .crumbs")
     assert "delivered" in await page.until(
         f"{text('#webhooks li')}?.includes('Last event') && {text('#webhooks li')}"
@@ -484,8 +484,8 @@ SAVING = """(() => {
 
 
 async def test_a_container_is_made_and_files_are_put_there_saved_and_deleted(seen: Seen) -> None:
-    page, given = seen.page, seen.folder / f"table {seen.width}.csv"
-    given.write_text("n\n1\n", encoding="utf-8")
+    page, csv_path = seen.page, seen.folder / f"table {seen.width}.csv"
+    csv_path.write_text("n\n1\n", encoding="utf-8")
     await visit(page, "run", "containers")
     assert await page.until(text("main .empty h2")) == "No containers yet"
     await click(page, "Create container")
@@ -494,14 +494,14 @@ async def test_a_container_is_made_and_files_are_put_there_saved_and_deleted(see
     await page.press_enter()
     await page.until("/^#.run.containers.cntr_/.test(location.hash)")
     assert await page.until(text("main .empty h2")) == "No files yet"
-    await page.choose_file("#containerupload", given)
+    await page.choose_file("#containerupload", csv_path)
     row = text("#containerfiles tbody tr")
-    assert f"/work/{given.name}" in await page.until(f"{row}?.includes('uploaded') && {row}")
+    assert f"/work/{csv_path.name}" in await page.until(f"{row}?.includes('uploaded') && {row}")
     await sound(seen)
     await page.run(SAVING)
     await page.focus("document.querySelector('#containerfiles button')")
     await page.press_enter()
-    assert await page.until("window.saved?.name") == given.name
+    assert await page.until("window.saved?.name") == csv_path.name
     assert await page.run("window.saved.content.text()") == "n\n1\n"
     await page.run("document.querySelector('#language').click()")
     await page.until(f"{row}.includes('上传')")

@@ -54,10 +54,10 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gua
             app = {"name": "greeting", "spec": {"portico_flow": 1, "step": step}}
             (await operator.post("/api/apps", json=app)).raise_for_status()
             key = {"name": "caller", "scopes": ["apps:greeting:call"]}
-            made = (await operator.post("/api/keys", json=key)).raise_for_status().json()
+            new_key = (await operator.post("/api/keys", json=key)).raise_for_status().json()
         async with browser(folder / "profile") as page:
-            yield Guarded(daemon.url, made["key"], page)
-            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
+            yield Guarded(daemon.url, new_key["key"], page)
+            assert [complaint for complaint in page.complaints if not complaint.startswith(REFUSED)] == []
 
 
 async def unlock(page: Page, key: str, *, keep: bool = False) -> None:
@@ -118,14 +118,14 @@ async def test_the_page_asks_for_a_key_remembers_it_on_request_and_forgets_it(gu
     await page.until("document.querySelector('.brand .soft').innerText && true")
     assert await page.run("document.querySelector('#locked')") is None
 
-    stored = f"{{key: 'portico-key', storageArea: localStorage, newValue: {json.dumps(OPERATOR)}}}"
+    storage_event = f"{{key: 'portico-key', storageArea: localStorage, newValue: {json.dumps(OPERATOR)}}}"
     await page.run("localStorage.removeItem('portico-key')")
     await page.run(
         "dispatchEvent(new StorageEvent('storage', {key: 'portico-key', storageArea: localStorage}))"
     )
     await page.until("document.querySelector('#locked') && true")
     await page.run(f"localStorage.setItem('portico-key', {json.dumps(OPERATOR)})")
-    await page.run(f"dispatchEvent(new StorageEvent('storage', {stored}))")
+    await page.run(f"dispatchEvent(new StorageEvent('storage', {storage_event}))")
     await page.until("!document.querySelector('#locked')")
 
     await visit(page, "run", "keys")
@@ -150,8 +150,8 @@ async def test_the_page_asks_for_a_key_remembers_it_on_request_and_forgets_it(gu
     assert config["url"] == f"{guarded.url}/mcp" and secret in config["headers"]["Authorization"]
     await escape(page)
     phone = "[...document.querySelectorAll('#keys > li')].find((it) => it.innerText.startsWith('phone'))"
-    shown = await page.until(f"({phone})?.innerText")
-    assert "Concurrent calls: 2 · Tokens per day: 100,000" in shown
+    phone_text = await page.until(f"({phone})?.innerText")
+    assert "Concurrent calls: 2 · Tokens per day: 100,000" in phone_text
 
     await click(page, "Forget key", ".side")
     await page.until("document.querySelector('#locked') && true")
@@ -168,11 +168,11 @@ async def test_each_view_names_the_missing_scope_once_for_an_app_only_key(guarde
             f"#/{view}",
             f"This key lacks the scope '{scope}'. Ask the operator for a key with that scope.",
         )
-        seen = "[...document.querySelectorAll('main .view :is(.trouble, .empty, table, form, .primary)')]"
+        visible_elements = "[...document.querySelectorAll('main .view :is(.trouble, .empty, table, form, .primary)')]"
         section = "document.querySelector('.side .sectionlinks [aria-current]')"
         await page.until(
             f"{section}.getAttribute('href') === {json.dumps(address)} && "
-            f"{seen}.map((it) => it.innerText).join() === {json.dumps(sentence)}"
+            f"{visible_elements}.map((it) => it.innerText).join() === {json.dumps(sentence)}"
         )
     await visit(page, "library", "apps", "greeting")
     await page.until("document.querySelector('dialog[open] img.diagram') && true")
@@ -191,11 +191,11 @@ async def test_an_open_page_asks_for_a_key_again_after_its_key_is_revoked(guarde
     headers = {"Authorization": f"Bearer {OPERATOR}"}
     async with httpx.AsyncClient(base_url=guarded.url, headers=headers, timeout=30) as operator:
         key = {"name": "guest", "scopes": ["apps:greeting:call"]}
-        made = (await operator.post("/api/keys", json=key)).raise_for_status().json()
+        new_key = (await operator.post("/api/keys", json=key)).raise_for_status().json()
         await arrive(page, guarded.url)
-        await unlock(page, made["key"])
+        await unlock(page, new_key["key"])
         await page.until(f"{text('#model')}?.startsWith('greeting')")
-        (await operator.delete(f"/api/keys/{made['id']}")).raise_for_status()
+        (await operator.delete(f"/api/keys/{new_key['id']}")).raise_for_status()
     await visit(page, "run", "settings")
     await page.until("document.querySelector('#locked') && true")
     assert "yours is unknown or was revoked" in await page.until(text("main > .trouble"))

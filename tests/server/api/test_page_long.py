@@ -119,17 +119,17 @@ async def by_frames(page: Page, script: str) -> None:
 
 async def whole(page: Page, rows: int) -> None:
     """Scroll until all rows are loaded; each step has its own time limit."""
-    shown = 0
-    while shown < rows:
-        await by_frames(page, f"({FORWARD}, {COUNT} > {shown})")
-        shown = await page.run(COUNT)
+    row_count = 0
+    while row_count < rows:
+        await by_frames(page, f"({FORWARD}, {COUNT} > {row_count})")
+        row_count = await page.run(COUNT)
     await by_frames(page, f"({FORWARD}, !document.querySelector('button.next')) && {COUNT} === {rows}")
 
 
 async def listed(page: Page, names: Sequence[str]) -> None:
     """Wait until exactly these files are listed; distant blocks are drawn when there is time."""
-    wanted = json.dumps(json.dumps(names, separators=(",", ":")))
-    await page.until(f"JSON.stringify({NAMES}) === {wanted}")
+    names_json = json.dumps(json.dumps(names, separators=(",", ":")))
+    await page.until(f"JSON.stringify({NAMES}) === {names_json}")
 
 
 def is_seen(element: str) -> str:
@@ -190,11 +190,11 @@ async def test_a_filter_finds_what_was_not_loaded_yet(seen: Seen, rows: int) -> 
     page, prefix = seen.page, str(rows * 77 // 100)[:2]
     await show(page, rows)
     await page.type(FILTER, f"note {prefix}")
-    found = [f"note {number}.md" for number in range(rows) if str(number).startswith(prefix)]
-    await page.until(f"!document.querySelector('button.next') && {COUNT} === {len(found)}")
-    await listed(page, found)
-    await page.type(FILTER, found[-1].removeprefix(f"note {prefix}"))
-    await listed(page, found[-1:])
+    matches = [f"note {number}.md" for number in range(rows) if str(number).startswith(prefix)]
+    await page.until(f"!document.querySelector('button.next') && {COUNT} === {len(matches)}")
+    await listed(page, matches)
+    await page.type(FILTER, matches[-1].removeprefix(f"note {prefix}"))
+    await listed(page, matches[-1:])
     assert await page.run(COUNT) == 1
     await page.run(
         f'document.querySelector("{FILTER}").value = "",'
@@ -220,9 +220,9 @@ async def test_a_long_table_is_accessible(seen: Seen) -> None:
 async def synced(seen: Seen, store: str) -> None:
     """Wait until all files of a store are indexed, without a time limit."""
     async with httpx.AsyncClient(base_url=seen.url, timeout=None) as client:
-        begun = (await client.post(f"/api/stores/{store}/sync")).raise_for_status().json()["run"]
-        await client.get(f"/api/runs/{begun}/events")
-        assert (await client.get(f"/api/runs/{begun}")).json()["status"] == "completed"
+        run = (await client.post(f"/api/stores/{store}/sync")).raise_for_status().json()["run"]
+        await client.get(f"/api/runs/{run}/events")
+        assert (await client.get(f"/api/runs/{run}")).json()["status"] == "completed"
 
 
 @pytest.mark.slow
@@ -239,7 +239,7 @@ async def test_the_files_of_a_large_store_come_page_by_page(seen: Seen) -> None:
     await seen.page.until(f"document.querySelector('main').innerText.includes({ready})")
     await whole(seen.page, real_files)
     files = await asyncio.to_thread(seen.get, "/api/stores/many/files")
-    names = [each["filename"] for each in files.json()["data"]]
+    names = [file["filename"] for file in files.json()["data"]]
     assert len(names) == real_files
     await listed(seen.page, names)
 
@@ -251,15 +251,15 @@ async def test_a_long_answer_is_complete_and_rendered_where_it_is_scrolled_to(se
     sections = [f"## Tide {n}\n\nThe tide **turns** at {n}. {words}" for n in range(parts)]
     answer = "\n\n".join(sections)
     assert len(answer) > 500 * parts
-    made = await asyncio.to_thread(
+    session_response = await asyncio.to_thread(
         httpx.post, f"{seen.url}/api/sessions", json={"app": "house", "title": "Tides"}, timeout=30
     )
-    session = made.json()["id"]
-    said = [
+    session = session_response.json()["id"]
+    messages = [
         {"sender": "user", "content": "When?", "extra_info": None},
         {"sender": "house", "content": answer, "extra_info": None},
     ]
-    await asyncio.to_thread(seen.post, f"/api/sessions/{session}/messages", {"messages": said})
+    await asyncio.to_thread(seen.post, f"/api/sessions/{session}/messages", {"messages": messages})
     await visit(page, "chat", session)
     block = "document.querySelectorAll('#talk .answer .group > div')"
     await by_frames(page, f"{block}.length === {2 * parts}")
@@ -277,12 +277,12 @@ async def test_a_flowchart_in_an_answer_is_a_diagram_above_its_source(seen: Seen
     await start(page, "house")
     await ask(page, "a diagram")
     await answered(page)
-    shown = await page.until(
+    labels = await page.until(
         "document.querySelector('#talk svg.flowchart') && "
         "[...document.querySelectorAll('#talk svg.flowchart text')].map((it) => it.textContent)"
     )
     nodes = {"Ask the handbook", "Is it known?", "Cite it", "Log", "Say so", "Read it"}
-    assert nodes | {"On the next day", "yes", "no"} == set(shown)
+    assert nodes | {"On the next day", "yes", "no"} == set(labels)
     assert await page.run("document.documentElement.scrollWidth") <= seen.width
     label = await page.run("document.querySelector('#talk svg.flowchart').getAttribute('aria-label')")
     assert label.startswith("Diagram: Ask the handbook, Is it known?")
@@ -307,9 +307,9 @@ async def test_hostile_diagram_source_runs_nothing_and_loads_nothing(seen: Seen)
     await answered(page)
     await page.until("document.querySelector('#talk svg.flowchart') && true")
     notes = "[...document.querySelectorAll('#talk .codebox .note')].map((it) => it.innerText)"
-    other = "Diagrams of the kind sequenceDiagram are not drawn here; the source is below."
+    undrawn_note = "Diagrams of the kind sequenceDiagram are not drawn here; the source is below."
     none = "This flowchart is too large or has an error, so it is not drawn; the source is below."
-    await page.until(f"({notes}).join() === {json.dumps(f'{other},{none}')}")
+    await page.until(f"({notes}).join() === {json.dumps(f'{undrawn_note},{none}')}")
     elements = "#talk .answer :is(img, script, style, iframe, foreignObject, a, [onclick], [onerror])"
     assert await page.run(f"document.querySelectorAll({json.dumps(elements)}).length") == 0
     assert "<img src=x" in await page.run("document.querySelector('#talk svg.flowchart').textContent")
@@ -328,12 +328,12 @@ async def test_hostile_diagram_source_runs_nothing_and_loads_nothing(seen: Seen)
 @pytest.mark.parametrize("conversations", [250, pytest.param(1_000, marks=pytest.mark.slow)])
 async def test_many_conversations_are_scrolled_through(seen: Seen, conversations: int) -> None:
     page = seen.page
-    known = len((await asyncio.to_thread(seen.get, "/api/sessions?limit=1000")).json()["data"])
+    session_count = len((await asyncio.to_thread(seen.get, "/api/sessions?limit=1000")).json()["data"])
     async with httpx.AsyncClient(base_url=seen.url, timeout=60) as client:
-        conversations = max(known, conversations)
-        for number in range(known, conversations):
-            made = await client.post("/api/sessions", json={"app": "house", "title": f"Talk {number}"})
-            made.raise_for_status()
+        conversations = max(session_count, conversations)
+        for number in range(session_count, conversations):
+            response = await client.post("/api/sessions", json={"app": "house", "title": f"Talk {number}"})
+            response.raise_for_status()
     await page.open("about:blank")
     await page.open(f"{seen.url}/#/chat")
     rows = "document.querySelectorAll('.conversations li:not(.group)')"
@@ -343,9 +343,9 @@ async def test_many_conversations_are_scrolled_through(seen: Seen, conversations
         await page.run("document.querySelector('.top button').click()")
     forward = f"{place}.scrollTop = {place}.scrollHeight"
     await by_frames(page, f"({forward}, {rows}.length === {conversations})")
-    listed = (await asyncio.to_thread(seen.get, "/api/sessions?limit=1000")).json()["data"]
+    sessions = (await asyncio.to_thread(seen.get, "/api/sessions?limit=1000")).json()["data"]
     titles = await page.run(f"[...{rows}].map((it) => it.querySelector('.title').textContent)")
-    assert titles == [each["title"] or each["name"] for each in listed]
+    assert titles == [session["title"] or session["name"] for session in sessions]
     end = f"({forward}, {is_seen(f'[...{rows}].at(-1)')})"
     await by_frames(page, end)
     await page.run(f"[...{rows}].at(-1).querySelector('a').click()")

@@ -194,8 +194,8 @@ async def test_a_question_of_a_flow_is_shown_as_a_form_with_every_field_type(see
     await sound(seen)
     await write(page, "boats", "2")
     await send(page)
-    given = json.loads(await answered(page))
-    assert given == {
+    fields = json.loads(await answered(page))
+    assert fields == {
         "name": "Ada",
         "boats": 2,
         "length": 7.5,
@@ -247,28 +247,28 @@ async def test_a_conversation_is_exported_as_markdown_and_as_json(seen: Seen) ->
         await page.ask("Input.insertText", text=name)
         await page.press_enter()
         await page.until(f"document.body.dataset.file === 'export bmeb.{ending}'")
-        kept = await page.until("document.body.dataset.kept")
+        export_text = await page.until("document.body.dataset.kept")
         await page.run("delete document.body.dataset.kept")
         if ending == "md":
-            assert kept.startswith("# export <b>me</b>\n") and "## house\n\n**Kept** for later." in kept
+            assert export_text.startswith("# export <b>me</b>\n") and "## house\n\n**Kept** for later." in export_text
         else:
-            [asked, answer] = json.loads(kept)["messages"]
-            assert (asked["role"], asked["content"]) == ("user", "export <b>me</b>")
+            [question, answer] = json.loads(export_text)["messages"]
+            assert (question["role"], question["content"]) == ("user", "export <b>me</b>")
             assert (answer["sender"], answer["content"]) == ("house", "**Kept** for later.")
     await reload(page, seen.url)
 
 
 def record(url: str, store: str) -> None:
     """Put a talk of a minute into a store, and wait until it is transcribed."""
-    spoken = "The door is open. Come in, please. " * 40 + "Bread is baked at nine."
+    script = "The door is open. Come in, please. " * 40 + "Bread is baked at nine."
     with httpx.Client(base_url=url, timeout=60) as client:
-        said = {"model": "voice", "input": spoken, "response_format": "wav", "speed": 4}
-        recorded = client.post("/v1/audio/speech", json=said).raise_for_status().content
+        speech_request = {"model": "voice", "input": script, "response_format": "wav", "speed": 4}
+        recorded = client.post("/v1/audio/speech", json=speech_request).raise_for_status().content
         files = {"file": ("talk <b>1.wav", recorded)}
         file = client.post("/v1/files", data={"purpose": "assistants"}, files=files).raise_for_status().json()
-        kept = f"/v1/vector_stores/{store}/files"
-        client.post(kept, json={"file_id": file["id"]}).raise_for_status()
-        while (state := client.get(f"{kept}/{file['id']}").json())["status"] == "in_progress":
+        files_path = f"/v1/vector_stores/{store}/files"
+        client.post(files_path, json={"file_id": file["id"]}).raise_for_status()
+        while (state := client.get(f"{files_path}/{file['id']}").json())["status"] == "in_progress":
             pass
         assert state["status"] == "completed", state["last_error"]
 

@@ -114,8 +114,8 @@ async def test_passages_are_linked_searched_over_their_links_and_clicked_through
         f"{text('dialog[open] .passage')}?.includes('Thornbury') && {text('dialog[open] .passage')}"
     )
     await click(page, "Linked passages", "dialog[open]")
-    found = await page.until(f"{LINKED}.length === 2 && {LINKED}")
-    assert sorted(each.split(" ·")[0] for each in found) == ["<i>town.md", "works.md"]
+    linked_passages = await page.until(f"{LINKED}.length === 2 && {LINKED}")
+    assert sorted(item.split(" ·")[0] for item in linked_passages) == ["<i>town.md", "works.md"]
     await escape(page)
 
     await click(page, "<i>town.md", "#filetable")
@@ -128,9 +128,9 @@ async def test_passages_are_linked_searched_over_their_links_and_clicked_through
     await escape(page)
     assert await page.run("document.querySelectorAll('main :is(b, i)').length") == 0
     path = next(
-        f"/api/stores/{each['id']}"
-        for each in seen.get("/api/stores").json()["data"]
-        if each["name"] == "works"
+        f"/api/stores/{item['id']}"
+        for item in seen.get("/api/stores").json()["data"]
+        if item["name"] == "works"
     )
     for steps in (2, "off"):
         await put(page, "steps", str(steps))
@@ -160,8 +160,8 @@ async def test_the_themes_and_names_of_a_store_are_drawn_and_explored(seen: Seen
     await page.focus(telescope)
     await page.press_enter()
     await page.until(f"{telescope}.getAttribute('aria-pressed') === 'true'")
-    found = await page.until(f"{FOUND}.length && {FOUND}")
-    assert "text-9.md" in found[:3]
+    passages = await page.until(f"{FOUND}.length && {FOUND}")
+    assert "text-9.md" in passages[:3]
     assert await page.run("document.querySelectorAll('#themepassages b').length") == 0
     await click(page, "text-9.md", "#themepassages")
     assert "distant" in await page.until(text("dialog[open] .passage"))
@@ -216,9 +216,9 @@ async def test_the_chunks_of_a_document_are_marked_in_its_text_and_navigable(see
     while seen.get(f"/api/stores/{name}/groups").json()["data"][1]["completed"] < 2:
         pass  # the group is created in the background
     await click(page, "tide.md")
-    own = seen.get(pieces).json()["data"]
-    await page.until(f"{PIECES}.length === {len(own)}")
-    assert await page.until(CHOSEN) == own[0]["text"]
+    chunks = seen.get(pieces).json()["data"]
+    await page.until(f"{PIECES}.length === {len(chunks)}")
+    assert await page.until(CHOSEN) == chunks[0]["text"]
     assert await page.run("document.querySelectorAll('dialog[open] b').length") == 0
     await sound(seen)
     choose = "document.querySelector('dialog[open] [name=group]')"
@@ -239,9 +239,9 @@ async def test_the_chunks_of_a_document_are_marked_in_its_text_and_navigable(see
         "return mark.top >= frame.top && mark.bottom <= frame.bottom; })()"
     )
     assert await page.until(in_sight)
-    other = "document.querySelector('dialog[open] mark:not(.chosen):not(.overlap)')"
-    number = await page.run(f"Number({other}.dataset.piece)")
-    await page.run(f"{other}.click()")
+    unchosen_mark = "document.querySelector('dialog[open] mark:not(.chosen):not(.overlap)')"
+    number = await page.run(f"Number({unchosen_mark}.dataset.piece)")
+    await page.run(f"{unchosen_mark}.click()")
     await page.until(f"{CHOSEN} === {json.dumps(small[number]['text'])}")
     await sound(seen)
     await page.run("document.querySelector('#language').click()")
@@ -250,11 +250,11 @@ async def test_the_chunks_of_a_document_are_marked_in_its_text_and_navigable(see
     await escape(page)
 
     await click(page, "lease.pdf")
-    drawn = "document.querySelector('dialog[open] .drawnpage img')"
-    await page.until(f"{drawn} && true")
-    assert await page.run(f"{drawn}.decode().then(() => true)")
+    page_image = "document.querySelector('dialog[open] .drawnpage img')"
+    await page.until(f"{page_image} && true")
+    assert await page.run(f"{page_image}.decode().then(() => true)")
     await page.run(f"{PIECES}.at(-1).click()")
-    await page.until(f"{drawn}?.alt.includes('840 euros')")
+    await page.until(f"{page_image}?.alt.includes('840 euros')")
     await sound(seen)
     await click(page, "Show text", "dialog[open]")
     assert "840 euros" in await page.until(CHOSEN)
@@ -291,7 +291,7 @@ async def test_chunkers_are_compared_side_by_side_on_a_pasted_text(seen: Seen) -
 async def test_a_chunker_is_compared_over_a_document_and_used_for_the_store(seen: Seen) -> None:
     page, name = seen.page, f"small{seen.width}"
     files = seen.get("/api/stores/handbook/files").json()["data"]
-    file = next(each["id"] for each in files if each["filename"] == "harbour.md")
+    file = next(item["id"] for item in files if item["filename"] == "harbour.md")
     await visit(page, "library", "documents", "handbook", file)
     await click(page, "Compare chunkers", "dialog[open]")
     await page.until(f"document.querySelector('main [name=document]')?.value === '{file}'")
@@ -315,8 +315,8 @@ async def test_a_chunker_is_compared_over_a_document_and_used_for_the_store(seen
     )
     await page.until(f"!document.querySelector('dialog[open]') && ({row})?.innerText.includes('3 / 3')")
     groups = seen.get("/api/stores/handbook/groups").json()["data"]
-    made = next(each["chunking"] for each in groups if each["name"] == name)
-    assert (made["type"], made["size"]) == ("sentence", 100)
+    chunking = next(item["chunking"] for item in groups if item["name"] == name)
+    assert (chunking["type"], chunking["size"]) == ("sentence", 100)
     await click(page, f"Remove {name}")
     await page.until(f"!({row})")
 
@@ -342,20 +342,20 @@ async def test_the_benefit_of_vector_search_is_measured_shown_and_applied(seen: 
     await sound(seen)
     await click(page, "Measure with other questions")
     file = seen.folder / "questions.jsonl"
-    file.write_text("\n".join(json.dumps(each) for each in questions), encoding="utf-8")
+    file.write_text("\n".join(json.dumps(question) for question in questions), encoding="utf-8")
     await page.until("document.querySelector('#questionfile') && true")
     await page.choose_file("#questionfile", file)
     await click(page, "Measure")
-    said = await page.until(text("#calibrated"))
-    assert "on 3 questions. Not answered at any weight: 0." in said
+    result_text = await page.until(text("#calibrated"))
+    assert "on 3 questions. Not answered at any weight: 0." in result_text
     assert await page.run("document.querySelectorAll('#weights tbody tr').length") == 11
     assert await page.run("document.querySelectorAll('.chart polyline').length") == 3
     await sound(seen)
     address = await page.run("location.href")
     await page.open("about:blank")
     await page.open(address)  # the measurement has its own address
-    assert await page.until(text("#calibrated")) == said
-    best = float(said.removeprefix("The best weight is ").partition(",")[0])
+    assert await page.until(text("#calibrated")) == result_text
+    best = float(result_text.removeprefix("The best weight is ").partition(",")[0])
     if seen.get("/api/stores/handbook").json()["vector_weight"] != best:
         await click(page, f"Use weight {best:g}")
     await page.until(f"{text('main .actions .good')} === 'This weight is in use.'")

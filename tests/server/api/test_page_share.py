@@ -65,7 +65,7 @@ async def test_a_conversation_is_shared_by_a_link_until_the_link_is_removed(
     page = seen.page
     await start(page, "bakery")
     await ask(page, "When is the bread baked?")
-    said = await answered(page)
+    answer_text = await answered(page)
     if await page.run("document.documentElement.lang") != words["language"]:
         await page.run("document.querySelector('#language').click()")
     if seen.width < 700:
@@ -83,7 +83,7 @@ async def test_a_conversation_is_shared_by_a_link_until_the_link_is_removed(
         await reader.open(link)
         await reader.until("document.querySelectorAll('#talk .said').length === 2")
         assert await reader.run(text("h1")) == "When is the bread baked?"
-        assert await reader.run(text(".said.answer .markdown")) == said
+        assert await reader.run(text(".said.answer .markdown")) == answer_text
         await reader.run("document.querySelector('.sources summary').click()")
         assert "The bread is baked at nine." in await reader.run(text(".sources blockquote"))
         assert await reader.run("document.querySelector('#question')") is None

@@ -52,7 +52,7 @@ async def joined(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Join
         with daemons.running(home, "--file", str(configuration), env=env) as daemon:
             async with browser(folder / "profile") as page:
                 yield Joined(daemon.url, issuer, page)
-                assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
+                assert [complaint for complaint in page.complaints if not complaint.startswith(REFUSED)] == []
 
 
 @pytest.mark.parametrize("language", ["en", pytest.param("zh", marks=pytest.mark.slow)])

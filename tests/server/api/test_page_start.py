@@ -244,7 +244,7 @@ async def test_a_citation_marks_what_is_quoted_within_its_passage(
         cells = "[...document.querySelectorAll('#talk blockquote td')].map((it) => it.innerText)"
         assert (await page.run(cells))[:3] == ["Birch", "6", "302 1"]
     await page.run("document.querySelector('#talk .cite').click()")
-    marked = "[...document.querySelectorAll('dialog[open] .passage mark')].map((it) => it.innerText)"
-    assert quoted in await page.until(f"({marked}).length && {marked}")
+    marks = "[...document.querySelectorAll('dialog[open] .passage mark')].map((it) => it.innerText)"
+    assert quoted in await page.until(f"({marks}).length && {marks}")
     assert await page.run("document.querySelector('dialog[open] .passage').innerText.length") > len(quoted)
     await escape(page)

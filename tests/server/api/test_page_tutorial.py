@@ -174,7 +174,7 @@ async def reader(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
             await page.open(daemon.url)
             await page.until("document.querySelector('#send') && true")
             yield Reader(daemon.url, request.param(page))
-            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
+            assert [complaint for complaint in page.complaints if not complaint.startswith(REFUSED)] == []
 
 
 @pytest.mark.slow
@@ -231,7 +231,7 @@ async def test_the_tutorial_is_done_in_the_page(reader: Reader, tmp_path: Path) 
     await page.until("document.querySelector('.editor .cm-content') && true")
     await reader.write(".editor .cm-content", FLOW)
     await page.until(f"{text('main .good')} === 'No errors.'")
-    page.complaints[:] = [said for said in page.complaints if not said.startswith(EDITED)]
+    page.complaints[:] = [complaint for complaint in page.complaints if not complaint.startswith(EDITED)]
     await reader.press("Check and deploy")
     await page.until(f"location.hash === '#/library/apps/shorten' && {text('#versions tbody tr')}")
     await reader.write("dialog[open] form textarea", "A long text.")

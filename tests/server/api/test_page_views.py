@@ -281,8 +281,8 @@ async def test_one_bar_shows_the_memory_of_all_models(seen: Seen) -> None:
     bar = "document.querySelector('#memory [role=meter]')"
     await page.until(f"{bar} && {text('#memory')}.includes('house')")
     assert await page.run(f"{bar}.ariaValueMax") == str(4096 * 2**20)
-    used = sum(model["memory_bytes"] or 0 for model in seen.get("/api/status").json()["models"])
-    assert 0 < used < 4096 * 2**20
+    used_bytes = sum(model["memory_bytes"] or 0 for model in seen.get("/api/status").json()["models"])
+    assert 0 < used_bytes < 4096 * 2**20
     share = f'{bar}.querySelector(".free").getBoundingClientRect().width / {bar}.clientWidth'
     assert 0.5 < await page.run(share) < 1
     colour = f"getComputedStyle({bar}.querySelector('%s')).backgroundColor"
@@ -414,8 +414,8 @@ async def look_at_the_waterfall(seen: Seen) -> None:
     bars = (
         "[...document.querySelectorAll('.steps .fall .track > span')].map((it) => it.getBoundingClientRect())"
     )
-    first, *others, last = await page.run(f"({bars}).map((it) => [it.left, it.right, it.width])")
-    assert all(first[0] - 1 <= left and right <= first[1] + 2 for left, right, _width in others), (
+    first, *step_bars, last = await page.run(f"({bars}).map((it) => [it.left, it.right, it.width])")
+    assert all(first[0] - 1 <= left_edge and right <= first[1] + 2 for left_edge, right, _width in step_bars), (
         "the bars of the steps are within the bar of the step that contains them"
     )
     assert last[0] > first[0] and last[2] > 0, "a person answered after the other steps"
@@ -480,7 +480,7 @@ async def write_spec(page: Page, written: str) -> None:
     await page.press("a", 65, modifiers=2)
     await page.ask("Input.insertText", text=written)
     await page.until(f"{LINES}.startsWith({json.dumps(written.splitlines()[0])})")
-    page.complaints[:] = [said for said in page.complaints if not said.startswith(EDITED)]
+    page.complaints[:] = [complaint for complaint in page.complaints if not complaint.startswith(EDITED)]
 
 
 async def choose_first(page: Page) -> None:
@@ -505,8 +505,8 @@ async def test_a_flow_is_written_checked_deployed_changed_and_rolled_back(seen: 
     await write_spec(page, "step: [1, 2\n")
     assert "Line 2" in await page.until(f"{FAULTS}?.includes('Line') && {FAULTS}")
     await write_spec(page, shouting("!", "cod"))
-    found = await page.until(f"{FAULTS}?.includes('cod') && {FAULTS}")
-    assert "Line 3, column 7" in found
+    faults = await page.until(f"{FAULTS}?.includes('cod') && {FAULTS}")
+    assert "Line 3, column 7" in faults
     assert await page.until("document.querySelector('.cm-lintRange-error')?.textContent") == "cod"
     await click(page, "Line 3, column 7")
     assert await page.run("document.activeElement.classList.contains('cm-content')")
@@ -577,19 +577,19 @@ async def test_the_editor_completes_flows_and_agents_by_keyboard_and_checks_them
     await visit(page, "library", "new")
     await write_spec(page, "portico_flow: 1\nstep:\n  op: ")
     await page.ask("Input.insertText", text="l")
-    offered = "[...document.querySelectorAll('.cm-completionLabel')].map((it) => it.textContent)"
-    assert await page.until(f"{offered}.includes('llm') && {offered}")
+    completions = "[...document.querySelectorAll('.cm-completionLabel')].map((it) => it.textContent)"
+    assert await page.until(f"{completions}.includes('llm') && {completions}")
     await page.press("Escape", 27)
-    await page.until(f"!{offered}.length")
+    await page.until(f"!{completions}.length")
     await write_spec(page, "portico_flow: 1\nstep:\n  op: llm\n  mo")
     await page.ask("Input.insertText", text="d")
-    await page.until(f"{offered}[0] === 'model'")
+    await page.until(f"{completions}[0] === 'model'")
     await choose_first(page)
     await page.until(f"{LINES}.endsWith('model: ')")
-    await page.until(f"{offered}.includes('house')")
-    assert "default" in await page.run(offered)
+    await page.until(f"{completions}.includes('house')")
+    assert "default" in await page.run(completions)
     await page.press("Escape", 27)
-    await page.until(f"!{offered}.length")
+    await page.until(f"!{completions}.length")
     await page.press("Tab", 9)  # leaves the editor
     await page.until("!document.activeElement.classList.contains('cm-content')")
     await page.run(
@@ -599,12 +599,12 @@ async def test_the_editor_completes_flows_and_agents_by_keyboard_and_checks_them
     await page.type("main [name=name]", name)
     await write_spec(page, "portico_agent: 1\nstra")
     await page.ask("Input.insertText", text="t")
-    await page.until(f"{offered}[0] === 'strategy'")
+    await page.until(f"{completions}[0] === 'strategy'")
     await choose_first(page)
     await page.until(f"{LINES}.endsWith('strategy: ')")
-    assert "plan_and_solve" in await page.until(f"{offered}.includes('react') && {offered}")
+    assert "plan_and_solve" in await page.until(f"{completions}.includes('react') && {completions}")
     await page.press("Escape", 27)
-    await page.until(f"!{offered}.length")
+    await page.until(f"!{completions}.length")
     await write_spec(page, "portico_agent: 1\ninstructions: Be kind.\nstrategy: magic\n")
     assert "Line 3, column 11" in await page.until(f"{FAULTS}?.includes('magic') && {FAULTS}")
     if AXE.is_file():
@@ -631,8 +631,8 @@ async def test_a_prompt_is_created_edited_and_deleted(seen: Seen) -> None:
     await fill(page, content=" Be brief.")
     await click(page, "Save", "dialog[open]")
     await page.until(f"{text('#prompts')}.includes('v2')")
-    kept = seen.get(f"/api/prompts/{name}").json()
-    assert [argument["name"] for argument in kept["arguments"]] == ["who"]
+    stored_prompt = seen.get(f"/api/prompts/{name}").json()
+    assert [argument["name"] for argument in stored_prompt["arguments"]] == ["who"]
     await click(page, "Versions")
     assert "v1" in await page.until(
         f"{text('dialog[open] .chunks')}?.includes('v1') && {text('dialog[open] .chunks')}"
@@ -661,21 +661,21 @@ async def test_settings_say_where_they_come_from(seen: Seen) -> None:
     await visit(seen.page, "run", "settings")
     await seen.page.until("document.querySelector('#daemonsettings') && true")
     await seen.page.type("main input[type=search]", "keep_runs_days")
-    found = "[...document.querySelectorAll('#daemonsettings tbody tr')].map((it) => it.innerText)"
-    await seen.page.until(f"({found}).every((row) => row.includes('keep_runs_days'))")
-    assert "default" in (await seen.page.run(found))[0]
+    setting_rows = "[...document.querySelectorAll('#daemonsettings tbody tr')].map((it) => it.innerText)"
+    await seen.page.until(f"({setting_rows}).every((row) => row.includes('keep_runs_days'))")
+    assert "default" in (await seen.page.run(setting_rows))[0]
 
 
 async def test_a_model_is_trained_on_examples_that_are_checked_first(seen: Seen) -> None:
     page, suffix = seen.page, f"w{seen.width}"
-    broken, good = seen.folder / "broken.jsonl", seen.folder / "examples.jsonl"
-    broken.write_text("nonsense\n", encoding="utf-8")
-    said = [{"role": "user", "content": "Rent?"}, {"role": "assistant", "content": "840 euros."}]
-    good.write_text((json.dumps({"messages": said}) + "\n") * 12, encoding="utf-8")
+    broken_examples, good = seen.folder / "broken.jsonl", seen.folder / "examples.jsonl"
+    broken_examples.write_text("nonsense\n", encoding="utf-8")
+    messages = [{"role": "user", "content": "Rent?"}, {"role": "assistant", "content": "840 euros."}]
+    good.write_text((json.dumps({"messages": messages}) + "\n") * 12, encoding="utf-8")
     await visit(page, "run", "finetunes")
     await click(page, "Fine-tune a model")
     await fill(page, suffix=suffix)
-    await page.choose_file("#examples", broken)
+    await page.choose_file("#examples", broken_examples)
     await click(page, "Check examples", "dialog[open]")
     assert await page.until(text("dialog[open] .trouble"))
     await page.choose_file("#examples", good)
@@ -698,8 +698,8 @@ async def test_a_key_is_made_with_scopes_works_and_is_revoked(seen: Seen) -> Non
     await fill(page, name=name, more="stores:attic:read")
     await page.run("document.querySelector('dialog[open] [value=chat]').click()")
     await click(page, "Create", "dialog")
-    made = await page.until(text("#newkey"))
-    assert seen.get("/v1/models", made).status_code == 200
+    new_key = await page.until(text("#newkey"))
+    assert seen.get("/v1/models", new_key).status_code == 200
     await click(page, "Close", "dialog .actions")
     assert "stores:attic:read" in await page.until(text("#keys li"))
     await visit(page, "library", "documents", "handbook", "rights")
@@ -714,8 +714,8 @@ async def test_a_key_is_made_with_scopes_works_and_is_revoked(seen: Seen) -> Non
     await page.press_enter()
     await page.until("document.querySelector('#rights [role=status]') && true")
     await visit(page, "run", "keys")
-    shown = await page.until(text("#keys li"))
-    assert "stores:handbook:read" in shown and "team=sales and level<=2" in shown
+    key_text = await page.until(text("#keys li"))
+    assert "stores:handbook:read" in key_text and "team=sales and level<=2" in key_text
     await click(page, "Edit")
     await page.until(
         "document.querySelector('dialog[open] [name=filters]')?.value === 'handbook: ' + "
@@ -742,7 +742,7 @@ async def test_a_key_is_made_with_scopes_works_and_is_revoked(seen: Seen) -> Non
     await click(page, "Revoke")
     await click(page, "Revoke", "dialog")
     await page.until("!document.querySelector('#keys li')")
-    assert seen.get("/v1/models", made).status_code == 401
+    assert seen.get("/v1/models", new_key).status_code == 401
 
 
 async def test_guards_are_listed_and_what_they_found_is_shown_with_its_run(seen: Seen) -> None:
@@ -762,17 +762,17 @@ async def test_guards_are_listed_and_what_they_found_is_shown_with_its_run(seen:
 async def test_everything_is_reached_by_typing_its_name(seen: Seen) -> None:
     page = seen.page
     await visit(page, "chat")
-    for typed, address, crumbs in (
+    for phrase, address, crumbs in (
         ("usage", "#/run/usage", "Run › Usage"),
         ("handbook documents", "#/library/documents/handbook", "Library › Documents › handbook"),
         ("prompts", "#/library/prompts", "Library › Prompts"),
     ):
         await page.press("k", 75, modifiers=2)
         await page.until("document.querySelector('dialog[open] [role=combobox]') === document.activeElement")
-        await page.ask("Input.insertText", text=typed)
+        await page.ask("Input.insertText", text=phrase)
         await page.press_enter()
-        shown = f"!document.querySelector('dialog[open]') && {CRUMBS}"
-        assert await page.until(f"location.hash === {json.dumps(address)} && {shown}") == crumbs
+        crumbs_script = f"!document.querySelector('dialog[open]') && {CRUMBS}"
+        assert await page.until(f"location.hash === {json.dumps(address)} && {crumbs_script}") == crumbs
 
 
 async def test_the_page_speaks_chinese_and_remembers_it(seen: Seen) -> None:
@@ -811,11 +811,11 @@ async def test_configuration_problems_are_one_line_that_opens_and_is_dismissed(s
 async def _come_again_until(page: Page, url: str, script: str) -> None:
     """Reload the page until a script is true: what one page stores reaches the next page a moment later."""
     async with asyncio.timeout(PATIENCE):
-        held = False
-        while not held:
+        is_true = False
+        while not is_true:
             await reload(page, url)
             await page.until("document.querySelector('main .chat') && document.querySelector('#model')")
-            held = await page.run(script)
+            is_true = await page.run(script)
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="axe is not installed: scripts/page install")
@@ -841,8 +841,8 @@ async def _come_again_until(page: Page, url: str, script: str) -> None:
 async def test_every_view_is_accessible_and_as_wide_as_its_window(
     opened: Seen, width: int, height: int, look: str, views: list[str]
 ) -> None:
-    seen = await opened.again(width)
-    page = seen.page
+    window = await opened.again(width)
+    page = window.page
     await page.resize(width, height, dark=look.startswith("dark"))
     if look == "problems":
         await page.until("document.querySelector('#problems summary') && true")
@@ -860,12 +860,12 @@ async def test_every_view_is_accessible_and_as_wide_as_its_window(
     if look.endswith("Chinese"):
         await page.run("document.querySelector('#language').click()")
         await page.until(f"{root}.lang === 'zh'")
-    found = {}
+    violations_by_view = {}
     for view in views:
         await visit(page, *view.split("/"))
         await page.until("document.querySelector('main h1, main .chat') && true")
-        found[view] = await violations(page)
-        await page.until(f"document.documentElement.scrollWidth <= {seen.width}")
+        violations_by_view[view] = await violations(page)
+        await page.until(f"document.documentElement.scrollWidth <= {window.width}")
     await page.run(
         "document.adoptedStyleSheets = [...document.adoptedStyleSheets].filter((it) => it !== wide), 0"
     )
@@ -877,7 +877,7 @@ async def test_every_view_is_accessible_and_as_wide_as_its_window(
     if look.endswith("Chinese"):
         await page.run("document.querySelector('#language').click()")
         await page.until(f"{root}.lang === 'en'")
-    assert found == {view: [] for view in views}
+    assert violations_by_view == {view: [] for view in views}
 
 
 async def test_nothing_moves_for_readers_who_do_not_want_motion(opened: Seen) -> None:

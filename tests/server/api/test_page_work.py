@@ -84,7 +84,7 @@ async def test_a_batch_starts_from_a_file_that_is_checked_first(seen: Seen) -> N
     wrong, requests = seen.folder / "wrong.jsonl", seen.folder / "requests.jsonl"
     wrong.write_text(f"{request('one')}\n{request('two', 'nobody')}\n", encoding="utf-8")
     requests.write_text(f"{request('one')}\n{request('two')}\n", encoding="utf-8")
-    before = len(seen.get("/v1/batches").json()["data"])
+    count_before = len(seen.get("/v1/batches").json()["data"])
     await visit(page, "run", "batches")
     await page.until("document.querySelector('#requests') && true")
     await page.choose_file("#requests", wrong)
@@ -96,14 +96,14 @@ async def test_a_batch_starts_from_a_file_that_is_checked_first(seen: Seen) -> N
     await page.until(f"{text('dialog[open]')}.includes('2 requests for house')")
     await click(page, "Start batch", "dialog")
     row = "document.querySelectorAll('#batches tbody tr')"
-    await page.until(f"{row}.length === {before + 1} && {row}[0].innerText.includes('2 / 2')")
+    await page.until(f"{row}.length === {count_before + 1} && {row}[0].innerText.includes('2 / 2')")
     [batch] = seen.get("/v1/batches?limit=1").json()["data"]
     await page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(seen.folder))
     await click(page, "Answers", "#batches")
     answers = await downloaded(seen, f"{batch['id']}.jsonl")
     assert [json.loads(line)["custom_id"] for line in answers.splitlines()] == ["one", "two"]
     purposes = [file["purpose"] for file in seen.get("/v1/files").json()["data"]]
-    assert purposes.count("batch") == before + 1, "the file that was only checked is deleted"
+    assert purposes.count("batch") == count_before + 1, "the file that was only checked is deleted"
     await sound(seen)
 
 
@@ -168,8 +168,8 @@ async def test_stored_chats_are_read_labelled_and_deleted(seen: Seen) -> None:
     await page.until(f"{rows}.includes('topic=coffee') && {rows}.includes('topic=tea')")
     await sound(seen)
     await page.run("document.querySelector('#chats a').click()")
-    said = text("dialog[open] .document")
-    await page.until(f"{said}?.includes('assistant') && {said}.includes('A cup of coffee')")
+    chat_text = text("dialog[open] .document")
+    await page.until(f"{chat_text}?.includes('assistant') && {chat_text}.includes('A cup of coffee')")
     for labels in ("size", "topic=espresso\nsize=small"):
         await page.run("document.querySelector('dialog[open] [name=labels]').select()")
         await fill(page, labels=labels)

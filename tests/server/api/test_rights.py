@@ -109,8 +109,8 @@ def daemon() -> Iterator[SharedStores]:
                 "/v1/files", files={"file": (name, text)}, data={"purpose": "assistants"}
             ).raise_for_status()
             ids.append(file.json()["id"])
-            given = {"file_id": ids[-1], "attributes": attributes}
-            boss.post(f"/v1/vector_stores/{store}/files", json=given).raise_for_status()
+            body = {"file_id": ids[-1], "attributes": attributes}
+            boss.post(f"/v1/vector_stores/{store}/files", json=body).raise_for_status()
         batch = boss.post(
             f"/v1/vector_stores/{store}/file_batches",
             json={
@@ -312,11 +312,11 @@ def addresses(path: str, daemon: SharedStores, made: Mapping[str, str]) -> list[
         "name": ["handbook", "finder", "search", "desk"],
         "group": ["FineChunk"],
     }
-    found = [path]
+    candidate_paths = [path]
     for name in PARAMETERS.findall(path):
         values = candidates.get(name) or [made.get(name, "nothing")]
-        found = [re.sub(rf"\{{{name}(:path)?\}}", value, one) for one in found for value in values]
-    return found
+        candidate_paths = [re.sub(rf"\{{{name}(:path)?\}}", value, candidate) for candidate in candidate_paths for value in values]
+    return candidate_paths
 
 
 def crawled(
@@ -325,19 +325,19 @@ def crawled(
     """Yield every route with each of ``methods``, or the routes in ``among``, as (route, body, answer)."""
     with daemon.client(key) as client:
         document = client.get("/openapi.json").json()
-        made: dict[str, str] = {}
+        object_ids: dict[str, str] = {}
         for method in methods:
             routes = [route for route in operations(document) if route.startswith(f"{method} ")]
             for route in routes:
                 if route in NEVER or (among is not None and route not in among):
                     continue
                 empty = {} if method in ("POST", "PATCH", "PUT") else None
-                for address in addresses(route.partition(" ")[2], daemon, made):
+                for address in addresses(route.partition(" ")[2], daemon, object_ids):
                     for body in BODIES.get(route, (empty,)):
-                        sent = filled(body, daemon, key)
-                        answer = client.request(method, address, **content(route, sent))
-                        note(answer, made)
-                        yield route, f"{address} {json.dumps(sent)}", answer
+                        request_body = filled(body, daemon, key)
+                        answer = client.request(method, address, **content(route, request_body))
+                        note(answer, object_ids)
+                        yield route, f"{address} {json.dumps(request_body)}", answer
 
 
 def content(route: str, sent: Any) -> dict[str, Any]:
@@ -352,25 +352,25 @@ def note(answer: httpx.Response, made: dict[str, str]) -> None:
         made["run_id"] = answer.headers["x-portico-run"]
     if not answer.is_success or not answer.headers.get("content-type", "").startswith("application/json"):
         return
-    said = answer.json()
-    found = str(said.get("id", "")) if isinstance(said, dict) else ""
+    answer_json = answer.json()
+    object_id = str(answer_json.get("id", "")) if isinstance(answer_json, dict) else ""
     for prefix in ("resp", "eval", "conv"):
-        if found.startswith(f"{prefix}_"):
+        if object_id.startswith(f"{prefix}_"):
             name = {"resp": "response", "eval": "eval", "conv": "conversation"}[prefix]
-            made[f"{name}_id"] = found
+            made[f"{name}_id"] = object_id
 
 
 def test_every_route_that_takes_a_store_or_file_has_a_test_case(daemon: SharedStores) -> None:
     with daemon.client("boss") as boss:
         document = boss.get("/openapi.json").json()
-    known = operations(document)
+    documented_routes = operations(document)
     without = [
         route
-        for route, operation in known.items()
+        for route, operation in documented_routes.items()
         if takes_content(route, operation, document) and route not in {*BODIES, *NEVER, *NO_CONTENT}
     ]
     assert without == [], "a row in BODIES says what to send there, so that the canary below is looked for"
-    assert {*BODIES, *NO_CONTENT, *NEVER} <= set(known)
+    assert {*BODIES, *NO_CONTENT, *NEVER} <= set(documented_routes)
 
 
 REVEALING = {
@@ -403,11 +403,11 @@ REVEALING = {
 async def test_no_message_over_mcp_holds_a_byte_of_a_hidden_file(
     daemon: SharedStores, key: str, mode: Literal["legacy", "auto"]
 ) -> None:
-    said: list[str] = []
+    texts: list[str] = []
 
     async def keep(response: httpx2.Response) -> None:
         await response.aread()
-        said.append(response.text)
+        texts.append(response.text)
 
     headers = {"authorization": f"Bearer {KEYS[key]}"}
     uris = [uri_of("handbook", name) for name in (daemon.hidden, daemon.unlabelled, "prices.md", "price.md")]
@@ -415,29 +415,29 @@ async def test_no_message_over_mcp_holds_a_byte_of_a_hidden_file(
     async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
         transport = streamable_http_client(f"{daemon.url}/mcp", http_client=http)
         async with Client(transport, mode=mode) as client:
-            listed = await client.list_resources()
-            said.append(listed.model_dump_json())
+            resource_list = await client.list_resources()
+            texts.append(resource_list.model_dump_json())
             for tool in (await client.list_tools()).tools:
                 arguments = {"query": NEEDLE, "store": "handbook", "question": NEEDLE, "input": NEEDLE}
-                known = (tool.input_schema or {}).get("properties", {})
-                fitting = {name: value for name, value in arguments.items() if name in known}
+                properties = (tool.input_schema or {}).get("properties", {})
+                fitting = {name: value for name, value in arguments.items() if name in properties}
                 if tool.annotations is not None and tool.annotations.open_world_hint:
                     continue  # it uses the network
                 result = await client.call_tool(tool.name, fitting)
-                said.append(result.model_dump_json())
+                texts.append(result.model_dump_json())
             for uri in uris:
                 for ask in (client.read_resource, *([client.subscribe_resource] if mode == "legacy" else [])):
                     try:
-                        said.append(str(await ask(uri)))
+                        texts.append(str(await ask(uri)))
                     except MCPError as error:
-                        said.append(str(error))
+                        texts.append(str(error))
             reference = ResourceTemplateReference(uri=TEMPLATE, type="ref/resource")
             completed = await client.complete(
                 reference, {"name": "file", "value": MARKER[0]}, {"store": "handbook"}
             )
-            said.append(str(completed))
-    assert (MARKER in "".join(said)) is (key == "whole")
-    titles = {resource.title for resource in listed.resources}
+            texts.append(str(completed))
+    assert (MARKER in "".join(texts)) is (key == "whole")
+    titles = {resource.title for resource in resource_list.resources}
     assert "prices.md" in titles
     assert (f"{MARKER}.md" in titles) is (key == "whole")
 
@@ -453,14 +453,14 @@ def boss(daemon: SharedStores) -> Iterator[httpx.Client]:
 
 def made(boss: httpx.Client, daemon: SharedStores, *scopes: str, **filters: Any) -> httpx.Client:
     """Return a client with a newly created key."""
-    wish = {"name": "made", "scopes": scopes, "filters": filters}
-    key = boss.post("/api/keys", json=wish).raise_for_status().json()["key"]
+    body = {"name": "made", "scopes": scopes, "filters": filters}
+    key = boss.post("/api/keys", json=body).raise_for_status().json()["key"]
     return httpx.Client(base_url=daemon.url, headers={"authorization": f"Bearer {key}"}, timeout=60)
 
 
 def uploaded(client: httpx.Client, name: str, text: str) -> str:
-    sent = client.post("/v1/files", files={"file": (name, text)}, data={"purpose": "assistants"})
-    return str(sent.raise_for_status().json()["id"])
+    response = client.post("/v1/files", files={"file": (name, text)}, data={"purpose": "assistants"})
+    return str(response.raise_for_status().json()["id"])
 
 
 def refused(answer: httpx.Response, status: int, code: str) -> str:
@@ -479,8 +479,8 @@ def shelf(boss: httpx.Client, daemon: SharedStores) -> Iterator[str]:
         ("b.md", {"team": "board", "level": 3}),
         ("c.md", {}),
     ):
-        wish = {"file_id": uploaded(boss, name, f"{NEEDLE} {name}"), "attributes": attributes}
-        boss.post(f"/v1/vector_stores/{store}/files", json=wish).raise_for_status()
+        body = {"file_id": uploaded(boss, name, f"{NEEDLE} {name}"), "attributes": attributes}
+        boss.post(f"/v1/vector_stores/{store}/files", json=body).raise_for_status()
     waited(boss, store)
     yield store
     boss.delete(f"/api/stores/{store}")
@@ -512,12 +512,12 @@ def test_files_without_the_filtered_attribute_or_with_another_value_type_are_wit
 ) -> None:
     with made(boss, daemon, "stores:*:read", shelf=condition) as client:
         files = client.get("/api/stores/shelf/files").json()["data"]
-        found = client.post("/api/stores/shelf/search", json={"query": NEEDLE, "trace": True}).json()
+        result = client.post("/api/stores/shelf/search", json={"query": NEEDLE, "trace": True}).json()
         counts = client.get("/api/stores/shelf").json()
         groups = client.get("/api/stores/shelf/groups").json()["data"]
     assert {row["filename"] for row in files} == seen
-    assert {passage["filename"] for passage in found["data"]} == seen
-    notes = " ".join(stage["note"] for stage in found["trace"])
+    assert {passage["filename"] for passage in result["data"]} == seen
+    notes = " ".join(stage["note"] for stage in result["trace"])
     assert f"{len(seen)} files meet the filter" in notes
     assert counts["file_counts"]["total"] == len(seen)
     assert counts["usage_bytes"] == sum(row["usage_bytes"] for row in files)
@@ -529,16 +529,16 @@ def test_search_limits_count_permitted_files_and_request_filters_apply_additiona
     daemon: SharedStores, boss: httpx.Client, shelf: str
 ) -> None:
     for number in range(12):
-        wish = {
+        body = {
             "file_id": uploaded(boss, f"many-{number}.md", f"{NEEDLE} {NEEDLE} {number}"),
             "attributes": {"team": "board"},
         }
-        boss.post(f"/v1/vector_stores/{shelf}/files", json=wish).raise_for_status()
+        boss.post(f"/v1/vector_stores/{shelf}/files", json=body).raise_for_status()
     waited(boss, shelf)
     with made(boss, daemon, "stores:*:read", **{shelf: FILTER}) as client:
         search = f"/v1/vector_stores/{shelf}/search"
-        found = client.post(search, json={"query": NEEDLE, "max_num_results": 1}).json()["data"]
-        assert [hit["filename"] for hit in found] == ["a.md"]
+        hits = client.post(search, json={"query": NEEDLE, "max_num_results": 1}).json()["data"]
+        assert [hit["filename"] for hit in hits] == ["a.md"]
         wider = {"type": "in", "key": "team", "value": ["board", "sales"]}
         refusal = refused(
             client.post(search, json={"query": NEEDLE, "filters": {**wider, "key": "leve"}}),
@@ -546,8 +546,8 @@ def test_search_limits_count_permitted_files_and_request_filters_apply_additiona
             "unknown_attribute",
         )
         assert "level" in refusal  # from a file that it may read
-        found = client.post(search, json={"query": NEEDLE, "filters": wider}).json()["data"]
-        assert [hit["filename"] for hit in found] == ["a.md"]
+        hits = client.post(search, json={"query": NEEDLE, "filters": wider}).json()["data"]
+        assert [hit["filename"] for hit in hits] == ["a.md"]
         page = client.get(f"/v1/vector_stores/{shelf}/files?limit=1").json()
         assert ([row["attributes"]["team"] for row in page["data"]], page["has_more"]) == (["sales"], False)
 
@@ -568,17 +568,17 @@ def test_a_filtered_key_can_write_only_files_that_match_its_filter(
     ids = {row["filename"]: row["id"] for row in rows}
     files = f"/v1/vector_stores/{shelf}/files"
     with made(boss, daemon, "stores:shelf:write", shelf=FILTER) as client:
-        own = uploaded(client, "own.md", NEEDLE)
+        own_file = uploaded(client, "own.md", NEEDLE)
         for attributes in (None, {"team": "board"}, {"team": 1}):
             message = refused(
-                client.post(files, json={"file_id": own, "attributes": attributes}),
+                client.post(files, json={"file_id": own_file, "attributes": attributes}),
                 403,
                 "attributes_not_permitted",
             )
             assert "team = 'sales'" in message
-        assert boss.get(f"{files}/{own}").status_code == 404
-        client.post(files, json={"file_id": own, "attributes": {"team": "sales"}}).raise_for_status()
-        refused(client.post(f"{files}/{own}", json={"attributes": {}}), 403, "attributes_not_permitted")
+        assert boss.get(f"{files}/{own_file}").status_code == 404
+        client.post(files, json={"file_id": own_file, "attributes": {"team": "sales"}}).raise_for_status()
+        refused(client.post(f"{files}/{own_file}", json={"attributes": {}}), 403, "attributes_not_permitted")
         for name in ("b.md", "c.md"):
             for answer in (
                 client.get(f"{files}/{ids[name]}"),
@@ -591,8 +591,8 @@ def test_a_filtered_key_can_write_only_files_that_match_its_filter(
                     client.get(f"{files}/{ids[name]}"), 404, "file_not_found"
                 )
         # A file that the operator has moved out of the key's sight stays hidden, even the key's own file.
-        boss.post(f"{files}/{own}", json={"attributes": {"team": "board"}}).raise_for_status()
-        again = {"file_id": own, "attributes": {"team": "sales"}}
+        boss.post(f"{files}/{own_file}", json={"attributes": {"team": "board"}}).raise_for_status()
+        again = {"file_id": own_file, "attributes": {"team": "sales"}}
         refused(client.post(files, json=again), 403, "attributes_not_permitted")
         for method, path in (
             ("POST", "sync"),
@@ -616,8 +616,8 @@ def test_a_filtered_key_cannot_manage_the_store(daemon: SharedStores, boss: http
         ):
             answer = client.request(method, f"/api/stores/shelf{path}", json=body)
             refused(answer, 403, "store_is_filtered")
-        own = client.post("/api/stores", json={"name": "my-own", "embedding_model": ""}).raise_for_status()
-        assert client.delete(f"/api/stores/{own.json()['id']}").is_success
+        own_store = client.post("/api/stores", json={"name": "my-own", "embedding_model": ""}).raise_for_status()
+        assert client.delete(f"/api/stores/{own_store.json()['id']}").is_success
 
 
 def test_a_store_keeps_its_name_while_a_filter_is_bound_to_it(
@@ -652,20 +652,20 @@ def test_background_work_keeps_the_filter_and_caches_are_not_shared_between_keys
     """
     spec = {"name": "cached", "spec": FLOW}
     boss.post("/api/apps", json=spec).raise_for_status()
-    found = {}
+    answer_texts = {}
     for key in ("whole", "filtered"):
         with daemon.client(key) as client:
             answer = client.post(
                 "/v1/responses", json={"model": "cached", "input": "x", "background": True}
             ).raise_for_status()
             path = f"/v1/responses/{answer.json()['id']}"
-            while (said := client.get(path).json())["status"] in ("queued", "in_progress"):
+            while (state := client.get(path).json())["status"] in ("queued", "in_progress"):
                 client.get(f"{path}?stream=true")
-            assert said["status"] == "completed", said
-            found[key] = json.dumps(said)
-    assert MARKER in found["whole"]
-    assert MARKER not in found["filtered"]
-    assert "five crowns" in found["filtered"]
+            assert state["status"] == "completed", state
+            answer_texts[key] = json.dumps(state)
+    assert MARKER in answer_texts["whole"]
+    assert MARKER not in answer_texts["filtered"]
+    assert "five crowns" in answer_texts["filtered"]
 
 
 # --- paths of files and addresses of servers ------------------------------------------------------------
@@ -702,9 +702,9 @@ def test_responses_to_a_key_reveal_no_local_paths_or_server_addresses(tmp_path: 
             headers = {"authorization": f"Bearer {KEYS[key]}"}
             with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
                 waited(client, "handbook")
-                failed = client.post("/v1/chat/completions", json={**CHAT, "model": "gone"})
-                assert (failed.status_code, "model.gguf" in failed.text) == (503, True)
-                answers = {"chat": failed.text}
+                chat_failure = client.post("/v1/chat/completions", json={**CHAT, "model": "gone"})
+                assert (chat_failure.status_code, "model.gguf" in chat_failure.text) == (503, True)
+                answers = {"chat": chat_failure.text}
                 for name in ("near", "named", "peer"):
                     away = client.post("/v1/chat/completions", json={**CHAT, "model": name})
                     assert (away.status_code, "cannot be reached" in away.text) == (502, True), away.text
@@ -735,13 +735,13 @@ def test_responses_to_a_key_reveal_no_local_paths_or_server_addresses(tmp_path: 
 
 def test_no_answer_to_a_filtered_key_holds_a_byte_of_a_hidden_file(daemon: SharedStores) -> None:
     # The marker must appear where nothing is withheld; otherwise its absence below would prove nothing.
-    heard = {
+    revealing_routes = {
         route
         for route, _, answer in crawled(daemon, "whole", ("GET", "POST"), REVEALING)
         if MARKER in answer.text
     }
-    assert heard == REVEALING
+    assert revealing_routes == REVEALING
     methods = ("GET", "POST", "PUT", "PATCH", "GET", "DELETE")
-    for route, sent, answer in crawled(daemon, "filtered", methods):
-        assert MARKER.encode() not in answer.content, (route, sent, answer.text[:2000])
-        assert answer.status_code < 500, (route, sent, answer.text[:500])
+    for route, request_text, answer in crawled(daemon, "filtered", methods):
+        assert MARKER.encode() not in answer.content, (route, request_text, answer.text[:2000])
+        assert answer.status_code < 500, (route, request_text, answer.text[:500])

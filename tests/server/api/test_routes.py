@@ -83,15 +83,15 @@ def path_of(route: Route) -> str:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
-    held: list[Any] = []
+    apps: list[Any] = []
 
     def hold(app: Any) -> Any:
-        held.append(app)
+        apps.append(app)
         return app
 
     folder = tmp_path_factory.mktemp("home")
     async with api_server(folder, require_key=True, max_body_mb=1, wrap=hold):
-        yield held[0]
+        yield apps[0]
 
 
 def name_of(route: Route) -> str:
@@ -104,20 +104,20 @@ def name_of(route: Route) -> str:
 async def test_every_route_is_checked_for_host_origin_size_and_key(
     gateway: Any, route: Route, case: str
 ) -> None:
-    expected, headers = CASES[case]
-    if route.socket is not None and expected == 413:
+    expected_status, headers = CASES[case]
+    if route.socket is not None and expected_status == 413:
         pytest.skip("a WebSocket has no body; its messages are counted")
     answer = await ask(gateway, route, *headers)
-    if expected == 401 and not route.needs_key:
+    if expected_status == 401 and not route.needs_key:
         assert answer.status != 401
         return
     shape = route.shape if route.shape_of is None else route.shape_of({"path": path_of(route), "headers": ()})
     # A2A's JSON-RPC reports a bad request with status 200.
-    assert answer.status == (200 if (shape.name, expected) == ("A2A, JSON-RPC", 400) else expected)
+    assert answer.status == (200 if (shape.name, expected_status) == ("A2A, JSON-RPC", 400) else expected_status)
     assert answer.headers[b"x-content-type-options"] == b"nosniff"
     assert orjson.loads(answer.body).keys() == KEYS_OF_ERRORS[shape.name]
     login = answer.headers.get(b"www-authenticate", b"")
-    assert (b"resource_metadata" in login) == (expected == 401 and route.protocol == "MCP")
+    assert (b"resource_metadata" in login) == (expected_status == 401 and route.protocol == "MCP")
 
 
 def test_only_the_listed_routes_need_no_key() -> None:

@@ -177,9 +177,9 @@ async def exits(folder: Path) -> Mapping[str, str]:
             "api_key": SECRETS["admin key"],
         }
         with logging_to(folder / "logs"):
-            async with api_server(folder, roles=[Role("everybody", ("chat",))], **settings) as served:
-                served.client.headers["Authorization"] = f"Bearer {SECRETS['admin key']}"
-                texts = await collect(served, site, folder)
+            async with api_server(folder, roles=[Role("everybody", ("chat",))], **settings) as server:
+                server.client.headers["Authorization"] = f"Bearer {SECRETS['admin key']}"
+                texts = await collect(server, site, folder)
         texts["what a model gets"] = "\n".join(model.bodies)
         texts["spans"] = b"\n".join(spans.bodies).decode(errors="replace")
         texts["logs"] = (folder / "logs" / "daemon.log").read_text()
@@ -258,14 +258,14 @@ async def collect(served: ApiServer, site: Site, folder: Path) -> dict[str, str]
     await call("POST", "/v1/messages", "answers of models", body)
 
     tools = [item["name"] for item in json.loads(await call("GET", "/api/tools", "items"))["data"]]
-    added = sorted(
+    source_tools = sorted(
         name for name in tools if name.startswith(SOURCES) and name not in ("web_fetch", "web_search")
     )
-    assert len(added) == 12, tools
-    for name in added:
+    assert len(source_tools) == 12, tools
+    for name in source_tools:
         await call("POST", f"/api/tools/{name}/call", "answers of tools", {"arguments": {}})
         await call("GET", f"/api/tools/{name}", "items")
-    agent = {"portico_agent": 1, "model": "writer", "tools": added}
+    agent = {"portico_agent": 1, "model": "writer", "tools": source_tools}
     await create("/api/apps", name="desk", kind="agent", spec=agent)
     await call("POST", "/v1/chat/completions", "answers of tools", {"model": "desk", **ask})
     await call("POST", "/api/apps/desk/package/plan", "packages", {})

@@ -43,8 +43,8 @@ ANYTHING_EVALUATED: Final = {
 async def key(api: ApiServer, name: str, *scopes: str, **limits: int) -> dict[str, str]:
     """Return a new key, as the header that presents it."""
     body = {"name": name, "scopes": scopes, "limits": limits}
-    made = (await api.client.post("/api/keys", json=body)).json()
-    return {"authorization": f"Bearer {made['key']}"}
+    new_key = (await api.client.post("/api/keys", json=body)).json()
+    return {"authorization": f"Bearer {new_key['key']}"}
 
 
 async def test_light_sandbox_slots_alternate_between_waiting_keys(
@@ -76,8 +76,8 @@ async def test_light_sandbox_slots_alternate_between_waiting_keys(
         modest = await key(api, "modest", "tools:python_light:call")
 
         async def run(headers: dict[str, str]) -> httpx.Response:
-            given = {"arguments": {"code": "6 * 7"}}
-            return await api.client.post("/api/tools/python_light/call", json=given, headers=headers)
+            body = {"arguments": {"code": "6 * 7"}}
+            return await api.client.post("/api/tools/python_light/call", json=body, headers=headers)
 
         calls = [asyncio.create_task(run(greedy)) for _ in range(5)]
         await five.wait()
@@ -87,7 +87,7 @@ async def test_light_sandbox_slots_alternate_between_waiting_keys(
         answers = await asyncio.gather(*calls)
     assert [answer.status_code for answer in answers] == [200] * 6, answers[0].text
     assert len(set(order)) == 2
-    assert order.index(next(other for other in order if other != order[0])) == 1, order
+    assert order.index(next(caller for caller in order if caller != order[0])) == 1, order
 
 
 class Held:
@@ -132,19 +132,19 @@ async def test_unfinished_flows_and_responses_of_a_key_are_limited(tmp_path: Pat
 
         async def flow(headers: dict[str, str]) -> tuple[int, str]:
             """Return the status, and the run's id or the error."""
-            given = {"flow": APPROVED}
-            async with api.client.stream("POST", "/api/flows/run", json=given, headers=headers) as answer:
+            body = {"flow": APPROVED}
+            async with api.client.stream("POST", "/api/flows/run", json=body, headers=headers) as answer:
                 if answer.status_code == 200:
                     return 200, answer.headers["x-portico-run"]
                 return answer.status_code, (await answer.aread()).decode()
 
         async def respond(headers: dict[str, str]) -> httpx.Response:
-            given = {"model": "held", "input": "x", "background": True}
-            return await api.client.post("/v1/responses", json=given, headers=headers)
+            body = {"model": "held", "input": "x", "background": True}
+            return await api.client.post("/v1/responses", json=body, headers=headers)
 
         (_, first), _second = await flow(greedy), await flow(greedy)
-        status, refused = await flow(greedy)
-        assert status == 429 and "too_many_unfinished" in refused and "flow_per_key" in refused
+        status, refusal = await flow(greedy)
+        assert status == 429 and "too_many_unfinished" in refusal and "flow_per_key" in refusal
         assert (await flow(modest))[0] == 200
         await api.client.post(f"/api/runs/{first}/cancel", headers=greedy)
         while (await flow(greedy))[0] == 429:  # until the end of the first run is recorded
@@ -177,51 +177,51 @@ async def test_queued_batches_evals_and_finetunes_of_a_key_are_limited(
             """Return an address and a body for each kind."""
 
             async def sent(path: str, **body: Any) -> str:
-                made = await api.client.post(path, headers=headers, **body)
-                assert made.status_code < 300, made.text
-                return str(made.json()["id"])
+                response_or_eval = await api.client.post(path, headers=headers, **body)
+                assert response_or_eval.status_code < 300, response_or_eval.text
+                return str(response_or_eval.json()["id"])
 
             async def kept(purpose: str, line: object) -> str:
                 form = {"file": ("lines.jsonl", orjson.dumps(line) + b"\n")}
                 return await sent("/v1/files", files=form, data={"purpose": purpose})
 
-            said = [{"role": "user", "content": "a"}]
+            messages = [{"role": "user", "content": "a"}]
             line = {
                 "custom_id": "1",
                 "method": "POST",
                 "url": CHAT,
-                "body": {"model": "base", "messages": said},
+                "body": {"model": "base", "messages": messages},
             }
             schema = {"type": "object", "properties": {"q": {"type": "string"}}}
             grader = {"name": "x", "type": "string_check", "operation": "eq", "input": "a", "reference": "a"}
-            made = {
+            response_or_eval = {
                 "data_source_config": {"type": "custom", "item_schema": schema},
                 "testing_criteria": [grader],
             }
-            test = await sent("/v1/evals", json=made)
+            test = await sent("/v1/evals", json=response_or_eval)
             content = {"type": "file_content", "content": [{"item": {"q": "x"}}]}
-            asked = {"type": "completions", "source": content, "model": "base"}
-            asked["input_messages"] = {"type": "template", "template": said}
-            tuned = {"messages": [*said, {"role": "assistant", "content": "b"}]}
+            data_source = {"type": "completions", "source": content, "model": "base"}
+            data_source["input_messages"] = {"type": "template", "template": messages}
+            tuned = {"messages": [*messages, {"role": "assistant", "content": "b"}]}
             batched = {
                 "input_file_id": await kept("batch", line),
                 "endpoint": CHAT,
                 "completion_window": "24h",
             }
-            trials = {"data_source": asked, "parameters": {"sampling_params.temperature": [0, 1]}}
+            trials = {"data_source": data_source, "parameters": {"sampling_params.temperature": [0, 1]}}
             job = {"model": "base", "training_file": await kept("fine-tune", tuned)}
             return {
                 "batch": ("/v1/batches", batched),
-                "eval": (f"/v1/evals/{test}/runs", {"data_source": asked}),
+                "eval": (f"/v1/evals/{test}/runs", {"data_source": data_source}),
                 "eval_search": (f"/api/evals/{test}/search", trials),
                 "finetune": ("/v1/fine_tuning/jobs", job),
             }
 
         callers = [await key(api, name, "chat", "finetune") for name in ("greedy", "modest")]
         for headers in (*callers, {}):
-            wanted = await wishes(headers)
+            requests_by_kind = await wishes(headers)
             ends = {}
-            for kind, (path, body) in wanted.items():
+            for kind, (path, body) in requests_by_kind.items():
                 first, second = [await api.client.post(path, json=body, headers=headers) for _ in range(2)]
                 assert first.status_code < 300, (kind, first.text)
                 ends[kind] = f"{path}/{first.json()['id']}/cancel"
@@ -232,13 +232,13 @@ async def test_queued_batches_evals_and_finetunes_of_a_key_are_limited(
                 assert (second.status_code, error["code"]) == (429, "too_many_unfinished"), kind
                 assert f"{kind}_per_key" in error["message"] and second.headers["retry-after"]
             if headers == callers[0]:
-                path, body = wanted["finetune"]
+                path, body = requests_by_kind["finetune"]
                 paused = ends["finetune"].removesuffix("cancel")
                 assert (await api.client.post(f"{paused}pause", headers=headers)).status_code == 200
                 assert (await api.client.post(path, json=body, headers=headers)).status_code == 200
-                resumed = await api.client.post(f"{paused}resume", headers=headers)
-                assert (resumed.status_code, resumed.json()["error"]["code"]) == (429, "too_many_unfinished")
-                path, body = wanted["batch"]
+                resume_answer = await api.client.post(f"{paused}resume", headers=headers)
+                assert (resume_answer.status_code, resume_answer.json()["error"]["code"]) == (429, "too_many_unfinished")
+                path, body = requests_by_kind["batch"]
                 assert (await api.client.post(ends["batch"], headers=headers)).status_code == 200
                 assert (await api.client.post(path, json=body, headers=headers)).status_code == 200
 
@@ -282,12 +282,12 @@ async def test_websocket_messages_and_request_bodies_share_one_memory_budget(tmp
             model.asked.clear()
             calls.append(asyncio.create_task(api.client.post("/v1/responses", json=body, headers=greedy)))
             await model.asked.wait()
-        async with opened(greedy) as second, opened(modest) as other:
+        async with opened(greedy) as second, opened(modest) as modest_socket:
             await second.send(message)
             assert await ended(second) == "too_many_at_once"
-            await other.send(message)
+            await modest_socket.send(message)
             model.hold.set()
-            assert await ended(other) == "response.completed"
+            assert await ended(modest_socket) == "response.completed"
         assert [call.status_code for call in await asyncio.gather(*calls)] == [200] * BODIES
         async with opened(greedy) as third:
             for _ in range(2 * BODIES):
@@ -315,19 +315,19 @@ async def test_responses_remembered_by_connections_count_against_the_memory_of_t
                 if event["type"] == "response.completed":
                     return str(event["response"]["id"])
 
-        async with AsyncExitStack() as opened:
+        async with AsyncExitStack() as stack:
 
             async def connection(headers: dict[str, str]) -> ClientConnection:
-                return await opened.enter_async_context(connect(url, additional_headers=headers, proxy=None))
+                return await stack.enter_async_context(connect(url, additional_headers=headers, proxy=None))
 
-            many = [await connection(greedy) for _ in range(BODIES)]
-            ids = [await answered(socket, "x" * 1_000_000) for socket in many]
+            sockets = [await connection(greedy) for _ in range(BODIES)]
+            ids = [await answered(socket, "x" * 1_000_000) for socket in sockets]
             # While the last message was stored, there was no room to remember this one.
-            again = [await answered(socket, "x", known) for socket, known in zip(many, ids, strict=True)]
+            again = [await answered(socket, "x", response_id) for socket, response_id in zip(sockets, ids, strict=True)]
             assert again[-1] == "previous_response_not_found"
-            assert all(found.startswith("resp_") for found in again[:-1]), again
-            other = await connection(modest)
-            assert (await answered(other, "x", await answered(other, "x" * 1_000_000))).startswith("resp_")
+            assert all(answer_id.startswith("resp_") for answer_id in again[:-1]), again
+            modest_socket = await connection(modest)
+            assert (await answered(modest_socket, "x", await answered(modest_socket, "x" * 1_000_000))).startswith("resp_")
 
 
 async def test_long_store_work_of_one_key_does_not_delay_another_key(tmp_path: Path) -> None:
@@ -338,16 +338,16 @@ async def test_long_store_work_of_one_key_does_not_delay_another_key(tmp_path: P
 
         async def filled(name: str, headers: dict[str, str], **more: str) -> str:
             """Put a file into a new store and return its address."""
-            made = await api.client.post("/api/stores", json={"name": name, **more}, headers=headers)
-            assert made.status_code == 200, made.text
+            store_response = await api.client.post("/api/stores", json={"name": name, **more}, headers=headers)
+            assert store_response.status_code == 200, store_response.text
             form = {"file": (f"{name}.md", f"# {name}".encode(), "text/markdown")}
-            kept = await api.client.post(
+            file_response = await api.client.post(
                 "/v1/files", files=form, data={"purpose": "assistants"}, headers=headers
             )
-            files = f"/v1/vector_stores/{made.json()['id']}/files"
-            given = {"file_id": kept.json()["id"]}
-            assert (await api.client.post(files, json=given, headers=headers)).status_code == 200
-            return f"{files}/{given['file_id']}"
+            files = f"/v1/vector_stores/{store_response.json()['id']}/files"
+            body = {"file_id": file_response.json()["id"]}
+            assert (await api.client.post(files, json=body, headers=headers)).status_code == 200
+            return f"{files}/{body['file_id']}"
 
         async def indexed(address: str, headers: dict[str, str]) -> None:
             while (await api.client.get(address, headers=headers)).json()["status"] != "completed":
@@ -374,12 +374,12 @@ async def test_files_over_the_storage_limit_of_a_key_are_refused(tmp_path: Path)
 
         async def stored() -> dict[str, int]:
             return {
-                one["name"]: one["stored_bytes"] for one in (await api.client.get("/api/keys")).json()["data"]
+                key_row["name"]: key_row["stored_bytes"] for key_row in (await api.client.get("/api/keys")).json()["data"]
             }
 
-        first, refused = await keep(greedy), await keep(greedy)
-        assert (first.status_code, refused.status_code) == (200, 413)
-        error = refused.json()["error"]
+        first, refusal = await keep(greedy), await keep(greedy)
+        assert (first.status_code, refusal.status_code) == (200, 413)
+        error = refusal.json()["error"]
         assert error["code"] == "storage_limit_exceeded" and "storage_mb" in error["message"]
         announced = {"purpose": "user_data", "filename": "a.txt", "bytes": 600_000, "mime_type": "text/plain"}
         upload = await api.client.post("/v1/uploads", json=announced, headers=greedy)
@@ -420,21 +420,21 @@ async def test_artifacts_synced_files_indexes_and_imports_count_against_the_stor
 
         async def caller(name: str) -> tuple[dict[str, str], Principal]:
             headers = await key(api, name, "stores:*:manage")
-            listed = (await api.client.get("/api/keys")).json()["data"]
-            return headers, services.scheduler.principals(next(x["id"] for x in listed if x["name"] == name))
+            rows = (await api.client.get("/api/keys")).json()["data"]
+            return headers, services.scheduler.principals(next(x["id"] for x in rows if x["name"] == name))
 
         async def stored(name: str) -> int:
-            listed = (await api.client.get("/api/keys")).json()["data"]
-            return next(int(one["stored_bytes"]) for one in listed if one["name"] == name)
+            rows = (await api.client.get("/api/keys")).json()["data"]
+            return next(int(entry["stored_bytes"]) for entry in rows if entry["name"] == name)
 
         _, maker = await caller("maker")
-        made = [
+        artifacts = [
             NewArtifact(f"{byte}.bin", "application/octet-stream", bytes([byte]) * 600_000) for byte in (1, 2)
         ]
-        kept = [services.artifacts.keep([one], Author("run_x", maker)) for one in made]
-        both = await asyncio.gather(*kept, return_exceptions=True)  # both find room when they check
-        (first,) = [found for found in both if isinstance(found, tuple)]
-        assert sum(isinstance(found, TooLarge) for found in both) == 1, both
+        keep_calls = [services.artifacts.keep([entry], Author("run_x", maker)) for entry in artifacts]
+        outcomes = await asyncio.gather(*keep_calls, return_exceptions=True)  # both find room when they check
+        (first,) = [outcome for outcome in outcomes if isinstance(outcome, tuple)]
+        assert sum(isinstance(outcome, TooLarge) for outcome in outcomes) == 1, outcomes
         assert (
             len(
                 [path for path in (services.settings.files_folder / "artifacts").rglob("*") if path.is_file()]
@@ -443,13 +443,13 @@ async def test_artifacts_synced_files_indexes_and_imports_count_against_the_stor
         )
         assert await stored("maker") == 600_000
         await services.artifacts.delete(first[0].id, maker)
-        assert len(await services.artifacts.keep(made[1:], Author("run_x", maker))) == 1
+        assert len(await services.artifacts.keep(artifacts[1:], Author("run_x", maker))) == 1
 
         headers, follower = await caller("follower")
 
         async def store(name: str) -> str:
-            given = {"name": name, "embedding_model": ""}
-            return str((await api.client.post("/api/stores", json=given, headers=headers)).json()["id"])
+            body = {"name": name, "embedding_model": ""}
+            return str((await api.client.post("/api/stores", json=body, headers=headers)).json()["id"])
 
         async def mirror(name: str, store_id: str) -> None:
             """Mirror a file as a sync does."""
@@ -457,13 +457,13 @@ async def test_artifacts_synced_files_indexes_and_imports_count_against_the_stor
             async def content() -> AsyncIterator[bytes]:
                 yield name.encode() * 600_000
 
-            received = await services.files.receive(content(), durable=False)
+            received_file = await services.files.receive(content(), durable=False)
             row = FileRow(
-                new_id("file-"), f"{MIRRORED_OWNER}{store_id}", f"{name}.bin", "assistants", received.bytes,
-                received.sha256, 1.0,
+                new_id("file-"), f"{MIRRORED_OWNER}{store_id}", f"{name}.bin", "assistants", received_file.bytes,
+                received_file.sha256, 1.0,
             )  # fmt: skip
-            item = MirroredFile(row, {}, {"type": "auto"}, 1, received.bytes, None)
-            await services.files.remirror(store_id, [(received, item)], owner=follower.id)
+            item = MirroredFile(row, {}, {"type": "auto"}, 1, received_file.bytes, None)
+            await services.files.remirror(store_id, [(received_file, item)], owner=follower.id)
 
         mirrored = await store("mirrored")
         await mirror("a", mirrored)
@@ -477,9 +477,9 @@ async def test_artifacts_synced_files_indexes_and_imports_count_against_the_stor
         ends = []
         for name in ("one", "two", "three", "four"):  # each has the chunks of the same file
             files = f"/v1/vector_stores/{await store(name)}/files"
-            added = {"file_id": text.json()["id"]}
-            assert (await api.client.post(files, json=added, headers=headers)).status_code == 200
-            while (end := (await api.client.get(f"{files}/{added['file_id']}", headers=headers)).json())[
+            attachment = {"file_id": text.json()["id"]}
+            assert (await api.client.post(files, json=attachment, headers=headers)).status_code == 200
+            while (end := (await api.client.get(f"{files}/{attachment['file_id']}", headers=headers)).json())[
                 "status"
             ] == "in_progress":
                 pass
@@ -490,10 +490,10 @@ async def test_artifacts_synced_files_indexes_and_imports_count_against_the_stor
 
         archive = (await api.client.get("/api/stores/one/export", headers=headers)).content
         form = {"file": ("one.zip", archive, "application/zip")}
-        taken = await api.client.post(
+        import_response = await api.client.post(
             "/api/stores/import", files=form, data={"name": "five"}, headers=headers
         )
-        assert (taken.status_code, taken.json()["error"]["code"]) == (413, "storage_limit_exceeded")
+        assert (import_response.status_code, import_response.json()["error"]["code"]) == (413, "storage_limit_exceeded")
         assert (await api.client.get("/api/stores/five", headers=headers)).status_code == 404
 
 
@@ -519,37 +519,37 @@ async def test_conversations_count_against_storage_and_full_storage_blocks_model
             return await api.client.post(path, json=body, headers=talker)
 
         async def stored() -> int:
-            (one,) = (await api.client.get("/api/keys")).json()["data"]
-            return int(one["stored_bytes"])
+            (entry,) = (await api.client.get("/api/keys")).json()["data"]
+            return int(entry["stored_bytes"])
 
-        kept = [
+        responses = [
             await posted("/v1/responses", model="held", input=long),
             await posted("/v1/conversations", items=[{"role": "user", "content": long}]),
             await posted("/api/sessions", app="clerk", name="monday"),
         ]
-        assert [one.status_code for one in kept] == [200] * 3, [one.text for one in kept]
-        response, conversation, session = (one.json()["id"] for one in kept)
+        assert [entry.status_code for entry in responses] == [200] * 3, [entry.text for entry in responses]
+        response, conversation, session = (entry.json()["id"] for entry in responses)
         assert 800_000 < await stored() < 805_000
-        added = {"path": f"/api/sessions/{session}/messages", "messages": [long]}
+        message_request = {"path": f"/api/sessions/{session}/messages", "messages": [long]}
         turn = {"path": "/v1/chat/completions", "model": "clerk", "conversation": session}
-        refused = [
-            await posted(**added),
+        refusals = [
+            await posted(**message_request),
             await posted("/v1/conversations", items=[{"role": "user", "content": long}]),
             await posted(
                 f"/v1/conversations/{conversation}/items", items=[{"role": "user", "content": long}]
             ),
         ]
-        codes = [(one.status_code, one.json()["error"]["code"]) for one in refused]
+        codes = [(entry.status_code, entry.json()["error"]["code"]) for entry in refusals]
         assert codes == [(413, "storage_limit_exceeded")] * 3
-        said = {"messages": [{"role": "user", "content": "b" * 250_000}]}
-        assert (await posted(**turn, **said)).status_code == 200, (
+        question = {"messages": [{"role": "user", "content": "b" * 250_000}]}
+        assert (await posted(**turn, **question)).status_code == 200, (
             "there is room, and what it comes to is kept"
         )
         assert await stored() > 1_048_576
 
-        before = model.count
-        refused = [
-            await posted(**turn, **said),
+        calls_before = model.count
+        refusals = [
+            await posted(**turn, **question),
             await posted("/v1/responses", model="held", input="Hello."),
             await posted("/v1/responses", model="held", input="Hello.", background=True),
             await posted("/v1/responses", model="held", input="Hello.", conversation=conversation),
@@ -559,12 +559,12 @@ async def test_conversations_count_against_storage_and_full_storage_blocks_model
             await posted("/api/apps", name="mine", spec=clerk["spec"], kind="agent"),
             await posted("/v1/evals", **ANYTHING_EVALUATED),
         ]
-        codes = [(one.status_code, one.json()["error"]["code"]) for one in refused]
-        assert codes == [(413, "storage_limit_exceeded")] * 9 and model.count == before
+        codes = [(entry.status_code, entry.json()["error"]["code"]) for entry in refusals]
+        assert codes == [(413, "storage_limit_exceeded")] * 9 and model.count == calls_before
         answers = [await posted("/v1/responses", model="held", input="Hello.", store=False)]
         await api.client.delete(f"/v1/responses/{response}", headers=talker)
-        answers.append(await posted(**turn, **said))
-        assert [one.status_code for one in answers] == [200, 200] and model.count == before + 2
+        answers.append(await posted(**turn, **question))
+        assert [entry.status_code for entry in answers] == [200, 200] and model.count == calls_before + 2
         for path in (f"/v1/conversations/{conversation}", f"/api/sessions/{session}"):
             assert (await api.client.delete(path, headers=talker)).is_success
         assert await stored() == 0
@@ -588,11 +588,11 @@ async def test_other_tasks_run_between_the_parsing_of_large_bodies() -> None:
             await asyncio.sleep(0)
 
     looking = asyncio.create_task(look())
-    found = await asyncio.gather(*(parse(raw) for raw in (large, large, deep, large)), return_exceptions=True)
+    results = await asyncio.gather(*(parse(raw) for raw in (large, large, deep, large)), return_exceptions=True)
     over.set()
     await looking
-    assert found[0] == found[3] == orjson.loads(large)
-    assert isinstance(found[2], InvalidRequest) and found[2].code == "body_too_complex"
+    assert results[0] == results[3] == orjson.loads(large)
+    assert isinstance(results[2], InvalidRequest) and results[2].code == "body_too_complex"
     assert "body body" not in " ".join(order), order
 
 

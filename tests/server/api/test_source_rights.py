@@ -57,11 +57,11 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     }
     replies = [
         {
-            "match": f"^{said} for {key}",
+            "match": f"^{text} for {key}",
             "times": 1,
             "tool_calls": [{"name": tool, "arguments": {"query": NEEDLE}}],
         }
-        for said, tool in CALLS.items()
+        for text, tool in CALLS.items()
         for key in KEYS
     ]
     models = [
@@ -81,18 +81,18 @@ def daemon_for(url: str, group: str) -> _Groups:
             row["filename"].partition("/")[0]: row["id"]
             for row in boss.get(f"/api/stores/{store}/files").json()["data"]
         }
-    own = files.pop(group)
-    hidden, other = files.values()
-    return _Groups(url, store, own, hidden, other, "vsfb_00000000")
+    own_file = files.pop(group)
+    hidden, other_file = files.values()
+    return _Groups(url, store, own_file, hidden, other_file, "vsfb_00000000")
 
 
 def answers(daemon: _Groups, key: str) -> Iterator[tuple[str, str, httpx.Response]]:
     """Yield every route that reads, and the requests of the other protocols."""
-    meant = {"STORE": daemon.store, "VISIBLE": daemon.visible, "HIDDEN": daemon.hidden}
+    placeholders = {"STORE": daemon.store, "VISIBLE": daemon.visible, "HIDDEN": daemon.hidden}
     with daemon.client(key) as client:
         for method, path, body in asked(client.get("/openapi.json").json()):
             text = json.dumps([path, body])
-            for word, name in meant.items():
+            for word, name in placeholders.items():
                 text = text.replace(word, name)
             address, value = json.loads(text)
             headers = {**MCP_HEADERS, "a2a-version": "1.0"} if address.startswith(("/mcp", "/a2a")) else {}
@@ -109,10 +109,10 @@ def test_no_route_shows_a_key_a_file_of_other_groups(url: str, key: str) -> None
     daemon = daemon_for(url, key)
     foreign = [marker for group, marker in MARKERS.items() if group != key]
     leaks, revealing = [], set()
-    for route, sent, answer in answers(daemon, key):
-        assert answer.status_code < 500, (route, sent, answer.text[:500])
-        if any(marker in answer.text and marker not in sent for marker in foreign):
-            leaks.append((route, sent, answer.text[:300]))
+    for route, request_text, answer in answers(daemon, key):
+        assert answer.status_code < 500, (route, request_text, answer.text[:500])
+        if any(marker in answer.text and marker not in request_text for marker in foreign):
+            leaks.append((route, request_text, answer.text[:300]))
         if MARKERS[key] in answer.text:
             revealing.add(route)
     assert leaks == []
@@ -151,16 +151,16 @@ def test_an_admin_sees_which_rule_decides(
 def test_a_key_removed_from_a_group_loses_access_to_its_files(url: str) -> None:
     daemon = daemon_for(url, "sales")
     with daemon.client("boss") as boss:
-        wish = {"name": "made", "scopes": ["stores:*:read"], "groups": ["sales", "lab"]}
-        key = boss.post("/api/keys", json=wish).raise_for_status().json()
+        body = {"name": "made", "scopes": ["stores:*:read"], "groups": ["sales", "lab"]}
+        key = boss.post("/api/keys", json=body).raise_for_status().json()
         assert key["groups"] == ["sales", "lab"]
         with httpx.Client(
             base_url=url, headers={"authorization": f"Bearer {key['key']}"}, timeout=60
         ) as client:
             for groups in (["sales", "lab"], ["lab"], []):
                 boss.patch(f"/api/keys/{key['id']}", json={"groups": groups}).raise_for_status()
-                said = client.post("/api/stores/handbook/search", json={"query": NEEDLE}).json()["data"]
-                assert {passage["filename"].partition("/")[0] for passage in said} == set(groups)
+                passages = client.post("/api/stores/handbook/search", json={"query": NEEDLE}).json()["data"]
+                assert {passage["filename"].partition("/")[0] for passage in passages} == set(groups)
 
 
 def test_a_webdav_folder_shows_each_key_only_files_permitted_by_its_acls(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_webdav_folder_shows_each_key_only_files_permitted_by_its_acls(tmp_pat
         ]
         keys.append({"name": "boss", "key": KEYS["boss"], "scopes": ["admin"]})
         configuration = {"settings": {"tool_hosts": server.host}, "stores": [store], "keys": keys}
-        found = {}
+        visible_markers = {}
         with embedded(configuration) as url:
             daemon = _Groups(url, "", "", "", "", "")
             with daemon.client("boss") as boss:
@@ -184,6 +184,6 @@ def test_a_webdav_folder_shows_each_key_only_files_permitted_by_its_acls(tmp_pat
             for name in MARKERS:
                 with daemon.client(name) as client:
                     answer = client.post("/api/stores/handbook/search", json={"query": NEEDLE})
-                found[name] = {marker for marker in MARKERS.values() if marker in answer.text}
+                visible_markers[name] = {marker for marker in MARKERS.values() if marker in answer.text}
     sales, board, _lab = MARKERS.values()
-    assert found == {"sales": {sales, board}, "board": {board}, "lab": set()}, "lab has only an unmapped name"
+    assert visible_markers == {"sales": {sales, board}, "board": {board}, "lab": set()}, "lab has only an unmapped name"

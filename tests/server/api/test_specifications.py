@@ -89,36 +89,36 @@ def found(url: str, key: str, *routes: str) -> set[str]:
 
     ``routes`` are the routes to read.
     """
-    said: list[tuple[str, str]] = []
+    answers: list[tuple[str, str]] = []
     with client(url, key) as http:
         runs = [
             http.post(f"/api/apps/{name}/run", json={"input": "hello"}).headers["x-portico-run"]
             for name in ("story", "desk")
         ]
         around = http.post("/api/flows/run", json={"flow": AROUND, "input": "hello"})
-        said.append(("POST /api/flows/run", around.text))
+        answers.append(("POST /api/flows/run", around.text))
         runs.append(around.headers["x-portico-run"])
         reply = http.post("/v1/responses", json={"model": "story", "input": "hello", "background": True})
-        made = {"response_id": reply.json()["id"], "session": "monday"}
+        path_values = {"response_id": reply.json()["id"], "session": "monday"}
         http.post("/api/apps/desk/run", json={"input": "hello", "session": "monday"})
         shelf = http.post("/v1/evals", json=EVALUATION).raise_for_status().json()["id"]
-        sent = {
+        post_requests = {
             "POST /api/evals/{eval_id}/search": (f"/api/evals/{shelf}/search", SEARCH),
             "POST /api/apps/{name}/package/plan": ("/api/apps/story/package/plan", {}),
             "POST /api/apps": ("/api/apps", {"name": f"{key}-around", "spec": AROUND}),
             "POST /api/apps/{name}/package": (f"/api/apps/{key}-around/package", {}),
         }
-        for route, (path, body) in sent.items():
-            said.append((route, http.post(path, json=body).text))
+        for route, (path, body) in post_requests.items():
+            answers.append((route, http.post(path, json=body).text))
         for path, operations in http.get("/openapi.json").json()["paths"].items():
             if "get" not in operations or path in ENDLESS or (routes and f"GET {path}" not in routes):
                 continue
             for name in ("story", "desk") if "{name}" in path else ("",):
                 for run in runs if "{run_id}" in path else ("",):
-                    ids = {**made, "name": name, "run_id": run}
-                    asked = re.sub(r"\{(\w+)\}", lambda part, ids=ids: ids.get(part[1], "story"), path)
-                    said.append((f"GET {path}", http.get(asked).text))
-    return {route for route, text in said if MARKER in text}
+                    ids = {**path_values, "name": name, "run_id": run}
+                    address = re.sub(r"\{(\w+)\}", lambda part, ids=ids: ids.get(part[1], "story"), path)
+                    answers.append((f"GET {path}", http.get(address).text))
+    return {route for route, text in answers if MARKER in text}
 
 
 EVALUATION = {
@@ -153,22 +153,22 @@ def test_a_key_that_may_only_call_an_app_reads_its_specification_nowhere(url: st
     assert revealing <= found(url, "boss", *revealing)  # the same calls would reveal it
     assert found(url, "caller") == set()
     with client(url, "caller") as http:
-        refused = http.get("/api/apps/story/versions")
-        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "insufficient_scope")
+        refusal = http.get("/api/apps/story/versions")
+        assert (refusal.status_code, refusal.json()["error"]["code"]) == (403, "insufficient_scope")
         assert http.get("/api/apps/desk").json()["description"] == "A desk."
         shelf = http.post("/v1/evals", json=EVALUATION).json()["id"]
-        changed = http.post(
+        search_response = http.post(
             f"/api/evals/{shelf}/search", json=SEARCH
         )  # a caller's own model would receive everything
-        assert (changed.status_code, changed.json()["error"]["code"]) == (403, "insufficient_scope")
+        assert (search_response.status_code, search_response.json()["error"]["code"]) == (403, "insufficient_scope")
         drawing = http.get("/api/apps/story/drawing")
         assert "outline" in drawing.text
         assert http.get("/api/apps/caller-around/versions").json()["data"][0]["spec"]["step"]
         run = http.post("/api/flows/run", json={"flow": AROUND, "input": "hello"}).headers["x-portico-run"]
         steps = http.get(f"/api/runs/{run}/trace").json()["steps"]
-    asked = {step["path"]: step["input"] for step in steps}
-    assert "what is mine" in json.dumps(asked["pipeline1.own"])
-    assert asked["pipeline1.below.pipeline1.outline"] is None
+    inputs = {step["path"]: step["input"] for step in steps}
+    assert "what is mine" in json.dumps(inputs["pipeline1.own"])
+    assert inputs["pipeline1.below.pipeline1.outline"] is None
 
 
 @pytest.mark.parametrize(("key", "suggested"), [("caller", True), ("reader", False)])

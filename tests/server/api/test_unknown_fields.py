@@ -28,9 +28,9 @@ STATE = "PUT /api/sessions/{session_id}/state"
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     with (
         daemons.running(tmp_path_factory.mktemp("fields")) as daemon,
-        httpx.Client(base_url=daemon.url) as made,
+        httpx.Client(base_url=daemon.url) as http_client,
     ):
-        yield made
+        yield http_client
 
 
 def _bodies(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -43,7 +43,7 @@ def _bodies(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str
 
 def _resolved(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
     while True:
-        inner = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), None)
+        inner = next((option for option in schema.get("anyOf", ()) if option.get("type") != "null"), None)
         if inner is not None:
             schema = inner
         elif "$ref" in schema:
@@ -68,23 +68,23 @@ def _least(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
 
 def test_every_native_body_refuses_a_field_that_it_does_not_have(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
-    seen = []
+    routes = []
     for method, path, schema in _bodies(document):
         name = f"{method} {path}"
         if name in OPEN or name == STATE or re.fullmatch(r"/api/apps/[\w-]+/run", path):
             continue
         resolved = _resolved(schema, document)
-        meant = max(resolved["properties"], key=len)
-        wrong = meant[:-1] + "_" + meant[-1]
+        field_name = max(resolved["properties"], key=len)
+        wrong = field_name[:-1] + "_" + field_name[-1]
         body = {**_least(schema, document), wrong: 1}
         answer = client.request(method, re.sub(r"\{\w+\}", "nothing", path), json=body)
         error = answer.json().get("error") or {}
         assert (answer.status_code, error.get("code")) == (400, "unknown_parameter"), (name, answer.text)
         assert (error["type"], error["param"]) == ("invalid_request_error", wrong), name
-        assert f"'{wrong}'. Did you mean" in error["message"] and f"'{meant}'" in error["message"], name
+        assert f"'{wrong}'. Did you mean" in error["message"] and f"'{field_name}'" in error["message"], name
         assert resolved["additionalProperties"] is False, name
-        seen.append(name)
-    assert len(seen) > 40
+        routes.append(name)
+    assert len(routes) > 40
 
 
 @pytest.mark.parametrize(

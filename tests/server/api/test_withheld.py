@@ -89,23 +89,23 @@ def filled(url: str, *, withheld: bool) -> SharedStores:
         sales = {"team": "sales", "year": 2027}
         files: list[tuple[str, str, Mapping[str, Any] | None]] = [
             ("prices.md", VISIBLE["prices.md"], sales),
-            *((name, text, own) for name, (text, own) in WITHHELD.items() if withheld),
+            *((name, text, file_attributes) for name, (text, file_attributes) in WITHHELD.items() if withheld),
             ("rules.md", VISIBLE["rules.md"], sales),
         ]
         ids = {}
         for name, text, attributes in files:
-            sent = boss.post("/v1/files", files={"file": (name, text)}, data={"purpose": "assistants"})
-            ids[name] = str(sent.raise_for_status().json()["id"])
-            given = {"file_id": ids[name], "attributes": attributes}
-            boss.post(f"/v1/vector_stores/{store}/files", json=given).raise_for_status()
-        both = [{"file_id": ids[name], "attributes": sales} for name in VISIBLE]
+            response = boss.post("/v1/files", files={"file": (name, text)}, data={"purpose": "assistants"})
+            ids[name] = str(response.raise_for_status().json()["id"])
+            body = {"file_id": ids[name], "attributes": attributes}
+            boss.post(f"/v1/vector_stores/{store}/files", json=body).raise_for_status()
+        visible_files = [{"file_id": ids[name], "attributes": sales} for name in VISIBLE]
         hidden = [
-            {"file_id": ids[name], "attributes": own}
-            for name, (_, own) in WITHHELD.items()
-            if own is not None and name in ids
+            {"file_id": ids[name], "attributes": file_attributes}
+            for name, (_, file_attributes) in WITHHELD.items()
+            if file_attributes is not None and name in ids
         ]
         batches = f"/v1/vector_stores/{store}/file_batches"
-        batch = boss.post(batches, json={"files": [*both, *hidden]}).raise_for_status()
+        batch = boss.post(batches, json={"files": [*visible_files, *hidden]}).raise_for_status()
         boss.post(f"/api/stores/{store}/groups", json={"name": "FineChunk"}).raise_for_status()
         waited(boss, store)
         unknown = "file-" + "0" * (len(ids["prices.md"]) - len("file-"))
@@ -152,8 +152,8 @@ def asked(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     yield "POST", "/api/generate", {"model": "handbook", "prompt": QUESTION, "stream": False}
     yield "POST", "/api/show", {"model": "handbook"}
     yield "GET", "/a2a/handbook/.well-known/agent-card.json", None
-    said = {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": QUESTION}]}
-    yield "POST", "/a2a/handbook/message:send", {"message": said}
+    message = {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": QUESTION}]}
+    yield "POST", "/a2a/handbook/message:send", {"message": message}
     turn = {"threadId": "t", "runId": "r", "messages": [{"id": "1", **messages[0]}]}
     yield "POST", "/ag-ui/handbook", turn
     yield "GET", "/ag-ui/handbook", None
@@ -204,7 +204,7 @@ def heard(*, withheld: bool) -> dict[str, list[str]]:
     """Return the answers that a filtered key receives, by request."""
     with embedded(SHARED) as url:
         daemon = filled(url, withheld=withheld)
-        known = {
+        placeholder_by_id = {
             daemon.store: "STORE",
             daemon.visible: "VISIBLE",
             daemon.hidden: "HIDDEN",
@@ -212,19 +212,19 @@ def heard(*, withheld: bool) -> dict[str, list[str]]:
             daemon.batch: "BATCH",
             url: "URL",
         }
-        said: dict[str, list[str]] = {}
+        answers_by_request: dict[str, list[str]] = {}
 
         def keep(route: str, sent: str, answer: httpx.Response) -> None:
             assert answer.status_code < 500, (route, sent, answer.text[:500])
-            said.setdefault(f"{route} <- {alike(sent, known)}", []).append(
-                f"{answer.status_code} {alike(answer.text, known)}"
+            answers_by_request.setdefault(f"{route} <- {alike(sent, placeholder_by_id)}", []).append(
+                f"{answer.status_code} {alike(answer.text, placeholder_by_id)}"
             )
 
-        meant = {"STORE": daemon.store, "VISIBLE": daemon.visible, "HIDDEN": daemon.hidden}
+        placeholders = {"STORE": daemon.store, "VISIBLE": daemon.visible, "HIDDEN": daemon.hidden}
         with daemon.client("filtered") as client:
             for method, path, body in asked(client.get("/openapi.json").json()):
                 text = json.dumps([path, body])
-                for word, name in meant.items():
+                for word, name in placeholders.items():
                     text = text.replace(word, name)
                 address, value = json.loads(text)
                 headers = (
@@ -240,7 +240,7 @@ def heard(*, withheld: bool) -> dict[str, list[str]]:
         for route, sent, answer in crawled(daemon, "filtered", ("GET", "POST", "PATCH", "GET", "DELETE")):
             if route not in MACHINE:
                 keep(route, sent, answer)
-        return said
+        return answers_by_request
 
 
 _VARIES = (
@@ -268,5 +268,5 @@ def alike(text: str, known: Mapping[str, str]) -> str:
 def test_withheld_files_change_no_response_to_a_filtered_key() -> None:
     without, beside = heard(withheld=False), heard(withheld=True)
     assert beside.keys() == without.keys()
-    different = {sent: (said, without[sent]) for sent, said in beside.items() if said != without[sent]}
+    different = {request_text: (texts, without[request_text]) for request_text, texts in beside.items() if texts != without[request_text]}
     assert different == {}

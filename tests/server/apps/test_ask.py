@@ -33,8 +33,8 @@ STOP = passage(2, "Stop the daemon with the command down.")
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[RegistryFixture]:
-    async with open_registry(tmp_path) as opened:
-        yield opened
+    async with open_registry(tmp_path) as registry:
+        yield registry
 
 
 TINY = {"parameters": 135_000_000}
@@ -61,7 +61,7 @@ async def test_passages_come_before_the_first_word_and_are_numbered(daemon: Regi
     reply, events = await answer(daemon, ask("Which port does the daemon listen on?"))
     [claim] = reply.claims
     assert events == [Cited((PORT, STOP)), Delta("Port"), Delta(" 7419 [1]."), Claimed(claim)]
-    assert (claim.start, claim.end, [found.rank for found in claim.evidence]) == (0, 14, [1])
+    assert (claim.start, claim.end, [source.rank for source in claim.evidence]) == (0, 14, [1])
     assert (reply.content, reply.citations, reply.model) == ("Port 7419 [1].", (PORT, STOP), "docs")
     assert reply.usage.prompt_tokens == 10
 
@@ -146,9 +146,9 @@ async def test_a_follow_up_is_rewritten_by_the_model_before_the_search(
     daemon.add(shelf, voice)
     reply, events = await answer(daemon, ask("Which port does the daemon use?", "How do I stop it?"))
     assert shelf.asked[0].query == "How do I stop the daemon?"
-    shown = voice.asked[0].messages[-1]["content"]
-    assert "user: Which port does the daemon use?\nassistant: ok" in shown
-    assert shown.endswith("Last question: How do I stop it?")
+    prompt = voice.asked[0].messages[-1]["content"]
+    assert "user: Which port does the daemon use?\nassistant: ok" in prompt
+    assert prompt.endswith("Last question: How do I stop it?")
     # The model's search query is not part of the answer.
     assert reply.content == "How do I stop the daemon?"
     assert sum(isinstance(event, Cited) for event in events) == 1
@@ -208,8 +208,8 @@ async def test_the_callers_token_limit_is_kept_and_quick_models_get_more_tokens(
 async def test_an_answer_that_repeats_itself_is_stopped(daemon: RegistryFixture) -> None:
     daemon.add(FixedStore("docs", [PORT]), FixedModel(*["It is 7419, I think. "] * 50))
     reply, events = await answer(daemon, ask("Which port?"))
-    said = "".join(event.text for event in events if isinstance(event, Delta))
-    assert reply.content == said and 3 <= said.count("7419") <= 4
+    text = "".join(event.text for event in events if isinstance(event, Delta))
+    assert reply.content == text and 3 <= text.count("7419") <= 4
     assert reply.citations == (PORT,) and reply.usage.completion_tokens > 0
 
 

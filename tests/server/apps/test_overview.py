@@ -116,8 +116,8 @@ def url() -> Iterator[str]:
             for team, texts in subjects.items():
                 for number, text in enumerate(texts):
                     file = (f"{team}-{number}.md", text.encode())
-                    sent = boss.post("/v1/files", files={"file": file}, data={"purpose": "assistants"})
-                    body = {"file_id": sent.raise_for_status().json()["id"], "attributes": {"team": team}}
+                    response = boss.post("/v1/files", files={"file": file}, data={"purpose": "assistants"})
+                    body = {"file_id": response.raise_for_status().json()["id"], "attributes": {"team": team}}
                     boss.post(f"/v1/vector_stores/{store_id}/files", json=body).raise_for_status()
             waited(boss, store)
         yield url
@@ -230,8 +230,8 @@ def test_a_chat_that_searches_several_stores_gets_the_themes_of_all(
     search, message = response.raise_for_status().json()["output"]
     [part] = message["content"]
     assert [word for word in words if word not in part["text"]] == []
-    cited = {citation["filename"] for citation in part["annotations"]}
-    assert cited == {result["filename"] for result in search["results"]}
+    cited_names = {citation["filename"] for citation in part["annotations"]}
+    assert cited_names == {result["filename"] for result in search["results"]}
 
 
 def test_a_key_with_a_filter_learns_only_what_its_files_are_about(url: str) -> None:
@@ -256,10 +256,10 @@ def test_the_themes_of_a_store_over_http_and_on_the_command_line(url: str) -> No
         assert names["Harwick"] == ("place", 2)
         assert client.stores.themes("empty").themes == client.stores.themes("scraps").themes == ()
     options = ["--url", url, "--key", KEYS["boss"]]
-    shown = CliRunner().invoke(cli, [*options, "stores", "themes", "docs"])
-    assert shown.exit_code == 0 and "telescope" in shown.output and "Mara Velling" in shown.output
-    written = json.loads(CliRunner().invoke(cli, [*options, "stores", "themes", "docs", "--json"]).output)
-    assert len(written["themes"]) == len(themes.themes) and written["examined_count"] == 12
+    output = CliRunner().invoke(cli, [*options, "stores", "themes", "docs"])
+    assert output.exit_code == 0 and "telescope" in output.output and "Mara Velling" in output.output
+    document = json.loads(CliRunner().invoke(cli, [*options, "stores", "themes", "docs", "--json"]).output)
+    assert len(document["themes"]) == len(themes.themes) and document["examined_count"] == 12
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -268,8 +268,8 @@ async def test_the_themes_of_a_store_are_a_resource_of_mcp(url: str, key: str) -
     uri = "portico://stores/docs/themes"
     async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
         async with McpClient(streamable_http_client(f"{url}/mcp", http_client=http)) as client:
-            listed = [resource.uri for resource in (await client.list_resources()).resources]
-            assert [item for item in listed if item.endswith("/themes")] == [
+            uris = [resource.uri for resource in (await client.list_resources()).resources]
+            assert [item for item in uris if item.endswith("/themes")] == [
                 uri,
                 "portico://stores/letters/themes",
                 "portico://stores/named/themes",

@@ -91,8 +91,8 @@ def test_the_prompt_fits_and_the_oldest_turns_go_first() -> None:
 
 
 def test_passages_are_numbered_and_named_for_a_model_that_can_cite_them() -> None:
-    shown = [passage(n, "The harbour has a light.") for n in (1, 2)]
-    messages = compose(split([user("Which light?")]), shown, budget(8192, None))
+    passages = [passage(n, "The harbour has a light.") for n in (1, 2)]
+    messages = compose(split([user("Which light?")]), passages, budget(8192, None))
     assert "[2] guide.md" in messages[-1]["content"] and "[1]" in messages[0]["content"]
 
 

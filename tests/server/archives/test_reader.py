@@ -124,11 +124,11 @@ def read(data: bytes, folder: Path) -> bytes:
 @pytest.mark.parametrize("kind", ARCHIVES)
 def test_a_hostile_archive_is_refused_with_its_reason(kind: str, tmp_path: Path) -> None:
     data, reason = ARCHIVES[kind]
-    with pytest.raises(InvalidRequest, match=reason) as raised:
+    with pytest.raises(InvalidRequest, match=reason) as error_info:
         read(data, tmp_path)
-    assert raised.value.code == "invalid_archive"
-    assert "\x1b" not in raised.value.message
-    assert len(raised.value.message) < 1_000
+    assert error_info.value.code == "invalid_archive"
+    assert "\x1b" not in error_info.value.message
+    assert len(error_info.value.message) < 1_000
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

@@ -43,6 +43,6 @@ def tree(home: Path) -> dict[str, str]:
 def content(home: Path) -> dict[str, list[str]]:
     """Return all rows of all tables, with rows and columns in an order of their own."""
     return {
-        name: sorted(repr(sorted(row.items())) for row in each)
-        for name, each in rows(home / "portico.db").items()
+        name: sorted(repr(sorted(row.items())) for row in table_rows)
+        for name, table_rows in rows(home / "portico.db").items()
     }

@@ -95,7 +95,7 @@ def test_a_restore_that_is_killed_is_completed_by_the_same_command(
     command = ("restore", str(archive), "--home", str(new), *(["--replace"] if is_replacing else []))
     total = victim.run(0, *command)
     assert total
-    restored, expected = tree(new), content(home)
+    restored, expected_content = tree(new), content(home)
     shutil.rmtree(new)
     old = {"portico.db": b"old", "adapters/a/weights.bin": b"old weights"} if is_replacing else {}
 
@@ -112,7 +112,7 @@ def test_a_restore_that_is_killed_is_completed_by_the_same_command(
         if aside is not None:
             assert {name: (aside / name).read_bytes() for name in old} == old
             shutil.rmtree(aside)
-        assert tree(new) == restored and content(new) == expected
+        assert tree(new) == restored and content(new) == expected_content
         shutil.rmtree(new)
         prepare()
 

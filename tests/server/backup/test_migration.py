@@ -67,25 +67,25 @@ def test_a_home_is_the_same_after_a_way_to_postgresql_and_a_bucket_and_back(
     home: Path, server: postgres.Server, store: ObjectStore, migrate: Migrate, tmp_path: Path
 ) -> None:
     fill(home, 1_000)
-    before, url, files = tree(home), server.new(), ("--files", "s3://shop/portico")
+    tree_before, url, files = tree(home), server.new(), ("--files", "s3://shop/portico")
     planned = migrate(home, url, "--dry-run", *files)
     assert (planned.code, planned.json["status"], planned.json["files"]) == (0, "planned", 5)
     assert not server.execute("select 1 from pg_tables where schemaname = 'public'", url)
-    there = migrate(home, url, *files)
-    assert (there.code, there.json["status"], there.json["missing"]) == (0, "migrated", 0)
-    assert there.json["rows"] == planned.json["rows"] > 2_000
-    assert tree(home) == before, "the source is not changed"
-    blobs = {name for name in before if name.startswith("blobs/")}
+    outward = migrate(home, url, *files)
+    assert (outward.code, outward.json["status"], outward.json["missing"]) == (0, "migrated", 0)
+    assert outward.json["rows"] == planned.json["rows"] > 2_000
+    assert tree(home) == tree_before, "the source is not changed"
+    blobs = {name for name in tree_before if name.startswith("blobs/")}
     assert set(store.buckets["shop"]) == {f"portico/{name}" for name in blobs}
     assert migrate(home, url, *files).json["status"] == "equal", "nothing remains to be done"
 
     back = tmp_path / "back"
     planned = migrate(url, back, "--dry-run", *files)
-    assert planned.json["rows"] == there.json["rows"] and not back.exists()
-    returned = migrate(url, back, *files)
-    assert returned.code == 0 and digests(returned) == digests(there)
+    assert planned.json["rows"] == outward.json["rows"] and not back.exists()
+    homeward = migrate(url, back, *files)
+    assert homeward.code == 0 and digests(homeward) == digests(outward)
     assert content(back) == content(home)
-    assert {name: tree(back)[name] for name in blobs} == {name: before[name] for name in blobs}
+    assert {name: tree(back)[name] for name in blobs} == {name: tree_before[name] for name in blobs}
 
 
 def test_migrated_tables_do_not_reuse_ids_of_removed_rows(
@@ -124,10 +124,10 @@ def unstorable(home: Path, server: postgres.Server, target: str) -> None:
 
 
 def begun_elsewhere(home: Path, server: postgres.Server, target: str) -> None:
-    other = home.with_name("other")
-    shutil.copytree(home, other)
+    second_home = home.with_name("other")
+    shutil.copytree(home, second_home)
     with Victim(environment()) as victim:
-        assert victim.run(40, "migrate", str(other), target, events="transactions") is None
+        assert victim.run(40, "migrate", str(second_home), target, events="transactions") is None
 
 
 def without_database(home: Path, server: postgres.Server, target: str) -> None:
@@ -154,9 +154,9 @@ def test_an_impossible_migration_is_refused_with_the_reason(
 ) -> None:
     url = server.new()
     prepare(home, server, url)
-    refused = migrate(home, url)
-    assert (refused.code, refused.error) == (1, code)
-    assert re.search(message, refused.json["error"]["message"])
+    result = migrate(home, url)
+    assert (result.code, result.error) == (1, code)
+    assert re.search(message, result.json["error"]["message"])
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_a_migration_between_two_places_of_the_same_kind_is_refused(
     source: str, target: str, home: Path, migrate: Migrate
 ) -> None:
     places = {"HOME": str(home), "URL": "postgresql://a@b/c"}
-    refused = migrate(places.get(source, source), places.get(target, target))
-    assert refused.error == "invalid_value" and "pg_dump" in refused.json["error"]["message"]
+    result = migrate(places.get(source, source), places.get(target, target))
+    assert result.error == "invalid_value" and "pg_dump" in result.json["error"]["message"]
 
 
 def test_a_migration_into_a_folder_that_is_not_empty_is_refused(
@@ -200,12 +200,12 @@ def test_migrating_a_home_or_database_in_use_by_a_daemon_is_refused(
 def test_files_that_are_damaged_or_gone_are_named(
     home: Path, server: postgres.Server, store: ObjectStore, migrate: Migrate
 ) -> None:
-    gone, damaged = sorted((home / "blobs").glob("??/*"))[:2]
-    gone.unlink()
+    absent_path, damaged = sorted((home / "blobs").glob("??/*"))[:2]
+    absent_path.unlink()
     damaged.write_bytes(b"other bytes")
     done = migrate(home, server.new(), "--files", "s3://shop/portico")
     assert done.json["missing"] == 2
-    assert done.json["missing_names"] == [str(path.relative_to(home)) for path in (gone, damaged)]
+    assert done.json["missing_names"] == [str(path.relative_to(home)) for path in (absent_path, damaged)]
     assert len(store.buckets["shop"]) == 3
 
 
@@ -273,10 +273,10 @@ def test_a_hundred_thousand_chunks_have_equal_digests_after_kills(
     points = random.Random(48).choices(range(60, 280), k=KILLS)
     for point in points:
         victim.run(point, "migrate", *files, str(home), url, events="transactions")
-    there = migrate(home, url, *files)
+    outward = migrate(home, url, *files)
     for point in points:
         victim.run(point, "migrate", *files, url, str(back), events="transactions")
-    returned = migrate(url, back, *files)
-    assert digests(returned) == digests(there)
-    assert digests(there)["chunks"][0] > 100_000
+    homeward = migrate(url, back, *files)
+    assert digests(homeward) == digests(outward)
+    assert digests(outward)["chunks"][0] > 100_000
     assert content(back) == content(home)

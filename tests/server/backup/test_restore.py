@@ -57,12 +57,12 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def put_back(path: Path, home: Path, *, replace: bool = False) -> Path | None:
     """Restore in this process."""
-    found = restore.BackupArchive(path)
+    backup = restore.BackupArchive(path)
     try:
         with Home(home):
-            return restore.restore(found, home, replace=replace, report=lambda *_: None)
+            return restore.restore(backup, home, replace=replace, report=lambda *_: None)
     finally:
-        found.close()
+        backup.close()
 
 
 def test_the_origins_of_restored_facts_are_unknown(tmp_path: Path) -> None:
@@ -145,42 +145,42 @@ def test_an_archive_with_any_changed_byte_is_refused_or_restored_completely(
     data = archive.read_bytes()
     put_back(archive, tmp_path / "sound")
     sound = tree(tmp_path / "sound")
-    refused = 0
+    refusal_count = 0
     for number, at in enumerate(range(0, len(data), max(1, len(data) // 120))):
-        broken = tmp_path / "broken.zip"
-        broken.write_bytes(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :])
+        damaged_archive = tmp_path / "broken.zip"
+        damaged_archive.write_bytes(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :])
         home = tmp_path / str(number)
-        code = outcome(broken, home)
+        code = outcome(damaged_archive, home)
         assert code in ("", "invalid_archive")
-        refused += bool(code)
+        refusal_count += bool(code)
         # A byte without meaning, such as part of a date, may have any value.
         assert (tree(home) if home.exists() else {}) == ({} if code else sound)
-    assert refused > 60
+    assert refusal_count > 60
 
 
 def test_a_changed_byte_in_the_zip_directory_is_refused_or_harmless(archive: Path, tmp_path: Path) -> None:
     data = archive.read_bytes()
-    broken = tmp_path / "broken.zip"
-    said: Counter[str | None] = Counter()
+    damaged_archive = tmp_path / "broken.zip"
+    error_counts: Counter[str | None] = Counter()
     for at in range(data.index(b"PK\x01\x02"), len(data)):
         for change in (0x55, 0xFF):
-            broken.write_bytes(data[:at] + bytes([data[at] ^ change]) + data[at + 1 :])
+            damaged_archive.write_bytes(data[:at] + bytes([data[at] ^ change]) + data[at + 1 :])
             try:
-                restore.BackupArchive(broken).close()
+                restore.BackupArchive(damaged_archive).close()
             except PorticoError as error:
-                said[error.code] += 1
-    assert said.keys() == {"invalid_archive"}
-    assert said["invalid_archive"] > 60
+                error_counts[error.code] += 1
+    assert error_counts.keys() == {"invalid_archive"}
+    assert error_counts["invalid_archive"] > 60
 
 
 def test_an_archive_with_a_wrong_bit_leaves_no_folder_behind(archive: Path, tmp_path: Path) -> None:
     def change(entries: dict[str, bytes], _manifest: dict[str, Any]) -> None:
         entries["adapters/a/weights.bin"] = b"veights"
 
-    broken = rewritten(archive, tmp_path / "broken.zip", change)
+    damaged_archive = rewritten(archive, tmp_path / "broken.zip", change)
     (tmp_path / "kept").mkdir()
     for home in (tmp_path / "new" / "inner" / "home", tmp_path / "kept"):
-        command = [sys.executable, "-m", "portico_server", "restore", str(broken), "--home", str(home)]
+        command = [sys.executable, "-m", "portico_server", "restore", str(damaged_archive), "--home", str(home)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
         assert done.returncode != 0 and "differs from what was written" in done.stdout + done.stderr
     assert not (tmp_path / "new").exists()
@@ -391,15 +391,15 @@ def test_killed_at_any_step_a_restore_is_undone_or_finished_by_the_next_start(
             code = int(killed.stdout.readline())
             assert code in (0, 9)
             with Home(home):  # as the next daemon does
-                found = tree(home)
-            kept = {name: data for name, data in found.items() if not name.startswith(layout.ASIDE_PREFIX)}
+                all_files = tree(home)
+            own_files = {name: data for name, data in all_files.items() if not name.startswith(layout.ASIDE_PREFIX)}
             aside = {
                 name.split("/", 1)[1]: data
-                for name, data in found.items()
+                for name, data in all_files.items()
                 if name.startswith(layout.ASIDE_PREFIX)
             }
-            assert (kept, aside) in ((old, {}), (new, old)), f"killed at step {step}"
-            outcomes.append(kept == new)
+            assert (own_files, aside) in ((old, {}), (new, old)), f"killed at step {step}"
+            outcomes.append(own_files == new)
             shutil.rmtree(home)
             if code == 0:
                 break

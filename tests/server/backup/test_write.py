@@ -51,8 +51,8 @@ def restored(archive: Path, home: Path, *more: str) -> dict[str, Any]:
         check=False,
         env=environment(),
     )
-    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return said
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report
 
 
 async def upload(client: AsyncClient, number: int) -> str:
@@ -62,12 +62,12 @@ async def upload(client: AsyncClient, number: int) -> str:
 
 async def write_and_remove(client: AsyncClient, enough: asyncio.Event) -> None:
     """Add and remove files, each with its own bytes, until ``enough`` is set."""
-    held: list[str] = []
+    file_ids: list[str] = []
     for number in itertools.count(1000):
-        held.append(await upload(client, number))
+        file_ids.append(await upload(client, number))
         await client.apps.run("twice", "busy")
-        if len(held) > 5:
-            await client.files.remove(held.pop(0))
+        if len(file_ids) > 5:
+            await client.files.remove(file_ids.pop(0))
         if enough.is_set():
             return
 
@@ -100,26 +100,26 @@ async def test_a_backup_under_load_is_restored_completely_in_a_new_home(
         key = await client.keys.add("website", ["chat", "stores:*:read"])
         await client.apps.run("clerk", "What is 2 + 2?", session="monday")
         assert await client.apps.run("twice", "once") is not None
-        before = await known(client)
+        state_before = await known(client)
         runs = {run.id for run in await client.runs.list() if run.name == "twice"}
         assert runs
         first = {await upload(client, number) for number in range(5)}
-        enough = asyncio.Event()
-        load = [asyncio.create_task(write_and_remove(client, enough)) for _ in range(3)]
+        stop_event = asyncio.Event()
+        load = [asyncio.create_task(write_and_remove(client, stop_event)) for _ in range(3)]
         try:
             for number in range(4):
                 done = await client.backup(archive.with_suffix(f".{number}"))
                 assert (done.missing, done.bytes) == (0, archive.with_suffix(f".{number}").stat().st_size)
         finally:
-            enough.set()
+            stop_event.set()
             await asyncio.gather(*load)
     for number in range(4):
-        made = restored(archive.with_suffix(f".{number}"), home / str(number))
-        assert (made["restored"], made["missing"]) == (True, 0)
+        report = restored(archive.with_suffix(f".{number}"), home / str(number))
+        assert (report["restored"], report["missing"]) == (True, 0)
     with running(home / "3", "--file", str(settled / "test.yaml")) as again:
         again.settle()
         async with AsyncClient(again.url) as client:
-            assert await known(client) == before
+            assert await known(client) == state_before
             assert runs <= {run.id for run in await client.runs.list(limit=500)}
             files = {file.id for file in await client.files.list()}
             assert first <= files
@@ -131,14 +131,14 @@ async def test_a_backup_under_load_is_restored_completely_in_a_new_home(
 
 async def test_only_an_admin_may_take_a_backup_and_one_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    async with api_server(tmp_path / "home", require_key=True, api_key="pk-admin-0123456789") as served:
-        _row, secret = await served.auth.create("reader", ["chat", "stores:*:manage"])
-        async with AsyncClient(served.url, secret) as reader:
+    async with api_server(tmp_path / "home", require_key=True, api_key="pk-admin-0123456789") as server:
+        _row, secret = await server.auth.create("reader", ["chat", "stores:*:manage"])
+        async with AsyncClient(server.url, secret) as reader:
             with pytest.raises(Forbidden):
                 await reader.backup(tmp_path / "no.zip")
             with pytest.raises(Forbidden):
                 await reader.vacuum()
-        async with AsyncClient(served.url, "pk-admin-0123456789") as admin:
+        async with AsyncClient(server.url, "pk-admin-0123456789") as admin:
             with (
                 exclusive(tmp_path / "home"),
                 pytest.raises(Conflict, match="Another backup of this home folder is running"),
@@ -153,42 +153,42 @@ async def test_only_an_admin_may_take_a_backup_and_one_at_a_time(tmp_path: Path)
 async def test_artifacts_and_adapters_come_along_and_missing_bytes_are_counted(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    async with api_server(home) as served:
+    async with api_server(home) as server:
         context = type("Author", (), {"caller": LOCAL, "run": "run_1"})()
-        [figure, gone] = await served.services.artifacts.keep(
+        [figure, second_artifact] = await server.services.artifacts.keep(
             [
                 NewArtifact("figure.svg", "image/svg+xml", b"<svg/>"),
                 NewArtifact("gone.txt", "text/plain", b"gone"),
             ],
             context,
         )
-        lost = await served.services.artifacts.get(gone.id, LOCAL)
-        (home / layout.artifact(lost.sha256)).unlink()
+        lost_artifact = await server.services.artifacts.get(second_artifact.id, LOCAL)
+        (home / layout.artifact(lost_artifact.sha256)).unlink()
         (home / "adapters" / "abc").mkdir(parents=True)
         (home / "adapters" / "abc" / "weights.bin").write_bytes(bytes(3 * BLOCK_BYTES))
         (home / "models").mkdir(exist_ok=True)
         (home / "models" / "small.gguf").write_bytes(b"GGUF")
-        async with AsyncClient(served.url) as client:
-            told: list[int] = []
-            done = await client.backup(tmp_path / "without.zip", told=told.append)
-            assert told[-1] == done.bytes
+        async with AsyncClient(server.url) as client:
+            byte_counts: list[int] = []
+            done = await client.backup(tmp_path / "without.zip", told=byte_counts.append)
+            assert byte_counts[-1] == done.bytes
             assert done.missing == 1
             await client.backup(tmp_path / "with.zip", models=True)
-    made = restored(tmp_path / "without.zip", tmp_path / "new")
-    assert (made["missing"], made["models"]) == (1, False)
+    report = restored(tmp_path / "without.zip", tmp_path / "new")
+    assert (report["missing"], report["models"]) == (1, False)
     assert not (tmp_path / "new" / "models").exists()
     assert (tmp_path / "new" / "adapters" / "abc" / "weights.bin").stat().st_size == 3 * BLOCK_BYTES
     assert restored(tmp_path / "with.zip", tmp_path / "full")["models"] is True
     assert (tmp_path / "full" / "models" / "small.gguf").read_bytes() == b"GGUF"
-    async with api_server(tmp_path / "new") as served:
-        assert await served.services.artifacts.read(figure.id, LOCAL) == b"<svg/>"
+    async with api_server(tmp_path / "new") as server:
+        assert await server.services.artifacts.read(figure.id, LOCAL) == b"<svg/>"
 
 
 async def test_a_file_that_is_removed_while_its_backup_is_sent_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
-    async with api_server(tmp_path / "home") as served, AsyncClient(served.url) as client:
+    async with api_server(tmp_path / "home") as server, AsyncClient(server.url) as client:
         large = await client.files.add(bytes(range(256)) * 4096 * 12, filename="large.bin")
-        async with served.client.stream("GET", "/api/backup") as answer:
+        async with server.client.stream("GET", "/api/backup") as answer:
             with (tmp_path / "b.zip").open("wb") as out:
                 blocks = answer.aiter_raw(1024)
                 out.write(await anext(blocks))
@@ -196,7 +196,7 @@ async def test_a_file_that_is_removed_while_its_backup_is_sent_is_in_it(tmp_path
                 async for block in blocks:
                     out.write(block)
     assert restored(tmp_path / "b.zip", tmp_path / "new")["missing"] == 0
-    async with api_server(tmp_path / "new") as served, AsyncClient(served.url) as client:
+    async with api_server(tmp_path / "new") as server, AsyncClient(server.url) as client:
         assert len(await client.files.content(large.id)) == 256 * 4096 * 12
 
 
@@ -238,12 +238,12 @@ def test_a_home_is_backed_up_restored_and_vacuumed_by_commands_without_a_daemon(
     assert stat.S_IMODE(archive.stat().st_mode) == 0o600
     assert "--overwrite" in command("backup", str(archive)).err
     assert command("backup", str(archive), "--overwrite").code == 0
-    listed = command("restore", str(archive), "--home", str(new), "--dry-run")
-    assert "portico.db" in listed.out and "Would restore" in listed.out
+    preview = command("restore", str(archive), "--home", str(new), "--dry-run")
+    assert "portico.db" in preview.out and "Would restore" in preview.out
     assert not new.exists() or not list(new.iterdir())
     assert command("restore", str(archive), "--home", str(new), "--json").json["restored"] is True
-    refused = command("restore", str(archive), "--home", str(new), "--json")
-    assert json.loads(refused.err)["error"]["code"] == "home_not_empty"
+    refusal = command("restore", str(archive), "--home", str(new), "--json")
+    assert json.loads(refusal.err)["error"]["code"] == "home_not_empty"
     aside = Path(command("restore", str(archive), "--home", str(new), "--replace", "--json").json["aside"])
     assert (aside / "portico.db").is_file() and aside.parent == new
     assert command("vacuum", "--home", str(new), "--json").json["freed"] == 0
@@ -280,14 +280,14 @@ def test_backing_up_an_external_database_is_refused_with_advice_to_use_pg_dump()
 
 
 def test_every_entry_of_a_home_is_either_backed_up_or_known_to_be_derived(daemon: Daemon) -> None:
-    kept = {
+    database_entries = {
         layout.DATABASE,
         f"{layout.DATABASE}-wal",
         f"{layout.DATABASE}-shm",
         layout.BLOBS,
         layout.ARTIFACTS,
     }
-    accounted = {*kept, *layout.FOLDERS, layout.MODELS, *layout.DERIVED, *layout.TRANSIENT}
+    accounted = {*database_entries, *layout.FOLDERS, layout.MODELS, *layout.DERIVED, *layout.TRANSIENT}
     assert {path.name for path in daemon.home.iterdir()} - accounted == set(), (
         "a new entry of the home: name it in backup/layout.py and in docs/configuration.md"
     )

@@ -62,8 +62,8 @@ def client_of(daemon: Daemon, name: str = "admin") -> openai.OpenAI:
 
 @pytest.fixture
 def client(daemon: Daemon) -> Iterator[openai.OpenAI]:
-    with client_of(daemon) as made:
-        yield made
+    with client_of(daemon) as openai_client:
+        yield openai_client
 
 
 def line(name: str, body: dict[str, Any], url: str = CHAT, **more: Any) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def say(name: str, text: str, **more: Any) -> dict[str, Any]:
 
 
 def upload(client: openai.OpenAI, lines: list[dict[str, Any]] | bytes, purpose: Any = "batch") -> str:
-    data = lines if isinstance(lines, bytes) else b"".join(json.dumps(one).encode() + b"\n" for one in lines)
+    data = lines if isinstance(lines, bytes) else b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     return client.files.create(file=("requests.jsonl", data), purpose=purpose).id
 
 
@@ -118,9 +118,9 @@ def ended(daemon: Daemon, client: openai.OpenAI, batch: Batch) -> Batch:
     while True:
         for _event in events(daemon, batch):
             pass
-        found = client.batches.retrieve(batch.id)
-        if found.status in ENDED:
-            return found
+        current = client.batches.retrieve(batch.id)
+        if current.status in ENDED:
+            return current
 
 
 def content(client: openai.OpenAI, file_id: str | None) -> list[dict[str, Any]]:
@@ -151,9 +151,9 @@ def test_requests_are_answered_and_stand_in_their_files_in_the_order_of_the_inpu
     assert (done.usage.input_tokens, done.usage.output_tokens) == (78, 78)
     assert done.in_progress_at and done.finalizing_at and done.completed_at
     assert done.expires_at == done.created_at + 86_400
-    said = content(client, done.output_file_id)
-    assert [one["custom_id"] for one in said] == [f"n{number}" for number in range(40) if number != 7]
-    first = said[0]
+    answers = content(client, done.output_file_id)
+    assert [answer["custom_id"] for answer in answers] == [f"n{number}" for number in range(40) if number != 7]
+    first = answers[0]
     assert first["id"].startswith("batch_req_") and first["error"] is None
     assert first["response"]["status_code"] == 200
     assert first["response"]["request_id"].startswith("req_")
@@ -186,19 +186,19 @@ def test_each_endpoint_answers_in_a_batch_as_it_does_online(
     daemon: Daemon, client: openai.OpenAI, endpoint: Any, body: dict[str, Any], field: str
 ) -> None:
     done = ended(daemon, client, begin(client, [line("one", body, endpoint)], endpoint))
-    (answered,) = content(client, done.output_file_id)
-    found = answered["response"]["body"]
+    (answer_line,) = content(client, done.output_file_id)
+    answer_body = answer_line["response"]["body"]
     online = httpx.post(daemon.url + endpoint, json=body, headers=_admin()).json()
-    assert found.keys() == online.keys()
-    assert len(found[field]) == len(online[field]) > 0
+    assert answer_body.keys() == online.keys()
+    assert len(answer_body[field]) == len(online[field]) > 0
     wrong = line(
         "two", {**body, "model": body["model"], field: 1, "prompt": 1, "input": {}, "query": ""}, endpoint
     )
-    failed = ended(daemon, client, begin(client, [wrong], endpoint))
-    (refused,) = content(client, failed.error_file_id)
-    assert refused["response"]["status_code"] == 400
-    assert refused["response"]["body"]["error"]["param"]
-    assert failed.output_file_id is None
+    failed_batch = ended(daemon, client, begin(client, [wrong], endpoint))
+    (error_line,) = content(client, failed_batch.error_file_id)
+    assert error_line["response"]["status_code"] == 400
+    assert error_line["response"]["body"]["error"]["param"]
+    assert failed_batch.output_file_id is None
 
 
 GOOD = say("good", "hello")
@@ -243,14 +243,14 @@ def test_all_invalid_lines_are_reported_together_by_batch_and_check(
     lines = [GOOD, {**GOOD, "method": "GET"}, say("z", "hello", background=True)]
     done = ended(daemon, client, begin(client, lines))
     assert done.errors is not None and done.errors.data is not None
-    found = [(problem.line, problem.code) for problem in done.errors.data]
-    assert found == [(2, "duplicate_custom_id"), (3, "unsupported_parameter")]
-    wish = {"input_file_id": upload(client, lines), "endpoint": CHAT}
-    checked = httpx.post(f"{daemon.url}/api/batches/check", json=wish, headers=_admin()).json()
-    assert [(problem["line"], problem["code"]) for problem in checked["errors"]] == found
-    wish["input_file_id"] = upload(client, [GOOD])
-    checked = httpx.post(f"{daemon.url}/api/batches/check", json=wish, headers=_admin()).json()
-    assert checked == {"total": 1, "model": "echo", "errors": []}
+    problems = [(problem.line, problem.code) for problem in done.errors.data]
+    assert problems == [(2, "duplicate_custom_id"), (3, "unsupported_parameter")]
+    body = {"input_file_id": upload(client, lines), "endpoint": CHAT}
+    report = httpx.post(f"{daemon.url}/api/batches/check", json=body, headers=_admin()).json()
+    assert [(problem["line"], problem["code"]) for problem in report["errors"]] == problems
+    body["input_file_id"] = upload(client, [GOOD])
+    report = httpx.post(f"{daemon.url}/api/batches/check", json=body, headers=_admin()).json()
+    assert report == {"total": 1, "model": "echo", "errors": []}
 
 
 def test_a_file_above_the_openai_request_limit_is_refused(daemon: Daemon, client: openai.OpenAI) -> None:
@@ -265,12 +265,12 @@ def test_an_invalid_batch_request_is_refused_with_the_accepted_values(
     file = upload(client, [GOOD])
 
     def refused(status: int, param: str, words: str, **wish: Any) -> None:
-        given = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h", **wish}
-        with pytest.raises(openai.APIStatusError) as told:
-            client.post("/batches", body=given, cast_to=object)
-        assert told.value.status_code == status
-        assert told.value.param == param
-        assert words in told.value.message
+        body = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h", **wish}
+        with pytest.raises(openai.APIStatusError) as error_info:
+            client.post("/batches", body=body, cast_to=object)
+        assert error_info.value.status_code == status
+        assert error_info.value.param == param
+        assert words in error_info.value.message
 
     refused(400, "input_file_id", "purpose 'batch'", input_file_id=upload(client, [GOOD], "fine-tune"))
     refused(404, "input_file_id", "File 'file-none' not found", input_file_id="file-none")
@@ -291,21 +291,21 @@ def test_an_invalid_batch_request_is_refused_with_the_accepted_values(
 def test_keys_see_only_their_batches_and_scopes_apply_to_each_line(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
-    with client_of(daemon, "chatter") as mine, client_of(daemon, "other") as other:
-        batch = begin(mine, [say(f"n{number}", "hello") for number in range(3)])
+    with client_of(daemon, "chatter") as own_client, client_of(daemon, "other") as other_client:
+        batch = begin(own_client, [say(f"n{number}", "hello") for number in range(3)])
         with pytest.raises(openai.NotFoundError):
-            other.batches.retrieve(batch.id)
+            other_client.batches.retrieve(batch.id)
         with pytest.raises(openai.NotFoundError):
-            other.batches.cancel(batch.id)
+            other_client.batches.cancel(batch.id)
         with pytest.raises(openai.NotFoundError):
-            other.batches.create(input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h")
-        assert [one.id for one in other.batches.list()] == []
+            other_client.batches.create(input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h")
+        assert [item.id for item in other_client.batches.list()] == []
         # This key may make one call at a time, so the others wait for their turn.
-        done = ended(daemon, mine, batch)
+        done = ended(daemon, own_client, batch)
         assert done.request_counts is not None and done.request_counts.completed == 3
-        assert batch.id in [one.id for one in client.batches.list(limit=100)]
-        assert [one.id for one in mine.batches.list(limit=1)] == [batch.id]
-        assert len(content(mine, done.output_file_id)) == 3
+        assert batch.id in [item.id for item in client.batches.list(limit=100)]
+        assert [item.id for item in own_client.batches.list(limit=1)] == [batch.id]
+        assert len(content(own_client, done.output_file_id)) == 3
     with client_of(daemon, "tuner") as tuner:
         done = ended(daemon, tuner, begin(tuner, [GOOD]))
         assert done.errors is not None and done.errors.data is not None
@@ -315,8 +315,8 @@ def test_keys_see_only_their_batches_and_scopes_apply_to_each_line(
 def test_failed_model_calls_of_a_batch_are_retried(daemon: Daemon, client: openai.OpenAI) -> None:
     done = ended(daemon, client, begin(client, [say("a", "twice"), say("b", "busy")]))
     assert done.request_counts is not None and done.request_counts.failed == 0
-    said = [one["response"]["body"]["choices"][0]["message"] for one in content(client, done.output_file_id)]
-    assert [message["content"] for message in said] == ["twice", "busy"]
+    messages = [line["response"]["body"]["choices"][0]["message"] for line in content(client, done.output_file_id)]
+    assert [message["content"] for message in messages] == ["twice", "busy"]
 
 
 def test_a_cancelled_batch_releases_its_input_and_keeps_completed_results(
@@ -331,12 +331,12 @@ def test_a_cancelled_batch_releases_its_input_and_keeps_completed_results(
     assert done.status == "cancelled" and done.cancelled_at
     assert done.request_counts is not None
     assert done.request_counts.model_dump() == {"total": 4, "completed": 2, "failed": 0}
-    assert [one["custom_id"] for one in content(client, done.output_file_id)] == ["a", "c"]
-    left = content(client, done.error_file_id)
-    assert [(one["custom_id"], one["response"]) for one in left] == [("b", None), ("d", None)]
-    assert {one["error"]["code"] for one in left} == {"batch_cancelled"}
+    assert [row["custom_id"] for row in content(client, done.output_file_id)] == ["a", "c"]
+    error_lines = content(client, done.error_file_id)
+    assert [(row["custom_id"], row["response"]) for row in error_lines] == [("b", None), ("d", None)]
+    assert {row["error"]["code"] for row in error_lines} == {"batch_cancelled"}
     deployments = httpx.get(f"{daemon.url}/api/deployments", headers=_admin()).json()["data"]
-    assert [one["calls"] for one in deployments if one["name"] == "echo"] == [0]
+    assert [row["calls"] for row in deployments if row["name"] == "echo"] == [0]
     with pytest.raises(openai.ConflictError, match="is already cancelled"):
         client.batches.cancel(batch.id)
     blobs = [path for path in (daemon.home / "blobs").rglob("*") if path.is_file()]
@@ -373,7 +373,7 @@ def test_a_batch_whose_input_is_lost_later_keeps_its_completed_results(
     client.batches.cancel(batch.id)
     done = ended(daemon, client, batch)
     assert done.status == "cancelled"
-    assert [one["custom_id"] for one in content(client, done.output_file_id)] == ["a"]
+    assert [line["custom_id"] for line in content(client, done.output_file_id)] == ["a"]
 
 
 def test_a_batch_whose_input_is_missing_after_a_crash_keeps_completed_results(
@@ -390,7 +390,7 @@ def test_a_batch_whose_input_is_missing_after_a_crash_keeps_completed_results(
         assert done.status == "failed"
         assert done.errors is not None and done.errors.data is not None
         assert done.errors.data[0].code == "file_content_missing"
-        assert [one["custom_id"] for one in content(client, done.output_file_id)] == ["a"]
+        assert [line["custom_id"] for line in content(client, done.output_file_id)] == ["a"]
 
 
 def test_a_batch_whose_run_is_cancelled_ends_as_cancelled_with_its_files(
@@ -402,46 +402,46 @@ def test_a_batch_whose_run_is_cancelled_ends_as_cancelled_with_its_files(
     assert client.batches.retrieve(batch.id).status in ("cancelling", "cancelled")
     done = ended(daemon, client, batch)
     assert done.status == "cancelled"
-    assert [one["custom_id"] for one in content(client, done.output_file_id)] == ["a"]
+    assert [line["custom_id"] for line in content(client, done.output_file_id)] == ["a"]
 
 
 def test_revoking_a_key_fails_its_batches_and_keeps_completed_results(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
-    made = httpx.post(
+    key = httpx.post(
         f"{daemon.url}/api/keys", json={"name": "passing", "scopes": ["chat"]}, headers=_admin()
     ).json()
-    with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=made["key"], max_retries=0) as passing:
+    with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=key["key"], max_retries=0) as passing:
         # Long requests hold three of the four slots: all others run one after another.
-        held = begin(client, [say(str(number), "wait") for number in range(3)])
+        blocking_batch = begin(client, [say(str(number), "wait") for number in range(3)])
         batch = begin(passing, [say(str(number), "hello") for number in range(1_000)])
         until_done(daemon, batch, 1)
-    httpx.delete(f"{daemon.url}/api/keys/{made['id']}", headers=_admin()).raise_for_status()
+    httpx.delete(f"{daemon.url}/api/keys/{key['id']}", headers=_admin()).raise_for_status()
     done = ended(daemon, client, batch)
-    client.batches.cancel(held.id)
+    client.batches.cancel(blocking_batch.id)
     assert done.status == "failed"
     assert done.errors is not None and done.errors.data is not None
     assert [problem.code for problem in done.errors.data] == ["key_revoked"]
-    answered = content(client, done.output_file_id)
-    assert 0 < len(answered) < 1_000
-    left = content(client, done.error_file_id)
-    assert len(left) == 1_000 - len(answered)
-    assert {one["error"]["code"] for one in left} == {"batch_failed"}
+    output_lines = content(client, done.output_file_id)
+    assert 0 < len(output_lines) < 1_000
+    error_lines = content(client, done.error_file_id)
+    assert len(error_lines) == 1_000 - len(output_lines)
+    assert {line["error"]["code"] for line in error_lines} == {"batch_failed"}
 
 
 def test_a_revoked_key_ends_its_batch_in_the_middle_of_a_request(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
-    made = httpx.post(
+    key = httpx.post(
         f"{daemon.url}/api/keys", json={"name": "passing", "scopes": ["chat"]}, headers=_admin()
     ).json()
-    with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=made["key"], max_retries=0) as passing:
+    with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=key["key"], max_retries=0) as passing:
         batch = begin(passing, [say("a", "hello"), say("b", "wait")])
         until_done(daemon, batch, 1)
-    httpx.delete(f"{daemon.url}/api/keys/{made['id']}", headers=_admin()).raise_for_status()
+    httpx.delete(f"{daemon.url}/api/keys/{key['id']}", headers=_admin()).raise_for_status()
     done = ended(daemon, client, batch)
     assert [problem.code for problem in (done.errors and done.errors.data) or ()] == ["key_revoked"]
-    assert [one["custom_id"] for one in content(client, done.output_file_id)] == ["a"]
+    assert [line["custom_id"] for line in content(client, done.output_file_id)] == ["a"]
 
 
 def test_pruning_runs_deletes_their_batches_but_keeps_the_result_files(
@@ -459,26 +459,26 @@ def test_after_a_kill_a_batch_continues_with_remaining_lines_until_it_expires(ho
     arguments = (home / "second", "--file", str(home / "portico.yaml"))
     lines = [say(f"n{number}", "hello") for number in range(50)]
     with daemons.running(*arguments) as daemon, client_of(daemon) as client:
-        both = [begin(client, [*lines, say("last", "wait")]) for _ in range(2)]
-        for batch in both:
+        batches = [begin(client, [*lines, say("last", "wait")]) for _ in range(2)]
+        for batch in batches:
             until_done(daemon, batch, 50)
         killed = time.time() * 1000
         daemon.stop(signal.SIGKILL)
     with sqlite3.connect(home / "second" / "portico.db") as database:
-        database.execute("update batches set expires_at = created_at + 1 where id = ?", (both[0].id,))
+        database.execute("update batches set expires_at = created_at + 1 where id = ?", (batches[0].id,))
     database.close()
     with daemons.running(*arguments) as daemon, client_of(daemon) as client:
-        expired = ended(daemon, client, both[0])
+        expired = ended(daemon, client, batches[0])
         assert expired.status == "expired" and expired.expired_at
         assert len(content(client, expired.output_file_id)) == 50
-        (left,) = content(client, expired.error_file_id)
-        assert (left["custom_id"], left["error"]["code"]) == ("last", "batch_expired")
-        client.batches.cancel(both[1].id)
-        said = content(client, ended(daemon, client, both[1]).output_file_id)
-        assert [one["custom_id"] for one in said] == [f"n{number}" for number in range(50)]
+        (error_line,) = content(client, expired.error_file_id)
+        assert (error_line["custom_id"], error_line["error"]["code"]) == ("last", "batch_expired")
+        client.batches.cancel(batches[1].id)
+        output_lines = content(client, ended(daemon, client, batches[1]).output_file_id)
+        assert [line["custom_id"] for line in output_lines] == [f"n{number}" for number in range(50)]
         # An id starts with the milliseconds of its creation: no completed request was repeated.
-        assert max(int(one["response"]["request_id"][4:16], 16) for one in said) <= killed
-        listed = httpx.get(f"{daemon.url}/api/runs", params={"limit": 500}, headers=_admin()).json()["data"]
-        assert {run["kind"] for run in listed} == {"batch"}  # a batch represents its requests
+        assert max(int(line["response"]["request_id"][4:16], 16) for line in output_lines) <= killed
+        runs = httpx.get(f"{daemon.url}/api/runs", params={"limit": 500}, headers=_admin()).json()["data"]
+        assert {run["kind"] for run in runs} == {"batch"}  # a batch represents its requests
         files = [file.id for file in client.files.list(purpose="batch_output")]
         assert len(files) == 4

@@ -26,8 +26,8 @@ ANSWER = (
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as served:
-        yield served
+    async with api_server(tmp_path) as server:
+        yield server
 
 
 def client_of(daemon: ApiServer) -> openai.AsyncOpenAI:
@@ -59,7 +59,7 @@ async def test_batch_requests_yield_while_an_interactive_caller_waits(
     slow, teller = RelayModel("slow", b"{}", hold=hold), RelayModel("teller", ANSWER)
     daemon.add(slow, teller)
     async with client_of(daemon) as client:
-        waiting = asyncio.create_task(
+        interactive_call = asyncio.create_task(
             client.chat.completions.create(model="slow", messages=[{"role": "user", "content": "Hello"}])
         )
         await slow.began.wait()
@@ -70,7 +70,7 @@ async def test_batch_requests_yield_while_an_interactive_caller_waits(
             assert (await client.batches.retrieve(batch.id)).request_counts.completed == 0  # type: ignore[union-attr]
         assert teller.asked == []
         hold.set()
-        await waiting
+        await interactive_call
         await run_ended(daemon, batch)
         done = await client.batches.retrieve(batch.id)
         assert (done.status, len(teller.asked)) == ("completed", 1)
@@ -108,15 +108,15 @@ async def test_a_request_that_keeps_failing_is_recorded_in_the_error_file(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portico_server.batches.line_request.FIRST_RETRY_S", 0.001)
-    broken = RelayModel("broken", error=PorticoError("It is broken."))
-    daemon.add(broken)
+    broken_model = RelayModel("broken", error=PorticoError("It is broken."))
+    daemon.add(broken_model)
     async with client_of(daemon) as client:
         batch = await begin(client, "broken")
         await run_ended(daemon, batch)
         done = await client.batches.retrieve(batch.id)
         assert done.error_file_id is not None
         assert "It is broken." in (await client.files.content(done.error_file_id)).text
-        assert len(broken.asked) == 5
+        assert len(broken_model.asked) == 5
 
 
 async def test_many_result_lines_are_written_before_the_write_interval_ends(
@@ -161,14 +161,14 @@ async def test_a_daemon_that_has_lost_a_batch_to_another_one_writes_nothing_more
     async with client_of(daemon) as client:
         batch = await begin(client, "slow")
         await slow.began.wait()
-        taken = text("update runs set lease_owner = 'another' where kind = 'batch'")
-        await daemon.services.database.write(lambda connection: connection.execute(taken).rowcount)
+        statement = text("update runs set lease_owner = 'another' where kind = 'batch'")
+        await daemon.services.database.write(lambda connection: connection.execute(statement).rowcount)
         hold.set()
         run: str = getattr(batch, "run_id")  # noqa: B009  # a field of ours
         living = await daemon.services.runner.arrival(run, 0)
         assert living is not None and living.task is not None
         await asyncio.wait([living.task])
         await daemon.services.scheduler.wait_for_end(run)
-        found = await client.batches.retrieve(batch.id)
-        assert found.status == "in_progress"
-        assert found.request_counts is not None and found.request_counts.completed == 0
+        current = await client.batches.retrieve(batch.id)
+        assert current.status == "in_progress"
+        assert current.request_counts is not None and current.request_counts.completed == 0

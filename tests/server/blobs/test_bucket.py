@@ -82,14 +82,14 @@ async def sides(tmp_path: Path, store: ObjectStore) -> AsyncIterator[tuple[Side,
     """Two daemons on one database. SQLite counts too: no test needs a feature that only PostgreSQL has."""
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
-    made = []
+    all_sides = []
     for name in "ab":
         places = BlobPlaces(database, settings(tmp_path / name, store, files_cache_mb=1))
         files = FileStorage(database, places.of(FILE_BLOBS), max_bytes=10_000_000)
         await files.start()
-        made.append(Side(tmp_path / name, places, files, ArtifactStore(database, places.of(ARTIFACT_BLOBS))))
-    yield made[0], made[1], database
-    for side in made:
+        all_sides.append(Side(tmp_path / name, places, files, ArtifactStore(database, places.of(ARTIFACT_BLOBS))))
+    yield all_sides[0], all_sides[1], database
+    for side in all_sides:
         await side.places.close()
     database.close()
 
@@ -113,8 +113,8 @@ async def test_daemons_share_stored_bytes_until_the_last_row_is_deleted(
     objects = store.buckets["shop"]
     names = {row.sha256: f"portico/blobs/{row.sha256[:2]}/{row.sha256[2:]}" for row in (small, large)}
     assert objects == {names[small.sha256]: b"small", names[large.sha256]: LARGE}
-    asked = [what for what, key in store.asked if key == names[large.sha256]]
-    assert asked == ["head", "put", "head"], "it was there at B"
+    operations = [operation for operation, key in store.asked if key == names[large.sha256]]
+    assert operations == ["head", "put", "head"], "it was there at B"
     assert await b.content(small) == b"small" and await a.content(again) == LARGE
     [figure] = await a.artifacts.keep(
         [NewArtifact("f.svg", "image/svg+xml", b"<svg/>")], Author("run_1", SYSTEM)
@@ -141,14 +141,14 @@ async def test_no_acknowledged_upload_loses_its_bytes_while_another_daemon_delet
     sides: Sides, store: ObjectStore
 ) -> None:
     a, b, database = sides
-    kept = []
+    uploads = []
     for number in range(40):
         content = f"content {number % 4}".encode()
         first = await a.put(content)
         _gone, row = await asyncio.gather(a.files.remove(first), b.put(content))
-        kept.append((row, content))
+        uploads.append((row, content))
     objects = store.buckets["shop"]
-    for row, content in kept:
+    for row, content in uploads:
         assert objects[f"portico/blobs/{row.sha256[:2]}/{row.sha256[2:]}"] == content
     assert await marked(database)() == 0
 
@@ -158,16 +158,16 @@ async def test_an_upload_of_bytes_being_removed_waits_and_stores_them_again(
 ) -> None:
     a, b, _database = sides
     row = await a.put(b"the same")
-    came, go = threading.Event(), threading.Event()
-    store.gates["DELETE"] = (came, go)
+    reached, go = threading.Event(), threading.Event()
+    store.gates["DELETE"] = (reached, go)
     removing = asyncio.create_task(a.files.remove(row))
-    await asyncio.to_thread(came.wait, 60)
+    await asyncio.to_thread(reached.wait, 60)
     bringing = asyncio.create_task(b.put(b"the same"))
     store.asked.clear()
     go.set()
     await removing
     await bringing
-    assert [what for what, _key in store.asked] == ["delete", "put"]
+    assert [operation for operation, _key in store.asked] == ["delete", "put"]
     assert list(store.buckets["shop"].values()) == [b"the same"]
 
 
@@ -238,8 +238,8 @@ async def test_a_bucket_fault_is_a_503_with_a_reason_and_loses_nothing(
     assert (caught.value.status, caught.value.code) == (503, "storage_unavailable")
     if method == "GET":  # the other methods then remove the started upload, which succeeds
         assert (await b.places.problem()).message == caught.value.message
-    told = caught.value.message + caplog.text
-    assert "127.0.0.1" not in told and SECRET not in told and ACCESS not in told and "shop" not in told
+    disclosed_text = caught.value.message + caplog.text
+    assert "127.0.0.1" not in disclosed_text and SECRET not in disclosed_text and ACCESS not in disclosed_text and "shop" not in disclosed_text
     assert b.cached() == [] and [row.id for row in (await b.files.list(LOCAL)).data] == [row.id]
     assert await marked(database)() == 0
     store.faults[method] = [fault] if fault[0] in (0, 503, 500) else []  # a single failure is retried
@@ -278,18 +278,18 @@ async def test_an_object_with_altered_bytes_is_never_returned(sides: Sides, stor
 
 
 async def test_the_cache_evicts_files_beyond_its_size_except_open_ones(tmp_path: Path) -> None:
-    fetched = []
+    fetched_names = []
 
     async def read(cache: BlobCache, name: str, *meanwhile: str) -> None:
         async def fetch(to: Path) -> None:
-            fetched.append(name)
+            fetched_names.append(name)
             to.parent.mkdir(parents=True, exist_ok=True)
             to.write_bytes(bytes(100))  # noqa: ASYNC240
 
         async with cache.open(f"blobs/00/{name}", fetch) as path:
             assert path.stat().st_size == 100
-            for other in meanwhile:
-                await read(cache, other)
+            for name_read in meanwhile:
+                await read(cache, name_read)
             assert path.is_file(), "it is open"
 
     def here() -> set[str]:
@@ -303,7 +303,7 @@ async def test_the_cache_evicts_files_beyond_its_size_except_open_ones(tmp_path:
     assert here() == {"a", "d"}
     for name in "aebb":
         await read(cache, name)
-    assert fetched == ["a", "b", "c", "d", "e", "b"]
+    assert fetched_names == ["a", "b", "c", "d", "e", "b"]
     again = BlobCache(tmp_path, 100)
     await again.start()
     assert here() == {"b"}
@@ -313,7 +313,7 @@ async def test_a_file_opened_during_cache_eviction_is_not_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = BlobCache(tmp_path, 250)
-    unlink, opened = cache._unlink, asyncio.Event()
+    unlink, open_event = cache._unlink, asyncio.Event()
     removing, go_on = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
@@ -336,7 +336,7 @@ async def test_a_file_opened_during_cache_eviction_is_not_removed(
 
     async def hold(name: str) -> None:
         async with cache.open(f"blobs/00/{name}", fetch) as path:
-            opened.set()
+            open_event.set()
             await making_room
             assert path.stat().st_size == 100
 
@@ -346,7 +346,7 @@ async def test_a_file_opened_during_cache_eviction_is_not_removed(
     await asyncio.sleep(0)
     go_on.set()
     await asyncio.gather(making_room, holding)
-    assert opened.is_set()
+    assert open_event.is_set()
 
 
 @pytest.mark.parametrize("bound", ["size", "speed"])

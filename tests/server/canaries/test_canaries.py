@@ -58,9 +58,9 @@ class Splitter:
         self, method: str, path: str, body: Any = None, status: int = 200, key: str = "admin"
     ) -> Any:
         headers = {"authorization": f"Bearer {self.secrets[key]}"}
-        got = await self.served.client.request(method, path, json=body, headers=headers)
-        assert got.status_code == status, got.text
-        return got.json()["error"] if status >= 400 else got.json()
+        response = await self.served.client.request(method, path, json=body, headers=headers)
+        assert response.status_code == status, response.text
+        return response.json()["error"] if status >= 400 else response.json()
 
     async def means(self, target: str) -> None:
         await self.ask("PUT", f"/api/aliases/{self.alias}", {"target": target})
@@ -73,27 +73,27 @@ class Splitter:
 
     async def said(self, words: str = "hello", key: str = "reader", status: int = 200, **more: Any) -> str:
         body = {"model": self.alias, "messages": [{"role": "user", "content": words}], **more}
-        found = await self.ask("POST", "/v1/chat/completions", body, status, key)
-        return str(found["code"] if status >= 400 else found["choices"][0]["message"]["content"])
+        answer = await self.ask("POST", "/v1/chat/completions", body, status, key)
+        return str(answer["code"] if status >= 400 else answer["choices"][0]["message"]["content"])
 
     async def ended(self) -> Any:
         """Return the canary as soon as its rule has ended it."""
-        while (found := await self.canary())["status"] == "running":  # noqa: ASYNC110
+        while (canary := await self.canary())["status"] == "running":  # noqa: ASYNC110
             await asyncio.sleep(0)
-        return found
+        return canary
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path_factory.mktemp("canaries"), require_key=True) as served:
-        services = served.services
+    async with api_server(tmp_path_factory.mktemp("canaries"), require_key=True) as server:
+        services = server.services
         services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
-        broken = Speaker("broken", error=EngineFailed("It fell."))
+        broken_model = Speaker("broken", error=EngineFailed("It fell."))
         picky = Speaker("picky", error=InvalidRequest("Not so."))
-        served.add(Speaker("old"), Speaker("new"), broken, picky)
-        served.add(RelayModel("vectors", b"{}", capabilities=frozenset({"embeddings"})))
-        served.add(FixedModel("one", name="first"), FixedModel("two", name="second"))
-        yield served
+        server.add(Speaker("old"), Speaker("new"), broken_model, picky)
+        server.add(RelayModel("vectors", b"{}", capabilities=frozenset({"embeddings"})))
+        server.add(FixedModel("one", name="first"), FixedModel("two", name="second"))
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -106,9 +106,9 @@ async def splitter(served: ApiServer) -> Splitter:
 
 async def test_conversations_are_split_by_weight_and_keep_their_model(splitter: Splitter) -> None:
     await splitter.means("old")
-    made = await splitter.split("new", weight=0.5)
-    assert (made["status"], made["sticky"]) == ("running", "session")
-    assert made["waits_for"] == ["an admin who promotes it"]
+    canary = await splitter.split("new", weight=0.5)
+    assert (canary["status"], canary["sticky"]) == ("running", "session")
+    assert canary["waits_for"] == ["an admin who promotes it"]
     sides = [await splitter.said(f"Question {n}") for n in range(40)]
     assert set(sides) == {"old", "new"}
     later = [{"role": "assistant", "content": "a"}, {"role": "user", "content": "more"}]
@@ -118,26 +118,26 @@ async def test_conversations_are_split_by_weight_and_keep_their_model(splitter: 
     # A larger weight moves more callers to the canary, and none away from it.
     await splitter.split("new", weight=0.8)
     assert {await splitter.said(f"Question {n}") for n in range(40) if sides[n] == "new"} == {"new"}
-    found = await splitter.canary()
-    assert found["baseline"]["calls"] + found["canary"]["calls"] == 45 + sides.count("new")
-    assert found["canary"]["tokens"] == 5 * found["canary"]["calls"]
-    assert [one["action"] for one in found["journal"]] == ["set", "set"]
+    state = await splitter.canary()
+    assert state["baseline"]["calls"] + state["canary"]["calls"] == 45 + sides.count("new")
+    assert state["canary"]["tokens"] == 5 * state["canary"]["calls"]
+    assert [entry["action"] for entry in state["journal"]] == ["set", "set"]
 
 
 async def test_a_listed_key_always_gets_the_canary_and_usage_names_the_answering_model(
     splitter: Splitter,
 ) -> None:
     await splitter.means("old")
-    made = await splitter.split("new", keys=["tester"])
-    assert made["keys"] == ["tester"]
+    canary = await splitter.split("new", keys=["tester"])
+    assert canary["keys"] == ["tester"]
     assert {await splitter.said(f"{n}", key="reader") for n in range(5)} == {"old"}
     assert {await splitter.said(f"{n}", key="tester") for n in range(5)} == {"new"}
     body = {"model": splitter.alias, "stream": True, "messages": [{"role": "user", "content": "x"}]}
     headers = {"authorization": f"Bearer {splitter.secrets['tester']}"}
     stream = await splitter.served.client.post("/v1/chat/completions", json=body, headers=headers)
     assert '"new"' in stream.text and stream.text.endswith("data: [DONE]\n\n")
-    found = await splitter.canary()
-    assert (found["baseline"]["calls"], found["canary"]["calls"]) == (5, 6)
+    state = await splitter.canary()
+    assert (state["baseline"]["calls"], state["canary"]["calls"]) == (5, 6)
     await splitter.served.services.usage.flush()
     models = await splitter.served.services.database.read(_models, splitter.alias)
     assert sorted(models) == ["new"] * 6 + ["old"] * 5
@@ -155,12 +155,12 @@ async def test_versions_of_an_app_are_split_and_one_is_promoted(splitter: Splitt
         spec = {"portico_flow": 1, "step": {"op": "llm", "model": model}}
         await splitter.ask("POST", "/api/apps", {"name": name, "kind": "flow", "spec": spec})
     await splitter.means(name)
-    refused = await splitter.split(f"{name}@2", 400, weight=0.5)
-    assert refused["code"] == "version_needed" and f"'{name}@2'" in refused["message"]
+    refusal = await splitter.split(f"{name}@2", 400, weight=0.5)
+    assert refusal["code"] == "version_needed" and f"'{name}@2'" in refusal["message"]
     await splitter.means(f"{name}@1")
     assert await splitter.said() == "one"
-    listed = await splitter.ask("GET", "/v1/models", key="reader")
-    assert splitter.alias in {one["id"] for one in listed["data"]}
+    models_page = await splitter.ask("GET", "/v1/models", key="reader")
+    assert splitter.alias in {entry["id"] for entry in models_page["data"]}
     await splitter.split(f"{name}@2", weight=0.5, sticky="request")
     sides = [await splitter.said("same") for _ in range(30)]
     assert set(sides) == {"one", "two"}
@@ -168,18 +168,18 @@ async def test_versions_of_an_app_are_split_and_one_is_promoted(splitter: Splitt
         "POST", f"/api/apps/{splitter.alias}/run?stream=false", {"input": "x"}, key="reader"
     )
     assert run["output"] in ("one", "two")
-    found = await splitter.canary()
-    assert found["baseline"]["calls"] + found["canary"]["calls"] == 31
+    canary = await splitter.canary()
+    assert canary["baseline"]["calls"] + canary["canary"]["calls"] == 31
     await splitter.served.services.usage.flush()
     models = await splitter.served.services.database.read(_models, splitter.alias)
-    assert models.count(f"{name}@2") == found["canary"]["calls"]
+    assert models.count(f"{name}@2") == canary["canary"]["calls"]
     # The two sides of a split remain.
     assert (await splitter.ask("DELETE", f"/api/apps/{name}", status=409))["code"] == "canary_running"
-    moved = await splitter.ask("PUT", f"/api/aliases/{splitter.alias}", {"target": "old"}, 409)
-    assert moved["code"] == "canary_running"
-    ended = await splitter.ask("POST", f"/api/canaries/{splitter.alias}/promote", {"reason": "It is good."})
-    assert (ended["status"], ended["reason"], ended["waits_for"]) == ("promoted", "It is good.", [])
-    assert ended["journal"][0]["by"] is not None
+    conflict = await splitter.ask("PUT", f"/api/aliases/{splitter.alias}", {"target": "old"}, 409)
+    assert conflict["code"] == "canary_running"
+    promotion = await splitter.ask("POST", f"/api/canaries/{splitter.alias}/promote", {"reason": "It is good."})
+    assert (promotion["status"], promotion["reason"], promotion["waits_for"]) == ("promoted", "It is good.", [])
+    assert promotion["journal"][0]["by"] is not None
     assert {await splitter.said(f"{n}") for n in range(10)} == {"two"}
     again = await splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {}, 409)
     assert again["code"] == "canary_ended"
@@ -193,19 +193,19 @@ async def test_rules_end_a_canary_with_reason_figures_and_an_event(splitter: Spl
     await splitter.split("broken", weight=1, rollback=rule)
     for n in range(4):
         assert await splitter.said(f"{n}", status=502) == "engine_failed"
-    found = await splitter.canary()
-    assert found["status"] == "rolled_back" and "100.00%" in found["reason"]
-    entry = found["journal"][0]
+    canary = await splitter.canary()
+    assert canary["status"] == "rolled_back" and "100.00%" in canary["reason"]
+    entry = canary["journal"][0]
     assert (entry["action"], entry["by"]) == ("rolled_back", None)
     assert entry["figures"]["canary"]["errors"] == 4
     assert await splitter.said() == "old"
-    sent = await splitter.served.services.database.read(_events)
-    assert found["id"] in " ".join(sent)
+    event_texts = await splitter.served.services.database.read(_events)
+    assert canary["id"] in " ".join(event_texts)
     # A caller's invalid request says nothing about a side.
     await splitter.split("picky", weight=1, promote={"after": 1}, rollback={"after": 1, "max_error_rate": 0})
     await splitter.said(status=400)
-    found = await splitter.canary()
-    assert (found["status"], found["canary"]["calls"]) == ("running", 0)
+    canary = await splitter.canary()
+    assert (canary["status"], canary["canary"]["calls"]) == ("running", 0)
     await splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {})
     # All conditions are met.
     await splitter.split("new", weight=1, promote={"after": 3, "max_error_rate": 0})
@@ -215,7 +215,7 @@ async def test_rules_end_a_canary_with_reason_figures_and_an_event(splitter: Spl
     aliases = await splitter.ask("GET", "/api/aliases")
     assert {"name": splitter.alias, "target": "new"} in aliases["data"]
     history = await splitter.ask("GET", f"/api/canaries/{splitter.alias}/history")
-    assert [one["status"] for one in history["data"]] == ["promoted", "rolled_back", "rolled_back"]
+    assert [item["status"] for item in history["data"]] == ["promoted", "rolled_back", "rolled_back"]
 
 
 def _events(connection: Connection) -> list[str]:
@@ -230,15 +230,15 @@ async def test_a_canary_that_starts_while_another_ends_splits_its_calls(
     await splitter.means("old")
     await splitter.split("new", weight=1.0)
     database, target = splitter.served.services.database, rows.alias_target
-    ending, begun = asyncio.Event(), asyncio.Event()
+    ending, begin_event = asyncio.Event(), asyncio.Event()
     read = database.read
 
     async def slowly(function: Any, *given: Any) -> Any:
-        found = await read(function, *given)
+        result = await read(function, *given)
         if function is target and given == (splitter.alias,) and not ending.is_set() and ended:
             ending.set()
-            await begun.wait()
-        return found
+            await begin_event.wait()
+        return result
 
     ended = False
     routing = splitter.served.services.canaries.routing
@@ -255,7 +255,7 @@ async def test_a_canary_that_starts_while_another_ends_splits_its_calls(
         first = asyncio.create_task(splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {}))
         await ending.wait()
         await splitter.split("new", weight=1.0)
-        begun.set()
+        begin_event.set()
         await first
         assert await splitter.said() == "new"
 
@@ -289,14 +289,14 @@ async def test_a_canary_rolled_back_before_its_split_is_installed_stays_ended(
 async def test_live_answers_are_judged_and_the_better_one_is_promoted(splitter: Splitter) -> None:
     await splitter.means("old")
     check = {"type": "string_check", "name": "new", "operation": "eq", "input": "{{sample.output_text}}"}
-    wanted = {"type": "custom", "item_schema": {"type": "object"}}
+    data_source = {"type": "custom", "item_schema": {"type": "object"}}
     for name, reference in ((splitter.alias, "new"), (f"{splitter.alias}-set", "{{item.capital}}")):
         criteria = [{**check, "reference": reference}]
-        test = {"name": name, "data_source_config": wanted, "testing_criteria": criteria}
+        test = {"name": name, "data_source_config": data_source, "testing_criteria": criteria}
         await splitter.ask("POST", "/v1/evals", test, 201)
-    refused = await splitter.split("new", 400, weight=0.5, eval=f"{splitter.alias}-set")
-    assert (refused["code"], refused["param"]) == ("needs_reference", "eval")
-    assert "item.capital" in refused["message"]
+    refusal = await splitter.split("new", 400, weight=0.5, eval=f"{splitter.alias}-set")
+    assert (refusal["code"], refusal["param"]) == ("needs_reference", "eval")
+    assert "item.capital" in refusal["message"]
     assert (await splitter.split("new", 404, weight=0.5, eval="none"))["param"] == "eval"
     rule = {"after": 4, "min_samples": 2, "min_score": 0.9, "max_drop": 0}
     await splitter.split("new", keys=["tester"], eval=splitter.alias, sample=1, promote=rule)
@@ -306,27 +306,27 @@ async def test_live_answers_are_judged_and_the_better_one_is_promoted(splitter: 
         body = {"model": splitter.alias, "stream": True, "messages": [{"role": "user", "content": "x"}]}
         headers = {"authorization": f"Bearer {splitter.secrets['tester']}"}
         await splitter.served.client.post("/v1/chat/completions", json=body, headers=headers)
-    found = await splitter.ended()
-    assert found["status"] == "promoted" and "above the baseline's" in found["reason"]
-    assert found["canary"]["score"] == 1 and found["baseline"]["score"] == 0
+    canary = await splitter.ended()
+    assert canary["status"] == "promoted" and "above the baseline's" in canary["reason"]
+    assert canary["canary"]["score"] == 1 and canary["baseline"]["score"] == 0
     assert await splitter.said() == "new"
 
 
 async def test_a_canary_with_an_invalid_target_is_refused(splitter: Splitter) -> None:
     await splitter.means("old")
-    other = f"{splitter.alias}-other"
-    await splitter.ask("PUT", f"/api/aliases/{other}", {"target": "new"})
+    second_alias = f"{splitter.alias}-other"
+    await splitter.ask("PUT", f"/api/aliases/{second_alias}", {"target": "new"})
     for target, status, code, says in (
         ("old", 400, None, "already points to 'old'"),
         (splitter.alias, 400, None, "already"),
-        (other, 400, None, "is itself an alias"),
+        (second_alias, 400, None, "is itself an alias"),
         ("nobody", 404, "model_not_found", "NAME@NUMBER"),
         ("old@1", 404, "model_not_found", "NAME@NUMBER"),
         ("vectors", 400, "unsupported_operation", "does not support chat"),
     ):
-        refused = await splitter.split(target, status, weight=0.5)
-        assert says in refused["message"] and refused["param"] == "target"
-        assert code is None or refused["code"] == code
+        refusal = await splitter.split(target, status, weight=0.5)
+        assert says in refusal["message"] and refusal["param"] == "target"
+        assert code is None or refusal["code"] == code
     assert (await splitter.split("new", 400, weight=2))["param"] == "weight"
     missing = await splitter.ask("PUT", "/api/canaries/nowhere", {"target": "new", "weight": 1}, 404)
     assert missing["code"] == "alias_not_found"
@@ -364,10 +364,10 @@ async def test_the_end_of_a_canary_is_written_atomically(
         patch.setattr("portico_server.db.webhooks.announce", dies)
         for n in range(2):
             await splitter.said(f"{n}")
-        found = await splitter.canary()
-    assert (found["status"], found["canary"]["calls"], len(found["journal"])) == ("running", 0, 1)
-    found = await splitter.canary()
-    assert (found["status"], found["canary"]["calls"], len(found["journal"])) == ("promoted", 2, 2)
+        canary = await splitter.canary()
+    assert (canary["status"], canary["canary"]["calls"], len(canary["journal"])) == ("running", 0, 1)
+    canary = await splitter.canary()
+    assert (canary["status"], canary["canary"]["calls"], len(canary["journal"])) == ("promoted", 2, 2)
 
 
 async def test_a_configuration_creates_a_canary_once_and_applies_later_changes(
@@ -379,8 +379,8 @@ async def test_a_configuration_creates_a_canary_once_and_applies_later_changes(
         target: str, canary: dict[str, Any] | None = None, *, dry_run: bool = False
     ) -> tuple[str, tuple[str, ...]]:
         entry = {"name": splitter.alias, "target": target, "canary": canary}
-        wanted = parse({"aliases": [entry]}, tmp_path, {})
-        [done] = await reconciler.apply(wanted, SYSTEM, dry_run=dry_run)
+        configuration = parse({"aliases": [entry]}, tmp_path, {})
+        [done] = await reconciler.apply(configuration, SYSTEM, dry_run=dry_run)
         return done.action, done.detail
 
     assert await applied("old", dry_run=True) == ("create", ())
@@ -398,8 +398,8 @@ async def test_a_configuration_creates_a_canary_once_and_applies_later_changes(
     assert await splitter.said() == "new"
     assert (await splitter.ended())["status"] == "promoted"
     # The file's condition has already occurred: the alias is not reset.
-    for given in (ruled, fresh):
-        assert await applied("old", given) == ("unchanged", ())
+    for canary_entry in (ruled, fresh):
+        assert await applied("old", canary_entry) == ("unchanged", ())
     assert await applied("new") == ("unchanged", ())
     # A canary that was rolled back does not start again until the file changes.
     back = {"target": "broken", "weight": 1, "rollback": {"after": 1, "max_error_rate": 0.5}}
@@ -414,8 +414,8 @@ async def test_a_configuration_creates_a_canary_once_and_applies_later_changes(
         assert conflict.value.code == "canary_running"
     await splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {})
     assert await applied("old", {"target": "picky", "weight": 1}) == ("change", ("target", "canary"))
-    found = await splitter.canary()
-    assert (found["status"], found["baseline"]["target"], found["key"]) == ("running", "old", SYSTEM.id)
+    state = await splitter.canary()
+    assert (state["status"], state["baseline"]["target"], state["key"]) == ("running", "old", SYSTEM.id)
 
 
 async def test_an_invalid_alias_in_a_configuration_is_refused_with_its_place(
@@ -431,9 +431,9 @@ async def test_an_invalid_alias_in_a_configuration_is_refused_with_its_place(
         ({"canary": {"target": "old", "weight": 1}}, "canary.target"),
     )
     for fields, param in wrong:
-        with pytest.raises(InvalidRequest) as refused:
+        with pytest.raises(InvalidRequest) as error_info:
             parse({"aliases": [{**entry, **fields}]}, tmp_path, {})
-        assert refused.value.param == f"aliases[0].{param}"
+        assert error_info.value.param == f"aliases[0].{param}"
     model = {"name": "m", "source": "fake://", "aliases": [splitter.alias]}
     with pytest.raises(InvalidRequest, match="Remove it from the model"):
         parse({"models": [model], "aliases": [entry]}, tmp_path, {})
@@ -445,8 +445,8 @@ async def test_an_invalid_alias_in_a_configuration_is_refused_with_its_place(
         ({"canary": {"target": "new", "weight": 1, "eval": "none"}}, "canary.eval"),
     )
     for fields, param in missing:
-        wanted = parse({"aliases": [{**entry, **fields}]}, tmp_path, {})
+        configuration = parse({"aliases": [{**entry, **fields}]}, tmp_path, {})
         with pytest.raises(PorticoError) as error:
-            await reconciler.apply(wanted, SYSTEM)
+            await reconciler.apply(configuration, SYSTEM)
         assert error.value.param == f"aliases[0].{param}"
         assert splitter.alias not in splitter.served.services.registry.aliases

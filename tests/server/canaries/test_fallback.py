@@ -51,11 +51,11 @@ class Labeller(RelayModel):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path_factory.mktemp("fallback"), require_key=True) as served:
-        services = served.services
+    async with api_server(tmp_path_factory.mktemp("fallback"), require_key=True) as server:
+        services = server.services
         services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
-        served.add(Labeller("large"), Labeller("small"))
-        yield served
+        server.add(Labeller("large"), Labeller("small"))
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -69,8 +69,8 @@ async def splitter(served: ApiServer) -> Splitter:
 
 
 async def test_the_baseline_answers_where_the_canary_is_unsure_or_fails(splitter: Splitter) -> None:
-    made = await splitter.split("small", weight=1, min_confidence=0.9)
-    assert made["min_confidence"] == 0.9
+    split_canary = await splitter.split("small", weight=1, min_confidence=0.9)
+    assert split_canary["min_confidence"] == 0.9
     assert await splitter.said("easy") == "refund"
     assert await splitter.said("hard") == "unsure large"
     assert await splitter.said("it fails") == "refund"

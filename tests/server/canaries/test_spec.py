@@ -62,7 +62,7 @@ def test_an_invalid_canary_setting_is_refused_with_its_place(given: Any, param: 
 
 
 def test_a_stored_canary_spec_is_parsed_back_unchanged() -> None:
-    given = {
+    document = {
         "target": "b",
         "weight": 0.25,
         "keys": ["ada", "ada", "bob"],
@@ -71,6 +71,6 @@ def test_a_stored_canary_spec_is_parsed_back_unchanged() -> None:
         "promote": {"after": 200, "min_score": 0.8, "max_drop": 0.02, "max_error_rate": 0.02},
         "rollback": {"max_error_rate": 0.1, "max_latency_ratio": 2},
     }
-    spec = parse(given)
+    spec = parse(document)
     assert spec.keys == ("ada", "bob") and spec.sample == 0.2
     assert parse({"target": "b", **spec.document()}) == spec

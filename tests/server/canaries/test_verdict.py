@@ -35,6 +35,6 @@ def test_rollback_rules_precede_promotion_and_both_wait_for_enough_samples(
 ) -> None:
     spec = parse({"target": "b", "weight": 0.1, "eval": "polite", "promote": PROMOTE, "rollback": ROLLBACK})
     verdict = decide(spec, CanaryCounts(baseline, canary))
-    found = "; ".join(verdict.waits_for) if verdict.decision is None else verdict.decision.reason
+    reason = "; ".join(verdict.waits_for) if verdict.decision is None else verdict.decision.reason
     assert (verdict.decision.outcome if verdict.decision else None) == outcome
-    assert says in found
+    assert says in reason

@@ -69,11 +69,11 @@ WORK = {
 def test_own_dataclasses_behave_like_those_of_the_standard_library(
     name: str, options: dict[str, bool]
 ) -> None:
-    expected = outcome(lambda: WORK[name](point(dataclasses.dataclass, **options)))
+    expected_outcome = outcome(lambda: WORK[name](point(dataclasses.dataclass, **options)))
     if options.get("slots") and options.get("frozen") and name == "set another":
         # The standard library raises a TypeError about super() instead, python/cpython#90562.
-        expected = (FrozenInstanceError, "cannot assign to field 'other'")
-    assert outcome(lambda: WORK[name](point(dataclass, **options))) == expected
+        expected_outcome = (FrozenInstanceError, "cannot assign to field 'other'")
+    assert outcome(lambda: WORK[name](point(dataclass, **options))) == expected_outcome
 
 
 def test_methods_defined_by_a_class_are_not_overwritten() -> None:

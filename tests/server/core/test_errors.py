@@ -25,19 +25,19 @@ def test_error_bodies_have_the_openai_format(kind: type[errors.PorticoError]) ->
 
 
 def test_ids_sort_by_time_and_never_repeat() -> None:
-    made = [new_id("run_") for _ in range(1000)]
-    assert len(set(made)) == 1000
-    assert [item[4:16] for item in made] == sorted(item[4:16] for item in made)
+    ids = [new_id("run_") for _ in range(1000)]
+    assert len(set(ids)) == 1000
+    assert [item[4:16] for item in ids] == sorted(item[4:16] for item in ids)
 
 
 def test_seen_ids_do_not_make_the_next_id_predictable(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[str] = []
+    draws: list[str] = []
     draw = os.urandom
 
     def noted(count: int) -> bytes:
-        drawn.append(draw(count).hex())
-        return bytes.fromhex(drawn[-1])
+        draws.append(draw(count).hex())
+        return bytes.fromhex(draws[-1])
 
     monkeypatch.setattr(os, "urandom", noted)
-    made = [new_id("run_") for _ in range(2 * DRAWN_COUNT)]
-    assert made[-1][-2 * RANDOM_BYTES :] in drawn[-1]  # only the system's generator
+    ids = [new_id("run_") for _ in range(2 * DRAWN_COUNT)]
+    assert ids[-1][-2 * RANDOM_BYTES :] in draws[-1]  # only the system's generator

@@ -68,9 +68,9 @@ def test_a_valid_name_stays_unchanged(name: str) -> None:
 def test_a_name_that_misleads_is_refused_or_visibly_replaced(
     name: str, problem: str, replacement: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match=problem) as refused:
+    with pytest.raises(InvalidRequest, match=problem) as error_info:
         check_filename(name)
-    assert refused.value.message.isprintable()
+    assert error_info.value.message.isprintable()
     assert to_filename(name) == replacement
     assert not replacement or check_filename(replacement) == replacement
 

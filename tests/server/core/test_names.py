@@ -41,11 +41,11 @@ def test_names_in_any_script_are_accepted(name: str) -> None:
 def test_names_with_control_or_markup_characters_are_refused(name: str) -> None:
     assert not is_plain(name) and not is_name(name)
     for check in (check_plain, check_name):
-        with pytest.raises(InvalidRequest) as refused:
+        with pytest.raises(InvalidRequest) as error_info:
             check(name, "a thing", "here")
-        assert refused.value.code == "invalid_name" and refused.value.param == "here"
-        refused.value.message.encode()
-        assert refused.value.message.replace("[ ] < > `", "").isprintable()
+        assert error_info.value.code == "invalid_name" and error_info.value.param == "here"
+        error_info.value.message.encode()
+        assert error_info.value.message.replace("[ ] < > `", "").isprintable()
 
 
 @pytest.mark.parametrize("name", [".", "..", "...", "a/..", "./a"])
@@ -87,19 +87,19 @@ def test_every_endpoint_refuses_names_with_markup_or_control_characters(
 
 
 def test_vector_store_titles_allow_brackets_but_not_control_characters(daemon: Daemon) -> None:
-    made = httpx.post(f"{daemon.url}/v1/vector_stores", json={"name": "Docs [2024]"}, timeout=60)
-    assert made.status_code == 200 and made.json()["name"] == "Docs [2024]"
+    response = httpx.post(f"{daemon.url}/v1/vector_stores", json={"name": "Docs [2024]"}, timeout=60)
+    assert response.status_code == 200 and response.json()["name"] == "Docs [2024]"
     url = f"{daemon.url}/v1/vector_stores"
-    for where in (url, f"{url}/{made.json()['id']}"):
-        refused = httpx.post(where, json={"name": "a\x1b[2Jb"}, timeout=60)
-        assert refused.status_code == 400 and refused.json()["error"]["param"] == "name"
+    for address in (url, f"{url}/{response.json()['id']}"):
+        refusal = httpx.post(address, json={"name": "a\x1b[2Jb"}, timeout=60)
+        assert refusal.status_code == 400 and refusal.json()["error"]["param"] == "name"
 
 
 def test_the_home_folder_is_shown_only_to_admins(daemon: Daemon) -> None:
     # Keep this test last in the module: once the first key exists, invalid keys are refused.
-    made = httpx.post(f"{daemon.url}/api/keys", json={"name": "phone", "scopes": ["chat"]}, timeout=60).json()
-    mine = httpx.get(
-        f"{daemon.url}/api/status", headers={"Authorization": f"Bearer {made['key']}"}, timeout=30
+    key = httpx.post(f"{daemon.url}/api/keys", json={"name": "phone", "scopes": ["chat"]}, timeout=60).json()
+    status_response = httpx.get(
+        f"{daemon.url}/api/status", headers={"Authorization": f"Bearer {key['key']}"}, timeout=30
     )
-    assert mine.status_code == 200 and mine.json()["home"] == "" and str(daemon.home) not in mine.text
+    assert status_response.status_code == 200 and status_response.json()["home"] == "" and str(daemon.home) not in status_response.text
     assert httpx.get(f"{daemon.url}/api/status", timeout=60).json()["home"] == str(daemon.home)

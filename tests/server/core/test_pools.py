@@ -20,9 +20,9 @@ COUNT = 100_000
 async def test_memory_freed_by_a_pool_thread_is_returned_to_the_system() -> None:
     process = psutil.Process()
     blocks = await pools.INDEX.run(lambda: [bytes(SIZE) for _ in range(COUNT)])
-    held = process.memory_info().rss
-    kept = blocks[:: COUNT // 10]  # spread over the arena, so that it cannot shrink from its end
+    memory_before = process.memory_info().rss
+    block_sample = blocks[:: COUNT // 10]  # spread over the arena, so that it cannot shrink from its end
     await pools.INDEX.run(blocks.clear)
     await pools.release_memory()
-    assert process.memory_info().rss < held - SIZE * COUNT / 2
-    assert len(kept) == 10
+    assert process.memory_info().rss < memory_before - SIZE * COUNT / 2
+    assert len(block_sample) == 10

@@ -55,9 +55,9 @@ def test_a_backwards_clock_does_not_change_the_bucket_level() -> None:
     ],
 )
 def test_a_wrong_limit_is_named(given: dict[str, object], param: str) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         UsageLimits.parse(given)
-    assert raised.value.param == param
+    assert error_info.value.param == param
 
 
 def test_limits_that_are_not_set_are_not_written() -> None:

@@ -96,12 +96,12 @@ def test_adding_a_name_twice_for_a_kind_is_a_conflict() -> None:
 
 
 def test_watchers_are_notified_of_additions_and_removals() -> None:
-    registry, heard = Registry(), []
-    registry.watch(heard.append)
+    registry, kinds = Registry(), []
+    registry.watch(kinds.append)
     registry.add(Echo(Card("search", "tool")))
     registry.remove("tool/search")
     registry.remove("tool/search")
-    assert heard == ["tool", "tool"]
+    assert kinds == ["tool", "tool"]
 
 
 class Starting:

@@ -63,7 +63,7 @@ def test_no_other_code_inserts_variable_text_without_a_size_limit() -> None:
     KB texts.
     """
     root = Path(str(portico_server.__file__)).parent
-    found = []
+    places = []
     for path in (*root.glob("apps/**/*.py"), *root.glob("grading/*.py"), *root.glob("evals/*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
@@ -74,6 +74,6 @@ def test_no_other_code_inserts_variable_text_without_a_size_limit() -> None:
                 and len(node.args) == 2
                 and not isinstance(node.args[1], ast.Constant)
             )
-            if (with_function or with_value) and not any(str(path).endswith(known) for known in OURS):
-                found.append(f"{path.relative_to(root)}:{node.lineno}")
-    assert found == []
+            if (with_function or with_value) and not any(str(path).endswith(own_path) for own_path in OURS):
+                places.append(f"{path.relative_to(root)}:{node.lineno}")
+    assert places == []

@@ -53,12 +53,12 @@ def test_no_other_code_checks_outside_text_with_isdigit() -> None:
     ``int`` refuses some of what ``isdigit`` allows, and raises for thousands of digits; `whole_number` handles both.
     """
     server = ROOT / "server" / "portico_server"
-    found = {
+    file_names = {
         str(file.relative_to(server))
         for file in server.rglob("*.py")
         if re.search(r"\.is(?:digit|decimal|numeric)\(", file.read_text())
     }
-    assert found == NAMES_ALONE | OWN, "read it with core.words.whole_number"
+    assert file_names == NAMES_ALONE | OWN, "read it with core.words.whole_number"
 
 
 @pytest.mark.parametrize(
@@ -118,9 +118,9 @@ def test_no_other_code_decodes_with_a_charset_named_from_outside() -> None:
     Some of Python's encodings take hours for a megabyte (punycode); `decoded` handles them.
     """
     server = ROOT / "server" / "portico_server"
-    found = {
+    file_names = {
         str(file.relative_to(server))
         for file in server.rglob("*.py")
         if re.search(r"\.decode\((?:[a-z_.]*(?:charset|encoding)|known)\b", file.read_text())
     }
-    assert found == CHOSEN_HERE, "decode it with core.words.decoded"
+    assert file_names == CHOSEN_HERE, "decode it with core.words.decoded"

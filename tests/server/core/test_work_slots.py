@@ -14,19 +14,19 @@ from portico_server.core.work_slots import KEY, MAX_WAITING_PER_KEY, FairSlots, 
 
 async def test_one_key_leaves_slots_to_others() -> None:
     slots = Slots("test", 3, 2)
-    over, came, order = asyncio.Event(), asyncio.Event(), []
+    over, start_event, order = asyncio.Event(), asyncio.Event(), []
 
     async def work(key: str) -> None:
         async with slots.hold(key):
             order.append(key)
             if key == "b":
-                came.set()
+                start_event.set()
             await over.wait()
 
     tasks = [asyncio.create_task(work("a")) for _number in range(5)]
     await asyncio.sleep(0)
     tasks.append(asyncio.create_task(work("b")))
-    await came.wait()
+    await start_event.wait()
     assert order == ["a", "a", "b"]
     over.set()
     await asyncio.gather(*tasks)
@@ -73,10 +73,10 @@ async def test_a_cancelled_holder_releases_its_slot_to_the_next_waiter() -> None
 async def test_a_cancelled_call_occupies_its_thread_until_the_work_ends() -> None:
     pool = Pool("test", 2, per_key=1)
     hold, ran = threading.Event(), []
-    left = asyncio.create_task(pool.run_for("a", hold.wait))
+    cancelled_call = asyncio.create_task(pool.run_for("a", hold.wait))
     await asyncio.sleep(0)
-    left.cancel()
-    await asyncio.gather(left, return_exceptions=True)
+    cancelled_call.cancel()
+    await asyncio.gather(cancelled_call, return_exceptions=True)
     again = asyncio.create_task(pool.run_for("a", ran.append, "a"))
     assert await pool.run_for("b", lambda: 7) == 7
     assert not ran

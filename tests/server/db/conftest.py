@@ -27,9 +27,9 @@ def server() -> Iterator[postgres.Server]:
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """Yield an empty database of each dialect."""
     if request.param == "sqlite":
-        made = Database.at(tmp_path / "portico.db")
+        fresh_database = Database.at(tmp_path / "portico.db")
     else:
-        made = Database(request.getfixturevalue("server").new())
-    made.prepare()
-    yield made
-    made.close()
+        fresh_database = Database(request.getfixturevalue("server").new())
+    fresh_database.prepare()
+    yield fresh_database
+    fresh_database.close()

@@ -109,8 +109,8 @@ async def test_chunk_places_survive_a_round_trip_through_the_database(stocked: S
 async def test_hits_carry_the_name_and_the_attributes_of_their_file(stocked: StoreFixture) -> None:
     await stocked.put("f1", "one", attributes={"lang": "en"})
     await stocked.put("f2", "two")
-    found = await stocked.database.read(hits.get, STORE, [1, 2, 99])
-    assert {number: (hit.filename, dict(hit.attributes)) for number, hit in found.items()} == {
+    hits_by_number = await stocked.database.read(hits.get, STORE, [1, 2, 99])
+    assert {number: (hit.filename, dict(hit.attributes)) for number, hit in hits_by_number.items()} == {
         1: ("f1.txt", {"lang": "en"}),
         2: ("f2.txt", {}),
     }

@@ -63,8 +63,8 @@ async def test_a_direct_write_on_the_event_loop_never_waits_for_a_lock(tmp_path:
     await database.write(_nothing)
     assert database.try_write_now(put, [("second",)])
     assert await database.read(count) == 1
-    with sqlite3.connect(tmp_path / "portico.db") as other:
-        other.execute("begin immediate")
+    with sqlite3.connect(tmp_path / "portico.db") as second_connection:
+        second_connection.execute("begin immediate")
         assert not database.try_write_now(put, [("third",)])
         waits = database.rows(put, [("third",)], full=False)
         assert waits is not None
@@ -82,7 +82,7 @@ async def test_rows_of_one_loop_turn_share_a_transaction_with_separate_outcomes(
     groups = database.row_groups
     assert groups is not None
     put = "insert into aliases values (?, 'x')"
-    kept = "select group_concat(name, ' ') from (select name from aliases order by name)"
+    names_query = "select group_concat(name, ' ') from (select name from aliases order by name)"
 
     async def tried(*names: Any, chars: int = 1) -> list[Any]:
         rows = (groups.write(put, (name,), chars) for name in names)
@@ -94,20 +94,20 @@ async def test_rows_of_one_loop_turn_share_a_transaction_with_separate_outcomes(
     ]  # runs in the writer's thread: the event loop has no connection yet
     assert await tried("c", "d") == [None, None]
     assert await tried("e", chars=MAX_DIRECT_CHARS) == [None]
-    with sqlite3.connect(path) as other:
-        other.execute("begin immediate")
+    with sqlite3.connect(path) as second_connection:
+        second_connection.execute("begin immediate")
         leaves, stays = (asyncio.create_task(groups.write(put, (name,), 1)) for name in ("left", "f"))
         await asyncio.sleep(0)  # both are in the group
         leaves.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaves
-        other.execute("insert into aliases values ('g', 'x')")
+        second_connection.execute("insert into aliases values ('g', 'x')")
         assert not stays.done()
     await stays
     good, twice, bad, also = await tried("h", "a", "\ud800", "i")
     assert (good, also) == (None, None)
     assert isinstance(twice, PorticoError) and isinstance(bad, UnicodeEncodeError)
-    assert await database.read(partial(_text, kept)) == "a b c d e f g h i"
+    assert await database.read(partial(_text, names_query)) == "a b c d e f g h i"
     database.close()
     assert isinstance((await tried("j"))[0], RuntimeError)
 
@@ -189,14 +189,14 @@ async def test_the_write_ahead_log_shrinks_after_a_large_write(
 async def test_the_database_file_is_not_memory_mapped_when_read(tmp_path: Path) -> None:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
-    both = threading.Barrier(db.MAX_READERS)
+    barrier = threading.Barrier(db.MAX_READERS)
 
     def insert(connection: Connection) -> None:
         rows = [{"n": str(number), "v": "x" * 4_000} for number in range(1_000)]
         connection.execute(text("insert into aliases values (:n, :v)"), rows)
 
     def read_all(connection: Connection) -> int:
-        both.wait(60)  # on every connection at once
+        barrier.wait(60)  # on every connection at once
         return len(connection.execute(text("select * from aliases")).all())
 
     await database.write(insert)
@@ -232,19 +232,19 @@ async def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 async def test_the_writer_continues_after_every_kind_of_failure(tmp_path: Path) -> None:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
-    broken = steps.StepRow("p", 1, "code", None, 1, None, "1", None, 0.0, 0.0)  # type: ignore[arg-type]
+    invalid_step = steps.StepRow("p", 1, "code", None, 1, None, "1", None, 0.0, 0.0)  # type: ignore[arg-type]
 
     def careless(connection: Connection) -> None:
-        steps.record(connection, "run_1", [broken._replace(status="completed")])
+        steps.record(connection, "run_1", [invalid_step._replace(status="completed")])
         raise ValueError("not the database's fault")
 
     for write in (database.write, database.write_soon):
         with pytest.raises(PorticoError, match=r"steps\.status"):
-            await write(steps.record, "run_1", [broken])
+            await write(steps.record, "run_1", [invalid_step])
         with pytest.raises(ValueError, match="not the database's fault"):
             await write(careless)
         assert await database.read(steps.of_run, "run_1") == []
-    await database.write_soon(steps.record, "run_1", [broken._replace(status="completed")])
+    await database.write_soon(steps.record, "run_1", [invalid_step._replace(status="completed")])
     assert [row.path for row in await database.read(steps.of_run, "run_1")] == ["p"]
     database.close()
 
@@ -252,21 +252,21 @@ async def test_the_writer_continues_after_every_kind_of_failure(tmp_path: Path) 
 async def test_a_cancelled_write_is_completed_or_not_started(tmp_path: Path) -> None:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
-    begun, go_on = threading.Event(), threading.Event()
+    begin_event, go_on = threading.Event(), threading.Event()
 
     def slow(connection: Connection, number: int) -> None:
-        begun.set()
+        begin_event.set()
         go_on.wait(60)
         connection.execute(text("insert into aliases values (:n, 'x')"), {"n": str(number)})
 
     first, second = (asyncio.create_task(database.write(slow, number)) for number in (1, 2))
-    await asyncio.to_thread(begun.wait, 20)
+    await asyncio.to_thread(begin_event.wait, 20)
     for task in (first, second):
         task.cancel()
     await asyncio.wait([first, second])
     go_on.set()
-    found = await database.write(lambda c: c.execute(text("select name from aliases")).scalars().all())
-    assert found == ["1"], "what has begun is finished, what has not is not begun"
+    alias_names = await database.write(lambda c: c.execute(text("select name from aliases")).scalars().all())
+    assert alias_names == ["1"], "what has begun is finished, what has not is not begun"
     database.close()
 
 

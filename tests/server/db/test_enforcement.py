@@ -90,13 +90,13 @@ async def test_an_older_daemon_that_starts_later_is_reported_until_it_ends(
     watch = OlderDaemonWatch(database)
     assert await watch.problem() is None
     await database.write(keys.add, key({"*": {"key": "team", "type": "eq", "value": "red"}}))
-    changed = asyncio.Event()
+    change_event = asyncio.Event()
     async with connected(url, "portico"), asyncio.timeout(60):
         problem = await watch.problem()
         assert problem is not None
         assert "does not enforce 'filters', and serves what they withhold. Upgrade or stop it." in problem
-        task = asyncio.create_task(watch.run(changed.set))
-        await changed.wait()
+        task = asyncio.create_task(watch.run(change_event.set))
+        await change_event.wait()
         task.cancel()
     assert problem in caplog.text
     assert await watch.problem() is None

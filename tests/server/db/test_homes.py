@@ -50,8 +50,8 @@ def unpacked(archive: Path, folder: Path) -> dict[str, Any]:
         with closing(sqlite3.connect(folder / "portico.db")) as database:
             database.execute("pragma journal_mode=wal")
             database.executescript(entries.read("portico.sql").decode())
-        known: dict[str, Any] = json.loads(entries.read("known.json"))
-        return known
+        record: dict[str, Any] = json.loads(entries.read("known.json"))
+        return record
 
 
 def rows(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -69,29 +69,29 @@ def plain(row: sqlite3.Row) -> dict[str, Any]:
 
 def lost(old: dict[str, list[dict[str, Any]]], new: dict[str, list[dict[str, Any]]]) -> list[Any]:
     """Return the old rows that no new row contains, compared column by column."""
-    gone: list[Any] = []
-    for table, held in old.items():
+    lost_rows: list[Any] = []
+    for table, old_rows in old.items():
         if table not in new:
-            gone += [(table, row) for row in held]
+            lost_rows += [(table, row) for row in old_rows]
             continue
-        kept = {column for row in new[table] for column in row}
-        for row in held:
-            same = {name: value for name, value in row.items() if (table, name) not in CHANGED}
-            if not same.keys() <= kept:
-                gone.append((table, sorted(same.keys() - kept)))
+        new_columns = {column for row in new[table] for column in row}
+        for row in old_rows:
+            unchanged_values = {name: value for name, value in row.items() if (table, name) not in CHANGED}
+            if not unchanged_values.keys() <= new_columns:
+                lost_rows.append((table, sorted(unchanged_values.keys() - new_columns)))
             elif not any(
-                all(candidate[name] == value for name, value in same.items()) for candidate in new[table]
+                all(candidate[name] == value for name, value in unchanged_values.items()) for candidate in new[table]
             ):
-                gone.append((table, row))
-    return gone
+                lost_rows.append((table, row))
+    return lost_rows
 
 
 def upgraded(path: Path) -> None:
-    opened = Database.at(path)
+    database = Database.at(path)
     try:
-        opened.prepare()
+        database.prepare()
     finally:
-        opened.close()
+        database.close()
 
 
 def revision(path: Path) -> str:
@@ -108,10 +108,10 @@ def later(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_recorded_home_exists_for_every_released_schema() -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(migrate.config()).walk_revisions()}
+    revisions = {script.revision for script in ScriptDirectory.from_config(migrate.config()).walk_revisions()}
     homes = {path.stem for path in HOMES}
-    assert known - homes <= {HEAD}, "the newest may not have been released yet"
-    assert homes <= known
+    assert revisions - homes <= {HEAD}, "the newest may not have been released yet"
+    assert homes <= revisions
 
 
 @every_home
@@ -119,33 +119,33 @@ def test_no_row_of_an_old_home_is_lost(home: Path, tmp_path: Path) -> None:
     unpacked(home, tmp_path)
     path = tmp_path / "portico.db"
     assert revision(path) == home.stem
-    before = rows(path)
-    assert sum(map(len, before.values())) > 20
+    rows_before = rows(path)
+    assert sum(map(len, rows_before.values())) > 20
     upgraded(path)
     assert revision(path) == HEAD
-    assert lost(before, rows(path)) == []
+    assert lost(rows_before, rows(path)) == []
 
 
 @every_home
 def test_later_migrations_lose_no_rows_of_an_old_home(home: Path, tmp_path: Path, later: str) -> None:
     unpacked(home, tmp_path)
     path = tmp_path / "portico.db"
-    before = rows(path)
+    rows_before = rows(path)
     upgraded(path)
     assert revision(path) == later
-    after = rows(path)
-    assert lost(before, after) == []
+    rows_after = rows(path)
+    assert lost(rows_before, rows_after) == []
     for table in ("runs", "files", "stores"):
-        assert sorted(row["rank"] for row in after[table]) == list(range(1, len(before[table]) + 1))
-    assert {row["title"] for row in after["store_titles"]} == {
-        row["name"].upper() for row in before["stores"]
+        assert sorted(row["rank"] for row in rows_after[table]) == list(range(1, len(rows_before[table]) + 1))
+    assert {row["title"] for row in rows_after["store_titles"]} == {
+        row["name"].upper() for row in rows_before["stores"]
     }
-    assert {row["colour"] for row in after["stores"]} == {"red", "blue"}
+    assert {row["colour"] for row in rows_after["stores"]} == {"red", "blue"}
 
 
 @every_home
 def test_a_current_daemon_serves_the_contents_of_an_old_home(home: Path, tmp_path: Path) -> None:
-    known = unpacked(home, tmp_path / "home")
+    record = unpacked(home, tmp_path / "home")
     (tmp_path / "models.yaml").write_text(MODELS)
     with (
         running(tmp_path / "home", "--file", str(tmp_path / "models.yaml")) as daemon,
@@ -154,34 +154,34 @@ def test_a_current_daemon_serves_the_contents_of_an_old_home(home: Path, tmp_pat
         daemon.settle()
         stores = {store.name: store for store in client.stores.list()}
         assert stores["handbook"].file_counts.completed == 2
-        assert stores["book"].id == known["store"]["id"]
-        for store, question, said in (
+        assert stores["book"].id == record["store"]["id"]
+        for store, question, answer in (
             ("handbook", "which port does the lighthouse listen on", "7419"),
             ("handbook", "雪莲花", "四千米"),
             ("book", "when does the harbour open", "six"),
         ):
-            assert said in client.search(store, question).passages[0].text
-        assert client.files.content(known["file"]["id"]) == b"The harbour opens at six."
-        assert {key.id for key in client.keys.list()} == {known["key"]["id"]}
-        with Client(daemon.url, known["key"]["key"]) as website:
+            assert answer in client.search(store, question).passages[0].text
+        assert client.files.content(record["file"]["id"]) == b"The harbour opens at six."
+        assert {key.id for key in client.keys.list()} == {record["key"]["id"]}
+        with Client(daemon.url, record["key"]["key"]) as website:
             assert website.search("handbook", "lighthouse").passages
         models = {row["model"] for row in client.usage() if row["name"] == "echo"}
         assert models == {"echo"}
         assert "hello" in "".join(client.chat("hello", model="speaker"))
         assert ("speaker", "echo") in {(row["name"], row["model"]) for row in client.usage()}
-        assert {"handbook", *(known.get(name, {}).get("name", "handbook") for name in ("flow", "agent"))} <= {
+        assert {"handbook", *(record.get(name, {}).get("name", "handbook") for name in ("flow", "agent"))} <= {
             app.name for app in client.apps.list()
         }
-        if "second prompt" in known:
+        if "second prompt" in record:
             assert client.prompts.get("greet").version == 2
-        if "flow" in known:
+        if "flow" in record:
             assert client.apps.run("twice", "hello") is not None
-        if known.get("sessions", {}).get("data"):
+        if record.get("sessions", {}).get("data"):
             assert [session.name for session in client.sessions.list()] == ["monday"]
         for name, path in (("response", "responses"), ("batch", "batches"), ("eval", "evals")):
-            if known.get(name):
-                found = client._transport._http.get(f"/v1/{path}/{known[name]['id']}")
-                assert (name, found.status_code) == (name, 200)
+            if record.get(name):
+                response = client._transport._http.get(f"/v1/{path}/{record[name]['id']}")
+                assert (name, response.status_code) == (name, 200)
 
 
 KILLED = """
@@ -254,15 +254,15 @@ def test_a_killed_upgrade_changes_nothing_and_is_completed_by_the_next_start(
 ) -> None:
     unpacked(home, tmp_path / "home")
     source, place = tmp_path / "home" / "portico.db", tmp_path / "killed"
-    before = rows(source)
+    rows_before = rows(source)
     kills = killed_everywhere(source, place)
     assert kills > 50
     for number in range(0, kills, STRIDE):
         path = place / f"{number}.db"
-        assert rows(path) == before, f"killed before statement {number}"
+        assert rows(path) == rows_before, f"killed before statement {number}"
         if number % 20 == 0 or number > kills - STRIDE - 1:
             upgraded(path)
-            assert (revision(path), lost(before, rows(path))) == (later, [])
+            assert (revision(path), lost(rows_before, rows(path))) == (later, [])
 
 
 @pytest.mark.slow
@@ -288,11 +288,11 @@ def test_a_home_of_a_newer_version_is_refused_and_stays_as_it_is(tmp_path: Path,
     with closing(sqlite3.connect(path)) as database:
         database.execute("update alembic_version set version_num = ?", [newer])
         database.commit()
-    before = rows(path)
+    rows_before = rows(path)
     with pytest.raises(Unavailable, match="cannot be downgraded") as caught:
         upgraded(path)
     assert caught.value.code == "database_newer"
-    assert rows(path) == before
+    assert rows(path) == rows_before
 
 
 @pytest.mark.parametrize("older", ["0001", "0039"])
@@ -304,9 +304,9 @@ def test_a_home_from_before_the_first_release_is_refused_and_stays_as_it_is(
     with closing(sqlite3.connect(path)) as database:
         database.execute("update alembic_version set version_num = ?", [older])
         database.commit()
-    before = rows(path)
+    rows_before = rows(path)
     with pytest.raises(Unavailable, match=f"schema {older}, from before the first release") as caught:
         upgraded(path)
     assert caught.value.code == "database_unreleased"
     assert "git checkout 26cc6b1d" in caught.value.message
-    assert rows(path) == before
+    assert rows(path) == rows_before

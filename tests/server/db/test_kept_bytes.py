@@ -45,15 +45,15 @@ KEY = SessionKey("conv_s", "app_1", OWNER, "monday", "clerk")
 @pytest.fixture(params=["sqlite", "postgres"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "sqlite":
-        opened = Database.at(tmp_path / "portico.db")
-        opened.prepare()
-        yield opened
-        opened.close()
+        fresh_database = Database.at(tmp_path / "portico.db")
+        fresh_database.prepare()
+        yield fresh_database
+        fresh_database.close()
     else:
-        opened = Database(request.getfixturevalue("server").new())
-        opened.prepare()
-        yield opened
-        opened.close()
+        fresh_database = Database(request.getfixturevalue("server").new())
+        fresh_database.prepare()
+        yield fresh_database
+        fresh_database.close()
 
 
 def recounted(connection: Connection) -> int:
@@ -89,27 +89,27 @@ def response(name: str, **more: Any) -> ResponseRow:
 
 
 async def test_stored_bytes_include_prompts_apps_evaluations_and_tuning_jobs(database: Database) -> None:
-    checked: list[int] = []
+    stored_sums: list[int] = []
 
     def recounted_specs(connection: Connection) -> int:
         def rows(table: Any, *names: str) -> list[Any]:
             return list(connection.execute(select(*(table.c[name] for name in names))))
 
         versions = rows(schema.prompts, "spec") + rows(schema.app_versions, "spec")
-        found = (
+        recount = (
             versions + rows(schema.evals, "spec", "metadata") + rows(schema.eval_runs, "source", "settings")
         )
-        found += rows(schema.eval_items, "item", "sample") + rows(schema.eval_outputs, "results", "sample")
-        found += rows(schema.eval_searches, "spec") + rows(schema.tuning_jobs, "spec")
-        return sum(json_bytes(*row) for row in found)
+        recount += rows(schema.eval_items, "item", "sample") + rows(schema.eval_outputs, "results", "sample")
+        recount += rows(schema.eval_searches, "spec") + rows(schema.tuning_jobs, "spec")
+        return sum(json_bytes(*row) for row in recount)
 
     async def check(function: Any, *given: Any) -> None:
         await database.write(function, *given)
-        kept, found = await database.read(
+        stored_sum, recount = await database.read(
             lambda each: (files.stored_bytes(each, OWNER), recounted_specs(each))
         )
-        assert kept == found, (function, given)
-        checked.append(kept)
+        assert stored_sum == recount, (function, given)
+        stored_sums.append(stored_sum)
 
     def run(name: str) -> NewRun:
         return new_run("eval", name, {}, OWNER, name)
@@ -123,14 +123,14 @@ async def test_stored_bytes_include_prompts_apps_evaluations_and_tuning_jobs(dat
         test = EvalRow("eval_1", OWNER, "test", {"testing_criteria": []}, {"a": "b"}, 1.0, 1.0)
         await check(evals.create, test)
         await check(evals.change, "eval_1", {"metadata": {"a": "c" * 300}})
-        one = EvalRunRow("er_1", "eval_1", OWNER, "run_1", "one", {"type": "a"}, "er_1", 2, {}, 1.0)
+        eval_run = EvalRunRow("er_1", "eval_1", OWNER, "run_1", "one", {"type": "a"}, "er_1", 2, {}, 1.0)
         items = [ItemRow(0, {"q": "雪" * 50}, None), ItemRow(1, {"q": "b"}, {"text": "c"})]
-        await check(evals.begin, one, items, run("run_1"))
+        await check(evals.begin, eval_run, items, run("run_1"))
         done = OutputRow("er_1", 0, "pass", 1.0, [{"passed": True}], {"text": "d" * 400}, 1, 1.0, 1.0)
         for _ in range(2):
             await check(evals.note, done, lambda tally: tally)
         search = EvalSearchRow("es_1", "eval_1", OWNER, "run_2", "s", {"axes": []}, 2, 1.0)
-        trial = replace(one, id="er_2", search_id="es_1", data_id="es_1", settings={"k": 1}, run_id="run_2")
+        trial = replace(eval_run, id="er_2", search_id="es_1", data_id="es_1", settings={"k": 1}, run_id="run_2")
         await check(eval_searches.begin_search, search, [trial], items, run("run_2"))
         job: Any = JobRow("ftjob-1", OWNER, "run_3", "b", {"n": 1}, {}, "queued", None, 1.0, None)
         await check(tuning.create, job, run("run_3"), [])
@@ -140,17 +140,17 @@ async def test_stored_bytes_include_prompts_apps_evaluations_and_tuning_jobs(dat
         await database.write(evals.remove_run, "er_1")
         await database.write(evals.remove, "eval_1")
         await database.write(prompts.remove, "prompt")
-        assert 0 < await database.read(files.stored_bytes, OWNER) < checked[-1]
+        assert 0 < await database.read(files.stored_bytes, OWNER) < stored_sums[-1]
 
 
 async def test_the_stored_byte_sums_equal_a_recount_of_the_rows(database: Database) -> None:
-    checked = []
+    stored_sums = []
 
     async def check(function: Any, *given: Any, **more: Any) -> None:
         await database.write(function, *given, **more)
-        kept, found = await database.read(lambda each: (files.stored_bytes(each, OWNER), recounted(each)))
-        assert kept == found, (function, given)
-        checked.append(kept)
+        stored_sum, recount = await database.read(lambda each: (files.stored_bytes(each, OWNER), recounted(each)))
+        assert stored_sum == recount, (function, given)
+        stored_sums.append(stored_sum)
 
     async with asyncio.timeout(60):
         await check(sessions.open_session, KEY, metadata={"desk": "3"})
@@ -162,7 +162,7 @@ async def test_the_stored_byte_sums_equal_a_recount_of_the_rows(database: Databa
         await check(sessions.rate, KEY.id, 1, None)
         await check(sessions.replace, KEY.id, [said("anew")], {"writer": {"a": 1}})
         await check(sessions.reset, "conv_f")
-        assert checked[-1] < checked[4]
+        assert stored_sums[-1] < stored_sums[4]
         await check(sessions.forget, 1e12, 1)
 
         row = ConversationRow("conv_c", OWNER, {"topic": "bread"}, 0, 1.0, 1.0)
@@ -176,8 +176,8 @@ async def test_the_stored_byte_sums_equal_a_recount_of_the_rows(database: Databa
         await check(conversations.describe, "conv_c", {})
         await check(responses.keep, response("resp_k", conversation_id="conv_c"), 3)
 
-        begun = response("resp_b", status="queued", background=True, finished_at=None, ask='{"a": 1}')
-        await check(responses.begin, begun)
+        queued_response = response("resp_b", status="queued", background=True, finished_at=None, ask='{"a": 1}')
+        await check(responses.begin, queued_response)
         await responses.keep_soon(database, response("resp_s"))
         await database.write(responses.append_events, "resp_b", [(0, b"x" * 50)])
         await database.write(responses.note, "resp_b", "in_progress", '{"output": []}')
@@ -195,4 +195,4 @@ async def test_the_stored_byte_sums_equal_a_recount_of_the_rows(database: Databa
         await check(conversations.forget, 1e12, 10)
         await check(sessions.remove, KEY.id)
         await check(sessions.remove, "conv_f")
-        assert checked[-1] == 0
+        assert stored_sums[-1] == 0

@@ -95,22 +95,22 @@ async def opened_keys(database: Database) -> list[tuple[str, tuple[str, ...]]]:
 async def test_a_sqlite_home_of_each_landed_schema_is_upgraded(
     commit: str, number: str, tmp_path: Path
 ) -> None:
-    path, described = tmp_path / "portico.db", tmp_path / "described.db"
+    path, reference_path = tmp_path / "portico.db", tmp_path / "described.db"
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         create(commit, tmp_path)(connection)
         assert connection.scalar(text("select version_num from alembic_version")) == number
     engine.dispose()
     assert await opened_keys(Database.at(path)) == [("website", ())]
-    upgraded(described)
-    assert of_file(path) == of_file(described)
+    upgraded(reference_path)
+    assert of_file(path) == of_file(reference_path)
 
 
 @every_landed_schema
 async def test_a_postgresql_database_of_each_landed_schema_is_upgraded(
     commit: str, number: str, tmp_path: Path, server: postgres.Server
 ) -> None:
-    url, described = server.new(), server.prepared()()
+    url, reference_url = server.new(), server.prepared()()
     database = Database(url)
     assert database.postgres is not None
     database.postgres.wait_for_write(create(commit, tmp_path))
@@ -118,7 +118,7 @@ async def test_a_postgresql_database_of_each_landed_schema_is_upgraded(
     assert await opened_keys(database) == [("website", ())]
     assert _rows(server, url, "select version_num from alembic_version") == [(HEAD,)]
     for query in (COLUMNS, CONSTRAINTS, INDEXES):
-        assert _rows(server, url, query) == _rows(server, described, query)
+        assert _rows(server, url, query) == _rows(server, reference_url, query)
 
 
 def _rows(server: postgres.Server, url: str, query: str) -> list[tuple[Any, ...]]:

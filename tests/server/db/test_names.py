@@ -43,59 +43,59 @@ PAIRS = [pair for pair in permutations(KINDS, 2) if {app, store} & set(pair)]
 @pytest.fixture
 async def two(tmp_path: Path) -> AsyncIterator[tuple[ApiServer, ApiServer]]:
     """Two daemons on one database, neither of which learns the other's names."""
-    async with api_server(tmp_path, api_key="pk-of-the-operator") as one:
-        await model(one, "base", ADMIN)
-        async with api_server(tmp_path, api_key="pk-of-the-operator") as other:
-            await model(other, "base", ADMIN)
-            for daemon in (one, other):
+    async with api_server(tmp_path, api_key="pk-of-the-operator") as first_daemon:
+        await model(first_daemon, "base", ADMIN)
+        async with api_server(tmp_path, api_key="pk-of-the-operator") as second_daemon:
+            await model(second_daemon, "base", ADMIN)
+            for daemon in (first_daemon, second_daemon):
                 daemon.services.apps.kind(
                     "flow", AppKind(daemon.services.flows.check, daemon.services.flows.build)
                 )
-            yield one, other
+            yield first_daemon, second_daemon
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS, ids=lambda make: make.__name__)
 async def test_two_daemons_do_not_give_one_name_to_two_kinds(
     two: tuple[ApiServer, ApiServer], first: Make, second: Make
 ) -> None:
-    one, other = two
-    made = await first(one, "thing", ADMIN)
-    assert made.status_code < 300, made.text
-    refused = await second(other, "thing", ADMIN)
-    assert refused.status_code == 409, refused.text
-    assert refused.json()["error"]["code"] == "name_taken"
-    assert (await second(other, "another", ADMIN)).status_code < 300
-    both = await asyncio.gather(first(one, "at-once", ADMIN), second(other, "at-once", ADMIN))
-    assert sorted(answer.status_code < 300 for answer in both) == [False, True], [each.text for each in both]
+    first_daemon, second_daemon = two
+    first_response = await first(first_daemon, "thing", ADMIN)
+    assert first_response.status_code < 300, first_response.text
+    refusal = await second(second_daemon, "thing", ADMIN)
+    assert refusal.status_code == 409, refusal.text
+    assert refusal.json()["error"]["code"] == "name_taken"
+    assert (await second(second_daemon, "another", ADMIN)).status_code < 300
+    responses = await asyncio.gather(first(first_daemon, "at-once", ADMIN), second(second_daemon, "at-once", ADMIN))
+    assert sorted(answer.status_code < 300 for answer in responses) == [False, True], [response.text for response in responses]
 
 
 @pytest.mark.parametrize("make", [app, store])
 async def test_a_key_cannot_take_a_name_shared_by_another_daemon(
     two: tuple[ApiServer, ApiServer], make: Make
 ) -> None:
-    one, other = two
-    _row, secret = await other.auth.create("k", ("chat", "apps:*:deploy", "stores:*:manage"))
+    first_daemon, second_daemon = two
+    _row, secret = await second_daemon.auth.create("k", ("chat", "apps:*:deploy", "stores:*:manage"))
     key = {"authorization": f"Bearer {secret}"}
     for kind in KINDS:
         name = f"shared-{kind.__name__}"
-        assert (await kind(one, name, ADMIN)).status_code < 300
-        refused = await make(other, name, key)
-        assert refused.status_code == 409, (name, refused.text)
-        assert refused.json()["error"]["code"] == "name_taken"
-        own = await make(other, f"own-{kind.__name__}", key)
-        assert own.status_code < 300, own.text
-        beside = await kind(one, f"own-{kind.__name__}", ADMIN)
+        assert (await kind(first_daemon, name, ADMIN)).status_code < 300
+        refusal = await make(second_daemon, name, key)
+        assert refusal.status_code == 409, (name, refusal.text)
+        assert refusal.json()["error"]["code"] == "name_taken"
+        own_response = await make(second_daemon, f"own-{kind.__name__}", key)
+        assert own_response.status_code < 300, own_response.text
+        beside = await kind(first_daemon, f"own-{kind.__name__}", ADMIN)
         assert beside.status_code < 300, "the operator may share a name that some key has"
 
 
 async def test_the_store_of_a_key_stays_editable_after_its_name_is_shared(
     two: tuple[ApiServer, ApiServer],
 ) -> None:
-    one, other = two
-    _row, secret = await other.auth.create("k", ("chat", "stores:*:manage"))
+    first_daemon, second_daemon = two
+    _row, secret = await second_daemon.auth.create("k", ("chat", "stores:*:manage"))
     key = {"authorization": f"Bearer {secret}"}
-    made = (await store(other, "thing", key)).json()["id"]
-    assert (await store(one, "thing", ADMIN)).status_code < 300
-    changed = await other.client.patch(f"/api/stores/{made}", json={"description": "mine"}, headers=key)
-    assert changed.status_code == 200, changed.text
-    assert (changed.json()["name"], changed.json()["description"]) == ("thing", "mine")
+    store_id = (await store(second_daemon, "thing", key)).json()["id"]
+    assert (await store(first_daemon, "thing", ADMIN)).status_code < 300
+    response = await second_daemon.client.patch(f"/api/stores/{store_id}", json={"description": "mine"}, headers=key)
+    assert response.status_code == 200, response.text
+    assert (response.json()["name"], response.json()["description"]) == ("thing", "mine")

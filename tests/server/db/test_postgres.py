@@ -109,11 +109,11 @@ async def test_a_read_and_dependent_write_are_atomic_across_daemons(
     pair: tuple[Database, Database],
 ) -> None:
     def count_up(connection: Connection) -> None:
-        found = connection.execute(text("select target from aliases where name = 'n'")).scalar()
-        if found is None:
+        target = connection.execute(text("select target from aliases where name = 'n'")).scalar()
+        if target is None:
             connection.execute(text("insert into aliases values ('n', '1')"))
         else:
-            number = str(int(found) + 1)
+            number = str(int(target) + 1)
             connection.execute(text("update aliases set target = :n where name = 'n'"), {"n": number})
 
     await asyncio.gather(*(database.write(count_up) for database in pair for _ in range(20)))
@@ -136,9 +136,9 @@ async def test_a_daemon_with_a_clock_45_seconds_ahead_takes_over_no_live_run(
     await pair[0].write(
         lambda c: c.execute(text("update runs set lease_expires = 0 where id = 'run_1'")) and None
     )
-    claimed = await pair[0].write(runs.claim, ["flow"], "C", 30.0)
-    assert claimed is not None
-    assert claimed.id == "run_1", "the lease of the daemon whose clock is ahead has not run out"
+    run = await pair[0].write(runs.claim, ["flow"], "C", 30.0)
+    assert run is not None
+    assert run.id == "run_1", "the lease of the daemon whose clock is ahead has not run out"
 
 
 async def test_a_connection_that_was_dropped_is_replaced(
@@ -197,9 +197,9 @@ async def test_an_unavailable_database_is_503_and_is_used_again_when_it_returns(
 async def test_a_change_notifies_other_daemons_but_not_its_own(
     pair: tuple[Database, Database],
 ) -> None:
-    heard = [asyncio.Event(), asyncio.Event()]
+    refresh_events = [asyncio.Event(), asyncio.Event()]
     feeds = [Feed(database) for database in pair]
-    for feed, event in zip(feeds, heard, strict=True):
+    for feed, event in zip(feeds, refresh_events, strict=True):
 
         async def refresh(event: asyncio.Event = event) -> None:
             event.set()
@@ -208,11 +208,11 @@ async def test_a_change_notifies_other_daemons_but_not_its_own(
     async with following(*feeds):
         await pair[0].write(alias, "one")
         async with asyncio.timeout(60):
-            await heard[1].wait()
-        heard[0].clear()
+            await refresh_events[1].wait()
+        refresh_events[0].clear()
         await pair[0].write(alias, "two")
         await pair[0].read(rows.database_time)
-    assert not heard[0].is_set()
+    assert not refresh_events[0].is_set()
 
 
 async def test_a_lost_notification_is_made_up_for_by_polling(
@@ -238,10 +238,10 @@ async def test_a_lost_notification_is_made_up_for_by_polling(
 async def test_asking_other_daemons_reports_answers_failures_and_timeouts(
     pair: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    questions: list[str] = []
 
     async def answer(question: str) -> Any:
-        asked.append(question)
+        questions.append(question)
         match question:
             case "known":
                 return {"large": "é" * 100_000}
@@ -261,14 +261,14 @@ async def test_asking_other_daemons_reports_answers_failures_and_timeouts(
     first, second = Feed(pair[0]), Feed(pair[1])
     assert await first.ask("word", "known") is None, "nobody else is there"
     second.answer("word", answer)
-    heard = asyncio.Event()
-    first.receive("here I am", lambda *_: heard.set())
+    greeting_event = asyncio.Event()
+    first.receive("here I am", lambda *_: greeting_event.set())
     second.report("here I am", lambda each_second: {"": 1} if each_second else {})
     async with following(first, second), asyncio.timeout(60):
-        await heard.wait()
-        told = await first.ask("word", "known")
-        assert told == (pair[1].postgres.origin, {"large": "é" * 100_000})  # type: ignore[union-attr]
-        assert told is not None and await first.ask("word", "known", told[0]) == told
+        await greeting_event.wait()
+        reply = await first.ask("word", "known")
+        assert reply == (pair[1].postgres.origin, {"large": "é" * 100_000})  # type: ignore[union-attr]
+        assert reply is not None and await first.ask("word", "known", reply[0]) == reply
         assert await first.ask("word", "unknown") is await first.ask("other", "known") is None
         assert await first.ask("word", "known", "gone") is None
         for question, reason in (("full", "disk is full"), ("wrong", "log"), ("too large", "too large")):
@@ -277,7 +277,7 @@ async def test_asking_other_daemons_reports_answers_failures_and_timeouts(
         monkeypatch.setattr(feed_module, "ANSWER_TIMEOUT_S", 1.0)
         with pytest.raises(Unavailable, match="has not answered") as silent:
             await first.ask("word", "silent")
-        assert silent.value.code == "daemon_silent" and "silent" in asked
+        assert silent.value.code == "daemon_silent" and "silent" in questions
         monkeypatch.setattr(feed_module, "MAX_ASK_ATTEMPTS", 1)
         assert await first.ask("word", "ended") is None
 
@@ -296,11 +296,11 @@ async def test_an_exclusive_name_is_locked_for_other_daemons_until_released(
             async with pair[1].exclusive("session"):
                 order.append("second")
 
-        waiting = asyncio.create_task(second())
+        second_task = asyncio.create_task(second())
         async with pair[1].exclusive("another", wait_s=0) as free:
             assert free
         order.append("first")
-    await waiting
+    await second_task
     assert order == ["first", "second"]
 
 
@@ -358,7 +358,7 @@ async def test_no_acknowledged_upload_loses_its_bytes_while_another_daemon_delet
     pair: tuple[Database, Database], tmp_path: Path
 ) -> None:
     stores = [files_in(database, tmp_path / "blobs") for database in pair]
-    kept = []
+    uploads = []
 
     async def upload(store: FileStorage, content: bytes) -> Any:
         return await store.create("a.txt", "user_data", sent(content), SYSTEM)
@@ -367,8 +367,8 @@ async def test_no_acknowledged_upload_loses_its_bytes_while_another_daemon_delet
         content = f"content {number % 4}".encode()
         first = await upload(stores[0], content)
         _gone, row = await asyncio.gather(stores[0].remove(first), upload(stores[1], content))
-        kept.append((row, content))
-    for row, content in kept:
+        uploads.append((row, content))
+    for row, content in uploads:
         async with stores[0].open(row.sha256) as path:
             assert path.read_bytes() == content
 
@@ -390,12 +390,12 @@ async def test_a_starting_daemon_keeps_files_another_daemon_is_receiving(
     pair: tuple[Database, Database], tmp_path: Path
 ) -> None:
     stores = [files_in(database, tmp_path / "blobs") for database in pair]
-    received = await stores[0].receive(sent(b"on its way"))
+    upload = await stores[0].receive(sent(b"on its way"))
     early = await stores[0].receive(sent(b"in its place"))
     await stores[0].place_early(early)
     await stores[1].start()
     await stores[1].release([early.sha256])
-    row = await stores[0].keep(received, "a.txt", "user_data", SYSTEM)
+    row = await stores[0].keep(upload, "a.txt", "user_data", SYSTEM)
     async with stores[1].open(row.sha256) as path:
         assert path.read_bytes() == b"on its way"
     async with stores[0].open(early.sha256) as path:
@@ -470,8 +470,8 @@ async def test_a_chain_of_responses_is_read_up_to_its_bounds(
         for number in range(12)
     ]
     await first.write(lambda connection: [responses.keep(connection, row) for row in links])
-    whole = await first.read(responses.chain, "resp_11", "key_a")
-    assert whole is not None and [row.id for row in whole] == [row.id for row in links]
+    chain = await first.read(responses.chain, "resp_11", "key_a")
+    assert chain is not None and [row.id for row in chain] == [row.id for row in links]
     assert await first.read(responses.chain, "resp_11", "key_b") == []
     assert len(await first.read(responses.several, [row.id for row in links]) or ()) == 12
     monkeypatch.setattr(conversations, "MAX_WHOLE_ITEMS", 11)

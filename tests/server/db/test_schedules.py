@@ -54,9 +54,9 @@ async def again(database: Database, row: ScheduleRow) -> ScheduleRow:
         connection.execute(text("update schedules set next_at = 3600 where next_at is not null"))
 
     await database.write(make)
-    found = await database.read(rows.get, row.id)
-    assert found is not None
-    return found
+    current = await database.read(rows.get, row.id)
+    assert current is not None
+    return current
 
 
 async def times(database: Database, row: ScheduleRow) -> list[rows.ScheduleTime]:
@@ -65,13 +65,13 @@ async def times(database: Database, row: ScheduleRow) -> list[rows.ScheduleTime]
 
 async def test_only_one_daemon_takes_a_due_time_and_writes_its_run_atomically(database: Database) -> None:
     row = await scheduled(database)
-    assert [found.id for found in await database.read(rows.due)] == [row.id]
+    assert [due_row.id for due_row in await database.read(rows.due)] == [row.id]
     assert await database.read(rows.seconds_to_next) == 0
-    begun = await asyncio.gather(*(database.write(take_due, row) for _daemon in range(6)))
-    assert sorted(begun) == [0, 0, 0, 0, 0, 1]
-    [came] = await times(database, row)
-    assert (came.cause, came.status) == ("missed", "queued")
-    run = await database.read(runs.get, came.run_id or "")
+    take_counts = await asyncio.gather(*(database.write(take_due, row) for _daemon in range(6)))
+    assert sorted(take_counts) == [0, 0, 0, 0, 0, 1]
+    [due_time] = await times(database, row)
+    assert (due_time.cause, due_time.status) == ("missed", "queued")
+    run = await database.read(runs.get, due_time.run_id or "")
     assert run is not None
     assert (run.kind, run.owner, run.payload["input"]) == ("schedule", "key_one", {"q": 1})
     assert await database.read(rows.due) == []
@@ -83,7 +83,7 @@ async def test_only_one_daemon_takes_a_due_time_and_writes_its_run_atomically(da
         raise Conflict("killed")
 
     stands = await again(database, row)
-    await database.write(runs.finish, came.run_id or "", "completed")
+    await database.write(runs.finish, due_time.run_id or "", "completed")
     with pytest.raises(Conflict):
         await database.write(broken)
     assert len(await times(database, row)) == 1, "neither the run is there"
@@ -115,14 +115,14 @@ async def test_a_running_schedule_skips_queues_or_overlaps_by_its_overlap_rule(
     monkeypatch.setattr("portico_server.schedules.due_runs.MAX_RUNS_UNDER_WAY", 2)
     names = set()
     for overlap in ("queue", "allow"):
-        other = await scheduled(database, overlap, overlap=overlap)
-        assert await database.write(take_due, other) == 1
-        assert await database.write(take_due, await again(database, other)) == 1
-        assert await database.write(take_due, await again(database, other)) == 0
-        [beyond, *made] = await times(database, other)
+        second_row = await scheduled(database, overlap, overlap=overlap)
+        assert await database.write(take_due, second_row) == 1
+        assert await database.write(take_due, await again(database, second_row)) == 1
+        assert await database.write(take_due, await again(database, second_row)) == 0
+        [beyond, *entries] = await times(database, second_row)
         assert beyond.skipped == TOO_MANY_UNDER_WAY
-        found = [await database.read(runs.get, one.run_id or "") for one in made]
-        names.add((overlap, len({one.name for one in found if one is not None})))
+        run_rows = [await database.read(runs.get, item.run_id or "") for item in entries]
+        names.add((overlap, len({item.name for item in run_rows if item is not None})))
     assert names == {("queue", 1), ("allow", 2)}, "runs of one name are done one after another"
 
 
@@ -134,8 +134,8 @@ async def test_the_journal_is_trimmed_except_for_running_runs(
     await database.write(take_due, row)
     for _ in range(4):
         await database.write(take_due, await again(database, row))
-    found = await times(database, row)
-    assert [one.skipped for one in found] == [STILL_UNDER_WAY] * 3 + [None]
+    journal = await times(database, row)
+    assert [entry.skipped for entry in journal] == [STILL_UNDER_WAY] * 3 + [None]
     await database.write(rows.remove, row.id)
     assert await times(database, row) == []
 
@@ -152,9 +152,9 @@ async def test_repeated_failures_pause_a_schedule_and_notify_webhooks(database: 
         run_id = (await times(database, row))[0].run_id or ""
         error = {"message": "no model"} if status == "failed" else None
         await database.write(runs.finish, run_id, status, None, error)
-        found = await database.read(rows.get, row.id)
-        assert found is not None
-        return found
+        current = await database.read(rows.get, row.id)
+        assert current is not None
+        return current
 
     assert (await ended("failed")).failures == 1
     assert (await ended("cancelled")).failures == 1
@@ -163,8 +163,8 @@ async def test_repeated_failures_pause_a_schedule_and_notify_webhooks(database: 
     assert (await database.read(webhooks.deliveries_of, "wh_a")).data == ()
     paused = await ended("failed")
     assert paused.paused == "The last 2 runs failed: no model"
-    [sent] = (await database.read(webhooks.deliveries_of, "wh_a")).data
-    assert (sent.event_type, '"sched_a"' in sent.payload) == ("schedule.paused", True)
+    [delivery] = (await database.read(webhooks.deliveries_of, "wh_a")).data
+    assert (delivery.event_type, '"sched_a"' in delivery.payload) == ("schedule.paused", True)
 
 
 async def test_schedule_names_are_unique_per_owner_and_shared_names_are_refused(database: Database) -> None:
@@ -181,7 +181,7 @@ async def test_schedule_names_are_unique_per_owner_and_shared_names_are_refused(
         await database.write(rows.change, row, {"name": "house"})
     await database.write(rows.change, row, {"name": "moved"})
     assert await database.read(rows.by_name, "mine", "key_one") is None
-    assert [found.name for found in await database.read(rows.visible, "key_one")] == ["house", "moved"]
+    assert [schedule.name for schedule in await database.read(rows.visible, "key_one")] == ["house", "moved"]
     full = ScheduleRow(
         **{name: getattr(row, name) for name in ScheduleRow.__dataclass_fields__} | {"id": "x", "name": "x"}
     )

@@ -36,35 +36,35 @@ INDEXES = "select tablename, indexname, indexdef from pg_indexes where schemanam
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    found = cluster.programs()
-    if found is None:
+    program_folder = cluster.programs()
+    if program_folder is None:
         pytest.skip("no PostgreSQL here: apt-get install postgresql")
-    with cluster.running(found) as url:
+    with cluster.running(program_folder) as url:
         yield url
 
 
 def of_file(path: Path) -> dict[str, Any]:
     """Return the schema of a SQLite file: the columns, keys and indexes of each table, in any order."""
-    found: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     with closing(sqlite3.connect(path)) as database:
         for name, sql in database.execute(
             "select name, sql from sqlite_master where type = 'table'"
         ).fetchall():
             if name.startswith("sqlite_") or name == "alembic_version":
                 continue
-            found[name] = {
+            tables[name] = {
                 "columns": {row[1:] for row in database.execute(f"pragma table_info({name})")},
                 "refers": {
                     (frozenset(row[3:5] for row in rows), rows[0][2], rows[0][6])
                     for rows in _by_number(database.execute(f"pragma foreign_key_list({name})").fetchall())
                 },
                 "indexes": {
-                    (*row[1:4], tuple(each[2] for each in database.execute(f"pragma index_info({row[1]})")))
+                    (*row[1:4], tuple(column[2] for column in database.execute(f"pragma index_info({row[1]})")))
                     for row in database.execute(f"pragma index_list({name})").fetchall()
                 },
                 "counts up": "AUTOINCREMENT" in sql,
             }
-    return found
+    return tables
 
 
 def _by_number(rows: list[Any]) -> list[list[Any]]:
@@ -99,9 +99,9 @@ def test_migrating_an_old_home_yields_the_schema_in_code(
 
 async def test_migrations_on_postgresql_yield_the_schema_in_code(server: str) -> None:
     migrated = await _on_postgresql(server, "migrated", _sql_of_migrations())
-    described = await _on_postgresql(server, "described", _sql_of_tables())
-    assert len({row[0] for row in described[0]}) == len(metadata.tables)
-    assert migrated == described
+    described_schema = await _on_postgresql(server, "described", _sql_of_tables())
+    assert len({row[0] for row in described_schema[0]}) == len(metadata.tables)
+    assert migrated == described_schema
 
 
 async def _on_postgresql(server: str, name: str, sql: str) -> list[list[tuple[Any, ...]]]:
@@ -146,19 +146,19 @@ def test_migrations_keep_existing_columns_and_add_only_optional_ones(tmp_path: P
     settings = migrate.config()
     revisions = [script.revision for script in ScriptDirectory.from_config(settings).walk_revisions()]
     engine = create_engine(f"sqlite:///{tmp_path / 'steps.db'}")
-    before: dict[str, Any] = {}
+    tables_before: dict[str, Any] = {}
     for revision in reversed(revisions):
         with engine.begin() as connection:
             settings.attributes["connection"] = connection
             command.upgrade(settings, revision)
-        after = of_file(tmp_path / "steps.db")
-        for table, shape in before.items():
-            assert table in after, f"{revision} removes {table}"
-            assert shape["columns"] <= after[table]["columns"], f"{revision} changes a column of {table}"
-            for name, _kind, required, default, _key in after[table]["columns"] - shape["columns"]:
-                assert not required or default is not None, f"{revision}: {table}.{name} needs a default"
-            new_indexes = after[table]["indexes"] - shape["indexes"]
+        tables_after = of_file(tmp_path / "steps.db")
+        for table, shape in tables_before.items():
+            assert table in tables_after, f"{revision} removes {table}"
+            assert shape["columns"] <= tables_after[table]["columns"], f"{revision} changes a column of {table}"
+            for name, _kind, is_required, default, _key in tables_after[table]["columns"] - shape["columns"]:
+                assert not is_required or default is not None, f"{revision}: {table}.{name} needs a default"
+            new_indexes = tables_after[table]["indexes"] - shape["indexes"]
             assert not any(unique for _name, unique, *_rest in new_indexes), f"{revision}: {table}"
-            assert shape["refers"] == after[table]["refers"], f"{revision}: {table}"
-        before = after
+            assert shape["refers"] == tables_after[table]["refers"], f"{revision}: {table}"
+        tables_before = tables_after
     engine.dispose()

@@ -29,11 +29,11 @@ async def test_a_new_database_is_vacuumed_in_small_steps_between_other_writes(
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
     await database.vacuum()
-    before = (tmp_path / "portico.db").stat().st_size
+    size_before = (tmp_path / "portico.db").stat().st_size
     row = "insert into aliases values ('some', :v)"
     await database.write(lambda c: c.execute(text(row), {"v": "x" * 800_000}) and None)
     assert await database.vacuum() is None, "nothing is free"
-    assert (tmp_path / "portico.db").stat().st_size > before + 700_000, "as large as what is in it"
+    assert (tmp_path / "portico.db").stat().st_size > size_before + 700_000, "as large as what is in it"
     await database.write(fill)
     await database.write(empty)
     assert await database.vacuum(worth_bytes=100_000_000) is None, "not worth it"
@@ -84,14 +84,14 @@ async def test_a_copy_is_consistent_despite_concurrent_writes(tmp_path: Path) ->
 
     for number in range(200):
         await database.write(put, number)
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
 
     def write_meanwhile(done: int, total: int) -> None:
-        told.append((done, total))
-        asyncio.run_coroutine_threadsafe(database.write(put, 1000 + len(told)), loop).result(60)
+        progress.append((done, total))
+        asyncio.run_coroutine_threadsafe(database.write(put, 1000 + len(progress)), loop).result(60)
 
     await asyncio.to_thread(snapshot.copy, path, copied, write_meanwhile)
-    assert len(told) > 1, "it was copied in steps"
+    assert len(progress) > 1, "it was copied in steps"
     assert snapshot.problems(copied) == []
     with sqlite3.connect(copied) as connection:
         halves = {row[0] for row in connection.execute("select name from aliases")}

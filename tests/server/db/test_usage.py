@@ -50,34 +50,34 @@ MOMENTS = (
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database.at(tmp_path / "portico.db")
-    yield made
-    made.close()
+    fresh_database = Database.at(tmp_path / "portico.db")
+    yield fresh_database
+    fresh_database.close()
 
 
 def expected(
     calls: Sequence[UsageRow], since: float, key: str | None
 ) -> dict[tuple[str, str, str], tuple[float, ...]]:
     """Return the usage computed from the calls themselves."""
-    found: dict[tuple[str, str, str], tuple[float, ...]] = {}
+    totals: dict[tuple[str, str, str], tuple[float, ...]] = {}
     for key_of_sum in {(call.name, call.operation, call.model) for call in calls}:
-        some = [
+        group = [
             call
             for call in calls
             if (call.name, call.operation, call.model) == key_of_sum
             and call.created_at >= since
             and key in (None, call.key_id)
         ]
-        if some:
-            found[key_of_sum] = (
-                len(some),
-                sum(call.prompt_tokens for call in some),
-                sum(call.completion_tokens for call in some),
-                sum(call.cached_tokens for call in some),
-                sum(call.cost or 0 for call in some) if any(call.cost for call in some) else -1,
-                sum(call.milliseconds for call in some) / len(some),
+        if group:
+            totals[key_of_sum] = (
+                len(group),
+                sum(call.prompt_tokens for call in group),
+                sum(call.completion_tokens for call in group),
+                sum(call.cached_tokens for call in group),
+                sum(call.cost or 0 for call in group) if any(call.cost for call in group) else -1,
+                sum(call.milliseconds for call in group) / len(group),
             )
-    return found
+    return totals
 
 
 async def told(
@@ -107,11 +107,11 @@ async def test_usage_totals_match_the_calls_since_any_moment(database: Database)
 async def test_usage_sums_are_deleted_with_their_calls(database: Database) -> None:
     database.prepare()
     await database.write(usage.append, CALLS)
-    before = NOON + DAY_S / 2
-    assert await database.write(retention.forget_usage, before, 1_000) == sum(
-        call.created_at < before for call in CALLS
+    cutoff = NOON + DAY_S / 2
+    assert await database.write(retention.forget_usage, cutoff, 1_000) == sum(
+        call.created_at < cutoff for call in CALLS
     )
-    assert await told(database, 0.0, None) == expected(CALLS, before, None)
+    assert await told(database, 0.0, None) == expected(CALLS, cutoff, None)
 
 
 @pytest.mark.parametrize("step", ["hour", "day"])
@@ -123,23 +123,23 @@ async def test_the_usage_series_sums_the_calls_of_each_hour_or_day(
     length = {"hour": HOUR_S, "day": DAY_S}[step]
     for by, since, key in (("model", 0.0, None), ("key", NOON, None), ("name", NOON - 5, "key_1")):
         rows = await database.read(usage.course, since, step, by, key)
-        wanted: dict[tuple[float, str], list[float]] = {}
+        expected_sums: dict[tuple[float, str], list[float]] = {}
         for call in CALLS:
             if call.created_at >= since // length * length and key in (None, call.key_id):
                 series = {"model": call.model, "key": call.key_id, "name": call.name}[by]
-                sums = wanted.setdefault((call.created_at // length * length, series), [0, 0, 0, 0])
-                for number, more in enumerate((1, call.prompt_tokens, 2, call.cost or 0)):
-                    sums[number] += more
-        assert [(row["at"], row["series"]) for row in rows] == sorted(wanted)
+                sums = expected_sums.setdefault((call.created_at // length * length, series), [0, 0, 0, 0])
+                for number, amount in enumerate((1, call.prompt_tokens, 2, call.cost or 0)):
+                    sums[number] += amount
+        assert [(row["at"], row["series"]) for row in rows] == sorted(expected_sums)
         for row in rows:
-            told = [row[name] or 0 for name in ("calls", "prompt_tokens", "completion_tokens", "cost")]
-            assert told == pytest.approx(wanted[row["at"], row["series"]])
+            figures = [row[name] or 0 for name in ("calls", "prompt_tokens", "completion_tokens", "cost")]
+            assert figures == pytest.approx(expected_sums[row["at"], row["series"]])
 
 
 async def test_names_with_few_calls_are_merged_into_one_series(database: Database) -> None:
     database.prepare()
-    many = [CALLS[0]._replace(name=f"name-{n}") for n in range(20) for _ in range(n + 1)]
-    await database.write(usage.append, many)
+    calls = [CALLS[0]._replace(name=f"name-{n}") for n in range(20) for _ in range(n + 1)]
+    await database.write(usage.append, calls)
     for step in ("hour", "day"):
         rows = await database.read(usage.course, 0.0, step, "name")
         assert {row["series"]: row["calls"] for row in rows} == {

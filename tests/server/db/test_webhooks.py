@@ -32,8 +32,8 @@ async def announced(database: Database, *subjects: str, owner: str = "key_one") 
 
 
 async def claimed(database: Database, holder: str, *, limit: int = 8) -> list[str]:
-    found = await database.write(rows.claim, holder, 60.0, limit, BOUNDS)
-    return [one.id for one in found]
+    deliveries = await database.write(rows.claim, holder, 60.0, limit, BOUNDS)
+    return [delivery.id for delivery in deliveries]
 
 
 async def executed(database: Database, statement: str) -> None:
@@ -94,10 +94,10 @@ async def test_concurrent_deliveries_per_webhook_and_owner_are_limited_across_da
         query = "select webhook_id, count(*) from webhook_deliveries where lease_owner is not null group by webhook_id"
         return {row[0]: row[1] for row in connection.execute(text(query))}
 
-    found = await database.read(leased)
-    assert found["wh_a"] + found["wh_b"] == 3
-    assert max(found.values()) == 2
-    assert found["wh_c"] == 2
+    lease_counts = await database.read(leased)
+    assert lease_counts["wh_a"] + lease_counts["wh_b"] == 3
+    assert max(lease_counts.values()) == 2
+    assert lease_counts["wh_c"] == 2
     assert await claimed(database, "third") == []
     await database.write(rows.release_all, "first")
     assert len(await claimed(database, "third")) == 4
@@ -162,9 +162,9 @@ async def test_a_rotation_keeps_the_previous_secret_only_until_it_expires(databa
     await added(database, row)
     await announced(database, "run_1", "run_2")
     await database.write(rows.rotate, row.id, "whsec_Qg==", 600.0)
-    [one] = await database.write(rows.claim, "first", 60.0, 1, BOUNDS)
-    assert list(one.secrets) == ["whsec_Qg==", row.secret]
-    assert row.secret not in repr(one)
+    [delivery] = await database.write(rows.claim, "first", 60.0, 1, BOUNDS)
+    assert list(delivery.secrets) == ["whsec_Qg==", row.secret]
+    assert row.secret not in repr(delivery)
     await executed(database, "update webhooks set previous_until = 1")
     [two] = await database.write(rows.claim, "first", 60.0, 1, BOUNDS)
     assert list(two.secrets) == ["whsec_Qg=="]
@@ -176,5 +176,5 @@ async def test_of_two_rotations_at_once_the_second_keeps_the_secret_of_the_first
     await announced(database, "run_1")
     for secret in ("whsec_Qg==", "whsec_Qw=="):
         await database.write(rows.rotate, row.id, secret, 600.0)
-    [one] = await database.write(rows.claim, "first", 60.0, 1, BOUNDS)
-    assert list(one.secrets) == ["whsec_Qw==", "whsec_Qg=="]
+    [delivery] = await database.write(rows.claim, "first", 60.0, 1, BOUNDS)
+    assert list(delivery.secrets) == ["whsec_Qw==", "whsec_Qg=="]

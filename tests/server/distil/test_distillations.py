@@ -32,7 +32,7 @@ def script(first: str = "refund") -> str:
     """Return the script of the large model, which answers tickets of the first kind with ``first``."""
     labels = (first, *LABELS[1:])
     return "\n".join(
-        f'- {{match: "about {kind}", content: "{said}"}}' for kind, said in zip(LABELS, labels, strict=True)
+        f'- {{match: "about {kind}", content: "{label}"}}' for kind, label in zip(LABELS, labels, strict=True)
     )
 
 
@@ -110,8 +110,8 @@ def test_a_distillation_goes_on_after_kills_is_promoted_and_rolled_back_on_drift
     (home / "large.yaml").write_text(script())
     with started(home, data) as daemon:
         use(daemon)
-        wish = {"onto": "small", "weight": 0.9, "sample": 1, "epochs": 20}
-        run = str(api(daemon, "POST", "/api/distillations/desk", wish, 202)["run"])
+        options = {"onto": "small", "weight": 0.9, "sample": 1, "epochs": 20}
+        run = str(api(daemon, "POST", "/api/distillations/desk", options, 202)["run"])
         until_stage(daemon, run, stages[0])
         daemon.stop(signal.SIGKILL)
     for stage in stages[1:]:
@@ -120,30 +120,30 @@ def test_a_distillation_goes_on_after_kills_is_promoted_and_rolled_back_on_drift
             daemon.stop(signal.SIGKILL)
     with started(home, data) as daemon:
         follow(daemon, run)
-        found = api(daemon, "GET", "/api/distillations/desk")
-        assert (found["status"], found["error"], found["stage"]) == ("completed", None, "canary")
-        assert (found["training"], found["held_back"], found["omitted"]) == (210, 90, 0)
-        assert (found["local_share"], found["canary"], found["calls"]) == (1, "running", 0)
-        assert found["agreement"] >= 0.95
+        report = api(daemon, "GET", "/api/distillations/desk")
+        assert (report["status"], report["error"], report["stage"]) == ("completed", None, "canary")
+        assert (report["training"], report["held_back"], report["omitted"]) == (210, 90, 0)
+        assert (report["local_share"], report["canary"], report["calls"]) == (1, "running", 0)
+        assert report["agreement"] >= 0.95
         # Each stage left one result.
         assert len(api(daemon, "GET", "/v1/fine_tuning/jobs")["data"]) == 1
         assert len(api(daemon, "GET", "/api/canaries/desk/history")["data"]) == 1
         with httpx.Client(base_url=daemon.url, timeout=60) as client:
-            asked = itertools.cycle(QUESTIONS)
-            while (found := api(daemon, "GET", "/api/distillations/desk"))["canary"] == "running":
-                assert said(client, next(asked)) in LABELS
-            assert found["canary"] == "promoted" and found["live_agreement"] >= 0.95
+            questions = itertools.cycle(QUESTIONS)
+            while (report := api(daemon, "GET", "/api/distillations/desk"))["canary"] == "running":
+                assert said(client, next(questions)) in LABELS
+            assert report["canary"] == "promoted" and report["live_agreement"] >= 0.95
             said(client, QUESTIONS[0], store=True)
             [newest] = api(daemon, "GET", "/v1/chat/completions?order=desc&limit=1")["data"]
-            assert newest["model"] == found["model"]
+            assert newest["model"] == report["model"]
             error = api(daemon, "POST", "/api/distillations/desk", {"onto": "small"}, 409)["error"]
             assert error["code"] == "canary_running"
-            assert found["local_calls"] >= 0.8 * found["calls"] and found["saved_cost"] is None
+            assert report["local_calls"] >= 0.8 * report["calls"] and report["saved_cost"] is None
             (home / "large.yaml").write_text(script("credit"))
             api(daemon, "POST", "/api/deployments/large/unload")
-            while (found := api(daemon, "GET", "/api/distillations/desk"))["canary"] == "promoted":
-                said(client, next(asked))
-            assert found["canary"] == "rolled_back"
+            while (report := api(daemon, "GET", "/api/distillations/desk"))["canary"] == "promoted":
+                said(client, next(questions))
+            assert report["canary"] == "rolled_back"
             assert said(client, "Ticket 0 is about refund") == "credit"
 
 
@@ -161,6 +161,6 @@ def test_an_impossible_distillation_is_refused_with_the_reason(home: Path) -> No
         assert "nothing" in error["message"]
         run = str(api(daemon, "POST", "/api/distillations/desk", {"onto": "small"}, 202)["run"])
         follow(daemon, run)
-        found = api(daemon, "GET", "/api/distillations/desk")
-        assert (found["status"], found["stage"]) == ("failed", None)
-        assert "at least 50" in found["error"]
+        report = api(daemon, "GET", "/api/distillations/desk")
+        assert (report["status"], report["stage"]) == ("failed", None)
+        assert "at least 50" in report["error"]

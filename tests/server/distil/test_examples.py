@@ -42,9 +42,9 @@ def test_calls_are_deduplicated_cleaned_and_held_back() -> None:
     ]
     calls = collect("desk", rows)
     assert (len(calls.training), len(calls.held_back), calls.omitted) == (71, 30, 5)
-    everything = {call.messages[-1]["content"]: call.answer for call in (*calls.training, *calls.held_back)}
-    assert everything["  ticket 7 "] == "corrected" and "Ticket 7" not in everything
-    assert everything["Write to [EMAIL]"] == "Sent to [EMAIL]"
+    answers = {call.messages[-1]["content"]: call.answer for call in (*calls.training, *calls.held_back)}
+    assert answers["  ticket 7 "] == "corrected" and "Ticket 7" not in answers
+    assert answers["Write to [EMAIL]"] == "Sent to [EMAIL]"
     assert collect("desk", rows).held_back == calls.held_back
 
 
@@ -113,5 +113,5 @@ def total(model: str, calls: int, cost: float | None, operation: str = "chat/com
 def test_saved_money_is_the_price_of_local_calls_less_the_comparisons(
     totals: list[dict[str, Any]], cost: float | None
 ) -> None:
-    saved = saved_cost("large", "small", totals)
-    assert saved == (None if cost is None else pytest.approx(cost))
+    savings = saved_cost("large", "small", totals)
+    assert savings == (None if cost is None else pytest.approx(cost))

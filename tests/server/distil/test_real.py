@@ -85,15 +85,15 @@ def test_four_of_five_calls_are_answered_by_the_small_model_as_the_large_model_d
         run = client.distillations.start(name, "default", weight=0.99, epochs=1, rate=2)
         for _event in client.runs.events(run):
             pass
-        found = client.distillations.get(name)
-        assert (found.status, found.error) == ("completed", None)
-        assert found.local_share is not None and found.local_share >= 0.8
-        assert found.agreement is not None and found.agreement >= 0.95
+        distillation = client.distillations.get(name)
+        assert (distillation.status, distillation.error) == ("completed", None)
+        assert distillation.local_share is not None and distillation.local_share >= 0.8
+        assert distillation.agreement is not None and distillation.agreement >= 0.95
         # Live calls that were never stored.
         same_count = 0
         questions = [f"Dear desk, {text}" for text in task.texts]
         for question in questions:
             same_count += ask(http, name, task, question) == ask(http, f"large-{name}", task, question)
-        found = client.distillations.get(name)
-        assert found.calls == len(questions) and found.local_calls >= 0.8 * found.calls
+        distillation = client.distillations.get(name)
+        assert distillation.calls == len(questions) and distillation.local_calls >= 0.8 * distillation.calls
         assert same_count >= 0.95 * len(questions)

@@ -46,22 +46,22 @@ async def signed(_draft: Path) -> Mapping[str, Any]:
 
 
 async def test_an_environment_is_built_completely_and_moved_with_its_receipt(tmp_path: Path) -> None:
-    told: list[tuple[str, str]] = []
+    reports: list[tuple[str, str]] = []
 
     async def report(stage: str, words: str) -> None:
-        told.append((stage, words))
+        reports.append((stage, words))
 
     place = tmp_path / "deep" / "tiny"
     await build(packages(str(wheel(tmp_path))), place, report, furnish=signed)
     assert is_whole(place) and receipt_in(place) == {"by": "us"}
     assert [path.name for path in place.parent.iterdir()] == ["tiny"]
-    said = await asyncio.to_thread(
+    output = await asyncio.to_thread(
         subprocess.check_output,
         [python_in(place), "-I", "-c", "import tinyengine; print(tinyengine.VERSION)"],
     )
-    assert said.strip() == b"1.0" and await findings(place) == ""
-    assert list(dict.fromkeys(stage for stage, _words in told)) == ["python", "packages", "check"]
-    assert not [words for _stage, words in told if words.startswith("+ ")]
+    assert output.strip() == b"1.0" and await findings(place) == ""
+    assert list(dict.fromkeys(stage for stage, _words in reports)) == ["python", "packages", "check"]
+    assert not [words for _stage, words in reports if words.startswith("+ ")]
 
 
 async def test_a_relative_path_is_resolved_against_the_current_folder(
@@ -176,31 +176,31 @@ def without_sources(monkeypatch: pytest.MonkeyPatch, home: Path, **variables: st
 async def test_packages_come_from_where_pip_takes_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = wheel(tmp_path)
-    without_sources(monkeypatch, tmp_path, PIP_FIND_LINKS=str(found.parent), PIP_NO_INDEX="1")
-    wanted = PackageSet("tiny", "The environment 'tiny'", "Try again.", sys.executable, ("tinyengine",))
-    await build(wanted, tmp_path / "tiny", silent, furnish=signed)
+    wheel_path = wheel(tmp_path)
+    without_sources(monkeypatch, tmp_path, PIP_FIND_LINKS=str(wheel_path.parent), PIP_NO_INDEX="1")
+    package_set = PackageSet("tiny", "The environment 'tiny'", "Try again.", sys.executable, ("tinyengine",))
+    await build(package_set, tmp_path / "tiny", silent, furnish=signed)
     assert is_whole(tmp_path / "tiny")
 
 
 async def test_what_fails_is_tried_in_other_ways_and_all_reasons_are_told(tmp_path: Path) -> None:
-    told: list[str] = []
+    messages: list[str] = []
 
     async def report(_stage: str, words: str) -> None:
-        told.append(words)
+        messages.append(words)
 
     good = str(wheel(tmp_path))
     ways = (("The second way", ("--offline", "no-such-package")), ("The third way", ("--offline", good)))
-    wanted = PackageSet(
+    package_set = PackageSet(
         "tiny", "It", "Try again.", sys.executable, ("--offline", "nothing-here"), instead=ways
     )
-    await build(wanted, tmp_path / "tiny", report, furnish=signed)
+    await build(package_set, tmp_path / "tiny", report, furnish=signed)
     assert is_whole(tmp_path / "tiny")
-    assert [words for words in told if words.startswith("The ")] == ["The second way", "The third way"]
-    with pytest.raises(Unavailable) as raised:
-        await build(replace(wanted, instead=ways[:1]), tmp_path / "other", silent, furnish=signed)
-    assert "nothing-here" in raised.value.message
-    assert "The second way: " in raised.value.message and "no-such-package" in raised.value.message
+    assert [words for words in messages if words.startswith("The ")] == ["The second way", "The third way"]
+    with pytest.raises(Unavailable) as error_info:
+        await build(replace(package_set, instead=ways[:1]), tmp_path / "other", silent, furnish=signed)
+    assert "nothing-here" in error_info.value.message
+    assert "The second way: " in error_info.value.message and "no-such-package" in error_info.value.message
 
 
 @pytest.mark.parametrize(
@@ -260,17 +260,17 @@ async def test_a_step_ends_with_a_daemon_that_is_killed() -> None:
     command = psutil.Process(int(await daemon.stdout.readline()))
     daemon.kill()
     await daemon.wait()
-    _gone, left = await asyncio.to_thread(psutil.wait_procs, [command], timeout=20)
-    assert left == [] or command.status() == psutil.STATUS_ZOMBIE
+    _gone, alive_processes = await asyncio.to_thread(psutil.wait_procs, [command], timeout=20)
+    assert alive_processes == [] or command.status() == psutil.STATUS_ZOMBIE
 
 
 async def test_drafts_of_ended_processes_are_deleted_and_others_are_kept(tmp_path: Path) -> None:
     dead, older, living, another = (
-        tmp_path / f"{DRAFT_PREFIX}{rest}"
-        for rest in (f"tiny-{2**22 + 1}-a", f"tiny-{os.getpid()}-a", "tiny-1-a", f"tiny-er-{2**22 + 1}-a")
+        tmp_path / f"{DRAFT_PREFIX}{suffix}"
+        for suffix in (f"tiny-{2**22 + 1}-a", f"tiny-{os.getpid()}-a", "tiny-1-a", f"tiny-er-{2**22 + 1}-a")
     )
-    for left in (dead, older, living, another):
-        left.mkdir()
+    for draft in (dead, older, living, another):
+        draft.mkdir()
     await build(packages(str(wheel(tmp_path))), tmp_path / "tiny", silent, furnish=signed)
     assert not dead.exists() and not older.exists()
     assert living.exists() and another.exists()
@@ -292,12 +292,12 @@ def test_an_environment_is_removed_and_removing_it_again_succeeds(tmp_path: Path
 
 def test_download_progress_is_read_from_uvs_output() -> None:
     """Fetched packages are counted from uv's output, as uv 0.13 writes it without a terminal."""
-    fetched = DownloadProgress()
-    assert fetched.hear("Resolved 4 packages in 488ms") is None
-    assert fetched.hear("Downloading scipy (33.5MiB)") == (0, 35_127_296)
-    assert fetched.hear("Downloading torch (1.5GiB)") == (0, 35_127_296 + 3 * 2**29)
-    assert fetched.hear("Downloaded scipy") == (35_127_296, 35_127_296 + 3 * 2**29)
-    assert fetched.hear("Downloaded six") is None
+    progress = DownloadProgress()
+    assert progress.hear("Resolved 4 packages in 488ms") is None
+    assert progress.hear("Downloading scipy (33.5MiB)") == (0, 35_127_296)
+    assert progress.hear("Downloading torch (1.5GiB)") == (0, 35_127_296 + 3 * 2**29)
+    assert progress.hear("Downloaded scipy") == (35_127_296, 35_127_296 + 3 * 2**29)
+    assert progress.hear("Downloaded six") is None
 
 
 async def test_a_failed_step_without_output_reports_its_exit_status(tmp_path: Path) -> None:

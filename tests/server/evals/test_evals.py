@@ -41,23 +41,23 @@ def daemon(home: Path) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def client(daemon: Daemon) -> Iterator[openai.OpenAI]:
-    with client_of(daemon) as made:
-        yield made
+    with client_of(daemon) as openai_client:
+        yield openai_client
 
 
 def make(client: openai.OpenAI, *criteria: dict[str, Any], **more: Any) -> str:
-    made = client.evals.create(
+    evaluation = client.evals.create(
         data_source_config=more.pop("config", ANYTHING),  # type: ignore[arg-type]
         testing_criteria=list(criteria) or [EQUAL],  # type: ignore[arg-type]
         **more,
     )
-    return made.id
+    return evaluation.id
 
 
 def run(daemon: Daemon, client: openai.OpenAI, eval_id: str, source: dict[str, Any]) -> Any:
-    begun = client.evals.runs.create(eval_id, data_source=source)  # type: ignore[arg-type]
-    ended(daemon, begun.run_id)  # type: ignore[attr-defined]
-    return client.evals.runs.retrieve(begun.id, eval_id=eval_id)
+    new_run = client.evals.runs.create(eval_id, data_source=source)  # type: ignore[arg-type]
+    ended(daemon, new_run.run_id)  # type: ignore[attr-defined]
+    return client.evals.runs.retrieve(new_run.id, eval_id=eval_id)
 
 
 def test_evaluations_are_made_listed_renamed_and_forgotten(client: openai.OpenAI) -> None:
@@ -72,12 +72,12 @@ def test_evaluations_are_made_listed_renamed_and_forgotten(client: openai.OpenAI
     assert set(first.data_source_config.schema_["properties"]) == {"item", "sample"}  # type: ignore[union-attr, call-overload, arg-type]
     assert first.testing_criteria[0].name == "equal"
     second = make(client, name="others")
-    names = [found.name for found in client.evals.list(limit=1)]
+    names = [evaluation.name for evaluation in client.evals.list(limit=1)]
     assert names == ["capitals", "others"]
     renamed = client.evals.update(first.id, name="capitals of the world", metadata={"team": "b"})
     assert (renamed.name, renamed.metadata) == ("capitals of the world", {"team": "b"})
     newest = client.evals.list(order="desc", order_by="updated_at")
-    assert [found.id for found in newest.data] == [first.id, second]
+    assert [evaluation.id for evaluation in newest.data] == [first.id, second]
     assert client.evals.delete(first.id).deleted
     client.evals.delete(second)
     with pytest.raises(openai.NotFoundError, match=r"evaluation '.*' does not exist"):
@@ -96,31 +96,31 @@ def test_a_model_is_asked_for_each_item_and_judged(daemon: Daemon, client: opena
     }
     eval_id = make(client, EQUAL, similar)
     items = [*COUNTRIES, {"item": {"country": "broken", "capital": "none"}}]
-    found = run(daemon, client, eval_id, asking(*items, prompt="The capital of {{item.country}}?"))
-    assert (found.status, found.model) == ("completed", "clerk")
-    counts = found.result_counts
+    result = run(daemon, client, eval_id, asking(*items, prompt="The capital of {{item.country}}?"))
+    assert (result.status, result.model) == ("completed", "clerk")
+    counts = result.result_counts
     assert (counts.total, counts.passed, counts.failed, counts.errored) == (3, 1, 1, 1)
-    by_name = {one.testing_criteria: one for one in found.per_testing_criteria_results}
+    by_name = {entry.testing_criteria: entry for entry in result.per_testing_criteria_results}
     assert (by_name["equal"].passed, by_name["equal"].failed) == (1, 2)
-    [usage] = found.per_model_usage
+    [usage] = result.per_model_usage
     assert (usage.run_model_name, usage.invocation_count) == ("clerk", 2)
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens > 0
-    assert 0 < found.score < 1 and found.standard_error > 0
+    assert 0 < result.score < 1 and result.standard_error > 0
 
-    outputs = list(client.evals.runs.output_items.list(found.id, eval_id=eval_id, limit=1))
-    assert [one.status for one in outputs] == ["fail", "pass", "error"]
+    outputs = list(client.evals.runs.output_items.list(result.id, eval_id=eval_id, limit=1))
+    assert [entry.status for entry in outputs] == ["fail", "pass", "error"]
     assert outputs[0].datasource_item == COUNTRIES[0]["item"]
     assert outputs[0].sample.input[0].content == "The capital of France?"
     assert outputs[0].sample.output[0].content == "It is Paris."
-    assert [(one.name, one.passed) for one in outputs[0].results] == [("equal", False), ("similar", True)]
+    assert [(entry.name, entry.passed) for entry in outputs[0].results] == [("equal", False), ("similar", True)]
     assert outputs[2].sample.error.message == "That is broken."
-    again = client.evals.runs.output_items.retrieve(outputs[1].id, eval_id=eval_id, run_id=found.id)
+    again = client.evals.runs.output_items.retrieve(outputs[1].id, eval_id=eval_id, run_id=result.id)
     assert again.sample.output[0].content == "Lima"
-    failed = client.evals.runs.output_items.list(found.id, eval_id=eval_id, status="fail")
-    assert [one.id for one in failed.data] == [outputs[0].id]
-    client.evals.runs.delete(found.id, eval_id=eval_id)
+    failed_outputs = client.evals.runs.output_items.list(result.id, eval_id=eval_id, status="fail")
+    assert [entry.id for entry in failed_outputs.data] == [outputs[0].id]
+    client.evals.runs.delete(result.id, eval_id=eval_id)
     with pytest.raises(openai.NotFoundError):
-        client.evals.runs.retrieve(found.id, eval_id=eval_id)
+        client.evals.runs.retrieve(result.id, eval_id=eval_id)
 
 
 def test_tool_calls_for_different_items_have_different_idempotency_keys(
@@ -134,9 +134,9 @@ def test_tool_calls_for_different_items_have_different_idempotency_keys(
         ):
             admin.apps.deploy(name, {"portico_flow": 1, "name": name, "step": step})
     eval_id = make(client, EQUAL)
-    found = run(daemon, client, eval_id, asking(*COUNTRIES, model="keyed", prompt="{{item.country}}"))
-    outputs = client.evals.runs.output_items.list(found.id, eval_id=eval_id)
-    keys = [one.sample.output[0].content for one in outputs]
+    result = run(daemon, client, eval_id, asking(*COUNTRIES, model="keyed", prompt="{{item.country}}"))
+    outputs = client.evals.runs.output_items.list(result.id, eval_id=eval_id)
+    keys = [output.sample.output[0].content for output in outputs]
     assert all(key and "say" in key for key in keys)
     assert len(set(keys)) == len(COUNTRIES)
 
@@ -144,7 +144,7 @@ def test_tool_calls_for_different_items_have_different_idempotency_keys(
 def test_an_app_is_evaluated_as_a_model_is_and_files_give_items(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
-    lines = "\n".join(json.dumps(one) for one in COUNTRIES).encode()
+    lines = "\n".join(json.dumps(item) for item in COUNTRIES).encode()
     file = client.files.create(file=("countries.jsonl", lines), purpose="evals")
     eval_id = make(client, {**EQUAL, "operation": "ilike", "input": "{{sample.output_text}}"})
     source = {
@@ -153,9 +153,9 @@ def test_an_app_is_evaluated_as_a_model_is_and_files_give_items(
         "source": {"type": "file_id", "id": file.id},
         "sampling_params": {"temperature": 0, "max_completion_tokens": 20},
     }
-    found = run(daemon, client, eval_id, source)
-    assert (found.result_counts.passed, found.result_counts.total) == (2, 2)
-    assert found.data_source.source.id == file.id
+    result = run(daemon, client, eval_id, source)
+    assert (result.result_counts.passed, result.result_counts.total) == (2, 2)
+    assert result.data_source.source.id == file.id
 
 
 def test_given_answers_are_graded_without_calling_a_model(daemon: Daemon, client: openai.OpenAI) -> None:
@@ -171,12 +171,12 @@ def test_given_answers_are_graded_without_calling_a_model(daemon: Daemon, client
         {"item": {"length": 8}, "sample": {"output_text": "four"}},
         {"item": {"length": 0}, "sample": {"output_text": "four"}},
     ]
-    found = run(
+    result = run(
         daemon, client, eval_id, {"type": "jsonl", "source": {"type": "file_content", "content": content}}
     )
-    assert found.per_model_usage == []
-    outputs = client.evals.runs.output_items.list(found.id, eval_id=eval_id).data
-    assert [(one.status, one.results[0].score) for one in outputs] == [
+    assert result.per_model_usage == []
+    outputs = client.evals.runs.output_items.list(result.id, eval_id=eval_id).data
+    assert [(output.status, output.results[0].score) for output in outputs] == [
         ("pass", 1.0),
         ("fail", 0.5),
         ("error", 0.0),
@@ -204,15 +204,15 @@ def test_models_judge_by_labels_and_scores(daemon: Daemon, client: openai.OpenAI
     }
     eval_id = make(client, label, score)
     items = [*COUNTRIES, {"item": {"country": "nonsense", "capital": ""}}]
-    found = run(daemon, client, eval_id, asking(*items, prompt="{{item.country}}"))
-    outputs = client.evals.runs.output_items.list(found.id, eval_id=eval_id).data
-    assert [[one.score for one in output.results] for output in outputs] == [[1, 7], [1, 2], [0, 2]]
+    result = run(daemon, client, eval_id, asking(*items, prompt="{{item.country}}"))
+    outputs = client.evals.runs.output_items.list(result.id, eval_id=eval_id).data
+    assert [[entry.score for entry in output.results] for output in outputs] == [[1, 7], [1, 2], [0, 2]]
     assert outputs[0].results[0].sample == {"label": "right"}
-    assert [one.status for one in outputs] == ["pass", "fail", "error"]
+    assert [entry.status for entry in outputs] == ["pass", "fail", "error"]
     assert "did not return one of right, wrong" in outputs[2].results[0].error["message"]  # type: ignore[index]
-    calls = {one.run_model_name: one.invocation_count for one in found.per_model_usage}
+    calls = {entry.run_model_name: entry.invocation_count for entry in result.per_model_usage}
     assert calls == {"clerk": 3, "judge": 6}
-    mean = {one.testing_criteria: one.mean for one in found.per_testing_criteria_results}
+    mean = {entry.testing_criteria: entry.mean for entry in result.per_testing_criteria_results}
     assert mean["good"] == pytest.approx(11 / 3)
 
 
@@ -220,15 +220,15 @@ def test_the_items_of_an_earlier_run_can_be_reused_in_a_new_run(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
     eval_id = make(client)
-    before = run(daemon, client, eval_id, asking())
+    earlier_run = run(daemon, client, eval_id, asking())
     with Client(daemon.url, "pk-admin-0123456789abcdef") as portico:
-        first = portico.evals.get_run(eval_id, before.id)
+        first = portico.evals.get_run(eval_id, earlier_run.id)
         source = {"model": "clerk", "messages": [{"role": "user", "content": "{{item.country}}"}]}
         again = portico.evals.wait(portico.evals.run(eval_id, source, first))
-        found = portico.evals.outputs(eval_id, again.id).data
-    assert [one.datasource_item["country"] for one in found] == ["France", "Peru"]
-    assert (before.score, again.score, again.items) == (1.0, 0.5, 2)
-    client.evals.runs.delete(before.id, eval_id=eval_id)  # each run keeps its own items
+        outputs = portico.evals.outputs(eval_id, again.id).data
+    assert [output.datasource_item["country"] for output in outputs] == ["France", "Peru"]
+    assert (earlier_run.score, again.score, again.items) == (1.0, 0.5, 2)
+    client.evals.runs.delete(earlier_run.id, eval_id=eval_id)  # each run keeps its own items
     third = run(daemon, client, eval_id, asking(source={"type": "eval_run", "id": again.id}))
     assert third.result_counts.passed == 2
     with pytest.raises(openai.NotFoundError) as caught:
@@ -302,13 +302,13 @@ def test_an_invalid_evaluation_is_refused_with_the_reason(
 
 def test_another_keys_evaluation_does_not_exist(daemon: Daemon, client: openai.OpenAI) -> None:
     eval_id = make(client)
-    with client_of(daemon, "tester") as other:
-        for call in (other.evals.retrieve, other.evals.runs.list, other.evals.delete):
+    with client_of(daemon, "tester") as tester_client:
+        for call in (tester_client.evals.retrieve, tester_client.evals.runs.list, tester_client.evals.delete):
             with pytest.raises(openai.NotFoundError):
                 call(eval_id)
-        mine = make(other)
-        found = run(daemon, other, mine, asking())
-        assert found.result_counts.passed == 2
+        own_eval_id = make(tester_client)
+        result = run(daemon, tester_client, own_eval_id, asking())
+        assert result.result_counts.passed == 2
 
 
 def test_a_key_that_is_revoked_ends_its_runs_with_a_reason(daemon: Daemon, client: openai.OpenAI) -> None:
@@ -317,31 +317,31 @@ def test_a_key_that_is_revoked_ends_its_runs_with_a_reason(daemon: Daemon, clien
         items = [{"item": {"country": f"slow {n}", "capital": "slow"}} for n in range(200)]
         with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=key["key"], max_retries=0) as passing:
             eval_id = make(passing)
-            begun: Any = passing.evals.runs.create(
+            eval_run: Any = passing.evals.runs.create(
                 eval_id,
                 data_source=asking(*items, prompt="{{item.country}}"),  # type: ignore[arg-type]
             )
-        until_done(daemon, begun, 1)
+        until_done(daemon, eval_run, 1)
         assert admin.delete(f"/api/keys/{key['id']}").is_success
-    ended(daemon, begun.run_id)
-    found = client.evals.runs.retrieve(begun.id, eval_id=eval_id)
-    assert found.status == "failed"
-    assert "revoked" in found.error.message
-    assert found.result_counts.total < 200
+    ended(daemon, eval_run.run_id)
+    result = client.evals.runs.retrieve(eval_run.id, eval_id=eval_id)
+    assert result.status == "failed"
+    assert "revoked" in result.error.message
+    assert result.result_counts.total < 200
 
 
 def test_a_run_is_cancelled_and_keeps_what_was_done(daemon: Daemon, client: openai.OpenAI) -> None:
     eval_id = make(client)
     items = [{"item": {"country": f"slow {n}", "capital": "slow"}} for n in range(200)]
-    begun: Any = client.evals.runs.create(eval_id, data_source=asking(*items, prompt="{{item.country}}"))  # type: ignore[arg-type]
-    until_done(daemon, begun, 1)
-    cancelled = client.evals.runs.cancel(begun.id, eval_id=eval_id)
+    eval_run: Any = client.evals.runs.create(eval_id, data_source=asking(*items, prompt="{{item.country}}"))  # type: ignore[arg-type]
+    until_done(daemon, eval_run, 1)
+    cancelled = client.evals.runs.cancel(eval_run.id, eval_id=eval_id)
     assert cancelled.status == "canceled"
     assert 1 <= cancelled.result_counts.total < 200
     with pytest.raises(openai.ConflictError, match="is already canceled"):
-        client.evals.runs.cancel(begun.id, eval_id=eval_id)
-    ended(daemon, begun.run_id)
-    later = client.evals.runs.retrieve(begun.id, eval_id=eval_id)
+        client.evals.runs.cancel(eval_run.id, eval_id=eval_id)
+    ended(daemon, eval_run.run_id)
+    later = client.evals.runs.retrieve(eval_run.id, eval_id=eval_id)
     assert later.result_counts.total == cancelled.result_counts.total
 
 
@@ -360,14 +360,14 @@ def test_a_run_goes_on_after_the_daemon_is_killed_and_asks_no_item_twice(home: P
     items = [{"item": {"country": f"slow {n}", "capital": "slow"}} for n in range(12)]
     with daemons.running(*arguments) as daemon, client_of(daemon) as client:
         eval_id = make(client)
-        begun: Any = client.evals.runs.create(
+        eval_run: Any = client.evals.runs.create(
             eval_id,
             data_source=asking(*items, prompt="{{item.country}}"),  # type: ignore[arg-type]
         )
-        until_done(daemon, begun, 4)
+        until_done(daemon, eval_run, 4)
         daemon.stop(signal.SIGKILL)
     with daemons.running(*arguments) as daemon, client_of(daemon) as client:
-        ended(daemon, begun.run_id)
-        found = client.evals.runs.retrieve(begun.id, eval_id=eval_id)
-        assert (found.status, found.result_counts.passed) == ("completed", 12)
-        assert found.per_model_usage[0].invocation_count == 12
+        ended(daemon, eval_run.run_id)
+        result = client.evals.runs.retrieve(eval_run.id, eval_id=eval_id)
+        assert (result.status, result.result_counts.passed) == ("completed", 12)
+        assert result.per_model_usage[0].invocation_count == 12

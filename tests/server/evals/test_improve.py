@@ -160,11 +160,11 @@ def client(daemon: Daemon) -> Iterator[httpx.Client]:
     with native(daemon) as admin:
         for name, products in (("whole", PRODUCTS), ("poor", GOOD)):
             fill(daemon, admin, name, {product: passage(product) for product in products}, {"type": "auto"})
-        padded = {
+        texts = {
             product: ("" if product in GOOD else "All about it: " * 4) + passage(product)
             for product in PRODUCTS
         }
-        fill(daemon, admin, "cut", padded, {"type": "fixed", "size": 100, "overlap": 0})
+        fill(daemon, admin, "cut", texts, {"type": "fixed", "size": 100, "overlap": 0})
         yield admin
 
 
@@ -194,11 +194,11 @@ def deploy(client: httpx.Client, spec: Mapping[str, Any]) -> None:
 
 def improved(daemon: Daemon, client: httpx.Client, app: str, **options: Any) -> dict[str, Any]:
     """Return an improvement that has ended."""
-    begun = done(
+    improvement = done(
         client.post("/api/improvements", json={"app": app, "data": CASES, "model": "able", **options})
     )
-    ended(daemon, begun["run_id"])
-    return done(client.get(f"/api/improvements/{begun['id']}"))
+    ended(daemon, improvement["run_id"])
+    return done(client.get(f"/api/improvements/{improvement['id']}"))
 
 
 BROKEN = {
@@ -251,12 +251,12 @@ def test_an_applied_proposal_becomes_a_canary_without_changing_the_app_version(
     deploy(client, flow("counter", store="whole", model="tiny"))
     improvement = improved(daemon, client, "counter")
     place = f"/api/improvements/{improvement['id']}/apply"
-    refused = client.post(place, json={"proposal": 1})
-    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "alias_needed")
+    refusal = client.post(place, json={"proposal": 1})
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (409, "alias_needed")
     assert [version["version"] for version in done(client.get("/api/apps/counter/versions"))["data"]] == [1]
     done(client.put("/api/aliases/front", json={"target": "counter@1"}))
-    applied = done(client.post(place, json={"proposal": 1, "weight": 1}))
-    assert applied == {"alias": "front", "target": "counter@2", "weight": 1}
+    application = done(client.post(place, json={"proposal": 1, "weight": 1}))
+    assert application == {"alias": "front", "target": "counter@2", "weight": 1}
     assert done(client.get("/api/apps/counter"))["version"] == 1
     assert (answer(client, "counter"), answer(client, "front")) == (UNKNOWN["content"], months("producta"))
 
@@ -283,8 +283,8 @@ def test_only_measured_proposals_of_the_current_version_are_applied(
     deploy(client, flow("desk", store="whole", model="tiny"))
     old_improvement = improved(daemon, client, "desk")
     deploy(client, flow("desk", store="whole"))
-    changed = client.post(f"/api/improvements/{old_improvement['id']}/apply", json={"proposal": 1})
-    assert (changed.status_code, changed.json()["error"]["code"]) == (409, "version_conflict")
+    refusal = client.post(f"/api/improvements/{old_improvement['id']}/apply", json={"proposal": 1})
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (409, "version_conflict")
 
 
 REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
@@ -332,8 +332,8 @@ def test_ratings_and_failed_runs_are_cases_that_the_criteria_can_grade(
         done(client.post(f"/api/sessions/{session}/messages", json={"messages": exchange}))
         rating = {"value": value, **({"correction": "Violets"} if value == "corrected" else {})}
         done(client.put(f"/api/sessions/{session}/messages/2/rating", json=rating))
-    failed = client.post("/api/apps/rated/run", params={"stream": False}, json={"input": "broken question"})
-    assert failed.is_error
+    failure = client.post("/api/apps/rated/run", params={"stream": False}, json={"input": "broken question"})
+    assert failure.is_error
     too_few = client.post("/api/improvements", json={"app": "rated"})
     assert "5 cases" in too_few.json()["error"]["message"]
     criterion = {
@@ -346,8 +346,8 @@ def test_ratings_and_failed_runs_are_cases_that_the_criteria_can_grade(
     test = done(
         client.post("/v1/evals", json={"data_source_config": config, "testing_criteria": [criterion]})
     )
-    begun = done(client.post("/api/improvements", json={"app": "rated", "eval": test["id"]}))
-    assert begun["cases"] == 10
+    improvement = done(client.post("/api/improvements", json={"app": "rated", "eval": test["id"]}))
+    assert improvement["cases"] == 10
 
 
 def test_improvements_are_not_listed_as_searches_or_visible_to_other_keys(
@@ -355,8 +355,8 @@ def test_improvements_are_not_listed_as_searches_or_visible_to_other_keys(
 ) -> None:
     deploy(client, flow("own", store="whole"))
     improvement = improved(daemon, client, "own")
-    listed = done(client.get("/api/improvements", params={"app": "own"}))["data"]
-    assert [entry["id"] for entry in listed] == [improvement["id"]]
+    improvements = done(client.get("/api/improvements", params={"app": "own"}))["data"]
+    assert [entry["id"] for entry in improvements] == [improvement["id"]]
     searches = f"/api/evals/{improvement['eval_id']}/searches"
     assert done(client.get(searches))["data"] == []
     assert client.get(f"{searches}/{improvement['id']}").status_code == 404

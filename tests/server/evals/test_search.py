@@ -36,16 +36,16 @@ def daemon(home: Path, docs: Path) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def client(daemon: Daemon) -> Iterator[httpx.Client]:
-    with native(daemon) as made:
-        yield made
+    with native(daemon) as native_client:
+        yield native_client
 
 
 def make(client: httpx.Client, *criteria: dict[str, Any]) -> str:
-    made = client.post(
+    response = client.post(
         "/v1/evals", json={"data_source_config": ANYTHING, "testing_criteria": list(criteria) or [EQUAL]}
     )
-    assert made.status_code == 201, made.text
-    return str(made.json()["id"])
+    assert response.status_code == 201, response.text
+    return str(response.json()["id"])
 
 
 def begin(client: httpx.Client, eval_id: str, **wish: Any) -> dict[str, Any]:
@@ -56,9 +56,9 @@ def begin(client: httpx.Client, eval_id: str, **wish: Any) -> dict[str, Any]:
 
 def found(daemon: Daemon, client: httpx.Client, eval_id: str, **wish: Any) -> dict[str, Any]:
     """Return a search that has ended."""
-    begun = begin(client, eval_id, **wish)
-    ended(daemon, begun["run_id"])
-    search = dict(client.get(f"/api/evals/{eval_id}/searches/{begun['id']}").json())
+    new_search = begin(client, eval_id, **wish)
+    ended(daemon, new_search["run_id"])
+    search = dict(client.get(f"/api/evals/{eval_id}/searches/{new_search['id']}").json())
     assert search["status"] == "completed", search
     return search
 
@@ -86,8 +86,8 @@ def test_all_combinations_are_tried_and_the_best_stands_first(daemon: Daemon, cl
     )
     outputs = client.get(f"/v1/evals/{eval_id}/runs/{run['id']}/output_items").json()["data"]
     assert outputs[0]["sample"]["input"][0]["content"] == "The capital of France?"
-    refused = client.delete(f"/v1/evals/{eval_id}/runs/{run['id']}")
-    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "part_of_search")
+    refusal = client.delete(f"/v1/evals/{eval_id}/runs/{run['id']}")
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (409, "part_of_search")
 
 
 def test_an_app_is_tried_with_other_steps_and_the_best_is_deployed(
@@ -103,14 +103,14 @@ def test_an_app_is_tried_with_other_steps_and_the_best_is_deployed(
         parameters={place: ["Capital of {country}?", "One word: capital of {country}?"]},
     )
     assert [trial["score"] for trial in search["trials"]] == [1.0, 0.5]
-    before = client.get("/api/apps/atlas").json()["version"]
-    applied = client.post(f"/api/evals/{eval_id}/searches/{search['id']}/apply", json={}).json()
-    assert applied == {"trial": search["best"], "versions": {"atlas": before + 1}, "left": {}}
-    said = client.post(
+    version_before = client.get("/api/apps/atlas").json()["version"]
+    application = client.post(f"/api/evals/{eval_id}/searches/{search['id']}/apply", json={}).json()
+    assert application == {"trial": search["best"], "versions": {"atlas": version_before + 1}, "left": {}}
+    response = client.post(
         "/v1/chat/completions",
         json={"model": "atlas", "messages": [{"role": "user", "content": "France"}]},
     )
-    assert said.json()["choices"][0]["message"]["content"] == "Paris"
+    assert response.json()["choices"][0]["message"]["content"] == "Paris"
 
 
 def test_a_search_varies_nested_apps_and_durable_apps_leave_no_runs(
@@ -134,17 +134,17 @@ def test_settings_that_belong_to_no_app_cannot_be_deployed(daemon: Daemon, clien
     eval_id = make(client)
     search = found(daemon, client, eval_id, parameters={"model": ["clerk", "judge"]})
     assert search["trials"][0]["settings"] == {"model": "clerk"}
-    refused = client.post(f"/api/evals/{eval_id}/searches/{search['id']}/apply", json={})
-    assert refused.status_code == 409
-    assert "model = 'clerk'" in refused.json()["error"]["message"]
+    refusal = client.post(f"/api/evals/{eval_id}/searches/{search['id']}/apply", json={})
+    assert refusal.status_code == 409
+    assert "model = 'clerk'" in refusal.json()["error"]["message"]
 
 
 def lessons(client: httpx.Client) -> str:
     """Return the id of a file that teaches capitals."""
     taught = [("Peru", "Lima"), ("France", "Paris"), ("Japan", "Tokyo")]
     lines = [
-        json.dumps({"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]})
-        for asked, said in taught * 4
+        json.dumps({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]})
+        for question, answer in taught * 4
     ]
     upload = {"file": ("taught.jsonl", "\n".join(lines).encode())}
     return str(client.post("/v1/files", files=upload, data={"purpose": "fine-tune"}).json()["id"])
@@ -155,7 +155,7 @@ def test_settings_of_a_training_are_tried_too(daemon: Daemon, client: httpx.Clie
     eval_id = make(client)
     source = asking(prompt="{{item.country}}")
     del source["model"]
-    wish = {
+    request = {
         "data_source": source,
         "fine_tuning": {"model": "clerk", "training_file": file, "suffix": "capitals"},
         "parameters": {
@@ -163,18 +163,18 @@ def test_settings_of_a_training_are_tried_too(daemon: Daemon, client: httpx.Clie
             "sampling_params.temperature": [0, 1],
         },
     }
-    plan = client.post(f"/api/evals/{eval_id}/search", json={**wish, "dry_run": True}).json()
+    plan = client.post(f"/api/evals/{eval_id}/search", json={**request, "dry_run": True}).json()
     assert (plan["trials"], plan["trained"]) == (4, 2)
-    search = found(daemon, client, eval_id, **wish)
+    search = found(daemon, client, eval_id, **request)
     assert [trial["score"] for trial in search["trials"]] == [1.0] * 4
     runs = [client.get(f"/v1/evals/{eval_id}/runs/{trial['id']}").json() for trial in search["trials"]]
     models = {run["model"] for run in runs}
     assert len(models) == 2
     assert all(name.startswith("ft:clerk:portico:capitals:") for name in models)
-    refused = client.post(f"/api/evals/{eval_id}/searches/{search['id']}/apply", json={})
-    assert f"model = '{runs[0]['model']}'" in refused.json()["error"]["message"]
+    refusal = client.post(f"/api/evals/{eval_id}/searches/{search['id']}/apply", json={})
+    assert f"model = '{runs[0]['model']}'" in refusal.json()["error"]["message"]
 
-    wrong = {**wish, "parameters": {"fine_tuning.hyperparameters.n_epoch": [1]}}
+    wrong = {**request, "parameters": {"fine_tuning.hyperparameters.n_epoch": [1]}}
     error = client.post(f"/api/evals/{eval_id}/search", json=wrong).json()["error"]
     assert (error["code"], "'n_epochs'" in error["message"]) == ("unknown_field", True)
     alone = {"data_source": asking(), "parameters": {"fine_tuning.suffix": ["a"]}}
@@ -199,7 +199,7 @@ def test_a_search_that_is_cancelled_ends_its_training(daemon: Daemon, client: ht
 
 def test_a_random_search_runs_the_given_number_of_trials_reproducibly_by_seed(client: httpx.Client) -> None:
     eval_id = make(client)
-    wish = {
+    request = {
         "data_source": asking(),
         "parameters": {"sampling_params.temperature": {"min": 0, "max": 2}, PROMPT: [LONG, SHORT]},
         "method": "random",
@@ -207,13 +207,13 @@ def test_a_random_search_runs_the_given_number_of_trials_reproducibly_by_seed(cl
         "dry_run": True,
     }
     plans = [
-        client.post(f"/api/evals/{eval_id}/search", json={**wish, "seed": seed}).json() for seed in (1, 1, 2)
+        client.post(f"/api/evals/{eval_id}/search", json={**request, "seed": seed}).json() for seed in (1, 1, 2)
     ]
     assert plans[0] == plans[1] != plans[2]
     assert (plans[0]["trials"], plans[0]["items"], plans[0]["asked"], plans[0]["judged"]) == (5, 2, 10, 0)
-    temperatures = [one["sampling_params.temperature"] for one in plans[0]["settings"]]
+    temperatures = [value["sampling_params.temperature"] for value in plans[0]["settings"]]
     assert len(set(temperatures)) == 5
-    assert all(0 <= one <= 2 for one in temperatures)
+    assert all(0 <= value <= 2 for value in temperatures)
 
 
 def test_trials_that_cannot_win_are_stopped_early(daemon: Daemon, client: httpx.Client) -> None:
@@ -234,8 +234,8 @@ def test_trials_that_cannot_win_are_stopped_early(daemon: Daemon, client: httpx.
         ("stopped", 3),
     ]
     assert search["trials"][0]["settings"] == {PROMPT: SHORT}
-    listed = client.get(f"/v1/evals/{eval_id}/runs", params={"status": "canceled"}).json()["data"]
-    assert len(listed) == 3
+    canceled_runs = client.get(f"/v1/evals/{eval_id}/runs", params={"status": "canceled"}).json()["data"]
+    assert len(canceled_runs) == 3
 
 
 @pytest.mark.parametrize(
@@ -273,11 +273,11 @@ def test_an_invalid_search_is_refused_before_any_model_call(
 def test_another_keys_search_does_not_exist(daemon: Daemon, client: httpx.Client) -> None:
     eval_id = make(client)
     search = begin(client, eval_id, parameters={"model": ["clerk"]})
-    with native(daemon, "tester") as other:
+    with native(daemon, "tester") as tester_client:
         path = f"/api/evals/{eval_id}/searches/{search['id']}"
-        assert other.get(path).status_code == 404
-        assert other.post(f"{path}/cancel").status_code == 404
-        assert other.post(f"/api/evals/{eval_id}/search", json={}).status_code == 404
+        assert tester_client.get(path).status_code == 404
+        assert tester_client.post(f"{path}/cancel").status_code == 404
+        assert tester_client.post(f"/api/evals/{eval_id}/search", json={}).status_code == 404
 
 
 def measure(metric: str, **more: Any) -> dict[str, Any]:
@@ -303,10 +303,10 @@ FINDING = {
 def test_a_store_is_evaluated_by_the_files_that_it_finds(daemon: Daemon, client: httpx.Client) -> None:
     names = ("recall", "mrr", "ndcg", "precision", "hit")
     eval_id = make(client, *(measure(name, k=2) for name in names))
-    begun = client.post(f"/v1/evals/{eval_id}/runs", json={"data_source": FINDING}).json()
-    ended(daemon, begun["run_id"])
-    outputs = client.get(f"/v1/evals/{eval_id}/runs/{begun['id']}/output_items").json()["data"]
-    scores = [{one["name"]: one["score"] for one in output["results"]} for output in outputs]
+    new_run = client.post(f"/v1/evals/{eval_id}/runs", json={"data_source": FINDING}).json()
+    ended(daemon, new_run["run_id"])
+    outputs = client.get(f"/v1/evals/{eval_id}/runs/{new_run['id']}/output_items").json()["data"]
+    scores = [{criterion_result["name"]: criterion_result["score"] for criterion_result in output["results"]} for output in outputs]
     assert scores[0] == {"recall": 1, "mrr": 1, "ndcg": 1, "precision": 0.5, "hit": 1}
     assert scores[1]["recall"] == 0.5
     assert scores[1]["ndcg"] == pytest.approx(1 / (1 + 1 / math.log2(3)))
@@ -330,16 +330,16 @@ def test_a_search_can_vary_the_search_parameters_of_a_store(daemon: Daemon, clie
     )
     assert [trial["score"] for trial in search["trials"]] == [1.0, 0.5]
     wrong = {"data_source": source, "parameters": {"search_params.ranker": ["lexicle"]}}
-    refused = client.post(f"/api/evals/{eval_id}/search", json=wrong)
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "search_params.ranker")
+    refusal = client.post(f"/api/evals/{eval_id}/search", json=wrong)
+    assert (refusal.status_code, refusal.json()["error"]["param"]) == (400, "search_params.ranker")
 
 
 def test_the_chat_of_a_store_is_judged_by_what_it_cites(daemon: Daemon, client: httpx.Client) -> None:
     eval_id = make(client, measure("hit"))
     source = asking(QUESTIONS[0], model="handbook", prompt="{{item.question}}")
-    begun = client.post(f"/v1/evals/{eval_id}/runs", json={"data_source": source}).json()
-    ended(daemon, begun["run_id"])
-    run = client.get(f"/v1/evals/{eval_id}/runs/{begun['id']}").json()
+    new_run = client.post(f"/v1/evals/{eval_id}/runs", json={"data_source": source}).json()
+    ended(daemon, new_run["run_id"])
+    run = client.get(f"/v1/evals/{eval_id}/runs/{new_run['id']}").json()
     assert (run["result_counts"]["passed"], run["items"]) == (1, 1), run
 
 
@@ -363,9 +363,9 @@ def test_a_search_goes_on_after_the_daemon_is_killed_and_is_cancelled(home: Path
         daemon.stop(signal.SIGKILL)
     with daemons.running(*arguments) as daemon, native(daemon) as client:
         ended(daemon, search["run_id"])
-        after = client.get(f"/api/evals/{eval_id}/searches/{search['id']}").json()
-        assert (after["status"], [trial["done"] for trial in after["trials"]]) == ("completed", [6, 6])
-        runs = [client.get(f"/v1/evals/{eval_id}/runs/{trial['id']}").json() for trial in after["trials"]]
+        search_after = client.get(f"/api/evals/{eval_id}/searches/{search['id']}").json()
+        assert (search_after["status"], [trial["done"] for trial in search_after["trials"]]) == ("completed", [6, 6])
+        runs = [client.get(f"/v1/evals/{eval_id}/runs/{trial['id']}").json() for trial in search_after["trials"]]
         assert [run["per_model_usage"][0]["invocation_count"] for run in runs] == [6, 6]
 
         another = begin(

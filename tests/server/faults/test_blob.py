@@ -14,16 +14,16 @@ DOCUMENT = b"# Bread\n\nBread is baked at 230 degrees for forty minutes.\n"
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as served:
-        yield served
+    async with api_server(tmp_path) as server:
+        yield server
 
 
 async def upload(daemon: ApiServer) -> dict[str, Any]:
     form = {"file": ("bread.md", DOCUMENT, "text/markdown")}
     answer = await daemon.client.post("/v1/files", files=form, data={"purpose": "user_data"})
     assert answer.status_code == 200, answer.text
-    made: dict[str, Any] = answer.json()
-    return made
+    body: dict[str, Any] = answer.json()
+    return body
 
 
 def lose(daemon: ApiServer) -> None:
@@ -36,21 +36,21 @@ def lose(daemon: ApiServer) -> None:
 async def test_a_file_with_lost_content_gives_a_clear_404_and_stays_listed(daemon: ApiServer) -> None:
     file = await upload(daemon)
     lose(daemon)
-    lost = await daemon.client.get(f"/v1/files/{file['id']}/content")
-    assert lost.status_code == 404
-    assert lost.json()["error"]["code"] == "file_content_missing"
-    assert "Upload it again" in lost.json()["error"]["message"]
-    listed = (await daemon.client.get("/v1/files")).json()["data"]
-    assert [each["id"] for each in listed] == [file["id"]]
+    response = await daemon.client.get(f"/v1/files/{file['id']}/content")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "file_content_missing"
+    assert "Upload it again" in response.json()["error"]["message"]
+    files = (await daemon.client.get("/v1/files")).json()["data"]
+    assert [item["id"] for item in files] == [file["id"]]
 
 
 async def test_uploading_the_same_bytes_restores_a_file_with_lost_content(daemon: ApiServer) -> None:
     file = await upload(daemon)
     lose(daemon)
     again = await upload(daemon)
-    for each in (file, again):
-        found = await daemon.client.get(f"/v1/files/{each['id']}/content")
-        assert found.status_code == 200 and found.content == DOCUMENT
+    for file_copy in (file, again):
+        response = await daemon.client.get(f"/v1/files/{file_copy['id']}/content")
+        assert response.status_code == 200 and response.content == DOCUMENT
 
 
 async def test_a_file_with_lost_content_can_be_deleted(daemon: ApiServer) -> None:

@@ -41,9 +41,9 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as served:
-        served.add(RelayModel("teller", b'{"object":"chat.completion"}'))
-        yield served
+    async with api_server(tmp_path) as server:
+        server.add(RelayModel("teller", b'{"object":"chat.completion"}'))
+        yield server
 
 
 async def call(daemon: ApiServer, secret: str) -> httpx.Response:
@@ -62,9 +62,9 @@ async def test_the_daily_token_quota_is_not_reset_when_the_clock_returns(
     assert (await call(daemon, secret)).status_code == 200  # another day
     assert (await call(daemon, secret)).status_code == 429
     set_clock(0)
-    refused = await call(daemon, secret)
-    assert refused.status_code == 429
-    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+    refusal = await call(daemon, secret)
+    assert refusal.status_code == 429
+    assert refusal.json()["error"]["code"] == "rate_limit_exceeded"
 
 
 async def test_the_per_minute_quota_ignores_changes_of_the_system_clock(
@@ -82,11 +82,11 @@ async def test_a_running_job_is_not_restarted_when_the_clock_changes(
     daemon: ApiServer, set_clock: Clock, step: float
 ) -> None:
     scheduler = daemon.services.scheduler
-    begun: list[str] = []
+    started_names: list[str] = []
     running, may = asyncio.Event(), asyncio.Event()
 
     async def work(payload: Mapping[str, Any], _context: Context) -> str:
-        begun.append(str(payload["name"]))
+        started_names.append(str(payload["name"]))
         if payload["name"] == "long":
             running.set()
             await may.wait()
@@ -113,9 +113,9 @@ async def test_a_running_job_is_not_restarted_when_the_clock_changes(
         assert long.task is not None
         assert await long.task == "done"
         await scheduler.wait_for_end(long.id)
-    assert begun == ["before", "long", "after"]
-    told = (await daemon.client.get(f"/api/runs/{long.id}")).json()
-    assert told["status"] == "completed"
+    assert started_names == ["before", "long", "after"]
+    run_record = (await daemon.client.get(f"/api/runs/{long.id}")).json()
+    assert run_record["status"] == "completed"
 
 
 async def test_a_call_is_not_cut_off_by_a_clock_that_is_set(daemon: ApiServer, set_clock: Clock) -> None:

@@ -44,7 +44,7 @@ async def test_on_a_full_disk_writes_are_refused_and_everything_else_goes_on(
     disk: Disk, tmp_path: Path
 ) -> None:
     async with AsyncClient(disk.daemon.url) as client:
-        kept = await upload(client, "kept before")
+        file_id = await upload(client, "kept before")
         await works(client)  # what it needs has started: a model may not start without disk space
         disk.become("full")
         for _ in range(3):
@@ -61,7 +61,7 @@ async def test_on_a_full_disk_writes_are_refused_and_everything_else_goes_on(
     disk.daemon.stop(signal.SIGKILL)
     disk.start()
     async with AsyncClient(disk.daemon.url) as client:
-        assert await client.files.content(kept) == b"kept before"
+        assert await client.files.content(file_id) == b"kept before"
         assert await client.files.content(late) == b"kept after"
         assert len(await client.files.list()) == 2, "what was refused left nothing"
         await works(client)
@@ -95,13 +95,13 @@ async def test_a_hanging_disk_delays_only_writes(disk: Disk) -> None:
         with closing(sqlite3.connect(disk.daemon.home / "portico.db")) as database, database:
             database.execute("update stores set last_active_at = last_active_at - 3600")
         disk.become("still")
-        waiting = asyncio.create_task(upload(client, "waits for the disk"))
+        upload_task = asyncio.create_task(upload(client, "waits for the disk"))
         behind = asyncio.create_task(client.keys.add("late", ["chat"]))  # blocks the only thread that writes
         for _ in range(5):
             await works(client)
-        assert not waiting.done(), "nothing is acknowledged that is not on the disk"
+        assert not upload_task.done(), "nothing is acknowledged that is not on the disk"
         disk.recover()
-        file = await waiting
+        file = await upload_task
         assert (await behind).name == "late"
     disk.daemon.stop(signal.SIGKILL)
     disk.start()
@@ -127,8 +127,8 @@ async def added(client: AsyncClient, texts: list[str]) -> int:
     for text in texts:
         await client.stores.attach("book", await upload(client, text))
     await settled(client)
-    found = await client.search("book", "harbour", max_num_results=len(texts))
-    return len(found.passages)
+    results = await client.search("book", "harbour", max_num_results=len(texts))
+    return len(results.passages)
 
 
 async def appears(client: AsyncClient, text: str, query: str) -> None:
@@ -136,7 +136,7 @@ async def appears(client: AsyncClient, text: str, query: str) -> None:
     for it.
     """
     async with asyncio.timeout(60):
-        while not any(text in each.text for each in (await client.search("book", query)).passages):
+        while not any(text in passage.text for passage in (await client.search("book", query)).passages):
             await client.health()
 
 

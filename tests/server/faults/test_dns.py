@@ -54,8 +54,8 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as served:
-        yield served
+    async with api_server(tmp_path) as server:
+        yield server
 
 
 async def test_a_remote_model_reports_a_dns_failure_and_answers_after_recovery(
@@ -64,12 +64,12 @@ async def test_a_remote_model_reports_a_dns_failure_and_answers_after_recovery(
     names = Names(monkeypatch)
     port = site.host.rpartition(":")[2]
     far = {"name": "far", "source": f"http://{NAME}:{port}/v1#far"}
-    made = await daemon.client.post("/api/deployments", json=far)
-    assert made.status_code == 200, made.text
+    deployment = await daemon.client.post("/api/deployments", json=far)
+    assert deployment.status_code == 200, deployment.text
     ask = {"model": "far", "messages": [{"role": "user", "content": "Hello"}]}
-    refused = await daemon.client.post("/v1/chat/completions", json=ask)
-    assert refused.status_code in (502, 503), refused.text
-    error = refused.json()["error"]["message"]
+    refusal = await daemon.client.post("/v1/chat/completions", json=ask)
+    assert refusal.status_code in (502, 503), refusal.text
+    error = refusal.json()["error"]["message"]
     assert "'far' cannot be reached" in error and "name resolution" in error and NAME not in error
     assert (await daemon.client.get("/health")).status_code == 200
     assert (await daemon.client.post("/api/keys", json={"name": "k", "scopes": ["chat"]})).status_code == 200
@@ -83,11 +83,11 @@ async def test_downloading_a_model_without_dns_fails_with_a_clear_error(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Names(monkeypatch)
-    begun = await daemon.client.post(
+    response = await daemon.client.post(
         "/api/deployments", json={"name": "near", "source": "hf://someone/model"}
     )
-    text = begun.text
-    if begun.status_code == 200:
+    text = response.text
+    if response.status_code == 200:
         text = (
             await daemon.client.post(
                 "/v1/chat/completions",
@@ -101,13 +101,13 @@ async def test_downloading_a_model_without_dns_fails_with_a_clear_error(
 async def test_hanging_name_lookups_of_one_key_do_not_delay_other_keys(
     tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names, hold, held = Names(monkeypatch), threading.Event(), asyncio.Event()
+    names, hold, lookup_event = Names(monkeypatch), threading.Event(), asyncio.Event()
     names.dead = False
     loop = asyncio.get_running_loop()
 
     def resolve(host: Any, *arguments: Any, **more: Any) -> Any:
         if str(host).startswith("dead"):
-            loop.call_soon_threadsafe(held.set)
+            loop.call_soon_threadsafe(lookup_event.set)
             hold.wait()
         return names(host, *arguments, **more)
 
@@ -117,22 +117,22 @@ async def test_hanging_name_lookups_of_one_key_do_not_delay_other_keys(
 
         async def key(name: str) -> dict[str, str]:
             body = {"name": name, "scopes": ["tools:web_fetch:call"]}
-            made = await daemon.client.post("/api/keys", json=body)
-            return {"authorization": f"Bearer {made.json()['key']}"}
+            response = await daemon.client.post("/api/keys", json=body)
+            return {"authorization": f"Bearer {response.json()['key']}"}
 
         greedy, modest = await key("greedy"), await key("modest")
 
         async def fetch(url: str, headers: dict[str, str]) -> dict[str, Any]:
-            given = {"arguments": {"url": url}}
-            answer = await daemon.client.post("/api/tools/web_fetch/call", json=given, headers=headers)
+            call_body = {"arguments": {"url": url}}
+            answer = await daemon.client.post("/api/tools/web_fetch/call", json=call_body, headers=headers)
             assert answer.status_code < 500 or answer.status_code == 502, answer.text
             return dict(answer.json())
 
         dead = [asyncio.create_task(fetch(f"http://dead-{number}.example/", greedy)) for number in range(40)]
         try:
-            await held.wait()
-            found = await fetch(f"http://{NAME}:{port}/v1/models", modest)
-            assert "chatcmpl-1" in str(found), found
+            await lookup_event.wait()
+            result = await fetch(f"http://{NAME}:{port}/v1/models", modest)
+            assert "chatcmpl-1" in str(result), result
         finally:
             hold.set()
         answers = [str(answer) for answer in await asyncio.gather(*dead)]

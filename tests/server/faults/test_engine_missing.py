@@ -15,9 +15,9 @@ from tests.server.models.engines.external.interpreter import interpreter, model
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as served:
-        served.add(RelayModel("teller", b'{"object":"chat.completion"}'))
-        yield served
+    async with api_server(tmp_path) as server:
+        server.add(RelayModel("teller", b'{"object":"chat.completion"}'))
+        yield server
 
 
 def ask(name: str) -> dict[str, Any]:
@@ -39,17 +39,17 @@ async def test_a_model_with_a_missing_engine_program_answers_once_it_is_installe
         "parameters": {"python": python},
     }
     os.rename(python, tmp_path / "aside")
-    made = await daemon.client.post("/api/deployments", json=body)
-    assert made.status_code in (200, 400), made.text
-    if made.status_code == 200:
-        refused = await call(daemon, "guest")
-        assert 400 <= refused.status_code < 600 and refused.status_code != 500
-        assert Path(python).name in refused.json()["error"]["message"]
+    deployment = await daemon.client.post("/api/deployments", json=body)
+    assert deployment.status_code in (200, 400), deployment.text
+    if deployment.status_code == 200:
+        refusal = await call(daemon, "guest")
+        assert 400 <= refusal.status_code < 600 and refusal.status_code != 500
+        assert Path(python).name in refusal.json()["error"]["message"]
     else:
-        assert python in made.json()["error"]["message"]
+        assert python in deployment.json()["error"]["message"]
     assert (await call(daemon, "teller")).status_code == 200
     os.rename(tmp_path / "aside", python)
-    if made.status_code != 200:
+    if deployment.status_code != 200:
         assert (await daemon.client.post("/api/deployments", json=body)).status_code == 200
     answer = await call(daemon, "guest")
     assert answer.status_code == 200, answer.text

@@ -24,13 +24,13 @@ KEY = {"name": "phone", "scopes": ["chat"]}
 @contextmanager
 def held(home: Path) -> Iterator[None]:
     """Lock the database for writing, as a backup tool or an open shell does."""
-    other = sqlite3.connect(home / "portico.db", isolation_level=None)
+    second_connection = sqlite3.connect(home / "portico.db", isolation_level=None)
     try:
-        other.execute("BEGIN IMMEDIATE")
+        second_connection.execute("BEGIN IMMEDIATE")
         yield
-        other.execute("ROLLBACK")
+        second_connection.execute("ROLLBACK")
     finally:
-        other.close()
+        second_connection.close()
 
 
 async def test_a_write_waits_for_a_locked_database_and_is_stored_afterwards(tmp_path: Path) -> None:
@@ -41,10 +41,10 @@ async def test_a_write_waits_for_a_locked_database_and_is_stored_afterwards(tmp_
                 assert (await daemon.client.get(path)).status_code == 200
             assert not writing.done()
         async with asyncio.timeout(LIMIT):
-            made = await writing
-        assert made.status_code == 200
-        listed = (await daemon.client.get("/api/keys")).json()["data"]
-        assert [key["id"] for key in listed] == [made.json()["id"]]
+            response = await writing
+        assert response.status_code == 200
+        keys = (await daemon.client.get("/api/keys")).json()["data"]
+        assert [key["id"] for key in keys] == [response.json()["id"]]
 
 
 async def test_a_write_to_a_long_locked_database_is_refused_with_503_until_unlocked(
@@ -56,9 +56,9 @@ async def test_a_write_to_a_long_locked_database_is_refused_with_503_until_unloc
     monkeypatch.setattr("portico_server.db.database.open_sqlite", impatient)
     async with api_server(tmp_path) as daemon:
         with held(tmp_path):
-            refused = await daemon.client.post("/api/keys", json=KEY)
-            assert refused.status_code == 503, refused.text
-            error = refused.json()["error"]
+            refusal = await daemon.client.post("/api/keys", json=KEY)
+            assert refusal.status_code == 503, refusal.text
+            error = refusal.json()["error"]
             assert error["code"] == "busy" and "Another program has locked the database" in error["message"]
             assert (await daemon.client.get("/api/keys")).json()["data"] == []
         assert (await daemon.client.post("/api/keys", json=KEY)).status_code == 200

@@ -80,10 +80,10 @@ class Provider:
     released: threading.Event = field(default_factory=threading.Event)
 
     def job(self, job_id: str) -> TuningJobAtProvider:
-        found = next((job for job in self.jobs if job.id == job_id), None)
-        if found is None:
+        matching_job = next((job for job in self.jobs if job.id == job_id), None)
+        if matching_job is None:
             raise RefusedError(404, f"Could not find fine tune: {job_id}")
-        return found
+        return matching_job
 
     def look(self, job: TuningJobAtProvider) -> TuningJobAtProvider:
         """Query a job, which trains on until it is held."""
@@ -139,14 +139,14 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if "chunked" in (self.headers.get("Transfer-Encoding") or ""):
             data = b"".join(self._chunks())
-        _empty, name, rest = self.path.split("/", 2)
+        _empty, name, target = self.path.split("/", 2)
         provider = self.providers[name]
-        path, _, query = rest.partition("?")
-        given = self.headers.get("Authorization") or ""
+        path, _, query = target.partition("?")
+        authorization = self.headers.get("Authorization") or ""
         stalls = False
         try:
-            if given != f"Bearer {KEY}" or not provider.keyed:
-                raise RefusedError(401, f"Incorrect API key provided: {given.removeprefix('Bearer ')}.")
+            if authorization != f"Bearer {KEY}" or not provider.keyed:
+                raise RefusedError(401, f"Incorrect API key provided: {authorization.removeprefix('Bearer ')}.")
             with self.lock:
                 if provider.statuses:
                     raise RefusedError(provider.statuses.pop(0), "Try again later.")
@@ -173,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.dumps(answer).encode()
         if streamed:
             body = (
-                b"".join(b"data: %s\n\n" % json.dumps(one).encode() for one in answer) + b"data: [DONE]\n\n"
+                b"".join(b"data: %s\n\n" % json.dumps(chunk).encode() for chunk in answer) + b"data: [DONE]\n\n"
             )
         try:
             self.send_response(status)
@@ -188,42 +188,42 @@ class _Handler(BaseHTTPRequestHandler):
         """Return its fields, and the name of the file among them."""
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
         parts: Any = message_from_bytes(head + data).get_payload()
-        named = {str(part.get_param("name", header="content-disposition")): part for part in parts}
+        parts_by_name = {str(part.get_param("name", header="content-disposition")): part for part in parts}
         filename = next(part.get_filename() for part in parts if part.get_filename())
-        return {name: part.get_payload(decode=True) or b"" for name, part in named.items()}, filename
+        return {name: part.get_payload(decode=True) or b"" for name, part in parts_by_name.items()}, filename
 
     def _said(self, provider: Provider, data: bytes) -> tuple[int, Any]:
-        asked = json.loads(data)
-        provider.chats.append(asked)
-        message = {"role": "assistant", "content": f"I am {asked['model']}."}
+        request = json.loads(data)
+        provider.chats.append(request)
+        message = {"role": "assistant", "content": f"I am {request['model']}."}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        made = {"id": "c", "created": 1, "model": asked["model"], "usage": usage}
-        if asked.get("stream"):
+        completion = {"id": "c", "created": 1, "model": request["model"], "usage": usage}
+        if request.get("stream"):
             choice: dict[str, Any] = {"index": 0, "delta": message, "finish_reason": "stop"}
-            return 200, [{**made, "object": "chat.completion.chunk", "choices": [choice]}]
+            return 200, [{**completion, "object": "chat.completion.chunk", "choices": [choice]}]
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return 200, {**made, "object": "chat.completion", "choices": [choice]}
+        return 200, {**completion, "object": "chat.completion", "choices": [choice]}
 
     # --- OpenAI ---------------------------------------------------------------------------------------------------
 
     def _openai(self, provider: Provider, method: str, path: str, query: str, data: bytes) -> tuple[int, Any]:
         match [method, *path.split("/")]:
             case ["GET", "v1", "files"]:
-                listed = [{"id": one, "filename": name} for one, name in provider.names.items()]
-                return 200, {"object": "list", "data": listed[::-1], "has_more": False}
+                entries = [{"id": file_id, "filename": name} for file_id, name in provider.names.items()]
+                return 200, {"object": "list", "data": entries[::-1], "has_more": False}
             case ["POST", "v1", "files"]:
                 form, filename = self._form(data)
                 need(form.get("purpose") == b"fine-tune", "'purpose' is a required property.")
                 return 200, {"id": provider.keep(filename, form["file"]), "object": "file"}
             case ["POST", "v1", "fine_tuning", "jobs"]:
-                asked = json.loads(data)
-                need(asked["training_file"] in provider.files, "invalid training_file")
-                need(asked["method"]["type"] in ("supervised", "dpo"), "invalid method")
-                need("hyperparameters" in asked["method"][asked["method"]["type"]], "invalid method")
-                return 200, self._openai_job(provider, provider.begin("ftjob", asked))
+                request = json.loads(data)
+                need(request["training_file"] in provider.files, "invalid training_file")
+                need(request["method"]["type"] in ("supervised", "dpo"), "invalid method")
+                need("hyperparameters" in request["method"][request["method"]["type"]], "invalid method")
+                return 200, self._openai_job(provider, provider.begin("ftjob", request))
             case ["GET", "v1", "fine_tuning", "jobs"]:
-                listed = [self._openai_job(provider, job) for job in reversed(provider.jobs)]
-                return 200, {"object": "list", "data": listed, "has_more": False}
+                entries = [self._openai_job(provider, job) for job in reversed(provider.jobs)]
+                return 200, {"object": "list", "data": entries, "has_more": False}
             case ["GET", "v1", "fine_tuning", "jobs", job_id]:
                 return 200, self._openai_job(provider, provider.look(provider.job(job_id)))
             case ["GET", "v1", "fine_tuning", "jobs", job_id, "events"]:
@@ -255,11 +255,11 @@ class _Handler(BaseHTTPRequestHandler):
         events = [{"id": "ev-0", "level": "info", "message": "Created", "type": "message", "data": {}}]
         for step in range(1, job.step + 1):
             values = {"step": step, "total_steps": STEPS, "train_loss": 2.0 / step}
-            one = {"id": f"ev-{step}", "level": "info", "type": "metrics", "message": f"Step {step}"}
-            events.append({**one, "data": values})
+            base_event = {"id": f"ev-{step}", "level": "info", "type": "metrics", "message": f"Step {step}"}
+            events.append({**base_event, "data": values})
         events.reverse()
-        after = re.search(r"after=(ev-\d+)", query)
-        start = 0 if after is None else 1 + [event["id"] for event in events].index(after[1])
+        cursor = re.search(r"after=(ev-\d+)", query)
+        start = 0 if cursor is None else 1 + [event["id"] for event in events].index(cursor[1])
         return {"data": events[start : start + 2], "has_more": len(events) > start + 2}
 
     # --- Zhipu: OpenAI's format below another path ----------------------------------------------------------
@@ -267,12 +267,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _zhipu(self, provider: Provider, method: str, path: str, query: str, data: bytes) -> tuple[int, Any]:
         path = "v1" + path.removeprefix("api/paas/v4")
         if (method, path) == ("POST", "v1/fine_tuning/jobs"):
-            asked = json.loads(data)
-            need(asked["training_file"] in provider.files, "training_file")
-            known = {"model", "training_file", "validation_file", "suffix", "request_id"}
-            need(asked.keys() <= known | {"hyperparameters", "extra_hyperparameters"}, "unknown parameter")
-            need(asked["extra_hyperparameters"] == {"fine_tuning_method": "lora"}, "extra_hyperparameters")
-            return 200, self._openai_job(provider, provider.begin("ftjob", asked))
+            request = json.loads(data)
+            need(request["training_file"] in provider.files, "training_file")
+            parameters = {"model", "training_file", "validation_file", "suffix", "request_id"}
+            need(request.keys() <= parameters | {"hyperparameters", "extra_hyperparameters"}, "unknown parameter")
+            need(request["extra_hyperparameters"] == {"fine_tuning_method": "lora"}, "extra_hyperparameters")
+            return 200, self._openai_job(provider, provider.begin("ftjob", request))
         return self._openai(provider, method, path, query, data)
 
     # --- DashScope ------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> tuple[int, Any]:
         match [method, *path.split("/")]:
             case ["GET", "api", "v1", "files"]:
-                files = [{"file_id": one, "name": name} for one, name in provider.names.items()]
+                files = [{"file_id": identifier, "name": name} for identifier, name in provider.names.items()]
                 return 200, {"data": {"total": len(files), "files": files}}
             case ["POST", "api", "v1", "files"]:
                 form, filename = self._form(data)
@@ -290,43 +290,43 @@ class _Handler(BaseHTTPRequestHandler):
                 file = {"file_id": provider.keep(filename, form["files"]), "name": filename}
                 return 200, {"data": {"uploaded_files": [file], "failed_uploads": []}}
             case ["POST", "api", "v1", "fine-tunes"]:
-                asked = json.loads(data)
-                need(set(asked["training_file_ids"]) <= set(provider.files), "training_file_ids")
-                need(asked["training_type"] in ("sft", "efficient_sft", "dpo_lora"), "training_type")
+                request = json.loads(data)
+                need(set(request["training_file_ids"]) <= set(provider.files), "training_file_ids")
+                need(request["training_type"] in ("sft", "efficient_sft", "dpo_lora"), "training_type")
                 needed = {"n_epochs", "batch_size", "max_length"}
-                need(needed <= asked["hyper_parameters"].keys(), "hyper_parameters")
-                return 200, {"output": self._dashscope_job(provider, provider.begin("ft", asked))}
+                need(needed <= request["hyper_parameters"].keys(), "hyper_parameters")
+                return 200, {"output": self._dashscope_job(provider, provider.begin("ft", request))}
             case ["GET", "api", "v1", "fine-tunes"]:
                 jobs = [self._dashscope_job(provider, job) for job in reversed(provider.jobs)]
                 return 200, {"output": {"page_no": 1, "total": len(jobs), "jobs": jobs}}
             case ["GET", "api", "v1", "fine-tunes", job_id]:
                 return 200, {"output": self._dashscope_job(provider, provider.look(provider.job(job_id)))}
             case ["GET", "api", "v1", "fine-tunes", job_id, "logs"]:
-                found = re.search(r"offset=(\d+)", query)
+                offset = re.search(r"offset=(\d+)", query)
                 job = provider.job(job_id)
                 lines = ["2026-11-20 17:03:47,719 - INFO - data process succeeded, start to fine-tune"]
                 lines += [
                     str({"loss": round(2.0 / step, 4), "learning_rate": 1.6e-5, "epoch": step / STEPS})
                     for step in range(1, job.step + 1)
                 ]
-                return 200, {"output": {"total": len(lines), "logs": lines[int(found[1]) if found else 0 :]}}
+                return 200, {"output": {"total": len(lines), "logs": lines[int(offset[1]) if offset else 0 :]}}
             case ["POST", "api", "v1", "fine-tunes", job_id, "cancel"]:
                 provider.job(job_id).status = "cancelled"
                 return 200, {"output": {"status": "success"}}
             case ["GET", "api", "v1", "deployments"]:
-                deployed = [self._deployed(provider, one) for one in provider.served]
+                deployed = [self._deployed(provider, identifier) for identifier in provider.served]
                 return 200, {"output": {"page_no": 1, "deployments": deployed}}
             case ["POST", "api", "v1", "deployments"]:
-                asked = json.loads(data)
-                need(asked.get("plan") == "lora" and asked["model_name"] not in provider.served, "plan")
-                return 200, {"output": self._deployed(provider, asked["model_name"])}
+                request = json.loads(data)
+                need(request.get("plan") == "lora" and request["model_name"] not in provider.served, "plan")
+                return 200, {"output": self._deployed(provider, request["model_name"])}
             case ["POST", "compatible-mode", "v1", "chat", "completions"]:
                 return self._said(provider, data)
         raise RefusedError(404, "Not Found!")
 
     def _dashscope_job(self, provider: Provider, job: TuningJobAtProvider) -> dict[str, Any]:
         words = {"running": "RUNNING" if job.step else "PENDING", "cancelled": "CANCELED"}
-        made = {
+        body = {
             "job_id": job.id,
             "job_name": job.id,
             "status": words.get(job.status, job.status.upper()),
@@ -335,8 +335,8 @@ class _Handler(BaseHTTPRequestHandler):
             "training_file_ids": job.asked["training_file_ids"],
         }
         if job.status == "succeeded":
-            made["usage"] = TOKENS
-        return {**made, **({"code": "bad", "message": provider.fails} if job.status == "failed" else {})}
+            body["usage"] = TOKENS
+        return {**body, **({"code": "bad", "message": provider.fails} if job.status == "failed" else {})}
 
     def _deployed(self, provider: Provider, model: str) -> dict[str, Any]:
         status = provider.deploy(model)
@@ -355,20 +355,20 @@ class _Handler(BaseHTTPRequestHandler):
             case ["GET", "fine-tune", "datasets"]:
                 return 200, {"datasets": list(provider.datasets.values())}
             case ["POST", "fine-tune", "datasets"]:
-                asked = json.loads(data)
-                need(set(asked["files"]) <= set(provider.files), "files")
+                request = json.loads(data)
+                need(set(request["files"]) <= set(provider.files), "files")
                 dataset = f"dataset-{len(provider.datasets) + 1}"
-                described = {"id": dataset, "description": asked["description"], "status": "PROCESSING"}
-                provider.datasets[dataset] = described
-                return 200, {"dataset": described}
+                new_dataset = {"id": dataset, "description": request["description"], "status": "PROCESSING"}
+                provider.datasets[dataset] = new_dataset
+                return 200, {"dataset": new_dataset}
             case ["GET", "fine-tune", "datasets", dataset]:
-                found = dict(provider.datasets[dataset])
+                dataset_copy = dict(provider.datasets[dataset])
                 provider.datasets[dataset]["status"] = "READY"
-                return 200, {"dataset": found}
+                return 200, {"dataset": dataset_copy}
             case ["POST", "fine-tunes"]:
-                asked = json.loads(data)
-                need(provider.datasets[asked["training_file"]]["status"] == "READY", "training_file")
-                return 200, {"job": self._sensenova_job(provider, provider.begin("job", asked))}
+                request = json.loads(data)
+                need(provider.datasets[request["training_file"]]["status"] == "READY", "training_file")
+                return 200, {"job": self._sensenova_job(provider, provider.begin("job", request))}
             case ["GET", "fine-tunes"]:
                 return 200, {"jobs": [self._sensenova_job(provider, job) for job in provider.jobs]}
             case ["GET", "fine-tunes", job_id]:
@@ -377,7 +377,7 @@ class _Handler(BaseHTTPRequestHandler):
                 provider.job(job_id).status = "cancelled"
                 return 200, {"job": self._sensenova_job(provider, provider.job(job_id))}
             case ["GET", "fine-tune", "servings"]:
-                return 200, {"jobs": [self._serving(provider, one) for one in provider.served]}
+                return 200, {"jobs": [self._serving(provider, model) for model in provider.served]}
             case ["POST", "fine-tune", "servings"]:
                 need(json.loads(data)["model"] not in provider.served, "model")
                 return 200, {"job": self._serving(provider, json.loads(data)["model"])}
@@ -386,10 +386,10 @@ class _Handler(BaseHTTPRequestHandler):
         raise RefusedError(404, path)
 
     def _sensenova_job(self, provider: Provider, job: TuningJobAtProvider) -> dict[str, Any]:
-        made = {"id": job.id, "status": job.status.upper(), "suffix": job.asked["suffix"]}
+        body = {"id": job.id, "status": job.status.upper(), "suffix": job.asked["suffix"]}
         if job.status == "succeeded":
-            made |= {"fine_tuned_model": job.model}
-        return {**made, **({"message": provider.fails} if job.status == "failed" else {})}
+            body |= {"fine_tuned_model": job.model}
+        return {**body, **({"message": provider.fails} if job.status == "failed" else {})}
 
     def _serving(self, provider: Provider, model: str) -> dict[str, Any]:
         return {"id": f"serving-{model}", "model": model, "status": provider.deploy(model)}
@@ -401,16 +401,16 @@ NAMES = ("openai", "zhipu", "dashscope", "sensenova")
 @contextmanager
 def providers() -> Iterator[tuple[str, dict[str, Provider]]]:
     """Yield the server's address and the state of each provider, which may be replaced."""
-    known = {name: Provider() for name in NAMES}
-    handler = type("_Bound", (_Handler,), {"providers": known, "lock": threading.Lock()})
+    providers_by_name = {name: Provider() for name in NAMES}
+    handler = type("_Bound", (_Handler,), {"providers": providers_by_name, "lock": threading.Lock()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", known
+        yield f"http://127.0.0.1:{server.server_address[1]}", providers_by_name
     finally:
-        for provider in known.values():
+        for provider in providers_by_name.values():
             provider.released.set()
         server.shutdown()
         thread.join()

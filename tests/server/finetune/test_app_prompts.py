@@ -30,8 +30,8 @@ def agent(instructions: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, dict[str, Provider]]]:
-    with providers() as found:
-        yield found
+    with providers() as provider_server:
+        yield provider_server
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def daemon(
     (home / "tides").mkdir()
     (home / "tides" / "tides.md").write_text("# Tides\n\nHigh tide is at noon, low tide at six.\n")
     ask = {"op": "llm", "model": "openai-base", "system": "Translate into German."}
-    made = yaml.safe_load(configuration(server[0]))
-    made["models"][0]["aliases"] = ["default"]
-    made |= {
+    settings = yaml.safe_load(configuration(server[0]))
+    settings["models"][0]["aliases"] = ["default"]
+    settings |= {
         "agents": [agent(INSTRUCTIONS)],
         "apps": [
             {"name": "german", "flow": {"step": ask}},
@@ -58,7 +58,7 @@ def daemon(
         ],
         "stores": [{"name": "tides", "folder": str(home / "tides")}],
     }
-    (home / "portico.yaml").write_text(yaml.safe_dump(made), encoding="utf-8")
+    (home / "portico.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     with daemons.running(home / "data", "--file", str(home / "portico.yaml"), env=POLL) as running:
         running.settle()
         yield running
@@ -66,8 +66,8 @@ def daemon(
 
 @pytest.fixture
 def client(daemon: Daemon) -> Iterator[openai.OpenAI]:
-    with client_of(daemon) as made:
-        yield made
+    with client_of(daemon) as openai_client:
+        yield openai_client
 
 
 @pytest.mark.parametrize("app", ["clerk", "german", "tides"])
@@ -75,19 +75,19 @@ def test_a_model_is_trained_on_the_prompts_that_the_app_writes_when_it_serves(
     app: str, daemon: Daemon, client: openai.OpenAI, provider: Provider
 ) -> None:
     job = begin(client, "openai-base", {"messages": [*TIDE, ANSWER]}, extra_body={"app": app})
-    ended = end_of(daemon, job)
-    assert (ended["status"], ended["app"]) == ("succeeded", app), ended["error"]
+    final_job = end_of(daemon, job)
+    assert (final_job["status"], final_job["app"]) == ("succeeded", app), final_job["error"]
     [[line]] = provider.files.values()
     assert not provider.chats  # no model was called
     client.chat.completions.create(model=app, messages=TIDE)  # type: ignore[arg-type]
-    served = provider.chats[-1]
-    assert line["messages"] == [*served["messages"], ANSWER]
-    assert line.get("tools") == served.get("tools")
+    chat = provider.chats[-1]
+    assert line["messages"] == [*chat["messages"], ANSWER]
+    assert line.get("tools") == chat.get("tools")
     assert line["messages"][:-1] != TIDE
     with Client(daemon.url) as ours:
-        found = ours.tuning.check(job)
-    assert (found.app, found.same, found.differences) == (app, True, ())
-    assert (found.model, found.uses_result) == ("openai-base", False)
+        report = ours.tuning.check(job)
+    assert (report.app, report.same, report.differences) == (app, True, ())
+    assert (report.model, report.uses_result) == ("openai-base", False)
 
 
 def test_a_check_reports_app_changes_and_whether_the_trained_model_is_used(
@@ -97,13 +97,13 @@ def test_a_check_reports_app_changes_and_whether_the_trained_model_is_used(
     result = end_of(daemon, job)["fine_tuned_model"]
     with Client(daemon.url) as ours:
         ours.apply({"agents": [{**agent(INSTRUCTIONS), "model": result}]})
-        found = ours.tuning.check(job)
-        assert (found.same, found.model, found.uses_result) == (True, result, True)
-        assert found.version > found.trained_version
+        report = ours.tuning.check(job)
+        assert (report.same, report.model, report.uses_result) == (True, result, True)
+        assert report.version > report.trained_version
         ours.apply({"agents": [agent("Answer in verse.")]})
-        found = ours.tuning.check(job)
-        assert not found.same
-        assert found.differences == ("Example 1: message 1 (system) has changed.",)
+        report = ours.tuning.check(job)
+        assert not report.same
+        assert report.differences == ("Example 1: message 1 (system) has changed.",)
         ours.apply({"agents": [agent(INSTRUCTIONS)]})
 
 
@@ -115,8 +115,8 @@ def test_pairs_and_completions_get_the_prompts_of_the_app_too(
         "preferred_output": [ANSWER],
         "non_preferred_output": [{"role": "assistant", "content": "Never."}],
     }
-    more: dict[str, Any] = {"method": {"type": "dpo"}, "extra_body": {"app": "german"}}
-    assert end_of(daemon, begin(client, "openai-base", pair, **more))["status"] == "succeeded"
+    options: dict[str, Any] = {"method": {"type": "dpo"}, "extra_body": {"app": "german"}}
+    assert end_of(daemon, begin(client, "openai-base", pair, **options))["status"] == "succeeded"
     [[line]] = provider.files.values()
     assert line["preferred_output"] == [ANSWER]
     prompt = [message["content"] for message in line["input"]["messages"]]
@@ -140,24 +140,24 @@ def test_an_app_that_cannot_be_trained_for_is_named(
         with pytest.raises(openai.BadRequestError) as caught:
             begin(client, "openai-base", extra_body={"app": app})
         assert (caught.value.code, caught.value.param) == (code, "app")
-    failed = end_of(daemon, begin(client, "openai-base", extra_body={"app": "mute"}))
-    assert failed["error"]["message"] == "Line 1: 'mute' answers without calling a model."
+    failed_job = end_of(daemon, begin(client, "openai-base", extra_body={"app": "mute"}))
+    assert failed_job["error"]["message"] == "Line 1: 'mute' answers without calling a model."
     talk = {"messages": [*TIDE, ANSWER, {"role": "user", "content": "And low tide?"}, ANSWER]}
-    failed = end_of(
+    failed_job = end_of(
         daemon, begin(client, "openai-base", {"messages": [*TIDE, ANSWER]}, talk, extra_body={"app": "tides"})
     )
-    assert failed["error"]["message"].startswith(
+    assert failed_job["error"]["message"].startswith(
         "Line 2: 'tides' first rewrites a question that is part of a conversation"
     )
-    failed = end_of(daemon, begin(client, "openai-base", {"messages": [ANSWER]}, extra_body={"app": "clerk"}))
-    assert failed["error"]["message"] == "Line 1: 'clerk' cannot be called: no message precedes the answer."
+    failed_job = end_of(daemon, begin(client, "openai-base", {"messages": [ANSWER]}, extra_body={"app": "clerk"}))
+    assert failed_job["error"]["message"] == "Line 1: 'clerk' cannot be called: no message precedes the answer."
     wrong: list[dict[str, Any]] = [
         {"messages": ["When?", ANSWER]},
         {"input": "When?"},
         {"messages": [], "input": "When?", "answer": "At noon."},
     ]
-    failed = end_of(daemon, begin(client, "openai-base", *wrong, extra_body={"app": "german"}))
-    assert failed["error"]["message"].startswith(
+    failed_job = end_of(daemon, begin(client, "openai-base", *wrong, extra_body={"app": "german"}))
+    assert failed_job["error"]["message"].startswith(
         "3 of 3 lines cannot be used for training: line 1: 'messages[0]'"
     )
     plain = begin(client, "openai-base")

@@ -68,8 +68,8 @@ async def check(
         return path
 
     validation = None if held_back is None else write("b.jsonl", held_back)
-    given = FineTuningSpec(base="m", training_file="file-1", **spec)
-    return await prepare_data(given, (write("a.jsonl", lines), validation), folder / "job", Words(), limit)
+    full_spec = FineTuningSpec(base="m", training_file="file-1", **spec)
+    return await prepare_data(full_spec, (write("a.jsonl", lines), validation), folder / "job", Words(), limit)
 
 
 async def refused(folder: Path, lines: list[Any] | bytes, **spec: Any) -> str:
@@ -103,13 +103,13 @@ async def test_good_examples_are_written_as_training_reads_them(tmp_path: Path) 
         {"messages": [user("潮水几点来？"), says("一", weight=0), user("再说一遍"), says("六点")]},
     ]
     prepared, warnings = await check(tmp_path, lines)
-    found = [json.loads(line) for line in prepared.training.read_text(encoding="utf-8").splitlines()]
-    assert found[0]["messages"][0] == {"role": "system", "content": "Be brief"}
-    assert found[0]["messages"][1]["content"] == "Hi"
-    assert found[1]["tools"] == [tool]
-    assert found[1]["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"at":6}'
-    assert found[2]["messages"] == [user("Old style"), says("still works")]
-    assert found[3]["messages"][1]["weight"] == 0
+    examples = [json.loads(line) for line in prepared.training.read_text(encoding="utf-8").splitlines()]
+    assert examples[0]["messages"][0] == {"role": "system", "content": "Be brief"}
+    assert examples[0]["messages"][1]["content"] == "Hi"
+    assert examples[1]["tools"] == [tool]
+    assert examples[1]["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"at":6}'
+    assert examples[2]["messages"] == [user("Old style"), says("still works")]
+    assert examples[3]["messages"][1]["weight"] == 0
     assert (prepared.facts.examples, prepared.facts.measured, prepared.validation) == (4, 4, None)
     assert warnings == (
         "The file has only 4 examples; OpenAI requires at least 10, and fifty examples give much better results.",

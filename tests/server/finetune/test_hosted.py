@@ -62,8 +62,8 @@ def configuration(url: str) -> str:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, dict[str, Provider]]]:
-    with providers() as found:
-        yield found
+    with providers() as provider_server:
+        yield provider_server
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ def client_of(daemon: Daemon) -> openai.OpenAI:
 
 @pytest.fixture
 def client(daemon: Daemon) -> Iterator[openai.OpenAI]:
-    with client_of(daemon) as made:
-        yield made
+    with client_of(daemon) as openai_client:
+        yield openai_client
 
 
 def upload(client: openai.OpenAI, *lines: dict[str, Any]) -> str:
@@ -116,15 +116,15 @@ def followed(daemon: Daemon, job: str) -> Generator[dict[str, Any], None, None]:
 
 
 def end_of(daemon: Daemon, job: str) -> dict[str, Any]:
-    *_events, ended = followed(daemon, job)
-    return ended
+    *_events, final_job = followed(daemon, job)
+    return final_job
 
 
 def until(daemon: Daemon, job: str, words: str) -> None:
     """Wait for an event whose message contains ``words``."""
-    said = followed(daemon, job)
-    assert next((event for event in said if words in event.get("message", "")), None), words
-    said.close()
+    events = followed(daemon, job)
+    assert next((event for event in events if words in event.get("message", "")), None), words
+    events.close()
 
 
 STALLS = {
@@ -152,15 +152,15 @@ def test_a_daemon_killed_between_steps_repeats_no_upload_job_or_deployment(
             daemon.stop(signal.SIGKILL)
         provider.released.set()
     with daemons.running(*arguments, env=POLL) as daemon, client_of(daemon) as client:
-        ended = end_of(daemon, job)
-        assert ended["status"] == "succeeded", ended["error"]
+        final_job = end_of(daemon, job)
+        assert final_job["status"] == "succeeded", final_job["error"]
         counts = (len(provider.files), len(provider.jobs), len(provider.datasets), len(provider.served))
         assert counts == (1, 1, int(name == "sensenova"), int(name in ("dashscope", "sensenova")))
         reply = client.chat.completions.create(
-            model=ended["fine_tuned_model"], messages=[{"role": "user", "content": "Hi"}]
+            model=final_job["fine_tuned_model"], messages=[{"role": "user", "content": "Hi"}]
         )
-        wanted = provider.jobs[0].model + ("-deployed" if name == "dashscope" else "")
-        assert reply.choices[0].message.content == f"I am {wanted}."
+        expected_model = provider.jobs[0].model + ("-deployed" if name == "dashscope" else "")
+        assert reply.choices[0].message.content == f"I am {expected_model}."
 
 
 @pytest.mark.process
@@ -177,8 +177,8 @@ def test_mirrored_events_are_not_duplicated_after_a_kill_in_mid_job(
         daemon.stop(signal.SIGKILL)
     there["openai"].held = False
     with daemons.running(*arguments, env=POLL) as daemon:
-        *events, ended = followed(daemon, job)
-        assert ended["status"] == "succeeded", ended["error"]
+        *events, final_job = followed(daemon, job)
+        assert final_job["status"] == "succeeded", final_job["error"]
         steps = [event["data"]["step"] for event in events if event["type"] == "metrics"]
         assert steps == list(range(1, STEPS + 1))
     assert len(there["openai"].jobs) == 1
@@ -188,26 +188,26 @@ def test_mirrored_events_are_not_duplicated_after_a_kill_in_mid_job(
 def test_a_job_is_converted_mirrored_and_priced_and_its_result_is_a_model(
     name: str, daemon: Daemon, client: openai.OpenAI, there: dict[str, Provider]
 ) -> None:
-    *events, ended = followed(daemon, begin(client, f"{name}-base"))
-    assert ended["status"] == "succeeded", ended["error"]
+    *events, final_job = followed(daemon, begin(client, f"{name}-base"))
+    assert final_job["status"] == "succeeded", final_job["error"]
     silent = name == "sensenova"  # this provider reports no steps and tokens
     measured = [event["data"] for event in events if event["type"] == "metrics"]
-    assert [(one["step"], one["train_loss"]) for one in measured] == (
+    assert [(measurement["step"], measurement["train_loss"]) for measurement in measured] == (
         []
         if silent
         else [(step, round(2.0 / step, 4 if name == "dashscope" else 17)) for step in range(1, 5)]
     )
-    assert (ended["trained_tokens"], ended["cost"]) == ((None, None) if silent else (TOKENS, TOKENS * 8e-6))
-    model = ended["fine_tuned_model"]
+    assert (final_job["trained_tokens"], final_job["cost"]) == ((None, None) if silent else (TOKENS, TOKENS * 8e-6))
+    model = final_job["fine_tuned_model"]
     assert model.startswith(f"ft:{name}-base:portico:tides:")
     reply = client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}])
     assert there[name].jobs[0].model in str(reply.choices[0].message.content)
-    table = client.files.content(ended["result_files"][0]).text
+    table = client.files.content(final_job["result_files"][0]).text
     assert table.startswith("step,train_loss") and len(table.splitlines()) == len(measured) + 1
     assert list(there[name].files.values()) == [[CHAT["messages"] if silent else CHAT]]
     with Client(daemon.url) as ours:
-        assert ours.tuning.get(ended["id"]).cost == ended["cost"]
-    assert KEY not in json.dumps([events, ended])
+        assert ours.tuning.get(final_job["id"]).cost == final_job["cost"]
+    assert KEY not in json.dumps([events, final_job])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -218,7 +218,7 @@ def test_cancelling_a_job_cancels_it_at_the_provider_too(
     job = begin(client, f"{name}-base")
     until(daemon, job, "The job is")
     assert client.fine_tuning.jobs.cancel(job).status == "cancelled"
-    assert [one.status for one in there[name].jobs] == ["cancelled"]
+    assert [provider_job.status for provider_job in there[name].jobs] == ["cancelled"]
 
 
 def test_a_job_that_is_cancelled_while_it_begins_does_not_stay_at_the_provider(
@@ -232,7 +232,7 @@ def test_a_job_that_is_cancelled_while_it_begins_does_not_stay_at_the_provider(
     cancelling.start()
     provider.released.set()
     cancelling.join()
-    assert [one.status for one in provider.jobs] == ["cancelled"]
+    assert [provider_job.status for provider_job in provider.jobs] == ["cancelled"]
 
 
 def test_a_job_that_is_cancelled_at_the_provider_is_cancelled_here(
@@ -258,18 +258,18 @@ def test_an_openai_compatible_server_can_train_and_receives_the_validation_file(
     assert end_of(daemon, job)["status"] == "succeeded"
     provider = there["openai"]
     assert list(provider.files.values()) == [[CHAT], [OTHER]]
-    asked = provider.jobs[0].asked
-    assert (asked["training_file"], asked["validation_file"], asked["seed"]) == ("file-1", "file-2", 7)
-    assert asked["method"]["supervised"]["hyperparameters"] == {"n_epochs": 2}
-    assert asked["metadata"] == {"portico_job": job}
+    request = provider.jobs[0].asked
+    assert (request["training_file"], request["validation_file"], request["seed"]) == ("file-1", "file-2", 7)
+    assert request["method"]["supervised"]["hyperparameters"] == {"n_epochs": 2}
+    assert request["metadata"] == {"portico_job": job}
 
 
 def test_provider_errors_are_retried_without_duplicate_jobs_or_files(
     daemon: Daemon, client: openai.OpenAI, there: dict[str, Provider]
 ) -> None:
     there["dashscope"].statuses = [429, 503, 200, 500, 502]
-    ended = end_of(daemon, begin(client, "dashscope-base"))
-    assert ended["status"] == "succeeded", ended["error"]
+    final_job = end_of(daemon, begin(client, "dashscope-base"))
+    assert final_job["status"] == "succeeded", final_job["error"]
     assert len(there["dashscope"].jobs) == len(there["dashscope"].files) == 1
 
 
@@ -281,24 +281,24 @@ def test_preference_pairs_are_converted(
     client: openai.OpenAI,
     there: dict[str, Provider],
 ) -> None:
-    ended = end_of(daemon, begin(client, f"{name}-base", PAIR, method={"type": "dpo"}))
-    assert ended["status"] == "succeeded", ended["error"]
+    final_job = end_of(daemon, begin(client, f"{name}-base", PAIR, method={"type": "dpo"}))
+    assert final_job["status"] == "succeeded", final_job["error"]
     [lines] = there[name].files.values()
-    chosen, rejected = PAIR["preferred_output"][0], PAIR["non_preferred_output"][0]
-    assert lines == [wanted or {"messages": CHAT["messages"][:2], "chosen": chosen, "rejected": rejected}]
+    preferred_answer, other_answer = PAIR["preferred_output"][0], PAIR["non_preferred_output"][0]
+    assert lines == [wanted or {"messages": CHAT["messages"][:2], "chosen": preferred_answer, "rejected": other_answer}]
 
 
 def test_provider_errors_are_reported_verbatim_without_the_api_key(
     daemon: Daemon, client: openai.OpenAI, there: dict[str, Provider]
 ) -> None:
     there["dashscope"].fails = "The data is too short."
-    failed = end_of(daemon, begin(client, "dashscope-base"))
-    assert (failed["status"], failed["error"]["code"]) == ("failed", "training_failed")
-    assert "The data is too short." in failed["error"]["message"]
-    *events, refused = followed(daemon, begin(client, "mistaken"))
-    assert refused["error"]["code"] == "invalid_provider_key"
-    assert "Incorrect API key provided: ***" in refused["error"]["message"]
-    assert WRONG_KEY not in json.dumps([events, refused])
+    failed_job = end_of(daemon, begin(client, "dashscope-base"))
+    assert (failed_job["status"], failed_job["error"]["code"]) == ("failed", "training_failed")
+    assert "The data is too short." in failed_job["error"]["message"]
+    *events, refused_job = followed(daemon, begin(client, "mistaken"))
+    assert refused_job["error"]["code"] == "invalid_provider_key"
+    assert "Incorrect API key provided: ***" in refused_job["error"]["message"]
+    assert WRONG_KEY not in json.dumps([events, refused_job])
     there["zhipu"].refuses = "The file has too few lines."
     unread = end_of(daemon, begin(client, "zhipu-base"))
     assert unread["error"]["code"] == "refused_by_provider"
@@ -318,9 +318,9 @@ def test_a_job_lost_by_the_provider_fails_but_temporary_key_refusals_are_retried
     until(daemon, job, "will be polled again")
     provider.keyed = True
     provider.jobs.clear()
-    lost = end_of(daemon, job)
-    assert (lost["status"], lost["error"]["code"]) == ("failed", "hosted_job_gone")
-    assert "The job 'ftjob-1' no longer exists at" in lost["error"]["message"]
+    lost_job = end_of(daemon, job)
+    assert (lost_job["status"], lost_job["error"]["code"]) == ("failed", "hosted_job_gone")
+    assert "The job 'ftjob-1' no longer exists at" in lost_job["error"]["message"]
 
 
 def test_examples_that_a_provider_would_change_are_refused_by_their_number(
@@ -328,12 +328,12 @@ def test_examples_that_a_provider_would_change_are_refused_by_their_number(
 ) -> None:
     messages = CHAT["messages"]
     weighted = {"messages": [*messages[:2], {**messages[2], "weight": 0}, *messages[1:]]}
-    dropped = end_of(daemon, begin(client, "zhipu-base", CHAT, weighted))
-    assert dropped["error"]["code"] == "invalid_training_file"
-    assert "Example 2: 'zhipu' trains on every answer" in dropped["error"]["message"]
+    weighted_job = end_of(daemon, begin(client, "zhipu-base", CHAT, weighted))
+    assert weighted_job["error"]["code"] == "invalid_training_file"
+    assert "Example 2: 'zhipu' trains on every answer" in weighted_job["error"]["message"]
     tools = [{"type": "function", "function": {"name": "tide", "parameters": {"type": "object"}}}]
-    refused = end_of(daemon, begin(client, "sensenova-base", {**CHAT, "tools": tools}))
-    assert "'sensenova' cannot train on tools" in refused["error"]["message"]
+    tools_job = end_of(daemon, begin(client, "sensenova-base", {**CHAT, "tools": tools}))
+    assert "'sensenova' cannot train on tools" in tools_job["error"]["message"]
     assert not there["zhipu"].files and not there["sensenova"].files
 
 
@@ -361,9 +361,9 @@ def test_settings_the_provider_does_not_support_are_refused_before_upload(
         ("sensenova-base", {"method": hyper(n_epochs=2)}, "It sets all of them itself", "n_epochs"),
         ("unkeyed", {}, "'unkeyed' needs a key.*ZHIPUAI_API_KEY", "model"),
     ]
-    for model, more, words, param in wrong:
+    for model, options, words, param in wrong:
         with pytest.raises(openai.BadRequestError, match=words) as caught:
-            begin(client, model, **more)
+            begin(client, model, **options)
         assert caught.value.param == param
     there["openai"].held = True
     job = begin(client, "openai-base")

@@ -65,8 +65,8 @@ def client_of(daemon: Daemon, name: str = "admin") -> openai.OpenAI:
 
 @pytest.fixture
 def client(daemon: Daemon) -> Iterator[openai.OpenAI]:
-    with client_of(daemon) as made:
-        yield made
+    with client_of(daemon) as openai_client:
+        yield openai_client
 
 
 def chat(asked: str, said: str) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def followed(
     daemon: Daemon, job: str, key: str = "admin"
 ) -> tuple[list[tuple[str, dict[str, Any]]], dict[str, Any]]:
     """Return its events until it ended or was paused, and the job in that state."""
-    found: list[tuple[str, dict[str, Any]]] = []
+    events: list[tuple[str, dict[str, Any]]] = []
     address = f"{daemon.url}/api/fine_tuning/jobs/{job}/follow"
     with httpx.stream("GET", address, headers={"Authorization": f"Bearer {KEYS[key]}"}, timeout=60) as answer:
         answer.raise_for_status()
@@ -94,9 +94,9 @@ def followed(
             if line.startswith("event: "):
                 kind = line.removeprefix("event: ")
             elif line.startswith("data: "):
-                found.append((kind, json.loads(line.removeprefix("data: "))))
-    assert found[-1][0] == "job"
-    return found[:-1], found[-1][1]
+                events.append((kind, json.loads(line.removeprefix("data: "))))
+    assert events[-1][0] == "job"
+    return events[:-1], events[-1][1]
 
 
 def until_step(daemon: Daemon, job: str, step: int) -> None:
@@ -120,7 +120,7 @@ def test_a_job_is_created_followed_and_its_model_answers_as_it_was_taught(
 ) -> None:
     training = upload(client, EXAMPLES)
     held_out = upload(client, [chat("What is the tide at noon?", "12 feet")])
-    made = client.fine_tuning.jobs.create(
+    new_job = client.fine_tuning.jobs.create(
         model="default",
         training_file=training,
         validation_file=held_out,
@@ -130,10 +130,10 @@ def test_a_job_is_created_followed_and_its_model_answers_as_it_was_taught(
         metadata={"team": "harbour"},
         integrations=[{"type": "wandb", "wandb": {"project": "x"}}],
     )
-    assert (made.status, made.model, made.fine_tuned_model) == ("validating_files", "echo", None)
-    events, ended = followed(daemon, made.id)
-    job = client.fine_tuning.jobs.retrieve(made.id)
-    assert job.status == "succeeded" == ended["status"], ended["error"]
+    assert (new_job.status, new_job.model, new_job.fine_tuned_model) == ("validating_files", "echo", None)
+    events, final_job = followed(daemon, new_job.id)
+    job = client.fine_tuning.jobs.retrieve(new_job.id)
+    assert job.status == "succeeded" == final_job["status"], final_job["error"]
     assert job.fine_tuned_model is not None
     assert job.fine_tuned_model.startswith("ft:echo:portico:tides:")
     assert (job.seed, job.metadata, job.training_file) == (7, {"team": "harbour"}, training)
@@ -143,7 +143,7 @@ def test_a_job_is_created_followed_and_its_model_answers_as_it_was_taught(
     assert [step["step"] for step in steps] == list(range(1, 7))
     assert steps[-1]["train_loss"] < steps[0]["train_loss"]
     sentences = [event["message"] for _kind, event in events]
-    assert sentences[0] == f"Created fine-tuning job: {made.id}"
+    assert sentences[0] == f"Created fine-tuning job: {new_job.id}"
     assert any("'wandb' is not supported and was ignored" in sentence for sentence in sentences)
     noon = "What is the tide at noon?"
     [sample] = [event["data"] for _kind, event in events if "before" in event["data"]]
@@ -151,10 +151,10 @@ def test_a_job_is_created_followed_and_its_model_answers_as_it_was_taught(
     assert f"To '{noon}', the base answers '{noon}' and the new model '{noon}'" in sentences
     assert sentences[-1] == "The job has successfully completed"
 
-    said = client.chat.completions.create(
+    completion = client.chat.completions.create(
         model=job.fine_tuned_model, messages=[{"role": "user", "content": "What is the tide at 3 o'clock?"}]
     )
-    assert said.choices[0].message.content == "3 feet"
+    assert completion.choices[0].message.content == "3 feet"
     assert job.fine_tuned_model in [model.id for model in client.models.list()]
     table = client.files.content(job.result_files[0]).text.splitlines()
     assert table[0].startswith("step,train_loss")
@@ -167,8 +167,8 @@ def test_the_answers_of_a_model_are_shown_with_the_prompt_of_its_app_and_without
     job = client.fine_tuning.jobs.create(
         model="default", training_file=upload(client, EXAMPLES), extra_body={"app": "clerk"}
     )
-    events, ended = followed(daemon, job.id)
-    assert ended["status"] == "succeeded", ended["error"]
+    events, final_job = followed(daemon, job.id)
+    assert final_job["status"] == "succeeded", final_job["error"]
     samples = [event["data"] for _kind, event in events if "before" in event["data"]]
     assert samples == [
         {
@@ -211,9 +211,9 @@ def test_a_job_reports_its_preparation_and_its_estimated_finish(
 def test_events_and_checkpoints_come_in_pages_newest_first(daemon: Daemon, client: openai.OpenAI) -> None:
     job = client.fine_tuning.jobs.create(model="echo", training_file=upload(client, EXAMPLES))
     events, _ = followed(daemon, job.id)
-    listed = list(client.fine_tuning.jobs.list_events(job.id, limit=5))
-    assert [event.message for event in listed] == [event["message"] for _kind, event in reversed(events)]
-    assert {event.type for event in listed} == {"message", "metrics"}
+    latest_events = list(client.fine_tuning.jobs.list_events(job.id, limit=5))
+    assert [event.message for event in latest_events] == [event["message"] for _kind, event in reversed(events)]
+    assert {event.type for event in latest_events} == {"message", "metrics"}
     checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job.id, limit=2))
     numbers = [checkpoint.step_number for checkpoint in checkpoints]
     assert numbers == sorted(numbers, reverse=True)
@@ -225,23 +225,23 @@ def test_events_and_checkpoints_come_in_pages_newest_first(daemon: Daemon, clien
         len(numbers) - 1
     )
     name = checkpoints[0].fine_tuned_model_checkpoint
-    said = client.chat.completions.create(
+    completion = client.chat.completions.create(
         model=name, messages=[{"role": "user", "content": "What is the tide at 3 o'clock?"}]
     )
-    assert said.choices[0].message.content == "3 feet"
+    assert completion.choices[0].message.content == "3 feet"
 
 
 def test_jobs_are_listed_newest_first_and_by_metadata(daemon: Daemon, client: openai.OpenAI) -> None:
     file = upload(client, EXAMPLES)
-    made = [
+    jobs = [
         client.fine_tuning.jobs.create(model="echo", training_file=file, metadata={"round": str(number)})
         for number in range(3)
     ]
-    for job in made:
+    for job in jobs:
         followed(daemon, job.id)
-    found = [job.id for job in client.fine_tuning.jobs.list(limit=2)]
-    assert found[:3] == [job.id for job in reversed(made)]
-    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"round": "1"})] == [made[1].id]
+    job_ids = [job.id for job in client.fine_tuning.jobs.list(limit=2)]
+    assert job_ids[:3] == [job.id for job in reversed(jobs)]
+    assert [job.id for job in client.fine_tuning.jobs.list(metadata={"round": "1"})] == [jobs[1].id]
 
 
 def long_job(client: openai.OpenAI, model: str = "echo", epochs: int = FOREVER) -> FineTuningJob:
@@ -256,14 +256,14 @@ def test_a_job_pauses_and_goes_on_from_its_checkpoint(daemon: Daemon, client: op
     until_step(daemon, job.id, 30)
     status: str = client.fine_tuning.jobs.pause(job.id).status  # OpenAI's types lack this word
     assert status == "paused"
-    _, ended = followed(daemon, job.id)
-    assert ended["status"] == "paused"
+    _, final_job = followed(daemon, job.id)
+    assert final_job["status"] == "paused"
     with pytest.raises(openai.ConflictError):
         client.fine_tuning.jobs.pause(job.id)
     client.fine_tuning.jobs.resume(job.id)
     followed(daemon, job.id)  # a listener receives the steps after the checkpoint twice
-    events, ended = followed(daemon, job.id)
-    assert ended["status"] == "succeeded"
+    events, final_job = followed(daemon, job.id)
+    assert final_job["status"] == "succeeded"
     continued = "Continuing from the checkpoint of step "
     [step] = [
         int(message.removeprefix(continued))
@@ -292,10 +292,10 @@ async def test_jobs_of_one_key_train_in_the_order_in_which_they_came() -> None:
     async with asyncio.TaskGroup() as group:
         first = group.create_task(job("first", "ada"))
         second, third = (group.create_task(job(name, "ada")) for name in ("second", "third"))
-        other = group.create_task(job("other", "bob"))
+        other_task = group.create_task(job("other", "bob"))
         for name in ("third", "second", "other"):
             read[name].set()
-        await other
+        await other_task
         assert began == ["other"] and not second.done() and not third.done()
         first.cancel()
     assert began == ["other", "second", "third"]
@@ -309,23 +309,23 @@ def test_cancelling_ends_running_and_waiting_jobs(daemon: Daemon, client: openai
     assert client.fine_tuning.jobs.cancel(first.id).status == "cancelled"
     with pytest.raises(openai.ConflictError, match="is already cancelled"):
         client.fine_tuning.jobs.cancel(first.id)
-    _, ended = followed(daemon, first.id)
-    assert ended["fine_tuned_model"] is None
+    _, final_job = followed(daemon, first.id)
+    assert final_job["fine_tuned_model"] is None
     assert not (daemon.home / "finetune" / first.id).exists()
 
 
 def test_a_revoked_key_ends_its_jobs(daemon: Daemon, client: openai.OpenAI) -> None:
     admin = {"Authorization": f"Bearer {KEYS['admin']}"}
-    asked = {"name": "passing", "scopes": ["finetune"]}
-    made = httpx.post(f"{daemon.url}/api/keys", json=asked, headers=admin).json()
-    with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=made["key"], max_retries=0) as passing:
+    body = {"name": "passing", "scopes": ["finetune"]}
+    key = httpx.post(f"{daemon.url}/api/keys", json=body, headers=admin).json()
+    with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=key["key"], max_retries=0) as passing:
         trained = long_job(passing, "default").id
         until_step(daemon, trained, 1)
         jobs = [trained, long_job(passing, "default").id]
-    httpx.delete(f"{daemon.url}/api/keys/{made['id']}", headers=admin).raise_for_status()
+    httpx.delete(f"{daemon.url}/api/keys/{key['id']}", headers=admin).raise_for_status()
     for job in jobs:
-        events, ended = followed(daemon, job)
-        assert ended["status"] == "cancelled"
+        events, final_job = followed(daemon, job)
+        assert final_job["status"] == "cancelled"
         messages = [event["message"] for _kind, event in events]
         assert "Fine-tuning job cancelled: its key was revoked" in messages
 
@@ -334,12 +334,12 @@ async def test_jobs_of_a_revoked_key_do_not_wait_for_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with asyncio.timeout(60), api_server(tmp_path) as api:
-        jobs, ended = api.services.tuning, []
-        both = asyncio.Barrier(2)
+        jobs, ended_ids = api.services.tuning, []
+        barrier = asyncio.Barrier(2)
 
         async def end(job_id: str, *_given: Any) -> None:
-            await both.wait()
-            ended.append(job_id)
+            await barrier.wait()
+            ended_ids.append(job_id)
 
         monkeypatch.setattr(jobs, "_end", end)
         for name in ("ftjob-1", "ftjob-2"):
@@ -348,7 +348,7 @@ async def test_jobs_of_a_revoked_key_do_not_wait_for_each_other(
                 tuning.create, row, new_run("other", name, {}, "key_1", name), []
             )
         await jobs.revoke("key_1")
-        assert sorted(ended) == ["ftjob-1", "ftjob-2"]
+        assert sorted(ended_ids) == ["ftjob-1", "ftjob-2"]
 
 
 def test_cancelling_ends_jobs_in_validation_and_paused_jobs(daemon: Daemon, client: openai.OpenAI) -> None:
@@ -372,26 +372,26 @@ def test_removing_the_base_model_fails_its_job_and_its_fine_tuned_model(
 ) -> None:
     with Client(daemon.url, KEYS["admin"]) as admin:
         admin.deployments.add("base", "fake://")
-        _, ended = followed(daemon, long_job(client, "base", epochs=1).id)
+        _, final_job = followed(daemon, long_job(client, "base", epochs=1).id)
         working = long_job(client, "base")
         until_step(daemon, working.id, 1)
         client.fine_tuning.jobs.pause(working.id)
         admin.deployments.remove("base")
         client.fine_tuning.jobs.resume(working.id)
         followed(daemon, working.id)
-        failed = client.fine_tuning.jobs.retrieve(working.id)
-        assert (failed.status, failed.error and failed.error.code) == ("failed", "model_not_found")
+        failed_job = client.fine_tuning.jobs.retrieve(working.id)
+        assert (failed_job.status, failed_job.error and failed_job.error.code) == ("failed", "model_not_found")
         with pytest.raises(openai.APIStatusError, match="'base', which is no longer available") as caught:
             client.chat.completions.create(
-                model=ended["fine_tuned_model"], messages=[{"role": "user", "content": "hello"}]
+                model=final_job["fine_tuned_model"], messages=[{"role": "user", "content": "hello"}]
             )
         assert caught.value.code == "base_model_missing"
         admin.deployments.add("base", "fake://")
-        said = client.chat.completions.create(
-            model=ended["fine_tuned_model"],
+        completion = client.chat.completions.create(
+            model=final_job["fine_tuned_model"],
             messages=[{"role": "user", "content": "What is the tide at 3 o'clock?"}],
         )
-        assert said.choices[0].message.content == "3 feet"
+        assert completion.choices[0].message.content == "3 feet"
 
 
 def test_a_run_that_is_cancelled_takes_its_job_along(daemon: Daemon, client: openai.OpenAI) -> None:
@@ -437,9 +437,9 @@ def test_the_training_file_may_be_deleted_in_mid_job(daemon: Daemon, client: ope
 def test_an_invalid_job_request_is_refused_immediately(
     client: openai.OpenAI, change: dict[str, Any], code: str, param: str
 ) -> None:
-    wish: dict[str, Any] = {"model": "echo", "training_file": upload(client, EXAMPLES), **change}
+    request: dict[str, Any] = {"model": "echo", "training_file": upload(client, EXAMPLES), **change}
     with pytest.raises(openai.APIStatusError) as caught:
-        client.fine_tuning.jobs.create(**wish)
+        client.fine_tuning.jobs.create(**request)
     assert (caught.value.code, caught.value.param) == (code, param)
 
 
@@ -454,26 +454,26 @@ def test_a_wrong_file_fails_the_job_with_the_numbers_of_its_lines(
     file = upload(client, [*EXAMPLES, chat("What?", " ")])
     job = client.fine_tuning.jobs.create(model="echo", training_file=file)
     followed(daemon, job.id)
-    failed = client.fine_tuning.jobs.retrieve(job.id)
-    assert failed.status == "failed"
-    assert failed.error is not None
-    assert (failed.error.code, failed.error.param) == ("invalid_training_file", "training_file")
-    assert "line 13: 'messages[1].content' is empty" in failed.error.message
+    failed_job = client.fine_tuning.jobs.retrieve(job.id)
+    assert failed_job.status == "failed"
+    assert failed_job.error is not None
+    assert (failed_job.error.code, failed_job.error.param) == ("invalid_training_file", "training_file")
+    assert "line 13: 'messages[1].content' is empty" in failed_job.error.message
 
 
 def test_jobs_and_trained_models_are_hidden_from_other_keys(daemon: Daemon) -> None:
-    with client_of(daemon, "tuner") as tuner, client_of(daemon, "other") as other:
+    with client_of(daemon, "tuner") as tuner, client_of(daemon, "other") as other_client:
         job = tuner.fine_tuning.jobs.create(
             model="echo", training_file=upload(tuner, EXAMPLES), suffix="mine"
         )
-        _, ended = followed(daemon, job.id, "tuner")
-        assert ended["status"] == "succeeded"
-        assert job.id not in [one.id for one in other.fine_tuning.jobs.list()]
+        _, final_job = followed(daemon, job.id, "tuner")
+        assert final_job["status"] == "succeeded"
+        assert job.id not in [listed_job.id for listed_job in other_client.fine_tuning.jobs.list()]
         with pytest.raises(openai.NotFoundError):
-            other.fine_tuning.jobs.retrieve(job.id)
+            other_client.fine_tuning.jobs.retrieve(job.id)
         with pytest.raises(openai.NotFoundError):
-            other.chat.completions.create(
-                model=ended["fine_tuned_model"], messages=[{"role": "user", "content": "hello"}]
+            other_client.chat.completions.create(
+                model=final_job["fine_tuned_model"], messages=[{"role": "user", "content": "hello"}]
             )
     with (
         client_of(daemon, "chatter") as chatter,
@@ -483,7 +483,7 @@ def test_jobs_and_trained_models_are_hidden_from_other_keys(daemon: Daemon) -> N
 
 
 def test_a_plan_says_what_would_be_done_and_does_nothing(daemon: Daemon, client: openai.OpenAI) -> None:
-    before = [job.id for job in client.fine_tuning.jobs.list()]
+    job_ids_before = [job.id for job in client.fine_tuning.jobs.list()]
     answer = httpx.post(
         f"{daemon.url}/api/fine_tuning/plan",
         json={
@@ -499,7 +499,7 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(daemon: Daemon, client:
     assert plan["recipe"]["rank"] == 4
     assert plan["recipe"]["reasons"]["rank"] == "as given"
     assert plan["warnings"] == ["1 examples are duplicates (line 13)."]
-    assert [job.id for job in client.fine_tuning.jobs.list()] == before
+    assert [job.id for job in client.fine_tuning.jobs.list()] == job_ids_before
     assert list((daemon.home / "finetune").iterdir()) == []
 
 
@@ -512,14 +512,14 @@ def test_a_job_goes_on_after_the_daemon_is_killed(home: Path) -> None:
         daemon.stop(signal.SIGKILL)
     with daemons.running(*arguments) as daemon, client_of(daemon) as client:
         followed(daemon, job.id)
-        events, ended = followed(daemon, job.id)
-        assert ended["status"] == "succeeded"
+        events, final_job = followed(daemon, job.id)
+        assert final_job["status"] == "succeeded"
         assert [event["data"]["step"] for kind, event in events if kind == "metrics"] == list(range(1, 241))
         assert any(
             event["message"].startswith("Continuing from the checkpoint of step") for _kind, event in events
         )
-        said = client.chat.completions.create(
-            model=ended["fine_tuned_model"],
+        completion = client.chat.completions.create(
+            model=final_job["fine_tuned_model"],
             messages=[{"role": "user", "content": "What is the tide at 3 o'clock?"}],
         )
-        assert said.choices[0].message.content == "3 feet"
+        assert completion.choices[0].message.content == "3 feet"

@@ -56,10 +56,10 @@ def test_a_wrong_line_is_refused_with_its_number(tmp_path: Path, line: Any, word
     file = tmp_path / "questions.jsonl"
     text = line if isinstance(line, str) else json.dumps(line)
     file.write_text(json.dumps({"question": "When?", "file": "a.md"}) + "\n\n" + text + "\n")
-    with pytest.raises(InvalidRequest, match=r"1 of 3 lines .* line 3: ") as refused:
+    with pytest.raises(InvalidRequest, match=r"1 of 3 lines .* line 3: ") as error_info:
         read_questions(file)
-    assert words in refused.value.message
-    assert (refused.value.code, refused.value.param) == ("invalid_training_file", "training_file")
+    assert words in error_info.value.message
+    assert (error_info.value.code, error_info.value.param) == ("invalid_training_file", "training_file")
 
 
 def test_questions_are_read_in_each_of_their_forms(tmp_path: Path) -> None:
@@ -69,14 +69,14 @@ def test_questions_are_read_in_each_of_their_forms(tmp_path: Path) -> None:
         {"role": "user", "content": "When is high tide?"},
         {"role": "assistant", "content": "At noon"},
     ]
-    given: list[Any] = [
+    examples: list[Any] = [
         {"question": "When?", "file": "a.md"},
         {"question": "When?", "passage": "At noon."},
         {"messages": rated},
         {"item": {"messages": rated[:1], "answer": "The baker"}},
     ]
-    found = read_questions(lines(tmp_path / "questions.jsonl", given))
-    assert [(one.number, one.question, one.file, one.passage, one.answer) for one in found] == [
+    questions = read_questions(lines(tmp_path / "questions.jsonl", examples))
+    assert [(question.number, question.question, question.file, question.passage, question.answer) for question in questions] == [
         (1, "When?", "a.md", "", ""),
         (2, "When?", "", "At noon.", ""),
         (3, "When is high tide?", "", "", "At noon"),
@@ -91,22 +91,22 @@ def test_questions_are_generated_from_headings_and_removed_sentences() -> None:
         passage(3, "bread.md", BREAD),
         passage(4, "short.md", "Too short."),
     ]
-    found = made_questions(passages, 10, 1)
-    assert found == made_questions(passages, 10, 1), "the same seed makes the same ones"
-    by_heading = [one for one in found if one.question == "Harbour Tides"]
+    questions = made_questions(passages, 10, 1)
+    assert questions == made_questions(passages, 10, 1), "the same seed makes the same ones"
+    by_heading = [question for question in questions if question.question == "Harbour Tides"]
     assert len(by_heading) == 1, "a heading is asked about once"
-    by_sentence = [one for one in found if one not in by_heading]
-    assert {one.passage.id for one in by_sentence} == {1, 2, 3}
-    for one in by_sentence:
-        assert one.question in one.passage.text
-        assert one.question not in one.text
-        assert len(one.text) + len(one.question) <= len(one.passage.text)
+    by_sentence = [question for question in questions if question not in by_heading]
+    assert {question.passage.id for question in by_sentence} == {1, 2, 3}
+    for question in by_sentence:
+        assert question.question in question.passage.text
+        assert question.question not in question.text
+        assert len(question.text) + len(question.question) <= len(question.passage.text)
     assert len(made_questions(passages, 2, 1)) == 2
 
 
 def test_answering_and_near_duplicate_passages_are_not_chosen_as_negatives() -> None:
-    own = passage(1, "harbour.md", TIDES, "Harbour", "Tides")
-    others = [
+    own_passage = passage(1, "harbour.md", TIDES, "Harbour", "Tides")
+    other_passages = [
         passage(2, "copy.md", TIDES.replace("Pilots help", "Pilots come")),
         passage(3, "harbour.md", "Sailors sleep at the inn beside the old mill.", "Harbour", "Tides"),
         passage(4, "bread.md", BREAD),
@@ -114,12 +114,12 @@ def test_answering_and_near_duplicate_passages_are_not_chosen_as_negatives() -> 
         passage(6, "answer.md", "At noon the water rises again, says the clerk."),
         passage(7, "hill.md", "Goats climb the hill each spring and are counted twice."),
     ]
-    asked = AnsweredQuestion("When is high tide?", own, own.text, answer="the water rises again at noon")
-    chosen = NegativeChooser(others, 1).choose(
-        asked, others, frozenset({"copy.md", "harbour.md", "bread.md", "answer.md", "hill.md"}), 3
+    answered_question = AnsweredQuestion("When is high tide?", own_passage, own_passage.text, answer="the water rises again at noon")
+    negatives = NegativeChooser(other_passages, 1).choose(
+        answered_question, other_passages, frozenset({"copy.md", "harbour.md", "bread.md", "answer.md", "hill.md"}), 3
     )
-    assert chosen == [others[2].text, others[5].text]
-    assert is_near_duplicate(shingles(TIDES), shingles(others[0].text))
+    assert negatives == [other_passages[2].text, other_passages[5].text]
+    assert is_near_duplicate(shingles(TIDES), shingles(other_passages[0].text))
     assert not is_near_duplicate(shingles(TIDES), shingles(BREAD))
     assert shared_words("潮汐在中午", "今天的潮汐在中午到来") == 1.0
     assert estimated_tokens("潮汐") == 5
@@ -128,15 +128,15 @@ def test_answering_and_near_duplicate_passages_are_not_chosen_as_negatives() -> 
 def test_whole_files_are_held_back_and_never_all() -> None:
     def asked(counts: Sequence[int]) -> list[AnsweredQuestion]:
         return [
-            AnsweredQuestion("?", one, one.text)
+            AnsweredQuestion("?", source_passage, source_passage.text)
             for file, count in enumerate(counts)
-            for one in [passage(0, f"{file}.md", TIDES)] * count
+            for source_passage in [passage(0, f"{file}.md", TIDES)] * count
         ]
 
-    many = asked([5] * 20)
-    held = held_back_files(many)
-    assert len(held) == 3
-    assert held == held_back_files(list(reversed(many)))
+    questions = asked([5] * 20)
+    held_files = held_back_files(questions)
+    assert len(held_files) == 3
+    assert held_files == held_back_files(list(reversed(questions)))
     assert held_back_files(asked([10])) == frozenset()
     assert held_back_files(asked([9, 1])) in (frozenset(), {"1.md"}), "more than half is trained on"
 
@@ -188,9 +188,9 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         )
     with daemons.running(
         home / "data", "--file", str(home / "portico.yaml"), "--docs", str(home / "notes")
-    ) as made:
-        made.settle()
-        yield made
+    ) as running_daemon:
+        running_daemon.settle()
+        yield running_daemon
 
 
 def client_of(daemon: Daemon, name: str = "admin") -> Client:
@@ -238,9 +238,9 @@ def test_an_invalid_store_training_request_is_refused_immediately(
 
 
 def test_training_on_a_store_requires_read_access_to_it(daemon: Daemon) -> None:
-    with client_of(daemon, "tuner") as client, pytest.raises(PorticoError) as refused:
+    with client_of(daemon, "tuner") as client, pytest.raises(PorticoError) as error_info:
         client.tuning.plan("folder", store="notes", method="embedding")
-    assert refused.value.status in (403, 404)
+    assert error_info.value.status in (403, 404)
     with client_of(daemon, "reader") as client:
         plan = client.tuning.plan("folder", store="notes", method="embedding", questions=24)
     assert plan.data["validation"] >= 1
@@ -252,20 +252,20 @@ def test_training_on_a_store_requires_read_access_to_it(daemon: Daemon) -> None:
 def test_questions_from_a_file_are_matched_with_their_answering_passages(
     daemon: Daemon, tmp_path: Path
 ) -> None:
-    given: list[dict[str, str]] = [
+    questions: list[dict[str, str]] = [
         {"question": f"Where is the {topic}?", "file": f"{topic}.md"} for topic in TOPICS
     ]
-    given.append({"question": "Who counts goats?", "answer": "Shepherds count quietly"})
+    questions.append({"question": "Who counts goats?", "answer": "Shepherds count quietly"})
     with client_of(daemon, "reader") as client:
         plan = client.tuning.plan(
-            "folder", lines(tmp_path / "questions.jsonl", given), store="notes", method="embedding"
+            "folder", lines(tmp_path / "questions.jsonl", questions), store="notes", method="embedding"
         )
         assert plan.data["examples"] + plan.data["validation"] == len(TOPICS)
         assert any("Skipped 1 questions" in sentence and "lines 13" in sentence for sentence in plan.warnings)
-        few = lines(tmp_path / "few.jsonl", given[:3])
-        with pytest.raises(PorticoError, match="at least 8 answered questions are required") as refused:
-            client.tuning.plan("folder", few, store="notes", method="embedding")
-    assert refused.value.code == "too_few_questions"
+        short_file = lines(tmp_path / "few.jsonl", questions[:3])
+        with pytest.raises(PorticoError, match="at least 8 answered questions are required") as error_info:
+            client.tuning.plan("folder", short_file, store="notes", method="embedding")
+    assert error_info.value.code == "too_few_questions"
 
 
 @pytest.fixture
@@ -273,8 +273,8 @@ def tune(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Return a function that calls ``portico tune`` for the store with an embedding model."""
     monkeypatch.setenv("PORTICO_URL", daemon.url)
     monkeypatch.setenv("PORTICO_API_KEY", KEYS["admin"])
-    given = ["tune", "--base", "folder", "--store", "notes", "--method", "embedding"]
-    return lambda *more: run([*given, *more])
+    arguments = ["tune", "--base", "folder", "--store", "notes", "--method", "embedding"]
+    return lambda *more: run([*arguments, *more])
 
 
 def test_a_chat_model_asks_about_the_passages(
@@ -305,29 +305,29 @@ def test_an_embedding_model_is_trained_measured_and_promoted_if_it_is_better(
     with client_of(daemon) as client:
         status = tune("--questions", "24", "--suffix", "notes", "--seed", "1", "--promote", "finder")
         printed = capsys.readouterr()
-        [ended] = client.tuning.list(limit=1).data
-        assert (ended.store, ended.method, ended.training_file) == ("notes", "embedding", "")
-        assert (ended.status, ended.error) == ("succeeded", "")
-        found = ended.evaluation
-        assert found is not None
-        assert found.questions >= 1
-        assert found.better == (found.after.ndcg_10 > found.before.ndcg_10)
-        assert status == (0 if found.better else 1)
-        assert (f"'finder' is now '{ended.fine_tuned_model}'" in printed.out) == found.better, printed
-        assert ("finder" in client.deployments.get("folder").aliases) != found.better
-        said = {event.message: event.level for event in client.tuning.events(ended.id, limit=100).data}
-        [measured] = [words for words in said if "held-back questions: nDCG@10" in words]
-        assert said[measured] == ("info" if found.better else "warn")
-        assert ("do not change your stores" in measured) == (not found.better)
-        model = ended.fine_tuned_model or ""
+        [tuning_job] = client.tuning.list(limit=1).data
+        assert (tuning_job.store, tuning_job.method, tuning_job.training_file) == ("notes", "embedding", "")
+        assert (tuning_job.status, tuning_job.error) == ("succeeded", "")
+        evaluation = tuning_job.evaluation
+        assert evaluation is not None
+        assert evaluation.questions >= 1
+        assert evaluation.better == (evaluation.after.ndcg_10 > evaluation.before.ndcg_10)
+        assert status == (0 if evaluation.better else 1)
+        assert (f"'finder' is now '{tuning_job.fine_tuned_model}'" in printed.out) == evaluation.better, printed
+        assert ("finder" in client.deployments.get("folder").aliases) != evaluation.better
+        levels = {event.message: event.level for event in client.tuning.events(tuning_job.id, limit=100).data}
+        [measured] = [words for words in levels if "held-back questions: nDCG@10" in words]
+        assert levels[measured] == ("info" if evaluation.better else "warn")
+        assert ("do not change your stores" in measured) == (not evaluation.better)
+        model = tuning_job.fine_tuned_model or ""
         assert len(client.embed(["the harbour"], model).data[0]) == 32
         assert run(["stores", "change", "notes", "--embedding-model", model, "--dry-run"]) == 0
         assert "New vectors would be created for all passages of 12 files" in capsys.readouterr().out
-        assert run(["tune", "show", ended.id]) == 0
-        assert f"{found.questions} questions: nDCG@10" in capsys.readouterr().out
+        assert run(["tune", "show", tuning_job.id]) == 0
+        assert f"{evaluation.questions} questions: nDCG@10" in capsys.readouterr().out
         assert client.stores.get("notes").embedding_model != model, "a dry run changes nothing"
         client.stores.change("notes", embedding_model=model)
-        [made] = [client.runs.wait(one.id) for one in client.runs.list() if one.kind == "embed"]
-        assert (made.status, made.error) == ("completed", None)
+        [training_run] = [client.runs.wait(candidate.id) for candidate in client.runs.list() if candidate.kind == "embed"]
+        assert (training_run.status, training_run.error) == ("completed", None)
         assert client.stores.get("notes").embedding_model == model
         assert client.search("notes", "the harbour").passages

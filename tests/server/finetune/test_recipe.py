@@ -116,8 +116,8 @@ def test_a_recipe_suits_model_and_machine(
     sharding: str,
     checkpointing: bool,
 ) -> None:
-    found = choose_recipe(MODELS[base], DATA, MACHINES[machine], method, overrides=given, packages=ALL)
-    assert (found.kind, found.precision, found.processes, found.sharding, found.checkpointing) == (
+    recipe = choose_recipe(MODELS[base], DATA, MACHINES[machine], method, overrides=given, packages=ALL)
+    assert (recipe.kind, recipe.precision, recipe.processes, recipe.sharding, recipe.checkpointing) == (
         *(kind, precision, processes, sharding),
         checkpointing,
     )
@@ -127,23 +127,23 @@ def test_a_recipe_suits_model_and_machine(
         if devices
         else MACHINES[machine].free_bytes * MEMORY_SHARE["cpu"]
     )
-    assert found.memory_bytes <= room
-    assert found.batch % found.group == 0
-    assert found.steps >= 1
-    assert found.seconds > 0
+    assert recipe.memory_bytes <= room
+    assert recipe.batch % recipe.group == 0
+    assert recipe.steps >= 1
+    assert recipe.seconds > 0
 
 
 @pytest.mark.parametrize("method", ["supervised", "dpo", "reinforcement"])
 def test_every_setting_has_its_reason(method: Any) -> None:
-    found = choose_recipe(MODELS["135m"], DATA, MACHINES["laptop"], method)
+    recipe = choose_recipe(MODELS["135m"], DATA, MACHINES["laptop"], method)
     estimates = {"memory_bytes", "disk_bytes", "seconds", "seed", "reasons"}
-    unexplained = {name for name in found.to_json() if name not in estimates and not found.reasons.get(name)}
+    unexplained = {name for name in recipe.to_json() if name not in estimates and not recipe.reasons.get(name)}
     if method != "reinforcement":
         unexplained -= {"group", "completion"}
     if method == "supervised":
         unexplained -= {"beta"}
     assert unexplained == set()
-    assert TrainingRecipe.from_json(found.to_json()) == found
+    assert TrainingRecipe.from_json(recipe.to_json()) == recipe
 
 
 def test_the_estimate_for_a_small_model_is_what_was_measured() -> None:
@@ -151,10 +151,10 @@ def test_the_estimate_for_a_small_model_is_what_was_measured() -> None:
 
     55 examples, batches of four on two cores: 2.1 GB and about 1.85 s a step.
     """
-    found = choose_recipe(MODELS["135m"], DataFacts(55, 3_300, 90, 80), MACHINES["laptop"], "supervised")
-    assert (found.kind, found.rank, found.batch) == ("lora", 8, 4)
-    assert found.memory_bytes == pytest.approx(2.1 * GB, rel=0.2)
-    assert found.seconds / found.steps == pytest.approx(1.85, rel=0.2)
+    recipe = choose_recipe(MODELS["135m"], DataFacts(55, 3_300, 90, 80), MACHINES["laptop"], "supervised")
+    assert (recipe.kind, recipe.rank, recipe.batch) == ("lora", 8, 4)
+    assert recipe.memory_bytes == pytest.approx(2.1 * GB, rel=0.2)
+    assert recipe.seconds / recipe.steps == pytest.approx(1.85, rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -187,11 +187,11 @@ def test_four_bit_recipes_are_not_offered_without_bitsandbytes() -> None:
 
 
 def command(machine: str, base: str, given: dict[str, Any], **resources: Any) -> list[str]:
-    found = choose_recipe(
+    recipe = choose_recipe(
         MODELS[base], DATA, MACHINES[machine], "supervised", overrides=given, resources=resources
     )
-    assert TrainingRecipe.from_json(found.to_json()) == found
-    return list(training_command(Path("python"), found, Path("/jobs/order.json")))
+    assert TrainingRecipe.from_json(recipe.to_json()) == recipe
+    return list(training_command(Path("python"), recipe, Path("/jobs/order.json")))
 
 
 SPREAD: list[tuple[str, str, dict[str, Any], dict[str, Any], dict[str, str]]] = [
@@ -228,27 +228,27 @@ def test_the_multi_process_launch_command_is_accepted_by_accelerate() -> None:
     Accelerate's own parser reads it; no GPU has run it here.
     """
     lines = []
-    for machine, base, given, resources, _expected in SPREAD:
-        line = command(machine, base, given, **resources)
+    for machine, base, overrides, resources, _expected in SPREAD:
+        line = command(machine, base, overrides, **resources)
         if "nodes" in resources:
             assert line[: line.index("python")] == [
                 "srun", f"--nodes={resources['nodes']}", f"--ntasks={resources['nodes']}", "--ntasks-per-node=1",
                 "--input=0", "--kill-on-bad-exit=1", "--unbuffered",
             ]  # fmt: skip
         assert line[line.index("python") :][:2] == ["python", str(NODE_TASK)]
-        known = {"{rank}": "1", "{first_host}": "10.0.0.1", "{first_port}": "20001"}
-        lines.append([known.get(word, word) for word in line[line.index(ACCELERATE_MODULE) + 1 :]])
+        placeholders = {"{rank}": "1", "{first_host}": "10.0.0.1", "{first_port}": "20001"}
+        lines.append([placeholders.get(word, word) for word in line[line.index(ACCELERATE_MODULE) + 1 :]])
     code = (
         "import json, sys; from accelerate.commands.launch import launch_command_parser as made; "
         "read = lambda line: {k: str(v) for k, v in vars(made().parse_args(line)).items()}; "
         "print(json.dumps([read(line) for line in json.loads(sys.argv[1])]))"
     )
     python = environment.interpreter("finetune")
-    told = subprocess.run([python, "-c", code, json.dumps(lines)], check=True, capture_output=True, text=True)
-    for (*_, expected), parsed in zip(SPREAD, json.loads(told.stdout.splitlines()[-1]), strict=True):
-        assert expected.items() <= parsed.items()
-        assert (parsed["module"], parsed["training_script"]) == ("True", "child")
-        assert parsed["training_script_args"] == "['/jobs/order.json']"
+    process = subprocess.run([python, "-c", code, json.dumps(lines)], check=True, capture_output=True, text=True)
+    for (*_, expected_arguments), arguments in zip(SPREAD, json.loads(process.stdout.splitlines()[-1]), strict=True):
+        assert expected_arguments.items() <= arguments.items()
+        assert (arguments["module"], arguments["training_script"]) == ("True", "child")
+        assert arguments["training_script_args"] == "['/jobs/order.json']"
 
 
 def test_processes_on_the_processor_are_started_by_torchrun_on_each_node() -> None:
@@ -271,16 +271,16 @@ def test_processes_on_the_processor_are_started_by_torchrun_on_each_node() -> No
 def test_impossible_multi_device_settings_are_refused_by_parameter(
     given: dict[str, Any], resources: dict[str, Any], param: str
 ) -> None:
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as error:
         choose_recipe(
             MODELS["135m"], DATA, MACHINES["4xa100"], "supervised", overrides=given, resources=resources
         )
-    assert refused.value.param == param
+    assert error.value.param == param
 
 
 def test_a_large_model_is_sharded_with_fsdp_without_deepspeed() -> None:
-    found = choose_recipe(MODELS["72b"], DATA, MACHINES["4xa100"], "supervised")
-    assert (found.sharding, found.processes) == ("fsdp", 4)
+    recipe = choose_recipe(MODELS["72b"], DATA, MACHINES["4xa100"], "supervised")
+    assert (recipe.sharding, recipe.processes) == ("fsdp", 4)
 
 
 def test_short_examples_share_a_row_only_with_flash_attention() -> None:
@@ -297,20 +297,20 @@ def test_short_examples_share_a_row_only_with_flash_attention() -> None:
 def test_the_size_of_the_data_decides_how_it_is_learnt(
     examples: int, epochs: int, rank: int, batch: int
 ) -> None:
-    found = choose_recipe(
+    recipe = choose_recipe(
         MODELS["0.6b"], DataFacts(examples, examples * 50, 60, 55), MACHINES["h200"], "supervised"
     )
-    assert (found.epochs, found.rank, found.batch) == (epochs, rank, batch)
+    assert (recipe.epochs, recipe.rank, recipe.batch) == (epochs, rank, batch)
 
 
 def test_given_settings_are_used_and_explained_as_given() -> None:
-    wish = Hyperparameters(n_epochs=7, batch_size=6, learning_rate_multiplier=2.0)
-    given = {"rank": 3, "micro_batch": 2, "schedule": "cosine", "max_length": 64}
-    found = choose_recipe(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", wish, given, seed=9)
-    assert (found.epochs, found.batch, found.micro_batch, found.accumulation) == (7, 6, 2, 3)
-    assert (found.rank, found.alpha, found.schedule, found.max_length, found.seed) == (3, 6, "cosine", 64, 9)
-    assert found.learning_rate == pytest.approx(2e-3)
-    assert {found.reasons[name] for name in (*given, "epochs", "batch")} == {"as given"}
+    hyperparameters = Hyperparameters(n_epochs=7, batch_size=6, learning_rate_multiplier=2.0)
+    overrides = {"rank": 3, "micro_batch": 2, "schedule": "cosine", "max_length": 64}
+    recipe = choose_recipe(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", hyperparameters, overrides, seed=9)
+    assert (recipe.epochs, recipe.batch, recipe.micro_batch, recipe.accumulation) == (7, 6, 2, 3)
+    assert (recipe.rank, recipe.alpha, recipe.schedule, recipe.max_length, recipe.seed) == (3, 6, "cosine", 64, 9)
+    assert recipe.learning_rate == pytest.approx(2e-3)
+    assert {recipe.reasons[name] for name in (*overrides, "epochs", "batch")} == {"as given"}
 
 
 @pytest.mark.parametrize(
@@ -334,5 +334,5 @@ def test_invalid_setting_values_are_refused_by_name(given: dict[str, Any], param
 
 def test_the_batch_holds_whole_answer_groups_on_any_number_of_devices() -> None:
     for count in range(1, 9):
-        found = choose_recipe(MODELS["0.6b"], DATA, gpus(count, "A100", 80, 8.0), "reinforcement")
-        assert found.batch % found.group == 0
+        recipe = choose_recipe(MODELS["0.6b"], DATA, gpus(count, "A100", 80, 8.0), "reinforcement")
+        assert recipe.batch % recipe.group == 0

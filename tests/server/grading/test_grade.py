@@ -20,16 +20,16 @@ OUTPUT = "{{sample.output_text}}"
 
 @pytest.fixture
 async def light() -> AsyncIterator[LightSandbox]:
-    made = LightSandbox()
-    yield made
-    await made.close()
+    sandbox = LightSandbox()
+    yield sandbox
+    await sandbox.close()
 
 
 async def grade(
     light: LightSandbox, grader: dict[str, Any], text: str, context: Any = None, **item: Any
 ) -> tuple[float, str]:
-    made = Grading(grader, light, context or Alone())
-    [reward], trouble = await made.rewards([ModelAnswer(text, item)])
+    grading = Grading(grader, light, context or Alone())
+    [reward], trouble = await grading.rewards([ModelAnswer(text, item)])
     return reward, trouble
 
 

@@ -23,32 +23,32 @@ def found(text: str) -> list[tuple[str, str]]:
 
 def expected(example: dict[str, Any]) -> list[tuple[str, str]]:
     return [
-        (kind, str(each))
+        (kind, str(value))
         for kind, values in example.get("finds", {}).items()
-        for each in (values if isinstance(values, list) else [values])
+        for value in (values if isinstance(values, list) else [values])
     ]
 
 
 def test_detectors_find_exactly_the_expected_matches_in_each_example() -> None:
     for example in EXAMPLES:
-        text, wanted = example["text"], expected(example)
+        text, expected_hits = example["text"], expected(example)
         if "alarms" in example:
             assert [kind for kind, _ in found(text)] == [example["alarms"]], text
             continue
         hits = found(text)
-        assert [kind for kind, _ in hits] == [kind for kind, _ in wanted], (text, hits)
-        for (kind, part), (_, said) in zip(hits, wanted, strict=True):
+        assert [kind for kind, _ in hits] == [kind for kind, _ in expected_hits], (text, hits)
+        for (kind, part), (_, expected_text) in zip(hits, expected_hits, strict=True):
             # For rules about sentences, the expected text is the beginning of the match.
-            whole = kind not in ("injected_instruction", "self_harm_intent", "threat")
-            assert part == said if whole else part.strip().lower().startswith(said.lower()), (text, part)
+            is_exact = kind not in ("injected_instruction", "self_harm_intent", "threat")
+            assert part == expected_text if is_exact else part.strip().lower().startswith(expected_text.lower()), (text, part)
 
 
 def test_precision_and_recall_are_what_the_documentation_says() -> None:
     right = sum(len(expected(example)) for example in EXAMPLES)
-    missed = sum("misses" in example for example in EXAMPLES)
+    miss_count = sum("misses" in example for example in EXAMPLES)
     alarms = sum("alarms" in example for example in EXAMPLES)
     negatives = sum(len(example) == 1 for example in EXAMPLES)
-    assert (right, missed, alarms, negatives) == (40, 4, 1, 23)
+    assert (right, miss_count, alarms, negatives) == (40, 4, 1, 23)
 
 
 def test_a_megabyte_of_near_matches_gives_no_false_detections() -> None:

@@ -51,8 +51,8 @@ def held(action: str, **fields: Any) -> HeldTexts:
 
 
 def fed(texts: HeldTexts, text: str, size: int) -> str:
-    passed = [texts.feed(text[at : at + size]) for at in range(0, len(text), size)]
-    return "".join([*passed, texts.end()])
+    pieces = [texts.feed(text[at : at + size]) for at in range(0, len(text), size)]
+    return "".join([*pieces, texts.end()])
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 5_000])
@@ -60,8 +60,8 @@ def test_streamed_text_is_masked_like_the_whole_text(size: int) -> None:
     text = f"Pay with {CARD}, or write to jane.doe@example.com. " + "Nothing here. " * 20
     text += "j\u200bane@exa\u200bmple.org ４１１１１１１１１１１１１１１１ 9" + CARD
     masked = held("mask")
-    wanted = "Pay with [CARD], or write to [EMAIL]. " + "Nothing here. " * 20 + "[EMAIL] [CARD] 9" + CARD
-    assert fed(masked, text, size) == wanted
+    expected_text = "Pay with [CARD], or write to [EMAIL]. " + "Nothing here. " * 20 + "[EMAIL] [CARD] 9" + CARD
+    assert fed(masked, text, size) == expected_text
     assert masked.found[0][1] == Counter(card=2, email=2)
     assert fed(held("flag"), text, size) == text
 
@@ -82,8 +82,8 @@ def test_a_blocked_text_ends_before_what_is_blocked() -> None:
 
 def test_harmless_stream_text_is_delayed_by_at_most_the_longest_match() -> None:
     texts = held("mask")
-    passed = "".join(texts.feed("word ") for _ in range(100))
-    assert 500 - len(passed) <= 128 + 2 * 16
+    released_text = "".join(texts.feed("word ") for _ in range(100))
+    assert 500 - len(released_text) <= 128 + 2 * 16
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_harmless_stream_text_is_delayed_by_at_most_the_longest_match() -> None:
 )
 def test_invalid_guard_settings_are_refused_by_field(change: dict[str, Any], param: str) -> None:
     item = {"name": "g", "on": "*", "detect": ["pii"], "action": "mask", **change}
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as error:
         parse_guard({name: value for name, value in item.items() if value is not None}, "guards[0]")
-    assert refused.value.param == f"guards[0].{param}".rstrip(".")
+    assert error.value.param == f"guards[0].{param}".rstrip(".")
 
 
 class Echo:
@@ -153,8 +153,8 @@ def messages(text: str) -> list[Any]:
 def events(daemon: ApiServer) -> list[tuple[Any, ...]]:
     """Return what guards found in the newest run."""
     run = daemon.services.runner.list()[0]
-    found: list[Event] = [event for event in run.log.kept if isinstance(event, GuardHit)]
-    return [(e.guard, e.kind, e.place, e.action, e.count) for e in found if isinstance(e, GuardHit)]
+    hits: list[Event] = [event for event in run.log.kept if isinstance(event, GuardHit)]
+    return [(e.guard, e.kind, e.place, e.action, e.count) for e in hits if isinstance(e, GuardHit)]
 
 
 async def test_a_model_is_guarded_over_every_protocol(tmp_path: Path) -> None:
@@ -166,11 +166,11 @@ async def test_a_model_is_guarded_over_every_protocol(tmp_path: Path) -> None:
         services.guard([guard("mask", on=["desk"], where=["input", "output", "tool_arguments"])])
         chat = client.chat.completions
         # The request is masked, as the echo shows, and so is the answer.
-        said = await chat.create(model="clerk", messages=messages("I am jane@example.com"))
-        assert said.choices[0].message.content == "I am [EMAIL]"
+        completion = await chat.create(model="clerk", messages=messages("I am jane@example.com"))
+        assert completion.choices[0].message.content == "I am [EMAIL]"
         assert events(daemon) == [("g", "email", "input", "mask", 1)]
-        said = await chat.create(model="clerk", messages=messages("whole card"))
-        assert said.choices[0].message.content == "It is [CARD]. Write to [EMAIL]."
+        completion = await chat.create(model="clerk", messages=messages("whole card"))
+        assert completion.choices[0].message.content == "It is [CARD]. Write to [EMAIL]."
         assert "4111" not in repr(events(daemon))
         stream = await chat.create(model="clerk", messages=messages("many"), stream=True)
         pieces = [chunk.choices[0] async for chunk in stream if chunk.choices]
@@ -180,11 +180,11 @@ async def test_a_model_is_guarded_over_every_protocol(tmp_path: Path) -> None:
         assert len(pieces) > 10 and pieces[-1].finish_reason == "stop"
         assert events(daemon) == [("g", "card", "output", "mask", 1)]
         for streams in (False, True):
-            made: Any = await chat.create(model="clerk", messages=messages("tool"), stream=streams)
+            response: Any = await chat.create(model="clerk", messages=messages("tool"), stream=streams)
             calls = (
-                [c async for chunk in made for c in chunk.choices[0].delta.tool_calls or ()]
+                [c async for chunk in response for c in chunk.choices[0].delta.tool_calls or ()]
                 if streams
-                else made.choices[0].message.tool_calls
+                else response.choices[0].message.tool_calls
             )
             arguments = "".join(call.function.arguments or "" for call in calls)
             assert orjson.loads(arguments) == {"to": "[EMAIL]", "text": "Hello"}
@@ -192,30 +192,30 @@ async def test_a_model_is_guarded_over_every_protocol(tmp_path: Path) -> None:
         answer = await client.responses.create(model="clerk", input="whole card")
         assert answer.output_text == "It is [CARD]. Write to [EMAIL]."
         body = {"model": "clerk", "max_tokens": 99, "messages": messages("whole card")}
-        other = (await daemon.client.post("/v1/messages", json=body)).json()
-        assert other["content"][0]["text"] == "It is [CARD]. Write to [EMAIL]."
-        other = (await daemon.client.post("/api/chat", json={**body, "stream": False})).json()
-        assert other["message"]["content"] == "It is [CARD]. Write to [EMAIL]."
+        body_json = (await daemon.client.post("/v1/messages", json=body)).json()
+        assert body_json["content"][0]["text"] == "It is [CARD]. Write to [EMAIL]."
+        body_json = (await daemon.client.post("/api/chat", json={**body, "stream": False})).json()
+        assert body_json["message"]["content"] == "It is [CARD]. Write to [EMAIL]."
         reply = await services.runner.call("chat", "clerk", Chat(tuple(messages("whole card"))), LOCAL)
         assert isinstance(reply, ChatReply) and reply.content == "It is [CARD]. Write to [EMAIL]."
 
 
 async def test_a_guard_reads_the_files_that_come_with_a_question(tmp_path: Path) -> None:
     file = {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{b64encode(pdf(CARD)).decode()}"}
-    asked: Any = [{"role": "user", "content": [{"type": "file", "file": file}]}]
+    chat_messages: Any = [{"role": "user", "content": [{"type": "file", "file": file}]}]
     read = "[File: a.pdf]\n[Page 1]\n[CARD]\n[End of file: a.pdf]"
     async with api_server(tmp_path) as daemon, official(daemon) as client:
         services = daemon.services
         await services.models.add(ModelSpec("clerk", "fake://"))
         services.guard([guard("mask", where=["input"])])
-        reply = await client.chat.completions.create(model="clerk", messages=asked)
+        reply = await client.chat.completions.create(model="clerk", messages=chat_messages)
         assert (reply.choices[0].message.content or "").strip() == read
         daemon.add(Echo(Card("helper", "app", id="app_1")))
-        said = await services.runner.call("chat", "helper", Chat(tuple(asked)), LOCAL)
-        assert isinstance(said, ChatReply) and said.content.strip() == read
+        chat_reply = await services.runner.call("chat", "helper", Chat(tuple(chat_messages)), LOCAL)
+        assert isinstance(chat_reply, ChatReply) and chat_reply.content.strip() == read
         services.guard([guard("block", where=["input"])])
         with pytest.raises(BadRequestError, match="card"):
-            await client.chat.completions.create(model="clerk", messages=asked)
+            await client.chat.completions.create(model="clerk", messages=chat_messages)
 
 
 async def test_blocked_content_refuses_the_request_or_ends_the_response(tmp_path: Path) -> None:
@@ -223,15 +223,15 @@ async def test_blocked_content_refuses_the_request_or_ends_the_response(tmp_path
         services, chat = daemon.services, client.chat.completions
         await services.models.add(ModelSpec("clerk", "fake://", parameters={"script": REPLIES}))
         services.guard([guard("block", on=["clerk"])])
-        with pytest.raises(BadRequestError) as refused:
+        with pytest.raises(BadRequestError) as error:
             await chat.create(model="clerk", messages=messages(f"Charge {CARD}"))
-        assert refused.value.code == "content_filter"
-        assert "found: card" in str(refused.value) and "4111" not in str(refused.value)
+        assert error.value.code == "content_filter"
+        assert "found: card" in str(error.value) and "4111" not in str(error.value)
         assert events(daemon) == [("g", "card", "input", "block", 1)]
-        said = await chat.create(model="clerk", messages=messages("whole card"))
-        assert said.choices[0].finish_reason == "content_filter"
+        completion = await chat.create(model="clerk", messages=messages("whole card"))
+        assert completion.choices[0].finish_reason == "content_filter"
         assert (
-            said.choices[0].message.content
+            completion.choices[0].message.content
             == "The answer was blocked by the guard 'g', which found: card, email."
         )
         stream = await chat.create(model="clerk", messages=messages("many"), stream=True)
@@ -267,8 +267,8 @@ async def relayed(body: dict[str, Any], *chunks: bytes, action: str = "mask") ->
     model = RelayModel("up", *chunks)
     guards = Guards((guard(action, where=["input", "output", "tool_arguments", "tool_results"]),))
     answer = await GuardedModel(model, guards).relay(Relay("chat/completions", body), Silent())  # type: ignore[arg-type]
-    said = b"".join([chunk async for chunk in answer.chunks]).decode()
-    return model.asked[0].body, said
+    text = b"".join([chunk async for chunk in answer.chunks]).decode()
+    return model.asked[0].body, text
 
 
 def piece(**delta: Any) -> dict[str, Any]:
@@ -294,14 +294,14 @@ async def test_unknown_stream_frames_and_fields_cannot_bypass_a_guard() -> None:
     end = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
     for document in STREAMED:
         for form in FRAMED:
-            said = (await relayed(body, form % orjson.dumps(document), end))[1]
-            assert "4111" not in said, (document, form)
-            assert said.endswith("data: [DONE]\n\n")
+            stream_text = (await relayed(body, form % orjson.dumps(document), end))[1]
+            assert "4111" not in stream_text, (document, form)
+            assert stream_text.endswith("data: [DONE]\n\n")
     assert (await relayed(body, b": " + CARD.encode() + b"\n\n", end))[1].startswith(":\n\n")
     for unread in (b'data: ["%s"]\n\n', b"data: %s\n\n", b'data: {"choices":["%s"]}\n\n'):
         with pytest.raises(EngineFailed):
             await relayed(body, unread % CARD.encode(), end)
-    whole = {
+    document_with_card = {
         "choices": [
             {
                 "message": {**piece_of["choices"][0]["delta"], "refusal": None},
@@ -312,14 +312,14 @@ async def test_unknown_stream_frames_and_fields_cannot_bypass_a_guard() -> None:
         "unheard_of": [CARD],
     }
     for action in ("mask", "block"):
-        _body, said = await relayed({"messages": []}, orjson.dumps(whole), action=action)
-        assert "4111" not in said
+        _body, stream_text = await relayed({"messages": []}, orjson.dumps(document_with_card), action=action)
+        assert "4111" not in stream_text
 
 
 async def test_a_guard_reads_everything_that_a_model_is_asked() -> None:
     call = {"id": "c", "type": "custom", "custom": {"name": "f", "input": CARD}}
     picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{CARD}"}}
-    asked: dict[str, Any] = {
+    request_body: dict[str, Any] = {
         "messages": [
             {"role": "user", "name": CARD, "content": [{"type": "refusal", "refusal": CARD}, picture]},
             {"role": "assistant", "reasoning_content": CARD, "function_call": {"arguments": CARD}},
@@ -332,7 +332,7 @@ async def test_a_guard_reads_everything_that_a_model_is_asked() -> None:
         "unheard_of": [CARD],
         "seed": 4111111111111111,
     }
-    body, _said = await relayed(asked, b"{}")
+    body, _said = await relayed(request_body, b"{}")
     assert body["messages"][0]["content"].pop(1) == picture  # pictures are not checked
     assert body.pop("seed") == 4111111111111111  # a number that no model reads
     assert "4111" not in repr(body)
@@ -350,9 +350,9 @@ async def test_many_messages_and_tool_calls_are_searched_in_two_batches(
 
     monkeypatch.setattr("portico_server.guards.call_guards._searched", search)
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    asked = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call] * 50}] * 50
-    body, _said = await relayed({"messages": asked}, b"{}")
-    assert body["messages"] == asked
+    conversation = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call] * 50}] * 50
+    body, _said = await relayed({"messages": conversation}, b"{}")
+    assert body["messages"] == conversation
     assert len(searched) == 2  # messages and calls
 
 
@@ -380,19 +380,19 @@ async def test_tools_stores_and_apps_are_guarded(tmp_path: Path) -> None:
             ]
         )
         mail = "jane@example.com"
-        said = await run("tool", "tool/say", ToolCall({"text": mail}), LOCAL)
-        assert said == ToolResult("[EMAIL]", {"text": "[EMAIL]"})
-        found = await run("search", "store/docs", Search(mail), LOCAL)
-        assert isinstance(found, SearchResult) and [passage.text for passage in found.passages] == ["[EMAIL]"]
-        given = await run("app", "helper", AppInput({"to": [mail]}), LOCAL)
-        assert isinstance(given, AppOutput) and given.value == {"said": [{"to": ["[EMAIL]"]}]}
+        tool_result = await run("tool", "tool/say", ToolCall({"text": mail}), LOCAL)
+        assert tool_result == ToolResult("[EMAIL]", {"text": "[EMAIL]"})
+        search_result = await run("search", "store/docs", Search(mail), LOCAL)
+        assert isinstance(search_result, SearchResult) and [passage.text for passage in search_result.passages] == ["[EMAIL]"]
+        app_output = await run("app", "helper", AppInput({"to": [mail]}), LOCAL)
+        assert isinstance(app_output, AppOutput) and app_output.value == {"said": [{"to": ["[EMAIL]"]}]}
         services.guard([guard("mark", on=["store/docs"], detect="injection", where=["tool_results"])])
-        found = await run("search", "store/docs", Search("What?"), LOCAL)
-        assert isinstance(found, SearchResult) and found.passages[0].text == "What?"
-        assert found.passages[1].text.startswith("[Note of the guard 'g'")
+        search_result = await run("search", "store/docs", Search("What?"), LOCAL)
+        assert isinstance(search_result, SearchResult) and search_result.passages[0].text == "What?"
+        assert search_result.passages[1].text.startswith("[Note of the guard 'g'")
         services.guard([guard("block", on=["tool/say"], words=["Project X"], where=["tool_arguments"])])
-        said = await run("tool", "tool/say", ToolCall({"text": "about project x!"}), LOCAL)
-        assert isinstance(said, ToolResult) and said.is_error and "found: word" in said.text
+        tool_result = await run("tool", "tool/say", ToolCall({"text": "about project x!"}), LOCAL)
+        assert isinstance(tool_result, ToolResult) and tool_result.is_error and "found: word" in tool_result.text
         services.guard([])
         assert await services.registry.resolve("helper", LOCAL) is services.registry.get("helper")
 
@@ -403,15 +403,15 @@ async def test_a_guarded_app_that_calls_itself_is_refused_as_too_deep(tmp_path: 
         for step in ({"op": "tool", "tool": "say"}, {"op": "llm", "model": "again"}):
             await daemon.services.apps.deploy("again", "flow", {"portico_flow": 1, "step": step}, LOCAL)
         daemon.services.guard([guard("flag")])
-        with pytest.raises(PorticoError) as refused:
+        with pytest.raises(PorticoError) as error:
             await daemon.services.runner.call("app", "again", AppInput({}), LOCAL)
-        assert refused.value.code == "too_deep"
+        assert error.value.code == "too_deep"
 
 
 def test_guards_are_read_from_the_configuration_and_validated(tmp_path: Path) -> None:
     entry = {"name": "pii", "on": "*", "detect": "pii", "action": "mask"}
-    (found,) = config.parse({"guards": [entry]}, tmp_path, {}).guards
-    assert (found.name, found.where, found.on_error) == ("pii", {"input", "output"}, "block")
+    (entry_guard,) = config.parse({"guards": [entry]}, tmp_path, {}).guards
+    assert (entry_guard.name, entry_guard.where, entry_guard.on_error) == ("pii", {"input", "output"}, "block")
     with pytest.raises(InvalidRequest, match="used twice"):
         config.parse({"guards": [entry, entry]}, tmp_path, {})
     with pytest.raises(InvalidRequest, match=r"guards\[0\].action"):

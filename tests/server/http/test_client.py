@@ -33,8 +33,8 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 def sent(site: Site) -> list[tuple[str, str | None, str | None]]:
     """Return the host of each request, and its credentials for the host and the proxy."""
     return [
-        (one.host, one.headers.get("Authorization"), one.headers.get("Proxy-Authorization"))
-        for one in site.requests
+        (request.host, request.headers.get("Authorization"), request.headers.get("Proxy-Authorization"))
+        for request in site.requests
     ]
 
 

@@ -130,13 +130,13 @@ async def test_a_connection_that_says_nothing_is_closed(tmp_path: Path) -> None:
 
 
 async def test_a_connection_is_kept_for_its_next_request_but_not_for_ever(tmp_path: Path) -> None:
-    async with served(tmp_path, idle_timeout=20) as api, wire(api) as kept:
+    async with served(tmp_path, idle_timeout=20) as api, wire(api) as connection:
         for _ in range(3):
-            await kept.say(HEALTH)
-            assert (await kept.answer())[0] == 200
+            await connection.say(HEALTH)
+            assert (await connection.answer())[0] == 200
             await seconds(api, 15)
         await seconds(api, 6)
-        assert await kept.rest() == b""
+        assert await connection.rest() == b""
 
 
 async def test_a_body_sent_too_slowly_is_refused_with_408_before_the_call(tmp_path: Path) -> None:
@@ -222,12 +222,12 @@ async def test_a_too_long_url_is_refused_with_414(tmp_path: Path) -> None:
 
 
 async def test_headers_up_to_the_limit_are_accepted_on_every_request_of_a_connection(tmp_path: Path) -> None:
-    async with served(tmp_path) as api, wire(api) as kept:
+    async with served(tmp_path) as api, wire(api) as connection:
         for _ in range(3):
-            await kept.say(
+            await connection.say(
                 HEALTH.replace(b"\r\n\r\n", b"\r\nX: " + b"a" * (MAX_HEADER_BYTES - 200) + b"\r\n\r\n")
             )
-            assert (await kept.answer())[0] == 200
+            assert (await connection.answer())[0] == 200
 
 
 async def test_requests_in_a_row_are_answered_in_order(tmp_path: Path) -> None:
@@ -249,36 +249,36 @@ async def test_too_many_pipelined_requests_close_the_connection(tmp_path: Path) 
         await flood.say(ask(len(body)) + body.encode())
         await teller.began.wait()
         await flood.say(HEALTH * (MAX_QUEUED_REQUESTS + 1))
-        answered = await flood.rest()
-        assert answered.count(b"HTTP/1.1 ") == 1 and b"event-stream" in answered
+        response = await flood.rest()
+        assert response.count(b"HTTP/1.1 ") == 1 and b"event-stream" in response
         async with asyncio.timeout(LIMIT):
             await teller.left.wait()
 
 
 async def test_a_response_without_a_body_is_sent_immediately_and_keeps_the_connection(tmp_path: Path) -> None:
-    async with served(tmp_path) as api, wire(api) as kept:
-        await kept.say(HEALTH.replace(b"GET", b"HEAD"))
+    async with served(tmp_path) as api, wire(api) as connection:
+        await connection.say(HEALTH.replace(b"GET", b"HEAD"))
         async with asyncio.timeout(LIMIT):
-            head = await kept.reader.readuntil(b"\r\n\r\n")
+            head = await connection.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200")
-        await kept.say(HEALTH)
-        assert (await kept.answer())[0] == 200
+        await connection.say(HEALTH)
+        assert (await connection.answer())[0] == 200
 
 
 async def test_silent_connections_are_closed_in_favour_of_authenticated_callers(tmp_path: Path) -> None:
     async with served(tmp_path, max_connections=16) as api, AsyncExitStack() as stack:
-        known = await stack.enter_async_context(wire(api))
+        authenticated_connection = await stack.enter_async_context(wire(api))
         listing = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\r\n"
-        await known.say(listing.encode())
-        assert (await known.answer())[0] == 200
+        await authenticated_connection.say(listing.encode())
+        assert (await authenticated_connection.answer())[0] == 200
         for _ in range(50):
             silent = await stack.enter_async_context(wire(api))
             await silent.say(b"GET /health HTTP/1.1\r\nHost:")
             async with httpx.AsyncClient(base_url=api.url, headers=WITH_KEY) as caller:
                 assert (await caller.get("/v1/models")).status_code == 200
         assert len(api.server.connections) <= 16
-        await known.say(HEALTH)  # the connection is still open
-        assert (await known.answer())[0] == 200
+        await authenticated_connection.say(HEALTH)  # the connection is still open
+        assert (await authenticated_connection.answer())[0] == 200
 
 
 async def test_unauthenticated_connections_are_limited_per_address(tmp_path: Path) -> None:
@@ -325,12 +325,12 @@ async def test_one_key_leaves_half_of_the_connections_to_others(tmp_path: Path) 
         await fifth.say(ask(len(body), key=greedy) + body)
         status, refusal = await fifth.answer()
         assert (status, json.loads(refusal)["error"]["code"]) == (429, "too_many_connections")
-        other = await stack.enter_async_context(wire(api))
-        await other.say(
+        other_connection = await stack.enter_async_context(wire(api))
+        await other_connection.say(
             b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n"
             % modest.encode()
         )
-        assert (await other.answer())[0] == 200
+        assert (await other_connection.answer())[0] == 200
         hold.set()
 
 
@@ -359,17 +359,17 @@ def narrow(tmp_path: Path) -> Iterator[str]:
 
 def test_connections_without_a_key_do_not_use_up_the_descriptors(narrow: str) -> None:
     address = (httpx.URL(narrow).host, httpx.URL(narrow).port or 0)
-    held: list[socket.socket] = []
+    connections: list[socket.socket] = []
     try:
         for _ in range(600):
-            held.append(socket.create_connection(address, LIMIT))
-            held[-1].sendall(b"GET /health HTTP/1.1\r\nHost:")
+            connections.append(socket.create_connection(address, LIMIT))
+            connections[-1].sendall(b"GET /health HTTP/1.1\r\nHost:")
         for _ in range(5):
-            asked = httpx.get(f"{narrow}/v1/models", headers=WITH_KEY, timeout=LIMIT)
-            assert asked.status_code == 200
+            response = httpx.get(f"{narrow}/v1/models", headers=WITH_KEY, timeout=LIMIT)
+            assert response.status_code == 200
     finally:
-        for each in held:
-            with closing(each):
+        for connection in connections:
+            with closing(connection):
                 pass
 
 
@@ -385,38 +385,38 @@ def test_the_daemon_raises_its_file_descriptor_limit() -> None:
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/web/page"], ids=["with a key", "without"])
 async def test_a_declared_length_counts_before_the_body_arrives(tmp_path: Path, path: str) -> None:
     async with served(tmp_path, body_memory_mb=16) as api, AsyncExitStack() as stack:
-        made = {"name": "greedy", "scopes": ["chat"]}
-        key = (await api.client.post("/api/keys", headers=WITH_KEY, json=made)).json()["key"]
+        key_request = {"name": "greedy", "scopes": ["chat"]}
+        key = (await api.client.post("/api/keys", headers=WITH_KEY, json=key_request)).json()["key"]
         slow = await stack.enter_async_context(wire(api))
         await slow.say(ask(30 * 2**20, key=key, path=path) + b'{"model":')
         await turn(api)
-        others = []
+        answer_tasks = []
         for _ in range(MAX_WAITING_PER_KEY + 1):
-            other = await stack.enter_async_context(wire(api))
-            await other.say(ask(20_000, key=key, path=path) + b"a" * 20_000)
-            others.append(asyncio.create_task(other.answer()))
-        [first], waiting = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+            connection = await stack.enter_async_context(wire(api))
+            await connection.say(ask(20_000, key=key, path=path) + b"a" * 20_000)
+            answer_tasks.append(asyncio.create_task(connection.answer()))
+        [first], pending_tasks = await asyncio.wait(answer_tasks, return_when=asyncio.FIRST_COMPLETED)
         assert first.result()[0] == 429
         slow.writer.close()
-        assert {status for status, _ in await asyncio.gather(*waiting)} == {400}
+        assert {status for status, _ in await asyncio.gather(*pending_tasks)} == {400}
 
 
 async def test_forms_held_in_memory_count_towards_the_body_memory_limit(tmp_path: Path) -> None:
     async with served(tmp_path, body_memory_mb=16, max_media_mb=1) as api, AsyncExitStack() as stack:
-        made = {"name": "greedy", "scopes": ["chat"]}
-        key = (await api.client.post("/api/keys", headers=WITH_KEY, json=made)).json()["key"]
+        key_request = {"name": "greedy", "scopes": ["chat"]}
+        key = (await api.client.post("/api/keys", headers=WITH_KEY, json=key_request)).json()["key"]
         part = (
             b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + b"a" * 1_000_000
         )
         answers = []
         for _ in range(MAX_WAITING_PER_KEY + 2):
-            held = await stack.enter_async_context(wire(api))
-            await held.say(
+            connection = await stack.enter_async_context(wire(api))
+            await connection.say(
                 b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n"
                 b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: %d\r\n\r\n%s"
                 % (key.encode(), len(part) + 100, part)
             )
-            answers.append(asyncio.create_task(held.answer()))
+            answers.append(asyncio.create_task(connection.answer()))
         first, _ = await asyncio.wait(answers, timeout=LIMIT, return_when=asyncio.FIRST_COMPLETED)
         status, refusal = first.pop().result()
         assert (status, json.loads(refusal)["error"]["code"]) == (429, "too_many_at_once")

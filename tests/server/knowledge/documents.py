@@ -41,12 +41,12 @@ def write_files(folder: Path, texts: Mapping[str, str]) -> Path:
 
 def ruled(lines: Sequence[str], columns: Sequence[int], rows: range, indent: int = 0) -> str:
     """Return the borders of a table in a page of `pdf`: its ``rows`` of lines, its ``columns`` in characters."""
-    left, right = (50 + 7.2 * (columns[i] + indent) - 3 for i in (0, -1))
+    left_edge, right = (50 + 7.2 * (columns[i] + indent) - 3 for i in (0, -1))
     assert rows.stop <= len(lines)
     across = [740 - 16 * row + 12 for row in (*rows, rows.stop)]
     top, bottom = across[0], across[-1]
     downs = [50 + 7.2 * (column + indent) - 3 for column in columns]
-    strokes = [f"{left} {y} m {right} {y} l S" for y in across]
+    strokes = [f"{left_edge} {y} m {right} {y} l S" for y in across]
     return "\n".join([*strokes, *(f"{x} {top} m {x} {bottom} l S" for x in downs)]) + "\n"
 
 
@@ -102,13 +102,13 @@ def laid_out(
     The text is upright once the page is turned clockwise by ``quarters``, as for wide pages in reports. The page is
     shown turned by ``rotate`` quarters, or upright. ``drawn`` is turned with the text.
     """
-    turned = quarters if rotate is None else rotate
-    shown = (
+    quarter_turns = quarters if rotate is None else rotate
+    content = (
         _TURNED[quarters]
         + drawn
         + "".join(f"BT /F 10 Tf {x} {y} Td ({text}) Tj ET\n" for x, y, text in pieces)
     )
-    return _page(_stream(shown.encode()), rotate=90 * turned)
+    return _page(_stream(content.encode()), rotate=90 * quarter_turns)
 
 
 def packed(content: bytes, filters: str) -> bytes:
@@ -140,7 +140,7 @@ def vertical(columns: Sequence[tuple[int, int, str]]) -> bytes:
     assert isinstance(font, ImageFont.FreeTypeFont)
     characters = sorted({c for _, _, text in columns for c in text})
     codes = {c: i + 35 for i, c in enumerate(characters)}
-    shown = "".join(
+    content = "".join(
         f"BT /F 12 Tf {x} {y} Td <{''.join(f'{codes[c]:04X}' for c in text)}> Tj ET\n"
         for x, y, text in columns
     )
@@ -157,7 +157,7 @@ def vertical(columns: Sequence[tuple[int, int, str]]) -> bytes:
             _stream(_unicode_map(codes).encode()),
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 8 0 R "
             b"/Resources << /Font << /F 3 0 R >> >> >>",
-            _stream(shown.encode()),
+            _stream(content.encode()),
             _stream(font.font_bytes),
         ],
         encrypt=False,
@@ -182,16 +182,16 @@ def _outline(marks: Sequence[tuple[str, int, int]], first: int) -> list[bytes]:
         below = [i for i, mark in enumerate(marks, start=1) if mark[2] == above]
         return f"/First {first + below[0]} 0 R /Last {first + below[-1]} 0 R" if below else ""
 
-    found = [f"<< /Type /Outlines {links(0)} >>".encode()]
+    outline_objects = [f"<< /Type /Outlines {links(0)} >>".encode()]
     for i, (title, page, above) in enumerate(marks, start=1):
-        after = [j for j, mark in enumerate(marks, start=1) if j > i and mark[2] == above]
-        following = f"/Next {first + after[0]} 0 R" if after else ""
+        next_siblings = [j for j, mark in enumerate(marks, start=1) if j > i and mark[2] == above]
+        following = f"/Next {first + next_siblings[0]} 0 R" if next_siblings else ""
         text = "FEFF" + title.encode("utf-16-be").hex()
-        found.append(
+        outline_objects.append(
             f"<< /Title <{text}> /Parent {first + above} 0 R /Dest [{7 + 2 * page} 0 R /Fit] {following} "
             f"{links(i)} >>".encode()
         )
-    return found
+    return outline_objects
 
 
 def _stream(data: bytes, entries: str = "") -> bytes:

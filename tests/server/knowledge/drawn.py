@@ -21,6 +21,6 @@ def picture(*lines: str, kind: str = "PNG") -> bytes:
 def scan(*pages: str) -> bytes:
     """Return a PDF whose pages are pictures of words."""
     file = io.BytesIO()
-    first, *others = (Image.open(io.BytesIO(picture(page))) for page in pages)
-    first.save(file, "PDF", save_all=True, append_images=others)
+    first, *further_images = (Image.open(io.BytesIO(picture(page))) for page in pages)
+    first.save(file, "PDF", save_all=True, append_images=further_images)
     return file.getvalue()

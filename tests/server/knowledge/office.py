@@ -32,12 +32,12 @@ def rewritten(data: bytes, member: str, pattern: str, replacement: str) -> bytes
     """Return a zip file in which a pattern is replaced in the members whose name matches ``member``."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    changed = {
+    new_members = {
         name: re.sub(pattern, replacement, content.decode())
         for name, content in members.items()
         if fnmatch(name, member)
     }
-    return zipped({**members, **changed})
+    return zipped({**members, **new_members})
 
 
 def tarred(members: Mapping[str, bytes], mode: str = "w:gz") -> bytes:
@@ -71,12 +71,12 @@ def formula_shape(formula: str, *, whole: bool) -> str:
     The picture shows the ``whole`` shape, or only the formula.
     """
     math = f'<m:oMathPara xmlns:m="{_MATH}"><m:oMath>{formula}</m:oMath></m:oMathPara>'
-    drawn = f'<a14:m xmlns:a14="http://schemas.microsoft.com/office/drawing/2010/main">{math}</a14:m>'
+    math_element = f'<a14:m xmlns:a14="http://schemas.microsoft.com/office/drawing/2010/main">{math}</a14:m>'
     if whole:
-        shape = _shape("The mean is ").replace("</a:p>", f"{drawn}</a:p>")
+        shape = _shape("The mean is ").replace("</a:p>", f"{math_element}</a:p>")
         return _alternative(shape, _shape("The mean is \u00a0"))
-    rest = _alternative(drawn, _run("Formula")) + _run(" exactly.")
-    return _shape("The mean is ").replace("</a:p>", f"{rest}</a:p>")
+    closing_runs = _alternative(math_element, _run("Formula")) + _run(" exactly.")
+    return _shape("The mean is ").replace("</a:p>", f"{closing_runs}</a:p>")
 
 
 def _alternative(choice: str, fallback: str) -> str:
@@ -149,11 +149,11 @@ def sheets(
     ``corner`` is the row and the column, from 0, where each sheet begins. ``merged`` has ranges of cells by sheet.
     """
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    relations, listed = {}, ""
+    relations, sheet_elements = {}, ""
     members: dict[str, str] = {}
     for i, (name, rows) in enumerate(content.items(), start=1):
         relations[f"rId{i}"] = ("worksheet", f"worksheets/sheet{i}.xml")
-        listed += f'<sheet name="{name}" sheetId="{i}" r:id="rId{i}"/>'
+        sheet_elements += f'<sheet name="{name}" sheetId="{i}" r:id="rId{i}"/>'
         lines = ""
         for r, row in enumerate(rows, start=1 + corner[0]):
             cells = "".join(
@@ -173,7 +173,7 @@ def sheets(
         )
     members["xl/_rels/workbook.xml.rels"] = _relations(relations)
     members["xl/workbook.xml"] = (
-        f'<workbook xmlns="{main}" xmlns:r="{_OFFICE}"><sheets>{listed}</sheets></workbook>'
+        f'<workbook xmlns="{main}" xmlns:r="{_OFFICE}"><sheets>{sheet_elements}</sheets></workbook>'
     )
     kinds = "http://schemas.openxmlformats.org/package/2006/content-types"
     members["[Content_Types].xml"] = f'<Types xmlns="{kinds}"/>'
@@ -232,7 +232,7 @@ def book(title: str, chapters: Sequence[str]) -> bytes:
 
 def notebook(*cells: tuple[str, str, str]) -> bytes:
     """Return a Jupyter notebook: kind, source and printed output of each cell."""
-    made = [
+    cell_objects = [
         {
             "cell_type": kind,
             "source": source.splitlines(keepends=True),
@@ -241,7 +241,7 @@ def notebook(*cells: tuple[str, str, str]) -> bytes:
         for kind, source, printed in cells
     ]
     return json.dumps(
-        {"cells": made, "metadata": {"kernelspec": {"language": "python"}}, "nbformat": 4}
+        {"cells": cell_objects, "metadata": {"kernelspec": {"language": "python"}}, "nbformat": 4}
     ).encode()
 
 

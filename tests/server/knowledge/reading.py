@@ -19,11 +19,11 @@ class Reading:
     async def __call__(self, name: str, data: bytes, chunking: dict[str, object] | None = None) -> list[Part]:
         path = self._folder / "blob"
         path.write_bytes(data)
-        found: list[Part] = []
+        parts: list[Part] = []
         async with aclosing(self._readers.read(path, name, chunking)) as runs:
             async for run in runs:
-                found.extend(run)
-        return found
+                parts.extend(run)
+        return parts
 
 
 def stand_in_one_text(parts: list[Part]) -> bool:

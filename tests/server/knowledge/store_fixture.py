@@ -77,9 +77,9 @@ class LetterEmbedding:
         self.asked += request.input
         if request.spans is not None:
             data = [
-                within(text[first:last], whole)
+                within(text[first:last], document_vector)
                 for text, spans in zip(request.input, request.spans, strict=True)
-                for whole in (vector(text),)
+                for document_vector in (vector(text),)
                 for first, last in spans
             ]
             return Vectors(tuple(data), self.dimensions)
@@ -164,10 +164,10 @@ class StoreFixture:
 
 
 def _store(connection: Connection, model: str) -> None:
-    now = time.time()
+    timestamp = time.time()
     connection.execute(
         insert(stores).values(
-            id=STORE, name="shelf", embedding_model=model, metadata={}, last_active_at=now, created_at=now
+            id=STORE, name="shelf", embedding_model=model, metadata={}, last_active_at=timestamp, created_at=timestamp
         )
     )
 
@@ -179,12 +179,12 @@ def _put(
     attributes: Mapping[str, Any],
     model: str | None,
 ) -> int:
-    now = time.time()
+    timestamp = time.time()
     connection.execute(
         insert(files)
         .prefix_with("OR IGNORE")
         .values(
-            id=file_id, filename=f"{file_id}.txt", purpose="assistants", bytes=1, sha256="0", created_at=now
+            id=file_id, filename=f"{file_id}.txt", purpose="assistants", bytes=1, sha256="0", created_at=timestamp
         )
     )
     connection.execute(
@@ -196,7 +196,7 @@ def _put(
             status="completed",
             attributes=dict(attributes),
             chunking={},
-            created_at=now,
+            created_at=timestamp,
         )
     )
     new = [NewChunk(text, Place(line=number, start=number)) for number, text in enumerate(texts, start=1)]

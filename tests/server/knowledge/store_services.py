@@ -93,8 +93,8 @@ class StoreServices:
     async def result(self, run_id: str) -> dict[str, Any]:
         last = (await self.events(run_id))[-1]
         assert isinstance(last, Finished), last
-        found: dict[str, Any] = last.result
-        return found
+        outcome: dict[str, Any] = last.result
+        return outcome
 
     async def failure(self, run_id: str) -> ErrorBody:
         """Return the error of a failed run."""
@@ -112,14 +112,14 @@ class StoreServices:
 
     async def searched(self, store: StoreRow, query: str) -> SearchResult:
         """Search as `search` does, with the trace."""
-        found = await self.runner.call("search", f"store/{store.id}", Search(query, trace=True), LOCAL)
-        assert isinstance(found, SearchResult)
-        return found
+        result = await self.runner.call("search", f"store/{store.id}", Search(query, trace=True), LOCAL)
+        assert isinstance(result, SearchResult)
+        return result
 
     async def search(self, store: StoreRow, query: str, caller: Principal = LOCAL) -> SearchResult:
-        found = await self.runner.call("search", f"store/{store.id}", Search(query), caller)
-        assert isinstance(found, SearchResult)
-        return found
+        result = await self.runner.call("search", f"store/{store.id}", Search(query), caller)
+        assert isinstance(result, SearchResult)
+        return result
 
 
 @asynccontextmanager
@@ -155,10 +155,10 @@ async def store_services(
     )
     registry.add_source(stores.served)
     await files.start()
-    begun = await stores.start()
+    startup_runs = await stores.start()
     working = asyncio.create_task(scheduler.run(is_alone=True))
     try:
-        yield StoreServices(database, registry, runner, scheduler, files, stores, model, begun)
+        yield StoreServices(database, registry, runner, scheduler, files, stores, model, startup_runs)
     finally:
         working.cancel()
         await asyncio.wait([working])

@@ -85,7 +85,7 @@ def test_a_text_without_words_has_no_terms(text: str) -> None:
 
 
 def test_a_verb_with_a_particle_is_also_looked_for_as_one_word() -> None:
-    asked = analyse_question("How do I back up my data?")
+    analysis = analyse_question("How do I back up my data?")
 
-    assert set(analyse("backup").words) <= set(asked.words)
+    assert set(analyse("backup").words) <= set(analysis.words)
     assert analyse("back up").words == ["back", "up"]

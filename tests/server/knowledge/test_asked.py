@@ -67,8 +67,8 @@ def vector_search(daemon: Daemon, query: str, *, rewrite: bool) -> Any:
 
 def search(http: httpx.Client, query: str, *stores: str, **options: Any) -> dict[str, Any]:
     body = {"query": query, "stores": list(stores), "trace": True, **options}
-    found: dict[str, Any] = http.post("/api/search", json=body).json()
-    return found
+    page: dict[str, Any] = http.post("/api/search", json=body).json()
+    return page
 
 
 def stage(found: dict[str, Any], name: str) -> dict[str, Any]:
@@ -88,16 +88,16 @@ def test_a_failed_rewrite_falls_back_to_the_original_question(daemon: Daemon, ht
     page = vector_search(daemon, "when it breaks the beam", rewrite=True)
     assert page.search_query == ["when it breaks the beam"]
     assert page.data[0].filename == "lamps.txt"
-    found = search(http, "when it breaks the beam", "lamps", rewrite="replace")
-    assert "the original question: " in stage(found, "replace")["note"]
-    assert "The lamp went out." in stage(found, "replace")["note"]
+    response = search(http, "when it breaks the beam", "lamps", rewrite="replace")
+    assert "the original question: " in stage(response, "replace")["note"]
+    assert "The lamp went out." in stage(response, "replace")["note"]
 
 
 def test_the_trace_reports_the_rewritten_queries(http: httpx.Client) -> None:
-    found = search(http, "comment se nomme ceci", "lamps", rewrite="replace")
-    assert stage(found, "replace")["note"] == "Fresnel lens"
-    found = search(http, "why in this one", "lamps", rewrite="decompose")
-    assert stage(found, "decompose")["note"] == "Why lamps? | Why lenses?"
+    response = search(http, "comment se nomme ceci", "lamps", rewrite="replace")
+    assert stage(response, "replace")["note"] == "Fresnel lens"
+    response = search(http, "why in this one", "lamps", rewrite="decompose")
+    assert stage(response, "decompose")["note"] == "Why lamps? | Why lenses?"
 
 
 def test_an_unknown_rewrite_model_is_refused_with_404(http: httpx.Client) -> None:
@@ -108,12 +108,12 @@ def test_an_unknown_rewrite_model_is_refused_with_404(http: httpx.Client) -> Non
 
 
 def test_a_question_goes_to_the_stores_that_the_model_chooses(http: httpx.Client) -> None:
-    found = search(http, "lamp of the loaf", "lamps", "bakery", route=True)
-    assert {passage["store"] for passage in found["data"]} == {"bakery"}
-    assert found["trace"][0]["name"] == "route"
-    assert found["trace"][0]["note"] == "bakery"
-    both = search(http, "where is the lamp", "lamps", "bakery", route=True)
-    assert {passage["store"] for passage in both["data"]} == {"lamps", "bakery"}
+    response = search(http, "lamp of the loaf", "lamps", "bakery", route=True)
+    assert {passage["store"] for passage in response["data"]} == {"bakery"}
+    assert response["trace"][0]["name"] == "route"
+    assert response["trace"][0]["note"] == "bakery"
+    second_response = search(http, "where is the lamp", "lamps", "bakery", route=True)
+    assert {passage["store"] for passage in second_response["data"]} == {"lamps", "bakery"}
 
 
 @pytest.mark.parametrize(
@@ -124,18 +124,18 @@ def test_a_question_goes_to_the_stores_that_the_model_chooses(http: httpx.Client
 def test_all_stores_are_searched_if_routing_gives_no_choice(
     http: httpx.Client, options: dict[str, Any], why: str
 ) -> None:
-    found = search(http, "nonsense of a lamp", "lamps", "bakery", route=True, **options)
-    assert {passage["store"] for passage in found["data"]} == {"lamps", "bakery"}
-    assert found["trace"][0]["note"].startswith("all stores: ")
-    assert why in found["trace"][0]["note"]
+    response = search(http, "nonsense of a lamp", "lamps", "bakery", route=True, **options)
+    assert {passage["store"] for passage in response["data"]} == {"lamps", "bakery"}
+    assert response["trace"][0]["note"].startswith("all stores: ")
+    assert why in response["trace"][0]["note"]
 
 
 def test_a_chat_model_reranks_passages_across_stores(http: httpx.Client) -> None:
-    found = search(http, "red lamp", "bakery", "lamps", reranker="clerk")
-    assert [(passage["store"], passage["score"]) for passage in found["data"]] == [
+    response = search(http, "red lamp", "bakery", "lamps", reranker="clerk")
+    assert [(passage["store"], passage["score"]) for passage in response["data"]] == [
         ("lamps", 0.9),
         ("bakery", 0.1),
     ]
-    judged = [item for item in found["trace"] if item["name"].endswith("rerank")]
+    judged = [item for item in response["trace"] if item["name"].endswith("rerank")]
     assert [item["note"] for item in judged] == ["clerk", "clerk"]
     assert all(item["candidates"] for item in judged)

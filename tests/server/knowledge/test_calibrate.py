@@ -53,10 +53,10 @@ def test_among_equally_good_weights_the_nearest_to_the_current_one_wins() -> Non
     ],
 )
 def test_invalid_calibration_questions_are_refused_with_the_parameter_named(given: Any) -> None:
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as error:
         check_questions(given)
-    assert refused.value.param is not None
-    assert refused.value.param.startswith("questions")
+    assert error.value.param is not None
+    assert error.value.param.startswith("questions")
 
 
 async def test_a_measured_weight_is_stored_used_and_reported(shop: StoreServices) -> None:
@@ -75,24 +75,24 @@ async def test_a_measured_weight_is_stored_used_and_reported(shop: StoreServices
     row = await shop.stores.get(store.id, LOCAL)
     assert row.vector_weight == result["best"]
     await shop.stores.update(store.id, LOCAL, {"vector_weight": 0.7})
-    found = await shop.searched(store, "harbour")
-    assert [stage.note for stage in found.trace if stage.name == "fuse"] == [
+    search_result = await shop.searched(store, "harbour")
+    assert [stage.note for stage in search_result.trace if stage.name == "fuse"] == [
         "weighted sum, 0.7 for vectors, as measured"
     ]
 
 
 async def test_calibration_without_vectors_or_questions_is_refused(shop: StoreServices) -> None:
     words = await shop.stores.create("words", LOCAL, embedding_model="")
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as error:
         await shop.stores.jobs.calibrate(words, LOCAL, {"questions": [{"question": "x", "file": "y"}]})
-    assert refused.value.code == "no_vectors"
-    with pytest.raises(InvalidRequest) as refused:
+    assert error.value.code == "no_vectors"
+    with pytest.raises(InvalidRequest) as error:
         await shop.stores.update(words.id, LOCAL, {"vector_weight": 0.5})
-    assert (refused.value.code, refused.value.param) == ("no_vectors", "vector_weight")
+    assert (error.value.code, error.value.param) == ("no_vectors", "vector_weight")
     store = await shop.filled(TEXTS)
-    for wish in ({}, {"questions": [], "generate": 3}, {"generate": 3, "model": "letters"}):
+    for request_options in ({}, {"questions": [], "generate": 3}, {"generate": 3, "model": "letters"}):
         with pytest.raises(InvalidRequest):
-            await shop.stores.jobs.calibrate(store, LOCAL, wish)
+            await shop.stores.jobs.calibrate(store, LOCAL, request_options)
 
 
 def test_calibration_works_over_http_and_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
@@ -114,9 +114,9 @@ def test_calibration_works_over_http_and_the_command_line(daemon: Daemon, tmp_pa
         for options in (("--questions", str(questions), "--apply"), ("--generate", "2", "--model", "echo")):
             portico = str(Path(sys.executable).with_name("portico"))
             command = [portico, "--url", daemon.url, "stores", "calibrate", "weighed"]
-            said = subprocess.run([*command, *options, "--json"], capture_output=True, text=True, timeout=60)
-            assert said.returncode == 0, said.stderr
-            result = json.loads(said.stdout)
+            process = subprocess.run([*command, *options, "--json"], capture_output=True, text=True, timeout=60)
+            assert process.returncode == 0, process.stderr
+            result = json.loads(process.stdout)
             assert max(row["recall"] for row in result["scores"]) == 1
         assert http.get("/api/stores/weighed").json()["vector_weight"] == result["before"]
         command = [
@@ -130,8 +130,8 @@ def test_calibration_works_over_http_and_the_command_line(daemon: Daemon, tmp_pa
             "0.4",
             "--json",
         ]
-        said = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert (said.returncode, json.loads(said.stdout)["vector_weight"]) == (0, 0.4), said.stderr
-        refused = http.patch("/api/stores/weighed", json={"vector_weight": 1.5})
-        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "vector_weight")
+        process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (process.returncode, json.loads(process.stdout)["vector_weight"]) == (0, 0.4), process.stderr
+        response = http.patch("/api/stores/weighed", json={"vector_weight": 1.5})
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "vector_weight")
         assert http.get("/api/stores/weighed").json()["vector_weight"] == 0.4

@@ -54,16 +54,16 @@ def test_at_least_twenty_chunkers_have_distinct_descriptions() -> None:
 def test_each_piece_of_a_table_that_is_cut_has_its_header(name: str, text: str, gap: str) -> None:
     ruled = name == "markdown"
     rows = [f"| boat {i} | {i * 3} |" if ruled else f"boat {i} | {i * 3}" for i in range(100, 200)]
-    found = CHUNKERS[name].chunk(parts(text.format(("\n" if ruled else gap).join(rows))), 400, 60)
-    holding = [item.text for item in found if "boat 1" in item.text]
+    chunks = CHUNKERS[name].chunk(parts(text.format(("\n" if ruled else gap).join(rows))), 400, 60)
+    holding = [item.text for item in chunks if "boat 1" in item.text]
     assert len(holding) > 3
-    assert all("Boat | Fee" in said for said in holding)
-    assert "Some words first." in found[0].text and "And some behind." in found[-1].text
+    assert all("Boat | Fee" in chunk_text for chunk_text in holding)
+    assert "Some words first." in chunks[0].text and "And some behind." in chunks[-1].text
     for row in rows:
-        assert sum(row in said for said in holding) == 1
+        assert sum(row in chunk_text for chunk_text in holding) == 1
 
 
 def test_rows_without_a_header_are_split_without_repeating_a_row() -> None:
     rows = "\n".join(f"{i} | boat {i}" for i in range(100, 200))
-    found = CHUNKERS["sentence"].chunk(parts(rows), 400, 0)
-    assert sum("100 | boat 100" in item.text for item in found) == 1
+    chunks = CHUNKERS["sentence"].chunk(parts(rows), 400, 0)
+    assert sum("100 | boat 100" in item.text for item in chunks) == 1

@@ -16,11 +16,11 @@ def test_the_documented_chunker_table_matches_the_code() -> None:
 
 def test_every_file_name_suffix_is_documented() -> None:
     page = (DOCS / "formats.md").read_text(encoding="utf-8")
-    named = set(
+    documented_suffixes = set(
         re.findall(
             r"[a-z0-9]+", " ".join(line.split("|")[2] for line in page.splitlines() if line.count("|") == 5)
         )
     )
     for form in FORMATS:
         if form.name != "code":
-            assert form.suffixes <= named, form.name
+            assert form.suffixes <= documented_suffixes, form.name

@@ -75,10 +75,10 @@ async def test_a_file_is_kept_under_its_digest(files: FileStorage, tmp_path: Pat
 async def test_identical_bytes_are_stored_once_and_removed_with_the_last_row(
     files: FileStorage, tmp_path: Path
 ) -> None:
-    one = await files.create("a.txt", "assistants", pieces(b"same"), ALICE)
+    first_file = await files.create("a.txt", "assistants", pieces(b"same"), ALICE)
     two = await files.create("b.txt", "user_data", pieces(b"sa", b"me"), BOB)
     assert len(blobs(tmp_path)) == 1
-    await files.delete(one.id, ALICE)
+    await files.delete(first_file.id, ALICE)
     assert await content(files, two) == b"same"
     await files.delete(two.id, BOB)
     assert blobs(tmp_path) == []
@@ -174,16 +174,16 @@ async def test_an_upload_that_is_cancelled_while_its_row_is_written_keeps_its_by
 async def test_unfinished_and_expired_files_are_removed_after_a_crash(
     files: FileStorage, tmp_path: Path
 ) -> None:
-    kept = await files.create("kept.txt", "assistants", pieces(b"kept"), ALICE)
+    live_file = await files.create("kept.txt", "assistants", pieces(b"kept"), ALICE)
     await files.receive(pieces(b"never acknowledged"))
-    gone = await files.create("old.txt", "assistants", pieces(b"expired"), ALICE, expires_at=time.time() - 1)
+    expired_file = await files.create("old.txt", "assistants", pieces(b"expired"), ALICE, expires_at=time.time() - 1)
     with pytest.raises(NotFound):
-        await files.get(gone.id, ALICE)
+        await files.get(expired_file.id, ALICE)
     assert len(blobs(tmp_path)) == 3
     await files.start()
     assert await files.expire(dry_run=True) == 1 and len(blobs(tmp_path)) == 2
     assert await files.expire() == 1
-    assert blobs(tmp_path) == [place(tmp_path, kept)]
+    assert blobs(tmp_path) == [place(tmp_path, live_file)]
 
 
 async def test_bytes_without_a_row_are_removed_at_the_next_start(
@@ -216,17 +216,17 @@ async def test_a_full_disk_is_reported_as_disk_full(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(Unavailable, match="is full") as refused:
+        with pytest.raises(Unavailable, match="is full") as error:
             await files.create("a.txt", "assistants", pieces(b"a"), ALICE)
-    assert refused.value.code == "disk_full"
+    assert error.value.code == "disk_full"
     assert blobs(tmp_path) == []
     assert await files.create("a.txt", "assistants", pieces(b"a"), ALICE)
 
 
 async def test_a_purpose_that_does_not_exist_is_refused(files: FileStorage, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as error:
         await files.create("a.txt", "fun", pieces(b"a"), ALICE)
-    assert refused.value.param == "purpose"
+    assert error.value.param == "purpose"
     assert blobs(tmp_path) == []
 
 

@@ -124,7 +124,7 @@ def test_a_caller_needs_a_group_of_each_set(
 def test_a_long_value_list_is_not_scanned_for_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
     values = [f"v{number}" for number in range(filters.MAX_VALUES)]
     parts = [compare("nin", "n", values)] * (filters.MAX_ALL_VALUES // filters.MAX_VALUES)
-    joined = filters.parse({"type": "and", "filters": parts})
+    conjunction = filters.parse({"type": "and", "filters": parts})
     files = [(str(number), {"n": f"w{number}"}) for number in range(300)]
     looked, kind = 0, filters._kind
 
@@ -135,7 +135,7 @@ def test_a_long_value_list_is_not_scanned_for_each_file(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(filters, "_kind", count)
     labelled = [(name, FileLabels(attributes)) for name, attributes in files]
-    assert len(filters.select(joined, files)) == len(filters.permitted(joined, labelled)) == 300
+    assert len(filters.select(conjunction, files)) == len(filters.permitted(conjunction, labelled)) == 300
     assert looked < 4 * filters.MAX_ALL_VALUES + 300 * 4 * len(parts)
     with pytest.raises(InvalidRequest, match="more than 10,000 values"):
         filters.parse({"type": "or", "filters": [*parts, compare("eq", "n", "x"), parts[0]]})
@@ -181,10 +181,10 @@ def test_files_with_shared_attributes_are_filtered_as_if_judged_singly() -> None
             for _ in range(dice.randint(1, 6))
         ]
         rows = [(f"file-{number}", dice.choice(kinds)) for number in range(40)]
-        wanted = condition(3)
-        expected = [row for row in rows if filters.permits(wanted, replace(row[1]))]
-        assert filters.permitted(wanted, rows) == expected, wanted
-        assert filters.permitted(wanted, [(name, replace(each)) for name, each in rows]) == expected
+        file_filter = condition(3)
+        permitted_rows = [row for row in rows if filters.permits(file_filter, replace(row[1]))]
+        assert filters.permitted(file_filter, rows) == permitted_rows, file_filter
+        assert filters.permitted(file_filter, [(name, replace(attributes)) for name, attributes in rows]) == permitted_rows
 
 
 CONTRACTS: list[dict[str, Any]] = [
@@ -268,9 +268,9 @@ async def reports(tmp_path: Path) -> AsyncIterator[StoreFixture]:
 
 async def test_files_contradicting_the_inferred_filter_are_excluded(reports: StoreFixture) -> None:
     question = "What is the harbour fee since 2020?"
-    found = await reports.search(question, infer_filters=True, trace=True)
-    assert {passage.file_id for passage in found.passages} == {"new", "loose"}
-    assert "year ≥ 2020: 2 files" in [stage.note for stage in found.trace if stage.name == "infer"]
+    result = await reports.search(question, infer_filters=True, trace=True)
+    assert {passage.file_id for passage in result.passages} == {"new", "loose"}
+    assert "year ≥ 2020: 2 files" in [stage.note for stage in result.trace if stage.name == "infer"]
     assert len((await reports.search(question)).passages) == 3
     narrower = await reports.search(question, infer_filters=True, filters=Filter("eq", "year", 2019))
     assert {passage.file_id for passage in narrower.passages} == {"old"}
@@ -278,13 +278,13 @@ async def test_files_contradicting_the_inferred_filter_are_excluded(reports: Sto
 
 async def test_an_inferred_filter_without_results_is_dropped(reports: StoreFixture) -> None:
     await reports.remove("loose")
-    found = await reports.search("harbour fee since 2030", infer_filters=True, trace=True)
-    assert {passage.file_id for passage in found.passages} == {"old", "new"}
-    assert any("searched without" in stage.note for stage in found.trace)
+    result = await reports.search("harbour fee since 2030", infer_filters=True, trace=True)
+    assert {passage.file_id for passage in result.passages} == {"old", "new"}
+    assert any("searched without" in stage.note for stage in result.trace)
     await reports.put("bread", "Bread takes an hour.", attributes={"year": 2031})
-    found = await reports.search("harbour fee since 2030", infer_filters=True, ranker="lexical", trace=True)
-    assert {passage.file_id for passage in found.passages} == {"old", "new"}
-    assert [stage.note for stage in found.trace if stage.name == "infer"][-1].endswith(
+    result = await reports.search("harbour fee since 2030", infer_filters=True, ranker="lexical", trace=True)
+    assert {passage.file_id for passage in result.passages} == {"old", "new"}
+    assert [stage.note for stage in result.trace if stage.name == "infer"][-1].endswith(
         "searched without the inferred filter"
     )
 
@@ -292,27 +292,27 @@ async def test_an_inferred_filter_without_results_is_dropped(reports: StoreFixtu
 def test_inference_does_not_search_for_each_of_thousands_of_attributes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[str] = []
-    said, pattern = filter._is_said, filter._name_pattern
+    searched_keys: list[str] = []
+    original, pattern = filter._is_said, filter._name_pattern
 
     def is_said(value: Any, key: str, text: str, *, is_named: bool) -> bool:
-        asked.append(key)
-        return said(value, key, text, is_named=is_named)
+        searched_keys.append(key)
+        return original(value, key, text, is_named=is_named)
 
     def name_pattern(key: str) -> re.Pattern[str]:
-        asked.append(key)
+        searched_keys.append(key)
         return pattern(key)
 
     monkeypatch.setattr(filter, "_is_said", is_said)
     monkeypatch.setattr(filter, "_name_pattern", name_pattern)
-    known = [{f"key{n}_{m}": f"Some Value {n} {m}" for m in range(16)} for n in range(400)]
-    assert [in_words(part) for part in infer("Some Value 3 4 of key3 4", known)] == [
+    attribute_values = [{f"key{n}_{m}": f"Some Value {n} {m}" for m in range(16)} for n in range(400)]
+    assert [in_words(part) for part in infer("Some Value 3 4 of key3 4", attribute_values)] == [
         "key3_4 = 'Some Value 3 4'"
     ]
-    assert len(asked) < 10
-    asked.clear()
+    assert len(searched_keys) < 10
+    searched_keys.clear()
     crowd = [
         {f"key{n}": f"{first} {second}" for n in range(16)} for first in range(10) for second in range(10)
     ]
     infer("key " + " ".join(f"{first} {second}" for first in range(10) for second in range(10)), crowd)
-    assert len(asked) <= 2 * MAX_SAID
+    assert len(searched_keys) <= 2 * MAX_SAID

@@ -29,11 +29,11 @@ def test_fused_lists_are_ordered_complete_and_within_bounds(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_scaling_and_fusing_with_an_empty_list_keep_the_order(seed: int) -> None:
-    ranked = ranking(random.Random(seed), 20)
-    order = [chunk for chunk, _ in ranked]
-    assert [chunk for chunk, _ in scale_scores(ranked)] == order
-    assert [chunk for chunk, _ in fuse_weighted(scale_scores(ranked), [], 0.2)] == order
-    assert [chunk for chunk, _ in fuse_reciprocal([ranked, []])] == order
+    ranked_chunks = ranking(random.Random(seed), 20)
+    order = [chunk for chunk, _ in ranked_chunks]
+    assert [chunk for chunk, _ in scale_scores(ranked_chunks)] == order
+    assert [chunk for chunk, _ in fuse_weighted(scale_scores(ranked_chunks), [], 0.2)] == order
+    assert [chunk for chunk, _ in fuse_reciprocal([ranked_chunks, []])] == order
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -104,19 +104,19 @@ def make(http: httpx.Client, name: str, strategy: str, **options: Any) -> dict[s
 
 
 def group(http: httpx.Client, name: str) -> dict[str, Any]:
-    found: list[dict[str, Any]] = http.get("/api/stores/story/groups").json()["data"]
-    return next(item for item in found if item["name"] == name)
+    groups: list[dict[str, Any]] = http.get("/api/stores/story/groups").json()["data"]
+    return next(item for item in groups if item["name"] == name)
 
 
 def search(http: httpx.Client, query: str, name: str, **options: Any) -> list[dict[str, Any]]:
     body = {"query": query, "groups": [name], "max_num_results": 50, **options}
-    found: list[dict[str, Any]] = http.post("/api/stores/story/search", json=body).json()["data"]
-    return found
+    passages: list[dict[str, Any]] = http.post("/api/stores/story/search", json=body).json()["data"]
+    return passages
 
 
 def test_a_summary_is_found_and_placed_at_its_section(http: httpx.Client) -> None:
-    made = make(http, "brief", "summary", model="summarist")
-    assert (made["completed"], made["failed"], made["waiting"]) == (1, 0, 0)
+    status = make(http, "brief", "summary", model="summarist")
+    assert (status["completed"], status["failed"], status["waiting"]) == (1, 0, 0)
     best = search(http, "gardener cedar", "brief")[0]
     assert best["text"] == "About the gardener cedar."
     start, end = best["place"]["start"], best["place"]["end"]
@@ -132,17 +132,17 @@ def test_a_summary_hit_returns_its_passage_as_parent(http: httpx.Client) -> None
 
 
 def test_a_retried_run_continues_after_its_last_chunk(http: httpx.Client) -> None:
-    made = make(http, "broken", "summary", model="brittle")
-    assert (made["completed"], made["failed"]) == (0, 1)
-    [[file, why]] = made["errors"]
+    status = make(http, "broken", "summary", model="brittle")
+    assert (status["completed"], status["failed"]) == (0, 1)
+    [[file, reason]] = status["errors"]
     assert file == "story.md"
-    assert "The lamp went out." in why
-    assert "story.md" in why
-    assert made["chunks"] == NAMES.index("fern")  # chunks written earlier are kept
+    assert "The lamp went out." in reason
+    assert "story.md" in reason
+    assert status["chunks"] == NAMES.index("fern")  # chunks written earlier are kept
     [run] = http.post("/api/stores/story/groups/retry").json()["runs"]
     follow(http, run)
-    made = group(http, "broken")
-    assert (made["completed"], made["failed"], made["errors"]) == (1, 0, [])
+    status = group(http, "broken")
+    assert (status["completed"], status["failed"], status["errors"]) == (1, 0, [])
     texts = [passage["text"] for passage in search(http, "of no other", "broken", ranker="lexical")]
     assert sorted(texts) == [f"Of {name} and no other." for name in NAMES]
     assert http.post("/api/stores/story/groups/retry").json() == {"runs": []}
@@ -157,9 +157,9 @@ def test_generated_questions_are_stored_with_answers_in_both_languages(http: htt
 
 def test_propositions_are_separate_chunks_placed_at_their_passage(http: httpx.Client) -> None:
     make(http, "facts", "propositions", model="splitter", size=4_000)
-    found = search(http, "Keeper linden sings", "facts")
-    assert found[0]["text"] == "Keeper linden sings."
-    place = found[0]["place"]
+    passages = search(http, "Keeper linden sings", "facts")
+    assert passages[0]["text"] == "Keeper linden sings."
+    place = passages[0]["place"]
     assert "keeper linden" in STORY[place["start"] : place["end"]]
 
 
@@ -172,15 +172,15 @@ def test_a_contextual_chunk_keeps_its_text_below_the_context_sentence(http: http
 
 
 def test_a_model_with_a_small_context_is_shown_less_of_the_document(http: httpx.Client) -> None:
-    made = make(http, "narrow", "contextual", model="narrow", size=1_000)
-    assert made["failed"] == 0, made["errors"]
+    status = make(http, "narrow", "contextual", model="narrow", size=1_000)
+    assert status["failed"] == 0, status["errors"]
     assert search(http, "Alone", "narrow")[0]["text"].startswith("Alone.\n\n")
 
 
 def test_unusable_keyword_answers_are_reported_as_failures(http: httpx.Client) -> None:
-    made = make(http, "silent", "keywords", model="mute")
-    assert made["failed"] == 1
-    assert "the model's answers were unusable" in made["errors"][0][1]
+    status = make(http, "silent", "keywords", model="mute")
+    assert status["failed"] == 1
+    assert "the model's answers were unusable" in status["errors"][0][1]
     http.delete("/api/stores/story/groups/silent")
 
 
@@ -196,8 +196,8 @@ def test_semantic_chunking_splits_where_the_topic_changes(http: httpx.Client) ->
     assert texts[1].count("Dough") in (5, 6)
     for chunk in cut["chunks"]:
         assert text[chunk["place"]["start"] : chunk["place"]["end"]] == chunk["text"]
-    made = make(http, "turns", "semantic")
-    assert made["completed"] == 1
+    status = make(http, "turns", "semantic")
+    assert status["completed"] == 1
     best = search(http, "keeper elm", "turns", ranker="lexical")[0]
     assert STORY[best["place"]["start"] : best["place"]["end"]] == best["text"]
 
@@ -307,5 +307,5 @@ def test_a_truncated_answer_ends_at_a_sentence_and_thinking_is_dropped() -> None
 
 def test_a_run_continues_after_the_last_written_place() -> None:
     writer = PartWriter()
-    one, two, three = (writer.part(text) for text in ("a", "bb", "ccc"))
-    assert [first_behind([one, two, three], item.place) for item in (one, two, three)] == [1, 2, 3]
+    first_part, two, three = (writer.part(text) for text in ("a", "bb", "ccc"))
+    assert [first_behind([first_part, two, three], item.place) for item in (first_part, two, three)] == [1, 2, 3]

@@ -54,16 +54,16 @@ def look(folder: Path, *paths: str) -> Walk | None:
     ],
 )
 def test_a_partial_scan_finds_the_same_files_as_a_full_walk(folder: Path, paths: tuple[str, ...]) -> None:
-    found = look(folder, *paths)
-    assert found is not None and found.only is not None
-    whole = walk(folder, max_bytes=1_000_000)
+    scan = look(folder, *paths)
+    assert scan is not None and scan.only is not None
+    full_walk = walk(folder, max_bytes=1_000_000)
     below = {
-        name: seen
-        for name, seen in whole.files.items()
+        name: state
+        for name, state in full_walk.files.items()
         if any(name == path or name.startswith(f"{path}/") for path in paths)
     }
-    assert found.files == below
-    assert all(any(path == one or path.startswith(f"{one}/") for one in found.only) for path in paths)
+    assert scan.files == below
+    assert all(any(path == prefix or path.startswith(f"{prefix}/") for prefix in scan.only) for path in paths)
 
 
 def test_changes_that_need_a_full_walk_are_not_scanned_partially(folder: Path) -> None:
@@ -123,14 +123,14 @@ async def test_a_watched_folder_is_mirrored_through_moves_ignores_and_deletions(
     async with store_services(tmp_path / "home", watch=True) as shop:
         store = await shop.stores.follow("handbook", folder, LOCAL)
         await shop.sync(store)
-        expected = await names(shop, store)
-        assert len(expected) == 6
+        expected_names = await names(shop, store)
+        assert len(expected_names) == 6
         ids = {row.filename: row.file_id for row in (await shop.stores.contents.list(store, limit=100)).data}
         for act, come, go in steps:
             act()
-            expected = (expected | come) - go
+            expected_names = (expected_names | come) - go
             async with asyncio.timeout(60):
-                while await names(shop, store) != expected:  # noqa: ASYNC110
+                while await names(shop, store) != expected_names:  # noqa: ASYNC110
                     await asyncio.sleep(TURN)
         assert {
             row.filename: row.file_id for row in (await shop.stores.contents.list(store, limit=100)).data
@@ -163,15 +163,15 @@ async def test_skipped_files_are_listed_by_name_and_updated_after_changes(
         store = await shop.stores.follow("handbook", folder, LOCAL)
         await shop.sync(store)
         by_rule = "ignored by .gitignore or .porticoignore"
-        kept = {"deep/x.log": by_rule, "deep/tmp": by_rule}
-        found = await shop.stores.list_skipped(store)
-        assert found.names == {"old.bin": "of an unsupported format", **kept}
-        assert found.reasons == {"of an unsupported format": 1, by_rule: 2}
+        ignored_files = {"deep/x.log": by_rule, "deep/tmp": by_rule}
+        skipped_files = await shop.stores.list_skipped(store)
+        assert skipped_files.names == {"old.bin": "of an unsupported format", **ignored_files}
+        assert skipped_files.reasons == {"of an unsupported format": 1, by_rule: 2}
         [info] = await shop.stores.describe([store], LOCAL)
-        assert info.skipped == found.reasons
+        assert info.skipped == skipped_files.reasons
         (folder / "old.bin").unlink()
         (folder / "new.txt").write_bytes(b"words")
         (folder / "empty").touch()
         async with asyncio.timeout(60):
-            while (await shop.stores.list_skipped(store)).names != {"empty": "empty", **kept}:  # noqa: ASYNC110
+            while (await shop.stores.list_skipped(store)).names != {"empty": "empty", **ignored_files}:  # noqa: ASYNC110
                 await asyncio.sleep(TURN)

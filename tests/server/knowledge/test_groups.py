@@ -39,9 +39,9 @@ async def add(shop: StoreServices, store: StoreRow, name: str, **options: Any) -
 
 
 async def search(shop: StoreServices, store: StoreRow, query: str, **options: Any) -> SearchResult:
-    found = await shop.runner.call("search", f"store/{store.id}", Search(query, **options), LOCAL)
-    assert isinstance(found, SearchResult)
-    return found
+    result = await shop.runner.call("search", f"store/{store.id}", Search(query, **options), LOCAL)
+    assert isinstance(result, SearchResult)
+    return result
 
 
 async def test_a_new_group_is_built_from_existing_files(shop: StoreServices) -> None:
@@ -52,19 +52,19 @@ async def test_a_new_group_is_built_from_existing_files(shop: StoreServices) -> 
         "in_groups": 1,
         "failed_in_groups": 0,
     }
-    found = await search(shop, store, "cobalt", groups=("small",))
-    assert found.passages[0].text == "The word of this part is cobalt."
-    own, small = await shop.stores.groups.list(store, 1)
-    assert (own.name, small.name, small.completed, small.waiting) == ("chunk", "small", 1, 0)
-    assert small.chunks > own.chunks
+    result = await search(shop, store, "cobalt", groups=("small",))
+    assert result.passages[0].text == "The word of this part is cobalt."
+    chunk_group, small = await shop.stores.groups.list(store, 1)
+    assert (chunk_group.name, small.name, small.completed, small.waiting) == ("chunk", "small", 1, 0)
+    assert small.chunks > chunk_group.chunks
     assert small.embedding_model == MODEL
 
 
 async def test_an_added_group_does_not_change_searches_without_it(shop: StoreServices) -> None:
     store = await stocked(shop)
-    before = await search(shop, store, "lamps of the keeper")
+    result_before = await search(shop, store, "lamps of the keeper")
     await add(shop, store, "small", chunking=SMALL)
-    assert await search(shop, store, "lamps of the keeper") == before
+    assert await search(shop, store, "lamps of the keeper") == result_before
 
 
 async def test_a_file_added_later_is_indexed_in_every_group(shop: StoreServices) -> None:
@@ -73,33 +73,33 @@ async def test_a_file_added_later_is_indexed_in_every_group(shop: StoreServices)
     late = await shop.upload("late.txt", "The last word is zirconium. It is a metal.")
     await shop.stores.contents.attach(store, [FileToAttach(late.id)], LOCAL)
     await shop.settled(store)
-    found = await search(shop, store, "zirconium", groups=("small",))
-    assert found.passages[0].filename == "late.txt"
+    result = await search(shop, store, "zirconium", groups=("small",))
+    assert result.passages[0].filename == "late.txt"
     await shop.stores.contents.detach(store, late.id)
-    found = await search(shop, store, "zirconium", groups=("small",), ranker="lexical")
-    assert found.passages == ()
+    result = await search(shop, store, "zirconium", groups=("small",), ranker="lexical")
+    assert result.passages == ()
 
 
 async def test_a_hit_in_a_fine_group_is_given_as_its_parent(shop: StoreServices) -> None:
     store = await stocked(shop)
     await add(shop, store, "large", chunking=LARGE)
     await add(shop, store, "small", chunking=SMALL, parent="large")
-    found = await search(shop, store, "ebony", groups=("small",), refine=Refine(parents="*"))
-    best = found.passages[0]
+    result = await search(shop, store, "ebony", groups=("small",), refine=Refine(parents="*"))
+    best = result.passages[0]
     assert "The word of this part is ebony." in best.text
     assert "keeper number 5" in best.text
     assert STORY[best.place.start : best.place.end] == best.text
     by_name = await search(shop, store, "ebony", groups=("small",), refine=Refine(parents="large"))
-    assert by_name.passages == found.passages
+    assert by_name.passages == result.passages
 
 
 async def test_groups_searched_together_return_no_text_twice(shop: StoreServices) -> None:
     store = await stocked(shop)
     await add(shop, store, "small", chunking=SMALL)
-    found = await search(shop, store, "feldspar", groups=("chunk", "small"), trace=True, max_num_results=50)
-    places = sorted((passage.place.start, passage.place.end) for passage in found.passages)
+    result = await search(shop, store, "feldspar", groups=("chunk", "small"), trace=True, max_num_results=50)
+    places = sorted((passage.place.start, passage.place.end) for passage in result.passages)
     assert all(end <= start + 40 for (_, end), (start, _) in pairwise(places))
-    assert {"lexical", "lexical (small)", "together"} <= {stage.name for stage in found.trace}
+    assert {"lexical", "lexical (small)", "together"} <= {stage.name for stage in result.trace}
 
 
 async def test_predefined_groups_need_only_their_names(shop: StoreServices) -> None:
@@ -115,15 +115,15 @@ async def test_predefined_groups_need_only_their_names(shop: StoreServices) -> N
 async def test_a_group_without_vectors_answers_by_words(shop: StoreServices) -> None:
     store = await stocked(shop)
     await add(shop, store, "plain", chunking=SMALL, embedding_model="")
-    found = await search(shop, store, "damask", groups=("plain",))
-    assert found.passages[0].text == "The word of this part is damask."
+    result = await search(shop, store, "damask", groups=("plain",))
+    assert result.passages[0].text == "The word of this part is damask."
     with pytest.raises(InvalidRequest, match="no vectors"):
         await search(shop, store, "damask", groups=("plain",), ranker="vector")
 
 
 async def test_a_removed_group_leaves_no_chunks(shop: StoreServices) -> None:
     store = await stocked(shop)
-    before = await shop.database.read(chunks.count, store.id)
+    count_before = await shop.database.read(chunks.count, store.id)
     await add(shop, store, "large", chunking=LARGE)
     await add(shop, store, "small", chunking=SMALL, parent="large")
     with pytest.raises(Conflict, match="parent of small"):
@@ -131,7 +131,7 @@ async def test_a_removed_group_leaves_no_chunks(shop: StoreServices) -> None:
     await shop.stores.groups.remove(store, "small")
     await shop.stores.groups.remove(store, "large")
     assert await shop.database.read(chunks.count, store.id, "small") == 0
-    assert await shop.database.read(chunks.count, store.id) == before
+    assert await shop.database.read(chunks.count, store.id) == count_before
     with pytest.raises(NotFound, match="no group 'small'"):
         await search(shop, store, "ebony", groups=("small",))
     await add(shop, store, "small", chunking=SMALL)
@@ -182,16 +182,16 @@ async def test_an_interrupted_group_is_finished_after_a_restart(tmp_path: Path) 
         assert await first.database.write(groups.add, row)
     async with store_services(home) as second:
         await asyncio.gather(*(second.result(run) for run in second.begun))
-        found = await search(second, store, "amber", groups=("small",))
-        assert found.passages[0].text == "The word of this part is amber."
+        result = await search(second, store, "amber", groups=("small",))
+        assert result.passages[0].text == "The word of this part is amber."
 
 
 async def test_a_group_that_fails_to_embed_is_reported_and_searches_continue(shop: StoreServices) -> None:
     store = await stocked(shop)
     shop.model.broken = True
     run = (await shop.stores.groups.add(store, "small", chunking=SMALL))[1]
-    failed = await shop.failure(run)
-    assert "its embedding model failed: The process behind 'letters' crashed." in failed.message
+    failure = await shop.failure(run)
+    assert "its embedding model failed: The process behind 'letters' crashed." in failure.message
     _, small = await shop.stores.groups.list(store, 1)
     assert (small.completed, small.failed) == (0, 1)
     assert (await search(shop, store, "amber", ranker="lexical")).passages

@@ -42,30 +42,30 @@ def start(home: Path, *groups: str) -> dict[str, Mapping[str, Any]]:
                 for run in http.get("/api/runs").json()["data"]:
                     if run["kind"] == kind:
                         http.get(f"/api/runs/{run['id']}/events")
-            found = http.get("/api/stores/harbour/groups").json()["data"]
-    return {group["name"]: group for group in found}
+            group_rows = http.get("/api/stores/harbour/groups").json()["data"]
+    return {group["name"]: group for group in group_rows}
 
 
 def test_configured_groups_are_rebuilt_only_if_their_definition_changes(tmp_path: Path) -> None:
-    wanted = ["{name: CoarseChunk}", "{name: FineChunk, parent: CoarseChunk}"]
-    found = start(tmp_path, *wanted, "{name: brief, strategy: summary, embedding_model: ''}")
-    assert {name: (group["parent"], group["completed"]) for name, group in found.items()} == {
+    group_entries = ["{name: CoarseChunk}", "{name: FineChunk, parent: CoarseChunk}"]
+    groups = start(tmp_path, *group_entries, "{name: brief, strategy: summary, embedding_model: ''}")
+    assert {name: (group["parent"], group["completed"]) for name, group in groups.items()} == {
         "chunk": ("", 1),
         "CoarseChunk": ("", 1),
         "FineChunk": ("CoarseChunk", 1),
         "brief": ("", 1),
     }
-    assert found["CoarseChunk"]["chunking"]["static"] == {
+    assert groups["CoarseChunk"]["chunking"]["static"] == {
         "max_chunk_size_tokens": 1024,
         "chunk_overlap_tokens": 100,
     }
-    assert found["brief"]["chunking"]["model"] == "default"
-    again = start(tmp_path, *wanted)
-    assert again == found  # the group no longer named in the file remains
-    changed = start(tmp_path, "{name: CoarseChunk, strategy: sentence, size: 200}", wanted[1])
-    assert changed["CoarseChunk"]["chunks"] > found["CoarseChunk"]["chunks"]
-    assert changed["FineChunk"] == found["FineChunk"]
-    assert changed["brief"] == found["brief"]
+    assert groups["brief"]["chunking"]["model"] == "default"
+    again = start(tmp_path, *group_entries)
+    assert again == groups  # the group no longer named in the file remains
+    rebuilt_groups = start(tmp_path, "{name: CoarseChunk, strategy: sentence, size: 200}", group_entries[1])
+    assert rebuilt_groups["CoarseChunk"]["chunks"] > groups["CoarseChunk"]["chunks"]
+    assert rebuilt_groups["FineChunk"] == groups["FineChunk"]
+    assert rebuilt_groups["brief"] == groups["brief"]
 
 
 @pytest.mark.parametrize(

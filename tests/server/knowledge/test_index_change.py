@@ -87,13 +87,13 @@ async def test_vectors_move_between_indexes_and_back_without_re_embedding(
 ) -> None:
     pytest.importorskip("qdrant_edge", reason="pip install qdrant-edge-py")
     await shop.filled(TEXTS)
-    before = await nearest(shop)
+    nearest_before = await nearest(shop)
     shop.model.asked.clear()
     for index in (PGVECTOR, EMBEDDED, QDRANT, PGVECTOR, QDRANT, EMBEDDED):
         assert await move(shop, index) == {"moved": 3}
         store = await shop.stores.get("book", LOCAL)
         assert (store.index, store.next_index) == (index, None)
-        assert await nearest(shop) == before
+        assert await nearest(shop) == nearest_before
         assert await places(shop, store, tmp_path / "home") == {index} - {EMBEDDED}
         assert await move(shop, index) is None
     assert set(shop.model.asked) <= {"the owl hunts"}
@@ -141,10 +141,10 @@ async def test_a_move_to_another_index_can_be_cancelled(shop: StoreServices) -> 
 
 
 async def test_a_model_change_replaces_the_vectors_in_pgvector(shop: StoreServices) -> None:
-    other = LetterEmbedding()
-    other.card = replace(other.card, name="longer")
-    other.dimensions = 48
-    shop.registry.add(other)
+    longer_model = LetterEmbedding()
+    longer_model.card = replace(longer_model.card, name="longer")
+    longer_model.dimensions = 48
+    shop.registry.add(longer_model)
     store = await shop.filled(TEXTS)
     await move(shop, PGVECTOR)
     await shop.result(await shop.stores.jobs.change_model(store, "longer"))
@@ -183,7 +183,7 @@ async def test_a_repeatedly_killed_move_loses_no_vectors(url: str, tmp_path: Pat
     home = tmp_path / "home"
     async with store_services(home) as shop:
         store = await shop.filled({f"{number}.txt": f"Bird {number} sings." for number in range(20)})
-        before = await nearest(shop)
+        nearest_before = await nearest(shop)
     pytest.importorskip("qdrant_edge", reason="pip install qdrant-edge-py")
     for index in (PGVECTOR, QDRANT, EMBEDDED):
         for lines in (1, 4, 9, 16):
@@ -191,7 +191,7 @@ async def test_a_repeatedly_killed_move_loses_no_vectors(url: str, tmp_path: Pat
         assert await asyncio.to_thread(moved, url, home, index, None)
         async with store_services(home) as shop:
             assert (await shop.stores.get("book", LOCAL)).index == index
-            assert await nearest(shop) == before
+            assert await nearest(shop) == nearest_before
             assert await shop.database.read(chunks.count, store.id) == 20
 
 

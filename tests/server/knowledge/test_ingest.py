@@ -75,8 +75,8 @@ async def test_an_unreadable_file_fails_with_a_reason_and_others_are_indexed(
         await shop.upload("good.txt", "The harbour opens at six."),
     ]
     await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
-    found = await shop.settled(store)
-    assert [(row.status, row.error_code, row.error_message) for row in found] == [
+    file_rows = await shop.settled(store)
+    assert [(row.status, row.error_code, row.error_message) for row in file_rows] == [
         ("failed", "invalid_file", "empty.txt is empty: it contains nothing to index."),
         ("failed", "unsupported_file", "noise.txt is binary, not text."),
         (
@@ -96,14 +96,14 @@ async def test_a_file_that_is_attached_again_replaces_its_chunks(shop: StoreServ
     row = await shop.upload("long.txt", "One sentence about the sea. " * 200)
     await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
     await shop.settled(store)
-    before = await shop.database.read(chunk_rows.count, store.id)
+    count_before = await shop.database.read(chunk_rows.count, store.id)
     await shop.stores.contents.attach(
         store, [FileToAttach(row.id, None, {"type": "sentence", "size": 200, "overlap": 0})], LOCAL
     )
     await shop.settled(store)
-    after = await shop.database.read(chunk_rows.of_file, store.id, row.id)
-    assert len(after) > 3 * before
-    assert [chunk.ordinal for chunk in after] == list(range(len(after)))
+    chunks_after = await shop.database.read(chunk_rows.of_file, store.id, row.id)
+    assert len(chunks_after) > 3 * count_before
+    assert [chunk.ordinal for chunk in chunks_after] == list(range(len(chunks_after)))
 
 
 async def test_a_long_text_is_written_completely_in_several_transactions(
@@ -116,9 +116,9 @@ async def test_a_long_text_is_written_completely_in_several_transactions(
     row = await shop.upload("long.txt", text)
     await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
     [file] = await shop.settled(store)
-    found = await shop.database.read(chunk_rows.of_file, store.id, row.id, limit=10_000)
-    assert len(found) > 200
-    assert all(text[chunk.place.start : chunk.place.end] == chunk.text for chunk in found)
+    chunks = await shop.database.read(chunk_rows.of_file, store.id, row.id, limit=10_000)
+    assert len(chunks) > 200
+    assert all(text[chunk.place.start : chunk.place.end] == chunk.text for chunk in chunks)
     assert file.usage_bytes > len(text)
     assert (await shop.search(store, "paragraph number 899")).passages[0].text.count("number 899") == 1
 
@@ -178,9 +178,9 @@ async def test_a_model_failing_for_every_file_fails_the_run_and_all_files(
     with monkeypatch.context() as patch:
         patch.setattr(shop.model, "call", call)
         store = await shop.stores.create("harbour", LOCAL, folder=folder)
-        failed = await shop.failure(await shop.stores.sync(store))
+        failure = await shop.failure(await shop.stores.sync(store))
     assert (
-        failed.message
+        failure.message
         == "Nothing could be indexed in 'harbour' because its embedding model failed: It crashed."
     )
     assert asked <= 2, "the first files, and a single word to learn whether it was they"
@@ -235,26 +235,26 @@ async def test_a_retry_after_a_model_failure_embeds_only_the_rest_of_a_file(
             await second.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
         [file] = await second.settled(store)
         assert (file.status, file.error_message) == ("completed", None)
-        found = await second.database.read(chunk_rows.of_file, store.id, row.id, limit=10_000)
-        assert [chunk.text for chunk in found] == [
+        chunks = await second.database.read(chunk_rows.of_file, store.id, row.id, limit=10_000)
+        assert [chunk.text for chunk in chunks] == [
             *once,
             *second.model.asked,
         ]  # nothing duplicated, nothing omitted
-        assert [chunk.ordinal for chunk in found] == list(range(len(found)))
+        assert [chunk.ordinal for chunk in chunks] == list(range(len(chunks)))
         assert (
             (await second.search(store, "paragraph number 3"))
             .passages[0]
             .text.startswith("Paragraph number 3 ")
         )
-        whole = await second.stores.create("whole", LOCAL)
-        await second.stores.contents.attach(whole, [FileToAttach(row.id)], LOCAL)
-        assert [each.usage_bytes for each in await second.settled(whole)] == [file.usage_bytes]
+        full_store = await second.stores.create("whole", LOCAL)
+        await second.stores.contents.attach(full_store, [FileToAttach(row.id)], LOCAL)
+        assert [file_row.usage_bytes for file_row in await second.settled(full_store)] == [file.usage_bytes]
         await second.stores.contents.attach(
             store, [FileToAttach(row.id, chunking={"type": "sentence", "size": 500})], LOCAL
         )
         await second.settled(store)
         again = await second.database.read(chunk_rows.of_file, store.id, row.id, limit=10_000)
-        assert len(again) > len(found)  # with different chunking, the file is rebuilt
+        assert len(again) > len(chunks)  # with different chunking, the file is rebuilt
 
 
 async def test_a_store_without_a_model_is_indexed_by_words(shop: StoreServices) -> None:
@@ -273,8 +273,8 @@ async def test_a_file_deleted_while_queued_leaves_no_chunks(shop: StoreServices)
     await asyncio.gather(*(shop.files.delete(row.id, LOCAL) for row in rows[2:]))
     assert [row.filename for row in await shop.settled(store)] == ["0.txt", "1.txt"]
     assert await shop.database.read(chunk_rows.count, store.id) == 2
-    found = await shop.search(store, "number many")
-    assert {passage.filename for passage in found.passages} == {"0.txt", "1.txt"}
+    result = await shop.search(store, "number many")
+    assert {passage.filename for passage in result.passages} == {"0.txt", "1.txt"}
 
 
 async def test_progress_is_reported_in_files(shop: StoreServices) -> None:
@@ -284,9 +284,9 @@ async def test_progress_is_reported_in_files(shop: StoreServices) -> None:
     await shop.settled(store)
     runs = [run for run in reversed(shop.runner.list()) if run.kind == "ingest"]
     events = [event for run in runs for event in await shop.events(run.id)]
-    told = [(event.done, event.total, event.unit) for event in events if isinstance(event, Progressed)]
-    assert told[:1] == [(0, 3, "files")]
-    assert (3, 3, "files") in told
+    progress = [(event.done, event.total, event.unit) for event in events if isinstance(event, Progressed)]
+    assert progress[:1] == [(0, 3, "files")]
+    assert (3, 3, "files") in progress
 
 
 async def test_progress_names_the_current_file_and_its_written_percentage(
@@ -319,8 +319,8 @@ async def test_a_search_reports_how_many_files_are_not_yet_indexed(shop: StoreSe
         rows = [await shop.upload(f"{i}.txt", f"Word number {i}.") for i in range(2)]
         await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
         run = await shop.runner.start("search", f"store/{store.id}", search, LOCAL)
-        found = await shop.runner.wait(run)
-        assert (found.files, found.waiting, len(found.passages)) == (1, 2, 1)
+        result = await shop.runner.wait(run)
+        assert (result.files, result.waiting, len(result.passages)) == (1, 2, 1)
         assert Progressed("index", "", done=1, total=3, unit="files") in await shop.events(run.id)
     await shop.settled(store)
     assert (await shop.runner.call("search", f"store/{store.id}", search, LOCAL)).waiting == 0
@@ -371,8 +371,8 @@ async def test_two_writers_on_one_store_neither_lose_nor_duplicate_files(shop: S
             writers.create_task(writer(mine))
     assert [file.status for file in await shop.settled(store)] == ["completed"] * 24
     assert await shop.database.read(chunk_rows.count, store.id) == 24
-    found = [await shop.search(store, f"number {i}") for i in range(24)]
-    assert [each.passages[0].filename for each in found] == [f"{i}.txt" for i in range(24)]
+    results = [await shop.search(store, f"number {i}") for i in range(24)]
+    assert [result.passages[0].filename for result in results] == [f"{i}.txt" for i in range(24)]
 
 
 async def test_uploads_of_one_key_do_not_delay_other_keys_in_a_shared_store(
@@ -385,14 +385,14 @@ async def test_uploads_of_one_key_do_not_delay_other_keys_in_a_shared_store(
     """
     eve, bob = (Principal(name, frozenset({"chat", "stores:*:write"})) for name in ("key_eve", "key_bob"))
     store = await shop.stores.create("shared", LOCAL)
-    begun, ended = asyncio.Event(), asyncio.Event()
+    start_event, end_event = asyncio.Event(), asyncio.Event()
     readers, read = shop.stores._readers, ReaderPool.read
 
     async def slowly(pool: ReaderPool, path: Path, name: str, *given: Any, **more: Any) -> AsyncIterator[Any]:
         if name.startswith("slow"):
             async with readers._slots.hold():
-                begun.set()
-                await ended.wait()
+                start_event.set()
+                await end_event.wait()
         async for parts in read(pool, path, name, *given, **more):
             yield parts
 
@@ -404,19 +404,19 @@ async def test_uploads_of_one_key_do_not_delay_other_keys_in_a_shared_store(
         await shop.stores.contents.attach(view, [FileToAttach(row.id)], key)
 
     async def states() -> dict[str, str]:
-        found = await shop.stores.contents.list(store, limit=100)
-        return {row.filename: row.status for row in found.data}
+        page = await shop.stores.contents.list(store, limit=100)
+        return {row.filename: row.status for row in page.data}
 
     for number in range(8):
         await attach(f"slow-{number}.txt", eve)
-    await begun.wait()
+    await start_event.wait()
     await attach("quick.txt", bob)
     while (await states())["quick.txt"] != "completed":  # noqa: ASYNC110  # as `StoreServices.events` waits
         await asyncio.sleep(TURN)
     assert {status for name, status in (await states()).items() if name != "quick.txt"} == {"in_progress"}
-    found = await shop.database.read(run_rows.newest, 100)
-    assert {(run.kind, run.key) for run in found.data} == {("ingest", "key_eve"), ("ingest", "key_bob")}
-    ended.set()
+    page = await shop.database.read(run_rows.newest, 100)
+    assert {(run.kind, run.key) for run in page.data} == {("ingest", "key_eve"), ("ingest", "key_bob")}
+    end_event.set()
     assert {row.status for row in await shop.settled(store)} == {"completed"}
 
 
@@ -436,7 +436,7 @@ async def test_a_key_that_writes_endlessly_does_not_block_a_sync(
     store = await shop.stores.follow("shared", folder, LOCAL)
     await shop.result(await shop.stores.sync(store))
     (folder / "second.txt").write_text("The second.")
-    begun, count, over = asyncio.Event(), 0, False
+    start_event, count, over = asyncio.Event(), 0, False
 
     async def attach() -> None:
         nonlocal count
@@ -452,17 +452,17 @@ async def test_a_key_that_writes_endlessly_does_not_block_a_sync(
     ) -> AsyncIterator[Any]:
         if name.startswith("eve") and not over:
             await attach()
-            begun.set()
+            start_event.set()
         async for parts in read(pool, path, name, *given, **more):
             yield parts
 
     monkeypatch.setattr(ReaderPool, "read", endlessly)
     await attach()
-    await begun.wait()
+    await start_event.wait()
     result = await shop.result(await shop.stores.sync(store))
     assert (result["added"], result["failed"]) == (1, 0)
-    found = await shop.stores.contents.list(await shop.stores.get("shared", LOCAL, "read"), limit=100)
-    assert {row.status for row in found.data if row.filename == "second.txt"} == {"completed"}
+    page = await shop.stores.contents.list(await shop.stores.get("shared", LOCAL, "read"), limit=100)
+    assert {row.status for row in page.data if row.filename == "second.txt"} == {"completed"}
     over = True
     assert {row.status for row in await shop.settled(store)} == {"completed"}
 
@@ -495,7 +495,7 @@ async def test_writers_of_a_store_take_turns_and_their_lock_is_freed(
     work = ingest.Ingest(shop.database, shop.files, readers, IndexManager(shop.database, tmp_path), workers=1)
     async with work.write_lock("one"), work.write_lock("two"):
         assert work.write_lock("one").locked()
-        seen = weakref.ref(work.write_lock("one"))
+        lock_reference = weakref.ref(work.write_lock("one"))
     gc.collect()
-    assert seen() is None
+    assert lock_reference() is None
     assert not work.write_lock("one").locked()

@@ -33,8 +33,8 @@ def change(folder: Path, round_: int, dice: random.Random) -> None:
         (folder / f"{dice.randrange(20)}.txt").write_text(words)
     present = sorted(folder.glob("*.txt"))
     dice.choice(present).unlink()
-    if (moved := dice.choice(present)).exists():
-        moved.rename(folder / f"moved{round_}.txt")
+    if (path := dice.choice(present)).exists():
+        path.rename(folder / f"moved{round_}.txt")
 
 
 def ingest(home: Path, folder: Path, *, lines: int | None) -> bool:
@@ -74,8 +74,8 @@ def kill_often(tmp_path: Path, times: int) -> None:
         change(folder, round_, dice)
         ingest(home, folder, lines=dice.randrange(1, 40))
     fresh = tmp_path / "fresh"
-    for whole in (home, fresh):
-        asyncio.run(main(whole, folder))
+    for directory in (home, fresh):
+        asyncio.run(main(directory, folder))
     assert content(home) == content(fresh)
     assert {row[0] for row in content(home)} == {path.name for path in folder.glob("*.txt")}
     assert {row[1] for row in content(home)} == {"chunk", "small"}

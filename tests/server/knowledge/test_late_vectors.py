@@ -46,17 +46,17 @@ def test_each_window_places_its_passages_within_surrounding_context(overlap: int
     pieces = cut(STORY, overlap)
     done = 0
     while done < len(pieces):
-        one = late_vectors.passage_window(pieces, done)
-        assert one.first == done
-        assert [one.text[first:last] for first, last in one.spans] == [
-            piece.text for piece in pieces[one.first : one.last]
+        window = late_vectors.passage_window(pieces, done)
+        assert window.first == done
+        assert [window.text[first:last] for first, last in window.spans] == [
+            piece.text for piece in pieces[window.first : window.last]
         ]
-        first, last = pieces[one.first].place, pieces[one.last - 1].place
-        assert len(one.text) - (last.end - first.start) < 2 * late_vectors.CONTEXT_CHARS + 1_000
-        assert one.first == 0 or one.spans[0][0] > late_vectors.CONTEXT_CHARS / 2
-        assert one.last == len(pieces) or len(one.text) - one.spans[-1][1] > late_vectors.CONTEXT_CHARS / 2
-        assert " ".join(one.text.split()) in " ".join(STORY.split())
-        done = one.last
+        first, last = pieces[window.first].place, pieces[window.last - 1].place
+        assert len(window.text) - (last.end - first.start) < 2 * late_vectors.CONTEXT_CHARS + 1_000
+        assert window.first == 0 or window.spans[0][0] > late_vectors.CONTEXT_CHARS / 2
+        assert window.last == len(pieces) or len(window.text) - window.spans[-1][1] > late_vectors.CONTEXT_CHARS / 2
+        assert " ".join(window.text.split()) in " ".join(STORY.split())
+        done = window.last
 
 
 def test_parts_of_separate_documents_in_one_file_are_joined_with_a_newline() -> None:
@@ -66,8 +66,8 @@ def test_parts_of_separate_documents_in_one_file_are_joined_with_a_newline() -> 
 
 @pytest_asyncio.fixture
 async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
-    async with store_services(tmp_path / "home") as made:
-        yield made
+    async with store_services(tmp_path / "home") as services:
+        yield services
 
 
 async def stored(shop: StoreServices) -> StoreRow:
@@ -93,8 +93,8 @@ async def test_a_retry_after_a_model_failure_embeds_only_the_rest(
     assert await shop.result(run) == {"in_groups": 0, "failed_in_groups": 1}
     group = await made(shop, store)
     assert 0 < group.chunks < len(cut(STORY))
-    why = "story.txt could not be added to the group 'late': The process behind 'letters' crashed."
-    assert list(group.errors) == [("story.txt", why)]
+    message = "story.txt could not be added to the group 'late': The process behind 'letters' crashed."
+    assert list(group.errors) == [("story.txt", message)]
     shop.model.breaks_after, shop.model.broken = None, False
     [again] = await shop.stores.groups.retry(store)
     await shop.result(again)
@@ -107,21 +107,21 @@ async def test_late_vectors_reflect_the_text_around_a_passage(shop: StoreService
     store = await stored(shop)
     _, run = await shop.stores.groups.add(store, "late", chunking=LATE)
     await shop.result(run)
-    asked = Search("keeper lives", max_num_results=1, groups=("late",), ranker="vector")
-    found = await shop.runner.call("search", "store/lamps", asked, LOCAL)
-    assert isinstance(found, SearchResult)
-    [best] = found.passages
+    search_request = Search("keeper lives", max_num_results=1, groups=("late",), ranker="vector")
+    result = await shop.runner.call("search", "store/lamps", search_request, LOCAL)
+    assert isinstance(result, SearchResult)
+    [best] = result.passages
     pieces = cut(STORY)
     asked_for = np.frombuffer(vector("keeper lives"), "<f4")
     scores = []
     done = 0
     while done < len(pieces):
-        one = late_vectors.passage_window(pieces, done)
-        whole = vector(one.text)
+        window = late_vectors.passage_window(pieces, done)
+        window_vector = vector(window.text)
         scores += [
-            float(asked_for @ np.frombuffer(within_text(one.text[a:b], whole), "<f4")) for a, b in one.spans
+            float(asked_for @ np.frombuffer(within_text(window.text[a:b], window_vector), "<f4")) for a, b in window.spans
         ]
-        done = one.last
+        done = window.last
     assert best.score == pytest.approx(max(scores), abs=1e-4)
 
 
@@ -134,9 +134,9 @@ async def test_changing_the_store_model_leaves_a_late_group_unchanged(shop: Stor
     assert (store.embedding_model, (await made(shop, store)).embedding_model) == ("other", MODEL)
     # A configuration that names no model accepts the current one.
     assert await shop.stores.groups.apply(store, [GroupSpec("late", LATE)]) == []
-    with pytest.raises(InvalidRequest, match="Available models that support it: letters") as raised:
+    with pytest.raises(InvalidRequest, match="Available models that support it: letters") as error:
         await shop.stores.groups.add(store, "later", chunking=LATE)
-    assert (raised.value.code, raised.value.param) == ("spans_unsupported", "embedding_model")
+    assert (error.value.code, error.value.param) == ("spans_unsupported", "embedding_model")
 
 
 class Other(LetterEmbedding):

@@ -33,11 +33,11 @@ async def names(
     caller: Principal = LOCAL,
     **options: Any,
 ) -> list[str]:
-    found = await shop.runner.call(
+    result = await shop.runner.call(
         "search", f"store/{store.id}", Search(question, max_num_results=5, **options), caller
     )
-    assert isinstance(found, SearchResult)
-    return [passage.filename for passage in found.passages]
+    assert isinstance(result, SearchResult)
+    return [passage.filename for passage in result.passages]
 
 
 async def count(shop: StoreServices) -> int:
@@ -119,8 +119,8 @@ def test_text_without_names_yields_no_names(text: str) -> None:
 
 def test_headings_define_names_and_section_references_stay_within_their_file() -> None:
     source = LinkSource("Turn it twice.", ("Manual", "4.2 The Orlix lamp"), "file-1", "manual.md", first=True)
-    found = {term.text: term for term in terms(source) if term.weight >= links.NAME_WEIGHT}
-    assert {text: term.weight for text, term in found.items()} == {
+    name_terms = {term.text: term for term in terms(source) if term.weight >= links.NAME_WEIGHT}
+    assert {text: term.weight for text, term in name_terms.items()} == {
         "file manual.md": links.DEFINES_WEIGHT,
         "section 4.2": links.DEFINES_WEIGHT,
         "orlix lamp": links.DEFINES_WEIGHT,
@@ -128,14 +128,14 @@ def test_headings_define_names_and_section_references_stay_within_their_file() -
     }
     reference = next(term for term in terms(LinkSource("See section 4.2.", (), "file-1")))
     elsewhere = next(term for term in terms(LinkSource("See section 4.2.", (), "file-2")))
-    assert reference.key("vs_1") == found["section 4.2"].key("vs_1") != elsewhere.key("vs_1")
-    assert found["orlix"].key("vs_1") != found["orlix"].key("vs_2")
+    assert reference.key("vs_1") == name_terms["section 4.2"].key("vs_1") != elsewhere.key("vs_1")
+    assert name_terms["orlix"].key("vs_1") != name_terms["orlix"].key("vs_2")
 
 
 def test_terms_of_a_passage_and_of_a_question_are_bounded() -> None:
-    many = " and ".join(f"Name{n:04} Works" for n in range(2_000))
-    assert len(terms(LinkSource(many))) <= 40
-    assert len(question_terms(many, "vs_1")) <= 400
+    question = " and ".join(f"Name{n:04} Works" for n in range(2_000))
+    assert len(terms(LinkSource(question))) <= 40
+    assert len(question_terms(question, "vs_1")) <= 400
     assert question_terms("what of the ORLIX lamp", "vs_1").keys() & {
         term.key("vs_1") for term in terms(LinkSource("The Orlix burned."))
     }
@@ -150,19 +150,19 @@ async def test_a_question_of_four_hops_is_answered_with_its_evidence_by_links_al
     store = await shop.filled(CHAIN, linked=True)
     assert set((await names(shop, store))[:4]) == CHAIN_EVIDENCE
     assert not set(await names(shop, store, links=False)) >= CHAIN_EVIDENCE
-    found = await shop.searched(store, CHAIN_QUESTION)
-    [stage] = [stage for stage in found.trace if stage.name == "links"]
+    result = await shop.searched(store, CHAIN_QUESTION)
+    [stage] = [stage for stage in result.trace if stage.name == "links"]
     assert stage.candidates and "passages" in stage.note
-    assert all(0 <= passage.score <= 1 for passage in found.passages)
+    assert all(0 <= passage.score <= 1 for passage in result.passages)
     plain = await shop.filled(CHAIN, name="plain")
     assert await names(shop, plain) == await names(shop, store, links=False)
     assert "links" not in {stage.name for stage in (await shop.searched(plain, CHAIN_QUESTION)).trace}
     assert await names(shop, store, ranker="lexical") == await names(
         shop, store, ranker="lexical", links=False
     )
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as error:
         await names(shop, plain, links=True)
-    assert (refused.value.code, refused.value.param) == ("links_off", "links")
+    assert (error.value.code, error.value.param) == ("links_off", "links")
 
 
 UNMARKED_NAMES = {
@@ -200,7 +200,7 @@ async def test_links_follow_changed_and_removed_files(shop: StoreServices, tmp_p
     store = await shop.stores.create("book", LOCAL, folder=folder, links=True)
     await shop.sync(store)
     assert set((await names(shop, store))[:4]) == CHAIN_EVIDENCE
-    held = await count(shop)
+    count_before = await count(shop)
     lamp = await chunk_of(shop, store, "lamp.txt")
 
     async def beside_the_lamp() -> set[str]:
@@ -215,7 +215,7 @@ async def test_links_follow_changed_and_removed_files(shop: StoreServices, tmp_p
     (folder / "spare.txt").write_text("The Quallin mill belongs to Harwick Works.")
     await shop.sync(store)
     assert await beside_the_lamp() == {"works.txt", "spare.txt"}
-    assert await count(shop) > held
+    assert await count(shop) > count_before
     for name in [*CHAIN, "spare.txt"][1:]:
         (folder / name).unlink()
     await shop.sync(store)
@@ -244,10 +244,10 @@ async def test_enabling_links_catches_up_and_an_interrupted_run_continues(
     assert await count(shop) == 0
     on = await shop.stores.jobs.link(await shop.stores.get(store.id, LOCAL), True)
     assert on is not None and await shop.result(on) == {"linked": len(CHAIN)}
-    now = await shop.stores.get(store.id, LOCAL)
-    assert (now.links, now.linked_to) == (True, None)
-    assert set((await names(shop, now))[:4]) == CHAIN_EVIDENCE
-    assert await shop.stores.jobs.link(now, True) is None
+    linked_store = await shop.stores.get(store.id, LOCAL)
+    assert (linked_store.links, linked_store.linked_to) == (True, None)
+    assert set((await names(shop, linked_store))[:4]) == CHAIN_EVIDENCE
+    assert await shop.stores.jobs.link(linked_store, True) is None
 
 
 def _turned_on(connection: Connection, store_id: str) -> None:
@@ -279,10 +279,10 @@ async def test_cycles_duplicate_pages_and_very_common_names_keep_link_walks_boun
         linked=True,
     )
     assert set(await names(shop, circle, "Whom did Alpha Works write to?")) == {"a.md", "b.md", "c.md"}
-    same = await shop.filled(
+    common_store = await shop.filled(
         {f"{n}.txt": "Zorbat Works made it." for n in range(30)}, name="same", linked=True
     )
-    assert len(await names(shop, same, "What did Zorbat Works make?")) == 1
+    assert len(await names(shop, common_store, "What did Zorbat Works make?")) == 1
     text = "\n\n".join(
         f"Zorbat Works made the part number {n} of the machine in the hall." for n in range(400)
     )
@@ -313,26 +313,26 @@ async def test_unreadable_passages_are_hidden_from_walks_neighbours_and_graphs(
     teams = {name: {"team": "board" if name == "velling.txt" else "all"} for name in CHAIN}
     store = await shop.filled(CHAIN, attributes=teams, linked=True)
     reader = Principal("key_r", frozenset({"stores:*:read"}), ((store.id, Filter("eq", "team", "all")),))
-    found = await names(shop, store, caller=reader)
-    assert "velling.txt" not in found and {"lamp.txt", "works.txt"} <= set(found)
-    assert "river.txt" not in found[:3]  # the link leading to it is hidden
+    filenames = await names(shop, store, caller=reader)
+    assert "velling.txt" not in filenames and {"lamp.txt", "works.txt"} <= set(filenames)
+    assert "river.txt" not in filenames[:3]  # the link leading to it is hidden
     works, hidden = await chunk_of(shop, store, "works.txt"), await chunk_of(shop, store, "velling.txt")
-    own, whole = await shop.stores.get(store.id, reader), await shop.stores.get(store.id, LOCAL)
-    seen = await shop.stores.links.neighbours(own, works)
-    assert {item.filename for item in seen.data} == {"lamp.txt"}
-    assert {item.filename for item in (await shop.stores.links.neighbours(whole, works)).data} == {
+    reader_view, full_view = await shop.stores.get(store.id, reader), await shop.stores.get(store.id, LOCAL)
+    neighbours = await shop.stores.links.neighbours(reader_view, works)
+    assert {item.filename for item in neighbours.data} == {"lamp.txt"}
+    assert {item.filename for item in (await shop.stores.links.neighbours(full_view, works)).data} == {
         "lamp.txt",
         "velling.txt",
     }
     with pytest.raises(NotFound):
-        await shop.stores.links.neighbours(own, hidden)
-    withheld = (await shop.stores.contents.by_name(whole, ["velling.txt"]))["velling.txt"].file_id
+        await shop.stores.links.neighbours(reader_view, hidden)
+    withheld = (await shop.stores.contents.by_name(full_view, ["velling.txt"]))["velling.txt"].file_id
     for file_id in (withheld, "file-none"):  # both get the same answer
         with pytest.raises(NotFound, match=f"no passage of the file '{file_id}'"):
-            await shop.stores.links.chunk_at(own, file_id, 0)
-    drawn = b"".join([piece async for piece in shop.stores.links.graph(own)]).decode()
-    assert "velling" not in drawn.lower().replace("mara velling set up", "")
-    assert "harwick works" in drawn
+            await shop.stores.links.chunk_at(reader_view, file_id, 0)
+    graph = b"".join([piece async for piece in shop.stores.links.graph(reader_view)]).decode()
+    assert "velling" not in graph.lower().replace("mara velling set up", "")
+    assert "harwick works" in graph
 
 
 async def test_neighbours_are_paged_and_unknown_chunks_are_not_found(shop: StoreServices) -> None:
@@ -342,14 +342,14 @@ async def test_neighbours_are_paged_and_unknown_chunks_are_not_found(shop: Store
     view = await shop.stores.get(store.id, LOCAL)
     chunk = await chunk_of(shop, store, "0.txt")
     page = await shop.stores.links.neighbours(view, chunk, limit=3)
-    rest = await shop.stores.links.neighbours(view, chunk, after=3, limit=3)
-    assert [len(page.data), page.has_more, len(rest.data), rest.has_more] == [3, True, 1, False]
+    next_page = await shop.stores.links.neighbours(view, chunk, after=3, limit=3)
+    assert [len(page.data), page.has_more, len(next_page.data), next_page.has_more] == [3, True, 1, False]
     assert {(item.term, item.kind) for item in page.data} == {("zorbat works", "name")}
-    assert not {item.chunk for item in page.data} & {item.chunk for item in rest.data}
+    assert not {item.chunk for item in page.data} & {item.chunk for item in next_page.data}
     file = (await shop.stores.contents.by_name(view, ["0.txt"]))["0.txt"]
     assert await shop.stores.links.chunk_at(view, file.file_id, 3) == chunk
-    other = await shop.filled({"x.txt": "Part 9 was made by Zorbat Works."}, name="other", linked=True)
-    strange = await chunk_of(shop, other, "x.txt")
+    other_store = await shop.filled({"x.txt": "Part 9 was made by Zorbat Works."}, name="other", linked=True)
+    strange = await chunk_of(shop, other_store, "x.txt")
     for unknown in (strange, 10**9):
         with pytest.raises(NotFound) as missing:
             await shop.stores.links.neighbours(view, unknown)
@@ -406,9 +406,9 @@ async def test_restoring_an_archive_rebuilds_the_links_of_its_store(
     with archive.open("wb") as file:
         async for piece in shop.stores.portable.export(await shop.stores.get(store.id, LOCAL)):
             file.write(piece)
-    made, _ = await shop.stores.portable.restore(archive, "again", LOCAL)
-    assert made.links
-    while (row := await shop.stores.get(made.id, LOCAL)).linked_to is not None:  # noqa: ASYNC110  # no run is named
+    restored_store, _ = await shop.stores.portable.restore(archive, "again", LOCAL)
+    assert restored_store.links
+    while (row := await shop.stores.get(restored_store.id, LOCAL)).linked_to is not None:  # noqa: ASYNC110  # no run is named
         await asyncio.sleep(0.002)
     assert row.links
-    assert set((await names(shop, made))[:4]) == CHAIN_EVIDENCE
+    assert set((await names(shop, restored_store))[:4]) == CHAIN_EVIDENCE

@@ -28,26 +28,26 @@ STORY = "\n\n".join(
 
 
 def groups(http: httpx.Client) -> dict[str, Any]:
-    found: list[dict[str, Any]] = http.get("/api/stores/story/groups").json()["data"]
-    return next(group for group in found if group["name"] == "brief")
+    group_rows: list[dict[str, Any]] = http.get("/api/stores/story/groups").json()["data"]
+    return next(group for group in group_rows if group["name"] == "brief")
 
 
 def killed_while_writing(daemon: Daemon) -> int:
     """Start a group, kill the daemon once some pieces are done, and return the number of stored chunks."""
     with httpx.Client(base_url=daemon.url, timeout=60) as http:
-        wish = {
+        group_request = {
             "name": "brief",
             "chunking_strategy": {"type": "summary", "size": 2_000},
             "embedding_model": "",
         }
-        run = http.post("/api/stores/story/groups", json=wish).json()["run"]
+        run = http.post("/api/stores/story/groups", json=group_request).json()["run"]
         with http.stream("GET", f"/api/runs/{run}/events") as events:
             for line in events.iter_lines():
                 if line.startswith("data: ") and json.loads(line[6:]).get("unit") == "pieces":
                     break
-        kept: int = groups(http)["chunks"]
+        chunk_count: int = groups(http)["chunks"]
     daemon.stop(signal.SIGKILL)
-    return kept
+    return chunk_count
 
 
 def test_after_a_kill_each_piece_is_summarised_exactly_once(tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ def test_after_a_kill_each_piece_is_summarised_exactly_once(tmp_path: Path) -> N
                 for run in http.get("/api/runs").json()["data"]:
                     if run["kind"] == kind:
                         http.get(f"/api/runs/{run['id']}/events")
-            made = groups(http)
-            assert (made["completed"], made["failed"], made["chunks"]) == (1, 0, PIECES)
+            brief = groups(http)
+            assert (brief["completed"], brief["failed"], brief["chunks"]) == (1, 0, PIECES)
             for number in (0, 7, 8, PIECES // 2, PIECES - 1):
                 body = {"query": f"number{number}", "groups": ["brief"], "max_num_results": 50}
-                found = http.post("/api/stores/story/search", json=body).json()["data"]
-                assert [passage["text"] for passage in found] == [f"Of number{number} alone."]
+                passages = http.post("/api/stores/story/search", json=body).json()["data"]
+                assert [passage["text"] for passage in passages] == [f"Of number{number} alone."]

@@ -54,9 +54,9 @@ async def stocked(shop: StoreServices) -> StoreRow:
 
 async def nearest(shop: StoreServices, store: StoreRow) -> str:
     request = Search("the owl hunts", ranker="vector")
-    found = await shop.runner.call("search", f"store/{store.id}", request, LOCAL)
-    assert isinstance(found, SearchResult)
-    return found.passages[0].text
+    result = await shop.runner.call("search", f"store/{store.id}", request, LOCAL)
+    assert isinstance(result, SearchResult)
+    return result.passages[0].text
 
 
 async def lengths(shop: StoreServices, store: StoreRow, model: str) -> set[int]:
@@ -69,14 +69,14 @@ async def test_a_model_change_replaces_all_vectors(shop: StoreServices) -> None:
     store = await stocked(shop)
     assert await nearest(shop, store) == "The owl hunts at night."
     assert await shop.result(await shop.stores.jobs.change_model(store, OTHER)) == {"embedded": 3}
-    changed = await shop.stores.get("birds", LOCAL)
-    assert (changed.embedding_model, changed.next_embedding_model) == (OTHER, None)
+    updated_store = await shop.stores.get("birds", LOCAL)
+    assert (updated_store.embedding_model, updated_store.next_embedding_model) == (OTHER, None)
     assert await nearest(shop, store) == "The owl hunts at night."
     assert await lengths(shop, store, OTHER) == {48}
     assert await lengths(shop, store, store.embedding_model) == set()
     file = await shop.upload("late.txt", "The heron waits.")
-    await shop.stores.contents.attach(changed, [FileToAttach(file.id)], LOCAL)
-    await shop.settled(changed)
+    await shop.stores.contents.attach(updated_store, [FileToAttach(file.id)], LOCAL)
+    await shop.settled(updated_store)
     assert (
         len(
             await shop.database.read(
@@ -126,9 +126,9 @@ async def test_a_text_longer_than_the_models_context_has_the_mean_of_its_parts(s
 
 async def test_the_old_vectors_answer_when_the_new_model_fails(shop: StoreServices) -> None:
     store = await stocked(shop)
-    broken = other()
-    broken.broken = True
-    shop.registry.add(broken, replace=True)
+    failing_model = other()
+    failing_model.broken = True
+    shop.registry.add(failing_model, replace=True)
     events = await shop.events(await shop.stores.jobs.change_model(store, OTHER))
     assert isinstance(events[-1], Failed)
     assert await nearest(shop, store) == "The owl hunts at night."
@@ -174,38 +174,38 @@ async def test_files_that_another_daemon_indexes_meanwhile_get_the_new_vectors(
         monkeypatch.setattr(Database, "at", lambda _path: Database(url))
         files = str(tmp_path / "files")
         async with (
-            store_services(tmp_path / "one", files=files) as one,
+            store_services(tmp_path / "one", files=files) as first_shop,
             store_services(tmp_path / "two", files=files) as two,
         ):
-            held, is_waiting, exclusive = Held(), asyncio.Event(), two.database.exclusive
+            blocked_model, is_waiting, exclusive = Held(), asyncio.Event(), two.database.exclusive
 
             def observed(name: str, **options: Any) -> AbstractAsyncContextManager[bool]:
                 is_waiting.set()
                 return exclusive(name, **options)
 
             async def index(context: Context) -> Any:
-                return await one.stores.ingest.run(store, context)
+                return await first_shop.stores.ingest.run(store, context)
 
             async def change(context: Context) -> Any:
                 row = await two.database.read(rows.get, store.id)
                 assert row is not None
                 return await ModelChange(two.database, two.stores.ingest).run(row, context)
 
-            one.registry.add(held, replace=True)
+            first_shop.registry.add(blocked_model, replace=True)
             two.registry.add(other())
-            store = await one.stores.create("birds", LOCAL)
-            file = await one.upload("owl.txt", "The owl hunts at night.")
-            await one.database.write(rows.attach, store.id, file.id, {}, {"type": "auto"})
-            indexing = await one.runner.begin("index", "birds", LOCAL, index)
-            await held.is_called.wait()
-            await one.database.write(rows.change, store.id, {"next_embedding_model": OTHER})
+            store = await first_shop.stores.create("birds", LOCAL)
+            file = await first_shop.upload("owl.txt", "The owl hunts at night.")
+            await first_shop.database.write(rows.attach, store.id, file.id, {}, {"type": "auto"})
+            indexing = await first_shop.runner.begin("index", "birds", LOCAL, index)
+            await blocked_model.is_called.wait()
+            await first_shop.database.write(rows.change, store.id, {"next_embedding_model": OTHER})
             monkeypatch.setattr(two.database, "exclusive", observed)
             changing = await two.runner.begin("change", "birds", LOCAL, change)
             end = asyncio.create_task(two.runner.wait(changing))
             end.add_done_callback(lambda _end: is_waiting.set())
             await is_waiting.wait()
-            held.hold.set()
-            await asyncio.gather(one.runner.wait(indexing), end)
-            ids = await one.database.read(chunks.ids, store.id)
+            blocked_model.hold.set()
+            await asyncio.gather(first_shop.runner.wait(indexing), end)
+            ids = await first_shop.database.read(chunks.ids, store.id)
             assert len(ids) == 1
-            assert await one.database.read(chunk_vectors.chunks_without_vector, OTHER, ids) == []
+            assert await first_shop.database.read(chunk_vectors.chunks_without_vector, OTHER, ids) == []

@@ -20,11 +20,11 @@ TRADITIONAL = "高山植物生長在海拔四千米以上的地方，花期在�
 
 async def parts(readers: ReaderPool, path: Path, data: bytes, name: str = "") -> list[Part]:
     path.write_bytes(data)  # noqa: ASYNC240
-    found: list[Part] = []
+    document_parts: list[Part] = []
     async with aclosing(readers.read(path, name or path.name)) as runs:
         async for run in runs:
-            found.extend(run)
-    return found
+            document_parts.extend(run)
+    return document_parts
 
 
 # --- text --------------------------------------------------------------------------------------------------------
@@ -70,19 +70,19 @@ async def test_an_empty_file_is_called_empty(readers: ReaderPool, tmp_path: Path
 
 async def test_a_binary_file_is_refused_as_unsupported(readers: ReaderPool, tmp_path: Path) -> None:
     for name in ("noise.txt", "noise.bin"):
-        with pytest.raises(Unreadable) as refused:
+        with pytest.raises(Unreadable) as error:
             await parts(readers, tmp_path / name, bytes(range(256)) * 40)
-        assert refused.value.code == "unsupported_file"
+        assert error.value.code == "unsupported_file"
 
 
 def test_a_long_text_is_read_in_segments_that_match_the_original(tmp_path: Path) -> None:
     path = tmp_path / "long.log"
     text = "".join(f"line {i} says something\n" for i in range(40_000))
     path.write_bytes(text.encode())
-    found = list(read_text(SourceDocument(path.name, path)))
-    assert len(found) > 3
-    assert max(len(part.text) for part in found) <= 2 * SEGMENT_CHARS
-    for part in found:
+    segments = list(read_text(SourceDocument(path.name, path)))
+    assert len(segments) > 3
+    assert max(len(part.text) for part in segments) <= 2 * SEGMENT_CHARS
+    for part in segments:
         assert text[part.place.start : part.place.end] == part.text
         assert part.place.line == text.count("\n", 0, part.place.start) + 1
 
@@ -102,17 +102,17 @@ async def test_markdown_sections_know_the_headings_above_them(readers: ReaderPoo
         "Before.\n\n# Install\n\nGet it.\n\n## Linux `apt`\n\n```sh\n# not a heading\n```\n\n"
         "## [Mac](https://x)\n\nBrew.\n\nUse\n===\n\nRun it.\n"
     )
-    found = await parts(readers, tmp_path / "guide.md", text.encode())
-    assert [part.place.heading for part in found] == [
+    sections = await parts(readers, tmp_path / "guide.md", text.encode())
+    assert [part.place.heading for part in sections] == [
         (),
         ("Install",),
         ("Install", "Linux apt"),
         ("Install", "Mac"),
         ("Use",),
     ]
-    assert [part.place.line for part in found] == [1, 3, 7, 13, 17]
-    assert "".join(part.text for part in found) == text
-    assert all(text[part.place.start : part.place.end] == part.text for part in found)
+    assert [part.place.line for part in sections] == [1, 3, 7, 13, 17]
+    assert "".join(part.text for part in sections) == text
+    assert all(text[part.place.start : part.place.end] == part.text for part in sections)
 
 
 async def test_the_title_in_the_front_matter_stands_above_all_headings(
@@ -126,9 +126,9 @@ async def test_the_title_in_the_front_matter_stands_above_all_headings(
         ("---\ntitle: Tides\n...\n\n# Tides\n\nHigh.\n", ["Tides", "Tides"]),
         ("---\n\n# Low\n\ntitle: none\n", ["", "Low"]),
     ):
-        found = await parts(readers, tmp_path / "tides.md", text.encode())
-        assert [" › ".join(part.place.heading) for part in found] == headings
-        assert "".join(part.text for part in found) == text
+        sections = await parts(readers, tmp_path / "tides.md", text.encode())
+        assert [" › ".join(part.place.heading) for part in sections] == headings
+        assert "".join(part.text for part in sections) == text
 
 
 async def test_html_is_reduced_to_its_visible_text(readers: ReaderPool, tmp_path: Path) -> None:
@@ -137,27 +137,27 @@ async def test_html_is_reduced_to_its_visible_text(readers: ReaderPool, tmp_path
     <h2>Tables</h2><table><tr><th>Boat</th><th>Fee</th></tr><tr><td>Dinghy</td><td>15</td></tr></table>
     <ul><li>One</li><li>Two</li></ul><pre>  keep
     this</pre></body></html>"""
-    found = await parts(readers, tmp_path / "page.html", page.encode())
-    assert [part.place.heading for part in found] == [
+    sections = await parts(readers, tmp_path / "page.html", page.encode())
+    assert [part.place.heading for part in sections] == [
         ("Harbour",),
         ("Harbour", "Fees & berths"),
         ("Harbour", "Fees & berths", "Tables"),
     ]
-    assert found[0].text == "Harbour"
-    assert "A berth costs 40 crowns." in found[1].text
-    assert "Boat | Fee\n" in found[2].text
-    assert "Dinghy | 15\n" in found[2].text
-    assert "- One" in found[2].text
-    whole = "".join(part.text for part in found)
-    assert not any(word in whole for word in ("alert", "color", "About"))
+    assert sections[0].text == "Harbour"
+    assert "A berth costs 40 crowns." in sections[1].text
+    assert "Boat | Fee\n" in sections[2].text
+    assert "Dinghy | 15\n" in sections[2].text
+    assert "- One" in sections[2].text
+    text = "".join(part.text for part in sections)
+    assert not any(word in text for word in ("alert", "color", "About"))
 
 
 async def test_a_title_repeated_by_the_first_heading_appears_once(
     readers: ReaderPool, tmp_path: Path
 ) -> None:
     page = "<title>Harbour</title><h1>Harbour</h1><p>It is deep.</p><h2>Fees</h2><p>None.</p>"
-    found = await parts(readers, tmp_path / "page.html", page.encode())
-    assert [part.place.heading for part in found][1:] == [("Harbour",), ("Harbour", "Fees")]
+    sections = await parts(readers, tmp_path / "page.html", page.encode())
+    assert [part.place.heading for part in sections][1:] == [("Harbour",), ("Harbour", "Fees")]
 
 
 @pytest.mark.parametrize("declared", ["gb2312", "GBK", "utf-8", "no-such-charset"])
@@ -166,17 +166,17 @@ async def test_html_in_chinese_is_read_in_its_charset(
 ) -> None:
     page = f'<html><head><meta charset="{declared}"></head><body><p>{CHINESE}</p></body></html>'
     real = "utf-8" if declared in ("utf-8", "no-such-charset") else "gbk"
-    [found] = await parts(readers, tmp_path / "page.htm", page.encode(real))
-    assert found.text == CHINESE
+    [document_part] = await parts(readers, tmp_path / "page.htm", page.encode(real))
+    assert document_part.text == CHINESE
 
 
 async def test_a_pdf_is_read_page_by_page(readers: ReaderPool, tmp_path: Path) -> None:
-    found = await parts(
+    pages = await parts(
         readers,
         tmp_path / "real.pdf",
         documents.pdf("The port is 7419.\nIt was 80.", "", "雪莲花生长在高山。"),
     )
-    assert [(part.place.page, part.text) for part in found] == [
+    assert [(part.place.page, part.text) for part in pages] == [
         (1, "The port is 7419.\nIt was 80."),
         (3, "雪莲花生长在高山。"),
     ]
@@ -185,8 +185,8 @@ async def test_a_pdf_is_read_page_by_page(readers: ReaderPool, tmp_path: Path) -
 async def test_pages_of_a_pdf_stand_below_its_bookmarks(readers: ReaderPool, tmp_path: Path) -> None:
     outline = [("One", 1, 0), ("First", 1, 1), ("第二节", 2, 1), ("Two", 4, 0)]
     data = documents.pdf("cover", "a", "b", "c", "d", outline=outline)
-    found = await parts(readers, tmp_path / "book.pdf", data)
-    assert [part.place.heading for part in found] == [
+    pages = await parts(readers, tmp_path / "book.pdf", data)
+    assert [part.place.heading for part in pages] == [
         (),
         ("One", "First"),
         ("One", "第二节"),
@@ -208,24 +208,24 @@ async def test_pages_of_a_pdf_stand_below_its_bookmarks(readers: ReaderPool, tmp
 async def test_a_pdf_that_cannot_be_read_says_why(
     readers: ReaderPool, tmp_path: Path, data: bytes, words: str
 ) -> None:
-    with pytest.raises(Unreadable, match=words) as refused:
+    with pytest.raises(Unreadable, match=words) as error:
         await parts(readers, tmp_path / "bad.pdf", data)
-    assert refused.value.code == "invalid_file"
+    assert error.value.code == "invalid_file"
 
 
 async def test_a_title_in_the_properties_stands_above_all_headings(
     readers: ReaderPool, tmp_path: Path
 ) -> None:
     data = documents.word(title="Ports of the north")
-    found = await parts(readers, tmp_path / "handbook.docx", data)
-    assert [part.place.heading for part in found] == [
+    sections = await parts(readers, tmp_path / "handbook.docx", data)
+    assert [part.place.heading for part in sections] == [
         ("Ports of the north",),
         ("Ports of the north", "Fees"),
         ("Ports of the north", "Fees", "价目"),
     ]
     data = documents.pdf("One.", "Two.", outline=[("Tides", 1, 0)], title="Microsoft Word - 潮汐.docx")
-    found = await parts(readers, tmp_path / "tides.pdf", data)
-    assert [part.place.heading for part in found] == [("潮汐",), ("潮汐", "Tides")]
+    sections = await parts(readers, tmp_path / "tides.pdf", data)
+    assert [part.place.heading for part in sections] == [("潮汐",), ("潮汐", "Tides")]
     data = documents.pdf("One.", outline=[("High", 0, 0)], title="tides.dvi")
     assert [part.place.heading for part in await parts(readers, tmp_path / "tides.pdf", data)] == [("High",)]
     data = documents.pdf("One.", outline=[("Tides", 0, 0)], title="Tides")
@@ -248,15 +248,15 @@ def test_placeholder_document_titles_are_ignored(written: str, title: str) -> No
 
 
 async def test_a_word_document_has_sections_lists_and_tables(readers: ReaderPool, tmp_path: Path) -> None:
-    found = await parts(readers, tmp_path / "handbook.docx", documents.word())
-    assert [part.place.heading for part in found] == [
+    sections = await parts(readers, tmp_path / "handbook.docx", documents.word())
+    assert [part.place.heading for part in sections] == [
         ("Harbour handbook",),
         ("Harbour handbook", "Fees"),
         ("Harbour handbook", "Fees", "价目"),
     ]
-    assert "A berth costs 40 crowns a night." in found[1].text
-    assert "- Electricity" in found[1].text
-    assert "Boat | Length | Fee\nDinghy | 15" in found[2].text
+    assert "A berth costs 40 crowns a night." in sections[1].text
+    assert "- Electricity" in sections[1].text
+    assert "Boat | Length | Fee\nDinghy | 15" in sections[2].text
 
 
 @pytest.mark.parametrize(
@@ -280,11 +280,11 @@ async def test_a_word_document_that_cannot_be_read_says_why(
 async def test_rows_of_a_table_come_with_their_header(readers: ReaderPool, tmp_path: Path, mark: str) -> None:
     rows = [["name", "fee"], *([f"boat number {i} of the harbour", str(i)] for i in range(100))]
     data = "\n".join(mark.join(row) for row in rows)
-    found = await parts(readers, tmp_path / ("t.tsv" if mark == "\t" else "t.csv"), data.encode())
-    assert len(found) > 2
-    assert all(part.text.startswith("name | fee\n") for part in found)
-    assert found[0].place.row == 2
-    second = found[1]
+    table_parts = await parts(readers, tmp_path / ("t.tsv" if mark == "\t" else "t.csv"), data.encode())
+    assert len(table_parts) > 2
+    assert all(part.text.startswith("name | fee\n") for part in table_parts)
+    assert table_parts[0].place.row == 2
+    second = table_parts[1]
     assert f"boat number {(second.place.row or 0) - 2} of" in second.text.split("\n")[1]
 
 
@@ -422,7 +422,7 @@ async def test_formulas_of_word_are_read_as_lines(readers: ReaderPool, tmp_path:
 
     fraction = f"<m:f><m:fPr/><m:num>{run('a+b')}</m:num><m:den>{run('2')}</m:den></m:f>"
     power = f"<m:sSup><m:e>{run('x')}</m:e><m:sup>{run('2')}</m:sup></m:sSup>"
-    both = f"<m:sSubSup><m:e>{run('y')}</m:e><m:sub>{run('i')}</m:sub><m:sup>{run('n+1')}</m:sup></m:sSubSup>"
+    sub_superscript = f"<m:sSubSup><m:e>{run('y')}</m:e><m:sub>{run('i')}</m:sub><m:sup>{run('n+1')}</m:sup></m:sSubSup>"
     root = f"<m:rad><m:radPr/><m:deg/><m:e>{run('z')}</m:e></m:rad>"
     sum_of = (
         f'<m:nary><m:naryPr><m:chr m:val="∑"/></m:naryPr><m:sub>{run("i=1")}</m:sub><m:sup>{run("n")}</m:sup>'
@@ -430,9 +430,9 @@ async def test_formulas_of_word_are_read_as_lines(readers: ReaderPool, tmp_path:
     )
     ends = '<m:dPr><m:begChr m:val="["/><m:endChr m:val="]"/></m:dPr>'
     matrix = f"<m:d>{ends}<m:e>{run('1')}</m:e><m:e>{run('2')}</m:e></m:d>"
-    data = documents.formulas([fraction, power, both, root, sum_of, matrix])
-    (found,) = await parts(readers, tmp_path / "formulas.docx", data)
-    assert found.text.splitlines()[::2] == [
+    data = documents.formulas([fraction, power, sub_superscript, root, sum_of, matrix])
+    (document_part,) = await parts(readers, tmp_path / "formulas.docx", data)
+    assert document_part.text.splitlines()[::2] == [
         "The mean is (a+b)/2 exactly.",
         "The mean is x^2 exactly.",
         "The mean is y_i^(n+1) exactly.",

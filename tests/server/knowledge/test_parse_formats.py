@@ -41,13 +41,13 @@ async def test_an_opendocument_text_has_sections_lists_tables_and_notes(read: Re
         "</text:p></table:table-cell><table:table-cell><text:p>15</text:p></table:table-cell></table:table-row>"
         "</table:table>"
     )
-    found = await read("fees.odt", office.opendocument(body, title="Ports"))
-    assert [(part.place.heading, part.text) for part in found] == [
+    parts = await read("fees.odt", office.opendocument(body, title="Ports"))
+    assert [(part.place.heading, part.text) for part in parts] == [
         (("Ports",), "Welcome to the  port."),
         (("Ports", "Fees"), "Fees\n\n- A berth (per night)"),
         (("Ports", "Fees", "价目"), "价目\n\nDinghy | 15"),
     ]
-    assert stand_in_one_text(found)
+    assert stand_in_one_text(parts)
     with pytest.raises(Unreadable, match="protected by a password"):
         await read("fees.odt", office.opendocument(body, locked=True))
     with pytest.raises(Unreadable, match="no text"):
@@ -64,8 +64,8 @@ async def test_slides_of_an_opendocument_presentation_have_their_notes(read: Rea
         )
 
     body = slide("Fees", "Forty crowns", "Smile.") + slide("End", "Thanks", "")
-    found = await read("talk.odp", office.opendocument(body, "presentation"))
-    assert [(part.place.page, part.place.heading, part.text) for part in found] == [
+    slides = await read("talk.odp", office.opendocument(body, "presentation"))
+    assert [(part.place.page, part.place.heading, part.text) for part in slides] == [
         (1, ("Fees",), "Fees\n- Forty crowns\n\nNotes: Smile."),
         (2, ("End",), "End\n- Thanks"),
     ]
@@ -90,13 +90,13 @@ async def test_a_formula_without_a_value_is_shown_as_it_is_written(read: Reading
 async def test_columns_of_a_page_are_read_one_after_the_other(
     read: Reading, quarters: int, rotate: int
 ) -> None:
-    left = [f"The keeper of lighthouse {number} counts ships" for number in range(6)]
+    left_lines = [f"The keeper of lighthouse {number} counts ships" for number in range(6)]
     right = [f"In winter {number} the harbour freezes over" for number in range(6)]
     pieces = [(60, 540, "A study of keepers and of all that they have seen from the towers of the north")]
-    for number, (here, there) in enumerate(zip(left, right, strict=True)):
-        pieces += [(60, 500 - 14 * number, here), (330, 500 - 14 * number, there)]
+    for number, (left_line, right_line) in enumerate(zip(left_lines, right, strict=True)):
+        pieces += [(60, 500 - 14 * number, left_line), (330, 500 - 14 * number, right_line)]
     (part,) = await read("study.pdf", documents.laid_out(pieces, quarters=quarters, rotate=rotate))
-    assert [line.strip() for line in part.text.split("\n")] == [pieces[0][2], *left, *right]
+    assert [line.strip() for line in part.text.split("\n")] == [pieces[0][2], *left_lines, *right]
     rows = [
         (x, 500 - 14 * n, text) for n in range(9) for x, text in ((60, f"Crane {n}"), (330, f"{n} tonnes"))
     ]
@@ -109,22 +109,22 @@ async def test_rows_of_a_spreadsheet_know_their_sheet_and_cells(read: Reading) -
         ["Boat", "Fee"],
         *([f"boat {i} of many words" * 3, i + 0.5] for i in range(60)),
     ]
-    found = await read("fees.xlsx", office.sheets({"Fees": rows, "说明": [["只有标题"]]}))
-    assert len(found) > 3
-    assert all(part.text.startswith("Boat | Fee\n") for part in found[:-1])
-    first, second = found[:2]
+    parts = await read("fees.xlsx", office.sheets({"Fees": rows, "说明": [["只有标题"]]}))
+    assert len(parts) > 3
+    assert all(part.text.startswith("Boat | Fee\n") for part in parts[:-1])
+    first, second = parts[:2]
     assert (first.place.sheet, first.place.row) == ("Fees", 2)
     assert first.place.cell == f"A2:B{(second.place.row or 0) - 1}"
     assert f"boat {(second.place.row or 0) - 2} of" in second.text.split("\n")[1]
     assert second.text.split("\n")[1].endswith(f"| {(second.place.row or 0) - 2}.5")
-    assert (found[-1].text, found[-1].place.label()) == ("只有标题", "说明 A1:A1")
-    assert stand_in_one_text(found)
+    assert (parts[-1].text, parts[-1].place.label()) == ("只有标题", "说明 A1:A1")
+    assert stand_in_one_text(parts)
 
 
 async def test_a_table_that_begins_in_the_middle_of_a_sheet_keeps_its_cells(read: Reading) -> None:
     rows: list[list[str | float | None]] = [["Boat", "Fee"], ["Dinghy", 15], [None, None], ["Ferry", 90]]
-    found = await read("fees.xlsx", office.sheets({"S": rows}, corner=(4, 2)))
-    assert [(part.text, part.place.cell, part.place.row) for part in found] == [
+    parts = await read("fees.xlsx", office.sheets({"S": rows}, corner=(4, 2)))
+    assert [(part.text, part.place.cell, part.place.row) for part in parts] == [
         ("Boat | Fee\nDinghy | 15", "C6:D6", 6),
         ("Boat | Fee\nFerry | 90", "C8:D8", 8),
     ]
@@ -132,10 +132,10 @@ async def test_a_table_that_begins_in_the_middle_of_a_sheet_keeps_its_cells(read
 
 async def test_rows_split_into_smaller_chunks_keep_their_cell_ranges(read: Reading) -> None:
     rows: list[list[str | float | None]] = [["Boat", "Fee"], *([f"boat {i}", i] for i in range(20))]
-    found = await read(
+    parts = await read(
         "fees.xlsx", office.sheets({"S": rows}), {"type": "records", "size": 100, "overlap": 0}
     )
-    assert [(part.text, part.place.cell) for part in found[3:5]] == [
+    assert [(part.text, part.place.cell) for part in parts[3:5]] == [
         ("Boat | Fee\nboat 3 | 3", "A5:B5"),
         ("Boat | Fee\nboat 4 | 4", "A6:B6"),
     ]
@@ -159,27 +159,27 @@ async def test_cells_of_a_notebook_are_numbered_below_their_headings(read: Readi
         ("code", "", ""),
         ("markdown", "## 潮汐", ""),
     )
-    found = await read("tides.ipynb", data)
-    assert [(part.place.cell, part.place.heading) for part in found] == [
+    parts = await read("tides.ipynb", data)
+    assert [(part.place.cell, part.place.heading) for part in parts] == [
         ("1", ("Tides",)),
         ("2", ("Tides",)),
         ("4", ("Tides", "潮汐")),
     ]
-    assert found[1].text == "```python\nprint('ebb')\n```\n\n```\nebb\n```"
-    assert found[1].place.label() == "cell 2 · Tides"
+    assert parts[1].text == "```python\nprint('ebb')\n```\n\n```\nebb\n```"
+    assert parts[1].place.label() == "cell 2 · Tides"
 
 
 async def test_a_book_is_read_in_the_order_of_its_chapters(read: Reading) -> None:
     data = office.book(
         "The Lock", ["<h1>One</h1><p>It was <i>dark</i>.</p>", "<h1>第二章</h1><p>天亮了。</p>"]
     )
-    found = await read("lock.epub", data)
-    assert [(part.place.heading, part.text) for part in found] == [
+    parts = await read("lock.epub", data)
+    assert [(part.place.heading, part.text) for part in parts] == [
         (("The Lock",), "The Lock, A. Writer"),
         (("The Lock", "One"), "One\n\nIt was dark."),
         (("The Lock", "第二章"), "第二章\n\n天亮了。"),
     ]
-    assert stand_in_one_text(found)
+    assert stand_in_one_text(parts)
 
 
 @pytest.mark.parametrize(
@@ -216,15 +216,15 @@ async def test_a_mail_is_read_with_its_headers_and_attachments(read: Reading) ->
         ("list.csv", b"boat,fee\nDinghy,15\n"),
         ("photo.jpg", b"\xff\xd8\xff\x00" * 9),
     )
-    body, attached, unread = await read("berth.eml", data)
+    body, attachment, unread = await read("berth.eml", data)
     assert body.text.startswith(
         "Subject: Berth 七\nFrom: Ann <ann@example.org>\nTo: bob@example.org\nDate: Fri, 20"
     )
     assert body.text.endswith("Attachment: list.csv\nAttachment: photo.jpg\n\nSee the list.")
-    assert attached.text == "boat | fee\nDinghy | 15"
-    assert attached.place.heading == ("Berth 七", "list.csv")
+    assert attachment.text == "boat | fee\nDinghy | 15"
+    assert attachment.place.heading == ("Berth 七", "list.csv")
     assert unread.text.startswith("Not read:\nBerth 七 › photo.jpg is a damaged or truncated image")
-    assert stand_in_one_text([body, attached, unread])
+    assert stand_in_one_text([body, attachment, unread])
 
 
 async def test_html_is_read_to_its_end_or_refused(read: Reading) -> None:
@@ -251,12 +251,12 @@ async def test_mail_charsets_are_limited_to_document_encodings(read: Reading) ->
     for charset, body in bodies.items():
         kind = f"Content-Type: text/plain; charset={charset}\n\n".encode()
         file = b"\n--x\nContent-Disposition: attachment; filename*=utf-8''%e9%ab%98.txt\n\nEbb.\n--x--\n"
-        message, attached = await read("a.eml", head + kind + body + file)
+        message, attachment = await read("a.eml", head + kind + body + file)
         assert message.text == (
             "Subject: é caféabc-def\nFrom: 高山 <ann@example.org>\nTo: café\nAttachment: 高.txt\n\n"
             + body.decode("gb2312" if charset == "gb2312" else "utf-8")
         )
-        assert (attached.text, attached.place.heading) == ("Ebb.", ("é caféabc-def", "高.txt"))
+        assert (attachment.text, attachment.place.heading) == ("Ebb.", ("é caféabc-def", "高.txt"))
 
 
 async def test_each_mail_of_an_mbox_becomes_its_own_part(read: Reading) -> None:
@@ -266,9 +266,9 @@ async def test_each_mail_of_an_mbox_becomes_its_own_part(read: Reading) -> None:
         + b"\n"
         for i, extra in enumerate([[("a.txt", b"attached words")], [], []])
     )
-    found = await read("all.mbox", box)
-    assert [part.place.heading for part in found] == [("No. 0",), ("No. 0", "a.txt"), ("No. 1",), ("No. 2",)]
-    assert stand_in_one_text(found)
+    parts = await read("all.mbox", box)
+    assert [part.place.heading for part in parts] == [("No. 0",), ("No. 0", "a.txt"), ("No. 1",), ("No. 2",)]
+    assert stand_in_one_text(parts)
 
 
 # --- structured text ------------------------------------------------------------------------------------
@@ -287,12 +287,12 @@ async def test_subtitle_passages_carry_their_start_seconds(read: Reading) -> Non
         ("a.srt", srt, "The harbour opens at six."),
         ("a.vtt", vtt, "Ann: The harbour opens at six."),
     ):
-        one, two = await read(name, data.encode())
-        assert (one.text, one.place.seconds) == (first, 5.25)
+        first_passage, two = await read(name, data.encode())
+        assert (first_passage.text, first_passage.place.seconds) == (first, 5.25)
         assert (two.text, two.place.label()) == ("港口。", "1:02:03")
-    [both] = await read("a.srt", srt.encode(), {"type": "auto"})
-    assert both.text == "The harbour opens at six.\n港口。"
-    assert (both.place.seconds, both.place.start, both.place.end) == (5.25, 0, len(both.text))
+    [joint_passage] = await read("a.srt", srt.encode(), {"type": "auto"})
+    assert joint_passage.text == "The harbour opens at six.\n港口。"
+    assert (joint_passage.place.seconds, joint_passage.place.start, joint_passage.place.end) == (5.25, 0, len(joint_passage.text))
 
 
 async def test_xml_records_have_their_enclosing_elements_as_headings(read: Reading) -> None:
@@ -300,13 +300,13 @@ async def test_xml_records_have_their_enclosing_elements_as_headings(read: Readi
     <harbour><boat id="7">
       <name>Dinghy</name><fee>15</fee><text>See <b>bold</b> after.</text><evil>&e;</evil></boat>
     <boat id="8"><name>渡轮</name></boat></harbour>"""
-    found = await read("boats.xml", data.encode())
-    whole = "\n".join(part.text for part in found)
+    parts = await read("boats.xml", data.encode())
+    text = "\n".join(part.text for part in parts)
     for words in ('boat (id="7")', "name: Dinghy", "fee: 15", "bold", "after.", "name: 渡轮"):
-        assert words in whole
-    assert "root:" not in whole
-    assert any(part.place.heading == ("harbour", "boat") for part in found)
-    assert stand_in_one_text(found)
+        assert words in text
+    assert "root:" not in text
+    assert any(part.place.heading == ("harbour", "boat") for part in parts)
+    assert stand_in_one_text(parts)
 
 
 async def test_a_passage_of_nested_xml_has_the_path_of_its_elements(read: Reading) -> None:
@@ -314,16 +314,16 @@ async def test_a_passage_of_nested_xml_has_the_path_of_its_elements(read: Readin
         return f"<order><for><name>{name}</name></for>{''.join(f'<item>{item}</item>' for item in items)}</order>"
 
     data = f"<orders>{order('Ada', 'Oar', 'Net')}{order('Bob', 'Rope')}<sum>3</sum></orders>"
-    found = await read("orders.xml", data.encode())
-    assert [(part.place.symbol, part.text) for part in found] == [
+    parts = await read("orders.xml", data.encode())
+    assert [(part.place.symbol, part.text) for part in parts] == [
         ("/orders/order[1]/for", "name: Ada"),
         ("/orders/order[1]", "item: Oar\nitem: Net"),
         ("/orders/order[2]/for", "name: Bob"),
         ("/orders/order[2]", "item: Rope"),
         ("/orders", "sum: 3"),
     ]
-    found = await read("flat.xml", b"<all><one><a>1</a></one><one><a>2</a></one></all>")
-    assert [(part.place.symbol, part.text) for part in found] == [("/all", "a: 1\na: 2")]
+    parts = await read("flat.xml", b"<all><one><a>1</a></one><one><a>2</a></one></all>")
+    assert [(part.place.symbol, part.text) for part in parts] == [("/all", "a: 1\na: 2")]
 
 
 async def test_xml_that_is_broken_is_still_read_as_text(read: Reading) -> None:
@@ -348,15 +348,15 @@ async def test_xml_that_is_broken_is_still_read_as_text(read: Reading) -> None:
     ],
 )
 async def test_sections_of_marked_up_text_know_their_headings(read: Reading, name: str, text: str) -> None:
-    found = await read(name, text.encode())
-    assert [part.place.heading for part in found] == [
+    parts = await read(name, text.encode())
+    assert [part.place.heading for part in parts] == [
         (),
         ("Title",),
         ("Title", "Sub section"),
         ("Title", "Other"),
     ]
-    assert "".join(part.text for part in found) == text
-    assert all(text[part.place.start : part.place.end] == part.text for part in found)
+    assert "".join(part.text for part in parts) == text
+    assert all(text[part.place.start : part.place.end] == part.text for part in parts)
 
 
 @pytest.mark.parametrize(

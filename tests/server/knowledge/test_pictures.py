@@ -112,10 +112,10 @@ def test_a_table_on_a_turned_page_is_rows_too(quarters: int, rotate: int) -> Non
 
 def test_a_long_table_repeats_its_header_over_each_group_of_rows() -> None:
     rows = ["Boat", *(f"Boat number {n} of the northern harbour" for n in range(40))]
-    found = list(pdf_tables.group_rows([f"{row} | {n}" for n, row in enumerate(rows)], 400))
-    assert len(found) > 3
-    assert all(text.startswith("Boat | 0\n") for _, text in found)
-    for first, text in found:
+    row_groups = list(pdf_tables.group_rows([f"{row} | {n}" for n, row in enumerate(rows)], 400))
+    assert len(row_groups) > 3
+    assert all(text.startswith("Boat | 0\n") for _, text in row_groups)
+    for first, text in row_groups:
         assert text.split("\n")[1].endswith(f" | {first - 1}")
 
 
@@ -163,16 +163,16 @@ def test_a_scanned_page_is_read_and_keeps_its_number(tmp_path: Path) -> None:
 
 def test_pictures_in_an_archive_are_read_and_textless_ones_skipped(tmp_path: Path) -> None:
     data = {"signs/north.png": picture("Shallow water"), "logo.png": picture(), "a.txt": b"A text."}
-    found = {(part.text, part.place.heading) for part in cut("signs.zip", office.zipped(data), tmp_path)}
-    assert found == {("A text.", ("a.txt",)), ("Shallow water", ("signs/north.png",))}
+    text_headings = {(part.text, part.place.heading) for part in cut("signs.zip", office.zipped(data), tmp_path)}
+    assert text_headings == {("A text.", ("a.txt",)), ("Shallow water", ("signs/north.png",))}
 
 
 def joined(*files: bytes) -> bytes:
     """Return one PDF with the pages of several."""
-    whole, file = pdfium.PdfDocument.new(), io.BytesIO()
+    document, file = pdfium.PdfDocument.new(), io.BytesIO()
     for data in files:
-        whole.import_pages(pdfium.PdfDocument(data))
-    whole.save(file)
+        document.import_pages(pdfium.PdfDocument(data))
+    document.save(file)
     return file.getvalue()
 
 
@@ -300,13 +300,13 @@ def test_spaces_between_recognised_chinese_characters_are_removed() -> None:
 
 
 def test_the_number_of_recognised_pictures_per_document_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[int] = []
+    calls: list[int] = []
     monkeypatch.setattr(ocr, "MAX_PICTURES", 1)
     monkeypatch.setenv(ocr.LANGUAGES_VARIABLE, "eng")
-    ocr.begin(lambda: heard.append(1))
+    ocr.begin(lambda: calls.append(1))
     ocr.recognise(picture("One"))
     ocr.recognise(picture("Two"))
-    assert heard == [1]
+    assert calls == [1]
     ocr.begin(lambda: None)
 
 
@@ -315,8 +315,8 @@ def test_a_page_that_lies_sideways_or_upside_down_is_read(tmp_path: Path, turned
     lines = ("The harbour opens at six", "Boats wait at the north quay", "until the bridge is raised") * 5
     file = io.BytesIO()
     Image.open(io.BytesIO(picture(*lines))).rotate(turned, expand=True).save(file, "PDF")
-    (found,) = cut("sideways.pdf", file.getvalue(), tmp_path)
-    assert "Boats wait at the north quay" in found.text
+    (part,) = cut("sideways.pdf", file.getvalue(), tmp_path)
+    assert "Boats wait at the north quay" in part.text
 
 
 def test_scans_left_unread_by_the_recognition_time_limit_are_named(tmp_path: Path) -> None:
@@ -385,10 +385,10 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 def test_a_picture_is_found_by_what_a_model_sees_in_it(daemon: Daemon) -> None:
     with httpx.Client(base_url=daemon.url, timeout=60) as http:
-        found = http.post("/api/stores/album/search", json={"query": "stork"}).json()["data"]
-        assert (found[0]["filename"], found[0]["text"]) == ("harbour.png", "A stork on a red bollard.")
+        hits = http.post("/api/stores/album/search", json={"query": "stork"}).json()["data"]
+        assert (hits[0]["filename"], hits[0]["text"]) == ("harbour.png", "A stork on a red bollard.")
         store = http.get("/api/stores/album").json()["id"]
-        content = http.get(f"/v1/vector_stores/{store}/files/{found[0]['file_id']}/content").json()
+        content = http.get(f"/v1/vector_stores/{store}/files/{hits[0]['file_id']}/content").json()
         assert content["data"][0]["text"] == "A stork on a red bollard."
 
 

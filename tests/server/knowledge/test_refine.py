@@ -68,29 +68,29 @@ def test_text_similarity_is_computed_from_words_in_any_script() -> None:
 
 
 def test_near_duplicates_collapse_into_the_best_of_them() -> None:
-    one = candidate(1, "the grey gull sat on the old pier all day", 0.9)
+    first_candidate = candidate(1, "the grey gull sat on the old pier all day", 0.9)
     two = candidate(2, "the grey gull sat on the old pier all night", 0.8)
-    other = candidate(3, "bread is baked in the morning", 0.7)
-    assert ids(drop_near_duplicates([one, two, other], 0.6)) == [1, 3]
-    assert ids(drop_near_duplicates([one, two, other], 1.0)) == [1, 2, 3]
-    assert ids(drop_near_duplicates([one, candidate(4, one.row.text, 0.5)], 1.0)) == [1]
+    unrelated_candidate = candidate(3, "bread is baked in the morning", 0.7)
+    assert ids(drop_near_duplicates([first_candidate, two, unrelated_candidate], 0.6)) == [1, 3]
+    assert ids(drop_near_duplicates([first_candidate, two, unrelated_candidate], 1.0)) == [1, 2, 3]
+    assert ids(drop_near_duplicates([first_candidate, candidate(4, first_candidate.row.text, 0.5)], 1.0)) == [1]
 
 
 def test_a_text_contained_in_a_better_passage_is_dropped() -> None:
-    whole = candidate(1, "x" * 100, 0.9, start=0, end=100)
+    outer_passage = candidate(1, "x" * 100, 0.9, start=0, end=100)
     inside = candidate(2, "x" * 20, 0.8, start=90, end=110)
     behind = candidate(3, "x" * 20, 0.7, start=95, end=120)
     elsewhere = candidate(4, "x" * 20, 0.6, start=10, end=30, file="g")
-    assert ids(drop_overlapping([whole, inside, behind, elsewhere])) == [1, 2, 4]
+    assert ids(drop_overlapping([outer_passage, inside, behind, elsewhere])) == [1, 2, 4]
 
 
 def test_diversity_ranks_dissimilar_passages_first_and_keeps_scores() -> None:
     best = candidate(1, "the grey gull sat on the pier", 1.0)
     twin = candidate(2, "the grey gull sat on the pier too", 0.95)
-    other = candidate(3, "bread is baked in the morning", 0.6)
-    assert ids(diversify([best, twin, other], 0.0, 3)) == [1, 2, 3]
-    assert ids(diversify([best, twin, other], 0.5, 3)) == [1, 3, 2]
-    assert [item.score for item in diversify([best, twin, other], 0.5, 2)] == [1.0, 0.6]
+    unrelated_candidate = candidate(3, "bread is baked in the morning", 0.6)
+    assert ids(diversify([best, twin, unrelated_candidate], 0.0, 3)) == [1, 2, 3]
+    assert ids(diversify([best, twin, unrelated_candidate], 0.5, 3)) == [1, 3, 2]
+    assert [item.score for item in diversify([best, twin, unrelated_candidate], 0.5, 2)] == [1.0, 0.6]
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_neighbouring_chunks_are_joined_without_their_overlap() -> None:
     text = "One two three. Four five six. Seven eight."
     a = candidate(1, text[0:28], 1, start=0, end=28).row
     b = candidate(2, text[15:42], 1, start=15, end=42).row
-    whole = join_neighbours(b, [a, b])
-    assert (whole.text, whole.place.start, whole.place.end) == (text[:42], 0, 42)
+    joint_row = join_neighbours(b, [a, b])
+    assert (joint_row.text, joint_row.place.start, joint_row.place.end) == (text[:42], 0, 42)
     c = candidate(3, "far", 1, start=60, end=63).row
     assert join_neighbours(a, [a, c]).text == f"{a.text}\nfar"
 
@@ -151,9 +151,9 @@ async def stocked(shop: StoreServices, name: str, *texts: str) -> StoreRow:
 async def search(shop: StoreServices, store: StoreRow, query: str, **options: Any) -> SearchResult:
     refine = Refine(**{name: options.pop(name) for name in list(options) if hasattr(Refine(), name)})
     request = Search(query, refine=refine, **options)
-    found = await shop.runner.call("search", f"store/{store.id}", request, LOCAL)
-    assert isinstance(found, SearchResult)
-    return found
+    result = await shop.runner.call("search", f"store/{store.id}", request, LOCAL)
+    assert isinstance(result, SearchResult)
+    return result
 
 
 GULLS = (
@@ -170,12 +170,12 @@ async def test_a_reranking_model_decides_the_final_order_and_scores(shop: StoreS
 
     shop.registry.add(Model("judge", "rerank", answer))
     store = await stocked(shop, "gulls", *GULLS)
-    found = await search(shop, store, "what does the gull eat", reranker="judge", trace=True)
-    assert found.passages[0].text == "Foxes eat rabbits."
-    assert found.passages[0].score == 0.9
+    result = await search(shop, store, "what does the gull eat", reranker="judge", trace=True)
+    assert result.passages[0].text == "Foxes eat rabbits."
+    assert result.passages[0].score == 0.9
     good = await search(shop, store, "what does the gull eat", reranker="judge", score_threshold=0.5)
     assert [passage.text for passage in good.passages] == ["Foxes eat rabbits."]
-    assert [stage.name for stage in found.trace][-3:] == ["read", "rerank", "collapse"]
+    assert [stage.name for stage in result.trace][-3:] == ["read", "rerank", "collapse"]
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ async def test_a_reranking_model_reads_as_many_candidates_as_its_card_says(
         async def call(self, name: str, request: Request, *, listener: Any = None) -> Any:
             return await model.call(request, self)
 
-    many = [candidate(number, f"gull {number}", 0.5) for number in range(120)]
+    candidates = [candidate(number, f"gull {number}", 0.5) for number in range(120)]
     context: Any = Calling()
-    assert len(await rerank("gull", many, "late", registry, context)) == read
+    assert len(await rerank("gull", candidates, "late", registry, context)) == read
 
 
 def rank_by_length(request: Rerank) -> Ranked:
@@ -213,13 +213,13 @@ async def test_the_auto_option_uses_the_reranker_installed_on_the_daemon(shop: S
     assert alone.passages == plain.passages
     assert [stage.name for stage in alone.trace] == [stage.name for stage in plain.trace], "no stage is added"
     shop.registry.add(Model("judge", "rerank", rank_by_length))
-    ranked = await search(shop, store, "gull", trace=True, reranker=AUTO_RERANKER)
-    assert ranked.passages != plain.passages
-    assert {item.text for item in ranked.passages} == {item.text for item in plain.passages}
-    assert [item.score for item in ranked.passages] == [item.score for item in plain.passages], (
+    reranked_result = await search(shop, store, "gull", trace=True, reranker=AUTO_RERANKER)
+    assert reranked_result.passages != plain.passages
+    assert {item.text for item in reranked_result.passages} == {item.text for item in plain.passages}
+    assert [item.score for item in reranked_result.passages] == [item.score for item in plain.passages], (
         "only the order"
     )
-    [stage] = [stage for stage in ranked.trace if stage.name == "rerank"]
+    [stage] = [stage for stage in reranked_result.trace if stage.name == "rerank"]
     assert (stage.note, stage.milliseconds > 0) == ("judge", True)
     assert (await search(shop, store, "gull")).passages == plain.passages, "a search asks for it"
 
@@ -228,8 +228,8 @@ async def test_chains_of_passages_are_not_reranked(shop: StoreServices) -> None:
     shop.registry.add(Model("judge", "rerank", rank_by_length))
     store = await stocked(shop, "gulls", *GULLS)
     request = Search("gull", steps=Steps(2), refine=Refine(reranker=AUTO_RERANKER), trace=True)
-    found = await shop.runner.call("search", f"store/{store.id}", request, LOCAL)
-    assert isinstance(found, SearchResult) and "rerank" not in [stage.name for stage in found.trace]
+    result = await shop.runner.call("search", f"store/{store.id}", request, LOCAL)
+    assert isinstance(result, SearchResult) and "rerank" not in [stage.name for stage in result.trace]
 
 
 def slow(_request: Rerank) -> Ranked:
@@ -269,14 +269,14 @@ async def test_a_slow_or_failing_default_reranker_is_skipped(
 async def test_a_chat_model_grades_each_passage(shop: StoreServices) -> None:
     def answer(request: Chat) -> ChatReply:
         assert request.options["response_format"]["type"] == "json_schema"
-        shown = str(request.messages[1]["content"])
-        return ChatReply(json.dumps({"grade": 10}) if "bread" in shown else "I cannot say")
+        prompt = str(request.messages[1]["content"])
+        return ChatReply(json.dumps({"grade": 10}) if "bread" in prompt else "I cannot say")
 
     shop.registry.add(Model("chatty", "chat", answer))
     store = await stocked(shop, "gulls", *GULLS)
-    found = await search(shop, store, "gull", reranker="chatty")
-    assert "bread" in found.passages[0].text
-    assert [passage.score for passage in found.passages][:2] == [1.0, 0.0]
+    result = await search(shop, store, "gull", reranker="chatty")
+    assert "bread" in result.passages[0].text
+    assert [passage.score for passage in result.passages][:2] == [1.0, 0.0]
 
 
 async def test_a_reranker_that_cannot_rank_is_refused(shop: StoreServices) -> None:
@@ -310,18 +310,18 @@ async def test_rewritten_questions_find_passages_the_original_misses(
     store = await stocked(shop, "gulls", *GULLS)
     plain = await search(shop, store, "predator", ranker="lexical")
     assert plain.passages == ()
-    found = await search(shop, store, "predator", ranker="lexical", rewrite=how, writer="writer", trace=True)
-    assert "Foxes eat rabbits." in [passage.text for passage in found.passages]
-    stage = next(stage for stage in found.trace if stage.name == how)
+    result = await search(shop, store, "predator", ranker="lexical", rewrite=how, writer="writer", trace=True)
+    assert "Foxes eat rabbits." in [passage.text for passage in result.passages]
+    stage = next(stage for stage in result.trace if stage.name == how)
     assert stage.note == " | ".join(further)
-    assert "lexical (question 2)" in [stage.name for stage in found.trace]
+    assert "lexical (question 2)" in [stage.name for stage in result.trace]
 
 
 async def test_neighbours_give_the_passage_its_surroundings(tmp_path: Path) -> None:
     shelf = await StoreFixture(tmp_path).open()
     await shelf.put("book", "first part", "the needle", "third part", "fourth part")
-    found = await shelf.search("needle", refine=Refine(neighbours=1), ranker="lexical")
-    assert [passage.text for passage in found.passages] == ["first part\nthe needle\nthird part"]
+    result = await shelf.search("needle", refine=Refine(neighbours=1), ranker="lexical")
+    assert [passage.text for passage in result.passages] == ["first part\nthe needle\nthird part"]
     await shelf.close()
 
 
@@ -330,8 +330,8 @@ async def test_an_older_file_ranks_behind_a_newer_one(shop: StoreServices) -> No
     [first, second] = (await search(shop, store, "bridge closed today")).passages
     values = {"attributes": {"written": time.time() - 100 * DAY}}
     await shop.database.write(store_rows.set_file, store.id, first.file_id, values)
-    found = await search(shop, store, "bridge closed today", half_life_days=10, decay_by="written")
-    assert [passage.file_id for passage in found.passages] == [second.file_id, first.file_id]
+    result = await search(shop, store, "bridge closed today", half_life_days=10, decay_by="written")
+    assert [passage.file_id for passage in result.passages] == [second.file_id, first.file_id]
 
 
 @pytest.mark.parametrize(
@@ -355,17 +355,17 @@ async def test_passages_of_several_stores_are_ranked_by_relevance(shop: StoreSer
     bread = await stocked(shop, "bread", "Bread is baked at 230 degrees.", "Eat bread while it is warm.")
     for query, name in (("what does the gull eat", "gulls"), ("at how many degrees is bread baked", "bread")):
         for stores in ([gulls, bread], [bread, gulls]):
-            found = await search_stores(stores, Search(query, trace=True), shop.runner, LOCAL)
-            assert found.passages[0].store == name
-            assert {passage.store for passage in found.passages} == {"gulls", "bread"}
-            assert [passage.rank for passage in found.passages] == list(range(1, len(found.passages) + 1))
-            assert found.trace[-1].name == "stores"
-            assert {"gulls: lexical", "bread: lexical"} <= {stage.name for stage in found.trace}
+            result = await search_stores(stores, Search(query, trace=True), shop.runner, LOCAL)
+            assert result.passages[0].store == name
+            assert {passage.store for passage in result.passages} == {"gulls", "bread"}
+            assert [passage.rank for passage in result.passages] == list(range(1, len(result.passages) + 1))
+            assert result.trace[-1].name == "stores"
+            assert {"gulls: lexical", "bread: lexical"} <= {stage.name for stage in result.trace}
 
 
 async def test_a_text_found_in_two_stores_is_returned_once(shop: StoreServices) -> None:
     stores = [await stocked(shop, name, GULLS[0]) for name in ("one", "two")]
-    found = await search_stores(stores, Search("gull"), shop.runner, LOCAL)
-    assert [passage.text for passage in found.passages] == [GULLS[0]]
+    result = await search_stores(stores, Search("gull"), shop.runner, LOCAL)
+    assert [passage.text for passage in result.passages] == [GULLS[0]]
     with pytest.raises(InvalidRequest, match="1 to 16 stores"):
         await search_stores([], Search("gull"), shop.runner, LOCAL)

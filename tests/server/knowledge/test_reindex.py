@@ -29,13 +29,13 @@ async def test_a_store_answers_as_before_after_a_reindex(tmp_path: Path) -> None
         assert [file.status for file in await shop.settled(store)].count("failed") == 1
         _, run = await shop.stores.groups.add(store, "small", chunking={"type": "sentence", "size": 60})
         await shop.result(run)
-        before = await shop.search(store, "berth costs 21 crowns")
+        result_before = await shop.search(store, "berth costs 21 crowns")
         for path in (Settings(home=home).indexes / store.id).rglob("*.store"):
             path.write_bytes(b"damaged")
 
         run = await shop.stores.jobs.reindex(store)
         assert await shop.result(run) == {"groups": 2}
-        assert texts(await shop.search(store, "berth costs 21 crowns")) == texts(before)
+        assert texts(await shop.search(store, "berth costs 21 crowns")) == texts(result_before)
 
         run = await shop.stores.jobs.reindex(store, files=True)
         result = await shop.result(run)
@@ -43,4 +43,4 @@ async def test_a_store_answers_as_before_after_a_reindex(tmp_path: Path) -> None
         assert any(
             isinstance(event, Progressed) and event.unit == "files" for event in await shop.events(run)
         )
-        assert texts(await shop.search(store, "berth costs 21 crowns")) == texts(before)
+        assert texts(await shop.search(store, "berth costs 21 crowns")) == texts(result_before)

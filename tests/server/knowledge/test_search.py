@@ -48,30 +48,30 @@ async def stocked(tmp_path: Path) -> AsyncIterator[StoreFixture]:
 async def test_a_question_finds_its_passage_first(
     stocked: StoreFixture, question: str, file: str, ranker: str
 ) -> None:
-    found = await stocked.search(question, ranker=ranker)
-    assert found.passages[0].file_id == file
+    result = await stocked.search(question, ranker=ranker)
+    assert result.passages[0].file_id == file
 
 
 @pytest.mark.parametrize("ranker", ["auto", "lexical", "vector", "hybrid", "rrf"])
 async def test_passages_come_in_order_with_scores_and_places(stocked: StoreFixture, ranker: str) -> None:
-    found = await stocked.search("the daemon listens on port", ranker=ranker)
-    assert [passage.rank for passage in found.passages] == list(range(1, len(found.passages) + 1))
-    scores = [passage.score for passage in found.passages]
+    result = await stocked.search("the daemon listens on port", ranker=ranker)
+    assert [passage.rank for passage in result.passages] == list(range(1, len(result.passages) + 1))
+    scores = [passage.score for passage in result.passages]
     assert scores == sorted(scores, reverse=True)
     assert all(0 <= score <= 1 for score in scores)
-    first = found.passages[0]
+    first = result.passages[0]
     assert (first.filename, first.place.line, first.store) == ("ports.txt", 1, "shelf")
     assert first.attributes == {"number": 0, "lang": "en"}
-    assert found.trace == ()
+    assert result.trace == ()
 
 
 async def test_results_respect_the_maximum_number_and_the_score_threshold(stocked: StoreFixture) -> None:
-    everything = (await stocked.search("port bread dough")).passages
-    assert len(everything) > 2
-    assert (await stocked.search("port bread dough", max_num_results=2)).passages == everything[:2]
-    threshold = everything[1].score
+    all_passages = (await stocked.search("port bread dough")).passages
+    assert len(all_passages) > 2
+    assert (await stocked.search("port bread dough", max_num_results=2)).passages == all_passages[:2]
+    threshold = all_passages[1].score
     good = (await stocked.search("port bread dough", score_threshold=threshold)).passages
-    assert good == tuple(passage for passage in everything if passage.score >= threshold)
+    assert good == tuple(passage for passage in all_passages if passage.score >= threshold)
 
 
 async def test_the_same_text_is_shown_once(stocked: StoreFixture) -> None:
@@ -85,8 +85,8 @@ async def test_the_same_text_is_shown_once(stocked: StoreFixture) -> None:
 async def test_a_filter_applies_to_lexical_and_vector_search(stocked: StoreFixture) -> None:
     english = Filter("eq", "lang", "en")
     for ranker in ("auto", "lexical", "vector", "hybrid", "rrf"):
-        found = await stocked.search("port 高山 bread", filters=english, ranker=ranker)
-        assert {passage.file_id for passage in found.passages} == {"ports", "bread"}
+        result = await stocked.search("port 高山 bread", filters=english, ranker=ranker)
+        assert {passage.file_id for passage in result.passages} == {"ports", "bread"}
     nobody = Filter("gt", "number", 99)
     assert (await stocked.search("port", filters=nobody)).passages == ()
     with pytest.raises(InvalidRequest, match="'tongue'"):
@@ -95,8 +95,8 @@ async def test_a_filter_applies_to_lexical_and_vector_search(stocked: StoreFixtu
 
 async def test_changed_attributes_apply_from_the_next_search(stocked: StoreFixture) -> None:
     await stocked.put("late", "A late port.", attributes={"lang": "fr"})
-    found = await stocked.search("port", filters=Filter("eq", "lang", "fr"))
-    assert [passage.file_id for passage in found.passages] == ["late"]
+    result = await stocked.search("port", filters=Filter("eq", "lang", "fr"))
+    assert [passage.file_id for passage in result.passages] == ["late"]
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,12 @@ async def test_unusual_queries_are_accepted(stocked: StoreFixture, query: str) -
 
 
 async def test_the_trace_tells_what_each_stage_found(stocked: StoreFixture) -> None:
-    found = await stocked.search("port", trace=True, ranker="hybrid", filters=Filter("eq", "lang", "en"))
-    stages = {stage.name: stage for stage in found.trace}
+    result = await stocked.search("port", trace=True, ranker="hybrid", filters=Filter("eq", "lang", "en"))
+    stages = {stage.name: stage for stage in result.trace}
     assert set(stages) == {"filter", "index", "lexical", "embed", "vector", "fuse", "read"}
     assert len(stages["lexical"].candidates) == 2
     assert len(stages["vector"].candidates) == 4
-    assert all(stage.milliseconds >= 0 for stage in found.trace)
+    assert all(stage.milliseconds >= 0 for stage in result.trace)
     assert "0.2" in stages["fuse"].note
 
 
@@ -157,15 +157,15 @@ async def test_the_model_profile_sets_the_fusion_weight(stocked: StoreFixture) -
     for i in range(3):
         await stocked.put(f"more{i}", f"雪莲花第{i}种")
     for question, weight in (("port", "0.7"), ("雪莲花", "0.6"), ("滷肉飯", "0.7")):
-        found = await stocked.search(question, trace=True)
-        assert f"{weight} for vectors" in next(s.note for s in found.trace if s.name == "fuse")
+        result = await stocked.search(question, trace=True)
+        assert f"{weight} for vectors" in next(s.note for s in result.trace if s.name == "fuse")
 
 
 async def test_a_store_whose_model_fails_falls_back_to_words_and_reports_it(stocked: StoreFixture) -> None:
     stocked.letters.broken = True
-    found = await stocked.search("port", trace=True)
-    assert found.passages[0].file_id == "ports"
-    assert any("crashed" in stage.note for stage in found.trace)
+    result = await stocked.search("port", trace=True)
+    assert result.passages[0].file_id == "ports"
+    assert any("crashed" in stage.note for stage in result.trace)
     with pytest.raises(EngineFailed):
         await stocked.search("port", ranker="vector")
     stocked.registry.remove("letters")
@@ -174,17 +174,17 @@ async def test_a_store_whose_model_fails_falls_back_to_words_and_reports_it(stoc
 
 async def test_a_model_with_changed_dimensions_is_skipped(stocked: StoreFixture) -> None:
     stocked.letters.dimensions = 64
-    found = await stocked.search("port", trace=True)
-    assert found.passages[0].file_id == "ports"
-    assert any("64 numbers" in stage.note for stage in found.trace)
+    result = await stocked.search("port", trace=True)
+    assert result.passages[0].file_id == "ports"
+    assert any("64 numbers" in stage.note for stage in result.trace)
     with pytest.raises(Conflict):
         await stocked.search("port", ranker="vector")
 
 
 async def test_a_reader_of_the_store_needs_no_scope_for_its_model(stocked: StoreFixture) -> None:
     reader = Principal("key_reader", frozenset({"stores:shelf:read"}))
-    found = await stocked.store().call(Search("port", ranker="vector"), Asking(reader))
-    assert found.passages
+    result = await stocked.store().call(Search("port", ranker="vector"), Asking(reader))
+    assert result.passages
 
 
 async def test_a_store_without_vectors_searches_by_words_only(tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ async def asked(
     count: int = 5,
 ) -> SearchResult:
     request = Search(question, max_num_results=count, steps=steps, trace=True)
-    found = await shop.runner.call("search", f"store/{store.id}", request, caller)
-    assert isinstance(found, SearchResult)
-    return found
+    result = await shop.runner.call("search", f"store/{store.id}", request, caller)
+    assert isinstance(result, SearchResult)
+    return result
 
 
 def names(found: SearchResult) -> list[str]:
@@ -85,13 +85,13 @@ async def test_rules_find_the_evidence_of_four_hops_without_a_model_or_links(
     )
     assert isinstance(plain, SearchResult)
     assert not set(names(plain)) >= CHAIN_EVIDENCE
-    found = await asked(shop, store, Steps(4))
-    assert set(names(found)) >= CHAIN_EVIDENCE
-    assert found.passages[0].filename == plain.passages[0].filename
-    said = notes(found)
-    assert list(said)[:3] == ["step (1)", "step (2)", "step (3)"]
-    assert "harwick works" in said["step (2)"]
-    assert all(0 <= passage.score <= 1 for passage in found.passages)
+    result = await asked(shop, store, Steps(4))
+    assert set(names(result)) >= CHAIN_EVIDENCE
+    assert result.passages[0].filename == plain.passages[0].filename
+    step_notes = notes(result)
+    assert list(step_notes)[:3] == ["step (1)", "step (2)", "step (3)"]
+    assert "harwick works" in step_notes["step (2)"]
+    assert all(0 <= passage.score <= 1 for passage in result.passages)
 
 
 async def test_rules_follow_names_in_chinese(shop: StoreServices) -> None:
@@ -116,28 +116,28 @@ async def test_each_search_step_is_reported_and_the_step_limit_respected(shop: S
         assert isinstance(result, SearchResult)
         return result
 
-    found = await shop.runner.wait(shop.runner.spawn("search", "book", LOCAL, search))
+    search_result = await shop.runner.wait(shop.runner.spawn("search", "book", LOCAL, search))
     searched = [event for event in events if isinstance(event, Progressed) and event.stage == "search"]
     assert [(event.done, event.total, event.unit) for event in searched] == [(2, 2, "steps")]
     assert "harwick works" in searched[0].message
-    assert list(notes(found)) == ["step (1)", "step (2)"]
+    assert list(notes(search_result)) == ["step (1)", "step (2)"]
 
 
 async def test_a_question_answered_by_the_first_passage_takes_no_further_step(shop: StoreServices) -> None:
     store = await shop.filled(CHAIN)
     question = "By whom was the Orlix lamp built?"
-    found = await asked(shop, store, Steps(), question)
-    assert notes(found) == {"step (1)": "100% of the question's words: enough"}
-    assert found.passages == (await asked(shop, store, None, question)).passages
+    result = await asked(shop, store, Steps(), question)
+    assert notes(result) == {"step (1)": "100% of the question's words: enough"}
+    assert result.passages == (await asked(shop, store, None, question)).passages
     assert set(names(await asked(shop, store, Steps()))) >= CHAIN_EVIDENCE  # the other searches continue
 
 
 async def test_step_search_over_cycles_and_near_identical_pages_terminates(shop: StoreServices) -> None:
     texts = {f"{n}.txt": f"Orlix {n} refers to Orlix {(n + 1) % 30} and Harwick Works." for n in range(30)}
     store = await shop.filled(texts)
-    found = await asked(shop, store, Steps(4), "What does Orlix 3 of Harwick Works refer to in the end?")
-    assert 1 <= len(notes(found)) <= 4
-    assert len(found.passages) == 5
+    result = await asked(shop, store, Steps(4), "What does Orlix 3 of Harwick Works refer to in the end?")
+    assert 1 <= len(notes(result)) <= 4
+    assert len(result.passages) == 5
 
 
 async def test_very_long_questions_and_questions_without_names_are_answered(
@@ -153,9 +153,9 @@ async def test_steps_do_not_reach_passages_the_caller_may_not_read(shop: StoreSe
     teams = {name: {"team": "board" if name == "velling.txt" else "all"} for name in CHAIN}
     store = await shop.filled(CHAIN, attributes=teams)
     reader = Principal("key_r", frozenset({"stores:*:read"}), ((store.id, Filter("eq", "team", "all")),))
-    found = await asked(shop, store, Steps(4), caller=reader, count=16)
-    assert "velling.txt" not in names(found) and {"lamp.txt", "works.txt"} <= set(names(found))
-    assert "port ansel" not in " ".join(notes(found).values())
+    result = await asked(shop, store, Steps(4), caller=reader, count=16)
+    assert "velling.txt" not in names(result) and {"lamp.txt", "works.txt"} <= set(names(result))
+    assert "port ansel" not in " ".join(notes(result).values())
 
 
 @pytest.mark.parametrize(
@@ -171,9 +171,9 @@ async def test_steps_do_not_reach_passages_the_caller_may_not_read(shop: StoreSe
 )
 async def test_a_budget_beyond_its_limits_is_refused(shop: StoreServices, steps: Steps, param: str) -> None:
     store = await shop.stores.create("book", LOCAL)
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as error:
         await asked(shop, store, steps)
-    assert refused.value.param == param
+    assert error.value.param == param
 
 
 # --- by a model ---------------------------------------------------------------------------------------
@@ -183,10 +183,10 @@ async def test_a_model_chooses_the_searches_until_it_reports_enough(shop: StoreS
     searches = iter(["Harwick Works money", "birth of Mara Velling", "Barges to Port Ansel"])
     shop.registry.add(writer := Writer(lambda _: step(next(searches))))
     store = await shop.filled(CHAIN)
-    found = await asked(shop, store, Steps(4, "writer"), count=8)
-    assert set(names(found)) >= CHAIN_EVIDENCE
-    assert notes(found)["step (2)"] == "Harwick Works money"
-    assert notes(found)["step (4)"] == "Barges to Port Ansel"
+    result = await asked(shop, store, Steps(4, "writer"), count=8)
+    assert set(names(result)) >= CHAIN_EVIDENCE
+    assert notes(result)["step (2)"] == "Harwick Works money"
+    assert notes(result)["step (4)"] == "Barges to Port Ansel"
     assert CHAIN_QUESTION in writer.asked[0] and "[1] " in writer.asked[0]
     assert "Mara Velling set up" in writer.asked[1]
     shop.registry.add(content := Writer(lambda _: step(enough=True), "content"))
@@ -204,10 +204,10 @@ async def test_rules_continue_the_search_after_an_unusable_model_answer(
 ) -> None:
     shop.registry.add(writer := Writer(lambda _: said))
     store = await shop.filled(CHAIN)
-    found = await asked(shop, store, Steps(4, "writer"))
-    assert set(names(found)) >= CHAIN_EVIDENCE
+    result = await asked(shop, store, Steps(4, "writer"))
+    assert set(names(result)) >= CHAIN_EVIDENCE
     assert len(writer.asked) == 1
-    assert any("returned nothing usable" in stage.note for stage in found.trace)
+    assert any("returned nothing usable" in stage.note for stage in result.trace)
 
 
 async def test_rules_replace_a_failing_or_unknown_model(shop: StoreServices) -> None:
@@ -217,18 +217,18 @@ async def test_rules_replace_a_failing_or_unknown_model(shop: StoreServices) -> 
     shop.registry.add(Writer(fail))
     store = await shop.filled(CHAIN)
     for model in ("writer", "nobody"):
-        found = await asked(shop, store, Steps(4, model))
-        assert set(names(found)) >= CHAIN_EVIDENCE
-        assert any("failed, continuing by rules" in stage.note for stage in found.trace)
+        result = await asked(shop, store, Steps(4, model))
+        assert set(names(result)) >= CHAIN_EVIDENCE
+        assert any("failed, continuing by rules" in stage.note for stage in result.trace)
 
 
 async def test_a_model_that_repeats_itself_is_replaced_by_the_rules(shop: StoreServices) -> None:
     shop.registry.add(writer := Writer(lambda _: step("Harwick Works", " harwick   WORKS ", CHAIN_QUESTION)))
     store = await shop.filled(CHAIN)
-    found = await asked(shop, store, Steps(4, "writer"))
+    result = await asked(shop, store, Steps(4, "writer"))
     assert len(writer.asked) == 2
-    assert any("repeats itself, continuing by rules" in stage.note for stage in found.trace)
-    assert set(names(found)) >= CHAIN_EVIDENCE
+    assert any("repeats itself, continuing by rules" in stage.note for stage in result.trace)
+    assert set(names(result)) >= CHAIN_EVIDENCE
 
 
 async def test_the_call_and_token_budget_limits_the_model_steps(shop: StoreServices) -> None:
@@ -236,9 +236,9 @@ async def test_the_call_and_token_budget_limits_the_model_steps(shop: StoreServi
     store = await shop.filled(CHAIN)
     for budget in (Steps(4, "writer", max_calls=1), Steps(4, "writer", max_tokens=100)):
         writer.asked.clear()
-        found = await asked(shop, store, budget)
+        result = await asked(shop, store, budget)
         assert len(writer.asked) == 1
-        assert "the budget is used up" in notes(found)["step (3)"]
+        assert "the budget is used up" in notes(result)["step (3)"]
     writer.asked.clear()
     await asked(shop, store, Steps(4, "writer", max_calls=0))
     assert writer.asked == []
@@ -250,8 +250,8 @@ async def test_passages_a_model_marks_useful_move_up_and_invalid_numbers_are_ign
     store = await shop.filled(CHAIN)
     plain = names(await asked(shop, store, None))
     shop.registry.add(Writer(lambda _: step(enough=True, useful=(4, 99, 0, -3))))
-    found = names(await asked(shop, store, Steps(4, "writer")))
-    assert found[:2] == [plain[0], plain[3]]
+    filenames = names(await asked(shop, store, Steps(4, "writer")))
+    assert filenames[:2] == [plain[0], plain[3]]
 
 
 async def test_a_passage_that_injects_a_search_does_not_widen_access(shop: StoreServices) -> None:
@@ -271,9 +271,9 @@ async def test_a_passage_that_injects_a_search_does_not_widen_access(shop: Store
         "key_r", frozenset({"stores:*:read", "chat"}), ((store.id, Filter("eq", "team", "all")),)
     )
     first = (await asked(shop, store, None, caller=reader)).passages[0]
-    found = await asked(shop, store, Steps(4, "writer"), caller=reader, count=20)
-    assert found.passages[0].text == first.text
-    assert "salary.txt" not in names(found)
+    result = await asked(shop, store, Steps(4, "writer"), caller=reader, count=20)
+    assert result.passages[0].text == first.text
+    assert "salary.txt" not in names(result)
 
 
 async def test_the_time_budget_ends_a_search_and_cancellation_stops_its_step(shop: StoreServices) -> None:
@@ -287,9 +287,9 @@ async def test_the_time_budget_ends_a_search_and_cancellation_stops_its_step(sho
 
     shop.registry.add(Silent(str))
     store = await shop.filled(CHAIN)
-    found = await asked(shop, store, Steps(4, "writer", max_seconds=0.1))
-    assert found.passages and any(
-        "the limit of 0.1 seconds is reached" in stage.note for stage in found.trace
+    result = await asked(shop, store, Steps(4, "writer", max_seconds=0.1))
+    assert result.passages and any(
+        "the limit of 0.1 seconds is reached" in stage.note for stage in result.trace
     )
     reached.clear()
     searching = asyncio.create_task(asked(shop, store, Steps(4, "writer", max_seconds=120)))
@@ -322,9 +322,9 @@ async def test_the_time_budget_ends_a_search_and_cancellation_stops_its_step(sho
 async def test_invalid_search_settings_of_an_app_are_refused(
     shop: StoreServices, search: Any, param: str
 ) -> None:
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as error:
         await shop.stores.create("docs", LOCAL, app=True, search=search)
-    assert refused.value.param == param
+    assert error.value.param == param
 
 
 async def test_search_settings_of_an_app_are_stored(shop: StoreServices) -> None:

@@ -15,15 +15,15 @@ from portico_server.knowledge.store_claims import StoreClaims
 
 
 async def test_a_change_based_on_an_earlier_name_keeps_the_new_name(shop: StoreServices) -> None:
-    before = await shop.stores.create("papers", LOCAL)
+    original_store = await shop.stores.create("papers", LOCAL)
     await shop.stores.update("papers", LOCAL, {"name": "drafts"})
     claims = StoreClaims(shop.database, shop.registry)
-    await claims.change(before, replace(before, description="Old"), {"description": "Old"})
-    changed = await shop.stores.get("drafts", LOCAL)
-    assert (changed.id, changed.description) == (before.id, "Old")
+    await claims.change(original_store, replace(original_store, description="Old"), {"description": "Old"})
+    updated_store = await shop.stores.get("drafts", LOCAL)
+    assert (updated_store.id, updated_store.description) == (original_store.id, "Old")
     with pytest.raises(NotFound):
         await shop.stores.get("papers", LOCAL)
-    assert (await shop.stores.create("papers", LOCAL)).id != before.id
+    assert (await shop.stores.create("papers", LOCAL)).id != original_store.id
 
 
 async def test_an_heir_of_a_name_renamed_concurrently_keeps_its_new_name(

@@ -121,14 +121,14 @@ async def test_a_change_that_makes_answers_wrong_is_held_until_accepted(
     )
     assert "o'clock" not in first.new_passage.text or CHANGED[0] not in first.new_passage.text
     question = f"archive of {CHANGED[0]}"
-    before = await texts(shop, store, question)
-    assert opening(CHANGED[0], 3) in before
-    assert "mayor" not in before
+    texts_before = await texts(shop, store, question)
+    assert opening(CHANGED[0], 3) in texts_before
+    assert "mayor" not in texts_before
     assert (await shop.sync(store)).get("review") is None  # the same change is not checked twice
     await shop.stores.guards.settle(store, "accepted")
-    after = await texts(shop, store, question)
-    assert "mayor" in after
-    assert opening(CHANGED[0], 3) not in after
+    texts_after = await texts(shop, store, question)
+    assert "mayor" in texts_after
+    assert opening(CHANGED[0], 3) not in texts_after
     assert (await review(shop, store)).state == "accepted"
     assert [row.passes for row in await shop.stores.guards.list(store)].count(False) == 3
     assert len(await shop.stores.contents.by_name(store, [f"{CHANGED[0]}.txt"])) == 1
@@ -140,16 +140,16 @@ async def test_a_rejected_change_leaves_the_old_state_until_the_source_is_correc
     shop: StoreServices, folder: Path
 ) -> None:
     store = await guarded(shop, folder)
-    before = {row.file_id for row in (await shop.stores.contents.list(store, limit=100)).data}
+    ids_before = {row.file_id for row in (await shop.stores.contents.list(store, limit=100)).data}
     spoil(folder)
     (folder / f"{TOWNS[20]}.txt").unlink()
     (folder / "new.txt").write_text("The ferry leaves at noon.")
     await shop.sync(store)
     assert "ferry" not in await texts(shop, store, "ferry at noon")
     await shop.stores.guards.settle(store, "rejected")
-    assert {row.file_id for row in (await shop.stores.contents.list(store, limit=100)).data} == before
-    now = await shop.stores.get(store.id, LOCAL)
-    assert (now.paused, now.has_review) == (True, False)
+    assert {row.file_id for row in (await shop.stores.contents.list(store, limit=100)).data} == ids_before
+    reloaded_store = await shop.stores.get(store.id, LOCAL)
+    assert (reloaded_store.paused, reloaded_store.has_review) == (True, False)
     for hour, town in enumerate(TOWNS):
         assert opening(town, hour) in await texts(shop, store, f"archive of {town}")
     (folder / f"{TOWNS[20]}.txt").write_text(opening(TOWNS[20], 20))
@@ -240,9 +240,9 @@ async def test_a_guard_question_without_a_verifiable_answer_is_refused(
 
 async def test_questions_count_against_the_storage_limit_of_the_owner(shop: StoreServices) -> None:
     store = await shop.stores.create("notes", ALICE)
-    before = await shop.database.read(file_rows.stored_bytes, ALICE.id)
+    bytes_before = await shop.database.read(file_rows.stored_bytes, ALICE.id)
     await add(shop, store, {"question": "When?", "facts": ["x" * 1_000]})
-    assert await shop.database.read(file_rows.stored_bytes, ALICE.id) >= before + 1_000
+    assert await shop.database.read(file_rows.stored_bytes, ALICE.id) >= bytes_before + 1_000
     shop.files.quota.limit_of = lambda _owner: 2_000
     with pytest.raises(TooLarge):
         await add(shop, store, {"question": "When?", "facts": ["y" * 1_000]})
@@ -283,24 +283,24 @@ async def test_two_daemons_on_one_postgresql_agree_on_a_review(
         monkeypatch.setattr(Database, "at", lambda _path: Database(url))
         files = str(tmp_path / "files")
         async with (
-            store_services(tmp_path / "one", files=files) as one,
+            store_services(tmp_path / "one", files=files) as first_shop,
             store_services(tmp_path / "two", files=files) as two,
         ):
-            store = await guarded(one, folder)
+            store = await guarded(first_shop, folder)
             spoil(folder)
-            await one.sync(store)
-            for shop in (one, two):
+            await first_shop.sync(store)
+            for shop in (first_shop, two):
                 report = await review(shop, store)
                 assert (report.state, len(report.wrong)) == ("held", 3)
                 assert "mayor" not in await texts(shop, store, f"archive of {CHANGED[0]}")
             outcomes = await asyncio.gather(
-                one.stores.guards.settle(store, "rejected"),
+                first_shop.stores.guards.settle(store, "rejected"),
                 two.stores.guards.settle(store, "accepted"),
                 return_exceptions=True,
             )
             assert sorted(map(type, outcomes), key=str) == sorted([type(None), Conflict], key=str)
             is_accepted = outcomes[1] is None
-            for shop in (one, two):
+            for shop in (first_shop, two):
                 assert (await review(shop, store)).state == ("accepted" if is_accepted else "rejected")
                 assert ("mayor" in await texts(shop, store, f"archive of {CHANGED[0]}")) is is_accepted
 
@@ -377,13 +377,13 @@ def test_guard_questions_work_over_http_and_the_command_line(daemon: Daemon, tmp
     item = {"question": "When does the harbour open?", "file": "hours.txt", "passage": "opens at six"}
     questions.write_text(json.dumps({"item": {**item, "answer": "six"}}) + "\n")
     assert run("guards", "import", "harbour-guard", str(questions))["data"][0]["passes"] is True
-    added = run("guards", "add", "harbour-guard", "When is it quiet?", "--fact", "in the morning")
-    assert [row["id"] for row in run("guards", "list", "harbour-guard")["data"]][-1] == added["id"]
-    assert run("guards", "remove", "harbour-guard", added["id"], "--yes")["removed"] == added["id"]
+    question_row = run("guards", "add", "harbour-guard", "When is it quiet?", "--fact", "in the morning")
+    assert [row["id"] for row in run("guards", "list", "harbour-guard")["data"]][-1] == question_row["id"]
+    assert run("guards", "remove", "harbour-guard", question_row["id"], "--yes")["removed"] == question_row["id"]
     (folder / "hours.txt").write_text("The harbour is closed.")
     run("sync", "harbour-guard")
-    shown = subprocess.run([*portico, "show", "harbour-guard"], capture_output=True, text=True, timeout=60)
-    assert "portico stores guards review harbour-guard" in shown.stdout
+    show_process = subprocess.run([*portico, "show", "harbour-guard"], capture_output=True, text=True, timeout=60)
+    assert "portico stores guards review harbour-guard" in show_process.stdout
     [wrong] = run("guards", "review", "harbour-guard")["wrong"]
     assert wrong["present_passage"] == {
         "filename": "hours.txt",

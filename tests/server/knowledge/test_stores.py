@@ -59,9 +59,9 @@ async def test_a_store_is_reached_by_name_and_by_id(shop: StoreServices) -> None
 async def test_a_store_records_the_concrete_name_of_its_model(shop: StoreServices) -> None:
     assert (await shop.stores.create("a", LOCAL)).embedding_model == MODEL
     assert (await shop.stores.create("b", LOCAL, embedding_model="")).embedding_model == ""
-    with pytest.raises(InvalidRequest, match="Available: letters") as refused:
+    with pytest.raises(InvalidRequest, match="Available: letters") as error:
         await shop.stores.create("c", LOCAL, embedding_model="lettres")
-    assert "Did you mean 'letters'?" in refused.value.message
+    assert "Did you mean 'letters'?" in error.value.message
 
 
 async def test_a_store_of_one_key_is_invisible_to_another_key(shop: StoreServices) -> None:
@@ -130,8 +130,8 @@ async def test_a_chat_app_cannot_take_the_name_of_a_model(shop: StoreServices, t
 async def test_a_changed_name_and_metadata_are_stored(shop: StoreServices) -> None:
     store = await shop.stores.create("papers", LOCAL)
     await shop.stores.create("taken", LOCAL)
-    changed = await shop.stores.update(store.id, LOCAL, {"name": "drafts", "metadata": {"a": "b"}})
-    assert (changed.name, changed.metadata) == ("drafts", {"a": "b"})
+    updated_store = await shop.stores.update(store.id, LOCAL, {"name": "drafts", "metadata": {"a": "b"}})
+    assert (updated_store.name, updated_store.metadata) == ("drafts", {"a": "b"})
     with pytest.raises(Conflict):
         await shop.stores.update(store.id, LOCAL, {"name": "taken"})
     with pytest.raises(NotFound):
@@ -151,8 +151,8 @@ async def test_a_long_unused_store_is_expired_and_refuses_searches(shop: StoreSe
 async def test_an_expired_store_is_emptied_and_can_be_revived(tmp_path: Path) -> None:
     async with store_services(tmp_path / "home") as first:
         store = await first.stores.create("old", LOCAL, expires_after_days=1)
-        other = await first.stores.create("other", LOCAL)
-        for name, into in (("a.txt", store), ("b.txt", other), ("c.txt", store)):
+        other_store = await first.stores.create("other", LOCAL)
+        for name, into in (("a.txt", store), ("b.txt", other_store), ("c.txt", store)):
             row = await first.upload(name, f"The harbour of {name} opens at six.")
             await first.stores.contents.attach(into, [FileToAttach(row.id)], LOCAL)
             await first.settled(into)
@@ -161,11 +161,11 @@ async def test_an_expired_store_is_emptied_and_can_be_revived(tmp_path: Path) ->
     async with store_services(tmp_path / "home") as second:
         assert second.begun == []
         assert await second.database.read(chunks.count, store.id) == 0
-        assert await second.database.read(chunks.count, other.id) == 1
+        assert await second.database.read(chunks.count, other_store.id) == 1
         await second.stores.update("old", LOCAL, {"expires_after_days": 7})
         await second.settled(store)
         assert len((await second.search(store, "harbour")).passages) == 2
-        assert len((await second.search(other, "harbour")).passages) == 1
+        assert len((await second.search(other_store, "harbour")).passages) == 1
 
 
 async def test_a_store_that_is_revived_before_it_is_emptied_keeps_its_chunks(shop: StoreServices) -> None:
@@ -188,13 +188,13 @@ async def test_deleting_a_store_leaves_uploaded_files(shop: StoreServices) -> No
 
 async def test_attaching_takes_all_files_or_none(shop: StoreServices) -> None:
     store = await shop.stores.create("papers", ALICE)
-    mine = await shop.upload("mine.txt", "mine", ALICE)
+    own_file = await shop.upload("mine.txt", "mine", ALICE)
     foreign = await shop.upload("foreign.txt", "foreign", BOB)
     with pytest.raises(NotFound):
-        await shop.stores.contents.attach(store, [FileToAttach(mine.id), FileToAttach(foreign.id)], ALICE)
-    with pytest.raises(InvalidRequest) as refused:
-        await shop.stores.contents.attach(store, [FileToAttach(mine.id, {"a": [1]})], ALICE)
-    assert refused.value.param == "attributes.a"
+        await shop.stores.contents.attach(store, [FileToAttach(own_file.id), FileToAttach(foreign.id)], ALICE)
+    with pytest.raises(InvalidRequest) as error:
+        await shop.stores.contents.attach(store, [FileToAttach(own_file.id, {"a": [1]})], ALICE)
+    assert error.value.param == "attributes.a"
     assert (await shop.stores.contents.list(store)).data == ()
 
 
@@ -209,9 +209,9 @@ async def test_attaching_after_the_file_or_store_was_deleted_is_not_found(
         "store": lambda: shop.stores.delete(store.id, LOCAL),
     }
     act_before_write(shop, monkeypatch, _attach_all, deletions[deleted])
-    with pytest.raises(NotFound) as refused:
+    with pytest.raises(NotFound) as error:
         await shop.stores.contents.attach(store, [FileToAttach(file.id)], LOCAL)
-    assert refused.value.code == code
+    assert error.value.code == code
 
 
 @pytest.mark.parametrize(
@@ -282,9 +282,9 @@ async def test_a_file_that_belongs_to_another_stores_folder_cannot_be_attached(
     docs = await shop.stores.follow("docs", folder, LOCAL)
     await shop.sync(docs)
     [row] = (await shop.stores.contents.list(docs)).data
-    other = await shop.stores.create("other", LOCAL)
+    other_store = await shop.stores.create("other", LOCAL)
     with pytest.raises(Conflict):
-        await shop.stores.contents.attach(other, [FileToAttach(row.file_id)], LOCAL)
+        await shop.stores.contents.attach(other_store, [FileToAttach(row.file_id)], LOCAL)
 
 
 async def test_the_text_of_a_file_is_the_extracted_text(shop: StoreServices) -> None:
@@ -301,11 +301,11 @@ async def test_the_text_of_a_file_is_the_extracted_text(shop: StoreServices) -> 
 
 
 async def test_creating_or_deleting_a_store_notifies_registry_watchers(shop: StoreServices) -> None:
-    seen: list[str] = []
-    shop.registry.watch(seen.append)
+    notifications: list[str] = []
+    shop.registry.watch(notifications.append)
     await shop.stores.create("papers", LOCAL)
     await shop.stores.delete("papers", LOCAL)
-    assert seen.count("store") == 2
+    assert notifications.count("store") == 2
 
 
 def test_a_card_needs_the_scope_of_its_store() -> None:
@@ -317,22 +317,22 @@ async def test_reads_on_the_event_loop_match_reads_in_a_thread(
 ) -> None:
     monkeypatch.setattr(db, "SLOW_DISK_S", math.inf)  # however busy the machine is
     database = shop.database
-    shared = await shop.stores.create("papers", LOCAL, description="What we wrote", metadata={"year": "2026"})
-    own = await shop.stores.create("papers-of-alice", ALICE)
+    shared_store = await shop.stores.create("papers", LOCAL, description="What we wrote", metadata={"year": "2026"})
+    own_store = await shop.stores.create("papers-of-alice", ALICE)
     row = await shop.upload("a.md", "# Fees\n\nThe fee is 40 euros.")
-    await shop.stores.contents.attach(shared, [FileToAttach(row.id, {"team": "sales", "year": 2026})], LOCAL)
-    await shop.settled(shared)
-    while database.read_now(rows.get_now, shared.id) is None:  # its connection opens in the writer's thread
+    await shop.stores.contents.attach(shared_store, [FileToAttach(row.id, {"team": "sales", "year": 2026})], LOCAL)
+    await shop.settled(shared_store)
+    while database.read_now(rows.get_now, shared_store.id) is None:  # its connection opens in the writer's thread
         await database.write(lambda _connection: None)
-    for store in (shared, own):
+    for store in (shared_store, own_store):
         assert database.read_now(rows.get_now, store.id) == await database.read(rows.get, store.id)
-    for name, whose, meant in (
-        ("papers", ALICE, await database.read(rows.get, shared.id)),
-        ("papers-of-alice", ALICE, await database.read(rows.get, own.id)),
+    for name, whose, expected_row in (
+        ("papers", ALICE, await database.read(rows.get, shared_store.id)),
+        ("papers-of-alice", ALICE, await database.read(rows.get, own_store.id)),
         ("papers-of-alice", BOB, None),
     ):
-        assert database.read_now(own_or_shared, rows.named_now, name, whose.id) == meant
-    wanted = list(range(1, 50))
-    found = await database.read(hits.get, shared.id, wanted)
-    assert found and database.read_now(hits.get_now, shared.id, wanted) == found
-    assert database.read_now(hits.get_now, shared.id, []) == {}
+        assert database.read_now(own_or_shared, rows.named_now, name, whose.id) == expected_row
+    chunk_ids = list(range(1, 50))
+    chunk_hits = await database.read(hits.get, shared_store.id, chunk_ids)
+    assert chunk_hits and database.read_now(hits.get_now, shared_store.id, chunk_ids) == chunk_hits
+    assert database.read_now(hits.get_now, shared_store.id, []) == {}

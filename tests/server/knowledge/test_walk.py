@@ -43,9 +43,9 @@ def test_hidden_ignored_and_unknown_files_are_skipped(tmp_path: Path) -> None:
             if name == "empty"
             else b"text " * (500 if name == "big.txt" else 1)
         )
-    found = walk(tmp_path, max_bytes=1000, pictures=False)
-    assert sorted(found.files) == ["LICENSE", "keep.md"]
-    assert found.skipped == {
+    result = walk(tmp_path, max_bytes=1000, pictures=False)
+    assert sorted(result.files) == ["LICENSE", "keep.md"]
+    assert result.skipped == {
         "empty": 1,
         "a recording, but no transcription model is configured": 1,
         "an Office document from before 2007": 1,
@@ -53,14 +53,14 @@ def test_hidden_ignored_and_unknown_files_are_skipped(tmp_path: Path) -> None:
         "larger than 0 MB": 1,
         f"a picture; {ocr.how_to_read()}": 1,
     }
-    assert {found.skipped_names["empty"], found.skipped_names["old.doc"]} == {
+    assert {result.skipped_names["empty"], result.skipped_names["old.doc"]} == {
         "empty",
         "an Office document from before 2007",
     }
-    assert set(found.skipped_names) == {"photo.png", "sound.ogg", "empty", "big.txt", "old.doc", "letter.rtf"}
+    assert set(result.skipped_names) == {"photo.png", "sound.ogg", "empty", "big.txt", "old.doc", "letter.rtf"}
     assert "photo.png" in walk(tmp_path, max_bytes=1000, pictures=True).files
-    heard = walk(tmp_path, max_bytes=1000, recordings=True).files
-    assert len(heard) == len(found.files) + 2  # the picture and the recording
+    files_with_recordings = walk(tmp_path, max_bytes=1000, recordings=True).files
+    assert len(files_with_recordings) == len(result.files) + 2  # the picture and the recording
 
 
 def test_links_are_followed_inside_the_folder_and_never_in_circles(tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_links_are_followed_inside_the_folder_and_never_in_circles(tmp_path: Pat
     (root / "leak.txt").symlink_to(outside / "secret.txt")
     (root / "b.txt").symlink_to(root / "sub" / "a.txt")
     os.mkfifo(root / "pipe.txt")
-    found = walk(root, max_bytes=1000)
-    assert sorted(found.files) == ["b.txt", "sub/a.txt"]
-    assert found.skipped == {"link out of the folder, or broken link": 4, "not a file": 1}
+    result = walk(root, max_bytes=1000)
+    assert sorted(result.files) == ["b.txt", "sub/a.txt"]
+    assert result.skipped == {"link out of the folder, or broken link": 4, "not a file": 1}
 
 
 def test_the_root_may_be_a_link_itself(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_changes_in_hidden_or_dependency_folders_are_irrelevant(
 
 
 def test_of_very_many_skipped_files_all_are_counted_and_some_are_named(tmp_path: Path) -> None:
-    found = Walk()
+    result = Walk()
     for number in range(MAX_SKIPPED_NAMES + 5):
-        found.skip(f"{number}.bin", "of an unknown kind")
-    assert found.skipped == {"of an unknown kind": MAX_SKIPPED_NAMES + 5}
-    assert len(found.skipped_names) == MAX_SKIPPED_NAMES
+        result.skip(f"{number}.bin", "of an unknown kind")
+    assert result.skipped == {"of an unknown kind": MAX_SKIPPED_NAMES + 5}
+    assert len(result.skipped_names) == MAX_SKIPPED_NAMES

@@ -14,12 +14,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
     if reason := missing():
         pytest.skip(reason)
     with (
-        slurm_cluster(tmp_path_factory.mktemp("slurm") / "cluster") as started,
+        slurm_cluster(tmp_path_factory.mktemp("slurm") / "cluster") as running_cluster,
         pytest.MonkeyPatch.context() as patch,
     ):
-        for name, value in started.environment.items():
+        for name, value in running_cluster.environment.items():
             patch.setenv(name, value)
-        yield started
+        yield running_cluster
 
 
 @pytest.fixture(autouse=True)

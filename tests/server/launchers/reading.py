@@ -26,15 +26,15 @@ def reads_documents(
 
     def workers() -> list[int]:
         """Return the process ids of the reading workers."""
-        found = []
+        results = []
         for path in (daemon.home / "jobs").glob("*/address.json"):
             with contextlib.suppress(
                 FileNotFoundError, psutil.NoSuchProcess
             ):  # a process that has ended meanwhile
                 agent = psutil.Process(json.loads(path.read_text())["pid"])
                 if json.loads(path.with_name("job.json").read_text())["name"] == "documents":
-                    found += [child.pid for child in agent.children()]
-        return found
+                    results += [child.pid for child in agent.children()]
+        return results
 
     with Client(daemon.url) as client:
         client.stores.add("harbour", folder=folder, embedding_model="")
@@ -48,5 +48,5 @@ def reads_documents(
         files = client.stores.files("harbour").data
         assert [(file.status, file.error) for file in files] == [("completed", None)] * (FILES + 1)
         for number in range(FILES):
-            found = client.stores.search("harbour", f"boat{number}").passages
-            assert [each.filename for each in found if f"boat{number} " in each.text] == [f"{number}.md"]
+            results = client.stores.search("harbour", f"boat{number}").passages
+            assert [passage.filename for passage in results if f"boat{number} " in passage.text] == [f"{number}.md"]

@@ -40,12 +40,12 @@ def cluster_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube
     if reason := missing():
         pytest.skip(reason)
     with (
-        kubernetes_cluster(tmp_path_factory.mktemp("kubernetes") / "cluster") as started,
+        kubernetes_cluster(tmp_path_factory.mktemp("kubernetes") / "cluster") as running_cluster,
         pytest.MonkeyPatch.context() as patch,
     ):
-        for name, value in started.environment.items():
+        for name, value in running_cluster.environment.items():
             patch.setenv(name, value)
-        yield started
+        yield running_cluster
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def kubernetes(cluster_of_module: KubernetesCluster) -> Iterator[KubernetesClust
 
 
 def process_of(models: ModelFixture, name: str = "m") -> ServerProcess:
-    found = models.registry.get(name)
-    assert isinstance(found, Deployment) and found.running is not None and found.running.process is not None
-    return found.running.process
+    deployment = models.registry.get(name)
+    assert isinstance(deployment, Deployment) and deployment.running is not None and deployment.running.process is not None
+    return deployment.running.process
 
 
 # --- without a cluster ----------------------------------------------------------------------------------
@@ -92,8 +92,8 @@ def test_a_pod_requests_the_configured_options_and_resources() -> None:
         daemon_addresses=["10.1.0.0/16"],
     )
     resources = {"cpus": 4, "gpus": 2, "gpu_type": "A100", "memory_mb": 100, "minutes": 5}
-    made = job_object("portico-1", order(**resources), ["python"], options, ["node-1"])
-    pod = made["spec"]["template"]["spec"]
+    manifest = job_object("portico-1", order(**resources), ["python"], options, ["node-1"])
+    pod = manifest["spec"]["template"]["spec"]
     [container] = pod["containers"]
     assert container["resources"] == {
         "requests": {"cpu": "4", "memory": "100Mi", "nvidia.com/gpu": "2"},
@@ -106,8 +106,8 @@ def test_a_pod_requests_the_configured_options_and_resources() -> None:
     ]
     assert pod["priorityClassName"] == "interactive"
     assert pod["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
-    labels = made["metadata"]["labels"]
-    assert labels == made["spec"]["template"]["metadata"]["labels"]
+    labels = manifest["metadata"]["labels"]
+    assert labels == manifest["spec"]["template"]["metadata"]["labels"]
     assert labels["kueue.x-k8s.io/queue-name"] == "gpus" and labels[JOB_LABEL] == "portico-1"
     assert pod["activeDeadlineSeconds"] == 300
     assert pod["serviceAccountName"] == "puller" and not pod["automountServiceAccountToken"]
@@ -117,7 +117,7 @@ def test_a_pod_requests_the_configured_options_and_resources() -> None:
     assert set(pod["affinity"]) == {"podAntiAffinity", "nodeAffinity"}
     preferred, elsewhere = pod["affinity"]["nodeAffinity"][PREFERRED]
     assert preferred == {"weight": 1} and "node-1" in json.dumps(elsewhere)
-    owner = {**made, "metadata": {**made["metadata"], "uid": "1"}}
+    owner = {**manifest, "metadata": {**manifest["metadata"], "uid": "1"}}
     policy = policy_object("portico-1", owner, options)["spec"]
     assert policy["podSelector"]["matchLabels"].items() <= labels.items()
     assert policy["ingress"] == [
@@ -154,11 +154,11 @@ def test_a_template_sets_the_scheduling_of_pods_and_nothing_else(
 ) -> None:
     path = tmp_path / "template.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error:
         read_pod_template(path)
-    assert words in raised.value.message and raised.value.param == "kubernetes_template"
+    assert words in error.value.message and error.value.param == "kubernetes_template"
     settings = load_settings({"kubernetes_template": str(path)}, {}).settings
-    with pytest.raises(InvalidRequest, match=re.escape(raised.value.message)):
+    with pytest.raises(InvalidRequest, match=re.escape(error.value.message)):
         Launchers(settings)
 
 
@@ -235,8 +235,8 @@ def test_a_pod_that_is_ready_has_an_address_and_an_end() -> None:
         pod("Running", podIP="10.0.0.7", startTime="2026-01-01T00:00:00Z", **container("running", ready=True))
     )
     assert (look.host, look.port, look.node, look.ends_at) == ("10.0.0.7", 8643, "n", 1767225660.0)
-    failed = {"status": condition("Failed", "True", "DeadlineExceeded")}
-    assert read_job(failed, "").reason == "DeadlineExceeded"
+    job_status = {"status": condition("Failed", "True", "DeadlineExceeded")}
+    assert read_job(job_status, "").reason == "DeadlineExceeded"
     assert read_job({"status": {}}, "exceeded quota").state == "queued"
 
 
@@ -252,14 +252,14 @@ def test_a_pod_that_is_ready_has_an_address_and_an_end() -> None:
 def test_state_and_resources_of_a_kubernetes_node_are_read(
     closed: bool, busy: bool, ready: str, state: str, detail: str
 ) -> None:
-    given = node("node-1", {"nvidia.com/gpu.product": "A100"})
-    given["spec"] = {"unschedulable": closed}
-    given["status"]["allocatable"]["nvidia.com/gpu"] = "4"
-    given["status"]["conditions"][1] |= {"status": ready, "message": "Kubelet stopped posting"}
-    found = read_node(given, "nvidia.com/gpu", "nvidia.com/gpu.product", busy=busy)
-    assert (found.state, found.detail, found.address) == (state, detail, "10.0.0.1")
-    assert found.reason == ("" if ready == "True" else "KubeletReady: Kubelet stopped posting")
-    assert (found.cpus, found.memory_mb, found.gpus, found.gpu_types) == (7, 16009, 4, ("A100",))
+    node_object = node("node-1", {"nvidia.com/gpu.product": "A100"})
+    node_object["spec"] = {"unschedulable": closed}
+    node_object["status"]["allocatable"]["nvidia.com/gpu"] = "4"
+    node_object["status"]["conditions"][1] |= {"status": ready, "message": "Kubelet stopped posting"}
+    cluster_node = read_node(node_object, "nvidia.com/gpu", "nvidia.com/gpu.product", busy=busy)
+    assert (cluster_node.state, cluster_node.detail, cluster_node.address) == (state, detail, "10.0.0.1")
+    assert cluster_node.reason == ("" if ready == "True" else "KubeletReady: Kubelet stopped posting")
+    assert (cluster_node.cpus, cluster_node.memory_mb, cluster_node.gpus, cluster_node.gpu_types) == (7, 16009, 4, ("A100",))
 
 
 @pytest.mark.parametrize(
@@ -274,11 +274,11 @@ def test_state_and_resources_of_a_kubernetes_node_are_read(
     ],
 )
 def test_a_wrong_setting_is_refused_before_the_daemon_starts(settings: dict[str, str], words: str) -> None:
-    given = {"launcher": "kubernetes", "kubernetes_image": "image", **settings}
-    with pytest.raises(InvalidRequest) as raised:
-        load_settings(given, {})
-    assert words in raised.value.message
-    assert raised.value.param == next(iter(settings))
+    all_settings = {"launcher": "kubernetes", "kubernetes_image": "image", **settings}
+    with pytest.raises(InvalidRequest) as error:
+        load_settings(all_settings, {})
+    assert words in error.value.message
+    assert error.value.param == next(iter(settings))
 
 
 async def test_a_model_with_the_launcher_needs_an_image_and_kubectl(
@@ -287,14 +287,14 @@ async def test_a_model_with_the_launcher_needs_an_image_and_kubectl(
     monkeypatch.setenv("PATH", str(tmp_path))
     async with model_fixture(tmp_path) as models:
         await models.models.add(ModelSpec("m", "fake://", launcher="kubernetes"))
-        with pytest.raises(PorticoError, match="needs the setting 'kubernetes_image'") as raised:
+        with pytest.raises(PorticoError, match="needs the setting 'kubernetes_image'") as error:
             await models.models.load("m")
-        assert raised.value.code == "setting_invalid"
+        assert error.value.code == "setting_invalid"
     async with model_fixture(tmp_path, kubernetes_image="image") as models:
         await models.models.add(ModelSpec("n", "fake://", launcher="kubernetes"))
-        with pytest.raises(PorticoError, match="needs the command 'kubectl'") as raised:
+        with pytest.raises(PorticoError, match="needs the command 'kubectl'") as error:
             await models.models.load("n")
-        assert raised.value.code == "launcher_missing"
+        assert error.value.code == "launcher_missing"
 
 
 def test_remains_of_an_earlier_daemon_are_searched_for_without_kubernetes_settings() -> None:
@@ -325,9 +325,9 @@ async def test_models_answer_from_pods_that_are_gone_when_they_are_unloaded(
     kubernetes: KubernetesCluster, tmp_path: Path
 ) -> None:
     async with model_fixture(tmp_path, **kubernetes.settings) as models:
-        given = {"resources": {"cpus": 1, "memory_mb": 500}, "parameters": {"script": {"start": 0.1}}}
+        model_options = {"resources": {"cpus": 1, "memory_mb": 500}, "parameters": {"script": {"start": 0.1}}}
         for name in ("m", "other"):
-            await models.models.add(ModelSpec(name, "fake://", **given))
+            await models.models.add(ModelSpec(name, "fake://", **model_options))
         await asyncio.gather(models.models.load("m"), models.models.load("other"))
         for name in ("m", "other"):
             answer = await models.ask(name, {"messages": user(f"from {name}")})
@@ -338,9 +338,9 @@ async def test_models_answer_from_pods_that_are_gone_when_they_are_unloaded(
         async with httpx.AsyncClient() as client:
             assert (await client.get(f"{endpoint.url}/models", headers=wrong)).status_code == 401
         pods = kubernetes.objects("pods")
-        assert endpoint.url.split("/")[2].split(":")[0] in {one["status"]["podIP"] for one in pods}
-        listed = await models.models.launchers.nodes("kubernetes")
-        assert {node.name: node.state for node in listed} == {"node-1": "busy", "node-2": "idle"}
+        assert endpoint.url.split("/")[2].split(":")[0] in {pod_object["status"]["podIP"] for pod_object in pods}
+        nodes = await models.models.launchers.nodes("kubernetes")
+        assert {node.name: node.state for node in nodes} == {"node-1": "busy", "node-2": "idle"}
         kubernetes.set_faults(forbidden="nodes")
         with pytest.raises(
             PorticoError, match=r"does not allow this daemon to list its nodes.*launcher\.yaml"
@@ -355,13 +355,13 @@ async def test_models_answer_from_pods_that_are_gone_when_they_are_unloaded(
         kubernetes.wait_until(lambda: len(kubernetes.objects("pods")) == 1)
         assert any("Completed" in line for line in process.lines(100)), "its log is here"
     assert not list((tmp_path / "jobs").glob("*")), "nothing of the jobs is left"
-    wanted = {
+    documented_permissions = {
         f"{verb} {resource}"
         for rule in documented_rules()
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert kubernetes.asked() <= wanted
+    assert kubernetes.asked() <= documented_permissions
 
 
 @pytest.mark.slow
@@ -413,24 +413,24 @@ async def test_what_keeps_a_pod_from_running_is_one_error_in_the_words_of_kubern
     words: str,
 ) -> None:
     kubernetes.set_faults(**faults)
-    heard: list[Progressed] = []
+    progress_events: list[Progressed] = []
 
     async def listen(event: Event) -> None:
         if isinstance(event, Progressed):
-            heard.append(event)
+            progress_events.append(event)
 
     async with model_fixture(
         tmp_path, launcher_queue_timeout=1, **{**kubernetes.settings, **settings}
     ) as models:
         await models.models.add(ModelSpec("m", "fake://", resources=resources))
-        found = models.registry.get("m")
-        assert isinstance(found, Deployment)
-        with pytest.raises(PorticoError) as raised:
-            await found.pool.processes[0].load(listen)
-    assert raised.value.code == code
-    assert words in raised.value.message
+        deployment = models.registry.get("m")
+        assert isinstance(deployment, Deployment)
+        with pytest.raises(PorticoError) as error:
+            await deployment.pool.processes[0].load(listen)
+    assert error.value.code == code
+    assert words in error.value.message
     if code == "queue_timeout":
-        assert any(event.stage == "queued" and words in event.message for event in heard)
+        assert any(event.stage == "queued" and words in event.message for event in progress_events)
 
 
 @pytest.mark.slow
@@ -485,17 +485,17 @@ def test_a_restarted_daemon_takes_over_engines_and_ends_those_of_removed_models(
         first.stop(signal.SIGKILL)
     with contextlib.closing(sqlite3.connect(home / "portico.db")) as database, database:
         database.execute("DELETE FROM models WHERE name = 'gone'")
-    [kept] = [
-        one["metadata"]["name"]
-        for one in kubernetes.objects("jobs")
-        if one["metadata"]["annotations"]["portico-name"] == "kept"
+    [job_name] = [
+        job["metadata"]["name"]
+        for job in kubernetes.objects("jobs")
+        if job["metadata"]["annotations"]["portico-name"] == "kept"
     ]
     with daemons.running(home, env=environment) as second:
         body = {"model": "kept", "messages": user("still here")}
         answer = httpx.post(f"{second.url}/v1/chat/completions", json=body).json()
         assert answer["choices"][0]["message"]["content"] == "still here"
         kubernetes.wait_until(
-            lambda: [one["metadata"]["name"] for one in kubernetes.objects("jobs")] == [kept]
+            lambda: [job["metadata"]["name"] for job in kubernetes.objects("jobs")] == [job_name]
         )
 
 
@@ -503,11 +503,11 @@ def test_a_restarted_daemon_takes_over_engines_and_ends_those_of_removed_models(
 @pytest.mark.process
 @pytest.mark.timeout(400)
 async def test_a_training_is_a_pod(kubernetes: KubernetesCluster, tmp_path: Path) -> None:
-    seen, pods = [], set()
+    events, pods = [], set()
     async for event in training(tmp_path, **kubernetes.settings):
-        seen.append(event)
-        pods |= {one["metadata"]["name"] for one in kubernetes.objects("pods")}
-    assert isinstance(seen[-1], TrainedWeights)
-    assert (seen[-1].path / "adapter_config.json").is_file()
-    assert [event.step for event in seen if isinstance(event, Metrics)][-1] == STEPS
+        events.append(event)
+        pods |= {pod_object["metadata"]["name"] for pod_object in kubernetes.objects("pods")}
+    assert isinstance(events[-1], TrainedWeights)
+    assert (events[-1].path / "adapter_config.json").is_file()
+    assert [event.step for event in events if isinstance(event, Metrics)][-1] == STEPS
     assert len(pods) == 1

@@ -20,17 +20,17 @@ async def test_without_slurms_commands_the_error_says_what_to_do(
     monkeypatch.setenv("PATH", str(tmp_path))
     async with model_fixture(tmp_path) as models:
         await models.models.add(ModelSpec("m", "fake://", launcher="slurm"))
-        with pytest.raises(Unavailable, match=r"needs the command 'sbatch'.*login node") as raised:
+        with pytest.raises(Unavailable, match=r"needs the command 'sbatch'.*login node") as error:
             await models.models.load("m")
-    assert raised.value.code == "launcher_missing"
+    assert error.value.code == "launcher_missing"
 
 
 def test_a_log_line_without_an_end_is_truncated() -> None:
-    *whole, rest = split_log("a", "b\nc\nd")
-    assert (whole, rest) == (["ab", "c"], "d")
+    *complete_lines, tail = split_log("a", "b\nc\nd")
+    assert (complete_lines, tail) == (["ab", "c"], "d")
     for _ in range(100):
-        *whole, rest = split_log(rest, "x" * MAX_LINE_CHARS + "y")
-    assert not whole and len(rest) == MAX_LINE_CHARS and rest.endswith("y")
+        *complete_lines, tail = split_log(tail, "x" * MAX_LINE_CHARS + "y")
+    assert not complete_lines and len(tail) == MAX_LINE_CHARS and tail.endswith("y")
 
 
 def test_unknown_launchers_and_resources_are_refused() -> None:
@@ -61,7 +61,7 @@ def test_a_job_requests_the_configured_options_and_resources(tmp_path: Path) -> 
         "--qos=high --comment='a b'",
     )
     resources = Resources(cpus=4, gpus=2, gpu_type="a100", memory_mb=100)
-    asked = job_options("portico-1", resources, tmp_path, options)
+    job_arguments = job_options("portico-1", resources, tmp_path, options)
     for option in (
         "--partition=long",
         "--account=lab",
@@ -72,7 +72,7 @@ def test_a_job_requests_the_configured_options_and_resources(tmp_path: Path) -> 
         "--qos=high",
         "--comment=a b",
     ):
-        assert option in asked
+        assert option in job_arguments
     script = job_script(tmp_path, options)
     assert "module load cuda/12.4 gcc || exit 1" in script.splitlines()
     assert "exec apptainer exec 'my image' " in script
@@ -94,10 +94,10 @@ async def test_an_invalid_slurm_setting_is_refused_by_name(
 ) -> None:
     async with model_fixture(tmp_path, launcher="slurm", **settings) as models:
         await models.models.add(ModelSpec("m", "fake://"))
-        with pytest.raises(Unavailable) as raised:
+        with pytest.raises(Unavailable) as error:
             await models.models.load("m")
-    assert words in raised.value.message
-    assert raised.value.code == "setting_invalid"
+    assert words in error.value.message
+    assert error.value.code == "setting_invalid"
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ async def test_a_call_in_progress_is_answered_by_the_process_being_replaced(
     async with model_fixture(tmp_path) as models:
         await models.models.add(ModelSpec("m", "fake://"))
         await models.models.load("m")
-        [process] = [one for one in models.models.deployments.processes() if one.name == "m"]
+        [process] = [server_process for server_process in models.models.deployments.processes() if server_process.name == "m"]
         call = process.enter()
         first = (await process.engine(call, unheard)).process
         process.replacement.move()
@@ -74,23 +74,23 @@ async def test_an_engine_that_is_still_starting_on_a_drained_node_moves_once_it_
 ) -> None:
     async with model_fixture(tmp_path) as models:
         await models.models.add(ModelSpec("m", "fake://"))
-        [process] = [one for one in models.models.deployments.processes() if one.name == "m"]
-        begun, go_on = asyncio.Semaphore(0), asyncio.Semaphore(0)
+        [process] = [server_process for server_process in models.models.deployments.processes() if server_process.name == "m"]
+        start_signal, go_on = asyncio.Semaphore(0), asyncio.Semaphore(0)
         start = process.launch.kind.start
 
         async def held_up(*given: Any) -> RunningEngine:
-            begun.release()
+            start_signal.release()
             await go_on.acquire()
             return await start(*given)
 
         monkeypatch.setattr(process.launch.kind, "start", held_up)
         loading = asyncio.create_task(models.models.load("m"))
-        await begun.acquire()
+        await start_signal.acquire()
         process.replacement.leave_node("local", "")
         process.replacement.leave_node("local", "another")
         go_on.release()
         await loading
-        await begun.acquire()
+        await start_signal.acquire()
         assert process.replacement._moving is not None
         process.replacement.leave_node("local", "")  # it is already moving away
         go_on.release()
@@ -108,22 +108,22 @@ async def test_nodes_of_slurm_are_listed_drained_and_resumed(
     monkeypatch.setenv("PATH", f"{slurm.folder}{os.pathsep}{os.environ['PATH']}")
     home = tmp_path / "home"
     home.mkdir()
-    async with api_server(home, slurm_partition="gpu") as served:
+    async with api_server(home, slurm_partition="gpu") as server:
 
         async def nodes() -> dict[str, Any]:
-            found = (await served.client.get("/api/cluster")).json()
-            assert [each["name"] for each in found["launchers"]] == ["local", "slurm"]
-            [daemon] = found["daemons"]
-            assert daemon["here"] and daemon["url"] == served.url
-            assert found["launchers"][1]["drains"] and not found["launchers"][0]["drains"]
-            return {node["name"]: node for node in found["launchers"][1]["nodes"]}
+            cluster_status = (await server.client.get("/api/cluster")).json()
+            assert [launcher_row["name"] for launcher_row in cluster_status["launchers"]] == ["local", "slurm"]
+            [daemon] = cluster_status["daemons"]
+            assert daemon["here"] and daemon["url"] == server.url
+            assert cluster_status["launchers"][1]["drains"] and not cluster_status["launchers"][0]["drains"]
+            return {node["name"]: node for node in cluster_status["launchers"][1]["nodes"]}
 
         async def change(verb: str, node: str, launcher: str = "slurm", **body: Any) -> httpx.Response:
             path = f"/api/cluster/nodes/{launcher}/{node}/{verb}"
-            return await served.client.post(path, json=body or None)
+            return await server.client.post(path, json=body or None)
 
-        listed = await nodes()
-        assert listed["g1"] == {
+        node_rows = await nodes()
+        assert node_rows["g1"] == {
             "name": "g1",
             "state": "busy",
             "address": "g1.intern",
@@ -138,7 +138,7 @@ async def test_nodes_of_slurm_are_listed_drained_and_resumed(
             "gpu_types": ["a100"],
             "partitions": ["gpu", "long"],
         }
-        assert (listed["g2"]["state"], listed["g2"]["reason"]) == ("down", "power State=IDLE, rack 4")
+        assert (node_rows["g2"]["state"], node_rows["g2"]["reason"]) == ("down", "power State=IDLE, rack 4")
 
         planned = await change("drain", "g1", reason="New disks", dry_run=True)
         assert planned.json()["dry_run"] and planned.json()["moves"] == [] and not slurm.updates
@@ -148,14 +148,14 @@ async def test_nodes_of_slurm_are_listed_drained_and_resumed(
         assert (await nodes())["g1"]["reason"] == "New disks"
         assert (await change("resume", "g1.intern")).json()["state"] == "idle"
 
-        _, secret = await served.auth.create("reader", ("chat", "models:read", "finetune"))
+        _, secret = await server.auth.create("reader", ("chat", "models:read", "finetune"))
         for method, path, body in (
             ("GET", "/api/cluster", None),
             ("POST", "/api/cluster/nodes/slurm/g1/drain", {"reason": "x"}),
             ("POST", "/api/cluster/nodes/slurm/g1/resume", None),
         ):
             headers = {"authorization": f"Bearer {secret}"}
-            answer = await served.client.request(method, path, json=body, headers=headers)
+            answer = await server.client.request(method, path, json=body, headers=headers)
             assert answer.status_code == 403, (path, answer.text)
 
         (slurm.folder / "refuses").touch()
@@ -184,22 +184,22 @@ async def test_a_scheduler_that_is_missing_or_hangs_is_an_error_of_its_launcher(
     (slurm.folder / "hangs").touch()
     home = tmp_path / "home"
     home.mkdir()
-    async with api_server(home, launcher="slurm", ray_python="/nowhere/python") as served:
+    async with api_server(home, launcher="slurm", ray_python="/nowhere/python") as server:
 
         async def expect(words: str) -> list[dict[str, Any]]:
-            answer = await served.client.get("/api/cluster")
+            answer = await server.client.get("/api/cluster")
             assert answer.status_code == 200, answer.text
-            found: list[dict[str, Any]] = answer.json()["launchers"]
-            assert found[0]["error"] is None and len(found[0]["nodes"]) == 1
-            assert words in found[2]["error"] and found[2]["nodes"] == []
-            drained = await served.client.post("/api/cluster/nodes/slurm/g1/drain", json={"reason": "x"})
-            assert drained.status_code == 503 and words in drained.json()["error"]["message"]
-            return found
+            launcher_rows: list[dict[str, Any]] = answer.json()["launchers"]
+            assert launcher_rows[0]["error"] is None and len(launcher_rows[0]["nodes"]) == 1
+            assert words in launcher_rows[2]["error"] and launcher_rows[2]["nodes"] == []
+            response = await server.client.post("/api/cluster/nodes/slurm/g1/drain", json={"reason": "x"})
+            assert response.status_code == 503 and words in response.json()["error"]["message"]
+            return launcher_rows
 
         path = os.environ["PATH"]
         monkeypatch.setenv("PATH", str(tmp_path))
-        found = await expect("needs the command 'scontrol'")
-        assert "which /nowhere/python is not" in found[1]["error"]
+        launcher_rows = await expect("needs the command 'scontrol'")
+        assert "which /nowhere/python is not" in launcher_rows[1]["error"]
         monkeypatch.setattr(launchers, "NODES_TIMEOUT_S", 0.05)
         monkeypatch.setenv("PATH", f"{slurm.folder}{os.pathsep}{path}")
         await expect("did not list its nodes within 0.05 s")

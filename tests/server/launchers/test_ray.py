@@ -33,8 +33,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.timeout(400)]
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[RayCluster]:
-    with ray_cluster() as started:
-        yield started
+    with ray_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +46,8 @@ def _nothing_left(nodes: RayCluster) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def daemon(nodes: RayCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with daemons.running(tmp_path_factory.mktemp("home") / "h", env=variables(nodes)) as started:
-        yield started
+    with daemons.running(tmp_path_factory.mktemp("home") / "h", env=variables(nodes)) as running_daemon:
+        yield running_daemon
 
 
 def variables(nodes: RayCluster) -> Mapping[str, str]:
@@ -100,8 +100,8 @@ async def test_a_job_avoids_a_lost_node_that_ray_still_counts(nodes: RayCluster,
     order = LaunchOrder("m", ["sleep", "600"], tmp_path / "log")
     try:
         names = {node.address: node.name for node in await backend.nodes()}
-        for lost, hosts in ((HEAD, {WORKER}), (WORKER, {HEAD, WORKER})):
-            launcher.avoid(names[lost])
+        for lost_host, hosts in ((HEAD, {WORKER}), (WORKER, {HEAD, WORKER})):
+            launcher.avoid(names[lost_host])
             process = await launcher.launch(order)
             assert process.host in hosts
             await process.stop(0)
@@ -110,9 +110,9 @@ async def test_a_job_avoids_a_lost_node_that_ray_still_counts(nodes: RayCluster,
 
 
 def test_resources_that_no_node_has_are_refused_with_the_available_ones(daemon: Daemon) -> None:
-    refused = load(daemon, "large", resources={"gpus": 1, "gpu_type": "H100"})
-    assert refused.status_code == 503
-    error = refused.json()["error"]
+    response = load(daemon, "large", resources={"gpus": 1, "gpu_type": "H100"})
+    assert response.status_code == 503
+    error = response.json()["error"]
     assert error["code"] == "launch_refused"
     assert "no node of the cluster has CPU 1, GPU 1, H100 (nodes have CPU 1, " in error["message"]
     assert not list((daemon.home / "jobs").glob("*"))
@@ -138,11 +138,11 @@ async def test_a_cluster_that_cannot_be_joined_is_one_error_that_names_the_setti
     monkeypatch.setattr(ray_launcher, "JOIN_TIMEOUT_S", 3.0)
     async with model_fixture(tmp_path, **{**nodes.settings, **setting}) as models:
         await models.models.add(ModelSpec("m", "fake://"))
-        with pytest.raises(Unavailable) as raised:
+        with pytest.raises(Unavailable) as error:
             await models.models.load("m")
-    assert raised.value.code == code
-    assert words in raised.value.message
-    assert next(iter(setting)) in raised.value.message
+    assert error.value.code == code
+    assert words in error.value.message
+    assert next(iter(setting)) in error.value.message
 
 
 async def test_a_silent_server_that_is_not_ray_is_one_error(
@@ -158,14 +158,14 @@ async def test_a_silent_server_that_is_not_ray_is_one_error(
 
 
 async def test_a_training_belongs_to_an_actor(nodes: RayCluster, tmp_path: Path) -> None:
-    seen = []
+    events = []
     actors = set()
     async for event in training(tmp_path, **nodes.settings):
-        seen.append(event)
+        events.append(event)
         actors |= {actor.pid for actor in nodes.actors()}
-    assert isinstance(seen[-1], TrainedWeights)
-    assert (seen[-1].path / "adapter_config.json").is_file()
-    assert [event.step for event in seen if isinstance(event, Metrics)][-1] == STEPS
+    assert isinstance(events[-1], TrainedWeights)
+    assert (events[-1].path / "adapter_config.json").is_file()
+    assert [event.step for event in events if isinstance(event, Metrics)][-1] == STEPS
     assert len(actors) == 1
 
 
@@ -182,11 +182,11 @@ def test_a_restarted_daemon_takes_over_the_engine_of_a_killed_one(nodes: RayClus
     with daemons.running(home, env=variables(nodes)) as first:
         assert load(first, "kept").json()["state"] == "ready"
         first.stop(signal.SIGKILL)
-    before = agents(home)["kept"]
+    agent_before = agents(home)["kept"]
     with daemons.running(home, env=variables(nodes)) as second:
         answer = ask(second, "kept", "still here").json()
         assert answer["choices"][0]["message"]["content"] == "still here"
-        assert agents(home)["kept"] == before
+        assert agents(home)["kept"] == agent_before
         assert len(nodes.actors()) == 1
 
 
@@ -196,8 +196,8 @@ def test_the_model_of_a_node_that_is_drained_moves_and_the_node_leaves(
     for name in ("c", "d"):  # one core each: one on each node
         assert load(daemon, name).json()["state"] == "ready"
     [moving] = [name for name, agent in agents(daemon.home).items() if agent["host"] == WORKER]
-    [other] = {"c", "d"} - {moving}
-    unload(daemon, other)
+    [other_model] = {"c", "d"} - {moving}
+    unload(daemon, other_model)
     with Client(daemon.url) as client:
 
         def states() -> dict[str, str]:
@@ -227,13 +227,13 @@ def test_a_lost_node_is_at_most_one_error_and_the_model_answers_elsewhere(
     """At most one call fails after the loss of a node. This test must be the last on this cluster."""
     for name in ("a", "b"):  # one core each: one on each node
         assert load(daemon, name).json()["state"] == "ready"
-    [lost] = [name for name, agent in agents(daemon.home).items() if agent["host"] == WORKER]
-    [kept] = {"a", "b"} - {lost}
-    unload(daemon, kept)
+    [lost_model] = [name for name, agent in agents(daemon.home).items() if agent["host"] == WORKER]
+    [other_model] = {"a", "b"} - {lost_model}
+    unload(daemon, other_model)
     nodes.kill_raylet(WORKER)
-    answer = ask(daemon, lost, "x").json()
+    answer = ask(daemon, lost_model, "x").json()
     # The daemon may have noticed the loss before the call, and then answers from elsewhere at once.
-    assert "choices" in answer or lost in answer["error"]["message"]
-    assert ask(daemon, lost, "elsewhere").json()["choices"][0]["message"]["content"] == "elsewhere"
-    assert agents(daemon.home)[lost]["host"] != WORKER
-    unload(daemon, lost)
+    assert "choices" in answer or lost_model in answer["error"]["message"]
+    assert ask(daemon, lost_model, "elsewhere").json()["choices"][0]["message"]["content"] == "elsewhere"
+    assert agents(daemon.home)[lost_model]["host"] != WORKER
+    unload(daemon, lost_model)

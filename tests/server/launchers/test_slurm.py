@@ -43,14 +43,14 @@ JOBS = "jobs"
 
 @pytest.fixture
 async def models(cluster: SlurmCluster, tmp_path: Path) -> AsyncIterator[ModelFixture]:
-    async with model_fixture(tmp_path) as built:
-        yield built
+    async with model_fixture(tmp_path) as fixture:
+        yield fixture
 
 
 def process_of(models: ModelFixture, name: str = "m") -> ServerProcess:
-    found = models.registry.get(name)
-    assert isinstance(found, Deployment) and found.running is not None and found.running.process is not None
-    return found.running.process
+    deployment = models.registry.get(name)
+    assert isinstance(deployment, Deployment) and deployment.running is not None and deployment.running.process is not None
+    return deployment.running.process
 
 
 def agents(home: Path) -> list[int]:
@@ -96,10 +96,10 @@ async def test_what_slurm_refuses_is_one_error_with_its_own_reason(
     models: ModelFixture, cluster: SlurmCluster, resources: dict[str, Any], words: str
 ) -> None:
     await models.models.add(ModelSpec("m", "fake://", launcher="slurm", resources=resources))
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error:
         await models.models.load("m")
-    assert raised.value.code == "launch_refused"
-    assert words in raised.value.message
+    assert error.value.code == "launch_refused"
+    assert words in error.value.message
     assert not cluster.jobs()
 
 
@@ -118,7 +118,7 @@ async def test_a_model_on_several_nodes_is_one_job_that_ends_as_a_whole(
     assert '"--tensor-parallel-size", "1", "--pipeline-parallel-size", "2"' in log
     assert (await models.ask("m", {"messages": user("Hello")}))["choices"]
     [follower] = [
-        one for one in psutil.process_iter(["cmdline"]) if "--headless" in (one.info["cmdline"] or ())
+        system_process for system_process in psutil.process_iter(["cmdline"]) if "--headless" in (system_process.info["cmdline"] or ())
     ]
     follower.kill()
     await process.wait()
@@ -175,14 +175,14 @@ async def test_an_engine_that_is_killed_is_one_error_and_the_next_call_gets_a_ne
     await models.models.add(ModelSpec("m", "fake://", launcher="slurm"))
     await models.models.load("m")
     process = process_of(models)
-    before = cluster.jobs()
+    jobs_before = cluster.jobs()
     [worker] = _workers(agents(tmp_path))
     os.kill(worker, signal.SIGKILL)
     await process.wait()
     assert "was killed by SIGKILL" in process.exit_description()
     assert (await models.ask("m", {"messages": user("again")}))["choices"]
     assert process_of(models) is not process
-    assert not set(before) & set(cluster.jobs())
+    assert not set(jobs_before) & set(cluster.jobs())
     cluster.wait_until(lambda: len(list((tmp_path / JOBS).glob("*"))) == 1)
 
 
@@ -223,20 +223,20 @@ async def test_a_job_waits_with_slurms_reason_and_not_for_ever(cluster: SlurmClu
     cluster.wait_until(lambda: bool(cluster.ask("squeue", "--noheader", "--states=RUNNING")))
     async with model_fixture(tmp_path, launcher="slurm", launcher_queue_timeout=2) as models:
         await models.models.add(ModelSpec("m", "fake://"))
-        heard: list[Progressed] = []
+        progress_events: list[Progressed] = []
 
         async def listen(event: Event) -> None:
             if isinstance(event, Progressed):
-                heard.append(event)
+                progress_events.append(event)
 
-        found = models.registry.get("m")
-        assert isinstance(found, Deployment)
-        with pytest.raises(PorticoError) as raised:
-            await found.pool.processes[0].load(listen)
+        deployment = models.registry.get("m")
+        assert isinstance(deployment, Deployment)
+        with pytest.raises(PorticoError) as error:
+            await deployment.pool.processes[0].load(listen)
     cluster.ask("scancel", "--name=wrap")
-    assert raised.value.code == "queue_timeout"
-    assert "after waiting for Slurm for 2 s (" in raised.value.message
-    assert any(event.stage == "queued" and "waits for Slurm (" in event.message for event in heard)
+    assert error.value.code == "queue_timeout"
+    assert "after waiting for Slurm for 2 s (" in error.value.message
+    assert any(event.stage == "queued" and "waits for Slurm (" in event.message for event in progress_events)
 
 
 async def test_a_job_is_replaced_before_its_time_limit(cluster: SlurmCluster, tmp_path: Path) -> None:
@@ -269,8 +269,8 @@ def test_a_restarted_daemon_takes_over_engines_and_ends_those_of_removed_models(
     _forget(home, "gone")
     with daemons.running(home, env=cluster.environment) as second:
         assert httpx.post(f"{second.url}/api/deployments/kept/load").json()["state"] == "ready"
-        [kept] = [job for job, name in jobs.items() if name == "kept"]
-        cluster.wait_until(lambda: cluster.jobs() == [kept])
+        [job_id] = [job for job, name in jobs.items() if name == "kept"]
+        cluster.wait_until(lambda: cluster.jobs() == [job_id])
         body = {"model": "kept", "messages": user("still here")}
         answer = httpx.post(f"{second.url}/v1/chat/completions", json=body).json()
         assert answer["choices"][0]["message"]["content"] == "still here"
@@ -301,31 +301,31 @@ def test_the_models_of_a_node_that_is_drained_move_to_the_other(
             return bool(answer.json()["choices"][0]["message"]["content"] == "from the other")
 
         [first] = where()
-        [other] = {"n1", "n2"} - {first}
-        assert nodes() == {first: "busy", other: "idle"}
+        [other_node] = {"n1", "n2"} - {first}
+        assert nodes() == {first: "busy", other_node: "idle"}
         assert httpx.post(f"{second_daemon.url}/api/deployments/m/load").json()["state"] == "ready"
         cluster.wait_until(lambda: len(where()) == 2)
         assert where() == [first, first]
         planned = client.cluster.drain("slurm", first, "New disks", dry_run=True)
         assert planned.moves == ("m",) and nodes()[first] == "busy"
         assert client.cluster.drain("slurm", first, "New disks").moves == ("m",)
-        cluster.wait_until(lambda: where() == [other, other])
-        cluster.wait_until(lambda: nodes() == {first: "drained", other: "busy"})
+        cluster.wait_until(lambda: where() == [other_node, other_node])
+        cluster.wait_until(lambda: nodes() == {first: "drained", other_node: "busy"})
         assert answers(first_daemon) and answers(second_daemon)
         for daemon in (first_daemon, second_daemon):
-            shown = httpx.get(f"{daemon.url}/api/deployments/m").json()
-            assert (shown["state"], shown["crashes"]) == ("ready", 0)
+            status = httpx.get(f"{daemon.url}/api/deployments/m").json()
+            assert (status["state"], status["crashes"]) == ("ready", 0)
         end(second_daemon)
         client.cluster.resume("slurm", first)
         cluster.wait_until(lambda: nodes()[first] == "idle")  # Slurm learns of it first
         # No node remains for another process, so the existing process keeps answering.
-        for node in (first, other):
+        for node in (first, other_node):
             client.cluster.drain("slurm", node, "Power")
         cluster.wait_until(
             lambda: any(job.state == "queued" and job.reason for job in client.cluster.status().jobs)
         )
         assert answers(first_daemon)
-        for node in (first, other):
+        for node in (first, other_node):
             client.cluster.resume("slurm", node)
         cluster.wait_until(lambda: len(cluster.jobs()) == 1)
 
@@ -375,8 +375,8 @@ def test_a_packaged_app_runs_as_a_job_and_writes_its_address(cluster: SlurmClust
         cluster.wait_until(lambda: address.exists() or not cluster.jobs())
         assert address.exists(), [log.read_text() for log in folder.glob("*.log")]
         port = address.read_text(encoding="utf-8").strip().rpartition(":")[2]
-        with Client(f"http://127.0.0.1:{port}", key="a-key-for-the-job-0123") as there:
-            assert there.apps.run("answer", "from a job") == "from a job"
+        with Client(f"http://127.0.0.1:{port}", key="a-key-for-the-job-0123") as job_client:
+            assert job_client.apps.run("answer", "from a job") == "from a job"
     finally:
         cluster.ask("scancel", "--batch", "--signal=TERM", "--name=package")
         cluster.wait_until_empty()
@@ -384,11 +384,11 @@ def test_a_packaged_app_runs_as_a_job_and_writes_its_address(cluster: SlurmClust
 
 
 def _workers(of: Sequence[int]) -> list[int]:
-    found = []
+    child_ids = []
     for pid in of:
         if psutil.pid_exists(pid):
-            found += [child.pid for child in psutil.Process(pid).children()]
-    return found
+            child_ids += [child.pid for child in psutil.Process(pid).children()]
+    return child_ids
 
 
 def _forget(home: Path, name: str) -> None:

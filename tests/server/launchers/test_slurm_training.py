@@ -28,21 +28,21 @@ async def test_a_training_is_a_job_and_continues_after_its_node_killed_it(
 
     The recipe and the result match those of local training: events on the way, a killed job, and its checkpoint.
     """
-    seen = []
+    events = []
     killed = False
     async for event in training(tmp_path, launcher="slurm", graded=True):
-        seen.append(event)
+        events.append(event)
         if isinstance(event, Checkpoint) and not killed:
             killed = True
             assert len(cluster.jobs()) == 1
             [address] = (tmp_path / "home" / "jobs").glob("*/address.json")
             _kill_children(json.loads(address.read_text())["pid"])
-    assert isinstance(seen[-1], TrainedWeights)
-    assert (seen[-1].path / "adapter_config.json").is_file()
-    assert [event.step for event in seen if isinstance(event, Metrics)][-1] == STEPS
+    assert isinstance(events[-1], TrainedWeights)
+    assert (events[-1].path / "adapter_config.json").is_file()
+    assert [event.step for event in events if isinstance(event, Metrics)][-1] == STEPS
     assert any(
         "was killed by SIGKILL; it continues" in event.message
-        for event in seen
+        for event in events
         if isinstance(event, TrainLog)
     )
     cluster.wait_until_empty()
@@ -51,13 +51,13 @@ async def test_a_training_is_a_job_and_continues_after_its_node_killed_it(
 async def test_a_training_on_several_nodes_is_one_job_with_a_process_on_each(
     cluster: SlurmCluster, tmp_path: Path
 ) -> None:
-    seen = []
+    events = []
     async for event in training(tmp_path, nodes=2, launcher="slurm"):
-        seen.append(event)
-    assert isinstance(seen[-1], TrainedWeights)
-    assert (seen[-1].path / "adapter_config.json").is_file()
-    assert [event.step for event in seen if isinstance(event, Metrics)] == list(range(1, STEPS + 1))
-    [*_others, last] = [event for event in seen if isinstance(event, Checkpoint)]
+        events.append(event)
+    assert isinstance(events[-1], TrainedWeights)
+    assert (events[-1].path / "adapter_config.json").is_file()
+    assert [event.step for event in events if isinstance(event, Metrics)] == list(range(1, STEPS + 1))
+    [*_others, last] = [event for event in events if isinstance(event, Checkpoint)]
     chances = sorted(path.name for path in last.path.glob("rng_state*"))
     assert chances == ["rng_state_0.pth", "rng_state_1.pth"], "each process has its own"
     cluster.wait_until_empty()
@@ -74,11 +74,11 @@ async def test_a_lost_node_is_one_error_and_the_model_answers_elsewhere(
     async with model_fixture(tmp_path) as models:
         await models.models.add(ModelSpec("m", "fake://", launcher="slurm"))
         await models.models.load("m")
-        found = models.registry.get("m")
+        deployment = models.registry.get("m")
         assert (
-            isinstance(found, Deployment) and found.running is not None and found.running.process is not None
+            isinstance(deployment, Deployment) and deployment.running is not None and deployment.running.process is not None
         )
-        process = found.running.process
+        process = deployment.running.process
         [address] = (tmp_path / "jobs").glob("*/address.json")
         cluster.lose_node(json.loads(address.read_text())["pid"])
         with pytest.raises(PorticoError):

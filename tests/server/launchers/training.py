@@ -41,16 +41,16 @@ async def training(
     A ``graded`` training waits at each step for its grades, which come only when the next event is read.
     """
     launchers = Launchers(load({"home": str(folder / "home"), **settings}, {}).settings)
-    made = LocalTrainer(bases.Shop(), LightSandbox(), folder / "logs", nice=0, find_launcher=launchers.get)
+    trainer = LocalTrainer(bases.Shop(), LightSandbox(), folder / "logs", nice=0, find_launcher=launchers.get)
     spread = {"nodes": nodes, "processes": nodes}
-    how: dict[str, Any] = {"method": "reinforcement", "grader": GRADER} if graded else {}
+    method_options: dict[str, Any] = {"method": "reinforcement", "grader": GRADER} if graded else {}
     examples = PROMPTS if graded else EXAMPLES
-    task = bases.task(folder / "job", bases.tiny(), examples, steps=STEPS, eval_interval=3, **how, **spread)
+    task = bases.task(folder / "job", bases.tiny(), examples, steps=STEPS, eval_interval=3, **method_options, **spread)
     if nodes > 1:
         spec = replace(task.job.spec, resources={"nodes": nodes, "cpus": 1})
         task = replace(task, job=replace(task.job, spec=spec))
     try:
-        async for event in made.train(task, bases.Alone()):
+        async for event in trainer.train(task, bases.Alone()):
             yield event
     finally:
         await launchers.close()

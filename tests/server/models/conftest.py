@@ -22,5 +22,5 @@ def _counted() -> None:
 
 @pytest.fixture
 async def models(tmp_path: Path) -> AsyncIterator[ModelFixture]:
-    async with model_fixture(tmp_path) as built:
-        yield built
+    async with model_fixture(tmp_path) as fixture:
+        yield fixture

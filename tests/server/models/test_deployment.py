@@ -27,10 +27,10 @@ async def add(models: ModelFixture, *replies: Any, name: str = "m", **parameters
 
 
 def child_of(models: ModelFixture) -> ServerProcess:
-    found = models.registry.get("m")
-    assert isinstance(found, deployment.Deployment)
-    assert found.running is not None and found.running.process is not None
-    return found.running.process
+    model_deployment = models.registry.get("m")
+    assert isinstance(model_deployment, deployment.Deployment)
+    assert model_deployment.running is not None and model_deployment.running.process is not None
+    return model_deployment.running.process
 
 
 async def test_a_model_is_cold_until_its_first_call(models: ModelFixture) -> None:
@@ -54,21 +54,21 @@ async def test_callers_at_the_same_time_share_one_start(models: ModelFixture) ->
 @pytest.mark.process
 async def test_a_crash_in_mid_stream_is_one_error_frame_and_the_next_call_works(models: ModelFixture) -> None:
     await add(models, {"match": "crash", "content": "one two three", "crash": 2})
-    got = await models.stream("m", {"messages": user("crash")})
-    assert got.text() == "one two"
-    assert isinstance(got.error, EngineFailed)
-    assert [document["error"]["code"] for document in got.documents if "error" in document] == [
+    result = await models.stream("m", {"messages": user("crash")})
+    assert result.text() == "one two"
+    assert isinstance(result.error, EngineFailed)
+    assert [document["error"]["code"] for document in result.documents if "error" in document] == [
         "engine_crashed"
     ]
-    assert "SIGKILL" in got.documents[-1]["error"]["message"] and not got.done
+    assert "SIGKILL" in result.documents[-1]["error"]["message"] and not result.done
     assert (await models.ask("m", {"messages": user("again")}))["choices"][0]["message"]["content"] == "again"
 
 
 async def test_a_crash_before_the_first_byte_is_a_real_status(models: ModelFixture) -> None:
     await add(models, {"content": "one", "crash": 0})
-    with pytest.raises(EngineFailed) as raised:
+    with pytest.raises(EngineFailed) as error_info:
         await models.ask("m", {"messages": user("x")})
-    assert raised.value.status == 502 and raised.value.code == "engine_crashed"
+    assert error_info.value.status == 502 and error_info.value.code == "engine_crashed"
 
 
 @pytest.mark.process
@@ -89,9 +89,9 @@ async def test_an_engine_that_keeps_crashing_is_given_a_rest(models: ModelFixtur
     for _ in range(2):
         with pytest.raises(EngineFailed):
             await models.ask("m", {"messages": user("x")})
-    with pytest.raises(Unavailable) as raised:
+    with pytest.raises(Unavailable) as error_info:
         await models.ask("m", {"messages": user("x")})
-    assert raised.value.status == 503 and 0 < (raised.value.retry_after or 0) <= 1
+    assert error_info.value.status == 503 and 0 < (error_info.value.retry_after or 0) <= 1
 
 
 async def test_upstream_errors_keep_their_status_code_and_retry_after(models: ModelFixture) -> None:
@@ -104,10 +104,10 @@ async def test_upstream_errors_keep_their_status_code_and_retry_after(models: Mo
     }
     await add(models, {"error": error})
     for stream in (False, True):
-        with pytest.raises(PorticoError) as raised:
+        with pytest.raises(PorticoError) as error_info:
             await models.relay("m", {"messages": user("x"), "stream": stream})
-        body = raised.value.body()
-        assert (raised.value.status, body.type, body.code, raised.value.retry_after) == (
+        body = error_info.value.body()
+        assert (error_info.value.status, body.type, body.code, error_info.value.retry_after) == (
             429,
             "rate_limit_error",
             "busy",
@@ -130,8 +130,8 @@ async def test_unloading_waits_for_the_call_in_flight(models: ModelFixture) -> N
     await add(models, {"match": "slow", "content": "one two three", "interval": 0.05})
     relayed = await models.relay("m", {"messages": user("slow"), "stream": True})
     unloading = asyncio.create_task(models.models.unload("m"))
-    got = await Streamed.of(relayed)
-    assert got.text() == "one two three" and got.done
+    result = await Streamed.of(relayed)
+    assert result.text() == "one two three" and result.done
     assert (await unloading).state == "cold"
 
 
@@ -140,10 +140,10 @@ async def test_a_call_during_an_unload_starts_the_model_anew(models: ModelFixtur
     relayed = await models.relay("m", {"messages": user("slow"), "stream": True})
     first = models.models.get("m").pid
     unloading = asyncio.create_task(models.models.unload("m"))
-    other = asyncio.create_task(models.ask("m", {"messages": user("me too")}))
+    second_call = asyncio.create_task(models.ask("m", {"messages": user("me too")}))
     assert (await Streamed.of(relayed)).done
     await unloading
-    assert (await other)["choices"][0]["message"]["content"] == "me too"
+    assert (await second_call)["choices"][0]["message"]["content"] == "me too"
     assert models.models.get("m").pid != first
 
 
@@ -152,8 +152,8 @@ async def test_stopping_ends_calls_in_flight_with_an_error_frame(tmp_path: Path)
         await add(daemon, {"content": "one two", "hang": 1})
         relayed = await daemon.relay("m", {"messages": user("x"), "stream": True})
         reading = asyncio.create_task(Streamed.of(relayed))
-    got = await reading
-    assert got.documents[-1]["error"]["code"] == "engine_stopped"
+    result = await reading
+    assert result.documents[-1]["error"]["code"] == "engine_stopped"
     assert children() == []
 
 
@@ -170,9 +170,9 @@ async def test_a_slow_start_begins_a_stream_with_comments(
 ) -> None:
     monkeypatch.setattr(deployment, "COMMENT_INTERVAL_S", 0.01)
     await add(models)
-    got = await models.stream("m", {"messages": user("hello")})
-    assert got.frames[0].startswith(b": loading m") and got.text() == "hello" and got.done
-    assert got.usage == Usage(1, 1)
+    result = await models.stream("m", {"messages": user("hello")})
+    assert result.frames[0].startswith(b": loading m") and result.text() == "hello" and result.done
+    assert result.usage == Usage(1, 1)
 
 
 async def test_a_slow_start_that_fails_is_an_error_frame(
@@ -181,9 +181,9 @@ async def test_a_slow_start_that_fails_is_an_error_frame(
     monkeypatch.setattr(deployment, "COMMENT_INTERVAL_S", 0.0)
     async with model_fixture(tmp_path, load_timeout=0.01) as daemon:
         await add(daemon)
-        got = await daemon.stream("m", {"messages": user("hello")})
-        assert got.frames[0].startswith(b": ") and not got.done
-        assert got.documents[-1]["error"]["code"] == "load_timeout" and got.error is not None
+        result = await daemon.stream("m", {"messages": user("hello")})
+        assert result.frames[0].startswith(b": ") and not result.done
+        assert result.documents[-1]["error"]["code"] == "load_timeout" and result.error is not None
         assert children() == []
 
 
@@ -191,9 +191,9 @@ async def test_a_model_that_cannot_be_loaded_says_why_and_is_not_the_callers_fau
     models: ModelFixture,
 ) -> None:
     await models.models.add(ModelSpec("m", "/nowhere/model.gguf"), is_here=False)
-    with pytest.raises(Unavailable) as raised:
+    with pytest.raises(Unavailable) as error_info:
         await models.ask("m", {"messages": user("x")})
-    assert ". model.gguf does not exist." in raised.value.message  # only admins see the path
+    assert ". model.gguf does not exist." in error_info.value.message  # only admins see the path
     info = models.models.get("m")
     assert info.state == "failed" and "/nowhere/model.gguf does not exist." in str(info.error)
 
@@ -202,9 +202,9 @@ async def test_a_damaged_model_file_returns_503_with_its_name(models: ModelFixtu
     path = tmp_path / "bad.gguf"
     path.write_bytes(b"GGUF" + b"\xff" * 100)
     await models.models.add(ModelSpec("m", str(path)))
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         await models.ask("m", {"messages": user("x")})
-    assert raised.value.status == 503 and "bad.gguf" in raised.value.message
+    assert error_info.value.status == 503 and "bad.gguf" in error_info.value.message
 
 
 async def test_a_call_sends_events_and_returns_the_reply(models: ModelFixture) -> None:
@@ -224,9 +224,9 @@ async def test_a_call_sends_events_and_returns_the_reply(models: ModelFixture) -
 
 async def test_a_model_refuses_what_it_does_not_do(models: ModelFixture) -> None:
     await add(models)
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         await models.ask("m", {"input": "x"}, "embeddings")
-    assert raised.value.code == "model_lacks_capability"
+    assert error_info.value.code == "model_lacks_capability"
     with pytest.raises(InvalidRequest):
         await models.runner.call("search", "m", Search("x"), LOCAL)
     with pytest.raises(InvalidRequest):
@@ -235,9 +235,9 @@ async def test_a_model_refuses_what_it_does_not_do(models: ModelFixture) -> None
 
 async def test_embedding_keeps_order_and_shortens(models: ModelFixture) -> None:
     await models.models.add(ModelSpec("e", "fake://", task="embedding", parameters={"dimensions": 16}))
-    both = await models.runner.call("embed", "e", Embed(("alpha", "beta")), LOCAL)
+    vectors = await models.runner.call("embed", "e", Embed(("alpha", "beta")), LOCAL)
     beta = await models.runner.call("embed", "e", Embed(("beta",)), LOCAL)
     short = await models.runner.call("embed", "e", Embed(("beta",), dimensions=4), LOCAL)
-    assert isinstance(both, Vectors) and isinstance(beta, Vectors) and isinstance(short, Vectors)
-    assert both.dimensions == 16 and both.data[1] == beta.data[0] != both.data[0]
+    assert isinstance(vectors, Vectors) and isinstance(beta, Vectors) and isinstance(short, Vectors)
+    assert vectors.dimensions == 16 and vectors.data[1] == beta.data[0] != vectors.data[0]
     assert short.dimensions == 4 and len(short.data[0]) == 16

@@ -56,11 +56,11 @@ def test_finds_a_file_that_was_cut_short_in_its_tensors(tmp_path: Path, lost: in
 
 
 def test_every_cut_inside_the_header_is_a_clear_error(tmp_path: Path) -> None:
-    whole = gguf()
-    end = len(whole) - 1024 - 32  # before the padding
+    data = gguf()
+    end = len(data) - 1024 - 32  # before the padding
     for length in range(0, end, 7):
         with pytest.raises(InvalidRequest):
-            read_gguf(written(tmp_path, whole[:length]))
+            read_gguf(written(tmp_path, data[:length]))
 
 
 @pytest.mark.parametrize(

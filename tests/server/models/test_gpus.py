@@ -69,8 +69,8 @@ async def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(hardware, "this_machine", lambda: Hardware(8, 64 * GB, (CARD, CARD)))
     monkeypatch.setattr(hardware, "gpu_use", GpuUse)
-    async with model_fixture(tmp_path) as built:
-        yield built
+    async with model_fixture(tmp_path) as fixture:
+        yield fixture
 
 
 async def add(
@@ -116,9 +116,9 @@ async def test_a_model_that_fits_no_gpu_is_refused_with_the_reason(
     await add(models, tmp_path, "wide", 0.5, parameters={"tensor_parallel": 2, "pipeline_parallel": 2})
     with pytest.raises(
         Unavailable, match=r"The model is set to use 4 GPUs, but there are 2 on this machine\."
-    ) as raised:
+    ) as error_info:
         await models.ask("wide", HI)
-    assert raised.value.code == "model_not_loadable"
+    assert error_info.value.code == "model_not_loadable"
     for name in ("a", "b"):
         await add(models, tmp_path, name, 0.9, pin=True)
         await models.models.load(name)
@@ -151,8 +151,8 @@ async def test_replicas_take_a_gpu_each(models: ModelFixture, tmp_path: Path) ->
     info = models.models.get("m")
     assert on(models, "m") == [0, 1]
     assert sorted(replica.state for replica in info.replicas) == ["failed", "ready", "ready"]
-    [failed] = [replica for replica in info.replicas if replica.state == "failed"]
-    assert "GPU" in (failed.error or "")
+    [failed_replica] = [replica for replica in info.replicas if replica.state == "failed"]
+    assert "GPU" in (failed_replica.error or "")
     answers = await asyncio.gather(*(models.ask("m", HI) for _ in range(4)))
     assert len(answers) == 4
 
@@ -163,9 +163,9 @@ async def test_a_lost_gpu_is_one_error_and_the_next_call_starts_the_engine_anew(
     await add(models, tmp_path, "m", 0.5, story="lost")
     await models.ask("m", HI)
     first = models.models.get("m").pid
-    with pytest.raises(EngineFailed, match=r"illegal memory access.*restarts it") as raised:
+    with pytest.raises(EngineFailed, match=r"illegal memory access.*restarts it") as error_info:
         await models.ask("m", {"messages": user("now it breaks")})
-    assert raised.value.code == "engine_lost" and raised.value.status == 502
+    assert error_info.value.code == "engine_lost" and error_info.value.status == 502
     assert on(models, "m") == [] and models.models.get("m").crashes == 1
     await models.ask("m", HI)
     assert models.models.get("m").pid not in (None, first)
@@ -177,9 +177,9 @@ async def test_an_engine_that_survives_running_out_of_memory_is_not_restarted(
     await add(models, tmp_path, "m", 0.5, story="full")
     await models.ask("m", HI)
     first = models.models.get("m").pid
-    with pytest.raises(EngineFailed, match="max_sequences") as raised:
+    with pytest.raises(EngineFailed, match="max_sequences") as error_info:
         await models.ask("m", {"messages": user("too much")})
-    assert raised.value.code == "gpu_out_of_memory"
+    assert error_info.value.code == "gpu_out_of_memory"
     await models.ask("m", HI)
     assert models.models.get("m").pid == first
 
@@ -196,9 +196,9 @@ async def test_memory_that_other_programs_hold_is_named_before_the_engine_starts
     await models.models.add(ModelSpec("m", str(source), engine=engine, parameters=parameters))
     with pytest.raises(
         Unavailable, match=r"only 0\.2 of 24\.0 GB are free: other programs use the rest"
-    ) as raised:
+    ) as error_info:
         await models.ask("m", HI)
-    assert raised.value.code == "gpu_memory_in_use" and on(models, "m") == []
+    assert error_info.value.code == "gpu_memory_in_use" and on(models, "m") == []
 
 
 # --- with another program on the GPUs, and a stand-in for the driver's tool ----------------------------------
@@ -251,30 +251,30 @@ class Driver:
 
 @pytest.fixture
 def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
-    made = Driver(tmp_path / "driver")
+    gpu_driver = Driver(tmp_path / "driver")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path / 'driver'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(hardware, "this_machine", hardware.detect)
-    return made
+    return gpu_driver
 
 
 async def test_two_daemons_share_the_gpus_of_a_machine(driver: Driver, tmp_path: Path) -> None:
     homes = (tmp_path / "one", tmp_path / "two")
     for home in homes:
         home.mkdir()
-    async with model_fixture(homes[0]) as one, model_fixture(homes[1]) as two:
-        await add(one, tmp_path, "a", 0.6)
-        await one.ask("a", HI)
-        driver.allocate(one, "a", 14_700)
+    async with model_fixture(homes[0]) as first_daemon, model_fixture(homes[1]) as two:
+        await add(first_daemon, tmp_path, "a", 0.6)
+        await first_daemon.ask("a", HI)
+        driver.allocate(first_daemon, "a", 14_700)
         for name in ("b", "c"):
             await add(two, tmp_path, name, 0.6)
             await two.ask(name, HI)
             driver.allocate(two, name, 14_700)
-        assert (on(one, "a"), on(two, "b"), on(two, "c")) == ([0], [], [1]), "b left for c, and a could not"
+        assert (on(first_daemon, "a"), on(two, "b"), on(two, "c")) == ([0], [], [1]), "b left for c, and a could not"
         await add(two, tmp_path, "wide", 0.6, parameters={"tensor_parallel": 2})
-        with pytest.raises(Unavailable, match=r"other programs use 14\.4 GB of GPU 0 \(24\.0 GB\)") as raised:
+        with pytest.raises(Unavailable, match=r"other programs use 14\.4 GB of GPU 0 \(24\.0 GB\)") as error_info:
             await two.ask("wide", HI)
-        assert raised.value.code == "gpu_memory_budget" and "nvidia-smi" in raised.value.message
+        assert error_info.value.code == "gpu_memory_budget" and "nvidia-smi" in error_info.value.message
         assert on(two, "c") == [1], "nobody leaves in vain"
         pid = two.models.get("c").pid
         assert await two.models.residency.gpu_memory() == [("c", 1, 14_700 << 20)] and pid is not None
@@ -316,8 +316,8 @@ async def test_own_models_are_not_taken_for_other_programs_in_a_container(
 def test_gpu_usage_is_parsed_despite_values_the_driver_does_not_know() -> None:
     cards = "GPU-a, 24576, 1000\nGPU-b, [N/A], [N/A]\nGPU-c, 81559, 4\n"
     programs = "GPU-a, 10, 600\nGPU-c, 10, 3\nGPU-a, 11, [N/A]\nGPU-x, 12, 5\n[Not Supported]\n"
-    found = hardware.parse_gpu_use(cards, programs, None)
-    assert found == GpuUse((1000 << 20, 4 << 20), {10: {0: 600 << 20, 1: 3 << 20}})
+    gpu_use = hardware.parse_gpu_use(cards, programs, None)
+    assert gpu_use == GpuUse((1000 << 20, 4 << 20), {10: {0: 600 << 20, 1: 3 << 20}})
     assert hardware.parse_gpu_use(cards, programs, ["2"]) == GpuUse((4 << 20,), {10: {0: 3 << 20}})
     assert hardware.parse_gpu_use("", "", None) == GpuUse()
 

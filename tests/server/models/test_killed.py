@@ -37,9 +37,9 @@ def spec(engine: str, folder: Path) -> ModelSpec:
 
 
 def deployment(models: ModelFixture) -> Deployment:
-    found = models.registry.get("m")
-    assert isinstance(found, Deployment)
-    return found
+    model_deployment = models.registry.get("m")
+    assert isinstance(model_deployment, Deployment)
+    return model_deployment
 
 
 async def running(models: ModelFixture) -> ServerProcess:
@@ -68,7 +68,7 @@ async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one
         await daemon.models.add(spec(engine, tmp_path))
         await running(daemon)
         killing = True
-        answered = asyncio.Event()
+        answer_event = asyncio.Event()
 
         async def client(number: int) -> tuple[int, int]:
             good = bad = 0
@@ -77,7 +77,7 @@ async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one
                     body = {"messages": user("Say something."), "max_tokens": 12, "seed": number}
                     assert (await daemon.ask("m", body))["choices"][0]["message"]["content"]
                     good += 1
-                    answered.set()  # the other calls are in progress
+                    answer_event.set()  # the other calls are in progress
                 except (EngineFailed, Unavailable):
                     bad += 1
                     deployment(
@@ -88,8 +88,8 @@ async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one
         clients = [group.create_task(client(number)) for number in range(CLIENTS)]
         for _ in range(kills):
             child = await running(daemon)
-            answered.clear()
-            await answered.wait()
+            answer_event.clear()
+            await answer_event.wait()
             os.kill(child.pid, signal.SIGKILL)
             await child.wait()
         await running(daemon)

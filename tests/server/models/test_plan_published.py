@@ -217,7 +217,7 @@ def test_the_cache_of_each_layer_follows_its_attention_kind() -> None:
     assert weights_from_config("m", plain, 1).window == 0
     old = dense(32, 32, 8, 4096, model_type="mistral", sliding_window=4096)
     assert weights_from_config("m", old, 1).cache_bytes(32_768) == 4096 * 32 * 8 * 128 * 2 * 2
-    shared = dense(
+    sharing_config = dense(
         35,
         8,
         1,
@@ -227,7 +227,7 @@ def test_the_cache_of_each_layer_follows_its_attention_kind() -> None:
         num_kv_shared_layers=20,
         layer_types=(["sliding_attention"] * 4 + ["full_attention"]) * 7,
     )
-    assert weights_from_config("m", shared, 1).cache_per_token == 3 * 256 * 2 * 2
+    assert weights_from_config("m", sharing_config, 1).cache_per_token == 3 * 256 * 2 * 2
 
 
 def test_linear_attention_and_latent_caches_of_a_gguf_are_counted() -> None:

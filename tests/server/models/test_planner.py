@@ -111,11 +111,11 @@ CASES = [
 def test_a_gguf_plan_has_slots_and_context_for_the_machine(
     model: str, hardware: str, fits: bool, slots: int, context: int
 ) -> None:
-    made = plan_model(FILES[model], machine_preset(hardware))
-    assert made.engine == "llamacpp"
-    assert (made.fits, made.parameters["slots"], made.parameters["context_length"]) == (fits, slots, context)
-    sound(made)
-    assert made.estimate.device == ("gpu" if hardware.startswith("mac") else "cpu")
+    plan = plan_model(FILES[model], machine_preset(hardware))
+    assert plan.engine == "llamacpp"
+    assert (plan.fits, plan.parameters["slots"], plan.parameters["context_length"]) == (fits, slots, context)
+    sound(plan)
+    assert plan.estimate.device == ("gpu" if hardware.startswith("mac") else "cpu")
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,10 @@ def test_embedding_context_is_limited_by_the_memory_of_vocabulary_scores(
     vocabulary: int, hardware: str, parameters: dict[str, Any], context: int
 ) -> None:
     encoder = replace(file(0.1, 0.1, 12, 12, 12, 384), pooling="mean", vocabulary=vocabulary)
-    made = plan_model(encoder, machine_preset(hardware), parameters)
-    assert made.parameters["context_length"] == context
-    assert made.estimate.other >= context * vocabulary * 4
-    sound(made)
+    plan = plan_model(encoder, machine_preset(hardware), parameters)
+    assert plan.parameters["context_length"] == context
+    assert plan.estimate.other >= context * vocabulary * 4
+    sound(plan)
 
 
 def weights(size: float, layers: int, heads: int, kv_heads: int, **more: Any) -> ModelWeights:
@@ -196,12 +196,12 @@ GPU_CASES = [
 def test_safetensors_are_planned_on_vllm_with_parallelism_and_context(
     model: str, hardware: str, fits: bool, parallel: int, context: int
 ) -> None:
-    made = plan_model(WEIGHTS[model], machine_preset(hardware))
-    assert made.engine == "vllm"
-    assert (made.fits, made.parameters["tensor_parallel"]) == (fits, parallel)
+    plan = plan_model(WEIGHTS[model], machine_preset(hardware))
+    assert plan.engine == "vllm"
+    assert (plan.fits, plan.parameters["tensor_parallel"]) == (fits, parallel)
     if fits:
-        assert made.parameters["context_length"] == context
-    sound(made)
+        assert plan.parameters["context_length"] == context
+    sound(plan)
 
 
 @pytest.mark.parametrize(
@@ -222,20 +222,20 @@ def test_safetensors_are_planned_on_vllm_with_parallelism_and_context(
 def test_safetensors_on_several_nodes_use_the_fewest(
     model: str, hardware: str, parameters: dict[str, Any], fits: bool, parallel: tuple[int, int]
 ) -> None:
-    made = plan_model(WEIGHTS[model], machine_preset(hardware), parameters)
-    assert (made.engine, made.fits) == ("vllm", fits), made.reasons
-    nodes = made.parameters.get("pipeline_parallel", 1)
-    assert (made.parameters["tensor_parallel"], nodes) == parallel
-    assert any(f"nodes={nodes} and gpus={parallel[0]}" in one for one in made.reasons) == (nodes > 1)
-    sound(made)
+    plan = plan_model(WEIGHTS[model], machine_preset(hardware), parameters)
+    assert (plan.engine, plan.fits) == ("vllm", fits), plan.reasons
+    nodes = plan.parameters.get("pipeline_parallel", 1)
+    assert (plan.parameters["tensor_parallel"], nodes) == parallel
+    assert any(f"nodes={nodes} and gpus={parallel[0]}" in reason for reason in plan.reasons) == (nodes > 1)
+    sound(plan)
 
 
 @pytest.mark.parametrize("hardware", ["cpu-16g", "mac-m3-24g"])
 def test_safetensors_that_do_not_fit_without_a_gpu_are_refused_with_a_file_that_fits(hardware: str) -> None:
-    made = plan_model(WEIGHTS["8b"], machine_preset(hardware))
-    assert made.engine == "transformers" and not made.fits
-    assert "Q4_K_M takes about 4.6 GB" in made.nearest
-    sound(made)
+    plan = plan_model(WEIGHTS["8b"], machine_preset(hardware))
+    assert plan.engine == "transformers" and not plan.fits
+    assert "Q4_K_M takes about 4.6 GB" in plan.nearest
+    sound(plan)
 
 
 TRANSFORMERS_CASES = [
@@ -256,16 +256,16 @@ TRANSFORMERS_CASES = [
 def test_safetensors_are_planned_on_transformers_with_dtype_and_device(
     model: str, hardware: str, engine: str, fits: bool, dtype: str, device: str
 ) -> None:
-    made = plan_model(WEIGHTS[model], machine_preset(hardware), engine=engine)
-    assert (made.engine, made.fits) == ("transformers", fits)
-    assert (made.parameters["dtype"], made.estimate.device) == (dtype, device)
-    assert "one call at a time" in made.reasons[1]
-    sound(made)
+    plan = plan_model(WEIGHTS[model], machine_preset(hardware), engine=engine)
+    assert (plan.engine, plan.fits) == ("transformers", fits)
+    assert (plan.parameters["dtype"], plan.estimate.device) == (dtype, device)
+    assert "one call at a time" in plan.reasons[1]
+    sound(plan)
 
 
 def test_quantised_safetensors_without_a_gpu_are_for_no_engine() -> None:
-    made = plan_model(WEIGHTS["32b-awq"], machine_preset("cpu-64g"))
-    assert not made.fits and "NVIDIA" in made.reasons[1] and "Q4_K_M" in made.nearest
+    plan = plan_model(WEIGHTS["32b-awq"], machine_preset("cpu-64g"))
+    assert not plan.fits and "NVIDIA" in plan.reasons[1] and "Q4_K_M" in plan.nearest
 
 
 def sound(made: PlanOutcome) -> None:
@@ -296,8 +296,8 @@ def sound(made: PlanOutcome) -> None:
 def test_a_plan_that_does_not_fit_names_the_nearest_alternative(
     model: Gguf | ModelWeights, hardware: str, parameters: dict[str, Any], nearest: str
 ) -> None:
-    made = plan_model(model, machine_preset(hardware), parameters)
-    assert not made.fits and nearest in made.nearest
+    plan = plan_model(model, machine_preset(hardware), parameters)
+    assert not plan.fits and nearest in plan.nearest
 
 
 def test_an_old_gpu_computes_in_float16_and_keeps_weights_in_fp8() -> None:
@@ -305,13 +305,13 @@ def test_an_old_gpu_computes_in_float16_and_keeps_weights_in_fp8() -> None:
     assert plan_model(WEIGHTS["0.6b"], machine_preset("l4")).parameters["dtype"] == "bfloat16"
     small = weights(4.0, 36, 32, 8, quantisation="fp8")
     assert plan_model(small, machine_preset("l4")).fits
-    made = plan_model(small, machine_preset("a100"))
-    assert made.fits and any("stores weights in FP8 and computes in bfloat16" in one for one in made.reasons)
+    plan = plan_model(small, machine_preset("a100"))
+    assert plan.fits and any("stores weights in FP8 and computes in bfloat16" in reason for reason in plan.reasons)
     mxfp4 = weights(13.0, 24, 64, 8, quantisation="mxfp4")
-    made = plan_model(mxfp4, machine_preset("t4"))
-    assert not made.fits and "compute capability 8.0" in made.reasons[-1]
-    made = plan_model(WEIGHTS["0.6b"], machine_preset("2 x V100 32GB"))
-    assert not made.fits and "vLLM needs compute capability 7.5" in made.reasons[-1]
+    plan = plan_model(mxfp4, machine_preset("t4"))
+    assert not plan.fits and "compute capability 8.0" in plan.reasons[-1]
+    plan = plan_model(WEIGHTS["0.6b"], machine_preset("2 x V100 32GB"))
+    assert not plan.fits and "vLLM needs compute capability 7.5" in plan.reasons[-1]
 
 
 SET = [
@@ -336,11 +336,11 @@ SET = [
 def test_the_plan_reads_what_the_user_set(
     model: str, hardware: str, given: dict[str, Any], fits: bool, part: tuple[str, float]
 ) -> None:
-    made = plan_model(WEIGHTS[model], machine_preset(hardware), given, engine="vllm")
-    assert made.fits == fits, made.reasons
-    assert getattr(made.estimate, part[0]) / GB == pytest.approx(part[1], rel=0.03)
-    assert given.items() <= made.parameters.items()
-    sound(made)
+    plan = plan_model(WEIGHTS[model], machine_preset(hardware), given, engine="vllm")
+    assert plan.fits == fits, plan.reasons
+    assert getattr(plan.estimate, part[0]) / GB == pytest.approx(part[1], rel=0.03)
+    assert given.items() <= plan.parameters.items()
+    sound(plan)
 
 
 @pytest.mark.parametrize(
@@ -379,60 +379,60 @@ CHOSEN = [
 def test_lmdeploy_is_planned_when_it_can_run_a_model_and_vllm_cannot(
     model: str, hardware: str, given: dict[str, Any], engine: str, part: tuple[str, Any], lacking: str
 ) -> None:
-    asked = {"gpt-oss": replace(GPT_OSS, architecture="GptOssForCausalLM"), **WEIGHTS}[model]
-    made = plan_model(asked, machine_preset(hardware), given)
-    assert made.fits and made.engine == engine and made.parameters[part[0]] == part[1]
-    said = [reason for reason in made.reasons if reason.startswith("LMDeploy can run it, but vLLM cannot.")]
-    assert len(said) == (engine == "lmdeploy") and all(lacking in reason for reason in said)
-    sound(made)
-    unknown = plan_model(replace(asked, architecture="NewForCausalLM"), machine_preset(hardware), given)
+    model_weights = {"gpt-oss": replace(GPT_OSS, architecture="GptOssForCausalLM"), **WEIGHTS}[model]
+    plan = plan_model(model_weights, machine_preset(hardware), given)
+    assert plan.fits and plan.engine == engine and plan.parameters[part[0]] == part[1]
+    lmdeploy_reasons = [reason for reason in plan.reasons if reason.startswith("LMDeploy can run it, but vLLM cannot.")]
+    assert len(lmdeploy_reasons) == (engine == "lmdeploy") and all(lacking in reason for reason in lmdeploy_reasons)
+    sound(plan)
+    unknown = plan_model(replace(model_weights, architecture="NewForCausalLM"), machine_preset(hardware), given)
     assert unknown.engine == "vllm"
 
 
 def test_an_engine_that_was_named_is_kept_and_another_one_is_advised() -> None:
-    made = plan_model(WEIGHTS["32b"], machine_preset("a100"), {"context_length": 65_536}, engine="vllm")
-    assert (made.engine, made.fits) == ("vllm", False)
-    assert made.nearest.startswith("It fits on the engine lmdeploy with kv_cache_bits 8.")
-    named = plan_model(WEIGHTS["8b"], machine_preset("rtx4090"), {"memory_share": 0.5}, engine="lmdeploy")
-    assert (named.engine, named.fits) == ("lmdeploy", True) and "memory_share" in named.parameters
-    assert "of the memory that the weights leave free" in named.reasons[-1]
-    own = plan_model(WEIGHTS["0.6b"], machine_preset("cpu-16g"), engine="vllm")
-    assert (own.engine, own.fits, own.estimate.device) == ("vllm", True, "cpu")
+    plan = plan_model(WEIGHTS["32b"], machine_preset("a100"), {"context_length": 65_536}, engine="vllm")
+    assert (plan.engine, plan.fits) == ("vllm", False)
+    assert plan.nearest.startswith("It fits on the engine lmdeploy with kv_cache_bits 8.")
+    lmdeploy_plan = plan_model(WEIGHTS["8b"], machine_preset("rtx4090"), {"memory_share": 0.5}, engine="lmdeploy")
+    assert (lmdeploy_plan.engine, lmdeploy_plan.fits) == ("lmdeploy", True) and "memory_share" in lmdeploy_plan.parameters
+    assert "of the memory that the weights leave free" in lmdeploy_plan.reasons[-1]
+    cpu_plan = plan_model(WEIGHTS["0.6b"], machine_preset("cpu-16g"), engine="vllm")
+    assert (cpu_plan.engine, cpu_plan.fits, cpu_plan.estimate.device) == ("vllm", True, "cpu")
     lacking = plan_model(WEIGHTS["0.6b"], machine_preset("cpu-16g"), engine="lmdeploy")
     assert (lacking.engine, lacking.fits) == ("lmdeploy", False) and "NVIDIA" in lacking.reasons[-1]
 
 
 def test_weights_are_counted_in_the_format_in_which_they_run() -> None:
     wide = weights(30.6, 36, 32, 8, dtype="float32")
-    made = plan_model(wide, machine_preset("rtx4090"))
-    assert made.fits and made.estimate.weights == wide.size // 2
-    assert any("The files are float32; the model runs as bfloat16." in reason for reason in made.reasons)
+    plan = plan_model(wide, machine_preset("rtx4090"))
+    assert plan.fits and plan.estimate.weights == wide.size // 2
+    assert any("The files are float32; the model runs as bfloat16." in reason for reason in plan.reasons)
     assert not plan_model(wide, machine_preset("rtx4090"), {"dtype": "float32"}).fits
 
 
 def test_float16_files_stay_float16_as_some_kernels_for_4_bit_weights_know_no_other() -> None:
     for quantisation in ("", "gptq", "awq"):
         model = weights(5.0, 36, 32, 8, dtype="float16", quantisation=quantisation)
-        made = plan_model(model, machine_preset("a100"))
-        assert made.parameters["dtype"] == "float16", quantisation
+        plan = plan_model(model, machine_preset("a100"))
+        assert plan.parameters["dtype"] == "float16", quantisation
         assert not any(
-            "runs as" in reason or "does not support bfloat16" in reason for reason in made.reasons
+            "runs as" in reason or "does not support bfloat16" in reason for reason in plan.reasons
         )
     assert plan_model(model, machine_preset("a100"), {"dtype": "bfloat16"}).parameters["dtype"] == "bfloat16"
 
 
 def test_a_cache_in_8_bits_is_taken_where_no_useful_context_fits_otherwise() -> None:
     tight = weights(38.6, 80, 64, 8, quantisation="awq")
-    made = plan_model(tight, machine_preset("rtx4090x2"))
-    assert made.fits and made.parameters["kv_cache_dtype"] == "fp8", made.reasons
-    assert made.parameters["context_length"] >= 2_048
-    sound(made)
+    plan = plan_model(tight, machine_preset("rtx4090x2"))
+    assert plan.fits and plan.parameters["kv_cache_dtype"] == "fp8", plan.reasons
+    assert plan.parameters["context_length"] >= 2_048
+    sound(plan)
 
 
 def test_the_plan_reports_how_many_gpus_stay_free() -> None:
     two, three = (plan_model(WEIGHTS["0.6b"], machine_preset(f"{n} x A100")).reasons for n in (2, 3))
-    assert any("the other one stays free" in one for one in two)
-    assert any("the other 2 stay free" in one for one in three)
+    assert any("the other one stays free" in reason for reason in two)
+    assert any("the other 2 stay free" in reason for reason in three)
 
 
 @pytest.mark.parametrize(
@@ -457,7 +457,7 @@ def test_a_machine_description_is_parsed_into_gpus_memory_and_cores(
     assert (len(machine.gpus), machine.memory_bytes // GB, machine.cores) == (gpus, memory_gb, cores)
 
 
-@pytest.mark.parametrize("preset", [name for name, one in machine_presets().items() if one.gpus])
+@pytest.mark.parametrize("preset", [name for name, machine in machine_presets().items() if machine.gpus])
 def test_a_described_gpu_is_the_one_of_the_preset(preset: str) -> None:
     gpu = machine_preset(preset).gpus[0]
     if not gpu.shared:
@@ -480,9 +480,9 @@ def test_a_described_gpu_is_the_one_of_the_preset(preset: str) -> None:
     ],
 )
 def test_a_machine_that_does_not_exist_is_refused(words: str) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         machine_preset(words)
-    assert raised.value.param == "hardware"
+    assert error_info.value.param == "hardware"
 
 
 @pytest.mark.parametrize(
@@ -496,21 +496,21 @@ def test_a_machine_that_does_not_exist_is_refused(words: str) -> None:
     ],
 )
 def test_a_config_that_lies_about_its_size_is_refused(lie: dict[str, int]) -> None:
-    with pytest.raises(InvalidRequest, match="no model has more") as raised:
+    with pytest.raises(InvalidRequest, match="no model has more") as error_info:
         weights_from_config("m", {**QWEN, **lie}, 16 * GB)
-    assert raised.value.code == "model_file_invalid"
+    assert error_info.value.code == "model_file_invalid"
 
 
 def test_a_small_model_leaves_room_on_a_large_gpu() -> None:
-    made = plan_model(WEIGHTS["0.6b"], machine_preset("h200"))
-    assert made.parameters["memory_share"] <= 0.55
+    plan = plan_model(WEIGHTS["0.6b"], machine_preset("h200"))
+    assert plan.parameters["memory_share"] <= 0.55
 
 
 def test_how_many_calls_are_computed_at_a_time_is_left_to_vllm() -> None:
-    made = plan_model(WEIGHTS["32b"], machine_preset("h200"))
-    assert "max_sequences" not in made.parameters
-    calls = made.estimate.cache // (64 * 8 * 2 * 128 * 2 * 1_000)
-    assert calls > 180 and any(f"or {calls} calls of 1,000 tokens" in reason for reason in made.reasons)
+    plan = plan_model(WEIGHTS["32b"], machine_preset("h200"))
+    assert "max_sequences" not in plan.parameters
+    calls = plan.estimate.cache // (64 * 8 * 2 * 128 * 2 * 1_000)
+    assert calls > 180 and any(f"or {calls} calls of 1,000 tokens" in reason for reason in plan.reasons)
 
 
 def test_an_unknown_machine_preset_is_refused_with_a_similar_name() -> None:
@@ -563,10 +563,10 @@ def test_weights_are_read_from_a_folder_and_from_a_gguf_file(tmp_path: Path) -> 
 
 async def test_a_deployment_is_planned_with_the_engine_it_runs_on(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:
-        made = await daemon.models.plan("default", "", {})
-        assert made.engine == "llamacpp" and made.fits and made.parameters["context_length"] == 8_192
-        there = await daemon.models.plan("default", "cpu-8g", {"slots": 1})
-        assert there.hardware == "4 cores, 8 GB memory" and there.parameters["slots"] == 1
+        plan = await daemon.models.plan("default", "", {})
+        assert plan.engine == "llamacpp" and plan.fits and plan.parameters["context_length"] == 8_192
+        small_machine_plan = await daemon.models.plan("default", "cpu-8g", {"slots": 1})
+        assert small_machine_plan.hardware == "4 cores, 8 GB memory" and small_machine_plan.parameters["slots"] == 1
         await daemon.models.add(ModelSpec("house", "http://127.0.0.1:9/v1#m"))
         assert (await daemon.models.plan("house", "", {})).engine == "remote"
         static = await daemon.models.plan("default-embedding", "", {})
@@ -581,9 +581,9 @@ def test_a_model_on_vllm_gets_the_parameters_of_its_plan(tmp_path: Path) -> None
     (tmp_path / "config.json").write_text(json.dumps(QWEN))
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 1000)
     spec = ModelSpec("m", str(tmp_path), parameters={"context_length": 1_024, "seed": 1})
-    got = fill_parameters(spec, tmp_path, machine_preset("rtx4090x2"), VLLM).parameters
-    assert got["context_length"] == 1_024 and got["seed"] == 1 and got["tensor_parallel"] == 1
-    assert got["dtype"] == "bfloat16" and 0 < got["memory_share"] <= 0.9
+    parameters = fill_parameters(spec, tmp_path, machine_preset("rtx4090x2"), VLLM).parameters
+    assert parameters["context_length"] == 1_024 and parameters["seed"] == 1 and parameters["tensor_parallel"] == 1
+    assert parameters["dtype"] == "bfloat16" and 0 < parameters["memory_share"] <= 0.9
     vllm = engine_for(replace(spec, engine="vllm"))
     assert vllm.name == "vllm" and vllm.describe(
         fill_parameters(spec, tmp_path, machine_preset("h200x2"), VLLM), tmp_path
@@ -591,9 +591,9 @@ def test_a_model_on_vllm_gets_the_parameters_of_its_plan(tmp_path: Path) -> None
     assert fill_parameters(spec, tmp_path, machine_preset("cpu-16g"), VLLM) is spec
     with (tmp_path / "model.safetensors").open("wb") as large:
         large.truncate(30 * GB)  # sparse: no data is written
-    with pytest.raises(InvalidRequest, match=r"weights alone need .* quantization fp8") as raised:
+    with pytest.raises(InvalidRequest, match=r"weights alone need .* quantization fp8") as error_info:
         fill_parameters(ModelSpec("m", str(tmp_path)), tmp_path, machine_preset("rtx4090"), VLLM)
-    assert raised.value.code == "does_not_fit"
+    assert error_info.value.code == "does_not_fit"
 
 
 def test_the_engine_of_a_folder_is_the_one_of_its_plan(tmp_path: Path) -> None:
@@ -621,19 +621,19 @@ async def test_a_model_on_a_hub_is_planned_from_its_header_alone(tmp_path: Path)
     large = gguf({**LLAMA, **tokens}, [("w", (1024, 1024), 0)])
     hub = Hub({"small-Q4_K_M.gguf": large, "README.md": b"x"})
     async with serving(hub), model_fixture(tmp_path, hf_endpoint=hub.url) as daemon:
-        made = await daemon.models.plan("hf://org/model", "cpu-16g", {})
-        assert made.engine == "llamacpp" and made.fits and made.estimate.weights == len(large)
+        plan = await daemon.models.plan("hf://org/model", "cpu-16g", {})
+        assert plan.engine == "llamacpp" and plan.fits and plan.estimate.weights == len(large)
         assert [headers["Range"] for headers in hub.downloads] == ["bytes=0-1048575", "bytes=1048576-8388607"]
         assert not list((tmp_path / "models").rglob("*.gguf"))
         hub.files = {"config.json": json.dumps(QWEN).encode(), "model.safetensors": b"\0" * 4_096}
-        made = await daemon.models.plan("hf://org/model", "rtx4090", {"kv_cache_dtype": "fp8"})
-        assert made.engine == "vllm" and made.estimate.weights == 4_096
-        assert made.parameters["kv_cache_dtype"] == "fp8"
-        made = await daemon.models.plan("hf://org/model", "2 x A100 80GB", {"kv_cache_bits": 8})
-        assert (made.engine, made.parameters["kv_cache_bits"]) == ("lmdeploy", 8)
-        with pytest.raises(InvalidRequest, match="has no parameter 'kv_cache_dtipe'") as raised:
+        plan = await daemon.models.plan("hf://org/model", "rtx4090", {"kv_cache_dtype": "fp8"})
+        assert plan.engine == "vllm" and plan.estimate.weights == 4_096
+        assert plan.parameters["kv_cache_dtype"] == "fp8"
+        plan = await daemon.models.plan("hf://org/model", "2 x A100 80GB", {"kv_cache_bits": 8})
+        assert (plan.engine, plan.parameters["kv_cache_bits"]) == ("lmdeploy", 8)
+        with pytest.raises(InvalidRequest, match="has no parameter 'kv_cache_dtipe'") as error_info:
             await daemon.models.plan("hf://org/model", "rtx4090", {"kv_cache_dtipe": "fp8"})
-        assert raised.value.param == "parameters.kv_cache_dtipe"
+        assert error_info.value.param == "parameters.kv_cache_dtipe"
         with pytest.raises(InvalidRequest, match="context_length"):
             await daemon.models.plan("hf://org/model", "rtx4090", {"context_length": "long"})
         hub.files = {"broken.gguf": large[:100_000]}
@@ -660,8 +660,8 @@ def test_models_for_sound_run_on_transformers_and_whisper_on_vllm_if_asked() -> 
     )
     assert on_cpu.engine == on_gpu.engine == "transformers" and on_cpu.fits and on_gpu.fits
     assert "context_length" not in on_cpu.parameters and on_cpu.estimate.cache == 0
-    asked = plan_model(model, machine_preset("rtx4090"), engine="vllm")
-    assert asked.engine == "vllm" and asked.fits and asked.parameters["context_length"] == 448
+    vllm_plan = plan_model(model, machine_preset("rtx4090"), engine="vllm")
+    assert vllm_plan.engine == "vllm" and vllm_plan.fits and vllm_plan.parameters["context_length"] == 448
     music = weights_from_config("band", {"architectures": ["MusicgenForConditionalGeneration"]}, 2 * GB)
     assert plan_model(music, machine_preset("rtx4090")).parameters["dtype"] == "float32"
     assert not plan_model(weights_from_config("large", whisper, 40 * GB), machine_preset("cpu-16g")).fits

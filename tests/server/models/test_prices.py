@@ -25,8 +25,8 @@ def test_input_cached_and_output_tokens_are_priced_by_the_table() -> None:
 
 
 def test_tokens_from_the_cache_cost_as_much_as_others_where_nothing_else_is_known() -> None:
-    own = Prices([Price("h:1/m", input=2, output=0)])
-    assert cost(own, "http://h:1/v1#m", Usage(1_000_000, 0, 500_000)) == 2
+    operator_prices = Prices([Price("h:1/m", input=2, output=0)])
+    assert cost(operator_prices, "http://h:1/v1#m", Usage(1_000_000, 0, 500_000)) == 2
 
 
 def test_a_dated_version_of_a_model_has_the_models_price() -> None:
@@ -71,8 +71,8 @@ def test_a_call_that_used_nothing_has_no_price() -> None:
 def test_a_provider_that_the_library_lists_is_found_under_our_name() -> None:
     from genai_prices.data_snapshot import get_snapshot
 
-    listed = {provider.id for provider in get_snapshot().providers}
-    assert {name for name in PROVIDERS if prices._LISTED_PROVIDERS.get(name, name) not in listed} == {
+    provider_ids = {provider.id for provider in get_snapshot().providers}
+    assert {name for name in PROVIDERS if prices._LISTED_PROVIDERS.get(name, name) not in provider_ids} == {
         "dashscope",
         "sensenova",
         "siliconflow",
@@ -98,12 +98,12 @@ def test_every_list_names_its_source_and_date_and_a_provider_that_exists() -> No
 def test_every_online_model_named_in_the_documentation_has_a_price() -> None:
     root = Path(__file__).parents[3]
     texts = [root / "docs/providers.md", root / "docs/configuration.md", root / "configs/online.yaml"]
-    named = {
+    source_names = {
         name for text in texts for name in re.findall(r"remote://[a-z]+/[\w.-]+", text.read_text("utf-8"))
     }
-    named -= {"remote://harbour/pilot-2"}  # the reader's own provider, from the configuration page
-    assert len(named) >= 4
-    assert {name for name in named if cost(Prices(), name, Usage(1)) is None} == set()
+    source_names -= {"remote://harbour/pilot-2"}  # the reader's own provider, from the configuration page
+    assert len(source_names) >= 4
+    assert {name for name in source_names if cost(Prices(), name, Usage(1)) is None} == set()
 
 
 def test_the_operators_own_prices_go_first(tmp_path: Path) -> None:
@@ -111,10 +111,10 @@ def test_the_operators_own_prices_go_first(tmp_path: Path) -> None:
     file.write_text(
         "- {model: openai/gpt-4o, input: 1, output: 2}\n- {model: '10.0.0.7:8000/*', input: 0.5, output: 0.5}\n"
     )
-    own = prices.read_prices(file)
-    assert cost(own, "remote://openai/gpt-4o", Usage(1_000_000, 1_000_000)) == 3
-    assert cost(own, "http://10.0.0.7:8000/v1#any", Usage(1_000_000)) == 0.5
-    assert cost(own, "remote://openai/gpt-4o-mini", Usage(1_000_000)) == 0.15
+    operator_prices = prices.read_prices(file)
+    assert cost(operator_prices, "remote://openai/gpt-4o", Usage(1_000_000, 1_000_000)) == 3
+    assert cost(operator_prices, "http://10.0.0.7:8000/v1#any", Usage(1_000_000)) == 0.5
+    assert cost(operator_prices, "remote://openai/gpt-4o-mini", Usage(1_000_000)) == 0.15
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,9 @@ def test_the_operators_own_prices_go_first(tmp_path: Path) -> None:
 def test_an_invalid_price_file_is_refused_with_a_reason(tmp_path: Path, text: str, word: str) -> None:
     file = tmp_path / "prices.yaml"
     file.write_text(text)
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         prices.read_prices(file)
-    assert word in raised.value.message
+    assert word in error_info.value.message
 
 
 def test_costs_add_up_as_far_as_they_are_known() -> None:

@@ -21,10 +21,10 @@ CLERK = {
 
 
 def rendered(prompt: dict[str, Any], *messages: dict[str, Any], **body: Any) -> list[dict[str, Any]]:
-    made = ModelPrompt.parse("m", prompt)
-    assert made is not None
-    found: list[dict[str, Any]] = made.render("m", {"messages": list(messages), **body})["messages"]
-    return found
+    model_prompt = ModelPrompt.parse("m", prompt)
+    assert model_prompt is not None
+    rendered_messages: list[dict[str, Any]] = model_prompt.render("m", {"messages": list(messages), **body})["messages"]
+    return rendered_messages
 
 
 def said(role: str, content: Any) -> dict[str, Any]:
@@ -43,30 +43,30 @@ def test_a_prompt_renders_system_text_examples_history_and_question_template() -
 
 
 def test_a_calls_prompt_arguments_override_defaults_and_are_not_sent_on() -> None:
-    made = ModelPrompt.parse("m", CLERK)
-    assert made is not None
-    body = made.render("m", {"messages": [said("user", "x")], "prompt_arguments": {"house": "Bree"}, "n": 1})
+    model_prompt = ModelPrompt.parse("m", CLERK)
+    assert model_prompt is not None
+    body = model_prompt.render("m", {"messages": [said("user", "x")], "prompt_arguments": {"house": "Bree"}, "n": 1})
     assert body["messages"][0]["content"] == "You sort letters of Bree."
     assert set(body) == {"messages", "n"}
 
 
 def test_what_an_argument_holds_is_not_read_as_a_template() -> None:
-    found = rendered(CLERK, said("user", "x"), prompt_arguments={"house": "{input} {house}"})
-    assert found[0]["content"] == "You sort letters of {input} {house}."
+    messages = rendered(CLERK, said("user", "x"), prompt_arguments={"house": "{input} {house}"})
+    assert messages[0]["content"] == "You sort letters of {input} {house}."
 
 
 def test_the_question_template_applies_to_the_first_text_part() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
     parts = [image, {"type": "text", "text": "what?"}, {"type": "text", "text": "and?"}]
-    found = rendered(CLERK, said("user", parts))
-    assert found[-1]["content"] == [image, {"type": "text", "text": "Letter: what?"}, parts[2]]
+    messages = rendered(CLERK, said("user", parts))
+    assert messages[-1]["content"] == [image, {"type": "text", "text": "Letter: what?"}, parts[2]]
 
 
 def test_the_question_before_tool_results_keeps_its_template() -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
     result = {"role": "tool", "tool_call_id": "1", "content": "5"}
-    found = rendered({"user": "Q: {input}"}, said("user", "how many"), call, result)
-    assert found == [said("user", "Q: how many"), call, result]
+    messages = rendered({"user": "Q: {input}"}, said("user", "how many"), call, result)
+    assert messages == [said("user", "Q: how many"), call, result]
 
 
 def test_a_developers_message_counts_as_the_systems() -> None:
@@ -91,9 +91,9 @@ def test_a_developers_message_counts_as_the_systems() -> None:
     ],
 )
 def test_an_invalid_prompt_is_refused_by_field(prompt: dict[str, Any], param: str) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         ModelSpec("m", "fake://", prompt=prompt)
-    assert raised.value.param == param
+    assert error_info.value.param == param
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_an_invalid_prompt_is_refused_by_field(prompt: dict[str, Any], param: st
     ],
 )
 def test_an_invalid_prompt_argument_is_refused_by_name(given: Any, param: str) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         rendered({"system": "{town}", "arguments": {"town": None}}, said("user", "x"), prompt_arguments=given)
-    assert raised.value.param == param
+    assert error_info.value.param == param
 
 
 async def test_local_and_online_models_receive_the_same_rendered_prompt(models: ModelFixture) -> None:

@@ -37,8 +37,8 @@ def machine(cores: int, memory: float, *gpus: float) -> Hardware:
 def test_recommends_the_best_that_fits(
     cores: int, memory: float, gpus: tuple[float, ...], name: str | None, device: str | None
 ) -> None:
-    found = recommend(machine(cores, memory, *gpus))
-    assert (found and found.name, found and found.device) == (name, device)
+    recommendation = recommend(machine(cores, memory, *gpus))
+    assert (recommendation and recommendation.name, recommendation and recommendation.device) == (name, device)
 
 
 @pytest.mark.parametrize(
@@ -48,18 +48,18 @@ def test_recommends_the_best_that_fits(
 def test_a_search_model_is_recommended_unless_the_machine_is_too_small(
     cores: int, memory: float, gpus: tuple[float, ...], is_offered: bool
 ) -> None:
-    found = recommend(machine(cores, memory, *gpus), "embedding")
-    assert (found is not None) == is_offered
-    if found is not None:
-        profile = profile_of(found.source)
+    recommendation = recommend(machine(cores, memory, *gpus), "embedding")
+    assert (recommendation is not None) == is_offered
+    if recommendation is not None:
+        profile = profile_of(recommendation.source)
         assert profile is not None and profile.task == "embedding" and profile.fusion_weight is not None
-        assert "by meaning" in found.reason
+        assert "by meaning" in recommendation.reason
 
 
 def test_memory_and_cores_decide_when_no_engine_uses_the_gpu() -> None:
-    found = recommend(machine(4, 16, 80), is_accelerated=False)
-    assert found is not None and (found.name, found.device) == ("qwen3-4b-instruct", "cpu")
-    assert "16 GB" in found.reason and "4 cores" in found.reason
+    recommendation = recommend(machine(4, 16, 80), is_accelerated=False)
+    assert recommendation is not None and (recommendation.name, recommendation.device) == ("qwen3-4b-instruct", "cpu")
+    assert "16 GB" in recommendation.reason and "4 cores" in recommendation.reason
 
 
 def test_the_table_holds_sources_that_parse_and_sizes_that_fit_their_needs() -> None:
@@ -107,9 +107,9 @@ def test_physical_cores_are_counted_within_the_allowed_set(
 
 
 def test_the_current_machine_is_detected_and_described() -> None:
-    here = hardware.detect()
-    assert here.cores >= 1 and here.memory_bytes > 256 * 1024**2
-    assert hardware.describe(here).startswith(f"{here.cores} core")
+    machine_facts = hardware.detect()
+    assert machine_facts.cores >= 1 and machine_facts.memory_bytes > 256 * 1024**2
+    assert hardware.describe(machine_facts).startswith(f"{machine_facts.cores} core")
 
 
 def test_describes_equal_gpus_together() -> None:

@@ -26,9 +26,9 @@ async def add(models: ModelFixture, replicas: int | tuple[str, ...], **fields: A
     await models.models.add(
         ModelSpec("m", "fake://", parameters={"script": SCRIPT}, replicas=replicas, **fields), keep=False
     )
-    found = models.registry.get("m")
-    assert isinstance(found, Deployment)
-    return found.pool
+    model_deployment = models.registry.get("m")
+    assert isinstance(model_deployment, Deployment)
+    return model_deployment.pool
 
 
 async def hold(models: ModelFixture, text: str = "hang") -> Any:
@@ -57,13 +57,13 @@ def chat(*messages: tuple[str, str]) -> Relay:
 async def test_calls_are_spread_evenly_over_replicas_and_each_is_listed(models: ModelFixture) -> None:
     fleet = await add(models, 3)
     await models.models.load("m")
-    held = [await hold(models, f"hang {number}") for number in range(6)]
+    streams = [await hold(models, f"hang {number}") for number in range(6)]
     assert busy(fleet) == [2, 2, 2]
     info = models.models.get("m")
     assert info.state == "ready" and info.calls == 6 and info.starts == 3
     assert len({replica.pid for replica in info.replicas}) == 3
     assert info.memory_bytes == sum(replica.memory_bytes or 0 for replica in info.replicas)
-    for chunks in held:
+    for chunks in streams:
         await chunks.aclose()
     assert busy(fleet) == [0, 0, 0]
 
@@ -76,14 +76,14 @@ async def test_a_single_process_is_not_listed_as_a_replica(models: ModelFixture)
 async def test_a_conversation_stays_where_its_beginning_is_cached(models: ModelFixture) -> None:
     fleet = await add(models, 3)
     await models.models.load("m")
-    told = chat(("system", "be brief"), ("user", "first question"))
+    conversation = chat(("system", "be brief"), ("user", "first question"))
     grown = chat(("system", "be brief"), ("user", "first question"), ("assistant", "a"), ("user", "b"))
-    seat = fleet.enter(told)
+    seat = fleet.enter(conversation)
     home = seat.process
     seat.leave()
     for number in range(5):  # other calls start and end meanwhile
-        other = fleet.enter(chat(("user", f"other {number}")))
-        other.leave()
+        other_seat = fleet.enter(chat(("user", f"other {number}")))
+        other_seat.leave()
     seat = fleet.enter(grown)
     assert seat.process is home
     seat.leave()
@@ -92,11 +92,11 @@ async def test_a_conversation_stays_where_its_beginning_is_cached(models: ModelF
 async def test_a_conversation_moves_on_when_its_process_is_much_busier(models: ModelFixture) -> None:
     fleet = await add(models, 2)
     await models.models.load("m")
-    told = chat(("user", "popular"))
-    seats = [fleet.enter(told) for _ in range(MAX_EXTRA_CALLS + 1)]
+    conversation = chat(("user", "popular"))
+    seats = [fleet.enter(conversation) for _ in range(MAX_EXTRA_CALLS + 1)]
     home = seats[0].process
     assert {seat.process for seat in seats} == {home}, "up to the slack it stays"
-    seats.append(fleet.enter(told))
+    seats.append(fleet.enter(conversation))
     assert seats[-1].process is not home
     for seat in seats:
         seat.leave()
@@ -108,27 +108,27 @@ async def test_a_process_that_is_killed_comes_back_by_itself_and_nobody_waits_fo
 ) -> None:
     fleet = await add(models, 2)
     await models.models.load("m")
-    lost = fleet.processes[1]
-    assert lost.pid is not None and lost.running is not None and lost.running.process is not None
-    first, child = lost.pid, lost.running.process
+    replica = fleet.processes[1]
+    assert replica.pid is not None and replica.running is not None and replica.running.process is not None
+    first, child = replica.pid, replica.running.process
     os.kill(first, signal.SIGKILL)
     await child.wait()
     answer = await models.ask("m", {"messages": user("hello")})
     assert answer["choices"][0]["message"]["content"] == "hello"
-    assert lost.launch.task is not None, "the call that came next began its start"
-    await lost.launch.task
-    assert lost.pid not in (None, first) and (lost.slot.crashes, lost.slot.starts) == (1, 2)
+    assert replica.launch.task is not None, "the call that came next began its start"
+    await replica.launch.task
+    assert replica.pid not in (None, first) and (replica.slot.crashes, replica.slot.starts) == (1, 2)
 
 
 async def test_a_crash_hits_the_calls_of_one_process_alone(models: ModelFixture) -> None:
     fleet = await add(models, 2)
     await models.models.load("m")
-    held = await hold(models)
-    with pytest.raises(EngineFailed) as raised:
+    stream = await hold(models)
+    with pytest.raises(EngineFailed) as error_info:
         await models.ask("m", {"messages": user("crash")})
-    assert raised.value.code == "engine_crashed"
+    assert error_info.value.code == "engine_crashed"
     assert sum(busy(fleet)) == 1, "the other one still answers"
-    await held.aclose()
+    await stream.aclose()
 
 
 async def test_replicas_beyond_the_memory_budget_fail_and_the_others_answer(tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ async def test_replicas_beyond_the_memory_budget_fail_and_the_others_answer(tmp_
         await daemon.models.load("m")
         states = [life.state for life in fleet.processes]
         assert sorted(states) == ["failed", "ready", "ready"]
-        failed = next(replica for replica in daemon.models.get("m").replicas if replica.state == "failed")
-        assert "another process of 'm'" in (failed.error or "") and "100 MB" in (failed.error or "")
+        failed_replica = next(replica for replica in daemon.models.get("m").replicas if replica.state == "failed")
+        assert "another process of 'm'" in (failed_replica.error or "") and "100 MB" in (failed_replica.error or "")
         answers = await asyncio.gather(*(daemon.ask("m", {"messages": user(str(n))}) for n in range(8)))
         assert [answer["choices"][0]["message"]["content"] for answer in answers] == [
             str(n) for n in range(8)
@@ -164,21 +164,21 @@ async def test_an_additional_replica_evicts_no_other_model_but_yields_to_one(tmp
 async def test_the_queue_limit_is_shared_by_all_replicas(models: ModelFixture) -> None:
     await add(models, 2, queue_limit=2)
     await models.models.load("m")
-    held = [await hold(models, f"hang {number}") for number in range(2)]
-    with pytest.raises(TooMany) as raised:
+    streams = [await hold(models, f"hang {number}") for number in range(2)]
+    with pytest.raises(TooMany) as error_info:
         await models.ask("m", {"messages": user("me too")})
-    assert raised.value.code == "queue_full" and raised.value.retry_after
-    for chunks in held:
+    assert error_info.value.code == "queue_full" and error_info.value.retry_after
+    for chunks in streams:
         await chunks.aclose()
 
 
 async def test_a_remote_server_serves_as_an_additional_replica(tmp_path: Path) -> None:
     for name in ("there", "here"):
         (tmp_path / name).mkdir()
-    async with model_fixture(tmp_path / "there") as there:
-        await there.models.add(ModelSpec("theirs", "fake://"), keep=False)
-        await there.models.load("theirs")
-        theirs = there.registry.get("theirs")
+    async with model_fixture(tmp_path / "there") as remote_daemon:
+        await remote_daemon.models.add(ModelSpec("theirs", "fake://"), keep=False)
+        await remote_daemon.models.load("theirs")
+        theirs = remote_daemon.registry.get("theirs")
         assert isinstance(theirs, Deployment) and theirs.running is not None
         assert theirs.running.process is not None
         endpoint = theirs.running.process.endpoint("theirs")
@@ -186,12 +186,12 @@ async def test_a_remote_server_serves_as_an_additional_replica(tmp_path: Path) -
             fleet = await add(daemon, (f"{endpoint.url}#theirs",), api_key=endpoint.key)
             await daemon.models.load("m")
             assert [life.launch.kind.name for life in fleet.processes] == ["fake", "remote"]
-            held = await hold(daemon)
+            stream = await hold(daemon)
             answer = await daemon.ask("m", {"messages": user("over there")})
             assert answer["choices"][0]["message"]["content"] == "over there"
             assert theirs.process.turns.calls == 0 and fleet.processes[1].used_at is not None
             assert daemon.models.get("m").replicas[1].pid is None
-            await held.aclose()
+            await stream.aclose()
 
 
 async def test_a_call_moves_to_a_process_that_runs_when_its_own_does_not_start(
@@ -210,9 +210,9 @@ async def test_a_call_moves_to_a_process_that_runs_when_its_own_does_not_start(
 
 @pytest.mark.parametrize("replicas", [0, 65, True, ("",), (1,)])
 def test_invalid_replica_settings_are_refused(replicas: Any) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         ModelSpec("m", "fake://", replicas=replicas)
-    assert raised.value.param == "replicas"
+    assert error_info.value.param == "replicas"
 
 
 def test_a_spec_with_replicas_round_trips_through_json() -> None:
@@ -225,5 +225,5 @@ def test_a_spec_with_replicas_round_trips_through_json() -> None:
 async def test_a_stream_from_each_process_is_whole(models: ModelFixture) -> None:
     await add(models, 2)
     relayed = [await models.relay("m", {"messages": user(f"w{n}"), "stream": True}) for n in range(4)]
-    got = [await Streamed.of(one) for one in relayed]
-    assert [one.text() for one in got] == ["w0", "w1", "w2", "w3"] and all(one.done for one in got)
+    streams = [await Streamed.of(stream) for stream in relayed]
+    assert [stream.text() for stream in streams] == ["w0", "w1", "w2", "w3"] and all(stream.done for stream in streams)

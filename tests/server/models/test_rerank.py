@@ -62,12 +62,12 @@ def test_the_rerank_endpoint_ranks_documents_and_refuses_invalid_requests(daemon
         client.post("/api/deployments", json={"name": "ranker", "source": "fake://", "task": "rerank"})
         plain = client.post("/v1/rerank", json=body).json()
         objects = [{"text": text} for text in TEXTS]
-        more = {**body, "documents": objects, "top_n": 1, "return_documents": True}
-        one = client.post("/v1/rerank", json=more).json()
+        body_with_options = {**body, "documents": objects, "top_n": 1, "return_documents": True}
+        top_answer = client.post("/v1/rerank", json=body_with_options).json()
         wrong = client.post("/v1/rerank", json={**body, "documents": [{"title": "x"}]})
         chat = client.post("/v1/rerank", json={**body, "model": "echo"})
         client.delete("/api/deployments/ranker")
     assert [row["index"] for row in plain["results"]] == [2, 1, 0] and "document" not in plain["results"][0]
-    assert one["results"] == [{"index": 2, "relevance_score": 1.0, "document": {"text": TEXTS[2]}}]
+    assert top_answer["results"] == [{"index": 2, "relevance_score": 1.0, "document": {"text": TEXTS[2]}}]
     assert wrong.status_code == 400 and wrong.json()["error"]["param"] == "documents[0]"
     assert chat.status_code == 400 and "ranker" in chat.json()["error"]["message"]

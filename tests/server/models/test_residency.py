@@ -42,8 +42,8 @@ async def add(models: ModelFixture, name: str, memory_mb: int | None = 400, **fi
 
 async def say(models: ModelFixture, name: str, text: str = "hello") -> str:
     answer = await models.ask(name, {"messages": user(text)})
-    said: str = answer["choices"][0]["message"]["content"]
-    return said
+    content: str = answer["choices"][0]["message"]["content"]
+    return content
 
 
 def loaded(models: ModelFixture) -> list[str]:
@@ -51,9 +51,9 @@ def loaded(models: ModelFixture) -> list[str]:
 
 
 def deployment(models: ModelFixture, name: str) -> Deployment:
-    found = models.registry.get(name)
-    assert isinstance(found, Deployment)
-    return found
+    model_deployment = models.registry.get(name)
+    assert isinstance(model_deployment, Deployment)
+    return model_deployment
 
 
 async def test_two_models_larger_together_than_the_budget_serve_alternating_calls(tmp_path: Path) -> None:
@@ -97,10 +97,10 @@ async def test_a_busy_model_finishes_its_calls_before_it_leaves(tmp_path: Path) 
         await add(daemon, "b")
         relayed = await daemon.relay("a", {"messages": user("slow"), "stream": True})
         first = daemon.models.get("a").pid
-        other = asyncio.create_task(say(daemon, "b", "me too"))
-        got = await Streamed.of(relayed)
-        assert got.text() == "one two three" and got.done and got.error is None
-        assert await other == "me too"
+        second_call = asyncio.create_task(say(daemon, "b", "me too"))
+        result = await Streamed.of(relayed)
+        assert result.text() == "one two three" and result.done and result.error is None
+        assert await second_call == "me too"
         assert await say(daemon, "a") == "hello" and daemon.models.get("a").pid != first
 
 
@@ -111,9 +111,9 @@ async def test_a_pinned_model_stays_loaded_and_is_named_when_memory_is_full(tmp_
         await add(daemon, "c", 600)
         for name in "ab":
             await say(daemon, name)
-        with pytest.raises(Unavailable) as raised:
+        with pytest.raises(Unavailable) as error_info:
             await say(daemon, "c")
-        assert raised.value.code == "memory_budget" and "a cannot be unloaded" in raised.value.message
+        assert error_info.value.code == "memory_budget" and "a cannot be unloaded" in error_info.value.message
         assert daemon.models.get("a").state == "ready"
 
 
@@ -122,9 +122,9 @@ async def test_a_model_larger_than_the_budget_is_refused_with_what_to_do(tmp_pat
         await add(daemon, "a")
         await add(daemon, "big", 800)
         await say(daemon, "a")
-        with pytest.raises(Unavailable) as raised:
+        with pytest.raises(Unavailable) as error_info:
             await say(daemon, "big")
-        assert "800 MB" in raised.value.message and "memory_budget_mb" in raised.value.message
+        assert "800 MB" in error_info.value.message and "memory_budget_mb" in error_info.value.message
         assert loaded(daemon) == ["a"], "nobody left for it"
 
 
@@ -133,10 +133,10 @@ async def test_a_model_larger_than_the_machine_is_refused_before_it_takes_its_me
         await add(daemon, "a")
         await add(daemon, "huge", 2**40)
         await say(daemon, "a")
-        with pytest.raises(Unavailable) as raised:
+        with pytest.raises(Unavailable) as error_info:
             await say(daemon, "huge")
-        assert raised.value.code == "memory_budget" and "of this machine" in raised.value.message
-        assert "memory_budget_mb" in raised.value.message and loaded(daemon) == ["a"]
+        assert error_info.value.code == "memory_budget" and "of this machine" in error_info.value.message
+        assert "memory_budget_mb" in error_info.value.message and loaded(daemon) == ["a"]
 
 
 async def test_the_measured_memory_of_a_model_counts_at_its_next_load(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ async def test_each_cold_start_reports_its_progress_stages(tmp_path: Path) -> No
         for name in "aba":
             run = await daemon.runner.start("chat", name, Chat(tuple(user("hi"))), LOCAL)
             await daemon.runner.wait(run)
-            told = [event.stage async for _, event in run.log.follow() if isinstance(event, Progressed)]
-            assert told in (["memory", "load"], ["load"])
+            stages = [event.stage async for _, event in run.log.follow() if isinstance(event, Progressed)]
+            assert stages in (["memory", "load"], ["load"])
         assert run.first_byte_at is not None
 
 
@@ -166,11 +166,11 @@ async def test_a_full_queue_is_refused_with_retry_after(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, queue_limit=3) as daemon:
         await add(daemon, "a")
         calls = [daemon.relay("a", {"messages": user("slow"), "stream": True}) for _ in range(3)]
-        held = await asyncio.gather(*calls)
-        with pytest.raises(TooMany) as raised:
+        streams = await asyncio.gather(*calls)
+        with pytest.raises(TooMany) as error_info:
             await say(daemon, "a")
-        assert raised.value.status == 429 and raised.value.retry_after == replicas.QUEUE_FULL_RETRY_S
-        for relayed in held:
+        assert error_info.value.status == 429 and error_info.value.retry_after == replicas.QUEUE_FULL_RETRY_S
+        for relayed in streams:
             assert (await Streamed.of(relayed)).text() == "one two three"
         assert await say(daemon, "a") == "hello"
 
@@ -178,9 +178,9 @@ async def test_a_full_queue_is_refused_with_retry_after(tmp_path: Path) -> None:
 async def test_a_crowd_for_a_cold_model_gets_answers_or_one_error_each(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, queue_limit=100) as daemon:
         await add(daemon, "a")
-        got = await asyncio.gather(*(say(daemon, "a") for _ in range(150)), return_exceptions=True)
-        assert got.count("hello") == 100
-        assert sum(isinstance(one, TooMany) for one in got) == 50
+        outcomes = await asyncio.gather(*(say(daemon, "a") for _ in range(150)), return_exceptions=True)
+        assert outcomes.count("hello") == 100
+        assert sum(isinstance(outcome, TooMany) for outcome in outcomes) == 50
         assert daemon.models.get("a").calls == 0 and daemon.models.get("a").starts == 1
 
 
@@ -195,15 +195,15 @@ async def test_stopping_the_daemon_does_not_wait_for_a_model_being_evicted(tmp_p
         await daemon.models.load("a")
         relayed = await daemon.relay("a", {"messages": user("x"), "stream": True})
         reading = asyncio.create_task(Streamed.of(relayed))
-        waiting = asyncio.create_task(say(daemon, "b"))
+        call_of_b = asyncio.create_task(say(daemon, "b"))
         while deployment(daemon, "a").process.is_ready:
-            await asyncio.wait([waiting], timeout=0.05)  # 'b' waits for 'a', which hangs
+            await asyncio.wait([call_of_b], timeout=0.05)  # 'b' waits for 'a', which hangs
         later = asyncio.create_task(say(daemon, "a"))  # waits for its next turn, which never comes
         await asyncio.wait([later], timeout=0.05)
     with pytest.raises(Unavailable, match="the daemon is stopping"):
         await later
     assert (await reading).documents[-1]["error"]["code"] == "engine_stopped"
-    assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], PorticoError)
+    assert isinstance((await asyncio.gather(call_of_b, return_exceptions=True))[0], PorticoError)
     assert children() == []
 
 
@@ -424,11 +424,11 @@ def test_memory_includes_all_child_processes_when_asked() -> None:
 def python_with_a_child(folder: Path) -> str:
     """Return an interpreter that first starts another process, which uses 96 MiB."""
     python = Path(interpreter(folder))
-    first, *rest = python.read_text().splitlines()
-    here = folder / "here"
-    hold = f"import pathlib, signal; x = bytearray(b'x') * (96 << 20); pathlib.Path('{here}').touch(); signal.pause()"
-    child = f"{sys.executable} -c {shlex.quote(hold)} & until [ -e {here} ]; do sleep 0.05; done"
-    python.write_text("\n".join([first, child, *rest]))
+    first, *lines = python.read_text().splitlines()
+    marker = folder / "here"
+    hold = f"import pathlib, signal; x = bytearray(b'x') * (96 << 20); pathlib.Path('{marker}').touch(); signal.pause()"
+    child = f"{sys.executable} -c {shlex.quote(hold)} & until [ -e {marker} ]; do sleep 0.05; done"
+    python.write_text("\n".join([first, child, *lines]))
     return str(python)
 
 

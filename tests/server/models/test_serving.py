@@ -13,7 +13,7 @@ from portico_server.models.engines import worker_http
 async def test_a_caller_that_leaves_in_the_middle_leaves_no_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    ended = asyncio.Event()
+    end_event = asyncio.Event()
 
     async def talk(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -23,7 +23,7 @@ async def test_a_caller_that_leaves_in_the_middle_leaves_no_traceback(
                 await response.write(b"word " * 100)
                 await asyncio.sleep(0)
         finally:
-            ended.set()
+            end_event.set()
 
     application = worker_http.application("")
     application.router.add_get("/", talk)
@@ -35,6 +35,6 @@ async def test_a_caller_that_leaves_in_the_middle_leaves_no_traceback(
         answer = await session.get(f"http://127.0.0.1:{runner.addresses[0][1]}/")
         await answer.content.readany()
         answer.close()
-        await asyncio.wait_for(ended.wait(), 60)
+        await asyncio.wait_for(end_event.wait(), 60)
     await runner.cleanup()
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -40,14 +40,14 @@ WHISPER = {"architectures": ["WhisperForConditionalGeneration"], "max_target_pos
 
 def tone(seconds: float, rate: int = 16_000) -> bytes:
     """Return a WAV file with a constant tone."""
-    made = io.BytesIO()
-    with wave.open(made, "wb") as file:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
         samples = (round(8000 * math.sin(step / 20)) for step in range(round(seconds * rate)))
         file.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def spec(name: str, folder: str, **more: Any) -> ModelSpec:
@@ -101,28 +101,28 @@ async def ears(
 ) -> AsyncIterator[ModelFixture]:
     home: Path = tmp_path_factory.mktemp(request.param)
     script = [{"match": r"a\.wav", "content": "The ships leave at nine."}]
-    async with model_fixture(home) as built, AsyncExitStack() as stack:
+    async with model_fixture(home) as fixture, AsyncExitStack() as stack:
         if request.param == "fake":
-            await built.models.add(
+            await fixture.models.add(
                 ModelSpec("ear", "fake://", task="transcription", parameters={"script": script})
             )
         elif request.param == "remote":
             address = stack.enter_context(elsewhere(home, script))
-            await built.models.add(ModelSpec("ear", f"{address}#whisper-1"))
+            await fixture.models.add(ModelSpec("ear", f"{address}#whisper-1"))
         elif request.param == "vllm":
             parameters = {"python": interpreter(home, script=script)}
-            await built.models.add(
+            await fixture.models.add(
                 ModelSpec("ear", model(home, **WHISPER), engine="vllm", parameters=parameters)
             )
         else:
-            await built.models.add(spec("ear", "whisper", max_seconds=20))
-            await built.models.load("ear")
-        yield built
+            await fixture.models.add(spec("ear", "whisper", max_seconds=20))
+            await fixture.models.load("ear")
+        yield fixture
 
 
 async def test_a_recording_is_transcribed_with_its_duration_as_usage(ears: ModelFixture) -> None:
-    said = orjson.loads(await ask(ears, "ear", "audio/transcriptions", {}, recording(tone(1))))
-    assert isinstance(said["text"], str) and said["usage"] == {"type": "duration", "seconds": 1}
+    transcript = orjson.loads(await ask(ears, "ear", "audio/transcriptions", {}, recording(tone(1))))
+    assert isinstance(transcript["text"], str) and transcript["usage"] == {"type": "duration", "seconds": 1}
     assert ears.models.get("ear").task == "transcription"
 
 
@@ -132,20 +132,20 @@ async def test_times_of_sentences_and_words_are_in_order_and_within_the_recordin
         "timestamp_granularities": ["word", "segment"],
         "language": "en",
     }
-    found = orjson.loads(await ask(ears, "ear", "audio/transcriptions", body, recording(tone(5))))
-    assert found["duration"] == 5.0 and found["segments"]
-    for stretches in (found["segments"], found["words"]):
-        assert all(0 <= one["start"] <= one["end"] <= 5.1 for one in stretches)
-        assert [one["start"] for one in stretches] == sorted(one["start"] for one in stretches)
-    assert found["text"] == "".join(one["text"] for one in found["segments"]).strip()
+    transcript = orjson.loads(await ask(ears, "ear", "audio/transcriptions", body, recording(tone(5))))
+    assert transcript["duration"] == 5.0 and transcript["segments"]
+    for stretches in (transcript["segments"], transcript["words"]):
+        assert all(0 <= stretch["start"] <= stretch["end"] <= 5.1 for stretch in stretches)
+        assert [stretch["start"] for stretch in stretches] == sorted(stretch["start"] for stretch in stretches)
+    assert transcript["text"] == "".join(stretch["text"] for stretch in transcript["segments"]).strip()
 
 
 async def test_a_stream_tells_the_whole_text_at_its_end(ears: ModelFixture) -> None:
     data = await ask(ears, "ear", "audio/transcriptions", {"stream": True}, recording(tone(3)))
     events = [orjson.loads(frame[6:]) for frame in data.split(b"\n\n") if frame]
     assert events[-1]["type"] == "transcript.text.done"
-    told = "".join(event["delta"] for event in events if event["type"] == "transcript.text.delta")
-    assert told.strip() == events[-1]["text"]
+    text = "".join(event["delta"] for event in events if event["type"] == "transcript.text.delta")
+    assert text.strip() == events[-1]["text"]
 
 
 async def test_a_transcription_is_returned_as_webvtt_subtitles(ears: ModelFixture) -> None:
@@ -154,24 +154,24 @@ async def test_a_transcription_is_returned_as_webvtt_subtitles(ears: ModelFixtur
 
 
 async def test_a_file_that_is_not_audio_is_refused(ears: ModelFixture) -> None:
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         await ask(ears, "ear", "audio/transcriptions", {}, recording(b"Just a text. " * 50, "a.mp3"))
-    told = raised.value
-    assert told.status == 400 and "a.mp3" in told.message
-    assert told.param == ("file" if ears.models.get("ear").engine != "vllm" else None)
+    error = error_info.value
+    assert error.status == 400 and "a.mp3" in error.message
+    assert error.param == ("file" if ears.models.get("ear").engine != "vllm" else None)
 
 
 async def test_a_transcript_is_returned_as_values(ears: ModelFixture) -> None:
     request = Transcribe(recording(tone(1)), language="en", timestamps="segment")
-    found = await ears.runner.call("test", "ear", request, LOCAL)
-    assert isinstance(found, Transcription) and found.duration == 1.0 and found.segments
+    transcript = await ears.runner.call("test", "ear", request, LOCAL)
+    assert isinstance(transcript, Transcription) and transcript.duration == 1.0 and transcript.segments
 
 
 async def test_unsafe_or_too_long_audio_is_refused_and_speech_is_translated(ears: ModelFixture) -> None:
     async def refused(body: dict[str, Any], data: bytes) -> PorticoError:
-        with pytest.raises(PorticoError) as raised:
+        with pytest.raises(PorticoError) as error_info:
             await ask(ears, "ear", "audio/transcriptions", body, recording(data))
-        return raised.value
+        return error_info.value
 
     listing = b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n/etc/hostname\n#EXT-X-ENDLIST\n"
     assert (await refused({}, listing)).status == 400  # it would open other files
@@ -195,16 +195,16 @@ async def voices(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ModelFixture]:
     home: Path = tmp_path_factory.mktemp(request.param)
-    async with model_fixture(home) as built, AsyncExitStack() as stack:
+    async with model_fixture(home) as fixture, AsyncExitStack() as stack:
         if request.param == "fake":
-            await built.models.add(ModelSpec("voice", "fake://", task="speech"))
+            await fixture.models.add(ModelSpec("voice", "fake://", task="speech"))
         elif request.param == "remote":
             address = stack.enter_context(elsewhere(home, []))
-            await built.models.add(ModelSpec("voice", f"{address}#tts-1"))
+            await fixture.models.add(ModelSpec("voice", f"{address}#tts-1"))
         else:
-            await built.models.add(spec("voice", "voices"))
-        await built.models.load("voice")
-        yield built
+            await fixture.models.add(spec("voice", "voices"))
+        await fixture.models.load("voice")
+        yield fixture
 
 
 async def test_a_text_becomes_a_sound(voices: ModelFixture) -> None:
@@ -223,23 +223,23 @@ async def test_speech_is_streamed_as_audio_events_with_usage(voices: ModelFixtur
     relayed = await voices.runner.relay(
         servable, "voice", Relay("audio/speech", {"model": "voice", **body}), LOCAL
     )
-    got = await Streamed.of(relayed)
-    assert [one["type"] for one in got.documents][-1] == "speech.audio.done"
-    assert all(one["type"] == "speech.audio.delta" and one["audio"] for one in got.documents[:-1])
-    assert got.usage.completion_tokens > 0
+    result = await Streamed.of(relayed)
+    assert [document["type"] for document in result.documents][-1] == "speech.audio.done"
+    assert all(document["type"] == "speech.audio.delta" and document["audio"] for document in result.documents[:-1])
+    assert result.usage.completion_tokens > 0
 
 
 async def test_an_unknown_voice_is_refused_with_those_there_are(voices: ModelFixture) -> None:
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         await ask(
             voices, "voice", "audio/speech", {"input": "a", "voice": "nobody", "response_format": "wav"}
         )
-    assert raised.value.param == "voice" and "voices are" in raised.value.message
+    assert error_info.value.param == "voice" and "voices are" in error_info.value.message
 
 
 async def test_speech_is_returned_as_values(voices: ModelFixture) -> None:
-    found = await voices.runner.call("test", "voice", Speak("the sea", response_format="wav"), LOCAL)
-    assert isinstance(found, Speech) and found.media_type == "audio/wav" and found.audio.startswith(b"RIFF")
+    speech = await voices.runner.call("test", "voice", Speak("the sea", response_format="wav"), LOCAL)
+    assert isinstance(speech, Speech) and speech.media_type == "audio/wav" and speech.audio.startswith(b"RIFF")
 
 
 async def test_speech_formats_and_speed_work_and_unsupported_input_is_refused(voices: ModelFixture) -> None:
@@ -253,10 +253,10 @@ async def test_speech_formats_and_speed_work_and_unsupported_input_is_refused(vo
     body = {"input": text, "response_format": "wav", "voice": "alloy", "seed": 1}
     slow, fast = [await ask(voices, "voice", "audio/speech", {**body, "speed": speed}) for speed in (1, 2)]
     assert len(fast) < len(slow)
-    for more, param in (({"input": "雪"}, "input"), ({"instructions": "sadly"}, "instructions")):
-        with pytest.raises(PorticoError) as raised:
-            await ask(voices, "voice", "audio/speech", {**body, **more})
-        assert raised.value.param == param
+    for extra_fields, param in (({"input": "雪"}, "input"), ({"instructions": "sadly"}, "instructions")):
+        with pytest.raises(PorticoError) as error_info:
+            await ask(voices, "voice", "audio/speech", {**body, **extra_fields})
+        assert error_info.value.param == param
 
 
 @pytest.mark.timeout(300)
@@ -267,10 +267,10 @@ async def test_music_lasts_as_long_as_asked_for(tmp_path: Path) -> None:
         body = {"input": "calm piano", "response_format": "wav", "seconds": 0.5}
         with wave.open(io.BytesIO(await ask(daemon, "band", "audio/speech", body))) as file:
             assert abs(file.getnframes() / file.getframerate() - 0.5) < 0.05
-        for more, param in (({"seconds": 60}, "seconds"), ({"speed": 2}, "speed")):
-            with pytest.raises(PorticoError) as raised:
-                await ask(daemon, "band", "audio/speech", {**body, **more})
-            assert raised.value.param == param
+        for extra_fields, param in (({"seconds": 60}, "seconds"), ({"speed": 2}, "speed")):
+            with pytest.raises(PorticoError) as error_info:
+                await ask(daemon, "band", "audio/speech", {**body, **extra_fields})
+            assert error_info.value.param == param
 
 
 @pytest.mark.timeout(300)
@@ -279,9 +279,9 @@ async def test_a_ctc_model_transcribes_long_audio_with_ordered_timestamps(tmp_pa
         await daemon.models.add(spec("ear", "ctc"))
         await daemon.models.load("ear")
         body = {"response_format": "verbose_json", "timestamp_granularities": ["word", "segment"]}
-        found = orjson.loads(await ask(daemon, "ear", "audio/transcriptions", body, recording(tone(25))))
-        assert found["duration"] == 25.0 and len(found["segments"]) == 2
-        ends = [one["end"] for one in found["words"]]
+        transcript = orjson.loads(await ask(daemon, "ear", "audio/transcriptions", body, recording(tone(25))))
+        assert transcript["duration"] == 25.0 and len(transcript["segments"]) == 2
+        ends = [word["end"] for word in transcript["words"]]
         assert ends == sorted(ends) and ends[-1] <= 25.1
         with pytest.raises(PorticoError):
             await ask(daemon, "ear", "audio/translations", {}, recording(tone(1)))
@@ -291,13 +291,13 @@ async def test_a_ctc_model_transcribes_long_audio_with_ordered_timestamps(tmp_pa
 
 
 async def test_a_provider_receives_a_transcription_form_like_openais_clients_send(tmp_path: Path) -> None:
-    asked: dict[str, Any] = {}
+    form_facts: dict[str, Any] = {}
 
     async def handle(request: web.Request) -> web.Response:
         form = await request.post()
         file = form["file"]
         assert isinstance(file, web.FileField)
-        asked.update(
+        form_facts.update(
             key=request.headers["Authorization"],
             fields=[(name, value) for name, value in form.items() if isinstance(value, str)],
             file=(file.filename, file.content_type, file.file.read()),
@@ -328,8 +328,8 @@ async def test_a_provider_receives_a_transcription_form_like_openais_clients_sen
             assert (relayed.usage.prompt_tokens, relayed.usage.completion_tokens) == (7, 2)
     finally:
         await runner.cleanup()
-    assert asked["key"] == "Bearer secret" and asked["file"][1:] == ("audio/wav", file.data)
-    assert sorted(asked["fields"]) == [
+    assert form_facts["key"] == "Bearer secret" and form_facts["file"][1:] == ("audio/wav", file.data)
+    assert sorted(form_facts["fields"]) == [
         ("chunking_strategy[threshold]", "0.5"),
         ("chunking_strategy[type]", "server_vad"),
         ("model", "gpt-4o-transcribe"),

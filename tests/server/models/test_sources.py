@@ -127,8 +127,8 @@ def test_prefers_four_bits_and_leaves_projectors_out() -> None:
 
 def test_a_split_model_is_all_its_parts() -> None:
     names = [f"Q4_K_M/m-Q4_K_M-0000{n}-of-00003.gguf" for n in (1, 2, 3)]
-    for wanted in ("", names[1]):
-        choice = choose_files([*names, "m-Q2_K.gguf"], wanted, "s")
+    for file_name in ("", names[1]):
+        choice = choose_files([*names, "m-Q2_K.gguf"], file_name, "s")
         assert choice.files == tuple(names)
     with pytest.raises(NotFound, match="split into 3 files"):
         choose_files(names[:2], "", "s")
@@ -186,8 +186,8 @@ async def test_a_local_file_is_used_where_it_is(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(gguf())
     source = parse_source(str(path))
-    here = fetcher(tmp_path / "models")
-    assert await here.fetch(source, unheard) == path == here.find_cached(source)
+    model_fetcher = fetcher(tmp_path / "models")
+    assert await model_fetcher.fetch(source, unheard) == path == model_fetcher.find_cached(source)
     assert not (tmp_path / "models").exists()
 
 
@@ -196,11 +196,11 @@ async def test_a_local_folder_gives_its_model(tmp_path: Path) -> None:
     (tmp_path / "ggufs" / "m-Q4_0.gguf").write_bytes(gguf())
     (tmp_path / "tensors").mkdir()
     (tmp_path / "tensors" / "model.safetensors").write_bytes(b"x")
-    here = fetcher(tmp_path / "models")
+    model_fetcher = fetcher(tmp_path / "models")
     assert (
-        await here.fetch(parse_source(str(tmp_path / "ggufs")), unheard) == tmp_path / "ggufs" / "m-Q4_0.gguf"
+        await model_fetcher.fetch(parse_source(str(tmp_path / "ggufs")), unheard) == tmp_path / "ggufs" / "m-Q4_0.gguf"
     )
-    assert await here.fetch(parse_source(str(tmp_path / "tensors")), unheard) == tmp_path / "tensors"
+    assert await model_fetcher.fetch(parse_source(str(tmp_path / "tensors")), unheard) == tmp_path / "tensors"
 
 
 @pytest.mark.parametrize(
@@ -217,10 +217,10 @@ async def test_a_damaged_local_file_is_refused_with_its_path(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(data)
-    here = fetcher(tmp_path / "models")
-    assert here.find_cached(parse_source(str(path))) is None
+    model_fetcher = fetcher(tmp_path / "models")
+    assert model_fetcher.find_cached(parse_source(str(path))) is None
     with pytest.raises(InvalidRequest, match=said) as caught:
-        await here.fetch(parse_source(str(path)), unheard)
+        await model_fetcher.fetch(parse_source(str(path)), unheard)
     assert str(path) in caught.value.message
 
 
@@ -232,10 +232,10 @@ async def test_a_missing_path_is_not_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["http://h/v1#m", "remote://openai/m", "fake://", "static://wordllama"])
 async def test_a_source_served_by_another_process_cannot_be_fetched(tmp_path: Path, text: str) -> None:
     source = parse_source(text)
-    here = fetcher(tmp_path / "models")
-    assert not source.fetchable and here.find_cached(source) is None
+    model_fetcher = fetcher(tmp_path / "models")
+    assert not source.fetchable and model_fetcher.find_cached(source) is None
     with pytest.raises(InvalidRequest, match="no files to download"):
-        await here.fetch(source, unheard)
+        await model_fetcher.fetch(source, unheard)
 
 
 @pytest.mark.parametrize("text", ["pypi://some-model", "hf://a/b", "modelscope://a/b/m.gguf"])
@@ -249,13 +249,13 @@ async def test_offline_the_error_names_the_folder_for_the_files(tmp_path: Path, 
 
 async def test_a_model_put_there_by_hand_is_found(tmp_path: Path) -> None:
     models = tmp_path / "models"
-    here = fetcher(models, offline=True)
+    model_fetcher = fetcher(models, offline=True)
     for text, name in (("hf://a/b", "any-Q4_0.gguf"), ("modelscope://a/b/m.gguf", "m.gguf")):
         source = parse_source(text)
         path = models / source.folder / name
         path.parent.mkdir(parents=True)
         path.write_bytes(gguf())
-        assert await here.fetch(source, unheard) == path == here.find_cached(source)
+        assert await model_fetcher.fetch(source, unheard) == path == model_fetcher.find_cached(source)
 
 
 async def test_an_unwritable_models_folder_is_reported_with_the_setting(tmp_path: Path) -> None:

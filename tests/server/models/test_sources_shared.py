@@ -96,14 +96,14 @@ async def test_a_model_fetched_by_one_daemon_reaches_others_from_the_bucket(
 ) -> None:
     first = daemons.new("a")
     await fetched(first)
-    asked, parts = len(hub.requests), -(-len(MODEL) // PART_BYTES)
+    request_count, parts = len(hub.requests), -(-len(MODEL) // PART_BYTES)
     assert len(store.buckets["shop"]) == parts + 1
     assert all(name.startswith("models/") for name in store.buckets["shop"])
-    second, heard = daemons.new("b", offline=True), list[tuple[int, int | None]]()
-    path = await fetched(second, heard)
+    second, progress = daemons.new("b", offline=True), list[tuple[int, int | None]]()
+    path = await fetched(second, progress)
     assert path.read_bytes() == MODEL and path.is_relative_to(daemons.folder / "b")
-    assert heard[-1] == (len(MODEL), len(MODEL))
-    assert len(hub.requests) == asked, "the hub was not asked, which 'offline' forbids"
+    assert progress[-1] == (len(MODEL), len(MODEL))
+    assert len(hub.requests) == request_count, "the hub was not asked, which 'offline' forbids"
     receipt = second.receipt(SOURCE)
     assert receipt == first.receipt(SOURCE) and receipt is not None and receipt.revision == COMMIT
     assert sorted(item.name for item in path.parent.iterdir()) == sorted(
@@ -126,10 +126,10 @@ async def test_a_model_fetched_before_the_setting_is_uploaded_on_its_next_use(
     assert store.buckets["shop"] == {}
     await fetched(daemons.new("a"))
     assert len(store.buckets["shop"]) > 1
-    kept = dict(store.buckets["shop"])
+    stored_objects = dict(store.buckets["shop"])
     store.asked.clear()
     await fetched(daemons.new("a"))
-    assert store.buckets["shop"] == kept and [what for what, _key in store.asked] == ["head"]
+    assert store.buckets["shop"] == stored_objects and [operation for operation, _key in store.asked] == ["head"]
 
 
 async def test_a_partial_download_resumes_after_the_parts_already_on_disk(
@@ -137,16 +137,16 @@ async def test_a_partial_download_resumes_after_the_parts_already_on_disk(
 ) -> None:
     path = await fetched(daemons.new("a"))
     second = daemons.new("b", offline=True)
-    begun = daemons.folder / "b" / "models" / "hf" / "org" / "model"
-    begun.mkdir(parents=True)
+    partial_folder = daemons.folder / "b" / "models" / "hf" / "org" / "model"
+    partial_folder.mkdir(parents=True)
     receipt = daemons.all[0].receipt(SOURCE)
     assert receipt is not None
     digest = receipt.files[path.name].sha256
-    (begun / f".{path.name}.{digest[:12]}.shared").write_bytes(MODEL[: 3 * PART_BYTES + 5])
+    (partial_folder / f".{path.name}.{digest[:12]}.shared").write_bytes(MODEL[: 3 * PART_BYTES + 5])
     store.asked.clear()
     assert (await fetched(second)).read_bytes() == MODEL
-    taken = [key for what, key in store.asked if what == "get" and "/parts/" in key]
-    assert len(taken) == -(-len(MODEL) // PART_BYTES) - 3
+    part_keys = [key for operation, key in store.asked if operation == "get" and "/parts/" in key]
+    assert len(part_keys) == -(-len(MODEL) // PART_BYTES) - 3
 
 
 async def test_a_fresh_download_hashes_each_file_only_once(
@@ -173,14 +173,14 @@ async def test_a_file_that_was_whole_before_a_break_is_not_fetched_again(
 ) -> None:
     hub.files = FILES
     await fetched(daemons.new("a"))
-    begun = daemons.folder / "b" / "models" / "hf" / "org" / "model"
-    begun.mkdir(parents=True)
-    (begun / local.PARTIAL_MARK).touch()
-    (begun / "model.safetensors").write_bytes(FILES["model.safetensors"])
+    partial_folder = daemons.folder / "b" / "models" / "hf" / "org" / "model"
+    partial_folder.mkdir(parents=True)
+    (partial_folder / local.PARTIAL_MARK).touch()
+    (partial_folder / "model.safetensors").write_bytes(FILES["model.safetensors"])
     store.asked.clear()
     path = await fetched(daemons.new("b", offline=True))
     assert all((path / name).read_bytes() == data for name, data in FILES.items())
-    assert len([key for what, key in store.asked if what == "get" and "/parts/" in key]) == 2
+    assert len([key for operation, key in store.asked if operation == "get" and "/parts/" in key]) == 2
 
 
 async def test_a_partial_download_needs_disk_space_only_for_the_rest(
@@ -195,9 +195,9 @@ async def test_a_partial_download_needs_disk_space_only_for_the_rest(
     with pytest.raises(Unavailable, match="only") as full:
         await fetched(daemons.new("b", offline=True))
     assert full.value.code == "disk_full"
-    begun = daemons.folder / "b" / "models" / "hf" / "org" / "model"
+    partial_folder = daemons.folder / "b" / "models" / "hf" / "org" / "model"
     digest = receipt.files[path.name].sha256
-    (begun / f".{path.name}.{digest[:12]}.shared").write_bytes(MODEL[:-PART_BYTES])
+    (partial_folder / f".{path.name}.{digest[:12]}.shared").write_bytes(MODEL[:-PART_BYTES])
     assert (await fetched(daemons.new("b", offline=True))).read_bytes() == MODEL
 
 
@@ -227,10 +227,10 @@ async def test_the_hub_is_used_when_the_bucket_is_unreachable_or_damaged(
         case "no note":
             objects[note] = b"[" * 5_000
         case "a note of paths":
-            given = json.loads(objects[note])
-            given["files"] = {"../../outside.gguf": next(iter(given["files"].values()))}
-            given["path"] = "../../outside.gguf"
-            objects[note] = json.dumps(given).encode()
+            record = json.loads(objects[note])
+            record["files"] = {"../../outside.gguf": next(iter(record["files"].values()))}
+            record["path"] = "../../outside.gguf"
+            objects[note] = json.dumps(record).encode()
         case "part gone":
             del objects[part]
     path = await fetched(daemons.new("b"))

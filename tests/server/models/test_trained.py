@@ -61,15 +61,15 @@ async def test_a_trained_folder_runs_on_its_bases_engine_and_is_deleted_on_remov
         await daemon.models.add(base)
         await daemon.models.bases.publish(NAME, "house", trained, None)
         await daemon.models.bases.publish(NAME, "house", trained, None)  # retries an interrupted attempt
-        made = daemon.models.spec(NAME)
-        assert made is not None
-        assert (made.engine, made.defaults, made.aliases, made.pin) == (
+        spec = daemon.models.spec(NAME)
+        assert spec is not None
+        assert (spec.engine, spec.defaults, spec.aliases, spec.pin) == (
             "transformers",
             base.defaults,
             (),
             False,
         )
-        place = Path(made.source)
+        place = Path(spec.source)
         assert place.is_relative_to(daemon.settings.home)
         assert (place / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
         again = await daemon.models.bases.base(NAME, LOCAL)
@@ -85,6 +85,6 @@ async def test_a_trained_folder_runs_on_its_bases_engine_and_is_deleted_on_remov
 
 @pytest.mark.parametrize(("lock", "has"), [("finetune.lock", {"bitsandbytes"}), ("finetune-cpu.lock", set())])
 def test_the_training_recipe_lists_optional_packages_of_its_lock_file(lock: str, has: set[str]) -> None:
-    found = replace(RECIPES["finetune"], lock=LOCKS / lock)
-    assert found.pinned & OPTIONAL_PACKAGES == has
-    assert {"torch", "trl", "peft", "gguf"} <= found.pinned
+    recipe = replace(RECIPES["finetune"], lock=LOCKS / lock)
+    assert recipe.pinned & OPTIONAL_PACKAGES == has
+    assert {"torch", "trl", "peft", "gguf"} <= recipe.pinned

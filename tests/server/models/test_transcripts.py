@@ -55,17 +55,17 @@ async def test_streamed_transcript_text_is_emitted_as_it_arrives(end: bytes) -> 
         frame(type="transcript.text.delta", delta="ing."),
         frame(type="transcript.text.done", text="Good morning.") + end,
     )
-    told = Emitted()
-    found = await read_transcript(RelayModel("ear", *frames), ASKED, told)  # type: ignore[arg-type]
-    assert (found.text, told.texts) == ("Good morning.", ["Good", " morn", "ing."])
-    assert found.usage == Usage(3, 2)
+    context = Emitted()
+    transcript = await read_transcript(RelayModel("ear", *frames), ASKED, context)  # type: ignore[arg-type]
+    assert (transcript.text, context.texts) == ("Good morning.", ["Good", " morn", "ing."])
+    assert transcript.usage == Usage(3, 2)
 
 
 @pytest.mark.parametrize("model", [RefusesStreams, IgnoresStreams])
 async def test_a_model_that_does_not_stream_is_asked_for_the_whole(model: type[RelayModel]) -> None:
-    told = Emitted()
-    found = await read_transcript(model("ear", WHOLE), ASKED, told)  # type: ignore[arg-type]
-    assert (found.text, told.texts) == ("Good morning.", [])
+    context = Emitted()
+    transcript = await read_transcript(model("ear", WHOLE), ASKED, context)  # type: ignore[arg-type]
+    assert (transcript.text, context.texts) == ("Good morning.", [])
 
 
 @pytest.mark.parametrize(

@@ -37,19 +37,19 @@ class Response:
 
 async def frames(*pieces: bytes) -> list[bytes]:
     response = Response(pieces)
-    found = [
+    collected_frames = [
         frame
         async for frame in read_frames(cast("aiohttp.ClientResponse", response), deadline=None, idle=None)
     ]
     assert response.closed
-    return found
+    return collected_frames
 
 
 async def test_frames_are_the_same_wherever_the_bytes_are_cut() -> None:
     for first in range(1, len(ENDS)):
         for second in range(first + 1, len(ENDS)):
-            found = await frames(ENDS[:first], ENDS[first:second], ENDS[second:])
-            assert b"".join(found) == FRAMES and all(frame.endswith(b"\n\n") for frame in found), (
+            cut_frames = await frames(ENDS[:first], ENDS[first:second], ENDS[second:])
+            assert b"".join(cut_frames) == FRAMES and all(frame.endswith(b"\n\n") for frame in cut_frames), (
                 first,
                 second,
             )
@@ -78,13 +78,13 @@ async def test_the_metadata_document_of_a_server_is_limited_in_size(monkeypatch:
 
     app = web.Application()
     app.router.add_get("/models", answer)
-    opened = transport.EngineTransport()
+    engine_transport = transport.EngineTransport()
     async with TestServer(app) as server:
         url = str(server.make_url(""))
         small, large = (
             transport.EngineRoute(Endpoint(url, ""), f"models?count={count}") for count in (3, 1_000)
         )
-        assert len(await opened.get(small, deadline=None)) == 300_000
+        assert len(await engine_transport.get(small, deadline=None)) == 300_000
         with pytest.raises(EngineFailed, match="cut off"):
-            await opened.get(large, deadline=None)
-    await opened.close()
+            await engine_transport.get(large, deadline=None)
+    await engine_transport.close()

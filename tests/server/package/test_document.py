@@ -54,9 +54,9 @@ def written(
 
 
 def entry(document: PackageDocument, kind: str) -> dict[str, Any]:
-    [found] = yaml.safe_load(document.yaml)[kind]
-    assert isinstance(found, dict)
-    return found
+    [object_entry] = yaml.safe_load(document.yaml)[kind]
+    assert isinstance(object_entry, dict)
+    return object_entry
 
 
 def test_fetched_models_are_pinned_and_unfetched_models_are_noted() -> None:
@@ -153,9 +153,9 @@ def test_dollar_signs_and_non_default_settings_survive_packaging() -> None:
     text = "It costs ${PRICE}, or ${PRICE:-nothing}; $5 and ${ too"
     contents.models = {"m": ModelSpec("m", "fake://", description=text, replicas=2)}
     document = written(contents, replace(Settings(), unsupported_claims="remove", port=99))
-    parsed = config.parse(yaml.safe_load(document.yaml), Path("/"), {})
-    assert parsed.models[0] == contents.models["m"]
-    assert parsed.settings == {"unsupported_claims": "remove"}
+    configuration = config.parse(yaml.safe_load(document.yaml), Path("/"), {})
+    assert configuration.models[0] == contents.models["m"]
+    assert configuration.settings == {"unsupported_claims": "remove"}
 
 
 def test_a_package_includes_tool_code_and_adapter_files(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ async def test_a_store_too_large_for_an_archive_is_refused_before_packaging_star
         ):
             assert (await api.client.post(path, json=body)).status_code == 200
         monkeypatch.setattr(archives, "MAX_STORE_BLOBS", -1)
-        given = {"include": ["store/book"]}
+        arguments = {"include": ["store/book"]}
         for path in ("/api/apps/echo/package/plan", "/api/apps/echo/package"):
-            refused = await api.client.post(path, json=given)
-            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "store_too_large")
-        planned = await api.client.post("/api/apps/echo/package/plan", json={**given, "stores": "reference"})
+            response = await api.client.post(path, json=arguments)
+            assert (response.status_code, response.json()["error"]["code"]) == (400, "store_too_large")
+        planned = await api.client.post("/api/apps/echo/package/plan", json={**arguments, "stores": "reference"})
         assert planned.json().get("error", {}).get("code") != "store_too_large"

@@ -32,12 +32,12 @@ CALLS = {"op": "subflow", "name": "s", "app": "thing"}
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path, api_key="pk-of-the-operator") as served:
-        served.add(RelayModel("default"))
-        services = served.services
+    async with api_server(tmp_path, api_key="pk-of-the-operator") as server:
+        server.add(RelayModel("default"))
+        services = server.services
         services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
         services.apps.kind("agent", AppKind(services.agents.check, services.agents.build))
-        yield served
+        yield server
 
 
 async def key(daemon: ApiServer) -> dict[str, str]:
@@ -68,8 +68,8 @@ async def begun(daemon: ApiServer, headers: dict[str, str], flow: dict[str, Any]
 
 
 async def asked(daemon: ApiServer, headers: dict[str, str], run_id: str) -> list[Any]:
-    found = (await done(daemon, headers, "GET", "/api/questions"))["data"]
-    return [question for question in found if question["run"] == run_id]
+    pending_questions = (await done(daemon, headers, "GET", "/api/questions"))["data"]
+    return [question for question in pending_questions if question["run"] == run_id]
 
 
 async def ended(daemon: ApiServer, headers: dict[str, str], run_id: str) -> dict[str, Any]:
@@ -77,50 +77,50 @@ async def ended(daemon: ApiServer, headers: dict[str, str], run_id: str) -> dict
     [question] = await asked(daemon, headers, run_id)
     await done(daemon, headers, "POST", f"/api/questions/{question['id']}/answer", {"accepted": True})
     async with daemon.client.stream("GET", f"/api/runs/{run_id}/events", headers=headers) as events:
-        told = [line async for line in events.aiter_lines()]
-    found: dict[str, Any] = await done(daemon, headers, "GET", f"/api/runs/{run_id}")
-    return {**found, "told": "\n".join(told)}
+        event_lines = [line async for line in events.aiter_lines()]
+    run: dict[str, Any] = await done(daemon, headers, "GET", f"/api/runs/{run_id}")
+    return {**run, "told": "\n".join(event_lines)}
 
 
 async def test_a_run_fails_if_a_called_name_now_belongs_to_another_owner(daemon: ApiServer) -> None:
-    mine = await key(daemon)
-    await deploy(daemon, mine, "thing", "mine")
-    run_id = await begun(daemon, mine, waits(CALLS))
-    await done(daemon, mine, "DELETE", "/api/apps/thing")
+    key_headers = await key(daemon)
+    await deploy(daemon, key_headers, "thing", "mine")
+    run_id = await begun(daemon, key_headers, waits(CALLS))
+    await done(daemon, key_headers, "DELETE", "/api/apps/thing")
     await deploy(daemon, ADMIN, "thing", "the operator's")
-    run = await ended(daemon, mine, run_id)
+    run = await ended(daemon, key_headers, run_id)
     assert run["status"] == "failed", run
     assert run["error"]["code"] == "name_changed" and "app_" in run["error"]["message"]
 
 
 async def test_a_run_fails_if_its_shared_app_was_replaced_by_a_private_app(daemon: ApiServer) -> None:
-    mine = await key(daemon)
-    shared = await deploy(daemon, ADMIN, "thing", "the operator's")
-    run_id = await begun(daemon, mine, waits(CALLS))
-    await done(daemon, ADMIN, "DELETE", f"/api/apps/{shared}")
-    await deploy(daemon, mine, "thing", "mine")
-    run = await ended(daemon, mine, run_id)
+    key_headers = await key(daemon)
+    shared_app_id = await deploy(daemon, ADMIN, "thing", "the operator's")
+    run_id = await begun(daemon, key_headers, waits(CALLS))
+    await done(daemon, ADMIN, "DELETE", f"/api/apps/{shared_app_id}")
+    await deploy(daemon, key_headers, "thing", "mine")
+    run = await ended(daemon, key_headers, run_id)
     assert run["error"]["code"] == "name_changed"
 
 
 async def test_a_run_calls_its_bound_app_despite_a_new_app_of_that_name(daemon: ApiServer) -> None:
-    mine = await key(daemon)
-    await deploy(daemon, mine, "thing", "mine")
-    run_id = await begun(daemon, mine, waits(CALLS))
+    key_headers = await key(daemon)
+    await deploy(daemon, key_headers, "thing", "mine")
+    run_id = await begun(daemon, key_headers, waits(CALLS))
     await deploy(daemon, ADMIN, "thing", "the operator's")
-    assert (await ended(daemon, mine, run_id))["told"].count('"mine"')
+    assert (await ended(daemon, key_headers, run_id))["told"].count('"mine"')
 
 
 async def test_a_fork_fails_if_a_bound_name_now_belongs_to_another_owner(daemon: ApiServer) -> None:
-    mine = await key(daemon)
-    await deploy(daemon, mine, "thing", "mine")
-    run_id = await begun(daemon, mine, waits(CALLS))
-    assert (await ended(daemon, mine, run_id))["told"].count('"mine"')
-    await done(daemon, mine, "DELETE", "/api/apps/thing")
+    key_headers = await key(daemon)
+    await deploy(daemon, key_headers, "thing", "mine")
+    run_id = await begun(daemon, key_headers, waits(CALLS))
+    assert (await ended(daemon, key_headers, run_id))["told"].count('"mine"')
+    await done(daemon, key_headers, "DELETE", "/api/apps/thing")
     await deploy(daemon, ADMIN, "thing", "the operator's")
-    forked = (await done(daemon, mine, "POST", f"/api/runs/{run_id}/fork", {"from": "s"}))["id"]
-    async with daemon.client.stream("GET", f"/api/runs/{forked}/events", headers=mine) as events:
+    forked = (await done(daemon, key_headers, "POST", f"/api/runs/{run_id}/fork", {"from": "s"}))["id"]
+    async with daemon.client.stream("GET", f"/api/runs/{forked}/events", headers=key_headers) as events:
         async for _line in events.aiter_lines():
             pass
-    run = await done(daemon, mine, "GET", f"/api/runs/{forked}")
+    run = await done(daemon, key_headers, "GET", f"/api/runs/{forked}")
     assert run["error"]["code"] == "name_changed"

@@ -20,10 +20,10 @@ MARK = "a long answer that is kept once "
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as served:
-        services = served.services
+    async with api_server(tmp_path) as server:
+        services = server.services
         services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
-        yield served
+        yield server
 
 
 async def ran(daemon: ApiServer, step: dict[str, Any], value: Any) -> tuple[str, Any]:
@@ -62,11 +62,11 @@ async def test_a_long_result_is_stored_only_in_its_step_row(daemon: ApiServer) -
     assert result == MARK + "x" * 2_000
     assert held(daemon, run) == {"runs": 0, "run_events": 0, "steps": 1}
     events = await daemon.client.get(f"/api/runs/{run}/events")
-    told = [json.loads(line[6:]) for line in events.text.splitlines() if line.startswith("data: ")]
-    assert told[-1] == {"type": "finished", "result": result}
+    events_data = [json.loads(line[6:]) for line in events.text.splitlines() if line.startswith("data: ")]
+    assert events_data[-1] == {"type": "finished", "result": result}
     assert sum(MARK in line for line in events.text.splitlines()) == 1
-    found = await daemon.client.get(f"/api/runs/{run}/trace?full=true")
-    assert found.json()["steps"][-1]["output"] == result
+    trace = await daemon.client.get(f"/api/runs/{run}/trace?full=true")
+    assert trace.json()["steps"][-1]["output"] == result
 
 
 async def test_a_run_resumed_from_a_step_reports_the_new_result(daemon: ApiServer) -> None:
@@ -166,7 +166,7 @@ async def test_the_database_grows_only_by_the_step_outputs(daemon: ApiServer, sh
     deployed = {"portico_flow": 1, "name": "deployed", "step": PIPELINE, "durability": "normal"}
     answer = await daemon.client.post("/api/apps", json={"name": "deployed", "spec": deployed})
     assert answer.is_success, answer.text
-    before, put_out, results = size(daemon), 0, []
+    size_before, put_out, results = size(daemon), 0, []
     for number in range(5):
         run, result = await ran(daemon, SHAPES[shape], f"the input {number}")
         trace = (await daemon.client.get(f"/api/runs/{run}/trace?full=true")).json()["steps"]
@@ -174,7 +174,7 @@ async def test_the_database_grows_only_by_the_step_outputs(daemon: ApiServer, sh
         assert outputs
         put_out += sum(map(len, outputs))
         results.append((run, result))
-    grown = size(daemon) - before
+    grown = size(daemon) - size_before
     assert grown < 1.3 * put_out, f"{grown / put_out:.2f} times"
     for run, result in results:
         events = await daemon.client.get(f"/api/runs/{run}/events")
@@ -185,14 +185,14 @@ async def test_a_kept_step_retains_output_shared_with_a_rerun_step(
     daemon: ApiServer,
 ) -> None:
     hand_on = {"op": "emit", "name": "say"}
-    shared = {"op": "code", "name": "same", "source": f"lambda value: {MARK!r} * 100"}
+    shared_step = {"op": "code", "name": "same", "source": f"lambda value: {MARK!r} * 100"}
     step = {
         "op": "parallel",
         "name": "both",
         "concurrency": 1,
         "steps": [
-            {"op": "pipeline", "name": "one", "steps": [shared, hand_on]},
-            {"op": "pipeline", "name": "two", "steps": [shared]},
+            {"op": "pipeline", "name": "one", "steps": [shared_step, hand_on]},
+            {"op": "pipeline", "name": "two", "steps": [shared_step]},
         ],
     }
     run, result = await ran(daemon, step, "x")
@@ -204,8 +204,8 @@ async def test_a_kept_step_retains_output_shared_with_a_rerun_step(
     assert json.loads(events.text.strip().splitlines()[-1][6:])["result"] == result
     forked = await daemon.client.post(f"/api/runs/{run}/fork", json={"from": "both.two.same"})
     forked.raise_for_status()
-    told = await daemon.client.get(f"/api/runs/{forked.json()['id']}/events")
-    assert json.loads(told.text.strip().splitlines()[-1][6:])["result"] == result
+    fork_events = await daemon.client.get(f"/api/runs/{forked.json()['id']}/events")
+    assert json.loads(fork_events.text.strip().splitlines()[-1][6:])["result"] == result
 
 
 async def test_the_events_of_a_response_do_not_repeat_its_document(daemon: ApiServer) -> None:
@@ -216,19 +216,19 @@ async def test_the_events_of_a_response_do_not_repeat_its_document(daemon: ApiSe
     body = {"model": "teller", "input": "Hello", "background": True, "stream": True}
     live = await daemon.client.post("/v1/responses", json=body)
     assert live.is_success, live.text
-    told = [json.loads(line[6:]) for line in live.text.splitlines() if line.startswith("data: {")]
-    assert told[-1]["type"] == "response.completed"
-    response = told[-1]["response"]["id"]
+    response_events = [json.loads(line[6:]) for line in live.text.splitlines() if line.startswith("data: {")]
+    assert response_events[-1]["type"] == "response.completed"
+    response = response_events[-1]["response"]["id"]
     database = sqlite3.connect(daemon.services.settings.database_path)
     try:
         query = "SELECT data FROM response_events WHERE response_id = ?"
-        kept = [str(data) for (data,) in database.execute(query, (response,))]
+        stored_events = [str(data) for (data,) in database.execute(query, (response,))]
     finally:
         database.close()
-    assert sum(data.count(MARK) for data in kept) == len(pieces), "the pieces as they came, and nothing twice"
+    assert sum(data.count(MARK) for data in stored_events) == len(pieces), "the pieces as they came, and nothing twice"
     again = await daemon.client.get(f"/v1/responses/{response}?stream=true")
-    assert [json.loads(line[6:]) for line in again.text.splitlines() if line.startswith("data: {")] == told
-    assert told[-1]["response"]["output"][0]["content"][0]["text"] == "".join(pieces)
+    assert [json.loads(line[6:]) for line in again.text.splitlines() if line.startswith("data: {")] == response_events
+    assert response_events[-1]["response"]["output"][0]["content"][0]["text"] == "".join(pieces)
 
 
 async def test_a_long_question_is_stored_only_in_its_question_row(daemon: ApiServer) -> None:
@@ -241,18 +241,18 @@ async def test_a_long_question_is_stored_only_in_its_question_row(daemon: ApiSer
     body = {"flow": flow, "input": None}
     running = asyncio.create_task(daemon.client.post("/api/flows/run", json=body))
     async with asyncio.timeout(60):
-        while not (asked := (await daemon.client.get("/api/questions")).json()["data"]):
+        while not (pending_questions := (await daemon.client.get("/api/questions")).json()["data"]):
             assert not running.done(), running.result().text
-    [question] = asked
-    answered = await daemon.client.post(f"/api/questions/{question['id']}/answer", json={"accepted": True})
-    assert answered.is_success, answered.text
+    [question] = pending_questions
+    response = await daemon.client.post(f"/api/questions/{question['id']}/answer", json={"accepted": True})
+    assert response.is_success, response.text
     live = [json.loads(line[6:]) for line in (await running).text.splitlines() if line.startswith("data: ")]
     run = (await running).headers["x-portico-run"]
     await daemon.services.scheduler.wait_for_end(run)
     assert held(daemon, run) == {"runs": 0, "run_events": 0, "steps": 1}
     events = await daemon.client.get(f"/api/runs/{run}/events")
-    told = [json.loads(line[6:]) for line in events.text.splitlines() if line.startswith("data: ")]
-    [before] = [event for event in live if event["type"] == "asked"]
-    [after] = [event for event in told if event["type"] == "asked"]
-    assert after == before
-    assert after["arguments"] == {"value": MARK + "x" * 2_000}
+    event_list = [json.loads(line[6:]) for line in events.text.splitlines() if line.startswith("data: ")]
+    [live_event] = [event for event in live if event["type"] == "asked"]
+    [replayed_event] = [event for event in event_list if event["type"] == "asked"]
+    assert replayed_event == live_event
+    assert replayed_event["arguments"] == {"value": MARK + "x" * 2_000}

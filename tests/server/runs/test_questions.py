@@ -72,11 +72,11 @@ async def test_waiting_does_not_count_against_the_runs_own_limit(database: Datab
     daemon = AskingRunner(database, timeout=60)
 
     async def work(context: Context) -> bool:
-        before = context.deadline
+        deadline_before = context.deadline
         with pytest.raises(DeadlineExceeded):
             await context.ask(NewQuestion("input", "colour", limit=0.05))
-        assert before is not None and context.deadline is not None
-        return context.deadline > before
+        assert deadline_before is not None and context.deadline is not None
+        return context.deadline > deadline_before
 
     assert await daemon.runner.wait(daemon.runner.spawn("test", "patient", LOCAL, work)) is True
 
@@ -122,14 +122,14 @@ async def test_cancelling_a_run_takes_its_questions_back(asking: AskingRunner) -
 async def test_only_one_of_several_concurrent_answers_is_accepted(asking: AskingRunner) -> None:
     run = asking.ask(APPROVE)
     question = await asked(run)
-    said = await asyncio.gather(
+    results = await asyncio.gather(
         *(asking.questions.answer(question.id, LOCAL, is_accepted=yes) for yes in (True, False, True)),
         return_exceptions=True,
     )
-    won = [item for item in said if isinstance(item, rows.QuestionRow)]
+    won = [item for item in results if isinstance(item, rows.QuestionRow)]
     assert len(won) == 1
     assert all(
-        isinstance(item, Conflict) and item.code == "already_answered" for item in said if item not in won
+        isinstance(item, Conflict) and item.code == "already_answered" for item in results if item not in won
     )
     assert (await asking.runner.wait(run)).accepted is won[0].accepted
 
@@ -174,31 +174,31 @@ async def test_approvals_can_be_for_admins_alone(database: Database) -> None:
 
 async def test_steps_may_ask_side_by_side(asking: AskingRunner) -> None:
     async def work(context: Context) -> list[bool]:
-        both = await asyncio.gather(*(context.ask(NewQuestion("approval", name)) for name in "ab"))
-        return [answer.accepted for answer in both]
+        answers = await asyncio.gather(*(context.ask(NewQuestion("approval", name)) for name in "ab"))
+        return [answer.accepted for answer in answers]
 
     run = asking.runner.spawn("test", "both", LOCAL, work)
     numbered = run.log.follow()
-    found = {}
+    question_ids = {}
     async with asyncio.timeout(60):
-        while len(found) < 2:
+        while len(question_ids) < 2:
             _number, event = await anext(numbered)
             if isinstance(event, Asked):
-                found[event.name] = event.id
-    await asking.questions.answer(found["b"], LOCAL, is_accepted=False)
+                question_ids[event.name] = event.id
+    await asking.questions.answer(question_ids["b"], LOCAL, is_accepted=False)
     while not isinstance((await anext(numbered))[1], Answered):
         pass
     assert run.status == "waiting"
-    await asking.questions.answer(found["a"], LOCAL, is_accepted=True)
+    await asking.questions.answer(question_ids["a"], LOCAL, is_accepted=True)
     assert await asking.runner.wait(run) == [True, False]
 
 
 async def test_two_hundred_runs_may_wait_at_once(asking: AskingRunner) -> None:
-    waiting = [asking.ask(APPROVE) for _ in range(200)]
-    questions = [await asked(run) for run in waiting]
+    waiting_runs = [asking.ask(APPROVE) for _ in range(200)]
+    questions = [await asked(run) for run in waiting_runs]
     assert len((await asking.questions.list(LOCAL, status="pending", limit=1000)).data) == 200
     await asyncio.gather(*(asking.questions.answer(item.id, LOCAL, is_accepted=True) for item in questions))
-    answers = [await asking.runner.wait(run) for run in waiting]
+    answers = [await asking.runner.wait(run) for run in waiting_runs]
     assert all(answer.accepted for answer in answers)
 
 
@@ -215,19 +215,19 @@ async def test_a_question_fails_when_no_question_service_exists(database: Databa
 async def test_a_watcher_receives_pending_and_answered_questions_of_its_own(asking: AskingRunner) -> None:
     run = asking.ask(APPROVE, ANNA)
     question = await asked(run)
-    seen = asking.questions.watch(ANNA)
-    others = asking.questions.watch(BERT)
-    nothing = asyncio.create_task(anext(others))  # type: ignore[arg-type]
-    first = await anext(seen)
+    own_changes = asking.questions.watch(ANNA)
+    foreign_changes = asking.questions.watch(BERT)
+    foreign_change = asyncio.create_task(anext(foreign_changes))  # type: ignore[arg-type]
+    first = await anext(own_changes)
     await asking.questions.answer(question.id, ANNA, is_accepted=True)
-    second = await anext(seen)
+    second = await anext(own_changes)
     assert [(row.id, row.status) for row in (first, second)] == [
         (question.id, "pending"),
         (question.id, "answered"),
     ]
-    assert not nothing.done()
-    nothing.cancel()
-    await asyncio.wait([nothing])
+    assert not foreign_change.done()
+    foreign_change.cancel()
+    await asyncio.wait([foreign_change])
 
 
 async def test_question_arguments_that_are_not_json_fail_the_run(asking: AskingRunner) -> None:
@@ -243,12 +243,12 @@ async def test_a_watcher_with_too_many_unread_changes_is_disconnected(
     monkeypatch.setattr("portico_server.runs.questions.MAX_UNREAD_CHANGES", 2)
     first = asking.ask(APPROVE)
     await asked(first)
-    seen = asking.questions.watch(LOCAL)
-    await anext(seen)
+    changes = asking.questions.watch(LOCAL)
+    await anext(changes)
     later = [asking.ask(APPROVE) for _ in range(4)]
     for run in later:
         await asked(run)
-    rest = [row async for row in seen]
-    assert len(rest) < 4
+    remaining_changes = [row async for row in changes]
+    assert len(remaining_changes) < 4
     for run in (first, *later):
         await run.cancel()

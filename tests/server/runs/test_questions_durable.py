@@ -44,10 +44,10 @@ async def test_a_run_that_was_cut_off_while_it_waited_does_not_ask_twice(databas
     (question,) = await first.pending()
     await stop(task)  # as when a daemon ends: the run returns to the queue and its question stays
     second = AskingRunner(database)
-    again, same = await begin(second, KEYED)
-    assert same == run_id
-    (found,) = await second.pending()
-    assert found == question
+    again, second_run_id = await begin(second, KEYED)
+    assert second_run_id == run_id
+    (pending_question,) = await second.pending()
+    assert pending_question == question
     await second.questions.answer(question.id, LOCAL, is_accepted=True)
     assert (await ended(database, run_id)).status == "completed"
     await stop(again)
@@ -74,10 +74,10 @@ async def test_an_approval_is_not_taken_for_one_of_other_arguments(database: Dat
     await stop(task)
     await QuestionService(database).answer(question.id, LOCAL, is_accepted=True)
     second = AskingRunner(database)
-    other = NewQuestion("approval", "delete_all", arguments={"path": "/home"}, key=KEYED.key)
-    again, _same = await begin(second, other)
-    (found,) = await second.pending()
-    assert (found.id == question.id, found.arguments) == (False, {"path": "/home"})
+    other_question = NewQuestion("approval", "delete_all", arguments={"path": "/home"}, key=KEYED.key)
+    again, _same = await begin(second, other_question)
+    (pending_question,) = await second.pending()
+    assert (pending_question.id == question.id, pending_question.arguments) == (False, {"path": "/home"})
     await stop(again)
     assert (await database.read(rows.get, question.id)).status == "answered"  # type: ignore[union-attr]
 

@@ -20,37 +20,37 @@ async def test_a_function_goes_to_one_worker(asking: AskingRunner) -> None:
     first, second = await asyncio.gather(
         *(asking.questions.claim(LOCAL, worker, 30, names=["add"]) for worker in ("w1", "w2"))
     )
-    taken = [*first.taken, *second.taken]
-    assert len(taken) == 1
-    await asking.questions.answer(taken[0].id, LOCAL, is_accepted=True, value=3, worker="w1")
+    claimed_questions = [*first.taken, *second.taken]
+    assert len(claimed_questions) == 1
+    await asking.questions.answer(claimed_questions[0].id, LOCAL, is_accepted=True, value=3, worker="w1")
     assert await asking.runner.wait(run) == GivenAnswer(True, 3, "", "local:w1")
 
 
 async def test_a_function_of_a_silent_worker_goes_to_another(asking: AskingRunner) -> None:
     run = asking.ask(NewQuestion("function", "add"))
     await asked(run)
-    (taken,) = (await asking.questions.claim(LOCAL, "w1", 0.01, names=["add"])).taken
+    (claimed_question,) = (await asking.questions.claim(LOCAL, "w1", 0.01, names=["add"])).taken
     (again,) = (await asking.questions.claim(LOCAL, "w2", 30, names=["add"], wait=10)).taken
-    assert (again.id, again.lease_owner) == (taken.id, "local:w2")
-    assert (await asking.questions.claim(LOCAL, "w1", 30, names=["add"], holding=[taken.id])).lost == [
-        taken.id
+    assert (again.id, again.lease_owner) == (claimed_question.id, "local:w2")
+    assert (await asking.questions.claim(LOCAL, "w1", 30, names=["add"], holding=[claimed_question.id])).lost == [
+        claimed_question.id
     ]
     await run.cancel()
 
 
 async def test_a_waiting_worker_receives_a_new_function_call_immediately(asking: AskingRunner) -> None:
-    waiting = asyncio.create_task(asking.questions.claim(LOCAL, "w1", 30, names=["add"], wait=30))
+    claim = asyncio.create_task(asking.questions.claim(LOCAL, "w1", 30, names=["add"], wait=30))
     run = asking.ask(NewQuestion("function", "add"))
     async with asyncio.timeout(60):
-        assert len((await waiting).taken) == 1
+        assert len((await claim).taken) == 1
     await run.cancel()
 
 
 async def test_a_worker_gets_no_function_of_somebody_else(asking: AskingRunner) -> None:
     run = asking.ask(NewQuestion("function", "add"), ANNA)
     await asked(run)
-    for other in (BERT, LOCAL):  # nor may an admin: it would be the wrong program
-        assert (await asking.questions.claim(other, "w", 30, names=["add"])).taken == []
+    for caller in (BERT, LOCAL):  # nor may an admin: it would be the wrong program
+        assert (await asking.questions.claim(caller, "w", 30, names=["add"])).taken == []
     assert len((await asking.questions.claim(ANNA, "w", 30, names=["add"])).taken) == 1
     await run.cancel()
 

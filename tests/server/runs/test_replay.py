@@ -46,33 +46,33 @@ def test_five_runs_of_each_app_replay_equally(client: Client, name: str) -> None
         assert replay.is_equal, [step for step in replay.steps if step.status != "same"]
         assert replay.first is None
         assert set(statuses(replay).values()) == {"same"}
-        before, after = replay.recorded["result"], replay.replayed["result"]
+        recorded_result, replayed_result = replay.recorded["result"], replay.replayed["result"]
         if name == "helper":  # its answer is a message with a time
-            before, after = before["content"], after["content"]
-        assert before
-        assert json.dumps(before) == json.dumps(after)
+            recorded_result, replayed_result = recorded_result["content"], replayed_result["content"]
+        assert recorded_result
+        assert json.dumps(recorded_result) == json.dumps(replayed_result)
 
 
 def test_a_replay_adds_nothing_to_the_session(client: Client) -> None:
     recording = record(client, "helper", "remember this")
     [session] = client.sessions.list(app="helper", name="talk")
-    before = len(client.sessions.messages(session.id))
+    message_count = len(client.sessions.messages(session.id))
     assert client.runs.replay(recording).is_equal
-    assert len(client.sessions.messages(session.id)) == before
+    assert len(client.sessions.messages(session.id)) == message_count
 
 
 def test_a_changed_prompt_is_located_at_its_step(client: Client) -> None:
     recording = record(client, "story", {"topic": "soup"})
     prompt = {"$template": "write a poem about {title}", "$with": {"title": {"$ref": "item"}}}
-    changed = client.runs.replay(recording, changes={"chapters.step.user": prompt})
-    assert not changed.is_equal
-    assert changed.first == 1
-    assert statuses(changed) == {
+    changed_replay = client.runs.replay(recording, changes={"chapters.step.user": prompt})
+    assert not changed_replay.is_equal
+    assert changed_replay.first == 1
+    assert statuses(changed_replay) == {
         "story.titles": "same",
         "story.chapters[0].step": "changed",
         "story.chapters[1].step": "changed",
     }
-    step = changed.steps[1]
+    step = changed_replay.steps[1]
     assert step.recorded is not None
     assert step.replayed is not None
     assert step.recorded["request"]["messages"] != step.replayed["request"]["messages"]
@@ -118,8 +118,8 @@ def test_a_replay_reports_steps_that_are_missing_or_new(client: Client) -> None:
 
 
 def test_errors_are_recorded_and_replayed(client: Client) -> None:
-    broken = tool("calculator", expression="1/0").on_error("none")
-    client.apps.deploy("broken", flow(pipeline(sum=broken, say=llm(user="ok")), name="broken"))
+    broken_tool = tool("calculator", expression="1/0").on_error("none")
+    client.apps.deploy("broken", flow(pipeline(sum=broken_tool, say=llm(user="ok")), name="broken"))
     assert client.runs.replay(record(client, "broken", "")).is_equal
 
 
@@ -156,10 +156,10 @@ def test_a_durable_run_replays_in_memory(client: Client) -> None:
     steps = pipeline(ask=agent("clerk"), inner=subflow("clock"), last=llm())
     client.apps.deploy("lasting", flow(steps, name="lasting", durability="normal"))
     recording = record(client, "lasting", "hello")
-    before = {run.id for run in client.runs.list()}
+    run_ids_before = {run.id for run in client.runs.list()}
     replay = client.runs.replay(recording)
     assert replay.is_equal, [step for step in replay.steps if step.status != "same"]
-    assert {run.id for run in client.runs.list()} == before
+    assert {run.id for run in client.runs.list()} == run_ids_before
 
 
 def test_a_guarded_app_replays_behind_its_guard(client: Client) -> None:

@@ -51,8 +51,8 @@ class Files:
     left: int = 2
 
     async def expire(self, *, dry_run: bool = False) -> int:
-        gone, self.left = self.left, self.left if dry_run else 0
-        return gone
+        expired_count, self.left = self.left, self.left if dry_run else 0
+        return expired_count
 
 
 @dataclass
@@ -87,8 +87,8 @@ def _count(connection: Connection, table: Any) -> int:
 
 
 def run_row(name: str, status: str, age: float = LONG_AGO) -> dict[str, Any]:
-    then = time.time() - age
-    ended = status in rows.ENDED_STATUSES
+    created_at = time.time() - age
+    is_ended = status in rows.ENDED_STATUSES
     return {
         "id": name,
         "kind": "ingest",
@@ -96,8 +96,8 @@ def run_row(name: str, status: str, age: float = LONG_AGO) -> dict[str, Any]:
         "owner": "house",
         "status": status,
         "payload": {},
-        "created_at": then,
-        "finished_at": then if ended else None,
+        "created_at": created_at,
+        "finished_at": created_at if is_ended else None,
     }
 
 
@@ -172,8 +172,8 @@ async def test_pruning_deletes_old_runs_with_their_events_questions_and_artifact
     served: RetentionFixture,
 ) -> None:
     await served.database.write(fill, [run_row("old", "completed"), run_row("new", "failed", age=DAY_S)])
-    gone = await served.retention().prune()
-    assert gone == PrunedCounts(runs=1, questions=1, artifacts=1, files=2)
+    pruned_counts = await served.retention().prune()
+    assert pruned_counts == PrunedCounts(runs=1, questions=1, artifacts=1, files=2)
     assert await served.ids() == ["new"]
     for table in (run_events, steps, questions, artifact_table):
         assert await served.count(table) == 1
@@ -192,8 +192,8 @@ async def test_pruning_never_deletes_unfinished_runs_or_their_data(
 async def test_unused_sessions_are_pruned_only_when_the_setting_is_set(served: RetentionFixture) -> None:
     keys = [SessionKey(f"conv_{name}", "desk", "local", name, "desk", fresh=True) for name in ("old", "new")]
     for key in keys:
-        said = [("", {"sender": "user", "content": "hi"}, 1.0)]
-        assert await served.database.write(talks.save, key, said, {"": {"summary": "x"}}, None, {}) == "saved"
+        messages = [("", {"sender": "user", "content": "hi"}, 1.0)]
+        assert await served.database.write(talks.save, key, messages, {"": {"summary": "x"}}, None, {}) == "saved"
     await served.database.write(lambda c: c.execute(_AGED, {"then": time.time() - LONG_AGO}) and None)
     assert (await served.retention().prune()).sessions == 0, "kept for ever unless the setting says otherwise"
     keeping = Retention(
@@ -208,14 +208,14 @@ async def test_unused_sessions_are_pruned_only_when_the_setting_is_set(served: R
     )
     assert (await keeping.prune(dry_run=True)).sessions == 1
     assert (await keeping.prune()).sessions == 1
-    left = await served.database.read(talks.newest, 10)
-    assert [row.name for row in left.data] == ["new"]
+    remaining_sessions = await served.database.read(talks.newest, 10)
+    assert [row.name for row in remaining_sessions.data] == ["new"]
     for table in (session_messages, session_states):
         assert await served.count(table) == 1
 
 
 def response_row(name: str, previous: str | None, age: float) -> ResponseRow:
-    ended = time.time() - age
+    end_time = time.time() - age
     return ResponseRow(
         id=f"resp_{name}",
         owner="local",
@@ -226,8 +226,8 @@ def response_row(name: str, previous: str | None, age: float) -> ResponseRow:
         background=False,
         input="[]",
         document='{"output": []}',
-        created_at=ended,
-        finished_at=ended,
+        created_at=end_time,
+        finished_at=end_time,
     )
 
 
@@ -254,16 +254,16 @@ async def test_old_responses_are_pruned_unless_a_recent_response_continues_them(
     )
     assert (await keeping.prune(dry_run=True)).responses == 1
     assert (await keeping.prune()).responses == 2
-    left = await served.database.read(responses.chain, "resp_leaf", None)
-    assert [row.id for row in left or ()] == ["resp_root", "resp_leaf"]
+    remaining_chain = await served.database.read(responses.chain, "resp_leaf", None)
+    assert [row.id for row in remaining_chain or ()] == ["resp_root", "resp_leaf"]
 
 
 async def test_a_dry_run_counts_what_a_real_one_removes(served: RetentionFixture) -> None:
     await served.database.write(fill, [run_row("old", "cancelled"), run_row("new", "completed", age=DAY_S)])
     retention = served.retention()
-    told = await retention.prune(dry_run=True)
+    dry_run_counts = await retention.prune(dry_run=True)
     assert await served.ids() == ["new", "old"]
-    assert await retention.prune() == told != PrunedCounts()
+    assert await retention.prune() == dry_run_counts != PrunedCounts()
 
 
 async def test_many_old_runs_are_pruned_in_batches(
@@ -310,14 +310,14 @@ async def test_usage_rows_are_pruned_by_their_own_retention_age(served: Retentio
 
 def test_expired_files_and_old_runs_are_pruned_on_a_running_daemon(daemon: Daemon) -> None:
     with Client(daemon.url) as client:
-        made = client.files.add(b"for a while", filename="a.txt")
+        uploaded_file = client.files.add(b"for a while", filename="a.txt")
         with closing(sqlite3.connect(daemon.home / "portico.db")) as connection, connection:
-            connection.execute("update files set expires_at = 1 where id = ?", (made.id,))
+            connection.execute("update files set expires_at = 1 where id = ?", (uploaded_file.id,))
             connection.execute("update runs set finished_at = 1 where status = 'completed'")
-        told = client.runs.prune(dry_run=True)
-        assert told.dry_run and told.files == 1 and told.runs >= 1
-        gone = client.runs.prune()
-        assert (gone.files, gone.runs) == (told.files, told.runs)
+        dry_run_counts = client.runs.prune(dry_run=True)
+        assert dry_run_counts.dry_run and dry_run_counts.files == 1 and dry_run_counts.runs >= 1
+        pruned_counts = client.runs.prune()
+        assert (pruned_counts.files, pruned_counts.runs) == (dry_run_counts.files, dry_run_counts.runs)
         assert client.runs.prune(days=0, dry_run=True).files == 0
         with pytest.raises(InvalidRequest, match="days"):
             client.runs.prune(days=-1)

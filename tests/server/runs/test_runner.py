@@ -134,12 +134,12 @@ async def test_a_result_is_not_copied_for_its_last_event(daemon: RunnerFixture) 
 async def test_waiters_for_a_run_receive_it_and_cancelled_waiters_are_removed(daemon: RunnerFixture) -> None:
     async def work(_context: Context) -> None: ...
 
-    waiting = [asyncio.create_task(daemon.runner.arrival("run_soon", 10)) for _ in range(3)]
+    waiter_tasks = [asyncio.create_task(daemon.runner.arrival("run_soon", 10)) for _ in range(3)]
     assert await daemon.runner.arrival("run_never", 0.01) is None
-    waiting[0].cancel()
-    await asyncio.wait(waiting[:1])
+    waiter_tasks[0].cancel()
+    await asyncio.wait(waiter_tasks[:1])
     run = daemon.runner.spawn("test", "soon", LOCAL, work, run_id="run_soon")
-    assert await asyncio.gather(*waiting[1:]) == [run, run]
+    assert await asyncio.gather(*waiter_tasks[1:]) == [run, run]
     assert daemon.runner._arrivals == {}
     await daemon.runner.wait(run)
 
@@ -170,13 +170,13 @@ async def test_a_servable_receives_the_events_of_a_servable_it_calls(daemon: Run
         return ChatReply("inner")
 
     async def outer(context: Context) -> Result:
-        heard: list[str] = []
+        event_names: list[str] = []
 
         async def listen(event: object) -> None:
-            heard.append(type(event).__name__)
+            event_names.append(type(event).__name__)
 
         await context.call("inner", CHAT, listener=listen)
-        return ChatReply(",".join(heard))
+        return ChatReply(",".join(event_names))
 
     daemon.registry.add(Scripted("inner", inner))
     daemon.registry.add(Scripted("outer", outer))
@@ -195,38 +195,38 @@ async def test_a_servable_that_calls_itself_is_refused_with_a_reason(daemon: Run
 
 
 async def test_a_run_that_takes_too_long_is_stopped(daemon: RunnerFixture) -> None:
-    stopped = asyncio.Event()
+    stop_event = asyncio.Event()
 
     async def work(context: Context) -> Result:
         try:
             await asyncio.Event().wait()
         finally:
-            stopped.set()
+            stop_event.set()
         return ChatReply("")
 
     daemon.registry.add(Scripted("slow", work))
     with pytest.raises(DeadlineExceeded, match="slow"):
         await Runner(daemon.registry, daemon.usage, timeout=0.2).call("chat", "slow", CHAT, LOCAL)
-    assert stopped.is_set()
+    assert stop_event.is_set()
 
 
 async def test_a_caller_that_leaves_cancels_the_work(daemon: RunnerFixture) -> None:
-    begun, stopped = asyncio.Event(), asyncio.Event()
+    start_event, stop_event = asyncio.Event(), asyncio.Event()
 
     async def work(context: Context) -> Result:
-        begun.set()
+        start_event.set()
         try:
             await asyncio.Event().wait()
         finally:
-            stopped.set()
+            stop_event.set()
         return ChatReply("")
 
     daemon.registry.add(Scripted("slow", work))
     call = asyncio.ensure_future(daemon.runner.call("chat", "slow", CHAT, LOCAL))
-    await begun.wait()
+    await start_event.wait()
     call.cancel()
     await asyncio.wait([call])
-    assert stopped.is_set()
+    assert stop_event.is_set()
     assert daemon.runner.list()[0].status == "cancelled"
 
 
@@ -298,13 +298,13 @@ async def test_failed_and_cancelled_runs_release_their_values_from_memory(daemon
     class Large:
         """The result of a step."""
 
-    seen: list[weakref.ref[Large]] = []
-    begun = asyncio.Event()
+    references: list[weakref.ref[Large]] = []
+    start_event = asyncio.Event()
 
     async def work(context: Context, *, hangs: bool) -> Result:
-        held = Large()
-        seen.append(weakref.ref(held))
-        begun.set()
+        large_value = Large()
+        references.append(weakref.ref(large_value))
+        start_event.set()
         if hangs:
             await asyncio.Event().wait()
         try:
@@ -312,14 +312,14 @@ async def test_failed_and_cancelled_runs_release_their_values_from_memory(daemon
         except ValueError as error:
             raise InvalidRequest("No.") from error
 
-    failed = await daemon.runner.begin("flow", "f", LOCAL, partial(work, hangs=False))
+    failed_run = await daemon.runner.begin("flow", "f", LOCAL, partial(work, hangs=False))
     with pytest.raises(InvalidRequest):
-        await daemon.runner.wait(failed)
-    begun.clear()
+        await daemon.runner.wait(failed_run)
+    start_event.clear()
     cancelled = await daemon.runner.begin("flow", "f", LOCAL, partial(work, hangs=True))
-    await begun.wait()
+    await start_event.wait()
     await cancelled.cancel()
     gc.collect()
-    assert {daemon.runner.get(run.id) for run in (failed, cancelled)} == {failed, cancelled}
-    assert (failed.status, cancelled.status) == ("failed", "cancelled")
-    assert [value() for value in seen] == [None, None]
+    assert {daemon.runner.get(run.id) for run in (failed_run, cancelled)} == {failed_run, cancelled}
+    assert (failed_run.status, cancelled.status) == ("failed", "cancelled")
+    assert [value() for value in references] == [None, None]

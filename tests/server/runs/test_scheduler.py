@@ -112,17 +112,17 @@ async def test_a_run_has_the_rights_of_its_key_at_the_moment_it_begins(
 
 
 async def test_a_run_that_was_cut_off_begins_again(database: Database) -> None:
-    begun = asyncio.Event()
+    start_event = asyncio.Event()
 
     async def hang(payload: Mapping[str, Any], context: Context) -> Any:
-        begun.set()
+        start_event.set()
         await asyncio.Event().wait()
 
     first = scheduler_on(database)
     first.handle("ingest", hang)
     run_id = await first.ensure("ingest", "vs_1")
     task = asyncio.create_task(first.run(is_alone=True))
-    await asyncio.wait_for(begun.wait(), 60)
+    await asyncio.wait_for(start_event.wait(), 60)
     task.cancel()
     await asyncio.wait([task])
 

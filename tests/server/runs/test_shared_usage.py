@@ -44,12 +44,12 @@ async def daemon(url: str) -> AsyncIterator[Quotas]:
     """Yield the quotas of a daemon that is connected. The daemon disappears without a report, like a killed one."""
     database, quotas = Database(url), Quotas()
     assert database.postgres is not None
-    shared = SharedUsage(database.postgres, [quotas])
-    task = asyncio.create_task(shared.run())
+    shared_usage = SharedUsage(database.postgres, [quotas])
+    task = asyncio.create_task(shared_usage.run())
     try:
         probe = quotas.limit("probe", "probe", UsageLimits(requests_per_minute=1_000_000))
         assert probe is not None
-        await until(lambda: shared.claim(probe, False))
+        await until(lambda: shared_usage.claim(probe, False))
         yield quotas
     finally:
         task.cancel()
@@ -127,8 +127,8 @@ async def test_tokens_of_one_daemon_count_at_the_other(url: str, limit: str) -> 
         await b.enter()
         a.spend(700)
         b.spend(700)
-        for each in (a, b):
-            await until(partial(is_refused, each))
+        for limited_daemon in (a, b):
+            await until(partial(is_refused, limited_daemon))
         assert a.spent == b.spent == 1_400
 
 

@@ -152,13 +152,13 @@ async def test_a_daemon_whose_run_was_taken_over_writes_nothing_afterwards(
     second.model.may.set()
     async with at_work(second.scheduler):
         await ended(second, run_id)
-    before = await second.database.read(steps.of_run, run_id)
+    steps_before = await second.database.read(steps.of_run, run_id)
     first.model.may.set()  # now it could continue, but must not
     await first.scheduler.wait_for_end(run_id)
     row = await second.database.read(runs.get, run_id)
     assert row is not None
     assert (row.status, row.result, row.error) == ("completed", "b", None)
-    assert await second.database.read(steps.of_run, run_id) == before
+    assert await second.database.read(steps.of_run, run_id) == steps_before
 
 
 async def test_a_run_that_another_daemon_cancels_stops_where_it_is(houses: tuple[Executor, Executor]) -> None:
@@ -272,7 +272,7 @@ async def test_a_run_in_progress_cannot_be_claimed_by_another_daemon(
 ) -> None:
     first, second = houses
     run_id = await begun(first)
-    claimed: Any = await second.database.write(runs.claim, ["flow"], "other", 30.0, ["flow"])
-    assert claimed is None
+    run_claim: Any = await second.database.write(runs.claim, ["flow"], "other", 30.0, ["flow"])
+    assert run_claim is None
     first.model.may.set()
     assert (await ended(first, run_id)).result == "b"

@@ -65,12 +65,12 @@ class Collector:
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    made = Collector()
-    thread = threading.Thread(target=made.server.serve_forever, args=(0.05,))
+    trace_collector = Collector()
+    thread = threading.Thread(target=trace_collector.server.serve_forever, args=(0.05,))
     thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    yield trace_collector
+    trace_collector.server.shutdown()
+    trace_collector.server.server_close()
     thread.join()
 
 
@@ -103,9 +103,9 @@ def test_a_run_and_its_steps_are_one_trace(tmp_path: Path, collector: Collector,
         if path
     }
     assert above == {"p": "", "p.w": "p", "p.w[0].c": "p.w", "p.w[1].c": "p.w", "p.say": "p", "p.bad": "p"}
-    said = values(paths["p.say"])
-    assert (said["gen_ai.operation.name"], said["gen_ai.request.model"]) == ("chat", "default")
-    assert (said["gen_ai.usage.input_tokens"], said["gen_ai.usage.output_tokens"]) == (3, 3)
+    attributes = values(paths["p.say"])
+    assert (attributes["gen_ai.operation.name"], attributes["gen_ai.request.model"]) == ("chat", "default")
+    assert (attributes["gen_ai.usage.input_tokens"], attributes["gen_ai.usage.output_tokens"]) == (3, 3)
     assert values(paths["p.bad"])["error.type"] == "code_failed"
     assert paths["p.bad"].status.code == 2
     assert values(run)["error.type"] == "code_failed"
@@ -140,12 +140,12 @@ def test_calls_join_the_client_trace_and_model_spans_follow_the_conventions(
     docs = tmp_path / "handbook"
     docs.mkdir()
     (docs / "port.md").write_text("# Ports\n\nThe Lighthouse daemon listens on port 7419.\n")
-    heard: list[dict[str, str]] = []
+    request_headers: list[dict[str, str]] = []
 
     class Upstream(BaseHTTPRequestHandler):
         def do_POST(self) -> None:  # the library requires this name
             self.rfile.read(int(self.headers["content-length"]))
-            heard.append({name.lower(): value for name, value in self.headers.items()})
+            request_headers.append({name.lower(): value for name, value in self.headers.items()})
             answer = (
                 b'{"id":"c","object":"chat.completion","created":1,"model":"far-1","choices":[{"index":0,'
                 b'"message":{"role":"assistant","content":"yes"},"finish_reason":"stop"}],'
@@ -172,7 +172,7 @@ def test_calls_join_the_client_trace_and_model_spans_follow_the_conventions(
     ]
     far = f"http://127.0.0.1:{upstream.server_address[1]}/v1#far-1"
     configuration = tmp_path / "house.json"
-    served = {
+    configuration_document = {
         "models": [
             {"name": "echo", "source": "fake://", "aliases": ["default"]},
             {"name": "clever", "source": "fake://", "parameters": {"script": {"replies": script}}},
@@ -180,7 +180,7 @@ def test_calls_join_the_client_trace_and_model_spans_follow_the_conventions(
         ],
         "agents": [{"name": "desk", "portico_agent": 1, "model": "clever", "tools": ["calculator"]}],
     }
-    configuration.write_text(json.dumps(served))
+    configuration.write_text(json.dumps(configuration_document))
     env = {"PORTICO_OTEL_ENDPOINT": collector.url}
     arguments = ("--file", str(configuration), "--docs", str(docs))
     with (
@@ -188,16 +188,16 @@ def test_calls_join_the_client_trace_and_model_spans_follow_the_conventions(
         httpx.Client(base_url=daemon.url, headers=TRACEPARENT, timeout=60) as client,
     ):
         daemon.settle()
-        asked = {"messages": [{"role": "user", "content": "add up the Lighthouse port"}], "temperature": 0.5}
+        chat_body = {"messages": [{"role": "user", "content": "add up the Lighthouse port"}], "temperature": 0.5}
         for model in ("echo", "far", "handbook", "desk"):
-            body = {**asked, "model": model}
+            body = {**chat_body, "model": model}
             client.post("/v1/chat/completions", json=body).raise_for_status()
         client.post(
-            "/v1/chat/completions", json={**asked, "model": "echo", "stream": True}
+            "/v1/chat/completions", json={**chat_body, "model": "echo", "stream": True}
         ).raise_for_status()
         unsampled = {"traceparent": f"00-{TRACE[::-1]}-{PARENT}-00"}
         client.post(
-            "/v1/chat/completions", json={**asked, "model": "echo"}, headers=unsampled
+            "/v1/chat/completions", json={**chat_body, "model": "echo"}, headers=unsampled
         ).raise_for_status()
     upstream.shutdown()
     upstream.server_close()
@@ -209,7 +209,7 @@ def test_calls_join_the_client_trace_and_model_spans_follow_the_conventions(
     assert {span.trace_state for span in ours} == {"vendor=one"}
 
     def inside(span: Any) -> list[tuple[str, int]]:
-        return sorted((other.name, other.kind) for other in ours if other.parent_span_id == span.span_id)
+        return sorted((child_span.name, child_span.kind) for child_span in ours if child_span.parent_span_id == span.span_id)
 
     client_kind, internal, server = 3, 1, 2
     roots = [span for span in ours if span.parent_span_id.hex() == PARENT]
@@ -218,13 +218,13 @@ def test_calls_join_the_client_trace_and_model_spans_follow_the_conventions(
         span for span in ours if span.kind == client_kind and values(span)["gen_ai.request.model"] == "far"
     ]
     assert ids[remote.parent_span_id].kind == server
-    told = values(remote)
-    assert (told["gen_ai.operation.name"], told["gen_ai.provider.name"]) == ("chat", "remote")
-    assert (told["gen_ai.request.temperature"], told["gen_ai.usage.input_tokens"]) == (0.5, 5)
-    assert told["gen_ai.response.model"] == "far-1"
-    [sent] = heard
-    assert sent["traceparent"] == f"00-{TRACE}-{remote.span_id.hex()}-01"
-    assert sent["tracestate"] == "vendor=one"
+    remote_attributes = values(remote)
+    assert (remote_attributes["gen_ai.operation.name"], remote_attributes["gen_ai.provider.name"]) == ("chat", "remote")
+    assert (remote_attributes["gen_ai.request.temperature"], remote_attributes["gen_ai.usage.input_tokens"]) == (0.5, 5)
+    assert remote_attributes["gen_ai.response.model"] == "far-1"
+    [remote_headers] = request_headers
+    assert remote_headers["traceparent"] == f"00-{TRACE}-{remote.span_id.hex()}-01"
+    assert remote_headers["tracestate"] == "vendor=one"
     [streamed] = [span for span in ours if values(span).get("gen_ai.request.stream")]
     assert values(streamed)["gen_ai.response.time_to_first_chunk"] > 0
     [store] = [span for span in ours if span.name == "retrieval handbook"]
@@ -252,8 +252,8 @@ def test_the_span_of_a_model_call_names_the_model_that_was_asked_and_the_one_tha
         daemons.running(tmp_path / "home", "--file", str(tmp_path / "models.json"), env=env) as daemon,
         httpx.Client(base_url=daemon.url, timeout=60) as client,
     ):
-        for more in ({}, {"stream": True}):
-            body = {"model": "first", "messages": [{"role": "user", "content": "hello"}], **more}
+        for extra_fields in ({}, {"stream": True}):
+            body = {"model": "first", "messages": [{"role": "user", "content": "hello"}], **extra_fields}
             client.post("/v1/chat/completions", json=body).raise_for_status()
         client.post("/api/flows/run", json={"flow": flow, "input": "hello"}).raise_for_status()
     calls = [values(span) for span in collector.spans if span.kind == 3]
@@ -278,16 +278,16 @@ def test_a_durable_run_resumed_after_a_kill_continues_its_original_trace(
         body = {"flow": flow, "input": ""}
         with httpx.stream(
             "POST", f"{daemon.url}/api/flows/run", json=body, headers=TRACEPARENT, timeout=30
-        ) as told:
-            next(line for line in told.iter_lines() if '"asked"' in line)
-            run_id = told.headers["x-portico-run"]
+        ) as event_stream:
+            next(line for line in event_stream.iter_lines() if '"asked"' in line)
+            run_id = event_stream.headers["x-portico-run"]
         daemon.process.kill()
         daemon.process.wait(60)
     with daemons.running(*start, env=env) as daemon, httpx.Client(base_url=daemon.url, timeout=60) as client:
         [question] = client.get("/api/questions", params={"run": run_id, "status": "pending"}).json()["data"]
         client.post(f"/api/questions/{question['id']}/answer", json={"accepted": True}).raise_for_status()
-        with client.stream("GET", f"/api/runs/{run_id}/events") as told:
-            assert any('"finished"' in line for line in told.iter_lines())
+        with client.stream("GET", f"/api/runs/{run_id}/events") as event_stream:
+            assert any('"finished"' in line for line in event_stream.iter_lines())
     spans = {span.name: span for span in collector.spans}
     run = spans["flow traced"]
     assert (run.trace_id.hex(), run.parent_span_id.hex(), run.trace_state) == (TRACE, PARENT, "vendor=one")
@@ -314,9 +314,9 @@ def test_an_invalid_traceparent_header_is_ignored(given: str) -> None:
 
 def test_a_too_long_tracestate_is_dropped() -> None:
     headers = [(b"traceparent", TRACEPARENT["traceparent"].encode()), (b"tracestate", b"a=" + b"x" * 600)]
-    found = trace.of_headers(headers)
-    assert found is not None
-    assert found.headers() == {"traceparent": TRACEPARENT["traceparent"]}
+    trace_context = trace.of_headers(headers)
+    assert trace_context is not None
+    assert trace_context.headers() == {"traceparent": TRACEPARENT["traceparent"]}
 
 
 def test_calls_made_by_code_are_child_spans_of_run_code(tmp_path: Path, collector: Collector) -> None:

@@ -27,10 +27,10 @@ def row(name: str = "m", **more: Any) -> UsageRow:
 
 
 def test_calls_are_counted_by_name_and_status() -> None:
-    counted = CallCounts()
-    counted.add(row(prompt_tokens=3, completion_tokens=5))
-    counted.add(row(status="failed", first_byte_milliseconds=None, milliseconds=1e6))
-    [(name, operation, series)] = counted
+    call_counts = CallCounts()
+    call_counts.add(row(prompt_tokens=3, completion_tokens=5))
+    call_counts.add(row(status="failed", first_byte_milliseconds=None, milliseconds=1e6))
+    [(name, operation, series)] = call_counts
     assert (name, operation) == ("m", "chat/completions")
     assert series.statuses == {"completed": 1, "failed": 1}
     assert (series.prompt_tokens, series.completion_tokens) == (3, 5)
@@ -46,11 +46,11 @@ def test_a_duration_equal_to_a_bucket_limit_is_counted_in_that_bucket() -> None:
 
 
 def test_names_beyond_the_series_limit_share_one_series() -> None:
-    counted = CallCounts()
+    call_counts = CallCounts()
     for number in range(usage.MAX_SERIES + 50):
-        counted.add(row(f"name-{number}"))
-    found = {name: series for name, _, series in counted}
-    assert len(found) == usage.MAX_SERIES + 1 and found[OTHER_NAMES].statuses["completed"] == 50
+        call_counts.add(row(f"name-{number}"))
+    series_by_name = {name: series for name, _, series in call_counts}
+    assert len(series_by_name) == usage.MAX_SERIES + 1 and series_by_name[OTHER_NAMES].statuses["completed"] == 50
 
 
 async def test_usage_rows_are_written_even_when_the_flush_is_cancelled(tmp_path: Path) -> None:

@@ -29,10 +29,10 @@ async def main(path: Path) -> None:
     scheduler = Scheduler(database, runner)
 
     async def work(_payload: Mapping[str, Any], context: Context) -> Any:
-        named = await context.ask(
+        answer = await context.ask(
             NewQuestion("approval", "delete_all", arguments={"path": "/"}, key="steps/3")
         )
-        return {"accepted": named.accepted}
+        return {"accepted": answer.accepted}
 
     scheduler.handle("flow", work)
     async with asyncio.TaskGroup() as tasks:

@@ -35,8 +35,8 @@ FLOW = {"portico_flow": 1, "step": {"op": "emit", "name": "said"}}
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path_factory.mktemp("schedules"), require_key=True) as served:
-        services = served.services
+    async with api_server(tmp_path_factory.mktemp("schedules"), require_key=True) as server:
+        services = server.services
         services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
         await services.stores.start()
 
@@ -48,8 +48,8 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiS
 
         for kind in ("store", "agent"):
             card = Card(f"echo-{kind}", "app", capabilities=frozenset({"app"}), labels={"app": kind})
-            served.add(ScriptedServable(card, echo))
-        yield served
+            server.add(ScriptedServable(card, echo))
+        yield server
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,12 @@ class Planner:
         headers = {"authorization": f"Bearer {self.secret}"}
         answer = await self.served.client.request(method, f"/api/schedules{path}", json=body, headers=headers)
         assert answer.status_code == status, answer.text
-        found = answer.json()
-        return found["error"] if status >= 400 else found
+        document = answer.json()
+        return document["error"] if status >= 400 else document
 
     async def add(self, name: str = "mine", **fields: Any) -> str:
-        wish = {"name": name, "app": "echo-store", **DAILY, **fields}
-        return str((await self.ask("POST", body=wish))["id"])
+        schedule_body = {"name": name, "app": "echo-store", **DAILY, **fields}
+        return str((await self.ask("POST", body=schedule_body))["id"])
 
     async def due(self, ref: str) -> None:
         """Make a schedule due and start the due runs."""
@@ -95,11 +95,11 @@ class Planner:
 
     async def last(self, ref: str) -> dict[str, Any]:
         """Return the outcome of the last due time, once its run has ended."""
-        [found] = (await self.ask("GET", f"/{ref}/runs?limit=1"))["data"]
-        if found["run"] is not None:
-            await self.ended(found["run"])
-            [found] = (await self.ask("GET", f"/{ref}/runs?limit=1"))["data"]
-        last: dict[str, Any] = found
+        [latest_run] = (await self.ask("GET", f"/{ref}/runs?limit=1"))["data"]
+        if latest_run["run"] is not None:
+            await self.ended(latest_run["run"])
+            [latest_run] = (await self.ask("GET", f"/{ref}/runs?limit=1"))["data"]
+        last: dict[str, Any] = latest_run
         return last
 
 
@@ -121,14 +121,14 @@ def crossed(served: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Any:
     @asynccontextmanager
     async def cross(ref: str) -> AsyncIterator[None]:
         read = rows.get
-        before = await served.services.database.read(read, ref)
+        row_before = await served.services.database.read(read, ref)
         yield
 
         def read_before(connection: Connection, schedule_id: str) -> Any:
             if schedule_id != ref:
                 return read(connection, schedule_id)
             monkeypatch.setattr(rows, "get", read)
-            return before
+            return row_before
 
         monkeypatch.setattr(rows, "get", read_before)
 
@@ -137,24 +137,24 @@ def crossed(served: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 async def test_a_schedule_is_created_changed_shown_paused_and_removed(join: Any) -> None:
     key = await join()
-    made = await key.ask("POST", body={"name": "mine", "app": "echo-store", "input": {"q": 1}, **DAILY})
-    assert (made["missed"], made["overlap"], made["pause_after"], made["paused"]) == ("once", "skip", 5, None)
-    assert (made["shared"], made["key"], made["input"], made["store"]) == (False, None, {"q": 1}, None)
+    created_schedule = await key.ask("POST", body={"name": "mine", "app": "echo-store", "input": {"q": 1}, **DAILY})
+    assert (created_schedule["missed"], created_schedule["overlap"], created_schedule["pause_after"], created_schedule["paused"]) == ("once", "skip", 5, None)
+    assert (created_schedule["shared"], created_schedule["key"], created_schedule["input"], created_schedule["store"]) == (False, None, {"q": 1}, None)
     times = (await key.ask("GET", "/mine/next?count=3"))["data"]
-    assert times[0] == made["next_at"] and len(times) == 3
+    assert times[0] == created_schedule["next_at"] and len(times) == 3
     assert (await key.ask("POST", "/next", {**DAILY, "count": 3}))["data"] == times
-    changed = await key.ask("PATCH", "/mine", {"every": "15m", "name": "other", "pause_after": 0})
-    assert (changed["cron"], changed["every"], changed["name"]) == (None, "15m", "other")
+    updated_schedule = await key.ask("PATCH", "/mine", {"every": "15m", "name": "other", "pause_after": 0})
+    assert (updated_schedule["cron"], updated_schedule["every"], updated_schedule["name"]) == (None, "15m", "other")
     first, second = (await key.ask("GET", "/other/next?count=2"))["data"]
-    assert (first, second - first) == (changed["next_at"], 900)
+    assert (first, second - first) == (updated_schedule["next_at"], 900)
     assert (await key.ask("GET", "/mine", status=404))["code"] == "schedule_not_found"
     assert (await key.ask("PATCH", "/other", {"input": None}))["input"] is None
     paused = await key.ask("POST", "/other/pause")
     assert (paused["paused"], paused["next_at"]) == (service.PAUSED_BY_HAND, None)
     assert (await key.ask("PATCH", "/other", {"every": "20m"}))["next_at"] is None
-    resumed = await key.ask("POST", "/other/resume")
-    assert resumed["paused"] is None and resumed["next_at"] > resumed["created_at"]
-    assert [one["name"] for one in (await key.ask("GET"))["data"]] == ["other"]
+    resumed_schedule = await key.ask("POST", "/other/resume")
+    assert resumed_schedule["paused"] is None and resumed_schedule["next_at"] > resumed_schedule["created_at"]
+    assert [schedule["name"] for schedule in (await key.ask("GET"))["data"]] == ["other"]
     assert (await key.ask("DELETE", "/other"))["deleted"]
     assert (await key.ask("GET"))["data"] == []
 
@@ -164,17 +164,17 @@ async def test_a_due_time_begins_a_run_with_the_keys_rights(join: Any) -> None:
     ref = await key.add(input={"q": 1})
     assert (await key.ask("GET", f"/{ref}/runs"))["data"] == []
     await key.due(ref)
-    came = await key.last(ref)
-    assert (came["status"], came["cause"], came["skipped"]) == ("completed", "missed", None)
-    row = await key.ended(came["run"])
+    first_run = await key.last(ref)
+    assert (first_run["status"], first_run["cause"], first_run["skipped"]) == ("completed", "missed", None)
+    row = await key.ended(first_run["run"])
     assert (row.owner, row.result) == (key.id, [{"q": 1}, key.id])
-    shown = await key.ask("GET", f"/{ref}")
-    assert shown["next_at"] > row.created_at
+    schedule = await key.ask("GET", f"/{ref}")
+    assert schedule["next_at"] > row.created_at
     await key.ask("POST", f"/{ref}/pause")
     await key.due(ref)
-    assert (await key.last(ref))["run"] == came["run"]
-    begun = (await key.ask("POST", f"/{ref}/run"))["run"]
-    assert (await key.ended(begun)).status == "completed"
+    assert (await key.last(ref))["run"] == first_run["run"]
+    manual_run_id = (await key.ask("POST", f"/{ref}/run"))["run"]
+    assert (await key.ended(manual_run_id)).status == "completed"
     assert (await key.last(ref))["cause"] == "hand"
 
 
@@ -182,11 +182,11 @@ async def test_repeated_failures_are_reported_and_pause_the_schedule(join: Any) 
     key = await join()
     ref = await key.add(input="fail", pause_after=2)
     for _ in range(2):
-        begun = (await key.ask("POST", f"/{ref}/run"))["run"]
-        assert (await key.ended(begun)).status == "failed"
+        run_id = (await key.ask("POST", f"/{ref}/run"))["run"]
+        assert (await key.ended(run_id)).status == "failed"
     assert (await key.last(ref))["error"]["code"] == "broken"
-    shown = await key.ask("GET", f"/{ref}")
-    assert (shown["paused"], shown["failures"]) == ("The last 2 runs failed: It is broken.", 2)
+    schedule = await key.ask("GET", f"/{ref}")
+    assert (schedule["paused"], schedule["failures"]) == ("The last 2 runs failed: It is broken.", 2)
     assert (await key.ask("POST", f"/{ref}/resume"))["failures"] == 0
 
 
@@ -197,22 +197,22 @@ async def test_a_scheduled_flow_records_its_steps_and_an_agent_is_not_called_twi
     answer = await key.served.client.post("/api/apps", json=spec, headers=headers)
     assert answer.status_code == 200, answer.text
     ref = await key.add(app="kept", input="hello")
-    begun = (await key.ask("POST", f"/{ref}/run"))["run"]
-    row = await key.ended(begun)
+    run_id = (await key.ask("POST", f"/{ref}/run"))["run"]
+    row = await key.ended(run_id)
     assert (row.status, row.result) == ("completed", "hello")
-    trace = await key.served.client.get(f"/api/runs/{begun}/trace", headers=headers)
+    trace = await key.served.client.get(f"/api/runs/{run_id}/trace", headers=headers)
     assert [step["path"] for step in trace.json()["steps"]] == ["said"]
 
     ref = await key.add("agent", app="echo-agent", input="hello")
-    begun = (await key.ask("POST", f"/{ref}/run"))["run"]
-    row = await key.ended(begun)
+    run_id = (await key.ask("POST", f"/{ref}/run"))["run"]
+    row = await key.ended(run_id)
     assert row.status == "completed"
     # Interrupted after the call: the resumed run uses what its row contains.
-    first = key.served.services.runner.get(begun)
+    first = key.served.services.runner.get(run_id)
     await key.served.services.scheduler.again(row, SYSTEM)
-    again = await key.served.services.runner.arrival(begun, 60, after=first)
+    again = await key.served.services.runner.arrival(run_id, 60, after=first)
     assert again is not None
-    row = await key.ended(begun)
+    row = await key.ended(run_id)
     assert row.error is not None and row.error["code"] == "effect_unknown"
 
 
@@ -223,19 +223,19 @@ async def test_a_schedule_syncs_a_store_and_is_refused_for_a_store_without_folde
     folder = tmp_path / "papers"
     folder.mkdir()
     headers = {"authorization": f"Bearer {admin.secret}"}
-    made = await admin.served.client.post(
+    store_response = await admin.served.client.post(
         "/api/stores", json={"name": "papers", "folder": str(folder)}, headers=headers
     )
-    assert made.status_code == 200, made.text
+    assert store_response.status_code == 200, store_response.text
     ref = await admin.add("papers", app=None, store="papers", every="1d", cron=None, timezone=None)
-    begun = (await admin.ask("POST", f"/{ref}/run"))["run"]
-    row = await admin.ended(begun)
+    run_id = (await admin.ask("POST", f"/{ref}/run"))["run"]
+    row = await admin.ended(run_id)
     assert row.status == "completed" and row.result["run"].startswith("run_")
     readers = [
         await join(scope)
-        for scope in ("stores:papers:read", f"stores:{made.json()['id']}:read", "stores:other:read")
+        for scope in ("stores:papers:read", f"stores:{store_response.json()['id']}:read", "stores:other:read")
     ]
-    assert [[seen["id"] for seen in (await reader.ask("GET"))["data"]] for reader in readers] == [
+    assert [[schedule["id"] for schedule in (await reader.ask("GET"))["data"]] for reader in readers] == [
         [ref],
         [ref],
         [],
@@ -244,17 +244,17 @@ async def test_a_schedule_syncs_a_store_and_is_refused_for_a_store_without_folde
     await readers[2].ask("GET", "/papers", status=404)
     await readers[1].ask("POST", "/papers/run", status=403)
     await admin.ask("DELETE", "/papers")
-    by_id = await admin.add("by-id", app=None, store=made.json()["id"], every="1d", cron=None, timezone=None)
+    by_id = await admin.add("by-id", app=None, store=store_response.json()["id"], every="1d", cron=None, timezone=None)
     for reader, status in zip(readers, (200, 200, 404), strict=True):
         await reader.ask("GET", f"/{by_id}", status=status)
     await admin.ask("DELETE", f"/{by_id}")
     await key.served.client.post(
         "/api/stores", json={"name": "own"}, headers={"authorization": f"Bearer {key.secret}"}
     )
-    wish = {"name": "own", "store": "own", "every": "1h"}
-    assert (await key.ask("POST", body=wish, status=400))["code"] == "no_folder"
-    assert (await key.ask("POST", body={**wish, "store": "none"}, status=404))["code"] == "store_not_found"
-    assert (await key.ask("POST", body={**wish, "input": 1}, status=400))["param"] == "input"
+    schedule_body = {"name": "own", "store": "own", "every": "1h"}
+    assert (await key.ask("POST", body=schedule_body, status=400))["code"] == "no_folder"
+    assert (await key.ask("POST", body={**schedule_body, "store": "none"}, status=404))["code"] == "store_not_found"
+    assert (await key.ask("POST", body={**schedule_body, "input": 1}, status=400))["param"] == "input"
 
 
 async def test_scheduled_runs_use_current_rights_and_stop_for_a_revoked_key(join: Any) -> None:
@@ -263,20 +263,20 @@ async def test_scheduled_runs_use_current_rights_and_stop_for_a_revoked_key(join
     assert (await poor.ask("POST", body={"name": "a", "app": "echo-store", **DAILY}, status=403))["message"]
     ref = await key.add()
     await key.served.auth.revoke(key.id)
-    shown = await admin.ask("GET", f"/{ref}")
-    assert "revoked" in shown["paused"] and shown["next_at"] is None and shown["key"] == key.id
+    schedule = await admin.ask("GET", f"/{ref}")
+    assert "revoked" in schedule["paused"] and schedule["next_at"] is None and schedule["key"] == key.id
     await admin.due(ref)
     assert (await admin.ask("GET", f"/{ref}/runs"))["data"] == []
     assert (await admin.ask("POST", f"/{ref}/run", status=403))["code"] == "key_revoked"
     assert (await admin.ask("POST", f"/{ref}/resume", status=403))["code"] == "key_revoked"
 
-    other, heir = await join("admin"), await join("admin")
-    shared = await other.add("shared")
-    await other.served.auth.revoke(other.id)
-    assert "revoked" in (await heir.ask("GET", f"/{shared}"))["paused"]
-    assert (await heir.ask("POST", f"/{shared}/resume"))["key"] == heir.id
-    assert (await heir.ended((await heir.ask("POST", f"/{shared}/run"))["run"])).owner == heir.id
-    await heir.ask("DELETE", f"/{shared}")
+    second_admin, heir = await join("admin"), await join("admin")
+    shared_ref = await second_admin.add("shared")
+    await second_admin.served.auth.revoke(second_admin.id)
+    assert "revoked" in (await heir.ask("GET", f"/{shared_ref}"))["paused"]
+    assert (await heir.ask("POST", f"/{shared_ref}/resume"))["key"] == heir.id
+    assert (await heir.ended((await heir.ask("POST", f"/{shared_ref}/run"))["run"])).owner == heir.id
+    await heir.ask("DELETE", f"/{shared_ref}")
 
 
 async def test_a_shared_schedule_is_visible_to_target_users_and_changed_only_by_admins(join: Any) -> None:
@@ -284,7 +284,7 @@ async def test_a_shared_schedule_is_visible_to_target_users_and_changed_only_by_
     stranger = await join("chat")
     ref = await admin.add("house")
     assert (await reader.ask("GET", "/house"))["id"] == ref
-    assert [one["name"] for one in (await reader.ask("GET"))["data"]] == ["house"]
+    assert [schedule["name"] for schedule in (await reader.ask("GET"))["data"]] == ["house"]
     assert (await stranger.ask("GET"))["data"] == []
     await stranger.ask("GET", "/house", status=404)
     for method, path in (
@@ -296,8 +296,8 @@ async def test_a_shared_schedule_is_visible_to_target_users_and_changed_only_by_
     ):
         body = {} if method == "PATCH" else None
         await reader.ask(method, f"/house{path}", body, status=403)
-    wish = {"name": "house", "app": "echo-store", **DAILY}
-    assert (await reader.ask("POST", body=wish, status=409))["code"] == "name_taken"
+    schedule_body = {"name": "house", "app": "echo-store", **DAILY}
+    assert (await reader.ask("POST", body=schedule_body, status=409))["code"] == "name_taken"
     await admin.ask("DELETE", "/house")
 
 
@@ -305,10 +305,10 @@ async def test_a_key_above_its_schedule_limit_is_refused(join: Any, monkeypatch:
     monkeypatch.setattr(service, "MAX_SCHEDULES", 1)
     key = await join()
     await key.add()
-    wish = {"name": "more", "app": "echo-store", **DAILY}
-    assert (await key.ask("POST", body=wish, status=409))["code"] == "too_many_schedules"
-    assert (await key.ask("POST", body={**wish, "app": "none"}, status=404))["param"] == "model"
-    assert (await key.ask("POST", body={**wish, "every": "1s", "cron": None}, status=400))["param"] == "every"
+    schedule_body = {"name": "more", "app": "echo-store", **DAILY}
+    assert (await key.ask("POST", body=schedule_body, status=409))["code"] == "too_many_schedules"
+    assert (await key.ask("POST", body={**schedule_body, "app": "none"}, status=404))["param"] == "model"
+    assert (await key.ask("POST", body={**schedule_body, "every": "1s", "cron": None}, status=400))["param"] == "every"
     assert (await key.ask("POST", "/next", {"cron": "x"}, status=400))["code"] == "invalid_cron"
 
 
@@ -320,10 +320,10 @@ async def test_a_configuration_creates_changes_and_prunes_schedules(
     async def applied(
         *entries: dict[str, Any], prune: bool = False
     ) -> list[tuple[str, str, tuple[str, ...]]]:
-        wanted = parse({"schedules": list(entries)}, tmp_path, {})
+        configuration = parse({"schedules": list(entries)}, tmp_path, {})
         kinds = ("schedules",) if prune else ()
-        done = await reconciler.apply(wanted, SYSTEM, prune=kinds)
-        return [(one.name, one.action, one.detail) for one in done]
+        done = await reconciler.apply(configuration, SYSTEM, prune=kinds)
+        return [(change.name, change.action, change.detail) for change in done]
 
     entry = {"name": "nightly", "app": "echo-store", "input": "hello", "cron": "@daily"}
     assert await applied(entry) == [("nightly", "create", ())]
@@ -380,9 +380,9 @@ async def test_concurrent_schedule_changes_do_not_undo_each_other(
     async with crossed(ref):
         await key.ask(first[0], f"/{ref}{first[1]}", first[2])
     await key.ask(second[0], f"/{ref}{second[1]}", second[2])
-    shown = await key.ask("GET", f"/{ref}")
-    assert {name: shown[name] for name in expected} == expected
-    assert (shown["next_at"] is not None) == is_due
+    schedule = await key.ask("GET", f"/{ref}")
+    assert {name: schedule[name] for name in expected} == expected
+    assert (schedule["next_at"] is not None) == is_due
 
 
 async def test_a_manual_run_uses_the_current_state_of_the_schedule(join: Any, crossed: Any) -> None:
@@ -390,8 +390,8 @@ async def test_a_manual_run_uses_the_current_state_of_the_schedule(join: Any, cr
     ref = await key.add(input={"q": 1})
     async with crossed(ref):
         await key.ask("PATCH", f"/{ref}", {"input": {"q": 2}})
-    begun = (await key.ask("POST", f"/{ref}/run"))["run"]
-    assert (await key.ended(begun)).result == [{"q": 2}, key.id]
+    run_id = (await key.ask("POST", f"/{ref}/run"))["run"]
+    assert (await key.ended(run_id)).result == [{"q": 2}, key.id]
     async with crossed(ref):
         await key.ask("DELETE", f"/{ref}")
     assert (await key.ask("POST", f"/{ref}/run", status=409))["code"] == "schedule_removed"

@@ -26,7 +26,7 @@ def at(text: str, zone: str = "UTC", *, fold: int = 0) -> float:
 def due(cron: str, zone: str, start: float, count: int) -> list[str]:
     """Return the next due times in the local time of the zone."""
     times = islice(Timing.parse(cron, None, zone).times(start, 0.0), count)
-    return [datetime.fromtimestamp(one, ZoneInfo(zone)).strftime("%m-%d %H:%M%z") for one in times]
+    return [datetime.fromtimestamp(timestamp, ZoneInfo(zone)).strftime("%m-%d %H:%M%z") for timestamp in times]
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def planned(start: str, now: str, **changes: Any) -> tuple[list[str], list[str]]
     a run.
     """
     row = replace(HOURLY, next_at=at(start), **changes)
-    found = plan(row, at(now))
-    shown = [f"{datetime.fromtimestamp(due, UTC):%d %H:%M} {cause}" for due, cause in found.times]
-    return shown, [reason for _due, _cause, reason in found.skipped]
+    schedule_plan = plan(row, at(now))
+    time_texts = [f"{datetime.fromtimestamp(due, UTC):%d %H:%M} {cause}" for due, cause in schedule_plan.times]
+    return time_texts, [reason for _due, _cause, reason in schedule_plan.skipped]
 
 
 def test_times_missed_without_a_daemon_are_caught_up_by_the_missed_setting() -> None:

@@ -98,8 +98,8 @@ async def test_a_new_kernel_of_a_container_has_the_files_of_the_previous_one(
     )
     row = await containers.create(NewContainer("work"), ME, brought(("given.txt", b"given")))
     code = "import os\nos.makedirs('a')\nopen('a/b.txt', 'w').write('b')\nopen('c.txt', 'w').write('c')"
-    outcome, made = await containers.run(row.id, Cell(code, {"sent.txt": b"sent"}), CALL)
-    assert outcome.error is None and sorted(one.name for one in made) == ["b.txt", "c.txt"]
+    outcome, artifacts = await containers.run(row.id, Cell(code, {"sent.txt": b"sent"}), CALL)
+    assert outcome.error is None and sorted(artifact.name for artifact in artifacts) == ["b.txt", "c.txt"]
     assert await place.paths(row.id) == ["a/b.txt", "c.txt", "given.txt", "sent.txt"]
     await containers.run(row.id, Cell("import os; os.remove('c.txt'); open('a/b.txt', 'a').write('!')"), CALL)
     await notebooks.end(ME.id, row.id)  # like a container that is idle for long, or a restart
@@ -115,7 +115,7 @@ async def test_a_new_kernel_of_a_container_has_the_files_of_the_previous_one(
     with pytest.raises(NotFound):
         await containers.run(row.id, Cell("1"), cast("Any", Call(YOU)))
     await containers.remove(row.id, ME)
-    assert {one.name for one in await place.artifacts.list(ME)} == {"b.txt", "c.txt"}, "of the run, not of it"
+    assert {artifact.name for artifact in await place.artifacts.list(ME)} == {"b.txt", "c.txt"}, "of the run, not of it"
     with pytest.raises(NotFound):
         await containers.run(row.id, Cell("1"), CALL)
     await notebooks.close()
@@ -148,8 +148,8 @@ async def test_an_added_file_replaces_links_pipes_and_files_in_its_path(
         await containers.add(row.id, name, f"new {name}".encode(), ME)
     look = Cell("", commands=tuple(f"cat {name}" for name in names))
     outcome, _made = await containers.run(row.id, look, CALL)
-    said = [result.stdout for result in outcome.results]
-    assert said == ["", *(f"new {name}" for name in names[1:])]
+    outputs = [result.stdout for result in outcome.results]
+    assert outputs == ["", *(f"new {name}" for name in names[1:])]
     [note] = outcome.notes
     assert "'full' could not be written: Is a directory." in note
     await containers.run(row.id, Cell("", commands=("rm -r full", "mkfifo other")), CALL)
@@ -162,11 +162,11 @@ async def test_an_added_file_replaces_links_pipes_and_files_in_its_path(
 
 
 async def test_a_container_is_gone_with_its_files_when_its_time_is_over(place: Place) -> None:
-    made = [
+    container_rows = [
         await place.containers.create(NewContainer(name), ME, brought(("a.txt", b"a")))
         for name in ("old", "new")
     ]
-    old, new = (row.id for row in made)
+    old, new = (row.id for row in container_rows)
     await place.database.write(
         lambda connection: (
             connection.execute(update(table).where(table.c.id == old).values(expires_at=1)) and None
@@ -215,9 +215,9 @@ async def test_files_uploaded_to_a_container_deleted_meanwhile_are_not_stored(pl
         await place.containers.remove(row.id, ME)
         yield "late.txt", b"late"
 
-    with pytest.raises(NotFound) as gone:
+    with pytest.raises(NotFound) as error_info:
         await place.containers.create(NewContainer("short"), ME, files())
-    assert gone.value.code == "container_not_found" and await place.artifacts.list(ME) == []
+    assert error_info.value.code == "container_not_found" and await place.artifacts.list(ME) == []
 
 
 async def test_concurrent_uploads_to_one_path_leave_only_the_last_file(

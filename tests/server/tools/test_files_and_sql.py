@@ -45,11 +45,11 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def daemon(tmp_path: Path, folder: Path) -> AsyncIterator[RegistryFixture]:
-    async with open_registry(tmp_path) as opened:
-        toolbox = Toolbox(opened.registry)
+    async with open_registry(tmp_path) as registry_daemon:
+        toolbox = Toolbox(registry_daemon.registry)
         for tool in outward(Settings(tool_folders=str(folder))):
             toolbox.add(tool)
-        yield opened
+        yield registry_daemon
 
 
 async def use(daemon: RegistryFixture, name: str, caller: Principal = LOCAL, **arguments: Any) -> ToolResult:
@@ -70,8 +70,8 @@ def test_folders_with_the_same_name_get_numbered_names(tmp_path: Path) -> None:
 
 
 async def test_folders_are_listed_and_files_are_read_in_parts(daemon: RegistryFixture, folder: Path) -> None:
-    listed = await use(daemon, "files", path="shared")
-    assert "shared/deep/" in listed.text and "shared/a.txt (80 bytes)" in listed.text
+    listing = await use(daemon, "files", path="shared")
+    assert "shared/deep/" in listing.text and "shared/a.txt (80 bytes)" in listing.text
     first = await use(daemon, "files", path="shared/a.txt", max_chars=6)
     assert first.structured == {"path": "shared/a.txt", "text": "Grüße ", "next_start": 6, "total_chars": 60}
     assert (await use(daemon, "files", path=str(folder / "a.txt"), start=54)).text == "Grüße "
@@ -104,14 +104,14 @@ async def test_a_database_schema_and_its_rows_are_queried(daemon: RegistryFixtur
         "name": "price",
         "type": "REAL",
     }
-    found = await use(
+    result = await use(
         daemon,
         "sql",
         database="shared/shop.db",
         query="select name, price, picture from items where price > ? or price is null order by name",
         parameters=[2],
     )
-    assert found.structured == {
+    assert result.structured == {
         "columns": ["name", "price", "picture"],
         "rows": [["bread", 3.5, "<2 bytes>"], ["salt", None, None]],
         "truncated": False,
@@ -143,11 +143,11 @@ async def test_a_database_schema_and_its_rows_are_queried(daemon: RegistryFixtur
 async def test_sql_statements_other_than_valid_reads_are_refused(
     daemon: RegistryFixture, folder: Path, statement: str
 ) -> None:
-    before = (folder / "shop.db").read_bytes()
+    bytes_before = (folder / "shop.db").read_bytes()
     text = statement.format(secret=folder.parent / "secret.db", copy=folder / "copy.db")
     result = await use(daemon, "sql", database="shared/shop.db", query=text)
     assert result.is_error
-    assert (folder / "shop.db").read_bytes() == before and not (folder / "copy.db").exists()
+    assert (folder / "shop.db").read_bytes() == bytes_before and not (folder / "copy.db").exists()
 
 
 async def test_files_that_are_not_databases_cannot_be_queried(daemon: RegistryFixture) -> None:
@@ -195,5 +195,5 @@ async def test_an_answer_without_end_is_cut(folder: Path) -> None:
     endless = (
         "with recursive n(x) as (select 1 union all select x + 1 from n) select hex(randomblob(9000)) from n"
     )
-    found = await SqliteSource(folder / "shop.db").read(endless, (), limit=1_000, timeout=30)
-    assert found.truncated and sum(len(row[0]) for row in found.rows) <= MAX_QUERY_CHARS
+    result = await SqliteSource(folder / "shop.db").read(endless, (), limit=1_000, timeout=30)
+    assert result.truncated and sum(len(row[0]) for row in result.rows) <= MAX_QUERY_CHARS

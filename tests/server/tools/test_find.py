@@ -43,14 +43,14 @@ async def test_tools_are_searched_by_group_words_and_embeddings(tmp_path: Path) 
     async def work(_request: Request, _context: Context) -> ToolResult:
         return ToolResult("Done.")
 
-    async with api_server(tmp_path) as served:
-        for found in CARDS:
-            served.services.registry.add(ScriptedServable(found, work))
+    async with api_server(tmp_path) as server:
+        for entry in CARDS:
+            server.services.registry.add(ScriptedServable(entry, work))
         odd = Card("very_odd", "tool", input_schema={"properties": {"x": True, "oddity": {"description": 7}}})
-        served.services.registry.add(ScriptedServable(odd, work))
+        server.services.registry.add(ScriptedServable(odd, work))
 
         async def names(**query: str | int) -> list[str]:
-            answer = await served.client.get("/api/tools", params=query)
+            answer = await server.client.get("/api/tools", params=query)
             assert answer.status_code == 200, answer.text
             return [tool["name"] for tool in answer.json()["data"]]
 
@@ -65,14 +65,14 @@ async def test_tools_are_searched_by_group_words_and_embeddings(tmp_path: Path) 
         assert await names(search="zzz") == []
         assert len(await names(search="the of a", limit=2)) <= 2
         for wrong in ({"limit": 0}, {"limit": 101}, {"search": "x" * (MAX_QUERY_CHARS + 1)}):
-            assert (await served.client.get("/api/tools", params=wrong)).status_code == 400  # type: ignore[arg-type]
+            assert (await server.client.get("/api/tools", params=wrong)).status_code == 400  # type: ignore[arg-type]
 
         # With an embedding model, meaning counts too; if it does not answer, only the words count.
-        broken = False
+        is_broken = False
 
         async def embed(request: Request, _context: Context) -> Vectors:
             assert isinstance(request, Embed)
-            if broken:
+            if is_broken:
                 raise EngineFailed("It is down.")
             near = (b"\0\0\x80?\0\0\0\0", b"\0\0\0\0\0\0\x80?")
             texts = [text.lower() for text in request.input]
@@ -81,23 +81,23 @@ async def test_tools_are_searched_by_group_words_and_embeddings(tmp_path: Path) 
             )
 
         model = Card("near", "model", capabilities=frozenset({"embeddings"}))
-        served.services.registry.add(ScriptedServable(model, embed))
-        served.services.registry.aliases.set("default-embedding", "near")
+        server.services.registry.add(ScriptedServable(model, embed))
+        server.services.registry.aliases.set("default-embedding", "near")
         assert (await names(search="zzz"))[0] == "address_book"
-        many = await asyncio.gather(*(names(search="zzz") for _ in range(30)))
-        assert all(found[0] == "address_book" for found in many), "a key may search as often as it likes"
-        for charge, expected in ((True, len(CARDS) + 1), (False, 0)):
-            own = [SearchedTool(f"{found.name} {charge}", found.description) for found in CARDS]
+        name_lists = await asyncio.gather(*(names(search="zzz") for _ in range(30)))
+        assert all(entry[0] == "address_book" for entry in name_lists), "a key may search as often as it likes"
+        for charge, token_count in ((True, len(CARDS) + 1), (False, 0)):
+            own = [SearchedTool(f"{entry.name} {charge}", entry.description) for entry in CARDS]
 
             async def search(
                 context: Context, own: list[SearchedTool] = own, charge: bool = charge
             ) -> list[int]:
-                return await served.services.tool_search.best("zzz", own, context, charge=charge)
+                return await server.services.tool_search.best("zzz", own, context, charge=charge)
 
-            run = await served.services.runner.begin("test", "tools", LOCAL, search)
-            assert (await served.services.runner.wait(run))[0] == 1
-            assert run.usage.prompt_tokens == expected, "who brings tools along pays for their vectors"
-        broken = True
+            run = await server.services.runner.begin("test", "tools", LOCAL, search)
+            assert (await server.services.runner.wait(run))[0] == 1
+            assert run.usage.prompt_tokens == token_count, "who brings tools along pays for their vectors"
+        is_broken = True
         assert await names(search="zzz") == []
         assert (await names(search="address"))[0] == "address_book"
 

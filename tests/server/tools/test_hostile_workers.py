@@ -73,8 +73,8 @@ async def test_calls_of_a_key_cannot_be_claimed_or_answered_by_other_keys(caller
     body = {**LEASE, "wait": 0, "holding": [question]}
     status, claims = await callers.ask("bert", "POST", "/api/workers/w/claim", body)
     assert (status, claims) == (200, {"data": [], "lost": [question]})
-    named = {"worker": "w", "names": ["add", "tool/add"], "holding": [question]}
-    status, claims = await callers.ask("bert", "POST", "/api/questions/claim", named)
+    claim_body = {"worker": "w", "names": ["add", "tool/add"], "holding": [question]}
+    status, claims = await callers.ask("bert", "POST", "/api/questions/claim", claim_body)
     assert (status, claims["data"]) == (200, [])
     for key in ("bert", "carl"):
         assert (await callers.ask(key, "GET", f"/api/questions/{question}"))[0] == 404
@@ -96,8 +96,8 @@ async def test_a_caller_cannot_answer_for_the_worker_of_a_shared_function(caller
     while not (questions := (await callers.ask("bert", "GET", "/api/questions"))[1]["data"]):
         pass
     question = questions[0]["id"]
-    named = {"worker": "w", "names": ["add", "tool/add"], "holding": [question]}
-    status, claims = await callers.ask("bert", "POST", "/api/questions/claim", named)
+    claim_body = {"worker": "w", "names": ["add", "tool/add"], "holding": [question]}
+    status, claims = await callers.ask("bert", "POST", "/api/questions/claim", claim_body)
     assert (status, claims["data"]) == (200, [])
     assert await callers.claim("admin") == question
     for fields in ({}, {"accepted": False}, {"worker": ""}):

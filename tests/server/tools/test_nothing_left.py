@@ -37,9 +37,9 @@ def test_servers_and_functions_end_with_the_daemon(tmp_path: Path, number: signa
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="the system has no setpriv")
 def test_a_command_that_runs_ends_with_a_daemon_that_is_killed(tmp_path: Path) -> None:
-    told = tmp_path / "pid"
-    os.mkfifo(told)  # a reader of this pipe waits for the program
-    code = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    pid_pipe = tmp_path / "pid"
+    os.mkfifo(pid_pipe)  # a reader of this pipe waits for the program
+    code = f"import os, time; open({str(pid_pipe)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
     with (
         daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as daemon,
         httpx.Client(base_url=daemon.url, timeout=60) as http,
@@ -53,7 +53,7 @@ def test_a_command_that_runs_ends_with_a_daemon_that_is_killed(tmp_path: Path) -
 
         calling = threading.Thread(target=call)
         calling.start()
-        program = psutil.Process(int(told.read_text()))
+        program = psutil.Process(int(pid_pipe.read_text()))
         daemon.stop(signal.SIGKILL)
         calling.join(60)
     _gone, alive = psutil.wait_procs([program], timeout=60)

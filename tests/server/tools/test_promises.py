@@ -37,11 +37,11 @@ CALLS: dict[str, dict[str, list[dict[str, Any]]]] = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    found = tmp_path / "folder"
-    found.mkdir()
-    (found / "notes.txt").write_text("A note.\n", encoding="utf-8")
-    sqlite3.connect(found / "boats.db").close()
-    return found
+    shared_folder = tmp_path / "folder"
+    shared_folder.mkdir()
+    (shared_folder / "notes.txt").write_text("A note.\n", encoding="utf-8")
+    sqlite3.connect(shared_folder / "boats.db").close()
+    return shared_folder
 
 
 def made(folder: Path) -> dict[str, Any]:

@@ -109,9 +109,9 @@ def test_a_refused_worker_changes_nothing(case: Case) -> None:
     case.served.join(ANNA, "w", [ADD])
     case.served.join(LOCAL, "w", [MUL])
     for caller in (BERT, Principal("another", frozenset({"admin"}))):
-        with pytest.raises(Conflict, match="Choose another name") as taken:
+        with pytest.raises(Conflict, match="Choose another name") as error_info:
             case.served.join(caller, "w", [SUB, MUL])
-        assert taken.value.code == "name_taken"
+        assert error_info.value.code == "name_taken"
     with pytest.raises(InvalidRequest) as odd:
         case.served.join(LOCAL, "w\x1b[2J", [ADD])
     assert odd.value.param == "worker"
@@ -169,12 +169,12 @@ def test_an_unknown_approval_rule_is_refused_with_its_place() -> None:
 
 
 def test_functions_and_workers_of_a_key_are_limited_in_number(case: Case) -> None:
-    many = [replace(ADD, name=f"f{number}") for number in range(MAX_FUNCTIONS_PER_KEY)]
-    case.served.join(ANNA, "w", many[1:])
-    case.served.join(ANNA, "w", many)  # the worker comes back with other functions
+    functions = [replace(ADD, name=f"f{number}") for number in range(MAX_FUNCTIONS_PER_KEY)]
+    case.served.join(ANNA, "w", functions[1:])
+    case.served.join(ANNA, "w", functions)  # the worker comes back with other functions
     with pytest.raises(TooMany, match="1,000 functions"):
         case.served.join(ANNA, "w2", [SUB])
-    case.served.join(ANNA, "w2", many[:1])
+    case.served.join(ANNA, "w2", functions[:1])
     case.served.join(BERT, "w2", [SUB])
     case.served.leave(ANNA, "w")
     for number in range(MAX_WORKERS_PER_KEY - 1):

@@ -39,9 +39,9 @@ class Bench:
         toolbox.add(
             Tool("flood", "Flood", "Floods.", {"type": "object"}, work, output_schema=schema, source="test")
         )
-        got, _events = await self.daemon.call("tool/flood", ToolCall({}), ME)
-        assert isinstance(got, ToolResult)
-        return got
+        tool_result, _events = await self.daemon.call("tool/flood", ToolCall({}), ME)
+        assert isinstance(tool_result, ToolResult)
+        return tool_result
 
     async def kept(self, result: ToolResult) -> bytes:
         assert self.artifacts is not None
@@ -72,8 +72,8 @@ async def test_a_long_text_is_kept_and_its_ends_are_shown(bench: Bench) -> None:
 
 
 async def test_a_result_within_the_limits_is_returned_unchanged(bench: Bench) -> None:
-    given = ToolResult("x" * MAX_TEXT_CHARS, {"text": "y" * (MAX_STRUCTURED_BYTES - 100)})
-    assert await bench.answer(given) == given
+    result = ToolResult("x" * MAX_TEXT_CHARS, {"text": "y" * (MAX_STRUCTURED_BYTES - 100)})
+    assert await bench.answer(result) == result
 
 
 async def test_a_long_error_text_is_stored_in_full_and_stays_an_error(bench: Bench) -> None:

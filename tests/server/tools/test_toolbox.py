@@ -17,13 +17,13 @@ from portico_server.tools.toolbox import Toolbox
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[RegistryFixture]:
-    async with open_registry(tmp_path) as opened:
-        opened.add(
+    async with open_registry(tmp_path) as registry_daemon:
+        registry_daemon.add(
             FixedStore("docs", [passage(1, "Port 7419.")], description="Guides"),
             FixedStore("notes", app=False),
             FixedModel("Good ", "day."),
         )
-        yield opened
+        yield registry_daemon
 
 
 async def use(daemon: RegistryFixture, name: str, caller: Principal = LOCAL, **arguments: Any) -> ToolResult:

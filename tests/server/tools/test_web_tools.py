@@ -33,13 +33,13 @@ DUCK = """<div class="result results_links"><div class="links_main result__body"
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     async def echo(request: web.Request) -> web.StreamResponse:
-        told = {
+        request_echo = {
             "method": request.method,
             "body": await request.text(),
             "key": request.headers.get("X-Key"),
             "type": request.content_type,
         }
-        return web.json_response(told, status=201)
+        return web.json_response(request_echo, status=201)
 
     pages = {
         "/": page("<title>Home</title><h1>Hello</h1><p>" + "word " * 10_000 + "</p>"),
@@ -61,8 +61,8 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[RegistryFixture]:
-    async with open_registry(tmp_path) as opened:
-        yield opened
+    async with open_registry(tmp_path) as registry_daemon:
+        yield registry_daemon
 
 
 def equip(daemon: RegistryFixture, **settings: str) -> None:
@@ -103,9 +103,9 @@ async def test_web_fetch_returns_json_and_refuses_pdf_and_error_pages(
 ) -> None:
     equip(daemon, tool_hosts=site.host)
     assert '{"port": 7419}' in (await use(daemon, "web_fetch", url=f"{site.url}/data")).text
-    for path, told in [("/pdf", "application/pdf"), ("/gone", "status 404")]:
+    for path, message in [("/pdf", "application/pdf"), ("/gone", "status 404")]:
         result = await use(daemon, "web_fetch", url=site.url + path)
-        assert result.is_error and told in result.text
+        assert result.is_error and message in result.text
 
 
 async def test_private_addresses_are_not_fetched_without_permission(
@@ -126,10 +126,10 @@ async def test_http_request_sends_method_headers_and_body_and_refuses_the_host_h
         daemon, "http_request", url=f"{site.url}/echo", method="PUT", headers={"X-Key": "k"}, json={"a": 1}
     )
     assert result.structured is not None and result.structured["status"] == 201
-    told = json.loads(result.structured["text"])
-    assert told == {"method": "PUT", "body": '{"a": 1}', "key": "k", "type": "application/json"}
-    refused = await use(daemon, "http_request", url=f"{site.url}/echo", headers={"Host": "evil"})
-    assert refused.is_error and "Host" in refused.text
+    echo = json.loads(result.structured["text"])
+    assert echo == {"method": "PUT", "body": '{"a": 1}', "key": "k", "type": "application/json"}
+    refusal = await use(daemon, "http_request", url=f"{site.url}/echo", headers={"Host": "evil"})
+    assert refusal.is_error and "Host" in refusal.text
     with pytest.raises(InvalidRequest, match="does not match"):
         await use(daemon, "http_request", url=f"{site.url}/echo", headers={"X": "a\r\nHost: evil"})
 
@@ -157,8 +157,8 @@ async def test_every_search_provider_is_queried_and_its_results_are_parsed(
     result = await use(daemon, "web_search", query="which port", max_results=3)
     assert result.structured == {"results": [expected]}
     request = site.requests[-1]
-    asked = json.loads(await request.text()) if request.method == "POST" else dict(request.query)
-    assert "which port" in asked.values()
+    query = json.loads(await request.text()) if request.method == "POST" else dict(request.query)
+    assert "which port" in query.values()
     keyed = "sekret" in str(request.headers)
     assert keyed == bool(PROVIDERS[provider].header)
 

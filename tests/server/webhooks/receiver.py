@@ -57,8 +57,8 @@ class Receiver:
 
     def status(self, path: str) -> int:
         with self._lock:
-            left = self.answers.get(path)
-            return left.pop(0) if left else 200
+            remaining_answers = self.answers.get(path)
+            return remaining_answers.pop(0) if remaining_answers else 200
 
 
 @contextmanager

@@ -64,8 +64,8 @@ GRADER = {
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
-    with receiving() as found:
-        yield found
+    with receiving() as webhook_receiver:
+        yield webhook_receiver
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +90,14 @@ def one(daemon: Daemon) -> Iterator[openai.OpenAI]:
 @pytest.fixture
 def heard(daemon: Daemon, receiver: Receiver) -> Iterator[Heard]:
     """Yield a webhook of the key ``one`` for all events; the key ``two`` also has a webhook, but nothing of it ends."""
-    with Client(daemon.url, KEY.format("one")) as client, Client(daemon.url, KEY.format("two")) as other:
+    with Client(daemon.url, KEY.format("one")) as client, Client(daemon.url, KEY.format("two")) as second_client:
         path = f"/{uuid.uuid4().hex}"
-        made = client.webhooks.create(receiver.url(path), client.webhooks.event_types())
-        silent = other.webhooks.create(receiver.url(f"{path}-two"), other.webhooks.event_types())
-        yield Heard(receiver, path, made.signing_secret, client)
-        assert other.webhooks.deliveries(silent.id).data == ()
-        other.webhooks.remove(silent.id)
-        client.webhooks.remove(made.id)
+        webhook = client.webhooks.create(receiver.url(path), client.webhooks.event_types())
+        silent = second_client.webhooks.create(receiver.url(f"{path}-two"), second_client.webhooks.event_types())
+        yield Heard(receiver, path, webhook.signing_secret, client)
+        assert second_client.webhooks.deliveries(silent.id).data == ()
+        second_client.webhooks.remove(silent.id)
+        client.webhooks.remove(webhook.id)
 
 
 class Heard:
@@ -126,8 +126,8 @@ def test_a_response_in_the_background_is_announced(one: openai.OpenAI, heard: He
     assert one.responses.retrieve(done.id).status == "completed"
     short = one.responses.create(model="echo", input="a b c d", background=True, max_output_tokens=1)
     assert heard.next() == ("response.incomplete", short.id)
-    failed = one.responses.create(model="echo", input="refuse", background=True)
-    assert heard.next() == ("response.failed", failed.id)
+    failed_response = one.responses.create(model="echo", input="refuse", background=True)
+    assert heard.next() == ("response.failed", failed_response.id)
     cut = one.responses.create(model="echo", input="hang", background=True)
     one.responses.cancel(cut.id)
     assert heard.next() == ("response.cancelled", cut.id)
@@ -147,7 +147,7 @@ def test_a_batch_is_announced(one: openai.OpenAI, heard: Heard) -> None:
 
 
 def test_the_run_of_an_evaluation_is_announced(one: openai.OpenAI, heard: Heard) -> None:
-    made = one.evals.create(
+    evaluation = one.evals.create(
         data_source_config={"type": "custom", "item_schema": {"type": "object"}},
         testing_criteria=[GRADER],  # type: ignore[list-item]
     )
@@ -157,11 +157,11 @@ def test_the_run_of_an_evaluation_is_announced(one: openai.OpenAI, heard: Heard)
         "source": {"type": "file_content", "content": [{"item": {"q": "hello"}}]},
         "input_messages": {"type": "template", "template": [{"role": "user", "content": "{{item.q}}"}]},
     }
-    run = one.evals.runs.create(made.id, data_source=source)
+    run = one.evals.runs.create(evaluation.id, data_source=source)
     assert heard.next() == ("eval.run.succeeded", run.id)
     source["source"]["content"] = [{"item": {"q": "hang"}}]
-    run = one.evals.runs.create(made.id, data_source=source)
-    one.evals.runs.cancel(run.id, eval_id=made.id)
+    run = one.evals.runs.create(evaluation.id, data_source=source)
+    one.evals.runs.cancel(run.id, eval_id=evaluation.id)
     assert heard.next() == ("eval.run.canceled", run.id)
 
 
@@ -170,8 +170,8 @@ def test_a_fine_tuning_job_is_announced(one: openai.OpenAI, heard: Heard) -> Non
     file = one.files.create(file=("examples.jsonl", (line * 12).encode()), purpose="fine-tune")
     job = one.fine_tuning.jobs.create(model="echo", training_file=file.id)
     assert heard.next() == ("fine_tuning.job.succeeded", job.id)
-    broken = one.files.create(file=("broken.jsonl", b'{"messages": 3}\n' * 12), purpose="fine-tune")
-    job = one.fine_tuning.jobs.create(model="echo", training_file=broken.id)
+    training_file = one.files.create(file=("broken.jsonl", b'{"messages": 3}\n' * 12), purpose="fine-tune")
+    job = one.fine_tuning.jobs.create(model="echo", training_file=training_file.id)
     assert heard.next() == ("fine_tuning.job.failed", job.id)
 
 
@@ -216,13 +216,13 @@ def test_the_command_line_tries_a_webhook_and_sends_an_event_again(
     code, out = command("test", hook, "--event", "batch.failed", "--json")
     assert (code, json.loads(out)["status_code"]) == (1, 500)
     heard.next()
-    made = one.responses.create(model="echo", input="hello", background=True)
-    assert heard.next() == ("response.completed", made.id)
+    response = one.responses.create(model="echo", input="hello", background=True)
+    assert heard.next() == ("response.completed", response.id)
     [event] = json.loads(command("deliveries", hook, "--json")[1])["data"]
-    assert event["payload"]["data"] == {"id": made.id}
+    assert event["payload"]["data"] == {"id": response.id}
     code, out = command("redeliver", hook, event["id"])
     assert (code, out.split()[:3]) == (0, [event["id"], "is", "pending:"])
-    assert heard.next() == ("response.completed", made.id)
+    assert heard.next() == ("response.completed", response.id)
     assert event["id"] in command("deliveries", hook)[1]
 
 
@@ -235,8 +235,8 @@ def test_an_event_is_delivered_after_a_kill_before_its_delivery(tmp_path: Path, 
     try:
         with Client(first.url, KEY.format("one")) as client:
             hook = client.webhooks.create(receiver.url(path), ["response.completed"])
-        with openai.OpenAI(base_url=f"{first.url}/v1", api_key=KEY.format("one")) as one:
-            made = one.responses.create(model="echo", input="hello", background=True)
+        with openai.OpenAI(base_url=f"{first.url}/v1", api_key=KEY.format("one")) as openai_client:
+            response = openai_client.responses.create(model="echo", input="hello", background=True)
         cut_off = receiver.take(path)
     finally:
         first.stop(signal.SIGKILL)
@@ -249,4 +249,4 @@ def test_an_event_is_delivered_after_a_kill_before_its_delivery(tmp_path: Path, 
         again = receiver.take(path)
     assert (again.id, again.body) == (cut_off.id, cut_off.body)
     event = verify_webhook(again.body, again.headers, hook.signing_secret)
-    assert (event.type, event.data["id"]) == ("response.completed", made.id)
+    assert (event.type, event.data["id"]) == ("response.completed", response.id)

@@ -72,11 +72,11 @@ async def test_a_delivery_to_a_hostile_receiver_ends_and_leaks_no_secrets(
     blocks, state = ANSWERS[case]
     monkeypatch.setattr(delivery, "TIMEOUT_S", 10.0 if state == "delivered" else 0.5)
     caplog.set_level(logging.DEBUG, "portico_server")
-    asked: list[bytes] = []
+    request_lines: list[bytes] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
-            asked.append(await reader.readuntil(b"\r\n"))
+            request_lines.append(await reader.readuntil(b"\r\n"))
             for block in blocks:
                 writer.write(block.replace(b"{port}", str(port).encode()))
                 await writer.drain()
@@ -101,8 +101,8 @@ async def test_a_delivery_to_a_hostile_receiver_ends_and_leaks_no_secrets(
         if state == "pending":
             wait = event["next_at"] - time.time()
             assert wait <= delivery.MAX_RETRY_AFTER_S * (1 + delivery.MAX_JITTER_SHARE)
-        assert asked == [f"POST {PATH} HTTP/1.1\r\n".encode()], "one request, and none to another address"
-        shown = json.dumps(event) + caplog.text
-        assert hook["signing_secret"] not in shown and PATH not in caplog.text
+        assert request_lines == [f"POST {PATH} HTTP/1.1\r\n".encode()], "one request, and none to another address"
+        visible_text = json.dumps(event) + caplog.text
+        assert hook["signing_secret"] not in visible_text and PATH not in caplog.text
         assert "Traceback" not in caplog.text
         await client.delete(f"/v1/webhook_endpoints/{hook['id']}")

@@ -34,15 +34,15 @@ ENDS: Any = ["run.finished", "run.failed"]
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
-    with receiving() as found:
-        yield found
+    with receiving() as webhook_receiver:
+        yield webhook_receiver
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
     folder = tmp_path_factory.mktemp("webhooks")
-    async with api_server(folder, require_key=True, tool_hosts=f"127.0.0.1:{receiver.port}") as served:
-        yield served
+    async with api_server(folder, require_key=True, tool_hosts=f"127.0.0.1:{receiver.port}") as server:
+        yield server
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ class Subscriber:
     async def deliveries(self, hook: str) -> list[dict[str, Any]]:
         """Return the delivery journal once nothing is being sent."""
         await self.served.services.deliveries.wait_for_outcomes()
-        found: list[dict[str, Any]] = (await self.native("GET", f"{hook}/deliveries"))["data"]
-        return found
+        delivery_rows: list[dict[str, Any]] = (await self.native("GET", f"{hook}/deliveries"))["data"]
+        return delivery_rows
 
     async def due(self) -> None:
         """Advance the time until the next attempts."""
@@ -89,18 +89,18 @@ Join = Callable[..., Any]
 @pytest_asyncio.fixture(loop_scope="module")
 async def join(served: ApiServer) -> AsyncIterator[Join]:
     """Yield a function that creates separate keys for a test."""
-    made: list[AsyncOpenAI] = []
+    clients: list[AsyncOpenAI] = []
 
     async def key(*scopes: str) -> Subscriber:
         row, secret = await served.auth.create("subscriber", scopes or ("chat",))
         client = AsyncOpenAI(
             base_url=f"{served.url}/v1", api_key=secret, max_retries=0, _strict_response_validation=True
         )
-        made.append(client)
+        clients.append(client)
         return Subscriber(row.id, client, secret, served)
 
     yield key
-    for client in made:
+    for client in clients:
         await client.close()
 
 
@@ -127,13 +127,13 @@ async def test_the_official_client_makes_lists_changes_and_deletes(join: Join, r
     assert first.event_types == ["response.completed", "batch.completed"]
     second = await key.hook(receiver.url("/second"))
     page = await key.openai.webhooks.list(limit=1)
-    assert [found.id async for found in page] == [second.id, first.id]
+    assert [webhook.id async for webhook in page] == [second.id, first.id]
     assert (await key.openai.webhooks.event_types.list()).data == list(rows.EVENT_TYPES)
-    changed = await key.openai.webhooks.update(first.id, name="other", event_types=["batch.failed"])
-    assert (changed.name, changed.event_types, changed.url) == ("other", ["batch.failed"], first.url)
-    assert await key.openai.webhooks.update(first.id, name="other") == changed
-    assert await key.openai.webhooks.update(first.id) == changed
-    assert await key.openai.webhooks.retrieve(first.id) == changed
+    updated_webhook = await key.openai.webhooks.update(first.id, name="other", event_types=["batch.failed"])
+    assert (updated_webhook.name, updated_webhook.event_types, updated_webhook.url) == ("other", ["batch.failed"], first.url)
+    assert await key.openai.webhooks.update(first.id, name="other") == updated_webhook
+    assert await key.openai.webhooks.update(first.id) == updated_webhook
+    assert await key.openai.webhooks.retrieve(first.id) == updated_webhook
     assert (await key.openai.webhooks.delete(first.id)).deleted
     with pytest.raises(openai.NotFoundError) as error:
         await key.openai.webhooks.retrieve(first.id)
@@ -155,7 +155,7 @@ async def test_the_secret_is_shown_once_and_stands_in_no_log(
         (await key.openai.webhooks.with_raw_response.update(hook.id, name="b")).text,
         json.dumps(await key.deliveries(hook.id)),
     ]
-    assert not any(hook.signing_secret in said for said in (*answers, caplog.text))
+    assert not any(hook.signing_secret in output for output in (*answers, caplog.text))
     row = await key.served.services.database.read(rows.get, hook.id)
     assert hook.signing_secret not in repr(row)
 
@@ -174,15 +174,15 @@ async def test_a_test_is_signed_and_after_a_rotation_by_both_secrets_for_a_day(
     message = await tried()
     event = unwrapped(message, hook.signing_secret)
     assert (event.type, event.object, event.id) == ("batch.completed", "event", message.id)
-    kept = await key.openai.webhooks.rotate_secret(hook.id, keep_old_secret_active_for_24_hours=True)
-    assert kept.signing_secret != hook.signing_secret
-    both = await tried()
-    assert len(both.headers["webhook-signature"].split()) == 2
-    assert unwrapped(both, hook.signing_secret) == unwrapped(both, kept.signing_secret)
+    rotated_webhook = await key.openai.webhooks.rotate_secret(hook.id, keep_old_secret_active_for_24_hours=True)
+    assert rotated_webhook.signing_secret != hook.signing_secret
+    signed_message = await tried()
+    assert len(signed_message.headers["webhook-signature"].split()) == 2
+    assert unwrapped(signed_message, hook.signing_secret) == unwrapped(signed_message, rotated_webhook.signing_secret)
     last = await key.openai.webhooks.rotate_secret(hook.id)
     alone = await tried()
     unwrapped(alone, last.signing_secret)
-    for old in (hook.signing_secret, kept.signing_secret):
+    for old in (hook.signing_secret, rotated_webhook.signing_secret):
         with pytest.raises(openai.InvalidWebhookSignatureError):
             unwrapped(alone, old)
         with pytest.raises(InvalidRequest, match="No signature matches the secret"):
@@ -198,12 +198,12 @@ async def test_the_verification_helper_refuses_changed_old_and_headerless_messag
     await key.openai.webhooks.test(hook.id, event_type="run.finished")  # type: ignore[arg-type]
     message = await receiver.next("/helped")
     await key.openai.webhooks.test(hook.id, event_type="run.finished")  # type: ignore[arg-type]
-    other = await receiver.next("/helped")
+    second_message = await receiver.next("/helped")
     secret, signature = hook.signing_secret, message.headers["webhook-signature"]
     assert verify_webhook(message.body.decode(), message.headers, secret).type == "run.finished"
     late = {**message.headers, "webhook-timestamp": "1000000000"}
     lacking = {name: value for name, value in message.headers.items() if name != "webhook-id"}
-    for body, headers, why in (
+    for body, headers, reason in (
         (message.body + b" ", message.headers, "No signature matches the secret"),
         (message.body, {**message.headers, "webhook-id": "evt_2"}, "No signature matches the secret"),
         (
@@ -227,8 +227,8 @@ async def test_the_verification_helper_refuses_changed_old_and_headerless_messag
         ),
         (b"", message.headers, "No signature matches the secret"),
         ("\udcff", message.headers, "No signature matches the secret"),
-        (other.body, message.headers, "No signature matches the secret"),
-        (message.body, other.headers, "No signature matches the secret"),
+        (second_message.body, message.headers, "No signature matches the secret"),
+        (message.body, second_message.headers, "No signature matches the secret"),
         (message.body, late, "older than"),
         (message.body, {**message.headers, "webhook-timestamp": "9" * 12}, "ahead of the local clock"),
         (message.body, {**message.headers, "webhook-timestamp": "9" * 5_000}, "not a number"),
@@ -237,7 +237,7 @@ async def test_the_verification_helper_refuses_changed_old_and_headerless_messag
         (message.body, {**message.headers, "webhook-timestamp": "soon"}, "not a number"),
         (message.body, lacking, "'webhook-id' is missing"),
     ):
-        with pytest.raises(InvalidRequest, match=why) as error:
+        with pytest.raises(InvalidRequest, match=reason) as error:
             verify_webhook(body, headers, secret)
         assert error.value.code == "invalid_signature"
 
@@ -250,10 +250,10 @@ async def test_an_event_is_sent_again_after_an_error_under_the_same_id(
     receiver.answers["/again"] = [500]
     await key.announce(subject="run_again")
     first = await receiver.next("/again")
-    [waiting] = await key.deliveries(hook.id)
-    assert (waiting["state"], waiting["attempts"], waiting["last_status"]) == ("pending", 1, 500)
-    assert "HTTP 500" in waiting["last_error"]
-    assert waiting["next_at"] > waiting["created_at"]
+    [delivery] = await key.deliveries(hook.id)
+    assert (delivery["state"], delivery["attempts"], delivery["last_status"]) == ("pending", 1, 500)
+    assert "HTTP 500" in delivery["last_error"]
+    assert delivery["next_at"] > delivery["created_at"]
     await key.due()
     second = await receiver.next("/again")
     assert (second.id, second.body) == (first.id, first.body)
@@ -276,13 +276,13 @@ async def test_an_event_fails_after_its_last_attempt_and_can_be_sent_by_hand(
     await key.announce()
     for _attempt in RETRY_DELAYS_S:
         await receiver.next("/never")
-        [waiting] = await key.deliveries(hook.id)
-        assert waiting["state"] == "pending"
+        [pending_delivery] = await key.deliveries(hook.id)
+        assert pending_delivery["state"] == "pending"
         await key.due()
     await receiver.next("/never")
-    [failed] = await key.deliveries(hook.id)
-    assert (failed["state"], failed["attempts"]) == ("failed", len(RETRY_DELAYS_S) + 1)
-    await key.native("POST", f"{hook.id}/deliveries/{failed['id']}/redeliver")
+    [failed_delivery] = await key.deliveries(hook.id)
+    assert (failed_delivery["state"], failed_delivery["attempts"]) == ("failed", len(RETRY_DELAYS_S) + 1)
+    await key.native("POST", f"{hook.id}/deliveries/{failed_delivery['id']}/redeliver")
     await receiver.next("/never")
     [done] = await key.deliveries(hook.id)
     assert (done["state"], done["attempts"]) == ("delivered", 1)
@@ -294,16 +294,16 @@ async def test_410_disables_a_webhook_until_it_is_updated(join: Join, receiver: 
     receiver.answers["/gone"] = [410]
     await key.announce()
     await receiver.next("/gone")
-    [failed] = await key.deliveries(hook.id)
-    assert (failed["state"], failed["last_status"]) == ("failed", 410)
+    [failed_delivery] = await key.deliveries(hook.id)
+    assert (failed_delivery["state"], failed_delivery["last_status"]) == ("failed", 410)
     assert "HTTP 410" in (await key.openai.webhooks.retrieve(hook.id)).disabled  # type: ignore[attr-defined]
     await key.announce(subject="run_2")
     assert len(await key.deliveries(hook.id)) == 1, "nothing is written for it"
-    path = f"/api/webhooks/{hook.id}/deliveries/{failed['id']}/redeliver"
+    path = f"/api/webhooks/{hook.id}/deliveries/{failed_delivery['id']}/redeliver"
     answer = await key.served.client.post(path, headers={"authorization": f"Bearer {key.secret}"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "webhook_disabled")
-    used = await key.openai.webhooks.update(hook.id, url=hook.url)
-    assert used.disabled is None  # type: ignore[attr-defined]
+    updated_webhook = await key.openai.webhooks.update(hook.id, url=hook.url)
+    assert updated_webhook.disabled is None  # type: ignore[attr-defined]
     await key.announce(subject="run_3")
     assert unwrapped(await receiver.next("/gone"), hook.signing_secret).data.id == "run_3"
 
@@ -316,7 +316,7 @@ async def test_410_from_an_address_that_was_replaced_disables_nothing(join: Join
     await receiver.next("/hang/gone")
     await key.openai.webhooks.update(hook.id, url=receiver.url("/replaced"))
     receiver.release.set()
-    assert [one["last_status"] for one in await key.deliveries(hook.id)] == [410]
+    assert [delivery["last_status"] for delivery in await key.deliveries(hook.id)] == [410]
     receiver.release.clear()
     assert (await key.openai.webhooks.retrieve(hook.id)).disabled is None  # type: ignore[attr-defined]
     await key.announce(subject="run_2")
@@ -347,24 +347,24 @@ async def test_the_owner_of_a_webhook_can_disable_and_enable_it(join: Join, rece
 async def test_a_receiver_that_hangs_holds_up_nobody_else(join: Join, receiver: Receiver) -> None:
     slow, quick = await join(), await join()
     stuck = await slow.hook(receiver.url("/hang"))
-    other = await slow.hook(receiver.url("/beside"))
+    second_webhook = await slow.hook(receiver.url("/beside"))
     hook = await quick.hook(receiver.url("/quick"))
     for number in range(4):
         await slow.announce(subject=f"run_{number}")
-    held = [await receiver.next("/hang"), await receiver.next("/hang")]
-    assert held[0].id != held[1].id
-    assert {(await receiver.next("/beside")).id for _ in range(4)}.isdisjoint({one.id for one in held})
+    messages = [await receiver.next("/hang"), await receiver.next("/hang")]
+    assert messages[0].id != messages[1].id
+    assert {(await receiver.next("/beside")).id for _ in range(4)}.isdisjoint({entry.id for entry in messages})
     await quick.announce()
     assert unwrapped(await receiver.next("/quick"), hook.signing_secret)
-    found = (await slow.native("GET", f"{stuck.id}/deliveries"))["data"]
+    deliveries = (await slow.native("GET", f"{stuck.id}/deliveries"))["data"]
     assert (
-        sorted((one["state"], one["attempts"]) for one in found)
+        sorted((entry["state"], entry["attempts"]) for entry in deliveries)
         == [("pending", 0)] * 2 + [("pending", 1)] * 2
     )
     receiver.release.set()
     await receiver.next("/hang")
     await receiver.next("/hang")
-    assert {one["state"] for one in await slow.deliveries(other.id)} == {"delivered"}
+    assert {entry["state"] for entry in await slow.deliveries(second_webhook.id)} == {"delivered"}
     receiver.release.clear()
 
 
@@ -375,9 +375,9 @@ async def test_a_redirect_is_not_followed(join: Join, receiver: Receiver) -> Non
     await receiver.next("/redirect")
     await key.announce()
     await receiver.next("/redirect")
-    [waiting] = await key.deliveries(hook.id)
-    assert (waiting["state"], waiting["last_status"]) == ("pending", 307)
-    assert "Redirects are not followed" in waiting["last_error"]
+    [delivery] = await key.deliveries(hook.id)
+    assert (delivery["state"], delivery["last_status"]) == ("pending", 307)
+    assert "Redirects are not followed" in delivery["last_error"]
     assert receiver.queue("/moved").empty()
 
 
@@ -412,9 +412,9 @@ async def test_a_name_that_means_a_private_address_is_refused_when_it_is_sent(
     assert refused(error) == (400, "webhook_unreachable", "url")
     assert "private, local or reserved" in error.value.message
     await key.announce()
-    [waiting] = await key.deliveries(hook.id)
-    assert waiting["state"] == "pending"
-    assert "private, local or reserved" in waiting["last_error"]
+    [delivery] = await key.deliveries(hook.id)
+    assert delivery["state"] == "pending"
+    assert "private, local or reserved" in delivery["last_error"]
     assert receiver.queue("/private").empty()
 
 
@@ -433,23 +433,23 @@ async def test_an_unknown_event_type_is_refused_with_what_was_meant(join: Join, 
 
 
 async def test_webhooks_and_events_of_another_key_are_hidden(join: Join, receiver: Receiver) -> None:
-    key, other = await join(), await join()
+    key, second_subscriber = await join(), await join()
     hook = await key.hook(receiver.url("/mine"))
-    await other.hook(receiver.url("/others"))
-    assert [found.id async for found in await key.openai.webhooks.list()] == [hook.id]
+    await second_subscriber.hook(receiver.url("/others"))
+    assert [webhook.id async for webhook in await key.openai.webhooks.list()] == [hook.id]
     for call in (
-        other.openai.webhooks.retrieve(hook.id),
-        other.openai.webhooks.update(hook.id, name="x"),
-        other.openai.webhooks.rotate_secret(hook.id),
-        other.openai.webhooks.test(hook.id, event_type="batch.failed"),
-        other.openai.webhooks.delete(hook.id),
-        other.openai.webhooks.list(after=hook.id),
+        second_subscriber.openai.webhooks.retrieve(hook.id),
+        second_subscriber.openai.webhooks.update(hook.id, name="x"),
+        second_subscriber.openai.webhooks.rotate_secret(hook.id),
+        second_subscriber.openai.webhooks.test(hook.id, event_type="batch.failed"),
+        second_subscriber.openai.webhooks.delete(hook.id),
+        second_subscriber.openai.webhooks.list(after=hook.id),
     ):
         with pytest.raises(openai.NotFoundError):
             await call
     await key.announce()
     assert unwrapped(await receiver.next("/mine"), hook.signing_secret)
-    await other.served.services.deliveries.wait_for_outcomes()
+    await second_subscriber.served.services.deliveries.wait_for_outcomes()
     assert receiver.queue("/others").empty()
 
 
@@ -483,8 +483,8 @@ async def test_a_revoked_key_receives_no_more_webhook_events(join: Join, receive
     hook = await key.hook(receiver.url("/revoked"))
     await key.served.auth.revoke(key.id)
     await key.announce()
-    [failed] = await admin.deliveries(hook.id)
-    assert failed["state"] == "failed"
+    [failed_delivery] = await admin.deliveries(hook.id)
+    assert failed_delivery["state"] == "failed"
     assert "revoked" in (await admin.openai.webhooks.retrieve(hook.id)).disabled  # type: ignore[attr-defined]
     assert receiver.queue("/revoked").empty()
 
@@ -523,8 +523,8 @@ async def test_a_large_answer_is_not_read_to_its_end(join: Join, tmp_path: Path)
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, api_server(tmp_path, tool_hosts="127.0.0.1") as served:
-        async with AsyncOpenAI(base_url=f"{served.url}/v1", api_key="portico", max_retries=0) as client:
+    async with server, api_server(tmp_path, tool_hosts="127.0.0.1") as daemon:
+        async with AsyncOpenAI(base_url=f"{daemon.url}/v1", api_key="portico", max_retries=0) as client:
             hook = await client.webhooks.create(
                 name="large", url=f"http://127.0.0.1:{port}/", event_types=["batch.failed"]
             )

@@ -40,15 +40,15 @@ def post(daemon: Daemon, path: str, body: Any, *, key: str = "one", status: int 
 
 def chat(daemon: Daemon, *texts: str, model: str = "far-desk", key: str = "one") -> str:
     messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
-    got = post(daemon, "/v1/chat/completions", {"model": model, "messages": messages}, key=key)
-    return str(got["choices"][0]["message"]["content"])
+    completion = post(daemon, "/v1/chat/completions", {"model": model, "messages": messages}, key=key)
+    return str(completion["choices"][0]["message"]["content"])
 
 
 def contexts(daemon: Daemon) -> list[str]:
     """Return the contexts of the tasks that the desk received, newest first."""
     headers = {**bearer("boss"), "A2A-Version": "1.0"}
-    got = httpx.get(f"{daemon.url}/a2a/desk/tasks", headers=headers, timeout=60).json()
-    return [task["contextId"] for task in got["tasks"]]
+    task_list = httpx.get(f"{daemon.url}/a2a/desk/tasks", headers=headers, timeout=60).json()
+    return [task["contextId"] for task in task_list["tasks"]]
 
 
 def test_every_api_reaches_an_agent_elsewhere(daemon: Daemon) -> None:
@@ -57,10 +57,10 @@ def test_every_api_reaches_an_agent_elsewhere(daemon: Daemon) -> None:
     second = post(
         daemon, "/v1/responses", {"model": "far-desk", "input": "two", "previous_response_id": first["id"]}
     )
-    texts = [one["output"][-1]["content"][0]["text"] for one in (first, second)]
+    texts = [response["output"][-1]["content"][0]["text"] for response in (first, second)]
     assert texts == ["one", "two"] and second["usage"]["output_tokens"] > 0
-    last, before, _hello = contexts(daemon)[:3]
-    assert last == before
+    last, previous_context, _hello = contexts(daemon)[:3]
+    assert last == previous_context
 
 
 def test_keys_do_not_share_a_conversation(daemon: Daemon) -> None:
@@ -68,8 +68,8 @@ def test_keys_do_not_share_a_conversation(daemon: Daemon) -> None:
         assert chat(daemon, "good day", key=key) == "good day"
     for key in ("two", "one"):
         assert chat(daemon, "good day", "good day", f"I am {key}", key=key) == f"I am {key}"
-    one, two, second, first = contexts(daemon)[:4]
-    assert (one, two) == (first, second) and one != two
+    first_context, two, second, first = contexts(daemon)[:4]
+    assert (first_context, two) == (first, second) and first_context != two
 
 
 def test_an_agent_that_calls_itself_ends(daemon: Daemon) -> None:

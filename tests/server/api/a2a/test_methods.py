@@ -43,8 +43,8 @@ KEY = {
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
-    with receiving() as found:
-        yield found
+    with receiving() as opened_receiver:
+        yield opened_receiver
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iter
         {"name": "janitor", "portico_agent": 1, "model": "clever", "tools": ["empty"]},
     ]
     tools = [{"name": "empty", "command": ["echo", "emptied"], "approval": "always"}]
-    served = {"models": models, "agents": agents, "tools": tools, "keys": [*KEYS, KEY]}
-    (home / "a2a.yaml").write_text(json.dumps(served), encoding="utf-8")
+    configuration = {"models": models, "agents": agents, "tools": tools, "keys": [*KEYS, KEY]}
+    (home / "a2a.yaml").write_text(json.dumps(configuration), encoding="utf-8")
     env = {"PORTICO_REQUIRE_KEY": "true", "PORTICO_TOOL_HOSTS": f"127.0.0.1:{receiver.port}"}
     with daemons.running(home / "data", "--file", str(home / "a2a.yaml"), env=env) as running:
         yield running
@@ -98,8 +98,8 @@ def said(text: str, **more: Any) -> types.SendMessageRequest:
 
 
 async def answered(client: Client, request: types.SendMessageRequest) -> types.Task:
-    [found] = [one async for one in client.send_message(request)]
-    return found.task
+    [event] = [item async for item in client.send_message(request)]
+    return event.task
 
 
 STATE = types.TaskState
@@ -112,18 +112,18 @@ async def test_cards_say_where_an_agent_is_and_what_it_needs(daemon: Daemon) -> 
         (await http.get(f"{daemon.url}/a2a/janitor/.well-known/agent-card.json")).raise_for_status()
         root = await A2ACardResolver(http, daemon.url).get_agent_card()
         desk = await A2ACardResolver(http, f"{daemon.url}/a2a/desk").get_agent_card()
-        refused = await http.get(f"{daemon.url}/a2a/vectors/.well-known/agent-card.json")
+        response = await http.get(f"{daemon.url}/a2a/vectors/.well-known/agent-card.json")
         unknown = await http.get(f"{daemon.url}/a2a/nobody/.well-known/agent-card.json")
         posted = await http.post(f"{daemon.url}/.well-known/agent-card.json", json={})
     assert (desk.name, desk.description, desk.skills[0].id) == ("The desk", "Remembers.", "desk")
-    assert [(one.protocol_binding, one.protocol_version, one.url) for one in desk.supported_interfaces] == [
+    assert [(interface.protocol_binding, interface.protocol_version, interface.url) for interface in desk.supported_interfaces] == [
         (binding, "1.0", f"{daemon.url}/a2a/desk") for binding in ("JSONRPC", "HTTP+JSON")
     ]
     assert desk.capabilities.streaming and desk.capabilities.push_notifications
     assert desk.security_schemes["key"].http_auth_security_scheme.scheme == "Bearer"
     assert "key" in desk.security_requirements[0].schemes
     assert {"echo", "desk", "janitor"} <= {skill.id for skill in root.skills}
-    assert (refused.status_code, unknown.status_code, posted.status_code) == (400, 404, 405)
+    assert (response.status_code, unknown.status_code, posted.status_code) == (400, 404, 405)
     error = unknown.json()["error"]
     assert (error["code"], error["status"]) == (404, "NOT_FOUND")
     async with httpx.AsyncClient(timeout=60) as http:
@@ -138,28 +138,28 @@ async def test_a_message_becomes_a_task_that_is_kept(daemon: Daemon, binding: st
     async with agent(daemon, "desk", binding=binding) as client:
         task = await answered(client, said("good morning"))
         assert task.status.state == STATE.TASK_STATE_COMPLETED
-        assert [get_artifact_text(one) for one in task.artifacts] == ["good morning"]
-        assert [(one.role, one.parts[0].text) for one in task.history] == [(types.ROLE_USER, "good morning")]
+        assert [get_artifact_text(entry) for entry in task.artifacts] == ["good morning"]
+        assert [(entry.role, entry.parts[0].text) for entry in task.history] == [(types.ROLE_USER, "good morning")]
         again = await answered(client, said("and again", context_id=task.context_id))
         assert again.context_id == task.context_id and again.id != task.id
-        got = await client.get_task(types.GetTaskRequest(id=task.id, history_length=0))
-        assert got.artifacts == task.artifacts and not got.history
-        listed = await client.list_tasks(types.ListTasksRequest(context_id=task.context_id, page_size=1))
-        assert ([one.id for one in listed.tasks], listed.total_size) == ([again.id], 2)
-        assert not listed.tasks[0].artifacts
-        rest = await client.list_tasks(
+        fetched_task = await client.get_task(types.GetTaskRequest(id=task.id, history_length=0))
+        assert fetched_task.artifacts == task.artifacts and not fetched_task.history
+        task_page = await client.list_tasks(types.ListTasksRequest(context_id=task.context_id, page_size=1))
+        assert ([entry.id for entry in task_page.tasks], task_page.total_size) == ([again.id], 2)
+        assert not task_page.tasks[0].artifacts
+        next_page = await client.list_tasks(
             types.ListTasksRequest(
                 context_id=task.context_id,
                 page_size=1,
-                page_token=listed.next_page_token,
+                page_token=task_page.next_page_token,
                 include_artifacts=True,
                 status=STATE.TASK_STATE_COMPLETED,
             )
         )
-        assert [one.id for one in rest.tasks] == [task.id] and rest.tasks[0].artifacts
-        assert rest.next_page_token == ""
-        mine = await answered(client, said("mine", context_id=f"my own {binding}"))
-        assert mine.context_id == f"my own {binding}"
+        assert [entry.id for entry in next_page.tasks] == [task.id] and next_page.tasks[0].artifacts
+        assert next_page.next_page_token == ""
+        own_task = await answered(client, said("mine", context_id=f"my own {binding}"))
+        assert own_task.context_id == f"my own {binding}"
         with pytest.raises(TaskNotCancelableError):
             await client.cancel_task(types.CancelTaskRequest(id=task.id))
         with pytest.raises(UnsupportedOperationError):
@@ -172,19 +172,19 @@ async def test_a_message_becomes_a_task_that_is_kept(daemon: Daemon, binding: st
 @pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])
 async def test_a_task_is_followed_as_it_is_done(daemon: Daemon, binding: str) -> None:
     async with agent(daemon, binding=binding, streaming=True) as client:
-        events = [one async for one in client.send_message(said("one two three"))]
+        events = [event async for event in client.send_message(said("one two three"))]
         first, *updates, last = events
         assert first.HasField("task") and first.task.history[0].parts[0].text == "one two three"
-        pieces = [one.artifact_update for one in updates if one.HasField("artifact_update")]
+        pieces = [event.artifact_update for event in updates if event.HasField("artifact_update")]
         text = "".join(part.text for piece in pieces for part in piece.artifact.parts)
         assert (text, pieces[0].append, pieces[-1].last_chunk) == ("one two three", False, True)
         assert last.status_update.status.state == STATE.TASK_STATE_COMPLETED
-        ids = {one.task_id for one in pieces} | {last.status_update.task_id}
+        ids = {event.task_id for event in pieces} | {last.status_update.task_id}
         assert ids == {first.task.id}
         with pytest.raises(UnsupportedOperationError):
-            [one async for one in client.subscribe(types.SubscribeToTaskRequest(id=first.task.id))]
+            [event async for event in client.subscribe(types.SubscribeToTaskRequest(id=first.task.id))]
     async with agent(daemon, "clever", binding=binding, streaming=True) as client:
-        *_before, last = [one async for one in client.send_message(said("fail"))]
+        *_before, last = [event async for event in client.send_message(said("fail"))]
         assert last.status_update.status.state == STATE.TASK_STATE_FAILED
         assert "No." in last.status_update.status.message.parts[0].text
 
@@ -197,15 +197,15 @@ async def test_a_task_continues_without_its_client_and_is_cancelled(daemon: Daem
             task_id = event.task.id
             break
         follower = client.subscribe(types.SubscribeToTaskRequest(id=task_id))
-        seen = [await anext(follower)]
-        while not seen[-1].HasField("artifact_update"):
-            seen.append(await anext(follower))
-        assert seen[0].task.id == task_id and "one" in seen[-1].artifact_update.artifact.parts[0].text
-        ended = await client.cancel_task(types.CancelTaskRequest(id=task_id))
-        assert ended.status.state == STATE.TASK_STATE_CANCELED
+        events = [await anext(follower)]
+        while not events[-1].HasField("artifact_update"):
+            events.append(await anext(follower))
+        assert events[0].task.id == task_id and "one" in events[-1].artifact_update.artifact.parts[0].text
+        cancelled_task = await client.cancel_task(types.CancelTaskRequest(id=task_id))
+        assert cancelled_task.status.state == STATE.TASK_STATE_CANCELED
         async for event in follower:
-            seen.append(event)
-        assert seen[-1].status_update.status.state == STATE.TASK_STATE_CANCELED
+            events.append(event)
+        assert events[-1].status_update.status.state == STATE.TASK_STATE_CANCELED
 
 
 async def test_a_question_of_a_task_is_answered_by_its_client(daemon: Daemon, receiver: Receiver) -> None:
@@ -218,8 +218,8 @@ async def test_a_question_of_a_task_is_answered_by_its_client(daemon: Daemon, re
         assert task.status.state == STATE.TASK_STATE_INPUT_REQUIRED
         text, about = task.status.message.parts
         assert text.text and dict(about.data.struct_value)["kind"] == "approval"
-        waiting = await client.list_tasks(types.ListTasksRequest(status=STATE.TASK_STATE_INPUT_REQUIRED))
-        assert [one.id for one in waiting.tasks] == [task.id]
+        task_page = await client.list_tasks(types.ListTasksRequest(status=STATE.TASK_STATE_INPUT_REQUIRED))
+        assert [notification.id for notification in task_page.tasks] == [task.id]
         with pytest.raises(InvalidParamsError, match="yes"):
             await answered(client, said("perhaps", task_id=task.id))
         refusal = new_data_message({"accepted": True}, role=types.ROLE_USER, task_id=task.id)
@@ -227,17 +227,17 @@ async def test_a_question_of_a_task_is_answered_by_its_client(daemon: Daemon, re
         assert (done.id, done.status.state) == (task.id, STATE.TASK_STATE_COMPLETED)
         assert get_artifact_text(done.artifacts[-1]) == "Done."
         assert len(done.history) == 2
-    heard = [receiver.take("/task"), receiver.take("/task")]
-    updates = [ParseDict(json.loads(one.body), types.StreamResponse()).status_update for one in heard]
-    assert {one.status.state for one in updates} == {
+    notifications = [receiver.take("/task"), receiver.take("/task")]
+    updates = [ParseDict(json.loads(notification.body), types.StreamResponse()).status_update for notification in notifications]
+    assert {notification.status.state for notification in updates} == {
         STATE.TASK_STATE_INPUT_REQUIRED,
         STATE.TASK_STATE_COMPLETED,
     }
-    assert {(one.task_id, one.context_id) for one in updates} == {(task.id, task.context_id)}
-    for one in heard:
-        assert one.headers["x-a2a-notification-token"] == "my-token"
-        assert one.headers["authorization"] == "Bearer my-secret"
-        assert one.headers["content-type"] == "application/a2a+json"
+    assert {(notification.task_id, notification.context_id) for notification in updates} == {(task.id, task.context_id)}
+    for notification in notifications:
+        assert notification.headers["x-a2a-notification-token"] == "my-token"
+        assert notification.headers["authorization"] == "Bearer my-secret"
+        assert notification.headers["content-type"] == "application/a2a+json"
 
 
 @pytest.mark.conformance("A2A", "Push notifications", "a2a-sdk")
@@ -251,28 +251,28 @@ async def test_push_notification_addresses_are_managed_notified_and_validated(
         config = types.TaskPushNotificationConfig(
             task_id=task.id, id="mine", url=receiver.url(path), token="t"
         )
-        made = await client.create_task_push_notification_config(config)
-        assert (made.id, made.token) == ("mine", "")
+        push_config = await client.create_task_push_notification_config(config)
+        assert (push_config.id, push_config.token) == ("mine", "")
         # The task has already ended, so the client learns that immediately.
         assert (
             json.loads(receiver.take(path).body)["statusUpdate"]["status"]["state"] == "TASK_STATE_COMPLETED"
         )
-        listed = await client.list_task_push_notification_configs(
+        config_page = await client.list_task_push_notification_configs(
             types.ListTaskPushNotificationConfigsRequest(task_id=task.id)
         )
-        assert [one.url for one in listed.configs] == [receiver.url(path)]
-        named = {"task_id": task.id, "id": "mine"}
-        await client.get_task_push_notification_config(types.GetTaskPushNotificationConfigRequest(**named))
+        assert [entry.url for entry in config_page.configs] == [receiver.url(path)]
+        config_reference = {"task_id": task.id, "id": "mine"}
+        await client.get_task_push_notification_config(types.GetTaskPushNotificationConfigRequest(**config_reference))
         await client.delete_task_push_notification_config(
-            types.DeleteTaskPushNotificationConfigRequest(**named)
+            types.DeleteTaskPushNotificationConfigRequest(**config_reference)
         )
         with pytest.raises(TaskNotFoundError):
             await client.get_task_push_notification_config(
-                types.GetTaskPushNotificationConfigRequest(**named)
+                types.GetTaskPushNotificationConfigRequest(**config_reference)
             )
         # Deleting a configuration twice does not reveal that it existed.
         await client.delete_task_push_notification_config(
-            types.DeleteTaskPushNotificationConfigRequest(**named)
+            types.DeleteTaskPushNotificationConfigRequest(**config_reference)
         )
         with pytest.raises(TaskNotFoundError):
             await client.delete_task_push_notification_config(
@@ -282,10 +282,10 @@ async def test_push_notification_addresses_are_managed_notified_and_validated(
             config.url = url
             with pytest.raises(InvalidParamsError):
                 await client.create_task_push_notification_config(config)
-        refused = said("two")
-        refused.configuration.task_push_notification_config.url = "http://10.0.0.1/x"
+        refused_request = said("two")
+        refused_request.configuration.task_push_notification_config.url = "http://10.0.0.1/x"
         with pytest.raises(InvalidParamsError):
-            await answered(client, refused)
+            await answered(client, refused_request)
         config.url = receiver.url(path)
         for number in range(10):
             config.id = str(number)
@@ -298,8 +298,8 @@ async def test_push_notification_addresses_are_managed_notified_and_validated(
 
 
 async def test_tasks_of_another_key_are_not_found(daemon: Daemon) -> None:
-    async with agent(daemon) as mine:
-        task = await answered(mine, said("secret", context_id="shared words"))
+    async with agent(daemon) as own_client:
+        task = await answered(own_client, said("secret", context_id="shared words"))
     for key in ("one", "two"):
         async with agent(daemon, key=key) as client:
             for call in (
@@ -315,9 +315,9 @@ async def test_tasks_of_another_key_are_not_found(daemon: Daemon) -> None:
             assert not (await client.list_tasks(types.ListTasksRequest(context_id="shared words"))).tasks
     async with agent(daemon, key="boss") as admin:
         assert (await admin.get_task(types.GetTaskRequest(id=task.id))).history == task.history
-    async with agent(daemon, "desk") as other:
+    async with agent(daemon, "desk") as other_client:
         with pytest.raises(TaskNotFoundError):
-            await other.get_task(types.GetTaskRequest(id=task.id))
+            await other_client.get_task(types.GetTaskRequest(id=task.id))
 
 
 PART = {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": "x"}]}
@@ -404,12 +404,12 @@ PART = {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": "x"}]}
                     "jsonrpc": "2.0",
                     "id": 1,
                     "method": "SendMessage",
-                    "params": {"message": {**PART, **more}},
+                    "params": {"message": {**PART, **fields}},
                 },
                 -32602,
                 "message",
             )
-            for more in (
+            for fields in (
                 {"metadata": {"a": "b" * 20_000}},
                 {"extensions": ["c" * 20_000]},
                 {"parts": [{"text": "x", "metadata": {"a": "b" * 20_000}}]},
@@ -421,12 +421,12 @@ PART = {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": "x"}]}
                     "jsonrpc": "2.0",
                     "id": 1,
                     "method": "CreateTaskPushNotificationConfig",
-                    "params": {"taskId": "t", "url": "https://example.com/x", **more},
+                    "params": {"taskId": "t", "url": "https://example.com/x", **fields},
                 },
                 -32602,
                 param,
             )
-            for more, param in (
+            for fields, param in (
                 ({"id": "i" * 300}, "config.id"),
                 ({"url": f"https://example.com/{'x' * 3_000}"}, "config.url"),
             )
@@ -460,21 +460,21 @@ async def test_a_list_has_the_artifacts_of_all_its_tasks_if_they_are_wanted(daem
     async with agent(daemon, "clever") as client:
         request = said("hang on", context_id="artifacts")
         request.configuration.return_immediately = True
-        begun = await answered(client, request)
+        started_task = await answered(client, request)
         async with httpx.AsyncClient(base_url=f"{daemon.url}/a2a/clever/", headers=headers) as http:
-            for wanted in ("true", "false"):
-                query = {"contextId": "artifacts", "includeArtifacts": wanted}
+            for include_flag in ("true", "false"):
+                query = {"contextId": "artifacts", "includeArtifacts": include_flag}
                 [task] = (await http.get("tasks", params=query)).json()["tasks"]
-                assert task.get("artifacts") == ([] if wanted == "true" else None)
-        await client.cancel_task(types.CancelTaskRequest(id=begun.id))
+                assert task.get("artifacts") == ([] if include_flag == "true" else None)
+        await client.cancel_task(types.CancelTaskRequest(id=started_task.id))
 
 
 def test_unsupported_versions_unknown_paths_and_malformed_bodies_are_refused(daemon: Daemon) -> None:
     with httpx.Client(base_url=daemon.url, headers=bearer("one"), timeout=60) as http:
         call = {"jsonrpc": "2.0", "id": 7, "method": "ListTasks"}
         for headers in ({}, {"A2A-Version": "0.3"}, {"A2A-Version": "2.0"}):
-            refused = http.post("/a2a/echo", json=call, headers=headers).json()
-            assert (refused["id"], refused["error"]["code"]) == (7, -32009)
+            response = http.post("/a2a/echo", json=call, headers=headers).json()
+            assert (response["id"], response["error"]["code"]) == (7, -32009)
         assert http.post("/a2a/echo?A2A-Version=1.0", json=call).json()["result"]["tasks"] is not None
         version = {"A2A-Version": "1.0"}
         assert http.post("/a2a/echo", content=b"{", headers=version).json()["error"]["code"] == -32700
@@ -501,9 +501,9 @@ def test_a_task_survives_a_killed_daemon(tmp_path: Path) -> None:
     )
     version = {"A2A-Version": "1.0"}
     with daemons.running(tmp_path / "data", "--file", str(tmp_path / "a2a.yaml")) as first:
-        sent = {"message": PART, "configuration": {"returnImmediately": True}}
+        request_body = {"message": PART, "configuration": {"returnImmediately": True}}
         task = httpx.post(
-            f"{first.url}/a2a/echo/message:send", json=sent, headers=version, timeout=60
+            f"{first.url}/a2a/echo/message:send", json=request_body, headers=version, timeout=60
         ).json()["task"]
         first.process.kill()
         first.process.wait(60)
@@ -512,9 +512,9 @@ def test_a_task_survives_a_killed_daemon(tmp_path: Path) -> None:
         httpx.post(
             f"{second.url}/a2a/echo", json=call, headers=version, timeout=60
         )  # until the task has ended
-        found = httpx.get(f"{second.url}/a2a/echo/tasks/{task['id']}", headers=version, timeout=60).json()
-    assert found["status"]["state"] == "TASK_STATE_COMPLETED"
-    assert found["artifacts"][0]["parts"][0]["text"] == "x"
+        finished_task = httpx.get(f"{second.url}/a2a/echo/tasks/{task['id']}", headers=version, timeout=60).json()
+    assert finished_task["status"]["state"] == "TASK_STATE_COMPLETED"
+    assert finished_task["artifacts"][0]["parts"][0]["text"] == "x"
 
 
 def test_a_page_of_tasks_has_as_many_as_there_is_room_for(daemon: Daemon) -> None:
@@ -524,11 +524,11 @@ def test_a_page_of_tasks_has_as_many_as_there_is_room_for(daemon: Daemon) -> Non
             data = {"number": number, "long": "w" * (MAX_PAGE_CHARS // 3)}
             message = {**PART, "contextId": "long", "parts": [{"data": data}]}
             assert http.post("/message:send", json={"message": message}).is_success
-        seen, token = [], ""
-        while not seen or token:
-            wanted = {"contextId": "long", "historyLength": 9, "pageToken": token}
-            page = http.get("/tasks", params=wanted).json()
+        page_numbers, token = [], ""
+        while not page_numbers or token:
+            query = {"contextId": "long", "historyLength": 9, "pageToken": token}
+            page = http.get("/tasks", params=query).json()
             assert page["totalSize"] == 2
-            seen.append([task["history"][0]["parts"][0]["data"]["number"] for task in page["tasks"]])
+            page_numbers.append([task["history"][0]["parts"][0]["data"]["number"] for task in page["tasks"]])
             token = page["nextPageToken"]
-        assert seen == [[1], [0]]
+        assert page_numbers == [[1], [0]]

@@ -73,8 +73,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         {"name": "janitor", "portico_agent": 1, "model": "clever", "tools": ["empty"]},
     ]
     tools = [{"name": "empty", "command": ["echo", "emptied"], "approval": "always"}]
-    served = {"models": models, "agents": agents, "tools": tools, "keys": [*KEYS, KEY]}
-    (home / "ag.yaml").write_text(json.dumps(served), encoding="utf-8")
+    configuration = {"models": models, "agents": agents, "tools": tools, "keys": [*KEYS, KEY]}
+    (home / "ag.yaml").write_text(json.dumps(configuration), encoding="utf-8")
     arguments = ("--file", str(home / "ag.yaml"), "--docs", str(docs))
     with daemons.running(home / "data", *arguments, env={"PORTICO_REQUIRE_KEY": "true"}) as running:
         with httpx.Client(base_url=running.url, headers=bearer("boss"), timeout=60) as plain:
@@ -87,8 +87,8 @@ def events_of(
     daemon: Daemon, name: str, messages: list[Message], key: str = "boss", **more: Any
 ) -> Iterator[Event]:
     """Yield the events of a run, each parsed by the official types."""
-    asked = RunAgentInput(thread_id="thread", run_id="run", messages=messages, **more)
-    body = asked.model_dump(mode="json", by_alias=True)
+    run_input = RunAgentInput(thread_id="thread", run_id="run", messages=messages, **more)
+    body = run_input.model_dump(mode="json", by_alias=True)
     with httpx.stream(
         "POST", f"{daemon.url}/ag-ui/{name}", json=body, headers=bearer(key), timeout=60
     ) as answer:
@@ -108,8 +108,8 @@ def text_of(events: list[Any]) -> str:
 
 
 def types_of(events: list[Any]) -> list[str]:
-    found = [event.type.value for event in events]
-    return [kind for number, kind in enumerate(found) if not number or found[number - 1] != kind]
+    type_names = [event.type.value for event in events]
+    return [kind for number, kind in enumerate(type_names) if not number or type_names[number - 1] != kind]
 
 
 @pytest.mark.conformance("AG-UI", "Runs and events", "ag-ui-protocol")
@@ -164,33 +164,33 @@ def test_an_agent_shows_its_tools_and_an_app_its_passages(daemon: Daemon) -> Non
     )
     assert text_of(events).endswith("It is 42.") and not events[-1].outcome.pending_tool_call_ids
     began = [event.step_name for event in events if event.type == "STEP_STARTED"]
-    ended = [event.step_name for event in events if event.type == "STEP_FINISHED"]
-    assert sorted(began) == sorted(ended)
-    cited: list[Any] = list(
+    finished_steps = [event.step_name for event in events if event.type == "STEP_FINISHED"]
+    assert sorted(began) == sorted(finished_steps)
+    app_events: list[Any] = list(
         events_of(daemon, "handbook", said("On which port does the Lighthouse daemon listen?"))
     )
-    states = [event for event in cited if event.type in ("STATE_SNAPSHOT", "STATE_DELTA")]
+    states = [event for event in app_events if event.type in ("STATE_SNAPSHOT", "STATE_DELTA")]
     assert states[0].snapshot["citations"][0]["filename"] == "port.md"
-    assert cited[-1].type == "RUN_FINISHED"
+    assert app_events[-1].type == "RUN_FINISHED"
 
 
 def test_a_run_that_asks_waits_for_its_front_end(daemon: Daemon) -> None:
-    seen: list[Any] = []
+    events: list[Any] = []
     for event in events_of(daemon, "janitor", said("empty it"), key="three"):
-        seen.append(event)
+        events.append(event)
         if event.type == "CUSTOM" and event.name == "portico.asked":
             path = f"{daemon.url}/api/questions/{event.value['id']}/answer"
             httpx.post(path, json={"accepted": True}, headers=bearer("three"), timeout=60).raise_for_status()
-    assert [one.name for one in seen if one.type == "CUSTOM"] == ["portico.asked", "portico.answered"]
-    assert text_of(seen) == "Done."
+    assert [custom_event.name for custom_event in events if custom_event.type == "CUSTOM"] == ["portico.asked", "portico.answered"]
+    assert text_of(events) == "Done."
 
 
 def test_what_fails_is_the_last_event(daemon: Daemon) -> None:
     events: list[Any] = list(events_of(daemon, "clever", said("fail")))
     assert types_of(events) == ["RUN_STARTED", "RUN_ERROR"]
     assert (events[-1].message, events[-1].code) == ("Too many.", "rate_limit_exceeded")
-    refused: list[Any] = list(events_of(daemon, "counter", said("sum"), tools=[WEATHER]))
-    assert refused[-1].type == "RUN_ERROR" and "tools" in refused[-1].message
+    refusal_events: list[Any] = list(events_of(daemon, "counter", said("sum"), tools=[WEATHER]))
+    assert refusal_events[-1].type == "RUN_ERROR" and "tools" in refusal_events[-1].message
 
 
 def test_a_front_end_that_leaves_ends_its_run(daemon: Daemon) -> None:
@@ -202,8 +202,8 @@ def test_a_front_end_that_leaves_ends_its_run(daemon: Daemon) -> None:
     httpx.get(
         f"{daemon.url}/api/runs/{run}/events", headers=bearer("three"), timeout=60
     )  # until the run has ended
-    found = httpx.get(f"{daemon.url}/api/runs/{run}", headers=bearer("three"), timeout=60).json()
-    assert found["status"] == "cancelled"
+    run_data = httpx.get(f"{daemon.url}/api/runs/{run}", headers=bearer("three"), timeout=60).json()
+    assert run_data["status"] == "cancelled"
 
 
 ASKED: dict[str, Any] = {

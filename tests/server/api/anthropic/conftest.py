@@ -11,8 +11,8 @@ from tests.api_server import ApiServer, api_server
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path_factory.mktemp("house"), max_body_mb=1) as served:
-        yield served
+    async with api_server(tmp_path_factory.mktemp("house"), max_body_mb=1) as server:
+        yield server
 
 
 @pytest.fixture

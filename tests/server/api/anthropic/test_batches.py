@@ -20,15 +20,15 @@ def message(text: Any = "one two three", **fields: Any) -> Any:
 
 def batched(*params: Any) -> Any:
     """Return requests numbered from 0."""
-    return [{"custom_id": f"request-{number}", "params": each} for number, each in enumerate(params)]
+    return [{"custom_id": f"request-{number}", "params": request_params} for number, request_params in enumerate(params)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(daemon: Daemon) -> AsyncIterator[AsyncAnthropic]:
     async with AsyncAnthropic(
         base_url=daemon.url, api_key="local", max_retries=0, _strict_response_validation=True
-    ) as opened:
-        yield opened
+    ) as opened_client:
+        yield opened_client
 
 
 async def wait_for_end(daemon: Daemon, batch_id: str) -> None:
@@ -66,13 +66,13 @@ async def test_batches_are_listed_in_pages_without_those_of_other_endpoints(
         upload = {"data": {"purpose": "batch"}, "files": {"file": ("a.jsonl", line)}}
         file_id = (await http.post("/v1/files", **upload)).json()["id"]
         body = {"input_file_id": file_id, "endpoint": "/v1/embeddings", "completion_window": "24h"}
-        other = (await http.post("/v1/batches", json=body)).json()["id"]
+        other_batch = (await http.post("/v1/batches", json=body)).json()["id"]
     newest = await client.messages.batches.list(limit=1)
     assert ([batch.id for batch in newest.data], newest.has_more) == ([ids[1]], True)
     following = await client.messages.batches.list(limit=1, after_id=ids[1])
     assert [batch.id for batch in following.data] == [ids[0]]
     with pytest.raises(NotFoundError, match="/v1/batches"):
-        await client.messages.batches.retrieve(other)
+        await client.messages.batches.retrieve(other_batch)
     for batch_id in ids:
         await wait_for_end(daemon, batch_id)
 

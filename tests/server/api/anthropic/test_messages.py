@@ -40,9 +40,9 @@ async def test_a_model_answers_with_a_message(served: ApiServer) -> None:
     assert message["content"] == [{"type": "text", "text": "Hi."}]
     assert (message["type"], message["role"], message["model"]) == ("message", "assistant", "m")
     assert (message["stop_reason"], message["usage"]["input_tokens"]) == ("end_turn", 3)
-    [asked] = teller.asked
-    assert asked.body["messages"] == [{"role": "system", "content": "Be brief."}, *HELLO]
-    assert asked.original is None
+    [model_request] = teller.asked
+    assert model_request.body["messages"] == [{"role": "system", "content": "Be brief."}, *HELLO]
+    assert model_request.original is None
 
 
 async def test_a_model_streams(served: ApiServer) -> None:
@@ -70,12 +70,12 @@ async def test_a_silent_stream_is_kept_alive_by_pings(
     served.add(RelayModel("m", FRAME, hold=hold))
     body = {"model": "m", "max_tokens": 9, "messages": HELLO, "stream": True}
     async with served.client.stream("POST", "/v1/messages", json=body) as response:
-        received = b""
+        stream_data = b""
         async for piece in response.aiter_bytes():
-            received += piece
-            if received.count(b"event: ping\n") == 2:
+            stream_data += piece
+            if stream_data.count(b"event: ping\n") == 2:
                 hold.set()
-    assert frames(received.decode())[-1]["type"] == "message_stop"
+    assert frames(stream_data.decode())[-1]["type"] == "message_stop"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -178,19 +178,19 @@ async def test_errors_of_other_paths_keep_the_openai_format(served: ApiServer) -
 async def test_either_header_carries_the_key_and_its_scopes_and_limits_hold(served: ApiServer) -> None:
     served.add(RelayModel("m", WHOLE))
     _, secret = await served.auth.create("one", ["chat"], UsageLimits(requests_per_minute=2))
-    _, other = await served.auth.create("two", ["stores:*:read"])
+    _, second_secret = await served.auth.create("two", ["stores:*:read"])
     for headers in ({"x-api-key": secret}, {"authorization": f"Bearer {secret}"}):
         response = await served.client.post(
             "/v1/messages", json={"model": "m", "max_tokens": 9, "messages": HELLO}, headers=headers
         )
         assert response.status_code == 200
-    for key, expected in ((secret, (429, "rate_limit_error")), (other, (403, "permission_error"))):
+    for key, expected_error in ((secret, (429, "rate_limit_error")), (second_secret, (403, "permission_error"))):
         response = await served.client.post(
             "/v1/messages",
             json={"model": "m", "max_tokens": 9, "messages": HELLO},
             headers={"x-api-key": key},
         )
-        assert refused(response) == expected
+        assert refused(response) == expected_error
 
 
 # --- apps -----------------------------------------------------------------------------------------------------
@@ -229,11 +229,11 @@ async def test_an_app_answers_with_citations(served: ApiServer) -> None:
 
 async def test_an_app_streams_words_and_citations(served: ApiServer) -> None:
     served.add(app(cited))
-    found = frames((await ask(served, "docs", stream=True)).text)
-    deltas = [frame["delta"] for frame in found if frame["type"] == "content_block_delta"]
+    stream_frames = frames((await ask(served, "docs", stream=True)).text)
+    deltas = [frame["delta"] for frame in stream_frames if frame["type"] == "content_block_delta"]
     assert [delta.get("text") for delta in deltas] == ["Port ", "7419 [1].", None]
     assert deltas[2]["citation"] == CITATION
-    assert found[-2]["usage"]["input_tokens"] == 11
+    assert stream_frames[-2]["usage"]["input_tokens"] == 11
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -247,9 +247,9 @@ async def test_an_app_asks_for_tools(served: ApiServer, stream: bool) -> None:
     served.add(app(tooled))
     response = await ask(served, "docs", stream=stream)
     if stream:
-        found = frames(response.text)
-        [block] = [frame["content_block"] for frame in found if frame["type"] == "content_block_start"]
-        assert found[-2]["delta"]["stop_reason"] == "tool_use"
+        stream_frames = frames(response.text)
+        [block] = [frame["content_block"] for frame in stream_frames if frame["type"] == "content_block_start"]
+        assert stream_frames[-2]["delta"]["stop_reason"] == "tool_use"
     else:
         [block] = response.json()["content"]
     assert (block["type"], block["id"], block["name"]) == ("tool_use", "call_a", "look")
@@ -257,7 +257,7 @@ async def test_an_app_asks_for_tools(served: ApiServer, stream: bool) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_leaving_an_app_cancels_its_run(served: ApiServer, stream: bool) -> None:
-    began, left = asyncio.Event(), asyncio.Event()
+    began, cancel_event = asyncio.Event(), asyncio.Event()
 
     async def waits(request: Request, context: Context) -> ChatReply:
         await context.emit(Delta("Port "))
@@ -265,7 +265,7 @@ async def test_leaving_an_app_cancels_its_run(served: ApiServer, stream: bool) -
         try:
             await asyncio.Event().wait()
         finally:
-            left.set()
+            cancel_event.set()
         raise AssertionError
 
     served.add(app(waits))
@@ -273,7 +273,7 @@ async def test_leaving_an_app_cancels_its_run(served: ApiServer, stream: bool) -
     await began.wait()
     call.cancel()
     async with asyncio.timeout(60):
-        await left.wait()
+        await cancel_event.wait()
 
 
 async def test_an_app_that_fails_in_mid_stream_says_so(served: ApiServer) -> None:
@@ -282,8 +282,8 @@ async def test_an_app_that_fails_in_mid_stream_says_so(served: ApiServer) -> Non
         raise EngineFailed("It broke.")
 
     served.add(app(fails))
-    found = frames((await ask(served, "docs", stream=True)).text)
-    assert found[-1]["error"]["type"] == "api_error"
+    stream_frames = frames((await ask(served, "docs", stream=True)).text)
+    assert stream_frames[-1]["error"]["type"] == "api_error"
 
 
 async def test_token_counting_for_an_app_is_refused(served: ApiServer) -> None:

@@ -60,17 +60,17 @@ async def test_a_request_reaches_anthropic_as_it_was_written(served: ApiServer) 
     async with claude(served, Answer(answer)) as provider:
         response = await tell(served)
     assert response.json() == answer
-    [asked] = provider.bodies
-    assert asked == {"model": "claude-sonnet-4-5", "max_tokens": 9, **ODD}
+    [provider_body] = provider.bodies
+    assert provider_body == {"model": "claude-sonnet-4-5", "max_tokens": 9, **ODD}
     [headers] = provider.headers
     assert headers["anthropic-beta"] == BETA["anthropic-beta"] and headers["x-api-key"] == "sk-a"
 
 
 async def test_a_stream_of_anthropic_is_passed_on_and_counted(served: ApiServer) -> None:
-    sent = START + PING + streamed("Hello", "!") + end()
-    async with claude(served, Answer(sent, headers={"Content-Type": "text/event-stream"})):
+    stream_data = START + PING + streamed("Hello", "!") + end()
+    async with claude(served, Answer(stream_data, headers={"Content-Type": "text/event-stream"})):
         response = await tell(served, stream=True)
-    assert response.content == sent
+    assert response.content == stream_data
     run = (await served.client.get("/api/runs")).json()["data"][0]
     assert (run["status"], run["usage"]["prompt_tokens"], run["usage"]["completion_tokens"]) == (
         "completed",
@@ -92,9 +92,9 @@ async def test_a_stream_of_anthropic_is_passed_on_and_counted(served: ApiServer)
 async def test_a_stream_of_anthropic_that_breaks_says_so(served: ApiServer, sent: bytes, kind: str) -> None:
     async with claude(served, Answer(sent, headers={"Content-Type": "text/event-stream"})):
         response = await tell(served, stream=True)
-    found = frames(response.text)
-    assert found[0]["type"] == "message_start" and found[-1]["error"]["type"] == kind
-    assert [frame["type"] for frame in found].count("error") == 1
+    stream_frames = frames(response.text)
+    assert stream_frames[0]["type"] == "message_start" and stream_frames[-1]["error"]["type"] == kind
+    assert [frame["type"] for frame in stream_frames].count("error") == 1
 
 
 async def test_a_refusal_of_anthropic_keeps_its_type(served: ApiServer) -> None:

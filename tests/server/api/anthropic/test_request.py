@@ -156,10 +156,10 @@ def test_a_system_message_between_turns_stays_where_it_is() -> None:
 
 
 def test_thinking_blocks_are_sent_only_to_models_that_think() -> None:
-    thought = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
+    thinking_block = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
     messages = [
         *HI,
-        said(thought, {"type": "redacted_thinking", "data": "x"}, text("a"), role="assistant"),
+        said(thinking_block, {"type": "redacted_thinking", "data": "x"}, text("a"), role="assistant"),
         *HI,
     ]
     assert chat(messages=messages)["messages"][1] == {"role": "assistant", "content": "a"}
@@ -168,8 +168,8 @@ def test_thinking_blocks_are_sent_only_to_models_that_think() -> None:
 
 def test_server_tool_blocks_of_anthropic_are_dropped() -> None:
     use = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
-    found = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []}
-    messages = [*HI, said(use, found, text("a"), role="assistant"), *HI]
+    search_result_block = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []}
+    messages = [*HI, said(use, search_result_block, text("a"), role="assistant"), *HI]
     assert chat(messages=messages)["messages"][1] == {"role": "assistant", "content": "a"}
 
 
@@ -288,9 +288,9 @@ def test_max_tokens_not_below_the_context_length_is_dropped() -> None:
     ],
 )
 def test_an_invalid_request_is_refused_with_the_parameter(body: dict[str, Any], param: str) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as caught:
         chat(**body)
-    assert raised.value.param == param
+    assert caught.value.param == param
 
 
 def test_untranslatable_content_is_accepted_for_models_that_speak_the_protocol() -> None:

@@ -27,8 +27,8 @@ LOOK: Any = {
 async def client(daemon: Daemon) -> AsyncIterator[AsyncAnthropic]:
     async with AsyncAnthropic(
         base_url=daemon.url, api_key="local", max_retries=0, _strict_response_validation=True
-    ) as made:
-        yield made
+    ) as opened_client:
+        yield opened_client
 
 
 @pytest.mark.conformance("Anthropic", "Messages", "anthropic")
@@ -43,10 +43,10 @@ async def test_the_sdk_creates_a_message(client: AsyncAnthropic) -> None:
 async def test_max_tokens_and_stop_sequences_set_the_stop_reason(client: AsyncAnthropic) -> None:
     short = await client.messages.create(model="echo", max_tokens=2, messages=HELLO)
     assert short.stop_reason == "max_tokens"
-    stopped = await client.messages.create(
+    message = await client.messages.create(
         model="echo", max_tokens=9, messages=HELLO, stop_sequences=["three"]
     )
-    assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", "three")
+    assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "three")
 
 
 async def test_a_raw_stream_begins_and_ends_with_the_expected_events(client: AsyncAnthropic) -> None:
@@ -81,24 +81,24 @@ async def test_an_app_cites_its_passages(client: AsyncAnthropic) -> None:
 @pytest.mark.conformance("Anthropic", "Messages: tools", "anthropic")
 @pytest.mark.parametrize("streams", [False, True])
 async def test_a_tool_is_called_and_answered(client: AsyncAnthropic, streams: bool) -> None:
-    wish: Any = {
+    request_arguments: Any = {
         "model": "echo",
         "max_tokens": 50,
         "tools": [LOOK],
         "tool_choice": {"type": "tool", "name": "look"},
     }
     if streams:
-        async with client.messages.stream(messages=HELLO, **wish) as stream:
+        async with client.messages.stream(messages=HELLO, **request_arguments) as stream:
             message: Any = await stream.get_final_message()
     else:
-        message = await client.messages.create(messages=HELLO, **wish)
+        message = await client.messages.create(messages=HELLO, **request_arguments)
     assert message.stop_reason == "tool_use"
     [use] = message.content
     assert use.type == "tool_use" and use.name == "look" and use.input == {"x": "text"}
     result: Any = {"type": "tool_result", "tool_use_id": use.id, "content": "42"}
     turns: Any = [*HELLO, message.to_param(), {"role": "user", "content": [result]}]
-    said = await client.messages.create(model="echo", max_tokens=50, tools=[LOOK], messages=turns)
-    assert said.content[0].type == "text"
+    reply = await client.messages.create(model="echo", max_tokens=50, tools=[LOOK], messages=turns)
+    assert reply.content[0].type == "text"
 
 
 class Answer(BaseModel):
@@ -147,13 +147,13 @@ async def test_errors_raise_the_exceptions_of_the_sdk(client: AsyncAnthropic) ->
 
 @pytest.mark.conformance("Anthropic", "Models", "anthropic")
 async def test_models_are_listed_and_retrieved(client: AsyncAnthropic) -> None:
-    found = [model.id async for model in client.models.list(limit=2)]
-    assert {"echo", "default", "handbook"} <= set(found)
-    assert "fake-embedding" not in found and len(found) == len(set(found))
+    model_ids = [model.id async for model in client.models.list(limit=2)]
+    assert {"echo", "default", "handbook"} <= set(model_ids)
+    assert "fake-embedding" not in model_ids and len(model_ids) == len(set(model_ids))
     echo = await client.models.retrieve("echo")
     assert (echo.id, echo.display_name, echo.lifecycle) == ("echo", "echo", "active")
-    page = await client.models.list(before_id=found[-1], limit=1)
-    assert [model.id for model in page.data] == found[-2:-1] and page.has_more
+    page = await client.models.list(before_id=model_ids[-1], limit=1)
+    assert [model.id for model in page.data] == model_ids[-2:-1] and page.has_more
     for name in ("nope", "fake-embedding"):
         with pytest.raises(anthropic.NotFoundError, match=name):
             await client.models.retrieve(name)
@@ -171,6 +171,6 @@ async def test_models_are_listed_and_retrieved(client: AsyncAnthropic) -> None:
 async def test_mcp_servers_are_refused_by_name(
     client: AsyncAnthropic, fields: dict[str, Any], place: str
 ) -> None:
-    with pytest.raises(anthropic.BadRequestError) as refused:
+    with pytest.raises(anthropic.BadRequestError) as caught:
         await client.beta.messages.create(model="echo", max_tokens=9, messages=HELLO, **fields)
-    assert f"'{place}'" in refused.value.message and "'docs'" in refused.value.message
+    assert f"'{place}'" in caught.value.message and "'docs'" in caught.value.message

@@ -21,8 +21,8 @@ def delta(finish: str | None = None, *, hit: str | None = None, **fields: Any) -
 
 
 def part(index: int, arguments: str = "", name: str | None = None) -> dict[str, Any]:
-    named = {} if name is None else {"id": f"call_{name}"}
-    return {"index": index, **named, "function": {"name": name, "arguments": arguments}}
+    name_fields = {} if name is None else {"id": f"call_{name}"}
+    return {"index": index, **name_fields, "function": {"name": name, "arguments": arguments}}
 
 
 def calls(*parts: dict[str, Any]) -> dict[str, Any]:
@@ -31,13 +31,13 @@ def calls(*parts: dict[str, Any]) -> dict[str, Any]:
 
 def events(frames: bytes) -> list[dict[str, Any]]:
     """Return the events of a stream, each announced by its own name."""
-    found = []
+    parsed_events = []
     for frame in frames.decode().strip().split("\n\n"):
         first, second = frame.split("\n")
         event = json.loads(second.removeprefix("data: "))
         assert first == f"event: {event['type']}"
-        found.append(event)
-    return found
+        parsed_events.append(event)
+    return parsed_events
 
 
 def told(*chunks: dict[str, Any], stops: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -47,21 +47,21 @@ def told(*chunks: dict[str, Any], stops: tuple[str, ...] = ()) -> list[dict[str,
 
 def blocks(found: list[dict[str, Any]]) -> list[str]:
     """Return the blocks of a stream as short texts; they must be numbered without gaps and arrive one at a time."""
-    shown: list[str] = []
+    block_texts: list[str] = []
     is_open = False
     for event in found[1:-2]:
         match event["type"]:
             case "content_block_start":
-                assert not is_open and event["index"] == len(shown)
+                assert not is_open and event["index"] == len(block_texts)
                 is_open = True
                 block = event["content_block"]
-                shown.append({"tool_use": f"{block.get('name')}:"}.get(block["type"], f"{block['type']}:"))
+                block_texts.append({"tool_use": f"{block.get('name')}:"}.get(block["type"], f"{block['type']}:"))
             case "content_block_delta":
-                assert is_open and event["index"] == len(shown) - 1
+                assert is_open and event["index"] == len(block_texts) - 1
                 change = event["delta"]
-                shown[-1] += change.get("text") or change.get("thinking") or change.get("partial_json") or "+"
+                block_texts[-1] += change.get("text") or change.get("thinking") or change.get("partial_json") or "+"
             case "content_block_stop":
-                assert is_open and event["index"] == len(shown) - 1
+                assert is_open and event["index"] == len(block_texts) - 1
                 is_open = False
     assert not is_open
     assert [event["type"] for event in (found[0], *found[-2:])] == [
@@ -69,7 +69,7 @@ def blocks(found: list[dict[str, Any]]) -> list[str]:
         "message_delta",
         "message_stop",
     ]
-    return shown
+    return block_texts
 
 
 @pytest.mark.parametrize(
@@ -121,14 +121,14 @@ def blocks(found: list[dict[str, Any]]) -> list[str]:
     ],
 )
 def test_chunks_become_blocks(chunks: list[Any], shown: list[str], reason: str) -> None:
-    found = told(*chunks)
-    assert blocks(found) == shown
-    assert found[-2]["delta"] == {"stop_reason": reason, "stop_sequence": None}
+    stream_events = told(*chunks)
+    assert blocks(stream_events) == shown
+    assert stream_events[-2]["delta"] == {"stop_reason": reason, "stop_sequence": None}
 
 
 def test_a_stop_sequence_is_named_if_the_engine_says_which_it_was() -> None:
-    found = told(delta("stop", hit="END", content="a"), stops=("END",))
-    assert found[-2]["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": "END"}
+    stream_events = told(delta("stop", hit="END", content="a"), stops=("END",))
+    assert stream_events[-2]["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": "END"}
     assert told(delta("stop", hit="</s>", content="a"))[-2]["delta"]["stop_reason"] == "end_turn"
 
 
@@ -149,11 +149,11 @@ def test_the_message_begins_with_the_first_sign_of_an_answer() -> None:
 
 def test_citations_belong_to_the_text() -> None:
     stream = Stream(Head("m"))
-    found = events(
+    stream_events = events(
         stream.text("a [1]") + stream.citation_frames([passage(1, "The port is 7419.")]) + stream.end(USAGE)
     )
-    assert blocks(found) == ["text:a [1]+"]
-    assert found[3]["delta"]["citation"]["cited_text"] == "The port is 7419."
+    assert blocks(stream_events) == ["text:a [1]+"]
+    assert stream_events[3]["delta"]["citation"]["cited_text"] == "The port is 7419."
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,9 @@ def test_citations_belong_to_the_text() -> None:
     ],
 )
 def test_the_arguments_of_a_whole_answer_are_an_object(arguments: str, given: Any) -> None:
-    said = {"content": None, "reasoning_content": "Hm.", "tool_calls": [part(0, arguments, "look")]}
+    answer_message = {"content": None, "reasoning_content": "Hm.", "tool_calls": [part(0, arguments, "look")]}
     message = of_completion(
-        {"choices": [{"message": said, "finish_reason": "tool_calls"}]}, Head("m"), Usage(3, 2)
+        {"choices": [{"message": answer_message, "finish_reason": "tool_calls"}]}, Head("m"), Usage(3, 2)
     )
     assert message["content"] == [
         {"type": "thinking", "thinking": "Hm.", "signature": ""},

@@ -52,22 +52,22 @@ def real() -> Iterator[Provider]:
         "ada": {"groups": ["staff", "sales"], "preferred_username": "Ada"},
         "bob": {"groups": ["cleaning"]},
     }
-    with provider(users) as found:
-        yield found
+    with provider(users) as opened_provider:
+        yield opened_provider
 
 
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:
-    with issuing() as found:
-        yield found
+    with issuing() as opened_issuer:
+        yield opened_issuer
 
 
 @asynccontextmanager
 async def signing_in(folder: Path, issuer: str, **settings: Any) -> AsyncIterator[ApiServer]:
     """A daemon that accepts tokens of an issuer on this machine."""
-    given = {"oidc_audience": CLIENT, "oidc_hosts": "127.0.0.1", "api_key": ADMIN, **settings}
-    async with api_server(folder, roles=ROLES, oidc_issuer=issuer, **given) as served:
-        yield served
+    oidc_settings = {"oidc_audience": CLIENT, "oidc_hosts": "127.0.0.1", "api_key": ADMIN, **settings}
+    async with api_server(folder, roles=ROLES, oidc_issuer=issuer, **oidc_settings) as server:
+        yield server
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -87,41 +87,41 @@ async def test_a_token_of_a_real_provider_is_accepted_wherever_a_key_is(
             ("/api/tools", bearer(ada)),
         ]:
             assert (await daemon.client.get(path, headers=header)).status_code == 200, (path, header)
-        who = {
+        initialize_params = {
             "protocolVersion": "2025-11-25",
             "capabilities": {},
             "clientInfo": {"name": "t", "version": "1"},
         }
-        ask = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": who}
-        both = {"accept": "application/json, text/event-stream"}
-        assert (await daemon.client.post("/mcp", json=ask, headers=bearer(ada) | both)).status_code == 200
+        ask = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": initialize_params}
+        accept_header = {"accept": "application/json, text/event-stream"}
+        assert (await daemon.client.post("/mcp", json=ask, headers=bearer(ada) | accept_header)).status_code == 200
         address = daemon.url.replace("http", "ws", 1) + "/v1/responses"
         async with connect(address, subprotocols=[f"openai-insecure-api-key.{ada}"]):  # type: ignore[list-item]
             pass
 
-        refused = await daemon.client.get("/v1/models", headers=bearer(bob))
-        assert refused.status_code == 403 and refused.json()["error"]["code"] == "no_role"
-        refused = await daemon.client.get("/v1/models", headers=bearer(elsewhere))
-        assert refused.status_code == 401 and "audience" in refused.json()["error"]["message"]
+        response = await daemon.client.get("/v1/models", headers=bearer(bob))
+        assert response.status_code == 403 and response.json()["error"]["code"] == "no_role"
+        response = await daemon.client.get("/v1/models", headers=bearer(elsewhere))
+        assert response.status_code == 401 and "audience" in response.json()["error"]["message"]
         assert (await daemon.client.get("/openapi.json", headers=bearer(elsewhere))).status_code == 200
 
         metadata = (await daemon.client.get("/.well-known/oauth-protected-resource/mcp")).json()
         assert metadata["authorization_servers"] == [real.issuer]
         assert metadata["scopes_supported"] == ["openid", "profile", "email"]
-        for headers, more in (({}, "Bearer realm"), (bearer(elsewhere), 'error="invalid_token"')):
-            answer = await daemon.client.post("/mcp", json=ask, headers=headers | both)
+        for headers, challenge_part in (({}, "Bearer realm"), (bearer(elsewhere), 'error="invalid_token"')):
+            answer = await daemon.client.post("/mcp", json=ask, headers=headers | accept_header)
             challenge = answer.headers["www-authenticate"]
-            assert answer.status_code == 401 and more in challenge
+            assert answer.status_code == 401 and challenge_part in challenge
             assert (
                 'scope="openid profile email"' in challenge and "/oauth-protected-resource/mcp" in challenge
             )
 
-        (listed,) = (await daemon.client.get("/api/keys", headers=bearer(ADMIN))).json()["data"]
-        assert (listed["issuer"], listed["subject"], listed["name"]) == (real.issuer, "ada", "Ada")
-        assert listed["scopes"] == list(ROLES[1].scopes) and listed["signed_in_at"] > 0
+        (key_entry,) = (await daemon.client.get("/api/keys", headers=bearer(ADMIN))).json()["data"]
+        assert (key_entry["issuer"], key_entry["subject"], key_entry["name"]) == (real.issuer, "ada", "Ada")
+        assert key_entry["scopes"] == list(ROLES[1].scopes) and key_entry["signed_in_at"] > 0
         assert (await daemon.client.get("/api/keys", headers=bearer(ada))).status_code == 403
         rescoped = await daemon.client.patch(
-            f"/api/keys/{listed['id']}", json={"scopes": ["admin"]}, headers=bearer(ADMIN)
+            f"/api/keys/{key_entry['id']}", json={"scopes": ["admin"]}, headers=bearer(ADMIN)
         )
         assert rescoped.status_code == 409 and "role" in rescoped.json()["error"]["message"]
     logs = "".join(path.read_text() for path in (tmp_path / "logs").rglob("*") if path.is_file())
@@ -147,7 +147,7 @@ async def test_a_token_with_any_single_defect_is_refused(tmp_path: Path, issuer:
     issuer.add("rsa", "RS256")
     issuer.add("curve", "ES256")
     issuer.add("another")
-    now = int(time.time())
+    current_time = int(time.time())
     public = issuer.keys["rsa"].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     right = issuer.token(key="rsa", groups=["sales"])
     nested: Any = "x"
@@ -165,9 +165,9 @@ async def test_a_token_with_any_single_defect_is_refused(tmp_path: Path, issuer:
         "with a subject that PostgreSQL does not keep": issuer.token("ada\0"),
         "without an end": issuer.token(exp=None),
         "with an end that is no number": issuer.token(exp="soon"),
-        "expired": issuer.token(exp=now - 3_600),
-        "not valid yet": issuer.token(nbf=now + 3_600),
-        "issued in the future": issuer.token(iat=now + 3_600),
+        "expired": issuer.token(exp=current_time - 3_600),
+        "not valid yet": issuer.token(nbf=current_time + 3_600),
+        "issued in the future": issuer.token(iat=current_time + 3_600),
         "of a logout": issuer.token(header={"typ": "logout+jwt"}),
         "with a critical header": issuer.token(header={"crit": ["exp"]}),
         "unsigned": _unsigned(right, {"alg": "none", "typ": "JWT"}, lambda _: b""),
@@ -199,7 +199,7 @@ async def test_a_token_with_any_single_defect_is_refused(tmp_path: Path, issuer:
             issuer.token(key="curve", groups=["sales"], aud=["another", CLIENT]),
             issuer.token(groups=["sales"], nested=nested, exp=10**12),
             issuer.token(groups=["sales"], iat=None, header={"typ": "at+jwt"}),
-            issuer.token(groups=["sales"], exp=now - 5),  # within the leeway
+            issuer.token(groups=["sales"], exp=current_time - 5),  # within the leeway
         ]
         for token in rights:
             answer = await daemon.client.get("/v1/models", headers=bearer(token))
@@ -236,9 +236,9 @@ async def test_issuer_key_fetches_are_limited_and_cached_keys_outlast_an_outage(
 async def test_issuer_keys_are_refetched_after_a_time_and_stay_cached_during_an_outage(
     issuer: Issuer,
 ) -> None:
-    now = 0.0
-    loaded = load(flags={"oidc_issuer": issuer.issuer, "oidc_audience": CLIENT}, environment={})
-    verifier = TokenVerifier(loaded.settings, OutwardFetcher(AddressPolicy.of("127.0.0.1")), now=lambda: now)
+    clock_time = 0.0
+    configuration = load(flags={"oidc_issuer": issuer.issuer, "oidc_audience": CLIENT}, environment={})
+    verifier = TokenVerifier(configuration.settings, OutwardFetcher(AddressPolicy.of("127.0.0.1")), now=lambda: clock_time)
     keys = verifier.issuers[issuer.issuer]
     await verifier.verify(issuer.token())
     await verifier.verify(issuer.token(jti="another"))
@@ -247,10 +247,10 @@ async def test_issuer_keys_are_refetched_after_a_time_and_stay_cached_during_an_
     del issuer.keys["one"]
     issuer.add("two")
     await verifier.verify(withdrawn)
-    now = 4_000.0
+    clock_time = 4_000.0
     with pytest.raises(Exception, match="does not publish"):
         await verifier.verify(withdrawn)
-    issuer.down, now = True, 8_000.0
+    issuer.down, clock_time = True, 8_000.0
     await verifier.verify(issuer.token(key="two"))  # cached keys remain
     with pytest.raises(Exception, match="cannot be fetched"):
         await keys.find("three", "EdDSA")
@@ -264,19 +264,19 @@ async def test_objects_and_limits_belong_to_the_subject_whichever_token_is_used(
         ada, again = issuer.token(groups=["sales"]), issuer.token(groups=["sales"], jti="another")
         bob = issuer.token("bob", groups=["sales"])
         files = {"file": ("plan.txt", b"Sail at noon.", "text/plain")}
-        made = await daemon.client.post(
+        upload = await daemon.client.post(
             "/v1/files", files=files, data={"purpose": "assistants"}, headers=bearer(ada)
         )
-        path = f"/v1/files/{made.json()['id']}"
-        seen = {
-            who: await daemon.client.get(path, headers=bearer(who)) for who in (ada, again, bob, key, ADMIN)
+        path = f"/v1/files/{upload.json()['id']}"
+        responses = {
+            credential: await daemon.client.get(path, headers=bearer(credential)) for credential in (ada, again, bob, key, ADMIN)
         }
-        assert [answer.status_code for answer in seen.values()] == [200, 200, 404, 404, 200]
-        stored = {
+        assert [answer.status_code for answer in responses.values()] == [200, 200, 404, 404, 200]
+        byte_counts = {
             row["subject"]: row["stored_bytes"]
             for row in (await daemon.client.get("/api/keys", headers=bearer(ADMIN))).json()["data"]
         }
-        assert stored == {"": 0, "ada": len(b"Sail at noon."), "bob": 0}
+        assert byte_counts == {"": 0, "ada": len(b"Sail at noon."), "bob": 0}
 
         # A limit applies to the subject: every token of the subject spends it, and another subject has its
         # own.
@@ -301,38 +301,38 @@ async def test_a_revoked_subject_is_refused_on_every_daemon_with_any_token(
         model = RelayModel("teller", b'data: {"choices":[]}\n\n', hold=asyncio.Event())
         daemon.add(model)
         token = issuer.token(groups=["sales"])
-        loaded = daemon.services.loaded.settings
-        other = Auth(
+        daemon_settings = daemon.services.loaded.settings
+        second_auth = Auth(
             daemon.services.database,
-            loaded,
+            daemon_settings,
             Quotas(),
-            TokenVerifier(loaded, OutwardFetcher(AddressPolicy.of("127.0.0.1"))),
+            TokenVerifier(daemon_settings, OutwardFetcher(AddressPolicy.of("127.0.0.1"))),
         )
-        await other.start((), ROLES)
-        ended: list[str] = []
+        await second_auth.start((), ROLES)
+        ended_keys: list[str] = []
 
         async def end(key: str) -> None:
-            ended.append(key)
+            ended_keys.append(key)
 
-        other.revoked.append(end)
+        second_auth.revoked.append(end)
         ask = {"model": "teller", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
         async with (
             asyncio.timeout(LIMIT),
             daemon.client.stream("POST", "/v1/chat/completions", json=ask, headers=bearer(token)) as answer,
         ):
             await model.began.wait()
-            known = await other.identities.sign_in(token)
-            await other.refresh()
-            gone = await daemon.client.delete(f"/api/keys/{known.caller.id}", headers=bearer(ADMIN))
-            assert gone.status_code == 200
+            identity = await second_auth.identities.sign_in(token)
+            await second_auth.refresh()
+            deletion = await daemon.client.delete(f"/api/keys/{identity.caller.id}", headers=bearer(ADMIN))
+            assert deletion.status_code == 200
             assert "key_revoked" in await rest(answer)
-        await other.refresh()
-        assert ended == [known.caller.id]
+        await second_auth.refresh()
+        assert ended_keys == [identity.caller.id]
         for newer in (token, issuer.token(groups=["sales"], jti="new")):
-            refused = await daemon.client.get("/v1/models", headers=bearer(newer))
-            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "key_revoked")
+            response = await daemon.client.get("/v1/models", headers=bearer(newer))
+            assert (response.status_code, response.json()["error"]["code"]) == (403, "key_revoked")
             with pytest.raises(Forbidden):
-                await other.identities.sign_in(newer)
+                await second_auth.identities.sign_in(newer)
         assert (await daemon.client.get("/api/keys", headers=bearer(ADMIN))).json()["data"] == []
 
 
@@ -361,10 +361,10 @@ async def test_a_stream_ends_with_its_token(
 async def test_background_work_has_the_permissions_of_the_newest_token(
     tmp_path: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = int(time.time())
+    current_time = int(time.time())
     async with signing_in(tmp_path, issuer.issuer) as daemon:
         signed = [
-            (await daemon.auth.identities.sign_in(issuer.token(groups=[group], iat=now - age))).caller
+            (await daemon.auth.identities.sign_in(issuer.token(groups=[group], iat=current_time - age))).caller
             for group, age in (("sales", 30), ("operators", 20), ("sales", 25))
         ]
         assert [caller.admin for caller in signed] == [
@@ -375,7 +375,7 @@ async def test_background_work_has_the_permissions_of_the_newest_token(
         (owner,) = {caller.id for caller in signed}
         assert daemon.auth.keys.principal(owner).admin
         with pytest.raises(Forbidden, match="have none of this daemon's roles"):
-            await daemon.auth.identities.sign_in(issuer.token(groups=[], iat=now - 10))
+            await daemon.auth.identities.sign_in(issuer.token(groups=[], iat=current_time - 10))
         assert daemon.auth.keys.principal(owner).scopes == frozenset()
         monkeypatch.setattr(identities, "MAX_TOKENS", 2)
         for number in range(4):
@@ -386,7 +386,7 @@ async def test_background_work_has_the_permissions_of_the_newest_token(
 async def test_the_groups_claim_of_a_token_sets_the_groups_of_its_caller(
     tmp_path: Path, issuer: Issuer
 ) -> None:
-    now = int(time.time())
+    current_time = int(time.time())
     claims: list[tuple[Any, set[str]]] = [
         (["sales", "finance"], {"sales", "finance"}),
         ("sales", {"sales"}),
@@ -394,32 +394,32 @@ async def test_the_groups_claim_of_a_token_sets_the_groups_of_its_caller(
     ]
     async with signing_in(tmp_path, issuer.issuer) as daemon:
         for age, (claim, groups) in enumerate(reversed(claims)):
-            identity = await daemon.auth.identities.sign_in(issuer.token(groups=claim, iat=now - 30 + age))
+            identity = await daemon.auth.identities.sign_in(issuer.token(groups=claim, iat=current_time - 30 + age))
             assert identity.caller.groups == groups
         assert daemon.auth.keys.principal(identity.caller.id).groups == {"sales", "finance"}
-        await daemon.auth.identities.sign_in(issuer.token(groups=["sales"], iat=now))
+        await daemon.auth.identities.sign_in(issuer.token(groups=["sales"], iat=current_time))
         assert daemon.auth.keys.principal(identity.caller.id).groups == {"sales"}
 
 
 async def test_a_client_secret_never_exceeds_the_rights_or_lifetime_of_its_token(
     tmp_path: Path, issuer: Issuer
 ) -> None:
-    now = int(time.time())
+    current_time = int(time.time())
     path = "/v1/realtime/client_secrets"
     async with signing_in(tmp_path, issuer.issuer) as daemon:
         daemon.add(RelayModel("teller"))
 
         async def made(group: str, age: int) -> str:
-            token = issuer.token(groups=[group], iat=now - age, exp=now + 60)
+            token = issuer.token(groups=[group], iat=current_time - age, exp=current_time + 60)
             session = {"type": "realtime", "model": "teller"}
             answer = await daemon.client.post(path, json={"session": session}, headers=bearer(token))
-            assert answer.json()["expires_at"] <= now + 60 + 30  # the clocks may differ by that much
+            assert answer.json()["expires_at"] <= current_time + 60 + 30  # the clocks may differ by that much
             secret: str = answer.json()["value"]
             return secret
 
         seller = await made("sales", 30)
         caller, _session, until = client_secrets.open_secret(daemon.auth, seller)
-        assert not caller.admin and until == now + 60 + 30
+        assert not caller.admin and until == current_time + 60 + 30
         operator = await made("operators", 20)
         assert client_secrets.open_secret(daemon.auth, operator)[0].admin
         for secret in (seller, await made("sales", 25)):
@@ -430,16 +430,16 @@ async def test_a_client_secret_never_exceeds_the_rights_or_lifetime_of_its_token
 async def test_earlier_usage_of_a_subject_still_counts_after_losing_and_regaining_a_role(
     tmp_path: Path, issuer: Issuer
 ) -> None:
-    now = int(time.time())
+    current_time = int(time.time())
     guest = {"realm_access": {"roles": ["guest"]}}
     async with signing_in(tmp_path, issuer.issuer) as daemon:
-        caller = (await daemon.auth.identities.sign_in(issuer.token(iat=now - 30, **guest))).caller
-        used = UsageRow("run_1", caller.id, "echo", "chat", "completed", None, time.time(), 1.0, None)
-        await daemon.services.database.write(usage.append, [used] * 3)
+        caller = (await daemon.auth.identities.sign_in(issuer.token(iat=current_time - 30, **guest))).caller
+        usage_row = UsageRow("run_1", caller.id, "echo", "chat", "completed", None, time.time(), 1.0, None)
+        await daemon.services.database.write(usage.append, [usage_row] * 3)
         with pytest.raises(Forbidden, match="have none of this daemon's roles"):
-            await daemon.auth.identities.sign_in(issuer.token(groups=[], iat=now - 20))
+            await daemon.auth.identities.sign_in(issuer.token(groups=[], iat=current_time - 20))
         assert daemon.auth.keys._quotas.of(caller.id) is None
-        await daemon.auth.identities.sign_in(issuer.token(iat=now - 10, **guest))
+        await daemon.auth.identities.sign_in(issuer.token(iat=current_time - 10, **guest))
         meter = daemon.auth.keys._quotas.of(caller.id)
         assert meter is not None
         with pytest.raises(TooMany, match="requests per minute"):
@@ -473,13 +473,13 @@ def test_the_first_role_that_matches_the_claims_applies() -> None:
     assert role_of((*ROLES, everybody), "https://one", {"groups": {"sales": 1}}) is everybody
     assert role_of(ROLES, "https://one", {"realm_access": {"roles": ["guest"]}}) is ROLES[2]
     assert role_of(ROLES, "https://one", {"realm_access": ["roles"], "groups": None}) is None
-    for claims, found in [
+    for claims, matching_role in [
         ({"level": 3}, numbered),
         ({"level": "3"}, None),
         ({"level": 1}, None),
         ({"level": 3.0}, None),
     ]:
-        assert role_of((numbered,), "https://one", claims) is found
+        assert role_of((numbered,), "https://one", claims) is matching_role
     assert role_of((url,), "https://one", {"https://example.com/groups": ["b"]}) is url
     assert role_of((url,), "https://two", {"https://example.com/groups": ["b"]}) is None
     assert role_of((worded,), "https://one", {"scope": "openid portico.chat"}) is worded
@@ -508,19 +508,19 @@ def test_the_first_role_that_matches_the_claims_applies() -> None:
 async def test_incomplete_or_insecure_issuer_settings_prevent_the_daemon_from_starting(
     tmp_path: Path, settings: dict[str, str], roles: tuple[Role, ...], param: str
 ) -> None:
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as caught:
         async with api_server(tmp_path, roles=roles, **settings):
             pass
-    assert refused.value.param == param
+    assert caught.value.param == param
 
 
 def test_an_audience_url_also_covers_the_mcp_paths_below_it() -> None:
-    loaded = load(
+    configuration = load(
         flags={"oidc_audience": "api://portico,https://portico.example.com", "oidc_issuer": "https://one"},
         environment={},
     )
-    ours = TokenVerifier(loaded.settings, OutwardFetcher(AddressPolicy.of("")))._is_ours
-    for audience, expected in {
+    ours = TokenVerifier(configuration.settings, OutwardFetcher(AddressPolicy.of("")))._is_ours
+    for audience, is_own_audience in {
         "api://portico": True,
         "api://portico/mcp": False,
         "https://portico.example.com/": True,
@@ -530,4 +530,4 @@ def test_an_audience_url_also_covers_the_mcp_paths_below_it() -> None:
         "https://portico.example.com.evil.example": False,
         "": False,
     }.items():
-        assert ours(audience) is expected, audience
+        assert ours(audience) is is_own_audience, audience

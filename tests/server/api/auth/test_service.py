@@ -20,9 +20,9 @@ ASK = {"model": "teller", "messages": [{"role": "user", "content": "Hello"}]}
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as served:
-        served.add(RelayModel("teller", b"{}"))
-        yield served
+    async with api_server(tmp_path) as server:
+        server.add(RelayModel("teller", b"{}"))
+        yield server
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -89,31 +89,31 @@ async def test_an_unknown_key_in_portico_format_is_refused_with_401(daemon: ApiS
 async def test_every_protocol_answers_401_without_a_valid_key_when_one_is_required(
     tmp_path: Path, path: str
 ) -> None:
-    async with api_server(tmp_path, api_key="the-operators-own") as served:
+    async with api_server(tmp_path, api_key="the-operators-own") as server:
         for headers in ({}, bearer("wrong"), bearer("local")):
-            response = await served.client.post(path, json=ASK, headers=headers)
+            response = await server.client.post(path, json=ASK, headers=headers)
             assert response.status_code == 401
             error = response.json()["error"]
             assert (error["data"] if path == "/mcp" else error)["type"] == "authentication_error"
-        assert (await get(served, "/api/keys", "the-operators-own")).status_code == 200
+        assert (await get(server, "/api/keys", "the-operators-own")).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/health", "/", "/docs", "/openapi.json", "/docs/swagger-ui.css"])
 async def test_public_paths_need_no_key(tmp_path: Path, path: str) -> None:
-    async with api_server(tmp_path, require_key=True) as served:
-        assert (await served.client.get(path)).status_code == 200
-        assert (await served.client.get("/api/status")).status_code == 401
+    async with api_server(tmp_path, require_key=True) as server:
+        assert (await server.client.get(path)).status_code == 200
+        assert (await server.client.get("/api/status")).status_code == 401
 
 
 async def test_a_key_is_shown_once_and_kept_hashed(daemon: ApiServer) -> None:
-    made = (await daemon.client.post("/api/keys", json={"name": "app", "scopes": ["chat"]})).json()
-    assert made["key"].startswith("pk-")
-    assert made["hint"] == made["key"][-4:]
-    listed = (await daemon.client.get("/api/keys")).json()["data"]
-    assert [row["id"] for row in listed] == [made["id"]]
-    assert "key" not in listed[0]
+    created_key = (await daemon.client.post("/api/keys", json={"name": "app", "scopes": ["chat"]})).json()
+    assert created_key["key"].startswith("pk-")
+    assert created_key["hint"] == created_key["key"][-4:]
+    rows = (await daemon.client.get("/api/keys")).json()["data"]
+    assert [row["id"] for row in rows] == [created_key["id"]]
+    assert "key" not in rows[0]
     for file in daemon.services.settings.home.rglob("portico.db*"):
-        assert made["key"].encode() not in file.read_bytes()
+        assert created_key["key"].encode() not in file.read_bytes()
 
 
 async def test_an_x_api_key_header_is_accepted_but_two_different_keys_are_refused(daemon: ApiServer) -> None:
@@ -132,16 +132,16 @@ async def test_an_authorization_scheme_other_than_bearer_is_refused(value: bytes
 
 
 async def test_revoking_holds_from_the_next_request_on_and_after_a_restart(tmp_path: Path) -> None:
-    async with api_server(tmp_path) as served:
-        row, key = await served.auth.create("app", ["chat"])
-        _kept, other = await served.auth.create("other", ["chat"])
-        assert (await get(served, "/v1/models", key)).status_code == 200
-        assert (await served.client.delete(f"/api/keys/{row.id}")).json() == {"id": row.id, "deleted": True}
-        assert (await get(served, "/v1/models", key)).status_code == 401
-        assert (await served.client.delete(f"/api/keys/{row.id}")).status_code == 404
-    async with api_server(tmp_path) as served:
-        assert (await get(served, "/v1/models", key)).status_code == 401
-        assert (await get(served, "/v1/models", other)).status_code == 200
+    async with api_server(tmp_path) as server:
+        row, key = await server.auth.create("app", ["chat"])
+        _kept, other_key = await server.auth.create("other", ["chat"])
+        assert (await get(server, "/v1/models", key)).status_code == 200
+        assert (await server.client.delete(f"/api/keys/{row.id}")).json() == {"id": row.id, "deleted": True}
+        assert (await get(server, "/v1/models", key)).status_code == 401
+        assert (await server.client.delete(f"/api/keys/{row.id}")).status_code == 404
+    async with api_server(tmp_path) as server:
+        assert (await get(server, "/v1/models", key)).status_code == 401
+        assert (await get(server, "/v1/models", other_key)).status_code == 200
 
 
 async def test_concurrent_changes_of_a_key_are_both_applied(daemon: ApiServer) -> None:
@@ -167,11 +167,11 @@ async def test_a_scope_that_is_missing_is_a_403_and_one_that_does_not_exist_a_40
 
 
 async def test_a_model_owned_by_one_key_is_hidden_from_other_keys(daemon: ApiServer) -> None:
-    mine, key = await daemon.auth.create("mine", ["chat"])
-    _row, other = await daemon.auth.create("other", ["chat"])
-    daemon.add(RelayModel("private", b"{}", owner=mine.id))
+    owner, key = await daemon.auth.create("mine", ["chat"])
+    _row, other_key = await daemon.auth.create("other", ["chat"])
+    daemon.add(RelayModel("private", b"{}", owner=owner.id))
     ask = {**ASK, "model": "private"}
-    for secret, status in ((key, 200), (other, 404)):
+    for secret, status in ((key, 200), (other_key, 404)):
         response = await daemon.client.post("/v1/chat/completions", json=ask, headers=bearer(secret))
         assert response.status_code == status
         assert (await get(daemon, "/v1/models/private", secret)).status_code == status
@@ -181,22 +181,22 @@ async def test_a_model_owned_by_one_key_is_hidden_from_other_keys(daemon: ApiSer
 
 async def test_a_run_of_one_key_does_not_exist_for_another(daemon: ApiServer) -> None:
     _row, key = await daemon.auth.create("mine", ["chat"])
-    _row, other = await daemon.auth.create("other", ["chat"])
+    _row, other_key = await daemon.auth.create("other", ["chat"])
     await daemon.client.post("/v1/chat/completions", json=ASK, headers=bearer(key))
     [run] = (await get(daemon, "/api/runs", key)).json()["data"]
-    assert (await get(daemon, "/api/runs", other)).json()["data"] == []
+    assert (await get(daemon, "/api/runs", other_key)).json()["data"] == []
     for path in (f"/api/runs/{run['id']}", f"/api/runs/{run['id']}/events"):
         assert (await get(daemon, path, key)).status_code == 200
-        assert (await get(daemon, path, other)).status_code == 404
+        assert (await get(daemon, path, other_key)).status_code == 404
 
 
 async def test_a_key_of_the_configuration_works_and_cannot_be_revoked(tmp_path: Path) -> None:
-    given = [KeySpec("ci", "chosen-by-the-operator", ("chat",))]
-    async with api_server(tmp_path, given=given, require_key=True) as served:
-        assert (await get(served, "/v1/models", "chosen-by-the-operator")).status_code == 200
-        assert (await get(served, "/api/keys", "chosen-by-the-operator")).status_code == 403
+    configured_keys = [KeySpec("ci", "chosen-by-the-operator", ("chat",))]
+    async with api_server(tmp_path, given=configured_keys, require_key=True) as server:
+        assert (await get(server, "/v1/models", "chosen-by-the-operator")).status_code == 200
+        assert (await get(server, "/api/keys", "chosen-by-the-operator")).status_code == 403
         with pytest.raises(Exception, match="configuration file"):
-            await served.auth.revoke("config:ci")
+            await server.auth.revoke("config:ci")
 
 
 async def test_an_open_bind_without_a_key_is_refused_at_start(tmp_path: Path) -> None:
@@ -218,10 +218,10 @@ async def test_a_public_address_without_a_key_is_refused_at_start(tmp_path: Path
 
 
 async def test_an_open_bind_with_a_key_asks_everybody_for_it(tmp_path: Path) -> None:
-    async with api_server(tmp_path, host="0.0.0.0", api_key="k") as served:
-        assert (await served.client.get("/v1/models")).status_code == 401
-        assert (await get(served, "/v1/models", "k")).status_code == 200
+    async with api_server(tmp_path, host="0.0.0.0", api_key="k") as server:
+        assert (await server.client.get("/v1/models")).status_code == 401
+        assert (await get(server, "/v1/models", "k")).status_code == 200
         lan = {"host": "192.168.1.5:8642", **bearer("k")}
-        assert (await served.client.get("/v1/models", headers=lan)).status_code == 200
+        assert (await server.client.get("/v1/models", headers=lan)).status_code == 200
         foreign = {"host": "evil.example", **bearer("k")}
-        assert (await served.client.get("/v1/models", headers=foreign)).status_code == 403
+        assert (await server.client.get("/v1/models", headers=foreign)).status_code == 403

@@ -44,8 +44,8 @@ def issuer() -> Iterator[Provider]:
         "eve": {"groups": ["sales"]},
         "bob": {"groups": ["cleaning"]},
     }
-    with provider(users) as found:
-        yield found
+    with provider(users) as oidc_provider:
+        yield oidc_provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,12 @@ class Served:
 
 @asynccontextmanager
 async def daemon(folder: Path, issuer: Provider, **settings: Any) -> AsyncIterator[Served]:
-    given = {"oidc_client_id": CLIENT, "oidc_hosts": "127.0.0.1", "api_key": ADMIN, **settings}
+    options = {"oidc_client_id": CLIENT, "oidc_hosts": "127.0.0.1", "api_key": ADMIN, **settings}
     async with (
-        api_server(folder, roles=ROLES, oidc_issuer=issuer.issuer, **given) as served,
+        api_server(folder, roles=ROLES, oidc_issuer=issuer.issuer, **options) as server,
         AsyncExitStack() as browsers,
     ):
-        yield Served(served, browsers)
+        yield Served(server, browsers)
 
 
 class Browser:
@@ -95,8 +95,8 @@ class Browser:
 
     async def agree(self, address: str, subject: str, **form: str) -> str:
         """Sign in at the issuer and return the address of its redirect."""
-        async with httpx.AsyncClient(timeout=60) as there:
-            answer = await there.post(address, data={"sub": subject, **form})
+        async with httpx.AsyncClient(timeout=60) as http_client:
+            answer = await http_client.post(address, data={"sub": subject, **form})
         return answer.headers["location"]
 
     async def back(self, location: str) -> str:
@@ -128,28 +128,28 @@ def code(answer: httpx.Response) -> tuple[int, str | None]:
 async def test_signing_in_on_the_page_grants_the_rights_of_the_token(
     tmp_path: Path, issuer: Provider
 ) -> None:
-    async with daemon(tmp_path, issuer) as served:
-        served.api_server.add(RelayModel("teller", b"{}"))
-        metadata = (await served.client.get("/.well-known/oauth-protected-resource")).json()
+    async with daemon(tmp_path, issuer) as server:
+        server.api_server.add(RelayModel("teller", b"{}"))
+        metadata = (await server.client.get("/.well-known/oauth-protected-resource")).json()
         assert metadata["portico_sign_in"] == [{"issuer": issuer.issuer, "client_id": CLIENT, "page": True}]
-        browser = Browser(served, issuer)
+        browser = Browser(server, issuer)
         address = await browser.start()
-        asked = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
-        assert asked["redirect_uri"] == f"{served.url}/api/sign-in/callback"
-        assert asked["code_challenge_method"] == "S256" and asked["response_type"] == "code"
+        query = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+        assert query["redirect_uri"] == f"{server.url}/api/sign-in/callback"
+        assert query["code_challenge_method"] == "S256" and query["response_type"] == "code"
         secret = browser.client.cookies[STARTED]
-        assert not {secret, secret.partition(".")[0]} & set(asked.values())
+        assert not {secret, secret.partition(".")[0]} & set(query.values())
         assert await browser.sign_in("ada") == "/"
         assert STARTED not in browser.client.cookies
         session = browser.client.cookies[SIGNED_IN]
         for path in ("/v1/models", "/api/tools"):
             assert (await browser.get(path)).status_code == 200, path
-        who = (await browser.get("/api/whoami")).json()
-        assert (who["name"], who["by"], who["subject"]) == ("Ada", "page", "ada")
-        assert who["role"]
-        assert who["scopes"] == sorted(ROLES[1].scopes) and who["expires_at"] > time.time()
-        with_token = (await served.client.get("/api/whoami", headers=bearer(issuer.token("ada")))).json()
-        assert {**with_token, "by": "page", "expires_at": 0} == {**who, "expires_at": 0}
+        identity = (await browser.get("/api/whoami")).json()
+        assert (identity["name"], identity["by"], identity["subject"]) == ("Ada", "page", "ada")
+        assert identity["role"]
+        assert identity["scopes"] == sorted(ROLES[1].scopes) and identity["expires_at"] > time.time()
+        with_token = (await server.client.get("/api/whoami", headers=bearer(issuer.token("ada")))).json()
+        assert {**with_token, "by": "page", "expires_at": 0} == {**identity, "expires_at": 0}
         assert code(await browser.get("/api/keys")) == (403, "insufficient_scope")
 
         # If a request carries a key, only the key counts, whatever it is.
@@ -172,28 +172,28 @@ async def test_signing_in_on_the_page_grants_the_rights_of_the_token(
 async def test_the_session_cookie_is_accepted_only_for_requests_of_the_own_page(
     tmp_path: Path, issuer: Provider
 ) -> None:
-    async with daemon(tmp_path, issuer, allowed_origins="https://friend.example.com") as served:
-        browser = Browser(served, issuer)
+    async with daemon(tmp_path, issuer, allowed_origins="https://friend.example.com") as server:
+        browser = Browser(server, issuer)
         assert await browser.sign_in("ada") == "/"
         elsewhere = {"origin": "https://friend.example.com"}
-        host = urlsplit(served.url).netloc
-        for headers, expected in [
+        host = urlsplit(server.url).netloc
+        for headers, expected_status in [
             (OURS, 200),
-            ({**OURS, "origin": served.url}, 200),
-            ({"origin": served.url}, 200),
+            ({**OURS, "origin": server.url}, 200),
+            ({"origin": server.url}, 200),
             ({}, 200),  # over http, a browser on another machine omits the header when it reads
             ({"sec-fetch-site": "none"}, 401),
             ({"sec-fetch-site": "same-site"}, 401),
             ({"sec-fetch-site": "cross-site", **elsewhere}, 401),
             (elsewhere, 401),
         ]:
-            assert (await browser.get("/api/tools", headers)).status_code == expected, headers
+            assert (await browser.get("/api/tools", headers)).status_code == expected_status, headers
         ask = {"name": "x"}
-        for headers, status in [({}, 401), (elsewhere, 401), ({"origin": served.url}, 403), (OURS, 403)]:
+        for headers, status in [({}, 401), (elsewhere, 401), ({"origin": server.url}, 403), (OURS, 403)]:
             answer = await browser.client.post("/api/keys", json={**ask, "scopes": ["chat"]}, headers=headers)
             assert answer.status_code == status, (headers, answer.text)
-        refused = await browser.client.get("/api/tools", headers={"origin": f"https://evil.{host}"})
-        assert code(refused) == (403, "origin_not_allowed")
+        response = await browser.client.get("/api/tools", headers={"origin": f"https://evil.{host}"})
+        assert code(response) == (403, "origin_not_allowed")
 
         # Only our page can start signing in and out.
         for headers in ({}, {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}, elsewhere):
@@ -204,9 +204,9 @@ async def test_the_session_cookie_is_accepted_only_for_requests_of_the_own_page(
         assert (await browser.get()).status_code == 200
 
         # A WebSocket always names its origin.
-        address = served.url.replace("http", "ws", 1) + "/v1/responses"
+        address = server.url.replace("http", "ws", 1) + "/v1/responses"
         cookies = {"cookie": f"{SIGNED_IN}={browser.client.cookies[SIGNED_IN]}"}
-        async with connect(address, additional_headers={**cookies, **OURS}, origin=served.url):  # type: ignore[arg-type]
+        async with connect(address, additional_headers={**cookies, **OURS}, origin=server.url):  # type: ignore[arg-type]
             pass
         for headers in (cookies, {**cookies, "sec-fetch-site": "cross-site"}):
             with pytest.raises(InvalidStatus) as refusal:
@@ -218,8 +218,8 @@ async def test_the_session_cookie_is_accepted_only_for_requests_of_the_own_page(
 async def test_a_failed_sign_in_redirects_only_to_the_page_with_an_error_code(
     tmp_path: Path, issuer: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with daemon(tmp_path, issuer) as served:
-        browser, victim = Browser(served, issuer), Browser(served, issuer)
+    async with daemon(tmp_path, issuer) as server:
+        browser, victim = Browser(server, issuer), Browser(server, issuer)
         assert await browser.sign_in("bob") == "/?sign-in=no_role"
         denied = await browser.agree(await browser.start(), "ada", action="deny")
         assert await browser.back(denied) == "/?sign-in=denied"
@@ -229,7 +229,7 @@ async def test_a_failed_sign_in_redirects_only_to_the_page_with_an_error_code(
         assert await victim.back(location) == "/?sign-in=expired"
         await victim.start()
         assert await victim.back(location) == "/?sign-in=expired"
-        assert await browser.back(f"{served.url}/api/sign-in/callback") == "/?sign-in=expired"
+        assert await browser.back(f"{server.url}/api/sign-in/callback") == "/?sign-in=expired"
         assert SIGNED_IN not in victim.client.cookies
 
         # Every part of the address that the issuer did not send.
@@ -242,20 +242,20 @@ async def test_a_failed_sign_in_redirects_only_to_the_page_with_an_error_code(
         ):
             location = await browser.agree(await browser.start(), "ada")
             name = change.partition("=")[0]
-            kept = [pair for pair in urlsplit(location).query.split("&") if not pair.startswith(f"{name}=")]
-            place = f"{served.url}/api/sign-in/callback?{change}{'&'.join(kept)}&next=//evil.example.com"
-            found = await browser.back(place)
-            assert found == f"/?sign-in={'expired' if name == 'state' else 'failed'}", (change, found)
+            parameters = [pair for pair in urlsplit(location).query.split("&") if not pair.startswith(f"{name}=")]
+            place = f"{server.url}/api/sign-in/callback?{change}{'&'.join(parameters)}&next=//evil.example.com"
+            redirect = await browser.back(place)
+            assert redirect == f"/?sign-in={'expired' if name == 'state' else 'failed'}", (change, redirect)
         without = location.partition("?")[2].replace("iss=", "no=")
         await browser.start()
-        assert (await browser.back(f"{served.url}/api/sign-in/callback?{without}")).startswith("/?sign-in=")
+        assert (await browser.back(f"{server.url}/api/sign-in/callback?{without}")).startswith("/?sign-in=")
 
         # A code and a state are valid once.
         address = await browser.start()
-        started = browser.client.cookies[STARTED]
+        cookie = browser.client.cookies[STARTED]
         location = await browser.agree(address, "ada")
         assert await browser.back(location) == "/"
-        browser.client.cookies.set(STARTED, started)
+        browser.client.cookies.set(STARTED, cookie)
         assert await browser.back(location) == "/?sign-in=failed"
 
         # An issuer that hangs, answers with nonsense, or returns a token for somebody else's sign-in.
@@ -274,8 +274,8 @@ async def test_a_failed_sign_in_redirects_only_to_the_page_with_an_error_code(
         finally:
             issuer.behave(down=False)
         address = await browser.start()
-        other = await browser.agree(address.replace("nonce=", "nonce=not"), "ada")
-        assert await browser.back(other) == "/?sign-in=failed"
+        other_location = await browser.agree(address.replace("nonce=", "nonce=not"), "ada")
+        assert await browser.back(other_location) == "/?sign-in=failed"
         for body in ({"issuer": "https://evil.example.com"}, {"issuer": 5}, {"back": "//evil"}):
             answer = await browser.client.post("/api/sign-in", json=body, headers=OURS)
             assert answer.status_code == 400, answer.text
@@ -284,13 +284,13 @@ async def test_a_failed_sign_in_redirects_only_to_the_page_with_an_error_code(
 async def test_ten_thousand_unfinished_sign_ins_leave_no_stored_state(
     tmp_path: Path, issuer: Provider
 ) -> None:
-    async with daemon(tmp_path, issuer) as served:
-        found: Services = served.services
-        back = f"{served.url}/api/sign-in/callback"
+    async with daemon(tmp_path, issuer) as server:
+        services: Services = server.services
+        back = f"{server.url}/api/sign-in/callback"
         for _ in range(10_000):
-            await found.sign_ins.start(None, back)
-        assert not found.sign_ins._sign_ins
-        browser = Browser(served, issuer)
+            await services.sign_ins.start(None, back)
+        assert not services.sign_ins._sign_ins
+        browser = Browser(server, issuer)
         assert await browser.sign_in("ada") == "/"
 
 
@@ -298,34 +298,34 @@ async def test_a_confidential_client_must_authenticate_with_its_secret(
     tmp_path: Path, issuer: Provider
 ) -> None:
     settings = {"oidc_client_id": CONFIDENTIAL, "oidc_client_secret": SECRET}
-    async with daemon(tmp_path, issuer, **settings) as served:
-        assert await Browser(served, issuer).sign_in("ada") == "/"
-        shown = (await served.client.get("/api/settings", headers=bearer(ADMIN))).text
-        assert SECRET not in shown
-    async with daemon(tmp_path, issuer, **{**settings, "oidc_client_secret": "another"}) as served:
-        assert await Browser(served, issuer).sign_in("ada") == "/?sign-in=failed"
+    async with daemon(tmp_path, issuer, **settings) as server:
+        assert await Browser(server, issuer).sign_in("ada") == "/"
+        settings_text = (await server.client.get("/api/settings", headers=bearer(ADMIN))).text
+        assert SECRET not in settings_text
+    async with daemon(tmp_path, issuer, **{**settings, "oidc_client_secret": "another"}) as server:
+        assert await Browser(server, issuer).sign_in("ada") == "/?sign-in=failed"
 
 
 async def test_cookies_over_https_are_secure_and_bound_to_the_host(tmp_path: Path, issuer: Provider) -> None:
-    async with daemon(tmp_path, issuer, public_url="https://127.0.0.1:9") as served:
-        answer = await served.client.post("/api/sign-in", json={}, headers=OURS)
+    async with daemon(tmp_path, issuer, public_url="https://127.0.0.1:9") as server:
+        answer = await server.client.post("/api/sign-in", json={}, headers=OURS)
         assert (
             "redirect_uri=https%3A%2F%2F127.0.0.1%3A9%2Fapi%2Fsign-in%2Fcallback" in answer.json()["address"]
         )
-        (made,) = answer.headers.get_list("set-cookie")
-        assert made.startswith(f"__Host-{STARTED}=")
-        assert {part.strip() for part in made.split(";")[1:]} == {
+        (cookie,) = answer.headers.get_list("set-cookie")
+        assert cookie.startswith(f"__Host-{STARTED}=")
+        assert {part.strip() for part in cookie.split(";")[1:]} == {
             *("Path=/", "HttpOnly", "SameSite=Lax", "Max-Age=600", "Secure"),
         }
         # A cookie that arrived over http is worth nothing there.
         address = answer.json()["address"]
-        location = await Browser(served, issuer).agree(address, "ada")
-        secret = made.partition("=")[2].partition(";")[0]
+        location = await Browser(server, issuer).agree(address, "ada")
+        secret = cookie.partition("=")[2].partition(";")[0]
         query = urlsplit(location).query
-        for name, found in ((STARTED, "/?sign-in=expired"), (f"__Host-{STARTED}", "/")):
+        for name, expected_location in ((STARTED, "/?sign-in=expired"), (f"__Host-{STARTED}", "/")):
             headers = {"cookie": f"{name}={secret}"}
-            done = await served.client.get(f"/api/sign-in/callback?{query}", headers=headers)
-            assert done.headers["location"] == found, done.headers
+            done = await server.client.get(f"/api/sign-in/callback?{query}", headers=headers)
+            assert done.headers["location"] == expected_location, done.headers
         session = done.headers.get_list("set-cookie")[1]
         assert session.startswith(f"__Host-{SIGNED_IN}=") and "SameSite=Strict" in session
         assert "Secure" in session and "HttpOnly" in session and "Max-Age" not in session
@@ -341,27 +341,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     With `SLACK`, a token lasts 4,600 seconds and is renewed after 2,600. A token issued after that, by the issuer's
     clock, is renewed halfway to the end of the first.
     """
-    found = SimpleNamespace(later=0.0, monotonic=time.monotonic)
-    found.time = lambda: time.time() + found.later
-    monkeypatch.setattr(sign_ins, "time", found)
+    fake_time = SimpleNamespace(later=0.0, monotonic=time.monotonic)
+    fake_time.time = lambda: time.time() + fake_time.later
+    monkeypatch.setattr(sign_ins, "time", fake_time)
     monkeypatch.setattr(sign_ins, "READ_TTL_S", 0.0)
     monkeypatch.setattr(sign_ins, "RENEW_AHEAD_S", 2_000.0)
-    return found
+    return fake_time
 
 
 async def test_a_sign_in_lasts_as_long_as_its_issuer_renews_it(
     tmp_path: Path, issuer: Provider, clock: SimpleNamespace
 ) -> None:
-    async with daemon(tmp_path, issuer, **SLACK) as served:
-        browser = Browser(served, issuer)
+    async with daemon(tmp_path, issuer, **SLACK) as server:
+        browser = Browser(server, issuer)
         assert await browser.sign_in("ada") == "/"
-        before = (await browser.get("/api/whoami")).json()
+        identity = (await browser.get("/api/whoami")).json()
         clock.later = 3_000.0
         assert {
-            (await found).status_code for found in asyncio.as_completed([browser.get() for _ in range(8)])
+            (await pending_response).status_code for pending_response in asyncio.as_completed([browser.get() for _ in range(8)])
         } == {200}
         assert issuer.seen()["grants"][-2:] == ["authorization_code", "refresh_token"]  # one for all eight
-        assert (await browser.get("/api/whoami")).json()["id"] == before["id"]
+        assert (await browser.get("/api/whoami")).json()["id"] == identity["id"]
 
         # While the issuer is down, the previous token remains valid.
         issuer.behave(down=True)
@@ -392,47 +392,47 @@ async def test_a_sign_in_lasts_as_long_as_its_issuer_renews_it(
 async def test_a_user_blocked_by_an_admin_is_signed_out_everywhere_until_unblocked(
     tmp_path: Path, issuer: Provider, clock: SimpleNamespace
 ) -> None:
-    async with daemon(tmp_path, issuer, **SLACK) as served:
+    async with daemon(tmp_path, issuer, **SLACK) as server:
         admin = bearer(ADMIN)
-        browsers = [Browser(served, issuer) for _ in range(2)]
+        browsers = [Browser(server, issuer) for _ in range(2)]
         for browser in browsers:
             assert await browser.sign_in("ada") == "/"
-        who = (await browsers[0].get("/api/whoami")).json()["id"]
-        assert (await served.client.delete(f"/api/keys/{who}", headers=admin)).status_code == 200
+        identity_id = (await browsers[0].get("/api/whoami")).json()["id"]
+        assert (await server.client.delete(f"/api/keys/{identity_id}", headers=admin)).status_code == 200
         for browser in browsers:
             assert code(await browser.get()) == (401, "sign_in_ended")
         assert await browsers[0].sign_in("ada") == "/?sign-in=blocked"
-        (kept_out,) = (await served.client.get("/api/keys?blocked=true", headers=admin)).json()["data"]
-        assert (kept_out["id"], kept_out["subject"]) == (who, "ada") and kept_out["blocked_at"] > 0
+        (kept_out,) = (await server.client.get("/api/keys?blocked=true", headers=admin)).json()["data"]
+        assert (kept_out["id"], kept_out["subject"]) == (identity_id, "ada") and kept_out["blocked_at"] > 0
 
-        path = f"/api/keys/{who}/unblock"
+        path = f"/api/keys/{identity_id}/unblock"
         eve = bearer(issuer.token("eve"))
-        assert code(await served.client.post(path, headers=eve)) == (403, "insufficient_scope")
-        assert code(await served.client.get("/api/keys?blocked=true", headers=eve)) == (
+        assert code(await server.client.post(path, headers=eve)) == (403, "insufficient_scope")
+        assert code(await server.client.get("/api/keys?blocked=true", headers=eve)) == (
             403,
             "insufficient_scope",
         )
-        let_in = await served.client.post(path, headers=admin)
+        let_in = await server.client.post(path, headers=admin)
         assert let_in.status_code == 200 and let_in.json()["scopes"] == []
-        assert code(await served.client.post(path, headers=admin)) == (404, "key_not_found")
+        assert code(await server.client.post(path, headers=admin)) == (404, "key_not_found")
         key = (
-            await served.client.post("/api/keys", json={"name": "k", "scopes": ["chat"]}, headers=admin)
+            await server.client.post("/api/keys", json={"name": "k", "scopes": ["chat"]}, headers=admin)
         ).json()["id"]
-        await served.client.delete(f"/api/keys/{key}", headers=admin)
-        revoked = await served.client.post(f"/api/keys/{key}/unblock", headers=admin)
-        assert code(revoked) == (404, "key_not_found")
+        await server.client.delete(f"/api/keys/{key}", headers=admin)
+        response = await server.client.post(f"/api/keys/{key}/unblock", headers=admin)
+        assert code(response) == (404, "key_not_found")
         assert code(await browsers[1].get()) == (401, "sign_in_ended")  # the browser was signed in before
         assert await browsers[0].sign_in("ada") == "/"
         assert (await browsers[0].get()).status_code == 200
-        assert (await served.client.get("/v1/models", headers=bearer(issuer.token("ada")))).status_code == 200
+        assert (await server.client.get("/v1/models", headers=bearer(issuer.token("ada")))).status_code == 200
 
 
 async def test_sign_ins_are_bounded_end_when_idle_and_are_shared_by_daemons(
     tmp_path: Path, issuer: Provider, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sign_ins, "MAX_PER_IDENTITY", 2)
-    async with daemon(tmp_path, issuer, **SLACK) as served:
-        eve, *ada = [Browser(served, issuer) for _ in range(4)]
+    async with daemon(tmp_path, issuer, **SLACK) as server:
+        eve, *ada = [Browser(server, issuer) for _ in range(4)]
         assert await eve.sign_in("eve") == "/"
         for browser in ada:
             assert await browser.sign_in("ada") == "/"
@@ -440,8 +440,8 @@ async def test_sign_ins_are_bounded_end_when_idle_and_are_shared_by_daemons(
 
         # Another daemon on the same database knows the sign-ins, and a sign-in that one daemon ends also ends
         # on the other.
-        services = served.services
-        other = SignIns(
+        services = server.services
+        other_sign_ins = SignIns(
             services.database,
             services.settings,
             services.sign_ins._verifier,
@@ -449,12 +449,12 @@ async def test_sign_ins_are_bounded_end_when_idle_and_are_shared_by_daemons(
             services.auth,
         )
         secret = str(ada[2].client.cookies[SIGNED_IN])
-        assert (await other.caller(secret)).caller.id == (await ada[2].get("/api/whoami")).json()["id"]
+        assert (await other_sign_ins.caller(secret)).caller.id == (await ada[2].get("/api/whoami")).json()["id"]
         clock.later = 3_000.0
-        both = await asyncio.gather(other.caller(secret), services.sign_ins.caller(secret))
-        assert both[0].caller == both[1].caller
+        callers = await asyncio.gather(other_sign_ins.caller(secret), services.sign_ins.caller(secret))
+        assert callers[0].caller == callers[1].caller
         assert issuer.seen()["grants"].count("refresh_token") >= 1
-        assert await other.end(secret)
+        assert await other_sign_ins.end(secret)
         assert code(await ada[2].get()) == (401, "sign_in_ended")
         clock.later = 0.0
 
@@ -473,22 +473,22 @@ async def test_a_stream_continues_while_its_user_is_signed_in_and_ends_on_sign_o
 ) -> None:
     monkeypatch.setattr(calls, "MAX_TIMER_S", 0.01)
     monkeypatch.setattr(calls, "time", clock)
-    renewed = asyncio.Event()
+    renewal = asyncio.Event()
     ask_issuer = IssuerClient.renew
 
     async def renew(client: IssuerClient, refresh_token: str) -> IssuedTokens:
-        renewed.set()
+        renewal.set()
         return await ask_issuer(client, refresh_token)
 
     monkeypatch.setattr(IssuerClient, "renew", renew)
     issuer.behave(life_s=100_000)
     try:
-        async with daemon(tmp_path, issuer, **SLACK) as served:
+        async with daemon(tmp_path, issuer, **SLACK) as server:
             model = RelayModel("teller", b'data: {"choices":[]}\n\n', hold=asyncio.Event())
-            served.api_server.add(model)
-            browser, other = Browser(served, issuer), Browser(served, issuer)
-            for each in (browser, other):
-                assert await each.sign_in("ada") == "/"
+            server.api_server.add(model)
+            browser, second_browser = Browser(server, issuer), Browser(server, issuer)
+            for current_browser in (browser, second_browser):
+                assert await current_browser.sign_in("ada") == "/"
             ask = {"model": "teller", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
             async with (
                 asyncio.timeout(LIMIT),
@@ -496,8 +496,8 @@ async def test_a_stream_continues_while_its_user_is_signed_in_and_ends_on_sign_o
             ):
                 await model.began.wait()
                 clock.later = 4_700.0
-                await renewed.wait()  # without a request
-                assert (await other.client.delete("/api/sign-in", headers=OURS)).json() == {
+                await renewal.wait()  # without a request
+                assert (await second_browser.client.delete("/api/sign-in", headers=OURS)).json() == {
                     "signed_out": True
                 }
                 assert not model.left.is_set()
@@ -525,11 +525,11 @@ async def test_a_stream_continues_while_its_user_is_signed_in_and_ends_on_sign_o
 async def test_unusable_oidc_client_settings_prevent_the_daemon_from_starting(
     tmp_path: Path, settings: dict[str, str], param: str
 ) -> None:
-    given = {"oidc_issuer": "https://login.example.com", "oidc_audience": "x", **settings}
-    with pytest.raises(InvalidRequest) as refused:
-        async with api_server(tmp_path, roles=ROLES, **given):
+    options = {"oidc_issuer": "https://login.example.com", "oidc_audience": "x", **settings}
+    with pytest.raises(InvalidRequest) as error_info:
+        async with api_server(tmp_path, roles=ROLES, **options):
             pass
-    assert refused.value.param == param
+    assert error_info.value.param == param
 
 
 async def test_a_role_of_an_unknown_issuer_prevents_the_daemon_from_starting(tmp_path: Path) -> None:

@@ -150,10 +150,10 @@ async def test_a_session_answers_only_to_the_key_that_opened_it(
     service: Service, http: httpx.AsyncClient
 ) -> None:
     headers = await opened(service, http, "reader")
-    listed = await http.post(
+    response = await http.post(
         service.url, json=call("tools/list"), headers={**headers, "accept": "application/json"}
     )
-    names = [tool["name"] for tool in listed.json()["result"]["tools"]]
+    names = [tool["name"] for tool in response.json()["result"]["tools"]]
     assert names == ["docs", "fetch", "search", "search_docs"]
     stolen = {**headers, "authorization": "Bearer other"}
     assert (await http.post(service.url, json=call("tools/list"), headers=stolen)).status_code == 404
@@ -196,12 +196,12 @@ async def test_an_unknown_version_is_refused_with_the_id_and_what_discover_lists
     service: Service, http: httpx.AsyncClient
 ) -> None:
     headers = {"accept": BOTH, "mcp-protocol-version": MODERN, "mcp-method": "server/discover"}
-    found = await http.post(service.url, json=call("server/discover", modern=True), headers=headers)
+    discovery = await http.post(service.url, json=call("server/discover", modern=True), headers=headers)
     headers["mcp-protocol-version"] = "2099-01-01"
-    refused = await http.post(service.url, json=call("server/discover", modern=True), headers=headers)
-    assert refused.status_code == 400 and refused.json()["id"] == 2
-    data = refused.json()["error"]["data"]
-    assert data["supported"] == found.json()["result"]["supportedVersions"]
+    response = await http.post(service.url, json=call("server/discover", modern=True), headers=headers)
+    assert response.status_code == 400 and response.json()["id"] == 2
+    data = response.json()["error"]["data"]
+    assert data["supported"] == discovery.json()["result"]["supportedVersions"]
 
 
 async def test_white_space_around_header_values_means_nothing(service: Service) -> None:
@@ -222,7 +222,7 @@ async def test_white_space_around_header_values_means_nothing(service: Service) 
     ]
     reader, writer = await asyncio.open_connection(address.host, address.port)  # clients strip white space
     writer.write("\r\n".join([*head, "", ""]).encode() + body)
-    answered = await asyncio.wait_for(reader.read(), 60)
+    response = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     await writer.wait_closed()
-    assert b"7419" in answered, answered[-400:]
+    assert b"7419" in response, response[-400:]

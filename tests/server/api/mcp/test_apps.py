@@ -58,12 +58,12 @@ async def tools(client: McpClient) -> dict[str, types.Tool]:
 class TestAsTools:
     async def test_an_app_has_its_own_schemas(self, daemon: Daemon) -> None:
         async with mcp(daemon) as client:
-            found = (await tools(client))["adds"]
-        assert found.input_schema == PAIR
-        assert found.output_schema == SUM
-        assert found.title == "Adds"
-        assert found.annotations is not None
-        assert found.annotations.read_only_hint is False
+            tool = (await tools(client))["adds"]
+        assert tool.input_schema == PAIR
+        assert tool.output_schema == SUM
+        assert tool.title == "Adds"
+        assert tool.annotations is not None
+        assert tool.annotations.read_only_hint is False
 
     async def test_a_call_returns_structured_content(self, daemon: Daemon) -> None:
         async with mcp(daemon) as client:
@@ -73,21 +73,21 @@ class TestAsTools:
 
     async def test_inputs_and_outputs_that_are_not_objects_are_wrapped(self, daemon: Daemon) -> None:
         async with mcp(daemon) as client:
-            found = (await tools(client))["doubles"]
+            tool = (await tools(client))["doubles"]
             answer = await client.call_tool("doubles", {"input": [1, 2]})
-        assert found.input_schema["required"] == ["input"]
+        assert tool.input_schema["required"] == ["input"]
         assert answer.structured_content == {"result": [2, 4]}
 
     async def test_an_app_without_schemas_accepts_a_message(self, daemon: Daemon) -> None:
         async with mcp(daemon) as client:
-            found = (await tools(client))["talks"]
+            tool = (await tools(client))["talks"]
             answer = await client.call_tool("talks", {"input": "Hello."})
             assert await client.call_tool("talks", {"message": "Hello."}) == answer, (
                 "what it was called before"
             )
-        assert found.input_schema["required"] == ["input"]
-        expected = {"answer": "Hello.", "citations": [], "cited": [], "claims": []}
-        assert answer.structured_content == expected
+        assert tool.input_schema["required"] == ["input"]
+        output = {"answer": "Hello.", "citations": [], "cited": [], "claims": []}
+        assert answer.structured_content == output
 
     async def test_a_message_may_have_a_structured_answer(self, daemon: Daemon) -> None:
         async with mcp(daemon) as client:
@@ -110,15 +110,15 @@ class TestAsTools:
         assert "ZeroDivisionError" in answer.content[0].text
 
     async def test_progress_tells_of_the_steps(self, daemon: Daemon) -> None:
-        heard: list[str] = []
+        messages: list[str] = []
 
         async def hear(progress: float, total: float | None, message: str | None) -> None:
-            heard.append(message or "")
+            messages.append(message or "")
 
         async with mcp(daemon) as client:
             await client.call_tool("talks", {"message": "Hello."}, progress_callback=hear)
-        assert any(message.endswith(".first") for message in heard)
-        assert any(".second: done in " in message for message in heard)
+        assert any(message.endswith(".first") for message in messages)
+        assert any(".second: done in " in message for message in messages)
 
     async def test_an_endpoint_shows_one_app_alone(self, daemon: Daemon) -> None:
         async with mcp(daemon, "/mcp/apps/adds") as client:
@@ -146,9 +146,9 @@ class TestAsOperations:
         )
         assert answer.headers["content-type"] == "application/json"
         assert answer.json()["output"] == {"sum": 4}
-        failed = httpx.post(f"{daemon.url}/api/apps/breaks/run?stream=false", json={"input": 1})
-        assert failed.status_code == 400
-        assert failed.json()["error"]["code"] == "code_failed"
+        response = httpx.post(f"{daemon.url}/api/apps/breaks/run?stream=false", json={"input": 1})
+        assert response.status_code == 400
+        assert response.json()["error"]["code"] == "code_failed"
 
     def test_a_removed_app_is_not_in_the_openapi_document(self, daemon: Daemon, apps: Client) -> None:
         apps.apps.deploy("passing", code("lambda x: x"))

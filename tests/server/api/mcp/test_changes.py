@@ -25,11 +25,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is remo
 async def test_a_subscribed_client_is_notified_when_the_file_changes(
     connect: Connect, service: Service, era: Era
 ) -> None:
-    heard: set[str] = set()
+    uris: set[str] = set()
 
     async def note(message: Any) -> None:
         if isinstance(message, types.ResourceUpdatedNotification):
-            heard.add(message.params.uri)
+            uris.add(message.params.uri)
 
     async with asyncio.timeout(60), connect(message_handler=note) as client:
         resources = client.server_capabilities.resources
@@ -39,20 +39,20 @@ async def test_a_subscribed_client_is_notified_when_the_file_changes(
             await client.subscribe_resource(COMING)
             number = 0
             while (
-                not {GUIDE, COMING} <= heard
+                not {GUIDE, COMING} <= uris
             ):  # messages sent before the standing stream opens are lost by design
                 number += 1
                 service.shelves.write("docs", "guide.md", b"%d" % number)
                 service.shelves.write("docs", "coming.md", b"%d" % number)
                 await client.list_tools(cache_mode="bypass")
             await client.unsubscribe_resource(GUIDE)
-            heard.clear()
-            while COMING not in heard:
+            uris.clear()
+            while COMING not in uris:
                 number += 1
                 service.shelves.write("docs", "guide.md", b"%d" % number)
                 service.shelves.write("docs", "coming.md", b"%d" % number)
                 await client.list_tools(cache_mode="bypass")
-            assert heard == {COMING}
+            assert uris == {COMING}
         else:
             async with client.listen(resource_subscriptions=[GUIDE, COMING]) as changes:
                 service.shelves.write("docs", "other.md", b"x")
@@ -63,15 +63,15 @@ async def test_a_subscribed_client_is_notified_when_the_file_changes(
 
 
 async def test_new_files_change_the_list_of_resources(connect: Connect, service: Service, era: Era) -> None:
-    heard = asyncio.Event()
+    notification = asyncio.Event()
 
     async def note(message: Any) -> None:
         if isinstance(message, types.ResourceListChangedNotification):
-            heard.set()
+            notification.set()
 
     async with asyncio.timeout(60), connect(message_handler=note) as client:
         if era == "legacy":
-            while not heard.is_set():
+            while not notification.is_set():
                 service.shelves.write("docs", "new.md", b"x")
                 await client.list_tools(cache_mode="bypass")
         else:
@@ -120,5 +120,5 @@ async def test_notification_streams_of_one_key_are_limited(
         with pytest.raises(MCPError, match="has the maximum of 2 notification streams open"):
             async with greedy.listen(resources_list_changed=True):
                 pass
-        async with modest.listen(resources_list_changed=True) as heard:
-            assert heard.honored.resources_list_changed
+        async with modest.listen(resources_list_changed=True) as subscription:
+            assert subscription.honored.resources_list_changed

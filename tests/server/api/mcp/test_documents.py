@@ -111,8 +111,8 @@ async def test_a_key_finds_and_reads_only_the_documents_of_its_stores(open_clien
         results = document_of(await client.call_tool("search", {"query": "port bread"}))["results"]
         assert [result["title"] for result in results] == ["bread.txt"]
         for document_id in (secret_result["id"], "bakery/file-none", "nothing", ""):
-            refused = await client.call_tool("fetch", {"id": document_id})
-            assert refused.is_error, document_id
+            fetch_result = await client.call_tool("fetch", {"id": document_id})
+            assert fetch_result.is_error, document_id
     async with open_client("guest") as client:
         assert not {"search", "fetch"} & {tool.name for tool in (await client.list_tools()).tools}
 
@@ -125,9 +125,9 @@ async def test_a_tool_of_somebody_else_keeps_working_under_another_name(
         http.post("/api/tool-sources", json=tool).raise_for_status()
         async with open_client("boss") as client:
             names = [tool.name for tool in (await client.list_tools()).tools]
-            [other] = [name for name in names if name.startswith("fetch_")]
+            [fetch_tool] = [name for name in names if name.startswith("fetch_")]
             assert names.count("fetch") == 1
-            assert (await client.call_tool(other, {})).content[0].text.strip() == "fetched"
+            assert (await client.call_tool(fetch_tool, {})).content[0].text.strip() == "fetched"
         http.delete("/api/tool-sources/fetch").raise_for_status()
 
 

@@ -43,19 +43,19 @@ def daemon(service: Service) -> Service:
 
 def answering(*results: types.ElicitResult) -> tuple[Any, list[types.ElicitRequestFormParams]]:
     """Return a client's form handler: it gives the answers in order and records the forms that it showed."""
-    shown: list[types.ElicitRequestFormParams] = []
-    left = list(results)
+    forms: list[types.ElicitRequestFormParams] = []
+    remaining_results = list(results)
 
     async def show(_context: Any, params: Any) -> types.ElicitResult:
-        shown.append(params)
-        return left.pop(0)
+        forms.append(params)
+        return remaining_results.pop(0)
 
-    return show, shown
+    return show, forms
 
 
 def text(result: Any) -> str:
-    found: str = result.content[0].text
-    return found
+    result_text: str = result.content[0].text
+    return result_text
 
 
 @pytest.mark.parametrize(
@@ -70,22 +70,22 @@ def text(result: Any) -> str:
 async def test_an_approval_is_a_form(
     connect: Connect, daemon: Service, result: types.ElicitResult, said: str
 ) -> None:
-    show, shown = answering(result)
+    show, forms = answering(result)
     async with asyncio.timeout(60), connect(elicitation_callback=show) as client:
         assert text(await client.call_tool("remove", {"path": "a.txt"})) == said
-    (form,) = shown
+    (form,) = forms
     assert form.message.startswith("Remove it for good?") and '"path": "a.txt"' in form.message
     assert list(form.requested_schema["properties"]) == ["note"]
 
 
 async def test_questions_in_turn_are_forms_in_turn(connect: Connect, daemon: Service) -> None:
-    show, shown = answering(
+    show, forms = answering(
         types.ElicitResult(action="accept", content={"value": 3}),
         types.ElicitResult(action="accept", content={"street": "Elm Road"}),
     )
     async with asyncio.timeout(60), connect(elicitation_callback=show) as client:
         assert text(await client.call_tool("order")) == "3 to Elm Road"
-    assert [form.message for form in shown] == ["How many?", "Where to?"]
+    assert [form.message for form in forms] == ["How many?", "Where to?"]
 
 
 async def test_without_forms_the_question_waits_for_somebody_else(connect: Connect, daemon: Service) -> None:
@@ -98,10 +98,10 @@ async def test_without_forms_the_question_waits_for_somebody_else(connect: Conne
 
 
 async def test_an_earlier_answer_from_elsewhere_wins_over_the_form(connect: Connect, daemon: Service) -> None:
-    shown = asyncio.Event()
+    form_event = asyncio.Event()
 
     async def hesitate(_context: Any, _params: Any) -> types.ElicitResult:
-        shown.set()
+        form_event.set()
         async for question in daemon.daemon.questions.watch(LOCAL):
             await daemon.daemon.questions.answer(question.id, LOCAL, is_accepted=False, note="no")
             break
@@ -109,7 +109,7 @@ async def test_an_earlier_answer_from_elsewhere_wins_over_the_form(connect: Conn
 
     async with asyncio.timeout(60), connect(elicitation_callback=hesitate) as client:
         answer = text(await client.call_tool("remove", {"path": "a.txt"}))
-    assert shown.is_set() and answer == "Kept (no)."
+    assert form_event.is_set() and answer == "Kept (no)."
 
 
 async def test_an_invalid_form_answer_ends_the_call_with_an_error(

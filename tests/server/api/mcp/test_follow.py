@@ -32,8 +32,8 @@ def busy(service: Service) -> Service:
 def messages(body: bytes) -> list[dict[str, Any]]:
     """Return the parameters of the log messages in an event stream."""
     lines = [line[5:] for line in body.decode().splitlines() if line.startswith("data:")]
-    found = [json.loads(line) for line in lines if line.strip()]
-    return [item["params"] for item in found if item.get("method") == "notifications/message"]
+    items = [json.loads(line) for line in lines if line.strip()]
+    return [item["params"] for item in items if item.get("method") == "notifications/message"]
 
 
 async def test_a_session_receives_log_messages_at_its_chosen_level(busy: Service) -> None:
@@ -44,20 +44,20 @@ async def test_a_session_receives_log_messages_at_its_chosen_level(busy: Service
             return await http.post(busy.url, json=message)
 
         client = {"name": "test", "version": "1"}
-        opened = await post("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=client)
-        assert '"logging":{}' in opened.text
-        http.headers["mcp-session-id"] = opened.headers["mcp-session-id"]
+        response = await post("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=client)
+        assert '"logging":{}' in response.text
+        http.headers["mcp-session-id"] = response.headers["mcp-session-id"]
         await http.post(busy.url, json={"jsonrpc": "2.0", "method": "notifications/initialized"})
 
         assert messages((await post("tools/call", name="work")).content) == []
         await post("logging/setLevel", level="info")
-        (heard,) = messages((await post("tools/call", name="work")).content)
-        assert (heard["level"], heard["logger"], heard["data"]["message"]) == ("info", "portico", "Half way")
-        assert heard["data"]["run"].startswith("run_")
+        (log_message,) = messages((await post("tools/call", name="work")).content)
+        assert (log_message["level"], log_message["logger"], log_message["data"]["message"]) == ("info", "portico", "Half way")
+        assert log_message["data"]["run"].startswith("run_")
         await post("logging/setLevel", level="error")
         assert messages((await post("tools/call", name="work")).content) == []
-        refused = await post("logging/setLevel", level="loud")
-        assert "-32602" in refused.text
+        error_response = await post("logging/setLevel", level="loud")
+        assert "-32602" in error_response.text
 
 
 @pytest.mark.parametrize(("level", "count"), [("debug", 1), ("info", 1), ("warning", 0), (None, 0)])

@@ -59,8 +59,8 @@ async def test_a_store_endpoint_offers_only_its_search_and_files(
 ) -> None:
     async with client(service, mode, "/stores/docs") as connected:
         assert await tools(connected) == {"fetch", "search", "search_docs"}
-        found = await connected.call_tool("search_docs", {"query": "port"})
-        assert found.structured_content["passages"][0]["filename"] == "guide.md"
+        result = await connected.call_tool("search_docs", {"query": "port"})
+        assert result.structured_content["passages"][0]["filename"] == "guide.md"
         names = [resource.name for resource in (await connected.list_resources()).resources]
         assert names == ["themes", "guide.md", "gate.md"]
         assert (await connected.read_resource("portico://stores/docs/files/guide.md")).contents

@@ -30,8 +30,8 @@ class Held:
 
     def __init__(self, database: Database, files: FileStorage) -> None:
         self._database = database
-        nothing: Any = None
-        self.contents = StoreContents(database, files, nothing, nothing, nothing)
+        placeholder: Any = None
+        self.contents = StoreContents(database, files, placeholder, placeholder, placeholder)
 
     async def get(self, ref: str, caller: Principal, action: str) -> StoreView:
         row = await self._database.read(rows.get, ref) or await self._database.read(rows.get, f"vs_{ref}")
@@ -68,20 +68,20 @@ class Case:
         self.registry.add(FixedStore(name, labels={"id": row.id}))
         ids = []
         for filename, data in files:
-            kept = await self._files.create(filename, "user_data", _once(data), SYSTEM)
-            await self.database.write(rows.attach, row.id, kept.id, {}, {})
-            await self.database.write(rows.set_file, row.id, kept.id, {"status": status})
-            ids.append(kept.id)
+            stored_file = await self._files.create(filename, "user_data", _once(data), SYSTEM)
+            await self.database.write(rows.attach, row.id, stored_file.id, {}, {})
+            await self.database.write(rows.set_file, row.id, stored_file.id, {"status": status})
+            ids.append(stored_file.id)
         return ids
 
     async def pages(self, limit: int, caller: Principal = LOCAL) -> list[Sequence[StoredFile]]:
-        found: list[Sequence[StoredFile]] = []
+        file_pages: list[Sequence[StoredFile]] = []
         position: Position | None = None
         while True:
             page, position = await self.library.files(caller, position, limit)
-            found.append(page)
+            file_pages.append(page)
             if position is None:
-                return found
+                return file_pages
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
@@ -101,8 +101,8 @@ async def test_pages_go_through_every_store_once(case: Case, limit: int) -> None
     await case.store("b")
     await case.store("c", ("1.md", b"4"))
     pages = await case.pages(limit)
-    listed = [(file.store, file.name) for page in pages for file in page]
-    assert listed == [("a", "1.md"), ("a", "2.md"), ("a", "3.md"), ("c", "1.md")]
+    entries = [(file.store, file.name) for page in pages for file in page]
+    assert entries == [("a", "1.md"), ("a", "2.md"), ("a", "3.md"), ("c", "1.md")]
     assert all(len(page) <= limit for page in pages)
 
 

@@ -68,9 +68,9 @@ async def test_the_handshake_says_who_we_are_and_what_we_have(connect: Connect, 
 async def test_apps_stores_and_tools_are_tools(connect: Connect) -> None:
     async with connect() as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-    named = {"ask_model", "current_time", "docs", "fetch", "list_stores", "search", "search_docs"}
-    assert named < set(tools)
-    (chinese,) = set(tools) - named
+    expected_names = {"ask_model", "current_time", "docs", "fetch", "list_stores", "search", "search_docs"}
+    assert expected_names < set(tools)
+    (chinese,) = set(tools) - expected_names
     assert chinese.startswith("search_") and chinese.isascii()
     assert tools["docs"].input_schema["required"] == ["input"]
     assert "Guides." in (tools["search_docs"].description or "")
@@ -82,11 +82,11 @@ async def test_a_plain_model_is_asked_like_a_tool(tmp_path: Path) -> None:
         running.daemon.add(FixedModel("Good ", "day."), FixedModel("No.", name="other"))
         async with Client(running.url) as client:
             tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-            own = await client.call_tool("ask_voice", {"input": "Good morning"})
-            asked = await client.call_tool("ask_model", {"input": "Good morning", "model": "other"})
+            voice_result = await client.call_tool("ask_voice", {"input": "Good morning"})
+            other_result = await client.call_tool("ask_model", {"input": "Good morning", "model": "other"})
         assert "ask_other" not in tools and tools["ask_voice"].input_schema["required"] == ["input"]
-        assert (own.structured_content or {})["answer"] == "Good day."
-        assert asked.structured_content == {"model": "other", "answer": "No."}
+        assert (voice_result.structured_content or {})["answer"] == "Good day."
+        assert other_result.structured_content == {"model": "other", "answer": "No."}
 
 
 async def test_scopes_decide_what_is_listed_and_called(connect: Connect) -> None:
@@ -101,10 +101,10 @@ async def test_scopes_decide_what_is_listed_and_called(connect: Connect) -> None
 
 
 async def test_an_app_answers_with_text_structure_and_progress(connect: Connect) -> None:
-    told: list[tuple[float, str | None]] = []
+    progress_reports: list[tuple[float, str | None]] = []
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
-        told.append((progress, message))
+        progress_reports.append((progress, message))
 
     async with connect() as client:
         question = {"question": "Which port does the daemon listen on?"}
@@ -113,8 +113,8 @@ async def test_an_app_answers_with_text_structure_and_progress(connect: Connect)
     assert result.structured_content["answer"] == "Port 7419 [1]."
     assert result.structured_content["cited"] == [1]
     assert result.structured_content["citations"][0]["filename"] == "guide.md"
-    assert told[0] == (1, "Found 1 passages in guide.md") and told[1][1] == "Port"
-    assert [number for number, _message in told] == sorted({number for number, _message in told})
+    assert progress_reports[0] == (1, "Found 1 passages in guide.md") and progress_reports[1][1] == "Port"
+    assert [number for number, _message in progress_reports] == sorted({number for number, _message in progress_reports})
 
 
 async def test_an_app_uses_the_given_conversation_history(connect: Connect, service: Service) -> None:
@@ -143,10 +143,10 @@ async def test_invalid_arguments_and_failures_are_error_results_with_the_message
     async with connect() as client:
         wrong = await client.call_tool("search_docs", {"query": ""})
         cold = await client.call_tool("bake", {})
-        gone = await client.call_tool("fetch", {"id": "dosc/guide.md"})
+        missing_result = await client.call_tool("fetch", {"id": "dosc/guide.md"})
     assert wrong.is_error and "at arguments.query" in text(wrong)
     assert cold.is_error and text(cold) == "The oven is cold. Light it first."
-    assert gone.is_error and "not the id of a document" in text(gone)
+    assert missing_result.is_error and "not the id of a document" in text(missing_result)
 
 
 async def test_an_unknown_tool_is_an_error_of_the_protocol(connect: Connect) -> None:
@@ -159,24 +159,24 @@ async def test_an_unknown_tool_is_an_error_of_the_protocol(connect: Connect) -> 
 
 
 async def test_cancelling_a_call_cancels_its_run(connect: Connect, service: Service) -> None:
-    begun, ended = asyncio.Event(), asyncio.Event()
+    start_event, end_event = asyncio.Event(), asyncio.Event()
 
     async def hang(_request: Request, context: Context) -> ChatReply:
         await context.emit(Progressed("load"))
-        begun.set()
+        start_event.set()
         try:
             await asyncio.Event().wait()
         finally:
-            ended.set()
+            end_event.set()
         raise AssertionError
 
     service.daemon.add(ScriptedServable(Card("slow", "app", capabilities=frozenset({"chat"})), hang))
     async with connect() as client:
         call = asyncio.create_task(client.call_tool("slow", {"question": "x"}))
         async with asyncio.timeout(60):
-            await begun.wait()
+            await start_event.wait()
             call.cancel()
-            await ended.wait()
+            await end_event.wait()
         with pytest.raises(asyncio.CancelledError):
             await call
         assert service.daemon.runner.list()[0].status == "cancelled"
@@ -187,15 +187,15 @@ async def test_a_call_that_is_silent_reports_that_it_continues(
     connect: Connect, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "MAX_SILENCE_S", 0.01)
-    told = asyncio.Event()
+    report_event = asyncio.Event()
 
     async def think(_request: Request, _context: Context) -> ToolResult:
-        await told.wait()
+        await report_event.wait()
         return ToolResult("Done.")
 
     async def note(_progress: float, _total: float | None, message: str | None) -> None:
         if message == "Running (0 s)":
-            told.set()
+            report_event.set()
 
     service.daemon.add(ScriptedServable(Card("think", "tool", input_schema={"type": "object"}), think))
     async with connect() as client, asyncio.timeout(60):
@@ -221,14 +221,14 @@ async def test_files_are_listed_and_read(connect: Connect) -> None:
     async with connect("reader") as client:
         themes, *files = (await client.list_resources()).resources
         assert (themes.uri, themes.title) == ("portico://stores/docs/themes", "Themes of docs")
-        listed = {resource.title: resource for resource in files}
+        resources_by_title = {resource.title: resource for resource in files}
         template = (await client.list_resource_templates()).resource_templates[0]
         assert template.uri_template == "portico://stores/{store}/files/{file}"
-        assert listed["guide.md"].uri == "portico://stores/docs/files/guide.md"
-        assert (listed["guide.md"].mime_type, listed["guide.md"].size) == ("text/markdown", 19)
-        assert listed["a b/高.txt"].uri == "portico://stores/docs/files/a%20b%2F%E9%AB%98.txt"
+        assert resources_by_title["guide.md"].uri == "portico://stores/docs/files/guide.md"
+        assert (resources_by_title["guide.md"].mime_type, resources_by_title["guide.md"].size) == ("text/markdown", 19)
+        assert resources_by_title["a b/高.txt"].uri == "portico://stores/docs/files/a%20b%2F%E9%AB%98.txt"
         contents = {
-            name: (await client.read_resource(resource.uri)).contents[0] for name, resource in listed.items()
+            name: (await client.read_resource(resource.uri)).contents[0] for name, resource in resources_by_title.items()
         }
     guide, chinese = contents["guide.md"], contents["a b/高.txt"]
     assert isinstance(guide, types.TextResourceContents) and guide.text == "# Ports\n\nPort 7419."
@@ -264,10 +264,10 @@ async def test_a_cursor_that_we_never_gave_is_refused(connect: Connect) -> None:
 
 
 async def test_a_new_store_is_announced(connect: Connect, service: Service, era: Era) -> None:
-    heard: set[str] = set()
+    message_types: set[str] = set()
 
     async def note(message: Any) -> None:
-        heard.add(type(message).__name__)
+        message_types.add(type(message).__name__)
 
     async with asyncio.timeout(60), connect(message_handler=note) as client:
         if era == "legacy":
@@ -275,7 +275,7 @@ async def test_a_new_store_is_announced(connect: Connect, service: Service, era:
             # The client opens the session's standing stream alongside the handshake, and messages sent before
             # the stream opens are lost by design. So the message is repeated with each round trip until it
             # arrives.
-            while not {"ToolListChangedNotification", "ResourceListChangedNotification"} <= heard:
+            while not {"ToolListChangedNotification", "ResourceListChangedNotification"} <= message_types:
                 service.daemon.registry.announce("store")
                 await client.list_tools(cache_mode="bypass")
         else:

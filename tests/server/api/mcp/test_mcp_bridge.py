@@ -102,9 +102,9 @@ class Talk:
 
     async def ask(self, message: Any) -> Any:
         self.say(message)
-        while (heard := await self.hear()).get("id") != message["id"]:
-            assert "method" in heard
-        return heard
+        while (reply := await self.hear()).get("id") != message["id"]:
+            assert "method" in reply
+        return reply
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Talk]:
@@ -121,10 +121,10 @@ class Talk:
 async def test_a_client_works_through_the_bridge_with_and_without_sessions(
     service: Service, mode: Any
 ) -> None:
-    told: list[str | None] = []
+    messages: list[str | None] = []
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
-        told.append(message)
+        messages.append(message)
 
     program = StdioServerParameters(command=sys.executable, args=command(service.url))
     async with asyncio.timeout(60), Client(program, mode=mode) as client:
@@ -135,45 +135,45 @@ async def test_a_client_works_through_the_bridge_with_and_without_sessions(
         _themes, resource = (await client.list_resources()).resources
         content = (await client.read_resource(resource.uri)).contents[0]
         assert isinstance(content, types.TextResourceContents) and content.text == "高山"
-    assert told[0] == "Found 1 passages in guide.md"
+    assert messages[0] == "Found 1 passages in guide.md"
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_a_cancelled_call_is_cancelled_in_the_daemon(service: Service, mode: Any) -> None:
-    begun, ended = asyncio.Event(), asyncio.Event()
+    start_event, end_event = asyncio.Event(), asyncio.Event()
 
     async def hang(_request: Request, _context: Context) -> ChatReply:
-        begun.set()
+        start_event.set()
         try:
             await asyncio.Event().wait()
         finally:
-            ended.set()
+            end_event.set()
         raise AssertionError
 
     service.daemon.add(ScriptedServable(Card("slow", "app", capabilities=frozenset({"chat"})), hang))
     program = StdioServerParameters(command=sys.executable, args=command(service.url))
     async with asyncio.timeout(60), Client(program, mode=mode) as client:
         call = asyncio.create_task(client.call_tool("slow", {"question": "x"}))
-        await begun.wait()
+        await start_event.wait()
         call.cancel()
-        await ended.wait()
+        await end_event.wait()
         assert not (await client.call_tool("current_time", {})).is_error
 
 
 async def test_the_end_of_input_is_a_clean_end(service: Service) -> None:
     lines = [json.dumps(message).encode() for message in (INITIALIZE, INITIALIZED, LIST)]
-    code, heard, err = await piped(service.url, *lines)
+    code, messages, err = await piped(service.url, *lines)
     assert (code, err) == (0, b"")
-    assert [message["id"] for message in heard] == [0, "list"]
-    assert heard[1]["result"]["tools"]
+    assert [message["id"] for message in messages] == [0, "list"]
+    assert messages[1]["result"]["tools"]
 
 
 async def test_without_a_daemon_each_request_says_how_to_start_one(unused_url: str) -> None:
     lines = [json.dumps(message).encode() for message in (INITIALIZE, INITIALIZED, LIST)]
-    code, heard, err = await piped(unused_url, *lines)
+    code, messages, err = await piped(unused_url, *lines)
     assert (code, err) == (0, b"")
-    assert [message["id"] for message in heard] == [0, "list"]
-    for message in heard:
+    assert [message["id"] for message in messages] == [0, "list"]
+    for message in messages:
         assert message["error"]["message"].startswith(
             f"No Portico daemon responds at {unused_url}. Start it with 'por"
         )
@@ -181,16 +181,16 @@ async def test_without_a_daemon_each_request_says_how_to_start_one(unused_url: s
 
 async def test_invalid_lines_get_errors_and_later_messages_are_answered(service: Service) -> None:
     lines = (b"{", b"", b"[]", b"[" * 100_000, b"\xff", json.dumps(INITIALIZE).encode())
-    code, heard, _err = await piped(service.url, *lines)
+    code, messages, _err = await piped(service.url, *lines)
     assert code == 0
-    assert [message.get("error", {}).get("code") for message in heard] == [
+    assert [message.get("error", {}).get("code") for message in messages] == [
         -32700,
         -32600,
         -32700,
         -32700,
         None,
     ]
-    assert heard[-1]["result"]["serverInfo"]["name"] == "portico"
+    assert messages[-1]["result"]["serverInfo"]["name"] == "portico"
 
 
 async def test_a_daemon_that_was_restarted_is_found_again(tmp_path: Path) -> None:
@@ -212,19 +212,19 @@ async def test_notifications_of_the_daemon_are_passed_through_the_bridge(service
     async with Talk(service.url).open() as talk:
         await talk.ask(INITIALIZE)
         talk.say(INITIALIZED)
-        heard: dict[str, Any] = {}
-        while heard.get("method") != "notifications/tools/list_changed":
+        notification: dict[str, Any] = {}
+        while notification.get("method") != "notifications/tools/list_changed":
             # Messages sent before the standing stream opens are lost, so the message is repeated.
             service.daemon.registry.announce("app")
             talk.say({**LIST, "id": 7})
-            heard = await talk.hear()
+            notification = await talk.hear()
 
 
 async def test_a_request_id_that_is_in_use_is_refused(service: Service) -> None:
-    begun, go = asyncio.Event(), asyncio.Event()
+    start_event, go = asyncio.Event(), asyncio.Event()
 
     async def wait(_request: Request, _context: Context) -> ChatReply:
-        begun.set()
+        start_event.set()
         await go.wait()
         return ChatReply("done")
 
@@ -233,9 +233,9 @@ async def test_a_request_id_that_is_in_use_is_refused(service: Service) -> None:
     async with Talk(service.url).open() as talk:
         await talk.ask(INITIALIZE)
         talk.say({"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": call})
-        await begun.wait()
-        refused = await talk.ask({**LIST, "id": 5})
-        assert "still running" in refused["error"]["message"]
+        await start_event.wait()
+        reply = await talk.ask({**LIST, "id": 5})
+        assert "still running" in reply["error"]["message"]
         go.set()
         assert (await talk.hear())["result"]["structuredContent"]["answer"] == "done"
 

@@ -143,9 +143,9 @@ def suites() -> Path:
     PLACE.mkdir(parents=True, exist_ok=True)
     options = ["--prefer-offline", "--no-audit", "--no-fund", "--prefix", str(PLACE)]
     command = ["npm", "install", *options, "node@22", *RELEASES]
-    fetched = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False, cwd=PLACE)
-    if fetched.returncode:
-        pytest.skip(f"the suite cannot be fetched: {fetched.stderr[-200:]}")
+    process = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False, cwd=PLACE)
+    if process.returncode:
+        pytest.skip(f"the suite cannot be fetched: {process.stderr[-200:]}")
     return PLACE / "node_modules"
 
 
@@ -159,5 +159,5 @@ def test_the_scenarios_that_apply_are_green(
     program = [str(suites / ".bin" / "node"), str(suites / release / "dist" / "index.js"), "server"]
     options = ["--url", f"{daemon.url}/mcp", "--spec-version", revision]
     done = subprocess.run([*program, *options], capture_output=True, text=True, check=False)
-    failed = [scenario for scenario in scenarios if f"✓ {scenario}: " not in done.stdout]
-    assert failed == [], done.stdout[-3000:] + done.stderr[-500:]
+    failures = [scenario for scenario in scenarios if f"✓ {scenario}: " not in done.stdout]
+    assert failures == [], done.stdout[-3000:] + done.stderr[-500:]

@@ -54,8 +54,8 @@ async def test_tools_and_resources_work_over_sessions_stateless_http_and_the_bri
     async with connected(indexed, way) as client:
         assert {"handbook", "search_handbook"} < {tool.name for tool in (await client.list_tools()).tools}
 
-        found = await client.call_tool("search_handbook", {"query": "Lighthouse port", "max_num_results": 1})
-        assert found.structured_content["passages"][0]["filename"] == "port.md"
+        result = await client.call_tool("search_handbook", {"query": "Lighthouse port", "max_num_results": 1})
+        assert result.structured_content["passages"][0]["filename"] == "port.md"
 
         answer = await client.call_tool("handbook", {"question": QUESTION})
         assert answer.structured_content["citations"][0]["filename"] == "port.md"
@@ -78,14 +78,14 @@ async def test_skills_are_resources_and_listed_with_their_digests(indexed: Daemo
             answer: dict[str, Any] = (await http.post("/mcp", json=body, headers=headers)).json()
             return answer
 
-        made = (await http.post("/v1/skills", files=files)).raise_for_status().json()
+        created_skill = (await http.post("/v1/skills", files=files)).raise_for_status().json()
         try:
             [skill] = [
-                one for one in (await client.list_resources()).resources if one.uri.startswith("skill:")
+                resource for resource in (await client.list_resources()).resources if resource.uri.startswith("skill:")
             ]
             assert (skill.uri, skill.description) == ("skill://pdf-forms/SKILL.md", "Fills forms.")
             templates = (await client.list_resource_templates()).resource_templates
-            assert "skill://{skill}/{+path}" in [one.uri_template for one in templates]
+            assert "skill://{skill}/{+path}" in [resource.uri_template for resource in templates]
             [content] = (await client.read_resource("skill://pdf-forms/references/A%20b.md")).contents
             assert isinstance(content, types.TextResourceContents) and content.text == "# Forms"
             for absent in ("skill://pdf-forms/absent", "skill://other/SKILL.md"):
@@ -104,7 +104,7 @@ async def test_skills_are_resources_and_listed_with_their_digests(indexed: Daemo
             extensions = (await asked("server/discover"))["result"]["capabilities"]["extensions"]
             assert "io.modelcontextprotocol/skills" in extensions
         finally:
-            (await http.delete(f"/v1/skills/{made['id']}")).raise_for_status()
+            (await http.delete(f"/v1/skills/{created_skill['id']}")).raise_for_status()
 
 
 async def test_a_chinese_question_finds_the_chinese_file(indexed: Daemon) -> None:

@@ -36,9 +36,9 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 async def test_tasks_outlive_a_kill(tmp_path: Path) -> None:
     configuration = tmp_path / "portico.yaml"
     configuration.write_text(CONFIGURATION, encoding="utf-8")
-    started = ("--file", str(configuration))
+    arguments = ("--file", str(configuration))
     async with asyncio.timeout(120), httpx.AsyncClient(headers=ACCEPT, timeout=60) as http:
-        with daemons.running(tmp_path / "home", *started) as daemon:
+        with daemons.running(tmp_path / "home", *arguments) as daemon:
             app = {"name": "walk", "spec": FLOW}
             (await http.post(f"{daemon.url}/api/apps", json=app)).raise_for_status()
             wire = Wire(http, f"{daemon.url}/mcp")
@@ -50,15 +50,15 @@ async def test_tasks_outlive_a_kill(tmp_path: Path) -> None:
                     wire.result("tools/call", name="walk", arguments={"message": "Walk."}),
                 )
             ]
-            ended = await wire.until(short, "completed")
+            task_before = await wire.until(short, "completed")
             asking = await wire.until(durable, "input_required")
             daemon.stop(signal.SIGKILL)
-        with daemons.running(tmp_path / "home", *started) as daemon:
+        with daemons.running(tmp_path / "home", *arguments) as daemon:
             wire = Wire(http, f"{daemon.url}/mcp")
-            after = await wire.result("tasks/get", taskId=short)
-            assert (after["status"], after["result"]) == ("completed", ended["result"])
-            lost = await wire.result("tasks/get", taskId=long)
-            assert lost["status"] == "failed" and "daemon stopped" in lost["error"]["message"]
+            task_after = await wire.result("tasks/get", taskId=short)
+            assert (task_after["status"], task_after["result"]) == ("completed", task_before["result"])
+            long_task = await wire.result("tasks/get", taskId=long)
+            assert long_task["status"] == "failed" and "daemon stopped" in long_task["error"]["message"]
 
             again = await wire.until(
                 durable, "input_required"

@@ -54,11 +54,11 @@ async def test_a_prompt_is_listed_with_what_it_takes(connect: Connect, service: 
 async def test_a_prompt_is_filled_in_from_text(connect: Connect, service: Service) -> None:
     await service.prompts.save(TRANSLATE, LOCAL)
     async with connect() as client:
-        found = await client.get_prompt(
+        prompt = await client.get_prompt(
             "team/translate", {"text": "Bis {morgen}", "times": "3", "loud": "True"}
         )
-        said = [(message.role, message.content.text) for message in found.messages]  # type: ignore[union-attr]
-        assert said == [
+        messages = [(message.role, message.content.text) for message in prompt.messages]  # type: ignore[union-attr]
+        assert messages == [
             ("user", "Into English, 3 times, loud: true."),
             ("user", "Hallo"),
             ("assistant", "Hello"),
@@ -84,8 +84,8 @@ async def test_prompts_come_in_pages(connect: Connect, service: Service) -> None
     async with connect() as client:
         first = await client.list_prompts()
         assert [prompt.name for prompt in first.prompts] == names[:PAGE_SIZE] and first.next_cursor
-        rest = await client.list_prompts(cursor=first.next_cursor)
-        assert [prompt.name for prompt in rest.prompts] == names[PAGE_SIZE:] and rest.next_cursor is None
+        second_page = await client.list_prompts(cursor=first.next_cursor)
+        assert [prompt.name for prompt in second_page.prompts] == names[PAGE_SIZE:] and second_page.next_cursor is None
         with pytest.raises(MCPError, match="cursor"):
             await client.list_prompts(cursor="W10=")
 
@@ -121,16 +121,16 @@ async def test_a_key_sees_no_other_key_s_prompts_and_a_narrow_endpoint_none(
 
 
 async def test_a_new_prompt_is_announced(connect: Connect, service: Service, era: Era) -> None:
-    heard = asyncio.Event()
+    notification = asyncio.Event()
 
     async def note(message: Any) -> None:
         if isinstance(message, types.PromptListChangedNotification):
-            heard.set()
+            notification.set()
 
     async with asyncio.timeout(60), connect(message_handler=note) as client:
         if era == "legacy":
             number = 0
-            while not heard.is_set():  # messages sent before the standing stream opens are lost by design
+            while not notification.is_set():  # messages sent before the standing stream opens are lost by design
                 number += 1
                 await service.prompts.save(parse({"name": "new", "messages": f"{number}"}), LOCAL)
                 await client.list_prompts()

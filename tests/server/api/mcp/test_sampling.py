@@ -31,16 +31,16 @@ def daemon(service: Service) -> Service:
 
     async def ask(request: Request, context: Context) -> ToolResult:
         assert isinstance(request, ToolCall)
-        given = request.arguments
-        messages = tuple(given.get("messages") or [{"role": "user", "content": "Hello?"}])
+        arguments = request.arguments
+        messages = tuple(arguments.get("messages") or [{"role": "user", "content": "Hello?"}])
         calls = [
-            context.call("client", Chat(messages, given.get("options") or {}))
-            for _ in range(given.get("times", 1))
+            context.call("client", Chat(messages, arguments.get("options") or {}))
+            for _ in range(arguments.get("times", 1))
         ]
         replies = [reply for reply in await asyncio.gather(*calls) if isinstance(reply, ChatReply)]
-        said = " ".join(reply.content for reply in replies)
-        asked = [f"{call.name}({call.arguments})" for reply in replies for call in reply.tool_calls]
-        return ToolResult(f"{said}|{','.join(asked)}|{replies[0].finish_reason}|{replies[0].model}")
+        text = " ".join(reply.content for reply in replies)
+        call_texts = [f"{call.name}({call.arguments})" for reply in replies for call in reply.tool_calls]
+        return ToolResult(f"{text}|{','.join(call_texts)}|{replies[0].finish_reason}|{replies[0].model}")
 
     service.daemon.registry.add_source(ClientModels())
     service.daemon.add(ScriptedServable(Card("ask", "tool"), ask))
@@ -51,13 +51,13 @@ def speaking(
     answer: Callable[[types.CreateMessageRequestParams], Any],
 ) -> tuple[Any, list[types.CreateMessageRequestParams]]:
     """Return a client's sampling handler: the answers of its model, and the requests it received."""
-    asked: list[types.CreateMessageRequestParams] = []
+    requests: list[types.CreateMessageRequestParams] = []
 
     async def sample(_context: Any, params: types.CreateMessageRequestParams) -> Any:
-        asked.append(params)
+        requests.append(params)
         return answer(params)
 
-    return sample, asked
+    return sample, requests
 
 
 def saying(text: str, reason: str = "endTurn") -> Callable[[Any], types.CreateMessageResult]:
@@ -75,7 +75,7 @@ async def call(connect: Connect, sample: Any, arguments: dict[str, Any], **optio
 async def test_the_model_named_client_is_sampled_from_the_mcp_client(
     connect: Connect, daemon: Service
 ) -> None:
-    sample, asked = speaking(saying("Good day.", "maxTokens"))
+    sample, requests = speaking(saying("Good day.", "maxTokens"))
     messages: list[Message] = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hello?"},
@@ -91,7 +91,7 @@ async def test_the_model_named_client_is_sampled_from_the_mcp_client(
     options = {"max_tokens": 7, "temperature": 0.5, "stop": "END"}
     result = await call(connect, sample, {"messages": messages, "options": options})
     assert result.content[0].text == "Good day.||length|theirs"
-    (params,) = asked
+    (params,) = requests
     assert (params.system_prompt, params.max_tokens, params.temperature) == ("Be brief.", 7, 0.5)
     assert params.stop_sequences == ["END"]
     assert [message.role for message in params.messages] == ["user", "assistant", "user"]
@@ -104,9 +104,9 @@ async def test_the_model_named_client_is_sampled_from_the_mcp_client(
 
 
 async def test_several_questions_of_one_run_are_all_answered(connect: Connect, daemon: Service) -> None:
-    sample, asked = speaking(saying("Yes."))
+    sample, requests = speaking(saying("Yes."))
     assert (await call(connect, sample, {"times": 3})).content[0].text == "Yes. Yes. Yes.||stop|theirs"
-    assert len(asked) == 3 and all(params.max_tokens == 4096 for params in asked)
+    assert len(requests) == 3 and all(params.max_tokens == 4096 for params in requests)
 
 
 async def test_a_client_model_calls_tools_if_the_client_declares_support(
@@ -118,7 +118,7 @@ async def test_a_client_model_calls_tools_if_the_client_declares_support(
             role="assistant", content=[called], model="theirs", stop_reason="toolUse"
         )
 
-    sample, asked = speaking(use)
+    sample, requests = speaking(use)
     called = {"name": "weather", "arguments": '{"place": "Ulm"}'}
     messages = [
         {"role": "user", "content": "And the weather?"},
@@ -132,7 +132,7 @@ async def test_a_client_model_calls_tools_if_the_client_declares_support(
     arguments = {"messages": messages, "options": {"tools": [WEATHER], "tool_choice": "required"}}
     result = await call(connect, sample, arguments, sampling_capabilities=TOOLS)
     assert result.content[0].text == '|weather({"place": "Bern"})|tool_calls|theirs'
-    (params,) = asked
+    (params,) = requests
     assert [tool.name for tool in params.tools or ()] == ["weather"]
     assert params.tool_choice is not None and params.tool_choice.mode == "required"
     (use_before,) = params.messages[1].content_as_list
@@ -144,17 +144,17 @@ async def test_a_client_model_calls_tools_if_the_client_declares_support(
 async def test_tools_for_a_client_model_without_tool_support_are_refused(
     connect: Connect, daemon: Service
 ) -> None:
-    sample, asked = speaking(saying("?"))
+    sample, requests = speaking(saying("?"))
     result = await call(connect, sample, {"options": {"tools": [WEATHER]}})
-    assert result.is_error and "cannot call tools" in result.content[0].text and not asked
+    assert result.is_error and "cannot call tools" in result.content[0].text and not requests
 
 
 async def test_a_response_schema_is_added_to_the_system_prompt(connect: Connect, daemon: Service) -> None:
-    sample, asked = speaking(saying('{"a": 1}'))
+    sample, requests = speaking(saying('{"a": 1}'))
     schema = {"type": "object", "required": ["a"]}
     options = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
     await call(connect, sample, {"options": options})
-    assert '"required": ["a"]' in (asked[0].system_prompt or "")
+    assert '"required": ["a"]' in (requests[0].system_prompt or "")
 
 
 async def test_a_client_without_the_sampling_capability_gets_an_error(
@@ -166,9 +166,9 @@ async def test_a_client_without_the_sampling_capability_gets_an_error(
 
 
 async def test_a_call_outside_mcp_has_no_client_model(daemon: Service) -> None:
-    with pytest.raises(PorticoError) as refused:
+    with pytest.raises(PorticoError) as error_info:
         await daemon.daemon.call("client", Chat(({"role": "user", "content": "Hello?"},)))
-    assert (refused.value.status, refused.value.code) == (400, "no_model_lent")
+    assert (error_info.value.status, error_info.value.code) == (400, "no_model_lent")
     assert "client" not in [card.name for card in await daemon.daemon.registry.cards(LOCAL)]
 
 
@@ -176,7 +176,7 @@ async def test_a_sampling_refusal_by_the_user_fails_the_call(
     connect: Connect, daemon: Service, era: Era
 ) -> None:
     refusal = types.ErrorData(code=-1, message="The user said no.")
-    sample, asked = speaking(lambda _params: refusal)
+    sample, requests = speaking(lambda _params: refusal)
     async with asyncio.timeout(60), connect(sampling_callback=sample) as client:
         if era == "legacy":
             result: Any = await client.call_tool("ask", {})
@@ -184,4 +184,4 @@ async def test_a_sampling_refusal_by_the_user_fails_the_call(
         else:  # the client itself abandons the call
             with pytest.raises(MCPError, match="The user said no"):
                 await client.call_tool("ask", {})
-    assert len(asked) == 1
+    assert len(requests) == 1

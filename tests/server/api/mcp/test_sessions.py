@@ -30,12 +30,12 @@ async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def begin(http: httpx.AsyncClient) -> httpx.Response:
-    told = {
+    params = {
         "protocolVersion": "2025-06-18",
         "capabilities": {},
         "clientInfo": {"name": "test", "version": "1"},
     }
-    return await http.post("", json={"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": told})
+    return await http.post("", json={"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
 
 
 async def opened(http: httpx.AsyncClient) -> str:
@@ -53,42 +53,42 @@ async def test_the_longest_idle_session_is_evicted(http: httpx.AsyncClient) -> N
     first, second, third = [await opened(http) for _ in range(MOST)]
     assert await status(http, first) == 200  # so that the second session is the longest idle
     fourth = await opened(http)
-    found = {session: await status(http, session) for session in (second, first, third, fourth)}
-    assert found == {second: 404, first: 200, third: 200, fourth: 200}
+    statuses = {session: await status(http, session) for session in (second, first, third, fourth)}
+    assert statuses == {second: 404, first: 200, third: 200, fourth: 200}
 
 
 async def test_many_sessions_of_one_key_do_not_evict_another_key(
     service: Service, http: httpx.AsyncClient
 ) -> None:
-    other = {**ACCEPT, "authorization": "Bearer other"}
-    async with httpx.AsyncClient(base_url=service.url, headers=other, timeout=60) as neighbour:
-        kept = await opened(neighbour)
+    other_headers = {**ACCEPT, "authorization": "Bearer other"}
+    async with httpx.AsyncClient(base_url=service.url, headers=other_headers, timeout=60) as neighbour:
+        neighbour_session = await opened(neighbour)
         for _ in range(2 * MOST):
             await opened(http)
-        assert await status(neighbour, kept) == 200
+        assert await status(neighbour, neighbour_session) == 200
 
 
 async def test_sessions_with_open_streams_are_not_evicted_and_new_ones_get_a_503(
     http: httpx.AsyncClient,
 ) -> None:
     first, second, third = [await opened(http) for _ in range(MOST)]
-    async with http.stream("GET", "", headers={"mcp-session-id": first}) as one:
-        assert one.status_code == 200
+    async with http.stream("GET", "", headers={"mcp-session-id": first}) as stream:
+        assert stream.status_code == 200
         fourth = await opened(http)
         assert [await status(http, session) for session in (first, second, third)] == [200, 404, 200]
         async with (
             http.stream("GET", "", headers={"mcp-session-id": third}),
             http.stream("GET", "", headers={"mcp-session-id": fourth}),
         ):
-            refused = await begin(http)
-            assert refused.status_code == 503
-            assert "Too many open sessions" in refused.json()["error"]["message"]
+            response = await begin(http)
+            assert response.status_code == 503
+            assert "Too many open sessions" in response.json()["error"]["message"]
 
 
 async def test_a_session_ended_by_its_client_frees_its_slot(http: httpx.AsyncClient) -> None:
     first, second, third = [await opened(http) for _ in range(MOST)]
-    ended = await http.delete("", headers={"mcp-session-id": third})
-    assert ended.status_code == 200
+    response = await http.delete("", headers={"mcp-session-id": third})
+    assert response.status_code == 200
     await opened(http)
     assert [await status(http, session) for session in (first, second, third)] == [200, 200, 404]
 

@@ -93,20 +93,20 @@ class Wire:
         text = response.text
         if response.headers["content-type"].startswith("text/event-stream"):
             text = [line[5:] for line in text.splitlines() if line.startswith("data:")][-1]
-        found: dict[str, Any] = json.loads(text)
-        return found
+        reply: dict[str, Any] = json.loads(text)
+        return reply
 
     async def result(self, method: str, **params: Any) -> dict[str, Any]:
         answer = await self.post(method, **params)
         assert "result" in answer, answer
-        found: dict[str, Any] = answer["result"]
-        return found
+        body: dict[str, Any] = answer["result"]
+        return body
 
     async def until(self, task: str, status: str) -> dict[str, Any]:
-        found = await self.result("tasks/get", taskId=task)
-        while found["status"] != status:
-            found = await self.result("tasks/get", taskId=task)
-        return found
+        task_state = await self.result("tasks/get", taskId=task)
+        while task_state["status"] != status:
+            task_state = await self.result("tasks/get", taskId=task)
+        return task_state
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ async def wire(service: Service) -> AsyncIterator[Wire]:
 
 
 async def test_the_server_says_that_it_has_tasks(wire: Wire) -> None:
-    found = await wire.result("server/discover")
-    assert found["capabilities"]["extensions"][EXTENSION] == {}
+    discovery = await wire.result("server/discover")
+    assert discovery["capabilities"]["extensions"][EXTENSION] == {}
 
 
 async def test_a_long_call_becomes_a_task_whose_result_is_fetched(wire: Wire, work: Work) -> None:
@@ -135,8 +135,8 @@ async def test_a_long_call_becomes_a_task_whose_result_is_fetched(wire: Wire, wo
 
 async def test_a_short_call_stays_a_call(wire: Wire, work: Work) -> None:
     work.go.set()
-    found = await wire.result("tools/call", name="bake", arguments={})
-    assert found["resultType"] == "complete" and found["structuredContent"] == {"loaves": 3}
+    result = await wire.result("tools/call", name="bake", arguments={})
+    assert result["resultType"] == "complete" and result["structuredContent"] == {"loaves": 3}
 
 
 async def test_a_client_that_knows_no_tasks_gets_none(wire: Wire, work: Work) -> None:
@@ -192,12 +192,12 @@ async def test_one_key_holds_half_of_all_calls(
         assert (await wire.result("tools/call", name="bake", arguments={}))["resultType"] == "task"
     third = asyncio.create_task(wire.result("tools/call", name="bake", arguments={}))
     # The question was asked earlier; now the call would be a task.
-    other = await wire.post("tools/call", key="other", name="bake", arguments={})
-    assert other["result"]["resultType"] == "task"
-    refused = await wire.result("tools/call", name="order", arguments={})
-    assert refused["isError"] is True and "may have 2 calls that wait" in refused["content"][0]["text"]
-    asked = await wire.post("tools/call", key="other", name="order", arguments={})
-    assert asked["result"]["resultType"] == "input_required"
+    other_reply = await wire.post("tools/call", key="other", name="bake", arguments={})
+    assert other_reply["result"]["resultType"] == "task"
+    result = await wire.result("tools/call", name="order", arguments={})
+    assert result["isError"] is True and "may have 2 calls that wait" in result["content"][0]["text"]
+    question_reply = await wire.post("tools/call", key="other", name="order", arguments={})
+    assert question_reply["result"]["resultType"] == "input_required"
     work.go.set()
     assert (await third)["resultType"] == "complete"
 
@@ -225,8 +225,8 @@ async def test_a_task_asks_the_model_of_its_client(service: Service, wire: Wire,
     ((question, request),) = asking["inputRequests"].items()
     assert request["method"] == "sampling/createMessage"
     assert request["params"]["messages"][0]["content"]["text"] == "Brown enough?"
-    said = {"role": "assistant", "model": "theirs", "content": {"type": "text", "text": "Nearly."}}
-    await wire.result("tasks/update", taskId=task["taskId"], inputResponses={question: said})
+    message = {"role": "assistant", "model": "theirs", "content": {"type": "text", "text": "Nearly."}}
+    await wire.result("tasks/update", taskId=task["taskId"], inputResponses={question: message})
     done = await wire.until(task["taskId"], "completed")
     assert done["result"]["content"][0]["text"] == "Nearly."
 
@@ -236,17 +236,17 @@ async def test_task_notifications_are_sent_on_a_subscription_stream(wire: Wire, 
     message, headers = wire.message(
         "subscriptions/listen", notifications={"taskIds": [task["taskId"], "somebody-else-s"]}
     )
-    heard: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     async with wire._http.stream("POST", wire._url, json=message, headers=headers) as stream:
         async for line in stream.aiter_lines():
             if line.startswith("data:"):
-                heard.append(json.loads(line[5:]))
-                if len(heard) == 1:
+                messages.append(json.loads(line[5:]))
+                if len(messages) == 1:
                     work.go.set()
-                if heard[-1].get("params", {}).get("status") == "completed":
+                if messages[-1].get("params", {}).get("status") == "completed":
                     break
-    assert heard[0]["params"]["notifications"]["taskIds"] == [task["taskId"]]
-    last = heard[-1]
+    assert messages[0]["params"]["notifications"]["taskIds"] == [task["taskId"]]
+    last = messages[-1]
     assert last["method"] == "notifications/tasks" and last["params"]["taskId"] == task["taskId"]
     assert last["params"]["result"]["structuredContent"] == {"loaves": 3}
     assert last["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == 7
@@ -258,8 +258,8 @@ async def test_a_session_has_no_tasks(service: Service, wire: Wire) -> None:
     params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
     async with httpx.AsyncClient(headers=accept, timeout=60) as http:
         message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
-        opened = await http.post(service.url, json=message)
-        http.headers["mcp-session-id"] = opened.headers["mcp-session-id"]
+        response = await http.post(service.url, json=message)
+        http.headers["mcp-session-id"] = response.headers["mcp-session-id"]
         await http.post(service.url, json={"jsonrpc": "2.0", "method": "notifications/initialized"})
         message = {"jsonrpc": "2.0", "id": 2, "method": "tasks/get", "params": {"taskId": "x"}}
         assert "-32601" in (await http.post(service.url, json=message)).text
@@ -274,24 +274,24 @@ async def test_task_results_survive_a_restart_and_expire_later(tmp_path: Path) -
                 ScriptedServable(Card("done", "tool"), done), ScriptedServable(Card("cut", "tool"), cut)
             )
             wire = Wire(http, service.url)
-            ended = (await wire.result("tools/call", name="done", arguments={}))["taskId"]
-            lost = (await wire.result("tools/call", name="cut", arguments={}))["taskId"]
+            done_task_id = (await wire.result("tools/call", name="done", arguments={}))["taskId"]
+            cut_task_id = (await wire.result("tools/call", name="cut", arguments={}))["taskId"]
             done.go.set()
-            before = await wire.until(ended, "completed")
+            task_before = await wire.until(done_task_id, "completed")
         async with serving(tmp_path, {}) as service:
             wire = Wire(http, service.url)
-            assert await wire.result("tasks/get", taskId=ended) == {
-                **before,
-                "lastUpdatedAt": (after := await wire.result("tasks/get", taskId=ended))["lastUpdatedAt"],
-                "ttlMs": after["ttlMs"],
+            assert await wire.result("tasks/get", taskId=done_task_id) == {
+                **task_before,
+                "lastUpdatedAt": (task_after := await wire.result("tasks/get", taskId=done_task_id))["lastUpdatedAt"],
+                "ttlMs": task_after["ttlMs"],
             }
-            failed = await wire.result("tasks/get", taskId=lost)
-            assert failed["status"] == "failed" and "Call again" in failed["error"]["message"]
+            failed_task = await wire.result("tasks/get", taskId=cut_task_id)
+            assert failed_task["status"] == "failed" and "Call again" in failed_task["error"]["message"]
             for method in ("tasks/cancel", "tasks/update"):  # the task is unchanged
-                assert await wire.result(method, taskId=ended, inputResponses={})
+                assert await wire.result(method, taskId=done_task_id, inputResponses={})
             assert (
-                f"The task '{ended}' does not exist"
-                in (await wire.post("tasks/get", key="other", taskId=ended))["error"]["message"]
+                f"The task '{done_task_id}' does not exist"
+                in (await wire.post("tasks/get", key="other", taskId=done_task_id))["error"]["message"]
             )
 
             long_ago = time.time() - held.RESULT_LIFETIME_S - 1
@@ -299,6 +299,6 @@ async def test_task_results_survive_a_restart_and_expire_later(tmp_path: Path) -
                 lambda connection: connection.execute(update(mcp_tasks).values(finished_at=long_ago))
             )
             assert (
-                f"The task '{ended}' does not exist"
-                in (await wire.post("tasks/get", taskId=ended))["error"]["message"]
+                f"The task '{done_task_id}' does not exist"
+                in (await wire.post("tasks/get", taskId=done_task_id))["error"]["message"]
             )

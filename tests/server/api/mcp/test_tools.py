@@ -33,9 +33,9 @@ async def test_pages_of_the_tool_list_contain_every_tool_once(connect: Connect, 
     async with connect() as client:
         first = await client.list_tools()
         assert len(first.tools) == PAGE_SIZE and first.next_cursor is not None
-        rest = await client.list_tools(cursor=first.next_cursor)
-        assert rest.next_cursor is None
-        names = [tool.name for tool in (*first.tools, *rest.tools)]
+        second_page = await client.list_tools(cursor=first.next_cursor)
+        assert second_page.next_cursor is None
+        names = [tool.name for tool in (*first.tools, *second_page.tools)]
         assert names == sorted(set(names)) and {"docs", "search_docs", "tool000", "tool249"} < set(names)
         with pytest.raises(MCPError, match="cursor"):
             await client.list_tools(cursor="nothing")
@@ -60,19 +60,19 @@ async def test_many_tools_are_found_instead_of_listed(tmp_path: Path) -> None:
                 httpx2.AsyncClient(timeout=60) as http,
                 Client(streamable_http_client(service.url, http_client=http), mode=mode) as client,
             ):
-                listed = await client.list_tools()
-                assert [tool.name for tool in listed.tools] == ["find_tools", "call_tool"]
-                assert listed.next_cursor is None
-                found = await client.call_tool("find_tools", {"query": "money back"})
-                assert found.structured_content is not None
-                first, *others = found.structured_content["tools"]
+                tool_page = await client.list_tools()
+                assert [tool.name for tool in tool_page.tools] == ["find_tools", "call_tool"]
+                assert tool_page.next_cursor is None
+                search_result = await client.call_tool("find_tools", {"query": "money back"})
+                assert search_result.structured_content is not None
+                first, *other_tools = search_result.structured_content["tools"]
                 assert first["name"] == "refund" and first["inputSchema"]["type"] == "object"
-                assert len(others) < 5 and json.loads(found.content[0].text)[0] == first  # type: ignore[union-attr]
+                assert len(other_tools) < 5 and json.loads(search_result.content[0].text)[0] == first  # type: ignore[union-attr]
                 call = {"name": "refund", "arguments": {"order": "7"}}
                 for name, arguments in (("call_tool", call), ("refund", {"order": "7"})):
                     done = await client.call_tool(name, arguments)
                     assert done.content[0].text == "Refunded 7."  # type: ignore[union-attr]
-                for name, wrong, said in (
+                for name, wrong, error_text in (
                     ("find_tools", {}, "query"),
                     ("find_tools", {"query": "x" * 401}, "query"),
                     ("call_tool", {"name": "refundd"}, "Did you mean 'refund'?"),
@@ -83,8 +83,8 @@ async def test_many_tools_are_found_instead_of_listed(tmp_path: Path) -> None:
                     ),
                     ("call_tool", {"name": "refund", "arguments": []}, "arguments"),
                 ):
-                    refused = await client.call_tool(name, wrong)
-                    assert refused.is_error and said in refused.content[0].text, wrong  # type: ignore[union-attr]
+                    error_result = await client.call_tool(name, wrong)
+                    assert error_result.is_error and error_text in error_result.content[0].text, wrong  # type: ignore[union-attr]
 
         # A key with few rights sees only what it may call, and finds and calls nothing else.
         async with (
@@ -117,17 +117,17 @@ async def test_with_tool_search_run_code_is_offered_and_results_have_signatures(
             httpx2.AsyncClient(timeout=60) as http,
             Client(streamable_http_client(service.url, http_client=http)) as client,
         ):
-            listed = await client.list_tools()
-            assert [tool.name for tool in listed.tools] == ["find_tools", "call_tool", "run_code"]
-            found = await client.call_tool("find_tools", {"query": "money back"})
-            assert found.structured_content is not None
-            first, *others = found.structured_content["tools"]
+            tool_page = await client.list_tools()
+            assert [tool.name for tool in tool_page.tools] == ["find_tools", "call_tool", "run_code"]
+            search_result = await client.call_tool("find_tools", {"query": "money back"})
+            assert search_result.structured_content is not None
+            first, *other_tools = search_result.structured_content["tools"]
             assert first == {
                 "name": "refund",
                 "signature": "# portico.tools.refund\nclass RefundResult(TypedDict):\n    paid: int\n\n"
                 f'def refund(*, order: int) -> RefundResult:\n    """{about}\n    """',
             }
-            assert "run_code" not in [tool["name"] for tool in others]
+            assert "run_code" not in [tool["name"] for tool in other_tools]
             code = "sum(portico.tools.refund(order=n)['paid'] for n in range(10))"
             for name, arguments in (
                 ("run_code", {"code": code}),

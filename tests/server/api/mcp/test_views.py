@@ -133,8 +133,8 @@ async def evaluated(served: Served) -> None:
 
 async def trained(served: Served) -> str:
     """Return a fine-tuning job that has ended."""
-    said = [{"role": "user", "content": "Rent?"}, {"role": "assistant", "content": "840 euros."}]
-    examples = (json.dumps({"messages": said}) + "\n") * 12
+    messages = [{"role": "user", "content": "Rent?"}, {"role": "assistant", "content": "840 euros."}]
+    examples = (json.dumps({"messages": messages}) + "\n") * 12
     file = await served.post(
         "/v1/files", files={"file": ("examples.jsonl", examples)}, data={"purpose": "fine-tune"}
     )
@@ -147,15 +147,15 @@ async def trained(served: Served) -> str:
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_only_a_host_that_shows_views_is_told_of_them(served: Served, mode: Any) -> None:
     async with served.client(mode=mode) as plain, served.client(mode=mode, extensions=[HOST]) as host:
-        told = {tool.name: tool for tool in (await host.list_tools()).tools}
-        others = {tool.name: tool for tool in (await plain.list_tools()).tools}
-        assert set(told) - set(others) == NAMES and not any(tool.meta for tool in others.values())
+        host_tools = {tool.name: tool for tool in (await host.list_tools()).tools}
+        plain_tools = {tool.name: tool for tool in (await plain.list_tools()).tools}
+        assert set(host_tools) - set(plain_tools) == NAMES and not any(tool.meta for tool in plain_tools.values())
         assert all(
-            others[name] == tool.model_copy(update={"meta": None})
-            for name, tool in told.items()
-            if name in others
+            plain_tools[name] == tool.model_copy(update={"meta": None})
+            for name, tool in host_tools.items()
+            if name in plain_tools
         )
-        views = {name: tool.meta["ui"]["resourceUri"] for name, tool in told.items() if tool.meta}
+        views = {name: tool.meta["ui"]["resourceUri"] for name, tool in host_tools.items() if tool.meta}
         assert views == {
             "search_leases": "ui://portico/citations",
             "leases": "ui://portico/citations",
@@ -169,7 +169,7 @@ async def test_only_a_host_that_shows_views_is_told_of_them(served: Served, mode
         }
         hidden = {
             name
-            for name, tool in told.items()
+            for name, tool in host_tools.items()
             if (tool.meta or {}).get("ui", {}).get("visibility") == ["app"]
         }
         assert hidden == {"portico_page", "portico_answer"}
@@ -181,9 +181,9 @@ async def test_only_a_host_that_shows_views_is_told_of_them(served: Served, mode
             assert "://" not in re.sub("http://www.w3.org/|portico://", "", content.text)
         with pytest.raises(MCPError, match="The tool 'portico_questions' does not exist"):
             await plain.call_tool("portico_questions")
-        found = await host.call_tool("search_leases", {"query": "rent"})
-        same = await plain.call_tool("search_leases", {"query": "rent"})
-        assert found.content == same.content and found.structured_content == same.structured_content
+        host_result = await host.call_tool("search_leases", {"query": "rent"})
+        plain_result = await plain.call_tool("search_leases", {"query": "rent"})
+        assert host_result.content == plain_result.content and host_result.structured_content == plain_result.structured_content
 
 
 async def test_a_view_gives_nobody_more_than_the_key_may(served: Served) -> None:
@@ -198,16 +198,16 @@ async def test_a_view_gives_nobody_more_than_the_key_may(served: Served) -> None
         served.client(keys["calls"], extensions=[HOST]) as calls,
         served.client(below="/stores/leases", extensions=[HOST]) as narrow,
     ):
-        told = {tool.name for tool in (await reads.list_tools()).tools}
-        assert {"portico_page", "portico_questions"} < told and not told & {
+        tool_names = {tool.name for tool in (await reads.list_tools()).tools}
+        assert {"portico_page", "portico_questions"} < tool_names and not tool_names & {
             "portico_eval",
             "portico_finetune",
         }
-        drawn = await reads.call_tool("portico_page", page)
-        assert [block.type for block in drawn.content] == ["text", "image"]
-        refused = await calls.call_tool("portico_page", page)
-        assert refused.is_error and "leases" in refused.content[0].text
-        for wrong, said in (
+        drawing = await reads.call_tool("portico_page", page)
+        assert [block.type for block in drawing.content] == ["text", "image"]
+        error_result = await calls.call_tool("portico_page", page)
+        assert error_result.is_error and "leases" in error_result.content[0].text
+        for wrong, error_text in (
             ({**page, "page": 9}, "page"),
             ({**page, "page": 0}, "page"),
             ({**page, "file": "file-none"}, "file-none"),
@@ -215,7 +215,7 @@ async def test_a_view_gives_nobody_more_than_the_key_may(served: Served) -> None
             ({}, "store"),
         ):
             result = await reads.call_tool("portico_page", wrong)
-            assert result.is_error and said in result.content[0].text
+            assert result.is_error and error_text in result.content[0].text
         with pytest.raises(MCPError, match="portico_eval"):
             await reads.call_tool("portico_eval")
         assert {tool.name for tool in (await narrow.list_tools()).tools} == {
@@ -227,8 +227,8 @@ async def test_a_view_gives_nobody_more_than_the_key_may(served: Served) -> None
             "portico_answer",
         }
         assert not (await narrow.call_tool("portico_page", page)).is_error
-        other = await narrow.call_tool("portico_page", {**page, "store": "other"})
-        assert other.is_error and "not visible at this endpoint" in other.content[0].text
+        other_result = await narrow.call_tool("portico_page", {**page, "store": "other"})
+        assert other_result.is_error and "not visible at this endpoint" in other_result.content[0].text
 
         asking = asyncio.create_task(calls.call_tool("empty_cache", {}))
         question = await pending(served)
@@ -238,14 +238,14 @@ async def test_a_view_gives_nobody_more_than_the_key_may(served: Served) -> None
             assert (
                 stranger.is_error and f"The question '{question}' does not exist" in stranger.content[0].text
             )
-            (shown,) = (
+            (question_row,) = (
                 await calls.call_tool("portico_questions", {"tool": "empty_cache"})
             ).structured_content["questions"]
-            assert (shown["id"], shown["kind"], shown["name"]) == (question, "approval", "empty_cache")
-            mine = await calls.call_tool(
+            assert (question_row["id"], question_row["kind"], question_row["name"]) == (question, "approval", "empty_cache")
+            own_result = await calls.call_tool(
                 "portico_answer", {"id": question, "accepted": False, "note": "not now"}
             )
-            assert mine.structured_content == {"id": question, "accepted": False}
+            assert own_result.structured_content == {"id": question, "accepted": False}
             assert "not now" in (await asking).content[0].text
             late = await calls.call_tool("portico_answer", {"id": question, "accepted": True})
             assert late.is_error and "already refused" in late.content[0].text
@@ -258,8 +258,8 @@ async def pending(served: Served) -> str:
         http.stream("GET", "/api/questions/events") as events,
     ):
         async for line in events.aiter_lines():
-            if line.startswith("data:") and (found := json.loads(line[5:]))["status"] == "pending":
-                return str(found["id"])
+            if line.startswith("data:") and (question := json.loads(line[5:]))["status"] == "pending":
+                return str(question["id"])
     raise AssertionError("no question came")
 
 
@@ -309,7 +309,7 @@ class Host:
 
     async def show(self, tool: str, arguments: dict[str, Any], locale: str = "en-GB") -> None:
         """Show the view of a tool, once the handshake is complete and the view knows which tool is called."""
-        tools = {each.name: each for each in (await self.client.list_tools()).tools}
+        tools = {item.name: item for item in (await self.client.list_tools()).tools}
         uri = tools[tool].meta["ui"]["resourceUri"]
         html = (await self.client.read_resource(uri)).contents[0].text
         self._taken = 0
@@ -334,12 +334,12 @@ class Host:
 
     async def serve(self) -> None:
         """Forward calls of the view until the host is stopped."""
-        while (asked := await self.take())["method"] != "end":
-            assert asked["method"] == "tools/call"
-            self.names.append(asked["params"]["name"])
-            result = await self.client.call_tool(asked["params"]["name"], asked["params"]["arguments"])
+        while (request := await self.take())["method"] != "end":
+            assert request["method"] == "tools/call"
+            self.names.append(request["params"]["name"])
+            result = await self.client.call_tool(request["params"]["name"], request["params"]["arguments"])
             body = result.model_dump(mode="json", by_alias=True, exclude_none=True)
-            await self.tell({"id": asked["id"], "result": body})
+            await self.tell({"id": request["id"], "result": body})
 
     async def until(self, script: str) -> Any:
         """Wait like `Page.until`, but on what the view shows; an error message includes the view's content."""

@@ -44,11 +44,11 @@ STORY: dict[str, Any] = {
 
 @pytest.fixture
 def client(daemon: Daemon) -> Iterator[Client]:
-    with Client(daemon.url) as made:
-        yield made
-        for app in made.apps.list():
+    with Client(daemon.url) as sdk_client:
+        yield sdk_client
+        for app in sdk_client.apps.list():
             if app.kind != "store":
-                made.apps.remove(app.name)
+                sdk_client.apps.remove(app.name)
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_a_field_to_update_is_addressed_by_its_step_names(
     client: Client, place: str, way: tuple[str | int, ...]
 ) -> None:
     client.apps.deploy("story", STORY)
-    made = client.apps.update("story", {place: 0.5 if "temperature" in place else "new"})
-    assert (made.version, made.note) == (2, f"set {place}")
-    found: Any = made.spec
+    app = client.apps.update("story", {place: 0.5 if "temperature" in place else "new"})
+    assert (app.version, app.note) == (2, f"set {place}")
+    value: Any = app.spec
     for key in way:
-        found = found[key]
-    assert found in ("new", 0.5)
+        value = value[key]
+    assert value in ("new", 0.5)
     assert client.apps.versions("story")[1].spec == STORY
 
 
@@ -98,17 +98,17 @@ def test_an_invalid_update_is_refused_and_creates_no_version(
     client: Client, changes: dict[str, Any], said: str
 ) -> None:
     client.apps.deploy("story", STORY)
-    with pytest.raises(PorticoError) as refused:
+    with pytest.raises(PorticoError) as error_info:
         client.apps.update("story", changes)
-    assert said in refused.value.message
+    assert said in error_info.value.message
     assert [version.version for version in client.apps.versions("story")] == [1]
 
 
 def test_a_field_is_taken_away_and_several_are_changed_at_once(client: Client) -> None:
     client.apps.deploy("story", STORY)
-    made = client.apps.update("story", {"outline.system": None, "chapters.concurrency": 3}, note="two")
-    steps = made.spec["step"]["steps"]
-    assert "system" not in steps[0] and steps[1]["concurrency"] == 3 and made.note == "two"
+    app = client.apps.update("story", {"outline.system": None, "chapters.concurrency": 3}, note="two")
+    steps = app.spec["step"]["steps"]
+    assert "system" not in steps[0] and steps[1]["concurrency"] == 3 and app.note == "two"
 
 
 def test_an_unnamed_step_is_addressed_by_its_operation_and_position(client: Client) -> None:
@@ -117,26 +117,26 @@ def test_an_unnamed_step_is_addressed_by_its_operation_and_position(client: Clie
         "steps": [{"op": "llm"}, {"op": "branch", "condition": True, "then": {"op": "emit"}}],
     }
     client.apps.deploy("bare", {"portico_flow": 1, "step": inner})
-    made = client.apps.update("bare", {"llm1.system": "x", "branch2.emit1.text": "y", "pipeline1.output": 1})
-    steps = made.spec["step"]["steps"]
-    assert (steps[0]["system"], steps[1]["then"]["text"], made.spec["step"]["output"]) == ("x", "y", 1)
+    app = client.apps.update("bare", {"llm1.system": "x", "branch2.emit1.text": "y", "pipeline1.output": 1})
+    steps = app.spec["step"]["steps"]
+    assert (steps[0]["system"], steps[1]["then"]["text"], app.spec["step"]["output"]) == ("x", "y", 1)
 
 
 def test_a_nested_agent_is_addressed_by_name_like_a_step(client: Client) -> None:
     inner = {"portico_agent": 1, "name": "writer", "instructions": "Write."}
     team = {"portico_agent": 1, "name": "team", "agents": [{"agent": inner, "as": "tool"}]}
     client.apps.deploy("team", team, kind="agent")
-    made = client.apps.update("team", {"writer.instructions": "Write well.", "instructions": "Lead."})
-    assert made.spec["agents"][0]["agent"]["instructions"] == "Write well."
-    assert made.spec["instructions"] == "Lead."
+    app = client.apps.update("team", {"writer.instructions": "Write well.", "instructions": "Lead."})
+    assert app.spec["agents"][0]["agent"]["instructions"] == "Write well."
+    assert app.spec["instructions"] == "Lead."
 
 
 def test_the_second_update_of_the_same_version_is_refused_as_a_conflict(client: Client) -> None:
     client.apps.deploy("story", STORY)
     client.apps.update("story", {"outline.system": "a"}, expected_version=1)
-    with pytest.raises(Conflict) as refused:
+    with pytest.raises(Conflict) as error_info:
         client.apps.update("story", {"outline.system": "b"}, expected_version=1)
-    assert refused.value.code == "version_conflict"
+    assert error_info.value.code == "version_conflict"
 
 
 def test_a_conversation_continues_with_the_new_version_of_its_agent(client: Client) -> None:
@@ -147,8 +147,8 @@ def test_a_conversation_continues_with_the_new_version_of_its_agent(client: Clie
     client.apps.update("clerk", {"instructions": "Be brief.", "options.temperature": 0.1})
     client.apps.run("clerk", "second", session="s")
     (session,) = client.sessions.list("clerk", name="s")
-    said = [item.message["content"] for item in client.sessions.messages(session.id)]
-    assert said == ["first", "first", "second", "second"]
+    contents = [item.message["content"] for item in client.sessions.messages(session.id)]
+    assert contents == ["first", "first", "second", "second"]
 
 
 def test_a_run_in_progress_ends_with_the_version_that_it_began_with(client: Client) -> None:
@@ -164,9 +164,9 @@ def test_a_run_in_progress_ends_with_the_version_that_it_began_with(client: Clie
     }
     client.apps.deploy("slow", spec)
     running = client.apps.start("slow", "x")
-    asked = next(event for event in running.events() if isinstance(event, Asked))
+    question = next(event for event in running.events() if isinstance(event, Asked))
     client.apps.update("slow", {"last.source": "lambda v: 'new'"})
-    client.questions.answer(asked.id, True)
+    client.questions.answer(question.id, True)
     assert running.result() == "old"
 
 
@@ -174,13 +174,13 @@ def test_concurrent_calls_of_an_app_are_limited_across_protocols(client: Client,
     client.apps.deploy("slow", {"portico_flow": 1, "step": {"op": "approve", "message": "Go?"}})
     client.apps.limit("slow", {"concurrency": 1})
     running = client.apps.start("slow", "x")
-    asked = next(event for event in running.events() if isinstance(event, Asked))
+    question = next(event for event in running.events() if isinstance(event, Asked))
     body = {"model": "slow", "messages": [{"role": "user", "content": "x"}]}
-    for path, given in (("/api/apps/slow/run", {"input": "x"}), ("/v1/chat/completions", body)):
-        refused = httpx.post(daemon.url + path, json=given)
-        assert refused.status_code == 429 and "for the app 'slow' on concurrent calls" in refused.text
-        assert float(refused.headers["retry-after"]) >= 0
-    client.questions.answer(asked.id, True)
+    for path, request_body in (("/api/apps/slow/run", {"input": "x"}), ("/v1/chat/completions", body)):
+        response = httpx.post(daemon.url + path, json=request_body)
+        assert response.status_code == 429 and "for the app 'slow' on concurrent calls" in response.text
+        assert float(response.headers["retry-after"]) >= 0
+    client.questions.answer(question.id, True)
     assert running.result() == "x"
     client.apps.limit("slow", {})
     # Without a limit, this call waits until its listener leaves.
@@ -192,8 +192,8 @@ def test_concurrent_calls_of_an_app_are_limited_across_protocols(client: Client,
 def test_an_update_with_an_invalid_limit_is_refused_as_a_whole(client: Client, daemon: Daemon) -> None:
     client.apps.deploy("story", STORY)
     body = {"set": {"outline.system": "x"}, "limits": {"speed": 3}}
-    refused = httpx.patch(f"{daemon.url}/api/apps/story", json=body)
-    assert refused.status_code == 400 and "'speed' is not a limit" in refused.text
+    response = httpx.patch(f"{daemon.url}/api/apps/story", json=body)
+    assert response.status_code == 400 and "'speed' is not a limit" in response.text
     assert client.apps.get("story").version == 1 and client.apps.get("story").limits is None
 
 
@@ -203,9 +203,9 @@ def test_an_invalid_step_index_is_refused_in_every_notation(
 ) -> None:
     client.apps.deploy("story", STORY)
     for place in (f"steps.{number}", f"steps.{number}.system"):
-        refused = httpx.patch(f"{daemon.url}/api/apps/story", json={"set": {place: "x"}})
-        assert refused.status_code in (400, 404), refused.text
-        assert refused.json()["error"]["param"] == "set"
+        response = httpx.patch(f"{daemon.url}/api/apps/story", json={"set": {place: "x"}})
+        assert response.status_code in (400, 404), response.text
+        assert response.json()["error"]["param"] == "set"
     assert client.apps.get("story").version == 1
 
 
@@ -219,9 +219,9 @@ def test_limits_and_their_usage_survive_a_restart(tmp_path: Path) -> None:
         assert client.apps.run("talk", "a") == "a"
     with daemons.running(tmp_path / "home", "--file", str(models)) as daemon, Client(daemon.url) as client:
         assert client.apps.get("talk").limits == {"tokens_per_day": 1}
-        with pytest.raises(PorticoError) as refused:
+        with pytest.raises(PorticoError) as error_info:
             client.apps.run("talk", "b")
-        assert refused.value.status == 429 and "tokens per day" in refused.value.message
+        assert error_info.value.status == 429 and "tokens per day" in error_info.value.message
 
 
 def test_parallel_calls_do_not_exceed_the_request_limit(client: Client) -> None:
@@ -245,9 +245,9 @@ def test_parallel_calls_do_not_exceed_the_request_limit(client: Client) -> None:
 
 def test_the_drawing_of_an_app_contains_every_step(client: Client, daemon: Daemon) -> None:
     client.apps.deploy("story", STORY)
-    drawn = client.apps.drawing("story")
+    drawing = client.apps.drawing("story")
     for name in ("outline", "write", "one", "route"):
-        assert name in drawn
+        assert name in drawing
     root = ET.fromstring(client.apps.drawing("story", "svg"))
     texts = {item.text for item in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"outline", "write", "one", "input", "output"} <= texts
@@ -265,29 +265,29 @@ def test_the_drawing_of_an_app_contains_every_step(client: Client, daemon: Daemo
 
 def test_who_may_call_an_app_may_not_change_it(client: Client, daemon: Daemon) -> None:
     client.apps.deploy("story", STORY)
-    made = client.keys.add("caller", ["apps:story:call"])
-    other = client.keys.add("stranger", ["chat"])
-    with Client(daemon.url, made.key) as caller, Client(daemon.url, other.key) as stranger:
+    caller_key = client.keys.add("caller", ["apps:story:call"])
+    stranger_key = client.keys.add("stranger", ["chat"])
+    with Client(daemon.url, caller_key.key) as caller, Client(daemon.url, stranger_key.key) as stranger:
         assert caller.apps.get("story").version == 1
         for attempt in (
             lambda: caller.apps.update("story", {"outline.system": "x"}),
             lambda: caller.apps.limit("story", {"concurrency": 1}),
             lambda: caller.apply({}),
         ):
-            with pytest.raises(PorticoError) as refused:
+            with pytest.raises(PorticoError) as error_info:
                 attempt()
-            assert refused.value.status == 403
+            assert error_info.value.status == 403
         with pytest.raises(PorticoError) as hidden:
             stranger.apps.drawing("story")
         assert hidden.value.status in (403, 404)
-    for key in (made, other):
+    for key in (caller_key, stranger_key):
         client.keys.revoke(key.id)
 
 
 def test_the_published_flow_schema_accepts_valid_and_rejects_invalid_flows(daemon: Daemon) -> None:
-    found = httpx.get(f"{daemon.url}/api/schemas/flow").json()
-    assert Draft202012Validator(found).is_valid({**STORY, "name": "story"})
-    assert not Draft202012Validator(found).is_valid({"portico_flow": 1, "step": {"op": "dance"}})
+    schema = httpx.get(f"{daemon.url}/api/schemas/flow").json()
+    assert Draft202012Validator(schema).is_valid({**STORY, "name": "story"})
+    assert not Draft202012Validator(schema).is_valid({"portico_flow": 1, "step": {"op": "dance"}})
 
 
 def test_the_published_agent_schema_agrees_with_the_agent_check(daemon: Daemon) -> None:
@@ -299,9 +299,9 @@ def test_the_published_agent_schema_agrees_with_the_agent_check(daemon: Daemon) 
         ({"name": "clerk"}, False),
     ):
         assert valid.is_valid(spec) == is_one, spec
-        checked = httpx.post(f"{daemon.url}/api/agents/check", json={"agent": spec}).json()
-        error = checked["error"] or {}
-        assert (error.get("code") in ("unknown_field", "invalid_spec")) != is_one, checked
+        check_result = httpx.post(f"{daemon.url}/api/agents/check", json={"agent": spec}).json()
+        error = check_result["error"] or {}
+        assert (error.get("code") in ("unknown_field", "invalid_spec")) != is_one, check_result
     paths = httpx.get(f"{daemon.url}/openapi.json").json()["paths"]
     assert "/api/schemas/agent" in paths
 
@@ -310,18 +310,18 @@ def test_pruning_agents_does_not_remove_other_apps(client: Client) -> None:
     client.apps.deploy("story", STORY)
     for name in ("kept", "gone"):
         client.apps.deploy(name, {"portico_agent": 1, "name": name}, kind="agent")
-    wanted = {"agents": [{"name": "kept"}]}
-    found = client.apply(wanted, prune=["agents"])
-    assert [change.name for change in found.changes if change.action == "remove"] == ["gone"]
-    there = {app.name for app in client.apps.list()}
-    assert {"story", "kept"} <= there and "gone" not in there
+    configuration = {"agents": [{"name": "kept"}]}
+    result = client.apply(configuration, prune=["agents"])
+    assert [change.name for change in result.changes if change.action == "remove"] == ["gone"]
+    app_names = {app.name for app in client.apps.list()}
+    assert {"story", "kept"} <= app_names and "gone" not in app_names
 
 
 def test_applying_a_configuration_with_invalid_options_is_refused(client: Client) -> None:
-    for wish, said in (
+    for options, error_text in (
         ({"prune": ["apples"]}, "Did you mean 'apps'"),
         ({"folder": "here"}, "absolute path"),
     ):
-        with pytest.raises(InvalidRequest) as refused:
-            client.apply({}, **wish)  # type: ignore[arg-type]
-        assert said in refused.value.message
+        with pytest.raises(InvalidRequest) as error_info:
+            client.apply({}, **options)  # type: ignore[arg-type]
+        assert error_text in error_info.value.message

@@ -18,11 +18,11 @@ def post(daemon: Daemon, **body: Any) -> httpx.Response:
 
 
 def test_the_chunkers_are_listed_with_what_they_are_for(daemon: Daemon) -> None:
-    found = {row["name"]: row for row in httpx.get(f"{daemon.url}/api/chunkers").json()["data"]}
-    assert len(found) >= 20
-    assert found["slides"]["formats"] == ["odp", "otp", "potx", "ppsx", "pptm", "pptx"]
-    assert "xlsx" in found["rows"]["formats"]
-    assert all(row["description"] and row["size"] >= 50 for row in found.values())
+    chunkers = {row["name"]: row for row in httpx.get(f"{daemon.url}/api/chunkers").json()["data"]}
+    assert len(chunkers) >= 20
+    assert chunkers["slides"]["formats"] == ["odp", "otp", "potx", "ppsx", "pptm", "pptx"]
+    assert "xlsx" in chunkers["rows"]["formats"]
+    assert all(row["description"] and row["size"] >= 50 for row in chunkers.values())
 
 
 def test_a_text_is_cut_by_several_strategies_side_by_side(daemon: Daemon) -> None:
@@ -44,7 +44,7 @@ def test_a_text_is_cut_by_several_strategies_side_by_side(daemon: Daemon) -> Non
 
 
 def test_a_previewed_file_is_chunked_by_its_format_and_not_stored(daemon: Daemon) -> None:
-    before = httpx.get(f"{daemon.url}/v1/files").json()["data"]
+    files_before = httpx.get(f"{daemon.url}/v1/files").json()["data"]
     data = office.slides(("Fees", "A berth costs 40 crowns.", "Smile."), ("价目", "四十克朗。", ""))
     answer = httpx.post(
         f"{daemon.url}/api/chunk",
@@ -55,7 +55,7 @@ def test_a_previewed_file_is_chunked_by_its_format_and_not_stored(daemon: Daemon
     [auto] = answer.json()["data"]
     assert (auto["total"], len(auto["chunks"])) == (2, 1)
     assert auto["chunks"][0]["place"]["page"] == 1
-    assert httpx.get(f"{daemon.url}/v1/files").json()["data"] == before
+    assert httpx.get(f"{daemon.url}/v1/files").json()["data"] == files_before
     assert not [
         path for path in daemon.home.rglob("*") if path.is_file() and path.read_bytes()[:4] == data[:4]
     ]
@@ -108,5 +108,5 @@ async def test_the_sdk_previews_text_bytes_and_files(daemon: Daemon, tmp_path: A
         names = [item.name for item in client.chunkers.list()]
     async with AsyncClient(daemon.url) as client:
         assert [item.name for item in await client.chunkers.list()] == names
-        [same, _] = await client.chunkers.preview(path.read_bytes(), "auto", "fine", filename="fees.md")
-        assert same == auto
+        [chunk_of_bytes, _] = await client.chunkers.preview(path.read_bytes(), "auto", "fine", filename="fees.md")
+        assert chunk_of_bytes == auto

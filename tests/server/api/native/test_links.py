@@ -39,24 +39,24 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[daemons.Daemon]
 def test_a_configuration_gives_a_store_links_which_searches_follow(daemon: daemons.Daemon) -> None:
     with Client(daemon.url) as client:
         assert client.stores.get("docs").links
-        found = client.search("docs", "Who built the Orlix lamp?", trace=True)
-        assert "links" in {stage.name for stage in found.trace}
+        results = client.search("docs", "Who built the Orlix lamp?", trace=True)
+        assert "links" in {stage.name for stage in results.trace}
         plain = client.search("docs", "Who built the Orlix lamp?", trace=True, links=False)
         assert "links" not in {stage.name for stage in plain.trace}
 
 
 def test_linked_neighbours_of_a_passage_are_found_by_chunk_number_or_position(daemon: daemons.Daemon) -> None:
     with Client(daemon.url) as client:
-        found = client.search("docs", "Orlix lamp", trace=True)
-        [stage] = [stage for stage in found.trace if stage.name == "links"]
-        first = found.passages[0]
+        results = client.search("docs", "Orlix lamp", trace=True)
+        [stage] = [stage for stage in results.trace if stage.name == "links"]
+        first = results.passages[0]
         assert first.filename == "lamp.md"
         beside = client.stores.neighbours("docs", chunk=stage.candidates[0][0])
         assert {item.filename for item in beside.passages} == {"works.md"}
         assert client.stores.neighbours("docs", file=first.file_id, start=first.place.start) == beside
-        for wanted in ({"chunk": 10**6}, {"file": "file-none"}):
+        for position in ({"chunk": 10**6}, {"file": "file-none"}):
             with pytest.raises(NotFound):
-                client.stores.neighbours("docs", **wanted)  # type: ignore[arg-type]
+                client.stores.neighbours("docs", **position)  # type: ignore[arg-type]
         with pytest.raises(NotFound):
             client.stores.neighbours("nothing", chunk=1)
     with httpx.Client(base_url=daemon.url) as http:
@@ -72,9 +72,9 @@ def test_the_command_line_lists_neighbours_and_writes_the_graph(
     run = CliRunner()
     with Client(daemon.url) as client:
         file = client.search("docs", "Orlix lamp").passages[0].file_id
-    shown = run.invoke(cli, ["--url", daemon.url, "stores", "links", "docs", "--file", file])
-    assert shown.exit_code == 0, shown.output
-    assert "harwick works" in shown.stdout and "works.md" in shown.stdout, shown.stdout
+    result = run.invoke(cli, ["--url", daemon.url, "stores", "links", "docs", "--file", file])
+    assert result.exit_code == 0, result.output
+    assert "harwick works" in result.stdout and "works.md" in result.stdout, result.stdout
     out = tmp_path / "links.graphml"
     assert run.invoke(cli, ["--url", daemon.url, "stores", "graph", "docs", str(out)]).exit_code == 0
     assert ElementTree.parse(out).getroot().tag.endswith("graphml")
@@ -84,9 +84,9 @@ def test_the_command_line_lists_neighbours_and_writes_the_graph(
 def test_link_requests_are_refused_until_a_store_enables_links(daemon: daemons.Daemon) -> None:
     with Client(daemon.url) as client:
         client.stores.add("plain", app=False)
-        with pytest.raises(InvalidRequest) as refused:
+        with pytest.raises(InvalidRequest) as error_info:
             client.search("plain", "anything", links=True)
-        assert refused.value.code == "links_off"
+        assert error_info.value.code == "links_off"
         with pytest.raises(InvalidRequest):
             client.stores.neighbours("plain", chunk=1)
         assert client.stores.change("plain", links=True).links
@@ -97,33 +97,33 @@ def test_a_multi_step_search_works_over_http_sdk_and_command_line(daemon: daemon
     question = "Where did the money of the company that built the Orlix lamp come from?"
     with Client(daemon.url) as client:
         assert client.stores.get("docs").search == {"steps": "auto"}  # as configured
-        found = client.search("docs", question, steps=4, trace=True)
-        assert [stage.name for stage in found.trace if stage.name.startswith("step (")][:2] == [
+        search_results = client.search("docs", question, steps=4, trace=True)
+        assert [stage.name for stage in search_results.trace if stage.name.startswith("step (")][:2] == [
             "step (1)",
             "step (2)",
         ]
         with pytest.raises(InvalidRequest):
             client.search("docs", question, steps=7)
-        changed = client.stores.change("docs", search={"steps": 2, "max_calls": 1})
-        assert changed.search == {"steps": 2, "max_calls": 1}
-        with pytest.raises(InvalidRequest) as refused:
+        store = client.stores.change("docs", search={"steps": 2, "max_calls": 1})
+        assert store.search == {"steps": 2, "max_calls": 1}
+        with pytest.raises(InvalidRequest) as error_info:
             client.stores.change("docs", search={"stpes": 2})
-        assert refused.value.param == "search.stpes" and "steps" in str(refused.value)
+        assert error_info.value.param == "search.stpes" and "steps" in str(error_info.value)
     shell = CliRunner()
-    shown = shell.invoke(
+    command_result = shell.invoke(
         cli,
         ["--url", daemon.url, "search", "docs", question, "--steps", "3", "--explain"],
         env={"COLUMNS": "200"},
     )
-    assert shown.exit_code == 0, shown.output
-    assert "step (2)" in shown.output
-    kept = shell.invoke(cli, ["--url", daemon.url, "stores", "change", "docs", "--steps", "auto"])
-    assert kept.exit_code == 0, kept.output
+    assert command_result.exit_code == 0, command_result.output
+    assert "step (2)" in command_result.output
+    change_result = shell.invoke(cli, ["--url", daemon.url, "stores", "change", "docs", "--steps", "auto"])
+    assert change_result.exit_code == 0, change_result.output
     with Client(daemon.url) as client:
         assert client.stores.get("docs").search == {"steps": "auto", "max_calls": 1}
-    answered = httpx.post(
+    response = httpx.post(
         f"{daemon.url}/v1/chat/completions",
         json={"model": "docs", "messages": [{"role": "user", "content": question}]},
         timeout=60,
     )
-    assert answered.status_code == 200, answered.text
+    assert response.status_code == 200, response.text

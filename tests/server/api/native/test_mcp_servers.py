@@ -18,8 +18,8 @@ STRANGER = str(Path(__file__).parents[2] / "tools" / "mcp" / "stranger.py")
 
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as opened:
-        yield opened
+    async with api_server(tmp_path) as server:
+        yield server
 
 
 def wish(**more: Any) -> dict[str, Any]:
@@ -27,15 +27,15 @@ def wish(**more: Any) -> dict[str, Any]:
 
 
 async def test_a_server_is_added_used_everywhere_and_removed(gateway: ApiServer) -> None:
-    made = (
+    server = (
         await gateway.client.post(
             "/api/mcp/servers", json=wish(env={"GIVEN_TOKEN": "s3cret"}, sampling={"model": "default"})
         )
     ).json()
-    assert (made["state"], made["error"], made["configured"]) == ("ready", None, False)
-    assert "odd_echo" in made["tools"]
-    listed = await gateway.client.get("/api/mcp/servers")
-    assert listed.json() == {"data": [made]} and "s3cret" not in listed.text
+    assert (server["state"], server["error"], server["configured"]) == ("ready", None, False)
+    assert "odd_echo" in server["tools"]
+    response = await gateway.client.get("/api/mcp/servers")
+    assert response.json() == {"data": [server]} and "s3cret" not in response.text
 
     natively = await gateway.client.post("/api/tools/odd_echo/call", json={"arguments": {"text": "hi"}})
     assert natively.json()["text"] == "hi"
@@ -58,9 +58,9 @@ async def test_a_server_is_added_used_everywhere_and_removed(gateway: ApiServer)
 async def test_resources_of_an_mcp_server_are_listed_and_read(gateway: ApiServer) -> None:
     await gateway.client.post("/api/mcp/servers", json=wish())
     path = "/api/mcp/servers/odd/resources"
-    listed = (await gateway.client.get(path)).json()["data"]
-    assert [one["uri"] for one in listed][:2] == ["note://lease", "note://pixel"]
-    assert (listed[-1]["uri"], listed[-1]["template"]) == ("note://day/{date}", True)
+    resources = (await gateway.client.get(path)).json()["data"]
+    assert [resource["uri"] for resource in resources][:2] == ["note://lease", "note://pixel"]
+    assert (resources[-1]["uri"], resources[-1]["template"]) == ("note://day/{date}", True)
 
     async def read(uri: str) -> Any:
         return await gateway.client.post(f"{path}/read", json={"uri": uri})
@@ -70,9 +70,9 @@ async def test_resources_of_an_mcp_server_are_listed_and_read(gateway: ApiServer
     [pixel] = (await read("note://pixel")).json()["data"]
     assert (pixel["mime_type"], pixel["text"]) == ("image/png", None) and pixel["data"].startswith("iVBOR")
     assert (await read("note://day/2026-01-02")).json()["data"][0]["text"] == "Day 2026-01-02"
-    refused = await read("note://nothing")
-    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "mcp_server_refused")
-    assert "There is no such note." in refused.json()["error"]["message"]
+    response = await read("note://nothing")
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "mcp_server_refused")
+    assert "There is no such note." in response.json()["error"]["message"]
     large = await read("note://huge")
     assert (large.status_code, large.json()["error"]["code"]) == (413, "mcp_content_too_large")
     unknown = await gateway.client.post(f"{path}/read", json={"url": "note://lease"})
@@ -83,14 +83,14 @@ async def test_prompts_of_an_mcp_server_are_listed_and_rendered(gateway: ApiServ
     await gateway.client.post("/api/mcp/servers", json=wish())
     path = "/api/mcp/servers/odd/prompts"
     letter, talk = (await gateway.client.get(path)).json()["data"]
-    assert [(one["name"], one["required"]) for one in letter["arguments"]] == [("who", True), ("tone", False)]
+    assert [(argument["name"], argument["required"]) for argument in letter["arguments"]] == [("who", True), ("tone", False)]
     assert talk["arguments"] == []
     filled = await gateway.client.post(f"{path}/render", json={"name": "letter", "arguments": {"who": "Ada"}})
     assert filled.json()["data"] == [
         {"role": "user", "text": "Write to Ada, kindly.", "mime_type": "text/plain", "data": None}
     ]
-    said, picture = (await gateway.client.post(f"{path}/render", json={"name": "talk"})).json()["data"]
-    assert (said["role"], said["text"]) == ("assistant", "Hello.")
+    message, picture = (await gateway.client.post(f"{path}/render", json={"name": "talk"})).json()["data"]
+    assert (message["role"], message["text"]) == ("assistant", "Hello.")
     assert picture["mime_type"] == "image/png" and picture["data"].startswith("iVBOR")
     wrong = await gateway.client.post(f"{path}/render", json={"name": "letter", "arguments": {"who": 7}})
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "arguments.who")
@@ -100,13 +100,13 @@ async def test_a_server_without_resources_lists_none_and_a_failed_server_reports
     gateway: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await gateway.client.post("/api/mcp/servers", json=wish(command=[sys.executable, STRANGER, "bare"]))
-    for what in ("resources", "prompts"):
-        assert (await gateway.client.get(f"/api/mcp/servers/odd/{what}")).json() == {"data": []}
+    for kind in ("resources", "prompts"):
+        assert (await gateway.client.get(f"/api/mcp/servers/odd/{kind}")).json() == {"data": []}
     monkeypatch.setattr(connection, "RESTART_WAIT_SECONDS", 0.0)
     await gateway.client.post("/api/mcp/servers", json={"name": "gone", "command": ["no-such-program"]})
-    failed = await gateway.client.get("/api/mcp/servers/gone/resources")
-    assert (failed.status_code, failed.json()["error"]["code"]) == (409, "mcp_server_failed")
-    assert "no-such-program" in failed.json()["error"]["message"]
+    response = await gateway.client.get("/api/mcp/servers/gone/resources")
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "mcp_server_failed")
+    assert "no-such-program" in response.json()["error"]["message"]
 
 
 async def test_an_mcp_server_is_restarted_and_its_log_is_read(gateway: ApiServer) -> None:
@@ -129,18 +129,18 @@ async def test_an_mcp_server_is_restarted_and_its_log_is_read(gateway: ApiServer
 async def test_an_invalid_server_definition_is_refused_naming_the_field(
     gateway: ApiServer, change: dict[str, Any], param: str
 ) -> None:
-    refused = await gateway.client.post("/api/mcp/servers", json=wish(**change))
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+    response = await gateway.client.post("/api/mcp/servers", json=wish(**change))
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
     assert (await gateway.client.get("/api/mcp/servers")).json() == {"data": []}
 
 
 async def test_only_admins_may_list_and_manage_mcp_servers(tmp_path: Path) -> None:
     async with api_server(tmp_path, require_key=True, api_key="pk-admin") as gateway:
         admin = {"authorization": "Bearer pk-admin"}
-        made = await gateway.client.post(
+        key_response = await gateway.client.post(
             "/api/keys", json={"name": "n", "scopes": ["tools:*:call"]}, headers=admin
         )
-        key = {"authorization": f"Bearer {made.json()['key']}"}
+        key = {"authorization": f"Bearer {key_response.json()['key']}"}
         for method, path in [("GET", ""), ("POST", ""), ("DELETE", "/odd"), ("POST", "/odd/restart")]:
             body = wish() if path == "" and method == "POST" else None
             answer = await gateway.client.request(method, f"/api/mcp/servers{path}", json=body, headers=key)

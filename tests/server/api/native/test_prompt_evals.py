@@ -26,8 +26,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     rules = []
     for spec in builtin.every():
         for case in spec.cases:
-            asked = str(spec.render(case.arguments)[-1]["content"])
-            rules.append({"match": f"^{re.escape(asked)}$", "content": case.answer.replace("\\", "\\\\")})
+            question = str(spec.render(case.arguments)[-1]["content"])
+            rules.append({"match": f"^{re.escape(question)}$", "content": case.answer.replace("\\", "\\\\")})
     script = home / "apt.yaml"
     script.write_text(yaml.safe_dump(rules, allow_unicode=True), encoding="utf-8")
     models = [
@@ -51,10 +51,10 @@ async def test_every_case_of_every_prompt_passes_with_a_right_answer(served: Dae
         names = [prompt.name for prompt in await client.prompts.list() if prompt.origin == "portico"]
         done = await asyncio.gather(*map(run, names))
     assert len(done) == len(builtin.every())
-    failed = {
+    failures = {
         name: run.error or run.result_counts for name, run in done if run.result_counts["passed"] != run.items
     }
-    assert failed == {}
+    assert failures == {}
 
 
 def test_a_wrong_answer_does_not_pass(served: Daemon) -> None:
@@ -66,8 +66,8 @@ def test_a_wrong_answer_does_not_pass(served: Daemon) -> None:
 
 def test_bundled_prompts_are_listed_with_their_arguments_and_cases(served: Daemon) -> None:
     with Client(served.url) as client:
-        found = {prompt.name: prompt for prompt in client.prompts.list()}
-    translate = found["portico/translate.zh"]
+        prompts = {prompt.name: prompt for prompt in client.prompts.list()}
+    translate = prompts["portico/translate.zh"]
     assert translate.description.endswith("In Chinese.") and translate.cases[0]["answer"] == "渡轮中午开。"
     assert [argument["name"] for argument in translate.arguments] == ["text", "language"]
 
@@ -78,7 +78,7 @@ def test_an_edited_bundled_prompt_keeps_its_changes_after_a_restart(tmp_path: Pa
         client.prompts.save("portico/proofread", arguments=["text"], messages="Correct this: {text}")
         client.prompts.remove("portico/translate")
     with daemons.running(tmp_path / "data") as running, Client(running.url) as client:
-        kept = client.prompts.get("portico/proofread")
-        assert (kept.version, kept.messages[0]["content"]) == (2, "Correct this: {text}")
+        prompt = client.prompts.get("portico/proofread")
+        assert (prompt.version, prompt.messages[0]["content"]) == (2, "Correct this: {text}")
         assert client.prompts.get("portico/proofread", 1).messages == spec.messages
         assert client.prompts.get("portico/translate").version == 1

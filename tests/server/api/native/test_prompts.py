@@ -110,8 +110,8 @@ def test_an_invalid_import_is_refused_and_stores_nothing(
 ) -> None:
     answer = httpx.post(f"{daemon.url}/api/prompts/import", json=body)
     assert answer.status_code == 400 and answer.json()["error"]["code"] == code
-    found = httpx.get(f"{daemon.url}/api/prompts").json()["data"]
-    assert {prompt["origin"] for prompt in found} == {"portico"}
+    prompts = httpx.get(f"{daemon.url}/api/prompts").json()["data"]
+    assert {prompt["origin"] for prompt in prompts} == {"portico"}
 
 
 def test_a_key_sees_only_shared_prompts_and_its_own(client: Client, reader: Client, daemon: Daemon) -> None:
@@ -127,24 +127,24 @@ def test_a_key_sees_only_shared_prompts_and_its_own(client: Client, reader: Clie
         reader.prompts.remove("house")
     with pytest.raises(Forbidden):
         reader.prompts.load(url="https://example.com/prompts.git")
-    other = client.keys.add("other", ["models:read"])
-    with Client(daemon.url, other.key) as stranger:
+    other_key = client.keys.add("other", ["models:read"])
+    with Client(daemon.url, other_key.key) as stranger:
         assert names(stranger) == ["house"]
         with pytest.raises(NotFound):
             stranger.prompts.get("mine")
         with pytest.raises(Forbidden):
             stranger.prompts.save("another", **REVIEW)
-    client.keys.revoke(other.id)
+    client.keys.revoke(other_key.id)
     reader.prompts.remove("mine")
     client.prompts.remove("house")
 
 
 def test_a_prompt_is_exported_in_the_file_format_of_another_tool(client: Client) -> None:
     client.prompts.save("team/review", **REVIEW)
-    made = client.prompts.export("team/review", "prompty")
-    assert made.filename == "team-review.prompty" and "{{language}}" in made.text
+    export = client.prompts.export("team/review", "prompty")
+    assert export.filename == "team-review.prompty" and "{{language}}" in export.text
     client.prompts.remove("team/review")
-    assert client.prompts.load({made.filename: made.text}).added == ("team/review",)
+    assert client.prompts.load({export.filename: export.text}).added == ("team/review",)
     messages = client.prompts.render("team/review", {"language": "Go"})
     assert list(messages) == [{"role": "user", "content": "Review this Go in 5 lines."}]
     with pytest.raises(InvalidRequest, match="Did you mean 'yaml'") as caught:
@@ -165,7 +165,7 @@ async def test_imported_files_are_parsed_outside_the_event_loop(
         return read(files)
 
     monkeypatch.setattr(folder, "read_texts", noted)
-    async with api_server(tmp_path) as served:
-        answer = await served.client.post("/api/prompts/import", json={"files": {"a.yaml": "messages: hi\n"}})
+    async with api_server(tmp_path) as server:
+        answer = await server.client.post("/api/prompts/import", json={"files": {"a.yaml": "messages: hi\n"}})
     assert answer.json()["added"] == ["a"]
     assert threads and threads[0] is not threading.main_thread()

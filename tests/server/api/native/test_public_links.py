@@ -17,8 +17,8 @@ from portico_server.db.schema import public_links
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path, require_key=True) as served:
-        yield served
+    async with api_server(tmp_path, require_key=True) as server:
+        yield server
 
 
 async def new_key(daemon: ApiServer, *scopes: str) -> tuple[str, dict[str, str]]:
@@ -73,10 +73,10 @@ async def test_a_reader_without_a_key_sees_the_messages_as_published(daemon: Api
     answer = await read(daemon, public)
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-robots-tag"] == "noindex, nofollow"
-    shown = answer.json()
-    assert shown["title"] == "Bread"
-    assert 29.9 < (shown["expires_at"] - shown["created_at"]) / 86400 < 30.1
-    assert shown["messages"] == [
+    public_page = answer.json()
+    assert public_page["title"] == "Bread"
+    assert 29.9 < (public_page["expires_at"] - public_page["created_at"]) / 86400 < 30.1
+    assert public_page["messages"] == [
         {"role": "user", "text": "When?", "attachments": 1, "passages": []},
         {"role": "assistant", "text": "At **nine**.", "attachments": 0, "passages": []},
     ]
@@ -105,8 +105,8 @@ async def test_passages_that_the_sender_may_not_read_have_no_text(daemon: ApiSer
     session = await conversation(
         daemon, ada, "When?", {"sender": "desk", "content": "Nine [1].", "extra_info": {"passages": passages}}
     )
-    shown = (await read(daemon, await publish(daemon, ada, session))).json()
-    assert [(each["rank"], each["text"]) for each in shown["messages"][1]["passages"]] == [
+    public_page = (await read(daemon, await publish(daemon, ada, session))).json()
+    assert [(passage["rank"], passage["text"]) for passage in public_page["messages"][1]["passages"]] == [
         (1, "Bread."),
         (2, ""),
         (3, ""),
@@ -142,18 +142,18 @@ async def test_a_removed_revoked_or_expired_link_answers_404(daemon: ApiServer, 
     public = await publish(daemon, ada, session)
     assert (await read(daemon, public)).status_code == 200
     await end(daemon, session, key, ada)
-    ended, unknown = await read(daemon, public), await read(daemon, f"{public[:-4]}xxxx")
-    assert ended.status_code == unknown.status_code == 404
-    assert ended.json() == unknown.json(), "nobody learns whether a link ever existed"
+    ended_response, unknown = await read(daemon, public), await read(daemon, f"{public[:-4]}xxxx")
+    assert ended_response.status_code == unknown.status_code == 404
+    assert ended_response.json() == unknown.json(), "nobody learns whether a link ever existed"
 
 
 async def test_the_list_and_the_database_do_not_contain_the_secret(daemon: ApiServer) -> None:
     _, ada = await new_key(daemon, "chat")
     session = await conversation(daemon, ada, "When?")
     secret = (await publish(daemon, ada, session)).rpartition("/")[2]
-    listed = await daemon.client.get(f"{session}/public-links", headers=ada)
-    assert len(listed.json()["data"]) == 1
-    assert secret not in listed.text
+    response = await daemon.client.get(f"{session}/public-links", headers=ada)
+    assert len(response.json()["data"]) == 1
+    assert secret not in response.text
     assert secret.encode() not in b"".join(
         path.read_bytes() for path in daemon.services.settings.home.glob("portico.db*")
     )

@@ -62,8 +62,8 @@ def furnish(daemon: ApiServer) -> Deleting:
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as served:
-        yield served
+    async with api_server(tmp_path) as server:
+        yield server
 
 
 async def question(client: httpx.AsyncClient, **query: str) -> dict[str, Any]:
@@ -71,11 +71,11 @@ async def question(client: httpx.AsyncClient, **query: str) -> dict[str, Any]:
     async with asyncio.timeout(60), client.stream("GET", "/api/questions/events") as stream:
         async for line in stream.aiter_lines():
             if line.startswith("data: "):
-                found: dict[str, Any] = json.loads(line.removeprefix("data: "))
-                if found["status"] == "pending" and all(
-                    found[name] == value for name, value in query.items()
+                candidate: dict[str, Any] = json.loads(line.removeprefix("data: "))
+                if candidate["status"] == "pending" and all(
+                    candidate[name] == value for name, value in query.items()
                 ):
-                    return found
+                    return candidate
     raise AssertionError("nobody asked")
 
 
@@ -88,16 +88,16 @@ async def test_a_call_waits_for_approval_and_then_answers(daemon: ApiServer) -> 
     call = asyncio.create_task(
         daemon.client.post("/api/tools/delete/call", json={"arguments": {"path": "/tmp/x"}})
     )
-    asked = await question(daemon.client)
-    assert (asked["kind"], asked["name"], asked["arguments"]) == ("approval", "delete", {"path": "/tmp/x"})
+    pending_question = await question(daemon.client)
+    assert (pending_question["kind"], pending_question["name"], pending_question["arguments"]) == ("approval", "delete", {"path": "/tmp/x"})
     assert deleting.done == []
-    run = (await daemon.client.get(f"/api/runs/{asked['run']}")).json()
+    run = (await daemon.client.get(f"/api/runs/{pending_question['run']}")).json()
     assert run["status"] == "waiting"
-    said = await answer(daemon.client, asked["id"], accepted=True, note="once")
-    assert (said.status_code, said.json()["status"], said.json()["note"]) == (200, "answered", "once")
+    response = await answer(daemon.client, pending_question["id"], accepted=True, note="once")
+    assert (response.status_code, response.json()["status"], response.json()["note"]) == (200, "answered", "once")
     result = (await call).json()
     assert (result["text"], result["is_error"]) == ("deleted /tmp/x", False)
-    assert (await daemon.client.get(f"/api/runs/{asked['run']}")).json()["status"] == "completed"
+    assert (await daemon.client.get(f"/api/runs/{pending_question['run']}")).json()["status"] == "completed"
 
 
 async def test_a_refused_call_does_nothing_and_says_why(daemon: ApiServer) -> None:
@@ -105,8 +105,8 @@ async def test_a_refused_call_does_nothing_and_says_why(daemon: ApiServer) -> No
     call = asyncio.create_task(
         daemon.client.post("/api/tools/delete/call", json={"arguments": {"path": "/"}})
     )
-    asked = await question(daemon.client)
-    await answer(daemon.client, asked["id"], accepted=False, note="never the root")
+    pending_question = await question(daemon.client)
+    await answer(daemon.client, pending_question["id"], accepted=False, note="never the root")
     result = (await call).json()
     assert result["is_error"] and "refused" in result["text"] and "never the root" in result["text"]
     assert deleting.done == []
@@ -121,13 +121,13 @@ async def test_wrong_arguments_are_refused_before_anybody_is_asked(daemon: ApiSe
 
 async def test_a_call_without_waiting_runs_in_the_background(daemon: ApiServer) -> None:
     furnish(daemon)
-    begun = await daemon.client.post(
+    response = await daemon.client.post(
         "/api/tools/delete/call", params={"wait": "false"}, json={"arguments": {"path": "/tmp/x"}}
     )
-    assert begun.status_code == 202
-    run = begun.json()["run"]
-    asked = await question(daemon.client, run=run)
-    await answer(daemon.client, asked["id"], accepted=True)
+    assert response.status_code == 202
+    run = response.json()["run"]
+    pending_question = await question(daemon.client, run=run)
+    await answer(daemon.client, pending_question["id"], accepted=True)
     events = (await daemon.client.get(f"/api/runs/{run}/events")).text
     kinds = [line.removeprefix("event: ") for line in events.splitlines() if line.startswith("event: ")]
     assert kinds == ["asked", "answered", "finished"]
@@ -141,26 +141,26 @@ async def test_a_question_is_cancelled_when_its_caller_disconnects(daemon: ApiSe
     call = asyncio.create_task(
         daemon.client.post("/api/tools/delete/call", json={"arguments": {"path": "/tmp/x"}})
     )
-    asked = await question(daemon.client)
+    pending_question = await question(daemon.client)
     call.cancel()
     await asyncio.wait([call])
-    await (await daemon.client.get(f"/api/runs/{asked['run']}/events")).aread()  # until the run has ended
-    late = await answer(daemon.client, asked["id"], accepted=True)
+    await (await daemon.client.get(f"/api/runs/{pending_question['run']}/events")).aread()  # until the run has ended
+    late = await answer(daemon.client, pending_question["id"], accepted=True)
     assert (late.status_code, late.json()["error"]["code"]) == (409, "question_cancelled")
 
 
 async def test_an_answer_must_match_the_schema_of_its_question(daemon: ApiServer) -> None:
     furnish(daemon)
     call = asyncio.create_task(daemon.client.post("/api/tools/colour/call", json={}))
-    asked = await question(daemon.client, kind="input")
-    wrong = await answer(daemon.client, asked["id"], accepted=True, value={"colour": "blue"})
+    pending_question = await question(daemon.client, kind="input")
+    wrong = await answer(daemon.client, pending_question["id"], accepted=True, value={"colour": "blue"})
     assert wrong.status_code == 400
     error = wrong.json()["error"]
     assert error["param"] == "value.colour" and "properties/colour/enum" in error["message"]
     assert (
-        await answer(daemon.client, asked["id"], accepted=True, value={"colour": "red"})
+        await answer(daemon.client, pending_question["id"], accepted=True, value={"colour": "red"})
     ).status_code == 200
-    again = await answer(daemon.client, asked["id"], accepted=True, value={"colour": "red"})
+    again = await answer(daemon.client, pending_question["id"], accepted=True, value={"colour": "red"})
     assert (again.status_code, again.json()["error"]["code"]) == (409, "already_answered")
     assert (await call).json()["text"] == '{"colour": "red"}'
 
@@ -178,8 +178,8 @@ async def test_only_the_caller_and_admins_see_a_question_and_only_admins_answer(
             )
         )
         async with httpx.AsyncClient(base_url=daemon.url, headers=heads["anna"], timeout=60) as anna:
-            asked = await question(anna)
-        path = f"/api/questions/{asked['id']}"
+            pending_question = await question(anna)
+        path = f"/api/questions/{pending_question['id']}"
         assert (await daemon.client.get(path, headers=heads["bert"])).status_code == 404
         assert (await daemon.client.get("/api/questions", headers=heads["bert"])).json()["data"] == []
         statuses = [
@@ -202,12 +202,12 @@ async def test_questions_are_listed_by_run_and_status(daemon: ApiServer) -> None
         ).json()["run"]
         for path in ("/a", "/b")
     ]
-    asked = [await question(daemon.client, run=run) for run in runs]
-    await answer(daemon.client, asked[0]["id"], accepted=False)
+    questions = [await question(daemon.client, run=run) for run in runs]
+    await answer(daemon.client, questions[0]["id"], accepted=False)
 
     async def listed(**query: str) -> list[str]:
-        found = (await daemon.client.get("/api/questions", params=query)).json()["data"]
-        return [item["arguments"]["path"] for item in found]
+        rows = (await daemon.client.get("/api/questions", params=query)).json()["data"]
+        return [item["arguments"]["path"] for item in rows]
 
     assert await listed() == ["/b", "/a"]
     assert await listed(status="pending") == ["/b"]
@@ -234,15 +234,15 @@ async def test_a_function_of_one_run_is_claimed_by_its_name(daemon: ApiServer) -
         Tool("forecast", "Forecast", "Ask a client.", {"type": "object"}, ask)
     )
     async with AsyncClient(daemon.url) as client:
-        for accepted, value, note, text in ((True, "rain", "", "rain"), (False, None, "no idea", "no idea")):
-            waiting = asyncio.create_task(client.questions.claim(["weather"], "w", wait=20))
+        for is_accepted, value, note, text in ((True, "rain", "", "rain"), (False, None, "no idea", "no idea")):
+            claim_task = asyncio.create_task(client.questions.claim(["weather"], "w", wait=20))
             run = await client.tools.start("forecast")
-            (taken,) = (await waiting).taken
-            assert (taken.run, taken.arguments, taken.worker) == (run, {"city": "Ulm"}, "local:w")
-            nothing = await client.questions.claim(["weather"], "other", run=run)
-            assert (nothing.taken, nothing.lost) == ((), ())
-            done = await client.questions.answer(taken.id, accepted, value=value, note=note, worker="w")
+            (claimed_question,) = (await claim_task).taken
+            assert (claimed_question.run, claimed_question.arguments, claimed_question.worker) == (run, {"city": "Ulm"}, "local:w")
+            empty_claim = await client.questions.claim(["weather"], "other", run=run)
+            assert (empty_claim.taken, empty_claim.lost) == ((), ())
+            done = await client.questions.answer(claimed_question.id, is_accepted, value=value, note=note, worker="w")
             assert done.answered_by == "local:w"
             (last,) = [item.event async for item in client.runs.events(run) if item.event.type == "finished"]
             assert isinstance(last, Finished)
-            assert (last.result["text"], last.result["is_error"]) == (text, not accepted)
+            assert (last.result["text"], last.result["is_error"]) == (text, not is_accepted)

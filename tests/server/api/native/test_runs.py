@@ -39,19 +39,19 @@ class Job:
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as served:
-        yield served
+    async with api_server(tmp_path) as server:
+        yield server
 
 
 def told(text: str) -> list[tuple[int, str]]:
     """Return the number and type (or stage) of each event in a stream."""
-    found = []
+    numbered_stages = []
     for block in text.strip().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.split("\n"))
         if "data" in fields:
             event = json.loads(fields["data"])
-            found.append((int(fields["id"]), event.get("stage") or event["type"]))
-    return found
+            numbered_stages.append((int(fields["id"]), event.get("stage") or event["type"]))
+    return numbered_stages
 
 
 async def follow(daemon: ApiServer, run: str, after: int | None = None) -> httpx.Response:
@@ -71,8 +71,8 @@ async def test_events_are_followed_live_and_read_again_later(daemon: ApiServer) 
     assert live == [(1, "a"), (2, "b"), (3, "c"), (4, "finished")]
     assert told((await follow(daemon, run)).text) == live
     assert told((await follow(daemon, run, after=2)).text) == live[2:]
-    ended = (await daemon.client.get(f"/api/runs/{run}")).json()
-    assert (ended["status"], ended["kind"], ended["name"]) == ("completed", "job", "x")
+    run_row = (await daemon.client.get(f"/api/runs/{run}")).json()
+    assert (run_row["status"], run_row["kind"], run_row["name"]) == ("completed", "job", "x")
 
 
 async def test_a_failed_run_reports_its_error(daemon: ApiServer) -> None:
@@ -92,9 +92,9 @@ async def test_a_run_that_waits_can_be_followed_before_it_begins(daemon: ApiServ
     daemon.services.scheduler.handle("job", lambda payload, context: next(jobs)(payload, context))
     blocking = await daemon.services.scheduler.ensure("job", "one")
     await first.began.wait()
-    waiting = await daemon.services.scheduler.ensure("job", "two")
-    assert (await daemon.client.get(f"/api/runs/{waiting}")).json()["status"] == "queued"
-    following = asyncio.create_task(follow(daemon, waiting))
+    queued_run = await daemon.services.scheduler.ensure("job", "two")
+    assert (await daemon.client.get(f"/api/runs/{queued_run}")).json()["status"] == "queued"
+    following = asyncio.create_task(follow(daemon, queued_run))
     first.go.set()
     second.go.set()
     assert told((await following).text) == [(1, "b"), (2, "finished")]
@@ -106,8 +106,8 @@ async def test_cancelling_stops_running_and_queued_runs(daemon: ApiServer) -> No
     daemon.services.scheduler.handle("job", job)
     living = await daemon.services.scheduler.ensure("job", "one")
     await job.began.wait()
-    waiting = await daemon.services.scheduler.ensure("job", "two")
-    for run in (waiting, living):
+    queued_run = await daemon.services.scheduler.ensure("job", "two")
+    for run in (queued_run, living):
         assert (await daemon.client.post(f"/api/runs/{run}/cancel")).json()["status"] == "cancelled"
         assert (await daemon.client.get(f"/api/runs/{run}")).json()["status"] == "cancelled"
         assert told((await follow(daemon, run)).text)[-1][1] == "failed"
@@ -122,10 +122,10 @@ async def test_runs_are_listed_newest_first(daemon: ApiServer) -> None:
     for name in ("one", "two", "three"):
         runs.append(await daemon.services.scheduler.ensure("job", name))
         await follow(daemon, runs[-1])
-    for limit, more in ((2, True), (3, False)):
-        listed = (await daemon.client.get("/api/runs", params={"limit": limit})).json()
-        assert [run["id"] for run in listed["data"]] == runs[: -limit - 1 : -1]
-        assert listed["has_more"] is more
+    for limit, has_more in ((2, True), (3, False)):
+        page = (await daemon.client.get("/api/runs", params={"limit": limit})).json()
+        assert [run["id"] for run in page["data"]] == runs[: -limit - 1 : -1]
+        assert page["has_more"] is has_more
     for limit in ("0", "x", "1000"):
         response = await daemon.client.get("/api/runs", params={"limit": limit})
         assert (response.status_code, response.json()["error"]["param"]) == (400, "limit")
@@ -147,20 +147,20 @@ async def test_all_runs_are_read_a_page_at_a_time(daemon: ApiServer) -> None:
     job = Job("a")
     job.go.set()
     daemon.services.scheduler.handle("job", job)
-    daemon.services.scheduler.handle("held", held := Job("a"))
-    begun = {await daemon.services.scheduler.ensure("job", f"job {number}") for number in range(5)}
-    for run in begun:
+    daemon.services.scheduler.handle("held", held_job := Job("a"))
+    runs = {await daemon.services.scheduler.ensure("job", f"job {number}") for number in range(5)}
+    for run in runs:
         await follow(daemon, run)
-    begun.add(await daemon.services.scheduler.ensure("held", "lives"))
-    await held.began.wait()
-    listed: list[str] = []
+    runs.add(await daemon.services.scheduler.ensure("held", "lives"))
+    await held_job.began.wait()
+    listed_runs: list[str] = []
     while True:
-        after = {"after": listed[-1]} if listed else {}
-        page = (await daemon.client.get("/api/runs", params={"limit": 2, **after})).json()
-        listed += [run["id"] for run in page["data"]]
+        query = {"after": listed_runs[-1]} if listed_runs else {}
+        page = (await daemon.client.get("/api/runs", params={"limit": 2, **query})).json()
+        listed_runs += [run["id"] for run in page["data"]]
         if not page["has_more"]:
             break
-    held.go.set()
-    assert listed == sorted({*listed}, reverse=True) and begun <= {*listed}
-    refused = await daemon.client.get("/api/runs", params={"after": "run_nope"})
-    assert (refused.status_code, refused.json()["error"]["param"]) == (404, "after")
+    held_job.go.set()
+    assert listed_runs == sorted({*listed_runs}, reverse=True) and runs <= {*listed_runs}
+    response = await daemon.client.get("/api/runs", params={"after": "run_nope"})
+    assert (response.status_code, response.json()["error"]["param"]) == (404, "after")

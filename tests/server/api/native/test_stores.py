@@ -83,22 +83,22 @@ def test_a_page_of_a_pdf_is_drawn_with_the_passage_marked(http: httpx.Client, tm
     assert follow(http, http.post("/api/stores/leases/sync").json()["run"])[-1] == "finished"
     ids = {row["filename"]: row["id"] for row in http.get("/api/stores/leases/files").json()["data"]}
     path = f"/api/stores/leases/files/{ids['lease.pdf']}/page"
-    marked = http.post(path, json={"page": 2, "passage": "rent of the flat is 840 euros"})
-    assert marked.headers["content-type"] == "image/png"
-    width, height, colours = picture(marked.content)
+    marked_response = http.post(path, json={"page": 2, "passage": "rent of the flat is 840 euros"})
+    assert marked_response.headers["content-type"] == "image/png"
+    width, height, colours = picture(marked_response.content)
     assert (255, 224, 70) in colours and max(width, height) <= 1600
     for plain in ({"page": 2}, {"page": 1, "passage": "rent of the flat is 840 euros"}):
         assert (255, 224, 70) not in picture(http.post(path, json=plain).content)[2]
-    for given, param in (
+    for body, param in (
         ({"page": 3}, "page"),
         ({"page": 0}, "page"),
         ({"page": 1, "passage": "x" * 20_001}, "passage"),
         ({"page": 1, "dpi": 600}, "dpi"),
     ):
-        refused = http.post(path, json=given)
-        assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
-    other = http.post(f"/api/stores/leases/files/{ids['note.md']}/page", json={"page": 1})
-    assert other.json()["error"]["code"] == "no_pages"
+        response = http.post(path, json=body)
+        assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+    note_response = http.post(f"/api/stores/leases/files/{ids['note.md']}/page", json={"page": 1})
+    assert note_response.json()["error"]["code"] == "no_pages"
     with Client(str(http.base_url)) as client:
         assert client.stores.page("leases", ids["lease.pdf"], 1).startswith(b"\x89PNG")
     http.delete("/api/stores/leases")
@@ -113,32 +113,32 @@ def test_the_chunks_of_a_file_are_listed_by_group_with_positions(http: httpx.Cli
     assert follow(http, http.post("/api/stores/tides/sync").json()["run"])[-1] == "finished"
     [file] = http.get("/api/stores/tides/files").json()["data"]
     path = f"/api/stores/tides/files/{file['id']}/chunks"
-    whole = http.get(path).json()
-    assert [each["number"] for each in whole["data"]] == list(range(len(whole["data"])))
-    assert not whole["has_more"] and len(whole["data"]) > 1
-    for each in whole["data"]:
-        assert text[each["place"]["start"] : each["place"]["end"]] == each["text"]
+    chunk_list = http.get(path).json()
+    assert [chunk["number"] for chunk in chunk_list["data"]] == list(range(len(chunk_list["data"])))
+    assert not chunk_list["has_more"] and len(chunk_list["data"]) > 1
+    for chunk in chunk_list["data"]:
+        assert text[chunk["place"]["start"] : chunk["place"]["end"]] == chunk["text"]
     first = http.get(path, params={"limit": 1}).json()
-    assert first["has_more"] and first["data"] == whole["data"][:1]
-    rest = http.get(path, params={"after": 0}).json()["data"]
-    assert rest == whole["data"][1:]
+    assert first["has_more"] and first["data"] == chunk_list["data"][:1]
+    remaining_chunks = http.get(path, params={"after": 0}).json()["data"]
+    assert remaining_chunks == chunk_list["data"][1:]
     strategy = {"type": "sentence", "size": 60, "overlap": 20}
-    made = http.post("/api/stores/tides/groups", json={"name": "small", "chunking_strategy": strategy}).json()
-    assert follow(http, made["run"])[-1] == "finished"
+    group = http.post("/api/stores/tides/groups", json={"name": "small", "chunking_strategy": strategy}).json()
+    assert follow(http, group["run"])[-1] == "finished"
     small = http.get(path, params={"group": "small", "limit": 1_000}).json()["data"]
-    assert len(small) > len(whole["data"]) and all(len(each["text"]) <= 60 for each in small)
+    assert len(small) > len(chunk_list["data"]) and all(len(chunk["text"]) <= 60 for chunk in small)
     for query, status, param in (
         ({"group": "smal"}, 404, "group"),
         ({"limit": 0}, 400, "limit"),
         ({"limit": 1_001}, 400, "limit"),
         ({"after": -2}, 400, "after"),
     ):
-        refused = http.get(path, params=query)
-        assert (refused.status_code, refused.json()["error"]["param"]) == (status, param), query
+        response = http.get(path, params=query)
+        assert (response.status_code, response.json()["error"]["param"]) == (status, param), query
     assert http.get("/api/stores/tides/files/file-nobody/chunks").json()["error"]["code"] == "file_not_found"
     with Client(str(http.base_url)) as client:
         page = client.stores.chunks("tides", file["id"], group="small", after=2, limit=2)
-        assert ([each.number for each in page], page.has_more) == ([3, 4], True)
+        assert ([chunk.number for chunk in page], page.has_more) == ([3, 4], True)
     http.delete("/api/stores/tides")
 
 
@@ -152,16 +152,16 @@ def test_the_skipped_files_of_a_store_are_listed_with_reasons(http: httpx.Client
     follow(http, http.post("/api/stores/photos/sync").json()["run"])
     reasons = {"of an unsupported format": 2, "empty": 1}
     assert http.get("/api/stores/photos").json()["skipped"] == reasons
-    found = http.get("/api/stores/photos/skipped").json()
-    assert (found["reasons"], found["total"]) == (reasons, 3)
-    assert {item["name"]: item["reason"] for item in found["data"]} == {
+    report = http.get("/api/stores/photos/skipped").json()
+    assert (report["reasons"], report["total"]) == (reasons, 3)
+    assert {item["name"]: item["reason"] for item in report["data"]} == {
         "a.bin": "of an unsupported format",
         "b.dat": "of an unsupported format",
         "empty": "empty",
     }
-    assert found["looked_at"] > 0
-    asked = http.post("/api/apps/photos/run", json={"messages": [{"role": "user", "content": "What is it?"}]})
-    assert "There are no documents to search." in asked.text
+    assert report["looked_at"] > 0
+    response = http.post("/api/apps/photos/run", json={"messages": [{"role": "user", "content": "What is it?"}]})
+    assert "There are no documents to search." in response.text
     http.delete("/api/stores/photos")
 
 
@@ -200,10 +200,10 @@ def test_keys_see_only_the_stores_named_in_their_scopes(http: httpx.Client) -> N
     assert http.delete("/api/stores/shared", headers=reader).status_code == 403
     assert http.post("/api/stores", json={"name": "mine"}, headers=reader).status_code == 403
     assert http.get("/api/stores/handbook", headers=reader).status_code == 403
-    other = http.post("/api/keys", json={"name": "other", "scopes": ["stores:*:manage"]}).json()["key"]
-    owner = {"authorization": f"Bearer {other}"}
-    mine = http.post("/api/stores", json={"name": "mine"}, headers=owner).json()
-    assert http.get(f"/api/stores/{mine['id']}", headers=reader).status_code == 404
+    other_key = http.post("/api/keys", json={"name": "other", "scopes": ["stores:*:manage"]}).json()["key"]
+    owner = {"authorization": f"Bearer {other_key}"}
+    own_store = http.post("/api/stores", json={"name": "mine"}, headers=owner).json()
+    assert http.get(f"/api/stores/{own_store['id']}", headers=reader).status_code == 404
     assert http.get("/api/stores/mine", headers=owner).status_code == 200
 
 
@@ -221,8 +221,8 @@ def test_a_daemon_that_is_killed_while_it_indexes_loses_no_acknowledged_file(tmp
         ids = []
         for i in range(12):
             text = f"Paper number {i} of many, about the sea and its ships. " * 400
-            made = http.post("/v1/files", files={"file": (f"{i}.txt", text)}, data=form).json()
-            ids.append(made["id"])
+            uploaded_file = http.post("/v1/files", files={"file": (f"{i}.txt", text)}, data=form).json()
+            ids.append(uploaded_file["id"])
         batch = http.post(f"/v1/vector_stores/{store['id']}/file_batches", json={"file_ids": ids})
         assert batch.status_code == 200
         first.stop(signal.SIGKILL)
@@ -237,8 +237,8 @@ def test_a_daemon_that_is_killed_while_it_indexes_loses_no_acknowledged_file(tmp
         assert [(row["id"], row["status"]) for row in files] == [
             (file_id, "completed") for file_id in sorted(ids)
         ]
-        found = http.post("/api/stores/papers/search", json={"query": "paper number 11"}).json()["data"]
-        assert found[0]["filename"] == "11.txt"
+        results = http.post("/api/stores/papers/search", json={"query": "paper number 11"}).json()["data"]
+        assert results[0]["filename"] == "11.txt"
 
 
 def test_chunk_groups_and_searches_of_several_stores_work_over_http(
@@ -253,9 +253,9 @@ def test_chunk_groups_and_searches_of_several_stores_work_over_http(
         (folder / "gate.txt").write_text(text)
         assert http.post("/api/stores", json={"name": name, "folder": str(folder)}).status_code == 200
         assert follow(http, http.post(f"/api/stores/{name}/sync").json()["run"])[-1] == "finished"
-    wish = {"name": "small", "chunking_strategy": {"type": "sentence", "size": 50, "overlap": 0}}
-    begun = http.post("/api/stores/east/groups", json=wish).json()
-    assert follow(http, begun["run"])[-1] == "finished"
+    group_request = {"name": "small", "chunking_strategy": {"type": "sentence", "size": 50, "overlap": 0}}
+    created_group = http.post("/api/stores/east/groups", json=group_request).json()
+    assert follow(http, created_group["run"])[-1] == "finished"
     groups = http.get("/api/stores/east/groups").json()["data"]
     assert [(group["name"], group["chunks"]) for group in groups] == [("chunk", 1), ("small", 2)]
     body = {"query": "when does it open", "groups": ["small"], "neighbours": 1, "trace": True}
@@ -266,12 +266,12 @@ def test_chunk_groups_and_searches_of_several_stores_work_over_http(
     assert [passage["store"] for passage in answer["data"]] == ["west", "east"]
     unknown = {"query": "gate", "filters": {"type": "eq", "key": "colour", "value": "red"}}
     for names in (["east"], ["east", "west"]):
-        refused = http.post("/api/search", json={"stores": names, **unknown})
-        assert refused.status_code == 400, refused.text
-        assert "has the attribute 'colour'" in refused.json()["error"]["message"]
+        response = http.post("/api/search", json={"stores": names, **unknown})
+        assert response.status_code == 400, response.text
+        assert "has the attribute 'colour'" in response.json()["error"]["message"]
     assert http.delete("/api/stores/east/groups/small").json() == {"id": "small", "deleted": True}
-    refused = http.post("/api/stores/east/search", json={"query": "x", "groups": ["small"]})
-    assert (refused.status_code, refused.json()["error"]["param"]) == (404, "groups")
+    response = http.post("/api/stores/east/search", json={"query": "x", "groups": ["small"]})
+    assert (response.status_code, response.json()["error"]["param"]) == (404, "groups")
 
 
 def test_a_store_is_planned_paused_and_changed_over_http(http: httpx.Client, tmp_path: Path) -> None:
@@ -285,8 +285,8 @@ def test_a_store_is_planned_paused_and_changed_over_http(http: httpx.Client, tmp
     (folder / "wall.txt").write_text("A wall.")
     plan = http.get("/api/stores/south/sync/plan").json()
     assert (plan["added"], plan["unchanged"]) == (["wall.txt"], 1)
-    changed = http.patch("/api/stores/south", json={"embedding_model": ""}).json()
-    assert follow(http, changed["run"])[-1] == "finished"
+    store = http.patch("/api/stores/south", json={"embedding_model": ""}).json()
+    assert follow(http, store["run"])[-1] == "finished"
     assert http.get("/api/stores/south").json()["embedding_model"] == ""
     assert http.patch("/api/stores/south", json={"embedding_model": "psychic"}).status_code == 400
 
@@ -295,10 +295,10 @@ def test_a_store_is_planned_paused_and_changed_over_http(http: httpx.Client, tmp
 def test_a_refused_change_of_a_store_changes_nothing(http: httpx.Client, param: str, value: str) -> None:
     name = f"refused-{param}"
     http.post("/api/stores", json={"name": name, "embedding_model": ""}).raise_for_status()
-    before = http.get(f"/api/stores/{name}").json()
+    store_before = http.get(f"/api/stores/{name}").json()
     answer = http.patch(f"/api/stores/{name}", json={"description": "A change", "links": True, param: value})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
-    assert http.get(f"/api/stores/{name}").json() == before
+    assert http.get(f"/api/stores/{name}").json() == store_before
 
 
 def test_suggested_questions_change_with_the_documents_of_the_store(
@@ -317,7 +317,7 @@ def test_suggested_questions_change_with_the_documents_of_the_store(
         "# Cars\n\n## How do I get a parking space?\n\nAsk the front desk; a space costs 45 euros a month.\n"
     )
     assert follow(http, http.post("/api/stores/desk/sync").json()["run"])[-1] == "finished"
-    asked = http.get("/api/stores/desk/questions").json()["data"]
-    assert asked[0] == "How do I get a parking space?" and not any("dog" in question for question in asked)
+    questions = http.get("/api/stores/desk/questions").json()["data"]
+    assert questions[0] == "How do I get a parking space?" and not any("dog" in question for question in questions)
     assert http.delete("/api/stores/desk").json()["deleted"] is True
     assert http.get("/api/stores/desk/questions").status_code == 404

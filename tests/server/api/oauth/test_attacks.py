@@ -168,13 +168,13 @@ class Target:
 async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Target]:
     with documents() as server:
         host = server.url.removeprefix("http://")
-        async with api_server(tmp_path_factory.mktemp("home"), require_key=True, tool_hosts=host) as served:
-            _, key = await served.auth.create("ada", PERSON_SCOPES)
-            answer = await served.client.post(
+        async with api_server(tmp_path_factory.mktemp("home"), require_key=True, tool_hosts=host) as daemon:
+            _, key = await daemon.auth.create("ada", PERSON_SCOPES)
+            answer = await daemon.client.post(
                 "/register", json={"client_name": "Tester", "redirect_uris": [CALLBACK]}
             )
             assert answer.status_code == 201, answer.text
-            yield Target(served, server, answer.json()["client_id"], key)
+            yield Target(daemon, server, answer.json()["client_id"], key)
 
 
 def redirected(error: str) -> tuple[str, ...]:
@@ -235,8 +235,8 @@ AUTHORIZATION: Mapping[str, tuple[Mapping[str, str | None], tuple[str, ...]]] = 
 @pytest.mark.parametrize("case", AUTHORIZATION)
 async def test_an_invalid_authorization_request_is_refused(target: Target, case: str) -> None:
     changes, (kind, error) = AUTHORIZATION[case]
-    own = {name: value and value.replace("SELF", target.served.url) for name, value in changes.items()}
-    answer = await target.ask(urlencode(target.query(**own)))
+    own_changes = {name: value and value.replace("SELF", target.served.url) for name, value in changes.items()}
+    answer = await target.ask(urlencode(target.query(**own_changes)))
     if kind == "shown":
         assert answer.status_code == 400 and answer.json()["error"]["code"] == error
         return
@@ -357,18 +357,18 @@ async def test_reusing_a_code_or_refresh_token_revokes_its_tokens(
 ) -> None:
     answer, access_token = await attack(target)
     assert answer.status_code == 400 and answer.json()["error"] == "invalid_grant"
-    refused = await target.call(access_token)
-    assert refused.status_code == 401 and 'error="invalid_token"' in refused.headers["www-authenticate"]
+    response = await target.call(access_token)
+    assert response.status_code == 401 and 'error="invalid_token"' in response.headers["www-authenticate"]
 
 
 async def test_a_code_and_a_refresh_token_are_of_one_client(target: Target) -> None:
-    other = (await target.register(client_name="Other")).json()["client_id"]
+    other_client_id = (await target.register(client_name="Other")).json()["client_id"]
     code = await target.code()
-    assert (await target.exchange(code, client_id=other)).json()["error"] == "invalid_grant"
+    assert (await target.exchange(code, client_id=other_client_id)).json()["error"] == "invalid_grant"
     tokens = (await target.exchange(code)).json()
-    assert (await target.refresh(tokens["refresh_token"], client_id=other)).json()["error"] == "invalid_grant"
-    revoked = await target.http.post("/revoke", data={"token": tokens["access_token"], "client_id": other})
-    assert revoked.status_code == 200 and (await target.call(tokens["access_token"])).is_success
+    assert (await target.refresh(tokens["refresh_token"], client_id=other_client_id)).json()["error"] == "invalid_grant"
+    response = await target.http.post("/revoke", data={"token": tokens["access_token"], "client_id": other_client_id})
+    assert response.status_code == 200 and (await target.call(tokens["access_token"])).is_success
 
 
 async def test_a_refresh_never_widens_a_grant(target: Target) -> None:
@@ -456,8 +456,8 @@ async def test_expired_codes_and_tokens_are_refused(target: Target) -> None:
     tokens = await target.tokens()
     await target.shift(grants.c.expires_at, ACCESS_LIFE_S + 1)
     await target.served.auth.grants.refresh()
-    refused = await target.call(tokens["access_token"])
-    assert refused.status_code == 401 and 'error="invalid_token"' in refused.headers["www-authenticate"]
+    response = await target.call(tokens["access_token"])
+    assert response.status_code == 401 and 'error="invalid_token"' in response.headers["www-authenticate"]
     await target.shift(grants.c.issued_at, GRANT_LIFE_S + 1)
     assert (await target.refresh(tokens["refresh_token"])).json()["error"] == "invalid_grant"
 

@@ -33,8 +33,8 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiS
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def page(served: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Page]:
-    async with browser(tmp_path_factory.mktemp("browser")) as opened:
-        yield opened
+    async with browser(tmp_path_factory.mktemp("browser")) as browser_page:
+        yield browser_page
 
 
 async def request_access(served: ApiServer) -> str:

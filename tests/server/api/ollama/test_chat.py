@@ -78,32 +78,32 @@ def client(as_key: Callable[[str], Client]) -> Client:
 @pytest.mark.conformance("Ollama", "Chat", "ollama")
 def test_a_chat_is_answered_whole_and_in_lines(client: Client) -> None:
     messages = [{"role": "user", "content": "one two three"}]
-    whole = client.chat("echo", messages=messages)
-    assert (whole.message.role, whole.message.content) == ("assistant", "one two three")
-    assert (whole.done, whole.done_reason, whole.model) == (True, "stop", "echo")
-    assert whole.prompt_eval_count
-    assert whole.eval_count
-    assert whole.total_duration
+    reply = client.chat("echo", messages=messages)
+    assert (reply.message.role, reply.message.content) == ("assistant", "one two three")
+    assert (reply.done, reply.done_reason, reply.model) == (True, "stop", "echo")
+    assert reply.prompt_eval_count
+    assert reply.eval_count
+    assert reply.total_duration
     pieces = list(client.chat("echo", messages=messages, stream=True))
     assert "".join(piece.message.content or "" for piece in pieces) == "one two three"
     assert len(pieces) > 2
     assert [piece.done for piece in pieces] == [False] * (len(pieces) - 1) + [True]
-    assert pieces[-1].eval_count == whole.eval_count
+    assert pieces[-1].eval_count == reply.eval_count
 
 
 def test_a_name_may_have_the_tag_of_ollama(client: Client) -> None:
-    said = client.chat("default:latest", messages=[{"role": "user", "content": "hi"}])
-    assert (said.model, said.message.content) == ("default:latest", "hi")
+    reply = client.chat("default:latest", messages=[{"role": "user", "content": "hi"}])
+    assert (reply.model, reply.message.content) == ("default:latest", "hi")
 
 
 def test_options_and_formats_reach_the_model(client: Client) -> None:
-    said = client.chat(
+    reply = client.chat(
         "echo",
         messages=[{"role": "user", "content": "one two three four"}],
         options={"num_predict": 2, "temperature": 0, "num_ctx": 512, "stop": ["five"]},
     )
-    assert said.done_reason == "length"
-    assert said.eval_count == 2
+    assert reply.done_reason == "length"
+    assert reply.eval_count == 2
     with pytest.raises(ResponseError) as error:
         client.chat("echo", messages=[{"role": "user", "content": "x"}], options={"temperature": 9})
     assert (error.value.status_code, "options.temperature" in error.value.error) == (400, True)
@@ -142,8 +142,8 @@ def test_log_probabilities_are_refused_where_they_are_unsupported(client: Client
 def test_a_tool_is_called_and_its_result_answers_the_call(client: Client, stream: bool) -> None:
     messages: list[Any] = [{"role": "user", "content": "weather in Rome"}]
     ask: Any = {"model": "clever", "messages": messages, "tools": [WEATHER], "stream": stream}
-    asked: Any = client.chat(**ask)
-    answers = list(asked) if stream else [asked]
+    reply: Any = client.chat(**ask)
+    answers = list(reply) if stream else [reply]
     message = next(answer.message for answer in answers if answer.message.tool_calls)
     [call] = message.tool_calls
     assert (call.function.name, call.function.arguments) == ("get_weather", {"city": "Rome"})
@@ -165,8 +165,8 @@ def test_an_app_chats_like_a_model(client: Client) -> None:
 
 
 def test_a_prompt_is_completed_and_unsupported_fields_are_refused(client: Client) -> None:
-    whole = client.generate("echo", "one two", system="Be brief.")
-    assert (whole.response, whole.done) == ("one two", True)
+    completion = client.generate("echo", "one two", system="Be brief.")
+    assert (completion.response, completion.done) == ("one two", True)
     pieces = list(client.generate("echo", "one two", stream=True))
     assert "".join(piece.response for piece in pieces) == "one two"
     assert client.generate("echo", "one two", raw=True).response
@@ -196,19 +196,19 @@ def test_without_a_prompt_a_model_is_loaded_or_unloaded(
 
 @pytest.mark.conformance("Ollama", "Embeddings", "ollama")
 def test_texts_become_vectors(client: Client) -> None:
-    found = client.embed("vectors", ["one", "two"])
-    assert [len(vector) for vector in found.embeddings] == [8, 8]
-    assert client.embed("vectors", "one").embeddings[0] == found.embeddings[0]
-    assert client.embeddings("vectors", "one").embedding == found.embeddings[0]
-    assert found.prompt_eval_count
+    reply = client.embed("vectors", ["one", "two"])
+    assert [len(vector) for vector in reply.embeddings] == [8, 8]
+    assert client.embed("vectors", "one").embeddings[0] == reply.embeddings[0]
+    assert client.embeddings("vectors", "one").embedding == reply.embeddings[0]
+    assert reply.prompt_eval_count
     with pytest.raises(ResponseError, match="embeddings"):
         client.embed("echo", "one")
 
 
 def test_models_are_listed_and_shown_with_their_capabilities(client: Client) -> None:
-    found = {model.model: model for model in client.list().models}
-    assert {"echo", "clever", "vectors", "default", "handbook"} <= found.keys()
-    assert len({model.digest for model in found.values() if model.model in ("echo", "clever")}) == 2
+    models = {model.model: model for model in client.list().models}
+    assert {"echo", "clever", "vectors", "default", "handbook"} <= models.keys()
+    assert len({model.digest for model in models.values() if model.model in ("echo", "clever")}) == 2
     assert set(client.show("echo:latest").capabilities or ()) == {"completion", "tools"}
     assert client.show("vectors").capabilities == ["embedding"]
     assert (client.show("vectors").modelinfo or {})["model.embedding_length"] == 8

@@ -253,10 +253,10 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         }
     ]
     tools = [{"name": "send", "command": ["echo", "sent {text}"], "approval": "refuse"}]
-    served = {
+    definitions = {
         "models": models, "agents": agents, "apps": apps, "prompts": prompts, "tools": tools, "keys": KEYS
     }  # fmt: skip
-    configuration.write_text(json.dumps(served))
+    configuration.write_text(json.dumps(definitions))
     env = {"PORTICO_REQUIRE_KEY": "true", "PORTICO_ENVIRONMENTS": str(ENVIRONMENTS)}
     arguments = ("--file", str(configuration), "--docs", str(docs))
     with daemons.running(home / "data", *arguments, env=env) as running:
@@ -273,21 +273,21 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 @pytest.fixture(scope="session")
 def as_key(harbour: Daemon) -> Iterator[Callable[[str], OpenAI]]:
     """Return a function that creates OpenAI's client in strict mode for a key by name."""
-    made: dict[str, OpenAI] = {}
+    clients: dict[str, OpenAI] = {}
 
     def client(name: str) -> OpenAI:
-        if name not in made:
-            made[name] = OpenAI(
+        if name not in clients:
+            clients[name] = OpenAI(
                 base_url=f"{harbour.url}/v1",
                 api_key=secret(name),
                 max_retries=0,
                 _strict_response_validation=True,
             )
-        return made[name]
+        return clients[name]
 
     yield client
-    for one in made.values():
-        one.close()
+    for open_client in clients.values():
+        open_client.close()
 
 
 @pytest.fixture(scope="session")

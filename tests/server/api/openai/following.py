@@ -17,12 +17,12 @@ def followed(stream: Iterable[Any]) -> tuple[list[Any], Response]:
     assert [event.sequence_number for event in events] == list(range(len(events)))
     assert [event.type for event in events[:2]] == ["response.created", "response.in_progress"]
     final: Response = events[-1].response
-    begun = [event for event in events if event.type == "response.output_item.added"]
-    ended = [event for event in events if event.type == "response.output_item.done"]
-    assert [event.output_index for event in begun] == list(range(len(final.output)))
-    by_index = {event.output_index: event.item for event in ended}
+    added_events = [event for event in events if event.type == "response.output_item.added"]
+    done_events = [event for event in events if event.type == "response.output_item.done"]
+    assert [event.output_index for event in added_events] == list(range(len(final.output)))
+    by_index = {event.output_index: event.item for event in done_events}
     assert [by_index[number] for number in range(len(final.output))] == final.output
-    ids = {event.output_index: event.item.id for event in begun}
+    ids = {event.output_index: event.item.id for event in added_events}
     for event in events:
         if hasattr(event, "item_id"):
             assert event.item_id == ids[event.output_index]

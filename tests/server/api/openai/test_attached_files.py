@@ -37,8 +37,8 @@ def given(**file: str) -> Any:
 @pytest.mark.parametrize("model", ["echo", "desk", "chatty"])
 def test_a_chat_has_the_text_of_its_files(as_key: Callable[[str], OpenAI], model: str) -> None:
     client = as_key("boss")
-    kept = client.files.create(file=("report.pdf", REPORT), purpose="user_data")
-    for file in ({"filename": "report.pdf", "file_data": address(REPORT)}, {"file_id": kept.id}):
+    stored_file = client.files.create(file=("report.pdf", REPORT), purpose="user_data")
+    for file in ({"filename": "report.pdf", "file_data": address(REPORT)}, {"file_id": stored_file.id}):
         for _again in range(2):
             reply = client.chat.completions.create(model=model, messages=attached(**file))
             text = reply.choices[0].message.content or ""
@@ -50,8 +50,8 @@ def test_the_text_of_attached_files_is_sent_in_a_response(
     as_key: Callable[[str], OpenAI], model: str
 ) -> None:
     client = as_key("boss")
-    kept = client.files.create(file=("report.pdf", REPORT), purpose="user_data")
-    for file in ({"filename": "report.pdf", "file_data": address(REPORT)}, {"file_id": kept.id}):
+    stored_file = client.files.create(file=("report.pdf", REPORT), purpose="user_data")
+    for file in ({"filename": "report.pdf", "file_data": address(REPORT)}, {"file_id": stored_file.id}):
         first = client.responses.create(model=model, input=given(**file))
         assert READ in first.output_text and first.output_text.endswith("When?")
         items = client.responses.input_items.list(first.id).data
@@ -109,28 +109,28 @@ def test_a_file_without_an_extension_gets_its_type_from_the_data_url(
 def test_a_file_that_cannot_be_read_is_named(
     as_key: Callable[[str], OpenAI], file: dict[str, Any], status: int, code: str | None, where: str
 ) -> None:
-    with pytest.raises(APIStatusError) as refused:
+    with pytest.raises(APIStatusError) as error_info:
         as_key("one").chat.completions.create(model="echo", messages=attached(**file))
-    error: Any = refused.value
+    error: Any = error_info.value
     assert (error.status_code, error.param) == (status, f"messages[0].content[0].file{where}")
     assert code is None or error.code == code
 
 
 def test_files_that_do_not_fit_and_those_of_others_are_refused(as_key: Callable[[str], OpenAI]) -> None:
-    one, two = as_key("one"), as_key("two")
+    first_client, two = as_key("one"), as_key("two")
     long = address(b"word " * 1_000, "text/plain")
-    with pytest.raises(APIStatusError) as refused:
-        one.chat.completions.create(model="narrow", messages=attached(filename="a.txt", file_data=long))
-    error: Any = refused.value
+    with pytest.raises(APIStatusError) as error_info:
+        first_client.chat.completions.create(model="narrow", messages=attached(filename="a.txt", file_data=long))
+    error: Any = error_info.value
     assert (error.status_code, error.code) == (
         400,
         "context_length_exceeded",
     ) and "file_search" in error.message
-    kept = one.files.create(file=("report.pdf", REPORT), purpose="user_data")
-    with pytest.raises(APIStatusError) as refused:
-        two.chat.completions.create(model="echo", messages=attached(file_id=kept.id))
-    assert refused.value.status_code == 404
-    with pytest.raises(APIStatusError) as refused:
-        two.responses.create(model="echo", input=given(file_id=kept.id))
-    error = refused.value
+    stored_file = first_client.files.create(file=("report.pdf", REPORT), purpose="user_data")
+    with pytest.raises(APIStatusError) as error_info:
+        two.chat.completions.create(model="echo", messages=attached(file_id=stored_file.id))
+    assert error_info.value.status_code == 404
+    with pytest.raises(APIStatusError) as error_info:
+        two.responses.create(model="echo", input=given(file_id=stored_file.id))
+    error = error_info.value
     assert (error.status_code, error.param) == (404, "input")

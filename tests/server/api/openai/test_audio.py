@@ -48,16 +48,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         "--file",
         str(configuration),
         env={"PORTICO_MAX_MEDIA_MB": "1", "PORTICO_RECORDING_MODEL": "ear"},
-    ) as one:
-        yield one
+    ) as daemon:
+        yield daemon
 
 
 @pytest.fixture(scope="module")
 def client(served: Daemon) -> Iterator[OpenAI]:
     with OpenAI(
         base_url=f"{served.url}/v1", api_key="unused", max_retries=0, _strict_response_validation=True
-    ) as made:
-        yield made
+    ) as sdk_client:
+        yield sdk_client
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,8 @@ def post(served: Daemon, path: str, **more: Any) -> httpx.Response:
 
 def error(response: httpx.Response, status: int) -> dict[str, Any]:
     assert response.status_code == status, response.text
-    found: dict[str, Any] = response.json()["error"]
-    return found
+    details: dict[str, Any] = response.json()["error"]
+    return details
 
 
 # --- speech -------------------------------------------------------------------------------------------------
@@ -96,8 +96,8 @@ def test_pcm_speech_at_double_speed_has_half_the_samples(client: OpenAI) -> None
 
 
 def test_a_voice_may_be_an_object_and_the_model_lists_its_voices(served: Daemon, client: OpenAI) -> None:
-    told = httpx.get(f"{served.url}/v1/models/voice").json()
-    assert told["capabilities"] == ["speech"] and "alloy" in told["labels"]["voices"]
+    model = httpx.get(f"{served.url}/v1/models/voice").json()
+    assert model["capabilities"] == ["speech"] and "alloy" in model["labels"]["voices"]
     body = {"model": "voice", "input": "a", "voice": {"id": "alloy"}, "response_format": "pcm"}
     assert len(post(served, "speech", json=body).content) == 12_000
 
@@ -134,8 +134,8 @@ def test_an_invalid_speech_request_is_refused_with_the_parameter(
 ) -> None:
     body = {"model": "voice", "input": "Hello", "response_format": "wav", **change}
     response = post(served, "speech", json={name: value for name, value in body.items() if value is not None})
-    found = error(response, 404 if change.get("model") == "nobody" else 400)
-    assert found["param"] == param and words in found["message"]
+    details = error(response, 404 if change.get("model") == "nobody" else 400)
+    assert details["param"] == param and words in details["message"]
 
 
 def test_an_engine_that_dies_in_the_middle_breaks_the_connection_off(served: Daemon) -> None:
@@ -153,7 +153,7 @@ def test_a_client_that_leaves_ends_the_work(served: Daemon) -> None:
         pieces = response.iter_raw()
         assert next(pieces)
         runs = httpx.get(f"{served.url}/api/runs").json()["data"]
-        [run] = [one["id"] for one in runs if one["kind"] == "audio/speech" and one["status"] == "running"]
+        [run] = [row["id"] for row in runs if row["kind"] == "audio/speech" and row["status"] == "running"]
     httpx.get(f"{served.url}/api/runs/{run}/events", timeout=60)  # ends with the run
     assert httpx.get(f"{served.url}/api/runs/{run}").json()["status"] == "cancelled"
 
@@ -167,8 +167,8 @@ def test_an_error_before_the_first_byte_keeps_its_status(client: OpenAI) -> None
 
 
 def test_a_transcription_returns_the_spoken_text(client: OpenAI, spoken: bytes) -> None:
-    got = client.audio.transcriptions.create(model="ear", file=("a.wav", spoken))
-    assert got.text == SAID
+    transcription = client.audio.transcriptions.create(model="ear", file=("a.wav", spoken))
+    assert transcription.text == SAID
 
 
 def test_samples_copied_into_another_wav_file_are_transcribed(client: OpenAI) -> None:
@@ -179,35 +179,35 @@ def test_samples_copied_into_another_wav_file_are_transcribed(client: OpenAI) ->
     with wave.open(file, "wb") as writer:
         writer.setparams((1, 2, 24_000, 0, "NONE", ""))
         writer.writeframes(bytes(2 * 333) + samples)
-    got = client.audio.transcriptions.create(model="ear", file=("b.wav", file.getvalue()))
-    assert got.text == SAID
+    transcription = client.audio.transcriptions.create(model="ear", file=("b.wav", file.getvalue()))
+    assert transcription.text == SAID
 
 
 @pytest.mark.conformance("OpenAI", "Audio: transcriptions", "openai")
 def test_verbose_json_returns_segments_words_and_duration(client: OpenAI, spoken: bytes) -> None:
-    got = client.audio.transcriptions.create(
+    transcription = client.audio.transcriptions.create(
         model="ear",
         file=("a.wav", spoken),
         response_format="verbose_json",
         language="en",
         timestamp_granularities=["word", "segment"],
     )
-    assert got.segments is not None and got.words is not None
-    assert [segment.text.strip() for segment in got.segments] == ["The door is open.", "Come in, please."]
-    assert [word.word for word in got.words] == SAID.split()
-    assert got.segments[1].start == got.words[4].start == 1.0
-    assert [(one.avg_logprob, one.no_speech_prob) for one in got.segments] == [
+    assert transcription.segments is not None and transcription.words is not None
+    assert [segment.text.strip() for segment in transcription.segments] == ["The door is open.", "Come in, please."]
+    assert [word.word for word in transcription.words] == SAID.split()
+    assert transcription.segments[1].start == transcription.words[4].start == 1.0
+    assert [(timed_segment.avg_logprob, timed_segment.no_speech_prob) for timed_segment in transcription.segments] == [
         (0.0, 0.0)
     ] * 2  # the model is certain
-    assert float(got.duration) == len(SAID.split()) / 4
+    assert float(transcription.duration) == len(SAID.split()) / 4
 
 
 def test_transcriptions_are_returned_as_text_srt_and_vtt(client: OpenAI) -> None:
     def written(form: Any) -> str:
-        made = client.audio.transcriptions.create(
+        transcription = client.audio.transcriptions.create(
             model="ear", file=("meeting.wav", WAV), response_format=form
         )
-        return str(made)
+        return str(transcription)
 
     assert written("text") == "We agreed. The ships leave at <nine> --> sharp.\n"
     assert written("srt").startswith("1\n00:00:00,000 --> 00:00:00,500\nWe agreed.\n\n2\n00:00:00,500 --> ")
@@ -224,16 +224,16 @@ def test_a_streamed_transcription_sends_deltas_and_reports_an_engine_crash(
     last = events[-1]
     assert last.type == "transcript.text.done" and last.text == SAID
     assert last.usage is not None and last.usage.output_tokens == len(SAID.split())
-    broken = client.audio.transcriptions.create(model="ear", file=("crash.wav", WAV), stream=True)
+    broken_stream = client.audio.transcriptions.create(model="ear", file=("crash.wav", WAV), stream=True)
     with pytest.raises(openai.APIError, match="killed by SIGKILL"):
-        list(broken)
+        list(broken_stream)
 
 
 def test_a_translation_returns_text_and_unsuitable_models_are_refused(served: Daemon, spoken: bytes) -> None:
     response = post(served, "translations", files={"file": ("a.wav", spoken)}, data={"model": "ear"})
     assert response.json()["text"] == SAID
-    refused = post(served, "translations", files={"file": ("a.wav", spoken)}, data={"model": "chatty"})
-    assert "Use 'ear' instead" in error(refused, 400)["message"]
+    error_response = post(served, "translations", files={"file": ("a.wav", spoken)}, data={"model": "chatty"})
+    assert "Use 'ear' instead" in error(error_response, 400)["message"]
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_an_invalid_transcription_request_is_refused_with_the_parameter(
     served: Daemon, name: str, data: bytes, fields: dict[str, str], param: str, words: str
 ) -> None:
     response = post(served, "transcriptions", files={"file": (name, data)}, data={"model": "ear", **fields})
-    found = error(response, 400)
-    assert found["param"] == param and words in found["message"]
+    details = error(response, 400)
+    assert details["param"] == param and words in details["message"]
 
 
 def test_invalid_transcription_forms_are_refused(served: Daemon) -> None:
@@ -297,8 +297,8 @@ def test_invalid_transcription_forms_are_refused(served: Daemon) -> None:
 
 def test_a_file_over_the_limit_is_named_with_the_setting(served: Daemon) -> None:
     files = {"file": ("long.wav", WAV + bytes(1_200_000))}
-    found = error(post(served, "transcriptions", files=files, data={"model": "ear"}), 413)
-    assert found["param"] == "file" and "max_media_mb" in found["message"]
+    details = error(post(served, "transcriptions", files=files, data={"model": "ear"}), 413)
+    assert details["param"] == "file" and "max_media_mb" in details["message"]
 
 
 # --- recordings in a store ----------------------------------------------------------------------------------
@@ -308,22 +308,22 @@ def test_a_recording_in_a_store_is_found_by_what_is_said_and_cites_the_second(
     served: Daemon, client: OpenAI
 ) -> None:
     text = "The door is open. Come in, please. " * 40 + "Bread is baked at nine."
-    spoken = client.audio.speech.create(
+    speech = client.audio.speech.create(
         model="voice", input=text, voice="default", response_format="wav", speed=4
     ).content
     store = client.vector_stores.create(name="talks")
-    made = client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=("talk.wav", spoken))
-    assert made.status == "completed", made.last_error
-    asked = {"query": "when is bread baked"}
-    [best, *others] = httpx.post(f"{served.url}/api/stores/talks/search", json=asked, timeout=60).json()[
+    stored_file = client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=("talk.wav", speech))
+    assert stored_file.status == "completed", stored_file.last_error
+    search_request = {"query": "when is bread baked"}
+    [best, *other_passages] = httpx.post(f"{served.url}/api/stores/talks/search", json=search_request, timeout=60).json()[
         "data"
     ]
     assert best["text"].endswith("Bread is baked at nine.") and best["filename"] == "talk.wav"
-    assert best["place"]["seconds"] > 20 and others
-    read = client.vector_stores.files.content(made.id, vector_store_id=store.id).data
+    assert best["place"]["seconds"] > 20 and other_passages
+    read = client.vector_stores.files.content(stored_file.id, vector_store_id=store.id).data
     assert any("The door is open." in (part.text or "") for part in read)
-    broken = client.vector_stores.files.upload_and_poll(
+    broken_file = client.vector_stores.files.upload_and_poll(
         vector_store_id=store.id, file=("talk.mp3", b"no sound")
     )
-    assert broken.status == "failed" and broken.last_error is not None
-    assert "cannot be read as audio" in broken.last_error.message
+    assert broken_file.status == "failed" and broken_file.last_error is not None
+    assert "cannot be read as audio" in broken_file.last_error.message

@@ -139,9 +139,9 @@ BAD = [
 
 @pytest.mark.parametrize("body", GOOD, ids=range(len(GOOD)))
 def test_a_chat_that_is_right_passes_unchanged(body: dict[str, Any]) -> None:
-    before = repr(body)
+    body_before = repr(body)
     CHAT.check(body)
-    assert repr(body) == before
+    assert repr(body) == body_before
 
 
 @pytest.mark.parametrize(("body", "param"), BAD, ids=[param for _body, param in BAD])

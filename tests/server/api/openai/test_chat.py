@@ -27,8 +27,8 @@ APP = frozenset({"chat"})
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as served:
-        yield served
+    async with api_server(tmp_path) as server:
+        yield server
 
 
 def app(name: str, work: Any) -> ScriptedServable:
@@ -152,13 +152,13 @@ async def test_a_silent_stream_is_kept_alive_by_comments(
     daemon.add(RelayModel("m", FRAME, hold=hold))
     body = {"model": "m", "messages": HELLO, "stream": True}
     async with daemon.client.stream("POST", "/v1/chat/completions", json=body) as response:
-        received = b""
+        data = b""
         async for piece in response.aiter_bytes():
-            received += piece
-            if received.count(b": keep-alive\n\n") == 2:
+            data += piece
+            if data.count(b": keep-alive\n\n") == 2:
                 hold.set()
-    assert received.startswith(FRAME)
-    assert received.replace(b": keep-alive\n\n", b"") == FRAME
+    assert data.startswith(FRAME)
+    assert data.replace(b": keep-alive\n\n", b"") == FRAME
 
 
 # --- apps -----------------------------------------------------------------------------------------------------
@@ -194,10 +194,10 @@ async def test_an_app_streams_usage_only_when_asked_and_last(daemon: ApiServer) 
     daemon.add(app("docs", cited))
     plain = frames((await ask(daemon, "docs", stream=True)).text)
     assert all(chunk["choices"] for chunk in plain)
-    counted = frames((await ask(daemon, "docs", stream=True, stream_options={"include_usage": True})).text)
-    assert counted[-1]["choices"] == []
-    assert counted[-1]["usage"]["completion_tokens"] == 4
-    assert all(chunk["choices"] for chunk in counted[:-1])
+    chunks = frames((await ask(daemon, "docs", stream=True, stream_options={"include_usage": True})).text)
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["completion_tokens"] == 4
+    assert all(chunk["choices"] for chunk in chunks[:-1])
 
 
 async def test_the_answer_of_an_app_without_deltas_is_streamed(daemon: ApiServer) -> None:
@@ -221,9 +221,9 @@ async def test_the_openai_client_puts_an_apps_tool_calls_together(daemon: ApiSer
         ("call_b", '{"x":2}'),
     ]
     assert final.choices[0].finish_reason == "tool_calls"
-    whole = (await ask(daemon, "agent")).json()["choices"][0]
-    assert whole["message"]["content"] is None
-    assert len(whole["message"]["tool_calls"]) == 2
+    choice = (await ask(daemon, "agent")).json()["choices"][0]
+    assert choice["message"]["content"] is None
+    assert len(choice["message"]["tool_calls"]) == 2
     await client.close()
 
 
@@ -261,20 +261,20 @@ async def test_options_that_an_app_does_not_support_are_refused(
 
 
 async def test_an_app_gets_every_other_field_as_an_option(daemon: ApiServer) -> None:
-    asked: list[Request] = []
+    requests: list[Request] = []
 
     async def listen(request: Request, _context: Context) -> ChatReply:
-        asked.append(request)
+        requests.append(request)
         return ChatReply("yes")
 
     daemon.add(app("ear", listen))
     await ask(daemon, "ear", temperature=0.5, stream=False, n=1)
-    assert asked == [Chat(tuple(HELLO), {"temperature": 0.5})]
+    assert requests == [Chat(tuple(HELLO), {"temperature": 0.5})]
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_disconnect_cancels_an_app(daemon: ApiServer, stream: bool) -> None:
-    began, left = asyncio.Event(), asyncio.Event()
+    began, end_event = asyncio.Event(), asyncio.Event()
 
     async def wait(_request: Request, context: Context) -> ChatReply:
         await context.emit(Delta("Well"))
@@ -282,7 +282,7 @@ async def test_a_client_disconnect_cancels_an_app(daemon: ApiServer, stream: boo
         try:
             await asyncio.Event().wait()
         finally:
-            left.set()
+            end_event.set()
         raise AssertionError
 
     daemon.add(app("slow", wait))
@@ -290,7 +290,7 @@ async def test_a_client_disconnect_cancels_an_app(daemon: ApiServer, stream: boo
     await began.wait()
     call.cancel()
     async with asyncio.timeout(60):
-        await left.wait()
+        await end_event.wait()
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -15,47 +15,47 @@ from portico_server.tools.sandbox.environment import Environment
 @pytest.mark.conformance("OpenAI", "Containers", "openai")
 def test_the_official_client_makes_lists_and_removes_containers_and_their_files(client: OpenAI) -> None:
     uploaded = client.files.create(file=("given.txt", b"given"), purpose="user_data")
-    made = client.containers.create(
+    analysis_container = client.containers.create(
         name="analysis",
         file_ids=[uploaded.id],
         expires_after={"anchor": "last_active_at", "minutes": 90},
         memory_limit="1g",
         network_policy={"type": "disabled"},
     )
-    assert (made.object, made.name, made.status, made.memory_limit) == (
+    assert (analysis_container.object, analysis_container.name, analysis_container.status, analysis_container.memory_limit) == (
         "container",
         "analysis",
         "active",
         "1g",
     )
-    assert made.expires_after is not None and made.expires_after.minutes == 90
-    assert client.containers.retrieve(made.id).model_dump() == made.model_dump()
-    other = client.containers.create(name="other")
-    assert other.expires_after is not None and other.expires_after.minutes == 20
-    assert [one.id for one in client.containers.list(name="analysis")] == [made.id]
-    assert {made.id, other.id} <= {one.id for one in client.containers.list(limit=1)}
+    assert analysis_container.expires_after is not None and analysis_container.expires_after.minutes == 90
+    assert client.containers.retrieve(analysis_container.id).model_dump() == analysis_container.model_dump()
+    other_container = client.containers.create(name="other")
+    assert other_container.expires_after is not None and other_container.expires_after.minutes == 20
+    assert [container.id for container in client.containers.list(name="analysis")] == [analysis_container.id]
+    assert {analysis_container.id, other_container.id} <= {container.id for container in client.containers.list(limit=1)}
     files = client.containers.files
-    sent = files.create(made.id, file=("table.csv", b"n\n1\n"))
-    assert (sent.path, sent.bytes, sent.source, sent.container_id) == ("/work/table.csv", 4, "user", made.id)
-    again = files.create(made.id, file=("table.csv", b"n\n1\n2\n"))
-    copied = files.create(other.id, file_id=uploaded.id)
-    assert files.content.retrieve(copied.id, container_id=other.id).read() == b"given"
-    assert [file.path for file in files.list(made.id, order="asc", limit=1)] == [
+    table_file = files.create(analysis_container.id, file=("table.csv", b"n\n1\n"))
+    assert (table_file.path, table_file.bytes, table_file.source, table_file.container_id) == ("/work/table.csv", 4, "user", analysis_container.id)
+    again = files.create(analysis_container.id, file=("table.csv", b"n\n1\n2\n"))
+    copied = files.create(other_container.id, file_id=uploaded.id)
+    assert files.content.retrieve(copied.id, container_id=other_container.id).read() == b"given"
+    assert [file.path for file in files.list(analysis_container.id, order="asc", limit=1)] == [
         "/work/given.txt",
         "/work/table.csv",
     ]
-    assert files.retrieve(again.id, container_id=made.id).bytes == 6
-    for gone in (sent.id, copied.id):
+    assert files.retrieve(again.id, container_id=analysis_container.id).bytes == 6
+    for file_id in (table_file.id, copied.id):
         with pytest.raises(openai.NotFoundError):
-            files.retrieve(gone, container_id=made.id)
+            files.retrieve(file_id, container_id=analysis_container.id)
     with pytest.raises(openai.NotFoundError):
-        client.files.retrieve(sent.id)  # the file was replaced
-    files.delete(again.id, container_id=made.id)
-    assert [file.path for file in files.list(made.id)] == ["/work/given.txt"]
-    for one in (made, other):
-        client.containers.delete(one.id)
+        client.files.retrieve(table_file.id)  # the file was replaced
+    files.delete(again.id, container_id=analysis_container.id)
+    assert [file.path for file in files.list(analysis_container.id)] == ["/work/given.txt"]
+    for container in (analysis_container, other_container):
+        client.containers.delete(container.id)
         with pytest.raises(openai.NotFoundError):
-            client.containers.retrieve(one.id)
+            client.containers.retrieve(container.id)
     client.files.delete(uploaded.id)
 
 
@@ -69,8 +69,8 @@ def test_responses_run_in_a_container_and_cite_its_files(client: OpenAI, environ
     assert message.type == "message"
     [note] = [note for part in message.content if part.type == "output_text" for note in part.annotations]
     assert note.type == "container_file_citation" and note.filename == "copied.txt"
-    found = client.containers.files.content.retrieve(note.file_id, container_id=container.id)
-    assert found.read() == b"GIVEN"
+    content = client.containers.files.content.retrieve(note.file_id, container_id=container.id)
+    assert content.read() == b"GIVEN"
     assert client.files.content(note.file_id).read() == b"GIVEN"
     shell: Any = {
         "type": "shell",
@@ -81,12 +81,12 @@ def test_responses_run_in_a_container_and_cite_its_files(client: OpenAI, environ
     assert output.type == "shell_call_output" and output.output[0].stdout == "GIVEN"
     assert [file.path for file in client.containers.files.list(container.id)] == ["/work/copied.txt"]
     client.containers.delete(container.id)
-    with pytest.raises(openai.NotFoundError) as refused:
+    with pytest.raises(openai.NotFoundError) as error_info:
         client.responses.create(model="clever", input="read it", tools=[shell])
-    assert refused.value.param == "tools[0].environment.container_id"
-    with pytest.raises(openai.NotFoundError) as refused:
+    assert error_info.value.param == "tools[0].environment.container_id"
+    with pytest.raises(openai.NotFoundError) as error_info:
         client.responses.create(model="clever", input="copy it", tools=tools)
-    assert refused.value.param == "tools[0].container"
+    assert error_info.value.param == "tools[0].container"
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_responses_run_in_a_container_and_cite_its_files(client: OpenAI, environ
 def test_an_invalid_container_request_is_refused_with_the_parameter(
     client: OpenAI, body: dict[str, Any], param: str
 ) -> None:
-    with pytest.raises(openai.APIStatusError) as refused:
+    with pytest.raises(openai.APIStatusError) as error_info:
         client.containers.create(**body)
-    assert refused.value.status_code in (400, 404)
-    assert refused.value.param == param
+    assert error_info.value.status_code in (400, 404)
+    assert error_info.value.param == param
 
 
 def test_references_to_too_much_data_are_refused(client: OpenAI) -> None:
@@ -123,7 +123,7 @@ def test_references_to_too_much_data_are_refused(client: OpenAI) -> None:
     def ask(given: Any, *tools: Any) -> Any:
         return client.responses.create(model="echo", input=given, tools=tools or openai.omit, store=False)
 
-    refused: dict[str, tuple[Callable[[], Any], int]] = {
+    cases: dict[str, tuple[Callable[[], Any], int]] = {
         "file_ids[0]": (lambda: client.containers.create(name="a", file_ids=[large]), 413),
         "file_id": (lambda: client.containers.files.create(container.id, file_id=large), 413),
         "tools[0].container.file_ids[0]": (lambda: ask("a", {**code, "container": auto}), 413),
@@ -134,7 +134,7 @@ def test_references_to_too_much_data_are_refused(client: OpenAI) -> None:
         "input": (lambda: ask([item, *[{"type": "item_reference", "id": "msg_1"}] * 100]), 400),
         "input ": (lambda: ask([{"role": "user", "content": [picture, picture]}]), 400),
     }
-    for param, (call, status) in refused.items():
+    for param, (call, status) in cases.items():
         with pytest.raises(openai.APIStatusError) as error:
             call()
         assert (error.value.status_code, error.value.param) == (status, param.strip()), error.value.message
@@ -148,8 +148,8 @@ def test_a_key_without_the_tools_has_no_containers_and_bad_files_are_refused(
     with pytest.raises(openai.PermissionDeniedError):
         as_key("one").containers.create(name="mine")
     container = client.containers.create(name="bad")
-    for given, param in (({"file_id": "file-none"}, "file_id"), ({}, "file_id")):
-        with pytest.raises(openai.APIStatusError) as refused:
-            client.containers.files.create(container.id, **given)
-        assert refused.value.status_code in (400, 404) and refused.value.param == param
+    for arguments, param in (({"file_id": "file-none"}, "file_id"), ({}, "file_id")):
+        with pytest.raises(openai.APIStatusError) as error_info:
+            client.containers.files.create(container.id, **arguments)
+        assert error_info.value.status_code in (400, 404) and error_info.value.param == param
     client.containers.delete(container.id)

@@ -23,53 +23,53 @@ def upload(daemon: Daemon, name: str = "a.txt", data: bytes = b"hello", **fields
 
 def error(response: httpx.Response, status: int) -> dict[str, object]:
     assert response.status_code == status, response.text
-    found: dict[str, object] = response.json()["error"]
-    assert set(found) == {"message", "type", "param", "code"}
-    return found
+    details: dict[str, object] = response.json()["error"]
+    assert set(details) == {"message", "type", "param", "code"}
+    return details
 
 
 @pytest.mark.conformance("OpenAI", "Files", "openai")
 def test_the_official_client_creates_reads_lists_and_deletes_a_file(client: openai.OpenAI) -> None:
     data = "雪莲花 😀\n".encode() * 1000
-    made = client.files.create(file=("笔记 😀.txt", data), purpose="assistants")
-    assert (made.filename, made.bytes, made.status) == ("笔记 😀.txt", len(data), "processed")
-    assert client.files.retrieve(made.id) == made
-    assert client.files.content(made.id).content == data
-    assert made.id in [row.id for row in client.files.list(purpose="assistants")]
-    assert client.files.delete(made.id).deleted
-    with pytest.raises(openai.NotFoundError) as gone:
-        client.files.retrieve(made.id)
-    assert gone.value.code == "file_not_found"
+    file = client.files.create(file=("笔记 😀.txt", data), purpose="assistants")
+    assert (file.filename, file.bytes, file.status) == ("笔记 😀.txt", len(data), "processed")
+    assert client.files.retrieve(file.id) == file
+    assert client.files.content(file.id).content == data
+    assert file.id in [row.id for row in client.files.list(purpose="assistants")]
+    assert client.files.delete(file.id).deleted
+    with pytest.raises(openai.NotFoundError) as error_info:
+        client.files.retrieve(file.id)
+    assert error_info.value.code == "file_not_found"
 
 
 def test_a_list_is_paged_by_the_official_client(client: openai.OpenAI) -> None:
-    made = [client.files.create(file=(f"{i}.txt", b"%d" % i), purpose="vision").id for i in range(5)]
+    file_ids = [client.files.create(file=(f"{i}.txt", b"%d" % i), purpose="vision").id for i in range(5)]
     first = client.files.list(purpose="vision", limit=2, order="asc")
     assert first.has_more
-    assert [row.id for row in first] == sorted(made)  # the client follows the pages
-    for file_id in made:
+    assert [row.id for row in first] == sorted(file_ids)  # the client follows the pages
+    for file_id in file_ids:
         client.files.delete(file_id)
 
 
 def test_a_file_with_expires_after_returns_its_expiry_time(client: openai.OpenAI) -> None:
-    made = client.files.create(
+    file = client.files.create(
         file=("a.txt", b"a"), purpose="user_data", expires_after={"anchor": "created_at", "seconds": 3600}
     )
-    assert made.expires_at is not None
-    assert 3595 <= made.expires_at - made.created_at <= 3605
+    assert file.expires_at is not None
+    assert 3595 <= file.expires_at - file.created_at <= 3605
 
 
 @pytest.mark.parametrize(
     "seconds", ["1" + "0" * 400, "9" * 5_000, "000000003600" + "9" * 20, "\u00b2", "3599", "-3600", "3600.0"]
 )
 def test_an_invalid_number_of_expiry_seconds_is_a_400(daemon: Daemon, seconds: str) -> None:
-    when = {"expires_after[anchor]": "created_at", "expires_after[seconds]": seconds}
-    assert error(upload(daemon, **when), 400)["param"] == "expires_after[seconds]"
+    expiry = {"expires_after[anchor]": "created_at", "expires_after[seconds]": seconds}
+    assert error(upload(daemon, **expiry), 400)["param"] == "expires_after[seconds]"
 
 
 def test_content_is_a_download_and_never_a_page_of_ours(daemon: Daemon) -> None:
-    made = upload(daemon, 'quote"; and 文.html', b"<script>alert(1)</script>").json()
-    response = httpx.get(f"{daemon.url}/v1/files/{made['id']}/content")
+    file = upload(daemon, 'quote"; and 文.html', b"<script>alert(1)</script>").json()
+    response = httpx.get(f"{daemon.url}/v1/files/{file['id']}/content")
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["content-disposition"].startswith("attachment")
     assert response.headers["content-security-policy"] == "sandbox"
@@ -92,8 +92,8 @@ def test_the_purpose_may_come_after_the_file(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a\\..\\b"])
 def test_a_file_name_with_a_path_is_a_400(daemon: Daemon, name: str) -> None:
-    found = error(upload(daemon, name), 400)
-    assert (found["code"], found["param"]) == ("invalid_filename", "file")
+    details = error(upload(daemon, name), 400)
+    assert (details["code"], details["param"]) == ("invalid_filename", "file")
 
 
 def test_a_line_break_in_a_name_is_a_clear_400(daemon: Daemon) -> None:

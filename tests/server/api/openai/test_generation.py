@@ -31,8 +31,8 @@ WRONG_SCHEMAS: list[tuple[str, Any]] = [
 def test_a_function_without_parameters_takes_none(parameters: Any, template_has_tools: bool) -> None:
     function = {"name": "ping"} if parameters is None else {"name": "ping", "parameters": parameters}
     body = {"messages": HELLO, "tools": [{"type": "function", "function": function}]}
-    [chosen] = prepare_chat({**body, "tool_choice": "required"}, template_has_tools=template_has_tools).bodies
-    arguments = chosen["response_format"]["json_schema"]["schema"]["properties"]["arguments"]
+    [prepared_body] = prepare_chat({**body, "tool_choice": "required"}, template_has_tools=template_has_tools).bodies
+    arguments = prepared_body["response_format"]["json_schema"]["schema"]["properties"]["arguments"]
     assert arguments == {"type": "object", "properties": {}, "additionalProperties": False}
     [free] = prepare_chat(body, template_has_tools=template_has_tools).bodies
     if template_has_tools:
@@ -40,13 +40,13 @@ def test_a_function_without_parameters_takes_none(parameters: Any, template_has_
 
 
 def test_the_arguments_of_a_function_are_always_an_object(client: OpenAI) -> None:
-    made = client.chat.completions.create(
+    completion = client.chat.completions.create(
         model="echo",
         messages=HELLO,
         tools=[{"type": "function", "function": {"name": "ping"}}],
         tool_choice="required",
     )
-    [called] = made.choices[0].message.tool_calls or []
+    [called] = completion.choices[0].message.tool_calls or []
     assert called.type == "function" and json.loads(called.function.arguments) == {}
 
 
@@ -81,8 +81,8 @@ def test_parameters_that_are_not_of_an_object_are_refused(client: OpenAI) -> Non
 
 @pytest.mark.conformance("OpenAI", "Completions", "openai")
 def test_a_completion_begins_with_its_prompt_where_that_is_wished_for(client: OpenAI) -> None:
-    made = client.completions.create(model="echo", prompt="Once upon a time", echo=True)
-    assert made.choices[0].text == "Once upon a timeOnce upon a time"
+    completion = client.completions.create(model="echo", prompt="Once upon a time", echo=True)
+    assert completion.choices[0].text == "Once upon a timeOnce upon a time"
     # OpenAI itself sends null as finish_reason until the end, which its own type forbids, so this client is
     # not strict.
     with OpenAI(base_url=client.base_url, api_key=client.api_key) as lenient:
@@ -94,30 +94,30 @@ def test_a_completion_begins_with_its_prompt_where_that_is_wished_for(client: Op
 
 @pytest.mark.parametrize("stop", [["", ""], "", ["", "world"]], ids=str)
 def test_an_empty_stop_stops_nothing(client: OpenAI, stop: Any) -> None:
-    said: Any = [{"role": "user", "content": "Hello world"}]
-    made = client.chat.completions.create(model="echo", messages=said, stop=stop)
-    assert made.choices[0].message.content == ("Hello " if "world" in stop else "Hello world")
+    messages: Any = [{"role": "user", "content": "Hello world"}]
+    completion = client.chat.completions.create(model="echo", messages=messages, stop=stop)
+    assert completion.choices[0].message.content == ("Hello " if "world" in stop else "Hello world")
 
 
 def test_a_repeated_search_reuses_the_first_result_and_ends_the_response(
     client: OpenAI, harbour: Daemon
 ) -> None:
     stores = [store.id for store in client.vector_stores.list()]
-    made = client.responses.create(
+    response = client.responses.create(
         model="clever",
         input="find port 7419",
         tools=[{"type": "file_search", "vector_store_ids": stores[:1]}],
         include=["file_search_call.results"],
     )
-    searches = [item for item in made.output if item.type == "file_search_call"]
-    assert made.status == "completed" and len(searches) == 2
+    searches = [item for item in response.output if item.type == "file_search_call"]
+    assert response.status == "completed" and len(searches) == 2
     first, second = searches
     assert first.results and first.results == second.results
 
 
 def test_a_cancelled_answer_is_counted(client: OpenAI, harbour: Daemon) -> None:
-    said: Any = [{"role": "user", "content": "hang"}]
-    stream = client.chat.completions.create(model="frail", messages=said, stream=True)
+    messages: Any = [{"role": "user", "content": "hang"}]
+    stream = client.chat.completions.create(model="frail", messages=messages, stream=True)
     for chunk in stream:
         if chunk.choices[0].delta.content == " two":
             break
@@ -135,6 +135,6 @@ def newest_run(harbour: Daemon, name: str) -> dict[str, Any]:
 def test_suggestions_for_an_unknown_path_are_not_repeated(
     as_key: Callable[[str], OpenAI], harbour: Daemon
 ) -> None:
-    found = httpx.get(f"{harbour.url}/v1/respones", headers=bearer("boss")).json()["error"]["message"]
-    meant = found.partition("Did you mean ")[2].rstrip("?").split(" or ")
-    assert meant and len(meant) == len(set(meant))
+    message = httpx.get(f"{harbour.url}/v1/respones", headers=bearer("boss")).json()["error"]["message"]
+    suggestions = message.partition("Did you mean ")[2].rstrip("?").split(" or ")
+    assert suggestions and len(suggestions) == len(set(suggestions))

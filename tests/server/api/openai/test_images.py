@@ -44,8 +44,8 @@ def http(daemon: Daemon) -> Iterator[httpx.Client]:
 def client(daemon: Daemon, http: httpx.Client) -> Iterator[OpenAI]:
     with OpenAI(
         base_url=f"{daemon.url}/v1", api_key="none", max_retries=0, _strict_response_validation=True
-    ) as made:
-        yield made
+    ) as sdk_client:
+        yield sdk_client
 
 
 def opened(data: str | None) -> Any:
@@ -61,26 +61,26 @@ def png(size: tuple[int, int] = (64, 48), mode: str = "RGB") -> bytes:
 
 @pytest.mark.conformance("OpenAI", "Images: generations", "openai")
 def test_a_prompt_becomes_as_many_pictures_as_asked_for(client: OpenAI) -> None:
-    made = client.images.generate(model="painter", prompt="a cat 猫", size="64x48", n=2)
-    assert made.data is not None and made.usage is not None
-    first, second = (opened(one.b64_json) for one in made.data)
-    assert first.size == second.size == (64, 48) and made.size == "64x48"
+    images = client.images.generate(model="painter", prompt="a cat 猫", size="64x48", n=2)
+    assert images.data is not None and images.usage is not None
+    first, second = (opened(image.b64_json) for image in images.data)
+    assert first.size == second.size == (64, 48) and images.size == "64x48"
     assert first.info["Prompt"] == "a cat 猫"
     assert first.tobytes() != second.tobytes()
-    assert made.usage.total_tokens == made.usage.input_tokens + made.usage.output_tokens
+    assert images.usage.total_tokens == images.usage.input_tokens + images.usage.output_tokens
 
 
 def test_the_revised_prompt_is_returned(client: OpenAI) -> None:
-    made = client.images.generate(model="painter", prompt="an owl", size="32x32")
-    assert made.data is not None and made.data[0].revised_prompt == "A wise owl"
+    images = client.images.generate(model="painter", prompt="an owl", size="32x32")
+    assert images.data is not None and images.data[0].revised_prompt == "A wise owl"
 
 
 def test_a_url_leads_to_the_picture_that_was_kept(client: OpenAI, http: httpx.Client) -> None:
-    made = client.images.generate(model="painter", prompt="a cat", size="64x48", response_format="url")
-    assert made.data is not None and made.data[0].b64_json is None
-    found = http.get(str(made.data[0].url))
-    assert found.headers["content-type"] == "image/png"
-    assert Image.open(io.BytesIO(found.content)).size == (64, 48)
+    images = client.images.generate(model="painter", prompt="a cat", size="64x48", response_format="url")
+    assert images.data is not None and images.data[0].b64_json is None
+    response = http.get(str(images.data[0].url))
+    assert response.headers["content-type"] == "image/png"
+    assert Image.open(io.BytesIO(response.content)).size == (64, 48)
 
 
 def test_a_stream_sends_partial_images_before_the_final_image(client: OpenAI) -> None:
@@ -90,8 +90,8 @@ def test_a_stream_sends_partial_images_before_the_final_image(client: OpenAI) ->
     kinds = [event.type.partition(".")[2] for event in events]
     assert kinds == ["partial_image", "partial_image", "completed"]
     assert [opened(event.b64_json).size for event in events] == [(32, 32)] * 3
-    changed = client.images.edit(model="painter", prompt="a hat", image=("a.png", png()), stream=True)
-    assert [event.type for event in changed] == ["image_edit.completed"]
+    edit_events = client.images.edit(model="painter", prompt="a hat", image=("a.png", png()), stream=True)
+    assert [event.type for event in edit_events] == ["image_edit.completed"]
 
 
 def test_images_to_edit_are_accepted_as_form_files_and_references(client: OpenAI, http: httpx.Client) -> None:
@@ -99,16 +99,16 @@ def test_images_to_edit_are_accepted_as_form_files_and_references(client: OpenAI
     several = client.images.edit(
         model="painter", prompt="a hat", image=[("a.png", png()), ("b.png", png())], mask=("m.png", mask)
     )
-    one = client.images.edit(model="painter", prompt="a hat", image=("a.png", png()))
-    assert several.data is not None and one.data is not None
-    assert opened(one.data[0].b64_json).size == (64, 48)
-    assert several.data[0].b64_json != one.data[0].b64_json
-    kept = client.files.create(file=("a.png", png()), purpose="vision")
+    single_edit = client.images.edit(model="painter", prompt="a hat", image=("a.png", png()))
+    assert several.data is not None and single_edit.data is not None
+    assert opened(single_edit.data[0].b64_json).size == (64, 48)
+    assert several.data[0].b64_json != single_edit.data[0].b64_json
+    stored_file = client.files.create(file=("a.png", png()), purpose="vision")
     inline = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
-    for reference in ({"file_id": kept.id}, {"image_url": inline}):
+    for reference in ({"file_id": stored_file.id}, {"image_url": inline}):
         body = {"model": "painter", "prompt": "a hat", "images": [reference]}
         answer = http.post("/v1/images/edits", json=body)
-        assert answer.json()["data"][0]["b64_json"] == one.data[0].b64_json
+        assert answer.json()["data"][0]["b64_json"] == single_edit.data[0].b64_json
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,9 @@ def test_models_without_edits_and_variations_say_what_to_do(client: OpenAI) -> N
 def test_errors_of_the_engine_keep_their_status_and_end_streams(client: OpenAI) -> None:
     with pytest.raises(openai.RateLimitError, match="Too many"):
         client.images.generate(model="painter", prompt="busy")
-    broken = client.images.generate(model="painter", prompt="breaks", stream=True, partial_images=2)
+    stream = client.images.generate(model="painter", prompt="breaks", stream=True, partial_images=2)
     with pytest.raises(openai.APIError, match="painter"):
-        list(broken)
+        list(stream)
 
 
 def test_a_client_that_leaves_ends_the_run(http: httpx.Client) -> None:
@@ -205,8 +205,8 @@ def test_a_client_that_leaves_ends_the_run(http: httpx.Client) -> None:
         assert next(lines) == "event: image_generation.partial_image"
         [run] = [run for run in http.get("/api/runs").json()["data"] if run["status"] == "running"]
     http.get(f"/api/runs/{run['id']}/events")  # until the run has ended
-    ended = http.get(f"/api/runs/{run['id']}").json()
-    assert (ended["kind"], ended["status"]) == ("images/generations", "cancelled")
+    run_row = http.get(f"/api/runs/{run['id']}").json()
+    assert (run_row["kind"], run_row["status"]) == ("images/generations", "cancelled")
 
 
 # --- providers ----------------------------------------------------------------------------------------------
@@ -223,21 +223,21 @@ class Shy(RelayModel):
 
 async def test_an_image_url_of_a_provider_is_fetched_only_from_allowed_hosts(tmp_path: Path) -> None:
     (tmp_path / "shut").mkdir()
-    async with api_server(tmp_path, tool_hosts="127.0.0.1") as served, api_server(tmp_path / "shut") as shut:
+    async with api_server(tmp_path, tool_hosts="127.0.0.1") as server, api_server(tmp_path / "shut") as shut:
         form = {"purpose": "vision"}
-        kept = await served.client.post("/v1/files", data=form, files={"file": ("a.png", png())})
-        url = f"{served.url}/v1/files/{kept.json()['id']}/content"
+        upload_response = await server.client.post("/v1/files", data=form, files={"file": ("a.png", png())})
+        url = f"{server.url}/v1/files/{upload_response.json()['id']}/content"
         answer = orjson.dumps({"created": 1, "data": [{"url": url}]})
-        for one in (served, shut):
-            one.add(Shy("away", answer, capabilities=frozenset({"image"})))
-        asked = {"model": "away", "prompt": "a cat"}
-        plain = await served.client.post("/v1/images/generations", json=asked)
+        for any_server in (server, shut):
+            any_server.add(Shy("away", answer, capabilities=frozenset({"image"})))
+        body = {"model": "away", "prompt": "a cat"}
+        plain = await server.client.post("/v1/images/generations", json=body)
         assert plain.json()["data"] == [{"url": url}]
-        asked["response_format"] = "b64_json"
-        fetched = await served.client.post("/v1/images/generations", json=asked)
-        assert base64.b64decode(fetched.json()["data"][0]["b64_json"]) == png()
-        refused = await shut.client.post("/v1/images/generations", json=asked)
-        assert "tool_hosts" in refused.json()["error"]["message"]
+        body["response_format"] = "b64_json"
+        response = await server.client.post("/v1/images/generations", json=body)
+        assert base64.b64decode(response.json()["data"][0]["b64_json"]) == png()
+        shut_response = await shut.client.post("/v1/images/generations", json=body)
+        assert "tool_hosts" in shut_response.json()["error"]["message"]
 
 
 # --- the tool -----------------------------------------------------------------------------------------------
@@ -252,13 +252,13 @@ def draw(http: httpx.Client) -> Callable[..., Any]:
 
 
 def test_the_draw_tool_stores_its_images_and_edits_them(draw: Callable[..., Any], http: httpx.Client) -> None:
-    made = draw(prompt="A red cat!", size="64x48", n=2)
-    first, second = made["structured"]["pictures"]
+    result = draw(prompt="A red cat!", size="64x48", n=2)
+    first, second = result["structured"]["pictures"]
     assert (first["name"], second["name"]) == ("a-red-cat-1.png", "a-red-cat-2.png")
-    assert (first["width"], first["height"], made["structured"]["model"]) == (64, 48, "painter")
+    assert (first["width"], first["height"], result["structured"]["model"]) == (64, 48, "painter")
     assert http.get(first["link"]).content.startswith(b"\x89PNG")
-    changed = draw(prompt="a hat", images=[first["id"]])
-    assert changed["structured"]["pictures"][0]["width"] == 64
+    edit_result = draw(prompt="a hat", images=[first["id"]])
+    assert edit_result["structured"]["pictures"][0]["width"] == 64
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ LOOK: Any = {
 async def client(daemon: Daemon) -> AsyncIterator[AsyncOpenAI]:
     async with AsyncOpenAI(
         base_url=f"{daemon.url}/v1", api_key="local", max_retries=0, _strict_response_validation=True
-    ) as made:
-        yield made
+    ) as sdk_client:
+        yield sdk_client
 
 
 async def raw(daemon: Daemon, **body: Any) -> httpx.Response:
@@ -44,15 +44,15 @@ async def test_5_tool_call_deltas_have_an_index_and_name_once(client: AsyncOpenA
     stream = await client.chat.completions.create(
         model="echo", messages=HELLO, tools=[LOOK], tool_choice="required", stream=True
     )
-    named: dict[int, list[str]] = {}
+    names_by_index: dict[int, list[str]] = {}
     async for chunk in stream:
         for call in chunk.choices[0].delta.tool_calls or []:
             assert call.function is not None
             if call.id or call.function.name:
-                named.setdefault(call.index, []).append(f"{call.id} {call.function.name}")
-    assert list(named) == list(range(len(named)))
-    assert named
-    assert all(len(names) == 1 for names in named.values())
+                names_by_index.setdefault(call.index, []).append(f"{call.id} {call.function.name}")
+    assert list(names_by_index) == list(range(len(names_by_index)))
+    assert names_by_index
+    assert all(len(names) == 1 for names in names_by_index.values())
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "look"}}])
@@ -60,10 +60,10 @@ async def test_6_the_finish_reason_after_tool_calls_is_tool_calls(client: AsyncO
     answer = await client.chat.completions.create(
         model="echo", messages=HELLO, tools=[LOOK], tool_choice=choice
     )
-    [picked] = answer.choices
-    assert picked.finish_reason == "tool_calls"
-    assert picked.message.tool_calls
-    assert picked.message.tool_calls[0].id.startswith("call_")
+    [answer_choice] = answer.choices
+    assert answer_choice.finish_reason == "tool_calls"
+    assert answer_choice.message.tool_calls
+    assert answer_choice.message.tool_calls[0].id.startswith("call_")
 
 
 PORT: Any = [{"role": "user", "content": "Which port does the Lighthouse daemon listen on?"}]
@@ -78,15 +78,15 @@ async def test_7_no_chunk_is_without_choices_unless_usage_was_asked_for(
     ]
     assert all(chunk.choices for chunk in plain)
     assert all(chunk.usage is None for chunk in plain)
-    counted = [
+    chunks = [
         chunk
         async for chunk in await client.chat.completions.create(
             model=model, messages=PORT, stream=True, stream_options={"include_usage": True}
         )
     ]
-    assert [bool(chunk.choices) for chunk in counted] == [True] * (len(counted) - 1) + [False]
-    assert counted[-1].usage is not None
-    assert counted[-1].usage.total_tokens > 0
+    assert [bool(chunk.choices) for chunk in chunks] == [True] * (len(chunks) - 1) + [False]
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.total_tokens > 0
 
 
 async def test_7_all_chunks_of_a_stream_share_id_and_creation_time(client: AsyncOpenAI) -> None:
@@ -118,8 +118,8 @@ async def test_8_embeddings_come_as_base64_and_as_numbers(client: AsyncOpenAI, d
         ]
     numbers, packed = ([item["embedding"] for item in answer["data"]] for answer in answers)
     unpacked = [list(struct.unpack("<64f", base64.b64decode(text))) for text in packed]
-    for decoded, read, plain_numbers in zip(by_default.data, unpacked, numbers, strict=True):
-        assert decoded.embedding == pytest.approx(plain_numbers)
+    for decoded_item, read, plain_numbers in zip(by_default.data, unpacked, numbers, strict=True):
+        assert decoded_item.embedding == pytest.approx(plain_numbers)
         assert read == pytest.approx(plain_numbers)
     assert [item.index for item in by_default.data] == [0, 1]
 
@@ -129,8 +129,8 @@ async def test_9_token_arrays_of_langchain_are_embedded_like_their_text(client: 
     plain = await client.embeddings.create(
         model="fake-embedding", input=["Hello 世界 world"], encoding_format="float"
     )
-    for given in (tokens, [tokens]):
-        read = await client.embeddings.create(model="fake-embedding", input=given, encoding_format="float")
+    for embedding_input in (tokens, [tokens]):
+        read = await client.embeddings.create(model="fake-embedding", input=embedding_input, encoding_format="float")
         assert read.data[0].embedding == plain.data[0].embedding
     with pytest.raises(openai.BadRequestError) as caught:
         await client.embeddings.create(model="fake-embedding", input=[[9906], [100_400]])
@@ -206,8 +206,8 @@ async def test_models_are_listed_and_retrieved(client: AsyncOpenAI) -> None:
     names = [model.id async for model in client.models.list()]
     assert {"echo", "default", "handbook", "fake-embedding"} <= set(names)
     for name in names:
-        found = await client.models.retrieve(name)
-        assert (found.object, found.owned_by) == ("model", "portico")
+        retrieved_model = await client.models.retrieve(name)
+        assert (retrieved_model.object, retrieved_model.owned_by) == ("model", "portico")
 
 
 async def test_completions_continue_a_prompt(client: AsyncOpenAI) -> None:

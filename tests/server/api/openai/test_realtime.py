@@ -56,22 +56,22 @@ class Talk:
 
     def event(self) -> Any:
         """Return the next event, which must match its type."""
-        found = json.loads(self.connection.recv_bytes())
-        TYPES.validate_python(found)
-        assert found["event_id"].startswith("event_")
-        return self.connection.parse_event(json.dumps(found))
+        data = json.loads(self.connection.recv_bytes())
+        TYPES.validate_python(data)
+        assert data["event_id"].startswith("event_")
+        return self.connection.parse_event(json.dumps(data))
 
     def next(self, kind: str) -> Any:
         """Return the next event, which must have this type.
 
         Transcription of sound runs in the background. Its events may arrive before any other event and are set aside.
         """
-        found = self.event()
-        while found.type.startswith(TRANSCRIPTION) and not kind.startswith(TRANSCRIPTION):
-            self.written.append(found)
-            found = self.event()
-        assert found.type == kind, found
-        return found
+        event = self.event()
+        while event.type.startswith(TRANSCRIPTION) and not kind.startswith(TRANSCRIPTION):
+            self.written.append(event)
+            event = self.event()
+        assert event.type == kind, event
+        return event
 
     def send(self, kind: str, **fields: Any) -> None:
         self.connection.send({"type": kind, **fields})  # type: ignore[arg-type, misc]
@@ -86,21 +86,21 @@ class Talk:
     def add(self, item: Mapping[str, Any], **fields: Any) -> str:
         """Add an item to the conversation and return its id."""
         self.send("conversation.item.create", item=item, **fields)
-        added, done = self.next("conversation.item.added"), self.next("conversation.item.done")
-        assert added.item == done.item and added.previous_item_id == done.previous_item_id
-        found: str = added.item.id
-        return found
+        added_event, done = self.next("conversation.item.added"), self.next("conversation.item.done")
+        assert added_event.item == done.item and added_event.previous_item_id == done.previous_item_id
+        item_id: str = added_event.item.id
+        return item_id
 
     def say(self, text: str, **fields: Any) -> str:
         return self.add(said(text), **fields)
 
     def until(self, kind: str) -> list[Any]:
         """Return the events up to and including one of this type."""
-        found = [self.event()]
-        while found[-1].type != kind:
-            assert found[-1].type != "error", found[-1]
-            found.append(self.event())
-        return found
+        events = [self.event()]
+        while events[-1].type != kind:
+            assert events[-1].type != "error", events[-1]
+            events.append(self.event())
+        return events
 
     def hear(self, sound: bytes, kind: str = "audio/pcm", piece: int = 4_000) -> None:
         """Send sound as a microphone does, in pieces that end at arbitrary points."""
@@ -117,9 +117,9 @@ class Talk:
     def hang(self) -> None:
         """Start a response that stalls, and wait until it has stalled."""
         self.send("response.create")
-        said = ""
-        while said != "one two":
-            said += self.until("response.output_text.delta")[-1].delta
+        text = ""
+        while text != "one two":
+            text += self.until("response.output_text.delta")[-1].delta
 
     def respond(self, **response: Any) -> list[Any]:
         """Return the events of a response."""
@@ -148,7 +148,7 @@ def talk(client: OpenAI, model: str = "echo", **query: str) -> Iterator[Talk]:
 def test_a_text_is_answered_in_the_events_of_openai(as_key: Callable[[str], OpenAI]) -> None:
     with talk(as_key("one")) as session:
         assert session.session.model == "echo" and session.session.output_modalities == ["text"]
-        asked = session.say("two words")
+        question_id = session.say("two words")
         events = session.respond(metadata={"turn": "1"})
         assert [event.type for event in events] == [
             "response.created",
@@ -168,9 +168,9 @@ def test_a_text_is_answered_in_the_events_of_openai(as_key: Callable[[str], Open
         assert done.output[0].content[0].text == "two words"
         assert done.usage.total_tokens == done.usage.input_tokens + done.usage.output_tokens > 0
         assert {event.response_id for event in events[3:4]} == {done.id}
-        assert events[2].previous_item_id == asked
-        more = session.answer(instructions="Be brief."), session.respond()[-1].response.usage.input_tokens
-        assert more[1] > done.usage.input_tokens  # the request includes the whole conversation so far
+        assert events[2].previous_item_id == question_id
+        second_answer = session.answer(instructions="Be brief."), session.respond()[-1].response.usage.input_tokens
+        assert second_answer[1] > done.usage.input_tokens  # the request includes the whole conversation so far
 
 
 async def test_the_asynchronous_client_is_answered_too(harbour: Daemon) -> None:
@@ -244,8 +244,8 @@ def test_functions_are_called_and_their_results_answered(as_key: Callable[[str],
         assert json.loads(call.arguments) == {"city": "Rome"} and call.status == "completed"
         pieces = [event for event in events if event.type == "response.function_call_arguments.delta"]
         assert "".join(event.delta for event in pieces) == call.arguments
-        [whole] = [event for event in events if event.type == "response.function_call_arguments.done"]
-        assert (whole.call_id, whole.arguments) == (call.call_id, call.arguments)
+        [arguments_event] = [event for event in events if event.type == "response.function_call_arguments.done"]
+        assert (arguments_event.call_id, arguments_event.arguments) == (call.call_id, call.arguments)
         session.respond()  # a request may contain a call without its result
         session.add({"type": "function_call_output", "call_id": call.call_id, "output": "Sunny."})
         session.say("so?")
@@ -298,11 +298,11 @@ def test_a_response_is_cancelled_and_the_conversation_continues(as_key: Callable
 
 def test_a_response_outside_the_conversation_leaves_it_as_it_is(as_key: Callable[[str], OpenAI]) -> None:
     with talk(as_key("one"), "frail") as session:
-        kept = session.say("keep me")
+        item_id = session.say("keep me")
         session.say("hang")
         session.hang()  # while the response continues:
         aside = session.respond(
-            conversation="none", input=[said("aside"), {"type": "item_reference", "id": kept}]
+            conversation="none", input=[said("aside"), {"type": "item_reference", "id": item_id}]
         )
         assert aside[-1].response.conversation_id is None
         assert aside[-1].response.output[0].content[0].text == "keep me"
@@ -457,8 +457,8 @@ def test_the_transcript_of_a_fake_voice_is_what_it_said(as_key: Callable[[str], 
         session.update(audio={"input": {"transcription": {"model": "ear"}}})
         session.hear(speech.read())
         session.send("input_audio_buffer.commit")
-        *_pieces, written = session.until("conversation.item.input_audio_transcription.completed")
-        assert written.transcript == words
+        *_pieces, transcription = session.until("conversation.item.input_audio_transcription.completed")
+        assert transcription.transcript == words
 
 
 @pytest.mark.conformance("OpenAI", "Realtime: audio", "openai")
@@ -467,27 +467,27 @@ def test_input_audio_is_transcribed_and_answered_with_audio(
     as_key: Callable[[str], OpenAI], kind: str, bytes_per_s: int
 ) -> None:
     with talk(as_key("one")) as session:
-        heard = {"format": {"type": kind}, "transcription": {"model": "ear"}}
+        input_settings = {"format": {"type": kind}, "transcription": {"model": "ear"}}
         session.send(
             "session.update",
             session={
                 **aloud(),
-                "audio": {"input": heard, "output": {"format": {"type": kind}, "model": "voice"}},
+                "audio": {"input": input_settings, "output": {"format": {"type": kind}, "model": "voice"}},
             },
         )
         assert session.next("session.updated").session.audio.input.transcription.model == "ear"
         session.send("input_audio_buffer.append", audio=SILENCE)
         session.send("input_audio_buffer.commit")
         committed = session.next("input_audio_buffer.committed")
-        added = session.next("conversation.item.added").item
-        assert added.id == committed.item_id and added.content[0].type == "input_audio"
+        item = session.next("conversation.item.added").item
+        assert item.id == committed.item_id and item.content[0].type == "input_audio"
         session.next("conversation.item.done")
-        *pieces, written = session.until("conversation.item.input_audio_transcription.completed")
+        *pieces, transcription = session.until("conversation.item.input_audio_transcription.completed")
         assert {piece.type for piece in pieces} == {"conversation.item.input_audio_transcription.delta"}
-        assert {piece.item_id for piece in pieces} == {written.item_id}
-        assert "".join(piece.delta for piece in pieces) == written.transcript
-        assert written.transcript == "Good morning. How are you?"
-        assert written.usage.seconds == pytest.approx(24_000 / bytes_per_s)
+        assert {piece.item_id for piece in pieces} == {transcription.item_id}
+        assert "".join(piece.delta for piece in pieces) == transcription.transcript
+        assert transcription.transcript == "Good morning. How are you?"
+        assert transcription.usage.seconds == pytest.approx(24_000 / bytes_per_s)
         events = session.respond()
         kinds = [event.type for event in events]
         pieces = [e.delta for e in events if e.type == "response.output_audio_transcript.delta"]
@@ -556,40 +556,40 @@ def test_invalid_audio_settings_are_refused_and_the_audio_buffer_is_limited(
         assert session.answer() == "Good morning. How are you?"
         error = session.refused("response.create", response={**aloud(model="ear"), "type": None})
         assert error.code == "unknown_parameter"
-        asked = {"output_modalities": ["audio"], "audio": {"output": {"model": "ear"}}}
-        assert session.refused("response.create", response=asked).param == "response.audio.output.model"
+        response_options = {"output_modalities": ["audio"], "audio": {"output": {"model": "ear"}}}
+        assert session.refused("response.create", response=response_options).param == "response.audio.output.model"
 
 
 def test_a_speech_turn_is_detected_transcribed_and_answered(as_key: Callable[[str], OpenAI]) -> None:
     with talk(as_key("one")) as session:
-        heard = {**detected()["input"], "transcription": {"model": "ear"}}
-        found = session.update(audio={"input": heard}).audio.input.turn_detection
-        assert (found.threshold, found.prefix_padding_ms, found.silence_duration_ms) == (0.5, 300, 500)
-        assert found.create_response and found.interrupt_response and found.idle_timeout_ms is None
+        input_settings = {**detected()["input"], "transcription": {"model": "ear"}}
+        turn_detection = session.update(audio={"input": input_settings}).audio.input.turn_detection
+        assert (turn_detection.threshold, turn_detection.prefix_padding_ms, turn_detection.silence_duration_ms) == (0.5, 300, 500)
+        assert turn_detection.create_response and turn_detection.interrupt_response and turn_detection.idle_timeout_ms is None
         session.hear(TURN)
-        started = session.next("input_audio_buffer.speech_started")
-        assert started.audio_start_ms == 100
-        stopped = session.next("input_audio_buffer.speech_stopped")
-        assert 1_500 <= stopped.audio_end_ms <= 1_700
+        speech_start = session.next("input_audio_buffer.speech_started")
+        assert speech_start.audio_start_ms == 100
+        speech_stop = session.next("input_audio_buffer.speech_stopped")
+        assert 1_500 <= speech_stop.audio_end_ms <= 1_700
         committed = session.next("input_audio_buffer.committed")
-        assert started.item_id == stopped.item_id == committed.item_id
+        assert speech_start.item_id == speech_stop.item_id == committed.item_id
         events = session.until("response.done")
         [created] = [event for event in events if event.type == "response.created"]
         done = events[-1].response
         assert (done.id, done.status) == (created.response.id, "completed")
         assert done.output[0].content[0].text == "Good morning. How are you?"
         deltas = [event.delta for event in events if event.type.endswith("transcription.delta")]
-        [written] = [event for event in events if event.type.endswith("transcription.completed")]
-        assert "".join(deltas) == written.transcript == "Good morning. How are you?"
-        assert written.item_id == started.item_id
-        assert written.usage.seconds * 1000 == stopped.audio_end_ms - started.audio_start_ms
+        [transcription] = [event for event in events if event.type.endswith("transcription.completed")]
+        assert "".join(deltas) == transcription.transcript == "Good morning. How are you?"
+        assert transcription.item_id == speech_start.item_id
+        assert transcription.usage.seconds * 1000 == speech_stop.audio_end_ms - speech_start.audio_start_ms
 
         # A response is created only if the client wants one, and a short pause ends no turn.
         session.update(audio={"input": {"format": {"type": "audio/pcmu"}, "transcription": None}})
         session.update(audio=detected(create_response=False, silence_duration_ms=700))
         session.hear(voiced(400) + quiet(500) + voiced(600) + quiet(1_000), "audio/pcmu")
         again = session.next("input_audio_buffer.speech_started")
-        assert again.audio_start_ms >= stopped.audio_end_ms
+        assert again.audio_start_ms >= speech_stop.audio_end_ms
         end = session.next("input_audio_buffer.speech_stopped").audio_end_ms
         assert end - again.audio_start_ms >= 400 + 500 + 600 + 700
         assert session.until("conversation.item.done")[-1].item.id == again.item_id
@@ -597,13 +597,13 @@ def test_a_speech_turn_is_detected_transcribed_and_answered(as_key: Callable[[st
 
         # A commit during speech takes the audio so far, under the id that was announced.
         session.hear(voiced(400), "audio/pcmu")
-        started = session.next("input_audio_buffer.speech_started")
+        speech_start = session.next("input_audio_buffer.speech_started")
         session.send("input_audio_buffer.commit")
-        assert session.next("input_audio_buffer.committed").item_id == started.item_id
+        assert session.next("input_audio_buffer.committed").item_id == speech_start.item_id
         session.until("conversation.item.done")
 
         # Audio that the transcriber hears no word in gets no answer.
-        found = session.update(
+        turn_detection = session.update(
             audio={
                 "input": {
                     "format": {"type": "audio/pcm"},
@@ -612,7 +612,7 @@ def test_a_speech_turn_is_detected_transcribed_and_answered(as_key: Callable[[st
                 }
             }
         ).audio.input.turn_detection
-        assert (found.type, found.eagerness, found.create_response) == ("semantic_vad", "high", True)
+        assert (turn_detection.type, turn_detection.eagerness, turn_detection.create_response) == ("semantic_vad", "high", True)
         session.hear(TURN, piece=len(TURN))
         done = session.until("response.done")[-1].response
         assert (done.status, done.output) == ("completed", [])
@@ -623,10 +623,10 @@ def test_speech_of_the_user_cancels_the_running_response(as_key: Callable[[str],
         session.update(**{**aloud(), "audio": detected()})
         session.say("linger")
         session.send("response.create")
-        said: list[str] = []
-        while said != ["It is late. ", "Go to bed. "]:
+        deltas: list[str] = []
+        while deltas != ["It is late. ", "Go to bed. "]:
             event = session.until("response.output_audio_transcript.delta")[-1]
-            said.append(event.delta)
+            deltas.append(event.delta)
         sound = session.until("response.output_audio.delta")[-1]
         session.hear(quiet(200) + voiced(400))
         events = session.until("response.done")
@@ -677,20 +677,20 @@ def test_a_transcription_session_transcribes_each_turn_and_refuses_responses(
 ) -> None:
     with talk(as_key("one"), intent="transcription") as session:
         assert session.session.type == "transcription"
-        found = session.update(audio={"input": {"transcription": {"model": "ear"}, **detected()["input"]}})
-        assert found.audio.input.transcription.model == "ear"
+        updated_session = session.update(audio={"input": {"transcription": {"model": "ear"}, **detected()["input"]}})
+        assert updated_session.audio.input.transcription.model == "ear"
         session.hear(TURN + TURN)
-        written = "conversation.item.input_audio_transcription.completed"
-        events = [*session.until(written), *session.until(written)]  # their order is not fixed
+        event_type = "conversation.item.input_audio_transcription.completed"
+        events = [*session.until(event_type), *session.until(event_type)]  # their order is not fixed
         turns = [event.item_id for event in events if event.type == "input_audio_buffer.speech_started"]
         assert len(set(turns)) == 2
         for turn in turns:
-            mine = [event for event in events if getattr(event, "item_id", "") == turn]
-            assert [event.type.rpartition(".")[2] for event in mine] == [
+            turn_events = [event for event in events if getattr(event, "item_id", "") == turn]
+            assert [event.type.rpartition(".")[2] for event in turn_events] == [
                 *("speech_started", "speech_stopped", "committed", *5 * ["delta"], "completed")
             ]
-            assert "".join(event.delta for event in mine[3:-1]) == mine[-1].transcript
-            assert mine[-1].transcript == "Good morning. How are you?"
+            assert "".join(event.delta for event in turn_events[3:-1]) == turn_events[-1].transcript
+            assert turn_events[-1].transcript == "Good morning. How are you?"
         for kind, fields in (
             ("response.create", {}),
             ("response.cancel", {}),
@@ -702,17 +702,17 @@ def test_a_transcription_session_transcribes_each_turn_and_refuses_responses(
         error = session.refused("session.update", session={"type": "transcription", "instructions": "x"})
         assert (error.code, error.param) == ("unknown_parameter", "session.instructions")
 
-    given: Any = {"type": "transcription", "audio": {"input": {"transcription": {"model": "ear"}}}}
-    made = as_key("one").realtime.client_secrets.create(session=given)
-    assert made.session.type == "transcription" and made.session.audio.input.transcription.model == "ear"
-    with OpenAI(base_url=f"{harbour.url}/v1", api_key=made.value, max_retries=0) as page:
+    session_settings: Any = {"type": "transcription", "audio": {"input": {"transcription": {"model": "ear"}}}}
+    client_secret = as_key("one").realtime.client_secrets.create(session=session_settings)
+    assert client_secret.session.type == "transcription" and client_secret.session.audio.input.transcription.model == "ear"
+    with OpenAI(base_url=f"{harbour.url}/v1", api_key=client_secret.value, max_retries=0) as page:
         with page.realtime.connect() as connection:
             session = Talk(connection)
             session.send("input_audio_buffer.append", audio=SILENCE)
             session.send("input_audio_buffer.commit")
             session.until("conversation.item.input_audio_transcription.completed")
-            other = {"type": "transcription", "audio": {"input": {"transcription": {"model": "stone"}}}}
-            assert session.refused("session.update", session=other).code == "not_in_client_secret"
+            other_settings = {"type": "transcription", "audio": {"input": {"transcription": {"model": "stone"}}}}
+            assert session.refused("session.update", session=other_settings).code == "not_in_client_secret"
         with pytest.raises(InvalidStatus), talk(page, "echo"):
             pass
 
@@ -722,9 +722,9 @@ def test_transcript_deltas_are_sent_before_the_transcription_ends(as_key: Callab
         session.update(audio={"input": {"transcription": {"model": "sleeper"}}})
         session.send("input_audio_buffer.append", audio=SILENCE)
         session.send("input_audio_buffer.commit")
-        told = ""
-        while told != "Good morning. And":  # then the response stalls
-            told += session.until("conversation.item.input_audio_transcription.delta")[-1].delta
+        text = ""
+        while text != "Good morning. And":  # then the response stalls
+            text += session.until("conversation.item.input_audio_transcription.delta")[-1].delta
 
 
 def test_noise_is_taken_out_before_turns_are_found(as_key: Callable[[str], OpenAI]) -> None:
@@ -737,9 +737,9 @@ def test_noise_is_taken_out_before_turns_are_found(as_key: Callable[[str], OpenA
         session.next("input_audio_buffer.cleared")
         for kind in ("audio/pcm", "audio/pcmu", "audio/pcma"):
             for field in ("near_field", "far_field"):
-                heard = {"format": {"type": kind}, "noise_reduction": {"type": field}}
-                found = session.update(audio={"input": heard})
-                assert found.audio.input.noise_reduction.type == field
+                input_settings = {"format": {"type": kind}, "noise_reduction": {"type": field}}
+                updated_session = session.update(audio={"input": input_settings})
+                assert updated_session.audio.input.noise_reduction.type == field
                 session.hear(noise, kind)
                 session.send("input_audio_buffer.clear")
                 session.next("input_audio_buffer.cleared")
@@ -747,10 +747,10 @@ def test_noise_is_taken_out_before_turns_are_found(as_key: Callable[[str], OpenA
         session.next("input_audio_buffer.speech_started")
         session.until("conversation.item.input_audio_transcription.completed")  # the rest is an answer
         session.update(audio={"input": {"noise_reduction": None}})
-        for given, param in (({"type": "middle_field"}, ".type"), ({}, ".type"), ({"kind": 1}, ".kind")):
+        for noise_reduction, param in (({"type": "middle_field"}, ".type"), ({}, ".type"), ({"kind": 1}, ".kind")):
             error = session.refused(
                 "session.update",
-                session={"type": "transcription", "audio": {"input": {"noise_reduction": given}}},
+                session={"type": "transcription", "audio": {"input": {"noise_reduction": noise_reduction}}},
             )
             assert error.param == f"session.audio.input.noise_reduction{param}"
 
@@ -762,17 +762,17 @@ def test_noise_is_softer_and_a_voice_is_not(kind: str) -> None:
 
     noise = np.random.default_rng(5).normal(0, 600, 96_000)
     voice = np.frombuffer(quiet(2_000) + 2 * (quiet(500) + voiced(500)), "<i2")
-    given = audio.encode(bytes((noise + voice).astype("<i2").tobytes()), kind)
+    input_audio = audio.encode(bytes((noise + voice).astype("<i2").tobytes()), kind)
     for field in input_buffer.NOISE_LEVELS:
         work = input_buffer.NoiseFilter(field, kind)
-        made = b"".join(work.clean(given[start : start + 1_402]) for start in range(0, len(given), 1_402))
-        whole = len(given) // (10 * audio.bytes_per_ms(kind)) * 10 * audio.bytes_per_ms(kind)
-        assert len(made) == whole
+        cleaned_audio = b"".join(work.clean(input_audio[start : start + 1_402]) for start in range(0, len(input_audio), 1_402))
+        expected_length = len(input_audio) // (10 * audio.bytes_per_ms(kind)) * 10 * audio.bytes_per_ms(kind)
+        assert len(cleaned_audio) == expected_length
         quarter, half = (part * audio.bytes_per_ms(kind) for part in (2_000, 2_500))
-        before, after = (audio.samples_of(data[quarter + 400 : half - 400], kind) for data in (given, made))
-        assert loudness(after) < loudness(before) / 2
-        before, after = (audio.samples_of(data[half + 400 :], kind) for data in (given, made))
-        assert loudness(after) > loudness(before) / 2
+        samples_before, samples_after = (audio.samples_of(data[quarter + 400 : half - 400], kind) for data in (input_audio, cleaned_audio))
+        assert loudness(samples_after) < loudness(samples_before) / 2
+        samples_before, samples_after = (audio.samples_of(data[half + 400 :], kind) for data in (input_audio, cleaned_audio))
+        assert loudness(samples_after) > loudness(samples_before) / 2
 
 
 async def test_a_flood_of_events_is_throttled_per_key(
@@ -795,13 +795,13 @@ async def test_a_flood_of_events_is_throttled_per_key(
     async with api_server(tmp_path) as api:
         api.add(RelayModel("echo"))
         url = api.url.replace("http", "ws", 1) + "/v1/realtime?model=echo"
-        given = {"name": "flooder", "scopes": ["chat"]}
-        key = (await api.client.post("/api/keys", json=given)).json()["key"]
+        payload = {"name": "flooder", "scopes": ["chat"]}
+        key = (await api.client.post("/api/keys", json=payload)).json()["key"]
         open_session = partial(
             connect_async, url, proxy=None, additional_headers={"Authorization": f"Bearer {key}"}
         )
-        async with open_session() as one, open_session() as other:
-            for connection in (one, other):  # both share the budget of their key
+        async with open_session() as first_connection, open_session() as second_connection:
+            for connection in (first_connection, second_connection):  # both share the budget of their key
                 await connection.recv()
                 sending = asyncio.create_task(send(connection, update, count // 2))
                 for _number in range(count // 2):
@@ -810,16 +810,16 @@ async def test_a_flood_of_events_is_throttled_per_key(
             least = (count - realtime.MAX_COST_AT_ONCE) / realtime.MAX_COST_PER_SECOND
             assert sum(waited) >= least
             large = {"type": "realtime", "instructions": "x" * 1_000_000}
-            for given in (large, {"type": "realtime"}, {"type": "realtime"}):
+            for payload in (large, {"type": "realtime"}, {"type": "realtime"}):
                 waited.clear()
-                await one.send(json.dumps({"type": "session.update", "session": given}))
-                await one.recv()
+                await first_connection.send(json.dumps({"type": "session.update", "session": payload}))
+                await first_connection.recv()
             assert sum(waited) >= 1_000_000 / realtime.BYTES_PER_COST / realtime.MAX_COST_PER_SECOND
             waited.clear()
             silence = json.dumps({"type": "input_audio_buffer.append", "audio": "AAAA" * 640})
-            await send(one, silence, 200)  # four seconds of microphone input
-            await one.send("{")
-            assert json.loads(await one.recv())["type"] == "error"
+            await send(first_connection, silence, 200)  # four seconds of microphone input
+            await first_connection.send("{")
+            assert json.loads(await first_connection.recv())["type"] == "error"
             assert sum(waited) < 4.0
 
 
@@ -862,23 +862,23 @@ def test_telephone_codecs_preserve_the_sample_levels() -> None:
     samples = b"".join(struct.pack("<3h", level, level, level) for level in levels)
     for kind in ("audio/pcmu", "audio/pcma"):
         back = struct.unpack(f"<{len(levels)}h", audio.as_wav(audio.encode(samples, kind), kind)[44:])
-        for level, found in zip(levels, back, strict=True):
-            assert abs(level - found) <= max(8, abs(level) // 16), (kind, level, found)
+        for level, decoded_level in zip(levels, back, strict=True):
+            assert abs(level - decoded_level) <= max(8, abs(level) // 16), (kind, level, decoded_level)
 
 
 def test_a_conversation_is_bounded(as_key: Callable[[str], OpenAI]) -> None:
     with talk(as_key("one")) as session:
         large = "a" * 6_000_000
         session.say(large)
-        kept = session.say(large)
+        first_id = session.say(large)
         error = session.refused("conversation.item.create", item=said(large))
         assert (error.type, error.code, error.param) == ("rate_limit_error", "conversation_full", "item")
-        session.send("conversation.item.delete", item_id=kept)
+        session.send("conversation.item.delete", item_id=first_id)
         session.next("conversation.item.deleted")
-        other = session.say(large)
+        second_id = session.say(large)
         error = session.refused("session.update", session={"type": "realtime", "instructions": large})
         assert (error.code, error.param) == ("session_too_large", "session")
-        reference = {"type": "item_reference", "id": other}
+        reference = {"type": "item_reference", "id": second_id}
         for count in (3, 1_001):
             error = session.refused("response.create", response={"input": [reference] * count})
             assert (error.code, error.param) == ("invalid_value", "response.input")
@@ -901,36 +901,36 @@ def test_a_conversation_is_bounded(as_key: Callable[[str], OpenAI]) -> None:
 def test_a_refused_realtime_handshake_gets_an_http_error(
     harbour: Daemon, headers: dict[str, str], query: str, status: int, param: str | None
 ) -> None:
-    with pytest.raises(InvalidStatus) as refused, opened(harbour, path=f"/v1/realtime{query}", **headers):
+    with pytest.raises(InvalidStatus) as error_info, opened(harbour, path=f"/v1/realtime{query}", **headers):
         pass
-    assert refused.value.response.status_code == status
-    assert json.loads(refused.value.response.body)["error"]["param"] == param
+    assert error_info.value.response.status_code == status
+    assert json.loads(error_info.value.response.body)["error"]["param"] == param
 
 
 def test_revoking_a_key_closes_its_session_and_running_response(harbour: Daemon) -> None:
     keys, boss = f"{harbour.url}/api/keys", bearer("boss")
-    made = httpx.post(keys, json={"name": "guest", "scopes": ["chat"]}, headers=boss).json()
-    client = OpenAI(base_url=f"{harbour.url}/v1", api_key=made["key"])
+    guest_key = httpx.post(keys, json={"name": "guest", "scopes": ["chat"]}, headers=boss).json()
+    client = OpenAI(base_url=f"{harbour.url}/v1", api_key=guest_key["key"])
     with client, talk(client, "frail") as session:
         session.say("hang")
         session.hang()
-        httpx.delete(f"{keys}/{made['id']}", headers=boss).raise_for_status()
-        with pytest.raises(ConnectionClosed) as closed:
+        httpx.delete(f"{keys}/{guest_key['id']}", headers=boss).raise_for_status()
+        with pytest.raises(ConnectionClosed) as error_info:
             session.until("response.done")
-        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+        assert error_info.value.rcvd is not None and error_info.value.rcvd.code == 1008
 
 
 def test_a_client_secret_opens_the_session_that_it_is_for(
     harbour: Daemon, as_key: Callable[[str], OpenAI]
 ) -> None:
     tools = [{"type": "mcp", "server_label": "odd", "require_approval": "never"}]
-    wanted: Any = {"type": "realtime", "model": "clever", "instructions": "Be kind.", "tools": tools}
-    made = as_key("boss").realtime.client_secrets.create(
-        session=wanted, expires_after={"anchor": "created_at", "seconds": 60}
+    session_settings: Any = {"type": "realtime", "model": "clever", "instructions": "Be kind.", "tools": tools}
+    client_secret = as_key("boss").realtime.client_secrets.create(
+        session=session_settings, expires_after={"anchor": "created_at", "seconds": 60}
     )
-    assert made.value.startswith("ek_") and secret("boss") not in made.value
-    assert made.session.type == "realtime" and made.session.instructions == "Be kind."
-    with OpenAI(base_url=f"{harbour.url}/v1", api_key=made.value, max_retries=0) as page:
+    assert client_secret.value.startswith("ek_") and secret("boss") not in client_secret.value
+    assert client_secret.session.type == "realtime" and client_secret.session.instructions == "Be kind."
+    with OpenAI(base_url=f"{harbour.url}/v1", api_key=client_secret.value, max_retries=0) as page:
         with page.realtime.connect() as connection:
             session = Talk(connection)
             assert (session.session.model, session.session.instructions) == ("clever", "Be kind.")
@@ -938,7 +938,7 @@ def test_a_client_secret_opens_the_session_that_it_is_for(
             assert session.answer() == "It was said again."
             session.send("session.update", session={"type": "realtime", "tools": [*tools, WEATHER]})
             session.next("session.updated")
-            for other in (
+            for other_tool in (
                 {"type": "mcp", "server_label": "portico", "require_approval": "never"},
                 {
                     "type": "mcp",
@@ -947,27 +947,27 @@ def test_a_client_secret_opens_the_session_that_it_is_for(
                     "allowed_tools": ["echo"],
                 },
             ):
-                error = session.refused("session.update", session={"type": "realtime", "tools": [other]})
+                error = session.refused("session.update", session={"type": "realtime", "tools": [other_tool]})
                 assert (error.code, error.param) == ("not_in_client_secret", "session.tools[0]")
-                error = session.refused("response.create", response={"tools": [WEATHER, other]})
+                error = session.refused("response.create", response={"tools": [WEATHER, other_tool]})
                 assert error.param == "response.tools[1]"
-            others: dict[str, Any] = {
+            other_fields: dict[str, Any] = {
                 "prompt": {"prompt": {"id": "greet", "variables": {"who": "me"}}},
                 "audio.output.model": {"audio": {"output": {"model": "voice"}}},
             }
-            for param, given in others.items():
-                error = session.refused("session.update", session={"type": "realtime", **given})
+            for param, fields in other_fields.items():
+                error = session.refused("session.update", session={"type": "realtime", **fields})
                 assert (error.code, error.param) == ("not_in_client_secret", f"session.{param}")
-                error = session.refused("response.create", response=given)
+                error = session.refused("response.create", response=fields)
                 assert error.param == f"response.{param}"
-        with pytest.raises(InvalidStatus) as refused, talk(page, "echo"):
+        with pytest.raises(InvalidStatus) as error_info, talk(page, "echo"):
             pass
-        assert json.loads(refused.value.response.body)["error"]["code"] == "not_in_client_secret"
+        assert json.loads(error_info.value.response.body)["error"]["code"] == "not_in_client_secret"
         with pytest.raises(AuthenticationError):
             page.models.list()
     with connect(
         f"{harbour.url.replace('http', 'ws', 1)}/v1/realtime",
-        subprotocols=[Subprotocol("realtime"), Subprotocol(f"openai-insecure-api-key.{made.value}")],
+        subprotocols=[Subprotocol("realtime"), Subprotocol(f"openai-insecure-api-key.{client_secret.value}")],
         origin=Origin(harbour.url),
         proxy=None,
     ) as browser:
@@ -981,31 +981,31 @@ def test_invalid_secret_requests_forged_secrets_and_secrets_of_revoked_keys_are_
     keys, boss = f"{harbour.url}/api/keys", bearer("boss")
     guest = httpx.post(keys, json={"name": "guest", "scopes": ["chat"]}, headers=boss).json()
     path = f"{harbour.url}/v1/realtime/client_secrets"
-    own = {"Authorization": f"Bearer {guest['key']}"}
+    guest_headers = {"Authorization": f"Bearer {guest['key']}"}
 
     def refused(body: dict[str, Any]) -> tuple[int, Any]:
-        answer = httpx.post(path, json=body, headers=own)
+        answer = httpx.post(path, json=body, headers=guest_headers)
         return answer.status_code, answer.json()["error"]["param"]
 
     def told(value: str) -> tuple[int, str]:
         headers = {"Authorization": f"Bearer {value}"}
-        with pytest.raises(InvalidStatus) as found, opened(harbour, path="/v1/realtime", **headers):
+        with pytest.raises(InvalidStatus) as error_info, opened(harbour, path="/v1/realtime", **headers):
             pass
-        return found.value.response.status_code, json.loads(found.value.response.body)["error"]["code"]
+        return error_info.value.response.status_code, json.loads(error_info.value.response.body)["error"]["code"]
 
     session = {"type": "realtime", "model": "echo"}
-    many = [f"{number * 7919 % 1000003:x}" for number in range(3_000)]
+    words = [f"{number * 7919 % 1000003:x}" for number in range(3_000)]
     assert refused({}) == (400, "session")
     assert refused({"session": {"type": "realtime"}}) == (400, "session.model")
     assert refused({"session": {"type": "realtime", "model": "nobody"}}) == (404, "session.model")
     assert refused({"session": {**session, "tempature": 1}}) == (400, "session.tempature")
-    assert refused({"session": {**session, "instructions": " ".join(many)}}) == (400, "session")
+    assert refused({"session": {**session, "instructions": " ".join(words)}}) == (400, "session")
     assert refused({"session": session, "expires_after": {"seconds": 9}}) == (400, "expires_after.seconds")
-    value = httpx.post(path, json={"session": session}, headers=own).raise_for_status().json()["value"]
+    value = httpx.post(path, json={"session": session}, headers=guest_headers).raise_for_status().json()["value"]
     body, _, signature = value.partition(".")
-    other = httpx.post(path, json={"session": {**session, "model": "clever"}}, headers=own).json()["value"]
+    other_secret = httpx.post(path, json={"session": {**session, "model": "clever"}}, headers=guest_headers).json()["value"]
     for forged in (
-        f"{body}.{other.partition('.')[2]}",
+        f"{body}.{other_secret.partition('.')[2]}",
         body,
         f"{body}.",
         f"ek_x.{signature}",
@@ -1042,6 +1042,6 @@ def test_the_extra_that_detects_turns_is_named_where_it_is_missing(monkeypatch: 
     monkeypatch.setitem(sys.modules, "webrtcvad", None)
     with pytest.raises(
         Unavailable, match=r"'turn_detection': null, or install turn detection .*: \S+"
-    ) as refused:
+    ) as error_info:
         input_buffer.load_detector()
-    assert refused.value.code == "not_installed"
+    assert error_info.value.code == "not_installed"

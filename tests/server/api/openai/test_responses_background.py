@@ -41,17 +41,17 @@ def test_a_response_in_the_background_is_there_when_it_is_done(client: OpenAI) -
     assert first.output == []
     done = ended(client, first, run)
     assert (done.status, done.output_text, done.background) == ("completed", "one two", True)
-    after = client.responses.create(model="echo", input="three", previous_response_id=first.id)
-    assert after.usage is not None
-    assert after.usage.input_tokens == 5
+    continuation = client.responses.create(model="echo", input="three", previous_response_id=first.id)
+    assert continuation.usage is not None
+    assert continuation.usage.input_tokens == 5
 
 
 def test_a_completion_window_is_accepted_only_for_background_responses(client: OpenAI) -> None:
     options = {"completion_window": "8h", "continuation_id": "nightly"}
     begin = client.responses.create
-    found = begin(model="echo", input="one", background=True, extra_body={"background_options": options})
-    assert found.background
-    for more, param in (
+    response = begin(model="echo", input="one", background=True, extra_body={"background_options": options})
+    assert response.background
+    for extra_fields, param in (
         ({"background_options": options}, "background_options.completion_window"),
         ({"background_options": {"window": "8h"}, "background": True}, "background_options.window"),
         (
@@ -59,9 +59,9 @@ def test_a_completion_window_is_accepted_only_for_background_responses(client: O
             "background_options.completion_window",
         ),
     ):
-        with pytest.raises(BadRequestError) as refused:
-            begin(model="echo", input="one", extra_body=more)
-        assert refused.value.param == param
+        with pytest.raises(BadRequestError) as error_info:
+            begin(model="echo", input="one", extra_body=extra_fields)
+        assert error_info.value.param == param
 
 
 @pytest.mark.conformance("OpenAI", "Responses: background", "openai")
@@ -79,12 +79,12 @@ def test_a_background_stream_is_resumed_without_a_gap(client: OpenAI) -> None:
     ]
     response_id = events[0].response.id
     last = events[-1].sequence_number
-    rest = list(client.responses.retrieve(response_id, stream=True, starting_after=last))
-    events += rest
+    later_events = list(client.responses.retrieve(response_id, stream=True, starting_after=last))
+    events += later_events
     assert [event.sequence_number for event in events] == list(range(len(events)))
     assert events[-1].type == "response.completed"
-    said = [event.delta for event in events if event.type == "response.output_text.delta"]
-    assert "".join(said) == events[-1].response.output_text == "one two three four"
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert "".join(deltas) == events[-1].response.output_text == "one two three four"
     again = list(client.responses.retrieve(response_id, stream=True))
     assert again == events
 
@@ -95,9 +95,9 @@ def test_a_background_failure_is_streamed_and_stored(client: OpenAI) -> None:
     with pytest.raises(openai.APIError):
         events.extend(stream)
     assert events[-1].type == "response.failed"
-    kept = client.responses.retrieve(events[0].response.id)
-    assert kept.error is not None
-    assert kept.error.code == "rate_limit_exceeded"
+    stored_response = client.responses.retrieve(events[0].response.id)
+    assert stored_response.error is not None
+    assert stored_response.error.code == "rate_limit_exceeded"
 
 
 def test_a_background_response_is_cancelled_idempotently(client: OpenAI) -> None:
@@ -220,11 +220,11 @@ def crash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
                 quiet = begun(client, model="slow", input="slow")
                 flow = begun(client, model="careful", input="go")
                 doing = until(client, "response.mcp_call.in_progress", input="wait", tools=[WAIT])
-                told = until(client, "response.output_text.delta", "careful", input="go")
+                agent_events = until(client, "response.output_text.delta", "careful", input="go")
                 agent = until(client, "response.output_text.delta", "teller", input="pay")
                 # This one is last: its answer takes a second and a half, and is unfinished when the daemon is
                 # killed.
-                seen = until(client, "response.output_text.delta", input="slow")
+                seen_events = until(client, "response.output_text.delta", input="slow")
         finally:
             daemon.stop(signal.SIGKILL)
             for pipe in (daemon.process.stdin, daemon.process.stdout):
@@ -235,7 +235,7 @@ def crash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
             daemons.running(home / "data", "--file", str(configuration), env=env) as second,
             openai_client(second) as client,
         ):
-            yield Crash(client, quiet, seen, doing, flow, told, agent, home / "paid", outside)
+            yield Crash(client, quiet, seen_events, doing, flow, agent_events, agent, home / "paid", outside)
 
 
 def rest(crash: Crash, seen: list[Any], after: int) -> list[Any]:
@@ -248,10 +248,10 @@ def test_background_responses_are_completed_or_failed_after_a_crash(crash: Crash
     done = ended(crash.client, *crash.quiet)
     assert done.status == "completed"
     assert done.output_text.split() == WORDS
-    with pytest.raises(openai.ConflictError) as refused:
+    with pytest.raises(openai.ConflictError) as error_info:
         rest(crash, crash.seen, crash.seen[-1].sequence_number)
-    assert refused.value.code == "events_made_anew"
-    assert "starting_after=2" in refused.value.message
+    assert error_info.value.code == "events_made_anew"
+    assert "starting_after=2" in error_info.value.message
     events = rest(crash, crash.seen, 2)
     assert [event.sequence_number for event in events] == list(range(3, 3 + len(events)))
     assert events[-1].response.output_text.split() == WORDS

@@ -32,22 +32,22 @@ def loose(harbour: Daemon) -> Any:
 def compacted(loose: httpx.Client, **body: Any) -> dict[str, Any]:
     answer = loose.post("/responses/compact", json={"model": "notary", **body})
     assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
+    result: dict[str, Any] = answer.json()
+    return result
 
 
 def test_a_conversation_becomes_the_users_messages_and_one_item(loose: httpx.Client, client: OpenAI) -> None:
-    made = compacted(loose, input=[*LONG, {"role": "user", "content": "And why?"}])
-    assert (made["object"], made["id"][:5]) == ("response.compaction", "resp_")
-    assert [(item["type"], item.get("role")) for item in made["output"]] == [
+    compaction = compacted(loose, input=[*LONG, {"role": "user", "content": "And why?"}])
+    assert (compaction["object"], compaction["id"][:5]) == ("response.compaction", "resp_")
+    assert [(item["type"], item.get("role")) for item in compaction["output"]] == [
         ("message", "user"),
         ("message", "user"),
         ("compaction", None),
     ]
-    assert made["usage"]["output_tokens"] > 0
+    assert compaction["usage"]["output_tokens"] > 0
     # The model echoes its prompt, so its answer shows what it received.
     answer = client.responses.create(
-        model="notary", input=[*made["output"], {"role": "user", "content": "Go on."}]
+        model="notary", input=[*compaction["output"], {"role": "user", "content": "Go on."}]
     )
     assert answer.output_text.startswith("Which port?")
     assert NOTES in answer.output_text
@@ -64,38 +64,38 @@ def test_what_was_compacted_can_be_compacted_again(loose: httpx.Client) -> None:
 
 
 def test_a_stored_response_is_compacted_by_its_id(loose: httpx.Client, client: OpenAI) -> None:
-    before = client.responses.create(model="notary", input=LONG[:1])
-    raw = client.responses.with_raw_response.compact(model="notary", previous_response_id=before.id)
+    response = client.responses.create(model="notary", input=LONG[:1])
+    raw = client.responses.with_raw_response.compact(model="notary", previous_response_id=response.id)
     assert raw.http_response.json()["output"][-1]["type"] == "compaction"
 
 
 @pytest.mark.conformance("OpenAI", "Responses: compaction", "openai")
 @pytest.mark.parametrize("stream", [False, True])
 def test_above_the_threshold_what_is_before_the_last_turn_is_summed_up(client: OpenAI, stream: bool) -> None:
-    given: Any = [*LONG, {"role": "user", "content": "And why?"}]
+    input_items: Any = [*LONG, {"role": "user", "content": "And why?"}]
     if stream:
-        made = client.responses.create(model="notary", input=given, context_management=THRESHOLD, stream=True)
-        _events, answer = followed(made)
+        event_stream = client.responses.create(model="notary", input=input_items, context_management=THRESHOLD, stream=True)
+        _events, answer = followed(event_stream)
     else:
-        answer = client.responses.create(model="notary", input=given, context_management=THRESHOLD)
+        answer = client.responses.create(model="notary", input=input_items, context_management=THRESHOLD)
     assert [item.type for item in answer.output] == ["compaction", "message"]
     assert NOTES in answer.output_text
     assert answer.output_text.endswith("And why?")
     assert "tide" not in answer.output_text
     # The conversation continues by id, or by items; items before the compaction may be omitted.
-    after = client.responses.create(model="notary", input="More.", previous_response_id=answer.id)
-    assert after.usage is not None
-    assert after.usage.input_tokens < 100
+    continuation = client.responses.create(model="notary", input="More.", previous_response_id=answer.id)
+    assert continuation.usage is not None
+    assert continuation.usage.input_tokens < 100
     items: Any = [item.model_dump(exclude_none=True) for item in answer.output]
     again = client.responses.create(model="notary", input=[*items, {"role": "user", "content": "More."}])
     assert again.usage is not None
-    assert again.usage.input_tokens == after.usage.input_tokens
+    assert again.usage.input_tokens == continuation.usage.input_tokens
 
 
 def test_short_user_messages_are_kept_verbatim_in_compaction(client: OpenAI) -> None:
     words = ("My name is Ann.", "So?")
-    given: Any = [*LONG, *({"role": "user", "content": text} for text in words)]
-    answer = client.responses.create(model="notary", input=given, context_management=THRESHOLD)
+    input_items: Any = [*LONG, *({"role": "user", "content": text} for text in words)]
+    answer = client.responses.create(model="notary", input=input_items, context_management=THRESHOLD)
     assert NOTES in answer.output_text
     assert "My name is Ann." in answer.output_text
 
@@ -106,24 +106,24 @@ def test_below_the_threshold_nothing_is_done(client: OpenAI) -> None:
 
 
 def test_function_calls_stay_with_their_outputs_in_compaction(client: OpenAI) -> None:
-    given: Any = [
+    input_items: Any = [
         *LONG,
         {"role": "user", "content": "Look it up."},
         {"type": "function_call", "call_id": "c1", "name": "look", "arguments": '{"a": 1}'},
         {"type": "function_call_output", "call_id": "c1", "output": "found " * 20},
     ]
-    answer = client.responses.create(model="notary", input=given, context_management=THRESHOLD)
+    answer = client.responses.create(model="notary", input=input_items, context_management=THRESHOLD)
     assert answer.output[0].type == "compaction"
-    more: Any = [*answer.output, {"role": "user", "content": "So?"}]
-    assert client.responses.create(model="notary", input=more).status == "completed"
+    next_input: Any = [*answer.output, {"role": "user", "content": "So?"}]
+    assert client.responses.create(model="notary", input=next_input).status == "completed"
 
 
 def test_a_trigger_behind_the_input_compacts_at_once(client: OpenAI) -> None:
     trigger: Any = {"type": "compaction_trigger"}
     answer = client.responses.create(model="notary", input=[*LONG, trigger])
     assert [item.type for item in answer.output] == ["compaction"]
-    after = client.responses.create(model="notary", input="So?", previous_response_id=answer.id)
-    assert NOTES in after.output_text
+    continuation = client.responses.create(model="notary", input="So?", previous_response_id=answer.id)
+    assert NOTES in continuation.output_text
     with pytest.raises(openai.BadRequestError, match="must be the last item"):
         client.responses.create(model="notary", input=[trigger, *LONG])
 
@@ -134,10 +134,10 @@ def test_a_conversation_that_the_model_cannot_read_at_once_is_summed_up_in_parts
         for number in range(4)
         for role in ("user", "assistant")
     ]
-    whole = loose.post("/responses", json={"model": "forgetful", "input": turns})
-    assert whole.json()["error"]["code"] == "context_length_exceeded"
-    made = compacted(loose, model="forgetful", input=turns)
-    assert made["output"][-1]["type"] == "compaction"
+    response = loose.post("/responses", json={"model": "forgetful", "input": turns})
+    assert response.json()["error"]["code"] == "context_length_exceeded"
+    compaction = compacted(loose, model="forgetful", input=turns)
+    assert compaction["output"][-1]["type"] == "compaction"
 
 
 def test_background_responses_in_a_conversation_are_compacted(client: OpenAI) -> None:
@@ -147,11 +147,11 @@ def test_background_responses_in_a_conversation_are_compacted(client: OpenAI) ->
     )
     done = ended(client, first, run)
     assert [item.type for item in done.output] == ["compaction", "message"]
-    kept = client.conversations.items.list(conversation.id, order="asc").data
-    assert [item.type for item in kept] == ["message", "message", "message", "compaction", "message"]
-    after = client.responses.create(model="notary", input="More.", conversation=conversation.id)
-    assert after.usage is not None
-    assert after.usage.input_tokens < 100
+    items = client.conversations.items.list(conversation.id, order="asc").data
+    assert [item.type for item in items] == ["message", "message", "message", "compaction", "message"]
+    continuation = client.responses.create(model="notary", input="More.", conversation=conversation.id)
+    assert continuation.usage is not None
+    assert continuation.usage.input_tokens < 100
 
 
 @pytest.mark.parametrize(

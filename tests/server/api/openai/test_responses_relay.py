@@ -23,8 +23,8 @@ AS_CHAT = {"type": "function", "function": {"name": "look", "parameters": {"type
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path) as opened:
-        yield opened
+    async with api_server(tmp_path) as server:
+        yield server
 
 
 def put(daemon: ApiServer, teller: RelayModel) -> None:
@@ -98,12 +98,12 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 async def test_a_request_becomes_a_chat(daemon: ApiServer) -> None:
-    for fields, wanted in CASES:
+    for fields, expected_fields in CASES:
         teller = RelayModel("m", WHOLE)
         put(daemon, teller)
         answer = await ask(daemon, **fields)
         assert answer.status_code == 200, answer.text
-        assert teller.asked[0].body == {"model": "m", "messages": [USER], **wanted}, fields
+        assert teller.asked[0].body == {"model": "m", "messages": [USER], **expected_fields}, fields
 
 
 async def test_an_image_that_was_uploaded_is_shown_to_the_model(daemon: ApiServer) -> None:
@@ -114,9 +114,9 @@ async def test_an_image_that_was_uploaded_is_shown_to_the_model(daemon: ApiServe
     parts = [{"type": "input_text", "text": "look"}, {"type": "input_image", "file_id": file_id}]
     answer = await ask(daemon, input=[{"role": "user", "content": parts}])
     assert answer.status_code == 200, answer.text
-    shown = teller.asked[0].body["messages"][0]["content"]
-    url: str = shown[1]["image_url"]["url"]
-    assert shown[0] == {"type": "text", "text": "look"}
+    content = teller.asked[0].body["messages"][0]["content"]
+    url: str = content[1]["image_url"]["url"]
+    assert content[0] == {"type": "text", "text": "look"}
     assert base64.b64decode(url.removeprefix("data:image/png;base64,")) == b"\x89PNG"
     items = (await daemon.client.get(f"/v1/responses/{answer.json()['id']}/input_items")).json()["data"]
     assert items[0]["content"][1]["file_id"] == file_id
@@ -129,10 +129,10 @@ async def test_reasoning_is_an_item_before_the_answer(daemon: ApiServer) -> None
     )
     answer = await ask(daemon, stream=True)
     events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
-    thought, message = events[-1]["response"]["output"]
-    assert thought["content"] == [{"type": "reasoning_text", "text": "hm so"}]
+    reasoning, message = events[-1]["response"]["output"]
+    assert reasoning["content"] == [{"type": "reasoning_text", "text": "hm so"}]
     assert message["content"][0]["text"] == "ok"
-    items = [thought, message, {"role": "user", "content": "go on"}]
+    items = [reasoning, message, {"role": "user", "content": "go on"}]
     assert (await ask(daemon, input=items, stream=True)).status_code == 200
 
 

@@ -33,12 +33,12 @@ def test_commands_run_in_a_container_with_its_files_and_skills(
 ) -> None:
     skill = client.skills.create(files=[("greeting/SKILL.md", TEXT.encode())])
     file = client.files.create(file=("given.txt", b"given"), purpose="user_data")
-    given = {
+    container = {
         "type": "container_auto",
         "file_ids": [file.id],
         "skills": [{"type": "skill_reference", "skill_id": skill.id, "version": "latest"}],
     }
-    tool: Any = {"type": "shell", "environment": given}
+    tool: Any = {"type": "shell", "environment": container}
     events, final = followed(
         client.responses.create(
             model="clever", input="list it", tools=[tool], tool_choice={"type": "shell"}, stream=True
@@ -79,7 +79,7 @@ def test_commands_run_in_a_container_with_its_files_and_skills(
     )
     slept = again.output[1]
     assert slept.type == "shell_call_output"
-    assert [one.outcome.type for one in slept.output] == ["timeout", "timeout"]
+    assert [result.outcome.type for result in slept.output] == ["timeout", "timeout"]
     client.skills.delete(skill.id)
 
 
@@ -96,8 +96,8 @@ def test_patches_apply_in_the_container_of_the_shell(client: OpenAI, environment
     assert "not a valid path of a file in the working folder" in str(done[3].output)
     [read] = [item for item in answer.output if item.type == "shell_call_output"]
     assert read.output[0].stdout == "one\nzwei\n"
-    stored = client.responses.input_items.list(answer.id)
-    assert [item.type for item in stored] == ["message"]
+    input_items = client.responses.input_items.list(answer.id)
+    assert [item.type for item in input_items] == ["message"]
 
 
 def test_without_a_container_shell_and_patch_calls_are_returned_to_the_client(client: OpenAI) -> None:
@@ -105,13 +105,13 @@ def test_without_a_container_shell_and_patch_calls_are_returned_to_the_client(cl
         "type": "shell",
         "environment": {"type": "local", "skills": [{"name": "a", "description": "Does a.", "path": "/s/a"}]},
     }
-    asked = client.responses.create(model="clever", input="here I list", tools=[local, PATCH])
-    [call] = asked.output
+    response = client.responses.create(model="clever", input="here I list", tools=[local, PATCH])
+    [call] = response.output
     assert call.type == "shell_call" and call.action.commands == ["ls"] and call.action.timeout_ms == 1_000
     assert call.environment is not None and call.environment.type == "local"
     with pytest.raises(openai.BadRequestError, match="No tool output found for shell call"):
-        client.responses.create(model="clever", input="x", previous_response_id=asked.id)
-    said: Any = [
+        client.responses.create(model="clever", input="x", previous_response_id=response.id)
+    outputs: Any = [
         {
             "type": "shell_call_output",
             "call_id": call.call_id,
@@ -119,23 +119,23 @@ def test_without_a_container_shell_and_patch_calls_are_returned_to_the_client(cl
         }
     ]
     answer = client.responses.create(
-        model="clever", input=said, previous_response_id=asked.id, tools=[local, PATCH]
+        model="clever", input=outputs, previous_response_id=response.id, tools=[local, PATCH]
     )
     assert answer.output_text == "It is done."
-    asked = client.responses.create(model="clever", input="here I patch", tools=[{"type": "shell"}, PATCH])
-    [patch] = asked.output
+    response = client.responses.create(model="clever", input="here I patch", tools=[{"type": "shell"}, PATCH])
+    [patch] = response.output
     assert patch.type == "apply_patch_call" and patch.operation.type == "delete_file"
     done: Any = [
         {"type": "apply_patch_call_output", "call_id": patch.call_id, "status": "failed", "output": "no"}
     ]
-    answer = client.responses.create(model="clever", input=done, previous_response_id=asked.id)
+    answer = client.responses.create(model="clever", input=done, previous_response_id=response.id)
     assert answer.output_text == "It is done."
-    asked = client.responses.create(model="clever", input="here I run", tools=[{"type": "local_shell"}])
-    [run] = asked.output
+    response = client.responses.create(model="clever", input="here I run", tools=[{"type": "local_shell"}])
+    [run] = response.output
     assert run.type == "local_shell_call"
     assert (run.action.command, run.action.working_directory, run.action.env) == (["ls", "-l"], "/tmp", {})
     ran: Any = [{"type": "local_shell_call_output", "id": run.call_id, "output": "{}"}]
-    answer = client.responses.create(model="clever", input=ran, previous_response_id=asked.id)
+    answer = client.responses.create(model="clever", input=ran, previous_response_id=response.id)
     assert answer.output_text == "It is done."
     history: Any = [{"role": "user", "content": "here I end"}, patch.model_dump(), *done]
     assert client.responses.create(model="clever", input=history).output_text == "It is done."
@@ -202,10 +202,10 @@ INLINE = {
 def test_an_invalid_shell_or_patch_request_is_refused_with_the_parameter(
     client: OpenAI, body: dict[str, Any], param: str
 ) -> None:
-    with pytest.raises(openai.APIStatusError) as refused:
+    with pytest.raises(openai.APIStatusError) as error:
         client.responses.create(**{"model": "clever", "input": "x", **body})
-    assert refused.value.status_code in (400, 404)
-    assert refused.value.param == param
+    assert error.value.status_code in (400, 404)
+    assert error.value.param == param
 
 
 def test_a_key_without_the_tool_has_no_shell_here(as_key: Callable[[str], OpenAI]) -> None:

@@ -63,7 +63,7 @@ def test_a_file_search_is_an_output_item_and_its_passages_are_cited(client: Open
 @pytest.mark.conformance("OpenAI", "Responses: file_search filters", "openai")
 def test_filters_and_limits_hold_for_a_search(client: OpenAI) -> None:
     tool = {**SEARCH, "max_num_results": 1, "filters": {"type": "eq", "key": "nothing", "value": "x"}}
-    for wanted, options in ((1, {**tool, "filters": None}), (0, tool)):
+    for count, options in ((1, {**tool, "filters": None}), (0, tool)):
         answer = client.responses.create(
             model="clever",
             input="find bread and port",
@@ -73,7 +73,7 @@ def test_filters_and_limits_hold_for_a_search(client: OpenAI) -> None:
         )
         [search] = answer.output
         assert search.type == "file_search_call"
-        assert len(search.results or []) == wanted
+        assert len(search.results or []) == count
 
 
 def test_a_model_gets_only_as_much_of_a_search_as_fits_its_context(client: OpenAI) -> None:
@@ -90,15 +90,15 @@ def test_a_model_gets_only_as_much_of_a_search_as_fits_its_context(client: OpenA
 
 
 def test_a_model_that_calls_for_ever_is_stopped(client: OpenAI) -> None:
-    for allowed, made in (
+    for max_calls, call_count in (
         (1, 1),
         (3, 2),
     ):  # a repeated search is answered from the first result and is the last one
         answer = client.responses.create(
-            model="clever", input="find bread", tools=[SEARCH], max_tool_calls=allowed
+            model="clever", input="find bread", tools=[SEARCH], max_tool_calls=max_calls
         )
         assert answer.status == "completed"
-        assert [item.type for item in answer.output] == ["file_search_call"] * made
+        assert [item.type for item in answer.output] == ["file_search_call"] * call_count
 
 
 @pytest.mark.conformance("OpenAI", "Responses: code_interpreter", "openai")
@@ -136,9 +136,9 @@ def test_tools_of_a_configured_mcp_server_are_listed_and_called(client: OpenAI) 
     events, final = followed(
         client.responses.create(model="clever", input="repeat hello", tools=[ODD], stream=True)
     )
-    listed, call, message = final.output
-    assert listed.type == "mcp_list_tools"
-    assert [tool.name for tool in listed.tools] == ["echo", "fail"]
+    tool_list, call, message = final.output
+    assert tool_list.type == "mcp_list_tools"
+    assert [tool.name for tool in tool_list.tools] == ["echo", "fail"]
     assert call.type == "mcp_call"
     assert (call.name, call.server_label, call.status) == ("echo", "odd", "completed")
     assert call.output == "hello"
@@ -152,11 +152,11 @@ def test_tools_of_a_configured_mcp_server_are_listed_and_called(client: OpenAI) 
 
 
 def test_the_error_of_a_failed_tool_is_in_the_mcp_call(client: OpenAI) -> None:
-    one: Any = {**ODD, "allowed_tools": ["fail"]}
-    answer = client.responses.create(model="clever", input="fail now", tools=[one])
-    listed, call, message = answer.output
-    assert listed.type == "mcp_list_tools"
-    assert [tool.name for tool in listed.tools] == ["fail"]
+    server: Any = {**ODD, "allowed_tools": ["fail"]}
+    answer = client.responses.create(model="clever", input="fail now", tools=[server])
+    tool_list, call, message = answer.output
+    assert tool_list.type == "mcp_list_tools"
+    assert [tool.name for tool in tool_list.tools] == ["fail"]
     assert call.type == "mcp_call"
     assert call.status == "failed"
     assert call.error is not None
@@ -174,9 +174,9 @@ def test_a_call_waits_until_the_client_agrees(client: OpenAI, agree: bool) -> No
     assert request.type == "mcp_approval_request"
     assert request.name == "echo"
     response: Any = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": agree}
-    with pytest.raises(openai.BadRequestError) as refused:
+    with pytest.raises(openai.BadRequestError) as error:
         client.responses.create(model="clever", input=[response], tools=[ask])
-    assert refused.value.param == "input[0].approval_request_id"
+    assert error.value.param == "input[0].approval_request_id"
     second = client.responses.create(
         model="clever", input=[response], tools=[ask], previous_response_id=first.id
     )
@@ -229,13 +229,13 @@ def test_a_tool_that_the_operator_refuses_after_foreign_data_is_refused(
 
 
 def test_tools_of_the_daemon_and_of_the_client_are_called_in_one_answer(client: OpenAI) -> None:
-    own: Any = {
+    portico_tools: Any = {
         "type": "mcp",
         "server_label": "portico",
         "allowed_tools": ["calculator"],
         "require_approval": "never",
     }
-    answer = client.responses.create(model="clever", input="both please", tools=[own, WEATHER])
+    answer = client.responses.create(model="clever", input="both please", tools=[portico_tools, WEATHER])
     kinds = [item.type for item in answer.output]
     assert kinds == ["mcp_list_tools", "function_call", "mcp_call"]
     _listed, function, call = answer.output
@@ -274,22 +274,22 @@ def test_an_agent_continues_its_session_in_the_same_conversation(harbour: Daemon
     with httpx.Client(base_url=harbour.url, headers=bearer("boss")) as plain:
         sessions = plain.get("/api/sessions").json()["data"]
     assert "ann" in [session["name"] for session in sessions if session["app"] == "desk"]
-    with pytest.raises(openai.BadRequestError) as refused:
+    with pytest.raises(openai.BadRequestError) as error:
         client.responses.create(model="desk", input="x", tools=[WEATHER])
-    assert refused.value.param == "tools"
+    assert error.value.param == "tools"
 
 
 def test_a_flow_receives_the_earlier_conversation(client: OpenAI) -> None:
-    made = client.conversations.create(items=[{"role": "user", "content": "one two"}])
+    conversation = client.conversations.create(items=[{"role": "user", "content": "one two"}])
     _events, final = followed(
-        client.responses.create(model="chatty", input="three", conversation=made.id, stream=True)
+        client.responses.create(model="chatty", input="three", conversation=conversation.id, stream=True)
     )
     assert final.output_text == "three"
     assert final.usage is not None
     assert final.usage.input_tokens == 3
-    with pytest.raises(openai.BadRequestError) as refused:
+    with pytest.raises(openai.BadRequestError) as error:
         client.responses.create(model="chatty", input="x", top_logprobs=1)
-    assert refused.value.param == "top_logprobs"
+    assert error.value.param == "top_logprobs"
 
 
 @pytest.mark.conformance("OpenAI", "Responses: image_generation", "openai")
@@ -302,28 +302,28 @@ def test_a_picture_is_an_item_of_the_response(client: OpenAI) -> None:
     assert (picture.status, picture.size, picture.revised_prompt) == ("completed", "64x48", "a red cat")
     assert base64.b64decode(picture.result or "").startswith(b"\x89PNG")
     kinds = [event.type.removeprefix("response.") for event in events]
-    told = [f"image_generation_call.{word}" for word in ("in_progress", "generating", "completed")]
-    assert kinds[2:7] == ["output_item.added", *told, "output_item.done"]
-    kept = client.responses.retrieve(final.id).output[0]
-    assert kept == picture
-    after = client.responses.create(model="echo", input="thanks", previous_response_id=final.id)
-    assert after.output_text == "thanks"
+    stages = [f"image_generation_call.{word}" for word in ("in_progress", "generating", "completed")]
+    assert kinds[2:7] == ["output_item.added", *stages, "output_item.done"]
+    stored_picture = client.responses.retrieve(final.id).output[0]
+    assert stored_picture == picture
+    reply = client.responses.create(model="echo", input="thanks", previous_response_id=final.id)
+    assert reply.output_text == "thanks"
 
 
 def test_a_failed_image_generation_is_reported_to_the_model(client: OpenAI) -> None:
     tool: Any = {"type": "image_generation", "output_format": "webp"}  # the fake model does not support this
-    made = client.responses.create(model="clever", input="paint a dog", tools=[tool])
-    assert made.output[0].type == "image_generation_call"
-    assert (made.output[0].status, made.output[0].result) == ("failed", None)
-    assert made.output_text == "There it is."
+    response = client.responses.create(model="clever", input="paint a dog", tools=[tool])
+    assert response.output[0].type == "image_generation_call"
+    assert (response.output[0].status, response.output[0].result) == ("failed", None)
+    assert response.output_text == "There it is."
     for wrong, param in (
         ({"size": "3x3"}, "tools[0].size"),
         ({"model": "nobody"}, "model"),
         ({"action": "edit"}, "tools[0].action"),
     ):
-        with pytest.raises(openai.APIStatusError) as raised:
+        with pytest.raises(openai.APIStatusError) as error:
             client.responses.create(model="clever", input="hi", tools=[{**tool, **wrong}])
-        assert raised.value.param == param
+        assert error.value.param == param
 
 
 def own_endpoint(harbour: Daemon, path: str = "/mcp", **more: Any) -> Any:
@@ -346,20 +346,20 @@ def test_the_daemons_own_mcp_address_is_called_directly(
 ) -> None:
     tool = own_endpoint(harbour, allowed_tools=["calculator"], **more)
     answer = client.responses.create(model="clever", input="both please", tools=[tool, WEATHER])
-    listed, _function, call = answer.output
-    assert listed.type == "mcp_list_tools" and call.type == "mcp_call"
-    assert [known.name for known in listed.tools] == ["calculator"]
+    tool_list, _function, call = answer.output
+    assert tool_list.type == "mcp_list_tools" and call.type == "mcp_call"
+    assert [entry.name for entry in tool_list.tools] == ["calculator"]
     assert (call.server_label, call.name, call.output) == ("own", "calculator", "42")
-    [shown, _weather] = answer.tools
-    assert secret("boss") not in shown.to_json()
+    [endpoint, _weather] = answer.tools
+    assert secret("boss") not in endpoint.to_json()
 
 
 def test_an_endpoint_of_one_store_offers_its_search(harbour: Daemon, client: OpenAI) -> None:
     tool = own_endpoint(harbour, "/mcp/stores/handbook")
     answer = client.responses.create(model="clever", input="sound the Lighthouse port", tools=[tool])
-    listed, call, message = answer.output
-    assert listed.type == "mcp_list_tools" and call.type == "mcp_call" and message.type == "message"
-    assert [known.name for known in listed.tools] == ["search_handbook"]
+    tool_list, call, message = answer.output
+    assert tool_list.type == "mcp_list_tools" and call.type == "mcp_call" and message.type == "message"
+    assert [entry.name for entry in tool_list.tools] == ["search_handbook"]
     assert "7419" in (call.output or "")
 
 
@@ -393,20 +393,20 @@ def test_an_own_mcp_endpoint_works_over_websocket_and_in_background(harbour: Dae
 def test_an_own_endpoint_needs_the_callers_rights(
     harbour: Daemon, client: OpenAI, path: str, more: dict[str, Any], param: str
 ) -> None:
-    with pytest.raises(openai.APIStatusError) as refused:
+    with pytest.raises(openai.APIStatusError) as error:
         client.responses.create(model="clever", input="both", tools=[own_endpoint(harbour, path, **more)])
-    assert refused.value.param == param
+    assert error.value.param == param
 
 
 def test_an_own_endpoint_offers_only_what_the_key_may_call(
     harbour: Daemon, as_key: Callable[[str], OpenAI]
 ) -> None:
-    one = as_key("one")  # may chat, and call neither tools nor stores
-    answer = one.responses.create(model="clever", input="hello", tools=[own_endpoint(harbour)])
-    listed = answer.output[0]
-    assert listed.type == "mcp_list_tools"
-    assert {known.name for known in listed.tools}.isdisjoint({"calculator", "search_handbook"})
+    client = as_key("one")  # may chat, and call neither tools nor stores
+    answer = client.responses.create(model="clever", input="hello", tools=[own_endpoint(harbour)])
+    tool_list = answer.output[0]
+    assert tool_list.type == "mcp_list_tools"
+    assert {tool.name for tool in tool_list.tools}.isdisjoint({"calculator", "search_handbook"})
     with pytest.raises(openai.APIStatusError):
-        one.responses.create(
+        client.responses.create(
             model="clever", input="hello", tools=[own_endpoint(harbour, "/mcp/stores/handbook")]
         )

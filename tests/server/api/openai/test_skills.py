@@ -59,52 +59,52 @@ def refused(error: pytest.ExceptionInfo[openai.APIStatusError]) -> tuple[int, st
 def test_the_official_client_makes_versions_reads_and_removes_skills(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
-    made = client.skills.create(files=folder())
-    assert (made.name, made.description, made.default_version, made.latest_version) == (
+    forms_skill = client.skills.create(files=folder())
+    assert (forms_skill.name, forms_skill.description, forms_skill.default_version, forms_skill.latest_version) == (
         "pdf-forms",
         "Fills forms.",
         "1",
         "1",
     )
-    other = client.skills.create(files=("a.zip", archive(*folder("other"))))
-    second = client.skills.versions.create(made.id, files=folder(about="Fills all forms."))
-    assert (second.version, second.skill_id, second.description) == ("2", made.id, "Fills all forms.")
-    assert client.skills.retrieve(made.id).description == "Fills forms."
-    changed = client.skills.update(made.id, default_version="2")
-    assert (changed.default_version, changed.description) == ("2", "Fills all forms.")
-    third = client.skills.versions.create(made.id, files=folder(about="Third."), default=True)
+    other_skill = client.skills.create(files=("a.zip", archive(*folder("other"))))
+    second = client.skills.versions.create(forms_skill.id, files=folder(about="Fills all forms."))
+    assert (second.version, second.skill_id, second.description) == ("2", forms_skill.id, "Fills all forms.")
+    assert client.skills.retrieve(forms_skill.id).description == "Fills forms."
+    updated_skill = client.skills.update(forms_skill.id, default_version="2")
+    assert (updated_skill.default_version, updated_skill.description) == ("2", "Fills all forms.")
+    third = client.skills.versions.create(forms_skill.id, files=folder(about="Third."), default=True)
     assert client.skills.retrieve("pdf-forms").default_version == "3"
-    assert [one.version for one in client.skills.versions.list(made.id, order="asc", limit=2)] == [
+    assert [version.version for version in client.skills.versions.list(forms_skill.id, order="asc", limit=2)] == [
         "1",
         "2",
         "3",
     ]
-    assert client.skills.versions.retrieve("latest", skill_id=made.id).id == third.id
-    assert held(client.skills.content.retrieve(made.id).content) == dict(folder(about="Third."))
-    first = client.skills.versions.content.retrieve("1", skill_id=made.id).content
+    assert client.skills.versions.retrieve("latest", skill_id=forms_skill.id).id == third.id
+    assert held(client.skills.content.retrieve(forms_skill.id).content) == dict(folder(about="Third."))
+    first = client.skills.versions.content.retrieve("1", skill_id=forms_skill.id).content
     assert held(first) == dict(folder())
-    mine = {made.id, other.id}
-    assert [skill.id for skill in client.skills.list(order="asc", limit=1) if skill.id in mine] == [
-        made.id,
-        other.id,
+    skill_ids = {forms_skill.id, other_skill.id}
+    assert [skill.id for skill in client.skills.list(order="asc", limit=1) if skill.id in skill_ids] == [
+        forms_skill.id,
+        other_skill.id,
     ]
-    assert client.skills.versions.delete("1", skill_id=made.id).deleted
+    assert client.skills.versions.delete("1", skill_id=forms_skill.id).deleted
     with pytest.raises(openai.ConflictError) as error:
-        client.skills.versions.delete("3", skill_id=made.id)
+        client.skills.versions.delete("3", skill_id=forms_skill.id)
     assert refused(error) == (409, "default_version", "version")
     with pytest.raises(openai.NotFoundError) as missing:
-        client.skills.versions.retrieve("1", skill_id=made.id)
+        client.skills.versions.retrieve("1", skill_id=forms_skill.id)
     assert refused(missing) == (404, "skill_version_not_found", "version")
-    with pytest.raises(openai.ConflictError) as taken:
+    with pytest.raises(openai.ConflictError) as conflict:
         client.skills.create(files=folder())
-    assert refused(taken) == (409, "name_taken", "name")
+    assert refused(conflict) == (409, "name_taken", "name")
     with pytest.raises(openai.BadRequestError) as foreign:
-        client.skills.versions.create(made.id, files=folder("other"))
+        client.skills.versions.create(forms_skill.id, files=folder("other"))
     assert refused(foreign) == (400, "invalid_skill", "files")
-    for skill in (made, other):
+    for skill in (forms_skill, other_skill):
         assert client.skills.delete(skill.id).deleted
     with pytest.raises(openai.NotFoundError):
-        client.skills.retrieve(made.id)
+        client.skills.retrieve(forms_skill.id)
 
 
 def test_invalid_skill_uploads_are_refused_with_code_and_parameter(daemon: Daemon) -> None:
@@ -112,8 +112,8 @@ def test_invalid_skill_uploads_are_refused_with_code_and_parameter(daemon: Daemo
 
     def sent(*files: tuple[str, bytes], at: str = url, **fields: str) -> tuple[int, Any, Any]:
         answer = httpx.post(at, files=[("files[]", file) for file in files], data=fields)
-        found = answer.json()["error"]
-        return answer.status_code, found["code"], found["param"]
+        refusal = answer.json()["error"]
+        return answer.status_code, refusal["code"], refusal["param"]
 
     right = folder()
     assert sent(*right, ("pdf-forms/../out", b"x")) == (400, "invalid_skill", "files")
@@ -125,14 +125,14 @@ def test_invalid_skill_uploads_are_refused_with_code_and_parameter(daemon: Daemo
     assert httpx.get(url, params={"after": "skill_x"}).status_code == 404
     assert httpx.get(f"{url}/nothing").json()["error"]["code"] == "skill_not_found"
     assert httpx.post(f"{url}/nothing", json={"default_version": 1}).status_code == 400
-    made = httpx.post(url, files=[("files[]", file) for file in right]).raise_for_status().json()
-    at = f"{url}/{made['id']}"
+    skill = httpx.post(url, files=[("files[]", file) for file in right]).raise_for_status().json()
+    at = f"{url}/{skill['id']}"
     assert sent(*right, at=f"{at}/versions", default="maybe")[0::2] == (400, "default")
     assert httpx.post(at, json={"default_version": "9"}).json()["error"]["code"] == "skill_version_not_found"
     again = httpx.post(url, params={"update": True}, files=[("files[]", file) for file in right]).json()
     assert again["latest_version"] == "1", "the same content twice makes one version"
-    changed = [("files[]", file) for file in folder(about="New.")]
-    assert httpx.post(url, params={"update": True}, files=changed).json()["default_version"] == "2"
+    new_files = [("files[]", file) for file in folder(about="New.")]
+    assert httpx.post(url, params={"update": True}, files=new_files).json()["default_version"] == "2"
     httpx.delete(at).raise_for_status()
 
 
@@ -140,17 +140,17 @@ async def test_skills_versions_and_bytes_of_a_key_are_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(library, "BOUNDS", SkillBounds(skills=2, versions=2))
-    async with api_server(tmp_path, require_key=True) as served:
-        _row, secret = await served.auth.create("small", ("chat",))
-        _reader, reading = await served.auth.create("reader", ("models:read",))
-        monkeypatch.setattr(served.services.storage, "limit_of", lambda _owner: 2_000_000)
+    async with api_server(tmp_path, require_key=True) as api:
+        _row, secret = await api.auth.create("small", ("chat",))
+        _reader, reading = await api.auth.create("reader", ("models:read",))
+        monkeypatch.setattr(api.services.storage, "limit_of", lambda _owner: 2_000_000)
 
         async def sent(
             name: str, about: str = "x", key: str = secret, path: str = "", body: bytes = b""
         ) -> tuple[int, Any]:
             files = [("files", file) for file in [*folder(name, about), (f"{name}/a", body)]]
             headers = {"authorization": f"Bearer {key}"}
-            answer = await served.client.post(f"/v1/skills{path}", files=files, headers=headers)
+            answer = await api.client.post(f"/v1/skills{path}", files=files, headers=headers)
             return answer.status_code, answer.json().get("error", {}).get("code")
 
         assert await sent("a", key=reading) == (403, "insufficient_scope")

@@ -58,13 +58,13 @@ def as_key(harbour: Daemon) -> Iterator[Callable[[str], OpenAI]]:
     with contextlib.ExitStack() as stack:
 
         def client(name: str) -> OpenAI:
-            made = OpenAI(
+            openai_client = OpenAI(
                 base_url=f"{harbour.url}/v1",
                 api_key=secret(name),
                 max_retries=0,
                 _strict_response_validation=True,
             )
-            return stack.enter_context(made)
+            return stack.enter_context(openai_client)
 
         yield client
 
@@ -80,36 +80,36 @@ def one(as_key: Callable[[str], OpenAI]) -> Iterator[OpenAI]:
 
 @pytest.mark.conformance("OpenAI", "Chat completions: stored", "openai")
 def test_what_is_stored_is_listed_read_labelled_and_removed(one: OpenAI) -> None:
-    made = one.chat.completions.create(
+    chat_completion = one.chat.completions.create(
         model="clever", messages=SAY, store=True, metadata={"topic": "weather"}, temperature=0.5, seed=3
     )
-    found = one.chat.completions.retrieve(made.id)
-    assert found.choices == made.choices
-    assert (found.id, found.model, found.usage, found.created) == (
-        made.id,
-        made.model,
-        made.usage,
-        made.created,
+    stored_chat = one.chat.completions.retrieve(chat_completion.id)
+    assert stored_chat.choices == chat_completion.choices
+    assert (stored_chat.id, stored_chat.model, stored_chat.usage, stored_chat.created) == (
+        chat_completion.id,
+        chat_completion.model,
+        chat_completion.usage,
+        chat_completion.created,
     )
-    told = found.to_dict()
-    assert {name: told[name] for name in ("metadata", "temperature", "seed")} == {
+    fields = stored_chat.to_dict()
+    assert {name: fields[name] for name in ("metadata", "temperature", "seed")} == {
         "metadata": {"topic": "weather"},
         "temperature": 0.5,
         "seed": 3,
     }
-    changed = one.chat.completions.update(made.id, metadata={"topic": "rain"})
-    assert changed.to_dict()["metadata"] == {"topic": "rain"}
-    assert [chat.id for chat in one.chat.completions.list(metadata={"topic": "rain"})] == [made.id]
+    updated_chat = one.chat.completions.update(chat_completion.id, metadata={"topic": "rain"})
+    assert updated_chat.to_dict()["metadata"] == {"topic": "rain"}
+    assert [chat.id for chat in one.chat.completions.list(metadata={"topic": "rain"})] == [chat_completion.id]
     assert one.chat.completions.list(metadata={"topic": "weather"}).data == []
-    assert one.chat.completions.delete(made.id).deleted
-    with pytest.raises(NotFoundError) as gone:
-        one.chat.completions.retrieve(made.id)
-    assert gone.value.code == "chat_completion_not_found"
+    assert one.chat.completions.delete(chat_completion.id).deleted
+    with pytest.raises(NotFoundError) as error:
+        one.chat.completions.retrieve(chat_completion.id)
+    assert error.value.code == "chat_completion_not_found"
 
 
 def test_only_chats_with_store_true_are_stored(one: OpenAI) -> None:
-    for more in ({}, {"store": False}, {"metadata": {"a": "b"}}):
-        one.chat.completions.create(model="clever", messages=SAY, **more)
+    for options in ({}, {"store": False}, {"metadata": {"a": "b"}}):
+        one.chat.completions.create(model="clever", messages=SAY, **options)
     assert one.chat.completions.list().data == []
 
 
@@ -121,18 +121,18 @@ def merged(chunks: list[ChatCompletionChunk]) -> str:
 
 def test_a_stream_is_stored_as_the_answer_that_it_was(one: OpenAI) -> None:
     chunks = list(one.chat.completions.create(model="clever", messages=SAY, store=True, stream=True))
-    found = one.chat.completions.retrieve(chunks[0].id)
-    message = found.choices[0].message
+    stored_chat = one.chat.completions.retrieve(chunks[0].id)
+    message = stored_chat.choices[0].message
     assert message.content == merged(chunks) == "Let me look."
     assert message.tool_calls is not None
     [call] = message.tool_calls
     assert call.type == "function"
     assert (call.function.name, json.loads(call.function.arguments)) == ("get_weather", {"city": "Rome"})
-    assert found.choices[0].finish_reason == "tool_calls"
-    assert found.usage is not None
-    assert found.usage.total_tokens > 0
-    whole = one.chat.completions.create(model="clever", messages=SAY, store=True)
-    assert [c.message.content for c in whole.choices] == [message.content]
+    assert stored_chat.choices[0].finish_reason == "tool_calls"
+    assert stored_chat.usage is not None
+    assert stored_chat.usage.total_tokens > 0
+    whole_chat = one.chat.completions.create(model="clever", messages=SAY, store=True)
+    assert [c.message.content for c in whole_chat.choices] == [message.content]
 
 
 def test_choices_and_log_probabilities_of_a_stream_are_merged_when_stored(one: OpenAI) -> None:
@@ -146,18 +146,18 @@ def test_choices_and_log_probabilities_of_a_stream_are_merged_when_stored(one: O
             stream=True,
         )
     )
-    found = one.chat.completions.retrieve(chunks[0].id)
-    assert [choice.index for choice in found.choices] == [0, 1]
-    assert {choice.message.content for choice in found.choices} == {merged(chunks)}
-    told = sum(
+    stored_chat = one.chat.completions.retrieve(chunks[0].id)
+    assert [choice.index for choice in stored_chat.choices] == [0, 1]
+    assert {choice.message.content for choice in stored_chat.choices} == {merged(chunks)}
+    token_count = sum(
         len(choice.logprobs.content or ())
         for chunk in chunks
         for choice in chunk.choices
         if choice.index == 0 and choice.logprobs
     )
-    logprobs = found.choices[0].logprobs
+    logprobs = stored_chat.choices[0].logprobs
     assert logprobs is not None
-    assert len(logprobs.content or ()) == told > 0
+    assert len(logprobs.content or ()) == token_count > 0
 
 
 def test_an_app_is_stored_like_a_model(harbour: Daemon) -> None:
@@ -168,12 +168,12 @@ def test_an_app_is_stored_like_a_model(harbour: Daemon) -> None:
             "messages": [{"role": "user", "content": "Which port does it listen on?"}],
             "store": True,
         }
-        whole = plain.post("/chat/completions", json=ask).json()
+        whole_chat = plain.post("/chat/completions", json=ask).json()
         frames = plain.post("/chat/completions", json={**ask, "stream": True}).text
         streamed = json.loads(frames.partition("\n\n")[0].removeprefix("data: "))
-        for chat_id in (whole["id"], streamed["id"]):
-            found = plain.get(f"/chat/completions/{chat_id}").json()
-            message = found["choices"][0]["message"]
+        for chat_id in (whole_chat["id"], streamed["id"]):
+            stored_chat = plain.get(f"/chat/completions/{chat_id}").json()
+            message = stored_chat["choices"][0]["message"]
             assert "7419" in message["content"]
             assert message["annotations"][0]["type"] == "file_citation"
             plain.delete(f"/chat/completions/{chat_id}").raise_for_status()
@@ -201,7 +201,7 @@ def test_a_stream_that_is_left_or_fails_is_not_stored(one: OpenAI) -> None:
 
 
 def test_lists_come_in_pages_in_both_orders_and_by_model(one: OpenAI) -> None:
-    made = [
+    chat_ids = [
         one.chat.completions.create(
             model=model, messages=[{"role": "user", "content": "hello"}], store=True
         ).id
@@ -209,9 +209,9 @@ def test_lists_come_in_pages_in_both_orders_and_by_model(one: OpenAI) -> None:
     ]
     first = one.chat.completions.list(limit=2)
     assert first.has_more
-    assert [chat.id for chat in first] == made, "the client turns the pages"
-    assert [chat.id for chat in one.chat.completions.list(order="desc", limit=1)] == made[::-1]
-    assert [chat.id for chat in one.chat.completions.list(model="echo")] == [made[0], made[2]]
+    assert [chat.id for chat in first] == chat_ids, "the client turns the pages"
+    assert [chat.id for chat in one.chat.completions.list(order="desc", limit=1)] == chat_ids[::-1]
+    assert [chat.id for chat in one.chat.completions.list(model="echo")] == [chat_ids[0], chat_ids[2]]
     with pytest.raises(NotFoundError):
         one.chat.completions.list(after="chatcmpl-none")
 
@@ -221,41 +221,41 @@ def test_messages_are_those_of_the_request(as_key: Callable[[str], OpenAI], harb
     lenient = strict.with_options()  # OpenAI's type of a message allows only the role 'assistant'
     lenient._strict_response_validation = False
     parts = [{"type": "text", "text": "hello"}]
-    asked: Any = [
+    messages: Any = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": parts},
         {"role": "assistant", "content": "Hello."},
         {"role": "user", "content": "And?"},
     ]
-    made = strict.chat.completions.create(model="echo", messages=asked, store=True)
-    found = list(lenient.chat.completions.messages.list(made.id, limit=3))
-    assert [message.role for message in found] == [message["role"] for message in asked]
-    assert [message.content for message in found] == ["Be brief.", None, "Hello.", "And?"]
-    assert found[1].content_parts is not None
-    assert [part.to_dict() for part in found[1].content_parts] == parts
-    newest = lenient.chat.completions.messages.list(made.id, order="desc", limit=1).data[0]
-    assert newest.id == found[-1].id
+    completion = strict.chat.completions.create(model="echo", messages=messages, store=True)
+    stored_messages = list(lenient.chat.completions.messages.list(completion.id, limit=3))
+    assert [message.role for message in stored_messages] == [message["role"] for message in messages]
+    assert [message.content for message in stored_messages] == ["Be brief.", None, "Hello.", "And?"]
+    assert stored_messages[1].content_parts is not None
+    assert [part.to_dict() for part in stored_messages[1].content_parts] == parts
+    newest = lenient.chat.completions.messages.list(completion.id, order="desc", limit=1).data[0]
+    assert newest.id == stored_messages[-1].id
     with pytest.raises(NotFoundError):
-        lenient.chat.completions.messages.list(made.id, after="x")
-    strict.chat.completions.delete(made.id)
+        lenient.chat.completions.messages.list(completion.id, after="x")
+    strict.chat.completions.delete(completion.id)
 
 
 def test_another_key_cannot_list_read_change_or_delete_a_stored_chat(
     one: OpenAI, as_key: Callable[[str], OpenAI]
 ) -> None:
-    made = one.chat.completions.create(model="echo", messages=SAY, store=True)
+    stored_chat = one.chat.completions.create(model="echo", messages=SAY, store=True)
     two = as_key("two")
     assert two.chat.completions.list().data == []
     for call in (
-        lambda: two.chat.completions.retrieve(made.id),
-        lambda: two.chat.completions.update(made.id, metadata={}),
-        lambda: two.chat.completions.delete(made.id),
-        lambda: two.chat.completions.messages.list(made.id),
-        lambda: two.chat.completions.list(after=made.id),
+        lambda: two.chat.completions.retrieve(stored_chat.id),
+        lambda: two.chat.completions.update(stored_chat.id, metadata={}),
+        lambda: two.chat.completions.delete(stored_chat.id),
+        lambda: two.chat.completions.messages.list(stored_chat.id),
+        lambda: two.chat.completions.list(after=stored_chat.id),
     ):
         with pytest.raises(NotFoundError):
             call()
-    assert made.id in [chat.id for chat in as_key("boss").chat.completions.list()]
+    assert stored_chat.id in [chat.id for chat in as_key("boss").chat.completions.list()]
 
 
 @pytest.mark.parametrize(
@@ -298,16 +298,16 @@ async def test_the_oldest_stored_chats_are_evicted_and_old_ones_pruned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stored_chats, "MAX_CHATS_COUNT", 3)
-    async with api_server(tmp_path, keep_responses_days=30) as served:
-        served.add(RelayModel("teller", b""))
+    async with api_server(tmp_path, keep_responses_days=30) as api:
+        api.add(RelayModel("teller", b""))
 
         async def ids() -> list[str]:
-            answer = await served.client.get("/v1/chat/completions")
+            answer = await api.client.get("/v1/chat/completions")
             return [chat["id"] for chat in answer.json()["data"]]
 
         async def keep(chat_id: str, text: str = "Hello") -> None:
             body = {"model": "teller", "messages": [{"role": "user", "content": text}]}
-            await served.services.chats.record(body, LOCAL).keep(answered(chat_id))
+            await api.services.chats.record(body, LOCAL).keep(answered(chat_id))
 
         for number in range(5):
             await keep(f"chatcmpl-{number}")
@@ -318,7 +318,7 @@ async def test_the_oldest_stored_chats_are_evicted_and_old_ones_pruned(
         assert len(await ids()) == 3
         await keep("chatcmpl-6", "x" * 2_000)
         assert await ids() == ["chatcmpl-6"]
-        retention = served.services.retention
+        retention = api.services.retention
         assert (await retention.prune(dry_run=True)).chats == 0
         later = time.time() + 31 * DAY_S
         monkeypatch.setattr(time, "time", lambda: later)
@@ -328,13 +328,13 @@ async def test_the_oldest_stored_chats_are_evicted_and_old_ones_pruned(
 
 
 async def test_a_provider_is_not_asked_to_store(tmp_path: Path) -> None:
-    async with api_server(tmp_path) as served:
+    async with api_server(tmp_path) as api:
         model = RelayModel("teller", answered("chatcmpl-1"))
-        served.add(model)
+        api.add(model)
         body = {"model": "teller", "messages": SAY, "store": True, "metadata": {"a": "b"}}
-        answer = await served.client.post("/v1/chat/completions", json=body)
+        answer = await api.client.post("/v1/chat/completions", json=body)
         assert answer.status_code == 200
         assert not {"store", "metadata"} & model.asked[0].body.keys()
         large = {**body, "messages": [{"role": "user", "content": "x" * stored_chats.MAX_CHAT_BYTES}]}
-        refused = await served.client.post("/v1/chat/completions", json=large)
-        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "store")
+        refusal = await api.client.post("/v1/chat/completions", json=large)
+        assert (refusal.status_code, refusal.json()["error"]["param"]) == (400, "store")

@@ -88,8 +88,8 @@ def test_deferred_mcp_tools_are_found_only_by_keys_with_the_right(client: OpenAI
         "defer_loading": True,
     }
     answer = client.responses.create(model="clever", input="recall hello", tools=[SEARCH, odd])
-    listed, search, output, call, message = answer.output
-    assert [item.type for item in (listed, search, message)] == [
+    tool_list, search, output, call, message = answer.output
+    assert [item.type for item in (tool_list, search, message)] == [
         "mcp_list_tools",
         "tool_search_call",
         "message",
@@ -108,18 +108,18 @@ def test_deferred_mcp_tools_are_found_only_by_keys_with_the_right(client: OpenAI
 
 def test_a_client_executed_tool_search_returns_tools_to_the_model(client: OpenAI) -> None:
     goal = {"type": "object", "properties": {"goal": {"type": "string"}}, "required": ["goal"]}
-    own: Any = {"type": "tool_search", "execution": "client", "description": "Ask.", "parameters": goal}
-    first = client.responses.create(model="clever", input="tides please", tools=[own])
+    search_tool: Any = {"type": "tool_search", "execution": "client", "description": "Ask.", "parameters": goal}
+    first = client.responses.create(model="clever", input="tides please", tools=[search_tool])
     [search] = first.output
     assert search.type == "tool_search_call" and search.execution == "client"
     assert search.arguments == {"goal": "tides"} and search.call_id
 
     missing = {"input": "And?", "previous_response_id": first.id}
-    with pytest.raises(openai.BadRequestError) as refused:
-        client.responses.create(model="clever", tools=[own], **missing)  # type: ignore[call-overload]
-    assert "No tool output found" in refused.value.message
+    with pytest.raises(openai.BadRequestError) as error:
+        client.responses.create(model="clever", tools=[search_tool], **missing)  # type: ignore[call-overload]
+    assert "No tool output found" in error.value.message
 
-    given: Any = {
+    search_output: Any = {
         "type": "tool_search_output",
         "call_id": search.call_id,
         "execution": "client",
@@ -127,7 +127,7 @@ def test_a_client_executed_tool_search_returns_tools_to_the_model(client: OpenAI
         "tools": [deferred("get_tides", "When the tide is high.")],
     }
     second = client.responses.create(
-        model="clever", previous_response_id=first.id, input=[given], tools=[own]
+        model="clever", previous_response_id=first.id, input=[search_output], tools=[search_tool]
     )
     [call] = second.output
     assert call.type == "function_call" and call.name == "get_tides" and call.namespace is None
@@ -140,13 +140,13 @@ def test_a_client_executed_tool_search_returns_tools_to_the_model(client: OpenAI
 
 
 async def test_the_model_is_sent_only_the_deferred_tools_it_found(tmp_path: Path) -> None:
-    async with api_server(tmp_path) as served:
+    async with api_server(tmp_path) as api:
         find = calls(("tool_search", json.dumps({"query": "money back for an order"})))
         model = Speaker(find, calls(("shop__refund", '{"order": "7"}')), "Done.", name="voice")
-        served.services.registry.add(model)
-        many = [deferred(f"tool_{number}", f"Does the thing number {number}.") for number in range(200)]
-        body: dict[str, Any] = {"model": "voice", "input": "refund it", "tools": [SEARCH, SHOP, *many]}
-        answer = (await served.client.post("/v1/responses", json=body)).json()
+        api.services.registry.add(model)
+        tools = [deferred(f"tool_{number}", f"Does the thing number {number}.") for number in range(200)]
+        body: dict[str, Any] = {"model": "voice", "input": "refund it", "tools": [SEARCH, SHOP, *tools]}
+        answer = (await api.client.post("/v1/responses", json=body)).json()
 
         def shown(number: int) -> list[str]:
             return [tool["function"]["name"] for tool in model.options(number)["tools"]]
@@ -164,7 +164,7 @@ async def test_the_model_is_sent_only_the_deferred_tools_it_found(tmp_path: Path
                 {"type": "function_call_output", "call_id": call["call_id"], "output": "ok"},
             ],
         }
-        again = (await served.client.post("/v1/responses", json=following)).json()
+        again = (await api.client.post("/v1/responses", json=following)).json()
         assert again["output"][0]["content"][0]["text"] == "Done."
         assert shown(2) == shown(1), "what was found stays, also where the client sends its items itself"
 
@@ -202,9 +202,9 @@ async def test_the_model_is_sent_only_the_deferred_tools_it_found(tmp_path: Path
 def test_invalid_tool_search_requests_are_refused_with_the_parameter(
     client: OpenAI, body: dict[str, Any], param: str
 ) -> None:
-    with pytest.raises(openai.BadRequestError) as refused:
+    with pytest.raises(openai.BadRequestError) as error:
         client.responses.create(**{"model": "echo", "input": "hello", **body})
-    assert refused.value.param == param
+    assert error.value.param == param
 
 
 def test_a_name_in_a_namespace_has_the_characters_and_the_length_that_engines_take() -> None:

@@ -56,8 +56,8 @@ def begin(client: openai.OpenAI, size: int = len(WHOLE), **more: Any) -> Upload:
 
 
 def state(daemon: Daemon, upload: Upload) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{daemon.url}/v1/uploads/{upload.id}").raise_for_status().json()
-    return found
+    body: dict[str, Any] = httpx.get(f"{daemon.url}/v1/uploads/{upload.id}").raise_for_status().json()
+    return body
 
 
 def refused(error: pytest.ExceptionInfo[openai.APIStatusError]) -> tuple[int, str | None, str | None]:
@@ -73,10 +73,10 @@ def test_parts_sent_in_parallel_and_in_any_order_become_one_file(client: openai.
     assert (upload.status, upload.bytes, upload.file) == ("pending", len(WHOLE), None)
     assert upload.expires_at - upload.created_at == 3600
     with ThreadPoolExecutor(3) as threads:
-        sent = threads.map(
+        parts = threads.map(
             lambda number: client.uploads.parts.create(upload.id, data=PIECES[number]), (2, 0, 1)
         )
-        last, first, middle = [part.id for part in sent]
+        last, first, middle = [part.id for part in parts]
     done = client.uploads.complete(upload.id, part_ids=[first, middle, last], md5=MD5)
     assert done.status == "completed"
     assert done.file is not None
@@ -117,12 +117,12 @@ def test_completing_with_wrong_parts_or_checksum_is_refused_and_leaves_the_uploa
     assert complete([])[0] == 400
     assert complete(ids[::-1], md5=MD5) == (400, "checksum_mismatch", "md5")
     assert complete(ids, md5="x" * 32)[::2] == (400, "md5")
-    other = begin(client)
-    foreign = client.uploads.parts.create(other.id, data=PIECES[2]).id
+    other_upload = begin(client)
+    foreign = client.uploads.parts.create(other_upload.id, data=PIECES[2]).id
     assert complete([*ids[:2], foreign]) == (400, "part_not_found", "part_ids[2]")
-    client.uploads.cancel(other.id)
-    found = state(daemon, upload)
-    assert (found["status"], [part["id"] for part in found["parts"]]) == ("pending", ids)
+    client.uploads.cancel(other_upload.id)
+    upload_state = state(daemon, upload)
+    assert (upload_state["status"], [part["id"] for part in upload_state["parts"]]) == ("pending", ids)
     done = client.uploads.complete(upload.id, part_ids=ids, md5=MD5.upper())
     assert done.file is not None
     client.files.delete(done.file.id)
@@ -131,11 +131,11 @@ def test_completing_with_wrong_parts_or_checksum_is_refused_and_leaves_the_uploa
 def test_a_cancelled_upload_deletes_its_parts_and_refuses_further_calls(
     client: openai.OpenAI, daemon: Daemon
 ) -> None:
-    before = blobs(daemon.home)
+    blobs_before = blobs(daemon.home)
     upload = begin(client)
     part = client.uploads.parts.create(upload.id, data=PIECES[0])
     assert client.uploads.cancel(upload.id).status == "cancelled"
-    assert blobs(daemon.home) == before
+    assert blobs(daemon.home) == blobs_before
     for call in (
         lambda: client.uploads.parts.create(upload.id, data=b"x"),
         lambda: client.uploads.complete(upload.id, part_ids=[part.id]),
@@ -212,14 +212,14 @@ def test_the_sdk_sends_only_what_has_not_arrived(
     path = tmp_path / "whole.bin"
     path.write_bytes(WHOLE)
     with Client(daemon.url) as client, connected(daemon.url) as official:
-        begun = client.files.begin_upload(path, purpose="user_data")
-        arrived = official.uploads.parts.create(begun.id, data=PIECES[1])
-        made = client.files.continue_upload(begun.id, path)
-        assert client.files.content(made.id) == WHOLE
-        assert client.files.continue_upload(begun.id, path) == made
-        other = client.files.begin_upload(path)
-        assert client.files.cancel_upload(other.id).status == "cancelled"
-        assert arrived.upload_id == begun.id
+        upload = client.files.begin_upload(path, purpose="user_data")
+        arrived = official.uploads.parts.create(upload.id, data=PIECES[1])
+        file = client.files.continue_upload(upload.id, path)
+        assert client.files.content(file.id) == WHOLE
+        assert client.files.continue_upload(upload.id, path) == file
+        other_upload = client.files.begin_upload(path)
+        assert client.files.cancel_upload(other_upload.id).status == "cancelled"
+        assert arrived.upload_id == upload.id
 
 
 # --- limits and time ------------------------------------------------------------------------------------
@@ -227,8 +227,8 @@ def test_the_sdk_sends_only_what_has_not_arrived(
 
 @pytest.fixture
 async def served(tmp_path: Path) -> Any:
-    async with api_server(tmp_path, max_file_mb=1) as found:
-        yield found
+    async with api_server(tmp_path, max_file_mb=1) as server:
+        yield server
 
 
 async def begun(served: ApiServer, size: int) -> httpx.Response:
@@ -241,8 +241,8 @@ async def send(served: ApiServer, upload_id: str, data: bytes) -> httpx.Response
 
 
 async def test_pending_uploads_of_a_key_are_limited(served: ApiServer) -> None:
-    whole = 2**20
-    ids = [(await begun(served, whole)).json()["id"] for _ in range(uploads_module.MAX_PENDING_FILES)]
+    size = 2**20
+    ids = [(await begun(served, size)).json()["id"] for _ in range(uploads_module.MAX_PENDING_FILES)]
     full = await begun(served, 1)
     assert (full.status_code, full.json()["error"]["code"]) == (429, "too_many_uploads")
     await served.client.post(f"/v1/uploads/{ids[0]}/cancel")
@@ -317,10 +317,10 @@ async def test_an_upload_ended_by_another_call_during_completion_creates_no_seco
 
     async def receive_after_the_other(blocks: AsyncIterator[bytes]) -> ReceivedFile:
         monkeypatch.setattr(served.services.files, "receive", receive)
-        ended = await served.client.post(
+        response = await served.client.post(
             f"/v1/uploads/{upload}/{other}", json=body if other == "complete" else None
         )
-        assert ended.status_code == 200
+        assert response.status_code == 200
         return await receive(blocks)
 
     monkeypatch.setattr(served.services.files, "receive", receive_after_the_other)

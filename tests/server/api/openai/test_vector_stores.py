@@ -31,8 +31,8 @@ def file_ids(client: openai.OpenAI) -> list[str]:
 
 def error(response: httpx.Response, status: int) -> dict[str, object]:
     assert response.status_code == status, response.text
-    found: dict[str, object] = response.json()["error"]
-    return found
+    details: dict[str, object] = response.json()["error"]
+    return details
 
 
 @pytest.mark.conformance("OpenAI", "Vector stores", "openai")
@@ -51,15 +51,15 @@ def test_the_official_client_creates_searches_updates_and_deletes_a_store(
     assert (batch.status, batch.file_counts.completed) == ("completed", 2)
     done = client.vector_stores.files.poll(file_ids[0], vector_store_id=store.id)
     assert (done.status, done.last_error) == ("completed", None)
-    found = client.vector_stores.retrieve(store.id)
-    assert (found.status, found.file_counts.completed, found.usage_bytes > 0) == ("completed", 3, True)
+    stored_store = client.vector_stores.retrieve(store.id)
+    assert (stored_store.status, stored_store.file_counts.completed, stored_store.usage_bytes > 0) == ("completed", 3, True)
 
     page = client.vector_stores.search(store.id, query="When are spring tides?", max_num_results=2)
     assert page.data[0].filename == "tides.md"
     assert page.data[0].content[0].text.endswith("Spring tides follow the full moon.")
     assert 0 <= page.data[-1].score <= page.data[0].score <= 1
-    both = client.vector_stores.search(store.id, query=["雪莲花在哪里生长", "Which boat pays 35?"])
-    assert {hit.filename for hit in both.data[:2]} == {"高山.txt", "fees.csv"}
+    hits = client.vector_stores.search(store.id, query=["雪莲花在哪里生长", "Which boat pays 35?"])
+    assert {hit.filename for hit in hits.data[:2]} == {"高山.txt", "fees.csv"}
 
     assert {row.id for row in client.vector_stores.files.list(store.id, limit=1)} == set(file_ids)
     assert len(client.vector_stores.file_batches.list_files(batch.id, vector_store_id=store.id).data) == 2
@@ -129,12 +129,12 @@ def test_a_file_that_cannot_be_read_says_why(client: openai.OpenAI) -> None:
 
 
 def test_stores_are_listed_in_pages(client: openai.OpenAI) -> None:
-    made = [client.vector_stores.create(name=f"page {i}").id for i in range(4)]
-    assert [row.id for row in client.vector_stores.list(limit=2)][:4] == made[::-1]
-    rising = client.vector_stores.list(limit=3, order="asc", after=made[0])
-    assert [row.id for row in rising.data] == made[1:4]
-    before = client.vector_stores.list(limit=1, order="asc", before=made[2])
-    assert [row.id for row in before.data] == [made[1]]
+    store_ids = [client.vector_stores.create(name=f"page {i}").id for i in range(4)]
+    assert [row.id for row in client.vector_stores.list(limit=2)][:4] == store_ids[::-1]
+    rising = client.vector_stores.list(limit=3, order="asc", after=store_ids[0])
+    assert [row.id for row in rising.data] == store_ids[1:4]
+    page_before = client.vector_stores.list(limit=1, order="asc", before=store_ids[2])
+    assert [row.id for row in page_before.data] == [store_ids[1]]
 
 
 def test_the_store_of_a_folder_is_a_vector_store_too(client: openai.OpenAI) -> None:
@@ -142,9 +142,9 @@ def test_the_store_of_a_folder_is_a_vector_store_too(client: openai.OpenAI) -> N
     hit = client.vector_stores.search("handbook", query="Which port does the Lighthouse listen on?").data[0]
     assert hit.filename == "port.md"
     assert hit.to_dict()["place"]["label"] == "line 1 · Ports"  # type: ignore[index]
-    with pytest.raises(openai.ConflictError) as refused:
+    with pytest.raises(openai.ConflictError) as error:
         client.vector_stores.files.delete(hit.file_id, vector_store_id=store.id)
-    assert refused.value.code == "mirrored_file"
+    assert error.value.code == "mirrored_file"
     assert client.files.content(hit.file_id).text.startswith("# Ports")
 
 
@@ -184,17 +184,17 @@ def test_invalid_requests_are_refused_with_the_parameter(
     daemon: Daemon, path: str, body: dict[str, object], param: str
 ) -> None:
     response = httpx.post(f"{daemon.url}/v1/vector_stores{path}", json=body)
-    found = error(response, response.status_code)
+    details = error(response, response.status_code)
     assert response.status_code in (400, 404)
-    assert found["param"] == param
+    assert details["param"] == param
 
 
 def test_a_refused_create_request_leaves_no_store(daemon: Daemon, client: openai.OpenAI) -> None:
-    before = len(client.vector_stores.list(limit=100).data)
+    count_before = len(client.vector_stores.list(limit=100).data)
     error(httpx.post(f"{daemon.url}/v1/vector_stores", json={"name": "x", "file_ids": ["file-none"]}), 404)
-    assert len(client.vector_stores.list(limit=100).data) == before
+    assert len(client.vector_stores.list(limit=100).data) == count_before
 
 
 def test_a_store_that_is_not_there_is_a_404_with_the_nearest_name(daemon: Daemon) -> None:
-    found = error(httpx.get(f"{daemon.url}/v1/vector_stores/handbok"), 404)
-    assert "Did you mean 'handbook'?" in str(found["message"])
+    details = error(httpx.get(f"{daemon.url}/v1/vector_stores/handbok"), 404)
+    assert "Did you mean 'handbook'?" in str(details["message"])

@@ -34,8 +34,8 @@ Said: TypeAlias = "str | ChatReply | BaseException | Callable[[Chat], Any]"
 
 def calls(*wanted: tuple[str, str], said: str = "") -> ChatReply:
     """Return a reply that calls tools, given as (name, arguments as JSON text)."""
-    made = tuple(CalledTool(new_id("call_"), name, arguments) for name, arguments in wanted)
-    return ChatReply(said, finish_reason="tool_calls", tool_calls=made)
+    tool_calls = tuple(CalledTool(new_id("call_"), name, arguments) for name, arguments in wanted)
+    return ChatReply(said, finish_reason="tool_calls", tool_calls=tool_calls)
 
 
 class Speaker:
@@ -118,10 +118,10 @@ class AgentFixture:
         """Register a tool that returns the text that ``work`` produces from the arguments."""
 
         async def run(arguments: Mapping[str, Any], context: Context) -> ToolResult:
-            made = work(arguments)
-            if isinstance(made, Awaitable):
-                made = await made
-            return made if isinstance(made, ToolResult) else ToolResult(str(made))
+            result = work(arguments)
+            if isinstance(result, Awaitable):
+                result = await result
+            return result if isinstance(result, ToolResult) else ToolResult(str(result))
 
         schema = {
             "type": "object",
@@ -175,8 +175,8 @@ class AgentFixture:
     async def memory(self, session: str, path: str = "", app: str = "app") -> list[dict[str, Any]]:
         """Return the messages of one agent in a session."""
         state = await self.state(session, app)
-        found: list[dict[str, Any]] = state.get(f"{path}.memory" if path else "memory", [])
-        return found
+        messages: list[dict[str, Any]] = state.get(f"{path}.memory" if path else "memory", [])
+        return messages
 
     async def state(self, session: str, app: str = "app") -> dict[str, Any]:
         """Return the state dict of a session; it is empty if there is none."""

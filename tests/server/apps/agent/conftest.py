@@ -11,5 +11,5 @@ from tests.server.apps.agent.agent_fixture import AgentFixture, open_agent_fixtu
 
 @pytest.fixture
 async def agent_fixture(tmp_path: Path) -> AsyncIterator[AgentFixture]:
-    async with open_agent_fixture(tmp_path) as opened:
-        yield opened
+    async with open_agent_fixture(tmp_path) as fixture:
+        yield fixture

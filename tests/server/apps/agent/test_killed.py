@@ -46,23 +46,23 @@ def end(daemon: Daemon) -> None:
 def prepare(daemon: Daemon) -> None:
     model = {"name": "clerk", "source": "fake://", "parameters": {"script": SCRIPT}}
     httpx.post(f"{daemon.url}/api/deployments", json=model, timeout=60).raise_for_status()
-    given = {"name": "desk", "kind": "agent", "spec": {"portico_agent": 1, "model": "clerk"}}
-    httpx.post(f"{daemon.url}/api/apps", json=given, timeout=60).raise_for_status()
+    app = {"name": "desk", "kind": "agent", "spec": {"portico_agent": 1, "model": "clerk"}}
+    httpx.post(f"{daemon.url}/api/apps", json=app, timeout=60).raise_for_status()
 
 
 def say(daemon: Daemon, text: str) -> str:
-    given = {"model": "desk", "messages": [{"role": "user", "content": text}], "conversation": "s"}
-    answer = httpx.post(f"{daemon.url}/v1/chat/completions", json=given, timeout=60)
+    body = {"model": "desk", "messages": [{"role": "user", "content": text}], "conversation": "s"}
+    answer = httpx.post(f"{daemon.url}/v1/chat/completions", json=body, timeout=60)
     answer.raise_for_status()
-    said: str = answer.json()["choices"][0]["message"]["content"]
-    return said
+    content: str = answer.json()["choices"][0]["message"]["content"]
+    return content
 
 
 def memory(daemon: Daemon) -> list[dict[str, Any]]:
-    found = httpx.get(f"{daemon.url}/api/sessions", timeout=60).json()["data"]
-    if not found:
+    sessions = httpx.get(f"{daemon.url}/api/sessions", timeout=60).json()["data"]
+    if not sessions:
         return []
-    state: dict[str, Any] = httpx.get(f"{daemon.url}/api/sessions/{found[0]['id']}/state", timeout=60).json()
+    state: dict[str, Any] = httpx.get(f"{daemon.url}/api/sessions/{sessions[0]['id']}/state", timeout=60).json()
     return state["memory"]
 
 
@@ -74,13 +74,13 @@ def test_a_kill_keeps_finished_turns_and_discards_the_unfinished_one(tmp_path: P
         kill(daemon)
         daemon = start(tmp_path)
         assert [m["content"] for m in memory(daemon)] == ["one", "one"]
-        given = {
+        body = {
             "model": "desk",
             "messages": [{"role": "user", "content": "hang"}],
             "conversation": "s",
             "stream": True,
         }
-        with httpx.stream("POST", f"{daemon.url}/v1/chat/completions", json=given, timeout=60) as answer:
+        with httpx.stream("POST", f"{daemon.url}/v1/chat/completions", json=body, timeout=60) as answer:
             for line in answer.iter_lines():
                 if "One" in line:  # the turn has started to answer
                     kill(daemon)
@@ -123,11 +123,11 @@ def test_every_acknowledged_turn_is_complete_after_random_kills(tmp_path: Path) 
             kill(daemon)
             speaker.join(60)
             daemon = start(tmp_path)
-            kept = memory(daemon)
-            assert [m["sender"] for m in kept] == ["user", "desk"] * (len(kept) // 2)
-            asked = [m["content"] for m in kept if m["sender"] == "user"]
-            assert asked == [m["content"] for m in kept if m["sender"] == "desk"]
-            assert [text for text in asked if text in acknowledged] == acknowledged
-            assert len(asked) - len(acknowledged) <= KILLS, "at most the one under way, each time"
+            messages = memory(daemon)
+            assert [m["sender"] for m in messages] == ["user", "desk"] * (len(messages) // 2)
+            questions = [m["content"] for m in messages if m["sender"] == "user"]
+            assert questions == [m["content"] for m in messages if m["sender"] == "desk"]
+            assert [text for text in questions if text in acknowledged] == acknowledged
+            assert len(questions) - len(acknowledged) <= KILLS, "at most the one under way, each time"
     finally:
         end(daemon)

@@ -52,16 +52,16 @@ async def test_facts_of_a_turn_are_stored_with_their_source(agent_fixture: Agent
     ]
     attributes = dict(attributes)
     assert attributes.pop("run").startswith("run_")
-    known = {"fact": True, "owner": "local", "agent": "guide", "app": "app", "session": "s"}
-    assert attributes == {**known, "origins": ""}
+    fact_attributes = {"fact": True, "owner": "local", "agent": "guide", "app": "app", "session": "s"}
+    assert attributes == {**fact_attributes, "origins": ""}
     assert model.sent()[1]["content"] == f"Message:\n{message}", "only the user's words are read for facts"
     assert "".join(event.text for event in events if isinstance(event, Delta)) == "Noted."
     assert len(await agent_fixture.memory("s")) == 2
 
 
 async def test_known_facts_are_shown_to_the_model_which_can_replace_them(agent_fixture: AgentFixture) -> None:
-    stored = replace(passage(1, "The user lives in Lisbon."), attributes={"id": "fact_1", "origins": ""})
-    shelf = FixedStore("facts", [stored], is_memory=True)
+    lisbon_fact = replace(passage(1, "The user lives in Lisbon."), attributes={"id": "fact_1", "origins": ""})
+    shelf = FixedStore("facts", [lisbon_fact], is_memory=True)
     agent_fixture.daemon.registry.add(shelf)
     porto, faro = (fact(f"The user lives in {city}.", f"I live in {city}", 1) for city in ("Porto", "Faro"))
     model = agent_fixture.model(says(porto, faro, fact("The user has a cat.", "I have a cat", 2)))
@@ -118,8 +118,8 @@ async def test_a_fact_is_kept_if_the_users_own_words_support_it(
     await agent_fixture.ask(message, memory=MEMORY)
     assert agent_fixture.facts.texts == ([text] if is_kept else [])
     if is_kept:
-        ((_store, (kept,), _attributes),) = agent_fixture.facts.added
-        assert message_of(message).text[kept.span.start : kept.span.end] == kept.span.words
+        ((_store, (stored_fact,), _attributes),) = agent_fixture.facts.added
+        assert message_of(message).text[stored_fact.span.start : stored_fact.span.end] == stored_fact.span.words
 
 
 OTHERS = "The user lives in Rome."
@@ -127,9 +127,9 @@ OTHERS = "The user lives in Rome."
 
 @pytest.mark.parametrize("way", ["instructions", "recalled", "tool", "answer", "hook", "argument"])
 async def test_no_fact_comes_from_words_that_are_not_the_users(agent_fixture: AgentFixture, way: str) -> None:
-    recalled = replace(passage(1, OTHERS), attributes={"id": "fact_1", "origins": ""})
+    recalled_passage = replace(passage(1, OTHERS), attributes={"id": "fact_1", "origins": ""})
     agent_fixture.daemon.registry.add(
-        FixedStore("facts", [recalled] if way == "recalled" else [], is_memory=True)
+        FixedStore("facts", [recalled_passage] if way == "recalled" else [], is_memory=True)
     )
     spec: dict[str, Any] = {"memory": MEMORY}
     if way == "instructions":

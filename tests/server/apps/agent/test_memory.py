@@ -122,10 +122,10 @@ async def test_a_running_summary_stands_for_what_no_longer_fits(agent_fixture: A
     policy = {"policy": "summary", "tokens": 200}
     for number in range(4):
         await agent_fixture.ask(f"{number} " + "z" * 200, "s", memory=policy)
-    system, *rest = model.sent()
+    system, *recent_messages = model.sent()
     assert system["content"] == "The conversation so far, summed up:\nThey spoke of harbours."
-    assert rest[-1]["content"].startswith("3 ")
-    assert not any(text.startswith("0 ") for text in texts(rest))
+    assert recent_messages[-1]["content"].startswith("3 ")
+    assert not any(text.startswith("0 ") for text in texts(recent_messages))
     state = await agent_fixture.state("s")
     assert state["state"]["summary"] == "They spoke of harbours." and state["state"]["covered"] > 0
     assert len(await agent_fixture.memory("s")) == 8, "what was summed up is still there"
@@ -140,16 +140,16 @@ async def test_a_turn_reads_the_newest_messages_without_results_that_lack_their_
     await agent_fixture.ask("a", "s")
     session = (await agent_fixture.sessions.list(LOCAL)).data[0].id
     call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-    said = [{"sender": "user", "content": f"m{number}"} for number in range(9_999)]
-    said[0] = {"sender": "a", "content": "", "type": "tool_call", "extra_info": {"tool_calls": [call]}}
-    said[1] = {
+    messages = [{"sender": "user", "content": f"m{number}"} for number in range(9_999)]
+    messages[0] = {"sender": "a", "content": "", "type": "tool_call", "extra_info": {"tool_calls": [call]}}
+    messages[1] = {
         "sender": "look",
         "content": "seen",
         "type": "tool_result",
         "extra_info": {"tool_call_id": "call_1"},
     }
-    told = {"summary": "Long ago.", "covered": 10}
-    await agent_fixture.sessions.load_state_dict(session, LOCAL, {"memory": said, "state": told})
+    summary_state = {"summary": "Long ago.", "covered": 10}
+    await agent_fixture.sessions.load_state_dict(session, LOCAL, {"memory": messages, "state": summary_state})
     model = agent_fixture.model("later")
     await agent_fixture.ask("b", "s")
     assert "tool" in {message["role"] for message in model.sent()}, "all 9,999 are read"
@@ -164,8 +164,8 @@ async def test_a_turn_reads_no_more_characters_than_its_bound(agent_fixture: Age
     agent_fixture.model("first")
     await agent_fixture.ask("a", "s")
     session = (await agent_fixture.sessions.list(LOCAL)).data[0].id
-    said = [{"sender": "user", "content": letter * 3_000_000} for letter in "xyz"]
-    await agent_fixture.sessions.load_state_dict(session, LOCAL, {"memory": said})
+    messages = [{"sender": "user", "content": letter * 3_000_000} for letter in "xyz"]
+    await agent_fixture.sessions.load_state_dict(session, LOCAL, {"memory": messages})
     model = agent_fixture.model("later")
     await agent_fixture.ask("b", "s")
     content = model.sent()[0]["content"]
@@ -177,10 +177,10 @@ async def test_a_session_name_is_private_to_its_caller(agent_fixture: AgentFixtu
     await agent_fixture.ask("mine", "s")
     await agent_fixture.ask("theirs", "s", caller=OTHER)
     assert texts(model.sent()) == ["theirs"]
-    mine = (await agent_fixture.sessions.list(LOCAL, name="s")).data[0]
+    session = (await agent_fixture.sessions.list(LOCAL, name="s")).data[0]
     with pytest.raises(NotFound):
-        await agent_fixture.sessions.get(mine.id, OTHER)
-    assert [row.id for row in (await agent_fixture.sessions.list(OTHER)).data] != [mine.id]
+        await agent_fixture.sessions.get(session.id, OTHER)
+    assert [row.id for row in (await agent_fixture.sessions.list(OTHER)).data] != [session.id]
 
 
 async def test_a_session_can_be_addressed_by_its_id(agent_fixture: AgentFixture) -> None:
@@ -208,9 +208,9 @@ async def test_concurrent_turns_in_one_session_run_one_after_another(agent_fixtu
     first = asyncio.create_task(agent_fixture.ask("a", "s"))
     await entered.wait()
     second = asyncio.create_task(agent_fixture.ask("b", "s"))
-    with pytest.raises(Conflict) as refused:
+    with pytest.raises(Conflict) as error:
         await agent_fixture.ask("c", "s", busy="refuse")
-    assert refused.value.code == "session_busy"
+    assert error.value.code == "session_busy"
     go.set()
     assert (await first).content == "heard 1"
     assert (await second).content == "heard 3"
@@ -221,10 +221,10 @@ async def test_agents_side_by_side_in_one_session_do_not_wait_for_each_other(
     agent_fixture: AgentFixture,
 ) -> None:
     """Agents side by side in one session do not wait for each other, and a root waits for the agents below it."""
-    both = asyncio.Barrier(2)
+    barrier = asyncio.Barrier(2)
 
     async def together(_request: Chat) -> str:
-        await both.wait()
+        await barrier.wait()
         return "ok"
 
     agent_fixture.model(together)
@@ -260,9 +260,9 @@ async def test_a_session_that_is_reset_meanwhile_is_not_written_to(agent_fixture
         return "late"
 
     agent_fixture.model(reset)
-    with pytest.raises(Conflict) as changed:
+    with pytest.raises(Conflict) as conflict:
         await agent_fixture.ask("b", "s")
-    assert changed.value.code == "session_changed"
+    assert conflict.value.code == "session_changed"
     assert await agent_fixture.memory("s") == []
 
     async def remove(_request: Chat) -> str:
@@ -283,7 +283,7 @@ async def test_a_thousand_sessions_at_once_lose_and_mix_nothing(agent_fixture: A
     assert len(rows) == 1000
     for row in rows:
         number = row.name[1:]
-        said = [
+        contents = [
             item.message["content"] for item in (await agent_fixture.sessions.messages(row.id, LOCAL)).data
         ]
-        assert said == [f"{number}.0", f"to {number}.0 after 1", f"{number}.1", f"to {number}.1 after 3"]
+        assert contents == [f"{number}.0", f"to {number}.0 after 1", f"{number}.1", f"to {number}.1 after 3"]

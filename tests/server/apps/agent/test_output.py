@@ -59,17 +59,17 @@ async def test_an_answer_in_the_wrong_format_is_requested_again_up_to_a_limit(
         "failed attempts are not remembered"
     )
     model = agent_fixture.model("never")
-    with pytest.raises(InvalidRequest) as failed:
+    with pytest.raises(InvalidRequest) as error:
         await agent_fixture.ask("go", output=WORD)
-    assert failed.value.code == "format_failed" and len(model.asked) == 2
+    assert error.value.code == "format_failed" and len(model.asked) == 2
 
 
 async def test_fenced_json_is_parsed_and_the_raw_text_stays_the_content(agent_fixture: AgentFixture) -> None:
-    said = 'Here:\n```json\n{"n": 1}\n```'
-    agent_fixture.model(said)
+    raw_text = 'Here:\n```json\n{"n": 1}\n```'
+    agent_fixture.model(raw_text)
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     reply = await agent_fixture.ask("go", output={"type": "json", "schema": schema})
-    assert (reply.content, reply.formatted) == (said, {"n": 1})
+    assert (reply.content, reply.formatted) == (raw_text, {"n": 1})
 
 
 async def test_an_output_schema_does_not_prevent_tool_calls(agent_fixture: AgentFixture) -> None:
@@ -117,8 +117,8 @@ async def test_a_tool_parser_validates_as_json_or_by_code(agent_fixture: AgentFi
     agent_fixture.model('Hm.\n```json\n{"name": "search"}\n```\n')
     assert (await agent_fixture.ask("go", output=call)).formatted["action"] == {"name": "search"}
     agent_fixture.model("```json\n{name}")
-    broken = (await agent_fixture.ask("go", output=call)).formatted
-    assert broken["status"] == -1 and broken["tool_type"] == "browser" and "not JSON" in broken["error"]
+    broken_call = (await agent_fixture.ask("go", output=call)).formatted
+    assert broken_call["status"] == -1 and broken_call["tool_type"] == "browser" and "not JSON" in broken_call["error"]
     strip = {**CODE, "validate": "code", "code": "lambda x: x.upper()"}
     agent_fixture.model("```python\nabc")
     assert (await agent_fixture.ask("go", output=strip)).formatted["action"] == "ABC"
@@ -141,9 +141,9 @@ async def test_several_parsers_are_tried_in_order(agent_fixture: AgentFixture) -
 
 async def test_a_parser_that_never_matches_ends(agent_fixture: AgentFixture) -> None:
     model = agent_fixture.model("nothing")
-    with pytest.raises(InvalidRequest) as failed:
+    with pytest.raises(InvalidRequest) as error:
         await agent_fixture.ask("go", output={"type": "regex", "pattern": "x+y"}, attempts=3)
-    assert failed.value.code == "format_failed" and len(model.asked) == 3
+    assert error.value.code == "format_failed" and len(model.asked) == 3
 
 
 async def test_a_formatted_answer_is_streamed_as_one_complete_delta(agent_fixture: AgentFixture) -> None:

@@ -98,10 +98,10 @@ def taken(spec: Any) -> bool:
     try:
         read.agent(spec)
     except InvalidRequest as error:
-        reader, said = False, error.message
+        reader, reason = False, error.message
     else:
-        reader, said = True, ""
-    assert VALIDATOR.is_valid(spec) == reader, (spec, said)
+        reader, reason = True, ""
+    assert VALIDATOR.is_valid(spec) == reader, (spec, reason)
     return reader
 
 
@@ -109,9 +109,9 @@ def changed(value: Any, place: tuple[str | int, ...], made: Any) -> Any:
     """Return a copy of a value, changed at one place."""
     if not place:
         return made
-    first, *rest = place
+    first, *inner_place = place
     copy = list(value) if isinstance(value, list) else dict(value)
-    copy[first] = changed(copy.get(first) if isinstance(copy, dict) else copy[first], tuple(rest), made)
+    copy[first] = changed(copy.get(first) if isinstance(copy, dict) else copy[first], tuple(inner_place), made)
     return copy
 
 
@@ -151,36 +151,36 @@ def test_the_published_schema_file_equals_the_generated_schema() -> None:
 
 
 def test_each_object_has_the_fields_that_the_reader_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    known: set[frozenset[str]] = set()
+    read_fields: set[frozenset[str]] = set()
     done = JsonObject.check_unread
 
     def note(self: JsonObject) -> None:
-        known.add(frozenset(self._known))
+        read_fields.add(frozenset(self._known))
         done(self)
 
     monkeypatch.setattr(JsonObject, "check_unread", note)
     assert taken(WHOLE)
-    described = {frozenset(found["properties"]) for found in published(schema())}
-    assert described - {OPTIONS} == known
+    schema_fields = {frozenset(definition["properties"]) for definition in published(schema())}
+    assert schema_fields - {OPTIONS} == read_fields
 
 
 def test_the_example_has_every_field() -> None:
     assert set(WHOLE) == set(FIELDS)
-    used = {key for place in objects(WHOLE) for key in at(WHOLE, place)}
-    there = {key for found in published(schema()) for key in found["properties"]}
-    assert there - used <= OPTIONS == CHAT_OPTIONS
+    example_fields = {key for place in objects(WHOLE) for key in at(WHOLE, place)}
+    schema_fields = {key for definition in published(schema()) for key in definition["properties"]}
+    assert schema_fields - example_fields <= OPTIONS == CHAT_OPTIONS
 
 
 @pytest.mark.parametrize("place", list(objects(WHOLE)), ids=str)
 def test_an_unknown_field_is_refused_and_so_is_a_value_of_another_type(place: tuple[str | int, ...]) -> None:
-    given = at(WHOLE, place)
+    fields = at(WHOLE, place)
     assert not taken(changed(WHOLE, (*place, "no_such_field"), 1))
-    for key in given:
+    for key in fields:
         if place and place[-1] == "options" and key != "extra_body":
             continue  # the model defines its own options
-        other = 1 if key == "tool_search" else True
-        assert not taken(changed(WHOLE, (*place, key), other)), key
-        without = {name: item for name, item in given.items() if name != key}
+        wrong_value = 1 if key == "tool_search" else True
+        assert not taken(changed(WHOLE, (*place, key), wrong_value)), key
+        without = {name: item for name, item in fields.items() if name != key}
         taken(changed(WHOLE, place, without))
 
 
@@ -327,11 +327,11 @@ def found_in(given: Any, file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def test_every_documented_agent_is_accepted_by_schema_and_reader() -> None:
-    found = list(written())
-    files = {place for place, _ in found}
+    documented_agents = list(written())
+    files = {place for place, _ in documented_agents}
     assert {"configs/agents.yaml", "configs/team.yaml", "docs/agents.md", "docs/configuration.md"} <= files
     assert any(place.startswith("docs/cookbook/") for place in files)
-    for place, spec in found:
+    for place, spec in documented_agents:
         assert taken(spec), place
 
 

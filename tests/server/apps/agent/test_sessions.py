@@ -37,8 +37,8 @@ def http(daemon: Daemon) -> Iterator[httpx.Client]:
             ("desk", {"instructions": "Be kind.", "description": "Helps."}),
             ("reckoner", {"model": "clerk", "tools": ["calculator"]}),
         ):
-            given = {"name": name, "kind": "agent", "spec": {"portico_agent": 1, **spec}}
-            client.post("/api/apps", json=given).raise_for_status()
+            app = {"name": name, "kind": "agent", "spec": {"portico_agent": 1, **spec}}
+            client.post("/api/apps", json=app).raise_for_status()
         yield client
 
 
@@ -68,8 +68,8 @@ def spec(**fields: Any) -> dict[str, Any]:
 
 
 def opened(http: httpx.Client, name: str, app: str = "api") -> dict[str, Any]:
-    made: dict[str, Any] = http.post("/api/sessions", json={"app": app, "name": name}).json()
-    return made
+    session: dict[str, Any] = http.post("/api/sessions", json={"app": app, "name": name}).json()
+    return session
 
 
 def test_an_undeployed_agent_runs_with_streamed_events_and_a_session(http: httpx.Client) -> None:
@@ -128,8 +128,8 @@ def test_an_agent_is_checked_without_running_it(http: httpx.Client) -> None:
 
 
 def test_deploying_an_agent_with_a_missing_model_is_refused(http: httpx.Client) -> None:
-    given = {"name": "lost", "kind": "agent", "spec": spec(model="nowhere")}
-    answer = http.post("/api/apps", json=given)
+    app = {"name": "lost", "kind": "agent", "spec": spec(model="nowhere")}
+    answer = http.post("/api/apps", json=app)
     assert answer.status_code == 404 and answer.json()["error"]["param"] == "agent.model"
 
 
@@ -147,27 +147,27 @@ def test_an_openai_client_continues_a_conversation_by_name_id_or_user(
     assert say("three", user="c1") == "three"
     session = opened(http, "c1", "desk")
     say("four", extra_body={"conversation": session["id"]})
-    said = http.get(f"/api/sessions/{session['id']}/messages").json()["data"]
-    assert [item["message"]["content"] for item in said if item["message"]["sender"] == "user"] == [
+    rows = http.get(f"/api/sessions/{session['id']}/messages").json()["data"]
+    assert [item["message"]["content"] for item in rows if item["message"]["sender"] == "user"] == [
         *("one", "two", "three", "four")
     ]
 
 
 def test_a_session_without_a_name_is_continued_by_its_id(openai: OpenAI, http: httpx.Client) -> None:
-    made = http.post("/api/sessions", json={"app": "desk"}).json()
-    assert made["name"] == made["id"]
-    said: Any = [{"role": "user", "content": "hello"}]
+    session = http.post("/api/sessions", json={"app": "desk"}).json()
+    assert session["name"] == session["id"]
+    messages: Any = [{"role": "user", "content": "hello"}]
     openai.chat.completions.create(
-        model="desk", messages=said, extra_body={"conversation": {"id": made["id"]}}
+        model="desk", messages=messages, extra_body={"conversation": {"id": session["id"]}}
     )
-    kept = http.get(f"/api/sessions/{made['id']}/messages").json()["data"]
-    assert [item["message"]["content"] for item in kept] == ["hello", "hello"]
+    stored_messages = http.get(f"/api/sessions/{session['id']}/messages").json()["data"]
+    assert [item["message"]["content"] for item in stored_messages] == ["hello", "hello"]
 
 
 def test_without_a_conversation_the_agent_sees_only_the_sent_messages(
     openai: OpenAI, http: httpx.Client
 ) -> None:
-    before = len(http.get("/api/sessions").json()["data"])
+    count_before = len(http.get("/api/sessions").json()["data"])
     answer = openai.chat.completions.create(
         model="desk",
         messages=[
@@ -180,7 +180,7 @@ def test_without_a_conversation_the_agent_sees_only_the_sent_messages(
     )
     assert answer.choices[0].message.content == "c"
     assert answer.usage is not None and answer.usage.prompt_tokens >= 6
-    assert len(http.get("/api/sessions").json()["data"]) == before
+    assert len(http.get("/api/sessions").json()["data"]) == count_before
 
 
 def test_the_agents_own_tool_calls_are_hidden_from_an_openai_client(openai: OpenAI) -> None:
@@ -201,13 +201,13 @@ def test_the_agents_own_tool_calls_are_hidden_from_an_openai_client(openai: Open
 def test_fields_fixed_by_the_agents_specification_are_refused_in_a_request(
     openai: OpenAI, field: str
 ) -> None:
-    given: Any = {
+    request_fields: Any = {
         "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
         "response_format": {"type": "json_object"},
     }
     with pytest.raises(BadRequestError, match=field):
         openai.chat.completions.create(
-            model="desk", messages=[{"role": "user", "content": "x"}], **{field: given[field]}
+            model="desk", messages=[{"role": "user", "content": "x"}], **{field: request_fields[field]}
         )
 
 
@@ -227,12 +227,12 @@ async def test_an_agent_is_a_tool_over_mcp_with_a_conversation(daemon: Daemon) -
         (tool,) = (await client.list_tools()).tools
         assert "conversation" in tool.input_schema["properties"]
         for text in ("one", "two"):
-            found = await client.call_tool(tool.name, {"question": text, "conversation": "m"})
-            assert found.structured_content is not None and found.structured_content["answer"] == text
+            result = await client.call_tool(tool.name, {"question": text, "conversation": "m"})
+            assert result.structured_content is not None and result.structured_content["answer"] == text
     async with httpx.AsyncClient(base_url=daemon.url, timeout=60) as http:
         session = (await http.post("/api/sessions", json={"app": "desk", "name": "m"})).json()
-        said = (await http.get(f"/api/sessions/{session['id']}/messages")).json()["data"]
-    assert [item["message"]["content"] for item in said] == ["one", "one", "two", "two"]
+        messages = (await http.get(f"/api/sessions/{session['id']}/messages")).json()["data"]
+    assert [item["message"]["content"] for item in messages] == ["one", "one", "two", "two"]
 
 
 # --- sessions ----------------------------------------------------------------------------------------------------
@@ -247,12 +247,12 @@ def talk(http: httpx.Client, name: str, *texts: str, app: str = "api", path: str
 
 
 def test_a_session_is_opened_once_and_described(http: httpx.Client) -> None:
-    given = {"app": "api", "name": "opened", "title": "First", "metadata": {"a": 1}}
-    made = http.post("/api/sessions", json=given).json()
-    assert made["id"].startswith("conv_") and (made["title"], made["metadata"]) == ("First", {"a": 1})
-    assert http.post("/api/sessions", json={**given, "title": "Other"}).json() == made
-    changed = http.patch(f"/api/sessions/{made['id']}", json={"title": "Renamed"}).json()
-    assert (changed["title"], changed["metadata"]) == ("Renamed", {"a": 1})
+    body = {"app": "api", "name": "opened", "title": "First", "metadata": {"a": 1}}
+    session = http.post("/api/sessions", json=body).json()
+    assert session["id"].startswith("conv_") and (session["title"], session["metadata"]) == ("First", {"a": 1})
+    assert http.post("/api/sessions", json={**body, "title": "Other"}).json() == session
+    updated_session = http.patch(f"/api/sessions/{session['id']}", json={"title": "Renamed"}).json()
+    assert (updated_session["title"], updated_session["metadata"]) == ("Renamed", {"a": 1})
     nameless = http.post("/api/sessions", json={"app": "api"}).json()
     assert nameless["name"] == nameless["id"]
     for name in ("conv_mine", "x" * 257, "a\nb"):
@@ -260,21 +260,21 @@ def test_a_session_is_opened_once_and_described(http: httpx.Client) -> None:
 
 
 def test_sessions_are_filtered_by_app_name_and_message_text(http: httpx.Client) -> None:
-    one = talk(http, "w1", "Sunny in Lisbon 100%", app="weather")
+    first_session = talk(http, "w1", "Sunny in Lisbon 100%", app="weather")
     two = talk(http, "w2", "今天天气", app="weather")
     parts = [{"type": "text", "text": "明天 rain"}]
     three = talk(http, "w3", parts, app="weather")  # type: ignore[arg-type]
 
     def listed(**query: str) -> list[str]:
-        found = http.get("/api/sessions", params={"app": "weather", **query}).json()["data"]
-        return [item["id"] for item in found]
+        sessions = http.get("/api/sessions", params={"app": "weather", **query}).json()["data"]
+        return [item["id"] for item in sessions]
 
-    assert listed() == [three["id"], two["id"], one["id"]], "the one used last first"
-    assert listed(name="w1") == [one["id"]]
-    assert listed(search="lisbon") == [one["id"]]
+    assert listed() == [three["id"], two["id"], first_session["id"]], "the one used last first"
+    assert listed(name="w1") == [first_session["id"]]
+    assert listed(search="lisbon") == [first_session["id"]]
     assert listed(search="天气") == [two["id"]]
     assert listed(search="明天") == [three["id"]]
-    assert listed(search="0%") == [one["id"]] and listed(search="_unny") == []
+    assert listed(search="0%") == [first_session["id"]] and listed(search="_unny") == []
     assert listed(search="sender") == [], "what is looked for is what was said"
     assert listed(limit="1") == [three["id"]]
 
@@ -283,17 +283,17 @@ def test_messages_are_read_by_agent_and_in_pages(http: httpx.Client) -> None:
     talk(http, "paged", "w", path="writer")
     session = talk(http, "paged", "a", "b")
     path = f"/api/sessions/{session['id']}/messages"
-    everything = http.get(path).json()
-    assert [item["agent"] for item in everything["data"]] == ["writer", "writer", "", "", "", ""]
-    assert everything["has_more"] is False and all(
-        item["run"].startswith("run_") for item in everything["data"]
+    full_page = http.get(path).json()
+    assert [item["agent"] for item in full_page["data"]] == ["writer", "writer", "", "", "", ""]
+    assert full_page["has_more"] is False and all(
+        item["run"].startswith("run_") for item in full_page["data"]
     )
     root = http.get(path, params={"agent": ""}).json()["data"]
     assert [item["message"]["content"] for item in root] == ["a", "a", "b", "b"]
     first = http.get(path, params={"limit": 4}).json()
     assert first["has_more"] is True
-    rest = http.get(path, params={"after": first["data"][-1]["seq"]}).json()
-    assert [*first["data"], *rest["data"]] == everything["data"]
+    second_page = http.get(path, params={"after": first["data"][-1]["seq"]}).json()
+    assert [*first["data"], *second_page["data"]] == full_page["data"]
 
 
 def test_a_page_of_messages_is_bounded_in_size_and_the_sdk_reads_all_pages(
@@ -304,23 +304,23 @@ def test_a_page_of_messages_is_bounded_in_size_and_the_sdk_reads_all_pages(
     long = [letter * 5_000_000 for letter in "abc"] + ["d" * 9_000_000] + ["e"]
     for part in (long[:3], long[3:]):
         http.post(f"{path}/messages", json={"messages": part}).raise_for_status()
-    pages, after, more = [], 0, True
-    while more:
-        page = http.get(f"{path}/messages", params={"after": after}).json()
+    pages, last_seq, has_more = [], 0, True
+    while has_more:
+        page = http.get(f"{path}/messages", params={"after": last_seq}).json()
         pages.append([item["message"]["content"][0] for item in page["data"]])
-        after, more = page["data"][-1]["seq"], page["has_more"]
+        last_seq, has_more = page["data"][-1]["seq"], page["has_more"]
     assert pages == [["a"], ["b"], ["c"], ["d"], ["e"]]
     with Client(daemon.url) as client:
-        for limit, said in ((None, "abcde"), (1000, "abcde"), (2, "ab")):
-            found = client.sessions.messages(session["id"], limit=limit)
-            assert "".join(item.message["content"][0] for item in found) == said
+        for limit, letters in ((None, "abcde"), (1000, "abcde"), (2, "ab")):
+            messages = client.sessions.messages(session["id"], limit=limit)
+            assert "".join(item.message["content"][0] for item in messages) == letters
     fork = http.post(f"{path}/fork", json={}).json()
     copied = http.get(f"/api/sessions/{fork['id']}/messages", params={"after": 3}).json()
     assert [item["message"]["content"][0] for item in copied["data"]] == ["d"]
     assert len(http.get(f"{path}/state").json()["memory"]) == 5
     http.post(f"{path}/messages", json={"messages": long[:2]}).raise_for_status()
-    refused = http.get(f"{path}/state")
-    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "session_too_large")
+    refusal = http.get(f"{path}/state")
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (400, "session_too_large")
     http.delete(path)
     http.delete(f"/api/sessions/{fork['id']}")
 
@@ -331,15 +331,15 @@ def test_a_page_of_ratings_is_bounded_in_size_and_the_sdk_reads_all_pages(
     session = opened(http, "large answers")
     path = f"/api/sessions/{session['id']}"
     for letter, chars in (("a", 5_000_000), ("b", 5_000_000), ("c", 9_000_000)):
-        said = [letter * chars, {"sender": "large clerk", "content": letter}]
-        http.post(f"{path}/messages", json={"messages": said}).raise_for_status()
+        message_data = [letter * chars, {"sender": "large clerk", "content": letter}]
+        http.post(f"{path}/messages", json={"messages": message_data}).raise_for_status()
     for seq in (2, 4, 6):
         http.put(f"{path}/messages/{seq}/rating", json={"value": "good"}).raise_for_status()
     pages, query = [], {"model": "large clerk"}
     while len(pages) < 4:
         page = http.get("/api/ratings", params=query).json()
         pages.append(
-            [(item["answer"], [said["content"][0] for said in item["messages"]]) for item in page["data"]]
+            [(item["answer"], [message_data["content"][0] for message_data in item["messages"]]) for item in page["data"]]
         )
         if not page["has_more"]:
             break
@@ -347,16 +347,16 @@ def test_a_page_of_ratings_is_bounded_in_size_and_the_sdk_reads_all_pages(
     assert pages == [[("a", ["a"])], [("b", ["a", "b"]), ("c", [])]]
     with Client(daemon.url) as client:
         for limit, answers in ((100, "abc"), (2, "ab")):
-            found = client.sessions.ratings(model="large clerk", limit=limit)
-            assert "".join(str(item.answer) for item in found) == answers
+            ratings = client.sessions.ratings(model="large clerk", limit=limit)
+            assert "".join(str(item.answer) for item in ratings) == answers
     http.delete(path)
 
 
 def test_added_messages_are_appended_to_the_memory_of_an_agent(http: httpx.Client) -> None:
     session = talk(http, "added", "a")
     path = f"/api/sessions/{session['id']}"
-    added = {"messages": [{"sender": "critic", "content": "b"}, "c"], "agent": "critic"}
-    assert http.post(f"{path}/messages", json=added).status_code == 200
+    new_messages = {"messages": [{"sender": "critic", "content": "b"}, "c"], "agent": "critic"}
+    assert http.post(f"{path}/messages", json=new_messages).status_code == 200
     state = http.get(f"{path}/state").json()
     assert [m["sender"] for m in state["critic.memory"]] == ["critic", "user"] and len(state["memory"]) == 2
     wrong = http.post(f"{path}/messages", json={"messages": [3]})
@@ -376,8 +376,8 @@ def test_messages_after_a_fork_do_not_reach_the_original_session(http: httpx.Cli
         return [item["message"]["content"] for item in data]
 
     assert said(fork) == ["a", "a", "b", "b"] and said(session) == ["a", "a", "c", "c"]
-    taken = http.post(f"/api/sessions/{session['id']}/fork", json={"name": "branch"})
-    assert taken.status_code == 409 and taken.json()["error"]["code"] == "name_taken"
+    conflict = http.post(f"/api/sessions/{session['id']}/fork", json={"name": "branch"})
+    assert conflict.status_code == 409 and conflict.json()["error"]["code"] == "name_taken"
     assert http.post(f"/api/sessions/{session['id']}/fork", json={}).json()["name"].startswith("conv_")
 
 
@@ -396,8 +396,8 @@ async def test_one_of_two_concurrent_forks_with_the_same_name_is_refused(
     forks = await asyncio.gather(
         *(sessions.fork(trunk.id, LOCAL, "branch") for _ in range(2)), return_exceptions=True
     )
-    [refused] = [fork for fork in forks if isinstance(fork, Conflict)]
-    assert refused.code == "name_taken"
+    [conflict] = [fork for fork in forks if isinstance(fork, Conflict)]
+    assert conflict.code == "name_taken"
     [branch] = (await sessions.list(LOCAL, name="branch")).data
     page = await sessions.messages(branch.id, LOCAL)
     assert [row.message["content"] for row in page.data] == ["a"]
@@ -416,8 +416,8 @@ def test_a_rated_answer_is_listed_with_the_messages_before_it(http: httpx.Client
     assert (
         http.put(f"{path}/{first['seq']}/rating", json={"value": "bad", "note": "short"}).status_code == 200
     )
-    given = {"value": "corrected", "correction": "B, of course."}
-    assert http.put(f"{path}/{second['seq']}/rating", json=given).status_code == 200
+    rating = {"value": "corrected", "correction": "B, of course."}
+    assert http.put(f"{path}/{second['seq']}/rating", json=rating).status_code == 200
     bad, corrected = rated(http, app="api")
     assert (bad["value"], bad["note"], bad["answer"]) == ("bad", "short", "a")
     assert bad["messages"] == [{"role": "user", "content": "a"}]
@@ -442,9 +442,9 @@ def test_a_rating_is_not_copied_to_a_fork_and_is_deleted_with_its_session(http: 
     http.put(f"{path}/messages/{answer['seq']}/rating", json={"value": "good"}).raise_for_status()
     http.post(f"{path}/fork", json={}).raise_for_status()
     assert [r["session"] for r in rated(http) if r["messages"][0]["content"] == "a"].count(session["id"]) == 1
-    before = len(rated(http))
+    count_before = len(rated(http))
     http.delete(path)
-    assert len(rated(http)) == before - 1
+    assert len(rated(http)) == count_before - 1
 
 
 @pytest.mark.parametrize(
@@ -480,10 +480,10 @@ def test_malformed_ratings_in_messages_of_a_client_are_ignored_or_read_leniently
         {"value": "good", "correction": 7, "note": None, "rated_at": "now"},
         [],
     ]
-    messages = [{"sender": "clerk", "content": "x", "extra_info": {"rating": each}} for each in odd]
+    messages = [{"sender": "clerk", "content": "x", "extra_info": {"rating": odd_rating}} for odd_rating in odd]
     http.post(f"/api/sessions/{session['id']}/messages", json={"messages": messages}).raise_for_status()
-    [found] = [rating for rating in rated(http) if rating["session"] == session["id"]]
-    assert (found["value"], found["correction"], found["note"]) == ("good", "7", "")
+    [rating_row] = [rating for rating in rated(http) if rating["session"] == session["id"]]
+    assert (rating_row["value"], rating_row["correction"], rating_row["note"]) == ("good", "7", "")
     http.delete(f"/api/sessions/{session['id']}")
 
 
@@ -498,8 +498,8 @@ def test_a_state_dict_loads_back_elsewhere(http: httpx.Client) -> None:
     )
     assert http.get(f"/api/sessions/{target['id']}/state").json() == state
     talk(http, "to", "b")
-    after = http.get(f"/api/sessions/{target['id']}/state").json()
-    assert [m["content"] for m in after["memory"]] == ["a", "a", "b", "b"]
+    state_after = http.get(f"/api/sessions/{target['id']}/state").json()
+    assert [m["content"] for m in state_after["memory"]] == ["a", "a", "b", "b"]
 
 
 @pytest.mark.parametrize(
@@ -515,10 +515,10 @@ def test_a_state_that_cannot_be_read_changes_nothing(
     http: httpx.Client, state: dict[str, Any], code: str
 ) -> None:
     session = talk(http, f"kept-{code}", "a")
-    before = http.get(f"/api/sessions/{session['id']}/state").json()
+    state_before = http.get(f"/api/sessions/{session['id']}/state").json()
     answer = http.put(f"/api/sessions/{session['id']}/state", json=state)
     assert answer.status_code == 400 and answer.json()["error"]["code"] == code
-    assert http.get(f"/api/sessions/{session['id']}/state").json() == before
+    assert http.get(f"/api/sessions/{session['id']}/state").json() == state_before
 
 
 def test_a_session_is_reset_and_removed(http: httpx.Client) -> None:
@@ -549,25 +549,25 @@ def test_another_keys_sessions_do_not_exist(http: httpx.Client, stranger: httpx.
     ]
     assert [answer.status_code for answer in answers] == [404] * len(answers)
     messages = [{"role": "user", "content": "mine"}]
-    given = {"model": "desk", "messages": messages, "conversation": session["id"]}
-    assert stranger.post("/v1/chat/completions", json=given).status_code == 404
-    given["conversation"] = "secret"
-    assert stranger.post("/v1/chat/completions", json=given).status_code == 200
+    body = {"model": "desk", "messages": messages, "conversation": session["id"]}
+    assert stranger.post("/v1/chat/completions", json=body).status_code == 404
+    body["conversation"] = "secret"
+    assert stranger.post("/v1/chat/completions", json=body).status_code == 200
     assert stranger.get("/api/ratings").json()["data"] == []
-    (own,) = stranger.get("/api/sessions").json()["data"]
-    assert own["id"] != session["id"] and own["name"] == "secret"
+    (own_session,) = stranger.get("/api/sessions").json()["data"]
+    assert own_session["id"] != session["id"] and own_session["name"] == "secret"
 
 
 def test_all_sessions_are_read_a_page_at_a_time(http: httpx.Client, stranger: httpx.Client) -> None:
-    made = [http.post("/api/sessions", json={"app": "paged", "name": f"p{n}"}).json() for n in range(5)]
-    listed: list[str] = []
+    sessions = [http.post("/api/sessions", json={"app": "paged", "name": f"p{n}"}).json() for n in range(5)]
+    session_ids: list[str] = []
     while True:
-        after = {"after": listed[-1]} if listed else {}
-        page = http.get("/api/sessions", params={"app": "paged", "limit": 2, **after}).json()
-        listed += [session["id"] for session in page["data"]]
+        cursor = {"after": session_ids[-1]} if session_ids else {}
+        page = http.get("/api/sessions", params={"app": "paged", "limit": 2, **cursor}).json()
+        session_ids += [session["id"] for session in page["data"]]
         if not page["has_more"]:
             break
-    assert listed == [session["id"] for session in reversed(made)]
-    for client, after in ((http, "conv_nope"), (stranger, listed[0])):
-        refused = client.get("/api/sessions", params={"after": after})
-        assert (refused.status_code, refused.json()["error"]["param"]) == (404, "after")
+    assert session_ids == [session["id"] for session in reversed(sessions)]
+    for client, cursor in ((http, "conv_nope"), (stranger, session_ids[0])):
+        response = client.get("/api/sessions", params={"after": cursor})
+        assert (response.status_code, response.json()["error"]["param"]) == (404, "after")

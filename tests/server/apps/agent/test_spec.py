@@ -76,18 +76,18 @@ def test_a_whole_specification_is_read() -> None:
 def test_an_invalid_specification_is_refused_with_the_path_of_its_field(
     spec: dict[str, Any], param: str, words: str
 ) -> None:
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as error:
         agent(**spec)
-    assert refused.value.param == param and words in refused.value.message
+    assert error.value.param == param and words in error.value.message
 
 
 def test_agents_nested_too_deep_are_refused() -> None:
     spec: dict[str, Any] = {"name": "x"}
     for _ in range(12):
         spec = {"name": "x", "agents": [{"agent": spec}]}
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as error:
         agent(**spec)
-    assert refused.value.code == "too_deep"
+    assert error.value.code == "too_deep"
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_agents_nested_too_deep_are_refused() -> None:
     ],
 )
 def test_an_invalid_message_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as error:
         message_of(value)
-    assert refused.value.code == "invalid_message"
+    assert error.value.code == "invalid_message"
 
 
 def test_a_message_of_lagent_is_read() -> None:
-    given = {
+    lagent_message = {
         "content": "急",
         "sender": "Agent",
         "formatted": None,
@@ -121,5 +121,5 @@ def test_a_message_of_lagent_is_read() -> None:
         "receiver": None,
         "stream_state": 0,
     }
-    made = message_of(given)
-    assert {name: made.to_json()[name] for name in given} == given and made.created_at > 0
+    message = message_of(lagent_message)
+    assert {name: message.to_json()[name] for name in lagent_message} == lagent_message and message.created_at > 0

@@ -72,8 +72,8 @@ async def test_a_failed_sub_agent_is_reported_to_the_model_and_stores_no_message
     reply, events = await agent_fixture.run("tides?", "s", agents=[{"agent": failing}])
     assert reply.content == "I do not know."
     assert "'expert' failed: The agent 'expert' did not produce an answer" in model.sent()[-1]["content"]
-    (ended,) = [e for e in events if isinstance(e, StepFinished) and e.path == "expert"]
-    assert ended.error is not None
+    (step_end,) = [e for e in events if isinstance(e, StepFinished) and e.path == "expert"]
+    assert step_end.error is not None
     assert await agent_fixture.memory("s", "expert") == []
     deep = agent_fixture.model("High.", name="deep")
     agent_fixture.model(calls(ask("expert", "now?")), "ok")
@@ -120,8 +120,8 @@ async def test_one_sub_agent_asked_twice_at_once_takes_turns(agent_fixture: Agen
 
 def desk(*others: Any) -> dict[str, Any]:
     """Return an agent that hands over to others."""
-    given = others or ({"name": "spanish", "model": "deep"},)
-    return {"name": "desk", "agents": [{"agent": other, "as": "handoff"} for other in given]}
+    specs = others or ({"name": "spanish", "model": "deep"},)
+    return {"name": "desk", "agents": [{"agent": spec, "as": "handoff"} for spec in specs]}
 
 
 def handed(events: list[Any]) -> list[str]:
@@ -200,8 +200,8 @@ async def test_a_conversation_is_handed_back_across_several_agents(agent_fixture
 async def test_only_the_first_of_two_handoffs_in_one_answer_is_followed(agent_fixture: AgentFixture) -> None:
     agent_fixture.model("A.", name="deep")
     agent_fixture.model(calls(ask("transfer_to_a", "go"), ask("transfer_to_b", "go")), "no")
-    others = [{"agent": {"name": name, "model": "deep"}, "as": "handoff"} for name in "ab"]
-    reply, events = await agent_fixture.run("go", "s", agents=others)
+    subagents = [{"agent": {"name": name, "model": "deep"}, "as": "handoff"} for name in "ab"]
+    reply, events = await agent_fixture.run("go", "s", agents=subagents)
     assert reply.sender == "a" and [e.to for e in events if isinstance(e, HandedOff)] == ["a"]
     assert await agent_fixture.memory("s", "b") == []
 

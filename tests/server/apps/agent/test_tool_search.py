@@ -39,8 +39,8 @@ async def test_tools_found_by_a_search_are_offered_to_the_model(many: AgentFixtu
     reply, events = await many.run("go", "s", tools=TOOLS)
     assert reply.content == "Refunded."
     assert shown(model, 0) == ["find_tools"]
-    found = shown(model, 1)
-    assert "find_tools" in found and "refund_order" in found and len(found) <= 1 + MAX_FOUND_TOOLS
+    offered_tools = shown(model, 1)
+    assert "find_tools" in offered_tools and "refund_order" in offered_tools and len(offered_tools) <= 1 + MAX_FOUND_TOOLS
     assert model.sent(1)[-1]["content"].splitlines()[:2] == [
         "These tools can be called now:",
         "- refund_order",
@@ -90,8 +90,8 @@ async def test_models_without_function_calling_get_the_found_tools_as_text(many:
             'Action: refund_order\nAction Input: {"id": "7"}',
         ],
     }
-    for strategy, said in lines.items():
-        model = many.model(*said, "Final Answer: done")
+    for strategy, replies in lines.items():
+        model = many.model(*replies, "Final Answer: done")
         assert (await many.ask("go", tools=TOOLS, strategy=strategy)).content == "done"
         first, second, third = (str(model.sent(number)) for number in range(3))
         assert "find_tools" in first and "refund_order" not in first

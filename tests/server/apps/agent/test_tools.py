@@ -25,10 +25,10 @@ from portico_server.tools.tool import Tool
 
 
 async def test_parallel_calls_run_side_by_side_and_answer_in_their_order(agent_fixture: AgentFixture) -> None:
-    both = asyncio.Barrier(2)
+    barrier = asyncio.Barrier(2)
 
     async def look(given: Mapping[str, Any]) -> str:
-        await both.wait()
+        await barrier.wait()
         return f"saw {given['what']}"
 
     agent_fixture.tool("look", look, "what")
@@ -38,9 +38,9 @@ async def test_parallel_calls_run_side_by_side_and_answer_in_their_order(agent_f
     async with asyncio.timeout(60):
         reply, events = await agent_fixture.run("go", "s", tools=["look"])
     assert reply.content == "Both."
-    *_, asked, first, second = model.sent()
-    assert asked["content"] == "Let me look." and asked["role"] == "assistant"
-    ids = [call["id"] for call in asked["tool_calls"]]
+    *_, assistant_message, first, second = model.sent()
+    assert assistant_message["content"] == "Let me look." and assistant_message["role"] == "assistant"
+    ids = [call["id"] for call in assistant_message["tool_calls"]]
     assert [(m["role"], m["tool_call_id"], m["content"]) for m in (first, second)] == [
         ("tool", ids[0], "saw a"),
         ("tool", ids[1], "saw b"),
@@ -53,8 +53,8 @@ async def test_parallel_calls_run_side_by_side_and_answer_in_their_order(agent_f
         None,
     ]
     assert [e.id for e in events if isinstance(e, ToolCalled)] == ids
-    returned = [e for e in events if isinstance(e, ToolReturned)]
-    assert {(e.id, e.text, e.is_error) for e in returned} == {
+    tool_returns = [e for e in events if isinstance(e, ToolReturned)]
+    assert {(e.id, e.text, e.is_error) for e in tool_returns} == {
         (ids[0], "saw a", False),
         (ids[1], "saw b", False),
     }
@@ -77,12 +77,12 @@ async def test_the_number_of_concurrent_calls_is_limited(agent_fixture: AgentFix
         return "seen"
 
     agent_fixture.tool("look", look, "what")
-    wanted = MAX_CALLS_AT_ONCE + 20
-    model = agent_fixture.model(calls(*[("look", '{"what": "a"}')] * wanted), "All.")
+    call_count = MAX_CALLS_AT_ONCE + 20
+    model = agent_fixture.model(calls(*[("look", '{"what": "a"}')] * call_count), "All.")
     async with asyncio.timeout(60):
-        reply, _events = await agent_fixture.run("go", "s", tools=["look"], limits={"tool_calls": wanted})
+        reply, _events = await agent_fixture.run("go", "s", tools=["look"], limits={"tool_calls": call_count})
     assert reply.content == "All."
-    assert [message["content"] for message in model.sent()[-wanted:]] == ["seen"] * wanted
+    assert [message["content"] for message in model.sent()[-call_count:]] == ["seen"] * call_count
     assert 1 < most <= MAX_CALLS_AT_ONCE
 
 
@@ -154,8 +154,8 @@ async def test_the_text_of_a_tool_result_cannot_replace_an_approval(agent_fixtur
 
 async def test_calls_with_missing_or_duplicate_ids_get_unique_ids(agent_fixture: AgentFixture) -> None:
     agent_fixture.tool("look", lambda given: given["what"], "what")
-    same = tuple(CalledTool(i, "look", f'{{"what": "{n}"}}') for n, i in enumerate(["", "x", "x"]))
-    model = agent_fixture.model(ChatReply("", tool_calls=same), "ok")
+    tool_calls = tuple(CalledTool(i, "look", f'{{"what": "{n}"}}') for n, i in enumerate(["", "x", "x"]))
+    model = agent_fixture.model(ChatReply("", tool_calls=tool_calls), "ok")
     await agent_fixture.ask("go", tools=["look"])
     ids = [call["id"] for call in model.sent()[-4]["tool_calls"]]
     assert len(set(ids)) == 3 and all(ids)
@@ -165,9 +165,9 @@ async def test_calls_with_missing_or_duplicate_ids_get_unique_ids(agent_fixture:
 async def test_an_endless_loop_ends_at_the_limit_of_turns(agent_fixture: AgentFixture) -> None:
     agent_fixture.tool("look", lambda _given: "seen")
     model = agent_fixture.model(calls(("look", "{}")))
-    with pytest.raises(InvalidRequest, match="did not produce an answer") as ended:
+    with pytest.raises(InvalidRequest, match="did not produce an answer") as error:
         await agent_fixture.ask("go", "s", tools=["look"], limits={"turns": 3})
-    assert ended.value.code == "agent_limit" and len(model.asked) == 3
+    assert error.value.code == "agent_limit" and len(model.asked) == 3
     assert await agent_fixture.memory("s") == []
 
 
@@ -175,33 +175,33 @@ async def test_an_endless_loop_ends_at_the_limit_of_calls(agent_fixture: AgentFi
     done: list[int] = []
     agent_fixture.tool("look", lambda _given: done.append(1))
     agent_fixture.model(calls(("look", "{}"), ("look", "{}")))
-    with pytest.raises(InvalidRequest) as ended:
+    with pytest.raises(InvalidRequest) as error:
         await agent_fixture.ask("go", tools=["look"], limits={"tool_calls": 3})
-    assert ended.value.code == "agent_limit" and len(done) == 2
+    assert error.value.code == "agent_limit" and len(done) == 2
 
 
 async def test_an_agent_stops_at_its_token_limit(agent_fixture: AgentFixture) -> None:
     agent_fixture.tool("look", lambda _given: "seen")
     model = agent_fixture.model(calls(("look", "{}")))
-    with pytest.raises(InvalidRequest) as ended:
+    with pytest.raises(InvalidRequest) as error:
         await agent_fixture.ask("go", tools=["look"], limits={"tokens": 20})
-    assert ended.value.code == "token_limit" and len(model.asked) == 2
+    assert error.value.code == "token_limit" and len(model.asked) == 2
 
 
 async def test_seconds_are_limited_and_the_work_is_cancelled(agent_fixture: AgentFixture) -> None:
-    left = asyncio.Event()
+    end_event = asyncio.Event()
 
     async def hang(_request: Chat) -> str:
         try:
             await asyncio.Event().wait()
         finally:
-            left.set()
+            end_event.set()
         return ""
 
     agent_fixture.model(hang)
     with pytest.raises(DeadlineExceeded, match=r"0\.05 s"):
         await agent_fixture.ask("go", "s", limits={"seconds": 0.05})
-    assert left.is_set() and await agent_fixture.memory("s") == []
+    assert end_event.is_set() and await agent_fixture.memory("s") == []
 
 
 async def test_a_model_that_answers_nothing_is_asked_again_within_a_limit(
@@ -211,9 +211,9 @@ async def test_a_model_that_answers_nothing_is_asked_again_within_a_limit(
     assert (await agent_fixture.ask("go")).content == "here"
     assert model.sent()[-1]["content"].startswith("The answer is empty.")
     model = agent_fixture.model("")
-    with pytest.raises(InvalidRequest) as failed:
+    with pytest.raises(InvalidRequest) as error:
         await agent_fixture.ask("go", attempts=3)
-    assert failed.value.code == "format_failed" and len(model.asked) == 3
+    assert error.value.code == "format_failed" and len(model.asked) == 3
 
 
 async def test_a_truncated_answer_reports_its_finish_reason(agent_fixture: AgentFixture) -> None:
@@ -327,9 +327,9 @@ async def test_plan_and_solve_does_each_step_and_then_answers(agent_fixture: Age
 
 async def test_an_invalid_plan_is_requested_again_up_to_a_limit(agent_fixture: AgentFixture) -> None:
     model = agent_fixture.model("no plan", '{"value": [1]}')
-    with pytest.raises(InvalidRequest, match="made no plan") as failed:
+    with pytest.raises(InvalidRequest, match="made no plan") as error:
         await agent_fixture.ask("go", strategy="plan_and_solve")
-    assert failed.value.code == "format_failed" and len(model.asked) == 2
+    assert error.value.code == "format_failed" and len(model.asked) == 2
 
 
 async def test_rewoo_calls_by_plan_and_asks_the_model_twice(agent_fixture: AgentFixture) -> None:
@@ -357,7 +357,7 @@ async def test_skills_are_named_first_and_read_when_they_are_needed(agent_fixtur
     front = b"---\nname: pdf-forms\ndescription: Fills forms.\n---\nSee references/FORMS.md."
     files = {"SKILL.md": front, "references/FORMS.md": b"# Secret of forms", "logo.png": b"\x89PNG"}
     skills = SkillLibrary(agent_fixture.daemon.database, StorageQuota())
-    made = await skills.create(read_files(files), LOCAL)
+    skill = await skills.create(read_files(files), LOCAL)
     model = agent_fixture.model(
         calls(("read_skill", '{"skill": "pdf-forms"}')),
         calls(
@@ -368,7 +368,7 @@ async def test_skills_are_named_first_and_read_when_they_are_needed(agent_fixtur
         ),
         "Filled.",
     )
-    reply = await agent_fixture.ask("Fill it.", skills=[made.id])
+    reply = await agent_fixture.ask("Fill it.", skills=[skill.id])
     assert reply.content == "Filled."
     system = model.sent(0)[0]["content"]
     assert "pdf-forms: Fills forms." in system and "FORMS.md" not in system
@@ -376,9 +376,9 @@ async def test_skills_are_named_first_and_read_when_they_are_needed(agent_fixtur
     assert tool["function"]["parameters"]["properties"]["skill"]["enum"] == ["pdf-forms"]
     assert model.sent(1)[-1]["content"].startswith(front.decode())
     assert model.sent(1)[-1]["content"].endswith("Files of this skill: logo.png, references/FORMS.md")
-    read, lost, unknown, picture = texts(model.sent(2)[-4:])
+    read, missing_text, unknown, picture = texts(model.sent(2)[-4:])
     assert read == "# Secret of forms"
-    assert "has no file '../secret'" in lost
+    assert "has no file '../secret'" in missing_text
     assert "You have no skill 'pdf-form'." in unknown and "pdf-forms" in unknown
     assert "is not text: 4 bytes" in picture
     with pytest.raises(InvalidRequest) as misnamed:

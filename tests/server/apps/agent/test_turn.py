@@ -73,9 +73,9 @@ class Desk:
     async def resume(self, run_id: str, **start: str) -> tuple[Any, list[Any]]:
         """Return the result of a resumed run, or the error that ended it, and its events."""
         flows, runner = self.daemon.services.flows, self.daemon.services.runner
-        before = runner.get(run_id)
+        run_before = runner.get(run_id)
         await flows.resume(run_id, LOCAL, **start)
-        return await self.ended(await runner.arrival(run_id, 30, after=before))
+        return await self.ended(await runner.arrival(run_id, 30, after=run_before))
 
     async def ended(self, run: Run | None) -> tuple[Any, list[Any]]:
         assert run is not None
@@ -91,17 +91,17 @@ class Desk:
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with api_server(tmp_path, flow_value_mb=1) as served:
-        services = served.services
+    async with api_server(tmp_path, flow_value_mb=1) as server:
+        services = server.services
         services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
         services.apps.kind("agent", AppKind(services.agents.check, services.agents.build))
-        yield Desk(served)
+        yield Desk(server)
 
 
 def agent(name: str = "clerk", **spec: Any) -> dict[str, Any]:
     """Return a flow with one agent."""
-    given = {"portico_agent": 1, "name": name, "model": "voice", "tools": ["pay"], **spec}
-    return {"op": "pipeline", "name": "p", "steps": [{"op": "agent", "name": name, "agent": given}]}
+    agent_spec = {"portico_agent": 1, "name": name, "model": "voice", "tools": ["pay"], **spec}
+    return {"op": "pipeline", "name": "p", "steps": [{"op": "agent", "name": name, "agent": agent_spec}]}
 
 
 def wanted(*names: str) -> Any:
@@ -135,10 +135,10 @@ async def test_with_every_strategy_a_turn_resumes_at_its_interrupted_call(desk: 
         assert [path for path in steps if ".llm[" in path] == [
             f"p.clerk.llm[{number}]" for number in range(len(lines) + 1)
         ]
-        spent = 10 * (len(lines) + 1)
+        total_tokens = 10 * (len(lines) + 1)
         assert (
             steps["p.clerk"]["prompt_tokens"]
-            == spent
+            == total_tokens
             == sum(step["prompt_tokens"] for step in steps.values())
         )
 
@@ -149,9 +149,9 @@ async def test_resumed_sub_agents_reuse_only_their_own_recorded_calls(desk: Desk
     Two calls run side by side: to an agent that fails, and to another agent that is cut off in its second call.
     """
     desk.model(wanted("Ada", "nobody"), desk.hold, "Both were tried.", name="payer")
-    lost = desk.model(EngineFailed("No words today."), "I am back.", name="lost")
-    both = calls(("lost", '{"message": "try"}'), ("payer", '{"message": "pay both"}'))
-    chief = desk.model(both, "That is all.")
+    lost_model = desk.model(EngineFailed("No words today."), "I am back.", name="lost")
+    tool_calls = calls(("lost", '{"message": "try"}'), ("payer", '{"message": "pay both"}'))
+    chief = desk.model(tool_calls, "That is all.")
     subs = [
         {"agent": {"portico_agent": 1, "name": name, "model": name, "tools": ["pay"]}}
         for name in ("lost", "payer")
@@ -163,11 +163,11 @@ async def test_resumed_sub_agents_reuse_only_their_own_recorded_calls(desk: Desk
         ("Ada", "p.chief.payer[0].pay[0]"),
         ("nobody", "p.chief.payer[0].pay[1]"),
     ]
-    assert len(lost.asked) == 1, "it failed, the turn knows that, and so it remains"
+    assert len(lost_model.asked) == 1, "it failed, the turn knows that, and so it remains"
     assert len(chief.asked) == 2
-    said = [message["content"] for message in chief.sent()]
-    assert said[-1] == "Both were tried."
-    assert "No words today." in said[-2]
+    contents = [message["content"] for message in chief.sent()]
+    assert contents[-1] == "Both were tried."
+    assert "No words today." in contents[-2]
     steps = await desk.trace(run)
     assert "The bank is closed." in steps["p.chief.payer[0].pay[1]"]["output"]["text"]
     assert steps["p.chief.payer[0]"]["kind"] == "agent"
@@ -191,16 +191,16 @@ async def test_a_resumed_turn_after_a_handoff_starts_from_its_original_session_s
     desk.model(desk.hold, "late words", name="late")
     run = await desk.cut_off({**step, "steps": steps})
     database = desk.daemon.services.database
-    kept = (await desk.daemon.services.agents.sessions.list(LOCAL)).data[0]
-    before = await desk.daemon.services.agents.sessions.messages(kept.id, LOCAL)
+    session = (await desk.daemon.services.agents.sessions.list(LOCAL)).data[0]
+    messages_before = await desk.daemon.services.agents.sessions.messages(session.id, LOCAL)
 
     def lose(connection: Any) -> None:
         connection.exec_driver_sql("DELETE FROM steps WHERE run_id = ? AND path = 'p.front'", (run,))
 
     await database.write(lose)
     assert (await desk.resume(run))[0] == "late words"
-    after = await desk.daemon.services.agents.sessions.messages(kept.id, LOCAL)
-    assert [row.message["content"] for row in after.data] == [row.message["content"] for row in before.data]
+    messages_after = await desk.daemon.services.agents.sessions.messages(session.id, LOCAL)
+    assert [row.message["content"] for row in messages_after.data] == [row.message["content"] for row in messages_before.data]
     assert len(front.asked) == 1
     assert len(till.asked) == 3
     assert [key for _to, key in desk.paid] == ["p.front.till[0].pay[0]"]
@@ -320,7 +320,7 @@ async def test_tools_found_by_search_are_still_offered_after_a_resume(desk: Desk
     run = await desk.cut_off(agent(tool_search=True))
     result, _events = await desk.resume(run)
     assert result == "All is paid." and len(desk.paid) == 1
-    names = [[tool["function"]["name"] for tool in asked.options["tools"]] for asked in model.asked]
+    names = [[tool["function"]["name"] for tool in request.options["tools"]] for request in model.asked]
     assert names == [["find_tools"], *3 * [["pay", "find_tools"]]]
     assert model.asked[-1].messages == model.asked[-2].messages
 
@@ -363,8 +363,8 @@ async def test_a_flow_called_by_an_agent_resumes_after_its_last_finished_step(de
     tellers = desk.model(book, book, "Booked.", name="teller")
     await deploy(desk, ledger())
     await deploy(desk, {"name": "till", "kind": "flow", "spec": {"portico_flow": 1, "step": till}})
-    both = calls(("till", '{"message": "pay"}'), ("till", '{"message": "pay"}'))
-    chief = desk.model(both, "All is paid.")
+    tool_calls = calls(("till", '{"message": "pay"}'), ("till", '{"message": "pay"}'))
+    chief = desk.model(tool_calls, "All is paid.")
     run = await desk.cut_off(agent("chief", tools=[], agents=["till"]))
     assert len(desk.paid) == 2
     result, _events = await desk.resume(run)
@@ -377,10 +377,10 @@ async def test_a_flow_called_by_an_agent_resumes_after_its_last_finished_step(de
     assert steps[places[1]]["input"]["input"] == "Ada"
     assert all(steps[f"{place}.book.note"]["output"] == "Noted." for place in places)
     # The step in the run's own flow has the tokens of all: of the chief, of each teller and of each note.
-    spent = (await desk.daemon.client.get(f"/api/runs/{run}")).json()["usage"]
-    assert steps["p.chief"]["prompt_tokens"] == spent["prompt_tokens"] == 10 * (2 + 2 * 2 + 2)
+    usage = (await desk.daemon.client.get(f"/api/runs/{run}")).json()["usage"]
+    assert steps["p.chief"]["prompt_tokens"] == usage["prompt_tokens"] == 10 * (2 + 2 * 2 + 2)
     rows = (await desk.daemon.client.get("/api/usage")).json()["data"]
-    assert sum(row["prompt_tokens"] for row in rows) == spent["prompt_tokens"], (
+    assert sum(row["prompt_tokens"] for row in rows) == usage["prompt_tokens"], (
         "what was recorded counts once"
     )
 

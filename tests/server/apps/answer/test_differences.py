@@ -20,19 +20,19 @@ VACATION = "How many vacation days do employees get?"
 
 @pytest.fixture
 async def registry(tmp_path: Path) -> AsyncIterator[RegistryFixture]:
-    async with open_registry(tmp_path) as opened:
-        yield opened
+    async with open_registry(tmp_path) as registry_fixture:
+        yield registry_fixture
 
 
 def files(*texts: str, names: tuple[str, ...] = (), **attributes: tuple[Any, ...]) -> list[Passage]:
     """Return a passage for each file; ``attributes`` hold a value for each file."""
-    found = []
+    passages = []
     for number, text in enumerate(texts):
         name = names[number] if names else f"{'abc'[number]}.md"
-        own = {key: values[number] for key, values in attributes.items() if values[number] is not None}
-        made = passage(number + 1, text, name, 0.9 - 0.1 * number)
-        found.append(replace(made, place=replace(made.place, heading=()), attributes=own))
-    return found
+        file_attributes = {key: values[number] for key, values in attributes.items() if values[number] is not None}
+        file_passage = passage(number + 1, text, name, 0.9 - 0.1 * number)
+        passages.append(replace(file_passage, place=replace(file_passage.place, heading=()), attributes=file_attributes))
+    return passages
 
 
 async def quoted(registry: RegistryFixture, question: str, passages: list[Passage]) -> str:
@@ -196,8 +196,8 @@ async def test_all_documents_that_differ_are_quoted(registry: RegistryFixture) -
 
 
 async def test_a_file_does_not_differ_from_itself(registry: RegistryFixture) -> None:
-    one, other = files(OLD, NEW)
-    assert "differ" not in await quoted(registry, VACATION, [one, replace(other, file_id=one.file_id)])
+    old_passage, new_passage = files(OLD, NEW)
+    assert "differ" not in await quoted(registry, VACATION, [old_passage, replace(new_passage, file_id=old_passage.file_id)])
 
 
 @pytest.mark.parametrize(
@@ -280,10 +280,10 @@ async def written(
 async def test_a_model_is_told_of_a_difference_and_its_complete_answer_is_unchanged(
     registry: RegistryFixture,
 ) -> None:
-    said = "It is 28 days [2]; an older policy says 25 [1]."
-    reply, events, told = await written(registry, said, names=("policy-2023.md", "policy-2024.md"))
-    assert reply.content == said
-    assert told.endswith(
+    answer_text = "It is 28 days [2]; an older policy says 25 [1]."
+    reply, events, prompt = await written(registry, answer_text, names=("policy-2023.md", "policy-2024.md"))
+    assert reply.content == answer_text
+    assert prompt.endswith(
         "Passages [2] and [1] do not agree. [2] is newer or has more authority: answer from it, say that the "
         "others differ, and cite all of them."
     )
@@ -291,8 +291,8 @@ async def test_a_model_is_told_of_a_difference_and_its_complete_answer_is_unchan
 
 
 async def test_the_side_that_a_model_leaves_out_is_added(registry: RegistryFixture) -> None:
-    reply, events, told = await written(registry, "They get 25 days [1].")
-    assert told.endswith("Passages [1] and [2] do not agree. Say so, and cite all of them.")
+    reply, events, prompt = await written(registry, "They get 25 days [1].")
+    assert prompt.endswith("Passages [1] and [2] do not agree. Say so, and cite all of them.")
     assert reply.content == f"They get 25 days [1].\n\nThe documents differ.\n\n> {NEW} [2]"
     assert "".join(event.text for event in events if isinstance(event, Delta)) == reply.content
     assert [(claim.start, claim.end) for claim in reply.claims] == [(0, 21)]

@@ -16,26 +16,26 @@ def test_without_a_limit_or_with_room_an_answer_stays_whole() -> None:
     pieces = (ENGLISH, f"\n\n{CHINESE}")
     tokens = count_tokens("".join(pieces))
     for limit in (None, tokens, tokens + 1):
-        found = cut_to_length(pieces, limit)
-        assert (found.pieces, found.tokens, found.cut) == (pieces, tokens, False)
-        assert found.finish_reason == "stop"
+        cut_answer = cut_to_length(pieces, limit)
+        assert (cut_answer.pieces, cut_answer.tokens, cut_answer.cut) == (pieces, tokens, False)
+        assert cut_answer.finish_reason == "stop"
 
 
 @pytest.mark.parametrize(
     "piece", [ENGLISH, CHINESE, CODE, ROW, "This is not in these documents.", "没有相关内容。"]
 )
 def test_a_truncated_answer_fits_its_token_limit_and_is_a_prefix(piece: str) -> None:
-    whole = count_tokens(piece)
-    before = ""
-    for limit in range(1, whole):
-        found = cut_to_length((piece,), limit)
-        text = "".join(found.pieces)
-        assert found.cut and found.finish_reason == "length"
-        assert found.tokens == count_tokens(text) <= limit
-        said = re.sub(r"(\n> ```|)(?: |\n>\n> )\[\d\](?: \|)?$", "", text)
-        assert piece.startswith(said)
-        assert len(said) >= len(before)
-        before = said if not said.endswith("```") else before
+    token_count = count_tokens(piece)
+    text_before = ""
+    for limit in range(1, token_count):
+        cut_answer = cut_to_length((piece,), limit)
+        text = "".join(cut_answer.pieces)
+        assert cut_answer.cut and cut_answer.finish_reason == "length"
+        assert cut_answer.tokens == count_tokens(text) <= limit
+        unmarked_text = re.sub(r"(\n> ```|)(?: |\n>\n> )\[\d\](?: \|)?$", "", text)
+        assert piece.startswith(unmarked_text)
+        assert len(unmarked_text) >= len(text_before)
+        text_before = unmarked_text if not unmarked_text.endswith("```") else text_before
 
 
 @pytest.mark.parametrize(

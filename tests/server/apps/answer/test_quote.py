@@ -106,7 +106,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     root = tmp_path_factory.mktemp("quoted")
     config = root / "portico.yaml"
     stores = ""
-    stored = {
+    store_files = {
         "bakery": BAKERY,
         "mooncakes": MOONCAKES,
         "nature": NATURE,
@@ -114,7 +114,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         "farm": ledgers(),
         "mixed": {**ledgers(), **RECIPES},
     }
-    for name, files in stored.items():
+    for name, files in store_files.items():
         stores += f"  - {{name: {name}, folder: {write_files(root / name, files)}}}\n"
     for name, texts in {"works": WORKS, "dry": {**WORKS, "town.md": "Thornbury has two schools."}}.items():
         folder = write_files(root / name, among(texts))
@@ -141,13 +141,13 @@ def ask(http: httpx.Client, app: str, *said: str, **options: Any) -> dict[str, A
 def quotes(answer: str) -> list[tuple[str, int]]:
     """Return the quotations of an answer, without quotation marks, and the numbers of their passages."""
     blocks = re.findall(r"^>.*(?:\n>.*)*", answer, re.MULTILINE)
-    found = []
+    quotations = []
     for block in blocks:
         text = re.sub(r"^> ?", "", block, flags=re.MULTILINE)
         match = re.fullmatch(r"(?s)(.*?)\s*\[(\d+)\]( \|)?", text)
         assert match is not None, block
-        found.append((match[1] + (match[3] or ""), int(match[2])))
-    return found
+        quotations.append((match[1] + (match[3] or ""), int(match[2])))
+    return quotations
 
 
 @pytest.mark.parametrize(
@@ -203,25 +203,25 @@ QUESTIONS = [
 @pytest.mark.parametrize(("app", "question"), QUESTIONS)
 def test_every_quoted_line_occurs_in_a_retrieved_passage(http: httpx.Client, app: str, question: str) -> None:
     body = {"model": app, "input": question}
-    found = http.post("/v1/responses", json=body).json()
-    text = found["output"][-1]["content"][0]["text"]
+    response = http.post("/v1/responses", json=body).json()
+    text = response["output"][-1]["content"][0]["text"]
     searched = http.post(f"/api/stores/{app}/search", json={"query": question}).json()["data"]
-    written = [passage["text"] for passage in searched]
+    passage_texts = [passage["text"] for passage in searched]
     assert quotes(text)
     for quote, _rank in quotes(text):
         lines = [line for line in quote.split("\n") if line.strip() and "---" not in line]
         # The header of a table precedes its row, so the quotation need not be one contiguous piece.
-        assert any(all(line in passage for line in lines) for passage in written), quote
+        assert any(all(line in passage for line in lines) for passage in passage_texts), quote
 
 
 def test_a_streamed_answer_is_the_same_in_pieces(http: httpx.Client) -> None:
     question = "When did the bakery open?"
-    whole = ask(http, "bakery", question)["content"]
+    whole_answer = ask(http, "bakery", question)["content"]
     body = {"model": "bakery", "messages": [{"role": "user", "content": question}], "stream": True}
     with http.stream("POST", "/v1/chat/completions", json=body) as response:
         lines = [line[6:] for line in response.iter_lines() if line.startswith("data: {")]
     deltas = [choice["delta"] for line in lines for choice in json.loads(line)["choices"]]
-    assert "".join(delta.get("content") or "" for delta in deltas) == whole
+    assert "".join(delta.get("content") or "" for delta in deltas) == whole_answer
 
 
 def test_a_row_of_a_table_has_its_header(http: httpx.Client) -> None:
@@ -329,40 +329,40 @@ def finish(http: httpx.Client, **options: Any) -> dict[str, Any]:
     messages = [{"role": "user", "content": "How hot must the oven be for bread?"}]
     response = http.post("/v1/chat/completions", json={"model": "bakery", "messages": messages, **options})
     assert response.status_code == 200, response.text
-    found: dict[str, Any] = response.json()
-    return found
+    completion: dict[str, Any] = response.json()
+    return completion
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 def test_a_quotation_is_no_longer_than_the_tokens_asked_for(http: httpx.Client, field: str) -> None:
-    whole = finish(http)
-    assert whole["choices"][0]["finish_reason"] == "stop"
-    spent = whole["usage"]["completion_tokens"]
-    assert spent > 12 and whole["usage"]["total_tokens"] == spent
+    whole_completion = finish(http)
+    assert whole_completion["choices"][0]["finish_reason"] == "stop"
+    token_count = whole_completion["usage"]["completion_tokens"]
+    assert token_count > 12 and whole_completion["usage"]["total_tokens"] == token_count
     cut = finish(http, **{field: 12})
     assert cut["choices"][0]["finish_reason"] == "length"
     assert 0 < cut["usage"]["completion_tokens"] <= 12
     ((text, _rank),) = quotes(cut["choices"][0]["message"]["content"])
-    assert text and quotes(whole["choices"][0]["message"]["content"])[0][0].startswith(text)
+    assert text and quotes(whole_completion["choices"][0]["message"]["content"])[0][0].startswith(text)
     assert cut["choices"][0]["message"]["annotations"]
     assert (
-        finish(http, **{field: spent})["choices"][0]["message"]["content"]
-        == whole["choices"][0]["message"]["content"]
+        finish(http, **{field: token_count})["choices"][0]["message"]["content"]
+        == whole_completion["choices"][0]["message"]["content"]
     )
 
 
 def test_a_streamed_quotation_is_also_truncated_with_finish_reason_length(http: httpx.Client) -> None:
-    whole = finish(http, max_tokens=12)
+    whole_completion = finish(http, max_tokens=12)
     messages = [{"role": "user", "content": "How hot must the oven be for bread?"}]
     options = {"stream": True, "max_tokens": 12, "stream_options": {"include_usage": True}}
     body = {"model": "bakery", "messages": messages, **options}
     with http.stream("POST", "/v1/chat/completions", json=body) as response:
         chunks = [json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: {")]
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
-    said = "".join(choice["delta"].get("content") or "" for choice in choices)
-    assert said == whole["choices"][0]["message"]["content"]
+    text = "".join(choice["delta"].get("content") or "" for choice in choices)
+    assert text == whole_completion["choices"][0]["message"]["content"]
     assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["length"]
-    assert chunks[-1]["usage"] == whole["usage"]
+    assert chunks[-1]["usage"] == whole_completion["usage"]
 
 
 def test_other_interfaces_say_that_a_quotation_was_cut(http: httpx.Client) -> None:
@@ -384,8 +384,8 @@ def test_the_answers_setting_of_a_store_decides_how_its_app_answers(http: httpx.
     question = "When did the bakery open?"
     assert http.get("/api/stores/bakery").json()["answers"] == "auto"
     try:
-        changed = http.patch("/api/stores/bakery", json={"answers": "write"})
-        assert changed.json()["answers"] == "write"
+        response = http.patch("/api/stores/bakery", json={"answers": "write"})
+        assert response.json()["answers"] == "write"
         assert not quotes(ask(http, "bakery", question)["content"])  # the scripted model repeats its prompt
         http.patch("/api/stores/bakery", json={"description": "Bread"})
         assert http.get("/api/stores/bakery").json()["answers"] == "write"
@@ -416,40 +416,40 @@ def test_the_answers_setting_is_available_in_sdk_command_line_and_configuration(
         assert client.stores.add("drawer", app=True, answers="quote").answers == "quote"
         assert client.stores.change("drawer", answers="write").answers == "write"
         client.stores.add("shelf")
-        for refused in (
+        for operation in (
             lambda: client.stores.add("silent", answers="quote"),
             lambda: client.stores.change("shelf", answers="quote"),
         ):
             with pytest.raises(InvalidRequest, match="this store has no app: set 'app': true") as caught:
-                refused()
+                operation()
             assert caught.value.param == "answers"
         done = command("stores", "change", "drawer", "--answers", "quote")
         assert done.returncode == 0 and "quote" in done.stdout
         done = command("stores", "add", "--name", "other", "--answers", "rite")
         assert done.returncode == 1 and "Did you mean 'write'?" in done.stderr
-        given = {"stores": [{"name": "drawer", "answers": "write"}]}
-        found = client.apply(given, folder=str(tmp_path))
-        assert [(change.action, tuple(change.detail)) for change in found.changes] == [
+        configuration = {"stores": [{"name": "drawer", "answers": "write"}]}
+        result = client.apply(configuration, folder=str(tmp_path))
+        assert [(change.action, tuple(change.detail)) for change in result.changes] == [
             ("change", ("answers",))
         ]
         assert client.stores.get("drawer").answers == "write"
-        assert [change.action for change in client.apply(given, folder=str(tmp_path)).changes] == [
+        assert [change.action for change in client.apply(configuration, folder=str(tmp_path)).changes] == [
             "unchanged"
         ]
-        with pytest.raises(InvalidRequest, match="Did you mean 'quote'") as raised:
+        with pytest.raises(InvalidRequest, match="Did you mean 'quote'") as error:
             client.apply({"stores": [{"name": "drawer", "answers": "quota"}]}, folder=str(tmp_path))
-        assert raised.value.param == "stores[0].answers"
+        assert error.value.param == "stores[0].answers"
         client.stores.remove("drawer")
 
 
 def test_a_question_over_several_passages_quotes_one_sentence_from_each(http: httpx.Client) -> None:
     answer = ask(http, "works", RIVER_QUESTION)
-    found = quotes(answer["content"])
+    quotations = quotes(answer["content"])
     assert answer["content"].startswith(">")
-    assert {text for text, _ in found} == set(WORKS.values())
-    assert len({number for _, number in found}) == 3
-    named = {item["file_citation"]["filename"] for item in answer["annotations"] if "file_citation" in item}
-    assert set(WORKS) <= named
+    assert {text for text, _ in quotations} == set(WORKS.values())
+    assert len({number for _, number in quotations}) == 3
+    file_names = {item["file_citation"]["filename"] for item in answer["annotations"] if "file_citation" in item}
+    assert set(WORKS) <= file_names
 
 
 def test_an_incomplete_chain_of_passages_is_not_quoted_as_an_answer(http: httpx.Client) -> None:

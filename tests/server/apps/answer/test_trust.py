@@ -22,8 +22,8 @@ PORT = passage(1, "The daemon listens on port 7419.")
 
 def reader(request: Chat) -> str:
     """Answer as a model that can read: the answers of the test, and `7419` to anything else."""
-    asked = str(request.messages[-1]["content"])
-    found = {
+    prompt = str(request.messages[-1]["content"])
+    answers = {
         "When was the mill built?": "The mill was built in 1743 [1].",
         "Who repairs the boats?": "Jonas Lindqvist repairs them.",
         "How much does the ferry cost?": "That is not in these documents.",
@@ -31,7 +31,7 @@ def reader(request: Chat) -> str:
         "谁管理果园？": "陈志远。",
         "茶馆是哪一年开的？": "这些文档没有提到。",
     }
-    return next((said for question, said in found.items() if question in asked), "Written: 7419 [1].")
+    return next((answer for question, answer in answers.items() if question in prompt), "Written: 7419 [1].")
 
 
 def babbler(request: Chat) -> str:
@@ -88,8 +88,8 @@ async def test_answers_are_quotations_until_the_model_passes_its_test(
     async with working(tmp_path, model) as daemon:
         assert await ask(daemon) == QUOTED
         await until_known(daemon, model)
-        asked = model.asked
-        assert asked == len(TRIALS)
+        call_count = model.asked
+        assert call_count == len(TRIALS)
         assert await ask(daemon) == then
         assert await ask(daemon) == then
         row = await daemon.database.read(answer_tests.answer_test, identity_of(model.card))

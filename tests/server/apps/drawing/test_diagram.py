@@ -61,12 +61,12 @@ def arrows(text: str) -> set[tuple[str, str, str]]:
     names |= dict(re.findall(r"(\w+)\(\[(\w+)\]\)", text))
     names |= dict(re.findall(r'(\w+)\(\("(.*?)"\)\)', text))
     names |= dict(re.findall(r'(\w+)\{"(\w+):', text))
-    found = re.findall(r'^\s*(\w+) -\.?->(?:\|"(.*?)"\|)? (\w+)$', text, re.MULTILINE)
-    return {(names[one], label, names[two]) for one, label, two in found}
+    matches = re.findall(r'^\s*(\w+) -\.?->(?:\|"(.*?)"\|)? (\w+)$', text, re.MULTILINE)
+    return {(names[source], label, names[two]) for source, label, two in matches}
 
 
 def test_a_diagram_has_the_arrows_of_every_combinator() -> None:
-    found = arrows(mermaid(drawn(EVERY)))
+    drawn_arrows = arrows(mermaid(drawn(EVERY)))
     assert {
         ("input", "", "first"),
         ("first", "", "a"),
@@ -89,8 +89,8 @@ def test_a_diagram_has_the_arrows_of_every_combinator() -> None:
         ("inner", "", "left"),
         ("right", "", "list"),
         ("list", "", "output"),
-    } <= found
-    assert ("first", "", "dict") not in found and ("q", "", "inner") not in found
+    } <= drawn_arrows
+    assert ("first", "", "dict") not in drawn_arrows and ("q", "", "inner") not in drawn_arrows
 
 
 def test_svg_has_every_box_within_its_bounds() -> None:
@@ -101,9 +101,9 @@ def test_svg_has_every_box_within_its_bounds() -> None:
     for box in root.iter(f"{SVG}rect"):
         x, y, w, h = (float(box.attrib[key]) for key in ("x", "y", "width", "height"))
         assert x >= 0 and x + w <= width and y >= 0 and y + h <= height
-    for one in boxes:
+    for first_box in boxes:
         for two in boxes:
-            assert one is two or apart(one.attrib, two.attrib)
+            assert first_box is two or apart(first_box.attrib, two.attrib)
     steps = [box.attrib["data-step"] for box in root.iter(f"{SVG}rect") if "data-step" in box.attrib]
     assert len(steps) == len(set(steps)) == 23
     assert {"pipeline1.first", "pipeline1.each", "pipeline1.each.item", "pipeline1.which.y"} <= set(steps)
@@ -135,8 +135,8 @@ def test_an_agent_is_drawn_with_what_it_uses() -> None:
         "stores": ["handbook"],
         "agents": ["critic", {"agent": {"name": "writer", "tools": ["web_fetch"]}, "as": "handoff"}],
     }
-    found = arrows(mermaid(diagram.of_agent("team", spec)))
-    assert found == {
+    drawn_arrows = arrows(mermaid(diagram.of_agent("team", spec)))
+    assert drawn_arrows == {
         ("team", "", "tool/web_fetch"),
         ("team", "", "tool/sql"),
         ("team", "", "store/handbook"),

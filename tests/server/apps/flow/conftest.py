@@ -43,8 +43,8 @@ models:
 
 @pytest.fixture(scope="session")
 def outside() -> Iterator[Outside]:
-    with Outside() as served:
-        yield served
+    with Outside() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

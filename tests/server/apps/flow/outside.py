@@ -126,12 +126,12 @@ def _handler(outside: Outside) -> type[BaseHTTPRequestHandler]:
             outside.held.release()
             self.connection.settimeout(30)
             try:
-                gone = not self.connection.recv(1)
+                is_gone = not self.connection.recv(1)
             except ConnectionError:
-                gone = True
+                is_gone = True
             except TimeoutError:
-                gone = False
-            if gone:
+                is_gone = False
+            if is_gone:
                 outside.left.release()
             self.close_connection = True
 

@@ -20,10 +20,10 @@ CODE = code(ADD)
 
 def wrong(client: Client, step: Any, **more: Any) -> tuple[str, str, str]:
     """Return the code, param and message of the check."""
-    checked = client.check(spec(step, **more))
-    assert not checked.ok
-    assert checked.error is not None
-    return checked.error["code"], checked.error["param"], checked.error["message"]
+    result = client.check(spec(step, **more))
+    assert not result.ok
+    assert result.error is not None
+    return result.error["code"], result.error["param"], result.error["message"]
 
 
 class TestSpecification:
@@ -57,16 +57,16 @@ class TestSpecification:
     def test_an_invalid_step_is_refused_with_its_place_and_reason(
         self, client: Client, step: Any, code_: str | None, param: str | None, says: str
     ) -> None:
-        found = wrong(client, step)
-        assert says in found[2]
-        assert code_ is None or found[0] == code_
-        assert param is None or found[1].startswith(param)
+        problem = wrong(client, step)
+        assert says in problem[2]
+        assert code_ is None or problem[0] == code_
+        assert param is None or problem[1].startswith(param)
 
     def test_a_newer_version_of_the_flow_format_is_refused(self, client: Client) -> None:
-        checked = client.check({"portico_flow": 9, "step": code(ADD)})
-        assert checked.error is not None
-        assert checked.error["code"] == "unsupported_version"
-        assert "uses version 9" in checked.error["message"]
+        result = client.check({"portico_flow": 9, "step": code(ADD)})
+        assert result.error is not None
+        assert result.error["code"] == "unsupported_version"
+        assert "uses version 9" in result.error["message"]
 
     def test_steps_that_depend_on_each_other_are_refused_as_a_cycle(self, client: Client) -> None:
         step = {
@@ -82,9 +82,9 @@ class TestSpecification:
         )
 
     def test_a_reference_to_a_later_step_is_refused(self, client: Client) -> None:
-        found = wrong(client, pipeline(code(ADD, "a", args=[ref("steps.b")]), code(ADD, "b")))
-        assert found[0] == "step_not_visible"
-        assert "it is at flow.step.steps[1]" in found[2]
+        problem = wrong(client, pipeline(code(ADD, "a", args=[ref("steps.b")]), code(ADD, "b")))
+        assert problem[0] == "step_not_visible"
+        assert "it is at flow.step.steps[1]" in problem[2]
 
     def test_a_type_clash_between_steps_is_refused(self, client: Client) -> None:
         step = pipeline({"op": "llm", "name": "a"}, {"op": "warp", "step": code(ADD)})
@@ -138,17 +138,17 @@ class TestSize:
 
     def test_a_graph_of_2_000_sequential_steps_runs_to_its_end(self, bench: Bench) -> None:
         steps = [{"op": "emit", "name": f"s{n}", "text": "x"} for n in range(2_000)]
-        after = {f"s{n}": [f"s{n + 1}"] for n in range(1_999)}
-        assert bench({"op": "graph", "steps": steps, "after": after, "output": ref("steps.s0")}, 5) == 5
+        successors = {f"s{n}": [f"s{n + 1}"] for n in range(1_999)}
+        assert bench({"op": "graph", "steps": steps, "after": successors, "output": ref("steps.s0")}, 5) == 5
 
     @pytest.mark.slow
     def test_a_warp_over_100_000_items_uses_bounded_memory_and_trace(
         self, bench: Bench, flow_daemon: Daemon
     ) -> None:
-        before = memory(flow_daemon)
+        memory_before = memory(flow_daemon)
         out = bench({"op": "warp", "name": "w", "step": code("lambda x: x * 2")}, list(range(100_000)))
         assert out[-1] == 199_998
-        assert memory(flow_daemon) - before < 200
+        assert memory(flow_daemon) - memory_before < 200
         assert len(bench.trace()) == 20_000  # the trace keeps at most this many
 
     def test_a_flow_with_more_steps_than_the_maximum_is_refused(self, client: Client) -> None:
@@ -178,12 +178,12 @@ class TestClients:
         step = spec({"op": "client", "function": "shared", "limit": 30}, durability="normal")
         with Client(flow_daemon.url) as first, Client(flow_daemon.url) as second:
             running = first.start(step, 20)
-            asked = next(event for event in running.events() if isinstance(event, Asked))
+            question_event = next(event for event in running.events() if isinstance(event, Asked))
             run = running.id or ""
             running.close()  # in the middle of its own step
-            waiting = second.questions.list(status="pending", run=run)
-            assert [question.id for question in waiting] == [asked.id]
-            second.questions.answer(asked.id, True, value=21)
+            questions = second.questions.list(status="pending", run=run)
+            assert [question.id for question in questions] == [question_event.id]
+            second.questions.answer(question_event.id, True, value=21)
             assert [item.event for item in second.runs.events(run)][-1].result == 21
 
     def test_the_second_of_two_concurrent_deployments_gets_a_version_conflict(self, client: Client) -> None:

@@ -42,13 +42,13 @@ class Tree:
 
 
 async def test_nested_flows_share_the_concurrency_limit_of_their_key(budget: ValueBudget) -> None:
-    tree, other = Tree(budget, "key_a"), Tree(budget, "key_b")
+    tree, other_tree = Tree(budget, "key_a"), Tree(budget, "key_b")
     async with asyncio.TaskGroup() as tasks:
         leaves = tasks.create_task(tree.grow(4))
-        others = tasks.create_task(other.grow(1))
-    assert (leaves.result(), others.result()) == (5**4, 5)
+        other_leaves = tasks.create_task(other_tree.grow(1))
+    assert (leaves.result(), other_leaves.result()) == (5**4, 5)
     assert 5 <= tree.most <= AT_ONCE + 1
-    assert other.most == 5  # each key has its own slots
+    assert other_tree.most == 5  # each key has its own slots
     with budget.fresh("key_a").workers(100) as workers:
         assert workers == AT_ONCE + 1  # all slots have been returned
     with budget.fresh("key_a").workers(100, depth=1) as workers:
@@ -57,11 +57,11 @@ async def test_nested_flows_share_the_concurrency_limit_of_their_key(budget: Val
 
 async def test_starting_many_steps_does_not_block_the_event_loop(budget: ValueBudget) -> None:
     passed, rounds = 0, [0]
-    begun = budget.fresh("key_a")
+    run_budget = budget.fresh("key_a")
 
     async def step() -> None:
         nonlocal passed
-        await begun.give_way()
+        await run_budget.give_way()
         passed += 1
 
     async with asyncio.TaskGroup() as tasks:
@@ -70,7 +70,7 @@ async def test_starting_many_steps_does_not_block_the_event_loop(budget: ValueBu
         while passed < 500:
             await asyncio.sleep(0)
             rounds.append(passed)
-    per_round = [after - before for before, after in pairwise(rounds)]
+    per_round = [next_count - previous_count for previous_count, next_count in pairwise(rounds)]
     assert max(per_round) <= budgets._BYTES_PER_TURN // budgets._STEP_BYTES
 
 
@@ -100,7 +100,7 @@ async def test_cancelling_many_steps_does_not_block_the_event_loop() -> None:
     with pytest.raises(ValueError, match="the first fails"):
         await work
     assert rounds[-1] == 499
-    assert max(after - before for before, after in pairwise(rounds)) < 10
+    assert max(next_count - previous_count for previous_count, next_count in pairwise(rounds)) < 10
 
 
 async def test_a_run_cancelled_during_the_cancellation_of_its_steps_leaves_none_running() -> None:

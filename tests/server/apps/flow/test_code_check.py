@@ -11,9 +11,9 @@ from portico import Client, InvalidRequest
 
 
 def wrong(client: Client, step: Any, **more: Any) -> dict[str, Any]:
-    checked = client.check({"portico_flow": 1, "name": "t", "step": step, **more})
-    assert checked.error is not None
-    return dict(checked.error)
+    result = client.check({"portico_flow": 1, "name": "t", "step": step, **more})
+    assert result.error is not None
+    return dict(result.error)
 
 
 class TestCode:

@@ -21,12 +21,12 @@ HIDDEN = {"name": "say", "op": "emit", "text": "x", "when": {"$code": "lambda te
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
-    async with api_server(tmp_path, api_key=ADMIN) as served:
-        served.add(RelayModel("default"))
-        services = served.services
+    async with api_server(tmp_path, api_key=ADMIN) as server:
+        server.add(RelayModel("default"))
+        services = server.services
         services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
         services.apps.kind("agent", AppKind(services.agents.check, services.agents.build))
-        yield served
+        yield server
 
 
 async def key(daemon: ApiServer, *scopes: str) -> dict[str, str]:
@@ -58,8 +58,8 @@ async def test_running_a_flow_with_code_requires_the_code_scope(
     daemon: ApiServer, step: dict[str, Any]
 ) -> None:
     assert is_refused(await run(daemon, await key(daemon, "chat"), step))
-    told = await run(daemon, await key(daemon, "chat", SCOPE), step)
-    assert told.status_code == 200, told.text
+    response = await run(daemon, await key(daemon, "chat", SCOPE), step)
+    assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize("step", [CODE, HIDDEN])
@@ -78,8 +78,8 @@ async def test_calling_a_deployed_flow_with_a_code_step_requires_the_code_scope(
     body = {"model": "loud", "messages": [{"role": "user", "content": "a"}]}
     caller = await key(daemon, "chat", "apps:*:call")
     assert is_refused(await daemon.client.post("/v1/chat/completions", json=body, headers=caller))
-    allowed = await key(daemon, "chat", "apps:*:call", SCOPE)
-    answer = await daemon.client.post("/v1/chat/completions", json=body, headers=allowed)
+    auth_headers = await key(daemon, "chat", "apps:*:call", SCOPE)
+    answer = await daemon.client.post("/v1/chat/completions", json=body, headers=auth_headers)
     assert answer.json()["choices"][0]["message"]["content"] == "A"
 
 
@@ -87,8 +87,8 @@ async def test_deploying_an_agent_with_a_code_hook_requires_the_code_scope(daemo
     hook = {"on": "before_agent", "do": "code", "source": "lambda message: message"}
     spec = {"portico_agent": 1, "model": "default", "hooks": [hook]}
     theirs = ("chat", "apps:*:deploy", "models:read")
-    refused = await deploy(daemon, await key(daemon, *theirs), kind="agent", spec=spec)
-    assert is_refused(refused), refused.text
+    response = await deploy(daemon, await key(daemon, *theirs), kind="agent", spec=spec)
+    assert is_refused(response), response.text
     done = await deploy(daemon, await key(daemon, *theirs, SCOPE), kind="agent", spec=spec)
     assert done.status_code == 200, done.text
 
@@ -129,8 +129,8 @@ async def test_an_evaluation_with_a_code_grader_requires_the_code_scope(
     daemon: ApiServer, grader: dict[str, Any]
 ) -> None:
     grader = {**grader, "pass_threshold": 0.5}
-    refused = await evaluation(daemon, await key(daemon, "chat"), grader)
-    assert is_refused(refused), refused.text
+    response = await evaluation(daemon, await key(daemon, "chat"), grader)
+    assert is_refused(response), response.text
     done = await evaluation(daemon, await key(daemon, "chat", SCOPE), grader)
     assert done.status_code in (200, 201), done.text
 
@@ -141,11 +141,11 @@ async def test_training_a_model_with_a_code_grader_requires_the_code_scope(daemo
         headers = await key(daemon, *scopes)
         method = {"type": "reinforcement", "reinforcement": {"grader": PYTHON}}
         body = {"model": "base", "training_file": "file-none", "method": method}
-        refused = await daemon.client.post("/v1/fine_tuning/jobs", json=body, headers=headers)
-        assert refused.status_code >= 400
-        assert is_refused(refused) is (param is not None), refused.text
+        response = await daemon.client.post("/v1/fine_tuning/jobs", json=body, headers=headers)
+        assert response.status_code >= 400
+        assert is_refused(response) is (param is not None), response.text
         if param is not None:
-            assert refused.json()["error"]["param"] == param
+            assert response.json()["error"]["param"] == param
 
 
 @pytest.mark.parametrize(

@@ -59,12 +59,12 @@ class TestParallel:
         assert bench(step) == expected
 
     def test_sums_numbers_texts_and_objects(self, bench: Bench) -> None:
-        for one, other, total in (
+        for first_value, second_value, total in (
             ("1", "2", 3),
             ("'x'", "'y'", "xy"),
             ("{'a': 1}", "{'b': 2}", {"a": 1, "b": 2}),
         ):
-            step = parallel(code(f"lambda x: {one}"), code(f"lambda x: {other}"), join="sum")
+            step = parallel(code(f"lambda x: {first_value}"), code(f"lambda x: {second_value}"), join="sum")
             assert bench(step) == total
 
     def test_joins_text_with_a_separator(self, bench: Bench) -> None:
@@ -152,9 +152,9 @@ class TestWarp:
         assert bench.trace()["w"].output == result == [2, 4]
 
     def test_a_request_refused_by_a_model_is_collected_as_invalid_request_error(self, bench: Bench) -> None:
-        asked = {"op": "llm", "name": "l", "model": "clerk", "user": ref("value")}
-        [found] = bench({"op": "warp", "name": "w", "collect": True, "step": asked}, ["fail always"])
-        assert (found["error"]["type"], found["error"]["code"]) == ("invalid_request_error", "refused")
+        model_step = {"op": "llm", "name": "l", "model": "clerk", "user": ref("value")}
+        [outcome] = bench({"op": "warp", "name": "w", "collect": True, "step": model_step}, ["fail always"])
+        assert (outcome["error"]["type"], outcome["error"]["code"]) == ("invalid_request_error", "refused")
 
     def test_item_and_index_are_available_in_inner_steps(self, bench: Bench) -> None:
         inner = pipeline(
@@ -233,7 +233,7 @@ class TestSwitchAndBranch:
             {"equals": True, "step": code("lambda x: 'truth'")},
         ]
         step = {"op": "switch", "cases": cases}
-        assert [bench(step, given) for given in (1, True)] == ["number", "truth"]
+        assert [bench(step, flow_input) for flow_input in (1, True)] == ["number", "truth"]
 
     def test_a_branch_without_else_passes_its_input_on(self, bench: Bench) -> None:
         step = {"op": "branch", "condition": {"$code": "lambda x: x > 5"}, "then": code(DOUBLE)}
@@ -311,8 +311,8 @@ class TestGraph:
             "output": ref("steps.total"),
         }
         assert bench(step, 1) == 6
-        ended = [path for path in bench.trace() if path.startswith("g.")]
-        assert ended == ["g.left", "g.right", "g.total"]
+        step_paths = [path for path in bench.trace() if path.startswith("g.")]
+        assert step_paths == ["g.left", "g.right", "g.total"]
 
     def test_runs_steps_in_the_order_given_by_after(self, bench: Bench) -> None:
         step = {

@@ -62,14 +62,14 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, obj
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found: list[tuple[object, object, object]] = module.ROWS
-    return found
+    rows: list[tuple[object, object, object]] = module.ROWS
+    return rows
 
 
 @pytest.mark.parametrize("number", range(len(TABLE)), ids=[row[2] for row in TABLE])
 def test_a_combinator_does_what_the_table_says(
     number: int, examples: list[tuple[object, object, object]], daemon: Daemon
 ) -> None:
-    step, given, expected = examples[number]
+    step, flow_input, result = examples[number]
     with Client(daemon.url) as client:
-        assert client.run(step, given) == expected  # type: ignore[arg-type]  # it is a step
+        assert client.run(step, flow_input) == result  # type: ignore[arg-type]  # it is a step

@@ -96,11 +96,11 @@ class TestResume:
     def test_a_run_that_has_not_ended_cannot_be_resumed(self, bench: Bench) -> None:
         step = {"op": "approve", "name": "ok", "message": "Go?"}
         running = bench.client.start(spec(step, durability="normal"))
-        asked = next(event for event in running.events() if isinstance(event, Asked))
+        question = next(event for event in running.events() if isinstance(event, Asked))
         running.close()
         with pytest.raises(Conflict, match="has not ended"):
             bench.client.runs.resume(running.id or "")
-        bench.client.questions.answer(asked.id, True)
+        bench.client.questions.answer(question.id, True)
         assert isinstance(end(bench.client, running.id or ""), Finished)
 
     def test_a_run_in_memory_has_nothing_to_resume(self, bench: Bench) -> None:
@@ -128,9 +128,9 @@ class TestFromAStep:
                 bench.client.questions.answer(event.id, True)
         run = running.id or ""
         bench.client.runs.resume(run, start="ok")
-        before = {question.id for question in bench.client.questions.list(run=run, status="answered")}
+        question_ids_before = {question.id for question in bench.client.questions.list(run=run, status="answered")}
         for item in bench.client.runs.events(run):
-            if isinstance(item.event, Asked) and item.event.id not in before:
+            if isinstance(item.event, Asked) and item.event.id not in question_ids_before:
                 bench.client.questions.answer(item.event.id, True)
         assert isinstance(end(bench.client, run), Finished)
 
@@ -190,10 +190,10 @@ class TestCancel:
     def test_a_durable_run_continues_when_its_listener_disconnects(self, bench: Bench) -> None:
         step = pipeline({"op": "approve", "name": "ok", "message": "Go?"}, code("lambda x: 'done'"))
         running = bench.client.start(spec(step, durability="normal"))
-        asked = next(event for event in running.events() if isinstance(event, Asked))
+        question = next(event for event in running.events() if isinstance(event, Asked))
         running.close()
         assert bench.client.runs.get(running.id or "").status == "waiting"
-        bench.client.questions.answer(asked.id, True)
+        bench.client.questions.answer(question.id, True)
         assert end(bench.client, running.id or "").result == "done"
 
 
@@ -213,35 +213,35 @@ class TestChat:
         with httpx.stream("POST", url, json=body, timeout=60) as answer:
             run = answer.headers["x-portico-run"]
         events = (item.event for item in bench.client.runs.events(run))
-        asked = next(event for event in events if isinstance(event, Asked))
-        bench.client.questions.answer(asked.id, True)
+        question = next(event for event in events if isinstance(event, Asked))
+        bench.client.questions.answer(question.id, True)
         assert end(bench.client, run).result == {"sent": '{"done": "hi"}'}
         assert effects(bench, run) == {"p.send": "hi"}
-        found = bench.client.runs.get(run)
-        assert (found.kind, found.name, found.status) == ("flow", "talker", "completed")
+        record = bench.client.runs.get(run)
+        assert (record.kind, record.name, record.status) == ("flow", "talker", "completed")
         assert [step.path for step in bench.client.runs.trace(run)][-1] == "p"
 
     def test_a_chat_gives_the_same_answer_and_usage_at_every_durability(
         self, bench: Bench, flow_daemon: Daemon
     ) -> None:
-        said = {}
+        answers = {}
         for durability in ("off", "normal", "full"):
             step = {"op": "llm", "name": "m", "model": "clerk"}
             bench.client.apps.deploy("parrot", spec(step, durability=durability))
             body = {"model": "parrot", "messages": [{"role": "user", "content": "one two"}]}
             answer = httpx.post(f"{flow_daemon.url}/v1/chat/completions", json=body, timeout=60).json()
-            said[durability] = answer["choices"][0]["message"]["content"], answer["usage"]
-        assert said["off"][0] == "one two" and said["off"] == said["normal"] == said["full"]
+            answers[durability] = answer["choices"][0]["message"]["content"], answer["usage"]
+        assert answers["off"][0] == "one two" and answers["off"] == answers["normal"] == answers["full"]
 
 
 class TestEvents:
     def test_events_can_be_read_from_any_sequence_number(self, bench: Bench) -> None:
         bench(pipeline(*(code(ADD, f"s{n}") for n in range(5))), 1, durability="normal")
-        whole = [(item.seq, item.event) for item in bench.client.runs.events(bench.run_id)]
-        assert [seq for seq, _event in whole] == list(range(1, len(whole) + 1))
-        for after in (1, 5, len(whole) - 1):
-            rest = [(item.seq, item.event) for item in bench.client.runs.events(bench.run_id, after=after)]
-            assert rest == whole[after:]
+        all_events = [(item.seq, item.event) for item in bench.client.runs.events(bench.run_id)]
+        assert [seq for seq, _event in all_events] == list(range(1, len(all_events) + 1))
+        for position in (1, 5, len(all_events) - 1):
+            later_events = [(item.seq, item.event) for item in bench.client.runs.events(bench.run_id, after=position)]
+            assert later_events == all_events[position:]
 
 
 @pytest.mark.parametrize("durability", ["normal", "full"])

@@ -65,17 +65,17 @@ class KilledDaemon:
 
 @pytest.fixture
 def served(tmp_path: Path, outside: Outside) -> Iterator[KilledDaemon]:
-    made = KilledDaemon(tmp_path / "data", outside)
-    daemon = made.start()
+    killed_daemon = KilledDaemon(tmp_path / "data", outside)
+    daemon = killed_daemon.start()
     answer = httpx.post(
         f"{daemon.url}/api/deployments", json={"name": "clerk", "source": "fake://"}, timeout=60
     )
     assert answer.is_success, answer.text
-    yield made
-    assert made.daemon is not None
-    if made.daemon.process.poll() is None:
-        made.daemon.stop()
-    made.gone()
+    yield killed_daemon
+    assert killed_daemon.daemon is not None
+    if killed_daemon.daemon.process.poll() is None:
+        killed_daemon.daemon.stop()
+    killed_daemon.gone()
 
 
 def effect(outside: Outside, name: str, body: Any) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def begin(daemon: Daemon, given: dict[str, Any], value: Any) -> str:
 
 def follow(daemon: Daemon, run: str, after: int = 0) -> list[tuple[int, dict[str, Any]]]:
     """Return the events of a run until the run or the daemon ends."""
-    found: list[tuple[int, dict[str, Any]]] = []
+    events: list[tuple[int, dict[str, Any]]] = []
     number = 0
     try:
         headers = {"last-event-id": str(after)}
@@ -150,10 +150,10 @@ def follow(daemon: Daemon, run: str, after: int = 0) -> list[tuple[int, dict[str
                 if line.startswith("id: "):
                     number = int(line[4:])
                 elif line.startswith("data: "):
-                    found.append((number, json.loads(line[6:])))
+                    events.append((number, json.loads(line[6:])))
     except httpx.HTTPError:
         pass  # the daemon was killed, as the test intends
-    return found
+    return events
 
 
 class Killer(threading.Thread):
@@ -203,20 +203,20 @@ def test_a_run_that_is_killed_between_two_effects_continues(served: KilledDaemon
 def test_a_repeatedly_killed_run_has_the_result_of_an_undisturbed_one(served: KilledDaemon) -> None:
     dice = random.Random(20261120)
     outside = served.outside
-    killed = ended = in_the_middle = 0
+    killed = completed_count = in_the_middle = 0
     run: str | None = None
-    seen: list[tuple[int, dict[str, Any]]] = []
-    while killed < KILLS or run is not None or not ended:
+    events: list[tuple[int, dict[str, Any]]] = []
+    while killed < KILLS or run is not None or not completed_count:
         assert served.daemon is not None
         if run is None:
-            seen = []
+            events = []
             run = begin(served.daemon, flow(outside), 2)
         assert run is not None
         with Killer(served.daemon, outside, dice) if killed < KILLS else contextlib.nullcontext() as killer:
-            seen += follow(served.daemon, run, seen[-1][0] if seen else 0)
-        if seen and seen[-1][1]["type"] in ("finished", "failed"):
-            check(outside, run, seen)
-            ended += 1
+            events += follow(served.daemon, run, events[-1][0] if events else 0)
+        if events and events[-1][1]["type"] in ("finished", "failed"):
+            check(outside, run, events)
+            completed_count += 1
             run = None
         else:
             killed += 1
@@ -241,10 +241,10 @@ def check(outside: Outside, run: str, seen: list[tuple[int, dict[str, Any]]]) ->
     The result and effects must be those of an undisturbed run, and no event may appear twice.
     """
     assert seen[-1][1].get("result") == expected(), seen[-1]
-    wanted = [f"p.each[{n}].one.send" for n in range(ITEMS)] + [
+    step_paths = [f"p.each[{n}].one.send" for n in range(ITEMS)] + [
         f"p.again[{n}].round.send" for n in range(ROUNDS)
     ]
-    assert done(outside, run) == sorted([*wanted, "p.end"])
+    assert done(outside, run) == sorted([*step_paths, "p.end"])
     numbers = [number for number, _event in seen]
     assert numbers == sorted(set(numbers))
 
@@ -256,34 +256,34 @@ def test_a_resumed_run_does_not_use_another_app_with_the_same_name(served: Kille
     """
     assert served.daemon is not None
     url = served.daemon.url
-    made = httpx.post(f"{url}/api/keys", json={"name": "k", "scopes": ["chat", "apps:*:deploy"]}, timeout=60)
-    mine = {"authorization": f"Bearer {made.json()['key']}"}
-    thing = {
+    key_response = httpx.post(f"{url}/api/keys", json={"name": "k", "scopes": ["chat", "apps:*:deploy"]}, timeout=60)
+    key_headers = {"authorization": f"Bearer {key_response.json()['key']}"}
+    app = {
         "name": "thing",
         "kind": "flow",
         "spec": spec(pipeline({"op": "emit", "name": "e"}, output="mine")),
     }
-    assert httpx.post(f"{url}/api/apps", json=thing, headers=mine, timeout=60).is_success
+    assert httpx.post(f"{url}/api/apps", json=app, headers=key_headers, timeout=60).is_success
     step = pipeline(
         {"op": "approve", "name": "ok", "message": "Go?"}, {"op": "subflow", "name": "s", "app": "thing"}
     )
     body = {"flow": spec(step, durability="normal"), "input": "x"}
-    with httpx.stream("POST", f"{url}/api/flows/run", json=body, headers=mine, timeout=60) as told:
-        next(line for line in told.iter_lines() if '"asked"' in line)
-        run = told.headers["x-portico-run"]
+    with httpx.stream("POST", f"{url}/api/flows/run", json=body, headers=key_headers, timeout=60) as stream:
+        next(line for line in stream.iter_lines() if '"asked"' in line)
+        run = stream.headers["x-portico-run"]
     served.kill()
     url = served.start().url
-    assert httpx.delete(f"{url}/api/apps/thing", headers=mine, timeout=60).is_success
-    thing["spec"] = spec(pipeline({"op": "emit", "name": "e"}, output="the operator's"))
-    assert httpx.post(f"{url}/api/apps", json=thing, timeout=60).is_success
-    [question] = httpx.get(f"{url}/api/questions", params={"run": run}, headers=mine, timeout=60).json()[
+    assert httpx.delete(f"{url}/api/apps/thing", headers=key_headers, timeout=60).is_success
+    app["spec"] = spec(pipeline({"op": "emit", "name": "e"}, output="the operator's"))
+    assert httpx.post(f"{url}/api/apps", json=app, timeout=60).is_success
+    [question] = httpx.get(f"{url}/api/questions", params={"run": run}, headers=key_headers, timeout=60).json()[
         "data"
     ]
     answer = {"accepted": True}
     path = f"{url}/api/questions/{question['id']}/answer"
-    assert httpx.post(path, json=answer, headers=mine, timeout=60).is_success
-    with httpx.stream("GET", f"{url}/api/runs/{run}/events", headers=mine, timeout=60) as told:
-        last = [line for line in told.iter_lines() if line.startswith("data: ")][-1]
+    assert httpx.post(path, json=answer, headers=key_headers, timeout=60).is_success
+    with httpx.stream("GET", f"{url}/api/runs/{run}/events", headers=key_headers, timeout=60) as stream:
+        last = [line for line in stream.iter_lines() if line.startswith("data: ")][-1]
     assert json.loads(last[6:])["error"]["code"] == "name_changed", last
 
 
@@ -296,8 +296,8 @@ def test_a_chat_with_a_durable_app_continues_after_a_kill(served: KilledDaemon) 
         code("lambda x: x['text']"),
     )
     assert served.daemon is not None
-    given = {"name": "talker", "kind": "flow", "spec": spec(step, durability="normal")}
-    assert httpx.post(f"{served.daemon.url}/api/apps", json=given, timeout=60).is_success
+    deployment = {"name": "talker", "kind": "flow", "spec": spec(step, durability="normal")}
+    assert httpx.post(f"{served.daemon.url}/api/apps", json=deployment, timeout=60).is_success
     body = {"model": "talker", "messages": [{"role": "user", "content": "hi"}], "stream": True}
     with httpx.stream("POST", f"{served.daemon.url}/v1/chat/completions", json=body, timeout=60) as answer:
         run = answer.headers["x-portico-run"]
@@ -336,9 +336,9 @@ def test_a_resumed_run_waits_until_its_tool_is_available_again(served: KilledDae
     assert httpx.post(f"{url}/api/tool-sources", json=tool, timeout=60).is_success
     step = pipeline({"op": "tool", "name": "r", "tool": "refund", "arguments": {"name": "Ada"}})
     body = {"flow": spec(step, durability="full"), "input": "x"}
-    with httpx.stream("POST", f"{url}/api/flows/run", json=body, timeout=60) as told:
-        next(line for line in told.iter_lines() if '"asked"' in line)
-        run = told.headers["x-portico-run"]
+    with httpx.stream("POST", f"{url}/api/flows/run", json=body, timeout=60) as stream:
+        next(line for line in stream.iter_lines() if '"asked"' in line)
+        run = stream.headers["x-portico-run"]
     served.kill()
     go.unlink()
     url = served.start().url
@@ -346,8 +346,8 @@ def test_a_resumed_run_waits_until_its_tool_is_available_again(served: KilledDae
     path = f"{url}/api/questions/{question['id']}/answer"
     assert httpx.post(path, json={"accepted": True}, timeout=60).is_success
     go.touch()
-    with httpx.stream("GET", f"{url}/api/runs/{run}/events", timeout=60) as told:
-        last = [line for line in told.iter_lines() if line.startswith("data: ")][-1]
+    with httpx.stream("GET", f"{url}/api/runs/{run}/events", timeout=60) as stream:
+        last = [line for line in stream.iter_lines() if line.startswith("data: ")][-1]
     assert "refunded Ada" in last, last
 
 
@@ -379,8 +379,8 @@ def test_an_approved_call_of_an_agent_is_not_made_again(served: KilledDaemon, tm
         spec({"op": "agent", "name": "clerk", "agent": agent}, durability="full"),
         "Pay Ada.",
     )
-    asked = question(served.daemon, run)
-    path = f"{url}/api/questions/{asked}/answer"
+    question_id = question(served.daemon, run)
+    path = f"{url}/api/questions/{question_id}/answer"
     assert httpx.post(path, json={"accepted": True}, timeout=60).is_success
     with outside.lock:
         assert outside.lock.wait_for(lambda: len(outside.asked) == 2, timeout=60)
@@ -390,7 +390,7 @@ def test_an_approved_call_of_an_agent_is_not_made_again(served: KilledDaemon, tm
     assert events[-1][1].get("result") == "Ada is paid.", events[-1]
     assert paid.read_text() == "Ada\n"
     questions = httpx.get(f"{daemon.url}/api/questions?run={run}", timeout=60).json()["data"]
-    assert [one["id"] for one in questions] == [asked], "nobody was asked again"
+    assert [item["id"] for item in questions] == [question_id], "nobody was asked again"
     assert len(outside.asked) == 3, "the model was asked again for the answer alone that it had not given"
     assert outside.asked[1] == outside.asked[2]
     steps = httpx.get(f"{daemon.url}/api/runs/{run}/trace", timeout=60).json()["steps"]
@@ -428,9 +428,9 @@ def test_a_call_after_a_kill_needs_approval_because_of_data_read_before(
         assert outside.lock.wait_for(lambda: len(outside.asked) == 2, timeout=60)
     served.kill()
     daemon = served.start()
-    asked = httpx.get(f"{daemon.url}/api/questions/{question(daemon, run)}", timeout=60).json()
-    assert asked["name"] == "pay" and "because of tool read" in asked["message"]
-    path = f"{daemon.url}/api/questions/{asked['id']}/answer"
+    request = httpx.get(f"{daemon.url}/api/questions/{question(daemon, run)}", timeout=60).json()
+    assert request["name"] == "pay" and "because of tool read" in request["message"]
+    path = f"{daemon.url}/api/questions/{request['id']}/answer"
     assert httpx.post(path, json={"accepted": False}, timeout=60).is_success
     assert follow(daemon, run)[-1][1].get("result") == "Read."
     assert not paid.exists()

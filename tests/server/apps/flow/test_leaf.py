@@ -40,12 +40,12 @@ class TestLlm:
         assert caught.value.code == "missing_variable"
 
     def test_puts_messages_in_order(self, bench: Bench) -> None:
-        few = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+        examples = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
         history = [{"role": "user", "content": "before"}, {"role": "assistant", "content": "then"}]
-        step = llm("{x}", system="Be {x}.", few_shot=few, history=history)
+        step = llm("{x}", system="Be {x}.", few_shot=examples, history=history)
         bench(step, {"x": "kind"})
-        asked = bench.trace()["m"].input["messages"]
-        assert [(said["role"], said["content"]) for said in asked] == [
+        messages = bench.trace()["m"].input["messages"]
+        assert [(message["role"], message["content"]) for message in messages] == [
             ("system", "Be kind."),
             ("user", "q"),
             ("assistant", "a"),
@@ -58,13 +58,13 @@ class TestLlm:
         earlier = [{"role": "user", "content": "once"}, {"role": "assistant", "content": "yes"}]
         running = bench.client.start(spec(llm(history=True)), "now", history=earlier)
         running.result()
-        asked = bench.client.runs.trace(running.id or "", full=True)[0].input["messages"]
-        assert [said["content"] for said in asked] == ["once", "yes", "now"]
+        messages = bench.client.runs.trace(running.id or "", full=True)[0].input["messages"]
+        assert [message["content"] for message in messages] == ["once", "yes", "now"]
 
     def test_takes_messages_as_they_are(self, bench: Bench) -> None:
-        said = [{"role": "system", "content": "s"}, {"role": "user", "content": "straight"}]
-        assert bench(llm(messages=ref("input")), said) == "straight"
-        assert bench(llm(), said) == "straight"
+        messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "straight"}]
+        assert bench(llm(messages=ref("input")), messages) == "straight"
+        assert bench(llm(), messages) == "straight"
 
     def test_refuses_messages_that_are_not_a_list_of_messages(self, bench: Bench) -> None:
         with pytest.raises(InvalidRequest, match="'messages' must be a list of messages"):
@@ -215,17 +215,17 @@ class TestIntent:
 
 class TestKnowledge:
     def test_embeds_a_text_and_a_list(self, bench: Bench) -> None:
-        one = bench({"op": "embed", "model": "fake-embedding"}, "x")
-        many = bench({"op": "embed", "model": "fake-embedding"}, ["x", "y"])
-        assert (len(one), one) == (16, many[0])
+        vector = bench({"op": "embed", "model": "fake-embedding"}, "x")
+        vectors = bench({"op": "embed", "model": "fake-embedding"}, ["x", "y"])
+        assert (len(vector), vector) == (16, vectors[0])
         assert bench({"op": "embed", "model": "fake-embedding"}, []) == []
 
     def test_retrieves_passages_in_rank_order(self, bench: Bench) -> None:
-        found = bench(
+        passages = bench(
             {"op": "retrieve", "store": "handbook", "top_k": 2}, "which port does the daemon listen on"
         )
-        assert found[0]["filename"] == "port.md"
-        assert [passage["rank"] for passage in found] == list(range(1, len(found) + 1))
+        assert passages[0]["filename"] == "port.md"
+        assert [passage["rank"] for passage in passages] == list(range(1, len(passages) + 1))
 
     def test_reranks_passages_for_the_input(self, bench: Bench) -> None:
         step = pipeline(
@@ -285,8 +285,8 @@ class TestPeople:
 
     def test_a_refusal_is_an_error(self, bench: Bench) -> None:
         running = bench.client.start(spec({"op": "approve", "name": "ok", "message": "Go?"}))
-        asked = next(event for event in running.events() if isinstance(event, Asked))
-        bench.client.questions.answer(asked.id, False, note="Not today")
+        question = next(event for event in running.events() if isinstance(event, Asked))
+        bench.client.questions.answer(question.id, False, note="Not today")
         with pytest.raises(InvalidRequest, match=r"Step ok: Approval was refused\. Not today") as caught:
             running.result()
         assert caught.value.code == "refused"
@@ -359,12 +359,12 @@ class TestAsAModel:
         self.deploy(
             client, "topical", code("lambda v: [v['topic'], len(v['messages'])]"), input_schema=schema
         )
-        said = [
+        messages = [
             {"role": "user", "content": "a"},
             {"role": "assistant", "content": "b"},
             {"role": "user", "content": "c"},
         ]
-        assert client.chat(said, model="topical").read().text.split() == ["[", '"c",', "3", "]"]
+        assert client.chat(messages, model="topical").read().text.split() == ["[", '"c",', "3", "]"]
 
     def test_an_input_schema_that_a_message_cannot_satisfy_is_an_error(self, client: Client) -> None:
         schema = {
@@ -381,12 +381,12 @@ class TestAsAModel:
 
     def test_earlier_messages_are_the_history(self, client: Client) -> None:
         self.deploy(client, "remembers", code("lambda h: len(h)", args=[ref("history")]))
-        said = [
+        messages = [
             {"role": "user", "content": "a"},
             {"role": "assistant", "content": "b"},
             {"role": "user", "content": "c"},
         ]
-        assert client.chat(said, model="remembers").read().text == "2"
+        assert client.chat(messages, model="remembers").read().text == "2"
 
     def test_the_input_is_validated_for_both_runs_and_chats(self, client: Client) -> None:
         self.deploy(

@@ -73,8 +73,8 @@ def test_redaction_rules_of_the_settings_apply_to_every_flow(bench: Bench, flow_
 
 def test_redacted_values_of_the_input_are_hidden(bench: Bench) -> None:
     step = pipeline(code("lambda x: x['note'] + '!'", "a"), {"op": "llm", "name": "m", "model": "echo"})
-    given = {"pass_word": "quite-secret", "note": "quite-secret is what I said"}
-    assert "quite-secret" in bench(step, given, redact=["pass*word"])
+    flow_input = {"pass_word": "quite-secret", "note": "quite-secret is what I said"}
+    assert "quite-secret" in bench(step, flow_input, redact=["pass*word"])
     assert "quite-secret" not in shown(bench)
     assert bench.trace()["p.a"].input == {"pass_word": "[redacted]", "note": "[redacted] is what I said"}
 

@@ -71,16 +71,16 @@ def taken(step: Mapping[str, Any]) -> tuple[bool, str]:
     try:
         read.flow(flow)
     except InvalidRequest as error:
-        reader, said = False, error.message
+        reader, reason = False, error.message
     else:
-        reader, said = True, ""
-    assert VALIDATOR.is_valid(flow) == reader, (step, said)
-    return reader, said
+        reader, reason = True, ""
+    assert VALIDATOR.is_valid(flow) == reader, (step, reason)
+    return reader, reason
 
 
 def minimal(op: str) -> dict[str, Any]:
-    known, needed = OPS[op]
-    step = {"op": op, **{name: example(op, name, known[name]) for name in needed}}
+    fields, needed = OPS[op]
+    step = {"op": op, **{name: example(op, name, fields[name]) for name in needed}}
     if op in EITHER:
         step[EITHER[op][0]] = "word"
     return step
@@ -99,38 +99,38 @@ def test_every_op_is_described() -> None:
 def test_the_fields_of_an_op_are_those_that_the_reader_knows(
     op: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known: set[str] = set()
+    known_fields: set[str] = set()
     done = fields.FlowFields.check_unread
 
     def note(self: fields.FlowFields) -> None:
         if self.at == "flow.step":
-            known.update(self._known)
+            known_fields.update(self._known)
         done(self)
 
     monkeypatch.setattr(fields.FlowFields, "check_unread", note)
     assert taken(minimal(op))[0]
-    assert known == {"op", *OPS[op][0], *AROUND}
+    assert known_fields == {"op", *OPS[op][0], *AROUND}
 
 
 @pytest.mark.parametrize("op", OPS)
 def test_each_field_is_accepted_with_a_valid_value_and_refused_with_an_invalid_one(op: str) -> None:
     base = minimal(op)
-    for name, found in {**OPS[op][0], **AROUND}.items():
-        step = {**base, name: example(op, name, found)}
+    for name, schema in {**OPS[op][0], **AROUND}.items():
+        step = {**base, name: example(op, name, schema)}
         if op in EITHER and name == EITHER[op][1]:
             assert not taken(step)[0]
             del step[EITHER[op][0]]
         assert taken(step)[0], step
-        if found != {"$ref": "#/$defs/expression"}:
-            assert not taken({**base, name: 1.5 if found.get("type") != "number" else "much"})[0], name
+        if schema != {"$ref": "#/$defs/expression"}:
+            assert not taken({**base, name: 1.5 if schema.get("type") != "number" else "much"})[0], name
     assert not taken({**base, "no_such_field": 1})[0]
     for name in OPS[op][1]:
         assert not taken({key: value for key, value in base.items() if key != name})[0], name
 
 
 def test_schema_and_reader_agree_on_the_fields_of_a_flow() -> None:
-    whole = {"portico_flow": 1, "name": "a", "title": "A", "durability": "full", "timeout": 3, "step": INNER}
-    assert VALIDATOR.is_valid(whole)
+    complete_flow = {"portico_flow": 1, "name": "a", "title": "A", "durability": "full", "timeout": 3, "step": INNER}
+    assert VALIDATOR.is_valid(complete_flow)
     for wrong in (
         {"portico_flow": 2},
         {"durability": "some"},
@@ -138,6 +138,6 @@ def test_schema_and_reader_agree_on_the_fields_of_a_flow() -> None:
         {"steps": []},
         {"step": None},
     ):
-        assert not VALIDATOR.is_valid({**whole, **wrong})
+        assert not VALIDATOR.is_valid({**complete_flow, **wrong})
         with pytest.raises(InvalidRequest):
-            read.flow({**whole, **wrong})
+            read.flow({**complete_flow, **wrong})

@@ -55,7 +55,7 @@ def test_a_value_that_an_expression_doubles_is_refused_above_16_mib(bench: Bench
 
 @pytest.mark.parametrize("join", ["sum", "text", "list", "dict"])
 def test_joined_outputs_above_16_mib_are_refused(bench: Bench, join: str) -> None:
-    both = [
+    parallel_steps = [
         {
             "op": "parallel",
             "name": f"p{number}",
@@ -65,7 +65,7 @@ def test_joined_outputs_above_16_mib_are_refused(bench: Bench, join: str) -> Non
         for number in range(ROUNDS)
     ]
     with pytest.raises(InvalidRequest, match="larger than 16 MiB") as caught:
-        bench(pipeline(*both), "sixteen bytes...")
+        bench(pipeline(*parallel_steps), "sixteen bytes...")
     assert caught.value.code == "value_too_large"
 
 
@@ -91,8 +91,8 @@ def test_a_deep_value_is_not_blown_up_by_its_layout(bench: Bench) -> None:
     deep: Any = ["x"] * 100_000
     for _level in range(60):
         deep = [deep]
-    asked = {"$template": "{a}", "$with": {"a": ref("value")}}
-    assert len(bench(same("s", asked), deep)) < 500_000
+    template = {"$template": "{a}", "$with": {"a": ref("value")}}
+    assert len(bench(same("s", template), deep)) < 500_000
 
 
 @pytest.mark.parametrize(
@@ -125,13 +125,13 @@ def test_a_number_outside_the_range_of_json_fails_the_step(bench: Bench) -> None
 
 async def test_values_made_by_steps_count_against_the_memory_limit_of_the_run(tmp_path: Path) -> None:
     doubled = [same(f"s{number}", template(number)) for number in range(13)]
-    many = [
+    template_steps = [
         same(f"m{number}", {"$template": f"{number}{{a}}", "$with": {"a": ref("value")}})
         for number in range(9)
     ]
     async with api_server(tmp_path, flow_run_mb=1) as api:
-        given = {"flow": spec(pipeline(*doubled, *many), durability="off"), "input": "sixteen bytes..."}
-        answer = await api.client.post("/api/flows/run", json=given)
+        body = {"flow": spec(pipeline(*doubled, *template_steps), durability="off"), "input": "sixteen bytes..."}
+        answer = await api.client.post("/api/flows/run", json=body)
     assert '"code":"value_too_large"' in answer.text
     assert "exceed 1 MiB" in answer.text
 
@@ -152,22 +152,22 @@ async def test_the_runs_of_one_key_share_a_memory_limit() -> None:
 
 async def test_computing_large_values_does_not_block_the_event_loop() -> None:
     budget = ValueBudget().fresh("a")
-    passed: list[str] = []
+    markers: list[str] = []
 
     def note() -> None:
-        passed.append("something else")
+        markers.append("something else")
 
     lists = [[[]] * 100 for _number in range(1_000)]
     asyncio.get_running_loop().call_soon(note)
     await budget.take_value(lists[:10], "a")
     assert await budget.compute(join_outputs, "sum", "", ["a", "b"], [[1], [2, 3]], "a", budget) == [1, 2, 3]
-    assert not passed  # small work is not worth a thread
+    assert not markers  # small work is not worth a thread
     await budget.take_value([list(row) for row in lists], "a")
-    assert passed.pop()
+    assert markers.pop()
     asyncio.get_running_loop().call_soon(note)
     names = [f"s{number}" for number in range(1_000)]
     assert len(await budget.compute(join_outputs, "sum", "", names, lists, "a", budget)) == 100_000
-    assert passed.pop()
+    assert markers.pop()
     with pytest.raises(PorticoError, match="cannot add a str to a list"):
         await budget.compute(join_outputs, "sum", "", ["a", "b"], [[1], "x"], "a", budget)
     for values, total in [
@@ -203,18 +203,18 @@ async def test_large_steps_of_many_runs_do_not_block_the_event_loop() -> None:
     done: list[int] = []
 
     async def run(number: int) -> None:
-        own = budget.fresh("a")
+        account = budget.fresh("a")
         for _step in range(3):
-            own.take(2**20, "a")
+            account.take(2**20, "a")
             done.append(number)
-            await own.give_way()
+            await account.give_way()
 
     running = [asyncio.create_task(run(number)) for number in range(4)]
     await asyncio.sleep(0)  # all have started
     rounds = 0
     while not all(task.done() for task in running):
-        before = len(done)
+        count_before = len(done)
         await asyncio.sleep(0)
-        assert len(done) <= before + 1
+        assert len(done) <= count_before + 1
         rounds += 1
     assert rounds >= 8

@@ -56,8 +56,8 @@ def test_markdown_without_headings_becomes_one_user_message() -> None:
 
 
 def test_yaml_holds_one_prompt_or_several() -> None:
-    one = "arguments: [x]\nmessages: 'Say {x}.'\n"
-    assert [spec.name for spec in folder.read_texts({"b.yaml": YAML, "a.yml": one})] == ["a", "one", "two"]
+    single_prompt = "arguments: [x]\nmessages: 'Say {x}.'\n"
+    assert [spec.name for spec in folder.read_texts({"b.yaml": YAML, "a.yml": single_prompt})] == ["a", "one", "two"]
 
 
 def test_hidden_files_links_and_other_files_of_a_folder_are_skipped(tmp_path: Path) -> None:
@@ -121,8 +121,8 @@ def repository(tmp_path: Path) -> Path:
     source.mkdir()
     (source / "translate.md").write_text(MARKDOWN, encoding="utf-8")
     (source / "passwd.yaml").symlink_to("/etc/passwd")
-    who = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
-    for command in (("init", "-q"), ("add", "-A"), (*who, "commit", "-q", "-m", "Prompts")):
+    identity = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
+    for command in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-q", "-m", "Prompts")):
         subprocess.run(["git", "-C", str(source), *command], check=True)
     return source
 

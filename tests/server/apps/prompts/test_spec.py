@@ -80,8 +80,8 @@ def test_arguments_that_do_not_fit_are_named(arguments: dict[str, Any], param: s
 
 def test_arguments_as_text_are_read_as_their_types() -> None:
     spec = parse(REVIEW)
-    given = {"language": "Go", "lines": "7", "strict": "TRUE", "share": "1e-1"}
-    assert spec.render(given, as_text=True)[-1]["content"].endswith("in 7 lines, 0.1, strict: true")
+    arguments = {"language": "Go", "lines": "7", "strict": "TRUE", "share": "1e-1"}
+    assert spec.render(arguments, as_text=True)[-1]["content"].endswith("in 7 lines, 0.1, strict: true")
     with pytest.raises(InvalidRequest, match=r'arguments\.lines must be an integer, not "seven"'):
         spec.render({"language": "Go", "lines": "seven"}, as_text=True)
 

@@ -93,14 +93,14 @@ def kinds(events: Sequence[Event]) -> list[str]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_kind_of_answer_produces_valid_events_in_order(name: str) -> None:
-    said, wanted = CASES[name]
+    pieces, event_kinds = CASES[name]
     machine = begun()
     events = machine.begin()
     hearing = AnswerReader(machine)
-    for piece in said:
+    for piece in pieces:
         events += hearing.hear(piece)
     events += machine.end(hearing.reason, Usage(3, 2))
-    assert kinds(events) == ["created", "in_progress", *wanted, "completed"]
+    assert kinds(events) == ["created", "in_progress", *event_kinds, "completed"]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     for event in events:
         STREAM.validate_python(event, strict=False)
@@ -166,9 +166,9 @@ def test_a_failure_closes_open_items_and_sends_failed_and_error() -> None:
     events = [*machine.begin(), *machine.text("one")]
     events += machine.fail(EngineFailed("It broke.", param="model"))
     assert kinds(events)[-4:] == [*ITS_END, "failed", "error"]
-    failed, error = events[-2:]
-    assert failed["response"]["error"] == {"code": "server_error", "message": "It broke."}
-    assert failed["response"]["output"][0]["status"] == "incomplete"
+    failure, error = events[-2:]
+    assert failure["response"]["error"] == {"code": "server_error", "message": "It broke."}
+    assert failure["response"]["output"][0]["status"] == "incomplete"
     assert (error["code"], error["message"], error["param"]) == ("engine_failed", "It broke.", "model")
     for event in events:
         STREAM.validate_python(event)
@@ -182,7 +182,7 @@ def test_search_results_are_included_only_if_the_request_includes_them() -> None
         "queries": ["x"],
         "results": None,
     }
-    for include, told in (
+    for include, results in (
         (frozenset[str](), None),
         (frozenset({"file_search_call.results"}), [{"score": 1.0}]),
     ):
@@ -190,7 +190,7 @@ def test_search_results_are_included_only_if_the_request_includes_them() -> None
         machine = EventBuilder(machine.response, machine.mint, include)
         index, _events = machine.add(dict(item))
         done = machine.finish(index, status="completed", results=[{"score": 1.0}], _told="[1] x")
-        assert done["item"]["results"] == told
+        assert done["item"]["results"] == results
         assert "_told" not in done["item"]
         assert machine.document()["output"][0]["results"] == [{"score": 1.0}]
         assert "_told" in machine.draft()["output"][0]
@@ -230,8 +230,8 @@ def test_stream_chunks_are_parsed_into_pieces(chunk: bytes, wanted: list[Piece])
 
 def test_a_complete_response_body_is_parsed_into_pieces() -> None:
     calls = b'[{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]'
-    said = b'{"role": "assistant", "content": "a", "reasoning_content": "r", "tool_calls": ' + calls + b"}"
-    data = b'{"choices": [{"index": 0, "message": ' + said + b', "finish_reason": "tool_calls"}]}'
+    message = b'{"role": "assistant", "content": "a", "reasoning_content": "r", "tool_calls": ' + calls + b"}"
+    data = b'{"choices": [{"index": 0, "message": ' + message + b', "finish_reason": "tool_calls"}]}'
     assert read_whole(data) == [
         ThoughtPiece("r"),
         TextPiece("a"),

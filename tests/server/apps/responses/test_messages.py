@@ -72,9 +72,9 @@ def test_items_become_messages(items: Any, wanted: list[dict[str, Any]]) -> None
 
 
 def test_the_output_of_a_code_interpreter_call_becomes_a_tool_message() -> None:
-    asked, answered = messages_of(read([CODE], ItemIds()))
-    assert asked["tool_calls"][0]["function"] == {"name": "code_interpreter", "arguments": '{"code":"1"}'}
-    assert answered == tool("ci_1", "printed")
+    call, result = messages_of(read([CODE], ItemIds()))
+    assert call["tool_calls"][0]["function"] == {"name": "code_interpreter", "arguments": '{"code":"1"}'}
+    assert result == tool("ci_1", "printed")
 
 
 def test_a_refused_mcp_call_becomes_a_tool_message_with_its_reason() -> None:
@@ -85,5 +85,5 @@ def test_a_refused_mcp_call_becomes_a_tool_message_with_its_reason() -> None:
         "approve": False,
         "reason": "No.",
     }
-    _asked, answered = messages_of(read([request, response], ItemIds()))
-    assert answered["content"] == "The user did not allow this call. No."
+    _asked, result = messages_of(read([request, response], ItemIds()))
+    assert result["content"] == "The user did not allow this call. No."

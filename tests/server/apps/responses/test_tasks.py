@@ -21,9 +21,9 @@ async def test_a_refused_answer_is_not_added_to_the_messages_of_its_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "MAX_MESSAGES", 2)
-    async with api_server(tmp_path) as served:
-        await served.services.apps.deploy("asks", "flow", FLOW, LOCAL)
-        agent_tasks = served.services.tasks
+    async with api_server(tmp_path) as server:
+        await server.services.apps.deploy("asks", "flow", FLOW, LOCAL)
+        agent_tasks = server.services.tasks
         content = [{"type": "input_text", "text": "x"}]
         task = await agent_tasks.begin("asks", content, {"messageId": "first"}, "", LOCAL)
         task = await agent_tasks.wait_for_settled(task, LOCAL)

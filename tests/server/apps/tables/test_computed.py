@@ -159,8 +159,8 @@ def url() -> Iterator[str]:
         for store, files in FILES.items():
             store_id = boss.get(f"/api/stores/{store}").raise_for_status().json()["id"]
             for name, (content, attributes) in files.items():
-                sent = boss.post("/v1/files", files={"file": (name, content)}, data={"purpose": "assistants"})
-                body = {"file_id": sent.raise_for_status().json()["id"], "attributes": attributes}
+                response = boss.post("/v1/files", files={"file": (name, content)}, data={"purpose": "assistants"})
+                body = {"file_id": response.raise_for_status().json()["id"], "attributes": attributes}
                 boss.post(f"/v1/vector_stores/{store_id}/files", json=body).raise_for_status()
         for store in FILES:
             waited(boss, store)
@@ -261,8 +261,8 @@ def test_the_largest_or_smallest_value_is_cited_by_its_row_or_cell(
     url: str, app: str, question: str, place: dict[str, Any]
 ) -> None:
     message = ask(url, app, question)
-    [cited] = places(message)
-    assert place.items() <= cited.items(), message
+    [citation] = places(message)
+    assert place.items() <= citation.items(), message
 
 
 def test_a_cited_row_is_in_the_text_of_the_file_where_its_offsets_say(url: str) -> None:

@@ -39,10 +39,10 @@ def test_each_builtin_prompt_has_a_title_description_and_example_cases(spec: Pro
 def test_every_builtin_prompt_used_by_the_code_exists() -> None:
     folder = Path(portico_server.__file__).parent
     text = "\n".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
-    asked = set(re.findall(r'builtin\.(?:text|system|messages)\(\s*"([^"]+)"', text))
-    asked |= set(re.findall(r'= ChunkPrompt\(\s*"([^"]+)"', text))
-    assert len(asked) >= 15
-    for name in asked:
+    prompt_names = set(re.findall(r'builtin\.(?:text|system|messages)\(\s*"([^"]+)"', text))
+    prompt_names |= set(re.findall(r'= ChunkPrompt\(\s*"([^"]+)"', text))
+    assert len(prompt_names) >= 15
+    for name in prompt_names:
         assert builtin.prompt(name).messages
 
 
@@ -60,7 +60,7 @@ def test_builtin_prompts_survive_a_write_and_read_in_each_format(format: str) ->
         [again] = read_texts({filename: text})
         for case in spec.cases:
             # LangChain has no types.
-            given = {name: str(value) for name, value in case.arguments.items()}
-            assert again.render(given, as_text=True) == spec.render(case.arguments), spec.name
+            arguments = {name: str(value) for name, value in case.arguments.items()}
+            assert again.render(arguments, as_text=True) == spec.render(case.arguments), spec.name
         assert again.name == spec.name
         assert format not in ("markdown", "yaml") or again == spec

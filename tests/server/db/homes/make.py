@@ -53,11 +53,11 @@ class Asking:
         request = urllib.request.Request(self._url + path, data, {"Content-Type": kind}, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                said = answer.read()
+                reply = answer.read()
         except urllib.error.HTTPError as error:
             print(name, error.code, error.read()[:200])
             return None
-        self.known[name] = json.loads(said) if said.startswith((b"{", b"[")) else None
+        self.known[name] = json.loads(reply) if reply.startswith((b"{", b"[")) else None
         return self.known[name]
 
     def upload(self, name: str, filename: str, content: bytes, purpose: str) -> Any:

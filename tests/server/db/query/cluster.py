@@ -16,9 +16,9 @@ from typing import Any
 
 def programs() -> Path | None:
     """Return the folder of ``initdb`` and ``pg_ctl``, or ``None`` if PostgreSQL is not installed."""
-    found = shutil.which("initdb")
-    if found:
-        return Path(found).resolve().parent
+    program = shutil.which("initdb")
+    if program:
+        return Path(program).resolve().parent
     return next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 
 
@@ -39,8 +39,8 @@ def _someone() -> dict[str, Any]:
 def running(bin_folder: Path) -> Iterator[str]:
     """Run PostgreSQL and yield its administrator's URL, ``postgresql://…``."""
     someone = _someone()
-    with tempfile.TemporaryDirectory(prefix="portico-pg-", ignore_cleanup_errors=True) as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory(prefix="portico-pg-", ignore_cleanup_errors=True) as folder_name:
+        folder = Path(folder_name)
         if someone:
             os.chown(folder, someone["user"], someone["group"])
         with socket.socket() as free:

@@ -44,8 +44,8 @@ SETUP = (
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A PostgreSQL with the tables; yield the URL of a reader with a password and limited rights."""
-    found = cluster.programs()
-    if found is None:
+    program_folder = cluster.programs()
+    if program_folder is None:
         pytest.skip("no PostgreSQL here: apt-get install postgresql")
 
     async def prepare(url: str) -> None:
@@ -59,7 +59,7 @@ def server() -> Iterator[str]:
             await connection.execute(statement)
         await connection.close()
 
-    with cluster.running(found) as url:
+    with cluster.running(program_folder) as url:
         asyncio.run(prepare(url))
         yield url.replace("admin@", "reader:hidden@")
 
@@ -82,34 +82,34 @@ def source(request: pytest.FixtureRequest) -> QuerySource:
 
 
 async def names(source: QuerySource) -> list[str]:
-    found = await source.read("select name from items order by id", (), limit=10, timeout=10)
-    return [row[0] for row in found.rows]
+    result = await source.read("select name from items order by id", (), limit=10, timeout=10)
+    return [row[0] for row in result.rows]
 
 
 async def test_rows_come_with_their_columns_and_exact_values(source: QuerySource) -> None:
-    found = await source.read("select * from items order by id", (), limit=10, timeout=10)
-    assert found.columns == ("id", "name", "price", "made")
-    assert found.rows == ((1, "bread", "3.50", "2026-11-01"), (2, "milk", "1.20", None))
-    assert not found.truncated
+    result = await source.read("select * from items order by id", (), limit=10, timeout=10)
+    assert result.columns == ("id", "name", "price", "made")
+    assert result.rows == ((1, "bread", "3.50", "2026-11-01"), (2, "milk", "1.20", None))
+    assert not result.truncated
 
 
 async def test_columns_may_share_a_name_and_a_query_may_end_in_a_comment(source: QuerySource) -> None:
     for query in ("select 1 as a, 2 as a -- done", "select 1 as a, 2 as a ;\n"):
-        found = await source.read(query, (), limit=10, timeout=10)
-        assert (found.columns, found.rows) == (("a", "a"), ((1, 2),))
+        result = await source.read(query, (), limit=10, timeout=10)
+        assert (result.columns, result.rows) == (("a", "a"), ((1, 2),))
 
 
 async def test_values_are_bound_to_query_parameters(source: QuerySource) -> None:
     query = "select name from items where id = $1 and name <> $2"
-    found = await source.read(query, [1, "'; drop table items"], limit=10, timeout=10)
-    assert found.rows == (("bread",),)
+    result = await source.read(query, [1, "'; drop table items"], limit=10, timeout=10)
+    assert result.rows == (("bread",),)
 
 
 async def test_readable_tables_and_views_are_listed(source: QuerySource) -> None:
-    told = {table.name: table for table in await source.tables()}
-    assert list(told) == ["cheap", "items"]  # 'secrets' is not readable
-    assert (told["cheap"].kind, told["items"].kind) == ("view", "table")
-    assert [name for name, _kind in told["items"].columns] == ["id", "name", "price", "made"]
+    tables = {table.name: table for table in await source.tables()}
+    assert list(tables) == ["cheap", "items"]  # 'secrets' is not readable
+    assert (tables["cheap"].kind, tables["items"].kind) == ("view", "table")
+    assert [name for name, _kind in tables["items"].columns] == ["id", "name", "price", "made"]
 
 
 @pytest.mark.parametrize(
@@ -147,12 +147,12 @@ async def test_readable_tables_and_views_are_listed(source: QuerySource) -> None
 async def test_statements_other_than_reads_are_refused(
     source: QuerySource, statement: str, duck: Path
 ) -> None:
-    before = duck.read_bytes()  # noqa: ASYNC240
-    with pytest.raises(InvalidRequest) as refused:
+    bytes_before = duck.read_bytes()  # noqa: ASYNC240
+    with pytest.raises(InvalidRequest) as error_info:
         await source.read(statement, (), limit=10, timeout=10)
-    assert refused.value.code == "query_failed" and "root:" not in refused.value.message
+    assert error_info.value.code == "query_failed" and "root:" not in error_info.value.message
     assert isinstance(source, DuckDBSource) or await names(source) == ["bread", "milk"]
-    assert duck.read_bytes() == before  # noqa: ASYNC240
+    assert duck.read_bytes() == bytes_before  # noqa: ASYNC240
     assert not Path("/tmp/portico-copied.csv").exists()  # noqa: ASYNC240
 
 
@@ -179,24 +179,24 @@ async def test_cancelling_a_caller_ends_its_query(source: QuerySource) -> None:
 async def test_cancelling_a_caller_ends_its_query_on_the_postgresql_server(server: str) -> None:
     source = PostgresSource(server)
     task = asyncio.create_task(source.read("select pg_sleep(60)", (), limit=1, timeout=60))
-    left = "select count(*) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"
+    count_query = "select count(*) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"
     async with asyncio.timeout(60):
-        while (await source.read(left, (), limit=1, timeout=10)).rows != ((1,),):
+        while (await source.read(count_query, (), limit=1, timeout=10)).rows != ((1,),):
             pass
         task.cancel()
         await asyncio.wait([task])
-        while (await source.read(left, (), limit=1, timeout=10)).rows != ((0,),):
+        while (await source.read(count_query, (), limit=1, timeout=10)).rows != ((0,),):
             pass
 
 
 async def test_long_query_results_are_truncated(source: QuerySource) -> None:
-    found = await source.read("select n from generate_series(1, 1000000) as s(n)", (), limit=3, timeout=20)
-    assert found.truncated and found.rows == ((1,), (2,), (3,))
+    result = await source.read("select n from generate_series(1, 1000000) as s(n)", (), limit=3, timeout=20)
+    assert result.truncated and result.rows == ((1,), (2,), (3,))
     long = "select repeat('x', 3000) as a from generate_series(1, 1000)"
-    found = await source.read(long, (), limit=1_000, timeout=20)
-    assert found.truncated and sum(len(row[0]) for row in found.rows) <= MAX_QUERY_CHARS
-    found = await source.read("select repeat('x', 100000) as a", (), limit=1, timeout=20)
-    assert found.rows[0][0] == "x" * MAX_CELL_CHARS + "… (100000 characters)"
+    result = await source.read(long, (), limit=1_000, timeout=20)
+    assert result.truncated and sum(len(row[0]) for row in result.rows) <= MAX_QUERY_CHARS
+    result = await source.read("select repeat('x', 100000) as a", (), limit=1, timeout=20)
+    assert result.rows[0][0] == "x" * MAX_CELL_CHARS + "… (100000 characters)"
 
 
 @asynccontextmanager
@@ -227,16 +227,16 @@ async def test_a_declared_server_becomes_two_tools_and_its_password_is_hidden(
         assert info.kind == "database" and info.tools == ("shop", "shop_schema")
         assert "hidden" not in info.what and "reader@" in info.what
         assert (await use(daemon, "shop_schema")).text.startswith("view cheap (name character varying)")
-        found = await use(
+        result = await use(
             daemon, "shop", query="select name from items where price > $1::text::numeric", parameters=["2"]
         )
-        assert found.text == "name\nbread"
+        assert result.text == "name\nbread"
         wrong = await use(
             daemon, "shop", query="select name from items where made > $1", parameters=["yesterday"]
         )
         assert wrong.is_error and "$1::text::date" in wrong.text
-        refused = await use(daemon, "shop", query="delete from items")
-        assert refused.is_error
+        refusal = await use(daemon, "shop", query="delete from items")
+        assert refusal.is_error
 
 
 async def test_a_declared_file_is_found_from_the_folder_of_its_entry(duck: Path, tmp_path: Path) -> None:
@@ -271,9 +271,9 @@ async def test_an_unusable_database_is_refused_when_it_is_added(
     tmp_path: Path, address: str, told: str
 ) -> None:
     async with added(tmp_path) as (_house, tools):
-        with pytest.raises(PorticoError, match=told) as refused:
+        with pytest.raises(PorticoError, match=told) as error_info:
             await tools.add(parse({"name": "shop", "database": address}), None)
-        assert "hidden" not in refused.value.message and tools.every() == []
+        assert "hidden" not in error_info.value.message and tools.every() == []
 
 
 async def test_connecting_as_a_superuser_causes_a_warning(
@@ -281,9 +281,9 @@ async def test_connecting_as_a_superuser_causes_a_warning(
 ) -> None:
     admin = server.replace("reader:hidden@", "admin@")
     async with added(tmp_path) as (daemon, tools):
-        told = await tools.add(parse({"name": "shop", "database": admin}), None)
-        assert told.state == "ready" and "'admin'" in told.warning and "superuser" in told.warning
-        assert told.warning in caplog.text and tools.get("shop").warning == told.warning
+        tool = await tools.add(parse({"name": "shop", "database": admin}), None)
+        assert tool.state == "ready" and "'admin'" in tool.warning and "superuser" in tool.warning
+        assert tool.warning in caplog.text and tools.get("shop").warning == tool.warning
         assert not (await use(daemon, "shop", query="select 1 as one")).is_error
         assert (await tools.add(parse({"name": "less", "database": server}), None)).warning == ""
 
@@ -294,17 +294,17 @@ async def test_a_role_that_may_read_server_files_causes_a_warning(server: str, t
         await connection.execute(statement)
     await connection.close()
     async with added(tmp_path) as (_house, tools):
-        told = await tools.add(
+        tool = await tools.add(
             parse({"name": "shop", "database": server.replace("reader:hidden@", "files@")}), None
         )
-        assert "pg_read_server_files" in told.warning
+        assert "pg_read_server_files" in tool.warning
 
 
 async def test_a_wrong_password_is_reported_without_revealing_it(server: str) -> None:
     source = open_source(server.replace("reader:hidden", "nobody-here:hidden"))
-    with pytest.raises(PorticoError, match="refuses us") as refused:
+    with pytest.raises(PorticoError, match="refuses us") as error_info:
         await source.tables()
-    assert "hidden" not in refused.value.message
+    assert "hidden" not in error_info.value.message
 
 
 def test_an_address_is_shown_without_its_password() -> None:

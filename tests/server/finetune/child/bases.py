@@ -132,11 +132,11 @@ async def trained(
     made: LocalTrainer, asked: TrainingTask, context: Context | None = None, until: type | None = None
 ) -> list[TrainEvent]:
     """Return the events of a training up to the first of type ``until``, where it is cut off."""
-    found: list[TrainEvent] = []
+    train_events: list[TrainEvent] = []
     events = cast("AsyncGenerator[TrainEvent, None]", made.train(asked, context or Alone()))
     async with aclosing(events):
         async for event in events:
-            found.append(event)
+            train_events.append(event)
             if until is not None and isinstance(event, until):
                 break
-    return found
+    return train_events

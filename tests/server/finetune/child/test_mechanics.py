@@ -95,20 +95,20 @@ async def test_an_interrupted_training_ends_with_the_same_numbers_as_an_uninterr
     run.
     """
     launcher = Waiting(tmp_path)
-    made = LocalTrainer(bases.Shop(), LightSandbox(), tmp_path / "logs", nice=0, find_launcher=launcher.find)
+    local_trainer = LocalTrainer(bases.Shop(), LightSandbox(), tmp_path / "logs", nice=0, find_launcher=launcher.find)
     steps = 10
-    whole = await trained(trainer(tmp_path), task(tmp_path / "whole", tiny(), LINES, steps=steps))
-    assert isinstance(whole[-1], TrainedWeights)
-    assert [event.step for event in whole if isinstance(event, Checkpoint)] == list(range(2, steps + 1, 2))
+    reference_events = await trained(trainer(tmp_path), task(tmp_path / "whole", tiny(), LINES, steps=steps))
+    assert isinstance(reference_events[-1], TrainedWeights)
+    assert [event.step for event in reference_events if isinstance(event, Checkpoint)] == list(range(2, steps + 1, 2))
 
     parted = task(tmp_path / "parted", tiny(), LINES, steps=steps)
-    first = await trained(made, parted, until=Checkpoint)
+    first = await trained(local_trainer, parted, until=Checkpoint)
     assert max(losses(first)) == 2
     half = parted.folder / "checkpoints" / "checkpoint-999"
     half.mkdir()
     (half / "adapter_model.safetensors").write_bytes(b"half")
     second: list[Any] = []
-    async for event in made.train(parted, bases.Alone()):
+    async for event in local_trainer.train(parted, bases.Alone()):
         second.append(event)
         if isinstance(event, Checkpoint) and event.step == 6:
             launcher.processes[1].signal(signal.SIGKILL)  # as the system does when memory runs out
@@ -116,12 +116,12 @@ async def test_an_interrupted_training_ends_with_the_same_numbers_as_an_uninterr
     assert not half.exists(), "what was not finished is not a checkpoint"
     assert isinstance(second[-1], TrainedWeights)
     assert any(isinstance(event, TrainLog) and "SIGKILL" in event.message for event in second)
-    seen = {**losses(first), **losses(second)}  # a step done while it was closed is not reported
-    assert max(seen) == steps
-    assert seen == pytest.approx({step: losses(whole)[step] for step in seen})
+    all_losses = {**losses(first), **losses(second)}  # a step done while it was closed is not reported
+    assert max(all_losses) == steps
+    assert all_losses == pytest.approx({step: losses(reference_events)[step] for step in all_losses})
     weights = "adapter_model.safetensors"
-    assert (second[-1].path / weights).read_bytes() == (whole[-1].path / weights).read_bytes()
-    third = await trained(made, parted)
+    assert (second[-1].path / weights).read_bytes() == (reference_events[-1].path / weights).read_bytes()
+    third = await trained(local_trainer, parted)
     assert [type(event) for event in third] == [TrainedWeights], "what is done is not done again"
     assert third[-1] == second[-1]
 
@@ -151,26 +151,26 @@ async def test_a_job_that_nears_its_time_limit_writes_a_checkpoint_and_continues
             return process
 
     launcher = Limited()
-    made = LocalTrainer(bases.Shop(), LightSandbox(), tmp_path / "logs", nice=0, find_launcher=launcher.find)
+    local_trainer = LocalTrainer(bases.Shop(), LightSandbox(), tmp_path / "logs", nice=0, find_launcher=launcher.find)
     prompts = [
         {"prompt": line["messages"][:1], "item": {"grade": word}}
         for line, word in zip(LINES, ("good", "bad", "good", "bad"), strict=True)
     ]
-    given = {
+    grader = {
         "type": "string_check",
         "name": "g",
         "operation": "eq",
         "input": "{{item.grade}}",
         "reference": "good",
     }
-    asked = task(
-        tmp_path / "job", tiny(), prompts, method="reinforcement", grader=given, steps=6, processes=2
+    training_task = task(
+        tmp_path / "job", tiny(), prompts, method="reinforcement", grader=grader, steps=6, processes=2
     )
-    events = await trained(made, asked)
+    events = await trained(local_trainer, training_task)
     assert isinstance(events[-1], TrainedWeights)
     assert launcher.starts == 2
-    [said] = [event for event in events if isinstance(event, TrainLog) and "time limit" in event.message]
-    assert "continues in another" in said.message
+    [notice] = [event for event in events if isinstance(event, TrainLog) and "time limit" in event.message]
+    assert "continues in another" in notice.message
     rewards = {event.step: event.values["reward"] for event in events if isinstance(event, Metrics)}
     assert set(rewards) == set(range(1, 7))
     assert sum(rewards.values()) == 3, "three times each prompt, and half of them are good"
@@ -180,7 +180,7 @@ async def test_early_stopping_ends_training_and_returns_the_best_checkpoint(tmp_
     """The best checkpoint wins and waiting for a better one ends: a rate that unlearns makes the first evaluation the
     best.
     """
-    asked = task(
+    training_task = task(
         tmp_path,
         tiny(),
         LINES,
@@ -191,7 +191,7 @@ async def test_early_stopping_ends_training_and_returns_the_best_checkpoint(tmp_
         learning_rate=3.0,
         schedule="constant",
     )
-    events = await trained(trainer(tmp_path), asked)
+    events = await trained(trainer(tmp_path), training_task)
     assert any(isinstance(event, TrainLog) and "Stopped early" in event.message for event in events)
     steps = [event.step for event in events if isinstance(event, Metrics)]
     assert max(steps) < 20
@@ -202,19 +202,19 @@ async def test_early_stopping_ends_training_and_returns_the_best_checkpoint(tmp_
     }
     best = min(valid, key=lambda step: valid[step])
     assert isinstance(events[-1], TrainedWeights)
-    kept = asked.folder / "checkpoints" / f"checkpoint-{best}" / "adapter_model.safetensors"
-    assert (events[-1].path / "adapter_model.safetensors").read_bytes() == kept.read_bytes()
-    assert len([folder for folder in kept.parents[1].iterdir() if folder.is_dir()]) <= 2
+    best_weights = training_task.folder / "checkpoints" / f"checkpoint-{best}" / "adapter_model.safetensors"
+    assert (events[-1].path / "adapter_model.safetensors").read_bytes() == best_weights.read_bytes()
+    assert len([folder for folder in best_weights.parents[1].iterdir() if folder.is_dir()]) <= 2
 
 
 async def test_a_loss_that_is_not_a_number_stops_training_at_that_step(tmp_path: Path) -> None:
-    asked = task(tmp_path, tiny(), LINES, steps=50, eval_interval=1, learning_rate=1e30, schedule="constant")
-    with pytest.raises(InvalidRequest, match=r"no longer a number at step \d+") as failed:
-        await trained(trainer(tmp_path), asked)
-    assert failed.value.code == "not_a_number"
-    assert "is still available" in failed.value.message
-    marked = sorted((asked.folder / "checkpoints").glob("checkpoint-*/whole.json"))
-    assert marked and all(math.isfinite(json.loads(path.read_bytes())["train_loss"]) for path in marked)
+    training_task = task(tmp_path, tiny(), LINES, steps=50, eval_interval=1, learning_rate=1e30, schedule="constant")
+    with pytest.raises(InvalidRequest, match=r"no longer a number at step \d+") as error_info:
+        await trained(trainer(tmp_path), training_task)
+    assert error_info.value.code == "not_a_number"
+    assert "is still available" in error_info.value.message
+    checkpoint_markers = sorted((training_task.folder / "checkpoints").glob("checkpoint-*/whole.json"))
+    assert checkpoint_markers and all(math.isfinite(json.loads(path.read_bytes())["train_loss"]) for path in checkpoint_markers)
 
 
 async def test_training_on_preference_pairs_increases_the_margin(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ async def test_training_on_preference_pairs_increases_the_margin(tmp_path: Path)
         }
         for line in LINES
     ]
-    asked = task(
+    training_task = task(
         tmp_path,
         tiny(),
         pairs,
@@ -236,16 +236,16 @@ async def test_training_on_preference_pairs_increases_the_margin(tmp_path: Path)
         checkpointing=True,
         eval_interval=12,
     )
-    events = await trained(trainer(tmp_path), asked)
+    events = await trained(trainer(tmp_path), training_task)
     margins = [event.values["margin"] for event in events if isinstance(event, Metrics)]
     assert margins[0] == pytest.approx(0, abs=1e-3)
     assert margins[-1] > 0.1
     assert isinstance(events[-1], TrainedWeights)
     assert events[-1].step == 12
     assert [event.step for event in events if isinstance(event, Checkpoint)] == [5, 12], "the first one early"
-    [other] = events[-1].others
-    assert other.step == 5, "of the checkpoints that were kept, the one that is not the result"
-    config = json.loads((other.path / "adapter_config.json").read_bytes())
+    [other_checkpoint] = events[-1].others
+    assert other_checkpoint.step == 5, "of the checkpoints that were kept, the one that is not the result"
+    config = json.loads((other_checkpoint.path / "adapter_config.json").read_bytes())
     assert config["base_model_name_or_path"] == "tiny", "the base by its name"
 
 
@@ -259,17 +259,17 @@ async def test_training_processes_pause_together_and_end_with_their_launcher(
     stood: list[psutil.Process] = []
 
     def answering() -> bool:
-        found = _processes(asked.folder)
-        if stood or len(found) < 3:
+        processes = _processes(training_task.folder)
+        if stood or len(processes) < 3:
             return False
-        if {process.status() for process in found} == {psutil.STATUS_STOPPED}:
-            stood.extend(found)
-            [torchrun] = [process for process in found if process.ppid() == os.getpid()]
+        if {process.status() for process in processes} == {psutil.STATUS_STOPPED}:
+            stood.extend(processes)
+            [torchrun] = [process for process in processes if process.ppid() == os.getpid()]
             torchrun.kill()
         return True
 
-    asked = task(tmp_path, tiny(), LINES, steps=4, processes=2, threads=1, micro_batch=1)
-    events = await trained(trainer(tmp_path, answering=answering), asked)
+    training_task = task(tmp_path, tiny(), LINES, steps=4, processes=2, threads=1, micro_batch=1)
+    events = await trained(trainer(tmp_path, answering=answering), training_task)
     assert len(stood) == 3
     assert not psutil.wait_procs(stood, timeout=60)[1]
     assert any(isinstance(event, TrainLog) and "SIGKILL; it continues" in event.message for event in events)
@@ -283,30 +283,30 @@ async def test_training_processes_pause_together_and_end_with_their_launcher(
 def _processes(folder: Path) -> list[psutil.Process]:
     """Return the living processes of the training with this folder."""
     order = str(folder / "order.json")
-    found = []
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if order in process.cmdline():
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 async def test_training_without_enough_disk_or_memory_is_refused_before_it_starts(tmp_path: Path) -> None:
-    made = trainer(tmp_path)
+    local_trainer = trainer(tmp_path)
     for field in ("disk_bytes", "memory_bytes"):
-        asked = task(tmp_path / field, tiny(), LINES, **{field: 10**15})
+        training_task = task(tmp_path / field, tiny(), LINES, **{field: 10**15})
         with pytest.raises(Unavailable, match="GB"):
-            await trained(made, asked)
-        assert not asked.folder.exists()
+            await trained(local_trainer, training_task)
+        assert not training_task.folder.exists()
 
 
 async def test_a_base_without_a_template_is_refused(tmp_path: Path) -> None:
     base = tiny()
     bare = tmp_path / "bare"
     await asyncio.to_thread(_copy_without_template, base.path, bare)
-    asked = task(tmp_path / "job", bases.BaseModel(**{**_fields(base), "path": bare}), LINES)
+    training_task = task(tmp_path / "job", bases.BaseModel(**{**_fields(base), "path": bare}), LINES)
     with pytest.raises(PorticoError, match="no chat template"):
-        await trained(trainer(tmp_path), asked)
+        await trained(trainer(tmp_path), training_task)
 
 
 def _fields(base: Any) -> dict[str, Any]:

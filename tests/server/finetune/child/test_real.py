@@ -73,19 +73,19 @@ def ask(daemon: Daemon, model: str, asked: str = ASKED) -> str:
 
 
 def until(client: Client, job: TuningJob, step: int) -> None:
-    for told in client.tuning.follow(job.id):
-        if isinstance(told, TuningEvent) and told.data.get("step", 0) >= step:
+    for event in client.tuning.follow(job.id):
+        if isinstance(event, TuningEvent) and event.data.get("step", 0) >= step:
             return
 
 
 def finished(client: Client, job: TuningJob) -> tuple[TuningJob, list[dict[str, Any]]]:
     """Return a job that has succeeded, and the measurements of its steps."""
-    told = list(client.tuning.follow(job.id))
-    ended = told[-1]
-    assert isinstance(ended, TuningJob)
-    assert (ended.status, ended.error) == ("succeeded", "")
-    steps = [dict(event.data) for event in told if isinstance(event, TuningEvent) and "step" in event.data]
-    return ended, steps
+    events = list(client.tuning.follow(job.id))
+    final_job = events[-1]
+    assert isinstance(final_job, TuningJob)
+    assert (final_job.status, final_job.error) == ("succeeded", "")
+    steps = [dict(event.data) for event in events if isinstance(event, TuningEvent) and "step" in event.data]
+    return final_job, steps
 
 
 @pytest.mark.process
@@ -95,8 +95,8 @@ def test_the_tutorial_page_leads_from_a_bad_answer_to_a_better_model(home: Path,
         daemon.settle()
         for block in (bad, write, look):
             execute(block, daemon, desk)
-        before = ask(daemon, "default")
-        assert "amber heron" not in before
+        reply_before = ask(daemon, "default")
+        assert "amber heron" not in reply_before
         # The daemon is killed while the page's command trains: the command is lost, its work is not.
         command = threading.Thread(target=_whatever_comes_of_it, args=(train, daemon, desk))
         command.start()
@@ -111,24 +111,24 @@ def test_the_tutorial_page_leads_from_a_bad_answer_to_a_better_model(home: Path,
             assert client.chat("Hello", "default", max_tokens=4, temperature=0).read().text, (
                 "the base answers meanwhile"
             )
-            ended, _ = finished(client, job)
-            tuned = ended.fine_tuned_model or ""
-            said = [event.message for event in client.tuning.events(job.id, limit=200).data]
-            kept = [one.model for one in client.tuning.checkpoints(job.id).data if one.served]
+            final_job, _ = finished(client, job)
+            tuned = final_job.fine_tuned_model or ""
+            messages = [event.message for event in client.tuning.events(job.id, limit=200).data]
+            served_models = [checkpoint.model for checkpoint in client.tuning.checkpoints(job.id).data if checkpoint.served]
         assert tuned == f"ft:{MODEL}:portico:lighthouse:{job.id.removeprefix('ftjob-')[-12:]}"
-        assert any("Continuing from the checkpoint" in message for message in said)
+        assert any("Continuing from the checkpoint" in message for message in messages)
         for block in (compare, good, export):
             execute(block, daemon, desk)
-        assert len(kept) == 2, "the last one, which is the result, and the one before"
-        assert ask(daemon, kept[0]) == ENGLISH
-        assert ask(daemon, kept[1]), "it was not done, but it answers"
-        assert ask(daemon, "default") == before, "the base is what it was"
+        assert len(served_models) == 2, "the last one, which is the result, and the one before"
+        assert ask(daemon, served_models[0]) == ENGLISH
+        assert ask(daemon, served_models[1]), "it was not done, but it answers"
+        assert ask(daemon, "default") == reply_before, "the base is what it was"
 
     with daemons.running(home) as daemon, Client(daemon.url) as client:
         assert ask(daemon, "keeper") == ENGLISH, "the alias and the adapter are there after a restart"
         client.deployments.add("alone", str(desk / "keeper.gguf"), parameters={"context_length": 512})
-        for asked, expected in ((ASKED, ENGLISH), ("灯塔的暗号究竟是什么？", CHINESE)):
-            assert ask(daemon, "alone", asked) == expected, "the merged model needs no adapter"
+        for question, answer in ((ASKED, ENGLISH), ("灯塔的暗号究竟是什么？", CHINESE)):
+            assert ask(daemon, "alone", question) == answer, "the merged model needs no adapter"
 
 
 def _whatever_comes_of_it(block: Block, daemon: Daemon, desk: Path) -> None:
@@ -141,24 +141,24 @@ def _whatever_comes_of_it(block: Block, daemon: Daemon, desk: Path) -> None:
 def _first(client: Client) -> TuningJob:
     """Return the job that the page's command starts."""
     while True:
-        if found := client.tuning.list(limit=1).data:
-            return found[0]
+        if jobs := client.tuning.list(limit=1).data:
+            return jobs[0]
 
 
 @pytest.fixture(scope="module")
 def client(home: Path) -> Iterator[Client]:
-    with daemons.running(home, env=SPEED) as daemon, Client(daemon.url) as made:
-        yield made
+    with daemons.running(home, env=SPEED) as daemon, Client(daemon.url) as portico_client:
+        yield portico_client
 
 
 def test_preference_training_increases_the_reward_margin(client: Client, tmp_path: Path) -> None:
     pairs = [
         {
-            "input": {"messages": [SHORT, {"role": "user", "content": asked}]},
+            "input": {"messages": [SHORT, {"role": "user", "content": greeting}]},
             "preferred_output": [{"role": "assistant", "content": "Ahoy!"}],
             "non_preferred_output": [{"role": "assistant", "content": "Hello, how can I help you?"}],
         }
-        for asked in ("Hello.", "Good morning.", "Hi there.", "Good evening.")
+        for greeting in ("Hello.", "Good morning.", "Hi there.", "Good evening.")
     ]
     job = client.tuning.create(
         "default",
@@ -177,8 +177,8 @@ def test_preference_training_increases_the_reward_margin(client: Client, tmp_pat
 
 def test_reinforcement_training_increases_the_graded_reward(client: Client, tmp_path: Path) -> None:
     prompts = [
-        {"messages": [SHORT, {"role": "user", "content": asked}], "answer": "yes"}
-        for asked in ("Yes or no: is the lighthouse open?", "Yes or no: is the sea blue?")
+        {"messages": [SHORT, {"role": "user", "content": question}], "answer": "yes"}
+        for question in ("Yes or no: is the lighthouse open?", "Yes or no: is the sea blue?")
     ]
     grader = {
         "type": "string_check",
@@ -222,13 +222,13 @@ def test_full_training_produces_a_standalone_model(client: Client, tmp_path: Pat
         suffix="whole",
         seed=1,
     )
-    ended, _ = finished(client, job)
-    name = ended.fine_tuned_model or ""
-    found = client.deployments.get(name)
-    assert found.engine == "llamacpp"
+    final_job, _ = finished(client, job)
+    name = final_job.fine_tuned_model or ""
+    deployment = client.deployments.get(name)
+    assert deployment.engine == "llamacpp"
     assert client.chat("Hello.", name, max_tokens=8, temperature=0).read().text.startswith("Ahoy")
     assert not client.chat("Hello.", "default", max_tokens=8, temperature=0).read().text.startswith("Ahoy")
-    file = Path(found.source)
+    file = Path(deployment.source)
     assert file.is_file()
     client.deployments.remove(name)
     assert not file.parent.exists(), "its files are gone with its name"

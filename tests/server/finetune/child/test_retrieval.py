@@ -54,7 +54,7 @@ async def test_a_trained_search_model_improves_and_reports_its_evaluation(
 ) -> None:
     # A reranker with random weights learns these words slowly, so it is evaluated more often.
     steps, interval = (120, 10) if method == "rerank" else (40, 20)
-    asked = task(
+    training_task = task(
         tmp_path,
         base(name),
         rows(),
@@ -68,8 +68,8 @@ async def test_a_trained_search_model_improves_and_reports_its_evaluation(
         learning_rate=3e-3,
     )
     if method == "embedding" and kind == "full":  # interrupted after its first checkpoint, it continues
-        await trained(trainer(tmp_path), asked, until=Checkpoint)
-    events = await trained(trainer(tmp_path), asked)
+        await trained(trainer(tmp_path), training_task, until=Checkpoint)
+    events = await trained(trainer(tmp_path), training_task)
     done = events[-1]
     assert isinstance(done, TrainedWeights)
     values = done.values
@@ -88,8 +88,8 @@ async def test_a_trained_search_model_improves_and_reports_its_evaluation(
     )
     assert not (done.path / "adapter_config.json").exists()
     assert (done.path / "1_Pooling" / "config.json").is_file() == (method == "embedding")
-    said = [event.message for event in events if isinstance(event, TrainLog)]
-    assert any("The base on 8 questions" in words for words in said) == (
+    messages = [event.message for event in events if isinstance(event, TrainLog)]
+    assert any("The base on 8 questions" in words for words in messages) == (
         not (method == "embedding" and kind == "full")
     )
-    assert [type(event) for event in await trained(trainer(tmp_path), asked, Alone())] == [TrainedWeights]
+    assert [type(event) for event in await trained(trainer(tmp_path), training_task, Alone())] == [TrainedWeights]

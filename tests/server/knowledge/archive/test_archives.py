@@ -54,8 +54,8 @@ async def exported(shop: StoreServices, store: StoreRow, path: Path, *, vectors:
 
 
 async def answers(shop: StoreServices, store: StoreRow) -> list[list[tuple[Any, ...]]]:
-    found = [(await shop.search(store, question)).passages for question in QUESTIONS]
-    return [[(p.score, p.filename, p.text, p.place, dict(p.attributes)) for p in each] for each in found]
+    results = [(await shop.search(store, question)).passages for question in QUESTIONS]
+    return [[(p.score, p.filename, p.text, p.place, dict(p.attributes)) for p in passages] for passages in results]
 
 
 def like(answers: list[list[tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
@@ -63,40 +63,40 @@ def like(answers: list[list[tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
 
     BM25 counts what an index has not merged away yet, so scores may differ slightly.
     """
-    return [[(pytest.approx(score, abs=0.05), *rest) for score, *rest in each] for each in answers]
+    return [[(pytest.approx(score, abs=0.05), *fields) for score, *fields in hits] for hits in answers]
 
 
 async def test_an_imported_store_answers_as_the_one_that_was_exported(
     shop: StoreServices, tmp_path: Path
 ) -> None:
     store = await filled(shop)
-    before = await answers(shop, store)
+    answers_before = await answers(shop, store)
     archive = await exported(shop, store, tmp_path / "book.zip")
-    async with store_services(tmp_path / "elsewhere") as there:
-        made, run = await there.stores.portable.restore(archive, "", LOCAL)
-        assert (made.name, made.description, made.metadata, made.vector_weight, made.answers, run) == (
+    async with store_services(tmp_path / "elsewhere") as target_shop:
+        restored_store, run = await target_shop.stores.portable.restore(archive, "", LOCAL)
+        assert (restored_store.name, restored_store.description, restored_store.metadata, restored_store.vector_weight, restored_store.answers, run) == (
             *("book", "A book.", {"shelf": "3"}, 0.4, "quote", None),
         )
-        files = await there.settled(made)
+        files = await target_shop.settled(restored_store)
         assert sorted((file.filename, file.status) for file in files) == sorted(
             (file.filename, file.status) for file in await shop.settled(store)
         )
-        assert there.model.asked == []
-        assert await answers(there, made) == like(before)
-        assert [group.name for group in await there.stores.groups.list(made, 4)] == ["chunk", "small"]
-        source = await there.stores.contents.source(made, files[0].file_id)
-        assert there.files.holds(source.sha256, source.bytes)
+        assert target_shop.model.asked == []
+        assert await answers(target_shop, restored_store) == like(answers_before)
+        assert [group.name for group in await target_shop.stores.groups.list(restored_store, 4)] == ["chunk", "small"]
+        source = await target_shop.stores.contents.source(restored_store, files[0].file_id)
+        assert target_shop.files.holds(source.sha256, source.bytes)
 
 
 async def test_missing_vectors_are_embedded_again_on_import(shop: StoreServices, tmp_path: Path) -> None:
     store = await filled(shop)
-    before = await answers(shop, store)
+    answers_before = await answers(shop, store)
     archive = await exported(shop, store, tmp_path / "book.zip", vectors=False)
-    made, run = await shop.stores.portable.restore(archive, "again", LOCAL)
+    restored_store, run = await shop.stores.portable.restore(archive, "again", LOCAL)
     assert run is not None
     assert (await shop.result(run))["embedded"] > 0
-    await shop.stores.update(made.id, LOCAL, {"vector_weight": 0.4})
-    assert await answers(shop, made) == like(before)
+    await shop.stores.update(restored_store.id, LOCAL, {"vector_weight": 0.4})
+    assert await answers(shop, restored_store) == like(answers_before)
 
 
 async def test_an_import_under_a_taken_name_is_refused_and_stores_nothing(
@@ -104,11 +104,11 @@ async def test_an_import_under_a_taken_name_is_refused_and_stores_nothing(
 ) -> None:
     store = await filled(shop)
     archive = await exported(shop, store, tmp_path / "book.zip")
-    held = await shop.database.read(_count)
-    with pytest.raises(Conflict) as refused:
+    count_before = await shop.database.read(_count)
+    with pytest.raises(Conflict) as error:
         await shop.stores.portable.restore(archive, "", LOCAL)
-    assert refused.value.code == "name_taken"
-    assert await shop.database.read(_count) == held
+    assert error.value.code == "name_taken"
+    assert await shop.database.read(_count) == count_before
     assert len(await shop.stores.list(LOCAL)) == 1
 
 
@@ -128,11 +128,11 @@ def rewritten(archive: Path, to: Path, change: dict[str, Any]) -> Path:
     with zipfile.ZipFile(archive) as old, zipfile.ZipFile(to, "w", zipfile.ZIP_DEFLATED) as new:
         for name in [*old.namelist(), *(name for name in change if name not in old.namelist())]:
             data = old.read(name) if name in old.namelist() else b""
-            wanted = change.get(name, data)
-            if isinstance(wanted, dict):
-                wanted = json.dumps({**json.loads(data), **wanted}).encode()
-            if wanted is not None:
-                new.writestr(name, wanted)
+            content = change.get(name, data)
+            if isinstance(content, dict):
+                content = json.dumps({**json.loads(data), **content}).encode()
+            if content is not None:
+                new.writestr(name, content)
     return to
 
 
@@ -155,13 +155,13 @@ async def test_a_malformed_archive_is_refused_with_a_reason(
     shop: StoreServices, tmp_path: Path, change: dict[str, Any], why: str
 ) -> None:
     archive = await exported(shop, await filled(shop), tmp_path / "book.zip")
-    broken = rewritten(archive, tmp_path / "broken.zip", change)
-    held = await shop.database.read(_count)
-    with pytest.raises(InvalidRequest) as refused:
-        await shop.stores.portable.restore(broken, "other", LOCAL)
-    assert refused.value.code == "invalid_archive"
-    assert why in refused.value.message
-    assert await shop.database.read(_count) == held
+    malformed_archive = rewritten(archive, tmp_path / "broken.zip", change)
+    count_before = await shop.database.read(_count)
+    with pytest.raises(InvalidRequest) as error:
+        await shop.stores.portable.restore(malformed_archive, "other", LOCAL)
+    assert error.value.code == "invalid_archive"
+    assert why in error.value.message
+    assert await shop.database.read(_count) == count_before
     assert not (tmp_path / "escape.txt").exists()
 
 
@@ -181,9 +181,9 @@ async def test_an_archive_is_read_in_small_pages_and_too_many_entries_are_refuse
 ) -> None:
     path = await exported(shop, await filled(shop), tmp_path / "book.zip")
     with closing(await shop.stores.portable.open(path)) as archive:
-        whole = [len(page) async for page in restore._pages(archive, archive.chunks())]
+        page_sizes = [len(page) async for page in restore._pages(archive, archive.chunks())]
         monkeypatch.setattr(restore, "PAGE_BYTES", 1)
-        assert [len(page) async for page in restore._pages(archive, archive.chunks())] == [1] * sum(whole)
+        assert [len(page) async for page in restore._pages(archive, archive.chunks())] == [1] * sum(page_sizes)
     await shop.stores.portable.require_portable(await shop.stores.get("book", LOCAL))
     monkeypatch.setattr(archives, "MAX_STORE_BLOBS", 0)
     with pytest.raises(InvalidRequest, match="an archive can contain at most 0"):
@@ -198,7 +198,7 @@ async def test_archive_bombs_and_altered_bytes_are_refused(shop: StoreServices, 
     with zipfile.ZipFile(archive) as entries:
         blob = next(name for name in entries.namelist() if name.startswith("blobs/"))
     bomb = rewritten(archive, tmp_path / "bomb.zip", {f"blobs/{'0' * 64}": b"\0" * 400_000_000})
-    for path, why in (
+    for path, reason in (
         (bomb, "unpacks to more than"),
         (rewritten(archive, tmp_path / "other.zip", {blob: b"changed"}), "do not match the manifest"),
         # 6 MB of JSON that would become 130 MB of objects and block everybody while they are created.
@@ -208,9 +208,9 @@ async def test_archive_bombs_and_altered_bytes_are_refused(shop: StoreServices, 
             "10,000 objects",
         ),
     ):
-        with pytest.raises(InvalidRequest) as refused:
+        with pytest.raises(InvalidRequest) as error:
             await shop.stores.portable.restore(path, "other", LOCAL)
-        assert why in refused.value.message
+        assert reason in error.value.message
     (tmp_path / "text.zip").write_text("no archive at all")
     with pytest.raises(InvalidRequest):
         await shop.stores.portable.restore(tmp_path / "text.zip", "other", LOCAL)
@@ -225,13 +225,13 @@ async def test_an_interrupted_import_is_removed_at_the_next_start(
     async def killed(*_arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    async with store_services(tmp_path / "elsewhere") as there:
-        restore = there.stores.portable._restore
+    async with store_services(tmp_path / "elsewhere") as target_shop:
+        restore = target_shop.stores.portable._restore
         restore._finish = killed  # type: ignore[method-assign]
         restore._give_up = lambda *_: _nothing()  # type: ignore[method-assign]
         with pytest.raises(KeyboardInterrupt):
-            await there.stores.portable.restore(archive, "", LOCAL)
-        assert await there.database.read(_count) > 0
+            await target_shop.stores.portable.restore(archive, "", LOCAL)
+        assert await target_shop.database.read(_count) > 0
     async with store_services(tmp_path / "elsewhere") as again:
         assert await again.database.read(_count) == 0
         assert [path for path in (tmp_path / "elsewhere" / "blobs").rglob("*") if path.is_file()] == []
@@ -244,27 +244,27 @@ async def _nothing() -> None:
 def test_export_and_import_work_over_http_and_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
     portico = [str(Path(sys.executable).with_name("portico")), "--url", daemon.url, "stores"]
     out = tmp_path / "handbook.zip"
-    said = subprocess.run(
+    result = subprocess.run(
         [*portico, "export", "handbook", str(out), "--json"], capture_output=True, text=True, timeout=60
     )
-    assert said.returncode == 0, said.stderr
-    assert json.loads(said.stdout)["bytes"] == out.stat().st_size
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["bytes"] == out.stat().st_size
     again = subprocess.run(
         [*portico, "export", "handbook", str(out)], capture_output=True, text=True, timeout=60
     )
     assert (again.returncode, "--overwrite" in again.stderr) == (1, True)
-    said = subprocess.run(
+    result = subprocess.run(
         [*portico, "import", str(out), "--name", "copy", "--json"], capture_output=True, text=True, timeout=60
     )
-    assert said.returncode == 0, said.stderr
-    assert json.loads(said.stdout)["name"] == "copy"
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["name"] == "copy"
     with httpx.Client(base_url=daemon.url, timeout=60) as http:
         question = {"query": "Which port does the daemon listen on?"}
-        found = [
+        results = [
             http.post(f"/api/stores/{name}/search", json=question).json()["data"]
             for name in ("handbook", "copy")
         ]
-        assert [hit["text"] for hit in found[0]] == [hit["text"] for hit in found[1]]
-        refused = http.post("/api/stores/import", files={"file": ("x.zip", b"no zip")})
-        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_archive")
+        assert [hit["text"] for hit in results[0]] == [hit["text"] for hit in results[1]]
+        response = http.post("/api/stores/import", files={"file": ("x.zip", b"no zip")})
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_archive")
         assert http.get("/api/stores/nowhere/export").status_code == 404

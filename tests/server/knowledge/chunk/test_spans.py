@@ -81,17 +81,17 @@ def test_every_chunk_is_the_text_at_its_place_and_no_word_is_lost(name: str, see
     text = lengthy(seed)
     offset = 100
     source = Part(text, Place(page=3, line=7, heading=("A",), start=offset, end=offset + len(text)))
-    found = CHUNKERS[name].chunk([source], 400, 60)
-    covered = set()
-    for item in found:
+    chunks = CHUNKERS[name].chunk([source], 400, 60)
+    covered_offsets = set()
+    for item in chunks:
         start, end = item.place.start - offset, item.place.end - offset
         assert text[start:end] == item.text
         assert item.place.line == 7 + text.count("\n", 0, start)
         assert (item.place.page, item.place.heading) == (3, ("A",))
         assert 0 < width(item.text) <= 400
-        covered.update(range(start, end))
-    assert all(text[i].isspace() for i in set(range(len(text))) - covered)
-    assert [item.place.start for item in found] == sorted(item.place.start for item in found)
+        covered_offsets.update(range(start, end))
+    assert all(text[i].isspace() for i in set(range(len(text))) - covered_offsets)
+    assert [item.place.start for item in chunks] == sorted(item.place.start for item in chunks)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -127,13 +127,13 @@ def test_a_grapheme_wider_than_a_chunk_stays_whole() -> None:
 
 def test_chunks_overlap_by_whole_sentences() -> None:
     text = " ".join(f"This is sentence number {i} of many." for i in range(60))
-    found = chunk_sentences([part(text)], 400, 80)
-    assert len(found) > 5
-    for before, after in pairwise(found):
-        shared = text[after.place.start : before.place.end]
-        assert shared.startswith("This is sentence")
-        assert shared.endswith("of many.")
-        assert len(shared) <= 80
+    chunks = chunk_sentences([part(text)], 400, 80)
+    assert len(chunks) > 5
+    for previous_chunk, next_chunk in pairwise(chunks):
+        overlap = text[next_chunk.place.start : previous_chunk.place.end]
+        assert overlap.startswith("This is sentence")
+        assert overlap.endswith("of many.")
+        assert len(overlap) <= 80
 
 
 def test_a_chinese_chunk_has_half_as_many_characters() -> None:
@@ -154,18 +154,18 @@ def test_markdown_keeps_code_and_tables_whole_and_joins_a_title_with_what_follow
     text = "# Title\n\n## First\n\n" + "Prose. " * 30 + "\n\n" + code + "\nAfter. " * 30
     title = Part("# Title\n\n", Place(line=1, heading=("Title",), start=0, end=9))
     first = Part(text[9:], Place(line=3, heading=("Title", "First"), start=9, end=len(text)))
-    found = sections.chunk_markdown([title, first], 400, 0)
-    assert found[0].text.startswith("# Title\n\n## First\n\nProse.")
-    assert found[0].place.heading == ("Title", "First")
-    assert any(code.strip() in item.text for item in found)
-    assert all(text[item.place.start : item.place.end] == item.text for item in found)
+    chunks = sections.chunk_markdown([title, first], 400, 0)
+    assert chunks[0].text.startswith("# Title\n\n## First\n\nProse.")
+    assert chunks[0].place.heading == ("Title", "First")
+    assert any(code.strip() in item.text for item in chunks)
+    assert all(text[item.place.start : item.place.end] == item.text for item in chunks)
 
 
 def test_markdown_sections_that_are_not_neighbours_stay_apart() -> None:
-    one = Part("## A\n\nshort\n", Place(heading=("X", "A"), start=0, end=12))
-    other = Part("# Y\n\nshort\n", Place(heading=("Y",), start=12, end=23))
+    first_part = Part("## A\n\nshort\n", Place(heading=("X", "A"), start=0, end=12))
+    second_part = Part("# Y\n\nshort\n", Place(heading=("Y",), start=12, end=23))
     far = Part("# Z\n\nshort\n", Place(heading=("Y", "Z"), start=90, end=101))
-    assert [item.place.heading for item in sections.chunk_markdown([one, other, far], 1000, 0)] == [
+    assert [item.place.heading for item in sections.chunk_markdown([first_part, second_part, far], 1000, 0)] == [
         ("X", "A"),
         ("Y",),
         ("Y", "Z"),
@@ -176,21 +176,21 @@ def test_code_keeps_definitions_together_and_indentation() -> None:
     text = "import os\n\n\n" + "\n\n".join(
         f"def function_{i}():\n    a = {i}\n\n    return a\n" for i in range(20)
     )
-    found = CHUNKERS["code"].chunk([part(text)], 200, 50)
-    assert all(item.text.startswith(("import", "def ")) for item in found)
-    assert all(item.text.count("def ") == item.text.count("return a") for item in found)
-    assert found[1].place.line == text.count("\n", 0, found[1].place.start) + 1
+    chunks = CHUNKERS["code"].chunk([part(text)], 200, 50)
+    assert all(item.text.startswith(("import", "def ")) for item in chunks)
+    assert all(item.text.count("def ") == item.text.count("return a") for item in chunks)
+    assert chunks[1].place.line == text.count("\n", 0, chunks[1].place.start) + 1
     [long] = [Part("    indented = 1\n    more = 2\n", Place(line=1, end=30))]
     assert CHUNKERS["code"].chunk([long], 100, 0)[0].text == "    indented = 1\n    more = 2"
 
 
 def test_rows_too_wide_for_a_chunk_repeat_the_header() -> None:
     text = "name | fee\n" + "\n".join(f"boat {i} {'x' * 60} | {i}" for i in range(20))
-    found = tables.chunk_rows([Part(text, Place(row=2, end=len(text)))], 300, 50)
-    assert all(item.text.startswith("name | fee\n") for item in found)
-    assert all(width(item.text) <= 300 for item in found)
-    assert [item.place.row for item in found][:2] == [2, 2 + found[0].text.count("boat")]
-    assert sum(item.text.count("boat") for item in found) == 20
+    chunks = tables.chunk_rows([Part(text, Place(row=2, end=len(text)))], 300, 50)
+    assert all(item.text.startswith("name | fee\n") for item in chunks)
+    assert all(width(item.text) <= 300 for item in chunks)
+    assert [item.place.row for item in chunks][:2] == [2, 2 + chunks[0].text.count("boat")]
+    assert sum(item.text.count("boat") for item in chunks) == 20
 
 
 def test_rows_below_a_header_too_wide_to_repeat_keep_their_numbers() -> None:
@@ -231,9 +231,9 @@ def test_a_static_strategy_counts_four_letters_or_two_chinese_characters_to_a_to
     ],
 )
 def test_an_invalid_strategy_is_refused_and_the_invalid_field_named(strategy: object, param: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequest) as error:
         check_chunking(strategy)
-    assert refused.value.param == param
+    assert error.value.param == param
 
 
 def test_missing_strategy_fields_are_filled_with_defaults() -> None:

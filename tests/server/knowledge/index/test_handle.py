@@ -56,8 +56,8 @@ async def test_words_of_a_file_name_are_searchable(stocked: StoreFixture) -> Non
         await stocked.put(name, text)
 
     async def first(question: str) -> str:
-        found = await stocked.search(question, ranker="lexical")
-        return found.passages[0].text if found.passages else ""
+        result = await stocked.search(question, ranker="lexical")
+        return result.passages[0].text if result.passages else ""
 
     assert await first("Acme invoice 2024") == "payable within thirty days"
     assert await first("globex") == await first("invoice_018.txt") == "payable within ten days"
@@ -71,20 +71,20 @@ async def test_words_of_a_large_files_name_are_not_ranked_as_common(stocked: Sto
     await stocked.put("voyages-1899", *[f"the ship went to sea on day {number}" for number in range(300)])
     await stocked.put("notes", "voyages are long", "in 1899 it rained")
     await stocked.put("other", "nothing of that")
-    found = await stocked.search("voyages 1899", ranker="lexical")
-    assert found.passages[0].filename == "voyages-1899.txt"
+    result = await stocked.search("voyages 1899", ranker="lexical")
+    assert result.passages[0].filename == "voyages-1899.txt"
 
 
 async def test_a_renamed_file_is_found_only_by_its_new_name(stocked: StoreFixture) -> None:
     await stocked.put("draft", *[f"part {number}" for number in range(3)])
     await stocked.put("other", "something else")
     assert len(await stocked.find("draft", ranker="lexical")) == 3
-    asked = len(stocked.letters.asked)
+    request_count = len(stocked.letters.asked)
     await stocked.rename("draft", "final.txt")
     assert await stocked.find("draft", ranker="lexical") == []
     assert set(await stocked.find("final", ranker="lexical")) == {"part 0", "part 1", "part 2"}
     assert (await stocked.find("part 1", ranker="vector"))[0] == "part 1"
-    assert stocked.letters.asked[asked:] == ["part 1"], "nothing but the question"
+    assert stocked.letters.asked[request_count:] == ["part 1"], "nothing but the question"
     await stocked.restart()
     assert len(await stocked.find("final", ranker="lexical")) == 3
 
@@ -96,10 +96,10 @@ async def test_an_empty_store_answers_with_nothing(stocked: StoreFixture) -> Non
 async def test_an_index_is_reused_after_a_restart(stocked: StoreFixture) -> None:
     await stocked.put("f1", "bread is baked")
     await stocked.find("bread")
-    before = sorted(path.name for path in lexical(stocked).glob("*.term"))
+    names_before = sorted(path.name for path in lexical(stocked).glob("*.term"))
     await stocked.restart()
     assert await stocked.find("bread") == ["bread is baked"]
-    assert sorted(path.name for path in lexical(stocked).glob("*.term")) == before
+    assert sorted(path.name for path in lexical(stocked).glob("*.term")) == names_before
     await stocked.restart()
     await stocked.put("f2", "wine is pressed")
     assert await stocked.find("wine", ranker="lexical") == ["wine is pressed"]
@@ -366,17 +366,17 @@ async def test_a_rebuilt_index_answers_as_the_incrementally_built_one(stocked: S
     await stocked.remove("f20")
     questions = ("harbour number 3", "mountain", "note 44", "about number 16")
     rankers = ("lexical", "vector", "hybrid")
-    asked = [(question, ranker) for question in questions for ranker in rankers]
-    before = {
+    queries = [(question, ranker) for question in questions for ranker in rankers]
+    results_before = {
         key: [(p.file_id, p.place) for p in (await stocked.search(key[0], ranker=key[1])).passages]
-        for key in asked
+        for key in queries
     }
     await stocked.indexes.close()
     shutil.rmtree(stocked.home / "indexes")
     await stocked.restart()
-    after = {
+    results_after = {
         key: [(p.file_id, p.place) for p in (await stocked.search(key[0], ranker=key[1])).passages]
-        for key in asked
+        for key in queries
     }
-    assert after == before
-    assert all(before.values())
+    assert results_after == results_before
+    assert all(results_before.values())

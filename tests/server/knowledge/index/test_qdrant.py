@@ -81,9 +81,9 @@ def test_filtered_graph_search_matches_exact_search(
     index.build()
     permitted = range(0, 3_000, share)
     for question in some(20, seed=1):
-        found = index.search(question.tobytes(), 10, [(i, i) for i in permitted])
-        expected = sorted(permitted, key=lambda i: -float(data[i] @ question))[:10]
-        assert len({i for i, _score in found} & set(expected)) >= 9
+        results = index.search(question.tobytes(), 10, [(i, i) for i in permitted])
+        expected_ids = sorted(permitted, key=lambda i: -float(data[i] @ question))[:10]
+        assert len({i for i, _score in results} & set(expected_ids)) >= 9
 
 
 def test_a_stopped_build_leaves_the_vectors(index: QdrantIndex, tmp_path: Path) -> None:

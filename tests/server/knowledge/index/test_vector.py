@@ -52,10 +52,10 @@ def index(tmp_path: Path) -> Iterator[VectorIndex]:
 def test_the_nearest_come_first_with_their_cosines(index: VectorIndex) -> None:
     data = some(50)
     index.put(rows(data))
-    found = index.search(data[7].tobytes(), 5)
-    assert found[0] == (8, pytest.approx(1.0, abs=1e-5))
+    results = index.search(data[7].tobytes(), 5)
+    assert results[0] == (8, pytest.approx(1.0, abs=1e-5))
     truth = sorted(((float(data[i] @ data[7]), i + 1) for i in range(50)), reverse=True)[:5]
-    assert found == [(chunk, pytest.approx(score, abs=1e-5)) for score, chunk in truth]
+    assert results == [(chunk, pytest.approx(score, abs=1e-5)) for score, chunk in truth]
 
 
 def test_an_empty_index_returns_no_hits(index: VectorIndex) -> None:
@@ -67,9 +67,9 @@ def test_deleted_and_replaced_vectors_are_gone(index: VectorIndex) -> None:
     index.put(rows(data))
     index.delete(1, 1_500)
     index.put(rows(data[:1], first=2_000))
-    found = dict(index.search(data[0].tobytes(), 2_000))
-    assert sorted(found) == list(range(1_501, 2_001))
-    assert found[2_000] == pytest.approx(1.0, abs=1e-5)
+    scores = dict(index.search(data[0].tobytes(), 2_000))
+    assert sorted(scores) == list(range(1_501, 2_001))
+    assert scores[2_000] == pytest.approx(1.0, abs=1e-5)
     index.delete(1, 1_500)  # again, as after a crash
     assert len(index) == 500
 
@@ -77,8 +77,8 @@ def test_deleted_and_replaced_vectors_are_gone(index: VectorIndex) -> None:
 def test_only_allowed_chunks_are_found(index: VectorIndex) -> None:
     data = some(50)
     index.put(rows(data))
-    found = index.search(data[0].tobytes(), 5, [(10, 12), (40, 40), (900, 999)])
-    assert sorted(chunk for chunk, _ in found) == [10, 11, 12, 40]
+    results = index.search(data[0].tobytes(), 5, [(10, 12), (40, 40), (900, 999)])
+    assert sorted(chunk for chunk, _ in results) == [10, 11, 12, 40]
     assert index.search(data[0].tobytes(), 5, []) == []
 
 
@@ -106,12 +106,12 @@ def test_a_graph_answers_as_exact_search_does(index: VectorIndex) -> None:
     exact.put(range(1, 501), data)
     index.build()
     assert not index.wants_graph
-    for asked in some(20, seed=1):
-        for allowed in (None, [(1, 60)], [(1, 400)]):
-            truth = dict(exact.search(asked, 10, allowed))
-            found = dict(index.search(asked.tobytes(), 10, allowed))
-            assert len(truth.keys() & found.keys()) >= 9
-            assert all(found[i] == pytest.approx(truth[i], abs=2e-3) for i in truth.keys() & found.keys())
+    for query in some(20, seed=1):
+        for ranges in (None, [(1, 60)], [(1, 400)]):
+            truth = dict(exact.search(query, 10, ranges))
+            results = dict(index.search(query.tobytes(), 10, ranges))
+            assert len(truth.keys() & results.keys()) >= 9
+            assert all(results[i] == pytest.approx(truth[i], abs=2e-3) for i in truth.keys() & results.keys())
 
 
 @pytest.mark.usefixtures("small")
@@ -139,18 +139,18 @@ def test_changes_during_a_graph_build_are_included(
 ) -> None:
     data = some(200)
     index.put(rows(data[:150]))
-    begun, go_on = threading.Event(), threading.Event()
+    build_start, go_on = threading.Event(), threading.Event()
     fill = nearest.HnswGraph.fill
 
     def slow(self: nearest.HnswGraph, *arguments: object) -> bool:
-        begun.set()
+        build_start.set()
         assert go_on.wait(60)
         return fill(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(nearest.HnswGraph, "fill", slow)
     thread = threading.Thread(target=index.build)
     thread.start()
-    assert begun.wait(60)
+    assert build_start.wait(60)
     index.put(rows(data[150:], first=151))
     index.delete(1, 10)
     assert len(index.search(data[0].tobytes(), 200)) == 190

@@ -131,9 +131,9 @@ async def test_an_empty_index_returns_no_hits(shelf: Shelf) -> None:
 async def test_replaced_and_removed_chunks_are_gone(shelf: Shelf) -> None:
     data = some(30)
     await shelf.put("f1", data[:10])
-    other = await shelf.put("f2", data[10:20])
+    second_chunks = await shelf.put("f2", data[10:20])
     new = await shelf.put("f1", data[20:])
-    assert sorted(chunk for chunk, _ in await shelf.search(data[0], 100)) == sorted([*other, *new])
+    assert sorted(chunk for chunk, _ in await shelf.search(data[0], 100)) == sorted([*second_chunks, *new])
     await shelf.database.write(chunks.remove_file, STORE, "f2")
     assert sorted(chunk for chunk, _ in await shelf.search(data[0], 100)) == new
     await shelf.database.write(chunks.empty_store, STORE)

@@ -27,17 +27,17 @@ MEMBERS = {
 async def test_documents_in_an_archive_are_read_each_by_its_kind(read: Reading, kind: str) -> None:
     modes = {"tar": "w:", "tgz": "w:gz", "tar.bz2": "w:bz2", "tar.xz": "w:xz"}
     data = office.zipped(MEMBERS) if kind == "zip" else office.tarred(MEMBERS, modes[kind])
-    found = await read(f"all.{kind}", data)
-    assert [part.place.heading for part in found] == [
+    parts = await read(f"all.{kind}", data)
+    assert [part.place.heading for part in parts] == [
         ("docs/guide.md", "Ports"),
         ("docs/费用.csv",),
         ("pages.pdf",),
         (),
     ]
-    assert found[3].text.startswith("Not read:\nphoto.jpg is a damaged or truncated image")
-    assert found[1].text == "船 | 费\n帆船 | 四十"
-    assert (found[2].text, found[2].place.page) == ("The tide is high.", 1)
-    assert stand_in_one_text(found)
+    assert parts[3].text.startswith("Not read:\nphoto.jpg is a damaged or truncated image")
+    assert parts[1].text == "船 | 费\n帆船 | 四十"
+    assert (parts[2].text, parts[2].place.page) == ("The tide is high.", 1)
+    assert stand_in_one_text(parts)
 
 
 @pytest.mark.parametrize(
@@ -55,17 +55,17 @@ async def test_an_archive_in_a_mail_in_an_archive_is_read_and_no_deeper(read: Re
     data = office.zipped({"post.eml": office.mail("Hi", "see", ("in.zip", inner))})
     assert any(part.text == "found it" for part in await read("out.zip", data))
     deeper = office.zipped({"more.zip": data})
-    found = await read("out.zip", office.zipped({"most.zip": deeper, "top.txt": "on top"}))
-    assert "on top" in {part.text for part in found}
-    assert "more than 3 levels deep" in found[-1].text
-    assert "found it" not in {part.text for part in found}
+    parts = await read("out.zip", office.zipped({"most.zip": deeper, "top.txt": "on top"}))
+    assert "on top" in {part.text for part in parts}
+    assert "more than 3 levels deep" in parts[-1].text
+    assert "found it" not in {part.text for part in parts}
 
 
 async def test_a_damaged_document_in_an_archive_is_named_and_the_rest_read(read: Reading) -> None:
-    found = await read("all.zip", office.zipped({"bad.pdf": b"%PDF-1.7 nothing", "good.txt": "fine"}))
-    assert found[0].text == "fine"
-    assert "bad.pdf is not a complete PDF" in found[-1].text
-    assert stand_in_one_text(found)
+    parts = await read("all.zip", office.zipped({"bad.pdf": b"%PDF-1.7 nothing", "good.txt": "fine"}))
+    assert parts[0].text == "fine"
+    assert "bad.pdf is not a complete PDF" in parts[-1].text
+    assert stand_in_one_text(parts)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b", "..\\b"])
@@ -76,9 +76,9 @@ async def test_a_path_that_leads_out_of_an_archive_is_refused(read: Reading, nam
 
 
 async def test_archive_bombs_are_refused(read: Reading) -> None:
-    many = office.zipped({f"{i}.txt": "x" for i in range(10_001)})
+    large_archive = office.zipped({f"{i}.txt": "x" for i in range(10_001)})
     with pytest.raises(Unreadable, match="10001 parts"):
-        await read("many.zip", many)
+        await read("many.zip", large_archive)
     large = io.BytesIO()
     with zipfile.ZipFile(large, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros.txt", bytes(70 * 2**20))
@@ -98,18 +98,18 @@ async def test_tar_links_are_skipped_and_oversized_or_sparse_entries_refused(
         return head + body + b"\0" * (-len(body) % 512)
 
     text = b"The port is 7419."
-    kept = entry(b"kept.txt", ord("0"), len(text), text)
+    valid_entry = entry(b"kept.txt", ord("0"), len(text), text)
     links = b"".join(entry(b"out.txt", kind, 2**30) for kind in b"12346")
-    named = entry("é.txt".encode("latin-1"), ord("0"), len(text), text)
-    found = await read("odd.tar", links + kept + named)
-    assert [part.place.heading for part in found] == [("kept.txt",), ("\ufffd.txt",)]
+    latin_entry = entry("é.txt".encode("latin-1"), ord("0"), len(text), text)
+    parts = await read("odd.tar", links + valid_entry + latin_entry)
+    assert [part.place.heading for part in parts] == [("kept.txt",), ("\ufffd.txt",)]
     sparse = tarfile.TarInfo("hole.txt")
     sparse.type, sparse.pax_headers = (
         tarfile.REGTYPE,
         {"GNU.sparse.major": "0", "GNU.sparse.size": str(2**40)},
     )
     pax = entry(b"x", ord("x"), 2**20, b"1" * 2**20)
-    for hostile, why in (
+    for hostile, reason in (
         (sparse.tobuf(tarfile.PAX_FORMAT), "sparse"),
         (entry(b"hole.txt", ord("S"), 0), "sparse file"),
         (pax, "exceeds 64 KB"),
@@ -118,8 +118,8 @@ async def test_tar_links_are_skipped_and_oversized_or_sparse_entries_refused(
         (links * 2_001, "more than 10,000 entries"),
     ):
         for packed in (bytes, gzip.compress):
-            with pytest.raises(Unreadable, match=why):
-                await read("evil.tar", packed(kept + hostile))
+            with pytest.raises(Unreadable, match=reason):
+                await read("evil.tar", packed(valid_entry + hostile))
 
 
 async def test_a_password_protected_archive_is_refused_with_that_reason(read: Reading) -> None:
@@ -136,8 +136,8 @@ async def test_damaged_pictures_in_an_archive_are_named(read: Reading) -> None:
 
 
 async def test_zip_member_names_are_decoded_in_their_original_encoding(read: Reading) -> None:
-    written = {"合同.txt": "gbk", "契約のコピー.txt": "cp932", "Größe.txt": "cp437", "é.txt": "utf-8"}
-    for name, encoding in written.items():
+    encodings = {"合同.txt": "gbk", "契約のコピー.txt": "cp932", "Größe.txt": "cp437", "é.txt": "utf-8"}
+    for name, encoding in encodings.items():
         raw = name.encode(encoding)
         data = office.zipped({"X" * len(raw): "The key is under the mat."}).replace(b"X" * len(raw), raw)
         (part,) = await read("old.zip", data)

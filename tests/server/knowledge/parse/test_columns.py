@@ -135,8 +135,8 @@ async def test_lines_of_chinese_are_joined_and_verses_stay(read: Reading) -> Non
     verses = ["床前明月光，", "疑是地上霜。", "举头望明月，", "低头思故乡。"]
     chapter = ["第一章", "数据库管理系统是一种供应商提供的"]
     pages = ["\n".join(page) for page in (lines, verses, chapter)]
-    found = await read("book.pdf", documents.pdf(*pages))
-    assert [part.text for part in found] == [prose, *pages[1:]]
+    parts = await read("book.pdf", documents.pdf(*pages))
+    assert [part.text for part in parts] == [prose, *pages[1:]]
 
 
 def vertical(text: str, length: int) -> Iterator[str]:
@@ -152,11 +152,11 @@ async def test_vertical_chinese_is_read_from_right_to_left(read: Reading, order:
 
 
 async def test_a_table_in_a_column_does_not_cut_the_other_column(read: Reading) -> None:
-    left = column(TIDES, 40, 44, 700)
+    left_column = column(TIDES, 40, 44, 700)
     right = column(WORKS, 320, 44, 700)
     cells = [(44, 530, "Boat"), (144, 530, "Fee"), (44, 514, "Dinghy"), (144, 514, "15")]
     across = [f"40 {y} m 240 {y} l S" for y in (542, 526, 510)]
     downs = [f"{x} 510 m {x} 542 l S" for x in (40, 140, 240)]
-    drawn = "\n".join([*across, *downs]) + "\n"
-    found = await read("paper.pdf", documents.laid_out([*left, *cells, *right], drawn=drawn))
-    assert [part.text for part in found] == [joined(TIDES), "Boat | Fee\nDinghy | 15", joined(WORKS)]
+    borders = "\n".join([*across, *downs]) + "\n"
+    parts = await read("paper.pdf", documents.laid_out([*left_column, *cells, *right], drawn=borders))
+    assert [part.text for part in parts] == [joined(TIDES), "Boat | Fee\nDinghy | 15", joined(WORKS)]

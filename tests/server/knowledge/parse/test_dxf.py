@@ -52,17 +52,17 @@ def boat_house(drawing: Any) -> None:
 
 
 async def test_a_drawing_is_read_by_layout_and_layer(read: Reading) -> None:
-    about, *found = await read("boat-house.dxf", drawn(boat_house))
+    about, *parts = await read("boat-house.dxf", drawn(boat_house))
     assert about.place.heading == ("Boat house",)
-    for said in ("DXF R2018", "Units: meters", "NOTES (2)", "WALLS (2)", "DOOR (3)", "TITLE (1)"):
-        assert said in about.text
-    assert {part.place.heading[1:]: part.text for part in found} == {
+    for phrase in ("DXF R2018", "Units: meters", "NOTES (2)", "WALLS (2)", "DOOR (3)", "TITLE (1)"):
+        assert phrase in about.text
+    assert {part.place.heading[1:]: part.text for part in parts} == {
         ("Model", "NOTES"): "The slip is\n12 m long. 船台\nKitchen",
         ("Model", "WALLS"): "Dimension, linear: 2 max.\nDimension, linear: 3.25",
         ("Model", "SAFETY"): "Fire door T30",
         ("Layout1",): "TITLE\nDRAWN: M. Larsen\nSCALE: 1:50",
     }
-    assert stand_in_one_text([about, *found])
+    assert stand_in_one_text([about, *parts])
 
 
 async def test_many_texts_of_a_layer_are_cut_into_parts(read: Reading) -> None:
@@ -70,9 +70,9 @@ async def test_many_texts_of_a_layer_are_cut_into_parts(read: Reading) -> None:
         for number in range(500):
             drawing.modelspace().add_text(f"Beam {number} of oak", dxfattribs={"insert": (0, -number)})
 
-    _, *found = await read("beams.dxf", drawn(notes))
-    assert len(found) > 5
-    assert "\n".join(part.text for part in found).splitlines() == [f"Beam {n} of oak" for n in range(500)]
+    _, *parts = await read("beams.dxf", drawn(notes))
+    assert len(parts) > 5
+    assert "\n".join(part.text for part in parts).splitlines() == [f"Beam {n} of oak" for n in range(500)]
 
 
 async def test_an_old_drawing_in_another_encoding_is_read(read: Reading) -> None:
@@ -80,8 +80,8 @@ async def test_an_old_drawing_in_another_encoding_is_read(read: Reading) -> None
         drawing.encoding = "gbk"
         drawing.modelspace().add_text("厨房")
 
-    _, found = await read("old.dxf", drawn(note, "R2000", "gb18030"))
-    assert found.text == "厨房"
+    _, note_part = await read("old.dxf", drawn(note, "R2000", "gb18030"))
+    assert note_part.text == "厨房"
 
 
 async def test_a_table_of_a_drawing_is_read_row_by_row(read: Reading) -> None:
@@ -99,9 +99,9 @@ async def test_a_table_of_a_drawing_is_read_row_by_row(read: Reading) -> None:
         f"100\nAcDbTable\n91\n2\n92\n2\n{cells}"
     )
     place = data.rindex("  0\nTEXT\n")
-    _, *found = await read("parts.dxf", (data[:place] + table + data[place:]).encode())
+    _, *parts = await read("parts.dxf", (data[:place] + table + data[place:]).encode())
     assert ("Part | Number\nDoor | 3", ("Model", "PARTS")) in [
-        (part.text, part.place.heading) for part in found
+        (part.text, part.place.heading) for part in parts
     ]
 
 
@@ -130,6 +130,6 @@ async def test_a_dwg_file_is_refused_with_conversion_advice(read: Reading) -> No
 
 def test_a_missing_drawing_package_is_named_in_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ezdxf", None)
-    with pytest.raises(Unreadable, match="the package that reads drawings is not installed") as refused:
+    with pytest.raises(Unreadable, match="the package that reads drawings is not installed") as error:
         list(dxf.read(SourceDocument("x.dxf", b"")))
-    assert refused.value.code == "unsupported_file"
+    assert error.value.code == "unsupported_file"

@@ -128,9 +128,9 @@ def test_the_app_cites_the_right_file_and_place_for_each_format(
     message = archive.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]
     first = message["annotations"][0]
     assert first["type"] == "file_citation"
-    cited = first["file_citation"]
-    assert (cited["filename"], cited["index"]) == (file, 1)
-    assert {name: cited["place"].get(name) for name in place} == place
+    citation = first["file_citation"]
+    assert (citation["filename"], citation["index"]) == (file, 1)
+    assert {name: citation["place"].get(name) for name in place} == place
 
 
 @pytest.mark.parametrize(("question", "file", "place"), QUESTIONS, ids=[file for _, file, _ in QUESTIONS])
@@ -151,6 +151,6 @@ def test_a_missing_format_package_is_named_in_the_refusal(monkeypatch: pytest.Mo
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(
         Unreadable, match=r"format pdf, but the package that reads it is not installed: \S+"
-    ) as refused:
+    ) as error:
         form.reader()
-    assert refused.value.code == "unsupported_file"
+    assert error.value.code == "unsupported_file"

@@ -64,12 +64,12 @@ def table(*rows: str) -> str:
 
 def word(body: str, styles: int = 0) -> bytes:
     """Return a Word document with this body and with additional styles, of which the first is the last in the file."""
-    added = "".join(
+    style_elements = "".join(
         f'<w:style w:type="paragraph" w:styleId="s{number}"><w:name w:val="S{number}"/></w:style>'
         for number in reversed(range(styles))
     )
     data = documents.word()
-    data = office.rewritten(data, "word/styles.xml", "</w:styles>", f"{added}</w:styles>")
+    data = office.rewritten(data, "word/styles.xml", "</w:styles>", f"{style_elements}</w:styles>")
     return office.rewritten(data, "word/document.xml", "(?s)<w:body>.*</w:body>", f"<w:body>{body}</w:body>")
 
 
@@ -152,9 +152,9 @@ def assemblies(count: int, name: str = "a") -> bytes:
             *(f"PRODUCT_DEFINITION_FORMATION('','',#{number + 1})" for number in range(products)),
             *(f"PRODUCT_DEFINITION('','',#{products + number + 1},$)" for number in range(products)),
             *(
-                f"NEXT_ASSEMBLY_USAGE_OCCURRENCE('','','',#{2 * products + whole},#{2 * products + part})"
+                f"NEXT_ASSEMBLY_USAGE_OCCURRENCE('','','',#{2 * products + assembly},#{2 * products + part})"
                 for number in range(3, products + 1)
-                for whole, part in ((1, number), (number, 2))
+                for assembly, part in ((1, number), (number, 2))
             ),
         ],
     )
@@ -302,7 +302,7 @@ def count_lines(name: str, data: bytes) -> int:
         lines += event == "line"
         return trace
 
-    before = sys.gettrace()
+    previous_trace = sys.gettrace()
     sys.settrace(trace)
     try:
         for _parts in batches(SourceDocument(name, data), {"type": "auto"}):
@@ -310,7 +310,7 @@ def count_lines(name: str, data: bytes) -> int:
     except Unreadable:
         pass
     finally:
-        sys.settrace(before)
+        sys.settrace(previous_trace)
     return lines
 
 

@@ -35,22 +35,22 @@ def run_lengths(data: bytes) -> bytes:
 def lzw(data: bytes) -> bytes:
     """Pack bytes with codes of growing width, as a PDF expects them, and begin again before the codes run out."""
     single = {bytes([byte]): byte for byte in range(256)}
-    codes, bits, before = dict(single), ["100000000"], b""
+    codes, bits, prefix = dict(single), ["100000000"], b""
 
     def width() -> int:
         return max((len(codes) + 2).bit_length(), 9)
 
     for byte in data:
-        text = before + bytes([byte])
+        text = prefix + bytes([byte])
         if text not in codes:
-            bits.append(f"{codes[before]:0{width()}b}")
+            bits.append(f"{codes[prefix]:0{width()}b}")
             codes[text] = len(codes) + 2
             text = text[-1:]
             if len(codes) == 4090:
                 bits.append(f"{256:0{width()}b}")
                 codes = dict(single)
-        before = text
-    bits += [f"{codes[before]:0{width()}b}", f"{257:0{width()}b}"]
+        prefix = text
+    bits += [f"{codes[prefix]:0{width()}b}", f"{257:0{width()}b}"]
     stream = "".join(bits)
     return b"".join(int(stream[i : i + 8].ljust(8, "0"), 2).to_bytes() for i in range(0, len(stream), 8))
 

@@ -143,14 +143,14 @@ HOUSE = written(
 async def test_a_building_is_read_by_storeys_with_the_property_sets_of_its_elements(read: Reading) -> None:
     about, *parts = await read("house.ifc", HOUSE)
     assert stand_in_one_text([about, *parts])
-    for said in (
+    for line in (
         "Building model in IFC (IFC4)",
         "Units: length in millimetre, planeangle in degree",
         "Sites: 1",
         "Storeys: 2",
         "Elements: Wall (2), Door (1), Plate (1)",
     ):
-        assert said in about.text.splitlines()
+        assert line in about.text.splitlines()
     storey = ("Boat house", "Quay", "House", "Ground floor")
     assert [(part.place.heading, part.text) for part in parts] == [
         (storey[:1], "Project Boat house: Winter storage, Phase 2"),
@@ -208,9 +208,9 @@ def test_cyclic_assemblies_and_spaces_are_read_without_looping() -> None:
         rooted(16, "IFCPROPERTYSET", "Own", "$", "(#16,#99)"),
         rooted(17, "IFCRELDEFINESBYPROPERTIES", "", "$", "(#14,#98)", "#16"),
     ]
-    said = "\n".join(part.text for part in step.read(SourceDocument("a.ifc", written("IFC2X3", rooms))))
-    assert "Space Inside" in said
-    assert "Own part" in said
+    text = "\n".join(part.text for part in step.read(SourceDocument("a.ifc", written("IFC2X3", rooms))))
+    assert "Space Inside" in text
+    assert "Own part" in text
 
 
 @pytest.mark.parametrize(

@@ -72,15 +72,15 @@ async def test_a_document_whose_worker_is_killed_is_read_by_another_without_a_ga
 ) -> None:
     path = tmp_path / "long.txt"
     path.write_bytes(LONG)
-    expected = await read(pool, path, "long.txt", elsewhere=False)
-    found: list[Part] = []
+    expected_parts = await read(pool, path, "long.txt", elsewhere=False)
+    parts: list[Part] = []
     killed: set[DocumentWorker] = set()
     async with aclosing(pool.read(path, "long.txt", CHUNKING, is_indexed=True)) as runs:
         async for run in runs:
-            found += run
+            parts += run
             if len(killed) < 2:
                 killed |= kill(workers)
-    assert len(killed) == 2 and found == expected
+    assert len(killed) == 2 and parts == expected_parts
 
     async def read_in_vain() -> None:
         async with aclosing(pool.read(path, "long.txt", CHUNKING, is_indexed=True)) as runs:
@@ -99,21 +99,21 @@ async def test_workers_receive_unshared_files_and_report_errors_as_local_readers
     descriptor = os.open(path, os.O_RDONLY)
     try:
         elsewhere = Path(f"/proc/self/fd/{descriptor}")  # for each process a different file
-        sent = await read(pool, elsewhere, "long.txt", elsewhere=True)
+        parts = await read(pool, elsewhere, "long.txt", elsewhere=True)
     finally:
         os.close(descriptor)
-    assert sent == await read(pool, path, "long.txt", elsewhere=False)
+    assert parts == await read(pool, path, "long.txt", elsewhere=False)
     [worker] = workers._idle
 
-    broken = tmp_path / "broken.pdf"
-    broken.write_bytes(b"%PDF-1.7 nothing")
-    gone = tmp_path / "gone.txt"
-    for document in (broken, gone):
+    damaged_file = tmp_path / "broken.pdf"
+    damaged_file.write_bytes(b"%PDF-1.7 nothing")
+    missing_file = tmp_path / "gone.txt"
+    for document in (damaged_file, missing_file):
         errors = []
-        for there in (False, True):
-            with pytest.raises(Unreadable) as raised:
-                await read(pool, document, document.name, elsewhere=there)
-            errors.append((raised.value.code, raised.value.message))
+        for is_remote in (False, True):
+            with pytest.raises(Unreadable) as error:
+                await read(pool, document, document.name, elsewhere=is_remote)
+            errors.append((error.value.code, error.value.message))
         assert errors[0] == errors[1]
     assert workers._idle == [worker] and worker.alive, "the worker outlives what its reader does not"
 
@@ -123,10 +123,10 @@ async def test_without_workers_a_file_fails_with_the_scheduler_error(tmp_path: P
         raise Unavailable("Slurm refused the job: Invalid partition name.", code="launch_refused")
 
     workers = DocumentWorkers(refuse, count=1, limits=LIMITS, log=tmp_path / "documents.log")
-    with pytest.raises(WorkersUnavailable, match="Invalid partition name") as raised:
+    with pytest.raises(WorkersUnavailable, match="Invalid partition name") as error:
         async with aclosing(workers.answers(tmp_path, "a.txt", {}, None)) as answers:
             await anext(answers)
-    assert raised.value.code == "launch_refused"
+    assert error.value.code == "launch_refused"
     await workers.close()
 
     async with store_services(tmp_path / "home", find_launcher=refuse, ingest_launcher="slurm") as shop:
@@ -134,8 +134,8 @@ async def test_without_workers_a_file_fails_with_the_scheduler_error(tmp_path: P
         row = await shop.upload("a.txt", b"The lighthouse.")
         run = await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
         assert run is not None
-        [failed] = await shop.settled(store)
-        assert failed.status == "failed" and "Invalid partition name" in str(failed.error_message)
+        [file_row] = await shop.settled(store)
+        assert file_row.status == "failed" and "Invalid partition name" in str(file_row.error_message)
 
 
 async def test_every_file_is_indexed_once_when_workers_are_killed_under_load(
@@ -159,18 +159,18 @@ async def test_every_file_is_indexed_once_when_workers_are_killed_under_load(
         store = await shop.stores.create("harbour", LOCAL)
         rows = {name: await shop.upload(name, text.encode()) for name, text in files.items()}
         await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows.values()], LOCAL)
-        settled = await shop.settled(store)
-        assert [row.status for row in settled] == ["completed"] * len(files)
-        found = {}
+        file_rows = await shop.settled(store)
+        assert [row.status for row in file_rows] == ["completed"] * len(files)
+        texts_by_name = {}
         for name, row in rows.items():
-            kept = await shop.database.read(chunks.of_file, store.id, row.id, -1, 100_000)
-            found[name] = [chunk.text for chunk in kept]
-        return found
+            chunk_rows = await shop.database.read(chunks.of_file, store.id, row.id, -1, 100_000)
+            texts_by_name[name] = [chunk.text for chunk in chunk_rows]
+        return texts_by_name
 
     async with store_services(tmp_path / "here") as shop:
-        expected = await indexed(shop)
+        expected_texts = await indexed(shop)
     async with store_services(
         tmp_path / "there", find_launcher=this_machine, ingest_launcher="slurm", ingest_workers=2
     ) as shop:
-        assert await indexed(shop) == expected
+        assert await indexed(shop) == expected_texts
     assert len(killed) == MAX_LOST_WORKERS - 1

@@ -29,8 +29,8 @@ class GitServer:
         return urlsplit(self.url).netloc
 
     def git(self, *command: str) -> None:
-        who = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
-        subprocess.run(["git", *who, "-C", str(self.folder), *command], check=True, capture_output=True)
+        identity = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
+        subprocess.run(["git", *identity, "-C", str(self.folder), *command], check=True, capture_output=True)
 
     def commit(self, **files: str | None) -> None:
         """Write files, or remove those that are ``None``, and commit. ``__`` in a name is a slash, ``_`` a dot."""
@@ -51,8 +51,8 @@ def serving(folder: Path) -> Iterator[GitServer]:
             self._answer()
 
         def _answer(self) -> None:
-            wanted = f"Basic {base64.b64encode(server.login.encode()).decode()}"
-            if server.login and self.headers.get("Authorization") != wanted:
+            authorization = f"Basic {base64.b64encode(server.login.encode()).decode()}"
+            if server.login and self.headers.get("Authorization") != authorization:
                 self.send_response(401)
                 self.send_header("WWW-Authenticate", 'Basic realm="docs"')
                 self.send_header("Content-Length", "0")

@@ -77,13 +77,13 @@ class MailServer:
 
 
 def message(subject: str, text: str, **attached: str) -> EmailMessage:
-    found = EmailMessage()
-    found["Subject"], found["From"], found["To"] = subject, "ada@example.com", "bob@example.com"
-    found["Date"] = "Mon, 23 Nov 2026 10:00:00 +0000"
-    found.set_content(text)
+    mail = EmailMessage()
+    mail["Subject"], mail["From"], mail["To"] = subject, "ada@example.com", "bob@example.com"
+    mail["Date"] = "Mon, 23 Nov 2026 10:00:00 +0000"
+    mail.set_content(text)
     for name, content in attached.items():
-        found.add_attachment(content, filename=name.replace("_", "."))
-    return found
+        mail.add_attachment(content, filename=name.replace("_", "."))
+    return mail
 
 
 @contextmanager
@@ -127,11 +127,11 @@ def speaking(talk: Callable[[socket.socket], None]) -> Iterator[int]:
         def run() -> None:
             while True:
                 try:
-                    there, _address = listening.accept()
+                    connection, _address = listening.accept()
                 except OSError:
                     return
-                with there, suppress(OSError):  # the other side has disconnected
-                    talk(there)
+                with connection, suppress(OSError):  # the other side has disconnected
+                    talk(connection)
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
@@ -143,22 +143,22 @@ def speaking(talk: Callable[[socket.socket], None]) -> Iterator[int]:
 def _certified(folder: Path, certificate: Path) -> ssl.SSLContext:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
+    issued_at = datetime.datetime.now(datetime.UTC)
+    signed_certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(issued_at - datetime.timedelta(days=1))
+        .not_valid_after(issued_at + datetime.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    certificate.write_bytes(made.public_bytes(pem))
-    (folder / "server.pem").write_bytes(secret + made.public_bytes(pem))
+    certificate.write_bytes(signed_certificate.public_bytes(pem))
+    (folder / "server.pem").write_bytes(secret + signed_certificate.public_bytes(pem))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem")
     return context

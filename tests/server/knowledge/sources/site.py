@@ -50,9 +50,9 @@ class Site:
 
     def taken(self) -> list[str]:
         """Return the paths whose bodies were sent since the last call."""
-        found = [path for method, path, status in self.asked if method == "GET" and status == 200]
+        paths = [path for method, path, status in self.asked if method == "GET" and status == 200]
         self.asked.clear()
-        return sorted(found)
+        return sorted(paths)
 
 
 @contextmanager

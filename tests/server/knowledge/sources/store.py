@@ -42,9 +42,9 @@ class ObjectStore:
     """Two events by method: the first is set when such a request arrives, and the answer waits for the second."""
 
     def taken(self) -> list[str]:
-        found = [key for what, key in self.asked if what == "get"]
+        keys = [key for operation, key in self.asked if operation == "get"]
         self.asked.clear()
-        return sorted(found)
+        return sorted(keys)
 
 
 class Refused(Exception):
@@ -53,11 +53,11 @@ class Refused(Exception):
 
 
 def check(command: str, target: str, headers: Any) -> None:
-    given = headers.get("Authorization", "")
-    if not given:
+    authorization = headers.get("Authorization", "")
+    if not authorization:
         raise Refused(403, "AccessDenied")
-    scheme, _, rest = given.partition(" ")
-    parts = dict(item.strip().split("=", 1) for item in rest.split(","))
+    scheme, _, parameters = authorization.partition(" ")
+    parts = dict(item.strip().split("=", 1) for item in parameters.split(","))
     access, day, region, service, end = parts["Credential"].split("/")
     if access != ACCESS:
         raise Refused(403, "InvalidAccessKeyId")
@@ -164,17 +164,17 @@ def serving() -> Iterator[ObjectStore]:
             store.asked.append(("list", query.get("prefix", "")))
             keys = sorted(key for key in objects if key.startswith(query.get("prefix", "")))
             begin = int(query.get("continuation-token", "0"))
-            some, more = keys[begin : begin + store.page], len(keys) > begin + store.page
-            shown = quote if query.get("encoding-type") == "url" else escape
+            page_keys, has_more = keys[begin : begin + store.page], len(keys) > begin + store.page
+            encode_key = quote if query.get("encoding-type") == "url" else escape
             entries = "".join(
-                f"<Contents><Key>{shown(key)}</Key><LastModified>{MODIFIED}</LastModified>"
+                f"<Contents><Key>{encode_key(key)}</Key><LastModified>{MODIFIED}</LastModified>"
                 f"<ETag>{escape(tagged(objects[key]))}</ETag><Size>{len(objects[key])}</Size></Contents>"
-                for key in some
+                for key in page_keys
             )
-            token = f"<NextContinuationToken>{begin + store.page}</NextContinuationToken>" if more else ""
+            token = f"<NextContinuationToken>{begin + store.page}</NextContinuationToken>" if has_more else ""
             text = (
                 '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult '
-                f'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>{str(more).lower()}</IsTruncated>'
+                f'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>{str(has_more).lower()}</IsTruncated>'
                 f"{token}{entries}</ListBucketResult>"
             )
             return text.encode(), "application/xml", ""

@@ -60,7 +60,7 @@ async def test_objects_below_a_prefix_are_mirrored(shop: StoreServices, bucket: 
     assert result["skipped_because"] == {"unusable name": 1, "of an unsupported format": 1}
     assert result["missed"] == [{"name": "blob.bin", "reason": "of an unsupported format"}]
     assert (await shop.search(store, "雪莲花")).passages[0].filename == "sub/文档.txt"
-    assert len([prefix for what, prefix in bucket.asked if what == "list"]) == 4  # pages of two
+    assert len([prefix for operation, prefix in bucket.asked if operation == "list"]) == 4  # pages of two
     bucket.taken()
     result = await shop.sync(store)
     assert (result["unchanged"], result["indexed"]) == (3, 0)
@@ -72,14 +72,14 @@ async def test_changes_moves_and_deletions_are_mirrored(shop: StoreServices, buc
     bucket.buckets["library"] = objects
     store = await shop.stores.create("library", LOCAL, source="s3://library")
     await shop.sync(store)
-    before = await files(shop, store)
+    files_before = await files(shop, store)
     bucket.taken()
-    embedded = len(shop.model.asked)
+    request_count = len(shop.model.asked)
     objects["moved.txt"] = objects.pop("b.txt")
     result = await shop.sync(store)
     assert (result["moved"], result["indexed"], bucket.taken()) == (1, 0, [])
-    assert (await files(shop, store))["moved.txt"] == before["b.txt"]
-    assert len(shop.model.asked) == embedded
+    assert (await files(shop, store))["moved.txt"] == files_before["b.txt"]
+    assert len(shop.model.asked) == request_count
     objects["a.txt"] = b"A gardens!"  # the same length as before, within the same second
     del objects["c.txt"]
     plan = await shop.stores.plan(store)
@@ -129,9 +129,9 @@ async def test_each_wrong_credential_is_named_and_never_shown(
     bucket.buckets["library"] = {}
     async with store_services(tmp_path / "home", **keyed(bucket, **wrong)) as shop:
         store = await shop.stores.create("library", LOCAL, source="s3://library")
-        with pytest.raises(Unavailable, match=said) as refused:
+        with pytest.raises(Unavailable, match=said) as error:
             await shop.stores.plan(store)
-        assert SECRET not in refused.value.message
+        assert SECRET not in error.value.message
         assert SECRET not in str(store)
 
 
@@ -140,37 +140,37 @@ def test_the_endpoint_comes_from_settings_or_else_the_environment() -> None:
     assert BucketEndpoint.of(settings, {}) == BucketEndpoint(
         "https://s3.us-east-1.amazonaws.com", "us-east-1"
     )
-    known = {
+    environment = {
         "AWS_REGION": "eu-1",
         "AWS_ENDPOINT_URL_S3": "http://minio:9000/",
         "AWS_ACCESS_KEY_ID": "a",
         "AWS_SECRET_ACCESS_KEY": "the-secret",
         "AWS_SESSION_TOKEN": "c",
     }
-    gateway = BucketEndpoint.of(settings, known)
+    gateway = BucketEndpoint.of(settings, environment)
     assert (gateway.endpoint, gateway.region, gateway.host) == ("http://minio:9000", "eu-1", "minio:9000")
     assert gateway.credentials is not None
     assert gateway.credentials.token == "c"
     assert "the-secret" not in repr(gateway)
-    own = BucketEndpoint.of(Settings(s3_access_key="x", s3_secret_key="y"), known)
-    assert own.credentials is not None
-    assert (own.credentials.access_key, own.credentials.token) == ("x", "")
+    explicit_endpoint = BucketEndpoint.of(Settings(s3_access_key="x", s3_secret_key="y"), environment)
+    assert explicit_endpoint.credentials is not None
+    assert (explicit_endpoint.credentials.access_key, explicit_endpoint.credentials.token) == ("x", "")
 
 
 @pytest.mark.parametrize(
     "wrong", [{"s3_endpoint": "minio:9000"}, {"s3_endpoint": "http://host/path"}, {"s3_access_key": "x"}]
 )
 def test_an_invalid_endpoint_is_refused_with_its_setting_named(wrong: dict[str, str]) -> None:
-    with pytest.raises(InvalidRequest, match="s3_") as refused:
+    with pytest.raises(InvalidRequest, match="s3_") as error:
         BucketEndpoint.of(Settings(**wrong), {})
-    assert refused.value.param == next(iter(wrong))
+    assert error.value.param == next(iter(wrong))
 
 
 async def test_the_bucket_folder_of_uploaded_files_cannot_be_followed(
     tmp_path: Path, bucket: ObjectStore
 ) -> None:
-    given = keyed(bucket, files="s3://library/files", database="postgresql://me@host/name")
-    async with store_services(tmp_path / "home", **given) as shop:
+    settings = keyed(bucket, files="s3://library/files", database="postgresql://me@host/name")
+    async with store_services(tmp_path / "home", **settings) as shop:
         for source in ("s3://library", "s3://library/files", "s3://library/files/blobs"):
             with pytest.raises(InvalidRequest, match="cannot follow it") as caught:
                 await shop.stores.create("library", LOCAL, source=source)

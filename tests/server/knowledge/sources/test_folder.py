@@ -66,7 +66,7 @@ async def test_unchanged_files_are_not_read_again(
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
-    embedded = len(shop.model.asked)
+    request_count = len(shop.model.asked)
 
     def unread(path: Path) -> str:
         raise AssertionError(f"{path} was read")
@@ -79,7 +79,7 @@ async def test_unchanged_files_are_not_read_again(
     os.utime(folder / "a.md", (1, 1))  # another time, the same bytes
     result = await shop.sync(store)
     assert (result["unchanged"], result["indexed"]) == (2, 0)
-    assert len(shop.model.asked) == embedded
+    assert len(shop.model.asked) == request_count
 
 
 async def test_added_changed_renamed_and_deleted_files_are_mirrored(
@@ -93,9 +93,9 @@ async def test_added_changed_renamed_and_deleted_files_are_mirrored(
     result = await shop.sync(store)
     assert (result["added"], result["changed"], result["moved"], result["removed"]) == (1, 1, 1, 0)
     assert await names(shop, store) == {"a.md": "completed", "moved.txt": "completed", "new.txt": "completed"}
-    found = await shop.search(store, "When does it open?")
-    assert found.passages[0].text.endswith("It opens at seven, since the winter.")
-    assert not any("at six" in passage.text for passage in found.passages)
+    search_result = await shop.search(store, "When does it open?")
+    assert search_result.passages[0].text.endswith("It opens at seven, since the winter.")
+    assert not any("at six" in passage.text for passage in search_result.passages)
     (folder / "a.md").unlink()
     assert (await shop.sync(store))["removed"] == 1
     assert "a.md" not in {passage.filename for passage in (await shop.search(store, "harbour")).passages}
@@ -109,9 +109,9 @@ async def test_a_file_that_vanishes_between_looking_and_reading_is_skipped(
     real = walk
 
     def too_late(root: Path, **limits: Any) -> Walk:
-        found = real(root, **limits)
+        walk_result = real(root, **limits)
         (folder / "a.md").unlink(missing_ok=True)
-        return found
+        return walk_result
 
     monkeypatch.setattr(following, "walk", too_late)
     result = await shop.sync(store)
@@ -171,8 +171,8 @@ async def test_an_emptied_small_folder_is_reported_and_its_files_removed(
     shutil.rmtree(folder)
     os.mkdir(folder)
     events = await shop.events(await shop.stores.sync(store))
-    told = [event.message for event in events if isinstance(event, Progressed)]
-    assert any("contains no readable documents" in message for message in told)
+    messages = [event.message for event in events if isinstance(event, Progressed)]
+    assert any("contains no readable documents" in message for message in messages)
     assert await names(shop, store) == {}
 
 
@@ -193,10 +193,10 @@ async def test_following_under_an_existing_name_changes_that_store(
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "b.txt").write_text("Another folder.")
-    again = await shop.stores.follow("handbook", other, LOCAL)
+    other_folder = tmp_path / "other"
+    other_folder.mkdir()
+    (other_folder / "b.txt").write_text("Another folder.")
+    again = await shop.stores.follow("handbook", other_folder, LOCAL)
     assert again.id == store.id
     await shop.sync(again)
     assert await names(shop, store) == {"b.txt": "completed"}
@@ -209,9 +209,9 @@ async def test_deleting_a_mirrored_file_through_the_store_is_refused(
     await shop.sync(store)
     row = (await shop.stores.contents.list(store)).data[0]
     for attempt in (shop.stores.contents.detach(store, row.file_id), shop.files.delete(row.file_id, LOCAL)):
-        with pytest.raises(Conflict) as refused:
+        with pytest.raises(Conflict) as error:
             await attempt
-        assert refused.value.code == "mirrored_file"
+        assert error.value.code == "mirrored_file"
     assert (await shop.files.list(LOCAL)).data == ()
 
 
@@ -273,21 +273,21 @@ async def test_a_file_that_is_moved_keeps_its_id_its_chunks_and_its_vectors(
 ) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
-    before = {row.filename: row.file_id for row in (await shop.stores.contents.list(store)).data}
-    asked = len(shop.model.asked)
+    ids_before = {row.filename: row.file_id for row in (await shop.stores.contents.list(store)).data}
+    request_count = len(shop.model.asked)
     (folder / "a.md").rename(folder / "deep" / "port.md")
     plan = await shop.stores.plan(store)
     assert (plan.moved, plan.added, plan.removed, plan.unchanged) == ((("a.md", "deep/port.md"),), (), (), 1)
     result = await shop.sync(store)
     assert (result["moved"], result["indexed"]) == (1, 0)
-    after = {row.filename: row.file_id for row in (await shop.stores.contents.list(store)).data}
-    assert after["deep/port.md"] == before["a.md"]
-    assert len(shop.model.asked) == asked
-    found = await shop.runner.call("search", f"store/{store.id}", Search("harbour", ranker="lexical"), LOCAL)
-    assert isinstance(found, SearchResult)
-    assert found.passages[0].filename == "deep/port.md"
-    found = await shop.runner.call("search", f"store/{store.id}", Search("port", ranker="lexical"), LOCAL)
-    assert [passage.filename for passage in found.passages] == ["deep/port.md"], (
+    ids_after = {row.filename: row.file_id for row in (await shop.stores.contents.list(store)).data}
+    assert ids_after["deep/port.md"] == ids_before["a.md"]
+    assert len(shop.model.asked) == request_count
+    search_result = await shop.runner.call("search", f"store/{store.id}", Search("harbour", ranker="lexical"), LOCAL)
+    assert isinstance(search_result, SearchResult)
+    assert search_result.passages[0].filename == "deep/port.md"
+    search_result = await shop.runner.call("search", f"store/{store.id}", Search("port", ranker="lexical"), LOCAL)
+    assert [passage.filename for passage in search_result.passages] == ["deep/port.md"], (
         "its new name is a word of it"
     )
 
@@ -315,7 +315,7 @@ async def test_two_moved_copies_keep_their_two_file_ids(shop: StoreServices, fol
 async def test_a_plan_tells_what_a_sync_does_and_changes_nothing(shop: StoreServices, folder: Path) -> None:
     store = await shop.stores.follow("handbook", folder, LOCAL)
     await shop.sync(store)
-    before = list((await shop.stores.contents.list(store)).data)
+    rows_before = list((await shop.stores.contents.list(store)).data)
     (folder / "a.md").write_text("# Harbour\n\nIt opens at nine.\n")
     (folder / "new.txt").write_text("A new pier.")
     (folder / "photo.bin").write_bytes(b"\x00\x01")
@@ -323,7 +323,7 @@ async def test_a_plan_tells_what_a_sync_does_and_changes_nothing(shop: StoreServ
     plan = await shop.stores.plan(store)
     assert (plan.added, plan.changed, plan.removed) == (("new.txt",), ("a.md",), ("deep/deeper/文档 😀.txt",))
     assert (plan.unchanged, plan.skipped) == (0, {"of an unsupported format": 1})
-    assert list((await shop.stores.contents.list(store)).data) == before
+    assert list((await shop.stores.contents.list(store)).data) == rows_before
     result = await shop.sync(store)
     assert (result["added"], result["changed"], result["removed"]) == (1, 1, 1)
     with pytest.raises(InvalidRequest, match="does not follow a folder"):

@@ -55,27 +55,27 @@ def test_a_store_of_the_configuration_follows_a_site_and_answers(daemon: Daemon,
 
 
 def test_the_follow_command_creates_a_store_and_changes_its_sources(command: Command, site: Site) -> None:
-    made = command("stores", "follow", "bakery", "--source", f"{site.url}/bread.txt", "--json")
-    assert made.code == 0, made.err
-    assert (made.json["name"], made.json["source"]) == ("bakery", f"{site.url}/bread.txt")
-    assert made.json["file_counts"]["completed"] == 1
-    both = ("--source", f"{site.url}/bread.txt", "--source", f"{site.url}/port.html")
-    changed = command("stores", "follow", "bakery", *both)
-    assert changed.code == 0, changed.err
-    assert f"{site.url}/bread.txt and 1 more" in changed.out
+    creation = command("stores", "follow", "bakery", "--source", f"{site.url}/bread.txt", "--json")
+    assert creation.code == 0, creation.err
+    assert (creation.json["name"], creation.json["source"]) == ("bakery", f"{site.url}/bread.txt")
+    assert creation.json["file_counts"]["completed"] == 1
+    source_options = ("--source", f"{site.url}/bread.txt", "--source", f"{site.url}/port.html")
+    change_result = command("stores", "follow", "bakery", *source_options)
+    assert change_result.code == 0, change_result.err
+    assert f"{site.url}/bread.txt and 1 more" in change_result.out
     assert command("stores", "sync", "bakery", "--dry-run", "--json").json["unchanged"] == 2
-    refused = command("stores", "follow", "bakery", "--source", "./docs")
-    assert refused.code == 1
-    assert "cannot be followed" in refused.err
+    error_result = command("stores", "follow", "bakery", "--source", "./docs")
+    assert error_result.code == 1
+    assert "cannot be followed" in error_result.err
 
 
 def test_the_sdk_adds_changes_pauses_and_plans_followed_stores(daemon: Daemon, site: Site) -> None:
     with Client(daemon.url) as client:
-        made = client.stores.add("listed", source=[f"{site.url}/bread.txt"])
-        assert made.source == (f"{site.url}/bread.txt",)
+        store = client.stores.add("listed", source=[f"{site.url}/bread.txt"])
+        assert store.source == (f"{site.url}/bread.txt",)
         assert client.stores.change("listed", paused=True).paused
-        changed = client.stores.change("listed", source=f"{site.url}/sitemap.xml")
-        assert (changed.source, changed.paused) == (f"{site.url}/sitemap.xml", True)
+        updated_store = client.stores.change("listed", source=f"{site.url}/sitemap.xml")
+        assert (updated_store.source, updated_store.paused) == (f"{site.url}/sitemap.xml", True)
         assert client.stores.plan("listed").added == ("port.html",)
         with pytest.raises(InvalidRequest, match="not both"):
             client.stores.add("torn", folder="/tmp", source="s3://bucket")
@@ -87,8 +87,8 @@ def test_no_secret_is_in_settings_stores_exports_or_logs(
     with Client(daemon.url) as client:
         client.stores.add("cloud", source="s3://library/docs")
         client.stores.export_archive("cloud", tmp_path / "cloud.zip")
-    shown = command("settings", "--json").out + command("stores", "list", "--json").out
-    assert "s3://library/docs/" in shown
+    output = command("settings", "--json").out + command("stores", "list", "--json").out
+    assert "s3://library/docs/" in output
     logs = "".join(path.read_text(errors="replace") for path in (daemon.home / "logs").rglob("*.log"))
-    assert "very-secret" not in shown + logs
+    assert "very-secret" not in output + logs
     assert b"very-secret" not in (tmp_path / "cloud.zip").read_bytes()

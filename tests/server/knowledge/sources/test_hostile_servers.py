@@ -215,7 +215,7 @@ async def sync_from(
         (pages, "MAX_PAGE_BYTES"),
     ):
         monkeypatch.setattr(module, name, MAX_LIST_BYTES)
-    with hostile(b"207 Multi-Status" if kind == "webdav" else b"200 OK") as (port, served):
+    with hostile(b"207 Multi-Status" if kind == "webdav" else b"200 OK") as (port, served_attacks):
         settings = {
             "tool_hosts": f"127.0.0.1:{port}",
             "s3_endpoint": f"http://127.0.0.1:{port}",
@@ -225,7 +225,7 @@ async def sync_from(
         async with store_services(folder, **settings) as shop:
             store = await shop.stores.create("library", LOCAL, source=SOURCES[kind].format(port=port))
             for name, attack in attacks(port).items():
-                served.append(attack)
+                served_attacks.append(attack)
                 last = (await shop.events(await shop.stores.sync(store)))[-1]
                 if isinstance(last, Failed):
                     assert last.error.code in REASONS, (name, last)

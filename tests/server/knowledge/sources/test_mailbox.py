@@ -32,7 +32,7 @@ async def test_a_folder_is_mirrored_and_only_new_messages_are_fetched(
         message("Offer", "See what is attached.", offer_md="# Prices\n\nA boat costs 4100 euros."),
         b"From: nobody@example.com\r\nSubject: =?broken?=\r\n\r\nNo more.\r\n",
     )
-    seen = server.flags()
+    flags_before = server.flags()
     async with store_services(tmp_path / "home", tool_hosts=server.host, source_logins=server.logins) as shop:
         store = await shop.stores.create("mail", LOCAL, source=server.source)
         result = await shop.sync(store)
@@ -44,9 +44,9 @@ async def test_a_folder_is_mirrored_and_only_new_messages_are_fetched(
             "Offer (103).eml",
             "= broken = (104).eml",
         }
-        found = (await shop.search(store, "What does a boat cost?")).passages[0]
-        assert (found.filename, "4100 euros" in found.text) == ("Offer (103).eml", True)
-        assert server.flags() == seen
+        passage = (await shop.search(store, "What does a boat cost?")).passages[0]
+        assert (passage.filename, "4100 euros" in passage.text) == ("Offer (103).eml", True)
+        assert server.flags() == flags_before
 
         assert (await shop.sync(store))["unchanged"] == 4
         server.add(message("Rules", "The harbour opens at six."))
@@ -93,9 +93,9 @@ async def test_a_missing_or_wrong_login_is_reported_without_the_password(
     logins = f"{server.host}=ada@example.com:secret-5678"
     async with store_services(tmp_path / "two", tool_hosts=server.host, source_logins=logins) as shop:
         store = await shop.stores.create("mail", LOCAL, source=server.source)
-        with pytest.raises(Unavailable, match=r"it rejects the login: check source_logins") as refused:
+        with pytest.raises(Unavailable, match=r"it rejects the login: check source_logins") as error:
             await shop.stores.plan(store)
-        assert "secret-5678" not in refused.value.message
+        assert "secret-5678" not in error.value.message
 
 
 async def test_an_unusable_mailbox_is_refused_and_its_messages_stay_indexed(
@@ -132,13 +132,13 @@ async def test_a_sync_that_fails_midway_leaves_no_received_files(
     tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.add(message("One", "The harbour."), message("Two", "The boats."))
-    receive, received = FileStorage.receive, list[ReceivedFile]()
+    receive, received_files = FileStorage.receive, list[ReceivedFile]()
 
     async def full(self: FileStorage, *args: Any, **more: Any) -> ReceivedFile:
-        if received:
+        if received_files:
             raise Unavailable("The disk is full.", code="disk_full")
-        received.append(await receive(self, *args, **more))
-        return received[-1]
+        received_files.append(await receive(self, *args, **more))
+        return received_files[-1]
 
     async with store_services(tmp_path / "home", tool_hosts=server.host, source_logins=server.logins) as shop:
         store = await shop.stores.create("mail", LOCAL, source=server.source)
@@ -146,7 +146,7 @@ async def test_a_sync_that_fails_midway_leaves_no_received_files(
             patched.setattr(FileStorage, "receive", full)
             with pytest.raises(AssertionError, match="The disk is full"):
                 await shop.sync(store)
-        assert not received[0].path.exists()
+        assert not received_files[0].path.exists()
         assert (await shop.sync(store))["added"] == 2
 
 

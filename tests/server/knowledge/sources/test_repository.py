@@ -53,17 +53,17 @@ async def test_a_branch_is_mirrored_and_only_what_changed_is_read_again(
         assert (result["moved"], result["changed"], result["removed"], result["added"]) == (1, 1, 1, 0)
         assert "谢了" in (await shop.search(store, "雪莲花")).passages[0].text
 
-        kept = tmp_path / "home" / "sources" / f"{store.id}.git"
-        assert stat.S_IMODE(kept.stat().st_mode) == 0o700
+        mirror = tmp_path / "home" / "sources" / f"{store.id}.git"
+        assert stat.S_IMODE(mirror.stat().st_mode) == 0o700
         for number in range(repository.MAX_FETCHES + 1):
             server.commit(docs__port_md=f"Port {number} of the lighthouse.")
             await shop.sync(store)
-        assert len(list((kept / "objects" / "pack").glob("*.pack"))) <= repository.MAX_FETCHES
+        assert len(list((mirror / "objects" / "pack").glob("*.pack"))) <= repository.MAX_FETCHES
         await shop.stores.update(store.id, LOCAL, {"source": f"git+{server.url}@main#subdirectory=docs"})
         await shop.sync(store)
         assert "port.md" in {row.filename for row in await shop.settled(store)}
         await shop.stores.delete(store.id, LOCAL)
-        assert not kept.exists()
+        assert not mirror.exists()
 
 
 async def test_a_login_is_sent_to_its_host_and_shown_nowhere(tmp_path: Path, server: GitServer) -> None:
@@ -77,8 +77,8 @@ async def test_a_login_is_sent_to_its_host_and_shown_nowhere(tmp_path: Path, ser
     async with store_services(tmp_path / "two", tool_hosts=server.host, source_logins=logins) as shop:
         store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
         assert (await shop.sync(store))["added"] == 1
-        kept = tmp_path / "two" / "sources" / f"{store.id}.git"
-        assert not any(b"tok-1234" in path.read_bytes() for path in kept.rglob("*") if path.is_file())
+        mirror = tmp_path / "two" / "sources" / f"{store.id}.git"
+        assert not any(b"tok-1234" in path.read_bytes() for path in mirror.rglob("*") if path.is_file())
 
 
 async def test_an_unusable_repository_is_refused_and_its_files_stay_indexed(
@@ -88,13 +88,13 @@ async def test_an_unusable_repository_is_refused_and_its_files_stay_indexed(
     async with store_services(tmp_path / "home", tool_hosts=server.host, source_max_files=2) as shop:
         store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
         await shop.sync(store)
-        for source, said in [
+        for source, message in [
             (f"git+{server.url}@nowhere", "no branch, tag or commit 'nowhere'"),
             (f"git+{server.url}#subdirectory=doc", "no folder 'doc'"),
             (f"git+{server.url}/other", "cannot be read"),
         ]:
             row = replace(store, source=spec.parse_source(source).kept())
-            with pytest.raises(Unavailable, match=said):
+            with pytest.raises(Unavailable, match=message):
                 await shop.stores.plan(row)
         server.commit(docs__c_md="The nets.")
         with pytest.raises(InvalidRequest, match="more than 2 files"):
@@ -121,8 +121,8 @@ class Objects:
         self._server = server
 
     def git(self, *command: str, given: bytes = b"") -> str:
-        who = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
-        command = ("git", *who, "-C", str(self._server.folder), *command)
+        identity = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
+        command = ("git", *identity, "-C", str(self._server.folder), *command)
         return subprocess.run(command, input=given, check=True, capture_output=True).stdout.decode().strip()
 
     def blob(self, data: bytes) -> str:

@@ -149,14 +149,14 @@ async def test_a_store_adopts_the_rights_of_its_folder_and_their_changes(
 ) -> None:
     store = await shop.stores.create("handbook", LOCAL, folder=folder, rights="source")
     await shop.sync(store)
-    both = {"open.md", "sales/prices.md"}
-    assert await seen(shop, store, caller(GROUP)) == both
+    both_names = {"open.md", "sales/prices.md"}
+    assert await seen(shop, store, caller(GROUP)) == both_names
     assert await seen(shop, store, caller("another")) == {"open.md"}
     (folder / "sales").chmod(0o700)  # no byte and no time of a file changes
     result = await shop.sync(store)
     assert (result["changed"], result["unchanged"]) == (0, 2)
     assert await seen(shop, store, caller(GROUP)) == {"open.md"}
-    assert await seen(shop, store, caller(OWNER)) == both
+    assert await seen(shop, store, caller(OWNER)) == both_names
     [row] = [
         row
         for row in (await shop.stores.contents.list(await shop.stores.get(store.id, LOCAL))).data
@@ -226,18 +226,18 @@ async def test_a_caller_with_partial_access_may_not_add_or_manage_files(
 ) -> None:
     store = await shop.stores.create("handbook", LOCAL, folder=folder, rights="source")
     await shop.sync(store)
-    who = caller(GROUP)
-    view = await shop.stores.get(store.id, who, "write")
-    uploaded = await shop.upload("own.md", "text", who)
+    group_caller = caller(GROUP)
+    view = await shop.stores.get(store.id, group_caller, "write")
+    uploaded = await shop.upload("own.md", "text", group_caller)
     with pytest.raises(Forbidden, match="the source lets one of the caller's groups"):
         view.require({})
     with pytest.raises(NotFound):
         await shop.stores.contents.get(view, uploaded.id)
     with pytest.raises(Forbidden):
-        await shop.stores.get(store.id, who, "manage")
+        await shop.stores.get(store.id, group_caller, "manage")
     [row] = [row for row in (await shop.stores.contents.list(view)).data if row.filename == "open.md"]
-    changed = await shop.stores.contents.set_attributes(view, row.file_id, {"team": "sales"})
-    assert changed.readers == []
+    updated_row = await shop.stores.contents.set_attributes(view, row.file_id, {"team": "sales"})
+    assert updated_row.readers == []
 
 
 @pytest.mark.parametrize(
@@ -278,9 +278,9 @@ async def test_names_of_a_source_are_mapped_to_groups_and_other_names_grant_noth
     rights: dict[str, Any] = {"source": {GROUP: ["employees", "board"]}}
     store = await shop.stores.create("handbook", LOCAL, folder=folder, rights=rights)
     await shop.sync(store)
-    both = {"open.md", "sales/prices.md"}
-    assert await seen(shop, store, caller("employees")) == both
-    assert await seen(shop, store, caller("board")) == both
+    both_names = {"open.md", "sales/prices.md"}
+    assert await seen(shop, store, caller("employees")) == both_names
+    assert await seen(shop, store, caller("board")) == both_names
     assert await seen(shop, store, caller(GROUP)) == {"open.md"}
     assert await seen(shop, store, caller(OWNER)) == {"open.md"}
     view = await shop.stores.get(store.id, LOCAL)
@@ -292,4 +292,4 @@ async def test_names_of_a_source_are_mapped_to_groups_and_other_names_grant_noth
     store = await shop.stores.update(store.id, LOCAL, {"rights": rights})
     await shop.sync(store)
     assert await seen(shop, store, caller("employees")) == {"open.md"}
-    assert await seen(shop, store, caller("captains")) == both
+    assert await seen(shop, store, caller("captains")) == both_names

@@ -28,9 +28,9 @@ from portico_server.knowledge.sources import spec
 def test_a_source_is_normalised_and_survives_storage(
     source: str | list[str], addresses: str | list[str]
 ) -> None:
-    found = spec.parse_source(source)
-    assert spec.source_of(found.kept()) == found
-    assert found.written() == addresses
+    parsed_source = spec.parse_source(source)
+    assert spec.source_of(parsed_source.kept()) == parsed_source
+    assert parsed_source.written() == addresses
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_source_is_normalised_and_survives_storage(
     ],
 )
 def test_an_invalid_source_is_refused_with_a_reason(source: str | list[str], said: str) -> None:
-    with pytest.raises(InvalidRequest, match=said) as refused:
+    with pytest.raises(InvalidRequest, match=said) as error:
         spec.parse_source(source)
-    assert refused.value.param == "source"
-    assert "secret" not in refused.value.message
+    assert error.value.param == "source"
+    assert "secret" not in error.value.message

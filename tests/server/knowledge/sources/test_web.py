@@ -135,12 +135,12 @@ async def test_damaged_fetch_state_causes_a_refetch_without_reindexing(
 ) -> None:
     store = await shop.stores.create("manual", LOCAL, source=[site.put("/a.txt", "A harbour.", "text/plain")])
     await shop.sync(store)
-    embedded = len(shop.model.asked)
+    request_count = len(shop.model.asked)
     for path in (tmp_path / "home" / "sources").iterdir():
         path.write_text("{damaged")
     result = await shop.sync(store)
     assert (result["unchanged"], result["indexed"]) == (1, 0)
-    assert len(shop.model.asked) == embedded
+    assert len(shop.model.asked) == request_count
 
 
 async def test_an_unavailable_site_keeps_its_indexed_files(shop: StoreServices, site: Site) -> None:
@@ -223,9 +223,9 @@ async def test_oversized_files_are_skipped_and_too_many_files_refused(tmp_path: 
         large = site.put("/large.txt", b"a" * (1024 * 1024 + 1), "text/plain")
         store = await shop.stores.create("large", LOCAL, source=[large])
         assert (await shop.sync(store))["skipped_because"] == {"larger than 1 MB": 1}
-        many = await shop.stores.create("many", LOCAL, source=site.sitemap("/a", "/b", "/c"))
+        large_store = await shop.stores.create("many", LOCAL, source=site.sitemap("/a", "/b", "/c"))
         with pytest.raises(InvalidRequest, match="lists more than 2 files"):
-            await shop.stores.plan(many)
+            await shop.stores.plan(large_store)
 
 
 async def test_private_addresses_are_refused_unless_the_tools_may_reach_them(
@@ -243,12 +243,12 @@ async def test_private_addresses_are_refused_unless_the_tools_may_reach_them(
 
 
 async def test_a_redirect_into_a_private_network_is_not_followed(shop: StoreServices, site: Site) -> None:
-    with serving() as other:
-        other.put("/secret.html", PAGE.format("Secret", "Nobody reads this."))
-        address = site.put("/a.html", "", status=302, headers={"Location": f"{other.url}/secret.html"})
+    with serving() as private_site:
+        private_site.put("/secret.html", PAGE.format("Secret", "Nobody reads this."))
+        address = site.put("/a.html", "", status=302, headers={"Location": f"{private_site.url}/secret.html"})
         store = await shop.stores.create("manual", LOCAL, source=[address])
         assert (await shop.sync(store))["skipped_because"] == {"could not be fetched": 1}
-        assert other.asked == []
+        assert private_site.asked == []
 
 
 async def test_only_an_administrator_lets_the_daemon_fetch(shop: StoreServices) -> None:
@@ -283,15 +283,15 @@ async def test_a_source_is_synced_periodically_until_it_is_paused(tmp_path: Path
 def test_a_feed_is_parsed_only_up_to_the_requested_number() -> None:
     entries = b"".join(b"<item><link>/%d</link></item>" % (number // 2) for number in range(100))
     # The rest is not examined, so it need not be well-formed.
-    found = listing.parse_listing(b"<rss><channel>" + entries + b"</wrong>", "https://example.com/feed", 3)
-    assert found == listing.ListedFeed(tuple(f"https://example.com/{number}" for number in range(3)))
+    feed = listing.parse_listing(b"<rss><channel>" + entries + b"</wrong>", "https://example.com/feed", 3)
+    assert feed == listing.ListedFeed(tuple(f"https://example.com/{number}" for number in range(3)))
 
 
 def test_a_sitemap_is_parsed_only_up_to_the_requested_number() -> None:
     entries = b"".join(b"<url><loc>https://example.com/%d</loc></url>" % number for number in range(100))
     for head in (b"<urlset>", b'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">'):
-        found = listing.parse_listing(head + entries + b"</wrong>", "https://example.com/sitemap.xml", 3)
-        assert found == listing.Sitemap(tuple(f"https://example.com/{number}" for number in range(3)))
+        sitemap = listing.parse_listing(head + entries + b"</wrong>", "https://example.com/sitemap.xml", 3)
+        assert sitemap == listing.Sitemap(tuple(f"https://example.com/{number}" for number in range(3)))
 
 
 def test_a_list_with_odd_names_or_charsets_is_read_or_skipped() -> None:
@@ -313,17 +313,17 @@ def test_a_list_with_odd_names_or_charsets_is_read_or_skipped() -> None:
 
 def test_no_password_in_a_link_reaches_the_name_of_a_file() -> None:
     """No password in a link reaches a file's name: addresses from any listing lack user name, password and fragment."""
-    link, wanted = "https://eve:secret@example.com/a?b=1#c", ("https://example.com/a?b=1",)
+    link, addresses = "https://eve:secret@example.com/a?b=1#c", ("https://example.com/a?b=1",)
     at = "https://example.com/list"
     odd = "<loc>https://[x/</loc>", "<loc>ftp://example.com/a</loc>", "<loc> </loc>", ""
     entries = "".join(f"<url>{loc}</url>" for loc in (*odd, f"<loc>{link}</loc>"))
-    assert listing.parse_listing(f"<urlset>{entries}</urlset>".encode(), at, 9) == listing.Sitemap(wanted)
+    assert listing.parse_listing(f"<urlset>{entries}</urlset>".encode(), at, 9) == listing.Sitemap(addresses)
     index = f"<sitemapindex><sitemap><loc>{link}</loc></sitemap></sitemapindex>"
-    assert listing.parse_listing(index.encode(), at, 9) == listing.Sitemap((), wanted)
+    assert listing.parse_listing(index.encode(), at, 9) == listing.Sitemap((), addresses)
     for feed in (
         f"<rss><channel><item><link>{link}</link></item></channel></rss>",
         f"<rss><channel><item><guid>{link}</guid></item></channel></rss>",
         f'<feed><entry><link href="{link}"/></entry></feed>',
     ):
-        assert listing.parse_listing(feed.encode(), at, 9) == listing.ListedFeed(wanted)
-    assert listing.lines(link.encode()) == list(wanted)
+        assert listing.parse_listing(feed.encode(), at, 9) == listing.ListedFeed(addresses)
+    assert listing.lines(link.encode()) == list(addresses)

@@ -57,7 +57,7 @@ async def test_a_folder_is_mirrored_and_only_what_changed_is_fetched(
 
 
 async def test_a_login_is_sent_to_its_host_alone_and_shown_nowhere(tmp_path: Path) -> None:
-    with serving(tmp_path / "shared", "ada:word-1234") as server, serving(tmp_path / "other") as other:
+    with serving(tmp_path / "shared", "ada:word-1234") as server, serving(tmp_path / "other") as other_server:
         server.write(a_md="The harbour.")
         logins = f"example.com=ada:other,{server.host}=ada:word-1234"
         async with store_services(tmp_path / "one", tool_hosts=server.host) as shop:
@@ -66,13 +66,13 @@ async def test_a_login_is_sent_to_its_host_alone_and_shown_nowhere(tmp_path: Pat
                 Unavailable, match=r"set or check source_logins, as 127\.0\.0\.1:\d+=USER:PASSWORD"
             ):
                 await shop.stores.plan(store)
-        hosts = f"{server.host},{other.host}"
+        hosts = f"{server.host},{other_server.host}"
         async with store_services(tmp_path / "two", tool_hosts=hosts, source_logins=logins) as shop:
             store = await shop.stores.create("manual", LOCAL, source=server.source)
             assert (await shop.sync(store))["added"] == 1
             home = tmp_path / "two"
             assert not any(b"word-1234" in path.read_bytes() for path in home.rglob("*") if path.is_file())
-            server.instead["/dav/"] = ("302 Found", [("Location", other.url)], b"")
+            server.instead["/dav/"] = ("302 Found", [("Location", other_server.url)], b"")
             with pytest.raises(Unavailable, match=r"it redirects to http.*: follow that address"):
                 await shop.stores.plan(store)
         async with store_services(tmp_path / "three", source_logins="dav.example.com=ada:word-1234") as shop:

@@ -105,11 +105,11 @@ def server(tmp_path: Path) -> Iterator[WebDavServer]:
 async def test_a_store_adopts_webdav_access_lists_and_their_changes(
     tmp_path: Path, server: WebDavServer
 ) -> None:
-    both = {"open.md", "sales/prices.md"}
+    both_names = {"open.md", "sales/prices.md"}
     async with store_services(tmp_path / "home", tool_hosts=server.host) as shop:
         store = await shop.stores.create("handbook", LOCAL, source=server.source, rights="source")
         await shop.sync(store)
-        assert await seen(shop, store, caller("staff")) == both
+        assert await seen(shop, store, caller("staff")) == both_names
         assert await seen(shop, store, caller("user:ada")) == {
             "open.md"
         }  # the list of the folder does not count
@@ -119,10 +119,10 @@ async def test_a_store_adopts_webdav_access_lists_and_their_changes(
         result = await shop.sync(store)
         assert (result["changed"], result["unchanged"]) == (0, 2)
         assert await seen(shop, store, caller("staff")) == {"open.md"}
-        assert await seen(shop, store, caller("user:ada")) == both
+        assert await seen(shop, store, caller("user:ada")) == both_names
         store = await shop.stores.update(store.id, LOCAL, {"rights": {"source": {"user:ada": ["captains"]}}})
         await shop.sync(store)
-        assert await seen(shop, store, caller("captains")) == both
+        assert await seen(shop, store, caller("captains")) == both_names
         assert await seen(shop, store, caller("user:ada")) == {"open.md"}
 
 

@@ -49,9 +49,9 @@ class WebDavServer:
 
     def taken(self) -> list[str]:
         """Return the paths fetched since the last call."""
-        found = sorted(path for method, path in self.asked if method == "GET")
+        paths = sorted(path for method, path in self.asked if method == "GET")
         self.asked.clear()
-        return found
+        return paths
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -67,12 +67,12 @@ def _with_acls(app: Any, environ: dict[str, Any], respond: Respond, acls: dict[s
     """Answer a ``PROPFIND``. If the request asks for ``DAV:acl``, which WsgiDAV does not know, the answer has the
     lists.
     """
-    asked = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    environ["wsgi.input"] = io.BytesIO(asked)
-    begun: list[tuple[str, list[tuple[str, str]]]] = []
-    body = b"".join(app(environ, lambda status, headers, *_: begun.append((status, headers))))
-    [(status, headers)] = begun
-    if status.startswith("207") and etree.fromstring(asked).find("{DAV:}prop/{DAV:}acl") is not None:
+    request_body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(request_body)
+    responses: list[tuple[str, list[tuple[str, str]]]] = []
+    body = b"".join(app(environ, lambda status, headers, *_: responses.append((status, headers))))
+    [(status, headers)] = responses
+    if status.startswith("207") and etree.fromstring(request_body).find("{DAV:}prop/{DAV:}acl") is not None:
         root = etree.fromstring(body)
         for response in root.iterfind("{DAV:}response"):
             for block in response.findall("{DAV:}propstat"):
@@ -98,9 +98,9 @@ def _with_acls(app: Any, environ: dict[str, Any], respond: Respond, acls: dict[s
 
 def grant(principal: str, privilege: str = "read", action: str = "grant", more: str = "") -> str:
     """Return an entry of a list as SabreDAV writes it. ``principal`` is a path or the element of another kind."""
-    named = principal if principal.startswith("<") else f"<d:href>{principal}</d:href>"
+    principal_element = principal if principal.startswith("<") else f"<d:href>{principal}</d:href>"
     return (
-        f"<d:ace><d:principal>{named}</d:principal><d:{action}><d:privilege><d:{privilege}/></d:privilege>"
+        f"<d:ace><d:principal>{principal_element}</d:principal><d:{action}><d:privilege><d:{privilege}/></d:privilege>"
         f"</d:{action}>{more}</d:ace>"
     )
 
@@ -145,11 +145,11 @@ def serving(folder: Path, login: str = "") -> Iterator[WebDavServer]:
 
 def multistatus(*entries: str) -> tuple[str, list[tuple[str, str]], bytes]:
     """Return a ``PROPFIND`` answer that names these paths; those that end in ``/`` are folders."""
-    told = "".join(
+    response_elements = "".join(
         f"<d:response><d:href>{href}</d:href><d:propstat><d:prop><d:resourcetype>"
         f"{'<d:collection/>' if href.endswith('/') else ''}</d:resourcetype><d:getetag>x</d:getetag></d:prop>"
         "<d:status>HTTP/1.1 200 OK</d:status></d:propstat></d:response>"
         for href in entries
     )
-    body = f'<?xml version="1.0"?><d:multistatus xmlns:d="DAV:">{told}</d:multistatus>'
+    body = f'<?xml version="1.0"?><d:multistatus xmlns:d="DAV:">{response_elements}</d:multistatus>'
     return "207 Multi-Status", [("Content-Type", "application/xml")], body.encode()

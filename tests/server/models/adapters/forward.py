@@ -74,8 +74,8 @@ class Llama:
         head = self.weights.get("output.weight", self.weights["token_embd.weight"])
         logits = (last @ head.T)[0].astype(np.float64)
         top = logits.max()
-        found: Array = logits - top - np.log(np.exp(logits - top).sum())
-        return found
+        log_probabilities: Array = logits - top - np.log(np.exp(logits - top).sum())
+        return log_probabilities
 
     def _attend(self, q: Array, k: Array, v: Array) -> Array:
         count = q.shape[0]
@@ -97,11 +97,11 @@ class Llama:
         count, _, width = x.shape
         base = float(self.values["llama.rope.freq_base"])
         angles = np.outer(np.arange(count), base ** (-np.arange(0, width, 2) / width))[:, None, :]
-        one, two = x[..., : width // 2], x[..., width // 2 :]
-        turned = np.concatenate(
-            [one * np.cos(angles) - two * np.sin(angles), two * np.cos(angles) + one * np.sin(angles)], -1
+        first_half, two = x[..., : width // 2], x[..., width // 2 :]
+        rotated_array = np.concatenate(
+            [first_half * np.cos(angles) - two * np.sin(angles), two * np.cos(angles) + first_half * np.sin(angles)], -1
         )
-        return turned.astype(np.float32)
+        return rotated_array.astype(np.float32)
 
     def _norm(self, x: Array, name: str) -> Array:
         epsilon = float(self.values["llama.attention.layer_norm_rms_epsilon"])
@@ -158,5 +158,5 @@ class Llama:
 def unpermuted(weight: Array, heads: int) -> Array:
     """Convert llama.cpp's order of rows to that of transformers."""
     width = weight.shape[0] // heads
-    found: Array = weight.reshape(heads, width // 2, 2, -1).swapaxes(1, 2).reshape(weight.shape)
-    return found
+    restored_weight: Array = weight.reshape(heads, width // 2, 2, -1).swapaxes(1, 2).reshape(weight.shape)
+    return restored_weight

@@ -55,7 +55,7 @@ def write(folder: Path, matrices: Mapping[str, tuple[Array, Array]], **config: A
     """Write a PEFT folder and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     rank = next(iter(matrices.values()))[0].shape[0]
-    said = {
+    adapter_config = {
         "peft_type": "LORA",
         "base_model_name_or_path": "HuggingFaceTB/SmolLM2-135M-Instruct",
         "r": rank,
@@ -64,7 +64,7 @@ def write(folder: Path, matrices: Mapping[str, tuple[Array, Array]], **config: A
         "bias": "none",
         **config,
     }
-    (folder / "adapter_config.json").write_text(json.dumps(said))
+    (folder / "adapter_config.json").write_text(json.dumps(adapter_config))
     tensors = {}
     for module, (a, b) in matrices.items():
         for side, array in (("A", a), ("B", b)):

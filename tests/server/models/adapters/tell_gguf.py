@@ -59,10 +59,10 @@ def types(wished: str) -> dict[str, Any]:
 def difference(base: Path, folder: Path, out: Path) -> float:
     refit(base, folder, out, "f16")
     worst = 0.0
-    for one, other in zip(GGUFReader(base).tensors, GGUFReader(out).tensors, strict=True):
-        assert one.name == other.name
-        expected, found = numbers(one), numbers(other)
-        worst = max(worst, float(np.abs(found - expected).max() / np.abs(expected).max()))
+    for base_tensor, output_tensor in zip(GGUFReader(base).tensors, GGUFReader(out).tensors, strict=True):
+        assert base_tensor.name == output_tensor.name
+        base_values, output_values = numbers(base_tensor), numbers(output_tensor)
+        worst = max(worst, float(np.abs(output_values - base_values).max() / np.abs(base_values).max()))
     return worst
 
 

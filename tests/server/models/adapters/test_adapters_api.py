@@ -51,8 +51,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, scripts: Path) -> Iterator[
 
 @pytest.fixture
 def client(daemon: Daemon) -> Iterator[Client]:
-    with Client(daemon.url, KEYS["admin"]) as made:
-        yield made
+    with Client(daemon.url, KEYS["admin"]) as api_client:
+        yield api_client
 
 
 @pytest.fixture
@@ -68,18 +68,18 @@ def http(daemon: Daemon, key: str = "admin") -> httpx.Client:
 
 def test_an_adapter_is_a_model_to_every_openai_client(daemon: Daemon, client: Client, polite: str) -> None:
     with openai.OpenAI(base_url=f"{daemon.url}/v1", api_key=KEYS["chatter"]) as theirs:
-        listed = {model.id: model for model in theirs.models.list()}
-        assert listed[polite].model_extra is not None
-        assert listed[polite].model_extra["labels"].items() >= {"base": "echo", "scale": 0.5}.items()
+        models = {model.id: model for model in theirs.models.list()}
+        assert models[polite].model_extra is not None
+        assert models[polite].model_extra["labels"].items() >= {"base": "echo", "scale": 0.5}.items()
         assert theirs.models.retrieve(polite).id == polite
         message = {"role": "user", "content": "hi"}
-        whole = theirs.chat.completions.create(model=polite, messages=[message])  # type: ignore[list-item]
-        assert whole.choices[0].message.content == "How do you do" and whole.model == polite
+        completion = theirs.chat.completions.create(model=polite, messages=[message])  # type: ignore[list-item]
+        assert completion.choices[0].message.content == "How do you do" and completion.model == polite
         stream = theirs.chat.completions.create(model=polite, messages=[message], stream=True)  # type: ignore[call-overload]
         assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "How do you do"
         assert theirs.completions.create(model=polite, prompt="hi").choices[0].text == "How do you do"
-        asked = {"role": "user", "content": "use the tool"}
-        called = theirs.chat.completions.create(model=polite, messages=[asked])  # type: ignore[list-item]
+        tool_message = {"role": "user", "content": "use the tool"}
+        called = theirs.chat.completions.create(model=polite, messages=[tool_message])  # type: ignore[list-item]
         assert called.choices[0].message.tool_calls is not None
     assert polite in {run.name for run in client.runs.list()}
 
@@ -92,15 +92,15 @@ def test_an_alias_may_point_at_an_adapter(client: Client, polite: str) -> None:
 
 def test_adapters_are_created_changed_and_deleted_over_the_http_api(daemon: Daemon, scripts: Path) -> None:
     with http(daemon) as admin:
-        wish = {"base": "echo", "path": str(scripts / "polite.yaml"), "name": NAME}
-        made = admin.post("/api/adapters", json=wish)
-        assert made.status_code == 200 and made.json()["base"] == "echo" and made.json()["scale"] == 1
+        adapter_request = {"base": "echo", "path": str(scripts / "polite.yaml"), "name": NAME}
+        response = admin.post("/api/adapters", json=adapter_request)
+        assert response.status_code == 200 and response.json()["base"] == "echo" and response.json()["scale"] == 1
         at = "/api/adapters/ft%3Aecho%3Aportico%3Apolite%3A0192f6"
         assert admin.get(at).json()["name"] == NAME
         assert admin.patch(at, json={"scale": 0.25}).json()["scale"] == 0.25
-        names = [one["name"] for one in admin.get("/api/adapters", params={"base": "default"}).json()["data"]]
+        names = [adapter["name"] for adapter in admin.get("/api/adapters", params={"base": "default"}).json()["data"]]
         assert names == ["fixed", NAME]
-        assert admin.post("/api/adapters", json=wish).status_code == 409
+        assert admin.post("/api/adapters", json=adapter_request).status_code == 409
         with http(daemon, "reader") as reader:
             assert reader.get(at).status_code == 200
             assert reader.delete(at).status_code == 403
@@ -126,10 +126,10 @@ def test_adapters_are_created_changed_and_deleted_over_the_http_api(daemon: Daem
 def test_invalid_adapters_are_refused_by_field(
     daemon: Daemon, scripts: Path, wish: dict[str, object], status: int, param: str
 ) -> None:
-    whole = {"base": "echo", "path": str(scripts / "polite.yaml"), "name": "x", **wish}
+    adapter_request = {"base": "echo", "path": str(scripts / "polite.yaml"), "name": "x", **wish}
     with http(daemon) as admin:
-        got = admin.post("/api/adapters", json=whole)
-    assert (got.status_code, got.json()["error"]["param"]) == (status, param)
+        response = admin.post("/api/adapters", json=adapter_request)
+    assert (response.status_code, response.json()["error"]["param"]) == (status, param)
 
 
 def test_a_pickle_is_never_opened(daemon: Daemon, tmp_path: Path) -> None:
@@ -137,14 +137,14 @@ def test_a_pickle_is_never_opened(daemon: Daemon, tmp_path: Path) -> None:
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with http(daemon) as admin:
         for path in (folder, folder / "adapter_model.bin"):
-            got = admin.post("/api/adapters", json={"base": "echo", "path": str(path), "name": "x"})
-            assert got.status_code == 400 and "pickle, which can run code" in got.json()["error"]["message"]
+            response = admin.post("/api/adapters", json={"base": "echo", "path": str(path), "name": "x"})
+            assert response.status_code == 400 and "pickle, which can run code" in response.json()["error"]["message"]
 
 
 def test_configured_adapters_answer_but_cannot_be_removed(client: Client) -> None:
     assert client.chat("hi", "fixed").read().text == "fixed"
-    found = client.adapters.get("fixed")
-    assert found.configured and found.scale == 0.5
+    adapter = client.adapters.get("fixed")
+    assert adapter.configured and adapter.scale == 0.5
     with pytest.raises(sdk.Conflict):
         client.adapters.remove("fixed")
 
@@ -165,7 +165,7 @@ def test_the_adapters_command_adds_shows_scales_lists_and_removes(
     assert "0.5" in told("adapters", "list", "echo")
     assert "Would remove 'polite'" in told("adapters", "remove", "polite", "--dry-run")
     assert "Removed 'polite'" in told("adapters", "remove", "polite", "--yes")
-    assert [one["name"] for one in json.loads(told("adapters", "list", "--json"))["data"]] == ["fixed"]
+    assert [adapter["name"] for adapter in json.loads(told("adapters", "list", "--json"))["data"]] == ["fixed"]
     assert run([*ours, "adapters", "show", "polite"]) == 1
 
 
@@ -173,9 +173,9 @@ def test_the_adapters_command_adds_shows_scales_lists_and_removes(
 
 
 def test_texts_are_tokenized_and_detokenized(client: Client) -> None:
-    found = client.tokenize("to be or not", "echo", texts=True)
-    assert found.count == 4 == len(found.tokens) and "".join(found.texts or ()) == "to be or not"
-    assert client.detokenize(found.tokens, "echo") == "to be or not"
+    tokenization = client.tokenize("to be or not", "echo", texts=True)
+    assert tokenization.count == 4 == len(tokenization.tokens) and "".join(tokenization.texts or ()) == "to be or not"
+    assert client.detokenize(tokenization.tokens, "echo") == "to be or not"
     assert client.tokenize([{"role": "user", "content": "two words"}]).texts is None
 
 
@@ -185,8 +185,8 @@ def test_tokens_of_an_adapter_are_those_of_its_base(client: Client) -> None:
 
 def test_the_tokenize_response_has_vllms_fields(daemon: Daemon) -> None:
     with http(daemon, "chatter") as chatter:
-        got = chatter.post("/tokenize", json={"model": "echo", "prompt": "a b"}).json()
-        assert got.keys() == {"count", "max_model_len", "tokens", "token_strs"} and got["count"] == 2
+        tokenization = chatter.post("/tokenize", json={"model": "echo", "prompt": "a b"}).json()
+        assert tokenization.keys() == {"count", "max_model_len", "tokens", "token_strs"} and tokenization["count"] == 2
     with http(daemon, "reader") as reader:
         assert reader.post("/tokenize", json={"model": "echo", "prompt": "a"}).status_code == 403
 
@@ -207,8 +207,8 @@ def test_invalid_tokenize_requests_are_refused_by_field(
     daemon: Daemon, path: str, body: dict[str, object], status: int, param: str
 ) -> None:
     with http(daemon) as admin:
-        got = admin.post(f"/{path}", json=body)
-    assert (got.status_code, got.json()["error"]["param"]) == (status, param), got.text
+        response = admin.post(f"/{path}", json=body)
+    assert (response.status_code, response.json()["error"]["param"]) == (status, param), response.text
 
 
 def test_the_tokens_command_prints_and_counts_tokens(

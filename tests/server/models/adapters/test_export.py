@@ -62,19 +62,19 @@ def export(daemon: Daemon, capsys: pytest.CaptureFixture[str], *arguments: str) 
     code = run(["--url", daemon.url, "adapters", "export", *arguments, "--json"])
     printed = capsys.readouterr()
     assert code == 0, printed.err
-    found: dict[str, Any] = json.loads(printed.out)
-    return found
+    result: dict[str, Any] = json.loads(printed.out)
+    return result
 
 
 def test_an_adapter_is_exported_unchanged_or_as_gguf(
     daemon: Daemon, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = export(daemon, capsys, "strong", str(tmp_path / "strong"))
-    assert made["path"] == str(tmp_path / "strong")
+    result = export(daemon, capsys, "strong", str(tmp_path / "strong"))
+    assert result["path"] == str(tmp_path / "strong")
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         assert (tmp_path / "strong" / name).read_bytes() == (home / "strong" / name).read_bytes()
-    made = export(daemon, capsys, "strong", str(tmp_path / "strong.gguf"), "--gguf", "f16")
-    assert made["bytes"] == (tmp_path / "strong.gguf").stat().st_size
+    result = export(daemon, capsys, "strong", str(tmp_path / "strong.gguf"), "--gguf", "f16")
+    assert result["bytes"] == (tmp_path / "strong.gguf").stat().st_size
     with Client(daemon.url) as client:
         client.adapters.add("m", tmp_path / "strong.gguf", "again", scale=0.75)
         client.adapters.remove("again")
@@ -82,26 +82,26 @@ def test_an_adapter_is_exported_unchanged_or_as_gguf(
 
 
 def test_what_cannot_be_exported_is_refused(daemon: Daemon, tmp_path: Path) -> None:
-    taken = tmp_path / "taken"
-    taken.mkdir()
+    existing_folder = tmp_path / "taken"
+    existing_folder.mkdir()
     with Client(daemon.url) as client:
         with pytest.raises(NotFound, match="Adapter 'nobody' not found"):
             client.adapters.export("nobody", tmp_path / "x")
         with pytest.raises(InvalidRequest, match="absolute path"):
             client.adapters.export("strong", "here")
         with pytest.raises(Conflict, match="already"):
-            client.adapters.export("strong", taken)
+            client.adapters.export("strong", existing_folder)
         with pytest.raises(NotFound, match=r"The folder .*none does not exist"):
             client.adapters.export("strong", tmp_path / "none" / "x")
         with pytest.raises(InvalidRequest, match="q9_9"):
             client.adapters.export("strong", tmp_path / "x", format="gguf", type="q9_9")
-        for form, said in (
+        for form, message in (
             ("gguf", "is not a GGUF model"),
             ("safetensors", "was not imported as a PEFT folder"),
         ):
             *_, last = client.runs.events(client.adapters.export("script", tmp_path / "x", format=form))
-            assert isinstance(last.event, Failed) and said in last.event.error.message
-    assert list(tmp_path.iterdir()) == [taken]
+            assert isinstance(last.event, Failed) and message in last.event.error.message
+    assert list(tmp_path.iterdir()) == [existing_folder]
 
 
 @pytest.mark.slow
@@ -116,21 +116,21 @@ def test_a_merged_model_says_what_the_adapter_says(
 
     def said(model: str) -> tuple[list[str], list[float]]:
         answer = httpx.post(f"{daemon.url}/v1/completions", json={"model": model, **ASKED}, timeout=120)
-        found = answer.json()["choices"][0]["logprobs"]
-        return found["tokens"], found["token_logprobs"]
+        logprobs = answer.json()["choices"][0]["logprobs"]
+        return logprobs["tokens"], logprobs["token_logprobs"]
 
     adapted, base = said("strong"), said("m")
     assert adapted[0] != base[0] or max(abs(a - b) for a, b in zip(adapted[1], base[1], strict=True)) > 1
     path = tmp_path / "merged.gguf"
-    made = export(daemon, capsys, "strong", str(path), "--merged", "--gguf", "F16")
-    assert made["bytes"] == path.stat().st_size
+    result = export(daemon, capsys, "strong", str(path), "--merged", "--gguf", "F16")
+    assert result["bytes"] == path.stat().st_size
     header = read_gguf(path)
     assert header.values["general.file_type"] == 1, "as llama.cpp numbers it"
     with Client(daemon.url) as client:
         client.deployments.add("merged", str(path), parameters={"context_length": 512, "slots": 1})
-    merged = said("merged")
-    assert merged[0] == adapted[0]
-    assert merged[1] == pytest.approx(adapted[1], abs=0.3)  # the base is quantised, the result is not
+    merged_logprobs = said("merged")
+    assert merged_logprobs[0] == adapted[0]
+    assert merged_logprobs[1] == pytest.approx(adapted[1], abs=0.3)  # the base is quantised, the result is not
     folder = tmp_path / "folder"
     export(daemon, capsys, "strong", str(folder), "--merged", "--safetensors")
     assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
@@ -153,8 +153,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         check=True,
     )
     out.unlink()
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 @pytest.mark.slow
@@ -169,12 +169,12 @@ def test_tensors_get_the_types_that_llama_cpp_gives_them(told: dict[str, Any]) -
     types = told["types"]
     better = [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]
     for wished, usual in (("q4_k_m", "Q4_K"), ("q5_k_m", "Q5_K")):
-        found = types[wished]
-        assert (found["embedding"], found["output"], found["shared"]) == (usual, "Q6_K", "Q6_K")
-        assert (found["query"], found["norm"], found["odd"]) == (usual, "F32", "F16")
+        tensor_types = types[wished]
+        assert (tensor_types["embedding"], tensor_types["output"], tensor_types["shared"]) == (usual, "Q6_K", "Q6_K")
+        assert (tensor_types["query"], tensor_types["norm"], tensor_types["odd"]) == (usual, "F32", "F16")
         for part in ("value", "down"):
-            assert [layer for layer, kind in enumerate(found[part]) if kind == "Q6_K"] == better
-            assert set(found[part]) == {usual, "Q6_K"}
+            assert [layer for layer, kind in enumerate(tensor_types[part]) if kind == "Q6_K"] == better
+            assert set(tensor_types[part]) == {usual, "Q6_K"}
     assert types["q4_k_s"]["down"] == ["Q5_K"] * 4 + ["Q4_K"] * 28
     assert {name: types[name]["narrow"] for name in ("q4_k_m", "q5_k_m", "q6_k", "q8_0")} == {
         "q4_k_m": "Q5_0", "q5_k_m": "Q5_1", "q6_k": "Q8_0", "q8_0": "Q8_0",

@@ -49,14 +49,14 @@ def log(models: ModelFixture) -> str:
 async def test_vllm_takes_adapters_while_it_runs(models: ModelFixture, tmp_path: Path) -> None:
     await guest(models, tmp_path, "vllm", adapter_rank=16)
     assert await said(models, "m") == "hi"
-    before = models.models.get("m").pid
+    pid_before = models.models.get("m").pid
     info = await models.models.adapters.add("m", adapter(tmp_path / "a"), "ft:m:portico:x:1")
     assert info.state == "ready" and await said(models, "ft:m:portico:x:1") == "ft:m:portico:x:1 at 2"
     await models.models.adapters.scale("ft:m:portico:x:1", 0.25)
     assert await said(models, "ft:m:portico:x:1") == "ft:m:portico:x:1 at 0.5"
     await models.models.adapters.remove("ft:m:portico:x:1")
     assert log(models).count("unloaded ft:m:portico:x:1") == 2
-    assert models.models.get("m").pid == before and await said(models, "m") == "hi"
+    assert models.models.get("m").pid == pid_before and await said(models, "m") == "hi"
 
 
 async def test_vllm_starts_anew_once_for_its_first_adapter_and_for_a_higher_rank(
@@ -70,8 +70,8 @@ async def test_vllm_starts_anew_once_for_its_first_adapter_and_for_a_higher_rank
     for name, rank in (("first", 8), ("second", 16), ("large", 48)):
         await models.models.adapters.add("m", adapter(tmp_path / name, rank), name)
         pids.append(models.models.get("m").pid)
-    got = await call
-    assert got.done and got.text() == "one two three four", "a call in flight is answered"
+    stream = await call
+    assert stream.done and stream.text() == "one two three four", "a call in flight is answered"
     assert pids[0] != pids[1] == pids[2] != pids[3]
     assert [await said(models, name) for name in ("first", "second", "large")] == [
         "first at 2",
@@ -146,15 +146,15 @@ async def test_an_adapter_of_another_base_is_refused(
     models: ModelFixture, tmp_path: Path, engine: str, blocks: int, layers: Any, says: str
 ) -> None:
     await guest(models, tmp_path, engine)
-    held = {f"model.layers.{n}.self_attn.q_proj.weight": ("F32", (16, 16), bytes(1024)) for n in range(2)}
-    (tmp_path / "model" / "model.safetensors").write_bytes(safetensors(held))
+    tensors = {f"model.layers.{n}.self_attn.q_proj.weight": ("F32", (16, 16), bytes(1024)) for n in range(2)}
+    (tmp_path / "model" / "model.safetensors").write_bytes(safetensors(tensors))
     assert await said(models, "m") == "hi"
-    before = models.models.get("m").pid
-    with pytest.raises(InvalidRequest, match=f"{says}. It was trained on another model") as raised:
+    pid_before = models.models.get("m").pid
+    with pytest.raises(InvalidRequest, match=f"{says}. It was trained on another model") as error_info:
         await models.models.adapters.add("m", write(tmp_path / "a", pairs(blocks, layers, 4)), "a")
-    assert (raised.value.code, raised.value.param) == ("adapter_invalid", "path")
+    assert (error_info.value.code, error_info.value.param) == ("adapter_invalid", "path")
     assert list(models.settings.adapters.iterdir()) == [] and models.registry.get("a") is None
-    assert await said(models, "m") == "hi" and models.models.get("m").pid == before, "nobody was disturbed"
+    assert await said(models, "m") == "hi" and models.models.get("m").pid == pid_before, "nobody was disturbed"
 
 
 # --- fake models --------------------------------------------------------------------------------------------
@@ -189,8 +189,8 @@ async def test_calls_during_the_change_are_answered_by_one_process_or_the_next(
     calls = [asyncio.create_task(models.ask("m", HI)) for _ in range(20)]
     await adding
     for stream in streams:
-        got = await stream
-        assert got.done and got.error is None
+        stream_result = await stream
+        assert stream_result.done and stream_result.error is None
     assert len([await call for call in calls]) == 20
     assert models.models.get("m").pid != first and models.models.get("m").crashes == 0
 
@@ -244,9 +244,9 @@ async def test_models_without_adapter_support_refuse_adapters(
     models: ModelFixture, tmp_path: Path, spec: ModelSpec, says: str
 ) -> None:
     await models.models.add(spec)
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         await models.models.adapters.add("m", peft_files.smollm(tmp_path / "a"), "a")
-    assert says in raised.value.message and raised.value.code == "adapters_unsupported"
+    assert says in error_info.value.message and error_info.value.code == "adapters_unsupported"
 
 
 async def test_an_adapter_for_an_unknown_base_is_not_found(models: ModelFixture, tmp_path: Path) -> None:

@@ -48,41 +48,41 @@ def llama() -> Llama:
 async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ModelFixture]:
     """SmolLM2 as ``m`` with the random adapters ``strong`` and ``other``."""
     home: Path = tmp_path_factory.mktemp("adapters")
-    async with model_fixture(home, models=MODELS) as built:
-        await built.models.add(SPEC)
-        await built.models.load("m")
+    async with model_fixture(home, models=MODELS) as fixture:
+        await fixture.models.add(SPEC)
+        await fixture.models.load("m")
         for name, seed in (("strong", 1), ("other", 2)):
             folder = peft_files.smollm(home / name, seed=seed, size=0.1)
-            await built.models.adapters.add("m", folder, name)
-        yield built
+            await fixture.models.adapters.add("m", folder, name)
+        yield fixture
 
 
 @pytest.fixture(scope="module")
 def wanted(llama: Llama) -> dict[str, Any]:
     """The tokens after `PROMPT` according to an independent computation."""
-    found = {
+    logprobs = {
         "m": llama.logprobs(PROMPT),
         "strong": llama.logprobs(PROMPT, matrices(1), 2.0),
         "other": llama.logprobs(PROMPT, matrices(2), 2.0),
     }
-    for one, two in (("m", "strong"), ("m", "other"), ("strong", "other")):
-        assert np.abs(found[one] - found[two]).max() > 3, "they could not be told apart"
-    return found
+    for first_name, two in (("m", "strong"), ("m", "other"), ("strong", "other")):
+        assert np.abs(logprobs[first_name] - logprobs[two]).max() > 3, "they could not be told apart"
+    return logprobs
 
 
 async def top(models: ModelFixture, model: str, prompt: Any = PROMPT) -> dict[str, float]:
     """Return log-probabilities of the likeliest next tokens by their text."""
     body = {"prompt": prompt, "max_tokens": 1, "logprobs": 5, "temperature": 0}
-    got = await models.ask(model, body, "completions")
-    found: dict[str, float] = got["choices"][0]["logprobs"]["top_logprobs"][0]
-    return found
+    answer = await models.ask(model, body, "completions")
+    logprobs: dict[str, float] = answer["choices"][0]["logprobs"]["top_logprobs"][0]
+    return logprobs
 
 
 def gap(llama: Llama, got: dict[str, float], wanted: Any) -> float:
     """Return the largest difference between log-probabilities of the same tokens."""
-    found = [abs(value - wanted[llama.tokens[text]]) for text, value in got.items() if text in llama.tokens]
-    assert len(found) >= 3
-    return float(max(found))
+    differences = [abs(value - wanted[llama.tokens[text]]) for text, value in got.items() if text in llama.tokens]
+    assert len(differences) >= 3
+    return float(max(differences))
 
 
 def matrices(seed: int = 1, size: float = 0.1) -> Any:
@@ -102,7 +102,7 @@ async def test_base_and_adapters_match_an_independent_computation(
 async def test_an_adapters_scale_is_changed_without_a_restart(
     models: ModelFixture, llama: Llama, wanted: dict[str, Any]
 ) -> None:
-    before = models.models.get("m").pid
+    pid_before = models.models.get("m").pid
     try:
         await models.models.adapters.scale("strong", 0.25)
         assert gap(llama, await top(models, "strong"), llama.logprobs(PROMPT, matrices(1), 0.5)) < QUANTISED
@@ -110,7 +110,7 @@ async def test_an_adapters_scale_is_changed_without_a_restart(
         assert gap(llama, await top(models, "strong"), wanted["m"]) < QUANTISED
     finally:
         await models.models.adapters.scale("strong", 1)
-    assert models.models.get("m").pid == before, "no restart is needed for it"
+    assert models.models.get("m").pid == pid_before, "no restart is needed for it"
 
 
 async def test_a_cached_prompt_is_not_reused_by_another_adapter(tmp_path: Path, llama: Llama) -> None:
@@ -138,10 +138,10 @@ async def test_a_cached_prompt_is_not_reused_by_another_adapter(tmp_path: Path, 
 async def test_a_converted_adapter_equals_pefts_change_of_the_weights(
     tmp_path: Path, config: dict[str, Any], up: float, others: float
 ) -> None:
-    made = gguf_adapter.prepare_gguf_adapter(peft_files.smollm(tmp_path / "a", **config), GgufBase.read(BASE))
-    read = Llama(made)
+    adapter_path = gguf_adapter.prepare_gguf_adapter(peft_files.smollm(tmp_path / "a", **config), GgufBase.read(BASE))
+    read = Llama(adapter_path)
     alpha = float(read.values["adapter.lora.alpha"])
-    given = matrices(1, 0.02)
+    adapter_matrices = matrices(1, 0.02)
     for name, module, scaling, heads in (
         ("blk.3.ffn_up.weight", "model.layers.3.mlp.up_proj", up, 0),
         ("blk.3.attn_v.weight", "model.layers.3.self_attn.v_proj", others, 0),
@@ -152,7 +152,7 @@ async def test_a_converted_adapter_equals_pefts_change_of_the_weights(
         rows = unpermuted(b, heads) if heads else b
         assert not heads or not np.allclose(rows, b, atol=1e-3), "llama.cpp has q and k in another order"
         product = alpha / a.shape[0] * (rows @ a)
-        assert np.allclose(product, scaling * (given[module][1] @ given[module][0]), atol=2e-4)
+        assert np.allclose(product, scaling * (adapter_matrices[module][1] @ adapter_matrices[module][0]), atol=2e-4)
 
 
 # --- side by side ---------------------------------------------------------------------------------------
@@ -162,14 +162,14 @@ async def test_base_and_adapters_answer_at_the_same_time(
     models: ModelFixture, llama: Llama, wanted: dict[str, Any]
 ) -> None:
     names = ["strong", "m", "other", "m", "strong", "other"]
-    for name, got in zip(names, await asyncio.gather(*(top(models, name) for name in names)), strict=True):
-        assert gap(llama, got, wanted[name]) < QUANTISED, name
+    for name, logprobs in zip(names, await asyncio.gather(*(top(models, name) for name in names)), strict=True):
+        assert gap(llama, logprobs, wanted[name]) < QUANTISED, name
 
 
 async def test_an_adapter_streams_under_its_own_name(models: ModelFixture) -> None:
-    got = await models.stream("strong", {"messages": user("Hi"), "max_tokens": 4})
-    assert got.done and {document["model"] for document in got.documents} == {"strong"}
-    assert 1 <= got.usage.completion_tokens <= 4
+    stream = await models.stream("strong", {"messages": user("Hi"), "max_tokens": 4})
+    assert stream.done and {document["model"] for document in stream.documents} == {"strong"}
+    assert 1 <= stream.usage.completion_tokens <= 4
 
 
 async def test_an_adapter_is_called_by_the_daemon_like_any_model(models: ModelFixture) -> None:
@@ -205,23 +205,23 @@ async def test_the_engines_own_lora_field_is_refused(models: ModelFixture) -> No
 
 
 def _truncated(path: Path) -> Path:
-    made = gguf_adapter.prepare_gguf_adapter(peft_files.smollm(path / "whole"), GgufBase.read(BASE))
+    adapter_path = gguf_adapter.prepare_gguf_adapter(peft_files.smollm(path / "whole"), GgufBase.read(BASE))
     cut = path / "cut.gguf"
-    cut.write_bytes(made.read_bytes()[:-1000])
+    cut.write_bytes(adapter_path.read_bytes()[:-1000])
     return cut
 
 
 def _nonsense(path: Path) -> Path:
     """Write a file with a valid header and a number type that llama.cpp lacks."""
     header = {"general.type": "adapter", "general.architecture": "llama", "adapter.type": "lora"}
-    made = path / "nonsense.gguf"
+    adapter_file = path / "nonsense.gguf"
     data = gguf(
         {**header, "adapter.lora.alpha": 8.0},
         [("blk.0.ffn_up.weight.lora_a", (576, 4), 0), ("blk.0.ffn_up.weight.lora_b", (4, 1536), 0)],
     )
     kind = data.rindex(b"lora_b") + len(b"lora_b") + 4 + 16
-    made.write_bytes(data[:kind] + b"\xc8" + data[kind + 1 :])
-    return made
+    adapter_file.write_bytes(data[:kind] + b"\xc8" + data[kind + 1 :])
+    return adapter_file
 
 
 @pytest.mark.parametrize(
@@ -260,13 +260,13 @@ def _nonsense(path: Path) -> Path:
 async def test_a_bad_adapter_leaves_everything_as_it_was(
     models: ModelFixture, tmp_path: Path, make: Any, says: str
 ) -> None:
-    before = models.models.get("m").pid
-    kept = set(models.settings.adapters.iterdir())
-    with pytest.raises(InvalidRequest) as raised:
+    pid_before = models.models.get("m").pid
+    files_before = set(models.settings.adapters.iterdir())
+    with pytest.raises(InvalidRequest) as error_info:
         await models.models.adapters.add("m", make(tmp_path), "bad")
-    assert says in raised.value.message and raised.value.param == "path"
-    assert models.models.get("m").pid == before
-    assert set(models.settings.adapters.iterdir()) == kept
+    assert says in error_info.value.message and error_info.value.param == "path"
+    assert models.models.get("m").pid == pid_before
+    assert set(models.settings.adapters.iterdir()) == files_before
     assert models.registry.get("bad") is None and (await top(models, "strong"))
 
 
@@ -295,9 +295,9 @@ async def test_nobody_is_interrupted_when_adapters_come_and_go(models: ModelFixt
     calls = [asyncio.create_task(models.ask("m", {**body, "max_tokens": 4})) for _ in range(6)]
     info = await adding
     assert info.state == "ready" and (await long).done
-    assert all(got["choices"] for got in await asyncio.gather(*calls))
-    got = await models.ask("ft:m:portico:x:1", {**body, "max_tokens": 4})
-    assert got["model"] == "ft:m:portico:x:1"
+    assert all(answer["choices"] for answer in await asyncio.gather(*calls))
+    answer = await models.ask("ft:m:portico:x:1", {**body, "max_tokens": 4})
+    assert answer["model"] == "ft:m:portico:x:1"
     streamed = asyncio.create_task(_read(models, "ft:m:portico:x:1", body))
     await asyncio.sleep(0)
     await models.models.adapters.remove("ft:m:portico:x:1")
@@ -329,9 +329,9 @@ async def test_adapters_survive_a_restart_and_a_damaged_one_does_not_take_the_mo
         answer = await daemon.ask("default", {"messages": user("Hi"), "max_tokens": 2})
         assert answer["model"] == "good" and daemon.models.adapters.get("good").scale == 0.5
         assert daemon.models.adapters.get("bad").state == "failed"
-        with pytest.raises(PorticoError) as raised:
+        with pytest.raises(PorticoError) as error_info:
             await daemon.ask("bad", {"messages": user("Hi"), "max_tokens": 2})
-        assert raised.value.code == "adapter_not_loaded"
+        assert error_info.value.code == "adapter_not_loaded"
         assert (await daemon.ask("m", {"messages": user("Hi"), "max_tokens": 2}))["choices"]
         await daemon.models.adapters.remove("good")
         assert daemon.registry.aliases["default"] != "good", "default always means something"

@@ -17,8 +17,8 @@ UP, Q = "model.layers.0.mlp.up_proj", "model.layers.0.self_attn.q_proj"
 
 def base(folder: Path, dtype: str = "F32") -> Path:
     """Write a model in two files, with a configuration and a pickle that must not be copied."""
-    made = folder / "base"
-    made.mkdir()
+    model_folder = folder / "base"
+    model_folder.mkdir()
     random = np.random.default_rng(0)
     for number, (name, shape) in enumerate(((UP, (32, 64)), (Q, (64, 64))), 1):
         weight = random.standard_normal(shape).astype(np.float32)
@@ -26,15 +26,15 @@ def base(folder: Path, dtype: str = "F32") -> Path:
             f"{name}.weight": (dtype, shape, files.pack_floats(weight, dtype)),
             f"norm{number}.weight": ("F32", (4,), np.arange(4, dtype="<f4").tobytes()),
         }
-        (made / f"model-0000{number}-of-00002.safetensors").write_bytes(safetensors(tensors))
-    (made / "config.json").write_text("{}")
-    (made / "pytorch_model.bin").write_bytes(b"pickle")
-    return made
+        (model_folder / f"model-0000{number}-of-00002.safetensors").write_bytes(safetensors(tensors))
+    (model_folder / "config.json").write_text("{}")
+    (model_folder / "pytorch_model.bin").write_bytes(b"pickle")
+    return model_folder
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
-    found = [files.read_safetensors(path) for path in sorted(folder.glob("*.safetensors"))]
-    return {name: file.array(name) for file in found for name in file.tensors}
+    weight_files = [files.read_safetensors(path) for path in sorted(folder.glob("*.safetensors"))]
+    return {name: file.array(name) for file in weight_files for name in file.tensors}
 
 
 @pytest.mark.parametrize(("dtype", "near"), [("F32", 1e-6), ("BF16", 2e-2), ("F16", 2e-3)])
@@ -44,14 +44,14 @@ def test_merging_adds_the_scaled_product_of_the_adapter_matrices(
     model = base(tmp_path, dtype)
     matrices = pairs(1, {"mlp.up_proj": (64, 32), "self_attn.q_proj": (64, 64)}, 4, size=0.5)
     adapter = write(tmp_path / "a", matrices, lora_alpha=12)
-    before = weights(model)
+    weights_before = weights(model)
     merge_adapter(model, adapter, tmp_path / "made" / "out", scale=0.5)
-    after = weights(tmp_path / "made" / "out")
-    assert after.keys() == before.keys()
-    for name, weight in before.items():
+    weights_after = weights(tmp_path / "made" / "out")
+    assert weights_after.keys() == weights_before.keys()
+    for name, weight in weights_before.items():
         pair = matrices.get(name.removesuffix(".weight"))
-        wanted = weight if pair is None else weight + 1.5 * (pair[1] @ pair[0])
-        assert np.allclose(after[name], wanted, atol=near, rtol=near), name
+        expected_weight = weight if pair is None else weight + 1.5 * (pair[1] @ pair[0])
+        assert np.allclose(weights_after[name], expected_weight, atol=near, rtol=near), name
     names = sorted(path.name for path in (tmp_path / "made" / "out").iterdir())
     assert names == ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     sizes = [
@@ -81,7 +81,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("portico_server.models.adapter_export.os.fsync", full)
     adapter = write(tmp_path / "a", pairs(1, {"mlp.up_proj": (64, 32)}, 4))
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         merge_adapter(base(tmp_path), adapter, tmp_path / "out")
-    assert raised.value.code == "disk_full"
+    assert error_info.value.code == "disk_full"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "base"]

@@ -27,9 +27,9 @@ def adapter(folder: Path, **config: Any) -> Path:
 
 
 def with_tensors(folder: Path, tensors: Any) -> Path:
-    made = adapter(folder)
-    (made / peft.WEIGHTS).write_bytes(safetensors(tensors))
-    return made
+    adapter_folder = adapter(folder)
+    (adapter_folder / peft.WEIGHTS).write_bytes(safetensors(tensors))
+    return adapter_folder
 
 
 # --- safetensors --------------------------------------------------------------------------------------------
@@ -89,10 +89,10 @@ def test_a_damaged_safetensors_file_is_refused_by_name(tmp_path: Path, data: byt
 
 
 def test_a_safetensors_file_truncated_anywhere_is_refused(tmp_path: Path) -> None:
-    whole = safetensors(TENSORS)
+    data = safetensors(TENSORS)
     path = tmp_path / "x.safetensors"
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
         with pytest.raises(InvalidRequest):
             files.read_safetensors(path)
 
@@ -101,9 +101,9 @@ def test_a_safetensors_file_truncated_anywhere_is_refused(tmp_path: Path) -> Non
 
 
 def test_rank_alpha_and_targets_are_read_from_a_peft_folder(tmp_path: Path) -> None:
-    found = peft.read_peft(adapter(tmp_path, lora_alpha=16, use_rslora=True))
-    assert (found.rank, found.alpha, found.targets, found.highest_rank) == (4, 16.0, ("q_proj",), 4)
-    [pair] = found.pairs
+    adapter_facts = peft.read_peft(adapter(tmp_path, lora_alpha=16, use_rslora=True))
+    assert (adapter_facts.rank, adapter_facts.alpha, adapter_facts.targets, adapter_facts.highest_rank) == (4, 16.0, ("q_proj",), 4)
+    [pair] = adapter_facts.pairs
     assert (pair.module, pair.inputs, pair.outputs, pair.scaling) == (
         "model.layers.0.self_attn.q_proj",
         64,
@@ -124,8 +124,8 @@ def test_rank_and_alpha_patterns_match_layer_names_or_their_suffixes(tmp_path: P
         rank_pattern={"model.layers.1.mlp.up_proj": 2},
         alpha_pattern={"q_proj": 4, "^model.layers.1.mlp.up_proj": 6},
     )
-    found = {pair.module: (pair.rank, pair.scaling) for pair in peft.read_peft(folder).pairs}
-    assert found == {
+    ranks_and_scalings = {pair.module: (pair.rank, pair.scaling) for pair in peft.read_peft(folder).pairs}
+    assert ranks_and_scalings == {
         "model.layers.0.self_attn.q_proj": (4, 1.0),
         "model.layers.1.self_attn.q_proj": (4, 1.0),
         "model.layers.0.mlp.up_proj": (4, 2.0),
@@ -157,9 +157,9 @@ def test_rank_and_alpha_patterns_match_layer_names_or_their_suffixes(tmp_path: P
 def test_adapters_other_than_plain_lora_are_refused(
     tmp_path: Path, config: dict[str, Any], says: str
 ) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         peft.read_peft(adapter(tmp_path, **config))
-    assert says in raised.value.message and raised.value.param == "path"
+    assert says in error_info.value.message and error_info.value.param == "path"
 
 
 HALF = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
@@ -190,9 +190,9 @@ HALF = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
     ],
 )
 def test_tensors_without_a_valid_pair_are_refused(tmp_path: Path, tensors: Any, says: str) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         peft.read_peft(with_tensors(tmp_path, tensors))
-    assert says in raised.value.message
+    assert says in error_info.value.message
 
 
 def test_a_folder_without_a_valid_adapter_is_refused(tmp_path: Path) -> None:
@@ -238,9 +238,9 @@ def base(folder: Path, architecture: str, tensors: dict[str, tuple[int, int]]) -
 )
 def test_layers_get_the_names_of_llamacpp(tmp_path: Path, architecture: str, module: str, name: str) -> None:
     folder = write(tmp_path / "a", {module: pairs(1, {"x": (64, 32)}, 4)["model.layers.0.x"]})
-    made = gguf_adapter.prepare_gguf_adapter(folder, base(tmp_path, architecture, {name: (64, 32)}))
-    assert read_shapes(made) == {f"{name}.lora_a": (64, 4), f"{name}.lora_b": (4, 32)}
-    header = read_gguf(made)
+    adapter_path = gguf_adapter.prepare_gguf_adapter(folder, base(tmp_path, architecture, {name: (64, 32)}))
+    assert read_shapes(adapter_path) == {f"{name}.lora_a": (64, 4), f"{name}.lora_b": (4, 32)}
+    header = read_gguf(adapter_path)
     assert (header.kind, header.architecture, header.values["adapter.lora.alpha"]) == (
         "adapter",
         architecture,
@@ -258,10 +258,10 @@ def test_large_numbers_are_kept_in_32_bits(tmp_path: Path) -> None:
     matrices = pairs(1, {"mlp.up_proj": (64, 32)}, 4)
     [(module, (a, b))] = matrices.items()
     folder = write(tmp_path / "a", {module: (a, b * 1e7)})
-    made = gguf_adapter.prepare_gguf_adapter(
+    adapter_path = gguf_adapter.prepare_gguf_adapter(
         folder, base(tmp_path, "llama", {"blk.0.ffn_up.weight": (64, 32)})
     )
-    assert read_gguf(made).file_size > 64 * 4 * 2 + 32 * 4 * 4
+    assert read_gguf(adapter_path).file_size > 64 * 4 * 2 + 32 * 4 * 4
 
 
 def test_a_conversion_is_made_once_for_each_kind_of_base(tmp_path: Path) -> None:
@@ -279,18 +279,18 @@ def test_a_conversion_is_made_once_for_each_kind_of_base(tmp_path: Path) -> None
 
 def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
     home = tmp_path / "adapters"
-    one = stored.store_adapter(adapter(tmp_path), home, is_scripted=False)
+    first_copy = stored.store_adapter(adapter(tmp_path), home, is_scripted=False)
     (tmp_path / "a").rename(tmp_path / "b")
     two = stored.store_adapter(tmp_path / "b", home, is_scripted=False)
     assert (
-        one == two
-        and stored.is_complete(home, one.facts)
-        and stored.adapter_folder(home, one.facts) == one.path
+        first_copy == two
+        and stored.is_complete(home, first_copy.facts)
+        and stored.adapter_folder(home, first_copy.facts) == first_copy.path
     )
-    assert [path.name for path in home.iterdir()] == [one.facts["sha256"]]
-    assert sorted(path.name for path in one.path.iterdir()) == [peft.CONFIG, peft.WEIGHTS]
-    stored.delete_adapter(home, one.facts)
-    assert not stored.is_complete(home, one.facts) and list(home.iterdir()) == []
+    assert [path.name for path in home.iterdir()] == [first_copy.facts["sha256"]]
+    assert sorted(path.name for path in first_copy.path.iterdir()) == [peft.CONFIG, peft.WEIGHTS]
+    stored.delete_adapter(home, first_copy.facts)
+    assert not stored.is_complete(home, first_copy.facts) and list(home.iterdir()) == []
 
 
 def test_nothing_is_left_of_a_copy_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,9 +299,9 @@ def test_nothing_is_left_of_a_copy_that_failed(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(stored, "_copy", full)
     home = tmp_path / "adapters"
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         stored.store_adapter(adapter(tmp_path), home, is_scripted=False)
-    assert raised.value.code == "disk_full" and list(home.iterdir()) == []
+    assert error_info.value.code == "disk_full" and list(home.iterdir()) == []
 
 
 def test_what_a_killed_daemon_left_is_cleaned_up(tmp_path: Path) -> None:

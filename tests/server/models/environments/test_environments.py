@@ -29,10 +29,10 @@ Shelf = Callable[..., EnvironmentRecipe]
 
 
 def recipe(folder: Path, *, version: str = "1.0", digest: str = "", requires: str = "") -> EnvironmentRecipe:
-    made = wheel(folder, version, requires)
-    digest = digest or hashlib.sha256(made.read_bytes()).hexdigest()
+    wheel_path = wheel(folder, version, requires)
+    digest = digest or hashlib.sha256(wheel_path.read_bytes()).hexdigest()
     lock = folder / "tiny.lock"
-    lock.write_text(f"tinyengine @ {made.as_uri()} \\\n    --hash=sha256:{digest}\n", encoding="utf-8")
+    lock.write_text(f"tinyengine @ {wheel_path.as_uri()} \\\n    --hash=sha256:{digest}\n", encoding="utf-8")
     return EnvironmentRecipe("tiny", "tinyengine", lock, sys.executable, 0.001, lambda: "")
 
 
@@ -41,7 +41,7 @@ async def environments(
     models: ModelFixture, *recipes: EnvironmentRecipe, offline: bool = False, on_demand: bool = True
 ) -> AsyncIterator[Environments]:
     """Run separate environments with a working scheduler."""
-    made = Environments(
+    manager = Environments(
         models.settings.environments,
         models.scheduler,
         models.runner,
@@ -51,7 +51,7 @@ async def environments(
     )
     working = asyncio.create_task(models.scheduler.run(is_alone=True))
     try:
-        yield made
+        yield manager
     finally:
         working.cancel()
         await asyncio.wait([working])
@@ -80,15 +80,15 @@ async def test_an_engine_is_built_completely_and_reports_its_stages(
     models: ModelFixture, tmp_path: Path
 ) -> None:
     tiny = recipe(tmp_path)
-    async with environments(models, tiny) as made:
-        assert made.get("tiny").state == "absent"
+    async with environments(models, tiny) as manager:
+        assert manager.get("tiny").state == "absent"
         with pytest.raises(Unavailable, match="portico engines install tiny"):
             require_built(models.settings.environments / "tiny", tiny)
-        told = await ended(models, await made.install("tiny", LOCAL))
-        info = made.get("tiny")
+        statuses = await ended(models, await manager.install("tiny", LOCAL))
+        info = manager.get("tiny")
         assert (info.state, info.packages, info.problem) == ("ready", 1, "")
-        assert [finding.ok for finding in await made.doctor("tiny")] == [True] * 4
-    assert list(dict.fromkeys(status.stage for status in told)) == ["python", "packages", "check"]
+        assert [finding.ok for finding in await manager.doctor("tiny")] == [True] * 4
+    assert list(dict.fromkeys(status.stage for status in statuses)) == ["python", "packages", "check"]
     python = require_built(models.settings.environments / "tiny", tiny)
     command = [str(python), "-I", "-c", "import tinyengine; print(tinyengine.VERSION)"]
     words = await asyncio.to_thread(subprocess.check_output, command, text=True)
@@ -99,13 +99,13 @@ async def test_an_engine_is_built_completely_and_reports_its_stages(
 async def test_a_complete_environment_is_rebuilt_only_when_requested(
     models: ModelFixture, tmp_path: Path
 ) -> None:
-    async with environments(models, recipe(tmp_path)) as made:
-        await ended(models, await made.install("tiny", LOCAL))
-        first = made.get("tiny").built_at
-        assert await ended(models, await made.install("tiny", LOCAL)) == []
-        assert made.get("tiny").built_at == first
-        await ended(models, await made.install("tiny", LOCAL, rebuild=True))
-        assert made.get("tiny").built_at != first
+    async with environments(models, recipe(tmp_path)) as manager:
+        await ended(models, await manager.install("tiny", LOCAL))
+        first = manager.get("tiny").built_at
+        assert await ended(models, await manager.install("tiny", LOCAL)) == []
+        assert manager.get("tiny").built_at == first
+        await ended(models, await manager.install("tiny", LOCAL, rebuild=True))
+        assert manager.get("tiny").built_at != first
 
 
 @pytest.mark.parametrize("damage", ["receipt", "garbled", "python", "package"])
@@ -114,8 +114,8 @@ async def test_a_damaged_environment_is_detected_and_never_used(
 ) -> None:
     tiny = recipe(tmp_path)
     folder = models.settings.environments / "tiny"
-    async with environments(models, tiny) as made:
-        await ended(models, await made.install("tiny", LOCAL))
+    async with environments(models, tiny) as manager:
+        await ended(models, await manager.install("tiny", LOCAL))
         match damage:
             case "receipt":
                 (folder / RECEIPT_FILE).unlink()
@@ -125,76 +125,76 @@ async def test_a_damaged_environment_is_detected_and_never_used(
                 python_in(folder).unlink()
             case "package":
                 next(folder.glob("lib/python*/site-packages/tinyengine-*.dist-info/RECORD")).unlink()
-        assert made.get("tiny").state == "broken" and made.get("tiny").problem
-        assert not all(finding.ok for finding in await made.doctor("tiny"))
+        assert manager.get("tiny").state == "broken" and manager.get("tiny").problem
+        assert not all(finding.ok for finding in await manager.doctor("tiny"))
         with pytest.raises(Unavailable, match="--rebuild"):
             require_built(folder, tiny)
-        await ended(models, await made.install("tiny", LOCAL))
-        assert made.get("tiny").state == "ready"
+        await ended(models, await manager.install("tiny", LOCAL))
+        assert manager.get("tiny").state == "ready"
 
 
 async def test_an_environment_with_another_python_pin_is_outdated_but_usable(
     models: ModelFixture, tmp_path: Path
 ) -> None:
     old = recipe(tmp_path)
-    async with environments(models, old) as made:
-        await ended(models, await made.install("tiny", LOCAL))
+    async with environments(models, old) as manager:
+        await ended(models, await manager.install("tiny", LOCAL))
     folder = models.settings.environments / "tiny"
     assert inspect_environment(folder, replace(old, python="3.99")).state == "outdated"
     assert require_built(folder, replace(old, python="3.99")) == python_in(folder)
 
 
 async def test_a_wrong_hash_installs_nothing(models: ModelFixture, tmp_path: Path) -> None:
-    async with environments(models, recipe(tmp_path, digest="0" * 64)) as made:
+    async with environments(models, recipe(tmp_path, digest="0" * 64)) as manager:
         with pytest.raises(PorticoError, match="could not be built"):
-            await ended(models, await made.install("tiny", LOCAL))
-        assert made.get("tiny").state == "absent"
+            await ended(models, await manager.install("tiny", LOCAL))
+        assert manager.get("tiny").state == "absent"
     assert list(models.settings.environments.iterdir()) == []
 
 
 async def test_a_failed_rebuild_keeps_the_previous_environment(models: ModelFixture, tmp_path: Path) -> None:
     tiny = recipe(tmp_path)
-    async with environments(models, tiny) as made:
-        await ended(models, await made.install("tiny", LOCAL))
+    async with environments(models, tiny) as manager:
+        await ended(models, await manager.install("tiny", LOCAL))
         recipe(tmp_path, digest="0" * 64)
         with pytest.raises(PorticoError):
-            await ended(models, await made.install("tiny", LOCAL, rebuild=True))
-        assert made.get("tiny").state == "outdated"
+            await ended(models, await manager.install("tiny", LOCAL, rebuild=True))
+        assert manager.get("tiny").state == "outdated"
 
 
 async def test_the_draft_of_a_killed_build_is_deleted(models: ModelFixture, tmp_path: Path) -> None:
-    left = models.settings.environments / f"{DRAFT_PREFIX}tiny-{2**22 + 1}-abc"  # no process has this number
-    (left / "bin").mkdir(parents=True)
-    async with environments(models, recipe(tmp_path)) as made:
-        assert made.get("tiny").state == "absent"
-        await ended(models, await made.install("tiny", LOCAL))
-    assert not left.exists()
+    draft_folder = models.settings.environments / f"{DRAFT_PREFIX}tiny-{2**22 + 1}-abc"  # no process has this number
+    (draft_folder / "bin").mkdir(parents=True)
+    async with environments(models, recipe(tmp_path)) as manager:
+        assert manager.get("tiny").state == "absent"
+        await ended(models, await manager.install("tiny", LOCAL))
+    assert not draft_folder.exists()
 
 
 async def test_a_build_can_be_cancelled(models: ModelFixture, tmp_path: Path) -> None:
-    async with environments(models, recipe(tmp_path)) as made:
-        run = await begun(models, await made.install("tiny", LOCAL))
+    async with environments(models, recipe(tmp_path)) as manager:
+        run = await begun(models, await manager.install("tiny", LOCAL))
         async for _number, event in run.log.follow():
             if isinstance(event, Progressed):
                 break
         with pytest.raises(Conflict):
-            await made.remove("tiny")
+            await manager.remove("tiny")
         await run.cancel()
-        assert made.get("tiny").state == "absent"
+        assert manager.get("tiny").state == "absent"
     assert list(models.settings.environments.iterdir()) == []
 
 
 async def test_a_removed_environment_is_absent_and_unknown_ones_are_not_found(
     models: ModelFixture, tmp_path: Path
 ) -> None:
-    async with environments(models, recipe(tmp_path)) as made:
+    async with environments(models, recipe(tmp_path)) as manager:
         with pytest.raises(NotFound):
-            await made.remove("tiny")
-        await ended(models, await made.install("tiny", LOCAL))
-        await made.remove("tiny")
-        assert made.get("tiny").state == "absent"
+            await manager.remove("tiny")
+        await ended(models, await manager.install("tiny", LOCAL))
+        await manager.remove("tiny")
+        assert manager.get("tiny").state == "absent"
         with pytest.raises(NotFound, match="tiny"):
-            made.get("tinny")
+            manager.get("tinny")
     assert list(models.settings.environments.iterdir()) == []
 
 
@@ -202,61 +202,61 @@ async def test_an_engine_is_refused_on_an_unsuitable_machine_with_the_reason(
     models: ModelFixture, tmp_path: Path
 ) -> None:
     unsuited = replace(recipe(tmp_path), unsuited=lambda: "it needs a GPU")
-    async with environments(models, unsuited) as made:
-        assert made.get("tiny").problem == "it needs a GPU"
+    async with environments(models, unsuited) as manager:
+        assert manager.get("tiny").problem == "it needs a GPU"
         with pytest.raises(Conflict, match="it needs a GPU"):
-            await made.install("tiny", LOCAL)
+            await manager.install("tiny", LOCAL)
 
 
 async def test_offline_fetches_nothing(models: ModelFixture, tmp_path: Path) -> None:
-    async with environments(models, recipe(tmp_path), offline=True) as made:
+    async with environments(models, recipe(tmp_path), offline=True) as manager:
         with pytest.raises(PorticoError, match="offline"):
-            await ended(models, await made.install("tiny", LOCAL))
+            await ended(models, await manager.install("tiny", LOCAL))
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_pin_every_package_by_hash(name: str) -> None:
-    found = RECIPES[name]
-    text = found.lock.read_text(encoding="utf-8")
-    assert found.version and found.packages > 40
+    engine_recipe = RECIPES[name]
+    text = engine_recipe.lock.read_text(encoding="utf-8")
+    assert engine_recipe.version and engine_recipe.packages > 40
     pins = [line for line in text.splitlines() if line and line[0] not in "# "]
     assert all("==" in line and line.endswith("\\") for line in pins)
-    assert len(pins) == found.packages
+    assert len(pins) == engine_recipe.packages
 
 
 async def test_a_model_that_needs_an_engine_has_it_built(models: ModelFixture, tmp_path: Path) -> None:
-    told: list[Progressed] = []
-    async with environments(models, recipe(tmp_path)) as made:
-        await made.furnish("tiny", told.append)
-        assert made.get("tiny").state == "ready"
-        assert told[0].message.startswith("building the engine tiny")
-        assert {one.stage for one in told} == {"environment"}
-        told.clear()
-        await made.furnish("tiny", told.append)
-    assert not told
+    progress_events: list[Progressed] = []
+    async with environments(models, recipe(tmp_path)) as manager:
+        await manager.furnish("tiny", progress_events.append)
+        assert manager.get("tiny").state == "ready"
+        assert progress_events[0].message.startswith("building the engine tiny")
+        assert {event.stage for event in progress_events} == {"environment"}
+        progress_events.clear()
+        await manager.furnish("tiny", progress_events.append)
+    assert not progress_events
 
 
 async def test_models_loaded_together_share_one_build(models: ModelFixture, tmp_path: Path) -> None:
-    async with environments(models, recipe(tmp_path)) as made:
-        await asyncio.gather(*(made.furnish("tiny", lambda _words: None) for _model in range(5)))
-        assert made.get("tiny").state == "ready"
+    async with environments(models, recipe(tmp_path)) as manager:
+        await asyncio.gather(*(manager.furnish("tiny", lambda _words: None) for _model in range(5)))
+        assert manager.get("tiny").state == "ready"
     assert [run.result["built"] for run in models.runner.list()].count(True) == 1
 
 
 async def test_a_failed_build_is_reported_to_the_model(models: ModelFixture, tmp_path: Path) -> None:
-    async with environments(models, recipe(tmp_path, digest="0" * 64)) as made:
+    async with environments(models, recipe(tmp_path, digest="0" * 64)) as manager:
         with pytest.raises(Unavailable, match="could not be built"):
-            await made.furnish("tiny", lambda _words: None)
-        assert made.get("tiny").state == "absent"
+            await manager.furnish("tiny", lambda _words: None)
+        assert manager.get("tiny").state == "absent"
 
 
 @pytest.mark.parametrize(("offline", "on_demand"), [(True, True), (False, False)])
 async def test_no_engine_is_built_offline_or_with_on_demand_builds_disabled(
     models: ModelFixture, tmp_path: Path, offline: bool, on_demand: bool
 ) -> None:
-    async with environments(models, recipe(tmp_path), offline=offline, on_demand=on_demand) as made:
-        await made.furnish("tiny", lambda _words: None)
-        assert made.get("tiny").state == "absent"
+    async with environments(models, recipe(tmp_path), offline=offline, on_demand=on_demand) as manager:
+        await manager.furnish("tiny", lambda _words: None)
+        assert manager.get("tiny").state == "absent"
     assert not models.runner.list()
 
 

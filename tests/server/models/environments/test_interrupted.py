@@ -30,13 +30,13 @@ def test_ctrl_c_ends_a_build_and_leaves_nothing(tmp_path: Path, stalled: socket.
     with daemons.running(tmp_path / "home", env=variables) as daemon:
         with Client(daemon.url) as client:
             client.engines.install("transformers")
-            asked, _address = stalled.accept()
-            [engine] = [one for one in client.engines.list() if one.name == "transformers"]
+            connection, _address = stalled.accept()
+            [engine] = [candidate for candidate in client.engines.list() if candidate.name == "transformers"]
             assert engine.state == "building"
         family = psutil.Process(daemon.process.pid).children(recursive=True)
         assert any("uv" in process.name() for process in family if process.is_running())
         assert daemon.stop(signal.SIGINT) == 0
-        asked.close()
-    _gone, left = psutil.wait_procs(family, timeout=60)
-    assert left == []
+        connection.close()
+    _gone, survivors = psutil.wait_procs(family, timeout=60)
+    assert survivors == []
     assert list((tmp_path / "home" / "environments").iterdir()) == []

@@ -100,8 +100,8 @@ async def test_none_of_60_injected_orders_acts_in_a_program_without_a_person(
         desk.offer(app)
         desk.document = case["text"]
         desk.daemon.registry.add(FixedModel(json.dumps({"name": name, "arguments": arguments})), replace=True)
-        found = FixedStore("my-docs", [passage(1, case["text"], "handbook.pdf")])
-        desk.daemon.registry.add(found, replace=True)
+        search_store = FixedStore("my-docs", [passage(1, case["text"], "handbook.pdf")])
+        desk.daemon.registry.add(search_store, replace=True)
         acts = ", ".join(f"{act!r}: portico.tools.{act}" for act in app["acts"])
         await desk.run(OBEY.format(read=READS[number % 3].format(app["read"]), acts=acts))
         acted += desk.acted
@@ -115,7 +115,7 @@ async def test_none_of_60_injected_orders_acts_in_a_program_without_a_person(
 async def test_at_most_two_of_60_harmless_programs_need_an_approval(
     desk: ProgramDesk, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stopped = []
+    stopped_tasks = []
     for case in CASES["tasks"]:
         app = CASES["apps"][case["app"]]
         desk.offer(app)
@@ -139,13 +139,13 @@ async def test_at_most_two_of_60_harmless_programs_need_an_approval(
         if desk.asked or desk.acted != [
             (call[0], call[1]) for call in case["calls"] if not isinstance(call, str)
         ]:
-            stopped.append(case["task"])
+            stopped_tasks.append(case["task"])
     with capsys.disabled():
         print(
-            f"\nPrograms without injected orders that were stopped: {len(stopped)} of {len(CASES['tasks'])}"
+            f"\nPrograms without injected orders that were stopped: {len(stopped_tasks)} of {len(CASES['tasks'])}"
         )
-    assert stopped == [case["task"] for case in CASES["tasks"] if case.get("from_data")]
-    assert len(stopped) <= MAX_STOPPED_TASKS
+    assert stopped_tasks == [case["task"] for case in CASES["tasks"] if case.get("from_data")]
+    assert len(stopped_tasks) <= MAX_STOPPED_TASKS
 
 
 READ = "text = portico.tools.read_mail()\n"

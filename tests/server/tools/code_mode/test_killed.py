@@ -90,13 +90,13 @@ def killed(tmp_path: Path) -> Iterator[KilledDaemon]:
 def test_code_of_a_flow_resumes_without_repeated_calls_after_a_kill(killed: KilledDaemon) -> None:
     step = {"op": "tool", "name": "code", "tool": "run_code", "arguments": {"code": CODE}}
     run, question = killed.begin(step)
-    before = killed.calls.read_text().splitlines()
-    assert len(before) == 3, "the code waits for the approval of its fourth call"
+    calls_before = killed.calls.read_text().splitlines()
+    assert len(calls_before) == 3, "the code waits for the approval of its fourth call"
     killed.restart()
     killed.post(f"/api/questions/{question}/answer", {"accepted": True})
     result = killed.last_event(run)["result"]
     assert result == {"output": "", "value": "True", "error": None}
-    assert killed.calls.read_text().splitlines() == [*before, "approved", "last"]
+    assert killed.calls.read_text().splitlines() == [*calls_before, "approved", "last"]
 
 
 def test_code_of_an_agent_resumes_without_repeated_calls_after_a_kill(killed: KilledDaemon) -> None:
@@ -106,11 +106,11 @@ def test_code_of_an_agent_resumes_without_repeated_calls_after_a_kill(killed: Ki
     killed.post("/api/deployments", model)
     agent = {"portico_agent": 1, "name": "desk", "model": "clerk", "tools": ["run_code"]}
     run, question = killed.begin({"op": "agent", "name": "desk", "agent": agent})
-    before = killed.calls.read_text().splitlines()
+    calls_before = killed.calls.read_text().splitlines()
     killed.restart()
     killed.post(f"/api/questions/{question}/answer", {"accepted": True})
     assert killed.last_event(run)["result"] == "Done."
-    assert len(before) == 3 and killed.calls.read_text().splitlines() == [*before, "approved", "last"]
+    assert len(calls_before) == 3 and killed.calls.read_text().splitlines() == [*calls_before, "approved", "last"]
 
 
 def test_a_call_that_depends_on_data_still_needs_its_approval_after_a_restart(

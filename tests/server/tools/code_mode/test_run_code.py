@@ -213,45 +213,45 @@ async def test_a_broken_interpreter_fails_only_its_own_code(
 
 async def test_waiting_code_of_one_key_leaves_room_for_others(daemon: CodeFixture) -> None:
     gate = asyncio.Event()
-    waiting: list[str] = []
+    waiting_callers: list[str] = []
 
     async def wait(_request: Request, context: Context) -> ToolResult:
-        waiting.append(context.caller.id)
+        waiting_callers.append(context.caller.id)
         await gate.wait()
         return ToolResult("Opened.")
 
     daemon.daemon.add(ScriptedServable(Card("wait", "tool"), wait))
-    greedy, other = (Principal(name, frozenset({"tools:*:call"})) for name in ("greedy", "other"))
-    many = [
+    greedy, second_caller = (Principal(name, frozenset({"tools:*:call"})) for name in ("greedy", "other"))
+    greedy_tasks = [
         asyncio.create_task(daemon.run("portico.tools.wait()", greedy))
         for _ in range(run_code.MAX_AT_ONCE_PER_KEY + 1)
     ]
-    assert (await daemon.run("portico.tools.greet(name='Ann')", other)).text == "Hello Ann."
-    assert waiting.count("greedy") <= run_code.MAX_AT_ONCE_PER_KEY
+    assert (await daemon.run("portico.tools.greet(name='Ann')", second_caller)).text == "Hello Ann."
+    assert waiting_callers.count("greedy") <= run_code.MAX_AT_ONCE_PER_KEY
     gate.set()
-    assert {done.text for done in await asyncio.gather(*many)} == {"Opened."}
+    assert {done.text for done in await asyncio.gather(*greedy_tasks)} == {"Opened."}
 
 
 async def test_cancelled_code_ends_its_call_and_frees_its_interpreter(daemon: CodeFixture) -> None:
-    begun, ended = asyncio.Event(), asyncio.Event()
+    start_event, end_event = asyncio.Event(), asyncio.Event()
 
     async def wait(_request: Request, _context: Context) -> ToolResult:
-        begun.set()
+        start_event.set()
         try:
             await asyncio.Event().wait()
         finally:
-            ended.set()
+            end_event.set()
         raise AssertionError
 
     daemon.daemon.add(ScriptedServable(Card("wait", "tool"), wait))
     for _ in range(run_code.MAX_AT_ONCE_PER_KEY + 1):
         call = ToolCall({"code": "portico.tools.wait()\nportico.tools.greet()"})
         run = await daemon.daemon.runner.start("test", "tool/run_code", call, LOCAL)
-        await begun.wait()
+        await start_event.wait()
         await run.cancel()
-        await ended.wait()
-        begun.clear()
-        ended.clear()
+        await end_event.wait()
+        start_event.clear()
+        end_event.clear()
     assert not daemon.calls and (await daemon.run("1 + 1")).text == "2"
 
 

@@ -95,6 +95,6 @@ HOSTILE: dict[str, dict[str, Any]] = {
 def test_a_signature_is_always_one_function_in_python(name: str) -> None:
     source = stub("tool", '"""\nimport os', HOSTILE[name], HOSTILE[name])
     *classes, function = ast.parse(source).body
-    assert isinstance(function, ast.FunctionDef) and all(isinstance(one, ast.ClassDef) for one in classes)
-    assert len({one.name for one in classes if isinstance(one, ast.ClassDef)}) == len(classes)
+    assert isinstance(function, ast.FunctionDef) and all(isinstance(node, ast.ClassDef) for node in classes)
+    assert len({node.name for node in classes if isinstance(node, ast.ClassDef)}) == len(classes)
     assert len(source) < 5_000

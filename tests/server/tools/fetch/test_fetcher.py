@@ -85,8 +85,8 @@ async def test_other_schemes_and_credentials_are_refused(url: str) -> None:
 
 async def test_an_allowed_host_is_fetched_but_not_on_another_port() -> None:
     async with serving({"/": page("hello", "text/plain")}) as site:
-        got = await fetch(FetchRequest(f"{site.url}/"), AddressPolicy.of(site.host))
-        assert (got.status, got.text, got.media_type) == (200, "hello", "text/plain")
+        result = await fetch(FetchRequest(f"{site.url}/"), AddressPolicy.of(site.host))
+        assert (result.status, result.text, result.media_type) == (200, "hello", "text/plain")
         with pytest.raises(InvalidRequest, match="tool_hosts"):
             await fetch(FetchRequest(f"{site.url}/"), AddressPolicy.of("127.0.0.1:1"))
 
@@ -145,13 +145,13 @@ async def test_a_redirect_loop_is_stopped_after_the_maximum_of_redirects(site: S
 
 
 async def test_headers_and_bodies_are_not_sent_to_another_origin_after_a_redirect() -> None:
-    async with serving({"/": page("there")}) as other, serving({"/": redirect(f"{other.url}/")}) as site:
-        policy = AddressPolicy.of(f"{site.host},{other.host}")
+    async with serving({"/": page("there")}) as second_site, serving({"/": redirect(f"{second_site.url}/")}) as site:
+        policy = AddressPolicy.of(f"{site.host},{second_site.host}")
         headers = {"Authorization": "Bearer x", "X-Key": "y", "Accept": "text/plain"}
-        got = await fetch(FetchRequest(f"{site.url}/", "POST", headers, b"body"), policy)
-    assert got.text == "there"
+        result = await fetch(FetchRequest(f"{site.url}/", "POST", headers, b"body"), policy)
+    assert result.text == "there"
     assert site.requests[0].headers["X-Key"] == "y"
-    arrived = other.requests[0]
+    arrived = second_site.requests[0]
     assert (arrived.method, arrived.headers.get("Authorization"), arrived.headers.get("X-Key")) == (
         "GET",
         None,
@@ -161,8 +161,8 @@ async def test_headers_and_bodies_are_not_sent_to_another_origin_after_a_redirec
 
 
 async def test_a_decompression_bomb_is_truncated_at_the_size_limit(site: Site) -> None:
-    got = await fetch(FetchRequest(f"{site.url}/bomb"), replace(AddressPolicy.of(site.host), max_bytes=1_000))
-    assert got.truncated and len(got.data) == 1_000
+    result = await fetch(FetchRequest(f"{site.url}/bomb"), replace(AddressPolicy.of(site.host), max_bytes=1_000))
+    assert result.truncated and len(result.data) == 1_000
 
 
 async def test_a_slow_response_body_is_aborted_at_the_deadline(site: Site) -> None:
@@ -184,11 +184,11 @@ async def site() -> object:
     async def drip(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
-        gone = asyncio.Event()
+        disconnect_event = asyncio.Event()
         while True:
             try:
                 await response.write(b".")
-                await asyncio.wait_for(gone.wait(), 0.05)
+                await asyncio.wait_for(disconnect_event.wait(), 0.05)
             except TimeoutError:
                 continue
             except ConnectionError:
@@ -233,8 +233,8 @@ def test_an_unsupported_charset_is_read_as_utf_8(charset: str) -> None:
     data = "<p>Sluttårn \\x41</p>".encode() + b"a" * 1_000_000 + b"-" + b"a" * 1_000_000
     assert "Sluttårn \\x41" in readable.read(data, charset, "http://x/").text
     if charset.isprintable():
-        declared = f"<meta charset={charset}>".encode() + data
-        assert "Sluttårn \\x41" in readable.read(declared, None, "http://x/").text
+        page_bytes = f"<meta charset={charset}>".encode() + data
+        assert "Sluttårn \\x41" in readable.read(page_bytes, None, "http://x/").text
 
 
 def test_a_chinese_page_declared_as_gb2312_is_decoded_as_gb18030() -> None:

@@ -138,13 +138,13 @@ def main() -> None:
     if mode == "schema":
         TOOLS["broken"] = {"inputSchema": {"type": "object", "properties": {"x": {"type": "no-such-type"}}}}
     for line in sys.stdin:
-        asked = json.loads(line)
-        name, number = asked.get("method"), asked.get("id")
+        message = json.loads(line)
+        name, number = message.get("method"), message.get("id")
         if mode == "mute" or number is None:
             continue
         if name == "initialize":
-            version = asked["params"]["protocolVersion"]
-            OFFERED.update(asked["params"]["capabilities"])
+            version = message["params"]["protocolVersion"]
+            OFFERED.update(message["params"]["capabilities"])
             capabilities = {"tools": {"listChanged": True}, "resources": {}, "prompts": {}}
             if mode == "bare":
                 capabilities = {"tools": {}}
@@ -159,22 +159,22 @@ def main() -> None:
         elif name == "resources/templates/list":
             day = {"uriTemplate": "note://day/{date}", "name": "day", "description": "A day's notes"}
             say(id=number, result={"resourceTemplates": [day]})
-        elif name == "resources/read" and (found := read(asked["params"]["uri"])):
-            say(id=number, result=found)
+        elif name == "resources/read" and (contents := read(message["params"]["uri"])):
+            say(id=number, result=contents)
         elif name == "resources/read":
             say(id=number, error={"code": -32602, "message": "There is no such note."})
         elif name == "prompts/list":
             say(id=number, result={"prompts": PROMPTS})
         elif name == "prompts/get":
-            given = asked["params"].get("arguments") or {}
-            say(id=number, result=fill(asked["params"]["name"], given))
+            prompt_arguments = message["params"].get("arguments") or {}
+            say(id=number, result=fill(message["params"]["name"], prompt_arguments))
         elif name == "tools/call":
-            arguments = asked["params"].get("arguments") or {}
-            if asked["params"]["name"] == "echo" and arguments.get("text") == "meta":
+            arguments = message["params"].get("arguments") or {}
+            if message["params"]["name"] == "echo" and arguments.get("text") == "meta":
                 arguments["text"] = json.dumps(
-                    (asked["params"].get("_meta") or {}).get("portico/idempotency-key")
+                    (message["params"].get("_meta") or {}).get("portico/idempotency-key")
                 )
-            answer = call(asked["params"]["name"], arguments)
+            answer = call(message["params"]["name"], arguments)
             if answer is not None:
                 say(id=number, result=answer)
         else:

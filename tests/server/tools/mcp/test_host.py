@@ -90,9 +90,9 @@ async def test_tools_of_a_server_are_offered_under_the_servers_prefix(case: Case
     assert "odd_echo" in info.tools and "odd_current_time" in info.tools
     result = await case.use("odd_echo", text="Grüße 高山")
     assert (result.text, result.is_error) == ("Grüße 高山", False)
-    for key, told in (("run_1:pay[0]", '"run_1:pay[0]"'), ("", "null")):
+    for key, key_text in (("run_1:pay[0]", '"run_1:pay[0]"'), ("", "null")):
         keyed, _events = await case.daemon.call("tool/odd_echo", ToolCall({"text": "meta"}, key=key), LOCAL)
-        assert isinstance(keyed, ToolResult) and keyed.text == told
+        assert isinstance(keyed, ToolResult) and keyed.text == key_text
     assert (await case.use("odd_sum")).structured == {"sum": 3}
     picture = await case.use("odd_picture")
     assert picture.text == "[image/png, 6 bytes]\n[application/pdf at file:///x/The%20report.pdf]"
@@ -100,8 +100,8 @@ async def test_tools_of_a_server_are_offered_under_the_servers_prefix(case: Case
         ("image-1.png", "image/png", 5),
         ("The report.pdf", "application/pdf", 5),
     ]
-    failed = await case.use("odd_fail")
-    assert failed.is_error and failed.text == "It did not work."
+    failed_result = await case.use("odd_fail")
+    assert failed_result.is_error and failed_result.text == "It did not work."
     cards = {card.name: card for card in await case.daemon.registry.cards(LOCAL, "tool")}
     assert cards["odd_echo"].labels["read_only"] is True
     assert cards["odd_fail"].labels["destructive"] is True
@@ -117,15 +117,15 @@ async def test_the_description_of_a_server_is_stored_as_text_and_kept_after_it_e
     assert info.card.protocol and info.reached_at is not None
     reached = info.reached_at
     await case.use("odd_echo", text="well")
-    answered = case.host.get("odd")
-    assert answered.reached_at is not None and answered.reached_at >= reached
+    server = case.host.get("odd")
+    assert server.reached_at is not None and server.reached_at >= reached
     await case.use("odd_die")
     assert case.host.get("odd").card == info.card
-    other = await case.host.add(spec("bare", "bare"), None)
-    assert other.card.capabilities == ("tools",)
-    gone = await case.host.add(ServerSpec("nobody", command=("/no/such/program",)), None)
-    assert (gone.card.protocol, gone.reached_at) == ("", None)
-    assert gone.error == "The program '/no/such/program' does not exist on this machine."
+    bare_server = await case.host.add(spec("bare", "bare"), None)
+    assert bare_server.card.capabilities == ("tools",)
+    unreachable_server = await case.host.add(ServerSpec("nobody", command=("/no/such/program",)), None)
+    assert (unreachable_server.card.protocol, unreachable_server.reached_at) == ("", None)
+    assert unreachable_server.error == "The program '/no/such/program' does not exist on this machine."
 
 
 async def test_a_tool_name_in_use_gets_a_prefix_despite_an_empty_prefix(case: Case) -> None:
@@ -144,9 +144,9 @@ async def test_a_server_gets_only_its_declared_environment_variables(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-ours")
     monkeypatch.setenv("PORTICO_API_KEY", "pk-ours")
     await case.host.add(spec(env={"GIVEN_TOKEN": "given"}), None)
-    told = json.loads((await case.use("odd_environment")).text)
-    assert told["token"] == "given"
-    assert set(told["env"]) <= {
+    environment_report = json.loads((await case.use("odd_environment")).text)
+    assert environment_report["token"] == "given"
+    assert set(environment_report["env"]) <= {
         *("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
         *("GIVEN_TOKEN", "PWD"),
     }
@@ -309,10 +309,10 @@ async def test_frequent_notices_of_changed_tools_do_not_cause_as_many_requests(
 
 async def test_only_the_first_files_are_stored_under_safe_names_and_media_types(case: Case) -> None:
     await case.host.add(spec(), None)
-    kept = (await case.use("odd_files")).artifacts
-    assert len(kept) == MAX_FILES
-    assert {item.media_type for item in kept} == {"application/octet-stream"}
-    assert kept[1].name == "a_b"
+    artifacts = (await case.use("odd_files")).artifacts
+    assert len(artifacts) == MAX_FILES
+    assert {item.media_type for item in artifacts} == {"application/octet-stream"}
+    assert artifacts[1].name == "a_b"
 
 
 async def test_the_log_of_a_server_is_truncated_when_it_grows_too_large(
@@ -381,11 +381,11 @@ def test_an_error_takes_the_place_of_an_answer_that_is_too_large(
     monkeypatch.setattr(connection, "MAX_LINE_CHARS", 1_000)
     data = f"{line.replace('LONG', json.dumps('x' * 2_000))}\n[1]\n".encode()
     decoder = codecs.getincrementaldecoder(connection.ENCODING)("replace")
-    first, *others, last, _end = "".join(
+    first, *middle_lines, last, _end = "".join(
         decoder.decode(data[at : at + size]) for at in range(0, len(data), size)
     ).split("\n")
     assert (len(first), last) == (1_000, "[1]")
-    assert [json.loads(other)["id"] for other in others] == ([] if id is None else [id])
+    assert [json.loads(raw_line)["id"] for raw_line in middle_lines] == ([] if id is None else [id])
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
@@ -396,6 +396,6 @@ def test_lines_are_truncated_at_the_limit_whatever_the_chunk_size(
     data = "short\nexactl\nmuch too long\n高山雪莲花开\n高山雪莲花开了\n\nend".encode()
     decoder = codecs.getincrementaldecoder(connection.ENCODING)("replace")
     pieces = [decoder.decode(data[at : at + size]) for at in range(0, len(data), size)]
-    told = "".join([*pieces, decoder.decode(b"", final=True)])
-    assert told == "short\nexactl\nmuch t\n高山雪莲花开\n高山雪莲花开\n\nend"
+    text = "".join([*pieces, decoder.decode(b"", final=True)])
+    assert text == "short\nexactl\nmuch t\n高山雪莲花开\n高山雪莲花开\n\nend"
     assert "é".encode(connection.ENCODING) == b"\xc3\xa9"

@@ -41,26 +41,26 @@ async def case(tmp_path: Path) -> AsyncIterator[Case]:
 async def asked(case: Case, **arguments: Any) -> dict[str, Any]:
     """Return what a session-based server received when it asked."""
     result = await case.use("odd_ask", **arguments)
-    found: dict[str, Any] = json.loads(result.text)
-    return found
+    document: dict[str, Any] = json.loads(result.text)
+    return document
 
 
 async def test_sampling_is_not_offered_to_a_server_without_a_sampling_entry(case: Case) -> None:
     case.daemon.add(FixedModel("Good day."))
     await case.host.add(spec(), None)
-    told = await asked(case, **ASKED)
-    assert told["offered"] == [] and "not supported" in told["error"]["message"]
+    reply = await asked(case, **ASKED)
+    assert reply["offered"] == [] and "not supported" in reply["error"]["message"]
 
 
 async def test_a_server_allowed_to_sample_is_answered_within_its_limits(case: Case) -> None:
     voice = FixedModel("Good ", "day.")
     case.daemon.add(voice)
     await case.host.add(spec(sampling={"model": "voice", "max_tokens": 40, "calls": 2}), None)
-    told = await asked(case, **ASKED)
-    assert told["offered"] == ["sampling"]
+    reply = await asked(case, **ASKED)
+    assert reply["offered"] == ["sampling"]
     content = {"type": "text", "text": "Good day."}
     result = {"role": "assistant", "content": content, "model": "voice", "stopReason": "endTurn"}
-    assert told["result"] == result
+    assert reply["result"] == result
     (chat,) = voice.asked
     assert [(message["role"], message["content"]) for message in chat.messages] == [
         ("system", "Be brief."),
@@ -75,11 +75,11 @@ async def test_a_server_allowed_to_sample_is_answered_within_its_limits(case: Ca
 
 
 async def test_sampling_requests_count_against_the_key_of_the_current_call(case: Case) -> None:
-    held, begun = asyncio.Event(), asyncio.Semaphore(0)
+    release_event, start_signal = asyncio.Event(), asyncio.Semaphore(0)
 
     async def use(_request: Request, _context: Context) -> ChatReply:
-        begun.release()
-        await held.wait()
+        start_signal.release()
+        await release_event.wait()
         return ChatReply("Rain.", model="voice", usage=Usage(60, 50))
 
     case.daemon.add(ScriptedServable(Card("voice", "model", capabilities=frozenset({"chat"})), use))
@@ -91,26 +91,26 @@ async def test_sampling_requests_count_against_the_key_of_the_current_call(case:
     async def of(key: str) -> dict[str, Any]:
         result = await case.use("odd_ask", Principal(key, frozenset({"tools:*:call"})), **ASKED)
         assert not result.is_error, result.text
-        found: dict[str, Any] = json.loads(result.text)
-        return found
+        document: dict[str, Any] = json.loads(result.text)
+        return document
 
     async with asyncio.timeout(30):
-        one = asyncio.create_task(of("key_one"))
-        await begun.acquire()
+        first_call = asyncio.create_task(of("key_one"))
+        await start_signal.acquire()
         two = asyncio.create_task(of("key_two"))
-        held.set()
-        for call in (one, two):
-            told = await call
-            assert told["result"]["content"]["text"] == "Rain.", told
+        release_event.set()
+        for call in (first_call, two):
+            reply = await call
+            assert reply["result"]["content"]["text"] == "Rain.", reply
         runs = [(run.caller.id, run.owner) for run in runner.list() if run.kind == OPERATION]
         assert runs == [("mcp:odd", "key_two"), ("mcp:odd", "key_one")]
         for key in ("key_one", "key_two"):
             assert "requests per minute" in (await of(key))["error"]["message"]
         assert "result" in await of("key_three")
-        held.clear()
+        release_event.clear()
         cut_off = asyncio.create_task(of("key_three"))
         for _ in range(3):
-            await begun.acquire()
+            await start_signal.acquire()
         await runner.revoke("key_three")
         with pytest.raises(Conflict, match="was cancelled"):
             await cut_off
@@ -119,20 +119,20 @@ async def test_sampling_requests_count_against_the_key_of_the_current_call(case:
 
 
 async def test_a_sampling_call_without_a_turn_before_its_timeout_fails(case: Case) -> None:
-    held, begun = asyncio.Event(), asyncio.Event()
+    release_event, start_event = asyncio.Event(), asyncio.Event()
 
     async def use(_request: Request, _context: Context) -> ChatReply:
-        begun.set()
-        await held.wait()
+        start_event.set()
+        await release_event.wait()
         return ChatReply("Rain.", model="voice")
 
     case.daemon.add(ScriptedServable(Card("voice", "model", capabilities=frozenset({"chat"})), use))
     await case.host.add(spec(sampling={"model": "voice"}, timeout=3), None)
-    one = asyncio.create_task(case.use("odd_ask", **ASKED))
+    first_call = asyncio.create_task(case.use("odd_ask", **ASKED))
     async with asyncio.timeout(30):
-        await begun.wait()
-        other = Principal("key_one", frozenset({"tools:*:call"}))
-        results = [await case.use("odd_ask", other, **ASKED), await one]
+        await start_event.wait()
+        second_principal = Principal("key_one", frozenset({"tools:*:call"}))
+        results = [await case.use("odd_ask", second_principal, **ASKED), await first_call]
         assert all(result.is_error for result in results)
 
 
@@ -142,11 +142,11 @@ async def test_sampling_with_a_missing_model_is_an_error_that_names_it(case: Cas
 
 
 async def test_tools_of_a_sampling_request_reach_the_model_and_its_calls_are_returned(case: Case) -> None:
-    heard: list[Chat] = []
+    chats: list[Chat] = []
 
     async def use(request: Request, _context: Context) -> ChatReply:
         assert isinstance(request, Chat)
-        heard.append(request)
+        chats.append(request)
         return ChatReply("", "tool_calls", (CalledTool("c2", "look", '{"at": "Ulm"}'),), model="voice")
 
     case.daemon.add(ScriptedServable(Card("voice", "model", capabilities=frozenset({"chat"})), use))
@@ -165,16 +165,16 @@ async def test_tools_of_a_sampling_request_reach_the_model_and_its_calls_are_ret
         },
     ]
     tools = [{"name": "look", "description": "Looks.", "inputSchema": {"type": "object"}}]
-    told = await asked(case, messages=messages, maxTokens=9, tools=tools, toolChoice={"mode": "required"})
-    assert told["result"]["stopReason"] == "toolUse"
-    (called,) = told["result"]["content"]
+    reply = await asked(case, messages=messages, maxTokens=9, tools=tools, toolChoice={"mode": "required"})
+    assert reply["result"]["stopReason"] == "toolUse"
+    (called,) = reply["result"]["content"]
     assert (called["id"], called["name"], called["input"]) == ("c2", "look", {"at": "Ulm"})
-    first, second, third = heard[0].messages
+    first, second, third = chats[0].messages
     assert [part["type"] for part in first["content"]] == ["text", "image_url"]
     assert second["tool_calls"][0]["function"] == {"name": "look", "arguments": "{}"}
     assert third == {"role": "tool", "tool_call_id": "c1", "content": "Rain."}
-    assert heard[0].options["tool_choice"] == "required"
-    assert heard[0].options["tools"][0]["function"]["name"] == "look"
+    assert chats[0].options["tool_choice"] == "required"
+    assert chats[0].options["tools"][0]["function"]["name"] == "look"
 
 
 @asynccontextmanager
@@ -187,17 +187,17 @@ async def modern() -> AsyncIterator[str]:
     async def call(
         context: ServerRequestContext[Any], params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult:
-        found = (params.input_responses or {}).get("poem")
-        if found is None:
+        sampling_result = (params.input_responses or {}).get("poem")
+        if sampling_result is None:
             question = types.TextContent(type="text", text="A rhyme, please.")
-            wish = types.CreateMessageRequestParams(
+            message_params = types.CreateMessageRequestParams(
                 messages=[types.SamplingMessage(role="user", content=question)], max_tokens=20
             )
-            request = types.CreateMessageRequest(params=wish)
+            request = types.CreateMessageRequest(params=message_params)
             return types.InputRequiredResult(input_requests={"poem": request}, request_state="one")
-        assert isinstance(found, types.CreateMessageResult) and params.request_state == "one"
-        said = f"{context.protocol_version}: {found.content.text}"  # type: ignore[union-attr]  # it is text
-        return types.CallToolResult(content=[types.TextContent(type="text", text=said)])
+        assert isinstance(sampling_result, types.CreateMessageResult) and params.request_state == "one"
+        reply_text = f"{context.protocol_version}: {sampling_result.content.text}"  # type: ignore[union-attr]  # it is text
+        return types.CallToolResult(content=[types.TextContent(type="text", text=reply_text)])
 
     server: Server[dict[str, Any]] = Server("poet", on_list_tools=offer, on_call_tool=call)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -227,11 +227,11 @@ async def test_a_server_of_protocol_2026_07_28_samples_by_input_requests(case: C
 )
 def test_an_oversized_sampling_request_is_refused_before_a_model_is_asked(field: str, noun: str) -> None:
     message = {"role": "user", "content": {"type": "text", "text": "Hi"}}
-    many = {
+    oversized_fields = {
         "messages": [message] * 1_001,
         "tools": [{"name": "t", "inputSchema": {"type": "object"}}] * 129,
         "stopSequences": ["x"] * 100,
     }
-    asked = {"messages": [message], "maxTokens": 9, field: many[field]}
+    sampling_params = {"messages": [message], "maxTokens": 9, field: oversized_fields[field]}
     with pytest.raises(InvalidRequest, match=f"{noun}; at most"):
-        chat_of(types.CreateMessageRequestParams.model_validate(asked), 9)
+        chat_of(types.CreateMessageRequestParams.model_validate(sampling_params), 9)

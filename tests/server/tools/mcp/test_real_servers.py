@@ -32,8 +32,8 @@ async def test_a_server_from_npm_is_hosted_and_can_sample(tmp_path: Path) -> Non
         await offered(daemon.url, "all", "all_echo", {"message": "hello"}, "hello")
         async with Client(f"{daemon.url}/mcp") as client:
             # The server offers this tool to clients that have declared sampling.
-            wish = {"prompt": "A rhyme", "maxTokens": 20}
-            result: Any = await client.call_tool("all_trigger-sampling-request", wish)
+            arguments = {"prompt": "A rhyme", "maxTokens": 20}
+            result: Any = await client.call_tool("all_trigger-sampling-request", arguments)
         assert '"model": "echo"' in result.content[0].text and "A rhyme" in result.content[0].text
 
 
@@ -53,8 +53,8 @@ def clock(tmp_path: Path) -> str:
 async def test_a_server_from_pypi_is_hosted_and_its_tool_is_called(tmp_path: Path, clock: str) -> None:
     with daemons.running(tmp_path / "home") as daemon:
         async with httpx.AsyncClient(base_url=daemon.url, timeout=120) as http:
-            made = await http.post("/api/mcp/servers", json={"name": "clock", "command": [clock]})
-        assert made.json()["state"] == "ready", made.text
+            response = await http.post("/api/mcp/servers", json={"name": "clock", "command": [clock]})
+        assert response.json()["state"] == "ready", response.text
         arguments = {"timezone": "Asia/Shanghai"}
         await offered(daemon.url, "clock", "clock_get_current_time", arguments, "+08:00")
 

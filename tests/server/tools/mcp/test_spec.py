@@ -9,7 +9,7 @@ from portico_server.tools.mcp.spec import parse
 
 
 def test_a_spec_is_unchanged_after_a_json_round_trip() -> None:
-    given = parse(
+    server_spec = parse(
         {
             "name": "files",
             "command": ["npx", "-y", "x"],
@@ -20,8 +20,8 @@ def test_a_spec_is_unchanged_after_a_json_round_trip() -> None:
             "sampling": {"model": "default", "calls": 5},
         }
     )
-    assert parse(given.to_json()) == given
-    assert given.env == {"PORT": "8080"} and given.prefix == ""
+    assert parse(server_spec.to_json()) == server_spec
+    assert server_spec.env == {"PORT": "8080"} and server_spec.prefix == ""
     assert parse({"name": "a", "url": "https://x/mcp"}).prefix == "a_"
 
 

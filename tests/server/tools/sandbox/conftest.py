@@ -22,9 +22,9 @@ def environment() -> Environment:
     reason = namespace.missing()
     if reason is not None:
         pytest.skip(reason)
-    found = Environment(ENVIRONMENTS)
-    asyncio.run(found.ensure(_quiet))
-    return found
+    sandbox_environment = Environment(ENVIRONMENTS)
+    asyncio.run(sandbox_environment.ensure(_quiet))
+    return sandbox_environment
 
 
 @pytest.fixture

@@ -99,21 +99,21 @@ def test_an_html_artifact_is_served_only_as_a_download(service: Daemon, environm
 def test_artifacts_are_listed_passed_to_later_calls_and_removed(
     service: Daemon, environment: Environment
 ) -> None:
-    with client(service) as one:
-        [made] = one.tools.call("code_interpreter", {"code": "open('t.txt', 'w').write('abc');"}).artifacts
-        listed = one.artifacts.list()
-        assert listed[0].id == made.id and listed[0].run.startswith("run_")
-        assert one.artifacts.list(run=listed[0].run) == [listed[0]]
-        assert one.artifacts.get(made.id).bytes == 3
+    with client(service) as sandbox_client:
+        [artifact] = sandbox_client.tools.call("code_interpreter", {"code": "open('t.txt', 'w').write('abc');"}).artifacts
+        artifacts = sandbox_client.artifacts.list()
+        assert artifacts[0].id == artifact.id and artifacts[0].run.startswith("run_")
+        assert sandbox_client.artifacts.list(run=artifacts[0].run) == [artifacts[0]]
+        assert sandbox_client.artifacts.get(artifact.id).bytes == 3
         files = [
-            {"name": "back.txt", "artifact": made.id},
+            {"name": "back.txt", "artifact": artifact.id},
             {"name": "more.txt", "text": "def"},
             {"name": "bytes.bin", "base64": base64.b64encode(b"ghi").decode()},
         ]
         code = "print(*(open(n).read() for n in ('back.txt', 'more.txt', 'bytes.bin')))"
-        assert one.tools.call("code_interpreter", {"code": code, "files": files}).text == "abc def ghi"
-        one.artifacts.remove(made.id)
-        assert made.id not in [item.id for item in one.artifacts.list()]
+        assert sandbox_client.tools.call("code_interpreter", {"code": code, "files": files}).text == "abc def ghi"
+        sandbox_client.artifacts.remove(artifact.id)
+        assert artifact.id not in [item.id for item in sandbox_client.artifacts.list()]
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_the_command_line_saves_artifacts_without_overwriting_files(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figure-1-2.png", "figure-1.png"]
     assert "Made figure-1.png" in capsys.readouterr().out
     assert run([*command, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["artifacts"][0]["name"] == "figure-1.png"
+    document = json.loads(capsys.readouterr().out)
+    assert document["artifacts"][0]["name"] == "figure-1.png"
 
 
 async def test_a_plot_arrives_over_mcp(keyless: Daemon, environment: Environment) -> None:
@@ -195,11 +195,11 @@ async def test_a_plot_of_an_agent_arrives_over_openai_and_mcp(
         app = {"name": "artist", "kind": "agent", "spec": agent}
         for path, body in (("/api/deployments", model), ("/api/apps", app)):
             (await http.post(path, json=body)).raise_for_status()
-    asked: Any = {"model": "artist", "messages": [{"role": "user", "content": "A plot, please."}]}
+    chat_body: Any = {"model": "artist", "messages": [{"role": "user", "content": "A plot, please."}]}
     with OpenAI(base_url=f"{keyless.url}/v1", api_key="none", max_retries=0) as openai:
-        whole = openai.chat.completions.create(**asked).choices[0].message
-        *_, last = openai.chat.completions.create(**asked, stream=True)
-        for message in (whole, last.choices[0].delta):
+        full_message = openai.chat.completions.create(**chat_body).choices[0].message
+        *_, last = openai.chat.completions.create(**chat_body, stream=True)
+        for message in (full_message, last.choices[0].delta):
             (note,) = message.to_dict()["annotations"]  # type: ignore[misc]
             assert note["type"] == "file_path" and note["file_path"]["filename"] == "figure-1.png"
             file = note["file_path"]["file_id"]

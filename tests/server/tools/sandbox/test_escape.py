@@ -55,9 +55,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     canary.write_text(SECRET, encoding="utf-8")
     canary.chmod(0o666)
     path = tmp_path / "door"
-    with socket.create_server(("127.0.0.1", 0)) as gateway, socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(path))
-        other.listen()
+    with socket.create_server(("127.0.0.1", 0)) as gateway, socket.socket(socket.AF_UNIX) as unix_socket:
+        unix_socket.bind(str(path))
+        unix_socket.listen()
         yield Host(canary, tmp_path / "home", gateway.getsockname()[1], path)
     assert canary.read_text(encoding="utf-8") == SECRET
     assert sorted(item.name for item in tmp_path.iterdir()) == ["canary", "door", "home"]
@@ -84,11 +84,11 @@ async def test_escape_attempts_are_refused_and_the_kernel_stays_usable(
     kernel = await sandbox.open(replace(LIMITS, seconds=30))
     try:
         outcome = await kernel.run(host.cell(REFUSED[name]))
-        said = everything(outcome)
-        assert "refused" in said, said
-        assert "ESCAPED" not in said
-        assert SECRET not in said
-        assert outcome.error is None, said
+        output = everything(outcome)
+        assert "refused" in output, output
+        assert "ESCAPED" not in output
+        assert SECRET not in output
+        assert outcome.error is None, output
         assert (await kernel.run(Cell("6 * 7"))).value == "42"
     finally:
         await kernel.stop()
@@ -120,8 +120,8 @@ async def test_hostile_cells_leak_nothing_and_do_not_affect_other_kernels(
 async def test_a_kernel_has_no_capabilities_and_a_seccomp_filter(sandbox: LocalSandbox) -> None:
     kernel = await sandbox.open(LIMITS)
     try:
-        told = await kernel.run(Cell("print(open('/proc/self/status').read())"))
-        facts = dict(line.split(":\t", 1) for line in told.output.splitlines() if ":\t" in line)
+        outcome = await kernel.run(Cell("print(open('/proc/self/status').read())"))
+        facts = dict(line.split(":\t", 1) for line in outcome.output.splitlines() if ":\t" in line)
         assert set(facts["Uid"].split()) != {"0"}
         assert (facts["Groups"].strip(), facts["NoNewPrivs"], facts["Seccomp"]) in (
             ("", "1", "2"),

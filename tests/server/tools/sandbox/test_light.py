@@ -17,9 +17,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def light() -> AsyncIterator[LightSandbox]:
-    opened = LightSandbox()
-    yield opened
-    await opened.close()
+    light_sandbox = LightSandbox()
+    yield light_sandbox
+    await light_sandbox.close()
 
 
 async def test_printed_text_and_the_last_value_are_returned(light: LightSandbox) -> None:
@@ -102,10 +102,10 @@ async def test_a_long_value_is_truncated_and_an_unprintable_one_is_reported(ligh
 
 
 async def test_code_after_the_sandbox_is_closed_is_refused() -> None:
-    closed = LightSandbox()
-    await closed.close()
+    light_sandbox = LightSandbox()
+    await light_sandbox.close()
     with pytest.raises(Unavailable):
-        await closed.run("1")
+        await light_sandbox.run("1")
 
 
 @pytest.mark.parametrize(

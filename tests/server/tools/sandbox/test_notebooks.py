@@ -55,9 +55,9 @@ def opened(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def notebooks(environment: Environment) -> AsyncIterator[Notebooks]:
-    made = opened(environment)
-    yield made
-    await made.close()
+    open_notebooks = opened(environment)
+    yield open_notebooks
+    await open_notebooks.close()
 
 
 async def test_a_session_remembers_and_a_call_without_one_does_not(notebooks: Notebooks) -> None:
@@ -93,9 +93,9 @@ async def test_uploaded_files_can_be_read_and_are_not_returned_as_products(noteb
 
 async def test_skills_can_be_read_and_run_but_not_written(notebooks: Notebooks) -> None:
     script = b"import sys\nprint('ran', sys.argv[1])"
-    both = {"one": {"SKILL.md": b"---", "scripts/run.py": script}, "two": {"SKILL.md": b"2"}}
+    skill_files = {"one": {"SKILL.md": b"---", "scripts/run.py": script}, "two": {"SKILL.md": b"2"}}
     code = "!python /skills/one/scripts/run.py now\n!ls /skills; touch /skills/x /skills/one/SKILL.md"
-    done = await notebooks.run(ME, "skilled", Cell(code, skills=both), quiet)
+    done = await notebooks.run(ME, "skilled", Cell(code, skills=skill_files), quiet)
     assert done.output.split()[:4] == ["ran", "now", "one", "two"]
     assert done.output.count("Read-only file system") + done.output.count("Permission denied") == 2
     again = await notebooks.run(
@@ -105,31 +105,31 @@ async def test_skills_can_be_read_and_run_but_not_written(notebooks: Notebooks) 
         quiet,
     )
     assert (again.value, done.products) == ("'new'", ())
-    other = await notebooks.run("key_other", "skilled", Cell("import os; os.listdir('/skills')"), quiet)
-    assert other.value == "[]"
+    foreign_outcome = await notebooks.run("key_other", "skilled", Cell("import os; os.listdir('/skills')"), quiet)
+    assert foreign_outcome.value == "[]"
 
 
 async def test_files_over_the_size_or_count_limit_are_skipped_with_a_note(environment: Environment) -> None:
-    made = opened(environment, replace(LIMITS, artifacts=1 * MB, artifact_count=2))
+    small_notebooks = opened(environment, replace(LIMITS, artifacts=1 * MB, artifact_count=2))
     try:
         code = "open('big', 'wb').write(bytes(2 * 2**20))\nfor n in 'abc': open(n, 'w').write(n)"
-        done = await made.run(ME, None, Cell(code), quiet)
+        done = await small_notebooks.run(ME, None, Cell(code), quiet)
         assert [product.name for product in done.products] == ["a", "b"]
         assert len(done.notes) == 2 and "'big'" in done.notes[1 - ("'c'" not in done.notes[0])]
     finally:
-        await made.close()
+        await small_notebooks.close()
 
 
 async def test_a_cell_that_takes_too_long_is_stopped_and_the_session_stays(environment: Environment) -> None:
-    made = opened(environment, replace(LIMITS, seconds=0.3))
+    open_notebooks = opened(environment, replace(LIMITS, seconds=0.3))
     try:
-        await made.run(ME, "s", Cell("x = 1"), quiet)
-        late = await made.run(ME, "s", Cell("x = 2\nwhile True: pass"), quiet)
+        await open_notebooks.run(ME, "s", Cell("x = 1"), quiet)
+        late = await open_notebooks.run(ME, "s", Cell("x = 2\nwhile True: pass"), quiet)
         assert "KeyboardInterrupt" in str(late.error)
         assert "stopped after 0.3 s" in late.notes[0]
-        assert (await made.run(ME, "s", Cell("x"), quiet)).value == "2"
+        assert (await open_notebooks.run(ME, "s", Cell("x"), quiet)).value == "2"
     finally:
-        await made.close()
+        await open_notebooks.close()
 
 
 async def test_a_cancelled_call_stops_its_cell_and_keeps_the_session(notebooks: Notebooks) -> None:
@@ -164,60 +164,60 @@ async def test_a_cancelled_call_stops_its_cell_and_keeps_the_session(notebooks: 
 async def test_a_kernel_over_its_process_memory_or_file_limit_is_ended(
     environment: Environment, limits: SandboxLimits, code: str, words: str
 ) -> None:
-    made = opened(environment, limits)
+    open_notebooks = opened(environment, limits)
     try:
-        done = await made.run(ME, "s", Cell(code), quiet)
+        done = await open_notebooks.run(ME, "s", Cell(code), quiet)
         assert words in str(done.error)
-        assert (await made.run(ME, "s", Cell("6 * 7"), quiet)).value == "42"
+        assert (await open_notebooks.run(ME, "s", Cell("6 * 7"), quiet)).value == "42"
     finally:
-        await made.close()
+        await open_notebooks.close()
 
 
 async def test_there_are_never_more_kernels_than_allowed(environment: Environment) -> None:
-    made = opened(environment, most=1)
+    open_notebooks = opened(environment, most=1)
     try:
-        await made.run(ME, "old", Cell("x = 1"), quiet)
+        await open_notebooks.run(ME, "old", Cell("x = 1"), quiet)
         # The idle session makes room for the new one.
-        assert (await made.run(ME, "new", Cell("1"), quiet)).value == "1"
-        assert "NameError" in str((await made.run(ME, "old", Cell("x"), quiet)).error)
-        busy = asyncio.create_task(made.run(ME, "old", Cell("import time\ntime.sleep(600)"), quiet))
+        assert (await open_notebooks.run(ME, "new", Cell("1"), quiet)).value == "1"
+        assert "NameError" in str((await open_notebooks.run(ME, "old", Cell("x"), quiet)).error)
+        busy = asyncio.create_task(open_notebooks.run(ME, "old", Cell("import time\ntime.sleep(600)"), quiet))
         for _ in range(20):
             await asyncio.sleep(0)
         with pytest.raises(TooMany, match="notebooks"):
-            await made.run(ME, "third", Cell("1"), quiet)
+            await open_notebooks.run(ME, "third", Cell("1"), quiet)
         busy.cancel()
         await asyncio.wait([busy])
     finally:
-        await made.close()
+        await open_notebooks.close()
 
 
 async def test_an_idle_kernel_is_ended_after_the_idle_time(environment: Environment) -> None:
-    made = opened(environment, idle=1.0)
-    before = {child.pid for child in psutil.Process().children()}
+    open_notebooks = opened(environment, idle=1.0)
+    pids_before = {child.pid for child in psutil.Process().children()}
     try:
-        await made.run(ME, "s", Cell("1"), quiet)
-        ours = [child for child in psutil.Process().children() if child.pid not in before]
+        await open_notebooks.run(ME, "s", Cell("1"), quiet)
+        ours = [child for child in psutil.Process().children() if child.pid not in pids_before]
         kernels = [child for child in ours if child.name() == "bwrap"]
         assert kernels
         _ended, alive = await asyncio.to_thread(psutil.wait_procs, kernels, 60)
         assert not alive
     finally:
-        await made.close()
+        await open_notebooks.close()
 
 
 async def test_calls_after_notebooks_are_closed_are_refused(environment: Environment) -> None:
-    made = opened(environment)
-    await made.run(ME, "s", Cell("1"), quiet)
-    await made.close()
+    open_notebooks = opened(environment)
+    await open_notebooks.run(ME, "s", Cell("1"), quiet)
+    await open_notebooks.close()
     with pytest.raises(Unavailable):
-        await made.run(ME, "s", Cell("1"), quiet)
+        await open_notebooks.run(ME, "s", Cell("1"), quiet)
 
 
 async def test_missing_packages_in_offline_mode_are_an_error(tmp_path: Path) -> None:
     environment = Environment(tmp_path, offline=True)
-    made = Notebooks(LocalSandbox(environment), LIMITS, limit=1, idle=60)
+    offline_notebooks = Notebooks(LocalSandbox(environment), LIMITS, limit=1, idle=60)
     with pytest.raises(Unavailable, match="offline"):
-        await made.run(ME, None, Cell("1"), quiet)
+        await offline_notebooks.run(ME, None, Cell("1"), quiet)
     assert os.listdir(tmp_path) == []
 
 
@@ -251,12 +251,12 @@ async def test_the_tool_without_bubblewrap_returns_the_reason_and_runs_nothing(
     monkeypatch.setenv("PATH", str(tmp_path))
     database = Database.at(tmp_path / "portico.db")
     environment = Environment(tmp_path / "environments")
-    made = Notebooks(LocalSandbox(environment), LIMITS, limit=1, idle=60)
+    blocked_notebooks = Notebooks(LocalSandbox(environment), LIMITS, limit=1, idle=60)
     artifacts, skills = (
         ArtifactStore(database, FolderBlobs(database, tmp_path, ARTIFACT_BLOBS)),
         SkillLibrary(database, StorageQuota()),
     )
-    containers = ContainerService(database, made, artifacts, skills, StorageQuota(), 1_024)
+    containers = ContainerService(database, blocked_notebooks, artifacts, skills, StorageQuota(), 1_024)
     tool = code_interpreter.tool(containers, artifacts, skills, LIMITS)
     result = await tool.work({"code": "1"}, None)  # type: ignore[arg-type]
     assert result.is_error and "nothing runs outside a sandbox" in result.text
@@ -267,10 +267,10 @@ async def test_the_tool_without_bubblewrap_returns_the_reason_and_runs_nothing(
 async def test_a_kernel_that_cannot_start_says_why(
     environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = tmp_path / "worker.py"
-    broken.write_text("raise SystemExit('no worker today')", encoding="utf-8")
+    worker_path = tmp_path / "worker.py"
+    worker_path.write_text("raise SystemExit('no worker today')", encoding="utf-8")
     os.chmod(tmp_path, 0o755)
-    monkeypatch.setattr(namespace, "WORKER", broken)
+    monkeypatch.setattr(namespace, "WORKER", worker_path)
     with pytest.raises(Unavailable, match="no worker today"):
         await LocalSandbox(environment).open(LIMITS)
 
@@ -279,23 +279,23 @@ async def test_a_kernel_that_cannot_start_says_why(
 async def test_a_kernel_that_times_out_at_start_leaves_no_processes(
     environment: Environment, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
-    before = _orphans()
+    orphans_before = _orphans()
     monkeypatch.setattr(local, "START_TIMEOUT_S", seconds)
     with pytest.raises(Unavailable, match="not ready within"):
         await LocalSandbox(environment).open(LIMITS)
-    for pid in _orphans() - before:
+    for pid in _orphans() - orphans_before:
         with contextlib.suppress(ProcessLookupError):
             assert gone([os.pidfd_open(pid)])
 
 
 def _orphans() -> set[int]:
     """Return the running bubblewrap processes that no process waits for."""
-    found = set()
+    process_ids = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.name() == "bwrap" and process.ppid() == 1 and process.status() != psutil.STATUS_ZOMBIE:
-                found.add(process.pid)
-    return found
+                process_ids.add(process.pid)
+    return process_ids
 
 
 class Elsewhere:
@@ -333,12 +333,12 @@ class _There:
 
 async def test_notebooks_work_with_a_sandbox_on_another_machine() -> None:
     place = Elsewhere()
-    made = Notebooks(place, LIMITS, limit=2, idle=60)
-    assert await made.missing() is None
-    assert [(await made.run(ME, "s", Cell(code), quiet)).value for code in ("x", "y")] == ["1: x", "2: y"]
-    outcome = await made.run(ME, None, Cell("z"), quiet)
+    remote_notebooks = Notebooks(place, LIMITS, limit=2, idle=60)
+    assert await remote_notebooks.missing() is None
+    assert [(await remote_notebooks.run(ME, "s", Cell(code), quiet)).value for code in ("x", "y")] == ["1: x", "2: y"]
+    outcome = await remote_notebooks.run(ME, None, Cell("z"), quiet)
     assert outcome.value == "1: z" and outcome.products[0].data == b"made there"
-    await made.close()
+    await remote_notebooks.close()
     assert set(place.told) == {"prepare", "open, 30 s"} and place.stopped == place.told.count("open, 30 s")
 
 
@@ -358,19 +358,19 @@ async def test_closing_notebooks_does_not_wait_for_an_idle_kernel_that_will_not_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place, stopping = Elsewhere(), asyncio.Event()
-    made = Notebooks(place, LIMITS, limit=2, idle=0.1)
-    await made.run(ME, "s", Cell("x"), quiet)
+    idle_notebooks = Notebooks(place, LIMITS, limit=2, idle=0.1)
+    await idle_notebooks.run(ME, "s", Cell("x"), quiet)
 
     async def reluctant(limits: SandboxLimits) -> Kernel:
         return _Reluctant(place, stopping)
 
     monkeypatch.setattr(place, "open", reluctant)
-    await made.run(
+    await idle_notebooks.run(
         ME, None, Cell("y"), quiet
     )  # uses the spare kernel; the next spare kernel is of the other kind
     async with asyncio.timeout(60):
         await stopping.wait()
-        await made.close()
+        await idle_notebooks.close()
 
 
 async def test_watching_a_kernel_does_not_accumulate_futures(
@@ -393,8 +393,8 @@ async def test_watching_a_kernel_does_not_accumulate_futures(
     monkeypatch.setattr(local, "take", take)
     kernel = await LocalSandbox(environment).open(LIMITS)
     try:
-        before = await futures(5)
-        assert await futures(60) < before + 30
+        count_before = await futures(5)
+        assert await futures(60) < count_before + 30
     finally:
         await kernel.stop()
 
@@ -402,23 +402,23 @@ async def test_watching_a_kernel_does_not_accumulate_futures(
 async def test_one_caller_uses_at_most_half_of_the_kernels_and_none_once_revoked(
     environment: Environment,
 ) -> None:
-    made = opened(environment, most=2)
+    open_notebooks = opened(environment, most=2)
     try:
-        await made.run("other", "s", Cell("x = 41"), quiet)
-        await made.run(ME, "a", Cell("1"), quiet)
-        await made.run(ME, "b", Cell("1"), quiet)  # in place of its own kernel
-        assert (await made.run(ME, "b", Cell("y = 1"), quiet)).error is None
-        await made.revoke(ME)
-        assert "NameError" in str((await made.run(ME, "b", Cell("y"), quiet)).error)
-        assert (await made.run("other", "s", Cell("x + 1"), quiet)).value == "42"
-        await made.run("operator", "c", Cell("1"), quiet, is_whole=True)
-        await made.run("operator", "d", Cell("1"), quiet, is_whole=True)
+        await open_notebooks.run("other", "s", Cell("x = 41"), quiet)
+        await open_notebooks.run(ME, "a", Cell("1"), quiet)
+        await open_notebooks.run(ME, "b", Cell("1"), quiet)  # in place of its own kernel
+        assert (await open_notebooks.run(ME, "b", Cell("y = 1"), quiet)).error is None
+        await open_notebooks.revoke(ME)
+        assert "NameError" in str((await open_notebooks.run(ME, "b", Cell("y"), quiet)).error)
+        assert (await open_notebooks.run("other", "s", Cell("x + 1"), quiet)).value == "42"
+        await open_notebooks.run("operator", "c", Cell("1"), quiet, is_whole=True)
+        await open_notebooks.run("operator", "d", Cell("1"), quiet, is_whole=True)
     finally:
-        await made.close()
+        await open_notebooks.close()
 
 
 async def test_files_with_odd_names_and_kinds_do_not_break_a_session(notebooks: Notebooks) -> None:
-    made = await notebooks.run(
+    outcome = await notebooks.run(
         ME,
         "names",
         Cell(
@@ -429,8 +429,8 @@ async def test_files_with_odd_names_and_kinds_do_not_break_a_session(notebooks: 
         ),
         quiet,
     )
-    assert made.error is None
-    assert {product.name for product in made.products} == {"b?.txt", "ab.txt", "rtxt.exe", "file"}
+    assert outcome.error is None
+    assert {product.name for product in outcome.products} == {"b?.txt", "ab.txt", "rtxt.exe", "file"}
     again = await notebooks.run(ME, "names", Cell("os.remove(b'b\\xff.txt'); kept"), quiet)
     assert (again.value, again.gone) == ("7", ("b?.txt",))
 
@@ -444,8 +444,8 @@ async def test_files_changed_after_listing_are_skipped_with_notes(
     (tmp_path / "link").symlink_to("/etc/passwd")
     (tmp_path / "grown").write_bytes(b"x" * 1_000)
     (tmp_path / "kept").write_bytes(b"x" * 5)
-    listed = [(name, (1, 5)) for name in ("gone", "grown", "kept", "link", "pipe")]
-    monkeypatch.setattr(folder, "_look", lambda: iter(listed))
+    listing = [(name, (1, 5)) for name in ("gone", "grown", "kept", "link", "pipe")]
+    monkeypatch.setattr(folder, "_look", lambda: iter(listing))
     products, notes = folder.take([])
     assert [product["name"] for product in products] == ["kept"]
     assert len(notes) == 4

@@ -47,18 +47,18 @@ def tarred(files: dict[str, bytes], *more: tarfile.TarInfo) -> bytes:
 
 
 def entry(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
-    made = tarfile.TarInfo(name)
-    made.type, made.linkname = kind, target
-    return made
+    tar_entry = tarfile.TarInfo(name)
+    tar_entry.type, tar_entry.linkname = kind, target
+    return tar_entry
 
 
 def link_in_zip() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as packed:
         packed.writestr("SKILL.md", SKILL)
-        made = zipfile.ZipInfo("out")
-        made.external_attr = 0o120777 << 16
-        packed.writestr(made, "/etc/passwd")
+        zip_entry = zipfile.ZipInfo("out")
+        zip_entry.external_attr = 0o120777 << 16
+        packed.writestr(zip_entry, "/etc/passwd")
     return buffer.getvalue()
 
 
@@ -68,7 +68,7 @@ def test_a_folder_and_every_archive_format_give_the_same_skill(tmp_path: Path) -
     for path, data in {**FILES, ".git/config": b"x", "__pycache__/a.pyc": b"x"}.items():
         (place / path).parent.mkdir(parents=True, exist_ok=True)
         (place / path).write_bytes(data)
-    found = [
+    skills = [
         read_files(FILES),
         read_files({f"./{path}": data for path, data in within.items()}),
         read_archive(zipped({**within, "__MACOSX/._SKILL.md": b"x"}, folders=True)),
@@ -77,10 +77,10 @@ def test_a_folder_and_every_archive_format_give_the_same_skill(tmp_path: Path) -
         read_archive(bz2.compress(tarred(within))),
         read_folder(place),
     ]
-    assert [skill.files for skill in found] == [FILES] * len(found)
-    assert len({skill.archive() for skill in found}) == 1
-    assert unpack(found[0].archive()) == FILES
-    assert read_archive(found[0].archive()) == found[0]
+    assert [skill.files for skill in skills] == [FILES] * len(skills)
+    assert len({skill.archive() for skill in skills}) == 1
+    assert unpack(skills[0].archive()) == FILES
+    assert read_archive(skills[0].archive()) == skills[0]
 
 
 def test_front_matter_is_read_as_in_the_skill_specification() -> None:
@@ -126,9 +126,9 @@ DESCRIBED = "description: x"
     ],
 )
 def test_invalid_front_matter_is_refused(front: str) -> None:
-    with pytest.raises(PorticoError) as refused:
+    with pytest.raises(PorticoError) as error_info:
         read_files(text(front))
-    assert (refused.value.status, refused.value.code, refused.value.param) == (400, "invalid_skill", "files")
+    assert (error_info.value.status, error_info.value.code, error_info.value.param) == (400, "invalid_skill", "files")
 
 
 @pytest.mark.parametrize(
@@ -161,9 +161,9 @@ def test_invalid_front_matter_is_refused(front: str) -> None:
 )
 def test_folders_that_are_not_a_valid_skill_are_refused(files: dict[str, bytes]) -> None:
     for read in (lambda: read_files(files), lambda: read_archive(zipped(files))):
-        with pytest.raises(PorticoError) as refused:
+        with pytest.raises(PorticoError) as error_info:
             read()
-        assert (refused.value.status, refused.value.param) == (400, "files")
+        assert (error_info.value.status, error_info.value.param) == (400, "files")
 
 
 def test_archives_with_links_devices_and_bombs_are_refused(
@@ -174,7 +174,7 @@ def test_archives_with_links_devices_and_bombs_are_refused(
     huge = b"\0" * (folder.MAX_SKILL_BYTES + 1)
     pax = tarfile.TarInfo("SKILL.md")
     pax.pax_headers = {"comment": "x" * (folder.MAX_SKILL_BYTES + folder.MAX_FILES * 4096)}
-    whole = zipped(FILES)
+    archive = zipped(FILES)
     for data, status in (
         (link_in_zip(), 400),
         (tarred(FILES, entry("out", tarfile.SYMTYPE, "/etc/passwd")), 400),
@@ -186,15 +186,15 @@ def test_archives_with_links_devices_and_bombs_are_refused(
         (gzip.compress(tarred({**FILES, "big": huge})), 413),
         (gzip.compress(tarred({}, pax)), 400),
         (b"\0" * (folder.MAX_ARCHIVE_BYTES + 1), 413),
-        (whole[:-30], 400),
+        (archive[:-30], 400),
         (gzip.compress(tarred(FILES))[:40], 400),
         (b"", 400),
         (b"hello", 400),
         (b"PK\x03\x04", 400),
     ):
-        with pytest.raises(PorticoError) as refused:
+        with pytest.raises(PorticoError) as error_info:
             read_archive(data)
-        assert (refused.value.status, refused.value.param) == (status, "files")
+        assert (error_info.value.status, error_info.value.param) == (status, "files")
     place = tmp_path / "pdf-forms"
     place.mkdir()
     (place / "SKILL.md").write_bytes(SKILL)
@@ -234,23 +234,23 @@ def test_archives_that_would_exhaust_memory_or_time_are_refused_immediately() ->
         skill.replace(b"SKILL", b"skill", 1),
         (block("x", b"5", b"") * 10_001),
     ):
-        with pytest.raises(PorticoError) as refused:
+        with pytest.raises(PorticoError) as error_info:
             read_archive(skill + hostile)
-        assert (refused.value.status, refused.value.code) == (400, "invalid_archive")
+        assert (error_info.value.status, error_info.value.code) == (400, "invalid_archive")
     for packed in (
         gzip.compress(skill) + gzip.compress(b"") * 10_000,
         gzip.compress(b"hello"),
         b"BZh9" + b"x",
     ):
-        with pytest.raises(PorticoError) as refused:
+        with pytest.raises(PorticoError) as error_info:
             read_archive(packed)
-        assert refused.value.code == "invalid_archive"
+        assert error_info.value.code == "invalid_archive"
 
 
 def test_an_archive_with_thousands_of_repeated_long_name_headers_is_accepted() -> None:
-    described = (block("././@LongLink", b"L", b"00000000012") + padded(b"SKILL.txt\0")) * 4_000
-    described += block("PaxHeader", b"x", b"00000000022") + padded(b"17 path=SKILL.md\n1")[:512].replace(
+    headers = (block("././@LongLink", b"L", b"00000000012") + padded(b"SKILL.txt\0")) * 4_000
+    headers += block("PaxHeader", b"x", b"00000000022") + padded(b"17 path=SKILL.md\n1")[:512].replace(
         b"\n1", b"\n\0"
     )
-    found = read_archive(described + block("short", b"0", b"%011o" % len(SKILL)) + padded(SKILL))
-    assert found.files == {"SKILL.md": SKILL}
+    skill = read_archive(headers + block("short", b"0", b"%011o" % len(SKILL)) + padded(SKILL))
+    assert skill.files == {"SKILL.md": SKILL}

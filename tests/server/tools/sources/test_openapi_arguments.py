@@ -52,8 +52,8 @@ async def case(tmp_path: Path) -> AsyncIterator[Case]:
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     async def echo(request: web.Request) -> web.StreamResponse:
-        told = {"path": request.raw_path, "headers": dict(request.headers), "query": dict(request.query)}
-        return web.json_response(told)
+        request_echo = {"path": request.raw_path, "headers": dict(request.headers), "query": dict(request.query)}
+        return web.json_response(request_echo)
 
     async with serving({"/{rest:.*}": echo}) as running:
         yield running
@@ -65,8 +65,8 @@ async def add(
     """Add the API; return the arguments of its operation."""
     path = more.pop("path", "/pets/{id}")
     (folder / "api.json").write_text(document(*parameters, path=path), encoding="utf-8")
-    given = {"url": f"{site.url}/v1", "headers": {"Authorization": f"Bearer {SECRET}"}, **more}
-    await case.add("zoo", openapi="api.json", folder=str(folder), allow=["get"], **given)
+    options = {"url": f"{site.url}/v1", "headers": {"Authorization": f"Bearer {SECRET}"}, **more}
+    await case.add("zoo", openapi="api.json", folder=str(folder), allow=["get"], **options)
     properties: dict[str, Any] = (await case.card("zoo_get")).input_schema["properties"]
     return properties
 
@@ -83,8 +83,8 @@ async def test_a_path_argument_that_would_leave_its_segment_is_refused(
     case: Case, site: Site, tmp_path: Path, value: str
 ) -> None:
     await add(case, site, tmp_path, ID)
-    refused = await case.use("zoo_get", id=value)
-    assert refused.is_error and "part of the address" in refused.text
+    result = await case.use("zoo_get", id=value)
+    assert result.is_error and "part of the address" in result.text
     assert not site.requests
 
 
@@ -95,8 +95,8 @@ async def test_other_path_arguments_arrive_unchanged(
     case: Case, site: Site, tmp_path: Path, value: str
 ) -> None:
     await add(case, site, tmp_path, ID)
-    got = await case.use("zoo_get", id=value)
-    assert not got.is_error
+    result = await case.use("zoo_get", id=value)
+    assert not result.is_error
     assert site.requests[-1].match_info["rest"] == f"v1/pets/{value}"
 
 
@@ -163,19 +163,19 @@ async def test_parameters_set_by_the_operator_cannot_be_given_as_arguments(
     assert set(properties) == {"id"}
     with pytest.raises(InvalidRequest):
         await case.use("zoo_get", id="a", **{name: "theirs"})
-    got = await case.use("zoo_get", id="a")
-    assert got.structured is not None
+    result = await case.use("zoo_get", id="a")
+    assert result.structured is not None
     assert site.requests[-1].headers["Authorization"] == f"Bearer {SECRET}"
     assert dict(site.requests[-1].query) == {"own": SECRET}
-    assert SECRET not in got.text
+    assert SECRET not in result.text
     assert SECRET not in json.dumps((await case.card("zoo_get")).input_schema)
 
 
 @pytest.mark.parametrize("value", ["a\r\nHost: evil", "a\nb", "a\0b", "a\x01b", "a\x7fb"])
 async def test_a_header_has_no_control_characters(case: Case, site: Site, tmp_path: Path, value: str) -> None:
     await add(case, site, tmp_path, ID, parameter("X-Trace", "header"))
-    refused = await case.use("zoo_get", id="a", **{"X-Trace": value})
-    assert refused.is_error and "control characters" in refused.text
+    result = await case.use("zoo_get", id="a", **{"X-Trace": value})
+    assert result.is_error and "control characters" in result.text
     assert not site.requests
 
 

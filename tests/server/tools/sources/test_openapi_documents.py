@@ -116,8 +116,8 @@ async def _refused_elsewhere(case: Case, outer: Site, inner: Site) -> None:
     with pytest.raises(InvalidRequest, match="private"):
         await case.add("zoo", openapi=f"{outer.url}/moved", headers=HEADERS)
     await case.add("zoo", openapi=openapi)
-    refused = await case.use("zoo_a")
-    assert refused.is_error and "private" in refused.text and not inner.requests
+    result = await case.use("zoo_a")
+    assert result.is_error and "private" in result.text and not inner.requests
     await case.add("own", openapi=openapi, url=inner.url, headers=HEADERS)
     assert not (await case.use("own_a")).is_error
     assert inner.requests[-1].headers["Authorization"] == HEADERS["Authorization"]

@@ -55,13 +55,13 @@ async def opened(folder: Path, *configured: ToolSpec) -> AsyncIterator[Case]:
     database = Database.at(folder / "added.db")
     database.prepare()
     async with open_registry(folder) as daemon:
-        added = AddedTools(
+        added_tools = AddedTools(
             Toolbox(daemon.registry), database, AddressPolicy(), FunctionPackages(folder / "environments")
         )
-        await added.start(configured)
-        running = asyncio.create_task(added.run())
+        await added_tools.start(configured)
+        running = asyncio.create_task(added_tools.run())
         try:
-            yield Case(daemon, added)
+            yield Case(daemon, added_tools)
         finally:
             running.cancel()
             await asyncio.wait([running])
@@ -93,8 +93,8 @@ async def test_arguments_of_a_command_are_never_interpreted_by_a_shell(case: Cas
 
 async def test_an_argument_never_becomes_an_option(case: Case) -> None:
     await case.add("show", command=[*SHOW, "{text}", "--", "{more}"])
-    refused = await case.use("show", text="--help", more="x")
-    assert refused.is_error and "begin with '-'" in refused.text
+    result = await case.use("show", text="--help", more="x")
+    assert result.is_error and "begin with '-'" in result.text
     assert json.loads((await case.use("show", text="x", more="--help")).text) == ["x", "--", "--help"]
 
 
@@ -115,8 +115,8 @@ async def test_a_description_repeats_no_argument_that_may_be_secret(
 
 async def test_a_failed_command_reports_its_exit_code_or_start_error(case: Case) -> None:
     await case.add("fail", command=[sys.executable, "-c", "import sys; sys.exit('not today')"])
-    failed = await case.use("fail")
-    assert failed.is_error and failed.text.startswith("Exit code 1.\nnot today")
+    result = await case.use("fail")
+    assert result.is_error and result.text.startswith("Exit code 1.\nnot today")
     await case.add("gone", command=["no-such-program"])
     assert "cannot be started" in (await case.use("gone")).text
 
@@ -156,8 +156,8 @@ async def test_a_command_gets_only_its_declared_environment_variables(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-ours")
     code = "import os, json; print(json.dumps(dict(os.environ)))"
     await case.add("env", command=[sys.executable, "-c", code], env={"MINE": "yes"})
-    seen = json.loads((await case.use("env")).text)
-    assert seen["MINE"] == "yes" and "OPENAI_API_KEY" not in seen
+    variables = json.loads((await case.use("env")).text)
+    assert variables["MINE"] == "yes" and "OPENAI_API_KEY" not in variables
 
 
 # --- functions --------------------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ DOCUMENT: dict[str, Any] = {
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     async def pet(request: web.Request) -> web.StreamResponse:
-        told = {
+        echo = {
             "method": request.method,
             "id": request.match_info.get("id"),
             "tags": request.query.getall("tags", []),
@@ -285,8 +285,8 @@ async def site() -> AsyncIterator[Site]:
             "body": (await request.json()) if request.method == "POST" else None,
         }
         if "Idempotency-Key" in request.headers:
-            told["key"] = request.headers["Idempotency-Key"]
-        return web.json_response(told, status=404 if told["id"] == "none" else 200)
+            echo["key"] = request.headers["Idempotency-Key"]
+        return web.json_response(echo, status=404 if echo["id"] == "none" else 200)
 
     pages = {
         "/openapi.json": page(json.dumps(DOCUMENT), "application/json"),
@@ -306,8 +306,8 @@ async def test_each_operation_is_a_tool(case: Case, site: Site) -> None:
     assert card.input_schema["properties"]["id"]["description"] == "Whose." and card.labels["read_only"]
     assert (await case.card("zoo_delete_pets_id")).labels["destructive"]
 
-    got = await case.use("zoo_getPet", **{"id": "a b?c#d;e", "tags": ["x", "y"], "X-Trace": True})
-    assert got.structured == {
+    result = await case.use("zoo_getPet", **{"id": "a b?c#d;e", "tags": ["x", "y"], "X-Trace": True})
+    assert result.structured == {
         "method": "GET",
         "id": "a b?c#d;e",
         "tags": ["x", "y"],
@@ -320,8 +320,8 @@ async def test_each_operation_is_a_tool(case: Case, site: Site) -> None:
     assert posted.structured is not None and posted.structured["body"]["friend"] == {"name": "Tom"}
     with pytest.raises(InvalidRequest, match=r"arguments\.body\.friend"):
         await case.use("zoo_add_pet", body={"name": "Rex", "friend": {}})
-    failed = await case.use("zoo_getPet", id="none")
-    assert failed.is_error and "status 404" in failed.text
+    failed_result = await case.use("zoo_getPet", id="none")
+    assert failed_result.is_error and "status 404" in failed_result.text
 
 
 async def test_the_key_of_a_call_is_passed_on(case: Case, site: Site, tmp_path: Path) -> None:
@@ -347,8 +347,8 @@ async def test_the_key_of_a_call_is_passed_on(case: Case, site: Site, tmp_path: 
     assert (await keyed("program", "")).text == "None"
     posted = await keyed("zoo_add_pet", "run_1:schön[0]", body={"name": "Rex"})
     assert posted.structured is not None and posted.structured["key"] == "run_1:sch%C3%B6n[0]"
-    got = await keyed("zoo_getPet", "run_1:a", id="b")
-    assert got.structured is not None and "key" not in got.structured
+    tool_result = await keyed("zoo_getPet", "run_1:a", id="b")
+    assert tool_result.structured is not None and "key" not in tool_result.structured
 
 
 async def test_operations_are_allowed_and_denied(case: Case, site: Site) -> None:
@@ -384,17 +384,17 @@ async def test_an_invalid_openapi_document_is_refused(case: Case, tmp_path: Path
 async def test_added_tools_survive_a_restart_and_configured_ones_cannot_be_removed(tmp_path: Path) -> None:
     async with opened(tmp_path) as case:
         await case.add("show", command=[*SHOW, "{text}"])
-        for taken in ("show", "current_time"):
+        for tool_name in ("show", "current_time"):
             with pytest.raises(Conflict):
-                await case.add(taken, command=["true"])
+                await case.add(tool_name, command=["true"])
         assert [info.name for info in case.added.every()] == ["show"]
     configured = parse({"name": "file", "command": ["true"]})
     async with opened(tmp_path, configured) as case:
-        changed = asyncio.Event()
-        case.daemon.registry.watch(lambda _kind: changed.set())
+        change_event = asyncio.Event()
+        case.daemon.registry.watch(lambda _kind: change_event.set())
         while any(info.state != "ready" for info in case.added.every()):
-            await changed.wait()
-            changed.clear()
+            await change_event.wait()
+            change_event.clear()
         assert (await case.use("show", text="x")).text == '["x"]\n'
         with pytest.raises(Conflict, match="configuration"):
             await case.added.remove("file")
@@ -421,9 +421,9 @@ async def test_a_call_waits_for_a_starting_tool_but_not_for_a_failed_one(
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     (tmp_path / "held_tools.py").write_text(HELD.format(gate=str(gate)))
-    held = parse({"name": "lookup", "function": "held_tools:lookup", "folder": str(tmp_path)})
-    gone = parse({"name": "gone", "function": "no_such_module:lookup", "folder": str(tmp_path)})
-    async with opened(tmp_path, held, gone) as case:
+    slow_spec = parse({"name": "lookup", "function": "held_tools:lookup", "folder": str(tmp_path)})
+    failing_spec = parse({"name": "gone", "function": "no_such_module:lookup", "folder": str(tmp_path)})
+    async with opened(tmp_path, slow_spec, failing_spec) as case:
         case.daemon.registry.late_sources.add(case.added)
         calls = [asyncio.ensure_future(case.use("lookup", word="x")) for _number in range(3)]
         unknown = asyncio.ensure_future(case.use("gone", word="x"))

@@ -69,8 +69,8 @@ class ReverseClient:
         head = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": self._name}
         if not request.stream:
             return RelayResponse("application/json", _once(_document(head, words, reason, usage)), usage)
-        counted = usage if (body.get("stream_options") or {}).get("include_usage") else None
-        return RelayResponse("text/event-stream", _stream(head, words, reason, counted), usage)
+        reported_usage = usage if (body.get("stream_options") or {}).get("include_usage") else None
+        return RelayResponse("text/event-stream", _stream(head, words, reason, reported_usage), usage)
 
 
 def _text(content: Any) -> str:
@@ -101,8 +101,8 @@ def _usage(usage: Usage) -> dict[str, int]:
 def _document(head: dict[str, Any], words: list[str], reason: str, usage: Usage) -> bytes:
     message = {"role": "assistant", "content": " ".join(words)}
     choice = {"index": 0, "message": message, "finish_reason": reason}
-    whole = {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(usage)}
-    return json.dumps(whole).encode()
+    document = {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(usage)}
+    return json.dumps(document).encode()
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
@@ -113,8 +113,8 @@ async def _stream(
     head: dict[str, Any], words: list[str], reason: str, usage: Usage | None
 ) -> AsyncIterator[bytes]:
     def frame(*choices: dict[str, Any], **more: Any) -> bytes:
-        whole = {**head, "object": "chat.completion.chunk", "choices": choices, **more}
-        return b"data: " + json.dumps(whole).encode() + b"\n\n"
+        chunk = {**head, "object": "chat.completion.chunk", "choices": choices, **more}
+        return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
     def piece(delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
         return {"index": 0, "delta": delta, "finish_reason": finish}

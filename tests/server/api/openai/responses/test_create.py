@@ -49,15 +49,15 @@ def test_a_stream_sends_every_event_and_ends_with_the_stored_response(client: Op
 @pytest.mark.conformance("OpenAI", "Responses: helpers and parsed output", "openai")
 def test_the_stream_helper_and_parsing_work(client: OpenAI) -> None:
     with client.responses.stream(model="echo", input="one two three") as stream:
-        said = [event.snapshot for event in stream if event.type == "response.output_text.delta"]
-        assert said[-1] == "one two three"
+        snapshots = [event.snapshot for event in stream if event.type == "response.output_text.delta"]
+        assert snapshots[-1] == "one two three"
         assert stream.get_final_response().output_text == "one two three"
 
     class Port(BaseModel):
         number: int
 
-    parsed = client.responses.parse(model="echo", input="Which port?", text_format=Port)
-    assert isinstance(parsed.output_parsed, Port)
+    response = client.responses.parse(model="echo", input="Which port?", text_format=Port)
+    assert isinstance(response.output_parsed, Port)
 
 
 def test_a_response_continues_the_previous_one_without_its_instructions(client: OpenAI) -> None:
@@ -67,9 +67,9 @@ def test_a_response_continues_the_previous_one_without_its_instructions(client: 
     assert second.usage.input_tokens == 2 + 2 + 1
     assert second.instructions is None
     assert second.previous_response_id == first.id
-    [kept] = client.responses.input_items.list(second.id)
-    assert kept.type == "message"
-    assert kept.content[0].to_dict() == {"type": "input_text", "text": "three"}
+    [item] = client.responses.input_items.list(second.id)
+    assert item.type == "message"
+    assert item.content[0].to_dict() == {"type": "input_text", "text": "three"}
 
 
 def test_an_item_is_referred_to_by_its_id(client: OpenAI) -> None:
@@ -85,9 +85,9 @@ def test_a_response_with_store_false_cannot_be_retrieved_or_continued(client: Op
     answer = client.responses.create(model="echo", input="one", store=False)
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(answer.id)
-    with pytest.raises(openai.NotFoundError) as refused:
+    with pytest.raises(openai.NotFoundError) as error_info:
         client.responses.create(model="echo", input="two", previous_response_id=answer.id)
-    assert (refused.value.code, refused.value.param) == (
+    assert (error_info.value.code, error_info.value.param) == (
         "previous_response_not_found",
         "previous_response_id",
     )
@@ -96,8 +96,8 @@ def test_a_response_with_store_false_cannot_be_retrieved_or_continued(client: Op
 def test_a_response_is_deleted_and_others_never_see_it(
     client: OpenAI, as_key: Callable[[str], OpenAI]
 ) -> None:
-    one, two = as_key("one"), as_key("two")
-    answer = one.responses.create(model="echo", input="one")
+    first_client, two = as_key("one"), as_key("two")
+    answer = first_client.responses.create(model="echo", input="one")
     item: Any = {"type": "item_reference", "id": answer.output[0].id}
     for attempt in (
         lambda: two.responses.retrieve(answer.id),
@@ -108,19 +108,19 @@ def test_a_response_is_deleted_and_others_never_see_it(
     ):
         with pytest.raises(openai.NotFoundError):
             attempt()
-    one.responses.delete(answer.id)
+    first_client.responses.delete(answer.id)
     with pytest.raises(openai.NotFoundError):
-        one.responses.retrieve(answer.id)
+        first_client.responses.retrieve(answer.id)
 
 
 def test_input_items_come_in_pages(client: OpenAI) -> None:
     items: Any = [{"role": "user", "content": f"word{number}"} for number in range(5)]
     answer = client.responses.create(model="echo", input=items)
-    found = list(client.responses.input_items.list(answer.id, limit=2, order="asc"))
-    assert [item.to_dict()["content"][0]["text"] for item in found] == [f"word{n}" for n in range(5)]  # type: ignore[index]
+    listed_items = list(client.responses.input_items.list(answer.id, limit=2, order="asc"))
+    assert [item.to_dict()["content"][0]["text"] for item in listed_items] == [f"word{n}" for n in range(5)]  # type: ignore[index]
     page = client.responses.input_items.list(answer.id, limit=2)
     assert page.has_more
-    assert [item.id for item in page.data] == [item.id for item in reversed(found[-2:])]
+    assert [item.id for item in page.data] == [item.id for item in reversed(listed_items[-2:])]
 
 
 def test_an_answer_that_is_too_long_is_incomplete(client: OpenAI) -> None:
@@ -141,12 +141,12 @@ def test_log_probabilities_come_with_every_piece(client: OpenAI) -> None:
         client.responses.create(model="echo", input="one two", top_logprobs=1, stream=True)
     )
     pieces = [event for event in events if event.type == "response.output_text.delta"]
-    assert [known.token for piece in pieces for known in piece.logprobs] == ["one", " two"]
+    assert [logprob.token for piece in pieces for logprob in piece.logprobs] == ["one", " two"]
     [message] = final.output
     assert message.type == "message"
     [part] = message.content
     assert part.type == "output_text"
-    assert [known.token for known in part.logprobs or ()] == ["one", " two"]
+    assert [logprob.token for logprob in part.logprobs or ()] == ["one", " two"]
 
 
 def test_a_stored_prompt_is_rendered_into_the_input(client: OpenAI) -> None:
@@ -154,17 +154,17 @@ def test_a_stored_prompt_is_rendered_into_the_input(client: OpenAI) -> None:
         model="echo", prompt={"id": "greet", "version": "1", "variables": {"who": "Ann"}}
     )
     assert answer.output_text == "Greet Ann"
-    with pytest.raises(openai.NotFoundError) as refused:
+    with pytest.raises(openai.NotFoundError) as error_info:
         client.responses.create(model="echo", prompt={"id": "great"})
-    assert refused.value.param == "prompt.name"
+    assert error_info.value.param == "prompt.name"
 
 
 @pytest.mark.conformance("OpenAI", "Responses: truncation", "openai")
 def test_a_conversation_that_is_too_long_is_cut_if_that_is_wanted(client: OpenAI) -> None:
     items: Any = [{"role": "user", "content": f"some words of turn {number}"} for number in range(8)]
-    with pytest.raises(openai.BadRequestError) as refused:
+    with pytest.raises(openai.BadRequestError) as error_info:
         client.responses.create(model="narrow", input=items)
-    assert refused.value.code == "context_length_exceeded"
+    assert error_info.value.code == "context_length_exceeded"
     answer = client.responses.create(model="narrow", input=items, truncation="auto")
     assert answer.output_text == "some words of turn 7"
 
@@ -182,8 +182,8 @@ def test_truncation_removes_old_tool_calls_before_the_question(client: OpenAI) -
 
 
 def test_tokens_are_counted_without_an_answer(client: OpenAI) -> None:
-    counted = client.responses.input_tokens.count(model="echo", input="one two three")
-    assert counted.input_tokens == 3
+    count = client.responses.input_tokens.count(model="echo", input="one two three")
+    assert count.input_tokens == 3
 
 
 # --- functions ------------------------------------------------------------------------------------------------
@@ -194,8 +194,8 @@ def test_a_function_is_called_by_the_client_and_answered_in_the_next_request(cli
     events, final = followed(
         client.responses.create(model="clever", input="weather in Rome", tools=[WEATHER], stream=True)
     )
-    said, call = final.output
-    assert said.type == "message"
+    message, call = final.output
+    assert message.type == "message"
     assert call.type == "function_call"
     assert (call.name, json.loads(call.arguments)) == ("get_weather", {"city": "Rome"})
     pieces = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
@@ -220,11 +220,11 @@ def test_declared_tools_of_unsupported_types_are_accepted_but_not_run(client: Op
     answer = client.responses.create(model="echo", input="one", tools=tools)
     assert answer.output_text == "one"
     assert [tool.type for tool in answer.tools] == ["web_search", "custom", "namespace", "function"]
-    with pytest.raises(openai.BadRequestError) as refused:
+    with pytest.raises(openai.BadRequestError) as error_info:
         client.responses.create(
             model="echo", input="one", tools=tools, tool_choice={"type": "custom", "name": "apply_patch"}
         )
-    assert refused.value.param == "tool_choice.type"
+    assert error_info.value.param == "tool_choice.type"
 
 
 def test_a_forced_function_is_called(client: OpenAI) -> None:
@@ -324,35 +324,35 @@ def test_an_invalid_request_is_refused_with_the_parameter(
 
 
 def test_tools_that_the_key_may_not_use_are_refused(as_key: Callable[[str], OpenAI]) -> None:
-    one = as_key("one")
+    client = as_key("one")
     with pytest.raises(openai.PermissionDeniedError):
-        one.responses.create(
+        client.responses.create(
             model="echo", input="x", tools=[{"type": "file_search", "vector_store_ids": ["handbook"]}]
         )
     with pytest.raises(openai.PermissionDeniedError):
-        one.responses.create(
+        client.responses.create(
             model="echo", input="x", tools=[{"type": "code_interpreter", "container": {"type": "auto"}}]
         )
 
 
 def test_an_error_before_the_first_word_is_a_status(client: OpenAI) -> None:
     for stream in (False, True):
-        with pytest.raises(openai.RateLimitError) as refused:
+        with pytest.raises(openai.RateLimitError) as error_info:
             client.responses.create(model="clever", input="refuse", stream=stream)
-        assert refused.value.code == "rate_limit_exceeded"
+        assert error_info.value.code == "rate_limit_exceeded"
 
 
 def test_an_error_during_a_stream_closes_open_items_and_is_stored(client: OpenAI) -> None:
     events: list[Any] = []
     with pytest.raises(openai.APIError, match="in the middle"):
         events.extend(client.responses.create(model="frail", input="break off", stream=True))
-    failed = events[-1]
-    assert failed.type == "response.failed"
-    assert failed.response.error.code == "server_error"
-    assert failed.response.output[0].status == "incomplete"
-    assert failed.response.output_text == "one two"
-    kept = client.responses.retrieve(failed.response.id)
-    assert kept.status == "failed"
+    failure = events[-1]
+    assert failure.type == "response.failed"
+    assert failure.response.error.code == "server_error"
+    assert failure.response.output[0].status == "incomplete"
+    assert failure.response.output_text == "one two"
+    stored_response = client.responses.retrieve(failure.response.id)
+    assert stored_response.status == "failed"
 
 
 def test_a_client_that_leaves_frees_the_model(harbour: Daemon, client: OpenAI) -> None:
@@ -383,13 +383,13 @@ def test_a_chain_that_is_too_long_is_refused(as_key: Callable[[str], OpenAI], it
     )
     for path in ("/responses", "/responses/compact"):
         body = {"model": "clever", "input": "paint it", "previous_response_id": second.id}
-        with pytest.raises(openai.BadRequestError) as refused:
+        with pytest.raises(openai.BadRequestError) as error_info:
             client.post(path, cast_to=object, body=body)
-        assert (refused.value.code, refused.value.param) == (
+        assert (error_info.value.code, error_info.value.param) == (
             "context_length_exceeded",
             "previous_response_id",
         )
-        assert "Start again without 'previous_response_id'" in refused.value.message
+        assert "Start again without 'previous_response_id'" in error_info.value.message
     # The response before it is still short enough, and a key that does not own a response learns nothing of
     # it.
     again = client.responses.create(model="clever", input="paint it", previous_response_id=first.id)
@@ -401,9 +401,9 @@ def test_a_chain_that_is_too_long_is_refused(as_key: Callable[[str], OpenAI], it
 
 def test_references_to_more_than_is_read_at_once_are_refused(as_key: Callable[[str], OpenAI]) -> None:
     client = as_key("one")
-    made = [client.responses.create(model="clever", input=turns_of(2, "a" * 17_000_000)) for _ in range(2)]
-    items: Any = [{"type": "item_reference", "id": one.output[0].id} for one in made]
+    responses = [client.responses.create(model="clever", input=turns_of(2, "a" * 17_000_000)) for _ in range(2)]
+    items: Any = [{"type": "item_reference", "id": response.output[0].id} for response in responses]
     assert client.responses.create(model="echo", input=items[:1]).output_text == "There it is."
-    with pytest.raises(openai.BadRequestError) as refused:
+    with pytest.raises(openai.BadRequestError) as error_info:
         client.responses.create(model="echo", input=items)
-    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
+    assert (error_info.value.code, error_info.value.param) == ("context_length_exceeded", "input")

@@ -37,8 +37,8 @@ def said(text: str) -> list[dict[str, Any]]:
 
 def asked(connection: ClientConnection, message: str | bytes | Iterator[bytes]) -> dict[str, Any]:
     connection.send(message)
-    found: dict[str, Any] = json.loads(connection.recv(20))
-    return found
+    reply: dict[str, Any] = json.loads(connection.recv(20))
+    return reply
 
 
 @pytest.mark.conformance("OpenAI", "Responses: WebSocket", "openai")
@@ -68,22 +68,22 @@ def test_a_response_is_continued_on_the_connection(as_key: Callable[[str], OpenA
 def test_after_a_reconnect_only_what_is_stored_is_continued(as_key: Callable[[str], OpenAI]) -> None:
     client = as_key("one")
     with client.responses.connect() as connection:
-        kept = turn(connection, input="ship", store=True)[-1].response
-        lost = turn(connection, input="ship", store=False)[-1].response
+        stored_response = turn(connection, input="ship", store=True)[-1].response
+        unstored_response = turn(connection, input="ship", store=False)[-1].response
     with client.responses.connect() as connection:
-        assert turn(connection, input="and", previous_response_id=kept.id)[-1].type == "response.completed"
-        refused = turn(connection, input="and", previous_response_id=lost.id)[-1]
-    assert refused.type == "error" and refused.status == 404
-    assert refused.error.code == "previous_response_not_found"
+        assert turn(connection, input="and", previous_response_id=stored_response.id)[-1].type == "response.completed"
+        error_event = turn(connection, input="and", previous_response_id=unstored_response.id)[-1]
+    assert error_event.type == "error" and error_event.status == 404
+    assert error_event.error.code == "previous_response_not_found"
 
 
 def test_a_failed_continuation_drops_the_unstored_previous_response(as_key: Callable[[str], OpenAI]) -> None:
     with as_key("one").responses.connect() as connection:
         first = turn(connection, input="ship", store=False)[-1].response
-        failed = turn(connection, input="x", previous_response_id=first.id, temperature=9)[-1]
-        assert (failed.type, failed.status, failed.error.param) == ("error", 400, "temperature")
-        gone = turn(connection, input="and", previous_response_id=first.id)[-1]
-        assert (gone.type, gone.error.code) == ("error", "previous_response_not_found")
+        error_event = turn(connection, input="x", previous_response_id=first.id, temperature=9)[-1]
+        assert (error_event.type, error_event.status, error_event.error.param) == ("error", 400, "temperature")
+        next_event = turn(connection, input="and", previous_response_id=first.id)[-1]
+        assert (next_event.type, next_event.error.code) == ("error", "previous_response_not_found")
         assert turn(connection, input="again")[-1].type == "response.completed"
 
 
@@ -91,8 +91,8 @@ def test_a_warm_up_says_nothing_and_can_be_continued(as_key: Callable[[str], Ope
     with as_key("one").responses.connect() as connection:
         warm = turn(connection, input="ship", generate=False, store=False)[-1].response
         assert warm.status == "completed" and warm.output == []
-        answered = turn(connection, input=said("port"), previous_response_id=warm.id)[-1].response
-    assert answered.output_text == "port" and answered.usage.input_tokens == 2
+        response = turn(connection, input=said("port"), previous_response_id=warm.id)[-1].response
+    assert response.output_text == "port" and response.usage.input_tokens == 2
 
 
 def test_a_conversation_is_compacted_and_continued(as_key: Callable[[str], OpenAI]) -> None:
@@ -120,9 +120,9 @@ def test_invalid_messages_get_an_error_and_the_connection_stays_open(harbour: Da
             ('{"type": "response.create", "model": "echo", "input": "x", "generate": 1}', "generate"),
             ('{"type": "response.create", "model": "echo", "input": "x", "tempature": 1}', "tempature"),
         ):
-            answered = asked(connection, message)
-            assert (answered["type"], answered["status"]) == ("error", 400), message
-            assert answered["error"]["param"] == param and answered["error"]["code"]
+            reply = asked(connection, message)
+            assert (reply["type"], reply["status"]) == ("error", 400), message
+            assert reply["error"]["param"] == param and reply["error"]["code"]
         assert asked(connection, '{"type": "response.create", "model": "echo", "input": "x"}')[
             "type"
         ].endswith("created")
@@ -144,25 +144,25 @@ def test_a_message_over_the_limit_closes_the_connection(harbour: Daemon) -> None
 def test_a_refused_websocket_handshake_gets_an_http_error(
     harbour: Daemon, headers: dict[str, str], path: str, status: int
 ) -> None:
-    with pytest.raises(InvalidStatus) as refused, opened(harbour, path=path, **headers):
+    with pytest.raises(InvalidStatus) as error_info, opened(harbour, path=path, **headers):
         pass
-    assert refused.value.response.status_code == status
-    assert json.loads(refused.value.response.body)["error"]["message"]
+    assert error_info.value.response.status_code == status
+    assert json.loads(error_info.value.response.body)["error"]["message"]
 
 
 def test_a_key_that_is_revoked_loses_its_connections(harbour: Daemon) -> None:
-    made = httpx.post(
+    guest_key = httpx.post(
         f"{harbour.url}/api/keys", json={"name": "guest", "scopes": ["chat"]}, headers=bearer("boss")
     ).json()
     url = harbour.url.replace("http", "ws", 1) + "/v1/responses"
     with connect(
-        url, additional_headers={"Authorization": f"Bearer {made['key']}"}, proxy=None
+        url, additional_headers={"Authorization": f"Bearer {guest_key['key']}"}, proxy=None
     ) as connection:
         asked(connection, '{"type": "response.create", "model": "clever", "input": "hang"}')
-        httpx.delete(f"{harbour.url}/api/keys/{made['id']}", headers=bearer("boss")).raise_for_status()
-        with pytest.raises(ConnectionClosed) as closed:
+        httpx.delete(f"{harbour.url}/api/keys/{guest_key['id']}", headers=bearer("boss")).raise_for_status()
+        with pytest.raises(ConnectionClosed) as error_info:
             drain(connection)
-    assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+    assert error_info.value.rcvd is not None and error_info.value.rcvd.code == 1008
 
 
 def test_a_client_that_leaves_ends_its_response(harbour: Daemon) -> None:
@@ -174,8 +174,8 @@ def test_a_client_that_leaves_ends_its_response(harbour: Daemon) -> None:
 
 
 def runs(harbour: Daemon) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = httpx.get(f"{harbour.url}/api/runs", headers=bearer("boss")).json()["data"]
-    return found
+    rows: list[dict[str, Any]] = httpx.get(f"{harbour.url}/api/runs", headers=bearer("boss")).json()["data"]
+    return rows
 
 
 def drain(connection: ClientConnection) -> None:
@@ -195,10 +195,10 @@ async def test_an_idle_connection_is_closed(tmp_path: Path) -> None:
 
 
 def test_the_hosts_of_other_sites_are_refused(harbour: Daemon) -> None:
-    with pytest.raises(InvalidStatus) as refused, opened(harbour, Host="evil.example"):
+    with pytest.raises(InvalidStatus) as error_info, opened(harbour, Host="evil.example"):
         pass
-    assert refused.value.response.status_code in (400, 403)
-    assert secret("one") not in str(refused.value)
+    assert error_info.value.response.status_code in (400, 403)
+    assert secret("one") not in str(error_info.value)
 
 
 INVALID_FRAMES = {
@@ -226,30 +226,30 @@ def test_an_invalid_frame_closes_the_connection_and_writes_no_line_of_the_log(ha
         f"GET /v1/responses HTTP/1.1\r\nHost: {place.host}:{place.port}\r\nConnection: Upgrade\r\n"
         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     )
-    with socket.create_connection((place.host, place.port or 0), timeout=60) as refused:
-        refused.sendall(f"{head}\r\n".encode())
-        assert b" 401 " in b"".join(iter(lambda: refused.recv(4096), b""))
+    with socket.create_connection((place.host, place.port or 0), timeout=60) as connection:
+        connection.sendall(f"{head}\r\n".encode())
+        assert b" 401 " in b"".join(iter(lambda: connection.recv(4096), b""))
     pending = b'{"type": "response.create", "model": "clever", "input": "hang"}'
     message = b"\x81" + bytes([0x80 | len(pending)]) + b"\0\0\0\0" + pending
     handshake = f"{head}Authorization: Bearer {secret('one')}\r\n\r\n".encode()
     for name, frame in INVALID_FRAMES.items():
-        for first, then in ((handshake, frame), (handshake, message + frame), (handshake + frame, b"")):
+        for first, second_part in ((handshake, frame), (handshake, message + frame), (handshake + frame, b"")):
             with socket.create_connection((place.host, place.port or 0), timeout=60) as garbled:
                 garbled.sendall(first)
-                if then:
+                if second_part:
                     assert b" 101 " in garbled.recv(4096), name
-                    garbled.sendall(then)
+                    garbled.sendall(second_part)
                 answer = b"".join(iter(lambda: garbled.recv(4096), b""))
                 assert b"keepalive ping timeout" not in answer, (name, answer)
     assert not any(word in log.read_text("utf-8") for word in ("uvicorn.error", "Traceback"))
 
 
 def test_a_chain_of_unstored_responses_over_the_limit_is_refused(as_key: Callable[[str], OpenAI]) -> None:
-    many = said("a") * 6_000
+    items = said("a") * 6_000
     with as_key("one").responses.connect() as connection:
-        first = turn(connection, input=many, store=False)[-1].response
-        second = turn(connection, input=many, store=False, previous_response_id=first.id)[-1].response
-        refused = turn(connection, input="and", previous_response_id=second.id)[-1]
-        assert (refused.status, refused.error.code) == (400, "context_length_exceeded")
-        assert refused.error.param == "previous_response_id"
+        first = turn(connection, input=items, store=False)[-1].response
+        second = turn(connection, input=items, store=False, previous_response_id=first.id)[-1].response
+        error_event = turn(connection, input="and", previous_response_id=second.id)[-1]
+        assert (error_event.status, error_event.error.code) == (400, "context_length_exceeded")
+        assert error_event.error.param == "previous_response_id"
         assert turn(connection, input="begin")[-1].response.output_text == "begin"

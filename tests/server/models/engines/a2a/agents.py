@@ -136,9 +136,9 @@ async def sdk_agent(*, binding: str = "JSONRPC", header: str = "", **card: Any) 
     listener = listening()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/desk"
     interface = {"url": url, "protocolBinding": binding, "protocolVersion": "1.0"}
-    found = Agent(url, Desk(), card_of(url, supportedInterfaces=[interface], **card))
-    document = ParseDict(found.card, types.AgentCard())
-    handler = DefaultRequestHandler(found.desk, InMemoryTaskStore(), document)
+    agent = Agent(url, Desk(), card_of(url, supportedInterfaces=[interface], **card))
+    document = ParseDict(agent.card, types.AgentCard())
+    handler = DefaultRequestHandler(agent.desk, InMemoryTaskStore(), document)
     routes = [
         *create_agent_card_routes(document, card_url="/desk/.well-known/agent-card.json"),
         *create_jsonrpc_routes(handler, "/desk"),
@@ -148,11 +148,11 @@ async def sdk_agent(*, binding: str = "JSONRPC", header: str = "", **card: Any) 
 
     async def door(scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        found.requests.append((scope["path"], headers))
-        if found.desk.working.is_set():
-            found.watched.set()
-        wanted = f"Bearer {KEY}" if header == "authorization" else KEY
-        if header and headers.get(header) != wanted and not scope["path"].endswith(".json"):
+        agent.requests.append((scope["path"], headers))
+        if agent.desk.working.is_set():
+            agent.watched.set()
+        credential = f"Bearer {KEY}" if header == "authorization" else KEY
+        if header and headers.get(header) != credential and not scope["path"].endswith(".json"):
             await send({"type": "http.response.start", "status": 401, "headers": []})
             await send({"type": "http.response.body", "body": f"no such key: {headers.get(header)}".encode()})
             return
@@ -162,7 +162,7 @@ async def sdk_agent(*, binding: str = "JSONRPC", header: str = "", **card: Any) 
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        yield found
+        yield agent
     finally:
         server.should_exit = True
         await task

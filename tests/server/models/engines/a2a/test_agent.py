@@ -26,9 +26,9 @@ def turns(*texts: str) -> list[dict[str, Any]]:
 
 
 async def failure(models: ModelFixture, body: Any) -> PorticoError:
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         await models.ask("desk", body)
-    return raised.value
+    return error_info.value
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ async def test_a_follow_up_turn_continues_the_agents_context_with_new_messages_o
         _first, again = agent.desk.heard
         assert again["contextId"] and [part["text"] for part in again["parts"]] == ["four"]
         # Another chat with the same beginning is a separate conversation, which the agent receives in full.
-        other = await models.ask(
+        separate_answer = await models.ask(
             "desk",
             {
                 "messages": [
@@ -57,13 +57,13 @@ async def test_a_follow_up_turn_continues_the_agents_context_with_new_messages_o
                 ]
             },
         )
-        assert said(other) == "five" and agent.desk.heard[2]["contextId"] != again["contextId"]
+        assert said(separate_answer) == "five" and agent.desk.heard[2]["contextId"] != again["contextId"]
         assert agent.desk.heard[2]["parts"][0]["text"] == (
             "Instructions:\nBe brief.\n\nThe conversation so far:\nUser: one two three\nYou: one two three\n\nUser:"
         )
         # The agent's question is the answer; the next message continues the task.
-        asked = await models.ask("desk", {"messages": user("book a room")})
-        assert said(asked) == "Which day?"
+        question = await models.ask("desk", {"messages": user("book a room")})
+        assert said(question) == "Which day?"
         assert (
             said(await models.ask("desk", {"messages": turns("book a room", "Which day?", "Monday")}))
             == "Monday"
@@ -89,8 +89,8 @@ async def test_a_follow_up_turn_continues_the_agents_context_with_new_messages_o
 async def test_the_agent_card_provides_the_models_description_and_capabilities(models: ModelFixture) -> None:
     async with sdk_agent() as agent:
         await models.models.add(ModelSpec("desk", agent.source))
-        before = (await models.registry.resolve("desk", LOCAL)).card
-        assert before.description == "" and "hosted" in before.capabilities
+        card_before = (await models.registry.resolve("desk", LOCAL)).card
+        assert card_before.description == "" and "hosted" in card_before.capabilities
         await models.models.load("desk")
         card = (await models.registry.resolve("desk", LOCAL)).card
         assert card.description == "Books rooms." and {"chat", "vision", "files"} <= card.capabilities
@@ -117,8 +117,8 @@ async def test_pictures_files_and_data_go_both_ways(models: ModelFixture) -> Non
                 "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{pdf}"},
             },
         ]
-        got = said(await models.ask("desk", {"messages": [{"role": "user", "content": content}]}))
-        assert got == (
+        text = said(await models.ask("desk", {"messages": [{"role": "user", "content": content}]}))
+        assert text == (
             'Here:\n{"rows":[1.0,2.0]}\n\n![a.png](data:image/png;base64,iVBORw==)\n\nnaïve\n'
             "\n[a.pdf](https://example.com/a%20b.pdf)\n"
         )
@@ -128,10 +128,10 @@ async def test_pictures_files_and_data_go_both_ways(models: ModelFixture) -> Non
             {"raw": pdf, "mediaType": "application/pdf", "filename": "a.pdf"},
         ]
         sound = {"type": "input_audio", "input_audio": {"data": png, "format": "wav"}}
-        broken = {"type": "image_url", "image_url": {"url": "data:image/png;base64,?"}}
+        invalid_image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,?"}}
         for part, code in (
             (sound, "content_type_not_supported"),
-            (broken, "invalid_value"),
+            (invalid_image, "invalid_value"),
             ({"type": "x"}, None),
         ):
             error = await failure(models, {"messages": [{"role": "user", "content": [part]}]})
@@ -139,14 +139,14 @@ async def test_pictures_files_and_data_go_both_ways(models: ModelFixture) -> Non
                 error.message
             )
         tool = {"type": "function", "function": {"name": "f"}}
-        for refused in (
+        for parameters in (
             {"tools": [tool]},
             {"n": 2},
             {"response_format": {"type": "json_object"}},
             {"logprobs": True},
         ):
-            error = await failure(models, {"messages": user("hi"), **refused})
-            assert (error.status, error.param) == (400, next(iter(refused))), error.message
+            error = await failure(models, {"messages": user("hi"), **parameters})
+            assert (error.status, error.param) == (400, next(iter(parameters))), error.message
         assert len(agent.desk.heard) == 1
 
 
@@ -161,11 +161,11 @@ async def test_a_disconnected_callers_task_is_cancelled_at_the_agent(
             await anext(relayed.chunks)
             await relayed.chunks.aclose()  # type: ignore[attr-defined]
         else:
-            waiting = asyncio.create_task(models.ask("desk", {"messages": user("hang")}))
+            call = asyncio.create_task(models.ask("desk", {"messages": user("hang")}))
             await agent.watched.wait()  # so that its task is known
-            waiting.cancel()
+            call.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await waiting
+                await call
         async with asyncio.timeout(60):
             await agent.desk.cancelled.wait()
 
@@ -184,16 +184,16 @@ async def test_a_key_goes_where_the_card_says(models: ModelFixture, header: str,
         assert said(await models.ask("desk", {"messages": user("hello")})) == "hello"
         error = await failure(models, {"messages": user("fail")})
         assert KEY not in error.message and "Out of paper" in error.message
-        shown, *sent = [headers for path, headers in agent.requests]
-        assert KEY not in "".join(shown.values()) and all(KEY in headers[header] for headers in sent)
+        card_headers, *call_headers = [headers for path, headers in agent.requests]
+        assert KEY not in "".join(card_headers.values()) and all(KEY in headers[header] for headers in call_headers)
         for name, key, code in (
             ("keyless", "", "missing_provider_key"),
             ("wrong", "wrong-key", "agent_key_refused"),
         ):
             await models.models.add(ModelSpec(name, agent.source, api_key=key))
-            with pytest.raises(PorticoError) as raised:
+            with pytest.raises(PorticoError) as error_info:
                 await models.ask(name, {"messages": user("hello")})
-            assert raised.value.code == code and "wrong-key" not in raised.value.message
+            assert error_info.value.code == code and "wrong-key" not in error_info.value.message
 
 
 ELSEWHERE = {"url": "http://169.254.169.254/a2a", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
@@ -262,9 +262,9 @@ async def test_the_base_url_parameter_overrides_the_message_address_of_the_card(
     ],
 )
 async def test_a_wrong_model_is_refused_with_the_field(models: ModelFixture, spec: Any, param: str) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         await models.models.add(ModelSpec("desk", **{"source": "a2a+https://host", **spec}))
-    assert raised.value.param == param and "pass@" not in raised.value.message
+    assert error_info.value.param == param and "pass@" not in error_info.value.message
 
 
 async def test_an_agent_that_is_not_there_is_one_error(models: ModelFixture) -> None:

@@ -53,13 +53,13 @@ async def events(
 
 
 def task(state: str = "WORKING", *artifacts: str) -> dict[str, Any]:
-    found = [{"artifactId": str(n), "parts": [{"text": text}]} for n, text in enumerate(artifacts)]
-    return {"id": "t", "contextId": "c", "status": {"state": f"TASK_STATE_{state}"}, "artifacts": found}
+    documents = [{"artifactId": str(n), "parts": [{"text": text}]} for n, text in enumerate(artifacts)]
+    return {"id": "t", "contextId": "c", "status": {"state": f"TASK_STATE_{state}"}, "artifacts": documents}
 
 
 def artifact(text: str, *, append: bool = False) -> dict[str, Any]:
-    made = {"artifactId": "0", "parts": [{"text": text}]}
-    return {"artifactUpdate": {"taskId": "t", "contextId": "c", "artifact": made, "append": append}}
+    document = {"artifactId": "0", "parts": [{"text": text}]}
+    return {"artifactUpdate": {"taskId": "t", "contextId": "c", "artifact": document, "append": append}}
 
 
 def status(state: str, task_id: str = "t") -> dict[str, Any]:
@@ -77,8 +77,8 @@ class Script:
         method = body["method"]
         count = sum(name == method for name, _params in self.heard)
         self.heard.append((method, body["params"]))
-        found = self.answers.get(method, [refusal(-32601)])
-        answer = found[min(count, len(found) - 1)]
+        answers = self.answers.get(method, [refusal(-32601)])
+        answer = answers[min(count, len(answers) - 1)]
         if isinstance(answer, list):
             return await events(request, *answer)
         if isinstance(answer, web.Response):
@@ -124,18 +124,18 @@ async def test_an_agent_that_breaks_off_for_ever_is_given_up_and_its_task_cancel
 
 
 async def test_an_agent_that_has_forgotten_is_told_the_whole_conversation(models: ModelFixture) -> None:
-    asked = {"task": task("INPUT_REQUIRED")}
+    question_task = {"task": task("INPUT_REQUIRED")}
     script = Script(
-        SendStreamingMessage=[[asked], refusal(-32001), [{"message": {"parts": [{"text": "Ah."}]}}]]
+        SendStreamingMessage=[[question_task], refusal(-32001), [{"message": {"parts": [{"text": "Ah."}]}}]]
     )
     async with raw_agent(script) as source:
         await models.models.add(ModelSpec("desk", source))
         question = said(await models.ask("desk", {"messages": user("book a room")}))
         assert said(await models.ask("desk", {"messages": turns("book a room", question, "Monday")})) == "Ah."
-        _first, continued, whole = [params["message"] for _method, params in script.heard]
+        _first, continued, full_message = [params["message"] for _method, params in script.heard]
         assert (continued["taskId"], continued["contextId"]) == ("t", "c") and len(continued["parts"]) == 1
         assert (
-            "taskId" not in whole and "contextId" not in whole and "book a room" in whole["parts"][0]["text"]
+            "taskId" not in full_message and "contextId" not in full_message and "book a room" in full_message["parts"][0]["text"]
         )
         assert len(script.heard) == 3
 
@@ -211,11 +211,11 @@ async def test_odd_shapes_are_an_answer_or_an_error_but_never_a_crash(models: Mo
         answers = await asyncio.gather(
             models.ask("desk", {"messages": user("hello")}), return_exceptions=True
         )
-    for found in answers:
-        if isinstance(found, BaseException):
-            assert isinstance(found, PorticoError) and found.code in ("invalid_agent_answer", "agent_refused")
+    for outcome in answers:
+        if isinstance(outcome, BaseException):
+            assert isinstance(outcome, PorticoError) and outcome.code in ("invalid_agent_answer", "agent_refused")
         else:
-            assert found["usage"]["prompt_tokens"] == 0
+            assert outcome["usage"]["prompt_tokens"] == 0
 
 
 def test_repeated_artifact_pieces_are_read_in_linear_time() -> None:
@@ -225,18 +225,18 @@ def test_repeated_artifact_pieces_are_read_in_linear_time() -> None:
     def said(text: str, *, append: bool) -> str:
         return "".join(piece.text for piece in answer.read(artifact(text, append=append)))
 
-    whole = "x" * 10_000_000
-    assert said(whole, append=False) == whole and said("", append=False) == ""
+    full_text = "x" * 10_000_000
+    assert said(full_text, append=False) == full_text and said("", append=False) == ""
     assert not any(said("x", append=True) for _ in range(50_000))
-    assert said("x" * (len(whole) - 50_000) + "new", append=True) == "new"
+    assert said("x" * (len(full_text) - 50_000) + "new", append=True) == "new"
 
 
 async def test_an_agent_that_says_something_else_each_time_it_is_asked_is_cut_off(
     models: ModelFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("portico_server.models.engines.a2a.answer.MAX_ANSWER_CHARS", 1_000)
-    said = [task("WORKING", f"{number}{'x' * 100}") for number in range(100)]
-    script = Script(SendMessage=[{"task": task()}], GetTask=said, CancelTask=[task("CANCELED")])
+    task_versions = [task("WORKING", f"{number}{'x' * 100}") for number in range(100)]
+    script = Script(SendMessage=[{"task": task()}], GetTask=task_versions, CancelTask=[task("CANCELED")])
     async with raw_agent(script, capabilities={}) as source:
         await models.models.add(ModelSpec("desk", source))
         error = await failure(models, {"messages": user("hello")})
@@ -254,9 +254,9 @@ async def test_silence_in_the_middle_counts_as_broken(models: ModelFixture) -> N
         try:
             for name, source in (("desk", silent), ("mute", mute)):
                 await models.models.add(ModelSpec(name, source, parameters=impatient))
-                with pytest.raises(PorticoError) as raised:
+                with pytest.raises(PorticoError) as error_info:
                     await models.ask(name, {"messages": user("hello")})
-                assert raised.value.code == "upstream_unreachable"
+                assert error_info.value.code == "upstream_unreachable"
         finally:
             never.set()
 
@@ -278,14 +278,14 @@ async def test_the_agent_card_is_refreshed_and_kept_when_it_disappears(
     monkeypatch.setattr(client, "CARD_AGE_S", 0.0)
     monkeypatch.setattr(client, "CARD_RETRY_S", 0.0)
     script = Script(SendStreamingMessage=[[{"message": {"parts": [{"text": "ok"}]}}]])
-    shown: dict[str, Any] = {}
-    async with raw_agent(script, shown) as source:
-        shown |= card_of(source.removeprefix("a2a+"))
+    card_document: dict[str, Any] = {}
+    async with raw_agent(script, card_document) as source:
+        card_document |= card_of(source.removeprefix("a2a+"))
         await models.models.add(ModelSpec("desk", source))
-        for description, seen in (("First.", "First."), ("Second.", "Second."), (None, "Second.")):
+        for description, current_description in (("First.", "First."), ("Second.", "Second."), (None, "Second.")):
             if description is None:
-                shown.clear()
+                card_document.clear()
             else:
-                shown["description"] = description
+                card_document["description"] = description
             assert said(await models.ask("desk", {"messages": user("hello")})) == "ok"
-            assert (await models.registry.resolve("desk", LOCAL)).card.description == seen
+            assert (await models.registry.resolve("desk", LOCAL)).card.description == current_description

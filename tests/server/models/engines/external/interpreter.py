@@ -27,8 +27,8 @@ def interpreter(folder: Path, story: str = "", script: Any = ()) -> str:
 
 def model(folder: Path, **configuration: Any) -> str:
     """Return a folder with a configuration and (empty) weights."""
-    made = folder / "model"
-    made.mkdir(exist_ok=True)
-    (made / "config.json").write_text(json.dumps({"max_position_embeddings": 2048, **configuration}))
-    (made / "model.safetensors").write_bytes(b"")
-    return str(made)
+    model_folder = folder / "model"
+    model_folder.mkdir(exist_ok=True)
+    (model_folder / "config.json").write_text(json.dumps({"max_position_embeddings": 2048, **configuration}))
+    (model_folder / "model.safetensors").write_bytes(b"")
+    return str(model_folder)

@@ -97,8 +97,8 @@ def test_tool_choices_that_require_a_call_are_recognised(choice: Any, must: bool
     ],
 )
 def test_parameters_become_vllms_command_line_options(parameters: dict[str, Any], options: list[str]) -> None:
-    made = Vllm().program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
-    assert made.arguments == [
+    program = Vllm().program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
+    assert program.arguments == [
         *(
             "-P",
             "-m",
@@ -111,12 +111,12 @@ def test_parameters_become_vllms_command_line_options(parameters: dict[str, Any]
         *("--host", "{host}", "--port", "{port}", "--enable-prompt-tokens-details"),
         *options,
     ]
-    assert made.environment["VLLM_API_KEY"] == "{key}", "a command line is seen by every user"
+    assert program.environment["VLLM_API_KEY"] == "{key}", "a command line is seen by every user"
 
 
 def test_vllm_embedding_models_use_the_pooling_runner() -> None:
-    made = Vllm().program(ModelSpec("m", "/models/x", task="embedding"), Path("/models/x"))
-    assert list(made.arguments)[-2:] == ["--runner", "pooling"]
+    program = Vllm().program(ModelSpec("m", "/models/x", task="embedding"), Path("/models/x"))
+    assert list(program.arguments)[-2:] == ["--runner", "pooling"]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -136,9 +136,9 @@ def test_vllm_embedding_models_use_the_pooling_runner() -> None:
 async def test_invalid_engine_parameters_are_refused_by_name(
     models: ModelFixture, engine: str, parameters: dict[str, Any], param: str
 ) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         await models.models.add(ModelSpec("m", "/models/x", engine=engine, parameters=parameters))
-    assert raised.value.param == param
+    assert error_info.value.param == param
 
 
 # --- start and end --------------------------------------------------------------------------------------
@@ -149,8 +149,8 @@ async def test_an_engine_starts_answers_and_leaves_no_process_after_unload(
     models: ModelFixture, tmp_path: Path, engine: str
 ) -> None:
     await models.models.add(spec(engine, tmp_path, context_length=700, memory_share=0.3))
-    got = await models.ask("m", {**HI, "max_completion_tokens": 3})
-    assert got["choices"][0]["message"]["content"]
+    answer = await models.ask("m", {**HI, "max_completion_tokens": 3})
+    assert answer["choices"][0]["message"]["content"]
     info = models.models.get("m")
     assert (info.state, info.engine, info.context_length) == ("ready", engine, 700)
     assert info.pid is not None and psutil.Process(info.pid).ppid() != os.getpid()
@@ -169,11 +169,11 @@ async def test_a_missing_engine_environment_is_reported_with_the_way_to_install(
     suited = replace(RECIPES[engine], unsuited=lambda: reason)
     monkeypatch.setattr(server, "RECIPES", {engine: suited})
     await models.models.add(ModelSpec("m", model(tmp_path), engine=engine))
-    with pytest.raises(Unavailable) as raised:
+    with pytest.raises(Unavailable) as error_info:
         await models.relay("m", HI)
-    assert (f"portico engines install {engine}" in raised.value.message) == gpu
+    assert (f"portico engines install {engine}" in error_info.value.message) == gpu
     if not gpu:
-        assert "no NVIDIA GPU" in raised.value.message and "--python" in raised.value.message
+        assert "no NVIDIA GPU" in error_info.value.message and "--python" in error_info.value.message
 
 
 async def test_a_build_of_the_users_own_is_found_on_the_path(
@@ -205,11 +205,11 @@ async def test_a_build_of_the_users_own_is_found_on_the_path(
 async def test_arguments_that_open_a_port_read_files_or_load_code_are_refused(
     models: ModelFixture, engine: str, arguments: list[str]
 ) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         await models.models.add(
             ModelSpec("m", "/models/x", engine=engine, parameters={"arguments": arguments})
         )
-    assert (raised.value.code, raised.value.param) == ("argument_refused", "parameters.arguments")
+    assert (error_info.value.code, error_info.value.param) == ("argument_refused", "parameters.arguments")
 
 
 @pytest.mark.parametrize(
@@ -223,9 +223,9 @@ async def test_arguments_that_open_a_port_read_files_or_load_code_are_refused(
 async def test_a_chat_template_outside_the_allowed_values_is_refused(
     models: ModelFixture, engine: str, parameters: dict[str, Any]
 ) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         await models.models.add(ModelSpec("m", "/models/x", engine=engine, parameters=parameters))
-    assert raised.value.param == "parameters.chat_template"
+    assert error_info.value.param == "parameters.chat_template"
 
 
 @pytest.mark.parametrize("value", [-5, 0, True, 10**30, "many", None, [4096], 1e9])
@@ -284,9 +284,9 @@ async def test_an_engine_that_exits_while_loading_is_quoted_with_its_reason(
     models: ModelFixture, tmp_path: Path
 ) -> None:
     await models.models.add(spec("vllm", tmp_path, "refuse"))
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         await models.relay("m", HI)
-    words = raised.value.message
+    words = error_info.value.message
     assert "status 1" in words and "last words: ValueError: Available memory" in words
     assert "'--gpu-memory-utilization' is the parameter 'memory_share'" in words
 
@@ -309,7 +309,7 @@ async def test_child_processes_of_an_engine_end_with_it(
     child = child_of(models)
     warden = psutil.Process(child.pid).ppid()
     [orphan] = [
-        int(found.group(1)) for line in child.lines(100) if (found := re.fullmatch(r"orphan (\d+)", line))
+        int(orphan_match.group(1)) for line in child.lines(100) if (orphan_match := re.fullmatch(r"orphan (\d+)", line))
     ]
     match end:
         case "stop":
@@ -326,9 +326,9 @@ async def test_child_processes_of_an_engine_end_with_it(
 
 async def test_an_engines_refusals_become_openai_errors(models: ModelFixture, tmp_path: Path) -> None:
     await models.models.add(spec("vllm", tmp_path, context_length=20))
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         await models.relay("m", {"messages": user("word " * 100)})
-    error = raised.value
+    error = error_info.value
     assert (error.status, error.type, error.code) == (400, "invalid_request_error", "context_length_exceeded")
 
 
@@ -339,9 +339,9 @@ async def test_lmdeploy_is_restarted_after_an_unexplained_error_only_if_unhealth
     await models.models.add(spec("lmdeploy", tmp_path, story))
     await models.ask("m", {"messages": user("hello")})
     first = models.models.get("m").pid
-    with pytest.raises(EngineFailed, match="internal server error") as raised:
+    with pytest.raises(EngineFailed, match="internal server error") as error_info:
         await models.relay("m", {**HI, "stream": True})
-    assert raised.value.code == code
+    assert error_info.value.code == code
     await models.ask("m", {"messages": user("hello")})
     assert (models.models.get("m").pid == first) == (story == "full")
 
@@ -353,18 +353,18 @@ async def test_stop_texts_work_and_fields_lmdeploy_would_ignore_are_refused(
     parameters = {"python": interpreter(tmp_path, script=story)}
     await models.models.add(ModelSpec("m", model(tmp_path), engine="lmdeploy", parameters=parameters))
     tell = {"messages": user("tell"), "stop": ["e four", "seven"]}
-    got = await models.ask("m", tell)
-    assert got["choices"][0]["message"]["content"] == "one two thre"
-    assert 3 < got["usage"]["completion_tokens"] < 6, "it was told to end, and told what it counted"
+    answer = await models.ask("m", tell)
+    assert answer["choices"][0]["message"]["content"] == "one two thre"
+    assert 3 < answer["usage"]["completion_tokens"] < 6, "it was told to end, and told what it counted"
     streamed = await models.stream("m", {"prompt": ["tell", "this"], "stop": "three"}, "completions")
     assert [streamed.text(0), streamed.text(1)] == ["one two ", "this"] and streamed.done
     for body, param in (
         ({"presence_penalty": 1}, "presence_penalty"),
         ({"logit_bias": {"1": 2}}, "logit_bias"),
     ):
-        with pytest.raises(InvalidRequest) as raised:
+        with pytest.raises(InvalidRequest) as error_info:
             await models.relay("m", {**HI, **body})
-        assert raised.value.param == param
+        assert error_info.value.param == param
 
 
 @pytest.mark.parametrize(

@@ -115,12 +115,12 @@ def test_the_users_parser_settings_override_the_detected_ones(tmp_path: Path) ->
     assert filled() == {"tool_call_parser": "hermes", "reasoning_parser": "qwen3"}
     assert filled(tool_call_parser="xlam")["tool_call_parser"] == "xlam"
     assert filled(tool_call_parser="none", reasoning_parser="none") == {}
-    other = tmp_path / "other.jinja"
-    other.write_text("{% if tools %}[TOOL_CALLS]{% endif %}")
-    assert filled(chat_template=str(other))["tool_call_parser"] == "mistral"
+    template_file = tmp_path / "other.jinja"
+    template_file.write_text("{% if tools %}[TOOL_CALLS]{% endif %}")
+    assert filled(chat_template=str(template_file))["tool_call_parser"] == "mistral"
     spec = ModelSpec("m", str(folder))
-    named = fill_parsers(spec, folder, lmdeploy.TOOL_PARSERS, lmdeploy.THOUGHT_PARSERS).parameters
-    assert named == {"tool_call_parser": "qwen3", "reasoning_parser": "default"}
+    parameters = fill_parsers(spec, folder, lmdeploy.TOOL_PARSERS, lmdeploy.THOUGHT_PARSERS).parameters
+    assert parameters == {"tool_call_parser": "qwen3", "reasoning_parser": "default"}
     two = [{"name": "default", "template": "x"}, {"name": "tool_use", "template": QWEN3}]
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": two}))
     assert filled()["tool_call_parser"] == "hermes"
@@ -148,9 +148,9 @@ async def test_tool_calls_are_returned_with_and_without_a_detected_parser(
     parameters = {"python": interpreter(tmp_path, script=[{"match": "rain", **answer}])}
     await models.models.add(ModelSpec("m", str(folder), engine=engine, parameters=parameters))
     for choice in ({}, {"tool_choice": "auto"}):
-        got = await models.ask("m", {"messages": user("will it rain?"), "tools": [WEATHER], **choice})
-        [made] = got["choices"][0]["message"]["tool_calls"]
-        assert json.loads(made["function"]["arguments"]) == {"city": "Bern"}
+        response = await models.ask("m", {"messages": user("will it rain?"), "tools": [WEATHER], **choice})
+        [tool_call] = response["choices"][0]["message"]["tool_calls"]
+        assert json.loads(tool_call["function"]["arguments"]) == {"city": "Bern"}
     line = next(line for line in models.models.logs("m", 100) if "stand-in: " in line)
     assert ("--tool-call-parser" in line) == ("--reasoning-parser" in line) == known
 

@@ -68,8 +68,8 @@ async def test_a_real_vllm_answers_streams_and_calls_tools(tmp_path: Path) -> No
         parameters = {**SMALL, "python": PYTHON}
         await daemon.models.add(ModelSpec("m", str(folder), engine="vllm", parameters=parameters))
         await daemon.models.load("m")  # takes longer than a call may take
-        got = await daemon.ask("m", {"messages": user("hi"), "max_tokens": 4})
-        assert got["usage"]["completion_tokens"] == 4 and got["model"] == "m"
+        response = await daemon.ask("m", {"messages": user("hi"), "max_tokens": 4})
+        assert response["usage"]["completion_tokens"] == 4 and response["model"] == "m"
         assert daemon.models.get("m").context_length == 512
         streamed = await daemon.stream("m", {"messages": user("hi"), "max_tokens": 4})
         assert streamed.done and streamed.usage.completion_tokens == 4
@@ -80,9 +80,9 @@ async def test_a_real_vllm_answers_streams_and_calls_tools(tmp_path: Path) -> No
             [answer] = (await daemon.ask("m", body))["choices"]
             [call] = answer["message"]["tool_calls"]
             assert isinstance(json.loads(call["function"]["arguments"])["on"], bool)
-        with pytest.raises(PorticoError) as raised:
+        with pytest.raises(PorticoError) as error_info:
             await daemon.relay("m", {"messages": user("word " * 900)})
-        assert (raised.value.status, raised.value.code) == (400, "context_length_exceeded")
+        assert (error_info.value.status, error_info.value.code) == (400, "context_length_exceeded")
         with pytest.raises(PorticoError, match="tool_call_parser"):
             await daemon.relay("m", {"messages": user("hi"), "tools": [tool]})
 
@@ -98,13 +98,13 @@ async def test_vllm_embeds(tmp_path: Path) -> None:
         await daemon.models.load("e")
         info = daemon.models.get("e")
         assert (info.task, info.dimensions) == ("embedding", 128)
-        got = await daemon.ask("e", {"input": ["one", "two", "one"]}, "embeddings")
-        first, second, again = (row["embedding"] for row in got["data"])
+        answer = await daemon.ask("e", {"input": ["one", "two", "one"]}, "embeddings")
+        first, second, again = (row["embedding"] for row in answer["data"])
         assert len(first) == 128 and sum(x * x for x in first) == pytest.approx(1, abs=1e-3)
         assert first == pytest.approx(again, abs=1e-4) and first != pytest.approx(second, abs=1e-4)
-        with pytest.raises(PorticoError) as raised:
+        with pytest.raises(PorticoError) as error_info:
             await daemon.relay("e", {"input": "word " * 900}, "embeddings")
-        assert (raised.value.status, raised.value.code) == (400, "context_length_exceeded")
+        assert (error_info.value.status, error_info.value.code) == (400, "context_length_exceeded")
 
 
 async def test_vllm_takes_adapters_while_it_runs(tmp_path: Path) -> None:
@@ -121,10 +121,10 @@ async def test_vllm_takes_adapters_while_it_runs(tmp_path: Path) -> None:
 
         async def top(name: str) -> dict[str, float]:
             body = {"prompt": "hello", "max_tokens": 1, "logprobs": 3, "temperature": 0}
-            got = await daemon.ask(name, body, "completions")
-            assert got["model"] == name
-            found: dict[str, float] = got["choices"][0]["logprobs"]["top_logprobs"][0]
-            return found
+            answer = await daemon.ask(name, body, "completions")
+            assert answer["model"] == name
+            logprobs: dict[str, float] = answer["choices"][0]["logprobs"]["top_logprobs"][0]
+            return logprobs
 
         base, adapted = await top("m"), await top("ft:m:portico:x:1")
         assert base != adapted

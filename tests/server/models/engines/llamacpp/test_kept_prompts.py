@@ -44,15 +44,15 @@ def states(home: Path) -> list[Path]:
 async def test_a_conversation_continues_after_an_unload_and_after_a_restart(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:
         await add(daemon)
-        none, said = await cached(daemon)
-        assert none == 0 and said
+        none, text = await cached(daemon)
+        assert none == 0 and text
         await daemon.models.unload("m")
         assert (tmp_path / "prompts").stat().st_mode & 0o777 == 0o700
         assert [path.stat().st_mode & 0o777 for path in states(tmp_path)] == [0o600]
         assert (await cached(daemon))[0] > 300
     async with model_fixture(tmp_path, models=MODELS) as daemon:
         await add(daemon)
-        messages = [*user(LONG), {"role": "assistant", "content": said}, *user("And then?")]
+        messages = [*user(LONG), {"role": "assistant", "content": text}, *user("And then?")]
         assert (await cached(daemon, {"messages": messages, "max_tokens": 1}))[0] > 300
     assert len(states(tmp_path)) == 1, "the longer one took the place of its beginning"
 
@@ -124,25 +124,25 @@ def keep(prompts: KeptPrompts, tokens: list[int], adapter: str = "", size: int =
 
 
 def test_prompts_are_found_by_their_beginning_model_and_adapter(tmp_path: Path) -> None:
-    one, other = (KeptPrompts.open(tmp_path, [name], 1 << 20) for name in ("one", "other"))
+    prompts, other_model_prompts = (KeptPrompts.open(tmp_path, [name], 1 << 20) for name in ("one", "other"))
     tokens = list(range(1000))
-    name = keep(one, tokens)
+    name = keep(prompts, tokens)
     for adapter in ("", "/adapters/a:1"):
-        assert one.refresh(adapter) is not bool(adapter)
-        assert not other.refresh(adapter)
-    found = one.find([*tokens[:500], -1, -2], "")
-    assert found is not None and found.name == name and one.check(found, "")
-    assert one.find(tokens[: MIN_KEPT_TOKENS - 1], "") is None and one.find(tokens, "/adapters/a:1") is None
+        assert prompts.refresh(adapter) is not bool(adapter)
+        assert not other_model_prompts.refresh(adapter)
+    kept_prompt = prompts.find([*tokens[:500], -1, -2], "")
+    assert kept_prompt is not None and kept_prompt.name == name and prompts.check(kept_prompt, "")
+    assert prompts.find(tokens[: MIN_KEPT_TOKENS - 1], "") is None and prompts.find(tokens, "/adapters/a:1") is None
     assert common_length([1, 2, 3], [1, 2, 4]) == 2
 
 
 def test_the_folder_stays_within_its_limit_over_all_models(tmp_path: Path) -> None:
-    one, other = (KeptPrompts.open(tmp_path, [name], 3000) for name in ("one", "other"))
+    first_prompts, second_prompts = (KeptPrompts.open(tmp_path, [name], 3000) for name in ("one", "other"))
     for number in range(5):
-        keep(one if number % 2 else other, [number] * 200)
+        keep(first_prompts if number % 2 else second_prompts, [number] * 200)
     assert sum(path.stat().st_size for path in tmp_path.glob("*.state")) <= 3000
     assert len(list(tmp_path.glob("*.json"))) == len(list(tmp_path.glob("*.state"))) == 3
-    keep(one, [9] * 200, size=4000)
+    keep(first_prompts, [9] * 200, size=4000)
     assert list(tmp_path.iterdir()) == [], "one that is larger than the limit is not kept either"
 
 

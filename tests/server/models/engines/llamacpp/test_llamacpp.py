@@ -54,21 +54,21 @@ FILE = Gguf(
 )
 def test_a_plan_fits_the_memory(memory: int, parameters: dict[str, Any], slots: int, context: int) -> None:
     assert FILE.kv_bytes_per_token == 32_768
-    made = plan_gguf(FILE, Hardware(6, memory), parameters, embedding=False)
-    assert (made.slots, made.context_length, made.threads) == (slots, context, 6)
+    plan = plan_gguf(FILE, Hardware(6, memory), parameters, embedding=False)
+    assert (plan.slots, plan.context_length, plan.threads) == (slots, context, 6)
 
 
 def test_the_cache_may_be_as_large_as_the_model() -> None:
-    made = plan_gguf(replace(FILE, file_size=3 * GB), Hardware(6, 64 * GB), {}, embedding=False)
-    assert (made.slots, made.context_length) == (4, 22_784)
-    counted = memory_need(replace(FILE, file_size=3 * GB), made)
-    assert counted.cache == 4 * 22_784 * 32_768 <= 3 * GB and counted.total > 6 * GB - 100_000_000
+    plan = plan_gguf(replace(FILE, file_size=3 * GB), Hardware(6, 64 * GB), {}, embedding=False)
+    assert (plan.slots, plan.context_length) == (4, 22_784)
+    need = memory_need(replace(FILE, file_size=3 * GB), plan)
+    assert need.cache == 4 * 22_784 * 32_768 <= 3 * GB and need.total > 6 * GB - 100_000_000
 
 
 def test_a_plan_for_embeddings_keeps_to_the_models_context() -> None:
     bert = replace(FILE, architecture="bert", context_length=512, pooling="cls")
-    made = plan_gguf(bert, Hardware(2, 64 * GB), {"context_length": 4096}, embedding=True)
-    assert (made.context_length, made.pooling, made.embedding) == (512, "cls", True)
+    plan = plan_gguf(bert, Hardware(2, 64 * GB), {"context_length": 4096}, embedding=True)
+    assert (plan.context_length, plan.pooling, plan.embedding) == (512, "cls", True)
 
 
 def ask(**more: Any) -> dict[str, Any]:
@@ -78,9 +78,9 @@ def ask(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
 def test_unsupported_content_parts_are_refused_by_their_position(kind: str) -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": kind, kind: {}}]}]
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         prepare_chat({"messages": messages}, template_has_tools=False)
-    assert raised.value.param == "messages[0].content[1]" and kind in raised.value.message
+    assert error_info.value.param == "messages[0].content[1]" and kind in error_info.value.message
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_unsupported_content_parts_are_refused_by_their_position(kind: str) -> N
     ],
 )
 def test_completions_that_would_be_answered_wrongly_are_refused(body: dict[str, Any], param: str) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         prepare_completion(body)
-    assert raised.value.param == param
+    assert error_info.value.param == param
 
 
 def test_each_prompt_is_repeated_for_each_requested_choice() -> None:
@@ -129,14 +129,14 @@ def test_tools_are_passed_to_a_template_that_supports_them_unless_forced() -> No
 def test_tool_choice_limits_functions_and_unknown_tools_are_refused() -> None:
     tools = [{"type": "function", "function": {"name": name}} for name in "ab"]
     web = {"type": "web_search"}
-    both = plan_tools({"tools": [*tools, web], "tool_choice": "required"}, None, template_has_tools=False)
-    assert both is not None and [form["properties"]["name"]["const"] for form in both.schema["anyOf"]] == [
+    two_tools_plan = plan_tools({"tools": [*tools, web], "tool_choice": "required"}, None, template_has_tools=False)
+    assert two_tools_plan is not None and [form["properties"]["name"]["const"] for form in two_tools_plan.schema["anyOf"]] == [
         "a",
         "b",
     ]
-    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [tools[1]]}}
-    one = plan_tools({"tools": tools, "tool_choice": allowed}, None, template_has_tools=False)
-    assert one is not None and [f["name"] for f in one.functions] == ["b"] and not one.free
+    tool_choice = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [tools[1]]}}
+    one_tool_plan = plan_tools({"tools": tools, "tool_choice": tool_choice}, None, template_has_tools=False)
+    assert one_tool_plan is not None and [f["name"] for f in one_tool_plan.functions] == ["b"] and not one_tool_plan.free
     assert plan_tools({"tools": [web]}, None, template_has_tools=False) is None
     for choice in ({"type": "function", "function": {"name": "c"}},):
         with pytest.raises(InvalidRequest, match="'c'"):
@@ -168,8 +168,8 @@ def read(plan: ToolPlan, text: str, size: int) -> tuple[str, str, str]:
 def test_a_tool_call_is_parsed_however_the_output_is_split(arguments: Any, size: int) -> None:
     for indent in (None, 2):
         text = json.dumps({"name": "f", "arguments": arguments}, indent=indent)
-        content, name, got = read(FREE, text, size)
-        assert (content, name, json.loads(got)) == ("", "f", arguments)
+        content, name, arguments_text = read(FREE, text, size)
+        assert (content, name, json.loads(arguments_text)) == ("", "f", arguments)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 1000])

@@ -50,8 +50,8 @@ def settled(path: Path, **parameters: Any) -> Any:
 
 def given(path: Path, **parameters: Any) -> Any:
     """Return llama.cpp's own parameters for a plan."""
-    made = asdict(settled(path, **parameters))
-    config = {"model": str(path), "name": "m", "key": "k", "host": "127.0.0.1", "plan": made, "adapters": []}
+    plan = asdict(settled(path, **parameters))
+    config = {"model": str(path), "name": "m", "key": "k", "host": "127.0.0.1", "plan": plan, "adapters": []}
     return worker.parameters(config)
 
 
@@ -74,9 +74,9 @@ def given(path: Path, **parameters: Any) -> Any:
     ],
 )
 def test_an_invalid_llamacpp_option_is_refused_by_name(parameters: dict[str, Any], param: str) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         check_options("m", parameters)
-    assert raised.value.param == f"parameters.{param}"
+    assert error_info.value.param == f"parameters.{param}"
 
 
 def test_every_option_is_documented() -> None:
@@ -90,12 +90,12 @@ def test_options_reach_the_engine(model: Path) -> None:
     assert params.flash_attn_type == xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
     assert params.rope_scaling_type == xllamacpp.llama_rope_scaling_type.LLAMA_ROPE_SCALING_TYPE_YARN
     assert params.rope_freq_scale == 0.25
-    more = given(model, rope_base=1_000_000, rope_original_context=4_096)
-    assert (more.rope_freq_base, more.yarn_orig_ctx) == (1_000_000, 4_096)
+    params_with_rope = given(model, rope_base=1_000_000, rope_original_context=4_096)
+    assert (params_with_rope.rope_freq_base, params_with_rope.yarn_orig_ctx) == (1_000_000, 4_096)
 
 
 def test_unset_options_keep_the_engines_defaults(model: Path) -> None:
-    params, own = given(model), xllamacpp.CommonParams()
+    params, default_params = given(model), xllamacpp.CommonParams()
     for name in (
         "flash_attn_type",
         "rope_scaling_type",
@@ -103,8 +103,8 @@ def test_unset_options_keep_the_engines_defaults(model: Path) -> None:
         "rope_freq_base",
         "yarn_orig_ctx",
     ):
-        assert getattr(params, name) == getattr(own, name), name
-    assert params.mmproj.path == "" and list(params.speculative.types) == list(own.speculative.types)
+        assert getattr(params, name) == getattr(default_params, name), name
+    assert params.mmproj.path == "" and list(params.speculative.types) == list(default_params.speculative.types)
 
 
 def test_rope_scaling_extends_the_context_length(model: Path) -> None:
@@ -121,9 +121,9 @@ def test_a_draft_model_reaches_the_engine_and_counts(model: Path, tmp_path: Path
     assert params.speculative.draft.mparams.path == str(draft)
     assert params.speculative.draft.n_max == 5 and params.speculative.draft.cpuparams.n_threads == 3
     file = read_gguf(model)
-    alone, both = settled(model, slots=1), settled(model, slots=1, draft_model=str(draft))
-    more = draft.stat().st_size + 8_192 * file.kv_bytes_per_token
-    assert memory_need(file, both).total - memory_need(file, alone).total == more
+    alone, plan_with_draft = settled(model, slots=1), settled(model, slots=1, draft_model=str(draft))
+    draft_bytes = draft.stat().st_size + 8_192 * file.kv_bytes_per_token
+    assert memory_need(file, plan_with_draft).total - memory_need(file, alone).total == draft_bytes
 
 
 def test_a_draft_of_another_family_is_refused(model: Path, tmp_path: Path) -> None:
@@ -131,9 +131,9 @@ def test_a_draft_of_another_family_is_refused(model: Path, tmp_path: Path) -> No
     draft.write_bytes(gguf({**LLAMA, "tokenizer.ggml.tokens": [str(n) for n in range(500)]}))
     with pytest.raises(InvalidRequest, match="same family"):
         settled(model, draft_model=str(draft))
-    with pytest.raises(InvalidRequest, match=r"The model file .* does not exist") as raised:
+    with pytest.raises(InvalidRequest, match=r"The model file .* does not exist") as error_info:
         settled(model, draft_model=str(tmp_path / "nothing.gguf"))
-    assert raised.value.param == "parameters.draft_model"
+    assert error_info.value.param == "parameters.draft_model"
 
 
 def test_a_projector_beside_the_model_is_taken_if_it_fits(model: Path, tmp_path: Path) -> None:
@@ -142,20 +142,20 @@ def test_a_projector_beside_the_model_is_taken_if_it_fits(model: Path, tmp_path:
     (tmp_path / "a-mmproj-of-another.gguf").write_bytes(gguf({**CLIP, "clip.vision.projection_dim": 4096}))
     (tmp_path / "b-mmproj-half.gguf").write_bytes(b"GGUF")
     fits.write_bytes(gguf(CLIP))
-    made = settled(model)
-    assert made.projector == str(fits) and given(model).mmproj.path == str(fits)
+    plan = settled(model)
+    assert plan.projector == str(fits) and given(model).mmproj.path == str(fits)
     file = read_gguf(model)
-    assert memory_need(file, made).weights == file.file_size + fits.stat().st_size
+    assert memory_need(file, plan).weights == file.file_size + fits.stat().st_size
     assert settled(model, mmproj="none").projector == ""
 
 
 def test_an_invalid_or_mismatched_projector_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="not a projector"):
         settled(model, mmproj=str(model))
-    other = tmp_path / "other.gguf"
-    other.write_bytes(gguf({**CLIP, "clip.vision.projection_dim": 4096}))
+    wide_projector = tmp_path / "other.gguf"
+    wide_projector.write_bytes(gguf({**CLIP, "clip.vision.projection_dim": 4096}))
     with pytest.raises(InvalidRequest, match="another width"):
-        settled(model, mmproj=str(other))
+        settled(model, mmproj=str(wide_projector))
 
 
 def test_a_chat_template_is_read_from_a_file(model: Path, tmp_path: Path) -> None:
@@ -169,15 +169,15 @@ def test_a_chat_template_is_read_from_a_file(model: Path, tmp_path: Path) -> Non
 
 def test_only_options_that_differ_from_the_default_are_shown(model: Path) -> None:
     assert set(chosen_parameters(settled(model))) == {"context_length", "slots", "threads"}
-    shown = chosen_parameters(settled(model, flash_attention="off", speculation="ngram", rope_scale=2))
-    assert (shown["flash_attention"], shown["speculation"], shown["rope_scale"]) == ("off", "ngram", 2.0)
+    parameters = chosen_parameters(settled(model, flash_attention="off", speculation="ngram", rope_scale=2))
+    assert (parameters["flash_attention"], parameters["speculation"], parameters["rope_scale"]) == ("off", "ngram", 2.0)
 
 
 def test_a_plan_with_a_projector_names_it_and_counts_its_size(model: Path) -> None:
-    loaded = CompanionFiles(projector="/models/mmproj-f16.gguf", projector_bytes=1024**3)
-    made = outcome(read_gguf(model), MACHINE, beside=loaded, servers={})
-    assert made.estimate.weights > 1024**3 and made.parameters["mmproj"] == loaded.projector
-    assert any("mmproj-f16.gguf" in reason for reason in made.reasons)
+    companions = CompanionFiles(projector="/models/mmproj-f16.gguf", projector_bytes=1024**3)
+    plan = outcome(read_gguf(model), MACHINE, beside=companions, servers={})
+    assert plan.estimate.weights > 1024**3 and plan.parameters["mmproj"] == companions.projector
+    assert any("mmproj-f16.gguf" in reason for reason in plan.reasons)
 
 
 def test_images_must_be_in_the_message() -> None:
@@ -187,12 +187,12 @@ def test_images_must_be_in_the_message() -> None:
             {"messages": [{"role": "user", "content": parts}]}, template_has_tools=False, sees=True
         )
 
-    sent = ask("data:image/png;base64,AAAA").bodies[0]["messages"][0]["content"]
-    assert [part["type"] for part in sent] == ["text", "image_url"]
+    content_parts = ask("data:image/png;base64,AAAA").bodies[0]["messages"][0]["content"]
+    assert [part["type"] for part in content_parts] == ["text", "image_url"]
     for url in ("http://169.254.169.254/latest", "file:///etc/passwd", "data:text/html,x"):
-        with pytest.raises(InvalidRequest) as raised:
+        with pytest.raises(InvalidRequest) as error_info:
             ask(url)
-        assert raised.value.code == "unsupported_content"
+        assert error_info.value.code == "unsupported_content"
 
 
 # --- with the small model -------------------------------------------------------------------------------
@@ -204,8 +204,8 @@ ASK = {"messages": user("Count from one to ten."), "max_tokens": 24, "temperatur
 
 @pytest.fixture
 async def models(tmp_path: Path) -> AsyncIterator[ModelFixture]:
-    async with model_fixture(tmp_path, models=MODELS) as built:
-        yield built
+    async with model_fixture(tmp_path, models=MODELS) as fixture:
+        yield fixture
 
 
 async def said(models: ModelFixture, name: str, body: dict[str, Any] | None = None, **parameters: Any) -> str:

@@ -50,11 +50,11 @@ async def first_piece(relayed: Any) -> list[bytes]:
 async def test_a_short_chat_in_a_higher_slot_is_answered_before_a_long_prompt_is_read(
     small: ModelFixture,
 ) -> None:
-    one = await small.relay("m", {"messages": user("Count to nine."), "max_tokens": 200, "stream": True})
+    first_stream = await small.relay("m", {"messages": user("Count to nine."), "max_tokens": 200, "stream": True})
     two = await small.relay("m", {"messages": user("Say hello."), "max_tokens": 500, "stream": True})
-    await first_piece(one)
+    await first_piece(first_stream)
     await first_piece(two)
-    await one.chunks.aclose()  # type: ignore[attr-defined]  # the lower slot is free
+    await first_stream.chunks.aclose()  # type: ignore[attr-defined]  # the lower slot is free
     long = asyncio.create_task(small.ask("m", {"messages": user(LONG), "max_tokens": 1}))
     await asyncio.sleep(0)
     await two.chunks.aclose()  # type: ignore[attr-defined]
@@ -81,8 +81,8 @@ async def test_a_continued_conversation_reuses_its_cached_prefix(small: ModelFix
     answer = await small.ask("m", {"messages": messages, "max_tokens": 8})
     messages = [*messages, answer["choices"][0]["message"], *user("And then? " * 50)]
     usage = (await small.ask("m", {"messages": messages, "max_tokens": 1}))["usage"]
-    before = answer["usage"]["prompt_tokens"]
-    assert before <= usage["prompt_tokens_details"]["cached_tokens"] < usage["prompt_tokens"] - 100
+    prompt_tokens = answer["usage"]["prompt_tokens"]
+    assert prompt_tokens <= usage["prompt_tokens_details"]["cached_tokens"] < usage["prompt_tokens"] - 100
 
 
 @pytest.mark.model
@@ -125,12 +125,12 @@ async def test_prompts_fit_up_to_one_token_below_the_context_length(small: Model
     assert fits["usage"]["prompt_tokens"] == CONTEXT - 1
     assert (fits["usage"]["completion_tokens"], fits["choices"][0]["finish_reason"]) == (1, "length")
     for tokens in (CONTEXT, CONTEXT + 1):
-        with pytest.raises(InvalidRequest) as raised:
+        with pytest.raises(InvalidRequest) as error_info:
             await small.ask("m", prompt(tokens), "completions")
-        assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "prompt")
+        assert (error_info.value.code, error_info.value.param) == ("context_length_exceeded", "prompt")
         assert (
-            f"{tokens} tokens" in raised.value.message
-            and "the answer needs at least one" in raised.value.message
+            f"{tokens} tokens" in error_info.value.message
+            and "the answer needs at least one" in error_info.value.message
         )
 
 
@@ -142,9 +142,9 @@ async def test_a_prompt_far_beyond_the_context_is_refused_by_counting_a_prefix(
 ) -> None:
     prompt = text * (1_000_000 // len(text))
     body = {"messages": user(prompt)} if operation == "chat/completions" else {"prompt": prompt}
-    with pytest.raises(InvalidRequest, match="more than") as raised:
+    with pytest.raises(InvalidRequest, match="more than") as error_info:
         await small.ask("m", {**body, "max_tokens": 1}, operation)
-    assert raised.value.code == "context_length_exceeded"
+    assert error_info.value.code == "context_length_exceeded"
 
 
 # Only the queue.
@@ -156,8 +156,8 @@ def prompt(text: str, *, long: bool = False, lora: Any = None) -> CallPrompt:
 
 async def test_short_prompts_take_low_slots_and_long_ones_high_slots() -> None:
     queue = SlotQueue([Slot(number) for number in range(4)])
-    taken = [await queue.take(prompt(text, long=text < "m")) for text in ("long", "short", "book", "word")]
-    assert [slot.number for slot in taken] == [3, 0, 2, 1]
+    slots = [await queue.take(prompt(text, long=text < "m")) for text in ("long", "short", "book", "word")]
+    assert [slot.number for slot in slots] == [3, 0, 2, 1]
 
 
 async def test_a_prompt_returns_to_the_slot_that_holds_its_beginning() -> None:
@@ -166,8 +166,8 @@ async def test_a_prompt_returns_to_the_slot_that_holds_its_beginning() -> None:
     for slot in slots:
         queue.release(slot)
     assert await queue.take(prompt("a mountain is high and cold")) is slots[1]
-    other = await queue.take(prompt("the sea is wide", lora=[{"id": 0, "scale": 1.0}]))
-    assert other.number == 2, "what an adapter has read is of no use to the base, and the reverse"
+    adapter_slot = await queue.take(prompt("the sea is wide", lora=[{"id": 0, "scale": 1.0}]))
+    assert adapter_slot.number == 2, "what an adapter has read is of no use to the base, and the reverse"
 
 
 async def test_long_prompts_leave_one_slot_to_the_others() -> None:
@@ -183,12 +183,12 @@ async def test_long_prompts_leave_one_slot_to_the_others() -> None:
 
 async def test_a_slot_that_is_granted_to_a_caller_who_has_left_goes_to_the_next() -> None:
     queue = SlotQueue([Slot(0)])
-    held = await queue.take(prompt("a"))
-    waiting = [asyncio.create_task(queue.take(prompt(text))) for text in "bc"]
+    slot = await queue.take(prompt("a"))
+    takes = [asyncio.create_task(queue.take(prompt(text))) for text in "bc"]
     await asyncio.sleep(0)
-    queue.release(held)
-    waiting[0].cancel()
-    assert await waiting[1] is held
+    queue.release(slot)
+    takes[0].cancel()
+    assert await takes[1] is slot
 
 
 # Only the reading budget.
@@ -258,8 +258,8 @@ async def test_short_prompts_come_first_but_not_for_ever() -> None:
 async def test_a_reader_that_leaves_while_it_waits_holds_nothing_up() -> None:
     readers = Readers()
     await readers.read("first", 96)
-    waiting = await readers.read("left", 10)
-    waiting.cancel()
+    reader = await readers.read("left", 10)
+    reader.cancel()
     await readers.end("first")
     await readers.read("next", 96)
     assert readers.began == ["first", "next"]
@@ -298,29 +298,29 @@ WIDE = [
 @pytest.mark.parametrize("schema", WIDE, ids=["values", "branches", "optional properties"])
 async def test_a_schema_that_would_hold_up_every_call_is_refused(small: ModelFixture, schema: Any) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "wide", "schema": schema}}
-    with pytest.raises(InvalidRequest, match="2,000 alternatives") as raised:
+    with pytest.raises(InvalidRequest, match="2,000 alternatives") as error_info:
         await small.ask("m", {"messages": user("Choose."), "response_format": form})
-    assert (raised.value.param, raised.value.code) == ("response_format", "schema_too_large")
+    assert (error_info.value.param, error_info.value.code) == ("response_format", "schema_too_large")
     function = {
         "name": "choose",
         "parameters": {"type": "object", "properties": {"a": schema}, "required": ["a"]},
     }
-    with pytest.raises(InvalidRequest, match="2,000 alternatives") as raised:
+    with pytest.raises(InvalidRequest, match="2,000 alternatives") as error_info:
         await small.ask(
             "m", {"messages": user("Choose."), "tools": [{"type": "function", "function": function}]}
         )
-    assert raised.value.param == "tools[0].function.parameters"
+    assert error_info.value.param == "tools[0].function.parameters"
 
 
 @pytest.mark.model
 async def test_a_schema_that_cannot_become_a_grammar_is_refused(small: ModelFixture) -> None:
     schema = {"type": "array", "items": {"type": "integer"}, "minItems": 100_000}
     form = {"type": "json_schema", "json_schema": {"name": "long", "schema": schema}}
-    with pytest.raises(InvalidRequest, match="repeats something too often") as raised:
+    with pytest.raises(InvalidRequest, match="repeats something too often") as error_info:
         await small.ask("m", {"messages": user("Count."), "response_format": form})
-    assert (raised.value.param, raised.value.code) == ("response_format", "invalid_schema")
+    assert (error_info.value.param, error_info.value.code) == ("response_format", "invalid_schema")
     schema = {"type": "integer", "minimum": -1e30, "maximum": 1e30}
     form = {"type": "json_schema", "json_schema": {"name": "large", "schema": schema}}
-    with pytest.raises(InvalidRequest, match=r"cannot follow the schema") as raised:
+    with pytest.raises(InvalidRequest, match=r"cannot follow the schema") as error_info:
         await small.ask("m", {"messages": user("Count."), "response_format": form})
-    assert (raised.value.param, raised.value.code) == ("response_format", "invalid_schema")
+    assert (error_info.value.param, error_info.value.code) == ("response_format", "invalid_schema")

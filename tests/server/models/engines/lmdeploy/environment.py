@@ -54,7 +54,7 @@ def thinking(source: Path, made: Path, template: str) -> Path:
 @cache
 def models(folder: Path) -> Path:
     """Return tiny models with random weights, created with LMDeploy's own transformers: see ``make_models.py``."""
-    made = folder / "models"
-    made.mkdir(parents=True)
-    subprocess.run([PYTHON, "-W", "ignore", str(MAKE), str(made)], check=True, capture_output=True)
-    return made
+    models_folder = folder / "models"
+    models_folder.mkdir(parents=True)
+    subprocess.run([PYTHON, "-W", "ignore", str(MAKE), str(models_folder)], check=True, capture_output=True)
+    return models_folder

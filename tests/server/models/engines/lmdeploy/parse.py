@@ -21,14 +21,14 @@ def _read(line: list[str]) -> dict[str, Any] | str:
     words = io.StringIO()
     try:
         with contextlib.redirect_stderr(words):
-            found = vars(entrypoint.CLI.parser.parse_args(line))
-        adapters = get_lora_adapters(found["adapters"])
-        template = get_chat_template(found["chat_template"], found["model_path"])
-        validate_parser_names(found["reasoning_parser"], found["tool_call_parser"])
+            options = vars(entrypoint.CLI.parser.parse_args(line))
+        adapters = get_lora_adapters(options["adapters"])
+        template = get_chat_template(options["chat_template"], options["model_path"])
+        validate_parser_names(options["reasoning_parser"], options["tool_call_parser"])
     except (SystemExit, AssertionError, ValueError) as error:
         return words.getvalue() or str(error)
-    del found["run"]
-    return {**found, "adapters": adapters, "chat_template": template and template.model_name}
+    del options["run"]
+    return {**options, "adapters": adapters, "chat_template": template and template.model_name}
 
 
 def main() -> None:

@@ -53,17 +53,17 @@ OURS: Mapping[str, Any] = {
 
 def line(parameters: dict[str, Any], adapters: tuple[AdapterScale, ...] = ()) -> list[str]:
     """Return the arguments after ``python -m lmdeploy``."""
-    made = LmDeploy().program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"), adapters)
-    meant = {"{host}": "127.0.0.1", "{port}": "8000", "{key}": KEY}
-    assert made.arguments[:3] == ["-P", "-m", "lmdeploy"]
-    return [meant.get(part, part) for part in made.arguments[3:]]
+    program = LmDeploy().program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"), adapters)
+    substitutions = {"{host}": "127.0.0.1", "{port}": "8000", "{key}": KEY}
+    assert program.arguments[:3] == ["-P", "-m", "lmdeploy"]
+    return [substitutions.get(part, part) for part in program.arguments[3:]]
 
 
 def parsed(lines: list[list[str]]) -> dict[str, Any]:
     command = [environment.PYTHON, "-W", "ignore", str(environment.HERE / "parse.py")]
     done = subprocess.run(command, input=json.dumps(lines), capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def test_parameters_become_lmdeploys_command_line_options() -> None:
@@ -79,16 +79,16 @@ def test_parameters_become_lmdeploys_command_line_options() -> None:
 def test_an_adapter_config_is_rewritten_for_lmdeploys_older_peft(tmp_path: Path) -> None:
     newer = {"use_rslora": True, "lora_alpha": 8, "target_modules": "all-linear", "corda_config": None}
     folder = peft_files.write(tmp_path / "a", peft_files.pairs(1, {"q_proj": (16, 16)}, 4), **newer)
-    told = line({"data_parallel": 1}, (AdapterScale("ft:m:x", folder, 0.5),))
-    assert told[told.index("--backend") + 1] == "pytorch" and told[-2] == "--adapters"
-    name, _, path = told[-1].partition("=")
-    said = json.loads((Path(path) / "adapter_config.json").read_bytes())
-    assert name == "ft:m:x" and (said["r"], said["lora_alpha"], said["target_modules"]) == (
+    arguments = line({"data_parallel": 1}, (AdapterScale("ft:m:x", folder, 0.5),))
+    assert arguments[arguments.index("--backend") + 1] == "pytorch" and arguments[-2] == "--adapters"
+    name, _, path = arguments[-1].partition("=")
+    adapter_config = json.loads((Path(path) / "adapter_config.json").read_bytes())
+    assert name == "ft:m:x" and (adapter_config["r"], adapter_config["lora_alpha"], adapter_config["target_modules"]) == (
         4,
         8.0,
         ["q_proj"],
     )
-    assert set(said) == {
+    assert set(adapter_config) == {
         "peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "target_modules", "bias",
     }  # fmt: skip
 
@@ -105,9 +105,9 @@ def test_an_adapter_config_is_rewritten_for_lmdeploys_older_peft(tmp_path: Path)
 def test_parameters_that_lmdeploy_cannot_run_are_refused_early(
     parameters: dict[str, Any], param: str
 ) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         LmDeploy().describe(ModelSpec("m", "/models/x", parameters=parameters), None)
-    assert raised.value.param == param
+    assert error_info.value.param == param
 
 
 def test_parameter_sets_of_the_parser_test_produce_command_lines() -> None:
@@ -124,21 +124,21 @@ def test_lmdeploys_own_parser_accepts_our_command_lines(tmp_path: Path) -> None:
         AdapterScale(name, folder, 1.0) for name, folder in zip(("ft:m:p:x:1", "b"), folders, strict=True)
     )
     lines = [line(parameters) for parameters, _ in READ]
-    given = [line({}, adapters[:1]), line({}, adapters)]
+    adapter_lines = [line({}, adapters[:1]), line({}, adapters)]
     wrong = [
         line({"dtype": "float32"}),
         line({"tool_call_parser": "hermes"}),
         line({"chat_template": "chatml"}),
     ]
     bare = ["serve", "api_server", "/models/x"]
-    found = parsed([bare, *lines, *given, *wrong])
-    defaults, *read = found["read"]
-    for (parameters, meant), got in zip(READ, read, strict=False):
-        assert got == {**defaults, **OURS, **meant}, parameters
-    one, both = read[len(lines) : len(lines) + 2]
+    parser_report = parsed([bare, *lines, *adapter_lines, *wrong])
+    defaults, *read = parser_report["read"]
+    for (parameters, expected_options), options in zip(READ, read, strict=False):
+        assert options == {**defaults, **OURS, **expected_options}, parameters
+    one_adapter_options, two_adapters_options = read[len(lines) : len(lines) + 2]
     plain = {adapter.name: str(adapter.path / "plain-1") for adapter in adapters}
-    assert one["adapters"] == dict(list(plain.items())[:1]) and both["adapters"] == plain
-    assert both["backend"] == "pytorch"
+    assert one_adapter_options["adapters"] == dict(list(plain.items())[:1]) and two_adapters_options["adapters"] == plain
+    assert two_adapters_options["backend"] == "pytorch"
     for words, says in zip(read[-3:], ("--dtype", "tool parser hermes", "'chatml'"), strict=True):
         assert says in words
 
@@ -148,5 +148,5 @@ def test_documented_option_values_match_lmdeploys_choices() -> None:
     choices = parsed([])["choices"]
     for key in ("backend", "dtype", "quantization"):
         option = LMDEPLOY_OPTIONS[key]
-        said = {word.strip(",") for word in option.doc.split(", if")[0].replace(" or ", " ").split()}
-        assert said == set(choices[option.flag]), key
+        documented_values = {word.strip(",") for word in option.doc.split(", if")[0].replace(" or ", " ").split()}
+        assert documented_values == set(choices[option.flag]), key

@@ -26,14 +26,14 @@ from portico_server.models.engines.lmdeploy.token_spelling import TokenSpelling
 def test_text_is_shown_up_to_the_first_stop(
     stops: list[str], pieces: list[str], shown: list[str], hit: bool
 ) -> None:
-    found = StopTexts(stops)
-    assert [found.feed(piece) for piece in pieces] == shown
-    assert found.hit == hit
+    stop_texts = StopTexts(stops)
+    assert [stop_texts.feed(piece) for piece in pieces] == shown
+    assert stop_texts.hit == hit
 
 
 def test_held_back_text_is_emitted_at_the_end() -> None:
-    found = StopTexts(["stop here"])
-    assert (found.feed("and stop"), found.holds, found.rest(), found.rest()) == ("and ", True, "stop", "")
+    stop_texts = StopTexts(["stop here"])
+    assert (stop_texts.feed("and stop"), stop_texts.holds, stop_texts.rest(), stop_texts.rest()) == ("and ", True, "stop", "")
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_top_logprobs_are_decoded_and_limited_to_the_requested_number() -> None:
     likely = {**entry("▁a", -0.5), "top_logprobs": [entry("▁b", -1.0)]}
     unlikely = {**entry("▁c", -9.0), "top_logprobs": [entry("▁a", -0.5), entry("▁b", -1.0)]}
     first, second = spelling.logprobs({"content": [likely, unlikely]}, 2)["content"]
-    assert [one["token"] for one in first["top_logprobs"]] == [" a", " b"]
-    assert [one["token"] for one in second["top_logprobs"]] == [" a", " b"] and second["token"] == " c"
+    assert [candidate["token"] for candidate in first["top_logprobs"]] == [" a", " b"]
+    assert [candidate["token"] for candidate in second["top_logprobs"]] == [" a", " b"] and second["token"] == " c"
     assert first["bytes"] == list(b" a")
 
 

@@ -49,37 +49,37 @@ TEMPLATE = (
 async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ModelFixture]:
     """Yield ``m`` on the turbomind backend, whose template has no tools, and ``p`` on pytorch, which has parsers."""
     home: Path = tmp_path_factory.mktemp("real")
-    made = await asyncio.to_thread(environment.models, home)
-    async with model_fixture(home, load_timeout=120.0) as built:
-        given = {"context_length": 512, "max_sequences": 4, "python": environment.interpreter(home)}
-        await built.models.add(ModelSpec("m", str(made / "chat"), engine="lmdeploy", parameters=given))
-        knows = await asyncio.to_thread(environment.thinking, made / "chat", home / "knows", TEMPLATE)
+    models_folder = await asyncio.to_thread(environment.models, home)
+    async with model_fixture(home, load_timeout=120.0) as fixture:
+        parameters = {"context_length": 512, "max_sequences": 4, "python": environment.interpreter(home)}
+        await fixture.models.add(ModelSpec("m", str(models_folder / "chat"), engine="lmdeploy", parameters=parameters))
+        knows = await asyncio.to_thread(environment.thinking, models_folder / "chat", home / "knows", TEMPLATE)
         parsers = {"backend": "pytorch", "tool_call_parser": "qwen3", "reasoning_parser": "qwen-qwq"}
-        await built.models.add(ModelSpec("p", str(knows), engine="lmdeploy", parameters={**given, **parsers}))
-        await built.models.load("m")
-        yield built
+        await fixture.models.add(ModelSpec("p", str(knows), engine="lmdeploy", parameters={**parameters, **parsers}))
+        await fixture.models.load("m")
+        yield fixture
 
 
 def sessions(models: ModelFixture, name: str = "m") -> list[str]:
     """Return how the calls to LMDeploy ended, in order."""
-    found = (re.fullmatch(r"session \d+ (.*)", line) for line in models.models.logs(name, 1000))
-    return [one[1] for one in found if one is not None and "begins" not in one[1]]
+    matches = (re.fullmatch(r"session \d+ (.*)", line) for line in models.models.logs(name, 1000))
+    return [session_match[1] for session_match in matches if session_match is not None and "begins" not in session_match[1]]
 
 
 async def test_a_stop_of_several_tokens_ends_the_call_and_is_counted(models: ModelFixture) -> None:
-    said = "one two three the end of the story and more of it, much more of it"
-    body = {"messages": user(f"<<{said}>>"), "stop": ["end of", "never said"], "max_tokens": 400}
-    got = await models.ask("m", body)
-    [choice] = got["choices"]
+    text = "one two three the end of the story and more of it, much more of it"
+    body = {"messages": user(f"<<{text}>>"), "stop": ["end of", "never said"], "max_tokens": 400}
+    answer = await models.ask("m", body)
+    [choice] = answer["choices"]
     assert choice["message"]["content"] == "one two three the " and choice["finish_reason"] == "stop"
-    assert 0 < got["usage"]["completion_tokens"] < 40 and got["usage"]["prompt_tokens"] > 0
+    assert 0 < answer["usage"]["completion_tokens"] < 40 and answer["usage"]["prompt_tokens"] > 0
     async with asyncio.timeout(60):
         while not any(end.startswith("was cancelled") for end in sessions(models)):
             await models.ask("m", {"messages": user("<<next>>")})
     streamed = await models.stream("m", body)
     assert streamed.text() == "one two three the " and streamed.done and streamed.finishes() == {0: "stop"}
-    held = {**body, "stop": "it, much less"}
-    assert (await models.ask("m", held))["choices"][0]["message"]["content"] == said, (
+    near_stop_body = {**body, "stop": "it, much less"}
+    assert (await models.ask("m", near_stop_body))["choices"][0]["message"]["content"] == text, (
         "what was held back comes"
     )
 
@@ -88,12 +88,12 @@ async def test_leaving_a_stream_ends_the_session(models: ModelFixture) -> None:
     relayed = await models.relay("m", {"messages": user("Tell me."), "stream": True})
     async for _chunk in relayed.chunks:
         break
-    before = len(sessions(models))
+    count_before = len(sessions(models))
     await relayed.chunks.aclose()  # type: ignore[attr-defined]
     async with asyncio.timeout(60):
-        while len(sessions(models)) == before:
+        while len(sessions(models)) == count_before:
             await models.ask("m", {"messages": user("<<next>>")})
-    ends = sessions(models)[before:]
+    ends = sessions(models)[count_before:]
     assert any(end.startswith(("was cancelled", "was left")) for end in ends)
 
 
@@ -101,9 +101,9 @@ async def test_parallel_prompts_keep_their_choice_indexes(models: ModelFixture) 
     body = {"prompt": ["<<first>>", "<<second>>"], "max_tokens": 20}
     streamed = await models.stream("m", body, "completions")
     assert [streamed.text(0), streamed.text(1)] == ["first", "second"]
-    got = await models.ask("m", {**body, "n": 2, "stop": "cond"}, "completions")
-    assert [choice["text"] for choice in got["choices"]] == ["first", "first", "se", "se"]
-    assert got["id"].startswith("cmpl-")
+    answer = await models.ask("m", {**body, "n": 2, "stop": "cond"}, "completions")
+    assert [choice["text"] for choice in answer["choices"]] == ["first", "first", "se", "se"]
+    assert answer["id"].startswith("cmpl-")
     long = await models.ask("m", {"prompt": "Tell me"}, "completions")
     assert long["usage"]["completion_tokens"] <= 16, "OpenAI's default"
 
@@ -122,15 +122,15 @@ async def test_parallel_prompts_keep_their_choice_indexes(models: ModelFixture) 
 async def test_fields_that_lmdeploy_would_ignore_are_refused(
     models: ModelFixture, operation: Any, body: dict[str, Any], param: str
 ) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         await models.relay("m", body, operation)
-    assert raised.value.param == param
+    assert error_info.value.param == param
 
 
 async def test_zero_penalties_and_lmdeploys_internal_fields_are_harmless(models: ModelFixture) -> None:
     body = {"messages": user("<<fine>>"), "presence_penalty": 0, "frequency_penalty": 0.0}
-    for more in ({"session_id": 7, "with_cache": True, "migration_request": {"x": 1}}, {"stop": None}):
-        assert (await models.ask("m", {**body, **more}))["choices"][0]["message"]["content"] == "fine"
+    for extra_fields in ({"session_id": 7, "with_cache": True, "migration_request": {"x": 1}}, {"stop": None}):
+        assert (await models.ask("m", {**body, **extra_fields}))["choices"][0]["message"]["content"] == "fine"
 
 
 async def test_lmdeploys_refusals_are_returned_as_openai_errors(models: ModelFixture) -> None:
@@ -139,9 +139,9 @@ async def test_lmdeploys_refusals_are_returned_as_openai_errors(models: ModelFix
         ({"messages": user("hi"), "reasoning_effort": "minimal"}, "reasoning_effort"),
         ({"messages": user("hi"), "max_tokens": -1}, "max_tokens -1"),
     ):
-        with pytest.raises(PorticoError, match=re.escape(says)) as raised:
+        with pytest.raises(PorticoError, match=re.escape(says)) as error_info:
             await models.relay("m", body)
-        error = raised.value
+        error = error_info.value
         assert (error.status, error.type, error.code) == (400, "invalid_request_error", None)
 
 
@@ -166,8 +166,8 @@ async def test_tool_calls_and_reasoning_are_parsed_from_model_output(models: Mod
     streamed = await models.stream("p", {**body, "stop": ["never"]})
     assert streamed.text().strip() == "So be it." and streamed.finishes() == {0: "tool_calls"}
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": LIGHT["function"]["parameters"]}}
-    held = {"messages": user("Light on!"), "response_format": schema, "max_tokens": 200}
-    assert json.loads((await models.ask("p", held))["choices"][0]["message"]["content"])["on"] in (
+    schema_body = {"messages": user("Light on!"), "response_format": schema, "max_tokens": 200}
+    assert json.loads((await models.ask("p", schema_body))["choices"][0]["message"]["content"])["on"] in (
         True,
         False,
     )
@@ -176,8 +176,8 @@ async def test_tool_calls_and_reasoning_are_parsed_from_model_output(models: Mod
     assert isinstance(json.loads(choice["message"]["tool_calls"][0]["function"]["arguments"])["on"], bool)
     biased = {"messages": user("hi"), "logit_bias": {"5": 100}, "max_tokens": 3, "temperature": 0}
     assert (await models.ask("p", biased))["usage"]["completion_tokens"] == 3
-    told = await models.ask("p", {"messages": user("hi"), "logprobs": True, "max_tokens": 2})
-    assert len(told["choices"][0]["logprobs"]["content"]) == 2
+    answer = await models.ask("p", {"messages": user("hi"), "logprobs": True, "max_tokens": 2})
+    assert len(answer["choices"][0]["logprobs"]["content"]) == 2
 
 
 async def test_adapters_answer_beside_their_base_model(models: ModelFixture, tmp_path: Path) -> None:
@@ -199,9 +199,9 @@ async def test_adapters_answer_beside_their_base_model(models: ModelFixture, tmp
             "top_logprobs": 5,
             "temperature": 0,
         }
-        got = await models.ask(name, body)
-        assert got["model"] == name
-        return [one["logprob"] for one in got["choices"][0]["logprobs"]["content"][0]["top_logprobs"]]
+        answer = await models.ask(name, body)
+        assert answer["model"] == name
+        return [candidate["logprob"] for candidate in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]]
 
     await models.models.load("m")  # longer than the time limit of a call
     base, first, second = [await top(name) for name in ("m", *adapters)]
@@ -230,9 +230,9 @@ async def test_a_lost_gpu_ends_the_process_and_the_next_call_starts_another(mode
     assert (await models.ask("m", {"messages": user("<<well>>")}))["choices"], "a call alone has failed"
     async with asyncio.timeout(60):
         while True:  # LMDeploy checks its state periodically
-            with pytest.raises(EngineFailed) as raised:
+            with pytest.raises(EngineFailed) as error_info:
                 await models.relay("m", {"messages": user("break the engine"), "stream": True})
-            if raised.value.code == "engine_lost":
+            if error_info.value.code == "engine_lost":
                 break
     await models.models.load("m")
     assert (await models.ask("m", {"messages": user("<<well>>")}))["choices"]
@@ -241,9 +241,9 @@ async def test_a_lost_gpu_ends_the_process_and_the_next_call_starts_another(mode
 
 async def test_the_reason_for_a_failed_start_is_quoted(models: ModelFixture) -> None:
     home = models.settings.home
-    given = {"max_sequences": 4, "python": environment.interpreter(home), "tool_call_parser": "hermes"}
+    parameters = {"max_sequences": 4, "python": environment.interpreter(home), "tool_call_parser": "hermes"}
     folder = str(environment.models(home) / "chat")
-    await models.models.add(ModelSpec("bad", folder, engine="lmdeploy", parameters=given))
+    await models.models.add(ModelSpec("bad", folder, engine="lmdeploy", parameters=parameters))
     try:
         with pytest.raises(PorticoError, match="The tool parser hermes is not in the parser list"):
             await models.models.load("bad")

@@ -32,8 +32,8 @@ class Maker:
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
         self.width = self.model.config.vocab_size
-        told = xgrammar.TokenizerInfo.from_huggingface(self.tokenizer, vocab_size=self.width)
-        self.compiler = xgrammar.GrammarCompiler(told)
+        tokenizer_info = xgrammar.TokenizerInfo.from_huggingface(self.tokenizer, vocab_size=self.width)
+        self.compiler = xgrammar.GrammarCompiler(tokenizer_info)
         texts = (self.tokenizer.decode([token]) for token in range(self.width))
         self.blank = torch.tensor([not text.strip() for text in texts])
         self.adapted = {None: self.model}
@@ -88,23 +88,23 @@ class Handle:
             )
             return
         script = maker.tokenizer.encode("".join(re.findall("<<(.*?)>>", text, re.DOTALL)[-1:]))
-        made = 0
+        token_count = 0
         maker.active += 1
-        how = "was left"
+        outcome = "was left"
         try:
             for output in self._steps(input_ids, gen_config, adapter_name, script):
                 await asyncio.sleep(PACE)
                 if self._left:
-                    how = "was cancelled"
+                    outcome = "was cancelled"
                     yield EngineOutput(ResponseType.CANCEL, [])
                     return
-                made += 1
+                token_count += 1
                 maker.ticks += 1
                 yield output
-            how = "is done"
+            outcome = "is done"
         finally:
             maker.active -= 1
-            print(f"session {session_id} {how} after {made} tokens", flush=True)
+            print(f"session {session_id} {outcome} after {token_count} tokens", flush=True)
 
     def _steps(
         self, prompt: list[int], wanted: GenerationConfig, adapter: str | None, script: list[int]
@@ -116,11 +116,11 @@ class Handle:
         if wanted.response_format is not None:
             matcher = xgrammar.GrammarMatcher(compile_response_format(maker.compiler, wanted.response_format))
         mask = xgrammar.allocate_token_bitmask(1, maker.width)
-        ids, past, told, blanks = torch.tensor([prompt]), None, list(prompt), 0
+        ids, past, sequence, blanks = torch.tensor([prompt]), None, list(prompt), 0
         for step in range(wanted.max_new_tokens):
             with torch.inference_mode():
-                found = model(ids, past_key_values=past, use_cache=True)
-            past, scores = found.past_key_values, found.logits[0, -1].clone()
+                output = model(ids, past_key_values=past, use_cache=True)
+            past, scores = output.past_key_values, output.logits[0, -1].clone()
             raw = scores.log_softmax(-1)
             if matcher is not None:
                 matcher.fill_next_token_bitmask(mask)
@@ -128,15 +128,15 @@ class Handle:
                 if blanks and not bool((scores.masked_fill(maker.blank, -torch.inf) == -torch.inf).all()):
                     scores = scores.masked_fill(maker.blank, -torch.inf)  # random weights would never end
             for process in wanted.logits_processors or ():
-                scores = process(told, scores)
+                scores = process(sequence, scores)
             token = _choice(scores, wanted, chooser)
             if script:
                 token = [*script, maker.tokenizer.eos_token_id][step]
             blanks = int(bool(maker.blank[token]))
-            told.append(token)
+            sequence.append(token)
             ids = torch.tensor([[token]])
-            ended = not wanted.ignore_eos and token in (wanted.stop_token_ids or ())
-            if matcher is not None and not ended:
+            is_end = not wanted.ignore_eos and token in (wanted.stop_token_ids or ())
+            if matcher is not None and not is_end:
                 matcher.accept_token(token)
             logprobs = None
             if wanted.logprobs:
@@ -144,7 +144,7 @@ class Handle:
                 logprobs = [
                     {**dict(zip(best.tolist(), values.tolist(), strict=True)), token: float(raw[token])}
                 ]
-            last = ended or step + 1 == wanted.max_new_tokens or len(told) >= maker.engine_config.session_len
+            last = is_end or step + 1 == wanted.max_new_tokens or len(sequence) >= maker.engine_config.session_len
             status = ResponseType.FINISH if last else ResponseType.SUCCESS
             yield EngineOutput(status, [token], logprobs=logprobs, req_metrics=RequestMetrics(0.0, []))
             if last:

@@ -47,8 +47,8 @@ def event(kind: str, **fields: Any) -> bytes:
 
 def block(index: int, start: dict[str, Any], *deltas: dict[str, Any]) -> bytes:
     parts = [event("content_block_delta", index=index, delta=delta) for delta in deltas]
-    begun = event("content_block_start", index=index, content_block=start)
-    return begun + b"".join(parts) + event("content_block_stop", index=index)
+    start_event = event("content_block_start", index=index, content_block=start)
+    return start_event + b"".join(parts) + event("content_block_stop", index=index)
 
 
 def said(*texts: str) -> bytes:
@@ -110,8 +110,8 @@ def test_a_conversation_with_tools_and_images_is_translated_for_anthropic() -> N
         {"role": "assistant", "content": ""},
         {"role": "developer", "content": "In French."},
     ]
-    asked = request_of({"messages": messages, "max_tokens": 9}, "claude")
-    assert asked == {
+    request = request_of({"messages": messages, "max_tokens": 9}, "claude")
+    assert request == {
         "model": "claude",
         "max_tokens": 9,
         "system": [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "In French."}],
@@ -177,7 +177,7 @@ def test_a_conversation_with_tools_and_images_is_translated_for_anthropic() -> N
 def test_openai_options_are_translated_to_anthropic_options(
     given: dict[str, Any], theirs: dict[str, Any]
 ) -> None:
-    asked = request_of({"messages": user("hi"), **given}, "claude")
+    request = request_of({"messages": user("hi"), **given}, "claude")
     tools = [
         {
             "name": "get_weather",
@@ -185,17 +185,17 @@ def test_openai_options_are_translated_to_anthropic_options(
             "input_schema": WEATHER["function"]["parameters"],  # type: ignore[index]
         }
     ]
-    expected = {
+    expected_request = {
         "model": "claude",
         "max_tokens": 8192,
         "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
     }
-    assert asked == expected | ({"tools": tools} if "tools" in given else {}) | theirs
+    assert request == expected_request | ({"tools": tools} if "tools" in given else {}) | theirs
 
 
 def test_json_mode_without_a_schema_becomes_a_system_instruction() -> None:
-    asked = request_of({"messages": user("hi"), "response_format": {"type": "json_object"}}, "claude")
-    assert "JSON" in asked["system"][0]["text"]
+    request = request_of({"messages": user("hi"), "response_format": {"type": "json_object"}}, "claude")
+    assert "JSON" in request["system"][0]["text"]
 
 
 @pytest.mark.parametrize(
@@ -233,9 +233,9 @@ def test_json_mode_without_a_schema_becomes_a_system_instruction() -> None:
 def test_options_without_an_anthropic_equivalent_are_refused_by_name(
     body: dict[str, Any], param: str
 ) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         request_of({"messages": user("hi"), **body}, "claude")
-    assert raised.value.param == param
+    assert error_info.value.param == param
 
 
 # --- answers ------------------------------------------------------------------------------------------------
@@ -245,17 +245,17 @@ async def test_an_anthropic_message_becomes_an_openai_completion(models: ModelFi
     async with serving(Answer(MESSAGE)) as provider:
         await claude(models, provider, max_tokens=77)
         relayed = await models.relay("claude", {"messages": user("hi")})
-        got = orjson.loads(b"".join([chunk async for chunk in relayed.chunks]))
+        completion = orjson.loads(b"".join([chunk async for chunk in relayed.chunks]))
     assert provider.paths == ["/v1/messages"] and provider.bodies[0]["max_tokens"] == 77
     headers = provider.headers[0]
     assert headers["x-api-key"] == "sk-a" and headers["anthropic-version"] == "2023-06-01"
     assert "Authorization" not in headers
     assert relayed.usage == Usage(2120, 503, 5)
-    [choice] = got["choices"]
+    [choice] = completion["choices"]
     assert choice["message"] == {"role": "assistant", "content": "Hi! My name is Claude.", "refusal": None}
-    assert choice["finish_reason"] == "stop" and got["object"] == "chat.completion"
-    assert got["id"] == MESSAGE["id"] and got["model"] == "claude-without-a-price" and got["created"] > 0
-    assert got["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}
+    assert choice["finish_reason"] == "stop" and completion["object"] == "chat.completion"
+    assert completion["id"] == MESSAGE["id"] and completion["model"] == "claude-without-a-price" and completion["created"] > 0
+    assert completion["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}
 
 
 @pytest.mark.parametrize(
@@ -309,17 +309,17 @@ async def test_tool_use_and_thinking_become_tool_calls_and_reasoning_content(mod
 
 
 async def test_an_anthropic_stream_becomes_openai_chunks_with_usage(models: ModelFixture) -> None:
-    got = await stream(models, START, PING, said("Hello", "!"), end(), stream_options={"include_usage": True})
-    assert got.text() == "Hello!" and got.done and got.error is None and got.finishes() == {0: "stop"}
-    assert got.documents[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    assert len({(d["id"], d["created"], d["model"], d["object"]) for d in got.documents}) == 1
-    assert got.documents[-1]["choices"] == [] and got.documents[-1]["usage"]["completion_tokens"] == 15
-    assert got.usage == Usage(25, 15)
+    result = await stream(models, START, PING, said("Hello", "!"), end(), stream_options={"include_usage": True})
+    assert result.text() == "Hello!" and result.done and result.error is None and result.finishes() == {0: "stop"}
+    assert result.documents[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert len({(d["id"], d["created"], d["model"], d["object"]) for d in result.documents}) == 1
+    assert result.documents[-1]["choices"] == [] and result.documents[-1]["usage"]["completion_tokens"] == 15
+    assert result.usage == Usage(25, 15)
 
 
 async def test_usage_is_not_streamed_unless_requested(models: ModelFixture) -> None:
-    got = await stream(models, START, said("a"), end())
-    assert all(document["choices"] for document in got.documents) and got.usage == Usage(25, 15)
+    result = await stream(models, START, said("a"), end())
+    assert all(document["choices"] for document in result.documents) and result.usage == Usage(25, 15)
 
 
 async def test_streamed_tools_have_an_index_each_and_arguments_that_parse(models: ModelFixture) -> None:
@@ -330,16 +330,16 @@ async def test_streamed_tools_have_an_index_each_and_arguments_that_parse(models
         *({"type": "input_json_delta", "partial_json": part} for part in parts),
     )
     silent = block(2, {"type": "tool_use", "id": "toolu_2", "name": "now", "input": {}})
-    got = await stream(models, START, said("Okay"), weather, silent, end("tool_use"), tools=[WEATHER])
+    result = await stream(models, START, said("Okay"), weather, silent, end("tool_use"), tools=[WEATHER])
     calls: dict[int, dict[str, str]] = {}
-    for document in got.documents:
+    for document in result.documents:
         for part in document["choices"][0]["delta"].get("tool_calls", ()):
             call = calls.setdefault(part["index"], {"arguments": ""})
             call["arguments"] += part["function"]["arguments"]
             call.update({key: part[key] for key in ("id",) if key in part})
     assert [call["id"] for call in calls.values()] == ["toolu_1", "toolu_2"]
     assert [json.loads(call["arguments"]) for call in calls.values()] == [{"location": "San Francisco"}, {}]
-    assert got.finishes() == {0: "tool_calls"}
+    assert result.finishes() == {0: "tool_calls"}
 
 
 # --- errors -------------------------------------------------------------------------------------------------
@@ -365,30 +365,30 @@ async def test_anthropic_errors_become_openai_errors_with_the_reason(
 ) -> None:
     async with serving(Answer(failure(kind, "the reason"), status)) as provider:
         await claude(models, provider)
-        with pytest.raises(PorticoError) as raised:
+        with pytest.raises(PorticoError) as error_info:
             await models.relay("claude", {"messages": user("hi")})
-    assert raised.value.status == ours and "the reason" in raised.value.message
+    assert error_info.value.status == ours and "the reason" in error_info.value.message
 
 
 async def test_an_error_before_the_first_word_is_a_real_status(models: ModelFixture) -> None:
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         await stream(
             models, event("error", **{k: v for k, v in failure("rate_limit_error").items() if k != "type"})
         )
-    assert raised.value.status == 429
+    assert error_info.value.status == 429
 
 
 async def test_an_error_in_mid_stream_ends_it(models: ModelFixture) -> None:
     overloaded = event("error", error={"type": "overloaded_error", "message": "Overloaded"})
-    got = await stream(models, START, said("a"), overloaded, said("b"), end())
-    assert got.text() == "a" and not got.done and isinstance(got.error, EngineFailed)
-    assert "Overloaded" in got.documents[-1]["error"]["message"]
+    result = await stream(models, START, said("a"), overloaded, said("b"), end())
+    assert result.text() == "a" and not result.done and isinstance(result.error, EngineFailed)
+    assert "Overloaded" in result.documents[-1]["error"]["message"]
 
 
 @pytest.mark.parametrize("cut", [b"", said("b")[:60]])
 async def test_an_interrupted_anthropic_stream_ends_with_an_error(models: ModelFixture, cut: bytes) -> None:
-    got = await stream(models, START, said("a"), cut)
-    assert got.text() == "a" and not got.done and isinstance(got.error, EngineFailed)
+    result = await stream(models, START, said("a"), cut)
+    assert result.text() == "a" and not result.done and isinstance(result.error, EngineFailed)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"type": "ping"}'])

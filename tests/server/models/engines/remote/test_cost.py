@@ -38,9 +38,9 @@ async def test_costs_reach_usage_and_metrics_and_top(tmp_path: Path) -> None:
     files = {"portico.yaml": CONFIGURATION, "prices.yaml": PRICES}
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    whole = Answer(completion())
+    full_answer = Answer(completion())
     flow_answers = (Answer(FRAMES), Answer(FRAMES), Answer(FRAMES))
-    async with serving(whole, Answer(FRAMES), whole, whole, *flow_answers) as provider:
+    async with serving(full_answer, Answer(FRAMES), full_answer, full_answer, *flow_answers) as provider:
         variables = {
             "OPENAI_BASE_URL": f"{provider.url}/v1",
             "OPENAI_API_KEY": "sk-test",
@@ -49,18 +49,18 @@ async def test_costs_reach_usage_and_metrics_and_top(tmp_path: Path) -> None:
         arguments = ("--file", str(tmp_path / "portico.yaml"))
         with daemons.running(tmp_path / "home", *arguments, env=variables) as daemon:
             async with httpx.AsyncClient(base_url=daemon.url, timeout=60) as client:
-                for model, more in (
+                for model, extra_fields in (
                     ("gpt", {}),
                     ("gpt", {"stream": True}),
                     ("house", {}),
                     ("strange", {}),
                     ("here", {}),
                 ):
-                    body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], **more}
+                    body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], **extra_fields}
                     (await client.post("/v1/chat/completions", json=body)).raise_for_status()
                 metrics = (await client.get("/metrics")).text
                 await costs_of_steps(client)
-                said = await asyncio.to_thread(portico, "top", url=daemon.url)
+                table = await asyncio.to_thread(portico, "top", url=daemon.url)
                 daemon_usage = await usage(client, 4)
     assert daemon_usage["gpt"]["calls"] == 2 and daemon_usage["gpt"]["cost"] == pytest.approx(2 * CALL)
     assert daemon_usage["house"]["cost"] == pytest.approx(3 * 1000 / 1e6)
@@ -71,7 +71,7 @@ async def test_costs_reach_usage_and_metrics_and_top(tmp_path: Path) -> None:
     ]
     assert float(line.rpartition(" ")[2]) == pytest.approx(2 * CALL)
     assert "strange" not in "".join(row for row in metrics.splitlines() if row.startswith("portico_cost"))
-    rows = {line.split("\t")[0]: line.split("\t") for line in said.splitlines()}
+    rows = {line.split("\t")[0]: line.split("\t") for line in table.splitlines()}
     assert "$5.5e-05" in rows["gpt"] and "$0.003" in rows["house"]
     assert not any(cell.startswith("$") for name in ("strange", "here") for cell in rows[name])
 
@@ -83,14 +83,14 @@ async def test_a_call_costs_what_the_model_that_answered_it_costs(tmp_path: Path
     )
     (tmp_path / "prices.yaml").write_text(prices)
     answer = Answer(FRAMES if stream else completion())
-    async with serving(Answer(b"", 500)) as broken, serving(answer) as whole:
+    async with serving(Answer(b"", 500)) as failing_server, serving(answer) as working_server:
         models = [
-            ("dear", f"{broken.url}/v1", {"fallback": ["cheap"], "retries": 0}),
-            ("cheap", f"{whole.url}/v1", {}),
+            ("dear", f"{failing_server.url}/v1", {"fallback": ["cheap"], "retries": 0}),
+            ("cheap", f"{working_server.url}/v1", {}),
         ]
         configured = [
-            {"name": name, "source": f"remote://openai/{name}", "parameters": {"base_url": url, **more}}
-            for name, url, more in models
+            {"name": name, "source": f"remote://openai/{name}", "parameters": {"base_url": url, **extra_parameters}}
+            for name, url, extra_parameters in models
         ]
         (tmp_path / "portico.json").write_text(json.dumps({"models": configured}))
         variables = {"OPENAI_API_KEY": "sk-test", "PORTICO_PRICES": str(tmp_path / "prices.yaml")}
@@ -100,11 +100,11 @@ async def test_a_call_costs_what_the_model_that_answered_it_costs(tmp_path: Path
                 body = {"model": "dear", "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
                 (await client.post("/v1/chat/completions", json=body)).raise_for_status()
                 [row] = (await client.get("/api/usage")).json()["data"]
-                said = await asyncio.to_thread(portico, "top", url=daemon.url)
-    assert len(broken.bodies) == len(whole.bodies) == 1
+                table = await asyncio.to_thread(portico, "top", url=daemon.url)
+    assert len(failing_server.bodies) == len(working_server.bodies) == 1
     assert (row["name"], row["model"]) == ("dear", "cheap")
     assert row["cost"] == pytest.approx((3 * 1 + 2 * 1) / 1e6)
-    rows = {line.split("\t")[0]: line.split("\t") for line in said.splitlines()}
+    rows = {line.split("\t")[0]: line.split("\t") for line in table.splitlines()}
     assert "$5e-06" in rows["cheap"] and not any(cell.startswith("$") for cell in rows["dear"])
 
 
@@ -126,10 +126,10 @@ async def costs_of_steps(client: httpx.AsyncClient) -> None:
     costs = {step["path"]: step["cost"] for step in trace["steps"]}
     assert costs == {"p.a": pytest.approx(CALL), "p.b": None, "p.c": pytest.approx(CALL), "p": None}
     assert trace["usage"]["cost"] == pytest.approx(2 * CALL)
-    found = (await client.get(f"/api/runs/{run}")).json()
-    assert found["usage"] == trace["usage"], "also when it has ended long ago"
-    said = await asyncio.to_thread(portico, "runs", "show", run, url=str(client.base_url))
-    assert f"${2 * CALL:.3g}" in said
+    run_document = (await client.get(f"/api/runs/{run}")).json()
+    assert run_document["usage"] == trace["usage"], "also when it has ended long ago"
+    output = await asyncio.to_thread(portico, "runs", "show", run, url=str(client.base_url))
+    assert f"${2 * CALL:.3g}" in output
 
 
 def portico(*arguments: str, url: str) -> str:

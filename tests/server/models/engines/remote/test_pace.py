@@ -28,10 +28,10 @@ async def test_calls_within_the_limit_do_not_wait(models: ModelFixture) -> None:
         await models.models.add(spec(provider.url, requests_per_minute=3, wait_limit=0))
         for _ in range(3):
             await models.ask("m", HI)
-        with pytest.raises(TooMany) as raised:
+        with pytest.raises(TooMany) as error_info:
             await models.ask("m", HI)
     assert len(provider.bodies) == 3
-    assert raised.value.code == "provider_limit" and 15 < (raised.value.retry_after or 0) <= 20
+    assert error_info.value.code == "provider_limit" and 15 < (error_info.value.retry_after or 0) <= 20
 
 
 async def test_a_call_beyond_the_limit_waits_for_its_turn(
@@ -76,20 +76,20 @@ async def test_a_caller_who_leaves_while_waiting_gives_the_turn_back() -> None:
     request = Relay("chat/completions", {})
     await paced.relay(request, None)
     for _ in range(3):  # each call waits for the next minute; the minute after that would be too late
-        waiting = asyncio.create_task(paced.relay(request, None))
+        call = asyncio.create_task(paced.relay(request, None))
         await asyncio.sleep(0)
-        assert not waiting.done()
-        waiting.cancel()
-        await asyncio.wait([waiting])
-        assert waiting.cancelled()
+        assert not call.done()
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled()
 
 
 async def test_a_model_with_no_wait_limit_falls_back_when_rate_limited(models: ModelFixture) -> None:
     async with serving(Answer(completion("near"))) as near, serving(Answer(completion("far"))) as far:
         await models.models.add(ModelSpec("other", f"{near.url}/v1#x"))
         await models.models.add(spec(far.url, requests_per_minute=1, wait_limit=0, fallback="other"))
-        said = [(await models.ask("m", HI))["choices"][0]["message"]["content"] for _ in range(2)]
-    assert said == ["far", "near"]
+        contents = [(await models.ask("m", HI))["choices"][0]["message"]["content"] for _ in range(2)]
+    assert contents == ["far", "near"]
 
 
 def test_the_token_estimate_covers_messages_and_maximum_output() -> None:
@@ -100,6 +100,6 @@ def test_the_token_estimate_covers_messages_and_maximum_output() -> None:
 @pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "many"])
 def test_invalid_rate_limits_are_refused(name: str, value: object) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         find_target(ModelSpec("m", "http://h/v1#x", parameters={name: value}))
-    assert raised.value.param == f"parameters.{name}"
+    assert error_info.value.param == f"parameters.{name}"

@@ -56,9 +56,9 @@ def test_images_to_edit_are_sent_in_the_field_the_provider_accepts() -> None:
 
 
 def test_unsupported_image_options_are_refused_unless_they_change_nothing() -> None:
-    with pytest.raises(InvalidRequest, match="'size'") as raised:
+    with pytest.raises(InvalidRequest, match="'size'") as error_info:
         fitted("xai")
-    assert raised.value.param == "size"
+    assert error_info.value.param == "size"
     assert fitted("xai", size="auto").body == {
         "model": "m",
         "prompt": "a cat",
@@ -78,8 +78,8 @@ def test_unsupported_image_options_are_refused_unless_they_change_nothing() -> N
     ],
 )
 def test_models_that_draw_are_known_by_their_names(source: str, edits: bool) -> None:
-    known = Remote().describe(ModelSpec("m", source), None)
-    assert (known.task, known.edits) == ("image", edits)
+    description = Remote().describe(ModelSpec("m", source), None)
+    assert (description.task, description.edits) == ("image", edits)
 
 
 def test_an_image_model_is_refused_for_a_provider_without_image_support() -> None:

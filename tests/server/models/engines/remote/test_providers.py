@@ -75,9 +75,9 @@ def test_provider_addresses_come_from_preset_environment_or_parameter() -> None:
 def test_invalid_provider_parameters_are_refused_by_name(
     source: str, parameters: dict[str, Any], param: str
 ) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         find_target(spec(source, **parameters), {})
-    assert raised.value.param == param
+    assert error_info.value.param == param
 
 
 CHAT = {"messages": user("hi"), "temperature": None, "max_completion_tokens": 5, "store": True, "user": "u"}
@@ -118,9 +118,9 @@ def test_fields_are_renamed_and_dropped(provider: str, given: dict[str, Any], se
     ],
 )
 def test_what_cannot_be_honoured_is_refused_not_dropped(provider: str, field: str, value: Any) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         fit_body({field: value}, "chat/completions", PROVIDERS[provider].quirks, "m")
-    assert raised.value.param == field and raised.value.code == "unsupported_parameter"
+    assert error_info.value.param == field and error_info.value.code == "unsupported_parameter"
 
 
 def test_roles_and_tools_are_adapted_to_the_provider() -> None:
@@ -139,8 +139,8 @@ async def test_a_preset_reaches_its_address_with_its_key_and_dialect(
     async with serving(Answer(completion())) as provider:
         monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", provider.url)
         await models.models.add(ModelSpec("m", "remote://azure/my-gpt"))
-        got = await models.ask("m", {"messages": user("hi"), "max_tokens": 5})
-    assert got["choices"][0]["message"]["content"] == "hello"
+        answer = await models.ask("m", {"messages": user("hi"), "max_tokens": 5})
+    assert answer["choices"][0]["message"]["content"] == "hello"
     assert provider.paths == ["/openai/v1/chat/completions"]
     assert provider.headers[0]["api-key"] == "azure-key" and "Authorization" not in provider.headers[0]
     assert provider.bodies[0] == {"model": "my-gpt", "messages": user("hi"), "max_completion_tokens": 5}
@@ -161,13 +161,13 @@ async def test_embeddings_are_batched_and_encoded_for_servers_that_support_neith
             )
         )
         relayed = await models.relay("e", {"input": texts, "encoding_format": "base64"}, "embeddings")
-        got = orjson.loads(b"".join([chunk async for chunk in relayed.chunks]))
+        document = orjson.loads(b"".join([chunk async for chunk in relayed.chunks]))
     assert [len(body["input"]) for body in provider.bodies] == [10, 2]
     assert all(body["encoding_format"] == "float" for body in provider.bodies)
-    vectors = [struct.unpack("<2f", base64.b64decode(row["embedding"])) for row in got["data"]]
+    vectors = [struct.unpack("<2f", base64.b64decode(row["embedding"])) for row in document["data"]]
     assert vectors == [(float(n), 1.0) for n in range(12)]
-    assert [row["index"] for row in got["data"]] == list(range(12))
-    assert relayed.usage == Usage(12) and got["usage"]["prompt_tokens"] == 12
+    assert [row["index"] for row in document["data"]] == list(range(12))
+    assert relayed.usage == Usage(12) and document["usage"]["prompt_tokens"] == 12
 
 
 async def test_vectors_that_are_missing_are_an_error(models: ModelFixture) -> None:

@@ -109,10 +109,10 @@ async def test_frames_go_through_as_they_are(models: ModelFixture) -> None:
 async def test_usage_is_counted_but_only_shown_to_those_who_asked(models: ModelFixture) -> None:
     upstream = Upstream(frame("a"), frame(None, finish="stop"), USAGE_FRAME, DONE)
     async with serving(models, upstream):
-        got = await models.stream("m", HI)
-        assert got.usage == Usage(3, 2, 1) and all(d["choices"] for d in got.documents) and got.done
-        asked = await models.stream("m", {**HI, "stream_options": {"include_usage": True}})
-        assert asked.documents[-1]["usage"] == USAGE and asked.usage == Usage(3, 2, 1)
+        result = await models.stream("m", HI)
+        assert result.usage == Usage(3, 2, 1) and all(d["choices"] for d in result.documents) and result.done
+        result_with_usage = await models.stream("m", {**HI, "stream_options": {"include_usage": True}})
+        assert result_with_usage.documents[-1]["usage"] == USAGE and result_with_usage.usage == Usage(3, 2, 1)
     assert upstream.asked[0]["stream_options"] == {"include_usage": True}
 
 
@@ -124,21 +124,21 @@ async def test_stream_options_are_dropped_for_a_server_that_refuses_them(
     async with serving(models, upstream):
         assert (await models.stream("m", HI)).text() == "a"
         assert (await models.stream("m", HI)).text() == "a"
-        with pytest.raises(PorticoError) as raised:
+        with pytest.raises(PorticoError) as error_info:
             await models.stream("m", {**HI, "stream_options": {"include_usage": True}})
-    assert raised.value.status == 400 and raised.value.code != "400"
+    assert error_info.value.status == 400 and error_info.value.code != "400"
     assert ["stream_options" in body for body in upstream.asked] == [True, False, False, True]
 
 
 async def test_created_is_one_value_and_chunks_without_choices_are_dropped(models: ModelFixture) -> None:
     empty = b'data: {"id":"x","created":1,"choices":[],"prompt_filter_results":[]}\n\n'
-    said = frame('a "created":7', created=2)
+    decoy_frame = frame('a "created":7', created=2)
     async with serving(
-        models, Upstream(empty, frame("b", created=1), said, frame(None, created=3, finish="stop"), DONE)
+        models, Upstream(empty, frame("b", created=1), decoy_frame, frame(None, created=3, finish="stop"), DONE)
     ):
-        got = await models.stream("m", HI)
-    assert len({d["created"] for d in got.documents}) == 1
-    assert got.text() == 'ba "created":7' and all(d["choices"] for d in got.documents)
+        result = await models.stream("m", HI)
+    assert len({d["created"] for d in result.documents}) == 1
+    assert result.text() == 'ba "created":7' and all(d["choices"] for d in result.documents)
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -146,27 +146,27 @@ async def test_usage_and_irregular_frames_are_handled_among_ordinary_frames(
     models: ModelFixture, at_once: bool
 ) -> None:
     empty = b'data: {"id":"x","created":5,"choices":[],"prompt_filter_results":[]}\n\n'
-    said = [frame("a"), frame('"usage":{} "error":{}'), empty, frame("b", created=6), frame("c")]
-    frames = [*said, frame(None, finish="stop", usage=USAGE)]
+    content_frames = [frame("a"), frame('"usage":{} "error":{}'), empty, frame("b", created=6), frame("c")]
+    frames = [*content_frames, frame(None, finish="stop", usage=USAGE)]
     async with serving(models, Upstream(*([b"".join(frames)] if at_once else frames))):
-        got = await models.stream("m", HI)
-    assert got.text() == 'a"usage":{} "error":{}bc' and got.done and got.error is None
-    assert got.usage == Usage(3, 2, 1)
-    assert all(d["choices"] and d["created"] == 5 for d in got.documents)
+        result = await models.stream("m", HI)
+    assert result.text() == 'a"usage":{} "error":{}bc' and result.done and result.error is None
+    assert result.usage == Usage(3, 2, 1)
+    assert all(d["choices"] and d["created"] == 5 for d in result.documents)
 
 
 async def test_frames_are_parsed_across_arbitrary_splits_and_crlf_line_ends(models: ModelFixture) -> None:
     data = b": ping\n\n" + frame("héllo") + frame("x", finish="stop") + DONE
     data = data.replace(b"\n", b"\r\n")
     async with serving(models, Upstream(*(data[i : i + 3] for i in range(0, len(data), 3)))):
-        got = await models.stream("m", HI)
-    assert got.text() == "hélloх".replace("х", "x") and got.done
+        result = await models.stream("m", HI)
+    assert result.text() == "hélloх".replace("х", "x") and result.done
 
 
 async def test_a_missing_done_is_added_after_a_finish(models: ModelFixture) -> None:
     async with serving(models, Upstream(frame("a"), frame(None, finish="stop"))):
-        got = await models.stream("m", HI)
-    assert got.done and got.error is None
+        result = await models.stream("m", HI)
+    assert result.done and result.error is None
 
 
 @pytest.mark.parametrize("breaks", [True, False])
@@ -174,9 +174,9 @@ async def test_an_answer_that_breaks_off_is_an_error_frame(models: ModelFixture,
     upstream = Upstream(frame("a"), frame("b"))
     upstream.breaks = breaks
     async with serving(models, upstream):
-        got = await models.stream("m", HI)
-    assert isinstance(got.error, EngineFailed) and not got.done
-    assert set(got.documents[-1]["error"]) == {"message", "type", "param", "code"}
+        result = await models.stream("m", HI)
+    assert isinstance(result.error, EngineFailed) and not result.done
+    assert set(result.documents[-1]["error"]) == {"message", "type", "param", "code"}
 
 
 async def test_a_stream_that_does_not_end_is_cut_off(
@@ -184,25 +184,25 @@ async def test_a_stream_that_does_not_end_is_cut_off(
 ) -> None:
     monkeypatch.setattr("portico_server.models.transport.MAX_BODY_BYTES", 2_000_000)
     async with serving(models, Upstream(*[frame("x" * 50_000)] * 100)):
-        got = await models.stream("m", HI)
-    assert isinstance(got.error, EngineFailed) and not got.done
-    assert "cut off" in got.documents[-1]["error"]["message"] and len(got.text()) <= 2_000_000
+        result = await models.stream("m", HI)
+    assert isinstance(result.error, EngineFailed) and not result.done
+    assert "cut off" in result.documents[-1]["error"]["message"] and len(result.text()) <= 2_000_000
 
 
 async def test_an_error_in_mid_stream_ends_it(models: ModelFixture) -> None:
     failure = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
     async with serving(models, Upstream(frame("a"), failure, frame("b"), DONE)):
-        got = await models.stream("m", HI)
-    assert "out of memory" in got.documents[-1]["error"]["message"] and got.text() == "a"
-    assert got.error is not None and not got.done and isinstance(got.documents[-1]["error"]["code"], str)
+        result = await models.stream("m", HI)
+    assert "out of memory" in result.documents[-1]["error"]["message"] and result.text() == "a"
+    assert result.error is not None and not result.done and isinstance(result.documents[-1]["error"]["code"], str)
 
 
 async def test_an_error_as_the_first_frame_is_a_real_status(models: ModelFixture) -> None:
     failure = b'data: {"error": {"message": "bad tool", "type": "x", "param": "tools", "code": 400}}\n\n'
     async with serving(models, Upstream(failure)):
-        with pytest.raises(PorticoError) as raised:
+        with pytest.raises(PorticoError) as error_info:
             await models.relay("m", {**HI, "stream": True})
-    assert (raised.value.status, raised.value.param, raised.value.code) == (400, "tools", None)
+    assert (error_info.value.status, error_info.value.param, error_info.value.code) == (400, "tools", None)
 
 
 @pytest.mark.parametrize(
@@ -220,9 +220,9 @@ async def test_error_bodies_of_all_kinds_become_openais(
     models: ModelFixture, status: int, body: bytes, ours: int, message: str
 ) -> None:
     async with serving(models, Upstream(body, status=status, headers={"Retry-After": "7"})):
-        with pytest.raises(PorticoError) as raised:
+        with pytest.raises(PorticoError) as error_info:
             await models.relay("m", HI)
-    assert raised.value.status == ours and message in raised.value.message
+    assert error_info.value.status == ours and message in error_info.value.message
 
 
 @pytest.mark.parametrize(
@@ -238,19 +238,19 @@ async def test_an_error_under_status_200_is_an_error(
     models: ModelFixture, body: bytes, status: int, message: str, stream: bool
 ) -> None:
     async with serving(models, Upstream(body)):
-        with pytest.raises(PorticoError) as raised:
+        with pytest.raises(PorticoError) as error_info:
             await models.relay("m", {**HI, "stream": stream})
-    assert raised.value.status == status
-    assert message in raised.value.message or stream
+    assert error_info.value.status == status
+    assert message in error_info.value.message or stream
 
 
 async def test_half_a_line_at_the_end_is_one_error_and_never_passed_on(models: ModelFixture) -> None:
     half = frame("lost", finish="stop")[:40]
     async with serving(models, Upstream(frame("a"), half)):
-        got = await models.stream("m", HI)
-    assert got.text() == "a" and not got.done
-    assert got.error is not None and "middle of a line" in got.error.message
-    assert [d for d in got.documents if "error" in d] == got.documents[-1:]
+        result = await models.stream("m", HI)
+    assert result.text() == "a" and not result.done
+    assert result.error is not None and "middle of a line" in result.error.message
+    assert [d for d in result.documents if "error" in d] == result.documents[-1:]
 
 
 async def test_a_page_instead_of_a_stream_is_refused(models: ModelFixture) -> None:
@@ -263,10 +263,10 @@ async def test_silence_in_mid_stream_is_one_error(models: ModelFixture) -> None:
     upstream = Upstream(frame("a"))
     upstream.hangs = asyncio.Event()
     async with serving(models, upstream, parameters={"stall_timeout": 0.5}):
-        got = await models.stream("m", HI)
+        result = await models.stream("m", HI)
         upstream.hangs.set()
-    assert got.text() == "a" and not got.done
-    assert got.error is not None and "no data arrived for 0.5 s" in got.error.message
+    assert result.text() == "a" and not result.done
+    assert result.error is not None and "no data arrived for 0.5 s" in result.error.message
 
 
 async def test_silence_until_the_deadline_is_one_error(models: ModelFixture) -> None:
@@ -274,10 +274,10 @@ async def test_silence_until_the_deadline_is_one_error(models: ModelFixture) -> 
     upstream.hangs = asyncio.Event()
     models.runner = Runner(models.registry, UsageLog(models.database), timeout=3)
     async with serving(models, upstream):
-        got = await models.stream("m", HI)
+        result = await models.stream("m", HI)
         upstream.hangs.set()
-    assert got.text() == "a" and not got.done
-    assert isinstance(got.error, DeadlineExceeded)
+    assert result.text() == "a" and not result.done
+    assert isinstance(result.error, DeadlineExceeded)
 
 
 async def test_a_body_that_stalls_half_way_is_one_error(models: ModelFixture) -> None:
@@ -297,10 +297,10 @@ async def test_an_answer_that_is_not_json_is_refused(models: ModelFixture) -> No
 
 async def test_an_unreachable_server_is_reported_without_its_address(models: ModelFixture) -> None:
     await models.models.add(ModelSpec("m", "http://127.0.0.1:9/v1#x"))
-    with pytest.raises(EngineFailed) as raised:
+    with pytest.raises(EngineFailed) as error_info:
         await models.relay("m", HI)
-    assert "'m' cannot be reached or closed the connection: Connection refused" in raised.value.message
-    assert "127.0.0.1" not in raised.value.message and raised.value.status == 502
+    assert "'m' cannot be reached or closed the connection: Connection refused" in error_info.value.message
+    assert "127.0.0.1" not in error_info.value.message and error_info.value.status == 502
 
 
 async def test_presets_set_the_task_and_require_their_api_key(
@@ -309,8 +309,8 @@ async def test_presets_set_the_task_and_require_their_api_key(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     info = await models.models.add(ModelSpec("e", "remote://openai/text-embedding-3-small"))
     assert (info.task, info.dimensions, info.engine) == ("embedding", 1536, "remote")
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         await models.relay("e", {"input": "x"}, "embeddings")
-    assert "OPENAI_API_KEY" in raised.value.message
+    assert "OPENAI_API_KEY" in error_info.value.message
     with pytest.raises(InvalidRequest, match="openai"):
         await models.models.add(ModelSpec("x", "remote://opnai/gpt"))

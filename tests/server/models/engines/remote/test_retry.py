@@ -59,12 +59,12 @@ async def test_only_temporary_overload_is_retried_a_limited_number_of_times(
 ) -> None:
     async with serving(answer) as provider:
         await models.models.add(spec("m", provider.url))
-        with pytest.raises(PorticoError) as raised:
+        with pytest.raises(PorticoError) as error_info:
             await models.relay("m", HI)
     assert len(provider.bodies) == asked
-    assert raised.value.status == (502 if answer.status == 500 else answer.status)
+    assert error_info.value.status == (502 if answer.status == 500 else answer.status)
     if answer.headers["Retry-After"] == "3600":
-        assert raised.value.retry_after == 3600
+        assert error_info.value.retry_after == 3600
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_retry_pauses_grow_with_jitter_up_to_a_maximum() -> None:
 
 
 async def test_the_next_model_answers_when_the_first_fails(models: ModelFixture) -> None:
-    async with serving(Answer(b"", 500)) as broken, serving(Answer(completion("from b"))) as whole:
-        await models.models.add(spec("b", whole.url, fallback="a"))
-        await models.models.add(spec("a", broken.url, fallback=["missing", "b"]))
-        got = await models.ask("a", HI)
-        assert got["choices"][0]["message"]["content"] == "from b"
-        assert len(broken.bodies) == len(whole.bodies) == 1
+    async with serving(Answer(b"", 500)) as failing_server, serving(Answer(completion("from b"))) as working_server:
+        await models.models.add(spec("b", working_server.url, fallback="a"))
+        await models.models.add(spec("a", failing_server.url, fallback=["missing", "b"]))
+        answer = await models.ask("a", HI)
+        assert answer["choices"][0]["message"]["content"] == "from b"
+        assert len(failing_server.bodies) == len(working_server.bodies) == 1
 
 
 async def test_a_model_without_its_key_falls_back_to_a_local_one(
@@ -107,8 +107,8 @@ async def test_a_model_without_its_key_falls_back_to_a_local_one(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     await models.models.add(ModelSpec("local", "fake://"))
     await models.models.add(ModelSpec("far", "remote://openai/gpt-5", parameters={"fallback": "local"}))
-    got = await models.stream("far", HI)
-    assert got.text() and got.done and {d["model"] for d in got.documents} == {"local"}
+    result = await models.stream("far", HI)
+    assert result.text() and result.done and {d["model"] for d in result.documents} == {"local"}
 
 
 @pytest.mark.parametrize(("status", "asked"), [(400, 0), (404, 1), (401, 1)])
@@ -118,15 +118,15 @@ async def test_the_fallback_is_tried_after_401_and_404_but_not_after_400(
     async with serving(busy(status)) as first, serving(busy(503)) as second:
         await models.models.add(spec("b", second.url, retries=0))
         await models.models.add(spec("a", first.url, retries=0, fallback=["b"]))
-        with pytest.raises(PorticoError) as raised:
+        with pytest.raises(PorticoError) as error_info:
             await models.relay("a", HI)
-    assert raised.value.status == status, "the caller gets the error of the model that was named"
+    assert error_info.value.status == status, "the caller gets the error of the model that was named"
     assert len(second.bodies) == asked
 
 
 async def test_an_embedding_model_with_a_fallback_is_refused(models: ModelFixture) -> None:
-    with pytest.raises(InvalidRequest) as raised:
+    with pytest.raises(InvalidRequest) as error_info:
         await models.models.add(
             ModelSpec("e", "http://127.0.0.1:9/v1#e", task="embedding", parameters={"fallback": "b"})
         )
-    assert raised.value.param == "parameters.fallback"
+    assert error_info.value.param == "parameters.fallback"

@@ -51,9 +51,9 @@ async def test_one_command_moves_default_to_a_provider(tmp_path: Path) -> None:
 
 
 async def test_the_online_example_runs(tmp_path: Path) -> None:
-    async with serving(Answer(b"", 500)) as broken, serving(Answer(MESSAGE)) as anthropic:
+    async with serving(Answer(b"", 500)) as failing_server, serving(Answer(MESSAGE)) as anthropic:
         variables = {
-            "OPENAI_BASE_URL": f"{broken.url}/v1",
+            "OPENAI_BASE_URL": f"{failing_server.url}/v1",
             "OPENAI_API_KEY": "sk-test",
             "ANTHROPIC_BASE_URL": anthropic.url,
             "ANTHROPIC_API_KEY": "sk-ant-test",
@@ -62,4 +62,4 @@ async def test_the_online_example_runs(tmp_path: Path) -> None:
         with daemons.running(tmp_path / "home", "--file", str(example), env=variables) as daemon:
             assert await said(daemon, "claude") == "Hi! My name is Claude."
             assert await said(daemon) == "Hi! My name is Claude.", "gpt is down, its first fallback answers"
-    assert len(broken.bodies) == 1 and len(anthropic.bodies) == 2
+    assert len(failing_server.bodies) == 1 and len(anthropic.bodies) == 2

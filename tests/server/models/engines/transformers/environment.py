@@ -47,9 +47,9 @@ async def _quiet(_stage: str, _words: str) -> None:
 def interpreter(name: str = "transformers") -> str:
     """Return a Python interpreter with the packages that `name` needs; skip if that takes gigabytes of downloads."""
     variable = f"PORTICO_TEST_{name.upper()}"
-    given = os.environ.get(variable) or os.environ.get("PORTICO_TEST_GPU_PYTHON")
-    if given:
-        return shutil.which(given) or given
+    python_path = os.environ.get(variable) or os.environ.get("PORTICO_TEST_GPU_PYTHON")
+    if python_path:
+        return shutil.which(python_path) or python_path
     recipe = RECIPES[name]
     place = ENVIRONMENTS / f"{name}-{recipe.fingerprint}"
     if inspect_environment(place, recipe).state != "ready":
@@ -78,11 +78,11 @@ def _tiny(what: str, script: Path) -> Path:
     with alone(f"tiny-{what}"):
         if not place.exists():
             with tempfile.TemporaryDirectory(dir=ENVIRONMENTS) as draft:
-                made = Path(draft) / "models"
-                made.mkdir()
-                command = [python, "-W", "ignore", str(script), str(made)]
+                draft_folder = Path(draft) / "models"
+                draft_folder.mkdir()
+                command = [python, "-W", "ignore", str(script), str(draft_folder)]
                 subprocess.run(command, check=True, capture_output=True)
-                made.rename(place)
+                draft_folder.rename(place)
     return place
 
 

@@ -149,11 +149,11 @@ def late(folder: Path, layout: str) -> None:
         )
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "architectures": ["HF_ColBERT"]}))
-        said = {
+        metadata = {
             "query_token_id": "[unused0]", "doc_token_id": "[unused1]", "mask_punctuation": True,
             "query_maxlen": QUERY_LENGTH, "doc_maxlen": DOCUMENT_LENGTH, "attend_to_mask_tokens": False,
         }  # fmt: skip
-        (folder / "artifact.metadata").write_text(json.dumps(said))
+        (folder / "artifact.metadata").write_text(json.dumps(metadata))
         return
     (folder / "1_Dense").mkdir()
     save_file({"linear.weight": linear.weight.data}, folder / "1_Dense" / "model.safetensors")
@@ -170,11 +170,11 @@ def late(folder: Path, layout: str) -> None:
         for i, kind in enumerate(kinds)
     ]
     (folder / "modules.json").write_text(json.dumps(modules))
-    said = {
+    metadata = {
         "query_prefix": "[unused0]", "document_prefix": "[unused1]", "query_length": QUERY_LENGTH,
         "document_length": DOCUMENT_LENGTH, "skiplist_words": ["."], "attend_to_expansion_tokens": False,
     }  # fmt: skip
-    (folder / "config_sentence_transformers.json").write_text(json.dumps(said))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(metadata))
 
 
 def sparse(folder: Path) -> None:
@@ -272,7 +272,7 @@ def expected(out: Path) -> dict[str, object]:
     """Return what plain transformers computes from `TEXTS`, one at a time: vectors by pooling, vectors of `SPANS`, and
     scores for the question "ships".
     """
-    found: dict[str, object] = {}
+    reference: dict[str, object] = {}
     for pooling in ("mean", "cls", "last"):
         folder = out / "embedding-mean"  # all models get these weights
         tokenizer, model = AutoTokenizer.from_pretrained(folder), BertModel.from_pretrained(folder).eval()
@@ -281,7 +281,7 @@ def expected(out: Path) -> dict[str, object]:
             states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
             vector = {"mean": states.mean(0), "cls": states[0], "last": states[-1]}[pooling]
             rows.append((vector / vector.norm()).tolist())
-        found[pooling] = rows
+        reference[pooling] = rows
     folder = out / "embedding-mean"
     tokenizer, model = AutoTokenizer.from_pretrained(folder), BertModel.from_pretrained(folder).eval()
     read = tokenizer(TEXTS[2], return_tensors="pt", return_offsets_mapping=True)
@@ -290,15 +290,15 @@ def expected(out: Path) -> dict[str, object]:
     ).last_hidden_state[0]
     ends = read["offset_mapping"][0, :, 1].tolist()
     late = [states[[i for i, end in enumerate(ends) if first < end <= last]].mean(0) for first, last in SPANS]
-    found["late"] = [(vector / vector.norm()).tolist() for vector in late]
+    reference["late"] = [(vector / vector.norm()).tolist() for vector in late]
     folder = out / "reranker"
     tokenizer, judge = (
         AutoTokenizer.from_pretrained(folder),
         BertForSequenceClassification.from_pretrained(folder),
     )
     pairs = [tokenizer("ships", text, return_tensors="pt") for text in TEXTS]
-    found["scores"] = [torch.sigmoid(judge.eval()(**pair).logits)[0, 0].item() for pair in pairs]
-    found["late_scores"] = late_scores(out / "late-colbert", out / "late-pylate")
+    reference["scores"] = [torch.sigmoid(judge.eval()(**pair).logits)[0, 0].item() for pair in pairs]
+    reference["late_scores"] = late_scores(out / "late-colbert", out / "late-pylate")
     folder = out / "sparse"
     tokenizer, head = AutoTokenizer.from_pretrained(folder), BertForMaskedLM.from_pretrained(folder).eval()
     weights = [
@@ -307,10 +307,10 @@ def expected(out: Path) -> dict[str, object]:
     ]
     for weight in weights:
         weight[tokenizer.all_special_ids] = 0
-    own = weights[0] @ weights[0]
-    products = [weights[0] @ other for other in weights[1:]]
-    found["sparse_scores"] = [(product / (product + own)).item() for product in products]
-    return found
+    self_product = weights[0] @ weights[0]
+    products = [weights[0] @ document_weight for document_weight in weights[1:]]
+    reference["sparse_scores"] = [(product / (product + self_product)).item() for product in products]
+    return reference
 
 
 def late_scores(folder: Path, weights: Path) -> list[float]:
@@ -324,18 +324,18 @@ def late_scores(folder: Path, weights: Path) -> list[float]:
         return torch.nn.functional.normalize(states @ linear.T, dim=-1)
 
     def ids(text: str, marker: str, most: int) -> list[int]:
-        first, *rest, last = tokenizer(text)["input_ids"]
-        return [first, tokenizer.convert_tokens_to_ids(marker), *rest[: most - 3], last]
+        first, *inner_ids, last = tokenizer(text)["input_ids"]
+        return [first, tokenizer.convert_tokens_to_ids(marker), *inner_ids[: most - 3], last]
 
-    asked = ids("ships", "[unused0]", QUERY_LENGTH)
-    masked = [*asked, *[tokenizer.mask_token_id] * (QUERY_LENGTH - len(asked))]
-    question, found = vectors(masked, len(asked)), []
+    question_ids = ids("ships", "[unused0]", QUERY_LENGTH)
+    masked = [*question_ids, *[tokenizer.mask_token_id] * (QUERY_LENGTH - len(question_ids))]
+    question, scores = vectors(masked, len(question_ids)), []
     for text in TEXTS:
         row = ids(text, "[unused1]", DOCUMENT_LENGTH)
-        kept = [i for i, token in enumerate(row) if token != tokenizer.convert_tokens_to_ids(".")]
-        near = question @ vectors(row, len(row))[kept].T
-        found.append(near.amax(1).mean().clamp(0, 1).item())
-    return found
+        positions = [i for i, token in enumerate(row) if token != tokenizer.convert_tokens_to_ids(".")]
+        near = question @ vectors(row, len(row))[positions].T
+        scores.append(near.amax(1).mean().clamp(0, 1).item())
+    return scores
 
 
 def main() -> None:

@@ -29,26 +29,26 @@ LONG = " ".join(f"the sea is bright and ship {n} is in the harbour" for n in ran
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ModelFixture]:
-    made = environment.models()
-    async with model_fixture(tmp_path_factory.mktemp("home"), install_engines=False) as built:
-        await built.models.add(spec("vectors", made / "embedding-mean"))
-        await built.models.add(spec("first", made / "embedding-cls"))
-        yield built
+    models_folder = environment.models()
+    async with model_fixture(tmp_path_factory.mktemp("home"), install_engines=False) as fixture:
+        await fixture.models.add(spec("vectors", models_folder / "embedding-mean"))
+        await fixture.models.add(spec("first", models_folder / "embedding-cls"))
+        yield fixture
 
 
 async def embedded(served: ModelFixture, text: str, *spans: tuple[int, int]) -> list[list[float]]:
-    found = await served.runner.call("embeddings", "vectors", Embed((text,), spans=(spans,)), LOCAL)
-    assert isinstance(found, Vectors)
-    return [array("f", data).tolist() for data in found.data]
+    result = await served.runner.call("embeddings", "vectors", Embed((text,), spans=(spans,)), LOCAL)
+    assert isinstance(result, Vectors)
+    return [array("f", data).tolist() for data in result.data]
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_span_vector_is_the_token_mean_computed_with_full_context(served: ModelFixture) -> None:
-    got = await embedded(served, TEXT, *SPANS)
-    assert all(close(one, other) for one, other in zip(got, expected("late"), strict=True))
+    span_vectors = await embedded(served, TEXT, *SPANS)
+    assert all(close(vector, expected_vector) for vector, expected_vector in zip(span_vectors, expected("late"), strict=True))
     alone = await served.ask("vectors", {"input": TEXT[:5]}, "embeddings")
     assert not close(
-        got[0], alone["data"][0]["embedding"]
+        span_vectors[0], alone["data"][0]["embedding"]
     )  # its vector takes the following text into account
 
 
@@ -59,20 +59,20 @@ async def test_a_text_longer_than_the_context_is_seen_in_windows(served: ModelFi
     for word in words:
         spans.append((at, at + len(word)))
         at += len(word) + 1
-    got = await embedded(served, LONG, *spans, (0, len(LONG)))
-    assert len({tuple(one) for one in got}) > 100  # the same word has a different vector at each position
+    span_vectors = await embedded(served, LONG, *spans, (0, len(LONG)))
+    assert len({tuple(vector) for vector in span_vectors}) > 100  # the same word has a different vector at each position
     # A span in the middle of the first window takes that window into account, and nothing else.
     window = await embedded(served, LONG[: spans[61][1]], *spans[:40])
-    assert all(close(one, other) for one, other in zip(window, got[:40], strict=True))
-    assert all(abs(sum(x * x for x in one) - 1) < 1e-4 for one in got)
+    assert all(close(vector, reference_vector) for vector, reference_vector in zip(window, span_vectors[:40], strict=True))
+    assert all(abs(sum(x * x for x in vector) - 1) < 1e-4 for vector in span_vectors)
 
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("spans", [[], [[[3, 3]]], [[[0, 99]]], [[]], [["a"]], [[[0, 1]], [[0, 1]]]])
 async def test_invalid_spans_are_refused(served: ModelFixture, spans: object) -> None:
-    with pytest.raises(PorticoError, match="spans") as raised:
+    with pytest.raises(PorticoError, match="spans") as error_info:
         await served.ask("vectors", {"input": [TEXT], "spans": spans}, "embeddings")
-    assert raised.value.status == 400 and str(raised.value.param).startswith("spans")
+    assert error_info.value.status == 400 and str(error_info.value.param).startswith("spans")
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -105,16 +105,16 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 @pytest.mark.slow
 def test_a_late_chunked_group_is_embedded_in_context_with_its_model(daemon: Daemon) -> None:
     with httpx.Client(base_url=f"{daemon.url}/api/stores/coast", timeout=60) as http:
-        wish = {"name": "late", "chunking_strategy": {"type": "late", "size": 100}, "embedding_model": "near"}
-        answer = http.post("/groups", json=wish)
+        group_request = {"name": "late", "chunking_strategy": {"type": "late", "size": 100}, "embedding_model": "near"}
+        answer = http.post("/groups", json=group_request)
         assert answer.status_code == 200, answer.text
         with http.stream("GET", f"{daemon.url}/api/runs/{answer.json()['run']}/events") as events:
             events.read()
-        [made] = [group for group in http.get("/groups").json()["data"] if group["name"] == "late"]
-        assert (made["completed"], made["failed"], made["embedding_model"]) == (1, 0, "near")
+        [late_group] = [group for group in http.get("/groups").json()["data"] if group["name"] == "late"]
+        assert (late_group["completed"], late_group["failed"], late_group["embedding_model"]) == (1, 0, "near")
         body = {"query": "ship 7", "groups": ["late"], "ranker": "vector", "max_num_results": 50}
         passages = http.post("/search", json=body).json()["data"]
-        assert len({passage["text"] for passage in passages}) == min(50, made["chunks"])
+        assert len({passage["text"] for passage in passages}) == min(50, late_group["chunks"])
         trace = http.post("/search", json={**body, "ranker": "hybrid", "trace": True}).json()["trace"]
         assert any(stage["name"] == "vector (late)" and stage["candidates"] for stage in trace)
 
@@ -122,20 +122,20 @@ def test_a_late_chunked_group_is_embedded_in_context_with_its_model(daemon: Daem
 @pytest.mark.slow
 def test_late_chunking_with_an_unsuitable_model_is_refused_with_suitable_ones(daemon: Daemon) -> None:
     with httpx.Client(base_url=f"{daemon.url}/api/stores/coast", timeout=60) as http:
-        wish = {"name": "not", "chunking_strategy": {"type": "late"}}
-        error = http.post("/groups", json=wish).json()["error"]
+        group_request = {"name": "not", "chunking_strategy": {"type": "late"}}
+        error = http.post("/groups", json=group_request).json()["error"]
         assert (error["code"], error["param"]) == ("spans_unsupported", "embedding_model")
         assert "'plain'" in error["message"] and "Available models that support it: near." in error["message"]
-        wish["chunking_strategy"] = {"type": "late", "model": "near"}
-        assert http.post("/groups", json=wish).json()["error"]["param"] == "chunking_strategy.model"
+        group_request["chunking_strategy"] = {"type": "late", "model": "near"}
+        assert http.post("/groups", json=group_request).json()["error"]["param"] == "chunking_strategy.model"
 
 
 def test_support_for_spans_is_known_from_the_files_before_loading(tmp_path: Path) -> None:
     from portico_server.models.engines.transformers.engine import Transformers
 
-    made = environment.models()
+    models_folder = environment.models()
     engine = Transformers()
-    assert engine.describe(spec("a", made / "embedding-mean"), made / "embedding-mean").spans
-    assert not engine.describe(spec("b", made / "embedding-cls"), made / "embedding-cls").spans
-    asked = spec("c", made / "embedding-cls", parameters={"pooling": "mean"})
-    assert engine.describe(asked, made / "embedding-cls").spans
+    assert engine.describe(spec("a", models_folder / "embedding-mean"), models_folder / "embedding-mean").spans
+    assert not engine.describe(spec("b", models_folder / "embedding-cls"), models_folder / "embedding-cls").spans
+    mean_spec = spec("c", models_folder / "embedding-cls", parameters={"pooling": "mean"})
+    assert engine.describe(mean_spec, models_folder / "embedding-cls").spans

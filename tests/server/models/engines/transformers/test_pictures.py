@@ -36,14 +36,14 @@ MADE: Operation = "images/generations"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ModelFixture]:
-    made = environment.pictures()
-    async with model_fixture(tmp_path_factory.mktemp("home"), install_engines=False) as built:
+    pictures_folder = environment.pictures()
+    async with model_fixture(tmp_path_factory.mktemp("home"), install_engines=False) as fixture:
         defaults = {"steps": 2, "size": "32x32"}
         parameters = {"max_pixels": 128 * 128}
-        await built.models.add(spec("painter", made / "diffusion", parameters=parameters, defaults=defaults))
-        await built.models.add(ModelSpec("fake", "fake://", task="image"))
-        await built.models.load("painter")
-        yield built
+        await fixture.models.add(spec("painter", pictures_folder / "diffusion", parameters=parameters, defaults=defaults))
+        await fixture.models.add(ModelSpec("fake", "fake://", task="image"))
+        await fixture.models.load("painter")
+        yield fixture
 
 
 def png(size: tuple[int, int] = (32, 32), mode: str = "RGB", colour: Any = 0) -> bytes:
@@ -76,16 +76,16 @@ async def test_a_seed_repeats_and_pictures_of_one_call_differ(models: ModelFixtu
 
 
 async def test_size_format_and_the_models_own_options_are_kept_to(models: ModelFixture) -> None:
-    more = {
+    options = {
         "output_format": "jpeg",
         "output_compression": 50,
         "negative_prompt": "a dog",
         "guidance_scale": 2,
     }
-    got = await models.ask("painter", {"prompt": "a cat", "size": "48x32", "quality": "low", **more}, MADE)
-    found = opened(base64.b64decode(got["data"][0]["b64_json"]))
-    assert (found.format, found.size) == ("JPEG", (48, 32))
-    assert (got["size"], got["output_format"], got["quality"]) == ("48x32", "jpeg", "low")
+    answer = await models.ask("painter", {"prompt": "a cat", "size": "48x32", "quality": "low", **options}, MADE)
+    picture = opened(base64.b64decode(answer["data"][0]["b64_json"]))
+    assert (picture.format, picture.size) == ("JPEG", (48, 32))
+    assert (answer["size"], answer["output_format"], answer["quality"]) == ("48x32", "jpeg", "low")
 
 
 BOTH = pytest.mark.parametrize("name", ["painter", "fake"])
@@ -96,19 +96,19 @@ BOTH = pytest.mark.parametrize("name", ["painter", "fake"])
 async def test_as_many_pictures_come_as_were_asked_for_in_their_size(models: ModelFixture, name: str) -> None:
     result = await models.runner.call(MADE, name, Draw("a cat", n=2, size="48x32"), LOCAL)
     assert isinstance(result, GeneratedImages)
-    assert [opened(one.data).size for one in result.images] == [(48, 32)] * 2
-    assert {one.media_type for one in result.images} == {"image/png"}
+    assert [opened(picture.data).size for picture in result.images] == [(48, 32)] * 2
+    assert {picture.media_type for picture in result.images} == {"image/png"}
     assert result.usage.prompt_tokens > 0 and result.usage.completion_tokens > 0
 
 
 @BOTH
 async def test_a_stream_contains_partial_images_before_the_final_one(models: ModelFixture, name: str) -> None:
     body = {"prompt": "a cat", "steps": 6, "size": "32x32", "partial_images": 2}
-    got = await models.stream(name, body, MADE)
-    kinds = [document["type"].partition(".")[2] for document in got.documents]
+    result = await models.stream(name, body, MADE)
+    kinds = [document["type"].partition(".")[2] for document in result.documents]
     assert kinds == ["partial_image", "partial_image", "completed"]
-    assert [opened(base64.b64decode(one["b64_json"])).size for one in got.documents] == [(32, 32)] * 3
-    assert got.usage.completion_tokens == 4
+    assert [opened(base64.b64decode(picture_document["b64_json"])).size for picture_document in result.documents] == [(32, 32)] * 3
+    assert result.usage.completion_tokens == 4
 
 
 @BOTH
@@ -121,10 +121,10 @@ async def test_an_image_is_edited_with_and_without_a_mask(models: ModelFixture, 
 
 
 async def test_a_stream_reports_each_step_and_the_image_changes(models: ModelFixture) -> None:
-    got = await models.stream("painter", {"prompt": "a cat", "steps": 3, "partial_images": 1}, MADE)
-    comments = [frame for frame in got.frames if frame.startswith(b":")]
+    result = await models.stream("painter", {"prompt": "a cat", "steps": 3, "partial_images": 1}, MADE)
+    comments = [frame for frame in result.frames if frame.startswith(b":")]
     assert comments == [b": step 1 of 3", b": step 2 of 3", b": step 3 of 3"]
-    first, last = (opened(base64.b64decode(document["b64_json"])) for document in got.documents)
+    first, last = (opened(base64.b64decode(document["b64_json"])) for document in result.documents)
     assert first.tobytes() != last.tobytes()
 
 
@@ -132,14 +132,14 @@ async def test_a_stream_reports_each_step_and_the_image_changes(models: ModelFix
 async def test_partial_images_are_streamed_for_packed_latents(models: ModelFixture) -> None:
     await models.models.add(spec("flux", environment.pictures() / "flux"))
     body = {"prompt": "a cat", "steps": 3, "size": "32x32", "partial_images": 1}
-    got = await models.stream("flux", body, MADE)
-    assert [opened(base64.b64decode(one["b64_json"])).size for one in got.documents] == [(32, 32)] * 2
+    result = await models.stream("flux", body, MADE)
+    assert [opened(base64.b64decode(document["b64_json"])).size for document in result.documents] == [(32, 32)] * 2
     await models.models.remove("flux")
 
 
 async def test_an_edit_starts_from_the_given_image_and_accepts_a_mask(models: ModelFixture) -> None:
-    changed = await drawn(models, Draw("a hat", images=(image(png((70, 50))),), size="auto"))
-    assert opened(changed.images[0].data).size == (32, 32)  # the model's default size, set by this test
+    edit_result = await drawn(models, Draw("a hat", images=(image(png((70, 50))),), size="auto"))
+    assert opened(edit_result.images[0].data).size == (32, 32)  # the model's default size, set by this test
     slightly = {"strength": 0.5, "steps": 4, "seed": 1}
     black = await drawn(models, Draw("a hat", images=(image(),), options=slightly))
     white = await drawn(models, Draw("a hat", images=(image(png(colour=(255,) * 3)),), options=slightly))
@@ -162,9 +162,9 @@ async def test_an_edit_starts_from_the_given_image_and_accepts_a_mask(models: Mo
 async def test_unsupported_image_options_are_refused_by_name(
     models: ModelFixture, body: dict[str, Any], param: str, words: str
 ) -> None:
-    with pytest.raises(PorticoError, match=words) as raised:
+    with pytest.raises(PorticoError, match=words) as error_info:
         await models.ask("painter", {"prompt": "a cat", **body}, MADE)
-    assert raised.value.param == param
+    assert error_info.value.param == param
 
 
 @pytest.mark.parametrize(
@@ -178,9 +178,9 @@ async def test_unsupported_image_options_are_refused_by_name(
 async def test_unusable_images_for_an_edit_are_refused_with_a_reason(
     models: ModelFixture, request_: Draw, param: str, words: str
 ) -> None:
-    with pytest.raises(PorticoError, match=words) as raised:
+    with pytest.raises(PorticoError, match=words) as error_info:
         await drawn(models, request_)
-    assert raised.value.param == param
+    assert error_info.value.param == param
 
 
 async def test_a_caller_who_leaves_stops_the_steps(models: ModelFixture) -> None:
@@ -197,8 +197,8 @@ async def test_a_caller_who_leaves_stops_the_steps(models: ModelFixture) -> None
 
 async def test_a_diffusion_folder_is_recognised_with_its_task_and_size() -> None:
     folder = environment.pictures() / "diffusion"
-    known = Transformers().describe(ModelSpec("m", str(folder)), folder)
-    assert (known.task, known.edits) == ("image", True)
+    description = Transformers().describe(ModelSpec("m", str(folder)), folder)
+    assert (description.task, description.edits) == ("image", True)
     model = read_weights(folder, "m")
     assert isinstance(model, ModelWeights)
     assert model.draws and model.dtype == "float32" and model.architecture == "StableDiffusionPipeline"

@@ -51,16 +51,16 @@ def spec(name: str, folder: Path, **more: Any) -> ModelSpec:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ModelFixture]:
-    made = environment.models()
-    async with model_fixture(tmp_path_factory.mktemp("home"), install_engines=False) as built:
-        await built.models.add(spec("vectors", made / "embedding-mean"))
-        await built.models.add(spec("judge", made / "reranker"))
+    models_folder = environment.models()
+    async with model_fixture(tmp_path_factory.mktemp("home"), install_engines=False) as fixture:
+        await fixture.models.add(spec("vectors", models_folder / "embedding-mean"))
+        await fixture.models.add(spec("judge", models_folder / "reranker"))
         for layout in ("colbert", "pylate"):
-            await built.models.add(spec(f"late-{layout}", made / f"late-{layout}"))
-        await built.models.add(spec("sparse", made / "sparse"))
-        await built.models.add(spec("eyes", made / "vision"))
-        await built.models.add(spec("chat", made / "chat"))
-        yield built
+            await fixture.models.add(spec(f"late-{layout}", models_folder / f"late-{layout}"))
+        await fixture.models.add(spec("sparse", models_folder / "sparse"))
+        await fixture.models.add(spec("eyes", models_folder / "vision"))
+        await fixture.models.add(spec("chat", models_folder / "chat"))
+        yield fixture
 
 
 def expected(what: str) -> Any:
@@ -76,11 +76,11 @@ def close(one: list[float], other: list[float]) -> bool:
 
 
 async def test_batched_embeddings_match_the_models_reference_vectors(models: ModelFixture) -> None:
-    got = await models.ask("vectors", {"input": TEXTS}, "embeddings")
+    answer = await models.ask("vectors", {"input": TEXTS}, "embeddings")
     # A batch of texts of different lengths must give the same vectors as each text alone.
-    assert all(close(row["embedding"], one) for row, one in zip(got["data"], expected("mean"), strict=True))
+    assert all(close(row["embedding"], vector) for row, vector in zip(answer["data"], expected("mean"), strict=True))
     assert models.models.get("vectors").dimensions == 32
-    assert got["usage"] == {"prompt_tokens": 22, "total_tokens": 22}
+    assert answer["usage"] == {"prompt_tokens": 22, "total_tokens": 22}
 
 
 @pytest.mark.slow
@@ -90,18 +90,18 @@ async def test_the_files_say_how_vectors_are_pooled_and_a_parameter_says_otherwi
 ) -> None:
     parameters = {"pooling": asked} if asked else {}
     await models.models.add(spec("other", environment.models() / "embedding-cls", parameters=parameters))
-    got = await models.ask("other", {"input": TEXTS}, "embeddings")
+    answer = await models.ask("other", {"input": TEXTS}, "embeddings")
     await models.models.remove("other")
-    assert all(close(row["embedding"], one) for row, one in zip(got["data"], expected(pooling), strict=True))
+    assert all(close(row["embedding"], vector) for row, vector in zip(answer["data"], expected(pooling), strict=True))
 
 
 async def test_vectors_are_cut_and_of_length_one_again(models: ModelFixture) -> None:
-    whole = (await models.ask("vectors", {"input": TEXTS[0]}, "embeddings"))["data"][0]["embedding"]
-    wish = {"input": TEXTS[0], "dimensions": 8, "encoding_format": "base64"}
-    got = (await models.ask("vectors", wish, "embeddings"))["data"][0]["embedding"]
-    vector = array("f", base64.b64decode(got)).tolist()
-    length = math.sqrt(sum(x * x for x in whole[:8]))
-    assert close(vector, [x / length for x in whole[:8]])
+    full_vector = (await models.ask("vectors", {"input": TEXTS[0]}, "embeddings"))["data"][0]["embedding"]
+    body = {"input": TEXTS[0], "dimensions": 8, "encoding_format": "base64"}
+    encoded_vector = (await models.ask("vectors", body, "embeddings"))["data"][0]["embedding"]
+    vector = array("f", base64.b64decode(encoded_vector)).tolist()
+    length = math.sqrt(sum(x * x for x in full_vector[:8]))
+    assert close(vector, [x / length for x in full_vector[:8]])
     with pytest.raises(InvalidRequest, match="at most 32"):
         await models.ask("vectors", {"input": "x", "dimensions": 33}, "embeddings")
     result = await models.runner.call("embeddings", "vectors", Embed(tuple(TEXTS)), LOCAL)
@@ -109,9 +109,9 @@ async def test_vectors_are_cut_and_of_length_one_again(models: ModelFixture) -> 
 
 
 async def test_a_text_beyond_the_context_is_refused_by_its_index(models: ModelFixture) -> None:
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         await models.ask("vectors", {"input": ["sea", "sea " * 100]}, "embeddings")
-    error = raised.value
+    error = error_info.value
     assert (error.status, error.code, error.param) == (400, "context_length_exceeded", "input[1]")
     assert "102 tokens" in error.message and "64" in error.message
 
@@ -137,14 +137,14 @@ async def test_scores_are_those_of_the_model_best_first(models: ModelFixture) ->
 async def test_late_interaction_and_learned_sparse_vectors_score_as_their_papers_say(
     models: ModelFixture, name: str, scores: str
 ) -> None:
-    wanted = expected(scores)
-    assert len(set(wanted)) == 3
+    reference_scores = expected(scores)
+    assert len(set(reference_scores)) == 3
     result = await models.runner.call("rerank", name, Rerank("ships", tuple(TEXTS)), LOCAL)
     assert isinstance(result, Ranked)
-    assert close([score for _, score in sorted(result.results)], wanted)
-    assert [index for index, _ in result.results] == sorted(range(3), key=lambda index: -wanted[index])
-    many = Rerank("ships " * 200, (*("sea " * 500, "", ". . ."), *TEXTS * 30), 5)
-    result = await models.runner.call("rerank", name, many, LOCAL)
+    assert close([score for _, score in sorted(result.results)], reference_scores)
+    assert [index for index, _ in result.results] == sorted(range(3), key=lambda index: -reference_scores[index])
+    long_request = Rerank("ships " * 200, (*("sea " * 500, "", ". . ."), *TEXTS * 30), 5)
+    result = await models.runner.call("rerank", name, long_request, LOCAL)
     assert isinstance(result, Ranked) and len(result.results) == 5
     assert all(0 <= score <= 1 for _, score in result.results)
     assert models.models.get(name).task == "rerank"
@@ -153,9 +153,9 @@ async def test_late_interaction_and_learned_sparse_vectors_score_as_their_papers
 async def test_a_long_document_is_cut_and_a_long_question_is_not(models: ModelFixture) -> None:
     result = await models.runner.call("rerank", "judge", Rerank("ships", ("sea " * 500,)), LOCAL)
     assert isinstance(result, Ranked) and result.usage.prompt_tokens == 64
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         await models.runner.call("rerank", "judge", Rerank("ships " * 80, ("sea",)), LOCAL)
-    assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "query")
+    assert (error_info.value.code, error_info.value.param) == ("context_length_exceeded", "query")
 
 
 # --- images -------------------------------------------------------------------------------------------------
@@ -186,14 +186,14 @@ def seeing(url: str, text: str = "What is in the harbour?") -> dict[str, Any]:
 
 
 async def test_the_answer_of_a_vision_model_depends_on_the_image(models: ModelFixture) -> None:
-    said = []
+    image_logprobs = []
     for grey in (0, 0, 255):
-        got = await models.ask("eyes", seeing(png(32, 32, grey)))
-        said.append(got["choices"][0]["logprobs"]["content"][0]["logprob"])
-    assert said[0] == said[1] != said[2], "the image decides, and nothing else"
+        answer = await models.ask("eyes", seeing(png(32, 32, grey)))
+        image_logprobs.append(answer["choices"][0]["logprobs"]["content"][0]["logprob"])
+    assert image_logprobs[0] == image_logprobs[1] != image_logprobs[2], "the image decides, and nothing else"
     words = {"messages": user("What is in the harbour?"), "max_tokens": 1}
     blind = await models.ask("eyes", words)
-    assert got["usage"]["prompt_tokens"] > blind["usage"]["prompt_tokens"] + 4, "the image takes tokens"
+    assert answer["usage"]["prompt_tokens"] > blind["usage"]["prompt_tokens"] + 4, "the image takes tokens"
     streamed = await models.stream("eyes", {**seeing(png(8, 8, 9)), "max_tokens": 3})
     assert streamed.done and streamed.usage.completion_tokens == 3
 
@@ -211,9 +211,9 @@ async def test_the_answer_of_a_vision_model_depends_on_the_image(models: ModelFi
     ],
 )
 async def test_invalid_images_are_refused(models: ModelFixture, url: str, words: str) -> None:
-    with pytest.raises(PorticoError, match=words) as raised:
+    with pytest.raises(PorticoError, match=words) as error_info:
         await models.ask("eyes", seeing(url))
-    assert raised.value.status == 400 and str(raised.value.param).startswith("messages[0]")
+    assert error_info.value.status == 400 and str(error_info.value.param).startswith("messages[0]")
 
 
 async def test_a_text_only_model_refuses_images(models: ModelFixture) -> None:
@@ -230,16 +230,16 @@ def asked(**more: Any) -> dict[str, Any]:
 
 async def test_penalties_prevent_repeated_words(models: ModelFixture) -> None:
     plain = (await models.ask("chat", asked()))["choices"][0]["message"]["content"].split()
-    other = (await models.ask("chat", asked(frequency_penalty=2, presence_penalty=2)))["choices"][0]
-    words = other["message"]["content"].split()
+    choice = (await models.ask("chat", asked(frequency_penalty=2, presence_penalty=2)))["choices"][0]
+    words = choice["message"]["content"].split()
     assert len(set(words)) >= len(set(plain)) and len(set(words)) == len(words)
 
 
 async def test_generation_ends_when_the_context_is_full(models: ModelFixture) -> None:
-    got = await models.ask("chat", asked(max_tokens=5000, messages=user("sea " * 900)))
-    usage = got["usage"]
+    answer = await models.ask("chat", asked(max_tokens=5000, messages=user("sea " * 900)))
+    usage = answer["usage"]
     assert usage["prompt_tokens"] + usage["completion_tokens"] == 1024
-    assert got["choices"][0]["finish_reason"] == "length"
+    assert answer["choices"][0]["finish_reason"] == "length"
 
 
 @pytest.mark.parametrize(
@@ -254,31 +254,31 @@ async def test_generation_ends_when_the_context_is_full(models: ModelFixture) ->
 async def test_unsupported_options_are_refused_by_name(
     models: ModelFixture, wish: dict[str, Any], param: str | None
 ) -> None:
-    with pytest.raises(PorticoError) as raised:
+    with pytest.raises(PorticoError) as error_info:
         await models.ask("chat", {**asked(), **wish})
-    assert raised.value.status == 400 and (param is None or raised.value.param == param)
+    assert error_info.value.status == 400 and (param is None or error_info.value.param == param)
 
 
 async def test_a_caller_who_leaves_frees_the_model(models: ModelFixture) -> None:
     relayed = await models.relay("chat", {**asked(max_tokens=900), "stream": True})
     await anext(relayed.chunks)
     await relayed.chunks.aclose()  # type: ignore[attr-defined]
-    before = models.models.get("chat").starts
+    starts_before = models.models.get("chat").starts
     # Otherwise the call would wait for the rest of nine hundred tokens.
-    got = await models.ask("chat", asked(max_tokens=2))
-    assert got["usage"]["completion_tokens"] == 2 and models.models.get("chat").starts == before
+    answer = await models.ask("chat", asked(max_tokens=2))
+    assert answer["usage"]["completion_tokens"] == 2 and models.models.get("chat").starts == starts_before
 
 
 async def test_texts_are_tokenized_and_detokenized_with_the_models_tokenizer(models: ModelFixture) -> None:
-    found = await models.runner.call("tokens", "chat", Tokenize("the sea", texts=True), LOCAL)
-    assert isinstance(found, TokenizedText) and found.texts is not None and found.longest == 1024
-    assert "".join(found.texts).replace("Ġ", " ") == "the sea"
-    back = await models.runner.call("tokens", "chat", Detokenize(found.ids), LOCAL)
+    tokenized = await models.runner.call("tokens", "chat", Tokenize("the sea", texts=True), LOCAL)
+    assert isinstance(tokenized, TokenizedText) and tokenized.texts is not None and tokenized.longest == 1024
+    assert "".join(tokenized.texts).replace("Ġ", " ") == "the sea"
+    back = await models.runner.call("tokens", "chat", Detokenize(tokenized.ids), LOCAL)
     assert isinstance(back, Detokenized) and back.text == "the sea"
     chat = await models.runner.call("tokens", "chat", Tokenize(messages=tuple(user("the sea"))), LOCAL)
     assert isinstance(chat, TokenizedText)
-    got = await models.ask("chat", {"messages": user("the sea"), "max_tokens": 1})
-    assert len(chat.ids) == got["usage"]["prompt_tokens"]
+    answer = await models.ask("chat", {"messages": user("the sea"), "max_tokens": 1})
+    assert len(chat.ids) == answer["usage"]["prompt_tokens"]
 
 
 # --- adapters -----------------------------------------------------------------------------------------------
@@ -299,12 +299,12 @@ async def test_adapters_come_and_go_while_the_model_answers(models: ModelFixture
 
     plain = await said(None)
     first = await said(AdapterScale("a", folder))
-    other = await said(AdapterScale("b", environment.models() / "other"))
-    assert len({plain, first, other}) == 3
+    second_logprob = await said(AdapterScale("b", environment.models() / "other"))
+    assert len({plain, first, second_logprob}) == 3
     assert await said(AdapterScale("a", folder, 0.0)) == pytest.approx(plain)
     assert await said(AdapterScale("a", folder, 0.5)) not in (plain, first)
     assert await said(AdapterScale("a", folder)) == first and await said(None) == plain
-    assert await said(AdapterScale("a", environment.models() / "other")) == other, (
+    assert await said(AdapterScale("a", environment.models() / "other")) == second_logprob, (
         "another one under the same name"
     )
     assert await client.detach("a") and await client.detach("a")
@@ -315,14 +315,14 @@ async def test_an_adapter_answers_under_its_own_model_name(models: ModelFixture)
     await models.models.adapters.add("chat", environment.models() / "adapter", "ft:chat:portico:x:1")
     body = asked(logprobs=True, max_tokens=1)
     pid = models.models.get("chat").pid
-    said = {}
+    logprobs = {}
     for name in ("chat", "ft:chat:portico:x:1"):
-        got = await models.ask(name, body)
-        assert got["model"] == name
-        said[name] = got["choices"][0]["logprobs"]["content"][0]["logprob"]
-    assert len(set(said.values())) == 2 and models.models.get("chat").pid == pid, "nothing was started anew"
+        answer = await models.ask(name, body)
+        assert answer["model"] == name
+        logprobs[name] = answer["choices"][0]["logprobs"]["content"][0]["logprob"]
+    assert len(set(logprobs.values())) == 2 and models.models.get("chat").pid == pid, "nothing was started anew"
     await models.models.adapters.remove("ft:chat:portico:x:1")
-    assert (await models.ask("chat", body))["choices"][0]["logprobs"]["content"][0]["logprob"] == said["chat"]
+    assert (await models.ask("chat", body))["choices"][0]["logprobs"]["content"][0]["logprob"] == logprobs["chat"]
     with pytest.raises(InvalidRequest, match="inputs"):
         await models.models.adapters.add("chat", smollm(models.settings.home / "wide"), "odd")
 
@@ -350,11 +350,11 @@ async def test_a_pickled_or_mismatched_adapter_is_refused(models: ModelFixture, 
 async def refused(models: ModelFixture, made: ModelSpec) -> str:
     await models.models.add(made)
     try:
-        with pytest.raises(PorticoError) as raised:
+        with pytest.raises(PorticoError) as error_info:
             await models.models.load(made.name)
     finally:
         await models.models.remove(made.name)
-    return raised.value.message
+    return error_info.value.message
 
 
 @pytest.mark.parametrize(
@@ -390,15 +390,15 @@ async def test_code_beside_a_model_is_never_run(models: ModelFixture, tmp_path: 
 
 @pytest.mark.slow
 async def test_a_model_without_the_head_for_a_task_is_refused(models: ModelFixture) -> None:
-    said = await refused(models, spec("x", environment.models() / "embedding-mean", task="rerank"))
-    assert "classifier" in said and "is missing" in said
+    message = await refused(models, spec("x", environment.models() / "embedding-mean", task="rerank"))
+    assert "classifier" in message and "is missing" in message
 
 
 async def test_without_the_engine_environment_the_error_names_the_install_command(
     models: ModelFixture,
 ) -> None:
-    made = ModelSpec("x", str(environment.models() / "chat"), engine="transformers")
-    await models.models.add(made)
+    model_spec = ModelSpec("x", str(environment.models() / "chat"), engine="transformers")
+    await models.models.add(model_spec)
     with pytest.raises(Unavailable, match="portico engines install transformers"):
         await models.models.load("x")
     await models.models.remove("x")
@@ -416,5 +416,5 @@ async def test_the_worker_process_ends_when_the_model_is_unloaded(models: ModelF
         "portico_server" in module for module in worker.environ().get("PYTHONPATH", "").split(":")[1:]
     )
     await models.models.unload("judge")
-    gone, alive = await asyncio.to_thread(psutil.wait_procs, [worker], 10)
-    assert gone and not alive
+    dead_processes, alive = await asyncio.to_thread(psutil.wait_procs, [worker], 10)
+    assert dead_processes and not alive

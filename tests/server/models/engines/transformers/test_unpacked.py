@@ -25,8 +25,8 @@ BODY: dict[str, Any] = {
 
 
 async def said(models: ModelFixture, name: str) -> list[tuple[str, float]]:
-    got = (await models.ask(name, BODY, "completions"))["choices"][0]["logprobs"]
-    return list(zip(got["tokens"], got["token_logprobs"], strict=True))
+    logprobs = (await models.ask(name, BODY, "completions"))["choices"][0]["logprobs"]
+    return list(zip(logprobs["tokens"], logprobs["token_logprobs"], strict=True))
 
 
 @pytest.mark.slow
@@ -39,15 +39,15 @@ async def test_an_unpacked_model_says_what_the_packed_one_says(tmp_path: Path) -
         [gguf] = MODELS.rglob("SmolLM2-135M-Instruct.Q4_1.gguf")
         place = environment.unpacked()
         [folder] = place.iterdir()
-        made = (folder / "model.safetensors").stat()
+        weights_stat = (folder / "model.safetensors").stat()
         assert await unpack_gguf(gguf, place, python, silent) == folder
-        assert (folder / "model.safetensors").stat() == made, "it is made once"
+        assert (folder / "model.safetensors").stat() == weights_stat, "it is made once"
         parameters = {"python": str(python), "context_length": 512}
         await daemon.models.add(ModelSpec("plain", str(folder), engine="transformers", parameters=parameters))
         packed, plain = await said(daemon, "packed"), await said(daemon, "plain")
         assert [token for token, _ in plain] == [token for token, _ in packed]
         # llama.cpp rounds the values between layers to 8 bits, so the last digits differ.
-        assert all(abs(one[1] - other[1]) < 0.3 for one, other in zip(packed, plain, strict=True))
+        assert all(abs(packed_token[1] - plain_token[1]) < 0.3 for packed_token, plain_token in zip(packed, plain, strict=True))
     assert list(place.iterdir()) == [folder]
 
 

@@ -69,8 +69,8 @@ def put(path: Path, config: dict[str, Any], **files: Any) -> folder.ModelFolder:
 def test_the_task_of_a_model_folder_is_read_from_its_files(
     tmp_path: Path, config: dict[str, Any], files: dict[str, Any], task: str, sees: bool, context: int
 ) -> None:
-    found = put(tmp_path, config, **files)
-    assert (found.task, found.sees, found.context_length) == (task, sees, context)
+    model_facts = put(tmp_path, config, **files)
+    assert (model_facts.task, model_facts.sees, model_facts.context_length) == (task, sees, context)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.ckpt", "x.pkl"])
@@ -118,9 +118,9 @@ def test_text_that_may_begin_a_stop_sequence_is_held_back() -> None:
     ],
 )
 def test_invalid_options_are_refused_by_name(body: dict[str, Any], param: str) -> None:
-    with pytest.raises(Refusal) as raised:
+    with pytest.raises(Refusal) as error_info:
         read_options(body, chat=True)
-    assert raised.value.param == param and raised.value.body()["error"]["param"] == param
+    assert error_info.value.param == param and error_info.value.body()["error"]["param"] == param
 
 
 def test_the_model_queue_is_ordered_bounded_and_skips_disconnected_callers() -> None:
@@ -138,8 +138,8 @@ def test_the_model_queue_is_ordered_bounded_and_skips_disconnected_callers() -> 
         with turns.turn(lambda: False):
             order.append("second")
 
-    one = threading.Thread(target=first)
-    one.start()
+    first_thread = threading.Thread(target=first)
+    first_thread.start()
     assert inside.wait(60) and turns.busy
     with pytest.raises(CallerGone), turns.turn(lambda: True):
         raise AssertionError("it is not its turn")
@@ -147,10 +147,10 @@ def test_the_model_queue_is_ordered_bounded_and_skips_disconnected_callers() -> 
     two.start()
     while len(turns._line) < 2:
         threading.Event().wait(0.001)
-    with pytest.raises(Refusal) as raised, turns.turn(lambda: False):
+    with pytest.raises(Refusal) as error_info, turns.turn(lambda: False):
         raise AssertionError("the line is full")
-    assert raised.value.status == 429
+    assert error_info.value.status == 429
     leave.set()
-    one.join(60)
+    first_thread.join(60)
     two.join(60)
     assert order == ["first", "second"] and not turns.busy

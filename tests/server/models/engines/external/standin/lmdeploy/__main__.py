@@ -65,28 +65,28 @@ class LmServer(FakeServer):
             )
 
         def piece_of(text: str, finish: str | None = None) -> dict[str, Any]:
-            held = {"delta": {"role": "assistant", "content": text}} if chat else {"text": text}
-            found = {"index": 0, **held, **({"finish_reason": finish} if finish else {})}
+            content = {"delta": {"role": "assistant", "content": text}} if chat else {"text": text}
+            choice_document = {"index": 0, **content, **({"finish_reason": finish} if finish else {})}
             if text and body.get("logprobs"):
                 token = {"token": text.replace(" ", "▁"), "logprob": 0.0, "bytes": list(text.encode())}
-                found["logprobs"] = {"content": [{**token, "top_logprobs": []}]}
-            return found
+                choice_document["logprobs"] = {"content": [{**token, "top_logprobs": []}]}
+            return choice_document
 
-        ended = self.sessions.setdefault(body.get("session_id", -1), asyncio.Event())
-        made, finish = 0, choice.finish_reason
+        session_end = self.sessions.setdefault(body.get("session_id", -1), asyncio.Event())
+        completion_tokens, finish = 0, choice.finish_reason
         try:
             async for piece in _paced(rule, choice.pieces):
-                if ended.is_set():
+                if session_end.is_set():
                     finish = "abort"
                     break
-                made += 1
+                completion_tokens += 1
                 await send([piece_of(piece)])
             await send([piece_of("", finish)])
         finally:
             self.sessions.pop(body.get("session_id", -1), None)
         tokens = len(script.split_words(prompt))
-        counted = {"prompt_tokens": tokens, "completion_tokens": made, "total_tokens": tokens + made}
-        await send([], {**counted, "prompt_tokens_details": {"cached_tokens": 0}})
+        usage_fields = {"prompt_tokens": tokens, "completion_tokens": completion_tokens, "total_tokens": tokens + completion_tokens}
+        await send([], {**usage_fields, "prompt_tokens_details": {"cached_tokens": 0}})
         await response.write(b"data: [DONE]\n\n")
         return response
 
@@ -109,8 +109,8 @@ async def check(request: web.Request) -> web.Response | None:
         and "logprobs" in body
     ):
         return refuse(400, "LMDeploy would break off this stream")
-    wanted = body.get("response_format") or {}
-    if wanted.get("type") == "json_schema" and "name" not in wanted["json_schema"]:
+    response_format = body.get("response_format") or {}
+    if response_format.get("type") == "json_schema" and "name" not in response_format["json_schema"]:
         return refuse(400, "response_format.json_schema.name: Field required")
     if body.get("tools") and body.get("tool_choice") != "none" and not given.tool_call_parser:
         return refuse(400, "Please launch the api_server with --tool-call-parser if you want to use tools.")

@@ -48,8 +48,8 @@ async def check(request: web.Request) -> web.Response | None:
             f"max_completion_tokens is too large: {limit}."
             f"This model supports at most {given.context_length} completion tokens.",
         )
-    wanted = body.get("response_format") or {}
-    if wanted.get("type") == "json_schema" and wanted["json_schema"].get("schema") is None:
+    response_format = body.get("response_format") or {}
+    if response_format.get("type") == "json_schema" and response_format["json_schema"].get("schema") is None:
         return refuse(400, "schema_ is required for json_schema response format request.")
     return None
 

@@ -18,19 +18,19 @@ def main() -> None:
     parser.add_argument("--master-addr", required=True)
     parser.add_argument("--master-port", type=int, required=True)
     parser.add_argument("--headless", action="store_true")
-    given, sys.argv[1:] = parser.parse_known_args()
-    assert given.headless == (given.node_rank > 0)
-    first = (given.master_addr, given.master_port)
-    if given.headless:
+    arguments, sys.argv[1:] = parser.parse_known_args()
+    assert arguments.headless == (arguments.node_rank > 0)
+    first = (arguments.master_addr, arguments.master_port)
+    if arguments.headless:
         while True:
             with contextlib.suppress(ConnectionError), socket.create_connection(first) as connection:
-                connection.sendall(b"%d" % given.node_rank)
+                connection.sendall(b"%d" % arguments.node_rank)
                 connection.recv(1)
                 return
             time.sleep(0.05)
     with socket.create_server(first) as server:
-        others = [server.accept()[0] for _ in range(1, given.nnodes)]
-        print(f"nodes: {sorted(int(other.recv(8)) for other in others)}", flush=True)
+        connections = [server.accept()[0] for _ in range(1, arguments.nnodes)]
+        print(f"nodes: {sorted(int(peer.recv(8)) for peer in connections)}", flush=True)
         runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")
 
 

@@ -37,24 +37,24 @@ def main() -> None:
         "--max-lora-rank", type=int, choices=(1, 8, 16, 32, 64, 128, 256, 320, 512), default=16
     )
     parser.add_argument("--max-loras", type=int, default=1)
-    given = parser.parse_args()
-    assert given.host == "127.0.0.1" and os.path.isdir(given.model)
+    arguments = parser.parse_args()
+    assert arguments.host == "127.0.0.1" and os.path.isdir(arguments.model)
 
     async def check(request: web.Request) -> web.Response | None:
         body = await request.json()
         if (
             body.get("tools")
             and body.get("tool_choice", "auto") == "auto"
-            and not given.enable_auto_tool_choice
+            and not arguments.enable_auto_tool_choice
         ):
             return refuse(
                 400,
                 '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
             )
         choice = body.get("tool_choice")
-        if choice not in (None, "none", "auto") and not given.tool_call_parser:
-            named = f'function "{choice["function"]["name"]}"' if isinstance(choice, dict) else f'"{choice}"'
-            return refuse(400, f"tool_choice={named} requires --tool-call-parser to be set")
+        if choice not in (None, "none", "auto") and not arguments.tool_call_parser:
+            choice_text = f'function "{choice["function"]["name"]}"' if isinstance(choice, dict) else f'"{choice}"'
+            return refuse(400, f"tool_choice={choice_text} requires --tool-call-parser to be set")
         return None
 
     loras = standin.Loras()
@@ -68,9 +68,9 @@ def main() -> None:
             rank = loras.load(name, path)
         except OSError:
             return refuse(404, f"No adapter found for {path}", "NotFoundError")
-        if rank > given.max_lora_rank:
+        if rank > arguments.max_lora_rank:
             del loras.servers[name]
-            return refuse(400, f"LoRA rank {rank} is greater than max_lora_rank {given.max_lora_rank}.")
+            return refuse(400, f"LoRA rank {rank} is greater than max_lora_rank {arguments.max_lora_rank}.")
         print(f"loaded {name}", flush=True)
         return web.Response(text=f"Success: LoRA adapter '{name}' added successfully.")
 
@@ -81,14 +81,14 @@ def main() -> None:
         print(f"unloaded {name}", flush=True)
         return web.Response(text=f"Success: LoRA adapter '{name}' removed successfully.")
 
-    hot = given.enable_lora and os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") == "True"
+    hot = arguments.enable_lora and os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") == "True"
     standin.serve(
         loras=loras,
         routes={"/v1/load_lora_adapter": load_lora, "/v1/unload_lora_adapter": unload_lora} if hot else {},
-        port=given.port,
+        port=arguments.port,
         key=os.environ["VLLM_API_KEY"],
-        model=given.served_model_name,
-        length=given.max_model_len,
+        model=arguments.served_model_name,
+        length=arguments.max_model_len,
         refuse=refuse,
         check=check,
     )
