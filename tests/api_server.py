@@ -125,7 +125,9 @@ async def api_server(
     listener = listening()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     stop_event = asyncio.Event()
-    services = Services(configuration, database, url, stop_event.set, Overrides(trainer=lambda _base: FakeTrainer()))
+    services = Services(
+        configuration, database, url, stop_event.set, Overrides(trainer=lambda _base: FakeTrainer())
+    )
     gateway = Gateway(services, services.auth)
     server = HttpServer(wrap(gateway), configuration.settings, grace=1)
     try:
@@ -152,7 +154,9 @@ async def api_server(
             completed_tasks, _ = await asyncio.wait(tasks)
             await services.runner.close()
             await services.close()
-            if errors := [error for task in completed_tasks if not task.cancelled() and (error := task.exception())]:
+            if errors := [
+                error for task in completed_tasks if not task.cancelled() and (error := task.exception())
+            ]:
                 raise BaseExceptionGroup("parts of the daemon ended by themselves", errors)
     finally:
         listener.close()

@@ -100,7 +100,10 @@ class Page:
                 self._choosers.put_nowait(message_data["params"]["backendNodeId"])
             elif message_data["method"] == "Runtime.exceptionThrown":
                 self.complaints.append(message_data["params"]["exceptionDetails"]["exception"]["description"])
-            elif message_data["method"] == "Log.entryAdded" and message_data["params"]["entry"]["level"] == "error":
+            elif (
+                message_data["method"] == "Log.entryAdded"
+                and message_data["params"]["entry"]["level"] == "error"
+            ):
                 self.complaints.append(message_data["params"]["entry"]["text"])
 
     async def ask(self, method: str, **params: Any) -> Any:
@@ -131,8 +134,12 @@ class Page:
 
     async def run(self, script: str) -> Any:
         """Return the value of an expression; a promise is awaited."""
-        evaluation = await self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in evaluation, evaluation["exceptionDetails"]["exception"].get("description", evaluation)
+        evaluation = await self.ask(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in evaluation, evaluation["exceptionDetails"]["exception"].get(
+            "description", evaluation
+        )
         return evaluation["result"].get("value")
 
     async def until(self, script: str) -> Any:
@@ -174,7 +181,9 @@ class Page:
         """Set the files of a file field, as its dialogue does."""
         root = await self.ask("DOM.getDocument")
         input_node = await self.ask("DOM.querySelector", nodeId=root["root"]["nodeId"], selector=selector)
-        await self.ask("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=input_node["nodeId"])
+        await self.ask(
+            "DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=input_node["nodeId"]
+        )
 
     async def offer_files(self, *paths: Path) -> None:
         """Choose files in the dialogue that the page opens; `Page.setInterceptFileChooserDialog` keeps it hidden."""

@@ -195,7 +195,10 @@ def fields_alone(endpoint: Endpoint, how: Growth) -> Iterator[tuple[str, dict[st
     least = BODIES.get(endpoint.path)
     if least is None:
         small = {name: properties[name] for name in schema.get("required", ()) if name in properties}
-        least = {name: _value(field_schema, endpoint.components, Growth("small"), 1) for name, field_schema in small.items()}
+        least = {
+            name: _value(field_schema, endpoint.components, Growth("small"), 1)
+            for name, field_schema in small.items()
+        }
     for name, field_schema in properties.items():
         value = _value(field_schema, endpoint.components, how, 1)
         if value != _value(field_schema, endpoint.components, Growth("small"), 1):
@@ -208,7 +211,10 @@ def _schema_of(value: Any) -> dict[str, Any]:
     if isinstance(value, list):
         return {"type": "array", "items": _schema_of(value[0]) if value else {}}
     if isinstance(value, dict):
-        return {"type": "object", "properties": {name: _schema_of(field_value) for name, field_value in value.items()}}
+        return {
+            "type": "object",
+            "properties": {name: _schema_of(field_value) for name, field_value in value.items()},
+        }
     return {
         "type": "boolean" if isinstance(value, bool) else "integer" if isinstance(value, int) else "string"
     }

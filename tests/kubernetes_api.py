@@ -582,7 +582,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         def pairs(name: str) -> list[tuple[str, str | None]]:
             return [
                 (key, value if equal else None)
-                for key, equal, value in (clause.partition("=") for clause in query.get(name, "").split(",") if clause)
+                for key, equal, value in (
+                    clause.partition("=") for clause in query.get(name, "").split(",") if clause
+                )
             ]
 
         def field(thing: dict[str, Any], path: str) -> Any:

@@ -115,7 +115,9 @@ def long_cases(reports: Iterable[ElementTree.Element]) -> dict[str, float]:
             if "slow" not in lanes:
                 times[f"{case.get('classname')}::{case.get('name')}"] = float(case.get("time", 0))
         times_before = shortest if number else times
-        shortest = {name: min(time, times_before[name]) for name, time in times.items() if name in times_before}
+        shortest = {
+            name: min(time, times_before[name]) for name, time in times.items() if name in times_before
+        }
     return {name: time for name, time in shortest.items() if time > MAX_CASE_S}
 
 

@@ -84,7 +84,9 @@ class Shelves:
 
     def write(self, store: str, name: str, data: bytes) -> None:
         """Write a file, replacing any file of that name, and announce that the daemon's stores have changed."""
-        self._files = [(file, content) for file, content in self._files if (file.store, file.name) != (store, name)]
+        self._files = [
+            (file, content) for file, content in self._files if (file.store, file.name) != (store, name)
+        ]
         self._files.append((StoredFile(store, name, name, len(data)), data))
         for watcher in self._watchers:
             watcher(store)

@@ -68,7 +68,9 @@ async def mcp_client(address: str, key: str, storage: TokenStorage, **options: A
 
     async def on_return() -> AuthorizationCodeResult:
         return AuthorizationCodeResult(
-            code=redirect_parameters["code"], state=redirect_parameters.get("state"), iss=redirect_parameters.get("iss")
+            code=redirect_parameters["code"],
+            state=redirect_parameters.get("state"),
+            iss=redirect_parameters.get("iss"),
         )
 
     metadata = OAuthClientMetadata.model_validate({"client_name": "Tester", "redirect_uris": [CALLBACK]})

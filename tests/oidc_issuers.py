@@ -147,7 +147,13 @@ class Issuer:
     ) -> str:
         """Return a token valid for an hour; a claim that is ``None`` is omitted."""
         current_time = int(time.time())
-        standard = {"iss": self.issuer, "sub": subject, "aud": CLIENT, "iat": current_time, "exp": current_time + 3_600}
+        standard = {
+            "iss": self.issuer,
+            "sub": subject,
+            "aud": CLIENT,
+            "iat": current_time,
+            "exp": current_time + 3_600,
+        }
         claim_values = {name: value for name, value in {**standard, **claims}.items() if value is not None}
         signing_key = self.keys[key]
         name = {"Ed": "EdDSA", "EC": "ES256", "RS": "RS256"}[type(signing_key).__name__.lstrip("_")[:2]]

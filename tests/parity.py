@@ -205,7 +205,9 @@ def used_by(*folders: str) -> frozenset[str]:
 def used_by_page() -> frozenset[str]:
     """Return the API routes that the page's source calls, in the form ``DELETE /api/keys/{}``."""
     known_routes = {route for verb in verbs() for route in verb.routes}
-    return frozenset(route for path in (ROOT / PAGE).rglob("*.ts*") for route in _called_in(path, known_routes))
+    return frozenset(
+        route for path in (ROOT / PAGE).rglob("*.ts*") for route in _called_in(path, known_routes)
+    )
 
 
 def _called_in(path: Path, known: Iterable[str]) -> Iterable[str]:

@@ -270,7 +270,9 @@ def test_the_documented_settings_table_matches_the_settings_class() -> None:
     table_rows = []
     for item in fields(Settings):
         default = "" if item.default is MISSING or item.default in ("", Path()) else str(item.default)
-        default_text = f"`{default.lower() if isinstance(item.default, bool) else default}`" if default else "–"
+        default_text = (
+            f"`{default.lower() if isinstance(item.default, bool) else default}`" if default else "–"
+        )
         choices = item.metadata["choices"]
         doc = item.metadata["doc"] + (f": {', '.join(choices)}" if choices else "")
         table_rows.append([f"`{item.name}`", f"`PORTICO_{item.name.upper()}`", default_text, doc])

@@ -63,7 +63,9 @@ def test_the_sdk_clients_import_no_package_of_an_extra() -> None:
 
 def test_the_wire_module_imports_only_the_standard_library() -> None:
     package_names = packages(modules_after("import portico.wire"))
-    assert package_names - {"portico", "__main__"} <= sys.stdlib_module_names | packages(modules_after("pass"))
+    assert package_names - {"portico", "__main__"} <= sys.stdlib_module_names | packages(
+        modules_after("pass")
+    )
 
 
 def test_the_document_parser_worker_starts_without_asyncio_and_numpy() -> None:
@@ -135,7 +137,9 @@ def test_a_warm_start_imports_only_what_is_listed_before_it_answers(tmp_path: Pa
         modules = json.loads(done.stdout)
     own_packages = {"cython_runtime", "portico", "portico_server"}
     looked_at = {name for name in modules if name in HEAVY_STANDARD} | (
-        packages({name for name in modules if not name.startswith("_")}) - sys.stdlib_module_names - own_packages
+        packages({name for name in modules if not name.startswith("_")})
+        - sys.stdlib_module_names
+        - own_packages
     )
     unlisted = {name: f"imported by {modules.get(name)}" for name in looked_at - BEFORE_HEALTH}
     assert unlisted == {}
@@ -223,4 +227,6 @@ def test_completion_imports_the_command_that_is_completed_alone(
 def test_the_terminal_ui_knows_the_daemon_only_through_the_client() -> None:
     package_names = packages(modules_after("import portico_tui.app"))
     assert "textual" in package_names
-    assert package_names.isdisjoint({"portico_server", "sqlalchemy", "starlette", "aiohttp", "fastapi", "mcp"})
+    assert package_names.isdisjoint(
+        {"portico_server", "sqlalchemy", "starlette", "aiohttp", "fastapi", "mcp"}
+    )

@@ -62,7 +62,9 @@ def test_a_lock_pins_every_direct_dependency_within_its_range(name: str) -> None
         candidates = locked.get(canonicalize_name(requirement.name), [])
         assert candidates, f"{requirement.name} is missing from {name}: run scripts/lock"
         for pin in candidates:
-            assert requirement.specifier.contains(version(pin)), f"{name} has {pin}, pyproject.toml {requirement}"
+            assert requirement.specifier.contains(version(pin)), (
+                f"{name} has {pin}, pyproject.toml {requirement}"
+            )
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -85,7 +87,10 @@ def test_the_dev_and_build_locks_use_the_versions_of_the_run_lock(name: str) -> 
 def test_the_build_requirements_are_pinned_in_the_build_lock() -> None:
     locked = pins(REQUIREMENTS / "build.lock")
     for requirement in map(Requirement, PROJECT["build-system"]["requires"]):
-        assert all(requirement.specifier.contains(version(pin)) for pin in locked[canonicalize_name(requirement.name)])
+        assert all(
+            requirement.specifier.contains(version(pin))
+            for pin in locked[canonicalize_name(requirement.name)]
+        )
 
 
 @pytest.mark.parametrize("lock", sorted(REQUIREMENTS.glob("*.lock")), ids=lambda path: path.name)

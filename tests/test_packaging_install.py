@@ -53,7 +53,9 @@ def with_python(folder: Path) -> str:
 
 
 def install(checkout: Path, path: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited_environment = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HOME"))}
+    inherited_environment = {
+        name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HOME"))
+    }
     return subprocess.run(
         [str(checkout / "scripts" / "install"), "run", *options],
         env={**inherited_environment, **SWIFT, "PATH": path, **environment},

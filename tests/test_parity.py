@@ -30,11 +30,15 @@ def test_every_route_has_an_sdk_call_or_a_documented_exemption(tmp_path: Path) -
     called = {route for verb in parity.verbs() for route in verb.routes}
     protocol_patterns = parity.protocol_routes()
     without = {route.partition(" ")[2] for route in routes - called}
-    unexplained = {path for path in without if not any(fnmatchcase(path, pattern) for pattern in protocol_patterns)}
+    unexplained = {
+        path for path in without if not any(fnmatchcase(path, pattern) for pattern in protocol_patterns)
+    }
     assert unexplained == set(), (
         "give each a method in the SDK, or a row of the second table of docs/parity.md"
     )
-    idle = {pattern for pattern in protocol_patterns if not any(fnmatchcase(path, pattern) for path in without)}
+    idle = {
+        pattern for pattern in protocol_patterns if not any(fnmatchcase(path, pattern) for path in without)
+    }
     assert idle == set(), "these rows of docs/parity.md explain nothing"
 
 
@@ -56,7 +60,7 @@ def test_the_table_names_verbs_that_exist_and_has_a_reason_for_each() -> None:
         assert len(row.why) > 10
 
 
-def test_what_the_page_lacks_is_in_the_table() -> None:
+def test_features_that_the_page_lacks_are_in_the_table() -> None:
     """Checks one direction only: requests are found by a pattern, which does not cover all of TypeScript."""
     explained = {verb for row in parity.exemptions() if "page" in row.missing for verb in row.verbs}
     missing = {verb.key for verb, places in parity.matrix().items() if "page" not in places}

@@ -63,7 +63,7 @@ def address(site: Path) -> Iterator[str]:
         thread.join()
 
 
-def test_every_page_is_there_and_a_recipe_shows_its_program(site: Path) -> None:
+def test_every_page_is_built_and_a_recipe_shows_its_program(site: Path) -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         name = page.relative_to(ROOT).with_suffix(".html")
         assert (site / (name.with_stem("index") if page.name == "README.md" else name)).is_file(), name
@@ -108,7 +108,8 @@ async def test_the_site_search_works_in_both_languages_and_dark_mode_follows_pre
             await page.run(EACH_FRAME % f"{box} && ({box}.querySelector('input').focus(), true)")
             await page.ask("Input.insertText", text=words)
             await page.run(
-                EACH_FRAME % f"[...{box}.querySelectorAll('a')].some(each => each.href.includes('{page_address}'))"
+                EACH_FRAME
+                % f"[...{box}.querySelectorAll('a')].some(each => each.href.includes('{page_address}'))"
             )
         assert page.complaints == []
 

@@ -86,7 +86,10 @@ def test_no_text_suggests_installing_portico_from_a_package_index() -> None:
 
     All code that gives advice calls `how_to_add`; a hard-coded command would be wrong in some installation.
     """
-    exempt_places = ("client/portico/_installed.py", "scripts/first-five-minutes")  # defines it, searches for it
+    exempt_places = (
+        "client/portico/_installed.py",
+        "scripts/first-five-minutes",
+    )  # defines it, searches for it
     places = [
         f"{path.relative_to(ROOT)}:{number}"
         for folder in ("client", "server", "tui", "docs", "scripts")

@@ -52,7 +52,11 @@ def _public() -> Iterator[tuple[str, Callable[..., Any]]]:
         yield from _of(cls, cls.__name__)
     for module in (flow, teams):
         for name, member in vars(module).items():
-            if inspect.isfunction(member) and not name.startswith("_") and member.__module__ == module.__name__:
+            if (
+                inspect.isfunction(member)
+                and not name.startswith("_")
+                and member.__module__ == module.__name__
+            ):
                 yield name, member
     yield "Function.of", Function.of
 
@@ -69,10 +73,14 @@ def _wait(answer: Any) -> None:
 def test_every_public_call_refuses_a_keyword_that_it_does_not_have(name: str) -> None:
     call = CALLS[name]
     parameters = [*inspect.signature(call).parameters.values()]
-    keyword = next((parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY), "")
+    keyword = next(
+        (parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY), ""
+    )
     wrong = f"{keyword}z" if keyword else "zz"
     positional = [
-        parameter for parameter in parameters if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        parameter
+        for parameter in parameters
+        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     ]
     with pytest.raises(TypeError, match=f"'{wrong}'") as caught:
         _wait(call(*[str for _ in positional], **{wrong: 1}))

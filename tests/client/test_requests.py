@@ -63,7 +63,7 @@ def test_a_name_that_would_ask_for_another_path_is_refused(
     assert not sent
 
 
-def test_what_is_not_given_is_not_sent(client: Client, sent: list[httpx.Request]) -> None:
+def test_omitted_arguments_are_not_sent(client: Client, sent: list[httpx.Request]) -> None:
     client.stores.add("docs")
     assert _json(sent[-1]) == {"name": "docs"}
     client.search("docs", "port", max_num_results=5)
@@ -112,7 +112,9 @@ def test_the_only_app_is_chosen_and_several_are_listed() -> None:
         the_only([])
 
 
-def test_a_file_that_is_not_there_is_named(client: Client, sent: list[httpx.Request], tmp_path: Path) -> None:
+def test_a_missing_file_is_named_in_the_error(
+    client: Client, sent: list[httpx.Request], tmp_path: Path
+) -> None:
     with pytest.raises(InvalidRequest, match=r"The file '.*gone\.pdf' does not exist"):
         client.files.add(tmp_path / "gone.pdf")
     with pytest.raises(InvalidRequest, match="need a file name"):

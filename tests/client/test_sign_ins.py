@@ -81,7 +81,12 @@ class Stranger:
         )
 
     def device(self, **changes: Any) -> dict[str, Any]:
-        document = {"device_code": "d", "user_code": "ABCD", "verification_uri": f"{self.url}/go", "interval": 0}
+        document = {
+            "device_code": "d",
+            "user_code": "ABCD",
+            "verification_uri": f"{self.url}/go",
+            "interval": 0,
+        }
         return {**document, **changes}
 
     def tokens(self, refresh: str = "r", **changes: Any) -> dict[str, Any]:
@@ -197,7 +202,13 @@ def test_sign_in_and_sign_out_succeed_with_a_conforming_issuer(stranger: Strange
 def test_invalid_sign_in_metadata_of_a_daemon_is_refused(
     stranger: Stranger, capsys: pytest.CaptureFixture[str], offer: dict[str, Any], words: str
 ) -> None:
-    sign_in_offer = {"issuer": stranger.url, "client_id": CLIENT, "terminal": True, "scope": "openid", **offer}
+    sign_in_offer = {
+        "issuer": stranger.url,
+        "client_id": CLIENT,
+        "terminal": True,
+        "scope": "openid",
+        **offer,
+    }
     stranger.says(METADATA, {"resource": stranger.url, "portico_sign_in": [sign_in_offer]})
     refused(capsys, words)
     assert stranger.count(DISCOVERY) == 0

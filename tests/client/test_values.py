@@ -120,7 +120,11 @@ def test_values_are_read_from_nested_places_of_the_response() -> None:
     batch = _read(answer, lambda client: client.batches.get("batch_1"))
     assert (batch.total, batch.completed, batch.failed, batch.prompt_tokens) == (3, 0, 1, 5)
     assert [(problem.message, problem.line) for problem in batch.errors] == [("m", 2)]
-    attachment = {"id": "file_1", "status": "failed", "last_error": {"code": "c", "message": "cannot be read"}}
+    attachment = {
+        "id": "file_1",
+        "status": "failed",
+        "last_error": {"code": "c", "message": "cannot be read"},
+    }
     file = _read(attachment, lambda client: client.stores.attach("vs_1", "file_1"))
     assert (file.filename, file.error) == ("file_1", "cannot be read")
 

@@ -78,7 +78,9 @@ def test_a_page_says_how_to_begin_in_both_languages(name: str) -> None:
 
 def test_the_list_of_recipes_names_each_once(capsys: pytest.CaptureFixture[str]) -> None:
     for page in LANGUAGES:
-        recipe_links = re.findall(rf"\]\(([\w-]+)/{re.escape(page)}\)", (FOLDER / page).read_text(encoding="utf-8"))
+        recipe_links = re.findall(
+            rf"\]\(([\w-]+)/{re.escape(page)}\)", (FOLDER / page).read_text(encoding="utf-8")
+        )
         assert sorted(recipe_links) == RECIPES
     assert root.run(["cookbook", "list", "--json"]) == 0
     recipes = json.loads(capsys.readouterr().out)["data"]

@@ -58,7 +58,10 @@ async def test_chat_tools_and_streaming_work_on_the_gpu(tmp_path: Path, engine: 
         logprob_response = await daemon.ask(
             "m", {"messages": user("hi"), "max_tokens": 4, "logprobs": True, "top_logprobs": 2}
         )
-        assert all(len(token_data["top_logprobs"]) == 2 for token_data in logprob_response["choices"][0]["logprobs"]["content"])
+        assert all(
+            len(token_data["top_logprobs"]) == 2
+            for token_data in logprob_response["choices"][0]["logprobs"]["content"]
+        )
 
 
 async def test_the_gpu_computes_what_the_processor_does(tmp_path: Path) -> None:
@@ -82,7 +85,10 @@ async def test_the_gpu_computes_what_the_processor_does(tmp_path: Path) -> None:
             "logprobs": True,
         }
         gpu_logprobs, cpu_logprobs = [
-            [entry["logprob"] for entry in (await daemon.ask(name, body))["choices"][0]["logprobs"]["content"]]
+            [
+                entry["logprob"]
+                for entry in (await daemon.ask(name, body))["choices"][0]["logprobs"]["content"]
+            ]
             for name in ("chat", "here")
         ]
         assert gpu_logprobs == pytest.approx(cpu_logprobs, abs=0.05)

@@ -51,7 +51,9 @@ async def test_every_kind_of_training_reduces_the_loss(
         pytest.skip("float16 is trained in on GPUs alone")
     if not GIVEN:
         settings = {**settings, "learning_rate": 3e-3}  # random weights need a larger step
-    training_task = task(tmp_path, base, LINES, **{"steps": 6, "device": DEVICE, "micro_batch": 4, **settings})
+    training_task = task(
+        tmp_path, base, LINES, **{"steps": 6, "device": DEVICE, "micro_batch": 4, **settings}
+    )
     events = await trained(trainer(tmp_path), training_task)
     losses = [event.loss for event in events if isinstance(event, Metrics) and event.loss is not None]
     assert len(losses) == 6

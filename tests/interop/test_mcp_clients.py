@@ -157,7 +157,12 @@ async def test_the_python_sdk_answers_sampling_requests_with_its_model(served: D
     async with asyncio.timeout(60), Client(server, mode=mode, sampling_callback=speak) as client:
         tool_result = await client.call_tool("poet", {"message": "A rhyme"})
     assert question_kinds == ["chat"]
-    assert tool_result.structured_content == {"answer": "A rhyme!", "citations": [], "cited": [], "claims": []}
+    assert tool_result.structured_content == {
+        "answer": "A rhyme!",
+        "citations": [],
+        "cited": [],
+        "claims": [],
+    }
     body = {"model": "poet", "messages": [{"role": "user", "content": "A rhyme"}]}
     async with httpx.AsyncClient(timeout=60) as http:
         response = await http.post(f"{served.url}/v1/chat/completions", json=body)

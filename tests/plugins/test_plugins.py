@@ -38,7 +38,13 @@ class _Pier(BaseHTTPRequestHandler):
         message = {"role": "assistant", "content": "from the pier"}
         usage = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        completion = {"id": "x", "object": "chat.completion", "created": 1, "model": "far", "choices": [choice]}
+        completion = {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "far",
+            "choices": [choice],
+        }
         data = json.dumps({**completion, "usage": usage}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -103,7 +109,9 @@ def test_all_plugins_are_listed_with_distribution_and_failure_reason(client: htt
     plugins = client.get("/api/plugins").json()["data"]
     with Client(str(client.base_url)) as sdk:
         assert [asdict(plugin) for plugin in sdk.plugins.list()] == plugins
-    ready = {(p["kind"], p["name"], p["distribution"], p["version"]) for p in plugins if p["state"] == "ready"}
+    ready = {
+        (p["kind"], p["name"], p["distribution"], p["version"]) for p in plugins if p["state"] == "ready"
+    }
     assert ready == {
         ("engine", "reverse", "portico-harbour", "1.2.0"),
         ("chunker", "stanza", "portico-harbour", "1.2.0"),
@@ -233,7 +241,11 @@ def test_requests_are_adapted_to_the_dialect_of_a_plugin_provider(client: httpx.
     completion = client.post("/v1/chat/completions", json=body).raise_for_status().json()
     assert completion["choices"][0]["message"]["content"] == "from the pier"
     [provider_request] = _Pier.asked
-    assert (provider_request["max_tokens"], provider_request["key"], provider_request["model"]) == (5, "Bearer secret", "far")
+    assert (provider_request["max_tokens"], provider_request["key"], provider_request["model"]) == (
+        5,
+        "Bearer secret",
+        "far",
+    )
     assert [message["role"] for message in provider_request["messages"]] == ["system", "user"]
     assert "max_completion_tokens" not in provider_request
 
@@ -253,7 +265,7 @@ def test_plugins_pass_the_contract_checks_of_their_kind(python: Path) -> None:
 @pytest.mark.parametrize(
     "package", [HERE / "package", ROOT / "plugins" / "sglang"], ids=lambda path: path.name
 )
-def test_what_a_plugin_imports_is_in_one_module(package: Path) -> None:
+def test_one_module_exports_everything_that_plugins_import(package: Path) -> None:
     modules = [*package.glob("src/**/*.py")]
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in modules]
     imported = {

@@ -118,7 +118,7 @@ def test_the_daemon_exits_when_its_parent_process_is_gone(tmp_path: Path) -> Non
         assert daemon.process.wait(60) == 0
 
 
-def test_a_second_daemon_on_one_home_is_told_where_the_first_is(tmp_path: Path) -> None:
+def test_a_second_daemon_on_one_home_reports_the_address_of_the_first(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as daemon:
         error = refused(tmp_path / "home", "--port", "0")
         assert error["code"] == "home_in_use"

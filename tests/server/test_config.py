@@ -44,7 +44,10 @@ def test_models_stores_keys_and_settings_are_read(tmp_path: Path) -> None:
         """,
         HOUSE_KEY="sk-house",
     )
-    assert [(model.name, model.api_key) for model in configuration.models] == [("default", ""), ("house", "sk-house")]
+    assert [(model.name, model.api_key) for model in configuration.models] == [
+        ("default", ""),
+        ("house", "sk-house"),
+    ]
     assert configuration.stores[0].folder == tmp_path / "handbook"
     assert configuration.keys[0].key == "pk-from-default"
     assert configuration.settings == {"port": 9000}
@@ -55,7 +58,10 @@ ALIASES = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for 
 
 def test_yaml_aliases_and_merge_keys_are_resolved(tmp_path: Path) -> None:
     configuration = read(tmp_path, "models: [&m {name: a, source: 'fake://'}, {<<: *m, name: b}]")
-    assert [(model.name, model.source) for model in configuration.models] == [("a", "fake://"), ("b", "fake://")]
+    assert [(model.name, model.source) for model in configuration.models] == [
+        ("a", "fake://"),
+        ("b", "fake://"),
+    ]
 
 
 def test_an_empty_file_gives_an_empty_configuration(tmp_path: Path) -> None:

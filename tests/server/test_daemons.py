@@ -276,7 +276,7 @@ def test_concurrent_calls_of_a_session_at_both_daemons_are_all_stored(pair: Pair
     assert sorted(m["message"]["content"] for m in messages if m["message"]["sender"] == "user") == words
 
 
-def test_each_daemon_shows_the_other_and_what_runs_there(pair: Pair) -> None:
+def test_each_daemon_shows_the_other_and_its_models(pair: Pair) -> None:
     answered(pair.a, "POST", "/api/deployments/echo/load")
 
     def seen(daemon: Daemon) -> dict[str, Any]:
@@ -285,7 +285,9 @@ def test_each_daemon_shows_the_other_and_what_runs_there(pair: Pair) -> None:
         assert own_daemon["here"] and own_daemon["url"] == daemon.url
         urls_by_id = {entry["id"]: entry["url"] for entry in other_daemons}
         jobs = [
-            urls_by_id[job["daemon"]] for job in cluster["jobs"] if job["name"] == "echo" and job["daemon"] in urls_by_id
+            urls_by_id[job["daemon"]]
+            for job in cluster["jobs"]
+            if job["name"] == "echo" and job["daemon"] in urls_by_id
         ]
         return {"daemons": list(urls_by_id.values()), "jobs": jobs}
 
@@ -360,11 +362,16 @@ def events(
 
 
 def test_a_run_in_memory_is_seen_followed_and_cancelled_at_the_other(pair: Pair) -> None:
-    with events(pair.a, "POST", "/api/flows/run", json=flow_of("one", "endless", "two")) as (began, events_at_a):
+    with events(pair.a, "POST", "/api/flows/run", json=flow_of("one", "endless", "two")) as (
+        began,
+        events_at_a,
+    ):
         run = began.headers["x-portico-run"]
         until(lambda: answered(pair.b, "GET", f"/api/runs/{run}")["last_event"] >= 3, "B sees how far it is")
         run_document = answered(pair.b, "GET", f"/api/runs/{run}")
-        assert run_document["status"] == "running" and run_document == answered(pair.a, "GET", f"/api/runs/{run}")
+        assert run_document["status"] == "running" and run_document == answered(
+            pair.a, "GET", f"/api/runs/{run}"
+        )
         with events(pair.b, "GET", f"/api/runs/{run}/events") as (_, events_at_b):
             events_at_b.read("step_finished")
             traced = answered(pair.b, "GET", f"/api/runs/{run}/trace")
@@ -528,7 +535,9 @@ def test_a_canary_splits_equally_at_all_daemons_and_is_promoted_once_despite_a_k
         end(third)
     assert [entry["action"] for entry in ended_canary["journal"]] == ["promoted", "set", "set"]
     assert ended_canary["journal"][0]["figures"]["canary"]["calls"] >= call_threshold
-    assert [element["id"] for element in answered(pair.b, "GET", f"{path}/history")["data"]] == [ended_canary["id"]]
+    assert [element["id"] for element in answered(pair.b, "GET", f"{path}/history")["data"]] == [
+        ended_canary["id"]
+    ]
     for daemon in pair.both:
         until(lambda daemon=daemon: said(daemon, "split", of_baseline) == "fresh", "the alias has moved")
 

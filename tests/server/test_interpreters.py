@@ -150,7 +150,10 @@ def test_command_lines_of_interpreters_are_made_in_one_place() -> None:
                 continue
             for node in ast.walk(ast.parse(text)):
                 flag = isinstance(node, ast.Constant) and node.value in ("-m", "-mpip", "_base_executable")
-                is_interpreter = isinstance(node, ast.Attribute) and node.attr in ("executable", "_base_executable")
+                is_interpreter = isinstance(node, ast.Attribute) and node.attr in (
+                    "executable",
+                    "_base_executable",
+                )
                 if isinstance(node, ast.expr) and (flag or is_interpreter):
                     wrong.append(f"{place}:{node.lineno}")
     assert not wrong, f"use portico_server.subprocesses: {', '.join(wrong)}"

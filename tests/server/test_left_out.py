@@ -255,7 +255,9 @@ def test_an_embedding_model_that_is_nowhere_is_refused_with_its_place(
 ) -> None:
     configuration = {"stores": [{"name": "shelf", "embedding_model": "nowhere"}]}
     answer = httpx.post(
-        f"{modelless.url}/api/apply", json={"configuration": configuration, "folder": str(tmp_path)}, timeout=60
+        f"{modelless.url}/api/apply",
+        json={"configuration": configuration, "folder": str(tmp_path)},
+        timeout=60,
     )
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "stores[0].embedding_model"
@@ -263,11 +265,15 @@ def test_an_embedding_model_that_is_nowhere_is_refused_with_its_place(
 
 def test_the_answers_setting_of_a_model_accepts_only_four_values(partly: Daemon) -> None:
     deployment_body = {"name": "reader", "source": "fake://"}
-    answer = httpx.post(f"{partly.url}/api/deployments", json={**deployment_body, "answers": "wirte"}, timeout=60)
+    answer = httpx.post(
+        f"{partly.url}/api/deployments", json={**deployment_body, "answers": "wirte"}, timeout=60
+    )
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "answers")
     assert "auto, test, write, quote. Did you mean 'write'?" in answer.json()["error"]["message"]
     for word, answers_value in (("auto", "write"), ("test", None), ("quote", "quote")):
-        response = httpx.post(f"{partly.url}/api/deployments", json={**deployment_body, "answers": word}, timeout=60)
+        response = httpx.post(
+            f"{partly.url}/api/deployments", json={**deployment_body, "answers": word}, timeout=60
+        )
         assert response.status_code == 200, response.text
         deployment = httpx.get(f"{partly.url}/api/deployments/reader", timeout=60).json()
         assert deployment["answers"] == answers_value  # the result of the self-test, once it has run

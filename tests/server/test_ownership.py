@@ -461,7 +461,11 @@ async def test_every_resource_type_of_the_api_is_in_the_ownership_table(
 ) -> None:
     found_operations = operations
     known_paths = [path for noun in NOUNS.values() for path in noun.paths] + [*OPERATORS, *FOR_ALL]
-    missing = [path for _method, path in found_operations if not any(path.startswith(prefix) for prefix in known_paths)]
+    missing = [
+        path
+        for _method, path in found_operations
+        if not any(path.startswith(prefix) for prefix in known_paths)
+    ]
     assert missing == [], "give its noun a row in NOUNS, or in OPERATORS if an admin alone makes one"
     for noun in NOUNS.values():
         assert all(of(Noun(noun.make, (path,)), found_operations) for path in noun.paths)
@@ -481,7 +485,10 @@ async def test_resources_of_another_key_are_not_found_and_admins_need_the_id(
             answer = await town.other(method, filled(path, spelling), body)
             absent_answer = await town.other(method, filled(path, absent(spelling)), body)
             outcome = (answer.status_code, message_of(answer).replace(spelling, "it"))
-            assert outcome == (absent_answer.status_code, message_of(absent_answer).replace(absent(spelling), "it")), (
+            assert outcome == (
+                absent_answer.status_code,
+                message_of(absent_answer).replace(absent(spelling), "it"),
+            ), (
                 method,
                 path,
             )
@@ -518,7 +525,8 @@ async def test_admin_only_resources_cannot_be_changed_by_keys(
             assert answer.json()["error"]["code"] == "missing_required_parameter"
         assert (await town.nobody(method, filled(path, ref), body)).status_code == 401, (method, path)
     assert [
-        (entry.get("name"), entry.get("id")) for entry in (await town.admin.done("GET", collection_path))["data"]
+        (entry.get("name"), entry.get("id"))
+        for entry in (await town.admin.done("GET", collection_path))["data"]
     ] == [(entry.get("name"), entry.get("id")) for entry in rows_before]
 
 
@@ -528,7 +536,11 @@ async def answered(caller: Caller, name: str) -> str | None:
     if tool.status_code == 200:
         return str(tool.json()["description"])
     chat_response = await caller("POST", "/v1/chat/completions", {"model": name, "messages": HELLO})
-    return str(chat_response.json()["choices"][0]["message"]["content"]) if chat_response.status_code == 200 else None
+    return (
+        str(chat_response.json()["choices"][0]["message"]["content"])
+        if chat_response.status_code == 200
+        else None
+    )
 
 
 @pytest.mark.parametrize("name", [name for name, row in OPERATED.items() if row.rival])
@@ -540,7 +552,9 @@ async def test_a_key_cannot_take_the_name_of_an_operator_resource(town: Town, na
     assert reply is not None
     with pytest.raises(AssertionError, match=r"name_taken"):
         await row.rival(town.owner, known_as)
-    assert [await answered(caller, known_as) for caller in (town.owner, town.other, town.admin)] == [reply] * 3
+    assert [await answered(caller, known_as) for caller in (town.owner, town.other, town.admin)] == [
+        reply
+    ] * 3
 
 
 @pytest.mark.parametrize("name", [name for name, row in OPERATED.items() if row.rival])
@@ -613,7 +627,11 @@ async def test_a_key_resolves_its_own_resource_before_the_shared_one_of_that_nam
 ) -> None:
     make, look = NAMED[name]
     own_ref = await make(town.owner, "thing")
-    assert [await look(caller, "thing") for caller in (town.owner, town.other, town.admin)] == [own_ref, None, None]
+    assert [await look(caller, "thing") for caller in (town.owner, town.other, town.admin)] == [
+        own_ref,
+        None,
+        None,
+    ]
     theirs = await make(town.other, "thing")
     shared_ref = await make(town.admin, "thing")
     assert len({own_ref, theirs, shared_ref}) == 3
@@ -630,7 +648,9 @@ async def test_a_key_cannot_create_a_resource_with_an_existing_operator_name(tow
     shared_ref = await make(town.admin, "thing")
     with pytest.raises(AssertionError, match=r"name_taken"):
         await make(town.owner, "thing")
-    assert [await look(caller, "thing") for caller in (town.owner, town.other, town.admin)] == [shared_ref] * 3
+    assert [await look(caller, "thing") for caller in (town.owner, town.other, town.admin)] == [
+        shared_ref
+    ] * 3
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -784,10 +804,18 @@ async def test_sessions_of_an_own_and_a_shared_app_of_one_name_are_separate(town
         assert [
             item["message"]["content"] for item in messages["data"] if item["message"]["sender"] == "user"
         ] == [text]
-    crossed = {"model": shared_app, "messages": [{"role": "user", "content": "x"}], "conversation": session_ids[own_app]}
+    crossed = {
+        "model": shared_app,
+        "messages": [{"role": "user", "content": "x"}],
+        "conversation": session_ids[own_app],
+    }
     answer = await town.owner("POST", "/v1/chat/completions", crossed)
     assert answer.status_code == 404 and answer.json()["error"]["code"] == "session_not_found"
-    for app, session_list in ((own_app, [session_ids[own_app]]), (shared_app, [session_ids[shared_app]]), ("desk", [session_ids[own_app]])):
+    for app, session_list in (
+        (own_app, [session_ids[own_app]]),
+        (shared_app, [session_ids[shared_app]]),
+        ("desk", [session_ids[own_app]]),
+    ):
         sessions = await town.owner.done("GET", f"/api/sessions?app={app}")
         assert [item["id"] for item in sessions["data"]] == session_list
     await town.owner.done("DELETE", "/api/apps/desk")
@@ -890,7 +918,11 @@ async def test_ids_in_bodies_reach_nothing_of_another_key(town: Town) -> None:
         ("POST", "/v1/responses", {**ask, "prompt": {"id": words}}),
         ("POST", "/v1/responses", {**ask, "prompt": {"id": words, "version": "1"}}),
         ("POST", "/v1/responses", {**ask, "prompt": {"id": "words"}}),
-        ("POST", "/v1/responses", {**ask, "input": [{"type": "item_reference", "id": f"msg_{response_id[5:]}_1"}]}),
+        (
+            "POST",
+            "/v1/responses",
+            {**ask, "input": [{"type": "item_reference", "id": f"msg_{response_id[5:]}_1"}]},
+        ),
         ("POST", "/v1/responses", {**ask, "input": [picture]}),
         ("POST", "/v1/responses", {**ask, "background": True, "previous_response_id": response_id}),
         ("POST", f"/v1/responses/{response_id}/cancel", None),
@@ -937,7 +969,11 @@ async def test_mcp_resources_of_another_key_cannot_be_read(town: Town) -> None:
         ClientSession(streams[0], streams[1]) as mcp_session,
     ):
         await mcp_session.initialize()
-        assert not [store_spelling for store_spelling in (await mcp_session.list_resources()).resources if "thing" in str(store_spelling.uri)]
+        assert not [
+            store_spelling
+            for store_spelling in (await mcp_session.list_resources()).resources
+            if "thing" in str(store_spelling.uri)
+        ]
         for address in addresses:
             with pytest.raises(MCPError) as error:
                 await mcp_session.read_resource(address)

@@ -29,7 +29,7 @@ def test_flags_beat_the_environment_which_beats_the_file_which_beats_the_default
     ]
 
 
-def test_models_live_in_the_home_folder_unless_told_otherwise(tmp_path: Path) -> None:
+def test_models_are_stored_in_the_home_folder_by_default(tmp_path: Path) -> None:
     assert load({"home": str(tmp_path)}, {}).settings.models == tmp_path / "models"
     assert load({"home": str(tmp_path), "models": "/m"}, {}).settings.models == Path("/m")
 

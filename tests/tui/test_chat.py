@@ -66,7 +66,9 @@ async def test_a_model_answers_and_shortcut_keys_are_typed_as_text(busy_daemon: 
         await chat(screen, model=True)
         await screen.type("is 12 q?")
         await screen.until(lambda: screen.app.screen.query(ReplyView) and "tokens" in state(screen))
-        assert [str(question_view.render()) for question_view in screen.app.screen.query(QuestionView)] == ["is 12 q?"]
+        assert [str(question_view.render()) for question_view in screen.app.screen.query(QuestionView)] == [
+            "is 12 q?"
+        ]
         assert newest(screen) == "is 12 q?"
         assert not screen.app.screen.query_one("#cited", Passages).passages
 
@@ -143,7 +145,9 @@ async def say(screen: Terminal, text: str) -> None:
     count_before = len(screen.app.screen.query(ReplyView))
     screen.app.screen.query_one(PromptLine).value = text
     await screen.press("enter")
-    await screen.until(lambda: len(screen.app.screen.query(ReplyView)) > count_before and "tokens" in state(screen))
+    await screen.until(
+        lambda: len(screen.app.screen.query(ReplyView)) > count_before and "tokens" in state(screen)
+    )
 
 
 async def talk(screen: Terminal, name: str) -> None:
@@ -210,7 +214,11 @@ async def test_a_conversation_is_stored_found_by_search_and_continued(busy_daemo
     with Client(busy_daemon.url) as client:
         [session] = client.sessions.list(search="southern one")
         contents = [item.message["content"] for item in client.sessions.messages(session.id)]
-    assert contents[::2] == contents[1::2] == ["How deep is the northern basin?", "And the southern one?", "Thanks"]
+    assert (
+        contents[::2]
+        == contents[1::2]
+        == ["How deep is the northern basin?", "And the southern one?", "Thanks"]
+    )
 
 
 async def test_conversations_are_renamed_copied_and_deleted(busy_daemon: Daemon) -> None:

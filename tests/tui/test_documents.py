@@ -50,7 +50,9 @@ async def test_a_search_ranks_passages_and_one_can_be_read_whole(busy_daemon: Da
         assert passages_view.passages[0].filename == "port.md"
         footer = [key.description for key in screen.app.screen.query(FooterKey)]
         assert footer[-3:] == ["Files", "Help", "Quit"]
-        assert [passage.rank for passage in passages_view.passages] == list(range(1, len(passages_view.passages) + 1))
+        assert [passage.rank for passage in passages_view.passages] == list(
+            range(1, len(passages_view.passages) + 1)
+        )
         await screen.press("enter")
         await screen.until(lambda: isinstance(screen.app.screen, Reader))
         assert "7419" in screen.text("#text")

@@ -213,7 +213,9 @@ async def test_python_functions_are_agent_tools_executed_in_the_client(boss: Cli
     above = Agent(agents=[Agent("caller", name="inner", tools=[greet])], client=boss)
     assert above.specified("").tools.keys() == {"greet"}
     tool_spec = agent.spec["tools"][0]
-    assert tool_spec["description"] == "How large something is." and tool_spec["parameters"]["required"] == ["of"]
+    assert tool_spec["description"] == "How large something is." and tool_spec["parameters"]["required"] == [
+        "of"
+    ]
 
 
 def test_served_functions_of_a_deployed_agent_are_available_to_every_caller(
@@ -240,10 +242,15 @@ def test_served_functions_of_a_deployed_agent_are_available_to_every_caller(
 
 
 def test_invalid_agent_tools_are_refused(boss: Client) -> None:
-    for tools, message_pattern in (([7], "is not a tool"), ([area, Function(name="area", call=fail)], "Two functions")):
+    for tools, message_pattern in (
+        ([7], "is not a tool"),
+        ([area, Function(name="area", call=fail)], "Two functions"),
+    ):
         with pytest.raises(InvalidRequest, match=message_pattern):
             Agent(tools=tools, client=boss)("hi")  # type: ignore[arg-type]
-    spec_check = boss.agents.check({"portico_agent": 1, "tools": [{"function": "f", "parameters": {"type": 7}}]})
+    spec_check = boss.agents.check(
+        {"portico_agent": 1, "tools": [{"function": "f", "parameters": {"type": 7}}]}
+    )
     assert spec_check.error is not None and spec_check.error["param"] == "agent.tools[0].parameters"
 
 
@@ -264,7 +271,9 @@ def test_an_executor_returns_errors_as_answer_messages(boss: Client) -> None:
         (Message("hello"), "The message contains no action"),
     ):
         answer = executor(message)
-        assert error_text in answer.content and answer.extra_info is not None and answer.extra_info["is_error"]
+        assert (
+            error_text in answer.content and answer.extra_info is not None and answer.extra_info["is_error"]
+        )
 
 
 async def test_an_executor_runs_sync_and_async_python_functions(boss: Client) -> None:

@@ -123,7 +123,8 @@ def test_teams_from_a_configuration_equal_teams_built_with_the_sdk(client: Clien
     ]
     agents = [{"name": name, "model": f"{name}-model"} for name in SCRIPTS]
     apps = [
-        {"name": f"team-{team_spec['kind']}", "team": {"members": list(pair), **team_spec}} for team_spec, _team in equal_teams
+        {"name": f"team-{team_spec['kind']}", "team": {"members": list(pair), **team_spec}}
+        for team_spec, _team in equal_teams
     ]
     done = client.apply({"agents": agents, "apps": apps})
     assert {change.action for change in done.changes} == {"create"} and len(done.changes) == 9

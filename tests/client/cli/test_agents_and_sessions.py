@@ -128,7 +128,9 @@ def test_sessions_are_listed_searched_and_named(shell: Shell, clerk: str) -> Non
     search_results = shell.json("sessions", "list", "--search", "heater is")["data"]
     assert [item["name"] for item in search_results] == ["heater"]
     assert "'heater' now has the title 'Cold'" in shell("sessions", "rename", "clerk/heater", "Cold")
-    assert "Cold" in shell("sessions", "list") and "Cold" in shell("sessions", "show", search_results[0]["id"])
+    assert "Cold" in shell("sessions", "list") and "Cold" in shell(
+        "sessions", "show", search_results[0]["id"]
+    )
     assert "has no session 'nope'" in shell("sessions", "show", "clerk/nope", code=1)
     first = shell.json("sessions", "show", "clerk/other", "--limit", "1")
     next_page = shell.json("sessions", "show", "clerk/other", "--after", str(first["messages"][0]["seq"]))
@@ -226,18 +228,30 @@ def test_a_fact_is_listed_with_the_message_it_was_learnt_from_changed_and_forgot
     assert (fact.text, fact.store) == ("The user lives in Lisbon.", "facts")
     assert (source.agent, source.app, source.name, source.session) == ("guide", "api", "s", session.id)
     [source_message] = [m for m in client.sessions.messages(session.id) if m.seq == source.message]
-    assert source_message.message["content"] == source.said == "I live in Lisbon" and source_message.run == source.run
+    assert (
+        source_message.message["content"] == source.said == "I live in Lisbon"
+        and source_message.run == source.run
+    )
     assert [item.id for item in client.facts.list(store="facts", agent="guide")] == [fact.id]
     assert client.facts.list(agent="somebody") == []
 
     changed_fact = client.facts.change(fact.id, " The user lives in Porto. ")
     indexed(client)
-    assert (changed_fact.id, changed_fact.text, changed_fact.source) == (fact.id, "The user lives in Porto.", source)
+    assert (changed_fact.id, changed_fact.text, changed_fact.source) == (
+        fact.id,
+        "The user lives in Porto.",
+        source,
+    )
     assert changed_fact.created_at == fact.created_at and changed_fact.changed_at > fact.changed_at
     assert search(client) == ["The user lives in Porto."]
     client.sessions.remove(session.id)
     [remaining_fact] = client.facts.list()
-    assert (remaining_fact.id, remaining_fact.source.name, remaining_fact.source.session, remaining_fact.source.said) == (fact.id, "s", None, None)
+    assert (
+        remaining_fact.id,
+        remaining_fact.source.name,
+        remaining_fact.source.session,
+        remaining_fact.source.said,
+    ) == (fact.id, "s", None, None)
 
     client.facts.remove(fact.id)
     assert client.facts.list() == [] == search(client)
@@ -254,7 +268,11 @@ def test_a_fact_is_found_in_a_copy_of_the_session_that_it_was_learnt_in(client: 
     assert runs == [message.run for message in client.sessions.messages(trunk.id)] and None not in runs
     client.sessions.remove(trunk.id)
     [remaining_fact] = client.facts.list()
-    assert (remaining_fact.id, remaining_fact.source.name, remaining_fact.source.session) == (fact.id, "branch", branch.id)
+    assert (remaining_fact.id, remaining_fact.source.name, remaining_fact.source.session) == (
+        fact.id,
+        "branch",
+        branch.id,
+    )
     assert remaining_fact.source.said == "I live in Lisbon"
     client.sessions.remove(branch.id)
     client.facts.remove(fact.id)
@@ -332,9 +350,17 @@ def test_a_fact_that_contradicts_a_known_fact_takes_its_place(client: Client) ->
     )
     indexed(client)
     [current_fact] = client.facts.list()
-    assert (current_fact.id, current_fact.text, current_fact.source.name) == (fact.id, "The user lives in Porto.", "sat")
+    assert (current_fact.id, current_fact.text, current_fact.source.name) == (
+        fact.id,
+        "The user lives in Porto.",
+        "sat",
+    )
     [former_version] = client.facts.get(fact.id).versions
-    assert (former_version.text, former_version.reason, former_version.source.name) == (fact.text, "replaced", "fri")
+    assert (former_version.text, former_version.reason, former_version.source.name) == (
+        fact.text,
+        "replaced",
+        "fri",
+    )
     assert search(client) == ["The user lives in Porto."]
     assert client.facts.revert(fact.id).text == fact.text
     client.facts.remove(fact.id)

@@ -142,7 +142,9 @@ def test_a_client_side_function_of_a_flow_is_called_in_the_command_process(
     assert command("run", f"{story}:mine", "hi").out == "hi (from True)\n"
     response = command("apps", "deploy", f"{story}:mine", "--name", "mine")
     assert (
-        response.code == 1 and "no client currently serves" in response.err and "--serve-later" in response.err
+        response.code == 1
+        and "no client currently serves" in response.err
+        and "--serve-later" in response.err
     )
     done = command("apps", "deploy", f"{story}:mine", "--name", "mine", "--serve-later")
     assert (

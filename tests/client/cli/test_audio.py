@@ -32,7 +32,10 @@ def test_a_text_is_spoken_into_a_file_and_written_down_again(
     assert path.read_bytes().startswith(b"RIFF")
     assert command("transcribe", str(path)).out == f"{SAID}\n"
     transcription = command("transcribe", str(path), "--json").json
-    assert transcription["text"] == SAID and [segment["start"] for segment in transcription["segments"]] == [0, 1]
+    assert transcription["text"] == SAID and [segment["start"] for segment in transcription["segments"]] == [
+        0,
+        1,
+    ]
     subtitles = command("transcribe", str(path), "--format", "srt").out
     assert subtitles.startswith("1\n00:00:00,000 --> 00:00:01,000\nThe door is open.\n\n2\n")
     speech = command("speak", SAID, "-o", str(path), "--json").json
@@ -66,7 +69,10 @@ def test_the_speak_and_transcribe_tools_round_trip_a_text(client: Client) -> Non
     [artifact] = speech.artifacts
     assert artifact.media_type == "audio/wav" and artifact.name == "speech.wav"
     transcription = client.tools.call("transcribe", {"file": artifact.id, "timestamps": "segment"})
-    assert transcription.structured is not None and transcription.text == transcription.structured["text"] == SAID
+    assert (
+        transcription.structured is not None
+        and transcription.text == transcription.structured["text"] == SAID
+    )
     assert [segment["text"].strip() for segment in transcription.structured["segments"]] == [
         "The door is open.",
         "Come in, please.",

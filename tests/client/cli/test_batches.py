@@ -67,12 +67,18 @@ def test_a_dry_run_checks_the_file_and_leaves_nothing(
 def test_batch_results_keep_the_request_order_and_have_default_ids(daemon: Daemon) -> None:
     statuses: list[str] = []
     with Client(daemon.url) as client:
-        new_batch = client.batches.create([body("one"), body("two", n=-1), body("three")], metadata={"a": "b"})
+        new_batch = client.batches.create(
+            [body("one"), body("two", n=-1), body("three")], metadata={"a": "b"}
+        )
         batch = client.batches.wait(new_batch.id, progress=lambda now: statuses.append(now.status))
         assert batch.ended and batch.ended_at and statuses[-1] == "completed"
         assert (batch.total, batch.completed, batch.failed, batch.metadata) == (3, 2, 1, {"a": "b"})
         first_result, two, three = client.batches.results(batch.id)
-        assert [first_result.custom_id, two.custom_id, three.custom_id] == ["request-1", "request-2", "request-3"]
+        assert [first_result.custom_id, two.custom_id, three.custom_id] == [
+            "request-1",
+            "request-2",
+            "request-3",
+        ]
         assert (first_result.ok, two.ok, two.status_code) == (True, False, 400)
         assert "'n'" in two.error
         assert three.body["choices"][0]["message"]["content"] == "three"

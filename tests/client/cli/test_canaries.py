@@ -33,13 +33,20 @@ async def test_a_canary_is_set_shown_promoted_and_rolled_back(command: Command, 
         for _ in range(2):
             assert "hello" in "".join([piece async for piece in client.chat("hello", model="helper")])
         result_canary = await client.canaries.get("helper")
-        assert (result_canary.status, result_canary.canary.calls, result_canary.canary.error_rate) == ("promoted", 2, 0)
+        assert (result_canary.status, result_canary.canary.calls, result_canary.canary.error_rate) == (
+            "promoted",
+            2,
+            0,
+        )
         assert result_canary.journal[0].figures["canary"]["calls"] == 2
         with pytest.raises(Conflict):
             await client.canaries.promote("helper")
         with pytest.raises(InvalidRequest):
             await client.canaries.set("helper", "steady", weight=2)
-        assert [entry.status for entry in await client.canaries.history("helper")] == ["promoted", "rolled_back"]
+        assert [entry.status for entry in await client.canaries.history("helper")] == [
+            "promoted",
+            "rolled_back",
+        ]
     [canary_row] = command("canaries", "list", "--json").json["data"]
     assert canary_row["reason"].startswith("2 canary calls")
     lines = command("canaries", "history", "helper").out

@@ -101,7 +101,10 @@ def test_open_shows_the_page_in_the_browser(daemon: Daemon, tmp_path: Path) -> N
 
     def opened(**variables: str) -> subprocess.CompletedProcess[str]:
         known_variables = environment(PORTICO_URL=daemon.url)
-        variables = {**{name: known_variables[name] for name in known_variables.keys() - {"BROWSER", "DISPLAY"}}, **variables}
+        variables = {
+            **{name: known_variables[name] for name in known_variables.keys() - {"BROWSER", "DISPLAY"}},
+            **variables,
+        }
         return subprocess.run(
             [*COMMAND, "open", "--json"], env=variables, capture_output=True, text=True, check=True
         )
@@ -251,10 +254,15 @@ def test_skipped_files_are_reported_with_their_reasons(command: Command, tmp_pat
     assert synced.code == 0
     assert "empty\tempty\n" in synced.out
     store_text = command("stores", "show", "attic", "--files")
-    assert "note.md\tcompleted\t" in store_text.out and "a.bin\tskipped\tof an unsupported format\n" in store_text.out
+    assert (
+        "note.md\tcompleted\t" in store_text.out
+        and "a.bin\tskipped\tof an unsupported format\n" in store_text.out
+    )
     store_data = command("stores", "show", "attic", "--files", "--json").json
     assert (
-        store_data["store"]["skipped"] == store_data["skipped"]["reasons"] == {"empty": 1, "of an unsupported format": 1}
+        store_data["store"]["skipped"]
+        == store_data["skipped"]["reasons"]
+        == {"empty": 1, "of an unsupported format": 1}
     )
     assert [item["name"] for item in store_data["skipped"]["files"]] == ["a.bin", "empty"]
     assert command("stores", "remove", "attic", "--yes").code == 0
@@ -330,7 +338,8 @@ def test_a_keys_limits_are_given_and_listed(command: Command) -> None:
         refusal = command("keys", "create", "--name", "x", "--scope", "chat", "--limit", wrong)
         assert refusal.code == 1 and "limit" in refusal.err
     assert (
-        command("keys", "update", key_data["id"], "--scope", "models:read").out == "'limited' may: models:read.\n"
+        command("keys", "update", key_data["id"], "--scope", "models:read").out
+        == "'limited' may: models:read.\n"
     )
     filter_update = command("keys", "update", key_data["id"], "--filter", "handbook:team=sales")
     assert filter_update.out.splitlines()[1:] == ["It can read handbook: team=sales."]
@@ -349,7 +358,9 @@ def test_a_keys_filters_are_given_listed_and_shown(command: Command) -> None:
     json_filter = '{"type": "in", "key": "lang", "value": ["en", "de"]}'
     filters = ("handbook:team=sales", "handbook:level<=2", f"notes:{json_filter}", "*:draft!=true")
     filter_options = [word for text in filters for word in ("--filter", text)]
-    key_data = command("keys", "create", "--name", "sales", "--scope", "stores:*:read", *filter_options, "--json").json
+    key_data = command(
+        "keys", "create", "--name", "sales", "--scope", "stores:*:read", *filter_options, "--json"
+    ).json
     assert key_data["filters"] == {
         "handbook": {
             "type": "and",
@@ -460,9 +471,7 @@ def test_settings_are_known_without_a_daemon(command: Command, monkeypatch: pyte
     assert "PORTICO_PORT" in command("--url", "http://127.0.0.1:9", "settings").err
 
 
-def test_what_a_model_writes_cannot_steer_the_terminal(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_output_cannot_control_the_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "sys.stdin", io.StringIO("zebra \x1b]0;owned\x07 \u202e bell \U0001f469\u200d\U0001f680\n")
     )
@@ -505,7 +514,9 @@ def test_stored_chats_are_listed_shown_and_forgotten(command: Command, daemon: D
         details = command("chats", "show", stored_chat["id"]).out
         assert "Tea for two." in details
         assert client.chats.change(stored_chat["id"], {"topic": "chai"}).metadata == {"topic": "chai"}
-        assert [message["content"] for message in client.chats.messages(stored_chat["id"])] == ["Tea for two."]
+        assert [message["content"] for message in client.chats.messages(stored_chat["id"])] == [
+            "Tea for two."
+        ]
         assert command("chats", "delete", stored_chat["id"], "--yes").code == 0
         assert command("chats", "show", stored_chat["id"]).code == 1
 

@@ -80,7 +80,9 @@ def test_an_alias_is_promoted_only_to_a_better_model(command: Command, prompts: 
     refusal = command("compare", "better", "house", *promotion_options)
     assert refusal.code == 1
     assert "'default' was not changed" in refusal.err
-    refusal = command("compare", "house", "better", *promotion_options, "--grader", "exact", "--at-least", "0.9")
+    refusal = command(
+        "compare", "house", "better", *promotion_options, "--grader", "exact", "--at-least", "0.9"
+    )
     assert refusal.code == 1 and "at least 90%" in refusal.err
     assert command("models", "show", "default", "--json").json["name"] == "house"
     done = command("compare", "house", "better", *promotion_options)

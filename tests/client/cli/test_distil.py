@@ -24,7 +24,12 @@ def test_a_small_model_is_distilled_and_shown(command: Command, daemon: Daemon) 
         client.chat("Ticket 61", "desk").read()
         client.chat("Ticket 62", "large").read()
         distillation = client.distillations.get("desk")
-    assert (distillation.training, distillation.held_back, distillation.calls, distillation.local_calls) == (42, 18, 1, 1)
+    assert (distillation.training, distillation.held_back, distillation.calls, distillation.local_calls) == (
+        42,
+        18,
+        1,
+        1,
+    )
     details = command("distil", "show", "desk")
     assert "42 to train on, 18 held back" in details.out and "1, of which ft:small" in details.out
     assert "the larger model has no known price" in details.out

@@ -162,7 +162,12 @@ def test_a_device_code_sign_in_is_used_by_commands_and_sdk_until_sign_out(
     assert done.stdout == f"Signed in at {ada.company.url} as Ada, role staff.\n"
     assert ada.run("models", "list").returncode == 0
     identity = json.loads(ada.run("whoami", "--json").stdout)
-    assert (identity["name"], identity["role"], identity["by"], identity["subject"]) == ("Ada", "staff", "token", "ada")
+    assert (identity["name"], identity["role"], identity["by"], identity["subject"]) == (
+        "Ada",
+        "staff",
+        "token",
+        "ada",
+    )
     assert identity["limits"] == {"tokens_per_day": 5000} and identity["expires_at"] > time.time()
     details = ada.run("whoami").stdout
     assert "staff" in details and "chat, models:read" in details and "tokens_per_day=5000" in details
@@ -300,7 +305,10 @@ def test_an_expiring_token_is_renewed_once_for_parallel_commands(ada: Person) ->
     assert [process.returncode for process in done] == [0] * 6, [process.stderr for process in done]
     assert ada.grants().count("refresh_token") == renewals + 1
     sign_in_after = ada.kept()[ada.company.url]
-    assert sign_in_after["token"] != sign_in_before["token"] and sign_in_after["refresh_token"] != sign_in_before["refresh_token"]
+    assert (
+        sign_in_after["token"] != sign_in_before["token"]
+        and sign_in_after["refresh_token"] != sign_in_before["refresh_token"]
+    )
 
 
 def test_a_token_that_the_daemon_refuses_is_renewed_once_and_the_call_repeated(

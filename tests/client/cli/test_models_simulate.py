@@ -21,8 +21,12 @@ def test_the_example_says_what_each_number_of_machines_would_do(capsys: pytest.C
     arguments = (EXAMPLE / "trace.jsonl.gz", "--machines", EXAMPLE / "machines.yaml")
     assert simulate(*arguments, "--first-token", 15, "--json") == 0
     simulation = json.loads(capsys.readouterr().out)
-    assert [estimate["machines"] for estimate in simulation["data"]] == [{"gpu": number} for number in (1, 2, 3, 4)]
-    assert simulation["cheapest"] == next(estimate for estimate in simulation["data"] if estimate["first_token"]["p95"] <= 15)
+    assert [estimate["machines"] for estimate in simulation["data"]] == [
+        {"gpu": number} for number in (1, 2, 3, 4)
+    ]
+    assert simulation["cheapest"] == next(
+        estimate for estimate in simulation["data"] if estimate["first_token"]["p95"] <= 15
+    )
     assert simulate(*arguments, "--first-token", 0) == 0
     heading, *rows, verdict = capsys.readouterr().out.splitlines()
     assert "\t" in heading and heading.upper() == heading

@@ -94,7 +94,10 @@ def test_an_unpacked_package_answers_with_the_same_citations_in_an_empty_home(
     command_line = ("--file", str(folder / "app" / "portico.yaml"))
     ids = []
     for _start in range(2):  # the second start finds what the first start created
-        with daemons.running(tmp_path / "home", *command_line) as daemon, Client(daemon.url) as packaged_client:
+        with (
+            daemons.running(tmp_path / "home", *command_line) as daemon,
+            Client(daemon.url) as packaged_client,
+        ):
             store = packaged_client.stores.get("handbook")
             assert [*passages(packaged_client), store.description] == local_answers
             ids.append(store.id)
@@ -217,7 +220,10 @@ def test_a_model_of_this_machine_travels_with_its_app(client: Client, tmp_path: 
         archive.extractall(tmp_path / "there")
     script.unlink()
     file = tmp_path / "there" / "app" / "portico.yaml"
-    with daemons.running(tmp_path / "home", "--file", str(file)) as daemon, Client(daemon.url) as packaged_client:
+    with (
+        daemons.running(tmp_path / "home", "--file", str(file)) as daemon,
+        Client(daemon.url) as packaged_client,
+    ):
         assert packaged_client.apps.run("carrier", "Where from?") == "From afar."
 
 
@@ -269,7 +275,10 @@ def test_the_skills_of_an_app_travel_with_it_in_the_version_that_answers(
         assert hashlib.sha256(packed).hexdigest() == planned.skills[0]["sha256"]
         archive.extractall(tmp_path / "there")
     file = tmp_path / "there" / "app" / "portico.yaml"
-    with daemons.running(tmp_path / "home", "--file", str(file)) as daemon, Client(daemon.url) as packaged_client:
+    with (
+        daemons.running(tmp_path / "home", "--file", str(file)) as daemon,
+        Client(daemon.url) as packaged_client,
+    ):
         [packaged_skill] = packaged_client.skills.list()
         assert (packaged_skill.name, packaged_skill.shared) == ("greeting", True)
         assert packaged_client.skills.content("greeting") == packed
@@ -322,7 +331,10 @@ def test_a_package_whose_archive_of_a_skill_was_changed_is_refused(client: Clien
 def test_only_skills_that_the_packer_may_read_travel(client: Client, daemon: Daemon, tmp_path: Path) -> None:
     scopes = ["chat", "models:read", "apps:*:deploy", "tools:*:call"]
     keys = [client.keys.add(f"skilled packager {n}", scopes) for n in range(2)]
-    with Client(daemon.url, key=keys[0].key) as owner_client, Client(daemon.url, key=keys[1].key) as other_client:
+    with (
+        Client(daemon.url, key=keys[0].key) as owner_client,
+        Client(daemon.url, key=keys[1].key) as other_client,
+    ):
         add_skill(owner_client, tmp_path / "mine-alone", "Of the first key.")
         owner_client.apps.deploy("of-mine", reading("mine-alone"))
         [packed] = owner_client.apps.plan_package("of-mine").skills
@@ -348,7 +360,10 @@ def test_a_secret_in_a_shared_skill_is_found(client: Client, tmp_path: Path) -> 
 def test_who_may_deploy_an_app_may_package_it(client: Client, daemon: Daemon) -> None:
     scopes = ["chat", "models:read", "apps:*:deploy", "tools:calculator:call"]
     keys = [client.keys.add(f"packager {n}", scopes) for n in range(2)]
-    with Client(daemon.url, key=keys[0].key) as owner_client, Client(daemon.url, key=keys[1].key) as other_client:
+    with (
+        Client(daemon.url, key=keys[0].key) as owner_client,
+        Client(daemon.url, key=keys[1].key) as other_client,
+    ):
         app = owner_client.apps.deploy("mine", {"portico_flow": 1, "step": {"op": "llm", "model": "echo"}})
         assert owner_client.apps.plan_package("mine").app == "mine"
         for name in ("mine", app.id):
@@ -384,7 +399,10 @@ def test_the_script_for_slurm_starts_the_daemon_and_writes_its_address(
             port = ready["url"].rpartition(":")[2]
             assert (folder / "address").read_text(encoding="utf-8").strip().endswith(f":{port}")
             with Client(f"http://127.0.0.1:{port}", key="a-key-for-the-job-0123") as job_client:
-                assert (job_client.apps.get("asker").version, job_client.stores.get("handbook").file_counts.total) == (
+                assert (
+                    job_client.apps.get("asker").version,
+                    job_client.stores.get("handbook").file_counts.total,
+                ) == (
                     1,
                     3,
                 )
@@ -486,15 +504,22 @@ def test_the_dockerfile_has_only_steps_that_can_be_performed_without_an_engine(
     steps = [line.split(None, 1) for line in unwrapped_text.splitlines() if line and not line.startswith("#")]
     steps_script = (daemons.ROOT / "scripts" / "docker-steps").read_text(encoding="utf-8")
     assert all(f'"{word}"' in steps_script for word, _rest in steps)
-    assert [step_arguments.split()[0] for word, step_arguments in steps if word == "FROM"] == ["python:3.12-slim"] * 2
+    assert [step_arguments.split()[0] for word, step_arguments in steps if word == "FROM"] == [
+        "python:3.12-slim"
+    ] * 2
     for source in (
-        step_arguments.split()[0] for word, step_arguments in steps if word == "COPY" and not step_arguments.startswith("--from")
+        step_arguments.split()[0]
+        for word, step_arguments in steps
+        if word == "COPY" and not step_arguments.startswith("--from")
     ):
         assert (tmp_path / "out" / source).exists()
     assert ["USER", "8642"] in steps
     [health] = [step_arguments for word, step_arguments in steps if word == "HEALTHCHECK"]
     assert "'/ready'" in json.loads(health.partition("CMD ")[2])[-1]
-    assert json.loads(next(step_arguments for word, step_arguments in steps if word == "ENTRYPOINT"))[-1] == "/app/portico.yaml"
+    assert (
+        json.loads(next(step_arguments for word, step_arguments in steps if word == "ENTRYPOINT"))[-1]
+        == "/app/portico.yaml"
+    )
 
 
 def test_a_configured_store_is_created_once_from_its_archive(

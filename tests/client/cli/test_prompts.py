@@ -29,7 +29,9 @@ def test_a_folder_is_imported_shown_and_filled_in(command: Command, tmp_path: Pa
     assert command("prompts", "import", str(tmp_path / "translate.md")).out == "unchanged: translate\n"
     assert "\ntranslate\t1\ttext" in command("prompts", "list").out
     details = command("prompts", "show", "translate").out
-    assert "times\tinteger\t\t1" in details and "Say it {times} times." in details and str(tmp_path) in details
+    assert (
+        "times\tinteger\t\t1" in details and "Say it {times} times." in details and str(tmp_path) in details
+    )
     rendered = command("prompts", "render", "translate", "text=42", "times=3", "--json").json
     assert [message["content"] for message in rendered["messages"]] == ["Say it 3 times.", "42"]
     wrong = command("prompts", "render", "translate", "text=x", "times=often")
@@ -39,7 +41,9 @@ def test_a_folder_is_imported_shown_and_filled_in(command: Command, tmp_path: Pa
 
 def test_a_built_in_prompt_is_shown_exported_and_tried(command: Command, tmp_path: Path) -> None:
     details = command("prompts", "show", "portico/translate").out
-    assert "from     portico" in details and "\nexample\n" in details and "The ferry leaves at noon." in details
+    assert (
+        "from     portico" in details and "\nexample\n" in details and "The ferry leaves at noon." in details
+    )
     names = ("portico/translate", "portico/answer.zh")
     assert (
         command("prompts", "export", *names, "--to", str(tmp_path / "out"), "--format", "dotprompt").code == 0

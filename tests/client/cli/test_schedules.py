@@ -64,10 +64,19 @@ async def test_the_async_client_manages_schedules(daemon: Daemon) -> None:
         schedule = await client.schedules.create(
             "sdk", store="handbook", every="1h", overlap="queue", pause_after=0
         )
-        assert (schedule.store, schedule.app, schedule.overlap, schedule.shared) == ("handbook", None, "queue", True)
+        assert (schedule.store, schedule.app, schedule.overlap, schedule.shared) == (
+            "handbook",
+            None,
+            "queue",
+            True,
+        )
         assert await client.schedules.get(schedule.id) == schedule
         changed_schedule = await client.schedules.change("sdk", app="handbook", name="other")
-        assert (changed_schedule.store, changed_schedule.app, changed_schedule.name) == (None, "handbook", "other")
+        assert (changed_schedule.store, changed_schedule.app, changed_schedule.name) == (
+            None,
+            "handbook",
+            "other",
+        )
         assert [entry.name for entry in await client.schedules.list(everyone=True)] == ["other"]
         assert (await client.schedules.pause("other")).paused
         assert (await client.schedules.resume("other")).paused is None

@@ -44,7 +44,9 @@ def test_a_skill_is_added_shown_changed_exported_and_removed(
     )
     assert command("skills", "default", "pdf-forms", "1").out == "'pdf-forms' is now at version 1.\n"
     assert command("skills", "add", str(exported), "--json").json["default_version"] == "1"
-    assert [version["version"] for version in command("skills", "versions", "pdf-forms", "--json").json["data"]] == [
+    assert [
+        version["version"] for version in command("skills", "versions", "pdf-forms", "--json").json["data"]
+    ] == [
         "2",
         "1",
     ]

@@ -67,7 +67,11 @@ def test_a_model_is_trained_with_the_prompts_of_an_app_and_compared_with_it(
             {"agents": [{"name": "counter", "model": "default", "instructions": "Count backwards."}]}
         )
         difference_check = command("tune", "check", job.id, "--json")
-        assert (difference_check.code, difference_check.json["same"], len(difference_check.json["differences"])) == (1, False, 3)
+        assert (
+            difference_check.code,
+            difference_check.json["same"],
+            len(difference_check.json["differences"]),
+        ) == (1, False, 3)
 
 
 def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(
@@ -179,7 +183,9 @@ def test_rated_answers_become_examples_pairs_and_an_evaluation_of_other_question
     answers = {question["content"]: answer["content"] for question, answer in examples}
     held_back_answers = {item["messages"][0]["content"]: item["answer"] for item in items}
     assert answers and held_back_answers and not answers.keys() & held_back_answers.keys()
-    assert {**answers, **held_back_answers} == {f"What is {number}?": f"It is {number}." for number in range(13)}
+    assert {**answers, **held_back_answers} == {
+        f"What is {number}?": f"It is {number}." for number in range(13)
+    }
     assert command("tune", str(to), "--base", "default", "--app", "counter", "--dry-run").code == 0
     evaluation = {
         "name": "rated",

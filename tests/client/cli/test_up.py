@@ -255,7 +255,9 @@ def test_a_detached_daemon_is_found_again_and_stopped(
     stranger.mkdir()
     shutil.copy(note, stranger)
     down_process = portico("down", home=stranger)
-    assert f"No Portico daemon runs on the home folder {stranger}" in down_process.communicate(timeout=LIMIT)[1]
+    assert (
+        f"No Portico daemon runs on the home folder {stranger}" in down_process.communicate(timeout=LIMIT)[1]
+    )
     assert down_process.returncode == 1
     down = portico("down", "--json")
     assert json.loads(down.communicate(timeout=LIMIT)[0])["stopped"] == summary["url"]

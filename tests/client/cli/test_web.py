@@ -118,7 +118,9 @@ def test_the_web_page_forwards_only_plain_conversations_with_its_app(shared: Sha
     large = shared.chat({"messages": [{"role": "user", "content": "x" * 600_000}]})
     assert large.status_code == 413
     assert shared.chat(conversation, Origin="https://elsewhere.example").status_code == 403
-    plain = httpx.post(f"{shared.url}chat", content=json.dumps(conversation), headers={"Content-Type": "text/plain"})
+    plain = httpx.post(
+        f"{shared.url}chat", content=json.dumps(conversation), headers={"Content-Type": "text/plain"}
+    )
     assert plain.status_code == 400
     for path in ("v1/models", "api/status", "docs", "openapi.json", "web/index.html"):
         assert httpx.get(f"{shared.url}{path}").status_code == 404

@@ -52,7 +52,9 @@ async def test_the_async_client_manages_webhooks(daemon: Daemon) -> None:
         changed_webhook = await client.webhooks.change(webhook.id, name="other", event_types=["run.finished"])
         assert (changed_webhook.name, changed_webhook.event_types) == ("other", ("run.finished",))
         assert await client.webhooks.get(webhook.id) == changed_webhook
-        assert (await client.webhooks.rotate(webhook.id, keep_old=True)).signing_secret != webhook.signing_secret
+        assert (
+            await client.webhooks.rotate(webhook.id, keep_old=True)
+        ).signing_secret != webhook.signing_secret
         assert changed_webhook.id in [hook.id for hook in await client.webhooks.list(limit=5)]
         assert "run.finished" in await client.webhooks.event_types()
         with pytest.raises(InvalidRequest):

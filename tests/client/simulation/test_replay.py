@@ -131,7 +131,12 @@ def test_every_call_of_any_trace_ends_and_memory_is_never_exceeded(seed: int) ->
         result = simulate(trace, plan, counts, finished_counts.append)
         assert finished_counts == list(range(1, len(trace) + 1))
         for replayed_call in result.calls:
-            assert replayed_call.call.at <= replayed_call.started < replayed_call.first_token <= replayed_call.ended
+            assert (
+                replayed_call.call.at
+                <= replayed_call.started
+                < replayed_call.first_token
+                <= replayed_call.ended
+            )
         summary = summarize(result, plan)
         assert 0 < summary.busy_share <= 1
         assert summary.cost == pytest.approx(summary.hours * (counts[0] + 3 * counts[1]))

@@ -92,7 +92,11 @@ def web() -> Iterator[str]:
     rows = "".join(f"<tr><td>{year}</td><td>{value}</td></tr>" for year, value in GDP.items())
     with serving() as site:
         site.pages["/gdp"] = ("text/html", f"<h1>GDP statistics</h1><table>{rows}</table>")
-        search_result = {"title": "GDP statistics", "url": f"{site.url}/gdp", "content": "GDP statistics of China"}
+        search_result = {
+            "title": "GDP statistics",
+            "url": f"{site.url}/gdp",
+            "content": "GDP statistics of China",
+        }
         site.pages["/search"] = ("application/json", json.dumps({"results": [search_result]}))
         yield site.url
 

@@ -114,7 +114,9 @@ def test_the_numbers_are_looked_up_and_drawn(client: Client, notebooks: None, tm
     assert answer.content.startswith("Final Answer") and answer.sender == "charter"
 
     state = visualizer.state_dict()
-    executor_outputs = [message["content"] for message in state["researcher.memory"] if message["sender"] == "executor"]
+    executor_outputs = [
+        message["content"] for message in state["researcher.memory"] if message["sender"] == "executor"
+    ]
     assert len(executor_outputs) == 2 and all(str(value) in executor_outputs[1] for value in GDP.values())
     [chart_message] = [message for message in state["charter.memory"] if message["sender"] == "executor"]
     [picture] = chart_message["extra_info"]["artifacts"]

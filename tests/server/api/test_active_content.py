@@ -83,5 +83,8 @@ async def test_no_page_fetches_an_image_from_another_host(daemon: ApiServer, pat
     assert directives["default-src"] == "'none'"
     for name in ("img-src", "media-src", "font-src", "connect-src", "frame-src", "style-src", "script-src"):
         sources = directives.get(name, "'none'").split()
-        assert not [source for source in sources if source == "*" or source.startswith("http")], (name, sources)
+        assert not [source for source in sources if source == "*" or source.startswith("http")], (
+            name,
+            sources,
+        )
     assert directives["base-uri"] == directives["form-action"] == "'none'"

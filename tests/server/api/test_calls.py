@@ -137,7 +137,9 @@ async def test_adding_a_filter_to_a_key_ends_running_streams_and_removing_does_n
         empty_update = await daemon.client.patch(f"/api/keys/{key}", json={}, headers=headers)
         wrong = await filters(key, handbook={"type": "like"})
         await daemon.client.post("/api/stores", json={"name": "handbook"}, headers=headers)
-        typo_responses = [await filters(key, **{name: sales}) for name in ("hndbook", "Handbook", "handbook ")]
+        typo_responses = [
+            await filters(key, **{name: sales}) for name in ("hndbook", "Handbook", "handbook ")
+        ]
         new_key = {"name": "two", "scopes": ["stores:*:read"], "filters": {"handbok": sales}}
         typo_responses.append(await daemon.client.post("/api/keys", json=new_key, headers=headers))
         for response, param in (
@@ -148,7 +150,10 @@ async def test_adding_a_filter_to_a_key_ends_running_streams_and_removing_does_n
         ):
             assert response.status_code == 400
             assert response.json()["error"]["param"].startswith(param)
-        assert all("Did you mean 'handbook'" in typo_response.json()["error"]["message"] for typo_response in typo_responses)
+        assert all(
+            "Did you mean 'handbook'" in typo_response.json()["error"]["message"]
+            for typo_response in typo_responses
+        )
         assert (await filters(key, handbook=sales, later=sales)).status_code == 200
 
 
@@ -200,7 +205,9 @@ async def test_runs_of_a_revoked_key_fail_and_their_event_streams_end(daemon: Ap
                 await revoke(daemon, key)
                 await rest(answer)
             await daemon.services.scheduler.wait_for_end(run.id)
-        run_answer = await daemon.client.get(f"/api/runs/{run.id}", headers={"Authorization": f"Bearer {ADMIN}"})
+        run_answer = await daemon.client.get(
+            f"/api/runs/{run.id}", headers={"Authorization": f"Bearer {ADMIN}"}
+        )
         assert run_answer.json()["status"] == "failed"
         assert run_answer.json()["error"]["code"] == "key_revoked"
 
@@ -250,7 +257,9 @@ async def test_every_durable_run_kind_declares_its_behaviour_on_revocation(daemo
     await daemon.services.stores.start()
     kinds = daemon.services.scheduler._kinds
     outliving_kinds = {name for name, kind in kinds.items() if not (kind.owned or kind.lent)}
-    assert outliving_kinds <= set(OUTLIVING), "a new kind is 'owned' or 'lent', or stands in OUTLIVING with the reason"
+    assert outliving_kinds <= set(OUTLIVING), (
+        "a new kind is 'owned' or 'lent', or stands in OUTLIVING with the reason"
+    )
 
 
 async def test_a_summary_group_being_built_for_a_revoked_key_is_stopped(daemon: ApiServer) -> None:

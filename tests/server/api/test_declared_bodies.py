@@ -200,7 +200,9 @@ def sent(http: httpx.Client, path: str, body: Mapping[str, Any], wav: bytes, png
     declaration = BODIES[path][0]
     if not declaration.files:
         return http.post(path.partition(" ")[0], json=body)
-    files = {"image": ("a.png", png, "image/png")} if "image" in declaration.files else {"file": ("a.wav", wav)}
+    files = (
+        {"image": ("a.png", png, "image/png")} if "image" in declaration.files else {"file": ("a.wav", wav)}
+    )
     data = {
         f"{name}[]" if isinstance(value, list) else name: value
         if isinstance(value, str | list)

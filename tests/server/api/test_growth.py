@@ -111,8 +111,8 @@ def test_oversized_bodies_neither_block_nor_crash_any_endpoint(
 def existing(grown: Daemon) -> dict[str, str]:
     """Return the ids of existing resources, by the names that paths use for them."""
     ids = {}
-    for name, (path, body) in EXISTING.items():
-        answer = httpx.post(grown.url + path, json=body, timeout=60)
+    for name, (path, request_body) in EXISTING.items():
+        answer = httpx.post(grown.url + path, json=request_body, timeout=60)
         assert answer.status_code in (200, 201), (path, answer.text)
         ids[name] = str(answer.json()["id"])
     return ids
@@ -160,13 +160,17 @@ def test_oversized_forms_and_archives_neither_block_nor_crash_the_daemon(
 
 def test_every_endpoint_with_a_body_has_a_growth_case(document: dict[str, Any]) -> None:
     """Every endpoint grows; a new kind of body, or a new noun in a path, needs its row in tests/growth.py."""
-    grown_routes = {(endpoint_or_form.method, endpoint_or_form.path) for endpoint_or_form in endpoints(document)}
+    grown_routes = {
+        (endpoint_or_form.method, endpoint_or_form.path) for endpoint_or_form in endpoints(document)
+    }
     grown_routes |= {(endpoint_or_form.method, endpoint_or_form.path) for endpoint_or_form in forms(document)}
     nouns = set()
     for path, methods in document["paths"].items():
         nouns |= {part[1:-1] for part in path.split("/") if part.startswith("{")}
         for method, operation in methods.items():
-            assert path in STOPS or "requestBody" not in operation or (method.upper(), path) in grown_routes, path
+            assert (
+                path in STOPS or "requestBody" not in operation or (method.upper(), path) in grown_routes
+            ), path
     assert nouns == EXISTING.keys() | UNNAMED
     paths = {endpoint.path for endpoint in endpoints(document)}
     assert not {start for start in ALONE if not any(path.startswith(start) for path in paths)}

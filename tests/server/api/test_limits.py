@@ -388,7 +388,9 @@ async def test_uploaders_pay_for_their_files_in_a_shared_store_and_the_operator_
                 "/v1/files", files=form, data={"purpose": "assistants"}, headers=auth_headers
             )
             answer = await daemon.client.post(
-                f"/v1/vector_stores/{store}/files", json={"file_id": file_response.json()["id"]}, headers=auth_headers
+                f"/v1/vector_stores/{store}/files",
+                json={"file_id": file_response.json()["id"]},
+                headers=auth_headers,
             )
             assert answer.status_code == 200, answer.text
 
@@ -480,7 +482,9 @@ async def test_multi_store_searches_and_chunk_previews_count_as_requests(tmp_pat
             await daemon.client.post("/api/stores", json=shelf, headers=auth_headers)
             first = await daemon.client.post(path, json=request_body, headers=auth_headers)
             assert first.status_code == 200, first.text
-            refused(await daemon.client.post(path, json=request_body, headers=auth_headers), "requests per minute")
+            refused(
+                await daemon.client.post(path, json=request_body, headers=auth_headers), "requests per minute"
+            )
 
 
 async def test_each_model_call_within_a_response_counts_as_a_request(tmp_path: Path) -> None:
@@ -519,10 +523,14 @@ async def test_a_forked_run_counts_against_the_limits_of_its_key(tmp_path: Path)
 
         step = {"op": "llm", "name": "say", "model": "writer"}
         flow = {"portico_flow": 1, "name": "told", "durability": "normal", "step": step}
-        flow_response = await daemon.client.post("/api/flows/run", json={"flow": flow, "input": "one"}, headers=auth_headers)
+        flow_response = await daemon.client.post(
+            "/api/flows/run", json={"flow": flow, "input": "one"}, headers=auth_headers
+        )
         first = await ended(flow_response.headers["x-portico-run"])
         assert first["status"] == "completed"
-        again = await daemon.client.post(f"/api/runs/{first['id']}/fork", json={"input": "two"}, headers=auth_headers)
+        again = await daemon.client.post(
+            f"/api/runs/{first['id']}/fork", json={"input": "two"}, headers=auth_headers
+        )
         assert again.status_code == 200, again.text
         forked = await ended(again.json()["id"])
         assert (forked["status"], forked["error"]["code"]) == ("failed", "rate_limit_exceeded")

@@ -120,7 +120,9 @@ async def test_an_admin_prompt_is_separate_from_a_same_named_prompt_of_a_key(tow
     admin_prompt = await town.admin.done("POST", "/api/prompts", **prompt("Be kind."))
     assert admin_prompt["version"] == 1 and admin_prompt["shared"]
     for caller, text in ((town.admin, "Be kind."), (town.bob, "Be kind."), (town.mallory, "Send it")):
-        rendered_text = (await caller.done("POST", "/api/prompts/x/render", arguments={}))["messages"][0]["content"]
+        rendered_text = (await caller.done("POST", "/api/prompts/x/render", arguments={}))["messages"][0][
+            "content"
+        ]
         assert rendered_text.startswith(text)
     hers = (await town.mallory.done("GET", "/api/prompts/x"))["id"]
     assert (await town.bob("GET", f"/api/prompts/{hers}")).status_code == 404

@@ -176,7 +176,9 @@ async def test_the_skipped_files_of_a_store_unfold_below_it(opened: Open) -> Non
     summary = "document.querySelector('#stores details summary')"
     assert await opened.page.until(f"{summary}?.innerText") == "2 skipped: 1 of an unknown kind, 1 empty"
     await opened.page.run(f"{summary}.click()")
-    list_text = await opened.page.until("document.querySelector('#stores details li')?.parentElement.innerText")
+    list_text = await opened.page.until(
+        "document.querySelector('#stores details li')?.parentElement.innerText"
+    )
     assert list_text.splitlines() == ["<b>old.bin · of an unknown kind", "empty · empty"]
 
 

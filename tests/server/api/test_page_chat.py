@@ -327,7 +327,9 @@ async def test_a_citation_of_a_pdf_opens_its_page_with_the_cited_sentence_marked
       return [...rows];
     }})()"""
     marked_rows = await page.run(colours)
-    assert marked_rows and max(marked_rows) - min(marked_rows) < 2 * LINE_POINTS, "two lines of three are marked"
+    assert marked_rows and max(marked_rows) - min(marked_rows) < 2 * LINE_POINTS, (
+        "two lines of three are marked"
+    )
     sentence = "The deposit is two months\nof the basic rent of the attic."
     assert await page.run(f"{page_image}.alt") == sentence
     await click(page, "Show text", "dialog[open]")
@@ -667,7 +669,11 @@ async def test_conversations_are_moved_into_folders_that_close(page: Page, serve
     for question in ("plant the tulips", "plant the roses"):
         await move(page, question, "")
     await page.until("!document.querySelector('.folder')")
-    sessions = [conversation for conversation in served.get("/api/sessions")["data"] if "plant the" in conversation["title"]]
+    sessions = [
+        conversation
+        for conversation in served.get("/api/sessions")["data"]
+        if "plant the" in conversation["title"]
+    ]
     assert [conversation["metadata"]["page"].get("folder") for conversation in sessions] == [None, None]
 
 

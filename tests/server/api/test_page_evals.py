@@ -302,7 +302,11 @@ async def test_settings_are_searched_their_scores_drawn_and_the_best_are_deploye
         "[...document.querySelectorAll('#trials tbody tr')].map((it) => it.innerText.replace(/\\s+/g, ' '))"
     )
     trial_rows = await page.until(f"{trials}.length === 4 && {trials}")
-    assert trial_rows[0].startswith("0.667") and "best guesser" in trial_rows[0] and "<b>Answer</b>." in trial_rows[0]
+    assert (
+        trial_rows[0].startswith("0.667")
+        and "best guesser" in trial_rows[0]
+        and "<b>Answer</b>." in trial_rows[0]
+    )
     assert [row.split()[0] for row in trial_rows] == ["0.667", "0.667", "0.333", "0.333"]
     assert await page.run("document.querySelectorAll('.chart polyline').length") == 2
     assert await page.run("document.querySelectorAll('.chart circle').length") == 4

@@ -168,7 +168,9 @@ async def test_each_view_names_the_missing_scope_once_for_an_app_only_key(guarde
             f"#/{view}",
             f"This key lacks the scope '{scope}'. Ask the operator for a key with that scope.",
         )
-        visible_elements = "[...document.querySelectorAll('main .view :is(.trouble, .empty, table, form, .primary)')]"
+        visible_elements = (
+            "[...document.querySelectorAll('main .view :is(.trouble, .empty, table, form, .primary)')]"
+        )
         section = "document.querySelector('.side .sectionlinks [aria-current]')"
         await page.until(
             f"{section}.getAttribute('href') === {json.dumps(address)} && "

@@ -250,7 +250,10 @@ async def test_a_conversation_is_exported_as_markdown_and_as_json(seen: Seen) ->
         export_text = await page.until("document.body.dataset.kept")
         await page.run("delete document.body.dataset.kept")
         if ending == "md":
-            assert export_text.startswith("# export <b>me</b>\n") and "## house\n\n**Kept** for later." in export_text
+            assert (
+                export_text.startswith("# export <b>me</b>\n")
+                and "## house\n\n**Kept** for later." in export_text
+            )
         else:
             [question, answer] = json.loads(export_text)["messages"]
             assert (question["role"], question["content"]) == ("user", "export <b>me</b>")

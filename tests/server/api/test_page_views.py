@@ -415,9 +415,9 @@ async def look_at_the_waterfall(seen: Seen) -> None:
         "[...document.querySelectorAll('.steps .fall .track > span')].map((it) => it.getBoundingClientRect())"
     )
     first, *step_bars, last = await page.run(f"({bars}).map((it) => [it.left, it.right, it.width])")
-    assert all(first[0] - 1 <= left_edge and right <= first[1] + 2 for left_edge, right, _width in step_bars), (
-        "the bars of the steps are within the bar of the step that contains them"
-    )
+    assert all(
+        first[0] - 1 <= left_edge and right <= first[1] + 2 for left_edge, right, _width in step_bars
+    ), "the bars of the steps are within the bar of the step that contains them"
     assert last[0] > first[0] and last[2] > 0, "a person answered after the other steps"
     summaries = "[...document.querySelectorAll('.steps summary')]"
     await page.focus(f"{summaries}.at(-1)")

@@ -315,7 +315,11 @@ def addresses(path: str, daemon: SharedStores, made: Mapping[str, str]) -> list[
     candidate_paths = [path]
     for name in PARAMETERS.findall(path):
         values = candidates.get(name) or [made.get(name, "nothing")]
-        candidate_paths = [re.sub(rf"\{{{name}(:path)?\}}", value, candidate) for candidate in candidate_paths for value in values]
+        candidate_paths = [
+            re.sub(rf"\{{{name}(:path)?\}}", value, candidate)
+            for candidate in candidate_paths
+            for value in values
+        ]
     return candidate_paths
 
 
@@ -616,7 +620,9 @@ def test_a_filtered_key_cannot_manage_the_store(daemon: SharedStores, boss: http
         ):
             answer = client.request(method, f"/api/stores/shelf{path}", json=body)
             refused(answer, 403, "store_is_filtered")
-        own_store = client.post("/api/stores", json={"name": "my-own", "embedding_model": ""}).raise_for_status()
+        own_store = client.post(
+            "/api/stores", json={"name": "my-own", "embedding_model": ""}
+        ).raise_for_status()
         assert client.delete(f"/api/stores/{own_store.json()['id']}").is_success
 
 

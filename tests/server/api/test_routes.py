@@ -113,7 +113,9 @@ async def test_every_route_is_checked_for_host_origin_size_and_key(
         return
     shape = route.shape if route.shape_of is None else route.shape_of({"path": path_of(route), "headers": ()})
     # A2A's JSON-RPC reports a bad request with status 200.
-    assert answer.status == (200 if (shape.name, expected_status) == ("A2A, JSON-RPC", 400) else expected_status)
+    assert answer.status == (
+        200 if (shape.name, expected_status) == ("A2A, JSON-RPC", 400) else expected_status
+    )
     assert answer.headers[b"x-content-type-options"] == b"nosniff"
     assert orjson.loads(answer.body).keys() == KEYS_OF_ERRORS[shape.name]
     login = answer.headers.get(b"www-authenticate", b"")

@@ -237,7 +237,10 @@ async def test_queued_batches_evals_and_finetunes_of_a_key_are_limited(
                 assert (await api.client.post(f"{paused}pause", headers=headers)).status_code == 200
                 assert (await api.client.post(path, json=body, headers=headers)).status_code == 200
                 resume_answer = await api.client.post(f"{paused}resume", headers=headers)
-                assert (resume_answer.status_code, resume_answer.json()["error"]["code"]) == (429, "too_many_unfinished")
+                assert (resume_answer.status_code, resume_answer.json()["error"]["code"]) == (
+                    429,
+                    "too_many_unfinished",
+                )
                 path, body = requests_by_kind["batch"]
                 assert (await api.client.post(ends["batch"], headers=headers)).status_code == 200
                 assert (await api.client.post(path, json=body, headers=headers)).status_code == 200
@@ -323,11 +326,16 @@ async def test_responses_remembered_by_connections_count_against_the_memory_of_t
             sockets = [await connection(greedy) for _ in range(BODIES)]
             ids = [await answered(socket, "x" * 1_000_000) for socket in sockets]
             # While the last message was stored, there was no room to remember this one.
-            again = [await answered(socket, "x", response_id) for socket, response_id in zip(sockets, ids, strict=True)]
+            again = [
+                await answered(socket, "x", response_id)
+                for socket, response_id in zip(sockets, ids, strict=True)
+            ]
             assert again[-1] == "previous_response_not_found"
             assert all(answer_id.startswith("resp_") for answer_id in again[:-1]), again
             modest_socket = await connection(modest)
-            assert (await answered(modest_socket, "x", await answered(modest_socket, "x" * 1_000_000))).startswith("resp_")
+            assert (
+                await answered(modest_socket, "x", await answered(modest_socket, "x" * 1_000_000))
+            ).startswith("resp_")
 
 
 async def test_long_store_work_of_one_key_does_not_delay_another_key(tmp_path: Path) -> None:
@@ -338,7 +346,9 @@ async def test_long_store_work_of_one_key_does_not_delay_another_key(tmp_path: P
 
         async def filled(name: str, headers: dict[str, str], **more: str) -> str:
             """Put a file into a new store and return its address."""
-            store_response = await api.client.post("/api/stores", json={"name": name, **more}, headers=headers)
+            store_response = await api.client.post(
+                "/api/stores", json={"name": name, **more}, headers=headers
+            )
             assert store_response.status_code == 200, store_response.text
             form = {"file": (f"{name}.md", f"# {name}".encode(), "text/markdown")}
             file_response = await api.client.post(
@@ -374,7 +384,8 @@ async def test_files_over_the_storage_limit_of_a_key_are_refused(tmp_path: Path)
 
         async def stored() -> dict[str, int]:
             return {
-                key_row["name"]: key_row["stored_bytes"] for key_row in (await api.client.get("/api/keys")).json()["data"]
+                key_row["name"]: key_row["stored_bytes"]
+                for key_row in (await api.client.get("/api/keys")).json()["data"]
             }
 
         first, refusal = await keep(greedy), await keep(greedy)
@@ -493,7 +504,10 @@ async def test_artifacts_synced_files_indexes_and_imports_count_against_the_stor
         import_response = await api.client.post(
             "/api/stores/import", files=form, data={"name": "five"}, headers=headers
         )
-        assert (import_response.status_code, import_response.json()["error"]["code"]) == (413, "storage_limit_exceeded")
+        assert (import_response.status_code, import_response.json()["error"]["code"]) == (
+            413,
+            "storage_limit_exceeded",
+        )
         assert (await api.client.get("/api/stores/five", headers=headers)).status_code == 404
 
 
@@ -588,7 +602,9 @@ async def test_other_tasks_run_between_the_parsing_of_large_bodies() -> None:
             await asyncio.sleep(0)
 
     looking = asyncio.create_task(look())
-    results = await asyncio.gather(*(parse(raw) for raw in (large, large, deep, large)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(parse(raw) for raw in (large, large, deep, large)), return_exceptions=True
+    )
     over.set()
     await looking
     assert results[0] == results[3] == orjson.loads(large)

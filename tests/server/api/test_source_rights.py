@@ -186,4 +186,6 @@ def test_a_webdav_folder_shows_each_key_only_files_permitted_by_its_acls(tmp_pat
                     answer = client.post("/api/stores/handbook/search", json={"query": NEEDLE})
                 visible_markers[name] = {marker for marker in MARKERS.values() if marker in answer.text}
     sales, board, _lab = MARKERS.values()
-    assert visible_markers == {"sales": {sales, board}, "board": {board}, "lab": set()}, "lab has only an unmapped name"
+    assert visible_markers == {"sales": {sales, board}, "board": {board}, "lab": set()}, (
+        "lab has only an unmapped name"
+    )

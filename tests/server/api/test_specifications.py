@@ -160,7 +160,10 @@ def test_a_key_that_may_only_call_an_app_reads_its_specification_nowhere(url: st
         search_response = http.post(
             f"/api/evals/{shelf}/search", json=SEARCH
         )  # a caller's own model would receive everything
-        assert (search_response.status_code, search_response.json()["error"]["code"]) == (403, "insufficient_scope")
+        assert (search_response.status_code, search_response.json()["error"]["code"]) == (
+            403,
+            "insufficient_scope",
+        )
         drawing = http.get("/api/apps/story/drawing")
         assert "outline" in drawing.text
         assert http.get("/api/apps/caller-around/versions").json()["data"][0]["spec"]["step"]

@@ -89,7 +89,11 @@ def filled(url: str, *, withheld: bool) -> SharedStores:
         sales = {"team": "sales", "year": 2027}
         files: list[tuple[str, str, Mapping[str, Any] | None]] = [
             ("prices.md", VISIBLE["prices.md"], sales),
-            *((name, text, file_attributes) for name, (text, file_attributes) in WITHHELD.items() if withheld),
+            *(
+                (name, text, file_attributes)
+                for name, (text, file_attributes) in WITHHELD.items()
+                if withheld
+            ),
             ("rules.md", VISIBLE["rules.md"], sales),
         ]
         ids = {}
@@ -268,5 +272,9 @@ def alike(text: str, known: Mapping[str, str]) -> str:
 def test_withheld_files_change_no_response_to_a_filtered_key() -> None:
     without, beside = heard(withheld=False), heard(withheld=True)
     assert beside.keys() == without.keys()
-    different = {request_text: (texts, without[request_text]) for request_text, texts in beside.items() if texts != without[request_text]}
+    different = {
+        request_text: (texts, without[request_text])
+        for request_text, texts in beside.items()
+        if texts != without[request_text]
+    }
     assert different == {}

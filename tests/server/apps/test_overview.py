@@ -158,7 +158,7 @@ def cited_files(message: dict[str, Any]) -> set[str]:
         ("tea", "這些文件主要講什麼？", ("茶叶", "茶园", "4 個段落")),
     ],
 )
-def test_a_question_about_the_whole_store_is_answered_from_all_of_it(
+def test_a_question_about_the_whole_store_is_answered_from_all_files(
     url: str, app: str, question: str, words: tuple[str, ...]
 ) -> None:
     message = ask(url, app, question)

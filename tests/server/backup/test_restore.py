@@ -180,7 +180,15 @@ def test_an_archive_with_a_wrong_bit_leaves_no_folder_behind(archive: Path, tmp_
     damaged_archive = rewritten(archive, tmp_path / "broken.zip", change)
     (tmp_path / "kept").mkdir()
     for home in (tmp_path / "new" / "inner" / "home", tmp_path / "kept"):
-        command = [sys.executable, "-m", "portico_server", "restore", str(damaged_archive), "--home", str(home)]
+        command = [
+            sys.executable,
+            "-m",
+            "portico_server",
+            "restore",
+            str(damaged_archive),
+            "--home",
+            str(home),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
         assert done.returncode != 0 and "differs from what was written" in done.stdout + done.stderr
     assert not (tmp_path / "new").exists()
@@ -392,7 +400,9 @@ def test_killed_at_any_step_a_restore_is_undone_or_finished_by_the_next_start(
             assert code in (0, 9)
             with Home(home):  # as the next daemon does
                 all_files = tree(home)
-            own_files = {name: data for name, data in all_files.items() if not name.startswith(layout.ASIDE_PREFIX)}
+            own_files = {
+                name: data for name, data in all_files.items() if not name.startswith(layout.ASIDE_PREFIX)
+            }
             aside = {
                 name.split("/", 1)[1]: data
                 for name, data in all_files.items()

@@ -75,7 +75,9 @@ def say(name: str, text: str, **more: Any) -> dict[str, Any]:
 
 
 def upload(client: openai.OpenAI, lines: list[dict[str, Any]] | bytes, purpose: Any = "batch") -> str:
-    data = lines if isinstance(lines, bytes) else b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    data = (
+        lines if isinstance(lines, bytes) else b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    )
     return client.files.create(file=("requests.jsonl", data), purpose=purpose).id
 
 
@@ -152,7 +154,9 @@ def test_requests_are_answered_and_stand_in_their_files_in_the_order_of_the_inpu
     assert done.in_progress_at and done.finalizing_at and done.completed_at
     assert done.expires_at == done.created_at + 86_400
     answers = content(client, done.output_file_id)
-    assert [answer["custom_id"] for answer in answers] == [f"n{number}" for number in range(40) if number != 7]
+    assert [answer["custom_id"] for answer in answers] == [
+        f"n{number}" for number in range(40) if number != 7
+    ]
     first = answers[0]
     assert first["id"].startswith("batch_req_") and first["error"] is None
     assert first["response"]["status_code"] == 200
@@ -298,7 +302,9 @@ def test_keys_see_only_their_batches_and_scopes_apply_to_each_line(
         with pytest.raises(openai.NotFoundError):
             other_client.batches.cancel(batch.id)
         with pytest.raises(openai.NotFoundError):
-            other_client.batches.create(input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h")
+            other_client.batches.create(
+                input_file_id=batch.input_file_id, endpoint=CHAT, completion_window="24h"
+            )
         assert [item.id for item in other_client.batches.list()] == []
         # This key may make one call at a time, so the others wait for their turn.
         done = ended(daemon, own_client, batch)
@@ -315,7 +321,9 @@ def test_keys_see_only_their_batches_and_scopes_apply_to_each_line(
 def test_failed_model_calls_of_a_batch_are_retried(daemon: Daemon, client: openai.OpenAI) -> None:
     done = ended(daemon, client, begin(client, [say("a", "twice"), say("b", "busy")]))
     assert done.request_counts is not None and done.request_counts.failed == 0
-    messages = [line["response"]["body"]["choices"][0]["message"] for line in content(client, done.output_file_id)]
+    messages = [
+        line["response"]["body"]["choices"][0]["message"] for line in content(client, done.output_file_id)
+    ]
     assert [message["content"] for message in messages] == ["twice", "busy"]
 
 

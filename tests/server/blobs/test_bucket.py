@@ -87,7 +87,9 @@ async def sides(tmp_path: Path, store: ObjectStore) -> AsyncIterator[tuple[Side,
         places = BlobPlaces(database, settings(tmp_path / name, store, files_cache_mb=1))
         files = FileStorage(database, places.of(FILE_BLOBS), max_bytes=10_000_000)
         await files.start()
-        all_sides.append(Side(tmp_path / name, places, files, ArtifactStore(database, places.of(ARTIFACT_BLOBS))))
+        all_sides.append(
+            Side(tmp_path / name, places, files, ArtifactStore(database, places.of(ARTIFACT_BLOBS)))
+        )
     yield all_sides[0], all_sides[1], database
     for side in all_sides:
         await side.places.close()
@@ -239,7 +241,12 @@ async def test_a_bucket_fault_is_a_503_with_a_reason_and_loses_nothing(
     if method == "GET":  # the other methods then remove the started upload, which succeeds
         assert (await b.places.problem()).message == caught.value.message
     disclosed_text = caught.value.message + caplog.text
-    assert "127.0.0.1" not in disclosed_text and SECRET not in disclosed_text and ACCESS not in disclosed_text and "shop" not in disclosed_text
+    assert (
+        "127.0.0.1" not in disclosed_text
+        and SECRET not in disclosed_text
+        and ACCESS not in disclosed_text
+        and "shop" not in disclosed_text
+    )
     assert b.cached() == [] and [row.id for row in (await b.files.list(LOCAL)).data] == [row.id]
     assert await marked(database)() == 0
     store.faults[method] = [fault] if fault[0] in (0, 503, 500) else []  # a single failure is retried

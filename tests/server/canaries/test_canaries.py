@@ -177,8 +177,14 @@ async def test_versions_of_an_app_are_split_and_one_is_promoted(splitter: Splitt
     assert (await splitter.ask("DELETE", f"/api/apps/{name}", status=409))["code"] == "canary_running"
     conflict = await splitter.ask("PUT", f"/api/aliases/{splitter.alias}", {"target": "old"}, 409)
     assert conflict["code"] == "canary_running"
-    promotion = await splitter.ask("POST", f"/api/canaries/{splitter.alias}/promote", {"reason": "It is good."})
-    assert (promotion["status"], promotion["reason"], promotion["waits_for"]) == ("promoted", "It is good.", [])
+    promotion = await splitter.ask(
+        "POST", f"/api/canaries/{splitter.alias}/promote", {"reason": "It is good."}
+    )
+    assert (promotion["status"], promotion["reason"], promotion["waits_for"]) == (
+        "promoted",
+        "It is good.",
+        [],
+    )
     assert promotion["journal"][0]["by"] is not None
     assert {await splitter.said(f"{n}") for n in range(10)} == {"two"}
     again = await splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {}, 409)

@@ -133,7 +133,7 @@ def test_a_check_that_would_not_end_is_cut_off(schema: dict[str, Any], value: An
         (17, "must be an object"),
     ],
 )
-def test_what_is_not_a_schema_is_refused(schema: Any, reason: str) -> None:
+def test_an_invalid_schema_is_refused(schema: Any, reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason) as caught:
         require_schema("x", schema, "parameters")
     assert (caught.value.code, caught.value.param) == ("invalid_schema", "parameters")

@@ -101,5 +101,9 @@ def test_the_home_folder_is_shown_only_to_admins(daemon: Daemon) -> None:
     status_response = httpx.get(
         f"{daemon.url}/api/status", headers={"Authorization": f"Bearer {key['key']}"}, timeout=30
     )
-    assert status_response.status_code == 200 and status_response.json()["home"] == "" and str(daemon.home) not in status_response.text
+    assert (
+        status_response.status_code == 200
+        and status_response.json()["home"] == ""
+        and str(daemon.home) not in status_response.text
+    )
     assert httpx.get(f"{daemon.url}/api/status", timeout=60).json()["home"] == str(daemon.home)

@@ -80,7 +80,8 @@ def lost(old: dict[str, list[dict[str, Any]]], new: dict[str, list[dict[str, Any
             if not unchanged_values.keys() <= new_columns:
                 lost_rows.append((table, sorted(unchanged_values.keys() - new_columns)))
             elif not any(
-                all(candidate[name] == value for name, value in unchanged_values.items()) for candidate in new[table]
+                all(candidate[name] == value for name, value in unchanged_values.items())
+                for candidate in new[table]
             ):
                 lost_rows.append((table, row))
     return lost_rows
@@ -169,9 +170,10 @@ def test_a_current_daemon_serves_the_contents_of_an_old_home(home: Path, tmp_pat
         assert models == {"echo"}
         assert "hello" in "".join(client.chat("hello", model="speaker"))
         assert ("speaker", "echo") in {(row["name"], row["model"]) for row in client.usage()}
-        assert {"handbook", *(record.get(name, {}).get("name", "handbook") for name in ("flow", "agent"))} <= {
-            app.name for app in client.apps.list()
-        }
+        assert {
+            "handbook",
+            *(record.get(name, {}).get("name", "handbook") for name in ("flow", "agent")),
+        } <= {app.name for app in client.apps.list()}
         if "second prompt" in record:
             assert client.prompts.get("greet").version == 2
         if "flow" in record:

@@ -130,7 +130,9 @@ async def test_stored_bytes_include_prompts_apps_evaluations_and_tuning_jobs(dat
         for _ in range(2):
             await check(evals.note, done, lambda tally: tally)
         search = EvalSearchRow("es_1", "eval_1", OWNER, "run_2", "s", {"axes": []}, 2, 1.0)
-        trial = replace(eval_run, id="er_2", search_id="es_1", data_id="es_1", settings={"k": 1}, run_id="run_2")
+        trial = replace(
+            eval_run, id="er_2", search_id="es_1", data_id="es_1", settings={"k": 1}, run_id="run_2"
+        )
         await check(eval_searches.begin_search, search, [trial], items, run("run_2"))
         job: Any = JobRow("ftjob-1", OWNER, "run_3", "b", {"n": 1}, {}, "queued", None, 1.0, None)
         await check(tuning.create, job, run("run_3"), [])
@@ -148,7 +150,9 @@ async def test_the_stored_byte_sums_equal_a_recount_of_the_rows(database: Databa
 
     async def check(function: Any, *given: Any, **more: Any) -> None:
         await database.write(function, *given, **more)
-        stored_sum, recount = await database.read(lambda each: (files.stored_bytes(each, OWNER), recounted(each)))
+        stored_sum, recount = await database.read(
+            lambda each: (files.stored_bytes(each, OWNER), recounted(each))
+        )
         assert stored_sum == recount, (function, given)
         stored_sums.append(stored_sum)
 
@@ -176,7 +180,9 @@ async def test_the_stored_byte_sums_equal_a_recount_of_the_rows(database: Databa
         await check(conversations.describe, "conv_c", {})
         await check(responses.keep, response("resp_k", conversation_id="conv_c"), 3)
 
-        queued_response = response("resp_b", status="queued", background=True, finished_at=None, ask='{"a": 1}')
+        queued_response = response(
+            "resp_b", status="queued", background=True, finished_at=None, ask='{"a": 1}'
+        )
         await check(responses.begin, queued_response)
         await responses.keep_soon(database, response("resp_s"))
         await database.write(responses.append_events, "resp_b", [(0, b"x" * 50)])

@@ -65,8 +65,12 @@ async def test_two_daemons_do_not_give_one_name_to_two_kinds(
     assert refusal.status_code == 409, refusal.text
     assert refusal.json()["error"]["code"] == "name_taken"
     assert (await second(second_daemon, "another", ADMIN)).status_code < 300
-    responses = await asyncio.gather(first(first_daemon, "at-once", ADMIN), second(second_daemon, "at-once", ADMIN))
-    assert sorted(answer.status_code < 300 for answer in responses) == [False, True], [response.text for response in responses]
+    responses = await asyncio.gather(
+        first(first_daemon, "at-once", ADMIN), second(second_daemon, "at-once", ADMIN)
+    )
+    assert sorted(answer.status_code < 300 for answer in responses) == [False, True], [
+        response.text for response in responses
+    ]
 
 
 @pytest.mark.parametrize("make", [app, store])
@@ -96,6 +100,8 @@ async def test_the_store_of_a_key_stays_editable_after_its_name_is_shared(
     key = {"authorization": f"Bearer {secret}"}
     store_id = (await store(second_daemon, "thing", key)).json()["id"]
     assert (await store(first_daemon, "thing", ADMIN)).status_code < 300
-    response = await second_daemon.client.patch(f"/api/stores/{store_id}", json={"description": "mine"}, headers=key)
+    response = await second_daemon.client.patch(
+        f"/api/stores/{store_id}", json={"description": "mine"}, headers=key
+    )
     assert response.status_code == 200, response.text
     assert (response.json()["name"], response.json()["description"]) == ("thing", "mine")

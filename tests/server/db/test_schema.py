@@ -59,7 +59,10 @@ def of_file(path: Path) -> dict[str, Any]:
                     for rows in _by_number(database.execute(f"pragma foreign_key_list({name})").fetchall())
                 },
                 "indexes": {
-                    (*row[1:4], tuple(column[2] for column in database.execute(f"pragma index_info({row[1]})")))
+                    (
+                        *row[1:4],
+                        tuple(column[2] for column in database.execute(f"pragma index_info({row[1]})")),
+                    )
                     for row in database.execute(f"pragma index_list({name})").fetchall()
                 },
                 "counts up": "AUTOINCREMENT" in sql,
@@ -154,7 +157,9 @@ def test_migrations_keep_existing_columns_and_add_only_optional_ones(tmp_path: P
         tables_after = of_file(tmp_path / "steps.db")
         for table, shape in tables_before.items():
             assert table in tables_after, f"{revision} removes {table}"
-            assert shape["columns"] <= tables_after[table]["columns"], f"{revision} changes a column of {table}"
+            assert shape["columns"] <= tables_after[table]["columns"], (
+                f"{revision} changes a column of {table}"
+            )
             for name, _kind, is_required, default, _key in tables_after[table]["columns"] - shape["columns"]:
                 assert not is_required or default is not None, f"{revision}: {table}.{name} needs a default"
             new_indexes = tables_after[table]["indexes"] - shape["indexes"]

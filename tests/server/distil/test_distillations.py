@@ -103,7 +103,7 @@ def follow(daemon: Daemon, run: str) -> None:
         pytest.param(STAGES, id="each stage", marks=pytest.mark.slow),
     ],
 )
-def test_a_distillation_goes_on_after_kills_is_promoted_and_rolled_back_on_drift(
+def test_a_distillation_resumes_after_kills_is_promoted_and_rolled_back_on_drift(
     home: Path, stages: tuple[str, ...]
 ) -> None:
     data = "-".join(stages)

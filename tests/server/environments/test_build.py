@@ -95,7 +95,7 @@ async def test_a_broken_environment_is_always_replaced(tmp_path: Path, replace: 
     assert is_whole(place) and not (place / "half").exists()
 
 
-async def test_what_cannot_be_installed_leaves_nothing_and_says_why(tmp_path: Path) -> None:
+async def test_a_failed_install_leaves_no_files_and_gives_its_reason(tmp_path: Path) -> None:
     place = tmp_path / "made" / "tiny"
     with pytest.raises(Unavailable, match=r"'tiny' could not be built: .*tiny-nowhere.*Try again"):
         await build(packages("tiny-nowhere==1.0"), place, silent, furnish=signed)
@@ -183,7 +183,7 @@ async def test_packages_come_from_where_pip_takes_them(
     assert is_whole(tmp_path / "tiny")
 
 
-async def test_what_fails_is_tried_in_other_ways_and_all_reasons_are_told(tmp_path: Path) -> None:
+async def test_a_failed_install_is_tried_in_other_ways_and_reports_all_reasons(tmp_path: Path) -> None:
     messages: list[str] = []
 
     async def report(_stage: str, words: str) -> None:

@@ -112,7 +112,10 @@ def test_a_model_is_asked_for_each_item_and_judged(daemon: Daemon, client: opena
     assert outputs[0].datasource_item == COUNTRIES[0]["item"]
     assert outputs[0].sample.input[0].content == "The capital of France?"
     assert outputs[0].sample.output[0].content == "It is Paris."
-    assert [(entry.name, entry.passed) for entry in outputs[0].results] == [("equal", False), ("similar", True)]
+    assert [(entry.name, entry.passed) for entry in outputs[0].results] == [
+        ("equal", False),
+        ("similar", True),
+    ]
     assert outputs[2].sample.error.message == "That is broken."
     again = client.evals.runs.output_items.retrieve(outputs[1].id, eval_id=eval_id, run_id=result.id)
     assert again.sample.output[0].content == "Lima"
@@ -355,7 +358,7 @@ def until_done(daemon: Daemon, begun: Any, count: int) -> None:
 
 
 @pytest.mark.process
-def test_a_run_goes_on_after_the_daemon_is_killed_and_asks_no_item_twice(home: Path) -> None:
+def test_a_run_resumes_after_the_daemon_is_killed_and_asks_no_item_twice(home: Path) -> None:
     arguments = (home / "second", "--file", str(home / "portico.yaml"))
     items = [{"item": {"country": f"slow {n}", "capital": "slow"}} for n in range(12)]
     with daemons.running(*arguments) as daemon, client_of(daemon) as client:

@@ -143,7 +143,9 @@ def lessons(client: httpx.Client) -> str:
     """Return the id of a file that teaches capitals."""
     taught = [("Peru", "Lima"), ("France", "Paris"), ("Japan", "Tokyo")]
     lines = [
-        json.dumps({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]})
+        json.dumps(
+            {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+        )
         for question, answer in taught * 4
     ]
     upload = {"file": ("taught.jsonl", "\n".join(lines).encode())}
@@ -207,7 +209,8 @@ def test_a_random_search_runs_the_given_number_of_trials_reproducibly_by_seed(cl
         "dry_run": True,
     }
     plans = [
-        client.post(f"/api/evals/{eval_id}/search", json={**request, "seed": seed}).json() for seed in (1, 1, 2)
+        client.post(f"/api/evals/{eval_id}/search", json={**request, "seed": seed}).json()
+        for seed in (1, 1, 2)
     ]
     assert plans[0] == plans[1] != plans[2]
     assert (plans[0]["trials"], plans[0]["items"], plans[0]["asked"], plans[0]["judged"]) == (5, 2, 10, 0)
@@ -306,7 +309,10 @@ def test_a_store_is_evaluated_by_the_files_that_it_finds(daemon: Daemon, client:
     new_run = client.post(f"/v1/evals/{eval_id}/runs", json={"data_source": FINDING}).json()
     ended(daemon, new_run["run_id"])
     outputs = client.get(f"/v1/evals/{eval_id}/runs/{new_run['id']}/output_items").json()["data"]
-    scores = [{criterion_result["name"]: criterion_result["score"] for criterion_result in output["results"]} for output in outputs]
+    scores = [
+        {criterion_result["name"]: criterion_result["score"] for criterion_result in output["results"]}
+        for output in outputs
+    ]
     assert scores[0] == {"recall": 1, "mrr": 1, "ndcg": 1, "precision": 0.5, "hit": 1}
     assert scores[1]["recall"] == 0.5
     assert scores[1]["ndcg"] == pytest.approx(1 / (1 + 1 / math.log2(3)))
@@ -352,7 +358,7 @@ def until_done(daemon: Daemon, run_id: str, count: int) -> None:
 
 
 @pytest.mark.process
-def test_a_search_goes_on_after_the_daemon_is_killed_and_is_cancelled(home: Path) -> None:
+def test_a_search_resumes_after_the_daemon_is_killed_and_is_cancelled(home: Path) -> None:
     arguments = (home / "second", "--file", str(home / "portico.yaml"))
     items = [{"item": {"country": f"slow {n}", "capital": "slow"}} for n in range(6)]
     slow = asking(*items, prompt="{{item.country}}")
@@ -364,8 +370,13 @@ def test_a_search_goes_on_after_the_daemon_is_killed_and_is_cancelled(home: Path
     with daemons.running(*arguments) as daemon, native(daemon) as client:
         ended(daemon, search["run_id"])
         search_after = client.get(f"/api/evals/{eval_id}/searches/{search['id']}").json()
-        assert (search_after["status"], [trial["done"] for trial in search_after["trials"]]) == ("completed", [6, 6])
-        runs = [client.get(f"/v1/evals/{eval_id}/runs/{trial['id']}").json() for trial in search_after["trials"]]
+        assert (search_after["status"], [trial["done"] for trial in search_after["trials"]]) == (
+            "completed",
+            [6, 6],
+        )
+        runs = [
+            client.get(f"/v1/evals/{eval_id}/runs/{trial['id']}").json() for trial in search_after["trials"]
+        ]
         assert [run["per_model_usage"][0]["invocation_count"] for run in runs] == [6, 6]
 
         another = begin(

@@ -40,9 +40,7 @@ async def works(client: AsyncClient) -> None:
     assert "".join([piece async for piece in client.chat("hello")])
 
 
-async def test_on_a_full_disk_writes_are_refused_and_everything_else_goes_on(
-    disk: Disk, tmp_path: Path
-) -> None:
+async def test_on_a_full_disk_only_writes_are_refused(disk: Disk, tmp_path: Path) -> None:
     async with AsyncClient(disk.daemon.url) as client:
         file_id = await upload(client, "kept before")
         await works(client)  # what it needs has started: a model may not start without disk space

@@ -146,7 +146,9 @@ class _Handler(BaseHTTPRequestHandler):
         stalls = False
         try:
             if authorization != f"Bearer {KEY}" or not provider.keyed:
-                raise RefusedError(401, f"Incorrect API key provided: {authorization.removeprefix('Bearer ')}.")
+                raise RefusedError(
+                    401, f"Incorrect API key provided: {authorization.removeprefix('Bearer ')}."
+                )
             with self.lock:
                 if provider.statuses:
                     raise RefusedError(provider.statuses.pop(0), "Try again later.")
@@ -173,7 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.dumps(answer).encode()
         if streamed:
             body = (
-                b"".join(b"data: %s\n\n" % json.dumps(chunk).encode() for chunk in answer) + b"data: [DONE]\n\n"
+                b"".join(b"data: %s\n\n" % json.dumps(chunk).encode() for chunk in answer)
+                + b"data: [DONE]\n\n"
             )
         try:
             self.send_response(status)
@@ -270,7 +273,10 @@ class _Handler(BaseHTTPRequestHandler):
             request = json.loads(data)
             need(request["training_file"] in provider.files, "training_file")
             parameters = {"model", "training_file", "validation_file", "suffix", "request_id"}
-            need(request.keys() <= parameters | {"hyperparameters", "extra_hyperparameters"}, "unknown parameter")
+            need(
+                request.keys() <= parameters | {"hyperparameters", "extra_hyperparameters"},
+                "unknown parameter",
+            )
             need(request["extra_hyperparameters"] == {"fine_tuning_method": "lora"}, "extra_hyperparameters")
             return 200, self._openai_job(provider, provider.begin("ftjob", request))
         return self._openai(provider, method, path, query, data)
@@ -309,7 +315,9 @@ class _Handler(BaseHTTPRequestHandler):
                     str({"loss": round(2.0 / step, 4), "learning_rate": 1.6e-5, "epoch": step / STEPS})
                     for step in range(1, job.step + 1)
                 ]
-                return 200, {"output": {"total": len(lines), "logs": lines[int(offset[1]) if offset else 0 :]}}
+                return 200, {
+                    "output": {"total": len(lines), "logs": lines[int(offset[1]) if offset else 0 :]}
+                }
             case ["POST", "api", "v1", "fine-tunes", job_id, "cancel"]:
                 provider.job(job_id).status = "cancelled"
                 return 200, {"output": {"status": "success"}}

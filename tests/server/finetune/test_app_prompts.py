@@ -149,8 +149,12 @@ def test_an_app_that_cannot_be_trained_for_is_named(
     assert failed_job["error"]["message"].startswith(
         "Line 2: 'tides' first rewrites a question that is part of a conversation"
     )
-    failed_job = end_of(daemon, begin(client, "openai-base", {"messages": [ANSWER]}, extra_body={"app": "clerk"}))
-    assert failed_job["error"]["message"] == "Line 1: 'clerk' cannot be called: no message precedes the answer."
+    failed_job = end_of(
+        daemon, begin(client, "openai-base", {"messages": [ANSWER]}, extra_body={"app": "clerk"})
+    )
+    assert (
+        failed_job["error"]["message"] == "Line 1: 'clerk' cannot be called: no message precedes the answer."
+    )
     wrong: list[dict[str, Any]] = [
         {"messages": ["When?", ANSWER]},
         {"input": "When?"},

@@ -69,7 +69,9 @@ async def check(
 
     validation = None if held_back is None else write("b.jsonl", held_back)
     full_spec = FineTuningSpec(base="m", training_file="file-1", **spec)
-    return await prepare_data(full_spec, (write("a.jsonl", lines), validation), folder / "job", Words(), limit)
+    return await prepare_data(
+        full_spec, (write("a.jsonl", lines), validation), folder / "job", Words(), limit
+    )
 
 
 async def refused(folder: Path, lines: list[Any] | bytes, **spec: Any) -> str:

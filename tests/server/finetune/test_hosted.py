@@ -197,7 +197,9 @@ def test_a_job_is_converted_mirrored_and_priced_and_its_result_is_a_model(
         if silent
         else [(step, round(2.0 / step, 4 if name == "dashscope" else 17)) for step in range(1, 5)]
     )
-    assert (final_job["trained_tokens"], final_job["cost"]) == ((None, None) if silent else (TOKENS, TOKENS * 8e-6))
+    assert (final_job["trained_tokens"], final_job["cost"]) == (
+        (None, None) if silent else (TOKENS, TOKENS * 8e-6)
+    )
     model = final_job["fine_tuned_model"]
     assert model.startswith(f"ft:{name}-base:portico:tides:")
     reply = client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}])
@@ -235,7 +237,7 @@ def test_a_job_that_is_cancelled_while_it_begins_does_not_stay_at_the_provider(
     assert [provider_job.status for provider_job in provider.jobs] == ["cancelled"]
 
 
-def test_a_job_that_is_cancelled_at_the_provider_is_cancelled_here(
+def test_a_job_that_is_cancelled_at_the_provider_is_cancelled_in_the_daemon(
     daemon: Daemon, client: openai.OpenAI, there: dict[str, Provider]
 ) -> None:
     there["zhipu"].held = True
@@ -285,7 +287,9 @@ def test_preference_pairs_are_converted(
     assert final_job["status"] == "succeeded", final_job["error"]
     [lines] = there[name].files.values()
     preferred_answer, other_answer = PAIR["preferred_output"][0], PAIR["non_preferred_output"][0]
-    assert lines == [wanted or {"messages": CHAT["messages"][:2], "chosen": preferred_answer, "rejected": other_answer}]
+    assert lines == [
+        wanted or {"messages": CHAT["messages"][:2], "chosen": preferred_answer, "rejected": other_answer}
+    ]
 
 
 def test_provider_errors_are_reported_verbatim_without_the_api_key(

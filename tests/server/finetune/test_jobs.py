@@ -212,7 +212,9 @@ def test_events_and_checkpoints_come_in_pages_newest_first(daemon: Daemon, clien
     job = client.fine_tuning.jobs.create(model="echo", training_file=upload(client, EXAMPLES))
     events, _ = followed(daemon, job.id)
     latest_events = list(client.fine_tuning.jobs.list_events(job.id, limit=5))
-    assert [event.message for event in latest_events] == [event["message"] for _kind, event in reversed(events)]
+    assert [event.message for event in latest_events] == [
+        event["message"] for _kind, event in reversed(events)
+    ]
     assert {event.type for event in latest_events} == {"message", "metrics"}
     checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job.id, limit=2))
     numbers = [checkpoint.step_number for checkpoint in checkpoints]
@@ -251,7 +253,7 @@ def long_job(client: openai.OpenAI, model: str = "echo", epochs: int = FOREVER) 
     return client.fine_tuning.jobs.create(model=model, training_file=file, method=method)
 
 
-def test_a_job_pauses_and_goes_on_from_its_checkpoint(daemon: Daemon, client: openai.OpenAI) -> None:
+def test_a_job_pauses_and_resumes_from_its_checkpoint(daemon: Daemon, client: openai.OpenAI) -> None:
     job = long_job(client, epochs=20)
     until_step(daemon, job.id, 30)
     status: str = client.fine_tuning.jobs.pause(job.id).status  # OpenAI's types lack this word
@@ -380,7 +382,10 @@ def test_removing_the_base_model_fails_its_job_and_its_fine_tuned_model(
         client.fine_tuning.jobs.resume(working.id)
         followed(daemon, working.id)
         failed_job = client.fine_tuning.jobs.retrieve(working.id)
-        assert (failed_job.status, failed_job.error and failed_job.error.code) == ("failed", "model_not_found")
+        assert (failed_job.status, failed_job.error and failed_job.error.code) == (
+            "failed",
+            "model_not_found",
+        )
         with pytest.raises(openai.APIStatusError, match="'base', which is no longer available") as caught:
             client.chat.completions.create(
                 model=final_job["fine_tuned_model"], messages=[{"role": "user", "content": "hello"}]
@@ -504,7 +509,7 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(daemon: Daemon, client:
 
 
 @pytest.mark.process
-def test_a_job_goes_on_after_the_daemon_is_killed(home: Path) -> None:
+def test_a_job_resumes_after_the_daemon_is_killed(home: Path) -> None:
     arguments = (home / "second", "--file", str(home / "portico.yaml"))
     with daemons.running(*arguments) as daemon, client_of(daemon) as client:
         job = long_job(client, epochs=20)

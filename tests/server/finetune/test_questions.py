@@ -76,7 +76,10 @@ def test_questions_are_read_in_each_of_their_forms(tmp_path: Path) -> None:
         {"item": {"messages": rated[:1], "answer": "The baker"}},
     ]
     questions = read_questions(lines(tmp_path / "questions.jsonl", examples))
-    assert [(question.number, question.question, question.file, question.passage, question.answer) for question in questions] == [
+    assert [
+        (question.number, question.question, question.file, question.passage, question.answer)
+        for question in questions
+    ] == [
         (1, "When?", "a.md", "", ""),
         (2, "When?", "", "At noon.", ""),
         (3, "When is high tide?", "", "", "At noon"),
@@ -114,9 +117,14 @@ def test_answering_and_near_duplicate_passages_are_not_chosen_as_negatives() -> 
         passage(6, "answer.md", "At noon the water rises again, says the clerk."),
         passage(7, "hill.md", "Goats climb the hill each spring and are counted twice."),
     ]
-    answered_question = AnsweredQuestion("When is high tide?", own_passage, own_passage.text, answer="the water rises again at noon")
+    answered_question = AnsweredQuestion(
+        "When is high tide?", own_passage, own_passage.text, answer="the water rises again at noon"
+    )
     negatives = NegativeChooser(other_passages, 1).choose(
-        answered_question, other_passages, frozenset({"copy.md", "harbour.md", "bread.md", "answer.md", "hill.md"}), 3
+        answered_question,
+        other_passages,
+        frozenset({"copy.md", "harbour.md", "bread.md", "answer.md", "hill.md"}),
+        3,
     )
     assert negatives == [other_passages[2].text, other_passages[5].text]
     assert is_near_duplicate(shingles(TIDES), shingles(other_passages[0].text))
@@ -313,7 +321,9 @@ def test_an_embedding_model_is_trained_measured_and_promoted_if_it_is_better(
         assert evaluation.questions >= 1
         assert evaluation.better == (evaluation.after.ndcg_10 > evaluation.before.ndcg_10)
         assert status == (0 if evaluation.better else 1)
-        assert (f"'finder' is now '{tuning_job.fine_tuned_model}'" in printed.out) == evaluation.better, printed
+        assert (f"'finder' is now '{tuning_job.fine_tuned_model}'" in printed.out) == evaluation.better, (
+            printed
+        )
         assert ("finder" in client.deployments.get("folder").aliases) != evaluation.better
         levels = {event.message: event.level for event in client.tuning.events(tuning_job.id, limit=100).data}
         [measured] = [words for words in levels if "held-back questions: nDCG@10" in words]
@@ -327,7 +337,9 @@ def test_an_embedding_model_is_trained_measured_and_promoted_if_it_is_better(
         assert f"{evaluation.questions} questions: nDCG@10" in capsys.readouterr().out
         assert client.stores.get("notes").embedding_model != model, "a dry run changes nothing"
         client.stores.change("notes", embedding_model=model)
-        [training_run] = [client.runs.wait(candidate.id) for candidate in client.runs.list() if candidate.kind == "embed"]
+        [training_run] = [
+            client.runs.wait(candidate.id) for candidate in client.runs.list() if candidate.kind == "embed"
+        ]
         assert (training_run.status, training_run.error) == ("completed", None)
         assert client.stores.get("notes").embedding_model == model
         assert client.search("notes", "the harbour").passages

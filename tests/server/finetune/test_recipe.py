@@ -137,7 +137,9 @@ def test_a_recipe_suits_model_and_machine(
 def test_every_setting_has_its_reason(method: Any) -> None:
     recipe = choose_recipe(MODELS["135m"], DATA, MACHINES["laptop"], method)
     estimates = {"memory_bytes", "disk_bytes", "seconds", "seed", "reasons"}
-    unexplained = {name for name in recipe.to_json() if name not in estimates and not recipe.reasons.get(name)}
+    unexplained = {
+        name for name in recipe.to_json() if name not in estimates and not recipe.reasons.get(name)
+    }
     if method != "reinforcement":
         unexplained -= {"group", "completion"}
     if method == "supervised":
@@ -244,8 +246,12 @@ def test_the_multi_process_launch_command_is_accepted_by_accelerate() -> None:
         "print(json.dumps([read(line) for line in json.loads(sys.argv[1])]))"
     )
     python = environment.interpreter("finetune")
-    process = subprocess.run([python, "-c", code, json.dumps(lines)], check=True, capture_output=True, text=True)
-    for (*_, expected_arguments), arguments in zip(SPREAD, json.loads(process.stdout.splitlines()[-1]), strict=True):
+    process = subprocess.run(
+        [python, "-c", code, json.dumps(lines)], check=True, capture_output=True, text=True
+    )
+    for (*_, expected_arguments), arguments in zip(
+        SPREAD, json.loads(process.stdout.splitlines()[-1]), strict=True
+    ):
         assert expected_arguments.items() <= arguments.items()
         assert (arguments["module"], arguments["training_script"]) == ("True", "child")
         assert arguments["training_script_args"] == "['/jobs/order.json']"
@@ -306,9 +312,17 @@ def test_the_size_of_the_data_decides_how_it_is_learnt(
 def test_given_settings_are_used_and_explained_as_given() -> None:
     hyperparameters = Hyperparameters(n_epochs=7, batch_size=6, learning_rate_multiplier=2.0)
     overrides = {"rank": 3, "micro_batch": 2, "schedule": "cosine", "max_length": 64}
-    recipe = choose_recipe(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", hyperparameters, overrides, seed=9)
+    recipe = choose_recipe(
+        MODELS["135m"], DATA, MACHINES["laptop"], "supervised", hyperparameters, overrides, seed=9
+    )
     assert (recipe.epochs, recipe.batch, recipe.micro_batch, recipe.accumulation) == (7, 6, 2, 3)
-    assert (recipe.rank, recipe.alpha, recipe.schedule, recipe.max_length, recipe.seed) == (3, 6, "cosine", 64, 9)
+    assert (recipe.rank, recipe.alpha, recipe.schedule, recipe.max_length, recipe.seed) == (
+        3,
+        6,
+        "cosine",
+        64,
+        9,
+    )
     assert recipe.learning_rate == pytest.approx(2e-3)
     assert {recipe.reasons[name] for name in (*overrides, "epochs", "batch")} == {"as given"}
 

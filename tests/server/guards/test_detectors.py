@@ -40,7 +40,9 @@ def test_detectors_find_exactly_the_expected_matches_in_each_example() -> None:
         for (kind, part), (_, expected_text) in zip(hits, expected_hits, strict=True):
             # For rules about sentences, the expected text is the beginning of the match.
             is_exact = kind not in ("injected_instruction", "self_harm_intent", "threat")
-            assert part == expected_text if is_exact else part.strip().lower().startswith(expected_text.lower()), (text, part)
+            assert (
+                part == expected_text if is_exact else part.strip().lower().startswith(expected_text.lower())
+            ), (text, part)
 
 
 def test_precision_and_recall_are_what_the_documentation_says() -> None:

@@ -60,7 +60,9 @@ def test_streamed_text_is_masked_like_the_whole_text(size: int) -> None:
     text = f"Pay with {CARD}, or write to jane.doe@example.com. " + "Nothing here. " * 20
     text += "j\u200bane@exa\u200bmple.org ４１１１１１１１１１１１１１１１ 9" + CARD
     masked = held("mask")
-    expected_text = "Pay with [CARD], or write to [EMAIL]. " + "Nothing here. " * 20 + "[EMAIL] [CARD] 9" + CARD
+    expected_text = (
+        "Pay with [CARD], or write to [EMAIL]. " + "Nothing here. " * 20 + "[EMAIL] [CARD] 9" + CARD
+    )
     assert fed(masked, text, size) == expected_text
     assert masked.found[0][1] == Counter(card=2, email=2)
     assert fed(held("flag"), text, size) == text
@@ -383,7 +385,9 @@ async def test_tools_stores_and_apps_are_guarded(tmp_path: Path) -> None:
         tool_result = await run("tool", "tool/say", ToolCall({"text": mail}), LOCAL)
         assert tool_result == ToolResult("[EMAIL]", {"text": "[EMAIL]"})
         search_result = await run("search", "store/docs", Search(mail), LOCAL)
-        assert isinstance(search_result, SearchResult) and [passage.text for passage in search_result.passages] == ["[EMAIL]"]
+        assert isinstance(search_result, SearchResult) and [
+            passage.text for passage in search_result.passages
+        ] == ["[EMAIL]"]
         app_output = await run("app", "helper", AppInput({"to": [mail]}), LOCAL)
         assert isinstance(app_output, AppOutput) and app_output.value == {"said": [{"to": ["[EMAIL]"]}]}
         services.guard([guard("mark", on=["store/docs"], detect="injection", where=["tool_results"])])
@@ -392,7 +396,9 @@ async def test_tools_stores_and_apps_are_guarded(tmp_path: Path) -> None:
         assert search_result.passages[1].text.startswith("[Note of the guard 'g'")
         services.guard([guard("block", on=["tool/say"], words=["Project X"], where=["tool_arguments"])])
         tool_result = await run("tool", "tool/say", ToolCall({"text": "about project x!"}), LOCAL)
-        assert isinstance(tool_result, ToolResult) and tool_result.is_error and "found: word" in tool_result.text
+        assert (
+            isinstance(tool_result, ToolResult) and tool_result.is_error and "found: word" in tool_result.text
+        )
         services.guard([])
         assert await services.registry.resolve("helper", LOCAL) is services.registry.get("helper")
 
@@ -411,7 +417,11 @@ async def test_a_guarded_app_that_calls_itself_is_refused_as_too_deep(tmp_path: 
 def test_guards_are_read_from_the_configuration_and_validated(tmp_path: Path) -> None:
     entry = {"name": "pii", "on": "*", "detect": "pii", "action": "mask"}
     (entry_guard,) = config.parse({"guards": [entry]}, tmp_path, {}).guards
-    assert (entry_guard.name, entry_guard.where, entry_guard.on_error) == ("pii", {"input", "output"}, "block")
+    assert (entry_guard.name, entry_guard.where, entry_guard.on_error) == (
+        "pii",
+        {"input", "output"},
+        "block",
+    )
     with pytest.raises(InvalidRequest, match="used twice"):
         config.parse({"guards": [entry, entry]}, tmp_path, {})
     with pytest.raises(InvalidRequest, match=r"guards\[0\].action"):

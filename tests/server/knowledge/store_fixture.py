@@ -167,7 +167,12 @@ def _store(connection: Connection, model: str) -> None:
     timestamp = time.time()
     connection.execute(
         insert(stores).values(
-            id=STORE, name="shelf", embedding_model=model, metadata={}, last_active_at=timestamp, created_at=timestamp
+            id=STORE,
+            name="shelf",
+            embedding_model=model,
+            metadata={},
+            last_active_at=timestamp,
+            created_at=timestamp,
         )
     )
 
@@ -184,7 +189,12 @@ def _put(
         insert(files)
         .prefix_with("OR IGNORE")
         .values(
-            id=file_id, filename=f"{file_id}.txt", purpose="assistants", bytes=1, sha256="0", created_at=timestamp
+            id=file_id,
+            filename=f"{file_id}.txt",
+            purpose="assistants",
+            bytes=1,
+            sha256="0",
+            created_at=timestamp,
         )
     )
     connection.execute(

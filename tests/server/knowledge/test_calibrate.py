@@ -114,7 +114,9 @@ def test_calibration_works_over_http_and_the_command_line(daemon: Daemon, tmp_pa
         for options in (("--questions", str(questions), "--apply"), ("--generate", "2", "--model", "echo")):
             portico = str(Path(sys.executable).with_name("portico"))
             command = [portico, "--url", daemon.url, "stores", "calibrate", "weighed"]
-            process = subprocess.run([*command, *options, "--json"], capture_output=True, text=True, timeout=60)
+            process = subprocess.run(
+                [*command, *options, "--json"], capture_output=True, text=True, timeout=60
+            )
             assert process.returncode == 0, process.stderr
             result = json.loads(process.stdout)
             assert max(row["recall"] for row in result["scores"]) == 1

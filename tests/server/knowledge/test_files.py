@@ -176,7 +176,9 @@ async def test_unfinished_and_expired_files_are_removed_after_a_crash(
 ) -> None:
     live_file = await files.create("kept.txt", "assistants", pieces(b"kept"), ALICE)
     await files.receive(pieces(b"never acknowledged"))
-    expired_file = await files.create("old.txt", "assistants", pieces(b"expired"), ALICE, expires_at=time.time() - 1)
+    expired_file = await files.create(
+        "old.txt", "assistants", pieces(b"expired"), ALICE, expires_at=time.time() - 1
+    )
     with pytest.raises(NotFound):
         await files.get(expired_file.id, ALICE)
     assert len(blobs(tmp_path)) == 3

@@ -184,7 +184,10 @@ def test_files_with_shared_attributes_are_filtered_as_if_judged_singly() -> None
         file_filter = condition(3)
         permitted_rows = [row for row in rows if filters.permits(file_filter, replace(row[1]))]
         assert filters.permitted(file_filter, rows) == permitted_rows, file_filter
-        assert filters.permitted(file_filter, [(name, replace(attributes)) for name, attributes in rows]) == permitted_rows
+        assert (
+            filters.permitted(file_filter, [(name, replace(attributes)) for name, attributes in rows])
+            == permitted_rows
+        )
 
 
 CONTRACTS: list[dict[str, Any]] = [

@@ -308,4 +308,8 @@ def test_a_truncated_answer_ends_at_a_sentence_and_thinking_is_dropped() -> None
 def test_a_run_continues_after_the_last_written_place() -> None:
     writer = PartWriter()
     first_part, two, three = (writer.part(text) for text in ("a", "bb", "ccc"))
-    assert [first_behind([first_part, two, three], item.place) for item in (first_part, two, three)] == [1, 2, 3]
+    assert [first_behind([first_part, two, three], item.place) for item in (first_part, two, three)] == [
+        1,
+        2,
+        3,
+    ]

@@ -54,7 +54,10 @@ def test_each_window_places_its_passages_within_surrounding_context(overlap: int
         first, last = pieces[window.first].place, pieces[window.last - 1].place
         assert len(window.text) - (last.end - first.start) < 2 * late_vectors.CONTEXT_CHARS + 1_000
         assert window.first == 0 or window.spans[0][0] > late_vectors.CONTEXT_CHARS / 2
-        assert window.last == len(pieces) or len(window.text) - window.spans[-1][1] > late_vectors.CONTEXT_CHARS / 2
+        assert (
+            window.last == len(pieces)
+            or len(window.text) - window.spans[-1][1] > late_vectors.CONTEXT_CHARS / 2
+        )
         assert " ".join(window.text.split()) in " ".join(STORY.split())
         done = window.last
 
@@ -119,7 +122,8 @@ async def test_late_vectors_reflect_the_text_around_a_passage(shop: StoreService
         window = late_vectors.passage_window(pieces, done)
         window_vector = vector(window.text)
         scores += [
-            float(asked_for @ np.frombuffer(within_text(window.text[a:b], window_vector), "<f4")) for a, b in window.spans
+            float(asked_for @ np.frombuffer(within_text(window.text[a:b], window_vector), "<f4"))
+            for a, b in window.spans
         ]
         done = window.last
     assert best.score == pytest.approx(max(scores), abs=1e-4)

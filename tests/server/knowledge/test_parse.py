@@ -87,9 +87,7 @@ def test_a_long_text_is_read_in_segments_that_match_the_original(tmp_path: Path)
         assert part.place.line == text.count("\n", 0, part.place.start) + 1
 
 
-async def test_what_looks_like_a_pdf_is_read_as_one_whatever_its_name(
-    readers: ReaderPool, tmp_path: Path
-) -> None:
+async def test_a_pdf_is_recognised_by_its_content_under_any_name(readers: ReaderPool, tmp_path: Path) -> None:
     [page] = await parts(readers, tmp_path / "upload", documents.pdf("Hello there"))
     assert (page.text, page.place.page) == ("Hello there", 1)
 
@@ -422,7 +420,9 @@ async def test_formulas_of_word_are_read_as_lines(readers: ReaderPool, tmp_path:
 
     fraction = f"<m:f><m:fPr/><m:num>{run('a+b')}</m:num><m:den>{run('2')}</m:den></m:f>"
     power = f"<m:sSup><m:e>{run('x')}</m:e><m:sup>{run('2')}</m:sup></m:sSup>"
-    sub_superscript = f"<m:sSubSup><m:e>{run('y')}</m:e><m:sub>{run('i')}</m:sub><m:sup>{run('n+1')}</m:sup></m:sSubSup>"
+    sub_superscript = (
+        f"<m:sSubSup><m:e>{run('y')}</m:e><m:sub>{run('i')}</m:sub><m:sup>{run('n+1')}</m:sup></m:sSubSup>"
+    )
     root = f"<m:rad><m:radPr/><m:deg/><m:e>{run('z')}</m:e></m:rad>"
     sum_of = (
         f'<m:nary><m:naryPr><m:chr m:val="∑"/></m:naryPr><m:sub>{run("i=1")}</m:sub><m:sup>{run("n")}</m:sup>'

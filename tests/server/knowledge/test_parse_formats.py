@@ -292,7 +292,11 @@ async def test_subtitle_passages_carry_their_start_seconds(read: Reading) -> Non
         assert (two.text, two.place.label()) == ("港口。", "1:02:03")
     [joint_passage] = await read("a.srt", srt.encode(), {"type": "auto"})
     assert joint_passage.text == "The harbour opens at six.\n港口。"
-    assert (joint_passage.place.seconds, joint_passage.place.start, joint_passage.place.end) == (5.25, 0, len(joint_passage.text))
+    assert (joint_passage.place.seconds, joint_passage.place.start, joint_passage.place.end) == (
+        5.25,
+        0,
+        len(joint_passage.text),
+    )
 
 
 async def test_xml_records_have_their_enclosing_elements_as_headings(read: Reading) -> None:

@@ -163,7 +163,9 @@ def test_a_scanned_page_is_read_and_keeps_its_number(tmp_path: Path) -> None:
 
 def test_pictures_in_an_archive_are_read_and_textless_ones_skipped(tmp_path: Path) -> None:
     data = {"signs/north.png": picture("Shallow water"), "logo.png": picture(), "a.txt": b"A text."}
-    text_headings = {(part.text, part.place.heading) for part in cut("signs.zip", office.zipped(data), tmp_path)}
+    text_headings = {
+        (part.text, part.place.heading) for part in cut("signs.zip", office.zipped(data), tmp_path)
+    }
     assert text_headings == {("A text.", ("a.txt",)), ("Shallow water", ("signs/north.png",))}
 
 

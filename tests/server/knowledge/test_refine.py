@@ -73,7 +73,9 @@ def test_near_duplicates_collapse_into_the_best_of_them() -> None:
     unrelated_candidate = candidate(3, "bread is baked in the morning", 0.7)
     assert ids(drop_near_duplicates([first_candidate, two, unrelated_candidate], 0.6)) == [1, 3]
     assert ids(drop_near_duplicates([first_candidate, two, unrelated_candidate], 1.0)) == [1, 2, 3]
-    assert ids(drop_near_duplicates([first_candidate, candidate(4, first_candidate.row.text, 0.5)], 1.0)) == [1]
+    assert ids(drop_near_duplicates([first_candidate, candidate(4, first_candidate.row.text, 0.5)], 1.0)) == [
+        1
+    ]
 
 
 def test_a_text_contained_in_a_better_passage_is_dropped() -> None:

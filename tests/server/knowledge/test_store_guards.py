@@ -379,10 +379,14 @@ def test_guard_questions_work_over_http_and_the_command_line(daemon: Daemon, tmp
     assert run("guards", "import", "harbour-guard", str(questions))["data"][0]["passes"] is True
     question_row = run("guards", "add", "harbour-guard", "When is it quiet?", "--fact", "in the morning")
     assert [row["id"] for row in run("guards", "list", "harbour-guard")["data"]][-1] == question_row["id"]
-    assert run("guards", "remove", "harbour-guard", question_row["id"], "--yes")["removed"] == question_row["id"]
+    assert (
+        run("guards", "remove", "harbour-guard", question_row["id"], "--yes")["removed"] == question_row["id"]
+    )
     (folder / "hours.txt").write_text("The harbour is closed.")
     run("sync", "harbour-guard")
-    show_process = subprocess.run([*portico, "show", "harbour-guard"], capture_output=True, text=True, timeout=60)
+    show_process = subprocess.run(
+        [*portico, "show", "harbour-guard"], capture_output=True, text=True, timeout=60
+    )
     assert "portico stores guards review harbour-guard" in show_process.stdout
     [wrong] = run("guards", "review", "harbour-guard")["wrong"]
     assert wrong["present_passage"] == {

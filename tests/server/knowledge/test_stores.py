@@ -317,12 +317,18 @@ async def test_reads_on_the_event_loop_match_reads_in_a_thread(
 ) -> None:
     monkeypatch.setattr(db, "SLOW_DISK_S", math.inf)  # however busy the machine is
     database = shop.database
-    shared_store = await shop.stores.create("papers", LOCAL, description="What we wrote", metadata={"year": "2026"})
+    shared_store = await shop.stores.create(
+        "papers", LOCAL, description="What we wrote", metadata={"year": "2026"}
+    )
     own_store = await shop.stores.create("papers-of-alice", ALICE)
     row = await shop.upload("a.md", "# Fees\n\nThe fee is 40 euros.")
-    await shop.stores.contents.attach(shared_store, [FileToAttach(row.id, {"team": "sales", "year": 2026})], LOCAL)
+    await shop.stores.contents.attach(
+        shared_store, [FileToAttach(row.id, {"team": "sales", "year": 2026})], LOCAL
+    )
     await shop.settled(shared_store)
-    while database.read_now(rows.get_now, shared_store.id) is None:  # its connection opens in the writer's thread
+    while (
+        database.read_now(rows.get_now, shared_store.id) is None
+    ):  # its connection opens in the writer's thread
         await database.write(lambda _connection: None)
     for store in (shared_store, own_store):
         assert database.read_now(rows.get_now, store.id) == await database.read(rows.get, store.id)

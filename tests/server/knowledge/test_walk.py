@@ -57,7 +57,14 @@ def test_hidden_ignored_and_unknown_files_are_skipped(tmp_path: Path) -> None:
         "empty",
         "an Office document from before 2007",
     }
-    assert set(result.skipped_names) == {"photo.png", "sound.ogg", "empty", "big.txt", "old.doc", "letter.rtf"}
+    assert set(result.skipped_names) == {
+        "photo.png",
+        "sound.ogg",
+        "empty",
+        "big.txt",
+        "old.doc",
+        "letter.rtf",
+    }
     assert "photo.png" in walk(tmp_path, max_bytes=1000, pictures=True).files
     files_with_recordings = walk(tmp_path, max_bytes=1000, recordings=True).files
     assert len(files_with_recordings) == len(result.files) + 2  # the picture and the recording

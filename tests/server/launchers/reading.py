@@ -49,4 +49,6 @@ def reads_documents(
         assert [(file.status, file.error) for file in files] == [("completed", None)] * (FILES + 1)
         for number in range(FILES):
             results = client.stores.search("harbour", f"boat{number}").passages
-            assert [passage.filename for passage in results if f"boat{number} " in passage.text] == [f"{number}.md"]
+            assert [passage.filename for passage in results if f"boat{number} " in passage.text] == [
+                f"{number}.md"
+            ]

@@ -58,7 +58,11 @@ def kubernetes(cluster_of_module: KubernetesCluster) -> Iterator[KubernetesClust
 
 def process_of(models: ModelFixture, name: str = "m") -> ServerProcess:
     deployment = models.registry.get(name)
-    assert isinstance(deployment, Deployment) and deployment.running is not None and deployment.running.process is not None
+    assert (
+        isinstance(deployment, Deployment)
+        and deployment.running is not None
+        and deployment.running.process is not None
+    )
     return deployment.running.process
 
 
@@ -259,7 +263,12 @@ def test_state_and_resources_of_a_kubernetes_node_are_read(
     cluster_node = read_node(node_object, "nvidia.com/gpu", "nvidia.com/gpu.product", busy=busy)
     assert (cluster_node.state, cluster_node.detail, cluster_node.address) == (state, detail, "10.0.0.1")
     assert cluster_node.reason == ("" if ready == "True" else "KubeletReady: Kubelet stopped posting")
-    assert (cluster_node.cpus, cluster_node.memory_mb, cluster_node.gpus, cluster_node.gpu_types) == (7, 16009, 4, ("A100",))
+    assert (cluster_node.cpus, cluster_node.memory_mb, cluster_node.gpus, cluster_node.gpu_types) == (
+        7,
+        16009,
+        4,
+        ("A100",),
+    )
 
 
 @pytest.mark.parametrize(
@@ -338,7 +347,9 @@ async def test_models_answer_from_pods_that_are_gone_when_they_are_unloaded(
         async with httpx.AsyncClient() as client:
             assert (await client.get(f"{endpoint.url}/models", headers=wrong)).status_code == 401
         pods = kubernetes.objects("pods")
-        assert endpoint.url.split("/")[2].split(":")[0] in {pod_object["status"]["podIP"] for pod_object in pods}
+        assert endpoint.url.split("/")[2].split(":")[0] in {
+            pod_object["status"]["podIP"] for pod_object in pods
+        }
         nodes = await models.models.launchers.nodes("kubernetes")
         assert {node.name: node.state for node in nodes} == {"node-1": "busy", "node-2": "idle"}
         kubernetes.set_faults(forbidden="nodes")
@@ -403,7 +414,7 @@ async def test_models_answer_from_pods_that_are_gone_when_they_are_unloaded(
         ({}, {"kubernetes_context": "nowhere"}, {}, "launcher_silent", 'context "nowhere" does not exist'),
     ],
 )
-async def test_what_keeps_a_pod_from_running_is_one_error_in_the_words_of_kubernetes(
+async def test_a_pod_that_cannot_run_is_one_error_in_the_words_of_kubernetes(
     kubernetes: KubernetesCluster,
     tmp_path: Path,
     resources: dict[str, Any],

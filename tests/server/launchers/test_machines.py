@@ -46,7 +46,11 @@ async def test_a_call_in_progress_is_answered_by_the_process_being_replaced(
     async with model_fixture(tmp_path) as models:
         await models.models.add(ModelSpec("m", "fake://"))
         await models.models.load("m")
-        [process] = [server_process for server_process in models.models.deployments.processes() if server_process.name == "m"]
+        [process] = [
+            server_process
+            for server_process in models.models.deployments.processes()
+            if server_process.name == "m"
+        ]
         call = process.enter()
         first = (await process.engine(call, unheard)).process
         process.replacement.move()
@@ -74,7 +78,11 @@ async def test_an_engine_that_is_still_starting_on_a_drained_node_moves_once_it_
 ) -> None:
     async with model_fixture(tmp_path) as models:
         await models.models.add(ModelSpec("m", "fake://"))
-        [process] = [server_process for server_process in models.models.deployments.processes() if server_process.name == "m"]
+        [process] = [
+            server_process
+            for server_process in models.models.deployments.processes()
+            if server_process.name == "m"
+        ]
         start_signal, go_on = asyncio.Semaphore(0), asyncio.Semaphore(0)
         start = process.launch.kind.start
 
@@ -112,7 +120,10 @@ async def test_nodes_of_slurm_are_listed_drained_and_resumed(
 
         async def nodes() -> dict[str, Any]:
             cluster_status = (await server.client.get("/api/cluster")).json()
-            assert [launcher_row["name"] for launcher_row in cluster_status["launchers"]] == ["local", "slurm"]
+            assert [launcher_row["name"] for launcher_row in cluster_status["launchers"]] == [
+                "local",
+                "slurm",
+            ]
             [daemon] = cluster_status["daemons"]
             assert daemon["here"] and daemon["url"] == server.url
             assert cluster_status["launchers"][1]["drains"] and not cluster_status["launchers"][0]["drains"]

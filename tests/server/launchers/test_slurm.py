@@ -49,7 +49,11 @@ async def models(cluster: SlurmCluster, tmp_path: Path) -> AsyncIterator[ModelFi
 
 def process_of(models: ModelFixture, name: str = "m") -> ServerProcess:
     deployment = models.registry.get(name)
-    assert isinstance(deployment, Deployment) and deployment.running is not None and deployment.running.process is not None
+    assert (
+        isinstance(deployment, Deployment)
+        and deployment.running is not None
+        and deployment.running.process is not None
+    )
     return deployment.running.process
 
 
@@ -92,7 +96,7 @@ async def test_a_model_answers_from_a_slurm_job_that_ends_on_unload(
         ({"cpus": 64}, "More processors requested than permitted"),
     ],
 )
-async def test_what_slurm_refuses_is_one_error_with_its_own_reason(
+async def test_a_job_that_slurm_refuses_is_one_error_with_its_reason(
     models: ModelFixture, cluster: SlurmCluster, resources: dict[str, Any], words: str
 ) -> None:
     await models.models.add(ModelSpec("m", "fake://", launcher="slurm", resources=resources))
@@ -118,7 +122,9 @@ async def test_a_model_on_several_nodes_is_one_job_that_ends_as_a_whole(
     assert '"--tensor-parallel-size", "1", "--pipeline-parallel-size", "2"' in log
     assert (await models.ask("m", {"messages": user("Hello")}))["choices"]
     [follower] = [
-        system_process for system_process in psutil.process_iter(["cmdline"]) if "--headless" in (system_process.info["cmdline"] or ())
+        system_process
+        for system_process in psutil.process_iter(["cmdline"])
+        if "--headless" in (system_process.info["cmdline"] or ())
     ]
     follower.kill()
     await process.wait()
@@ -140,7 +146,7 @@ async def test_a_model_on_several_nodes_is_one_job_that_ends_as_a_whole(
         ),
     ],
 )
-async def test_what_cannot_run_on_several_nodes_is_refused(
+async def test_an_engine_that_cannot_span_nodes_is_refused(
     models: ModelFixture, cluster: SlurmCluster, tmp_path: Path, spec: dict[str, Any], words: str
 ) -> None:
     python = {} if spec.get("engine") == "fake" else {"python": interpreter(tmp_path)}

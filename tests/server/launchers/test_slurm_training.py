@@ -76,7 +76,9 @@ async def test_a_lost_node_is_one_error_and_the_model_answers_elsewhere(
         await models.models.load("m")
         deployment = models.registry.get("m")
         assert (
-            isinstance(deployment, Deployment) and deployment.running is not None and deployment.running.process is not None
+            isinstance(deployment, Deployment)
+            and deployment.running is not None
+            and deployment.running.process is not None
         )
         process = deployment.running.process
         [address] = (tmp_path / "jobs").glob("*/address.json")

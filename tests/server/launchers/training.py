@@ -45,7 +45,9 @@ async def training(
     spread = {"nodes": nodes, "processes": nodes}
     method_options: dict[str, Any] = {"method": "reinforcement", "grader": GRADER} if graded else {}
     examples = PROMPTS if graded else EXAMPLES
-    task = bases.task(folder / "job", bases.tiny(), examples, steps=STEPS, eval_interval=3, **method_options, **spread)
+    task = bases.task(
+        folder / "job", bases.tiny(), examples, steps=STEPS, eval_interval=3, **method_options, **spread
+    )
     if nodes > 1:
         spec = replace(task.job.spec, resources={"nodes": nodes, "cpus": 1})
         task = replace(task, job=replace(task.job, spec=spec))

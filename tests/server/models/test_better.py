@@ -118,7 +118,7 @@ async def test_without_a_network_or_a_tiny_model_nothing_is_offered(tmp_path: Pa
             await daemon.models.better.accept(LOCAL)
 
 
-async def test_what_was_declined_is_not_offered_again(tmp_path: Path) -> None:
+async def test_a_declined_model_is_not_offered_again(tmp_path: Path) -> None:
     for _start in range(2):
         async with offered(tmp_path, hf_endpoint=NOBODY) as daemon:
             if _start == 0:

@@ -101,7 +101,9 @@ async def test_the_run_tells_each_stage_with_its_percentage(models: ModelFixture
         {stage.done for stage in stages if stage.unit == "%"}, key=lambda done: done or 0
     )
     load_stages = [stage for stage in stages if stage.stage == "load" and stage.done]
-    assert len(load_stages) >= 3 and all(stage.total == 100 and stage.message == "slow" for stage in load_stages)
+    assert len(load_stages) >= 3 and all(
+        stage.total == 100 and stage.message == "slow" for stage in load_stages
+    )
 
 
 async def test_a_stream_begins_with_comments_that_say_how_far_it_is(

@@ -135,7 +135,7 @@ async def test_unloading_waits_for_the_call_in_flight(models: ModelFixture) -> N
     assert (await unloading).state == "cold"
 
 
-async def test_a_call_during_an_unload_starts_the_model_anew(models: ModelFixture) -> None:
+async def test_a_call_during_an_unload_restarts_the_model(models: ModelFixture) -> None:
     await add(models, {"match": "slow", "content": "one two three", "interval": 0.05})
     relayed = await models.relay("m", {"messages": user("slow"), "stream": True})
     first = models.models.get("m").pid

@@ -75,7 +75,9 @@ async def test_many_texts_at_once_keep_their_order(models: ModelFixture) -> None
     single_vector = await models.runner.call("embed", "default-embedding", Embed((texts[1_234],)), LOCAL)
     assert isinstance(all_vectors, Vectors) and isinstance(single_vector, Vectors)
     assert len(all_vectors.data) == 3_000
-    single_array, batch_array = (array("f", data) for data in (single_vector.data[0], all_vectors.data[1_234]))
+    single_array, batch_array = (
+        array("f", data) for data in (single_vector.data[0], all_vectors.data[1_234])
+    )
     assert list(batch_array) == pytest.approx(list(single_array), abs=1e-5)
 
 

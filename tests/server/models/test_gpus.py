@@ -157,7 +157,7 @@ async def test_replicas_take_a_gpu_each(models: ModelFixture, tmp_path: Path) ->
     assert len(answers) == 4
 
 
-async def test_a_lost_gpu_is_one_error_and_the_next_call_starts_the_engine_anew(
+async def test_a_lost_gpu_is_one_error_and_the_next_call_restarts_the_engine(
     models: ModelFixture, tmp_path: Path
 ) -> None:
     await add(models, tmp_path, "m", 0.5, story="lost")
@@ -270,9 +270,13 @@ async def test_two_daemons_share_the_gpus_of_a_machine(driver: Driver, tmp_path:
             await add(two, tmp_path, name, 0.6)
             await two.ask(name, HI)
             driver.allocate(two, name, 14_700)
-        assert (on(first_daemon, "a"), on(two, "b"), on(two, "c")) == ([0], [], [1]), "b left for c, and a could not"
+        assert (on(first_daemon, "a"), on(two, "b"), on(two, "c")) == ([0], [], [1]), (
+            "b left for c, and a could not"
+        )
         await add(two, tmp_path, "wide", 0.6, parameters={"tensor_parallel": 2})
-        with pytest.raises(Unavailable, match=r"other programs use 14\.4 GB of GPU 0 \(24\.0 GB\)") as error_info:
+        with pytest.raises(
+            Unavailable, match=r"other programs use 14\.4 GB of GPU 0 \(24\.0 GB\)"
+        ) as error_info:
             await two.ask("wide", HI)
         assert error_info.value.code == "gpu_memory_budget" and "nvidia-smi" in error_info.value.message
         assert on(two, "c") == [1], "nobody leaves in vain"

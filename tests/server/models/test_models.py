@@ -37,7 +37,7 @@ async def test_a_new_daemon_has_a_chat_and_an_embedding_model_and_loads_neither(
     assert children() == []
 
 
-async def test_added_models_and_aliases_are_there_after_a_restart(tmp_path: Path) -> None:
+async def test_added_models_and_aliases_survive_a_restart(tmp_path: Path) -> None:
     async with model_fixture(tmp_path) as daemon:
         await daemon.models.add(ModelSpec("kept", "fake://", description="a test"), owner="key_1")
         await daemon.models.add(ModelSpec("passing", "fake://"), keep=False)

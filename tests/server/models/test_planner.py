@@ -306,7 +306,9 @@ def test_an_old_gpu_computes_in_float16_and_keeps_weights_in_fp8() -> None:
     small = weights(4.0, 36, 32, 8, quantisation="fp8")
     assert plan_model(small, machine_preset("l4")).fits
     plan = plan_model(small, machine_preset("a100"))
-    assert plan.fits and any("stores weights in FP8 and computes in bfloat16" in reason for reason in plan.reasons)
+    assert plan.fits and any(
+        "stores weights in FP8 and computes in bfloat16" in reason for reason in plan.reasons
+    )
     mxfp4 = weights(13.0, 24, 64, 8, quantisation="mxfp4")
     plan = plan_model(mxfp4, machine_preset("t4"))
     assert not plan.fits and "compute capability 8.0" in plan.reasons[-1]
@@ -382,10 +384,16 @@ def test_lmdeploy_is_planned_when_it_can_run_a_model_and_vllm_cannot(
     model_weights = {"gpt-oss": replace(GPT_OSS, architecture="GptOssForCausalLM"), **WEIGHTS}[model]
     plan = plan_model(model_weights, machine_preset(hardware), given)
     assert plan.fits and plan.engine == engine and plan.parameters[part[0]] == part[1]
-    lmdeploy_reasons = [reason for reason in plan.reasons if reason.startswith("LMDeploy can run it, but vLLM cannot.")]
-    assert len(lmdeploy_reasons) == (engine == "lmdeploy") and all(lacking in reason for reason in lmdeploy_reasons)
+    lmdeploy_reasons = [
+        reason for reason in plan.reasons if reason.startswith("LMDeploy can run it, but vLLM cannot.")
+    ]
+    assert len(lmdeploy_reasons) == (engine == "lmdeploy") and all(
+        lacking in reason for reason in lmdeploy_reasons
+    )
     sound(plan)
-    unknown = plan_model(replace(model_weights, architecture="NewForCausalLM"), machine_preset(hardware), given)
+    unknown = plan_model(
+        replace(model_weights, architecture="NewForCausalLM"), machine_preset(hardware), given
+    )
     assert unknown.engine == "vllm"
 
 
@@ -393,8 +401,13 @@ def test_an_engine_that_was_named_is_kept_and_another_one_is_advised() -> None:
     plan = plan_model(WEIGHTS["32b"], machine_preset("a100"), {"context_length": 65_536}, engine="vllm")
     assert (plan.engine, plan.fits) == ("vllm", False)
     assert plan.nearest.startswith("It fits on the engine lmdeploy with kv_cache_bits 8.")
-    lmdeploy_plan = plan_model(WEIGHTS["8b"], machine_preset("rtx4090"), {"memory_share": 0.5}, engine="lmdeploy")
-    assert (lmdeploy_plan.engine, lmdeploy_plan.fits) == ("lmdeploy", True) and "memory_share" in lmdeploy_plan.parameters
+    lmdeploy_plan = plan_model(
+        WEIGHTS["8b"], machine_preset("rtx4090"), {"memory_share": 0.5}, engine="lmdeploy"
+    )
+    assert (lmdeploy_plan.engine, lmdeploy_plan.fits) == (
+        "lmdeploy",
+        True,
+    ) and "memory_share" in lmdeploy_plan.parameters
     assert "of the memory that the weights leave free" in lmdeploy_plan.reasons[-1]
     cpu_plan = plan_model(WEIGHTS["0.6b"], machine_preset("cpu-16g"), engine="vllm")
     assert (cpu_plan.engine, cpu_plan.fits, cpu_plan.estimate.device) == ("vllm", True, "cpu")
@@ -566,7 +579,10 @@ async def test_a_deployment_is_planned_with_the_engine_it_runs_on(tmp_path: Path
         plan = await daemon.models.plan("default", "", {})
         assert plan.engine == "llamacpp" and plan.fits and plan.parameters["context_length"] == 8_192
         small_machine_plan = await daemon.models.plan("default", "cpu-8g", {"slots": 1})
-        assert small_machine_plan.hardware == "4 cores, 8 GB memory" and small_machine_plan.parameters["slots"] == 1
+        assert (
+            small_machine_plan.hardware == "4 cores, 8 GB memory"
+            and small_machine_plan.parameters["slots"] == 1
+        )
         await daemon.models.add(ModelSpec("house", "http://127.0.0.1:9/v1#m"))
         assert (await daemon.models.plan("house", "", {})).engine == "remote"
         static = await daemon.models.plan("default-embedding", "", {})
@@ -582,7 +598,11 @@ def test_a_model_on_vllm_gets_the_parameters_of_its_plan(tmp_path: Path) -> None
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 1000)
     spec = ModelSpec("m", str(tmp_path), parameters={"context_length": 1_024, "seed": 1})
     parameters = fill_parameters(spec, tmp_path, machine_preset("rtx4090x2"), VLLM).parameters
-    assert parameters["context_length"] == 1_024 and parameters["seed"] == 1 and parameters["tensor_parallel"] == 1
+    assert (
+        parameters["context_length"] == 1_024
+        and parameters["seed"] == 1
+        and parameters["tensor_parallel"] == 1
+    )
     assert parameters["dtype"] == "bfloat16" and 0 < parameters["memory_share"] <= 0.9
     vllm = engine_for(replace(spec, engine="vllm"))
     assert vllm.name == "vllm" and vllm.describe(

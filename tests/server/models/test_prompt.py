@@ -23,7 +23,9 @@ CLERK = {
 def rendered(prompt: dict[str, Any], *messages: dict[str, Any], **body: Any) -> list[dict[str, Any]]:
     model_prompt = ModelPrompt.parse("m", prompt)
     assert model_prompt is not None
-    rendered_messages: list[dict[str, Any]] = model_prompt.render("m", {"messages": list(messages), **body})["messages"]
+    rendered_messages: list[dict[str, Any]] = model_prompt.render("m", {"messages": list(messages), **body})[
+        "messages"
+    ]
     return rendered_messages
 
 
@@ -45,12 +47,14 @@ def test_a_prompt_renders_system_text_examples_history_and_question_template() -
 def test_a_calls_prompt_arguments_override_defaults_and_are_not_sent_on() -> None:
     model_prompt = ModelPrompt.parse("m", CLERK)
     assert model_prompt is not None
-    body = model_prompt.render("m", {"messages": [said("user", "x")], "prompt_arguments": {"house": "Bree"}, "n": 1})
+    body = model_prompt.render(
+        "m", {"messages": [said("user", "x")], "prompt_arguments": {"house": "Bree"}, "n": 1}
+    )
     assert body["messages"][0]["content"] == "You sort letters of Bree."
     assert set(body) == {"messages", "n"}
 
 
-def test_what_an_argument_holds_is_not_read_as_a_template() -> None:
+def test_the_value_of_an_argument_is_not_expanded_as_a_template() -> None:
     messages = rendered(CLERK, said("user", "x"), prompt_arguments={"house": "{input} {house}"})
     assert messages[0]["content"] == "You sort letters of {input} {house}."
 

@@ -38,7 +38,10 @@ def test_recommends_the_best_that_fits(
     cores: int, memory: float, gpus: tuple[float, ...], name: str | None, device: str | None
 ) -> None:
     recommendation = recommend(machine(cores, memory, *gpus))
-    assert (recommendation and recommendation.name, recommendation and recommendation.device) == (name, device)
+    assert (recommendation and recommendation.name, recommendation and recommendation.device) == (
+        name,
+        device,
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,10 @@ def test_a_search_model_is_recommended_unless_the_machine_is_too_small(
 
 def test_memory_and_cores_decide_when_no_engine_uses_the_gpu() -> None:
     recommendation = recommend(machine(4, 16, 80), is_accelerated=False)
-    assert recommendation is not None and (recommendation.name, recommendation.device) == ("qwen3-4b-instruct", "cpu")
+    assert recommendation is not None and (recommendation.name, recommendation.device) == (
+        "qwen3-4b-instruct",
+        "cpu",
+    )
     assert "16 GB" in recommendation.reason and "4 cores" in recommendation.reason
 
 
@@ -80,7 +86,7 @@ def test_reads_nvidia_smi() -> None:
     )
 
 
-def test_a_gpu_on_the_machines_own_memory_gets_a_share_of_it() -> None:
+def test_a_gpu_that_shares_the_machines_memory_gets_a_part() -> None:
     (gpu,) = hardware.parse_nvidia_smi("NVIDIA GB10, [N/A]\n", 100 * GIB)
     assert gpu.shared and gpu.memory_bytes == 70 * GIB
 

@@ -137,8 +137,12 @@ async def test_replicas_beyond_the_memory_budget_fail_and_the_others_answer(tmp_
         await daemon.models.load("m")
         states = [life.state for life in fleet.processes]
         assert sorted(states) == ["failed", "ready", "ready"]
-        failed_replica = next(replica for replica in daemon.models.get("m").replicas if replica.state == "failed")
-        assert "another process of 'm'" in (failed_replica.error or "") and "100 MB" in (failed_replica.error or "")
+        failed_replica = next(
+            replica for replica in daemon.models.get("m").replicas if replica.state == "failed"
+        )
+        assert "another process of 'm'" in (failed_replica.error or "") and "100 MB" in (
+            failed_replica.error or ""
+        )
         answers = await asyncio.gather(*(daemon.ask("m", {"messages": user(str(n))}) for n in range(8)))
         assert [answer["choices"][0]["message"]["content"] for answer in answers] == [
             str(n) for n in range(8)
@@ -226,4 +230,6 @@ async def test_a_stream_from_each_process_is_whole(models: ModelFixture) -> None
     await add(models, 2)
     relayed = [await models.relay("m", {"messages": user(f"w{n}"), "stream": True}) for n in range(4)]
     streams = [await Streamed.of(stream) for stream in relayed]
-    assert [stream.text() for stream in streams] == ["w0", "w1", "w2", "w3"] and all(stream.done for stream in streams)
+    assert [stream.text() for stream in streams] == ["w0", "w1", "w2", "w3"] and all(
+        stream.done for stream in streams
+    )

@@ -136,7 +136,9 @@ async def test_times_of_sentences_and_words_are_in_order_and_within_the_recordin
     assert transcript["duration"] == 5.0 and transcript["segments"]
     for stretches in (transcript["segments"], transcript["words"]):
         assert all(0 <= stretch["start"] <= stretch["end"] <= 5.1 for stretch in stretches)
-        assert [stretch["start"] for stretch in stretches] == sorted(stretch["start"] for stretch in stretches)
+        assert [stretch["start"] for stretch in stretches] == sorted(
+            stretch["start"] for stretch in stretches
+        )
     assert transcript["text"] == "".join(stretch["text"] for stretch in transcript["segments"]).strip()
 
 
@@ -225,7 +227,9 @@ async def test_speech_is_streamed_as_audio_events_with_usage(voices: ModelFixtur
     )
     result = await Streamed.of(relayed)
     assert [document["type"] for document in result.documents][-1] == "speech.audio.done"
-    assert all(document["type"] == "speech.audio.delta" and document["audio"] for document in result.documents[:-1])
+    assert all(
+        document["type"] == "speech.audio.delta" and document["audio"] for document in result.documents[:-1]
+    )
     assert result.usage.completion_tokens > 0
 
 
@@ -239,7 +243,9 @@ async def test_an_unknown_voice_is_refused_with_those_there_are(voices: ModelFix
 
 async def test_speech_is_returned_as_values(voices: ModelFixture) -> None:
     speech = await voices.runner.call("test", "voice", Speak("the sea", response_format="wav"), LOCAL)
-    assert isinstance(speech, Speech) and speech.media_type == "audio/wav" and speech.audio.startswith(b"RIFF")
+    assert (
+        isinstance(speech, Speech) and speech.media_type == "audio/wav" and speech.audio.startswith(b"RIFF")
+    )
 
 
 async def test_speech_formats_and_speed_work_and_unsupported_input_is_refused(voices: ModelFixture) -> None:

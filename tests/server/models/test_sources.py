@@ -198,7 +198,8 @@ async def test_a_local_folder_gives_its_model(tmp_path: Path) -> None:
     (tmp_path / "tensors" / "model.safetensors").write_bytes(b"x")
     model_fetcher = fetcher(tmp_path / "models")
     assert (
-        await model_fetcher.fetch(parse_source(str(tmp_path / "ggufs")), unheard) == tmp_path / "ggufs" / "m-Q4_0.gguf"
+        await model_fetcher.fetch(parse_source(str(tmp_path / "ggufs")), unheard)
+        == tmp_path / "ggufs" / "m-Q4_0.gguf"
     )
     assert await model_fetcher.fetch(parse_source(str(tmp_path / "tensors")), unheard) == tmp_path / "tensors"
 

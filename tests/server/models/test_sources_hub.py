@@ -54,7 +54,11 @@ def settings(tmp_path: Path, url: str, **more: object) -> Settings:
 
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
 async def test_fetches_the_preferred_model_once(tmp_path: Path, hub: Hub, scheme: str) -> None:
-    source, model_fetcher, listener = parse_source(f"{scheme}://org/model"), fetcher(tmp_path, hub.url), Heard()
+    source, model_fetcher, listener = (
+        parse_source(f"{scheme}://org/model"),
+        fetcher(tmp_path, hub.url),
+        Heard(),
+    )
     assert model_fetcher.find_cached(source) is None
     path = await model_fetcher.fetch(source, listener)
     assert (
@@ -93,7 +97,9 @@ async def test_fetches_a_folder_of_safetensors(tmp_path: Path) -> None:
         assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {
             "model.safetensors", "config.json", "tokenizer.json", "fetched.json",
         }  # fmt: skip
-        assert model_fetcher.find_cached(parse_source("hf://org/model")) == folder and listener.events[-1] == (3004, 3004)
+        assert model_fetcher.find_cached(parse_source("hf://org/model")) == folder and listener.events[
+            -1
+        ] == (3004, 3004)
         (folder / "config.json").unlink()
         assert await model_fetcher.fetch(parse_source("hf://org/model"), Heard()) == folder
         assert (folder / "config.json").read_bytes() == b"{}"
@@ -131,7 +137,7 @@ async def test_only_the_needed_files_of_a_diffusion_pipeline_are_fetched(tmp_pat
 
 
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])
-async def test_goes_on_where_the_connection_broke(tmp_path: Path, hub: Hub, scheme: str) -> None:
+async def test_a_broken_download_resumes_at_its_last_byte(tmp_path: Path, hub: Hub, scheme: str) -> None:
     hub.cut_after = 3_000_000
     path = await fetcher(tmp_path, hub.url).fetch(parse_source(f"{scheme}://org/model"), Heard())
     assert path.read_bytes() == BIG

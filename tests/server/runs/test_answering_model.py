@@ -56,7 +56,10 @@ def calls_of(client: httpx.Client, path: str, body: dict[str, Any]) -> tuple[dic
     usage_before = used(client)
     answer = client.post(path, json=body)
     usage_after = used(client)
-    call_counts = {row: of["calls"] - (usage_before[row]["calls"] if row in usage_before else 0) for row, of in usage_after.items()}
+    call_counts = {
+        row: of["calls"] - (usage_before[row]["calls"] if row in usage_before else 0)
+        for row, of in usage_after.items()
+    }
     return {row: count for row, count in call_counts.items() if count}, answer
 
 
@@ -93,7 +96,9 @@ def test_a_chat_with_an_alias_returns_the_name_of_the_real_model(client: httpx.C
 )
 def test_a_response_names_the_model_that_answered(client: httpx.Client, more: dict[str, Any]) -> None:
     call_counts, answer = calls_of(client, "/v1/responses", {"model": "first", "input": "hello", **more})
-    assert list(call_counts) == [("first", next(iter(call_counts))[1], "second")] and list(call_counts.values()) == [1]
+    assert list(call_counts) == [("first", next(iter(call_counts))[1], "second")] and list(
+        call_counts.values()
+    ) == [1]
     response = documents(answer)[-1]["response"] if "stream" in more else answer.json()
     assert (response["status"], response["model"]) == ("completed", "second")
     assert client.get(f"/v1/responses/{response['id']}").json()["model"] == "second"

@@ -225,9 +225,13 @@ async def test_the_events_of_a_response_do_not_repeat_its_document(daemon: ApiSe
         stored_events = [str(data) for (data,) in database.execute(query, (response,))]
     finally:
         database.close()
-    assert sum(data.count(MARK) for data in stored_events) == len(pieces), "the pieces as they came, and nothing twice"
+    assert sum(data.count(MARK) for data in stored_events) == len(pieces), (
+        "the pieces as they came, and nothing twice"
+    )
     again = await daemon.client.get(f"/v1/responses/{response}?stream=true")
-    assert [json.loads(line[6:]) for line in again.text.splitlines() if line.startswith("data: {")] == response_events
+    assert [
+        json.loads(line[6:]) for line in again.text.splitlines() if line.startswith("data: {")
+    ] == response_events
     assert response_events[-1]["response"]["output"][0]["content"][0]["text"] == "".join(pieces)
 
 

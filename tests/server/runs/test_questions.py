@@ -32,7 +32,7 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.usage import UsageLog
 
 
-async def test_a_run_waits_and_goes_on_with_the_answer(asking: AskingRunner) -> None:
+async def test_a_run_waits_and_continues_with_the_answer(asking: AskingRunner) -> None:
     run = asking.ask(APPROVE)
     question = await asked(run)
     assert run.status == "waiting"

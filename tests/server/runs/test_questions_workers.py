@@ -32,9 +32,9 @@ async def test_a_function_of_a_silent_worker_goes_to_another(asking: AskingRunne
     (claimed_question,) = (await asking.questions.claim(LOCAL, "w1", 0.01, names=["add"])).taken
     (again,) = (await asking.questions.claim(LOCAL, "w2", 30, names=["add"], wait=10)).taken
     assert (again.id, again.lease_owner) == (claimed_question.id, "local:w2")
-    assert (await asking.questions.claim(LOCAL, "w1", 30, names=["add"], holding=[claimed_question.id])).lost == [
-        claimed_question.id
-    ]
+    assert (
+        await asking.questions.claim(LOCAL, "w1", 30, names=["add"], holding=[claimed_question.id])
+    ).lost == [claimed_question.id]
     await run.cancel()
 
 

@@ -193,7 +193,10 @@ async def test_unused_sessions_are_pruned_only_when_the_setting_is_set(served: R
     keys = [SessionKey(f"conv_{name}", "desk", "local", name, "desk", fresh=True) for name in ("old", "new")]
     for key in keys:
         messages = [("", {"sender": "user", "content": "hi"}, 1.0)]
-        assert await served.database.write(talks.save, key, messages, {"": {"summary": "x"}}, None, {}) == "saved"
+        assert (
+            await served.database.write(talks.save, key, messages, {"": {"summary": "x"}}, None, {})
+            == "saved"
+        )
     await served.database.write(lambda c: c.execute(_AGED, {"then": time.time() - LONG_AGO}) and None)
     assert (await served.retention().prune()).sessions == 0, "kept for ever unless the setting says otherwise"
     keeping = Retention(

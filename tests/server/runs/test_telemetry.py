@@ -188,7 +188,10 @@ def test_calls_join_the_client_trace_and_model_spans_follow_the_conventions(
         httpx.Client(base_url=daemon.url, headers=TRACEPARENT, timeout=60) as client,
     ):
         daemon.settle()
-        chat_body = {"messages": [{"role": "user", "content": "add up the Lighthouse port"}], "temperature": 0.5}
+        chat_body = {
+            "messages": [{"role": "user", "content": "add up the Lighthouse port"}],
+            "temperature": 0.5,
+        }
         for model in ("echo", "far", "handbook", "desk"):
             body = {**chat_body, "model": model}
             client.post("/v1/chat/completions", json=body).raise_for_status()
@@ -209,7 +212,11 @@ def test_calls_join_the_client_trace_and_model_spans_follow_the_conventions(
     assert {span.trace_state for span in ours} == {"vendor=one"}
 
     def inside(span: Any) -> list[tuple[str, int]]:
-        return sorted((child_span.name, child_span.kind) for child_span in ours if child_span.parent_span_id == span.span_id)
+        return sorted(
+            (child_span.name, child_span.kind)
+            for child_span in ours
+            if child_span.parent_span_id == span.span_id
+        )
 
     client_kind, internal, server = 3, 1, 2
     roots = [span for span in ours if span.parent_span_id.hex() == PARENT]
@@ -219,8 +226,14 @@ def test_calls_join_the_client_trace_and_model_spans_follow_the_conventions(
     ]
     assert ids[remote.parent_span_id].kind == server
     remote_attributes = values(remote)
-    assert (remote_attributes["gen_ai.operation.name"], remote_attributes["gen_ai.provider.name"]) == ("chat", "remote")
-    assert (remote_attributes["gen_ai.request.temperature"], remote_attributes["gen_ai.usage.input_tokens"]) == (0.5, 5)
+    assert (remote_attributes["gen_ai.operation.name"], remote_attributes["gen_ai.provider.name"]) == (
+        "chat",
+        "remote",
+    )
+    assert (
+        remote_attributes["gen_ai.request.temperature"],
+        remote_attributes["gen_ai.usage.input_tokens"],
+    ) == (0.5, 5)
     assert remote_attributes["gen_ai.response.model"] == "far-1"
     [remote_headers] = request_headers
     assert remote_headers["traceparent"] == f"00-{TRACE}-{remote.span_id.hex()}-01"

@@ -50,7 +50,10 @@ def test_names_beyond_the_series_limit_share_one_series() -> None:
     for number in range(usage.MAX_SERIES + 50):
         call_counts.add(row(f"name-{number}"))
     series_by_name = {name: series for name, _, series in call_counts}
-    assert len(series_by_name) == usage.MAX_SERIES + 1 and series_by_name[OTHER_NAMES].statuses["completed"] == 50
+    assert (
+        len(series_by_name) == usage.MAX_SERIES + 1
+        and series_by_name[OTHER_NAMES].statuses["completed"] == 50
+    )
 
 
 async def test_usage_rows_are_written_even_when_the_flush_is_cancelled(tmp_path: Path) -> None:

@@ -137,14 +137,30 @@ def crossed(served: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 async def test_a_schedule_is_created_changed_shown_paused_and_removed(join: Any) -> None:
     key = await join()
-    created_schedule = await key.ask("POST", body={"name": "mine", "app": "echo-store", "input": {"q": 1}, **DAILY})
-    assert (created_schedule["missed"], created_schedule["overlap"], created_schedule["pause_after"], created_schedule["paused"]) == ("once", "skip", 5, None)
-    assert (created_schedule["shared"], created_schedule["key"], created_schedule["input"], created_schedule["store"]) == (False, None, {"q": 1}, None)
+    created_schedule = await key.ask(
+        "POST", body={"name": "mine", "app": "echo-store", "input": {"q": 1}, **DAILY}
+    )
+    assert (
+        created_schedule["missed"],
+        created_schedule["overlap"],
+        created_schedule["pause_after"],
+        created_schedule["paused"],
+    ) == ("once", "skip", 5, None)
+    assert (
+        created_schedule["shared"],
+        created_schedule["key"],
+        created_schedule["input"],
+        created_schedule["store"],
+    ) == (False, None, {"q": 1}, None)
     times = (await key.ask("GET", "/mine/next?count=3"))["data"]
     assert times[0] == created_schedule["next_at"] and len(times) == 3
     assert (await key.ask("POST", "/next", {**DAILY, "count": 3}))["data"] == times
     updated_schedule = await key.ask("PATCH", "/mine", {"every": "15m", "name": "other", "pause_after": 0})
-    assert (updated_schedule["cron"], updated_schedule["every"], updated_schedule["name"]) == (None, "15m", "other")
+    assert (updated_schedule["cron"], updated_schedule["every"], updated_schedule["name"]) == (
+        None,
+        "15m",
+        "other",
+    )
     first, second = (await key.ask("GET", "/other/next?count=2"))["data"]
     assert (first, second - first) == (updated_schedule["next_at"], 900)
     assert (await key.ask("GET", "/mine", status=404))["code"] == "schedule_not_found"
@@ -244,7 +260,9 @@ async def test_a_schedule_syncs_a_store_and_is_refused_for_a_store_without_folde
     await readers[2].ask("GET", "/papers", status=404)
     await readers[1].ask("POST", "/papers/run", status=403)
     await admin.ask("DELETE", "/papers")
-    by_id = await admin.add("by-id", app=None, store=store_response.json()["id"], every="1d", cron=None, timezone=None)
+    by_id = await admin.add(
+        "by-id", app=None, store=store_response.json()["id"], every="1d", cron=None, timezone=None
+    )
     for reader, status in zip(readers, (200, 200, 404), strict=True):
         await reader.ask("GET", f"/{by_id}", status=status)
     await admin.ask("DELETE", f"/{by_id}")
@@ -253,7 +271,9 @@ async def test_a_schedule_syncs_a_store_and_is_refused_for_a_store_without_folde
     )
     schedule_body = {"name": "own", "store": "own", "every": "1h"}
     assert (await key.ask("POST", body=schedule_body, status=400))["code"] == "no_folder"
-    assert (await key.ask("POST", body={**schedule_body, "store": "none"}, status=404))["code"] == "store_not_found"
+    assert (await key.ask("POST", body={**schedule_body, "store": "none"}, status=404))[
+        "code"
+    ] == "store_not_found"
     assert (await key.ask("POST", body={**schedule_body, "input": 1}, status=400))["param"] == "input"
 
 
@@ -308,7 +328,9 @@ async def test_a_key_above_its_schedule_limit_is_refused(join: Any, monkeypatch:
     schedule_body = {"name": "more", "app": "echo-store", **DAILY}
     assert (await key.ask("POST", body=schedule_body, status=409))["code"] == "too_many_schedules"
     assert (await key.ask("POST", body={**schedule_body, "app": "none"}, status=404))["param"] == "model"
-    assert (await key.ask("POST", body={**schedule_body, "every": "1s", "cron": None}, status=400))["param"] == "every"
+    assert (await key.ask("POST", body={**schedule_body, "every": "1s", "cron": None}, status=400))[
+        "param"
+    ] == "every"
     assert (await key.ask("POST", "/next", {"cron": "x"}, status=400))["code"] == "invalid_cron"
 
 

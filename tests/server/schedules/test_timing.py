@@ -26,7 +26,9 @@ def at(text: str, zone: str = "UTC", *, fold: int = 0) -> float:
 def due(cron: str, zone: str, start: float, count: int) -> list[str]:
     """Return the next due times in the local time of the zone."""
     times = islice(Timing.parse(cron, None, zone).times(start, 0.0), count)
-    return [datetime.fromtimestamp(timestamp, ZoneInfo(zone)).strftime("%m-%d %H:%M%z") for timestamp in times]
+    return [
+        datetime.fromtimestamp(timestamp, ZoneInfo(zone)).strftime("%m-%d %H:%M%z") for timestamp in times
+    ]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,9 @@ def planned(start: str, now: str, **changes: Any) -> tuple[list[str], list[str]]
     """
     row = replace(HOURLY, next_at=at(start), **changes)
     schedule_plan = plan(row, at(now))
-    time_texts = [f"{datetime.fromtimestamp(due, UTC):%d %H:%M} {cause}" for due, cause in schedule_plan.times]
+    time_texts = [
+        f"{datetime.fromtimestamp(due, UTC):%d %H:%M} {cause}" for due, cause in schedule_plan.times
+    ]
     return time_texts, [reason for _due, _cause, reason in schedule_plan.skipped]
 
 

@@ -115,7 +115,9 @@ async def test_a_new_kernel_of_a_container_has_the_files_of_the_previous_one(
     with pytest.raises(NotFound):
         await containers.run(row.id, Cell("1"), cast("Any", Call(YOU)))
     await containers.remove(row.id, ME)
-    assert {artifact.name for artifact in await place.artifacts.list(ME)} == {"b.txt", "c.txt"}, "of the run, not of it"
+    assert {artifact.name for artifact in await place.artifacts.list(ME)} == {"b.txt", "c.txt"}, (
+        "of the run, not of it"
+    )
     with pytest.raises(NotFound):
         await containers.run(row.id, Cell("1"), CALL)
     await notebooks.close()

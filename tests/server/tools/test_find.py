@@ -85,7 +85,9 @@ async def test_tools_are_searched_by_group_words_and_embeddings(tmp_path: Path) 
         server.services.registry.aliases.set("default-embedding", "near")
         assert (await names(search="zzz"))[0] == "address_book"
         name_lists = await asyncio.gather(*(names(search="zzz") for _ in range(30)))
-        assert all(entry[0] == "address_book" for entry in name_lists), "a key may search as often as it likes"
+        assert all(entry[0] == "address_book" for entry in name_lists), (
+            "a key may search as often as it likes"
+        )
         for charge, token_count in ((True, len(CARDS) + 1), (False, 0)):
             own = [SearchedTool(f"{entry.name} {charge}", entry.description) for entry in CARDS]
 

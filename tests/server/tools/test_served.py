@@ -142,7 +142,7 @@ async def test_each_key_has_its_own_function_of_a_name(case: Case) -> None:
         case.served.join(ANNA, "w", [ADD])
 
 
-async def test_what_a_key_serves_is_seen_by_that_key_alone(case: Case) -> None:
+async def test_functions_that_a_key_serves_are_visible_to_that_key_alone(case: Case) -> None:
     case.served.join(ANNA, "w", [ADD])
     assert (await case.registry.resolve("tool/add", ANNA)).card.owner == "anna"
     with pytest.raises(NotFound):

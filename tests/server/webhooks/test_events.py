@@ -90,10 +90,15 @@ def one(daemon: Daemon) -> Iterator[openai.OpenAI]:
 @pytest.fixture
 def heard(daemon: Daemon, receiver: Receiver) -> Iterator[Heard]:
     """Yield a webhook of the key ``one`` for all events; the key ``two`` also has a webhook, but nothing of it ends."""
-    with Client(daemon.url, KEY.format("one")) as client, Client(daemon.url, KEY.format("two")) as second_client:
+    with (
+        Client(daemon.url, KEY.format("one")) as client,
+        Client(daemon.url, KEY.format("two")) as second_client,
+    ):
         path = f"/{uuid.uuid4().hex}"
         webhook = client.webhooks.create(receiver.url(path), client.webhooks.event_types())
-        silent = second_client.webhooks.create(receiver.url(f"{path}-two"), second_client.webhooks.event_types())
+        silent = second_client.webhooks.create(
+            receiver.url(f"{path}-two"), second_client.webhooks.event_types()
+        )
         yield Heard(receiver, path, webhook.signing_secret, client)
         assert second_client.webhooks.deliveries(silent.id).data == ()
         second_client.webhooks.remove(silent.id)

@@ -101,7 +101,9 @@ async def test_a_delivery_to_a_hostile_receiver_ends_and_leaks_no_secrets(
         if state == "pending":
             wait = event["next_at"] - time.time()
             assert wait <= delivery.MAX_RETRY_AFTER_S * (1 + delivery.MAX_JITTER_SHARE)
-        assert request_lines == [f"POST {PATH} HTTP/1.1\r\n".encode()], "one request, and none to another address"
+        assert request_lines == [f"POST {PATH} HTTP/1.1\r\n".encode()], (
+            "one request, and none to another address"
+        )
         visible_text = json.dumps(event) + caplog.text
         assert hook["signing_secret"] not in visible_text and PATH not in caplog.text
         assert "Traceback" not in caplog.text

@@ -130,7 +130,11 @@ async def test_the_official_client_makes_lists_changes_and_deletes(join: Join, r
     assert [webhook.id async for webhook in page] == [second.id, first.id]
     assert (await key.openai.webhooks.event_types.list()).data == list(rows.EVENT_TYPES)
     updated_webhook = await key.openai.webhooks.update(first.id, name="other", event_types=["batch.failed"])
-    assert (updated_webhook.name, updated_webhook.event_types, updated_webhook.url) == ("other", ["batch.failed"], first.url)
+    assert (updated_webhook.name, updated_webhook.event_types, updated_webhook.url) == (
+        "other",
+        ["batch.failed"],
+        first.url,
+    )
     assert await key.openai.webhooks.update(first.id, name="other") == updated_webhook
     assert await key.openai.webhooks.update(first.id) == updated_webhook
     assert await key.openai.webhooks.retrieve(first.id) == updated_webhook
@@ -174,11 +178,15 @@ async def test_a_test_is_signed_and_after_a_rotation_by_both_secrets_for_a_day(
     message = await tried()
     event = unwrapped(message, hook.signing_secret)
     assert (event.type, event.object, event.id) == ("batch.completed", "event", message.id)
-    rotated_webhook = await key.openai.webhooks.rotate_secret(hook.id, keep_old_secret_active_for_24_hours=True)
+    rotated_webhook = await key.openai.webhooks.rotate_secret(
+        hook.id, keep_old_secret_active_for_24_hours=True
+    )
     assert rotated_webhook.signing_secret != hook.signing_secret
     signed_message = await tried()
     assert len(signed_message.headers["webhook-signature"].split()) == 2
-    assert unwrapped(signed_message, hook.signing_secret) == unwrapped(signed_message, rotated_webhook.signing_secret)
+    assert unwrapped(signed_message, hook.signing_secret) == unwrapped(
+        signed_message, rotated_webhook.signing_secret
+    )
     last = await key.openai.webhooks.rotate_secret(hook.id)
     alone = await tried()
     unwrapped(alone, last.signing_secret)
@@ -353,7 +361,9 @@ async def test_a_receiver_that_hangs_holds_up_nobody_else(join: Join, receiver: 
         await slow.announce(subject=f"run_{number}")
     messages = [await receiver.next("/hang"), await receiver.next("/hang")]
     assert messages[0].id != messages[1].id
-    assert {(await receiver.next("/beside")).id for _ in range(4)}.isdisjoint({entry.id for entry in messages})
+    assert {(await receiver.next("/beside")).id for _ in range(4)}.isdisjoint(
+        {entry.id for entry in messages}
+    )
     await quick.announce()
     assert unwrapped(await receiver.next("/quick"), hook.signing_secret)
     deliveries = (await slow.native("GET", f"{stuck.id}/deliveries"))["data"]

@@ -116,9 +116,10 @@ async def test_cards_say_where_an_agent_is_and_what_it_needs(daemon: Daemon) -> 
         unknown = await http.get(f"{daemon.url}/a2a/nobody/.well-known/agent-card.json")
         posted = await http.post(f"{daemon.url}/.well-known/agent-card.json", json={})
     assert (desk.name, desk.description, desk.skills[0].id) == ("The desk", "Remembers.", "desk")
-    assert [(interface.protocol_binding, interface.protocol_version, interface.url) for interface in desk.supported_interfaces] == [
-        (binding, "1.0", f"{daemon.url}/a2a/desk") for binding in ("JSONRPC", "HTTP+JSON")
-    ]
+    assert [
+        (interface.protocol_binding, interface.protocol_version, interface.url)
+        for interface in desk.supported_interfaces
+    ] == [(binding, "1.0", f"{daemon.url}/a2a/desk") for binding in ("JSONRPC", "HTTP+JSON")]
     assert desk.capabilities.streaming and desk.capabilities.push_notifications
     assert desk.security_schemes["key"].http_auth_security_scheme.scheme == "Bearer"
     assert "key" in desk.security_requirements[0].schemes
@@ -139,7 +140,9 @@ async def test_a_message_becomes_a_task_that_is_kept(daemon: Daemon, binding: st
         task = await answered(client, said("good morning"))
         assert task.status.state == STATE.TASK_STATE_COMPLETED
         assert [get_artifact_text(entry) for entry in task.artifacts] == ["good morning"]
-        assert [(entry.role, entry.parts[0].text) for entry in task.history] == [(types.ROLE_USER, "good morning")]
+        assert [(entry.role, entry.parts[0].text) for entry in task.history] == [
+            (types.ROLE_USER, "good morning")
+        ]
         again = await answered(client, said("and again", context_id=task.context_id))
         assert again.context_id == task.context_id and again.id != task.id
         fetched_task = await client.get_task(types.GetTaskRequest(id=task.id, history_length=0))
@@ -228,12 +231,17 @@ async def test_a_question_of_a_task_is_answered_by_its_client(daemon: Daemon, re
         assert get_artifact_text(done.artifacts[-1]) == "Done."
         assert len(done.history) == 2
     notifications = [receiver.take("/task"), receiver.take("/task")]
-    updates = [ParseDict(json.loads(notification.body), types.StreamResponse()).status_update for notification in notifications]
+    updates = [
+        ParseDict(json.loads(notification.body), types.StreamResponse()).status_update
+        for notification in notifications
+    ]
     assert {notification.status.state for notification in updates} == {
         STATE.TASK_STATE_INPUT_REQUIRED,
         STATE.TASK_STATE_COMPLETED,
     }
-    assert {(notification.task_id, notification.context_id) for notification in updates} == {(task.id, task.context_id)}
+    assert {(notification.task_id, notification.context_id) for notification in updates} == {
+        (task.id, task.context_id)
+    }
     for notification in notifications:
         assert notification.headers["x-a2a-notification-token"] == "my-token"
         assert notification.headers["authorization"] == "Bearer my-secret"
@@ -262,7 +270,9 @@ async def test_push_notification_addresses_are_managed_notified_and_validated(
         )
         assert [entry.url for entry in config_page.configs] == [receiver.url(path)]
         config_reference = {"task_id": task.id, "id": "mine"}
-        await client.get_task_push_notification_config(types.GetTaskPushNotificationConfigRequest(**config_reference))
+        await client.get_task_push_notification_config(
+            types.GetTaskPushNotificationConfigRequest(**config_reference)
+        )
         await client.delete_task_push_notification_config(
             types.DeleteTaskPushNotificationConfigRequest(**config_reference)
         )
@@ -512,7 +522,9 @@ def test_a_task_survives_a_killed_daemon(tmp_path: Path) -> None:
         httpx.post(
             f"{second.url}/a2a/echo", json=call, headers=version, timeout=60
         )  # until the task has ended
-        finished_task = httpx.get(f"{second.url}/a2a/echo/tasks/{task['id']}", headers=version, timeout=60).json()
+        finished_task = httpx.get(
+            f"{second.url}/a2a/echo/tasks/{task['id']}", headers=version, timeout=60
+        ).json()
     assert finished_task["status"]["state"] == "TASK_STATE_COMPLETED"
     assert finished_task["artifacts"][0]["parts"][0]["text"] == "x"
 

@@ -133,7 +133,7 @@ def test_a_model_answers_in_events(daemon: Daemon) -> None:
 
 
 @pytest.mark.conformance("AG-UI", "Front-end tools", "ag-ui-protocol")
-def test_tools_of_the_front_end_are_called_there(daemon: Daemon) -> None:
+def test_front_end_tools_are_called_in_the_front_end(daemon: Daemon) -> None:
     messages = [SystemMessage(id="0", content="Be brief."), *said("weather in Rome")]
     context = [Context(description="The language", value="English")]
     events: list[Any] = list(events_of(daemon, "clever", messages, tools=[WEATHER], context=context))
@@ -181,11 +181,14 @@ def test_a_run_that_asks_waits_for_its_front_end(daemon: Daemon) -> None:
         if event.type == "CUSTOM" and event.name == "portico.asked":
             path = f"{daemon.url}/api/questions/{event.value['id']}/answer"
             httpx.post(path, json={"accepted": True}, headers=bearer("three"), timeout=60).raise_for_status()
-    assert [custom_event.name for custom_event in events if custom_event.type == "CUSTOM"] == ["portico.asked", "portico.answered"]
+    assert [custom_event.name for custom_event in events if custom_event.type == "CUSTOM"] == [
+        "portico.asked",
+        "portico.answered",
+    ]
     assert text_of(events) == "Done."
 
 
-def test_what_fails_is_the_last_event(daemon: Daemon) -> None:
+def test_an_error_is_the_last_event(daemon: Daemon) -> None:
     events: list[Any] = list(events_of(daemon, "clever", said("fail")))
     assert types_of(events) == ["RUN_STARTED", "RUN_ERROR"]
     assert (events[-1].message, events[-1].code) == ("Too many.", "rate_limit_exceeded")

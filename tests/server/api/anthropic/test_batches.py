@@ -20,7 +20,10 @@ def message(text: Any = "one two three", **fields: Any) -> Any:
 
 def batched(*params: Any) -> Any:
     """Return requests numbered from 0."""
-    return [{"custom_id": f"request-{number}", "params": request_params} for number, request_params in enumerate(params)]
+    return [
+        {"custom_id": f"request-{number}", "params": request_params}
+        for number, request_params in enumerate(params)
+    ]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -121,7 +121,7 @@ async def test_an_error_before_the_first_byte_has_its_status(
     assert refused(await ask(served, stream=stream)) == (status, kind)
 
 
-async def test_an_error_in_the_middle_of_a_stream_is_its_last_event_and_told_once(served: ApiServer) -> None:
+async def test_an_error_in_mid_stream_is_its_last_event_and_reported_once(served: ApiServer) -> None:
     served.add(RelayModel("m", FRAME, error=EngineFailed("It broke.")))
     response = await ask(served, stream=True)
     assert response.status_code == 200 and response.text.count("It broke.") == 1
@@ -184,7 +184,10 @@ async def test_either_header_carries_the_key_and_its_scopes_and_limits_hold(serv
             "/v1/messages", json={"model": "m", "max_tokens": 9, "messages": HELLO}, headers=headers
         )
         assert response.status_code == 200
-    for key, expected_error in ((secret, (429, "rate_limit_error")), (second_secret, (403, "permission_error"))):
+    for key, expected_error in (
+        (secret, (429, "rate_limit_error")),
+        (second_secret, (403, "permission_error")),
+    ):
         response = await served.client.post(
             "/v1/messages",
             json={"model": "m", "max_tokens": 9, "messages": HELLO},
@@ -248,7 +251,9 @@ async def test_an_app_asks_for_tools(served: ApiServer, stream: bool) -> None:
     response = await ask(served, "docs", stream=stream)
     if stream:
         stream_frames = frames(response.text)
-        [block] = [frame["content_block"] for frame in stream_frames if frame["type"] == "content_block_start"]
+        [block] = [
+            frame["content_block"] for frame in stream_frames if frame["type"] == "content_block_start"
+        ]
         assert stream_frames[-2]["delta"]["stop_reason"] == "tool_use"
     else:
         [block] = response.json()["content"]

@@ -55,11 +55,15 @@ def blocks(found: list[dict[str, Any]]) -> list[str]:
                 assert not is_open and event["index"] == len(block_texts)
                 is_open = True
                 block = event["content_block"]
-                block_texts.append({"tool_use": f"{block.get('name')}:"}.get(block["type"], f"{block['type']}:"))
+                block_texts.append(
+                    {"tool_use": f"{block.get('name')}:"}.get(block["type"], f"{block['type']}:")
+                )
             case "content_block_delta":
                 assert is_open and event["index"] == len(block_texts) - 1
                 change = event["delta"]
-                block_texts[-1] += change.get("text") or change.get("thinking") or change.get("partial_json") or "+"
+                block_texts[-1] += (
+                    change.get("text") or change.get("thinking") or change.get("partial_json") or "+"
+                )
             case "content_block_stop":
                 assert is_open and event["index"] == len(block_texts) - 1
                 is_open = False

@@ -94,7 +94,9 @@ async def test_a_token_of_a_real_provider_is_accepted_wherever_a_key_is(
         }
         ask = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": initialize_params}
         accept_header = {"accept": "application/json, text/event-stream"}
-        assert (await daemon.client.post("/mcp", json=ask, headers=bearer(ada) | accept_header)).status_code == 200
+        assert (
+            await daemon.client.post("/mcp", json=ask, headers=bearer(ada) | accept_header)
+        ).status_code == 200
         address = daemon.url.replace("http", "ws", 1) + "/v1/responses"
         async with connect(address, subprotocols=[f"openai-insecure-api-key.{ada}"]):  # type: ignore[list-item]
             pass
@@ -238,7 +240,9 @@ async def test_issuer_keys_are_refetched_after_a_time_and_stay_cached_during_an_
 ) -> None:
     clock_time = 0.0
     configuration = load(flags={"oidc_issuer": issuer.issuer, "oidc_audience": CLIENT}, environment={})
-    verifier = TokenVerifier(configuration.settings, OutwardFetcher(AddressPolicy.of("127.0.0.1")), now=lambda: clock_time)
+    verifier = TokenVerifier(
+        configuration.settings, OutwardFetcher(AddressPolicy.of("127.0.0.1")), now=lambda: clock_time
+    )
     keys = verifier.issuers[issuer.issuer]
     await verifier.verify(issuer.token())
     await verifier.verify(issuer.token(jti="another"))
@@ -269,7 +273,8 @@ async def test_objects_and_limits_belong_to_the_subject_whichever_token_is_used(
         )
         path = f"/v1/files/{upload.json()['id']}"
         responses = {
-            credential: await daemon.client.get(path, headers=bearer(credential)) for credential in (ada, again, bob, key, ADMIN)
+            credential: await daemon.client.get(path, headers=bearer(credential))
+            for credential in (ada, again, bob, key, ADMIN)
         }
         assert [answer.status_code for answer in responses.values()] == [200, 200, 404, 404, 200]
         byte_counts = {
@@ -364,7 +369,9 @@ async def test_background_work_has_the_permissions_of_the_newest_token(
     current_time = int(time.time())
     async with signing_in(tmp_path, issuer.issuer) as daemon:
         signed = [
-            (await daemon.auth.identities.sign_in(issuer.token(groups=[group], iat=current_time - age))).caller
+            (
+                await daemon.auth.identities.sign_in(issuer.token(groups=[group], iat=current_time - age))
+            ).caller
             for group, age in (("sales", 30), ("operators", 20), ("sales", 25))
         ]
         assert [caller.admin for caller in signed] == [
@@ -394,7 +401,9 @@ async def test_the_groups_claim_of_a_token_sets_the_groups_of_its_caller(
     ]
     async with signing_in(tmp_path, issuer.issuer) as daemon:
         for age, (claim, groups) in enumerate(reversed(claims)):
-            identity = await daemon.auth.identities.sign_in(issuer.token(groups=claim, iat=current_time - 30 + age))
+            identity = await daemon.auth.identities.sign_in(
+                issuer.token(groups=claim, iat=current_time - 30 + age)
+            )
             assert identity.caller.groups == groups
         assert daemon.auth.keys.principal(identity.caller.id).groups == {"sales", "finance"}
         await daemon.auth.identities.sign_in(issuer.token(groups=["sales"], iat=current_time))

@@ -38,7 +38,10 @@ async def test_metadata_contains_the_configured_public_url_and_authorization_ser
         metadata = (await server.client.get(f"{WELL_KNOWN}/mcp")).json()
         response = await server.client.post("/mcp", json={})
     assert metadata["resource"] == "https://portico.example.com/mcp"
-    assert metadata["authorization_servers"] == ["https://login.example.com", "https://other.example.com/tenant"]
+    assert metadata["authorization_servers"] == [
+        "https://login.example.com",
+        "https://other.example.com/tenant",
+    ]
     assert (
         f'resource_metadata="https://portico.example.com{WELL_KNOWN}/mcp"'
         in response.headers["www-authenticate"]

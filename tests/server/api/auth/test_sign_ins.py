@@ -242,8 +242,12 @@ async def test_a_failed_sign_in_redirects_only_to_the_page_with_an_error_code(
         ):
             location = await browser.agree(await browser.start(), "ada")
             name = change.partition("=")[0]
-            parameters = [pair for pair in urlsplit(location).query.split("&") if not pair.startswith(f"{name}=")]
-            place = f"{server.url}/api/sign-in/callback?{change}{'&'.join(parameters)}&next=//evil.example.com"
+            parameters = [
+                pair for pair in urlsplit(location).query.split("&") if not pair.startswith(f"{name}=")
+            ]
+            place = (
+                f"{server.url}/api/sign-in/callback?{change}{'&'.join(parameters)}&next=//evil.example.com"
+            )
             redirect = await browser.back(place)
             assert redirect == f"/?sign-in={'expired' if name == 'state' else 'failed'}", (change, redirect)
         without = location.partition("?")[2].replace("iss=", "no=")
@@ -358,7 +362,8 @@ async def test_a_sign_in_lasts_as_long_as_its_issuer_renews_it(
         identity = (await browser.get("/api/whoami")).json()
         clock.later = 3_000.0
         assert {
-            (await pending_response).status_code for pending_response in asyncio.as_completed([browser.get() for _ in range(8)])
+            (await pending_response).status_code
+            for pending_response in asyncio.as_completed([browser.get() for _ in range(8)])
         } == {200}
         assert issuer.seen()["grants"][-2:] == ["authorization_code", "refresh_token"]  # one for all eight
         assert (await browser.get("/api/whoami")).json()["id"] == identity["id"]
@@ -449,7 +454,9 @@ async def test_sign_ins_are_bounded_end_when_idle_and_are_shared_by_daemons(
             services.auth,
         )
         secret = str(ada[2].client.cookies[SIGNED_IN])
-        assert (await other_sign_ins.caller(secret)).caller.id == (await ada[2].get("/api/whoami")).json()["id"]
+        assert (await other_sign_ins.caller(secret)).caller.id == (await ada[2].get("/api/whoami")).json()[
+            "id"
+        ]
         clock.later = 3_000.0
         callers = await asyncio.gather(other_sign_ins.caller(secret), services.sign_ins.caller(secret))
         assert callers[0].caller == callers[1].caller

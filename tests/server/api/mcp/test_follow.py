@@ -52,7 +52,11 @@ async def test_a_session_receives_log_messages_at_its_chosen_level(busy: Service
         assert messages((await post("tools/call", name="work")).content) == []
         await post("logging/setLevel", level="info")
         (log_message,) = messages((await post("tools/call", name="work")).content)
-        assert (log_message["level"], log_message["logger"], log_message["data"]["message"]) == ("info", "portico", "Half way")
+        assert (log_message["level"], log_message["logger"], log_message["data"]["message"]) == (
+            "info",
+            "portico",
+            "Half way",
+        )
         assert log_message["data"]["run"].startswith("run_")
         await post("logging/setLevel", level="error")
         assert messages((await post("tools/call", name="work")).content) == []

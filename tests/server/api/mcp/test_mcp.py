@@ -114,7 +114,9 @@ async def test_an_app_answers_with_text_structure_and_progress(connect: Connect)
     assert result.structured_content["cited"] == [1]
     assert result.structured_content["citations"][0]["filename"] == "guide.md"
     assert progress_reports[0] == (1, "Found 1 passages in guide.md") and progress_reports[1][1] == "Port"
-    assert [number for number, _message in progress_reports] == sorted({number for number, _message in progress_reports})
+    assert [number for number, _message in progress_reports] == sorted(
+        {number for number, _message in progress_reports}
+    )
 
 
 async def test_an_app_uses_the_given_conversation_history(connect: Connect, service: Service) -> None:
@@ -225,10 +227,14 @@ async def test_files_are_listed_and_read(connect: Connect) -> None:
         template = (await client.list_resource_templates()).resource_templates[0]
         assert template.uri_template == "portico://stores/{store}/files/{file}"
         assert resources_by_title["guide.md"].uri == "portico://stores/docs/files/guide.md"
-        assert (resources_by_title["guide.md"].mime_type, resources_by_title["guide.md"].size) == ("text/markdown", 19)
+        assert (resources_by_title["guide.md"].mime_type, resources_by_title["guide.md"].size) == (
+            "text/markdown",
+            19,
+        )
         assert resources_by_title["a b/高.txt"].uri == "portico://stores/docs/files/a%20b%2F%E9%AB%98.txt"
         contents = {
-            name: (await client.read_resource(resource.uri)).contents[0] for name, resource in resources_by_title.items()
+            name: (await client.read_resource(resource.uri)).contents[0]
+            for name, resource in resources_by_title.items()
         }
     guide, chinese = contents["guide.md"], contents["a b/高.txt"]
     assert isinstance(guide, types.TextResourceContents) and guide.text == "# Ports\n\nPort 7419."

@@ -81,7 +81,9 @@ async def test_skills_are_resources_and_listed_with_their_digests(indexed: Daemo
         created_skill = (await http.post("/v1/skills", files=files)).raise_for_status().json()
         try:
             [skill] = [
-                resource for resource in (await client.list_resources()).resources if resource.uri.startswith("skill:")
+                resource
+                for resource in (await client.list_resources()).resources
+                if resource.uri.startswith("skill:")
             ]
             assert (skill.uri, skill.description) == ("skill://pdf-forms/SKILL.md", "Fills forms.")
             templates = (await client.list_resource_templates()).resource_templates
@@ -113,7 +115,7 @@ async def test_a_chinese_question_finds_the_chinese_file(indexed: Daemon) -> Non
     assert answer.structured_content["citations"][0]["filename"] == "gaoshan.md"
 
 
-async def test_what_is_not_in_the_files_is_not_answered(indexed: Daemon) -> None:
+async def test_a_question_without_an_answer_in_the_files_is_declined(indexed: Daemon) -> None:
     async with connected(indexed, "stateless") as client:
         answer = await client.call_tool("handbook", {"question": "Who won the chess olympiad?"})
     assert answer.structured_content == {

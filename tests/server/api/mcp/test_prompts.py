@@ -85,7 +85,9 @@ async def test_prompts_come_in_pages(connect: Connect, service: Service) -> None
         first = await client.list_prompts()
         assert [prompt.name for prompt in first.prompts] == names[:PAGE_SIZE] and first.next_cursor
         second_page = await client.list_prompts(cursor=first.next_cursor)
-        assert [prompt.name for prompt in second_page.prompts] == names[PAGE_SIZE:] and second_page.next_cursor is None
+        assert [prompt.name for prompt in second_page.prompts] == names[
+            PAGE_SIZE:
+        ] and second_page.next_cursor is None
         with pytest.raises(MCPError, match="cursor"):
             await client.list_prompts(cursor="W10=")
 
@@ -130,7 +132,9 @@ async def test_a_new_prompt_is_announced(connect: Connect, service: Service, era
     async with asyncio.timeout(60), connect(message_handler=note) as client:
         if era == "legacy":
             number = 0
-            while not notification.is_set():  # messages sent before the standing stream opens are lost by design
+            while (
+                not notification.is_set()
+            ):  # messages sent before the standing stream opens are lost by design
                 number += 1
                 await service.prompts.save(parse({"name": "new", "messages": f"{number}"}), LOCAL)
                 await client.list_prompts()

@@ -282,7 +282,9 @@ async def test_task_results_survive_a_restart_and_expire_later(tmp_path: Path) -
             wire = Wire(http, service.url)
             assert await wire.result("tasks/get", taskId=done_task_id) == {
                 **task_before,
-                "lastUpdatedAt": (task_after := await wire.result("tasks/get", taskId=done_task_id))["lastUpdatedAt"],
+                "lastUpdatedAt": (task_after := await wire.result("tasks/get", taskId=done_task_id))[
+                    "lastUpdatedAt"
+                ],
                 "ttlMs": task_after["ttlMs"],
             }
             failed_task = await wire.result("tasks/get", taskId=cut_task_id)

@@ -25,7 +25,9 @@ def test_every_name_is_unique_and_of_plain_characters() -> None:
 
 
 def test_on_a_name_conflict_a_tool_keeps_the_name() -> None:
-    cards_by_name = tool_names([Card("docs", "store"), Card("search_docs", "app"), Card("search_docs", "tool")])
+    cards_by_name = tool_names(
+        [Card("docs", "store"), Card("search_docs", "app"), Card("search_docs", "tool")]
+    )
     assert cards_by_name["search_docs"].kind == "tool" and len(cards_by_name) == 3
 
 

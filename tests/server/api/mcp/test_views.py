@@ -145,11 +145,13 @@ async def trained(served: Served) -> str:
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_only_a_host_that_shows_views_is_told_of_them(served: Served, mode: Any) -> None:
+async def test_views_are_offered_only_to_hosts_that_show_them(served: Served, mode: Any) -> None:
     async with served.client(mode=mode) as plain, served.client(mode=mode, extensions=[HOST]) as host:
         host_tools = {tool.name: tool for tool in (await host.list_tools()).tools}
         plain_tools = {tool.name: tool for tool in (await plain.list_tools()).tools}
-        assert set(host_tools) - set(plain_tools) == NAMES and not any(tool.meta for tool in plain_tools.values())
+        assert set(host_tools) - set(plain_tools) == NAMES and not any(
+            tool.meta for tool in plain_tools.values()
+        )
         assert all(
             plain_tools[name] == tool.model_copy(update={"meta": None})
             for name, tool in host_tools.items()
@@ -183,7 +185,10 @@ async def test_only_a_host_that_shows_views_is_told_of_them(served: Served, mode
             await plain.call_tool("portico_questions")
         host_result = await host.call_tool("search_leases", {"query": "rent"})
         plain_result = await plain.call_tool("search_leases", {"query": "rent"})
-        assert host_result.content == plain_result.content and host_result.structured_content == plain_result.structured_content
+        assert (
+            host_result.content == plain_result.content
+            and host_result.structured_content == plain_result.structured_content
+        )
 
 
 async def test_a_view_gives_nobody_more_than_the_key_may(served: Served) -> None:
@@ -241,7 +246,11 @@ async def test_a_view_gives_nobody_more_than_the_key_may(served: Served) -> None
             (question_row,) = (
                 await calls.call_tool("portico_questions", {"tool": "empty_cache"})
             ).structured_content["questions"]
-            assert (question_row["id"], question_row["kind"], question_row["name"]) == (question, "approval", "empty_cache")
+            assert (question_row["id"], question_row["kind"], question_row["name"]) == (
+                question,
+                "approval",
+                "empty_cache",
+            )
             own_result = await calls.call_tool(
                 "portico_answer", {"id": question, "accepted": False, "note": "not now"}
             )

@@ -108,5 +108,7 @@ async def test_the_sdk_previews_text_bytes_and_files(daemon: Daemon, tmp_path: A
         names = [item.name for item in client.chunkers.list()]
     async with AsyncClient(daemon.url) as client:
         assert [item.name for item in await client.chunkers.list()] == names
-        [chunk_of_bytes, _] = await client.chunkers.preview(path.read_bytes(), "auto", "fine", filename="fees.md")
+        [chunk_of_bytes, _] = await client.chunkers.preview(
+            path.read_bytes(), "auto", "fine", filename="fees.md"
+        )
         assert chunk_of_bytes == auto

@@ -83,7 +83,10 @@ async def test_prompts_of_an_mcp_server_are_listed_and_rendered(gateway: ApiServ
     await gateway.client.post("/api/mcp/servers", json=wish())
     path = "/api/mcp/servers/odd/prompts"
     letter, talk = (await gateway.client.get(path)).json()["data"]
-    assert [(argument["name"], argument["required"]) for argument in letter["arguments"]] == [("who", True), ("tone", False)]
+    assert [(argument["name"], argument["required"]) for argument in letter["arguments"]] == [
+        ("who", True),
+        ("tone", False),
+    ]
     assert talk["arguments"] == []
     filled = await gateway.client.post(f"{path}/render", json={"name": "letter", "arguments": {"who": "Ada"}})
     assert filled.json()["data"] == [

@@ -76,7 +76,11 @@ def test_the_dashboard_queries_only_existing_metrics(daemon: Daemon) -> None:
         for name in re.findall(r"portico_\w+", target["expr"])
     }
     assert queried_names <= metric_names
-    assert metric_names - queried_names <= {"portico_info", "portico_start_time_seconds", "portico_call_seconds"} | {
+    assert metric_names - queried_names <= {
+        "portico_info",
+        "portico_start_time_seconds",
+        "portico_call_seconds",
+    } | {
         "portico_model_loaded",
         "portico_database_running",
         "portico_process_gpu_memory_bytes",

@@ -89,12 +89,20 @@ async def test_a_call_waits_for_approval_and_then_answers(daemon: ApiServer) -> 
         daemon.client.post("/api/tools/delete/call", json={"arguments": {"path": "/tmp/x"}})
     )
     pending_question = await question(daemon.client)
-    assert (pending_question["kind"], pending_question["name"], pending_question["arguments"]) == ("approval", "delete", {"path": "/tmp/x"})
+    assert (pending_question["kind"], pending_question["name"], pending_question["arguments"]) == (
+        "approval",
+        "delete",
+        {"path": "/tmp/x"},
+    )
     assert deleting.done == []
     run = (await daemon.client.get(f"/api/runs/{pending_question['run']}")).json()
     assert run["status"] == "waiting"
     response = await answer(daemon.client, pending_question["id"], accepted=True, note="once")
-    assert (response.status_code, response.json()["status"], response.json()["note"]) == (200, "answered", "once")
+    assert (response.status_code, response.json()["status"], response.json()["note"]) == (
+        200,
+        "answered",
+        "once",
+    )
     result = (await call).json()
     assert (result["text"], result["is_error"]) == ("deleted /tmp/x", False)
     assert (await daemon.client.get(f"/api/runs/{pending_question['run']}")).json()["status"] == "completed"
@@ -144,7 +152,9 @@ async def test_a_question_is_cancelled_when_its_caller_disconnects(daemon: ApiSe
     pending_question = await question(daemon.client)
     call.cancel()
     await asyncio.wait([call])
-    await (await daemon.client.get(f"/api/runs/{pending_question['run']}/events")).aread()  # until the run has ended
+    await (
+        await daemon.client.get(f"/api/runs/{pending_question['run']}/events")
+    ).aread()  # until the run has ended
     late = await answer(daemon.client, pending_question["id"], accepted=True)
     assert (late.status_code, late.json()["error"]["code"]) == (409, "question_cancelled")
 
@@ -234,14 +244,23 @@ async def test_a_function_of_one_run_is_claimed_by_its_name(daemon: ApiServer) -
         Tool("forecast", "Forecast", "Ask a client.", {"type": "object"}, ask)
     )
     async with AsyncClient(daemon.url) as client:
-        for is_accepted, value, note, text in ((True, "rain", "", "rain"), (False, None, "no idea", "no idea")):
+        for is_accepted, value, note, text in (
+            (True, "rain", "", "rain"),
+            (False, None, "no idea", "no idea"),
+        ):
             claim_task = asyncio.create_task(client.questions.claim(["weather"], "w", wait=20))
             run = await client.tools.start("forecast")
             (claimed_question,) = (await claim_task).taken
-            assert (claimed_question.run, claimed_question.arguments, claimed_question.worker) == (run, {"city": "Ulm"}, "local:w")
+            assert (claimed_question.run, claimed_question.arguments, claimed_question.worker) == (
+                run,
+                {"city": "Ulm"},
+                "local:w",
+            )
             empty_claim = await client.questions.claim(["weather"], "other", run=run)
             assert (empty_claim.taken, empty_claim.lost) == ((), ())
-            done = await client.questions.answer(claimed_question.id, is_accepted, value=value, note=note, worker="w")
+            done = await client.questions.answer(
+                claimed_question.id, is_accepted, value=value, note=note, worker="w"
+            )
             assert done.answered_by == "local:w"
             (last,) = [item.event async for item in client.runs.events(run) if item.event.type == "finished"]
             assert isinstance(last, Finished)

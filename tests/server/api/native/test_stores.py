@@ -123,7 +123,9 @@ def test_the_chunks_of_a_file_are_listed_by_group_with_positions(http: httpx.Cli
     remaining_chunks = http.get(path, params={"after": 0}).json()["data"]
     assert remaining_chunks == chunk_list["data"][1:]
     strategy = {"type": "sentence", "size": 60, "overlap": 20}
-    group = http.post("/api/stores/tides/groups", json={"name": "small", "chunking_strategy": strategy}).json()
+    group = http.post(
+        "/api/stores/tides/groups", json={"name": "small", "chunking_strategy": strategy}
+    ).json()
     assert follow(http, group["run"])[-1] == "finished"
     small = http.get(path, params={"group": "small", "limit": 1_000}).json()["data"]
     assert len(small) > len(chunk_list["data"]) and all(len(chunk["text"]) <= 60 for chunk in small)
@@ -160,7 +162,9 @@ def test_the_skipped_files_of_a_store_are_listed_with_reasons(http: httpx.Client
         "empty": "empty",
     }
     assert report["looked_at"] > 0
-    response = http.post("/api/apps/photos/run", json={"messages": [{"role": "user", "content": "What is it?"}]})
+    response = http.post(
+        "/api/apps/photos/run", json={"messages": [{"role": "user", "content": "What is it?"}]}
+    )
     assert "There are no documents to search." in response.text
     http.delete("/api/stores/photos")
 
@@ -318,6 +322,8 @@ def test_suggested_questions_change_with_the_documents_of_the_store(
     )
     assert follow(http, http.post("/api/stores/desk/sync").json()["run"])[-1] == "finished"
     questions = http.get("/api/stores/desk/questions").json()["data"]
-    assert questions[0] == "How do I get a parking space?" and not any("dog" in question for question in questions)
+    assert questions[0] == "How do I get a parking space?" and not any(
+        "dog" in question for question in questions
+    )
     assert http.delete("/api/stores/desk").json()["deleted"] is True
     assert http.get("/api/stores/desk/questions").status_code == 404

@@ -235,7 +235,9 @@ AUTHORIZATION: Mapping[str, tuple[Mapping[str, str | None], tuple[str, ...]]] = 
 @pytest.mark.parametrize("case", AUTHORIZATION)
 async def test_an_invalid_authorization_request_is_refused(target: Target, case: str) -> None:
     changes, (kind, error) = AUTHORIZATION[case]
-    own_changes = {name: value and value.replace("SELF", target.served.url) for name, value in changes.items()}
+    own_changes = {
+        name: value and value.replace("SELF", target.served.url) for name, value in changes.items()
+    }
     answer = await target.ask(urlencode(target.query(**own_changes)))
     if kind == "shown":
         assert answer.status_code == 400 and answer.json()["error"]["code"] == error
@@ -366,8 +368,12 @@ async def test_a_code_and_a_refresh_token_are_of_one_client(target: Target) -> N
     code = await target.code()
     assert (await target.exchange(code, client_id=other_client_id)).json()["error"] == "invalid_grant"
     tokens = (await target.exchange(code)).json()
-    assert (await target.refresh(tokens["refresh_token"], client_id=other_client_id)).json()["error"] == "invalid_grant"
-    response = await target.http.post("/revoke", data={"token": tokens["access_token"], "client_id": other_client_id})
+    assert (await target.refresh(tokens["refresh_token"], client_id=other_client_id)).json()[
+        "error"
+    ] == "invalid_grant"
+    response = await target.http.post(
+        "/revoke", data={"token": tokens["access_token"], "client_id": other_client_id}
+    )
     assert response.status_code == 200 and (await target.call(tokens["access_token"])).is_success
 
 

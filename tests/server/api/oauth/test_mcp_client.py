@@ -39,7 +39,9 @@ async def test_the_python_client_reaches_the_tools_from_a_bare_address(tmp_path:
             assert (await client.list_tools()).tools
         assert storage.tokens is not None and storage.tokens.access_token.startswith(ACCESS_PREFIX)
         assert storage.tokens.scope == "chat stores:*:read tools:calculator:call"
-        key_list = (await server.client.get("/api/keys", headers=bearer(await new_key(server, "admin")))).json()
+        key_list = (
+            await server.client.get("/api/keys", headers=bearer(await new_key(server, "admin")))
+        ).json()
     grant = next(item for item in key_list["data"] if item["parent"])
     assert grant["name"] == "Tester" and grant["parent"] == server.auth.identify(key).id
 
@@ -58,7 +60,10 @@ async def test_revocation_ends_an_open_stream(tmp_path: Path, way: str) -> None:
         assert storage.tokens is not None and storage.client is not None
         headers = {**bearer(storage.tokens.access_token), "accept": "application/json, text/event-stream"}
         response = await server.client.post("/mcp", json=INITIALIZE, headers=headers)
-        headers |= {"mcp-session-id": response.headers["mcp-session-id"], "mcp-protocol-version": "2025-06-18"}
+        headers |= {
+            "mcp-session-id": response.headers["mcp-session-id"],
+            "mcp-protocol-version": "2025-06-18",
+        }
         async with asyncio.timeout(30), server.client.stream("GET", "/mcp", headers=headers) as stream:
             assert stream.status_code == 200
             if way == "the client":

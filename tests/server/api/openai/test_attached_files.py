@@ -120,7 +120,9 @@ def test_files_that_do_not_fit_and_those_of_others_are_refused(as_key: Callable[
     first_client, two = as_key("one"), as_key("two")
     long = address(b"word " * 1_000, "text/plain")
     with pytest.raises(APIStatusError) as error_info:
-        first_client.chat.completions.create(model="narrow", messages=attached(filename="a.txt", file_data=long))
+        first_client.chat.completions.create(
+            model="narrow", messages=attached(filename="a.txt", file_data=long)
+        )
     error: Any = error_info.value
     assert (error.status_code, error.code) == (
         400,

@@ -193,12 +193,15 @@ def test_verbose_json_returns_segments_words_and_duration(client: OpenAI, spoken
         timestamp_granularities=["word", "segment"],
     )
     assert transcription.segments is not None and transcription.words is not None
-    assert [segment.text.strip() for segment in transcription.segments] == ["The door is open.", "Come in, please."]
+    assert [segment.text.strip() for segment in transcription.segments] == [
+        "The door is open.",
+        "Come in, please.",
+    ]
     assert [word.word for word in transcription.words] == SAID.split()
     assert transcription.segments[1].start == transcription.words[4].start == 1.0
-    assert [(timed_segment.avg_logprob, timed_segment.no_speech_prob) for timed_segment in transcription.segments] == [
-        (0.0, 0.0)
-    ] * 2  # the model is certain
+    assert [
+        (timed_segment.avg_logprob, timed_segment.no_speech_prob) for timed_segment in transcription.segments
+    ] == [(0.0, 0.0)] * 2  # the model is certain
     assert float(transcription.duration) == len(SAID.split()) / 4
 
 
@@ -312,12 +315,14 @@ def test_a_recording_in_a_store_is_found_by_what_is_said_and_cites_the_second(
         model="voice", input=text, voice="default", response_format="wav", speed=4
     ).content
     store = client.vector_stores.create(name="talks")
-    stored_file = client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=("talk.wav", speech))
+    stored_file = client.vector_stores.files.upload_and_poll(
+        vector_store_id=store.id, file=("talk.wav", speech)
+    )
     assert stored_file.status == "completed", stored_file.last_error
     search_request = {"query": "when is bread baked"}
-    [best, *other_passages] = httpx.post(f"{served.url}/api/stores/talks/search", json=search_request, timeout=60).json()[
-        "data"
-    ]
+    [best, *other_passages] = httpx.post(
+        f"{served.url}/api/stores/talks/search", json=search_request, timeout=60
+    ).json()["data"]
     assert best["text"].endswith("Bread is baked at nine.") and best["filename"] == "talk.wav"
     assert best["place"]["seconds"] > 20 and other_passages
     read = client.vector_stores.files.content(stored_file.id, vector_store_id=store.id).data

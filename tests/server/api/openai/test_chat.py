@@ -95,7 +95,7 @@ async def test_an_error_before_the_first_byte_has_its_status(daemon: ApiServer, 
     assert response.json()["error"]["code"] == "context_length_exceeded"
 
 
-async def test_an_error_in_the_middle_of_a_stream_is_the_last_frame_and_told_once(daemon: ApiServer) -> None:
+async def test_an_error_in_mid_stream_is_the_last_frame_and_reported_once(daemon: ApiServer) -> None:
     daemon.add(RelayModel("m", FRAME, error=EngineFailed("It broke.")))
     response = await ask(daemon, "m", stream=True)
     assert response.status_code == 200
@@ -333,7 +333,7 @@ async def test_a_model_without_the_capability_is_refused_with_a_capable_model(
     assert ({"talker", "vectors"} - {model}).pop() in error["message"]
 
 
-async def test_a_model_that_is_not_there_is_a_404_with_the_nearest(daemon: ApiServer) -> None:
+async def test_an_unknown_model_is_a_404_with_the_nearest_name(daemon: ApiServer) -> None:
     daemon.add(RelayModel("llama"))
     response = await ask(daemon, "lama")
     assert response.json()["error"]["code"] == "model_not_found"

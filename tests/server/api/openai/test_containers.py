@@ -22,7 +22,12 @@ def test_the_official_client_makes_lists_and_removes_containers_and_their_files(
         memory_limit="1g",
         network_policy={"type": "disabled"},
     )
-    assert (analysis_container.object, analysis_container.name, analysis_container.status, analysis_container.memory_limit) == (
+    assert (
+        analysis_container.object,
+        analysis_container.name,
+        analysis_container.status,
+        analysis_container.memory_limit,
+    ) == (
         "container",
         "analysis",
         "active",
@@ -33,10 +38,17 @@ def test_the_official_client_makes_lists_and_removes_containers_and_their_files(
     other_container = client.containers.create(name="other")
     assert other_container.expires_after is not None and other_container.expires_after.minutes == 20
     assert [container.id for container in client.containers.list(name="analysis")] == [analysis_container.id]
-    assert {analysis_container.id, other_container.id} <= {container.id for container in client.containers.list(limit=1)}
+    assert {analysis_container.id, other_container.id} <= {
+        container.id for container in client.containers.list(limit=1)
+    }
     files = client.containers.files
     table_file = files.create(analysis_container.id, file=("table.csv", b"n\n1\n"))
-    assert (table_file.path, table_file.bytes, table_file.source, table_file.container_id) == ("/work/table.csv", 4, "user", analysis_container.id)
+    assert (table_file.path, table_file.bytes, table_file.source, table_file.container_id) == (
+        "/work/table.csv",
+        4,
+        "user",
+        analysis_container.id,
+    )
     again = files.create(analysis_container.id, file=("table.csv", b"n\n1\n2\n"))
     copied = files.create(other_container.id, file_id=uploaded.id)
     assert files.content.retrieve(copied.id, container_id=other_container.id).read() == b"given"

@@ -82,7 +82,9 @@ def test_a_response_continues_a_conversation_and_is_added_to_it(client: OpenAI) 
     first = client.responses.create(model="echo", input="one two three", conversation=conversation.id)
     assert first.usage is not None
     assert first.usage.input_tokens == 5
-    stream = client.responses.create(model="echo", input="four", conversation={"id": conversation.id}, stream=True)
+    stream = client.responses.create(
+        model="echo", input="four", conversation={"id": conversation.id}, stream=True
+    )
     last = list(stream)[-1].response  # type: ignore[union-attr]
     assert last.conversation is not None
     assert last.conversation.id == conversation.id
@@ -119,7 +121,9 @@ def test_calls_and_their_outputs_stay_together(client: OpenAI) -> None:
 
 def test_a_second_response_in_a_locked_conversation_is_a_409(client: OpenAI) -> None:
     conversation = client.conversations.create()
-    with client.responses.create(model="clever", input="hang", conversation=conversation.id, stream=True) as stream:
+    with client.responses.create(
+        model="clever", input="hang", conversation=conversation.id, stream=True
+    ) as stream:
         next(event for event in stream if event.type == "response.output_text.delta")
         with pytest.raises(openai.ConflictError) as error_info:
             client.responses.create(model="echo", input="x", conversation=conversation.id)

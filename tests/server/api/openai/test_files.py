@@ -67,7 +67,7 @@ def test_an_invalid_number_of_expiry_seconds_is_a_400(daemon: Daemon, seconds: s
     assert error(upload(daemon, **expiry), 400)["param"] == "expires_after[seconds]"
 
 
-def test_content_is_a_download_and_never_a_page_of_ours(daemon: Daemon) -> None:
+def test_content_is_a_download_and_never_a_page_of_the_daemon(daemon: Daemon) -> None:
     file = upload(daemon, 'quote"; and 文.html', b"<script>alert(1)</script>").json()
     response = httpx.get(f"{daemon.url}/v1/files/{file['id']}/content")
     assert response.headers["x-content-type-options"] == "nosniff"

@@ -31,7 +31,9 @@ WRONG_SCHEMAS: list[tuple[str, Any]] = [
 def test_a_function_without_parameters_takes_none(parameters: Any, template_has_tools: bool) -> None:
     function = {"name": "ping"} if parameters is None else {"name": "ping", "parameters": parameters}
     body = {"messages": HELLO, "tools": [{"type": "function", "function": function}]}
-    [prepared_body] = prepare_chat({**body, "tool_choice": "required"}, template_has_tools=template_has_tools).bodies
+    [prepared_body] = prepare_chat(
+        {**body, "tool_choice": "required"}, template_has_tools=template_has_tools
+    ).bodies
     arguments = prepared_body["response_format"]["json_schema"]["schema"]["properties"]["arguments"]
     assert arguments == {"type": "object", "properties": {}, "additionalProperties": False}
     [free] = prepare_chat(body, template_has_tools=template_has_tools).bodies

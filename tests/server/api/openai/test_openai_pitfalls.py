@@ -130,7 +130,9 @@ async def test_9_token_arrays_of_langchain_are_embedded_like_their_text(client: 
         model="fake-embedding", input=["Hello 世界 world"], encoding_format="float"
     )
     for embedding_input in (tokens, [tokens]):
-        read = await client.embeddings.create(model="fake-embedding", input=embedding_input, encoding_format="float")
+        read = await client.embeddings.create(
+            model="fake-embedding", input=embedding_input, encoding_format="float"
+        )
         assert read.data[0].embedding == plain.data[0].embedding
     with pytest.raises(openai.BadRequestError) as caught:
         await client.embeddings.create(model="fake-embedding", input=[[9906], [100_400]])

@@ -169,8 +169,13 @@ def test_a_text_is_answered_in_the_events_of_openai(as_key: Callable[[str], Open
         assert done.usage.total_tokens == done.usage.input_tokens + done.usage.output_tokens > 0
         assert {event.response_id for event in events[3:4]} == {done.id}
         assert events[2].previous_item_id == question_id
-        second_answer = session.answer(instructions="Be brief."), session.respond()[-1].response.usage.input_tokens
-        assert second_answer[1] > done.usage.input_tokens  # the request includes the whole conversation so far
+        second_answer = (
+            session.answer(instructions="Be brief."),
+            session.respond()[-1].response.usage.input_tokens,
+        )
+        assert (
+            second_answer[1] > done.usage.input_tokens
+        )  # the request includes the whole conversation so far
 
 
 async def test_the_asynchronous_client_is_answered_too(harbour: Daemon) -> None:
@@ -244,7 +249,9 @@ def test_functions_are_called_and_their_results_answered(as_key: Callable[[str],
         assert json.loads(call.arguments) == {"city": "Rome"} and call.status == "completed"
         pieces = [event for event in events if event.type == "response.function_call_arguments.delta"]
         assert "".join(event.delta for event in pieces) == call.arguments
-        [arguments_event] = [event for event in events if event.type == "response.function_call_arguments.done"]
+        [arguments_event] = [
+            event for event in events if event.type == "response.function_call_arguments.done"
+        ]
         assert (arguments_event.call_id, arguments_event.arguments) == (call.call_id, call.arguments)
         session.respond()  # a request may contain a call without its result
         session.add({"type": "function_call_output", "call_id": call.call_id, "output": "Sunny."})
@@ -557,15 +564,26 @@ def test_invalid_audio_settings_are_refused_and_the_audio_buffer_is_limited(
         error = session.refused("response.create", response={**aloud(model="ear"), "type": None})
         assert error.code == "unknown_parameter"
         response_options = {"output_modalities": ["audio"], "audio": {"output": {"model": "ear"}}}
-        assert session.refused("response.create", response=response_options).param == "response.audio.output.model"
+        assert (
+            session.refused("response.create", response=response_options).param
+            == "response.audio.output.model"
+        )
 
 
 def test_a_speech_turn_is_detected_transcribed_and_answered(as_key: Callable[[str], OpenAI]) -> None:
     with talk(as_key("one")) as session:
         input_settings = {**detected()["input"], "transcription": {"model": "ear"}}
         turn_detection = session.update(audio={"input": input_settings}).audio.input.turn_detection
-        assert (turn_detection.threshold, turn_detection.prefix_padding_ms, turn_detection.silence_duration_ms) == (0.5, 300, 500)
-        assert turn_detection.create_response and turn_detection.interrupt_response and turn_detection.idle_timeout_ms is None
+        assert (
+            turn_detection.threshold,
+            turn_detection.prefix_padding_ms,
+            turn_detection.silence_duration_ms,
+        ) == (0.5, 300, 500)
+        assert (
+            turn_detection.create_response
+            and turn_detection.interrupt_response
+            and turn_detection.idle_timeout_ms is None
+        )
         session.hear(TURN)
         speech_start = session.next("input_audio_buffer.speech_started")
         assert speech_start.audio_start_ms == 100
@@ -612,7 +630,11 @@ def test_a_speech_turn_is_detected_transcribed_and_answered(as_key: Callable[[st
                 }
             }
         ).audio.input.turn_detection
-        assert (turn_detection.type, turn_detection.eagerness, turn_detection.create_response) == ("semantic_vad", "high", True)
+        assert (turn_detection.type, turn_detection.eagerness, turn_detection.create_response) == (
+            "semantic_vad",
+            "high",
+            True,
+        )
         session.hear(TURN, piece=len(TURN))
         done = session.until("response.done")[-1].response
         assert (done.status, done.output) == ("completed", [])
@@ -677,7 +699,9 @@ def test_a_transcription_session_transcribes_each_turn_and_refuses_responses(
 ) -> None:
     with talk(as_key("one"), intent="transcription") as session:
         assert session.session.type == "transcription"
-        updated_session = session.update(audio={"input": {"transcription": {"model": "ear"}, **detected()["input"]}})
+        updated_session = session.update(
+            audio={"input": {"transcription": {"model": "ear"}, **detected()["input"]}}
+        )
         assert updated_session.audio.input.transcription.model == "ear"
         session.hear(TURN + TURN)
         event_type = "conversation.item.input_audio_transcription.completed"
@@ -704,14 +728,20 @@ def test_a_transcription_session_transcribes_each_turn_and_refuses_responses(
 
     session_settings: Any = {"type": "transcription", "audio": {"input": {"transcription": {"model": "ear"}}}}
     client_secret = as_key("one").realtime.client_secrets.create(session=session_settings)
-    assert client_secret.session.type == "transcription" and client_secret.session.audio.input.transcription.model == "ear"
+    assert (
+        client_secret.session.type == "transcription"
+        and client_secret.session.audio.input.transcription.model == "ear"
+    )
     with OpenAI(base_url=f"{harbour.url}/v1", api_key=client_secret.value, max_retries=0) as page:
         with page.realtime.connect() as connection:
             session = Talk(connection)
             session.send("input_audio_buffer.append", audio=SILENCE)
             session.send("input_audio_buffer.commit")
             session.until("conversation.item.input_audio_transcription.completed")
-            other_settings = {"type": "transcription", "audio": {"input": {"transcription": {"model": "stone"}}}}
+            other_settings = {
+                "type": "transcription",
+                "audio": {"input": {"transcription": {"model": "stone"}}},
+            }
             assert session.refused("session.update", session=other_settings).code == "not_in_client_secret"
         with pytest.raises(InvalidStatus), talk(page, "echo"):
             pass
@@ -747,7 +777,11 @@ def test_noise_is_taken_out_before_turns_are_found(as_key: Callable[[str], OpenA
         session.next("input_audio_buffer.speech_started")
         session.until("conversation.item.input_audio_transcription.completed")  # the rest is an answer
         session.update(audio={"input": {"noise_reduction": None}})
-        for noise_reduction, param in (({"type": "middle_field"}, ".type"), ({}, ".type"), ({"kind": 1}, ".kind")):
+        for noise_reduction, param in (
+            ({"type": "middle_field"}, ".type"),
+            ({}, ".type"),
+            ({"kind": 1}, ".kind"),
+        ):
             error = session.refused(
                 "session.update",
                 session={"type": "transcription", "audio": {"input": {"noise_reduction": noise_reduction}}},
@@ -765,13 +799,19 @@ def test_noise_is_softer_and_a_voice_is_not(kind: str) -> None:
     input_audio = audio.encode(bytes((noise + voice).astype("<i2").tobytes()), kind)
     for field in input_buffer.NOISE_LEVELS:
         work = input_buffer.NoiseFilter(field, kind)
-        cleaned_audio = b"".join(work.clean(input_audio[start : start + 1_402]) for start in range(0, len(input_audio), 1_402))
+        cleaned_audio = b"".join(
+            work.clean(input_audio[start : start + 1_402]) for start in range(0, len(input_audio), 1_402)
+        )
         expected_length = len(input_audio) // (10 * audio.bytes_per_ms(kind)) * 10 * audio.bytes_per_ms(kind)
         assert len(cleaned_audio) == expected_length
         quarter, half = (part * audio.bytes_per_ms(kind) for part in (2_000, 2_500))
-        samples_before, samples_after = (audio.samples_of(data[quarter + 400 : half - 400], kind) for data in (input_audio, cleaned_audio))
+        samples_before, samples_after = (
+            audio.samples_of(data[quarter + 400 : half - 400], kind) for data in (input_audio, cleaned_audio)
+        )
         assert loudness(samples_after) < loudness(samples_before) / 2
-        samples_before, samples_after = (audio.samples_of(data[half + 400 :], kind) for data in (input_audio, cleaned_audio))
+        samples_before, samples_after = (
+            audio.samples_of(data[half + 400 :], kind) for data in (input_audio, cleaned_audio)
+        )
         assert loudness(samples_after) > loudness(samples_before) / 2
 
 
@@ -924,7 +964,12 @@ def test_a_client_secret_opens_the_session_that_it_is_for(
     harbour: Daemon, as_key: Callable[[str], OpenAI]
 ) -> None:
     tools = [{"type": "mcp", "server_label": "odd", "require_approval": "never"}]
-    session_settings: Any = {"type": "realtime", "model": "clever", "instructions": "Be kind.", "tools": tools}
+    session_settings: Any = {
+        "type": "realtime",
+        "model": "clever",
+        "instructions": "Be kind.",
+        "tools": tools,
+    }
     client_secret = as_key("boss").realtime.client_secrets.create(
         session=session_settings, expires_after={"anchor": "created_at", "seconds": 60}
     )
@@ -991,7 +1036,9 @@ def test_invalid_secret_requests_forged_secrets_and_secrets_of_revoked_keys_are_
         headers = {"Authorization": f"Bearer {value}"}
         with pytest.raises(InvalidStatus) as error_info, opened(harbour, path="/v1/realtime", **headers):
             pass
-        return error_info.value.response.status_code, json.loads(error_info.value.response.body)["error"]["code"]
+        return error_info.value.response.status_code, json.loads(error_info.value.response.body)["error"][
+            "code"
+        ]
 
     session = {"type": "realtime", "model": "echo"}
     words = [f"{number * 7919 % 1000003:x}" for number in range(3_000)]
@@ -1001,9 +1048,13 @@ def test_invalid_secret_requests_forged_secrets_and_secrets_of_revoked_keys_are_
     assert refused({"session": {**session, "tempature": 1}}) == (400, "session.tempature")
     assert refused({"session": {**session, "instructions": " ".join(words)}}) == (400, "session")
     assert refused({"session": session, "expires_after": {"seconds": 9}}) == (400, "expires_after.seconds")
-    value = httpx.post(path, json={"session": session}, headers=guest_headers).raise_for_status().json()["value"]
+    value = (
+        httpx.post(path, json={"session": session}, headers=guest_headers).raise_for_status().json()["value"]
+    )
     body, _, signature = value.partition(".")
-    other_secret = httpx.post(path, json={"session": {**session, "model": "clever"}}, headers=guest_headers).json()["value"]
+    other_secret = httpx.post(
+        path, json={"session": {**session, "model": "clever"}}, headers=guest_headers
+    ).json()["value"]
     for forged in (
         f"{body}.{other_secret.partition('.')[2]}",
         body,

@@ -35,7 +35,7 @@ def ended(client: OpenAI, response: Response, run: str) -> Response:
     return client.responses.retrieve(response.id)
 
 
-def test_a_response_in_the_background_is_there_when_it_is_done(client: OpenAI) -> None:
+def test_a_background_response_can_be_read_when_it_is_completed(client: OpenAI) -> None:
     first, run = begun(client, model="echo", input="one two")
     assert first.status == "queued"
     assert first.output == []

@@ -56,7 +56,7 @@ def test_a_conversation_becomes_the_users_messages_and_one_item(loose: httpx.Cli
     assert client.responses.retrieve(answer.id) == answer
 
 
-def test_what_was_compacted_can_be_compacted_again(loose: httpx.Client) -> None:
+def test_a_compacted_conversation_can_be_compacted_again(loose: httpx.Client) -> None:
     first = compacted(loose, input=LONG)
     second = compacted(loose, input=[*first["output"], {"role": "user", "content": "And why?"}])
     roles = [item.get("role", item["type"]) for item in second["output"]]
@@ -74,7 +74,9 @@ def test_a_stored_response_is_compacted_by_its_id(loose: httpx.Client, client: O
 def test_above_the_threshold_what_is_before_the_last_turn_is_summed_up(client: OpenAI, stream: bool) -> None:
     input_items: Any = [*LONG, {"role": "user", "content": "And why?"}]
     if stream:
-        event_stream = client.responses.create(model="notary", input=input_items, context_management=THRESHOLD, stream=True)
+        event_stream = client.responses.create(
+            model="notary", input=input_items, context_management=THRESHOLD, stream=True
+        )
         _events, answer = followed(event_stream)
     else:
         answer = client.responses.create(model="notary", input=input_items, context_management=THRESHOLD)

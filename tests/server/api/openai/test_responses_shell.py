@@ -208,6 +208,6 @@ def test_an_invalid_shell_or_patch_request_is_refused_with_the_parameter(
     assert error.value.param == param
 
 
-def test_a_key_without_the_tool_has_no_shell_here(as_key: Callable[[str], OpenAI]) -> None:
+def test_a_key_without_the_tool_cannot_use_the_shell(as_key: Callable[[str], OpenAI]) -> None:
     with pytest.raises(openai.PermissionDeniedError):
         as_key("one").responses.create(model="clever", input="x", tools=[HOSTED])

@@ -62,7 +62,13 @@ def test_every_client_route_of_a_supported_resource_is_served(daemon: Daemon) ->
         for verb in verbs
     }
     client_routes = routes_of_client()
-    left_out = {route for route in client_routes if route in NOT_SERVED or route.partition(" ")[2].startswith(NOT_SERVED)}
+    left_out = {
+        route
+        for route in client_routes
+        if route in NOT_SERVED or route.partition(" ")[2].startswith(NOT_SERVED)
+    }
     assert len(client_routes - left_out) > 100
-    assert client_routes - left_out - document_routes == set(), "serve them, or say in NOT_SERVED that they are not"
+    assert client_routes - left_out - document_routes == set(), (
+        "serve them, or say in NOT_SERVED that they are not"
+    )
     assert left_out & document_routes == set(), "they are served: NOT_SERVED is out of date"

@@ -60,7 +60,12 @@ def test_the_official_client_makes_versions_reads_and_removes_skills(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
     forms_skill = client.skills.create(files=folder())
-    assert (forms_skill.name, forms_skill.description, forms_skill.default_version, forms_skill.latest_version) == (
+    assert (
+        forms_skill.name,
+        forms_skill.description,
+        forms_skill.default_version,
+        forms_skill.latest_version,
+    ) == (
         "pdf-forms",
         "Fills forms.",
         "1",
@@ -74,7 +79,9 @@ def test_the_official_client_makes_versions_reads_and_removes_skills(
     assert (updated_skill.default_version, updated_skill.description) == ("2", "Fills all forms.")
     third = client.skills.versions.create(forms_skill.id, files=folder(about="Third."), default=True)
     assert client.skills.retrieve("pdf-forms").default_version == "3"
-    assert [version.version for version in client.skills.versions.list(forms_skill.id, order="asc", limit=2)] == [
+    assert [
+        version.version for version in client.skills.versions.list(forms_skill.id, order="asc", limit=2)
+    ] == [
         "1",
         "2",
         "3",

@@ -79,7 +79,7 @@ def one(as_key: Callable[[str], OpenAI]) -> Iterator[OpenAI]:
 
 
 @pytest.mark.conformance("OpenAI", "Chat completions: stored", "openai")
-def test_what_is_stored_is_listed_read_labelled_and_removed(one: OpenAI) -> None:
+def test_stored_chats_are_listed_read_labelled_and_removed(one: OpenAI) -> None:
     chat_completion = one.chat.completions.create(
         model="clever", messages=SAY, store=True, metadata={"topic": "weather"}, temperature=0.5, seed=3
     )

@@ -108,7 +108,12 @@ def test_deferred_mcp_tools_are_found_only_by_keys_with_the_right(client: OpenAI
 
 def test_a_client_executed_tool_search_returns_tools_to_the_model(client: OpenAI) -> None:
     goal = {"type": "object", "properties": {"goal": {"type": "string"}}, "required": ["goal"]}
-    search_tool: Any = {"type": "tool_search", "execution": "client", "description": "Ask.", "parameters": goal}
+    search_tool: Any = {
+        "type": "tool_search",
+        "execution": "client",
+        "description": "Ask.",
+        "parameters": goal,
+    }
     first = client.responses.create(model="clever", input="tides please", tools=[search_tool])
     [search] = first.output
     assert search.type == "tool_search_call" and search.execution == "client"

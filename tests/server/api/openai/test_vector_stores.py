@@ -52,7 +52,11 @@ def test_the_official_client_creates_searches_updates_and_deletes_a_store(
     done = client.vector_stores.files.poll(file_ids[0], vector_store_id=store.id)
     assert (done.status, done.last_error) == ("completed", None)
     stored_store = client.vector_stores.retrieve(store.id)
-    assert (stored_store.status, stored_store.file_counts.completed, stored_store.usage_bytes > 0) == ("completed", 3, True)
+    assert (stored_store.status, stored_store.file_counts.completed, stored_store.usage_bytes > 0) == (
+        "completed",
+        3,
+        True,
+    )
 
     page = client.vector_stores.search(store.id, query="When are spring tides?", max_num_results=2)
     assert page.data[0].filename == "tides.md"
@@ -195,6 +199,6 @@ def test_a_refused_create_request_leaves_no_store(daemon: Daemon, client: openai
     assert len(client.vector_stores.list(limit=100).data) == count_before
 
 
-def test_a_store_that_is_not_there_is_a_404_with_the_nearest_name(daemon: Daemon) -> None:
+def test_an_unknown_store_is_a_404_with_the_nearest_name(daemon: Daemon) -> None:
     details = error(httpx.get(f"{daemon.url}/v1/vector_stores/handbok"), 404)
     assert "Did you mean 'handbook'?" in str(details["message"])

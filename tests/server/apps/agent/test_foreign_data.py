@@ -193,7 +193,9 @@ async def test_at_most_two_of_60_harmless_tasks_need_an_approval(
         if desk.asked or desk.acted != acts:
             flagged_tasks.append(case["task"])
     with capsys.disabled():
-        print(f"\nTasks without injected orders that were stopped: {len(flagged_tasks)} of {len(CASES['tasks'])}")
+        print(
+            f"\nTasks without injected orders that were stopped: {len(flagged_tasks)} of {len(CASES['tasks'])}"
+        )
     assert flagged_tasks == [case["task"] for case in CASES["tasks"] if case.get("from_data")]
     assert len(flagged_tasks) <= MAX_STOPPED_TASKS
 

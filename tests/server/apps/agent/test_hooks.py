@@ -124,7 +124,11 @@ async def test_a_function_before_an_action_gets_its_name_and_parameters(agent_fi
         "go", tools=["look"], hooks=[{"on": "before_action", "do": "code", "source": source}]
     )
     assert call_arguments == [{"what": "hoho"}]
-    wipe_hook = {"on": "before_action", "do": "code", "source": "lambda m: {'name': 'wipe', 'parameters': {}}"}
+    wipe_hook = {
+        "on": "before_action",
+        "do": "code",
+        "source": "lambda m: {'name': 'wipe', 'parameters': {}}",
+    }
     model = agent_fixture.model(calls(("look", '{"what": "x"}')), "ok")
     await agent_fixture.ask("go", tools=["look"], hooks=[wipe_hook])
     assert '"name": "look"' in model.sent()[-1]["content"] and len(call_arguments) == 1

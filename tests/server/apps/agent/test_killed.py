@@ -62,7 +62,9 @@ def memory(daemon: Daemon) -> list[dict[str, Any]]:
     sessions = httpx.get(f"{daemon.url}/api/sessions", timeout=60).json()["data"]
     if not sessions:
         return []
-    state: dict[str, Any] = httpx.get(f"{daemon.url}/api/sessions/{sessions[0]['id']}/state", timeout=60).json()
+    state: dict[str, Any] = httpx.get(
+        f"{daemon.url}/api/sessions/{sessions[0]['id']}/state", timeout=60
+    ).json()
     return state["memory"]
 
 

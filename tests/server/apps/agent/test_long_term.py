@@ -119,7 +119,9 @@ async def test_a_fact_is_kept_if_the_users_own_words_support_it(
     assert agent_fixture.facts.texts == ([text] if is_kept else [])
     if is_kept:
         ((_store, (stored_fact,), _attributes),) = agent_fixture.facts.added
-        assert message_of(message).text[stored_fact.span.start : stored_fact.span.end] == stored_fact.span.words
+        assert (
+            message_of(message).text[stored_fact.span.start : stored_fact.span.end] == stored_fact.span.words
+        )
 
 
 OTHERS = "The user lives in Rome."

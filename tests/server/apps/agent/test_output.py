@@ -118,7 +118,11 @@ async def test_a_tool_parser_validates_as_json_or_by_code(agent_fixture: AgentFi
     assert (await agent_fixture.ask("go", output=call)).formatted["action"] == {"name": "search"}
     agent_fixture.model("```json\n{name}")
     broken_call = (await agent_fixture.ask("go", output=call)).formatted
-    assert broken_call["status"] == -1 and broken_call["tool_type"] == "browser" and "not JSON" in broken_call["error"]
+    assert (
+        broken_call["status"] == -1
+        and broken_call["tool_type"] == "browser"
+        and "not JSON" in broken_call["error"]
+    )
     strip = {**CODE, "validate": "code", "code": "lambda x: x.upper()"}
     agent_fixture.model("```python\nabc")
     assert (await agent_fixture.ask("go", output=strip)).formatted["action"] == "ABC"

@@ -111,7 +111,9 @@ def changed(value: Any, place: tuple[str | int, ...], made: Any) -> Any:
         return made
     first, *inner_place = place
     copy = list(value) if isinstance(value, list) else dict(value)
-    copy[first] = changed(copy.get(first) if isinstance(copy, dict) else copy[first], tuple(inner_place), made)
+    copy[first] = changed(
+        copy.get(first) if isinstance(copy, dict) else copy[first], tuple(inner_place), made
+    )
     return copy
 
 

@@ -249,7 +249,10 @@ def talk(http: httpx.Client, name: str, *texts: str, app: str = "api", path: str
 def test_a_session_is_opened_once_and_described(http: httpx.Client) -> None:
     body = {"app": "api", "name": "opened", "title": "First", "metadata": {"a": 1}}
     session = http.post("/api/sessions", json=body).json()
-    assert session["id"].startswith("conv_") and (session["title"], session["metadata"]) == ("First", {"a": 1})
+    assert session["id"].startswith("conv_") and (session["title"], session["metadata"]) == (
+        "First",
+        {"a": 1},
+    )
     assert http.post("/api/sessions", json={**body, "title": "Other"}).json() == session
     updated_session = http.patch(f"/api/sessions/{session['id']}", json={"title": "Renamed"}).json()
     assert (updated_session["title"], updated_session["metadata"]) == ("Renamed", {"a": 1})
@@ -339,7 +342,10 @@ def test_a_page_of_ratings_is_bounded_in_size_and_the_sdk_reads_all_pages(
     while len(pages) < 4:
         page = http.get("/api/ratings", params=query).json()
         pages.append(
-            [(item["answer"], [message_data["content"][0] for message_data in item["messages"]]) for item in page["data"]]
+            [
+                (item["answer"], [message_data["content"][0] for message_data in item["messages"]])
+                for item in page["data"]
+            ]
         )
         if not page["has_more"]:
             break
@@ -480,7 +486,9 @@ def test_malformed_ratings_in_messages_of_a_client_are_ignored_or_read_leniently
         {"value": "good", "correction": 7, "note": None, "rated_at": "now"},
         [],
     ]
-    messages = [{"sender": "clerk", "content": "x", "extra_info": {"rating": odd_rating}} for odd_rating in odd]
+    messages = [
+        {"sender": "clerk", "content": "x", "extra_info": {"rating": odd_rating}} for odd_rating in odd
+    ]
     http.post(f"/api/sessions/{session['id']}/messages", json={"messages": messages}).raise_for_status()
     [rating_row] = [rating for rating in rated(http) if rating["session"] == session["id"]]
     assert (rating_row["value"], rating_row["correction"], rating_row["note"]) == ("good", "7", "")

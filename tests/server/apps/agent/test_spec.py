@@ -122,4 +122,6 @@ def test_a_message_of_lagent_is_read() -> None:
         "stream_state": 0,
     }
     message = message_of(lagent_message)
-    assert {name: message.to_json()[name] for name in lagent_message} == lagent_message and message.created_at > 0
+    assert {
+        name: message.to_json()[name] for name in lagent_message
+    } == lagent_message and message.created_at > 0

@@ -40,7 +40,11 @@ async def test_tools_found_by_a_search_are_offered_to_the_model(many: AgentFixtu
     assert reply.content == "Refunded."
     assert shown(model, 0) == ["find_tools"]
     offered_tools = shown(model, 1)
-    assert "find_tools" in offered_tools and "refund_order" in offered_tools and len(offered_tools) <= 1 + MAX_FOUND_TOOLS
+    assert (
+        "find_tools" in offered_tools
+        and "refund_order" in offered_tools
+        and len(offered_tools) <= 1 + MAX_FOUND_TOOLS
+    )
     assert model.sent(1)[-1]["content"].splitlines()[:2] == [
         "These tools can be called now:",
         "- refund_order",

@@ -86,7 +86,7 @@ async def test_the_number_of_concurrent_calls_is_limited(agent_fixture: AgentFix
     assert 1 < most <= MAX_CALLS_AT_ONCE
 
 
-async def test_the_model_is_told_its_tools_and_that_results_are_data(agent_fixture: AgentFixture) -> None:
+async def test_the_prompt_lists_the_tools_and_marks_results_as_data(agent_fixture: AgentFixture) -> None:
     agent_fixture.tool("look", lambda _given: "seen", "what")
     model = agent_fixture.model("ok")
     await agent_fixture.ask("go", tools=[{"tool": "look", "as": "peek"}], instructions="Be kind.")

@@ -200,7 +200,9 @@ async def test_a_resumed_turn_after_a_handoff_starts_from_its_original_session_s
     await database.write(lose)
     assert (await desk.resume(run))[0] == "late words"
     messages_after = await desk.daemon.services.agents.sessions.messages(session.id, LOCAL)
-    assert [row.message["content"] for row in messages_after.data] == [row.message["content"] for row in messages_before.data]
+    assert [row.message["content"] for row in messages_after.data] == [
+        row.message["content"] for row in messages_before.data
+    ]
     assert len(front.asked) == 1
     assert len(till.asked) == 3
     assert [key for _to, key in desk.paid] == ["p.front.till[0].pay[0]"]

@@ -87,9 +87,13 @@ def test_claims_of_a_one_megabyte_answer_are_limited_in_number_and_length(piece:
     text, sentences = split(*(answer[at : at + 10_000] for at in range(0, len(answer), 10_000)))
     assert text == answer
     assert len(sentences) <= MAX_CLAIMS + 1
-    assert all(sentence.end - sentence.start <= MAX_CLAIM_CHARS for sentence in sentences if sentence.kind != "rest")
+    assert all(
+        sentence.end - sentence.start <= MAX_CLAIM_CHARS for sentence in sentences if sentence.kind != "rest"
+    )
     check = EvidenceCheck([passage(1, GUIDE)])
-    assert all(check.check(sentence).reason == "too_long" for sentence in sentences if sentence.kind == "rest")
+    assert all(
+        check.check(sentence).reason == "too_long" for sentence in sentences if sentence.kind == "rest"
+    )
 
 
 # --- evidence -------------------------------------------------------------------------------------------------
@@ -141,7 +145,11 @@ def test_evidence_is_quoted_with_its_place_in_the_passage() -> None:
     check = EvidenceCheck([passage(1, "Bread is baked."), passage(2, GUIDE)])
     claim = check.check(Sentence(0, 24, "It listens on port 7419.", (1,)))
     [evidence] = claim.evidence
-    assert (evidence.rank, evidence.filename, GUIDE[evidence.start : evidence.end]) == (2, "guide.md", evidence.quote)
+    assert (evidence.rank, evidence.filename, GUIDE[evidence.start : evidence.end]) == (
+        2,
+        "guide.md",
+        evidence.quote,
+    )
     assert evidence.quote == "The daemon listens on port 7419."
 
 

@@ -29,9 +29,13 @@ def files(*texts: str, names: tuple[str, ...] = (), **attributes: tuple[Any, ...
     passages = []
     for number, text in enumerate(texts):
         name = names[number] if names else f"{'abc'[number]}.md"
-        file_attributes = {key: values[number] for key, values in attributes.items() if values[number] is not None}
+        file_attributes = {
+            key: values[number] for key, values in attributes.items() if values[number] is not None
+        }
         file_passage = passage(number + 1, text, name, 0.9 - 0.1 * number)
-        passages.append(replace(file_passage, place=replace(file_passage.place, heading=()), attributes=file_attributes))
+        passages.append(
+            replace(file_passage, place=replace(file_passage.place, heading=()), attributes=file_attributes)
+        )
     return passages
 
 
@@ -197,7 +201,9 @@ async def test_all_documents_that_differ_are_quoted(registry: RegistryFixture) -
 
 async def test_a_file_does_not_differ_from_itself(registry: RegistryFixture) -> None:
     old_passage, new_passage = files(OLD, NEW)
-    assert "differ" not in await quoted(registry, VACATION, [old_passage, replace(new_passage, file_id=old_passage.file_id)])
+    assert "differ" not in await quoted(
+        registry, VACATION, [old_passage, replace(new_passage, file_id=old_passage.file_id)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -277,7 +283,7 @@ async def written(
     return reply, list(events), str(model.asked[0].messages[0]["content"])
 
 
-async def test_a_model_is_told_of_a_difference_and_its_complete_answer_is_unchanged(
+async def test_the_prompt_states_a_difference_and_a_complete_answer_is_unchanged(
     registry: RegistryFixture,
 ) -> None:
     answer_text = "It is 28 days [2]; an older policy says 25 [1]."

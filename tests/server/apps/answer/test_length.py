@@ -53,7 +53,7 @@ def test_an_answer_is_truncated_after_a_sentence_line_or_word(piece: str, limit:
     assert "".join(cut_to_length((piece,), limit).pieces) == expected
 
 
-def test_a_second_quotation_is_cut_or_left_out() -> None:
+def test_a_second_quotation_is_cut_or_omitted() -> None:
     pieces = (ENGLISH, "\n\n> Mrs. Huber keeps the keys of the house. [2]")
     first = count_tokens(ENGLISH)
     assert cut_to_length(pieces, first).pieces == (ENGLISH,)

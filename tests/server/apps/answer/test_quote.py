@@ -448,7 +448,9 @@ def test_a_question_over_several_passages_quotes_one_sentence_from_each(http: ht
     assert answer["content"].startswith(">")
     assert {text for text, _ in quotations} == set(WORKS.values())
     assert len({number for _, number in quotations}) == 3
-    file_names = {item["file_citation"]["filename"] for item in answer["annotations"] if "file_citation" in item}
+    file_names = {
+        item["file_citation"]["filename"] for item in answer["annotations"] if "file_citation" in item
+    }
     assert set(WORKS) <= file_names
 
 

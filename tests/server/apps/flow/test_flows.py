@@ -128,7 +128,9 @@ class TestFromAStep:
                 bench.client.questions.answer(event.id, True)
         run = running.id or ""
         bench.client.runs.resume(run, start="ok")
-        question_ids_before = {question.id for question in bench.client.questions.list(run=run, status="answered")}
+        question_ids_before = {
+            question.id for question in bench.client.questions.list(run=run, status="answered")
+        }
         for item in bench.client.runs.events(run):
             if isinstance(item.event, Asked) and item.event.id not in question_ids_before:
                 bench.client.questions.answer(item.event.id, True)
@@ -240,7 +242,9 @@ class TestEvents:
         all_events = [(item.seq, item.event) for item in bench.client.runs.events(bench.run_id)]
         assert [seq for seq, _event in all_events] == list(range(1, len(all_events) + 1))
         for position in (1, 5, len(all_events) - 1):
-            later_events = [(item.seq, item.event) for item in bench.client.runs.events(bench.run_id, after=position)]
+            later_events = [
+                (item.seq, item.event) for item in bench.client.runs.events(bench.run_id, after=position)
+            ]
             assert later_events == all_events[position:]
 
 

@@ -256,7 +256,9 @@ def test_a_resumed_run_does_not_use_another_app_with_the_same_name(served: Kille
     """
     assert served.daemon is not None
     url = served.daemon.url
-    key_response = httpx.post(f"{url}/api/keys", json={"name": "k", "scopes": ["chat", "apps:*:deploy"]}, timeout=60)
+    key_response = httpx.post(
+        f"{url}/api/keys", json={"name": "k", "scopes": ["chat", "apps:*:deploy"]}, timeout=60
+    )
     key_headers = {"authorization": f"Bearer {key_response.json()['key']}"}
     app = {
         "name": "thing",
@@ -276,9 +278,9 @@ def test_a_resumed_run_does_not_use_another_app_with_the_same_name(served: Kille
     assert httpx.delete(f"{url}/api/apps/thing", headers=key_headers, timeout=60).is_success
     app["spec"] = spec(pipeline({"op": "emit", "name": "e"}, output="the operator's"))
     assert httpx.post(f"{url}/api/apps", json=app, timeout=60).is_success
-    [question] = httpx.get(f"{url}/api/questions", params={"run": run}, headers=key_headers, timeout=60).json()[
-        "data"
-    ]
+    [question] = httpx.get(
+        f"{url}/api/questions", params={"run": run}, headers=key_headers, timeout=60
+    ).json()["data"]
     answer = {"accepted": True}
     path = f"{url}/api/questions/{question['id']}/answer"
     assert httpx.post(path, json=answer, headers=key_headers, timeout=60).is_success

@@ -115,21 +115,28 @@ def test_the_fields_of_an_op_are_those_that_the_reader_knows(
 @pytest.mark.parametrize("op", OPS)
 def test_each_field_is_accepted_with_a_valid_value_and_refused_with_an_invalid_one(op: str) -> None:
     base = minimal(op)
-    for name, schema in {**OPS[op][0], **AROUND}.items():
-        step = {**base, name: example(op, name, schema)}
+    for name, field_schema in {**OPS[op][0], **AROUND}.items():
+        step = {**base, name: example(op, name, field_schema)}
         if op in EITHER and name == EITHER[op][1]:
             assert not taken(step)[0]
             del step[EITHER[op][0]]
         assert taken(step)[0], step
-        if schema != {"$ref": "#/$defs/expression"}:
-            assert not taken({**base, name: 1.5 if schema.get("type") != "number" else "much"})[0], name
+        if field_schema != {"$ref": "#/$defs/expression"}:
+            assert not taken({**base, name: 1.5 if field_schema.get("type") != "number" else "much"})[0], name
     assert not taken({**base, "no_such_field": 1})[0]
     for name in OPS[op][1]:
         assert not taken({key: value for key, value in base.items() if key != name})[0], name
 
 
 def test_schema_and_reader_agree_on_the_fields_of_a_flow() -> None:
-    complete_flow = {"portico_flow": 1, "name": "a", "title": "A", "durability": "full", "timeout": 3, "step": INNER}
+    complete_flow = {
+        "portico_flow": 1,
+        "name": "a",
+        "title": "A",
+        "durability": "full",
+        "timeout": 3,
+        "step": INNER,
+    }
     assert VALIDATOR.is_valid(complete_flow)
     for wrong in (
         {"portico_flow": 2},

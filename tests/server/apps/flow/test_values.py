@@ -130,7 +130,10 @@ async def test_values_made_by_steps_count_against_the_memory_limit_of_the_run(tm
         for number in range(9)
     ]
     async with api_server(tmp_path, flow_run_mb=1) as api:
-        body = {"flow": spec(pipeline(*doubled, *template_steps), durability="off"), "input": "sixteen bytes..."}
+        body = {
+            "flow": spec(pipeline(*doubled, *template_steps), durability="off"),
+            "input": "sixteen bytes...",
+        }
         answer = await api.client.post("/api/flows/run", json=body)
     assert '"code":"value_too_large"' in answer.text
     assert "exceed 1 MiB" in answer.text

@@ -57,7 +57,11 @@ def test_markdown_without_headings_becomes_one_user_message() -> None:
 
 def test_yaml_holds_one_prompt_or_several() -> None:
     single_prompt = "arguments: [x]\nmessages: 'Say {x}.'\n"
-    assert [spec.name for spec in folder.read_texts({"b.yaml": YAML, "a.yml": single_prompt})] == ["a", "one", "two"]
+    assert [spec.name for spec in folder.read_texts({"b.yaml": YAML, "a.yml": single_prompt})] == [
+        "a",
+        "one",
+        "two",
+    ]
 
 
 def test_hidden_files_links_and_other_files_of_a_folder_are_skipped(tmp_path: Path) -> None:

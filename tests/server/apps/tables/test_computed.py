@@ -159,7 +159,9 @@ def url() -> Iterator[str]:
         for store, files in FILES.items():
             store_id = boss.get(f"/api/stores/{store}").raise_for_status().json()["id"]
             for name, (content, attributes) in files.items():
-                response = boss.post("/v1/files", files={"file": (name, content)}, data={"purpose": "assistants"})
+                response = boss.post(
+                    "/v1/files", files={"file": (name, content)}, data={"purpose": "assistants"}
+                )
                 body = {"file_id": response.raise_for_status().json()["id"], "attributes": attributes}
                 boss.post(f"/v1/vector_stores/{store_id}/files", json=body).raise_for_status()
         for store in FILES:

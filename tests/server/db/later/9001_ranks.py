@@ -16,7 +16,9 @@ def upgrade() -> None:
     for name in ("runs", "files", "stores"):
         op.add_column(name, sa.Column("rank", sa.Integer(), nullable=True))
         table = sa.table(name, sa.column("id", sa.String()), sa.column("rank", sa.Integer()))
-        for rank, row_id in enumerate(connection.scalars(sa.select(table.c.id).order_by(table.c.id)).all(), 1):
+        for rank, row_id in enumerate(
+            connection.scalars(sa.select(table.c.id).order_by(table.c.id)).all(), 1
+        ):
             connection.execute(sa.update(table).where(table.c.id == row_id).values(rank=rank))
         with op.batch_alter_table(name) as batch:
             batch.alter_column("rank", existing_type=sa.Integer(), nullable=False)

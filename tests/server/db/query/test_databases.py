@@ -179,7 +179,9 @@ async def test_cancelling_a_caller_ends_its_query(source: QuerySource) -> None:
 async def test_cancelling_a_caller_ends_its_query_on_the_postgresql_server(server: str) -> None:
     source = PostgresSource(server)
     task = asyncio.create_task(source.read("select pg_sleep(60)", (), limit=1, timeout=60))
-    count_query = "select count(*) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"
+    count_query = (
+        "select count(*) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"
+    )
     async with asyncio.timeout(60):
         while (await source.read(count_query, (), limit=1, timeout=10)).rows != ((1,),):
             pass

@@ -95,11 +95,15 @@ async def test_an_interrupted_training_ends_with_the_same_numbers_as_an_uninterr
     run.
     """
     launcher = Waiting(tmp_path)
-    local_trainer = LocalTrainer(bases.Shop(), LightSandbox(), tmp_path / "logs", nice=0, find_launcher=launcher.find)
+    local_trainer = LocalTrainer(
+        bases.Shop(), LightSandbox(), tmp_path / "logs", nice=0, find_launcher=launcher.find
+    )
     steps = 10
     reference_events = await trained(trainer(tmp_path), task(tmp_path / "whole", tiny(), LINES, steps=steps))
     assert isinstance(reference_events[-1], TrainedWeights)
-    assert [event.step for event in reference_events if isinstance(event, Checkpoint)] == list(range(2, steps + 1, 2))
+    assert [event.step for event in reference_events if isinstance(event, Checkpoint)] == list(
+        range(2, steps + 1, 2)
+    )
 
     parted = task(tmp_path / "parted", tiny(), LINES, steps=steps)
     first = await trained(local_trainer, parted, until=Checkpoint)
@@ -151,7 +155,9 @@ async def test_a_job_that_nears_its_time_limit_writes_a_checkpoint_and_continues
             return process
 
     launcher = Limited()
-    local_trainer = LocalTrainer(bases.Shop(), LightSandbox(), tmp_path / "logs", nice=0, find_launcher=launcher.find)
+    local_trainer = LocalTrainer(
+        bases.Shop(), LightSandbox(), tmp_path / "logs", nice=0, find_launcher=launcher.find
+    )
     prompts = [
         {"prompt": line["messages"][:1], "item": {"grade": word}}
         for line, word in zip(LINES, ("good", "bad", "good", "bad"), strict=True)
@@ -208,13 +214,17 @@ async def test_early_stopping_ends_training_and_returns_the_best_checkpoint(tmp_
 
 
 async def test_a_loss_that_is_not_a_number_stops_training_at_that_step(tmp_path: Path) -> None:
-    training_task = task(tmp_path, tiny(), LINES, steps=50, eval_interval=1, learning_rate=1e30, schedule="constant")
+    training_task = task(
+        tmp_path, tiny(), LINES, steps=50, eval_interval=1, learning_rate=1e30, schedule="constant"
+    )
     with pytest.raises(InvalidRequest, match=r"no longer a number at step \d+") as error_info:
         await trained(trainer(tmp_path), training_task)
     assert error_info.value.code == "not_a_number"
     assert "is still available" in error_info.value.message
     checkpoint_markers = sorted((training_task.folder / "checkpoints").glob("checkpoint-*/whole.json"))
-    assert checkpoint_markers and all(math.isfinite(json.loads(path.read_bytes())["train_loss"]) for path in checkpoint_markers)
+    assert checkpoint_markers and all(
+        math.isfinite(json.loads(path.read_bytes())["train_loss"]) for path in checkpoint_markers
+    )
 
 
 async def test_training_on_preference_pairs_increases_the_margin(tmp_path: Path) -> None:

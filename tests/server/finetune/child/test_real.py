@@ -114,7 +114,9 @@ def test_the_tutorial_page_leads_from_a_bad_answer_to_a_better_model(home: Path,
             final_job, _ = finished(client, job)
             tuned = final_job.fine_tuned_model or ""
             messages = [event.message for event in client.tuning.events(job.id, limit=200).data]
-            served_models = [checkpoint.model for checkpoint in client.tuning.checkpoints(job.id).data if checkpoint.served]
+            served_models = [
+                checkpoint.model for checkpoint in client.tuning.checkpoints(job.id).data if checkpoint.served
+            ]
         assert tuned == f"ft:{MODEL}:portico:lighthouse:{job.id.removeprefix('ftjob-')[-12:]}"
         assert any("Continuing from the checkpoint" in message for message in messages)
         for block in (compare, good, export):

@@ -92,4 +92,6 @@ async def test_a_trained_search_model_improves_and_reports_its_evaluation(
     assert any("The base on 8 questions" in words for words in messages) == (
         not (method == "embedding" and kind == "full")
     )
-    assert [type(event) for event in await trained(trainer(tmp_path), training_task, Alone())] == [TrainedWeights]
+    assert [type(event) for event in await trained(trainer(tmp_path), training_task, Alone())] == [
+        TrainedWeights
+    ]

@@ -55,7 +55,9 @@ async def exported(shop: StoreServices, store: StoreRow, path: Path, *, vectors:
 
 async def answers(shop: StoreServices, store: StoreRow) -> list[list[tuple[Any, ...]]]:
     results = [(await shop.search(store, question)).passages for question in QUESTIONS]
-    return [[(p.score, p.filename, p.text, p.place, dict(p.attributes)) for p in passages] for passages in results]
+    return [
+        [(p.score, p.filename, p.text, p.place, dict(p.attributes)) for p in passages] for passages in results
+    ]
 
 
 def like(answers: list[list[tuple[Any, ...]]]) -> list[list[tuple[Any, ...]]]:
@@ -74,16 +76,24 @@ async def test_an_imported_store_answers_as_the_one_that_was_exported(
     archive = await exported(shop, store, tmp_path / "book.zip")
     async with store_services(tmp_path / "elsewhere") as target_shop:
         restored_store, run = await target_shop.stores.portable.restore(archive, "", LOCAL)
-        assert (restored_store.name, restored_store.description, restored_store.metadata, restored_store.vector_weight, restored_store.answers, run) == (
-            *("book", "A book.", {"shelf": "3"}, 0.4, "quote", None),
-        )
+        assert (
+            restored_store.name,
+            restored_store.description,
+            restored_store.metadata,
+            restored_store.vector_weight,
+            restored_store.answers,
+            run,
+        ) == (*("book", "A book.", {"shelf": "3"}, 0.4, "quote", None),)
         files = await target_shop.settled(restored_store)
         assert sorted((file.filename, file.status) for file in files) == sorted(
             (file.filename, file.status) for file in await shop.settled(store)
         )
         assert target_shop.model.asked == []
         assert await answers(target_shop, restored_store) == like(answers_before)
-        assert [group.name for group in await target_shop.stores.groups.list(restored_store, 4)] == ["chunk", "small"]
+        assert [group.name for group in await target_shop.stores.groups.list(restored_store, 4)] == [
+            "chunk",
+            "small",
+        ]
         source = await target_shop.stores.contents.source(restored_store, files[0].file_id)
         assert target_shop.files.holds(source.sha256, source.bytes)
 
@@ -183,7 +193,9 @@ async def test_an_archive_is_read_in_small_pages_and_too_many_entries_are_refuse
     with closing(await shop.stores.portable.open(path)) as archive:
         page_sizes = [len(page) async for page in restore._pages(archive, archive.chunks())]
         monkeypatch.setattr(restore, "PAGE_BYTES", 1)
-        assert [len(page) async for page in restore._pages(archive, archive.chunks())] == [1] * sum(page_sizes)
+        assert [len(page) async for page in restore._pages(archive, archive.chunks())] == [1] * sum(
+            page_sizes
+        )
     await shop.stores.portable.require_portable(await shop.stores.get("book", LOCAL))
     monkeypatch.setattr(archives, "MAX_STORE_BLOBS", 0)
     with pytest.raises(InvalidRequest, match="an archive can contain at most 0"):

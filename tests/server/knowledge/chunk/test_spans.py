@@ -165,7 +165,9 @@ def test_markdown_sections_that_are_not_neighbours_stay_apart() -> None:
     first_part = Part("## A\n\nshort\n", Place(heading=("X", "A"), start=0, end=12))
     second_part = Part("# Y\n\nshort\n", Place(heading=("Y",), start=12, end=23))
     far = Part("# Z\n\nshort\n", Place(heading=("Y", "Z"), start=90, end=101))
-    assert [item.place.heading for item in sections.chunk_markdown([first_part, second_part, far], 1000, 0)] == [
+    assert [
+        item.place.heading for item in sections.chunk_markdown([first_part, second_part, far], 1000, 0)
+    ] == [
         ("X", "A"),
         ("Y",),
         ("Y", "Z"),

@@ -283,10 +283,14 @@ async def test_a_file_that_is_moved_keeps_its_id_its_chunks_and_its_vectors(
     ids_after = {row.filename: row.file_id for row in (await shop.stores.contents.list(store)).data}
     assert ids_after["deep/port.md"] == ids_before["a.md"]
     assert len(shop.model.asked) == request_count
-    search_result = await shop.runner.call("search", f"store/{store.id}", Search("harbour", ranker="lexical"), LOCAL)
+    search_result = await shop.runner.call(
+        "search", f"store/{store.id}", Search("harbour", ranker="lexical"), LOCAL
+    )
     assert isinstance(search_result, SearchResult)
     assert search_result.passages[0].filename == "deep/port.md"
-    search_result = await shop.runner.call("search", f"store/{store.id}", Search("port", ranker="lexical"), LOCAL)
+    search_result = await shop.runner.call(
+        "search", f"store/{store.id}", Search("port", ranker="lexical"), LOCAL
+    )
     assert [passage.filename for passage in search_result.passages] == ["deep/port.md"], (
         "its new name is a word of it"
     )

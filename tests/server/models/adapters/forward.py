@@ -99,7 +99,11 @@ class Llama:
         angles = np.outer(np.arange(count), base ** (-np.arange(0, width, 2) / width))[:, None, :]
         first_half, two = x[..., : width // 2], x[..., width // 2 :]
         rotated_array = np.concatenate(
-            [first_half * np.cos(angles) - two * np.sin(angles), two * np.cos(angles) + first_half * np.sin(angles)], -1
+            [
+                first_half * np.cos(angles) - two * np.sin(angles),
+                two * np.cos(angles) + first_half * np.sin(angles),
+            ],
+            -1,
         )
         return rotated_array.astype(np.float32)
 

@@ -94,11 +94,18 @@ def test_adapters_are_created_changed_and_deleted_over_the_http_api(daemon: Daem
     with http(daemon) as admin:
         adapter_request = {"base": "echo", "path": str(scripts / "polite.yaml"), "name": NAME}
         response = admin.post("/api/adapters", json=adapter_request)
-        assert response.status_code == 200 and response.json()["base"] == "echo" and response.json()["scale"] == 1
+        assert (
+            response.status_code == 200
+            and response.json()["base"] == "echo"
+            and response.json()["scale"] == 1
+        )
         at = "/api/adapters/ft%3Aecho%3Aportico%3Apolite%3A0192f6"
         assert admin.get(at).json()["name"] == NAME
         assert admin.patch(at, json={"scale": 0.25}).json()["scale"] == 0.25
-        names = [adapter["name"] for adapter in admin.get("/api/adapters", params={"base": "default"}).json()["data"]]
+        names = [
+            adapter["name"]
+            for adapter in admin.get("/api/adapters", params={"base": "default"}).json()["data"]
+        ]
         assert names == ["fixed", NAME]
         assert admin.post("/api/adapters", json=adapter_request).status_code == 409
         with http(daemon, "reader") as reader:
@@ -138,7 +145,10 @@ def test_a_pickle_is_never_opened(daemon: Daemon, tmp_path: Path) -> None:
     with http(daemon) as admin:
         for path in (folder, folder / "adapter_model.bin"):
             response = admin.post("/api/adapters", json={"base": "echo", "path": str(path), "name": "x"})
-            assert response.status_code == 400 and "pickle, which can run code" in response.json()["error"]["message"]
+            assert (
+                response.status_code == 400
+                and "pickle, which can run code" in response.json()["error"]["message"]
+            )
 
 
 def test_configured_adapters_answer_but_cannot_be_removed(client: Client) -> None:
@@ -165,7 +175,9 @@ def test_the_adapters_command_adds_shows_scales_lists_and_removes(
     assert "0.5" in told("adapters", "list", "echo")
     assert "Would remove 'polite'" in told("adapters", "remove", "polite", "--dry-run")
     assert "Removed 'polite'" in told("adapters", "remove", "polite", "--yes")
-    assert [adapter["name"] for adapter in json.loads(told("adapters", "list", "--json"))["data"]] == ["fixed"]
+    assert [adapter["name"] for adapter in json.loads(told("adapters", "list", "--json"))["data"]] == [
+        "fixed"
+    ]
     assert run([*ours, "adapters", "show", "polite"]) == 1
 
 
@@ -174,7 +186,10 @@ def test_the_adapters_command_adds_shows_scales_lists_and_removes(
 
 def test_texts_are_tokenized_and_detokenized(client: Client) -> None:
     tokenization = client.tokenize("to be or not", "echo", texts=True)
-    assert tokenization.count == 4 == len(tokenization.tokens) and "".join(tokenization.texts or ()) == "to be or not"
+    assert (
+        tokenization.count == 4 == len(tokenization.tokens)
+        and "".join(tokenization.texts or ()) == "to be or not"
+    )
     assert client.detokenize(tokenization.tokens, "echo") == "to be or not"
     assert client.tokenize([{"role": "user", "content": "two words"}]).texts is None
 
@@ -186,7 +201,10 @@ def test_tokens_of_an_adapter_are_those_of_its_base(client: Client) -> None:
 def test_the_tokenize_response_has_vllms_fields(daemon: Daemon) -> None:
     with http(daemon, "chatter") as chatter:
         tokenization = chatter.post("/tokenize", json={"model": "echo", "prompt": "a b"}).json()
-        assert tokenization.keys() == {"count", "max_model_len", "tokens", "token_strs"} and tokenization["count"] == 2
+        assert (
+            tokenization.keys() == {"count", "max_model_len", "tokens", "token_strs"}
+            and tokenization["count"] == 2
+        )
     with http(daemon, "reader") as reader:
         assert reader.post("/tokenize", json={"model": "echo", "prompt": "a"}).status_code == 403
 

@@ -117,7 +117,13 @@ async def test_an_adapter_written_by_peft_predicts_the_same_as_in_peft(tmp_path:
             merged_models.append((tmp_path / f"merged{number}", reference["adapted"]))
             await asyncio.to_thread(adapter_export.merge_adapter, model, out, merged_models[-1][0])
             assert peft.read_peft(out).patterned == bool(number)
-    await asyncio.to_thread(run, python, MERGED, json.dumps(PROMPTS), *(str(folder) for folder, _ in merged_models))
+    await asyncio.to_thread(
+        run, python, MERGED, json.dumps(PROMPTS), *(str(folder) for folder, _ in merged_models)
+    )
     for folder, adapted in merged_models:
-        for logprobs, peft_logprobs in zip(json.loads((folder / "said.json").read_bytes()), adapted, strict=True):
-            assert max(abs(logprob - two) for logprob, two in zip(logprobs, peft_logprobs, strict=True)) < 0.05
+        for logprobs, peft_logprobs in zip(
+            json.loads((folder / "said.json").read_bytes()), adapted, strict=True
+        ):
+            assert (
+                max(abs(logprob - two) for logprob, two in zip(logprobs, peft_logprobs, strict=True)) < 0.05
+            )

@@ -81,7 +81,7 @@ def test_an_adapter_is_exported_unchanged_or_as_gguf(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["strong", "strong.gguf"]
 
 
-def test_what_cannot_be_exported_is_refused(daemon: Daemon, tmp_path: Path) -> None:
+def test_an_adapter_that_cannot_be_exported_is_refused(daemon: Daemon, tmp_path: Path) -> None:
     existing_folder = tmp_path / "taken"
     existing_folder.mkdir()
     with Client(daemon.url) as client:
@@ -130,7 +130,9 @@ def test_a_merged_model_says_what_the_adapter_says(
         client.deployments.add("merged", str(path), parameters={"context_length": 512, "slots": 1})
     merged_logprobs = said("merged")
     assert merged_logprobs[0] == adapted[0]
-    assert merged_logprobs[1] == pytest.approx(adapted[1], abs=0.3)  # the base is quantised, the result is not
+    assert merged_logprobs[1] == pytest.approx(
+        adapted[1], abs=0.3
+    )  # the base is quantised, the result is not
     folder = tmp_path / "folder"
     export(daemon, capsys, "strong", str(folder), "--merged", "--safetensors")
     assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
@@ -170,7 +172,11 @@ def test_tensors_get_the_types_that_llama_cpp_gives_them(told: dict[str, Any]) -
     better = [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]
     for wished, usual in (("q4_k_m", "Q4_K"), ("q5_k_m", "Q5_K")):
         tensor_types = types[wished]
-        assert (tensor_types["embedding"], tensor_types["output"], tensor_types["shared"]) == (usual, "Q6_K", "Q6_K")
+        assert (tensor_types["embedding"], tensor_types["output"], tensor_types["shared"]) == (
+            usual,
+            "Q6_K",
+            "Q6_K",
+        )
         assert (tensor_types["query"], tensor_types["norm"], tensor_types["odd"]) == (usual, "F32", "F16")
         for part in ("value", "down"):
             assert [layer for layer, kind in enumerate(tensor_types[part]) if kind == "Q6_K"] == better

@@ -59,7 +59,7 @@ async def test_vllm_takes_adapters_while_it_runs(models: ModelFixture, tmp_path:
     assert models.models.get("m").pid == pid_before and await said(models, "m") == "hi"
 
 
-async def test_vllm_starts_anew_once_for_its_first_adapter_and_for_a_higher_rank(
+async def test_vllm_restarts_once_for_its_first_adapter_and_for_a_higher_rank(
     models: ModelFixture, tmp_path: Path
 ) -> None:
     slow = [{"match": "slow", "content": "one two three four", "interval": 0.1}]
@@ -90,7 +90,7 @@ async def test_vllm_loads_adapters_again_after_a_new_start(models: ModelFixture,
     assert await said(models, "a") == "a at 4"
 
 
-async def test_what_vllm_refuses_is_not_kept(models: ModelFixture, tmp_path: Path) -> None:
+async def test_an_adapter_that_vllm_refuses_is_not_stored(models: ModelFixture, tmp_path: Path) -> None:
     await guest(models, tmp_path, "vllm", adapter_rank=16)
     await said(models, "m")
     for folder, says in (
@@ -154,7 +154,9 @@ async def test_an_adapter_of_another_base_is_refused(
         await models.models.adapters.add("m", write(tmp_path / "a", pairs(blocks, layers, 4)), "a")
     assert (error_info.value.code, error_info.value.param) == ("adapter_invalid", "path")
     assert list(models.settings.adapters.iterdir()) == [] and models.registry.get("a") is None
-    assert await said(models, "m") == "hi" and models.models.get("m").pid == pid_before, "nobody was disturbed"
+    assert await said(models, "m") == "hi" and models.models.get("m").pid == pid_before, (
+        "nobody was disturbed"
+    )
 
 
 # --- fake models --------------------------------------------------------------------------------------------

@@ -80,7 +80,9 @@ async def top(models: ModelFixture, model: str, prompt: Any = PROMPT) -> dict[st
 
 def gap(llama: Llama, got: dict[str, float], wanted: Any) -> float:
     """Return the largest difference between log-probabilities of the same tokens."""
-    differences = [abs(value - wanted[llama.tokens[text]]) for text, value in got.items() if text in llama.tokens]
+    differences = [
+        abs(value - wanted[llama.tokens[text]]) for text, value in got.items() if text in llama.tokens
+    ]
     assert len(differences) >= 3
     return float(max(differences))
 
@@ -138,7 +140,9 @@ async def test_a_cached_prompt_is_not_reused_by_another_adapter(tmp_path: Path, 
 async def test_a_converted_adapter_equals_pefts_change_of_the_weights(
     tmp_path: Path, config: dict[str, Any], up: float, others: float
 ) -> None:
-    adapter_path = gguf_adapter.prepare_gguf_adapter(peft_files.smollm(tmp_path / "a", **config), GgufBase.read(BASE))
+    adapter_path = gguf_adapter.prepare_gguf_adapter(
+        peft_files.smollm(tmp_path / "a", **config), GgufBase.read(BASE)
+    )
     read = Llama(adapter_path)
     alpha = float(read.values["adapter.lora.alpha"])
     adapter_matrices = matrices(1, 0.02)
@@ -152,7 +156,9 @@ async def test_a_converted_adapter_equals_pefts_change_of_the_weights(
         rows = unpermuted(b, heads) if heads else b
         assert not heads or not np.allclose(rows, b, atol=1e-3), "llama.cpp has q and k in another order"
         product = alpha / a.shape[0] * (rows @ a)
-        assert np.allclose(product, scaling * (adapter_matrices[module][1] @ adapter_matrices[module][0]), atol=2e-4)
+        assert np.allclose(
+            product, scaling * (adapter_matrices[module][1] @ adapter_matrices[module][0]), atol=2e-4
+        )
 
 
 # --- side by side ---------------------------------------------------------------------------------------
@@ -162,7 +168,9 @@ async def test_base_and_adapters_answer_at_the_same_time(
     models: ModelFixture, llama: Llama, wanted: dict[str, Any]
 ) -> None:
     names = ["strong", "m", "other", "m", "strong", "other"]
-    for name, logprobs in zip(names, await asyncio.gather(*(top(models, name) for name in names)), strict=True):
+    for name, logprobs in zip(
+        names, await asyncio.gather(*(top(models, name) for name in names)), strict=True
+    ):
         assert gap(llama, logprobs, wanted[name]) < QUANTISED, name
 
 

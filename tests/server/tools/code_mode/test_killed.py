@@ -110,7 +110,11 @@ def test_code_of_an_agent_resumes_without_repeated_calls_after_a_kill(killed: Ki
     killed.restart()
     killed.post(f"/api/questions/{question}/answer", {"accepted": True})
     assert killed.last_event(run)["result"] == "Done."
-    assert len(calls_before) == 3 and killed.calls.read_text().splitlines() == [*calls_before, "approved", "last"]
+    assert len(calls_before) == 3 and killed.calls.read_text().splitlines() == [
+        *calls_before,
+        "approved",
+        "last",
+    ]
 
 
 def test_a_call_that_depends_on_data_still_needs_its_approval_after_a_restart(

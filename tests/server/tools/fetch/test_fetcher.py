@@ -145,7 +145,10 @@ async def test_a_redirect_loop_is_stopped_after_the_maximum_of_redirects(site: S
 
 
 async def test_headers_and_bodies_are_not_sent_to_another_origin_after_a_redirect() -> None:
-    async with serving({"/": page("there")}) as second_site, serving({"/": redirect(f"{second_site.url}/")}) as site:
+    async with (
+        serving({"/": page("there")}) as second_site,
+        serving({"/": redirect(f"{second_site.url}/")}) as site,
+    ):
         policy = AddressPolicy.of(f"{site.host},{second_site.host}")
         headers = {"Authorization": "Bearer x", "X-Key": "y", "Accept": "text/plain"}
         result = await fetch(FetchRequest(f"{site.url}/", "POST", headers, b"body"), policy)
@@ -161,7 +164,9 @@ async def test_headers_and_bodies_are_not_sent_to_another_origin_after_a_redirec
 
 
 async def test_a_decompression_bomb_is_truncated_at_the_size_limit(site: Site) -> None:
-    result = await fetch(FetchRequest(f"{site.url}/bomb"), replace(AddressPolicy.of(site.host), max_bytes=1_000))
+    result = await fetch(
+        FetchRequest(f"{site.url}/bomb"), replace(AddressPolicy.of(site.host), max_bytes=1_000)
+    )
     assert result.truncated and len(result.data) == 1_000
 
 

@@ -183,7 +183,7 @@ async def test_tools_added_by_a_running_server_are_offered(case: Case) -> None:
     await case.until(lambda: "odd_new" in case.host.get("odd").tools)
 
 
-async def test_a_tool_without_a_schema_is_left_out(case: Case) -> None:
+async def test_a_tool_without_a_schema_is_skipped(case: Case) -> None:
     info = await case.host.add(spec("odd", "schema"), None)
     assert "odd_echo" in info.tools and "odd_broken" not in info.tools
 

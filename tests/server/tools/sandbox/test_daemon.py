@@ -100,7 +100,9 @@ def test_artifacts_are_listed_passed_to_later_calls_and_removed(
     service: Daemon, environment: Environment
 ) -> None:
     with client(service) as sandbox_client:
-        [artifact] = sandbox_client.tools.call("code_interpreter", {"code": "open('t.txt', 'w').write('abc');"}).artifacts
+        [artifact] = sandbox_client.tools.call(
+            "code_interpreter", {"code": "open('t.txt', 'w').write('abc');"}
+        ).artifacts
         artifacts = sandbox_client.artifacts.list()
         assert artifacts[0].id == artifact.id and artifacts[0].run.startswith("run_")
         assert sandbox_client.artifacts.list(run=artifacts[0].run) == [artifacts[0]]
@@ -111,7 +113,10 @@ def test_artifacts_are_listed_passed_to_later_calls_and_removed(
             {"name": "bytes.bin", "base64": base64.b64encode(b"ghi").decode()},
         ]
         code = "print(*(open(n).read() for n in ('back.txt', 'more.txt', 'bytes.bin')))"
-        assert sandbox_client.tools.call("code_interpreter", {"code": code, "files": files}).text == "abc def ghi"
+        assert (
+            sandbox_client.tools.call("code_interpreter", {"code": code, "files": files}).text
+            == "abc def ghi"
+        )
         sandbox_client.artifacts.remove(artifact.id)
         assert artifact.id not in [item.id for item in sandbox_client.artifacts.list()]
 

@@ -105,7 +105,9 @@ async def test_skills_can_be_read_and_run_but_not_written(notebooks: Notebooks) 
         quiet,
     )
     assert (again.value, done.products) == ("'new'", ())
-    foreign_outcome = await notebooks.run("key_other", "skilled", Cell("import os; os.listdir('/skills')"), quiet)
+    foreign_outcome = await notebooks.run(
+        "key_other", "skilled", Cell("import os; os.listdir('/skills')"), quiet
+    )
     assert foreign_outcome.value == "[]"
 
 
@@ -335,7 +337,10 @@ async def test_notebooks_work_with_a_sandbox_on_another_machine() -> None:
     place = Elsewhere()
     remote_notebooks = Notebooks(place, LIMITS, limit=2, idle=60)
     assert await remote_notebooks.missing() is None
-    assert [(await remote_notebooks.run(ME, "s", Cell(code), quiet)).value for code in ("x", "y")] == ["1: x", "2: y"]
+    assert [(await remote_notebooks.run(ME, "s", Cell(code), quiet)).value for code in ("x", "y")] == [
+        "1: x",
+        "2: y",
+    ]
     outcome = await remote_notebooks.run(ME, None, Cell("z"), quiet)
     assert outcome.value == "1: z" and outcome.products[0].data == b"made there"
     await remote_notebooks.close()

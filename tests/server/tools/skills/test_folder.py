@@ -128,7 +128,11 @@ DESCRIBED = "description: x"
 def test_invalid_front_matter_is_refused(front: str) -> None:
     with pytest.raises(PorticoError) as error_info:
         read_files(text(front))
-    assert (error_info.value.status, error_info.value.code, error_info.value.param) == (400, "invalid_skill", "files")
+    assert (error_info.value.status, error_info.value.code, error_info.value.param) == (
+        400,
+        "invalid_skill",
+        "files",
+    )
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,11 @@ async def case(tmp_path: Path) -> AsyncIterator[Case]:
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     async def echo(request: web.Request) -> web.StreamResponse:
-        request_echo = {"path": request.raw_path, "headers": dict(request.headers), "query": dict(request.query)}
+        request_echo = {
+            "path": request.raw_path,
+            "headers": dict(request.headers),
+            "query": dict(request.query),
+        }
         return web.json_response(request_echo)
 
     async with serving({"/{rest:.*}": echo}) as running:

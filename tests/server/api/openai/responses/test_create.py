@@ -401,7 +401,9 @@ def test_a_chain_that_is_too_long_is_refused(as_key: Callable[[str], OpenAI], it
 
 def test_references_to_more_than_is_read_at_once_are_refused(as_key: Callable[[str], OpenAI]) -> None:
     client = as_key("one")
-    responses = [client.responses.create(model="clever", input=turns_of(2, "a" * 17_000_000)) for _ in range(2)]
+    responses = [
+        client.responses.create(model="clever", input=turns_of(2, "a" * 17_000_000)) for _ in range(2)
+    ]
     items: Any = [{"type": "item_reference", "id": response.output[0].id} for response in responses]
     assert client.responses.create(model="echo", input=items[:1]).output_text == "There it is."
     with pytest.raises(openai.BadRequestError) as error_info:

@@ -71,7 +71,10 @@ def test_after_a_reconnect_only_what_is_stored_is_continued(as_key: Callable[[st
         stored_response = turn(connection, input="ship", store=True)[-1].response
         unstored_response = turn(connection, input="ship", store=False)[-1].response
     with client.responses.connect() as connection:
-        assert turn(connection, input="and", previous_response_id=stored_response.id)[-1].type == "response.completed"
+        assert (
+            turn(connection, input="and", previous_response_id=stored_response.id)[-1].type
+            == "response.completed"
+        )
         error_event = turn(connection, input="and", previous_response_id=unstored_response.id)[-1]
     assert error_event.type == "error" and error_event.status == 404
     assert error_event.error.code == "previous_response_not_found"
@@ -81,7 +84,11 @@ def test_a_failed_continuation_drops_the_unstored_previous_response(as_key: Call
     with as_key("one").responses.connect() as connection:
         first = turn(connection, input="ship", store=False)[-1].response
         error_event = turn(connection, input="x", previous_response_id=first.id, temperature=9)[-1]
-        assert (error_event.type, error_event.status, error_event.error.param) == ("error", 400, "temperature")
+        assert (error_event.type, error_event.status, error_event.error.param) == (
+            "error",
+            400,
+            "temperature",
+        )
         next_event = turn(connection, input="and", previous_response_id=first.id)[-1]
         assert (next_event.type, next_event.error.code) == ("error", "previous_response_not_found")
         assert turn(connection, input="again")[-1].type == "response.completed"
@@ -233,7 +240,11 @@ def test_an_invalid_frame_closes_the_connection_and_writes_no_line_of_the_log(ha
     message = b"\x81" + bytes([0x80 | len(pending)]) + b"\0\0\0\0" + pending
     handshake = f"{head}Authorization: Bearer {secret('one')}\r\n\r\n".encode()
     for name, frame in INVALID_FRAMES.items():
-        for first, second_part in ((handshake, frame), (handshake, message + frame), (handshake + frame, b"")):
+        for first, second_part in (
+            (handshake, frame),
+            (handshake, message + frame),
+            (handshake + frame, b""),
+        ):
             with socket.create_connection((place.host, place.port or 0), timeout=60) as garbled:
                 garbled.sendall(first)
                 if second_part:

@@ -185,7 +185,9 @@ async def test_a_key_goes_where_the_card_says(models: ModelFixture, header: str,
         error = await failure(models, {"messages": user("fail")})
         assert KEY not in error.message and "Out of paper" in error.message
         card_headers, *call_headers = [headers for path, headers in agent.requests]
-        assert KEY not in "".join(card_headers.values()) and all(KEY in headers[header] for headers in call_headers)
+        assert KEY not in "".join(card_headers.values()) and all(
+            KEY in headers[header] for headers in call_headers
+        )
         for name, key, code in (
             ("keyless", "", "missing_provider_key"),
             ("wrong", "wrong-key", "agent_key_refused"),
@@ -267,7 +269,7 @@ async def test_a_wrong_model_is_refused_with_the_field(models: ModelFixture, spe
     assert error_info.value.param == param and "pass@" not in error_info.value.message
 
 
-async def test_an_agent_that_is_not_there_is_one_error(models: ModelFixture) -> None:
+async def test_an_unreachable_agent_is_one_error(models: ModelFixture) -> None:
     await models.models.add(ModelSpec("desk", "a2a+http://127.0.0.1:9", api_key=KEY))
     error = await failure(models, {"messages": user("hello")})
     assert (

@@ -123,7 +123,7 @@ async def test_an_agent_that_breaks_off_for_ever_is_given_up_and_its_task_cancel
     assert script.methods.count("SubscribeToTask") == client.MAX_LOST_COUNT + 1
 
 
-async def test_an_agent_that_has_forgotten_is_told_the_whole_conversation(models: ModelFixture) -> None:
+async def test_an_agent_without_the_conversation_is_sent_all_of_its_messages(models: ModelFixture) -> None:
     question_task = {"task": task("INPUT_REQUIRED")}
     script = Script(
         SendStreamingMessage=[[question_task], refusal(-32001), [{"message": {"parts": [{"text": "Ah."}]}}]]
@@ -135,7 +135,9 @@ async def test_an_agent_that_has_forgotten_is_told_the_whole_conversation(models
         _first, continued, full_message = [params["message"] for _method, params in script.heard]
         assert (continued["taskId"], continued["contextId"]) == ("t", "c") and len(continued["parts"]) == 1
         assert (
-            "taskId" not in full_message and "contextId" not in full_message and "book a room" in full_message["parts"][0]["text"]
+            "taskId" not in full_message
+            and "contextId" not in full_message
+            and "book a room" in full_message["parts"][0]["text"]
         )
         assert len(script.heard) == 3
 
@@ -213,7 +215,10 @@ async def test_odd_shapes_are_an_answer_or_an_error_but_never_a_crash(models: Mo
         )
     for outcome in answers:
         if isinstance(outcome, BaseException):
-            assert isinstance(outcome, PorticoError) and outcome.code in ("invalid_agent_answer", "agent_refused")
+            assert isinstance(outcome, PorticoError) and outcome.code in (
+                "invalid_agent_answer",
+                "agent_refused",
+            )
         else:
             assert outcome["usage"]["prompt_tokens"] == 0
 
@@ -282,7 +287,11 @@ async def test_the_agent_card_is_refreshed_and_kept_when_it_disappears(
     async with raw_agent(script, card_document) as source:
         card_document |= card_of(source.removeprefix("a2a+"))
         await models.models.add(ModelSpec("desk", source))
-        for description, current_description in (("First.", "First."), ("Second.", "Second."), (None, "Second.")):
+        for description, current_description in (
+            ("First.", "First."),
+            ("Second.", "Second."),
+            (None, "Second."),
+        ):
             if description is None:
                 card_document.clear()
             else:

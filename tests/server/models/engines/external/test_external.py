@@ -309,7 +309,9 @@ async def test_child_processes_of_an_engine_end_with_it(
     child = child_of(models)
     warden = psutil.Process(child.pid).ppid()
     [orphan] = [
-        int(orphan_match.group(1)) for line in child.lines(100) if (orphan_match := re.fullmatch(r"orphan (\d+)", line))
+        int(orphan_match.group(1))
+        for line in child.lines(100)
+        if (orphan_match := re.fullmatch(r"orphan (\d+)", line))
     ]
     match end:
         case "stop":

@@ -132,7 +132,10 @@ def test_prompts_are_found_by_their_beginning_model_and_adapter(tmp_path: Path) 
         assert not other_model_prompts.refresh(adapter)
     kept_prompt = prompts.find([*tokens[:500], -1, -2], "")
     assert kept_prompt is not None and kept_prompt.name == name and prompts.check(kept_prompt, "")
-    assert prompts.find(tokens[: MIN_KEPT_TOKENS - 1], "") is None and prompts.find(tokens, "/adapters/a:1") is None
+    assert (
+        prompts.find(tokens[: MIN_KEPT_TOKENS - 1], "") is None
+        and prompts.find(tokens, "/adapters/a:1") is None
+    )
     assert common_length([1, 2, 3], [1, 2, 4]) == 2
 
 

@@ -110,7 +110,7 @@ def test_each_prompt_is_repeated_for_each_requested_choice() -> None:
     assert [body["prompt"] for body in prepare_completion({"prompt": [1, 2, 3]}).bodies] == [[1, 2, 3]]
 
 
-def test_nulls_are_left_out_and_unknown_fields_go_through() -> None:
+def test_nulls_are_dropped_and_unknown_fields_are_passed_through() -> None:
     [body] = prepare_chat(ask(temperature=None, stop=None, min_p=0.1, n=1), template_has_tools=False).bodies
     assert "temperature" not in body and "stop" not in body and "n" not in body and body["min_p"] == 0.1
 
@@ -129,14 +129,22 @@ def test_tools_are_passed_to_a_template_that_supports_them_unless_forced() -> No
 def test_tool_choice_limits_functions_and_unknown_tools_are_refused() -> None:
     tools = [{"type": "function", "function": {"name": name}} for name in "ab"]
     web = {"type": "web_search"}
-    two_tools_plan = plan_tools({"tools": [*tools, web], "tool_choice": "required"}, None, template_has_tools=False)
-    assert two_tools_plan is not None and [form["properties"]["name"]["const"] for form in two_tools_plan.schema["anyOf"]] == [
+    two_tools_plan = plan_tools(
+        {"tools": [*tools, web], "tool_choice": "required"}, None, template_has_tools=False
+    )
+    assert two_tools_plan is not None and [
+        form["properties"]["name"]["const"] for form in two_tools_plan.schema["anyOf"]
+    ] == [
         "a",
         "b",
     ]
     tool_choice = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [tools[1]]}}
     one_tool_plan = plan_tools({"tools": tools, "tool_choice": tool_choice}, None, template_has_tools=False)
-    assert one_tool_plan is not None and [f["name"] for f in one_tool_plan.functions] == ["b"] and not one_tool_plan.free
+    assert (
+        one_tool_plan is not None
+        and [f["name"] for f in one_tool_plan.functions] == ["b"]
+        and not one_tool_plan.free
+    )
     assert plan_tools({"tools": [web]}, None, template_has_tools=False) is None
     for choice in ({"type": "function", "function": {"name": "c"}},):
         with pytest.raises(InvalidRequest, match="'c'"):

@@ -104,7 +104,9 @@ def test_unset_options_keep_the_engines_defaults(model: Path) -> None:
         "yarn_orig_ctx",
     ):
         assert getattr(params, name) == getattr(default_params, name), name
-    assert params.mmproj.path == "" and list(params.speculative.types) == list(default_params.speculative.types)
+    assert params.mmproj.path == "" and list(params.speculative.types) == list(
+        default_params.speculative.types
+    )
 
 
 def test_rope_scaling_extends_the_context_length(model: Path) -> None:
@@ -170,7 +172,11 @@ def test_a_chat_template_is_read_from_a_file(model: Path, tmp_path: Path) -> Non
 def test_only_options_that_differ_from_the_default_are_shown(model: Path) -> None:
     assert set(chosen_parameters(settled(model))) == {"context_length", "slots", "threads"}
     parameters = chosen_parameters(settled(model, flash_attention="off", speculation="ngram", rope_scale=2))
-    assert (parameters["flash_attention"], parameters["speculation"], parameters["rope_scale"]) == ("off", "ngram", 2.0)
+    assert (parameters["flash_attention"], parameters["speculation"], parameters["rope_scale"]) == (
+        "off",
+        "ngram",
+        2.0,
+    )
 
 
 def test_a_plan_with_a_projector_names_it_and_counts_its_size(model: Path) -> None:

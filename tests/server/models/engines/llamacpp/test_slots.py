@@ -50,7 +50,9 @@ async def first_piece(relayed: Any) -> list[bytes]:
 async def test_a_short_chat_in_a_higher_slot_is_answered_before_a_long_prompt_is_read(
     small: ModelFixture,
 ) -> None:
-    first_stream = await small.relay("m", {"messages": user("Count to nine."), "max_tokens": 200, "stream": True})
+    first_stream = await small.relay(
+        "m", {"messages": user("Count to nine."), "max_tokens": 200, "stream": True}
+    )
     two = await small.relay("m", {"messages": user("Say hello."), "max_tokens": 500, "stream": True})
     await first_piece(first_stream)
     await first_piece(two)

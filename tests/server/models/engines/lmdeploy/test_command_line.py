@@ -53,7 +53,9 @@ OURS: Mapping[str, Any] = {
 
 def line(parameters: dict[str, Any], adapters: tuple[AdapterScale, ...] = ()) -> list[str]:
     """Return the arguments after ``python -m lmdeploy``."""
-    program = LmDeploy().program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"), adapters)
+    program = LmDeploy().program(
+        ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"), adapters
+    )
     substitutions = {"{host}": "127.0.0.1", "{port}": "8000", "{key}": KEY}
     assert program.arguments[:3] == ["-P", "-m", "lmdeploy"]
     return [substitutions.get(part, part) for part in program.arguments[3:]]
@@ -83,7 +85,11 @@ def test_an_adapter_config_is_rewritten_for_lmdeploys_older_peft(tmp_path: Path)
     assert arguments[arguments.index("--backend") + 1] == "pytorch" and arguments[-2] == "--adapters"
     name, _, path = arguments[-1].partition("=")
     adapter_config = json.loads((Path(path) / "adapter_config.json").read_bytes())
-    assert name == "ft:m:x" and (adapter_config["r"], adapter_config["lora_alpha"], adapter_config["target_modules"]) == (
+    assert name == "ft:m:x" and (
+        adapter_config["r"],
+        adapter_config["lora_alpha"],
+        adapter_config["target_modules"],
+    ) == (
         4,
         8.0,
         ["q_proj"],
@@ -137,7 +143,10 @@ def test_lmdeploys_own_parser_accepts_our_command_lines(tmp_path: Path) -> None:
         assert options == {**defaults, **OURS, **expected_options}, parameters
     one_adapter_options, two_adapters_options = read[len(lines) : len(lines) + 2]
     plain = {adapter.name: str(adapter.path / "plain-1") for adapter in adapters}
-    assert one_adapter_options["adapters"] == dict(list(plain.items())[:1]) and two_adapters_options["adapters"] == plain
+    assert (
+        one_adapter_options["adapters"] == dict(list(plain.items())[:1])
+        and two_adapters_options["adapters"] == plain
+    )
     assert two_adapters_options["backend"] == "pytorch"
     for words, says in zip(read[-3:], ("--dtype", "tool parser hermes", "'chatml'"), strict=True):
         assert says in words
@@ -148,5 +157,7 @@ def test_documented_option_values_match_lmdeploys_choices() -> None:
     choices = parsed([])["choices"]
     for key in ("backend", "dtype", "quantization"):
         option = LMDEPLOY_OPTIONS[key]
-        documented_values = {word.strip(",") for word in option.doc.split(", if")[0].replace(" or ", " ").split()}
+        documented_values = {
+            word.strip(",") for word in option.doc.split(", if")[0].replace(" or ", " ").split()
+        }
         assert documented_values == set(choices[option.flag]), key

@@ -33,7 +33,12 @@ def test_text_is_shown_up_to_the_first_stop(
 
 def test_held_back_text_is_emitted_at_the_end() -> None:
     stop_texts = StopTexts(["stop here"])
-    assert (stop_texts.feed("and stop"), stop_texts.holds, stop_texts.rest(), stop_texts.rest()) == ("and ", True, "stop", "")
+    assert (stop_texts.feed("and stop"), stop_texts.holds, stop_texts.rest(), stop_texts.rest()) == (
+        "and ",
+        True,
+        "stop",
+        "",
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,7 +68,9 @@ def test_top_logprobs_are_decoded_and_limited_to_the_requested_number() -> None:
     unlikely = {**entry("▁c", -9.0), "top_logprobs": [entry("▁a", -0.5), entry("▁b", -1.0)]}
     first, second = spelling.logprobs({"content": [likely, unlikely]}, 2)["content"]
     assert [candidate["token"] for candidate in first["top_logprobs"]] == [" a", " b"]
-    assert [candidate["token"] for candidate in second["top_logprobs"]] == [" a", " b"] and second["token"] == " c"
+    assert [candidate["token"] for candidate in second["top_logprobs"]] == [" a", " b"] and second[
+        "token"
+    ] == " c"
     assert first["bytes"] == list(b" a")
 
 

@@ -52,10 +52,16 @@ async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mode
     models_folder = await asyncio.to_thread(environment.models, home)
     async with model_fixture(home, load_timeout=120.0) as fixture:
         parameters = {"context_length": 512, "max_sequences": 4, "python": environment.interpreter(home)}
-        await fixture.models.add(ModelSpec("m", str(models_folder / "chat"), engine="lmdeploy", parameters=parameters))
-        knows = await asyncio.to_thread(environment.thinking, models_folder / "chat", home / "knows", TEMPLATE)
+        await fixture.models.add(
+            ModelSpec("m", str(models_folder / "chat"), engine="lmdeploy", parameters=parameters)
+        )
+        knows = await asyncio.to_thread(
+            environment.thinking, models_folder / "chat", home / "knows", TEMPLATE
+        )
         parsers = {"backend": "pytorch", "tool_call_parser": "qwen3", "reasoning_parser": "qwen-qwq"}
-        await fixture.models.add(ModelSpec("p", str(knows), engine="lmdeploy", parameters={**parameters, **parsers}))
+        await fixture.models.add(
+            ModelSpec("p", str(knows), engine="lmdeploy", parameters={**parameters, **parsers})
+        )
         await fixture.models.load("m")
         yield fixture
 
@@ -63,7 +69,11 @@ async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mode
 def sessions(models: ModelFixture, name: str = "m") -> list[str]:
     """Return how the calls to LMDeploy ended, in order."""
     matches = (re.fullmatch(r"session \d+ (.*)", line) for line in models.models.logs(name, 1000))
-    return [session_match[1] for session_match in matches if session_match is not None and "begins" not in session_match[1]]
+    return [
+        session_match[1]
+        for session_match in matches
+        if session_match is not None and "begins" not in session_match[1]
+    ]
 
 
 async def test_a_stop_of_several_tokens_ends_the_call_and_is_counted(models: ModelFixture) -> None:
@@ -129,7 +139,10 @@ async def test_fields_that_lmdeploy_would_ignore_are_refused(
 
 async def test_zero_penalties_and_lmdeploys_internal_fields_are_harmless(models: ModelFixture) -> None:
     body = {"messages": user("<<fine>>"), "presence_penalty": 0, "frequency_penalty": 0.0}
-    for extra_fields in ({"session_id": 7, "with_cache": True, "migration_request": {"x": 1}}, {"stop": None}):
+    for extra_fields in (
+        {"session_id": 7, "with_cache": True, "migration_request": {"x": 1}},
+        {"stop": None},
+    ):
         assert (await models.ask("m", {**body, **extra_fields}))["choices"][0]["message"]["content"] == "fine"
 
 
@@ -201,7 +214,10 @@ async def test_adapters_answer_beside_their_base_model(models: ModelFixture, tmp
         }
         answer = await models.ask(name, body)
         assert answer["model"] == name
-        return [candidate["logprob"] for candidate in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]]
+        return [
+            candidate["logprob"]
+            for candidate in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        ]
 
     await models.models.load("m")  # longer than the time limit of a call
     base, first, second = [await top(name) for name in ("m", *adapters)]

@@ -144,7 +144,11 @@ class Handle:
                 logprobs = [
                     {**dict(zip(best.tolist(), values.tolist(), strict=True)), token: float(raw[token])}
                 ]
-            last = is_end or step + 1 == wanted.max_new_tokens or len(sequence) >= maker.engine_config.session_len
+            last = (
+                is_end
+                or step + 1 == wanted.max_new_tokens
+                or len(sequence) >= maker.engine_config.session_len
+            )
             status = ResponseType.FINISH if last else ResponseType.SUCCESS
             yield EngineOutput(status, [token], logprobs=logprobs, req_metrics=RequestMetrics(0.0, []))
             if last:

@@ -254,7 +254,11 @@ async def test_an_anthropic_message_becomes_an_openai_completion(models: ModelFi
     [choice] = completion["choices"]
     assert choice["message"] == {"role": "assistant", "content": "Hi! My name is Claude.", "refusal": None}
     assert choice["finish_reason"] == "stop" and completion["object"] == "chat.completion"
-    assert completion["id"] == MESSAGE["id"] and completion["model"] == "claude-without-a-price" and completion["created"] > 0
+    assert (
+        completion["id"] == MESSAGE["id"]
+        and completion["model"] == "claude-without-a-price"
+        and completion["created"] > 0
+    )
     assert completion["usage"]["prompt_tokens_details"] == {"cached_tokens": 5}
 
 
@@ -309,8 +313,15 @@ async def test_tool_use_and_thinking_become_tool_calls_and_reasoning_content(mod
 
 
 async def test_an_anthropic_stream_becomes_openai_chunks_with_usage(models: ModelFixture) -> None:
-    result = await stream(models, START, PING, said("Hello", "!"), end(), stream_options={"include_usage": True})
-    assert result.text() == "Hello!" and result.done and result.error is None and result.finishes() == {0: "stop"}
+    result = await stream(
+        models, START, PING, said("Hello", "!"), end(), stream_options={"include_usage": True}
+    )
+    assert (
+        result.text() == "Hello!"
+        and result.done
+        and result.error is None
+        and result.finishes() == {0: "stop"}
+    )
     assert result.documents[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert len({(d["id"], d["created"], d["model"], d["object"]) for d in result.documents}) == 1
     assert result.documents[-1]["choices"] == [] and result.documents[-1]["usage"]["completion_tokens"] == 15

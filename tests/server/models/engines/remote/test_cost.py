@@ -56,7 +56,11 @@ async def test_costs_reach_usage_and_metrics_and_top(tmp_path: Path) -> None:
                     ("strange", {}),
                     ("here", {}),
                 ):
-                    body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], **extra_fields}
+                    body = {
+                        "model": model,
+                        "messages": [{"role": "user", "content": "Hello"}],
+                        **extra_fields,
+                    }
                     (await client.post("/v1/chat/completions", json=body)).raise_for_status()
                 metrics = (await client.get("/metrics")).text
                 await costs_of_steps(client)
@@ -89,7 +93,11 @@ async def test_a_call_costs_what_the_model_that_answered_it_costs(tmp_path: Path
             ("cheap", f"{working_server.url}/v1", {}),
         ]
         configured = [
-            {"name": name, "source": f"remote://openai/{name}", "parameters": {"base_url": url, **extra_parameters}}
+            {
+                "name": name,
+                "source": f"remote://openai/{name}",
+                "parameters": {"base_url": url, **extra_parameters},
+            }
             for name, url, extra_parameters in models
         ]
         (tmp_path / "portico.json").write_text(json.dumps({"models": configured}))

@@ -117,7 +117,9 @@ def test_fields_are_renamed_and_dropped(provider: str, given: dict[str, Any], se
         ("mistral", "logit_bias", {"5": 1}),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_not_dropped(provider: str, field: str, value: Any) -> None:
+def test_an_unsupported_parameter_is_refused_instead_of_dropped(
+    provider: str, field: str, value: Any
+) -> None:
     with pytest.raises(InvalidRequest) as error_info:
         fit_body({field: value}, "chat/completions", PROVIDERS[provider].quirks, "m")
     assert error_info.value.param == field and error_info.value.code == "unsupported_parameter"

@@ -134,7 +134,8 @@ async def test_created_is_one_value_and_chunks_without_choices_are_dropped(model
     empty = b'data: {"id":"x","created":1,"choices":[],"prompt_filter_results":[]}\n\n'
     decoy_frame = frame('a "created":7', created=2)
     async with serving(
-        models, Upstream(empty, frame("b", created=1), decoy_frame, frame(None, created=3, finish="stop"), DONE)
+        models,
+        Upstream(empty, frame("b", created=1), decoy_frame, frame(None, created=3, finish="stop"), DONE),
     ):
         result = await models.stream("m", HI)
     assert len({d["created"] for d in result.documents}) == 1
@@ -194,7 +195,11 @@ async def test_an_error_in_mid_stream_ends_it(models: ModelFixture) -> None:
     async with serving(models, Upstream(frame("a"), failure, frame("b"), DONE)):
         result = await models.stream("m", HI)
     assert "out of memory" in result.documents[-1]["error"]["message"] and result.text() == "a"
-    assert result.error is not None and not result.done and isinstance(result.documents[-1]["error"]["code"], str)
+    assert (
+        result.error is not None
+        and not result.done
+        and isinstance(result.documents[-1]["error"]["code"], str)
+    )
 
 
 async def test_an_error_as_the_first_frame_is_a_real_status(models: ModelFixture) -> None:

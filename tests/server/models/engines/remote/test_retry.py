@@ -93,7 +93,10 @@ def test_retry_pauses_grow_with_jitter_up_to_a_maximum() -> None:
 
 
 async def test_the_next_model_answers_when_the_first_fails(models: ModelFixture) -> None:
-    async with serving(Answer(b"", 500)) as failing_server, serving(Answer(completion("from b"))) as working_server:
+    async with (
+        serving(Answer(b"", 500)) as failing_server,
+        serving(Answer(completion("from b"))) as working_server,
+    ):
         await models.models.add(spec("b", working_server.url, fallback="a"))
         await models.models.add(spec("a", failing_server.url, fallback=["missing", "b"]))
         answer = await models.ask("a", HI)

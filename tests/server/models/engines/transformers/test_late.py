@@ -45,7 +45,10 @@ async def embedded(served: ModelFixture, text: str, *spans: tuple[int, int]) -> 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_span_vector_is_the_token_mean_computed_with_full_context(served: ModelFixture) -> None:
     span_vectors = await embedded(served, TEXT, *SPANS)
-    assert all(close(vector, expected_vector) for vector, expected_vector in zip(span_vectors, expected("late"), strict=True))
+    assert all(
+        close(vector, expected_vector)
+        for vector, expected_vector in zip(span_vectors, expected("late"), strict=True)
+    )
     alone = await served.ask("vectors", {"input": TEXT[:5]}, "embeddings")
     assert not close(
         span_vectors[0], alone["data"][0]["embedding"]
@@ -60,10 +63,15 @@ async def test_a_text_longer_than_the_context_is_seen_in_windows(served: ModelFi
         spans.append((at, at + len(word)))
         at += len(word) + 1
     span_vectors = await embedded(served, LONG, *spans, (0, len(LONG)))
-    assert len({tuple(vector) for vector in span_vectors}) > 100  # the same word has a different vector at each position
+    assert (
+        len({tuple(vector) for vector in span_vectors}) > 100
+    )  # the same word has a different vector at each position
     # A span in the middle of the first window takes that window into account, and nothing else.
     window = await embedded(served, LONG[: spans[61][1]], *spans[:40])
-    assert all(close(vector, reference_vector) for vector, reference_vector in zip(window, span_vectors[:40], strict=True))
+    assert all(
+        close(vector, reference_vector)
+        for vector, reference_vector in zip(window, span_vectors[:40], strict=True)
+    )
     assert all(abs(sum(x * x for x in vector) - 1) < 1e-4 for vector in span_vectors)
 
 
@@ -105,13 +113,21 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 @pytest.mark.slow
 def test_a_late_chunked_group_is_embedded_in_context_with_its_model(daemon: Daemon) -> None:
     with httpx.Client(base_url=f"{daemon.url}/api/stores/coast", timeout=60) as http:
-        group_request = {"name": "late", "chunking_strategy": {"type": "late", "size": 100}, "embedding_model": "near"}
+        group_request = {
+            "name": "late",
+            "chunking_strategy": {"type": "late", "size": 100},
+            "embedding_model": "near",
+        }
         answer = http.post("/groups", json=group_request)
         assert answer.status_code == 200, answer.text
         with http.stream("GET", f"{daemon.url}/api/runs/{answer.json()['run']}/events") as events:
             events.read()
         [late_group] = [group for group in http.get("/groups").json()["data"] if group["name"] == "late"]
-        assert (late_group["completed"], late_group["failed"], late_group["embedding_model"]) == (1, 0, "near")
+        assert (late_group["completed"], late_group["failed"], late_group["embedding_model"]) == (
+            1,
+            0,
+            "near",
+        )
         body = {"query": "ship 7", "groups": ["late"], "ranker": "vector", "max_num_results": 50}
         passages = http.post("/search", json=body).json()["data"]
         assert len({passage["text"] for passage in passages}) == min(50, late_group["chunks"])
@@ -135,7 +151,11 @@ def test_support_for_spans_is_known_from_the_files_before_loading(tmp_path: Path
 
     models_folder = environment.models()
     engine = Transformers()
-    assert engine.describe(spec("a", models_folder / "embedding-mean"), models_folder / "embedding-mean").spans
-    assert not engine.describe(spec("b", models_folder / "embedding-cls"), models_folder / "embedding-cls").spans
+    assert engine.describe(
+        spec("a", models_folder / "embedding-mean"), models_folder / "embedding-mean"
+    ).spans
+    assert not engine.describe(
+        spec("b", models_folder / "embedding-cls"), models_folder / "embedding-cls"
+    ).spans
     mean_spec = spec("c", models_folder / "embedding-cls", parameters={"pooling": "mean"})
     assert engine.describe(mean_spec, models_folder / "embedding-cls").spans

@@ -40,7 +40,9 @@ async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mode
     async with model_fixture(tmp_path_factory.mktemp("home"), install_engines=False) as fixture:
         defaults = {"steps": 2, "size": "32x32"}
         parameters = {"max_pixels": 128 * 128}
-        await fixture.models.add(spec("painter", pictures_folder / "diffusion", parameters=parameters, defaults=defaults))
+        await fixture.models.add(
+            spec("painter", pictures_folder / "diffusion", parameters=parameters, defaults=defaults)
+        )
         await fixture.models.add(ModelSpec("fake", "fake://", task="image"))
         await fixture.models.load("painter")
         yield fixture
@@ -82,7 +84,9 @@ async def test_size_format_and_the_models_own_options_are_kept_to(models: ModelF
         "negative_prompt": "a dog",
         "guidance_scale": 2,
     }
-    answer = await models.ask("painter", {"prompt": "a cat", "size": "48x32", "quality": "low", **options}, MADE)
+    answer = await models.ask(
+        "painter", {"prompt": "a cat", "size": "48x32", "quality": "low", **options}, MADE
+    )
     picture = opened(base64.b64decode(answer["data"][0]["b64_json"]))
     assert (picture.format, picture.size) == ("JPEG", (48, 32))
     assert (answer["size"], answer["output_format"], answer["quality"]) == ("48x32", "jpeg", "low")
@@ -107,7 +111,9 @@ async def test_a_stream_contains_partial_images_before_the_final_one(models: Mod
     result = await models.stream(name, body, MADE)
     kinds = [document["type"].partition(".")[2] for document in result.documents]
     assert kinds == ["partial_image", "partial_image", "completed"]
-    assert [opened(base64.b64decode(picture_document["b64_json"])).size for picture_document in result.documents] == [(32, 32)] * 3
+    assert [
+        opened(base64.b64decode(picture_document["b64_json"])).size for picture_document in result.documents
+    ] == [(32, 32)] * 3
     assert result.usage.completion_tokens == 4
 
 
@@ -133,7 +139,9 @@ async def test_partial_images_are_streamed_for_packed_latents(models: ModelFixtu
     await models.models.add(spec("flux", environment.pictures() / "flux"))
     body = {"prompt": "a cat", "steps": 3, "size": "32x32", "partial_images": 1}
     result = await models.stream("flux", body, MADE)
-    assert [opened(base64.b64decode(document["b64_json"])).size for document in result.documents] == [(32, 32)] * 2
+    assert [opened(base64.b64decode(document["b64_json"])).size for document in result.documents] == [
+        (32, 32)
+    ] * 2
     await models.models.remove("flux")
 
 

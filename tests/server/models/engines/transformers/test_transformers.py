@@ -78,7 +78,9 @@ def close(one: list[float], other: list[float]) -> bool:
 async def test_batched_embeddings_match_the_models_reference_vectors(models: ModelFixture) -> None:
     answer = await models.ask("vectors", {"input": TEXTS}, "embeddings")
     # A batch of texts of different lengths must give the same vectors as each text alone.
-    assert all(close(row["embedding"], vector) for row, vector in zip(answer["data"], expected("mean"), strict=True))
+    assert all(
+        close(row["embedding"], vector) for row, vector in zip(answer["data"], expected("mean"), strict=True)
+    )
     assert models.models.get("vectors").dimensions == 32
     assert answer["usage"] == {"prompt_tokens": 22, "total_tokens": 22}
 
@@ -92,7 +94,9 @@ async def test_the_files_say_how_vectors_are_pooled_and_a_parameter_says_otherwi
     await models.models.add(spec("other", environment.models() / "embedding-cls", parameters=parameters))
     answer = await models.ask("other", {"input": TEXTS}, "embeddings")
     await models.models.remove("other")
-    assert all(close(row["embedding"], vector) for row, vector in zip(answer["data"], expected(pooling), strict=True))
+    assert all(
+        close(row["embedding"], vector) for row, vector in zip(answer["data"], expected(pooling), strict=True)
+    )
 
 
 async def test_vectors_are_cut_and_of_length_one_again(models: ModelFixture) -> None:
@@ -142,7 +146,9 @@ async def test_late_interaction_and_learned_sparse_vectors_score_as_their_papers
     result = await models.runner.call("rerank", name, Rerank("ships", tuple(TEXTS)), LOCAL)
     assert isinstance(result, Ranked)
     assert close([score for _, score in sorted(result.results)], reference_scores)
-    assert [index for index, _ in result.results] == sorted(range(3), key=lambda index: -reference_scores[index])
+    assert [index for index, _ in result.results] == sorted(
+        range(3), key=lambda index: -reference_scores[index]
+    )
     long_request = Rerank("ships " * 200, (*("sea " * 500, "", ". . ."), *TEXTS * 30), 5)
     result = await models.runner.call("rerank", name, long_request, LOCAL)
     assert isinstance(result, Ranked) and len(result.results) == 5
@@ -320,9 +326,13 @@ async def test_an_adapter_answers_under_its_own_model_name(models: ModelFixture)
         answer = await models.ask(name, body)
         assert answer["model"] == name
         logprobs[name] = answer["choices"][0]["logprobs"]["content"][0]["logprob"]
-    assert len(set(logprobs.values())) == 2 and models.models.get("chat").pid == pid, "nothing was started anew"
+    assert len(set(logprobs.values())) == 2 and models.models.get("chat").pid == pid, (
+        "nothing was started anew"
+    )
     await models.models.adapters.remove("ft:chat:portico:x:1")
-    assert (await models.ask("chat", body))["choices"][0]["logprobs"]["content"][0]["logprob"] == logprobs["chat"]
+    assert (await models.ask("chat", body))["choices"][0]["logprobs"]["content"][0]["logprob"] == logprobs[
+        "chat"
+    ]
     with pytest.raises(InvalidRequest, match="inputs"):
         await models.models.adapters.add("chat", smollm(models.settings.home / "wide"), "odd")
 

@@ -47,7 +47,10 @@ async def test_an_unpacked_model_says_what_the_packed_one_says(tmp_path: Path) -
         packed, plain = await said(daemon, "packed"), await said(daemon, "plain")
         assert [token for token, _ in plain] == [token for token, _ in packed]
         # llama.cpp rounds the values between layers to 8 bits, so the last digits differ.
-        assert all(abs(packed_token[1] - plain_token[1]) < 0.3 for packed_token, plain_token in zip(packed, plain, strict=True))
+        assert all(
+            abs(packed_token[1] - plain_token[1]) < 0.3
+            for packed_token, plain_token in zip(packed, plain, strict=True)
+        )
     assert list(place.iterdir()) == [folder]
 
 

@@ -85,7 +85,11 @@ class LmServer(FakeServer):
         finally:
             self.sessions.pop(body.get("session_id", -1), None)
         tokens = len(script.split_words(prompt))
-        usage_fields = {"prompt_tokens": tokens, "completion_tokens": completion_tokens, "total_tokens": tokens + completion_tokens}
+        usage_fields = {
+            "prompt_tokens": tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": tokens + completion_tokens,
+        }
         await send([], {**usage_fields, "prompt_tokens_details": {"cached_tokens": 0}})
         await response.write(b"data: [DONE]\n\n")
         return response

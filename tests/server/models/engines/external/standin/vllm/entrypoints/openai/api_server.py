@@ -53,7 +53,9 @@ def main() -> None:
             )
         choice = body.get("tool_choice")
         if choice not in (None, "none", "auto") and not arguments.tool_call_parser:
-            choice_text = f'function "{choice["function"]["name"]}"' if isinstance(choice, dict) else f'"{choice}"'
+            choice_text = (
+                f'function "{choice["function"]["name"]}"' if isinstance(choice, dict) else f'"{choice}"'
+            )
             return refuse(400, f"tool_choice={choice_text} requires --tool-call-parser to be set")
         return None
 
