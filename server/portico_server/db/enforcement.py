@@ -7,8 +7,8 @@ from before this record have the name ``portico``: they count as level 0. SQLite
 
 from __future__ import annotations
 
-import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -27,7 +27,7 @@ LEVELS: Final[Mapping[Restriction, int]] = {"rights": 1, "guard": 1, "filters": 
 LEVEL: Final = max(LEVELS.values())
 """The level of this version."""
 
-APPLICATION_NAME: Final = f"portico/{LEVEL} {os.uname().nodename}".encode("ascii", "replace")[:63].decode()
+APPLICATION_NAME: Final = f"portico/{LEVEL} {socket.gethostname()}".encode("ascii", "replace")[:63].decode()
 """The name of this daemon's connections. PostgreSQL stores 63 bytes."""
 
 DAEMON_CONNECTIONS: Final = text(
