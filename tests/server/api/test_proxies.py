@@ -45,6 +45,14 @@ class Proxy:
     recipe: str
 
 
+REASONS = {
+    "nginx": "nginx is not installed",
+    "caddy": "caddy is not installed",
+    "haproxy": "haproxy is not installed",
+    "apache2": "apache2 is not installed",
+}
+"""Why the tests of a proxy are skipped. `tests.skips` looks for these words."""
+
 PROXIES = {
     "nginx": Proxy(
         "nginx -p FOLDER -c FOLDER/configuration -e stderr",
@@ -137,7 +145,7 @@ def running(name: str, folder: Path, daemon: Daemon, *, with_recipe: bool) -> It
     proxy = PROXIES[name]
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
     if shutil.which(name, path=path) is None:
-        pytest.skip(f"{name} is not installed")
+        pytest.skip(REASONS[name])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
     text = proxy.configuration.replace("MORE", proxy.recipe if with_recipe else "")
