@@ -223,7 +223,7 @@ class Gateway:
         """Raise `Unauthenticated` for a request that did not come straight from this machine, if the daemon has no
         key. Then it serves such a request nothing, not even its page, which could not ask for a key.
         """
-        if not (self._auth.needs_key or self._auth.keys):
+        if self._auth.has_no_key:
             refuse_proxied(exchange.proxy_sign)
 
     def _limit(self, exchange: Exchange) -> None:

@@ -326,7 +326,7 @@ class Auth:
             signs_in = " Or sign in with 'portico login'." if terminal_clients(self._settings) else ""
             raise Unauthenticated(
                 "This daemon requires an API key. Send it as 'Authorization: Bearer pk-…'; the operator "
-                f"creates keys with 'portico keys create'.{signs_in}{_why_public(self._settings)}",
+                f"creates keys with 'portico keys create'.{signs_in}{self._why_public()}",
                 code="missing_api_key",
             )
         refuse_proxied(proxy_sign)
@@ -355,6 +355,16 @@ class Auth:
         """Return how many bytes each key stores on disk, keyed by key id."""
         return await self._database.read(files.stored_by_owner)
 
+    def _why_public(self) -> str:
+        """Return why this machine needs a key too, if the reason is the public address."""
+        settings = self._settings
+        if not (_is_public(settings) and settings.loopback) or settings.require_key or settings.api_key:
+            return ""
+        return (
+            " The reason is the setting public_url: a proxy forwards requests to this daemon. If the proxy "
+            "authenticates its users, set trust_local_proxy."
+        )
+
     def _unknown_key(self) -> str:
         """Return why a secret sent as a key is refused, and what to send instead."""
         make = "'portico keys create --name NAME --scope chat'"
@@ -373,6 +383,11 @@ class Auth:
         """Return whether every caller must send a key."""
         by_settings = bool(self._operator) or self._settings.require_key or not self._settings.loopback
         return by_settings or bool(self.identities.issuers) or _is_public(self._settings)
+
+    @property
+    def has_no_key(self) -> bool:
+        """Return whether no key exists and none is required, so that programs on this machine have all rights."""
+        return not (self.needs_key or self.keys)
 
     def _accepts_without_key(self, secret: str) -> bool:
         if self.needs_key or secret.startswith(PREFIX):
@@ -398,16 +413,6 @@ def _checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
 def _is_public(settings: Settings) -> bool:
     """Return whether a proxy that does not authenticate its users forwards requests to the daemon."""
     return bool(settings.public_url) and not settings.trust_local_proxy
-
-
-def _why_public(settings: Settings) -> str:
-    """Return why this machine needs a key too, if the reason is the public address."""
-    if not (_is_public(settings) and settings.loopback) or settings.require_key or settings.api_key:
-        return ""
-    return (
-        " The reason is the setting public_url: a proxy forwards requests to this daemon. If the proxy "
-        "authenticates its users, set trust_local_proxy."
-    )
 
 
 def refuse_open_start(settings: Settings, *, has_keys: bool) -> None:
