@@ -78,12 +78,10 @@ class AgentApps:
             (f"{at}.agents[{n}]", sub.name) for n, sub in enumerate(spec.agents) if sub.spec is None
         ]
         if spec.memory.long_term is not None:
-            references.append((f"{at}.memory.long_term.store", f"store/{spec.memory.long_term.store}"))
+            references.append((f"{at}.memory.long_term.store", f"memory/{spec.memory.long_term.store}"))
         for place, key in references:
             try:
-                await self._registry.resolve(key, caller)
-                if place.endswith(".long_term.store"):
-                    await self._require_writer(key, caller)
+                await self._check(key, caller)
             except PorticoError as error:
                 raise _misconfigured(place, error) from error
         for number, skill in enumerate(spec.skills):
@@ -144,10 +142,13 @@ class AgentApps:
             id=row.id,
         )
 
-    async def _require_writer(self, key: str, caller: Principal) -> None:
-        """Raise `Forbidden` unless the caller may write to a store: only such a caller may put memory into it."""
+    async def _check(self, key: str, caller: Principal) -> None:
+        """Raise `NotFound` if a name does not exist for the caller who wrote an agent, and `Forbidden` if it is the
+        memory in a store to which the caller may not write: only a writer may put memory into a store.
+        """
         card = (await self._registry.resolve(key, caller)).card
-        caller.require(f"stores:{card.name}:write", f"stores:{card.id}:write")
+        if card.is_memory:
+            caller.require(f"stores:{card.name}:write", f"stores:{card.id}:write")
 
     async def begin(
         self,
@@ -165,7 +166,7 @@ class AgentApps:
         """
         for key in spec.names():
             if key.startswith("memory/"):
-                await self._require_writer(key, caller)
+                await self._check(key, caller)
         session_key = None if session is None else (("", session[0]), session[1])
         options = TurnOptions(variables or {})
 
