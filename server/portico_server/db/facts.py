@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, tuple_, update
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.facts import FACT, FACTS_OF_SEVERAL, OWNER
@@ -14,6 +14,13 @@ from portico_server.db.schema import fact_versions, files, store_files, stores
 
 FACT_PREFIX = "fact-"
 """Prefix of the names of files that contain facts."""
+
+_IS_FACT: Final = and_(
+    files.c.filename.startswith(FACT_PREFIX, autoescape=True),
+    store_files.c.attributes[FACT].as_boolean(),
+    store_files.c.attributes[OWNER].as_string() == files.c.owner,
+)
+"""Condition of the rows of facts, whose owner is also the owner of the file."""
 
 MAX_VERSIONS: Final = 20
 """Maximum number of former versions of a fact; the oldest are deleted."""
@@ -65,8 +72,7 @@ def newest_facts(
     query = (
         select(coalesce, files.c.id, store_files.c.store_id, files.c.sha256, column, files.c.created_at)
         .join(store_files, store_files.c.file_id == files.c.id)
-        .where(files.c.filename.startswith(FACT_PREFIX, autoescape=True))
-        .where(column[FACT].as_boolean(), column[OWNER].as_string() == files.c.owner)
+        .where(_IS_FACT)
         .order_by(files.c.created_at.desc(), files.c.id.desc())
         .limit(limit)
     )
@@ -89,15 +95,12 @@ def newest_facts(
 
 def own_files(connection: Connection, store_id: str, owner: str, file_ids: Sequence[str]) -> set[str]:
     """Return which of the files are facts of ``owner`` in a store."""
-    column = store_files.c.attributes
     own_ids: set[str] = set()
     for ids in portions(file_ids):
         query = (
             select(files.c.id)
             .join(store_files, store_files.c.file_id == files.c.id)
-            .where(files.c.id.in_(ids), files.c.owner == owner, store_files.c.store_id == store_id)
-            .where(files.c.filename.startswith(FACT_PREFIX, autoescape=True))
-            .where(column[FACT].as_boolean(), column[OWNER].as_string() == owner)
+            .where(files.c.id.in_(ids), files.c.owner == owner, store_files.c.store_id == store_id, _IS_FACT)
         )
         own_ids.update(connection.execute(query).scalars())
     return own_ids
