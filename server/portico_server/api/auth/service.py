@@ -368,7 +368,7 @@ class Auth:
     def _unknown_key(self) -> str:
         """Return why a secret sent as a key is refused, and what to send instead."""
         make = "'portico keys create --name NAME --scope chat'"
-        if not (self.keys or self.needs_key):
+        if self.has_no_key:
             return f"Unknown API key; it may have been revoked. The operator creates keys with {make}."
         passes = (
             "" if self.needs_key else f" On this machine, '{PLACEHOLDER}' or no key at all is also accepted."

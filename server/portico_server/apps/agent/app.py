@@ -81,7 +81,7 @@ class AgentApps:
             references.append((f"{at}.memory.long_term.store", f"memory/{spec.memory.long_term.store}"))
         for place, key in references:
             try:
-                await self._check(key, caller)
+                await self._require_access(key, caller)
             except PorticoError as error:
                 raise _misconfigured(place, error) from error
         for number, skill in enumerate(spec.skills):
@@ -142,7 +142,7 @@ class AgentApps:
             id=row.id,
         )
 
-    async def _check(self, key: str, caller: Principal) -> None:
+    async def _require_access(self, key: str, caller: Principal) -> None:
         """Raise `NotFound` if a name does not exist for the caller who wrote an agent, and `Forbidden` if it is the
         memory in a store to which the caller may not write: only a writer may put memory into a store.
         """
@@ -166,7 +166,7 @@ class AgentApps:
         """
         for key in spec.names():
             if key.startswith("memory/"):
-                await self._check(key, caller)
+                await self._require_access(key, caller)
         session_key = None if session is None else (("", session[0]), session[1])
         options = TurnOptions(variables or {})
 
