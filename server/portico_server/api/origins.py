@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from portico_server.core.errors import Forbidden, Unauthenticated
 from portico_server.settings import Settings, comma_separated
 
 MAX_REMEMBERED_HEADERS = 256
-"""Maximum number of header values that are cached after they passed the check."""
+"""Maximum number of header values that are cached after they passed the check, and of cached names and hosts."""
 
 
 PROXY_HEADERS: Final = frozenset(
@@ -60,12 +61,15 @@ class OriginGuard:
         if http_version != "1.1":  # nginx sends HTTP/1.0 to its upstream unless it is configured otherwise
             return f"uses HTTP/{http_version}, as nginx and a few old clients do"
         for name in headers:
-            if name in PROXY_HEADERS or name.startswith(PROXY_PREFIXES):
+            if _is_of_proxy(name):
                 return f"has the header '{name.decode('latin-1')[:80]}'"
         host = _host(headers.get(b"host"))
         if not _is_loopback(host):
             return f"has the Host '{host[:80]}'"
-        origin = headers.get(b"origin", b"").decode("latin-1").lower()
+        raw_origin = headers.get(b"origin")
+        if raw_origin is None:
+            return ""
+        origin = raw_origin.decode("latin-1").lower()
         # An application or an extension has a scheme of its own, and its origin is not the address of a proxy.
         scheme, _, site = origin.partition("://")
         if origin == "null" or (
@@ -149,6 +153,13 @@ def _host(raw: bytes | None) -> str:
     return text.rpartition(":")[0] if text.count(":") == 1 else text
 
 
+@lru_cache(MAX_REMEMBERED_HEADERS)
+def _is_of_proxy(name: bytes) -> bool:
+    """Return whether proxies add a header of this name, in lower case."""
+    return name in PROXY_HEADERS or name.startswith(PROXY_PREFIXES)
+
+
+@lru_cache(MAX_REMEMBERED_HEADERS)
 def _is_loopback(host: str) -> bool:
     """Return whether a host name or address always means this machine (RFC 6761)."""
     if host == "localhost" or host.endswith(".localhost"):
