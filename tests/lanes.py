@@ -22,6 +22,7 @@ MAX_CASE_S = 5.0
 """Seconds that a case of the default lane may take, with its share of the fixtures that it starts."""
 
 _left_out = pytest.StashKey[int]()
+_touched_paths = pytest.StashKey[Sequence[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,12 +57,28 @@ def _leave_out(items: list[pytest.Item], config: pytest.Config) -> None:
     by_name = any("::" in argument for argument in config.args)
     if config.getoption("--lane") == "all" or by_name or config.option.markexpr:
         return
-    since = config.getoption("--slow-since")
-    touched = {config.rootpath / path for path in touched_tests(config.rootpath, since)} if since else set()
+    touched = {config.rootpath / path for path in _touched(config)}
     outside = {item for item in slow if item.path not in touched}
     config.stash[_left_out] = len(outside)
     config.hook.pytest_deselected(items=list(outside))
     items[:] = [item for item in items if item not in outside]
+
+
+def _touched(config: pytest.Config) -> Sequence[str]:
+    """Return the paths of the tests that the changes since ``--slow-since`` touch."""
+    if hasattr(config, "workerinput"):
+        paths: Sequence[str] = config.workerinput["touched"]
+        return paths
+    since = config.getoption("--slow-since")
+    if since is not None and _touched_paths not in config.stash:
+        config.stash[_touched_paths] = touched_tests(config.rootpath, since)
+    return config.stash.get(_touched_paths, ())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Send the paths to a worker, because finding them takes seconds."""
+    node.workerinput["touched"] = _touched(node.config)
 
 
 def _sort(items: list[pytest.Item]) -> None:

@@ -53,7 +53,8 @@ def test_the_default_lane_leaves_out_slow_tests_unless_the_command_selects_them(
     assert (line in output) == bool(left_out)
 
 
-def test_the_default_lane_runs_the_slow_tests_that_a_change_touches(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_default_lane_runs_the_slow_tests_that_a_change_touches(tmp_path: Path, workers: str) -> None:
     for name in ("tests/test_training.py", "tests/test_other.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(TESTS)
@@ -61,7 +62,7 @@ def test_the_default_lane_runs_the_slow_tests_that_a_change_touches(tmp_path: Pa
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "First"]):
         subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
     (tmp_path / "tests" / "test_training.py").write_text(TESTS + "\n")
-    output = run(tmp_path, "--lane", "default", "--slow-since", "HEAD")
+    output = run(tmp_path, "--lane", "default", "--slow-since", "HEAD", "-n", workers)
     assert "5 passed" in output
     assert "3 slow tests were left out" in output
 
