@@ -30,7 +30,7 @@ RESERVED_ATTRIBUTES: Final = (FACT, OWNER, ORIGINS, MEMORY, SPAN, SPAN_START)
 """Attributes of files that only the memory of agents writes. Other services trust them: a client must not set them."""
 
 FACTS_OF_SEVERAL: Final = "*"
-"""Stands for several keys where the key is named whose facts a store holds."""
+"""Value of `portico_server.db.stores.StoreRow.facts_of` for a store with facts of several keys."""
 
 
 @dataclass(frozen=True, slots=True)

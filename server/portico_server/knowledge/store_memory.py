@@ -16,7 +16,7 @@ from portico_server.db.database import Database
 from portico_server.knowledge.store import StoreServable
 
 _MAX_PLANTED = 50
-"""Number of results of the second search, after the first one returned files that are no facts of the caller."""
+"""Minimum number of results to request again, if some of the first results are not facts of the caller."""
 
 
 def own_facts(caller: Principal) -> Filter:

@@ -416,7 +416,7 @@ def _is_public(settings: Settings) -> bool:
 
 
 def refuse_open_start(settings: Settings, *, has_keys: bool) -> None:
-    """Raise `InvalidRequest` if there is no key, and the daemon listens beyond loopback or has a public address."""
+    """Raise `InvalidRequest` if other machines can reach the daemon, directly or by ``public_url``, without a key."""
     if settings.api_key or has_keys:
         return
     if settings.loopback:
