@@ -154,8 +154,10 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, report: Backup
         path.mkdir(mode=0o700)
         archive.unpack(path, report)
         check_database(path / layout.DATABASE)
-        _distrust_facts(path / layout.DATABASE)
+        snapshot.distrust_facts(path / layout.DATABASE)
         return swap.replace(home, old, archive.digest).aside
+    except snapshot.SnapshotError as error:
+        raise refused(f"its database is damaged ({error})") from error
     except OSError as error:
         raise _explain(error, home) from error
     finally:
@@ -164,15 +166,14 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, report: Backup
 
 
 def check_database(path: Path) -> None:
-    """Raise `InvalidRequest` unless a database is intact and has a schema that this Portico can open."""
+    """Raise `InvalidRequest` unless a database is intact and has a schema that this Portico can open, and
+    `SnapshotError` if it cannot be read.
+    """
     from portico_server.db import migrate
 
     if problems := snapshot.problems(path):
         raise refused(f"its database is damaged ({problems[0][:200]})")
-    try:
-        revision = snapshot.revision(path)
-    except snapshot.SnapshotError as error:
-        raise refused(f"its database is damaged ({error})") from error
+    revision = snapshot.revision(path)
     if revision is None:
         raise refused("its database is not a Portico database")
     if migrate.is_unreleased(revision):
@@ -185,13 +186,6 @@ def check_database(path: Path) -> None:
             f"its database is from a newer version of Portico (schema {revision[:20]}), which this version "
             "cannot read: update Portico"
         )
-
-
-def _distrust_facts(path: Path) -> None:
-    try:
-        snapshot.distrust_facts(path)
-    except snapshot.SnapshotError as error:
-        raise refused(f"its database is damaged ({error})") from error
 
 
 def _check_disk_space(archive: BackupArchive, home: Path) -> None:
