@@ -193,6 +193,7 @@ def test_each_documented_code_block_runs(block: Block, request: pytest.FixtureRe
     execute(block, server, request.getfixturevalue("desk"))
 
 
+@pytest.mark.slow
 def test_every_public_class_of_the_sdk_has_an_example_that_runs(served: Daemon, desk: Path) -> None:
     """All examples run in one process, one after another."""
     examples: dict[type, str] = {}

@@ -127,6 +127,7 @@ HEAVY_STANDARD = {
 """Modules of the standard library that are slower to import than most others."""
 
 
+@pytest.mark.slow
 def test_a_warm_start_imports_only_what_is_listed_before_it_answers(tmp_path: Path) -> None:
     modules: dict[str, str | None] = {}
     for _ in range(2):  # the first start creates the database

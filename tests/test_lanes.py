@@ -67,6 +67,7 @@ def test_the_default_lane_runs_the_slow_tests_that_a_change_touches(tmp_path: Pa
     assert "3 slow tests were left out" in output
 
 
+@pytest.mark.slow
 def test_a_seed_decides_the_order_of_modules_and_tests(tmp_path: Path) -> None:
     for name in "abcdef":
         (tmp_path / f"test_{name}.py").write_text(TESTS)

@@ -112,6 +112,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
+@pytest.mark.slow
 def test_the_wheel_contains_every_module_data_file_and_license(wheel: zipfile.ZipFile) -> None:
     archive_names = set(wheel.namelist())
     for folder, package in (("client", "portico"), ("server", "portico_server"), ("tui", "portico_tui")):

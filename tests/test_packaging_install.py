@@ -73,6 +73,7 @@ def test_without_a_python_the_install_says_what_to_do(checkout: Path, tmp_path: 
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.slow
 def test_an_install_that_fails_names_its_log(checkout: Path, tmp_path: Path) -> None:
     path = with_python(tmp_path / "bin")
     for _attempt in range(2):  # the second attempt meets the .venv of the first
@@ -86,6 +87,7 @@ def test_an_install_that_fails_names_its_log(checkout: Path, tmp_path: Path) -> 
         assert len(lines) <= 20
 
 
+@pytest.mark.slow
 def test_a_verbose_install_shows_why_it_fails(checkout: Path, tmp_path: Path) -> None:
     process = install(checkout, with_python(tmp_path / "bin"), "-v", PIP_NO_INDEX="1", PIP_FIND_LINKS="")
     assert process.returncode == 1 and "No matching distribution found for" in process.stderr

@@ -14,6 +14,7 @@ from tests import daemon as daemons
 from tests import parity
 
 
+@pytest.mark.slow
 def test_every_route_has_an_sdk_call_or_a_documented_exemption(tmp_path: Path) -> None:
     file = tmp_path / "portico.yaml"
     file.write_text("models: [{name: echo, source: 'fake://'}]\nagents: [{name: clerk, model: echo}]\n")

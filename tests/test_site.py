@@ -63,6 +63,7 @@ def address(site: Path) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_every_page_is_built_and_a_recipe_shows_its_program(site: Path) -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         name = page.relative_to(ROOT).with_suffix(".html")
@@ -88,6 +89,7 @@ def test_no_page_takes_anything_from_another_host(site: Path) -> None:
     assert sheets and not any(re.search(r"(?:url\(|@import )[\"']?(?:https?:)?//", sheet) for sheet in sheets)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 async def test_the_site_search_works_in_both_languages_and_dark_mode_follows_preference(
     address: str, tmp_path: Path

@@ -32,6 +32,7 @@ def test_good(): ...
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_run_ends_with_the_missing_programs_and_the_line_that_installs_them(
     tmp_path: Path, workers: str
@@ -50,6 +51,7 @@ def test_a_run_ends_with_the_missing_programs_and_the_line_that_installs_them(
     ]
 
 
+@pytest.mark.slow
 def test_a_run_without_missing_programs_adds_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_some.py").write_text("def test_good(): ...\n")
     command = [

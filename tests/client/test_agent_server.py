@@ -131,6 +131,7 @@ async def say(conn: ClientSideConnection, session: str, text: str) -> schema.Pro
     return await conn.prompt(session_id=session, prompt=[text_block(text)])
 
 
+@pytest.mark.slow
 @pytest.mark.conformance("ACP", "Sessions and turns", "agent-client-protocol")
 async def test_an_agent_answers_and_a_conversation_is_loaded_again(daemon: Daemon, tmp_path: Path) -> None:
     editor = Editor()
@@ -159,6 +160,7 @@ async def test_an_agent_answers_and_a_conversation_is_loaded_again(daemon: Daemo
     assert message_texts[0] == "Who is there?" and message_texts[-1] == "And now?"
 
 
+@pytest.mark.slow
 async def test_the_agent_reads_unsaved_editor_text_but_no_file_outside_the_project(
     daemon: Daemon, tmp_path: Path
 ) -> None:
@@ -176,6 +178,7 @@ async def test_the_agent_reads_unsaved_editor_text_but_no_file_outside_the_proje
         assert "hidden" not in str(editor.updates)
 
 
+@pytest.mark.slow
 @pytest.mark.conformance("ACP", "Changes as diffs", "agent-client-protocol")
 async def test_a_change_is_shown_as_a_diff_and_made_only_when_it_is_allowed(
     daemon: Daemon, tmp_path: Path
@@ -203,6 +206,7 @@ async def test_a_change_is_shown_as_a_diff_and_made_only_when_it_is_allowed(
         assert allowing.calls()["Write note.txt"][-1] == "completed"
 
 
+@pytest.mark.slow
 @pytest.mark.conformance("ACP", "Approvals", "agent-client-protocol")
 async def test_a_tool_that_asks_first_is_approved_or_refused_in_the_editor(
     daemon: Daemon, tmp_path: Path
@@ -240,6 +244,7 @@ async def test_a_turn_is_cancelled_and_the_session_answers_again(daemon: Daemon,
         assert (await say(conn, session, "Hello?")).stop_reason == "end_turn"
 
 
+@pytest.mark.slow
 async def test_invalid_requests_return_errors_and_the_server_continues(
     daemon: Daemon, tmp_path: Path
 ) -> None:
@@ -262,6 +267,7 @@ async def test_invalid_requests_return_errors_and_the_server_continues(
         assert (await say(conn, session, "Hello?")).stop_reason == "end_turn"
 
 
+@pytest.mark.slow
 @pytest.mark.conformance("ACP", "MCP servers of the editor", "agent-client-protocol")
 @pytest.mark.parametrize(("name", "tool", "result"), [("odd", "echo", "herons"), ("web", "calculator", "42")])
 async def test_tools_of_the_editors_servers_are_called_when_a_person_allows_it(
@@ -285,6 +291,7 @@ async def test_tools_of_the_editors_servers_are_called_when_a_person_allows_it(
         assert len(editor.asked) == 2, "the servers belong to one session"
 
 
+@pytest.mark.slow
 async def test_a_server_of_the_editor_that_cannot_start_is_named(daemon: Daemon, tmp_path: Path) -> None:
     missing = schema.McpServerStdio(name="ghost", command="/nowhere/ghost", args=[], env=[])
     old = schema.SseMcpServer(type="sse", name="old", url="http://127.0.0.1:9/sse", headers=[])
@@ -295,6 +302,7 @@ async def test_a_server_of_the_editor_that_cannot_start_is_named(daemon: Daemon,
             assert f"'{server.name}'" in str(caught.value.data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "said"),
     [("nobody", "is not an agent. Available agents: "), ("talker", "is not an agent. Available agents: ")],

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 from tests.daemon import ROOT
 
 from portico.client import AsyncClient, Client
 
 
+@pytest.mark.slow
 def test_the_generated_source_is_current() -> None:
     command = [sys.executable, str(ROOT / "scripts" / "sdk"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

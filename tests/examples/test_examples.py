@@ -70,6 +70,7 @@ class TestChatbot:
         assert reply.text == "Good day."
         assert reply.usage.prompt_tokens > 2  # "Good day."; the earlier turns were sent along
 
+    @pytest.mark.slow
     def test_the_python_file_deploys_it(self, served: Daemon, client: Client, tmp_path: Path) -> None:
         run_file("chatbot", served, tmp_path)
         assert said(client, "chatbot", "my name is Ada") == "Hello, Ada."
@@ -78,6 +79,7 @@ class TestChatbot:
 class TestRag:
     QUESTION = "Which port does the Lighthouse daemon use?"
 
+    @pytest.mark.slow
     def test_answers_from_the_best_passage(self, client: Client) -> None:
         running = client.start(example("rag"), self.QUESTION)
         assert running.result() == "Port 7419."
@@ -108,6 +110,7 @@ class TestStory:
         assert client.apps.run("story", "A handbook of bread") == BOOK
         assert said(client, "story", "A handbook of bread") == BOOK
 
+    @pytest.mark.slow
     def test_the_python_file_runs_and_deploys_it(
         self, served: Daemon, client: Client, tmp_path: Path
     ) -> None:

@@ -72,6 +72,7 @@ def serves(client: httpx.Client) -> None:
     assert cut.status_code == 200, cut.text
 
 
+@pytest.mark.slow
 def test_plugins_that_cannot_be_loaded_are_reported(client: httpx.Client) -> None:
     plugins = client.get("/api/plugins").raise_for_status().json()["data"]
     failure_reasons = {

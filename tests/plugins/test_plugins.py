@@ -105,6 +105,7 @@ models:
         yield connected
 
 
+@pytest.mark.slow
 def test_all_plugins_are_listed_with_distribution_and_failure_reason(client: httpx.Client) -> None:
     plugins = client.get("/api/plugins").json()["data"]
     with Client(str(client.base_url)) as sdk:
@@ -250,6 +251,7 @@ def test_requests_are_adapted_to_the_dialect_of_a_plugin_provider(client: httpx.
     assert "max_completion_tokens" not in provider_request
 
 
+@pytest.mark.slow
 def test_plugins_pass_the_contract_checks_of_their_kind(python: Path) -> None:
     options = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null"]
     done = subprocess.run(

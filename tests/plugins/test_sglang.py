@@ -13,6 +13,7 @@ from tests.plugins.environment import HERE, environment
 SGLANG = ROOT / "plugins" / "sglang"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_sglang_plugin_passes_its_checks_in_a_separate_environment(tmp_path: Path) -> None:
     python = environment(tmp_path / "venv", str(SGLANG))

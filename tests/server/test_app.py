@@ -62,6 +62,7 @@ def health(url: str) -> object:
         return json.load(response)["status"]
 
 
+@pytest.mark.slow
 def test_the_daemon_serves_and_exits_cleanly_on_sigterm(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}, cold=True) as daemon:
         assert health(daemon.url) == "ok"
@@ -70,6 +71,7 @@ def test_the_daemon_serves_and_exits_cleanly_on_sigterm(tmp_path: Path) -> None:
         assert not (daemon.home / "daemon.json").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_an_orderly_end(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}, cold=True) as daemon:
         assert daemon.stop(signal.SIGINT) == 0
@@ -92,6 +94,7 @@ CUT_OFF_CALLS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
+@pytest.mark.slow
 def test_calls_interrupted_by_the_daemon_shutdown_can_be_retried(tmp_path: Path) -> None:
     (tmp_path / "portico.yaml").write_text(SLOW)
     with (
@@ -111,6 +114,7 @@ def test_calls_interrupted_by_the_daemon_shutdown_can_be_retried(tmp_path: Path)
             assert answer.json()["error"]["code"] == "shutting_down", name
 
 
+@pytest.mark.slow
 def test_the_daemon_exits_when_its_parent_process_is_gone(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}, cold=True) as daemon:
         assert daemon.process.stdin is not None
@@ -156,6 +160,7 @@ def test_a_home_is_free_again_after_kill_9(tmp_path: Path) -> None:
         assert health(second.url) == "ok"
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -38,6 +38,7 @@ def post(url: str, body: object) -> None:
     urllib.request.urlopen(request, timeout=60).close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cold", [True, False])
 def test_an_existing_home_folder_and_its_new_files_are_made_private(tmp_path: Path, cold: bool) -> None:
     home, file, docs = tmp_path / "home", tmp_path / "portico.yaml", tmp_path / "docs"

@@ -93,6 +93,7 @@ def served(tmp_path: Path, decoys: Path) -> Iterator[str]:
             process.wait(LIMIT)
 
 
+@pytest.mark.slow
 def test_the_daemon_and_its_children_import_nothing_from_the_current_folder(
     served: str, tmp_path: Path
 ) -> None:

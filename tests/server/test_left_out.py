@@ -190,6 +190,7 @@ def said(daemon: Daemon, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_store_with_a_missing_embedding_model_serves_and_reports_the_problem(
     modelless: Daemon,
 ) -> None:
@@ -221,6 +222,7 @@ def test_a_store_with_a_missing_embedding_model_serves_and_reports_the_problem(
         assert client.status().problems == ()
 
 
+@pytest.mark.slow
 def test_a_mended_configuration_takes_the_problems_away(modelless: Daemon, tmp_path: Path) -> None:
     mended = BAD_STORE.replace("nonsense", '"fake://"').replace("nearr", "near")
     (tmp_path / "mended.yaml").write_text(mended, encoding="utf-8")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 SERVER = Path(__file__).parents[2] / "server" / "portico_server"
 
 SEARCHES = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
@@ -79,6 +81,7 @@ def is_constant(node: ast.expr) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_outside_patterns_are_never_run_by_the_python_re_module() -> None:
     """Python's `re` backtracks: a pattern of 27 characters can search for hours. Use `core.pattern` or the sandbox."""
     calling_files = {

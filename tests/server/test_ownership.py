@@ -456,6 +456,7 @@ def message_of(answer: httpx.Response) -> str:
     return answer.text.replace(answer.headers.get("request-id") or "\0", "")
 
 
+@pytest.mark.slow
 async def test_every_resource_type_of_the_api_is_in_the_ownership_table(
     operations: list[tuple[str, str]],
 ) -> None:

@@ -33,6 +33,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginTab
     plugins._entry_points.cache_clear()
 
 
+@pytest.mark.slow
 def test_the_import_of_a_plugin_that_hangs_is_given_up(
     table: PluginTable[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

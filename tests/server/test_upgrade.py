@@ -189,6 +189,7 @@ HARMLESS = [
 """Calls about restrictions that withhold nothing."""
 
 
+@pytest.mark.slow
 def test_access_restrictions_are_refused_while_an_older_daemon_runs(
     tmp_path: Path, server: postgres.Server, unmarked: dict[str, str]
 ) -> None:
@@ -244,6 +245,7 @@ def test_access_restrictions_are_refused_while_an_older_daemon_runs(
         end(first, *([second] if second is not None else []))
 
 
+@pytest.mark.slow
 def test_a_daemon_works_with_the_next_schema_but_not_with_the_one_after(
     tmp_path: Path, server: postgres.Server
 ) -> None:

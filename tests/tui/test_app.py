@@ -22,6 +22,7 @@ SHARES = [list(TITLES)[first::3] for first in range(3)]
 SCREENS = (("1", "Models"), ("2", "Documents"), ("3", "Chat"), ("4", "Approvals"), ("5", "Finetunes"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modes", SHARES, ids=lambda modes: modes[0])
 @pytest.mark.parametrize("size", [(80, 24), pytest.param((130, 40), marks=pytest.mark.slow)])
 async def test_every_screen_is_reached_by_its_name_and_fits_the_window(
@@ -50,6 +51,7 @@ async def test_every_screen_is_reached_by_its_name_and_fits_the_window(
             await screen.press("escape")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modes", SHARES, ids=lambda modes: modes[0])
 async def test_no_screen_is_empty_before_the_daemon_has_answered(modes: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silence:
@@ -73,6 +75,7 @@ async def test_keys_open_the_screens_and_say_which_is_open(busy_daemon: Daemon) 
             await screen.press("escape")  # leaves the chat's input line
 
 
+@pytest.mark.slow
 async def test_every_key_of_a_screen_stands_in_its_help(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         for key, name in SCREENS:

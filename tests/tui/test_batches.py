@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from tests.daemon import Daemon
 from tests.tui.terminal import terminal
 
@@ -22,6 +23,7 @@ async def test_an_empty_batches_screen_shows_a_notice_and_ignores_keys(empty_dae
         assert screen.told == []
 
 
+@pytest.mark.slow
 async def test_batches_are_watched_and_cancelled(empty_daemon: Daemon) -> None:
     with Client(empty_daemon.url) as client:
         script = [{"match": "^wait", "content": "at last", "delay": 600}]

@@ -46,6 +46,7 @@ def newest(screen: Terminal) -> str:
     return replies[-1].text if replies else ""
 
 
+@pytest.mark.slow
 async def test_an_app_answer_shows_its_cited_passages(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await chat(screen)
@@ -304,6 +305,7 @@ async def test_a_conversation_is_sent_whole(busy_daemon: Daemon, partner: Partne
     assert token_counts[1] > token_counts[0]
 
 
+@pytest.mark.slow
 async def test_the_chat_shows_a_hint_for_the_tiny_model(empty_daemon: Daemon, busy_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
         await screen.open("3", "ChatScreen")
@@ -336,6 +338,7 @@ def asking(tmp_path: Path) -> Iterator[Daemon]:
         yield running
 
 
+@pytest.mark.slow
 async def test_the_chat_shows_the_hint_for_apps_that_use_the_tiny_model(asking: Daemon) -> None:
     with Client(asking.url) as client:
         status = client.status()

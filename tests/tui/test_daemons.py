@@ -29,6 +29,7 @@ async def add(screen: Terminal, name: str, url: str, key: str = "") -> None:
     await screen.until(lambda: screen.row("#rows", name))
 
 
+@pytest.mark.slow
 async def test_daemons_are_added_listed_with_status_opened_and_removed(
     busy_daemon: Daemon, empty_daemon: Daemon
 ) -> None:

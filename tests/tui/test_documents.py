@@ -25,6 +25,7 @@ async def documents(screen: Terminal) -> None:
     await screen.until(lambda: len(screen.rows("#files")) >= 4)
 
 
+@pytest.mark.slow
 async def test_files_are_listed_with_the_reason_of_a_failure(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await documents(screen)
@@ -61,6 +62,7 @@ async def test_a_search_ranks_passages_and_one_can_be_read_whole(busy_daemon: Da
         assert screen.app.screen.query_one("#inside", ContentSwitcher).current == "listed"
 
 
+@pytest.mark.slow
 async def test_a_folder_is_added_and_changes_in_it_are_found(busy_daemon: Daemon, tmp_path: Path) -> None:
     folder = tmp_path / "minutes"
     folder.mkdir()
@@ -126,6 +128,7 @@ async def test_skipped_files_are_listed_with_the_reason(busy_daemon: Daemon, tmp
         client.stores.remove("drawer")
 
 
+@pytest.mark.slow
 async def test_a_file_is_uploaded_and_after_a_question_deleted(busy_daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "[b]note.txt").write_text("The key hangs behind the clock.", encoding="utf-8")
     async with terminal(busy_daemon.url) as screen:

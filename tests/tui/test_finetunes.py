@@ -33,6 +33,7 @@ async def test_an_empty_finetunes_screen_shows_a_notice_and_ignores_keys(empty_d
         assert screen.told == []
 
 
+@pytest.mark.slow
 async def test_a_job_is_watched_paused_resumed_and_cancelled(empty_daemon: Daemon, examples: str) -> None:
     with Client(empty_daemon.url) as client:
         client.tuning.create("echo", examples, hyperparameters={"n_epochs": 900, "batch_size": 1})

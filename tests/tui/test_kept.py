@@ -53,6 +53,7 @@ async def open_list(screen: Terminal, mode: str) -> None:
     await screen.until(lambda: screen.rows("#rows"))
 
 
+@pytest.mark.slow
 async def test_stored_chats_are_read_labelled_and_forgotten(daemon: Daemon) -> None:
     async with terminal(daemon.url, size=(110, 24)) as screen:
         await open_list(screen, "chats")

@@ -22,6 +22,7 @@ def test_the_pause_doubles_up_to_a_limit() -> None:
     assert pauses[-1] == MAX_RETRY_INTERVAL_S
 
 
+@pytest.mark.slow
 async def test_a_lost_daemon_is_reported_on_every_screen_until_it_reconnects(tmp_path: Path) -> None:
     with daemons.running(tmp_path / "data") as first:
         port = str(urlsplit(first.url).port)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from tests import daemon as daemons
 from tests.slurm_standin import SlurmStandIn
 from tests.tui.terminal import terminal
@@ -14,6 +15,7 @@ from portico import Client
 from portico_tui.screens.machines import ClusterDaemonsScreen, ProcessesScreen
 
 
+@pytest.mark.slow
 async def test_a_node_is_drained_and_resumed_and_processes_and_daemons_are_listed(tmp_path: Path) -> None:
     slurm = SlurmStandIn(tmp_path / "bin")
     variables = {

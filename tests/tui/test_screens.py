@@ -136,6 +136,7 @@ async def test_an_app_is_run_from_a_form_that_validates_its_schema(daemon: Daemo
         await screen.press("escape")
 
 
+@pytest.mark.slow
 async def test_versions_are_compared_and_rolled_back_and_an_app_is_deployed_and_removed(
     daemon: Daemon, tmp_path: Path
 ) -> None:
@@ -185,6 +186,7 @@ async def test_versions_are_compared_and_rolled_back_and_an_app_is_deployed_and_
         await screen.until(lambda: all(row[0] != "poem" for row in screen.rows("#rows")))
 
 
+@pytest.mark.slow
 async def test_a_run_is_traced_resumed_and_forked_from_a_step(daemon: Daemon) -> None:
     with Client(daemon.url) as client:
         running = client.apps.start("story", {"topic": "owls", "parts": 1})
@@ -241,6 +243,7 @@ async def test_a_waiting_run_is_cancelled(daemon: Daemon) -> None:
         await screen.until(lambda: all(row[3] != "◑ waiting" for row in screen.rows("#rows")))
 
 
+@pytest.mark.slow
 async def test_a_tool_is_called_by_a_form_and_an_approval_is_asked_in_place(daemon: Daemon) -> None:
     async with terminal(daemon.url) as screen:
         await pick(screen, "tools", 0, "calculator")
@@ -267,6 +270,7 @@ async def test_a_tool_is_called_by_a_form_and_an_approval_is_asked_in_place(daem
         assert "wiped" not in said(screen, "#end")
 
 
+@pytest.mark.slow
 async def test_mcp_servers_and_tools_are_added_restarted_and_removed(daemon: Daemon) -> None:
     async with terminal(daemon.url) as screen:
         await screen.go("origins")
@@ -293,6 +297,7 @@ async def test_mcp_servers_and_tools_are_added_restarted_and_removed(daemon: Dae
         await screen.until(lambda: screen.row("#rows", "say"))
 
 
+@pytest.mark.slow
 async def test_a_prompt_is_written_filled_in_edited_and_removed(daemon: Daemon) -> None:
     async with terminal(daemon.url) as screen:
         await screen.go("prompts")
@@ -319,6 +324,7 @@ async def test_a_prompt_is_written_filled_in_edited_and_removed(daemon: Daemon) 
         await screen.until(lambda: not screen.row("#rows", "greet"))
 
 
+@pytest.mark.slow
 async def test_prompts_are_imported_tried_edited_and_exported(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "review.yaml").write_text(REVIEW)
     async with terminal(daemon.url) as screen:
@@ -340,6 +346,7 @@ async def test_prompts_are_imported_tried_edited_and_exported(daemon: Daemon, tm
         assert screen.app.screen.chosen.cases  # type: ignore[attr-defined]  # what the form lacks is kept
 
 
+@pytest.mark.slow
 async def test_an_evaluation_is_run_read_and_searched(daemon: Daemon, tmp_path: Path) -> None:
     lines = [json.dumps({"item": {"word": word}}) for word in ("heron", "amber")]
     (tmp_path / "words.jsonl").write_text("\n".join(lines), encoding="utf-8")
@@ -385,6 +392,7 @@ async def test_an_evaluation_is_run_read_and_searched(daemon: Daemon, tmp_path: 
         await screen.until(lambda: all(row[1] != "words" for row in screen.rows("#rows")))
 
 
+@pytest.mark.slow
 async def test_a_key_is_shown_once_and_revoked(daemon: Daemon) -> None:
     async with terminal(daemon.url) as screen:
         await screen.go("keys")
@@ -424,6 +432,7 @@ async def test_a_key_is_shown_once_and_revoked(daemon: Daemon) -> None:
         client.keys.revoke(own_key.id)
 
 
+@pytest.mark.slow
 async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are_sent_again(
     daemon: Daemon, receiver: Receiver
 ) -> None:
@@ -469,6 +478,7 @@ async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are
         await screen.until(lambda: not screen.row("#rows", "ours"))
 
 
+@pytest.mark.slow
 async def test_a_schedule_is_made_run_paused_changed_and_deleted(daemon: Daemon) -> None:
     async with terminal(daemon.url) as screen:
         await screen.go("schedules")
@@ -500,6 +510,7 @@ async def test_a_schedule_is_made_run_paused_changed_and_deleted(daemon: Daemon)
         await screen.until(lambda: not screen.row("#rows", "often"))
 
 
+@pytest.mark.slow
 async def test_a_skill_is_added_in_versions_saved_and_deleted(daemon: Daemon, tmp_path: Path) -> None:
     skill = tmp_path / "greet"
     skill.mkdir()
@@ -536,6 +547,7 @@ async def test_a_skill_is_added_in_versions_saved_and_deleted(daemon: Daemon, tm
         await screen.until(lambda: not screen.row("#rows", "greet"))
 
 
+@pytest.mark.slow
 async def test_a_canary_is_set_changed_and_rolled_back(daemon: Daemon) -> None:
     with Client(daemon.url) as client:
         client.deployments.add("fresh", "fake://")
@@ -633,6 +645,7 @@ async def test_screens_without_a_digit_are_found_by_typing(daemon: Daemon) -> No
         assert screen.app.screen.MODE == "prompts"  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modes", [list(TITLES)[first::3] for first in range(3)], ids=lambda modes: modes[0])
 async def test_actions_without_a_row_do_nothing(daemon: Daemon, modes: list[str]) -> None:
     """Every key of every screen, pressed while the filter hides all rows."""

@@ -400,6 +400,7 @@ async def test_a_json_agent_specification_is_checked_and_run_with_sessions(serve
             await client.sessions.get("conv_nothing")
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_session_continues_after_the_daemon_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -221,6 +221,7 @@ def search(client: Client) -> list[str]:
     return [passage.text for passage in client.stores.search("facts", "Where does the user live?").passages]
 
 
+@pytest.mark.slow
 def test_a_fact_is_listed_with_the_message_it_was_learnt_from_changed_and_forgotten(client: Client) -> None:
     fact = learn(client, "s")
     session = client.sessions.open("api", "s")
@@ -366,6 +367,7 @@ def test_a_fact_that_contradicts_a_known_fact_takes_its_place(client: Client) ->
     client.facts.remove(fact.id)
 
 
+@pytest.mark.slow
 def test_a_fact_has_at_most_20_former_versions(client: Client) -> None:
     fact = learn(client, "sun")
     for number in range(22):

@@ -47,6 +47,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_applying_a_file_creates_its_objects_and_a_second_apply_changes_nothing(
     command: Command, file: Path, daemon: Daemon
 ) -> None:

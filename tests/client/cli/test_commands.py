@@ -26,6 +26,7 @@ def _indexed(command: Command) -> None:
     assert command("stores", "reindex", "handbook", "--files", "--json").code == 0
 
 
+@pytest.mark.slow
 def test_ask_writes_the_answer_and_then_its_citations(command: Command) -> None:
     done = command("ask", "Which port does the Lighthouse daemon listen on?")
     assert done.code == 0
@@ -179,6 +180,7 @@ def test_ask_uses_the_app_of_the_current_folder(
     assert command("stores", "remove", "attic", "--yes").code == 0
 
 
+@pytest.mark.slow
 def test_ask_asks_on_a_terminal_which_app_is_meant(command: Command) -> None:
     for name in ("attic", "cellar"):
         assert command("stores", "add", "--name", name).code == 0

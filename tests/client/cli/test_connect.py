@@ -106,6 +106,7 @@ def test_nothing_changes_without_yes(command: Command, daemon: Daemon, home: Pat
     assert files_of(home) == {} and key_of(daemon, "cursor") == []
 
 
+@pytest.mark.slow
 def test_a_person_at_a_terminal_is_asked(command: Command, daemon: Daemon, home: Path) -> None:
     terminal = Terminal(daemon.url, "connect", "cursor", HOME=str(home))
     terminal.until("Connect Cursor to")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.client.cli.conftest import Command
 from tests.daemon import Daemon
 
 from portico import Client
 
 
+@pytest.mark.slow
 def test_a_small_model_is_distilled_and_shown(command: Command, daemon: Daemon) -> None:
     assert command("models", "add", "large", "--source", "fake://").code == 0
     assert command("models", "add", "small", "--source", "fake://").code == 0

@@ -30,6 +30,7 @@ def chat(daemon: Daemon) -> Iterator[Terminal]:
     terminal.close()
 
 
+@pytest.mark.slow
 def test_in_a_chat_the_first_ctrl_c_stops_the_answer_and_the_second_exits(
     chat: Terminal, daemon: Daemon
 ) -> None:

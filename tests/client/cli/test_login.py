@@ -151,6 +151,7 @@ def ada(
     return Person(company, tmp_path, capsys, monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_device_code_sign_in_is_used_by_commands_and_sdk_until_sign_out(
     ada: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +186,7 @@ def test_a_device_code_sign_in_is_used_by_commands_and_sdk_until_sign_out(
     assert "Nobody was signed in" in ada.run("logout").stdout
 
 
+@pytest.mark.slow
 def test_the_tokens_are_in_a_file_for_this_user_alone(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
     assert stat.S_IMODE(ada.file.stat().st_mode) == 0o600
@@ -202,6 +204,7 @@ def test_the_tokens_are_in_a_file_for_this_user_alone(ada: Person) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_api_key_takes_precedence_over_a_sign_in(ada: Person) -> None:
     done = ada.sign_in("ada", PORTICO_API_KEY=OPERATOR)
     assert done.returncode == 0 and "it takes precedence" in done.stderr
@@ -268,6 +271,7 @@ def test_an_invalid_browser_callback_fails_the_sign_in(ada: Person, answer: str,
         issuer.behave(devices=True)
 
 
+@pytest.mark.slow
 def test_a_declined_or_roleless_sign_in_is_reported_and_stores_nothing(ada: Person) -> None:
     denied = ada.sign_in("")
     assert denied.returncode == 1 and "You or the issuer declined" in denied.stderr
@@ -278,6 +282,7 @@ def test_a_declined_or_roleless_sign_in_is_reported_and_stores_nothing(ada: Pers
     assert not ada.file.exists()
 
 
+@pytest.mark.slow
 def test_an_expired_device_code_is_reported(ada: Person) -> None:
     with ada.start("login") as process:
         _, code = read_until(process, r"enter the code (\S+)")
@@ -295,6 +300,7 @@ def test_ctrl_c_during_login_exits_with_130_and_stores_nothing(ada: Person) -> N
     assert not ada.file.exists()
 
 
+@pytest.mark.slow
 def test_an_expiring_token_is_renewed_once_for_parallel_commands(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
     sign_in_before = ada.kept()[ada.company.url]
@@ -325,6 +331,7 @@ def test_a_token_that_the_daemon_refuses_is_renewed_once_and_the_call_repeated(
     assert ada.grants().count("refresh_token") == renewals + 1
 
 
+@pytest.mark.slow
 def test_a_revoked_sign_in_is_removed_and_the_user_can_sign_in_again(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
     ada.company.issuer.forget("ada")
@@ -335,6 +342,7 @@ def test_a_revoked_sign_in_is_removed_and_the_user_can_sign_in_again(ada: Person
     assert ada.sign_in().returncode == 0 and ada.run("whoami").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_token_stays_valid_until_expiry_while_the_issuer_is_down(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
     ada.company.issuer.behave(down=True)
@@ -349,6 +357,7 @@ def test_a_token_stays_valid_until_expiry_while_the_issuer_is_down(ada: Person) 
     assert ada.run_apart("whoami").returncode == 0
 
 
+@pytest.mark.slow
 def test_without_renewed_id_tokens_a_sign_in_expires_with_the_first_token(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
     ada.company.issuer.behave(id_tokens=False)
@@ -361,6 +370,7 @@ def test_without_renewed_id_tokens_a_sign_in_expires_with_the_first_token(ada: P
         ada.company.issuer.behave(id_tokens=True)
 
 
+@pytest.mark.slow
 def test_each_daemon_needs_its_own_sign_in_and_a_new_one_needs_confirmation(ada: Person) -> None:
     assert ada.sign_in().returncode == 0
     other_variables = {"PORTICO_URL": ada.company.other}
@@ -382,6 +392,7 @@ def test_login_to_a_daemon_without_oidc_explains_the_required_setting(
     assert json.loads(ada.run("whoami", "--json", PORTICO_URL=daemon.url).stdout)["by"] == "nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_the_terminal_ui_uses_the_sign_in_and_reports_daemons_without_one(ada: Person) -> None:
     assert (await asyncio.to_thread(ada.sign_in)).returncode == 0
@@ -400,6 +411,7 @@ async def test_the_terminal_ui_uses_the_sign_in_and_reports_daemons_without_one(
         await screen.until(lambda: "portico login" in screen.text("#detail"))
 
 
+@pytest.mark.slow
 def test_the_mcp_bridge_uses_the_sign_in_and_reports_its_expiry(ada: Person) -> None:
     hello = {
         "jsonrpc": "2.0",

@@ -81,6 +81,7 @@ def texts(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_an_unpacked_package_answers_with_the_same_citations_in_an_empty_home(
     command: Command, client: Client, tmp_path: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_an_unpacked_package_answers_with_the_same_citations_in_an_empty_home(
     assert ids[0] == ids[1]
 
 
+@pytest.mark.slow
 def test_a_package_is_reproducible_and_has_a_manifest_of_its_files(
     command: Command, client: Client, tmp_path: Path
 ) -> None:
@@ -210,6 +212,7 @@ def test_an_app_with_unpackageable_dependencies_is_refused(client: Client, tmp_p
         client.apps.plan_package("over-loose", stores="reference")
 
 
+@pytest.mark.slow
 def test_a_model_of_this_machine_travels_with_its_app(client: Client, tmp_path: Path) -> None:
     script = tmp_path / "answers.yaml"
     script.write_text("replies: [{content: From afar.}]\n", encoding="utf-8")
@@ -252,6 +255,7 @@ def reading(skill: str, path: str = "SKILL.md") -> dict[str, Any]:
     return {"portico_flow": 1, "step": step}
 
 
+@pytest.mark.slow
 def test_the_skills_of_an_app_travel_with_it_in_the_version_that_answers(
     client: Client, tmp_path: Path
 ) -> None:
@@ -305,6 +309,7 @@ def test_a_skill_that_a_step_gives_to_a_shell_travels_too(client: Client, tmp_pa
         client.apps.plan_package("shell-by-id")
 
 
+@pytest.mark.slow
 def test_a_package_whose_archive_of_a_skill_was_changed_is_refused(client: Client, tmp_path: Path) -> None:
     add_skill(client, tmp_path / "changed", "Say hello.")
     client.apps.deploy("changer", reading("changed"))
@@ -377,6 +382,7 @@ def test_who_may_deploy_an_app_may_package_it(client: Client, daemon: Daemon) ->
         assert owner_client.apps.plan_package("welcome").tools == ("calculator",)
 
 
+@pytest.mark.slow
 def test_the_script_for_slurm_starts_the_daemon_and_writes_its_address(
     command: Command, client: Client, tmp_path: Path
 ) -> None:

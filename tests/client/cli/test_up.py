@@ -97,6 +97,7 @@ def _gone(pid: int) -> bool:
         os.close(descriptor)
 
 
+@pytest.mark.slow
 def test_up_prints_urls_and_apps_and_ctrl_c_stops_the_daemon(
     portico: Start, home: Path, configuration: Path, docs: Path
 ) -> None:
@@ -141,6 +142,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_hint_is_printed_stops_the_daemon(
     portico: Start, home: Path, configuration: Path
 ) -> None:
@@ -152,6 +154,7 @@ def test_ctrl_c_while_the_hint_is_printed_stops_the_daemon(
     assert not (home / "daemon.json").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_without_readable_documents_is_reported(
     portico: Start, configuration: Path, tmp_path: Path
 ) -> None:
@@ -167,6 +170,7 @@ def test_a_folder_without_readable_documents_is_reported(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [(), ("--detach",)])
 def test_the_panel_is_printed_before_indexing_has_finished(
     portico: Start, configuration: Path, tmp_path: Path, arguments: tuple[str, ...]
@@ -189,6 +193,7 @@ def test_the_panel_is_printed_before_indexing_has_finished(
             assert client.status().stores[0].file_counts.completed == 1
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_killed_daemon_is_reported_with_the_path_of_its_log(
     portico: Start, home: Path, configuration: Path
@@ -202,6 +207,7 @@ def test_a_killed_daemon_is_reported_with_the_path_of_its_log(
     assert process.returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_killing_the_command_leaves_no_daemon_behind(portico: Start, home: Path, configuration: Path) -> None:
     process = _up(portico, configuration)
@@ -211,6 +217,7 @@ def test_killing_the_command_leaves_no_daemon_behind(portico: Start, home: Path,
     assert _gone(pid)
 
 
+@pytest.mark.slow
 def test_up_right_after_the_first_one_was_killed_starts_a_daemon(
     portico: Start, home: Path, configuration: Path
 ) -> None:
@@ -227,6 +234,7 @@ def test_up_right_after_the_first_one_was_killed_starts_a_daemon(
     assert json.loads(output)["url"] == _url(home)
 
 
+@pytest.mark.slow
 def test_a_detached_daemon_is_found_again_and_stopped(
     portico: Start, home: Path, configuration: Path, docs: Path
 ) -> None:
@@ -267,6 +275,7 @@ def test_a_detached_daemon_is_found_again_and_stopped(
     assert second.returncode == 1
 
 
+@pytest.mark.slow
 def test_down_ends_a_daemon_that_a_terminal_holds(portico: Start, configuration: Path) -> None:
     process = _up(portico, configuration)
     _read_until(process, "Press Ctrl-C")
@@ -295,6 +304,7 @@ def test_up_with_invalid_arguments_fails_with_one_sentence(
     assert errors.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_port_that_another_program_uses_is_named(portico: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -89,6 +89,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
         assert names == [], "its key ends with it"
 
 
+@pytest.mark.slow
 def test_only_the_named_origins_may_embed_the_web_page(shared: Shared) -> None:
     page = httpx.get(shared.url)
     policy = page.headers["content-security-policy"]
@@ -126,6 +127,7 @@ def test_the_web_page_forwards_only_plain_conversations_with_its_app(shared: Sha
         assert httpx.get(f"{shared.url}{path}").status_code == 404
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [(("nonsense",), "nonsense"), (("handbook", "--origin", "example.org; script-src *"), "origin")],
@@ -177,6 +179,7 @@ async def say(page: Page, question: str) -> None:
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.asyncio
 async def test_a_visitor_gets_an_answer_with_sources_that_survives_a_reload(
@@ -204,6 +207,7 @@ async def test_a_visitor_gets_an_answer_with_sources_that_survives_a_reload(
     assert page.complaints == []
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.asyncio
 async def test_an_answer_is_stopped_and_a_failure_says_why(page: Page) -> None:
@@ -226,6 +230,7 @@ async def test_the_web_page_loads_in_the_frame_of_an_allowed_site(shared: Shared
     assert frame["frame"]["url"] == shared.url and "unreachableUrl" not in frame["frame"]
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.skipif(not AXE.is_file(), reason="axe is not installed: scripts/page install")
 @pytest.mark.asyncio

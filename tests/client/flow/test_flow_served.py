@@ -233,6 +233,7 @@ def test_a_run_s_own_functions_go_before_served_ones(daemon: Daemon) -> None:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_serves_all_functions_of_a_flow(self, daemon: Daemon, tmp_path: Path) -> None:
         (tmp_path / "orders.py").write_text(ORDERS)
         process = subprocess.Popen(

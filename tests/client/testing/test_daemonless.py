@@ -62,6 +62,7 @@ def test_an_unknown_model_in_a_flow_is_refused_with_a_suggestion(client: Client)
         client.run(llm("judg"), "x")
 
 
+@pytest.mark.slow
 def test_a_configuration_brings_stores(tmp_path: Path) -> None:
     folder = tmp_path / "notes"
     folder.mkdir()

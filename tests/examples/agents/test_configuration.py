@@ -20,6 +20,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield daemon
 
 
+@pytest.mark.slow
 def test_the_configured_agents_exist_and_one_answers_only_three_characters(served: Daemon) -> None:
     with Client(served.url) as client:
         assert {app.name for app in client.apps.list() if app.kind == "agent"} == {
@@ -33,6 +34,7 @@ def test_the_configured_agents_exist_and_one_answers_only_three_characters(serve
         assert len(client.sessions.messages(session.id)) == 4
 
 
+@pytest.mark.slow
 def test_a_real_model_is_held_to_the_three_characters(
     served: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:

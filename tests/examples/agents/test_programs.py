@@ -107,6 +107,7 @@ def test_a_reset_leaves_no_agent_of_the_tree_behind(client: Client) -> None:
     assert blogger.writer.memory("short") == blogger.critic.memory("short") == blogger.memory("short") == []
 
 
+@pytest.mark.slow
 def test_the_numbers_are_looked_up_and_drawn(client: Client, notebooks: None, tmp_path: Path) -> None:
     charts = program("visualizer")
     visualizer = charts.DataVisualizer("visualizer-model")

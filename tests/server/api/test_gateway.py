@@ -207,6 +207,7 @@ async def test_our_own_page_may_call_and_needs_no_cors(daemon: ApiServer) -> Non
     assert "access-control-allow-origin" not in response.headers
 
 
+@pytest.mark.slow
 async def test_the_api_document_describes_host_and_origin_refusals(daemon: ApiServer) -> None:
     document = (await daemon.client.get("/openapi.json")).json()
     assert "`host_not_allowed`" in document["info"]["description"]

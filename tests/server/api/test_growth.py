@@ -88,6 +88,7 @@ def is_fine(status: int, text: str) -> bool:
     return isinstance(error, dict | str) and len(text) < 20_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", GROWTHS)
 def test_oversized_bodies_neither_block_nor_crash_any_endpoint(
     grown: Daemon, document: dict[str, Any], how: Growth
@@ -246,6 +247,7 @@ NAMES = {
 NUMBERS = ["9" * 30, "-9223372036854775809", "1e400", "0", "-1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "number"),
     [

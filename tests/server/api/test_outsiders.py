@@ -166,6 +166,7 @@ def create_key(daemon: Daemon) -> str:
     return secret
 
 
+@pytest.mark.slow
 def test_the_document_of_the_api_names_no_apps_to_an_outsider(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.md").write_text("# A\n\nText.\n", encoding="utf-8")

@@ -119,6 +119,7 @@ async def click_frame(page: Page) -> None:
     await page.click_at(*box)
 
 
+@pytest.mark.slow
 async def test_an_html_artifact_of_an_answer_runs_and_keeps_its_versions(seen: Seen) -> None:
     page = seen.page
     await listen(page)
@@ -177,6 +178,7 @@ async def test_a_drawing_is_shown_and_downloaded(seen: Seen) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(namespace.missing() is not None, reason="the sandbox needs bubblewrap")
 async def test_python_of_an_answer_runs_in_the_sandbox(seen: Seen) -> None:
     page = seen.page

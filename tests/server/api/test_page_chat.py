@@ -145,6 +145,7 @@ async def until_words(page: Page, count: int) -> None:
     await page.until(f"({ANSWERS}).at(-1)?.includes('word{count}')")
 
 
+@pytest.mark.slow
 async def test_markdown_is_drawn_with_tables_code_and_formulas(page: Page) -> None:
     await ask(page, "markdown")
     await answered(page)
@@ -179,6 +180,7 @@ async def test_a_conversation_title_with_markup_is_shown_as_text(page: Page) -> 
     assert await page.run("document.querySelectorAll('.page b, .page i').length") == 0
 
 
+@pytest.mark.slow
 async def test_a_reload_in_mid_stream_loses_nothing(page: Page, served: Served) -> None:
     await ask(page, "tell me a story")
     await until_words(page, 3)
@@ -190,6 +192,7 @@ async def test_a_reload_in_mid_stream_loses_nothing(page: Page, served: Served) 
     assert await answered(page) == STORY
 
 
+@pytest.mark.slow
 async def test_a_cut_connection_is_made_again_and_the_answer_continues(page: Page, served: Served) -> None:
     await ask(page, "a story")
     await until_words(page, 3)
@@ -199,6 +202,7 @@ async def test_a_cut_connection_is_made_again_and_the_answer_continues(page: Pag
     assert await answered(page) == STORY
 
 
+@pytest.mark.slow
 async def test_a_daemon_that_is_killed_answers_after_its_restart(page: Page, served: Served) -> None:
     await ask(page, "one more story")
     await until_words(page, 3)
@@ -207,6 +211,7 @@ async def test_a_daemon_that_is_killed_answers_after_its_restart(page: Page, ser
     assert STORY in await answered(page)
 
 
+@pytest.mark.slow
 async def test_a_slow_connection_that_breaks_off_delays_and_loses_nothing(page: Page, served: Served) -> None:
     slow = {"offline": False, "latency": 400, "downloadThroughput": 50_000, "uploadThroughput": 50_000}
     await page.ask("Network.enable")
@@ -223,6 +228,7 @@ async def test_a_slow_connection_that_breaks_off_delays_and_loses_nothing(page: 
     assert await page.run("document.querySelector('.trouble')") is None
 
 
+@pytest.mark.slow
 async def test_another_tab_follows_the_answer_and_both_continue(page: Page, served: Served) -> None:
     await ask(page, "a story for two")
     await until_words(page, 3)
@@ -238,6 +244,7 @@ async def test_another_tab_follows_the_answer_and_both_continue(page: Page, serv
     assert second_page.complaints == []
 
 
+@pytest.mark.slow
 async def test_a_model_chosen_mid_stream_answers_the_next_question(page: Page, served: Served) -> None:
     await ask(page, "a story please")
     await until_words(page, 3)
@@ -271,6 +278,7 @@ async def test_a_question_that_fails_can_be_asked_again(page: Page) -> None:
     await page.until("document.querySelector('.failedturn')?.innerText.includes('Slow down.')")
 
 
+@pytest.mark.slow
 async def test_a_citation_opens_the_document_at_its_passage(page: Page) -> None:
     await choose(page, "handbook")
     await ask(page, "How much is the rent?")
@@ -282,6 +290,7 @@ async def test_a_citation_opens_the_document_at_its_passage(page: Page) -> None:
     await escape(page)
 
 
+@pytest.mark.slow
 async def test_a_sentence_without_evidence_is_marked_in_words(page: Page, served: Served) -> None:
     mark = "document.querySelector('#talk p > .unsupported')"
     await choose(page, "handbook")
@@ -523,6 +532,7 @@ async def until_pairs(page: Page, *pairs: list[str]) -> None:
     )
 
 
+@pytest.mark.slow
 async def test_two_models_answer_side_by_side_and_the_chat_continues_with_one(
     page: Page, served: Served
 ) -> None:
@@ -684,6 +694,7 @@ async def test_a_draft_survives_a_reload(page: Page, served: Served) -> None:
     await page.until("document.querySelector('#model').innerText.startsWith('house')")
 
 
+@pytest.mark.slow
 async def test_a_long_answer_is_followed_until_the_reader_scrolls_up(page: Page) -> None:
     await page.resize(1280, 420)
     frame = "document.querySelector('.talkframe')"

@@ -119,6 +119,7 @@ ROWS = (
 DONE = f"{text('#evalstate')}?.startsWith('completed')"
 
 
+@pytest.mark.slow
 async def test_an_evaluation_is_run_and_each_item_shows_its_result(seen: Seen) -> None:
     page = seen.page
     await visit(page, "run", "evals")
@@ -166,6 +167,7 @@ async def test_an_evaluation_is_run_and_each_item_shows_its_result(seen: Seen) -
     assert await page.run("document.querySelectorAll('main b').length") == 0
 
 
+@pytest.mark.slow
 async def test_an_evaluation_is_run_again_with_another_model_and_the_scores_are_drawn(seen: Seen) -> None:
     page = seen.page
     await visit(page, "run", "evals")
@@ -269,6 +271,7 @@ async def test_a_prompt_is_tested_with_its_cases(seen: Seen) -> None:
     assert sum("passed" in row for row in outputs) == 1
 
 
+@pytest.mark.slow
 async def test_settings_are_searched_their_scores_drawn_and_the_best_are_deployed(seen: Seen) -> None:
     page, name = seen.page, f"asker{seen.width}"
     step = {"op": "llm", "name": "answer", "model": "clerk", "system": "<b>Answer</b>."}
@@ -332,6 +335,7 @@ async def test_settings_are_searched_their_scores_drawn_and_the_best_are_deploye
     seen.delete(f"/api/apps/{name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "words"),
     [
@@ -397,6 +401,7 @@ def rows_of(table: str) -> str:
     return f"{rows}.map((it) => it.innerText.replace(/\\s+/g, ' ').trim())"
 
 
+@pytest.mark.slow
 async def test_the_failing_part_of_an_app_is_named_and_a_change_becomes_a_canary(seen: Seen) -> None:
     page, name, alias = seen.page, f"parking{seen.width}", f"garage{seen.width}"
     step = {"op": "llm", "name": "answer", "model": "local", "system": "Name the <b>price</b>."}

@@ -67,6 +67,7 @@ def receiver() -> Iterator[Receiver]:
 CONTENT = "dialog[open] .chunks"
 
 
+@pytest.mark.slow
 async def test_resources_are_browsed_and_nothing_of_them_is_executed(seen: Seen) -> None:
     page = seen.page
     await visit(page, "library", "tools")
@@ -192,6 +193,7 @@ async def test_a_template_is_filled_in_and_an_address_opens_a_resource(seen: See
     assert "nobody" in await page.until(text("main .trouble"))
 
 
+@pytest.mark.slow
 async def test_a_prompt_is_filled_in_by_its_form_and_asked_in_a_conversation(seen: Seen) -> None:
     page = seen.page
     await visit(page, "library", "tools", "odd")
@@ -223,6 +225,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 DELIVERY = text("#deliveries tbody tr")
 
 
+@pytest.mark.slow
 async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are_sent_again(
     seen: Seen, receiver: Receiver
 ) -> None:
@@ -308,6 +311,7 @@ async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are
     )
 
 
+@pytest.mark.slow
 async def test_a_schedule_is_made_run_paused_changed_and_deleted(seen: Seen) -> None:
     page, state = seen.page, text("#schedulestate")
     outcome = text("#scheduledruns tbody tr")
@@ -387,6 +391,7 @@ async def test_a_skill_is_added_in_versions_and_deleted(seen: Seen) -> None:
     assert await page.until(text("main .empty h2")) == "No skills yet"
 
 
+@pytest.mark.slow
 async def test_a_node_is_drained_and_resumed_and_running_processes_are_shown(seen: Seen) -> None:
     page, nodes = seen.page, seen.folder / "bin" / "nodes"
     nodes.write_text(nodes.read_text().replace("power State=IDLE", HOSTILE))
@@ -414,6 +419,7 @@ async def test_a_node_is_drained_and_resumed_and_running_processes_are_shown(see
     await page.until(f"{row}?.innerText.includes('idle')")
 
 
+@pytest.mark.slow
 async def test_a_canary_is_set_by_the_keyboard_watched_changed_and_promoted(seen: Seen) -> None:
     page, alias, state = seen.page, f"helper-{seen.width}", text("#canarystate")
     async with httpx.AsyncClient(timeout=60) as client:

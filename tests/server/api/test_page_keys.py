@@ -83,6 +83,7 @@ async def reopen(page: Page, url: str) -> None:
     await page.open(url)
 
 
+@pytest.mark.slow
 async def test_a_view_opened_without_a_key_loads_after_a_valid_key_is_entered(
     guarded: Guarded,
 ) -> None:
@@ -102,6 +103,7 @@ async def test_a_view_opened_without_a_key_loads_after_a_valid_key_is_entered(
     await page.until("document.querySelector('#keys li') && !document.querySelector('.trouble')")
 
 
+@pytest.mark.slow
 async def test_the_page_asks_for_a_key_remembers_it_on_request_and_forgets_it(guarded: Guarded) -> None:
     page = guarded.page
     await arrive(page, guarded.url)

@@ -144,6 +144,7 @@ def row(number: int) -> str:
     return f"[...document.querySelectorAll('#filetable tbody tr')].at({number})"
 
 
+@pytest.mark.slow
 @LONG_LANES
 async def test_scrolling_through_a_long_file_list_shows_each_file_once(seen: Seen, rows: int) -> None:
     page = seen.page
@@ -185,6 +186,7 @@ async def test_keyboard_browser_search_and_screen_readers_reach_distant_rows(see
     assert await page.run(f"{row(-1)}.getAttribute('aria-rowindex')") == "3001"
 
 
+@pytest.mark.slow
 @LONG_LANES
 async def test_a_filter_finds_what_was_not_loaded_yet(seen: Seen, rows: int) -> None:
     page, prefix = seen.page, str(rows * 77 // 100)[:2]
@@ -210,6 +212,7 @@ async def test_a_deep_link_opens_a_file_that_was_not_loaded_yet(seen: Seen) -> N
     await escape(seen.page)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not AXE.is_file(), reason="axe is not installed: scripts/page install")
 async def test_a_long_table_is_accessible(seen: Seen) -> None:
     await show(seen.page, 230)
@@ -272,6 +275,7 @@ async def test_a_long_answer_is_complete_and_rendered_where_it_is_scrolled_to(se
     seen.delete(f"/api/sessions/{session}")
 
 
+@pytest.mark.slow
 async def test_a_flowchart_in_an_answer_is_a_diagram_above_its_source(seen: Seen) -> None:
     page = seen.page
     await start(page, "house")
@@ -325,6 +329,7 @@ async def test_hostile_diagram_source_runs_nothing_and_loads_nothing(seen: Seen)
     assert await page.run("document.querySelectorAll('#talk svg.flowchart').length") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conversations", [250, pytest.param(1_000, marks=pytest.mark.slow)])
 async def test_many_conversations_are_scrolled_through(seen: Seen, conversations: int) -> None:
     page = seen.page

@@ -72,6 +72,7 @@ CONFIGURATION: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 async def test_a_call_is_allowed_after_a_reload_and_refused_with_a_note(seen: Seen) -> None:
     page = seen.page
     await start(page, "desk")
@@ -93,6 +94,7 @@ async def test_a_call_is_allowed_after_a_reload_and_refused_with_a_note(seen: Se
     assert await answered(page) == "It was refused."
 
 
+@pytest.mark.slow
 async def test_hidden_tabs_hold_no_connections_needed_by_the_visible_tab(opened: Seen) -> None:
     first = (await opened.again(WIDTHS[0])).page
     await start(first, "desk")
@@ -111,6 +113,7 @@ async def test_hidden_tabs_hold_no_connections_needed_by_the_visible_tab(opened:
     assert await answered(first) == "It said tea.", "it hears the rest when it is seen again"
 
 
+@pytest.mark.slow
 async def test_hidden_run_views_hold_no_connections_needed_by_the_visible_view(
     opened: Seen,
 ) -> None:
@@ -156,6 +159,7 @@ async def send(page: Page) -> None:
     await page.run("document.querySelector('#talk .question form').requestSubmit()")
 
 
+@pytest.mark.slow
 async def test_a_question_of_a_flow_is_shown_as_a_form_with_every_field_type(seen: Seen) -> None:
     page = seen.page
     await start(page, "berths")
@@ -206,6 +210,7 @@ async def test_a_question_of_a_flow_is_shown_as_a_form_with_every_field_type(see
     }
 
 
+@pytest.mark.slow
 async def test_microphone_speech_is_transcribed_and_the_answer_is_read_aloud(seen: Seen) -> None:
     page = seen.page
     await start(page, "house")
@@ -276,6 +281,7 @@ def record(url: str, store: str) -> None:
         assert state["status"] == "completed", state["last_error"]
 
 
+@pytest.mark.slow
 async def test_a_citation_opens_the_recording_at_the_cited_time(seen: Seen) -> None:
     page, name = seen.page, f"talks{seen.width}"
     seen.post("/api/stores", {"name": name, "app": True, "embedding_model": "vectors"})

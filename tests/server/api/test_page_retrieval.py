@@ -68,6 +68,7 @@ LINKED = "[...document.querySelectorAll('dialog[open] .linked li')].map((it) => 
 QUESTION = "Which river flows through the town where the founder of Harwick Works was born?"
 
 
+@pytest.mark.slow
 async def test_passages_are_linked_searched_over_their_links_and_clicked_through(seen: Seen) -> None:
     page = seen.page
     await visit(page, "library", "documents", "works")
@@ -197,6 +198,7 @@ CHOSEN = (
 )
 
 
+@pytest.mark.slow
 async def test_the_chunks_of_a_document_are_marked_in_its_text_and_navigable(seen: Seen) -> None:
     page, name = seen.page, f"tides{seen.width}"
     seen.post("/api/stores", {"name": name, "embedding_model": "vectors"})
@@ -378,6 +380,7 @@ WRONG = (
 GUARDS = "[...document.querySelectorAll('#guardquestions tbody tr')].map((it) => it.innerText.replace(/\\s+/g, ' '))"
 
 
+@pytest.mark.slow
 async def test_a_document_change_that_breaks_an_answer_is_held_then_accepted_or_rejected(seen: Seen) -> None:
     page, name = seen.page, f"hours{seen.width}"
     folder = seen.folder / name

@@ -90,6 +90,7 @@ async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen
             assert page.complaints == []
 
 
+@pytest.mark.slow
 async def test_a_fresh_profile_chats_with_the_folder_given_at_startup(office: Seen) -> None:
     assert (await office.page.until(TARGET)).startswith("office")
     assert office.get("/api/status").json()["apps"] == [
@@ -104,6 +105,7 @@ async def test_a_fresh_profile_chats_with_the_folder_given_at_startup(office: Se
 BEGINNINGS = "[...document.querySelectorAll('.beginnings button')].map((it) => it.innerText)"
 
 
+@pytest.mark.slow
 async def test_the_empty_chat_shows_three_questions_that_the_documents_answer(office: Seen) -> None:
     page = office.page
     await start(page, "office")
@@ -160,6 +162,7 @@ async def test_a_store_that_is_being_read_shows_how_far_it_is(office: Seen) -> N
     await reload(page, office.url)
 
 
+@pytest.mark.slow
 async def test_without_a_folder_a_fresh_profile_talks_to_the_default_model(tmp_path: Path) -> None:
     models = [{"name": "zebra", "source": "fake://", "aliases": ["default"]}]
     file = tmp_path / "portico.yaml"
@@ -173,6 +176,7 @@ async def test_without_a_folder_a_fresh_profile_talks_to_the_default_model(tmp_p
             assert (await page.until(TARGET)).startswith("zebra")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("question", "answer", "thought"),
     [

@@ -88,6 +88,7 @@ async def stranger(seen: Seen) -> AsyncIterator[Stranger]:
     yield Stranger(seen)
 
 
+@pytest.mark.slow
 async def test_a_stranger_asks_a_folder_and_opens_a_cited_passage(stranger: Stranger) -> None:
     page = stranger.page
     await stranger.press("model|house")

@@ -79,6 +79,7 @@ async def until_box(page: Page, content: str) -> None:
     await page.until(f"{BOX}.value === {json.dumps(content)} && document.activeElement === {BOX}")
 
 
+@pytest.mark.slow
 async def test_a_trigger_character_opens_a_suggestion_menu_operated_by_keyboard(seen: Seen) -> None:
     page = seen.page
     await start(page, "house")

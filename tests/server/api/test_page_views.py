@@ -95,6 +95,7 @@ MOVING = """[...document.querySelectorAll('*')].filter((it) => {
 CRUMBS = "document.querySelector('.crumbs')?.innerText"
 
 
+@pytest.mark.slow
 async def test_three_places_lead_to_their_sections_and_breadcrumbs_lead_back(seen: Seen) -> None:
     page, narrow = seen.page, seen.width < 800
     places = ".bar" if narrow else ".side .views"
@@ -295,6 +296,7 @@ async def test_one_bar_shows_the_memory_of_all_models(seen: Seen) -> None:
     await page.until(f"!{text('#memory')}.includes('house')")
 
 
+@pytest.mark.slow
 async def test_the_processes_of_a_model_are_shown_with_their_state(seen: Seen) -> None:
     page = seen.page
     seen.post("/api/deployments", {"name": "pair", "source": "fake://", "replicas": 2})
@@ -436,6 +438,7 @@ async def look_at_the_waterfall(seen: Seen) -> None:
     await page.until(f"({names}).join() === 'all,sure'")
 
 
+@pytest.mark.slow
 async def test_the_steps_of_a_run_are_seen_on_its_diagram_while_they_work(seen: Seen) -> None:
     page, name = seen.page, f"harvest{seen.width}"
     seen.post("/api/apps", {"name": name, "kind": "flow", "spec": HARVEST})
@@ -494,6 +497,7 @@ def shouting(sign: str, op: str = "code") -> str:
     return f"portico_flow: 1\nstep:\n  op: {op}\n  source: \"lambda text: text + '{sign}'\"\n"
 
 
+@pytest.mark.slow
 async def test_a_flow_is_written_checked_deployed_changed_and_rolled_back(seen: Seen) -> None:
     page, name = seen.page, f"shout{seen.width}"
     await visit(page, "library", "apps")
@@ -542,6 +546,7 @@ async def test_a_flow_is_written_checked_deployed_changed_and_rolled_back(seen: 
     )
 
 
+@pytest.mark.slow
 async def test_unsaved_edits_survive_a_reload_and_do_not_overwrite_a_newer_version(seen: Seen) -> None:
     page, name = seen.page, f"kept{seen.width}"
     step = {"op": "code", "source": "lambda text: text"}
@@ -570,6 +575,7 @@ async def test_unsaved_edits_survive_a_reload_and_do_not_overwrite_a_newer_versi
     seen.delete(f"/api/apps/{name}")
 
 
+@pytest.mark.slow
 async def test_the_editor_completes_flows_and_agents_by_keyboard_and_checks_them(
     seen: Seen,
 ) -> None:
@@ -666,6 +672,7 @@ async def test_settings_say_where_they_come_from(seen: Seen) -> None:
     assert "default" in (await seen.page.run(setting_rows))[0]
 
 
+@pytest.mark.slow
 async def test_a_model_is_trained_on_examples_that_are_checked_first(seen: Seen) -> None:
     page, suffix = seen.page, f"w{seen.width}"
     broken_examples, good = seen.folder / "broken.jsonl", seen.folder / "examples.jsonl"
@@ -791,6 +798,7 @@ async def test_the_page_speaks_chinese_and_remembers_it(seen: Seen) -> None:
     await page.until("document.documentElement.lang === 'en'")
 
 
+@pytest.mark.slow
 async def test_configuration_problems_are_one_line_that_opens_and_is_dismissed(seen: Seen) -> None:
     page, notice = seen.page, "document.querySelector('#problems')"
     await page.until(f"{notice} && !{notice}.querySelector('details').open")
@@ -818,6 +826,7 @@ async def _come_again_until(page: Page, url: str, script: str) -> None:
             is_true = await page.run(script)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not AXE.is_file(), reason="axe is not installed: scripts/page install")
 @pytest.mark.parametrize(
     ("width", "height", "look", "views"),

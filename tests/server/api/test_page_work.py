@@ -79,6 +79,7 @@ async def downloaded(seen: Seen, name: str) -> bytes:
     return content
 
 
+@pytest.mark.slow
 async def test_a_batch_starts_from_a_file_that_is_checked_first(seen: Seen) -> None:
     page = seen.page
     wrong, requests = seen.folder / "wrong.jsonl", seen.folder / "requests.jsonl"
@@ -188,6 +189,7 @@ async def test_stored_chats_are_read_labelled_and_deleted(seen: Seen) -> None:
     await sound(seen)
 
 
+@pytest.mark.slow
 async def test_facts_are_corrected_and_deleted(seen: Seen) -> None:
     page = seen.page
     with Client(seen.url) as client:
@@ -289,6 +291,7 @@ async def test_an_evaluation_is_renamed_and_an_app_is_limited(seen: Seen) -> Non
     seen.delete(f"/api/apps/{name}")
 
 
+@pytest.mark.slow
 async def test_a_tool_is_added_and_a_prompt_is_exported_and_imported_as_a_file(seen: Seen) -> None:
     page, name = seen.page, f"shout{seen.width}"
     await visit(page, "library", "tools")

@@ -364,6 +364,7 @@ def note(answer: httpx.Response, made: dict[str, str]) -> None:
             made[f"{name}_id"] = object_id
 
 
+@pytest.mark.slow
 def test_every_route_that_takes_a_store_or_file_has_a_test_case(daemon: SharedStores) -> None:
     with daemon.client("boss") as boss:
         document = boss.get("/openapi.json").json()
@@ -677,6 +678,7 @@ def test_background_work_keeps_the_filter_and_caches_are_not_shared_between_keys
 # --- paths of files and addresses of servers ------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_responses_to_a_key_reveal_no_local_paths_or_server_addresses(tmp_path: Path) -> None:
     """No answer reveals file paths of this machine or server addresses to a key.
 
@@ -739,6 +741,7 @@ def test_responses_to_a_key_reveal_no_local_paths_or_server_addresses(tmp_path: 
 # --- last, since it deletes all that it can -------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_answer_to_a_filtered_key_holds_a_byte_of_a_hidden_file(daemon: SharedStores) -> None:
     # The marker must appear where nothing is withheld; otherwise its absence below would prove nothing.
     revealing_routes = {

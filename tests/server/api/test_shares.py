@@ -422,6 +422,7 @@ async def test_uploads_that_begin_together_have_one_storage_limit(tmp_path: Path
         assert (await api.client.post(address, json=complete, headers=headers)).status_code == 200
 
 
+@pytest.mark.slow
 async def test_artifacts_synced_files_indexes_and_imports_count_against_the_storage_limit(
     tmp_path: Path,
 ) -> None:

@@ -104,6 +104,7 @@ def answers(daemon: _Groups, key: str) -> Iterator[tuple[str, str, httpx.Respons
     yield from crawled(daemon, key, ("GET", "POST"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", MARKERS)
 def test_no_route_shows_a_key_a_file_of_other_groups(url: str, key: str) -> None:
     daemon = daemon_for(url, key)
@@ -163,6 +164,7 @@ def test_a_key_removed_from_a_group_loses_access_to_its_files(url: str) -> None:
                 assert {passage["filename"].partition("/")[0] for passage in passages} == set(groups)
 
 
+@pytest.mark.slow
 def test_a_webdav_folder_shows_each_key_only_files_permitted_by_its_acls(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         for group, marker in MARKERS.items():

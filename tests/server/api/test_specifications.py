@@ -144,6 +144,7 @@ SOURCE = {
 SEARCH = {"data_source": SOURCE, "parameters": {"apps.story.outline.system": ["a"]}, "dry_run": True}
 
 
+@pytest.mark.slow
 def test_a_key_that_may_only_call_an_app_reads_its_specification_nowhere(url: str) -> None:
     revealing = {
         "GET /api/apps/{name}/versions",

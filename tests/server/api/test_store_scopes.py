@@ -101,6 +101,7 @@ def shelf() -> Iterator[Shelf]:
         yield Shelf(boss, ids[0], ids[1], file)
 
 
+@pytest.mark.slow
 def test_a_scope_by_id_reads_what_a_scope_by_name_reads(shelf: Shelf) -> None:
     for name, request in READS.items():
         by_name = shelf.request("stores:handbook:read", *request)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
+import pytest
 from tests.growth import MCP_HEADERS, MCP_VERSION
 from tests.server.api.test_rights import CONFIGURATION, KEYS, NEEDLE, SharedStores, crawled, waited
 
@@ -269,6 +270,7 @@ def alike(text: str, known: Mapping[str, str]) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_withheld_files_change_no_response_to_a_filtered_key() -> None:
     without, beside = heard(withheld=False), heard(withheld=True)
     assert beside.keys() == without.keys()

@@ -117,6 +117,7 @@ def test_a_restore_that_is_killed_is_completed_by_the_same_command(
         prepare()
 
 
+@pytest.mark.slow
 def test_a_daemon_keeps_answering_when_the_command_that_fetches_its_backup_is_killed(
     home: Path, before: dict[str, str], victim: Victim, tmp_path: Path
 ) -> None:
@@ -154,6 +155,7 @@ def check_refused(database: Database) -> None:
 EVENTS = pytest.mark.parametrize("events", [pytest.param("calls", marks=pytest.mark.slow), "transactions"])
 
 
+@pytest.mark.slow
 @EVENTS
 def test_a_migration_that_is_killed_is_completed_by_the_same_command(
     home: Path,
@@ -191,6 +193,7 @@ def test_a_migration_that_is_killed_is_completed_by_the_same_command(
     assert os.listdir(scratch) == [], "no temporary file remains"
 
 
+@pytest.mark.slow
 @EVENTS
 def test_a_migration_to_a_home_that_is_killed_is_completed_by_the_same_command(
     home: Path,

@@ -63,6 +63,7 @@ def digests(done: Done) -> dict[str, tuple[int, str]]:
     return {row["name"]: (row["rows"], row["sha256"]) for row in done.json["tables"]}
 
 
+@pytest.mark.slow
 def test_a_home_is_the_same_after_a_way_to_postgresql_and_a_bucket_and_back(
     home: Path, server: postgres.Server, store: ObjectStore, migrate: Migrate, tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_home_is_the_same_after_a_way_to_postgresql_and_a_bucket_and_back(
     assert {name: tree(back)[name] for name in blobs} == {name: tree_before[name] for name in blobs}
 
 
+@pytest.mark.slow
 def test_migrated_tables_do_not_reuse_ids_of_removed_rows(
     home: Path, server: postgres.Server, migrate: Migrate, tmp_path: Path
 ) -> None:
@@ -219,6 +221,7 @@ def test_a_bucket_that_fails_interrupts_a_migration_which_continues(
     assert (done.code, done.json["continued"], len(objects)) == (0, True, 5)
 
 
+@pytest.mark.slow
 def test_adapters_move_with_a_shared_folder(
     home: Path, server: postgres.Server, migrate: Migrate, tmp_path: Path
 ) -> None:

@@ -374,6 +374,7 @@ for line in sys.stdin:  # each in a process of its own, which need not import al
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_a_restore_is_undone_or_finished_by_the_next_start(
     archive: Path, tmp_path: Path
 ) -> None:

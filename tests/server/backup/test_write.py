@@ -90,6 +90,7 @@ async def known(client: AsyncClient) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 async def test_a_backup_under_load_is_restored_completely_in_a_new_home(
     daemon: Daemon, settled: Path, tmp_path: Path
 ) -> None:
@@ -150,6 +151,7 @@ async def test_only_an_admin_may_take_a_backup_and_one_at_a_time(tmp_path: Path)
         assert not (tmp_path / "home" / layout.STAGING).exists()
 
 
+@pytest.mark.slow
 async def test_artifacts_and_adapters_come_along_and_missing_bytes_are_counted(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -227,6 +229,7 @@ async def test_a_daemon_that_is_killed_while_it_sends_leaves_nothing_behind(tmp_
             assert [file.filename for file in blocking.files.list()] == ["large.bin"]
 
 
+@pytest.mark.slow
 def test_a_home_is_backed_up_restored_and_vacuumed_by_commands_without_a_daemon(
     command: Command, settled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +255,7 @@ def test_a_home_is_backed_up_restored_and_vacuumed_by_commands_without_a_daemon(
     )
 
 
+@pytest.mark.slow
 def test_backup_commands_use_the_running_daemon_of_a_home_and_restore_is_refused(
     command: Command, settled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

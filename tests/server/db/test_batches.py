@@ -33,6 +33,7 @@ async def test_two_readers_of_an_ended_run_requeue_it_and_keep_the_batch_status(
     assert await database.read(rows.status, "batch_1") == status, "the answers are not in files yet"
 
 
+@pytest.mark.slow
 async def test_a_cancelled_batch_with_answers_stays_cancelling_until_they_are_filed(
     database: Database,
 ) -> None:

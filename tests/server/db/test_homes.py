@@ -144,6 +144,7 @@ def test_later_migrations_lose_no_rows_of_an_old_home(home: Path, tmp_path: Path
     assert {row["colour"] for row in rows_after["stores"]} == {"red", "blue"}
 
 
+@pytest.mark.slow
 @every_home
 def test_a_current_daemon_serves_the_contents_of_an_old_home(home: Path, tmp_path: Path) -> None:
     record = unpacked(home, tmp_path / "home")

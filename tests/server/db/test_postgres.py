@@ -235,6 +235,7 @@ async def test_a_lost_notification_is_made_up_for_by_polling(
                 await refreshed.wait()
 
 
+@pytest.mark.slow
 async def test_asking_other_daemons_reports_answers_failures_and_timeouts(
     pair: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def test_migrating_an_old_home_yields_the_schema_in_code(
     assert of_file(tmp_path / "portico.db") == described
 
 
+@pytest.mark.slow
 async def test_migrations_on_postgresql_yield_the_schema_in_code(server: str) -> None:
     migrated = await _on_postgresql(server, "migrated", _sql_of_migrations())
     described_schema = await _on_postgresql(server, "described", _sql_of_tables())

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
@@ -23,6 +24,7 @@ def empty(connection: Connection) -> None:
     connection.execute(text("delete from aliases"))
 
 
+@pytest.mark.slow
 async def test_a_new_database_is_vacuumed_in_small_steps_between_other_writes(
     tmp_path: Path,
 ) -> None:
@@ -51,6 +53,7 @@ async def test_a_new_database_is_vacuumed_in_small_steps_between_other_writes(
     database.close()
 
 
+@pytest.mark.slow
 async def test_an_old_database_is_converted_once_and_only_on_request(tmp_path: Path) -> None:
     path = tmp_path / "portico.db"
     with sqlite3.connect(path) as old:

@@ -95,6 +95,7 @@ def follow(daemon: Daemon, run: str) -> None:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.parametrize(
     "stages",

@@ -357,6 +357,7 @@ def until_done(daemon: Daemon, begun: Any, count: int) -> None:
     raise AssertionError("the run ended first")
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_run_resumes_after_the_daemon_is_killed_and_asks_no_item_twice(home: Path) -> None:
     arguments = (home / "second", "--file", str(home / "portico.yaml"))

@@ -267,6 +267,7 @@ def answer(client: httpx.Client, model: str) -> str:
     return str(reply["choices"][0]["message"]["content"])
 
 
+@pytest.mark.slow
 def test_only_measured_proposals_of_the_current_version_are_applied(
     daemon: Daemon, client: httpx.Client
 ) -> None:

@@ -357,6 +357,7 @@ def until_done(daemon: Daemon, run_id: str, count: int) -> None:
     raise AssertionError("the search ended first")
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_search_resumes_after_the_daemon_is_killed_and_is_cancelled(home: Path) -> None:
     arguments = (home / "second", "--file", str(home / "portico.yaml"))

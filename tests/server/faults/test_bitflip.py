@@ -15,6 +15,7 @@ def found(url: str, query: str) -> list[str]:
     return [item["filename"] for item in answer.json()["data"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["largest", "smallest"])
 def test_a_flipped_bit_costs_a_rebuild_and_nothing_else(tmp_path: Path, which: str) -> None:
     home, docs, file = tmp_path / "home", tmp_path / "docs", tmp_path / "portico.yaml"

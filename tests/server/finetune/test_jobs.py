@@ -114,6 +114,7 @@ def until_step(daemon: Daemon, job: str, step: int) -> None:
     raise AssertionError("the job ended first")
 
 
+@pytest.mark.slow
 @pytest.mark.conformance("OpenAI", "Fine-tuning jobs", "openai")
 def test_a_job_is_created_followed_and_its_model_answers_as_it_was_taught(
     daemon: Daemon, client: openai.OpenAI
@@ -233,6 +234,7 @@ def test_events_and_checkpoints_come_in_pages_newest_first(daemon: Daemon, clien
     assert completion.choices[0].message.content == "3 feet"
 
 
+@pytest.mark.slow
 def test_jobs_are_listed_newest_first_and_by_metadata(daemon: Daemon, client: openai.OpenAI) -> None:
     file = upload(client, EXAMPLES)
     jobs = [
@@ -369,6 +371,7 @@ def test_cancelling_ends_jobs_in_validation_and_paused_jobs(daemon: Daemon, clie
     assert not (daemon.home / "finetune" / paused.id).exists()
 
 
+@pytest.mark.slow
 def test_removing_the_base_model_fails_its_job_and_its_fine_tuned_model(
     daemon: Daemon, client: openai.OpenAI
 ) -> None:
@@ -508,6 +511,7 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(daemon: Daemon, client:
     assert list((daemon.home / "finetune").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_job_resumes_after_the_daemon_is_killed(home: Path) -> None:
     arguments = (home / "second", "--file", str(home / "portico.yaml"))

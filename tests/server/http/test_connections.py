@@ -357,6 +357,7 @@ def narrow(tmp_path: Path) -> Iterator[str]:
             process.wait(LIMIT)
 
 
+@pytest.mark.slow
 def test_connections_without_a_key_do_not_use_up_the_descriptors(narrow: str) -> None:
     address = (httpx.URL(narrow).host, httpx.URL(narrow).port or 0)
     connections: list[socket.socket] = []

@@ -75,6 +75,7 @@ def stage(found: dict[str, Any], name: str) -> dict[str, Any]:
     return next(item for item in found["trace"] if item["name"].endswith(name))
 
 
+@pytest.mark.slow
 def test_a_rewritten_query_replaces_the_question_and_is_reported(daemon: Daemon) -> None:
     page = vector_search(daemon, "comment se nomme ceci", rewrite=True)
     assert page.search_query == ["Fresnel lens"]

@@ -95,6 +95,7 @@ async def test_calibration_without_vectors_or_questions_is_refused(shop: StoreSe
             await shop.stores.jobs.calibrate(store, LOCAL, request_options)
 
 
+@pytest.mark.slow
 def test_calibration_works_over_http_and_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
     with httpx.Client(base_url=daemon.url, timeout=60) as http:
         http.post("/api/stores", json={"name": "weighed", "embedding_model": "fake-embedding"})

@@ -131,6 +131,7 @@ def test_a_summary_hit_returns_its_passage_as_parent(http: httpx.Client) -> None
     assert "keeper ivy" in best["text"]
 
 
+@pytest.mark.slow
 def test_a_retried_run_continues_after_its_last_chunk(http: httpx.Client) -> None:
     status = make(http, "broken", "summary", model="brittle")
     assert (status["completed"], status["failed"]) == (0, 1)

@@ -186,6 +186,7 @@ async def test_an_interrupted_group_is_finished_after_a_restart(tmp_path: Path) 
         assert result.passages[0].text == "The word of this part is amber."
 
 
+@pytest.mark.slow
 async def test_a_group_that_fails_to_embed_is_reported_and_searches_continue(shop: StoreServices) -> None:
     store = await stocked(shop)
     shop.model.broken = True

@@ -46,6 +46,7 @@ def start(home: Path, *groups: str) -> dict[str, Mapping[str, Any]]:
     return {group["name"]: group for group in group_rows}
 
 
+@pytest.mark.slow
 def test_configured_groups_are_rebuilt_only_if_their_definition_changes(tmp_path: Path) -> None:
     group_entries = ["{name: CoarseChunk}", "{name: FineChunk, parent: CoarseChunk}"]
     groups = start(tmp_path, *group_entries, "{name: brief, strategy: summary, embedding_model: ''}")

@@ -82,6 +82,7 @@ async def places(shop: StoreServices, store: StoreRow, home: Path) -> set[IndexN
     return {index for index, is_there in pairs if is_there}
 
 
+@pytest.mark.slow
 async def test_vectors_move_between_indexes_and_back_without_re_embedding(
     shop: StoreServices, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ async def test_vectors_move_between_indexes_and_back_without_re_embedding(
     assert await places(shop, store, tmp_path / "home") == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [PGVECTOR, QDRANT])
 async def test_a_new_store_finds_added_and_forgets_removed_files(
     shop: StoreServices, index: IndexName

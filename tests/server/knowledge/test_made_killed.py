@@ -50,6 +50,7 @@ def killed_while_writing(daemon: Daemon) -> int:
     return chunk_count
 
 
+@pytest.mark.slow
 def test_after_a_kill_each_piece_is_summarised_exactly_once(tmp_path: Path) -> None:
     folder = tmp_path / "story"
     folder.mkdir()

@@ -124,6 +124,7 @@ async def test_a_text_longer_than_the_models_context_has_the_mean_of_its_parts(s
         assert math.hypot(*array("f", data)) == pytest.approx(1)
 
 
+@pytest.mark.slow
 async def test_the_old_vectors_answer_when_the_new_model_fails(shop: StoreServices) -> None:
     store = await stocked(shop)
     failing_model = other()
@@ -154,6 +155,7 @@ async def test_changing_to_an_unknown_embedding_model_is_refused(shop: StoreServ
         await shop.stores.jobs.change_model(store, "psychic")
 
 
+@pytest.mark.slow
 async def test_files_that_another_daemon_indexes_meanwhile_get_the_new_vectors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,12 +142,14 @@ def test_a_page_with_side_by_side_tables_is_read_as_plain_text() -> None:
 # --- text recognition ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
 def test_the_text_of_a_picture_is_recognised(tmp_path: Path, kind: str) -> None:
     [part] = cut(f"sign.{kind.lower()}", picture("Mooring is forbidden", kind=kind), tmp_path)
     assert part.text == "Mooring is forbidden"
 
 
+@pytest.mark.slow
 def test_a_scanned_page_is_read_and_keeps_its_number(tmp_path: Path) -> None:
     first, second = (
         Image.open(io.BytesIO(picture(text))) for text in ("The first page", "The eel ladder is open")
@@ -161,6 +163,7 @@ def test_a_scanned_page_is_read_and_keeps_its_number(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_pictures_in_an_archive_are_read_and_textless_ones_skipped(tmp_path: Path) -> None:
     data = {"signs/north.png": picture("Shallow water"), "logo.png": picture(), "a.txt": b"A text."}
     text_headings = {
@@ -250,6 +253,7 @@ def test_a_hostile_picture_is_refused_with_its_reason(tmp_path: Path, data: byte
         cut("sign.png", data, tmp_path)
 
 
+@pytest.mark.slow
 def test_every_page_of_a_tiff_is_read(tmp_path: Path) -> None:
     first, second = (Image.open(io.BytesIO(picture(text))) for text in ("The north quay", "The eel ladder"))
     file = io.BytesIO()
@@ -258,6 +262,7 @@ def test_every_page_of_a_tiff_is_read(tmp_path: Path) -> None:
     assert part.text == "The north quay\n\nThe eel ladder"
 
 
+@pytest.mark.slow
 def test_a_scanned_page_of_two_columns_is_read_column_by_column(tmp_path: Path) -> None:
     page = Image.new("L", (1_900, 700), 255)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=32)
@@ -292,6 +297,7 @@ def test_the_installed_onnxruntime_contains_no_telemetry_address() -> None:
             assert content.find(b"events.data.microsoft.com") == -1, library.name
 
 
+@pytest.mark.slow
 def test_a_picture_without_text_is_refused_with_that_reason(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="is an image without recognisable text"):
         cut("blank.png", picture(), tmp_path)
@@ -301,6 +307,7 @@ def test_spaces_between_recognised_chinese_characters_are_removed() -> None:
     assert ocr.tidy("港 口 六 点 开 门 。\n\n\n\n船 only waits\f") == "港口六点开门。\n\n船 only waits"
 
 
+@pytest.mark.slow
 def test_the_number_of_recognised_pictures_per_document_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     monkeypatch.setattr(ocr, "MAX_PICTURES", 1)
@@ -312,6 +319,7 @@ def test_the_number_of_recognised_pictures_per_document_is_limited(monkeypatch: 
     ocr.begin(lambda: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turned", [90, 180, 270])
 def test_a_page_that_lies_sideways_or_upside_down_is_read(tmp_path: Path, turned: int) -> None:
     lines = ("The harbour opens at six", "Boats wait at the north quay", "until the bridge is raised") * 5
@@ -321,6 +329,7 @@ def test_a_page_that_lies_sideways_or_upside_down_is_read(tmp_path: Path, turned
     assert "Boats wait at the north quay" in part.text
 
 
+@pytest.mark.slow
 def test_scans_left_unread_by_the_recognition_time_limit_are_named(tmp_path: Path) -> None:
     box = office.zipped({"scan.pdf": scan("One", "Two", "Three"), "note.txt": "The harbour."})
     *_found, last = cut("box.zip", box, tmp_path, recognition=1e-9)
@@ -394,6 +403,7 @@ def test_a_picture_is_found_by_what_a_model_sees_in_it(daemon: Daemon) -> None:
         assert content["data"][0]["text"] == "A stork on a red bollard."
 
 
+@pytest.mark.slow
 def test_a_picture_that_the_model_refuses_fails_alone_with_a_reason(daemon: Daemon) -> None:
     with httpx.Client(base_url=daemon.url, timeout=60) as http:
         store = http.post("/v1/vector_stores", json={"name": "refused"}).json()["id"]

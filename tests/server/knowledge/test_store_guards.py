@@ -275,6 +275,7 @@ async def test_kills_during_a_sync_and_its_check_lose_nothing(tmp_path: Path, fo
         assert len((await shop.stores.contents.list(store, limit=100)).data) == len(TOWNS)
 
 
+@pytest.mark.slow
 async def test_two_daemons_on_one_postgresql_agree_on_a_review(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,6 +362,7 @@ async def test_the_author_of_the_questions_is_notified(
     assert (delivery.event_type, store.id in delivery.payload) == (event, True)
 
 
+@pytest.mark.slow
 def test_guard_questions_work_over_http_and_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
     portico = [str(Path(sys.executable).with_name("portico")), "--url", daemon.url, "stores"]
 

@@ -127,6 +127,7 @@ async def test_a_declined_model_is_not_offered_again(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "better-model.json").read_text())["model"] == "larger"
 
 
+@pytest.mark.slow
 async def test_unreachable_hubs_are_reported_once_a_day_without_an_offer(tmp_path: Path) -> None:
     unreachable = {"hf_endpoint": NOBODY, "modelscope_endpoint": NOBODY}
     async with offered(tmp_path, **unreachable) as daemon:

@@ -21,6 +21,7 @@ from portico_server.models.sources import parse_source
 LAPTOP = ROOT / "configs" / "laptop.yaml"
 
 
+@pytest.mark.slow
 @pytest.mark.model
 async def test_the_laptop_serves_all_its_models_within_its_budget(tmp_path: Path) -> None:
     configuration = read(LAPTOP, {})

@@ -214,6 +214,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.process
 async def test_a_daemon_that_is_killed_takes_its_children_along(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(

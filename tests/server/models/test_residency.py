@@ -56,6 +56,7 @@ def deployment(models: ModelFixture, name: str) -> Deployment:
     return model_deployment
 
 
+@pytest.mark.slow
 async def test_two_models_larger_together_than_the_budget_serve_alternating_calls(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
         await add(daemon, "a")
@@ -207,6 +208,7 @@ async def test_stopping_the_daemon_does_not_wait_for_a_model_being_evicted(tmp_p
     assert children() == []
 
 
+@pytest.mark.slow
 async def test_a_model_has_its_own_keep_alive_and_default_options(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, keep_alive=600) as daemon:
         await add(daemon, "a", keep_alive=0.05, defaults={"max_tokens": 2, "temperature": 0.5})
@@ -455,6 +457,7 @@ async def test_a_server_is_shown_and_budgeted_with_the_processes_that_it_starts(
         assert daemon.models.residency.used == pytest.approx(info.memory_bytes, rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.model
 async def test_two_models_with_room_for_one_answer_alternating_clients(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, memory_budget_mb=300, models=MODELS) as daemon:

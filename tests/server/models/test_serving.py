@@ -10,6 +10,7 @@ from aiohttp import web
 from portico_server.models.engines import worker_http
 
 
+@pytest.mark.slow
 async def test_a_caller_that_leaves_in_the_middle_leaves_no_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

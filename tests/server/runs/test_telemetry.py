@@ -133,6 +133,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=one"}
 
 
+@pytest.mark.slow
 def test_calls_join_the_client_trace_and_model_spans_follow_the_conventions(
     tmp_path: Path, collector: Collector
 ) -> None:

@@ -529,6 +529,7 @@ def test_a_task_survives_a_killed_daemon(tmp_path: Path) -> None:
     assert finished_task["artifacts"][0]["parts"][0]["text"] == "x"
 
 
+@pytest.mark.slow
 def test_a_page_of_tasks_has_as_many_as_there_is_room_for(daemon: Daemon) -> None:
     headers = {**bearer("three"), "A2A-Version": "1.0"}
     with httpx.Client(base_url=f"{daemon.url}/a2a/echo", headers=headers, timeout=60) as http:

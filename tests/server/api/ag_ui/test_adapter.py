@@ -112,6 +112,7 @@ def types_of(events: list[Any]) -> list[str]:
     return [kind for number, kind in enumerate(type_names) if not number or type_names[number - 1] != kind]
 
 
+@pytest.mark.slow
 @pytest.mark.conformance("AG-UI", "Runs and events", "ag-ui-protocol")
 def test_a_model_answers_in_events(daemon: Daemon) -> None:
     events: list[Any] = list(events_of(daemon, "echo", said("one two three"), state={"seen": 1}))

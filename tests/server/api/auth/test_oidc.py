@@ -74,6 +74,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
+@pytest.mark.slow
 async def test_a_token_of_a_real_provider_is_accepted_wherever_a_key_is(
     tmp_path: Path, real: Provider
 ) -> None:

@@ -75,6 +75,7 @@ def document_of(result: types.CallToolResult) -> dict[str, Any]:
     return result.structured_content
 
 
+@pytest.mark.slow
 @pytest.mark.conformance("MCP", "search and fetch", "mcp")
 @pytest.mark.parametrize("below", ["", "/stores/office"])
 async def test_a_document_is_found_and_read(open_client: Open, two_stores: Daemon, below: str) -> None:

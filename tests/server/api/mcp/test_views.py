@@ -144,6 +144,7 @@ async def trained(served: Served) -> str:
     return str(job["id"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_views_are_offered_only_to_hosts_that_show_them(served: Served, mode: Any) -> None:
     async with served.client(mode=mode) as plain, served.client(mode=mode, extensions=[HOST]) as host:
@@ -375,6 +376,7 @@ async def serving(host: Host) -> AsyncIterator[None]:
         await task
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 async def test_the_views_render_and_respond_in_a_browser(served: Served) -> None:
     await evaluated(served)

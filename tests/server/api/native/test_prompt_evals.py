@@ -40,6 +40,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield running
 
 
+@pytest.mark.slow
 async def test_every_case_of_every_prompt_passes_with_a_right_answer(served: Daemon) -> None:
     slots = asyncio.Semaphore(MAX_CONCURRENT_EVALS)
     async with AsyncClient(served.url, timeout=120) as client:

@@ -36,6 +36,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[daemons.Daemon]
             yield running
 
 
+@pytest.mark.slow
 def test_a_store_begins_on_pgvector_and_moves_away_and_back(daemon: daemons.Daemon) -> None:
     with Client(daemon.url) as client, httpx.Client(base_url=daemon.url, timeout=60) as http:
         assert client.stores.get("docs").index == "pgvector"
@@ -60,6 +61,7 @@ def test_a_daemon_without_postgresql_refuses_pgvector(tmp_path: Path) -> None:
         assert http.get("/api/stores/docs").json()["index"] == "embedded"
 
 
+@pytest.mark.slow
 def test_a_daemon_on_sqlite_moves_vectors_into_files_of_qdrant(tmp_path: Path) -> None:
     pytest.importorskip("qdrant_edge", reason="pip install qdrant-edge-py")
     docs = write_files(tmp_path / "docs", DOCUMENTS)

@@ -211,6 +211,7 @@ def test_keys_see_only_the_stores_named_in_their_scopes(http: httpx.Client) -> N
     assert http.get("/api/stores/mine", headers=owner).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_daemon_that_is_killed_while_it_indexes_loses_no_acknowledged_file(tmp_path: Path) -> None:
     configuration = tmp_path / "test.yaml"

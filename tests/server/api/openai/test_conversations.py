@@ -131,6 +131,7 @@ def test_a_second_response_in_a_locked_conversation_is_a_409(client: OpenAI) -> 
     assert texts(client, conversation.id) == []
 
 
+@pytest.mark.slow
 def test_an_item_added_during_a_response_is_kept_and_the_response_fails(client: OpenAI) -> None:
     conversation = client.conversations.create()
     words = "word " * 100  # leaves time for the item

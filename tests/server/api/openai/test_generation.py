@@ -41,6 +41,7 @@ def test_a_function_without_parameters_takes_none(parameters: Any, template_has_
         assert free["tools"][0]["function"]["parameters"] == arguments
 
 
+@pytest.mark.slow
 def test_the_arguments_of_a_function_are_always_an_object(client: OpenAI) -> None:
     completion = client.chat.completions.create(
         model="echo",

@@ -59,6 +59,7 @@ def png(size: tuple[int, int] = (64, 48), mode: str = "RGB") -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.conformance("OpenAI", "Images: generations", "openai")
 def test_a_prompt_becomes_as_many_pictures_as_asked_for(client: OpenAI) -> None:
     images = client.images.generate(model="painter", prompt="a cat 猫", size="64x48", n=2)

@@ -906,6 +906,7 @@ def test_telephone_codecs_preserve_the_sample_levels() -> None:
             assert abs(level - decoded_level) <= max(8, abs(level) // 16), (kind, level, decoded_level)
 
 
+@pytest.mark.slow
 def test_a_conversation_is_bounded(as_key: Callable[[str], OpenAI]) -> None:
     with talk(as_key("one")) as session:
         large = "a" * 6_000_000

@@ -35,6 +35,7 @@ def ended(client: OpenAI, response: Response, run: str) -> Response:
     return client.responses.retrieve(response.id)
 
 
+@pytest.mark.slow
 def test_a_background_response_can_be_read_when_it_is_completed(client: OpenAI) -> None:
     first, run = begun(client, model="echo", input="one two")
     assert first.status == "queued"

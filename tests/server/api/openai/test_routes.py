@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import openai
+import pytest
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import bearer
 
@@ -54,6 +55,7 @@ def routes_of_client() -> set[str]:
     return routes
 
 
+@pytest.mark.slow
 def test_every_client_route_of_a_supported_resource_is_served(daemon: Daemon) -> None:
     document = httpx.get(f"{daemon.url}/openapi.json", headers=bearer("boss"), timeout=60).json()
     document_routes = {

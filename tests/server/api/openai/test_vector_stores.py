@@ -35,6 +35,7 @@ def error(response: httpx.Response, status: int) -> dict[str, object]:
     return details
 
 
+@pytest.mark.slow
 @pytest.mark.conformance("OpenAI", "Vector stores", "openai")
 def test_the_official_client_creates_searches_updates_and_deletes_a_store(
     client: openai.OpenAI, file_ids: list[str]
@@ -82,6 +83,7 @@ def test_the_official_client_creates_searches_updates_and_deletes_a_store(
     assert client.files.retrieve(file_ids[1]).id == file_ids[1]
 
 
+@pytest.mark.slow
 @pytest.mark.conformance("OpenAI", "Vector stores: filters", "openai")
 def test_search_filters_by_attributes(client: openai.OpenAI, file_ids: list[str]) -> None:
     store = client.vector_stores.create(name="filtered")

@@ -275,6 +275,7 @@ async def test_a_session_that_is_reset_meanwhile_is_not_written_to(agent_fixture
     assert (await agent_fixture.sessions.list(LOCAL)).data == ()
 
 
+@pytest.mark.slow
 async def test_a_thousand_sessions_at_once_lose_and_mix_nothing(agent_fixture: AgentFixture) -> None:
     agent_fixture.model(lambda request: f"to {request.messages[-1]['content']} after {len(request.messages)}")
     for turn in range(2):

@@ -299,6 +299,7 @@ def test_messages_are_read_by_agent_and_in_pages(http: httpx.Client) -> None:
     assert [*first["data"], *second_page["data"]] == full_page["data"]
 
 
+@pytest.mark.slow
 def test_a_page_of_messages_is_bounded_in_size_and_the_sdk_reads_all_pages(
     http: httpx.Client, daemon: Daemon
 ) -> None:

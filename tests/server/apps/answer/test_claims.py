@@ -396,6 +396,7 @@ def test_the_sdk_has_the_claims(url: str, way: str) -> None:
             client.chat(QUESTION, "default", unsupported="remove").read()
 
 
+@pytest.mark.slow
 def test_the_ask_command_marks_unsupported_sentences_and_removes_them_with_strict(url: str) -> None:
     def portico(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", MAIN, "--url", url, "ask", *arguments, "--app", "docs"]

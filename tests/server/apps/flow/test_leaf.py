@@ -295,6 +295,7 @@ class TestPeople:
         with pytest.raises(PorticoError, match="Nobody answered 'ok' within"):
             bench({"op": "approve", "name": "ok", "message": "Go?", "limit": 0.1})
 
+    @pytest.mark.slow
     def test_waiting_does_not_count_as_the_flow_s_time(self, bench: Bench) -> None:
         step = {"op": "approve", "name": "ok", "message": "Go?", "limit": 3.2, "on_error": {"value": "late"}}
         assert bench(pipeline(step, code("lambda x: x")), timeout=3) == "late"

@@ -365,6 +365,7 @@ def test_a_computed_answer_is_streamed_and_costs_no_prompt(url: str) -> None:
     assert usage["prompt_tokens"] == 0
 
 
+@pytest.mark.slow
 def test_the_questions_of_the_benchmark_are_computed_without_a_false_alarm(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     line = [sys.executable, str(daemons.ROOT / "bench" / "tables.py"), "--seed", "5", "--json", str(report)]

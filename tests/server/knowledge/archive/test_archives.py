@@ -205,6 +205,7 @@ async def test_an_archive_is_read_in_small_pages_and_too_many_entries_are_refuse
         await shop.stores.portable.open(path)
 
 
+@pytest.mark.slow
 async def test_archive_bombs_and_altered_bytes_are_refused(shop: StoreServices, tmp_path: Path) -> None:
     archive = await exported(shop, await filled(shop), tmp_path / "book.zip")
     with zipfile.ZipFile(archive) as entries:
@@ -253,6 +254,7 @@ async def _nothing() -> None:
     return None
 
 
+@pytest.mark.slow
 def test_export_and_import_work_over_http_and_the_command_line(daemon: Daemon, tmp_path: Path) -> None:
     portico = [str(Path(sys.executable).with_name("portico")), "--url", daemon.url, "stores"]
     out = tmp_path / "handbook.zip"

@@ -209,6 +209,7 @@ async def test_pgvector_needs_postgresql(tmp_path: Path) -> None:
         database.close()
 
 
+@pytest.mark.slow
 async def test_pgvector_needs_its_extension() -> None:
     with postgres.running() as plain:
         database = Database(plain.new())

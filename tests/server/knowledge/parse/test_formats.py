@@ -114,6 +114,7 @@ def archive(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield http
 
 
+@pytest.mark.slow
 def test_every_document_is_indexed_and_drawings_are_not(archive: httpx.Client) -> None:
     files = archive.get("/api/stores/archive/files").json()["data"]
     assert [(row["filename"], row["error"]) for row in files if row["status"] != "completed"] == []

@@ -67,6 +67,7 @@ def kill(workers: DocumentWorkers) -> set[DocumentWorker]:
     return struck
 
 
+@pytest.mark.slow
 async def test_a_document_whose_worker_is_killed_is_read_by_another_without_a_gap(
     workers: DocumentWorkers, pool: ReaderPool, tmp_path: Path
 ) -> None:
@@ -138,6 +139,7 @@ async def test_without_workers_a_file_fails_with_the_scheduler_error(tmp_path: P
         assert file_row.status == "failed" and "Invalid partition name" in str(file_row.error_message)
 
 
+@pytest.mark.slow
 async def test_every_file_is_indexed_once_when_workers_are_killed_under_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ def server(tmp_path: Path) -> Iterator[MailServer]:
         yield server
 
 
+@pytest.mark.slow
 async def test_a_folder_is_mirrored_and_only_new_messages_are_fetched(
     tmp_path: Path, server: MailServer
 ) -> None:
@@ -98,6 +99,7 @@ async def test_a_missing_or_wrong_login_is_reported_without_the_password(
         assert "secret-5678" not in error.value.message
 
 
+@pytest.mark.slow
 async def test_an_unusable_mailbox_is_refused_and_its_messages_stay_indexed(
     tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +130,7 @@ async def test_an_unusable_mailbox_is_refused_and_its_messages_stay_indexed(
             await shop.stores.plan(store)
 
 
+@pytest.mark.slow
 async def test_a_sync_that_fails_midway_leaves_no_received_files(
     tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ def server(tmp_path: Path) -> Iterator[GitServer]:
         yield server
 
 
+@pytest.mark.slow
 async def test_a_branch_is_mirrored_and_only_what_changed_is_read_again(
     tmp_path: Path, server: GitServer
 ) -> None:

@@ -66,6 +66,7 @@ def export(daemon: Daemon, capsys: pytest.CaptureFixture[str], *arguments: str) 
     return result
 
 
+@pytest.mark.slow
 def test_an_adapter_is_exported_unchanged_or_as_gguf(
     daemon: Daemon, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

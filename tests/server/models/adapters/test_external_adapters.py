@@ -105,6 +105,7 @@ async def test_an_adapter_that_vllm_refuses_is_not_stored(models: ModelFixture, 
 # --- LMDeploy -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_lmdeploy_gets_its_adapters_when_it_starts(models: ModelFixture, tmp_path: Path) -> None:
     await guest(models, tmp_path, "lmdeploy", context_length=512)
     await said(models, "m")

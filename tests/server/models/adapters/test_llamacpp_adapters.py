@@ -94,6 +94,7 @@ def matrices(seed: int = 1, size: float = 0.1) -> Any:
 # --- arithmetic ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_base_and_adapters_match_an_independent_computation(
     models: ModelFixture, llama: Llama, wanted: dict[str, Any]
 ) -> None:
@@ -115,6 +116,7 @@ async def test_an_adapters_scale_is_changed_without_a_restart(
     assert models.models.get("m").pid == pid_before, "no restart is needed for it"
 
 
+@pytest.mark.slow
 async def test_a_cached_prompt_is_not_reused_by_another_adapter(tmp_path: Path, llama: Llama) -> None:
     """A prompt's cached state is not used for another adapter.
 
@@ -292,6 +294,7 @@ async def test_names_that_are_taken_are_refused(models: ModelFixture, tmp_path: 
 # --- adding and removing --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_nobody_is_interrupted_when_adapters_come_and_go(models: ModelFixture, tmp_path: Path) -> None:
     body = {"messages": user("Count to one hundred."), "max_tokens": 24, "temperature": 0}
     long = asyncio.create_task(_read(models, "strong", body))
@@ -318,6 +321,7 @@ async def _read(models: ModelFixture, name: str, body: dict[str, Any]) -> Stream
     return await models.stream(name, body)
 
 
+@pytest.mark.slow
 async def test_adapters_survive_a_restart_and_a_damaged_one_does_not_take_the_model_along(
     tmp_path: Path,
 ) -> None:

@@ -96,6 +96,7 @@ async def test_an_engine_is_built_completely_and_reports_its_stages(
     assert not list(models.settings.environments.glob(f"{DRAFT_PREFIX}*"))
 
 
+@pytest.mark.slow
 async def test_a_complete_environment_is_rebuilt_only_when_requested(
     models: ModelFixture, tmp_path: Path
 ) -> None:

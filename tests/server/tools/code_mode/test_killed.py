@@ -99,6 +99,7 @@ def test_code_of_a_flow_resumes_without_repeated_calls_after_a_kill(killed: Kill
     assert killed.calls.read_text().splitlines() == [*calls_before, "approved", "last"]
 
 
+@pytest.mark.slow
 def test_code_of_an_agent_resumes_without_repeated_calls_after_a_kill(killed: KilledDaemon) -> None:
     call = {"name": "run_code", "arguments": {"code": CODE}}
     script = [{"result": "True", "content": "Done."}, {"match": "go", "tool_calls": [call]}]

@@ -258,6 +258,7 @@ async def test_parallel_calls_are_all_answered(case: Case) -> None:
     assert [result.text for result in results] == [str(number) for number in range(100)]
 
 
+@pytest.mark.slow
 async def test_an_oversized_line_is_dropped_and_the_next_one_is_read(case: Case) -> None:
     await case.host.add(spec(), None)
     assert (await case.use("odd_flood")).text == "after the flood"

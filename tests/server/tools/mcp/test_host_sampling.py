@@ -118,6 +118,7 @@ async def test_sampling_requests_count_against_the_key_of_the_current_call(case:
         assert (last.owner, last.error and last.error.code) == ("key_three", "key_revoked")
 
 
+@pytest.mark.slow
 async def test_a_sampling_call_without_a_turn_before_its_timeout_fails(case: Case) -> None:
     release_event, start_event = asyncio.Event(), asyncio.Event()
 

@@ -162,6 +162,7 @@ print(os.path.exists("{service.home}"), [name for name in os.environ if name.sta
     assert done.text.endswith("False []")
 
 
+@pytest.mark.slow
 def test_the_command_line_saves_artifacts_without_overwriting_files(
     service: Daemon, environment: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,6 +190,7 @@ async def test_a_plot_arrives_over_mcp(keyless: Daemon, environment: Environment
     assert isinstance(link, types.ResourceLink) and link.name == "t.csv"
 
 
+@pytest.mark.slow
 async def test_a_plot_of_an_agent_arrives_over_openai_and_mcp(
     keyless: Daemon, environment: Environment
 ) -> None:

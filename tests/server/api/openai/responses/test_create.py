@@ -22,6 +22,7 @@ WEATHER: Any = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.conformance("OpenAI", "Responses", "openai")
 def test_a_question_is_answered_as_openai_does(client: OpenAI) -> None:
     answer = client.responses.create(model="echo", input="one two three", instructions="Say it again.")
@@ -372,6 +373,7 @@ def turns_of(items: int, text: str = "a") -> Any:
     return [{"role": "user", "content": text}] * (items - 1) + [{"role": "user", "content": "paint it"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("items", "text"), [(6_000, "a"), (2, "a" * 17_000_000)], ids=["items", "characters"]
 )
@@ -399,6 +401,7 @@ def test_a_chain_that_is_too_long_is_refused(as_key: Callable[[str], OpenAI], it
     assert unknown.value.code == "previous_response_not_found"
 
 
+@pytest.mark.slow
 def test_references_to_more_than_is_read_at_once_are_refused(as_key: Callable[[str], OpenAI]) -> None:
     client = as_key("one")
     responses = [

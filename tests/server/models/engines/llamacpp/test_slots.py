@@ -46,6 +46,7 @@ async def first_piece(relayed: Any) -> list[bytes]:
     return frames
 
 
+@pytest.mark.slow
 @pytest.mark.model
 async def test_a_short_chat_in_a_higher_slot_is_answered_before_a_long_prompt_is_read(
     small: ModelFixture,
@@ -66,6 +67,7 @@ async def test_a_short_chat_in_a_higher_slot_is_answered_before_a_long_prompt_is
     assert (await long)["usage"]["prompt_tokens"] > 300
 
 
+@pytest.mark.slow
 @pytest.mark.model
 async def test_a_prompt_that_is_read_in_parts_counts_as_one(small: ModelFixture) -> None:
     body = {"messages": user(LONG), "max_tokens": 4}
@@ -77,6 +79,7 @@ async def test_a_prompt_that_is_read_in_parts_counts_as_one(small: ModelFixture)
     assert (again.prompt_tokens, again.cached_tokens) == (tokens, tokens - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.model
 async def test_a_continued_conversation_reuses_its_cached_prefix(small: ModelFixture) -> None:
     messages = user(LONG)
@@ -93,6 +96,7 @@ async def test_more_choices_than_slots_are_all_returned(small: ModelFixture) -> 
     assert [choice["index"] for choice in answer["choices"]] == list(range(5))
 
 
+@pytest.mark.slow
 @pytest.mark.model
 async def test_a_reader_that_stops_does_not_hold_a_slot(small: ModelFixture) -> None:
     stalled = [
@@ -118,6 +122,7 @@ async def test_a_caller_that_leaves_while_its_prompt_is_read_frees_the_slot(smal
     assert len(await asyncio.gather(*answers)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.model
 async def test_prompts_fit_up_to_one_token_below_the_context_length(small: ModelFixture) -> None:
     def prompt(tokens: int) -> dict[str, Any]:

@@ -34,6 +34,7 @@ FRAMES = (
 )
 
 
+@pytest.mark.slow
 async def test_costs_reach_usage_and_metrics_and_top(tmp_path: Path) -> None:
     files = {"portico.yaml": CONFIGURATION, "prices.yaml": PRICES}
     for name, text in files.items():

@@ -274,6 +274,7 @@ async def test_silence_in_mid_stream_is_one_error(models: ModelFixture) -> None:
     assert result.error is not None and "no data arrived for 0.5 s" in result.error.message
 
 
+@pytest.mark.slow
 async def test_silence_until_the_deadline_is_one_error(models: ModelFixture) -> None:
     upstream = Upstream(frame("a"))
     upstream.hangs = asyncio.Event()

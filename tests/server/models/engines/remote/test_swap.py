@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import openai
+import pytest
 from tests import daemon as daemons
 from tests.daemon import ROOT, Daemon
 from tests.server.models.engines.remote.provider import Answer, completion, serving
@@ -33,6 +34,7 @@ async def portico(daemon: Daemon, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 async def test_one_command_moves_default_to_a_provider(tmp_path: Path) -> None:
     configuration = tmp_path / "local.yaml"
     configuration.write_text(LOCAL, encoding="utf-8")

@@ -42,6 +42,7 @@ async def embedded(served: ModelFixture, text: str, *spans: tuple[int, int]) -> 
     return [array("f", data).tolist() for data in result.data]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_span_vector_is_the_token_mean_computed_with_full_context(served: ModelFixture) -> None:
     span_vectors = await embedded(served, TEXT, *SPANS)

@@ -68,6 +68,7 @@ async def drawn(models: ModelFixture, request: Draw) -> GeneratedImages:
     return result
 
 
+@pytest.mark.slow
 async def test_a_seed_repeats_and_pictures_of_one_call_differ(models: ModelFixture) -> None:
     first = await drawn(models, Draw("a cat", n=2, options={"seed": 7}))
     again = await drawn(models, Draw("a cat", options={"seed": 7}))

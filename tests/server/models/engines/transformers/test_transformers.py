@@ -75,6 +75,7 @@ def close(one: list[float], other: list[float]) -> bool:
 # --- embeddings ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_batched_embeddings_match_the_models_reference_vectors(models: ModelFixture) -> None:
     answer = await models.ask("vectors", {"input": TEXTS}, "embeddings")
     # A batch of texts of different lengths must give the same vectors as each text alone.
@@ -123,6 +124,7 @@ async def test_a_text_beyond_the_context_is_refused_by_its_index(models: ModelFi
 # --- reranking ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_scores_are_those_of_the_model_best_first(models: ModelFixture) -> None:
     scores = expected("scores")
     result = await models.runner.call("rerank", "judge", Rerank("ships", tuple(TEXTS)), LOCAL)
@@ -134,6 +136,7 @@ async def test_scores_are_those_of_the_model_best_first(models: ModelFixture) ->
     assert models.models.get("judge").task == "rerank"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "scores"),
     [("late-colbert", "late_scores"), ("late-pylate", "late_scores"), ("sparse", "sparse_scores")],
@@ -191,6 +194,7 @@ def seeing(url: str, text: str = "What is in the harbour?") -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 async def test_the_answer_of_a_vision_model_depends_on_the_image(models: ModelFixture) -> None:
     image_logprobs = []
     for grey in (0, 0, 255):
@@ -222,6 +226,7 @@ async def test_invalid_images_are_refused(models: ModelFixture, url: str, words:
     assert error_info.value.status == 400 and str(error_info.value.param).startswith("messages[0]")
 
 
+@pytest.mark.slow
 async def test_a_text_only_model_refuses_images(models: ModelFixture) -> None:
     with pytest.raises(PorticoError, match="reads only text"):
         await models.ask("chat", seeing(png(8, 8, 0)))
@@ -386,6 +391,7 @@ async def test_a_folder_without_a_valid_model_is_refused_with_a_reason(
     assert words in await refused(models, spec("x", tmp_path))
 
 
+@pytest.mark.slow
 async def test_code_beside_a_model_is_never_run(models: ModelFixture, tmp_path: Path) -> None:
     shutil.copytree(environment.models() / "embedding-mean", tmp_path / "m")
     config = json.loads((tmp_path / "m" / "config.json").read_text())
