@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
@@ -102,6 +103,16 @@ async def test_the_command_palette_offers_what_the_screen_can_do(busy_daemon: Da
         await screen.until(lambda: screen.app.screen.query("CommandList").first().option_count)  # type: ignore[attr-defined]
         await screen.press("enter")
         await screen.until(lambda: type(screen.app.screen).__name__ == "DocumentsScreen")
+
+
+async def test_no_task_outlives_the_app(busy_daemon: Daemon) -> None:
+    """Requests that are in progress when the app ends would leave their connections open."""
+    tasks_before = asyncio.all_tasks()
+    async with terminal(busy_daemon.url) as screen:
+        for mode in TITLES:
+            screen.app.switch_mode(mode)
+            await asyncio.sleep(0)
+    assert asyncio.all_tasks() == tasks_before
 
 
 async def test_q_quits(busy_daemon: Daemon) -> None:

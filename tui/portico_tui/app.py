@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widgets import Input
+from textual.worker import WorkerError
 
 from portico_tui.daemon import DaemonClient, Glance
 from portico_tui.link import Link, Lost
@@ -119,12 +121,17 @@ class Portico(App[DaemonClient]):
         self.switch_mode(PAGES[0].MODE)
         self._keep()
 
+    async def on_unmount(self) -> None:
+        """Close the connections to the daemon once no request uses them any more."""
+        for worker in list(self.workers):
+            worker.cancel()
+            with suppress(WorkerError):
+                await worker.wait()
+        await self._daemon.close()
+
     @work
     async def _keep(self) -> None:
-        try:
-            await self._link.keep()
-        finally:
-            await self._daemon.close()
+        await self._link.keep()
 
     def _show_glance(self, glance: Glance) -> None:
         self.lost = None
