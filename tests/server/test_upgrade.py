@@ -61,21 +61,23 @@ class Caller:
         self.count = 0
         self.errors: list[str] = []
         self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
 
     @contextmanager
     def calling(self, pause_s: float = 0.0) -> Iterator[None]:
         """Call within the block: a chat, a write and a read in turn, and ``pause_s`` seconds in between."""
-        thread = threading.Thread(target=self._work, args=(pause_s,))
-        thread.start()
+        self._thread = threading.Thread(target=self._work, args=(pause_s,))
+        self._thread.start()
         try:
             yield
         finally:
             self.stop()
-            thread.join()
 
     def stop(self) -> None:
-        """Make no further calls."""
+        """Make no further calls, and wait for the current ones: nobody would answer them after the daemon's end."""
         self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def calls(self, count: int) -> None:
         """Wait for ``count`` more calls."""
