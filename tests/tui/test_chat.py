@@ -293,6 +293,7 @@ async def test_an_agent_session_is_continued_in_the_chat(busy_daemon: Daemon) ->
 
 @pytest.mark.parametrize("partner", [Partner("handbook", True), Partner("default", False)])
 async def test_a_conversation_is_sent_whole(busy_daemon: Daemon, partner: Partner) -> None:
+    busy_daemon.settle()  # an app over a store without passages calls no model
     daemon = DaemonClient(busy_daemon.url)
     token_counts = []
     for earlier in (
