@@ -23,7 +23,6 @@ SHARES = [list(TITLES)[first::3] for first in range(3)]
 SCREENS = (("1", "Models"), ("2", "Documents"), ("3", "Chat"), ("4", "Approvals"), ("5", "Finetunes"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("modes", SHARES, ids=lambda modes: modes[0])
 @pytest.mark.parametrize("size", [(80, 24), pytest.param((130, 40), marks=pytest.mark.slow)])
 async def test_every_screen_is_reached_by_its_name_and_fits_the_window(

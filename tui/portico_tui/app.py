@@ -123,8 +123,8 @@ class Portico(App[DaemonClient]):
 
     async def on_unmount(self) -> None:
         """Close the connections to the daemon once no request uses them any more."""
+        self.workers.cancel_all()
         for worker in list(self.workers):
-            worker.cancel()
             with suppress(WorkerError):
                 await worker.wait()
         await self._daemon.close()

@@ -247,7 +247,6 @@ NAMES = {
 NUMBERS = ["9" * 30, "-9223372036854775809", "1e400", "0", "-1"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "number"),
     [

@@ -335,7 +335,6 @@ async def test_settings_are_searched_their_scores_drawn_and_the_best_are_deploye
     seen.delete(f"/api/apps/{name}")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "words"),
     [

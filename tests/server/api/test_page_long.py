@@ -329,7 +329,6 @@ async def test_hostile_diagram_source_runs_nothing_and_loads_nothing(seen: Seen)
     assert await page.run("document.querySelectorAll('#talk svg.flowchart').length") == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("conversations", [250, pytest.param(1_000, marks=pytest.mark.slow)])
 async def test_many_conversations_are_scrolled_through(seen: Seen, conversations: int) -> None:
     page = seen.page

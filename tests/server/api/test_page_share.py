@@ -55,7 +55,6 @@ async def press(page: Page, label: str, within: str) -> None:
     await page.press_enter()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [pytest.param(ENGLISH, id="en"), pytest.param(CHINESE, id="zh", marks=pytest.mark.slow)],

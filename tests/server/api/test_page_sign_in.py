@@ -55,7 +55,6 @@ async def joined(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Join
                 assert [complaint for complaint in page.complaints if not complaint.startswith(REFUSED)] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("language", ["en", pytest.param("zh", marks=pytest.mark.slow)])
 async def test_a_user_signs_in_and_out_and_is_unblocked_by_the_operator(
     joined: Joined, language: str

@@ -826,7 +826,6 @@ async def _come_again_until(page: Page, url: str, script: str) -> None:
             is_true = await page.run(script)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not AXE.is_file(), reason="axe is not installed: scripts/page install")
 @pytest.mark.parametrize(
     ("width", "height", "look", "views"),

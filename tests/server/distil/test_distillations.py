@@ -101,7 +101,7 @@ def follow(daemon: Daemon, run: str) -> None:
     "stages",
     [
         pytest.param(STAGES[1:2], id="training"),
-        pytest.param(STAGES, id="each stage", marks=pytest.mark.slow),
+        pytest.param(STAGES, id="each stage"),
     ],
 )
 def test_a_distillation_resumes_after_kills_is_promoted_and_rolled_back_on_drift(

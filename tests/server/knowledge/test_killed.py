@@ -81,7 +81,6 @@ def kill_often(tmp_path: Path, times: int) -> None:
     assert {row[1] for row in content(home)} == {"chunk", "small"}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kills", [1, pytest.param(count_kills(6), marks=pytest.mark.slow)])
 def test_kills_during_ingest_neither_lose_nor_duplicate_chunks(tmp_path: Path, kills: int) -> None:
