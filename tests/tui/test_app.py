@@ -12,6 +12,7 @@ from textual.command import CommandPalette
 from textual.widgets import Footer, Static
 
 from portico_tui.app import TITLES, Portico
+from portico_tui.screens.prompts import PromptsScreen
 from portico_tui.widgets.dialogs import Choose, Help
 
 MIN_BODY_LINES = 4
@@ -112,6 +113,25 @@ async def test_no_task_outlives_the_app(busy_daemon: Daemon) -> None:
             screen.app.switch_mode(mode)
             await asyncio.sleep(0)
     assert asyncio.all_tasks() == tasks_before
+
+
+async def test_no_worker_outlives_the_widgets_of_its_screen(
+    busy_daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request may be answered while its screen is being removed."""
+
+    search_begun = asyncio.Event()
+
+    async def describe_without_end(screen: PromptsScreen) -> None:
+        search_begun.set()
+        while True:
+            screen.put(())
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(PromptsScreen, "find", describe_without_end)
+    async with terminal(busy_daemon.url) as screen:
+        screen.app.switch_mode(PromptsScreen.MODE)
+        await search_begun.wait()
 
 
 async def test_q_quits(busy_daemon: Daemon) -> None:

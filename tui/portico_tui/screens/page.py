@@ -24,6 +24,7 @@ from portico.wire import Asked
 from portico_tui.daemon import DaemonClient, DaemonError, Glance, Progressed
 from portico_tui.link import Lost
 from portico_tui.text import one_line
+from portico_tui.widgets.cancels_workers import CancelsWorkers
 from portico_tui.widgets.dialogs import Confirm, Form
 from portico_tui.widgets.key_line import KeyLine
 from portico_tui.widgets.question import ask_person
@@ -47,7 +48,7 @@ class AppServices:
     titles: Mapping[str, str]
 
 
-class PageScreen(Screen[None]):
+class PageScreen(CancelsWorkers, Screen[None]):
     """A screen that shows the daemon. It consists of the lines of `top`, the screen's own widgets, and a footer."""
 
     MODE: ClassVar[str]
@@ -298,14 +299,14 @@ class ListingScreen(PageScreen, Generic[Item]):
     @work(exclusive=True, group="look")
     async def look(self) -> None:
         """Reload the list, if this screen is visible."""
-        if not self.is_current:
+        if not (self.is_current and self.display):  # a screen that is being removed is not displayed
             return
         try:
             items = await self.find()
         except DaemonError as error:
             self.failed(error)
             return
-        if items is not None and self.table.is_attached:  # otherwise the app was closed in the meantime
+        if items is not None:
             self.put(items)
 
     def failed(self, error: DaemonError) -> None:

@@ -17,6 +17,7 @@ from textual.widgets import Input, Label, Static
 from portico_tui.conversations import title
 from portico_tui.daemon import Conversations, DaemonError, Session
 from portico_tui.text import clock
+from portico_tui.widgets.cancels_workers import CancelsWorkers
 from portico_tui.widgets.dialogs import Confirm, Field, Form
 from portico_tui.widgets.table import Table
 from portico_tui.widgets.table_rows import TableColumn
@@ -33,7 +34,7 @@ COLUMNS = (
 )
 
 
-class ConversationPicker(ModalScreen[Session | None]):
+class ConversationPicker(CancelsWorkers, ModalScreen[Session | None]):
     """A list of conversations, which can be searched by the text of their messages. The result is the conversation to
     continue.
     """
@@ -70,8 +71,6 @@ class ConversationPicker(ModalScreen[Session | None]):
         search = self.query_one("#query", Input).value.strip()
         with self._reporting("Conversations"):
             sessions = await self._conversations.recent(search)
-            if not self.query(Table):
-                return  # the dialog was closed in the meantime
             self._put(sessions)
             empty_text = f"No conversation mentions '{search}'." if search else "No conversations yet."
             self.query_one("#no-sessions", Static).update(Content(empty_text))

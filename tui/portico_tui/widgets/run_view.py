@@ -32,6 +32,7 @@ from portico.wire import (
     ToolReturned,
 )
 from portico_tui.text import heading, measure, one_line, safe, shorten
+from portico_tui.widgets.cancels_workers import CancelsWorkers
 from portico_tui.widgets.question import ask_person
 
 MAX_LINES = 400
@@ -44,7 +45,7 @@ PAINT_INTERVAL_S = 0.1
 """Seconds between repaints."""
 
 
-class RunView(ModalScreen[None]):
+class RunView(CancelsWorkers, ModalScreen[None]):
     """Shows the events of a run until it ends. Closing the view calls ``close``."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
