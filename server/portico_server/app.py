@@ -44,9 +44,6 @@ logger = logging.getLogger(__name__)
 SHUTDOWN_TIMEOUT_S = 5
 """Seconds within which calls in progress must finish when the daemon stops."""
 
-CLAIMING_TASKS = ("scheduler", "schedules")
-"""Background tasks that start durable runs. They end first, and their runs return to the queue."""
-
 END_REPORT_S = 15.0
 """Interval, in seconds, at which a pending shutdown logs what it is waiting for."""
 
@@ -158,7 +155,7 @@ class Daemon:
                 await self._stopping.wait()
                 home.leaving()
                 server.should_exit = True
-                for name in CLAIMING_TASKS:
+                for name in self.services.claiming_tasks():
                     background[name].cancel()
                 await server.stopped_accepting.wait()
                 with contextlib.suppress(TimeoutError):
@@ -239,8 +236,8 @@ class Daemon:
             await self._apply_stores()
             await self.services.apps.start()
             await self.services.configured_apps.deploy(self._configuration.apps)
-            for schedule in self._configuration.schedules:
-                await self.services.schedules.put(schedule)
+            for key, reconciler in self.services.features.reconcilers():
+                await reconciler.begin(self._configuration.of_features.get(key, ()))
             await self.services.canaries.routing.refresh()
             await self._apply_aliases()
         await self.services.tuning.start()

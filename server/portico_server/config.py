@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 from portico._document import UnsetError, expand, explain, load
@@ -21,14 +22,13 @@ from portico_server.core.principal import parse_scope
 from portico_server.core.prompts.spec import PromptSpec
 from portico_server.core.prompts.spec import parse as parse_prompt
 from portico_server.core.roles import Role
+from portico_server.features import absent, configuration_keys
 from portico_server.guards.guard import ContentGuard, parse_guard
 from portico_server.knowledge.filter import parse_bound
 from portico_server.knowledge.groups import GroupSpec, parse_group
 from portico_server.knowledge.sources.spec import parse_source
 from portico_server.knowledge.store import IndexName, check_answers, check_index, check_search
 from portico_server.models.spec import AdapterSpec, ModelSpec, check_defaults
-from portico_server.schedules.spec import ScheduleSpec
-from portico_server.schedules.spec import parse as parse_schedule
 from portico_server.tools.mcp.spec import ServerSpec
 from portico_server.tools.mcp.spec import parse as parse_server
 from portico_server.tools.skills.folder import SkillFolder, read_archive
@@ -93,9 +93,10 @@ class Configuration:
     skills: tuple[SkillFolder, ...] = ()
     apps: tuple[AppEntry, ...] = ()
     """Includes the entries under ``agents``."""
-    schedules: tuple[ScheduleSpec, ...] = ()
     aliases: tuple[AliasSpec, ...] = ()
     guards: tuple[ContentGuard, ...] = ()
+    of_features: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """The entries under the keys that features declare."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
@@ -104,7 +105,7 @@ class Configuration:
         """Return all names that the configuration defines."""
         named_groups: tuple[Iterable[Any], ...] = (
             *(self.models, self.stores, self.mcp, self.tools, self.prompts, self.skills, self.apps),
-            self.schedules,
+            *self.of_features.values(),
             self.aliases,
             *(model.adapters for model in self.models),
         )
@@ -154,10 +155,18 @@ def parse(
     except UnsetError as error:
         raise InvalidRequest(str(error), code="missing_variable") from error
     known_keys = {
-        *("providers", "models", "stores", "keys", "mcp", "prompts", "tools", "apps", "agents", "schedules"),
+        *("providers", "models", "stores", "keys", "mcp", "prompts", "tools", "apps", "agents"),
         *("guards", "settings", "skills", "aliases", "roles"),
+        *configuration_keys(),
     }
     for key in top:
+        feature = next((each.name for each in absent() if key in {own.name for own in each.keys}), None)
+        if feature is not None:
+            raise InvalidRequest(
+                f"'{key}' is a key of the feature '{feature}', which this daemon does not have.",
+                code="feature_not_found",
+                param=str(key),
+            )
         if key not in known_keys:
             raise InvalidRequest(
                 f"'{key}' is not a key of the configuration.{nearest(str(key), known_keys)}", param=str(key)
@@ -182,9 +191,13 @@ def parse(
         prompts=_prompts(top, folder),
         skills=_build_each(top, "skills", lambda item, at: _skill(item, at, folder)),
         apps=_apps(top, folder),
-        schedules=_build_each(top, "schedules", parse_schedule),
         aliases=_aliases(top),
         guards=_build_each(top, "guards", parse_guard),
+        of_features={
+            name: _build_each(top, name, resolve_name(key.parse))
+            for name, key in configuration_keys().items()
+            if name in top
+        },
         settings=_mapping(top.get("settings") or {}, "settings"),
         places=places,
         problems=tuple(problems),
@@ -247,15 +260,16 @@ EXAMPLES: Mapping[str, str] = {
     "skills": "{name: review, folder: ./skills/review}",
     "apps": "{name: story, file: ./story.yaml}",
     "agents": "{name: clerk, instructions: Be brief.}",
-    "schedules": "{name: papers, store: handbook, every: 6h}",
     "aliases": "{name: helper, target: default}",
     "guards": "{name: pii, on: '*', detect: [pii], action: mask}",
 }
-"""Maps each list of the configuration to an example of an entry."""
+"""Maps each list of the configuration to an example of an entry, except those that features declare."""
 
 
 def _example(key: str) -> str:
-    return f"Write: {key}: [{EXAMPLES[key]}]"
+    keys = configuration_keys()
+    example = keys[key].example if key in keys else EXAMPLES[key]
+    return f"Write: {key}: [{example}]"
 
 
 _TYPE_WORDS: Mapping[type, str] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,27 +16,26 @@ from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.canaries.canaries import CanaryService
 from portico_server.canaries.spec import AliasSpec
 from portico_server.config import Configuration, StoreSpec
-from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
+from portico_server.core.configuration_step import ConfigurationStep, Do
+from portico_server.core.errors import NotFound, PorticoError
+from portico_server.core.feature import KeyReconciler
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.prompts import builtin
+from portico_server.features import configuration_keys
 from portico_server.knowledge.stores import StoreService
 from portico_server.models.built_in import BUILT_IN
 from portico_server.models.service import ModelService
 from portico_server.models.spec import ModelSpec
 from portico_server.reconcile_stores import StoreReconciler
-from portico_server.schedules.schedules import ScheduleService, differing
-from portico_server.schedules.spec import ScheduleSpec
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.skills.folder import SkillFolder
 from portico_server.tools.skills.library import FROM_FILE, SkillLibrary
 from portico_server.tools.sources.sources import AddedTools
 
 Action: TypeAlias = Literal["create", "change", "remove", "unchanged"]
-Do = Callable[[], Awaitable[Any]]
 
-KINDS: Final = ("models", "stores", "tools", "mcp", "prompts", "skills", "apps", "schedules")
+KINDS: Final = ("models", "stores", "tools", "mcp", "prompts", "skills", "apps", *configuration_keys())
 """Kinds in the order of creation: entries can refer to entries of earlier kinds. `remove` uses the reverse order.
 
 Aliases are last.
@@ -48,12 +47,6 @@ PRUNABLE: Final = (*KINDS, "agents", "aliases")
 
 FILE_KINDS: Final = ("models", "tools", "mcp")
 """Kinds whose entries in the daemon's own configuration file exist only as long as the file names them."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    change: Change
-    do: Do | None = None
 
 
 class Reconciler:
@@ -72,8 +65,8 @@ class Reconciler:
         skills: SkillLibrary,
         apps: DeployedApps,
         configured_apps: ConfiguredApps,
-        schedules: ScheduleService,
         canaries: CanaryService,
+        of_features: Mapping[str, KeyReconciler],
     ) -> None:
         self._models = models
         self._stores = stores
@@ -83,8 +76,8 @@ class Reconciler:
         self._skills = skills
         self._apps = apps
         self._configured_apps = configured_apps
-        self._schedules = schedules
         self._canaries = canaries
+        self._of_features = of_features
         self.stores = StoreReconciler(stores)
 
     async def apply(
@@ -130,7 +123,7 @@ class Reconciler:
         caller: Principal,
         prune: frozenset[str],
         defined: Collection[tuple[str, str]] | None,
-    ) -> list[_Step]:
+    ) -> list[ConfigurationStep]:
         is_own_file = defined is not None
         coming = {name for spec in configuration.models for name in (spec.name, *spec.aliases)}
         planned_steps = [
@@ -155,13 +148,14 @@ class Reconciler:
             for step in planned_steps
             if step.change.action != "unchanged"
         }
-        planned_steps += await self._times(configuration.schedules, caller, new)
+        for key, reconciler in self._of_features.items():
+            planned_steps += await reconciler.steps(configuration.of_features.get(key, ()), caller, new)
         planned_steps += await self._aliases(configuration.aliases, caller, new)
         steps = await self._removals(configuration, prune)
         steps += self._file_removals(configuration, defined or ())
         return [*planned_steps, *reversed(steps)]
 
-    def _model(self, spec: ModelSpec, at: str, *, keep: bool) -> _Step:
+    def _model(self, spec: ModelSpec, at: str, *, keep: bool) -> ConfigurationStep:
         try:
             self._models.factory.check(spec)
         except PorticoError as error:
@@ -170,24 +164,26 @@ class Reconciler:
             raise
         model_spec = self._models.spec(spec.name)
         if model_spec is None:
-            return _Step(Change("models", spec.name, "create"), lambda: self._models.add(spec, keep=keep))
+            return ConfigurationStep(
+                Change("models", spec.name, "create"), lambda: self._models.add(spec, keep=keep)
+            )
         fields = _differing(model_spec.to_json(), spec.to_json())
         if not fields:
-            return _Step(Change("models", spec.name, "unchanged"))
+            return ConfigurationStep(Change("models", spec.name, "unchanged"))
 
         async def again() -> None:
             await self._models.remove(spec.name, forget=False)  # its aliases stay
             await self._models.add(spec, keep=keep)
 
-        return _Step(Change("models", spec.name, "change", fields), again)
+        return ConfigurationStep(Change("models", spec.name, "change", fields), again)
 
-    async def _store(self, spec: StoreSpec, at: str, coming: Collection[str]) -> _Step:
+    async def _store(self, spec: StoreSpec, at: str, coming: Collection[str]) -> ConfigurationStep:
         fields = await self.stores.differing(spec, at, coming)
         action: Action = "create" if fields is None else "change" if fields else "unchanged"
         do = None if action == "unchanged" else partial(self.stores.put, spec)
-        return _Step(Change("stores", spec.name, action, fields or ()), do)
+        return ConfigurationStep(Change("stores", spec.name, action, fields or ()), do)
 
-    def _sources(self, configuration: Configuration, *, is_own_file: bool) -> list[_Step]:
+    def _sources(self, configuration: Configuration, *, is_own_file: bool) -> list[ConfigurationStep]:
         """Return the steps for tools and MCP servers."""
         steps = []
         for kind, holder, specs in (
@@ -201,10 +197,10 @@ class Reconciler:
                 )
                 action: Action = "create" if current_spec is None else "change" if fields else "unchanged"
                 do = None if action == "unchanged" else _put_step(holder, spec, is_configured=is_own_file)
-                steps.append(_Step(Change(kind, spec.name, action, fields), do))
+                steps.append(ConfigurationStep(Change(kind, spec.name, action, fields), do))
         return steps
 
-    async def _library(self, configuration: Configuration, caller: Principal) -> list[_Step]:
+    async def _library(self, configuration: Configuration, caller: Principal) -> list[ConfigurationStep]:
         imported_prompts = await self._prompts.take(
             configuration.prompts, caller, origin="configuration", dry_run=True
         )
@@ -220,10 +216,16 @@ class Reconciler:
             async def save(spec: Any = spec) -> None:
                 await self._prompts.save(spec, caller, origin="configuration")
 
-            steps.append(_Step(Change("prompts", spec.name, action), None if action == "unchanged" else save))
+            steps.append(
+                ConfigurationStep(
+                    Change("prompts", spec.name, action), None if action == "unchanged" else save
+                )
+            )
         return steps
 
-    async def _skill_folders(self, folders: Sequence[SkillFolder], caller: Principal) -> list[_Step]:
+    async def _skill_folders(
+        self, folders: Sequence[SkillFolder], caller: Principal
+    ) -> list[ConfigurationStep]:
         skill_rows = await self._skills.list_shared()
         steps = []
         for folder in folders:
@@ -231,7 +233,7 @@ class Reconciler:
             is_unchanged = row is not None and await self._skills.has_same_files(folder, row)
             action: Action = "create" if row is None else "unchanged" if is_unchanged else "change"
             do = None if is_unchanged else partial(self._save_skill, folder, caller)
-            steps.append(_Step(Change("skills", folder.name, action), do))
+            steps.append(ConfigurationStep(Change("skills", folder.name, action), do))
         return steps
 
     async def _save_skill(self, folder: SkillFolder, caller: Principal) -> None:
@@ -239,17 +241,17 @@ class Reconciler:
 
     async def _entries(
         self, entries: Sequence[AppEntry], caller: Principal, new: set[tuple[str, str]]
-    ) -> list[_Step]:
+    ) -> list[ConfigurationStep]:
         """Return the steps for apps, dependencies first. ``new``: kinds and names that this configuration adds."""
         new = new | {
             ("apps", entry.name) for entry in entries if self._apps.index.find_shared(entry.name) is None
         }
-        steps: list[_Step] = []
+        steps: list[ConfigurationStep] = []
         app_entries: dict[str, AppEntry] = {}
         for entry in entries:
             change = self._entry(entry)
             if change.action == "unchanged":
-                steps.append(_Step(change))
+                steps.append(ConfigurationStep(change))
                 continue
             try:
                 await self._apps.check(entry.name, entry.kind, entry.spec, caller)
@@ -257,10 +259,10 @@ class Reconciler:
                 if not _is_coming(error, new - {("apps", entry.name)}):
                     raise
                 app_entries[entry.name] = entry
-            steps.append(_Step(change, self._deploying([entry], caller)))
+            steps.append(ConfigurationStep(change, self._deploying([entry], caller)))
         # Apps whose references exist are deployed first. The other apps may depend on each other, so the last
         # step deploys all of them.
-        late = [_Step(step.change) for step in steps if step.change.name in app_entries]
+        late = [ConfigurationStep(step.change) for step in steps if step.change.name in app_entries]
         steps = [step for step in steps if step.change.name not in app_entries]
         if late:
             late[-1] = replace(late[-1], do=self._deploying(list(app_entries.values()), caller))
@@ -280,29 +282,9 @@ class Reconciler:
     def _deploying(self, entries: Sequence[AppEntry], caller: Principal) -> Do:
         return lambda: self._configured_apps.deploy(entries, caller)
 
-    async def _times(
-        self, specs: Sequence[ScheduleSpec], caller: Principal, new: set[tuple[str, str]]
-    ) -> list[_Step]:
-        """Return the steps for schedules. ``new``: kinds and names that this configuration adds."""
-        schedule_rows = await self._schedules.list_shared()
-        steps = []
-        for number, spec in enumerate(specs):
-            if (f"{spec.kind}s", spec.target) not in new:
-                try:
-                    await self._schedules.check_target(spec, caller)
-                except PorticoError as error:
-                    at = f"schedules[{number}].{spec.kind}"
-                    raise InvalidRequest(f"{at}: {error.message}", code=error.code, param=at) from error
-            row = schedule_rows.get(spec.name)
-            fields = differing(row, spec) if row is not None else ()
-            action: Action = "create" if row is None else "change" if fields else "unchanged"
-            do = None if action == "unchanged" else partial(self._schedules.put, spec)
-            steps.append(_Step(Change("schedules", spec.name, action, fields), do))
-        return steps
-
     async def _aliases(
         self, specs: Sequence[AliasSpec], caller: Principal, new: set[tuple[str, str]]
-    ) -> list[_Step]:
+    ) -> list[ConfigurationStep]:
         """Return the steps for aliases and their canaries. ``new``: kinds and names that this configuration adds."""
         coming = {name for kind, name in new if kind in ("models", "stores", "apps")}
         steps = []
@@ -322,7 +304,7 @@ class Reconciler:
                 raise
             action: Action = "create" if fields is None else "change" if fields else "unchanged"
             do = None if action == "unchanged" else partial(self.alias, spec, caller)
-            steps.append(_Step(Change("aliases", spec.name, action, fields or ()), do))
+            steps.append(ConfigurationStep(Change("aliases", spec.name, action, fields or ()), do))
         return steps
 
     async def alias(self, spec: AliasSpec, caller: Principal) -> None:
@@ -335,7 +317,7 @@ class Reconciler:
             with _in_canary():
                 await self._canaries.set(spec.name, spec.canary, caller)
 
-    async def _removals(self, configuration: Configuration, prune: frozenset[str]) -> list[_Step]:
+    async def _removals(self, configuration: Configuration, prune: frozenset[str]) -> list[ConfigurationStep]:
         """Return the removal steps for existing entries of the kinds in `prune` that the configuration does not
         name.
         """
@@ -353,11 +335,10 @@ class Reconciler:
             for prompt_row in await self._prompts.list(SYSTEM)
             if prompt_row.origin != builtin.ORIGIN
         ]
-        times = list(await self._schedules.list_shared())
         skills = list(await self._skills.list_shared())
         alias_names = {alias for spec in configuration.models for alias in spec.aliases}
         aliases = [name for name in self._models.aliases.names() if name not in alias_names]
-        steps: list[_Step] = []
+        steps: list[ConfigurationStep] = []
         for kind, current_names, specs, remove in (
             ("models", models, configuration.models, lambda name: self._models.remove(name)),
             ("stores", rows, configuration.stores, lambda name: self._stores.delete(name, SYSTEM)),
@@ -366,7 +347,10 @@ class Reconciler:
             ("prompts", prompts, configuration.prompts, lambda name: self._prompts.remove(name, SYSTEM)),
             ("skills", skills, configuration.skills, lambda name: self._skills.remove(name, SYSTEM)),
             ("apps", apps, configuration.apps, lambda name: self._apps.remove(name, SYSTEM)),
-            ("schedules", times, configuration.schedules, lambda name: self._schedules.remove(name, SYSTEM)),
+            *[
+                (key, await reconciler.names(), configuration.of_features.get(key, ()), reconciler.remove)
+                for key, reconciler in self._of_features.items()
+            ],
             ("aliases", aliases, configuration.aliases, self._models.aliases.remove),
         ):
             if not prune.intersection((kind, "agents") if kind == "apps" else (kind,)):
@@ -374,15 +358,15 @@ class Reconciler:
             kept_names = {spec.name for spec in specs}
             for name in current_names:
                 if name not in kept_names:
-                    steps.append(_Step(Change(kind, name, "remove"), partial(remove, name)))
+                    steps.append(ConfigurationStep(Change(kind, name, "remove"), partial(remove, name)))
         return steps
 
     def _file_removals(
         self, configuration: Configuration, defined: Collection[tuple[str, str]]
-    ) -> list[_Step]:
+    ) -> list[ConfigurationStep]:
         """Return the steps that remove what the daemon's own file no longer defines and the database does not store."""
         models = [info.name for info in self._models.list() if not self._models.is_stored(info.name)]
-        steps: list[_Step] = []
+        steps: list[ConfigurationStep] = []
         for kind, current_names, remove in (
             ("models", models, self._models.remove),
             (
@@ -399,7 +383,7 @@ class Reconciler:
             dropped_names = {name for defined_kind, name in defined if defined_kind == kind}
             dropped_names -= {spec.name for spec in getattr(configuration, kind)}
             steps += [
-                _Step(Change(kind, name, "remove"), partial(remove, name))
+                ConfigurationStep(Change(kind, name, "remove"), partial(remove, name))
                 for name in current_names
                 if name in dropped_names
             ]

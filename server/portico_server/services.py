@@ -42,13 +42,12 @@ from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
-from portico_server.distil.distillations import Distillations
-from portico_server.distil.work import DistillationServices
 from portico_server.evals.evals import Evaluations, LiveGrading
 from portico_server.evals.improvements import Improvements
 from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
 from portico_server.evals.spec import EvalServices
+from portico_server.features import Features
 from portico_server.finetune.fake_trainer import FakeTrainer
 from portico_server.finetune.jobs import FineTuningJobs
 from portico_server.finetune.local_trainer import LocalTrainer
@@ -88,8 +87,6 @@ from portico_server.runs.shared_usage import SharedUsage
 from portico_server.runs.telemetry import Telemetry
 from portico_server.runs.throttle import Throttle
 from portico_server.runs.usage import UsageLog
-from portico_server.schedules.firing import ScheduleRuns
-from portico_server.schedules.schedules import ScheduleService
 from portico_server.settings import MB_BYTES, LoadedSettings, Settings, comma_separated
 from portico_server.tools.builtin import CodeTools, media_tools, outward
 from portico_server.tools.entry import Approval, rule_of
@@ -150,7 +147,8 @@ class Services:
         self._train(overrides.trainer)
         self._evaluate()
         self._deliver()
-        self._schedule()
+        self.features = Features(self)
+        self.features.start()
         self.cluster = ClusterService(
             database, self.models, self.feed, self.scheduler.holder, url, self.started_at
         )
@@ -163,8 +161,8 @@ class Services:
             self.skills,
             self.apps,
             self.configured_apps,
-            self.schedules,
             self.canaries,
+            dict(self.features.reconcilers()),
         )
         self.configuration_file = ConfigurationFile(
             self.reconciler, self.problems, self.registry.claims, self.guard, database
@@ -399,20 +397,6 @@ class Services:
         self.improvements = Improvements(around, self.evals, self.eval_runs.slots)
         live = LiveGrading(around, self.evals, self.eval_runs.slots)
         self.canaries = CanaryService(self.database, self.registry, self.runner, live, read_reply)
-        self.distillations = Distillations(
-            DistillationServices(
-                self.database,
-                self.registry,
-                self.runner,
-                self.chats,
-                self.files,
-                self.tuning,
-                self.canaries,
-            ),
-            self.scheduler,
-            self.models.bases,
-            self.usage,
-        )
 
     def _deliver(self) -> None:
         sender = WebhookSender(OutwardFetcher(AddressPolicy.of(self.settings.tool_hosts)))
@@ -421,10 +405,6 @@ class Services:
         self.deliveries = WebhookDeliveries(
             self.database, sender, self.scheduler.holder, [end.settle_deserted for end in ends]
         )
-
-    def _schedule(self) -> None:
-        self.scheduled = ScheduleRuns(self.database, self.registry, self.runner, self.scheduler, self.stores)
-        self.schedules = ScheduleService(self.database, self.registry, self.stores, self.scheduled)
 
     def _follow(self) -> None:
         """Register the parts that read data at the start to refresh it when another daemon on the same database
@@ -464,14 +444,20 @@ class Services:
             "problems": self.problems.run(self.registry),
             "mcp servers": self.mcp.run(),
             "retention": self.retention.run(),
-            "schedules": self.scheduled.run(),
             "canaries": self.canaries.run(),
             "webhooks": self.deliveries.run(is_alone=is_alone),
             "events of webhooks": self.deliveries.settle(),
             "added tools": self.added.run(),
             "served functions": self.served.run(),
             "apps that wait": self.configured_apps.run(),
+            **self.features.background(),
         }
+
+    def claiming_tasks(self) -> list[str]:
+        """Return the names of the background tasks that start durable runs. They end first, and their runs return to
+        the queue.
+        """
+        return ["scheduler", *self.features.claiming_tasks()]
 
     def guard(self, guards: Sequence[ContentGuard]) -> None:
         """Set guards around the servables that they name, starting with the next call."""

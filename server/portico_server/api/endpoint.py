@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Request
 
@@ -13,6 +13,8 @@ from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.words import whole_number
+
+T = TypeVar("T")
 
 
 async def _services(request: Request) -> ApiServices:
@@ -43,6 +45,16 @@ async def _auth(request: Request) -> Auth:
 
 TheServices = Annotated[ApiServices, Depends(_services)]
 """The services that protocol adapters use."""
+
+
+def feature_service(name: str, kind: type[T]) -> Any:
+    """Return the dependency of an endpoint on the service of a feature."""
+
+    async def service(services: TheServices) -> T:
+        return services.features.get(name, kind)
+
+    return Depends(service)
+
 
 TheAuth = Annotated[Auth, Depends(_auth)]
 """The API keys."""

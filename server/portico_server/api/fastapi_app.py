@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
+from pkgutil import resolve_name
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -36,7 +37,6 @@ from portico_server.api.native import (
     configuration,
     daemon,
     deployments,
-    distillations,
     engines,
     facts,
     flows,
@@ -50,7 +50,6 @@ from portico_server.api.native import (
     questions,
     recordings,
     runs,
-    schedules,
     search,
     sessions,
     sign_in,
@@ -87,6 +86,7 @@ from portico_server.api.openai.responses import stored as responses
 from portico_server.api.routes import HOT
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.features import declarations
 
 ROUTERS: Sequence[APIRouter] = (
     message_models.router,
@@ -109,9 +109,7 @@ ROUTERS: Sequence[APIRouter] = (
     containers.router,
     webhooks.router,
     deliveries.router,
-    schedules.router,
     canaries.router,
-    distillations.router,
     responses.router,
     conversations.router,
     daemon.router,
@@ -157,8 +155,9 @@ ROUTERS: Sequence[APIRouter] = (
     metrics.router,
     page.router,
     schema.router,
+    *(resolve_name(router) for feature in declarations() for router in feature.routers),
 )
-"""One router per resource. A new resource needs a file and an entry in this list."""
+"""The routers of the core, one per resource, and those that the features declare."""
 
 
 def build(_services: ApiServices) -> ProtocolAdapter:

@@ -91,8 +91,7 @@ class Gateway:
             return
         assert scope["type"] == "http", "the server is configured without lifespan"
         route = find_route(scope["path"])
-        shape = route.shape if route.shape_of is None else route.shape_of(scope)
-        exchange = Exchange(scope, receive, send, self._body_limit, shape)
+        exchange = Exchange(scope, receive, send, self._body_limit, route.shape_for(scope))
         exchange.memory = self._body_memory
         started_at = perf_counter()
         # Very few clients send ``traceparent``, and an unchanged context costs nothing.

@@ -7,33 +7,28 @@ which `portico_server.api.fastapi_app` defines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from pkgutil import resolve_name
+from typing import Any, Final
 
-from portico_server.api.a2a import adapter as a2a
-from portico_server.api.a2a.cards import CARD_PATH
-from portico_server.api.a2a.errors import HTTP as A2A_SHAPE
 from portico_server.api.adapter import FASTAPI, MCP, Handler, SocketHandler
-from portico_server.api.ag_ui import adapter as ag_ui
 from portico_server.api.anthropic import messages
 from portico_server.api.anthropic.errors import ANTHROPIC, is_versioned
 from portico_server.api.auth.protected_resource import WELL_KNOWN
 from portico_server.api.auth.sign_ins import CALLBACK, START
 from portico_server.api.error_shape import JSON_RPC, OPENAI, Shape
-from portico_server.api.exchange import Scope
+from portico_server.api.exchange import Exchange, Scope
 from portico_server.api.oauth import adapter as oauth
 from portico_server.api.oauth import metadata as oauth_metadata
 from portico_server.api.oauth.shape import OAUTH
-from portico_server.api.ollama import chat as ollama_chat
-from portico_server.api.ollama import embeddings as ollama_embeddings
-from portico_server.api.ollama import library as ollama_library
-from portico_server.api.ollama import models as ollama_models
-from portico_server.api.ollama.shape import GENERATE_SHAPE, STATUS_SHAPE
-from portico_server.api.ollama.shape import SHAPE as OLLAMA_SHAPE
 from portico_server.api.openai import audio, chat, completions, embeddings, images, realtime
 from portico_server.api.openai.responses import create as responses
 from portico_server.api.openai.responses import socket as response_socket
+from portico_server.api.services import ApiServices
+from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
+from portico_server.core.feature import Feature, FeatureRoute, Reference
+from portico_server.features import absent, declarations, not_there
 
 GATEWAY: Final = "gateway"
 
@@ -53,12 +48,66 @@ class Route:
     handler: Handler | None = None
     socket: SocketHandler | None = None
     adapter: str = FASTAPI
-    shape: Shape = OPENAI
-    shape_of: Callable[[Scope], Shape] | None = None
+    shape: Shape | Reference = OPENAI
+    shape_of: Callable[[Scope], Shape] | Reference = ""
     """Returns the error format, if it depends on more than the path; otherwise `shape` is the error format."""
     needs_key: bool = True
     takes_client_secret: bool = False
     """True if a client may use a client secret instead of a key."""
+
+    def shape_for(self, scope: Scope) -> Shape:
+        """Return the error format for a request."""
+        if self.shape_of:
+            shape: Shape = _resolved(self.shape_of)(scope)
+            return shape
+        return self.error_shape
+
+    @property
+    def error_shape(self) -> Shape:
+        """The error format, unless it depends on the request."""
+        shape: Shape = _resolved(self.shape)
+        return shape
+
+
+def _resolved(found: Any) -> Any:
+    """Return the object that a feature's declaration refers to. Its module is imported on first use."""
+    return resolve_name(found) if isinstance(found, str) else found
+
+
+class FeatureHandler:
+    """A function of a feature. Its module is imported by the first call."""
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
+        self._function: Handler = self._load
+
+    async def __call__(self, exchange: Exchange, services: ApiServices) -> None:
+        await self._function(exchange, services)
+
+    async def _load(self, exchange: Exchange, services: ApiServices) -> None:
+        self._function = await pools.LOADING.run(resolve_name, self.reference)
+        await self._function(exchange, services)
+
+
+def _of_feature(route: FeatureRoute) -> Route:
+    return Route(
+        route.path,
+        route.protocol,
+        {method: FeatureHandler(function) for method, function in route.methods.items()} or None,
+        FeatureHandler(route.handler) if route.handler else None,
+        shape=route.shape or OPENAI,
+        shape_of=route.shape_of,
+    )
+
+
+def _absent(feature: Feature) -> Iterator[Route]:
+    """Yield routes that answer 404 at the paths of a feature that is off."""
+
+    async def refuse(_exchange: Exchange, _services: ApiServices) -> None:
+        raise not_there(feature.name)
+
+    paths = {*feature.paths, *(route.path for route in feature.routes)}
+    yield from (Route(path, "OpenAI", handler=refuse) for path in sorted(paths))
 
 
 def _shape_at_models(scope: Scope) -> Shape:
@@ -66,7 +115,7 @@ def _shape_at_models(scope: Scope) -> Shape:
     return ANTHROPIC if is_versioned(scope) else OPENAI
 
 
-ROUTES: Final = (
+_OF_THE_CORE: Final = (
     Route("/health", "Portico", adapter=GATEWAY, needs_key=False),
     Route("/ready", "Portico", adapter=GATEWAY, needs_key=False),
     Route("/v1/chat/completions", "OpenAI", {"POST": chat.create, "GET": None}),
@@ -85,23 +134,6 @@ ROUTES: Final = (
     Route("/v1/messages", "Anthropic", {"POST": messages.create}, shape=ANTHROPIC),
     Route("/v1/messages/count_tokens", "Anthropic", {"POST": messages.count_tokens}, shape=ANTHROPIC),
     Route("/v1/messages*", "Anthropic", shape=ANTHROPIC),
-    Route("/api/chat", "Ollama", {"POST": ollama_chat.chat}, shape=OLLAMA_SHAPE),
-    Route("/api/generate", "Ollama", {"POST": ollama_chat.generate}, shape=GENERATE_SHAPE),
-    Route("/api/embed", "Ollama", {"POST": ollama_embeddings.embed}, shape=OLLAMA_SHAPE),
-    Route("/api/embeddings", "Ollama", {"POST": ollama_embeddings.embed_one}, shape=OLLAMA_SHAPE),
-    Route("/api/show", "Ollama", {"POST": ollama_models.show}, shape=OLLAMA_SHAPE),
-    Route("/api/tags", "Ollama", {"GET": ollama_models.tags}, shape=OLLAMA_SHAPE),
-    Route("/api/ps", "Ollama", {"GET": ollama_models.ps}, shape=OLLAMA_SHAPE),
-    Route("/api/version", "Ollama", {"GET": ollama_models.version}, shape=OLLAMA_SHAPE),
-    Route("/api/pull", "Ollama", {"POST": ollama_library.pull}, shape=STATUS_SHAPE),
-    Route("/api/delete", "Ollama", {"DELETE": ollama_library.delete}, shape=OLLAMA_SHAPE),
-    # Ollama's clients show the error to their user.
-    Route("/api/push", "Ollama", shape=OLLAMA_SHAPE),
-    Route("/api/create", "Ollama", shape=OLLAMA_SHAPE),
-    Route("/api/copy", "Ollama", shape=OLLAMA_SHAPE),
-    Route(CARD_PATH, "A2A", handler=a2a.serve, shape=A2A_SHAPE),
-    Route("/a2a/*", "A2A", handler=a2a.serve, shape=A2A_SHAPE, shape_of=a2a.shape_of),
-    Route("/ag-ui/*", "AG-UI", handler=ag_ui.serve),
     Route("/mcp", "MCP", adapter=MCP, shape=JSON_RPC),
     Route("/mcp/*", "MCP", adapter=MCP, shape=JSON_RPC),
     Route(f"{WELL_KNOWN}*", "MCP", needs_key=False),
@@ -119,6 +151,12 @@ ROUTES: Final = (
     Route("/docs", "Portico", needs_key=False),
     Route("/docs/*", "Portico", needs_key=False),
     Route("/openapi.json", "Portico", needs_key=False),
+)
+
+ROUTES: Final = (
+    *_OF_THE_CORE,
+    *(_of_feature(route) for feature in declarations() for route in feature.routes),
+    *(route for feature in absent() for route in _absent(feature)),
     Route("*", "OpenAI, Portico"),
 )
 
@@ -129,15 +167,10 @@ _PREFIXES: Final = tuple(
     if route.path[-1] == "*"
 )
 
-HOT: Final = {route.path: route.methods for route in ROUTES if route.methods and route.protocol != "Ollama"}
-"""The functions that answer the hot paths of OpenAI's and Anthropic's APIs, keyed by path and method."""
+HOT: Final = {route.path: route.methods for route in _OF_THE_CORE if route.methods}
+"""The functions that answer the hot paths of OpenAI's and Anthropic's APIs, keyed by path and method.
 
-OLLAMA: Final = {
-    route.path: route.methods for route in ROUTES if route.methods and route.protocol == "Ollama"
-}
-"""The functions that answer the hot paths of Ollama's API, keyed by path and method.
-
-`portico_server.api.schema` describes the operations in this table and in `HOT` in ``/openapi.json``.
+`portico_server.api.schema` describes the operations in this table in ``/openapi.json``.
 """
 
 SOCKETS: Final = {route.path: route for route in ROUTES if route.socket is not None}
@@ -181,12 +214,14 @@ def _answered_by(route: Route) -> str:
 
 
 def _name_of(function: Handler | SocketHandler) -> str:
+    if isinstance(function, FeatureHandler):
+        return f"`{function.reference.removeprefix('portico_server.api.').replace(':', '.')}`"
     module = function.__module__.removeprefix("portico_server.api.")
     return f"`{module}.{function.__name__}`"
 
 
 def _errors(route: Route) -> str:
-    return f"{route.shape.name}, or by the request" if route.shape_of is not None else route.shape.name
+    return f"{route.error_shape.name}{', or by the request' if route.shape_of else ''}"
 
 
 if __name__ == "__main__":

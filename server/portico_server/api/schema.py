@@ -6,6 +6,7 @@ Requests on the hot paths do not reach FastAPI, so this module documents their o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pkgutil import resolve_name
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -19,15 +20,14 @@ from portico_server.api.auth.credentials import presented
 from portico_server.api.auth.service import Auth
 from portico_server.api.declarations import OBJECT_CONTENT, TEXT, binary_content
 from portico_server.api.endpoint import ERROR_SCHEMA, TheServices, new_router
-from portico_server.api.ollama.bodies import BODIES as OLLAMA_BODIES
 from portico_server.api.openai import audio, bodies
 from portico_server.api.openai.image_bodies import EDIT, IMAGE, REFERRING_EDIT
-from portico_server.api.routes import OLLAMA
 from portico_server.apps.responses.read import RESPONSE
 from portico_server.core import pools
 from portico_server.core.errors import Forbidden, Unauthenticated
 from portico_server.core.fields import RequestBody
 from portico_server.core.servable import Card
+from portico_server.features import declarations
 
 router = new_router()
 
@@ -91,32 +91,6 @@ def _probe(name: str, summary: str, properties: Mapping[str, Any], **errors: str
     }
 
 
-def _of_ollama(path: str, method: str) -> dict[str, Any]:
-    """Return an operation of Ollama's API."""
-    handler = OLLAMA[path][method]
-    request_body = OLLAMA_BODIES.get(path)
-    content = dict(OBJECT_CONTENT)
-    if request_body is not None and "stream" in request_body.optional:
-        content["application/x-ndjson"] = {"schema": TEXT}
-    error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
-    operation: dict[str, Any] = {
-        "tags": ["Ollama"],
-        "summary": (handler.__doc__ or "").strip().rstrip("."),
-        "operationId": f"ollama_{path.removeprefix('/api/')}",
-        "responses": {
-            "200": {"description": "As at Ollama", "content": content},
-            "4XX": {
-                "description": "An error in Ollama's format",
-                "content": {"application/json": {"schema": error}},
-            },
-        },
-    }
-    if request_body is not None:
-        body = {"application/json": {"schema": request_body.schema()}}
-        operation["requestBody"] = {"required": True, "content": body}
-    return operation
-
-
 _SOUNDS = binary_content("audio/mpeg", "audio/opus", "audio/aac", "audio/flac", "audio/wav", "audio/pcm")
 _TEXTS = {**OBJECT_CONTENT, "text/plain": {"schema": TEXT}}
 
@@ -159,8 +133,10 @@ PATHS: dict[str, Any] = {
         anthropic=True,
     ),
     **{
-        path: {method.lower(): _of_ollama(path, method) for method in methods}
-        for path, methods in OLLAMA.items()
+        path: item
+        for feature in declarations()
+        if feature.documentation
+        for path, item in resolve_name(feature.documentation)().items()
     },
     "/health": _probe(
         "health", "Check whether the daemon runs", {"status": {"const": "ok"}, "version": TEXT}

@@ -30,11 +30,11 @@ from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
-from portico_server.distil.distillations import Distillations
 from portico_server.evals.evals import Evaluations
 from portico_server.evals.improvements import Improvements
 from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
+from portico_server.features import Features
 from portico_server.finetune.jobs import FineTuningJobs
 from portico_server.guards.guard import ContentGuard
 from portico_server.knowledge.files import FileStorage
@@ -53,7 +53,6 @@ from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
-from portico_server.schedules.schedules import ScheduleService
 from portico_server.settings import LoadedSettings, Settings
 from portico_server.tools.containers import ContainerService
 from portico_server.tools.mcp.host import McpHost
@@ -67,6 +66,7 @@ class ApiServices(Protocol):
     """The services that every protocol adapter receives."""
 
     loaded: LoadedSettings
+    features: Features
     database: Database
     feed: Feed
     registry: Registry
@@ -97,9 +97,7 @@ class ApiServices(Protocol):
     improvements: Improvements
     retention: Retention
     webhooks: WebhookService
-    schedules: ScheduleService
     canaries: CanaryService
-    distillations: Distillations
     tool_search: ToolSearch
     skills: SkillLibrary
     containers: ContainerService

@@ -145,3 +145,8 @@ def saved_cost(teacher: str, student: str, totals: Sequence[Mapping[str, Any]]) 
         elif total["model"] == teacher and total["cost"] is not None:
             mean_cost = total["cost"] / total["calls"]
     return None if mean_cost is None else mean_cost * local_calls - local_cost
+
+
+def build(services: DistillationServices) -> Distillations:
+    """Return the service of the feature."""
+    return Distillations(services, services.scheduler, services.models.bases, services.usage)

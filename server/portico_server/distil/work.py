@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -31,7 +31,10 @@ from portico_server.distil.threshold import JudgedCall, choose_threshold, measur
 from portico_server.finetune.job_context import Uploads
 from portico_server.finetune.jobs import FineTuningJobs
 from portico_server.finetune.spec import FineTuningSpec, Hyperparameters, Job
+from portico_server.models.service import ModelService
 from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+from portico_server.runs.usage import UsageLog
 
 JUDGED_RUN_KIND: Final = "distil_judge"
 """Kind of the calls of the small model whose answers are compared with the stored answers."""
@@ -78,9 +81,8 @@ class DistillationSpec:
         return cls(**{**data, "hyperparameters": Hyperparameters(**data["hyperparameters"])})
 
 
-@dataclass(frozen=True, slots=True)
-class DistillationServices:
-    """The services that the stages use."""
+class DistillationServices(Protocol):
+    """The services of the daemon that distillations use."""
 
     database: Database
     registry: Registry
@@ -89,6 +91,9 @@ class DistillationServices:
     files: Uploads
     tuning: FineTuningJobs
     canaries: CanaryService
+    scheduler: Scheduler
+    usage: UsageLog
+    models: ModelService
 
 
 class DistillationWork:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
 from portico_server.core.ids import is_id, new_id
@@ -19,6 +19,8 @@ from portico_server.db.database import Database
 from portico_server.db.names import own_or_shared
 from portico_server.db.rows import database_time as clock
 from portico_server.db.schedules import ScheduleRow, ScheduleTime
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
 from portico_server.schedules.due_runs import current, timing_of
 from portico_server.schedules.firing import ScheduleRuns, find_app
 from portico_server.schedules.spec import FIELDS, ScheduleSpec, parse
@@ -28,6 +30,16 @@ MAX_SCHEDULES: Final = 100
 """Maximum number of schedules of one key."""
 
 PAUSED_BY_HAND: Final = "Paused by hand."
+
+
+class ScheduleServices(Protocol):
+    """The services of the daemon that the schedules use."""
+
+    database: Database
+    registry: Registry
+    runner: Runner
+    scheduler: Scheduler
+    stores: FollowedStores
 
 
 class ScheduleService:
@@ -44,7 +56,7 @@ class ScheduleService:
         self._database = database
         self._registry = registry
         self._stores = stores
-        self._firing = firing
+        self.firing = firing
 
     async def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[ScheduleRow]:
         """Return the caller's own and the shared schedules, by name. ``include_all``: return all schedules to an
@@ -108,7 +120,7 @@ class ScheduleService:
         if spec.name != row.name:
             self._registry.claims.require_unreserved(spec.name, row.owner)
         if (spec.kind, spec.target) != (row.kind, row.target):
-            await self.check_target(spec, self._firing.principal(row))
+            await self.check_target(spec, self.firing.principal(row))
         return await self._change(row, lambda newest: parse(_merge(newest, changes)))
 
     async def _change(self, row: ScheduleRow, to_spec: Callable[[ScheduleRow], ScheduleSpec]) -> ScheduleRow:
@@ -146,7 +158,7 @@ class ScheduleService:
         row = await self._changeable(ref, caller)
         values: dict[str, Any] = {"paused": None, "failures": 0}
         try:
-            self._firing.principal(row)
+            self.firing.principal(row)
         except PorticoError:
             if row.owner is not None:
                 raise
@@ -166,7 +178,7 @@ class ScheduleService:
 
         Raises the same errors as `ScheduleRuns.begin_now`, and `NotFound`.
         """
-        return await self._firing.begin_now(await self._changeable(ref, caller))
+        return await self.firing.begin_now(await self._changeable(ref, caller))
 
     async def next(self, ref: str, caller: Principal, count: int) -> Sequence[float]:
         """Return the next due times, whether the schedule is paused or not. Raise `NotFound`."""
@@ -243,7 +255,7 @@ class ScheduleService:
         if row.paused is not None:
             return row
         try:
-            self._firing.principal(row)
+            self.firing.principal(row)
         except PorticoError as error:
             return replace(row, paused=error.message, next_at=None)
         return row
@@ -264,3 +276,11 @@ def _merge(row: ScheduleRow, changes: Mapping[str, Any]) -> dict[str, Any]:
     if changes.get("store") is not None:
         fields["input"] = None
     return fields | dict(changes)
+
+
+def build(services: ScheduleServices) -> ScheduleService:
+    """Return the service of the feature."""
+    firing = ScheduleRuns(
+        services.database, services.registry, services.runner, services.scheduler, services.stores
+    )
+    return ScheduleService(services.database, services.registry, services.stores, firing)

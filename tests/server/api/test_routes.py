@@ -111,7 +111,7 @@ async def test_every_route_is_checked_for_host_origin_size_and_key(
     if expected_status == 401 and not route.needs_key:
         assert answer.status != 401
         return
-    shape = route.shape if route.shape_of is None else route.shape_of({"path": path_of(route), "headers": ()})
+    shape = route.shape_for({"path": path_of(route), "headers": ()})
     # A2A's JSON-RPC reports a bad request with status 200.
     assert answer.status == (
         200 if (shape.name, expected_status) == ("A2A, JSON-RPC", 400) else expected_status
@@ -173,10 +173,9 @@ def test_the_longest_matching_route_is_chosen(path: str, row: str) -> None:
 
 
 def test_anthropic_clients_get_anthropic_errors_on_the_shared_models_path() -> None:
-    shape_of = find_route("/v1/models").shape_of
-    assert shape_of is not None
-    assert shape_of({"headers": [(b"anthropic-version", b"2023-06-01")]}).name == "Anthropic"
-    assert shape_of({"headers": []}).name == "OpenAI"
+    route = find_route("/v1/models")
+    assert route.shape_for({"headers": [(b"anthropic-version", b"2023-06-01")]}).name == "Anthropic"
+    assert route.shape_for({"headers": []}).name == "OpenAI"
 
 
 def test_the_documented_route_table_matches_the_code() -> None:

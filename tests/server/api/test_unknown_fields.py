@@ -11,12 +11,12 @@ import httpx
 import pytest
 from tests import daemon as daemons
 
-from portico_server.api.routes import OLLAMA
+from portico_server.api.ollama.feature import FEATURE
 
 MODEL = {"name": "x", "source": "fake://"}
 FLOW = {"portico_flow": 1, "step": {"op": "code", "source": "lambda text: text"}}
 OPEN = {"POST /api/apps/{name}/run", "POST /api/evals/{eval_id}/search", "POST /api/prompts"} | {
-    f"{method} {path}" for path, methods in OLLAMA.items() for method in methods
+    f"{method} {route.path}" for route in FEATURE.routes for method in route.methods
 }
 """Bodies parsed by their noun, which is tested separately below, and Ollama's bodies, which ignore unknown fields."""
 

@@ -25,6 +25,7 @@ from portico_server.core.servable import Card
 from portico_server.db import runs
 from portico_server.db import schedules as rows
 from portico_server.schedules import schedules as service
+from portico_server.schedules.schedules import ScheduleService
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -80,7 +81,7 @@ class Planner:
 
         services = self.served.services
         await services.database.write(make)
-        await services.scheduled.begin_due()
+        await services.features.get("schedules", ScheduleService).firing.begin_due()
 
     async def ended(self, run_id: str) -> runs.RunRow:
         """Return a run once it has ended."""
@@ -358,7 +359,7 @@ async def test_a_configuration_creates_changes_and_prunes_schedules(
         parse({"schedules": [{**entry, "cron": "x"}]}, tmp_path, {})
     assert error.value.param == "schedules[0].cron"
     assert await applied(prune=True) == [("nightly", "remove", ())]
-    assert not await served.services.schedules.list_shared()
+    assert not await served.services.features.get("schedules", ScheduleService).list_shared()
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from portico.schemas.distillations import Distillation
-from portico_server.api.endpoint import Admin, TheServices, new_router
+from portico_server.api.endpoint import Admin, feature_service, new_router
 from portico_server.api.shapes import StartedRun
 from portico_server.canaries.spec import MAX_NAME_CHARS
 from portico_server.canaries.verdict import rate
-from portico_server.distil.distillations import DistillationView
+from portico_server.distil.distillations import Distillations, DistillationView
 from portico_server.distil.work import DATA, JUDGING, STAGES, TRAINING, DistillationSpec
 from portico_server.finetune.spec import Hyperparameters
 
 router = new_router(prefix="/api/distillations", tags=["Distillations"])
+
+TheDistillations = Annotated[Distillations, feature_service("distil", Distillations)]
 
 MAX_EPOCHS = 100
 
@@ -39,7 +41,7 @@ class DistillationRequest(BaseModel, extra="forbid"):
 
 @router.post("/{alias}", status_code=202)
 async def start_distillation(
-    alias: str, body: DistillationRequest, services: TheServices, caller: Admin
+    alias: str, body: DistillationRequest, distillations: TheDistillations, caller: Admin
 ) -> StartedRun:
     """Tune a small model with the stored chats of an alias, compare it with the stored answers that are held back, and
     put it behind the alias as a canary. Return the id of the durable run that does this.
@@ -51,13 +53,13 @@ async def start_distillation(
         body.sample,
         Hyperparameters(n_epochs=body.epochs, learning_rate_multiplier=body.rate),
     )
-    return StartedRun(run=await services.distillations.start(alias, spec, caller))
+    return StartedRun(run=await distillations.start(alias, spec, caller))
 
 
 @router.get("/{alias}")
-async def retrieve_distillation(alias: str, services: TheServices, caller: Admin) -> Distillation:
+async def retrieve_distillation(alias: str, distillations: TheDistillations, caller: Admin) -> Distillation:
     """Return the newest distillation of an alias, and what it has saved."""
-    return _distillation(await services.distillations.get(alias, caller))
+    return _distillation(await distillations.get(alias, caller))
 
 
 def _distillation(view: DistillationView) -> Distillation:

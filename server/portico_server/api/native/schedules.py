@@ -8,14 +8,17 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 
 from portico.schemas.schedules import Schedule, ScheduledRun
-from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico_server.api.endpoint import Caller, feature_service, new_router
 from portico_server.api.shapes import Listed, RemovedId, StartedRun, shaped
 from portico_server.core.principal import Principal
 from portico_server.db.schedules import ScheduleRow, ScheduleTime
+from portico_server.schedules.schedules import ScheduleService
 from portico_server.schedules.spec import MAX_PAUSE_AFTER, MAX_TARGET_CHARS, parse
 from portico_server.schedules.timing import MAX_CRON_CHARS, MAX_ZONE_CHARS, Timing
 
 router = new_router(prefix="/api/schedules", tags=["Schedules"])
+
+TheSchedules = Annotated[ScheduleService, feature_service("schedules", ScheduleService)]
 
 MAX_TIMES = 100
 """Maximum number of times computed or shown at once."""
@@ -73,7 +76,7 @@ class ScheduleMoments(BaseModel):
 
 @router.get("")
 async def list_schedules(
-    services: TheServices,
+    schedules: TheSchedules,
     caller: Caller,
     all: Annotated[
         bool, Query(description="For admins: include the schedules of other keys, listed by id")
@@ -82,77 +85,77 @@ async def list_schedules(
     """List the caller's schedules and the shared schedules, by name."""
     if all:
         caller.require("admin")
-    schedule_rows = await services.schedules.list(caller, include_all=all)
+    schedule_rows = await schedules.list(caller, include_all=all)
     return Listed(data=[_schedule(row, caller) for row in schedule_rows])
 
 
 @router.post("")
-async def create_schedule(body: ScheduleRequest, services: TheServices, caller: Caller) -> Schedule:
+async def create_schedule(body: ScheduleRequest, schedules: TheSchedules, caller: Caller) -> Schedule:
     """Create a schedule. Each run has the rights that the caller's key has when the run starts."""
     spec = parse(body.model_dump(exclude_unset=True))
-    return _schedule(await services.schedules.create(spec, caller), caller)
+    return _schedule(await schedules.create(spec, caller), caller)
 
 
 @router.post("/next")
-async def preview_schedule(body: TimingRequest, services: TheServices, _caller: Caller) -> ScheduleMoments:
+async def preview_schedule(body: TimingRequest, schedules: TheSchedules, _caller: Caller) -> ScheduleMoments:
     """Return the times at which a schedule would be due if it were created now. Nothing is created."""
     timing = Timing.parse(body.cron, body.every, body.timezone)
-    return ScheduleMoments(data=list(await services.schedules.preview(timing, body.count)))
+    return ScheduleMoments(data=list(await schedules.preview(timing, body.count)))
 
 
 @router.get("/{schedule}")
-async def retrieve_schedule(schedule: str, services: TheServices, caller: Caller) -> Schedule:
+async def retrieve_schedule(schedule: str, schedules: TheSchedules, caller: Caller) -> Schedule:
     """Return a schedule."""
-    return _schedule(await services.schedules.get(schedule, caller), caller)
+    return _schedule(await schedules.get(schedule, caller), caller)
 
 
 @router.patch("/{schedule}")
 async def change_schedule(
-    schedule: str, body: ScheduleChange, services: TheServices, caller: Caller
+    schedule: str, body: ScheduleChange, schedules: TheSchedules, caller: Caller
 ) -> Schedule:
     """Change the given fields of a schedule. If its times change, intervals are counted from now."""
     changes = body.model_dump(exclude_unset=True)
-    return _schedule(await services.schedules.change(schedule, changes, caller), caller)
+    return _schedule(await schedules.change(schedule, changes, caller), caller)
 
 
 @router.delete("/{schedule}")
-async def remove_schedule(schedule: str, services: TheServices, caller: Caller) -> RemovedId:
+async def remove_schedule(schedule: str, schedules: TheSchedules, caller: Caller) -> RemovedId:
     """Delete a schedule. A run in progress continues."""
-    return RemovedId(id=(await services.schedules.remove(schedule, caller)).id)
+    return RemovedId(id=(await schedules.remove(schedule, caller)).id)
 
 
 @router.post("/{schedule}/pause")
-async def pause_schedule(schedule: str, services: TheServices, caller: Caller) -> Schedule:
+async def pause_schedule(schedule: str, schedules: TheSchedules, caller: Caller) -> Schedule:
     """Pause a schedule until it is resumed. A run in progress continues."""
-    return _schedule(await services.schedules.pause(schedule, caller), caller)
+    return _schedule(await schedules.pause(schedule, caller), caller)
 
 
 @router.post("/{schedule}/resume")
-async def resume_schedule(schedule: str, services: TheServices, caller: Caller) -> Schedule:
+async def resume_schedule(schedule: str, schedules: TheSchedules, caller: Caller) -> Schedule:
     """Resume a schedule, starting with its next due time. Missed runs are not made up."""
-    return _schedule(await services.schedules.resume(schedule, caller), caller)
+    return _schedule(await schedules.resume(schedule, caller), caller)
 
 
 @router.post("/{schedule}/run")
-async def run_schedule(schedule: str, services: TheServices, caller: Caller) -> StartedRun:
+async def run_schedule(schedule: str, schedules: TheSchedules, caller: Caller) -> StartedRun:
     """Start a run now, even if the schedule is paused."""
-    return StartedRun(run=await services.schedules.run(schedule, caller))
+    return StartedRun(run=await schedules.run(schedule, caller))
 
 
 @router.get("/{schedule}/next")
 async def next_times(
-    schedule: str, services: TheServices, caller: Caller, count: Count = 5
+    schedule: str, schedules: TheSchedules, caller: Caller, count: Count = 5
 ) -> ScheduleMoments:
     """Return the next times at which a schedule is due, or would be due if it were not paused."""
-    return ScheduleMoments(data=list(await services.schedules.next(schedule, caller, count)))
+    return ScheduleMoments(data=list(await schedules.next(schedule, caller, count)))
 
 
 @router.get("/{schedule}/runs")
 async def list_scheduled_runs(
-    schedule: str, services: TheServices, caller: Caller, limit: Count = 20
+    schedule: str, schedules: TheSchedules, caller: Caller, limit: Count = 20
 ) -> Listed[ScheduledRun]:
     """List the results of recent scheduled runs, newest first. The last hundred are kept."""
-    schedule_times = await services.schedules.times(schedule, caller, limit)
+    schedule_times = await schedules.times(schedule, caller, limit)
     return Listed(data=[_scheduled(row) for row in schedule_times])
 
 

@@ -17,7 +17,9 @@ from tests.daemon import Daemon
 from tests.server.api.openai.conftest import KEYS, bearer
 
 from portico_server.api.ollama.bodies import BODIES
-from portico_server.api.routes import OLLAMA
+from portico_server.api.ollama.feature import FEATURE
+
+METHODS = {route.path: [*route.methods] for route in FEATURE.routes if route.methods}
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -235,7 +237,7 @@ def test_errors_are_sentences_and_break_a_stream(client: Client, daemon: Daemon)
         list(client.chat("clever", messages=[{"role": "user", "content": "break off"}], stream=True))
     for path in BODIES:
         for body in (b"", b"[]", b"{", b'{"model": 5}', b"{}"):
-            method = next(iter(OLLAMA[path]))
+            [method] = METHODS[path]
             answer = httpx.request(method, f"{daemon.url}{path}", content=body, headers=bearer("boss"))
             assert answer.status_code == 400, (path, body)
             assert isinstance(answer.json()["error"], str)
@@ -253,7 +255,7 @@ async def test_the_asynchronous_client_does_the_same(daemon: Daemon) -> None:
 def test_no_path_is_one_of_the_native_api(daemon: Daemon) -> None:
     document = httpx.get(f"{daemon.url}/openapi.json").json()
     operations = {
-        path: [operation["tags"] for operation in document["paths"][path].values()] for path in OLLAMA
+        path: [operation["tags"] for operation in document["paths"][path].values()] for path in METHODS
     }
     assert all(tags == [["Ollama"]] for tags in operations.values()), operations
     version = httpx.get(f"{daemon.url}/api/version", headers=bearer("one")).json()

@@ -1,0 +1,95 @@
+"""What a feature of the daemon declares. A declaration names functions by strings, so reading it imports no code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any, Protocol, TypeAlias
+
+from portico_server.core.configuration_step import ConfigurationStep
+from portico_server.core.dataclass import dataclass
+from portico_server.core.principal import Principal
+
+Reference: TypeAlias = str
+"""An object in a module, written ``module:name``, as in the entry points of a package."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRoute:
+    """A path that functions of a feature answer. ``path`` is an exact path, or a prefix that ends in ``*``.
+
+    ``methods`` refers to a function for each HTTP method, ``handler`` to a function for all methods. ``shape`` refers
+    to the error format, and ``shape_of`` to a function that returns the format for an ASGI scope.
+    """
+
+    path: str
+    protocol: str
+    methods: Mapping[str, Reference] = field(default_factory=dict)
+    handler: Reference = ""
+    shape: Reference = ""
+    shape_of: Reference = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationKey:
+    """A top-level key of the configuration: a list of objects with a name.
+
+    ``parse`` refers to a function of an entry and its place in the file, such as ``schedules[0]``; it returns a spec
+    with the attribute ``name``. ``reconciler`` refers to a function of the feature's service that returns a
+    `KeyReconciler`. ``example`` is an entry for error messages.
+    """
+
+    name: str
+    parse: Reference
+    reconciler: Reference
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundWork:
+    """Work that runs until the daemon ends. ``run`` is the path of a coroutine function from the feature's service.
+
+    Work that ``starts_runs`` ends first when the daemon stops.
+    """
+
+    name: str
+    run: str
+    starts_runs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A part of the daemon that the core does not import.
+
+    ``needs`` names the features whose services this one uses. ``service`` refers to a function that builds the
+    feature's service from the daemon's services. ``routers`` refers to FastAPI routers, and ``paths`` are the prefixes
+    of their paths. ``documentation`` refers to a function that returns the OpenAPI path items of ``routes``.
+    """
+
+    name: str
+    needs: tuple[str, ...] = ()
+    service: Reference = ""
+    routes: tuple[FeatureRoute, ...] = ()
+    documentation: Reference = ""
+    routers: tuple[Reference, ...] = ()
+    paths: tuple[str, ...] = ()
+    keys: tuple[ConfigurationKey, ...] = ()
+    background: tuple[BackgroundWork, ...] = ()
+
+
+class KeyReconciler(Protocol):
+    """Compares the entries under a key of the configuration with those of the daemon."""
+
+    async def steps(
+        self, specs: Sequence[Any], caller: Principal, new: set[tuple[str, str]]
+    ) -> list[ConfigurationStep]:
+        """Return a step for each entry. ``new``: the kinds and names that the same configuration adds."""
+
+    async def begin(self, specs: Sequence[Any]) -> None:
+        """Apply the entries of the daemon's own file when it starts."""
+
+    async def names(self) -> Sequence[str]:
+        """Return the names of the shared entries."""
+
+    async def remove(self, name: str) -> None:
+        """Remove a shared entry."""

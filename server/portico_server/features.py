@@ -1,0 +1,112 @@
+"""The features of the daemon: the table of their declarations, and the services that they build."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterator, Mapping
+from functools import cache
+from operator import attrgetter
+from pkgutil import resolve_name
+from typing import Any, Final, TypeVar
+
+from portico_server.core.errors import NotFound
+from portico_server.core.feature import ConfigurationKey, Feature, KeyReconciler
+
+T = TypeVar("T")
+
+FEATURES: Final[Mapping[str, str]] = {
+    "ollama": "portico_server.api.ollama.feature",
+    "a2a": "portico_server.api.a2a.feature",
+    "ag_ui": "portico_server.api.ag_ui.feature",
+    "schedules": "portico_server.schedules.feature",
+    "distil": "portico_server.distil.feature",
+}
+"""The module of each feature's declaration. A feature stands after those that it needs."""
+
+OFF: frozenset[str] = frozenset()
+"""Features that the daemon does not have. Their routes answer 404."""
+
+
+@cache
+def declarations() -> tuple[Feature, ...]:
+    """Return the declarations of the daemon's features, in the order of the table."""
+    return tuple(feature for feature in _all() if feature not in absent())
+
+
+@cache
+def absent() -> tuple[Feature, ...]:
+    """Return the declarations of the features that are off, and of those that need one of them."""
+    off: dict[str, Feature] = {}
+    for feature in _all():
+        if feature.name in OFF or not off.keys().isdisjoint(feature.needs):
+            off[feature.name] = feature
+    return tuple(off.values())
+
+
+def configuration_keys() -> Mapping[str, ConfigurationKey]:
+    """Return the keys of the configuration that belong to features, in the order of the table."""
+    return {key.name: key for feature in declarations() for key in feature.keys}
+
+
+def not_there(feature: str) -> NotFound:
+    """Return the error for what belongs to a feature that is off."""
+    return NotFound(
+        f"This daemon does not have the feature '{feature}'. Ask the operator of the daemon to switch it on.",
+        code="feature_not_found",
+    )
+
+
+class Features:
+    """The services of the features. A service is built when it is first asked for, after those that it needs.
+
+    ``services`` are the daemon's services, from which the features take theirs.
+    """
+
+    def __init__(self, services: object) -> None:
+        self._services = services
+        self._built: dict[str, Any] = {}
+
+    def get(self, name: str, kind: type[T]) -> T:
+        """Return the service of a feature. Raise `NotFound` if the feature is off."""
+        service = self.find(name)
+        assert isinstance(service, kind)
+        return service
+
+    def find(self, name: str) -> Any:
+        """Return the service of a feature that a declaration names. Raise `NotFound` if the feature is off."""
+        if name not in self._built:
+            feature = next((each for each in declarations() if each.name == name), None)
+            if feature is None:
+                raise not_there(name)
+            for needed in feature.needs:
+                self.find(needed)
+            self._built[name] = resolve_name(feature.service)(self._services)
+        return self._built[name]
+
+    def reconcilers(self) -> Iterator[tuple[str, KeyReconciler]]:
+        """Yield each key of the configuration that belongs to a feature, with its reconciler."""
+        for feature in declarations():
+            for key in feature.keys:
+                yield key.name, resolve_name(key.reconciler)(self.find(feature.name))
+
+    def start(self) -> None:
+        """Build the services that do work of their own."""
+        for feature in declarations():
+            if feature.service:
+                self.find(feature.name)
+
+    def claiming_tasks(self) -> list[str]:
+        """Return the names of the background work that starts durable runs."""
+        return [work.name for feature in declarations() for work in feature.background if work.starts_runs]
+
+    def background(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Return the background work of the features, by name."""
+        return {
+            work.name: attrgetter(work.run)(self.find(feature.name))()
+            for feature in declarations()
+            for work in feature.background
+        }
+
+
+@cache
+def _all() -> tuple[Feature, ...]:
+    return tuple(resolve_name(f"{module}:FEATURE") for module in FEATURES.values())

@@ -1,0 +1,93 @@
+"""The table of features: what a declaration refers to exists, and a daemon serves without any one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from operator import attrgetter
+from pathlib import Path
+from pkgutil import resolve_name
+
+import httpx
+import pytest
+from tests.daemon import environment
+
+from portico_server.core.feature import Feature
+from portico_server.features import FEATURES, declarations
+
+WITHOUT = """
+import sys
+from portico_server import features
+features.OFF = frozenset({sys.argv.pop(1)})
+from portico_server.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""A program that runs the daemon without the feature that its first argument names."""
+
+CONFIGURATION = """
+models:
+  - {name: echo, source: "fake://", aliases: [default]}
+"""
+
+
+@contextlib.contextmanager
+def daemon_without(feature: str, home: Path) -> Iterator[str]:
+    """Yield the URL of a daemon without a feature."""
+    file = home / "portico.yaml"
+    file.write_text(CONFIGURATION, encoding="utf-8")
+    options = ("--home", str(home / "data"), "--port", "0", "--parent-watch", "--quiet", "--file", str(file))
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", WITHOUT, feature, "serve", *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    with process:
+        assert process.stdout is not None and process.stdin is not None
+        yield str(json.loads(process.stdout.readline())["url"])
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+def paths_of(feature: Feature) -> list[str]:
+    return [path.removesuffix("*") for path in (*feature.paths, *(route.path for route in feature.routes))]
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_everything_a_feature_refers_to_exists(name: str) -> None:
+    feature: Feature = resolve_name(f"{FEATURES[name]}:FEATURE")
+    assert feature.name == name
+    assert set(feature.needs) <= set(list(FEATURES)[: list(FEATURES).index(name)])
+    references = [
+        feature.service,
+        *feature.routers,
+        *(key.parse for key in feature.keys),
+        *(key.reconciler for key in feature.keys),
+        *(reference for route in feature.routes for reference in route.methods.values()),
+        *(
+            reference
+            for route in feature.routes
+            for reference in (route.handler, route.shape, route.shape_of)
+        ),
+    ]
+    assert all(resolve_name(reference) is not None for reference in references if reference)
+
+
+@pytest.mark.parametrize("feature", declarations(), ids=attrgetter("name"))
+def test_a_daemon_serves_without_a_feature(feature: Feature, tmp_path: Path) -> None:
+    with daemon_without(feature.name, tmp_path) as url, httpx.Client(base_url=url, timeout=60) as client:
+        for path in paths_of(feature):
+            answer = client.get(path)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (404, "feature_not_found"), path
+            assert f"does not have the feature '{feature.name}'" in error["message"]
+        body = {"model": "default", "messages": [{"role": "user", "content": "Hello"}]}
+        assert client.post("/v1/chat/completions", json=body).status_code == 200
+        assert client.get("/openapi.json").status_code == 200
+        for key in feature.keys:
+            refused = client.post("/api/apply", json={"configuration": {key.name: []}})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "feature_not_found")
