@@ -14,6 +14,11 @@ from portico_server.core.feature import ConfigurationKey, Feature, KeyReconciler
 T = TypeVar("T")
 
 FEATURES: Final[Mapping[str, str]] = {
+    "anthropic": "portico_server.api.anthropic.feature",
+    "responses": "portico_server.api.openai.responses.feature",
+    "realtime": "portico_server.api.openai.realtime_feature",
+    "media": "portico_server.api.openai.media_feature",
+    "oauth": "portico_server.api.oauth.feature",
     "ollama": "portico_server.api.ollama.feature",
     "a2a": "portico_server.api.a2a.feature",
     "ag_ui": "portico_server.api.ag_ui.feature",

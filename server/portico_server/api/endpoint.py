@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Request
 
 from portico_server.api.auth.service import Auth
+from portico_server.api.operations import ERROR_SCHEMA
 from portico_server.api.parsed_route import ParsedRoute
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest
@@ -65,9 +65,6 @@ Caller = Annotated[Principal, Depends(_caller)]
 Seen = Annotated[int, Depends(_record)]
 """The number of the last event that a client saw, from its ``Last-Event-ID``; 0 before the first event."""
 
-
-ERROR_SCHEMA: Mapping[str, str] = {"$ref": "#/components/schemas/ErrorDocument"}
-"""Reference to the error schema in the API document."""
 
 _REFUSED: dict[int | str, dict[str, Any]] = {
     "4XX": {

@@ -18,8 +18,6 @@ from starlette.routing import Match
 from portico_server import __version__
 from portico_server.api import errors, page, protected_resource_endpoint, schema
 from portico_server.api.adapter import ProtocolAdapter
-from portico_server.api.anthropic import batches as message_batches
-from portico_server.api.anthropic import models as message_models
 from portico_server.api.exchange import Exchange
 from portico_server.api.native import (
     adapters,
@@ -65,13 +63,11 @@ from portico_server.api.native import webhooks as deliveries
 from portico_server.api.openai import (
     batches,
     containers,
-    conversations,
     evals,
     files,
     fine_tuning,
     models,
     moderations,
-    realtime_secrets,
     rerank,
     skills,
     stored_chats,
@@ -82,19 +78,16 @@ from portico_server.api.openai import (
     vector_stores,
     webhooks,
 )
-from portico_server.api.openai.responses import stored as responses
 from portico_server.api.routes import HOT
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.features import declarations
 
 ROUTERS: Sequence[APIRouter] = (
-    message_models.router,
-    message_batches.router,
+    *(resolve_name(router) for feature in declarations() for router in feature.routers),
     models.router,
     rerank.router,
     moderations.router,
-    realtime_secrets.router,
     stored_chats.router,
     tokens.router,
     files.router,
@@ -110,8 +103,6 @@ ROUTERS: Sequence[APIRouter] = (
     webhooks.router,
     deliveries.router,
     canaries.router,
-    responses.router,
-    conversations.router,
     daemon.router,
     backup.router,
     deployments.router,
@@ -155,9 +146,10 @@ ROUTERS: Sequence[APIRouter] = (
     metrics.router,
     page.router,
     schema.router,
-    *(resolve_name(router) for feature in declarations() for router in feature.routers),
 )
-"""The routers of the core, one per resource, and those that the features declare."""
+"""The routers that the features declare, which may take some requests of the core's paths, and those of the core, one
+per resource.
+"""
 
 
 def build(_services: ApiServices) -> ProtocolAdapter:

@@ -17,14 +17,10 @@ import orjson
 from portico.wire import event_to_json
 from portico_server.api import errors
 from portico_server.api.adapter import Handler
-from portico_server.api.anthropic import messages
-from portico_server.api.anthropic.errors import ANTHROPIC
-from portico_server.api.error_shape import OPENAI
 from portico_server.api.exchange import Exchange, Message
-from portico_server.api.openai import chat, completions, embeddings
-from portico_server.api.openai.responses import create as responses
+from portico_server.api.routes import HOT, find_route
 from portico_server.api.services import ApiServices
-from portico_server.batches.spec import MESSAGES, AnswerLine, LineAnswer
+from portico_server.batches.spec import AnswerLine, LineAnswer
 from portico_server.core import pools
 from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.principal import Principal
@@ -55,17 +51,13 @@ def internal_request(services: ApiServices) -> AnswerLine:
 
     async def ask(endpoint: str, body: bytes, caller: Principal) -> LineAnswer:
         recorded_exchange = _RecordedExchange(body)
-        exchange = Exchange(
-            {"type": "http", "method": "POST", "path": endpoint, "headers": _HEADERS},
-            recorded_exchange.receive,
-            recorded_exchange.send,
-            limit,
-            ANTHROPIC if endpoint == MESSAGES else OPENAI,
-        )
+        scope = {"type": "http", "method": "POST", "path": endpoint, "headers": _HEADERS}
+        shape = find_route(endpoint).shape_for(scope)
+        exchange = Exchange(scope, recorded_exchange.receive, recorded_exchange.send, limit, shape)
         exchange.caller = caller
         portico_error: PorticoError | None = None
         try:
-            await _HANDLERS[endpoint](exchange, services)
+            await _handler(endpoint)(exchange, services)
         except Exception as error:  # noqa: BLE001  # the outermost: it is logged and reported
             portico_error = errors.to_portico_error(error, exchange.id)
             await exchange.refuse(portico_error)
@@ -165,11 +157,7 @@ def _modules() -> tuple[Any, Any]:
     return import_module("pydantic"), import_module("portico_server.api.openai.rerank")
 
 
-_HANDLERS: Final[Mapping[str, Handler]] = {
-    "/v1/chat/completions": chat.create,
-    "/v1/completions": completions.create,
-    "/v1/embeddings": embeddings.create,
-    "/v1/responses": responses.create,
-    "/v1/rerank": _rerank,
-    MESSAGES: messages.create,
-}
+def _handler(endpoint: str) -> Handler:
+    """Return the function that answers ``POST`` requests to an endpoint of batches."""
+    handler = HOT.get(endpoint, {}).get("POST")
+    return handler if handler is not None else _rerank

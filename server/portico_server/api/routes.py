@@ -7,24 +7,18 @@ which `portico_server.api.fastapi_app` defines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pkgutil import resolve_name
 from typing import Any, Final
 
 from portico_server.api.adapter import FASTAPI, MCP, Handler, SocketHandler
-from portico_server.api.anthropic import messages
-from portico_server.api.anthropic.errors import ANTHROPIC, is_versioned
 from portico_server.api.auth.protected_resource import WELL_KNOWN
 from portico_server.api.auth.sign_ins import CALLBACK, START
 from portico_server.api.error_shape import JSON_RPC, OPENAI, Shape
 from portico_server.api.exchange import Exchange, Scope
-from portico_server.api.oauth import adapter as oauth
-from portico_server.api.oauth import metadata as oauth_metadata
-from portico_server.api.oauth.shape import OAUTH
-from portico_server.api.openai import audio, chat, completions, embeddings, images, realtime
-from portico_server.api.openai.responses import create as responses
-from portico_server.api.openai.responses import socket as response_socket
+from portico_server.api.openai import chat, completions, embeddings
 from portico_server.api.services import ApiServices
+from portico_server.api.socket import WebSocket
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.feature import Feature, FeatureRoute, Reference
@@ -74,17 +68,17 @@ def _resolved(found: Any) -> Any:
     return resolve_name(found) if isinstance(found, str) else found
 
 
-class FeatureHandler:
-    """A function of a feature. Its module is imported by the first call."""
+class FeatureFunction:
+    """A function of a feature that answers requests or serves WebSockets. Its module is imported by the first call."""
 
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
-        self._function: Handler = self._load
+        self._function: Callable[[Any, ApiServices], Awaitable[None]] = self._load
 
-    async def __call__(self, exchange: Exchange, services: ApiServices) -> None:
+    async def __call__(self, exchange: Exchange | WebSocket, services: ApiServices) -> None:
         await self._function(exchange, services)
 
-    async def _load(self, exchange: Exchange, services: ApiServices) -> None:
+    async def _load(self, exchange: Exchange | WebSocket, services: ApiServices) -> None:
         self._function = await pools.LOADING.run(resolve_name, self.reference)
         await self._function(exchange, services)
 
@@ -93,10 +87,13 @@ def _of_feature(route: FeatureRoute) -> Route:
     return Route(
         route.path,
         route.protocol,
-        {method: FeatureHandler(function) for method, function in route.methods.items()} or None,
-        FeatureHandler(route.handler) if route.handler else None,
+        {method: FeatureFunction(function) for method, function in route.methods.items()} or None,
+        FeatureFunction(route.handler) if route.handler else None,
+        FeatureFunction(route.socket) if route.socket else None,
         shape=route.shape or OPENAI,
         shape_of=route.shape_of,
+        needs_key=route.needs_key,
+        takes_client_secret=route.takes_client_secret,
     )
 
 
@@ -106,13 +103,9 @@ def _absent(feature: Feature) -> Iterator[Route]:
     async def refuse(_exchange: Exchange, _services: ApiServices) -> None:
         raise not_there(feature.name)
 
-    paths = {*feature.paths, *(route.path for route in feature.routes)}
+    answered = {route.path for route in feature.routes if route.methods or route.handler}
+    paths = {*feature.paths, *answered}
     yield from (Route(path, "OpenAI", handler=refuse) for path in sorted(paths))
-
-
-def _shape_at_models(scope: Scope) -> Shape:
-    """Return the error format for ``/v1/models``, which Anthropic's and OpenAI's clients share."""
-    return ANTHROPIC if is_versioned(scope) else OPENAI
 
 
 _OF_THE_CORE: Final = (
@@ -121,27 +114,9 @@ _OF_THE_CORE: Final = (
     Route("/v1/chat/completions", "OpenAI", {"POST": chat.create, "GET": None}),
     Route("/v1/completions", "OpenAI", {"POST": completions.create}),
     Route("/v1/embeddings", "OpenAI", {"POST": embeddings.create}),
-    Route("/v1/responses", "OpenAI", {"POST": responses.create}),
-    Route("/v1/responses", "OpenAI", socket=response_socket.serve),
-    Route("/v1/realtime", "OpenAI", socket=realtime.serve, takes_client_secret=True),
-    Route("/v1/audio/speech", "OpenAI", {"POST": audio.speak}),
-    Route("/v1/audio/transcriptions", "OpenAI", {"POST": audio.transcribe}),
-    Route("/v1/audio/translations", "OpenAI", {"POST": audio.translate}),
-    Route("/v1/images/generations", "OpenAI", {"POST": images.generate}),
-    Route("/v1/images/edits", "OpenAI", {"POST": images.edit}),
-    Route("/v1/images/variations", "OpenAI", {"POST": images.vary}),
-    Route("/v1/models*", "OpenAI, Anthropic", shape_of=_shape_at_models),
-    Route("/v1/messages", "Anthropic", {"POST": messages.create}, shape=ANTHROPIC),
-    Route("/v1/messages/count_tokens", "Anthropic", {"POST": messages.count_tokens}, shape=ANTHROPIC),
-    Route("/v1/messages*", "Anthropic", shape=ANTHROPIC),
     Route("/mcp", "MCP", adapter=MCP, shape=JSON_RPC),
     Route("/mcp/*", "MCP", adapter=MCP, shape=JSON_RPC),
     Route(f"{WELL_KNOWN}*", "MCP", needs_key=False),
-    Route(oauth_metadata.WELL_KNOWN, "OAuth", handler=oauth.describe, shape=OAUTH, needs_key=False),
-    Route(oauth_metadata.REGISTER, "OAuth", handler=oauth.register, shape=OAUTH, needs_key=False),
-    Route(oauth_metadata.EXCHANGE, "OAuth", handler=oauth.issue, shape=OAUTH, needs_key=False),
-    Route(oauth_metadata.REVOKE, "OAuth", handler=oauth.revoke, shape=OAUTH, needs_key=False),
-    Route(oauth_metadata.AUTHORIZE, "OAuth", needs_key=False),
     Route("/api/public-sessions/*", "Portico", needs_key=False),
     Route(START, "Portico", needs_key=False),
     Route(CALLBACK, "Portico", needs_key=False),
@@ -167,11 +142,8 @@ _PREFIXES: Final = tuple(
     if route.path[-1] == "*"
 )
 
-HOT: Final = {route.path: route.methods for route in _OF_THE_CORE if route.methods}
-"""The functions that answer the hot paths of OpenAI's and Anthropic's APIs, keyed by path and method.
-
-`portico_server.api.schema` describes the operations in this table in ``/openapi.json``.
-"""
+HOT: Final = {route.path: route.methods for route in ROUTES if route.methods and route.protocol != "Ollama"}
+"""The functions that answer the hot paths of OpenAI's and Anthropic's APIs, keyed by path and method."""
 
 SOCKETS: Final = {route.path: route for route in ROUTES if route.socket is not None}
 """The WebSocket routes, keyed by path."""
@@ -214,7 +186,7 @@ def _answered_by(route: Route) -> str:
 
 
 def _name_of(function: Handler | SocketHandler) -> str:
-    if isinstance(function, FeatureHandler):
+    if isinstance(function, FeatureFunction):
         return f"`{function.reference.removeprefix('portico_server.api.').replace(':', '.')}`"
     module = function.__module__.removeprefix("portico_server.api.")
     return f"`{module}.{function.__name__}`"

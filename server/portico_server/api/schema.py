@@ -14,18 +14,14 @@ from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel
 
 from portico.wire import ErrorBody
-from portico_server.api.anthropic.errors import MESSAGES_ERROR
-from portico_server.api.anthropic.request import COUNTED, CREATED
 from portico_server.api.auth.credentials import presented
 from portico_server.api.auth.service import Auth
-from portico_server.api.declarations import OBJECT_CONTENT, TEXT, binary_content
-from portico_server.api.endpoint import ERROR_SCHEMA, TheServices, new_router
-from portico_server.api.openai import audio, bodies
-from portico_server.api.openai.image_bodies import EDIT, IMAGE, REFERRING_EDIT
-from portico_server.apps.responses.read import RESPONSE
+from portico_server.api.declarations import TEXT
+from portico_server.api.endpoint import TheServices, new_router
+from portico_server.api.openai import bodies
+from portico_server.api.operations import ERROR_SCHEMA, operation
 from portico_server.core import pools
 from portico_server.core.errors import Forbidden, Unauthenticated
-from portico_server.core.fields import RequestBody
 from portico_server.core.servable import Card
 from portico_server.features import declarations
 
@@ -38,40 +34,6 @@ class ErrorDocument(BaseModel):
     """The body of an error response in OpenAI's format."""
 
     error: ErrorBody
-
-
-def _operation(
-    name: str,
-    summary: str,
-    *request_body: RequestBody,
-    streams: bool = True,
-    gives: Mapping[str, Any] = OBJECT_CONTENT,
-    anthropic: bool = False,
-) -> dict[str, Any]:
-    content = dict(gives)
-    if streams:
-        content["text/event-stream"] = {"schema": TEXT}
-    body_schemas = {
-        "multipart/form-data" if body.files else "application/json": {"schema": body.schema()}
-        for body in request_body
-    }
-    protocol_name = "Anthropic" if anthropic else "OpenAI"
-    error = MESSAGES_ERROR if anthropic else ERROR_SCHEMA
-    return {
-        "post": {
-            "tags": ["Anthropic: messages" if anthropic else "OpenAI: models"],
-            "summary": summary,
-            "operationId": name,
-            "requestBody": {"required": True, "content": body_schemas},
-            "responses": {
-                "200": {"description": f"As at {protocol_name}", "content": content},
-                "4XX": {
-                    "description": f"An error in {protocol_name}'s format",
-                    "content": {"application/json": {"schema": error}},
-                },
-            },
-        }
-    }
 
 
 def _probe(name: str, summary: str, properties: Mapping[str, Any], **errors: str) -> dict[str, Any]:
@@ -91,46 +53,11 @@ def _probe(name: str, summary: str, properties: Mapping[str, Any], **errors: str
     }
 
 
-_SOUNDS = binary_content("audio/mpeg", "audio/opus", "audio/aac", "audio/flac", "audio/wav", "audio/pcm")
-_TEXTS = {**OBJECT_CONTENT, "text/plain": {"schema": TEXT}}
-
 PATHS: dict[str, Any] = {
-    "/v1/chat/completions": _operation("create_chat_completion", "Answer a conversation", bodies.CHAT),
-    "/v1/completions": _operation("create_completion", "Continue a prompt", bodies.COMPLETION),
-    "/v1/responses": _operation(
-        "create_response", "Answer with the tools of the daemon and of the client", RESPONSE
-    ),
-    "/v1/embeddings": _operation(
+    "/v1/chat/completions": operation("create_chat_completion", "Answer a conversation", bodies.CHAT),
+    "/v1/completions": operation("create_completion", "Continue a prompt", bodies.COMPLETION),
+    "/v1/embeddings": operation(
         "create_embedding", "Turn texts into vectors", bodies.EMBEDDING, streams=False
-    ),
-    "/v1/audio/speech": _operation(
-        "create_speech", "Synthesize speech from a text", audio.SPEECH, gives=_SOUNDS
-    ),
-    "/v1/audio/transcriptions": _operation(
-        "create_transcription", "Transcribe a recording", audio.TRANSCRIPTION, gives=_TEXTS
-    ),
-    "/v1/audio/translations": _operation(
-        "create_translation",
-        "Translate a recording into English text",
-        audio.TRANSLATION,
-        streams=False,
-        gives=_TEXTS,
-    ),
-    "/v1/images/generations": _operation("create_image", "Generate images from a prompt", IMAGE),
-    "/v1/images/edits": _operation("create_image_edit", "Change pictures", EDIT, REFERRING_EDIT),
-    "/v1/images/variations": _operation(
-        "create_image_variation",
-        "Not supported any more; use edits instead",
-        RequestBody({}, {}),
-        streams=False,
-    ),
-    "/v1/messages": _operation("create_message", "Answer a conversation", CREATED, anthropic=True),
-    "/v1/messages/count_tokens": _operation(
-        "count_message_tokens",
-        "Count the tokens of a conversation",
-        COUNTED,
-        streams=False,
-        anthropic=True,
     ),
     **{
         path: item
@@ -195,10 +122,10 @@ async def openapi(request: Request, services: TheServices) -> dict[str, Any]:
 
 def operations(cards: Sequence[Card]) -> dict[str, Any]:
     """Return an operation for each app, keyed by path, with the schemas of its input and output."""
-    return {f"/api/apps/{card.name}/run": {"post": _app_operation(card)} for card in cards}
+    return {f"/api/apps/{card.name}/run": {"post": _appoperation(card)} for card in cards}
 
 
-def _app_operation(card: Card) -> dict[str, Any]:
+def _appoperation(card: Card) -> dict[str, Any]:
     body = {
         "type": "object",
         "properties": {

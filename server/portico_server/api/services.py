@@ -1,65 +1,67 @@
 """The services that protocol adapters may use; `portico_server.services` builds them once.
 
-`portico_server.api.endpoint` passes them to FastAPI endpoints as parameters. This module imports no framework.
+`portico_server.api.endpoint` passes them to FastAPI endpoints as parameters. This module imports neither a framework
+nor the services, which only type checkers need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from portico_server.api.auth.oauth_clients import OAuthClients
-from portico_server.api.auth.service import Auth
-from portico_server.api.auth.sign_ins import SignIns
-from portico_server.apps.agent.app import AgentApps
-from portico_server.apps.agent.public_links import PublicLinks
-from portico_server.apps.answer.trust import ReaderTest
-from portico_server.apps.ask import StoreApps
-from portico_server.apps.deployed import DeployedApps
-from portico_server.apps.flow.flows import Flows
-from portico_server.apps.prompts.library import PromptLibrary
-from portico_server.apps.responses.conversations import ConversationStore
-from portico_server.apps.responses.responder import Responder
-from portico_server.apps.responses.tasks import AgentTasks
-from portico_server.apps.stored_chats import StoredChats
-from portico_server.batches.batches import BatchService
-from portico_server.blobs.bucket import BlobPlaces
-from portico_server.canaries.canaries import CanaryService
-from portico_server.configuration_file import ConfigurationFile
-from portico_server.core.registry import Registry
-from portico_server.core.tool_search import ToolSearch
-from portico_server.db.database import Database
-from portico_server.db.feed import Feed
-from portico_server.evals.evals import Evaluations
-from portico_server.evals.improvements import Improvements
-from portico_server.evals.runs import EvalRuns
-from portico_server.evals.searches import EvalSearches
-from portico_server.features import Features
-from portico_server.finetune.jobs import FineTuningJobs
-from portico_server.guards.guard import ContentGuard
-from portico_server.knowledge.files import FileStorage
-from portico_server.knowledge.stores import StoreService
-from portico_server.knowledge.uploads import UploadStorage
-from portico_server.models.cluster import ClusterService
-from portico_server.models.service import ModelService
-from portico_server.older_daemons import OlderDaemonWatch
-from portico_server.package.packages import AppPackages
-from portico_server.plugins import InstalledPlugins
-from portico_server.problems import Problems
-from portico_server.reconcile import Reconciler
-from portico_server.runs.artifacts import ArtifactStore
-from portico_server.runs.questions import QuestionService
-from portico_server.runs.retention import Retention
-from portico_server.runs.runner import Runner
-from portico_server.runs.scheduler import Scheduler
-from portico_server.runs.usage import UsageLog
-from portico_server.settings import LoadedSettings, Settings
-from portico_server.tools.containers import ContainerService
-from portico_server.tools.mcp.host import McpHost
-from portico_server.tools.served import ServedTools
-from portico_server.tools.skills.library import SkillLibrary
-from portico_server.tools.sources.sources import AddedTools
-from portico_server.webhooks.webhooks import WebhookService
+if TYPE_CHECKING:
+    from portico_server.api.auth.oauth_clients import OAuthClients
+    from portico_server.api.auth.service import Auth
+    from portico_server.api.auth.sign_ins import SignIns
+    from portico_server.apps.agent.app import AgentApps
+    from portico_server.apps.agent.public_links import PublicLinks
+    from portico_server.apps.answer.trust import ReaderTest
+    from portico_server.apps.ask import StoreApps
+    from portico_server.apps.deployed import DeployedApps
+    from portico_server.apps.flow.flows import Flows
+    from portico_server.apps.prompts.library import PromptLibrary
+    from portico_server.apps.responses.conversations import ConversationStore
+    from portico_server.apps.responses.responder import Responder
+    from portico_server.apps.responses.tasks import AgentTasks
+    from portico_server.apps.stored_chats import StoredChats
+    from portico_server.batches.batches import BatchService
+    from portico_server.blobs.bucket import BlobPlaces
+    from portico_server.canaries.canaries import CanaryService
+    from portico_server.configuration_file import ConfigurationFile
+    from portico_server.core.registry import Registry
+    from portico_server.core.tool_search import ToolSearch
+    from portico_server.db.database import Database
+    from portico_server.db.feed import Feed
+    from portico_server.evals.evals import Evaluations
+    from portico_server.evals.improvements import Improvements
+    from portico_server.evals.runs import EvalRuns
+    from portico_server.evals.searches import EvalSearches
+    from portico_server.features import Features
+    from portico_server.finetune.jobs import FineTuningJobs
+    from portico_server.guards.guard import ContentGuard
+    from portico_server.knowledge.files import FileStorage
+    from portico_server.knowledge.stores import StoreService
+    from portico_server.knowledge.uploads import UploadStorage
+    from portico_server.models.cluster import ClusterService
+    from portico_server.models.service import ModelService
+    from portico_server.older_daemons import OlderDaemonWatch
+    from portico_server.package.packages import AppPackages
+    from portico_server.plugins import InstalledPlugins
+    from portico_server.problems import Problems
+    from portico_server.reconcile import Reconciler
+    from portico_server.runs.artifacts import ArtifactStore
+    from portico_server.runs.questions import QuestionService
+    from portico_server.runs.retention import Retention
+    from portico_server.runs.runner import Runner
+    from portico_server.runs.scheduler import Scheduler
+    from portico_server.runs.usage import UsageLog
+    from portico_server.settings import LoadedSettings, Settings
+    from portico_server.tools.containers import ContainerService
+    from portico_server.tools.mcp.host import McpHost
+    from portico_server.tools.served import ServedTools
+    from portico_server.tools.skills.library import SkillLibrary
+    from portico_server.tools.sources.sources import AddedTools
+    from portico_server.webhooks.webhooks import WebhookService
 
 
 class ApiServices(Protocol):

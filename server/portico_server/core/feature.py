@@ -18,16 +18,20 @@ Reference: TypeAlias = str
 class FeatureRoute:
     """A path that functions of a feature answer. ``path`` is an exact path, or a prefix that ends in ``*``.
 
-    ``methods`` refers to a function for each HTTP method, ``handler`` to a function for all methods. ``shape`` refers
-    to the error format, and ``shape_of`` to a function that returns the format for an ASGI scope.
+    ``methods`` refers to a function for each HTTP method, ``handler`` to a function for all methods, ``socket`` to a
+    function for a WebSocket. Without any of them, the feature's routers answer. ``shape`` refers to the error format,
+    and ``shape_of`` to a function that returns the format for an ASGI scope.
     """
 
     path: str
     protocol: str
     methods: Mapping[str, Reference] = field(default_factory=dict)
     handler: Reference = ""
+    socket: Reference = ""
     shape: Reference = ""
     shape_of: Reference = ""
+    needs_key: bool = True
+    takes_client_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import orjson
 from portico_server.api.anthropic.request import ThreadRefused
 from portico_server.api.anthropic.stream import PING
 from portico_server.api.declarations import Declaration
-from portico_server.api.error_shape import Shape
+from portico_server.api.error_shape import OPENAI, Shape
 from portico_server.core.errors import PorticoError
 from portico_server.models.openai_wire import UpstreamFailed
 
@@ -83,3 +83,8 @@ def frame_of(error: PorticoError, request_id: str) -> bytes:
 
 
 ANTHROPIC = Shape("Anthropic", status_of, body_of, frame_of, (b"x-request-id", b"request-id"), PING)
+
+
+def shape_at_models(scope: Mapping[str, Any]) -> Shape:
+    """Return the error format for ``/v1/models``, which Anthropic's and OpenAI's clients share."""
+    return ANTHROPIC if is_versioned(scope) else OPENAI
