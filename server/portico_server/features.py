@@ -19,6 +19,7 @@ FEATURES: Final[Mapping[str, str]] = {
     "realtime": "portico_server.api.openai.realtime_feature",
     "media": "portico_server.api.openai.media_feature",
     "oauth": "portico_server.api.oauth.feature",
+    "webhooks": "portico_server.webhooks.feature",
     "ollama": "portico_server.api.ollama.feature",
     "a2a": "portico_server.api.a2a.feature",
     "ag_ui": "portico_server.api.ag_ui.feature",

@@ -98,8 +98,6 @@ from portico_server.tools.skills.library import SkillLibrary
 from portico_server.tools.sources.function_packages import FunctionPackages
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.toolbox import Toolbox
-from portico_server.webhooks.delivery import WebhookDeliveries, WebhookSender
-from portico_server.webhooks.webhooks import WebhookService
 
 logger = logging.getLogger(__name__)
 
@@ -140,13 +138,18 @@ class Services:
         self.registry = Registry()
         self.feed = Feed(database)
         self.registry.claims.reserve(comma_separated(self.settings.reserved_names))
+        self.outward = OutwardFetcher(AddressPolicy.of(self.settings.tool_hosts))
         self._run()
         self._serve_models_and_stores()
         self._serve_tools()
         self._serve_apps()
         self._train(overrides.trainer)
         self._evaluate()
-        self._deliver()
+        self.settles = [
+            each.settle_deserted
+            for each in (self.responder.background, self.batches, self.tuning, self.eval_runs)
+        ]
+        """Functions that finish work whose runs were ended elsewhere."""
         self.features = Features(self)
         self.features.start()
         self.cluster = ClusterService(
@@ -183,14 +186,12 @@ class Services:
         tokens = TokenVerifier(self.settings, issuers)
         self.auth = Auth(database, self.settings, self.runner.quotas, tokens)
         self.sign_ins = SignIns(database, self.settings, tokens, issuers, self.auth)
-        documents = OutwardFetcher(AddressPolicy.of(self.settings.tool_hosts))
-        self.oauth_clients = OAuthClients(database, documents)
+        self.oauth_clients = OAuthClients(database, self.outward)
         self.stores.filtered = self.auth.keys.filtered
         self.canaries.keys = self.auth.keys.list
         self.canaries.comparison.principals = self.auth.keys.principal
         self.storage.limit_of = self.auth.storage_limit
         self.scheduler.principals = self.auth.keys.principal
-        self.deliveries.principals = self.auth.keys.principal
         self._follow()
         self.batches.ask = internal.internal_request(self)
 
@@ -230,7 +231,7 @@ class Services:
             self.runner,
             self.scheduler,
             self.files,
-            OutwardFetcher(AddressPolicy.of(settings.tool_hosts)),
+            self.outward,
             settings,
             self.models.launchers.get,
         )
@@ -266,8 +267,7 @@ class Services:
         )
         uploads = UploadedFiles(self.files, self.artifacts)
         self.registry.files = self.stores.attachments(uploads)
-        fetcher = OutwardFetcher(AddressPolicy.of(settings.tool_hosts))
-        media = media_tools(self.registry, self.artifacts, uploads, fetcher)
+        media = media_tools(self.registry, self.artifacts, uploads, self.outward)
         for tool in (*outward(settings), *self.code.tools, *media):
             self.toolbox.add(tool)
         self.mcp = McpHost(self.toolbox, database, self.artifacts, settings.logs, self.runner)
@@ -398,14 +398,6 @@ class Services:
         live = LiveGrading(around, self.evals, self.eval_runs.slots)
         self.canaries = CanaryService(self.database, self.registry, self.runner, live, read_reply)
 
-    def _deliver(self) -> None:
-        sender = WebhookSender(OutwardFetcher(AddressPolicy.of(self.settings.tool_hosts)))
-        self.webhooks = WebhookService(self.database, sender)
-        ends = (self.responder.background, self.batches, self.tuning, self.eval_runs)
-        self.deliveries = WebhookDeliveries(
-            self.database, sender, self.scheduler.holder, [end.settle_deserted for end in ends]
-        )
-
     def _follow(self) -> None:
         """Register the parts that read data at the start to refresh it when another daemon on the same database
         changes it.
@@ -445,8 +437,6 @@ class Services:
             "mcp servers": self.mcp.run(),
             "retention": self.retention.run(),
             "canaries": self.canaries.run(),
-            "webhooks": self.deliveries.run(is_alone=is_alone),
-            "events of webhooks": self.deliveries.settle(),
             "added tools": self.added.run(),
             "served functions": self.served.run(),
             "apps that wait": self.configured_apps.run(),

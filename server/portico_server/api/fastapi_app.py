@@ -59,7 +59,6 @@ from portico_server.api.native import (
     workers,
 )
 from portico_server.api.native import evals as searches
-from portico_server.api.native import webhooks as deliveries
 from portico_server.api.openai import (
     batches,
     containers,
@@ -76,7 +75,6 @@ from portico_server.api.openai import (
     vector_store_batches,
     vector_store_files,
     vector_stores,
-    webhooks,
 )
 from portico_server.api.routes import HOT
 from portico_server.api.services import ApiServices
@@ -100,8 +98,6 @@ ROUTERS: Sequence[APIRouter] = (
     batches.router,
     skills.router,
     containers.router,
-    webhooks.router,
-    deliveries.router,
     canaries.router,
     daemon.router,
     backup.router,

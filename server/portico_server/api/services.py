@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from portico_server.tools.served import ServedTools
     from portico_server.tools.skills.library import SkillLibrary
     from portico_server.tools.sources.sources import AddedTools
-    from portico_server.webhooks.webhooks import WebhookService
 
 
 class ApiServices(Protocol):
@@ -98,7 +97,6 @@ class ApiServices(Protocol):
     searches: EvalSearches
     improvements: Improvements
     retention: Retention
-    webhooks: WebhookService
     canaries: CanaryService
     tool_search: ToolSearch
     skills: SkillLibrary

@@ -21,10 +21,10 @@ from portico_server import __version__
 from portico_server.core import work_slots
 from portico_server.core.errors import PorticoError, retry_after_s
 from portico_server.core.fetching import Fetcher
-from portico_server.core.principal import Principal
 from portico_server.db import webhooks as rows
 from portico_server.db.database import Database
 from portico_server.db.webhooks import ClaimedDelivery, DeliveryBounds, DeliveryOutcome
+from portico_server.runs.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
 
@@ -127,33 +127,33 @@ class WebhookSender:
 class WebhookDeliveries:
     """The task that delivers events.
 
-    ``holder`` is this daemon's name in leases. ``settles`` are functions that finish work whose runs were ended
-    elsewhere. ``principals`` is injected by the composition root, which knows the keys.
+    The scheduler's ``holder`` is this daemon's name in leases. ``settles`` are functions that finish work whose runs
+    were ended elsewhere. ``is_alone``: no other daemon shares the database, so leases from before the start are void.
     """
 
     def __init__(
         self,
         database: Database,
         sender: WebhookSender,
-        holder: str,
-        settles: Sequence[Callable[[], Awaitable[None]]] = (),
+        scheduler: Scheduler,
+        settles: Sequence[Callable[[], Awaitable[None]]],
+        *,
+        is_alone: bool,
     ) -> None:
         self._database = database
         self._sender = sender
-        self._holder = holder
+        self._scheduler = scheduler
         self._settles = settles
+        self._is_alone = is_alone
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._looks = self._ended_looks = 0
         self._looked = asyncio.Condition()
-        self.principals: Callable[[str], Principal] | None = None
 
-    async def run(self, *, is_alone: bool) -> None:
-        """Send events until cancelled. ``is_alone``: no other daemon shares the database, so leases from before the
-        start are void.
-        """
+    async def run(self) -> None:
+        """Send events until cancelled."""
         self._database.on_commit(rows.TOPIC, self._wake)
-        is_released = not is_alone
+        is_released = not self._is_alone
         try:
             while True:
                 self._wake.clear()
@@ -161,7 +161,7 @@ class WebhookDeliveries:
                 pause = POLL_INTERVAL_S
                 try:
                     if not is_released:
-                        await self._database.write(rows.release_all, self._holder)
+                        await self._database.write(rows.release_all, self._scheduler.holder)
                         is_released = True
                     coming = await self._database.read(rows.seconds_to_next)
                     if coming is not None and coming <= 0:
@@ -183,7 +183,7 @@ class WebhookDeliveries:
             if self._sending:
                 await asyncio.wait(self._sending.values())
                 with suppress(PorticoError):  # the lease expires
-                    await self._database.write(rows.release, cut_off, self._holder)
+                    await self._database.write(rows.release, cut_off, self._scheduler.holder)
 
     async def wait_for_outcomes(self) -> None:
         """Wait until the database contains the outcome of every event that is due now and can be sent."""
@@ -219,7 +219,9 @@ class WebhookDeliveries:
         free = BOUNDS.here - len(self._sending)
         if free <= 0:
             return  # a finished delivery triggers the next check
-        for claimed_delivery in await self._database.write(rows.claim, self._holder, LEASE_S, free, BOUNDS):
+        for claimed_delivery in await self._database.write(
+            rows.claim, self._scheduler.holder, LEASE_S, free, BOUNDS
+        ):
             task = asyncio.create_task(
                 self._deliver(claimed_delivery), name=f"webhook event {claimed_delivery.id}"
             )
@@ -234,8 +236,7 @@ class WebhookDeliveries:
     async def _deliver(self, claimed_delivery: ClaimedDelivery) -> None:
         work_slots.KEY.set(claimed_delivery.owner)
         try:
-            if self.principals is not None:
-                self.principals(claimed_delivery.owner)
+            self._scheduler.principals(claimed_delivery.owner)
         except PorticoError:
             reason = "The webhook's key was revoked."
             await self._write(claimed_delivery, DeliveryOutcome(delivered=False, error=reason), reason)
@@ -297,7 +298,7 @@ class WebhookDeliveries:
                 words, claimed_delivery.webhook_id, claimed_delivery.id, claimed_delivery.attempt, answer_text
             )
         try:
-            await self._database.write_soon(rows.settle, claimed_delivery.id, self._holder, outcome)
+            await self._database.write_soon(rows.settle, claimed_delivery.id, self._scheduler.holder, outcome)
             if disable_reason:
                 await self._database.write(
                     rows.disable, claimed_delivery.webhook_id, disable_reason, claimed_delivery.url

@@ -7,10 +7,11 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, TooMany, nearest
+from portico_server.core.fetching import Fetcher
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import wrong
 from portico_server.core.principal import Principal
@@ -18,7 +19,8 @@ from portico_server.db import webhooks as rows
 from portico_server.db.database import Database
 from portico_server.db.rows import RowPage
 from portico_server.db.webhooks import EVENT_TYPES, DeliveryRow, WebhookRow
-from portico_server.webhooks.delivery import SECRET_PREFIX, WebhookSender
+from portico_server.runs.scheduler import Scheduler
+from portico_server.webhooks.delivery import SECRET_PREFIX, WebhookDeliveries, WebhookSender
 
 MAX_WEBHOOKS: Final = 20
 """Maximum number of webhooks per key."""
@@ -49,9 +51,11 @@ _URL: Final = re.compile(r"[!-~]+")
 class WebhookService:
     """The webhooks of all callers. A caller sees its own webhooks; an admin sees all."""
 
-    def __init__(self, database: Database, sender: WebhookSender) -> None:
+    def __init__(self, database: Database, sender: WebhookSender, sending: WebhookDeliveries) -> None:
         self._database = database
         self._sender = sender
+        self.sending = sending
+        """The task that delivers the events."""
         self._testing: Counter[str] = Counter()
 
     async def create(self, name: str, url: str, event_types: Sequence[str], caller: Principal) -> WebhookRow:
@@ -270,3 +274,25 @@ def _checked_types(event_types: Sequence[str], path: str = "event_types") -> lis
                 param=path if path == "event_type" else f"{path}[{number}]",
             )
     return [known_event_type for known_event_type in EVENT_TYPES if known_event_type in event_types]
+
+
+class WebhookNeeds(Protocol):
+    """The services of the daemon that the webhooks use. ``settles`` finish work whose runs were ended elsewhere."""
+
+    database: Database
+    scheduler: Scheduler
+    outward: Fetcher
+    settles: Sequence[Callable[[], Awaitable[None]]]
+
+
+def build(services: WebhookNeeds) -> WebhookService:
+    """Return the service of the feature."""
+    sender = WebhookSender(services.outward)
+    sending = WebhookDeliveries(
+        services.database,
+        sender,
+        services.scheduler,
+        services.settles,
+        is_alone=services.database.postgres is None,
+    )
+    return WebhookService(services.database, sender, sending)

@@ -18,6 +18,7 @@ from tests.api_server import ApiServer, api_server
 
 from portico_server.db import webhooks as rows
 from portico_server.webhooks import delivery
+from portico_server.webhooks.webhooks import WebhookService
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -95,7 +96,7 @@ async def test_a_delivery_to_a_hostile_receiver_ends_and_leaks_no_secrets(
             (await client.post("/v1/webhook_endpoints", json=body)).raise_for_status().json()
         )
         await served.services.database.write(rows.announce, row.id, "run.failed", "run_1")
-        await served.services.deliveries.wait_for_outcomes()
+        await served.services.features.get("webhooks", WebhookService).sending.wait_for_outcomes()
         [event] = (await client.get(f"/api/webhooks/{hook['id']}/deliveries")).json()["data"]
         assert (event["state"], event["attempts"]) == (state, 1), event
         if state == "pending":

@@ -69,7 +69,9 @@ class Subscriber:
 
     async def deliveries(self, hook: str) -> list[dict[str, Any]]:
         """Return the delivery journal once nothing is being sent."""
-        await self.served.services.deliveries.wait_for_outcomes()
+        await self.served.services.features.get(
+            "webhooks", service.WebhookService
+        ).sending.wait_for_outcomes()
         delivery_rows: list[dict[str, Any]] = (await self.native("GET", f"{hook}/deliveries"))["data"]
         return delivery_rows
 
@@ -459,7 +461,9 @@ async def test_webhooks_and_events_of_another_key_are_hidden(join: Join, receive
             await call
     await key.announce()
     assert unwrapped(await receiver.next("/mine"), hook.signing_secret)
-    await second_subscriber.served.services.deliveries.wait_for_outcomes()
+    await second_subscriber.served.services.features.get(
+        "webhooks", service.WebhookService
+    ).sending.wait_for_outcomes()
     assert receiver.queue("/others").empty()
 
 

@@ -12,6 +12,7 @@ from portico_server.core.errors import NotFound
 from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import missing, wrong
 from portico_server.db.webhooks import WebhookRow
+from portico_server.webhooks.webhooks import WebhookService
 
 MAX_HEADER_CHARS: Final = 4_096
 
@@ -64,9 +65,13 @@ def push_headers(config: Mapping[str, Any]) -> dict[str, str]:
     return found_push_headers
 
 
+def _webhooks(call: AgentCall) -> WebhookService:
+    return call.services.features.get("webhooks", WebhookService)
+
+
 async def watch(call: AgentCall, view: TaskView, config: Mapping[str, Any]) -> dict[str, Any]:
     """Subscribe the address in a configuration to a task's updates. Return the configuration as clients see it."""
-    row = await call.services.webhooks.watch_task(
+    row = await _webhooks(call).watch_task(
         view.row.id,
         config.get("id") or "",
         config["url"],
@@ -93,7 +98,7 @@ async def create_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str,
 async def _find(call: AgentCall, params: Mapping[str, Any]) -> WebhookRow:
     _CONFIG_NAMED.check(params)
     view = await call.task(params["taskId"])
-    for row in await call.services.webhooks.watchers(view.row.id):
+    for row in await _webhooks(call).watchers(view.row.id):
         if row.name == params["id"]:
             return row
     raise NotFound(
@@ -112,14 +117,14 @@ async def list_configs(call: AgentCall, params: Mapping[str, Any]) -> dict[str, 
     """List the push notification configurations of a task."""
     _CONFIGS_LISTED.check(params)
     view = await call.task(params["taskId"])
-    rows = await call.services.webhooks.watchers(view.row.id)
+    rows = await _webhooks(call).watchers(view.row.id)
     return {"configs": [_config(row) for row in rows], "nextPageToken": ""}
 
 
 async def delete_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
     """Delete a push notification configuration if it exists. Raise `NotFound` for an unknown task."""
     try:
-        await call.services.webhooks.unwatch(await _find(call, params))
+        await _webhooks(call).unwatch(await _find(call, params))
     except NotFound as error:
         if error.code != "push_config_not_found":
             raise

@@ -10,12 +10,15 @@ from typing import Annotated, Literal
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico_server.api.endpoint import Caller, feature_service, new_router
 from portico_server.api.shapes import Moment, OpenAIList, Page, RemovedObject, shaped
 from portico_server.db.webhooks import EVENT_TYPES, WebhookRow
-from portico_server.webhooks.webhooks import MAX_NAME_LENGTH, MAX_URL_LENGTH, hint
+from portico_server.webhooks.webhooks import MAX_NAME_LENGTH, MAX_URL_LENGTH, WebhookService, hint
 
 router = new_router(prefix="/v1", tags=["OpenAI: webhooks"])
+
+TheWebhooks = Annotated[WebhookService, feature_service("webhooks", WebhookService)]
+"""The webhooks of all keys."""
 
 MAX_EVENT_TYPES = 100
 """Maximum number of event types in a request."""
@@ -103,63 +106,63 @@ async def list_webhook_event_types(_caller: Caller) -> OpenAIList[str]:
 
 @router.post("/webhook_endpoints")
 async def create_webhook(
-    body: WebhookRequest, services: TheServices, caller: Caller
+    body: WebhookRequest, webhooks: TheWebhooks, caller: Caller
 ) -> WebhookEndpointWithSecret:
     """Create a webhook for events of the caller's key. Its secret is shown only in this response."""
-    return _with_secret(await services.webhooks.create(body.name, body.url, body.event_types, caller))
+    return _with_secret(await webhooks.create(body.name, body.url, body.event_types, caller))
 
 
 @router.get("/webhook_endpoints")
 async def list_webhooks(
-    services: TheServices,
+    webhooks: TheWebhooks,
     caller: Caller,
     after: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Page[WebhookEndpoint]:
     """Return the caller's webhooks, newest first."""
-    page = await services.webhooks.list(caller, after=after, limit=limit)
+    page = await webhooks.list(caller, after=after, limit=limit)
     return Page.of([_webhook(row) for row in page.data], page.has_more)
 
 
 @router.get("/webhook_endpoints/{webhook_endpoint_id}")
 async def retrieve_webhook(
-    webhook_endpoint_id: str, services: TheServices, caller: Caller
+    webhook_endpoint_id: str, webhooks: TheWebhooks, caller: Caller
 ) -> WebhookEndpoint:
     """Return one webhook."""
-    return _webhook(await services.webhooks.get(webhook_endpoint_id, caller))
+    return _webhook(await webhooks.get(webhook_endpoint_id, caller))
 
 
 @router.post("/webhook_endpoints/{webhook_endpoint_id}")
 async def update_webhook(
-    webhook_endpoint_id: str, body: WebhookChange, services: TheServices, caller: Caller
+    webhook_endpoint_id: str, body: WebhookChange, webhooks: TheWebhooks, caller: Caller
 ) -> WebhookEndpoint:
     """Change the given fields of a webhook. A change re-enables a disabled webhook."""
     changes = body.model_dump(exclude_none=True)
-    return _webhook(await services.webhooks.change(webhook_endpoint_id, caller, **changes))
+    return _webhook(await webhooks.change(webhook_endpoint_id, caller, **changes))
 
 
 @router.delete("/webhook_endpoints/{webhook_endpoint_id}")
-async def delete_webhook(webhook_endpoint_id: str, services: TheServices, caller: Caller) -> RemovedWebhook:
+async def delete_webhook(webhook_endpoint_id: str, webhooks: TheWebhooks, caller: Caller) -> RemovedWebhook:
     """Delete a webhook and its delivery history."""
-    await services.webhooks.delete(webhook_endpoint_id, caller)
+    await webhooks.delete(webhook_endpoint_id, caller)
     return RemovedWebhook(id=webhook_endpoint_id)
 
 
 @router.post("/webhook_endpoints/{webhook_endpoint_id}/rotate_secret")
 async def rotate_webhook_secret(
-    webhook_endpoint_id: str, services: TheServices, caller: Caller, body: RotateRequest | None = None
+    webhook_endpoint_id: str, webhooks: TheWebhooks, caller: Caller, body: RotateRequest | None = None
 ) -> WebhookEndpointWithSecret:
     """Replace the secret of a webhook. The new secret is shown only in this response."""
     keep_old = body is not None and body.keep_old_secret_active_for_24_hours
-    return _with_secret(await services.webhooks.rotate(webhook_endpoint_id, caller, keep_old=keep_old))
+    return _with_secret(await webhooks.rotate(webhook_endpoint_id, caller, keep_old=keep_old))
 
 
 @router.post("/webhook_endpoints/{webhook_endpoint_id}/test")
 async def test_webhook(
-    webhook_endpoint_id: str, body: WebhookTestRequest, services: TheServices, caller: Caller
+    webhook_endpoint_id: str, body: WebhookTestRequest, webhooks: TheWebhooks, caller: Caller
 ) -> WebhookTest:
     """Send a sample event once and immediately, even if the webhook does not subscribe to its type."""
-    status = await services.webhooks.test(webhook_endpoint_id, body.event_type, caller)
+    status = await webhooks.test(webhook_endpoint_id, body.event_type, caller)
     return WebhookTest(
         webhook_endpoint_id=webhook_endpoint_id, event_type=body.event_type, status_code=status
     )

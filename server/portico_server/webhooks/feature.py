@@ -1,0 +1,18 @@
+"""Declares the feature `webhooks`: events that are signed and sent to addresses of clients."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from portico_server.core.feature import BackgroundWork, Feature
+
+FEATURE: Final = Feature(
+    name="webhooks",
+    service="portico_server.webhooks.webhooks:build",
+    routers=("portico_server.api.openai.webhooks:router", "portico_server.api.native.webhooks:router"),
+    paths=("/v1/webhook_endpoints*", "/api/webhooks*"),
+    background=(
+        BackgroundWork("webhooks", "sending.run"),
+        BackgroundWork("events of webhooks", "sending.settle"),
+    ),
+)
