@@ -22,7 +22,7 @@ from portico_server.core.principal import parse_scope
 from portico_server.core.prompts.spec import PromptSpec
 from portico_server.core.prompts.spec import parse as parse_prompt
 from portico_server.core.roles import Role
-from portico_server.features import absent, configuration_keys
+from portico_server.features import absent_feature, configuration_keys
 from portico_server.guards.guard import ContentGuard, parse_guard
 from portico_server.knowledge.filter import parse_bound
 from portico_server.knowledge.groups import GroupSpec, parse_group
@@ -160,7 +160,7 @@ def parse(
         *configuration_keys(),
     }
     for key in top:
-        feature = next((each.name for each in absent() if key in {own.name for own in each.keys}), None)
+        feature = absent_feature(str(key))
         if feature is not None:
             raise InvalidRequest(
                 f"'{key}' is a key of the feature '{feature}', which this daemon does not have.",

@@ -35,14 +35,14 @@ OFF: frozenset[str] = frozenset()
 @cache
 def declarations() -> tuple[Feature, ...]:
     """Return the declarations of the daemon's features, in the order of the table."""
-    return tuple(feature for feature in _all() if feature not in absent())
+    return tuple(feature for feature in _all_declarations() if feature not in absent())
 
 
 @cache
 def absent() -> tuple[Feature, ...]:
     """Return the declarations of the features that are off, and of those that need one of them."""
     off: dict[str, Feature] = {}
-    for feature in _all():
+    for feature in _all_declarations():
         if feature.name in OFF or not off.keys().isdisjoint(feature.needs):
             off[feature.name] = feature
     return tuple(off.values())
@@ -51,6 +51,13 @@ def absent() -> tuple[Feature, ...]:
 def configuration_keys() -> Mapping[str, ConfigurationKey]:
     """Return the keys of the configuration that belong to features, in the order of the table."""
     return {key.name: key for feature in declarations() for key in feature.keys}
+
+
+def absent_feature(key: str) -> str | None:
+    """Return the name of the feature that is off to which a key of the configuration belongs."""
+    return next(
+        (feature.name for feature in absent() for own_key in feature.keys if own_key.name == key), None
+    )
 
 
 def not_there(feature: str) -> NotFound:
@@ -69,7 +76,7 @@ class Features:
 
     def __init__(self, services: object) -> None:
         self._services = services
-        self._built: dict[str, Any] = {}
+        self._instances: dict[str, Any] = {}
 
     def get(self, name: str, kind: type[T]) -> T:
         """Return the service of a feature. Raise `NotFound` if the feature is off."""
@@ -79,14 +86,14 @@ class Features:
 
     def find(self, name: str) -> Any:
         """Return the service of a feature that a declaration names. Raise `NotFound` if the feature is off."""
-        if name not in self._built:
-            feature = next((each for each in declarations() if each.name == name), None)
+        if name not in self._instances:
+            feature = _by_name().get(name)
             if feature is None:
                 raise not_there(name)
             for needed in feature.needs:
                 self.find(needed)
-            self._built[name] = resolve_name(feature.service)(self._services)
-        return self._built[name]
+            self._instances[name] = resolve_name(feature.service)(self._services)
+        return self._instances[name]
 
     def reconcilers(self) -> Iterator[tuple[str, KeyReconciler]]:
         """Yield each key of the configuration that belongs to a feature, with its reconciler."""
@@ -114,5 +121,10 @@ class Features:
 
 
 @cache
-def _all() -> tuple[Feature, ...]:
+def _by_name() -> Mapping[str, Feature]:
+    return {feature.name: feature for feature in declarations()}
+
+
+@cache
+def _all_declarations() -> tuple[Feature, ...]:
     return tuple(resolve_name(f"{module}:FEATURE") for module in FEATURES.values())

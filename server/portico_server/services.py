@@ -146,8 +146,8 @@ class Services:
         self._train(overrides.trainer)
         self._evaluate()
         self.settles = [
-            each.settle_deserted
-            for each in (self.responder.background, self.batches, self.tuning, self.eval_runs)
+            service.settle_deserted
+            for service in (self.responder.background, self.batches, self.tuning, self.eval_runs)
         ]
         """Functions that finish work whose runs were ended elsewhere."""
         self.features = Features(self)

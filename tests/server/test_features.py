@@ -55,8 +55,8 @@ def daemon_without(feature: str, home: Path) -> Iterator[str]:
 
 def paths_of(feature: Feature) -> list[str]:
     """Return a path of each route whose requests the feature itself answers."""
-    own = [route.path for route in feature.routes if route.methods or route.handler]
-    return [path.removesuffix("*") for path in (*feature.paths, *own)]
+    handled_paths = [route.path for route in feature.routes if route.methods or route.handler]
+    return [path.removesuffix("*") for path in (*feature.paths, *handled_paths)]
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -91,5 +91,5 @@ def test_a_daemon_serves_without_a_feature(feature: Feature, tmp_path: Path) -> 
         assert client.post("/v1/chat/completions", json=body).status_code == 200
         assert client.get("/openapi.json").status_code == 200
         for key in feature.keys:
-            refused = client.post("/api/apply", json={"configuration": {key.name: []}})
-            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "feature_not_found")
+            refusal = client.post("/api/apply", json={"configuration": {key.name: []}})
+            assert (refusal.status_code, refusal.json()["error"]["code"]) == (400, "feature_not_found")

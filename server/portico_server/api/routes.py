@@ -63,9 +63,9 @@ class Route:
         return shape
 
 
-def _resolved(found: Any) -> Any:
+def _resolved(reference: Any) -> Any:
     """Return the object that a feature's declaration refers to. Its module is imported on first use."""
-    return resolve_name(found) if isinstance(found, str) else found
+    return resolve_name(reference) if isinstance(reference, str) else reference
 
 
 class FeatureFunction:
@@ -103,8 +103,8 @@ def _absent(feature: Feature) -> Iterator[Route]:
     async def refuse(_exchange: Exchange, _services: ApiServices) -> None:
         raise not_there(feature.name)
 
-    answered = {route.path for route in feature.routes if route.methods or route.handler}
-    paths = {*feature.paths, *answered}
+    handled_paths = {route.path for route in feature.routes if route.methods or route.handler}
+    paths = {*feature.paths, *handled_paths}
     yield from (Route(path, "OpenAI", handler=refuse) for path in sorted(paths))
 
 
