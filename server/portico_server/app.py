@@ -241,7 +241,7 @@ class Daemon:
             await self.services.canaries.routing.refresh()
             await self._apply_aliases()
         await self.services.tuning.start()
-        await self.services.batches.start()
+        await self.services.features.clean_up()
         await self._fetch_default()
 
     async def _add_models(self) -> None:

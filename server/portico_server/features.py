@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from pkgutil import resolve_name
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from portico_server.core import pools
+from portico_server.core.context import Context
 from portico_server.core.errors import NotFound
 from portico_server.core.feature import ConfigurationKey, Feature, KeyReconciler
+from portico_server.db import runs
+
+if TYPE_CHECKING:
+    from portico_server.db.database import Database
+    from portico_server.runs.scheduler import Scheduler
 
 T = TypeVar("T")
 
@@ -25,6 +32,7 @@ FEATURES: Final[Mapping[str, str]] = {
     "ag_ui": "portico_server.api.ag_ui.feature",
     "schedules": "portico_server.schedules.feature",
     "distil": "portico_server.distil.feature",
+    "batches": "portico_server.api.openai.batches_feature",
 }
 """The module of each feature's declaration. A feature stands after those that it needs."""
 
@@ -68,13 +76,20 @@ def not_there(feature: str) -> NotFound:
     )
 
 
+class CoreServices(Protocol):
+    """The services of the daemon that every feature can declare work for."""
+
+    database: Database
+    scheduler: Scheduler
+
+
 class Features:
     """The services of the features. A service is built when it is first asked for, after those that it needs.
 
     ``services`` are the daemon's services, from which the features take theirs.
     """
 
-    def __init__(self, services: object) -> None:
+    def __init__(self, services: CoreServices) -> None:
         self._services = services
         self._instances: dict[str, Any] = {}
 
@@ -95,6 +110,15 @@ class Features:
             self._instances[name] = resolve_name(feature.service)(self._services)
         return self._instances[name]
 
+    async def load(self, name: str) -> Any:
+        """Return the service of a feature like `find`, but import its modules outside the event loop."""
+        if name not in self._instances and (feature := _by_name().get(name)) is not None:
+            for needed in feature.needs:
+                await self.load(needed)
+            if feature.service:
+                await pools.LOADING.run(resolve_name, feature.service)
+        return self.find(name)
+
     def reconcilers(self) -> Iterator[tuple[str, KeyReconciler]]:
         """Yield each key of the configuration that belongs to a feature, with its reconciler."""
         for feature in declarations():
@@ -102,10 +126,37 @@ class Features:
                 yield key.name, resolve_name(key.reconciler)(self.find(feature.name))
 
     def start(self) -> None:
-        """Build the services that do work of their own."""
+        """Build the services that do work of their own, and register the runs of all features."""
         for feature in declarations():
-            if feature.service:
+            if feature.background:
                 self.find(feature.name)
+            for durable_runs in feature.runs:
+                self._services.scheduler.handle(
+                    durable_runs.kind,
+                    partial(self._work, feature.name, durable_runs.handler),
+                    concurrency=durable_runs.concurrency,
+                    is_owned=durable_runs.is_owned,
+                    bound=durable_runs.bound,
+                )
+
+    async def clean_up(self) -> None:
+        """Remove what an interrupted daemon has left."""
+        for feature in declarations():
+            if feature.clean_up and await self._has_runs(feature):
+                await attrgetter(feature.clean_up)(await self.load(feature.name))()
+
+    async def settle(self) -> None:
+        """Finish the work of features whose runs were ended elsewhere."""
+        for feature in declarations():
+            if feature.settle and await self._has_runs(feature):
+                await attrgetter(feature.settle)(await self.load(feature.name))()
+
+    async def _has_runs(self, feature: Feature) -> bool:
+        kinds = [durable_runs.kind for durable_runs in feature.runs]
+        return await self._services.database.read(runs.any_of, kinds)
+
+    async def _work(self, name: str, handler: str, payload: Mapping[str, Any], context: Context) -> Any:
+        return await attrgetter(handler)(await self.load(name))(payload, context)
 
     def claiming_tasks(self) -> list[str]:
         """Return the names of the background work that starts durable runs."""

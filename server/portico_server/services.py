@@ -30,7 +30,6 @@ from portico_server.apps.responses.tasks import AgentTasks
 from portico_server.apps.responses.tool_context import ResponseServices, ServerTool
 from portico_server.apps.stored_chats import StoredChats
 from portico_server.apps.variants import DeployedVariants
-from portico_server.batches.batches import BatchService
 from portico_server.blobs.bucket import BlobPlaces
 from portico_server.canaries.canaries import CanaryService
 from portico_server.configuration_file import ConfigurationFile
@@ -145,12 +144,14 @@ class Services:
         self._serve_apps()
         self._train(overrides.trainer)
         self._evaluate()
-        self.settles = [
-            service.settle_deserted
-            for service in (self.responder.background, self.batches, self.tuning, self.eval_runs)
-        ]
-        """Functions that finish work whose runs were ended elsewhere."""
         self.features = Features(self)
+        self.settles = (
+            self.responder.background.settle_deserted,
+            self.tuning.settle_deserted,
+            self.eval_runs.settle_deserted,
+            self.features.settle,
+        )
+        """Functions that finish work whose runs were ended elsewhere."""
         self.features.start()
         self.cluster = ClusterService(
             database, self.models, self.feed, self.scheduler.holder, url, self.started_at
@@ -193,7 +194,6 @@ class Services:
         self.storage.limit_of = self.auth.storage_limit
         self.scheduler.principals = self.auth.keys.principal
         self._follow()
-        self.batches.ask = internal.internal_request(self)
 
     @property
     def settings(self) -> Settings:
@@ -362,16 +362,6 @@ class Services:
             settings.tuning_poll,
             self.storage,
             settings.launcher,
-        )
-        self.batches = BatchService(
-            self.database,
-            self.registry,
-            self.runner,
-            self.scheduler,
-            self.files,
-            at_once=settings.batch_concurrency,
-            longest=settings.max_body_mb * MB_BYTES,
-            yields=settings.batch_yields,
         )
 
     def _evaluate(self) -> None:

@@ -51,7 +51,9 @@ def feature_service(name: str, kind: type[T]) -> Any:
     """Return the dependency of an endpoint on the service of a feature."""
 
     async def service(services: TheServices) -> T:
-        return services.features.get(name, kind)
+        service = await services.features.load(name)
+        assert isinstance(service, kind)
+        return service
 
     return Depends(service)
 

@@ -60,7 +60,6 @@ from portico_server.api.native import (
 )
 from portico_server.api.native import evals as searches
 from portico_server.api.openai import (
-    batches,
     containers,
     evals,
     files,
@@ -95,7 +94,6 @@ ROUTERS: Sequence[APIRouter] = (
     vector_store_batches.router,
     fine_tuning.router,
     evals.router,
-    batches.router,
     skills.router,
     containers.router,
     canaries.router,
@@ -137,7 +135,6 @@ ROUTERS: Sequence[APIRouter] = (
     jobs.router,
     searches.router,
     improvements.router,
-    jobs.batch_router,
     usage.router,
     metrics.router,
     page.router,

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from portico_server.apps.responses.responder import Responder
     from portico_server.apps.responses.tasks import AgentTasks
     from portico_server.apps.stored_chats import StoredChats
-    from portico_server.batches.batches import BatchService
     from portico_server.blobs.bucket import BlobPlaces
     from portico_server.canaries.canaries import CanaryService
     from portico_server.configuration_file import ConfigurationFile
@@ -91,7 +90,6 @@ class ApiServices(Protocol):
     agents: AgentApps
     public_links: PublicLinks
     tuning: FineTuningJobs
-    batches: BatchService
     evals: Evaluations
     eval_runs: EvalRuns
     searches: EvalSearches

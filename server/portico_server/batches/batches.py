@@ -36,9 +36,6 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler, new_run
 from portico_server.runs.throttle import Throttle
 
-MAX_RUNNING_BATCHES: Final = 8
-"""Maximum number of batches processed at the same time; they share the limit of concurrent requests."""
-
 PAGE_ROWS: Final = 500
 """Number of lines deleted at once."""
 
@@ -47,8 +44,8 @@ class BatchService:
     """Manages batches. ``at_once`` is the maximum number of concurrent requests that this daemon makes for all
     batches.
 
-    ``longest`` is the maximum size of a request in bytes; with ``yields``, batches pause while a client waits for an
-    answer.
+    ``ask`` sends a request through the daemon's own API. ``longest`` is the maximum size of a request in bytes; with
+    ``yields``, batches pause while a client waits for an answer.
     """
 
     def __init__(
@@ -59,6 +56,7 @@ class BatchService:
         scheduler: Scheduler,
         files: BatchFiles,
         *,
+        ask: AnswerLine,
         at_once: int,
         longest: int,
         yields: bool = True,
@@ -78,13 +76,9 @@ class BatchService:
             at_once=max(1, at_once),
             longest=longest,
         )
-        self.ask: AnswerLine | None = None
-        """Sends a request through the daemon's own API; injected by the composition root, which knows the protocol
-        adapters.
-        """
-        scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_BATCHES, bound=True)
+        self._ask = ask
 
-    async def start(self) -> None:
+    async def clean_up(self) -> None:
         """Clean up after an interrupted daemon: remove the stored lines of ended batches, and end batches whose runs
         have ended.
         """
@@ -219,13 +213,14 @@ class BatchService:
         self._scheduler.look()
         return await self._database.read(batches.get, row.id) or row
 
-    async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
+    async def work(self, payload: Mapping[str, Any], context: Context) -> Any:
+        """Process a batch. The scheduler calls this for each run of a batch."""
         row = await self._database.read(batches.get, str(payload["batch"]))
-        if row is None or self.ask is None:
+        if row is None:
             raise Unavailable(f"The batch '{payload['batch']}' no longer exists.", code="batch_not_found")
         stop = self._stops[row.id] = asyncio.Event()
         try:
-            return await BatchWork(self._services, row, self.ask, stop, context).do()
+            return await BatchWork(self._services, row, self._ask, stop, context).do()
         finally:
             if self._stops.get(row.id) is stop:
                 del self._stops[row.id]

@@ -62,12 +62,30 @@ class BackgroundWork:
 
 
 @dataclass(frozen=True, slots=True)
+class DurableRuns:
+    """A kind of durable runs, and how they are executed (see `portico_server.runs.scheduler.RunKind`).
+
+    ``handler`` is the path of a coroutine function from the feature's service, which is built for the first run.
+    """
+
+    kind: str
+    handler: str
+    concurrency: int = 1
+    is_owned: bool = False
+    bound: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Feature:
     """A part of the daemon that the core does not import.
 
     ``needs`` names the features whose services this one uses. ``service`` refers to a function that builds the
     feature's service from the daemon's services. ``routers`` refers to FastAPI routers, and ``paths`` are the prefixes
     of their paths. ``documentation`` refers to a function that returns the OpenAPI path items of ``routes``.
+
+    ``clean_up`` is the path of a coroutine function from the service that the daemon calls when it starts, and
+    ``settle`` of one that ends what belongs to runs that were ended elsewhere. Both are called only if the database
+    has ``runs`` of the feature.
     """
 
     name: str
@@ -79,6 +97,9 @@ class Feature:
     paths: tuple[str, ...] = ()
     keys: tuple[ConfigurationKey, ...] = ()
     background: tuple[BackgroundWork, ...] = ()
+    runs: tuple[DurableRuns, ...] = ()
+    clean_up: str = ""
+    settle: str = ""
 
 
 class KeyReconciler(Protocol):

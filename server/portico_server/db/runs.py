@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, case, func, insert, or_, select, true, update
@@ -538,6 +538,15 @@ def newest(
     if owner is not None:
         query = query.where(runs.c.owner == owner)
     return _RUNS.page(connection, query, limit)
+
+
+def any_of(connection: Connection, kinds: Sequence[str]) -> bool:
+    """Return whether a run of one of the kinds exists."""
+    is_any = runs.c.status.in_(get_args(RunStatus))  # so that the index on status and kind answers
+    return (
+        connection.execute(select(runs.c.id).where(is_any, runs.c.kind.in_(kinds)).limit(1)).first()
+        is not None
+    )
 
 
 def newest_of(connection: Connection, kind: str, name: str) -> RunRow | None:

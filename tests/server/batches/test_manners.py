@@ -13,6 +13,7 @@ from openai.types import Batch
 from sqlalchemy import text
 from tests.api_server import ApiServer, RelayModel, api_server
 
+from portico_server.api.openai.batches_feature import MAX_RUNNING_BATCHES
 from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.servable import Relays
@@ -134,24 +135,20 @@ async def test_many_result_lines_are_written_before_the_write_interval_ends(
         assert (done.status, done.request_counts.completed) == ("completed", 40)
 
 
-async def test_a_batch_that_waits_for_its_turn_is_cancelled_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("portico_server.batches.batches.MAX_RUNNING_BATCHES", 1)
+async def test_a_batch_that_waits_for_its_turn_is_cancelled_at_once(daemon: ApiServer) -> None:
     hold = asyncio.Event()
     slow = RelayModel("slow", ANSWER, hold=hold)
-    async with api_server(tmp_path) as daemon, client_of(daemon) as client:
-        daemon.add(slow)
-        first = await begin(client, "slow")
-        await slow.began.wait()
-        second = await begin(client, "slow")
-        cancelled = await client.batches.cancel(second.id)
+    daemon.add(slow)
+    async with client_of(daemon) as client:
+        running = [await begin(client, "slow") for _ in range(MAX_RUNNING_BATCHES)]
+        waiting = await begin(client, "slow")
+        cancelled = await client.batches.cancel(waiting.id)
         assert (cancelled.status, cancelled.cancelled_at is not None) == ("cancelled", True)
-        assert (await client.batches.retrieve(first.id)).status == "in_progress"
         hold.set()
-        await run_ended(daemon, first)
-        assert (await client.batches.retrieve(first.id)).status == "completed"
-        assert len(slow.asked) == 1
+        for batch in running:
+            await run_ended(daemon, batch)
+            assert (await client.batches.retrieve(batch.id)).status == "completed"
+        assert len(slow.asked) == MAX_RUNNING_BATCHES
 
 
 async def test_a_daemon_that_has_lost_a_batch_to_another_one_writes_nothing_more(daemon: ApiServer) -> None:

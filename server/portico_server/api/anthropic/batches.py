@@ -21,8 +21,10 @@ from portico_server.api.anthropic.pages import AnthropicPage
 from portico_server.api.declarations import binary
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange
+from portico_server.api.openai.batches import TheBatches
 from portico_server.api.openai.files import require_upload
 from portico_server.api.services import ApiServices
+from portico_server.batches.batches import BatchService
 from portico_server.batches.spec import MAX_LINES, MESSAGES, PURPOSE, WORKING, BatchSpec
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
@@ -110,8 +112,8 @@ def _to_batch(row: BatchRow, request: Request, services: ApiServices) -> Message
     )
 
 
-async def _get(batch_id: str, services: ApiServices, caller: Principal) -> BatchRow:
-    row = await services.batches.get(batch_id, caller)
+async def _get(batch_id: str, batches: BatchService, caller: Principal) -> BatchRow:
+    row = await batches.get(batch_id, caller)
     if row.endpoint != MESSAGES:
         raise NotFound(
             f"'{batch_id[:80]}' is a batch of {row.endpoint}; read it at /v1/batches.", param="batch_id"
@@ -127,7 +129,7 @@ async def _lines(requests: Sequence[BatchedMessage]) -> AsyncIterator[bytes]:
 
 @router.post("")
 async def create_message_batch(
-    body: MessageBatchRequest, request: Request, services: TheServices, caller: Caller
+    body: MessageBatchRequest, request: Request, services: TheServices, batches: TheBatches, caller: Caller
 ) -> MessageBatch:
     """Start a batch of messages. All requests are checked first."""
     require_upload(caller)
@@ -135,11 +137,11 @@ async def create_message_batch(
     upload = await services.files.receive(_lines(body.requests))
     file = await services.files.keep(upload, "message-batch.jsonl", PURPOSE, caller)
     try:
-        for problem in (await services.batches.check(file.id, MESSAGES, caller)).problems:
+        for problem in (await batches.check(file.id, MESSAGES, caller)).problems:
             number = (problem.line or 1) - 1
             param = (problem.param or "").replace("body", "params")
             raise InvalidRequest(problem.message, code=problem.code, param=f"requests[{number}].{param}")
-        row = await services.batches.create(file.id, MESSAGES, BatchSpec(), caller)
+        row = await batches.create(file.id, MESSAGES, BatchSpec(), caller)
     except BaseException:
         await services.files.delete(file.id, caller)
         raise
@@ -150,6 +152,7 @@ async def create_message_batch(
 async def list_message_batches(
     request: Request,
     services: TheServices,
+    batches: TheBatches,
     caller: Caller,
     after_id: str | None = None,
     before_id: str | None = None,
@@ -160,26 +163,26 @@ async def list_message_batches(
         raise InvalidRequest(
             "'before_id' is not supported; page forwards with 'after_id'.", param="before_id"
         )
-    page = await services.batches.list(caller, after=after_id, limit=limit, endpoint=MESSAGES)
+    page = await batches.list(caller, after=after_id, limit=limit, endpoint=MESSAGES)
     data = [_to_batch(row, request, services) for row in page.data]
     return AnthropicPage.of(data, has_more=page.has_more)
 
 
 @router.get("/{batch_id}")
 async def retrieve_message_batch(
-    batch_id: str, request: Request, services: TheServices, caller: Caller
+    batch_id: str, request: Request, services: TheServices, batches: TheBatches, caller: Caller
 ) -> MessageBatch:
     """Return one batch of messages."""
-    return _to_batch(await _get(batch_id, services, caller), request, services)
+    return _to_batch(await _get(batch_id, batches, caller), request, services)
 
 
 @router.post("/{batch_id}/cancel")
 async def cancel_message_batch(
-    batch_id: str, request: Request, services: TheServices, caller: Caller
+    batch_id: str, request: Request, services: TheServices, batches: TheBatches, caller: Caller
 ) -> MessageBatch:
     """Cancel a batch of messages. Requests that were answered before keep their results."""
-    await _get(batch_id, services, caller)
-    return _to_batch(await services.batches.cancel(batch_id, caller), request, services)
+    await _get(batch_id, batches, caller)
+    return _to_batch(await batches.cancel(batch_id, caller), request, services)
 
 
 @router.get(
@@ -187,9 +190,11 @@ async def cancel_message_batch(
     response_class=StreamingResponse,
     responses=binary("A line of JSON for each request", "application/x-jsonl"),
 )
-async def read_message_batch(batch_id: str, services: TheServices, caller: Caller) -> StreamingResponse:
+async def read_message_batch(
+    batch_id: str, services: TheServices, batches: TheBatches, caller: Caller
+) -> StreamingResponse:
     """Return the results of a batch that has ended, in any order."""
-    row = await _get(batch_id, services, caller)
+    row = await _get(batch_id, batches, caller)
     if row.status in WORKING:
         raise Conflict(f"The batch '{row.id}' has not ended yet; its results follow then.", code="not_ended")
     return StreamingResponse(_results(row, services, caller), media_type="application/x-jsonl")

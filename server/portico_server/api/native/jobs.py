@@ -1,5 +1,5 @@
-"""``/api/fine_tuning`` and ``/api/batches``: functions that OpenAI's API lacks, namely checks before a job starts and
-a live stream of a job's events.
+"""``/api/fine_tuning``: functions that OpenAI's API lacks, namely checks before a job starts and a live stream of a
+job's events.
 """
 
 from __future__ import annotations
@@ -8,10 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fastapi import Request
-from pydantic import BaseModel, Field
 
 from portico.schemas import fine_tuning
-from portico.schemas.batches import CheckedBatch
 from portico.schemas.fine_tuning import TuningAppCheck
 from portico_server.api.endpoint import Caller, Seen, TheServices, new_router
 from portico_server.api.openai import fine_tuning_shapes as shapes
@@ -24,7 +22,6 @@ from portico_server.finetune.spec import DataFacts, Job
 from portico_server.finetune.training_command import training_command
 
 router = new_router(prefix="/api/fine_tuning", tags=["Fine-tuning"])
-batch_router = new_router(prefix="/api/batches", tags=["Batches"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +93,3 @@ async def _frames(services: ApiServices, job_id: str, caller: Principal, after: 
         else:
             after = update.seq
             yield frame(after, update.kind, shapes.event(update).model_dump())
-
-
-class BatchFileRequest(BaseModel, extra="forbid"):
-    """An uploaded file, and the endpoint to which its requests are addressed."""
-
-    input_file_id: str = Field(min_length=1, max_length=200)
-    endpoint: str = Field(min_length=1, max_length=200)
-
-
-@batch_router.post("/check")
-async def check_batch_file(body: BatchFileRequest, services: TheServices, caller: Caller) -> CheckedBatch:
-    """Check each line of a file as a batch would check it."""
-    lines = await services.batches.check(body.input_file_id, body.endpoint, caller)
-    return CheckedBatch(total=lines.total, model=lines.model or None, errors=tuple(lines.problems))

@@ -11,15 +11,19 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 
 from portico.schemas.batches import BatchProblem
-from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico_server.api.endpoint import Caller, feature_service, new_router
 from portico_server.api.openai.files import MAX_LIFETIME_S, MIN_LIFETIME_S
 from portico_server.api.shapes import Moment, OpenAIList, Page, shaped
+from portico_server.batches.batches import BatchService
 from portico_server.batches.spec import WINDOW, BatchSpec
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.batches import BatchRow
 from portico_server.knowledge.contents import check_metadata
 
 router = new_router(prefix="/v1/batches", tags=["OpenAI: batches"])
+
+TheBatches = Annotated[BatchService, feature_service("batches", BatchService)]
+"""The batches of the daemon."""
 
 
 class OutputExpiry(BaseModel):
@@ -154,32 +158,32 @@ _MOMENTS: Final = (
 
 
 @router.post("")
-async def create_batch(body: BatchRequest, services: TheServices, caller: Caller) -> Batch:
+async def create_batch(body: BatchRequest, batches: TheBatches, caller: Caller) -> Batch:
     """Start a batch. The lines of its file are checked in the background; the batch's status shows the result."""
-    row = await services.batches.create(body.input_file_id, body.endpoint, body.spec(), caller)
+    row = await batches.create(body.input_file_id, body.endpoint, body.spec(), caller)
     return _batch(row)
 
 
 @router.get("")
 async def list_batches(
-    services: TheServices,
+    batches: TheBatches,
     caller: Caller,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Page[Batch]:
     """Return the caller's batches, newest first."""
-    page = await services.batches.list(caller, after=after, limit=limit)
+    page = await batches.list(caller, after=after, limit=limit)
     data = [_batch(row) for row in page.data]
     return Page.of(data, page.has_more)
 
 
 @router.get("/{batch_id}")
-async def retrieve_batch(batch_id: str, services: TheServices, caller: Caller) -> Batch:
+async def retrieve_batch(batch_id: str, batches: TheBatches, caller: Caller) -> Batch:
     """Return one batch."""
-    return _batch(await services.batches.get(batch_id, caller))
+    return _batch(await batches.get(batch_id, caller))
 
 
 @router.post("/{batch_id}/cancel")
-async def cancel_batch(batch_id: str, services: TheServices, caller: Caller) -> Batch:
+async def cancel_batch(batch_id: str, batches: TheBatches, caller: Caller) -> Batch:
     """Cancel a batch. Answers to lines that were processed before the cancellation are in the output file."""
-    return _batch(await services.batches.cancel(batch_id, caller))
+    return _batch(await batches.cancel(batch_id, caller))
