@@ -240,7 +240,6 @@ class Daemon:
                 await reconciler.begin(self._configuration.of_features.get(key, ()))
             await self.services.canaries.routing.refresh()
             await self._apply_aliases()
-        await self.services.tuning.start()
         await self.services.features.clean_up()
         await self._fetch_default()
 

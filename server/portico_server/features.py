@@ -31,6 +31,7 @@ FEATURES: Final[Mapping[str, str]] = {
     "a2a": "portico_server.api.a2a.feature",
     "ag_ui": "portico_server.api.ag_ui.feature",
     "schedules": "portico_server.schedules.feature",
+    "tuning": "portico_server.finetune.feature",
     "distil": "portico_server.distil.feature",
     "batches": "portico_server.api.openai.batches_feature",
 }
@@ -136,24 +137,30 @@ class Features:
                     partial(self._work, feature.name, durable_runs.handler),
                     concurrency=durable_runs.concurrency,
                     is_owned=durable_runs.is_owned,
-                    bound=durable_runs.bound,
+                    bound=durable_runs.is_bound,
                 )
 
     async def clean_up(self) -> None:
         """Remove what an interrupted daemon has left."""
         for feature in declarations():
-            if feature.clean_up and await self._has_runs(feature):
-                await attrgetter(feature.clean_up)(await self.load(feature.name))()
+            await self._call(feature, feature.clean_up)
 
     async def settle(self) -> None:
         """Finish the work of features whose runs were ended elsewhere."""
         for feature in declarations():
-            if feature.settle and await self._has_runs(feature):
-                await attrgetter(feature.settle)(await self.load(feature.name))()
+            await self._call(feature, feature.settle)
 
-    async def _has_runs(self, feature: Feature) -> bool:
+    async def revoke(self, key_id: str) -> None:
+        """End the work of features for a revoked key."""
+        for feature in declarations():
+            await self._call(feature, feature.revoke, key_id)
+
+    async def _call(self, feature: Feature, path: str, *arguments: str) -> None:
+        if not path:
+            return
         kinds = [durable_runs.kind for durable_runs in feature.runs]
-        return await self._services.database.read(runs.any_of, kinds)
+        if await self._services.database.read(runs.any_of, kinds):
+            await attrgetter(path)(await self.load(feature.name))(*arguments)
 
     async def _work(self, name: str, handler: str, payload: Mapping[str, Any], context: Context) -> Any:
         return await attrgetter(handler)(await self.load(name))(payload, context)

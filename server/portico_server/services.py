@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -34,7 +34,7 @@ from portico_server.blobs.bucket import BlobPlaces
 from portico_server.canaries.canaries import CanaryService
 from portico_server.configuration_file import ConfigurationFile
 from portico_server.core import pools
-from portico_server.core.base_models import BaseModel
+from portico_server.core.base_models import BaseModel, TrialTrainer
 from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -47,11 +47,6 @@ from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
 from portico_server.evals.spec import EvalServices
 from portico_server.features import Features
-from portico_server.finetune.fake_trainer import FakeTrainer
-from portico_server.finetune.jobs import FineTuningJobs
-from portico_server.finetune.local_trainer import LocalTrainer
-from portico_server.finetune.search_jobs import SearchJobs
-from portico_server.finetune.spec import FineTuningSpec
 from portico_server.finetune.training_events import Trainer
 from portico_server.guards.guard import ContentGuard
 from portico_server.guards.guarded import guarded
@@ -128,6 +123,7 @@ class Services:
         self.url = url
         self.stop = stop
         self.started_at = time.time()
+        self.trainer = overrides.trainer
         self.guards: Sequence[ContentGuard] = ()
         self.startup: list[str] = []
         self.start_apps: list[str] = []
@@ -142,12 +138,10 @@ class Services:
         self._serve_models_and_stores()
         self._serve_tools()
         self._serve_apps()
-        self._train(overrides.trainer)
         self._evaluate()
         self.features = Features(self)
         self.settles = (
             self.responder.background.settle_deserted,
-            self.tuning.settle_deserted,
             self.eval_runs.settle_deserted,
             self.features.settle,
         )
@@ -337,33 +331,6 @@ class Services:
         self.tasks = AgentTasks(database, self.registry, self.responder, self.questions)
         self.chats = StoredChats(database)
 
-    def _train(self, trainer: Callable[[BaseModel], Trainer] | None) -> None:
-        settings = self.settings
-        local = LocalTrainer(
-            self.models.training_environment,
-            self.code.light,
-            settings.logs,
-            nice=settings.finetune_nice,
-            answering=self.models.deployments.answering if settings.finetune_yields else None,
-            find_launcher=self.models.launchers.get,
-            replace_s=settings.launcher_replace,
-        )
-        self.tuning = FineTuningJobs(
-            self.database,
-            self.registry,
-            self.runner,
-            self.scheduler,
-            self.models.bases,
-            self.files,
-            self.stores,
-            trainer or (lambda base: FakeTrainer() if base.format == "script" else local),
-            settings.home / "finetune",
-            self.models.training_environment.packages(),
-            settings.tuning_poll,
-            self.storage,
-            settings.launcher,
-        )
-
     def _evaluate(self) -> None:
         settings = self.settings
         around = EvalServices(
@@ -374,7 +341,7 @@ class Services:
             self.files,
             self.code.light,
             DeployedVariants(self.apps),
-            SearchJobs(self.tuning, _training_spec),
+            self._trials,
             filters.parse,
             self.stores,
             StoreGroups(self.stores, RunEnds(self.database, self.runner, self.scheduler)),
@@ -475,15 +442,13 @@ class Services:
             except Exception:
                 logger.exception("part of the shutdown failed; continuing with the rest")
 
+    async def _trials(self) -> TrialTrainer:
+        jobs = await self.features.load("tuning")
+        trials: TrialTrainer = jobs.trials
+        return trials
+
     async def _endpoint_tools(self, path: str, caller: Principal) -> Sequence[ServerTool]:
         """Return the tools of an MCP endpoint of this daemon; the MCP adapter is imported on first use."""
         direct = await pools.LOADING.run(import_module, "portico_server.api.mcp.direct")
         tools: Sequence[ServerTool] = await direct.endpoint_tools(self, path, caller)
         return tools
-
-
-def _training_spec(body: Mapping[str, Any]) -> FineTuningSpec:
-    """Return the spec of a fine-tuning job that a search requests; the request parser is imported on first use."""
-    from portico_server.api.openai.fine_tuning_shapes import spec_of
-
-    return spec_of(body, "fine_tuning")

@@ -101,8 +101,6 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiS
         services.apps.kind("agent", AppKind(services.agents.check, services.agents.build))
         server.add(RelayModel("teller", b"{}"), FixedModel("Hello.", name="voice"))
         await services.models.add(ModelSpec("base", "fake://"))
-        await services.tuning.start()
-        await services.batches.start()
         yield server
 
 

@@ -67,7 +67,7 @@ class Gateway:
         self._calls = CallsInProgress()
         self._body_memory = BodyMemory(services.settings)
         auth.revoked += [self._calls.end, services.runner.revoke, services.scheduler.revoke]
-        auth.revoked += [self._end_workers, services.tuning.revoke, services.containers.revoke]
+        auth.revoked += [self._end_workers, services.features.revoke, services.containers.revoke]
         services.sign_ins.ended.append(self._calls.end)
         auth.grants.end_callbacks.append(self._calls.end)
         self.adapters = Adapters(services)

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from portico_server.evals.runs import EvalRuns
     from portico_server.evals.searches import EvalSearches
     from portico_server.features import Features
-    from portico_server.finetune.jobs import FineTuningJobs
     from portico_server.guards.guard import ContentGuard
     from portico_server.knowledge.files import FileStorage
     from portico_server.knowledge.stores import StoreService
@@ -89,7 +88,6 @@ class ApiServices(Protocol):
     packages: AppPackages
     agents: AgentApps
     public_links: PublicLinks
-    tuning: FineTuningJobs
     evals: Evaluations
     eval_runs: EvalRuns
     searches: EvalSearches

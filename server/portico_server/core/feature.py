@@ -72,7 +72,7 @@ class DurableRuns:
     handler: str
     concurrency: int = 1
     is_owned: bool = False
-    bound: bool = False
+    is_bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,9 @@ class Feature:
     feature's service from the daemon's services. ``routers`` refers to FastAPI routers, and ``paths`` are the prefixes
     of their paths. ``documentation`` refers to a function that returns the OpenAPI path items of ``routes``.
 
-    ``clean_up`` is the path of a coroutine function from the service that the daemon calls when it starts, and
-    ``settle`` of one that ends what belongs to runs that were ended elsewhere. Both are called only if the database
-    has ``runs`` of the feature.
+    ``clean_up`` is the path of a coroutine function from the service that the daemon calls when it starts, ``settle``
+    of one that ends what belongs to runs that were ended elsewhere, and ``revoke`` of one that ends what belongs to the
+    key with an id. They are called only if the database has ``runs`` of the feature.
     """
 
     name: str
@@ -100,6 +100,7 @@ class Feature:
     runs: tuple[DurableRuns, ...] = ()
     clean_up: str = ""
     settle: str = ""
+    revoke: str = ""
 
 
 class KeyReconciler(Protocol):

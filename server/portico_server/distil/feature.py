@@ -8,6 +8,7 @@ from portico_server.core.feature import Feature
 
 FEATURE: Final = Feature(
     name="distil",
+    needs=("tuning",),
     service="portico_server.distil.distillations:build",
     routers=("portico_server.api.native.distillations:router",),
     paths=("/api/distillations*",),

@@ -28,6 +28,7 @@ from portico_server.db.database import Database
 from portico_server.db.steps import StepRow
 from portico_server.distil.examples import TeacherCall, collect
 from portico_server.distil.threshold import JudgedCall, choose_threshold, measure
+from portico_server.features import Features
 from portico_server.finetune.job_context import Uploads
 from portico_server.finetune.jobs import FineTuningJobs
 from portico_server.finetune.spec import FineTuningSpec, Hyperparameters, Job
@@ -89,7 +90,7 @@ class DistillationServices(Protocol):
     runner: Runner
     chats: StoredChats
     files: Uploads
-    tuning: FineTuningJobs
+    features: Features
     canaries: CanaryService
     scheduler: Scheduler
     usage: UsageLog
@@ -183,7 +184,7 @@ class DistillationWork:
     async def _train(self) -> Mapping[str, Any]:
         """Train the small model. The metadata of the job lets a resumed run find it again."""
         metadata = {"distillation": self._context.run}
-        tuning = self._services.tuning
+        tuning: FineTuningJobs = await self._services.features.load("tuning")
         page = await tuning.list(self._caller, limit=1, metadata=metadata)
         if page.data:
             job = page.data[0]

@@ -108,13 +108,14 @@ class SearchWork:
         if new_trial.training is None:
             return new_trial
         place, caller = self._services, self._context.caller
-        job = await place.trains.begin(new_trial.training, self._row.id, new_trial.key, caller)
+        trainer = await place.find_trainer()
+        job = await trainer.begin(new_trial.training, self._row.id, new_trial.key, caller)
 
         async def heard(step: int, total: int | None) -> None:
             await self._context.emit(Progressed("train", job, step, total, "steps"))
 
         await heard(0, None)
-        model = await place.trains.train(job, caller, heard)
+        model = await trainer.train(job, caller, heard)
         new_trial = await self._making.make(trial.settings or {}, model)
         await place.database.write(eval_searches.change_source, trial.id, new_trial.source.document, model)
         return new_trial

@@ -234,7 +234,8 @@ class EvalSearches:
             )
         await stop(self._services, row.run_id)
         if row.spec.get("fine_tuning"):
-            await self._services.trains.stop(row.id, caller)
+            trainer = await self._services.find_trainer()
+            await trainer.stop(row.id, caller)
         return await self.get(eval_id, search_id, caller)
 
     async def apply(

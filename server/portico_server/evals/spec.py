@@ -65,7 +65,7 @@ class EvalServices:
     files: EvalFiles
     light: Evaluator
     variants: AppVariants
-    trains: TrialTrainer
+    find_trainer: Callable[[], Awaitable[TrialTrainer]]
     filters: Filters
     stores: ReadableStores
     groups: ChunkGroups

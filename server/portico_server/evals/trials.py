@@ -97,7 +97,8 @@ class Trials:
         training = of_training(self._tuning, settings)
         key = json.dumps(training, sort_keys=True)
         if key not in self._checked_trainings:
-            await self._services.trains.check(training, self._caller)
+            trainer = await self._services.find_trainer()
+            await trainer.check(training, self._caller)
             self._checked_trainings.add(key)
         return training
 

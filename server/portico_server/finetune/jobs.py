@@ -14,7 +14,7 @@ from typing import Any, Final
 from portico.schemas.fine_tuning import TuningAppCheck
 from portico.wire import ErrorBody
 from portico_server.core import pools
-from portico_server.core.base_models import BaseModel, BaseModels
+from portico_server.core.base_models import BaseModel, BaseModels, TrialTrainer
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
@@ -46,11 +46,6 @@ FINETUNE_RUN_KIND: Final = "finetune"
 MAX_ENDED_AT_ONCE: Final = 8
 """Maximum number of a revoked key's jobs that are cancelled at the same time, because each may have to wait for its
 provider.
-"""
-
-MAX_ACTIVE_JOBS: Final = 64
-"""Maximum number of jobs whose files are being checked, that wait to train, or that train; only one job trains at
-a time.
 """
 
 PAGE_SIZE: Final = 500
@@ -106,9 +101,10 @@ class FineTuningJobs:
             max(poll_s, MIN_POLL_S),
             launcher,
         )
-        scheduler.handle(FINETUNE_RUN_KIND, self._work, concurrency=MAX_ACTIVE_JOBS, bound=True)
+        self.trials: TrialTrainer
+        """Starts the jobs of searches; injected by the function that builds the service."""
 
-    async def start(self) -> None:
+    async def clean_up(self) -> None:
         """Delete the files on disk of jobs that have succeeded, were cancelled, or were never stored."""
         unfinished_ids = await self._database.read(tuning.unfinished)
         await pools.TRAINING.run(_clean, self._job_context.folder, unfinished_ids)
@@ -389,7 +385,8 @@ class FineTuningJobs:
         error = ErrorBody("The job was stopped before it started.", "server_error", "cancelled")
         await self._database.write(runs.cancel_elsewhere, job.run_id, error.to_json()["error"])
 
-    async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
+    async def work(self, payload: Mapping[str, Any], context: Context) -> Any:
+        """Process a job. The scheduler calls this for each run of a job."""
         run = self._runner.get(context.run)
         # Before the first await, because the queue must see jobs in the order in which the scheduler starts
         # them.

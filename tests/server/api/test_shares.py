@@ -171,7 +171,6 @@ async def test_queued_batches_evals_and_finetunes_of_a_key_are_limited(
     one_each = {f"{kind}_per_key": 1 for kind in kinds}
     async with asyncio.timeout(60), api_server(tmp_path, **one_each) as api:
         await api.services.models.add(ModelSpec("base", "fake://"))
-        await api.services.tuning.start()
 
         async def wishes(headers: dict[str, str]) -> dict[str, tuple[str, dict[str, Any]]]:
             """Return an address and a body for each kind."""
@@ -616,7 +615,6 @@ async def test_other_tasks_run_between_the_parsing_of_large_bodies() -> None:
 async def test_every_run_kind_owned_by_keys_has_a_limit(tmp_path: Path) -> None:
     async with api_server(tmp_path) as api:
         await api.services.stores.start()
-        await api.services.tuning.start()
         bounds = api.services.settings.unfinished_per_key
         assert api.services.scheduler.owned_kinds - {"schedule"} <= bounds.keys()
         assert all(bounds.values())

@@ -141,8 +141,8 @@ async def test_a_batch_that_waits_for_its_turn_is_cancelled_at_once(daemon: ApiS
     daemon.add(slow)
     async with client_of(daemon) as client:
         running = [await begin(client, "slow") for _ in range(MAX_RUNNING_BATCHES)]
-        waiting = await begin(client, "slow")
-        cancelled = await client.batches.cancel(waiting.id)
+        queued_batch = await begin(client, "slow")
+        cancelled = await client.batches.cancel(queued_batch.id)
         assert (cancelled.status, cancelled.cancelled_at is not None) == ("cancelled", True)
         hold.set()
         for batch in running:

@@ -36,6 +36,7 @@ from portico_server.tools.arguments import Checker
 if TYPE_CHECKING:
     from portico_server.api.services import ApiServices
     from portico_server.db.questions import QuestionRow
+    from portico_server.finetune.jobs import FineTuningJobs
 
 EXTENSION: Final = "io.modelcontextprotocol/ui"
 MEDIA_TYPE: Final = "text/html;profile=mcp-app"
@@ -283,7 +284,7 @@ class Drawings:
 
     async def curve(self, caller: Principal, job_id: str) -> Drawing:
         """Return the losses or the reward of a fine-tuning job; an empty id means the newest job."""
-        tuning = self._services.tuning
+        tuning: FineTuningJobs = await self._services.features.load("tuning")
         if job_id:
             job = await tuning.get(job_id, caller)
         else:

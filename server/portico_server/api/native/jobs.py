@@ -11,13 +11,14 @@ from fastapi import Request
 
 from portico.schemas import fine_tuning
 from portico.schemas.fine_tuning import TuningAppCheck
-from portico_server.api.endpoint import Caller, Seen, TheServices, new_router
+from portico_server.api.endpoint import Caller, Seen, new_router
 from portico_server.api.openai import fine_tuning_shapes as shapes
+from portico_server.api.openai.fine_tuning import TheJobs
 from portico_server.api.openai.fine_tuning_shapes import FineTuningJobRequest
-from portico_server.api.services import ApiServices
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import Principal
+from portico_server.finetune.jobs import FineTuningJobs
 from portico_server.finetune.spec import DataFacts, Job
 from portico_server.finetune.training_command import training_command
 
@@ -42,11 +43,11 @@ class TuningPlanRequest(FineTuningJobRequest, extra="forbid"):
 
 @router.post("/plan")
 async def plan_fine_tuning(
-    body: TuningPlanRequest, request: Request, services: TheServices, caller: Caller
+    body: TuningPlanRequest, request: Request, jobs: TheJobs, caller: Caller
 ) -> TuningPlan:
     """Check the files and choose the recipe without training."""
     caller.require("finetune")
-    job_plan = await while_present(request, services.tuning.plan(body.spec(), caller))
+    job_plan = await while_present(request, jobs.plan(body.spec(), caller))
     return TuningPlan(
         model=job_plan.base.name,
         parameters=job_plan.base.parameters,
@@ -59,10 +60,10 @@ async def plan_fine_tuning(
 
 @router.post("/jobs/{job_id}/check")
 async def check_fine_tuning_app(
-    job_id: str, request: Request, services: TheServices, caller: Caller
+    job_id: str, request: Request, jobs: TheJobs, caller: Caller
 ) -> TuningAppCheck:
     """Call the app of a job again with some of the job's examples, and compare the prompts. No chat model is called."""
-    return await while_present(request, services.tuning.check_app(job_id, caller))
+    return await while_present(request, jobs.check_app(job_id, caller))
 
 
 @router.get(
@@ -74,20 +75,20 @@ async def check_fine_tuning_app(
 )
 async def follow_fine_tuning_job(
     job_id: str,
-    services: TheServices,
+    jobs: TheJobs,
     caller: Caller,
     after: Seen,
 ) -> EventStream:
     """Stream the events of a job, starting with the first event or with the event after ``Last-Event-ID``, and finally
     the job itself.
     """
-    await services.tuning.get(job_id, caller)
-    return EventStream(_frames(services, job_id, caller, after))
+    await jobs.get(job_id, caller)
+    return EventStream(_frames(jobs, job_id, caller, after))
 
 
-async def _frames(services: ApiServices, job_id: str, caller: Principal, after: int) -> AsyncIterator[bytes]:
+async def _frames(jobs: FineTuningJobs, job_id: str, caller: Principal, after: int) -> AsyncIterator[bytes]:
     yield b": %s\n\n" % job_id.encode()
-    async for update in services.tuning.follow(job_id, caller, after):
+    async for update in jobs.follow(job_id, caller, after):
         if isinstance(update, Job):
             yield frame(after, "job", shapes.job(update).model_dump())
         else:

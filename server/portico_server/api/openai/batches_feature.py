@@ -14,7 +14,7 @@ FEATURE: Final = Feature(
     service="portico_server.api.internal_requests:build_batches",
     routers=("portico_server.api.openai.batches:router", "portico_server.api.native.batches:router"),
     paths=("/v1/batches*", "/api/batches*"),
-    runs=(DurableRuns("batch", "work", concurrency=MAX_RUNNING_BATCHES, bound=True),),
+    runs=(DurableRuns("batch", "work", concurrency=MAX_RUNNING_BATCHES, is_bound=True),),
     clean_up="clean_up",
     settle="settle_deserted",
 )
