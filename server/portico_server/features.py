@@ -32,6 +32,7 @@ FEATURES: Final[Mapping[str, str]] = {
     "ag_ui": "portico_server.api.ag_ui.feature",
     "schedules": "portico_server.schedules.feature",
     "tuning": "portico_server.finetune.feature",
+    "evals": "portico_server.evals.feature",
     "distil": "portico_server.distil.feature",
     "batches": "portico_server.api.openai.batches_feature",
 }

@@ -29,23 +29,18 @@ from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.tasks import AgentTasks
 from portico_server.apps.responses.tool_context import ResponseServices, ServerTool
 from portico_server.apps.stored_chats import StoredChats
-from portico_server.apps.variants import DeployedVariants
 from portico_server.blobs.bucket import BlobPlaces
 from portico_server.canaries.canaries import CanaryService
 from portico_server.configuration_file import ConfigurationFile
 from portico_server.core import pools
-from portico_server.core.base_models import BaseModel, TrialTrainer
+from portico_server.core.base_models import BaseModel
 from portico_server.core.dataclass import dataclass
+from portico_server.core.live_judge import LiveJudge
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
-from portico_server.evals.evals import Evaluations, LiveGrading
-from portico_server.evals.improvements import Improvements
-from portico_server.evals.runs import EvalRuns
-from portico_server.evals.searches import EvalSearches
-from portico_server.evals.spec import EvalServices
 from portico_server.features import Features
 from portico_server.finetune.training_events import Trainer
 from portico_server.guards.guard import ContentGuard
@@ -54,7 +49,6 @@ from portico_server.knowledge import filter as filters
 from portico_server.knowledge.chunk.chunkers import CHUNKERS
 from portico_server.knowledge.facts import StoredFacts
 from portico_server.knowledge.files import FILE_BLOBS, FileStorage
-from portico_server.knowledge.store_groups import StoreGroups
 from portico_server.knowledge.stores import StoreService, may_read
 from portico_server.knowledge.tool_search import ToolIndex
 from portico_server.knowledge.uploaded_files import UploadedFiles
@@ -74,12 +68,10 @@ from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.retention import Retention
-from portico_server.runs.run_end import RunEnds
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.shared_usage import SharedUsage
 from portico_server.runs.telemetry import Telemetry
-from portico_server.runs.throttle import Throttle
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB_BYTES, LoadedSettings, Settings, comma_separated
 from portico_server.tools.builtin import CodeTools, media_tools, outward
@@ -138,11 +130,10 @@ class Services:
         self._serve_models_and_stores()
         self._serve_tools()
         self._serve_apps()
-        self._evaluate()
+        self.canaries = CanaryService(database, self.registry, self.runner, self._live_judge, read_reply)
         self.features = Features(self)
         self.settles = (
             self.responder.background.settle_deserted,
-            self.eval_runs.settle_deserted,
             self.features.settle,
         )
         """Functions that finish work whose runs were ended elsewhere."""
@@ -331,30 +322,6 @@ class Services:
         self.tasks = AgentTasks(database, self.registry, self.responder, self.questions)
         self.chats = StoredChats(database)
 
-    def _evaluate(self) -> None:
-        settings = self.settings
-        around = EvalServices(
-            self.database,
-            self.registry,
-            self.runner,
-            self.scheduler,
-            self.files,
-            self.code.light,
-            DeployedVariants(self.apps),
-            self._trials,
-            filters.parse,
-            self.stores,
-            StoreGroups(self.stores, RunEnds(self.database, self.runner, self.scheduler)),
-            Throttle(self.registry, self.runner, on=settings.batch_yields).wait_for_idle,
-            settings.eval_concurrency,
-        )
-        self.evals = Evaluations(self.database, self.registry, self.storage)
-        self.eval_runs = EvalRuns(around, self.evals)
-        self.searches = EvalSearches(around, self.evals, self.eval_runs.slots)
-        self.improvements = Improvements(around, self.evals, self.eval_runs.slots)
-        live = LiveGrading(around, self.evals, self.eval_runs.slots)
-        self.canaries = CanaryService(self.database, self.registry, self.runner, live, read_reply)
-
     def _follow(self) -> None:
         """Register the parts that read data at the start to refresh it when another daemon on the same database
         changes it.
@@ -442,10 +409,9 @@ class Services:
             except Exception:
                 logger.exception("part of the shutdown failed; continuing with the rest")
 
-    async def _trials(self) -> TrialTrainer:
-        jobs = await self.features.load("tuning")
-        trials: TrialTrainer = jobs.trials
-        return trials
+    async def _live_judge(self) -> LiveJudge:
+        judge: LiveJudge = (await self.features.load("evals")).live
+        return judge
 
     async def _endpoint_tools(self, path: str, caller: Principal) -> Sequence[ServerTool]:
         """Return the tools of an MCP endpoint of this daemon; the MCP adapter is imported on first use."""

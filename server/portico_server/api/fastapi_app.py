@@ -39,7 +39,6 @@ from portico_server.api.native import (
     facts,
     flows,
     groups,
-    improvements,
     keys,
     mcp_servers,
     metrics,
@@ -57,10 +56,8 @@ from portico_server.api.native import (
     usage,
     workers,
 )
-from portico_server.api.native import evals as searches
 from portico_server.api.openai import (
     containers,
-    evals,
     files,
     models,
     moderations,
@@ -90,7 +87,6 @@ ROUTERS: Sequence[APIRouter] = (
     vector_stores.router,
     vector_store_files.router,
     vector_store_batches.router,
-    evals.router,
     skills.router,
     containers.router,
     canaries.router,
@@ -129,8 +125,6 @@ ROUTERS: Sequence[APIRouter] = (
     tool_sources.router,
     prompts.router,
     protected_resource_endpoint.router,
-    searches.router,
-    improvements.router,
     usage.router,
     metrics.router,
     page.router,

@@ -27,15 +27,13 @@ if TYPE_CHECKING:
     from portico_server.blobs.bucket import BlobPlaces
     from portico_server.canaries.canaries import CanaryService
     from portico_server.configuration_file import ConfigurationFile
+    from portico_server.core.base_models import BaseModel
     from portico_server.core.registry import Registry
     from portico_server.core.tool_search import ToolSearch
     from portico_server.db.database import Database
     from portico_server.db.feed import Feed
-    from portico_server.evals.evals import Evaluations
-    from portico_server.evals.improvements import Improvements
-    from portico_server.evals.runs import EvalRuns
-    from portico_server.evals.searches import EvalSearches
     from portico_server.features import Features
+    from portico_server.finetune.training_events import Trainer
     from portico_server.guards.guard import ContentGuard
     from portico_server.knowledge.files import FileStorage
     from portico_server.knowledge.stores import StoreService
@@ -49,11 +47,13 @@ if TYPE_CHECKING:
     from portico_server.reconcile import Reconciler
     from portico_server.runs.artifacts import ArtifactStore
     from portico_server.runs.questions import QuestionService
+    from portico_server.runs.quotas import StorageQuota
     from portico_server.runs.retention import Retention
     from portico_server.runs.runner import Runner
     from portico_server.runs.scheduler import Scheduler
     from portico_server.runs.usage import UsageLog
     from portico_server.settings import LoadedSettings, Settings
+    from portico_server.tools.builtin import CodeTools
     from portico_server.tools.containers import ContainerService
     from portico_server.tools.mcp.host import McpHost
     from portico_server.tools.served import ServedTools
@@ -88,10 +88,6 @@ class ApiServices(Protocol):
     packages: AppPackages
     agents: AgentApps
     public_links: PublicLinks
-    evals: Evaluations
-    eval_runs: EvalRuns
-    searches: EvalSearches
-    improvements: Improvements
     retention: Retention
     canaries: CanaryService
     tool_search: ToolSearch
@@ -128,3 +124,11 @@ class ApiServices(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+
+
+class BuildServices(ApiServices, Protocol):
+    """The services from which features build their own. ``trainer`` replaces the daemon's own trainers in tests."""
+
+    code: CodeTools
+    storage: StorageQuota
+    trainer: Callable[[BaseModel], Trainer] | None

@@ -19,7 +19,7 @@ from portico_server.canaries.verdict import decide
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, NotFound, nearest
 from portico_server.core.ids import new_id
-from portico_server.core.live_judge import LiveJudge
+from portico_server.core.live_judge import FindJudge
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db import canaries as rows
@@ -57,15 +57,15 @@ class CanaryService:
         database: Database,
         registry: Registry,
         runner: Runner,
-        judge: LiveJudge,
+        find_judge: FindJudge,
         read_reply: ReadReply,
     ) -> None:
         self._database = database
         self._registry = registry
-        self._live = judge
+        self._find_judge = find_judge
         self._tally = CanaryTally(database)
         self.comparison = BaselineComparison(registry, runner)
-        self._judging = SampleJudging(judge, self.comparison, self._tally.count)
+        self._judging = SampleJudging(find_judge, self.comparison, self._tally.count)
         self.routing = SplitRouting(
             database, registry, runner, self._tally.count, self._judging.add, read_reply
         )
@@ -83,7 +83,7 @@ class CanaryService:
         await check_target(self._registry, alias, baseline, spec)
         document = {**spec.document(), "key_ids": self._key_ids(spec.keys)}
         if spec.eval is not None:
-            document["eval_id"] = await self._live.find(spec.eval, caller)
+            document["eval_id"] = await (await self._find_judge()).find(spec.eval, caller)
 
         def write(connection: Any) -> CanaryRow:
             moment = clock(connection)
@@ -131,7 +131,7 @@ class CanaryService:
             await check_target(self._registry, alias_spec.name, alias_spec.target, alias_spec.canary)
             self._key_ids(alias_spec.canary.keys)
             if alias_spec.canary.eval is not None:
-                await self._live.find(alias_spec.canary.eval, caller)
+                await (await self._find_judge()).find(alias_spec.canary.eval, caller)
 
     async def baseline(self, alias: str) -> str:
         """Return the target of an alias whose calls can be split. Raises `NotFound`, and `Conflict` for an alias that

@@ -10,7 +10,7 @@ from typing import Final
 from portico_server.canaries.comparison import BaselineComparison
 from portico_server.canaries.samples import LiveSample, is_small
 from portico_server.core.errors import PorticoError
-from portico_server.core.live_judge import LiveJudge
+from portico_server.core.live_judge import FindJudge
 from portico_server.db.canaries import CanaryRow, Side, SideCounts
 
 logger = logging.getLogger(__name__)
@@ -23,9 +23,12 @@ class SampleJudging:
     """Judges answers in the background and passes the results to ``count``."""
 
     def __init__(
-        self, live: LiveJudge, comparison: BaselineComparison, count: Callable[[str, Side, SideCounts], None]
+        self,
+        find_judge: FindJudge,
+        comparison: BaselineComparison,
+        count: Callable[[str, Side, SideCounts], None],
     ) -> None:
-        self._live = live
+        self._find_judge = find_judge
         self._comparison = comparison
         self._count = count
         self._samples: asyncio.Queue[tuple[str, Side, LiveSample]] = asyncio.Queue(MAX_WAITING_SAMPLES)
@@ -46,9 +49,8 @@ class SampleJudging:
                 if row.spec.get("eval_id") is None:
                     score = await self._comparison.compare(row, sample)
                 else:
-                    score = await self._live.judge(
-                        str(row.spec["eval_id"]), row.key, sample.item, sample.sample
-                    )
+                    judge = await self._find_judge()
+                    score = await judge.judge(str(row.spec["eval_id"]), row.key, sample.item, sample.sample)
             except PorticoError as error:
                 logger.warning("an answer of %s could not be judged: %s", row.alias, error.message)
                 self._count(canary_id, side, SideCounts(unjudged=1))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeAlias
 
 from portico_server.core.principal import Principal
 
@@ -25,3 +25,7 @@ class LiveJudge(Protocol):
 
         Raises `PorticoError` if the answer cannot be judged.
         """
+
+
+FindJudge: TypeAlias = Callable[[], Awaitable[LiveJudge]]
+"""Returns the judge, which is built when it is first needed. Raises `NotFound` if the daemon has no evaluations."""

@@ -27,9 +27,6 @@ from portico_server.runs.scheduler import new_run
 
 KIND: Final = "improve"
 
-MAX_RUNNING_IMPROVEMENTS: Final = 4
-"""Maximum number of improvements that are active at the same time; they share the slots of evaluations."""
-
 ANSWER: Final[Mapping[str, Any]] = {
     "type": "string_check",
     "name": "answer",
@@ -47,7 +44,6 @@ class Improvements:
         self._services = services
         self._evals = evals
         self._slots = slots
-        services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_IMPROVEMENTS, is_owned=True)
 
     async def create(
         self,
@@ -177,7 +173,8 @@ class Improvements:
         note = f"proposal {proposal['number']} of {row.id}"
         return await self._services.variants.stage(row.name, proposal["changes"], caller, note)
 
-    async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
+    async def work(self, payload: Mapping[str, Any], context: Context) -> Any:
+        """Process an improvement. The scheduler calls this."""
         database = self._services.database
         row = await database.read(eval_searches.get_search, str(payload["improvement"]))
         eval_row = None if row is None else await database.read(eval_rows.get, row.eval_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from portico.wire import ErrorBody, Progressed
 from portico_server.core.binding import binding
@@ -25,9 +25,6 @@ from portico_server.evals.statistics import EMPTY
 from portico_server.evals.work import KIND, EndedError, EvalWork
 from portico_server.runs.scheduler import new_run
 
-MAX_RUNNING_EVALS: Final = 64
-"""Maximum number of runs that are active at the same time; they share the daemon's slots."""
-
 
 class EvalRuns:
     """The runs of evaluations. A run that belongs to a search is a trial."""
@@ -37,7 +34,6 @@ class EvalRuns:
         self._evals = evals
         self.slots = FairSlots(services.at_once)
         """Concurrency slots shared by all runs and trials of this daemon."""
-        services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_EVALS, is_owned=True)
 
     async def create(
         self, eval_id: str, name: str, data_source: Any, metadata: Mapping[str, str], caller: Principal
@@ -196,7 +192,8 @@ class EvalRuns:
             )
         return output_row, item
 
-    async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
+    async def work(self, payload: Mapping[str, Any], context: Context) -> Any:
+        """Process a run of an evaluation. The scheduler calls this."""
         database = self._services.database
         row = await database.read(rows.run, str(payload["eval_run"]))
         eval_row = None if row is None else await database.read(rows.get, row.eval_id)

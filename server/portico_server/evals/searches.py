@@ -42,9 +42,6 @@ from portico_server.runs.scheduler import new_run
 
 KIND: Final = "eval_search"
 
-MAX_RUNNING_SEARCHES: Final = 8
-"""Maximum number of searches that are active at the same time; they share the daemon's slots."""
-
 MAX_NAME_CHARS: Final = 300
 
 FIELDS: Final = (
@@ -84,7 +81,6 @@ class EvalSearches:
         self._services = services
         self._evals = evals
         self._slots = slots
-        services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_SEARCHES, is_owned=True)
 
     async def plan(self, eval_id: str, document: Mapping[str, Any], caller: Principal) -> SearchCost:
         """Check a search completely and return its cost. Raises the same errors as `create`."""
@@ -287,7 +283,8 @@ class EvalSearches:
             versions[name] = await self._services.variants.settle(name, changed_spec, caller, note)
         return run_row, versions, unapplied
 
-    async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
+    async def work(self, payload: Mapping[str, Any], context: Context) -> Any:
+        """Process a search. The scheduler calls this."""
         database = self._services.database
         row = await database.read(eval_searches.get_search, str(payload["search"]))
         eval_row = None if row is None else await database.read(eval_rows.get, row.eval_id)

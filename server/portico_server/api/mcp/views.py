@@ -34,6 +34,7 @@ from portico_server.runs.runner import Runner
 from portico_server.tools.arguments import Checker
 
 if TYPE_CHECKING:
+    from portico_server.api.openai.evals_service import EvaluationService
     from portico_server.api.services import ApiServices
     from portico_server.db.questions import QuestionRow
     from portico_server.finetune.jobs import FineTuningJobs
@@ -258,7 +259,8 @@ class Drawings:
         """
         from portico_server.evals import statistics
 
-        evals = self._services.evals
+        evaluations: EvaluationService = await self._services.features.load("evals")
+        evals = evaluations.evals
         if ref:
             test = await evals.find(ref, caller)
         else:
@@ -266,7 +268,7 @@ class Drawings:
             if not newest:
                 raise NotFound("No evaluation exists yet.", code="eval_not_found", param="eval")
             [test] = newest
-        page = await self._services.eval_runs.list(
+        page = await evaluations.runs.list(
             test.row.id, caller, limit=MAX_RUNS, order="desc", statuses=("completed",)
         )
         lines: dict[str, list[tuple[float, float]]] = {}

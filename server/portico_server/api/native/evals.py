@@ -9,9 +9,10 @@ from pydantic import BaseModel
 
 from portico.schemas import evals
 from portico.schemas.evals import EvalApplied, EvalPlan, EvalTrial
-from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico_server.api.endpoint import Caller, new_router
 from portico_server.api.openai.eval_shapes import EvalError
-from portico_server.api.services import ApiServices
+from portico_server.api.openai.evals import TheEvaluations
+from portico_server.api.openai.evals_service import EvaluationService
 from portico_server.api.shapes import Listed, Moment, shaped
 from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import Principal
@@ -61,14 +62,14 @@ class TrialChoice(BaseModel, extra="forbid"):
 
 @router.post("/{eval_id}/search", status_code=201)
 async def search_settings(
-    eval_id: str, body: Annotated[dict[str, Any], Body()], services: TheServices, caller: Caller
+    eval_id: str, body: Annotated[dict[str, Any], Body()], evaluations: TheEvaluations, caller: Caller
 ) -> EvalSearch | EvalPlan:
     """Try combinations of settings: ``data_source`` as in a run, and ``parameters``, which maps paths to lists of
     values. Paths are, for example, ``model``, ``sampling_params.temperature`` or ``apps.NAME.STEP.system``.
     ``dry_run`` only returns the plan of the search.
     """
     if body.get("dry_run"):
-        search_cost = await services.searches.plan(eval_id, body, caller)
+        search_cost = await evaluations.searches.plan(eval_id, body, caller)
         return EvalPlan(
             trials=len(search_cost.settings),
             items=search_cost.items,
@@ -77,47 +78,53 @@ async def search_settings(
             trained=search_cost.trained,
             settings=tuple(search_cost.settings[:MAX_SHOWN_SETTINGS_COUNT]),
         )
-    row = await services.searches.create(eval_id, body, caller)
-    return await _search(services, row)
+    row = await evaluations.searches.create(eval_id, body, caller)
+    return await _search(evaluations, row)
 
 
 @router.get("/{eval_id}/searches")
 async def list_searches(
-    eval_id: str, services: TheServices, caller: Caller, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    eval_id: str, evaluations: TheEvaluations, caller: Caller, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Listed[EvalSearch]:
     """List the searches of an evaluation without their trials, newest first."""
     return Listed(
-        data=[_to_eval_search(row, ()) for row in await services.searches.list(eval_id, caller, limit)]
+        data=[_to_eval_search(row, ()) for row in await evaluations.searches.list(eval_id, caller, limit)]
     )
 
 
 @router.get("/{eval_id}/searches/{search_id}")
-async def retrieve_search(eval_id: str, search_id: str, services: TheServices, caller: Caller) -> EvalSearch:
+async def retrieve_search(
+    eval_id: str, search_id: str, evaluations: TheEvaluations, caller: Caller
+) -> EvalSearch:
     """Return a search with its trials, best first."""
-    return await _retrieved(services, eval_id, search_id, caller)
+    return await _retrieved(evaluations, eval_id, search_id, caller)
 
 
 @router.post("/{eval_id}/searches/{search_id}/cancel")
-async def cancel_search(eval_id: str, search_id: str, services: TheServices, caller: Caller) -> EvalSearch:
+async def cancel_search(
+    eval_id: str, search_id: str, evaluations: TheEvaluations, caller: Caller
+) -> EvalSearch:
     """Cancel a search; its results so far are kept."""
-    return await _search(services, await services.searches.cancel(eval_id, search_id, caller))
+    return await _search(evaluations, await evaluations.searches.cancel(eval_id, search_id, caller))
 
 
 @router.post("/{eval_id}/searches/{search_id}/apply")
 async def apply_search(
-    eval_id: str, search_id: str, choice: TrialChoice, services: TheServices, caller: Caller
+    eval_id: str, search_id: str, choice: TrialChoice, evaluations: TheEvaluations, caller: Caller
 ) -> EvalApplied:
     """Deploy the best trial's changes to apps, as a new version of each app."""
-    trial, versions, unchanged = await services.searches.apply(eval_id, search_id, choice.trial, caller)
+    trial, versions, unchanged = await evaluations.searches.apply(eval_id, search_id, choice.trial, caller)
     return EvalApplied(trial=trial.id, versions=dict(versions), left=dict(unchanged))
 
 
-async def _retrieved(services: ApiServices, eval_id: str, search_id: str, caller: Principal) -> EvalSearch:
-    return await _search(services, await services.searches.get(eval_id, search_id, caller))
+async def _retrieved(
+    evaluations: EvaluationService, eval_id: str, search_id: str, caller: Principal
+) -> EvalSearch:
+    return await _search(evaluations, await evaluations.searches.get(eval_id, search_id, caller))
 
 
-async def _search(services: ApiServices, row: EvalSearchRow) -> EvalSearch:
-    return _to_eval_search(row, await services.searches.trials(row))
+async def _search(evaluations: EvaluationService, row: EvalSearchRow) -> EvalSearch:
+    return _to_eval_search(row, await evaluations.searches.trials(row))
 
 
 def _to_eval_search(row: EvalSearchRow, trials: Any) -> EvalSearch:

@@ -13,6 +13,7 @@ from portico.schemas.improvements import AppliedProposal
 from portico_server.api.endpoint import Admin, Caller, TheServices, new_router
 from portico_server.api.native.sessions import RatedAnswer
 from portico_server.api.openai.eval_shapes import EvalError
+from portico_server.api.openai.evals import TheEvaluations
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, Moment, shaped
 from portico_server.apps.agent.sessions import RatingValue
@@ -81,11 +82,11 @@ class ImprovementDescription(improvements.Improvement):
 
 @router.post("", status_code=201)
 async def create_improvement(
-    body: NewImprovement, services: TheServices, caller: Caller
+    body: NewImprovement, services: TheServices, evaluations: TheEvaluations, caller: Caller
 ) -> ImprovementDescription:
     """Find the part of an app that fails, and measure changes of it on held-back cases. Nothing is applied."""
     cases_from_use = await _cases_from_use(services, body.app, caller) if body.ratings else []
-    row = await services.improvements.create(
+    row = await evaluations.improvements.create(
         body.app, body.data, cases_from_use, body.eval, body.model, caller
     )
     return _improvement(row)
@@ -93,34 +94,38 @@ async def create_improvement(
 
 @router.get("")
 async def list_improvements(
-    services: TheServices,
+    evaluations: TheEvaluations,
     caller: Caller,
     app: Annotated[str | None, Query(description="Only improvements of this app.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Listed[ImprovementDescription]:
     """List improvements, newest first."""
-    return Listed(data=[_improvement(row) for row in await services.improvements.list(app, caller, limit)])
+    return Listed(data=[_improvement(row) for row in await evaluations.improvements.list(app, caller, limit)])
 
 
 @router.get("/{improvement_id}")
 async def retrieve_improvement(
-    improvement_id: str, services: TheServices, caller: Caller
+    improvement_id: str, evaluations: TheEvaluations, caller: Caller
 ) -> ImprovementDescription:
     """Return an improvement with its diagnosis and its proposals."""
-    return _improvement(await services.improvements.get(improvement_id, caller))
+    return _improvement(await evaluations.improvements.get(improvement_id, caller))
 
 
 @router.post("/{improvement_id}/apply")
 async def apply_proposal(
-    improvement_id: str, choice: ProposalChoice, services: TheServices, caller: Admin
+    improvement_id: str,
+    choice: ProposalChoice,
+    services: TheServices,
+    evaluations: TheEvaluations,
+    caller: Admin,
 ) -> AppliedProposal:
     """Make the app with a proposal the canary of an alias. Only measured proposals that improve the held-back cases can
     be applied.
     """
-    row = await services.improvements.get(improvement_id, caller)
-    proposal = await services.improvements.offer(improvement_id, choice.proposal, caller)
+    row = await evaluations.improvements.get(improvement_id, caller)
+    proposal = await evaluations.improvements.offer(improvement_id, choice.proposal, caller)
     alias = choice.alias or _alias(services, f"{row.name}@{row.spec['version']}")
-    version = await services.improvements.stage(row, proposal, caller)
+    version = await evaluations.improvements.stage(row, proposal, caller)
     spec = parse({"target": f"{row.name}@{version}", "weight": choice.weight})
     view = await services.canaries.set(alias, spec, caller)
     return AppliedProposal(alias, view.row.target, spec.weight)

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from portico_server.api.openai.fine_tuning_shapes import spec_of
-from portico_server.api.services import ApiServices
-from portico_server.core.base_models import BaseModel
+from portico_server.api.services import BuildServices
 from portico_server.finetune.fake_trainer import FakeTrainer
 from portico_server.finetune.jobs import FineTuningJobs
 from portico_server.finetune.local_trainer import LocalTrainer
 from portico_server.finetune.search_jobs import SearchJobs
 from portico_server.finetune.spec import FineTuningSpec
-from portico_server.finetune.training_events import Trainer
-
-if TYPE_CHECKING:
-    from portico_server.runs.quotas import StorageQuota
-    from portico_server.tools.builtin import CodeTools
 
 
-class TuningServices(ApiServices, Protocol):
-    """The services of the daemon that fine-tuning uses. ``trainer`` replaces the daemon's own trainers."""
-
-    code: CodeTools
-    storage: StorageQuota
-    trainer: Callable[[BaseModel], Trainer] | None
-
-
-def build(services: TuningServices) -> FineTuningJobs:
+def build(services: BuildServices) -> FineTuningJobs:
     """Return the service of the feature."""
     settings, models = services.settings, services.models
     local = LocalTrainer(
