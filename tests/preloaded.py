@@ -139,6 +139,7 @@ def main(gateway: socket.socket) -> None:
         import_module(f"portico_server.{part}")
     for part in THEIRS:
         import_module(part)
+    vars(import_module("portico_server.api.fastapi_app"))["document"]()  # imports all features
     templates = runpy.run_path(str(Path(__file__).with_name("template_db.py")))
     vars(import_module("portico_server.db.migrate"))["upgrade"] = templates["copying"]()
     import_module("portico_server.core.prompts.builtin").every()  # cached

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from tests.daemon import environment
 
+from portico_server.api.routes import find_route
 from portico_server.core.feature import Feature
 from portico_server.features import FEATURES, declarations
 
@@ -67,6 +68,7 @@ def test_everything_a_feature_refers_to_exists(name: str) -> None:
     references = [
         feature.service,
         *feature.routers,
+        *feature.shared_routers,
         *(key.parse for key in feature.keys),
         *(key.reconciler for key in feature.keys),
         *(reference for route in feature.routes for reference in route.methods.values()),
@@ -77,6 +79,15 @@ def test_everything_a_feature_refers_to_exists(name: str) -> None:
         ),
     ]
     assert all(resolve_name(reference) is not None for reference in references if reference)
+
+
+@pytest.mark.parametrize("feature", declarations(), ids=attrgetter("name"))
+def test_all_paths_of_a_feature_lead_to_it(feature: Feature) -> None:
+    for router in feature.routers:
+        for route in resolve_name(router).routes:
+            assert find_route(route.path.replace("{", "").replace("}", "")).adapter == feature.name, (
+                route.path
+            )
 
 
 @pytest.mark.parametrize("feature", declarations(), ids=attrgetter("name"))

@@ -21,7 +21,7 @@ SocketHandler: TypeAlias = Callable[[WebSocket, ApiServices], Awaitable[None]]
 
 FASTAPI: Final = "fastapi_app"
 MCP: Final = "mcp"
-"""Names of the adapter modules. Each module has a function ``build``."""
+"""Names of the adapter modules. Each module has a function ``build``. The adapter of a feature has its name."""
 
 
 @asynccontextmanager
@@ -67,9 +67,14 @@ class Adapters:
         self.has_mcp.set()
 
     async def get(self, name: str) -> ProtocolAdapter:
-        """Return the adapter from the named module, once it is imported."""
+        """Return the adapter with a name, once it is imported. The adapter of a feature is imported by the first
+        request to it.
+        """
         if name == MCP:
             self._needs_mcp.set()
+        elif name != FASTAPI and name not in self._futures:
+            loading = pools.LOADING.run(_load_feature, name)
+            self._futures[name] = asyncio.ensure_future(loading)
         return await asyncio.shield(self._future(name))
 
     async def _open(self, name: str, stack: AsyncExitStack) -> None:
@@ -82,6 +87,11 @@ class Adapters:
         if future is None:
             future = self._futures[name] = asyncio.get_running_loop().create_future()
         return future
+
+
+def _load_feature(name: str) -> ProtocolAdapter:
+    adapter: ProtocolAdapter = import_module(f"portico_server.api.{FASTAPI}").build_feature(name)
+    return adapter
 
 
 def _load(name: str, services: ApiServices) -> ProtocolAdapter:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from http import HTTPStatus
 from pkgutil import resolve_name
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -76,7 +77,7 @@ from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.features import declarations
 
 ROUTERS: Sequence[APIRouter] = (
-    *(resolve_name(router) for feature in declarations() for router in feature.routers),
+    *(resolve_name(router) for feature in declarations() for router in feature.shared_routers),
     models.router,
     rerank.router,
     moderations.router,
@@ -130,14 +131,31 @@ ROUTERS: Sequence[APIRouter] = (
     page.router,
     schema.router,
 )
-"""The routers that the features declare, which may take some requests of the core's paths, and those of the core, one
-per resource.
-"""
+"""The routers of the core, one per resource, after those of features that take some of its requests."""
 
 
 def build(_services: ApiServices) -> ProtocolAdapter:
-    """Build the adapter for all endpoints that are neither hot nor MCP."""
-    app = FastAPI(
+    """Build the adapter for the endpoints of the core that are neither hot nor MCP."""
+    app = _application(ROUTERS)
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way to change it
+    return ProtocolAdapter(app, direct=stores.search_directly)
+
+
+def build_feature(name: str) -> ProtocolAdapter:
+    """Import the routers of a feature, and build the adapter for its endpoints."""
+    feature = next(feature for feature in declarations() if feature.name == name)
+    return ProtocolAdapter(_application([resolve_name(router) for router in feature.routers]))
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document of all endpoints, those of the features first. This imports all features."""
+    routers = [resolve_name(router) for feature in declarations() for router in feature.routers]
+    return schema.extended(_application([*routers, *ROUTERS]).openapi())
+
+
+def _application(routers: Sequence[APIRouter]) -> FastAPI:
+    return FastAPI(
         title="Portico",
         version=__version__,
         summary="One entry point to your models, knowledge, tools and agents.",
@@ -155,7 +173,7 @@ def build(_services: ApiServices) -> ProtocolAdapter:
         swagger_ui_oauth2_redirect_url=None,
         # The routes are passed unchanged: `include_router` would rebuild each route, which would delay the
         # first request by some tenths of a second.
-        routes=[route for router in ROUTERS for route in router.routes],
+        routes=[route for router in routers for route in router.routes],
         exception_handlers={
             PorticoError: _on_ours,
             RequestValidationError: _on_invalid,
@@ -163,8 +181,6 @@ def build(_services: ApiServices) -> ProtocolAdapter:
             Exception: _on_anything,
         },
     )
-    schema.extend(app)
-    return ProtocolAdapter(app, direct=stores.search_directly)
 
 
 def _respond(request: Request, error: PorticoError) -> Response:
@@ -195,7 +211,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
         return _respond(request, cause)
     path = request.url.path
     if error.status_code == HTTPStatus.NOT_FOUND:
-        paths = [*HOT, "/mcp", "/health", *(route.path for route in _routes())]
+        paths = [*HOT, "/mcp", "/health", *_paths(request)]
         return _respond(request, errors.unknown_url(request.method, path, paths))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allow = ", ".join(_methods(request))
@@ -211,15 +227,16 @@ async def _on_anything(request: Request, error: Exception) -> Response:
     return _respond(request, errors.to_portico_error(error, exchange.id, log=False))
 
 
-def _routes() -> Iterator[APIRoute]:
-    for router in ROUTERS:
-        yield from (route for route in router.routes if isinstance(route, APIRoute))
+def _paths(request: Request) -> Iterator[str]:
+    """Yield the paths of the application, and the prefixes of the features' paths."""
+    yield from (route.path for route in request.app.routes)
+    yield from (path.removesuffix("*") for feature in declarations() for path in feature.paths)
 
 
 def _methods(request: Request) -> list[str]:
     """Return every method that the path supports, across all its routes."""
     methods: set[str] = set()
-    for route in _routes():
+    for route in request.app.routes:
         match, _scope = route.matches(request.scope)
         if match is not Match.NONE:
             methods |= route.methods or set()

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Final
 
 from portico_server.api import errors
-from portico_server.api.adapter import FASTAPI, MCP, Adapters, Handler
+from portico_server.api.adapter import MCP, Adapters, Handler
 from portico_server.api.auth.service import Auth
 from portico_server.api.body_memory import BodyMemory
 from portico_server.api.callers import Callers
@@ -240,9 +240,7 @@ class Gateway:
     async def _pass_on(self, exchange: Exchange, route: Route) -> None:
         """Pass the request to an adapter that has its own application, such as FastAPI or MCP."""
         method = exchange.scope["method"]
-        if method in ("POST", "PUT", "PATCH", "DELETE") and not (
-            route.adapter == FASTAPI and exchange.is_form
-        ):
+        if method in ("POST", "PUT", "PATCH", "DELETE") and not (route.adapter != MCP and exchange.is_form):
             await exchange.check_json()
         adapter = await self.adapters.get(route.adapter)
         if adapter.direct is not None and await adapter.direct(exchange, self._services):

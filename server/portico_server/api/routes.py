@@ -7,7 +7,7 @@ which `portico_server.api.fastapi_app` defines.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pkgutil import resolve_name
 from typing import Any, Final
 
@@ -83,13 +83,27 @@ class FeatureFunction:
         await self._function(exchange, services)
 
 
-def _of_feature(route: FeatureRoute) -> Route:
+def _of_feature(feature: Feature) -> Iterator[Route]:
+    for path in feature.paths if feature.routers else ():
+        if path not in {route.path for route in feature.routes}:
+            yield Route(path, "OpenAI" if path.startswith("/v1/") else "Portico", adapter=feature.name)
+    for route in feature.routes:
+        is_own = bool(feature.routers) and _is_below(route.path, feature.paths)
+        yield _route_of(route, feature.name if is_own else FASTAPI)
+
+
+def _is_below(path: str, prefixes: Sequence[str]) -> bool:
+    return any(path.startswith(prefix.removesuffix("*")) for prefix in prefixes)
+
+
+def _route_of(route: FeatureRoute, adapter: str) -> Route:
     return Route(
         route.path,
         route.protocol,
         {method: FeatureFunction(function) for method, function in route.methods.items()} or None,
         FeatureFunction(route.handler) if route.handler else None,
         FeatureFunction(route.socket) if route.socket else None,
+        adapter=adapter,
         shape=route.shape or OPENAI,
         shape_of=route.shape_of,
         needs_key=route.needs_key,
@@ -130,7 +144,7 @@ _OF_THE_CORE: Final = (
 
 ROUTES: Final = (
     *_OF_THE_CORE,
-    *(_of_feature(route) for feature in declarations() for route in feature.routes),
+    *(route for feature in declarations() for route in _of_feature(feature)),
     *(route for feature in absent() for route in _absent(feature)),
     Route("*", "OpenAI, Portico"),
 )

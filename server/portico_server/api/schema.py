@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pkgutil import resolve_name
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel
 
@@ -77,26 +77,21 @@ PATHS: dict[str, Any] = {
 }
 
 
-def extend(app: FastAPI) -> None:
-    """Add the hot paths and the authentication scheme to FastAPI's document."""
-    make = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = make()
-        if "/health" not in document["paths"]:
-            paths = document["paths"]
-            document["paths"] = {**PATHS, **{at: {**PATHS.get(at, {}), **paths[at]} for at in paths}}
-            error_schema = ErrorDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-            error = jsonable_encoder(
-                error_schema, exclude_none=True
-            )  # in the format of FastAPI's own endpoints
-            document["components"]["schemas"] |= {**error.pop("$defs"), "ErrorDocument": error}
-            schemes = document["components"].setdefault("securitySchemes", {})
-            schemes["key"] = {"type": "http", "scheme": "bearer", "description": "A key of this daemon: pk-…"}
-            document["security"] = [{}, {"key": []}]
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
+def extended(document: dict[str, Any]) -> dict[str, Any]:
+    """Return FastAPI's document with the hot paths and the authentication scheme."""
+    paths = document["paths"]
+    error_schema = ErrorDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+    error = jsonable_encoder(error_schema, exclude_none=True)  # in the format of FastAPI's own endpoints
+    components = document["components"]
+    schemas = {**components["schemas"], **error.pop("$defs"), "ErrorDocument": error}
+    key = {"type": "http", "scheme": "bearer", "description": "A key of this daemon: pk-…"}
+    schemes = {**components.get("securitySchemes", {}), "key": key}
+    return {
+        **document,
+        "paths": {**PATHS, **{path: {**PATHS.get(path, {}), **paths[path]} for path in paths}},
+        "components": {**components, "schemas": schemas, "securitySchemes": schemes},
+        "security": [{}, {"key": []}],
+    }
 
 
 @router.get(PATH, include_in_schema=False)
@@ -104,7 +99,7 @@ async def openapi(request: Request, services: TheServices) -> dict[str, Any]:
     """Return the API document of all protocol adapters. If a key is required and the caller sends none, the document
     contains no apps.
     """
-    # FastAPI builds the document at the first request, in some tenths of a second, and then caches it.
+    # The document is built at the first request, in some tenths of a second, and then cached.
     document: dict[str, Any] = await pools.LOADING.run(request.app.openapi)
     auth: Auth = request.scope["portico.auth"]
     try:

@@ -80,8 +80,11 @@ class Feature:
     """A part of the daemon that the core does not import.
 
     ``needs`` names the features whose services this one uses. ``service`` refers to a function that builds the
-    feature's service from the daemon's services. ``routers`` refers to FastAPI routers, and ``paths`` are the prefixes
-    of their paths. ``documentation`` refers to a function that returns the OpenAPI path items of ``routes``.
+    feature's service from the daemon's services. ``documentation`` refers to a function that returns the OpenAPI path
+    items of ``routes``.
+
+    ``routers`` refers to FastAPI routers, which the first request to one of ``paths`` imports; all their paths begin
+    with one of these. ``shared_routers`` refers to routers that take some requests of the core's paths.
 
     ``clean_up`` is the path of a coroutine function from the service that the daemon calls when it starts, ``settle``
     of one that ends what belongs to runs that were ended elsewhere, and ``revoke`` of one that ends what belongs to the
@@ -95,6 +98,7 @@ class Feature:
     documentation: Reference = ""
     routers: tuple[Reference, ...] = ()
     paths: tuple[str, ...] = ()
+    shared_routers: tuple[Reference, ...] = ()
     keys: tuple[ConfigurationKey, ...] = ()
     background: tuple[BackgroundWork, ...] = ()
     runs: tuple[DurableRuns, ...] = ()

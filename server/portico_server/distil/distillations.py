@@ -24,9 +24,6 @@ from portico_server.runs.usage import UsageLog
 
 DISTIL_RUN_KIND: Final = "distil"
 
-MAX_RUNNING: Final = 4
-"""Maximum number of distillations that are active at the same time; each of them mostly waits for its training job."""
-
 
 @dataclass(frozen=True, slots=True)
 class Savings:
@@ -60,7 +57,6 @@ class Distillations:
         self._scheduler = scheduler
         self._bases = bases
         self._usage_log = usage_log
-        scheduler.handle(DISTIL_RUN_KIND, self._work, concurrency=MAX_RUNNING, is_owned=True)
 
     async def start(self, alias: str, spec: DistillationSpec, caller: Principal) -> str:
         """Start a distillation, and return the id of its run. If one of the alias is waiting, return its id.
@@ -122,7 +118,8 @@ class Distillations:
             milliseconds,
         )
 
-    async def _work(self, payload: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+    async def work(self, payload: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+        """Process a distillation. The scheduler calls this for each run."""
         run = await self._services.database.read(runs.get, context.run)
         assert run is not None
         spec = DistillationSpec.from_json(payload)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from portico_server.core.feature import Feature
+from portico_server.core.feature import DurableRuns, Feature
+
+MAX_RUNNING: Final = 4
+"""Maximum number of distillations that are active at the same time; each of them mostly waits for its training job."""
 
 FEATURE: Final = Feature(
     name="distil",
@@ -12,4 +15,5 @@ FEATURE: Final = Feature(
     service="portico_server.distil.distillations:build",
     routers=("portico_server.api.native.distillations:router",),
     paths=("/api/distillations*",),
+    runs=(DurableRuns("distil", "work", concurrency=MAX_RUNNING, is_owned=True),),
 )

@@ -10,7 +10,7 @@ FEATURE: Final = Feature(
     name="webhooks",
     service="portico_server.webhooks.webhooks:build",
     routers=("portico_server.api.openai.webhooks:router", "portico_server.api.native.webhooks:router"),
-    paths=("/v1/webhook_endpoints*", "/api/webhooks*"),
+    paths=("/v1/webhook_endpoints*", "/v1/webhook_event_types", "/api/webhooks*"),
     background=(
         BackgroundWork("webhooks", "sending.run"),
         BackgroundWork("events of webhooks", "sending.settle"),

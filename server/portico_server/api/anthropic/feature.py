@@ -29,6 +29,7 @@ FEATURE: Final = Feature(
         ),
     ),
     documentation="portico_server.api.anthropic.documentation:path_items",
-    routers=("portico_server.api.anthropic.models:router", "portico_server.api.anthropic.batches:router"),
+    routers=("portico_server.api.anthropic.batches:router",),
     paths=("/v1/messages*",),
+    shared_routers=("portico_server.api.anthropic.models:router",),
 )
