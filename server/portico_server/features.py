@@ -137,6 +137,7 @@ class Features:
                     durable_runs.kind,
                     partial(self._work, feature.name, durable_runs.handler),
                     concurrency=durable_runs.concurrency,
+                    is_shared=durable_runs.is_shared,
                     is_owned=durable_runs.is_owned,
                     bound=durable_runs.is_bound,
                 )

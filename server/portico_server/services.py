@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from portico_server.api import internal
@@ -24,19 +23,13 @@ from portico_server.apps.deployed import AppKind, DeployedApps
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import PromptLibrary
-from portico_server.apps.responses.conversations import ConversationStore
-from portico_server.apps.responses.responder import Responder
-from portico_server.apps.responses.tasks import AgentTasks
-from portico_server.apps.responses.tool_context import ResponseServices, ServerTool
 from portico_server.apps.stored_chats import StoredChats
 from portico_server.blobs.bucket import BlobPlaces
 from portico_server.canaries.canaries import CanaryService
 from portico_server.configuration_file import ConfigurationFile
-from portico_server.core import pools
 from portico_server.core.base_models import BaseModel
 from portico_server.core.dataclass import dataclass
 from portico_server.core.live_judge import LiveJudge
-from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
@@ -132,11 +125,6 @@ class Services:
         self._serve_apps()
         self.canaries = CanaryService(database, self.registry, self.runner, self._live_judge, read_reply)
         self.features = Features(self)
-        self.settles = (
-            self.responder.background.settle_deserted,
-            self.features.settle,
-        )
-        """Functions that finish work whose runs were ended elsewhere."""
         self.features.start()
         self.cluster = ClusterService(
             database, self.models, self.feed, self.scheduler.holder, url, self.started_at
@@ -299,27 +287,6 @@ class Services:
         self.registry.versions = self.apps.named_version
         self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
         self.apps.kind("agent", AppKind(self.agents.check, self.agents.build))
-        around = ResponseServices(
-            self.registry,
-            UploadedFiles(self.files, self.artifacts),
-            filters.parse,
-            self.mcp.addresses,
-            self._endpoint_tools,
-            self.tool_search,
-            self.skills,
-            self.containers,
-        )
-        self.responder = Responder(
-            database,
-            self.runner,
-            self.scheduler,
-            around,
-            self.prompts,
-            self.flows.turn,
-            self.storage,
-        )
-        self.conversations = ConversationStore(database, self.storage)
-        self.tasks = AgentTasks(database, self.registry, self.responder, self.questions)
         self.chats = StoredChats(database)
 
     def _follow(self) -> None:
@@ -412,9 +379,3 @@ class Services:
     async def _live_judge(self) -> LiveJudge:
         judge: LiveJudge = (await self.features.load("evals")).live
         return judge
-
-    async def _endpoint_tools(self, path: str, caller: Principal) -> Sequence[ServerTool]:
-        """Return the tools of an MCP endpoint of this daemon; the MCP adapter is imported on first use."""
-        direct = await pools.LOADING.run(import_module, "portico_server.api.mcp.direct")
-        tools: Sequence[ServerTool] = await direct.endpoint_tools(self, path, caller)
-        return tools

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from portico_server.apps.deployed import DeployedApps
     from portico_server.apps.flow.flows import Flows
     from portico_server.apps.prompts.library import PromptLibrary
-    from portico_server.apps.responses.conversations import ConversationStore
-    from portico_server.apps.responses.responder import Responder
-    from portico_server.apps.responses.tasks import AgentTasks
     from portico_server.apps.stored_chats import StoredChats
     from portico_server.blobs.bucket import BlobPlaces
     from portico_server.canaries.canaries import CanaryService
@@ -97,9 +94,6 @@ class ApiServices(Protocol):
     added: AddedTools
     served: ServedTools
     prompts: PromptLibrary
-    responder: Responder
-    conversations: ConversationStore
-    tasks: AgentTasks
     chats: StoredChats
     trust: ReaderTest
     auth: Auth

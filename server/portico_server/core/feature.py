@@ -71,6 +71,7 @@ class DurableRuns:
     kind: str
     handler: str
     concurrency: int = 1
+    is_shared: bool = False
     is_owned: bool = False
     is_bound: bool = False
 

@@ -127,8 +127,8 @@ class WebhookSender:
 class WebhookDeliveries:
     """The task that delivers events.
 
-    The scheduler's ``holder`` is this daemon's name in leases. ``settles`` are functions that finish work whose runs
-    were ended elsewhere. ``is_alone``: no other daemon shares the database, so leases from before the start are void.
+    The scheduler's ``holder`` is this daemon's name in leases. ``settle`` finishes work whose runs were ended
+    elsewhere. ``is_alone``: no other daemon shares the database, so leases from before the start are void.
     """
 
     def __init__(
@@ -136,14 +136,14 @@ class WebhookDeliveries:
         database: Database,
         sender: WebhookSender,
         scheduler: Scheduler,
-        settles: Sequence[Callable[[], Awaitable[None]]],
+        settle: Callable[[], Awaitable[None]],
         *,
         is_alone: bool,
     ) -> None:
         self._database = database
         self._sender = sender
         self._scheduler = scheduler
-        self._settles = settles
+        self._settle_runs = settle
         self._is_alone = is_alone
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
@@ -209,8 +209,8 @@ class WebhookDeliveries:
             try:
                 if await self._database.read(rows.any_used):
                     async with self._database.exclusive("webhooks", wait_s=0.0) as is_ours:
-                        for settle in self._settles if is_ours else ():
-                            await settle()
+                        if is_ours:
+                            await self._settle_runs()
             except PorticoError as error:
                 logger.warning("cannot check for finished work: %s", error.message)
             await asyncio.sleep(SETTLE_INTERVAL_S)

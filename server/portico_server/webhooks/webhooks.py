@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, TooMany, nearest
@@ -19,6 +19,7 @@ from portico_server.db import webhooks as rows
 from portico_server.db.database import Database
 from portico_server.db.rows import RowPage
 from portico_server.db.webhooks import EVENT_TYPES, DeliveryRow, WebhookRow
+from portico_server.features import Features
 from portico_server.runs.scheduler import Scheduler
 from portico_server.webhooks.delivery import SECRET_PREFIX, WebhookDeliveries, WebhookSender
 
@@ -277,12 +278,12 @@ def _checked_types(event_types: Sequence[str], path: str = "event_types") -> lis
 
 
 class WebhookNeeds(Protocol):
-    """The services of the daemon that the webhooks use. ``settles`` finish work whose runs were ended elsewhere."""
+    """The services of the daemon that the webhooks use."""
 
     database: Database
     scheduler: Scheduler
     outward: Fetcher
-    settles: Sequence[Callable[[], Awaitable[None]]]
+    features: Features
 
 
 def build(services: WebhookNeeds) -> WebhookService:
@@ -292,7 +293,7 @@ def build(services: WebhookNeeds) -> WebhookService:
         services.database,
         sender,
         services.scheduler,
-        services.settles,
+        services.features.settle,
         is_alone=services.database.postgres is None,
     )
     return WebhookService(services.database, sender, sending)

@@ -516,10 +516,10 @@ async def test_a_response_whose_run_was_cancelled_elsewhere_is_announced_without
     path = f"/api/runs/{raw.headers['x-portico-run']}/cancel"
     assert (await key.served.client.post(path, headers=headers)).json()["status"] == "cancelled"
     assert await key.deliveries(hook.id) == []
-    await services.responder.background.settle_deserted()
+    await services.features.settle()
     event = unwrapped(await receiver.next("/deserted"), hook.signing_secret)
     assert (event.type, event.data.id) == ("response.cancelled", response.id)
-    await services.responder.background.settle_deserted()
+    await services.features.settle()
     assert len(await key.deliveries(hook.id)) == 1
 
 

@@ -21,7 +21,9 @@ from portico_server.api.error_shape import Shape
 from portico_server.api.errors import NotAllowedHere, RawHeaders, headers, to_portico_error, unknown_url
 from portico_server.api.exchange import Exchange, Presence, Scope
 from portico_server.api.openai.relay import caller_of
+from portico_server.api.openai.responses.service import ResponseService
 from portico_server.api.services import ApiServices
+from portico_server.apps.responses.tasks import AgentTasks
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.invalid import wrong_type
 from portico_server.core.words import whole_number
@@ -84,14 +86,20 @@ async def _answer_card(exchange: Exchange, services: ApiServices, name: str) -> 
     if exchange.scope["method"] not in ("GET", "HEAD"):
         raise NotAllowedHere(exchange.scope["method"], exchange.scope["path"], "GET, HEAD")
     caller, settings = caller_of(exchange), services.settings
-    card = await services.tasks.agent(name, caller)
-    cards = [other_card for other_card in await services.tasks.agents(caller) if other_card.key != card.key]
+    tasks = await _tasks(services)
+    card = await tasks.agent(name, caller)
+    cards = [other_card for other_card in await tasks.agents(caller) if other_card.key != card.key]
     is_keyed = bool(settings.api_key) or settings.require_key or not settings.loopback
     at_root = exchange.scope["path"] == CARD_PATH
     document = agent_card(
         card, name, exchange.base_url(services.settings), cards if at_root else (), is_keyed=is_keyed
     )
     await exchange.answer(200, orjson.dumps(document))
+
+
+async def _tasks(services: ApiServices) -> AgentTasks:
+    service: ResponseService = await services.features.load("responses")
+    return service.tasks
 
 
 async def _call(exchange: Exchange, services: ApiServices, name: str) -> AgentCall:
@@ -110,8 +118,9 @@ async def _call(exchange: Exchange, services: ApiServices, name: str) -> AgentCa
             param="A2A-Version",
         )
     caller = caller_of(exchange)
-    card = await services.tasks.agent(name, caller)
-    return AgentCall(services, caller, name, card, exchange.base_url(services.settings))
+    tasks = await _tasks(services)
+    card = await tasks.agent(name, caller)
+    return AgentCall(services, tasks, caller, name, card, exchange.base_url(services.settings))
 
 
 async def _rpc(exchange: Exchange, services: ApiServices, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from portico_server.api.services import ApiServices
-from portico_server.apps.responses.tasks import TaskView, app_of
+from portico_server.apps.responses.tasks import AgentTasks, TaskView, app_of
 from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Card
@@ -16,6 +16,7 @@ class AgentCall:
     """
 
     services: ApiServices
+    tasks: AgentTasks
     caller: Principal
     name: str
     card: Card
@@ -28,4 +29,4 @@ class AgentCall:
 
     async def task(self, task_id: str) -> TaskView:
         """Return one of the agent's tasks. Raises `NotFound`."""
-        return await self.services.tasks.get(task_id, self.app, self.caller)
+        return await self.tasks.get(task_id, self.app, self.caller)

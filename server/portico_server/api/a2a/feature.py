@@ -11,7 +11,7 @@ _SHAPE: Final = "portico_server.api.a2a.errors:HTTP"
 
 FEATURE: Final = Feature(
     name="a2a",
-    needs=("webhooks",),
+    needs=("responses", "webhooks"),
     routes=(
         FeatureRoute("/.well-known/agent-card.json", "A2A", handler=_HANDLER, shape=_SHAPE),
         FeatureRoute(

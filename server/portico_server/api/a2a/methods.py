@@ -89,7 +89,7 @@ async def _send(call: AgentCall, params: Mapping[str, Any]) -> TaskView:
     push = config.get("taskPushNotificationConfig")
     if push is not None:
         push_headers(push)  # checked before anything starts
-    tasks = call.services.tasks
+    tasks = call.tasks
     task_id = message.get("taskId")
     if task_id:
         view = await call.task(task_id)
@@ -109,7 +109,7 @@ async def send_message(call: AgentCall, params: Mapping[str, Any]) -> dict[str, 
     view = await _send(call, params)
     config = params.get("configuration") or {}
     if not config.get("returnImmediately"):
-        view = await call.services.tasks.wait_for_settled(view, call.caller)
+        view = await call.tasks.wait_for_settled(view, call.caller)
     return {"task": task_document(view, call.base, history=config.get("historyLength"))}
 
 
@@ -140,7 +140,7 @@ async def _follow(
     yield {"task": task_document(view, call.base, history=history)}
     seen_ids: set[str] = set()
     working = view.state != "submitted"
-    async with aclosing(call.services.tasks.follow(view, call.caller)) as events:
+    async with aclosing(call.tasks.follow(view, call.caller)) as events:
         async for event in events:
             if isinstance(event, TaskView):
                 yield status_update(event)
@@ -176,7 +176,7 @@ async def list_tasks(call: AgentCall, params: Mapping[str, Any]) -> dict[str, An
     )
     if status in NEVER_STATES:
         return {"tasks": [], "nextPageToken": "", "pageSize": size, "totalSize": 0}
-    views, total, following = await call.services.tasks.list(call.app, task_filter, size, call.caller)
+    views, total, following = await call.tasks.list(call.app, task_filter, size, call.caller)
     documents = [
         task_document(
             view,
@@ -210,7 +210,7 @@ def _cursor(token: str) -> tuple[float, str] | None:
 async def cancel_task(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
     """Cancel a task."""
     _NAMED.check(params)
-    view = await call.services.tasks.cancel(await call.task(params["id"]), call.caller)
+    view = await call.tasks.cancel(await call.task(params["id"]), call.caller)
     return task_document(view, call.base)
 
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 from portico_server.api import errors
 from portico_server.api.exchange import ClientLeft, Exchange
 from portico_server.api.openai.relay import caller_of
+from portico_server.api.openai.responses.service import ResponseService
 from portico_server.api.services import ApiServices
 from portico_server.api.socket import IncomingMessages, WebSocket, read_message
 from portico_server.apps.realtime import config
@@ -88,8 +89,9 @@ async def serve(socket: WebSocket, services: ApiServices) -> None:
                 incoming.leave()
 
         bound = "portico.session" in exchange.scope
+        service: ResponseService = await services.features.load("responses")
         session = RealtimeSession(
-            services.responder, caller, session_config, emit, socket.keep, voices, bound=bound
+            service.responder, caller, session_config, emit, socket.keep, voices, bound=bound
         )
         try:
             await session.begin()

@@ -8,6 +8,7 @@ from portico_server.core.feature import Feature, FeatureRoute
 
 FEATURE: Final = Feature(
     name="realtime",
+    needs=("responses",),
     routes=(
         FeatureRoute(
             "/v1/realtime",

@@ -35,11 +35,6 @@ from portico_server.runs.scheduler import Scheduler
 KIND: Final = "responses"
 """Kind of the runs that produce responses."""
 
-MAX_RESUMED_RESPONSES: Final = 64
-"""Maximum number of interrupted responses that are resumed concurrently. Responses that clients start are not
-counted.
-"""
-
 PAGE_SIZE: Final = 500
 """Number of events that are read from the database at a time."""
 
@@ -80,7 +75,6 @@ class BackgroundResponses:
         self._busy = busy
         self._turns = turns
         self._change_events: dict[str, asyncio.Event] = {}
-        scheduler.handle(KIND, self._make, concurrency=MAX_RESUMED_RESPONSES, is_shared=True, is_owned=True)
 
     async def begin(self, response: PreparedResponse, caller: Principal) -> ResponseRow:
         """Store a request and start its response. The response survives a crash from then on."""
@@ -131,7 +125,7 @@ class BackgroundResponses:
                 await self._preparer.registry.resolve(key, caller)
         await self._preparer.head(ask, caller)
 
-    async def _make(self, payload: Mapping[str, Any], context: Context) -> dict[str, str]:
+    async def make(self, payload: Mapping[str, Any], context: Context) -> dict[str, str]:
         """Create a response. If an earlier attempt was interrupted, continue where it stopped."""
         response_id = str(payload["response"])
         row = await self._database.read(responses.get, response_id)

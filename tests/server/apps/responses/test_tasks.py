@@ -23,7 +23,7 @@ async def test_a_refused_answer_is_not_added_to_the_messages_of_its_task(
     monkeypatch.setattr(tasks, "MAX_MESSAGES", 2)
     async with api_server(tmp_path) as server:
         await server.services.apps.deploy("asks", "flow", FLOW, LOCAL)
-        agent_tasks = server.services.tasks
+        agent_tasks = server.services.features.find("responses").tasks
         content = [{"type": "input_text", "text": "x"}]
         task = await agent_tasks.begin("asks", content, {"messageId": "first"}, "", LOCAL)
         task = await agent_tasks.wait_for_settled(task, LOCAL)

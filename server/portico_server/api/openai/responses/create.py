@@ -11,6 +11,7 @@ import orjson
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.relay import caller_of
 from portico_server.api.openai.responses.own_endpoint import with_own_paths
+from portico_server.api.openai.responses.service import ResponseService
 from portico_server.api.openai.responses.shapes import response_document
 from portico_server.api.services import ApiServices
 from portico_server.apps.responses.open_items import Event
@@ -20,7 +21,8 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
     """Create a response."""
     body = with_own_paths(await exchange.json(), exchange, services.settings)
     caller = caller_of(exchange)
-    responder = services.responder
+    service: ResponseService = await services.features.load("responses")
+    responder = service.responder
     response = await responder.prepare(body, caller)
     ask = response.ask
     if ask.background:

@@ -15,11 +15,14 @@ from portico_server.api import errors
 from portico_server.api.exchange import ClientLeft
 from portico_server.api.openai.relay import caller_of
 from portico_server.api.openai.responses.own_endpoint import with_own_paths
+from portico_server.api.openai.responses.service import ResponseService
 from portico_server.api.services import ApiServices
 from portico_server.api.socket import IncomingMessages, WebSocket, error_event, read_message
 from portico_server.apps.responses.items import Item
+from portico_server.apps.responses.responder import Responder
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+from portico_server.settings import Settings
 
 MAX_SOCKET_S: Final = 3600.0
 """Seconds after which a connection accepts no further requests, as in OpenAI's API."""
@@ -36,7 +39,8 @@ async def serve(socket: WebSocket, services: ApiServices) -> None:
     """
     await socket.accept()
     async with IncomingMessages(socket, MAX_WAITING_MESSAGES) as incoming:
-        await _Turns(socket, services).answer(incoming)
+        service: ResponseService = await services.features.load("responses")
+        await _Turns(socket, service.responder, services.settings).answer(incoming)
 
 
 class _Turns:
@@ -44,11 +48,11 @@ class _Turns:
     conversation.
     """
 
-    def __init__(self, socket: WebSocket, services: ApiServices) -> None:
+    def __init__(self, socket: WebSocket, responder: Responder, settings: Settings) -> None:
         self._socket = socket
-        self._responder = services.responder
+        self._responder = responder
         self._caller = caller_of(socket.exchange)
-        self._settings = services.settings
+        self._settings = settings
         self._items_by_response: dict[str, Sequence[Item]] = {}
         self._remembered_bytes = 0
 

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from fastapi import Body, Depends, Query, Request
 from starlette.responses import Response
 
-from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico_server.api.endpoint import Caller, TheServices, feature_service, new_router
 from portico_server.api.exchange import Presence
 from portico_server.api.openai.responses.create import to_frames
 from portico_server.api.openai.responses.own_endpoint import with_own_paths
+from portico_server.api.openai.responses.service import ResponseService
 from portico_server.api.openai.responses.shapes import (
     DOCUMENT,
     DOCUMENT_OR_EVENTS,
@@ -34,6 +35,9 @@ def _include_fields(
     return [*(include or ()), *(bracketed_values or ())]
 
 
+TheResponses = Annotated[ResponseService, feature_service("responses", ResponseService)]
+"""The service of the feature."""
+
 Included = Annotated[list[str], Depends(_include_fields)]
 """The values of the query parameter ``include``; OpenAI's clients write lists as ``include[]=…``.
 
@@ -43,27 +47,31 @@ Included = Annotated[list[str], Depends(_include_fields)]
 
 @router.post("/input_tokens", responses=DOCUMENT, response_class=Response)
 async def count_input_tokens(
-    body: Annotated[dict[str, Any], Body()], request: Request, services: TheServices, caller: Caller
+    body: Annotated[dict[str, Any], Body()],
+    request: Request,
+    services: TheServices,
+    responses: TheResponses,
+    caller: Caller,
 ) -> Response:
     """Count the tokens that a request would send to the model, without running the request. This loads the model."""
     exchange = request.scope["portico.exchange"]
-    count = await services.responder.count(with_own_paths(body, exchange, services.settings), caller)
+    count = await responses.responder.count(with_own_paths(body, exchange, services.settings), caller)
     return answer({"object": "response.input_tokens", "input_tokens": count})
 
 
 @router.post("/compact", responses=DOCUMENT, response_class=Response)
 async def compact_response(
-    body: Annotated[dict[str, Any], Body()], request: Request, services: TheServices, caller: Caller
+    body: Annotated[dict[str, Any], Body()], request: Request, responses: TheResponses, caller: Caller
 ) -> Response:
     """Compact a conversation into its user messages and one item in which the model summarizes everything else."""
     with Presence(request.scope["portico.exchange"]):
-        return answer(await services.responder.compact(body, caller))
+        return answer(await responses.responder.compact(body, caller))
 
 
 @router.get("/{response_id}", responses=DOCUMENT_OR_EVENTS, response_class=Response)
 async def retrieve_response(
     response_id: str,
-    services: TheServices,
+    responses: TheResponses,
     caller: Caller,
     include: Included,
     stream: bool = False,
@@ -72,7 +80,7 @@ async def retrieve_response(
     """Return a stored response. With ``stream``, return the events of a background response that follow number
     ``starting_after``.
     """
-    row = await services.responder.get(response_id, caller)
+    row = await responses.responder.get(response_id, caller)
     if not stream:
         return answer(response_document(row, read_include(include)))
     if not row.background:
@@ -81,26 +89,26 @@ async def retrieve_response(
             code="not_streamed",
             param="stream",
         )
-    return EventStream(to_frames(await services.responder.background.follow(row, starting_after)))
+    return EventStream(to_frames(await responses.responder.background.follow(row, starting_after)))
 
 
 @router.delete("/{response_id}", responses=DOCUMENT, response_class=Response)
-async def delete_response(response_id: str, services: TheServices, caller: Caller) -> Response:
+async def delete_response(response_id: str, responses: TheResponses, caller: Caller) -> Response:
     """Delete a stored response. A response in progress is cancelled."""
-    await services.responder.delete(response_id, caller)
+    await responses.responder.delete(response_id, caller)
     return answer({"id": response_id, "object": "response", "deleted": True})
 
 
 @router.post("/{response_id}/cancel", responses=DOCUMENT, response_class=Response)
-async def cancel_response(response_id: str, services: TheServices, caller: Caller) -> Response:
+async def cancel_response(response_id: str, responses: TheResponses, caller: Caller) -> Response:
     """Cancel a background response. A response that has ended stays unchanged."""
-    return answer(response_document(await services.responder.cancel(response_id, caller), frozenset()))
+    return answer(response_document(await responses.responder.cancel(response_id, caller), frozenset()))
 
 
 @router.get("/{response_id}/input_items", responses=DOCUMENT, response_class=Response)
 async def list_input_items(
     response_id: str,
-    services: TheServices,
+    responses: TheResponses,
     caller: Caller,
     include: Included,
     after: str | None = None,
@@ -108,7 +116,7 @@ async def list_input_items(
     order: Literal["asc", "desc"] = "desc",
 ) -> Response:
     """Return the items of the request's own input, without items of the conversation that the request continues."""
-    items = await services.responder.input_items(response_id, caller)
+    items = await responses.responder.input_items(response_id, caller)
     if order == "desc":
         items = items[::-1]
     if after is not None:
