@@ -10,8 +10,10 @@ MAX_RUNNING_EVALS: Final = 64
 """Maximum number of runs that are active at the same time; they share the daemon's slots."""
 
 MAX_RUNNING_SEARCHES: Final = 8
+"""Maximum number of searches that are active at the same time; they share the daemon's slots."""
 
 MAX_RUNNING_IMPROVEMENTS: Final = 4
+"""Maximum number of improvements that are active at the same time; they share the slots of evaluations."""
 
 FEATURE: Final = Feature(
     name="evals",
