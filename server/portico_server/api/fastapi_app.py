@@ -228,9 +228,10 @@ async def _on_anything(request: Request, error: Exception) -> Response:
 
 
 def _paths(request: Request) -> Iterator[str]:
-    """Yield the paths of the application, and the prefixes of the features' paths."""
+    """Yield the paths of the application, and the prefixes of the features' paths, which may be no paths themselves."""
     yield from (route.path for route in request.app.routes)
-    yield from (path.removesuffix("*") for feature in declarations() for path in feature.paths)
+    prefixes = {path.rstrip("/*") for feature in declarations() for path in feature.paths}
+    yield from prefixes - {request.url.path}
 
 
 def _methods(request: Request) -> list[str]:

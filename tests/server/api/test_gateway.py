@@ -63,6 +63,7 @@ async def test_every_response_has_a_unique_request_id(daemon: ApiServer) -> None
         ("GET", "/v1/chat/completion", "/v1/chat/completions"),
         ("POST", "/api/deployment", "/api/deployments"),
         ("GET", "/wp-login.php", "/docs"),
+        ("GET", "/v1/evalz", "/v1/evals"),
     ],
 )
 async def test_an_unknown_path_is_a_404_that_names_the_nearest(
@@ -70,6 +71,12 @@ async def test_an_unknown_path_is_a_404_that_names_the_nearest(
 ) -> None:
     error = refused(await daemon.client.request(method, path), 404, "unknown_url")
     assert hint in error["message"]
+
+
+async def test_the_prefix_of_a_feature_is_not_suggested_for_itself(daemon: ApiServer) -> None:
+    error = refused(await daemon.client.get("/api/webhooks"), 404, "unknown_url")
+    hint = error["message"].partition("/api/webhooks.")[2]
+    assert "/api/webhooks?" not in hint and "/api/webhooks or" not in hint
 
 
 @pytest.mark.parametrize(
