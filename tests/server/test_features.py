@@ -6,15 +6,19 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from pathlib import Path
 from pkgutil import resolve_name
 
 import httpx
 import pytest
+from fastapi import APIRouter
 from tests.daemon import environment
 
+from portico_server.api import fastapi_app
 from portico_server.api.routes import find_route
 from portico_server.core.feature import Feature
 from portico_server.features import FEATURES, declarations
@@ -88,6 +92,23 @@ def test_all_paths_of_a_feature_lead_to_it(feature: Feature) -> None:
             assert find_route(route.path.replace("{", "").replace("}", "")).adapter == feature.name, (
                 route.path
             )
+
+
+def test_routers_are_imported_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FastAPI changes the warning filters of the whole process meanwhile."""
+    second_thread = threading.Barrier(2, timeout=1.0)
+    overlaps = []
+
+    def resolve_beside_another_thread(_reference: str) -> APIRouter:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            second_thread.wait()
+            overlaps.append(threading.current_thread().name)
+        return APIRouter()
+
+    monkeypatch.setattr(fastapi_app, "resolve_name", resolve_beside_another_thread)
+    with ThreadPoolExecutor(2) as threads:
+        assert all(threads.map(fastapi_app.build_feature, ("schedules", "distil")))
+    assert not overlaps
 
 
 @pytest.mark.parametrize("feature", declarations(), ids=attrgetter("name"))

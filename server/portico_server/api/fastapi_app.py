@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
 from http import HTTPStatus
@@ -74,6 +75,7 @@ from portico_server.api.openai import (
 from portico_server.api.routes import HOT
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.feature import Feature
 from portico_server.features import declarations
 
 ROUTERS: Sequence[APIRouter] = (
@@ -134,6 +136,12 @@ ROUTERS: Sequence[APIRouter] = (
 """The routers of the core, one per resource, after those of features that take some of its requests."""
 
 
+_importing = threading.Lock()
+"""Held while the routers of a feature are imported. While FastAPI declares endpoints, it changes the warning filters of
+the whole process, so two threads must not do so at the same time.
+"""
+
+
 def build(_services: ApiServices) -> ProtocolAdapter:
     """Build the adapter for the endpoints of the core that are neither hot nor MCP."""
     app = _application(ROUTERS)
@@ -144,14 +152,19 @@ def build(_services: ApiServices) -> ProtocolAdapter:
 def build_feature(name: str) -> ProtocolAdapter:
     """Import the routers of a feature, and build the adapter for its endpoints."""
     feature = next(feature for feature in declarations() if feature.name == name)
-    return ProtocolAdapter(_application([resolve_name(router) for router in feature.routers]))
+    return ProtocolAdapter(_application(_routers(feature)))
 
 
 @cache
 def document() -> dict[str, Any]:
     """Return the OpenAPI document of all endpoints, those of the features first. This imports all features."""
-    routers = [resolve_name(router) for feature in declarations() for router in feature.routers]
+    routers = [router for feature in declarations() for router in _routers(feature)]
     return schema.extended(_application([*routers, *ROUTERS]).openapi())
+
+
+def _routers(feature: Feature) -> list[APIRouter]:
+    with _importing:
+        return [resolve_name(router) for router in feature.routers]
 
 
 def _application(routers: Sequence[APIRouter]) -> FastAPI:
