@@ -15,6 +15,8 @@ from portico.schemas.stores import FileCounts
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict
 from portico_server.core.file_labels import FileLabels
+from portico_server.core.principal import Principal
+from portico_server.core.request import Filter
 from portico_server.db import chunks, guard_questions, reviewed_files
 from portico_server.db import files as file_rows
 from portico_server.db.enforcement import require_enforced
@@ -82,6 +84,11 @@ class StoreRow:
         if self.expires_after_days is None:
             return None
         return self.last_active_at + self.expires_after_days * 86_400
+
+    def condition_for(self, caller: Principal) -> Filter | None:
+        """Return the condition that the files of this store must meet for ``caller``; ``None`` permits all files."""
+        has_rights = self.rights is not None
+        return caller.condition(self.id, self.name, self.owner, has_rights=has_rights, facts_of=self.facts_of)
 
     @property
     def work(self) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from portico_server.db.database import Database
 from portico_server.db.files import MIRRORED_OWNER, FileRow
 from portico_server.db.rows import Order, RowPage
 from portico_server.db.store_files import MirroredFile
+from portico_server.knowledge import filter as filters
 from portico_server.knowledge.file_copy import copy_file
-from portico_server.knowledge.store import view
 from portico_server.runs.quotas import StorageQuota
 from portico_server.settings import MB_BYTES
 
@@ -294,7 +294,10 @@ class FileStorage:
         for i in range(0, len(foreign), MAX_IDS_PER_STATEMENT):
             holders += await self._database.read(store_rows.holders, foreign[i : i + MAX_IDS_PER_STATEMENT])
         return frozenset(
-            file_id for file_id, store, labels in holders if not view(store, caller).permits(labels)
+            file_id
+            for file_id, store, labels in holders
+            if (condition := store.condition_for(caller)) is not None
+            and not filters.permits(condition, labels)
         )
 
     async def delete(self, file_id: str, caller: Principal) -> FileRow:

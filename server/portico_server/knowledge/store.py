@@ -389,6 +389,4 @@ _COLUMNS = [field.name for field in fields(StoreRow)]
 def view(row: StoreRow, caller: Principal) -> StoreView:
     """Return the store as ``caller`` may see it."""
     values = {name: getattr(row, name) for name in _COLUMNS}
-    has_rights = row.rights is not None
-    condition = caller.condition(row.id, row.name, row.owner, has_rights=has_rights, facts_of=row.facts_of)
-    return StoreView(**values, condition=condition)
+    return StoreView(**values, condition=row.condition_for(caller))

@@ -12,25 +12,18 @@ from pydantic import BaseModel, Field
 
 from portico.schemas.batches import BatchProblem
 from portico_server.api.endpoint import Caller, feature_service, new_router
-from portico_server.api.openai.files import MAX_LIFETIME_S, MIN_LIFETIME_S
+from portico_server.api.openai.files import OutputExpiry
 from portico_server.api.shapes import Moment, OpenAIList, Page, shaped
 from portico_server.batches.batches import BatchService
 from portico_server.batches.spec import WINDOW, BatchSpec
+from portico_server.core.attributes import check_metadata
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.batches import BatchRow
-from portico_server.knowledge.contents import check_metadata
 
 router = new_router(prefix="/v1/batches", tags=["OpenAI: batches"])
 
 TheBatches = Annotated[BatchService, feature_service("batches", BatchService)]
 """The batches of the daemon."""
-
-
-class OutputExpiry(BaseModel):
-    """How long the output files are kept, in seconds from their creation."""
-
-    anchor: Literal["created_at"]
-    seconds: Annotated[int, Field(ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)]
 
 
 class BatchRequest(BaseModel):

@@ -24,8 +24,8 @@ from portico_server.api.openai.eval_shapes import (
 )
 from portico_server.api.openai.evals_service import EvaluationService
 from portico_server.api.shapes import Page
+from portico_server.core.attributes import check_metadata
 from portico_server.evals.spec import STOPPED
-from portico_server.knowledge.contents import check_metadata
 
 router = new_router(prefix="/v1/evals", tags=["OpenAI: evals"])
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from fastapi import Query, Request
 from fastapi.responses import FileResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from portico_server.api.declarations import FILE_BYTES
 from portico_server.api.endpoint import Caller, TheServices, new_router
@@ -44,6 +44,13 @@ class File(BaseModel):
     purpose: str
     status: Literal["uploaded", "processed", "error"] = "processed"
     status_details: str | None = None
+
+
+class OutputExpiry(BaseModel):
+    """How long the output files are kept, in seconds from their creation."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Field(ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)]
 
 
 class FileDeleted(RemovedObject):

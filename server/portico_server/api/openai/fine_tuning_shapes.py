@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import BaseModel, Field, ValidationError
 
 from portico.schemas.fine_tuning import SearchEvaluation, SearchMeasures
+from portico_server.core.attributes import check_metadata
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.names import is_plain
@@ -21,7 +22,6 @@ from portico_server.db.tuning import EventRow
 from portico_server.finetune.questions import DEFAULT_QUESTION_COUNT, MAX_QUESTIONS, MIN_QUESTIONS
 from portico_server.finetune.spec import FineTuningSpec, Hyperparameters, Job
 from portico_server.finetune.work import is_better
-from portico_server.knowledge.contents import check_metadata
 from portico_server.launchers.protocol import Resources, check_launcher
 
 Auto: TypeAlias = Literal["auto"]

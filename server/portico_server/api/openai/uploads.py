@@ -12,8 +12,7 @@ from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai import upload
-from portico_server.api.openai.batches import OutputExpiry
-from portico_server.api.openai.files import File, require_upload, to_file
+from portico_server.api.openai.files import File, OutputExpiry, require_upload, to_file
 from portico_server.api.shapes import Moment, shaped
 from portico_server.db.uploads import PartRow, UploadStatus
 from portico_server.knowledge.uploads import MAX_PART_BYTES, MAX_PARTS, UploadState

@@ -15,11 +15,12 @@ from portico_server.api.openai import vector_store_shapes as shapes
 from portico_server.api.openai.vector_store_shapes import StoreExpiry
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Page
+from portico_server.core.attributes import check_metadata
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.request import Refine, Search, SearchResult
 from portico_server.knowledge.chunk.chunkers import check_chunking
-from portico_server.knowledge.contents import FileToAttach, check_metadata
+from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.filter import parse as parse_filter
 from portico_server.knowledge.store import StoreRow
 

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from portico.wire import place_from_json
 from portico_server.archives.reader import ArchiveReader, read_json, refusal
+from portico_server.core.attributes import check_attributes, check_metadata
 from portico_server.core.dataclass import dataclass
 from portico_server.core.filenames import check_filename, to_filename
 from portico_server.db.archives import ArchivedChunk
@@ -23,7 +24,7 @@ from portico_server.knowledge.archive.layout import (
     VECTORS_NAME,
 )
 from portico_server.knowledge.chunk.chunkers import check_chunking
-from portico_server.knowledge.contents import check_attributes, check_metadata, check_unreserved
+from portico_server.knowledge.contents import check_unreserved
 from portico_server.knowledge.store import ANSWERS, check_search
 
 MAX_COMPRESSION_RATIO = 200
