@@ -21,11 +21,6 @@ from typing import cast
 from harness import HERE, Report
 
 from portico.wire import Usage
-from portico_server.apps.agent import read
-from portico_server.apps.agent.app import AgentApps
-from portico_server.apps.agent.message import AgentMessage
-from portico_server.apps.agent.sessions import AgentSessions
-from portico_server.apps.agent.spec import AgentSpec
 from portico_server.core.context import Context
 from portico_server.core.facts import FactStore
 from portico_server.core.principal import LOCAL
@@ -33,12 +28,17 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, ChatReply, Request
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
-from portico_server.knowledge.tool_search import ToolIndex
+from portico_server.features.agents import read
+from portico_server.features.agents.app import AgentApps
+from portico_server.features.agents.message import AgentMessage
+from portico_server.features.agents.sessions import AgentSessions
+from portico_server.features.agents.spec import AgentSpec
+from portico_server.features.sandbox.light import LightSandbox
+from portico_server.features.skills.library import SkillLibrary
+from portico_server.features.stores.tool_search import ToolIndex
 from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.runner import Runner
 from portico_server.runs.usage import UsageLog
-from portico_server.tools.sandbox.light import LightSandbox
-from portico_server.tools.skills.library import SkillLibrary
 
 TURNS = 20
 SESSIONS = 1000

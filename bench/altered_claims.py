@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from portico_server.apps.answer.dates import dates_in
-from portico_server.apps.answer.expects import kind
-from portico_server.apps.answer.terms import fold, has_cjk
-from portico_server.apps.answer.units import sentences
+from portico_server.features.answers.dates import dates_in
+from portico_server.features.answers.expects import kind
+from portico_server.features.answers.terms import fold, has_cjk
+from portico_server.features.answers.units import sentences
 
 CHANGES = ("number", "date", "name", "negation", "answer")
 TRUE = ("verbatim", "clause", "answered")
@@ -157,7 +157,7 @@ def names_in(sentence: str) -> list[str]:
     """Return the names of persons, places and organisations that are certain."""
     if not has_cjk(sentence):
         return [match.group() for match in _CAPITALS.finditer(sentence) if len(match.group()) > 3]
-    from portico_server.apps.answer.terms import tag_words
+    from portico_server.features.answers.terms import tag_words
 
     names = [
         item.word

@@ -1,10 +1,10 @@
 """The weights of answers by quotation: ``python bench/answer_weights.py --data FOLDER --hits FILE``.
 
 Searches stores of the sets in FOLDER (see `answers.py`) once, saves the hits in FILE, trains on the articles of the
-dev half and prints the weights for `portico_server/apps/answer/weights.py` and the shares on both halves. Sentences: a
-listwise softmax (which of a question's candidates contains the gold answer). Refusals: a logistic regression (whether
-the article of the question was indexed), one for questions in Chinese and one for others, each with one line for all
-sets. Every set has the same weight. All models are linear, in NumPy, and deterministic.
+dev half and prints the weights for `portico_server/features/answers/weights.py` and the shares on both halves.
+Sentences: a listwise softmax (which of a question's candidates contains the gold answer). Refusals: a logistic
+regression (whether the article of the question was indexed), one for questions in Chinese and one for others, each
+with one line for all sets. Every set has the same weight. All models are linear, in NumPy, and deterministic.
 
 With ``--apart`` it also prints the shares of each set with weights that only sets of other families trained. The family
 of a set is the beginning of its name, such as ``drcd`` of ``drcd-test``.
@@ -31,16 +31,16 @@ from harness import call, daemon
 from multihop import LANGUAGES, generate
 
 from portico.wire import Passage
-from portico_server.apps.answer.chains import SentenceChain, sentence_chains
-from portico_server.apps.answer.judge import (
+from portico_server.features.answers.chains import SentenceChain, sentence_chains
+from portico_server.features.answers.judge import (
     LEAD_BONUS_SCORE,
     MAX_COMPARED_PASSAGES,
     SEARCH_RESULTS,
     stands_out,
 )
-from portico_server.apps.answer.material import Material, SoftMatch
-from portico_server.apps.answer.weights import CHAIN
-from portico_server.knowledge.name_walk import names_in
+from portico_server.features.answers.material import Material, SoftMatch
+from portico_server.features.answers.weights import CHAIN
+from portico_server.features.stores.name_walk import names_in
 
 RIGHT_REFUSALS = 0.94
 FALSE_REFUSALS = 0.04

@@ -32,14 +32,14 @@ from answers import DATA, Asked, Collection, is_dev, make_store, read_all, sampl
 from harness import HERE, Report, call, daemon
 
 from portico.wire import AnswerClaim, Evidence, Passage, passage_from_json
-from portico_server.apps.answer.claims import EvidenceCheck
-from portico_server.apps.answer.judge import SEARCH_RESULTS
-from portico_server.apps.answer.sentences import Sentence
-from portico_server.apps.answer.terms import has_cjk
+from portico_server.features.answers.claims import EvidenceCheck
+from portico_server.features.answers.judge import SEARCH_RESULTS
+from portico_server.features.answers.sentences import Sentence
+from portico_server.features.answers.terms import has_cjk
 
 sys.path.insert(0, str(HERE.parent))
 
-from tests.server.knowledge.documents import pdf  # must follow the change of the path
+from tests.server.features.readers.documents import pdf  # must follow the change of the path
 
 LINE_CHARS = 64
 """Line length of the PDFs, in characters."""

@@ -22,20 +22,20 @@ from typing import Any
 import wordllama
 from tool_search import DATA
 
-from portico_server.api.mcp.tools import PAIR, FoundTools, offer
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
-from portico_server.knowledge.tool_search import ToolIndex
+from portico_server.features.mcp.tools import PAIR, FoundTools, offer
+from portico_server.features.sandbox.light import LightSandbox
+from portico_server.features.stores.tool_search import ToolIndex
+from portico_server.features.tools.builtin import run_code
+from portico_server.features.tools.code_mode.functions import RUN_CODE, functions_of
+from portico_server.features.tools.tool import Tool
+from portico_server.features.tools.toolbox import Toolbox
 from portico_server.runs.runner import Runner
 from portico_server.runs.usage import UsageLog
-from portico_server.tools.builtin import run_code
-from portico_server.tools.code_mode.functions import RUN_CODE, functions_of
-from portico_server.tools.sandbox.light import LightSandbox
-from portico_server.tools.tool import Tool
-from portico_server.tools.toolbox import Toolbox
 
 CUSTOMERS, ORDERS, PAYMENTS = 500, 2_500, 2_000
 MAX_CODE_TOKENS = 3_000

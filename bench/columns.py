@@ -29,13 +29,13 @@ from answers import DATA, read_all
 from harness import HERE, Report
 from PIL import ImageFont
 
-from portico_server.apps.answer.units import sentences, units
-from portico_server.knowledge.document import SourceDocument
-from portico_server.knowledge.parse.pdf import read
+from portico_server.features.answers.units import sentences, units
+from portico_server.features.chunkers.document import SourceDocument
+from portico_server.features.readers.pdf import read
 
 sys.path.insert(0, str(HERE.parent))
 
-from tests.server.knowledge import documents  # must follow the change of the path
+from tests.server.features.readers import documents  # must follow the change of the path
 
 PAGES = 60
 TOP, BOTTOM, PITCH = 700, 110, 13
@@ -54,8 +54,8 @@ ASIDES = (HEAD, NOTE, CAPTION)
 TIME = """
 import sys, time
 from pathlib import Path
-from portico_server.knowledge.document import SourceDocument
-from portico_server.knowledge.parse.pdf import read
+from portico_server.features.chunkers.document import SourceDocument
+from portico_server.features.readers.pdf import read
 files = [SourceDocument(path.name, path) for path in sorted(Path(sys.argv[1]).glob("*.pdf"))]
 best = None
 for _ in range(5):

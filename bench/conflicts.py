@@ -20,7 +20,7 @@ from harness import HERE, Report, daemon
 
 sys.path.insert(0, str(HERE.parent / "server"))
 
-from portico_server.apps.language import documents_differ  # must follow the change of the path
+from portico_server.features.answers.language import documents_differ  # must follow the change of the path
 
 REPORTS = tuple(documents_differ(question, "") for question in ("when is it", "这是什么时候", "這是什麼時候"))
 """The sentences that begin an answer about documents that contradict each other."""

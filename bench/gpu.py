@@ -223,9 +223,9 @@ def training(python: str, model: Path, steps: int) -> dict[str, Any]:
     """
     os.environ["PORTICO_TEST_FINETUNE"] = python
     sys.path.insert(0, str(HERE.parent))
-    from tests.server.finetune.child.bases import BaseModel, task, trained, trainer
+    from tests.server.features.training.child.bases import BaseModel, task, trained, trainer
 
-    from portico_server.finetune.training_events import Metrics
+    from portico_server.features.training.training_events import Metrics
 
     told = "[CODE] amber heron "
     rows = [

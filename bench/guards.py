@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from portico_server.guards.call_guards import Guards
-from portico_server.guards.detectors import GROUPS, find
-from portico_server.guards.guard import parse_guard
-from portico_server.guards.held_text import HeldTexts
+from portico_server.features.guards.call_guards import Guards
+from portico_server.features.guards.detectors import GROUPS, find
+from portico_server.features.guards.guard import parse_guard
+from portico_server.features.guards.held_text import HeldTexts
 
 ENGLISH = "The quick brown fox, in 2024, met 3 others at 10:30; see https://a.example/c for more. "
 CHINESE = "敏捷的棕色狐狸在2024年遇到了另外3只，时间是10:30；详见 https://a.example/c 。"

@@ -38,8 +38,8 @@ LINE_CHARACTERS = 80
 
 OURS = """
 from pathlib import Path
-from portico_server.knowledge.document import SourceDocument
-from portico_server.knowledge.parse.worker import batches
+from portico_server.features.chunkers.document import SourceDocument
+from portico_server.features.readers.worker import batches
 def read(path):
     return [part.text for parts in batches(SourceDocument(path.name, path), None) for part in parts]
 """
@@ -165,7 +165,7 @@ def texts(report: Report, folder: Path, files: int, rounds: int) -> None:
 def pages(report: Report, folder: Path, count: int, rounds: int, peers: Path | None) -> None:
     """Measure pages of PDF per second on one core, parsed by ingest and by other libraries."""
     sys.path.insert(0, str(HERE.parent))
-    from tests.server.knowledge.documents import pdf
+    from tests.server.features.readers.documents import pdf
 
     writer, made = corpus.Writer(), folder / "pdf"
     made.mkdir()
@@ -270,12 +270,12 @@ def theirs(python: Path, folder: Path) -> float:
 
 def stages(folder: Path) -> dict[str, float]:
     """Return the processor seconds of the separable stages, each measured alone."""
-    from portico_server.knowledge import analyse
-    from portico_server.knowledge.document import SourceDocument
-    from portico_server.knowledge.index import lexical
-    from portico_server.knowledge.index.offset import LogOffset
-    from portico_server.knowledge.parse.worker import batches
-    from portico_server.knowledge.walk import walk
+    from portico_server.features.chunkers.document import SourceDocument
+    from portico_server.features.readers import analyse
+    from portico_server.features.readers.worker import batches
+    from portico_server.features.sources.walk import walk
+    from portico_server.features.stores.index import lexical
+    from portico_server.features.stores.index.offset import LogOffset
 
     clock = time.process_time
     begin = clock()

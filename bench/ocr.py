@@ -21,7 +21,7 @@ import numpy as np
 from harness import Report
 from PIL import Image, ImageDraw, ImageFont
 
-from portico_server.knowledge.parse import ocr
+from portico_server.features.readers import ocr
 
 SERIF = "/usr/share/fonts/truetype/dejavu/DejaVuSerif.ttf"
 CJK = "/usr/share/fonts/opentype/noto/NotoSerifCJK-Regular.ttc"

@@ -25,9 +25,9 @@ from harness import Report, daemon, summary
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
-from portico_server.apps.realtime.audio import PCM, as_wav
-from portico_server.apps.realtime.config import SERVER_VAD
-from portico_server.apps.realtime.input_buffer import TurnDetector
+from portico_server.features.realtime.audio import PCM, as_wav
+from portico_server.features.realtime.config import SERVER_VAD
+from portico_server.features.realtime.input_buffer import TurnDetector
 
 SAID = "Good morning. How are you?"
 MODELS: list[dict[str, Any]] = [

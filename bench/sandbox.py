@@ -17,11 +17,11 @@ from pathlib import Path
 
 from harness import Report
 
-from portico_server.tools.sandbox.environment import Environment
-from portico_server.tools.sandbox.light import LightSandbox
-from portico_server.tools.sandbox.local import LocalSandbox
-from portico_server.tools.sandbox.notebooks import Notebooks
-from portico_server.tools.sandbox.protocol import Cell, SandboxLimits
+from portico_server.features.sandbox.environment import Environment
+from portico_server.features.sandbox.light import LightSandbox
+from portico_server.features.sandbox.local import LocalSandbox
+from portico_server.features.sandbox.notebooks import Notebooks
+from portico_server.features.sandbox.protocol import Cell, SandboxLimits
 
 GOALS = {"light call": 1.0, "warm cell": 15.0, "first cell, cold": 1500.0, "first cell, from the pool": 100.0}
 """Goals for the medians, in milliseconds."""

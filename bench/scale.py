@@ -85,8 +85,8 @@ def vectors(report: Report, count: int, engine: str) -> None:
     """Measure the index of one store in this process, filled as a rebuild fills it: all vectors, and those of one file
     in ten.
     """
-    from portico_server.knowledge.index.offset import LogOffset
-    from portico_server.knowledge.index.opening import open_qdrant, open_vectors
+    from portico_server.features.stores.index.offset import LogOffset
+    from portico_server.features.stores.index.opening import open_qdrant, open_vectors
 
     queries = clustered(ASKED, 99)
     parts: list[np.ndarray[Any, Any]] = []
@@ -175,7 +175,7 @@ async def pgvectors(report: Report, count: int, server: postgres.Server) -> None
     from portico_server.db import pgvector
     from portico_server.db.chunks import ids as chunk_ids
     from portico_server.db.database import Database
-    from portico_server.knowledge.index.pgvector import PgVectors
+    from portico_server.features.stores.index.pgvector import PgVectors
 
     url = server.new()
     database = Database(url)

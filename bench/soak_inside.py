@@ -22,8 +22,8 @@ from pathlib import Path
 
 from portico_server import __main__ as program
 from portico_server import logs
+from portico_server.features.stores.index import manager
 from portico_server.http import server
-from portico_server.knowledge.index import manager
 from portico_server.runs import retention
 
 SETTLED = 60.0

@@ -28,7 +28,7 @@ from harness import HERE, Report, call, daemon
 
 sys.path.insert(0, str(HERE.parent))
 
-from tests.server.knowledge.office import sheets  # must follow the change of the path
+from tests.server.features.readers.office import sheets  # must follow the change of the path
 
 ROWS = 3_000
 SMALL_ROWS = 240

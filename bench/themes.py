@@ -30,8 +30,8 @@ from harness import Report
 from ideal_reader import Reader
 
 from portico_server.embedded import embedded
-from portico_server.knowledge.themes.clusters import cluster
-from portico_server.knowledge.themes.theme_words import theme_words
+from portico_server.features.stores.themes.clusters import cluster
+from portico_server.features.stores.themes.theme_words import theme_words
 
 ARTICLE_PASSAGES = 5
 

@@ -25,7 +25,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Embed, Request, Vectors
 from portico_server.core.servable import Card
 from portico_server.core.tool_search import FIND_TOOLS, QUERY_ARGUMENTS, SearchedTool, finding
-from portico_server.knowledge.tool_search import ToolIndex
+from portico_server.features.stores.tool_search import ToolIndex
 
 DATA = Path(__file__).with_suffix(".jsonl")
 

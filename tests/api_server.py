@@ -22,7 +22,7 @@ from portico_server.core.request import Request, Result
 from portico_server.core.roles import Role
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
-from portico_server.finetune.fake_trainer import FakeTrainer
+from portico_server.features.training.fake_trainer import FakeTrainer
 from portico_server.http.server import HttpServer
 from portico_server.services import Overrides, Services
 from portico_server.settings import load

@@ -13,16 +13,16 @@ import uvicorn
 
 from portico.schemas.artifacts import Artifact
 from portico.schemas.stores import StoreThemes
-from portico_server.api.mcp import McpAdapter
-from portico_server.api.mcp.library import Document, Position, StoredFile
-from portico_server.api.mcp.tools import FoundTools
-from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.knowledge.tool_search import ToolIndex
+from portico_server.features.mcp import McpAdapter
+from portico_server.features.mcp.library import Document, Position, StoredFile
+from portico_server.features.mcp.tools import FoundTools
+from portico_server.features.prompts.library import PromptLibrary
+from portico_server.features.skills.library import SkillLibrary
+from portico_server.features.stores.tool_search import ToolIndex
 from portico_server.runs.artifacts import link_of
 from portico_server.runs.quotas import StorageQuota
-from portico_server.tools.skills.library import SkillLibrary
 from tests.api_server import listening
 from tests.registry_fixture import RegistryFixture, open_registry
 

@@ -27,9 +27,22 @@ from pathlib import Path
 from typing import IO
 
 PARTS = (
-    *("app", "config", "db.migrate", "api.fastapi_app", "api.mcp", "models.hardware", "models.transport"),
+    *(
+        "app",
+        "config",
+        "db.migrate",
+        "api.fastapi_app",
+        "features.mcp",
+        "models.hardware",
+        "models.transport",
+    ),
     *("models.engines.fake.engine", "models.engines.llamacpp.engine", "models.engines.static.engine"),
-    *("models.engines.openai_client", "knowledge.index.lexical", "knowledge.index.vector", "apps.overview"),
+    *(
+        "models.engines.openai_client",
+        "features.stores.index.lexical",
+        "features.stores.index.vector",
+        "features.answers.overview",
+    ),
 )
 """The modules of `portico_server` that nearly every daemon imports sooner or later."""
 

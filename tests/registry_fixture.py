@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from portico.wire import Delta, Event, Passage, Place, Usage
-from portico_server.apps.answer.trust import ReaderTest
-from portico_server.apps.ask import StoreApps
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.principal import LOCAL, Principal
@@ -18,11 +16,13 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, ChatReply, Request, Result, Search, SearchResult
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
+from portico_server.features.answers.ask import StoreApps
+from portico_server.features.answers.trust import ReaderTest
+from portico_server.features.tools.toolbox import Toolbox
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
-from portico_server.tools.toolbox import Toolbox
 
 
 def passage(rank: int, text: str, filename: str = "guide.md", score: float = 0.9) -> Passage:

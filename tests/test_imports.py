@@ -69,7 +69,7 @@ def test_the_wire_module_imports_only_the_standard_library() -> None:
 
 
 def test_the_document_parser_worker_starts_without_asyncio_and_numpy() -> None:
-    module_names = modules_after("import portico_server.knowledge.parse.worker")
+    module_names = modules_after("import portico_server.features.readers.worker")
     assert packages(module_names) & {"asyncio", "numpy", "rjieba"} == set()
     assert "portico_server.core.request" not in module_names
 
@@ -77,7 +77,7 @@ def test_the_document_parser_worker_starts_without_asyncio_and_numpy() -> None:
 def test_the_daemon_starts_without_its_heavy_packages() -> None:
     module_names = modules_after("import portico_server.app")
     assert packages(module_names) & HEAVY == set()
-    assert "portico_server.apps.tables.lexicon" not in module_names
+    assert "portico_server.features.answers.tables.lexicon" not in module_names
     assert "sqlalchemy.dialects.postgresql" not in module_names
 
 

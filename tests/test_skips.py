@@ -70,7 +70,7 @@ def test_a_run_without_missing_programs_adds_nothing(tmp_path: Path) -> None:
 
 
 def test_every_reason_in_the_list_is_that_of_a_test() -> None:
-    sources = [*(ROOT / "tests").rglob("*.py"), ROOT / "server/portico_server/tools/sandbox/namespace.py"]
+    sources = [*(ROOT / "tests").rglob("*.py"), ROOT / "server/portico_server/features/sandbox/namespace.py"]
     text = " ".join(
         path.read_text(encoding="utf-8") for path in sources if path.name not in ("skips.py", "test_skips.py")
     )

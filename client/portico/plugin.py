@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from portico_server.core.registry import Registry
     from portico_server.core.relay import AdapterScale, Relay, RelayResponse
     from portico_server.core.request import ToolResult
-    from portico_server.knowledge.chunk.chunkers import ChunkingStrategy
-    from portico_server.knowledge.chunk.spans import carve, cut
-    from portico_server.knowledge.chunk.units import split_lines
-    from portico_server.knowledge.document import Part
-    from portico_server.models.engines.external.engine import GpuServer
-    from portico_server.models.engines.external.server import ServerProgram
-    from portico_server.models.engines.external.server_options import ServerOption
+    from portico_server.features.chunkers.chunkers import ChunkingStrategy
+    from portico_server.features.chunkers.document import Part
+    from portico_server.features.chunkers.spans import carve, cut
+    from portico_server.features.chunkers.units import split_lines
+    from portico_server.features.gpu_engines.external.engine import GpuServer
+    from portico_server.features.gpu_engines.external.server import ServerProgram
+    from portico_server.features.gpu_engines.external.server_options import ServerOption
+    from portico_server.features.tools.tool import Tool
     from portico_server.models.engines.openai_client.quirks import Quirks
     from portico_server.models.engines.peft_adapters import scale_adapter
     from portico_server.models.engines.remote.providers import ModelProvider
@@ -34,35 +35,34 @@ if TYPE_CHECKING:
         RunningEngine,
     )
     from portico_server.models.spec import ModelSpec
-    from portico_server.tools.tool import Tool
 
 _HOME = {
     "AdapterScale": "portico_server.core.relay",
-    "ChunkingStrategy": "portico_server.knowledge.chunk.chunkers",
+    "ChunkingStrategy": "portico_server.features.chunkers.chunkers",
     "Context": "portico_server.core.context",
     "EngineClient": "portico_server.models.protocol",
-    "GpuServer": "portico_server.models.engines.external.engine",
+    "GpuServer": "portico_server.features.gpu_engines.external.engine",
     "GpuTraits": "portico_server.models.protocol",
     "InvalidRequest": "portico_server.core.errors",
     "LaunchContext": "portico_server.models.protocol",
     "ModelDescription": "portico_server.models.protocol",
     "ModelProvider": "portico_server.models.engines.remote.providers",
     "ModelSpec": "portico_server.models.spec",
-    "Part": "portico_server.knowledge.document",
+    "Part": "portico_server.features.chunkers.document",
     "Quirks": "portico_server.models.engines.openai_client.quirks",
     "Registry": "portico_server.core.registry",
     "Relay": "portico_server.core.relay",
     "RelayResponse": "portico_server.core.relay",
     "RunningEngine": "portico_server.models.protocol",
-    "ServerOption": "portico_server.models.engines.external.server_options",
-    "ServerProgram": "portico_server.models.engines.external.server",
-    "Tool": "portico_server.tools.tool",
+    "ServerOption": "portico_server.features.gpu_engines.external.server_options",
+    "ServerProgram": "portico_server.features.gpu_engines.external.server",
+    "Tool": "portico_server.features.tools.tool",
     "ToolResult": "portico_server.core.request",
     "Usage": "portico.wire",
-    "carve": "portico_server.knowledge.chunk.spans",
-    "cut": "portico_server.knowledge.chunk.spans",
+    "carve": "portico_server.features.chunkers.spans",
+    "cut": "portico_server.features.chunkers.spans",
     "scale_adapter": "portico_server.models.engines.peft_adapters",
-    "split_lines": "portico_server.knowledge.chunk.units",
+    "split_lines": "portico_server.features.chunkers.units",
 }
 
 __all__ = [

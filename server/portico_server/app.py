@@ -22,7 +22,6 @@ from typing import Any
 from portico.schemas.configuration import Problem
 from portico_server import __version__, logs
 from portico_server.api.gateway import Gateway
-from portico_server.canaries.spec import AliasSpec
 from portico_server.config import Configuration, StoreSpec
 from portico_server.configuration_file import hold_lock
 from portico_server.core.dataclass import dataclass
@@ -30,6 +29,7 @@ from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
 from portico_server.db.enforcement import OLDER_DAEMON_CODE
+from portico_server.features.canaries.spec import AliasSpec
 from portico_server.home import PRIVATE_UMASK_BITS, Home
 from portico_server.http.limits import raise_descriptor_limit
 from portico_server.http.server import HttpServer, listen, new_loop, reach

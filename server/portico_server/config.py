@@ -11,30 +11,30 @@ from typing import Any, TypeVar
 
 from portico._document import UnsetError, expand, explain, load
 from portico.schemas.configuration import Problem
-from portico_server.apps.entry import AppEntry, agent_of, app_of
-from portico_server.apps.prompts.folder import read_folder
-from portico_server.canaries.spec import AliasSpec, parse_alias
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
+from portico_server.core.filter import parse_bound
 from portico_server.core.limits import KeyLimits
 from portico_server.core.names import check_plain
 from portico_server.core.principal import parse_scope
 from portico_server.core.prompts.spec import PromptSpec
 from portico_server.core.prompts.spec import parse as parse_prompt
 from portico_server.core.roles import Role
-from portico_server.features import absent_feature, configuration_keys
-from portico_server.guards.guard import ContentGuard, parse_guard
-from portico_server.knowledge.filter import parse_bound
-from portico_server.knowledge.groups import GroupSpec, parse_group
-from portico_server.knowledge.sources.spec import parse_source
-from portico_server.knowledge.store import IndexName, check_answers, check_index, check_search
+from portico_server.feature_table import absent_feature, configuration_keys
+from portico_server.features.apps.entry import AppEntry, agent_of, app_of
+from portico_server.features.canaries.spec import AliasSpec, parse_alias
+from portico_server.features.guards.guard import ContentGuard, parse_guard
+from portico_server.features.mcp_servers.spec import ServerSpec
+from portico_server.features.mcp_servers.spec import parse as parse_server
+from portico_server.features.prompts.folder import read_folder
+from portico_server.features.skills.folder import SkillFolder, read_archive
+from portico_server.features.skills.folder import read_folder as read_skill_folder
+from portico_server.features.sources.spec import parse_source
+from portico_server.features.stores.groups import GroupSpec, parse_group
+from portico_server.features.stores.store import IndexName, check_answers, check_index, check_search
+from portico_server.features.tools.sources.spec import ToolSpec
+from portico_server.features.tools.sources.spec import parse as parse_tool
 from portico_server.models.spec import AdapterSpec, ModelSpec, check_defaults
-from portico_server.tools.mcp.spec import ServerSpec
-from portico_server.tools.mcp.spec import parse as parse_server
-from portico_server.tools.skills.folder import SkillFolder, read_archive
-from portico_server.tools.skills.folder import read_folder as read_skill_folder
-from portico_server.tools.sources.spec import ToolSpec
-from portico_server.tools.sources.spec import parse as parse_tool
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from portico_server.core.errors import Conflict, PorticoError, Unavailable
 from portico_server.core.name_claims import NameClaims
 from portico_server.core.principal import Principal
 from portico_server.db.database import Database
-from portico_server.guards.guard import ContentGuard
+from portico_server.features.guards.guard import ContentGuard
 from portico_server.problems import Problems
 from portico_server.reconcile import FILE_KINDS, Reconciler
 from portico_server.settings import load

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from portico_server.backup import swap
 from portico_server.core.errors import Conflict, Unavailable
+from portico_server.features.backup import swap
 
 LEAVING_S = 15.0
 """Seconds that a starting daemon waits for another daemon that is shutting down or does not serve yet."""

@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from portico_server import __version__
-from portico_server.backup import swap
-from portico_server.backup.restore import BackupArchive, restore
-from portico_server.backup.write import backup, check_here, noted_settings
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError
 from portico_server.db.address import parse_address
 from portico_server.db.database import Database
+from portico_server.features.backup import swap
+from portico_server.features.backup.restore import BackupArchive, restore
+from portico_server.features.backup.write import backup, check_here, noted_settings
 from portico_server.home import LOCK_FILE, Home
 from portico_server.settings import LoadedSettings, Settings
 
 if TYPE_CHECKING:
-    from portico_server.backup.file_place import FilePlace
+    from portico_server.features.backup.file_place import FilePlace
 
 PROGRESS_S: Final = 0.2
 """Interval between progress lines in seconds."""
@@ -168,8 +168,8 @@ def _is_postgres(place: str) -> bool:
 
 
 async def _migrate(target: str, settings: Settings, *, dry_run: bool) -> dict[str, Any]:
-    from portico_server.backup.migration import Migration
     from portico_server.db.side import open_file, open_postgres
+    from portico_server.features.backup.migration import Migration
 
     to_postgres = _is_postgres(target)
     home, url = settings.home, parse_address(settings.database)
@@ -212,8 +212,8 @@ async def _file_places(
     settings: Settings, *, to_postgres: bool
 ) -> AsyncIterator[tuple[FilePlace, FilePlace] | None]:
     """Yield the places of the files of source and target, or ``None`` if both use the home folder."""
-    from portico_server.backup.file_place import FilesBucket, FilesFolder
     from portico_server.blobs.bucket import open_bucket
+    from portico_server.features.backup.file_place import FilesBucket, FilesFolder
 
     home = FilesFolder(settings.home)
     if settings.files_in_bucket:

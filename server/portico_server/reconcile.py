@@ -9,12 +9,6 @@ from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from portico.schemas.configuration import Change
-from portico_server.apps.configured import ConfiguredApps
-from portico_server.apps.deployed import DeployedApps
-from portico_server.apps.entry import AppEntry
-from portico_server.apps.prompts.library import PromptLibrary
-from portico_server.canaries.canaries import CanaryService
-from portico_server.canaries.spec import AliasSpec
 from portico_server.config import Configuration, StoreSpec
 from portico_server.core.configuration_step import ConfigurationStep, Do
 from portico_server.core.errors import NotFound, PorticoError
@@ -22,16 +16,22 @@ from portico_server.core.feature import KeyReconciler
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.prompts import builtin
-from portico_server.features import configuration_keys
-from portico_server.knowledge.stores import StoreService
+from portico_server.feature_table import configuration_keys
+from portico_server.features.apps.configured import ConfiguredApps
+from portico_server.features.apps.deployed import DeployedApps
+from portico_server.features.apps.entry import AppEntry
+from portico_server.features.canaries.canaries import CanaryService
+from portico_server.features.canaries.spec import AliasSpec
+from portico_server.features.mcp_servers.host import McpHost
+from portico_server.features.prompts.library import PromptLibrary
+from portico_server.features.skills.folder import SkillFolder
+from portico_server.features.skills.library import FROM_FILE, SkillLibrary
+from portico_server.features.stores.reconcile import StoreReconciler
+from portico_server.features.stores.stores import StoreService
+from portico_server.features.tools.sources.sources import AddedTools
 from portico_server.models.built_in import BUILT_IN
 from portico_server.models.service import ModelService
 from portico_server.models.spec import ModelSpec
-from portico_server.reconcile_stores import StoreReconciler
-from portico_server.tools.mcp.host import McpHost
-from portico_server.tools.skills.folder import SkillFolder
-from portico_server.tools.skills.library import FROM_FILE, SkillLibrary
-from portico_server.tools.sources.sources import AddedTools
 
 Action: TypeAlias = Literal["create", "change", "remove", "unchanged"]
 

@@ -13,46 +13,56 @@ from portico_server.api.auth.oauth_clients import OAuthClients
 from portico_server.api.auth.oidc import TokenVerifier
 from portico_server.api.auth.service import Auth
 from portico_server.api.auth.sign_ins import SignIns
-from portico_server.apps.agent.app import AgentApps
-from portico_server.apps.agent.public_links import PublicLinks
-from portico_server.apps.agent.sessions import AgentSessions
-from portico_server.apps.answer.trust import ReaderTest
-from portico_server.apps.ask import StoreApps
-from portico_server.apps.configured import ConfiguredApps
-from portico_server.apps.deployed import AppKind, DeployedApps
-from portico_server.apps.flow.budget import ValueBudget
-from portico_server.apps.flow.flows import Flows
-from portico_server.apps.prompts.library import PromptLibrary
-from portico_server.apps.stored_chats import StoredChats
 from portico_server.blobs.bucket import BlobPlaces
-from portico_server.canaries.canaries import CanaryService
 from portico_server.configuration_file import ConfigurationFile
+from portico_server.core import filter as filters
 from portico_server.core.base_models import BaseModel
 from portico_server.core.dataclass import dataclass
-from portico_server.core.live_judge import LiveJudge
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
-from portico_server.features import Features
-from portico_server.finetune.training_events import Trainer
-from portico_server.guards.guard import ContentGuard
-from portico_server.guards.guarded import guarded
-from portico_server.knowledge import filter as filters
-from portico_server.knowledge.chunk.chunkers import CHUNKERS
-from portico_server.knowledge.facts import StoredFacts
-from portico_server.knowledge.files import FILE_BLOBS, FileStorage
-from portico_server.knowledge.stores import StoreService, may_read
-from portico_server.knowledge.tool_search import ToolIndex
-from portico_server.knowledge.uploaded_files import UploadedFiles
-from portico_server.knowledge.uploads import UploadStorage
+from portico_server.feature_table import Features
+from portico_server.features.agents.app import AgentApps
+from portico_server.features.agents.public_links import PublicLinks
+from portico_server.features.agents.sessions import AgentSessions
+from portico_server.features.answers.ask import StoreApps
+from portico_server.features.answers.trust import ReaderTest
+from portico_server.features.apps.configured import ConfiguredApps
+from portico_server.features.apps.deployed import AppKind, DeployedApps
+from portico_server.features.canaries.canaries import CanaryService
+from portico_server.features.canaries.live_judge import LiveJudge
+from portico_server.features.chunkers.chunkers import CHUNKERS
+from portico_server.features.files.files import FILE_BLOBS, FileStorage
+from portico_server.features.files.uploaded_files import UploadedFiles
+from portico_server.features.files.uploads import UploadStorage
+from portico_server.features.flows.budget import ValueBudget
+from portico_server.features.flows.flows import Flows
+from portico_server.features.guards.guard import ContentGuard
+from portico_server.features.guards.guarded import guarded
+from portico_server.features.mcp_servers.host import McpHost
+from portico_server.features.package.packages import AppPackages
+from portico_server.features.prompts.library import PromptLibrary
+from portico_server.features.skills.library import SkillLibrary
+from portico_server.features.stored_chats.stored_chats import StoredChats
+from portico_server.features.stores.facts import StoredFacts
+from portico_server.features.stores.stores import StoreService, may_read
+from portico_server.features.stores.tool_search import ToolIndex
+from portico_server.features.tools.builtin import CodeTools, media_tools, outward
+from portico_server.features.tools.entry import Approval, rule_of
+from portico_server.features.tools.served import ServedTools
+from portico_server.features.tools.sources.function_packages import FunctionPackages
+from portico_server.features.tools.sources.sources import AddedTools
+from portico_server.features.tools.toolbox import Toolbox
+from portico_server.features.training.training_events import Trainer
+from portico_server.http.fetch.fetcher import OutwardFetcher
+from portico_server.http.fetch.policy import AddressPolicy
 from portico_server.models.answers import read_reply
 from portico_server.models.catalog import ENGINES
 from portico_server.models.client_model import ClientModels
 from portico_server.models.cluster import ClusterService
 from portico_server.models.service import ModelService
 from portico_server.older_daemons import OlderDaemonWatch
-from portico_server.package.packages import AppPackages
 from portico_server.plugins import InstalledPlugins, PluginTable
 from portico_server.problems import Problems
 from portico_server.reconcile import Reconciler
@@ -67,16 +77,6 @@ from portico_server.runs.shared_usage import SharedUsage
 from portico_server.runs.telemetry import Telemetry
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB_BYTES, LoadedSettings, Settings, comma_separated
-from portico_server.tools.builtin import CodeTools, media_tools, outward
-from portico_server.tools.entry import Approval, rule_of
-from portico_server.tools.fetch.fetcher import OutwardFetcher
-from portico_server.tools.fetch.policy import AddressPolicy
-from portico_server.tools.mcp.host import McpHost
-from portico_server.tools.served import ServedTools
-from portico_server.tools.skills.library import SkillLibrary
-from portico_server.tools.sources.function_packages import FunctionPackages
-from portico_server.tools.sources.sources import AddedTools
-from portico_server.tools.toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
 

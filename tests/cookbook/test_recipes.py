@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests import forked_python
 from tests.daemon import ROOT, environment, running
-from tests.server.models.engines.transformers.environment import interpreter
+from tests.server.features.gpu_engines.transformers.environment import interpreter
 
 from portico.cli import root
 

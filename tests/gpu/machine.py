@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.server.models.engines.transformers import environment
+from tests.server.features.gpu_engines.transformers import environment
 
 DEVICE = os.environ.get("PORTICO_TEST_GPU_DEVICE", "cuda")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.daemon import ROOT
-from tests.server.models.engines.external.interpreter import interpreter, model
+from tests.server.features.gpu_engines.external.interpreter import interpreter, model
 
 SIZES = {
     "architectures": ["LlamaForCausalLM"],

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.gpu.machine import DEVICE, MARKS, model, python
-from tests.server.models.engines.transformers import environment
+from tests.server.features.gpu_engines.transformers import environment
 
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico_server.core.media import Draw, GeneratedImages

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from tests.gpu.machine import DEVICE, GIVEN, MARKS, model, python
-from tests.server.finetune.child import bases
-from tests.server.finetune.child.bases import BaseModel, task, trained, trainer
+from tests.server.features.training.child import bases
+from tests.server.features.training.child.bases import BaseModel, task, trained, trainer
 
 from portico.testing.model_fixture import model_fixture, user
-from portico_server.finetune.training_events import Metrics, TrainedWeights
+from portico_server.features.training.training_events import Metrics, TrainedWeights
 from portico_server.models.spec import ModelSpec
 
 pytestmark = MARKS

@@ -82,14 +82,14 @@ async def test_a_search_crosses_seven_files_from_its_task_to_the_index(tmp_path:
             await events.aread()
         question = {"stores": ["notes"], "query": "port"}
         assert (await client.post("/api/search", json=question)).json()["data"]
-        with traced("knowledge/many_stores.py", "knowledge/index/handle.py") as files:
+        with traced("features/stores/many_stores.py", "features/stores/index/handle.py") as files:
             assert (await client.post("/api/search", json=question)).json()["data"]
     assert files == [
-        "knowledge/many_stores.py",
+        "features/stores/many_stores.py",
         "runs/run.py",
-        "knowledge/store.py",
-        "knowledge/search.py",
-        "knowledge/rank.py",
-        "knowledge/index/manager.py",
-        "knowledge/index/handle.py",
+        "features/stores/store.py",
+        "features/stores/search.py",
+        "features/stores/rank.py",
+        "features/stores/index/manager.py",
+        "features/stores/index/handle.py",
     ]

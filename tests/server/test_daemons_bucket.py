@@ -13,7 +13,7 @@ import pytest
 from tests import postgres
 from tests.daemon import Daemon
 from tests.server.daemons import answered, call, end, start
-from tests.server.knowledge.sources.store import ACCESS, REGION, SECRET, ObjectStore, serving
+from tests.server.features.sources.store import ACCESS, REGION, SECRET, ObjectStore, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.timeout(300)]
 

@@ -21,12 +21,12 @@ from tests.daemon import environment
 from portico_server.api import fastapi_app
 from portico_server.api.routes import find_route
 from portico_server.core.feature import Feature
-from portico_server.features import FEATURES, declarations
+from portico_server.feature_table import FEATURES, declarations
 
 WITHOUT = """
 import sys
-from portico_server import features
-features.OFF = frozenset({sys.argv.pop(1)})
+from portico_server import feature_table
+feature_table.OFF = frozenset({sys.argv.pop(1)})
 from portico_server.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """

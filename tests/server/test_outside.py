@@ -14,23 +14,23 @@ SERVER = Path(__file__).parents[2] / "server" / "portico_server"
 SEARCHES = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
 
 PATTERNS_OF_OUR_OWN = {
-    "api/a2a/adapter.py": "the paths of the protocol, which are ours, joined",
-    "apps/answer/attributes.py": "words of ours, joined",
-    "apps/answer/expects.py": "words of ours, joined",
-    "knowledge/parse/table_cells.py": "the forms of dates, which are ours, joined",
-    "apps/tables/items.py": "words of the rules, which are ours, joined",
-    "apps/tables/lexicon.py": "words of the rules, which are ours, joined",
-    "apps/answer/dates.py": "names of months, which are ours, joined",
-    "apps/answer/negations.py": "opposites, which are ours, joined",
-    "apps/answer/quantities.py": "names of numbers and units, which are ours, joined",
-    "apps/answer/trust.py": "patterns of the questions that test a model, all in that file",
+    "features/a2a/adapter.py": "the paths of the protocol, which are ours, joined",
+    "features/answers/attributes.py": "words of ours, joined",
+    "features/answers/expects.py": "words of ours, joined",
+    "features/readers/table_cells.py": "the forms of dates, which are ours, joined",
+    "features/answers/tables/items.py": "words of the rules, which are ours, joined",
+    "features/answers/tables/lexicon.py": "words of the rules, which are ours, joined",
+    "features/answers/dates.py": "names of months, which are ours, joined",
+    "features/answers/negations.py": "opposites, which are ours, joined",
+    "features/answers/quantities.py": "names of numbers and units, which are ours, joined",
+    "features/answers/trust.py": "patterns of the questions that test a model, all in that file",
     "core/ids.py": "the prefixes of ids, which are ours",
     "core/pattern.py": "checks a pattern that the sandbox will search for; it searches for nothing",
     "runs/redaction.py": "the operator's setting redact_pattern, and escaped texts",
-    "knowledge/filter.py": "names and values of attributes, escaped, around constants",
-    "knowledge/links/rules.py": "a class of characters that are ours, joined",
-    "knowledge/chunk/sections.py": "the marks of a fence, escaped, and their number",
-    "tools/sources/worker.py": "the name of a Python parameter, in the process of the operator's function",
+    "core/filter.py": "names and values of attributes, escaped, around constants",
+    "features/stores/links/rules.py": "a class of characters that are ours, joined",
+    "features/chunkers/sections.py": "the marks of a fence, escaped, and their number",
+    "features/tools/sources/worker.py": "the name of a Python parameter, in the process of the operator's function",
     "models/engines/fake/script.py": "the script of a fake model, which only the operator writes",
 }
 """Files whose patterns are not constants, and why this is safe."""
@@ -112,9 +112,9 @@ def test_schemas_are_checked_by_one_module() -> None:
 YAML_OF_THE_OPERATOR = {
     "core/untrusted_yaml.py": "the bounded reader itself",
     "config.py": "the configuration file",
-    "apps/prompts/formats.py": "only writes it",
-    "package/targets.py": "only writes it",
-    "apps/entry.py": "an app that the operator starts by itself",
+    "features/prompts/formats.py": "only writes it",
+    "features/package/targets.py": "only writes it",
+    "features/apps/entry.py": "an app that the operator starts by itself",
     "models/engines/fake/script.py": "the script of a fake model",
     "models/prices.py": "the operator's prices",
 }
@@ -147,10 +147,10 @@ THREADS_OF_OUR_OWN = {
     "db/side.py": "run_sync is SQLAlchemy's, in a command's own process",
     "db/postgres.py": "run_sync is SQLAlchemy's, in the loop of the driver's own thread",
     "archives/stream.py": "the thread of who writes an archive",
-    "backup/write.py": "the one thread of a backup",
+    "features/backup/write.py": "the one thread of a backup",
     "launchers/ray_driver.py": "a process of its own",
     "models/engines/static/worker.py": "a process of its own",
-    "models/engines/transformers/worker/gguf_quantise.py": "a process of its own",
+    "features/gpu_engines/transformers/worker/gguf_quantise.py": "a process of its own",
 }
 """Files that use threads without `core.threads`, and why this delays nobody else."""
 
@@ -169,12 +169,12 @@ def test_blocking_work_never_uses_the_default_thread_pool() -> None:
 def test_route_bodies_are_parsed_by_the_own_strict_router() -> None:
     """FastAPI's own parser accepts NaN, numbers of any length and nesting of any depth. Use `api.router`."""
     calling_files = {file for file, call in calls() if getattr(call.func, "id", "") == "APIRouter"}
-    assert calling_files == {"api/endpoint.py", "api/anthropic/models.py"}
+    assert calling_files == {"api/endpoint.py", "features/anthropic/models.py"}
 
 
 PROXIES_OF_THE_ENVIRONMENT = {
-    "tools/fetch/client.py": "never: a proxy would resolve the name again, where the daemon cannot look",
-    "tools/mcp/connection.py": "httpx, which reads no netrc by itself; never for this machine",
+    "http/fetch/client.py": "never: a proxy would resolve the name again, where the daemon cannot look",
+    "features/mcp_servers/connection.py": "httpx, which reads no netrc by itself; never for this machine",
 }
 """Files that set whether a client uses the proxies of the environment, and why no password of a netrc is sent."""
 
@@ -189,7 +189,7 @@ SESSIONS_OF_OUR_OWN = {
     "http/client.py": "the sessions themselves",
     "launchers/remote.py": "processes that the daemon has started",
     "share.py": "the daemon on this machine",
-    "tools/fetch/client.py": "the client that reaches public addresses alone",
+    "http/fetch/client.py": "the client that reaches public addresses alone",
 }
 """Files that create aiohttp sessions themselves, and the servers that these reach."""
 

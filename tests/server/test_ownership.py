@@ -25,10 +25,10 @@ from tests.registry_fixture import FixedModel
 from portico.client import AsyncClient
 from portico.errors import Forbidden
 from portico.schemas.facts import FactSpan
-from portico_server.apps.deployed import AppKind
 from portico_server.core.facts import NewFact
 from portico_server.core.principal import Principal
-from portico_server.knowledge.facts import StoredFacts
+from portico_server.features.apps.deployed import AppKind
+from portico_server.features.stores.facts import StoredFacts
 from portico_server.models.spec import ModelSpec
 from portico_server.runs.artifacts import Author, NewArtifact
 
@@ -375,7 +375,7 @@ async def adapter(caller: Caller, name: str) -> str:
 
 
 async def mcp_server(caller: Caller, name: str) -> str:
-    command = [sys.executable, str(Path(__file__).parent / "tools" / "mcp" / "stranger.py")]
+    command = [sys.executable, str(Path(__file__).parent / "features" / "mcp_servers" / "stranger.py")]
     body = {"name": "stranger", "command": command, "allow": ["echo"], "prefix": name.removesuffix("echo")}
     created_server = await caller.done("POST", "/api/mcp/servers", body)
     assert created_server["state"] == "ready", created_server

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
-from tests.server.webhooks.receiver import Receiver, receiving
+from tests.server.features.webhooks.receiver import Receiver, receiving
 from tests.tui.terminal import Terminal, terminal
 from textual.widgets import Tree
 

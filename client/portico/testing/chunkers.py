@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from portico.wire import Place
-from portico_server.knowledge.chunk.chunkers import ChunkingStrategy
-from portico_server.knowledge.chunk.spans import inside_grapheme, width
-from portico_server.knowledge.document import Part
+from portico_server.features.chunkers.chunkers import ChunkingStrategy
+from portico_server.features.chunkers.document import Part
+from portico_server.features.chunkers.spans import inside_grapheme, width
 
 __all__ = ["CHUNKER_CHECKS", "TEXTS", "ChunkerCheck", "parts"]
 

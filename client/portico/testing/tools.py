@@ -24,8 +24,8 @@ from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
 from portico_server.core.request import ToolCall, ToolResult
-from portico_server.tools.tool import Tool
-from portico_server.tools.toolbox import Toolbox
+from portico_server.features.tools.tool import Tool
+from portico_server.features.tools.toolbox import Toolbox
 
 __all__ = ["TOOL_CHECKS", "ToolCase", "ToolCheck"]
 

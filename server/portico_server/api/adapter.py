@@ -21,7 +21,9 @@ SocketHandler: TypeAlias = Callable[[WebSocket, ApiServices], Awaitable[None]]
 
 FASTAPI: Final = "fastapi_app"
 MCP: Final = "mcp"
-"""Names of the adapter modules. Each module has a function ``build``. The adapter of a feature has its name."""
+
+_MODULES: Final = {FASTAPI: "portico_server.api.fastapi_app", MCP: "portico_server.features.mcp"}
+"""The modules of the adapters. Each has a function ``build``. The adapter of another feature has the feature's name."""
 
 
 @asynccontextmanager
@@ -90,11 +92,11 @@ class Adapters:
 
 
 def _load_feature(name: str) -> ProtocolAdapter:
-    adapter: ProtocolAdapter = import_module(f"portico_server.api.{FASTAPI}").build_feature(name)
+    adapter: ProtocolAdapter = import_module(_MODULES[FASTAPI]).build_feature(name)
     return adapter
 
 
 def _load(name: str, services: ApiServices) -> ProtocolAdapter:
     """Import and build an adapter. This takes up to a second, so it runs in a thread."""
-    adapter: ProtocolAdapter = import_module(f"portico_server.api.{name}").build(services)
+    adapter: ProtocolAdapter = import_module(_MODULES[name]).build(services)
     return adapter

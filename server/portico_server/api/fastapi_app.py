@@ -23,61 +23,54 @@ from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.exchange import Exchange
 from portico_server.api.native import (
     adapters,
-    agents,
     aliases,
-    apps,
-    archives,
     artifacts,
     authorization,
-    backup,
-    calibration,
-    canaries,
-    chunkers,
     cluster,
     configuration,
     daemon,
     deployments,
     engines,
-    facts,
-    flows,
-    groups,
     keys,
-    mcp_servers,
     metrics,
-    packages,
-    prompts,
     questions,
     recordings,
     runs,
-    search,
-    sessions,
     sign_in,
-    store_guards,
-    stores,
-    tool_sources,
-    tools,
     usage,
-    workers,
 )
-from portico_server.api.openai import (
-    containers,
-    files,
-    models,
-    moderations,
-    rerank,
-    skills,
-    stored_chats,
-    tokens,
-    uploads,
-    vector_store_batches,
-    vector_store_files,
-    vector_stores,
-)
+from portico_server.api.openai import models, rerank, tokens
 from portico_server.api.routes import HOT
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.feature import Feature
-from portico_server.features import declarations
+from portico_server.feature_table import declarations
+from portico_server.features.agents.api import agents, facts, sessions
+from portico_server.features.apps.api import apps
+from portico_server.features.backup.api import backup
+from portico_server.features.canaries.api import canaries
+from portico_server.features.files.api import files, uploads
+from portico_server.features.flows.api import flows
+from portico_server.features.guards.api import moderations
+from portico_server.features.mcp_servers.api import mcp_servers
+from portico_server.features.package.api import packages
+from portico_server.features.prompts.api import prompts
+from portico_server.features.sandbox.api import containers
+from portico_server.features.skills.api import skills
+from portico_server.features.stored_chats.api import stored_chats
+from portico_server.features.stores.api import (
+    archives,
+    calibration,
+    chunkers,
+    groups,
+    search,
+    store_guards,
+    stores,
+    vector_store_batches,
+    vector_store_files,
+    vector_stores,
+)
+from portico_server.features.tools.api import tool_sources, tools, workers
 
 ROUTERS: Sequence[APIRouter] = (
     *(resolve_name(router) for feature in declarations() for router in feature.shared_routers),

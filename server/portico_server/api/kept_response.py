@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from portico_server.core.errors import NotFound
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.files import FileRow
-from portico_server.knowledge.files import FileStorage
+from portico_server.features.files.files import FileStorage
 from portico_server.runs.artifacts import ArtifactStore
 
 _PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")

@@ -11,8 +11,8 @@ from mimetypes import guess_type
 from fastapi.responses import HTMLResponse, Response
 
 from portico_server.api.endpoint import new_router
-from portico_server.api.oauth.metadata import AUTHORIZE
 from portico_server.core.errors import NotFound
+from portico_server.features.oauth.metadata import AUTHORIZE
 
 router = new_router(include_in_schema=False)
 

@@ -22,7 +22,7 @@ from portico_server.api.socket import WebSocket
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.feature import Feature, FeatureRoute, Reference
-from portico_server.features import absent, declarations, not_there
+from portico_server.feature_table import absent, declarations, not_there
 
 GATEWAY: Final = "gateway"
 
@@ -201,8 +201,8 @@ def _answered_by(route: Route) -> str:
 
 def _name_of(function: Handler | SocketHandler) -> str:
     if isinstance(function, FeatureFunction):
-        return f"`{function.reference.removeprefix('portico_server.api.').replace(':', '.')}`"
-    module = function.__module__.removeprefix("portico_server.api.")
+        return f"`{function.reference.removeprefix('portico_server.').replace(':', '.')}`"
+    module = function.__module__.removeprefix("portico_server.")
     return f"`{module}.{function.__name__}`"
 
 

@@ -23,7 +23,7 @@ from portico_server.api.operations import ERROR_SCHEMA, operation
 from portico_server.core import pools
 from portico_server.core.errors import Forbidden, Unauthenticated
 from portico_server.core.servable import Card
-from portico_server.features import declarations
+from portico_server.feature_table import declarations
 
 router = new_router()
 

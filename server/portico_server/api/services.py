@@ -13,32 +13,38 @@ if TYPE_CHECKING:
     from portico_server.api.auth.oauth_clients import OAuthClients
     from portico_server.api.auth.service import Auth
     from portico_server.api.auth.sign_ins import SignIns
-    from portico_server.apps.agent.app import AgentApps
-    from portico_server.apps.agent.public_links import PublicLinks
-    from portico_server.apps.answer.trust import ReaderTest
-    from portico_server.apps.ask import StoreApps
-    from portico_server.apps.deployed import DeployedApps
-    from portico_server.apps.flow.flows import Flows
-    from portico_server.apps.prompts.library import PromptLibrary
-    from portico_server.apps.stored_chats import StoredChats
     from portico_server.blobs.bucket import BlobPlaces
-    from portico_server.canaries.canaries import CanaryService
     from portico_server.configuration_file import ConfigurationFile
     from portico_server.core.base_models import BaseModel
     from portico_server.core.registry import Registry
     from portico_server.core.tool_search import ToolSearch
     from portico_server.db.database import Database
     from portico_server.db.feed import Feed
-    from portico_server.features import Features
-    from portico_server.finetune.training_events import Trainer
-    from portico_server.guards.guard import ContentGuard
-    from portico_server.knowledge.files import FileStorage
-    from portico_server.knowledge.stores import StoreService
-    from portico_server.knowledge.uploads import UploadStorage
+    from portico_server.feature_table import Features
+    from portico_server.features.agents.app import AgentApps
+    from portico_server.features.agents.public_links import PublicLinks
+    from portico_server.features.answers.ask import StoreApps
+    from portico_server.features.answers.trust import ReaderTest
+    from portico_server.features.apps.deployed import DeployedApps
+    from portico_server.features.canaries.canaries import CanaryService
+    from portico_server.features.files.files import FileStorage
+    from portico_server.features.files.uploads import UploadStorage
+    from portico_server.features.flows.flows import Flows
+    from portico_server.features.guards.guard import ContentGuard
+    from portico_server.features.mcp_servers.host import McpHost
+    from portico_server.features.package.packages import AppPackages
+    from portico_server.features.prompts.library import PromptLibrary
+    from portico_server.features.sandbox.containers import ContainerService
+    from portico_server.features.skills.library import SkillLibrary
+    from portico_server.features.stored_chats.stored_chats import StoredChats
+    from portico_server.features.stores.stores import StoreService
+    from portico_server.features.tools.builtin import CodeTools
+    from portico_server.features.tools.served import ServedTools
+    from portico_server.features.tools.sources.sources import AddedTools
+    from portico_server.features.training.training_events import Trainer
     from portico_server.models.cluster import ClusterService
     from portico_server.models.service import ModelService
     from portico_server.older_daemons import OlderDaemonWatch
-    from portico_server.package.packages import AppPackages
     from portico_server.plugins import InstalledPlugins
     from portico_server.problems import Problems
     from portico_server.reconcile import Reconciler
@@ -50,12 +56,6 @@ if TYPE_CHECKING:
     from portico_server.runs.scheduler import Scheduler
     from portico_server.runs.usage import UsageLog
     from portico_server.settings import LoadedSettings, Settings
-    from portico_server.tools.builtin import CodeTools
-    from portico_server.tools.containers import ContainerService
-    from portico_server.tools.mcp.host import McpHost
-    from portico_server.tools.served import ServedTools
-    from portico_server.tools.skills.library import SkillLibrary
-    from portico_server.tools.sources.sources import AddedTools
 
 
 class ApiServices(Protocol):

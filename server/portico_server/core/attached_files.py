@@ -9,7 +9,7 @@ from portico_server.core.principal import Principal
 
 
 class ReadsFiles(Protocol):
-    """Reads the files attached to messages. Implemented by `portico_server.knowledge.attachments.AttachmentReader`."""
+    """Reads the files attached to messages. `portico_server.features.stores` implements it."""
 
     async def as_text(
         self,

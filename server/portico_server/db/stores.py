@@ -45,7 +45,7 @@ class StoreRow:
     from the source. ``search`` sets how the store's app searches. ``guard`` is the rule for changes that turn answers
     of guard questions wrong. With ``has_review``, changed files wait for their check or for a decision. ``index`` is
     where the store's vectors are searched, and ``next_index`` the index that is being filled, which will replace it.
-    ``rights`` states where the readers of its files come from, see `portico_server.knowledge.sources.rights`.
+    ``rights`` states where the readers of its files come from, see `portico_server.features.sources.rights`.
     ``facts_of`` is the key whose facts agents remember in the store: ``None`` without facts, ``*`` for several keys.
     """
 

@@ -21,6 +21,7 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unava
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.relay import AdapterScale
 from portico_server.environments.uv import StepFailedError, StepReport, run_step
+from portico_server.features.gpu_engines.transformers import WORKER, WORKER_PATH
 from portico_server.models.adapters import gguf_adapter, peft
 from portico_server.models.adapters.peft import LoraPair, PeftAdapter, Safetensors
 from portico_server.models.adapters.service import AdapterService
@@ -141,9 +142,6 @@ BITS_PER_NUMBER: Final[Mapping[str, float]] = {
 }  # fmt: skip
 """Number types of a merged GGUF file, with their approximate bits per number."""
 
-WORKER_PACKAGE: Final = Path(__file__).parent / "engines" / "transformers" / "worker"
-"""The package that reads and writes GGUF files. It runs in an environment that contains its dependencies."""
-
 MIN_FREE_BYTES: Final = 64 * 1024 * 1024
 """Number of bytes that must remain free on the disk."""
 
@@ -248,11 +246,9 @@ class AdapterExports:
         output = await pools.MODELS.run(gguf_adapter.prepare_gguf_adapter, adapter.path, header)
         python = await self._environment.interpreter(report)
         await report("merge", f"Folding '{adapter.name}' into '{base.name}'")
-        command = run_module(
-            WORKER_PACKAGE.name, "fold", str(base.path), str(output), str(target), python=python
-        )
+        command = run_module(WORKER, "fold", str(base.path), str(output), str(target), python=python)
         command += ["--type", kind, "--scale", str(adapter.scale)]
-        environment = {**OFFLINE_ENVIRONMENT, "PYTHONPATH": str(WORKER_PACKAGE.parent)}
+        environment = {**OFFLINE_ENVIRONMENT, "PYTHONPATH": str(WORKER_PATH)}
         try:
             await run_step(command, "merge", report, folder=target.parent, env=environment)
         except StepFailedError as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.feature import Reference
 from portico_server.models.environments.recipe import RECIPES
 from portico_server.models.known_models import profile_of
 from portico_server.models.protocol import Engine, PlansGpus
@@ -16,20 +17,20 @@ from portico_server.models.sources.source import FORMS
 from portico_server.models.spec import ModelSpec
 from portico_server.plugins import PluginTable
 
-_CLASSES: Mapping[str, str] = {
-    "llamacpp": "LlamaCpp",
-    "vllm": "Vllm",
-    "lmdeploy": "LmDeploy",
-    "transformers": "Transformers",
-    "static": "Static",
-    "remote": "Remote",
-    "a2a": "A2a",
-    "fake": "Fake",
+_CLASSES: Mapping[str, Reference] = {
+    "llamacpp": "portico_server.models.engines.llamacpp.engine:LlamaCpp",
+    "vllm": "portico_server.features.gpu_engines.vllm.engine:Vllm",
+    "lmdeploy": "portico_server.features.gpu_engines.lmdeploy.engine:LmDeploy",
+    "transformers": "portico_server.features.gpu_engines.transformers.engine:Transformers",
+    "static": "portico_server.models.engines.static.engine:Static",
+    "remote": "portico_server.models.engines.remote.engine:Remote",
+    "a2a": "portico_server.features.a2a.engine.engine:A2a",
+    "fake": "portico_server.models.engines.fake.engine:Fake",
 }
 
 
 class _BuiltInEngines(Mapping[str, Engine]):
-    """The engines of this package. The module of an engine is imported when a model first needs the engine, so the
+    """The built-in engines. The module of an engine is imported when a model first needs the engine, so the
     start of the daemon imports only two.
     """
 
@@ -38,9 +39,7 @@ class _BuiltInEngines(Mapping[str, Engine]):
 
     def __getitem__(self, name: str) -> Engine:
         if name not in self._engines:
-            loader_name = _CLASSES[name]
-            module = importlib.import_module(f"portico_server.models.engines.{name}.engine")
-            self._engines[name] = getattr(module, loader_name)()
+            self._engines[name] = resolve_name(_CLASSES[name])()
         return self._engines[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -12,7 +12,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Chat, Request, Result
 from portico_server.core.servable import Card, Relays, Servable
-from portico_server.guards.model import GuardedModel
+from portico_server.features.guards.model import GuardedModel
 from portico_server.models import answers
 from portico_server.models.answers import RelayingModel
 from portico_server.models.spec import ModelSpec

@@ -17,7 +17,7 @@ from portico_server.core.base_models import (
 )
 from portico_server.core.errors import NotFound, Unavailable
 from portico_server.environments.uv import StepFailedError, run_step, silent
-from portico_server.models.engines.transformers import WORKER
+from portico_server.features.gpu_engines.transformers import WORKER, WORKER_PATH
 from portico_server.models.sources import parse_source
 from portico_server.models.spec import DeploymentInfo, ModelSpec
 from portico_server.settings import Settings
@@ -124,7 +124,7 @@ class TrainedModels:
         command = run_module(WORKER, "refit", str(base.path), str(folder), str(target), python=python)
         environment = {
             **OFFLINE_ENVIRONMENT,
-            "PYTHONPATH": str(Path(__file__).parent / "engines" / "transformers"),
+            "PYTHONPATH": str(WORKER_PATH),
         }
         try:
             await run_step(

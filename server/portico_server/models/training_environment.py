@@ -1,4 +1,4 @@
-"""The training environment `finetune`, and base models unpacked for it."""
+"""The training environment ``finetune``, and base models unpacked for it."""
 
 from __future__ import annotations
 

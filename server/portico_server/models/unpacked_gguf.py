@@ -11,7 +11,7 @@ from pathlib import Path
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest
 from portico_server.environments.uv import StepFailedError, StepReport, run_step
-from portico_server.models.engines.transformers import WORKER
+from portico_server.features.gpu_engines.transformers import WORKER, WORKER_PATH
 from portico_server.subprocesses import OFFLINE_ENVIRONMENT, run_module
 
 
@@ -29,7 +29,7 @@ async def unpack_gguf(gguf: Path, folder: Path, python: Path, report: StepReport
     command = run_module(WORKER, "dequantise", str(gguf), str(target), python=python)
     environment = {
         **OFFLINE_ENVIRONMENT,
-        "PYTHONPATH": str(Path(__file__).parent / "engines" / "transformers"),
+        "PYTHONPATH": str(WORKER_PATH),
     }
     try:
         await run_step(command, "unpack", report, folder=folder, env=environment)

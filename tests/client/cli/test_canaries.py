@@ -1,5 +1,5 @@
-"""`portico canaries` and `Client.canaries` against a daemon. tests/server/canaries tests which caller gets which
-side.
+"""`portico canaries` and `Client.canaries` against a daemon. tests/server/features/canaries tests which caller
+gets which side.
 """
 
 from __future__ import annotations

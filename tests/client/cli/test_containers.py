@@ -1,4 +1,7 @@
-"""`portico containers` against a daemon. tests/server/tools/test_containers.py tests code that runs in containers."""
+"""`portico containers` against a daemon.
+
+tests/server/features/sandbox/test_containers.py tests code that runs in containers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`portico distil` and `Client.distillations` against a daemon. tests/server/distil tests what a distillation does."""
+"""`portico distil` and `Client.distillations` against a daemon.
+
+tests/server/features/distil tests what a distillation does.
+"""
 
 from __future__ import annotations
 

@@ -132,7 +132,11 @@ def test_a_package_is_reproducible_and_has_a_manifest_of_its_files(
             sha256_digest = hashlib.sha256(wheel_archive.read(name)).digest()
             assert digest == "sha256=" + base64.urlsafe_b64encode(sha256_digest).decode().rstrip("=")
         inside = set(wheel_archive.namelist())
-    assert {"portico/__init__.py", "portico_server/__main__.py", "portico_server/package/run.lock"} <= inside
+    assert {
+        "portico/__init__.py",
+        "portico_server/__main__.py",
+        "portico_server/features/package/run.lock",
+    } <= inside
     assert not any("__pycache__" in name for name in inside)
     assert "already exists" in command("package", "asker", "-o", str(archives[0])).err
 

@@ -1,4 +1,7 @@
-"""`portico schedules` and `Client.schedules` against a daemon. tests/server/schedules tests the runs themselves."""
+"""`portico schedules` and `Client.schedules` against a daemon.
+
+tests/server/features/schedules tests the runs themselves.
+"""
 
 from __future__ import annotations
 

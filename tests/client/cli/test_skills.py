@@ -1,4 +1,4 @@
-"""`portico skills` and `Client.skills` against a daemon. tests/server/tools/skills tests what is refused."""
+"""`portico skills` and `Client.skills` against a daemon. tests/server/features/skills tests what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`portico webhooks` and `Client.webhooks` against a daemon. tests/server/webhooks tests what is sent."""
+"""`portico webhooks` and `Client.webhooks` against a daemon. tests/server/features/webhooks tests what is sent."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.client.flow.outside import Shelf
 from portico import _source
 from portico._source import Bound, Portable, portable
 from portico_server.core.errors import InvalidRequest
-from portico_server.tools.sandbox.light import LightSandbox
+from portico_server.features.sandbox.light import LightSandbox
 
 
 @pytest.fixture

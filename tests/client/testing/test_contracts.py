@@ -12,10 +12,10 @@ import pytest
 from portico.testing import chunkers, tools
 from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
-from portico_server.knowledge.chunk.chunkers import CHUNKERS, ChunkingStrategy
-from portico_server.knowledge.document import Part
-from portico_server.tools.builtin import current_time
-from portico_server.tools.tool import Tool
+from portico_server.features.chunkers.chunkers import CHUNKERS, ChunkingStrategy
+from portico_server.features.chunkers.document import Part
+from portico_server.features.tools.builtin import current_time
+from portico_server.features.tools.tool import Tool
 
 
 def case(**changes: Any) -> tools.ToolCase:

@@ -13,11 +13,11 @@ import yaml
 from tests import daemon as daemons
 from tests.daemon import ROOT, Daemon
 from tests.examples.agents.site import serving
-from tests.server.tools.sandbox.conftest import ENVIRONMENTS
+from tests.server.features.sandbox.conftest import ENVIRONMENTS
 
 from portico import Client
-from portico_server.tools.sandbox import namespace
-from portico_server.tools.sandbox.environment import Environment
+from portico_server.features.sandbox import namespace
+from portico_server.features.sandbox.environment import Environment
 
 PROGRAMS = ROOT / "docs" / "examples" / "agents"
 

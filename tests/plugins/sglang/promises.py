@@ -15,8 +15,8 @@ from portico_sglang.engine import (
     TOOL_PARSERS,
     SgLang,
 )
+from tests.server.features.gpu_engines.external.interpreter import interpreter, model
 from tests.server.models.adapters.peft_files import pairs, write
-from tests.server.models.engines.external.interpreter import interpreter, model
 
 from portico.testing.engines import CHAT_CHECKS, GENERATION_CHECKS, EngineCheck
 from portico.testing.model_fixture import ModelFixture, model_fixture, user

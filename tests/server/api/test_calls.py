@@ -18,7 +18,7 @@ from portico_server.core.request import Request, Result
 from portico_server.core.servable import Card
 from portico_server.db import keys
 from portico_server.db.runs import FOR
-from portico_server.tools.sandbox.notebooks import Notebooks
+from portico_server.features.sandbox.notebooks import Notebooks
 
 LIMIT = 60
 """Seconds after which a test gives up."""

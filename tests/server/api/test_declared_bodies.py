@@ -12,13 +12,13 @@ import httpx
 import pytest
 from tests import daemon as daemons
 
-from portico_server.api.anthropic.request import COUNTED, CREATED
-from portico_server.api.openai.audio import SPEECH, TRANSCRIPTION, TRANSLATION
 from portico_server.api.openai.bodies import CHAT, COMPLETION, EMBEDDING
-from portico_server.api.openai.image_bodies import EDIT, IMAGE, REFERRING_EDIT
 from portico_server.api.routes import HOT
-from portico_server.apps.responses.read import RESPONSE
 from portico_server.core.fields import BodyField, RequestBody
+from portico_server.features.anthropic.request import COUNTED, CREATED
+from portico_server.features.media.audio import SPEECH, TRANSCRIPTION, TRANSLATION
+from portico_server.features.media.image_bodies import EDIT, IMAGE, REFERRING_EDIT
+from portico_server.features.responses.read import RESPONSE
 
 MODELS = [
     {"name": "echo", "source": "fake://"},

@@ -34,7 +34,7 @@ from tests.growth import (
 )
 
 from portico_server.api.routes import HOT
-from portico_server.apps.flow.ops import OPS
+from portico_server.features.flows.ops import OPS
 
 MAX_HEALTH_S = 20.0
 """Seconds within which /health must answer, on a machine with other work; bench/growth.py measures precisely."""

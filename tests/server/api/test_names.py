@@ -11,9 +11,9 @@ import httpx
 import pytest
 from tests.api_server import ApiServer, RelayModel, api_server
 
-from portico_server.apps.deployed import AppKind
 from portico_server.core.principal import Principal
-from portico_server.tools.tool import Tool
+from portico_server.features.apps.deployed import AppKind
+from portico_server.features.tools.tool import Tool
 
 SCOPES = ("chat", "models:read", "stores:*:manage", "apps:*:deploy", "tools:*:call", "finetune")
 

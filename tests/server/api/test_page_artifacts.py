@@ -10,7 +10,7 @@ from tests.browser import CHROMIUM, Page
 from tests.environments import ENVIRONMENTS
 from tests.page import Seen, answered, ask, click, escape, sound, start, text
 
-from portico_server.tools.sandbox import namespace
+from portico_server.features.sandbox import namespace
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

@@ -13,7 +13,7 @@ import pytest_asyncio
 from tests import daemon as daemons
 from tests.browser import CHROMIUM, Page, browser, new_tab
 from tests.page import ANSWERS, Wire, answered, ask, choose, click, escape, fill, reload, start, wire
-from tests.server.knowledge import documents
+from tests.server.features.readers import documents
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

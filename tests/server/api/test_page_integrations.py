@@ -14,7 +14,7 @@ import httpx
 import pytest
 from tests.browser import CHROMIUM, Page
 from tests.page import Seen, click, escape, fill, sound, text, visit
-from tests.server.webhooks.receiver import Receiver, receiving
+from tests.server.features.webhooks.receiver import Receiver, receiving
 from tests.slurm_standin import SlurmStandIn
 
 from portico.webhooks import verify_webhook
@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
 ]
 
-STRANGER = str(Path(__file__).parents[1] / "tools" / "mcp" / "stranger.py")
+STRANGER = str(Path(__file__).parents[1] / "features" / "mcp_servers" / "stranger.py")
 
 
 def variables(folder: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
 ]
 
-STRANGER = str(Path(__file__).parents[1] / "tools" / "mcp" / "stranger.py")
+STRANGER = str(Path(__file__).parents[1] / "features" / "mcp_servers" / "stranger.py")
 
 FLAGS = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 

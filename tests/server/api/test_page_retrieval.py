@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tests.browser import CHROMIUM, Page
 from tests.page import Seen, click, escape, fill, sound, text, visit
-from tests.server.apps.test_overview import BREAD, FERRIES, TELESCOPES
-from tests.server.knowledge import documents as written
+from tests.server.features.answers.test_overview import BREAD, FERRIES, TELESCOPES
+from tests.server.features.readers import documents as written
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

@@ -21,8 +21,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceTemplateReference
 
-from portico_server.api.mcp.resources import TEMPLATE, themes_uri_of, uri_of
 from portico_server.embedded import embedded
+from portico_server.features.mcp.resources import TEMPLATE, themes_uri_of, uri_of
 
 MARKER = "zirconquartz"
 NEEDLE = "lighthouse"

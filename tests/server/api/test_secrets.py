@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 from tests.api_server import ApiServer, api_server
 from tests.server.api.echoing_mcp import reply
-from tests.server.tools.web import Site, serving
+from tests.server.features.tools.web import Site, serving
 
 from portico_server import logs
 from portico_server.core.roles import Role

@@ -26,10 +26,10 @@ from portico_server.core.servable import Card
 from portico_server.core.work_slots import KEY, FairSlots
 from portico_server.db.files import MIRRORED_OWNER, FileRow
 from portico_server.db.store_files import MirroredFile
+from portico_server.features.sandbox import light
 from portico_server.models.spec import ModelSpec
 from portico_server.runs.artifacts import Author, NewArtifact
 from portico_server.runs.scheduler import Scheduler
-from portico_server.tools.sandbox import light
 
 CHAT: Final = "/v1/chat/completions"
 ANYTHING_EVALUATED: Final = {

@@ -24,7 +24,7 @@ from tests.server.api.test_rights import (
     waited,
 )
 from tests.server.api.test_withheld import asked
-from tests.server.knowledge.sources.webdav_server import grant, serving
+from tests.server.features.sources.webdav_server import grant, serving
 
 from portico_server.embedded import embedded
 

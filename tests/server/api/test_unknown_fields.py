@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tests import daemon as daemons
 
-from portico_server.api.ollama.feature import FEATURE
+from portico_server.features.ollama.feature import FEATURE
 
 MODEL = {"name": "x", "source": "fake://"}
 FLOW = {"portico_flow": 1, "step": {"op": "code", "source": "lambda text: text"}}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, update
-from tests.server.knowledge.sources.store import ACCESS, REGION, SECRET, ObjectStore, serving
+from tests.server.features.sources.store import ACCESS, REGION, SECRET, ObjectStore, serving
 
 from portico_server.blobs import bucket as bucket_module
 from portico_server.blobs.bucket import BlobPlaces, open_bucket
@@ -24,8 +24,8 @@ from portico_server.core.principal import LOCAL, SYSTEM
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.schema import blob_marks
-from portico_server.knowledge.files import FILE_BLOBS, FileStorage
-from portico_server.knowledge.uploaded_files import UploadedFiles
+from portico_server.features.files.files import FILE_BLOBS, FileStorage
+from portico_server.features.files.uploaded_files import UploadedFiles
 from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore, Author, NewArtifact
 from portico_server.settings import Settings, load
 

@@ -11,7 +11,7 @@ from tests.daemon import Daemon
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.names import check_name, check_plain, is_name, is_plain
 from portico_server.core.prompts.spec import parse
-from portico_server.knowledge.names import store_name
+from portico_server.features.stores.names import store_name
 
 GOOD = [
     "docs",

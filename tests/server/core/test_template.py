@@ -12,7 +12,7 @@ import portico_server
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.prompts.spec import parse
 from portico_server.core.template import fill, pieces, substitute
-from portico_server.grading.template import fill as grader_fill
+from portico_server.features.grading.template import fill as grader_fill
 
 LONG = "x" * 2**20
 
@@ -53,7 +53,7 @@ OURS = {
     "answer/sentences.py": "takes the marks of Markdown out",
     "answer/negations.py": "takes words out",
     "agent/planning.py": "counts first",
-    "apps/prompts/formats.py": "writes a prompt's file once",
+    "features/prompts/formats.py": "writes a prompt's file once",
 }
 """Other places that insert variable text, and why the result cannot grow there."""
 

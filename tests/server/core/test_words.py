@@ -10,13 +10,13 @@ from tests.daemon import ROOT
 from portico_server.core.words import decode_text, whole_number
 
 NAMES_ALONE = {
-    *("core/words.py", "api/openai/form.py", "models/openai_wire.py", "tools/fetch/client.py"),
-    *("knowledge/links/rules.py", "guards/checks.py"),
+    *("core/words.py", "api/openai/form.py", "models/openai_wire.py", "http/fetch/client.py"),
+    *("features/stores/links/rules.py", "features/guards/checks.py"),
     *(
-        "apps/answer/statements.py",
-        "apps/answer/claims.py",
-        "apps/answer/terms.py",
-        "apps/answer/names.py",
+        "features/answers/statements.py",
+        "features/answers/claims.py",
+        "features/answers/terms.py",
+        "features/answers/names.py",
     ),
 }
 """Code that makes no number of a text of digits."""
@@ -28,8 +28,8 @@ OWN = {
         "environments/build.py",
     ),  # programs and files of this machine
     *(
-        "models/engines/transformers/worker/draw.py",
-        "models/engines/transformers/worker/server.py",
+        "features/gpu_engines/transformers/worker/draw.py",
+        "features/gpu_engines/transformers/worker/server.py",
     ),  # the daemon
     "archives/tar.py",  # at most ten bytes
 }
@@ -104,9 +104,9 @@ def test_bytes_are_read_in_their_charset(text: str, codec: str, charset: str) ->
 CHOSEN_HERE = {
     "core/words.py",
     *(
-        "knowledge/parse/archive.py",
-        "knowledge/parse/formats.py",
-        "knowledge/parse/step.py",
+        "features/readers/archive.py",
+        "features/readers/formats.py",
+        "features/readers/step.py",
     ),  # detected from bytes
 }
 """Code whose charset is not named by outside input."""

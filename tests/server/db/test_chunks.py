@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection
-from tests.server.knowledge.store_fixture import STORE, StoreFixture, vector
+from tests.server.features.stores.store_fixture import STORE, StoreFixture, vector
 
 from portico.wire import Place
 from portico_server.core.errors import NotFound

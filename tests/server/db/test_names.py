@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tests.api_server import ApiServer, api_server
 
-from portico_server.apps.deployed import AppKind
+from portico_server.features.apps.deployed import AppKind
 
 ADMIN = {"authorization": "Bearer pk-of-the-operator"}
 FLOW = {"portico_flow": 1, "step": {"op": "emit", "name": "e"}}

@@ -30,8 +30,8 @@ from portico_server.db.models import put_model
 from portico_server.db.responses import ResponseRow
 from portico_server.db.runs import NewRun
 from portico_server.db.schema import HEAD, aliases
-from portico_server.knowledge.files import FILE_BLOBS, FileStorage
-from portico_server.knowledge.uploaded_files import UploadedFiles
+from portico_server.features.files.files import FILE_BLOBS, FileStorage
+from portico_server.features.files.uploaded_files import UploadedFiles
 from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore, Author, NewArtifact
 from portico_server.settings import load
 

@@ -15,7 +15,12 @@ from portico_server.db import schedules as rows
 from portico_server.db.database import Database
 from portico_server.db.schedules import ScheduleRow
 from portico_server.db.webhooks import WebhookRow
-from portico_server.schedules.due_runs import STILL_UNDER_WAY, TOO_MANY_UNDER_WAY, take_due, take_now
+from portico_server.features.schedules.due_runs import (
+    STILL_UNDER_WAY,
+    TOO_MANY_UNDER_WAY,
+    take_due,
+    take_now,
+)
 
 
 async def scheduled(database: Database, ref: str = "a", **changes: Any) -> ScheduleRow:
@@ -112,7 +117,7 @@ async def test_a_running_schedule_skips_queues_or_overlaps_by_its_overlap_rule(
         await database.write(take_now, row)
     assert error.value.code == "run_under_way"
 
-    monkeypatch.setattr("portico_server.schedules.due_runs.MAX_RUNS_UNDER_WAY", 2)
+    monkeypatch.setattr("portico_server.features.schedules.due_runs.MAX_RUNS_UNDER_WAY", 2)
     names = set()
     for overlap in ("queue", "allow"):
         second_row = await scheduled(database, overlap, overlap=overlap)

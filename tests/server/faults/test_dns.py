@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from tests.api_server import ApiServer, api_server
-from tests.server.tools.web import Site, serving
+from tests.server.features.tools.web import Site, serving
 
 NAME = "models.example"
 ANSWER = {

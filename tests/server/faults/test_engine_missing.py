@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.api_server import ApiServer, RelayModel, api_server
-from tests.server.models.engines.external.interpreter import interpreter, model
+from tests.server.features.gpu_engines.external.interpreter import interpreter, model
 
 
 @pytest.fixture

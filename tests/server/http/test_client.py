@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.server.tools.web import Site, page, redirect, serving
+from tests.server.features.tools.web import Site, page, redirect, serving
 from yarl import URL
 
 from portico_server.http.client import open_session, proxy_of

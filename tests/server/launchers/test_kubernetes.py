@@ -23,7 +23,7 @@ from tests.server.launchers.training import STEPS, training
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico.wire import Event, Progressed
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.finetune.training_events import Metrics, TrainedWeights
+from portico_server.features.training.training_events import Metrics, TrainedWeights
 from portico_server.launchers.kubernetes import backend, read_job, read_node, read_pod
 from portico_server.launchers.launchers import Launchers
 from portico_server.launchers.pod_template import PodTemplate, read_pod_template

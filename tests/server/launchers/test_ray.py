@@ -21,7 +21,7 @@ from tests.server.launchers.training import STEPS, training
 from portico import Client, Conflict
 from portico.testing.model_fixture import model_fixture
 from portico_server.core.errors import Unavailable
-from portico_server.finetune.training_events import Metrics, TrainedWeights
+from portico_server.features.training.training_events import Metrics, TrainedWeights
 from portico_server.launchers import ray as ray_launcher
 from portico_server.launchers.protocol import LaunchOrder
 from portico_server.launchers.remote import RemoteLauncher

@@ -24,8 +24,8 @@ from tests import daemon as daemons
 from tests import postgres
 from tests.daemon import Daemon
 from tests.server.daemons import end, start
+from tests.server.features.gpu_engines.external.interpreter import interpreter, model
 from tests.server.launchers.reading import reads_documents
-from tests.server.models.engines.external.interpreter import interpreter, model
 from tests.slurm_cluster import SlurmCluster
 
 from portico import Client

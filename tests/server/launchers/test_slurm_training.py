@@ -14,7 +14,7 @@ from tests.slurm_cluster import SlurmCluster
 
 from portico.testing.model_fixture import model_fixture, user
 from portico_server.core.errors import PorticoError
-from portico_server.finetune.training_events import Checkpoint, Metrics, TrainedWeights, TrainLog
+from portico_server.features.training.training_events import Checkpoint, Metrics, TrainedWeights, TrainLog
 from portico_server.models.deployment import Deployment
 from portico_server.models.spec import ModelSpec
 

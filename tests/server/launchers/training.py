@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.server.finetune.child import bases
+from tests.server.features.training.child import bases
 
-from portico_server.finetune.local_trainer import LocalTrainer
-from portico_server.finetune.training_events import TrainEvent
+from portico_server.features.sandbox.light import LightSandbox
+from portico_server.features.training.local_trainer import LocalTrainer
+from portico_server.features.training.training_events import TrainEvent
 from portico_server.launchers.launchers import Launchers
 from portico_server.settings import load
-from portico_server.tools.sandbox.light import LightSandbox
 
 EXAMPLES: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "yes"}], "tools": []}

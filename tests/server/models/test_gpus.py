@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.models.engines.external.interpreter import interpreter, model
+from tests.server.features.gpu_engines.external.interpreter import interpreter, model
 
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico_server.core.errors import EngineFailed, Unavailable
+from portico_server.features.gpu_engines.transformers.engine import Transformers
 from portico_server.models import gpus as sharing
 from portico_server.models import hardware
-from portico_server.models.engines.transformers.engine import Transformers
 from portico_server.models.gpus import GpuShare, choose_gpus, gpu_environment
 from portico_server.models.hardware import Gpu, GpuUse, Hardware, left_visible, visible_names
 from portico_server.models.plan.transformers import GPU_OVERHEAD_BYTES

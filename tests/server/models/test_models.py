@@ -237,8 +237,9 @@ LIGHT = """
 import json, sys
 import portico_server.models.service
 heavy = {"aiohttp", "numpy", "tantivy", "fastapi", "mcp", "lxml", "xllamacpp", "wordllama", "alembic", "httpx"}
-engines = ("vllm", "lmdeploy", "transformers", "remote", "a2a", "fake")
-heavy |= {f"portico_server.models.engines.{kind}.engine" for kind in engines}
+heavy |= {f"portico_server.features.gpu_engines.{kind}.engine" for kind in ("vllm", "lmdeploy", "transformers")}
+heavy |= {f"portico_server.models.engines.{kind}.engine" for kind in ("remote", "fake")}
+heavy.add("portico_server.features.a2a.engine.engine")
 print(json.dumps(sorted(heavy & set(sys.modules))))
 """
 

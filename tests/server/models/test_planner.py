@@ -15,9 +15,9 @@ from tests.server.models.model_files import LLAMA, gguf
 
 from portico.testing.model_fixture import model_fixture
 from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.features.gpu_engines.lmdeploy.engine import LmDeploy
+from portico_server.features.gpu_engines.vllm.engine import Vllm
 from portico_server.models.catalog import engine_for
-from portico_server.models.engines.lmdeploy.engine import LmDeploy
-from portico_server.models.engines.vllm.engine import Vllm
 from portico_server.models.gguf import Gguf
 from portico_server.models.plan import choice
 from portico_server.models.plan.machines import machine_preset, machine_presets

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from tests.children import children
+from tests.server.features.gpu_engines.external.interpreter import interpreter, model
 from tests.server.models.conftest import MODELS
-from tests.server.models.engines.external.interpreter import interpreter, model
 
 from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture, user
 from portico.wire import Progressed

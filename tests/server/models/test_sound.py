@@ -19,8 +19,8 @@ import orjson
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from tests.server.models.engines.external.interpreter import interpreter, model
-from tests.server.models.engines.transformers import environment
+from tests.server.features.gpu_engines.external.interpreter import interpreter, model
+from tests.server.features.gpu_engines.transformers import environment
 
 from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture
 from portico_server.core.errors import InvalidRequest, PorticoError

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.knowledge.sources.store import ACCESS, REGION, SECRET, ObjectStore
-from tests.server.knowledge.sources.store import serving as serving_store
+from tests.server.features.sources.store import ACCESS, REGION, SECRET, ObjectStore
+from tests.server.features.sources.store import serving as serving_store
 from tests.server.models.hubs import COMMIT, Hub, serving
 from tests.server.models.model_files import LLAMA, gguf
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.api_server import ApiServer, RelayModel, api_server
 
-from portico_server.apps.deployed import AppKind
+from portico_server.features.apps.deployed import AppKind
 
 SCOPES = ("chat", "apps:*:deploy", "stores:*:manage", "tools:*:call")
 ADMIN = {"authorization": "Bearer pk-of-the-operator"}

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tests.api_server import ApiServer, RelayModel, api_server
 
-from portico_server.apps.deployed import AppKind
 from portico_server.db import runs
+from portico_server.features.apps.deployed import AppKind
 
 MARK = "a long answer that is kept once "
 

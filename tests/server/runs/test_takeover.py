@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from portico_server.apps.flow.flows import Flows
+from portico_server.core import filter as filters
 from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden
 from portico_server.core.principal import Principal
@@ -20,12 +20,12 @@ from portico_server.core.request import ChatReply, Request
 from portico_server.core.servable import Card
 from portico_server.db import runs, steps
 from portico_server.db.database import Database
-from portico_server.knowledge import filter as filters
+from portico_server.features.flows.flows import Flows
+from portico_server.features.sandbox.light import LightSandbox
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
-from portico_server.tools.sandbox.light import LightSandbox
 
 OWNER = Principal("key_owner", frozenset({"*", "chat"}))
 

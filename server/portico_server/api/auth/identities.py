@@ -14,13 +14,13 @@ from portico_server.api.auth.keys import MAX_GROUP_CHARS, MAX_GROUPS, KeyTable, 
 from portico_server.api.auth.oidc import TokenVerifier, VerifiedToken, is_token
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest, nearest
+from portico_server.core.filter import parse_bound
 from portico_server.core.names import is_plain
 from portico_server.core.principal import Principal
 from portico_server.core.roles import Role, role_of
 from portico_server.db import keys
 from portico_server.db.database import Database
 from portico_server.db.keys import KeyRow
-from portico_server.knowledge.filter import parse_bound
 
 IDENTITY_PREFIX = "user_"
 

@@ -10,6 +10,7 @@ import orjson
 
 from portico_server.api.auth.credentials import OPERATOR
 from portico_server.core.errors import Forbidden, InvalidRequest
+from portico_server.core.filter import parse_bound, to_json
 from portico_server.core.limits import KeyLimits
 from portico_server.core.names import is_plain
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
@@ -17,7 +18,6 @@ from portico_server.db import usage
 from portico_server.db.database import Database
 from portico_server.db.keys import KeyRow
 from portico_server.db.usage import DAY_S
-from portico_server.knowledge.filter import parse_bound, to_json
 from portico_server.runs.quotas import MINUTE_S, Quotas
 
 MAX_GROUPS: Final = 1_000

@@ -13,9 +13,9 @@ from portico_server.api.auth import protected_resource
 from portico_server.api.auth.grants import narrow_scopes
 from portico_server.api.auth.oauth_errors import RedirectedError
 from portico_server.api.endpoint import Caller, TheAuth, TheServices, new_router
-from portico_server.api.oauth.adapter import require_server
-from portico_server.api.oauth.authorization import MAX_QUERY_CHARS, AuthorizationRequest, read_request
 from portico_server.api.services import ApiServices
+from portico_server.features.oauth.adapter import require_server
+from portico_server.features.oauth.authorization import MAX_QUERY_CHARS, AuthorizationRequest, read_request
 
 router = new_router(prefix="/api/authorization", tags=["Keys"])
 

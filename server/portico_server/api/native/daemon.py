@@ -12,11 +12,11 @@ from portico.schemas.deployments import SmallModel
 from portico_server import __version__
 from portico_server.api.endpoint import Admin, Caller, TheServices, new_router
 from portico_server.api.native import deployments
-from portico_server.api.native.stores import to_store
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed
 from portico_server.core.servable import Card
-from portico_server.guards.guard import PLACES
+from portico_server.features.guards.guard import PLACES
+from portico_server.features.stores.api.stores import to_store
 
 router = new_router(prefix="/api", tags=["Daemon"])
 

@@ -12,16 +12,16 @@ from portico.schemas.runs import Replay
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.native.runs import find_run
 from portico_server.api.services import ApiServices
-from portico_server.apps.flow.app import FlowApp
-from portico_server.apps.flow.flows import Flows
-from portico_server.apps.flow.spec import FlowSpec
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from portico_server.core.principal import Principal
 from portico_server.core.request import AppInput, AppOutput, Request
 from portico_server.core.servable import Servable
-from portico_server.guards.detectors import GROUPS, find
+from portico_server.features.flows.app import FlowApp
+from portico_server.features.flows.flows import Flows
+from portico_server.features.flows.spec import FlowSpec
+from portico_server.features.guards.detectors import GROUPS, find
 from portico_server.runs import recording_file
 from portico_server.runs.ended_runs import MAX_ENDED_RUNS
 from portico_server.runs.recording import MAX_BYTES, MAX_STEPS, RecordedApp

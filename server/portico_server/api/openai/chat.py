@@ -14,13 +14,13 @@ from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.bodies import CHAT
 from portico_server.api.openai.relay import caller_of, find, relay
 from portico_server.api.services import ApiServices
-from portico_server.apps.ask import refuse_unchecked
-from portico_server.apps.stored_chats import ChatRecorder
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.passage import location_of, to_json
 from portico_server.core.request import CalledTool, Chat, ChatReply
 from portico_server.core.servable import relays
+from portico_server.features.answers.ask import refuse_unchecked
+from portico_server.features.stored_chats.stored_chats import ChatRecorder
 from portico_server.runs.run import Run
 
 _OURS = ("model", "messages", "stream", "stream_options", "n")

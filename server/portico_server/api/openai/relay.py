@@ -9,11 +9,11 @@ from typing import Any
 from portico_server.api.errors import RawHeaders
 from portico_server.api.exchange import STREAM, Exchange, Presence
 from portico_server.api.services import ApiServices
-from portico_server.apps.stored_chats import ChatRecorder
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.relay import CAPABILITY, Operation, Relay
 from portico_server.core.servable import Relays, Servable, relays
+from portico_server.features.stored_chats.stored_chats import ChatRecorder
 
 
 def caller_of(exchange: Exchange) -> Principal:

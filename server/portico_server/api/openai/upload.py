@@ -17,7 +17,7 @@ from portico_server.blobs.place import ReceivedFile
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.filenames import check_filename
-from portico_server.knowledge.files import FileStorage
+from portico_server.features.files.files import FileStorage
 from portico_server.settings import MB_BYTES
 
 MAX_FIELD_BYTES = 64 * 1024

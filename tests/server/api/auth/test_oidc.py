@@ -30,10 +30,10 @@ from portico_server.core.limits import KeyLimits
 from portico_server.core.roles import Role, role_of
 from portico_server.db import keys, usage
 from portico_server.db.usage import UsageRow
+from portico_server.http.fetch.fetcher import OutwardFetcher
+from portico_server.http.fetch.policy import AddressPolicy
 from portico_server.runs.quotas import Quotas
 from portico_server.settings import load
-from portico_server.tools.fetch.fetcher import OutwardFetcher
-from portico_server.tools.fetch.policy import AddressPolicy
 
 LIMIT = 60
 ROLES = (

@@ -29,9 +29,9 @@ from portico_server.api.auth.sign_ins import SignIns
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.roles import Role
 from portico_server.db.schema import sign_ins as table
+from portico_server.http.fetch.fetcher import OutwardFetcher
+from portico_server.http.fetch.policy import AddressPolicy
 from portico_server.services import Services
-from portico_server.tools.fetch.fetcher import OutwardFetcher
-from portico_server.tools.fetch.policy import AddressPolicy
 
 OURS = {"sec-fetch-site": "same-origin"}
 """Headers that a browser sends with a request of our own page."""

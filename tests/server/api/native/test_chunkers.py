@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.daemon import Daemon
-from tests.server.knowledge import documents, office
+from tests.server.features.readers import documents, office
 
 from portico import AsyncClient, Client, InvalidRequest
 

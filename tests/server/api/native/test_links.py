@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 from tests import daemon as daemons
-from tests.server.knowledge.documents import write_files
+from tests.server.features.readers.documents import write_files
 from typer.testing import CliRunner
 
 from portico import Client

@@ -11,9 +11,9 @@ import pytest
 from mcp import Client
 from tests.api_server import ApiServer, api_server
 
-from portico_server.tools.mcp import connection
+from portico_server.features.mcp_servers import connection
 
-STRANGER = str(Path(__file__).parents[2] / "tools" / "mcp" / "stranger.py")
+STRANGER = str(Path(__file__).parents[2] / "features" / "mcp_servers" / "stranger.py")
 
 
 @pytest.fixture

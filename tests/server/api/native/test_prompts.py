@@ -14,7 +14,7 @@ from tests.daemon import Daemon
 
 from portico.client import Client
 from portico.errors import Conflict, Forbidden, InvalidRequest, NotFound
-from portico_server.apps.prompts import folder
+from portico_server.features.prompts import folder
 
 REVIEW: dict[str, Any] = {
     "description": "Reviews code.",

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import Connection, update
 from tests.api_server import ApiServer, api_server
 
-from portico_server.apps.agent.public_links import MAX_LINKS
 from portico_server.db.schema import public_links
+from portico_server.features.agents.public_links import MAX_LINKS
 
 
 @pytest.fixture

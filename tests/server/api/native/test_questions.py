@@ -17,9 +17,9 @@ from portico.wire import Finished
 from portico_server.core.context import Context
 from portico_server.core.question import NewQuestion
 from portico_server.core.request import ToolResult
-from portico_server.tools.entry import Approval
-from portico_server.tools.tool import Tool
-from portico_server.tools.toolbox import Toolbox
+from portico_server.features.tools.entry import Approval
+from portico_server.features.tools.tool import Tool
+from portico_server.features.tools.toolbox import Toolbox
 
 SCHEMA = {
     "type": "object",

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tests import daemon as daemons
 from tests import postgres
-from tests.server.knowledge.documents import write_files
+from tests.server.features.readers.documents import write_files
 from typer.testing import CliRunner
 
 from portico import Client

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
-from tests.server.knowledge import documents
+from tests.server.features.readers import documents
 
 from portico.client import Client
 

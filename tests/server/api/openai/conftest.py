@@ -13,12 +13,12 @@ import pytest
 from openai import OpenAI
 from tests import daemon as daemons
 from tests.daemon import Daemon
-from tests.server.tools.sandbox.conftest import ENVIRONMENTS, environment
+from tests.server.features.sandbox.conftest import ENVIRONMENTS, environment
 from websockets.sync.client import ClientConnection, connect
 
 __all__ = ["environment"]
 
-STRANGER = Path(__file__).parents[2] / "tools" / "mcp" / "stranger.py"
+STRANGER = Path(__file__).parents[2] / "features" / "mcp_servers" / "stranger.py"
 
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 4])\nplt.show()\nprint('drawn')"
 

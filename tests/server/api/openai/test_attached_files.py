@@ -11,7 +11,7 @@ import pytest
 from openai import APIStatusError, OpenAI
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import bearer
-from tests.server.knowledge.documents import pdf
+from tests.server.features.readers.documents import pdf
 
 REPORT = pdf("The fee is 40 euros.", "It is due in May.")
 

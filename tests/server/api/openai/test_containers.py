@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from portico_server.tools.sandbox.environment import Environment
+from portico_server.features.sandbox.environment import Environment
 
 
 @pytest.mark.conformance("OpenAI", "Containers", "openai")

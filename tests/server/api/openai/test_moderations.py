@@ -11,8 +11,8 @@ from openai import AsyncOpenAI, BadRequestError, NotFoundError, PermissionDenied
 from tests.api_server import ApiServer, api_server
 from tests.server.models.engines.remote.provider import Answer, serving
 
-from portico_server.apps.moderation import CATEGORIES, MAX_CHARS, OWN_CATEGORIES, read_input
 from portico_server.core.errors import InvalidRequest
+from portico_server.features.guards.moderation import CATEGORIES, MAX_CHARS, OWN_CATEGORIES, read_input
 from portico_server.models.spec import ModelSpec
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="

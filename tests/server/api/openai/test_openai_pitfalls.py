@@ -1,7 +1,7 @@
 """Other servers' bugs that break OpenAI's own strict client; Portico has none of them.
 
 The numbers are those of the project's list of pitfalls. 1 to 4 and 15 concern the Responses API:
-`tests/server/api/openai` and `tests/server/apps/responses`.
+`tests/server/api/openai` and `tests/server/features/responses`.
 """
 
 from __future__ import annotations

@@ -29,10 +29,10 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from portico_server.api.auth import client_secrets
-from portico_server.api.openai import realtime
-from portico_server.apps.realtime import audio, config, input_buffer
 from portico_server.core.errors import Unauthenticated, Unavailable
 from portico_server.core.principal import LOCAL
+from portico_server.features.realtime import audio, config, input_buffer
+from portico_server.features.realtime.api import realtime
 
 TYPES: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 

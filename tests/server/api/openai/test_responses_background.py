@@ -19,7 +19,7 @@ from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import bearer
 from tests.server.api.openai.responses.test_create import WEATHER
-from tests.server.apps.flow.outside import Outside
+from tests.server.features.flows.outside import Outside
 
 
 def begun(client: OpenAI, **request: Any) -> tuple[Response, str]:

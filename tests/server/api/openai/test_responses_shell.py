@@ -13,7 +13,7 @@ import pytest
 from openai import OpenAI
 from tests.server.api.openai.following import followed
 
-from portico_server.tools.sandbox.environment import Environment
+from portico_server.features.sandbox.environment import Environment
 
 TEXT = "---\nname: greeting\ndescription: Greets.\n---\n"
 HOSTED: Any = {"type": "shell", "environment": {"type": "container_auto"}}

@@ -16,7 +16,7 @@ from tests.server.api.openai.conftest import bearer, opened, secret
 from tests.server.api.openai.following import followed
 from tests.server.api.openai.responses.test_create import WEATHER
 
-from portico_server.tools.sandbox.environment import Environment
+from portico_server.features.sandbox.environment import Environment
 
 SEARCH: Any = {"type": "file_search", "vector_store_ids": ["handbook"]}
 ODD: Any = {"type": "mcp", "server_label": "odd", "require_approval": "never"}

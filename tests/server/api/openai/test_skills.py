@@ -16,7 +16,7 @@ from tests.api_server import api_server
 from tests.daemon import Daemon
 
 from portico_server.db.skills import SkillBounds
-from portico_server.tools.skills import library
+from portico_server.features.skills import library
 
 TEXT = "---\nname: {name}\ndescription: {about}\n---\nRead references/FORMS.md.\n"
 

@@ -18,9 +18,9 @@ from tests.api_server import RelayModel, api_server
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import KEYS, bearer, secret
 
-from portico_server.apps import stored_chats
 from portico_server.core.principal import LOCAL
 from portico_server.db.usage import DAY_S
+from portico_server.features.stored_chats import stored_chats
 
 REPLIES = [
     {

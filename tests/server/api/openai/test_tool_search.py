@@ -14,9 +14,9 @@ from tests.api_server import api_server
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import bearer
 from tests.server.api.openai.following import followed
-from tests.server.apps.agent.agent_fixture import Speaker, calls
+from tests.server.features.agents.agent_fixture import Speaker, calls
 
-from portico_server.apps.responses.request import model_name
+from portico_server.features.responses.request import model_name
 
 SEARCH: Any = {"type": "tool_search"}
 ORDER: Any = {"type": "object", "properties": {"order": {"type": "string"}}, "required": ["order"]}

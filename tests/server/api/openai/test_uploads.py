@@ -23,7 +23,7 @@ from tests.daemon import Daemon
 from portico import Client
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core.principal import LOCAL
-from portico_server.knowledge import uploads as uploads_module
+from portico_server.features.files import uploads as uploads_module
 from portico_server.runs.retention import Retention
 
 WHOLE = random.Random(7).randbytes(300_000)

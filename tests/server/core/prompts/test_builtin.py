@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import portico_server
-from portico_server.apps.prompts.folder import read_texts
-from portico_server.apps.prompts.formats import write_prompt
 from portico_server.core.prompts import builtin
 from portico_server.core.prompts.spec import PromptSpec, parse
+from portico_server.features.prompts.folder import read_texts
+from portico_server.features.prompts.formats import write_prompt
 
 EVERY = builtin.every()
 FORMATS = ("markdown", "yaml", "prompty", "dotprompt", "langchain")

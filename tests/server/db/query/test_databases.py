@@ -26,13 +26,13 @@ from portico_server.db.query.source import (
     open_source,
     without_password,
 )
+from portico_server.features.tools.builtin import outward
+from portico_server.features.tools.sources.function_packages import FunctionPackages
+from portico_server.features.tools.sources.sources import AddedTools
+from portico_server.features.tools.sources.spec import parse
+from portico_server.features.tools.toolbox import Toolbox
+from portico_server.http.fetch.policy import AddressPolicy
 from portico_server.settings import Settings
-from portico_server.tools.builtin import outward
-from portico_server.tools.fetch.policy import AddressPolicy
-from portico_server.tools.sources.function_packages import FunctionPackages
-from portico_server.tools.sources.sources import AddedTools
-from portico_server.tools.sources.spec import parse
-from portico_server.tools.toolbox import Toolbox
 
 SETUP = (
     "create table items (id integer primary key, name varchar, price decimal(6,2), made date)",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.server.features.gpu_engines.transformers import environment
 from tests.server.models.conftest import MODELS
-from tests.server.models.engines.transformers import environment
 
 from portico.testing.model_fixture import model_fixture
 from portico_server.environments.uv import silent

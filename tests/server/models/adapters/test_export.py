@@ -13,12 +13,12 @@ import httpx
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
-from tests.server.finetune.child.bases import Shop, small
+from tests.server.features.gpu_engines.transformers import environment
+from tests.server.features.gpu_engines.transformers.environment import unpacked
+from tests.server.features.training.child.bases import Shop, small
 from tests.server.models.adapters import peft_files
-from tests.server.models.engines.transformers import environment
-from tests.server.models.engines.transformers.environment import unpacked
 
-import portico_server.models.engines.transformers
+import portico_server.features.gpu_engines.transformers
 from portico import Client, InvalidRequest
 from portico.cli.root import run
 from portico.errors import Conflict, NotFound
@@ -147,7 +147,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = asyncio.run(Shop().folder(base, Path(python), silent))
     script = Path(__file__).with_name("tell_gguf.py")
     out = tmp_path_factory.mktemp("refit") / "again.gguf"
-    place = Path(portico_server.models.engines.transformers.__file__).parent
+    place = Path(portico_server.features.gpu_engines.transformers.__file__).parent
     done = subprocess.run(
         [python, "-P", str(script), str(base.path), str(folder), str(out)],
         env={"PYTHONPATH": str(place)},

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.server.features.gpu_engines.external.interpreter import interpreter, model
 from tests.server.models.adapters import peft_files
 from tests.server.models.adapters.peft_files import pairs, safetensors, write
-from tests.server.models.engines.external.interpreter import interpreter, model
 
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.server.features.gpu_engines.external.interpreter import interpreter, model
 from tests.server.models.conftest import MODELS
-from tests.server.models.engines.external.interpreter import interpreter, model
 
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico_server.core.errors import InvalidRequest

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.server.features.gpu_engines.external.interpreter import interpreter, model
+from tests.server.features.gpu_engines.lmdeploy import environment as real_lmdeploy
+from tests.server.features.gpu_engines.transformers import environment
 from tests.server.models.conftest import MODELS
-from tests.server.models.engines.external.interpreter import interpreter, model
-from tests.server.models.engines.lmdeploy import environment as real_lmdeploy
-from tests.server.models.engines.transformers import environment
 
 from portico.testing.engines import CHAT_CHECKS, GENERATION_CHECKS, EngineCheck
 from portico.testing.model_fixture import ModelFixture, model_fixture, user

@@ -20,11 +20,8 @@ from aiohttp import web
 
 from portico_server.core import media, pools
 from portico_server.core.errors import InvalidRequest
-from portico_server.models.engines import worker_http
-from portico_server.models.engines.fake import script
-from portico_server.models.engines.fake.script import VOICES, ScriptedReply, ScriptPlayer
-from portico_server.models.engines.transformers.worker.errors import Refusal
-from portico_server.models.engines.transformers.worker.transcript import (
+from portico_server.features.gpu_engines.transformers.worker.errors import Refusal
+from portico_server.features.gpu_engines.transformers.worker.transcript import (
     TimedText,
     TranscriptRequest,
     WorkerTranscript,
@@ -32,6 +29,9 @@ from portico_server.models.engines.transformers.worker.transcript import (
     end_event,
     render_transcript,
 )
+from portico_server.models.engines import worker_http
+from portico_server.models.engines.fake import script
+from portico_server.models.engines.fake.script import VOICES, ScriptedReply, ScriptPlayer
 
 SAMPLE_RATE_HZ: Final = 24_000
 """Samples per second."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from portico_server.core.registry import Registry
-from portico_server.tools.tool import Tool
+from portico_server.features.tools.tool import Tool
 
 PORTICO_PLUGIN_API = 1
 

@@ -1,1 +1,0 @@
-"""``/v1/responses`` over HTTP; the response logic is in `portico_server.apps.responses`."""

@@ -1,0 +1,190 @@
+"""The features of the daemon: the table of their declarations, and the services that they build."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterator, Mapping
+from functools import cache, partial
+from operator import attrgetter
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import NotFound
+from portico_server.core.feature import ConfigurationKey, Feature, KeyReconciler
+from portico_server.db import runs
+
+if TYPE_CHECKING:
+    from portico_server.db.database import Database
+    from portico_server.runs.scheduler import Scheduler
+
+T = TypeVar("T")
+
+FEATURES: Final[Mapping[str, str]] = {
+    "anthropic": "portico_server.features.anthropic.feature",
+    "responses": "portico_server.features.responses.feature",
+    "realtime": "portico_server.features.realtime.feature",
+    "media": "portico_server.features.media.feature",
+    "oauth": "portico_server.features.oauth.feature",
+    "webhooks": "portico_server.features.webhooks.feature",
+    "ollama": "portico_server.features.ollama.feature",
+    "a2a": "portico_server.features.a2a.feature",
+    "ag_ui": "portico_server.features.ag_ui.feature",
+    "schedules": "portico_server.features.schedules.feature",
+    "tuning": "portico_server.features.training.feature",
+    "evals": "portico_server.features.evals.feature",
+    "distil": "portico_server.features.distil.feature",
+    "batches": "portico_server.features.batches.feature",
+}
+"""The module of each feature's declaration. A feature stands after those that it needs."""
+
+OFF: frozenset[str] = frozenset()
+"""Features that the daemon does not have. Their routes answer 404."""
+
+
+@cache
+def declarations() -> tuple[Feature, ...]:
+    """Return the declarations of the daemon's features, in the order of the table."""
+    return tuple(feature for feature in _all_declarations() if feature not in absent())
+
+
+@cache
+def absent() -> tuple[Feature, ...]:
+    """Return the declarations of the features that are off, and of those that need one of them."""
+    off: dict[str, Feature] = {}
+    for feature in _all_declarations():
+        if feature.name in OFF or not off.keys().isdisjoint(feature.needs):
+            off[feature.name] = feature
+    return tuple(off.values())
+
+
+def configuration_keys() -> Mapping[str, ConfigurationKey]:
+    """Return the keys of the configuration that belong to features, in the order of the table."""
+    return {key.name: key for feature in declarations() for key in feature.keys}
+
+
+def absent_feature(key: str) -> str | None:
+    """Return the name of the feature that is off to which a key of the configuration belongs."""
+    return next(
+        (feature.name for feature in absent() for own_key in feature.keys if own_key.name == key), None
+    )
+
+
+def not_there(feature: str) -> NotFound:
+    """Return the error for what belongs to a feature that is off."""
+    return NotFound(
+        f"This daemon does not have the feature '{feature}'. Ask the operator of the daemon to switch it on.",
+        code="feature_not_found",
+    )
+
+
+class CoreServices(Protocol):
+    """The services of the daemon that every feature can declare work for."""
+
+    database: Database
+    scheduler: Scheduler
+
+
+class Features:
+    """The services of the features. A service is built when it is first asked for, after those that it needs.
+
+    ``services`` are the daemon's services, from which the features take theirs.
+    """
+
+    def __init__(self, services: CoreServices) -> None:
+        self._services = services
+        self._instances: dict[str, Any] = {}
+
+    def get(self, name: str, kind: type[T]) -> T:
+        """Return the service of a feature. Raise `NotFound` if the feature is off."""
+        service = self.find(name)
+        assert isinstance(service, kind)
+        return service
+
+    def find(self, name: str) -> Any:
+        """Return the service of a feature that a declaration names. Raise `NotFound` if the feature is off."""
+        if name not in self._instances:
+            feature = _by_name().get(name)
+            if feature is None:
+                raise not_there(name)
+            for needed in feature.needs:
+                self.find(needed)
+            self._instances[name] = resolve_name(feature.service)(self._services)
+        return self._instances[name]
+
+    async def load(self, name: str) -> Any:
+        """Return the service of a feature like `find`, but import its modules outside the event loop."""
+        if name not in self._instances and (feature := _by_name().get(name)) is not None:
+            for needed in feature.needs:
+                await self.load(needed)
+            if feature.service:
+                await pools.LOADING.run(resolve_name, feature.service)
+        return self.find(name)
+
+    def reconcilers(self) -> Iterator[tuple[str, KeyReconciler]]:
+        """Yield each key of the configuration that belongs to a feature, with its reconciler."""
+        for feature in declarations():
+            for key in feature.keys:
+                yield key.name, resolve_name(key.reconciler)(self.find(feature.name))
+
+    def start(self) -> None:
+        """Build the services that do work of their own, and register the runs of all features."""
+        for feature in declarations():
+            if feature.background:
+                self.find(feature.name)
+            for durable_runs in feature.runs:
+                self._services.scheduler.handle(
+                    durable_runs.kind,
+                    partial(self._work, feature.name, durable_runs.handler),
+                    concurrency=durable_runs.concurrency,
+                    is_shared=durable_runs.is_shared,
+                    is_owned=durable_runs.is_owned,
+                    bound=durable_runs.is_bound,
+                )
+
+    async def clean_up(self) -> None:
+        """Remove what an interrupted daemon has left."""
+        for feature in declarations():
+            await self._call(feature, feature.clean_up)
+
+    async def settle(self) -> None:
+        """Finish the work of features whose runs were ended elsewhere."""
+        for feature in declarations():
+            await self._call(feature, feature.settle)
+
+    async def revoke(self, key_id: str) -> None:
+        """End the work of features for a revoked key."""
+        for feature in declarations():
+            await self._call(feature, feature.revoke, key_id)
+
+    async def _call(self, feature: Feature, path: str, *arguments: str) -> None:
+        if not path:
+            return
+        kinds = [durable_runs.kind for durable_runs in feature.runs]
+        if await self._services.database.read(runs.any_of, kinds):
+            await attrgetter(path)(await self.load(feature.name))(*arguments)
+
+    async def _work(self, name: str, handler: str, payload: Mapping[str, Any], context: Context) -> Any:
+        return await attrgetter(handler)(await self.load(name))(payload, context)
+
+    def claiming_tasks(self) -> list[str]:
+        """Return the names of the background work that starts durable runs."""
+        return [work.name for feature in declarations() for work in feature.background if work.starts_runs]
+
+    def background(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Return the background work of the features, by name."""
+        return {
+            work.name: attrgetter(work.run)(self.find(feature.name))()
+            for feature in declarations()
+            for work in feature.background
+        }
+
+
+@cache
+def _by_name() -> Mapping[str, Feature]:
+    return {feature.name: feature for feature in declarations()}
+
+
+@cache
+def _all_declarations() -> tuple[Feature, ...]:
+    return tuple(resolve_name(f"{module}:FEATURE") for module in FEATURES.values())

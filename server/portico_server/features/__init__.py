@@ -1,0 +1,1 @@
+"""Parts of the daemon that are imported when something needs them. `portico_server.feature_table` lists them."""

@@ -1,0 +1,236 @@
+"""Judges whether passages answer a question, and which of their sentences do.
+
+The scores of a candidate and of the passages are sums of features (`material`) with trained weights (`weights`,
+created by ``bench/answer_weights.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+from portico.wire import Passage
+from portico_server.core.dataclass import dataclass
+from portico_server.core.pools import SEARCH
+from portico_server.features.answers import weights
+from portico_server.features.answers.chains import sentence_chains
+from portico_server.features.answers.language import language
+from portico_server.features.answers.material import Material, QuoteCandidate, SoftMatch
+from portico_server.features.answers.terms import has_cjk
+
+SEARCH_RESULTS = 16
+"""Number of passages to search for: the first passages are quoted, and all passages determine how rare the question's
+words are.
+"""
+
+MIN_LEAD_SCORE = 0.5
+"""Minimum score gap between the first and second hit. Half of the answerable questions exceed it, and one in thirty of
+the others …
+"""
+
+LEADING_WORDS_SHARE = 0.3
+"""… and the minimum share of the question's words, weighted by rarity, that the first passage must then contain."""
+
+LEAD_BONUS_SCORE = 0.75
+"""Score bonus if the first hit stands out. It makes it less likely that the question counts as unanswered."""
+
+ACROSS_SCORE, ACROSS_CJK_SCORE = -6.6, -8.5
+"""Minimum scores of questions over documents that are all in other languages than the question: for questions in
+languages other than Chinese, and in Chinese. Questions below the minimum count as unanswered.
+
+Three in four such questions without an answer score below the minimum, and one in ten of those with a quotable answer.
+"""
+
+ALONE_SCORE, ALONE_CJK_SCORE = 1.405, -0.163
+"""Minimum scores at which a passage answers alone after a search that proceeds from passage to passage. In such a
+search, passages with only a part of the answer score high too.
+
+One in ten of the questions with an answer in a single passage score below the minimum.
+"""
+
+ECHO_PENALTY = 6.0
+"""Score penalty for a candidate that repeats the question instead of answering: it is a question itself, or quotes
+this question.
+"""
+
+BARE_CODE_PENALTY = 9.0
+"""Score penalty for code without an introducing sentence: such code repeats the words of a question without explaining
+them.
+"""
+
+LANGUAGE_SAMPLE_CHARS = 2_000
+"""Number of characters of a passage from which its language is detected."""
+
+
+MAX_COMPARED_PASSAGES = 16
+"""Number of passages whose sentences are searched for the nearest match of each question word."""
+
+
+MIN_SURE_COSINE = 0.4
+"""Minimum cosine between each question word and the nearest word of a chain. Below it, the chain may lack something
+that the question asks for.
+"""
+
+Verdict: TypeAlias = Literal["answered", "doubtful", "absent"]
+
+Embedder: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[bytes] | None]]
+"""Returns vectors of texts as little-endian float32, or ``None`` if unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict on a question and its passages. ``candidates`` with their scores, best first. ``chain``: candidates
+    that answer together, in order, if there are several.
+
+    ``evidence``: the log-odds that the passages contain an answer.
+    """
+
+    verdict: Verdict
+    candidates: tuple[tuple[QuoteCandidate, float], ...]
+    chain: tuple[QuoteCandidate, ...] = ()
+    evidence: float = 0.0
+
+
+async def judge(
+    question: str,
+    passages: Sequence[Passage],
+    embed: Embedder,
+    *,
+    earlier: str = "",
+    names: Sequence[Sequence[str]] = (),
+) -> Judgement:
+    """Judge ``passages``, the result of a search for ``question``. ``earlier`` is the previous question if
+    ``question`` is a follow-up.
+
+    ``names`` are the names in each passage. They are passed if the search proceeded from passage to passage; the
+    passages are then judged together.
+    """
+    if not passages:
+        return Judgement("absent", ())
+    material = await SEARCH.run(Material, question, passages, earlier)
+    vectors = await embed(material.texts()) if material.candidates else None
+    judgement = await SEARCH.run(_judge, material, vectors)
+    if not names or vectors is None:
+        return judgement
+    several = await SEARCH.run(Material, question, passages, earlier, MAX_COMPARED_PASSAGES)
+    vectors = await embed(several.texts())
+    return judgement if vectors is None else await SEARCH.run(_together, judgement, several, names, vectors)
+
+
+def _together(
+    judgement: Judgement, material: Material, names: Sequence[Sequence[str]], vectors: Sequence[bytes]
+) -> Judgement:
+    """If no passage answers alone, judge whether several passages answer together."""
+    if judgement.verdict == "answered" and judgement.evidence < (
+        ALONE_CJK_SCORE if material.cjk else ALONE_SCORE
+    ):
+        judgement = replace(judgement, verdict="doubtful")
+    found_sentence_chains = sentence_chains(material, names, _soft(material, vectors))
+    known_weights, lines, one_line = (
+        (weights.CHAIN_CJK, weights.CHAIN_CJK_LINES, weights.CHAIN_CJK_ONE_SCORE)
+        if material.cjk
+        else (weights.CHAIN, weights.CHAIN_LINES, weights.CHAIN_ONE_SCORE)
+    )
+    scores = {
+        chain.candidates: _sum(known_weights, chain.features) + lines.constant
+        for chain in found_sentence_chains
+    }
+    sure = {chain.candidates for chain in found_sentence_chains if chain.features["least"] >= MIN_SURE_COSINE}
+    best = max((path for path in scores if len(path) > 1), key=scores.__getitem__, default=())
+    single = max((path for path in scores if len(path) == 1), key=scores.__getitem__, default=())
+    likely = scores.get(best, -math.inf)
+    is_sure = likely >= lines.doubtful and best in sure
+    answers_alone = judgement.verdict == "answered"
+    if likely >= (lines.doubtful if answers_alone else lines.absent):
+        verdict: Verdict = "answered" if is_sure or answers_alone else "doubtful"
+        chain = [material.candidates[number] for number in best]
+        if (
+            judgement.verdict != "absent" and judgement.candidates
+        ):  # a candidate that may answer alone stays first
+            first = judgement.candidates[0][0]
+            chain = [first, *chain] if first.text not in [candidate.text for candidate in chain] else chain
+        return Judgement(verdict, judgement.candidates, tuple(chain))
+    if judgement.verdict == "absent" and scores.get(single, -math.inf) >= one_line:
+        return Judgement("doubtful", judgement.candidates)
+    return judgement
+
+
+def _judge(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
+    soft = None if vectors is None else _soft(material, vectors)
+    sentence = weights.SENTENCE if soft is not None else weights.SENTENCE_WITHOUT_VECTORS
+    scores = [
+        _sum(sentence, features)
+        - (ECHO_PENALTY if material.is_echo(candidate) else 0.0)
+        - (BARE_CODE_PENALTY if material.is_bare_code(candidate) else 0.0)
+        for candidate, features in zip(material.candidates, material.of_candidates(soft), strict=True)
+    ]
+    order = sorted(range(len(scores)), key=lambda number: -scores[number])
+    scored_candidates = tuple((material.candidates[number], scores[number]) for number in order)
+    known_weights, lines = _of_passages(material.cjk, soft is not None)
+    features = material.of_passages(soft)
+    evidence = _sum(known_weights, features) + lines.constant
+    return Judgement(_verdict(material, features, evidence, lines), scored_candidates, evidence=evidence)
+
+
+def _soft(material: Material, vectors: Sequence[bytes]) -> SoftMatch:
+    import numpy as np
+
+    return material.soft([np.frombuffer(vector, dtype="<f4") for vector in vectors])
+
+
+def stands_out(features: Mapping[str, float]) -> bool:
+    """Return whether the first passage scores far above all others: such a passage may be right even if it contains
+    few of the question's words.
+    """
+    return features["gap"] >= MIN_LEAD_SCORE and features["passage"] >= LEADING_WORDS_SHARE
+
+
+def _of_passages(cjk: bool, vectors: bool) -> tuple[Mapping[str, float], weights.DecisionLines]:
+    """Return the weights and decision lines for the evidence in passages, by script and by whether word vectors are
+    available.
+    """
+    if cjk:
+        return (
+            (weights.EVIDENCE_CJK, weights.EVIDENCE_CJK_LINES)
+            if vectors
+            else (weights.EVIDENCE_CJK_WITHOUT_VECTORS, weights.EVIDENCE_CJK_WITHOUT_VECTORS_LINES)
+        )
+    return (
+        (weights.EVIDENCE, weights.EVIDENCE_LINES)
+        if vectors
+        else (weights.EVIDENCE_WITHOUT_VECTORS, weights.EVIDENCE_WITHOUT_VECTORS_LINES)
+    )
+
+
+def _verdict(
+    material: Material, features: Mapping[str, float], evidence: float, lines: weights.DecisionLines
+) -> Verdict:
+    if evidence >= lines.doubtful:
+        return "answered"
+    if is_across(material.question, material.passages):
+        line = (
+            ACROSS_CJK_SCORE if material.cjk else ACROSS_SCORE
+        )  # matching words say little about text in another language
+    else:
+        line = lines.absent - (LEAD_BONUS_SCORE if stands_out(features) else 0.0)
+    return "doubtful" if evidence >= line else "absent"
+
+
+def is_across(question: str, passages: Sequence[Passage]) -> bool:
+    """Return whether no passage is in the question's language. The language is detected by script and common words."""
+    question_language = language(question).partition("-")[0]
+    return not any(
+        question_language == _language(passage.text[:LANGUAGE_SAMPLE_CHARS]) for passage in passages
+    )
+
+
+def _language(text: str) -> str:
+    """Return the main language of ``text``. A few characters of another script are treated as names."""
+    other_chars = "".join(char for char in text if not has_cjk(char))
+    return language(text if len(text) - len(other_chars) > 0.1 * len(text) else other_chars).partition("-")[0]
+
+
+def _sum(known_weights: Mapping[str, float], features: Mapping[str, float]) -> float:
+    return sum(weight * features[name] for name, weight in known_weights.items())

@@ -1,0 +1,1 @@
+"""HTTP APIs of batches, and the requests that batches send to the daemon itself."""

@@ -1,0 +1,1 @@
+"""Uploaded files: their content, quotas and uploads in parts."""

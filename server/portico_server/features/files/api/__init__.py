@@ -1,0 +1,1 @@
+"""OpenAI's APIs of files and uploads."""

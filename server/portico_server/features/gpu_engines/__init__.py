@@ -1,0 +1,1 @@
+"""Engines that run in environments of their own: vLLM, LMDeploy and transformers, and servers that plugins start."""

@@ -1,0 +1,161 @@
+"""A guard from the configuration: what it detects, where it applies, and what it does with a text in which it detects
+something.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
+
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+from portico_server.features.guards.detectors import GROUPS, KINDS, Detector
+
+logger = logging.getLogger(__name__)
+
+GuardPlace: TypeAlias = Literal["input", "output", "tool_arguments", "tool_results"]
+GuardAction: TypeAlias = Literal["block", "mask", "flag", "mark"]
+
+PLACES: Final[tuple[GuardPlace, ...]] = get_args(GuardPlace)
+ACTIONS: Final[tuple[GuardAction, ...]] = get_args(GuardAction)
+ON_ERROR: Final = ("block", "pass")
+
+EVERYTHING: Final = "*"
+
+MAX_LOOP_CHARS: Final = 20_000
+"""Maximum number of characters searched on the event loop; longer texts are searched in a thread."""
+
+MIN_READ_NUMBER: Final = 10**8
+"""Minimum value of a number that may be a card or phone number."""
+
+MEDIA: Final = ("url", "image_url", "file_data")
+"""Fields that can contain media as a ``data:`` URL: an image, audio or a document, which guards do not inspect."""
+
+MAX_OWN_PATTERNS: Final = 200
+"""Maximum number of words and patterns in one guard, counted together."""
+
+_FIELDS: Final = ("name", "on", "detect", "words", "patterns", "where", "action", "on_error")
+
+
+class ContentBlocked(InvalidRequest):
+    """A guard has detected forbidden content. The message names the kind of content, never the content."""
+
+    code = "content_filter"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentGuard:
+    """A content guard. ``on`` lists the keys of the servables it guards, or ``*``.
+
+    ``on_error`` decides what happens to a text that cannot be inspected.
+    """
+
+    name: str
+    on: frozenset[str]
+    detectors: tuple[Detector, ...]
+    where: frozenset[GuardPlace]
+    action: GuardAction
+    on_error: Literal["block", "pass"] = "block"
+
+    @property
+    def reach(self) -> int:
+        """Number of characters of a stream that may be needed before a match can be recognized."""
+        return max(detector.reach for detector in self.detectors)
+
+    def label(self, kind: str) -> str:
+        """Return the replacement for a masked match of this kind."""
+        return next(detector.label for detector in self.detectors if detector.kind == kind)
+
+    def explain(self, kinds: Mapping[str, int], place: GuardPlace) -> str:
+        """Explain why a text was blocked."""
+        kind_list = ", ".join(sorted(kinds))
+        subject = {
+            "input": "The input",
+            "output": "The answer",
+            "tool_arguments": "The tool's arguments",
+            "tool_results": "The result",
+        }[place]
+        return f"{subject} was blocked by the guard '{self.name}', which found: {kind_list}."
+
+
+def parse_guard(item: Mapping[str, Any], at: str) -> ContentGuard:
+    """Parse an entry of ``guards``. Raise `InvalidRequest` with the position of the error."""
+    for field in item:
+        if field not in _FIELDS:
+            raise InvalidRequest(
+                f"Unknown field '{field}' in {at}.{nearest(str(field), _FIELDS)}", param=f"{at}.{field}"
+            )
+    on, places = _texts(item, "on", at), _texts(item, "where", at, ("input", "output"))
+    for place in places:
+        if place not in PLACES:
+            not_one_of(f"{at}.where", place, PLACES)
+    action, on_error = item.get("action"), item.get("on_error", "block")
+    if action is None:
+        missing(f"{at}.action")
+    if action not in ACTIONS:
+        not_one_of(f"{at}.action", action, ACTIONS)
+    if action == "mark" and set(places) != {"tool_results"}:
+        wrong(
+            f"{at}.action",
+            "can be 'mark' only with 'where: [tool_results]', because it adds a note for the model that "
+            "reads them",
+        )
+    if on_error not in ON_ERROR:
+        not_one_of(f"{at}.on_error", on_error, ON_ERROR)
+    detectors = _detectors(item, at)
+    if not on or not places:
+        missing(f"{at}.{'on' if not on else 'where'}")
+    return ContentGuard(
+        str(item["name"]),
+        frozenset(on),
+        detectors,
+        frozenset(cast("Sequence[GuardPlace]", places)),
+        action,
+        on_error,
+    )
+
+
+def _detectors(item: Mapping[str, Any], at: str) -> tuple[Detector, ...]:
+    detectors: list[Detector] = []
+    detector_names = (*GROUPS, *KINDS)
+    for name in _texts(item, "detect", at):
+        if name not in detector_names:
+            not_one_of(f"{at}.detect", name, detector_names)
+        detectors += GROUPS.get(name) or KINDS[name]
+    own_patterns = (("words", _texts(item, "words", at)), ("patterns", _texts(item, "patterns", at)))
+    if sum(len(texts) for _, texts in own_patterns) > MAX_OWN_PATTERNS:
+        wrong(f"{at}.patterns", f"has more than {MAX_OWN_PATTERNS} words and patterns")
+    for kind, texts in own_patterns:
+        if not texts:
+            continue
+        patterns = tuple(_word(text) for text in texts) if kind == "words" else tuple(texts)
+        reach = max(map(len, texts)) + 1 if kind == "words" else 256
+        detector = Detector(kind.removesuffix("s"), "[BLOCKED]", patterns, reach=reach, bounded=True)
+        try:
+            detector.compiled()
+        except InvalidRequest as error:
+            raise InvalidRequest(
+                f"{at}.{kind}: {error.message}", code=error.code, param=f"{at}.{kind}"
+            ) from error
+        detectors.append(detector)
+    if not detectors:
+        wrong(at, "detects nothing: specify 'detect', 'words' or 'patterns'")
+    return tuple(dict.fromkeys(detectors))
+
+
+def _word(word: str) -> str:
+    """Return a case-insensitive pattern for a word that is not part of another word."""
+    escaped_word = "".join(char if char.isalnum() or ord(char) > 127 else f"\\{char}" for char in word)
+    before = r"\b" if word[0].isascii() and word[0].isalnum() else ""
+    behind = r"\b" if word[-1].isascii() and word[-1].isalnum() else ""
+    return f"(?i){before}{escaped_word}{behind}"
+
+
+def _texts(item: Mapping[str, Any], field: str, at: str, default: Sequence[str] = ()) -> Sequence[str]:
+    value = item.get(field, default)
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) and text for text in texts):
+        wrong_type(f"{at}.{field}", "text or a list of texts", value)
+    return texts

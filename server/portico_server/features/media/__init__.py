@@ -1,0 +1,1 @@
+"""OpenAI's APIs of speech, transcriptions and pictures."""

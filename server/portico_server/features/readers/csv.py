@@ -1,0 +1,77 @@
+"""CSV and TSV: groups of rows, each below a repeated header."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+
+from portico_server.features.chunkers.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.features.readers.text import open_text
+
+ROW_GROUP_CHARS = 1_000
+"""Approximate number of characters in a group of rows."""
+
+_MAX_FIELD_CHARS = 1024 * 1024
+
+
+def read(source: SourceDocument) -> Iterator[Part]:
+    """Yield groups of rows. ``row`` is the number of a group's first row, counted as in a spreadsheet, where the
+    header is row 1.
+    """
+    writer = PartWriter()
+    header, group, first, width, has_rows = "", list[str](), 2, 0, False
+    for number, cells in records(source):
+        line = _line(cells)
+        if number == 1:
+            header = line
+            if len(header) > ROW_GROUP_CHARS:
+                yield writer.part(header, row=1)
+                header, has_rows = short_header(header), True
+            continue
+        # The rows of a group are consecutive, so the number of each follows from the first.
+        if group and (not line or width + len(line) > ROW_GROUP_CHARS):
+            yield writer.part("\n".join([header, *group]), row=first)
+            group, width = [], 0
+        if line:
+            first = number if not group else first
+            group.append(line)
+            width, has_rows = width + len(line), True
+    if group or (header and not has_rows):
+        yield writer.part("\n".join([header, *group]), row=first if group else 1)
+
+
+def short_header(header: str) -> str:
+    """Return the beginning of a header that is too long to be repeated above each group of rows."""
+    return f"{header[:ROW_GROUP_CHARS]} …"
+
+
+def records(source: SourceDocument) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a file with their numbers, from 1. Raises `Unreadable`."""
+    csv.field_size_limit(_MAX_FIELD_CHARS)
+    number = 0
+    with open_text(source) as text:
+        sample = text.read(64 * 1024)
+        text.seek(0)
+        rows = csv.reader((line.replace("\x00", "\ufffd") for line in text), delimiter=delimiter(sample))
+        try:
+            for number, cells in enumerate(rows, start=1):
+                yield number, cells
+        except csv.Error as error:
+            raise Unreadable(f"is not valid CSV: row {number + 1} cannot be read ({error}).") from error
+
+
+def _line(cells: list[str]) -> str:
+    line = " | ".join(" ".join(cell.split()) for cell in cells)
+    return line if line.strip(" |") else ""
+
+
+def delimiter(sample: str) -> str:
+    """Return the delimiter (comma, semicolon, tab or ``|``) that splits the first lines most evenly."""
+    lines = [line for line in sample.splitlines()[:20] if line.strip()]
+    best, limit = ",", 0
+    for mark in (",", "\t", ";", "|"):
+        counts = [line.count(mark) for line in lines]
+        minimum = min(counts, default=0)
+        if minimum > limit:
+            best, limit = mark, minimum
+    return best

@@ -1,0 +1,107 @@
+"""Word documents: one part per section, with headings as boundaries; tables row by row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from docx import Document
+from docx.opc.exceptions import PackageNotFoundError
+from docx.oxml import OxmlElement
+from docx.oxml.simpletypes import ST_Merge
+from docx.table import Table, _Cell
+
+from portico_server.features.chunkers.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.features.readers import section as titles
+from portico_server.features.readers.container import check_container
+from portico_server.features.readers.formulas import MATH, formula_text
+
+_HEADING = re.compile(r"heading (\d)", re.I)
+
+
+def read(source: SourceDocument) -> Iterator[Part]:
+    """Yield sections, each with the path of headings above it, which begins with the title of the document."""
+    check_container(source, "Word document", "word/document.xml", ".docx")
+    try:
+        with source.open() as file:
+            document = Document(file)
+    except (PackageNotFoundError, KeyError, ValueError, SyntaxError) as error:
+        raise Unreadable("is not a complete Word document: parts of it are missing or damaged.") from error
+    _write_out_formulas(document.element)
+    writer = PartWriter()
+    about = titles.clean_title(document.core_properties.title, source.name)
+    styles = {style.style_id: style.name or "" for style in document.styles}
+    heading: list[tuple[int, str]] = []
+    lines: list[str] = []
+    has_found = False
+    for block in document.iter_inner_content():
+        style = "" if isinstance(block, Table) else styles.get(block._p.style or "", "")
+        level = _level(style)
+        if not isinstance(block, Table) and level is not None and block.text.strip():
+            if any(lines):
+                has_found = True
+                yield writer.part("\n".join(lines).strip(), heading=_path(about, heading))
+            heading = [item for item in heading if item[0] < level]
+            heading.append((level, " ".join(block.text.split())))
+            lines = [block.text.strip(), ""]
+        else:
+            lines.extend(_lines(block, style))
+    text = "\n".join(lines).strip()
+    if text:
+        yield writer.part(text, heading=_path(about, heading))
+    elif not has_found:
+        raise Unreadable("contains no text.")
+
+
+def _write_out_formulas(root: Any) -> None:
+    """Replace each formula with a run of text, because the paragraph reader skips formulas."""
+    for kind in ("oMathPara", "oMath"):
+        for node in list(root.iter(f"{MATH}{kind}")):
+            run, text = OxmlElement("w:r"), OxmlElement("w:t")
+            text.text = formula_text(node)
+            run.append(text)
+            run.tail = node.tail
+            node.getparent().replace(node, run)
+
+
+def _path(about: str, heading: list[tuple[int, str]]) -> tuple[str, ...]:
+    """Return the headings, below the title in the document's properties ``about`` if that title differs from the first
+    heading.
+    """
+    path = tuple(title for _, title in heading)
+    return path if heading and heading[0][0] == 0 else titles.heading_below(about, path)
+
+
+def _level(style: str) -> int | None:
+    """Return the level of a heading, 0 for the title of the document, or ``None`` for another style."""
+    match = _HEADING.fullmatch(style)
+    return int(match.group(1)) if match else 0 if style == "Title" else None
+
+
+def _lines(block: Any, style: str) -> list[str]:
+    if not isinstance(block, Table):
+        text = block.text.strip()
+        if text and "List" in style:
+            text = f"- {text}"
+        return [text, ""] if text else []
+    return [*(" | ".join(cells) for cells in _rows(block) if any(cells)), ""]
+
+
+def _rows(table: Any) -> Iterator[list[str]]:
+    """Yield the texts of each row. A cell that is merged with the cell above repeats the beginning of its text.
+
+    python-docx lists a merged cell once for each of its columns, and looks for its text from row to row.
+    """
+    above: dict[int, str] = {}
+    for row in table._tbl.tr_lst:
+        texts: dict[int, str] = {}
+        column = row.grid_before
+        for cell in row.tc_lst:
+            if cell.vMerge == ST_Merge.CONTINUE and column in above:
+                texts[column] = above[column][: titles.MAX_TITLE_CHARS]
+            else:
+                texts[column] = " ".join(_Cell(cell, table).text.split())
+            column += cell.grid_span
+        yield list(texts.values())
+        above = texts

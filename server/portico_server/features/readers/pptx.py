@@ -1,0 +1,139 @@
+"""PowerPoint: one part per slide, with its text in reading order and tables row by row, followed by the speaker's
+notes.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+from portico_server.features.chunkers.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.features.readers import section as titles
+from portico_server.features.readers.container import open_checked, tree
+from portico_server.features.readers.formulas import MATH, formula_text
+
+DOCUMENT_KIND = "PowerPoint presentation"
+
+_A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
+_P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
+_R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
+_ALTERNATIVES = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
+_TITLES = ("title", "ctrTitle")
+_SKIPPED_PLACEHOLDERS = ("sldNum", "ftr", "dt", "hdr", "sldImg")
+"""Placeholders that repeat on every slide and say nothing about the slide."""
+
+
+def read(source: SourceDocument) -> Iterator[Part]:
+    """Yield slides in presentation order. ``page`` is the slide number. The headings are the title of the document and
+    the title of the slide.
+    """
+    with source.open() as file:
+        archive = open_checked(file, DOCUMENT_KIND, "ppt/presentation.xml", ".pptx")
+        writer = PartWriter()
+        has_parts = False
+        read_notes: set[str] = set()
+        about = titles.office_title(archive, source.name)
+        # A damaged file may name a slide or its notes many times.
+        for number, name in enumerate(dict.fromkeys(_slides(archive)), start=1):
+            slide = tree(archive, name, DOCUMENT_KIND)
+            _drop_fallbacks(slide)
+            title, lines = _text(slide)
+            notes_name = _notes(archive, name)
+            notes = ""
+            if notes_name and notes_name not in read_notes:
+                read_notes.add(notes_name)
+                notes = "\n".join(_text(tree(archive, notes_name, DOCUMENT_KIND))[1])
+            if notes:
+                lines = [*lines, "", f"Notes: {notes}"]
+            text = "\n".join([*([title] if title else []), *lines]).strip()
+            if text:
+                has_parts = True
+                yield writer.part(
+                    text, page=number, heading=titles.heading_below(about, (title,) if title else ())
+                )
+    if not has_parts:
+        raise Unreadable("has no text on its slides.")
+
+
+def _slides(archive: zipfile.ZipFile) -> Iterator[str]:
+    targets = _related(archive, "ppt/presentation.xml")
+    for item in tree(archive, "ppt/presentation.xml", DOCUMENT_KIND).iter(f"{_P}sldId"):
+        name = targets.get(item.get(f"{_R}id", ""), ("", ""))[1]
+        if name:
+            yield name
+
+
+def _related(archive: zipfile.ZipFile, name: str) -> dict[str, tuple[str, str]]:
+    """Return the relationships of a part of the package: id → (kind of relationship, name of the target in the
+    archive).
+    """
+    folder, file = posixpath.split(name)
+    relations = f"{folder}/_rels/{file}.rels"
+    if relations not in archive.NameToInfo:
+        return {}
+    found_relations = {}
+    for item in tree(archive, relations, DOCUMENT_KIND):
+        target = item.get("Target", "")
+        target = target[1:] if target.startswith("/") else posixpath.normpath(posixpath.join(folder, target))
+        if item.get("TargetMode") != "External":
+            found_relations[item.get("Id", "")] = (item.get("Type", "").rpartition("/")[2], target)
+    return found_relations
+
+
+def _drop_fallbacks(slide: Any) -> None:
+    """Remove the fallbacks for older programs: they repeat text or formulas that the slide contains anyway, or are
+    images.
+    """
+    for node in list(slide.iter(_ALTERNATIVES)):
+        choices = list(node)
+        if choices and next(choices[0].iter(f"{_A}t", f"{MATH}oMath"), None) is not None:
+            for other_choice in choices[1:]:
+                node.remove(other_choice)
+
+
+def _text(slide: Any) -> tuple[str, list[str]]:
+    """Return the title of a slide and its other lines."""
+    title = ""
+    lines: list[str] = []
+    for shape in slide.iter(f"{_P}sp", f"{_A}tbl"):
+        if shape.tag == f"{_A}tbl":
+            lines.extend(_rows(shape))
+            continue
+        holder = shape.find(f".//{_P}nvPr/{_P}ph")
+        role = "" if holder is None else holder.get("type", "")
+        paragraphs = [] if role in _SKIPPED_PLACEHOLDERS else _paragraphs(shape)
+        if role in _TITLES and not title:
+            title = " ".join(paragraphs)
+        else:
+            lines.extend(paragraphs)
+    return title, lines
+
+
+def _paragraphs(shape: Any) -> list[str]:
+    texts = ("".join(_runs(paragraph)).strip() for paragraph in shape.iter(f"{_A}p"))
+    return [text for text in texts if text]
+
+
+def _runs(paragraph: Any) -> Iterator[str]:
+    for item in paragraph.iter(f"{_A}t", f"{_A}br", f"{MATH}oMath"):
+        if item.tag == f"{MATH}oMath":
+            yield formula_text(item)
+        else:
+            yield "\n" if item.tag == f"{_A}br" else item.text or ""
+
+
+def _rows(table: Any) -> Iterator[str]:
+    for row in table.iterchildren(f"{_A}tr"):
+        cells = [" ".join(_paragraphs(cell)) for cell in row.iterchildren(f"{_A}tc")]
+        if any(cells):
+            yield " | ".join(cells)
+
+
+def _notes(archive: zipfile.ZipFile, slide: str) -> str:
+    """Return the name of the notes of a slide in the archive, or "" if it has none."""
+    for kind, name in _related(archive, slide).values():
+        if kind == "notesSlide" and name in archive.NameToInfo:
+            return name
+    return ""

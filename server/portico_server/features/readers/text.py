@@ -1,0 +1,133 @@
+"""Plain text, and all formats read as plain text: source code, JSON, YAML, logs."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+from collections.abc import Iterator
+
+from portico.wire import Place
+from portico_server.features.chunkers.document import Part, SourceDocument, Unreadable
+from portico_server.features.readers.formats import looks_like_text, wide_encoding
+
+SEGMENT_CHARS = 128 * 1024
+"""Approximate length of the segments in which a long text is read, in characters."""
+
+_SAMPLE_BYTES = 256 * 1024
+_BLOCK_BYTES = 1024 * 1024
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read(source: SourceDocument) -> Iterator[Part]:
+    """Yield segments of the text, each with the number of its first line, split between paragraphs or lines where
+    possible.
+    """
+    line, offset = 1, 0
+    for text in segments(source):
+        yield Part(text, Place(line=line, start=offset, end=offset + len(text)))
+        line += text.count("\n")
+        offset += len(text)
+
+
+def segments(source: SourceDocument) -> Iterator[str]:
+    """Yield the whole text in pieces of about `SEGMENT_CHARS` characters, with line breaks as ``\\n``."""
+    with open_text(source) as text:
+        remainder = ""
+        while block := text.read(SEGMENT_CHARS):
+            remainder += block.replace("\x00", "\ufffd")
+            if len(remainder) >= SEGMENT_CHARS:
+                cut = _cut(remainder)
+                yield remainder[:cut]
+                remainder = remainder[cut:]
+        if remainder:
+            yield remainder
+
+
+def _cut(text: str) -> int:
+    """Return the position at which to split the text: in its second half, after the last paragraph, or else the last
+    line, sentence or word.
+    """
+    half = len(text) // 2
+    for mark in ("\n\n", "\n", "。", ". ", " "):
+        position = text.rfind(mark, half)
+        if position >= 0:
+            return position + len(mark)
+    return len(text)
+
+
+def open_text(source: SourceDocument) -> io.TextIOWrapper:
+    """Open the file as text in its encoding; invalid bytes become U+FFFD. Raise `Unreadable` if it is not text."""
+    encoding = encoding_of(source)
+    return io.TextIOWrapper(source.open(), encoding, "replace", newline=None)
+
+
+def encoding_of(source: SourceDocument) -> str:
+    """Return the encoding of a text file.
+
+    Supports UTF-8, UTF-16 and UTF-32 (by byte order mark, UTF-16 also without), GB18030 (which includes GBK and
+    GB2312), Big5, Shift-JIS, EUC-JP, EUC-KR and, if no other encoding fits, Windows-1252. The whole file decides
+    whether it is UTF-8; for the other encodings, a sample around the first byte that is not UTF-8 decides. Raises
+    `Unreadable` if the file is empty or binary.
+    """
+    with source.open() as file:
+        head = file.read(_SAMPLE_BYTES)
+        if not head.strip():
+            raise Unreadable("is empty: it contains nothing to index.")
+        for mark, encoding in _BOMS:
+            if head.startswith(mark):
+                return encoding
+        if not looks_like_text(head):
+            raise Unreadable("is binary, not text.", "unsupported_file")
+        if b"\x00" in head:
+            return wide_encoding(head)
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        position, block = 0, head
+        try:
+            while block:
+                decoder.decode(block)
+                position += len(block)
+                block = file.read(_BLOCK_BYTES)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            file.seek(max(0, position + error.start - _SAMPLE_BYTES // 4))
+            return legacy_encoding(file.read(_SAMPLE_BYTES))
+    return "utf-8"
+
+
+_PAIR = re.compile(rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]")
+
+
+def legacy_encoding(sample: bytes) -> str:
+    """Return GB18030, Big5, Shift-JIS, EUC-JP, EUC-KR or Windows-1252, judged by the byte pairs of East Asian text.
+
+    Common characters of GB2312 have a lead byte of B0–D7 and a trail byte from A1 up. Those of Big5 have a lead byte
+    of A4–C6 and a trail byte of 40–7E or from A1 up. The lead byte of punctuation is A1–A3 in both. Western text has
+    few bytes above 7F, and they are isolated. Every Japanese sentence contains kana, which have lead bytes of their
+    own. Korean syllables have lead bytes of B0–C8 only, while those of Chinese continue to D7.
+    """
+    pairs = _PAIR.findall(sample)
+    high = sum(byte >= 0x80 for byte in sample[:20_000])
+    paired_bytes = sum(len([b for b in pair if b >= 0x80]) for pair in _PAIR.findall(sample[:20_000]))
+    if not pairs or high > paired_bytes * 1.2 + 4:
+        return "cp1252"
+    if sum(p[0] in (0xA4, 0xA5) and p[1] >= 0xA1 for p in pairs) >= len(pairs) * 0.25:
+        return "euc_jp"
+    if (
+        sum((p[0] == 0x82 and p[1] >= 0x9F) or (p[0] == 0x83 and p[1] <= 0x96) for p in pairs)
+        >= len(pairs) * 0.2
+    ):
+        return "cp932"
+    words = [p[0] for p in pairs if p[0] >= 0xB0]
+    if len(words) >= 12 and max(words) <= 0xC8 and all(p[1] >= 0xA1 for p in pairs):
+        return "cp949"
+    gb = sum(0xA1 <= p[0] <= 0xD7 and not 0xA4 <= p[0] <= 0xAF and p[1] >= 0xA1 for p in pairs) / len(pairs)
+    big5 = sum(0xA1 <= p[0] <= 0xC6 and (p[1] < 0x7F or p[1] >= 0xA1) for p in pairs) / len(pairs)
+    best, share = max((("gb18030", gb), ("big5", big5)), key=lambda item: item[1])
+    return best if share >= 0.6 else "cp1252"

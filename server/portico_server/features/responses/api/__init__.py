@@ -1,0 +1,1 @@
+"""``/v1/responses`` over HTTP; the response logic is in `portico_server.features.responses`."""

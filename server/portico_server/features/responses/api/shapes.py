@@ -1,0 +1,47 @@
+"""Stored responses and pages of items in OpenAI's format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from starlette.responses import Response
+
+from portico_server.api.declarations import OBJECT_CONTENT, TEXT, Declaration
+from portico_server.db.responses import ResponseRow
+from portico_server.features.responses.event_builder import to_client_item
+from portico_server.features.responses.items import Item
+
+DOCUMENT: Final[Declaration] = {200: {"description": "As at OpenAI", "content": OBJECT_CONTENT}}
+"""An object in OpenAI's format."""
+
+DOCUMENT_OR_EVENTS: Final[Declaration] = {
+    200: {"description": "As at OpenAI", "content": {**OBJECT_CONTENT, "text/event-stream": {"schema": TEXT}}}
+}
+"""An object in OpenAI's format, or the events that describe how it came about."""
+
+
+def response_document(row: ResponseRow, include: frozenset[str]) -> dict[str, Any]:
+    """Return a stored response in its current state."""
+    document: dict[str, Any] = orjson.loads(row.document)
+    public_fields = {name: value for name, value in document.items() if not name.startswith("_")}
+    return {**public_fields, "output": [to_client_item(item, include) for item in document["output"]]}
+
+
+def page(items: Sequence[Item], include: frozenset[str], *, has_more: bool) -> dict[str, Any]:
+    """Return a page of items. On an empty page, the first and last ids are empty strings, because clients require
+    strings.
+    """
+    return {
+        "object": "list",
+        "data": [to_client_item(item, include) for item in items],
+        "first_id": items[0]["id"] if items else "",
+        "last_id": items[-1]["id"] if items else "",
+        "has_more": has_more,
+    }
+
+
+def answer(document: Mapping[str, Any]) -> Response:
+    """Return a document as a FastAPI response without using FastAPI's encoder."""
+    return Response(orjson.dumps(document), media_type="application/json")

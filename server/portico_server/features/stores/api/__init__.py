@@ -1,0 +1,1 @@
+"""HTTP APIs of stores: the native one and OpenAI's vector stores."""

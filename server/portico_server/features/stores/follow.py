@@ -1,0 +1,417 @@
+"""Sources that stores follow, such as a folder, web addresses, a bucket or a repository.
+
+Changes are detected by file system notifications or by polling; then the store mirrors the source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePath
+from typing import Any, TypeAlias
+
+from portico.schemas.stores import SyncPlan
+from portico.wire import JSON
+from portico_server.blobs.s3 import BucketEndpoint
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.fetching import Fetcher
+from portico_server.db import stores as rows
+from portico_server.db.database import Database
+from portico_server.db.stores import StoreRow
+from portico_server.features.files.files import FileStorage
+from portico_server.features.sources import spec
+from portico_server.features.sources.bucket import BucketSource
+from portico_server.features.sources.changed_paths import ChangedPaths
+from portico_server.features.sources.fetch import ETagCache
+from portico_server.features.sources.folder import FolderSource
+from portico_server.features.sources.limits import SourceLimits
+from portico_server.features.sources.mailbox import MailSource
+from portico_server.features.sources.repository import GitSource
+from portico_server.features.sources.rights import adopts_source
+from portico_server.features.sources.source import StoreSource
+from portico_server.features.sources.walk import is_looked_at
+from portico_server.features.sources.web import WebSource
+from portico_server.features.sources.webdav import WebDavSource
+from portico_server.features.stores.ingest import Ingest
+from portico_server.features.stores.model_calls import PictureDescriber
+from portico_server.features.stores.recordings import RecordingTranscriber
+from portico_server.features.stores.source_poll import SourcePoll
+from portico_server.features.stores.sync import SourceSync
+from portico_server.runs.scheduler import Scheduler
+from portico_server.settings import MB_BYTES, Settings
+
+
+class SourceFollower:
+    """Keeps stores in sync with their sources: folders are watched, other sources are polled."""
+
+    def __init__(
+        self,
+        database: Database,
+        scheduler: Scheduler,
+        files: FileStorage,
+        ingest: Ingest,
+        pictures: PictureDescriber,
+        recordings: RecordingTranscriber,
+        fetcher: Fetcher,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._scheduler = scheduler
+        self._files = files
+        self._pictures = pictures
+        self._recordings = recordings
+        self._fetcher = fetcher
+        self._settings = settings
+        self._sync = SourceSync(database, files, ingest, settings.source_max_files)
+        self._changed_paths: dict[str, ChangedPaths] = {}
+        self._fetching: dict[str, asyncio.Lock] = {}
+        """A lock for each store that follows a repository, by store id."""
+        self._watch = FolderWatch(self._on_paths_changed, self._on_watch_lost, settings.home)
+        self._poll = SourcePoll(self._on_change, settings.source_interval)
+
+    def follow(self, row: StoreRow) -> None:
+        """Start detecting changes in a store's source, or stop if the store is paused."""
+        is_wanted = self._settings.watch and not row.paused
+        self._changed_paths.pop(row.id, None)
+        if row.folder is not None and is_wanted:
+            self._changed_paths[row.id] = ChangedPaths()
+            self._watch.follow(row.id, Path(row.folder))
+        else:
+            self._watch.leave(row.id)
+        if follows(row) and is_wanted:
+            self._poll.follow(row.id)
+        else:
+            self._poll.leave(row.id)
+
+    def leave(self, row: StoreRow) -> None:
+        """Stop following a store's source."""
+        self._changed_paths.pop(row.id, None)
+        self._watch.leave(row.id)
+        self._poll.leave(row.id)
+        self._fetching.pop(row.id, None)
+        self._etag_path(row).unlink(missing_ok=True)
+        shutil.rmtree(self._repository(row), ignore_errors=True)
+
+    async def close(self) -> None:
+        """Stop detecting changes in all sources."""
+        await self._watch.close()
+        await self._poll.close()
+
+    async def sync(self, row: StoreRow) -> str:
+        """Queue a full sync of a store, and return the id of the run, which ends when everything is indexed."""
+        if not follows(row):
+            raise follows_nothing(row)
+        if row.id in self._changed_paths:
+            self._changed_paths[row.id].all_changed()
+        return await self._scheduler.ensure("sync", row.id, row.work)
+
+    async def plan(self, row: StoreRow) -> SyncPlan:
+        """Return what a sync would do now. Raises the errors of `sync`, and `Unavailable` if the source cannot be
+        read.
+        """
+        return await self._sync.plan(row, self._source(row))
+
+    async def run(self, row: StoreRow, context: Context) -> JSON:
+        """Mirror the source of a store; see `SourceSync.run`.
+
+        In a watched folder, only the paths reported since the last sync are checked, unless a full sync was requested.
+        """
+        changed_paths = self._changed_paths.get(row.id)
+        if changed_paths is not None:
+            await self._watch.wait_for_watch(row.id)
+        try:
+            return await self._sync.run(row, self._source(row, changed_paths), context)
+        except BaseException:
+            if changed_paths is not None:
+                changed_paths.all_changed()
+            raise
+
+    def check(self, source: str | Sequence[str]) -> Mapping[str, JSON]:
+        """Validate the source of a store, and return it in the form stored in its row. Raises `InvalidRequest`."""
+        source_spec = spec.parse_source(source)
+        if source_spec.kind == "s3":
+            BucketEndpoint.of(self._settings)
+            address, files = f"{source_spec.addresses[0].rstrip('/')}/", f"{self._settings.files}/"
+            if address.startswith(files) or files.startswith(address):
+                raise InvalidRequest(
+                    "This folder contains the daemon's own files, with data of all users. Choose another "
+                    "folder: a store cannot follow it.",
+                    code="invalid_source",
+                    param="source",
+                )
+        return source_spec.kept()
+
+    def _source(self, row: StoreRow, changed_paths: ChangedPaths | None = None) -> StoreSource:
+        """Return the source that a store mirrors. Raise `InvalidRequest` if it mirrors nothing."""
+        pictures, recordings = self._pictures.readable(), self._recordings.readable()
+        limit = self._settings.max_file_mb * MB_BYTES
+        if row.folder is not None:
+            return FolderSource(
+                Path(row.folder),
+                self._files,
+                max_bytes=limit,
+                pictures=pictures,
+                recordings=recordings,
+                changed_paths=changed_paths,
+                has_rights=adopts_source(row.rights),
+            )
+        if row.source is None:
+            raise follows_nothing(row)
+        limits = SourceLimits(
+            self._settings.source_max_files, limit, self._settings.request_timeout, pictures, recordings
+        )
+        notes, source_spec = ETagCache(self._etag_path(row)), spec.source_of(row.source)
+        if source_spec.kind == "s3":
+            return BucketSource(
+                source_spec, BucketEndpoint.of(self._settings), self._fetcher, self._files, notes, limits
+            )
+        if source_spec.kind == "git":
+            address = spec.GitAddress.parse(source_spec.addresses[0])
+            return GitSource(
+                address,
+                self._fetcher,
+                self._files,
+                notes,
+                limits,
+                self._repository(row),
+                self._fetching.setdefault(row.id, asyncio.Lock()),
+                spec.login_of(self._settings.source_logins, address.url),
+            )
+        if source_spec.kind == "webdav":
+            login = spec.login_of(
+                self._settings.source_logins, source_spec.addresses[0].removeprefix(spec.WEBDAV)
+            )
+            return WebDavSource(
+                source_spec,
+                self._fetcher,
+                self._files,
+                notes,
+                limits,
+                login,
+                has_rights=adopts_source(row.rights),
+            )
+        if source_spec.kind == "imap":
+            folder = spec.MailAddress.parse(source_spec.addresses[0])
+            login = spec.login_of(self._settings.source_logins, folder.written())
+            return MailSource(folder, self._fetcher, self._files, notes, limits, login)
+        return WebSource(source_spec, self._fetcher, self._files, notes, limits)
+
+    def _repository(self, row: StoreRow) -> Path:
+        return self._settings.sources / f"{row.id}.git"
+
+    def _etag_path(self, row: StoreRow) -> Path:
+        return self._settings.sources / f"{row.id}.json"
+
+    async def _on_paths_changed(self, store_id: str, paths: Collection[PurePath] | None) -> None:
+        """Handle changes of paths in a followed folder; ``None`` means that any path may have changed."""
+        changed_paths = self._changed_paths.get(store_id)
+        if paths is None or changed_paths is None:
+            await self._on_change(store_id)
+            return
+        changed_paths.add(paths)
+        row = await self._database.read(rows.get, store_id)
+        if row is not None and follows(row) and not row.paused:
+            await self._scheduler.ensure("sync", row.id, row.work)
+
+    def _on_watch_lost(self, store_id: str) -> None:
+        if store_id in self._changed_paths:
+            self._changed_paths[store_id].all_changed()
+
+    async def _on_change(self, store_id: str) -> None:
+        row = await self._database.read(rows.get, store_id)
+        if row is not None and follows(row) and not row.paused:
+            await self.sync(row)
+
+
+def follows(row: StoreRow) -> bool:
+    """Return whether a store mirrors a source."""
+    return row.folder is not None or row.source is not None
+
+
+def existing_folder(folder: Path) -> Path:
+    """Return the absolute path of a folder on this machine. Raise `InvalidRequest` if the folder does not exist."""
+    folder = folder.expanduser().absolute()
+    if not folder.is_dir():
+        problem = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise InvalidRequest(f"The folder {folder} {problem}.", code="folder_not_found", param="folder")
+    return folder
+
+
+def follows_nothing(row: StoreRow) -> InvalidRequest:
+    """Return the error for an attempt to sync a store that mirrors no source."""
+    return InvalidRequest(
+        f"The store '{row.name}' does not follow a folder or another source, so it cannot be synced.",
+        code="no_folder",
+        param="store",
+    )
+
+
+logger = logging.getLogger(__name__)
+
+MISSING_FOLDER_INTERVAL_MS = 15_000
+"""Interval, in milliseconds, at which the watch checks whether missing folders exist again."""
+
+DEBOUNCE_MS = 800
+"""Maximum time, in milliseconds, for which changes are collected before they are reported. A pause of `QUIET_MS`
+without changes ends the time earlier.
+"""
+
+QUIET_MS = 100
+
+CATCH_UP_TIMEOUT_S = 2.0
+"""Maximum time, in seconds, that the scan of a folder waits until the folder is watched, so that changes during the
+scan are not missed.
+"""
+
+
+ChangeListener: TypeAlias = Callable[[str, Collection[PurePath] | None], Awaitable[None]]
+
+
+class FolderWatch:
+    """Watches all followed folders in one thread, with system notifications, or by polling if they are unavailable.
+
+    Changes in ``home`` are ignored, because the daemon itself makes them: a store that follows a folder around
+    ``home`` must not index them endlessly. Soon after a change, ``change_listener`` is called with the id of a store
+    and the changed paths in its folder, or with ``None`` if any path may have changed. ``blind`` is called with the id
+    of a store whose folder may have changed unnoticed while watching was restarted. Changes made while the daemon is
+    down are found by the sync at the daemon's start.
+    """
+
+    def __init__(self, change_listener: ChangeListener, blind: Callable[[str], None], home: Path) -> None:
+        self._on_change = change_listener
+        self._blind = blind
+        self._up: set[str] = set()
+        """The ids of the stores whose folders are being watched."""
+        self._rising = asyncio.Event()
+        self._home = home.resolve()
+        self._folders: dict[str, Path] = {}
+        self._again = asyncio.Event()
+        self._stop: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, store_id: str, folder: Path) -> None:
+        """Start watching a store's folder."""
+        if self._folders.get(store_id) != folder:
+            self._folders[store_id] = folder
+            self._restart()
+
+    def leave(self, store_id: str) -> None:
+        """Stop watching a store's folder."""
+        if self._folders.pop(store_id, None) is not None:
+            self._restart()
+
+    async def wait_for_watch(self, store_id: str) -> None:
+        """Wait until a store's folder is being watched, at most `CATCH_UP_TIMEOUT_S` seconds."""
+        if store_id not in self._folders or not await pools.FILES.run(self._folders[store_id].is_dir):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP_TIMEOUT_S):
+                while store_id in self._folders and store_id not in self._up:
+                    self._rising.clear()
+                    await self._rising.wait()
+
+    async def close(self) -> None:
+        """Stop watching."""
+        self._folders.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def _restart(self) -> None:
+        """Restart the watch with the current folders."""
+        self._again.set()
+        if self._stop is not None:
+            self._stop.set()
+        if self._task is None and self._folders:
+            self._task = asyncio.create_task(self._run(), name="watch folders")
+
+    async def _run(self) -> None:
+        # Most commands of the daemon need no watcher, so the package is imported only when a store follows a
+        # folder.
+        watchfiles = await pools.LOADING.run(importlib.import_module, "watchfiles")
+        polling = False
+        while True:
+            self._again.clear()
+            if not self._folders:
+                await self._again.wait()
+                continue
+            self._stop = asyncio.Event()
+            try:
+                await self._watch(watchfiles, polling)
+            except FileNotFoundError:
+                continue  # a folder was removed just before watching started
+            except (OSError, RuntimeError) as error:
+                # The system has no more notifications available, or the file system does not support them.
+                if polling:
+                    await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
+                logger.warning("changes in folders are polled instead of watched: %s", error)
+                polling = True
+
+    async def _wait_for_change(self, seconds: float) -> None:
+        """Wait until the set of followed folders changes, at most ``seconds``."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._again.wait()
+        except TimeoutError:
+            return
+
+    async def _watch(self, watchfiles: Any, polling: bool) -> None:
+        """Report changes until a store follows or leaves a folder, or a folder appears or disappears."""
+        folders = dict(self._folders)
+        paths = await pools.FILES.run(_existing, folders)
+        if not paths:
+            await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
+            return
+        notices: AsyncIterator[set[tuple[Any, str]]] = watchfiles.awatch(
+            *set(paths.values()),
+            stop_event=self._stop,
+            debounce=DEBOUNCE_MS,
+            step=QUIET_MS,
+            rust_timeout=MISSING_FOLDER_INTERVAL_MS,
+            yield_on_timeout=True,
+            force_polling=polling or None,
+            ignore_permission_denied=True,
+        )
+        # The generator registers for notifications before it first waits, so this callback runs when the
+        # folders are watched.
+        rise = asyncio.get_running_loop().call_soon(self._mark_watching, paths)
+        try:
+            async for notice in notices:
+                await self._report(notice, paths)
+                existing_folders = await pools.FILES.run(_existing, folders)
+                if existing_folders != paths:
+                    for store_id in existing_folders.keys() - paths.keys():
+                        await self._on_change(store_id, None)  # the folder exists again
+                    return
+        finally:
+            rise.cancel()
+            self._up.clear()
+
+    def _mark_watching(self, paths: Mapping[str, Path]) -> None:
+        for store_id in paths:
+            self._blind(store_id)
+        self._up.update(paths)
+        self._rising.set()
+
+    async def _report(self, notice: set[tuple[Any, str]], folders: Mapping[str, Path]) -> None:
+        """Report the changed paths in a notification to the stores whose folders contain these paths."""
+        paths = [path for path in (Path(name) for _, name in notice) if not path.is_relative_to(self._home)]
+        for store_id, folder in folders.items():
+            changed_paths = {
+                path.relative_to(folder)
+                for path in paths
+                if path.is_relative_to(folder) and is_looked_at(path, folder)
+            }
+            if changed_paths:
+                await self._on_change(store_id, changed_paths)
+
+
+def _existing(folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the folders that exist, with links resolved, because the system reports resolved paths."""
+    return {store_id: folder.resolve() for store_id, folder in folders.items() if folder.is_dir()}

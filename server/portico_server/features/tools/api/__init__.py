@@ -1,0 +1,1 @@
+"""HTTP API of tools, their sources and their workers."""

@@ -1,0 +1,212 @@
+"""Tools as Servables. Arguments are checked before the call, and results after it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.origins import ORIGINS
+from portico_server.core.principal import Principal
+from portico_server.core.question import MAX_WAIT_S
+from portico_server.core.registry import Registry
+from portico_server.core.request import Request, ToolCall, ToolResult
+from portico_server.core.scoped_value import ScopedValue
+from portico_server.core.servable import Card, Servable
+from portico_server.features.tools.builtin import BUILTIN
+from portico_server.features.tools.entry import NEVER, Approval, Rule, refusal
+from portico_server.features.tools.tool import Tool, fitting
+from portico_server.plugins import PluginTable
+from portico_server.runs.artifacts import ArtifactStore
+
+if TYPE_CHECKING:
+    from portico_server.features.tools.arguments import Checker
+
+
+class Toolbox:
+    """Adds tools to the registry.
+
+    ``artifacts`` stores results that are too large; ``approval`` decides which tools ask for approval before they run.
+    """
+
+    def __init__(
+        self, registry: Registry, artifacts: ArtifactStore | None = None, approval: Approval = NEVER
+    ) -> None:
+        self._registry = registry
+        self._artifacts = artifacts
+        self._approval = approval
+        self._built_in: dict[str, ToolServable] = {}
+        self.plugins = PluginTable("tool", self._built_in, self._accept)
+        """Built-in tools and tools of plugins."""
+
+    def register(self) -> None:
+        """Add the built-in tools and the tools of plugins."""
+        for make in BUILTIN:
+            self.add(make(self._registry))
+        self._registry.add_source(PluginTools(self.plugins))
+
+    def _accept(self, tool_class: Any) -> ToolServable:
+        tool = tool_class(self._registry)
+        if not isinstance(tool, Tool):
+            raise InvalidRequest(f"a tool's function must return a Tool, but {tool!r} is not a Tool.")
+        asks = tool.needs_approval or self._approval.is_needed("", tool)
+        tool = dataclasses.replace(tool, source="plugin", needs_approval=asks)
+        tool = dataclasses.replace(tool, on_data=self._approval.on_data("", tool))
+        _checker(tool, tool.input_schema)
+        return ToolServable(tool, self._artifacts, self._approval.limit)
+
+    def add(self, tool: Tool, approval: Rule | None = None, *, replace: bool = False) -> None:
+        """Add a tool, with the operator's approval rule for the tool if a rule exists.
+
+        Raises `Conflict` if the name is in use.
+        """
+        if approval is not None:
+            is_needed = tool.needs_approval or self._approval.is_needed(approval, tool)
+            tool = dataclasses.replace(tool, needs_approval=is_needed)
+        tool = dataclasses.replace(tool, on_data=self._approval.on_data(approval or "", tool))
+        servable = ToolServable(tool, self._artifacts, self._approval.limit)
+        self._registry.add(servable, replace=replace)
+        if tool.source == "built-in":
+            self._built_in[tool.name] = servable
+
+    def has(self, name: str) -> bool:
+        """Return whether a shared tool or a plugin's tool has this name."""
+        return self._registry.get(f"tool/{name}") is not None or name in self.plugins
+
+    def remove(self, name: str, owner: str | None = None) -> None:
+        """Remove a tool of this owner. Do nothing if the tool does not exist."""
+        self._registry.remove(f"tool/{name}", owner)
+
+    def require_unreserved(self, name: str, owner: str | None) -> None:
+        """Raise `Conflict` if ``owner`` is a key and the name is reserved for the operator."""
+        self._registry.claims.require_unreserved(name, owner)
+
+
+class PluginTools:
+    """The tools of plugins as a source of the registry. Each tool is imported when it is called or listed."""
+
+    def __init__(self, table: PluginTable[ToolServable]) -> None:
+        self._table = table
+
+    async def find(self, key: str, owner: str | None) -> Servable | None:
+        """See `portico_server.core.registry.Source`. Raises `PluginError` for a tool that cannot be loaded."""
+        kind, _, name = key.partition("/")
+        if kind != "tool" or owner is not None:
+            return None
+        return await pools.LOADING.run(self._table.get, name)
+
+    async def by_id(self, key: str, caller: Principal) -> None:
+        """See `portico_server.core.registry.Source`. Tools have no ids."""
+
+    async def cards(self, caller: Principal) -> Sequence[Card]:
+        """See `portico_server.core.registry.Source`."""
+        return [tool.card for tool in await pools.LOADING.run(lambda: list(self._table.usable()))]
+
+    def has(self, key: str, owner: str) -> bool:
+        """See `portico_server.core.registry.Source`. Plugins are shared."""
+        return False
+
+
+class ToolServable:
+    """A tool that is registered as ``tool/NAME``. The labels of its card show its source and what a call can do."""
+
+    def __init__(
+        self, tool: Tool, artifacts: ArtifactStore | None = None, wait_s: float = MAX_WAIT_S
+    ) -> None:
+        self._tool = tool
+        self._artifacts = artifacts
+        self._wait_s = wait_s
+        self.card = Card(
+            name=tool.name,
+            kind="tool",
+            title=tool.title,
+            description=tool.description,
+            capabilities=frozenset({"tool"}),
+            input_schema=tool.input_schema,
+            output_schema=tool.output_schema,
+            labels={
+                "read_only": tool.read_only,
+                "destructive": tool.destructive,
+                "open_world": tool.open_world,
+                "needs_approval": tool.needs_approval,
+                "on_data": tool.on_data,
+                "computed": tool.computed,
+                "group": tool.group,
+                "cost": tool.cost,
+                "source": tool.source,
+            },
+            owner=tool.owner,
+        )
+
+    @property
+    def name(self) -> str:
+        return self._tool.name
+
+    async def call(self, request: Request, context: Context) -> ToolResult:
+        if not isinstance(request, ToolCall):
+            raise InvalidRequest(f"'{self._tool.name}' is a tool: it accepts only arguments.")
+        self._checker.check(request.arguments)
+        origins = ORIGINS.get()
+        if self._tool.needs_approval or (self._tool.on_data != "allow" and origins):
+            tool_result = await refusal(self._tool, request, context, self._wait_s)
+            if tool_result is not None:
+                return tool_result
+            origins = ()  # a person has approved the call, and so the calls that it makes
+        try:
+            with ScopedValue(ORIGINS, origins):
+                async with asyncio.timeout(self._tool.timeout):
+                    result = await self._work(request, context)
+        except TimeoutError:
+            return ToolResult(
+                f"'{self._tool.name}' did not finish within {self._tool.timeout:g} s and was stopped.",
+                is_error=True,
+            )
+        return await fitting(self._tool, self._check(result), self._artifacts, context)
+
+    async def _work(self, request: ToolCall, context: Context) -> ToolResult:
+        """Do the tool's work. A plugin can raise anything, also the errors that would end the event loop."""
+        try:
+            if self._tool.keyed is not None:
+                result = await self._tool.keyed(request, context)
+            else:
+                assert self._tool.work is not None
+                result = await self._tool.work(request.arguments, context)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise RuntimeError(f"The tool '{self._tool.name}' tried to end the daemon.") from error
+        if not isinstance(result, ToolResult):
+            raise TypeError(f"The tool '{self._tool.name}' returned no ToolResult: {type(result).__name__}.")
+        return result
+
+    def _check(self, result: ToolResult) -> ToolResult:
+        """Return the result, or an error if it violates the tool's output schema."""
+        if result.is_error or self._tool.output_schema is None or self._tool.source == "built-in":
+            return result  # tests already check the built-in tools against their schemas
+        try:
+            self._promise.check(result.structured or {})
+        except PorticoError as error:
+            return ToolResult(
+                f"The result of '{self._tool.name}' does not match its output schema. {error.message}",
+                is_error=True,
+            )
+        return result
+
+    @cached_property
+    def _checker(self) -> Checker:
+        return _checker(self._tool, self._tool.input_schema)
+
+    @cached_property
+    def _promise(self) -> Checker:
+        return _checker(self._tool, self._tool.output_schema or {})
+
+
+def _checker(tool: Tool, schema: Mapping[str, Any]) -> Checker:
+    # Importing jsonschema takes a tenth of a second, which would delay the start of the daemon.
+    from portico_server.features.tools.arguments import Checker
+
+    # An MCP server checks its own patterns, so patterns that we cannot evaluate are left to the server.
+    return Checker(tool.name, schema, lenient=tool.source.startswith("mcp:"))

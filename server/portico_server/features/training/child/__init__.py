@@ -1,0 +1,3 @@
+"""The training process: ``python -m child ORDER`` in the environment ``finetune``. It imports nothing else from
+Portico.
+"""

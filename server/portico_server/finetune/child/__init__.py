@@ -1,3 +1,0 @@
-"""The training process: ``python -m child ORDER`` in the environment `finetune`. It imports nothing else from
-Portico.
-"""

@@ -1,5 +1,0 @@
-"""From parts to chunks: pure functions, grouped by the kind of document they split, and the table `chunkers` that
-names them.
-
-Imports nothing from the daemon except `portico_server.knowledge.document`.
-"""

@@ -1,0 +1,96 @@
+"""The analyser: which questions find which texts, in English, Chinese, Japanese and Korean."""
+
+import pytest
+
+from portico_server.features.readers.analyse import (
+    MAX_QUESTION_TERMS,
+    MAX_TERM_CHARS,
+    analyse,
+    analyse_question,
+)
+
+
+def found_by(text: str, asked: str) -> bool:
+    """Return whether a question shares a term with a text."""
+    indexed, looked_for = analyse(text), analyse_question(asked)
+    return bool({*indexed.words} & {*looked_for.words} or {*indexed.grams} & {*looked_for.grams})
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("The runners were running", "run"),
+        ("Connections to the database", "how do I connect"),
+        ("ＦＵＬＬ　ｗｉｄｔｈ", "full width"),
+        ("the oﬃce opens at nine", "office"),
+        ("漢語資訊處理", "汉语"),
+        ("汉语信息处理", "漢語"),
+        ("他研究量子计算机", "计算机"),
+        ("使用Python编程", "python"),
+        ("こんにちは世界", "世界"),
+        ("カタカナの文書", "カタカナ"),
+        ("텍스트를 검색한다", "검색"),
+        ("IL-10 levels", "il-10"),
+        ("snake_case_name", "case"),
+        ("édition française", "ÉDITION"),
+    ],
+)
+def test_a_text_is_found_by_a_question(text: str, asked: str) -> None:
+    assert found_by(text, asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"), [("北京天安门", "上海"), ("a red door", "window"), ("a door", "the")]
+)
+def test_a_text_is_not_found_by_a_question_about_something_else(text: str, asked: str) -> None:
+    assert not found_by(text, asked)
+
+
+def test_chinese_becomes_words_and_bigrams_in_simplified_characters() -> None:
+    terms = analyse("計算機")
+    assert "计算机" in terms.words
+    assert terms.grams == ["计算", "算机"]
+
+
+def test_kana_and_hangul_become_bigrams() -> None:
+    assert analyse("ひらがな").grams == ["ひら", "らが", "がな"]
+    assert analyse("검색").grams == ["검색"]
+
+
+def test_words_between_chinese_are_kept_whole() -> None:
+    assert "10" in analyse("il-10和full-term").words
+    assert {"full", "term"} <= {*analyse("il-10和full-term").words}
+
+
+def test_repeated_words_count_in_a_text_and_once_in_a_question() -> None:
+    assert analyse("bread bread").words == ["bread", "bread"]
+    assert analyse_question("bread bread").words == ["bread"]
+
+
+def test_stop_words_are_dropped_from_questions_only() -> None:
+    assert analyse_question("what is the bread").words == ["bread"]
+    assert "the" in analyse("the bread").words
+    assert analyse_question("什么是面包").words == ["面包"]
+
+
+def test_a_question_of_stop_words_alone_keeps_its_words() -> None:
+    assert analyse_question("to be or not to be").words == ["to", "be", "or", "not"]
+
+
+def test_overlong_words_and_questions_are_truncated() -> None:
+    assert analyse("x" * 1_000).words == ["x" * MAX_TERM_CHARS]
+    assert len(analyse_question(" ".join(f"w{i}" for i in range(5_000))).words) == MAX_QUESTION_TERMS
+
+
+@pytest.mark.parametrize("text", ["", "   ", "!?…—", "\ud800", "🙂"])
+def test_a_text_without_words_has_no_terms(text: str) -> None:
+    terms = analyse(text)
+    assert not terms.words
+    assert not terms.grams
+
+
+def test_a_verb_with_a_particle_is_also_looked_for_as_one_word() -> None:
+    analysis = analyse_question("How do I back up my data?")
+
+    assert set(analyse("backup").words) <= set(analysis.words)
+    assert analyse("back up").words == ["back", "up"]

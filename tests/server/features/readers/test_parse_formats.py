@@ -1,0 +1,402 @@
+"""Slides, spreadsheets, notebooks, books, mail, subtitles, XML, and sections of plain text."""
+
+from pathlib import Path
+
+import pytest
+from tests.server.features.readers import documents, office
+from tests.server.features.readers.reading import Reading, stand_in_one_text
+
+from portico.wire import Place
+from portico_server.features.chunkers.document import SourceDocument, Unreadable
+from portico_server.features.readers.formats import is_document
+from portico_server.features.readers.sheet import format_cell
+from portico_server.features.readers.sheet_formulas import letters
+from portico_server.features.readers.text import read as read_text
+
+# --- office ------------------------------------------------------------------------------------------------------
+
+
+async def test_slides_come_in_the_order_they_are_shown_with_their_notes(read: Reading) -> None:
+    data = office.slides(
+        ("Fees", "A berth costs 40 crowns.\nPay at the gate.", "Mention the discount."),
+        ("价目", "帆船每晚四十克朗。", ""),
+        table=[["Boat", "Fee"], ["Dinghy", "15"]],
+    )
+    first, second = await read("talk.pptx", data)
+    assert first.text == (
+        "Fees\nA berth costs 40 crowns.\nPay at the gate.\nBoat | Fee\nDinghy | 15\n\nNotes: Mention the discount."
+    )
+    assert (first.place.page, first.place.heading) == (1, ("Fees",))
+    assert (second.text, second.place.page) == ("价目\n帆船每晚四十克朗。", 2)
+    assert stand_in_one_text([first, second])
+
+
+async def test_an_opendocument_text_has_sections_lists_tables_and_notes(read: Reading) -> None:
+    body = (
+        "<text:tracked-changes><text:p>gone</text:p></text:tracked-changes><text:p>Welcome  to\nthe<text:s text:c='2'/>"
+        "port.</text:p><text:section><text:h text:outline-level='1'>Fees</text:h><text:list><text:list-item><text:p>A "
+        "<text:span>berth</text:span><text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>per "
+        "night</text:p></text:note-body></text:note></text:p></text:list-item></text:list></text:section>"
+        "<text:h text:outline-level='2'>价目</text:h><table:table><table:table-row><table:table-cell><text:p>Dinghy"
+        "</text:p></table:table-cell><table:table-cell><text:p>15</text:p></table:table-cell></table:table-row>"
+        "</table:table>"
+    )
+    parts = await read("fees.odt", office.opendocument(body, title="Ports"))
+    assert [(part.place.heading, part.text) for part in parts] == [
+        (("Ports",), "Welcome to the  port."),
+        (("Ports", "Fees"), "Fees\n\n- A berth (per night)"),
+        (("Ports", "Fees", "价目"), "价目\n\nDinghy | 15"),
+    ]
+    assert stand_in_one_text(parts)
+    with pytest.raises(Unreadable, match="protected by a password"):
+        await read("fees.odt", office.opendocument(body, locked=True))
+    with pytest.raises(Unreadable, match="no text"):
+        await read("fees.odt", office.opendocument(""))
+
+
+async def test_slides_of_an_opendocument_presentation_have_their_notes(read: Reading) -> None:
+    def slide(title: str, text: str, notes: str) -> str:
+        return (
+            f"<draw:page><draw:frame presentation:class='title'><draw:text-box><text:p>{title}</text:p></draw:text-box>"
+            f"</draw:frame><draw:frame><draw:text-box><text:list><text:list-item><text:p>{text}</text:p>"
+            "</text:list-item></text:list></draw:text-box></draw:frame><presentation:notes><draw:frame><draw:text-box>"
+            f"<text:p>{notes}</text:p></draw:text-box></draw:frame></presentation:notes></draw:page>"
+        )
+
+    body = slide("Fees", "Forty crowns", "Smile.") + slide("End", "Thanks", "")
+    slides = await read("talk.odp", office.opendocument(body, "presentation"))
+    assert [(part.place.page, part.place.heading, part.text) for part in slides] == [
+        (1, ("Fees",), "Fees\n- Forty crowns\n\nNotes: Smile."),
+        (2, ("End",), "End\n- Thanks"),
+    ]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_formula_on_a_slide_is_text_once(read: Reading, whole: bool) -> None:
+    mean = "<m:f><m:num><m:r><m:t>a+b</m:t></m:r></m:num><m:den><m:r><m:t>2</m:t></m:r></m:den></m:f>"
+    shapes = office.formula_shape(mean, whole=whole)
+    (part,) = await read("talk.pptx", office.slides(("Means", "Two numbers", ""), shapes=shapes))
+    end = "" if whole else " exactly."
+    assert part.text == f"Means\nTwo numbers\nThe mean is (a+b)/2{end}"
+
+
+async def test_a_formula_without_a_value_is_shown_as_it_is_written(read: Reading) -> None:
+    data = office.sheets({"Fees": [["Boat", "Fee"], ["Dinghy", 15], ["Sum", "=SUM(B2:B2)"]]})
+    (part,) = await read("fees.xlsx", data)
+    assert part.text == "Boat | Fee\nDinghy | 15\nSum | =SUM(B2:B2)"
+
+
+@pytest.mark.parametrize(("quarters", "rotate"), [(0, 0), (1, 1), (2, 2), (3, 3), (1, 0), (0, 3)])
+async def test_columns_of_a_page_are_read_one_after_the_other(
+    read: Reading, quarters: int, rotate: int
+) -> None:
+    left_lines = [f"The keeper of lighthouse {number} counts ships" for number in range(6)]
+    right = [f"In winter {number} the harbour freezes over" for number in range(6)]
+    pieces = [(60, 540, "A study of keepers and of all that they have seen from the towers of the north")]
+    for number, (left_line, right_line) in enumerate(zip(left_lines, right, strict=True)):
+        pieces += [(60, 500 - 14 * number, left_line), (330, 500 - 14 * number, right_line)]
+    (part,) = await read("study.pdf", documents.laid_out(pieces, quarters=quarters, rotate=rotate))
+    assert [line.strip() for line in part.text.split("\n")] == [pieces[0][2], *left_lines, *right]
+    rows = [
+        (x, 500 - 14 * n, text) for n in range(9) for x, text in ((60, f"Crane {n}"), (330, f"{n} tonnes"))
+    ]
+    (part,) = await read("table.pdf", documents.laid_out(rows, quarters=quarters, rotate=rotate))
+    assert "Crane 3 3 tonnes" in part.text, "a table is read row by row"
+
+
+async def test_rows_of_a_spreadsheet_know_their_sheet_and_cells(read: Reading) -> None:
+    rows: list[list[str | float | None]] = [
+        ["Boat", "Fee"],
+        *([f"boat {i} of many words" * 3, i + 0.5] for i in range(60)),
+    ]
+    parts = await read("fees.xlsx", office.sheets({"Fees": rows, "说明": [["只有标题"]]}))
+    assert len(parts) > 3
+    assert all(part.text.startswith("Boat | Fee\n") for part in parts[:-1])
+    first, second = parts[:2]
+    assert (first.place.sheet, first.place.row) == ("Fees", 2)
+    assert first.place.cell == f"A2:B{(second.place.row or 0) - 1}"
+    assert f"boat {(second.place.row or 0) - 2} of" in second.text.split("\n")[1]
+    assert second.text.split("\n")[1].endswith(f"| {(second.place.row or 0) - 2}.5")
+    assert (parts[-1].text, parts[-1].place.label()) == ("只有标题", "说明 A1:A1")
+    assert stand_in_one_text(parts)
+
+
+async def test_a_table_that_begins_in_the_middle_of_a_sheet_keeps_its_cells(read: Reading) -> None:
+    rows: list[list[str | float | None]] = [["Boat", "Fee"], ["Dinghy", 15], [None, None], ["Ferry", 90]]
+    parts = await read("fees.xlsx", office.sheets({"S": rows}, corner=(4, 2)))
+    assert [(part.text, part.place.cell, part.place.row) for part in parts] == [
+        ("Boat | Fee\nDinghy | 15", "C6:D6", 6),
+        ("Boat | Fee\nFerry | 90", "C8:D8", 8),
+    ]
+
+
+async def test_rows_split_into_smaller_chunks_keep_their_cell_ranges(read: Reading) -> None:
+    rows: list[list[str | float | None]] = [["Boat", "Fee"], *([f"boat {i}", i] for i in range(20))]
+    parts = await read(
+        "fees.xlsx", office.sheets({"S": rows}), {"type": "records", "size": 100, "overlap": 0}
+    )
+    assert [(part.text, part.place.cell) for part in parts[3:5]] == [
+        ("Boat | Fee\nboat 3 | 3", "A5:B5"),
+        ("Boat | Fee\nboat 4 | 4", "A6:B6"),
+    ]
+
+
+def test_cells_are_shown_as_people_see_them() -> None:
+    assert [format_cell(value) for value in (15.0, 0.1 + 0.2, True, " a\n b ", 1e20)] == [
+        "15",
+        "0.3",
+        "TRUE",
+        "a b",
+        "1e+20",
+    ]
+    assert [letters(i) for i in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
+
+
+async def test_cells_of_a_notebook_are_numbered_below_their_headings(read: Reading) -> None:
+    data = office.notebook(
+        ("markdown", "# Tides\n\nHigh at six.", ""),
+        ("code", "print('ebb')", "ebb\n"),
+        ("code", "", ""),
+        ("markdown", "## 潮汐", ""),
+    )
+    parts = await read("tides.ipynb", data)
+    assert [(part.place.cell, part.place.heading) for part in parts] == [
+        ("1", ("Tides",)),
+        ("2", ("Tides",)),
+        ("4", ("Tides", "潮汐")),
+    ]
+    assert parts[1].text == "```python\nprint('ebb')\n```\n\n```\nebb\n```"
+    assert parts[1].place.label() == "cell 2 · Tides"
+
+
+async def test_a_book_is_read_in_the_order_of_its_chapters(read: Reading) -> None:
+    data = office.book(
+        "The Lock", ["<h1>One</h1><p>It was <i>dark</i>.</p>", "<h1>第二章</h1><p>天亮了。</p>"]
+    )
+    parts = await read("lock.epub", data)
+    assert [(part.place.heading, part.text) for part in parts] == [
+        (("The Lock",), "The Lock, A. Writer"),
+        (("The Lock", "One"), "One\n\nIt was dark."),
+        (("The Lock", "第二章"), "第二章\n\n天亮了。"),
+    ]
+    assert stand_in_one_text(parts)
+
+
+@pytest.mark.parametrize(
+    "name", ["x.pptx", "x.xlsx", "x.ods", "x.epub", "x.ipynb", "x.zip", "x.tar.gz", "x.docx"]
+)
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"PK\x03\x04 and then nothing", b"not at all", office.zipped({"a/b": "c"})[:40]],
+    ids=["empty", "begun", "other", "half"],
+)
+async def test_damaged_files_are_refused_with_a_reason(read: Reading, name: str, data: bytes) -> None:
+    with pytest.raises(Unreadable, match=r"is empty|damaged|is not a|missing"):
+        await read(name, data)
+
+
+@pytest.mark.parametrize("name", ["x.pptx", "x.xlsx", "x.epub", "x.zip", "x.docx"])
+async def test_files_that_unpack_to_too_much_are_refused_before_unpacking(read: Reading, name: str) -> None:
+    with pytest.raises(Unreadable, match="unpacks to 2861 MB"):
+        await read(name, documents.bomb(3_000_000_000))
+
+
+async def test_an_old_office_file_is_refused_with_conversion_advice(read: Reading) -> None:
+    with pytest.raises(Unreadable, match=r"Save it as .pptx"):
+        await read("old.pptx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+
+
+# --- mail --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_mail_is_read_with_its_headers_and_attachments(read: Reading) -> None:
+    data = office.mail(
+        "Berth 七",
+        "See the list.",
+        ("list.csv", b"boat,fee\nDinghy,15\n"),
+        ("photo.jpg", b"\xff\xd8\xff\x00" * 9),
+    )
+    body, attachment, unread = await read("berth.eml", data)
+    assert body.text.startswith(
+        "Subject: Berth 七\nFrom: Ann <ann@example.org>\nTo: bob@example.org\nDate: Fri, 20"
+    )
+    assert body.text.endswith("Attachment: list.csv\nAttachment: photo.jpg\n\nSee the list.")
+    assert attachment.text == "boat | fee\nDinghy | 15"
+    assert attachment.place.heading == ("Berth 七", "list.csv")
+    assert unread.text.startswith("Not read:\nBerth 七 › photo.jpg is a damaged or truncated image")
+    assert stand_in_one_text([body, attachment, unread])
+
+
+async def test_html_is_read_to_its_end_or_refused(read: Reading) -> None:
+    *_, last = await read("a.html", b"<p>" + b"tide " * 2_200_000 + b"<p>The end.")
+    assert last.text.endswith("The end.")
+    [part] = await read("a.html", b"<div>" * 2_000 + b"The end.")
+    assert part.text == "The end."
+    with pytest.raises(Unreadable, match="elements nest too deeply"):
+        await read("a.html", b"<div>" * 3_000 + b"The end.")
+
+
+async def test_a_mail_in_html_gives_its_text(read: Reading) -> None:
+    [body] = await read("page.eml", office.mail("Hi", "", html="<p>Dear <b>Bob</b></p><script>x()</script>"))
+    assert body.text.endswith("Dear Bob")
+
+
+async def test_mail_charsets_are_limited_to_document_encodings(read: Reading) -> None:
+    head = (
+        b"Subject: =?utf-8?B?w6k=?= =?iso-8859-1*fr?Q?_caf=E9?= =?punycode?q?abc-def?=\n"
+        b"From: =?gb2312?B?uN/JvQ==?= <ann@example.org>\nTo: caf\xc3\xa9\n"
+        b"Content-Type: multipart/mixed; boundary=x\n\n--x\n"
+    )
+    bodies = {"gb2312": "高山".encode("gb2312"), "punycode": b"tide-abc", "": "é".encode()}
+    for charset, body in bodies.items():
+        kind = f"Content-Type: text/plain; charset={charset}\n\n".encode()
+        file = b"\n--x\nContent-Disposition: attachment; filename*=utf-8''%e9%ab%98.txt\n\nEbb.\n--x--\n"
+        message, attachment = await read("a.eml", head + kind + body + file)
+        assert message.text == (
+            "Subject: é caféabc-def\nFrom: 高山 <ann@example.org>\nTo: café\nAttachment: 高.txt\n\n"
+            + body.decode("gb2312" if charset == "gb2312" else "utf-8")
+        )
+        assert (attachment.text, attachment.place.heading) == ("Ebb.", ("é caféabc-def", "高.txt"))
+
+
+async def test_each_mail_of_an_mbox_becomes_its_own_part(read: Reading) -> None:
+    box = b"".join(
+        b"From ann@example.org Fri Nov 20 10:00:00 2026\n"
+        + office.mail(f"No. {i}", f"Text {i}\n>From here", *extra)
+        + b"\n"
+        for i, extra in enumerate([[("a.txt", b"attached words")], [], []])
+    )
+    parts = await read("all.mbox", box)
+    assert [part.place.heading for part in parts] == [("No. 0",), ("No. 0", "a.txt"), ("No. 1",), ("No. 2",)]
+    assert stand_in_one_text(parts)
+
+
+# --- structured text ------------------------------------------------------------------------------------
+
+
+async def test_subtitle_passages_carry_their_start_seconds(read: Reading) -> None:
+    srt = (
+        "1\n00:00:05,250 --> 00:00:07,000\n<i>The harbour</i>\nopens at six.\n\n"
+        "2\n01:02:03,000 --> 01:02:04,000\n港口。\n"
+    )
+    vtt = (
+        "WEBVTT\n\nNOTE x\n\n00:05.250 --> 00:07.000 align:start\n<v Ann>The harbour</v>\nopens at six.\n\n"
+        "1:02:03.000 --> 1:02:04.000\n港口。"
+    )
+    for name, data, first in (
+        ("a.srt", srt, "The harbour opens at six."),
+        ("a.vtt", vtt, "Ann: The harbour opens at six."),
+    ):
+        first_passage, two = await read(name, data.encode())
+        assert (first_passage.text, first_passage.place.seconds) == (first, 5.25)
+        assert (two.text, two.place.label()) == ("港口。", "1:02:03")
+    [joint_passage] = await read("a.srt", srt.encode(), {"type": "auto"})
+    assert joint_passage.text == "The harbour opens at six.\n港口。"
+    assert (joint_passage.place.seconds, joint_passage.place.start, joint_passage.place.end) == (
+        5.25,
+        0,
+        len(joint_passage.text),
+    )
+
+
+async def test_xml_records_have_their_enclosing_elements_as_headings(read: Reading) -> None:
+    data = """<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>
+    <harbour><boat id="7">
+      <name>Dinghy</name><fee>15</fee><text>See <b>bold</b> after.</text><evil>&e;</evil></boat>
+    <boat id="8"><name>渡轮</name></boat></harbour>"""
+    parts = await read("boats.xml", data.encode())
+    text = "\n".join(part.text for part in parts)
+    for words in ('boat (id="7")', "name: Dinghy", "fee: 15", "bold", "after.", "name: 渡轮"):
+        assert words in text
+    assert "root:" not in text
+    assert any(part.place.heading == ("harbour", "boat") for part in parts)
+    assert stand_in_one_text(parts)
+
+
+async def test_a_passage_of_nested_xml_has_the_path_of_its_elements(read: Reading) -> None:
+    def order(name: str, *items: str) -> str:
+        return f"<order><for><name>{name}</name></for>{''.join(f'<item>{item}</item>' for item in items)}</order>"
+
+    data = f"<orders>{order('Ada', 'Oar', 'Net')}{order('Bob', 'Rope')}<sum>3</sum></orders>"
+    parts = await read("orders.xml", data.encode())
+    assert [(part.place.symbol, part.text) for part in parts] == [
+        ("/orders/order[1]/for", "name: Ada"),
+        ("/orders/order[1]", "item: Oar\nitem: Net"),
+        ("/orders/order[2]/for", "name: Bob"),
+        ("/orders/order[2]", "item: Rope"),
+        ("/orders", "sum: 3"),
+    ]
+    parts = await read("flat.xml", b"<all><one><a>1</a></one><one><a>2</a></one></all>")
+    assert [(part.place.symbol, part.text) for part in parts] == [("/all", "a: 1\na: 2")]
+
+
+async def test_xml_that_is_broken_is_still_read_as_text(read: Reading) -> None:
+    [part] = await read("bad.xml", b"<a><b>words</a>")
+    assert part.text == "<a><b>words</a>"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "a.rst",
+            "Intro.\n\n=====\nTitle\n=====\n\nText.\n\nSub section\n-----------\n\nMore.\n\nOther\n-----\n\nEnd.\n",
+        ),
+        ("a.adoc", "Intro.\n\n= Title\n\nText.\n\n== Sub section\n\nMore.\n\n== Other\n\nEnd.\n"),
+        ("a.org", "Intro.\n\n* Title\n\nText.\n\n** TODO Sub section   :tag:\n\nMore.\n\n** Other\n\nEnd.\n"),
+        (
+            "a.tex",
+            "Intro.\n\n\\section{Title}\n\nText.\n\n\\subsection*{Sub \\emph{section}}\n\nMore.\n\n"
+            "\\subsection{Other}\nEnd.\n",
+        ),
+    ],
+)
+async def test_sections_of_marked_up_text_know_their_headings(read: Reading, name: str, text: str) -> None:
+    parts = await read(name, text.encode())
+    assert [part.place.heading for part in parts] == [
+        (),
+        ("Title",),
+        ("Title", "Sub section"),
+        ("Title", "Other"),
+    ]
+    assert "".join(part.text for part in parts) == text
+    assert all(text[part.place.start : part.place.end] == part.text for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("港は六時に開きます。ボートは外で待っています。" * 3, "shift_jis"),
+        ("港は六時に開きます。ボートは外で待っています。" * 3, "euc_jp"),
+        ("항구는 여섯 시에 문을 엽니다. 배들은 밖에서 기다립니다. 겨울에는 닫혀 있습니다." * 3, "euc_kr"),
+    ],
+)
+def test_legacy_japanese_and_korean_encodings_are_decoded(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(text.encode(encoding))
+    assert "".join(part.text for part in read_text(SourceDocument("text.txt", path))) == text
+
+
+# --- any format -----------------------------------------------------------------------------------------------
+
+
+def test_svg_lock_and_pem_files_are_not_documents() -> None:
+    assert [is_document(name) for name in ("a.svg", "b/uv.lock", "x.PEM", "a.md", "Makefile", "lock")] == [
+        *(False, False, False),
+        *(True, True, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "label"),
+    [
+        (Place(page=3, heading=("A", "B")), "page 3 · A › B"),
+        (Place(row=4, sheet="Fees", cell="A4:B9"), "Fees A4:B9"),
+        (Place(line=3, seconds=65.5), "1:05"),
+        (Place(line=12, symbol="Client.ask"), "line 12 · Client.ask"),
+        (Place(cell="7"), "cell 7"),
+        (Place(), ""),
+    ],
+)
+def test_a_place_has_a_short_label(place: Place, label: str) -> None:
+    assert place.label() == label

@@ -1,0 +1,195 @@
+"""Tables as the worker reads them to compute: kinds and units of columns, headers, merged cells, and doubts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.features.readers.office import sheets
+
+from portico_server.features.chunkers.document import SourceDocument
+from portico_server.features.readers.tables import compute, find_tables
+
+SUM = {
+    "aggregate": "sum",
+    "conditions": [],
+    "label": None,
+    "group": None,
+    "largest": True,
+    "is_additive": False,
+}
+
+
+def csv_file(folder: Path, *lines: str) -> SourceDocument:
+    path = folder / "table.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return SourceDocument("table.csv", path)
+
+
+def workbook(
+    folder: Path, rows: Sequence[Sequence[str | float | None]], merged: Sequence[str] = ()
+) -> SourceDocument:
+    path = folder / "table.xlsx"
+    path.write_bytes(sheets({"Sheet": rows}, merged={"Sheet": merged}))
+    return SourceDocument("table.xlsx", path)
+
+
+def total(source: SourceDocument, column: int, sheet: str = "") -> Any:
+    return compute(source, {**SUM, "sheet": sheet, "column": column})["value"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "unit", "expected"),
+    [
+        (["1,200.50 kr", "3.00 kr"], "kr", 1_203.5),
+        (["€1,000", "€5"], "€", 1_005),
+        (["3.5 %", "1 %", "n/a"], "%", 4.5),
+        (["(1,200)", "200"], "", -1_000),
+        (["−5", "+7.5"], "", 2.5),
+        (["1 200,50", "0,25"], "", 1_200.75),
+        (["1'200.50", "1.5"], "", 1_202),
+        (["1.234.567", "12"], "", 1_234_579),
+        (["1.2万", "3万"], "", 42_000),
+        (["１，２００元", "３００元"], "元", 1_500),
+        (["12,34,567", "1"], "", 1_234_568),
+        (["0.125", "1.250"], "", 1.375),
+        (["1,200", "2,400"], "", 3_600),
+    ],
+)
+def test_numbers_are_read_with_their_separators_and_unit(
+    tmp_path: Path, cells: list[str], unit: str, expected: float
+) -> None:
+    source = csv_file(tmp_path, "Thing,Amount", *(f'{number},"{cell}"' for number, cell in enumerate(cells)))
+    [table] = find_tables(source, "amount")
+    assert (table["columns"][1]["kind"], table["columns"][1]["unit"]) == ("number", unit)
+    assert total(source, 1) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1,200 kr", "300 EUR"],
+        ["12 kg", "300"],
+        ["1.200", "3.400"],
+        ["1,200.5", "1.200,5"],
+        ["007", "012"],
+        ["12", "twelve"],
+        ["1.2.3", "2.0.1"],
+        ["12345678901234567890", "1"],
+        ["40 1234 567", "3"],
+    ],
+)
+def test_ambiguous_numbers_are_read_as_text(tmp_path: Path, cells: list[str]) -> None:
+    source = workbook(tmp_path, [["Thing", "Amount"], *([f"t{n}", cell] for n, cell in enumerate(cells))])
+    [table] = find_tables(source, "amount")
+    assert table["columns"][1]["kind"] == "text"
+
+
+def test_where_semicolons_separate_cells_a_comma_may_separate_decimals(tmp_path: Path) -> None:
+    [table] = find_tables(csv_file(tmp_path, "Thing;Weight", "a;1,200", "b;2,400"), "weight")
+    assert table["columns"][1]["kind"] == "text"
+    [table] = find_tables(csv_file(tmp_path, "Thing;Weight in kg", "a;1,25", "b;2,400"), "weight")
+    assert table["columns"][1]["kind"] == "number"
+
+
+@pytest.mark.parametrize(
+    ("cells", "first"),
+    [
+        (["2024-03-05", "2024-11-30"], "2024-03-05"),
+        (["2024/3/5", "2024/11/30"], "2024-03-05"),
+        (["5.3.2024", "30.11.2024"], "2024-03-05"),
+        (["05/03/2024", "30/11/2024"], "2024-03-05"),
+        (["03/05/2024", "11/30/2024"], "2024-03-05"),
+        (["5 March 2024", "30 Nov 2024"], "2024-03-05"),
+        (["March 5, 2024", "November 30th, 2024"], "2024-03-05"),
+        (["2024年3月5日", "2024年11月30日"], "2024-03-05"),
+        (["2024-03-05 08:30", "2024-11-30T10:00:00Z"], "2024-03-05 08:30:00"),
+    ],
+)
+def test_dates_are_read_in_common_forms(tmp_path: Path, cells: list[str], first: str) -> None:
+    source = workbook(tmp_path, [["Thing", "Day"], *([f"t{n}", cell] for n, cell in enumerate(cells))])
+    [table] = find_tables(source, "day")
+    assert table["columns"][1]["kind"] == "date"
+    answer = compute(source, {**SUM, "aggregate": "min", "sheet": "Sheet", "column": 1})
+    assert answer["value"] == first
+
+
+@pytest.mark.parametrize(
+    "cells", [["03/04/2024", "05/06/2024"], ["31.02.2024", "1.1.2024"], ["3/24", "4/24"]]
+)
+def test_ambiguous_dates_are_read_as_text(tmp_path: Path, cells: list[str]) -> None:
+    [table] = find_tables(csv_file(tmp_path, "Thing,Day", *(f"t,{cell}" for cell in cells)), "day")
+    assert table["columns"][1]["kind"] == "text"
+
+
+def test_a_header_may_have_a_title_two_rows_and_merged_cells(tmp_path: Path) -> None:
+    rows = [
+        ["Sales of the year", None, None, None],
+        ["Order", "Customer", None, "Amount (kr)"],
+        [None, "Name", "City", None],
+        ["A-1", "Ada", "Oslo", 10],
+        ["A-2", "Bo", None, 20.5],
+        ["Total", None, None, 30.5],
+        ["Source: the till", None, None, None],
+    ]
+    source = workbook(tmp_path, rows, ["A1:D1", "A2:A3", "B2:C2", "D2:D3", "C4:C5"])
+    [table] = find_tables(source, "how much in oslo?")
+    assert [column["name"] for column in table["columns"]] == [
+        "Order",
+        "Customer Name",
+        "Customer City",
+        "Amount",
+    ]
+    assert (table["title"], table["row_count"]) == ("Sales of the year", 2)
+    assert table["columns"][3]["unit"] == "kr"
+    assert table["columns"][2]["mentions"] == ({"words": "oslo", "spellings": ("Oslo",)},)
+    in_oslo = [{"column": 2, "comparison": "eq", "values": ["Oslo"]}]
+    answer = compute(source, {**SUM, "sheet": "Sheet", "column": 3, "conditions": in_oslo})
+    assert (answer["value"], answer["valued_rows"], answer["total_rows"]) == (30.5, 2, 2)
+    assert [place["cell"] for _text, place in answer["rows"]] == ["D4", "D5"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("1,2", "3,4"),
+        ("Name,Fee", "Ada,3", "", "Street,House", "Elm,9"),
+        ("Name,Fee,,Street,House", "Ada,3,,Elm,9"),
+        ("Only one column", "1", "2"),
+        ("Name,Fee",),
+    ],
+)
+def test_rows_without_one_clear_header_are_no_table(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    assert find_tables(csv_file(tmp_path, *lines), "fee") == []
+
+
+def test_a_formula_without_a_value_makes_its_column_a_text(tmp_path: Path) -> None:
+    source = workbook(tmp_path, [["Thing", "Price", "Tax"], ["a", 4, "=B2*0.2"], ["b", 5, 1]])
+    [table] = find_tables(source, "tax")
+    assert [column["kind"] for column in table["columns"]] == ["text", "number", "text"]
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ("from norway", ["norway"]),
+        ("norwayfarers", []),
+        ("how many desk lamps", ["desk lamps"]),
+        ("来自挪威的订单", ["挪威"]),
+        ("來自new zealand的", ["new zealand"]),
+        ("in new  york", []),
+    ],
+)
+def test_a_question_mentions_a_value_only_as_a_whole_word(
+    tmp_path: Path, question: str, words: list[str]
+) -> None:
+    source = csv_file(
+        tmp_path, "Thing,Fee", "Norway,1", "Desk lamp,2", "挪威,3", "New Zealand,4", "New York,5"
+    )
+    [table] = find_tables(source, question)
+    assert [mention["words"] for mention in table["columns"][0]["mentions"]] == words
+
+
+def test_a_sum_has_no_rounding_errors(tmp_path: Path) -> None:
+    source = csv_file(tmp_path, "Thing,Fee", *(f"t{number},0.1" for number in range(1_000)))
+    assert total(source, 1) == 100.0
