@@ -16,7 +16,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, ChatReply, Request, Result, Search, SearchResult
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
-from portico_server.features.answers.ask import StoreApps
+from portico_server.features.answers.store_apps import StoreApps
 from portico_server.features.answers.trust import ReaderTest
 from portico_server.features.tools.toolbox import Toolbox
 from portico_server.runs.questions import QuestionService

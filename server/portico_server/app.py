@@ -17,7 +17,7 @@ import threading
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from portico.schemas.configuration import Problem
 from portico_server import __version__, logs
@@ -29,7 +29,6 @@ from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
 from portico_server.db.enforcement import OLDER_DAEMON_CODE
-from portico_server.features.canaries.spec import AliasSpec
 from portico_server.home import PRIVATE_UMASK_BITS, Home
 from portico_server.http.limits import raise_descriptor_limit
 from portico_server.http.server import HttpServer, listen, new_loop, reach
@@ -38,6 +37,9 @@ from portico_server.models.sources import MISSING_FILE_CODE
 from portico_server.models.spec import ModelSpec
 from portico_server.services import Services
 from portico_server.settings import LoadedSettings
+
+if TYPE_CHECKING:
+    from portico_server.features.canaries.spec import AliasSpec
 
 logger = logging.getLogger(__name__)
 
@@ -186,6 +188,8 @@ class Daemon:
         The modules consist of some hundred thousand objects. Scanning them would delay requests by 0.1 s, about once
         per second under load.
         """
+        if await self.services.store_apps.cards(SYSTEM):
+            await self.services.store_apps.load()
         await self.services.models.factory.load_transport()
         await self.gateway.adapters.furnished.wait()
         self._freeze()
@@ -222,10 +226,10 @@ class Daemon:
         await self.services.questions.start(is_alone=not self._settings.database)
         await self.services.models.start()
         await self._add_models()
-        await self.services.mcp.start(self._configuration.mcp)
-        await self.services.added.start(self._configuration.tools)
+        await self.services.start_tools(self._configuration)
         await self.services.prompts.start(self._configuration.prompts)
-        await self.services.skills.start(self._configuration.skills)
+        if self._configuration.skills:
+            await self.services.skills.start(self._configuration.skills)
         await self._choose_model()
         await self.services.files.start()
         await self.services.artifacts.start()
@@ -238,7 +242,7 @@ class Daemon:
             await self.services.configured_apps.deploy(self._configuration.apps)
             for key, reconciler in self.services.features.reconcilers():
                 await reconciler.begin(self._configuration.of_features.get(key, ()))
-            await self.services.canaries.routing.refresh()
+            await self.services.refresh_canaries()
             await self._apply_aliases()
         await self.services.features.clean_up()
         await self._fetch_default()

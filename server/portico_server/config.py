@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, replace
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from portico._document import UnsetError, expand, explain, load
 from portico.schemas.configuration import Problem
@@ -22,19 +22,19 @@ from portico_server.core.prompts.spec import parse as parse_prompt
 from portico_server.core.roles import Role
 from portico_server.feature_table import absent_feature, configuration_keys
 from portico_server.features.apps.entry import AppEntry, agent_of, app_of
-from portico_server.features.canaries.spec import AliasSpec, parse_alias
-from portico_server.features.guards.guard import ContentGuard, parse_guard
-from portico_server.features.mcp_servers.spec import ServerSpec
-from portico_server.features.mcp_servers.spec import parse as parse_server
 from portico_server.features.prompts.folder import read_folder
-from portico_server.features.skills.folder import SkillFolder, read_archive
-from portico_server.features.skills.folder import read_folder as read_skill_folder
 from portico_server.features.sources.spec import parse_source
 from portico_server.features.stores.groups import GroupSpec, parse_group
 from portico_server.features.stores.store import IndexName, check_answers, check_index, check_search
-from portico_server.features.tools.sources.spec import ToolSpec
-from portico_server.features.tools.sources.spec import parse as parse_tool
 from portico_server.models.spec import AdapterSpec, ModelSpec, check_defaults
+
+# Features of which the configuration has no entry are not imported.
+if TYPE_CHECKING:
+    from portico_server.features.canaries.spec import AliasSpec
+    from portico_server.features.guards.guard import ContentGuard
+    from portico_server.features.mcp_servers.spec import ServerSpec
+    from portico_server.features.skills.folder import SkillFolder
+    from portico_server.features.tools.sources.spec import ToolSpec
 
 T = TypeVar("T")
 
@@ -192,7 +192,7 @@ def parse(
         skills=_build_each(top, "skills", lambda item, at: _skill(item, at, folder)),
         apps=_apps(top, folder),
         aliases=_aliases(top),
-        guards=_build_each(top, "guards", parse_guard),
+        guards=_build_each(top, "guards", _guard),
         of_features={
             name: _build_each(top, name, resolve_name(key.parse))
             for name, key in configuration_keys().items()
@@ -263,7 +263,7 @@ EXAMPLES: Mapping[str, str] = {
     "aliases": "{name: helper, target: default}",
     "guards": "{name: pii, on: '*', detect: [pii], action: mask}",
 }
-"""Maps each list of the configuration to an example of an entry, except those that features declare."""
+"""An example of an entry for each key of the configuration. Features declare the examples for their own keys."""
 
 
 def _example(key: str) -> str:
@@ -477,18 +477,22 @@ def _strings(value: Any, at: str) -> str | list[str]:
 
 def _server(item: Mapping[str, Any], at: str, base: Path) -> ServerSpec:
     """Parse an MCP server; its program runs in ``folder``, which defaults to the folder of the file."""
+    from portico_server.features.mcp_servers.spec import parse
+
     server_fields = dict(item)
     if server_fields.get("command"):
         server_fields["folder"] = str(
             (base / Path(str(server_fields.get("folder") or ".")).expanduser()).resolve()
         )
-    return parse_server(server_fields, at)
+    return parse(server_fields, at)
 
 
 def _tool(item: Mapping[str, Any], at: str, base: Path) -> ToolSpec:
     """Parse a tool; its ``folder`` defaults to the folder of the file."""
+    from portico_server.features.tools.sources.spec import parse
+
     folder = (base / Path(str(item.get("folder") or ".")).expanduser()).resolve()
-    return parse_tool({**item, "folder": str(folder)}, at)
+    return parse({**item, "folder": str(folder)}, at)
 
 
 def _prompts(top: Mapping[str, Any], base: Path) -> tuple[PromptSpec, ...]:
@@ -510,10 +514,14 @@ def _prompts(top: Mapping[str, Any], base: Path) -> tuple[PromptSpec, ...]:
 
 def _skill(item: Mapping[str, Any], at: str, base: Path) -> SkillFolder:
     """Return the skill in a folder or an archive; an entry without a path means the folder with the skill's name."""
+    from portico_server.features.skills import folder
+
     values = _fields(item, at, {"name": str, "folder": str})
     place = base / Path(values.get("folder") or values["name"]).expanduser()
     try:
-        skill_folder = read_archive(place.read_bytes()) if place.is_file() else read_skill_folder(place)
+        skill_folder = (
+            folder.read_archive(place.read_bytes()) if place.is_file() else folder.read_folder(place)
+        )
     except PorticoError as error:
         raise InvalidRequest(f"{at}: {error.message}", code=error.code, param=f"{at}.folder") from error
     if skill_folder.name != values["name"]:
@@ -539,7 +547,7 @@ def _apps(top: Mapping[str, Any], base: Path) -> tuple[AppEntry, ...]:
 
 def _aliases(top: Mapping[str, Any]) -> tuple[AliasSpec, ...]:
     """Return the entries under ``aliases``. Raises `InvalidRequest` if a model in the file also defines the alias."""
-    alias_specs = _build_each(top, "aliases", parse_alias)
+    alias_specs = _build_each(top, "aliases", _alias)
     models = top.get("models")
     for model in models if isinstance(models, list) else ():
         model_aliases = model.get("aliases") if isinstance(model, dict) else None
@@ -551,6 +559,18 @@ def _aliases(top: Mapping[str, Any]) -> tuple[AliasSpec, ...]:
                     param=f"aliases[{number}].name",
                 )
     return alias_specs
+
+
+def _alias(item: Mapping[str, Any], at: str) -> AliasSpec:
+    from portico_server.features.canaries.spec import parse_alias
+
+    return parse_alias(item, at)
+
+
+def _guard(item: Mapping[str, Any], at: str) -> ContentGuard:
+    from portico_server.features.guards.guard import parse_guard
+
+    return parse_guard(item, at)
 
 
 def _key(item: Mapping[str, Any], at: str) -> KeySpec:

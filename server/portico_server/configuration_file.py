@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from portico.schemas.configuration import Applied, Problem
 from portico_server import config
@@ -16,10 +17,12 @@ from portico_server.core.errors import Conflict, PorticoError, Unavailable
 from portico_server.core.name_claims import NameClaims
 from portico_server.core.principal import Principal
 from portico_server.db.database import Database
-from portico_server.features.guards.guard import ContentGuard
 from portico_server.problems import Problems
 from portico_server.reconcile import FILE_KINDS, Reconciler
 from portico_server.settings import load
+
+if TYPE_CHECKING:
+    from portico_server.features.guards.guard import ContentGuard
 
 logger = logging.getLogger(__name__)
 

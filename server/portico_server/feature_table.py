@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Coroutine, Iterator, Mapping
 from functools import cache, partial
 from operator import attrgetter
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import NotFound
-from portico_server.core.feature import ConfigurationKey, Feature, KeyReconciler
+from portico_server.core.feature import BackgroundWork, ConfigurationKey, Feature, KeyReconciler
 from portico_server.db import runs
 
 if TYPE_CHECKING:
@@ -31,12 +33,28 @@ FEATURES: Final[Mapping[str, str]] = {
     "a2a": "portico_server.features.a2a.feature",
     "ag_ui": "portico_server.features.ag_ui.feature",
     "schedules": "portico_server.features.schedules.feature",
-    "tuning": "portico_server.features.training.feature",
+    "training": "portico_server.features.training.feature",
     "evals": "portico_server.features.evals.feature",
+    "canaries": "portico_server.features.canaries.feature",
     "distil": "portico_server.features.distil.feature",
     "batches": "portico_server.features.batches.feature",
+    "agents": "portico_server.features.agents.feature",
+    "public_links": "portico_server.features.agents.public_links_feature",
+    "flows": "portico_server.features.flows.feature",
+    "apps": "portico_server.features.apps.feature",
+    "package": "portico_server.features.package.feature",
+    "stores": "portico_server.features.stores.feature",
+    "files": "portico_server.features.files.feature",
+    "stored_chats": "portico_server.features.stored_chats.feature",
+    "sandbox": "portico_server.features.sandbox.feature",
+    "skills": "portico_server.features.skills.feature",
+    "tools": "portico_server.features.tools.feature",
+    "mcp_servers": "portico_server.features.mcp_servers.feature",
+    "prompts": "portico_server.features.prompts.feature",
+    "guards": "portico_server.features.guards.feature",
+    "backup": "portico_server.features.backup.feature",
 }
-"""The module of each feature's declaration. A feature stands after those that it needs."""
+"""The name of each feature, and the module that declares it. A feature follows the features that it needs."""
 
 OFF: frozenset[str] = frozenset()
 """Features that the daemon does not have. Their routes answer 404."""
@@ -50,7 +68,7 @@ def declarations() -> tuple[Feature, ...]:
 
 @cache
 def absent() -> tuple[Feature, ...]:
-    """Return the declarations of the features that are off, and of those that need one of them."""
+    """Return the declarations of all features that are off or that need a feature that is off."""
     off: dict[str, Feature] = {}
     for feature in _all_declarations():
         if feature.name in OFF or not off.keys().isdisjoint(feature.needs):
@@ -86,14 +104,15 @@ class CoreServices(Protocol):
 
 
 class Features:
-    """The services of the features. A service is built when it is first asked for, after those that it needs.
+    """Builds and holds the services of the features. The first request for a service builds it and all that it needs.
 
-    ``services`` are the daemon's services, from which the features take theirs.
+    Each service is built from ``services``, the services of the daemon.
     """
 
     def __init__(self, services: CoreServices) -> None:
         self._services = services
         self._instances: dict[str, Any] = {}
+        self._is_built: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def get(self, name: str, kind: type[T]) -> T:
         """Return the service of a feature. Raise `NotFound` if the feature is off."""
@@ -104,17 +123,22 @@ class Features:
     def find(self, name: str) -> Any:
         """Return the service of a feature that a declaration names. Raise `NotFound` if the feature is off."""
         if name not in self._instances:
-            feature = _by_name().get(name)
+            feature = declarations_by_name().get(name)
             if feature is None:
                 raise not_there(name)
             for needed in feature.needs:
                 self.find(needed)
             self._instances[name] = resolve_name(feature.service)(self._services)
+            self._is_built[name].set()
         return self._instances[name]
+
+    def find_built(self, name: str) -> Any:
+        """Return the service of a feature, or ``None`` if nothing has asked for it yet."""
+        return self._instances.get(name)
 
     async def load(self, name: str) -> Any:
         """Return the service of a feature like `find`, but import its modules outside the event loop."""
-        if name not in self._instances and (feature := _by_name().get(name)) is not None:
+        if name not in self._instances and (feature := declarations_by_name().get(name)) is not None:
             for needed in feature.needs:
                 await self.load(needed)
             if feature.service:
@@ -130,7 +154,7 @@ class Features:
     def start(self) -> None:
         """Build the services that do work of their own, and register the runs of all features."""
         for feature in declarations():
-            if feature.background:
+            if any(work.builds_service for work in feature.background):
                 self.find(feature.name)
             for durable_runs in feature.runs:
                 self._services.scheduler.handle(
@@ -174,14 +198,19 @@ class Features:
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Return the background work of the features, by name."""
         return {
-            work.name: attrgetter(work.run)(self.find(feature.name))()
+            work.name: self._run(feature.name, work)
             for feature in declarations()
             for work in feature.background
         }
 
+    async def _run(self, name: str, work: BackgroundWork) -> None:
+        await self._is_built[name].wait()
+        await attrgetter(work.run)(self.find(name))()
+
 
 @cache
-def _by_name() -> Mapping[str, Feature]:
+def declarations_by_name() -> Mapping[str, Feature]:
+    """Return the declarations of the daemon's features by name, in the order of the table."""
     return {feature.name: feature for feature in declarations()}
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from portico.schemas.configuration import Change
 from portico_server.config import Configuration, StoreSpec
@@ -20,18 +20,20 @@ from portico_server.feature_table import configuration_keys
 from portico_server.features.apps.configured import ConfiguredApps
 from portico_server.features.apps.deployed import DeployedApps
 from portico_server.features.apps.entry import AppEntry
-from portico_server.features.canaries.canaries import CanaryService
-from portico_server.features.canaries.spec import AliasSpec
-from portico_server.features.mcp_servers.host import McpHost
 from portico_server.features.prompts.library import PromptLibrary
-from portico_server.features.skills.folder import SkillFolder
-from portico_server.features.skills.library import FROM_FILE, SkillLibrary
 from portico_server.features.stores.reconcile import StoreReconciler
 from portico_server.features.stores.stores import StoreService
-from portico_server.features.tools.sources.sources import AddedTools
 from portico_server.models.built_in import BUILT_IN
 from portico_server.models.service import ModelService
 from portico_server.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from portico_server.features.canaries.canaries import CanaryService
+    from portico_server.features.canaries.spec import AliasSpec
+    from portico_server.features.mcp_servers.host import McpHost
+    from portico_server.features.skills.folder import SkillFolder
+    from portico_server.features.skills.library import SkillLibrary
+    from portico_server.features.tools.sources.sources import AddedTools
 
 Action: TypeAlias = Literal["create", "change", "remove", "unchanged"]
 
@@ -52,20 +54,21 @@ FILE_KINDS: Final = ("models", "tools", "mcp")
 class Reconciler:
     """Compares entries of a configuration with the daemon's, and changes those that differ.
 
-    Equal entries stay unchanged, so that applying a configuration twice changes nothing.
+    Equal entries stay unchanged, so that applying a configuration twice changes nothing. Functions return the services
+    of tools, which are built when they are first needed.
     """
 
     def __init__(
         self,
         models: ModelService,
         stores: StoreService,
-        tools: AddedTools,
-        mcp: McpHost,
+        tools: Callable[[], AddedTools],
+        mcp: Callable[[], McpHost],
         prompts: PromptLibrary,
-        skills: SkillLibrary,
+        skills: Callable[[], SkillLibrary],
         apps: DeployedApps,
         configured_apps: ConfiguredApps,
-        canaries: CanaryService,
+        find_canaries: Callable[[], Awaitable[CanaryService]],
         of_features: Mapping[str, KeyReconciler],
     ) -> None:
         self._models = models
@@ -76,7 +79,7 @@ class Reconciler:
         self._skills = skills
         self._apps = apps
         self._configured_apps = configured_apps
-        self._canaries = canaries
+        self._find_canaries = find_canaries
         self._of_features = of_features
         self.stores = StoreReconciler(stores)
 
@@ -186,11 +189,12 @@ class Reconciler:
     def _sources(self, configuration: Configuration, *, is_own_file: bool) -> list[ConfigurationStep]:
         """Return the steps for tools and MCP servers."""
         steps = []
-        for kind, holder, specs in (
+        for kind, find_holder, specs in (
             ("tools", self._tools, configuration.tools),
             ("mcp", self._mcp, configuration.mcp),
         ):
             for spec in specs:
+                holder = find_holder()
                 current_spec = holder.spec(spec.name)
                 fields = (
                     _differing(current_spec.to_json(), spec.to_json()) if current_spec is not None else ()
@@ -226,18 +230,20 @@ class Reconciler:
     async def _skill_folders(
         self, folders: Sequence[SkillFolder], caller: Principal
     ) -> list[ConfigurationStep]:
-        skill_rows = await self._skills.list_shared()
+        skill_rows = await self._skills().list_shared()
         steps = []
         for folder in folders:
             row = skill_rows.get(folder.name)
-            is_unchanged = row is not None and await self._skills.has_same_files(folder, row)
+            is_unchanged = row is not None and await self._skills().has_same_files(folder, row)
             action: Action = "create" if row is None else "unchanged" if is_unchanged else "change"
             do = None if is_unchanged else partial(self._save_skill, folder, caller)
             steps.append(ConfigurationStep(Change("skills", folder.name, action), do))
         return steps
 
     async def _save_skill(self, folder: SkillFolder, caller: Principal) -> None:
-        await self._skills.save(folder, caller, origin=FROM_FILE)
+        from portico_server.features.skills.library import FROM_FILE
+
+        await self._skills().save(folder, caller, origin=FROM_FILE)
 
     async def _entries(
         self, entries: Sequence[AppEntry], caller: Principal, new: set[tuple[str, str]]
@@ -291,13 +297,14 @@ class Reconciler:
         for number, spec in enumerate(specs):
             at = f"aliases[{number}]"
             try:
-                fields = await self._canaries.differing(spec)
+                canaries = await self._find_canaries()
+                fields = await canaries.differing(spec)
                 sides = (spec.target, spec.canary.target) if spec.canary is not None else (spec.target,)
                 if fields != () and coming.isdisjoint(side.partition("@")[0] for side in sides):
                     await self._models.aliases.check_target(spec.name, spec.target)
                     if fields is None or "canary" in fields:
                         with _in_canary():
-                            await self._canaries.check(spec, caller)
+                            await canaries.check(spec, caller)
             except PorticoError as error:
                 error.message = f"{at}: {error.message}"
                 error.param = f"{at}.{error.param or 'name'}"
@@ -309,13 +316,14 @@ class Reconciler:
 
     async def alias(self, spec: AliasSpec, caller: Principal) -> None:
         """Apply the configuration of an alias and its canary. Raise `PorticoError`."""
-        fields = await self._canaries.differing(spec)
+        canaries = await self._find_canaries()
+        fields = await canaries.differing(spec)
         if fields is None or "target" in fields:
             await self._models.aliases.set(spec.name, spec.target)
-            fields = await self._canaries.differing(spec)
+            fields = await canaries.differing(spec)
         if fields and spec.canary is not None:
             with _in_canary():
-                await self._canaries.set(spec.name, spec.canary, caller)
+                await canaries.set(spec.name, spec.canary, caller)
 
     async def _removals(self, configuration: Configuration, prune: frozenset[str]) -> list[ConfigurationStep]:
         """Return the removal steps for existing entries of the kinds in `prune` that the configuration does not
@@ -335,17 +343,17 @@ class Reconciler:
             for prompt_row in await self._prompts.list(SYSTEM)
             if prompt_row.origin != builtin.ORIGIN
         ]
-        skills = list(await self._skills.list_shared())
+        skills = list(await self._skills().list_shared())
         alias_names = {alias for spec in configuration.models for alias in spec.aliases}
         aliases = [name for name in self._models.aliases.names() if name not in alias_names]
         steps: list[ConfigurationStep] = []
         for kind, current_names, specs, remove in (
             ("models", models, configuration.models, lambda name: self._models.remove(name)),
             ("stores", rows, configuration.stores, lambda name: self._stores.delete(name, SYSTEM)),
-            ("tools", [x.name for x in self._tools.every()], configuration.tools, self._tools.remove),
-            ("mcp", [x.name for x in self._mcp.every()], configuration.mcp, self._mcp.remove),
+            ("tools", [x.name for x in self._tools().every()], configuration.tools, self._tools().remove),
+            ("mcp", [x.name for x in self._mcp().every()], configuration.mcp, self._mcp().remove),
             ("prompts", prompts, configuration.prompts, lambda name: self._prompts.remove(name, SYSTEM)),
-            ("skills", skills, configuration.skills, lambda name: self._skills.remove(name, SYSTEM)),
+            ("skills", skills, configuration.skills, lambda name: self._skills().remove(name, SYSTEM)),
             ("apps", apps, configuration.apps, lambda name: self._apps.remove(name, SYSTEM)),
             *[
                 (key, await reconciler.names(), configuration.of_features.get(key, ()), reconciler.remove)
@@ -371,13 +379,13 @@ class Reconciler:
             ("models", models, self._models.remove),
             (
                 "tools",
-                [source.name for source in self._tools.every() if source.configured],
-                partial(self._tools.remove, even_configured=True),
+                [source.name for source in self._tools().every() if source.configured],
+                partial(self._tools().remove, even_configured=True),
             ),
             (
                 "mcp",
-                [server.name for server in self._mcp.every() if server.configured],
-                partial(self._mcp.remove, even_configured=True),
+                [server.name for server in self._mcp().every() if server.configured],
+                partial(self._mcp().remove, even_configured=True),
             ),
         ):
             dropped_names = {name for defined_kind, name in defined if defined_kind == kind}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from portico_server.api import internal
 from portico_server.api.auth.oauth_clients import OAuthClients
@@ -15,49 +15,35 @@ from portico_server.api.auth.service import Auth
 from portico_server.api.auth.sign_ins import SignIns
 from portico_server.blobs.bucket import BlobPlaces
 from portico_server.configuration_file import ConfigurationFile
-from portico_server.core import filter as filters
 from portico_server.core.base_models import BaseModel
 from portico_server.core.dataclass import dataclass
+from portico_server.core.late_work import LateWork
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
+from portico_server.db import specs
+from portico_server.db.canaries import running as running_canaries
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
-from portico_server.feature_table import Features
-from portico_server.features.agents.app import AgentApps
-from portico_server.features.agents.public_links import PublicLinks
-from portico_server.features.agents.sessions import AgentSessions
-from portico_server.features.answers.ask import StoreApps
+from portico_server.feature_table import Features, declarations_by_name
+from portico_server.features.answers.store_apps import StoreApps
 from portico_server.features.answers.trust import ReaderTest
 from portico_server.features.apps.configured import ConfiguredApps
-from portico_server.features.apps.deployed import AppKind, DeployedApps
-from portico_server.features.canaries.canaries import CanaryService
-from portico_server.features.canaries.live_judge import LiveJudge
+from portico_server.features.apps.deployed import DeployedApps
 from portico_server.features.chunkers.chunkers import CHUNKERS
 from portico_server.features.files.files import FILE_BLOBS, FileStorage
 from portico_server.features.files.uploaded_files import UploadedFiles
 from portico_server.features.files.uploads import UploadStorage
-from portico_server.features.flows.budget import ValueBudget
-from portico_server.features.flows.flows import Flows
-from portico_server.features.guards.guard import ContentGuard
-from portico_server.features.guards.guarded import guarded
-from portico_server.features.mcp_servers.host import McpHost
-from portico_server.features.package.packages import AppPackages
 from portico_server.features.prompts.library import PromptLibrary
-from portico_server.features.skills.library import SkillLibrary
+from portico_server.features.sandbox.code_tools import CodeTools
 from portico_server.features.stored_chats.stored_chats import StoredChats
-from portico_server.features.stores.facts import StoredFacts
-from portico_server.features.stores.stores import StoreService, may_read
+from portico_server.features.stores.stores import StoreService
 from portico_server.features.stores.tool_search import ToolIndex
-from portico_server.features.tools.builtin import CodeTools, media_tools, outward
+from portico_server.features.tools.built_in_names import names_of
 from portico_server.features.tools.entry import Approval, rule_of
-from portico_server.features.tools.served import ServedTools
-from portico_server.features.tools.sources.function_packages import FunctionPackages
-from portico_server.features.tools.sources.sources import AddedTools
 from portico_server.features.tools.toolbox import Toolbox
 from portico_server.features.training.training_events import Trainer
 from portico_server.http.fetch.fetcher import OutwardFetcher
 from portico_server.http.fetch.policy import AddressPolicy
-from portico_server.models.answers import read_reply
 from portico_server.models.catalog import ENGINES
 from portico_server.models.client_model import ClientModels
 from portico_server.models.cluster import ClusterService
@@ -66,7 +52,6 @@ from portico_server.older_daemons import OlderDaemonWatch
 from portico_server.plugins import InstalledPlugins, PluginTable
 from portico_server.problems import Problems
 from portico_server.reconcile import Reconciler
-from portico_server.runs import redaction
 from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.quotas import StorageQuota
@@ -77,6 +62,16 @@ from portico_server.runs.shared_usage import SharedUsage
 from portico_server.runs.telemetry import Telemetry
 from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB_BYTES, LoadedSettings, Settings, comma_separated
+
+if TYPE_CHECKING:
+    from portico_server.config import Configuration
+    from portico_server.features.guards.guard import ContentGuard
+    from portico_server.features.mcp_servers.host import McpHost
+    from portico_server.features.sandbox.containers import ContainerService
+    from portico_server.features.skills.library import SkillLibrary
+    from portico_server.features.tools.served import ServedTools
+    from portico_server.features.tools.sources.sources import AddedTools
+    from portico_server.features.tools.tool import Tool
 
 logger = logging.getLogger(__name__)
 
@@ -120,11 +115,10 @@ class Services:
         self.registry.claims.reserve(comma_separated(self.settings.reserved_names))
         self.outward = OutwardFetcher(AddressPolicy.of(self.settings.tool_hosts))
         self._run()
+        self.features = Features(self)
         self._serve_models_and_stores()
         self._serve_tools()
         self._serve_apps()
-        self.canaries = CanaryService(database, self.registry, self.runner, self._live_judge, read_reply)
-        self.features = Features(self)
         self.features.start()
         self.cluster = ClusterService(
             database, self.models, self.feed, self.scheduler.holder, url, self.started_at
@@ -132,29 +126,17 @@ class Services:
         self.reconciler = Reconciler(
             self.models,
             self.stores,
-            self.added,
-            self.mcp,
+            lambda: self.added,
+            lambda: self.mcp,
             self.prompts,
-            self.skills,
+            lambda: self.skills,
             self.apps,
             self.configured_apps,
-            self.canaries,
+            partial(self.features.load, "canaries"),
             dict(self.features.reconcilers()),
         )
         self.configuration_file = ConfigurationFile(
             self.reconciler, self.problems, self.registry.claims, self.guard, database
-        )
-        self.packages = AppPackages(
-            self.registry,
-            self.models,
-            self.stores,
-            self.added,
-            self.mcp,
-            self.prompts,
-            self.apps,
-            self.agents,
-            self.skills,
-            self.settings,
         )
         issuers = OutwardFetcher(AddressPolicy.of(self.settings.oidc_hosts))
         tokens = TokenVerifier(self.settings, issuers)
@@ -162,8 +144,6 @@ class Services:
         self.sign_ins = SignIns(database, self.settings, tokens, issuers, self.auth)
         self.oauth_clients = OAuthClients(database, self.outward)
         self.stores.filtered = self.auth.keys.filtered
-        self.canaries.keys = self.auth.keys.list
-        self.canaries.comparison.principals = self.auth.keys.principal
         self.storage.limit_of = self.auth.storage_limit
         self.scheduler.principals = self.auth.keys.principal
         self._follow()
@@ -224,15 +204,13 @@ class Services:
             Approval(rule_of(settings.tool_approval, "settings"), settings.approval_timeout),
         )
         self.toolbox.register()
-        self.skills = SkillLibrary(database, self.storage, self.registry.claims.require_unreserved)
-        self.code = CodeTools(self.registry, settings, database, self.artifacts, self.skills, self.storage)
-        self.containers = self.code.containers
+        self.code = CodeTools(settings, database, self.artifacts, lambda: self.skills, self.storage)
         self.retention = Retention(
             database,
             self.artifacts,
             self.files,
             self.uploads,
-            self.containers,
+            self.code,
             runs_days=settings.keep_runs_days,
             usage_days=settings.keep_usage_days,
             sessions_days=settings.keep_sessions_days,
@@ -240,53 +218,76 @@ class Services:
         )
         uploads = UploadedFiles(self.files, self.artifacts)
         self.registry.files = self.stores.attachments(uploads)
-        media = media_tools(self.registry, self.artifacts, uploads, self.outward)
-        for tool in (*outward(settings), *self.code.tools, *media):
-            self.toolbox.add(tool)
-        self.mcp = McpHost(self.toolbox, database, self.artifacts, settings.logs, self.runner)
-        self.served = ServedTools(self.toolbox)
+        self.toolbox.add_late(names_of(settings), partial(self._built_in_tools, uploads))
+        self.late_work = LateWork()
+
+    def _built_in_tools(self, uploads: UploadedFiles) -> Sequence[Tool]:
+        from portico_server.features.tools.builtin import code_tools, media_tools, outward
+
+        return (
+            *outward(self.settings),
+            *code_tools(self.registry, self.code, self.artifacts, self.skills),
+            *media_tools(self.registry, self.artifacts, uploads, self.outward),
+        )
+
+    @property
+    def containers(self) -> ContainerService:
+        return self.code.containers
+
+    @cached_property
+    def skills(self) -> SkillLibrary:
+        from portico_server.features.skills.library import SkillLibrary
+
+        return SkillLibrary(self.database, self.storage, self.registry.claims.require_unreserved)
+
+    @cached_property
+    def added(self) -> AddedTools:
+        from portico_server.features.tools.sources.function_packages import FunctionPackages
+        from portico_server.features.tools.sources.sources import AddedTools
+
+        settings = self.settings
         packages = FunctionPackages(
             settings.environments, index=settings.pypi_index, offline=settings.offline
         )
-        self.added = AddedTools(self.toolbox, database, AddressPolicy.of(settings.tool_hosts), packages)
-        self.registry.late_sources.add(self.added)
-        self.registry.late_sources.add(self.mcp)
+        policy = AddressPolicy.of(settings.tool_hosts)
+        added_tools = AddedTools(self.toolbox, self.database, policy, packages)
+        self.late_work.begin("added tools", added_tools.run)
+        self.registry.late_sources.add(added_tools)
+        return added_tools
+
+    @cached_property
+    def mcp(self) -> McpHost:
+        from portico_server.features.mcp_servers.host import McpHost
+
+        host = McpHost(self.toolbox, self.database, self.artifacts, self.settings.logs, self.runner)
+        self.late_work.begin("mcp servers", host.run)
+        self.registry.late_sources.add(host)
+        return host
+
+    @cached_property
+    def served(self) -> ServedTools:
+        from portico_server.features.tools.served import ServedTools
+
+        served_tools = ServedTools(self.toolbox)
+        self.late_work.begin("served functions", served_tools.run)
+        return served_tools
+
+    async def start_tools(self, configuration: Configuration) -> None:
+        """Start the MCP servers and tools of the configuration and the database, if any exist."""
+        if bool(configuration.mcp) or await self.database.read(specs.has_any, specs.MCP_SERVERS_TABLE):
+            await self.mcp.start(configuration.mcp)
+        if bool(configuration.tools) or await self.database.read(specs.has_any, specs.TOOLS_TABLE):
+            await self.added.start(configuration.tools)
 
     def _serve_apps(self) -> None:
         database = self.database
-        budget = ValueBudget(self.settings.flow_value_mb, self.settings.flow_run_mb)
         self.prompts = PromptLibrary(database, self.registry.claims.require_unreserved, self.storage)
-        self.agents = AgentApps(
-            self.registry,
-            self.runner,
-            self.code.light,
-            AgentSessions(database, self.registry, self.storage),
-            StoredFacts(database, self.stores, self.files),
-            self.tool_search,
-            self.skills,
-            budget,
-        )
-        self.public_links = PublicLinks(
-            database, self.agents.sessions, self.storage, partial(may_read, self.stores)
-        )
-        self.flows = Flows(
-            database,
-            self.registry,
-            self.runner,
-            self.scheduler,
-            self.code.light,
-            filters.parse,
-            redaction.parse_rules(self.settings.redact, self.settings.redact_pattern),
-            budget,
-            self.agents,
-            self.settings.public_url.rstrip("/"),
-        )
         self.apps = DeployedApps(database, self.registry, self.runner.app_quotas, self.storage)
         self.configured_apps = ConfiguredApps(self.registry, self.apps)
         self.registry.late_sources.add(self.configured_apps)
         self.registry.versions = self.apps.named_version
-        self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
-        self.apps.kind("agent", AppKind(self.agents.check, self.agents.build))
+        self.apps.kind("flow", partial(self.features.load, "flows"))
+        self.apps.kind("agent", partial(self.features.load, "agents"))
         self.chats = StoredChats(database)
 
     def _follow(self) -> None:
@@ -298,17 +299,26 @@ class Services:
         self.feed.refresh("models", self._refresh_models)
         self.feed.refresh("aliases", self._refresh_models)
         self.feed.refresh("adapters", self.models.adapters.refresh)
-        self.feed.refresh("tools", self.added.refresh)
-        self.feed.refresh("mcp_servers", self.mcp.refresh)
+        self.feed.refresh("tools", lambda: self.added.refresh())
+        self.feed.refresh("mcp_servers", lambda: self.mcp.refresh())
         self.feed.refresh("prompts", self.prompts.refresh)
         self.feed.refresh("apps", self.apps.refresh)
-        self.feed.refresh("canaries", self.canaries.routing.refresh)
+        self.feed.refresh("canaries", self.refresh_canaries)
         self.feed.answer(internal.RUN_QUESTION, internal.runs_in_memory(self))
         self.feed.receive("cancelled", lambda _origin, _run: self.scheduler.check_leases())
 
     async def _refresh_models(self) -> None:
         await self.models.refresh()
-        await self.canaries.routing.refresh()
+        await self.refresh_canaries()
+
+    async def refresh_canaries(self) -> None:
+        """Split the calls of the aliases that have a canary. The first canary loads the feature."""
+        canaries = self.features.find_built("canaries")
+        if canaries is None and "canaries" in declarations_by_name():
+            rows = await self.database.read(running_canaries)
+            canaries = await self.features.load("canaries") if rows else None
+        if canaries is not None:
+            await canaries.routing.refresh()
 
     def _share_usage(self) -> SharedUsage:
         assert self.database.postgres is not None
@@ -325,11 +335,8 @@ class Services:
             "scheduler": self.scheduler.run(is_alone=is_alone),
             "questions": self.questions.run(is_alone=is_alone),
             "problems": self.problems.run(self.registry),
-            "mcp servers": self.mcp.run(),
+            "late work": self.late_work.run(),
             "retention": self.retention.run(),
-            "canaries": self.canaries.run(),
-            "added tools": self.added.run(),
-            "served functions": self.served.run(),
             "apps that wait": self.configured_apps.run(),
             **self.features.background(),
         }
@@ -343,10 +350,14 @@ class Services:
     def guard(self, guards: Sequence[ContentGuard]) -> None:
         """Set guards around the servables that they name, starting with the next call."""
         self.guards = tuple(guards)
-        self.registry.around = (
-            (lambda servable: guarded(servable, guards, self.registry.aliases.meanings, self.registry.files))
-            if guards
-            else None
+        if not guards:
+            self.registry.around = None
+            return
+        from portico_server.features.guards.guarded import guarded
+
+        registry = self.registry
+        registry.around = lambda servable: guarded(
+            servable, guards, registry.aliases.meanings, registry.files
         )
 
     def _plugin_tables(self) -> Sequence[PluginTable[Any]]:
@@ -364,10 +375,11 @@ class Services:
             self.stores.close,
             self.models.close,
             self.usage.flush,
-            self.canaries.flush,
             self.places.close,
             self.sign_ins.close,
         ]
+        if (canaries := self.features.find_built("canaries")) is not None:
+            closing.append(canaries.flush)
         if self.runner.telemetry is not None:
             closing.append(self.runner.telemetry.close)
         for close in closing:
@@ -375,7 +387,3 @@ class Services:
                 await close()
             except Exception:
                 logger.exception("part of the shutdown failed; continuing with the rest")
-
-    async def _live_judge(self) -> LiveJudge:
-        judge: LiveJudge = (await self.features.load("evals")).live
-        return judge

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -31,6 +32,13 @@ from portico_server.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
 """A program that runs the daemon without the feature that its first argument names."""
+
+ROOT = Path(__file__).parents[2]
+
+FOLDERS = sorted(file.parent for file in (ROOT / "server/portico_server/features").glob("*/__init__.py"))
+"""The folder of each feature."""
+
+MAX_README_LINES = 50
 
 CONFIGURATION = """
 models:
@@ -125,3 +133,19 @@ def test_a_daemon_serves_without_a_feature(feature: Feature, tmp_path: Path) -> 
         for key in feature.keys:
             refusal = client.post("/api/apply", json={"configuration": {key.name: []}})
             assert (refusal.status_code, refusal.json()["error"]["code"]) == (400, "feature_not_found")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=attrgetter("name"))
+def test_each_feature_says_on_one_page_how_data_pass_through_it(folder: Path) -> None:
+    lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    headings = [line for line in lines if line.startswith("## ")]
+    assert headings == ["## How data pass through it", "## What it needs", "## How to test it"]
+    assert len(lines) <= MAX_README_LINES
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=attrgetter("name"))
+def test_the_tests_that_a_feature_names_exist(folder: Path) -> None:
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    paths = re.findall(r"\b(?:tests|bench)/[\w/*]+(?:\.py)?", text)
+    assert paths
+    assert [path for path in paths if not any(ROOT.glob(path))] == []

@@ -27,7 +27,6 @@ from portico.errors import Forbidden
 from portico.schemas.facts import FactSpan
 from portico_server.core.facts import NewFact
 from portico_server.core.principal import Principal
-from portico_server.features.apps.deployed import AppKind
 from portico_server.features.stores.facts import StoredFacts
 from portico_server.models.spec import ModelSpec
 from portico_server.runs.artifacts import Author, NewArtifact
@@ -97,8 +96,6 @@ class Town:
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
     async with api_server(tmp_path_factory.mktemp("ownership"), require_key=True) as server:
         services = server.services
-        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
-        services.apps.kind("agent", AppKind(services.agents.check, services.agents.build))
         server.add(RelayModel("teller", b"{}"), FixedModel("Hello.", name="voice"))
         await services.models.add(ModelSpec("base", "fake://"))
         yield server

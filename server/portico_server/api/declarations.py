@@ -54,3 +54,6 @@ RUN_EVENTS: Final[Declaration] = {
     }
 }
 """A response with the events of a run."""
+
+DOCUMENT: Final[Declaration] = {200: {"description": "As at OpenAI", "content": OBJECT_CONTENT}}
+"""An object in OpenAI's format."""

@@ -44,51 +44,14 @@ from portico_server.api.routes import HOT
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.feature import Feature
-from portico_server.feature_table import declarations
-from portico_server.features.agents.api import agents, facts, sessions
-from portico_server.features.apps.api import apps
-from portico_server.features.backup.api import backup
-from portico_server.features.canaries.api import canaries
-from portico_server.features.files.api import files, uploads
-from portico_server.features.flows.api import flows
-from portico_server.features.guards.api import moderations
-from portico_server.features.mcp_servers.api import mcp_servers
-from portico_server.features.package.api import packages
-from portico_server.features.prompts.api import prompts
-from portico_server.features.sandbox.api import containers
-from portico_server.features.skills.api import skills
-from portico_server.features.stored_chats.api import stored_chats
-from portico_server.features.stores.api import (
-    archives,
-    calibration,
-    chunkers,
-    groups,
-    search,
-    store_guards,
-    stores,
-    vector_store_batches,
-    vector_store_files,
-    vector_stores,
-)
-from portico_server.features.tools.api import tool_sources, tools, workers
+from portico_server.feature_table import declarations, declarations_by_name
 
 ROUTERS: Sequence[APIRouter] = (
     *(resolve_name(router) for feature in declarations() for router in feature.shared_routers),
     models.router,
     rerank.router,
-    moderations.router,
-    stored_chats.router,
     tokens.router,
-    files.router,
-    uploads.router,
-    vector_stores.router,
-    vector_store_files.router,
-    vector_store_batches.router,
-    skills.router,
-    containers.router,
-    canaries.router,
     daemon.router,
-    backup.router,
     deployments.router,
     cluster.router,
     engines.router,
@@ -97,31 +60,11 @@ ROUTERS: Sequence[APIRouter] = (
     recordings.router,
     runs.router,
     questions.router,
-    workers.router,
-    stores.router,
-    groups.router,
-    calibration.router,
-    store_guards.router,
-    archives.router,
-    search.router,
-    chunkers.router,
     keys.router,
     sign_in.router,
     authorization.router,
     configuration.router,
-    apps.router,
-    packages.router,
-    flows.router,
-    agents.agent_router,
-    sessions.router,
-    facts.router,
-    sessions.rating_router,
-    sessions.public_router,
-    tools.router,
     artifacts.router,
-    mcp_servers.router,
-    tool_sources.router,
-    prompts.router,
     protected_resource_endpoint.router,
     usage.router,
     metrics.router,
@@ -141,13 +84,14 @@ def build(_services: ApiServices) -> ProtocolAdapter:
     """Build the adapter for the endpoints of the core that are neither hot nor MCP."""
     app = _application(ROUTERS)
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way to change it
-    return ProtocolAdapter(app, direct=stores.search_directly)
+    return ProtocolAdapter(app)
 
 
 def build_feature(name: str) -> ProtocolAdapter:
     """Import the routers of a feature, and build the adapter for its endpoints."""
-    feature = next(feature for feature in declarations() if feature.name == name)
-    return ProtocolAdapter(_application(_routers(feature)))
+    feature = declarations_by_name()[name]
+    direct = resolve_name(feature.direct) if feature.direct else None
+    return ProtocolAdapter(_application(_routers(feature)), direct=direct)
 
 
 @cache

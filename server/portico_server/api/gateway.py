@@ -67,7 +67,7 @@ class Gateway:
         self._calls = CallsInProgress()
         self._body_memory = BodyMemory(services.settings)
         auth.revoked += [self._calls.end, services.runner.revoke, services.scheduler.revoke]
-        auth.revoked += [self._end_workers, services.features.revoke, services.containers.revoke]
+        auth.revoked += [self._end_workers, services.features.revoke, services.code.revoke]
         services.sign_ins.ended.append(self._calls.end)
         auth.grants.end_callbacks.append(self._calls.end)
         self.adapters = Adapters(services)
@@ -240,7 +240,7 @@ class Gateway:
     async def _pass_on(self, exchange: Exchange, route: Route) -> None:
         """Pass the request to an adapter that has its own application, such as FastAPI or MCP."""
         method = exchange.scope["method"]
-        if method in ("POST", "PUT", "PATCH", "DELETE") and not (route.adapter != MCP and exchange.is_form):
+        if method in ("POST", "PUT", "PATCH", "DELETE") and (route.adapter == MCP or not exchange.is_form):
             await exchange.check_json()
         adapter = await self.adapters.get(route.adapter)
         if adapter.direct is not None and await adapter.direct(exchange, self._services):

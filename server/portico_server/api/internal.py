@@ -43,8 +43,9 @@ def runs_in_memory(services: ApiServices) -> Answer:
             case "events":
                 return await _next_events(run, question["after"])
             case "steps":
-                rows = [list(row) for row in await services.flows.journals.steps(run.id)]
-                return {"steps": rows, "result": services.flows.journals.without_secrets(run.id, run.result)}
+                journals = (await services.features.load("flows")).journals
+                rows = [list(row) for row in await journals.steps(run.id)]
+                return {"steps": rows, "result": journals.without_secrets(run.id, run.result)}
             case "cancel" if run.task is not None and not run.task.done():
                 run.task.cancel()
                 await asyncio.wait([run.task], timeout=CANCEL_WAIT_S)

@@ -8,6 +8,7 @@ which `portico_server.api.fastapi_app` defines.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pkgutil import resolve_name
 from typing import Any, Final
 
@@ -63,9 +64,12 @@ class Route:
         return shape
 
 
+_resolve_once = cache(resolve_name)
+
+
 def _resolved(reference: Any) -> Any:
     """Return the object that a feature's declaration refers to. Its module is imported on first use."""
-    return resolve_name(reference) if isinstance(reference, str) else reference
+    return _resolve_once(reference) if isinstance(reference, str) else reference
 
 
 class FeatureFunction:
@@ -131,7 +135,6 @@ _OF_THE_CORE: Final = (
     Route("/mcp", "MCP", adapter=MCP, shape=JSON_RPC),
     Route("/mcp/*", "MCP", adapter=MCP, shape=JSON_RPC),
     Route(f"{WELL_KNOWN}*", "MCP", needs_key=False),
-    Route("/api/public-sessions/*", "Portico", needs_key=False),
     Route(START, "Portico", needs_key=False),
     Route(CALLBACK, "Portico", needs_key=False),
     Route("/", "Portico", needs_key=False),

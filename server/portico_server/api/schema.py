@@ -6,6 +6,7 @@ Requests on the hot paths do not reach FastAPI, so this module documents their o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pkgutil import resolve_name
 from typing import Any
 
@@ -53,33 +54,36 @@ def _probe(name: str, summary: str, properties: Mapping[str, Any], **errors: str
     }
 
 
-PATHS: dict[str, Any] = {
-    "/v1/chat/completions": operation("create_chat_completion", "Answer a conversation", bodies.CHAT),
-    "/v1/completions": operation("create_completion", "Continue a prompt", bodies.COMPLETION),
-    "/v1/embeddings": operation(
-        "create_embedding", "Turn texts into vectors", bodies.EMBEDDING, streams=False
-    ),
-    **{
-        path: item
-        for feature in declarations()
-        if feature.documentation
-        for path, item in resolve_name(feature.documentation)().items()
-    },
-    "/health": _probe(
-        "health", "Check whether the daemon runs", {"status": {"const": "ok"}, "version": TEXT}
-    ),
-    "/ready": _probe(
-        "ready",
-        "Check whether the daemon can accept requests now",
-        {"status": {"const": "ready"}},
-        **{"503": "It is starting, or its database does not answer"},
-    ),
-}
+@cache
+def _hot_paths() -> Mapping[str, Any]:
+    """Return the path items of requests that do not reach FastAPI. This imports features."""
+    return {
+        "/v1/chat/completions": operation("create_chat_completion", "Answer a conversation", bodies.CHAT),
+        "/v1/completions": operation("create_completion", "Continue a prompt", bodies.COMPLETION),
+        "/v1/embeddings": operation(
+            "create_embedding", "Turn texts into vectors", bodies.EMBEDDING, streams=False
+        ),
+        **{
+            path: item
+            for feature in declarations()
+            if feature.documentation
+            for path, item in resolve_name(feature.documentation)().items()
+        },
+        "/health": _probe(
+            "health", "Check whether the daemon runs", {"status": {"const": "ok"}, "version": TEXT}
+        ),
+        "/ready": _probe(
+            "ready",
+            "Check whether the daemon can accept requests now",
+            {"status": {"const": "ready"}},
+            **{"503": "It is starting, or its database does not answer"},
+        ),
+    }
 
 
 def extended(document: dict[str, Any]) -> dict[str, Any]:
     """Return FastAPI's document with the hot paths and the authentication scheme."""
-    paths = document["paths"]
+    paths, hot_paths = document["paths"], _hot_paths()
     error_schema = ErrorDocument.model_json_schema(ref_template="#/components/schemas/{model}")
     error = jsonable_encoder(error_schema, exclude_none=True)  # in the format of FastAPI's own endpoints
     components = document["components"]
@@ -88,7 +92,7 @@ def extended(document: dict[str, Any]) -> dict[str, Any]:
     schemes = {**components.get("securitySchemes", {}), "key": key}
     return {
         **document,
-        "paths": {**PATHS, **{path: {**PATHS.get(path, {}), **paths[path]} for path in paths}},
+        "paths": {**hot_paths, **{path: {**hot_paths.get(path, {}), **paths[path]} for path in paths}},
         "components": {**components, "schemas": schemas, "securitySchemes": schemes},
         "security": [{}, {"key": []}],
     }

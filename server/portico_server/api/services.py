@@ -21,24 +21,19 @@ if TYPE_CHECKING:
     from portico_server.db.database import Database
     from portico_server.db.feed import Feed
     from portico_server.feature_table import Features
-    from portico_server.features.agents.app import AgentApps
-    from portico_server.features.agents.public_links import PublicLinks
-    from portico_server.features.answers.ask import StoreApps
+    from portico_server.features.answers.store_apps import StoreApps
     from portico_server.features.answers.trust import ReaderTest
     from portico_server.features.apps.deployed import DeployedApps
-    from portico_server.features.canaries.canaries import CanaryService
     from portico_server.features.files.files import FileStorage
     from portico_server.features.files.uploads import UploadStorage
-    from portico_server.features.flows.flows import Flows
     from portico_server.features.guards.guard import ContentGuard
     from portico_server.features.mcp_servers.host import McpHost
-    from portico_server.features.package.packages import AppPackages
     from portico_server.features.prompts.library import PromptLibrary
+    from portico_server.features.sandbox.code_tools import CodeTools
     from portico_server.features.sandbox.containers import ContainerService
     from portico_server.features.skills.library import SkillLibrary
     from portico_server.features.stored_chats.stored_chats import StoredChats
     from portico_server.features.stores.stores import StoreService
-    from portico_server.features.tools.builtin import CodeTools
     from portico_server.features.tools.served import ServedTools
     from portico_server.features.tools.sources.sources import AddedTools
     from portico_server.features.training.training_events import Trainer
@@ -78,21 +73,12 @@ class ApiServices(Protocol):
     store_apps: StoreApps
     artifacts: ArtifactStore
     places: BlobPlaces
-    flows: Flows
     apps: DeployedApps
     reconciler: Reconciler
     configuration_file: ConfigurationFile
-    packages: AppPackages
-    agents: AgentApps
-    public_links: PublicLinks
     retention: Retention
-    canaries: CanaryService
     tool_search: ToolSearch
-    skills: SkillLibrary
-    containers: ContainerService
-    mcp: McpHost
-    added: AddedTools
-    served: ServedTools
+    code: CodeTools
     prompts: PromptLibrary
     chats: StoredChats
     trust: ReaderTest
@@ -119,10 +105,24 @@ class ApiServices(Protocol):
     @property
     def settings(self) -> Settings: ...
 
+    @property
+    def containers(self) -> ContainerService: ...
+
+    @property
+    def skills(self) -> SkillLibrary: ...
+
+    @property
+    def added(self) -> AddedTools: ...
+
+    @property
+    def mcp(self) -> McpHost: ...
+
+    @property
+    def served(self) -> ServedTools: ...
+
 
 class BuildServices(ApiServices, Protocol):
     """The services from which features build their own. ``trainer`` replaces the daemon's own trainers in tests."""
 
-    code: CodeTools
     storage: StorageQuota
     trainer: Callable[[BaseModel], Trainer] | None

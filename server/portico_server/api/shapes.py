@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
+import orjson
 from pydantic import BaseModel, BeforeValidator, TypeAdapter
+from starlette.responses import Response
 
 from portico_server.core.binding import HasId
 from portico_server.core.errors import NotFound
@@ -117,3 +119,8 @@ class StartedRun(BaseModel):
     """The id of the run that does the requested work; its events are at ``/api/runs/{id}/events``."""
 
     run: str
+
+
+def answer(document: Mapping[str, Any]) -> Response:
+    """Return a document as a FastAPI response without using FastAPI's encoder."""
+    return Response(orjson.dumps(document), media_type="application/json")

@@ -11,9 +11,12 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from portico.wire import Event, event_to_json
+from portico.wire import Event, Failed, event_to_json
 from portico_server.api import errors
 from portico_server.api.exchange import KEEPALIVE_INTERVAL_S, Exchange, Presence
+from portico_server.core.event import ENDINGS
+from portico_server.runs.run import Run
+from portico_server.runs.runner import Runner
 
 T = TypeVar("T")
 
@@ -95,3 +98,22 @@ async def while_present(request: Request, work: Awaitable[T]) -> T:
     with Presence(exchange):
         return await work
     raise AssertionError  # `Presence` raised `ClientLeft`
+
+
+async def events_of(runner: Runner, run: Run, *, stay: bool) -> AsyncIterator[bytes]:
+    """Yield all events of a run. If the run fails immediately, raise its error, so that the response has an error
+    status. ``stay``: the run continues if the client leaves.
+    """
+    try:
+        async for events in run.log.batches():
+            number, event = events[-1]
+            if number == 1 and isinstance(event, Failed):
+                await runner.wait(run)
+            if isinstance(event, ENDINGS) and run.recorded is not None:
+                await (
+                    run.recorded.wait()
+                )  # a client that sees the last event can resume or fork the run immediately
+            yield b"".join(event_frame(number, event) for number, event in events)
+    finally:
+        if not stay:
+            await run.cancel()

@@ -53,12 +53,14 @@ class ConfigurationKey:
 class BackgroundWork:
     """Work that runs until the daemon ends. ``run`` is the path of a coroutine function from the feature's service.
 
-    Work that ``starts_runs`` ends first when the daemon stops.
+    Work that ``starts_runs`` ends first when the daemon stops. Without ``builds_service``, the work waits until
+    something else needs the feature's service.
     """
 
     name: str
     run: str
     starts_runs: bool = False
+    builds_service: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ class Feature:
     items of ``routes``.
 
     ``routers`` refers to FastAPI routers, which the first request to one of ``paths`` imports; all their paths begin
-    with one of these. ``shared_routers`` refers to routers that take some requests of the core's paths.
+    with one of these. ``direct`` refers to a function that answers frequent requests to them instead of FastAPI, and
+    returns whether it answered. ``shared_routers`` refers to routers that take some requests of the core's paths.
 
     ``clean_up`` is the path of a coroutine function from the service that the daemon calls when it starts, ``settle``
     of one that ends what belongs to runs that were ended elsewhere, and ``revoke`` of one that ends what belongs to the
@@ -99,6 +102,7 @@ class Feature:
     documentation: Reference = ""
     routers: tuple[Reference, ...] = ()
     paths: tuple[str, ...] = ()
+    direct: Reference = ""
     shared_routers: tuple[Reference, ...] = ()
     keys: tuple[ConfigurationKey, ...] = ()
     background: tuple[BackgroundWork, ...] = ()

@@ -8,8 +8,10 @@ reach the objects of another key, by their ids.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from importlib import import_module
 from typing import Protocol, TypeAlias
 
+from portico_server.core import pools
 from portico_server.core.aliases import Aliases
 from portico_server.core.attached_files import ReadsFiles
 from portico_server.core.binding import (
@@ -23,6 +25,7 @@ from portico_server.core.binding import (
     to_target,
 )
 from portico_server.core.errors import NotFound, nearest
+from portico_server.core.late_servables import LateServables
 from portico_server.core.late_sources import LateSources
 from portico_server.core.name_claims import NameClaims, name_taken_error
 from portico_server.core.principal import SYSTEM, Principal
@@ -69,6 +72,8 @@ class Registry:
         """Maps owners to their private servables, which are keyed by registry key."""
         self._ids: dict[str, Servable] = {}
         """Registered servables, by id."""
+        self._late_servables: dict[str, LateServables] = {}
+        """The shared servables that have not been built yet, by registry key."""
         self.aliases = Aliases(self.announce)
         self.claims = NameClaims(self.find_owned, self.aliases)
         """Says which names are free, and reserves names while their objects are created."""
@@ -90,13 +95,39 @@ class Registry:
         """
         card = servable.card
         table = self._shared_servables if card.owner is None else self._private.setdefault(card.owner, {})
-        known_servable = table.get(card.key)
+        known_servable = self._shared_servable(card.key) if card.owner is None else table.get(card.key)
         if known_servable is not None and not (replace and known_servable.card.kind == card.kind):
             raise name_taken_error(card.name, known_servable.card.kind)
         table[card.key] = servable
         if known_as := _id(card):
             self._ids[known_as] = servable
         self.announce(card.kind)
+
+    def add_late(self, group: LateServables) -> None:
+        """Register shared objects that their first lookup builds. Raises `Conflict` if a name is in use."""
+        for key in group.keys:
+            if key in self._late_servables or key in self._shared_servables:
+                raise name_taken_error(noun_and_name(key)[1], group.kind)
+        self._late_servables.update(dict.fromkeys(group.keys, group))
+
+    async def load(self, key: str) -> None:
+        """Import what the object of ``key`` needs outside the event loop, if its next lookup builds it."""
+        if key in self._late_servables:
+            await pools.LOADING.run(import_module, self._late_servables[key].module)
+
+    def _shared_servable(self, key: str) -> Servable | None:
+        """Return the shared object registered under ``key``, and build it if necessary."""
+        servable = self._shared_servables.get(key)
+        if servable is None and key in self._late_servables:
+            self._build(self._late_servables[key])
+            servable = self._shared_servables[key]
+        return servable
+
+    def _build(self, group: LateServables) -> None:
+        """Build the objects of a group. Their names were already known, so no watcher is called."""
+        self._shared_servables.update((servable.card.key, servable) for servable in group.build())
+        for key in group.keys:
+            del self._late_servables[key]
 
     def remove(self, key: str, owner: str | None = None) -> None:
         """Remove the object that this owner has registered under ``key``, if any."""
@@ -146,12 +177,12 @@ class Registry:
             servables = self._private.get(caller.id)
             if servables is not None and key in servables:
                 return servables[key]
-        servable = self._shared_servables.get(key)
+        servable = self._shared_servable(key)
         if servable is None:
             servable = self.aliases.behind.get(key)
         if servable is None:
             key = self.aliases.targets.get(key, key)
-            servable = self._shared_servables.get(key)
+            servable = self._shared_servable(key)
         if servable is None and caller is not None and key in self._ids:
             servable = self._ids[key]
             return servable if caller.sees(servable.card.owner) else None
@@ -161,11 +192,13 @@ class Registry:
         """Return the object of a name that belongs to exactly this owner, ignoring aliases; ``None`` as the owner
         means shared objects.
         """
-        table = self._shared_servables if owner is None else self._private.get(owner, {})
-        return table.get(key) or await self._find(key, owner)
+        if owner is None:
+            await self.load(key)
+        servable = self._shared_servable(key) if owner is None else self._private.get(owner, {}).get(key)
+        return servable or await self._find(key, owner)
 
     def __iter__(self) -> Iterator[Servable]:
-        """Iterate over all registered shared objects."""
+        """Iterate over all registered shared objects, except those that no lookup has built yet."""
         return iter(self._shared_servables.values())
 
     async def resolve(self, key: str, caller: Principal) -> Servable:
@@ -175,6 +208,8 @@ class Registry:
         the caller may not call it. Within a durable run, a name keeps the meaning that it had when the run began;
         raises `Conflict` if that object no longer exists.
         """
+        if key in self._late_servables:
+            await self.load(key)
         bound = BOUND.get()
         if bound is not None and caller.id != SYSTEM.id:
             servable = await self._find_bound(key, caller, bound)
@@ -290,6 +325,11 @@ class Registry:
 
         The caller's own object replaces a shared object with the same name.
         """
+        for group in set(self._late_servables.values()):
+            if not kinds or group.kind in kinds:
+                await self.load(min(group.keys))
+                if not self._late_servables.keys().isdisjoint(group.keys):  # nothing built them meanwhile
+                    self._build(group)
         cards = [servable.card for servable in self._shared_servables.values()]
         cards += [servable.card for servable in self._private.get(caller.id, {}).values()]
         for source in self._sources:

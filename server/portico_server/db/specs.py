@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, delete, insert
+from sqlalchemy import Connection, Table, delete, exists, insert, select
 
 from portico_server.core.dataclass import dataclass
 from portico_server.db.rows import Rows
@@ -30,6 +30,11 @@ def list_specs(connection: Connection, table: Table) -> list[SpecRow]:
     """Return all rows of one of the tables of specifications, oldest first."""
     rows = Rows(table, SpecRow)
     return rows.every(connection, rows.select.order_by(table.c.created_at))
+
+
+def has_any(connection: Connection, table: Table) -> bool:
+    """Return whether one of the tables of specifications has a row."""
+    return connection.execute(select(exists(select(table.c.name)))).scalar_one()
 
 
 def put_spec(

@@ -165,6 +165,7 @@ class Runner:
 
         A caller without access is refused elsewhere, and uses no part of the app's budget.
         """
+        await self._registry.load(name)
         servable = self._registry.get(name, caller)
         may = servable is not None and servable.card.kind == "app" and caller.allows_any(servable.card.scopes)
         meter = self.app_quotas.of(servable.card.id) if servable is not None and may else None

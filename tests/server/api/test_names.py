@@ -12,7 +12,6 @@ import pytest
 from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico_server.core.principal import Principal
-from portico_server.features.apps.deployed import AppKind
 from portico_server.features.tools.tool import Tool
 
 SCOPES = ("chat", "models:read", "stores:*:manage", "apps:*:deploy", "tools:*:call", "finetune")
@@ -61,8 +60,6 @@ class Town:
 @pytest.fixture
 async def town(tmp_path: Path) -> AsyncIterator[Town]:
     async with api_server(tmp_path, require_key=True, reserved_names="payroll") as server:
-        services = server.services
-        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
         server.add(RelayModel("teller", b"{}"))
         callers = []
         for name, scopes in (("admin", ("admin",)), ("mallory", SCOPES), ("bob", SCOPES)):

@@ -8,6 +8,7 @@ import pytest
 from portico_server.core import late_sources
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, Forbidden, NotFound, Unavailable
+from portico_server.core.late_servables import LateServables
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import ChatReply, Request, Result
@@ -50,6 +51,63 @@ async def test_a_name_an_alias_and_a_source_resolve() -> None:
     registry.add_source(Shelf(Card("handbook", "store")))
     for key, name in (("smol", "smol"), ("default", "smol"), ("store/handbook", "handbook")):
         assert (await registry.resolve(key, LOCAL)).card.name == name
+
+
+class Workshop:
+    """Builds two tools, and counts how often."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        keys = frozenset({"tool/saw", "tool/drill"})
+        self.tools = LateServables("tool", keys, "portico_server.core.servable", self.build)
+
+    def build(self) -> Sequence[Servable]:
+        self.count += 1
+        return [Echo(Card("saw", "tool")), Echo(Card("drill", "tool"))]
+
+
+async def test_late_objects_are_built_by_the_first_lookup_and_by_the_first_list_of_their_kind() -> None:
+    lookups = (
+        lambda registry: registry.resolve("tool/saw", LOCAL),
+        lambda registry: registry.find_owned("tool/saw", None),
+        lambda registry: registry.cards(LOCAL),
+        lambda registry: registry.cards(LOCAL, "model", "tool"),
+    )
+    for look_up in lookups:
+        registry, workshop = Registry(), Workshop()
+        changed_kinds: list[str] = []
+        registry.add_late(workshop.tools)
+        registry.watch(changed_kinds.append)
+        registry.add(Echo(Card("smol", "model")))
+        await registry.resolve("smol", LOCAL)
+        assert [card.name for card in await registry.cards(LOCAL, "model")] == ["smol"]
+        assert workshop.count == 0
+        await asyncio.gather(look_up(registry), look_up(registry))
+        assert [card.name for card in await registry.cards(LOCAL, "tool")] == ["drill", "saw"]
+        assert registry.get("tool/drill") is not None
+        assert (workshop.count, changed_kinds) == (1, ["model"])
+
+
+async def test_nothing_takes_the_name_of_a_late_object() -> None:
+    registry, workshop = Registry(), Workshop()
+    registry.add_late(workshop.tools)
+    with pytest.raises(Conflict):
+        registry.add_late(Workshop().tools)
+    for owner in (None, "key_1"):
+        with pytest.raises(Conflict, match="already belongs to a tool"):
+            async with registry.claims.hold(owner, "tool/saw"):
+                pass
+    with pytest.raises(Conflict):
+        registry.add(Echo(Card("drill", "tool")))
+    assert workshop.count == 1
+
+
+async def test_a_lookup_without_io_builds_a_late_object() -> None:
+    registry, workshop = Registry(), Workshop()
+    registry.add_late(workshop.tools)
+    assert registry.get("tool/hammer") is None and workshop.count == 0
+    servable = registry.get("tool/saw", LOCAL)
+    assert servable is not None and servable.card.name == "saw"
 
 
 async def test_an_alias_can_be_set_to_another_model() -> None:

@@ -11,8 +11,6 @@ import httpx
 import pytest
 from tests.api_server import ApiServer, api_server
 
-from portico_server.features.apps.deployed import AppKind
-
 ADMIN = {"authorization": "Bearer pk-of-the-operator"}
 FLOW = {"portico_flow": 1, "step": {"op": "emit", "name": "e"}}
 
@@ -47,10 +45,6 @@ async def two(tmp_path: Path) -> AsyncIterator[tuple[ApiServer, ApiServer]]:
         await model(first_daemon, "base", ADMIN)
         async with api_server(tmp_path, api_key="pk-of-the-operator") as second_daemon:
             await model(second_daemon, "base", ADMIN)
-            for daemon in (first_daemon, second_daemon):
-                daemon.services.apps.kind(
-                    "flow", AppKind(daemon.services.flows.check, daemon.services.flows.build)
-                )
             yield first_daemon, second_daemon
 
 

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from tests.api_server import ApiServer, RelayModel, api_server
 
-from portico_server.features.apps.deployed import AppKind
-
 SCOPES = ("chat", "apps:*:deploy", "stores:*:manage", "tools:*:call")
 ADMIN = {"authorization": "Bearer pk-of-the-operator"}
 
@@ -34,9 +32,6 @@ CALLS = {"op": "subflow", "name": "s", "app": "thing"}
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
     async with api_server(tmp_path, api_key="pk-of-the-operator") as server:
         server.add(RelayModel("default"))
-        services = server.services
-        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
-        services.apps.kind("agent", AppKind(services.agents.check, services.agents.build))
         yield server
 
 

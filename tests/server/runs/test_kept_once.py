@@ -13,7 +13,6 @@ import pytest
 from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico_server.db import runs
-from portico_server.features.apps.deployed import AppKind
 
 MARK = "a long answer that is kept once "
 
@@ -21,8 +20,6 @@ MARK = "a long answer that is kept once "
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
     async with api_server(tmp_path) as server:
-        services = server.services
-        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
         yield server
 
 

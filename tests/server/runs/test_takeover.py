@@ -20,6 +20,7 @@ from portico_server.core.request import ChatReply, Request
 from portico_server.core.servable import Card
 from portico_server.db import runs, steps
 from portico_server.db.database import Database
+from portico_server.features.flows.feature import MAX_RUNNING_FLOWS
 from portico_server.features.flows.flows import Flows
 from portico_server.features.sandbox.light import LightSandbox
 from portico_server.runs.questions import QuestionService
@@ -84,6 +85,7 @@ async def daemon(path: Path) -> AsyncIterator[Executor]:
     scheduler.principals = lambda _owner: OWNER
     light = LightSandbox()
     flows = Flows(database, registry, runner, scheduler, light, filters.parse)
+    scheduler.handle("flow", flows.work, concurrency=MAX_RUNNING_FLOWS, is_shared=True, is_owned=True)
     try:
         yield Executor(database, scheduler, flows, model)
     finally:

@@ -15,7 +15,6 @@ from portico_server.api.native import deployments
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed
 from portico_server.core.servable import Card
-from portico_server.features.guards.guard import PLACES
 from portico_server.features.stores.api.stores import to_store
 
 router = new_router(prefix="/api", tags=["Daemon"])
@@ -78,6 +77,8 @@ async def list_plugins(services: TheServices, _caller: Admin) -> Listed[Plugin]:
 @router.get("/guards")
 async def list_guards(services: TheServices, _caller: Admin) -> Listed[ConfiguredGuard]:
     """List the configured guards in the order in which they run."""
+    from portico_server.features.guards.guard import PLACES  # imported only for a list of guards
+
     return Listed(
         data=[
             ConfiguredGuard(

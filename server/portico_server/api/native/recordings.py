@@ -16,12 +16,7 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from portico_server.core.principal import Principal
-from portico_server.core.request import AppInput, AppOutput, Request
 from portico_server.core.servable import Servable
-from portico_server.features.flows.app import FlowApp
-from portico_server.features.flows.flows import Flows
-from portico_server.features.flows.spec import FlowSpec
-from portico_server.features.guards.detectors import GROUPS, find
 from portico_server.runs import recording_file
 from portico_server.runs.ended_runs import MAX_ENDED_RUNS
 from portico_server.runs.recording import MAX_BYTES, MAX_STEPS, RecordedApp
@@ -104,22 +99,6 @@ async def replay_run(body: ReplayedRun, services: TheServices, caller: Caller) -
     )
 
 
-class UndeployedFlow(FlowApp):
-    """A flow whose client functions the recording answers, instead of workers."""
-
-    def __init__(self, flow: FlowSpec, flows: Flows) -> None:
-        super().__init__(flow, flows)
-        self._flows = flows
-
-    async def call(self, request: Request, context: Context) -> AppOutput:
-        if not isinstance(request, AppInput):
-            raise InvalidRequest(
-                "A recorded run of an undeployed flow must have an input.", param="recording"
-            )
-        execution = self._flows.execution(self.flow, context, answered_functions=None)
-        return AppOutput(await execution.run(request.value), execution.usage, execution.citations)
-
-
 async def _find_apps(
     recorded: RecordedRun, body: ReplayedRun, services: ApiServices, caller: Principal
 ) -> Mapping[tuple[str, int], Servable]:
@@ -180,8 +159,11 @@ async def _find_app(
                 f"The flow '{part.name}' is not deployed: deploy it to replay it with changes.",
                 param="changes",
             )
-        flow = await services.flows.read(part.spec, caller)
-        return UndeployedFlow(replace(flow, owner=caller.id), services.flows)
+        flows = await services.features.load("flows")
+        from portico_server.features.flows.undeployed import UndeployedFlow
+
+        flow = await flows.read(part.spec, caller)
+        return UndeployedFlow(replace(flow, owner=caller.id), flows)
     servable = await services.registry.resolve(part.name, caller)
     if servable.card.kind != "app":
         raise NotFound(f"The app '{part.name}' does not exist.", code="app_not_found", param="recording")
@@ -199,4 +181,6 @@ def _secrets(services: ApiServices) -> SecretRules:
 
 def _find_secrets(text: str) -> list[str]:
     """Return the parts of a text that look like keys, tokens or passwords."""
+    from portico_server.features.guards.detectors import GROUPS, find  # imported only for a recording
+
     return [text[hit.start : hit.end] for hit in find(text, GROUPS["secrets"])]

@@ -19,7 +19,7 @@ from portico_server.core.ids import new_id
 from portico_server.core.passage import location_of, to_json
 from portico_server.core.request import CalledTool, Chat, ChatReply
 from portico_server.core.servable import relays
-from portico_server.features.answers.ask import refuse_unchecked
+from portico_server.features.answers.store_apps import refuse_unchecked
 from portico_server.features.stored_chats.stored_chats import ChatRecorder
 from portico_server.runs.run import Run
 

@@ -48,15 +48,15 @@ class AgentApps:
         budget: ValueBudget | None = None,
     ) -> None:
         self._registry = registry
-        self._budget = budget or ValueBudget()
+        self.budget = budget or ValueBudget()
         self._runner = runner
         self._place = AgentServices(registry, evaluator, STRATEGIES, facts, tool_search, skills)
         self.sessions = sessions
         self.facts = sessions.long_memory(facts)
 
     async def check(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
-        """Check that everything an agent names exists for the caller; implements
-        `portico_server.features.apps.deployed.Check`.
+        """Check that everything an agent names exists for the caller; part of
+        `portico_server.features.apps.deployed.AppKind`.
         """
         if FORWARD in spec:
             ForwardApp.check(name, spec)
@@ -130,7 +130,7 @@ class AgentApps:
             raise InvalidRequest(f"{at}: {error.message}", code=error.code, param=at) from error
 
     def build(self, name: str, spec: Mapping[str, Any], row: AppRow) -> AgentApp | ForwardApp:
-        """Build an agent; implements `portico_server.features.apps.deployed.Build`."""
+        """Build an agent; part of `portico_server.features.apps.deployed.AppKind`."""
         if FORWARD in spec:
             return ForwardApp(name, spec, row)
         return AgentApp(
@@ -227,7 +227,7 @@ class AgentApps:
         ``near``: the client that started the turn executes the agent's client functions.
         """
         steps = TurnSteps.here(context.run)
-        budget = self._budget.fresh("" if context.caller.admin else context.caller.id)
+        budget = self.budget.fresh("" if context.caller.admin else context.caller.id)
         try:
             if session is None:
                 agent_session = AgentSession(recollections={path: Recollection(list(earlier))})

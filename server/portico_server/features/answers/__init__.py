@@ -1,4 +1,4 @@
-"""Answers by quotation: which sentences of the passages answer a question, if any.
+"""Answers from stores: a model that cites passages, or quotations, and values computed from tables.
 
-Imports only the core and the wire; the first answer imports NumPy.
+The first answer imports NumPy.
 """

@@ -1,12 +1,9 @@
-"""Chat apps of stores. The chat app of a store has the store's name and answers questions about its documents, with
-citations.
-"""
+"""Answers questions about the documents of a store, with citations."""
 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal
@@ -17,7 +14,6 @@ from portico_server.core.citation_marks import Citations, cited_numbers
 from portico_server.core.context import Context, Listener
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.pools import SEARCH
-from portico_server.core.principal import Principal
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import (
@@ -33,7 +29,7 @@ from portico_server.core.request import (
     Steps,
     Vectors,
 )
-from portico_server.core.servable import Card, Servable
+from portico_server.core.servable import Card
 from portico_server.core.training_passages import StorePassage
 from portico_server.features.answers import prompt
 from portico_server.features.answers.checked_text import CheckedText
@@ -55,9 +51,6 @@ from portico_server.features.answers.trust import ReaderTest
 logger = logging.getLogger(__name__)
 
 
-MODEL = "default"
-"""The model that answers if the label ``model`` is missing on the store's card."""
-
 TINY_MODEL_SIZE = 1_000_000_000
 """Number of parameters (label ``parameters``) below which a model is considered too small for a long prompt."""
 
@@ -67,9 +60,6 @@ MAX_PROPOSED_QUESTIONS = 3
 MAX_TRIED_QUESTIONS = 24
 """Maximum number of candidate questions that are tried when questions are proposed."""
 
-MAX_PROPOSED_STORES = 256
-"""Maximum number of stores whose proposed questions are cached."""
-
 _OWN_OPTIONS = frozenset({"model", "messages", "stream", "stream_options", "n", "unsupported"})
 _ATTEMPTS = 3
 MAX_LISTED_SENTENCES = 20
@@ -78,79 +68,6 @@ MAX_LISTED_CHARS = 4_000
 
 _TAIL_SIZE = 400
 """Number of pieces at the end of an answer that are checked for repetition. A piece consists of one or more tokens."""
-
-
-class StoreApps:
-    """A registry `Source` that provides a chat app for each store whose card has the label ``app``."""
-
-    def __init__(
-        self, registry: Registry, trust: ReaderTest, unsupported_action: Unsupported = "mark"
-    ) -> None:
-        self._registry = registry
-        self._trust = trust
-        self._unsupported = unsupported_action
-        self._proposals: OrderedDict[str, tuple[Hashable, Sequence[str]]] = OrderedDict()
-        """For each store id, the version of the store and the questions proposed for this version."""
-
-    async def propose(
-        self,
-        store: Card,
-        version: Hashable,
-        read: Callable[[], Awaitable[Sequence[StorePassage]]],
-        context: Context,
-    ) -> Sequence[str]:
-        """Return at most `MAX_PROPOSED_QUESTIONS` questions that the documents of ``store`` answer. The store's app
-        judges whether they do.
-
-        The questions are cached until ``version`` changes. ``read`` returns passages of the store.
-        """
-        hashable, questions = self._proposals.get(store.id, (None, ()))
-        if hashable == version:
-            return questions
-        app = AskApp(store, self._registry, self._trust, self._unsupported)
-        questions = []
-        for question, file in islice(proposed_questions(await read()), MAX_TRIED_QUESTIONS):
-            if len(questions) == MAX_PROPOSED_QUESTIONS:
-                break
-            if question not in questions and await app.answers(question, file, context):
-                questions.append(question)
-        self._proposals[store.id] = (version, questions)
-        self._proposals.move_to_end(store.id)
-        if len(self._proposals) > MAX_PROPOSED_STORES:
-            self._proposals.popitem(last=False)
-        return questions
-
-    async def find(self, key: str, owner: str | None) -> Servable | None:
-        if "/" in key:
-            return None
-        return self._app(await self._registry.find_owned(f"store/{key}", owner))
-
-    async def by_id(self, key: str, caller: Principal) -> Servable | None:
-        for source in self._registry.sources if "/" not in key else ():
-            if source is not self and (store := await source.by_id(f"store/{key}", caller)) is not None:
-                return self._app(store)
-        return None
-
-    def _app(self, store: Servable | None) -> Servable | None:
-        return (
-            AskApp(store.card, self._registry, self._trust, self._unsupported)
-            if store is not None and _is_app(store.card)
-            else None
-        )
-
-    async def cards(self, caller: Principal) -> Sequence[Card]:
-        stores = [servable.card for servable in self._registry]
-        for source in self._registry.sources:
-            if source is not self:
-                stores.extend(await source.cards(caller))
-        return [_card(store) for store in stores if _is_app(store)]
-
-    def has(self, key: str, owner: str) -> bool:
-        store = f"store/{key}"
-        for source in self._registry.sources:  # noqa: SIM110  # a generator would cost every call of a model
-            if source is not self and source.has(store, owner):
-                return True
-        return False
 
 
 class AskApp:
@@ -163,7 +80,12 @@ class AskApp:
     """
 
     def __init__(
-        self, store: Card, registry: Registry, trust: ReaderTest, unsupported_action: Unsupported = "mark"
+        self,
+        store: Card,
+        card: Card,
+        registry: Registry,
+        trust: ReaderTest,
+        unsupported_action: Unsupported = "mark",
     ) -> None:
         self._trust = trust
         self._unsupported = unsupported_action
@@ -172,7 +94,7 @@ class AskApp:
         self._place = (
             f"store/{store.id}" if store.id else store.key
         )  # the caller may have a different app with this name
-        self.card = _card(store)
+        self.card = card
 
     async def call(self, request: Request, context: Context) -> ChatReply:
         """Answer a request. If the store is still indexing files, the last sentence of the answer says how many."""
@@ -265,6 +187,16 @@ class AskApp:
             [answer.text], answer.passages, _max_tokens(options), context, is_introduced=True
         )
         return reply, counts
+
+    async def propose(self, passages: Sequence[StorePassage], context: Context) -> Sequence[str]:
+        """Return at most `MAX_PROPOSED_QUESTIONS` questions about the passages that the store answers."""
+        questions: list[str] = []
+        for question, file in islice(proposed_questions(passages), MAX_TRIED_QUESTIONS):
+            if len(questions) == MAX_PROPOSED_QUESTIONS:
+                break
+            if question not in questions and await self.answers(question, file, context):
+                questions.append(question)
+        return questions
 
     async def answers(self, question: str, file: str, context: Context) -> bool:
         """Return whether a passage of ``file`` answers ``question``. No chat model is called."""
@@ -557,25 +489,6 @@ async def _differing(question: str, judgement: Judgement, passages: Sequence[Pas
     return await SEARCH.run(difference, question, candidates, passages)
 
 
-def _is_app(card: Card) -> bool:
-    return card.kind == "store" and card.labels.get("app") is True
-
-
-def _card(store: Card) -> Card:
-    return Card(
-        name=store.name,
-        kind="app",
-        title=store.title or store.name,
-        description=store.description
-        or f"Answers questions about the documents in '{store.name}', with citations.",
-        capabilities=frozenset({"chat"}),
-        labels={"store": store.name, "model": store.labels.get("model") or MODEL},
-        owner=store.owner,
-        created=store.created,
-        id=store.id,
-    )
-
-
 def _refuse(options: Mapping[str, Any], name: str) -> None:
     """Raise an error for options that would change the answer but are not supported, instead of ignoring them."""
     if (options.get("n") or 1) != 1:
@@ -591,17 +504,6 @@ def _refuse(options: Mapping[str, Any], name: str) -> None:
         raise InvalidRequest(
             f"'unsupported' must be one of {', '.join(UNSUPPORTED)}."
             + (nearest_name(action, UNSUPPORTED) if isinstance(action, str) else ""),
-            param="unsupported",
-        )
-
-
-def refuse_unchecked(card: Card, options: Mapping[str, Any]) -> None:
-    """Raise `InvalidRequest` if ``unsupported`` is set for a model or app that does not answer from documents."""
-    if options.get("unsupported") is not None and "store" not in card.labels:
-        raise InvalidRequest(
-            f"'{card.name}' does not answer from the documents of a store, so its claims are not checked: "
-            "omit 'unsupported'.",
-            code="unsupported_parameter",
             param="unsupported",
         )
 

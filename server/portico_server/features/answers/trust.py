@@ -25,7 +25,6 @@ from portico_server.core.servable import Card
 from portico_server.core.words import without_thought
 from portico_server.db import answer_tests
 from portico_server.db.database import Database
-from portico_server.features.answers import prompt
 from portico_server.runs.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
@@ -203,6 +202,8 @@ async def _ask(trial: TrustQuestion, model: str, context: Context) -> str:
         Passage(rank, 1.0, text, f"test-{rank}", f"notes-{rank}.txt", Place())
         for rank, text in enumerate(trial.texts, 1)
     ]
+    from portico_server.features.answers import prompt  # imported only for a test
+
     turns = prompt.split(({"role": "user", "content": trial.question},))
     messages = prompt.compose(turns, passages, prompt.budget(None, MAX_ANSWER_TOKENS))
     options = {"temperature": 0, "max_tokens": MAX_ANSWER_TOKENS}

@@ -7,10 +7,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from portico_server.core.binding import binding
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError
 from portico_server.core.ids import is_id, new_id
 from portico_server.core.limits import UsageLimits
@@ -36,19 +35,15 @@ MAX_VERSION_CHARS: Final = 9
 MAX_NOTE_CHARS: Final = 500
 """Maximum length of a version's note, in characters."""
 
-Build = Callable[[str, Mapping[str, Any], AppRow], Servable]
-"""Builds the Servable for a checked specification. Arguments: name, specification, row."""
 
-Check = Callable[[str, Mapping[str, Any], Principal], Awaitable[None]]
-"""Raises `InvalidRequest` that names the error in a specification. Arguments: name, specification, caller."""
-
-
-@dataclass(frozen=True, slots=True)
-class AppKind:
+class AppKind(Protocol):
     """A kind of app: how its specifications are checked and how Servables are built from them."""
 
-    check: Check
-    build: Build
+    async def check(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
+        """Raise `InvalidRequest` that names the error in a specification."""
+
+    def build(self, name: str, spec: Mapping[str, Any], row: AppRow) -> Servable:
+        """Return the Servable for a checked specification."""
 
 
 class DeployedApps:
@@ -61,11 +56,12 @@ class DeployedApps:
         self._storage = storage or StorageQuota()
         self._registry = registry
         self._quotas = quotas
-        self._kinds: dict[str, AppKind] = {}
+        self._kinds: dict[str, Callable[[], Awaitable[AppKind]]] = {}
         self.index = AppIndex()
 
-    def kind(self, name: str, kind: AppKind) -> None:
-        self._kinds[name] = kind
+    def kind(self, name: str, load: Callable[[], Awaitable[AppKind]]) -> None:
+        """Add a kind of app. ``load`` imports it the first time that an app of this kind is checked or built."""
+        self._kinds[name] = load
 
     async def start(self) -> None:
         """Register all deployed apps."""
@@ -74,7 +70,7 @@ class DeployedApps:
 
     async def _take(self, row: AppRow, version: VersionRow) -> None:
         try:
-            self._serve(row, version)
+            await self._serve(row, version)
         except PorticoError as error:
             self.index.put_broken(row, error.message)
             logger.warning("the app %s is not available: %s", row.name, error.message)
@@ -139,7 +135,7 @@ class DeployedApps:
         new = AppRow(new_id("app_"), name, owner, kind, 1, None, now, now)
         async with self._registry.claims.hold(owner, name):
             version = await self._database.write(apps.create, new, caller.id, spec, digest_of(spec), note)
-            self._serve(new, version)
+            await self._serve(new, version)
         return new, version
 
     async def _deployed_again(
@@ -155,19 +151,20 @@ class DeployedApps:
         row, version = await self._database.write(
             apps.deploy, row.id, kind, caller.id, spec, digest_of(spec), note, expected_version
         )
-        self._serve(row, version)
+        await self._serve(row, version)
         return row, version
 
-    def _of(self, kind: str) -> AppKind:
-        app_kind = self._kinds.get(kind)
-        if app_kind is None:
+    async def _of(self, kind: str) -> AppKind:
+        load = self._kinds.get(kind)
+        if load is None:
             raise InvalidRequest(
                 f"'{kind}' is not a kind of app; it must be one of {', '.join(self._kinds)}.", param="kind"
             )
-        return app_kind
+        return await load()
 
-    def _serve(self, row: AppRow, version: VersionRow) -> None:
-        servable = self._of(row.kind).build(row.name, version.spec, row)
+    async def _serve(self, row: AppRow, version: VersionRow) -> None:
+        kind = await self._of(row.kind)
+        servable = kind.build(row.name, version.spec, row)
         self._registry.add(servable, replace=True)
         self.index.put(row, version)
 
@@ -201,7 +198,8 @@ class DeployedApps:
         if found_version is None:
             return None
         row, version = found_version
-        return self._of(row.kind).build(row.name, version.spec, replace(row, version=version.version))
+        kind = await self._of(row.kind)
+        return kind.build(row.name, version.spec, replace(row, version=version.version))
 
     async def roll_back(
         self, ref: str, caller: Principal, *, to: int | None = None
@@ -210,11 +208,12 @@ class DeployedApps:
         row, _current = self.index.changeable(ref, caller)
         number = row.version - 1 if to is None else to
         version_row = await self.version(row.id, number, caller)
-        await self._of(row.kind).check(row.name, version_row.spec, caller)
+        kind = await self._of(row.kind)
+        await kind.check(row.name, version_row.spec, caller)
         app_row = await self._database.write(apps.point, row.id, number)
         if app_row is None:
             raise Conflict("The app was removed in the meantime.", code="app_removed", param="name")
-        self._serve(app_row, version_row)
+        await self._serve(app_row, version_row)
         return app_row, version_row
 
     async def update(
@@ -253,7 +252,7 @@ class DeployedApps:
         if version is not None:
             base = await self.version(row.id, version, caller)
         spec = change_places(base.spec, changes)
-        kind = self._of(row.kind)
+        kind = await self._of(row.kind)
         await kind.check(row.name, spec, caller)
         return kind.build(row.name, spec, replace(row, version=base.version))
 
@@ -299,7 +298,7 @@ class DeployedApps:
         """Return the app that would get a new version, or ``None`` if the app would be new. Raises the same errors as
         `deploy`.
         """
-        app_kind = self._of(kind)
+        app_kind = await self._of(kind)
         if is_id(name, "app_"):
             row: AppRow | None = self.index.changeable(name, caller)[0]
         else:
@@ -317,6 +316,7 @@ class DeployedApps:
         """Return the registry keys of everything that a version of an app calls. If a name does not exist, raise the
         same error as `deploy`.
         """
+        kind = await self._of(row.kind)
         with binding() as bound:
-            await self._of(row.kind).check(row.name, spec, caller)
+            await kind.check(row.name, spec, caller)
         return sorted(bound.known)

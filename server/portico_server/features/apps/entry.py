@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from portico._document import explain, load
@@ -13,9 +14,12 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_values import JsonObject
 from portico_server.core.limits import UsageLimits
 from portico_server.core.names import check_name
-from portico_server.features.agents import read as agents
-from portico_server.features.flows import read as flows
-from portico_server.features.flows.teams import team_flow
+
+PARSERS: Mapping[str, str] = {
+    "flow": "portico_server.features.flows.read:flow",
+    "agent": "portico_server.features.agents.read:agent",
+}
+"""The function that parses the specifications of each kind of app. The first entry of a kind imports it."""
 
 OVER = ("title", "description", "durability", "timeout")
 """Fields that an entry may contain next to a flow. They override the flow's own fields."""
@@ -47,6 +51,8 @@ def app_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
     if sum(1 for value in (flow, agent, file, team) if value) != 1:
         raise InvalidRequest(f"{at} needs one of 'flow', 'team', 'agent' and 'file'.", param=at)
     if team is not None:
+        from portico_server.features.flows.teams import team_flow
+
         flow = team_flow(team, name, f"{at}.team")
     spec = dict(flow or agent or _document(file, folder, f"{at}.file"))
     if agent is not None or "portico_agent" in spec:
@@ -74,10 +80,7 @@ def _versioned(spec: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _check(name: str, kind: str, spec: dict[str, Any], limits: Mapping[str, Any] | None, at: str) -> AppEntry:
     check_name(name, "an app")
     try:
-        if kind == "flow":
-            flows.flow({**spec, "name": name})
-        else:
-            agents.agent({**spec, "name": name})
+        resolve_name(PARSERS[kind])({**spec, "name": name})
     except InvalidRequest as error:
         raise InvalidRequest(
             f"{at}: {error.message}", code=error.code, param=f"{at}.{error.param}" if error.param else at

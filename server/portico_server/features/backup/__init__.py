@@ -4,5 +4,5 @@ A backup is copied while the daemon runs, and restored completely or not at all.
 
 An archive has the layout of a home: ``portico.db``, ``blobs/``, ``artifacts/``, ``adapters/``, ``finetuned/``,
 ``models/`` if requested, and a ``manifest.json`` with the SHA-256 of each file. Indexes are not included, because they
-can be rebuilt. May import db, blobs and archives.
+can be rebuilt.
 """

@@ -1,4 +1,4 @@
 """Batches: a file of requests that are answered in the background, and files with the results at the end.
 
-May import runs, db and core. The protocols in `spec` provide the files and the gateway for requests.
+The protocols in `spec` provide the files and the gateway for requests.
 """

@@ -1,5 +1,3 @@
 """From parts to chunks: pure functions, grouped by the kind of document they split, and the table `chunkers` that
 names them.
-
-Imports nothing from the daemon except `portico_server.features.chunkers.document`.
 """

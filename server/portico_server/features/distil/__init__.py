@@ -1,3 +1,3 @@
 """Distillation: a small model learns the answers of a larger model, and then answers behind the larger model's alias
-where it is sure. May import apps, canaries, finetune, guards, runs, db and core.
+where it is sure.
 """

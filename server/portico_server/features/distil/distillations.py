@@ -16,7 +16,7 @@ from portico_server.core.principal import Principal
 from portico_server.db import runs, steps, usage
 from portico_server.db.canaries import running_conflict
 from portico_server.db.runs import RunRow
-from portico_server.features.canaries.canaries import CanaryView
+from portico_server.features.canaries.canaries import CanaryService, CanaryView
 from portico_server.features.canaries.comparison import COMPARISON_RUN_KIND
 from portico_server.features.distil.work import (
     CANARY,
@@ -59,6 +59,7 @@ class Distillations:
         self, services: DistillationServices, scheduler: Scheduler, bases: BaseModels, usage_log: UsageLog
     ) -> None:
         self._services = services
+        self._canaries = services.features.get("canaries", CanaryService)
         self._scheduler = scheduler
         self._bases = bases
         self._usage_log = usage_log
@@ -70,8 +71,8 @@ class Distillations:
         is running.
         """
         caller.require("admin")
-        baseline = await self._services.canaries.baseline(alias)
-        for view in (await self._services.canaries.history(alias))[:1]:
+        baseline = await self._canaries.baseline(alias)
+        for view in (await self._canaries.history(alias))[:1]:
             if view.row.running is not None:
                 raise running_conflict(view.row)
         teacher = self._services.registry.get(baseline)
@@ -103,7 +104,7 @@ class Distillations:
     async def _canary(self, alias: str, stages: Mapping[str, Mapping[str, Any]]) -> CanaryView | None:
         if CANARY not in stages:
             return None
-        views = await self._services.canaries.history(alias)
+        views = await self._canaries.history(alias)
         return next((view for view in views if view.row.id == stages[CANARY]["canary"]), None)
 
     async def _savings(self, canary: CanaryView) -> Savings:

@@ -11,7 +11,7 @@ MAX_RUNNING: Final = 4
 
 FEATURE: Final = Feature(
     name="distil",
-    needs=("tuning",),
+    needs=("training", "canaries"),
     service="portico_server.features.distil.distillations:build",
     routers=("portico_server.features.distil.api.distillations:router",),
     paths=("/api/distillations*",),

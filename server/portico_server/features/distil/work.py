@@ -91,7 +91,6 @@ class DistillationServices(Protocol):
     chats: StoredChats
     files: Uploads
     features: Features
-    canaries: CanaryService
     scheduler: Scheduler
     usage: UsageLog
     models: ModelService
@@ -109,6 +108,7 @@ class DistillationWork:
         holder: str,
     ) -> None:
         self._services = services
+        self._canaries = services.features.get("canaries", CanaryService)
         self._alias = alias
         self._spec = spec
         self._context = context
@@ -159,7 +159,7 @@ class DistillationWork:
             )
             rows += page.data
             has_more = page.has_more
-        students = {view.row.target for view in await self._services.canaries.history(self._alias)}
+        students = {view.row.target for view in await self._canaries.history(self._alias)}
         calls = await pools.TRAINING.run(collect, self._alias, rows[::-1], students)
         training = await self._store("training", "fine-tune", [call.example() for call in calls.training])
         held_back = await self._store("held-back", "evals", [call.to_json() for call in calls.held_back])
@@ -184,7 +184,7 @@ class DistillationWork:
     async def _train(self) -> Mapping[str, Any]:
         """Train the small model. The metadata of the job lets a resumed run find it again."""
         metadata = {"distillation": self._context.run}
-        tuning: FineTuningJobs = await self._services.features.load("tuning")
+        tuning: FineTuningJobs = await self._services.features.load("training")
         page = await tuning.list(self._caller, limit=1, metadata=metadata)
         if page.data:
             job = page.data[0]
@@ -273,7 +273,7 @@ class DistillationWork:
     async def _set_canary(self) -> Mapping[str, Any]:
         """Put the small model behind the alias."""
         model = str(self._outcomes[TRAINING]["model"])
-        canaries = self._services.canaries
+        canaries = self._canaries
         # An interrupted attempt may have set the canary.
         view = next((view for view in await canaries.history(self._alias) if view.row.target == model), None)
         if view is None:

@@ -31,6 +31,7 @@ from portico_server.features.flows.app import FlowApp
 from portico_server.features.flows.budget import ValueBudget
 from portico_server.features.flows.check import check
 from portico_server.features.flows.execute import Execution
+from portico_server.features.flows.feature import KIND
 from portico_server.features.flows.host import FlowServices, InlineAgents, ServedFunctions
 from portico_server.features.flows.journals import FlowJournals
 from portico_server.features.flows.spec import AgentStep, ClientStep, FlowSpec
@@ -44,15 +45,10 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.turn_steps import place_of_flow
 
-KIND: Final = "flow"
-
 CALLED: Final = "called"
 """Key in a run's payload that stores the arguments with which a flow was called. It is set if the run stores the
 flow's steps.
 """
-
-MAX_RUNNING_FLOWS: Final = 10_000
-"""Maximum number of flows that run concurrently. Flows that wait for an answer do not count."""
 
 
 class StartedFlow(dict[str, Any]):
@@ -101,7 +97,6 @@ class Flows:
             agents,
         )
         self.journals = FlowJournals(database, runner, scheduler, rules)
-        scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_FLOWS, is_shared=True, is_owned=True)
 
     async def read(self, spec: Any, caller: Principal) -> FlowSpec:
         """Parse a flow from JSON and check the whole flow. Raise `InvalidRequest` for the first error."""
@@ -122,7 +117,7 @@ class Flows:
         return replace(await self._read(payload["flow"], key), owner=payload.get("owner", ""))
 
     async def check(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
-        """Check a flow; implements `portico_server.features.apps.deployed.Check`."""
+        """Check a flow; part of `portico_server.features.apps.deployed.AppKind`."""
         await self.read({**spec, "name": name}, caller)
 
     def unserved(self, flow: FlowSpec, caller: Principal) -> list[str]:
@@ -180,7 +175,7 @@ class Flows:
                 self.world.served.require(op.function, caller, app=flow.name)
 
     def build(self, name: str, spec: Mapping[str, Any], row: AppRow) -> FlowApp:
-        """Build a flow; implements `portico_server.features.apps.deployed.Build`."""
+        """Build a flow; part of `portico_server.features.apps.deployed.AppKind`."""
         flow = replace(read.flow({**spec, "name": name}), owner=row.owner)
         created_at = int(row.created_at)
         return FlowApp(flow, self, owner=row.owner, created_at=created_at, version=row.version, id=row.id)
@@ -438,7 +433,7 @@ class Flows:
                 budget.release()
                 await journal.wait_until_idle()
 
-    async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
+    async def work(self, payload: Mapping[str, Any], context: Context) -> Any:
         """Execute a durable run, from the beginning or from where it stopped."""
         flow = (
             payload.read

@@ -1,4 +1,4 @@
 """Grades model answers for training and evaluations: the grader types and their results.
 
-Imports only core. Models are called by name through the context; Python runs in the sandbox that the caller passes.
+Models are called by name through the context; Python runs in the sandbox that the caller passes.
 """

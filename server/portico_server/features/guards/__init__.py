@@ -1,1 +1,1 @@
-"""Inspects incoming and outgoing texts with guards, whose detectors need no model. Imports only the core."""
+"""Inspects incoming and outgoing texts with guards, whose detectors need no model."""

@@ -145,11 +145,6 @@ def check_phone(text: str, start: int, end: int) -> int:
     return end if 8 <= count <= 15 and _stands_alone(text, start, end) else 0
 
 
-def check_alone(text: str, start: int, end: int) -> int:
-    """Return the end of a match that is not part of a longer word or number, or 0."""
-    return end if _stands_alone(text, start, end) else 0
-
-
 _PLACEHOLDERS: Final = (
     "example",
     "your",

@@ -365,6 +365,7 @@ class ToolCalls:
         """Return the card of the tool called ``name``. Raise `MCPError` if the caller can see no such card."""
         # Most calls use a tool's own name, which is found without computing the names of all cards.
         caller = caller_of(context)
+        await self._registry.load(f"tool/{name}")
         plain = self._registry.get(f"tool/{name}", caller) if is_plain(name) else None
         card = None if plain is None else plain.card
         if (

@@ -286,7 +286,7 @@ class Drawings:
 
     async def curve(self, caller: Principal, job_id: str) -> Drawing:
         """Return the losses or the reward of a fine-tuning job; an empty id means the newest job."""
-        tuning: FineTuningJobs = await self._services.features.load("tuning")
+        tuning: FineTuningJobs = await self._services.features.load("training")
         if job_id:
             job = await tuning.get(job_id, caller)
         else:

@@ -52,9 +52,9 @@ class HeldServer:
         self._runner = runner
 
     async def begin(self) -> None:
-        """Start the server, unless it has ended, and register its tools whenever they change."""
+        """Start the server, unless it has begun or ended, and register its tools whenever they change."""
         connection_class = await pools.FILES.run(_connection_class)
-        if self._has_ended:
+        if self._has_ended or self.task is not None:
             return
         self.connection = connection_class(
             self.spec, self.log, lambda _connection, tools: self.offer(tools), self._keep, self._runner

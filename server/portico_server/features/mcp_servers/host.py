@@ -113,6 +113,7 @@ class McpHost:
             await self._database.write(
                 rows.put_spec, rows.MCP_SERVERS_TABLE, spec.name, owner, spec.to_json()
             )
+        await self._has_begun.wait()
         if self._open:
             await server.begin()
             await server.wait_for_start()

@@ -6,20 +6,20 @@ from typing import Final
 
 from portico_server.core.feature import Feature, FeatureRoute
 
-
-def _route(path: str, function: str) -> FeatureRoute:
-    return FeatureRoute(path, "OpenAI", {"POST": f"portico_server.features.media.{function}"})
-
+_FUNCTIONS: Final = {
+    "/v1/audio/speech": "audio:speak",
+    "/v1/audio/transcriptions": "audio:transcribe",
+    "/v1/audio/translations": "audio:translate",
+    "/v1/images/generations": "images:generate",
+    "/v1/images/edits": "images:edit",
+    "/v1/images/variations": "images:vary",
+}
 
 FEATURE: Final = Feature(
     name="media",
-    routes=(
-        _route("/v1/audio/speech", "audio:speak"),
-        _route("/v1/audio/transcriptions", "audio:transcribe"),
-        _route("/v1/audio/translations", "audio:translate"),
-        _route("/v1/images/generations", "images:generate"),
-        _route("/v1/images/edits", "images:edit"),
-        _route("/v1/images/variations", "images:vary"),
+    routes=tuple(
+        FeatureRoute(path, "OpenAI", {"POST": f"portico_server.features.media.{function}"})
+        for path, function in _FUNCTIONS.items()
     ),
     documentation="portico_server.features.media.documentation:path_items",
 )

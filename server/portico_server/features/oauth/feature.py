@@ -6,24 +6,26 @@ from typing import Final
 
 from portico_server.core.feature import Feature, FeatureRoute
 
-
-def _route(path: str, function: str) -> FeatureRoute:
-    return FeatureRoute(
-        path,
-        "OAuth",
-        handler=f"portico_server.features.oauth.adapter:{function}",
-        shape="portico_server.features.oauth.shape:OAUTH",
-        needs_key=False,
-    )
-
+_FUNCTIONS: Final = {
+    "/.well-known/oauth-authorization-server": "describe",
+    "/register": "register",
+    "/token": "issue",
+    "/revoke": "revoke",
+}
 
 FEATURE: Final = Feature(
     name="oauth",
     routes=(
-        _route("/.well-known/oauth-authorization-server", "describe"),
-        _route("/register", "register"),
-        _route("/token", "issue"),
-        _route("/revoke", "revoke"),
+        *(
+            FeatureRoute(
+                path,
+                "OAuth",
+                handler=f"portico_server.features.oauth.adapter:{function}",
+                shape="portico_server.features.oauth.shape:OAUTH",
+                needs_key=False,
+            )
+            for path, function in _FUNCTIONS.items()
+        ),
         FeatureRoute("/authorize", "OAuth", needs_key=False),
     ),
 )

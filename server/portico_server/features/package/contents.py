@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 from portico.schemas.chunks import ChunkGroup
 from portico_server.core import pools
@@ -38,8 +38,6 @@ from portico_server.features.tools.sources.spec import ToolSpec
 from portico_server.models.fallback import fallbacks
 from portico_server.models.service import ModelService
 from portico_server.models.spec import ModelSpec
-
-Inclusion: TypeAlias = Literal["include", "reference"]
 
 MAX_NAMES: Final = 2_000
 """Maximum number of entries in one package."""

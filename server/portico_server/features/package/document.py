@@ -14,7 +14,8 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.core.secret_values import SECRET_NAME
 from portico_server.features.mcp_servers.spec import ServerSpec
-from portico_server.features.package.contents import Inclusion, PackageContents, PackagedStore
+from portico_server.features.package.contents import PackageContents, PackagedStore
+from portico_server.features.package.request import Inclusion
 from portico_server.features.package.targets import yaml_text
 from portico_server.features.sources import spec as store_sources
 from portico_server.features.tools.entry import ToolEntry

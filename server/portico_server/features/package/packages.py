@@ -15,7 +15,6 @@ from portico.schemas.packages import PackagedContents
 from portico_server import __version__
 from portico_server.archives.stream import BLOCK_BYTES, ArchiveStream, Blocks, once
 from portico_server.core import pools
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Unavailable
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -23,14 +22,15 @@ from portico_server.features.agents.app import AgentApps
 from portico_server.features.apps.deployed import DeployedApps
 from portico_server.features.mcp_servers.host import McpHost
 from portico_server.features.package import targets, wheel
-from portico_server.features.package.contents import ContentsFinder, Inclusion, PackageContents
+from portico_server.features.package.contents import ContentsFinder, PackageContents
 from portico_server.features.package.document import (
     DocumentWriter,
     PackageDocument,
     archive_of,
     skill_archive_of,
 )
-from portico_server.features.package.targets import PackageFacts, Target, TargetOptions
+from portico_server.features.package.request import PackageRequest
+from portico_server.features.package.targets import PackageFacts
 from portico_server.features.prompts.library import PromptLibrary
 from portico_server.features.skills.library import SkillLibrary, StoredSkill
 from portico_server.features.stores.store import StoreView
@@ -44,23 +44,6 @@ PACKAGE_FORMAT: Final = "portico-package"
 PACKAGE_VERSION: Final = 1
 
 MANIFEST_NAME: Final = "MANIFEST.json"
-
-
-@dataclass(frozen=True, slots=True)
-class PackageRequest:
-    """A request for a package. ``version`` ``None`` means the active version; ``include`` are further names to
-    package.
-
-    ``stores``: package stores as archives, or only name their sources. ``models``: only name the sources of models, or
-    also package local files.
-    """
-
-    version: int | None = None
-    targets: tuple[Target, ...] = ()
-    stores: Inclusion = "include"
-    models: Inclusion = "reference"
-    include: tuple[str, ...] = ()
-    options: TargetOptions = TargetOptions()
 
 
 class AppPackages:

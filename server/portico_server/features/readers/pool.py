@@ -58,7 +58,7 @@ class DescribesPictures(Protocol):
 
 
 class TranscribesRecordings(Protocol):
-    """The interface for transcribing recordings: `portico_server.features.stores.model_calls.RecordingTranscriber`."""
+    """The interface for transcribing recordings: `portico_server.features.stores.recordings.RecordingTranscriber`."""
 
     async def write_down(self, path: Path, filename: str, context: Context) -> str | None:
         """Return the transcript as subtitles. Return ``None`` if the file is not a recording, or no model is

@@ -1,4 +1,4 @@
 """The behaviour of the Responses API: a request to a model or an app, with the daemon's tools, stored and resumable.
 
-Items, tools and events have OpenAI's formats. May import the pure parts of `apps.agent`, `runs`, `db` and `core`.
+Items, tools and events have OpenAI's formats.
 """

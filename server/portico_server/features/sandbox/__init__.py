@@ -1,4 +1,4 @@
 """Sandboxes for code that a model wrote: an embedded interpreter, and notebooks in namespaces.
 
-Code from models never runs in the daemon's own process. Can import runs, db and core.
+Code from models never runs in the daemon's own process.
 """

@@ -27,7 +27,7 @@ _CREATED = "created_at"
 
 
 class StoredFacts:
-    """A `portico_server.core.interfaces.FactStore` that stores each fact as a file, so that searches find the fact.
+    """A `portico_server.core.facts.FactStore` that stores each fact as a file, so that searches find the fact.
 
     Only this class writes facts, and callers need no scope on the store. The API of the store lists to each key only
     its own facts. The bytes of a file never change: a changed fact is stored as a new file

@@ -26,18 +26,11 @@ from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
 from portico_server.features.files.files import FileStorage
 from portico_server.features.sources import spec
-from portico_server.features.sources.bucket import BucketSource
 from portico_server.features.sources.changed_paths import ChangedPaths
-from portico_server.features.sources.fetch import ETagCache
 from portico_server.features.sources.folder import FolderSource
-from portico_server.features.sources.limits import SourceLimits
-from portico_server.features.sources.mailbox import MailSource
-from portico_server.features.sources.repository import GitSource
 from portico_server.features.sources.rights import adopts_source
 from portico_server.features.sources.source import StoreSource
 from portico_server.features.sources.walk import is_looked_at
-from portico_server.features.sources.web import WebSource
-from portico_server.features.sources.webdav import WebDavSource
 from portico_server.features.stores.ingest import Ingest
 from portico_server.features.stores.model_calls import PictureDescriber
 from portico_server.features.stores.recordings import RecordingTranscriber
@@ -163,15 +156,29 @@ class SourceFollower:
             )
         if row.source is None:
             raise follows_nothing(row)
+        return self._remote_source(row, row.source, pictures=pictures, recordings=recordings)
+
+    def _remote_source(
+        self, row: StoreRow, source: Mapping[str, JSON], *, pictures: bool, recordings: bool
+    ) -> StoreSource:
+        """Return a source that is not a folder. Each kind is imported with the first store that mirrors it."""
+        from portico_server.features.sources.fetch import ETagCache
+        from portico_server.features.sources.limits import SourceLimits
+
+        limit = self._settings.max_file_mb * MB_BYTES
         limits = SourceLimits(
             self._settings.source_max_files, limit, self._settings.request_timeout, pictures, recordings
         )
-        notes, source_spec = ETagCache(self._etag_path(row)), spec.source_of(row.source)
+        notes, source_spec = ETagCache(self._etag_path(row)), spec.source_of(source)
         if source_spec.kind == "s3":
+            from portico_server.features.sources.bucket import BucketSource
+
             return BucketSource(
                 source_spec, BucketEndpoint.of(self._settings), self._fetcher, self._files, notes, limits
             )
         if source_spec.kind == "git":
+            from portico_server.features.sources.repository import GitSource
+
             address = spec.GitAddress.parse(source_spec.addresses[0])
             return GitSource(
                 address,
@@ -184,6 +191,8 @@ class SourceFollower:
                 spec.login_of(self._settings.source_logins, address.url),
             )
         if source_spec.kind == "webdav":
+            from portico_server.features.sources.webdav import WebDavSource
+
             login = spec.login_of(
                 self._settings.source_logins, source_spec.addresses[0].removeprefix(spec.WEBDAV)
             )
@@ -197,9 +206,13 @@ class SourceFollower:
                 has_rights=adopts_source(row.rights),
             )
         if source_spec.kind == "imap":
+            from portico_server.features.sources.mailbox import MailSource
+
             folder = spec.MailAddress.parse(source_spec.addresses[0])
             login = spec.login_of(self._settings.source_logins, folder.written())
             return MailSource(folder, self._fetcher, self._files, notes, limits, login)
+        from portico_server.features.sources.web import WebSource
+
         return WebSource(source_spec, self._fetcher, self._files, notes, limits)
 
     def _repository(self, row: StoreRow) -> Path:

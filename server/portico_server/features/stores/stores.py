@@ -482,13 +482,13 @@ class StoreService:
         return row
 
     async def readable(self, ref: str, caller: Principal) -> str:
-        """See `portico_server.core.interfaces.ReadableStores`."""
+        """See `portico_server.core.training_passages.ReadableStores`."""
         row = await self.get(ref, caller)
         [(_row, name)] = name_stores([row], caller.id)
         return name
 
     async def passages(self, ref: str, caller: Principal, limit: int) -> Sequence[StorePassage]:
-        """See `portico_server.core.interfaces.ReadableStores`."""
+        """See `portico_server.core.training_passages.ReadableStores`."""
         row = await self.get(ref, caller)
         ids = list(await self._database.read(chunks.ids, row.id))
         if len(ids) > limit or not row.whole:
@@ -543,7 +543,7 @@ class StoreService:
         return row if row is not None and caller.sees(row.owner) else None
 
     def embedding(self, model_name: str | None) -> str:
-        """See `portico_server.features.stores.model_calls.resolve_embedding_model`."""
+        """See `portico_server.features.stores.embedding.resolve_embedding_model`."""
         return resolve_embedding_model(model_name, self._registry)
 
     def _on_change(self) -> None:

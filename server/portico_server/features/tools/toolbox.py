@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.late_servables import LateServables
 from portico_server.core.origins import ORIGINS
 from portico_server.core.principal import Principal
 from portico_server.core.question import MAX_WAIT_S
@@ -18,7 +19,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Request, ToolCall, ToolResult
 from portico_server.core.scoped_value import ScopedValue
 from portico_server.core.servable import Card, Servable
-from portico_server.features.tools.builtin import BUILTIN
+from portico_server.features.tools.built_in_names import GENERAL
 from portico_server.features.tools.entry import NEVER, Approval, Rule, refusal
 from portico_server.features.tools.tool import Tool, fitting
 from portico_server.plugins import PluginTable
@@ -40,15 +41,35 @@ class Toolbox:
         self._registry = registry
         self._artifacts = artifacts
         self._approval = approval
-        self._built_in: dict[str, ToolServable] = {}
-        self.plugins = PluginTable("tool", self._built_in, self._accept)
-        """Built-in tools and tools of plugins."""
+        self._built_in: set[str] = set()
+        self.plugins = PluginTable[ToolServable]("tool", {}, self._accept, reserved_names=self._built_in)
+        """The tools of plugins, which cannot have the name of a built-in tool."""
 
     def register(self) -> None:
-        """Add the built-in tools and the tools of plugins."""
-        for make in BUILTIN:
-            self.add(make(self._registry))
+        """Add the general built-in tools and the tools of plugins."""
+        self.add_late(GENERAL, self._general_tools)
         self._registry.add_source(PluginTools(self.plugins))
+
+    def _general_tools(self) -> Iterable[Tool]:
+        from portico_server.features.tools.builtin import BUILTIN
+
+        return [make(self._registry) for make in BUILTIN]
+
+    def add_late(self, names: Collection[str], build: Callable[[], Iterable[Tool]]) -> None:
+        """Add built-in tools that ``build`` returns at the first lookup of one of ``names``, or of a list of tools.
+
+        Raises `Conflict` if a name is in use.
+        """
+        keys = frozenset(f"tool/{name}" for name in names)
+        self._registry.add_late(
+            LateServables(
+                "tool",
+                keys,
+                "portico_server.features.tools.builtin",
+                lambda: [self._servable(tool) for tool in build()],
+            )
+        )
+        self._built_in.update(names)
 
     def _accept(self, tool_class: Any) -> ToolServable:
         tool = tool_class(self._registry)
@@ -68,15 +89,19 @@ class Toolbox:
         if approval is not None:
             is_needed = tool.needs_approval or self._approval.is_needed(approval, tool)
             tool = dataclasses.replace(tool, needs_approval=is_needed)
-        tool = dataclasses.replace(tool, on_data=self._approval.on_data(approval or "", tool))
-        servable = ToolServable(tool, self._artifacts, self._approval.limit)
-        self._registry.add(servable, replace=replace)
+        self._registry.add(self._servable(tool, approval or ""), replace=replace)
         if tool.source == "built-in":
-            self._built_in[tool.name] = servable
+            self._built_in.add(tool.name)
+
+    def _servable(self, tool: Tool, approval: Rule = "") -> ToolServable:
+        tool = dataclasses.replace(tool, on_data=self._approval.on_data(approval, tool))
+        return ToolServable(tool, self._artifacts, self._approval.limit)
 
     def has(self, name: str) -> bool:
         """Return whether a shared tool or a plugin's tool has this name."""
-        return self._registry.get(f"tool/{name}") is not None or name in self.plugins
+        return (
+            name in self._built_in or self._registry.get(f"tool/{name}") is not None or name in self.plugins
+        )
 
     def remove(self, name: str, owner: str | None = None) -> None:
         """Remove a tool of this owner. Do nothing if the tool does not exist."""

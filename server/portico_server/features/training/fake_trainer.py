@@ -29,10 +29,10 @@ _STATE: Final = "state.json"
 
 
 class FakeTrainer:
-    """A `portico_server.features.training.spec.Trainer` whose steps take only as long as recording them."""
+    """A `portico_server.features.training.training_events.Trainer` whose steps take only as long as recording them."""
 
     async def train(self, task: TrainingTask, _context: Context) -> AsyncGenerator[TrainEvent, None]:
-        """Simulate training. See `portico_server.features.training.spec.Trainer`."""
+        """Simulate training. See `portico_server.features.training.training_events.Trainer`."""
         recipe, total = task.recipe, task.recipe.steps
         place = task.folder / "checkpoints"
         done_steps = await pools.TRAINING.run(_last, place)

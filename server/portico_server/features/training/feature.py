@@ -1,4 +1,4 @@
-"""Declares the feature `tuning`: fine-tuning of models, here and at providers."""
+"""Declares the feature `training`: fine-tuning of models, here and at providers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ a time.
 """
 
 FEATURE: Final = Feature(
-    name="tuning",
+    name="training",
     service="portico_server.features.training.api.fine_tuning_service:build",
     routers=(
         "portico_server.features.training.api.fine_tuning:router",

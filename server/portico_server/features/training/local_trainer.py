@@ -105,8 +105,7 @@ MIN_FREE_BYTES: Final = 256 * 1024 * 1024
 
 
 class LocalTrainer:
-    """A `portico_server.features.training.spec.Trainer` that uses launchers. ``logs`` is the folder for the logs of the
-    processes.
+    """A `Trainer` that uses launchers. ``logs`` is the folder for the logs of the processes.
 
     ``answering`` returns whether a model on the CPU is answering a call; training on the CPU then pauses.
     ``find_launcher`` returns a launcher by its name. ``replace_s`` seconds before the launcher's time limit, training
@@ -133,7 +132,7 @@ class LocalTrainer:
         self._replace_s = replace_s
 
     async def train(self, task: TrainingTask, context: Context) -> AsyncGenerator[TrainEvent, None]:
-        """Train in a child process. See `portico_server.features.training.spec.Trainer`."""
+        """Train in a child process. See `portico_server.features.training.training_events.Trainer`."""
         trained_weights = await pools.TRAINING.run(_find_result, task.folder)
         if trained_weights is not None:
             yield trained_weights

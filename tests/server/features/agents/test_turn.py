@@ -23,7 +23,6 @@ from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat, ToolCall, ToolResult
 from portico_server.db.schema import usage, usage_days
-from portico_server.features.apps.deployed import AppKind
 from portico_server.features.tools.tool import Tool
 from portico_server.runs.run import Run
 
@@ -58,8 +57,8 @@ class Desk:
 
     async def begin(self, step: Mapping[str, Any], **more: Any) -> Run:
         spec = {"portico_flow": 1, "name": "f", "durability": "normal", "step": step, **more}
-        flow = await self.daemon.services.flows.read(spec, LOCAL)
-        return await self.daemon.services.flows.begin(flow, "go", LOCAL)
+        flow = await self.daemon.services.features.find("flows").read(spec, LOCAL)
+        return await self.daemon.services.features.find("flows").begin(flow, "go", LOCAL)
 
     async def cut_off(self, step: Mapping[str, Any], **more: Any) -> str:
         """Start a run, cancel it while a model holds it, and return its id."""
@@ -72,7 +71,7 @@ class Desk:
 
     async def resume(self, run_id: str, **start: str) -> tuple[Any, list[Any]]:
         """Return the result of a resumed run, or the error that ended it, and its events."""
-        flows, runner = self.daemon.services.flows, self.daemon.services.runner
+        flows, runner = self.daemon.services.features.find("flows"), self.daemon.services.runner
         run_before = runner.get(run_id)
         await flows.resume(run_id, LOCAL, **start)
         return await self.ended(await runner.arrival(run_id, 30, after=run_before))
@@ -92,9 +91,6 @@ class Desk:
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with api_server(tmp_path, flow_value_mb=1) as server:
-        services = server.services
-        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
-        services.apps.kind("agent", AppKind(services.agents.check, services.agents.build))
         yield Desk(server)
 
 
@@ -191,15 +187,15 @@ async def test_a_resumed_turn_after_a_handoff_starts_from_its_original_session_s
     desk.model(desk.hold, "late words", name="late")
     run = await desk.cut_off({**step, "steps": steps})
     database = desk.daemon.services.database
-    session = (await desk.daemon.services.agents.sessions.list(LOCAL)).data[0]
-    messages_before = await desk.daemon.services.agents.sessions.messages(session.id, LOCAL)
+    session = (await desk.daemon.services.features.find("agents").sessions.list(LOCAL)).data[0]
+    messages_before = await desk.daemon.services.features.find("agents").sessions.messages(session.id, LOCAL)
 
     def lose(connection: Any) -> None:
         connection.exec_driver_sql("DELETE FROM steps WHERE run_id = ? AND path = 'p.front'", (run,))
 
     await database.write(lose)
     assert (await desk.resume(run))[0] == "late words"
-    messages_after = await desk.daemon.services.agents.sessions.messages(session.id, LOCAL)
+    messages_after = await desk.daemon.services.features.find("agents").sessions.messages(session.id, LOCAL)
     assert [row.message["content"] for row in messages_after.data] == [
         row.message["content"] for row in messages_before.data
     ]
@@ -235,7 +231,7 @@ async def test_a_recorded_answer_is_not_reused_for_a_changed_question(desk: Desk
 
 async def test_a_run_is_resumed_and_forked_from_a_call_of_its_agent(desk: Desk) -> None:
     model = desk.model(wanted("Ada"), wanted("Bob"), "Both.")
-    run, flows = await desk.begin(agent()), desk.daemon.services.flows
+    run, flows = await desk.begin(agent()), desk.daemon.services.features.find("flows")
     assert (await desk.ended(run))[0] == "Both."
     model.lines = ["Once more."]
     assert (await desk.resume(run.id, start="pay[1]"))[0] == "Once more."
@@ -271,7 +267,7 @@ async def test_the_usage_of_a_recorded_call_is_counted_once(desk: Desk) -> None:
     assert await used() == call_count(2)
     await desk.resume(run, start="llm[1]")
     assert await used() == call_count(3)
-    fork = await services.flows.fork(run, LOCAL, start="llm[1]")
+    fork = await services.features.find("flows").fork(run, LOCAL, start="llm[1]")
     await desk.ended(fork)
     assert await used() == call_count(4)
 

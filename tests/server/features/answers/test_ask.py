@@ -20,7 +20,7 @@ from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Chat, ChatReply, Embed, Request, Result, SearchResult, Vectors
 from portico_server.core.servable import Card
 from portico_server.core.training_passages import StorePassage
-from portico_server.features.answers.ask import StoreApps
+from portico_server.features.answers.store_apps import StoreApps
 
 
 async def _never(_request: Request, _context: Context) -> Result:

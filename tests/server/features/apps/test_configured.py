@@ -19,7 +19,7 @@ from portico_server.core.servable import Card
 from portico_server.db.apps import AppRow
 from portico_server.db.database import Database
 from portico_server.features.apps.configured import ConfiguredApps
-from portico_server.features.apps.deployed import AppKind, DeployedApps
+from portico_server.features.apps.deployed import DeployedApps
 from portico_server.features.apps.entry import AppEntry
 from portico_server.runs.quotas import Quotas
 
@@ -44,15 +44,18 @@ class DeployedFixture:
         self.apps = DeployedApps(database, self.registry, self.quotas)
         self.configured = ConfiguredApps(self.registry, self.apps)
         self.built: asyncio.Queue[str] = asyncio.Queue()
-        self.apps.kind("needs", AppKind(self._check, self._build))
+        self.apps.kind("needs", self._load)
 
-    async def _check(self, _name: str, spec: Mapping[str, Any], caller: Principal) -> None:
+    async def _load(self) -> DeployedFixture:
+        return self
+
+    async def check(self, _name: str, spec: Mapping[str, Any], caller: Principal) -> None:
         if "wrong" in spec:
             raise InvalidRequest("It is wrong.")
         for key in spec["needs"]:
             await self.registry.resolve(key, caller)
 
-    def _build(self, name: str, _spec: Mapping[str, Any], row: AppRow) -> Named:
+    def build(self, name: str, _spec: Mapping[str, Any], row: AppRow) -> Named:
         self.built.put_nowait(name)
         return Named(name, "app", row.owner)
 

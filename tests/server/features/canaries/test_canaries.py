@@ -22,7 +22,6 @@ from portico_server.core.errors import Conflict, EngineFailed, InvalidRequest, P
 from portico_server.core.principal import SYSTEM
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.db import canaries as rows
-from portico_server.features.apps.deployed import AppKind
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -86,8 +85,6 @@ class Splitter:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
     async with api_server(tmp_path_factory.mktemp("canaries"), require_key=True) as server:
-        services = server.services
-        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
         broken_model = Speaker("broken", error=EngineFailed("It fell."))
         picky = Speaker("picky", error=InvalidRequest("Not so."))
         server.add(Speaker("old"), Speaker("new"), broken_model, picky)
@@ -247,7 +244,7 @@ async def test_a_canary_that_starts_while_another_ends_splits_its_calls(
         return result
 
     ended = False
-    routing = splitter.served.services.canaries.routing
+    routing = splitter.served.services.features.find("canaries").routing
     restore = routing.restore
 
     async def restoring(alias: str) -> None:
@@ -271,7 +268,7 @@ async def test_a_canary_rolled_back_before_its_split_is_installed_stays_ended(
     splitter: Splitter, monkeypatch: pytest.MonkeyPatch, is_adopted: bool
 ) -> None:
     services = splitter.served.services
-    routing = services.canaries.routing
+    routing = services.features.find("canaries").routing
     install = routing.install
 
     async def install_late(row: rows.CanaryRow) -> None:

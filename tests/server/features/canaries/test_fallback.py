@@ -16,7 +16,6 @@ from tests.server.features.canaries.test_canaries import Splitter
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed
 from portico_server.core.relay import Relay, RelayResponse
-from portico_server.features.apps.deployed import AppKind
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -52,8 +51,6 @@ class Labeller(RelayModel):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
     async with api_server(tmp_path_factory.mktemp("fallback"), require_key=True) as server:
-        services = server.services
-        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
         server.add(Labeller("large"), Labeller("small"))
         yield server
 

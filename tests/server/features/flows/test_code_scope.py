@@ -10,7 +10,6 @@ import httpx
 import pytest
 from tests.api_server import ApiServer, RelayModel, api_server
 
-from portico_server.features.apps.deployed import AppKind
 from portico_server.models.spec import ModelSpec
 
 ADMIN = "pk-of-the-operator"
@@ -23,9 +22,6 @@ HIDDEN = {"name": "say", "op": "emit", "text": "x", "when": {"$code": "lambda te
 async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
     async with api_server(tmp_path, api_key=ADMIN) as server:
         server.add(RelayModel("default"))
-        services = server.services
-        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
-        services.apps.kind("agent", AppKind(services.agents.check, services.agents.build))
         yield server
 
 

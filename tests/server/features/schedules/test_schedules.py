@@ -23,7 +23,6 @@ from portico_server.core.request import AppInput, AppOutput, Request
 from portico_server.core.servable import Card
 from portico_server.db import runs
 from portico_server.db import schedules as rows
-from portico_server.features.apps.deployed import AppKind
 from portico_server.features.schedules import schedules as service
 from portico_server.features.schedules.schedules import ScheduleService
 
@@ -38,7 +37,6 @@ FLOW = {"portico_flow": 1, "step": {"op": "emit", "name": "said"}}
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
     async with api_server(tmp_path_factory.mktemp("schedules"), require_key=True) as server:
         services = server.services
-        services.apps.kind("flow", AppKind(services.flows.check, services.flows.build))
         await services.stores.start()
 
         async def echo(request: Request, context: Context) -> AppOutput:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from tests.api_server import api_server
 from tests.registry_fixture import ScriptedServable
 
@@ -15,6 +16,7 @@ from portico_server.core.principal import LOCAL
 from portico_server.core.request import Embed, Request, ToolResult, Vectors
 from portico_server.core.servable import Card
 from portico_server.core.tool_search import MAX_QUERY_CHARS, SearchedTool
+from portico_server.features.tools.built_in_names import GENERAL, names_of
 from portico_server.features.tools.builtin import outward
 from portico_server.settings import Settings
 
@@ -102,6 +104,16 @@ async def test_tools_are_searched_by_group_words_and_embeddings(tmp_path: Path) 
         is_broken = True
         assert await names(search="zzz") == []
         assert (await names(search="address"))[0] == "address_book"
+
+
+@pytest.mark.parametrize("folders", ["", "/tmp"])
+async def test_the_names_of_all_built_in_tools_are_known_before_they_are_built(
+    tmp_path: Path, folders: str
+) -> None:
+    async with api_server(tmp_path, tool_folders=folders) as server:
+        names = {*GENERAL, *names_of(server.services.settings)}
+        cards = await server.services.registry.cards(LOCAL, "tool")
+        assert {card.name for card in cards if card.labels["source"] == "built-in"} == names
 
 
 def test_every_built_in_tool_has_a_group() -> None:

@@ -338,7 +338,7 @@ async def test_jobs_of_a_revoked_key_do_not_wait_for_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with asyncio.timeout(60), api_server(tmp_path) as api:
-        jobs, ended_ids = api.services.features.find("tuning"), []
+        jobs, ended_ids = api.services.features.find("training"), []
         barrier = asyncio.Barrier(2)
 
         async def end(job_id: str, *_given: Any) -> None:

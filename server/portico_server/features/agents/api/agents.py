@@ -9,14 +9,14 @@ from pydantic import BaseModel, Field
 from portico.schemas.flows import CheckedSpec
 from portico_server.api.declarations import RUN_EVENTS
 from portico_server.api.endpoint import Caller, TheServices, new_router
-from portico_server.api.sse import EventStream
+from portico_server.api.sse import EventStream, events_of
 from portico_server.core.errors import PorticoError
 from portico_server.features.agents import read
+from portico_server.features.agents.api.agent_service import TheAgents
 from portico_server.features.agents.message import message_of
 from portico_server.features.agents.read import schema
-from portico_server.features.flows.api.flows import events_of
 
-agent_router = new_router(tags=["Agents"])
+router = new_router(tags=["Agents"])
 
 
 class SessionName(BaseModel, extra="forbid"):
@@ -46,35 +46,37 @@ class AgentToCheck(BaseModel, extra="forbid"):
     agent: dict[str, Any]
 
 
-@agent_router.post("/api/agents/check")
-async def check_agent(body: AgentToCheck, services: TheServices, caller: Caller) -> CheckedSpec:
+@router.post("/api/agents/check")
+async def check_agent(body: AgentToCheck, agents: TheAgents, caller: Caller) -> CheckedSpec:
     """Check an agent and that everything it names exists, without running the agent."""
     try:
         spec = read.agent(body.agent)
-        await services.agents.exists(spec, caller)
+        await agents.exists(spec, caller)
     except PorticoError as error:
         return CheckedSpec(ok=False, error=error.body().to_json()["error"])
     return CheckedSpec(ok=True, name=spec.name)
 
 
-@agent_router.get("/api/schemas/agent")
+@router.get("/api/schemas/agent")
 async def agent_schema() -> dict[str, Any]:
     """Return the JSON schema of an agent's specification."""
     return schema()
 
 
-@agent_router.post(
+@router.post(
     "/api/agents/run",
     response_class=EventStream,
     responses=RUN_EVENTS,
 )
-async def run_agent(body: AgentInput, services: TheServices, caller: Caller) -> EventStream:
+async def run_agent(
+    body: AgentInput, services: TheServices, agents: TheAgents, caller: Caller
+) -> EventStream:
     """Run an agent on one message and stream its events; the last event contains the answer as a message.
 
     If the client leaves, the turn is cancelled and none of it is stored.
     """
     spec = read.agent(body.agent)
-    run = await services.agents.begin(
+    run = await agents.begin(
         spec,
         message_of(body.message),
         caller,

@@ -10,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from portico.schemas.ratings import Rating
 from portico.schemas.sessions import NewPublicLink, PublicLink, PublicSession, Session, SessionMessage
-from portico_server.api.endpoint import Caller, TheAuth, TheServices, new_router
+from portico_server.api.endpoint import Caller, TheAuth, new_router
 from portico_server.api.shapes import Listed, ListedPart, shaped
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden
 from portico_server.db.sessions import RATING, RatedRow
+from portico_server.features.agents.api.agent_service import TheAgents, ThePublicLinks
 from portico_server.features.agents.message import message_of
 from portico_server.features.agents.public_links import no_link
 from portico_server.features.agents.sessions import AnswerRating, RatingValue
@@ -150,7 +151,7 @@ class Ratings(Listed[RatedAnswer]):
 
 @router.get("")
 async def list_sessions(
-    services: TheServices,
+    agents: TheAgents,
     caller: Caller,
     app: str | None = None,
     name: str | None = None,
@@ -164,48 +165,40 @@ async def list_sessions(
     If ``has_more`` is true, pass the last id as ``after`` to get the next page. A session that is used in the meantime
     moves to the beginning of the list.
     """
-    page = await services.agents.sessions.list(
-        caller, app=app, name=name, search=search, after=after, limit=limit
-    )
+    page = await agents.sessions.list(caller, app=app, name=name, search=search, after=after, limit=limit)
     return ListedPart(data=[shaped(Session, row) for row in page.data], has_more=page.has_more)
 
 
 @router.post("")
-async def open_session(body: NewSession, services: TheServices, caller: Caller) -> Session:
+async def open_session(body: NewSession, agents: TheAgents, caller: Caller) -> Session:
     """Return the session with this name, creating it if it does not exist."""
-    row = await services.agents.sessions.open(
-        body.app, body.name, caller, title=body.title, metadata=body.metadata
-    )
+    row = await agents.sessions.open(body.app, body.name, caller, title=body.title, metadata=body.metadata)
     return shaped(Session, row)
 
 
 @router.get("/{session_id}")
-async def retrieve_session(session_id: str, services: TheServices, caller: Caller) -> Session:
+async def retrieve_session(session_id: str, agents: TheAgents, caller: Caller) -> Session:
     """Return a session."""
-    return shaped(Session, await services.agents.sessions.get(session_id, caller))
+    return shaped(Session, await agents.sessions.get(session_id, caller))
 
 
 @router.patch("/{session_id}")
-async def change_session(
-    session_id: str, body: SessionChange, services: TheServices, caller: Caller
-) -> Session:
+async def change_session(session_id: str, body: SessionChange, agents: TheAgents, caller: Caller) -> Session:
     """Change the title or metadata of a session."""
-    row = await services.agents.sessions.describe(
-        session_id, caller, title=body.title, metadata=body.metadata
-    )
+    row = await agents.sessions.describe(session_id, caller, title=body.title, metadata=body.metadata)
     return shaped(Session, row)
 
 
 @router.delete("/{session_id}", status_code=204, response_class=Response)
-async def remove_session(session_id: str, services: TheServices, caller: Caller) -> None:
+async def remove_session(session_id: str, agents: TheAgents, caller: Caller) -> None:
     """Delete a session and all its messages."""
-    await services.agents.sessions.remove(session_id, caller)
+    await agents.sessions.remove(session_id, caller)
 
 
 @router.get("/{session_id}/messages")
 async def list_session_messages(
     session_id: str,
-    services: TheServices,
+    agents: TheAgents,
     caller: Caller,
     agent: str | None = None,
     after: Annotated[int, Query(ge=0)] = 0,
@@ -216,7 +209,7 @@ async def list_session_messages(
 
     A page ends at ``limit`` messages, or before the message with which it would exceed 8,000,000 characters.
     """
-    page = await services.agents.sessions.messages(session_id, caller, agent=agent, after=after, limit=limit)
+    page = await agents.sessions.messages(session_id, caller, agent=agent, after=after, limit=limit)
     return SessionMessages(
         data=[shaped(SessionMessage, row, run=row.run_id) for row in page.data], has_more=page.has_more
     )
@@ -224,26 +217,26 @@ async def list_session_messages(
 
 @router.post("/{session_id}/messages")
 async def add_session_messages(
-    session_id: str, body: AddedMessages, services: TheServices, caller: Caller
+    session_id: str, body: AddedMessages, agents: TheAgents, caller: Caller
 ) -> Session:
     """Append messages to a session, such as messages of an agent that a client runs."""
     messages = [message_of(item) for item in body.messages]
-    return shaped(Session, await services.agents.sessions.add(session_id, caller, messages, agent=body.agent))
+    return shaped(Session, await agents.sessions.add(session_id, caller, messages, agent=body.agent))
 
 
 @router.put("/{session_id}/messages/{seq}/rating")
 async def rate_answer(
-    session_id: str, seq: MessageNumber, body: NewRating, services: TheServices, caller: Caller
+    session_id: str, seq: MessageNumber, body: NewRating, agents: TheAgents, caller: Caller
 ) -> SessionMessage:
     """Rate an answer, identified by its message number. A new rating replaces the existing rating."""
-    row = await services.agents.sessions.rate(session_id, seq, caller, body)
+    row = await agents.sessions.rate(session_id, seq, caller, body)
     return shaped(SessionMessage, row, run=row.run_id)
 
 
 @router.delete("/{session_id}/messages/{seq}/rating", status_code=204, response_class=Response)
-async def remove_rating(session_id: str, seq: MessageNumber, services: TheServices, caller: Caller) -> None:
+async def remove_rating(session_id: str, seq: MessageNumber, agents: TheAgents, caller: Caller) -> None:
     """Remove the rating of an answer."""
-    await services.agents.sessions.rate(session_id, seq, caller, None)
+    await agents.sessions.rate(session_id, seq, caller, None)
 
 
 rating_router = new_router(prefix="/api/ratings", tags=["Sessions"])
@@ -251,7 +244,7 @@ rating_router = new_router(prefix="/api/ratings", tags=["Sessions"])
 
 @rating_router.get("")
 async def list_ratings(
-    services: TheServices,
+    agents: TheAgents,
     caller: Caller,
     app: Annotated[str | None, Query(max_length=256)] = None,
     model: Annotated[str | None, Query(max_length=256)] = None,
@@ -260,43 +253,41 @@ async def list_ratings(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Ratings:
     """List the caller's rated answers, each with the conversation before it, for training and evaluation."""
-    page = await services.agents.sessions.ratings(
-        caller, app=app, model=model, value=value, after=after, limit=limit
-    )
+    page = await agents.sessions.ratings(caller, app=app, model=model, value=value, after=after, limit=limit)
     return Ratings(data=[RatedAnswer.of(row) for row in page.data], has_more=page.has_more)
 
 
 @router.post("/{session_id}/reset")
-async def reset_session(session_id: str, services: TheServices, caller: Caller) -> Session:
+async def reset_session(session_id: str, agents: TheAgents, caller: Caller) -> Session:
     """Delete all messages of a session, for all agents in its tree."""
-    return shaped(Session, await services.agents.sessions.reset(session_id, caller))
+    return shaped(Session, await agents.sessions.reset(session_id, caller))
 
 
 @router.post("/{session_id}/fork")
-async def fork_session(session_id: str, body: SessionFork, services: TheServices, caller: Caller) -> Session:
+async def fork_session(session_id: str, body: SessionFork, agents: TheAgents, caller: Caller) -> Session:
     """Copy a session. The copy is independent from then on."""
-    return shaped(Session, await services.agents.sessions.fork(session_id, caller, body.name))
+    return shaped(Session, await agents.sessions.fork(session_id, caller, body.name))
 
 
 @router.get("/{session_id}/state")
-async def session_state(session_id: str, services: TheServices, caller: Caller) -> dict[str, Any]:
+async def session_state(session_id: str, agents: TheAgents, caller: Caller) -> dict[str, Any]:
     """Return the state dict: ``{"portico_session": 1, "memory": [...], "writer.memory": [...], "writer.state":
     {...}}``.
     """
-    return await services.agents.sessions.state_dict(session_id, caller)
+    return await agents.sessions.state_dict(session_id, caller)
 
 
 @router.put("/{session_id}/state")
 async def load_session_state(
-    session_id: str, body: Mapping[str, Any], services: TheServices, caller: Caller
+    session_id: str, body: Mapping[str, Any], agents: TheAgents, caller: Caller
 ) -> Session:
     """Replace all messages of a session with those in a state dict. If the dict cannot be parsed, nothing changes."""
-    return shaped(Session, await services.agents.sessions.load_state_dict(session_id, caller, body))
+    return shaped(Session, await agents.sessions.load_state_dict(session_id, caller, body))
 
 
 @router.post("/{session_id}/public-links")
 async def publish_session(
-    session_id: str, body: LinkRequest, services: TheServices, caller: Caller
+    session_id: str, body: LinkRequest, links: ThePublicLinks, caller: Caller
 ) -> NewPublicLink:
     """Create a link with which anyone can read a copy of the session, without a key.
 
@@ -304,21 +295,21 @@ async def publish_session(
     the caller may not read have no text. The link ends when it expires, or when the link, the session or the caller's
     key is removed.
     """
-    row, secret = await services.public_links.publish(session_id, caller, body.days)
+    row, secret = await links.publish(session_id, caller, body.days)
     return shaped(NewPublicLink, row, session=row.session_id, path=f"/#/public/{secret}")
 
 
 @router.get("/{session_id}/public-links")
-async def list_public_links(session_id: str, services: TheServices, caller: Caller) -> Listed[PublicLink]:
+async def list_public_links(session_id: str, links: ThePublicLinks, caller: Caller) -> Listed[PublicLink]:
     """List the valid public links of a session, oldest first."""
-    link_rows = await services.public_links.list(session_id, caller)
+    link_rows = await links.list(session_id, caller)
     return Listed(data=[shaped(PublicLink, row, session=row.session_id) for row in link_rows])
 
 
 @router.delete("/{session_id}/public-links/{link_id}", status_code=204, response_class=Response)
-async def unpublish_session(session_id: str, link_id: str, services: TheServices, caller: Caller) -> None:
+async def unpublish_session(session_id: str, link_id: str, links: ThePublicLinks, caller: Caller) -> None:
     """Remove a public link of a session."""
-    await services.public_links.remove(session_id, link_id, caller)
+    await links.remove(session_id, link_id, caller)
 
 
 public_router = new_router(prefix="/api/public-sessions", tags=["Sessions"])
@@ -326,10 +317,10 @@ public_router = new_router(prefix="/api/public-sessions", tags=["Sessions"])
 
 @public_router.get("/{secret}", openapi_extra={"security": []})
 async def read_public_session(
-    secret: Annotated[str, Path(max_length=100)], response: Response, services: TheServices, auth: TheAuth
+    secret: Annotated[str, Path(max_length=100)], response: Response, links: ThePublicLinks, auth: TheAuth
 ) -> PublicSession:
     """Return the copy of a session that a public link shows. No key is needed."""
-    row = await services.public_links.open(secret)
+    row = await links.open(secret)
     try:
         auth.keys.principal(row.owner)
     except Forbidden:

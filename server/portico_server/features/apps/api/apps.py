@@ -17,19 +17,14 @@ from portico_server.api.errors import unknown_parameter
 from portico_server.api.openai.message_fields import MESSAGES
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, shaped
-from portico_server.api.sse import EventStream, while_present
+from portico_server.api.sse import EventStream, events_of, while_present
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import Principal
 from portico_server.core.request import AppInput, AppOutput, Chat, ChatReply, Request
 from portico_server.core.servable import Card, Servable
 from portico_server.db.apps import AppRow, VersionRow
-from portico_server.features.answers.ask import refuse_unchecked
-from portico_server.features.flows import read
-from portico_server.features.flows.api.flows import events_of
-from portico_server.features.flows.drawing import diagram
-from portico_server.features.flows.drawing.diagram import mermaid
-from portico_server.features.flows.drawing.svg import svg
+from portico_server.features.answers.store_apps import refuse_unchecked
 from portico_server.features.flows.model_options import model_options
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
@@ -114,7 +109,8 @@ async def list_apps(
 async def deploy_app(body: DeployedApp, services: TheServices, caller: Caller) -> AppVersion:
     """Deploy an app, or a new version of an app, for all later calls. Deploying an identical app changes nothing."""
     if body.kind == "flow" and not body.serve_later:
-        await services.flows.refuse_unserved(body.name, body.spec, caller)
+        flows = await services.features.load("flows")
+        await flows.refuse_unserved(body.name, body.spec, caller)
     row, version = await services.apps.deploy(
         body.name, body.kind, body.spec, caller, note=body.note, expected_version=body.expected_version
     )
@@ -156,6 +152,11 @@ async def draw_app(
     Callers that may call the app but not read its specification see the app's steps without their conditions.
     """
     row, version = services.apps.index.find(name, caller)
+    await services.features.load("flows")
+    from portico_server.features.flows import read
+    from portico_server.features.flows.drawing import diagram
+    from portico_server.features.flows.drawing.svg import svg
+
     if row.kind == "flow":
         flow = read.flow({**version.spec, "name": row.name})
         root = diagram.of_flow(flow, conditions=caller.owns(row.owner))
@@ -163,7 +164,7 @@ async def draw_app(
         root = diagram.of_agent(row.name, version.spec)
     if format == "svg":
         return Response(svg(root), media_type="image/svg+xml")
-    return Response(mermaid(root), media_type="text/plain")
+    return Response(diagram.mermaid(root), media_type="text/plain")
 
 
 @router.delete("/{name}", status_code=204, response_class=Response)
@@ -223,7 +224,8 @@ async def run_app(
     flow = getattr(servable, "flow", None)
     if flow is not None and body.messages is None:
         with await services.runner.admitted(name, caller) as admission:
-            run = await services.flows.begin(flow, body.input, caller, card=servable.card)
+            flows = services.features.find("flows")
+            run = await flows.begin(flow, body.input, caller, card=servable.card)
             admission.follow(run)
         stay = keep or flow.durability != "off"
     else:
@@ -294,13 +296,11 @@ def _deployed(row: AppRow, version: VersionRow, services: ApiServices, caller: P
     """Return the version that is now current, with what it still lacks before it can run."""
     answers = services.registry.get(row.id, caller)
     flow, agent = getattr(answers, "flow", None), getattr(answers, "spec", None)
-    needs = (
-        services.flows.unserved(flow, caller)
-        if flow is not None
-        else services.agents.unserved(agent, caller)
-        if agent
-        else []
-    )
+    needs: list[str] = []
+    if flow is not None:
+        needs = services.features.find("flows").unserved(flow, caller)
+    elif agent:
+        needs = services.features.find("agents").unserved(agent, caller)
     return replace(_version(row, version), warnings=tuple(needs))
 
 

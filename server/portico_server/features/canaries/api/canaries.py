@@ -8,14 +8,17 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from portico.schemas.canaries import Canary, CanaryEntry, CanarySide
-from portico_server.api.endpoint import Admin, TheServices, new_router
+from portico_server.api.endpoint import Admin, feature_service, new_router
 from portico_server.api.shapes import Listed, shaped
 from portico_server.db.canaries import SideCounts
-from portico_server.features.canaries.canaries import MAX_REASON_CHARS, CanaryView
+from portico_server.features.canaries.canaries import MAX_REASON_CHARS, CanaryService, CanaryView
 from portico_server.features.canaries.spec import MAX_KEYS, MAX_NAME_CHARS, parse
 from portico_server.features.canaries.verdict import rate
 
 router = new_router(prefix="/api/canaries", tags=["Canaries"])
+
+TheCanaries = Annotated[CanaryService, feature_service("canaries", CanaryService)]
+"""The service of the feature."""
 
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -67,45 +70,45 @@ class CanaryEnd(BaseModel, extra="forbid"):
 
 
 @router.get("")
-async def list_canaries(services: TheServices, caller: Admin) -> Listed[Canary]:
+async def list_canaries(canaries: TheCanaries, caller: Admin) -> Listed[Canary]:
     """List the newest canary of each alias, sorted by alias. The list includes canaries that have ended."""
-    return Listed(data=[_canary(view) for view in await services.canaries.list(caller)])
+    return Listed(data=[_canary(view) for view in await canaries.list(caller)])
 
 
 @router.get("/{alias}")
-async def retrieve_canary(alias: str, services: TheServices, caller: Admin) -> Canary:
+async def retrieve_canary(alias: str, canaries: TheCanaries, caller: Admin) -> Canary:
     """Return the newest canary of an alias, with its metrics and its journal."""
-    return _canary(await services.canaries.get(alias, caller))
+    return _canary(await canaries.get(alias, caller))
 
 
 @router.get("/{alias}/history")
-async def canary_history(alias: str, services: TheServices, caller: Admin) -> Listed[Canary]:
+async def canary_history(alias: str, canaries: TheCanaries, caller: Admin) -> Listed[Canary]:
     """List the canaries of an alias, newest first. The last twenty are kept."""
-    return Listed(data=[_canary(view) for view in await services.canaries.all_of(alias, caller)])
+    return Listed(data=[_canary(view) for view in await canaries.all_of(alias, caller)])
 
 
 @router.put("/{alias}")
-async def set_canary(alias: str, body: CanaryRequest, services: TheServices, caller: Admin) -> Canary:
+async def set_canary(alias: str, body: CanaryRequest, canaries: TheCanaries, caller: Admin) -> Canary:
     """Split the calls of an alias from now on.
 
     If the current canary has the same target, its weight and rules change and its counts stay.
     """
     spec = parse(body.model_dump(exclude_unset=True))
-    return _canary(await services.canaries.set(alias, spec, caller))
+    return _canary(await canaries.set(alias, spec, caller))
 
 
 @router.post("/{alias}/promote")
-async def promote_canary(alias: str, body: CanaryEnd, services: TheServices, caller: Admin) -> Canary:
+async def promote_canary(alias: str, body: CanaryEnd, canaries: TheCanaries, caller: Admin) -> Canary:
     """Point the alias to the canary's target, for all calls from now on."""
-    return _canary(await services.canaries.end(alias, "promoted", body.reason, caller))
+    return _canary(await canaries.end(alias, "promoted", body.reason, caller))
 
 
 @router.post("/{alias}/rollback")
-async def rollback_canary(alias: str, body: CanaryEnd, services: TheServices, caller: Admin) -> Canary:
+async def rollback_canary(alias: str, body: CanaryEnd, canaries: TheCanaries, caller: Admin) -> Canary:
     """Point the alias back to its previous target, for all calls from now on. Calls in progress finish with the target
     they started with.
     """
-    return _canary(await services.canaries.end(alias, "rolled_back", body.reason, caller))
+    return _canary(await canaries.end(alias, "rolled_back", body.reason, caller))
 
 
 def _canary(view: CanaryView) -> Canary:

@@ -33,7 +33,7 @@ def build(services: BuildServices) -> EvaluationService:
     settings, stores = services.settings, services.stores
 
     async def find_trainer() -> TrialTrainer:
-        trainer: TrialTrainer = (await services.features.load("tuning")).trials
+        trainer: TrialTrainer = (await services.features.load("training")).trials
         return trainer
 
     around = EvalServices(

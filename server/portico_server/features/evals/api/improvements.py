@@ -127,7 +127,8 @@ async def apply_proposal(
     alias = choice.alias or _alias(services, f"{row.name}@{row.spec['version']}")
     version = await evaluations.improvements.stage(row, proposal, caller)
     spec = parse({"target": f"{row.name}@{version}", "weight": choice.weight})
-    view = await services.canaries.set(alias, spec, caller)
+    canaries = await services.features.load("canaries")
+    view = await canaries.set(alias, spec, caller)
     return AppliedProposal(alias, view.row.target, spec.weight)
 
 
@@ -167,7 +168,8 @@ async def _ratings(services: ApiServices, app: str, value: RatingValue, caller: 
     """Return the questions whose answers the caller rated with ``value``, and the corrections. Later answers of a
     conversation are left out, because their questions depend on the conversation.
     """
-    page = await services.agents.sessions.ratings(caller, app=app, value=value, limit=MAX_RATINGS)
+    agents = await services.features.load("agents")
+    page = await agents.sessions.ratings(caller, app=app, value=value, limit=MAX_RATINGS)
     corrections = {}
     for answer in (RatedAnswer.of(row) for row in page.data):
         question = _only_question([message.model_dump() for message in answer.messages])

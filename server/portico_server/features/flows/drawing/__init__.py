@@ -1,4 +1,1 @@
-"""Apps as diagrams: their parts, as Mermaid or SVG, and how long the steps of a run took.
-
-May import the specifications of flows and agents, and `core`.
-"""
+"""Apps as diagrams: their parts, as Mermaid or SVG, and how long the steps of a run took."""

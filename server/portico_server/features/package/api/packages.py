@@ -13,8 +13,7 @@ from portico_server.api.declarations import ARCHIVE
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.shapes import shaped
 from portico_server.core.dataclass import dataclass
-from portico_server.features.package.contents import Inclusion
-from portico_server.features.package.packages import PackageRequest
+from portico_server.features.package.request import Inclusion, PackageRequest
 from portico_server.features.package.targets import TARGETS, Target, TargetOptions
 
 router = new_router(prefix="/api/apps", tags=["Apps"])
@@ -68,7 +67,8 @@ async def plan_package(
     name: str, body: PackageOrder, services: TheServices, caller: Caller
 ) -> PackagedContents:
     """List what the package of an app would contain, without creating it."""
-    package = await services.packages.prepare(name, body.request(), caller)
+    packages = await services.features.load("package")
+    package = await packages.prepare(name, body.request(), caller)
     return shaped(PackagedContents, package.plan())
 
 
@@ -81,7 +81,8 @@ async def package_app(
 
     Requires the right to deploy the app: for a shared app, the scope ``admin``.
     """
-    package = await services.packages.prepare(name, body.request(), caller)
+    packages = await services.features.load("package")
+    package = await packages.prepare(name, body.request(), caller)
     return StreamingResponse(
         package.pieces(),
         media_type="application/zip",

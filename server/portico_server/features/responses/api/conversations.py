@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 from fastapi import Body, Query
 from starlette.responses import Response
 
+from portico_server.api.declarations import DOCUMENT
 from portico_server.api.endpoint import Caller, new_router
+from portico_server.api.shapes import answer
 from portico_server.db.conversations import ConversationRow
-from portico_server.features.responses.api.shapes import DOCUMENT, answer, page
+from portico_server.features.responses.api.shapes import page
 from portico_server.features.responses.api.stored import Included, TheResponses
 from portico_server.features.responses.event_builder import to_client_item
 from portico_server.features.responses.read import include as read_include

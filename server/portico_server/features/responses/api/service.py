@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from importlib import import_module
 
+from portico.wire import Usage
 from portico_server.api.services import BuildServices
 from portico_server.core import filter as filters
 from portico_server.core import pools
+from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import Principal
 from portico_server.features.files.uploaded_files import UploadedFiles
@@ -34,6 +37,12 @@ def build(services: BuildServices) -> ResponseService:
         tools: Sequence[ServerTool] = await direct.endpoint_tools(services, path, caller)
         return tools
 
+    @asynccontextmanager
+    async def turn(name: str, context: Context) -> AsyncIterator[Callable[[Usage], None]]:
+        flows = await services.features.load("flows")
+        async with flows.turn(name, context) as record_end:
+            yield record_end
+
     around = ResponseServices(
         services.registry,
         UploadedFiles(services.files, services.artifacts),
@@ -50,7 +59,7 @@ def build(services: BuildServices) -> ResponseService:
         services.scheduler,
         around,
         services.prompts,
-        services.flows.turn,
+        turn,
         services.storage,
     )
     return ResponseService(

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
-from starlette.responses import Response
 
 from portico_server.api.declarations import OBJECT_CONTENT, TEXT, Declaration
 from portico_server.db.responses import ResponseRow
 from portico_server.features.responses.event_builder import to_client_item
 from portico_server.features.responses.items import Item
-
-DOCUMENT: Final[Declaration] = {200: {"description": "As at OpenAI", "content": OBJECT_CONTENT}}
-"""An object in OpenAI's format."""
 
 DOCUMENT_OR_EVENTS: Final[Declaration] = {
     200: {"description": "As at OpenAI", "content": {**OBJECT_CONTENT, "text/event-stream": {"schema": TEXT}}}
@@ -40,8 +36,3 @@ def page(items: Sequence[Item], include: frozenset[str], *, has_more: bool) -> d
         "last_id": items[-1]["id"] if items else "",
         "has_more": has_more,
     }
-
-
-def answer(document: Mapping[str, Any]) -> Response:
-    """Return a document as a FastAPI response without using FastAPI's encoder."""
-    return Response(orjson.dumps(document), media_type="application/json")

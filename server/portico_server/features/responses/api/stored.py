@@ -9,17 +9,17 @@ from typing import Annotated, Any, Literal
 from fastapi import Body, Depends, Query, Request
 from starlette.responses import Response
 
+from portico_server.api.declarations import DOCUMENT
 from portico_server.api.endpoint import Caller, TheServices, feature_service, new_router
 from portico_server.api.exchange import Presence
+from portico_server.api.shapes import answer
 from portico_server.api.sse import EventStream
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.features.responses.api.create import to_frames
 from portico_server.features.responses.api.own_endpoint import with_own_paths
 from portico_server.features.responses.api.service import ResponseService
 from portico_server.features.responses.api.shapes import (
-    DOCUMENT,
     DOCUMENT_OR_EVENTS,
-    answer,
     page,
     response_document,
 )

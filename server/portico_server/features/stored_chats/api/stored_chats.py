@@ -14,11 +14,12 @@ from fastapi import Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from portico_server.api.declarations import DOCUMENT
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai.bodies import MAX_METADATA, MAX_METADATA_NAME, MAX_METADATA_VALUE, METADATA
+from portico_server.api.shapes import answer
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.db.chats import ChatRow
-from portico_server.features.responses.api.shapes import DOCUMENT, answer
 
 router = new_router(prefix="/v1/chat/completions", tags=["OpenAI: models"])
 

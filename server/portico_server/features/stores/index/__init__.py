@@ -1,4 +1,4 @@
 """The derived indexes of a store: tantivy for words, NumPy or Voyager for vectors. They can be rebuilt from SQL.
 
-May import db and core. `manager` is light; the indexes that it opens import the heavy packages.
+`manager` is light; the indexes that it opens import the heavy packages.
 """

@@ -1,4 +1,5 @@
-"""The built-in tools of every daemon: one file for each tool, and one line in a table of this package.
+"""The built-in tools of every daemon: one file for each tool, one line in a table of this package, and its name in
+`portico_server.features.tools.built_in_names`. The first lookup of a tool imports this package.
 
 A file contains a function ``tool(registry) -> Tool``. Tools that use the network receive the address policy instead;
 tools that run code receive the sandbox.
@@ -11,13 +12,7 @@ from typing import Final
 
 from portico_server.core.fetching import Fetcher
 from portico_server.core.registry import Registry
-from portico_server.db.database import Database
-from portico_server.features.sandbox.containers import ContainerService
-from portico_server.features.sandbox.environment import Environment
-from portico_server.features.sandbox.light import LightSandbox
-from portico_server.features.sandbox.local import LocalSandbox
-from portico_server.features.sandbox.notebooks import Notebooks
-from portico_server.features.sandbox.protocol import MB, SandboxLimits
+from portico_server.features.sandbox.code_tools import CodeTools
 from portico_server.features.skills.library import SkillLibrary
 from portico_server.features.tools.builtin import (
     ask_model,
@@ -44,7 +39,6 @@ from portico_server.features.tools.folders import Folders
 from portico_server.features.tools.tool import Tool
 from portico_server.http.fetch.policy import AddressPolicy
 from portico_server.runs.artifacts import ArtifactStore
-from portico_server.runs.quotas import StorageQuota
 from portico_server.settings import Settings
 
 BUILTIN: Final[tuple[Callable[[Registry], Tool], ...]] = (
@@ -66,49 +60,19 @@ def outward(settings: Settings) -> tuple[Tool, ...]:
     return tuple(tools)
 
 
-class CodeTools:
-    """``python_light``, ``calculator``, ``run_code``, ``code_interpreter``, shells, containers.
-
-    No process is started before the first call.
-    """
-
-    def __init__(
-        self,
-        registry: Registry,
-        settings: Settings,
-        database: Database,
-        artifacts: ArtifactStore,
-        skills: SkillLibrary,
-        quota: StorageQuota,
-    ) -> None:
-        limits = SandboxLimits(seconds=settings.notebook_timeout, memory=settings.notebook_memory_mb * MB)
-        environment = Environment(settings.environments, index=settings.pypi_index, offline=settings.offline)
-        self.light = LightSandbox()
-        self._tool_code = LightSandbox(run_code.MAX_AT_ONCE)
-        self._notebooks = Notebooks(
-            LocalSandbox(environment),
-            limits,
-            limit=settings.notebooks,
-            idle=settings.notebook_idle,
-        )
-        self.containers = ContainerService(
-            database, self._notebooks, artifacts, skills, quota, settings.notebook_memory_mb
-        )
-        self.tools: tuple[Tool, ...] = (
-            calculator.tool(self.light),
-            code_interpreter.tool(self.containers, artifacts, skills, limits),
-            shell.tool(self.containers, artifacts, skills, limits),
-            shell.patch_tool(self.containers),
-            python_light.tool(self.light),
-            run_code.tool(registry, self._tool_code),
-            read_skill.tool(skills),
-        )
-
-    async def close(self) -> None:
-        """Stop all interpreters and kernels."""
-        await self.light.close()
-        await self._tool_code.close()
-        await self._notebooks.close()
+def code_tools(
+    registry: Registry, code: CodeTools, artifacts: ArtifactStore, skills: SkillLibrary
+) -> tuple[Tool, ...]:
+    """Return the tools that run code, and the tool that reads skills."""
+    return (
+        calculator.tool(code.light),
+        code_interpreter.tool(code.containers, artifacts, skills, code.limits),
+        shell.tool(code.containers, artifacts, skills, code.limits),
+        shell.patch_tool(code.containers),
+        python_light.tool(code.light),
+        run_code.tool(registry, code.add_light(run_code.MAX_AT_ONCE)),
+        read_skill.tool(skills),
+    )
 
 
 def media_tools(

@@ -6,23 +6,21 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from portico.schemas.tools import ToolSource
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
 from portico_server.db import specs as rows
 from portico_server.db.database import Database
-from portico_server.db.query.source import without_password
-from portico_server.features.tools.sources import openapi
-from portico_server.features.tools.sources.command import tool_of
-from portico_server.features.tools.sources.database import tools_of
 from portico_server.features.tools.sources.function_packages import FunctionPackages
-from portico_server.features.tools.sources.process import Functions
 from portico_server.features.tools.sources.spec import ToolSpec, parse
 from portico_server.features.tools.tool import Tool, without_secrets
 from portico_server.features.tools.toolbox import Toolbox
 from portico_server.http.fetch.policy import AddressPolicy
+
+if TYPE_CHECKING:
+    from portico_server.features.tools.sources.process import Functions
 
 logger = logging.getLogger(__name__)
 
@@ -226,18 +224,27 @@ class AddedTools:
         return [without_secrets(replace(tool, group=group, cost=spec.cost), secrets) for tool in tools]
 
     async def _build(self, source: _HeldSource) -> list[Tool]:
+        """Return the tools of an addition. The module of its kind is imported for the first addition of this kind."""
         match source.spec.kind:
             case "command":
+                from portico_server.features.tools.sources.command import tool_of
+
                 return [tool_of(source.spec)]
             case "function":
+                from portico_server.features.tools.sources.process import Functions
+
                 source.functions = Functions(source.spec, self._packages)
                 return await source.functions.tools()
             case "database":
+                from portico_server.features.tools.sources.database import tools_of
+
                 tools, source.warning = await tools_of(source.spec)
                 if source.warning:
                     logger.warning("the tool %s: %s", source.spec.name, source.warning)
                 return tools
             case _:
+                from portico_server.features.tools.sources import openapi
+
                 return await openapi.tools_of(source.spec, self._policy)
 
     def _offer(self, source: _HeldSource, tools: Sequence[Tool]) -> None:
@@ -266,6 +273,8 @@ class AddedTools:
 
 
 def _info(source: _HeldSource) -> ToolSource:
+    from portico_server.db.query.source import without_password
+
     spec = source.spec
     return ToolSource(
         name=spec.name,

@@ -19,7 +19,7 @@ from portico_server.features.training.jobs import FineTuningJobs
 
 router = new_router(prefix="/v1/fine_tuning/jobs", tags=["OpenAI: fine-tuning"])
 
-TheJobs = Annotated[FineTuningJobs, feature_service("tuning", FineTuningJobs)]
+TheJobs = Annotated[FineTuningJobs, feature_service("training", FineTuningJobs)]
 """The fine-tuning jobs of the daemon."""
 
 Limit = Annotated[int, Query(ge=1, le=1_000)]

@@ -1,4 +1,4 @@
-"""Builds the service of the feature `tuning`."""
+"""Builds the service of the feature `training`."""
 
 from __future__ import annotations
 

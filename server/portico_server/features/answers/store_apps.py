@@ -1,0 +1,147 @@
+"""Chat apps of stores. The chat app of a store has the store's name and answers questions about its documents, with
+citations.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+from portico.wire import Unsupported
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.pools import LOADING
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.request import Request, Result
+from portico_server.core.servable import Card, Servable
+from portico_server.core.training_passages import StorePassage
+from portico_server.features.answers.trust import ReaderTest
+
+if TYPE_CHECKING:
+    from portico_server.features.answers.ask import AskApp
+
+MODEL = "default"
+"""The model that answers if the label ``model`` is missing on the store's card."""
+
+MAX_PROPOSED_STORES = 256
+"""Maximum number of stores whose proposed questions are cached."""
+
+
+class StoreApps:
+    """A registry `Source` that provides a chat app for each store whose card has the label ``app``."""
+
+    def __init__(
+        self, registry: Registry, trust: ReaderTest, unsupported_action: Unsupported = "mark"
+    ) -> None:
+        self._registry = registry
+        self._trust = trust
+        self._unsupported = unsupported_action
+        self._ask_app: type[AskApp] | None = None
+        self._proposals: OrderedDict[str, tuple[Hashable, Sequence[str]]] = OrderedDict()
+        """For each store id, the version of the store and the questions proposed for this version."""
+
+    async def load(self) -> type[AskApp]:
+        """Return the class that answers from a store. The first call imports it outside the event loop."""
+        if self._ask_app is None:
+            app: type[AskApp] = await LOADING.run(resolve_name, "portico_server.features.answers.ask:AskApp")
+            self._ask_app = app
+        return self._ask_app
+
+    async def _answering(self, store: Card) -> AskApp:
+        return (await self.load())(store, _card(store), self._registry, self._trust, self._unsupported)
+
+    async def propose(
+        self,
+        store: Card,
+        version: Hashable,
+        read: Callable[[], Awaitable[Sequence[StorePassage]]],
+        context: Context,
+    ) -> Sequence[str]:
+        """Return a few questions that the documents of ``store`` answer. The store's app judges whether they do.
+
+        The questions are cached until ``version`` changes. ``read`` returns passages of the store.
+        """
+        hashable, questions = self._proposals.get(store.id, (None, ()))
+        if hashable == version:
+            return questions
+        app = await self._answering(store)
+        questions = await app.propose(await read(), context)
+        self._proposals[store.id] = (version, questions)
+        self._proposals.move_to_end(store.id)
+        if len(self._proposals) > MAX_PROPOSED_STORES:
+            self._proposals.popitem(last=False)
+        return questions
+
+    async def find(self, key: str, owner: str | None) -> Servable | None:
+        if "/" in key:
+            return None
+        return self._app(await self._registry.find_owned(f"store/{key}", owner))
+
+    async def by_id(self, key: str, caller: Principal) -> Servable | None:
+        for source in self._registry.sources if "/" not in key else ():
+            if source is not self and (store := await source.by_id(f"store/{key}", caller)) is not None:
+                return self._app(store)
+        return None
+
+    def _app(self, store: Servable | None) -> Servable | None:
+        return StoreApp(store.card, self._answering) if store is not None and _is_app(store.card) else None
+
+    async def cards(self, caller: Principal) -> Sequence[Card]:
+        stores = [servable.card for servable in self._registry]
+        for source in self._registry.sources:
+            if source is not self:
+                stores.extend(await source.cards(caller))
+        return [_card(store) for store in stores if _is_app(store)]
+
+    def has(self, key: str, owner: str) -> bool:
+        store = f"store/{key}"
+        for source in self._registry.sources:  # noqa: SIM110  # a generator would cost every call of a model
+            if source is not self and source.has(store, owner):
+                return True
+        return False
+
+
+class StoreApp:
+    """The chat app of one store, without the modules that answer, which its first call imports."""
+
+    def __init__(self, store: Card, answering: Callable[[Card], Awaitable[AskApp]]) -> None:
+        self._store = store
+        self._answering = answering
+        self.card = _card(store)
+
+    async def call(self, request: Request, context: Context) -> Result:
+        return await (await self._answering(self._store)).call(request, context)
+
+
+def _is_app(card: Card) -> bool:
+    return card.kind == "store" and card.labels.get("app") is True
+
+
+def _card(store: Card) -> Card:
+    """Return the card of a store's chat app."""
+    return Card(
+        name=store.name,
+        kind="app",
+        title=store.title or store.name,
+        description=store.description
+        or f"Answers questions about the documents in '{store.name}', with citations.",
+        capabilities=frozenset({"chat"}),
+        labels={"store": store.name, "model": store.labels.get("model") or MODEL},
+        owner=store.owner,
+        created=store.created,
+        id=store.id,
+    )
+
+
+def refuse_unchecked(card: Card, options: Mapping[str, Any]) -> None:
+    """Raise `InvalidRequest` if ``unsupported`` is set for a model or app that does not answer from documents."""
+    if options.get("unsupported") is not None and "store" not in card.labels:
+        raise InvalidRequest(
+            f"'{card.name}' does not answer from the documents of a store, so its claims are not checked: "
+            "omit 'unsupported'.",
+            code="unsupported_parameter",
+            param="unsupported",
+        )

@@ -1,0 +1,21 @@
+"""Declares the feature `tools`: tools of the daemon, their sources, and the programs that serve functions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from portico_server.core.feature import Feature
+
+FEATURE: Final = Feature(
+    name="tools",
+    routers=(
+        "portico_server.features.tools.api.tools:router",
+        "portico_server.features.tools.api.tool_sources:router",
+        "portico_server.features.tools.api.workers:router",
+    ),
+    paths=(
+        "/api/tools*",
+        "/api/tool-sources*",
+        "/api/workers*",
+    ),
+)
