@@ -19,7 +19,7 @@ from tests.daemon import Daemon
 
 from portico import Client
 
-STRANGER = Path(__file__).parents[1] / "server" / "tools" / "mcp" / "stranger.py"
+STRANGER = Path(__file__).parents[1] / "server" / "features" / "mcp_servers" / "stranger.py"
 
 COMMAND = (sys.executable, "-c", "import sys; from portico.cli import main; sys.exit(main())")
 

@@ -35,7 +35,7 @@ from portico_tui.screens.webhooks import DeliveriesScreen
 from portico_tui.widgets.dialogs import Choose, Confirm, Form, Reader
 from portico_tui.widgets.run_view import RunView
 
-STRANGER = Path(__file__).parents[1] / "server" / "tools" / "mcp" / "stranger.py"
+STRANGER = Path(__file__).parents[1] / "server" / "features" / "mcp_servers" / "stranger.py"
 
 STORY = {
     "portico_flow": 1,

@@ -12,7 +12,7 @@ from tests.client.cli.conftest import Command
 from portico.cli.mcp import read_settings
 from portico.errors import InvalidRequest
 
-STRANGER = str(Path(__file__).parents[2] / "server" / "tools" / "mcp" / "stranger.py")
+STRANGER = str(Path(__file__).parents[2] / "server" / "features" / "mcp_servers" / "stranger.py")
 
 
 def test_a_server_is_added_looked_at_and_removed(command: Command) -> None:

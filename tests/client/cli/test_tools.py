@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.client.cli.conftest import Command
 
-FOLDER = Path(__file__).parents[2] / "server" / "tools" / "sources"
+FOLDER = Path(__file__).parents[2] / "server" / "features" / "tools" / "sources"
 
 
 def test_a_tool_is_shown_with_its_arguments(command: Command) -> None:

@@ -23,7 +23,10 @@ HERE = Path(__file__).parent
 def test_servers_and_functions_end_with_the_daemon(tmp_path: Path, number: signal.Signals) -> None:
     with daemons.running(tmp_path / "home", env={"PORTICO_OFFLINE": "1"}) as daemon:
         with httpx.Client(base_url=daemon.url, timeout=60) as http:
-            server = {"name": "odd", "command": [sys.executable, str(HERE / "mcp" / "stranger.py")]}
+            server = {
+                "name": "odd",
+                "command": [sys.executable, str(HERE.parent / "mcp_servers" / "stranger.py")],
+            }
             assert http.post("/api/mcp/servers", json=server).json()["state"] == "ready"
             function = {"name": "pid", "function": "geometry:pid", "folder": str(HERE / "sources")}
             assert http.post("/api/tool-sources", json=function).json()["state"] == "ready"

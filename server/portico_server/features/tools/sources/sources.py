@@ -94,7 +94,8 @@ class AddedTools:
         self._open = True
         try:
             for source in self._sources.values():
-                self._begin(source)
+                if source.state != "ready":  # `add` has prepared the others
+                    self._begin(source)
             await asyncio.get_running_loop().create_future()
         finally:
             self._open = False

@@ -51,7 +51,8 @@ class Case:
 
 
 @asynccontextmanager
-async def opened(folder: Path, *configured: ToolSpec) -> AsyncIterator[Case]:
+async def opened(folder: Path, *configured: ToolSpec, early: ToolSpec | None = None) -> AsyncIterator[Case]:
+    """Yield added tools that run. ``early`` is added just before they run, as by the first request of a daemon."""
     database = Database.at(folder / "added.db")
     database.prepare()
     async with open_registry(folder) as daemon:
@@ -59,6 +60,8 @@ async def opened(folder: Path, *configured: ToolSpec) -> AsyncIterator[Case]:
             Toolbox(daemon.registry), database, AddressPolicy(), FunctionPackages(folder / "environments")
         )
         await added_tools.start(configured)
+        if early is not None:
+            await added_tools.add(early, None)
         running = asyncio.create_task(added_tools.run())
         try:
             yield Case(daemon, added_tools)
@@ -89,6 +92,14 @@ async def test_arguments_of_a_command_are_never_interpreted_by_a_shell(case: Cas
     assert json.loads((await case.use("show", text="", n=-1)).text) == ["--n=-1", ""]
     with pytest.raises(InvalidRequest, match="n"):
         await case.use("show", text="x", n="7")
+
+
+async def test_a_tool_added_before_the_others_run_stays_ready(tmp_path: Path) -> None:
+    early = parse({"name": "early", "command": [*SHOW, "{text}"]})
+    async with opened(tmp_path, early=early) as case:
+        await case.add("later", command=SHOW)  # waits for the database, so all other tasks run meanwhile
+        assert case.added.get("early").state == "ready"
+        assert json.loads((await case.use("early", text="x")).text) == ["x"]
 
 
 async def test_an_argument_never_becomes_an_option(case: Case) -> None:
