@@ -343,6 +343,7 @@ async def test_sandbox_sessions_of_a_revoked_key_end(
         callers.append(caller)
 
     monkeypatch.setattr(Notebooks, "revoke", end)
+    assert daemon.services.code.containers is not None  # built, as by the first code that runs
     async with client(daemon) as (key, _theirs):
         await revoke(daemon, key)
     assert callers == [key]
@@ -366,6 +367,7 @@ async def test_a_slow_or_failing_cleanup_does_not_delay_other_revocation_steps(
         end_event.set()
 
     monkeypatch.setattr(Notebooks, "revoke", end)
+    assert daemon.services.code.containers is not None  # built, as by the first code that runs
     daemon.auth.revoked.insert(0, fail)
     daemon.auth.revoked.insert(0, wait_long)
     model = teller(daemon)
