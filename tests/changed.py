@@ -19,16 +19,11 @@ GUARDS = (
 """Tests that read files of the whole repository, so every change touches them."""
 
 
-REFERENCE = re.compile(r"portico_server(\.\w+)+(:[\w.]+)?")
-"""A string that refers to a module, or to an object in one, as in the declarations of features."""
-
-
 def touched_tests(root: Path, reference: str) -> list[str]:
     """Return the paths of the tests that the changes since ``reference`` touch.
 
     These are changed tests, tests that import a changed module through any number of modules, tests in the folder that
-    mirrors the folder of a changed module, tests that name a changed file of another kind, and `GUARDS`. A string such
-    as ``portico_server.features.schedules.schedules:build``, or the dotted name of a module, counts as an import.
+    mirrors the folder of a changed module, tests that name a changed file of another kind, and `GUARDS`.
     """
     changes = {
         *_git(root, "diff", "--name-only", "--merge-base", reference),
@@ -77,7 +72,7 @@ def _module(path: str) -> str:
 
 
 def _imports(tree: ast.AST, *, within_functions: bool) -> Iterator[str]:
-    """Yield the names of modules that are imported or referred to, without imports for the type checker."""
+    """Yield the names of imported modules, without imports for the type checker."""
     nodes = [tree]
     while nodes:
         match node := nodes.pop():
@@ -89,8 +84,6 @@ def _imports(tree: ast.AST, *, within_functions: bool) -> Iterator[str]:
                 yield from (alias.name for alias in names)
             case ast.ImportFrom(module=str(module), names=names):
                 yield from (module, *(f"{module}.{alias.name}" for alias in names))
-            case ast.Constant(value=str(text)) if REFERENCE.fullmatch(text):
-                yield text.partition(":")[0]
         nodes += ast.iter_child_nodes(node)
 
 

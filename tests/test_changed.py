@@ -15,11 +15,6 @@ FILES = {
     "server/portico_server/runs/runner.py": "from portico_server.runs import run",
     "server/portico_server/features/tools/late.py": "def call():\n    import portico_server.runs.runner",
     "server/portico_server/features/tools/typed.py": "if TYPE_CHECKING:\n    import portico_server.runs.runner",
-    "server/portico_server/feature_table.py": "FEATURES = {'tables': 'portico_server.features.tools.feature'}",
-    "server/portico_server/features/tools/feature.py": (
-        "FEATURE = Feature(service='portico_server.features.tools.tables:build')"
-    ),
-    "server/portico_server/features/tools/tables.py": "",
     "server/portico_server/features/tools/web/page.py": "PAGE = ROOT / 'page.html'",
     "page/page.html": "",
     "tests/conftest.py": "",
@@ -28,7 +23,6 @@ FILES = {
     "tests/server/runs/test_end.py": "",
     "tests/server/features/tools/test_late.py": "def test():\n    from portico_server.features.tools import late",
     "tests/server/features/tools/test_typed.py": "from portico_server.features.tools import typed",
-    "tests/server/test_features.py": "from portico_server.feature_table import FEATURES",
     "tests/server/test_page.py": "from portico_server.features.tools.web.page import PAGE",
     GUARDS[0]: "",
 }
@@ -50,15 +44,6 @@ EVERY = tuple(path for path in FILES if "/test_" in path)
                 "tests/server/features/tools/test_late.py",
                 "tests/server/features/tools/test_typed.py",
                 "tests/server/test_page.py",
-                GUARDS[0],
-            ),
-        ),
-        (
-            "server/portico_server/features/tools/tables.py",
-            (
-                "tests/server/features/tools/test_late.py",
-                "tests/server/features/tools/test_typed.py",
-                "tests/server/test_features.py",
                 GUARDS[0],
             ),
         ),
