@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
 from collections.abc import Coroutine, Iterator, Mapping
 from functools import cache, partial
 from operator import attrgetter
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import NotFound
-from portico_server.core.feature import BackgroundWork, ConfigurationKey, Feature, KeyReconciler
+from portico_server.core.feature import ConfigurationKey, Feature, KeyReconciler
 from portico_server.db import runs
 
 if TYPE_CHECKING:
@@ -112,7 +110,6 @@ class Features:
     def __init__(self, services: CoreServices) -> None:
         self._services = services
         self._instances: dict[str, Any] = {}
-        self._is_built: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def get(self, name: str, kind: type[T]) -> T:
         """Return the service of a feature. Raise `NotFound` if the feature is off."""
@@ -129,7 +126,6 @@ class Features:
             for needed in feature.needs:
                 self.find(needed)
             self._instances[name] = resolve_name(feature.service)(self._services)
-            self._is_built[name].set()
         return self._instances[name]
 
     def find_built(self, name: str) -> Any:
@@ -154,7 +150,7 @@ class Features:
     def start(self) -> None:
         """Build the services that do work of their own, and register the runs of all features."""
         for feature in declarations():
-            if any(work.builds_service for work in feature.background):
+            if feature.background:
                 self.find(feature.name)
             for durable_runs in feature.runs:
                 self._services.scheduler.handle(
@@ -198,14 +194,10 @@ class Features:
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Return the background work of the features, by name."""
         return {
-            work.name: self._run(feature.name, work)
+            work.name: attrgetter(work.run)(self.find(feature.name))()
             for feature in declarations()
             for work in feature.background
         }
-
-    async def _run(self, name: str, work: BackgroundWork) -> None:
-        await self._is_built[name].wait()
-        await attrgetter(work.run)(self.find(name))()
 
 
 @cache

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from portico_server.blobs.bucket import BlobPlaces
     from portico_server.configuration_file import ConfigurationFile
     from portico_server.core.base_models import BaseModel
+    from portico_server.core.late_work import LateWork
     from portico_server.core.registry import Registry
     from portico_server.core.tool_search import ToolSearch
     from portico_server.db.database import Database
@@ -79,6 +80,7 @@ class ApiServices(Protocol):
     retention: Retention
     tool_search: ToolSearch
     code: CodeTools
+    late_work: LateWork
     prompts: PromptLibrary
     chats: StoredChats
     trust: ReaderTest

@@ -53,14 +53,12 @@ class ConfigurationKey:
 class BackgroundWork:
     """Work that runs until the daemon ends. ``run`` is the path of a coroutine function from the feature's service.
 
-    Work that ``starts_runs`` ends first when the daemon stops. Without ``builds_service``, the work waits until
-    something else needs the feature's service.
+    Work that ``starts_runs`` ends first when the daemon stops.
     """
 
     name: str
     run: str
     starts_runs: bool = False
-    builds_service: bool = True
 
 
 @dataclass(frozen=True, slots=True)

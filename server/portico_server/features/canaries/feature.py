@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from portico_server.core.feature import BackgroundWork, Feature
+from portico_server.core.feature import Feature
 
 FEATURE: Final = Feature(
     name="canaries",
     service="portico_server.features.canaries.api.canary_service:build",
     routers=("portico_server.features.canaries.api.canaries:router",),
     paths=("/api/canaries*",),
-    background=(BackgroundWork("canaries", "run", builds_service=False),),
 )

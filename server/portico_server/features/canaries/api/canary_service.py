@@ -9,7 +9,7 @@ from portico_server.models.answers import read_reply
 
 
 def build(services: BuildServices) -> CanaryService:
-    """Return the service of the feature."""
+    """Return the service of the feature, and begin its background work."""
 
     async def find_judge() -> LiveJudge:
         judge: LiveJudge = (await services.features.load("evals")).live
@@ -19,4 +19,5 @@ def build(services: BuildServices) -> CanaryService:
     canaries = CanaryService(services.database, services.registry, services.runner, find_judge, read_reply)
     canaries.keys = keys.list
     canaries.comparison.principals = keys.principal
+    services.late_work.begin("canaries", canaries.run)
     return canaries
