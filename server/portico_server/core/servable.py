@@ -92,6 +92,16 @@ class Relays(Protocol):
 
 
 @runtime_checkable
+class Surrounds(Protocol):
+    """Optional protocol for a model around another one, which it inspects, such as a model with guards."""
+
+    inner: Relays
+
+    def over(self, inner: Relays) -> Servable:
+        """Return a model that surrounds ``inner`` in the same way."""
+
+
+@runtime_checkable
 class Splits(Servable, Protocol):
     """Optional protocol for a Servable whose calls go to one of two targets. Guards use ``names`` to look up both
     targets.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.registry import Registry
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Chat, Request, Result
-from portico_server.core.servable import Card, Relays, Servable
+from portico_server.core.servable import Card, Relays, Servable, Surrounds
 from portico_server.models import answers
 from portico_server.models.answers import RelayingModel
 from portico_server.models.spec import ModelSpec
@@ -61,13 +60,10 @@ class WithFallback:
 
     async def _ask(self, name: str, request: Relay, context: Context) -> RelayResponse:
         servable: Servable = await self._registry.resolve(name, context.caller)
-        # A guarded model has the model inside. Guards are imported only for a configuration that has some.
-        inner = getattr(servable, "inner", None)
         if isinstance(servable, WithFallback):
             servable = servable.first
-        elif isinstance(inner, WithFallback):
-            guarded: Any = servable
-            servable = guarded.over(inner.first)
+        elif isinstance(servable, Surrounds) and isinstance(servable.inner, WithFallback):
+            servable = servable.over(servable.inner.first)
         if servable is self.first or not isinstance(servable, Relays):
             raise InvalidRequest(
                 f"'{name}' is not a model, or is the model itself, so it cannot be a fallback."
