@@ -343,7 +343,9 @@ async def test_sandbox_sessions_of_a_revoked_key_end(
         callers.append(caller)
 
     monkeypatch.setattr(Notebooks, "revoke", end)
-    assert daemon.services.code.containers is not None  # built, as by the first code that runs
+    await daemon.client.get(
+        "/v1/containers", headers={"Authorization": f"Bearer {ADMIN}"}
+    )  # builds the sandbox
     async with client(daemon) as (key, _theirs):
         await revoke(daemon, key)
     assert callers == [key]
@@ -367,7 +369,9 @@ async def test_a_slow_or_failing_cleanup_does_not_delay_other_revocation_steps(
         end_event.set()
 
     monkeypatch.setattr(Notebooks, "revoke", end)
-    assert daemon.services.code.containers is not None  # built, as by the first code that runs
+    await daemon.client.get(
+        "/v1/containers", headers={"Authorization": f"Bearer {ADMIN}"}
+    )  # builds the sandbox
     daemon.auth.revoked.insert(0, fail)
     daemon.auth.revoked.insert(0, wait_long)
     model = teller(daemon)
