@@ -110,9 +110,8 @@ async def events_of(runner: Runner, run: Run, *, stay: bool) -> AsyncIterator[by
             if number == 1 and isinstance(event, Failed):
                 await runner.wait(run)
             if isinstance(event, ENDINGS) and run.recorded is not None:
-                await (
-                    run.recorded.wait()
-                )  # a client that sees the last event can resume or fork the run immediately
+                # A client that sees the last event can resume or fork the run immediately.
+                await run.recorded.wait()
             yield b"".join(event_frame(number, event) for number, event in events)
     finally:
         if not stay:

@@ -198,7 +198,7 @@ class Registry:
         return servable or await self._find(key, owner)
 
     def __iter__(self) -> Iterator[Servable]:
-        """Iterate over all registered shared objects, except those that no lookup has built yet."""
+        """Iterate over the registered shared objects. Late ones are missing until their first lookup."""
         return iter(self._shared_servables.values())
 
     async def resolve(self, key: str, caller: Principal) -> Servable:

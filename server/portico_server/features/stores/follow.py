@@ -143,12 +143,11 @@ class SourceFollower:
     def _source(self, row: StoreRow, changed_paths: ChangedPaths | None = None) -> StoreSource:
         """Return the source that a store mirrors. Raise `InvalidRequest` if it mirrors nothing."""
         pictures, recordings = self._pictures.readable(), self._recordings.readable()
-        limit = self._settings.max_file_mb * MB_BYTES
         if row.folder is not None:
             return FolderSource(
                 Path(row.folder),
                 self._files,
-                max_bytes=limit,
+                max_bytes=self._settings.max_file_mb * MB_BYTES,
                 pictures=pictures,
                 recordings=recordings,
                 changed_paths=changed_paths,
