@@ -49,8 +49,10 @@ async def test_a_search_ranks_passages_and_one_can_be_read_whole(busy_daemon: Da
         passages_view = screen.app.screen.query_one(Passages)
         await screen.until(lambda: passages_view.passages and passages_view.has_focus)
         assert passages_view.passages[0].filename == "port.md"
-        footer = [key.description for key in screen.app.screen.query(FooterKey)]
-        assert footer[-3:] == ["Files", "Help", "Quit"]
+        footer = ["Files", "Help", "Quit"]
+        await screen.until(
+            lambda: [key.description for key in screen.app.screen.query(FooterKey)][-3:] == footer
+        )
         assert [passage.rank for passage in passages_view.passages] == list(
             range(1, len(passages_view.passages) + 1)
         )

@@ -351,13 +351,14 @@ async def test_lmdeploy_is_restarted_after_an_unexplained_error_only_if_unhealth
 async def test_stop_texts_work_and_fields_lmdeploy_would_ignore_are_refused(
     models: ModelFixture, tmp_path: Path
 ) -> None:
-    story = [{"match": "tell", "content": "one two three four five six", "interval": 0.01}]
+    long = "one two three four five six" + " and" * 2000
+    story = [{"match": "tell", "content": long, "interval": 0.01}]
     parameters = {"python": interpreter(tmp_path, script=story)}
     await models.models.add(ModelSpec("m", model(tmp_path), engine="lmdeploy", parameters=parameters))
     tell = {"messages": user("tell"), "stop": ["e four", "seven"]}
     answer = await models.ask("m", tell)
     assert answer["choices"][0]["message"]["content"] == "one two thre"
-    assert 3 < answer["usage"]["completion_tokens"] < 6, "it was told to end, and told what it counted"
+    assert 3 < answer["usage"]["completion_tokens"] < 2000, "it was told to end, and told what it counted"
     streamed = await models.stream("m", {"prompt": ["tell", "this"], "stop": "three"}, "completions")
     assert [streamed.text(0), streamed.text(1)] == ["one two ", "this"] and streamed.done
     for body, param in (
