@@ -15,20 +15,18 @@ import stat
 import sys
 import threading
 from collections.abc import Collection
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from portico.schemas.configuration import Problem
 from portico_server import __version__, logs
 from portico_server.api.gateway import Gateway
-from portico_server.config import Configuration, StoreSpec
+from portico_server.config import Configuration
 from portico_server.configuration_file import hold_lock
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
-from portico_server.db.enforcement import OLDER_DAEMON_CODE
 from portico_server.home import PRIVATE_UMASK_BITS, Home
 from portico_server.http.limits import raise_descriptor_limit
 from portico_server.http.server import HttpServer, listen, new_loop, reach
@@ -37,9 +35,6 @@ from portico_server.models.sources import MISSING_FILE_CODE
 from portico_server.models.spec import ModelSpec
 from portico_server.services import Services
 from portico_server.settings import LoadedSettings
-
-if TYPE_CHECKING:
-    from portico_server.features.canaries.spec import AliasSpec
 
 logger = logging.getLogger(__name__)
 
@@ -116,10 +111,11 @@ class Daemon:
         event.
         """
         self.services = Services(settings, database, reach(listener), self._stopping.set)
+        self.services.docs = options.docs
         # Includes objects that are unavailable now: nothing else may take their names before they become
         # available.
         self.services.registry.claims.reserve(self._configuration.names())
-        self.services.guard(self._configuration.guards)
+        self.services.features.set_entries(self._configuration.entries)
         self.services.configuration_file.start(options.file, self._configuration)
         self.gateway = Gateway(self.services, self.services.auth)
 
@@ -226,10 +222,7 @@ class Daemon:
         await self.services.questions.start(is_alone=not self._settings.database)
         await self.services.models.start()
         await self._add_models()
-        await self.services.start_tools(self._configuration)
-        await self.services.prompts.start(self._configuration.prompts)
-        if self._configuration.skills:
-            await self.services.skills.start(self._configuration.skills)
+        await self.services.prompts.start()
         await self._choose_model()
         await self.services.files.start()
         await self.services.artifacts.start()
@@ -237,13 +230,8 @@ class Daemon:
         # Daemons on the same database may start at the same time with the same configuration.
         advice = "Stop the other daemon, or start this daemon after the other daemon serves."
         async with hold_lock(self.services.database, advice):
-            await self._apply_stores()
-            await self.services.apps.start()
-            await self.services.configured_apps.deploy(self._configuration.apps)
-            for key, reconciler in self.services.features.reconcilers():
-                await reconciler.begin(self._configuration.of_features.get(key, ()))
+            await self.services.features.begin(self._configuration.entries)
             await self.services.refresh_canaries()
-            await self._apply_aliases()
         await self.services.features.clean_up()
         await self._fetch_default()
 
@@ -308,97 +296,6 @@ class Daemon:
                 ModelSpec(name=name, source=source, aliases=("default",)), keep=False
             )
 
-    async def _apply_stores(self) -> None:
-        """Apply the stores of the configuration, and create a store for each folder of documents."""
-        for number, spec in enumerate(self._configuration.stores):
-            await self._apply_store(spec, f"stores[{number}]")
-        for path in self._options.docs:
-            folder = path.resolve()
-            name = await self._name_for(folder)
-            store = await self.services.stores.follow(name, folder, SYSTEM)
-            self.services.start_apps.append(store.name)
-            self._report_runs(await self.services.stores.sync(store))
-
-    async def _apply_store(self, spec: StoreSpec, at: str) -> None:
-        """Apply a store. If an older daemon on the database ignores its rights, record it until they can be applied."""
-
-        async def retry() -> bool:
-            await self._begin_store(spec, at)
-            return True
-
-        try:
-            await retry()
-        except Conflict as error:
-            if error.code != OLDER_DAEMON_CODE:
-                raise
-            problem = Problem(spec.name, f"{at}.{error.param}", error.message)
-            self.services.problems.add(problem, _holds, retry)
-
-    async def _begin_store(self, spec: StoreSpec, at: str) -> None:
-        """Apply a store. While an embedding model is missing, the store uses the default model, and groups with that
-        model are left out.
-        """
-        reconciler = self.services.reconciler
-        missing = reconciler.stores.missing_models(spec)
-        if not missing:
-            self._report_runs(*await reconciler.stores.begin(spec))
-            return
-        self._report_runs(*await reconciler.stores.begin(reconciler.stores.without(spec, missing)))
-
-        async def holds() -> bool:
-            return any(row.name == spec.name for row in await self.services.stores.list(SYSTEM))
-
-        wrong = {problem.name: problem.place for problem in await self.services.problems.current()}
-        for field, (model, error) in missing.items():
-            cause = f" It was omitted: {wrong[model]}." if model in wrong else ""
-            until = (
-                "the store lacks this group"
-                if field.startswith("groups")
-                else "a new store uses the default embedding model, and an existing store keeps its own"
-            )
-            reason = f"{error.message}{cause} Until it is added, {until}."
-            retry = partial(self._attach_model, spec, field)
-            self.services.problems.add(Problem(spec.name, f"{at}.{field}", reason), holds, retry)
-
-    async def _apply_aliases(self) -> None:
-        """Apply the aliases of the configuration. If an alias cannot be applied, record it until it can."""
-        for number, spec in enumerate(self._configuration.aliases):
-            retry = partial(self._apply_alias, spec)
-            try:
-                await retry()
-            except PorticoError as error:
-                if error.status >= 500:
-                    raise
-                place = f"aliases[{number}]" + (f".{error.param}" if error.param else "")
-                self.services.problems.add(Problem(spec.name, place, error.message), _holds, retry)
-
-    async def _apply_alias(self, spec: AliasSpec) -> bool:
-        await self.services.reconciler.alias(spec, SYSTEM)
-        return True
-
-    async def _attach_model(self, spec: StoreSpec, field: str) -> bool:
-        """Attach the model that a field of the store names, if the model is now available. Return whether it is
-        available.
-        """
-        missing = self.services.reconciler.stores.missing_models(spec)
-        if field in missing:
-            return False
-        if any(row.name == spec.name for row in await self.services.stores.list(SYSTEM)):
-            await self.services.reconciler.stores.begin(
-                self.services.reconciler.stores.without(spec, missing)
-            )
-        return True
-
-    async def _name_for(self, folder: Path) -> str:
-        """Return the folder's name as the name of a new store. If a store with this name mirrors another folder that
-        still exists, prefix the name with the name of the folder's parent.
-        """
-        name = folder.name or "root"
-        for row in await self.services.stores.list(SYSTEM):
-            if row.owner is None and row.name == name and _is_another(row.folder, folder):
-                return f"{folder.parent.name}-{name}"
-        return name
-
     def _report_runs(self, *runs: str) -> None:
         self.services.startup.extend(run for run in runs if run not in self.services.startup)
 
@@ -430,18 +327,9 @@ def _is_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def _is_another(known_folder: str | None, folder: Path) -> bool:
-    """Return whether a store's folder exists and differs from this folder."""
-    return bool(known_folder) and known_folder != str(folder) and Path(str(known_folder)).is_dir()
-
-
 def _print_line(line: dict[str, object]) -> None:
     """Print one JSON line for the process that started the daemon."""
     print(json.dumps({**line, "version": __version__}, ensure_ascii=False), flush=True)
-
-
-async def _holds() -> bool:
-    return True
 
 
 async def _insist_on_end(background: Collection[asyncio.Task[None]]) -> None:

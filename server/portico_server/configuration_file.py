@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from portico.schemas.configuration import Applied, Problem
 from portico_server import config
@@ -17,12 +16,10 @@ from portico_server.core.errors import Conflict, PorticoError, Unavailable
 from portico_server.core.name_claims import NameClaims
 from portico_server.core.principal import Principal
 from portico_server.db.database import Database
+from portico_server.feature_table import Features
 from portico_server.problems import Problems
 from portico_server.reconcile import FILE_KINDS, Reconciler
 from portico_server.settings import load
-
-if TYPE_CHECKING:
-    from portico_server.features.guards.guard import ContentGuard
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +48,13 @@ class ConfigurationFile:
         reconciler: Reconciler,
         problems: Problems,
         claims: NameClaims,
-        guard: Callable[[Sequence[ContentGuard]], None],
+        features: Features,
         database: Database,
     ) -> None:
         self._reconciler = reconciler
         self._problems = problems
         self._claims = claims
-        self._guard = guard
+        self._features = features
         self._database = database
         self._path: Path | None = None
         self._at_start = Configuration()
@@ -124,7 +121,7 @@ class ConfigurationFile:
             )
         if not dry_run:
             self._defined = _definitions(configuration)
-            self._guard(configuration.guards)
+            self._features.set_entries(configuration.entries)
             self._problems.forget_applied(configuration)
         return Applied(
             changes=tuple(changes), dry_run=dry_run, ignored=_needs_restart(self._at_start, configuration)
@@ -141,7 +138,7 @@ class ConfigurationFile:
 
 
 def _definitions(configuration: Configuration) -> set[tuple[str, str]]:
-    return {(kind, spec.name) for kind in FILE_KINDS for spec in getattr(configuration, kind)}
+    return {(kind, spec.name) for kind in FILE_KINDS for spec in configuration.of(kind)}
 
 
 def _needs_restart(old: Configuration, new: Configuration) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import cache, partial
 from operator import attrgetter
 from pkgutil import resolve_name
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import NotFound
-from portico_server.core.feature import ConfigurationKey, Feature, KeyReconciler
+from portico_server.core.feature import ConfigurationKey, Feature
 from portico_server.db import runs
+from portico_server.db.specs import has_any
 
 if TYPE_CHECKING:
     from portico_server.db.database import Database
@@ -30,29 +31,32 @@ FEATURES: Final[Mapping[str, str]] = {
     "ollama": "portico_server.features.ollama.feature",
     "a2a": "portico_server.features.a2a.feature",
     "ag_ui": "portico_server.features.ag_ui.feature",
+    "stores": "portico_server.features.stores.feature",
+    "files": "portico_server.features.files.feature",
+    "stored_chats": "portico_server.features.stored_chats.feature",
+    "sandbox": "portico_server.features.sandbox.feature",
+    "tools": "portico_server.features.tools.feature",
+    "mcp_servers": "portico_server.features.mcp_servers.feature",
+    "prompts": "portico_server.features.prompts.feature",
+    "skills": "portico_server.features.skills.feature",
+    "agents": "portico_server.features.agents.feature",
+    "public_links": "portico_server.features.agents.public_links_feature",
+    "flows": "portico_server.features.flows.feature",
+    "apps": "portico_server.features.apps.feature",
+    "package": "portico_server.features.package.feature",
     "schedules": "portico_server.features.schedules.feature",
     "training": "portico_server.features.training.feature",
     "evals": "portico_server.features.evals.feature",
     "canaries": "portico_server.features.canaries.feature",
     "distil": "portico_server.features.distil.feature",
     "batches": "portico_server.features.batches.feature",
-    "agents": "portico_server.features.agents.feature",
-    "public_links": "portico_server.features.agents.public_links_feature",
-    "flows": "portico_server.features.flows.feature",
-    "apps": "portico_server.features.apps.feature",
-    "package": "portico_server.features.package.feature",
-    "stores": "portico_server.features.stores.feature",
-    "files": "portico_server.features.files.feature",
-    "stored_chats": "portico_server.features.stored_chats.feature",
-    "sandbox": "portico_server.features.sandbox.feature",
-    "skills": "portico_server.features.skills.feature",
-    "tools": "portico_server.features.tools.feature",
-    "mcp_servers": "portico_server.features.mcp_servers.feature",
-    "prompts": "portico_server.features.prompts.feature",
     "guards": "portico_server.features.guards.feature",
     "backup": "portico_server.features.backup.feature",
 }
-"""The name of each feature, and the module that declares it. A feature follows the features that it needs."""
+"""The name of each feature, and the module that declares it.
+
+A feature follows the features that it needs, and those to whose entries in a configuration its own entries can refer.
+"""
 
 OFF: frozenset[str] = frozenset()
 """Features that the daemon does not have. Their routes answer 404."""
@@ -74,16 +78,18 @@ def absent() -> tuple[Feature, ...]:
     return tuple(off.values())
 
 
-def configuration_keys() -> Mapping[str, ConfigurationKey]:
-    """Return the keys of the configuration that belong to features, in the order of the table."""
-    return {key.name: key for feature in declarations() for key in feature.keys}
+@cache
+def configuration_keys() -> tuple[ConfigurationKey, ...]:
+    """Return the keys of the configuration that belong to features, in the order of the table: entries can refer to
+    entries of earlier keys.
+    """
+    return tuple(key for feature in declarations() for key in feature.keys)
 
 
 def absent_feature(key: str) -> str | None:
     """Return the name of the feature that is off to which a key of the configuration belongs."""
-    return next(
-        (feature.name for feature in absent() for own_key in feature.keys if own_key.name == key), None
-    )
+    keys = ((feature.name, own_key) for feature in absent() for own_key in feature.keys)
+    return next((name for name, own_key in keys if key in (own_key.name, *own_key.also)), None)
 
 
 def not_there(feature: str) -> NotFound:
@@ -110,6 +116,8 @@ class Features:
     def __init__(self, services: CoreServices) -> None:
         self._services = services
         self._instances: dict[str, Any] = {}
+        self._reconcilers: dict[str, Any] = {}
+        self._set_keys: set[str] = set()
 
     def get(self, name: str, kind: type[T]) -> T:
         """Return the service of a feature. Raise `NotFound` if the feature is off."""
@@ -141,11 +149,30 @@ class Features:
                 await pools.LOADING.run(resolve_name, feature.service)
         return self.find(name)
 
-    def reconcilers(self) -> Iterator[tuple[str, KeyReconciler]]:
-        """Yield each key of the configuration that belongs to a feature, with its reconciler."""
-        for feature in declarations():
-            for key in feature.keys:
-                yield key.name, resolve_name(key.reconciler)(self.find(feature.name))
+    async def reconciler(self, key: ConfigurationKey) -> Any:
+        """Return the `KeyReconciler` of a key of the configuration. The first call imports and builds it."""
+        if key.name not in self._reconcilers:
+            build = await pools.LOADING.run(resolve_name, key.reconciler)
+            self._reconcilers.setdefault(key.name, build(self._services))
+        return self._reconcilers[key.name]
+
+    async def begin(self, entries: Mapping[str, Sequence[Any]]) -> None:
+        """Apply the entries of the daemon's own file when it starts."""
+        for key in configuration_keys():
+            specs = entries.get(key.name, ())
+            if key.reconciler and (specs or key.always_begins or await self._has_rows(key)):
+                await (await self.reconciler(key)).begin(specs)
+
+    async def _has_rows(self, key: ConfigurationKey) -> bool:
+        return bool(key.table) and await self._services.database.read(has_any, resolve_name(key.table))
+
+    def set_entries(self, entries: Mapping[str, Sequence[Any]]) -> None:
+        """Set the entries of the daemon's own file for the keys that have a setter."""
+        for key in configuration_keys():
+            specs = entries.get(key.name, ())
+            if key.setter and (specs or key.name in self._set_keys):
+                self._set_keys.add(key.name)
+                resolve_name(key.setter)(self._services, specs)
 
     def start(self) -> None:
         """Build the services that do work of their own, and register the runs of all features."""

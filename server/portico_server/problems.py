@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable
 
 from portico.schemas.configuration import Problem
 from portico_server.config import Configuration
@@ -20,7 +20,7 @@ Check = Callable[[], Awaitable[bool]]
 @dataclass(frozen=True, slots=True)
 class _Entry:
     problem: Problem
-    holds: Check
+    holds: Check | None
     retry: Check | None
 
     @property
@@ -36,11 +36,11 @@ class Problems:
         self._due = asyncio.Event()
         self._retrying = asyncio.Lock()
 
-    def add(self, problem: Problem, holds: Check, retry: Check | None = None) -> None:
+    def add(self, problem: Problem, holds: Check | None = None, retry: Check | None = None) -> None:
         """Record a problem.
 
-        ``holds`` returns whether the problem still exists. ``retry`` tries to remove its cause, and returns whether it
-        succeeded.
+        ``holds`` returns whether the problem still exists; by default, it does until it is solved. ``retry`` tries to
+        remove its cause, and returns whether it succeeded.
         """
         logger.error("%s (%s): %s", problem.place, problem.name or "no name", problem.reason)
         self._entries.append(_Entry(problem, holds, retry))
@@ -49,19 +49,14 @@ class Problems:
         """Return the problems whose causes still exist, and drop the others."""
         await self._retry()  # models that were added a moment ago can have solved a problem
         for entry in list(self._entries):
-            if not await entry.holds():
+            if entry.holds is not None and not await entry.holds():
                 self._drop(entry)
         return [entry.problem for entry in self._entries]
 
     def forget_applied(self, configuration: Configuration) -> None:
         """Drop the problems with entries of an applied ``configuration``, which has been checked as a whole."""
-        names: Mapping[str, Collection[str]] = {
-            "models": {model.name for model in configuration.models},
-            "stores": {store.name for store in configuration.stores},
-            "aliases": {alias.name for alias in configuration.aliases},
-        }
         for entry in list(self._entries):
-            kind_names = names.get(entry.kind, ())
+            kind_names = {spec.name for spec in configuration.of(entry.kind)}
             if entry.problem.name in kind_names or (kind_names and not entry.problem.name):
                 self._drop(entry)
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from portico_server.api import internal
@@ -20,7 +21,6 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.late_work import LateWork
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
-from portico_server.db import specs
 from portico_server.db.canaries import running as running_canaries
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
@@ -64,7 +64,6 @@ from portico_server.runs.usage import UsageLog
 from portico_server.settings import MB_BYTES, LoadedSettings, Settings, comma_separated
 
 if TYPE_CHECKING:
-    from portico_server.config import Configuration
     from portico_server.features.guards.guard import ContentGuard
     from portico_server.features.mcp_servers.host import McpHost
     from portico_server.features.sandbox.containers import ContainerService
@@ -107,6 +106,7 @@ class Services:
         self.guards: Sequence[ContentGuard] = ()
         self.startup: list[str] = []
         self.start_apps: list[str] = []
+        self.docs: Sequence[Path] = ()
         self.problems = Problems()
         self.older_daemons = OlderDaemonWatch(database)
         self.plugins = InstalledPlugins(self._plugin_tables)
@@ -123,20 +123,9 @@ class Services:
         self.cluster = ClusterService(
             database, self.models, self.feed, self.scheduler.holder, url, self.started_at
         )
-        self.reconciler = Reconciler(
-            self.models,
-            self.stores,
-            lambda: self.added,
-            lambda: self.mcp,
-            self.prompts,
-            lambda: self.skills,
-            self.apps,
-            self.configured_apps,
-            partial(self.features.load, "canaries"),
-            dict(self.features.reconcilers()),
-        )
+        self.reconciler = Reconciler(self.models, self.features)
         self.configuration_file = ConfigurationFile(
-            self.reconciler, self.problems, self.registry.claims, self.guard, database
+            self.reconciler, self.problems, self.registry.claims, self.features, database
         )
         issuers = OutwardFetcher(AddressPolicy.of(self.settings.oidc_hosts))
         tokens = TokenVerifier(self.settings, issuers)
@@ -272,13 +261,6 @@ class Services:
         self.late_work.begin("served functions", served_tools.run)
         return served_tools
 
-    async def start_tools(self, configuration: Configuration) -> None:
-        """Start the MCP servers and tools of the configuration and the database, if any exist."""
-        if bool(configuration.mcp) or await self.database.read(specs.has_any, specs.MCP_SERVERS_TABLE):
-            await self.mcp.start(configuration.mcp)
-        if bool(configuration.tools) or await self.database.read(specs.has_any, specs.TOOLS_TABLE):
-            await self.added.start(configuration.tools)
-
     def _serve_apps(self) -> None:
         database = self.database
         self.prompts = PromptLibrary(database, self.registry.claims.require_unreserved, self.storage)
@@ -346,19 +328,6 @@ class Services:
         the queue.
         """
         return ["scheduler", *self.features.claiming_tasks()]
-
-    def guard(self, guards: Sequence[ContentGuard]) -> None:
-        """Set guards around the servables that they name, starting with the next call."""
-        self.guards = tuple(guards)
-        if not guards:
-            self.registry.around = None
-            return
-        from portico_server.features.guards.guarded import guarded
-
-        registry = self.registry
-        registry.around = lambda servable: guarded(
-            servable, guards, registry.aliases.meanings, registry.files
-        )
 
     def _plugin_tables(self) -> Sequence[PluginTable[Any]]:
         """Return the tables that plugins extend. The provider clients are imported only here, because a start does not

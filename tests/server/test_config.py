@@ -48,7 +48,7 @@ def test_models_stores_keys_and_settings_are_read(tmp_path: Path) -> None:
         ("default", ""),
         ("house", "sk-house"),
     ]
-    assert configuration.stores[0].folder == tmp_path / "handbook"
+    assert configuration.of("stores")[0].folder == tmp_path / "handbook"
     assert configuration.keys[0].key == "pk-from-default"
     assert configuration.settings == {"port": 9000}
 
@@ -138,7 +138,7 @@ def test_a_wrong_file_is_refused_with_its_name_and_the_place(tmp_path: Path, tex
     assert "portico.yaml" in caught.value.message
 
 
-@pytest.mark.parametrize("key", config.EXAMPLES)
+@pytest.mark.parametrize("key", [*config.examples(), "groups"])
 @pytest.mark.parametrize("entry", ["{name: x}", "[tiny]", "tiny", "[[]]"])
 def test_a_list_of_objects_shows_an_entry_that_can_be_copied(tmp_path: Path, key: str, entry: str) -> None:
     (tmp_path / "skills/review").mkdir(parents=True)
@@ -203,7 +203,7 @@ def test_prompts_are_read_inline_or_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "prompts").mkdir()
     (tmp_path / "prompts" / "greet.md").write_text("---\narguments: [name]\n---\nHello {name}.\n")
     text = "prompts: [{name: bye, messages: Bye.}, {name: team, folder: ./prompts}]"
-    assert [spec.name for spec in read(tmp_path, text).prompts] == ["bye", "greet"]
+    assert [spec.name for spec in read(tmp_path, text).of("prompts")] == ["bye", "greet"]
     for text, message in (
         ("prompts: [{name: bye, messages: 'Bye {x}.'}]", r"prompts\[0\].messages\[0\] contains \{x\}"),
         ("prompts: [{name: greet, messages: Hi.}, {name: team, folder: prompts}]", "'greet' is used twice"),
@@ -235,7 +235,7 @@ def test_apps_and_agents_are_read_inline_or_from_separate_files(tmp_path: Path) 
         "  - {name: clerk, instructions: Be kind., tools: [calculate]}\n",
         encoding="utf-8",
     )
-    story, echo, clerk = config.read(file).apps
+    story, echo, clerk = config.read(file).of("apps")
     assert (story.kind, story.spec["durability"], story.spec["name"]) == ("flow", "normal", "other")
     assert story.limits is not None and story.limits.concurrency == 2
     assert echo.spec == {"name": "echo", "portico_flow": 1, "step": {"op": "emit"}} and echo.limits is None

@@ -81,8 +81,8 @@ def test_everything_a_feature_refers_to_exists(name: str) -> None:
         feature.service,
         *feature.routers,
         *feature.shared_routers,
-        *(key.parse for key in feature.keys),
-        *(key.reconciler for key in feature.keys),
+        *(key.read for key in feature.keys),
+        *(reference for key in feature.keys for reference in (key.reconciler, key.table, key.setter)),
         *(reference for route in feature.routes for reference in route.methods.values()),
         *(
             reference

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, Protocol, TypeAlias
 
-from portico_server.core.configuration_step import ConfigurationStep
+from portico_server.core.configuration_step import ConfigurationPlan, ConfigurationStep
 from portico_server.core.dataclass import dataclass
-from portico_server.core.principal import Principal
 
 Reference: TypeAlias = str
 """An object in a module, written ``module:name``, as in the entry points of a package."""
@@ -38,15 +37,26 @@ class FeatureRoute:
 class ConfigurationKey:
     """A top-level key of the configuration: a list of objects with a name.
 
-    ``parse`` refers to a function of an entry and its place in the file, such as ``schedules[0]``; it returns a spec
-    with the attribute ``name``. ``reconciler`` refers to a function of the feature's service that returns a
-    `KeyReconciler`. ``example`` is an entry for error messages.
+    ``read`` refers to a function of a `ConfigurationDocument` that returns the specs of the entries, each with the
+    attribute ``name``. ``example`` is an entry for error messages. ``also`` has an example for each other key whose
+    entries ``read`` returns too.
+
+    ``reconciler`` refers to a function of the daemon's services that returns a `KeyReconciler`. At the start, it begins
+    if the file has entries, if ``table`` refers to a table that has rows, or if it ``always_begins``. ``is_of_file``:
+    entries of the daemon's own file exist only as long as the file names them.
+
+    A key without a reconciler has a ``setter``: a function of the daemon's services and the specs in its own file.
     """
 
     name: str
-    parse: Reference
-    reconciler: Reference
+    read: Reference
     example: str
+    also: Mapping[str, str] = field(default_factory=dict)
+    reconciler: Reference = ""
+    table: Reference = ""
+    always_begins: bool = False
+    is_of_file: bool = False
+    setter: Reference = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +123,24 @@ class Feature:
 class KeyReconciler(Protocol):
     """Compares the entries under a key of the configuration with those of the daemon."""
 
-    async def steps(
-        self, specs: Sequence[Any], caller: Principal, new: set[tuple[str, str]]
-    ) -> list[ConfigurationStep]:
-        """Return a step for each entry. ``new``: the kinds and names that the same configuration adds."""
+    async def steps(self, specs: Sequence[Any], plan: ConfigurationPlan) -> list[ConfigurationStep]:
+        """Return a step for each entry. Raise `PorticoError` for an entry that cannot be applied."""
 
     async def begin(self, specs: Sequence[Any]) -> None:
         """Apply the entries of the daemon's own file when it starts."""
 
-    async def names(self) -> Sequence[str]:
-        """Return the names of the shared entries."""
+    async def names(self, key: str) -> Sequence[str]:
+        """Return the names of the shared entries under this key, or under another key that the declaration names."""
 
     async def remove(self, name: str) -> None:
         """Remove a shared entry."""
+
+
+class FileKeyReconciler(KeyReconciler, Protocol):
+    """Compares entries that exist only as long as the daemon's own file names them."""
+
+    def names_of_file(self) -> Sequence[str]:
+        """Return the names of the entries that exist because the file names them."""
+
+    async def remove_of_file(self, name: str) -> None:
+        """Remove an entry that the file does not name any more."""

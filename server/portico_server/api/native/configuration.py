@@ -11,7 +11,7 @@ from portico.schemas.configuration import Applied
 from portico_server import config
 from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.core.errors import InvalidRequest, nearest
-from portico_server.reconcile import PRUNABLE
+from portico_server.reconcile import FILE_ONLY, PRUNABLE
 
 router = new_router(tags=["Daemon"])
 
@@ -59,5 +59,5 @@ async def apply_configuration(body: ApplyRequest, services: TheServices, caller:
     return Applied(
         changes=tuple(changes),
         dry_run=body.dry_run,
-        ignored=tuple(key for key in ("keys", "roles", "guards", "settings") if body.configuration.get(key)),
+        ignored=tuple(key for key in FILE_ONLY if body.configuration.get(key)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from portico_server.core.feature import Feature
+from portico_server.core.feature import ConfigurationKey, Feature
 
 FEATURE: Final = Feature(
     name="apps",
@@ -14,4 +14,14 @@ FEATURE: Final = Feature(
         "portico_server.features.package.api.packages:router",
     ),
     paths=("/api/apps*",),
+    keys=(
+        ConfigurationKey(
+            "apps",
+            read="portico_server.features.apps.configuration:read",
+            example="{name: story, file: ./story.yaml}",
+            also={"agents": "{name: clerk, instructions: Be brief.}"},
+            reconciler="portico_server.features.apps.reconcile:build",
+            always_begins=True,
+        ),
+    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from portico.schemas.prompts import ImportedPrompts
@@ -10,7 +10,7 @@ from portico_server.core import pools
 from portico_server.core.binding import find_meant
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.ids import is_id
-from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.principal import Principal
 from portico_server.core.prompts import builtin
 from portico_server.core.prompts.spec import PromptSpec, parse
 from portico_server.core.registry import owner_of
@@ -55,13 +55,11 @@ class PromptLibrary:
         """
         self._on_change()
 
-    async def start(self, prompt_specs: Iterable[PromptSpec]) -> None:
-        """Save the prompts that come with Portico, and the prompts in the configuration file."""
+    async def start(self) -> None:
+        """Save the prompts that come with Portico."""
         specs = await pools.DOCUMENTS.run(_shipped)
         if await self._database.write(rows.ship, specs, builtin.ORIGIN):
             self._on_change()
-        for spec in prompt_specs:
-            await self.save(spec, SYSTEM, origin="configuration")
 
     async def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[StoredPrompt]:
         """List the newest version of each prompt that the caller can use by name. ``include_all``: for an admin, list

@@ -14,9 +14,9 @@ FEATURE: Final = Feature(
     keys=(
         ConfigurationKey(
             "schedules",
-            parse="portico_server.features.schedules.spec:parse",
-            reconciler="portico_server.features.schedules.reconcile:ScheduleReconciler",
+            read="portico_server.features.schedules.reconcile:read",
             example="{name: papers, store: handbook, every: 6h}",
+            reconciler="portico_server.features.schedules.reconcile:build",
         ),
     ),
     background=(BackgroundWork("schedules", "firing.run", starts_runs=True),),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from portico_server.core import pools
@@ -13,7 +13,7 @@ from portico_server.core.binding import find_meant
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
 from portico_server.core.ids import is_id, new_id
-from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.principal import Principal
 from portico_server.core.registry import owner_of
 from portico_server.core.skills import SkillText
 from portico_server.core.words import whole_number
@@ -120,11 +120,6 @@ class SkillLibrary:
         self._database = database
         self._quota = quota
         self._reserved = reserve
-
-    async def start(self, skill_folders: Iterable[SkillFolder]) -> None:
-        """Add the skills of the configuration file."""
-        for folder in skill_folders:
-            await self.save(folder, SYSTEM, origin=FROM_FILE)
 
     async def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[SkillRow]:
         """Return the skills that the caller can refer to by name. ``include_all``: return all skills to an admin."""

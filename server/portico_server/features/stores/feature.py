@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from portico_server.core.feature import Feature
+from portico_server.core.feature import ConfigurationKey, Feature
 
 FEATURE: Final = Feature(
     name="stores",
@@ -28,4 +28,13 @@ FEATURE: Final = Feature(
         "/api/chunk",
     ),
     direct="portico_server.features.stores.api.stores:search_directly",
+    keys=(
+        ConfigurationKey(
+            "stores",
+            read="portico_server.features.stores.configuration:read",
+            example="{name: handbook, folder: ./docs}",
+            reconciler="portico_server.features.stores.reconcile:build",
+            always_begins=True,
+        ),
+    ),
 )

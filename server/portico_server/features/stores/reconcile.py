@@ -1,32 +1,152 @@
-"""Applies the configuration of stores to a running daemon."""
+"""Applies the stores of a configuration."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from portico_server.config import StoreSpec
-from portico_server.core.errors import InvalidRequest, NotFound
+from portico.schemas.configuration import Change, Problem
+from portico_server.core.configuration_step import ConfigurationPlan, ConfigurationStep, action_of
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.principal import SYSTEM
+from portico_server.db.enforcement import OLDER_DAEMON_CODE
 from portico_server.db.stores import StoreRow
 from portico_server.features.sources import spec as sources
+from portico_server.features.stores.configuration import StoreSpec
 from portico_server.features.stores.store import StoreView
 from portico_server.features.stores.stores import StoreService
+from portico_server.problems import Problems
+
+KEY = "stores"
+
+
+class StoresAtStart(Protocol):
+    """What the daemon was started with, and what it reports of it."""
+
+    docs: Sequence[Path]
+    startup: list[str]
+    start_apps: list[str]
+
+
+class StartedStores(StoresAtStart, Protocol):
+    """The services of the daemon that the reconciler of stores uses."""
+
+    stores: StoreService
+    problems: Problems
 
 
 class StoreReconciler:
     """Compares stores with their configuration, and changes what differs."""
 
-    def __init__(self, stores: StoreService) -> None:
+    def __init__(self, stores: StoreService, problems: Problems, start: StoresAtStart) -> None:
         self._stores = stores
+        self._problems = problems
+        self._start = start
         self._putting = (
             asyncio.Lock()
         )  # two concurrent creations of the same store or group would reject each other
-        self.applied: set[str] = set()
+        self._applied_names: set[str] = set()
         """Names of the stores in the configurations that were applied since startup."""
+
+    async def steps(self, specs: Sequence[StoreSpec], plan: ConfigurationPlan) -> list[ConfigurationStep]:
+        """Return a step for each store."""
+        steps = []
+        for number, spec in enumerate(specs):
+            fields = await self.differing(spec, f"{KEY}[{number}]", plan.models)
+            action = action_of(fields)
+            do = None if action == "unchanged" else partial(self._put, spec)
+            steps.append(ConfigurationStep(Change(KEY, spec.name, action, fields or ()), do))
+        if not plan.is_dry_run:
+            self._applied_names |= {spec.name for spec in specs}
+        return steps
+
+    async def names(self, key: str) -> Sequence[str]:
+        return [row.name for row in await self._stores.list(SYSTEM) if row.owner is None]
+
+    async def remove(self, name: str) -> None:
+        await self._stores.delete(name, SYSTEM)
+
+    async def begin(self, specs: Sequence[StoreSpec]) -> None:
+        """Apply the stores of the daemon's own file, and create a store for each folder of documents."""
+        for number, spec in enumerate(specs):
+            await self._begin_store(spec, f"{KEY}[{number}]")
+        for path in self._start.docs:
+            folder = path.resolve()
+            name = await self._name_for(folder)
+            store = await self._stores.follow(name, folder, SYSTEM)
+            self._start.start_apps.append(store.name)
+            self._report_runs(await self._stores.sync(store))
+
+    async def _begin_store(self, spec: StoreSpec, at: str) -> None:
+        """Apply a store. If an older daemon on the database ignores its rights, record it until they can be applied."""
+
+        async def retry() -> bool:
+            await self._begin_without_missing(spec, at)
+            return True
+
+        try:
+            await retry()
+        except Conflict as error:
+            if error.code != OLDER_DAEMON_CODE:
+                raise
+            problem = Problem(spec.name, f"{at}.{error.param}", error.message)
+            self._problems.add(problem, retry=retry)
+
+    async def _begin_without_missing(self, spec: StoreSpec, at: str) -> None:
+        """Apply a store. While an embedding model is missing, the store uses the default model, and groups with that
+        model are left out.
+        """
+        missing = self.missing_models(spec)
+        self._report_runs(*await self._put_at_start(self.without(spec, missing) if missing else spec))
+        if not missing:
+            return
+
+        async def holds() -> bool:
+            return await self._exists(spec.name)
+
+        wrong = {problem.name: problem.place for problem in await self._problems.current()}
+        for field, (model, error) in missing.items():
+            cause = f" It was omitted: {wrong[model]}." if model in wrong else ""
+            until = (
+                "the store lacks this group"
+                if field.startswith("groups")
+                else "a new store uses the default embedding model, and an existing store keeps its own"
+            )
+            reason = f"{error.message}{cause} Until it is added, {until}."
+            retry = partial(self._attach_model, spec, field)
+            self._problems.add(Problem(spec.name, f"{at}.{field}", reason), holds, retry)
+
+    async def _attach_model(self, spec: StoreSpec, field: str) -> bool:
+        """Attach the model that a field of the store names, if the model is now available. Return whether it is
+        available.
+        """
+        missing = self.missing_models(spec)
+        if field in missing:
+            return False
+        if await self._exists(spec.name):
+            await self._put_at_start(self.without(spec, missing))
+        return True
+
+    async def _exists(self, name: str) -> bool:
+        return any(row.name == name for row in await self._stores.list(SYSTEM))
+
+    async def _name_for(self, folder: Path) -> str:
+        """Return the folder's name as the name of a new store. If a store with this name mirrors another folder that
+        still exists, prefix the name with the name of the folder's parent.
+        """
+        name = folder.name or "root"
+        for row in await self._stores.list(SYSTEM):
+            if row.owner is None and row.name == name and _is_another(row.folder, folder):
+                return f"{folder.parent.name}-{name}"
+        return name
+
+    def _report_runs(self, *runs: str) -> None:
+        startup = self._start.startup
+        startup.extend(run for run in runs if run not in startup)
 
     async def differing(self, spec: StoreSpec, at: str, coming: Collection[str]) -> tuple[str, ...] | None:
         """Return the fields in which a store differs from its configuration, or ``None`` if the store does not exist.
@@ -119,19 +239,19 @@ class StoreReconciler:
             return True
         return False
 
-    async def begin(self, spec: StoreSpec) -> list[str]:
+    async def _put_at_start(self, spec: StoreSpec) -> list[str]:
         """Create or change a store from the startup configuration. Return the ids of the runs that this starts.
 
         If a configuration that was applied later names the store, leave the store unchanged.
         """
-        return [] if spec.name in self.applied else await self.put(spec)
-
-    async def put(self, spec: StoreSpec) -> list[str]:
-        """Create a store, or apply its configuration to it. Return the ids of the runs that this starts."""
-        async with self._putting:
-            return await self._put(spec)
+        return [] if spec.name in self._applied_names else await self._put(spec)
 
     async def _put(self, spec: StoreSpec) -> list[str]:
+        """Create a store, or apply its configuration to it. Return the ids of the runs that this starts."""
+        async with self._putting:
+            return await self._put_one(spec)
+
+    async def _put_one(self, spec: StoreSpec) -> list[str]:
         model, runs = spec.embedding_model or None, []
         if spec.folder is not None:
             row = await self._stores.follow(
@@ -210,3 +330,13 @@ def _source(row: StoreRow) -> str | list[str] | None:
 
 def _to_json(source: str | tuple[str, ...]) -> str | list[str]:
     return source if isinstance(source, str) else list(source)
+
+
+def _is_another(known_folder: str | None, folder: Path) -> bool:
+    """Return whether a store's folder exists and differs from this folder."""
+    return bool(known_folder) and known_folder != str(folder) and Path(str(known_folder)).is_dir()
+
+
+def build(services: StartedStores) -> StoreReconciler:
+    """Return the reconciler of the key ``stores``."""
+    return StoreReconciler(services.stores, services.problems, services)

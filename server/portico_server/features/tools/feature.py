@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from portico_server.core.feature import Feature
+from portico_server.core.feature import ConfigurationKey, Feature
 
 FEATURE: Final = Feature(
     name="tools",
@@ -17,5 +17,15 @@ FEATURE: Final = Feature(
         "/api/tools*",
         "/api/tool-sources*",
         "/api/workers*",
+    ),
+    keys=(
+        ConfigurationKey(
+            "tools",
+            read="portico_server.features.tools.sources.configuration:read",
+            example="{name: clock, command: [date]}",
+            reconciler="portico_server.features.tools.sources.reconcile:build",
+            table="portico_server.db.specs:TOOLS_TABLE",
+            is_of_file=True,
+        ),
     ),
 )

@@ -33,6 +33,7 @@ from portico_server.core.request import (
 )
 from portico_server.core.servable import Card
 from portico_server.features.guards.call_guards import Guards
+from portico_server.features.guards.configuration import set_guards
 from portico_server.features.guards.guard import parse_guard
 from portico_server.features.guards.held_text import MAX_FED_CHARS, MAX_HELD_CHARS, HeldTexts, TextBlocked
 from portico_server.features.guards.model import GuardedModel
@@ -165,7 +166,7 @@ async def test_a_model_is_guarded_over_every_protocol(tmp_path: Path) -> None:
         await services.models.add(
             ModelSpec("clerk", "fake://", aliases=("desk",), parameters={"script": REPLIES})
         )
-        services.guard([guard("mask", on=["desk"], where=["input", "output", "tool_arguments"])])
+        set_guards(services, [guard("mask", on=["desk"], where=["input", "output", "tool_arguments"])])
         chat = client.chat.completions
         # The request is masked, as the echo shows, and so is the answer.
         completion = await chat.create(model="clerk", messages=messages("I am jane@example.com"))
@@ -209,13 +210,13 @@ async def test_a_guard_reads_the_files_that_come_with_a_question(tmp_path: Path)
     async with api_server(tmp_path) as daemon, official(daemon) as client:
         services = daemon.services
         await services.models.add(ModelSpec("clerk", "fake://"))
-        services.guard([guard("mask", where=["input"])])
+        set_guards(services, [guard("mask", where=["input"])])
         reply = await client.chat.completions.create(model="clerk", messages=chat_messages)
         assert (reply.choices[0].message.content or "").strip() == read
         daemon.add(Echo(Card("helper", "app", id="app_1")))
         chat_reply = await services.runner.call("chat", "helper", Chat(tuple(chat_messages)), LOCAL)
         assert isinstance(chat_reply, ChatReply) and chat_reply.content.strip() == read
-        services.guard([guard("block", where=["input"])])
+        set_guards(services, [guard("block", where=["input"])])
         with pytest.raises(BadRequestError, match="card"):
             await client.chat.completions.create(model="clerk", messages=chat_messages)
 
@@ -224,7 +225,7 @@ async def test_blocked_content_refuses_the_request_or_ends_the_response(tmp_path
     async with api_server(tmp_path) as daemon, official(daemon) as client:
         services, chat = daemon.services, client.chat.completions
         await services.models.add(ModelSpec("clerk", "fake://", parameters={"script": REPLIES}))
-        services.guard([guard("block", on=["clerk"])])
+        set_guards(services, [guard("block", on=["clerk"])])
         with pytest.raises(BadRequestError) as error:
             await chat.create(model="clerk", messages=messages(f"Charge {CARD}"))
         assert error.value.code == "content_filter"
@@ -248,7 +249,7 @@ async def test_blocked_content_refuses_the_request_or_ends_the_response(tmp_path
         costly = {"detect": [], "patterns": ["(?:ab){450}c"], "where": ["input"]}
         long = "ab" * 300_000
         for on_error, passes in (("block", False), ("pass", True)):
-            services.guard([guard("mask", on_error=on_error, **costly)])
+            set_guards(services, [guard("mask", on_error=on_error, **costly)])
             if passes:
                 await chat.create(model="clerk", messages=messages(long), max_tokens=1)
             else:
@@ -375,11 +376,12 @@ async def test_tools_stores_and_apps_are_guarded(tmp_path: Path) -> None:
         cards = (Card("say", "tool"), Card("docs", "store"), Card("helper", "app", id="app_1"))
         daemon.add(*map(Echo, cards))
         places = ["input", "output", "tool_arguments", "tool_results"]
-        services.guard(
+        set_guards(
+            services,
             [
                 guard("mask", where=places),
                 guard("block", on=["store/docs"], detect="injection", where=places[3]),
-            ]
+            ],
         )
         mail = "jane@example.com"
         tool_result = await run("tool", "tool/say", ToolCall({"text": mail}), LOCAL)
@@ -390,16 +392,16 @@ async def test_tools_stores_and_apps_are_guarded(tmp_path: Path) -> None:
         ] == ["[EMAIL]"]
         app_output = await run("app", "helper", AppInput({"to": [mail]}), LOCAL)
         assert isinstance(app_output, AppOutput) and app_output.value == {"said": [{"to": ["[EMAIL]"]}]}
-        services.guard([guard("mark", on=["store/docs"], detect="injection", where=["tool_results"])])
+        set_guards(services, [guard("mark", on=["store/docs"], detect="injection", where=["tool_results"])])
         search_result = await run("search", "store/docs", Search("What?"), LOCAL)
         assert isinstance(search_result, SearchResult) and search_result.passages[0].text == "What?"
         assert search_result.passages[1].text.startswith("[Note of the guard 'g'")
-        services.guard([guard("block", on=["tool/say"], words=["Project X"], where=["tool_arguments"])])
+        set_guards(services, [guard("block", on=["tool/say"], words=["Project X"], where=["tool_arguments"])])
         tool_result = await run("tool", "tool/say", ToolCall({"text": "about project x!"}), LOCAL)
         assert (
             isinstance(tool_result, ToolResult) and tool_result.is_error and "found: word" in tool_result.text
         )
-        services.guard([])
+        set_guards(services, [])
         assert await services.registry.resolve("helper", LOCAL) is services.registry.get("helper")
 
 
@@ -408,7 +410,7 @@ async def test_a_guarded_app_that_calls_itself_is_refused_as_too_deep(tmp_path: 
         daemon.add(Echo(Card("say", "tool")))
         for step in ({"op": "tool", "tool": "say"}, {"op": "llm", "model": "again"}):
             await daemon.services.apps.deploy("again", "flow", {"portico_flow": 1, "step": step}, LOCAL)
-        daemon.services.guard([guard("flag")])
+        set_guards(daemon.services, [guard("flag")])
         with pytest.raises(PorticoError) as error:
             await daemon.services.runner.call("app", "again", AppInput({}), LOCAL)
         assert error.value.code == "too_deep"
@@ -416,7 +418,7 @@ async def test_a_guarded_app_that_calls_itself_is_refused_as_too_deep(tmp_path: 
 
 def test_guards_are_read_from_the_configuration_and_validated(tmp_path: Path) -> None:
     entry = {"name": "pii", "on": "*", "detect": "pii", "action": "mask"}
-    (entry_guard,) = config.parse({"guards": [entry]}, tmp_path, {}).guards
+    (entry_guard,) = config.parse({"guards": [entry]}, tmp_path, {}).of("guards")
     assert (entry_guard.name, entry_guard.where, entry_guard.on_error) == (
         "pii",
         {"input", "output"},

@@ -113,7 +113,9 @@ def test_every_place_of_a_secret_becomes_a_variable(monkeypatch: pytest.MonkeyPa
         *("MCP_HOSTED_URL", "MCP_HOSTED_X_KEY", "TOOL_BOOKS_DATABASE", "PORTICO_API_KEY"),
     }
     filled = expand(yaml.safe_load(document.yaml), dict.fromkeys(names, "https://filled.example/v1#m"))
-    assert config.parse(filled, Path("/"), None).mcp[0].headers == {"X-Key": "https://filled.example/v1#m"}
+    assert config.parse(filled, Path("/"), None).of("mcp")[0].headers == {
+        "X-Key": "https://filled.example/v1#m"
+    }
 
 
 @pytest.mark.parametrize(
