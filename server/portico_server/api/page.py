@@ -12,7 +12,6 @@ from fastapi.responses import HTMLResponse, Response
 
 from portico_server.api.endpoint import new_router
 from portico_server.core.errors import NotFound
-from portico_server.features.oauth.metadata import AUTHORIZE
 
 router = new_router(include_in_schema=False)
 
@@ -98,16 +97,6 @@ _TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css
 async def front_page() -> HTMLResponse:
     """Serve the page: a chat, the documents, and an overview of what runs on the daemon."""
     return _page("<title>Portico</title>", _NO_FRAMES)
-
-
-@router.get(AUTHORIZE)
-async def consent_page() -> HTMLResponse:
-    """Serve the page on which a person grants access to an OAuth client. The page checks the request once the person
-    is signed in: nobody else learns anything, and no browser is redirected.
-    """
-    page = _page("<title>Portico</title>", _NO_FRAMES)
-    page.headers.update({"Cache-Control": "no-store", "X-Frame-Options": "DENY"})
-    return page
 
 
 def app_page(title: str, origins: Sequence[str]) -> HTMLResponse:

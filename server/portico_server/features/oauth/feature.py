@@ -28,4 +28,6 @@ FEATURE: Final = Feature(
         ),
         FeatureRoute("/authorize", "OAuth", needs_key=False),
     ),
+    routers=("portico_server.features.oauth.consent:router",),
+    paths=("/authorize", "/api/authorization"),
 )

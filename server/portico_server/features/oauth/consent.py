@@ -1,4 +1,4 @@
-"""``/api/authorization``: the consent of a person to the access of an OAuth client. For the page only."""
+"""``/authorize``, the page on which a person grants access to an OAuth client, and ``/api/authorization``, its API."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from portico.schemas.keys import Consent, ConsentAnswer
@@ -13,11 +14,15 @@ from portico_server.api.auth import protected_resource
 from portico_server.api.auth.grants import narrow_scopes
 from portico_server.api.auth.oauth_errors import RedirectedError
 from portico_server.api.endpoint import Caller, TheAuth, TheServices, new_router
+from portico_server.api.page import front_page
 from portico_server.api.services import ApiServices
 from portico_server.features.oauth.adapter import require_server
 from portico_server.features.oauth.authorization import MAX_QUERY_CHARS, AuthorizationRequest, read_request
+from portico_server.features.oauth.metadata import AUTHORIZE
 
-router = new_router(prefix="/api/authorization", tags=["Keys"])
+_API = "/api/authorization"
+
+router = new_router(tags=["Keys"])
 
 
 class ConsentDecision(BaseModel, extra="forbid"):
@@ -35,7 +40,17 @@ async def _read(query: str, request: Request, services: ApiServices) -> Authoriz
     return await read_request(query, base, services.oauth_clients)
 
 
-@router.get("")
+@router.get(AUTHORIZE, include_in_schema=False)
+async def consent_page() -> HTMLResponse:
+    """Serve the page on which a person grants access to an OAuth client. The page checks the request once the person
+    is signed in: nobody else learns anything, and no browser is redirected.
+    """
+    page = await front_page()
+    page.headers.update({"Cache-Control": "no-store", "X-Frame-Options": "DENY"})
+    return page
+
+
+@router.get(_API)
 async def get_consent(request: Request, services: TheServices, caller: Caller) -> Consent:
     """Return what a client asks for. The query is that of the address ``/authorize``."""
     try:
@@ -52,7 +67,7 @@ async def get_consent(request: Request, services: TheServices, caller: Caller) -
     )
 
 
-@router.post("")
+@router.post(_API)
 async def answer_consent(
     body: ConsentDecision, request: Request, services: TheServices, auth: TheAuth, caller: Caller
 ) -> ConsentAnswer:
