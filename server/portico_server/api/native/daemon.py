@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 from pydantic import BaseModel
 
 from portico.schemas.configuration import Problem
-from portico.schemas.daemon import ConfiguredGuard, Plugin, Setting, Status
+from portico.schemas.daemon import Plugin, Setting, Status
 from portico.schemas.deployments import SmallModel
 from portico_server import __version__
 from portico_server.api.endpoint import Admin, Caller, TheServices, new_router
@@ -72,26 +72,6 @@ async def shut_down(services: TheServices, _caller: Admin) -> Stopping:
 async def list_plugins(services: TheServices, _caller: Admin) -> Listed[Plugin]:
     """List the engines, chunkers, tools and providers that installed distributions add. This imports all of them."""
     return Listed(data=list(await services.plugins.list()))
-
-
-@router.get("/guards")
-async def list_guards(services: TheServices, _caller: Admin) -> Listed[ConfiguredGuard]:
-    """List the configured guards in the order in which they run."""
-    from portico_server.features.guards.guard import PLACES  # imported only for a list of guards
-
-    return Listed(
-        data=[
-            ConfiguredGuard(
-                name=guard.name,
-                on=tuple(sorted(guard.on)),
-                detects=tuple(dict.fromkeys(detector.kind for detector in guard.detectors)),
-                where=tuple(place for place in PLACES if place in guard.where),
-                action=guard.action,
-                on_error=guard.on_error,
-            )
-            for guard in services.guards
-        ]
-    )
 
 
 async def _problems(services: ApiServices) -> list[Problem]:

@@ -8,8 +8,11 @@ from portico_server.core.feature import ConfigurationKey, Feature
 
 FEATURE: Final = Feature(
     name="guards",
-    routers=("portico_server.features.guards.api.moderations:router",),
-    paths=("/v1/moderations",),
+    routers=(
+        "portico_server.features.guards.api.moderations:router",
+        "portico_server.features.guards.api.guards:router",
+    ),
+    paths=("/v1/moderations", "/api/guards"),
     keys=(
         ConfigurationKey(
             "guards",
