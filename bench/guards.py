@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from portico_server.core.detectors import find
 from portico_server.features.guards.call_guards import Guards
-from portico_server.features.guards.detectors import GROUPS, find
+from portico_server.features.guards.detectors import GROUPS
 from portico_server.features.guards.guard import parse_guard
 from portico_server.features.guards.held_text import HeldTexts
 

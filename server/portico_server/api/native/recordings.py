@@ -160,10 +160,8 @@ async def _find_app(
                 param="changes",
             )
         flows = await services.features.load("flows")
-        from portico_server.features.flows.undeployed import UndeployedFlow
-
-        flow = await flows.read(part.spec, caller)
-        return UndeployedFlow(replace(flow, owner=caller.id), flows)
+        undeployed: Servable = await flows.undeployed(part.spec, caller)
+        return undeployed
     servable = await services.registry.resolve(part.name, caller)
     if servable.card.kind != "app":
         raise NotFound(f"The app '{part.name}' does not exist.", code="app_not_found", param="recording")
@@ -181,6 +179,8 @@ def _secrets(services: ApiServices) -> SecretRules:
 
 def _find_secrets(text: str) -> list[str]:
     """Return the parts of a text that look like keys, tokens or passwords."""
-    from portico_server.features.guards.detectors import GROUPS, find  # imported only for a recording
+    # imported only for a recording
+    from portico_server.core.detectors import find
+    from portico_server.core.secret_detectors import SECRETS
 
-    return [text[hit.start : hit.end] for hit in find(text, GROUPS["secrets"])]
+    return [text[hit.start : hit.end] for hit in find(text, SECRETS)]

@@ -11,9 +11,10 @@ from typing import Any, Final
 import orjson
 
 from portico_server.core.dataclass import dataclass
+from portico_server.core.detectors import find, mask
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.chats import ChatRow
-from portico_server.features.guards.detectors import GROUPS, find, mask
+from portico_server.features.guards.detectors import GROUPS
 
 MIN_EXAMPLES: Final = 50
 """Minimum number of different calls from which a model can learn."""

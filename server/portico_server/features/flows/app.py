@@ -28,6 +28,10 @@ class Executions(Protocol):
         self, flow: FlowSpec, context: Context, value: Any, history: Sequence[Message] = ()
     ) -> tuple[Any, Execution]: ...
 
+    def execution(
+        self, flow: FlowSpec, context: Context, *, answered_functions: frozenset[str] | None = frozenset()
+    ) -> Execution: ...
+
 
 class FlowApp:
     """Runs a flow within the run that calls it.

@@ -36,6 +36,7 @@ from portico_server.features.flows.host import FlowServices, InlineAgents, Serve
 from portico_server.features.flows.journals import FlowJournals
 from portico_server.features.flows.spec import AgentStep, ClientStep, FlowSpec
 from portico_server.features.flows.tree import certain, every, names
+from portico_server.features.flows.undeployed import UndeployedFlow
 from portico_server.runs.enclosing_step import AROUND, EnclosingStep, durable_step, enclosed
 from portico_server.runs.journal import InnerJournal, Journal
 from portico_server.runs.recording import RecordedApp, Recording
@@ -179,6 +180,10 @@ class Flows:
         flow = replace(read.flow({**spec, "name": name}), owner=row.owner)
         created_at = int(row.created_at)
         return FlowApp(flow, self, owner=row.owner, created_at=created_at, version=row.version, id=row.id)
+
+    async def undeployed(self, spec: Any, caller: Principal) -> UndeployedFlow:
+        """Return the flow of a recording for a replay. Raises `InvalidRequest` if the flow is invalid."""
+        return UndeployedFlow(replace(await self.read(spec, caller), owner=caller.id), self)
 
     def execution(
         self,

@@ -11,8 +11,8 @@ from portico.wire import GuardHit
 from portico_server.core import pools, work_slots
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
+from portico_server.core.detectors import Detection, find, mask
 from portico_server.core.errors import PorticoError
-from portico_server.features.guards.detectors import Detection, find, mask
 from portico_server.features.guards.guard import (
     MAX_LOOP_CHARS,
     MEDIA,

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-import math
-from collections import Counter
 from datetime import date
 from typing import Final
-
-MIN_SECRET_ENTROPY: Final = 3.2
-"""Minimum entropy, in bits per character, of a value that counts as a secret because of its name."""
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
@@ -143,39 +138,6 @@ def check_phone(text: str, start: int, end: int) -> int:
     """Return the end of a telephone number, or 0."""
     count = len(_digits(text[start:end]))
     return end if 8 <= count <= 15 and _stands_alone(text, start, end) else 0
-
-
-_PLACEHOLDERS: Final = (
-    "example",
-    "your",
-    "xxxx",
-    "****",
-    "changeme",
-    "<",
-    "${",
-    "{{",
-    "placeholder",
-    "redacted",
-    "...",
-)
-
-
-def check_secret_value(text: str, start: int, end: int) -> int:
-    """Return the end of a value that is assigned to a name such as ``api_key`` and looks random, or 0."""
-    value = text[start:end]
-    if any(word in value.lower() for word in _PLACEHOLDERS) or not any(map(str.isdigit, value)):
-        return 0
-    counts = Counter(value)
-    entropy = -sum(n / len(value) * math.log2(n / len(value)) for n in counts.values())
-    return end if entropy >= MIN_SECRET_ENTROPY and any(map(str.isalpha, value)) else 0
-
-
-def check_key_value(text: str, start: int, end: int) -> int:
-    """Return the end of a key in a well-known format, or 0. Placeholders such as ``your-key`` or ``xxxx`` do not
-    count.
-    """
-    value = text[start:end].lower()
-    return 0 if "xxxx" in value or "..." in value or "your" in value else end
 
 
 _NEGATIONS: Final = (

@@ -1,18 +1,11 @@
-"""Finds personal data, secrets, injected instructions and threats in texts by patterns and checksums, without a model.
-
-Patterns are searched in linear time (`portico_server.core.pattern`). Texts are first normalized to what a person sees:
-full-width and styled letters and digits become plain ones, and zero-width characters are ignored. Encoded content,
-such as base64, is not decoded.
-"""
+"""The built-in detectors: personal data, secrets, injected instructions and threats."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import Final
 
-from portico_server.core.dataclass import dataclass
-from portico_server.core.pattern import LinearPattern, linear
+from portico_server.core.detectors import Detector
+from portico_server.core.secret_detectors import SECRETS
 from portico_server.features.guards.checks import (
     check_card,
     check_cn_id,
@@ -20,107 +13,10 @@ from portico_server.features.guards.checks import (
     check_iban,
     check_ipv4,
     check_ipv6,
-    check_key_value,
     check_not_denied,
     check_phone,
-    check_secret_value,
     check_ssn,
 )
-from portico_server.features.guards.reading import fold_text
-
-Check = Callable[[str, int, int], int]
-"""A function of a text and the start and end of a match. Returns the end of a genuine match, otherwise 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """A detection: its position in the text and the kind of content."""
-
-    start: int
-    end: int
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Detector:
-    """A detector for one kind of content.
-
-    ``label`` replaces a masked match. ``reach`` is the number of characters of a stream that may be needed before a
-    match can be recognized. ``group`` is the group of the pattern that forms the match. ``bounded`` marks a pattern
-    from the user.
-    """
-
-    kind: str
-    label: str
-    patterns: tuple[str, ...]
-    check: Check | None = None
-    group: int = 0
-    reach: int = 64
-    bounded: bool = False
-
-    def compiled(self) -> tuple[LinearPattern, ...]:
-        """Return the compiled patterns. Raises `UnsupportedPattern`."""
-        return (
-            tuple(linear(text) for text in self.patterns)
-            if self.bounded
-            else _compile_patterns(self.patterns)
-        )
-
-
-@cache
-def _compile_patterns(patterns: tuple[str, ...]) -> tuple[LinearPattern, ...]:
-    return tuple(map(LinearPattern, patterns))
-
-
-def find(text: str, detectors: Iterable[Detector]) -> list[Detection]:
-    """Return the detections in a text from left to right. Overlapping detections are merged; the first and longest
-    sets the kind.
-
-    Raises `UnsupportedPattern` if the text is too long for a pattern from the user.
-    """
-    read, places = fold_text(text)
-    data = read.encode("utf-8", "replace")
-    plain = len(data) == len(read)
-    detections: list[Detection] = []
-    for detector in detectors:
-        for pattern in detector.compiled():
-            if detector.bounded:
-                pattern.require_affordable(data)
-            at, char_index = 0, 0
-            for first, last in pattern.spans(data, detector.group):
-                if plain:
-                    start, end = first, last
-                else:  # spans are ordered from left to right, so each offset is counted from the previous match
-                    start = char_index + len(data[at:first].decode("utf-8", "replace"))
-                    end = start + len(data[first:last].decode("utf-8", "replace"))
-                    at, char_index = first, start
-                if detector.check is not None:
-                    end = detector.check(read, start, end)
-                if end > start:
-                    detections.append(Detection(start, end, detector.kind))
-    if places is not None:
-        detections = [Detection(places[hit.start], places[hit.end - 1] + 1, hit.kind) for hit in detections]
-    return _apart(detections)
-
-
-def mask(text: str, hits: Sequence[Detection], labels: Callable[[str], str]) -> str:
-    """Return the text with each hit replaced by the label of its kind."""
-    parts, at = [], 0
-    for hit in hits:
-        parts += [text[at : hit.start], labels(hit.kind)]
-        at = hit.end
-    return "".join([*parts, text[at:]])
-
-
-def _apart(hits: list[Detection]) -> list[Detection]:
-    detections: list[Detection] = []
-    for hit in sorted(hits, key=lambda hit: (hit.start, -hit.end)):
-        if not detections or hit.start >= detections[-1].end:
-            detections.append(hit)
-        elif hit.end > detections[-1].end:  # the overlapping hit extends the range of the detection
-            detections[-1] = Detection(detections[-1].start, hit.end, detections[-1].kind)
-    return detections
-
 
 _PERSONAL: Final = (
     Detector(
@@ -155,60 +51,6 @@ _PERSONAL: Final = (
     ),
     Detector("ip_address", "[IP]", (r"\d{1,3}(?:\.\d{1,3}){3}",), check_ipv4, reach=24),
     Detector("ip_address", "[IP]", (r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,8}",), check_ipv6, reach=48),
-)
-
-_SECRETS: Final = (
-    Detector(
-        "private_key",
-        "[PRIVATE_KEY]",
-        (
-            r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?:-?[A-Za-z0-9+/=\s:,])*(?:-----END [A-Z0-9 ]*-----)?",
-        ),
-        reach=64,
-    ),
-    Detector("aws_key", "[AWS_KEY]", (r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b",), check_key_value, reach=32),
-    Detector(
-        "github_token",
-        "[GITHUB_TOKEN]",
-        (r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,})",),
-        check_key_value,
-    ),
-    Detector(
-        "slack_token",
-        "[SLACK_TOKEN]",
-        (r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}|https://hooks\.slack\.com/services/[A-Za-z0-9/]{20,}",),
-        check_key_value,
-    ),
-    Detector(
-        "api_key",
-        "[API_KEY]",
-        (
-            r"\bsk-(?:proj-|ant-|svcacct-|or-v1-)?[A-Za-z0-9_-]{20,}",
-            r"\b(?:AIza[A-Za-z0-9_-]{35}|hf_[A-Za-z0-9]{30,}|[rs]k_live_[A-Za-z0-9]{16,}|npm_[A-Za-z0-9]{36}"
-            r"|glpat-[\w-]{20,})",
-        ),
-        check_key_value,
-    ),
-    Detector("jwt", "[TOKEN]", (r"\beyJ(?:hbGci|0eXAi|raWQi|qa3Ui|jdHki)[\w-]+(?:\.[\w-]+){0,2}",)),
-    Detector(
-        "url_password",
-        "[PASSWORD]",
-        (r"[a-z][a-z0-9+.-]{1,20}://[^\s:/@]{1,64}:([^\s:/@]{3,})@",),
-        check_key_value,
-        1,
-        200,
-    ),
-    Detector(
-        "assigned_secret",
-        "[SECRET]",
-        (
-            r"(?i)(?:api[_-]?key|secret(?:[_-]?key)?|access[_-]?key|auth[_-]?token|access[_-]?token|token|passw(?:or)?d|密钥|密码)"
-            r"[\"']?\s{0,3}(?:[:=]|：|是|is)\s{0,3}[\"']?([A-Za-z0-9+/_=.!@#$%^&*~-]{12,})",
-        ),
-        check_secret_value,
-        1,
-        64,
-    ),
 )
 
 _INJECTIONS: Final = (
@@ -273,7 +115,7 @@ _THREATS: Final = (
     ),
 )
 
-GROUPS: Final = {"pii": _PERSONAL, "secrets": _SECRETS, "injection": _INJECTIONS, "threats": _THREATS}
+GROUPS: Final = {"pii": _PERSONAL, "secrets": SECRETS, "injection": _INJECTIONS, "threats": _THREATS}
 """The built-in detectors, by group name."""
 
 KINDS: Final = {

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from portico_server.core.dataclass import dataclass
+from portico_server.core.detectors import Detector
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
-from portico_server.features.guards.detectors import GROUPS, KINDS, Detector
+from portico_server.features.guards.detectors import GROUPS, KINDS
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ import asyncio
 from collections import Counter
 from typing import Final
 
+from portico_server.core.detectors import Detection, find
+from portico_server.core.look_alikes import last_read, without_unread
 from portico_server.features.guards.call_guards import Guards
-from portico_server.features.guards.detectors import Detection, find
 from portico_server.features.guards.guard import ContentGuard
-from portico_server.features.guards.reading import last_read, without_unread
 
 MAX_HELD_CHARS: Final = 8_192
 """Maximum number of characters of an unfinished match, such as a long key, that are held back. Of a longer match, only

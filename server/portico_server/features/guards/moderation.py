@@ -14,13 +14,14 @@ from portico.wire import Event, Usage
 from portico_server.core import pools, work_slots
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
+from portico_server.core.detectors import find
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.invalid import not_one_of, wrong, wrong_type
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, ChatReply, Moderate, Moderated
 from portico_server.core.servable import Card
-from portico_server.features.guards.detectors import GROUPS, find
+from portico_server.features.guards.detectors import GROUPS
 from portico_server.runs.runner import Runner
 
 RULES: Final = "rules"

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from portico_server.core.detectors import Detection, Detector, find, mask
 from portico_server.features.guards.checks import luhn
-from portico_server.features.guards.detectors import GROUPS, Detection, Detector, find, mask
+from portico_server.features.guards.detectors import GROUPS
 
 EVERY = tuple(detector for group in GROUPS.values() for detector in group)
 
