@@ -4,9 +4,8 @@ files uses this module.
 
 from __future__ import annotations
 
-import mimetypes
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final, Literal
 
 from fastapi.responses import FileResponse
@@ -14,8 +13,6 @@ from starlette.types import Receive, Scope, Send
 
 from portico_server.core.errors import NotFound
 from portico_server.db.artifacts import ArtifactRow
-from portico_server.db.files import FileRow
-from portico_server.features.files.files import FileStorage
 from portico_server.runs.artifacts import ArtifactStore
 
 _PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
@@ -54,13 +51,6 @@ class KeptFileResponse(FileResponse):
                 raise self._missing
             self.path = path
             await super().__call__(scope, receive, send)
-
-
-def file_response(files: FileStorage, row: FileRow) -> KeptFileResponse:
-    """Return a response with the bytes of a file."""
-    name = PurePosixPath(row.filename.replace("\\", "/")).name
-    media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return KeptFileResponse(files.open(row.sha256), name, media_type, files.missing(row))
 
 
 def artifact_response(artifacts: ArtifactStore, row: ArtifactRow) -> KeptFileResponse:

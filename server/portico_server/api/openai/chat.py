@@ -12,15 +12,13 @@ import orjson
 from portico.wire import Cited, Claimed, Delta, Passage, Usage
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.bodies import CHAT
-from portico_server.api.openai.relay import caller_of, find, relay
+from portico_server.api.openai.relay import AnswerRecorder, caller_of, find, relay
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.passage import location_of, to_json
 from portico_server.core.request import CalledTool, Chat, ChatReply
-from portico_server.core.servable import relays
-from portico_server.features.answers.store_apps import refuse_unchecked
-from portico_server.features.stored_chats.stored_chats import ChatRecorder
+from portico_server.core.servable import Card, relays
 from portico_server.runs.run import Run
 
 _OURS = ("model", "messages", "stream", "stream_options", "n")
@@ -44,8 +42,19 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
         await _app(exchange, services, body, recorder)
 
 
+def refuse_unchecked(card: Card, options: Mapping[str, Any]) -> None:
+    """Raise `InvalidRequest` if ``unsupported`` is set for a model or app that does not answer from documents."""
+    if options.get("unsupported") is not None and "store" not in card.labels:
+        raise InvalidRequest(
+            f"'{card.name}' does not answer from the documents of a store, so its claims are not checked: "
+            "omit 'unsupported'.",
+            code="unsupported_parameter",
+            param="unsupported",
+        )
+
+
 async def _app(
-    exchange: Exchange, services: ApiServices, body: Mapping[str, Any], recorder: ChatRecorder | None
+    exchange: Exchange, services: ApiServices, body: Mapping[str, Any], recorder: AnswerRecorder | None
 ) -> None:
     name = body["model"]
     for field, is_requested in (("n", (body.get("n") or 1) > 1), ("logprobs", body.get("logprobs"))):

@@ -4,8 +4,10 @@ as bytes.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, Protocol
 
+from portico.wire import Usage
 from portico_server.api.errors import RawHeaders
 from portico_server.api.exchange import STREAM, Exchange, Presence
 from portico_server.api.services import ApiServices
@@ -13,7 +15,16 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.relay import CAPABILITY, Operation, Relay
 from portico_server.core.servable import Relays, Servable, relays
-from portico_server.features.stored_chats.stored_chats import ChatRecorder
+
+
+class AnswerRecorder(Protocol):
+    """Stores the answer to a chat request: `portico_server.features.stored_chats.stored_chats.ChatRecorder`."""
+
+    async def keep(self, answer: bytes) -> None:
+        """Store a complete answer."""
+
+    def follow(self, chunks: AsyncIterator[bytes], usage: Callable[[], Usage]) -> AsyncGenerator[bytes, None]:
+        """Yield the chunks of a stream, and store the answer before yielding the last chunk."""
 
 
 def caller_of(exchange: Exchange) -> Principal:
@@ -50,7 +61,7 @@ async def relay(
     servable: Relays,
     operation: Operation,
     body: dict[str, Any],
-    recorder: ChatRecorder | None = None,
+    recorder: AnswerRecorder | None = None,
 ) -> None:
     """Relay a request and its response as bytes; ``recorder`` records the response. If the client leaves, the relay is
     cancelled.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
@@ -17,7 +17,6 @@ from portico_server.blobs.place import ReceivedFile
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.filenames import check_filename
-from portico_server.features.files.files import FileStorage
 from portico_server.settings import MB_BYTES
 
 MAX_FIELD_BYTES = 64 * 1024
@@ -48,11 +47,19 @@ def declare_form(
     }
 
 
+class FileReceiver(Protocol):
+    """Writes the bytes of uploaded files to disk: `portico_server.features.files.files.FileStorage`."""
+
+    async def receive(self, chunks: AsyncIterator[bytes]) -> ReceivedFile:
+        """Write incoming bytes to disk. Raise `TooLarge`, or `Unavailable` if the disk is full."""
+
+    async def drop(self, file: ReceivedFile) -> None:
+        """Discard received bytes that were not kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class UploadForm:
-    """One file and the other fields of a form. The caller must pass the file to `FileStorage.keep` or
-    `FileStorage.drop`.
-    """
+    """One file and the other fields of a form. The caller must keep the file, or pass it to `FileReceiver.drop`."""
 
     received: ReceivedFile
     filename: str
@@ -60,11 +67,11 @@ class UploadForm:
 
 
 async def read(
-    request: Request, files: FileStorage, field: str = "file", max_bytes: int | None = None
+    request: Request, files: FileReceiver, field: str = "file", max_bytes: int | None = None
 ) -> UploadForm:
     """Read the form in the body of ``request``, and write the file in the form field ``field`` to disk.
 
-    ``max_bytes`` limits the size of the file if it is below the limit of `FileStorage`. Raise `InvalidRequest` if the
+    ``max_bytes`` limits the size of the file if it is below the limit of ``files``. Raise `InvalidRequest` if the
     body is not a form or has no file, `TooLarge`, or `Unavailable` if the disk is full.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))

@@ -5,13 +5,12 @@ citations.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from portico.wire import Unsupported
 from portico_server.core.context import Context
-from portico_server.core.errors import InvalidRequest
 from portico_server.core.pools import LOADING
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -134,14 +133,3 @@ def _card(store: Card) -> Card:
         created=store.created,
         id=store.id,
     )
-
-
-def refuse_unchecked(card: Card, options: Mapping[str, Any]) -> None:
-    """Raise `InvalidRequest` if ``unsupported`` is set for a model or app that does not answer from documents."""
-    if options.get("unsupported") is not None and "store" not in card.labels:
-        raise InvalidRequest(
-            f"'{card.name}' does not answer from the documents of a store, so its claims are not checked: "
-            "omit 'unsupported'.",
-            code="unsupported_parameter",
-            param="unsupported",
-        )

@@ -14,6 +14,7 @@ from portico.schemas.apps import App, AppVersion
 from portico_server.api.declarations import DRAWING, TEXT
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.errors import unknown_parameter
+from portico_server.api.openai.chat import refuse_unchecked
 from portico_server.api.openai.message_fields import MESSAGES
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, shaped
@@ -24,7 +25,6 @@ from portico_server.core.principal import Principal
 from portico_server.core.request import AppInput, AppOutput, Chat, ChatReply, Request
 from portico_server.core.servable import Card, Servable
 from portico_server.db.apps import AppRow, VersionRow
-from portico_server.features.answers.store_apps import refuse_unchecked
 from portico_server.features.flows.model_options import model_options
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner

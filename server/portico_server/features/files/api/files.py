@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mimetypes
 import time
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from fastapi import Query, Request
@@ -12,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from portico_server.api.declarations import FILE_BYTES
 from portico_server.api.endpoint import Caller, TheServices, new_router
-from portico_server.api.kept_response import artifact_response, file_response
+from portico_server.api.kept_response import KeptFileResponse, artifact_response
 from portico_server.api.openai import upload
 from portico_server.api.shapes import Moment, Page, RemovedObject, shaped
 from portico_server.core.errors import Forbidden, InvalidRequest
@@ -20,7 +22,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.words import whole_number
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.files import FileRow
-from portico_server.features.files.files import PURPOSES
+from portico_server.features.files.files import PURPOSES, FileStorage
 
 router = new_router(prefix="/v1/files", tags=["OpenAI: files"])
 
@@ -129,7 +131,7 @@ async def read_file(file_id: str, services: TheServices, caller: Caller) -> File
     """Return the bytes of a file, exactly as they were uploaded or made by a run."""
     if file_id.startswith(GENERATED_ID_PREFIX):
         return artifact_response(services.artifacts, await services.artifacts.get(file_id, caller))
-    return file_response(services.files, await services.files.get(file_id, caller))
+    return _file_response(services.files, await services.files.get(file_id, caller))
 
 
 def require_upload(caller: Principal) -> None:
@@ -164,3 +166,10 @@ def _expires_at(fields: Mapping[str, str]) -> float | None:
             param="expires_after[seconds]",
         )
     return time.time() + lifetime_s
+
+
+def _file_response(files: FileStorage, row: FileRow) -> KeptFileResponse:
+    """Return a response with the bytes of a file."""
+    name = PurePosixPath(row.filename.replace("\\", "/")).name
+    media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return KeptFileResponse(files.open(row.sha256), name, media_type, files.missing(row))
