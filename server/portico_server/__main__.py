@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             configuration = config.read(given_arguments.file, lenient=given_arguments.command == "serve")
         if given_arguments.command == "migrate":
-            from portico_server import maintenance
+            from portico_server.features.backup import maintenance
 
             flags |= maintenance.migration_settings(given_arguments.source, given_arguments.target)
         settings = load(flags, file=configuration.settings if configuration else None)
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps({"data": [asdict(row) for row in settings.describe()]}, ensure_ascii=False))
             return 0
         if given_arguments.command != "serve":
-            from portico_server import maintenance
+            from portico_server.features.backup import maintenance
 
             return maintenance.run(given_arguments, settings)
         # NumPy reads this variable when it is first imported. With more threads, which spin while they wait

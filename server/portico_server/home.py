@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from portico_server import home_replacement
 from portico_server.core.errors import Conflict, Unavailable
-from portico_server.features.backup import swap
 
 LEAVING_S = 15.0
 """Seconds that a starting daemon waits for another daemon that is shutting down or does not serve yet."""
@@ -45,7 +45,7 @@ class Home:
         self.path = path
         self._note = path / "daemon.json"
         self._lock: int | None = None
-        self.completed_restore: swap.CompletedRestore | None = None
+        self.completed_restore: home_replacement.CompletedRestore | None = None
         """The restore that was interrupted before the lock, if any. The lock completes it."""
 
     def __enter__(self) -> Home:
@@ -72,7 +72,7 @@ class Home:
                 code="home_in_use",
             )
         try:
-            self.completed_restore = swap.tidy(self.path)
+            self.completed_restore = home_replacement.tidy(self.path)
         except (OSError, ValueError) as error:
             os.close(self._lock)
             self._lock = None

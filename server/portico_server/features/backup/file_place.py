@@ -9,10 +9,11 @@ import shutil
 from pathlib import Path
 from typing import Final, Protocol
 
+from portico_server import home_replacement
 from portico_server.blobs.bucket import Bucket
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
-from portico_server.features.backup import layout, swap
+from portico_server.features.backup import layout
 
 ARRIVING: Final = "arriving"
 """Folder of incomplete files. A daemon that starts removes its contents."""
@@ -94,7 +95,7 @@ def put_file(path: Path, scratch: Path, target: Path) -> None:
             os.fsync(file.fileno())
         scratch.replace(target)
         for folder in (target.parent, target.parent.parent):
-            swap.flush(folder)
+            home_replacement.flush(folder)
     except OSError as error:
         raise explain(error, target) from error
 

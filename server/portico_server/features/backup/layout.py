@@ -39,28 +39,6 @@ DERIVED: Final = (
 which restarts, and of scheduler jobs.
 """
 
-STAGING: Final = "backup-staging"
-"""Folder that contains a backup while it is sent. The next backup and the next daemon remove what a killed backup
-left.
-"""
-
-LOCK: Final = "backup.lock"
-
-RESTORING: Final = ".restoring"
-"""Folder in the target home where an archive is unpacked. Nothing else in the home changes until the whole archive is
-checked.
-"""
-
-PLAN: Final = ".restoring.json"
-"""File that lists the entries of the home to replace. Once it exists, a restore is always completed."""
-
-PLAN_DRAFT: Final = f"{PLAN}.new"
-
-ASIDE_PREFIX: Final = "before-restore-"
-"""Prefix of the folder to which a restore moves the old contents of a home; the time follows."""
-
-TRANSIENT: Final = (STAGING, LOCK, RESTORING, PLAN, PLAN_DRAFT, "daemon.lock", "daemon.json", "lost+found")
-
 _PART = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,255}")
 
 _DIGEST = re.compile(r"(blobs/[0-9a-f]{2}/[0-9a-f]{62}|artifacts/[0-9a-f]{2}/[0-9a-f]{64})")

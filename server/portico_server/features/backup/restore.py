@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from portico_server import home_replacement
 from portico_server.archives.reader import ArchiveReader, refusal
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, Unavailable
 from portico_server.db import snapshot
-from portico_server.features.backup import layout, swap
+from portico_server.features.backup import layout
 from portico_server.features.backup.staging import BackupProgress
 
 MAX_RATIO: Final = 1_100
@@ -139,7 +140,7 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, report: Backup
     if the disk is full. If an error is raised, nothing has changed. An interrupted restore has either changed nothing,
     or the next command or daemon that uses the home completes it.
     """
-    old = swap.holds(home)
+    old = home_replacement.holds(home)
     if old and not replace:
         raise Conflict(
             f"The home folder {home} is not empty ({', '.join(old[:3])}). Restore into another folder with "
@@ -147,7 +148,7 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, report: Backup
             code="home_not_empty",
             param="home",
         )
-    path = home / layout.RESTORING
+    path = home / home_replacement.RESTORING
     try:
         _check_disk_space(archive, home)
         shutil.rmtree(path, ignore_errors=True)
@@ -155,13 +156,13 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, report: Backup
         archive.unpack(path, report)
         check_database(path / layout.DATABASE)
         snapshot.distrust_facts(path / layout.DATABASE)
-        return swap.replace(home, old, archive.digest).aside
+        return home_replacement.replace(home, old, archive.digest).aside
     except snapshot.SnapshotError as error:
         raise refused(f"its database is damaged ({error})") from error
     except OSError as error:
         raise _explain(error, home) from error
     finally:
-        if not (home / layout.PLAN).exists():
+        if not (home / home_replacement.PLAN).exists():
             shutil.rmtree(path, ignore_errors=True)
 
 

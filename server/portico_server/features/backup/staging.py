@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from portico_server import home_replacement
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, NotFound, Unavailable
 from portico_server.db import snapshot
@@ -41,7 +42,7 @@ class Staged:
 @contextmanager
 def exclusive(home: Path) -> Iterator[None]:
     """Lock a home for a single backup. Raises `Conflict` if another backup is running."""
-    handle = os.open(home / layout.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = os.open(home / home_replacement.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,7 +67,7 @@ def staged(home: Path, models: Path | None, report: BackupProgress) -> Iterator[
     if not (home / layout.DATABASE).is_file():
         raise NotFound(f"{home} contains no Portico database.", code="home_not_found", param="home")
     with exclusive(home):
-        staging = home / layout.STAGING
+        staging = home / home_replacement.STAGING
         shutil.rmtree(staging, ignore_errors=True)
         try:
             staging.mkdir(mode=0o700)

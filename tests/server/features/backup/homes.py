@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tests.server.db.test_homes import rows
 
-from portico_server.features.backup import layout
+from portico_server import home_replacement
 
-LOCKS = ("daemon.lock", layout.LOCK)
+LOCKS = ("daemon.lock", home_replacement.LOCK)
 
 
 def fill(home: Path, count: int) -> None:

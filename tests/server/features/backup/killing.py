@@ -25,8 +25,8 @@ from sqlalchemy import Engine, event
 import portico.cli.backup
 import portico.cli.root
 import portico_server.blobs.bucket
+import portico_server.features.backup.maintenance
 import portico_server.features.backup.migration
-import portico_server.maintenance
 from portico_server.__main__ import main
 
 LOADED = (
@@ -37,7 +37,7 @@ LOADED = (
 )
 """Modules that runs need: they are loaded once, before the first fork."""
 
-BEGINS = (portico_server.maintenance.run.__code__, portico.cli.backup.backup.__code__)
+BEGINS = (portico_server.features.backup.maintenance.run.__code__, portico.cli.backup.backup.__code__)
 """The functions of the commands. What comes before them, such as the settings, changes nothing."""
 
 

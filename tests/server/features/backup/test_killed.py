@@ -18,6 +18,7 @@ from tests.server.features.backup.victim import Victim
 from tests.server.features.sources.store import ObjectStore
 
 from portico import Client
+from portico_server import home_replacement
 from portico_server.core.errors import Unavailable
 from portico_server.db.database import Database
 from portico_server.features.backup import layout
@@ -108,7 +109,7 @@ def test_a_restore_that_is_killed_is_completed_by_the_same_command(
     for is_killed in kill_often(victim, total, *command):
         if is_killed and (not new.exists() or tree(new) != restored):
             assert victim.run(0, *command)
-        [aside] = [*new.glob(f"{layout.ASIDE_PREFIX}*")] if old else [None]
+        [aside] = [*new.glob(f"{home_replacement.ASIDE_PREFIX}*")] if old else [None]
         if aside is not None:
             assert {name: (aside / name).read_bytes() for name in old} == old
             shutil.rmtree(aside)
@@ -133,7 +134,7 @@ def test_a_daemon_keeps_answering_when_the_command_that_fetches_its_backup_is_ki
             assert {file.id: file.bytes for file in client.files.list()} == files
             assert victim.run(0, *command), "the daemon has ended the backup that nobody receives"
         assert os.listdir(archive.parent) == ["b.zip"]
-        assert not (home / layout.STAGING).exists()
+        assert not (home / home_replacement.STAGING).exists()
     assert victim.run(0, "restore", str(archive), "--home", str(tmp_path / "new"))
     names = {name for name in before if name.startswith(layout.BLOBS)}
     assert {name: tree(tmp_path / "new")[name] for name in names} == {name: before[name] for name in names}

@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 from tests.daemon import environment
 
+from portico_server import home_replacement
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.db.database import Database
-from portico_server.features.backup import layout, restore, swap
+from portico_server.features.backup import layout, restore
 from portico_server.home import Home
 
 CONTENTS = {"portico.db": b"", "adapters/a/weights.bin": b"weights"}
@@ -402,12 +403,14 @@ def test_killed_at_any_step_a_restore_is_undone_or_finished_by_the_next_start(
             with Home(home):  # as the next daemon does
                 all_files = tree(home)
             own_files = {
-                name: data for name, data in all_files.items() if not name.startswith(layout.ASIDE_PREFIX)
+                name: data
+                for name, data in all_files.items()
+                if not name.startswith(home_replacement.ASIDE_PREFIX)
             }
             aside = {
                 name.split("/", 1)[1]: data
                 for name, data in all_files.items()
-                if name.startswith(layout.ASIDE_PREFIX)
+                if name.startswith(home_replacement.ASIDE_PREFIX)
             }
             assert (own_files, aside) in ((old, {}), (new, old)), f"killed at step {step}"
             outcomes.append(own_files == new)
@@ -430,10 +433,10 @@ def test_repeating_an_interrupted_restore_with_the_same_archive_completes_it(
 
     home = tmp_path / "home"
     with monkeypatch.context() as patch:
-        patch.setattr(swap, "finish", interrupt)
+        patch.setattr(home_replacement, "finish", interrupt)
         with pytest.raises(KeyboardInterrupt):
             put_back(archive, home)
-    assert (home / layout.PLAN).exists()
+    assert (home / home_replacement.PLAN).exists()
     repeated = archive if is_same else rewritten(archive, tmp_path / "other.zip", change)
     command = [sys.executable, "-m", "portico_server", "restore", str(repeated), "--home", str(home)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
@@ -444,10 +447,10 @@ def test_repeating_an_interrupted_restore_with_the_same_archive_completes_it(
 
 
 def test_an_interrupted_restore_that_cannot_be_finished_is_reported(tmp_path: Path) -> None:
-    (tmp_path / layout.PLAN).write_text("not JSON")
+    (tmp_path / home_replacement.PLAN).write_text("not JSON")
     with pytest.raises(PorticoError, match="cannot be finished") as caught:
         Home(tmp_path).__enter__()
     assert caught.value.code == "home_unusable"
-    (tmp_path / layout.PLAN).unlink()
+    (tmp_path / home_replacement.PLAN).unlink()
     with Home(tmp_path):
-        assert swap.holds(tmp_path) == []
+        assert home_replacement.holds(tmp_path) == []

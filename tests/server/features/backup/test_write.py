@@ -23,6 +23,7 @@ from tests.kills import count_kills
 
 from portico import AsyncClient, Client
 from portico.errors import Conflict, ConnectionLost, Forbidden
+from portico_server import home_replacement
 from portico_server.archives.stream import BLOCK_BYTES
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
@@ -148,7 +149,7 @@ async def test_only_an_admin_may_take_a_backup_and_one_at_a_time(tmp_path: Path)
             assert not [name for name in os.listdir(tmp_path) if name.startswith("no.zip")]
             assert (await admin.backup(tmp_path / "yes.zip")).missing == 0
         assert stat.S_IMODE((tmp_path / "yes.zip").stat().st_mode) == 0o600
-        assert not (tmp_path / "home" / layout.STAGING).exists()
+        assert not (tmp_path / "home" / home_replacement.STAGING).exists()
 
 
 @pytest.mark.slow
@@ -211,7 +212,7 @@ async def test_a_daemon_that_is_killed_while_it_sends_leaves_nothing_behind(tmp_
         # What is still to be sent by then does not fit into the buffers of the connection.
         end = dice.randrange(2 * BLOCK_BYTES)
         with running(home) as daemon:
-            assert not (home / layout.STAGING).exists()
+            assert not (home / home_replacement.STAGING).exists()
             async with AsyncClient(daemon.url) as sender:
 
                 def kill(size: int, end: int = end, daemon: Daemon = daemon) -> None:
@@ -221,9 +222,9 @@ async def test_a_daemon_that_is_killed_while_it_sends_leaves_nothing_behind(tmp_
                 with pytest.raises(ConnectionLost):
                     await sender.backup(tmp_path / "b.zip", told=kill)
         assert not [name for name in os.listdir(tmp_path) if name.startswith("b.zip")]
-        assert (home / layout.STAGING).is_dir(), "it was killed while it held a copy"
+        assert (home / home_replacement.STAGING).is_dir(), "it was killed while it held a copy"
     with running(home) as again:
-        assert not (home / layout.STAGING).exists()
+        assert not (home / home_replacement.STAGING).exists()
         with Client(again.url) as blocking:
             assert blocking.backup(tmp_path / "b.zip").missing == 0
             assert [file.filename for file in blocking.files.list()] == ["large.bin"]
@@ -291,7 +292,13 @@ def test_every_entry_of_a_home_is_either_backed_up_or_known_to_be_derived(daemon
         layout.BLOBS,
         layout.ARTIFACTS,
     }
-    accounted = {*database_entries, *layout.FOLDERS, layout.MODELS, *layout.DERIVED, *layout.TRANSIENT}
+    accounted = {
+        *database_entries,
+        *layout.FOLDERS,
+        layout.MODELS,
+        *layout.DERIVED,
+        *home_replacement.TRANSIENT,
+    }
     assert {path.name for path in daemon.home.iterdir()} - accounted == set(), (
         "a new entry of the home: name it in features/backup/layout.py and in docs/configuration.md"
     )

@@ -17,11 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from portico_server import __version__
+from portico_server import __version__, home_replacement
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError
 from portico_server.db.address import parse_address
 from portico_server.db.database import Database
-from portico_server.features.backup import swap
 from portico_server.features.backup.restore import BackupArchive, restore
 from portico_server.features.backup.write import backup, check_here, noted_settings
 from portico_server.home import LOCK_FILE, Home
@@ -64,7 +63,7 @@ def _write(path: Path, loaded_settings: LoadedSettings, *, models: bool) -> dict
                 out.flush()
                 os.fsync(out.fileno())
             partial.replace(path)
-            swap.flush(path.absolute().parent)
+            home_replacement.flush(path.absolute().parent)
             return {"file": str(path), "bytes": path.stat().st_size, "missing": missing}
         except OSError as error:
             raise InvalidRequest(f"Cannot write '{path}': {error.strerror}.", param="file") from error
@@ -180,7 +179,11 @@ async def _migrate(target: str, settings: Settings, *, dry_run: bool) -> dict[st
     async with AsyncExitStack() as stack:
         # A dry run does not create a home folder.
         stack.enter_context(Home(home) if home.is_dir() or not dry_run else nullcontext())
-        if not to_postgres and not has_file and (contents := swap.holds(home) if home.is_dir() else []):
+        if (
+            not to_postgres
+            and not has_file
+            and (contents := home_replacement.holds(home) if home.is_dir() else [])
+        ):
             raise Conflict(
                 f"The home folder {home} is not empty ({', '.join(contents[:3])}). Migrate into another folder.",
                 code="target_not_empty",

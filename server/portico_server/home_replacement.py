@@ -12,9 +12,29 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from portico_server.features.backup import layout
+STAGING: Final = "backup-staging"
+"""Folder that contains a backup while it is sent. The next backup and the next daemon remove what a killed backup
+left.
+"""
+
+LOCK: Final = "backup.lock"
+
+RESTORING: Final = ".restoring"
+"""Folder in the target home where an archive is unpacked. Nothing else in the home changes until the whole archive is
+checked.
+"""
+
+PLAN: Final = ".restoring.json"
+"""File that lists the entries of the home to replace. Once it exists, a restore is always completed."""
+
+PLAN_DRAFT: Final = f"{PLAN}.new"
+
+ASIDE_PREFIX: Final = "before-restore-"
+"""Prefix of the folder to which a restore moves the old contents of a home; the time follows."""
+
+TRANSIENT: Final = (STAGING, LOCK, RESTORING, PLAN, PLAN_DRAFT, "daemon.lock", "daemon.json", "lost+found")
 
 
 class CompletedRestore(NamedTuple):
@@ -32,7 +52,7 @@ def holds(home: Path) -> list[str]:
     return sorted(
         path.name
         for path in home.iterdir()
-        if path.name not in (*layout.TRANSIENT, "logs") and not path.name.startswith(layout.ASIDE_PREFIX)
+        if path.name not in (*TRANSIENT, "logs") and not path.name.startswith(ASIDE_PREFIX)
     )
 
 
@@ -40,23 +60,23 @@ def replace(home: Path, old: Sequence[str], archive: str) -> CompletedRestore:
     """Replace ``old`` with the unpacked contents of the archive that has this digest. The caller holds the home's
     lock.
     """
-    aside = f"{layout.ASIDE_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}" if old else None
+    aside = f"{ASIDE_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}" if old else None
     while aside and (home / aside).exists():
         aside += "x"
-    draft = home / layout.PLAN_DRAFT
+    draft = home / PLAN_DRAFT
     with draft.open("w", encoding="utf-8") as file:
         json.dump({"old": list(old), "aside": aside, "archive": archive}, file)
         file.flush()
         os.fsync(file.fileno())
-    _flush_tree(home / layout.RESTORING)
-    draft.replace(home / layout.PLAN)  # from now on, the restore is always completed
+    _flush_tree(home / RESTORING)
+    draft.replace(home / PLAN)  # from now on, the restore is always completed
     flush(home)
     return finish(home)
 
 
 def finish(home: Path) -> CompletedRestore:
     """Finish an interrupted restore. The caller holds the home's lock."""
-    plan: dict[str, Any] = json.loads((home / layout.PLAN).read_text(encoding="utf-8"))
+    plan: dict[str, Any] = json.loads((home / PLAN).read_text(encoding="utf-8"))
     aside = home / plan["aside"] if plan["aside"] else None
     if aside is not None:
         aside.mkdir(mode=0o700, exist_ok=True)
@@ -65,12 +85,12 @@ def finish(home: Path) -> CompletedRestore:
             if not os.path.lexists(aside / name) and os.path.lexists(home / name):
                 os.rename(home / name, aside / name)
         flush(aside)
-    unpacked_path = home / layout.RESTORING
+    unpacked_path = home / RESTORING
     if unpacked_path.is_dir():
         for path in unpacked_path.iterdir():
             os.rename(path, home / path.name)
         flush(home)
-    (home / layout.PLAN).unlink()
+    (home / PLAN).unlink()
     shutil.rmtree(unpacked_path, ignore_errors=True)
     flush(home)
     return CompletedRestore(plan.get("archive", ""), aside)
@@ -81,9 +101,9 @@ def tidy(home: Path) -> CompletedRestore | None:
 
     Return the restore if it was completed.
     """
-    completed = finish(home) if (home / layout.PLAN).exists() else None
-    (home / layout.PLAN_DRAFT).unlink(missing_ok=True)
-    for name in (layout.STAGING, layout.RESTORING):
+    completed = finish(home) if (home / PLAN).exists() else None
+    (home / PLAN_DRAFT).unlink(missing_ok=True)
+    for name in (STAGING, RESTORING):
         if (home / name).is_dir():
             shutil.rmtree(home / name, ignore_errors=True)
     return completed
