@@ -150,7 +150,7 @@ THREADS_OF_OUR_OWN = {
     "features/backup/write.py": "the one thread of a backup",
     "launchers/ray_driver.py": "a process of its own",
     "models/engines/static/worker.py": "a process of its own",
-    "features/gpu_engines/transformers/worker/gguf_quantise.py": "a process of its own",
+    "models/gguf_conversion/converter/quantise.py": "a process of its own",
 }
 """Files that use threads without `core.threads`, and why this delays nobody else."""
 

@@ -21,10 +21,10 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unava
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.relay import AdapterScale
 from portico_server.environments.uv import StepFailedError, StepReport, run_step
-from portico_server.features.gpu_engines.transformers import WORKER, WORKER_PATH
 from portico_server.models.adapters import gguf_adapter, peft
 from portico_server.models.adapters.peft import LoraPair, PeftAdapter, Safetensors
 from portico_server.models.adapters.service import AdapterService
+from portico_server.models.gguf_conversion import CONVERTER, CONVERTER_PATH
 from portico_server.runs.scheduler import Scheduler
 from portico_server.subprocesses import OFFLINE_ENVIRONMENT, run_module
 
@@ -246,9 +246,9 @@ class AdapterExports:
         output = await pools.MODELS.run(gguf_adapter.prepare_gguf_adapter, adapter.path, header)
         python = await self._environment.interpreter(report)
         await report("merge", f"Folding '{adapter.name}' into '{base.name}'")
-        command = run_module(WORKER, "fold", str(base.path), str(output), str(target), python=python)
+        command = run_module(CONVERTER, "fold", str(base.path), str(output), str(target), python=python)
         command += ["--type", kind, "--scale", str(adapter.scale)]
-        environment = {**OFFLINE_ENVIRONMENT, "PYTHONPATH": str(WORKER_PATH)}
+        environment = {**OFFLINE_ENVIRONMENT, "PYTHONPATH": str(CONVERTER_PATH)}
         try:
             await run_step(command, "merge", report, folder=target.parent, env=environment)
         except StepFailedError as error:

@@ -17,7 +17,7 @@ from portico_server.core.base_models import (
 )
 from portico_server.core.errors import NotFound, Unavailable
 from portico_server.environments.uv import StepFailedError, run_step, silent
-from portico_server.features.gpu_engines.transformers import WORKER, WORKER_PATH
+from portico_server.models.gguf_conversion import CONVERTER, CONVERTER_PATH
 from portico_server.models.sources import parse_source
 from portico_server.models.spec import DeploymentInfo, ModelSpec
 from portico_server.settings import Settings
@@ -121,10 +121,10 @@ class TrainedModels:
 
     async def _refit(self, base: BaseModel, folder: Path, target: Path) -> None:
         python = await self._environment.interpreter(silent)
-        command = run_module(WORKER, "refit", str(base.path), str(folder), str(target), python=python)
+        command = run_module(CONVERTER, "refit", str(base.path), str(folder), str(target), python=python)
         environment = {
             **OFFLINE_ENVIRONMENT,
-            "PYTHONPATH": str(WORKER_PATH),
+            "PYTHONPATH": str(CONVERTER_PATH),
         }
         try:
             await run_step(

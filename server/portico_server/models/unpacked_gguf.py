@@ -11,7 +11,7 @@ from pathlib import Path
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest
 from portico_server.environments.uv import StepFailedError, StepReport, run_step
-from portico_server.features.gpu_engines.transformers import WORKER, WORKER_PATH
+from portico_server.models.gguf_conversion import CONVERTER, CONVERTER_PATH
 from portico_server.subprocesses import OFFLINE_ENVIRONMENT, run_module
 
 
@@ -26,10 +26,10 @@ async def unpack_gguf(gguf: Path, folder: Path, python: Path, report: StepReport
     if (target / "config.json").is_file():
         return target
     await pools.MODELS.run(folder.mkdir, parents=True, exist_ok=True)
-    command = run_module(WORKER, "dequantise", str(gguf), str(target), python=python)
+    command = run_module(CONVERTER, "dequantise", str(gguf), str(target), python=python)
     environment = {
         **OFFLINE_ENVIRONMENT,
-        "PYTHONPATH": str(WORKER_PATH),
+        "PYTHONPATH": str(CONVERTER_PATH),
     }
     try:
         await run_step(command, "unpack", report, folder=folder, env=environment)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from converter.export import numbers, refit
+from converter.quantise import ENCODERS, FILE_TYPES, TensorTypes, quantise
 from gguf import GGUFReader, quants
-from worker.gguf_export import numbers, refit
-from worker.gguf_quantise import ENCODERS, FILE_TYPES, TensorTypes, quantise
 
 LAYERS = 32
 

@@ -18,13 +18,13 @@ from tests.server.features.gpu_engines.transformers.environment import unpacked
 from tests.server.features.training.child.bases import Shop, small
 from tests.server.models.adapters import peft_files
 
-import portico_server.features.gpu_engines.transformers
 from portico import Client, InvalidRequest
 from portico.cli.root import run
 from portico.errors import Conflict, NotFound
 from portico.wire import Failed
 from portico_server.environments.uv import silent
 from portico_server.models.gguf import read_gguf
+from portico_server.models.gguf_conversion import CONVERTER_PATH
 
 CONFIGURATION = """
 models:
@@ -147,10 +147,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = asyncio.run(Shop().folder(base, Path(python), silent))
     script = Path(__file__).with_name("tell_gguf.py")
     out = tmp_path_factory.mktemp("refit") / "again.gguf"
-    place = Path(portico_server.features.gpu_engines.transformers.__file__).parent
     done = subprocess.run(
         [python, "-P", str(script), str(base.path), str(folder), str(out)],
-        env={"PYTHONPATH": str(place)},
+        env={"PYTHONPATH": str(CONVERTER_PATH)},
         capture_output=True,
         text=True,
         check=True,

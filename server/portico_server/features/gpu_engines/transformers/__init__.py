@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
-WORKER_PATH: Final = Path(__file__).parent
-"""The folder of the worker's package."""
-
-WORKER = "worker"
+WORKER: Final = "worker"
 """The worker's package, and the only package on the path of an interpreter without the daemon's packages."""

@@ -17,12 +17,12 @@ import pytest
 from tests.daemon import MODELS
 from tests.environments import ENVIRONMENTS, alone
 
-import portico_server.features.gpu_engines.transformers
 from portico_server.core.errors import Unavailable
 from portico_server.environments.build import python_in
 from portico_server.models.environments.build import build_environment
 from portico_server.models.environments.built_environment import inspect_environment
 from portico_server.models.environments.recipe import RECIPES
+from portico_server.models.gguf_conversion import CONVERTER_PATH
 from portico_server.models.sources import ModelFetcher, parse_source
 from portico_server.models.unpacked_gguf import unpack_gguf as unpack
 from portico_server.settings import load
@@ -33,9 +33,7 @@ MAKE_SOUNDS = Path(__file__).with_name("make_sounds.py")
 
 MAKE_PICTURES = Path(__file__).with_name("make_pictures.py")
 
-DEQUANTISE = (
-    Path(portico_server.features.gpu_engines.transformers.__file__).parent / "worker" / "gguf_unpack.py"
-)
+DEQUANTISE = CONVERTER_PATH / "converter" / "unpack.py"
 
 PATIENCE = 110
 """Time limit of a build, in seconds. The downloads up to then are kept for the next attempt."""

@@ -1,8 +1,4 @@
-"""Command line of the worker: ``python -m worker serve …`` runs a model's process.
-
-``… dequantise GGUF OUT`` converts a GGUF file into a folder. ``… fold GGUF ADAPTER OUT`` writes a GGUF file with the
-adapter merged in. ``… refit GGUF FOLDER OUT`` writes a GGUF file with the weights from the folder.
-"""
+"""Command line of the worker: ``python -m worker serve …`` runs a model's process."""
 
 from __future__ import annotations
 
@@ -28,21 +24,7 @@ def main() -> None:
     """Run the command; if a model cannot be loaded, exit with a one-sentence message."""
     options = _arguments().parse_args()
     try:
-        if options.command == "dequantise":
-            _quiet()
-            from .gguf_unpack import unpack
-
-            unpack(options.gguf, options.out)
-        elif options.command == "fold":
-            from .gguf_export import fold_adapter
-
-            fold_adapter(options.gguf, options.adapter, options.out, options.type, options.scale)
-        elif options.command == "refit":
-            from .gguf_export import refit
-
-            refit(options.gguf, options.folder, options.out, options.type)
-        else:
-            serve(options)
+        serve(options)
     except UnusableModel as error:
         print(error, file=sys.stderr, flush=True)
         raise SystemExit(3) from None
@@ -128,20 +110,6 @@ def _arguments() -> argparse.ArgumentParser:
     serving.add_argument("--queue", type=int, default=256)
     serving.add_argument("--max-seconds", type=float, default=0.0)
     serving.add_argument("--max-pixels", type=int, default=0)
-    unpacking = commands.add_parser("dequantise")
-    unpacking.add_argument("gguf", type=Path)
-    unpacking.add_argument("out", type=Path)
-    merging = commands.add_parser("fold")
-    merging.add_argument("gguf", type=Path)
-    merging.add_argument("adapter", type=Path)
-    merging.add_argument("out", type=Path)
-    merging.add_argument("--type", required=True)
-    merging.add_argument("--scale", type=float, default=1.0)
-    refitting = commands.add_parser("refit")
-    refitting.add_argument("gguf", type=Path)
-    refitting.add_argument("folder", type=Path)
-    refitting.add_argument("out", type=Path)
-    refitting.add_argument("--type", required=True)
     return parser
 
 

@@ -12,7 +12,7 @@ import gguf as library
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from .errors import UnusableModel
+from .errors import ConversionFailed
 
 CHAT_TEMPLATE_KEY = "tokenizer.chat_template"
 
@@ -22,11 +22,11 @@ library.GGUFReader = cache(library.GGUFReader)
 
 
 def unpack(gguf: Path, out: Path) -> None:
-    """Write the model in ``gguf`` to the folder ``out``, atomically. Raise `UnusableModel` if it cannot be read."""
+    """Write the model in ``gguf`` to the folder ``out``, atomically. Raise `ConversionFailed` if it cannot be read."""
     if out.exists():
-        raise UnusableModel(f"{out} already exists.")
+        raise ConversionFailed(f"{out} already exists.")
     if not gguf.is_file():
-        raise UnusableModel(f"The file {gguf} does not exist.")
+        raise ConversionFailed(f"The file {gguf} does not exist.")
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".draft-{out.name}-"))
     try:
@@ -53,7 +53,7 @@ def _write(gguf: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **load_options)
     except (ValueError, KeyError, OSError, NotImplementedError) as error:
         words = " ".join(str(error).split())[:400]
-        raise UnusableModel(f"transformers cannot read {gguf}: {words}") from error
+        raise ConversionFailed(f"transformers cannot read {gguf}: {words}") from error
     # The model has been dequantised, so its files must not declare it as quantised.
     model.hf_quantizer = None
     model.is_quantized = False

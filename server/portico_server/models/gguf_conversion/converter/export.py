@@ -20,9 +20,9 @@ from gguf import (
 )
 from safetensors import safe_open
 
-from . import gguf_quantise
-from .errors import UnusableModel
-from .gguf_quantise import FILE_TYPES, TensorTypes
+from . import quantise
+from .errors import ConversionFailed
+from .quantise import FILE_TYPES, TensorTypes
 
 Change: TypeAlias = Callable[[Any], Any]
 """A function from a tensor as float32, rows first, to its replacement."""
@@ -85,8 +85,8 @@ def numbers(tensor: Any) -> Any:
 def _quantise(weights: Any, kind: GGMLQuantizationType) -> Any:
     if kind in _PLAIN:
         return np.ascontiguousarray(weights, _PLAIN[kind])
-    if kind in gguf_quantise.ENCODERS:
-        return gguf_quantise.quantise(weights, kind)
+    if kind in quantise.ENCODERS:
+        return quantise.quantise(weights, kind)
     return np.ascontiguousarray(quants.quantize(np.ascontiguousarray(weights, np.float32), kind))
 
 
@@ -118,14 +118,14 @@ _ALPHA = "adapter.lora.alpha"
 
 
 def fold_adapter(model: Path, adapter: Path, out: Path, kind: str, scale: float) -> None:
-    """Write ``model`` with the GGUF ``adapter`` merged into it to ``out``, atomically. Raise `UnusableModel`."""
+    """Write ``model`` with the GGUF ``adapter`` merged into it to ``out``, atomically. Raise `ConversionFailed`."""
     if out.exists():
-        raise UnusableModel(f"{out} already exists.")
+        raise ConversionFailed(f"{out} already exists.")
     base = GGUFReader(model)
     deltas = _deltas(GGUFReader(adapter), scale)
     remaining_names = set(deltas) - {tensor.name for tensor in base.tensors}
     if remaining_names:
-        raise UnusableModel(
+        raise ConversionFailed(
             f"the adapter belongs to another model: it has weights for '{min(remaining_names)}', which the "
             "model does not contain."
         )
@@ -145,14 +145,16 @@ class _Delta:
 
     def add_to(self, weights: Any) -> Any:
         if weights.shape != (self._b.shape[0], self._a.shape[1]):
-            raise UnusableModel(f"the adapter is for matrices of a shape other than {list(weights.shape)}.")
+            raise ConversionFailed(
+                f"the adapter is for matrices of a shape other than {list(weights.shape)}."
+            )
         return weights + np.float32(self._factor) * (self._b @ self._a)
 
 
 def _deltas(adapter: GGUFReader, scale: float) -> dict[str, _Delta]:
     field = adapter.get_field(_ALPHA)
     if field is None:
-        raise UnusableModel("the adapter does not specify its alpha.")
+        raise ConversionFailed("the adapter does not specify its alpha.")
     alpha = float(field.contents())
     tensors = {tensor.name: numbers(tensor) for tensor in adapter.tensors}
     return {
@@ -182,16 +184,16 @@ UNTRAINED_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_fact
 def refit(model: Path, folder: Path, out: Path, kind: str) -> None:
     """Write ``model`` with the weights in ``folder`` (safetensors) to ``out``, atomically.
 
-    Raise `UnusableModel` if the weights do not fit.
+    Raise `ConversionFailed` if the weights do not fit.
     """
     if out.exists():
-        raise UnusableModel(f"{out} already exists.")
+        raise ConversionFailed(f"{out} already exists.")
     base = GGUFReader(model)
     trained_model = _Trained(folder, base)
     names = [tensor.name for tensor in base.tensors if tensor.name not in UNTRAINED_TENSORS]
     missing = [name for name in names if not trained_model.has(name)]
     if missing:
-        raise UnusableModel(
+        raise ConversionFailed(
             f"the trained model has no tensor for '{missing[0]}', so it cannot be written as a GGUF file."
         )
     draft = out.with_name(f".{out.name}.new")
@@ -212,7 +214,7 @@ class _Trained:
         self._keys = _number(base, f"{self._architecture}.attention.head_count_kv") or self._heads
         architectures = {name: arch for arch, name in MODEL_ARCH_NAMES.items()}
         if self._architecture not in architectures:
-            raise UnusableModel(f"the tensor names of '{self._architecture}' models are unknown.")
+            raise ConversionFailed(f"the tensor names of '{self._architecture}' models are unknown.")
         table = get_tensor_name_map(architectures[self._architecture], blocks)
         self._tensors: dict[str, tuple[Path, str]] = {}
         for path in sorted(folder.glob("*.safetensors")):
@@ -238,7 +240,7 @@ class _Trained:
                 weights = file.get_tensor(tensor_name).to(torch.float32).numpy()
             weights = self._reorder_for(name)(weights)
             if weights.shape != before.shape:
-                raise UnusableModel(
+                raise ConversionFailed(
                     f"'{tensor_name}' has the shape {list(weights.shape)}, but {list(before.shape)} in the "
                     "base model."
                 )
