@@ -79,6 +79,7 @@ def test_everything_a_feature_refers_to_exists(name: str) -> None:
     assert set(feature.needs) <= set(list(FEATURES)[: list(FEATURES).index(name)])
     references = [
         feature.service,
+        feature.status,
         *feature.routers,
         *feature.shared_routers,
         *(key.read for key in feature.keys),
@@ -130,6 +131,7 @@ def test_a_daemon_serves_without_a_feature(feature: Feature, tmp_path: Path) -> 
         body = {"model": "default", "messages": [{"role": "user", "content": "Hello"}]}
         assert client.post("/v1/chat/completions", json=body).status_code == 200
         assert client.get("/openapi.json").status_code == 200
+        assert client.get("/api/status").status_code == 200
         for key in feature.keys:
             refusal = client.post("/api/apply", json={"configuration": {key.name: []}})
             assert (refusal.status_code, refusal.json()["error"]["code"]) == (400, "feature_not_found")

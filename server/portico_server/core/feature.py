@@ -101,6 +101,9 @@ class Feature:
     ``clean_up`` is the path of a coroutine function from the service that the daemon calls when it starts, ``settle``
     of one that ends what belongs to runs that were ended elsewhere, and ``revoke`` of one that ends what belongs to the
     key with an id. They are called only if the database has ``runs`` of the feature.
+
+    ``status`` refers to a coroutine function of the daemon's services and a caller, which returns the feature's fields
+    of the daemon's status.
     """
 
     name: str
@@ -118,6 +121,7 @@ class Feature:
     clean_up: str = ""
     settle: str = ""
     revoke: str = ""
+    status: Reference = ""
 
 
 class KeyReconciler(Protocol):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
+from pkgutil import resolve_name
+from typing import Any
 
 from pydantic import BaseModel
 
 from portico.schemas.configuration import Problem
 from portico.schemas.daemon import Plugin, Setting, Status
 from portico.schemas.deployments import SmallModel
+from portico.schemas.stores import Store
 from portico_server import __version__
 from portico_server.api.endpoint import Admin, Caller, TheServices, new_router
 from portico_server.api.native import deployments
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed
+from portico_server.core import pools
+from portico_server.core.principal import Principal
 from portico_server.core.servable import Card
-from portico_server.features.stores.api.stores import to_store
+from portico_server.feature_table import declarations
 
 router = new_router(prefix="/api", tags=["Daemon"])
 
@@ -30,9 +35,12 @@ class Stopping(BaseModel):
 async def daemon_status(services: TheServices, caller: Caller) -> Status:
     """Return an overview of the daemon."""
     sees_models = caller.allows("models:read") or caller.allows("chat")
-    store_rows = await services.stores.list(caller)
+    fields = await _fields_of_features(services, caller)
+    stores: Sequence[Store] = fields.get("stores", ())
     recommendation = services.models.better.recommended
-    names = dict.fromkeys((*services.start_apps, *(row.name for row in store_rows)))
+    # A store whose name is its id is another store with a name that is already in use.
+    store_names = (store.name for store in stores if store.name != store.id)
+    names = dict.fromkeys((*services.start_apps, *store_names))
     places = {name: place for place, name in enumerate(names)}
     apps = sorted(
         await services.registry.cards(caller, "app"), key=lambda card: places.get(card.name, len(places))
@@ -44,9 +52,7 @@ async def daemon_status(services: TheServices, caller: Caller) -> Status:
         started_at=services.started_at,
         startup=tuple(services.startup),
         models=tuple(deployments.visible_deployments(services.models, caller)) if sees_models else (),
-        stores=tuple(
-            [to_store(info, services, caller) for info in await services.stores.describe(store_rows, caller)]
-        ),
+        stores=tuple(stores),
         apps=tuple(card.name for card in apps),
         recommended=recommendation,
         problems=tuple(await _problems(services)) if caller.admin else (),
@@ -72,6 +78,16 @@ async def shut_down(services: TheServices, _caller: Admin) -> Stopping:
 async def list_plugins(services: TheServices, _caller: Admin) -> Listed[Plugin]:
     """List the engines, chunkers, tools and providers that installed distributions add. This imports all of them."""
     return Listed(data=list(await services.plugins.list()))
+
+
+async def _fields_of_features(services: ApiServices, caller: Principal) -> Mapping[str, Any]:
+    """Return the fields of the status that features declare."""
+    fields: dict[str, Any] = {}
+    for feature in declarations():
+        if feature.status:
+            describe = await pools.LOADING.run(resolve_name, feature.status)
+            fields |= await describe(services, caller)
+    return fields
 
 
 async def _problems(services: ApiServices) -> list[Problem]:

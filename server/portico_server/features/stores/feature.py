@@ -37,4 +37,5 @@ FEATURE: Final = Feature(
             always_begins=True,
         ),
     ),
+    status="portico_server.features.stores.api.description:describe_status",
 )

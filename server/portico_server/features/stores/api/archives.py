@@ -14,7 +14,7 @@ from portico.schemas.stores import Store
 from portico_server.api.declarations import ARCHIVE
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai import upload
-from portico_server.features.stores.api.stores import to_store
+from portico_server.features.stores.api.description import to_store
 
 router = new_router(prefix="/api/stores", tags=["Stores"])
 

@@ -30,10 +30,9 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import Principal
 from portico_server.core.request import SearchResult
-from portico_server.core.secret_values import SecretValues, in_address
 from portico_server.core.training_passages import StorePassage
-from portico_server.features.sources import spec
 from portico_server.features.stores.access import explain
+from portico_server.features.stores.api.description import to_store
 from portico_server.features.stores.api.search import SearchAnswer, SearchRequest, answer
 from portico_server.features.stores.contents import MAX_MARKED_CHARS, MAX_PAGE
 from portico_server.features.stores.neighbours import MAX_NEIGHBOURS_ROWS, NeighbourPage, require_links
@@ -42,7 +41,6 @@ from portico_server.features.stores.store import (
     FileStatus,
     IndexName,
     StoreFileRow,
-    StoreInfo,
     StoreRow,
 )
 
@@ -452,31 +450,6 @@ async def list_skipped_files(store: str, services: TheServices, caller: Caller) 
         total=sum(skipped_rows.reasons.values()),
         looked_at=skipped_rows.looked_at or None,
     )
-
-
-def to_store(info: StoreInfo, services: ApiServices, caller: Principal) -> Store:
-    """Return a store as the native API describes it to a caller. Only admins see problems of the configuration."""
-    row = info.row
-    wrong = services.problems.of_store(row.name) if caller.admin and row.owner is None else None
-    return shaped(
-        Store,
-        row,
-        name=info.name,
-        source=None if row.source is None else _without_secrets(spec.source_of(row.source).written()),
-        file_counts=info.counts,
-        problem=wrong or info.problem,
-        skipped=dict(info.skipped),
-        search=dict(row.search or {}),
-        usage_bytes=info.usage_bytes,
-    )
-
-
-def _without_secrets(source: str | list[str]) -> str | list[str]:
-    """Return addresses without passwords and keys, which every reader of the store would see."""
-    addresses = [source] if isinstance(source, str) else source
-    secrets = SecretValues(secret for address in addresses for secret in in_address(address))
-    masked_source: str | list[str] = secrets.remove(source)
-    return masked_source
 
 
 def _file(row: StoreFileRow) -> StoreFile:
