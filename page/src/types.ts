@@ -940,6 +940,7 @@ export interface McpServer {
   configured: boolean;
   card: McpCard;
   reached_at: number | null;
+  problems: string[];
 }
 
 /**

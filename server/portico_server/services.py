@@ -251,6 +251,7 @@ class Services:
         host = McpHost(self.toolbox, self.database, self.artifacts, self.settings.logs, self.runner)
         self.late_work.begin("mcp servers", host.run)
         self.registry.late_sources.add(host)
+        self.registry.add_source(host)
         return host
 
     @cached_property

@@ -365,5 +365,6 @@ def _print(mcp_server: McpServer, as_json: bool) -> None:
         ("headers", mcp_server.headers),
         ("restarts", mcp_server.restarts or None),
         ("tools", mcp_server.tools),
+        ("problems", "\n".join(mcp_server.problems)),
         ("instructions", shorten(mcp_server.card.instructions, MAX_INSTRUCTIONS_CHARS)),
     )

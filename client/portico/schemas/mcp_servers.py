@@ -90,6 +90,8 @@ class McpServer:
     """The server's description of itself at the last connection."""
     reached_at: float | None
     """When the server was connected or last responded, in seconds since 1970."""
+    problems: tuple[str, ...] = ()
+    """A sentence for each tool that is not offered, or not as the server describes it."""
 
     @property
     def where(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from hashlib import sha256
 from typing import Final
 
 from portico_server.core.errors import InvalidRequest
@@ -21,6 +22,31 @@ _BLANKS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Letters and marks without a visible shape: a name that contains them looks empty or like another name."""
 
 _NAME: Final = re.compile(r"[^\s:/\\](?:[^:/\\]{0,126}[^\s:/\\])?", re.DOTALL)
+
+
+MAX_TOOL_NAME_CHARS: Final = 64
+"""Maximum length of a tool's name that all models and clients accept, in characters."""
+
+TOOL_NAME: Final = f"[A-Za-z0-9_-]{{1,{MAX_TOOL_NAME_CHARS}}}"
+"""The pattern of tool names that all models and clients accept."""
+
+HASH_LENGTH: Final = 6
+"""Number of hexadecimal digits that make a changed name unique."""
+
+
+def callable_name(name: str) -> str:
+    """Return the name under which models and clients call the tool ``name``: the name itself if it matches `TOOL_NAME`,
+    otherwise the name that `hashed_name` returns.
+    """
+    return name if re.fullmatch(TOOL_NAME, name) else hashed_name(name, f"tool/{name}")
+
+
+def hashed_name(name: str, key: str, digits: int = HASH_LENGTH) -> str:
+    """Return a name that matches `TOOL_NAME` and resembles ``name``, followed by ``digits`` of a hash of ``key``, which
+    make it differ from other names. The result depends on nothing else.
+    """
+    plain = re.sub("[^A-Za-z0-9_-]+", "_", name).strip("_")[: MAX_TOOL_NAME_CHARS - digits - 1]
+    return f"{plain}_{sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:digits]}".lstrip("_")
 
 
 def has_controls(text: str) -> bool:

@@ -45,6 +45,8 @@ class Card:
     """Creation time, in seconds since 1970."""
     id: str = ""
     is_memory: bool = False
+    original_name: str = ""
+    """The name of a tool before it was changed to one that models can call; empty if it was not changed."""
 
     @property
     def key(self) -> str:
@@ -66,7 +68,7 @@ class Card:
             case "store":
                 return (f"stores:{self.name}:read", f"stores:{self.id}:read")
             case "tool":
-                return (f"tools:{self.name}:call",)
+                return tuple(f"tools:{name}:call" for name in (self.name, self.original_name) if name)
             case "app":
                 return (f"apps:{self.name}:call",)
 

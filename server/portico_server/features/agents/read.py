@@ -14,10 +14,10 @@ from typing import Any, Final, get_args
 from portico.model_options import CHAT_OPTIONS
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_values import JsonObject
+from portico_server.core.names import TOOL_NAME, callable_name
 from portico_server.core.tool_search import FIND_TOOLS, MAX_LISTED_TOOLS
 from portico_server.features.agents.spec import (
     HOOK_NEEDS,
-    TOOL_NAME,
     VERSION,
     AgentHook,
     AgentLimits,
@@ -144,12 +144,12 @@ def _tool_search(fields: JsonObject, strategy: Strategy) -> ToolSearching:
 
 def _tool(item: Any, at: str) -> ToolUse:
     if isinstance(item, str):
-        return ToolUse(item, item)
+        return ToolUse(item, callable_name(item))
     inner = JsonObject(item, at)
     if isinstance(item, Mapping) and "function" in item:
         return _function(inner)
     tool = inner.required_text("tool", "the name of a tool, or 'function' with the name of a client function")
-    tool_use = ToolUse(tool, inner.text("as") or tool, description=inner.text("description"))
+    tool_use = ToolUse(tool, inner.text("as") or callable_name(tool), description=inner.text("description"))
     inner.check_unread()
     return tool_use
 
@@ -336,27 +336,23 @@ def _describe_item(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _NAMED: Final = {"if": {"not": {"required": ["as"]}}}
-"""Condition for a tool without ``as``: it keeps its original name, so a model must be able to call that name."""
+"""Condition for a function without ``as``: it keeps its name, so a model must be able to call that name."""
 
 _AS: Final = _describe_field("The name that the model sees", _CALLABLE)
 
 _TOOL: Final = {
     "anyOf": [
-        _CALLABLE,
-        {
-            **closed_object(
-                {
-                    "tool": _describe_field("A tool of the daemon", _NEEDED),
-                    "as": _AS,
-                    "description": _describe_field(
-                        "The description that the model sees instead of the tool's", TEXT
-                    ),
-                },
-                "tool",
-            ),
-            **_NAMED,
-            "then": {"properties": {"tool": _CALLABLE}},
-        },
+        _NEEDED,
+        closed_object(
+            {
+                "tool": _describe_field("A tool of the daemon", _NEEDED),
+                "as": _AS,
+                "description": _describe_field(
+                    "The description that the model sees instead of the tool's", TEXT
+                ),
+            },
+            "tool",
+        ),
         {
             **closed_object(
                 {

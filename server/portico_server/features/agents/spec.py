@@ -32,9 +32,6 @@ HOOK_NEEDS: Final[Mapping[HookKind, str]] = {
 }
 """The field that each kind of hook requires."""
 
-TOOL_NAME: Final = "[A-Za-z0-9_-]{1,64}"
-"""Regular expression for the names of tools that a model can call."""
-
 
 @dataclass(frozen=True, slots=True)
 class ClientFunction:

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from hashlib import sha256
 
+from portico_server.core.names import TOOL_NAME, hashed_name
 from portico_server.core.servable import Card
 from portico_server.features.mcp import documents, views
-
-MAX_NAME_CHARS = 64
-"""Maximum length of a name, in characters. MCP allows 128 characters; the APIs of most models that receive the tools
-allow 64.
-"""
-
-
-_FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
-
 
 _RESERVED = views.NAMES | documents.NAMES
 
@@ -29,12 +20,7 @@ _PREFIXES = {"store": "search_", "model": "ask_"}
 
 def is_plain(name: str) -> bool:
     """Return whether a tool with this name keeps the name unchanged."""
-    return (
-        0 < len(name) <= MAX_NAME_CHARS
-        and name == name.strip("_")
-        and name not in _RESERVED
-        and _FOREIGN.search(name) is None
-    )
+    return re.fullmatch(TOOL_NAME, name) is not None and name == name.strip("_") and name not in _RESERVED
 
 
 def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
@@ -48,8 +34,6 @@ def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
     named_cards: dict[str, Card] = {}
     for card in sorted(cards, key=lambda card: (_ORDER.index(card.kind), card.key)):
         tool_name = f"{_PREFIXES.get(card.kind, '')}{card.name}"
-        name = _FOREIGN.sub("_", tool_name).strip("_")
-        if name != tool_name or len(name) > MAX_NAME_CHARS or name in named_cards or name in _RESERVED:
-            name = f"{name[: MAX_NAME_CHARS - 7]}_{sha256(card.key.encode()).hexdigest()[:6]}".lstrip("_")
-        named_cards[name] = card
+        is_kept = is_plain(tool_name) and tool_name not in named_cards
+        named_cards[tool_name if is_kept else hashed_name(tool_name, card.key)] = card
     return named_cards

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict
+from portico_server.core.names import callable_name
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.features.mcp_servers.spec import ServerSpec
 from portico_server.features.tools.tool import without_secrets
@@ -46,6 +47,8 @@ class HeldServer:
         self.task: asyncio.Task[None] | None = None
         self.names: dict[str, str] = {}
         """For each of the server's tools, its name in Portico and its name on the server."""
+        self.problems: tuple[str, ...] = ()
+        """A sentence for each tool of the server that is not offered, or not as the server describes it."""
         self._has_ended = False
         self._toolbox = toolbox
         self._keep = artifacts.keep
@@ -82,36 +85,49 @@ class HeldServer:
         """Register the server's tools, and remove tools that the server no longer has."""
         for name in self.names:
             self._toolbox.remove(name)
-        self.names = {}
+        self.names, problems = {}, []
+        tools_by_name: dict[str, types.Tool] = {}
         for tool in tools:
-            if self.spec.offers(tool.name):
-                self._add(tool)
+            if tools_by_name.setdefault(tool.name, tool) is not tool:
+                problems.append(
+                    f"The server lists two tools named '{tool.name[:100]}'; only the first can be called."
+                )
+        # The tools that keep their names come first, so that no changed name takes one of theirs.
+        for name in sorted(tools_by_name, key=lambda name: (callable_name(name) != name, name)):
+            if self.spec.offers(name) and (problem := self._add(tools_by_name[name])):
+                problems.append(problem)
+        for problem in problems:
+            logger.warning("the MCP server %s: %s", self.spec.name, problem)
+        self.problems = tuple(map(self.spec.secrets().remove, problems))
 
-    def _add(self, found_tool: types.Tool) -> None:
-        from portico_server.features.mcp_servers.translate import name_of, tool_of
+    def _add(self, server_tool: types.Tool) -> str:
+        """Register a tool. Return a sentence that says why the tool cannot be offered, or an empty string."""
+        from portico_server.features.mcp_servers.translate import names_of, tool_of
 
         spec = self.spec
 
         async def work(call: ToolCall, context: Context) -> ToolResult:
             assert self.connection is not None
-            return await self.connection.call(found_tool.name, call, context)
+            return await self.connection.call(server_tool.name, call, context)
 
-        for prefix in dict.fromkeys((spec.prefix, f"{spec.name}_")):
-            name = name_of(prefix, found_tool.name)
-            tool = tool_of(found_tool, name, f"mcp:{spec.name}", spec.timeout + 30, work)
+        for name in names_of(spec, server_tool.name):
+            tool = tool_of(server_tool, name, spec, work)
             if tool is None:
-                logger.warning(
-                    "the tool %s of the MCP server %s has no valid schema", found_tool.name, spec.name
-                )
-                return
+                return f"The tool '{server_tool.name[:100]}' has no valid schema, so it cannot be called."
             try:
                 self._toolbox.add(without_secrets(tool, spec.secrets()), spec.approval)
             except Conflict:
-                continue  # the name is in use: try it with the server's name as a prefix
-            self.names[name] = found_tool.name
-            return
-        logger.warning(
-            "the name of the tool %s of the MCP server %s is already in use", found_tool.name, spec.name
+                continue  # the name is in use
+            self.names[name] = server_tool.name
+            return ""
+        return f"The name of the tool '{server_tool.name[:100]}' is already in use."
+
+    def names_for(self, name: str) -> tuple[str, ...]:
+        """Return the registered names of the tool that the server calls ``name``, with or without the prefix."""
+        return tuple(
+            registered
+            for registered, original in self.names.items()
+            if name in (original, f"{self.spec.prefix}{original}")
         )
 
 

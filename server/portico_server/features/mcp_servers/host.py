@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,8 @@ from portico.schemas.mcp_servers import (
 )
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, NotFound, nearest
+from portico_server.core.principal import Principal
+from portico_server.core.servable import Card, Servable
 from portico_server.db import specs as rows
 from portico_server.db.database import Database
 from portico_server.features.mcp_servers.held_server import HeldServer
@@ -100,6 +102,27 @@ class McpHost:
         await self._has_begun.wait()
         for server in tuple(self._servers.values()):
             await server.wait_for_start()
+
+    async def find(self, key: str, owner: str | None) -> Servable | None:
+        """Return the tool that exactly one server has under this name of its own, with or without the server's prefix.
+        See `portico_server.core.registry.Source`.
+        """
+        kind, _, name = key.partition("/")
+        if kind != "tool" or owner is not None:
+            return None
+        names = [tool_name for server in self._servers.values() for tool_name in server.names_for(name)]
+        return self._toolbox.get(names[0]) if len(names) == 1 else None
+
+    async def by_id(self, key: str, caller: Principal) -> None:
+        """See `portico_server.core.registry.Source`. Tools have no ids."""
+
+    async def cards(self, caller: Principal) -> Sequence[Card]:
+        """See `portico_server.core.registry.Source`. The tools are in the registry under their names in Portico."""
+        return ()
+
+    def has(self, key: str, owner: str) -> bool:
+        """See `portico_server.core.registry.Source`. The tools are shared."""
+        return False
 
     async def add(self, spec: ServerSpec, owner: str | None, *, is_configured: bool = False) -> McpServer:
         """Add a server, and wait until its first start has succeeded or failed.
@@ -227,6 +250,7 @@ def _info(server: HeldServer) -> McpServer:
         configured=server.configured,
         card=McpCard() if connection is None else connection.card,
         reached_at=None if connection is None else connection.reached_at,
+        problems=server.problems,
     )
 
 

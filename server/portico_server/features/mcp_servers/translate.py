@@ -25,29 +25,34 @@ from portico.schemas.mcp_servers import (
 )
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.json_schema import require_schema
+from portico_server.core.names import HASH_LENGTH, callable_name, hashed_name
 from portico_server.core.request import ToolResult
 from portico_server.features.mcp_servers.offered import MAX_CONTENT_CHARS
+from portico_server.features.mcp_servers.spec import ServerSpec
 from portico_server.features.tools.tool import Keyed, Tool
 from portico_server.runs.artifacts import NewArtifact
 
-_FOREIGN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _CONTROLS: Final = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
 )
 _MAX_DESCRIPTION_CHARS: Final = 4_000
-_MAX_NAME_CHARS: Final = 128
 _MAX_CAPABILITIES: Final = 50
 MAX_FILES: Final = 100
 """Maximum number of files in one result that are stored."""
 
 
-def name_of(prefix: str, tool: str) -> str:
-    """Return the name of a tool in the registry."""
-    name = _FOREIGN.sub("_", f"{prefix}{tool}")[:_MAX_NAME_CHARS]
-    return name if name.strip(".") else "_"
+def names_of(spec: ServerSpec, tool: str) -> Iterator[str]:
+    """Yield the names under which a server's tool can be registered, best first.
+
+    The first is the prefix and the tool's name, changed only if models cannot call it (`callable_name`). The others are
+    for a tool whose name is in use. No name depends on the other tools of the server.
+    """
+    yield callable_name(f"{spec.prefix}{tool}")
+    yield callable_name(f"{spec.name}_{tool}")
+    yield hashed_name(f"{spec.name}_{tool}", f"tool/{spec.name}/{tool}", 2 * HASH_LENGTH)
 
 
-def tool_of(tool: types.Tool, name: str, source: str, timeout: float, work: Keyed) -> Tool | None:
+def tool_of(tool: types.Tool, name: str, spec: ServerSpec, work: Keyed) -> Tool | None:
     """Convert a server's tool, or return ``None`` if the tool's schema is invalid.
 
     The tool's description is treated as plain text, whatever instructions it contains.
@@ -70,9 +75,10 @@ def tool_of(tool: types.Tool, name: str, source: str, timeout: float, work: Keye
         read_only=read_only,
         destructive=not read_only and notes.destructive_hint is not False,
         open_world=notes.open_world_hint is not False,
-        timeout=timeout,
-        group=source.partition(":")[2],
-        source=source,
+        timeout=spec.timeout + 30,
+        group=spec.name,
+        source=f"mcp:{spec.name}",
+        original_name="" if name == (original := f"{spec.prefix}{tool.name}") else original,
     )
 
 

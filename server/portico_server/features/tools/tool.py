@@ -37,10 +37,11 @@ class Tool:
 
     ``output_schema`` describes ``ToolResult.structured``. ``read_only``: a call changes nothing; ``destructive``: a
     call's changes may be irreversible; ``open_world``: a call reaches beyond the daemon. ``needs_approval``: a person
-    must approve each call; ``on_data``: what happens to a call that may depend on foreign data. ``computed``: a result
-    follows from the arguments and the clock, so it contains no foreign data. ``owner``: the only key that sees the
-    tool; ``None`` means every key. ``group``: the tool's heading in lists; ``cost``: US dollars per call. ``timeout``:
-    maximum duration of a call in seconds. ``source``: where the tool comes from, such as ``built-in``.
+    must approve each call; ``on_data``: what happens to a call that may depend on foreign data. ``computed``: a
+    result follows from the arguments and the clock, so it contains no foreign data. ``owner``: the only key that sees
+    the tool; ``None`` means every key. ``original_name``: see `Card`. ``group``: the tool's heading in lists;
+    ``cost``: US dollars per call. ``timeout``: maximum duration of a call in seconds. ``source``: where the tool
+    comes from, such as ``built-in``.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Tool:
     cost: float = 0.0
     source: str = "built-in"
     owner: str | None = None
+    original_name: str = ""
 
     @property
     def acts(self) -> bool:

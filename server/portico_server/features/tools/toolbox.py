@@ -103,6 +103,10 @@ class Toolbox:
             name in self._built_in or self._registry.get(f"tool/{name}") is not None or name in self.plugins
         )
 
+    def get(self, name: str) -> Servable | None:
+        """Return the shared tool with this name, or ``None``."""
+        return self._registry.get(f"tool/{name}")
+
     def remove(self, name: str, owner: str | None = None) -> None:
         """Remove a tool of this owner. Do nothing if the tool does not exist."""
         self._registry.remove(f"tool/{name}", owner)
@@ -166,6 +170,7 @@ class ToolServable:
                 "source": tool.source,
             },
             owner=tool.owner,
+            original_name=tool.original_name,
         )
 
     @property

@@ -52,7 +52,7 @@ def test_a_whole_specification_is_read() -> None:
         ({"model": 3}, "agent.model", "must be a string"),
         ({"strategy": "magic"}, "agent.strategy", "one of tools, text_tools"),
         ({"tools": [{"as": "x"}]}, "agent.tools[0].tool", "needs 'tool'"),
-        ({"tools": ["a b"]}, "agent", "cannot call 'a b'"),
+        ({"tools": [{"function": "a b"}]}, "agent", "cannot call 'a b'"),
         ({"tools": ["a", {"tool": "b", "as": "a"}]}, "agent", "two of the agent's tools are named 'a'"),
         ({"tools": ["search_x"], "stores": ["x"]}, "agent", "two of the agent's tools are named 'search_x'"),
         ({"memory": "elephant"}, "agent.memory.policy", "one of all, window"),

@@ -2,8 +2,9 @@
 
 import re
 
+from portico_server.core.names import MAX_TOOL_NAME_CHARS
 from portico_server.core.servable import Card
-from portico_server.features.mcp.tool_names import MAX_NAME_CHARS, tool_names
+from portico_server.features.mcp.tool_names import tool_names
 
 
 def test_plain_names_are_kept() -> None:
@@ -21,7 +22,7 @@ def test_every_name_is_unique_and_of_plain_characters() -> None:
     cards_by_name = tool_names(cards)
     assert len(cards_by_name) == len(cards)
     for name in cards_by_name:
-        assert re.fullmatch(r"[A-Za-z0-9_-]+", name) and len(name) <= MAX_NAME_CHARS
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", name) and len(name) <= MAX_TOOL_NAME_CHARS
 
 
 def test_on_a_name_conflict_a_tool_keeps_the_name() -> None:

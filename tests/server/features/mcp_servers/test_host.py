@@ -67,6 +67,7 @@ async def opened(folder: Path, *configured: ServerSpec) -> AsyncIterator[Case]:
     async with open_registry(folder) as daemon:
         artifacts = ArtifactStore(database, FolderBlobs(database, folder / "artifacts", ARTIFACT_BLOBS))
         host = McpHost(Toolbox(daemon.registry), database, artifacts, folder / "logs", daemon.runner)
+        daemon.registry.add_source(host)
         case = Case(daemon, host, folder)
         await host.start(configured)
         running = asyncio.create_task(host.run())
