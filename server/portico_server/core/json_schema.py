@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import field
+from functools import cached_property
 from typing import Any, Final
+from urllib.parse import unquote
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import UnknownType, ValidationError, best_match
@@ -21,6 +23,7 @@ from referencing.exceptions import Unresolvable
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.pattern import UnsupportedPattern, linear
+from portico_server.core.words import whole_number
 
 # Check whether a value is a JSON schema (draft 2020-12), and measure its size, in two short walks.
 # jsonschema's own check takes a fifth of a millisecond for each part of a schema. Schemas come from outside
@@ -213,6 +216,134 @@ def _inner(schema_survey: SchemaSurvey, name: str, value: Any, at: str) -> Seque
     elif name == "enum":
         schema_survey.alternatives += len(value)
     return []
+
+
+def readable_schema(schema: Any) -> tuple[dict[str, Any], list[str]]:
+    """Return the part of a schema that Portico can check values against, and the paths of the parts left out.
+
+    For schemas of programs that cannot be corrected. A path is in the schema, such as ``.properties.a.type``; the path
+    of the whole schema is an empty text. Forms of older drafts become those of draft 2020-12: lists in ``items``, and
+    ``true`` in ``exclusiveMinimum``. An empty list in place of an object, which PHP writes, is an empty object.
+    """
+    if not isinstance(schema, Mapping) or oversize(schema):
+        return {}, [""]
+    left_out: list[str] = []
+    readable = _SchemaReader(schema, left_out).read(schema, "")
+    try:
+        require_schema("", readable, "schema", lenient=True)
+    except InvalidRequest:
+        return {}, [""]
+    return readable, left_out
+
+
+class _UnreadableKeyword(Exception):
+    """The value of a keyword cannot be read."""
+
+
+_OMITTED: Final = object()
+"""Stands for a keyword that says nothing."""
+
+
+def _omit(value: Any) -> Any:
+    """Return `_OMITTED` for a value that stands for nothing: null, or an empty list. Otherwise raise
+    `_UnreadableKeyword`.
+    """
+    if value is None or value == []:
+        return _OMITTED
+    raise _UnreadableKeyword
+
+
+class _SchemaReader:
+    """Reads a schema whose ``root`` contains the targets of its references. Adds to ``left_out`` what it leaves out."""
+
+    def __init__(self, root: Mapping[str, Any], left_out: list[str]) -> None:
+        self._root = root
+        self._left_out = left_out
+
+    def read(self, schema: Mapping[str, Any], at: str) -> dict[str, Any]:
+        readable: dict[str, Any] = {}
+        for name, value in schema.items():
+            place = f"{at}.{name}"
+            if name == "items" and _is_list(value) and "prefixItems" not in schema:
+                name = "prefixItems"
+            try:
+                readable_value = self._keyword(name, value, place, schema)
+            except _UnreadableKeyword:
+                self._left_out.append(place)
+                continue
+            if readable_value is not _OMITTED:
+                readable[name] = readable_value
+        return readable
+
+    def _inner(self, value: Any, at: str) -> dict[str, Any] | bool:
+        """Return a schema inside the schema. An unreadable one accepts every value."""
+        if isinstance(value, Mapping):
+            return self.read(value, at)
+        if not isinstance(value, bool) and value is not None and value != []:
+            self._left_out.append(at)
+        return value if isinstance(value, bool) else {}
+
+    def _keyword(self, name: str, value: Any, at: str, schema: Mapping[str, Any]) -> Any:
+        """Return the value of a keyword, or `_OMITTED` if it says nothing. Raise `_UnreadableKeyword`."""
+        if name in _SCHEMA:
+            return self._inner(value, at) if isinstance(value, Mapping | bool) else _omit(value)
+        if name in _SCHEMAS:
+            if not _is_list(value):
+                return _omit(value)
+            return [self._inner(item, f"{at}[{number}]") for number, item in enumerate(value)] or _OMITTED
+        if name in _NAMED:
+            if not isinstance(value, Mapping):
+                return _omit(value)
+            return {key: self._inner(item, f"{at}.{str(key)[:80]}") for key, item in value.items()}
+        if name in ("$ref", "$dynamicRef"):
+            return value if _is_text(value) and self._resolves(value) else _omit(value)
+        if name in ("exclusiveMinimum", "exclusiveMaximum") and isinstance(value, bool):
+            limit = schema.get("minimum" if name == "exclusiveMinimum" else "maximum")
+            return limit if value and _is_number(limit) else _OMITTED
+        if name == "enum" and value == []:
+            raise _UnreadableKeyword
+        kind = _VALUES.get(name)
+        if kind is None or kind[1](value):
+            return value
+        if name in ("required", "type") and _is_list(value):
+            allowed_values = (
+                item for item in value if _is_text(item) and (name == "required" or item in _TYPES)
+            )
+            return list(dict.fromkeys(allowed_values)) or _omit(value)
+        return _omit(value)
+
+    def _resolves(self, ref: str) -> bool:
+        """Return whether a reference points into the schema."""
+        if ref != "#" and not ref.startswith("#/"):
+            return ref.removeprefix("#") in self._anchors
+        target: Any = self._root
+        for part in unquote(ref).split("/")[1:]:
+            part = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(target, Mapping) and part in target:
+                target = target[part]
+            elif _is_list(target) and (number := whole_number(part)) is not None and number < len(target):
+                target = target[number]
+            else:
+                return False
+        return isinstance(target, Mapping | bool)
+
+    @cached_property
+    def _anchors(self) -> set[str]:
+        """The names that references can point to."""
+        anchors: set[str] = set()
+        stack: list[Any] = [self._root]
+        while stack:
+            value = stack.pop()
+            if isinstance(value, Mapping):
+                anchors.update(
+                    value[name]
+                    for name in ("$anchor", "$dynamicAnchor", "$id")
+                    if isinstance(value.get(name), str)
+                )
+                stack += value.values()
+            elif _is_list(value):
+                stack += value
+        return anchors
 
 
 MAX_CHECK_STEPS: Final = 50_000

@@ -7,16 +7,13 @@ Importing ``mcp`` takes most of a second, so import this module when the first s
 from __future__ import annotations
 
 import asyncio
-import codecs
-import json
 import logging
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Literal, Self, TextIO, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TextIO, TypeAlias, TypeVar
 
 import anyio
 import httpx2
@@ -25,7 +22,6 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from mcp.shared.message import SessionMessage
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from portico.schemas.artifacts import Artifact
@@ -36,9 +32,10 @@ from portico_server.child_environment import is_local
 from portico_server.core import pools, work_slots
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest
-from portico_server.core.rate_bucket import RateBucket
 from portico_server.core.request import ToolCall, ToolResult
+from portico_server.features.mcp_servers import incoming
 from portico_server.features.mcp_servers.offered import MAX_OFFERED
+from portico_server.features.mcp_servers.readable import TOO_LARGE_CODE, error_of, problems_of
 from portico_server.features.mcp_servers.sampling import DECLARED, Sampler
 from portico_server.features.mcp_servers.spec import ServerSpec
 from portico_server.features.mcp_servers.translate import (
@@ -53,128 +50,6 @@ from portico_server.features.mcp_servers.translate import (
 )
 from portico_server.runs.artifacts import NewArtifact
 from portico_server.runs.runner import Runner
-
-# Decodes a program's standard output as text with limited line lengths. The ``mcp`` package buffers a line
-# until it is complete, however long it is, and the only part of its reader that we can choose is the
-# encoding. This encoding decodes UTF-8, but ends a line that is too long and drops the rest. The package then
-# reads a message that is not JSON, and continues with the next message. If the line is a response, an error
-# replaces it, so that its caller does not wait in vain.
-
-
-ENCODING: Final = "portico_utf8_lines"
-
-MAX_LINE_CHARS: Final = 16 * 1024 * 1024
-"""Maximum characters of a line."""
-
-MAX_PARTS: Final = 100_000
-"""Maximum number of objects, lists and values in a message. While the ``mcp`` package parses them, the event loop is
-blocked.
-"""
-
-_BODY: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+'
-_TEXTS: Final = re.compile(rf'{_BODY}"|({_BODY}\\?\Z)', re.DOTALL)
-"""Matches a JSON string. The group matches a string that has not ended yet."""
-
-
-class _Parts:
-    """Counts the objects, lists and values of a message that arrives in pieces."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._open = ""
-        """The beginning of a string that continues in the next piece."""
-
-    def are_too_many(self, piece: str) -> bool:
-        """Return whether the message, including this piece, has more than `MAX_PARTS` objects, lists and values."""
-        outside, quote, text = _TEXTS.sub(r"\1", self._open + piece).partition('"')
-        self._count += outside.count("{") + outside.count("[") + outside.count(",")
-        escape_count = (len(text) - len(text.rstrip("\\"))) % 2
-        self._open = quote + "\\" * escape_count
-        return self._count > MAX_PARTS
-
-
-_TOO_LARGE_CODE: Final = -32_099
-"""Code of the error that replaces a response that is too large."""
-
-MAX_ENVELOPE_CHARS: Final = 200
-"""Number of characters at the beginning and at the end of a line that are searched for the id of a response."""
-
-_VERSION: Final = r'"jsonrpc"\s*:\s*"2\.0"'
-_ANSWER: Final = re.compile(
-    rf'\s*\{{\s*(?:{_VERSION}\s*,\s*)?(?:"id"\s*:\s*(\d{{1,18}})\s*,\s*(?:{_VERSION}\s*,\s*)?)?"(?:result|error)"\s*:'
-)
-"""Matches the beginning of a response. The group is the response's id, if the id comes first."""
-_LAST_ID: Final = re.compile(rf'[}}\]\w"]\s*,\s*"id"\s*:\s*(\d{{1,18}})\s*(?:,\s*{_VERSION}\s*)?\}}\s*\Z')
-"""Matches the end of a response whose id comes last."""
-
-
-class _Decoder(codecs.IncrementalDecoder):
-    """An incremental decoder of UTF-8."""
-
-    def __init__(self, errors: str = "strict") -> None:
-        super().__init__(errors)
-        self._text = codecs.getincrementaldecoder("utf-8")(errors)
-        self._begin()
-
-    def _begin(self) -> None:
-        self._length = 0
-        """Number of characters in the current line. If it exceeds the maximum, the rest of the line is dropped."""
-        self._parts = _Parts()
-        self._head = self._tail = ""
-
-    def decode(self, data: bytes, final: bool = False) -> str:  # type: ignore[override]  # any buffer of bytes
-        kept_lines = []
-        first, *more_lines = self._text.decode(data, final).split("\n")
-        kept_lines.append(self._check_size(first))
-        for line in more_lines:
-            kept_lines.append(self._instead() if self._length > MAX_LINE_CHARS else "\n")
-            self._begin()
-            kept_lines.append(self._check_size(line))
-        return "".join(kept_lines)
-
-    def _instead(self) -> str:
-        """Return the error that replaces a dropped line if the line was a response, otherwise an empty string."""
-        answer = _ANSWER.match(self._head)
-        last = _LAST_ID.search(self._tail) if answer is not None else None
-        request_id = (answer and answer[1]) or (last and last[1])
-        if not request_id:
-            return ""
-        error = {"code": _TOO_LARGE_CODE, "message": "The response is too large."}
-        return json.dumps({"jsonrpc": "2.0", "id": int(request_id), "error": error}) + "\n"
-
-    def _check_size(self, piece: str) -> str:
-        self._head += piece[: MAX_ENVELOPE_CHARS - len(self._head)]
-        self._tail = (self._tail + piece[-MAX_ENVELOPE_CHARS:])[-MAX_ENVELOPE_CHARS:]
-        before, self._length = self._length, self._length + len(piece)
-        if before > MAX_LINE_CHARS:
-            return ""
-        if self._parts.are_too_many(piece):
-            self._length = MAX_LINE_CHARS + 1
-            return "\n"
-        return piece if self._length <= MAX_LINE_CHARS else piece[: MAX_LINE_CHARS - before] + "\n"
-
-    def reset(self) -> None:
-        self._text.reset()
-        self._begin()
-
-
-def _search(name: str) -> codecs.CodecInfo | None:
-    if name != ENCODING:
-        return None
-    plain = codecs.lookup("utf-8")
-    return codecs.CodecInfo(
-        plain.encode,
-        plain.decode,
-        plain.streamreader,
-        plain.streamwriter,
-        plain.incrementalencoder,
-        _Decoder,
-        ENCODING,
-    )
-
-
-codecs.register(_search)
-
 
 logger = logging.getLogger(__name__)
 
@@ -193,15 +68,12 @@ _MAX_RETRY_S: Final = 60.0
 RELIST_INTERVAL_S: Final = 1.0
 """Minimum seconds between two requests for a server's tools, regardless of how often it reports changes."""
 
-MESSAGES_PER_SECOND: Final = 500
-"""Maximum rate of messages from a server, including responses and progress notifications."""
-
-MESSAGES_AT_ONCE: Final = 100
-"""Number of messages that can arrive in a burst before `MESSAGES_PER_SECOND` applies."""
-
 _PAGES: Final = 50
 _KEY: Final = "portico/idempotency-key"
 """Name under which ``_meta`` contains the key of a call. MCP does not define such a key."""
+_MAX_REASON_CHARS: Final = 3_000
+"""Maximum characters of a server's error that the calling model sees."""
+
 _FAILED: Final = "mcp_server_failed"
 _REFUSED: Final = "mcp_server_refused"
 LOG_BYTES: Final = 1024 * 1024
@@ -229,7 +101,7 @@ class ServerConnection:
         self,
         spec: ServerSpec,
         log: Path,
-        offer: Callable[[ServerConnection, Sequence[types.Tool]], None],
+        offer: Callable[[Sequence[types.Tool], Sequence[str]], None],
         keep: Callable[[Sequence[NewArtifact], Context], Awaitable[tuple[Artifact, ...]]],
         runner: Runner,
     ) -> None:
@@ -295,7 +167,7 @@ class ServerConnection:
         async with AsyncExitStack() as stack:
             async with asyncio.timeout(START_TIMEOUT_S):
                 client = await stack.enter_async_context(await self._connect(stack))
-                self._offer(self, await _tools(client))
+                self._offer(*await _tools(client))
             self.card, self.reached_at = self._secrets.remove(card_of(client)), time.time()
             self.state, self.error, self._client = "ready", None, client
             self._ready.set()
@@ -313,7 +185,7 @@ class ServerConnection:
                         break
                     self._wake.clear()
                     listed_at = clock()
-                    self._offer(self, await _tools(client))
+                    self._offer(*await _tools(client))
             finally:
                 self._client = None
                 self._ready.clear()
@@ -338,10 +210,14 @@ class ServerConnection:
                 headers=dict(spec.headers),
                 timeout=httpx2.Timeout(30, read=spec.timeout + 30),
                 trust_env=not is_local(httpx2.URL(spec.url).host),
-                event_hooks={"response": [_bound_body]},
+                event_hooks={"response": [incoming.read_response]},
             )
             http.headers["Accept-Encoding"] = "identity"
-            transport = streamable_http_client(spec.url, http_client=await stack.enter_async_context(http))
+            transport = streamable_http_client(
+                spec.url,
+                http_client=await stack.enter_async_context(http),
+                max_sse_event_size=incoming.MAX_LINE_CHARS,
+            )
         else:
             program, *arguments = spec.command
             parameters = StdioServerParameters(
@@ -349,12 +225,12 @@ class ServerConnection:
                 args=arguments,
                 env={**_language(), **spec.env},
                 cwd=spec.folder or None,
-                encoding=ENCODING,
+                encoding=incoming.ENCODING,
                 encoding_error_handler="replace",
             )
             transport = stdio_client(parameters, errlog=stack.enter_context(_opened(self._log)))
         return Client(
-            _watch(transport, self.note_loss),
+            incoming.read_transport(transport, self.note_loss),
             read_timeout_seconds=spec.timeout,
             message_handler=self._hear,
             sampling_callback=self._sampler,
@@ -475,14 +351,15 @@ class ServerConnection:
             if error.error.code == types.CONNECTION_CLOSED:
                 self.note_loss(f"The server ended in the middle of a {action}.")
                 raise self._trouble(f"ended in the middle of the {action}; it is being restarted") from error
-            if error.error.code == _TOO_LARGE_CODE:
+            if error.error.code == TOO_LARGE_CODE:
                 raise self._trouble(
-                    f"returned more than {MAX_LINE_CHARS:,} characters or {MAX_PARTS:,} objects, lists and "
-                    "values, which exceeds the limit: request less data from the server"
+                    f"returned more than {incoming.MAX_LINE_CHARS:,} characters or {incoming.MAX_PARTS:,} "
+                    "objects, lists and values, which exceeds the limit: request less data from the server"
                 ) from error
             if error.error.code == types.REQUEST_TIMEOUT:
                 raise self._trouble(f"did not respond within {self.spec.timeout:g} s") from error
-            reason = self._secrets.remove(plain(error.error.message))[:1_000]
+            _code, message = error_of(error.error)
+            reason = self._secrets.remove(plain(message))[:_MAX_REASON_CHARS]
             raise InvalidRequest(
                 f"The MCP server '{self.spec.name}' refused the {action}: {reason}",
                 code=_REFUSED,
@@ -516,110 +393,30 @@ class ServerConnection:
         return Conflict(f"The MCP server '{self.spec.name}' {problem}.", code=_FAILED)
 
 
-async def _tools(client: Client) -> list[types.Tool]:
-    """Return the server's tools from all pages, up to a usable number."""
+async def _tools(client: Client) -> tuple[list[types.Tool], list[str]]:
+    """Return the server's tools from all pages, up to a usable number, and sentences about what could not be read."""
+    problems: list[str] = []
     if client.server_capabilities.tools is None:
-        return []
-    return await _pages(client.list_tools, lambda page: page.tools)
+        return [], problems
+
+    def tools_of(page: types.ListToolsResult) -> list[types.Tool]:
+        problems.extend(problems_of(page.meta))
+        return page.tools
+
+    return await _pages(client.list_tools, tools_of), problems
 
 
 async def _pages(ask: Callable[..., Awaitable[Any]], rows: Callable[[Any], Sequence[T]]) -> list[T]:
     """Return the rows of all pages of a list, at most `MAX_OFFERED`."""
     ts: list[T] = []
-    cursor: str | None = None
-    for _page in range(_PAGES):
-        page = await ask(cursor=cursor, cache_mode="bypass")
+    cursors: list[str | None] = [None]
+    while len(cursors) <= _PAGES and len(ts) < MAX_OFFERED:
+        page = await ask(cursor=cursors[-1], cache_mode="bypass")
         ts += rows(page)
-        cursor = page.next_cursor
-        if cursor is None or len(ts) >= MAX_OFFERED:
+        if page.next_cursor in ("", *cursors):  # the last page, or one that was read before
             break
+        cursors.append(page.next_cursor)
     return ts[:MAX_OFFERED]
-
-
-@asynccontextmanager
-async def _watch(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[tuple[Any, Any]]:
-    """Yield a transport that reports when the other side has closed it."""
-    async with transport as (reading, writing):
-        yield _Reading(reading, on_end), writing
-
-
-class _Reading:
-    """A read stream of the ``mcp`` package that detects its own end, and slows down a server that sends too often.
-
-    Without this limit, the package would process any number of messages at the same time.
-    """
-
-    def __init__(self, stream: Any, on_end: Callable[[], None]) -> None:
-        self._stream = stream
-        self._on_end = on_end
-        self._clock = asyncio.get_running_loop().time
-        self._room = RateBucket(MESSAGES_AT_ONCE, MESSAGES_AT_ONCE / MESSAGES_PER_SECOND, self._clock())
-
-    @property
-    def last_context(self) -> Any:
-        return getattr(self._stream, "last_context", None)
-
-    async def receive(self) -> SessionMessage | Exception:
-        try:
-            message: SessionMessage | Exception = await self._stream.receive()
-        except anyio.EndOfStream:
-            self._on_end()
-            raise
-        self._room.take(1, self._clock())
-        if wait := self._room.wait(0, self._clock()):
-            await asyncio.sleep(wait)
-        return message
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> SessionMessage | Exception:
-        try:
-            return await self.receive()
-        except anyio.EndOfStream as error:
-            raise StopAsyncIteration from error
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self._stream.__aenter__()
-        return self
-
-    async def __aexit__(self, *exit: Any) -> bool | None:
-        has_left: bool | None = await self._stream.__aexit__(*exit)
-        return has_left
-
-
-class _BoundedBody(httpx2.AsyncByteStream):
-    """The bytes of a response, limited to `MAX_LINE_CHARS`, the maximum length of a line from a program."""
-
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        length, parts = 0, _Parts()
-        async for piece in self._stream:
-            length += len(piece)
-            if length > MAX_LINE_CHARS:
-                raise httpx2.ReadError(f"the response has more than {MAX_LINE_CHARS:,} bytes")
-            if parts.are_too_many(piece.decode("latin-1")):
-                raise httpx2.ReadError(f"the response has more than {MAX_PARTS:,} objects, lists and values")
-            yield piece
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-async def _bound_body(response: httpx2.Response) -> None:
-    """Limit the size of a response's body. Event streams can be endless, so the ``mcp`` package limits each event
-    instead.
-    """
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise httpx2.DecodingError("the response is compressed, which was not requested")
-    if not response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
-        assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _BoundedBody(response.stream)
 
 
 def _opened(log: Path) -> TextIO:

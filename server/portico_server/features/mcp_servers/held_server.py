@@ -13,6 +13,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import Conflict
 from portico_server.core.names import callable_name
 from portico_server.core.request import ToolCall, ToolResult
+from portico_server.features.mcp_servers.offered import MAX_OFFERED
 from portico_server.features.mcp_servers.spec import ServerSpec
 from portico_server.features.tools.tool import without_secrets
 from portico_server.features.tools.toolbox import Toolbox
@@ -59,9 +60,7 @@ class HeldServer:
         connection_class = await pools.FILES.run(_connection_class)
         if self._has_ended or self.task is not None:
             return
-        self.connection = connection_class(
-            self.spec, self.log, lambda _connection, tools: self.offer(tools), self._keep, self._runner
-        )
+        self.connection = connection_class(self.spec, self.log, self.offer, self._keep, self._runner)
         self.task = asyncio.create_task(self.connection.run(), name=f"mcp server {self.spec.name}")
 
     def stop(self) -> None:
@@ -81,11 +80,13 @@ class HeldServer:
             raise Conflict(f"The MCP server '{self.spec.name}' is not running.", code="mcp_server_failed")
         return self.connection
 
-    def offer(self, tools: Sequence[types.Tool]) -> None:
-        """Register the server's tools, and remove tools that the server no longer has."""
+    def offer(self, tools: Sequence[types.Tool], problems: Sequence[str] = ()) -> None:
+        """Register the server's tools, and remove tools that the server no longer has. ``problems`` are sentences about
+        tools that could not be read.
+        """
         for name in self.names:
             self._toolbox.remove(name)
-        self.names, problems = {}, []
+        self.names, problems = {}, list(problems)
         tools_by_name: dict[str, types.Tool] = {}
         for tool in tools:
             if tools_by_name.setdefault(tool.name, tool) is not tool:
@@ -98,7 +99,12 @@ class HeldServer:
                 problems.append(problem)
         for problem in problems:
             logger.warning("the MCP server %s: %s", self.spec.name, problem)
-        self.problems = tuple(map(self.spec.secrets().remove, problems))
+        self.problems = tuple(self._printable(problem) for problem in problems[:MAX_OFFERED])
+
+    def _printable(self, problem: str) -> str:
+        from portico_server.features.mcp_servers.translate import plain
+
+        return plain(self.spec.secrets().remove(problem))
 
     def _add(self, server_tool: types.Tool) -> str:
         """Register a tool. Return a sentence that says why the tool cannot be offered, or an empty string."""
@@ -112,8 +118,6 @@ class HeldServer:
 
         for name in names_of(spec, server_tool.name):
             tool = tool_of(server_tool, name, spec, work)
-            if tool is None:
-                return f"The tool '{server_tool.name[:100]}' has no valid schema, so it cannot be called."
             try:
                 self._toolbox.add(without_secrets(tool, spec.secrets()), spec.approval)
             except Conflict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import mimetypes
 import re
 from collections.abc import Iterator
@@ -23,11 +24,11 @@ from portico.schemas.mcp_servers import (
     McpPromptMessage,
     McpResource,
 )
-from portico_server.core.errors import InvalidRequest, TooLarge
-from portico_server.core.json_schema import require_schema
+from portico_server.core.errors import TooLarge
 from portico_server.core.names import HASH_LENGTH, callable_name, hashed_name
 from portico_server.core.request import ToolResult
 from portico_server.features.mcp_servers.offered import MAX_CONTENT_CHARS
+from portico_server.features.mcp_servers.readable import OUTPUT_SCHEMA, problems_of
 from portico_server.features.mcp_servers.spec import ServerSpec
 from portico_server.features.tools.tool import Keyed, Tool
 from portico_server.runs.artifacts import NewArtifact
@@ -52,17 +53,11 @@ def names_of(spec: ServerSpec, tool: str) -> Iterator[str]:
     yield hashed_name(f"{spec.name}_{tool}", f"tool/{spec.name}/{tool}", 2 * HASH_LENGTH)
 
 
-def tool_of(tool: types.Tool, name: str, spec: ServerSpec, work: Keyed) -> Tool | None:
-    """Convert a server's tool, or return ``None`` if the tool's schema is invalid.
+def tool_of(tool: types.Tool, name: str, spec: ServerSpec, work: Keyed) -> Tool:
+    """Convert a server's tool.
 
     The tool's description is treated as plain text, whatever instructions it contains.
     """
-    try:
-        for schema in (tool.input_schema, tool.output_schema):
-            if schema is not None:
-                require_schema(name, schema, "schema", lenient=True)
-    except InvalidRequest:
-        return None
     notes = tool.annotations or types.ToolAnnotations()
     read_only = notes.read_only_hint is True
     return Tool(
@@ -70,7 +65,7 @@ def tool_of(tool: types.Tool, name: str, spec: ServerSpec, work: Keyed) -> Tool 
         title=_short(tool.title or notes.title or tool.name),
         description=plain(tool.description or tool.title or tool.name)[:_MAX_DESCRIPTION_CHARS],
         input_schema=tool.input_schema,
-        output_schema=tool.output_schema,
+        output_schema=(tool.meta or {}).get(OUTPUT_SCHEMA),
         keyed=work,
         read_only=read_only,
         destructive=not read_only and notes.destructive_hint is not False,
@@ -120,12 +115,17 @@ def _file_of(uri: str) -> str:
 
 
 def result_of(result: types.CallToolResult, artifacts: tuple[Artifact, ...]) -> ToolResult:
-    """Convert a server's result, with ``artifacts``. Content that is not text is described by its type and size."""
-    text = "\n".join(_text(block) for block in result.content)
+    """Convert a server's result, with ``artifacts``. Content that is not text is described by its type and size.
+    Structured content without other content is shown as JSON, because models read the text.
+    """
     structured_content: Any = result.structured_content
-    if not isinstance(structured_content, dict):
-        structured_content = None
-    return ToolResult(text, structured_content, is_error=result.is_error is True, artifacts=artifacts)
+    texts = [_text(block) for block in result.content]
+    if structured_content is not None and not texts:
+        texts.append(json.dumps(structured_content, ensure_ascii=False))
+    texts += (f"[{problem}]" for problem in problems_of(result.meta))
+    return ToolResult(
+        "\n".join(texts), structured_content, is_error=result.is_error is True, artifacts=artifacts
+    )
 
 
 def _text(block: types.ContentBlock) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from portico_server.core import pools
 from portico_server.core.context import Context
@@ -213,17 +216,25 @@ class ToolServable:
         return result
 
     def _check(self, result: ToolResult) -> ToolResult:
-        """Return the result, or an error if it violates the tool's output schema."""
+        """Return the result, or an error with the result's content if it violates the tool's output schema.
+
+        Clients discard a successful result that violates the schema. A result without structured content has it if its
+        text is a JSON object.
+        """
         if result.is_error or self._tool.output_schema is None or self._tool.source == "built-in":
             return result  # tests already check the built-in tools against their schemas
+        structured = _object_in(result.text) if result.structured is None else result.structured
         try:
-            self._promise.check(result.structured or {})
+            self._promise.check(structured or {})
         except PorticoError as error:
-            return ToolResult(
-                f"The result of '{self._tool.name}' does not match its output schema. {error.message}",
+            return dataclasses.replace(
+                result,
+                text=f"The result of '{self._tool.name}' does not match its output schema. {error.message}\n\n"
+                f"The tool has run, and returned: {result.text or json.dumps(structured)}",
+                structured=None,
                 is_error=True,
             )
-        return result
+        return dataclasses.replace(result, structured=structured)
 
     @cached_property
     def _checker(self) -> Checker:
@@ -232,6 +243,15 @@ class ToolServable:
     @cached_property
     def _promise(self) -> Checker:
         return _checker(self._tool, self._tool.output_schema or {})
+
+
+def _object_in(text: str) -> dict[str, Any] | None:
+    """Return the JSON object that a text consists of, or ``None``."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _checker(tool: Tool, schema: Mapping[str, Any]) -> Checker:

@@ -1,6 +1,6 @@
 """An MCP server in thirty lines, for tests: another vendor's program over standard input and output.
 
-It uses only the standard library, so that it starts at once: ``python stranger.py [garbage | mute | schema | bare]``.
+It uses only the standard library, so that it starts at once: ``python stranger.py [garbage | mute | bare]``.
 """
 
 import json
@@ -135,8 +135,6 @@ def main() -> None:
         TOOLS[".."] = {"inputSchema": OBJECT, "title": "two\nlines"}
     if mode == "loud":
         print("x" * 2_000_000, file=sys.stderr, flush=True)
-    if mode == "schema":
-        TOOLS["broken"] = {"inputSchema": {"type": "object", "properties": {"x": {"type": "no-such-type"}}}}
     for line in sys.stdin:
         message = json.loads(line)
         name, number = message.get("method"), message.get("id")
